@@ -1,0 +1,30 @@
+"""poise: train GANs and keep the two players in balance.
+
+The parts can be used one by one in any PyTorch loop; nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from poise.recipe.model import Recipe as Recipe
+    from poise.train.loop import train as train
+    from poise.train.run import Run as Run
+
+_HOMES = {
+    "Recipe": "poise.recipe.model",
+    "Run": "poise.train.run",
+    "train": "poise.train.loop",
+}
+
+__all__ = ["Recipe", "Run", "__version__", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'poise' has no attribute '{name}'")

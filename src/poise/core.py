@@ -1,0 +1,155 @@
+"""The nouns of a step. Everything else in the package is said in these words.
+
+A `Moment` is when, a `Batch` is what the data handed over, a `Verdict` what D said about a pile of
+pictures, `Targets` what D is asked to say, and an `Exchange` all that one move may look at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from poise.randomness import Dice
+
+Shape = tuple[int, ...]
+"""The shape of one sample: (channels, height, width) of a picture, (2,) of a point in the plane."""
+
+Pile = Literal["real", "fake"]
+"""What D is shown: a pile of real samples, or one of G's."""
+
+
+class Side(StrEnum):
+    """A player: the discriminator `d` (score, critic, energy) or the generator `g`."""
+
+    D = "d"
+    G = "g"
+
+    @property
+    def rival(self) -> Side:
+        """The other player."""
+        return Side.G if self is Side.D else Side.D
+
+
+class Batch(NamedTuple):
+    """Real samples on the device.
+
+    Attributes:
+        images: float, B x C x H x W in [-1, 1], or B x 2 for the plane.
+        labels: int64, B, or None where the data has none.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+class Moves(NamedTuple):
+    """How many moves each player makes in one step."""
+
+    d: int
+    g: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a move happens.
+
+    Attributes:
+        step: steps done before this one; the first is 0. One step is D's moves, then G's.
+        steps: steps in the whole run.
+        batch: samples per pile.
+        dice: the run's named random numbers.
+        side: whose move it is.
+        turn: the how-manieth move of that side within the step, from 0.
+    """
+
+    step: int
+    steps: int
+    batch: int
+    dice: Dice
+    side: Side = Side.D
+    turn: int = 0
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, 0 to 1."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
+
+    @property
+    def images(self) -> int:
+        """Real pictures that a step has brought so far: steps x batch."""
+        return self.step * self.batch
+
+    def of(self, side: Side, turn: int) -> Moment:
+        """This step's moment for one move."""
+        return replace(self, side=side, turn=turn)
+
+    def generator(self, name: str) -> torch.Generator:
+        """The random numbers called `name` in this very move."""
+        return self.dice(f"{self.side.value}/{name}", self.step, self.turn)
+
+
+class Verdict(NamedTuple):
+    """What D said about a pile.
+
+    Attributes:
+        score: float, B; unbounded, higher means more real.
+    """
+
+    score: Tensor
+
+
+class Targets(NamedTuple):
+    """What D is asked to say, as probabilities of "real"; hard targets are 1 and 0.
+
+    Attributes:
+        real: float, B, for the real pile.
+        fake: float, B, for the fake pile.
+    """
+
+    real: Tensor
+    fake: Tensor
+
+
+@dataclass(slots=True)
+class Exchange:
+    """All that one move may look at: drawn, then offered, then judged.
+
+    `real` and `fake` are the raw samples, before views; a penalty differentiates here, at the piles named
+    in `sloped`. In G's move `real` and its verdict are there only if something in that move reads them.
+    """
+
+    moment: Moment
+    latents: Tensor
+    fake: Tensor
+    real: Tensor | None = None
+    labels: Tensor | None = None
+    sloped: tuple[Pile, ...] = ()
+    verdicts: dict[Pile, Verdict] = field(default_factory=dict)
+    _slopes: dict[Pile, Tensor] = field(default_factory=dict)
+
+    def pile(self, name: Pile) -> Tensor:
+        """The raw pile called `name`."""
+        pile = self.fake if name == "fake" else self.real
+        assert pile is not None, f"nothing in {self.moment.side}'s move asked for the {name} pile"
+        return pile
+
+    def score(self, name: Pile) -> Tensor:
+        """D's score of a pile in float32, B."""
+        return self.verdicts[name].score.float()
+
+    def slope(self, name: Pile) -> Tensor:
+        """The gradient of D's score with respect to a raw pile, same shape as the pile, differentiable.
+
+        Every pile in `sloped` is answered by the same `autograd.grad`, so two penalties (one on real, one
+        on fake) pay for one. The scores' sum is what is differentiated: its gradient at sample i is that
+        of score i, as long as D keeps no statistics over the batch.
+        """
+        if not self._slopes:
+            total = torch.stack([self.score(pile).sum() for pile in self.sloped]).sum()
+            grads = torch.autograd.grad(total, [self.pile(pile) for pile in self.sloped], create_graph=True)
+            self._slopes = dict(zip(self.sloped, grads, strict=True))
+        return self._slopes[name]

@@ -1,0 +1,176 @@
+"""What every kind of data becomes: a source with an endless feed whose order is a function of (seed, index).
+
+`Pictures` holds uint8 in memory (or memory-mapped) and hands out batches in a new order each epoch;
+`Points` draws from a distribution in the plane. `to_signed` and `to_bytes` are the only two places that
+know how bytes and [-1, 1] belong together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poise.core import Batch, Shape
+from poise.entries import Part
+from poise.randomness import Dice, derive
+
+Bytes = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+def to_signed(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8, B x H x W x C, to float32 in [-1, 1], B x C x H x W in channels_last: x / 127.5 - 1."""
+    moved = images.to(device, non_blocking=True)
+    return moved.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
+
+
+def to_bytes(images: Tensor) -> Bytes:
+    """Float in [-1, 1], B x C x H x W, to uint8, B x H x W x C, rounded; the inverse of `to_signed`."""
+    scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+class Bad(NamedTuple):
+    """A file that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+class Source(ABC):
+    """Real samples without end.
+
+    Attributes:
+        shape: (C, H, W), or (2,).
+        classes: the labels' names, by number; empty where the data has none.
+    """
+
+    shape: Shape
+    classes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+        """Batch `index` of the endless feed, on the host; pictures still as uint8, B x H x W x C."""
+
+    @abstractmethod
+    def some(self, n: int) -> Tensor:
+        """n samples in [-1, 1], always the same ones, to look at beside G's."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash that tells this data from other data."""
+
+
+class Pictures(Source):
+    """Pictures in memory.
+
+    Args:
+        images: uint8, N x H x W x C, C from 1 to 4; may be memory-mapped.
+        labels: int64, N, numbers below len(classes).
+        classes: the labels' names.
+    """
+
+    def __init__(self, images: Bytes, labels: Labels | None = None, classes: tuple[str, ...] = ()) -> None:
+        self.images, self.labels, self.classes = images, labels, classes
+        n, height, width, channels = images.shape
+        self.shape = (channels, height, width)
+        self._pool = torch.from_numpy(images)
+        self._labels = None if labels is None else torch.from_numpy(labels)
+        self._orders: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def order(self, epoch: int, dice: Dice) -> Tensor:
+        """The order of one epoch: a permutation that depends on (seed, epoch) alone."""
+        if epoch not in self._orders:
+            # numpy's permutation knows no device, and the order must not depend on one
+            shuffled = np.random.Generator(np.random.Philox(derive(dice.seed, "data", epoch))).permutation(len(self))
+            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = torch.from_numpy(shuffled)
+        return self._orders[epoch]
+
+    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+        """Samples index * size, ... of all epochs laid end to end, so that no picture is left over."""
+        places: list[Tensor] = []
+        start, stop = index * size, (index + 1) * size
+        while start < stop:
+            epoch, at = divmod(start, len(self))
+            taken = self.order(epoch, dice)[at : at + stop - start]
+            places.append(taken)
+            start += len(taken)
+        chosen = places[0] if len(places) == 1 else torch.cat(places)
+        return Batch(self._pool[chosen], None if self._labels is None else self._labels[chosen])
+
+    def some(self, n: int) -> Tensor:
+        """n pictures spread evenly over the data."""
+        at = np.linspace(0, len(self) - 1, min(n, len(self))).astype(int)
+        return to_signed(torch.from_numpy(np.ascontiguousarray(self.images[at])))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of sizes, bytes and labels, 16 hex digits."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.images[start : start + 4096]))
+        if self.labels is not None:
+            digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass
+class Loaded:
+    """Data, ready: what to train on, what to hold out, and what there is to say about it.
+
+    Attributes:
+        train: the feed.
+        held_out: pictures that are never trained on, or None.
+        notes: sentences that the user should read once.
+        bad: files left out, with the reason.
+    """
+
+    train: Source
+    held_out: Source | None = None
+    notes: list[str] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+
+
+class DataEntry(Part):
+    """Data in a recipe."""
+
+    def load(self, root: Path | None = None) -> Loaded:
+        """Read and check everything. `root` is where data sets by name are looked for (`--data-root`).
+
+        Raises:
+            DataError: nothing usable is there; says what, where and what to do.
+        """
+        raise NotImplementedError
+
+
+class PictureEntry(DataEntry):
+    """What all picture data shares: the side of the square picture that the players see."""
+
+    size: int = Field(default=32, ge=1, le=4096)
+
+
+class ToyEntry(DataEntry):
+    """A distribution in the plane; its shape is known before it is loaded."""
+
+    shape: ClassVar[Shape] = (2,)
+
+
+def held_out_split(n: int, share: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Places to train on and places to hold out: a fixed shuffle, the same for every run and seed."""
+    shuffled = np.random.Generator(np.random.Philox(20161204)).permutation(n)
+    held = int(n * share)
+    return np.sort(shuffled[held:]), np.sort(shuffled[:held])

@@ -1,0 +1,161 @@
+"""Distributions in the plane: where a GAN's failures can be seen in a second.
+
+Ring and grid are the published ones (Metz et al. 2017, arXiv:1611.02163; Lin et al. 2018, arXiv:1712.04086):
+eight distinct modes on a circle of radius 1 with sigma 0.01, and 25 modes two apart with sigma 0.05. Each is
+a pure function of (n, generator).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poise.core import Batch
+from poise.data.source import Loaded, Source, ToyEntry
+from poise.randomness import Dice
+
+
+@cache
+def ring_modes(modes: int = 8, radius: float = 1.0) -> Tensor:
+    """Centres on a circle, modes x 2; the end point is left out, so that all are distinct."""
+    angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
+    return (radius * torch.stack((angle.cos(), angle.sin()), 1)).float()
+
+
+@cache
+def grid_modes(side: int = 5, step: float = 2.0) -> Tensor:
+    """Centres on a square lattice around 0, side^2 x 2."""
+    line = (torch.arange(side) - (side - 1) / 2) * step
+    return torch.cartesian_prod(line, line)
+
+
+def mixture(n: int, modes: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """n points, n x 2, from an even mixture of round Gaussians."""
+    which = torch.randint(len(modes), (n,), generator=generator)
+    return torch.randn(n, 2, generator=generator).mul_(sigma).add_(modes[which])
+
+
+def swiss_roll(n: int, sigma: float, generator: torch.Generator) -> Tensor:
+    """The roll of WGAN-GP's toys: t (cos t, sin t) with t uniform in [1.5 pi, 4.5 pi], scaled to radius 2."""
+    turn = torch.rand(n, generator=generator).mul_(3 * math.pi).add_(1.5 * math.pi)
+    roll = torch.stack((turn.cos(), turn.sin()), 1) * (turn * (2 / (4.5 * math.pi)))[:, None]
+    return roll + torch.randn(n, 2, generator=generator) * sigma
+
+
+def two_moons(n: int, sigma: float, generator: torch.Generator) -> Tensor:
+    """Two interleaved half circles of radius 1, centred on 0."""
+    angle = torch.rand(n, generator=generator) * math.pi
+    lower = torch.randint(2, (n,), generator=generator).bool()
+    x = torch.where(lower, 1 - angle.cos(), angle.cos()) - 0.5
+    y = torch.where(lower, 0.5 - angle.sin(), angle.sin()) - 0.25
+    return torch.stack((x, y), 1) + torch.randn(n, 2, generator=generator) * sigma
+
+
+def spiral(n: int, sigma: float, generator: torch.Generator, arms: int = 2) -> Tensor:
+    """Arms of an Archimedean spiral that run 1.5 turns out to radius 2."""
+    share = torch.rand(n, generator=generator).sqrt()
+    arm = torch.randint(arms, (n,), generator=generator)
+    angle = share * 3 * math.pi + arm * (2 * math.pi / arms)
+    line = torch.stack((angle.cos(), angle.sin()), 1) * (2 * share)[:, None]
+    return line + torch.randn(n, 2, generator=generator) * sigma
+
+
+class Points(Source):
+    """An endless supply of fresh points: `entry.points(n, generator)`."""
+
+    def __init__(self, entry: PlaneEntry) -> None:
+        self.entry, self.shape = entry, entry.shape
+
+    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+        """Batch `index`: a function of (seed, index), on the host whatever the device."""
+        return Batch(self.entry.points(size, _host(dice)("data", index)))
+
+    def some(self, n: int) -> Tensor:
+        """n points, the same ones whatever the seed."""
+        return self.entry.points(n, torch.Generator().manual_seed(20161204))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the distribution's own parameters."""
+        return hashlib.sha256(self.entry.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _host(dice: Dice) -> Dice:
+    return dice if dice.device.type == "cpu" else Dice(dice.seed)
+
+
+class PlaneEntry(ToyEntry):
+    """What the toys share."""
+
+    sigma: float = Field(default=0.05, ge=0)
+
+    def points(self, n: int, generator: torch.Generator) -> Tensor:
+        """n points, n x 2, float32."""
+        raise NotImplementedError
+
+    def load(self, root: Path | None = None) -> Loaded:
+        """Train on the distribution, measure with fresh points of it."""
+        return Loaded(train=Points(self), held_out=Points(self))
+
+
+class RingEntry(PlaneEntry):
+    """`modes` Gaussians on a circle."""
+
+    kind: Literal["ring"] = "ring"
+    modes: int = Field(default=8, ge=1, le=10_000)
+    radius: float = Field(default=1.0, gt=0)
+    sigma: float = Field(default=0.01, ge=0)
+
+    def points(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `ring_modes` and `mixture`."""
+        return mixture(n, ring_modes(self.modes, self.radius), self.sigma, generator)
+
+
+class GridEntry(PlaneEntry):
+    """side x side Gaussians on a lattice."""
+
+    kind: Literal["grid"] = "grid"
+    side: int = Field(default=5, ge=1, le=100)
+    step: float = Field(default=2.0, gt=0)
+
+    def points(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `grid_modes` and `mixture`."""
+        return mixture(n, grid_modes(self.side, self.step), self.sigma, generator)
+
+
+class SwissRollEntry(PlaneEntry):
+    """A rolled-up line."""
+
+    kind: Literal["swiss_roll"] = "swiss_roll"
+
+    def points(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `swiss_roll`."""
+        return swiss_roll(n, self.sigma, generator)
+
+
+class TwoMoonsEntry(PlaneEntry):
+    """Two interleaved half circles."""
+
+    kind: Literal["two_moons"] = "two_moons"
+
+    def points(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `two_moons`."""
+        return two_moons(n, self.sigma, generator)
+
+
+class SpiralEntry(PlaneEntry):
+    """Spiral arms."""
+
+    kind: Literal["spiral"] = "spiral"
+    arms: int = Field(default=2, ge=1, le=100)
+
+    def points(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `spiral`."""
+        return spiral(n, self.sigma, generator, self.arms)

@@ -1,0 +1,121 @@
+"""Latents: what G starts from, and the paths between two of them.
+
+Four laws over R^dim (tip T03: a Gaussian or a sphere rather than a cube), each a pure function of
+(n, dim, generator), and the straight and the great-circle path of White 2016 (arXiv:1609.04468).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poise.entries import Part
+
+
+def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
+    """z ~ N(0, I), n x dim."""
+    return torch.randn(n, dim, generator=generator, device=generator.device)
+
+
+def sphere(n: int, dim: int, generator: torch.Generator) -> Tensor:
+    """z uniform on the unit sphere: a Gaussian divided by its length, n x dim."""
+    return torch.nn.functional.normalize(gaussian(n, dim, generator), dim=1)
+
+
+def uniform(n: int, dim: int, generator: torch.Generator) -> Tensor:
+    """z uniform in the cube [-1, 1]^dim, n x dim (Radford 2015)."""
+    return torch.rand(n, dim, generator=generator, device=generator.device).mul_(2).sub_(1)
+
+
+def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2.0) -> Tensor:
+    """z ~ N(0, 1) given |z| <= threshold, per coordinate, n x dim (Brock 2019, arXiv:1809.11096, section 3.1).
+
+    Drawn in one go by the inverse of the distribution function: z = sqrt(2) erfinv(u erf(t / sqrt 2)) with
+    u uniform in [-1, 1].
+    """
+    edge = math.erf(threshold / math.sqrt(2))
+    u = uniform(n, dim, generator).mul_(edge)
+    return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)
+
+
+def lerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
+    """The straight path: (1 - share) a + share b, exact at both ends."""
+    share = torch.as_tensor(share, dtype=a.dtype, device=a.device)
+    return torch.where(share >= 1, b, a + share * (b - a))
+
+
+def slerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
+    """The great-circle path between `a` and `b`, along their last dimension.
+
+    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985; for
+    latents White 2016, arXiv:1609.04468). Exact at both ends. Where no great circle is singled out
+    (parallel or opposite vectors, or one of length zero) the straight path is taken.
+    """
+    share = torch.as_tensor(share, dtype=a.dtype, device=a.device)
+    unit_a, unit_b = (x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (a, b))
+    # atan2 of the half-angle's chord lengths keeps its digits where acos of a dot product loses them
+    angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True))
+    sine = angle.sin()
+    straight = sine.abs() < 1e3 * torch.finfo(a.dtype).eps
+    safe = torch.where(straight, torch.ones_like(sine), sine)
+    arc = ((1 - share) * angle).sin() / safe * a + (share * angle).sin() / safe * b
+    path = torch.where(straight, lerp(a, b, share), arc)
+    return torch.where(share <= 0, a, torch.where(share >= 1, b, path))
+
+
+Dim = Annotated[int, Field(ge=1, le=65536)]
+
+
+class Latent(Part):
+    """What G starts from."""
+
+    dim: Dim = 100
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """n latents, n x dim, on the generator's device."""
+        raise NotImplementedError
+
+
+class Gaussian(Latent):
+    """z ~ N(0, I)."""
+
+    kind: Literal["gaussian"] = "gaussian"
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `gaussian`."""
+        return gaussian(n, self.dim, generator)
+
+
+class Sphere(Latent):
+    """z on the unit sphere."""
+
+    kind: Literal["sphere"] = "sphere"
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `sphere`."""
+        return sphere(n, self.dim, generator)
+
+
+class Uniform(Latent):
+    """z in the cube [-1, 1]^dim."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `uniform`."""
+        return uniform(n, self.dim, generator)
+
+
+class Truncated(Latent):
+    """z ~ N(0, 1), |z| at most `threshold`."""
+
+    kind: Literal["truncated"] = "truncated"
+    threshold: float = Field(default=2.0, gt=0)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `truncated`."""
+        return truncated(n, self.dim, generator, self.threshold)

@@ -1,0 +1,82 @@
+"""Fully connected players: for points of the plane, and for pictures laid flat (Goodfellow 2014)."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Shape, Verdict
+from poise.networks.blocks import Activation, Discriminator, Generator, Network, Norm, Output, activation, output
+
+
+def _hidden(here: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for k in range(depth):
+        normed = norm == "batch" and not (skip_first and k == 0)
+        layers += [nn.Linear(here, width, bias=not normed)]
+        layers += [nn.BatchNorm1d(width)] if normed else []
+        layers += [activation(act)]
+        here = width
+    return layers
+
+
+class MLPGenerator(nn.Module):
+    """z, B x latent, through `depth` hidden layers of `width` to samples, B x shape."""
+
+    def __init__(
+        self, latent: int, shape: Shape, width: int, depth: int, norm: Norm, act: Activation, out: Output
+    ) -> None:
+        super().__init__()
+        hidden = _hidden(latent, width, depth, norm, act, skip_first=False)
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, prod(shape)), output(out, shape), nn.Unflatten(1, shape))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Samples."""
+        return self.layers(latents)
+
+
+class MLPDiscriminator(nn.Module):
+    """Samples, B x shape, laid flat, through `depth` hidden layers of `width` to a score, B."""
+
+    def __init__(self, shape: Shape, width: int, depth: int, norm: Norm, act: Activation) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Flatten(), *_hidden(prod(shape), width, depth, norm, act, skip_first=True))
+        self.score = nn.Sequential(nn.Linear(width, 1), nn.Flatten(0))
+
+    def forward(self, images: Tensor) -> Verdict:
+        """What D says."""
+        return Verdict(score=self.score(self.trunk(images)))
+
+
+class MLP(Network):
+    """What both players' entries share. Initial weights are PyTorch's own for linear layers."""
+
+    likes_bf16: ClassVar[bool] = False
+    width: int = Field(default=128, ge=1, le=65536)
+    depth: int = Field(default=2, ge=1, le=64)
+    norm: Norm = "none"
+    activation: Activation = "leaky_relu"
+
+
+class MLPGeneratorEntry(MLP, Generator):
+    """A fully connected generator."""
+
+    kind: Literal["mlp"] = "mlp"
+    output: Output = "auto"
+
+    def build(self, latent: int, shape: Shape) -> nn.Module:
+        """See `MLPGenerator`."""
+        return MLPGenerator(latent, shape, self.width, self.depth, self.norm, self.activation, self.output)
+
+
+class MLPDiscriminatorEntry(MLP, Discriminator):
+    """A fully connected discriminator."""
+
+    kind: Literal["mlp"] = "mlp"
+
+    def build(self, shape: Shape) -> nn.Module:
+        """See `MLPDiscriminator`."""
+        return MLPDiscriminator(shape, self.width, self.depth, self.norm, self.activation)

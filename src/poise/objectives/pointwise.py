@@ -1,0 +1,73 @@
+"""The original game: D is a classifier that says "real" or "fake" of each picture by itself.
+
+D's score s is a logit, D = sigmoid(s). D pays the cross-entropy of its targets. G either pays what D
+gains (minimax) or minus the log of its own success (non-saturating; tip T02), which has the same fixed
+point and a gradient where G is losing. Goodfellow et al. 2014, arXiv:1406.2661, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from poise.core import Side, Targets
+from poise.objectives.base import Costs, Objective
+
+
+def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
+    """-t log D - (1 - t) log(1 - D) with D = sigmoid(score); per sample, B.
+
+    Written as t softplus(-s) + (1 - t) softplus(s): no overflow for any finite s, exact at t = 0 and 1, and
+    linear in t, so that a target beyond [0, 1] (soft labels go up to 1.2) has a meaning too.
+    """
+    return target * softplus(-score) + (1 - target) * softplus(score)
+
+
+def non_saturating(fake: Tensor) -> Tensor:
+    """-log D(G(z)) = softplus(-s); per sample, B."""
+    return softplus(-fake)
+
+
+def minimax(fake: Tensor) -> Tensor:
+    """log(1 - D(G(z))) = -softplus(s); per sample, B. Flat where D is sure that G's picture is fake."""
+    return -softplus(fake)
+
+
+class CrossEntropy(Objective):
+    """What both share: D's side, and log 2 as what a D that can't tell pays for each picture."""
+
+    takes_targets: ClassVar[bool] = True
+
+    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+        """E[-log D(x)] + E[-log(1 - D(G(z)))], or the cross-entropy of the targets if there are any."""
+        if targets is None:
+            return softplus(-real), softplus(fake)
+        return cross_entropy(real, targets.real), cross_entropy(fake, targets.fake)
+
+
+class NonSaturating(CrossEntropy):
+    """G maximises log D(G(z))."""
+
+    kind: Literal["non_saturating"] = "non_saturating"
+    equilibrium: ClassVar[Mapping[Side, float]] = {Side.D: math.log(2), Side.G: math.log(2)}
+
+    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+        """See `non_saturating`."""
+        return (non_saturating(fake),)
+
+
+class Minimax(CrossEntropy):
+    """G minimises log(1 - D(G(z))): the original game, for comparison."""
+
+    kind: Literal["minimax"] = "minimax"
+    equilibrium: ClassVar[Mapping[Side, float]] = {Side.D: math.log(2), Side.G: -math.log(2)}
+
+    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+        """See `minimax`."""
+        return (minimax(fake),)
+
+

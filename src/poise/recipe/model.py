@@ -1,0 +1,144 @@
+"""The recipe: a frozen, typed description of a run that reads and writes as TOML.
+
+Every part's entry stands beside the part it builds; this file only says how they make a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from poise.data.source import DataEntry
+from poise.entries import Entry, complain, one_of
+from poise.latents import Latent
+from poise.networks.blocks import Discriminator, Generator
+from poise.objectives.base import Objective
+from poise.optimizers import OptimizerEntry
+from poise.recipe.text import write
+from poise.tempo import TempoEntry
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    AnyData = DataEntry
+    AnyLatent = Latent
+    AnyGenerator = Generator
+    AnyDiscriminator = Discriminator
+    AnyObjective = Objective
+    AnyOptimizer = OptimizerEntry
+    AnyTempo = TempoEntry
+    AnyTrick = TrickEntry
+else:
+    AnyData = one_of(DataEntry, "poise.data")
+    AnyLatent = one_of(Latent, "poise.latents")
+    AnyGenerator = one_of(Generator, "poise.networks")
+    AnyDiscriminator = one_of(Discriminator, "poise.networks")
+    AnyObjective = one_of(Objective, "poise.objectives")
+    AnyOptimizer = one_of(OptimizerEntry, "poise.optimizers")
+    AnyTempo = one_of(TempoEntry, "poise.tempo")
+    AnyTrick = one_of(TrickEntry, "poise.tricks")
+
+NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
+
+
+class Networks(Entry):
+    """Both players' networks."""
+
+    g: AnyGenerator
+    d: AnyDiscriminator
+
+
+class Optimizers(Entry):
+    """Both players' optimisers."""
+
+    g: AnyOptimizer
+    d: AnyOptimizer
+
+
+class Log(Entry):
+    """How often the run folder hears of the run, in steps."""
+
+    rows: int = Field(default=50, ge=1)
+    samples: int = Field(default=500, ge=1)
+    saves: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=2, le=1000)
+    sheet: int = Field(default=100, ge=1, le=10_000)
+
+
+class Recipe(Entry):
+    """A run, described.
+
+    `judging = "apart"` lets D judge an all-real and an all-fake batch (tip T04); `"together"` mixes them.
+    One step is the tempo's moves of D, then those of G; `batch` is the size of each pile.
+    """
+
+    name: str = Field(default="custom", pattern=f"^{NAME}$")
+    about: str = Field(default="", max_length=200)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    steps: int = Field(ge=1, le=10**9)
+    batch: int = Field(default=64, ge=1, le=65536)
+    judging: Literal["apart", "together"] = "apart"
+    data: AnyData
+    latent: AnyLatent
+    network: Networks
+    objective: AnyObjective
+    optimizer: Optimizers
+    tempo: AnyTempo
+    tricks: Annotated[tuple[AnyTrick, ...], Strict(False)] = ()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _one_line(self) -> Self:
+        if "\n" in self.about:
+            complain("must be one line", key="about")
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """Every field, defaults spelled out, as TOML knows it (which has no null: absent means None)."""
+        return _kind_first(self.model_dump(mode="json", exclude_none=True))
+
+    def to_toml(self) -> str:
+        """The canonical form. Reading it back gives an equal recipe."""
+        return write(self.canonical())
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical form, 16 hex digits: the recipe's true name."""
+        return hashlib.sha256(self.to_toml().encode()).hexdigest()[:16]
+
+    def trick_names(self) -> list[str]:
+        """A name for each trick: its kind, numbered from the second on if the kind comes again."""
+        seen: dict[str, int] = {}
+        names: list[str] = []
+        for trick in self.tricks:
+            kind = str(trick.name())
+            seen[kind] = seen.get(kind, 0) + 1
+            names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
+        return names
+
+
+def _kind_first(value: Any) -> Any:
+    if isinstance(value, dict):
+        order = sorted(value, key=lambda key: key != "kind")
+        return {key: _kind_first(value[key]) for key in order}
+    return [_kind_first(item) for item in value] if isinstance(value, list) else value
+
+
+FREE_TO_CHANGE = ("steps", "about", "name", "log")
+"""What a resumed run may have otherwise than the run it goes on with: nothing that an earlier step depended on."""
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Dotted paths of fields that differ and may not when a run is resumed."""
+
+    def flat(value: Any, path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}" if path else key).items()}
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{path}.{i}").items()}
+        return {path: value}
+
+    a, b = flat(old.canonical(), ""), flat(new.canonical(), "")
+    paths = sorted(p for p in a.keys() | b.keys() if a.get(p) != b.get(p))
+    return [p for p in paths if p.split(".")[0] not in FREE_TO_CHANGE]

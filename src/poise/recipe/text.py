@@ -1,0 +1,131 @@
+"""Recipe files as plain dictionaries: TOML in, `--set` on top, TOML out. No torch, no models."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from poise.errors import RecipeError
+
+Table = dict[str, Any]
+
+LARGEST = 1_000_000
+DEEPEST = 50
+
+
+def parse(text: str, where: str) -> Table:
+    """A TOML document as a dictionary.
+
+    Raises:
+        RecipeError: it is not TOML, or nested more than 50 deep; names file and line.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not valid TOML: {str(error).rstrip('.')}", where=where) from None
+    except RecursionError:
+        raise RecipeError(f"nested more than {DEEPEST} deep", where=where, cure="write it flatter") from None
+    if _depth(table) > DEEPEST:
+        raise RecipeError(f"nested more than {DEEPEST} deep", where=where, cure="write it flatter")
+    return table
+
+
+def read_file(path: Path) -> Table:
+    """A recipe file as a dictionary; a byte order mark is accepted, an empty file is all defaults.
+
+    Raises:
+        RecipeError: it is missing, no regular file, larger than 1 MB, not UTF-8 or not TOML.
+    """
+    where = str(path)
+    if not path.exists():
+        raise RecipeError("no such recipe file", where=where)
+    if not path.is_file():
+        raise RecipeError("a recipe is a TOML file", where=where, found="something that is not a regular file")
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise RecipeError("a recipe is at most 1 MB", where=where, found=f"{size:,} bytes")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"can't be read: {error.strerror}", where=where) from None
+    try:
+        return parse(raw.decode("utf-8-sig").replace("\r\n", "\n"), where)
+    except UnicodeDecodeError:
+        kind = "UTF-16 text" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "bytes that are not text"
+        raise RecipeError("a recipe is UTF-8 text", where=where, found=kind, cure="save it as UTF-8") from None
+
+
+def write(table: Table) -> str:
+    """A dictionary as TOML."""
+    return tomli_w.dumps(table)
+
+
+def set_value(table: Table, assignment: str) -> None:
+    """Apply one `--set path=value` in place: a dotted path, a TOML value.
+
+    A path may lead into the tricks by their number or by their kind: `tricks.instance_noise.sigma=0.2`.
+
+    Raises:
+        RecipeError: no "=", an empty path, a value that is not TOML, or a path through something that holds no keys.
+    """
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    where = f"--set {assignment}"
+    if not equals or not all(keys):
+        raise RecipeError("--set takes path=value", where=where, cure="for example --set optimizer.d.lr=1e-4")
+    value = _value(path.strip(), text.strip(), where)
+    here: Any = table
+    for at, key in enumerate(keys[:-1]):
+        here = _enter(here, key, ".".join(keys[:at]), where)
+    if isinstance(here, list):
+        here[_place(here, keys[-1], ".".join(keys[:-1]), where)] = value
+    elif isinstance(here, dict):
+        here[keys[-1]] = value
+    else:
+        raise RecipeError(f"'{'.'.join(keys[:-1])}' is a single value and has no keys", where=where)
+
+
+def _value(path: str, text: str, where: str) -> Any:
+    if not text:
+        raise RecipeError("no value after '='", where=where)
+    try:
+        return parse(f"value = {text}", where)["value"]
+    except RecipeError:
+        if re.fullmatch(r"[A-Za-z_./~-][\w./~ -]*", text):
+            raise RecipeError("text needs quotes in TOML", where=where, cure=f"write --set '{path}=\"{text}\"'") from None
+        raise
+
+
+def _enter(here: Any, key: str, so_far: str, where: str) -> Any:
+    if isinstance(here, list):
+        return here[_place(here, key, so_far, where)]
+    if not isinstance(here, dict):
+        raise RecipeError(f"'{so_far}' is a single value and has no keys", where=where)
+    return here.setdefault(key, {})
+
+
+def _place(here: list[Any], key: str, so_far: str, where: str) -> int:
+    if key.isdigit() and int(key) < len(here):
+        return int(key)
+    there = [item.get("kind") for item in here if isinstance(item, dict)]
+    if there.count(key) == 1:
+        return there.index(key)
+    listed = ", ".join(map(str, there)) or "nothing"
+    raise RecipeError(f"'{so_far}' has no single entry '{key}'", where=where, found=listed)
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth

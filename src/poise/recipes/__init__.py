@@ -1,0 +1,1 @@
+"""Shipped recipes, as TOML files; `poise recipes` lists them."""

@@ -1,0 +1,180 @@
+"""The nine places where a trick can act. Read this second, after `train/step.py`.
+
+    TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges > AIM > objective + TERMs > backward > GRADS > step > AFTER
+
+(SURGERY is the ninth: it acts once, when a network is built.) Each seam is an abstract `nn.Module`, so
+that a trick's pool, counter or average is saved and resumed with the weights. A trick that acts in two
+places inherits two seams. `sides` says in whose moves it acts; `folds` below apply a list of them in
+order, and an empty list costs nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from poise.core import Exchange, Moment, Moves, Pile, Side, Targets
+from poise.dials import Dial, value
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+BOTH = frozenset(Side)
+
+
+class Trick(nn.Module, ABC):
+    """A named switch. `name` is its kind in the recipe (numbered if it stands there twice).
+
+    The name is also the root of its random streams: `moment.generator(self.name)`.
+    """
+
+    sides: ClassVar[frozenset[Side]] = BOTH
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class Surgery(Trick):
+    """Changes a network once, when it is built."""
+
+    @abstractmethod
+    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+        """The network of `side`, changed."""
+
+
+class Tempo(nn.Module, ABC):
+    """How many moves each player makes in a step. A choice of the recipe: there is always exactly one."""
+
+    most: Moves
+    """The most moves either player can get in one step."""
+
+    @abstractmethod
+    def moves(self, moment: Moment) -> Moves:
+        """The moves of this step."""
+
+
+class Opponent(Trick):
+    """Who plays against the side that moves."""
+
+    @abstractmethod
+    def stand_in(self, side: Side, net: nn.Module, moment: Moment) -> nn.Module:
+        """The network that plays `side` in this move: `net`, or somebody in its place."""
+
+
+class Offer(Trick):
+    """What D is handed: acts on the fake pile of D's move, before anybody looks."""
+
+    sides = frozenset({Side.D})
+
+    @abstractmethod
+    def offer(self, fake: Tensor, moment: Moment) -> Tensor:
+        """The pile that D is handed, same shape."""
+
+
+class View(Trick):
+    """What D sees: acts on real and fake alike, in both players' moves, differentiably."""
+
+    @abstractmethod
+    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+        """The pile as D sees it."""
+
+
+class Aim(Trick):
+    """What D is asked to say: acts on the targets of D's move."""
+
+    sides = frozenset({Side.D})
+
+    @abstractmethod
+    def aim(self, targets: Targets, moment: Moment) -> Targets:
+        """The targets that D is trained on."""
+
+
+class Term(Trick):
+    """What else a move costs, beside the adversarial part.
+
+    Args:
+        weight: what the cost is multiplied with.
+        every: due in every n-th step only, and then multiplied by n, so that its mean force stays.
+    """
+
+    slopes: ClassVar[frozenset[Pile]] = frozenset()
+    """The piles whose gradient through D it reads (`Exchange.slope`)."""
+
+    piles: ClassVar[frozenset[Pile]] = frozenset()
+    """The piles whose verdicts it reads."""
+
+    def __init__(self, name: str, weight: Dial, every: int = 1) -> None:
+        super().__init__(name)
+        self.weight, self.every = weight, every
+
+    def due(self, moment: Moment) -> bool:
+        """Whether it acts in this step: every n-th, and with a weight."""
+        return moment.step % self.every == 0 and value(self.weight, moment) != 0
+
+    def force(self, moment: Moment) -> float:
+        """What the cost is multiplied with in this step: weight x every."""
+        return value(self.weight, moment) * self.every
+
+    @abstractmethod
+    def cost(self, exchange: Exchange) -> Tensor:
+        """The cost itself, 0-dim, before the weight; this is what the rows show."""
+
+
+class Grads(Trick):
+    """What the optimiser may use: acts on the gradients in place, between backward and step."""
+
+    @abstractmethod
+    def adjust(self, player: Player, moment: Moment) -> None:
+        """Change `player`'s gradients in place."""
+
+
+class After(Trick):
+    """What is remembered: acts once a player's step is done."""
+
+    @abstractmethod
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """Take from the move what this trick keeps."""
+
+    def shown(self, side: Side) -> nn.Module | None:
+        """A network that samples should come from in place of the live one, if this trick keeps one."""
+        return None
+
+
+def fold_opponent(opponents: Sequence[Opponent], side: Side, net: nn.Module, moment: Moment) -> nn.Module:
+    """`net`, or who stands in for it."""
+    for trick in opponents:
+        net = trick.stand_in(side, net, moment)
+    return net
+
+
+def fold_offer(offers: Sequence[Offer], fake: Tensor, moment: Moment) -> Tensor:
+    """The fake pile after all offers."""
+    for trick in offers:
+        fake = trick.offer(fake, moment)
+    return fake
+
+
+def fold_views(views: Sequence[View], images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+    """The pile through all views, in the recipe's order."""
+    for trick in views:
+        images = trick.view(images, pile, moment)
+    return images
+
+
+def fold_aims(aims: Sequence[Aim], targets: Targets, moment: Moment) -> Targets:
+    """The targets after all aims, in the recipe's order."""
+    for trick in aims:
+        targets = trick.aim(targets, moment)
+    return targets
+
+
+def fold_surgery(surgeries: Sequence[Surgery], side: Side, net: nn.Module) -> nn.Module:
+    """The network after all surgery that is meant for its side."""
+    for trick in surgeries:
+        if side in trick.sides:
+            net = trick.operate(side, net)
+    return net

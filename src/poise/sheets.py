@@ -1,0 +1,82 @@
+"""Sheets: many samples in one picture file. Grids of pictures, and points of the plane over the real ones."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from poise.data.source import Bytes, to_bytes
+
+PAPER, REAL, FAKE = (255, 255, 255), (176, 184, 196), (214, 74, 32)
+GAP = 2
+WIDTH = 640
+
+
+def grid(images: Tensor, columns: int | None = None) -> Bytes:
+    """Pictures, B x C x H x W in [-1, 1], side by side: H' x W' x 1 (C = 1, 2), 3 or 4 channels.
+
+    Small pictures are enlarged by whole pixels to a sheet at least 640 wide. Grey with alpha (C = 2) is
+    shown as RGBA.
+    """
+    tiles = to_bytes(images)
+    n, height, width, channels = tiles.shape
+    if channels == 2:
+        tiles = np.concatenate((np.repeat(tiles[..., :1], 3, axis=3), tiles[..., 1:]), axis=3)
+        channels = 4
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    scale = max(1, WIDTH // (columns * (width + GAP)))
+    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = tiles.shape[1:3]
+    sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
+    sheet[...] = 128 if channels == 1 else np.array([128, 128, 128, 255][:channels])
+    for k, tile in enumerate(tiles):
+        top, left = (k // columns) * (height + GAP) + GAP, (k % columns) * (width + GAP) + GAP
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def scatter(fake: Tensor, real: Tensor, side: int = WIDTH) -> Bytes:
+    """Points of the plane, N x 2: the real ones grey, G's in colour on top; the window follows the real ones."""
+    low, high = real.min(0).values, real.max(0).values
+    centre, reach = (low + high) / 2, float((high - low).max()) * 0.65 + 1e-6
+    sheet = np.full((side, side, 3), PAPER, np.uint8)
+    for points, colour, radius in ((real, REAL, 1), (fake, FAKE, 1)):
+        at = ((points.detach().float().cpu() - centre) / (2 * reach) + 0.5) * side
+        inside = at[torch.isfinite(at).all(1)].round().long().numpy()
+        for dx in range(-radius, radius + 1):
+            for dy in range(-radius, radius + 1):
+                x, y = inside[:, 0] + dx, side - 1 - inside[:, 1] + dy
+                seen = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+                sheet[y[seen], x[seen]] = colour
+    return sheet
+
+
+def draw(samples: Tensor, real: Tensor | None, columns: int | None = None) -> Bytes:
+    """The sheet for whatever the samples are; points need some real ones to be drawn over."""
+    if samples.dim() == 4:
+        return grid(samples, columns)
+    return scatter(samples, samples if real is None else real)
+
+
+def as_image(sheet: Bytes) -> Image.Image:
+    """A sheet as a Pillow image."""
+    return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
+
+
+def as_png(sheet: Bytes) -> bytes:
+    """A sheet as the bytes of a PNG file; equal sheets give equal bytes."""
+    buffer = BytesIO()
+    as_image(sheet).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def write_png(sheet: Bytes, path: Path) -> None:
+    """Write a sheet; the folder must exist."""
+    path.write_bytes(as_png(sheet))

@@ -1,0 +1,68 @@
+"""From a recipe to a game: the parts built, the tricks put in their places."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from poise.core import Shape, Side
+from poise.networks.blocks import mixes_samples
+from poise.players import Player
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.seams import Surgery, Term, Trick, fold_surgery
+from poise.train.game import Game, Judge, apart, together
+from poise.train.machine import Machine
+
+
+def build(recipe: Recipe, shape: Shape, machine: Machine, dice: Dice) -> Game:
+    """The game that `recipe` describes, for samples of `shape`, before step 0.
+
+    Each network's initial weights are a random stream of their own, so that changing one player's size
+    leaves the other's start as it was.
+    """
+    nets: dict[Side, nn.Module] = {}
+    with dice.everywhere("init/g"):
+        nets[Side.G] = recipe.network.g.build(recipe.latent.dim, shape)
+    with dice.everywhere("init/d"):
+        nets[Side.D] = recipe.network.d.build(shape)
+    tricks = _tricks(recipe, nets)
+    surgeries = [trick for trick in tricks if isinstance(trick, Surgery)]
+    nets = {side: _ready(fold_surgery(surgeries, side, net), machine) for side, net in nets.items()}
+    tricks = surgeries + [t for t in _tricks(recipe, nets) if not isinstance(t, Surgery)] if surgeries else tricks
+    players = {side: _player(recipe, side, nets[side]) for side in Side}
+    return Game(
+        d=players[Side.D],
+        g=players[Side.G],
+        objective=recipe.objective,
+        latent=recipe.latent,
+        tempo=recipe.tempo.build(),
+        tricks=[trick.to(machine.device) for trick in tricks],
+        judge=_judge(recipe, nets[Side.D], tricks),
+        autocast=machine.autocast,
+    )
+
+
+def _tricks(recipe: Recipe, nets: dict[Side, nn.Module]) -> list[Trick]:
+    return [entry.build(name, nets) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
+
+
+def _ready(net: nn.Module, machine: Machine) -> nn.Module:
+    return net.to(machine.device).to(memory_format=torch.channels_last)
+
+
+def _player(recipe: Recipe, side: Side, net: nn.Module) -> Player:
+    entry = recipe.optimizer.g if side is Side.G else recipe.optimizer.d
+    return Player(side, net, entry.build(net.parameters()), entry.lr)
+
+
+def _judge(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Judge:
+    """One pass over both piles where that is wanted, or where it is the same mathematics and saves time.
+
+    It saves none if a penalty differentiates one pile only: its gradient would run through both.
+    """
+    if recipe.judging == "together":
+        return together
+    slopes = [trick.slopes for trick in tricks if isinstance(trick, Term) and Side.D in trick.sides]
+    halves = len(frozenset[str]().union(*slopes)) == 1
+    return apart if mixes_samples(d) or halves else together

@@ -1,0 +1,127 @@
+"""The game: both players, the tricks and the rules. All the state that a run has is here.
+
+A `Game` is an `nn.Module`, so weights, averages, pools and counters are one `state_dict`. What a step
+reads is worked out once, when the game is put together: which tricks act in whose moves, what D must
+judge, whether real and fake may be judged in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Moment, Pile, Side, Verdict
+from poise.latents import Latent
+from poise.objectives.base import Objective
+from poise.players import Player
+from poise.seams import After, Aim, Grads, Offer, Opponent, Tempo, Term, Trick, View, fold_opponent
+
+Judge = Callable[[nn.Module, Tensor | None, Tensor], dict[Pile, Verdict]]
+Seam = TypeVar("Seam", bound=Trick)
+
+
+def apart(d: nn.Module, real: Tensor | None, fake: Tensor) -> dict[Pile, Verdict]:
+    """D judges an all-real batch, then an all-fake one (tip T04)."""
+    verdicts: dict[Pile, Verdict] = {} if real is None else {"real": d(real)}
+    verdicts["fake"] = d(fake)
+    return verdicts
+
+
+def together(d: nn.Module, real: Tensor | None, fake: Tensor) -> dict[Pile, Verdict]:
+    """D judges both in one batch: the same numbers, faster, unless D mixes its samples (a batch norm)."""
+    if real is None:
+        return {"fake": d(fake)}
+    both = d(torch.cat((real, fake)))
+    return {"real": Verdict(*(x[: len(real)] for x in both)), "fake": Verdict(*(x[len(real) :] for x in both))}
+
+
+class Needs(NamedTuple):
+    """What a move must draw: piles that D judges, and those whose slope is read."""
+
+    piles: frozenset[Pile]
+    slopes: tuple[Pile, ...]
+
+
+@dataclass(frozen=True)
+class Acting:
+    """The tricks that act in one side's moves, by seam, in the recipe's order."""
+
+    opponents: tuple[Opponent, ...]
+    offers: tuple[Offer, ...]
+    views: tuple[View, ...]
+    aims: tuple[Aim, ...]
+    terms: tuple[Term, ...]
+    grads: tuple[Grads, ...]
+    afters: tuple[After, ...]
+
+    @classmethod
+    def sort(cls, tricks: list[Trick], side: Side) -> Acting:
+        """Each trick to every seam it is made for."""
+
+        def those(seam: type[Seam]) -> tuple[Seam, ...]:
+            return tuple(t for t in tricks if isinstance(t, seam) and side in t.sides)
+
+        return cls(*map(those, (Opponent, Offer, View, Aim, Term, Grads, After)))  # type: ignore[arg-type]
+
+
+class Game(nn.Module):
+    """Everything that a step reads.
+
+    Args:
+        d: the discriminator's player.
+        g: the generator's player.
+        objective: what the verdicts cost.
+        latent: what G starts from.
+        tempo: who moves how often.
+        tricks: in the order in which they act.
+        judge: `apart` or `together`.
+        autocast: the context in which networks run forward, a new one each time.
+    """
+
+    def __init__(
+        self,
+        d: Player,
+        g: Player,
+        objective: Objective,
+        latent: Latent,
+        tempo: Tempo,
+        tricks: list[Trick],
+        judge: Judge = apart,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        super().__init__()
+        self.d, self.g, self.tempo = d, g, tempo
+        self.tricks = nn.ModuleDict({trick.name: trick for trick in tricks})
+        self.objective, self.latent, self.judge, self.numerics = objective, latent, judge, autocast
+        self.players = {Side.D: d, Side.G: g}
+        self._acting = {side: Acting.sort(tricks, side) for side in Side}
+        self._always: dict[Side, frozenset[Pile]] = {
+            Side.D: frozenset({"real", "fake"}),
+            Side.G: frozenset({"real", "fake"} if objective.compares else {"fake"}),
+        }
+
+    def tricks_of(self, side: Side) -> Acting:
+        """The tricks that act in the moves of `side`."""
+        return self._acting[side]
+
+    def plays(self, side: Side, moment: Moment) -> nn.Module:
+        """Who plays `side` in this move: its network, or a stand-in while the rival moves."""
+        net = self.players[side].net
+        return net if side is moment.side else fold_opponent(self._acting[moment.side].opponents, side, net, moment)
+
+    def needs(self, moment: Moment) -> Needs:
+        """What the objective and the terms that are due read in this move."""
+        due = [term for term in self._acting[moment.side].terms if term.due(moment)]
+        piles = self._always[moment.side].union(*(term.piles | term.slopes for term in due))
+        slopes = frozenset[Pile]().union(*(term.slopes for term in due))
+        return Needs(piles, tuple(sorted(slopes)))
+
+    def shown(self, *, raw: bool = False) -> nn.Module:
+        """The generator that samples come from: an average if a trick keeps one, else (or if `raw`) the live one."""
+        stand_ins = [] if raw else [trick.shown(Side.G) for trick in self._acting[Side.G].afters]
+        return next((net for net in stand_ins if net is not None), self.g.net)

@@ -1,0 +1,75 @@
+"""What a run leaves behind as it goes: rows, sheets and TensorBoard events, the same numbers in each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Shape
+from poise.data.source import Bytes
+from poise.latents import Latent
+from poise.randomness import Dice
+from poise.sheets import draw, write_png
+from poise.train.folder import RunFolder, on_disk
+from poise.train.ledger import Row, as_json
+
+
+class Recorder:
+    """Writes to one run folder.
+
+    Args:
+        folder: the claimed folder.
+        since: the step that is resumed from; what was recorded after it is dropped.
+    """
+
+    def __init__(self, folder: RunFolder, since: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a tenth of a second: only a run pays for it
+
+        self.folder = folder
+        folder.cut(folder.rows, since)
+        with on_disk(folder.path):
+            folder.samples.mkdir(exist_ok=True)
+            self._events = SummaryWriter(str(folder.tensorboard), purge_step=since + 1 if since else None)
+
+    def row(self, row: Row) -> None:
+        """One row, to `rows.jsonl` and as events."""
+        self.folder.append(self.folder.rows, as_json(row))
+        for name, stat in row.stats.items():
+            self._events.add_scalar(name, stat.mean, row.step)
+
+    def sheet(self, sheet: Bytes, step: int) -> Path:
+        """One sheet, to `samples/` and as an event."""
+        path = self.folder.samples / f"step-{step:08d}.png"
+        with on_disk(path):
+            write_png(sheet, path)
+        self._events.add_image("samples", sheet, step, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        """Finish the events."""
+        self._events.close()
+
+
+class Sheets:
+    """The same fixed latents each time (mission: always the same, in a grid, every so often)."""
+
+    def __init__(self, latent: Latent, count: int, shape: Shape, real: Tensor, dice: Dice) -> None:
+        self.latents = latent.draw(count, dice("sheet"))
+        self.shape, self.real = shape, real
+
+    def draw(self, net: nn.Module) -> Bytes:
+        """The sheet of `net`, which is left as it was."""
+        return draw(generate(net, self.latents), self.real)
+
+
+@torch.no_grad()
+def generate(net: nn.Module, latents: Tensor, batch: int = 256) -> Tensor:
+    """Samples for `latents` in evaluation mode and float32; the network's own mode is put back after."""
+    training = net.training
+    net.eval()
+    try:
+        return torch.cat([net(part).float() for part in latents.split(batch)])
+    finally:
+        net.train(training)

@@ -1,0 +1,88 @@
+"""Averaged weights (tip T21): sample from the mean of recent generators.
+
+theta_avg <- beta theta_avg + (1 - beta) theta after each of G's moves, beta = 0.5^(batch / half-life), both
+counted in pictures (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196). The
+half-life ramps up, as min(half_life, ramp_up x pictures so far), so that the first steps are soon forgotten
+(Karras et al. 2020, arXiv:2006.06676, their released code). Averaging never touches training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Exchange, Side
+from poise.seams import After
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+
+def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
+    """beta = 0.5^(batch / min(half_life, ramp_up x images)); 0 where the exponent's denominator is 0."""
+    life = min(half_life, ramp_up * images) if ramp_up else half_life
+    return 0.5 ** (batch / life) if life > 0 else 0.0
+
+
+@torch.no_grad()
+def average_(mean: nn.Module, live: nn.Module, beta: float) -> None:
+    """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; counters are copied."""
+    targets: list[Tensor] = []
+    sources: list[Tensor] = []
+    for old, new in zip(_tensors(mean), _tensors(live), strict=True):
+        if old.is_floating_point():
+            targets.append(old)
+            sources.append(new)
+        else:
+            old.copy_(new)
+    torch._foreach_lerp_(targets, sources, 1 - beta)
+
+
+def _tensors(net: nn.Module) -> list[Tensor]:
+    return [*net.parameters(), *net.buffers()]
+
+
+class AveragedWeightsEntry(TrickEntry):
+    """An average of G with `half_life` in pictures; `ramp_up = 0` switches the ramp off, `half_life = 0` the averaging."""
+
+    kind: Literal["averaged_weights"] = "averaged_weights"
+    tip: ClassVar[str] = "T21"
+    source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196"
+
+    half_life: float = Field(default=10_000.0, ge=0)
+    ramp_up: float = Field(default=0.05, ge=0, le=1)
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> AveragedWeights:
+        """See `AveragedWeights`."""
+        return AveragedWeights(name, nets[Side.G], self.half_life, self.ramp_up)
+
+
+class AveragedWeights(After):
+    """Keeps the average and shows it in place of the live G."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
+
+    def __init__(self, name: str, live: nn.Module, half_life: float, ramp_up: float) -> None:
+        super().__init__(name)
+        self.mean = copy.deepcopy(live).requires_grad_(False).eval()
+        self.half_life, self.ramp_up = half_life, ramp_up
+
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """One step of the average. Pictures are counted with this step's own."""
+        moment = exchange.moment
+        images = moment.images + moment.batch
+        average_(self.mean, player.net, decay(images, moment.batch, self.half_life, self.ramp_up))
+
+    def shown(self, side: Side) -> nn.Module | None:
+        """The average, for G."""
+        return self.mean if side is Side.G else None
+
+    def train(self, mode: bool = True) -> AveragedWeights:
+        """Stay in evaluation mode: nobody trains an average."""
+        return super().train(False)

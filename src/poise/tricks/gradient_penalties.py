@@ -1,0 +1,56 @@
+"""Zero-centred gradient penalties (tip T06b): D is charged for its slope.
+
+R1 = 1/2 E ||grad_x D(x)||^2 over the real pile, weighted by gamma (Mescheder, Geiger & Nowozin 2018,
+arXiv:1801.04406, equation 9). Differentiated at the raw picture, before views; the gradient comes from the
+move's one forward pass, and sums are taken in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Exchange, Pile, Side
+from poise.dials import within
+from poise.seams import Term
+from poise.tricks.base import TrickEntry
+
+
+def zero_centred(slope: Tensor) -> Tensor:
+    """1/2 ||grad_x D(x)||^2 per sample, B, from the gradient of the score, B x shape."""
+    return slope.float().flatten(1).square().sum(1) / 2
+
+
+class R1Entry(TrickEntry):
+    """R1 with weight `gamma` (10 in the paper), in every `every`-th step with `every` times the weight.
+
+    Doing it lazily saves time on large pictures and fails on toys and small pictures (Huang et al. 2024,
+    arXiv:2501.05441, appendix E).
+    """
+
+    kind: Literal["r1"] = "r1"
+    tip: ClassVar[str] = "T06b"
+    source: ClassVar[str] = "Mescheder et al. 2018, arXiv:1801.04406"
+    needs_own_scores: ClassVar[bool] = True
+
+    gamma: within(0) = 10.0
+    every: int = Field(default=1, ge=1)
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> R1:
+        """See `R1`."""
+        return R1(name, self.gamma, self.every)
+
+
+class R1(Term):
+    """Charges D for its slope at the real pile."""
+
+    sides = frozenset({Side.D})
+    slopes: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        """Mean of `zero_centred` over the real pile."""
+        return zero_centred(exchange.slope("real")).mean()

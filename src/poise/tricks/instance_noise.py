@@ -1,0 +1,53 @@
+"""Instance noise (tip T14a): blur what D sees until both distributions overlap, then let it clear up.
+
+x + sigma * eps, eps ~ N(0, I), on real and fake alike, with sigma annealed to zero. Arjovsky & Bottou 2017
+(arXiv:1701.04862, section 3) for why; Sonderby et al. 2017 (arXiv:1610.04490, section 3.2) for instance
+noise with a linearly falling sigma. The list says 0.1 or so, decayed (ganhacks 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Moment, Pile, Side
+from poise.dials import Dial, Linear, value, within
+from poise.seams import View
+from poise.tricks.base import TrickEntry
+
+
+def add_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """x + sigma * eps with eps ~ N(0, I), same shape, differentiable in x; x itself at sigma 0."""
+    if sigma == 0:
+        return images
+    noise = torch.empty_like(images).normal_(0.0, sigma, generator=generator)
+    return images + noise
+
+
+class InstanceNoiseEntry(TrickEntry):
+    """Gaussian noise on D's inputs; sigma in units of the data ([-1, 1] for pictures)."""
+
+    kind: Literal["instance_noise"] = "instance_noise"
+    tip: ClassVar[str] = "T14a"
+    source: ClassVar[str] = "Arjovsky & Bottou 2017, arXiv:1701.04862; Sonderby et al. 2017, arXiv:1610.04490"
+
+    sigma: within(0) = Linear(start=0.1, end=0.0)
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> InstanceNoise:
+        """See `InstanceNoise`."""
+        return InstanceNoise(name, self.sigma)
+
+
+class InstanceNoise(View):
+    """Noise of its own for each pile of each move."""
+
+    def __init__(self, name: str, sigma: Dial) -> None:
+        super().__init__(name)
+        self.sigma = sigma
+
+    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+        """See `add_noise`."""
+        return add_noise(images, value(self.sigma, moment), moment.generator(f"{self.name}/{pile}"))

@@ -1,0 +1,71 @@
+"""Soft labels (tip T07a): D is asked for less than certainty.
+
+Salimans et al. 2016 (arXiv:1606.03498, section 3.4) smooth the real side only, to 0.9: with a smoothed fake
+side the optimal D has the model's own density in its numerator, and bad samples lose their incentive to
+move. The list's advice is two-sided: real from U[0.7, 1.2], fake from U[0, 0.3] (ganhacks 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import Strict, model_validator
+from torch import Tensor, nn
+
+from poise.core import Moment, Side, Targets
+from poise.dials import Dial, extremes, value, within
+from poise.entries import complain
+from poise.seams import Aim
+from poise.tricks.base import TrickEntry
+
+Span = Annotated[tuple[within(0, 2), within(0, 2)], Strict(False)]
+
+
+def spread(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Targets uniform in [low, high], shape and type of `like`; exactly `low` where both are the same."""
+    if low == high:
+        return torch.full_like(like, low)
+    draws = torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return draws.mul_(high - low).add_(low)
+
+
+class SoftLabelsEntry(TrickEntry):
+    """Targets drawn per sample from a range per side. One-sided as in the paper: `real = [0.9, 0.9], fake = [0, 0]`."""
+
+    kind: Literal["soft_labels"] = "soft_labels"
+    tip: ClassVar[str] = "T07a"
+    source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498; ganhacks 6"
+    needs_targets: ClassVar[bool] = True
+
+    real: Span = (0.7, 1.2)
+    fake: Span = (0.0, 0.3)
+
+    @model_validator(mode="after")
+    def _low_first(self) -> Self:
+        for side, (low, high) in (("real", self.real), ("fake", self.fake)):
+            if max(extremes(low)) > min(extremes(high)) and extremes(low) != extremes(high):
+                complain(f"'{side}' must be [low, high]", found=f"[{low}, {high}]")
+        return self
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> SoftLabels:
+        """See `SoftLabels`."""
+        return SoftLabels(name, self.real, self.fake)
+
+
+class SoftLabels(Aim):
+    """Draws D's targets anew for each sample of each of D's moves."""
+
+    def __init__(self, name: str, real: tuple[Dial, Dial], fake: tuple[Dial, Dial]) -> None:
+        super().__init__(name)
+        self.real, self.fake = real, fake
+
+    def aim(self, targets: Targets, moment: Moment) -> Targets:
+        """Real in [real], fake in [fake], whatever was asked before."""
+        real = [value(edge, moment) for edge in self.real]
+        fake = [value(edge, moment) for edge in self.fake]
+        return Targets(
+            real=spread(targets.real, *real, moment.generator(f"{self.name}/real")),
+            fake=spread(targets.fake, *fake, moment.generator(f"{self.name}/fake")),
+        )
