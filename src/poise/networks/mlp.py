@@ -9,7 +9,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
-from poise.networks.blocks import Activation, Discriminator, Generator, Network, Norm, Output, activation, output
+from poise.networks.blocks import (
+    Activation,
+    Discriminator,
+    Generator,
+    Network,
+    Norm,
+    Output,
+    activation,
+    output,
+)
 
 
 def _hidden(here: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first: bool) -> list[nn.Module]:

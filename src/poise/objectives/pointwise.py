@@ -69,5 +69,3 @@ class Minimax(CrossEntropy):
     def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
         """See `minimax`."""
         return (minimax(fake),)
-
-

@@ -47,22 +47,33 @@ def _targets(recipe: Recipe, findings: Findings) -> None:
     for i, trick in enumerate(recipe.tricks):
         if trick.needs_targets and not recipe.objective.takes_targets:
             reason = f"'{trick.name()}' changes D's targets, and the objective '{recipe.objective.name()}' has none"
-            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "take objective 'non_saturating', or leave the trick out"))
+            findings.refusals.append(
+                Finding(
+                    f"tricks.{i}",
+                    reason,
+                    trick.tip,
+                    "take objective 'non_saturating', or leave the trick out",
+                )
+            )
 
 
 def _own_scores(recipe: Recipe, findings: Findings) -> None:
     norm = getattr(recipe.network.d, "norm", "none")
     for i, trick in enumerate(recipe.tricks):
         if trick.needs_own_scores and norm == "batch":
-            reason = f"'{trick.name()}' penalises each picture's own slope, and batch norm in D ties the pictures together"
-            findings.warnings.append(Finding(f"tricks.{i}", reason, "T05a", "set network.d.norm to \"none\""))
+            reason = (
+                f"'{trick.name()}' penalises each picture's own slope, and batch norm in D ties the pictures together"
+            )
+            findings.warnings.append(Finding(f"tricks.{i}", reason, "T05a", 'set network.d.norm to "none"'))
 
 
 def _twice(recipe: Recipe, findings: Findings) -> None:
     for i, name in enumerate(recipe.trick_names()):
         if name != recipe.tricks[i].name():
             reason = f"'{recipe.tricks[i].name()}' stands in the recipe more than once and acts each time"
-            findings.warnings.append(Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant"))
+            findings.warnings.append(
+                Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant")
+            )
 
 
 def _networks(recipe: Recipe, shape: Shape, findings: Findings) -> None:

@@ -134,7 +134,9 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
     def flat(value: Any, path: str) -> dict[str, Any]:
         if isinstance(value, dict):
-            return {k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}" if path else key).items()}
+            return {
+                k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}" if path else key).items()
+            }
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{path}.{i}").items()}
         return {path: value}

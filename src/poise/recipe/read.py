@@ -59,7 +59,9 @@ def _explain(detail: ErrorDetails, table: Table, where: str, more: int) -> Recip
         known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
         given = detail["input"].get("kind") if isinstance(detail["input"], dict) else None
         what, found = ("has an unknown kind", _show(given)) if given is not None else ("needs a 'kind'", "")
-        cure = nearest(str(given), known) if given is not None and known else f"one of {', '.join(known)}" if known else ""
+        cure = (
+            nearest(str(given), known) if given is not None and known else f"one of {', '.join(known)}" if known else ""
+        )
     elif detail["type"] == "literal_error":
         words = [word.strip(" '") for word in str(context["expected"]).replace(" or ", ",").split(",")]
         what, cure = f"must be {context['expected']}", nearest(str(detail["input"]), words)

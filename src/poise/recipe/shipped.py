@@ -49,4 +49,9 @@ def find(recipe: str) -> Table:
     if recipe in names():
         return table(recipe)
     cure = nearest(recipe, names())
-    raise RecipeError("no shipped recipe of that name", where="RECIPE", found=f"'{recipe}'", cure=f"{cure} (or give a .toml file)")
+    raise RecipeError(
+        "no shipped recipe of that name",
+        where="RECIPE",
+        found=f"'{recipe}'",
+        cure=f"{cure} (or give a .toml file)",
+    )

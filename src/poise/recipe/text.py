@@ -96,7 +96,9 @@ def _value(path: str, text: str, where: str) -> Any:
         return parse(f"value = {text}", where)["value"]
     except RecipeError:
         if re.fullmatch(r"[A-Za-z_./~-][\w./~ -]*", text):
-            raise RecipeError("text needs quotes in TOML", where=where, cure=f"write --set '{path}=\"{text}\"'") from None
+            raise RecipeError(
+                "text needs quotes in TOML", where=where, cure=f"write --set '{path}=\"{text}\"'"
+            ) from None
         raise
 
 

@@ -47,7 +47,9 @@ class RunFolder:
             cure = "a run's name is 1 to 64 letters, digits, '.', '_' or '-', and starts with no dot"
             raise RecipeError("not a name for a run", where="--out", found=ascii(name), cure=cure)
         if self.path.exists() and not self.path.is_dir():
-            raise RecipeError("a run is a folder", where=f"--out {self.path}", found="a file", cure="choose another name")
+            raise RecipeError(
+                "a run is a folder", where=f"--out {self.path}", found="a file", cure="choose another name"
+            )
         if resume:
             if not self.recipe.is_file():
                 raise SaveError("no run to resume", where=str(self.path), cure="start it without --resume")

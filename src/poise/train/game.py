@@ -37,7 +37,10 @@ def together(d: nn.Module, real: Tensor | None, fake: Tensor) -> dict[Pile, Verd
     if real is None:
         return {"fake": d(fake)}
     both = d(torch.cat((real, fake)))
-    return {"real": Verdict(*(x[: len(real)] for x in both)), "fake": Verdict(*(x[len(real) :] for x in both))}
+    return {
+        "real": Verdict(*(x[: len(real)] for x in both)),
+        "fake": Verdict(*(x[len(real) :] for x in both)),
+    }
 
 
 class Needs(NamedTuple):
@@ -100,10 +103,8 @@ class Game(nn.Module):
         self.objective, self.latent, self.judge, self.numerics = objective, latent, judge, autocast
         self.players = {Side.D: d, Side.G: g}
         self._acting = {side: Acting.sort(tricks, side) for side in Side}
-        self._always: dict[Side, frozenset[Pile]] = {
-            Side.D: frozenset({"real", "fake"}),
-            Side.G: frozenset({"real", "fake"} if objective.compares else {"fake"}),
-        }
+        piles: tuple[Pile, Pile] = ("real", "fake")
+        self._always = {Side.D: frozenset(piles), Side.G: frozenset(piles if objective.compares else piles[1:])}
 
     def tricks_of(self, side: Side) -> Acting:
         """The tricks that act in the moves of `side`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ class Ledger:
         """A 0-dim reading."""
         self._notes[name].append(reading.detach())
 
-    def norm(self, name: str, tensors: Sequence[Tensor]) -> None:
+    def norm(self, name: str, tensors: list[Tensor]) -> None:
         """The Euclidean length of all `tensors` together."""
         self._norms[name].append(list(torch._foreach_norm(tensors)))
 

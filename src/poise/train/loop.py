@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from poise.core import Moment
 from poise.data.source import Loaded, Pictures
-from poise.errors import Diverged, DiskError, OutOfMemory, RecipeError, SaveError, Stopped
+from poise.errors import DiskError, Diverged, OutOfMemory, RecipeError, SaveError, Stopped
 from poise.randomness import Dice
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
@@ -22,7 +23,7 @@ from poise.train import save, state
 from poise.train.build import build
 from poise.train.feed import Feed
 from poise.train.folder import RunFolder, free_name
-from poise.train.ledger import Ledger, Row
+from poise.train.ledger import Ledger, Row, Stat
 from poise.train.machine import Machine, choose
 from poise.train.record import Recorder, Sheets
 from poise.train.run import Run
@@ -128,7 +129,7 @@ class Training:
     def _steps(self) -> None:
         recipe, log = self.recipe, self.recipe.log
         self.clock = time.perf_counter()
-        self.done = self.first
+        self.done, self.told = self.first, (self.first, self.before)
         if self.done == 0:
             self._sheet()
         while self.done < recipe.steps:
@@ -151,6 +152,9 @@ class Training:
     def _row(self) -> None:
         seconds = self._seconds()
         stats = self.ledger.stats()
+        rate = (self.done - self.told[0]) * self.recipe.batch / max(1e-9, seconds - self.told[1])
+        stats["time/images_per_second"] = Stat(rate, 0.0, rate, rate)
+        self.told = (self.done, seconds)
         row = Row(self.done, self.done * self.recipe.batch, round(seconds, 3), stats)
         self.recorder.row(row)
         self.watcher.row(row)
@@ -253,24 +257,25 @@ def _same_run(old: Recipe, new: Recipe) -> None:
     changed = differences(old, new)
     if changed:
         cure = "take it back, or start a new run"
-        raise RecipeError("a resumed run must keep its recipe", where="--resume", found=f"other {', '.join(changed)}", cure=cure)
+        raise RecipeError(
+            "a resumed run must keep its recipe",
+            where="--resume",
+            found=f"other {', '.join(changed)}",
+            cure=cure,
+        )
 
 
 def _cell(text: str) -> str:
     return '"' + ascii(text)[1:-1].replace('"', '""') + '"'
 
 
-class _room_to_compute:
-    """Turns the device's "out of memory", however it is worded, into an error with a cure."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.batch = recipe.batch
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        worded = isinstance(error, RuntimeError) and "allocate" in str(error) and "memory" in str(error)
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or worded:
-            cure = f"a smaller batch needs less: --set batch={max(1, self.batch // 2)}"
-            raise OutOfMemory("the device has too little memory", found=f"batch {self.batch}", cure=cure) from None
+@contextmanager
+def _room_to_compute(recipe: Recipe) -> Iterator[None]:
+    """Turn the device's "out of memory", however it is worded, into an error with a cure."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not ("allocate" in str(error) and "memory" in str(error)):
+            raise
+        cure = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
+        raise OutOfMemory("the device has too little memory", found=f"batch {recipe.batch}", cure=cure) from None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poise.core import Shape
+from poise.data.source import ToyEntry
 from poise.errors import SaveError
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -84,3 +85,8 @@ class Run:
     def sample(self, n: int, seed: int = 0, *, raw: bool = False) -> Tensor:
         """n samples, B x shape, in [-1, 1] for pictures."""
         return generate(self.generator(raw=raw), self.latents(n, seed))
+
+    def real(self, n: int) -> Tensor | None:
+        """n real points for toys, which need no files; None for pictures."""
+        entry = self.recipe.data
+        return entry.load().train.some(n) if isinstance(entry, ToyEntry) else None

@@ -69,7 +69,9 @@ def _restore_optimizer(player: Player, tensors: Mapping[str, Tensor]) -> None:
         weight = names[name]
         # a moment lies in memory as its weight does, or the fused step would round in another order
         like = weight if tensor.shape == weight.shape else tensor
-        player.optimizer.state[weight][key] = torch.empty_like(like, dtype=tensor.dtype, device=weight.device).copy_(tensor)
+        player.optimizer.state[weight][key] = torch.empty_like(like, dtype=tensor.dtype, device=weight.device).copy_(
+            tensor
+        )
 
 
 def _remembers(optimizer: torch.optim.Optimizer) -> set[str]:

@@ -8,13 +8,13 @@ move's one forward pass, and sums are taken in float32.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Exchange, Pile, Side
-from poise.dials import within
+from poise.dials import Dial, within
 from poise.seams import Term
 from poise.tricks.base import TrickEntry
 
@@ -36,7 +36,7 @@ class R1Entry(TrickEntry):
     source: ClassVar[str] = "Mescheder et al. 2018, arXiv:1801.04406"
     needs_own_scores: ClassVar[bool] = True
 
-    gamma: within(0) = 10.0
+    gamma: Annotated[Dial, within(0)] = 10.0
     every: int = Field(default=1, ge=1)
 
     def build(self, name: str, nets: Mapping[Side, nn.Module]) -> R1:

@@ -8,7 +8,7 @@ noise with a linearly falling sigma. The list says 0.1 or so, decayed (ganhacks 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class InstanceNoiseEntry(TrickEntry):
     tip: ClassVar[str] = "T14a"
     source: ClassVar[str] = "Arjovsky & Bottou 2017, arXiv:1701.04862; Sonderby et al. 2017, arXiv:1610.04490"
 
-    sigma: within(0) = Linear(start=0.1, end=0.0)
+    sigma: Annotated[Dial, within(0)] = Linear(start=0.1, end=0.0)
 
     def build(self, name: str, nets: Mapping[Side, nn.Module]) -> InstanceNoise:
         """See `InstanceNoise`."""

@@ -14,13 +14,14 @@ import torch
 from pydantic import Strict, model_validator
 from torch import Tensor, nn
 
-from poise.core import Moment, Side, Targets
+from poise.core import Moment, Pile, Side, Targets
 from poise.dials import Dial, extremes, value, within
 from poise.entries import complain
 from poise.seams import Aim
 from poise.tricks.base import TrickEntry
 
-Span = Annotated[tuple[within(0, 2), within(0, 2)], Strict(False)]
+Edge = Annotated[Dial, within(0, 2)]
+Span = Annotated[tuple[Edge, Edge], Strict(False)]
 
 
 def spread(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -63,9 +64,11 @@ class SoftLabels(Aim):
 
     def aim(self, targets: Targets, moment: Moment) -> Targets:
         """Real in [real], fake in [fake], whatever was asked before."""
-        real = [value(edge, moment) for edge in self.real]
-        fake = [value(edge, moment) for edge in self.fake]
         return Targets(
-            real=spread(targets.real, *real, moment.generator(f"{self.name}/real")),
-            fake=spread(targets.fake, *fake, moment.generator(f"{self.name}/fake")),
+            real=self._draw(targets.real, "real", self.real, moment),
+            fake=self._draw(targets.fake, "fake", self.fake, moment),
         )
+
+    def _draw(self, like: Tensor, pile: Pile, span: tuple[Dial, Dial], moment: Moment) -> Tensor:
+        low, high = (value(edge, moment) for edge in span)
+        return spread(like, low, high, moment.generator(f"{self.name}/{pile}"))

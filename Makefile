@@ -1,0 +1,34 @@
+# Every target sets itself up in .venv; all it takes is Python 3.11 or newer, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint check bench slow clean
+
+demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
+	$(BIN)/poise train
+
+test: $(READY)  ## every test, in minutes
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+
+check: lint test  ## what must be green before a commit lands
+
+bench: $(READY)  ## how fast it is, beside loops written by hand
+	$(BIN)/python benchmarks/throughput.py
+
+slow: $(READY)  ## the rigs that take longer than a test may
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "poise needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,40 @@
+"""What `--data` may say: a data set's name, a toy's name, or a path to pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from poise.data.source import DataEntry, PictureEntry
+from poise.data.vision import NAMES
+from poise.entries import kinds, nearest
+from poise.errors import DataError
+
+PATHS = {".zip": "zip", ".npz": "npz"}
+
+
+def data_table(words: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    """The recipe's `data` table for `words`; the picture size of the table `before` is kept.
+
+    Raises:
+        DataError: neither a name that is known nor a path that is there.
+    """
+    families = kinds(DataEntry, "poise.data")
+    by_name = {name.lower(): name for name in NAMES}
+    plain = [kind for kind, entry in families.items() if "path" not in entry.model_fields and kind != "torchvision"]
+    path = Path(words)
+    if words in plain:
+        table: dict[str, Any] = {"kind": words}
+    elif words.lower() in by_name:
+        table = {"kind": "torchvision", "name": by_name[words.lower()]}
+    elif path.exists():
+        table = {
+            "kind": PATHS.get(path.suffix.lower(), "folder") if path.is_file() else "folder",
+            "path": str(path.resolve()),
+        }
+    else:
+        cure = nearest(words, [*plain, *by_name]) if "/" not in words else "give a folder, a .zip or a .npz"
+        raise DataError("no such data", where="--data", found=f"'{words}'", cure=cure)
+    if issubclass(families[table["kind"]], PictureEntry) and before and "size" in before:
+        table["size"] = before["size"]
+    return table

@@ -1,0 +1,20 @@
+"""Files that commands write: refused before any work is done, if they can't be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from poise.errors import RecipeError
+
+
+def writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
+    """Raises RecipeError unless `path` ends as it should and its folder is there."""
+    if path.suffix.lower() not in suffixes:
+        wanted = " or ".join(suffixes)
+        raise RecipeError(
+            f"must end in {wanted}", where=option, found=f"'{path}'", cure=f"write {path.stem}{suffixes[0]}"
+        )
+    if path.is_dir():
+        raise RecipeError("names a folder", where=option, found=f"'{path}'", cure="name a file")
+    if not path.parent.is_dir():
+        raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="make it first")

@@ -1,0 +1,48 @@
+"""`poise interpolate`: walks between latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def interpolate(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    path: Annotated[Literal["slerp", "lerp"], typer.Option(help="The great circle, or the straight line.")] = "slerp",
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="Pictures from one latent to the next.")] = 10,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="Walks, one below the other.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Which latents.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png sheet or a .gif.", show_default="RUN/interpolation.png")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
+) -> None:
+    """Walk between latents: a row per walk in a sheet, or all walks at once in a moving picture."""
+    from poise.cli.files import writable
+
+    out = out or run / "interpolation.png"
+    writable(out, (".png", ".gif"), "--out")
+
+    import torch
+
+    from poise.latents import lerp, slerp
+    from poise.sheets import as_image, draw, write_png
+    from poise.train.record import generate
+    from poise.train.run import Run
+
+    opened = Run(run)
+    walk = {"slerp": slerp, "lerp": lerp}[path]
+    start, end = opened.latents(2 * rows, seed).chunk(2)
+    shares = torch.linspace(0, 1, steps)
+    latents = torch.stack([walk(start, end, share) for share in shares], dim=1)  # rows x steps x dim
+    samples = generate(opened.generator(raw=raw), latents.flatten(0, 1)).unflatten(0, (rows, steps))
+    real = opened.real(2000)
+    if out.suffix.lower() == ".png":
+        write_png(draw(samples.flatten(0, 1), real, columns=steps), out)
+    else:
+        frames = [as_image(draw(samples[:, k], real)) for k in range(steps)]
+        there_and_back = frames + frames[-2:0:-1]
+        there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
+    typer.echo(f"{out}: {rows} walks of {steps} by {path}", err=True)

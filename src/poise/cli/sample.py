@@ -1,0 +1,45 @@
+"""`poise sample`: pictures from a finished or running run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="How many.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Which latents.")] = 0,
+    label: Annotated[str | None, typer.Option(help="Only this class, by name or number (conditional runs).")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png sheet.", show_default="RUN/sample.png")] = None,
+    npz: Annotated[Path | None, typer.Option(help="The samples themselves, as a .npz file.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
+) -> None:
+    """Sample from a run: a sheet to look at, or an .npz to work with."""
+    from poise.cli.files import writable
+    from poise.errors import RecipeError
+
+    out = out if out is not None or npz is not None else run / "sample.png"
+    for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
+        if path is not None:
+            writable(path, (suffix,), option)
+
+    import numpy as np
+
+    from poise.data.source import to_bytes
+    from poise.sheets import draw, write_png
+    from poise.train.run import Run
+
+    opened = Run(run)
+    if label is not None:
+        raise RecipeError("this run's generator takes no labels", where="--label", cure="leave it out")
+    samples = opened.sample(n, seed, raw=raw)
+    if npz is not None:
+        arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
+        np.savez_compressed(npz, allow_pickle=False, **arrays)
+        typer.echo(f"{npz}: {n} samples", err=True)
+    if out is not None:
+        write_png(draw(samples, opened.real(2000)), out)
+        typer.echo(f"{out}: {n} samples", err=True)

@@ -1,0 +1,77 @@
+"""`poise train`: from words to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Text = str | None
+
+
+def train(
+    recipe: Annotated[Text, typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan")] = None,
+    data: Annotated[Text, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
+    out: Annotated[Text, typer.Option(help="The run folder.", show_default="runs/NAME")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="All random numbers follow from it.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: optimizer.d.lr=1e-4"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+) -> None:
+    """Train a GAN: the default recipe on real handwritten digits, or any recipe on any pictures."""
+    table = _table(recipe, out, resume=resume)
+    if data is not None:
+        from poise.cli.data_words import data_table
+
+        table["data"] = data_table(data, table.get("data"))
+    for key, value in (("steps", steps), ("seed", seed)):
+        if value is not None:
+            table[key] = value
+    from poise.recipe.text import set_value
+
+    for change in changes or []:
+        set_value(table, change)
+
+    from poise.cli.view import Live, Plain
+    from poise.recipe.read import decode
+
+    decoded = decode(table)
+    view = Live() if Live.wanted() else Plain()
+    view.say("getting ready ...")
+    from poise.train.loop import train as run
+
+    finished = run(
+        decoded,
+        out,
+        resume=resume,
+        device=device,
+        precision=precision,
+        data_root=data_root,
+        watcher=view,
+    )
+    newest = max((finished.path / "samples").glob("step-*.png"))
+    view.say(f"done: {newest}")
+    view.say(f"more of them: poise sample {finished.path}")
+
+
+def _table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
+    """Where the recipe comes from: a name, a file, or the run that is resumed."""
+    from poise.errors import RecipeError, SaveError
+    from poise.recipe.shipped import DEFAULT, find
+    from poise.recipe.text import read_file
+
+    if resume and out is None:
+        raise RecipeError("needs to know which run", where="--resume", cure="name its folder with --out")
+    if resume and recipe is None:
+        folder = Path(out or "")
+        if not (folder / "recipe.toml").is_file():
+            raise SaveError("no run to resume", where=str(folder), cure="start it without --resume")
+        return read_file(folder / "recipe.toml")
+    return find(recipe or DEFAULT)

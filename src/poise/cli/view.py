@@ -1,0 +1,177 @@
+"""What a person sees while a run goes: a live panel on a terminal, a line per row elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import defaultdict
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from poise.core import Side
+from poise.train.ledger import Row
+from poise.train.watcher import Start
+
+TRACK = 41
+LOG2 = math.log(2)
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss, or m:ss below an hour."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def level(equilibrium: float) -> str:
+    """How an equilibrium is called: "log 2", or a plain number."""
+    return {LOG2: "log 2", -LOG2: "-log 2"}.get(equilibrium, f"{equilibrium:.2f}")
+
+
+def place(loss: float, equilibrium: float) -> int:
+    """Where a loss stands on a track that goes from 0 to three times its equilibrium."""
+    share = loss / (3 * equilibrium) if math.isfinite(loss) else 1.0
+    share = min(1.0, max(0.0, share))
+    return round((share if equilibrium > 0 else 1 - share) * (TRACK - 1))
+
+
+def track(loss: float, equilibrium: float | None) -> Text:
+    """A line of dots with the loss on it and a mark where neither player has the better of the other."""
+    if equilibrium is None:
+        return Text("")
+    cells = ["·"] * TRACK
+    mark, here = place(equilibrium, equilibrium), place(loss, equilibrium)
+    cells[mark] = "┊"
+    cells[here] = "●"
+    text = Text("".join(cells), style="dim")
+    text.stylize("bold green" if abs(here - mark) <= TRACK // 8 else "bold yellow", here, here + 1)
+    return text
+
+
+class Pace:
+    """How far the run is and how long it will take; asks only a clock that never jumps."""
+
+    def __init__(self, start: Start) -> None:
+        self.first, self.steps, self.batch = start.first, start.steps, start.batch
+        self.step, self.began = start.first, time.monotonic()
+
+    def left(self) -> str:
+        """Time left at the pace so far."""
+        done = self.step - self.first
+        return clock((time.monotonic() - self.began) / done * (self.steps - self.step)) if done else "?"
+
+
+class Plain:
+    """One line per row: for log files and pipes."""
+
+    def __init__(self) -> None:
+        self._pace: Pace | None = None
+        self._equilibrium: str = ""
+
+    def start(self, start: Start) -> None:
+        """What is trained, where, on what."""
+        self._pace = Pace(start)
+        levels = ", ".join(sorted({level(value) for value in start.equilibrium.values()}))
+        self._equilibrium = f" (even: {levels})" if levels else ""
+        self.say(f"{start.name}, {start.steps - start.first:,} steps, into {start.folder}")
+        for line in start.lines:
+            self.say(f"  {line}")
+
+    def tick(self, step: int) -> None:
+        """Remember how far it is."""
+        if self._pace is not None:
+            self._pace.step = step
+
+    def row(self, row: Row) -> None:
+        """The row in words."""
+        if self._pace is None:
+            return
+        self._pace.step = row.step
+        mean = defaultdict(lambda: math.nan, {name: stat.mean for name, stat in row.stats.items()})
+        self.say(
+            f"step {row.step:,}/{self._pace.steps:,}  {mean['time/images_per_second']:,.0f} images/s  "
+            f"{self._pace.left()} left  D {mean['d/adversarial']:.3f}  G {mean['g/adversarial']:.3f}"
+            f"{self._equilibrium}  "
+            f"D right on real {mean['d/real_accuracy']:.0%}, on fake {mean['d/fake_accuracy']:.0%}"
+        )
+
+    def say(self, sentence: str) -> None:
+        """A line."""
+        print(sentence, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Nothing to take down."""
+
+
+class Live:
+    """A panel that redraws itself twice a second."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._live: RichLive | None = None
+        self._start: Start | None = None
+        self._pace: Pace | None = None
+        self._row: Row | None = None
+
+    @staticmethod
+    def wanted() -> bool:
+        """Whether somebody is looking: stderr is a terminal that can move its cursor."""
+        console = Console(stderr=True)
+        return console.is_terminal and not console.is_dumb_terminal
+
+    def start(self, start: Start) -> None:
+        """Say what is trained, then open the panel."""
+        self._start, self._pace = start, Pace(start)
+        self.console.print(Text(f"{start.name}, into {start.folder}", style="bold"))
+        for line in start.lines:
+            self.say(f"  {line}")
+        self._live = RichLive(get_renderable=self.panel, console=self.console, refresh_per_second=2)
+        self._live.start()
+
+    def tick(self, step: int) -> None:
+        """Remember how far it is; drawing is the panel's own affair."""
+        if self._pace is not None:
+            self._pace.step = step
+
+    def row(self, row: Row) -> None:
+        """Remember the newest row."""
+        self._row = row
+
+    def say(self, sentence: str) -> None:
+        """A line above the panel."""
+        self.console.print(Text(sentence))
+
+    def end(self) -> None:
+        """Leave the last panel standing."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def panel(self) -> Group | Text:
+        """The panel as it is now."""
+        if self._start is None or self._pace is None:
+            return Text("")
+        pace, row = self._pace, self._row
+        rate = f"{row.stats['time/images_per_second'].mean:,.0f} images/s" if row else "first steps ..."
+        head = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=pace.steps, completed=pace.step, width=TRACK)
+        head.add_row(bar, f"step {pace.step:,} of {pace.steps:,}", rate, f"{pace.left()} left")
+        return Group(head, self._losses(row)) if row else Group(head)
+
+    def _losses(self, row: Row) -> Table:
+        assert self._start is not None
+        table = Table.grid(padding=(0, 2))
+        for side, who in ((Side.D, "D"), (Side.G, "G")):
+            loss = row.stats[f"{side}/adversarial"].mean if f"{side}/adversarial" in row.stats else math.nan
+            even = self._start.equilibrium.get(side)
+            told = "" if even is None else f"┊ {level(even)}"
+            table.add_row(track(loss, even), f"{who} loss {loss:6.3f}", Text(told, style="dim"))
+        real, fake = (row.stats.get(f"d/{pile}_accuracy") for pile in ("real", "fake"))
+        if real and fake:
+            table.add_row(Text(f"D is right on real {real.mean:4.0%}, on fake {fake.mean:4.0%}"), "", "")
+        return table
