@@ -1,6 +1,7 @@
 """The nine places where a trick can act. Read this second, after `train/step.py`.
 
-    TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges > AIM > objective + TERMs > backward > GRADS > step > AFTER
+    TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges
+          > AIM > objective + TERMs > backward > GRADS > step > AFTER
 
 (SURGERY is the ninth: it acts once, when a network is built.) Each seam is an abstract `nn.Module`, so
 that a trick's pool, counter or average is saved and resumed with the weights. A trick that acts in two

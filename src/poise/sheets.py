@@ -31,7 +31,7 @@ def grid(images: Tensor, columns: int | None = None) -> Bytes:
         channels = 4
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    scale = max(1, WIDTH // (columns * (width + GAP)))
+    scale = math.ceil(WIDTH / (columns * (width + GAP)))
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = tiles.shape[1:3]
     sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
@@ -43,7 +43,7 @@ def grid(images: Tensor, columns: int | None = None) -> Bytes:
 
 
 def scatter(fake: Tensor, real: Tensor, side: int = WIDTH) -> Bytes:
-    """Points of the plane, N x 2: the real ones as broad grey dots, G's in colour on top; the real ones set the window."""
+    """Points of the plane, N x 2: the real ones broad and grey, G's in colour on top. The real ones set the window."""
     low, high = real.min(0).values, real.max(0).values
     centre, reach = (low + high) / 2, float((high - low).max()) * 0.65 + 1e-6
     sheet = np.full((side, side, 3), PAPER, np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.data.source import DataEntry, PictureEntry
-from poise.data.vision import NAMES
+from poise.data.vision import SETS
 from poise.entries import kinds, nearest
 from poise.errors import DataError
 
@@ -20,13 +20,13 @@ def data_table(words: str, before: dict[str, Any] | None) -> dict[str, Any]:
         DataError: neither a name that is known nor a path that is there.
     """
     families = kinds(DataEntry, "poise.data")
-    by_name = {name.lower(): name for name in NAMES}
+    by_name = {name.lower(): name for name in SETS}
     plain = [kind for kind, entry in families.items() if "path" not in entry.model_fields and kind != "torchvision"]
     path = Path(words)
     if words in plain:
         table: dict[str, Any] = {"kind": words}
     elif words.lower() in by_name:
-        table = {"kind": "torchvision", "name": by_name[words.lower()]}
+        table = {"kind": "torchvision", "dataset": by_name[words.lower()]}
     elif path.exists():
         table = {
             "kind": PATHS.get(path.suffix.lower(), "folder") if path.is_file() else "folder",

@@ -72,8 +72,7 @@ def train(
         findings = fit(recipe, loaded.train.shape)
         findings.raise_first()
         notes = loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
-        past, told = save.newest(folder.saves) if resume else (None, [])
-        notes += [f"passed over a damaged save: {sentence}" for sentence in told]
+        past = _past(folder, notes) if resume else None
         with folder.claimed():
             return Training(recipe, folder, machine, loaded, past, notes, watcher, signals).run()
 
@@ -137,17 +136,17 @@ class Training:
             self.dice.settle("step", self.done)
             alternate(self.game, self.feed, moment, self.ledger)
             self.done += 1
-            last = self.done == recipe.steps
+            last, asked = self.done == recipe.steps, self.signals.asked  # asked once: it may come at any time
             if last or self.done % log.rows == 0:
                 self._row()
             if last or self.done % log.samples == 0:
                 self._sheet()
-            if last or self.done % log.saves == 0 or self.signals.asked:
-                self._save(must=last or self.signals.asked is not None)
+            if last or self.done % log.saves == 0 or asked:
+                self._save(must=last or asked is not None)
             self.watcher.tick(self.done)
-            if self.signals.asked and not last:
+            if asked and not last:
                 cure = f"go on with: poise train --resume --out {self.folder.path}"
-                raise Stopped(f"stopped by {self.signals.asked} after step {self.done}, state saved; {cure}")
+                raise Stopped(f"stopped by {asked} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
         seconds = self._seconds()
@@ -251,6 +250,16 @@ class Training:
             "parameters": self._parameters(),
         }
         self.folder.write_json(self.folder.info, info)
+
+
+def _past(folder: RunFolder, notes: list[str]) -> save.Save:
+    """The save to go on with; the damaged ones that were passed over go into `notes`."""
+    past, damaged = save.newest(folder.saves)
+    if past is None:
+        found = "; ".join(damaged) or "none at all"
+        raise SaveError("no valid save to go on with", where=str(folder.saves), found=found, cure="start a new run")
+    notes += [f"passed over a damaged save: {sentence}" for sentence in damaged]
+    return past
 
 
 def _same_run(old: Recipe, new: Recipe) -> None:

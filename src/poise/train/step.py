@@ -1,6 +1,7 @@
 """The step: how a GAN is trained here, top to bottom. Read this first.
 
-    TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges > AIM > objective + TERMs > backward > GRADS > step > AFTER
+    TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges
+          > AIM > objective + TERMs > backward > GRADS > step > AFTER
 
 Every trick acts at one of the words in capitals (`poise/seams.py`), and is in a list that is folded there;
 a list without tricks is empty and costs nothing. Nothing here waits for the device.

@@ -49,7 +49,7 @@ def _tensors(net: nn.Module) -> list[Tensor]:
 
 
 class AveragedWeightsEntry(TrickEntry):
-    """An average of G with `half_life` in pictures; `ramp_up = 0` switches the ramp off, `half_life = 0` the averaging."""
+    """An average of G with `half_life` in pictures; 0 switches the averaging off, `ramp_up = 0` the ramp."""
 
     kind: Literal["averaged_weights"] = "averaged_weights"
     tip: ClassVar[str] = "T21"
