@@ -5,14 +5,18 @@ Nothing here imports torch; `poise --help` and `poise recipes` answer at once.
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import typer
 from typer.exceptions import TyperException
 
 from poise.cli import interpolate, recipes, sample, train
-from poise.errors import PoiseError
+from poise.errors import PoiseError, Stopped
 
 app = typer.Typer(
     name="poise",
@@ -45,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if debug:
         sys.exit(app(words, standalone_mode=False) or 0)
     try:
-        code = app(words, standalone_mode=False)
+        with _signals():
+            code = app(words, standalone_mode=False)
     except PoiseError as error:
         code = _complain(str(error), error.exit_code)
     except TyperException as error:
@@ -54,12 +59,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 6
     except OSError as error:
         code = _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _complain("stopped", 75)
     except Exception as error:
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        code = _complain(f"a fault in poise itself: {told}; run it again with --debug and report what it prints", 1)
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, unimported
+            code = _complain("there is too little memory; ask for less at a time", 7)
+        else:
+            told = f"{type(error).__name__}: {error}".splitlines()[0]
+            cure = "run it again with --debug and report what it prints"
+            code = _complain(f"a fault in poise itself: {told}; {cure}", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Until a run looks after signals itself, they end the command in an orderly way."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(f"stopped by {signal.Signals(number).name}; there was nothing to save")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _complain(line: str, code: int) -> int:

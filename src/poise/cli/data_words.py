@@ -33,7 +33,7 @@ def data_table(words: str, before: dict[str, Any] | None) -> dict[str, Any]:
             "path": str(path.resolve()),
         }
     else:
-        cure = nearest(words, [*plain, *by_name]) if "/" not in words else "give a folder, a .zip or a .npz"
+        cure = nearest(words.lower(), [*plain, *by_name]) if "/" not in words else "give a folder, a .zip or a .npz"
         raise DataError("no such data", where="--data", found=f"'{words}'", cure=cure)
     if issubclass(families[table["kind"]], PictureEntry) and before and "size" in before:
         table["size"] = before["size"]

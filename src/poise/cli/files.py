@@ -1,10 +1,10 @@
-"""Files that commands write: refused before any work is done, if they can't be."""
+"""What commands read and write: refused before any work is done, if it can't be."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from poise.errors import RecipeError
+from poise.errors import RecipeError, SaveError
 
 
 def writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
@@ -18,3 +18,9 @@ def writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
         raise RecipeError("names a folder", where=option, found=f"'{path}'", cure="name a file")
     if not path.parent.is_dir():
         raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="make it first")
+
+
+def a_run(run: Path) -> None:
+    """Raises SaveError unless there is a run folder at `run`."""
+    if not (run / "run.json").is_file():
+        raise SaveError("not a run folder: it has no run.json", where=str(run))

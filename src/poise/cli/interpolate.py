@@ -20,8 +20,9 @@ def interpolate(
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
 ) -> None:
     """Walk between latents: a row per walk in a sheet, or all walks at once in a moving picture."""
-    from poise.cli.files import writable
+    from poise.cli.files import a_run, writable
 
+    a_run(run)
     out = out or run / "interpolation.png"
     writable(out, (".png", ".gif"), "--out")
 
@@ -29,6 +30,7 @@ def interpolate(
 
     from poise.latents import lerp, slerp
     from poise.sheets import as_image, draw, write_png
+    from poise.train.folder import on_disk
     from poise.train.record import generate
     from poise.train.run import Run
 
@@ -40,9 +42,11 @@ def interpolate(
     samples = generate(opened.generator(raw=raw), latents.flatten(0, 1)).unflatten(0, (rows, steps))
     real = opened.real(2000)
     if out.suffix.lower() == ".png":
-        write_png(draw(samples.flatten(0, 1), real, columns=steps), out)
+        with on_disk(out):
+            write_png(draw(samples.flatten(0, 1), real, columns=steps), out)
     else:
         frames = [as_image(draw(samples[:, k], real)) for k in range(steps)]
         there_and_back = frames + frames[-2:0:-1]
-        there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
+        with on_disk(out):
+            there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
     typer.echo(f"{out}: {rows} walks of {steps} by {path}", err=True)

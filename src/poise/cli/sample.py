@@ -18,8 +18,10 @@ def sample(
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
 ) -> None:
     """Sample from a run: a sheet to look at, or an .npz to work with."""
-    from poise.cli.files import writable
+    from poise.cli.files import a_run, writable
     from poise.errors import RecipeError
+
+    a_run(run)
 
     out = out if out is not None or npz is not None else run / "sample.png"
     for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
@@ -30,6 +32,7 @@ def sample(
 
     from poise.data.source import to_bytes
     from poise.sheets import draw, write_png
+    from poise.train.folder import on_disk
     from poise.train.run import Run
 
     opened = Run(run)
@@ -38,8 +41,10 @@ def sample(
     samples = opened.sample(n, seed, raw=raw)
     if npz is not None:
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
-        np.savez_compressed(npz, allow_pickle=False, **arrays)
+        with on_disk(npz):
+            np.savez_compressed(npz, allow_pickle=False, **arrays)
         typer.echo(f"{npz}: {n} samples", err=True)
     if out is not None:
-        write_png(draw(samples, opened.real(2000)), out)
+        with on_disk(out):
+            write_png(draw(samples, opened.real(2000)), out)
         typer.echo(f"{out}: {n} samples", err=True)

@@ -42,7 +42,7 @@ def train(
     from poise.cli.view import Live, Plain
     from poise.recipe.read import decode
 
-    decoded = decode(table)
+    decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     view = Live() if Live.wanted() else Plain()
     view.say("getting ready ...")
     from poise.train.loop import train as run
@@ -74,4 +74,4 @@ def _table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
         if not (folder / "recipe.toml").is_file():
             raise SaveError("no run to resume", where=str(folder), cure="start it without --resume")
         return read_file(folder / "recipe.toml")
-    return find(recipe or DEFAULT)
+    return find(DEFAULT if recipe is None else recipe)

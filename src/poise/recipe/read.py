@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ TYPES = {
     "missing": "is missing",
     "finite_number": "must be a finite number",
     "extra_forbidden": "is not known here",
+    "string_pattern_mismatch": "must be 1 to 64 letters, digits, '.', '_' or '-', and start with no dot",
 }
 
 
@@ -97,5 +99,7 @@ def _is_tag(key: int | str, here: Any) -> bool:
 def _show(value: Any) -> str:
     """What was found, short and on one line, in TOML's words."""
     told = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else repr(value)
+    if isinstance(value, datetime.date | datetime.time):
+        told = value.isoformat()
     told = {dict: "a table", list: f"the list {value!r}"}.get(type(value), told) or ""
     return told if len(told) <= 60 else told[:57] + "..."

@@ -26,7 +26,11 @@ def parse(text: str, where: str) -> Table:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"not valid TOML: {str(error).rstrip('.')}", where=where) from None
+        number = re.search(r"at line (\d+)", str(error))
+        line = text.split("\n")[int(number[1]) - 1].strip()[:60] if number else ""
+        raise RecipeError(
+            f"not valid TOML: {str(error).rstrip('.')}", where=where, found=line and ascii(line)
+        ) from None
     except RecursionError:
         raise RecipeError(f"nested more than {DEEPEST} deep", where=where, cure="write it flatter") from None
     if _depth(table) > DEEPEST:
@@ -93,13 +97,16 @@ def _value(path: str, text: str, where: str) -> Any:
     if not text:
         raise RecipeError("no value after '='", where=where)
     try:
-        return parse(f"value = {text}", where)["value"]
+        table = parse(f"value = {text}", where)
     except RecipeError:
         if re.fullmatch(r"[A-Za-z_./~-][\w./~ -]*", text):
             raise RecipeError(
                 "text needs quotes in TOML", where=where, cure=f"write --set '{path}=\"{text}\"'"
             ) from None
         raise
+    if len(table) > 1:
+        raise RecipeError("one --set is one value", where=where, cure="write --set again for the next")
+    return table["value"]
 
 
 def _enter(here: Any, key: str, so_far: str, where: str) -> Any:
@@ -111,7 +118,7 @@ def _enter(here: Any, key: str, so_far: str, where: str) -> Any:
 
 
 def _place(here: list[Any], key: str, so_far: str, where: str) -> int:
-    if key.isdigit() and int(key) < len(here):
+    if key.isdecimal() and int(key) < len(here):
         return int(key)
     there = [item.get("kind") for item in here if isinstance(item, dict)]
     if there.count(key) == 1:

@@ -53,7 +53,7 @@ class RunFolder:
         if resume:
             if not self.recipe.is_file():
                 raise SaveError("no run to resume", where=str(self.path), cure="start it without --resume")
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and any(entry.name != "run.lock" for entry in self.path.iterdir()):
             cure = "go on with --resume, or choose another --out"
             raise RecipeError("there is something here already", where=f"--out {self.path}", cure=cure)
 

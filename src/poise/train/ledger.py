@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 Series = npt.NDArray[np.float64]
+CONDENSE = 64
 
 
 class Stat(NamedTuple):
@@ -47,7 +48,8 @@ class Row(NamedTuple):
 def statistics(series: Series) -> Stat:
     """Mean, standard deviation (of the interval itself: divided by n), least and greatest."""
     if not np.isfinite(series).all():
-        mean = float(series.sum())  # nan or inf, whichever it is
+        with np.errstate(invalid="ignore"):
+            mean = float(series.sum())  # nan or inf, whichever it is
         return Stat(mean, math.nan, float(series.min()), float(series.max()))
     return Stat(float(series.mean()), float(series.std()), float(series.min()), float(series.max()))
 
@@ -59,7 +61,7 @@ class Ledger:
         self._notes: dict[str, list[Tensor]] = defaultdict(list)
         self._norms: dict[str, list[list[Tensor]]] = defaultdict(list)
         self._scores: list[tuple[Tensor, Tensor]] = []
-        self._settled: dict[str, list[Series]] = defaultdict(list)
+        self._series: dict[str, list[Tensor]] = defaultdict(list)
 
     def note(self, name: str, reading: Tensor) -> None:
         """A 0-dim reading."""
@@ -72,43 +74,52 @@ class Ledger:
     def scores(self, real: Tensor, fake: Tensor) -> None:
         """D's scores of both piles, B each."""
         self._scores.append((real.detach(), fake.detach()))
+        if len(self._scores) >= CONDENSE:
+            self._condense()
 
-    def settle(self) -> None:
-        """Reduce everything said so far to one number per step and name, in one transfer."""
-        series: dict[str, Tensor] = {name: torch.stack(notes) for name, notes in self._notes.items()}
+    def _condense(self) -> None:
+        """Reduce everything said so far to one number per step and name, still on the device.
+
+        Done every 64 steps at the latest: thousands of tensors of one number each, kept between the large ones
+        of a step, would leave the allocator's memory in shreds.
+        """
+        for name, notes in self._notes.items():
+            self._series[name].append(torch.stack(notes))
         for name, norms in self._norms.items():
-            series[name] = torch.stack([n for step in norms for n in step]).view(len(norms), -1).norm(dim=1)
+            self._series[name].append(torch.stack([n for step in norms for n in step]).view(len(norms), -1).norm(dim=1))
         if self._scores:
             real, fake = (torch.stack(pile) for pile in zip(*self._scores, strict=True))
             right_real, right_fake = (real > 0).float().mean(1), (fake < 0).float().mean(1)
-            series |= {"d/real_score": real.mean(1), "d/fake_score": fake.mean(1)}
-            series |= {"d/real_accuracy": right_real, "d/fake_accuracy": right_fake}
-            series["d/accuracy"] = (right_real + right_fake) / 2
-        if series:
-            numbers = torch.cat([s.double() for s in series.values()]).cpu().numpy()
-            at = 0
-            for name, s in series.items():
-                self._settled[name].append(numbers[at : at + len(s)])
-                at += len(s)
+            for name, series in (
+                ("d/real_score", real.mean(1)),
+                ("d/fake_score", fake.mean(1)),
+                ("d/real_accuracy", right_real),
+                ("d/fake_accuracy", right_fake),
+                ("d/accuracy", (right_real + right_fake) / 2),
+            ):
+                self._series[name].append(series)
         self._notes.clear()
         self._norms.clear()
         self._scores.clear()
 
     def stats(self) -> dict[str, Stat]:
-        """What the interval came to; the ledger is empty afterwards."""
-        self.settle()
-        done = {name: statistics(np.concatenate(parts)) for name, parts in sorted(self._settled.items())}
-        self._settled.clear()
-        return done
+        """What the interval came to, in one transfer; the ledger is empty afterwards."""
+        pending = self.state()
+        self._series.clear()
+        if not pending:
+            return {}
+        numbers = torch.cat([series.double() for series in pending.values()]).cpu().numpy()
+        ends = np.cumsum([len(series) for series in pending.values()])[:-1]
+        return {name: statistics(series) for name, series in sorted(zip(pending, np.split(numbers, ends), strict=True))}
 
     def state(self) -> dict[str, Tensor]:
-        """What is pending, for a save in the middle of an interval."""
-        self.settle()
-        return {name: torch.from_numpy(np.concatenate(parts)) for name, parts in self._settled.items()}
+        """What is pending, one number per step and name: for a row, or a save in the middle of an interval."""
+        self._condense()
+        return {name: torch.cat(parts) for name, parts in self._series.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up what was pending."""
-        self._settled = defaultdict(list, {name: [series.numpy()] for name, series in state.items()})
+        self._series = defaultdict(list, {name: [series] for name, series in state.items()})
 
 
 def encode(number: float) -> float | str:

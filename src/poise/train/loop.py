@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from poise.core import Moment
-from poise.data.source import Loaded, Pictures
+from poise.data.source import Loaded, PictureEntry, Pictures
 from poise.errors import DiskError, Diverged, OutOfMemory, RecipeError, SaveError, Stopped
 from poise.randomness import Dice
 from poise.recipe.fit import fit
@@ -68,11 +68,16 @@ def train(
         fit(recipe).raise_first()
         if resume:
             _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe)
+        if isinstance(recipe.data, PictureEntry):
+            fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         loaded = recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape)
         findings.raise_first()
         notes = loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         past = _past(folder, notes) if resume else None
+        if past is not None and past.step > recipe.steps:
+            done = f"it has done {past.step:,} steps"
+            raise RecipeError("the run is further already", where="steps", found=str(recipe.steps), cure=done)
         with folder.claimed():
             return Training(recipe, folder, machine, loaded, past, notes, watcher, signals).run()
 
@@ -102,6 +107,8 @@ class Training:
         self.first, self.before, self.failed = 0, 0.0, 0
         if past is not None:
             self._go_on(past)
+        self.recorder = Recorder(folder, self.first)
+        self.done, self.clock = self.first, time.perf_counter()
 
     def run(self) -> Run:
         """Train to the end.
@@ -110,9 +117,9 @@ class Training:
             see `train`.
         """
         ended = "failed"
-        self._open()
-        self.signals.patient = True
         try:
+            self._open()
+            self.signals.patient = True
             self._steps()
             ended = "done"
         except Stopped:
@@ -196,13 +203,12 @@ class Training:
     def _open(self) -> None:
         """The first writing: everything has been checked."""
         self.folder.write_text(self.folder.recipe, self.recipe.to_toml())
-        self.done, self.clock = self.first, time.perf_counter()
         self._tell("running")
         if self.loaded.bad:
             listed = "".join(f"{_cell(bad.name)},{_cell(bad.reason)}\n" for bad in self.loaded.bad)
             self.folder.write_text(self.folder.path / "bad_images.csv", "name,reason\n" + listed)
         save.prune(self.folder.saves, self.recipe.log.keep)
-        self.recorder = Recorder(self.folder, self.first)
+        self.recorder.begin()
         real = self.source.some(self.recipe.log.sheet)
         self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, self.source.shape, real, self.dice)
         self.watcher.start(

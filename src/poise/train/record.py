@@ -27,29 +27,38 @@ class Recorder:
     def __init__(self, folder: RunFolder, since: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a tenth of a second: only a run pays for it
 
-        self.folder = folder
-        folder.cut(folder.rows, since)
-        with on_disk(folder.path):
-            folder.samples.mkdir(exist_ok=True)
-            self._events = SummaryWriter(str(folder.tensorboard), purge_step=since + 1 if since else None)
+        self.folder, self.since = folder, since
+        self._writer = SummaryWriter
+        self._events: SummaryWriter | None = None
+
+    def begin(self) -> None:
+        """The first writing."""
+        self.folder.cut(self.folder.rows, self.since)
+        with on_disk(self.folder.path):
+            self.folder.samples.mkdir(exist_ok=True)
+            purge = self.since + 1 if self.since else None
+            self._events = self._writer(str(self.folder.tensorboard), purge_step=purge)
 
     def row(self, row: Row) -> None:
         """One row, to `rows.jsonl` and as events."""
         self.folder.append(self.folder.rows, as_json(row))
-        for name, stat in row.stats.items():
-            self._events.add_scalar(name, stat.mean, row.step)
+        if self._events is not None:
+            for name, stat in row.stats.items():
+                self._events.add_scalar(name, stat.mean, row.step)
 
     def sheet(self, sheet: Bytes, step: int) -> Path:
         """One sheet, to `samples/` and as an event."""
         path = self.folder.samples / f"step-{step:08d}.png"
         with on_disk(path):
             write_png(sheet, path)
-        self._events.add_image("samples", sheet, step, dataformats="HWC")
+        if self._events is not None:
+            self._events.add_image("samples", sheet, step, dataformats="HWC")
         return path
 
     def close(self) -> None:
         """Finish the events."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 class Sheets:

@@ -137,8 +137,8 @@ def prune(saves: Path, keep: int) -> None:
     whole: list[tuple[int, Path]] = []
     for place in saves.glob("step-*"):
         try:
-            whole.append((int(json.loads((place / MANIFEST).read_bytes())["step"]), place))
-        except (OSError, ValueError, KeyError, TypeError):
+            whole.append((check(place)["step"], place))
+        except SaveError:
             continue
     for _, place in sorted(whole)[:-keep]:
         shutil.rmtree(place, ignore_errors=True)

@@ -40,7 +40,8 @@ def restore(game: Game, ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
     restore_game(game, tensors)
     for side, player in game.players.items():
         _restore_optimizer(player, _below(tensors, f"optimizer/{side}/"))
-    ledger.restore(_below(tensors, "ledger/"))
+    device = next(iter(game.players.values())).weights[0].device
+    ledger.restore({name: series.to(device) for name, series in _below(tensors, "ledger/").items()})
 
 
 @torch.no_grad()

@@ -1,0 +1,129 @@
+"""`folder`: a folder of pictures, flat or with one sub-folder for each class."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from poise.data.decode import SUFFIXES
+from poise.data.listing import HIDDEN, Item, Listing, ignored_as, in_order, shown
+from poise.data.places import WHERE, barred, folder_at
+from poise.data.scan import ScannedEntry, scan
+from poise.data.source import Bad, Loaded
+from poise.errors import DataError
+
+
+class FolderEntry(ScannedEntry):
+    """A folder. Links that lead out of it are bad unless `follow_links` is set."""
+
+    kind: Literal["folder"] = "folder"
+    follow_links: bool = False
+
+    def load(self, root: Path | None = None) -> Loaded:
+        """List, then scan; `root` is for data sets by name and is not looked at.
+
+        Raises:
+            DataError: no such folder, no permission, no pictures, or the scan's reasons.
+        """
+        place = folder_at(self.path)
+        try:
+            os.scandir(place).close()
+        except OSError as error:
+            raise barred(self.path, error) from None
+        listing = Walk(place, self.follow_links).listing()
+        if not listing.items and not listing.bad:
+            raise DataError(
+                "there are no pictures in this folder",
+                where=WHERE,
+                found=f"only {listing.passed_over}" if listing.ignored else "nothing at all",
+                cure=f"pictures are files that end in {' '.join(SUFFIXES)}",
+            )
+        return scan(listing, self)
+
+
+class Walk:
+    """One walk through a folder, to any depth, without recursion and without opening a file.
+
+    Args:
+        top: the folder.
+        follow: whether links may lead out of it.
+    """
+
+    def __init__(self, top: Path, follow: bool) -> None:
+        self.top, self.follow = top, follow
+        self._real_top = os.path.realpath(top)
+        self._met = {_identity(top.stat())}
+        self._waiting = [""]
+        self._found = Listing()
+
+    def listing(self) -> Listing:
+        """Everything below, each real folder once."""
+        while self._waiting:
+            inside = self._waiting.pop()
+            try:
+                with os.scandir(self.top / inside) as entries:
+                    within = sorted(entries, key=lambda entry: in_order(entry.name))
+            except OSError as error:
+                self._found.bad.append(Bad(shown(inside), f"unreadable folder: {error.strerror}"))
+                continue
+            for entry in within:
+                self._judge(entry, f"{inside}/{entry.name}" if inside else entry.name)
+        return self._found
+
+    def _judge(self, entry: os.DirEntry[str], name: str) -> None:
+        """Put one name where it belongs: waiting, listed, bad or ignored."""
+        ignored = ignored_as(entry.name)
+        if ignored == HIDDEN:
+            self._found.ignored[HIDDEN] += 1
+            return
+        try:
+            status = entry.stat()
+        except OSError as error:
+            if ignored is None or entry.is_dir(follow_symlinks=False):
+                self._found.bad.append(Bad(shown(name), _unreachable(error, entry.is_symlink())))
+            else:
+                self._found.ignored[ignored] += 1
+            return
+        out = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(self._real_top)
+        if stat.S_ISDIR(status.st_mode) and ignored is not None:
+            self._judge_folder(name, status, link=entry.is_symlink(), out=out)
+        elif ignored is not None:
+            self._found.ignored[ignored] += 1
+        elif why := self._unfit(status, out):
+            self._found.bad.append(Bad(shown(name), why))
+        else:
+            group = name.split("/", 1)[0] if "/" in name else None
+            self._found.items.append(Item(name, group, partial(Path.open, Path(entry.path), "rb")))
+
+    def _unfit(self, status: os.stat_result, out: bool) -> str | None:
+        if stat.S_ISDIR(status.st_mode):
+            return "a folder with a picture's name"
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        return "a link out of the folder (data.follow_links)" if out and not self.follow else None
+
+    def _judge_folder(self, name: str, status: os.stat_result, link: bool, out: bool) -> None:
+        """A link to a folder inside adds nothing: its pictures are met under their own names."""
+        if out and not self.follow:
+            self._found.bad.append(Bad(shown(name), "a link out of the folder (data.follow_links)"))
+        elif (link and not out) or _identity(status) in self._met:
+            self._found.ignored["links to folders met before"] += 1
+        else:
+            self._met.add(_identity(status))
+            self._waiting.append(name)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _unreachable(error: OSError, link: bool) -> str:
+    if link and error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
+    if link and isinstance(error, FileNotFoundError):
+        return "a broken link"
+    return f"unreadable: {error.strerror}"

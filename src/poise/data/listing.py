@@ -1,0 +1,75 @@
+"""What a folder or an archive holds, told by names alone: picture files, and what is passed over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import IO, NamedTuple
+
+from poise.data.decode import SUFFIXES
+from poise.data.source import Bad
+
+HIDDEN = "hidden"
+SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
+
+DRAWN = (".svg", ".psd", ".xcf", ".ai", ".pdf", ".eps", ".ps", ".ico", ".tga", ".ppm", ".pgm", ".pnm")
+TAKEN = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf")
+MEASURED = (".fits", ".fit", ".dcm", ".exr", ".hdr")
+FILMED = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+FOREIGN = frozenset(DRAWN + TAKEN + MEASURED + FILMED)
+"""Pictures and films whose decoders never run."""
+
+MOST = 12
+
+
+class Item(NamedTuple):
+    """A picture file that is worth opening.
+
+    Attributes:
+        name: where it is below the root, with "/" between the parts.
+        group: the folder directly below the root that it is in, or None at the top: its label, perhaps.
+        open: gives its bytes as a stream, from the start, each time.
+    """
+
+    name: str
+    group: str | None
+    open: Callable[[], IO[bytes]]
+
+
+@dataclass
+class Listing:
+    """What there is before any picture is opened; `ignored` counts by suffix."""
+
+    items: list[Item] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def passed_over(self) -> str:
+        """The ignored files by suffix, "3 .txt, 1 hidden", and which of them could be used if converted."""
+        sorts = sorted(self.ignored.items(), key=lambda pair: (-pair[1], pair[0]))
+        told = ", ".join(f"{n:,} {shown(kind)}" for kind, n in sorts[:MOST])
+        told += f" and {len(sorts) - MOST} other sorts" if len(sorts) > MOST else ""
+        foreign = ", ".join(sorted(kind for kind in self.ignored if kind in FOREIGN))
+        return told + (f" (convert {foreign} to PNG to use them)" if foreign else "")
+
+
+def shown(name: str) -> str:
+    """A name on one line, fit for UTF-8 and CSV: odd ones are quoted and escaped, and no two look alike."""
+    odd = not name.isprintable() or any(sign in name for sign in "\\'\"")
+    return repr(name) if odd else name
+
+
+def ignored_as(name: str) -> str | None:
+    """What a file of this name is counted as when passed over: "hidden" or its suffix. None for a picture."""
+    if name.startswith(".") or name.lower() in SYSTEM:
+        return HIDDEN
+    suffix = PurePosixPath(name).suffix.lower()
+    return None if suffix in SUFFIXES else suffix or "without suffix"
+
+
+def in_order(name: str) -> bytes:
+    """The key that names are sorted by: their bytes, whatever the locale and the file system say."""
+    return name.encode("utf-8", "surrogateescape")

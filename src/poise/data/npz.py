@@ -1,0 +1,135 @@
+"""`npz`: pictures in a NumPy archive, `images` and perhaps `labels`."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from poise.data.decode import Background, Frame, refit
+from poise.data.listing import shown
+from poise.data.places import WHERE, PathText, barred, file_at
+from poise.data.source import Bytes, Labels, Loaded, PictureEntry
+from poise.data.stack import counted, divide, enough, remarks
+from poise.errors import DataError
+
+KEYS = ("images", "labels")
+MOST_CLASSES = 100_000
+SAVE = "make one with np.savez(path, images=images, labels=labels)"
+
+
+class NpzEntry(PictureEntry):
+    """`images`: uint8, N x H x W x C or N x H x W; `labels`: whole numbers from 0, N. Pickles are never read.
+
+    `channels` left out means 1 for grey with or without alpha, else 3; alpha is kept with 2 or 4, otherwise
+    laid over `background`. Pictures of another size are cut to the square and resized.
+    """
+
+    kind: Literal["npz"] = "npz"
+    path: PathText
+    channels: Literal[1, 2, 3, 4] | None = None
+    background: Background = "white"
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+
+    def load(self, root: Path | None = None) -> Loaded:
+        """Read both arrays; `root` is for data sets by name and is not looked at.
+
+        Raises:
+            DataError: no such file, no such key, or an array of another kind; says how to convert it.
+        """
+        arrays = _arrays(self.path)
+        if "images" not in arrays:
+            keys = ", ".join(map(shown, arrays)) or "no arrays"
+            raise DataError("no array is called 'images'", where=WHERE, found=keys, cure=SAVE)
+        images = _images(arrays["images"])
+        labels = _labels(arrays["labels"], len(images)) if "labels" in arrays else None
+        enough(len(images), counted(len(images), "picture"))
+        channels = self.channels or (1 if images.shape[3] < 3 else 3)
+        fitted = refit(images, Frame(self.size, channels, self.background))
+        everything = np.arange(len(fitted))
+        notes = self._notes(images, channels) + remarks(fitted, everything)
+        classes = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
+        loaded = divide(fitted, everything, labels, classes, self.held_out)
+        loaded.notes = notes
+        return loaded
+
+    def _notes(self, images: Bytes, channels: int) -> list[str]:
+        notes: list[str] = []
+        height, width, given = images.shape[1:]
+        if (height, width) != (self.size, self.size):
+            notes.append(f"all pictures are {width} x {height} and become {self.size} x {self.size}")
+        if given in (2, 4):
+            clear = int((images[..., -1] < 255).any(axis=(1, 2)).sum())
+            alpha = "kept" if channels in (2, 4) else f"laid over {self.background} (data.background)"
+            notes += [f"{counted(clear, 'picture')} with transparency: {alpha}"] if clear else []
+        return notes
+
+
+def _arrays(path: str) -> dict[str, npt.NDArray[Any]]:
+    """`images` and `labels` as they are in the archive; other keys with an empty array in their place."""
+    try:
+        stream = file_at(path).open("rb")
+    except OSError as error:
+        raise barred(path, error) from None
+    with stream:
+        try:
+            archive = np.load(stream, allow_pickle=False)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
+            raise DataError("not an npz archive", where=WHERE, found=shown(path), cure=SAVE) from None
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError("a single array, not an npz archive", where=WHERE, found=shown(path), cure=SAVE)
+        return {key: _array(archive, key) if key in KEYS else np.empty(0) for key in archive.files}
+
+
+def _array(archive: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
+    try:
+        return archive[key]
+    except MemoryError:
+        raise DataError("needs more memory than there is", where=f"{WHERE}: {key}") from None
+    except Exception as error:  # whatever a damaged archive or header makes of it
+        if "allow_pickle" in str(error):
+            cure = "save plain numbers, for example np.stack(images)"
+            raise DataError(
+                "an array of objects is a pickle and is not read", where=f"{WHERE}: {key}", cure=cure
+            ) from None
+        raise DataError(f"damaged: {error}", where=f"{WHERE}: {key}") from None
+
+
+def _images(found: npt.NDArray[Any]) -> Bytes:
+    """N x H x W x C, checked."""
+    where, what = (
+        f"{WHERE}: images",
+        f"{found.dtype}, {' x '.join(map(str, found.shape)) or 'a single number'}",
+    )
+    if found.dtype != np.uint8:
+        cure = "convert it to 0..255: (images * 255).round().astype('uint8') if it is 0..1"
+        raise DataError("must be uint8", where=where, found=what, cure=cure)
+    if found.ndim not in (3, 4) or 0 in found.shape[1:]:
+        raise DataError("must be N x H x W x C, or N x H x W for grey", where=where, found=what)
+    images = found[..., None] if found.ndim == 3 else found
+    if images.shape[3] > 4:
+        turned = images.shape[1] <= 4
+        cure = "channels go last: images.transpose(0, 2, 3, 1)" if turned else "1 grey, 3 colour, 2 or 4 with alpha"
+        raise DataError("must have 1 to 4 channels, last", where=where, found=what, cure=cure)
+    return np.ascontiguousarray(images)
+
+
+def _labels(found: npt.NDArray[Any], n: int) -> Labels:
+    """One whole number for each picture, checked."""
+    where, what = (
+        f"{WHERE}: labels",
+        f"{found.dtype}, {' x '.join(map(str, found.shape)) or 'a single number'}",
+    )
+    if found.dtype.kind not in "iu":
+        raise DataError("must be whole numbers", where=where, found=what, cure="labels.astype('int64')")
+    if found.shape != (n,):
+        raise DataError(f"must be one for each of {counted(n, 'picture')}", where=where, found=what)
+    least, most = (int(found.min()), int(found.max())) if n else (0, 0)
+    if least < 0 or most >= MOST_CLASSES:
+        cure = "number the classes from 0: np.unique(labels, return_inverse=True)[1]"
+        raise DataError(f"must lie from 0 to {MOST_CLASSES - 1:,}", where=where, found=f"{least} to {most}", cure=cure)
+    return found.astype(np.int64)

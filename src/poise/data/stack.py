@@ -1,0 +1,112 @@
+"""Pictures in one array: room for them, their order, and what is worth telling about them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+
+import numpy as np
+import numpy.typing as npt
+
+from poise.data.source import Bytes, Labels, Loaded, Pictures, held_out_split
+from poise.errors import DataError
+
+BUDGET = 2 * 2**30
+"""Bytes of pictures that are held in memory; more than that lie in a temporary file."""
+
+FEW = 50
+
+
+def counted(n: int, thing: str) -> str:
+    """`1 picture`, `2,000 pictures`."""
+    return f"{n:,} {thing}" + ("" if n == 1 else "s")
+
+
+def room(shape: tuple[int, ...], budget: int = BUDGET) -> Bytes:
+    """An array to fill: in memory, or above `budget` bytes in a temporary file without a name.
+
+    The file is gone when the array is. Its blocks are reserved at once: a disk that is full raises here
+    instead of killing the process at some later write.
+
+    Raises:
+        DataError: the temporary folder has too little room.
+    """
+    needed = int(np.prod(shape))
+    if needed <= budget:
+        return np.empty(shape, np.uint8)
+    try:
+        with tempfile.TemporaryFile(prefix="poise-") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, needed)
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"the pictures need {needed / 2**30:.1f} GiB of temporary space: {error.strerror or error}",
+            where=tempfile.gettempdir(),
+            cure="point TMPDIR to a larger disk, or take a smaller data.size",
+        ) from None
+
+
+def rearrange(images: Bytes, order: npt.NDArray[np.intp]) -> None:
+    """Row i becomes what was row order[i], in place: one row of extra memory, however large the array is."""
+    settled = np.zeros(len(order), bool)
+    for start in range(len(order)):
+        if settled[start] or order[start] == start:
+            continue
+        first, row = images[start].copy(), start
+        while order[row] != start:
+            images[row] = images[order[row]]
+            settled[row] = True
+            row = int(order[row])
+        images[row] = first
+        settled[row] = True
+
+
+def divide(
+    images: Bytes, usable: npt.NDArray[np.intp], labels: Labels | None, classes: tuple[str, ...], share: float
+) -> Loaded:
+    """The usable rows as two sources, views of the same array; the pictures to train on come first.
+
+    Args:
+        images: N x S x S x C; its rows are moved.
+        usable: the rows that hold a picture, ascending.
+        labels: one for each usable row, or None.
+        classes: the labels' names.
+        share: how much of the data is held out.
+    """
+    train, held = held_out_split(len(usable), share)
+    rest = np.setdiff1d(np.arange(len(images)), usable)
+    rearrange(images, np.concatenate((usable[train], usable[held], rest)))
+
+    def source(places: npt.NDArray[np.intp], start: int) -> Pictures:
+        own = None if labels is None else labels[places]
+        return Pictures(images[start : start + len(places)], own, classes)
+
+    return Loaded(train=source(train, 0), held_out=source(held, len(train)) if len(held) else None)
+
+
+def enough(n: int, found: str = "") -> None:
+    """Raises DataError if n usable pictures are too few to train on at all."""
+    if n < 2:
+        what = "none of the pictures can be used" if n == 0 else "a single picture is not enough to train on"
+        raise DataError(what, where="data.path", found=found, cure="it takes two at the very least, better thousands")
+
+
+def remarks(images: Bytes, usable: npt.NDArray[np.intp]) -> list[str]:
+    """Notes about the pixels themselves: copies, pictures of one colour, no difference at all, too few."""
+    notes: list[str] = []
+    n, distinct, flat = len(usable), set(), 0
+    for row in usable:
+        pixels = np.ascontiguousarray(images[row])
+        distinct.add(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
+        flat += bool((pixels == pixels[0, 0]).all())
+    if len(distinct) == 1:
+        notes.append(f"all {n:,} pictures are the same, pixel for pixel (zero variance): there is nothing to learn")
+    elif len(distinct) < n:
+        notes.append(f"{counted(n - len(distinct), 'picture')} of {n:,} repeat another one exactly")
+    if flat and images.shape[1] > 1:
+        notes.append(f"{counted(flat, 'picture')} of {n:,} are all one colour")
+    if n < FEW:
+        notes.append(f"only {n} pictures: D will soon know them by heart (overfitting); DiffAugment (M02) helps")
+    return notes

@@ -1,0 +1,120 @@
+"""`zip`: a zip archive of pictures, read entry by entry; nothing is ever unpacked to the disk."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+from poise.data.decode import SUFFIXES
+from poise.data.listing import HIDDEN, Item, Listing, ignored_as, shown
+from poise.data.places import WHERE, barred, file_at
+from poise.data.scan import ScannedEntry, scan
+from poise.data.source import Bad, Loaded
+from poise.errors import DataError
+
+RATIO = 100
+SMALL = 2**20
+LARGEST_ENTRY = 2**29
+LARGEST_TOTAL = 2**36
+"""Caps against bombs. Entries up to `SMALL` bytes may be packed tighter than `RATIO`: blank pictures are."""
+
+
+class ZipEntry(ScannedEntry):
+    """An archive; a single folder around everything is not taken as a class."""
+
+    kind: Literal["zip"] = "zip"
+
+    def load(self, root: Path | None = None) -> Loaded:
+        """List, then scan; `root` is for data sets by name and is not looked at.
+
+        Raises:
+            DataError: no such file, no zip archive, no pictures, or the scan's reasons.
+        """
+        place = file_at(self.path)
+        try:
+            archive = zipfile.ZipFile(place)
+        except OSError as error:
+            raise barred(self.path, error) from None
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            cure = 'make it anew, or unpack it and take data.kind = "folder"'
+            raise DataError(f"not a zip archive: {error}", where=WHERE, found=shown(self.path), cure=cure) from None
+        with archive:
+            listing = listing_of(archive)
+            if not listing.items and not listing.bad:
+                raise DataError(
+                    "there are no pictures in this archive",
+                    where=WHERE,
+                    found=f"only {listing.passed_over}" if listing.ignored else "nothing at all",
+                    cure=f"pictures are entries that end in {' '.join(SUFFIXES)}",
+                )
+            return scan(listing, self)
+
+
+def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> Listing:
+    """The archive's entries, by its table of contents alone."""
+    listing, total = Listing(), 0
+    usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
+    for info in archive.infolist():
+        parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
+        if info.is_dir() or not parts:
+            continue
+        ignored = _ignored(parts)
+        if ignored is not None:
+            listing.ignored[ignored] += 1
+            continue
+        why = _unfit(info, parts)
+        total += 0 if why else info.file_size
+        if why is None and total > largest_total:
+            why = f"beyond the cap of {largest_total:,} bytes for all pictures of an archive"
+        if why is None:
+            usable.append((parts, info))
+        else:
+            listing.bad.append(Bad(shown(info.filename), why))
+    outer = _outer([parts for parts, _ in usable])
+    for parts, info in usable:
+        inner = parts[outer:]
+        group = inner[0] if len(inner) > 1 else None
+        listing.items.append(Item("/".join(parts), group, partial(_entry, archive, info)))
+    return listing
+
+
+def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:
+    """The whole entry, its checksum verified, and never more than the bytes it says it has.
+
+    Reading without a number would inflate everything first and then cut it off.
+    """
+    with archive.open(info) as stream:
+        return BytesIO(stream.read(info.file_size + 1))
+
+
+def _ignored(parts: tuple[str, ...]) -> str | None:
+    if any(ignored_as(part) == HIDDEN for part in parts if part != ".."):
+        return HIDDEN
+    return ignored_as(parts[-1])
+
+
+def _outer(names: list[tuple[str, ...]]) -> int:
+    """1 if all names begin with the same folder, else 0."""
+    return int(len({parts[0] for parts in names}) == 1 and all(len(parts) > 1 for parts in names))
+
+
+def _unfit(info: zipfile.ZipInfo, parts: tuple[str, ...]) -> str | None:
+    if ".." in parts:
+        return "its name leads out of the archive"
+    if info.filename.startswith(("/", "\\")) or parts[0].endswith(":"):
+        return "its name is an absolute path"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "a link"
+    if info.flag_bits & 1:
+        return "encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "packed in another way than stored or deflated"
+    if info.file_size > LARGEST_ENTRY:
+        return f"unpacks to {info.file_size:,} bytes, above the cap of {LARGEST_ENTRY:,}"
+    if info.file_size > max(SMALL, RATIO * info.compress_size):
+        return f"unpacks to more than {RATIO} times its size"
+    return None

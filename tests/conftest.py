@@ -1,0 +1,50 @@
+"""What the suites share: the command line, run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import NamedTuple
+
+import pytest
+
+from poise.cli import main
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: object
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stderr."""
+        return self.err.splitlines()[-1] if self.err else ""
+
+    def complains(self, code: int, *parts: str) -> None:
+        """It left with `code` and one line on stderr that holds every part, and nothing on stdout."""
+        assert self.code == code, self.err
+        assert [line for line in self.err.splitlines() if line.startswith("poise: ")] == [self.last]
+        assert self.out == ""
+        assert "Traceback" not in self.err
+        for part in parts:
+            assert part in self.last
+
+
+Command = Callable[..., Said]
+
+
+def _run(*words: object) -> Said:
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return Said(left.value.code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def poise() -> Command:
+    """`poise("train", "ring", "--steps", 3)`: the exit code and what was printed."""
+    return _run

@@ -1,0 +1,255 @@
+"""Games small enough for a test: two worlds, parts put together by hand, and a session that remembers.
+
+`points` is a fully connected pair on the ring, without statistics over the batch; `pictures` is a DCGAN with
+batch norm on 40 random 8 x 8 pictures, so that six steps of eight cross the border of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from poise.core import Exchange, Moment, Side, Verdict
+from poise.data.source import Batch, Pictures, Source
+from poise.data.toys import RingEntry
+from poise.latents import Gaussian, Latent
+from poise.objectives.base import Objective
+from poise.objectives.pointwise import NonSaturating
+from poise.players import Player
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.seams import Tempo, Trick
+from poise.tempo import Ratio
+from poise.train import step
+from poise.train.build import build
+from poise.train.feed import Feed
+from poise.train.game import Game, Judge, apart
+from poise.train.ledger import Ledger
+from poise.train.machine import Machine, Precision
+from poise.train.state import gather, restore
+
+CPU = torch.device("cpu")
+BATCH = 8
+WORLDS = ("points", "pictures")
+
+_PARTS: dict[str, dict[str, Any]] = {
+    "points": {
+        "data": {"kind": "ring"},
+        "network": {
+            "g": {"kind": "mlp", "width": 6, "depth": 1},
+            "d": {"kind": "mlp", "width": 6, "depth": 1},
+        },
+    },
+    "pictures": {
+        "data": {"kind": "digits", "size": 8},
+        "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2}},
+    },
+}
+
+
+def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
+    """A recipe of a tiny run in `world`; `changes` replace whole tables."""
+    table: dict[str, Any] = {
+        "steps": 12,
+        "batch": BATCH,
+        "latent": {"kind": "gaussian", "dim": 3},
+        "objective": {"kind": "non_saturating"},
+        "optimizer": {"g": {"kind": "adam", "lr": 1e-2}, "d": {"kind": "adam", "lr": 1e-2}},
+        "tempo": {"kind": "ratio"},
+        "tricks": list(tricks),
+    }
+    return decode(table | _PARTS[world] | changes)
+
+
+@cache
+def source(world: str) -> Source:
+    """The data of `world`."""
+    if world == "points":
+        return RingEntry().load().train
+    random = np.random.Generator(np.random.Philox(7))
+    return Pictures(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost a tiny network a hundred times its arithmetic on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass
+class Played:
+    """One move as it was drawn, and the exchange it became."""
+
+    moment: Moment
+    latents: Tensor
+    fake: Tensor
+    real: Tensor | None
+    exchange: Exchange
+
+
+class Session:
+    """A run without its folder: steps as the loop does, and remembers what was drawn.
+
+    Attributes:
+        moves: every move.
+        seen: what D's network was given, call by call.
+    """
+
+    def __init__(self, recipe: Recipe, source: Source, *, dice: Dice | None = None, precision: Precision = "fp32"):
+        self.recipe, self.source = recipe, source
+        self.dice = dice or Dice(recipe.seed)
+        self.game = build(recipe, source.shape, Machine(CPU, precision), self.dice)
+        self.feed = Feed(source, CPU, self.game.tempo.most.d)
+        self.ledger = Ledger()
+        self.done = 0
+        self.moves: list[Played] = []
+        self.seen: list[Tensor] = []
+        self.game.d.net.register_forward_pre_hook(lambda _, given: self.seen.append(given[0].detach().clone()))
+
+    def play(self, steps: int) -> Session:
+        """`steps` more steps."""
+        drawn = step.draw
+
+        def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
+            exchange = drawn(game, feed, moment)
+            self.moves.append(Played(moment, *map(copied, (exchange.latents, exchange.fake, exchange.real)), exchange))
+            return exchange
+
+        with patch.object(step, "draw", draw):
+            for _ in range(steps):
+                self.dice.settle("step", self.done)
+                step.alternate(self.game, self.feed, self.moment(), self.ledger)
+                self.done += 1
+        return self
+
+    def moment(self) -> Moment:
+        """The step that comes next."""
+        return Moment(self.done, self.recipe.steps, self.recipe.batch, self.dice)
+
+    def saved(self) -> dict[str, Tensor]:
+        """All state, as a file would hold it."""
+        return {name: tensor.detach().clone().contiguous() for name, tensor in gather(self.game, self.ledger).items()}
+
+    def resumed(self, tensors: dict[str, Tensor] | None = None) -> Session:
+        """A fresh session that goes on from this one's state, or from `tensors`."""
+        fresh = Session(self.recipe, self.source)
+        restore(fresh.game, fresh.ledger, self.saved() if tensors is None else tensors)
+        fresh.done = self.done
+        return fresh
+
+    def of(self, side: Side) -> list[Played]:
+        """The moves of one side."""
+        return [move for move in self.moves if move.moment.side is side]
+
+
+def copied(tensor: Tensor | None) -> Tensor | None:
+    """A copy that nothing later can change."""
+    return None if tensor is None else tensor.detach().clone()
+
+
+def session(world: str, *tricks: dict[str, Any], **changes: Any) -> Session:
+    """A session of `recipe` in `world`."""
+    return Session(recipe(world, *tricks, **changes), source(world))
+
+
+def unequal(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
+    """Names that only one has, or whose tensors differ in a bit, a type or a shape."""
+    odd = list(a.keys() ^ b.keys())
+    for name in a.keys() & b.keys():
+        same = a[name].dtype == b[name].dtype and a[name].shape == b[name].shape
+        if not (same and torch.equal(bits(a[name]), bits(b[name]))):
+            odd.append(name)
+    return sorted(odd)
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor, so that nan equals nan and 0 is not -0."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+# ---------------------------------------------------------------- parts put together by hand
+
+
+class Linear(nn.Module):
+    """D(x) = <w, x> + b over all of x, with weights one can name."""
+
+    def __init__(self, weight: Sequence[float], bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+        self.bias = nn.Parameter(torch.tensor(bias))
+
+    def forward(self, images: Tensor) -> Verdict:
+        return Verdict(score=images.flatten(1) @ self.weight + self.bias)
+
+
+class Shift(nn.Module):
+    """G(z) = the first coordinates of z, moved by a parameter."""
+
+    def __init__(self, by: Sequence[float]) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(by))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents[:, : len(self.by)] + self.by
+
+
+def by_hand(
+    *tricks: Trick,
+    d: nn.Module | None = None,
+    g: nn.Module | None = None,
+    objective: Objective | None = None,
+    latent: Latent | None = None,
+    tempo: Tempo | None = None,
+    judge: Judge = apart,
+    lr: float = 0.1,
+) -> Game:
+    """A game on the plane with plain gradient descent: a linear D and a G that only shifts, unless told otherwise."""
+    d, g = d or Linear([0.5, -0.25]), g or Shift([0.3, 0.1])
+    return Game(
+        Player(Side.D, d, torch.optim.SGD(d.parameters(), lr=1.0), lr),
+        Player(Side.G, g, torch.optim.SGD(g.parameters(), lr=1.0), lr),
+        objective or NonSaturating(),
+        latent or Gaussian(dim=2),
+        tempo or Ratio(1, 1),
+        list(tricks),
+        judge,
+    )
+
+
+def ring_feed(most: int = 1) -> Feed:
+    """The ring, ready."""
+    return Feed(source("points"), CPU, most)
+
+
+def moment(at: int = 0, *, side: Side = Side.D, turn: int = 0, seed: int = 0, steps: int = 10) -> Moment:
+    """A moment of a run of `steps`."""
+    return Moment(at, steps, BATCH, Dice(seed), side, turn)
+
+
+class Counted(Feed):
+    """A feed that remembers what it was asked for."""
+
+    def __init__(self, most: int = 1) -> None:
+        super().__init__(source("points"), CPU, most)
+        self.asked: list[tuple[Side, int, int]] = []
+        self.given: list[Tensor] = []
+
+    def batch(self, moment: Moment) -> Batch:
+        batch = super().batch(moment)
+        self.asked.append((moment.side, moment.step, moment.turn))
+        self.given.append(batch.images.clone())
+        return batch

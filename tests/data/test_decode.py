@@ -1,0 +1,297 @@
+"""What becomes of one picture: colours, depth, alpha, orientation, size."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from making import chunk, png, profile, tiff
+from PIL import Image, ImageCms, ImageFile
+
+from poise.data.decode import Frame, Header, Trait, careful, look, read, refit, square
+
+
+def decoded(raw: bytes, size: int, channels: int, background: str = "white") -> tuple[np.ndarray, set[Trait]]:
+    with careful():
+        return read(io.BytesIO(raw), Frame(size, channels, background))  # type: ignore[arg-type]
+
+
+def saved(im: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    im.save(out, kind, **options)
+    return out.getvalue()
+
+
+RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+DEEP = {
+    "png": saved(Image.fromarray(RAMP)),
+    "tiff": saved(Image.fromarray(RAMP), "TIFF"),
+    "tiff-big-endian": saved(Image.fromarray(RAMP.astype(">u2")), "TIFF"),
+    "tiff-lzw": saved(Image.fromarray(RAMP), "TIFF", compression="tiff_lzw"),
+    "tiff-white-is-zero": tiff(256, 256, (65535 - RAMP).astype("<u2").tobytes(), 16, 0),
+}
+
+
+@pytest.mark.parametrize("raw", DEEP.values(), ids=[f"I09-16bit-grey-{name}" for name in DEEP])
+def test_16_bit_grey_keeps_256_levels(raw: bytes) -> None:
+    with careful():
+        assert look(io.BytesIO(raw)).grey
+    pixels, traits = decoded(raw, 256, 1)
+    assert len(np.unique(pixels)) == 256
+    assert np.array_equal(pixels[..., 0], RAMP >> 8)
+    assert Trait.DEEP in traits
+
+
+def test_12_bit_tiff_is_not_taken_for_16_bit() -> None:
+    values = np.arange(4096).reshape(64, 64)
+    even, odd = values.reshape(-1)[0::2], values.reshape(-1)[1::2]
+    packed = np.stack((even >> 4, ((even & 15) << 4) | (odd >> 8), odd & 255), 1).astype(np.uint8)
+    pixels, _ = decoded(tiff(64, 64, packed.tobytes(), 12, 1), 64, 1)
+    assert np.array_equal(pixels[..., 0], values >> 4)
+
+
+def test_16_bit_transparency_is_alpha() -> None:
+    raw = png(4, 4, chunk(b"tRNS", b"\0\0"), depth=16)
+    assert decoded(raw, 4, 1, "white")[0].min() == 255
+    pixels, traits = decoded(raw, 4, 2)
+    assert pixels[..., 1].max() == 0
+    assert Trait.ALPHA in traits
+
+
+INK = ((0, 0, 0, 0), (255, 0, 0, 0), (0, 200, 100, 0), (10, 20, 30, 128), (0, 0, 0, 255))
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param("JPEG", id="I11-adobe-inverted-jpeg"), pytest.param("TIFF", id="I11-tiff")]
+)
+@pytest.mark.parametrize("ink", INK)
+def test_cmyk_patches(ink: tuple[int, ...], kind: str) -> None:
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    pixels, _ = decoded(saved(Image.new("CMYK", (16, 16), ink), kind, **options), 8, 3)
+    expected = [(255 - part) * (255 - ink[3]) / 255 for part in ink[:3]]
+    assert np.abs(pixels.astype(float) - expected).max() <= 3
+
+
+ADOBE = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
+SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+GAMMA = 563 / 256
+
+
+def srgb_curve(linear: np.ndarray) -> np.ndarray:
+    linear = linear.clip(0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("colour", [(128, 64, 64), (200, 180, 30), (90, 90, 90), (60, 120, 200), (255, 255, 255)])
+@pytest.mark.parametrize("mode", [pytest.param("RGB", id="I11-icc"), pytest.param("RGBA", id="I11-icc-with-alpha")])
+def test_a_profile_moves_colours_to_srgb(colour: tuple[int, int, int], mode: str) -> None:
+    """Adobe RGB by hand: gamma, primaries to XYZ, XYZ to sRGB's primaries, sRGB's curve."""
+    expected = srgb_curve(np.linalg.solve(SRGB, ADOBE @ (np.array(colour) / 255) ** GAMMA))
+    im = Image.new("RGB", (8, 8), colour).convert(mode)
+    if mode == "RGBA":
+        im.putalpha(77)
+    raw = saved(im, icc_profile=profile(b"RGB ", GAMMA, ADOBE.T))
+    pixels, traits = decoded(raw, 8, len(mode))
+    assert np.abs(pixels[..., :3] - expected).max() <= 3
+    assert Trait.PROFILE not in traits
+    assert mode == "RGB" or (pixels[..., 3] == 77).all()
+
+
+@pytest.mark.parametrize("mode", [pytest.param("L", id="I11-icc-grey"), pytest.param("LA", id="I11-icc-grey-alpha")])
+def test_a_grey_profile_moves_levels(mode: str) -> None:
+    im = Image.new("L", (8, 8), 128).convert(mode)
+    if mode == "LA":
+        im.putalpha(50)
+    pixels, traits = decoded(saved(im, icc_profile=profile(b"GRAY", 1.0)), 8, len(mode))
+    assert abs(float(pixels[0, 0, 0]) - srgb_curve(np.array(128 / 255))) <= 3
+    assert Trait.PROFILE not in traits
+    assert mode == "L" or (pixels[..., 1] == 50).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_picture_in_srgb_keeps_its_pixels(mode: str) -> None:
+    """Even grey with a colour profile, which many programs write and no transform accepts."""
+    im = Image.fromarray(np.random.default_rng(6).integers(0, 256, (8, 8, 3), np.uint8)).convert(mode)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels, traits = decoded(saved(im, icc_profile=srgb), 8, len(mode))
+    assert np.array_equal(pixels.squeeze(), np.asarray(im))
+    assert traits == set()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(b"junk" * 50, id="I11-junk-profile"),
+        pytest.param(profile(b"RGB ", GAMMA, ADOBE.T)[:200], id="I11-cut-profile"),
+    ],
+)
+def test_a_broken_profile_is_set_aside_and_told(mode: str, broken: bytes) -> None:
+    im = Image.new("RGB", (8, 8), (128, 64, 64)).convert(mode)
+    pixels, traits = decoded(saved(im, "TIFF", icc_profile=broken), 8, 3)
+    assert np.array_equal(pixels, np.asarray(im.convert("RGB")))
+    assert traits == {Trait.PROFILE}
+
+
+def see_through(mode: str) -> bytes:
+    """Left half opaque at 50 (grey or per channel), right half fully clear, in one of six ways to say so."""
+    grey = np.full((8, 8), 50, np.uint8)
+    clear = np.full((8, 8), 255, np.uint8)
+    clear[:, 4:] = 0
+    if mode in ("LA", "RGBA"):
+        im = Image.fromarray(grey).convert("RGB" if mode == "RGBA" else "L")
+        im.putalpha(Image.fromarray(clear))
+        return saved(im)
+    grey[:, 4:] = 99
+    if mode == "L-tRNS":
+        return saved(Image.fromarray(grey), transparency=99)
+    if mode == "RGB-tRNS":
+        return saved(Image.fromarray(grey).convert("RGB"), transparency=(99, 99, 99))
+    indexed = Image.fromarray((grey == 99).astype(np.uint8))
+    indexed.putpalette([50, 50, 50, 99, 99, 99])
+    return saved(indexed, transparency=b"\xff\0" if mode == "P-bytes" else 1)
+
+
+WAYS = ["RGBA", "LA", "L-tRNS", "RGB-tRNS", "P-index", "P-bytes"]
+LEVEL = {"white": 255, "black": 0, "grey": 128}
+
+
+@pytest.mark.parametrize("background", LEVEL)
+@pytest.mark.parametrize("way", WAYS, ids=[f"I12-{way}" for way in WAYS])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_alpha_lies_over_the_background(way: str, background: str, channels: int) -> None:
+    pixels, traits = decoded(see_through(way), 8, channels, background)
+    assert (pixels[:, :4] == 50).all()
+    assert (pixels[:, 4:] == LEVEL[background]).all()
+    assert traits == {Trait.ALPHA}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=[f"I12-kept-{way}" for way in WAYS])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_kept(way: str, channels: int) -> None:
+    pixels, traits = decoded(see_through(way), 8, channels)
+    assert (pixels[:, :4, :-1] == 50).all()
+    assert (pixels[:, :4, -1] == 255).all()
+    assert (pixels[:, 4:, -1] == 0).all()
+    assert traits == {Trait.ALPHA}
+
+
+def test_half_clear_is_half_background() -> None:
+    im = Image.new("RGBA", (8, 8), (100, 0, 200, 128))
+    pixels, _ = decoded(saved(im), 8, 3, "white")
+    assert np.abs(pixels - (np.array([100, 0, 200]) * 128 + 255 * 127) / 255).max() <= 1
+
+
+def test_opaque_alpha_is_not_told() -> None:
+    assert decoded(saved(Image.new("RGBA", (8, 8), (9, 9, 9, 255))), 8, 3)[1] == set()
+
+
+def test_clear_colours_do_not_bleed_when_resized() -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:, :4] = (200, 0, 0, 255)
+    pixels[:, 4:] = (0, 255, 0, 0)
+    kept, _ = decoded(saved(Image.fromarray(pixels)), 2, 4)
+    assert kept[..., 1].max() == 0
+    assert kept[:, 0, 0].min() >= 198
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_every_mode_to_every_number_of_channels(mode: str, channels: int) -> None:
+    im = Image.new("RGB", (8, 8), (255, 255, 255))
+    im.paste((0, 0, 0), (0, 0, 4, 8))
+    pixels, _ = decoded(saved(im.convert(mode)), 8, channels)
+    assert pixels.shape == (8, 8, channels)
+    colours = pixels if channels in (1, 3) else pixels[..., :-1]
+    assert (colours[:, :4] == 0).all()
+    assert (colours[:, 4:] == 255).all()
+    assert channels in (1, 3) or (pixels[..., -1] == 255).all()
+
+
+def test_colour_becomes_luminance() -> None:
+    pixels, _ = decoded(saved(Image.new("RGB", (8, 8), (200, 100, 50))), 8, 1)
+    assert abs(float(pixels[0, 0, 0]) - (0.299 * 200 + 0.587 * 100 + 0.114 * 50)) <= 1
+
+
+TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNS, ids=[f"I14-exif-{n}" for n in TURNS])
+def test_all_orientations_give_the_same_pixels(orientation: int, kind: str) -> None:
+    upright = np.random.default_rng(1).integers(0, 256, (9, 14, 3), np.uint8)
+    turn = TURNS[orientation]
+    stored = Image.fromarray(upright)
+    stored = stored if turn is None else stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    pixels, _ = decoded(saved(stored, kind, exif=exif, **options), 9, 3)
+    assert np.array_equal(pixels, upright[:, 2:11])
+
+
+def test_broken_exif_is_set_aside_and_told() -> None:
+    im = Image.fromarray(np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8))
+    raw = saved(im, exif=b"Exif\0\0nonsense that is no TIFF header")
+    pixels, traits = decoded(raw, 8, 3)
+    assert np.array_equal(pixels, np.asarray(im))
+    assert traits == {Trait.EXIF}
+
+
+def test_a_shorter_side_that_fits_keeps_its_pixels() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 13, 3), np.uint8)
+    assert np.array_equal(square(Image.fromarray(pixels), Frame(8, 3, "white")), pixels[:, 2:10])
+
+
+def test_resizing_does_not_alias() -> None:
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    small = square(Image.fromarray(board), Frame(8, 1, "white"))
+    assert small.min() >= 126
+    assert small.max() <= 129
+
+
+def test_resizing_is_lanczos() -> None:
+    """A float64 filter by hand, as wide as the shrinking factor, agrees within one level."""
+    pixels = np.random.default_rng(4).integers(0, 256, (24, 24), np.uint8)
+    centres = (np.arange(8) + 0.5) * 3
+    offset = (np.arange(24)[None] + 0.5 - centres[:, None]) / 3
+    weights = np.where(np.abs(offset) < 3, np.sinc(offset) * np.sinc(offset / 3), 0)
+    weights /= weights.sum(1, keepdims=True)
+    expected = (weights @ pixels @ weights.T).clip(0, 255)
+    assert np.abs(square(Image.fromarray(pixels), Frame(8, 1, "white"))[..., 0] - expected).max() <= 1.5
+
+
+def test_headers() -> None:
+    with careful():
+        raw = saved(Image.new("RGB", (8, 5)), "JPEG")
+        assert look(io.BytesIO(raw)) == Header("JPEG", "RGB", 8, 5, False)
+        assert not look(io.BytesIO(raw)).grey
+
+
+def test_arrays_go_the_same_way_as_files() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (3, 10, 12, 4), np.uint8)
+    frame = Frame(6, 3, "grey")
+    files = [decoded(saved(Image.fromarray(one)), 6, 3, "grey")[0] for one in pixels]
+    assert np.array_equal(refit(pixels, frame), np.stack(files))
+    same = pixels[:, :10, :10, :3]
+    assert refit(same, Frame(10, 3, "white")) is same
+
+
+def test_careful_puts_pillow_and_the_filters_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    filters = list(warnings.filters)
+    with careful():
+        assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+    assert warnings.filters == filters

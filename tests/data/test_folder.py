@@ -1,0 +1,262 @@
+"""Folders: what counts as a class, what is passed over, what is followed, and each way to find nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import Fill
+from PIL import Image
+from pydantic import ValidationError
+
+from poise.data.folder import FolderEntry, Walk
+from poise.data.source import Loaded, Pictures
+from poise.errors import DataError
+
+
+def load(folder: Path | str, **fields: object) -> Loaded:
+    return FolderEntry(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+
+
+def trained(loaded: Loaded) -> Pictures:
+    assert isinstance(loaded.train, Pictures)
+    return loaded.train
+
+
+def said(loaded: Loaded, words: str) -> bool:
+    return any(re.search(words, note) for note in loaded.notes)
+
+
+def test_flat_folder_has_no_classes(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path, 5)
+    loaded = load(tmp_path)
+    assert trained(loaded).images.shape == (5, 8, 8, 3)
+    assert trained(loaded).labels is None
+    assert loaded.train.classes == ()
+    assert np.array_equal(trained(loaded).images[3], np.asarray(Image.open(tmp_path / "good-003.png")))
+
+
+def test_sub_folders_are_classes_by_their_first_part(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path / "dogs" / "small", 2)
+    fill(tmp_path / "dogs" / "large" / "old", 1)
+    fill(tmp_path / "cats", 3)
+    fill(tmp_path / "Zebras", 2)
+    loaded = load(tmp_path)
+    assert loaded.train.classes == ("Zebras", "cats", "dogs")
+    assert trained(loaded).labels is not None
+    assert trained(loaded).labels.tolist() == [0, 0, 1, 1, 1, 2, 2, 2]  # type: ignore[union-attr]
+
+
+def test_labels_stay_with_their_pictures_when_held_out(tmp_path: Path) -> None:
+    for level, name in enumerate(("a", "b", "c")):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            Image.new("L", (8, 8), level * 80 + i).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "b" / "bad.png").write_bytes(b"")
+    loaded = load(tmp_path, held_out=0.4)
+    assert isinstance(loaded.held_out, Pictures)
+    assert (len(trained(loaded)), len(loaded.held_out)) == (18, 12)
+    for part in (trained(loaded), loaded.held_out):
+        assert part.classes == ("a", "b", "c")
+        assert part.labels is not None
+        assert np.array_equal(part.images[:, 0, 0, 0] // 80, part.labels)
+
+
+def test_pictures_at_both_levels_have_no_classes(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path, 2)
+    fill(tmp_path / "a", 2)
+    fill(tmp_path / "b", 2)
+    loaded = load(tmp_path)
+    assert trained(loaded).labels is None
+    assert len(trained(loaded)) == 6
+    assert said(loaded, "2 pictures at the top and others in 2 folders: the folders are not taken as classes")
+
+
+def test_a_single_sub_folder_is_no_class(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path / "only", 3)
+    loaded = load(tmp_path)
+    assert trained(loaded).labels is None
+    assert said(loaded, "all pictures are in one folder, only: they have no classes")
+
+
+def test_a_class_without_a_usable_picture_is_none(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path / "a", 3)
+    fill(tmp_path / "b", 3)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "x.png").write_bytes(b"")
+    (tmp_path / "top.png").write_bytes(b"")
+    loaded = load(tmp_path)
+    assert loaded.train.classes == ("a", "b")
+    assert [bad.name for bad in loaded.bad] == ["c/x.png", "top.png"]
+
+
+def test_what_is_no_picture_is_counted(tmp_path: Path, fill: Fill) -> None:
+    """I18, I19."""
+    fill(tmp_path, 3)
+    fill(tmp_path / "__MACOSX", 2)
+    fill(tmp_path / ".cache", 2)
+    (tmp_path / "sub").mkdir()
+    for name in ("._x.jpg", ".DS_Store", "Thumbs.db", "a.txt", "sub/b.TXT", "README", "c.svg", "d.heic", "e.mp4"):
+        (tmp_path / name).write_bytes(b"anything")
+    loaded = load(tmp_path)
+    assert loaded.bad == []
+    assert len(trained(loaded)) == 3
+    assert (
+        "passed over 11 other files: 5 hidden, 2 .txt, 1 .heic, 1 .mp4, 1 .svg, 1 without suffix "
+        "(convert .heic, .mp4, .svg to PNG to use them)"
+    ) in loaded.notes
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_links(tmp_path: Path, fill: Fill, follow: bool) -> None:
+    """I20."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    fill(inside / "a", 3)
+    fill(outside, 2)
+    (outside / "up").symlink_to(tmp_path)
+    (inside / "one.png").symlink_to(outside / "good-000.png")
+    (inside / "all").symlink_to(outside)
+    (inside / "again").symlink_to(outside)
+    (inside / "loop").symlink_to(inside)
+    (inside / "a" / "same.png").symlink_to(inside / "a" / "good-000.png")
+    loaded = load(inside, follow_links=follow)
+    listing = Walk(inside, follow).listing()
+    names = sorted(item.name for item in listing.items)
+    own = ["a/good-000.png", "a/good-001.png", "a/good-002.png", "a/same.png"]
+    if follow:
+        assert names == [*own, "again/good-000.png", "again/good-001.png", "one.png"]
+        assert loaded.bad == []
+    else:
+        assert names == own
+        assert [bad.name for bad in loaded.bad] == ["again", "all", "one.png"]
+        assert {bad.reason for bad in loaded.bad} == {"a link out of the folder (data.follow_links)"}
+    assert said(loaded, "links to folders met before")
+
+
+def test_a_link_within_never_names_a_class(tmp_path: Path, fill: Fill) -> None:
+    """However early its name comes: the pictures are met under the real folder's name."""
+    fill(tmp_path / "cats", 2)
+    fill(tmp_path / "dogs", 2)
+    (tmp_path / "an alias").symlink_to(tmp_path / "dogs")
+    assert load(tmp_path).train.classes == ("cats", "dogs")
+    assert (
+        sorted(item.group or "" for item in Walk(tmp_path, follow=True).listing().items) == ["cats"] * 2 + ["dogs"] * 2
+    )
+
+
+@pytest.fixture
+def pit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder far deeper than Python recurses, whose last picture has a longer path than the system takes."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2100):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("x.png").write_bytes(b"")
+    yield tmp_path
+    Path("x.png").unlink()
+    for _ in range(2100):
+        os.chdir("..")
+        Path("d").rmdir()
+
+
+def test_very_deep_folders(pit: Path, fill: Fill) -> None:
+    """I26."""
+    fill(pit, 2)
+    fill(pit / "/".join(["e"] * 50), 2)
+    loaded = load(pit)
+    assert len(trained(loaded)) == 4
+    (bad,) = loaded.bad
+    assert bad.name.startswith("d/d/d/")
+    assert bad.reason.endswith("File name too long")
+
+
+def test_an_unreadable_sub_folder_is_bad(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I22."""
+    fill(tmp_path, 3)
+    fill(tmp_path / "closed", 3)
+    original = os.scandir
+
+    def guarded(path: Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    loaded = load(tmp_path)
+    assert [tuple(bad) for bad in loaded.bad] == [("closed", "unreadable folder: Permission denied")]
+    assert len(trained(loaded)) == 3
+
+
+def test_relative_paths_start_here(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "p", 3)
+    monkeypatch.chdir(tmp_path)
+    assert len(trained(load("p"))) == 3
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(trained(load("~/p"))) == 3
+
+
+def refused(path: Path | str) -> str:
+    with pytest.raises(DataError) as raised:
+        load(path)
+    assert raised.value.exit_code == 3
+    return str(raised.value)
+
+
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = refused("no-such")
+    assert told.startswith("data.path: there is nothing here, found no-such; check the spelling; it is looked up in")
+    assert refused(tmp_path / "no-such").endswith("check the spelling")
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("x.zip", 'take data.kind = "zip"'), ("x.npz", 'take data.kind = "npz"'), ("x.png", "name the folder that")],
+)
+def test_a_file_is_no_folder(tmp_path: Path, name: str, cure: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    told = refused(tmp_path / name)
+    assert "this is not a folder but a file" in told
+    assert cure in told
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    """I23."""
+    assert "there are no pictures in this folder, found nothing at all" in refused(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.heic").write_text("x")
+    assert "found only 1 .heic, 1 .txt (convert .heic to PNG to use them)" in refused(tmp_path)
+
+
+def test_no_permission(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, 2)
+
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert "no permission to read this" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"path": ""},
+        {"path": "a\0b"},
+        {"held_out": 1.0},
+        {"held_out": -0.1},
+        {"max_bad": 1.1},
+        {"channels": 5},
+        {"background": "red"},
+        {"size": 0},
+        {"folow_links": True},
+    ],
+    ids=str,
+)
+def test_fields_are_checked(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        FolderEntry(**{"path": "x", **fields})  # type: ignore[arg-type]

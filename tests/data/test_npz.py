@@ -1,0 +1,149 @@
+"""NumPy archives: exact where nothing has to change, and every other shape refused with the way to convert it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poise.data.decode import Frame, refit
+from poise.data.npz import NpzEntry
+from poise.data.source import Loaded, Pictures, held_out_split
+from poise.errors import DataError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
+
+
+def load(path: Path, **fields: object) -> Loaded:
+    return NpzEntry(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+
+
+def saved(tmp_path: Path, **arrays: object) -> Path:
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def trained(loaded: Loaded) -> Pictures:
+    assert isinstance(loaded.train, Pictures)
+    return loaded.train
+
+
+def test_exact_at_the_native_size(tmp_path: Path) -> None:
+    loaded = load(saved(tmp_path, images=IMAGES))
+    assert np.array_equal(trained(loaded).images, IMAGES)
+    assert trained(loaded).labels is None
+    assert loaded.notes == []
+
+
+def test_split_and_labels(tmp_path: Path) -> None:
+    labels = np.arange(60) % 7
+    loaded = load(saved(tmp_path, images=IMAGES, labels=labels.astype(np.uint8)), held_out=0.25)
+    train, held = held_out_split(60, 0.25)
+    assert isinstance(loaded.held_out, Pictures)
+    for part, places in ((trained(loaded), train), (loaded.held_out, held)):
+        assert np.array_equal(part.images, IMAGES[places])
+        assert part.labels is not None
+        assert part.labels.dtype == np.int64
+        assert np.array_equal(part.labels, labels[places])
+        assert part.classes == tuple("0123456")
+
+
+def test_another_size_is_cut_and_resized(tmp_path: Path) -> None:
+    loaded = load(saved(tmp_path, images=IMAGES[:, :, :6]), size=4)
+    assert np.array_equal(trained(loaded).images, refit(IMAGES[:, 1:7, :6], Frame(4, 3, "white")))
+    assert "all pictures are 6 x 8 and become 4 x 4" in loaded.notes
+
+
+@pytest.mark.parametrize(("given", "asked", "got"), [
+    (0, None, 1), (1, None, 1), (2, None, 1), (3, None, 3), (4, None, 3),
+    (0, 3, 3), (3, 1, 1), (2, 2, 2), (4, 4, 4), (4, 2, 2), (3, 4, 4),
+])  # fmt: skip
+def test_channels(tmp_path: Path, given: int, asked: int | None, got: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (60, 8, 8, max(given, 1)), np.uint8)
+    loaded = load(saved(tmp_path, images=images if given else images[..., 0]), channels=asked)
+    assert np.array_equal(trained(loaded).images, refit(images, Frame(8, got, "white")))
+    assert trained(loaded).images.shape[3] == got
+    kept = "kept" if got in (2, 4) else "laid over white"
+    assert any(f"60 pictures with transparency: {kept}" in note for note in loaded.notes) is (given in (2, 4))
+
+
+REFUSED = {
+    "other-keys": ({"x": IMAGES, "y": IMAGES}, "no array is called 'images', found x, y; make one with np.savez"),
+    "float": ({"images": IMAGES / 255}, r"images: must be uint8, found float64, 60 x 8 x 8 x 3; .*images \* 255"),
+    "signed": ({"images": IMAGES.astype(np.int64)}, "must be uint8, found int64"),
+    "flat": ({"images": IMAGES.reshape(60, -1)}, "must be N x H x W x C, .* found uint8, 60 x 192"),
+    "single": ({"images": np.uint8(3)}, "must be N x H x W x C, .* found uint8, a single number"),
+    "channels-first": ({"images": IMAGES.transpose(0, 3, 1, 2)}, r"channels go last: images.transpose\(0, 2, 3, 1\)"),
+    "five-channels": ({"images": np.zeros((9, 8, 8, 5), np.uint8)}, "1 to 4 channels, last, found .* 1 grey"),
+    "no-width": ({"images": np.zeros((9, 8, 0, 3), np.uint8)}, "must be N x H x W x C"),
+    "I23-none": ({"images": IMAGES[:0]}, "none of the pictures can be used, found 0 pictures"),
+    "I23-one": ({"images": IMAGES[:1]}, "a single picture is not enough"),
+    "objects": ({"images": np.array([IMAGES[0], None], object)}, "an array of objects is a pickle and is not read"),
+    "labels-short": ({"images": IMAGES, "labels": np.arange(59)}, "one for each of 60 pictures, found int64, 59"),
+    "labels-wide": ({"images": IMAGES, "labels": np.zeros((60, 2), int)}, "one for each of .* found int64, 60 x 2"),
+    "labels-negative": ({"images": IMAGES, "labels": np.arange(60) - 1}, r"from 0 to 99,999, found -1 to 58; .*unique"),
+    "labels-huge": ({"images": IMAGES, "labels": np.arange(60) + 10**9}, "from 0 to 99,999"),
+    "labels-float": ({"images": IMAGES, "labels": np.zeros(60)}, "must be whole numbers, found float64"),
+    "labels-objects": ({"images": IMAGES, "labels": np.array([None] * 60)}, "labels: an array of objects"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "why"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path: Path, arrays: dict[str, object], why: str) -> None:
+    with pytest.raises(DataError) as raised:
+        load(saved(tmp_path, **arrays))
+    assert re.search(why, str(raised.value))
+    assert raised.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        pytest.param(b"", "not an npz archive", id="empty"),
+        pytest.param(b"words", "not an npz archive", id="text"),
+        pytest.param(b"\x80\x04\x95pickle.", "not an npz archive", id="pickle"),
+        pytest.param(b"PK\3\4 and nothing else", "not an npz archive", id="cut-zip"),
+    ],
+)
+def test_no_archive(tmp_path: Path, raw: bytes, why: str) -> None:
+    (tmp_path / "data.npz").write_bytes(raw)
+    with pytest.raises(DataError, match=why):
+        load(tmp_path / "data.npz")
+
+
+def test_damage_inside_is_found(tmp_path: Path) -> None:
+    path = saved(tmp_path, images=IMAGES)
+    raw = bytearray(path.read_bytes())
+    raw[5000] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="images: damaged: Bad CRC-32"):
+        load(path)
+
+
+def test_a_single_array_and_a_folder(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", IMAGES)
+    with pytest.raises(DataError, match="a single array, not an npz archive"):
+        load(tmp_path / "data.npy")
+    with pytest.raises(DataError, match="not a file but a folder"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="there is nothing here"):
+        load(tmp_path / "none.npz")
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = saved(tmp_path, images=IMAGES)
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(DataError, match="no permission to read this"):
+        load(path)
+
+
+def test_remarks(tmp_path: Path) -> None:
+    loaded = load(saved(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
+    assert "10 pictures of 20 repeat another one exactly" in loaded.notes
+    assert any("DiffAugment" in note for note in loaded.notes)

@@ -1,0 +1,266 @@
+"""Bad files are left out by name and reason, odd ones are used and told, and nothing ends the scan."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import socket
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import NOISE, Fill, chunk, encoded, load, pixels, png
+from PIL import Image, ImageFile
+
+from poise.data import scan as scanning
+from poise.data.decode import FORMATS, Unusable, reason
+from poise.data.source import Bad
+from poise.errors import DataError
+
+
+def flipped(raw: bytes, at: int) -> bytes:
+    return raw[:at] + bytes([raw[at] ^ 255]) + raw[at + 1 :]
+
+
+def float_tiff(mode: type) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.linspace(0, 1000, 64).reshape(8, 8).astype(mode)).save(out, "TIFF")
+    return out.getvalue()
+
+
+BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * 10**8))
+BAD_FILES = {
+    "I01-0-bytes": ("x.png", b"", "^not an image$"),
+    "I01-text-named-jpg": ("x.jpg", b"just some words\n" * 9, "^not an image$"),
+    "I01-html-named-png": ("x.png", b"<!doctype html><title>404</title>", "^not an image$"),
+    "I01-signature-only": ("x.png", b"\x89PNG\r\n\x1a\n", "^not an image$"),
+    "I02-jpeg-cut-in-half": ("x.jpg", encoded("JPEG")[: len(encoded("JPEG")) // 2], "^damaged: .*truncated"),
+    "I02-jpeg-cut-by-2-bytes": ("x.jpg", encoded("JPEG")[:-2], "^damaged: .*truncated"),
+    "I03-png-cut": ("x.png", encoded("PNG")[:-2000], "^damaged: "),
+    "I03-png-bad-crc": ("x.png", flipped(encoded("PNG"), 60), "^damaged: "),
+    "I06-20000-x-20000": ("x.png", png(20_000, 20_000), "^above the cap of 64 megapixels: .*400000000"),
+    "I07-10000-x-10000": ("x.png", png(10_000, 10_000), "^100 megapixels .* above the cap of 64"),
+    "I07-100M-x-1": ("x.png", png(10**8, 1), "^100 megapixels .* above the cap of 64"),
+    "I07-longer-than-20-to-1": ("x.png", png(2100, 100), "^2100 x 100 is longer than 20:1$"),
+    "I08-ztxt-bomb": ("x.png", png(8, 8, BOMB), "^damaged: Decompressed data too large"),
+    "I10-float-tiff": ("x.tif", float_tiff(np.float32), "^float pixels"),
+    "I10-32-bit-tiff": ("x.tif", float_tiff(np.int32), "^32-bit pixels"),
+    "I19-eps-named-png": ("x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^not an image$"),
+    "I19-ppm-named-png": ("x.png", b"P6 2 2 255\n" + b"\0" * 12, "^not an image$"),
+}
+
+
+@pytest.mark.parametrize(("name", "raw", "why"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_left_out(tmp_path: Path, fill: Fill, name: str, raw: bytes, why: str) -> None:
+    fill(tmp_path)
+    (tmp_path / name).write_bytes(raw)
+    loaded = load(tmp_path)
+    assert [bad.name for bad in loaded.bad] == [name]
+    assert re.search(why, loaded.bad[0].reason)
+    assert len(pixels(loaded)) == 4
+    assert "1 of 5 picture files left out as bad" in loaded.notes
+
+
+ANYTHING = [
+    struct.error("unpack"), SyntaxError("no"), ValueError(""), MemoryError(), ZeroDivisionError("by 0"),
+    RecursionError(), AssertionError(), OverflowError(), KeyError("k"), EOFError(), Image.DecompressionBombError("!"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ANYTHING, ids=[f"I04-{type(error).__name__}" for error in ANYTHING])
+@pytest.mark.parametrize("stage", ["look", "read"])
+def test_whatever_a_decoder_raises(
+    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception
+) -> None:
+    fill(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"the one that raises")
+    original = getattr(scanning, stage)
+
+    def raising(stream: io.BufferedReader, *more: object) -> object:
+        if Path(stream.name).name == "x.png":
+            raise error
+        return original(stream, *more)
+
+    monkeypatch.setattr(scanning, stage, raising)
+    if stage == "read":
+        Image.fromarray(NOISE).save(tmp_path / "x.png")
+    loaded = load(tmp_path)
+    assert [bad.name for bad in loaded.bad] == ["x.png"]
+    assert loaded.bad[0].reason
+    assert "\n" not in loaded.bad[0].reason
+    assert len(pixels(loaded)) == 4
+
+
+def test_a_cut_file_is_bad_even_if_a_library_allows_it(
+    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I05."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    fill(tmp_path)
+    (tmp_path / "x.jpg").write_bytes(encoded("JPEG")[:-300])
+    assert [bad.name for bad in load(tmp_path).bad] == ["x.jpg"]
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+ACCEPTED = {
+    "I03-png-without-iend": encoded("PNG")[:-12],
+    "I03-png-trailing-junk": encoded("PNG") + b"junk" * 100,
+    "I02-jpeg-trailing-junk": encoded("JPEG") + b"junk" * 100,
+}
+
+
+@pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED)
+def test_harmless_damage_is_accepted(tmp_path: Path, fill: Fill, raw: bytes) -> None:
+    fill(tmp_path)
+    (tmp_path / ("x.jpg" if raw.startswith(b"\xff") else "x.png")).write_bytes(raw)
+    loaded = load(tmp_path)
+    assert loaded.bad == []
+    assert len(pixels(loaded)) == 5
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    Image.fromarray(NOISE).save(path / "inside.png")
+
+
+def _outside(path: Path) -> None:
+    target = path.parent.parent / "outside.png"
+    Image.fromarray(NOISE).save(target)
+    path.symlink_to(target)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(path.parent)
+        listener.bind(path.name)
+
+
+ODD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "I20-folder-named-png": (_folder, "^a folder with a picture's name$"),
+    "I20-broken-link": (lambda path: path.symlink_to("nowhere.png"), "^a broken link$"),
+    "I20-link-loop": (lambda path: path.symlink_to(path.name), "^a link that leads back to itself$"),
+    "I20-link-out-of-the-folder": (_outside, "^a link out of the folder"),
+    "I21-fifo": (os.mkfifo, "^not a regular file$"),
+    "I21-socket": (_socket, "^not a regular file$"),
+    "I21-device": (lambda path: path.symlink_to("/dev/zero"), "^not a regular file$"),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("make", "why"), ODD_FILES.values(), ids=ODD_FILES)
+def test_what_is_no_file_is_never_opened(
+    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pictures"
+    fill(folder)
+    make(folder / "x.png")
+    opened: list[str] = []
+    original = Path.open
+
+    def watched(path: Path, mode: str) -> object:
+        opened.append(path.name)
+        assert path.name != "x.png", "it was opened"  # and opening a pipe would wait for ever
+        return original(path, mode)
+
+    monkeypatch.setattr(Path, "open", watched)
+    loaded = load(folder)
+    assert [bad.name for bad in loaded.bad] == ["x.png"]
+    assert re.search(why, loaded.bad[0].reason)
+    assert len(pixels(loaded)) == 4
+    assert "good-000.png" in opened
+    assert "x.png" not in opened
+
+
+@pytest.mark.parametrize("when", [pytest.param(1, id="I22-unreadable"), pytest.param(2, id="I22-vanishes-between")])
+def test_unreadable(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
+    fill(tmp_path)
+    Image.fromarray(NOISE).save(tmp_path / "x.png")
+    times, original = [0], Path.open
+
+    def guarded(path: Path, mode: str) -> object:
+        times[0] += path.name == "x.png"
+        if path.name == "x.png" and times[0] == when:
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, mode)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    loaded = load(tmp_path)
+    assert loaded.bad == [Bad("x.png", "unreadable: Permission denied")]
+    assert len(pixels(loaded)) == 4
+
+
+def test_bad_rows_leave_no_gap(tmp_path: Path, fill: Fill) -> None:
+    """A file that goes bad only when it is decoded takes its row with it."""
+    fill(tmp_path, 5)
+    before = pixels(load(tmp_path))
+    for name in ("aaa.jpg", "good-002x.jpg", "zzz.jpg"):
+        (tmp_path / name).write_bytes(encoded("JPEG")[:-300])
+    loaded = load(tmp_path)
+    assert [bad.name for bad in loaded.bad] == ["aaa.jpg", "good-002x.jpg", "zzz.jpg"]
+    assert np.array_equal(pixels(loaded), before)
+
+
+def test_max_bad(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path, 3)
+    for i in range(4):
+        (tmp_path / f"bad-{i}.png").write_bytes(b"")
+    message = (
+        "data.path: 4 of 7 picture files can't be used: bad-0.png (not an image), bad-1.png (not an image), "
+        "bad-2.png (not an image), ...; mend or remove them, or raise data.max_bad, which is 0.5"
+    )
+    with pytest.raises(DataError) as raised:
+        load(tmp_path)
+    assert str(raised.value) == message
+    assert raised.value.exit_code == 3
+    assert len(load(tmp_path, max_bad=0.6).bad) == 4
+    (tmp_path / "bad-0.png").unlink()
+    assert len(load(tmp_path).bad) == 3
+
+
+@pytest.mark.parametrize("n", [pytest.param(0, id="I23-none"), pytest.param(1, id="I23-one")])
+def test_too_few_usable(tmp_path: Path, fill: Fill, n: int) -> None:
+    fill(tmp_path, n)
+    (tmp_path / "x.png").write_bytes(b"")
+    words = "none of the pictures can be used" if n == 0 else "a single picture is not enough"
+    with pytest.raises(DataError, match=words):
+        load(tmp_path, max_bad=1.0)
+
+
+def test_no_warning_gets_out(tmp_path: Path, fill: Fill) -> None:
+    """Among them Pillow's on large pictures and on palettes with clear entries, raised in worker threads."""
+    fill(tmp_path)
+    (tmp_path / "x.png").write_bytes(png(10_000, 10_000))
+    indexed = Image.fromarray(np.zeros((8, 8), np.uint8))
+    indexed.putpalette([1, 2, 3, 4, 5, 6])
+    indexed.save(tmp_path / "y.png", transparency=b"\x80\xff")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(tmp_path)
+    assert caught == []
+
+
+def test_only_the_listed_decoders_run(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I19."""
+    fill(tmp_path)
+    asked: list[object] = []
+    original = Image.open
+
+    def watched(stream: object, formats: object = None) -> Image.Image:
+        asked.append(formats)
+        return original(stream, formats=formats)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image, "open", watched)
+    load(tmp_path)
+    assert asked == [FORMATS] * 8
+
+
+def test_reasons_are_one_line() -> None:
+    assert reason(Unusable("just so")) == "just so"
+    assert reason(ValueError("two\nlines \udcff")) == "damaged: two lines \\udcff"
+    assert reason(KeyError()) == "damaged: KeyError"

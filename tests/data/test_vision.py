@@ -1,0 +1,206 @@
+"""torchvision's sets, from files made here in their formats, so that nothing is downloaded."""
+
+from __future__ import annotations
+
+import bz2
+import os
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets as datasets
+from pydantic import ValidationError
+
+from poise.data.decode import Frame, refit
+from poise.data.embedded import pad_to
+from poise.data.source import Loaded, Pictures
+from poise.data.vision import SETS, VisionEntry
+from poise.errors import DataError
+
+DICE = np.random.default_rng(0)
+TRAIN, TEST = DICE.integers(0, 256, (30, 28, 28), np.uint8), DICE.integers(0, 256, (20, 28, 28), np.uint8)
+TRAIN_LABELS, TEST_LABELS = np.arange(30) % 10, np.arange(20) % 10
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    code = {"u1": 8, "i4": 12}[array.dtype.str[1:]]
+    head = struct.pack(">HBB", 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head + array.astype(array.dtype.newbyteorder(">")).tobytes())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with small sets in the formats of MNIST, QMNIST and USPS."""
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
+        for part, images, labels in (("train", TRAIN, TRAIN_LABELS), ("t10k", TEST, TEST_LABELS)):
+            idx(tmp_path / name / "raw" / f"{part}-images-idx3-ubyte", images)
+            idx(tmp_path / name / "raw" / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
+    for part, images, labels in (("train", TRAIN, TRAIN_LABELS), ("test", TEST, TEST_LABELS)):
+        idx(tmp_path / "QMNIST" / "raw" / f"qmnist-{part}-images-idx3-ubyte", images)
+        wide = np.stack([labels, *[labels * 0 + 99] * 7], 1).astype(np.int32)
+        idx(tmp_path / "QMNIST" / "raw" / f"qmnist-{part}-labels-idx2-int", wide)
+        name = "usps.bz2" if part == "train" else "usps.t.bz2"
+        rows = [
+            f"{label + 1} " + " ".join(f"{i + 1}:{value / 127.5 - 1:.6f}" for i, value in enumerate(one.ravel()))
+            for one, label in zip(images[:, :16, :16], labels, strict=True)
+        ]
+        (tmp_path / name).write_bytes(bz2.compress("\n".join(rows).encode()))
+    return tmp_path
+
+
+def both(loaded: Loaded) -> tuple[Pictures, Pictures]:
+    assert isinstance(loaded.train, Pictures)
+    assert isinstance(loaded.held_out, Pictures)
+    assert loaded.train.classes == loaded.held_out.classes
+    return loaded.train, loaded.held_out
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST", "QMNIST"])
+def test_the_mnist_family(root: Path, name: str) -> None:
+    train, held_out = both(VisionEntry(dataset=name, download=False).load(root))
+    assert np.array_equal(train.images, pad_to(TRAIN[..., None], 32))
+    assert np.array_equal(held_out.images, pad_to(TEST[..., None], 32))
+    assert train.labels is not None
+    assert held_out.labels is not None
+    assert np.array_equal(train.labels, TRAIN_LABELS)
+    assert np.array_equal(held_out.labels, TEST_LABELS)
+    assert train.classes == tuple(getattr(datasets, name).classes)
+
+
+def test_usps(root: Path) -> None:
+    train, _ = both(VisionEntry(dataset="usps", size=16, download=False).load(root))
+    assert np.abs(train.images[..., 0].astype(int) - TRAIN[:, :16, :16]).max() <= 1
+    assert train.classes == tuple("0123456789")
+    assert train.labels is not None
+    assert np.array_equal(train.labels, TRAIN_LABELS)
+
+
+@pytest.mark.parametrize("name", ["mnist", "Mnist", "MNIST"])
+def test_names_in_any_case(name: str) -> None:
+    assert VisionEntry(dataset=name).dataset == "MNIST"
+    assert VisionEntry(dataset="fashionmnist").dataset == "FashionMNIST"
+
+
+def test_a_misspelt_name() -> None:
+    with pytest.raises(ValidationError) as raised:
+        VisionEntry(dataset="CIFAR-10")
+    assert raised.value.errors()[0]["ctx"]["cure"] == "did you mean 'CIFAR10'?"
+
+
+def test_all_names_are_torchvisions() -> None:
+    assert all(isinstance(getattr(datasets, name), type) for name in SETS)
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "note"),
+    [("pad", 28, False), ("pad", 40, False), ("pad", 20, True), ("crop", 32, True), ("crop", 28, False)],
+)
+def test_fit(root: Path, fit: str, size: int, note: bool) -> None:
+    loaded = VisionEntry(dataset="MNIST", fit=fit, size=size, download=False).load(root)  # type: ignore[arg-type]
+    train, _ = both(loaded)
+    images = TRAIN[..., None]
+    padded = fit == "pad" and size >= 28
+    expected = pad_to(images, size) if padded else refit(images, Frame(size, 1, "white"))
+    assert np.array_equal(train.images, expected)
+    assert loaded.notes == ([f"all pictures are 28 x 28 and become {size} x {size}"] if note else [])
+
+
+class Stand:
+    """Stands in for a set whose files carry checksums: channels first or last, targets or labels."""
+
+    def __init__(self, root: str, download: bool, train: bool | None = None, split: str | None = None) -> None:
+        assert (train is None) is (split is not None)
+        self.n = 6 if train or split == "train" else 4
+        self.data = np.random.default_rng(self.n).integers(0, 256, (self.n, 32, 32, 3), np.uint8)
+        self.prepare([i % 3 for i in range(self.n)])
+
+    def prepare(self, numbers: list[int]) -> None:
+        self.targets, self.classes = numbers, ["x", "y", "z"]
+
+
+class ByLabel(Stand):
+    """SVHN's and STL10's way."""
+
+    def prepare(self, numbers: list[int]) -> None:
+        self.data = self.data.transpose(0, 3, 1, 2)
+        self.labels = np.array(numbers)
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100", "SVHN", "STL10"])
+@pytest.mark.parametrize("size", [32, 16, 48])
+def test_colour_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+    by_label = name in ("SVHN", "STL10")
+    monkeypatch.setattr(datasets, name, ByLabel if by_label else Stand)
+    train, held_out = both(VisionEntry(dataset=name, size=size).load(tmp_path))
+    expected = np.random.default_rng(6).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    assert np.array_equal(train.images, refit(expected, Frame(size, 3, "white")))
+    assert len(held_out) == 4
+    assert train.classes == (("0", "1", "2") if by_label else ("x", "y", "z"))
+    assert train.batch(0, 4, _dice()).images.dtype == torch.uint8
+
+
+def _dice() -> object:
+    from poise.randomness import Dice
+
+    return Dice(0)
+
+
+def test_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as raised:
+        VisionEntry(dataset="MNIST", download=False).load(tmp_path)
+    told = str(raised.value)
+    assert told.startswith(f"{tmp_path}: MNIST is not there")
+    assert "--data-root" in told
+    assert "data.download" in told
+    assert raised.value.exit_code == 3
+
+
+def test_a_failed_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def offline(self: datasets.MNIST) -> None:
+        asked.append(self.raw_folder)
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(datasets.MNIST, "download", offline)
+    with pytest.raises(DataError) as raised:
+        VisionEntry(dataset="MNIST").load(tmp_path)
+    assert len(asked) == 1
+    assert "the download failed: OSError: Network is unreachable" in str(raised.value)
+    assert "--data-root" in str(raised.value)
+
+
+def test_no_download_where_the_files_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.MNIST, "download", lambda _: pytest.fail("tried to download"))
+    assert len(both(VisionEntry(dataset="MNIST").load(root))[0]) == 30
+
+
+def test_damaged_files(root: Path) -> None:
+    path = root / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="MNIST can't be read"):
+        VisionEntry(dataset="MNIST").load(root)
+
+
+def test_the_default_root_is_here(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (root / "MNIST").rename(tmp_path / "data" / "MNIST")
+    monkeypatch.chdir(tmp_path)
+    assert len(both(VisionEntry(dataset="MNIST", download=False).load())[0]) == 30
+
+
+def test_the_real_mnist() -> None:
+    real = os.environ.get("POISE_MNIST_ROOT")
+    if not real:
+        pytest.skip("POISE_MNIST_ROOT names no folder with MNIST")
+    started = time.perf_counter()
+    train, held_out = both(VisionEntry(dataset="MNIST", download=False).load(Path(real)))
+    assert time.perf_counter() - started < 30
+    assert train.images.shape == (60_000, 32, 32, 1)
+    assert held_out.images.shape == (10_000, 32, 32, 1)
+    assert train.labels is not None
+    assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]

@@ -1,0 +1,227 @@
+"""Archives: entries that lie, lead out or blow up are bad by name; the rest is read without unpacking."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import Fill
+from PIL import Image
+
+from poise.data.folder import FolderEntry
+from poise.data.source import Loaded, Pictures
+from poise.data.zipped import ZipEntry, listing_of
+from poise.errors import DataError
+
+
+def load(path: Path, **fields: object) -> Loaded:
+    return ZipEntry(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+
+
+def picture(seed: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def archive(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for i, name in enumerate(names):
+            made.writestr(name, picture(i))
+    return path
+
+
+def add(path: Path, info: zipfile.ZipInfo | str, body: bytes) -> None:
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as made:
+        made.writestr(info, body, zipfile.ZIP_DEFLATED)
+
+
+GOOD = ("a.png", "b.png", "c.png", "d.png")
+
+
+def link() -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("x.png")
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    return info
+
+
+BAD_ENTRIES = {
+    "I26-leads-out": ("../x.png", picture(9), "../x.png", "its name leads out of the archive"),
+    "I26-leads-out-inside": ("p/../../x.png", picture(9), "p/../../x.png", "its name leads out of the archive"),
+    "I26-absolute": ("/etc/x.png", picture(9), "/etc/x.png", "its name is an absolute path"),
+    "I26-drive": ("C:\\x.png", picture(9), "'C:\\\\x.png'", "its name is an absolute path"),
+    "I26-symlink": (link(), b"/etc/passwd", "x.png", "a link"),
+    "I26-bomb": ("x.png", b"\0" * (20 * 2**20), "x.png", "unpacks to more than 100 times its size"),
+    "I01-text": ("x.png", b"just words", "x.png", "not an image"),
+}
+
+
+@pytest.mark.parametrize(("info", "body", "name", "why"), BAD_ENTRIES.values(), ids=BAD_ENTRIES)
+def test_a_bad_entry_is_left_out_by_name(
+    tmp_path: Path, info: zipfile.ZipInfo | str, body: bytes, name: str, why: str
+) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD)
+    add(path, info, body)
+    loaded = load(path)
+    assert [tuple(bad) for bad in loaded.bad] == [(name, why)]
+    assert isinstance(loaded.train, Pictures)
+    assert len(loaded.train) == 4
+    assert [one.name for one in tmp_path.iterdir()] == ["p.zip"]
+
+
+def changed(path: Path, name: str, at: int, form: str, value: int) -> None:
+    """Overwrite a field of an entry in the table of contents at the archive's end."""
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(name.encode()) - 46
+    assert raw[entry : entry + 4] == b"PK\1\2"
+    struct.pack_into(form, raw, entry + at, value)
+    path.write_bytes(raw)
+
+
+def test_encrypted_entries_are_bad(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD, "x.png")
+    changed(path, "x.png", 8, "<H", 1)
+    assert [tuple(bad) for bad in load(path).bad] == [("x.png", "encrypted")]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_other_packings_are_bad(tmp_path: Path, method: int) -> None:
+    """They can't be unpacked up to a number of bytes and no further."""
+    path = archive(tmp_path / "p.zip", *GOOD)
+    with zipfile.ZipFile(path, "a") as made:
+        made.writestr("x.png", picture(9), method)
+    assert [tuple(bad) for bad in load(path).bad] == [("x.png", "packed in another way than stored or deflated")]
+
+
+def test_an_entry_above_its_cap_is_bad(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD, "x.png")
+    changed(path, "x.png", 20, "<I", 2**30)
+    changed(path, "x.png", 24, "<I", 2**31)
+    (bad,) = load(path).bad
+    assert bad.name == "x.png"
+    assert bad.reason.startswith("unpacks to 2,147,483,648 bytes, above the cap")
+
+
+def test_an_entry_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
+    """A bomb whose table of contents says 1,000 bytes is never inflated beyond them."""
+    path = archive(tmp_path / "p.zip", *GOOD)
+    add(path, "x.png", picture(9) + b"\0" * (50 * 2**20))
+    changed(path, "x.png", 24, "<I", 1000)
+    tracemalloc.start()
+    loaded = load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    (bad,) = loaded.bad
+    assert bad.reason.startswith("damaged: Bad CRC-32")
+    assert peak < 10 * 2**20
+
+
+def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as made:
+        for i, name in enumerate(GOOD):
+            made.writestr(name, picture(i))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"b.png") + 100] ^= 1
+    path.write_bytes(raw)
+    (bad,) = load(path).bad
+    assert bad.name == "b.png"
+    assert bad.reason.startswith("damaged: ")
+
+
+def test_the_total_is_capped(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD)
+    with zipfile.ZipFile(path) as opened:
+        two = sum(info.file_size for info in opened.infolist()[:2])
+        listing = listing_of(opened, largest_total=two)
+    assert [item.name for item in listing.items] == ["a.png", "b.png"]
+    assert [bad.name for bad in listing.bad] == ["c.png", "d.png"]
+    assert f"beyond the cap of {two:,} bytes" in listing.bad[0].reason
+
+
+def test_blank_pictures_are_no_bombs(tmp_path: Path) -> None:
+    """An uncompressed blank picture packs tighter than 100:1 and is still a picture."""
+    path = archive(tmp_path / "p.zip", *GOOD)
+    out = io.BytesIO()
+    Image.new("RGB", (256, 256)).save(out, "BMP")
+    add(path, "x.bmp", out.getvalue())
+    with zipfile.ZipFile(path) as opened:
+        info = opened.getinfo("x.bmp")
+        assert info.file_size > 100 * info.compress_size
+    assert load(path).bad == []
+
+
+def test_an_archive_within_is_not_opened(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD)
+    add(path, "inner.zip", path.read_bytes())
+    loaded = load(path)
+    assert loaded.bad == []
+    assert "passed over 1 other file: 1 .zip" in loaded.notes
+
+
+def test_an_archive_gives_what_its_folder_gives(tmp_path: Path, fill: Fill) -> None:
+    for name in ("a", "b"):
+        fill(tmp_path / "p" / name, 5, size=11)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
+        for file in sorted((tmp_path / "p").rglob("*"), reverse=True):
+            made.write(file, file.relative_to(tmp_path))
+    fields = {"size": 8, "held_out": 0.2}
+    folder = FolderEntry(path=str(tmp_path / "p"), **fields).load()  # type: ignore[arg-type]
+    zipped = ZipEntry(path=str(tmp_path / "p.zip"), **fields).load()  # type: ignore[arg-type]
+    assert zipped.train.classes == ("a", "b")
+    assert zipped.train.fingerprint == folder.train.fingerprint
+    assert zipped.notes == folder.notes
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (("a.png", "b.png"), ()),
+        (("top/a.png", "top/b.png"), ()),
+        (("x/a.png", "y/b.png"), ("x", "y")),
+        (("top/x/a.png", "top/y/b.png"), ("x", "y")),
+        (("top/x/a.png", "top/b.png"), ()),
+        (("x\\a.png", "y\\b.png"), ("x", "y")),
+        (("./x/a.png", "./y/b.png"), ("x", "y")),
+        (("__MACOSX/x/._a.png", "top/x/a.png", "top/y/b.png"), ("x", "y")),
+    ],
+    ids=str,
+)
+def test_classes(tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    assert load(archive(tmp_path / "p.zip", *names)).train.classes == classes
+
+
+def test_five_hundred_folders_deep(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", "a.png", "d/" * 2000 + "b.png")
+    loaded = load(path)
+    assert isinstance(loaded.train, Pictures)
+    assert len(loaded.train) == 2
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(DataError) as raised:
+        load(path)
+    return str(raised.value)
+
+
+def test_what_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "p.zip").write_bytes(b"no archive")
+    assert "not a zip archive" in refused(tmp_path / "p.zip")
+    assert "there is nothing here" in refused(tmp_path / "q.zip")
+    assert "this is not a file but a folder, found " in refused(tmp_path)
+    assert 'take data.kind = "folder"' in refused(tmp_path)
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    assert "no pictures in this archive, found nothing at all" in refused(archive(tmp_path / "p.zip"))
+    assert "found only 1 .txt" in refused(archive(tmp_path / "q.zip", "words.txt"))
+
+
+def test_too_many_bad_ones(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", "a.png", "../b.png", "/c.png")
+    assert "2 of 3 picture files can't be used: ../b.png (its name leads out of the archive)" in refused(path)

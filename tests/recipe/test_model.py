@@ -1,0 +1,283 @@
+"""A recipe and its text are the same thing: round trips, the canonical form, the hash, differences."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poise.recipe.model import Recipe, differences
+from poise.recipe.read import decode
+from poise.recipe.shipped import names, table
+from poise.recipe.text import parse, set_value
+
+# ---- values as somebody would type them after --set ---------------------------------------------------
+
+
+def typed(value: Any) -> str:
+    """A TOML value on one line, as `--set` takes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {typed(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(typed, value)) + "]"
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c
+            for c in json.dumps(value, ensure_ascii=False)[1:-1]
+        )
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def number(low: float = 0.0, high: float = 1e6, *, open_low: bool = False) -> st.SearchStrategy[float]:
+    return st.floats(low, high, exclude_min=open_low, allow_nan=False)
+
+
+@st.composite
+def ramp(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> dict[str, Any]:
+    over = draw(st.sampled_from(["progress", "steps"]))
+    most = 1.0 if over == "progress" else 1e5
+    after, until = sorted(draw(st.lists(number(0, most), min_size=2, max_size=2, unique=True)))
+    made = {"start": draw(numbers), "end": draw(numbers), "after": after, "until": until, "over": over}
+    return {"kind": draw(st.sampled_from(["linear", "cosine"])), **made}
+
+
+@st.composite
+def stairs(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> dict[str, Any]:
+    at = sorted(draw(st.lists(number(0, 1e5), min_size=1, max_size=4, unique=True)))
+    values = draw(st.lists(numbers, min_size=len(at) + 1, max_size=len(at) + 1))
+    return {"kind": "steps", "values": values, "at": at, "over": draw(st.sampled_from(["progress", "steps"]))}
+
+
+def dial(low: float = 0.0, high: float = 1e6) -> st.SearchStrategy[Any]:
+    numbers = number(low, high)
+    whole = st.integers(int(low), int(high))  # TOML's 1 is as good as its 1.0
+    return numbers | whole | ramp(numbers) | stairs(numbers)
+
+
+def span() -> st.SearchStrategy[list[float]]:
+    return st.lists(number(0, 2), min_size=2, max_size=2).map(sorted)
+
+
+def trick(kind: str, **options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"kind": st.just(kind)}, optional=options)
+
+
+TRICKS = st.lists(
+    trick("soft_labels", real=span(), fake=span())
+    | trick("instance_noise", sigma=dial())
+    | trick("r1", gamma=dial(), every=st.integers(1, 64))
+    | trick("averaged_weights", half_life=number(), ramp_up=number(0, 1)),
+    max_size=5,
+)
+
+text = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=40)
+name = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=64)
+beta = number(0, 1).filter(lambda b: b < 1)
+
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "name": name,
+    "about": text,
+    "seed": st.integers(0, 2**63 - 1),
+    "steps": st.integers(1, 10**9),
+    "batch": st.integers(1, 65536),
+    "judging": st.sampled_from(["apart", "together"]),
+    "data": st.fixed_dictionaries(
+        {"kind": st.just("grid")}, optional={"side": st.integers(1, 100), "step": number(0, 9, open_low=True)}
+    )
+    | st.fixed_dictionaries({"kind": st.sampled_from(["ring", "two_moons", "spiral"])}, optional={"sigma": number()}),
+    "latent": st.fixed_dictionaries(
+        {"kind": st.sampled_from(["gaussian", "sphere", "uniform", "truncated"])},
+        optional={"dim": st.integers(1, 65536)},
+    ),
+    "network.g.width": st.integers(1, 65536),
+    "network.d.norm": st.sampled_from(["batch", "none"]),
+    "objective.kind": st.sampled_from(["minimax", "non_saturating"]),
+    "optimizer.g.lr": dial(),
+    "optimizer.d.lr": dial(),
+    "optimizer.d.betas": st.tuples(beta, beta).map(list),
+    "optimizer.g.eps": number(0, 1, open_low=True),
+    "tempo.d": st.integers(1, 1000),
+    "tricks": TRICKS,
+    "log.rows": st.integers(1, 10**6),
+    "log.keep": st.integers(2, 1000),
+}
+
+CHANGES = st.fixed_dictionaries({}, optional=FIELDS)
+
+
+def built(changes: dict[str, Any]) -> Recipe:
+    made = table("ring")
+    for path, value in changes.items():
+        set_value(made, f"{path}={typed(value)}")
+    return decode(made)
+
+
+many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@many
+@given(CHANGES)
+def test_whatever_is_set_survives_the_round_trip(changes: dict[str, Any]) -> None:
+    recipe = built(changes)
+    told = recipe.to_toml()
+    again = decode(parse(told, "recipe.toml"))
+    assert again == recipe
+    assert again.to_toml() == told
+    assert again.hash == recipe.hash
+    assert differences(recipe, again) == []
+
+
+@many
+@given(CHANGES, st.randoms())
+def test_the_order_of_keys_means_nothing(changes: dict[str, Any], dice: random.Random) -> None:
+    def shuffled(value: Any) -> Any:
+        if isinstance(value, dict):
+            keys = list(value)
+            dice.shuffle(keys)
+            return {key: shuffled(value[key]) for key in keys}
+        return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+    recipe = built(changes)
+    assert decode(shuffled(recipe.canonical())).hash == recipe.hash
+
+
+@many
+@given(CHANGES, CHANGES)
+def test_the_hash_tells_recipes_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
+    first, second = built(one), built(other)
+    assert (first.hash == second.hash) == (first == second)
+
+
+@many
+@given(CHANGES)
+def test_kind_comes_first_everywhere(changes: dict[str, Any]) -> None:
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            assert "kind" not in list(value)[1:]
+            list(map(look, value.values()))
+        elif isinstance(value, list):
+            list(map(look, value))
+
+    look(built(changes).canonical())
+    look(parse(built(changes).to_toml(), "recipe.toml"))
+
+
+# ---- the shipped recipes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_recipe_survives_the_round_trip(name: str) -> None:
+    recipe = decode(table(name))
+    told = recipe.to_toml()
+    again = decode(parse(told, name))
+    assert again == recipe
+    assert again.to_toml() == told
+    assert again.hash == recipe.hash
+    assert recipe.name == name
+
+
+def test_shipped_recipes_have_hashes_of_their_own() -> None:
+    assert len({decode(table(name)).hash for name in names()}) == len(names())
+
+
+def test_defaults_are_spelled_out() -> None:
+    bare = table("ring")
+    del bare["log"]
+    told = decode(bare).canonical()
+    assert told["log"] == {"rows": 50, "samples": 500, "saves": 500, "keep": 2, "sheet": 100}
+    assert told["seed"] == 0
+    assert told["judging"] == "apart"
+    assert told["tempo"] == {"kind": "ratio", "d": 1, "g": 1}
+
+
+def test_spelling_a_default_out_changes_nothing() -> None:
+    plain, spelled = table("ring"), table("ring")
+    spelled["seed"], spelled["tempo"]["d"], spelled["optimizer"]["d"]["eps"] = 0, 1, 1e-8
+    assert decode(spelled).hash == decode(plain).hash
+
+
+def test_whole_and_broken_ones_are_one_number() -> None:
+    whole, broken = table("ring"), table("ring")
+    whole["optimizer"]["d"]["lr"], broken["optimizer"]["d"]["lr"] = 1, 1.0
+    assert decode(whole) == decode(broken)
+    assert decode(whole).hash == decode(broken).hash
+
+
+def test_what_is_left_out_is_absent_not_null() -> None:
+    recipe = decode(table("dcgan"))
+    assert recipe.network.g.depth is None
+    assert "depth" not in recipe.canonical()["network"]["g"]
+
+
+def test_the_order_of_tricks_means_something() -> None:
+    one, other = ({"kind": "r1"}, {"kind": "instance_noise"})
+    first, second = (table("ring") | {"tricks": tricks} for tricks in ([one, other], [other, one]))
+    assert decode(first).hash != decode(second).hash
+
+
+def test_a_trick_that_comes_again_is_numbered() -> None:
+    tricks = [{"kind": "r1"}, {"kind": "instance_noise"}, {"kind": "r1"}, {"kind": "r1"}]
+    assert decode(table("ring") | {"tricks": tricks}).trick_names() == ["r1", "instance_noise", "r1_2", "r1_3"]
+
+
+def test_recipes_are_frozen() -> None:
+    recipe = decode(table("ring"))
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.steps = 3  # type: ignore[misc]
+
+
+# ---- differences --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("steps=7", []),
+        ("log.rows=7", []),
+        ("log.keep=7", []),
+        ('name="other"', []),
+        ('about="other"', []),
+        ("seed=7", ["seed"]),
+        ("batch=7", ["batch"]),
+        ("optimizer.d.lr=7", ["optimizer.d.lr"]),
+        ("network.g.width=7", ["network.g.width"]),
+        ("optimizer.g.betas=[0.0, 0.9]", ["optimizer.g.betas"]),
+        ("tricks.r1.gamma=7", ["tricks.0.gamma"]),
+        ("tricks.instance_noise.sigma.end=0.01", ["tricks.1.sigma.end"]),
+        ('objective.kind="minimax"', ["objective.kind"]),
+        ('judging="together"', ["judging"]),
+    ],
+)
+def test_differences_name_what_may_not_change(change: str, expected: list[str]) -> None:
+    plain = table("ring") | {
+        "tricks": [{"kind": "r1"}, {"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.1, "end": 0.0}}]
+    }
+    old = decode(plain)
+    set_value(plain, change)
+    new = decode(plain)
+    assert differences(old, new) == expected
+    assert differences(new, old) == expected
+
+
+def test_differences_see_what_came_and_went() -> None:
+    old, new = table("ring"), table("ring")
+    new["tricks"] = [{"kind": "r1"}]
+    new["optimizer"]["d"]["lr"] = {"kind": "linear", "start": 1e-3, "end": 0.0}
+    found = differences(decode(old), decode(new))
+    assert "tricks.0.kind" in found
+    assert "optimizer.d.lr.kind" in found
+    assert all(path.startswith(("tricks", "optimizer.d.lr")) for path in found)
+
+
+def test_differences_see_a_value_that_was_left_out() -> None:
+    old, new = table("dcgan"), table("dcgan")
+    new["network"]["g"]["depth"] = 3
+    assert differences(decode(old), decode(new)) == ["network.g.depth"]

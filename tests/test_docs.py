@@ -1,0 +1,76 @@
+"""Every command in the docs is run, in the order in which it stands there, on a folder with real files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
+
+# a run in the docs takes minutes; here its recipe is the same and its length is not
+SHORT = ["--set", "log.sheet=4", "--set", "log.rows=1", "--set", "batch=4", "--steps", "2"]
+SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4"]
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line.strip() for block in BLOCK.findall(page.read_text("utf-8")) for line in block.splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a user may have it: pictures, a zip-able set of them, an array."""
+    dice = np.random.default_rng(0)
+    for kind in ("cats", "dogs"):
+        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        for number in range(12):
+            pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{number}.png")
+    np.savez(tmp_path / "pictures.npz", images=dice.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_runs(page: Path, somewhere: Path) -> None:
+    ran = 0
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["make"]:
+            subprocess.run(["make", "--dry-run", "-C", str(ROOT), *words[1:]], check=True, stdout=subprocess.DEVNULL)
+        elif words[:1] == ["poise"]:
+            run_poise(words[1:])
+        elif words[0] == ".venv/bin/python":
+            assert (ROOT / words[1]).is_file(), line
+        else:
+            assert words[0] in ("git", "cd", "pip", ".venv/bin/pip", ".venv/bin/pre-commit", "tensorboard"), line
+        ran += 1
+    if page.name == "README.md":
+        assert ran >= 6
+
+
+def run_poise(words: list[str]) -> None:
+    if words[0] == "train":
+        points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
+        words = [*words, *SHORT, *([] if points else SMALL)]
+        if "--resume" in words:
+            words = [word for word in words if word not in SHORT[0::2] or True]
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 0, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,113 @@
+"""Adam by hand in float64, the two-timescale rates, and how a player takes a step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from contracts.tiny import CPU, Session, moment, recipe, source
+from poise.core import Side
+from poise.dials import Cosine, Linear
+from poise.errors import RecipeError
+from poise.optimizers import AdamEntry
+from poise.players import Player
+
+
+def player(lr: object, dtype: torch.dtype = torch.float64, **settings: object) -> Player:
+    net = nn.Linear(3, 2, bias=False, dtype=dtype)
+    with torch.no_grad():
+        net.weight.copy_(torch.linspace(-1, 1, 6).view(2, 3))
+    entry = AdamEntry(lr=lr, **settings)
+    return Player(Side.D, net, entry.build(net.parameters()), entry.lr)
+
+
+@pytest.mark.parametrize("betas", [(0.5, 0.999), (0.0, 0.9), (0.9, 0.99)])
+@pytest.mark.parametrize("lr", [1e-2, Linear(start=1e-2, end=0.0), Cosine(start=1e-2, end=1e-3)])
+def test_ten_steps_of_adam_by_hand(betas: tuple[float, float], lr: object) -> None:
+    """Kingma & Ba 2015, algorithm 1, with the rate read from the dial before each step."""
+    ours = player(lr, betas=betas, eps=1e-6)
+    theta = ours.net.weight.detach().numpy().copy()
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    random = np.random.default_rng(0)
+    for t in range(10):
+        grad = random.normal(size=theta.shape)
+        ours.net.weight.grad = torch.from_numpy(grad.copy())
+        ours.advance(moment(t, steps=10))
+        share = t / 10
+        if isinstance(lr, Linear):
+            rate = 1e-2 * (1 - share)
+        elif isinstance(lr, Cosine):
+            rate = 1e-2 + (1e-3 - 1e-2) * (1 - np.cos(np.pi * share)) / 2
+        else:
+            rate = 1e-2
+        m = betas[0] * m + (1 - betas[0]) * grad
+        v = betas[1] * v + (1 - betas[1]) * grad**2
+        theta -= rate * (m / (1 - betas[0] ** (t + 1))) / (np.sqrt(v / (1 - betas[1] ** (t + 1))) + 1e-6)
+        np.testing.assert_allclose(ours.net.weight.detach().numpy(), theta, rtol=0, atol=1e-12)
+
+
+def test_adam_is_fused_and_as_radford_has_it() -> None:
+    optimizer = AdamEntry().build(nn.Linear(2, 2).parameters())
+    assert isinstance(optimizer, torch.optim.Adam)
+    told = optimizer.param_groups[0]
+    assert told["fused"] is True
+    assert (told["betas"], told["eps"], told["weight_decay"]) == ((0.5, 0.999), 1e-8, 0)
+    assert AdamEntry().lr == 2e-4
+
+
+def test_each_player_has_its_own_rate() -> None:
+    """T10: two timescales. The dial of one never sets the other's."""
+    told = recipe(
+        "points",
+        optimizer={
+            "g": {"kind": "adam", "lr": 1e-4},
+            "d": {"kind": "adam", "lr": {"kind": "linear", "start": 4e-4, "end": 0.0}},
+        },
+        steps=4,
+    )
+    run = Session(told, source("points"))
+    rates = []
+    for _ in range(4):
+        run.play(1)
+        rates.append([run.game.players[side].optimizer.param_groups[0]["lr"] for side in (Side.D, Side.G)])
+    assert rates == [[pytest.approx(r), 1e-4] for r in (4e-4, 3e-4, 2e-4, 1e-4)]
+
+
+def test_every_weight_is_optimised_by_its_own_player_alone() -> None:
+    game = Session(recipe("pictures"), source("pictures")).game
+    for side, ours in game.players.items():
+        listed = [w for group in ours.optimizer.param_groups for w in group["params"]]
+        assert {id(w) for w in listed} == {id(w) for w in ours.net.parameters()} == {id(w) for w in ours.weights}
+        assert all(w.device == CPU for w in listed)
+        assert ours.side is side
+
+
+def test_still_wants_no_gradient_and_always_wants_it_again() -> None:
+    ours = player(1e-3)
+    with ours.still():
+        assert not any(w.requires_grad for w in ours.weights)
+    assert all(w.requires_grad for w in ours.weights)
+    with pytest.raises(ZeroDivisionError), ours.still():
+        raise ZeroDivisionError
+    assert all(w.requires_grad for w in ours.weights)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="every weight is set to want a gradient after the rival's move, a frozen one too"
+)
+def test_still_leaves_a_frozen_weight_frozen() -> None:
+    ours = player(1e-3)
+    ours.net.weight.requires_grad_(False)
+    with ours.still():
+        pass
+    assert not ours.net.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": -1e-3}, {"betas": [0.5, 1.0]}, {"betas": [0.5]}, {"eps": 0.0}, {"momentum": 0.9}]
+)
+def test_what_adam_cannot_take_is_refused_with_its_path(wrong: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=rf"optimizer\.g\.{next(iter(wrong))}"):
+        recipe("points", optimizer={"g": {"kind": "adam", **wrong}, "d": {"kind": "adam"}})

@@ -1,0 +1,437 @@
+"""The step: who moves, on what, at what cost, and that nothing in it waits for the device."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from contracts.tiny import (
+    BATCH,
+    CPU,
+    WORLDS,
+    Counted,
+    Linear,
+    Session,
+    Shift,
+    by_hand,
+    moment,
+    one_thread,
+    recipe,
+    ring_feed,
+    session,
+    source,
+    unequal,
+)
+from poise.core import Exchange, Side, Targets, Verdict
+from poise.networks.mlp import MLPDiscriminatorEntry
+from poise.objectives.base import Costs
+from poise.objectives.pointwise import NonSaturating
+from poise.randomness import Dice
+from poise.seams import Term
+from poise.tempo import Ratio
+from poise.train.build import build
+from poise.train.feed import Feed
+from poise.train.game import apart, together
+from poise.train.ledger import Ledger
+from poise.train.machine import Machine
+from poise.train.step import alternate, charge, draw, face, move
+from poise.tricks.gradient_penalties import R1
+from poise.tricks.soft_labels import SoftLabels
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def parameters(net: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in net.named_parameters()}
+
+
+# ---------------------------------------------------------------- who moves
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_move_changes_its_own_player_alone(side: Side, world: str) -> None:
+    """To the bit; batch norm's statistics are not weights, and follow whatever passes through."""
+    run = session(world)
+    players = run.game.players
+    before = {s: parameters(players[s].net) for s in Side}
+    states = copy.deepcopy(players[side.rival].optimizer.state_dict())
+    move(run.game, run.feed, run.moment().of(side, 0), run.ledger)
+    after = {s: parameters(players[s].net) for s in Side}
+    assert unequal(before[side.rival], after[side.rival]) == []
+    assert unequal(before[side], after[side]) == sorted(before[side]), "and every weight of its own"
+    assert players[side.rival].optimizer.state_dict() == states
+    if world == "points":
+        buffers = dict(players[side.rival].net.named_buffers())
+        assert buffers == {}
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_the_rival_is_given_no_gradient_at_all(side: Side) -> None:
+    run = session("pictures")
+    rival = run.game.players[side.rival]
+    move(run.game, run.feed, run.moment().of(side, 0), run.ledger)
+    assert all(w.grad is None for w in rival.weights)
+    assert all(w.grad is not None for w in run.game.players[side].weights)
+    assert all(w.requires_grad for p in run.game.players.values() for w in p.weights)
+
+
+def test_during_a_move_the_rivals_weights_want_no_gradient() -> None:
+    wanted: list[tuple[Side, bool, bool]] = []
+    game = by_hand()
+
+    class Spy(Term):
+        def cost(self, exchange: Exchange) -> Tensor:
+            wanted.append((exchange.moment.side, game.d.net.weight.requires_grad, game.g.net.by.requires_grad))
+            return exchange.score("fake").sum() * 0
+
+    game = by_hand(Spy("spy", 1.0), d=game.d.net, g=game.g.net)
+    alternate(game, ring_feed(), moment(), Ledger())
+    assert wanted == [(Side.D, True, False), (Side.G, False, True)]
+
+
+def test_ds_move_makes_its_fakes_without_a_graph_and_gs_with_one() -> None:
+    game = by_hand()
+    assert not draw(game, ring_feed(), moment()).fake.requires_grad
+    assert draw(game, ring_feed(), moment(side=Side.G)).fake.requires_grad
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_gradients_are_wanted_again_after_an_error(side: Side) -> None:
+    class Broken(Term):
+        def cost(self, exchange: Exchange) -> Tensor:
+            raise ZeroDivisionError
+
+    game = by_hand(Broken("broken", 1.0))
+    with pytest.raises(ZeroDivisionError):
+        move(game, ring_feed(), moment(side=side), Ledger())
+    assert game.d.net.weight.requires_grad
+    assert game.g.net.by.requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_gradients_of_an_earlier_move_are_not_left_over() -> None:
+    """Twice the same move at rate 0 gives the same gradient, not twice it."""
+    game = by_hand(lr=0.0)
+    for _ in range(2):
+        move(game, ring_feed(), moment(), Ledger())
+    again = game.d.net.weight.grad.clone()
+    fresh = by_hand(lr=0.0)
+    move(fresh, ring_feed(), moment(), Ledger())
+    assert torch.equal(again, fresh.d.net.weight.grad)
+
+
+# ---------------------------------------------------------------- how often, and on what
+
+
+def test_the_tempo_is_the_number_of_optimiser_steps() -> None:
+    game, feed = by_hand(tempo=Ratio(3, 2)), Counted(3)
+    played: list[Side] = []
+    for side, player in game.players.items():
+        step = player.optimizer.step
+        player.optimizer.step = lambda side=side, step=step: played.append(side) or step()  # type: ignore[method-assign]
+    for at in range(2):
+        alternate(game, feed, moment(at), Ledger())
+    assert played == [Side.D, Side.D, Side.D, Side.G, Side.G] * 2
+
+
+def test_d_sees_fresh_reals_in_every_move_and_leaves_none_out() -> None:
+    feed, dice = Counted(3), Dice(0)
+    for at in range(2):
+        alternate(by_hand(tempo=Ratio(3, 2)), feed, moment(at), Ledger())
+    assert feed.asked == [(Side.D, at, turn) for at in range(2) for turn in range(3)], (
+        "and G, who looks at none, asks for none"
+    )
+    expected = [feed.source.batch(index, BATCH, dice).images for index in range(6)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(feed.given, expected, strict=True))
+    assert len({tuple(given.flatten().tolist()) for given in feed.given}) == 6
+
+
+def test_every_move_draws_its_own_latents() -> None:
+    run = session("points", tempo={"kind": "ratio", "d": 2, "g": 2}).play(2)
+    assert len(run.moves) == 8
+    assert len({tuple(move.latents.flatten().tolist()) for move in run.moves}) == 8
+    assert {tuple(move.latents.shape) for move in run.moves} == {(BATCH, 3)}
+
+
+class Relative(NonSaturating):
+    """An objective whose G looks at the reals too."""
+
+    compares = True
+
+    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+        assert real is not None
+        return (softplus(real - fake),)
+
+
+def test_gs_move_sees_the_reals_of_ds_move_of_the_same_number() -> None:
+    """And of D's last one if G moves more often."""
+    feed = Counted(2)
+    alternate(by_hand(objective=Relative(), tempo=Ratio(2, 4)), feed, moment(5), Ledger())
+    assert [side for side, *_ in feed.asked] == [Side.D] * 2 + [Side.G] * 4
+    for theirs, ours in zip((0, 1, 1, 1), feed.given[2:], strict=True):
+        assert torch.equal(feed.given[theirs], ours)
+
+
+def test_an_epoch_of_pictures_leaves_none_out() -> None:
+    """40 pictures, 8 at a time, two moves of D a step: ten moves are two epochs."""
+    run = session("pictures", tempo={"kind": "ratio", "d": 2, "g": 1}).play(5)
+    reals = torch.cat([m.real for m in run.of(Side.D)]).flatten(1)
+    every = run.source.some(40).flatten(1)
+    for epoch in (reals[:40], reals[40:]):
+        assert sorted(map(tuple, epoch.tolist())) == sorted(map(tuple, every.tolist()))
+    assert not torch.equal(reals[:40], reals[40:])
+
+
+# ---------------------------------------------------------------- apart or together
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_one_pass_judges_as_two_do_without_batch_norm(side: Side) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        d = MLPDiscriminatorEntry(width=16, depth=3).build((2,))
+    found: dict[Any, list[Tensor]] = {}
+    for judge in (apart, together):
+        game = by_hand(d=copy.deepcopy(d), judge=judge, objective=Relative(), lr=0.0)
+        ledger = Ledger()
+        exchange = draw(game, ring_feed(), moment(side=side))
+        face(game, exchange)
+        cost = charge(game, exchange, ledger)
+        cost.backward()
+        scores = [exchange.score("real"), exchange.score("fake")]
+        found[judge] = [*scores, cost, *(w.grad for w in game.players[side].weights)]
+    assert len(found[apart]) > 3
+    for one, two in zip(found[together], found[apart], strict=True):
+        assert torch.allclose(one, two, rtol=1e-6, atol=1e-6)
+
+
+class Order(nn.Module):
+    """Scores a sample by its place in the batch."""
+
+    def forward(self, images: Tensor) -> Verdict:
+        return Verdict(score=torch.arange(float(len(images))))
+
+
+def test_judges_hand_each_pile_its_own_verdict() -> None:
+    real, fake = torch.zeros(2, 2), torch.zeros(3, 2)
+    shared, split = together(Order(), real, fake), apart(Order(), real, fake)
+    assert shared["real"].score.tolist() == [0, 1]
+    assert shared["fake"].score.tolist() == [2, 3, 4]
+    assert (split["real"].score.tolist(), split["fake"].score.tolist()) == ([0, 1], [0, 1, 2])
+    assert together(Order(), None, fake).keys() == apart(Order(), None, fake).keys() == {"fake"}
+
+
+def norm(world: str, kind: str) -> dict[str, Any]:
+    network = {"kind": "mlp", "width": 4} if world == "points" else {"kind": "dcgan", "width": 2}
+    return {"g": network, "d": {**network, "norm": kind}}
+
+
+@pytest.mark.parametrize(
+    ("world", "of_d", "judging", "tricks", "expected"),
+    [
+        ("points", "none", "apart", [], together),
+        ("pictures", "none", "apart", [], together),
+        ("points", "batch", "apart", [], apart),
+        ("pictures", "batch", "apart", [], apart),
+        ("pictures", "batch", "together", [], together),
+        ("points", "none", "apart", ["r1"], apart),
+        ("points", "none", "together", ["r1"], together),
+        ("points", "none", "apart", ["instance_noise", "soft_labels", "averaged_weights"], together),
+    ],
+)
+def test_build_judges_in_one_pass_only_where_it_is_the_same(
+    world: str, of_d: str, judging: str, tricks: list[str], expected: object
+) -> None:
+    told = recipe(world, *({"kind": kind} for kind in tricks), network=norm(world, of_d), judging=judging)
+    game = build(told, source(world).shape, Machine(CPU, "fp32"), Dice(0))
+    assert game.judge is expected
+
+
+def test_gs_batch_norm_is_no_reason_to_judge_apart() -> None:
+    network = {"g": {"kind": "mlp", "norm": "batch"}, "d": {"kind": "mlp"}}
+    assert Session(recipe("points", network=network), source("points")).game.judge is together
+
+
+# ---------------------------------------------------------------- what it costs
+
+
+def test_a_d_that_cannot_tell_reads_log_two() -> None:
+    """The rows show the mean over both halves: log 2 each, for both players."""
+    ledger = Ledger()
+    game = by_hand(d=Linear([0.0, 0.0]), lr=0.0)
+    alternate(game, ring_feed(), moment(), ledger)
+    stats = ledger.stats()
+    assert stats["d/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
+    assert stats["g/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
+
+
+def judged(game: Any, feed: Feed, at: Any) -> Exchange:
+    """What the move at `at` will see: drawing and judging change nothing without batch norm."""
+    exchange = draw(game, feed, at)
+    with torch.no_grad():
+        face(game, exchange)
+    return exchange
+
+
+def test_the_reading_is_the_mean_of_both_halves() -> None:
+    game, ledger = by_hand(lr=0.0), Ledger()
+    exchange = judged(game, ring_feed(), moment())
+    real, fake = softplus(-exchange.score("real")).mean(), softplus(exchange.score("fake")).mean()
+    move(game, ring_feed(), moment(), ledger)
+    assert ledger.stats()["d/adversarial"].mean == pytest.approx(float((real + fake) / 2), rel=1e-6)
+
+
+class Pull(Term):
+    """Charges D's mean score of the reals."""
+
+    piles = frozenset({"real"})
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        return exchange.score("real").mean()
+
+
+def test_ds_move_descends_a_loss_written_by_hand() -> None:
+    """Soft targets, both halves summed, R1 and a second term with their weights: the gradient and the step."""
+    soft, lr = SoftLabels("soft", (0.7, 1.2), (0.0, 0.3)), 0.05
+    game, ledger = by_hand(soft, R1("r1", 3.0), Pull("pull", 0.5), lr=lr), Ledger()
+    at = moment(2)
+    start = [w.detach().clone() for w in game.d.weights]
+    seen = judged(by_hand(), ring_feed(), at)
+    move(game, ring_feed(), at, ledger)
+
+    d = Linear(start[0].tolist(), float(start[1])).double()
+    real, fake = seen.pile("real").detach().double().requires_grad_(), seen.fake.double()
+    score, lies = d(real).score, d(fake).score
+    hard = Targets(torch.ones(BATCH), torch.zeros(BATCH))
+    t = soft.aim(hard, at)
+    entropy = (t.real * softplus(-score) + (1 - t.real) * softplus(score)).mean()
+    entropy = entropy + (t.fake * softplus(-lies) + (1 - t.fake) * softplus(lies)).mean()
+    (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
+    penalty = slope.square().sum(1).mean() / 2
+    pull = score.mean()
+    wanted = torch.autograd.grad(entropy + 3.0 * penalty + 0.5 * pull, list(d.parameters()))
+
+    for weight, before, grad in zip(game.d.weights, start, wanted, strict=True):
+        assert torch.allclose(weight.grad.double(), grad, atol=1e-6)
+        assert torch.allclose(weight.detach(), before - lr * grad.float(), atol=1e-6)
+    told = ledger.stats()
+    expected = {"d/adversarial": entropy / 2, "d/r1": penalty, "d/pull": pull}
+    for name, number in expected.items():
+        assert told[name].mean == pytest.approx(float(number.detach()), rel=1e-5), "each alone, before its weight"
+    length = torch.cat([g.flatten() for g in wanted]).norm()
+    assert told["d/grad_norm"].mean == pytest.approx(float(length.detach()), rel=1e-5)
+    assert told["d/real_score"].mean == pytest.approx(float(score.mean().detach()), rel=1e-5)
+    assert told["d/fake_score"].mean == pytest.approx(float(lies.mean().detach()), rel=1e-5)
+
+
+def test_gs_move_descends_a_loss_written_by_hand() -> None:
+    game, ledger = by_hand(lr=0.05), Ledger()
+    at = moment(1, side=Side.G)
+    before = game.g.net.by.detach().clone()
+    latents = draw(game, ring_feed(), at).latents
+    move(game, ring_feed(), at, ledger)
+    g, d = Shift(before.tolist()).double(), Linear([0.5, -0.25]).double()
+    cost = softplus(-d(g(latents.double())).score).mean()
+    (grad,) = torch.autograd.grad(cost, g.by)
+    assert torch.allclose(game.g.net.by.detach(), before - 0.05 * grad.float(), atol=1e-6)
+    assert ledger.stats()["g/adversarial"].mean == pytest.approx(float(cost.detach()), rel=1e-6)
+
+
+def test_a_lazy_term_acts_in_every_fourth_step_with_four_times_the_force() -> None:
+    def gradients(*terms: Term) -> tuple[list[Tensor], Ledger]:
+        game, ledger = by_hand(*terms, lr=0.0), Ledger()
+        found = []
+        for at in range(9):
+            move(game, ring_feed(), moment(at), ledger)
+            found.append(game.d.net.bias.grad.clone())
+        return found, ledger
+
+    plain, _ = gradients()
+    lazy, ledger = gradients(Pull("pull", 0.25, every=4))
+    force = [float(a - b) for a, b in zip(lazy, plain, strict=True)]
+    assert force == pytest.approx([1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0], abs=1e-6)
+    assert len(ledger.state()["d/pull"]) == 3
+    assert len(ledger.state()["d/adversarial"]) == 9
+
+
+class Never(Term):
+    """Must not be computed."""
+
+    slopes = frozenset({"real"})
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        pytest.fail("a term of weight 0 was computed")
+
+
+def test_a_term_of_weight_zero_is_never_computed_nor_asked_for() -> None:
+    game, ledger = by_hand(Never("never", 0.0)), Ledger()
+    assert game.needs(moment()).slopes == ()
+    alternate(game, ring_feed(), moment(), ledger)
+    assert "d/never" not in ledger.stats()
+    off_duty = by_hand(Never("never", 1.0, every=3))
+    move(off_duty, ring_feed(), moment(1), Ledger())
+    assert off_duty.needs(moment(3)).slopes == ("real",)
+
+
+def test_gs_move_brings_the_reals_only_if_something_reads_them() -> None:
+    at = moment(side=Side.G)
+    assert draw(by_hand(), ring_feed(), at).real is None
+    assert draw(by_hand(Pull("pull", 1.0)), ring_feed(), at).real is not None
+    assert draw(by_hand(Pull("pull", 0.0)), ring_feed(), at).real is None
+    assert draw(by_hand(Pull("pull", 1.0, every=2)), ring_feed(), moment(1, side=Side.G)).real is None
+    assert draw(by_hand(objective=Relative()), ring_feed(), at).real is not None
+
+
+# ---------------------------------------------------------------- nothing waits
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_step_never_waits_for_the_device(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reading of a value in two steps with all that there is switched on; the row reads, and may."""
+    tricks = [
+        {"kind": "averaged_weights"},
+        {"kind": "instance_noise"},
+        {"kind": "soft_labels"},
+        {"kind": "r1", "every": 2},
+    ]
+    run = session(world, *tricks)
+    run.play(1)  # optimisers make their moments
+    calls = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")
+    with monkeypatch.context() as patch:
+        for name in calls:
+
+            def refuse(self: Tensor, *args: object, name: str = name) -> None:
+                raise AssertionError(f"the step waited for Tensor.{name}")
+
+            patch.setattr(Tensor, name, refuse)
+        with pytest.raises(AssertionError, match="waited"):
+            float(torch.ones(()))
+        for _ in range(2):
+            alternate(run.game, run.feed, run.moment(), run.ledger)
+            run.done += 1
+    assert run.ledger.stats()["d/adversarial"].mean > 0
+
+
+def test_the_step_is_in_float32_under_bfloat16() -> None:
+    """Networks run in bfloat16, scores, costs and weights' gradients do not."""
+    run = Session(recipe("pictures", {"kind": "r1"}), source("pictures"), precision="bf16")
+    inside: list[torch.dtype] = []
+    run.game.d.net.trunk[0].register_forward_hook(lambda m, x, y: inside.append(y.dtype))
+    run.play(2)
+    assert set(inside) == {torch.bfloat16}
+    exchange = run.moves[0].exchange
+    assert exchange.score("real").dtype == exchange.fake.dtype == torch.float32
+    assert all(w.dtype == w.grad.dtype == torch.float32 for p in run.game.players.values() for w in p.weights)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())

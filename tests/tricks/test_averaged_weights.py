@@ -1,0 +1,138 @@
+"""The average against its closed form, its half-life in pictures, its buffers, and that it never touches training."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from contracts.tiny import BATCH, Session, by_hand, moment, recipe, ring_feed, session, source, unequal
+from poise.core import Side
+from poise.tempo import Ratio
+from poise.train.ledger import Ledger
+from poise.train.step import alternate
+from poise.tricks.averaged_weights import AveragedWeights, AveragedWeightsEntry, average_, decay
+
+
+@pytest.mark.parametrize("beta", [0.9, 0.999, 0.0, 0.5])
+def test_a_thousand_steps_are_the_closed_form(beta: float) -> None:
+    """theta_n = b^n theta_0 + (1 - b) sum_k b^(n-k) theta_k, in float64 to 1e-12."""
+    n, generator = 1000, torch.Generator().manual_seed(0)
+    path = torch.randn(n + 1, 6, dtype=torch.float64, generator=generator).cumsum(0) / 10
+    live, mean = nn.Linear(2, 3, bias=False).double(), nn.Linear(2, 3, bias=False).double()
+    with torch.no_grad():
+        mean.weight.copy_(path[0].view(3, 2))
+        for k in range(1, n + 1):
+            live.weight.copy_(path[k].view(3, 2))
+            average_(mean, live, beta)
+    shares = torch.tensor([beta ** (n - k) for k in range(1, n + 1)], dtype=torch.float64)
+    expected = beta**n * path[0] + (1 - beta) * (shares[:, None] * path[1:]).sum(0)
+    assert torch.allclose(mean.weight.flatten(), expected, rtol=0, atol=1e-12)
+    assert torch.equal(live.weight.flatten(), path[n]), "the live weights are only looked at"
+
+
+def test_after_a_half_life_the_past_weighs_half() -> None:
+    for batch, half_life in ((64, 6400.0), (8, 1000.0), (100, 50.0)):
+        steps = half_life / batch
+        assert decay(12345, batch, half_life, 0.0) ** steps == pytest.approx(0.5, rel=1e-12)
+
+
+def test_ramp_up_shortens_the_first_half_lives() -> None:
+    assert decay(1000, 64, 10_000, 0.05) == pytest.approx(0.5 ** (64 / 50))
+    assert decay(199_999, 64, 10_000, 0.05) == pytest.approx(0.5 ** (64 / 9999.95))
+    full = 0.5 ** (64 / 10_000)
+    assert decay(200_000, 64, 10_000, 0.05) == decay(10**9, 64, 10_000, 0.05) == full
+    assert decay(64, 64, 10_000, 0.0) == full
+    rising = [decay(images, 64, 10_000, 0.05) for images in range(64, 250_000, 640)]
+    assert rising == sorted(rising)
+
+
+def test_no_memory_where_there_is_no_half_life() -> None:
+    assert decay(64, 64, 0.0, 0.05) == decay(64, 64, 0.0, 0.0) == 0.0
+    assert decay(0, 64, 10_000.0, 0.05) == 0.0
+
+
+def test_the_first_step_of_a_ramp_counts_its_own_pictures() -> None:
+    """After one step of 8 pictures and ramp_up 1 the half-life is those 8, so the start weighs half."""
+    game = by_hand()
+    trick = AveragedWeights("mean", game.g.net, 1e9, 1.0)
+    game = by_hand(trick, g=game.g.net)
+    before = game.g.net.by.detach().clone()
+    alternate(game, ring_feed(), moment(), Ledger())
+    assert torch.allclose(trick.mean.by, (before + game.g.net.by.detach()) / 2, atol=1e-7)
+
+
+def test_it_is_g_that_is_averaged_after_each_of_its_moves() -> None:
+    """Two moves of G in a step are two steps of the average; D's moves are none."""
+    game = by_hand()
+    trick = AveragedWeights("mean", game.g.net, float(BATCH), 0.0)  # beta = 1/2
+    game = by_hand(trick, g=game.g.net, tempo=Ratio(3, 2))
+    live: list[torch.Tensor] = [game.g.net.by.detach().clone()]
+    step = game.g.optimizer.step
+
+    def spied() -> None:
+        step()
+        live.append(game.g.net.by.detach().clone())
+
+    game.g.optimizer.step = spied  # type: ignore[method-assign]
+    alternate(game, ring_feed(3), moment(), Ledger())
+    assert len(live) == 3
+    assert torch.allclose(trick.mean.by, live[0] / 4 + live[1] / 4 + live[2] / 2, atol=1e-7)
+
+
+def test_training_is_the_same_to_the_bit_with_and_without() -> None:
+    told = {"kind": "averaged_weights", "half_life": 20.0}
+    for world in ("points", "pictures"):
+        without, averaged = session(world).play(5), session(world, told).play(5)
+        mine = {n: t for n, t in averaged.saved().items() if "averaged_weights" not in n}
+        assert unequal(mine, without.saved()) == []
+        assert unequal(dict(averaged.game.shown().named_parameters()), dict(averaged.game.g.net.named_parameters())), (
+            "yet the average is not the live G"
+        )
+
+
+def test_statistics_are_averaged_and_counters_copied() -> None:
+    live, mean = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    live.running_mean.copy_(torch.tensor([4.0, -8.0]))
+    live.running_var.copy_(torch.tensor([3.0, 5.0]))
+    live.num_batches_tracked.fill_(17)
+    average_(mean, live, 0.75)
+    assert mean.running_mean.tolist() == [1.0, -2.0]
+    assert mean.running_var.tolist() == [1.5, 2.0]
+    assert int(mean.num_batches_tracked) == 17
+    assert mean.num_batches_tracked.dtype == torch.int64
+
+
+def test_samples_come_from_the_average_unless_raw() -> None:
+    run = session("pictures", {"kind": "averaged_weights", "half_life": 50.0}).play(2)
+    game = run.game
+    trick = game.tricks["averaged_weights"]
+    assert game.shown() is trick.mean
+    assert game.shown(raw=True) is game.g.net
+    assert trick.shown(Side.D) is None
+    assert session("pictures").game.shown() is not None
+
+
+def test_the_average_is_out_of_training() -> None:
+    """No gradient, no training mode even if the whole game is told to train, no part of any optimiser."""
+    game = session("pictures", {"kind": "averaged_weights"}).game
+    mean = game.shown()
+    game.train()
+    assert game.g.net.training
+    assert not any(module.training for module in mean.modules())
+    assert not any(weight.requires_grad for weight in mean.parameters())
+    optimised = {id(w) for p in game.players.values() for group in p.optimizer.param_groups for w in group["params"]}
+    assert not optimised & {id(w) for w in mean.parameters()}
+    assert not {w.data_ptr() for w in mean.parameters()} & {w.data_ptr() for w in game.g.net.parameters()}
+
+
+def test_the_average_starts_at_the_first_weights() -> None:
+    run = Session(recipe("pictures", {"kind": "averaged_weights"}), source("pictures"))
+    assert unequal(run.game.shown().state_dict(), run.game.g.net.state_dict()) == []
+
+
+def test_the_default_keeps_half_after_ten_thousand_pictures() -> None:
+    entry = AveragedWeightsEntry()
+    assert math.isclose(decay(10**7, 64, entry.half_life, entry.ramp_up) ** (10_000 / 64), 0.5)
