@@ -1,15 +1,21 @@
-"""What the suites share: the command line, run in this process."""
+"""What the suites share: one thread for each worker, and the command line, run in this process."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from poise.cli import main
+
+# tiny networks gain nothing from threads, and workers that fight over them lose a lot; children inherit it
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 class Said(NamedTuple):

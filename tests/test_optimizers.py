@@ -94,9 +94,6 @@ def test_still_wants_no_gradient_and_always_wants_it_again() -> None:
     assert all(w.requires_grad for w in ours.weights)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="every weight is set to want a gradient after the rival's move, a frozen one too"
-)
 def test_still_leaves_a_frozen_weight_frozen() -> None:
     ours = player(1e-3)
     ours.net.weight.requires_grad_(False)

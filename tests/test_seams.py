@@ -553,7 +553,6 @@ def test_tricks_of_a_recipe_act_in_its_order() -> None:
     assert fold_views(views, x, "real", moment()).tolist() == [[6.0, 6.0]]
 
 
-@pytest.mark.xfail(strict=True, reason="build puts every trick that does surgery before all others, at all its seams")
 def test_a_trick_with_surgery_keeps_its_place_at_its_other_seam() -> None:
     views = built(TimesEntry(by=3.0), LensEntry(by=1.0)).game.tricks_of(D).views
     assert [view.name for view in views] == ["times", "lens"]

@@ -114,6 +114,11 @@ class Targets(NamedTuple):
     fake: Tensor
 
 
+def in_full(numbers: Tensor) -> Tensor:
+    """In float32 at least: where costs and penalties are summed, half precision ends."""
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
+
+
 @dataclass(slots=True)
 class Exchange:
     """All that one move may look at: drawn, then offered, then judged.
@@ -138,8 +143,8 @@ class Exchange:
         return pile
 
     def score(self, name: Pile) -> Tensor:
-        """D's score of a pile in float32, B."""
-        return self.verdicts[name].score.float()
+        """D's score of a pile in float32 at least, B."""
+        return in_full(self.verdicts[name].score)
 
     def slope(self, name: Pile) -> Tensor:
         """The gradient of D's score with respect to a raw pile, same shape as the pile, differentiable.

@@ -60,7 +60,8 @@ def slerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
     # atan2 of the half-angle's chord lengths keeps its digits where acos of a dot product loses them
     angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True))
     sine = angle.sin()
-    straight = sine.abs() < 1e3 * torch.finfo(a.dtype).eps
+    nowhere = (a == 0).all(-1, keepdim=True) | (b == 0).all(-1, keepdim=True)
+    straight = nowhere | (sine.abs() < 1e3 * torch.finfo(a.dtype).eps)
     safe = torch.where(straight, torch.ones_like(sine), sine)
     arc = ((1 - share) * angle).sin() / safe * a + (share * angle).sin() / safe * b
     path = torch.where(straight, lerp(a, b, share), arc)

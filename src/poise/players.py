@@ -30,12 +30,13 @@ class Player(nn.Module):
     @contextmanager
     def still(self) -> Iterator[None]:
         """While the rival moves: this player's weights want no gradient, so nobody computes one."""
-        for weight in self.weights:
+        wanting = [weight for weight in self.weights if weight.requires_grad]
+        for weight in wanting:
             weight.requires_grad_(False)
         try:
             yield
         finally:
-            for weight in self.weights:
+            for weight in wanting:
                 weight.requires_grad_(True)
 
     def advance(self, moment: Moment) -> None:

@@ -136,7 +136,7 @@ def test_stopped_while_the_folder_is_begun(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
-        struck.setattr(loop, "Recorder", stopping(number, loop.Recorder))
+        struck.setattr(loop.Recorder, "begin", stopping(number, loop.Recorder.begin))
         poise("train", "ring", "--steps", 3, "--out", out, *small).complains(75, f"stopped by {number.name}")
     assert state(out) == "stopped"
 

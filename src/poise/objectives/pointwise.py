@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
 from poise.core import Side, Targets
 from poise.objectives.base import Costs, Objective
+
+
+def softplus(score: Tensor) -> Tensor:
+    """log(1 + exp(s)), same shape. By way of log sigmoid: PyTorch's own softplus is the identity beyond 20."""
+    return -logsigmoid(-score)
 
 
 def cross_entropy(score: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
 from poise.core import Shape, Side
+from poise.dials import extremes
 from poise.networks.blocks import mixes_samples
 from poise.players import Player
 from poise.randomness import Dice
@@ -13,6 +16,8 @@ from poise.recipe.model import Recipe
 from poise.seams import Surgery, Term, Trick, fold_surgery
 from poise.train.game import Game, Judge, apart, together
 from poise.train.machine import Machine
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def build(recipe: Recipe, shape: Shape, machine: Machine, dice: Dice) -> Game:
@@ -29,7 +34,9 @@ def build(recipe: Recipe, shape: Shape, machine: Machine, dice: Dice) -> Game:
     tricks = _tricks(recipe, nets)
     surgeries = [trick for trick in tricks if isinstance(trick, Surgery)]
     nets = {side: _ready(fold_surgery(surgeries, side, net), machine) for side, net in nets.items()}
-    tricks = surgeries + [t for t in _tricks(recipe, nets) if not isinstance(t, Surgery)] if surgeries else tricks
+    if surgeries:  # the others are built anew, to see the networks as they are now
+        again = _tricks(recipe, nets)
+        tricks = [old if isinstance(old, Surgery) else new for old, new in zip(tricks, again, strict=True)]
     players = {side: _player(recipe, side, nets[side]) for side in Side}
     return Game(
         d=players[Side.D],
@@ -37,7 +44,7 @@ def build(recipe: Recipe, shape: Shape, machine: Machine, dice: Dice) -> Game:
         objective=recipe.objective,
         latent=recipe.latent,
         tempo=recipe.tempo.build(),
-        tricks=[trick.to(machine.device) for trick in tricks],
+        tricks=[_ready(trick, machine) for trick in tricks],
         judge=_judge(recipe, nets[Side.D], tricks),
         autocast=machine.autocast,
     )
@@ -47,7 +54,7 @@ def _tricks(recipe: Recipe, nets: dict[Side, nn.Module]) -> list[Trick]:
     return [entry.build(name, nets) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 
-def _ready(net: nn.Module, machine: Machine) -> nn.Module:
+def _ready(net: Net, machine: Machine) -> Net:
     return net.to(machine.device).to(memory_format=torch.channels_last)
 
 
@@ -63,6 +70,7 @@ def _judge(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Judge:
     """
     if recipe.judging == "together":
         return together
-    slopes = [trick.slopes for trick in tricks if isinstance(trick, Term) and Side.D in trick.sides]
+    acting = [trick for trick in tricks if isinstance(trick, Term) and any(extremes(trick.weight))]
+    slopes = [trick.slopes for trick in acting if Side.D in trick.sides]
     halves = len(frozenset[str]().union(*slopes)) == 1
     return apart if mixes_samples(d) or halves else together

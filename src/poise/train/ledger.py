@@ -69,7 +69,8 @@ class Ledger:
 
     def norm(self, name: str, tensors: list[Tensor]) -> None:
         """The Euclidean length of all `tensors` together."""
-        self._norms[name].append(list(torch._foreach_norm(tensors)))
+        if tensors:
+            self._norms[name].append(list(torch._foreach_norm(tensors)))
 
     def scores(self, real: Tensor, fake: Tensor) -> None:
         """D's scores of both piles, B each."""
@@ -86,7 +87,7 @@ class Ledger:
         for name, notes in self._notes.items():
             self._series[name].append(torch.stack(notes))
         for name, norms in self._norms.items():
-            self._series[name].append(torch.stack([n for step in norms for n in step]).view(len(norms), -1).norm(dim=1))
+            self._series[name].append(_together(norms))
         if self._scores:
             real, fake = (torch.stack(pile) for pile in zip(*self._scores, strict=True))
             right_real, right_fake = (real > 0).float().mean(1), (fake < 0).float().mean(1)
@@ -120,6 +121,13 @@ class Ledger:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up what was pending."""
         self._series = defaultdict(list, {name: [series] for name, series in state.items()})
+
+
+def _together(norms: list[list[Tensor]]) -> Tensor:
+    """One length per step from the lengths of its tensors; a step may have had more tensors than another."""
+    if len({len(step) for step in norms}) == 1:
+        return torch.stack([norm for step in norms for norm in step]).view(len(norms), -1).norm(dim=1)
+    return torch.stack([torch.stack(step).norm() for step in norms])
 
 
 def encode(number: float) -> float | str:

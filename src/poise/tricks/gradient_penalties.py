@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Exchange, Pile, Side
+from poise.core import Exchange, Pile, Side, in_full
 from poise.dials import Dial, within
 from poise.seams import Term
 from poise.tricks.base import TrickEntry
@@ -21,7 +21,7 @@ from poise.tricks.base import TrickEntry
 
 def zero_centred(slope: Tensor) -> Tensor:
     """1/2 ||grad_x D(x)||^2 per sample, B, from the gradient of the score, B x shape."""
-    return slope.float().flatten(1).square().sum(1) / 2
+    return in_full(slope).flatten(1).square().sum(1) / 2
 
 
 class R1Entry(TrickEntry):
