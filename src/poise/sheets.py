@@ -31,7 +31,7 @@ def grid(images: Tensor, columns: int | None = None) -> Bytes:
         channels = 4
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    scale = math.ceil(WIDTH / (columns * (width + GAP)))
+    scale = max(1, math.ceil((WIDTH - GAP * (columns + 1)) / (columns * width)))
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = tiles.shape[1:3]
     sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)

@@ -1,0 +1,51 @@
+"""Sheets: every sample in its place, untouched; equal sheets are equal bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from poise.data.source import to_bytes
+from poise.sheets import GAP, PAPER, REAL, WIDTH, as_png, grid, scatter
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_each_picture_is_in_its_place(channels: int) -> None:
+    images = torch.rand(7, channels, 5, 4) * 2 - 1
+    sheet = grid(images, columns=3)
+    scale = -(-(WIDTH - 4 * GAP) // (3 * 4))
+    assert sheet.shape[1] >= WIDTH
+    tiles = to_bytes(images).repeat(scale, axis=1).repeat(scale, axis=2)
+    for k, tile in enumerate(tiles):
+        top, left = (k // 3) * (5 * scale + GAP) + GAP, (k % 3) * (4 * scale + GAP) + GAP
+        seen = sheet[top : top + 5 * scale, left : left + 4 * scale]
+        wanted = tile if channels != 2 else np.concatenate((tile[..., :1].repeat(3, axis=2), tile[..., 1:]), axis=2)
+        assert np.array_equal(seen, wanted)
+
+
+def test_a_sheet_of_large_pictures_is_not_enlarged() -> None:
+    assert grid(torch.zeros(4, 3, 400, 400)).shape == (2 * 402 + GAP, 2 * 402 + GAP, 3)
+
+
+def test_values_beyond_the_range_are_cut_and_not_wrapped() -> None:
+    assert set(np.unique(to_bytes(torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1)))) == {0, 255}
+
+
+def test_fake_points_stand_where_they_are() -> None:
+    real = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    sheet = scatter(torch.tensor([[1.0, -1.0], [float("nan"), 0.0], [90.0, 90.0]]), real)
+    red = np.argwhere((sheet != PAPER).any(2) & (sheet != REAL).any(2))
+    row, column = red.mean(0)
+    assert row > sheet.shape[0] * 0.7  # below
+    assert column > sheet.shape[1] * 0.7  # and to the right
+    assert len(red) == 9  # one dot: what is not finite or far away is not drawn
+
+
+def test_png_is_the_sheet() -> None:
+    sheet = grid(torch.rand(4, 3, 8, 8) * 2 - 1)
+    assert as_png(sheet) == as_png(sheet.copy())
+    assert np.array_equal(np.asarray(Image.open(BytesIO(as_png(sheet)))), sheet)

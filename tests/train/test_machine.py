@@ -1,0 +1,68 @@
+"""Device and precision: chosen by what is there, recorded, and refused with what there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from poise.errors import RecipeError
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.recipe.text import set_value
+from poise.train import machine
+from poise.train.loop import train
+from poise.train.machine import Machine, choose, native_bf16
+
+CPU = torch.device("cpu")
+
+
+def shipped(name: str, *changes: str) -> Recipe:
+    recipe = table(name)
+    for change in changes:
+        set_value(recipe, change)
+    return decode(recipe)
+
+
+@pytest.mark.parametrize(
+    ("abilities", "native"),
+    [
+        ({"avx512_f": True}, False),
+        ({"avx512_f": True, "avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": False}, False),
+    ],
+)
+def test_bf16_is_native_only_where_the_processor_has_it(
+    abilities: dict[str, bool], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert native_bf16(CPU) is native
+
+
+def test_auto_takes_bf16_for_convolutions_and_never_for_small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "native_bf16", lambda device: True)
+    assert choose("cpu", "auto", shipped("dcgan")) == Machine(CPU, "bf16")
+    assert choose("cpu", "auto", shipped("ring")) == Machine(CPU, "fp32")
+    assert choose("cpu", "bf16", shipped("ring")) == Machine(CPU, "bf16")
+    monkeypatch.setattr(machine, "native_bf16", lambda device: False)
+    assert choose("cpu", "auto", shipped("dcgan")) == Machine(CPU, "fp32")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"--device.*there is: cpu"):
+        choose(name, "auto", shipped("ring"))
+
+
+def test_a_bf16_run_is_finite_and_says_so(tmp_path: Path) -> None:
+    small = ["network.g.width=4", "network.d.width=4", 'network.d.norm="none"', "data.size=16", "batch=8", "steps=3"]
+    tricks = 'tricks=[{kind="r1", gamma=0.1}, {kind="instance_noise"}, {kind="averaged_weights"}]'
+    run = train(shipped("dcgan", *small, tricks, "log.rows=1"), tmp_path / "run", precision="bf16")
+    assert run.info["precision"] == "bf16"
+    assert json.loads((run.path / "run.json").read_text())["state"] == "done"
+    assert len(run.rows) == 3  # a loss that is not finite would have ended it
+    assert run.sample(4).dtype == torch.float32
