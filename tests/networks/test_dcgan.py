@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from contracts.tiny import one_thread
 from poise.core import Shape
-from poise.networks.blocks import mixes_samples
+from poise.networks.blocks import FromMap, ToMap, mixes_samples
 from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
 
 SIZES = [8, 16, 32, 64, 128, 256]
@@ -92,7 +93,8 @@ def test_the_papers_generator() -> None:
 
 def kinds_of(layers: nn.Sequential) -> list[str]:
     names = {nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.BatchNorm2d: "norm", nn.Tanh: "tanh"}
-    return [names.get(type(m), "act") for m in layers if not isinstance(m, nn.Unflatten)]
+    names |= {ToMap: "conv"}
+    return [names.get(type(m), "act") for m in layers]
 
 
 def test_batch_norm_stands_everywhere_but_at_the_picture() -> None:
@@ -100,9 +102,19 @@ def test_batch_norm_stands_everywhere_but_at_the_picture() -> None:
     d = DCGANDiscriminatorEntry(width=2).build((3, 32, 32))
     assert kinds_of(g.layers) == ["conv", "norm", "act"] * 3 + ["conv", "tanh"]
     assert kinds_of(d.trunk) == ["conv", "act"] + ["conv", "norm", "act"] * 2
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in d.score)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in d.score.modules())
     assert mixes_samples(g)
     assert mixes_samples(d)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_ends_are_convolutions_worked_out_as_products(bias: bool) -> None:
+    first, last = ToMap(7, 5, 4, bias=bias).double(), FromMap(5, 4).double()
+    z, maps = latents(3, 7).double(), torch.randn(3, 5, 4, 4, dtype=torch.float64)
+    made = conv_transpose2d(z[:, :, None, None], first.weight, first.bias)
+    assert torch.allclose(first(z), made, rtol=0, atol=1e-13)
+    judged = conv2d(maps, last.weight, last.bias).flatten()
+    assert torch.allclose(last(maps), judged, rtol=0, atol=1e-13)
 
 
 def test_a_bias_wherever_no_batch_norm_would_swallow_it() -> None:

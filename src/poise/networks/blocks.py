@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core import Shape
@@ -16,7 +17,6 @@ Activation = Literal["leaky_relu", "relu", "prelu", "gelu", "tanh"]
 Output = Literal["auto", "tanh", "linear", "sigmoid"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
     "prelu": nn.PReLU,
     "gelu": nn.GELU,
     "tanh": nn.Tanh,
@@ -25,8 +25,14 @@ OUTPUTS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "linear": nn.Identity, "
 
 
 def activation(name: Activation) -> nn.Module:
-    """The activation called `name`; `leaky_relu` has slope 0.2, as in Radford 2015."""
-    return nn.LeakyReLU(0.2) if name == "leaky_relu" else ACTIVATIONS[name]()
+    """The activation called `name`; `leaky_relu` has slope 0.2, as in Radford 2015.
+
+    The two that need nothing but their result to go backward write over their input: it is always a linear
+    layer's or a norm's output here, which nobody reads again.
+    """
+    if name == "leaky_relu":
+        return nn.LeakyReLU(0.2, inplace=True)
+    return nn.ReLU(inplace=True) if name == "relu" else ACTIVATIONS[name]()
 
 
 def output(name: Output, shape: Shape) -> nn.Module:
@@ -34,6 +40,35 @@ def output(name: Output, shape: Shape) -> nn.Module:
     if name == "auto":
         name = "tanh" if len(shape) == 3 else "linear"
     return OUTPUTS[name]()
+
+
+class ToMap(nn.ConvTranspose2d):
+    """Latents, B x in, to a first map, B x out x base x base: "project and reshape".
+
+    The transposed convolution of a 1 x 1 map, with its weight (in x out x base x base) and its initial values,
+    worked out as the one matrix product that it is; convolution kernels take several times as long for it.
+    """
+
+    def __init__(self, latent: int, channels: int, base: int, *, bias: bool) -> None:
+        super().__init__(latent, channels, base, bias=bias)
+
+    def forward(self, latents: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
+        """A map, in channels_last."""
+        rows = latents @ self.weight.permute(0, 2, 3, 1).flatten(1)
+        maps = rows.view(len(latents), *self.kernel_size, self.out_channels)
+        return (maps if self.bias is None else maps + self.bias).permute(0, 3, 1, 2)
+
+
+class FromMap(nn.Conv2d):
+    """A last map, B x in x base x base, to one number per sample, B: a convolution that covers its whole map."""
+
+    def __init__(self, channels: int, base: int) -> None:
+        super().__init__(channels, 1, base)
+
+    def forward(self, maps: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
+        """B numbers."""
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return linear(maps.permute(0, 2, 3, 1).flatten(1), weight, self.bias).flatten(0)
 
 
 @torch.no_grad()

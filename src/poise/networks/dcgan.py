@@ -17,10 +17,12 @@ from poise.core import Shape, Verdict
 from poise.networks.blocks import (
     Activation,
     Discriminator,
+    FromMap,
     Generator,
     Network,
     Norm,
     Output,
+    ToMap,
     activation,
     normal_,
     output,
@@ -55,8 +57,7 @@ class DCGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         bias = norm == "none"
-        layers: list[nn.Module] = [nn.Unflatten(1, (latent, 1, 1))]
-        layers += [nn.ConvTranspose2d(latent, widths[0], base, 1, 0, bias=bias)]
+        layers: list[nn.Module] = [ToMap(latent, widths[0], base, bias=bias)]
         layers += [*_norm(norm, widths[0]), activation(act)]
         for here, there in pairwise(widths):
             layers += [
@@ -83,7 +84,7 @@ class DCGANDiscriminator(nn.Module):
         for here, there in pairwise(widths):
             layers += [nn.Conv2d(here, there, 4, 2, 1, bias=bias), *_norm(norm, there), activation(act)]
         self.trunk = nn.Sequential(*layers)
-        self.score = nn.Sequential(nn.Conv2d(widths[-1], 1, base), nn.Flatten(0))
+        self.score = FromMap(widths[-1], base)
         normal_(self)
 
     def forward(self, images: Tensor) -> Verdict:
