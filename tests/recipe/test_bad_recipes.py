@@ -162,7 +162,7 @@ FILES = [
     in_file("C14-3000-open-brackets", "x = " + "[" * 3000, "nested more than 50 deep"),
     in_file("C14-3000-tables", ".".join(["a"] * 3000) + " = 1\n", "nested more than 50 deep"),
     in_file("C14-51-tables", "[" + ".".join(["a"] * 51) + "]\n", "nested more than 50 deep"),
-    in_file("C14-more-than-1-MB", RING + "#" * 1_000_000, "at most 1 MB", "found 1,000,5"),
+    in_file("C14-more-than-1-MB", RING + "#" * 1_000_000, "at most 1 MB", "found 1,00"),
     in_file("C14-binary", bytes(range(256)) * 20, "UTF-8 text", "save it as UTF-8"),
     in_file("C14-zeros", bytes(500), "not valid TOML", "line 1"),
     in_file("C14-UTF-16", RING.encode("utf-16"), "UTF-16", "save it as UTF-8"),

@@ -268,7 +268,7 @@ def test_differences_name_what_may_not_change(change: str, expected: list[str]) 
 
 
 def test_differences_see_what_came_and_went() -> None:
-    old, new = table("ring"), table("ring")
+    old, new = {**table("ring"), "tricks": []}, table("ring")
     new["tricks"] = [{"kind": "r1"}]
     new["optimizer"]["d"]["lr"] = {"kind": "linear", "start": 1e-3, "end": 0.0}
     found = differences(decode(old), decode(new))

@@ -40,7 +40,8 @@ class MLPGenerator(nn.Module):
     ) -> None:
         super().__init__()
         hidden = _hidden(latent, width, depth, norm, act, skip_first=False)
-        self.layers = nn.Sequential(*hidden, nn.Linear(width, prod(shape)), output(out, shape), nn.Unflatten(1, shape))
+        last = [output(out, shape), nn.Unflatten(1, shape)] if len(shape) > 1 or out != "auto" else []
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, prod(shape)), *last)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Samples."""
@@ -52,7 +53,8 @@ class MLPDiscriminator(nn.Module):
 
     def __init__(self, shape: Shape, width: int, depth: int, norm: Norm, act: Activation) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Flatten(), *_hidden(prod(shape), width, depth, norm, act, skip_first=True))
+        flat = [nn.Flatten()] if len(shape) > 1 else []
+        self.trunk = nn.Sequential(*flat, *_hidden(prod(shape), width, depth, norm, act, skip_first=True))
         self.score = nn.Sequential(nn.Linear(width, 1), nn.Flatten(0))
 
     def forward(self, images: Tensor) -> Verdict:

@@ -18,28 +18,23 @@ from poise.core import Side, Targets
 from poise.objectives.base import Costs, Objective
 
 
-def softplus(score: Tensor) -> Tensor:
-    """log(1 + exp(s)), same shape. By way of log sigmoid: PyTorch's own softplus is the identity beyond 20."""
-    return -logsigmoid(-score)
-
-
 def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
     """-t log D - (1 - t) log(1 - D) with D = sigmoid(score); per sample, B.
 
-    Written as t softplus(-s) + (1 - t) softplus(s): no overflow for any finite s, exact at t = 0 and 1, and
+    log D and log(1 - D) are log sigmoids of s and -s: no overflow for any finite s. Exact at t = 0 and 1, and
     linear in t, so that a target beyond [0, 1] (soft labels go up to 1.2) has a meaning too.
     """
-    return target * softplus(-score) + (1 - target) * softplus(score)
+    return -(target * logsigmoid(score) + (1 - target) * logsigmoid(-score))
 
 
 def non_saturating(fake: Tensor) -> Tensor:
-    """-log D(G(z)) = softplus(-s); per sample, B."""
-    return softplus(-fake)
+    """-log D(G(z)) = log(1 + exp(-s)); per sample, B."""
+    return -logsigmoid(fake)
 
 
 def minimax(fake: Tensor) -> Tensor:
-    """log(1 - D(G(z))) = -softplus(s); per sample, B. Flat where D is sure that G's picture is fake."""
-    return -softplus(fake)
+    """log(1 - D(G(z))) = -log(1 + exp(s)); per sample, B. Flat where D is sure that G's picture is fake."""
+    return logsigmoid(-fake)
 
 
 class CrossEntropy(Objective):
@@ -50,7 +45,7 @@ class CrossEntropy(Objective):
     def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
         """E[-log D(x)] + E[-log(1 - D(G(z)))], or the cross-entropy of the targets if there are any."""
         if targets is None:
-            return softplus(-real), softplus(fake)
+            return -logsigmoid(real), -logsigmoid(-fake)
         return cross_entropy(real, targets.real), cross_entropy(fake, targets.fake)
 
 

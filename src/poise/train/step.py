@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poise.core import Exchange, Moment, Side, Targets
+from poise.core import Exchange, Moment, Side, Targets, in_full
 from poise.objectives.base import Costs
 from poise.seams import fold_aims, fold_offer, fold_views
 from poise.train.feed import Feed
@@ -46,7 +46,7 @@ def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
     real, labels = feed.batch(moment) if "real" in needs.piles else (None, None)
     latents = game.latent.draw(moment.batch, moment.generator("latents"))
     with torch.set_grad_enabled(moment.side is Side.G):
-        fake = game.plays(Side.G, moment)(latents).float()
+        fake = in_full(game.plays(Side.G, moment)(latents))
     return Exchange(moment, latents, fake, real, labels, sloped=needs.slopes)
 
 
@@ -96,7 +96,7 @@ def adversarial(game: Game, exchange: Exchange) -> Costs:
 def descend(game: Game, cost: Tensor, moment: Moment, ledger: Ledger) -> None:
     """One backward, the gradients folded, one optimiser step."""
     player = game.players[moment.side]
-    player.optimizer.zero_grad(set_to_none=True)
+    player.forget()
     cost.backward()
     for trick in game.tricks_of(moment.side).grads:
         trick.adjust(player, moment)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -33,19 +33,31 @@ def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
 @torch.no_grad()
 def average_(mean: nn.Module, live: nn.Module, beta: float) -> None:
     """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; counters are copied."""
-    targets: list[Tensor] = []
-    sources: list[Tensor] = []
-    for old, new in zip(_tensors(mean), _tensors(live), strict=True):
-        if old.is_floating_point():
-            targets.append(old)
-            sources.append(new)
-        else:
-            old.copy_(new)
-    torch._foreach_lerp_(targets, sources, 1 - beta)
+    blend_(Pairs.of(mean, live), beta)
 
 
-def _tensors(net: nn.Module) -> list[Tensor]:
-    return [*net.parameters(), *net.buffers()]
+class Pairs(NamedTuple):
+    """The tensors of an average and of the network it follows, side by side."""
+
+    old: list[Tensor]
+    new: list[Tensor]
+    counters: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, mean: nn.Module, live: nn.Module) -> Pairs:
+        """Real-valued ones to be averaged, others to be copied."""
+        ours, theirs = ([*net.parameters(), *net.buffers()] for net in (mean, live))
+        both = list(zip(ours, theirs, strict=True))
+        real = [pair for pair in both if pair[0].is_floating_point()]
+        return cls([a for a, _ in real], [b for _, b in real], [p for p in both if not p[0].is_floating_point()])
+
+
+@torch.no_grad()
+def blend_(pairs: Pairs, beta: float) -> None:
+    """See `average_`."""
+    torch._foreach_lerp_(pairs.old, pairs.new, 1 - beta)
+    for old, new in pairs.counters:
+        old.copy_(new)
 
 
 class AveragedWeightsEntry(TrickEntry):
@@ -72,12 +84,15 @@ class AveragedWeights(After):
         super().__init__(name)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.half_life, self.ramp_up = half_life, ramp_up
+        self._pairs: Pairs | None = None
 
     def remember(self, player: Player, exchange: Exchange) -> None:
         """One step of the average. Pictures are counted with this step's own."""
         moment = exchange.moment
         images = moment.images + moment.batch
-        average_(self.mean, player.net, decay(images, moment.batch, self.half_life, self.ramp_up))
+        if self._pairs is None:  # at the first step both are where they stay
+            self._pairs = Pairs.of(self.mean, player.net)
+        blend_(self._pairs, decay(images, moment.batch, self.half_life, self.ramp_up))
 
     def shown(self, side: Side) -> nn.Module | None:
         """The average, for G."""
