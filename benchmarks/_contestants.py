@@ -232,7 +232,7 @@ class HandWritten(ByHand):
             for weight in self.weights_d:
                 weight.requires_grad_(False)
             with self.numerics():
-                fake = in_full(self.d(self.g(self.draws.latent()).float()))
+                fake = in_full(self.d(in_full(self.g(self.draws.latent()))))
             for weight in self.weights_g:
                 weight.grad = None
             (-logsigmoid(fake).mean()).backward()
@@ -248,7 +248,7 @@ class HandWritten(ByHand):
         """What D pays for reals and new fakes."""
         with self.numerics():
             with torch.no_grad():
-                fake = self.g(self.draws.latent()).float()
+                fake = in_full(self.g(self.draws.latent()))
             if self.together:
                 both = in_full(self.d(torch.cat((real, fake))))
                 on_real, on_fake = both[: len(real)], both[len(real) :]
