@@ -55,11 +55,11 @@ class MLPDiscriminator(nn.Module):
         super().__init__()
         flat = [nn.Flatten()] if len(shape) > 1 else []
         self.trunk = nn.Sequential(*flat, *_hidden(prod(shape), width, depth, norm, act, skip_first=True))
-        self.score = nn.Sequential(nn.Linear(width, 1), nn.Flatten(0))
+        self.score = nn.Linear(width, 1)
 
     def forward(self, images: Tensor) -> Verdict:
         """What D says."""
-        return Verdict(score=self.score(self.trunk(images)))
+        return Verdict(score=self.score(self.trunk(images)).squeeze(1))
 
 
 class MLP(Network):

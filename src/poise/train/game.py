@@ -102,6 +102,7 @@ class Game(nn.Module):
         self.tricks = nn.ModuleDict({trick.name: trick for trick in tricks})
         self.objective, self.latent, self.judge, self.numerics = objective, latent, judge, autocast
         self.players = {Side.D: d, Side.G: g}
+        self._needs: dict[tuple[Side, tuple[bool, ...]], Needs] = {}
         self._acting = {side: Acting.sort(tricks, side) for side in Side}
         piles: tuple[Pile, Pile] = ("real", "fake")
         self._always = {Side.D: frozenset(piles), Side.G: frozenset(piles if objective.compares else piles[1:])}
@@ -117,9 +118,14 @@ class Game(nn.Module):
 
     def needs(self, moment: Moment) -> Needs:
         """What the objective and the terms that are due read in this move."""
-        due = [term for term in self._acting[moment.side].terms if term.due(moment)]
-        piles = self._always[moment.side].union(*(term.piles | term.slopes for term in due))
-        slopes = frozenset[Pile]().union(*(term.slopes for term in due))
+        due = tuple(term.due(moment) for term in self._acting[moment.side].terms)
+        known = self._needs.get((moment.side, due))
+        return known or self._needs.setdefault((moment.side, due), self._work_out(moment.side, due))
+
+    def _work_out(self, side: Side, due: tuple[bool, ...]) -> Needs:
+        terms = [term for term, now in zip(self._acting[side].terms, due, strict=True) if now]
+        piles = self._always[side].union(*(term.piles | term.slopes for term in terms))
+        slopes = frozenset[Pile]().union(*(term.slopes for term in terms))
         return Needs(piles, tuple(sorted(slopes)))
 
     def shown(self, *, raw: bool = False) -> nn.Module:

@@ -71,7 +71,7 @@ def charge(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
     moment, side = exchange.moment, exchange.moment.side
     costs = adversarial(game, exchange)
     total = sum((cost.mean() for cost in costs[1:]), costs[0].mean())
-    ledger.note(f"{side}/adversarial", total / len(costs))
+    ledger.note(f"{side}/adversarial", total.detach() / len(costs))
     for term in game.tricks_of(side).terms:
         if term.due(moment):
             cost = term.cost(exchange)
