@@ -22,11 +22,11 @@ from poise.data.source import Pictures, Source, to_signed
 from poise.optimizers import AdamEntry
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
-from poise.train.build import build
-from poise.train.feed import Feed
-from poise.train.ledger import Ledger
-from poise.train.machine import Machine
-from poise.train.step import alternate
+from poise.training.build import build
+from poise.training.feed import Feed
+from poise.training.ledger import Ledger
+from poise.training.machine import Machine
+from poise.training.step import alternate
 from poise.tricks.averaged_weights import AveragedWeightsEntry
 from poise.tricks.gradient_penalties import R1Entry
 

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from poise.data.embedded import DigitsEntry
 from poise.data.source import Pictures, Source, to_signed
-from poise.train.run import Run
+from poise.training.run import Run
 
 EPOCHS, SAMPLES, SURE = 12, 4000, 0.95
 

@@ -49,7 +49,7 @@ from _contestants import (
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.shipped import table
-from poise.train.machine import Machine, choose, native_bf16
+from poise.training.machine import Machine, choose, native_bf16
 
 CPU = torch.device("cpu")
 FP32, BF16 = Machine(CPU, "fp32"), Machine(CPU, "bf16")
@@ -62,8 +62,8 @@ from pathlib import Path
 import poise.cli.view
 from poise.recipe.read import decode
 from poise.recipe.shipped import DEFAULT, table
-from poise.train.loop import train
-from poise.train.watcher import Nobody
+from poise.training.loop import train
+from poise.training.watcher import Nobody
 
 class First(Nobody):
     def tick(self, step):

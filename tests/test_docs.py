@@ -63,11 +63,16 @@ def run_poise(words: list[str]) -> None:
     if words[0] == "train":
         points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
         words = [*words, *SHORT, *([] if points else SMALL)]
-        if "--resume" in words:
-            words = [word for word in words if word not in SHORT[0::2] or True]
     with pytest.raises(SystemExit) as left:
         cli.main(words)
     assert left.value.code == 0, words
+
+
+def test_the_readmes_python_runs(somewhere: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    assert len(blocks) >= 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

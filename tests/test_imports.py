@@ -19,7 +19,7 @@ FLOORS = [
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},
     {"tricks", "sheets"},
     {"recipe", "recipes"},
-    {"train"},
+    {"training"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -71,7 +71,7 @@ def test_imports_point_down(path: Path) -> None:
         assert lower, f"{name_of(path)} imports {module}, which is not below it"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if "train" in p.parts], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in modules() if "training" in p.parts], ids=name_of)
 def test_training_knows_no_particular_trick_network_or_objective(path: Path) -> None:
     for module in imported(path):
         rest = module.split(".")[1:]
@@ -81,7 +81,7 @@ def test_training_knows_no_particular_trick_network_or_objective(path: Path) -> 
 
 def test_the_step_is_a_page() -> None:
     for name in ("step.py",):
-        assert len((SRC / "train" / name).read_text("utf-8").splitlines()) <= 130
+        assert len((SRC / "training" / name).read_text("utf-8").splitlines()) <= 130
 
 
 @pytest.mark.parametrize("module", ["poise", "poise.cli", "poise.recipe.shipped", "poise.recipe.text"])
@@ -94,3 +94,9 @@ def test_light_modules_import_neither_torch_nor_numpy(module: str) -> None:
         check=True,
     )
     assert done.stdout.strip() == ""
+
+
+def test_what_the_package_offers_is_what_it_says() -> None:
+    """A module of the same name, once imported, would stand in a function's place."""
+    code = "import poise.training.loop, poise.training.run, poise; assert callable(poise.train) and callable(poise.Run)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -42,8 +42,8 @@ from poise.seams import (
     fold_surgery,
     fold_views,
 )
-from poise.train.ledger import Ledger
-from poise.train.step import alternate, draw, face, move
+from poise.training.ledger import Ledger
+from poise.training.step import alternate, draw, face, move
 from poise.tricks.base import TrickEntry
 
 D, G = Side.D, Side.G

@@ -12,13 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from poise.recipe.model import Recipe as Recipe
-    from poise.train.loop import train as train
-    from poise.train.run import Run as Run
+    from poise.training.loop import train as train
+    from poise.training.run import Run as Run
 
 _HOMES = {
     "Recipe": "poise.recipe.model",
-    "Run": "poise.train.run",
-    "train": "poise.train.loop",
+    "Run": "poise.training.run",
+    "train": "poise.training.loop",
 }
 
 __all__ = ["Recipe", "Run", "__version__", "train"]

@@ -1,4 +1,4 @@
-"""The nine places where a trick can act. Read this second, after `train/step.py`.
+"""The nine places where a trick can act. Read this second, after `training/step.py`.
 
     TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges
           > AIM > objective + TERMs > backward > GRADS > step > AFTER

@@ -24,9 +24,9 @@ from poise.errors import RecipeError
 from poise.recipe.read import decode
 from poise.recipe.shipped import DEFAULT, shelf
 from poise.recipe.text import read_file
-from poise.train import save
-from poise.train.loop import train
-from poise.train.watcher import Nobody, Start
+from poise.training import save
+from poise.training.loop import train
+from poise.training.watcher import Nobody, Start
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -502,7 +502,7 @@ def test_out_of_memory_in_training(
     def hungry(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("poise.train.loop.alternate", hungry)
+    monkeypatch.setattr("poise.training.loop.alternate", hungry)
     said = poise("train", "ring", "--out", tmp_path / "out", *small)
     said.complains(7, "too little memory", "batch 16", "--set batch=8")
     assert state(tmp_path / "out") == "failed"
@@ -517,7 +517,7 @@ def test_out_of_memory_in_sampling(
     def hungry(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("poise.train.run.Run.sample", hungry)
+    monkeypatch.setattr("poise.training.run.Run.sample", hungry)
     poise("sample", ring_run, "--n", 1000, "--out", tmp_path / "x.png").complains(7, "memory")
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from poise.recipe.read import decode
 from poise.recipe.text import read_file
-from poise.train.loop import train
-from poise.train.run import Run
-from poise.train.watcher import Nobody
+from poise.training.loop import train
+from poise.training.run import Run
+from poise.training.watcher import Nobody
 
 
 def images(path: Path) -> np.ndarray:

@@ -16,8 +16,8 @@ from PIL import Image
 import poise as package
 from poise.recipe.read import decode
 from poise.recipe.text import read_file, write
-from poise.train.folder import RunFolder
-from poise.train.ledger import Ledger, Row, Stat, as_json, statistics
+from poise.training.folder import RunFolder
+from poise.training.ledger import Ledger, Row, Stat, as_json, statistics
 
 STATS = {
     "d/adversarial",

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from poise.data.toys import PlaneEntry
-from poise.train import loop, record, save
-from poise.train.signals import Signals
+from poise.training import loop, record, save
+from poise.training.signals import Signals
 
 FOREVER = ["--steps", "100000", "--set", "log.rows=5", "--set", "log.samples=100000", "--set", "log.saves=100000"]
 
@@ -192,7 +192,7 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     now = [100.0]
     monkeypatch.setattr(os, "_exit", left.append)
-    monkeypatch.setattr("poise.train.signals.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("poise.training.signals.time.monotonic", lambda: now[0])
     with Signals() as signals:
         signals.patient = True
         for number, wait in ((signal.SIGTERM, 1), (signal.SIGTERM, 9), (signal.SIGINT, 9), (signal.SIGINT, 4)):

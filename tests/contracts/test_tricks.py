@@ -29,8 +29,8 @@ from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.text import parse
-from poise.train.build import build
-from poise.train.machine import Machine
+from poise.training.build import build
+from poise.training.machine import Machine
 from poise.tricks.base import TrickEntry
 
 SEAMS = (

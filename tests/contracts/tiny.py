@@ -29,13 +29,13 @@ from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.seams import Tempo, Trick
 from poise.tempo import Ratio
-from poise.train import step
-from poise.train.build import build
-from poise.train.feed import Feed
-from poise.train.game import Game, Judge, apart
-from poise.train.ledger import Ledger
-from poise.train.machine import Machine, Precision
-from poise.train.state import gather, restore
+from poise.training import step
+from poise.training.build import build
+from poise.training.feed import Feed
+from poise.training.game import Game, Judge, apart
+from poise.training.ledger import Ledger
+from poise.training.machine import Machine, Precision
+from poise.training.state import gather, restore
 
 CPU = torch.device("cpu")
 BATCH = 8

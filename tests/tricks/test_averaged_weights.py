@@ -11,8 +11,8 @@ from torch import nn
 from contracts.tiny import BATCH, Session, by_hand, moment, recipe, ring_feed, session, source, unequal
 from poise.core import Side
 from poise.tempo import Ratio
-from poise.train.ledger import Ledger
-from poise.train.step import alternate
+from poise.training.ledger import Ledger
+from poise.training.step import alternate
 from poise.tricks.averaged_weights import AveragedWeights, AveragedWeightsEntry, average_, decay
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from contracts.tiny import BATCH, Counted, by_hand, moment, ring_feed
 from poise.core import Exchange, Moment, Pile, Side, Verdict
 from poise.seams import Term, View
-from poise.train.game import apart, together
-from poise.train.ledger import Ledger
-from poise.train.step import draw, face, move
+from poise.training.game import apart, together
+from poise.training.ledger import Ledger
+from poise.training.step import draw, face, move
 from poise.tricks.gradient_penalties import R1, R1Entry, zero_centred
 from poise.tricks.instance_noise import InstanceNoise
 

@@ -30,9 +30,9 @@ def interpolate(
 
     from poise.latents import lerp, slerp
     from poise.sheets import as_image, draw, write_png
-    from poise.train.folder import on_disk
-    from poise.train.record import generate
-    from poise.train.run import Run
+    from poise.training.folder import on_disk
+    from poise.training.record import generate
+    from poise.training.run import Run
 
     opened = Run(run)
     walk = {"slerp": slerp, "lerp": lerp}[path]

@@ -32,8 +32,8 @@ def sample(
 
     from poise.data.source import to_bytes
     from poise.sheets import draw, write_png
-    from poise.train.folder import on_disk
-    from poise.train.run import Run
+    from poise.training.folder import on_disk
+    from poise.training.run import Run
 
     opened = Run(run)
     if label is not None:

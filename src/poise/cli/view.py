@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from poise.core import Side
-from poise.train.ledger import Row
-from poise.train.watcher import Start
+from poise.training.ledger import Row
+from poise.training.watcher import Start
 
 TRACK = 41
 LOG2 = math.log(2)

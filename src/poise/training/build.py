@@ -14,8 +14,8 @@ from poise.players import Player
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.seams import Surgery, Term, Trick, fold_surgery
-from poise.train.game import Game, Judge, apart, together
-from poise.train.machine import Machine
+from poise.training.game import Game, Judge, apart, together
+from poise.training.machine import Machine
 
 Net = TypeVar("Net", bound=nn.Module)
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from poise.core import Exchange, Moment, Side, Targets, in_full
 from poise.objectives.base import Costs
 from poise.seams import fold_aims, fold_offer, fold_views
-from poise.train.feed import Feed
-from poise.train.game import Game
-from poise.train.ledger import Ledger
+from poise.training.feed import Feed
+from poise.training.game import Game
+from poise.training.ledger import Ledger
 
 
 def alternate(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> None:

@@ -13,9 +13,9 @@ from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.shipped import table
 from poise.recipe.text import set_value
-from poise.train import machine
-from poise.train.loop import train
-from poise.train.machine import Machine, choose, native_bf16
+from poise.training import machine
+from poise.training.loop import train
+from poise.training.machine import Machine, choose, native_bf16
 
 CPU = torch.device("cpu")
 

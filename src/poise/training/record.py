@@ -12,8 +12,8 @@ from poise.data.source import Bytes
 from poise.latents import Latent
 from poise.randomness import Dice
 from poise.sheets import draw, write_png
-from poise.train.folder import RunFolder, on_disk
-from poise.train.ledger import Row, as_json
+from poise.training.folder import RunFolder, on_disk
+from poise.training.ledger import Row, as_json
 
 
 class Recorder:

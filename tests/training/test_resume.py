@@ -18,13 +18,13 @@ from poise.errors import SaveError, Stopped
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
-from poise.train import save
-from poise.train.build import build
-from poise.train.ledger import Ledger
-from poise.train.loop import train
-from poise.train.machine import Machine
-from poise.train.state import gather, restore
-from poise.train.watcher import Nobody
+from poise.training import save
+from poise.training.build import build
+from poise.training.ledger import Ledger
+from poise.training.loop import train
+from poise.training.machine import Machine
+from poise.training.state import gather, restore
+from poise.training.watcher import Nobody
 
 STEPS, STOP = 20, 12  # rows every 7 steps: the stop falls into the middle of an interval
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from poise.core import Side
-from poise.train.ledger import Row
+from poise.training.ledger import Row
 
 
 class Start(NamedTuple):

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from poise.errors import SaveError
 from poise.players import Player
-from poise.train.game import Game
-from poise.train.ledger import Ledger
+from poise.training.game import Game
+from poise.training.ledger import Ledger
 
 
 def gather(game: Game, ledger: Ledger) -> dict[str, Tensor]:

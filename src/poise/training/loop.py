@@ -19,17 +19,17 @@ from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode
 from poise.recipe.text import read_file
-from poise.train import save, state
-from poise.train.build import build
-from poise.train.feed import Feed
-from poise.train.folder import RunFolder, free_name
-from poise.train.ledger import Ledger, Row, Stat
-from poise.train.machine import Machine, choose
-from poise.train.record import Recorder, Sheets
-from poise.train.run import Run
-from poise.train.signals import Signals
-from poise.train.step import alternate
-from poise.train.watcher import Nobody, Start, Watcher
+from poise.training import save, state
+from poise.training.build import build
+from poise.training.feed import Feed
+from poise.training.folder import RunFolder, free_name
+from poise.training.ledger import Ledger, Row, Stat
+from poise.training.machine import Machine, choose
+from poise.training.record import Recorder, Sheets
+from poise.training.run import Run
+from poise.training.signals import Signals
+from poise.training.step import alternate
+from poise.training.watcher import Nobody, Start, Watcher
 
 FAILED_SAVES = 3
 

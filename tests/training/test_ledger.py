@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.train.ledger import Ledger, Row, Stat, as_json, encode, statistics
+from poise.training.ledger import Ledger, Row, Stat, as_json, encode, statistics
 
 
 def noted(*values: float, ledger: Ledger | None = None) -> Ledger:

@@ -1,6 +1,6 @@
 """Two golden runs: the first 20 rows are what they were, to the bit on the same machine kind, to 1e-3 elsewhere.
 
-A change that is meant to change them is recorded by `python tests/train/test_golden.py`, and its commit says why.
+A change that is meant to change them is recorded by `python tests/training/test_golden.py`, and its commit says why.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from poise.recipe.read import decode
 from poise.recipe.shipped import table
 from poise.recipe.text import set_value
-from poise.train.loop import train
+from poise.training.loop import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHANGES = {

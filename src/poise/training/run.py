@@ -16,12 +16,12 @@ from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.text import read_file
-from poise.train import save, state
-from poise.train.build import build
-from poise.train.folder import RunFolder, read_lines
-from poise.train.game import Game
-from poise.train.machine import Machine
-from poise.train.record import generate
+from poise.training import save, state
+from poise.training.build import build
+from poise.training.folder import RunFolder, read_lines
+from poise.training.game import Game
+from poise.training.machine import Machine
+from poise.training.record import generate
 
 
 class Run:

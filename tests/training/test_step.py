@@ -36,12 +36,12 @@ from poise.objectives.pointwise import NonSaturating
 from poise.randomness import Dice
 from poise.seams import Term
 from poise.tempo import Ratio
-from poise.train.build import build
-from poise.train.feed import Feed
-from poise.train.game import apart, together
-from poise.train.ledger import Ledger
-from poise.train.machine import Machine
-from poise.train.step import alternate, charge, draw, face, move
+from poise.training.build import build
+from poise.training.feed import Feed
+from poise.training.game import apart, together
+from poise.training.ledger import Ledger
+from poise.training.machine import Machine
+from poise.training.step import alternate, charge, draw, face, move
 from poise.tricks.gradient_penalties import R1
 from poise.tricks.soft_labels import SoftLabels
 
