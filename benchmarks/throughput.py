@@ -62,7 +62,7 @@ from pathlib import Path
 import poise.cli.view
 from poise.recipe.read import decode
 from poise.recipe.shipped import DEFAULT, table
-from poise.training.loop import train
+from poise.training.begin import train
 from poise.training.watcher import Nobody
 
 class First(Nobody):

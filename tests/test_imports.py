@@ -98,5 +98,7 @@ def test_light_modules_import_neither_torch_nor_numpy(module: str) -> None:
 
 def test_what_the_package_offers_is_what_it_says() -> None:
     """A module of the same name, once imported, would stand in a function's place."""
-    code = "import poise.training.loop, poise.training.run, poise; assert callable(poise.train) and callable(poise.Run)"
+    code = (
+        "import poise.training.begin, poise.training.run, poise; assert callable(poise.train) and callable(poise.Run)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,13 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from poise.recipe.model import Recipe as Recipe
-    from poise.training.loop import train as train
+    from poise.training.begin import train as train
     from poise.training.run import Run as Run
 
 _HOMES = {
     "Recipe": "poise.recipe.model",
     "Run": "poise.training.run",
-    "train": "poise.training.loop",
+    "train": "poise.training.begin",
 }
 
 __all__ = ["Recipe", "Run", "__version__", "train"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from poise.recipe.read import decode
 from poise.recipe.text import read_file
-from poise.training.loop import train
+from poise.training.begin import train
 from poise.training.run import Run
 from poise.training.watcher import Nobody
 

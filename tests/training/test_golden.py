@@ -16,7 +16,7 @@ import torch
 from poise.recipe.read import decode
 from poise.recipe.shipped import table
 from poise.recipe.text import set_value
-from poise.training.loop import train
+from poise.training.begin import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHANGES = {

@@ -15,7 +15,7 @@ from poise.recipe.read import decode
 from poise.recipe.shipped import table
 from poise.recipe.text import set_value
 from poise.training import save
-from poise.training.loop import train
+from poise.training.begin import train
 
 KILLS = 60
 CHANGES = ["steps=400", "log.rows=30", "log.saves=20", "log.samples=200", "log.sheet=16", "batch=32"]

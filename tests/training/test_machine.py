@@ -14,7 +14,7 @@ from poise.recipe.read import decode
 from poise.recipe.shipped import table
 from poise.recipe.text import set_value
 from poise.training import machine
-from poise.training.loop import train
+from poise.training.begin import train
 from poise.training.machine import Machine, choose, native_bf16
 
 CPU = torch.device("cpu")

@@ -19,9 +19,9 @@ from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.training import save
+from poise.training.begin import train
 from poise.training.build import build
 from poise.training.ledger import Ledger
-from poise.training.loop import train
 from poise.training.machine import Machine
 from poise.training.state import gather, restore
 from poise.training.watcher import Nobody

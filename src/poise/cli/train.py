@@ -45,7 +45,7 @@ def train(
     decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     view = Live() if Live.wanted() else Plain()
     view.say("getting ready ...")
-    from poise.training.loop import train as run
+    from poise.training.begin import train as run
 
     finished = run(
         decoded,

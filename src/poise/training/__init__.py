@@ -1,1 +1,1 @@
-"""Training: `step.py` is the game (read it first), `game.py` its state, `loop.py` the run around it."""
+"""Training: read `step.py` first; `game.py` is its state, `begin.py` and `loop.py` the run around it."""

@@ -1,0 +1,105 @@
+"""How a run begins: the recipe checked, the data loaded, the folder claimed. Nothing is written before that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from poise.data.source import PictureEntry
+from poise.errors import OutOfMemory, RecipeError, SaveError
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe, differences
+from poise.recipe.read import decode
+from poise.recipe.text import read_file
+from poise.training import save
+from poise.training.folder import RunFolder, free_name
+from poise.training.loop import Training
+from poise.training.machine import choose
+from poise.training.run import Run
+from poise.training.signals import Signals
+from poise.training.watcher import Nobody, Watcher
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    data_root: Path | None = None,
+    watcher: Watcher | None = None,
+) -> Run:
+    """Train a GAN and leave everything about it in a run folder.
+
+    Args:
+        recipe: what to train.
+        out: the run folder; left out, `runs/NAME`, numbered if it is taken.
+        resume: go on with the run in `out`, bit for bit if machine and libraries are the same.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        precision: "auto", "fp32" or "bf16" (autocast).
+        data_root: where data sets by name are looked for.
+        watcher: looks on.
+
+    Raises:
+        RecipeError, DataError, SaveError: before anything is written.
+        Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
+        Stopped: by a signal, with the state saved.
+    """
+    watcher = watcher or Nobody()
+    with Signals() as signals, _room_to_compute(recipe):
+        folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
+        folder.inspect(resume=resume)
+        machine = choose(device, precision, recipe)
+        fit(recipe).raise_first()
+        if resume:
+            _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe)
+        if isinstance(recipe.data, PictureEntry):
+            fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
+        loaded = recipe.data.load(data_root)
+        findings = fit(recipe, loaded.train.shape)
+        findings.raise_first()
+        notes = loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
+        past = _past(folder, notes) if resume else None
+        if past is not None and past.step > recipe.steps:
+            done = f"it has done {past.step:,} steps"
+            raise RecipeError("the run is further already", where="steps", found=str(recipe.steps), cure=done)
+        with folder.claimed():
+            return Training(recipe, folder, machine, loaded, past, notes, watcher, signals).run()
+
+
+def _past(folder: RunFolder, notes: list[str]) -> save.Save:
+    """The save to go on with; the damaged ones that were passed over go into `notes`."""
+    past, damaged = save.newest(folder.saves)
+    if past is None:
+        found = "; ".join(damaged) or "none at all"
+        raise SaveError("no valid save to go on with", where=str(folder.saves), found=found, cure="start a new run")
+    notes += [f"passed over a damaged save: {sentence}" for sentence in damaged]
+    return past
+
+
+def _same_run(old: Recipe, new: Recipe) -> None:
+    changed = differences(old, new)
+    if changed:
+        cure = "take it back, or start a new run"
+        raise RecipeError(
+            "a resumed run must keep its recipe",
+            where="--resume",
+            found=f"other {', '.join(changed)}",
+            cure=cure,
+        )
+
+
+@contextmanager
+def _room_to_compute(recipe: Recipe) -> Iterator[None]:
+    """Turn the device's "out of memory", however it is worded, into an error with a cure."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not ("allocate" in str(error) and "memory" in str(error)):
+            raise
+        cure = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
+        raise OutOfMemory("the device has too little memory", found=f"batch {recipe.batch}", cure=cure) from None

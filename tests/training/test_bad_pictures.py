@@ -1,0 +1,47 @@
+"""Bad pictures: listed by name with the reason, and the run goes on with the others."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "batch=4", "--steps", "2"]
+
+
+def pictures(folder: Path, good: int) -> None:
+    folder.mkdir()
+    dice = np.random.default_rng(0)
+    for number in range(good):
+        Image.fromarray(dice.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number:02}.png")
+
+
+def test_the_run_goes_on_and_names_them(poise: Callable, tmp_path: Path) -> None:
+    pictures(tmp_path / "in", 16)
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    (tmp_path / "in" / 'a "b", c.jpg').write_text("not a picture")
+    whole = (tmp_path / "in" / "03.png").read_bytes()
+    (tmp_path / "in" / "cut \U0001f600.png").write_bytes(whole[: len(whole) // 2])
+    said = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
+    assert said.code == 0, said.err
+    assert "bad: empty.png: not an image" in said.err
+    with (tmp_path / "out" / "bad_images.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["name", "reason"]
+    assert len(rows) == 3
+    assert {name for name, _ in rows} >= {"empty.png", "cut \U0001f600.png"}
+    assert all(reason for _, reason in rows)
+
+
+def test_too_many_end_it_before_anything_is_written(poise: Callable, tmp_path: Path) -> None:
+    pictures(tmp_path / "in", 4)
+    for number in range(5):
+        (tmp_path / "in" / f"bad{number}.png").write_text("no")
+    said = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
+    assert said.code == 3
+    assert "5 of 9 picture files" in said.last
+    assert "bad0.png (not an image)" in said.last
+    assert not (tmp_path / "out").exists()
