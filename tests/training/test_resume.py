@@ -289,6 +289,19 @@ def test_another_recipe_is_refused(half: Path) -> None:
         train(other, half, resume=True)
 
 
+def test_another_length_under_a_dial_over_progress_is_said(tmp_path: Path) -> None:
+    fading = [{"kind": "instance_noise"}]  # from 0.1 to 0 over the run's progress
+    heard: list[str] = []
+
+    class Listener(Nobody):
+        def start(self, start) -> None:  # type: ignore[no-untyped-def]
+            heard.extend(start.lines)
+
+    train(decode({**ring(4).canonical(), "tricks": fading}), tmp_path / "run")
+    train(decode({**ring(6).canonical(), "tricks": fading}), tmp_path / "run", resume=True, watcher=Listener())
+    assert any("4 steps before, 6 now" in line for line in heard)
+
+
 def test_other_threads_are_said(half: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(half, out)

@@ -55,14 +55,13 @@ def train(
         folder.inspect(resume=resume)
         machine = choose(device, precision, recipe)
         fit(recipe).raise_first()
-        if resume:
-            _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe)
+        changed = _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe) if resume else []
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         loaded = recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape)
         findings.raise_first()
-        notes = loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
+        notes = changed + loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         past = _past(folder, notes) if resume else None
         if past is not None and past.step > recipe.steps:
             done = f"it has done {past.step:,} steps"
@@ -81,16 +80,17 @@ def _past(folder: RunFolder, notes: list[str]) -> save.Save:
     return past
 
 
-def _same_run(old: Recipe, new: Recipe) -> None:
+def _same_run(old: Recipe, new: Recipe) -> list[str]:
+    """Refuse what a resumed run may not change; a note on what it may, if earlier steps went by it."""
     changed = differences(old, new)
     if changed:
         cure = "take it back, or start a new run"
-        raise RecipeError(
-            "a resumed run must keep its recipe",
-            where="--resume",
-            found=f"other {', '.join(changed)}",
-            cure=cure,
-        )
+        found = f"other {', '.join(changed)}"
+        raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
+    if old.steps != new.steps and 'over = "progress"' in new.to_toml():
+        was = f"{old.steps:,} steps before, {new.steps:,} now"
+        return [f"{was}: dials over progress go by the new length from here on, so this is not a run of that length"]
+    return []
 
 
 @contextmanager
