@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -46,27 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if debug:
-        sys.exit(app(words, standalone_mode=False) or 0)
     try:
         with _signals():
             code = app(words, standalone_mode=False)
-    except PoiseError as error:
-        code = _complain(str(error), error.exit_code)
-    except TyperException as error:
-        code = _complain(error.format_message() or "a command is missing; try poise --help", 2)
-    except BrokenPipeError:
-        code = 6
-    except OSError as error:
-        code = _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
     except Exception as error:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, unimported
-            code = _complain("there is too little memory; ask for less at a time", 7)
-        else:
-            told = f"{type(error).__name__}: {error}".splitlines()[0]
-            cure = "run it again with --debug and report what it prints"
-            code = _complain(f"a fault in poise itself: {told}; {cure}", 1)
+        if debug:
+            traceback.print_exc()
+        code = _told(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: Exception) -> int:
+    """Say what went wrong, and give the exit code that goes with it."""
+    if isinstance(error, PoiseError):
+        return _complain(str(error), error.exit_code)
+    if isinstance(error, TyperException):
+        return _complain(error.format_message() or "a command is missing; try poise --help", 2)
+    if isinstance(error, BrokenPipeError):
+        return 6
+    if isinstance(error, OSError):
+        return _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, unimported
+        return _complain("there is too little memory; ask for less at a time", 7)
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _complain(f"a fault in poise itself: {told}; run it again with --debug and report what it prints", 1)
 
 
 @contextmanager

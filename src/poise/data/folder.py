@@ -7,19 +7,18 @@ import os
 import stat
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from poise.data.decode import SUFFIXES
 from poise.data.listing import HIDDEN, Item, Listing, ignored_as, in_order, shown
-from poise.data.places import WHERE, barred, folder_at
+from poise.data.places import barred, folder_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
-from poise.errors import DataError
 
 
 class FolderEntry(ScannedEntry):
     """A folder. Links that lead out of it are bad unless `follow_links` is set."""
 
+    place: ClassVar[str] = "folder"
     kind: Literal["folder"] = "folder"
     follow_links: bool = False
 
@@ -35,13 +34,6 @@ class FolderEntry(ScannedEntry):
         except OSError as error:
             raise barred(self.path, error) from None
         listing = Walk(place, self.follow_links).listing()
-        if not listing.items and not listing.bad:
-            raise DataError(
-                "there are no pictures in this folder",
-                where=WHERE,
-                found=f"only {listing.passed_over}" if listing.ignored else "nothing at all",
-                cure=f"pictures are files that end in {' '.join(SUFFIXES)}",
-            )
         return scan(listing, self)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple, TypeVar
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -39,6 +39,9 @@ class ScannedEntry(PictureEntry):
     `max_bad` of the picture files is bad, the run ends.
     """
 
+    place: ClassVar[str]
+    """What holds the pictures, in a word."""
+
     path: PathText
     channels: Literal[1, 2, 3, 4] | None = None
     background: Background = "white"
@@ -62,8 +65,12 @@ def scan(listing: Listing, entry: ScannedEntry, budget: int = BUDGET) -> Loaded:
         budget: bytes that may be held in memory; see `room`.
 
     Raises:
-        DataError: fewer than two usable pictures, or too many bad ones.
+        DataError: no pictures at all, fewer than two usable ones, or too many bad ones.
     """
+    if not listing.items and not listing.bad:
+        found = f"only {listing.passed_over}" if listing.ignored else "nothing at all"
+        cure = f"pictures are files that end in {' '.join(SUFFIXES)}"
+        raise DataError(f"there are no pictures in this {entry.place}", where=WHERE, found=found, cure=cure)
     bad = list(listing.bad)
     with careful(), ThreadPoolExecutor(THREADS) as pool:
         seen = _headers(pool, listing.items, bad)

@@ -7,9 +7,8 @@ import zipfile
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from poise.data.decode import SUFFIXES
 from poise.data.listing import HIDDEN, Item, Listing, ignored_as, shown
 from poise.data.places import WHERE, barred, file_at
 from poise.data.scan import ScannedEntry, scan
@@ -26,6 +25,7 @@ LARGEST_TOTAL = 2**36
 class ZipEntry(ScannedEntry):
     """An archive; a single folder around everything is not taken as a class."""
 
+    place: ClassVar[str] = "archive"
     kind: Literal["zip"] = "zip"
 
     def load(self, root: Path | None = None) -> Loaded:
@@ -44,13 +44,6 @@ class ZipEntry(ScannedEntry):
             raise DataError(f"not a zip archive: {error}", where=WHERE, found=shown(self.path), cure=cure) from None
         with archive:
             listing = listing_of(archive)
-            if not listing.items and not listing.bad:
-                raise DataError(
-                    "there are no pictures in this archive",
-                    where=WHERE,
-                    found=f"only {listing.passed_over}" if listing.ignored else "nothing at all",
-                    cure=f"pictures are entries that end in {' '.join(SUFFIXES)}",
-                )
             return scan(listing, self)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from poise.errors import DiskError, PoiseError, RecipeError, SaveError
+from poise.recipe.model import NAME
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 class RunFolder:
@@ -43,7 +43,7 @@ class RunFolder:
             SaveError: nothing to resume from.
         """
         name = self.path.name
-        if not NAME.fullmatch(name) or name.lower() in RESERVED:
+        if not re.fullmatch(NAME, name) or name.lower() in RESERVED:
             cure = "a run's name is 1 to 64 letters, digits, '.', '_' or '-', and starts with no dot"
             raise RecipeError("not a name for a run", where="--out", found=ascii(name), cure=cure)
         if self.path.exists() and not self.path.is_dir():

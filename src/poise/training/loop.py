@@ -159,7 +159,7 @@ class Training:
         save.prune(self.folder.saves, self.recipe.log.keep)
         self.recorder.begin()
         real = self.source.some(self.recipe.log.sheet)
-        self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, self.source.shape, real, self.dice)
+        self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, real, self.dice)
         self.watcher.start(
             Start(
                 name=self.recipe.name,

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from poise.core import Shape
 from poise.data.source import Bytes
 from poise.latents import Latent
 from poise.randomness import Dice
@@ -64,9 +63,9 @@ class Recorder:
 class Sheets:
     """The same fixed latents each time (mission: always the same, in a grid, every so often)."""
 
-    def __init__(self, latent: Latent, count: int, shape: Shape, real: Tensor, dice: Dice) -> None:
+    def __init__(self, latent: Latent, count: int, real: Tensor, dice: Dice) -> None:
         self.latents = latent.draw(count, dice("sheet"))
-        self.shape, self.real = shape, real
+        self.real = real
 
     def draw(self, net: nn.Module) -> Bytes:
         """The sheet of `net`, which is left as it was."""
