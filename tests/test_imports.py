@@ -18,6 +18,7 @@ FLOORS = [
     {"seams"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},
     {"tricks", "sheets"},
+    {"own"},
     {"recipe", "recipes"},
     {"training"},
     {"cli"},
@@ -81,7 +82,7 @@ def test_training_knows_no_particular_trick_network_or_objective(path: Path) -> 
 
 def test_the_step_is_a_page() -> None:
     for name in ("step.py",):
-        assert len((SRC / "training" / name).read_text("utf-8").splitlines()) <= 130
+        assert len((SRC / "training" / name).read_text("utf-8").splitlines()) <= 140
 
 
 @pytest.mark.parametrize("module", ["poise", "poise.cli", "poise.recipe.shipped", "poise.recipe.text"])

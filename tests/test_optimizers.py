@@ -20,7 +20,7 @@ def player(lr: object, dtype: torch.dtype = torch.float64, **settings: object) -
     with torch.no_grad():
         net.weight.copy_(torch.linspace(-1, 1, 6).view(2, 3))
     entry = AdamEntry(lr=lr, **settings)
-    return Player(Side.D, net, entry.build(net.parameters()), entry.lr)
+    return Player(Side.D, net, entry.build(net.parameters()), entry.settings)
 
 
 @pytest.mark.parametrize("betas", [(0.5, 0.999), (0.0, 0.9), (0.9, 0.99)])
@@ -49,9 +49,11 @@ def test_ten_steps_of_adam_by_hand(betas: tuple[float, float], lr: object) -> No
 
 
 def test_adam_is_fused_and_as_radford_has_it() -> None:
-    optimizer = AdamEntry().build(nn.Linear(2, 2).parameters())
-    assert isinstance(optimizer, torch.optim.Adam)
-    told = optimizer.param_groups[0]
+    ours = player(AdamEntry().lr)
+    assert isinstance(ours.optimizer, torch.optim.Adam)
+    ours.net.weight.grad = torch.ones_like(ours.net.weight)
+    ours.advance(moment())
+    told = ours.optimizer.param_groups[0]
     assert told["fused"] is True
     assert (told["betas"], told["eps"], told["weight_decay"]) == ((0.5, 0.999), 1e-8, 0)
     assert AdamEntry().lr == 2e-4

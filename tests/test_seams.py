@@ -87,8 +87,25 @@ class Alternating(Tempo):
 
     most = Moves(3, 2)
 
-    def moves(self, moment: Moment) -> Moves:
-        return Moves(3, 0) if moment.step % 2 == 0 else Moves(1, 2)
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        d, g = (3, 0) if moment.step % 2 == 0 else (1, 2)
+        return moment.turn < (d if moment.side is D else g)
+
+
+class Curious(Tempo):
+    """G first, two moves each; remembers what it was asked about, and which move before that it was shown."""
+
+    most, order = Moves(2, 2), (G, D)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[Side, int, tuple[Side, int] | None]] = []
+
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        shown = None if before is None else (before.moment.side, before.moment.turn)
+        self.asked.append((moment.side, moment.turn, shown))
+        assert before is None or "adversarial" in before.readings
+        return moment.turn < 2
 
 
 class Stranger(Opponent):
@@ -242,6 +259,13 @@ class TestTempo:
         for at in range(3):
             alternate(game, ring_feed(3), moment(at), Ledger())
         assert [side for side, _ in count.seen] == [D, D, D, *(D, G, G), D, D, D]
+
+    def test_is_asked_after_each_move_and_shown_it(self) -> None:
+        tempo = Curious()
+        for at in range(2):
+            alternate(by_hand(tempo=tempo), ring_feed(2), moment(at), Ledger())
+        step = [(side, turn, (side, turn - 1) if turn else None) for side in (G, D) for turn in range(3)]
+        assert tempo.asked == step * 2
 
     def test_the_feed_follows_the_most_moves_there_can_be(self) -> None:
         """Steps of one D move use up as much of the data's order as steps of three: the order knows no tempo."""

@@ -6,6 +6,7 @@ pictures, `Targets` what D is asked to say, and an `Exchange` all that one move 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -18,8 +19,14 @@ from poise.randomness import Dice
 Shape = tuple[int, ...]
 """The shape of one sample: (channels, height, width) of a picture, (2,) of a point in the plane."""
 
-Pile = Literal["real", "fake"]
-"""What D is shown: a pile of real samples, or one of G's."""
+Judgement = Literal["score", "energy"]
+"""What D's number is: a free score, or the minus of an energy (a reconstruction error), never above 0."""
+
+Said = Literal["features", "classes"]
+"""What D may say beside its score: its last hidden layer, and the class of what it sees."""
+
+Pile = Literal["real", "fake", "between"]
+"""What D is shown: a pile of real samples, one of G's, or one that a penalty mixes of both."""
 
 
 class Side(StrEnum):
@@ -44,6 +51,20 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor | None = None
+
+
+class Subject(NamedTuple):
+    """What there is to learn.
+
+    Attributes:
+        shape: of one sample.
+        classes: how many kinds the labels tell apart; 0 where the data has no labels.
+        few: some reals in [-1, 1] to calibrate with (virtual batch norm), or None where there are none at hand.
+    """
+
+    shape: Shape
+    classes: int = 0
+    few: Tensor | None = None
 
 
 class Moves(NamedTuple):
@@ -96,10 +117,19 @@ class Verdict(NamedTuple):
     """What D said about a pile.
 
     Attributes:
-        score: float, B; unbounded, higher means more real.
+        score: float, B; higher means more real. A D that is an autoencoder says minus its reconstruction error.
+        features: float, B x F: what D's last hidden layer holds, for heads and terms to read.
+        classes: float, B x classes: logits of an auxiliary classifier, where D has one.
     """
 
     score: Tensor
+    features: Tensor | None = None
+    classes: Tensor | None = None
+
+    def part(self, which: slice) -> Verdict:
+        """What it says of some of the samples."""
+        features, classes = (None if said is None else said[which] for said in self[1:])
+        return Verdict(self.score[which], features, classes)
 
 
 class Targets(NamedTuple):
@@ -125,6 +155,8 @@ class Exchange:
 
     `real` and `fake` are the raw samples, before views; a penalty differentiates here, at the piles named
     in `sloped`. In G's move `real` and its verdict are there only if something in that move reads them.
+    `labels` (B) are those of the reals, and what G was asked for: fake i is meant to be of real i's class.
+    `ask` shows D other samples, through the same views. `readings` are what the rows will show of this move.
     """
 
     moment: Moment
@@ -134,6 +166,8 @@ class Exchange:
     labels: Tensor | None = None
     sloped: tuple[Pile, ...] = ()
     verdicts: dict[Pile, Verdict] = field(default_factory=dict)
+    ask: Callable[[Tensor], Verdict] | None = None
+    readings: dict[str, Tensor] = field(default_factory=dict)
     _slopes: dict[Pile, Tensor] = field(default_factory=dict)
 
     def pile(self, name: Pile) -> Tensor:
@@ -145,6 +179,19 @@ class Exchange:
     def score(self, name: Pile) -> Tensor:
         """D's score of a pile in float32 at least, B."""
         return in_full(self.verdicts[name].score)
+
+    def said(self, name: Pile, what: Said) -> Tensor:
+        """What else D said about a pile, in float32 at least."""
+        said = getattr(self.verdicts[name], what)
+        assert said is not None, f"this D says nothing of {what}"
+        return in_full(said)
+
+    def slope_at(self, images: Tensor) -> Tensor:
+        """The gradient of D's score at other samples, same shape, differentiable in D's weights."""
+        assert self.ask is not None, "D has not been asked yet"
+        images = images.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(in_full(self.ask(images).score).sum(), images, create_graph=True)
+        return slope
 
     def slope(self, name: Pile) -> Tensor:
         """The gradient of D's score with respect to a raw pile, same shape as the pile, differentiable.

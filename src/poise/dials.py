@@ -143,23 +143,26 @@ def extremes(dial: Dial) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds that a dial keeps over its whole run, both included."""
+    """Bounds that a dial keeps over its whole run: `low` and `high` included, `below` not."""
 
     low: float = 0.0
     high: float = math.inf
+    below: float = math.inf
 
     def __call__(self, dial: Dial) -> Dial:
         """The dial itself, or a complaint with the range and the value that leaves it."""
         for number in extremes(dial):
-            if not self.low <= number <= self.high:
+            if not self.low <= number <= self.high or not number < self.below:
                 complain(f"must be {self}", found=repr(number))
         return dial
 
     def __str__(self) -> str:
         low = f"at least {self.low:g}"
+        if self.below < math.inf:
+            return f"{low} and less than {self.below:g}"
         return low if self.high == math.inf else f"{low} and at most {self.high:g}"
 
 
-def within(low: float = 0.0, high: float = math.inf) -> AfterValidator:
-    """Holds a dial to [low, high]: `sigma: Annotated[Dial, within(0)] = 0.1`."""
-    return AfterValidator(Range(low, high))
+def within(low: float = 0.0, high: float = math.inf, *, below: float = math.inf) -> AfterValidator:
+    """Holds a dial to [low, high], or [low, below): `sigma: Annotated[Dial, within(0)] = 0.1`."""
+    return AfterValidator(Range(low, high, below))

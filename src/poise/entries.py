@@ -36,7 +36,7 @@ class Entry(BaseModel):
     @classmethod
     def _know_every_key(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            known = list(cls.model_fields)
+            known = [field.alias or key for key, field in cls.model_fields.items()]
             for key in given:
                 if key not in known:
                     complain(f"unknown key '{key}'", key=str(key), cure=nearest(str(key), known))
@@ -47,32 +47,33 @@ class Part(Entry):
     """An entry that is one of several kinds; subclasses say `kind: Literal["its_name"] = "its_name"`."""
 
     @classmethod
-    def name(cls) -> str | None:
+    def tag(cls) -> str | None:
         """The `kind` a recipe writes, or None for a class that is only a base."""
         field = cls.model_fields.get("kind")
         return None if field is None else str(field.default)
 
 
-def kinds(base: type[Part], package: str) -> dict[str, type[Part]]:
-    """All parts below `base` that the modules of `package` define, by kind."""
-    home = importlib.import_module(package)
-    for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
-        importlib.import_module(f"{package}.{module.name}")
+def kinds(base: type[Part], *packages: str) -> dict[str, type[Part]]:
+    """All parts below `base` that the modules of `packages` define, by kind."""
+    for package in packages:
+        home = importlib.import_module(package)
+        for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
+            importlib.import_module(f"{package}.{module.name}")
     found: dict[str, type[Part]] = {}
     waiting = [base]
     while waiting:
         part = waiting.pop()
         waiting += part.__subclasses__()
-        name = part.name()
-        if name is not None and part.__module__.startswith(package):
+        name = part.tag()
+        if name is not None and part.__module__.startswith(packages):
             found[name] = part
     return dict(sorted(found.items()))
 
 
-def one_of(base: type[Part], package: str) -> Any:
+def one_of(base: type[Part], *packages: str) -> Any:
     """The field type "any part of this family", chosen by its `kind`."""
     union: Any = None
-    members = kinds(base, package).values()
+    members = kinds(base, *packages).values()
     for member in members:
         union = member if union is None else union | member
     return Annotated[union, Field(discriminator="kind")] if len(members) > 1 else union

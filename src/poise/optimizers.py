@@ -1,18 +1,22 @@
-"""Optimisers: each player has its own, with its own rate (tip T10)."""
+"""Optimisers: each player has its own, with its own rate and schedule (tip T10; two rates: Heusel 2017, TTUR)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, Strict
 from torch import nn
 
-from poise.dials import Dial, within
+from poise.core import Moment
+from poise.dials import Dial, value, within
 from poise.entries import Part
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Beta = Annotated[Dial, within(0, below=1)]
+Betas = Annotated[tuple[Beta, Beta], Strict(False)]
+Parameters = Iterable[nn.Parameter]
 
 
 class OptimizerEntry(Part):
@@ -20,18 +24,70 @@ class OptimizerEntry(Part):
 
     lr: Annotated[Dial, within(0)] = 2e-4
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """The optimiser over `parameters`, fused where the device has it."""
         raise NotImplementedError
 
+    def settings(self, moment: Moment) -> dict[str, Any]:
+        """What its parameter groups are set to before the step of `moment`."""
+        return {"lr": value(self.lr, moment)}
 
-class AdamEntry(OptimizerEntry):
+
+class Adaptive(OptimizerEntry):
+    """What Adam and AdamW share; both betas may be dials."""
+
+    betas: Betas = (0.5, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+
+    def settings(self, moment: Moment) -> dict[str, Any]:
+        """Rate and betas."""
+        return {"lr": value(self.lr, moment), "betas": tuple(value(beta, moment) for beta in self.betas)}
+
+
+class AdamEntry(Adaptive):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980); for GANs with beta1 = 0.5 (Radford 2015)."""
 
     kind: Literal["adam"] = "adam"
-    betas: Annotated[tuple[Beta, Beta], Strict(False)] = (0.5, 0.999)
+
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """`torch.optim.Adam`, fused."""
+        return torch.optim.Adam(parameters, lr=1.0, eps=self.eps, fused=True)
+
+
+class AdamWEntry(Adaptive):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+
+    kind: Literal["adamw"] = "adamw"
+    weight_decay: float = Field(default=0.01, ge=0)
+
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """`torch.optim.AdamW`, fused."""
+        return torch.optim.AdamW(parameters, lr=1.0, eps=self.eps, weight_decay=self.weight_decay, fused=True)
+
+
+class SGDEntry(OptimizerEntry):
+    """Stochastic gradient descent, with heavy-ball momentum if it is above 0."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: Annotated[Dial, within(0)] = 1e-2
+    momentum: Share = 0.0
+
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """`torch.optim.SGD`, fused."""
+        return torch.optim.SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
+
+
+class RMSPropEntry(OptimizerEntry):
+    """RMSProp (Tieleman & Hinton 2012), as the Wasserstein GAN takes it (Arjovsky 2017, arXiv:1701.07875)."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    lr: Annotated[Dial, within(0)] = 5e-5
+    alpha: Share = 0.99
+    momentum: Share = 0.0
     eps: float = Field(default=1e-8, gt=0)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """`torch.optim.Adam`, fused."""
-        return torch.optim.Adam(parameters, lr=1.0, betas=self.betas, eps=self.eps, fused=True)
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """`torch.optim.RMSprop`, all weights at once; it has no fused form."""
+        return torch.optim.RMSprop(
+            parameters, lr=1.0, alpha=self.alpha, momentum=self.momentum, eps=self.eps, foreach=True
+        )

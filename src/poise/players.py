@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from poise.core import Moment, Side
-from poise.dials import Dial, value
 
 
 class Player(nn.Module):
@@ -18,13 +18,19 @@ class Player(nn.Module):
     Args:
         side: which one.
         net: its network.
-        optimizer: over the network's parameters; its rate is set from `lr` before each step.
-        lr: the rate, a dial.
+        optimizer: over the network's parameters.
+        settings: what the optimiser's groups are set to before the step of a moment (`OptimizerEntry.settings`).
     """
 
-    def __init__(self, side: Side, net: nn.Module, optimizer: torch.optim.Optimizer, lr: Dial) -> None:
+    def __init__(
+        self,
+        side: Side,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        settings: Callable[[Moment], Mapping[str, Any]],
+    ) -> None:
         super().__init__()
-        self.side, self.net, self.optimizer, self.lr = side, net, optimizer, lr
+        self.side, self.net, self.optimizer, self.settings = side, net, optimizer, settings
         self.weights = list(net.parameters())
 
     @contextmanager
@@ -45,8 +51,8 @@ class Player(nn.Module):
             weight.grad = None
 
     def advance(self, moment: Moment) -> None:
-        """One step of the optimiser at the moment's rate."""
-        rate = value(self.lr, moment)
+        """One step of the optimiser at the moment's settings."""
+        settings = self.settings(moment)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group.update(settings)
         self.optimizer.step()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -48,14 +48,25 @@ class Surgery(Trick):
 
 
 class Tempo(nn.Module, ABC):
-    """How many moves each player makes in a step. A choice of the recipe: there is always exactly one."""
+    """Who moves how often. A choice of the recipe: there is always exactly one."""
+
+    style: ClassVar[Literal["alternate", "simultaneous"]] = "alternate"
+    """Which of the functions in `training/step.py` a step is."""
+
+    order: tuple[Side, Side] = (Side.D, Side.G)
+    """Who moves first in a step."""
 
     most: Moves
     """The most moves either player can get in one step."""
 
     @abstractmethod
-    def moves(self, moment: Moment) -> Moves:
-        """The moves of this step."""
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        """Whether `moment.side` moves once more in this step.
+
+        Args:
+            moment: of the move in question; `turn` counts the moves that this side has made already.
+            before: this side's last move of this step. Looking at its numbers waits for the device.
+        """
 
 
 class Opponent(Trick):

@@ -1,12 +1,12 @@
-"""Tempo: how many moves each player makes in a step (tips T12 and T15)."""
+"""Tempo: who moves how often, and in which order (tips T12 and T15)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from poise.core import Moment, Moves
+from poise.core import Exchange, Moment, Moves, Side
 from poise.entries import Part
 from poise.seams import Tempo
 
@@ -19,8 +19,19 @@ class TempoEntry(Part):
         raise NotImplementedError
 
 
-class RatioEntry(TempoEntry):
-    """`d` moves of D, then `g` moves of G, in every step; 5 to 1 is usual for the Wasserstein family."""
+class Turns(TempoEntry):
+    """What all tempos share that let the players take turns.
+
+    `first` moves first in each step. In the run's first `head_start` steps D moves alone: with costs that its
+    fakes have no part in (an energy's margin of 0) that is a pretraining on the real samples.
+    """
+
+    first: Literal["d", "g"] = "d"
+    head_start: int = Field(default=0, ge=0)
+
+
+class RatioEntry(Turns):
+    """`d` moves of D and `g` moves of G in every step; 5 to 1 is usual for the Wasserstein family."""
 
     kind: Literal["ratio"] = "ratio"
     d: int = Field(default=1, ge=1, le=1000)
@@ -28,16 +39,74 @@ class RatioEntry(TempoEntry):
 
     def build(self) -> Tempo:
         """See `Ratio`."""
-        return Ratio(self.d, self.g)
+        return Ratio(self.d, self.g, self.head_start, Side(self.first))
 
 
 class Ratio(Tempo):
     """The same moves in every step."""
 
-    def __init__(self, d: int, g: int) -> None:
+    def __init__(self, d: int, g: int, head_start: int = 0, first: Side = Side.D) -> None:
         super().__init__()
-        self.most = Moves(d, g)
+        self.most, self.head_start = Moves(d, g), head_start
+        self.order = (first, first.rival)
 
-    def moves(self, moment: Moment) -> Moves:
-        """(d, g), always."""
-        return self.most
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        """Until d and g are reached; G sits out the head start."""
+        if moment.side is Side.D:
+            return moment.turn < self.most.d
+        return moment.turn < self.most.g and moment.step >= self.head_start
+
+
+class ThresholdsEntry(Turns):
+    """While D's loss is above `d_above`, train D; while G's is above `g_above`, train G (ganhacks 11).
+
+    The loss is the adversarial one as the rows show it, per judged sample. Each player moves at least once and
+    at most `d_most` or `g_most` times in a step: an unbounded loop hangs once a loss cannot be reached. The
+    list itself advises against balancing by statistics, and this tempo waits for the device after each move.
+    """
+
+    kind: Literal["thresholds"] = "thresholds"
+    d_above: float = 0.7
+    g_above: float = 1.5
+    d_most: int = Field(default=5, ge=1, le=1000)
+    g_most: int = Field(default=5, ge=1, le=1000)
+
+    def build(self) -> Tempo:
+        """See `Thresholds`."""
+        most = Moves(self.d_most, self.g_most)
+        return Thresholds(self.d_above, self.g_above, most, self.head_start, Side(self.first))
+
+
+class Thresholds(Ratio):
+    """As many moves as a player's own loss asks for, within bounds."""
+
+    def __init__(self, d_above: float, g_above: float, most: Moves, head_start: int, first: Side) -> None:
+        super().__init__(*most, head_start, first)
+        self.above = {Side.D: d_above, Side.G: g_above}
+
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        """Once, and then while the loss of the move before is above the threshold."""
+        if not super().again(moment, before):
+            return False
+        return before is None or float(before.readings["adversarial"]) > self.above[moment.side]
+
+
+class SimultaneousEntry(TempoEntry):
+    """Both players step at once, each by its gradient at where both stood (Mescheder et al. 2017, arXiv:1705.10461)."""
+
+    kind: Literal["simultaneous"] = "simultaneous"
+
+    def build(self) -> Tempo:
+        """See `Simultaneous`."""
+        return Simultaneous()
+
+
+class Simultaneous(Tempo):
+    """One move each, made together."""
+
+    style: ClassVar[Literal["simultaneous"]] = "simultaneous"
+    most = Moves(1, 1)
+
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        """Once."""
+        return moment.turn < 1

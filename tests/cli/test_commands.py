@@ -25,6 +25,7 @@ from poise.recipe.shipped import DEFAULT, shelf
 from poise.recipe.text import read_file
 from poise.training import save
 from poise.training.begin import train
+from poise.training.step import STEPS
 from poise.training.watcher import Nobody, Start
 
 
@@ -217,7 +218,7 @@ def test_data_set_that_is_not_there(poise: Any, tmp_path: Path) -> None:
 def test_data_takes_the_place_of_the_recipes_own(poise: Any, small: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert poise("train", "ring", "--data", "grid", "--steps", 1, "--out", out, *small).code == 0
-    assert decode(read_file(out / "recipe.toml")).data.name() == "grid"
+    assert decode(read_file(out / "recipe.toml")).data.tag() == "grid"
 
 
 def test_pictures_keep_the_recipes_size(poise: Any, tmp_path: Path) -> None:
@@ -501,7 +502,7 @@ def test_out_of_memory_in_training(
     def hungry(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("poise.training.loop.alternate", hungry)
+    monkeypatch.setitem(STEPS, "alternate", hungry)
     said = poise("train", "ring", "--out", tmp_path / "out", *small)
     said.complains(7, "too little memory", "batch 16", "--set batch=8")
     assert state(tmp_path / "out") == "failed"

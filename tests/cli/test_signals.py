@@ -17,6 +17,7 @@ import pytest
 from poise.data.toys import PlaneEntry
 from poise.training import loop, record, save
 from poise.training.signals import Signals
+from poise.training.step import STEPS
 
 FOREVER = ["--steps", "100000", "--set", "log.rows=5", "--set", "log.samples=100000", "--set", "log.saves=100000"]
 
@@ -157,11 +158,14 @@ def test_stopped_in_every_part_of_a_step(
     with monkeypatch.context() as struck:
         home, name = {
             "sheet": (record.Sheets, "draw"),
-            "step": (loop, "alternate"),
+            "step": (STEPS, "alternate"),
             "save": (save, "write"),
             "row": (record.Recorder, "row"),
         }[during]
-        struck.setattr(home, name, stopping(number, getattr(home, name)))
+        if isinstance(home, dict):
+            struck.setitem(home, name, stopping(number, home[name]))
+        else:
+            struck.setattr(home, name, stopping(number, getattr(home, name)))
         # a signal a step: a second Ctrl-C within five seconds would end the process at once, so only one
         struck.setattr(os, "kill", once(os.kill))
         said = poise("train", ring_run / "recipe.toml", "--out", out)

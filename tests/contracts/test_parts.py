@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import BATCH, WORLDS, Session, moment, recipe, session, source, unequal
-from poise.core import Shape, Side, Targets, Verdict
+from contracts.tiny import BATCH, CPU, WORLDS, Session, misfits, moment, recipe, session, source, suited, unequal
+from poise.core import Shape, Side, Subject, Targets, Verdict
 from poise.dials import Linear
 from poise.entries import Part, kinds
 from poise.latents import Latent
 from poise.networks.blocks import Discriminator, Generator, mixes_samples
-from poise.objectives.base import Objective
+from poise.networks.norms import Norm
+from poise.objectives.base import Objective, Rule
 from poise.optimizers import OptimizerEntry
 from poise.recipe.fit import fit
 from poise.recipe.read import decode
 from poise.recipe.text import parse
 from poise.tempo import TempoEntry
+from poise.training.build import build
+from poise.training.machine import Machine
+from poise.training.state import restore_game
+from poise.training.step import STEPS
 
 OBJECTIVES = kinds(Objective, "poise.objectives")
 LATENTS = kinds(Latent, "poise.latents")
@@ -30,6 +36,8 @@ DISCRIMINATORS = kinds(Discriminator, "poise.networks")
 TEMPOS = kinds(TempoEntry, "poise.tempo")
 OPTIMIZERS = kinds(OptimizerEntry, "poise.optimizers")
 SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16)]
+UNFIT = {"mlp": {"instance"}, "flat_autoencoder": {"instance"}}
+"""Norms that a kind of network has no place for."""
 
 
 def every(family: dict[str, Any]) -> pytest.MarkDecorator:
@@ -68,7 +76,7 @@ def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[Pa
     assert family
     for kind, part in family.items():
         entry = part()
-        assert entry.name() == kind
+        assert entry.tag() == kind
         assert part.__doc__
         with pytest.raises(ValueError, match="frozen"):
             entry.kind = "another"  # type: ignore[attr-defined]
@@ -76,15 +84,37 @@ def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[Pa
 
 # ---------------------------------------------------------------- objectives
 
+PLAYING: dict[str, dict[str, Any]] = {"began": {"k": 0.5}}
+"""Settings under which both players pay already at the start; elsewhere the defaults do."""
 
-def d_cost(objective: Objective, real: Tensor, fake: Tensor, targets: Targets | None = None) -> Tensor:
-    costs = objective.d_costs(real, fake, targets)
+
+def rule(kind: str) -> Rule[Any]:
+    return OBJECTIVES[kind](**PLAYING.get(kind, {})).build()
+
+
+def reads_energy_alone(kind: str) -> bool:
+    return OBJECTIVES[kind].reads == {"energy"}
+
+
+def score(kind: str, number: float) -> float:
+    """The number as a D that this objective reads might say it: an energy's minus is never above 0."""
+    return -abs(number) if reads_energy_alone(kind) else number
+
+
+def unsure(kind: str) -> float:
+    """A score at which neither player has won."""
+    undecided = OBJECTIVES[kind]().undecided
+    return score(kind, 1.0 if reads_energy_alone(kind) else 0.0) if undecided is None else undecided
+
+
+def d_cost(objective: Rule[Any], real: Tensor, fake: Tensor, targets: Targets | None = None) -> Tensor:
+    costs = objective.d_costs(real, fake, targets, moment())
     assert all(cost.shape == real.shape for cost in costs), "costs are per sample"
     return torch.stack([cost.mean() for cost in costs]).sum()
 
 
-def g_cost(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
-    costs = objective.g_costs(fake, real if objective.compares else None)
+def g_cost(objective: Rule[Any], real: Tensor, fake: Tensor) -> Tensor:
+    costs = objective.g_costs(fake, real if objective.compares else None, moment(side=Side.G))
     assert all(cost.shape == fake.shape for cost in costs), "costs are per sample"
     return torch.stack([cost.mean() for cost in costs]).sum()
 
@@ -92,12 +122,12 @@ def g_cost(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
 @every(OBJECTIVES)
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
 def test_objective_is_finite_far_out(kind: str, size: float) -> None:
-    """With scores of any size and sign, in float32, costs and gradients stay finite."""
-    objective = OBJECTIVES[kind]()
+    """With scores of any size and sign that D can say, in float32, costs and gradients stay finite."""
+    objective = rule(kind)
     for a in (-size, size):
         for b in (-size, size):
-            real = torch.full((4,), a, requires_grad=True)
-            fake = torch.full((4,), b, requires_grad=True)
+            real = torch.full((4,), score(kind, a), requires_grad=True)
+            fake = torch.full((4,), score(kind, b), requires_grad=True)
             for cost in (d_cost(objective, real, fake), g_cost(objective, real, fake)):
                 grads = torch.autograd.grad(cost, (real, fake), allow_unused=True)
                 assert torch.isfinite(cost)
@@ -107,8 +137,8 @@ def test_objective_is_finite_far_out(kind: str, size: float) -> None:
 @every(OBJECTIVES)
 def test_objective_pulls_the_right_way(kind: str) -> None:
     """Where D can't tell, D wants reals higher and fakes lower, and G wants its fakes higher."""
-    objective = OBJECTIVES[kind]()
-    real, fake = torch.zeros(5, requires_grad=True), torch.zeros(5, requires_grad=True)
+    objective = rule(kind)
+    real, fake = (torch.full((5,), unsure(kind), requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(d_cost(objective, real, fake), (real, fake))
     assert (up < 0).all()
     assert (down > 0).all()
@@ -118,14 +148,14 @@ def test_objective_pulls_the_right_way(kind: str) -> None:
 
 @every(OBJECTIVES)
 def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> None:
-    objective = OBJECTIVES[kind]()
-    zero = torch.zeros(3, dtype=torch.float64)
+    entry, objective = OBJECTIVES[kind](), rule(kind)
+    same = torch.full((3,), unsure(kind), dtype=torch.float64)
     costs = {
-        Side.D: objective.d_costs(zero, zero, None),
-        Side.G: objective.g_costs(zero, zero if objective.compares else None),
+        Side.D: objective.d_costs(same, same, None, moment()),
+        Side.G: objective.g_costs(same, same if objective.compares else None, moment(side=Side.G)),
     }
-    assert set(objective.equilibrium) <= set(Side)
-    for side, told in objective.equilibrium.items():
+    assert set(entry.equilibrium) in (set(), set(Side))
+    for side, told in entry.equilibrium.items():
         mean = torch.stack([cost.mean() for cost in costs[side]]).mean()
         assert float(mean) == pytest.approx(told, abs=1e-12)
 
@@ -133,26 +163,35 @@ def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> Non
 @every(OBJECTIVES)
 def test_objective_takes_targets_as_declared(kind: str) -> None:
     """Hard targets are no targets, bit for bit; soft ones cost something else."""
-    objective = OBJECTIVES[kind]()
-    if not objective.takes_targets:
-        softened = fit(recipe("points", {"kind": "soft_labels"}, objective={"kind": kind}))
+    if not OBJECTIVES[kind].takes_targets:
+        softened = fit(recipe("points", {"kind": "soft_labels"}, **suited("points", kind)))
         assert [finding.field for finding in softened.refusals] == ["tricks.0"]
         return
-    score = torch.linspace(-30, 30, 61)
-    none = objective.d_costs(score, score, None)
-    hard = objective.d_costs(score, score, Targets(torch.ones_like(score), torch.zeros_like(score)))
-    soft = objective.d_costs(score, score, Targets(torch.full_like(score, 0.9), torch.full_like(score, 0.1)))
+    objective, scores = rule(kind), torch.linspace(-30, 30, 61)
+    ones, zeros = torch.ones_like(scores), torch.zeros_like(scores)
+    none, hard, soft = (
+        objective.d_costs(scores, scores, targets, moment())
+        for targets in (None, Targets(ones, zeros), Targets(0.9 * ones, zeros + 0.1))
+    )
     for a, b, c in zip(none, hard, soft, strict=True):
         assert torch.equal(a, b)
         assert not torch.allclose(a, c)
 
 
 @every(OBJECTIVES)
+def test_objective_says_which_d_it_reads(kind: str) -> None:
+    """A D that says something else is refused, with the objective named; a D that says this is taken."""
+    for says, network in (("score", {"kind": "mlp"}), ("energy", {"kind": "flat_autoencoder"})):
+        told = recipe("points", objective={"kind": kind}, network={"g": {"kind": "mlp"}, "d": network})
+        refused = [finding.field for finding in fit(told).refusals]
+        assert refused == ([] if says in OBJECTIVES[kind].reads else ["objective"])
+
+
+@every(OBJECTIVES)
 @pytest.mark.parametrize("world", WORLDS)
 def test_objective_trains_and_resumes(kind: str, world: str) -> None:
-    told = recipe(world, objective={"kind": kind})
-    if fit(told, source(world).shape).refusals:
-        pytest.skip(f"'{kind}' does not fit {world}")
+    told = recipe(world, **suited(world, kind))
+    assert misfits(told, world).refusals == []
     whole = Session(told, source(world)).play(6)
     assert all(torch.isfinite(t).all() for t in whole.saved().values())
     half = Session(told, source(world)).play(3)
@@ -203,7 +242,8 @@ def test_generator(kind: str, shape: Shape) -> None:
     assert samples.shape == (6, *shape)
     assert torch.equal(samples, nets[1](latents)), "first weights come from the global generator alone"
     assert not torch.equal(samples, nets[2](latents))
-    assert _reached(nets[0], samples)
+    _perturb(nets[0])
+    assert _reached(nets[0], nets[0](latents))
 
 
 @every(DISCRIMINATORS)
@@ -220,11 +260,24 @@ def test_discriminator(kind: str, shape: Shape) -> None:
     verdict = net(images)
     assert isinstance(verdict, Verdict)
     assert verdict.score.shape == (6,)
-    assert _reached(net, verdict.score)
+    assert verdict.features is not None
+    assert verdict.features.shape == (6, net.width)
+    assert verdict.classes is None
+    assert entry.says == "score" or (verdict.score <= 0).all()
+    _perturb(net)
+    assert _reached(net, net(images).score)
     moved = images.clone()
     moved[0] += 1
     others_changed = not torch.allclose(net(moved).score[1:], net(images).score[1:])
     assert mixes_samples(net) == others_changed, "judging in one pass depends on this being told right"
+
+
+@torch.no_grad()
+def _perturb(net: nn.Module) -> None:
+    """Away from the start, where a last layer may be zero and keep the gradient from what is before it."""
+    generator = torch.Generator().manual_seed(4)
+    for weight in net.parameters():
+        weight += 0.1 * torch.randn(weight.shape, generator=generator)
 
 
 def _reached(net: nn.Module, out: Tensor) -> bool:
@@ -233,15 +286,44 @@ def _reached(net: nn.Module, out: Tensor) -> bool:
     return all(g is not None and bool(g.abs().sum() > 0) for g in grads)
 
 
-@pytest.mark.parametrize("kind", sorted(GENERATORS.keys() & DISCRIMINATORS.keys()))
-@pytest.mark.parametrize("norm", ["none", "batch"])
-def test_network_pair_trains_and_resumes(kind: str, norm: str) -> None:
-    part = both_players({"kind": kind, "width": 3, "norm": norm})
-    told = recipe("pictures", network=part)
-    assert fit(told, source("pictures").shape).refusals == []
+def normed(part: type[Part], norm: str | None) -> dict[str, Any]:
+    return {"norm": norm} if norm and "norm" in part.model_fields else {}
+
+
+@every(DISCRIMINATORS)
+@pytest.mark.parametrize("norm", [None, *get_args(Norm)])
+def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
+    """With its own norm and with each there is; G is of D's kind, or fully connected where none is."""
+    d, other = DISCRIMINATORS[kind], kind if kind in GENERATORS else "mlp"
+    if norm and not normed(d, norm):
+        pytest.skip(f"'{kind}' has no choice of norms")
+    parts = {
+        "d": {"kind": kind, "width": 3, **normed(d, norm)},
+        "g": {"kind": other, "width": 3, **normed(GENERATORS[other], norm if kind == other else None)},
+    }
+    objective = "energy" if d().says == "energy" else "non_saturating"
+    told = recipe("pictures", network=parts, objective={"kind": objective})
+    wanted = [f"network.{side}" for side in ("g", "d") if getattr(told.network, side).misfit((1, 8, 8))]
+    refusals = misfits(told, "pictures").refusals
+    assert [finding.field for finding in refusals] == wanted
+    assert bool(refusals) == (norm in UNFIT.get(kind, ()))
+    if refusals:
+        assert all(finding.cure and finding.message for finding in refusals)
+        return
     whole = Session(told, source("pictures")).play(4)
+    assert all(torch.isfinite(t).all() for t in whole.saved().values())
     half = Session(told, source("pictures")).play(2)
     assert unequal(half.resumed().play(2).saved(), whole.saved()) == []
+
+
+@pytest.mark.parametrize("norm", get_args(Norm))
+def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
+    """A run is sampled where its data may be gone: the shape and the number of classes must do."""
+    run = session("pictures", network=both_players({"kind": "dcgan", "width": 2, "norm": norm})).play(1)
+    blind = build(run.recipe, Subject((1, 8, 8)), Machine(CPU, "fp32"), run.dice)
+    restore_game(blind, run.saved())
+    latents, ours, theirs = run.moves[0].latents, blind.shown().eval(), run.game.shown().eval()
+    assert torch.equal(ours(latents), theirs(latents))
 
 
 # ---------------------------------------------------------------- tempos and optimisers
@@ -249,15 +331,26 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str) -> None:
 
 @every(TEMPOS)
 def test_tempo_keeps_within_its_bounds_and_lets_both_play(kind: str) -> None:
-    tempo = TEMPOS[kind]().build()
-    seen = [tempo.moves(moment(at)) for at in range(200)]
-    assert max(m.d for m in seen) <= tempo.most.d
-    assert max(m.g for m in seen) <= tempo.most.g
-    assert min(min(m) for m in seen) >= 0
-    assert sum(m.d for m in seen) > 0
-    assert sum(m.g for m in seen) > 0
-    run = session("points", tempo={"kind": kind}).play(3)
-    assert [len(run.of(side)) for side in Side] == [sum(m[i] for m in seen[:3]) for i in range(2)]
+    """Counted in a real run: in each step the sides come in their order, turn by turn, neither beyond its most."""
+    run, steps = session("points", tempo={"kind": kind}, steps=30), 30
+    tempo = run.game.tempo
+    assert tempo.style in STEPS
+    run.play(steps)
+    moves = [(m.moment.step, m.moment.side, m.moment.turn) for m in run.moves]
+    count = Counter((step, side) for step, side, _ in moves)
+    order = tempo.order if tempo.style == "alternate" else tuple(Side)
+    assert moves == [(at, side, turn) for at in range(steps) for side in order for turn in range(count[at, side])]
+    for side, most in ((Side.D, tempo.most.d), (Side.G, tempo.most.g)):
+        assert max(count[at, side] for at in range(steps)) <= most
+        assert sum(count[at, side] for at in range(steps)) > 0
+
+
+@every(TEMPOS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_tempo_trains_and_resumes(kind: str, world: str) -> None:
+    whole = session(world, tempo={"kind": kind}).play(6)
+    half = session(world, tempo={"kind": kind}).play(3)
+    assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
 
 
 @every(OPTIMIZERS)

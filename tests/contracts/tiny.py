@@ -1,7 +1,8 @@
-"""Games small enough for a test: two worlds, parts put together by hand, and a session that remembers.
+"""Games small enough for a test: three worlds, parts put together by hand, and a session that remembers.
 
 `points` is a fully connected pair on the ring, without statistics over the batch; `pictures` is a DCGAN with
-batch norm on 40 random 8 x 8 pictures, so that six steps of eight cross the border of an epoch.
+batch norm on 40 random 8 x 8 pictures, so that six steps of eight cross the border of an epoch; `labelled` is the
+same on pictures of four classes, the brighter the higher, of which G is told.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from poise.core import Exchange, Moment, Side, Verdict
-from poise.data.source import Batch, Pictures, Source
+from poise.data.source import Pictures, Source
 from poise.data.toys import RingEntry
+from poise.entries import kinds
 from poise.latents import Gaussian, Latent
 from poise.objectives.base import Objective
 from poise.objectives.pointwise import NonSaturating
 from poise.players import Player
 from poise.randomness import Dice
+from poise.recipe.fit import Findings, fit
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.seams import Tempo, Trick
@@ -39,7 +42,8 @@ from poise.training.state import gather, restore
 
 CPU = torch.device("cpu")
 BATCH = 8
-WORLDS = ("points", "pictures")
+WORLDS = ("points", "pictures", "labelled")
+CLASSES = ("night", "dusk", "dawn", "noon")
 
 _PARTS: dict[str, dict[str, Any]] = {
     "points": {
@@ -53,6 +57,13 @@ _PARTS: dict[str, dict[str, Any]] = {
         "data": {"kind": "digits", "size": 8},
         "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2}},
     },
+}
+_PARTS["labelled"] = _PARTS["pictures"] | {"conditioning": {"g": {"kind": "concat", "dim": 4}}}
+
+_AUTOENCODERS: dict[str, dict[str, Any]] = {
+    "points": {"kind": "flat_autoencoder", "width": 6, "depth": 1, "code": 2},
+    "pictures": {"kind": "autoencoder", "width": 2, "code": 4},
+    "labelled": {"kind": "autoencoder", "width": 2, "code": 4},
 }
 
 
@@ -70,13 +81,30 @@ def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
     return decode(table | _PARTS[world] | changes)
 
 
+def suited(world: str, objective: str) -> dict[str, Any]:
+    """The tables that bring an objective into `world`: with a D that is an autoencoder if it reads energies alone."""
+    tables: dict[str, Any] = {"objective": {"kind": objective}}
+    if kinds(Objective, "poise.objectives")[objective].reads == {"energy"}:  # type: ignore[attr-defined]
+        tables["network"] = {**_PARTS[world]["network"], "d": _AUTOENCODERS[world]}
+    return tables
+
+
 @cache
 def source(world: str) -> Source:
     """The data of `world`."""
     if world == "points":
         return RingEntry().load().train
     random = np.random.Generator(np.random.Philox(7))
-    return Pictures(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
+    if world == "pictures":
+        return Pictures(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
+    labels = np.arange(40) % len(CLASSES)
+    noise = random.integers(0, 64, (40, 8, 8, 1))
+    return Pictures((labels[:, None, None, None] * 64 + noise).astype(np.uint8), labels, CLASSES)
+
+
+def misfits(told: Recipe, world: str) -> Findings:
+    """What of a recipe does not fit the data of `world`."""
+    return fit(told, source(world).shape, len(source(world).classes))
 
 
 @contextmanager
@@ -112,9 +140,9 @@ class Session:
     def __init__(self, recipe: Recipe, source: Source, *, dice: Dice | None = None, precision: Precision = "fp32"):
         self.recipe, self.source = recipe, source
         self.dice = dice or Dice(recipe.seed)
-        self.game = build(recipe, source.shape, Machine(CPU, precision), self.dice)
+        self.game = build(recipe, source.subject(), Machine(CPU, precision), self.dice)
         self.feed = Feed(source, CPU, self.game.tempo.most.d)
-        self.ledger = Ledger()
+        self.ledger = Ledger(recipe.objective.undecided)
         self.done = 0
         self.moves: list[Played] = []
         self.seen: list[Tensor] = []
@@ -132,7 +160,7 @@ class Session:
         with patch.object(step, "draw", draw):
             for _ in range(steps):
                 self.dice.settle("step", self.done)
-                step.alternate(self.game, self.feed, self.moment(), self.ledger)
+                step.STEPS[self.game.tempo.style](self.game, self.feed, self.moment(), self.ledger)
                 self.done += 1
         return self
 
@@ -220,9 +248,9 @@ def by_hand(
     """A game on the plane with plain gradient descent: a linear D and a G that only shifts, unless told otherwise."""
     d, g = d or Linear([0.5, -0.25]), g or Shift([0.3, 0.1])
     return Game(
-        Player(Side.D, d, torch.optim.SGD(d.parameters(), lr=1.0), lr),
-        Player(Side.G, g, torch.optim.SGD(g.parameters(), lr=1.0), lr),
-        objective or NonSaturating(),
+        Player(Side.D, d, torch.optim.SGD(d.parameters(), lr=1.0), lambda _: {"lr": lr}),
+        Player(Side.G, g, torch.optim.SGD(g.parameters(), lr=1.0), lambda _: {"lr": lr}),
+        (objective or NonSaturating()).build(),
         latent or Gaussian(dim=2),
         tempo or Ratio(1, 1),
         list(tricks),
@@ -248,8 +276,9 @@ class Counted(Feed):
         self.asked: list[tuple[Side, int, int]] = []
         self.given: list[Tensor] = []
 
-    def batch(self, moment: Moment) -> Batch:
-        batch = super().batch(moment)
-        self.asked.append((moment.side, moment.step, moment.turn))
-        self.given.append(batch.images.clone())
-        return batch
+    def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
+        drawn = super().draw(moment, reals=reals, labels=labels)
+        if drawn[0] is not None:
+            self.asked.append((moment.side, moment.step, moment.turn))
+            self.given.append(drawn[0].clone())
+        return drawn

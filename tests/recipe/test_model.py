@@ -195,7 +195,7 @@ def test_defaults_are_spelled_out() -> None:
     assert told["log"] == {"rows": 50, "samples": 500, "saves": 500, "keep": 2, "sheet": 100}
     assert told["seed"] == 0
     assert told["judging"] == "apart"
-    assert told["tempo"] == {"kind": "ratio", "d": 1, "g": 1}
+    assert told["tempo"] == {"kind": "ratio", "first": "d", "head_start": 0, "d": 1, "g": 1}
 
 
 def test_spelling_a_default_out_changes_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from poise.core import Subject
 from poise.errors import SaveError, Stopped
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -157,8 +159,8 @@ def test_sigkill_at_any_time_loses_at_most_one_interval(undisturbed: Path, tmp_p
 
 def _state_keys() -> list[str]:
     machine = Machine(torch.device("cpu"), "fp32")
-    game = build(ring(), (2,), machine, Dice(0))
-    keys = list(gather(game, Ledger()))
+    game = build(ring(), Subject((2,)), machine, Dice(0))
+    keys = [key for key in gather(game, Ledger()) if key.startswith("game/")]
     moments = ("exp_avg", "exp_avg_sq", "step")
     for side, player in game.players.items():
         keys += [f"optimizer/{side}/{name}/{key}" for name, _ in player.net.named_parameters() for key in moments]
@@ -198,9 +200,23 @@ def test_teeth_every_saved_tensor_is_known(half: Path) -> None:
 def test_teeth_a_dropped_tensor_is_refused(key: str, half: Path) -> None:
     newest, _ = save.newest(half / "saves")
     assert newest is not None
-    game = build(ring(), (2,), Machine(torch.device("cpu"), "fp32"), Dice(0))
+    game = build(ring(), Subject((2,)), Machine(torch.device("cpu"), "fp32"), Dice(0))
     with pytest.raises(SaveError, match="is missing"):
         restore(game, Ledger(), {name: tensor for name, tensor in newest.tensors.items() if name != key})
+
+
+def test_a_weight_that_had_no_gradient_yet_is_marked() -> None:
+    """Before the first step that is every weight; a mark that is lost is missed like anything else."""
+    game, fresh = (build(ring(), Subject((2,)), Machine(torch.device("cpu"), "fp32"), Dice(0)) for _ in range(2))
+    tensors = gather(game, Ledger())
+    marks = {name for name in tensors if name.startswith("optimizer/")}
+    weights = [(side, name) for side, player in game.players.items() for name, _ in player.net.named_parameters()]
+    assert marks == {f"optimizer/{side}/{name}/untouched" for side, name in weights}
+    restore(fresh, Ledger(), tensors)
+    assert not any(player.optimizer.state for player in fresh.players.values())
+    for mark in marks:
+        with pytest.raises(SaveError, match=re.escape(mark.removesuffix("/untouched")) + ".* is missing"):
+            restore(fresh, Ledger(), {name: tensor for name, tensor in tensors.items() if name != mark})
 
 
 # the average copies the live counter at every step, so a lost one is found again; nothing else is
@@ -214,7 +230,7 @@ def test_teeth_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed:
         assert newest is not None
         fresh = torch.zeros_like(newest.tensors[key])
     else:
-        game = build(ring(), (2,), Machine(torch.device("cpu"), "fp32"), Dice(0))
+        game = build(ring(), Subject((2,)), Machine(torch.device("cpu"), "fp32"), Dice(0))
         fresh = gather(game, Ledger())[key]
     _tampered(half, tmp_path / "run", {key: fresh})
     train(ring(), tmp_path / "run", resume=True)

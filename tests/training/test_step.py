@@ -255,7 +255,7 @@ def test_build_judges_in_one_pass_only_where_it_is_the_same(
     world: str, of_d: str, judging: str, tricks: list[str], expected: object
 ) -> None:
     told = recipe(world, *({"kind": kind} for kind in tricks), network=norm(world, of_d), judging=judging)
-    game = build(told, source(world).shape, Machine(CPU, "fp32"), Dice(0))
+    game = build(told, source(world).subject(), Machine(CPU, "fp32"), Dice(0))
     assert game.judge is expected
 
 
@@ -400,12 +400,10 @@ def test_gs_move_brings_the_reals_only_if_something_reads_them() -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_step_never_waits_for_the_device(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No reading of a value in two steps with all that there is switched on; the row reads, and may."""
-    tricks = [
-        {"kind": "averaged_weights"},
-        {"kind": "instance_noise"},
-        {"kind": "soft_labels"},
-        {"kind": "r1", "every": 2},
-    ]
+    lazy = ({"kind": kind, "every": 2} for kind in ("r1", "r2", "wgan_gp", "dragan"))
+    others = ["averaged_weights", "instance_noise", "soft_labels", "lecam", "pulling_away", "weight_clipping"]
+    others += ["auxiliary_classifier"] * (world == "labelled")
+    tricks = [*({"kind": kind} for kind in others), *lazy]
     run = session(world, *tricks)
     run.play(1)  # optimisers make their moments
     calls = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from contracts.tiny import BATCH, Counted, by_hand, moment, ring_feed
 from poise.core import Exchange, Moment, Pile, Side, Verdict
-from poise.seams import Term, View
+from poise.seams import View
 from poise.training.game import apart, together
 from poise.training.ledger import Ledger
 from poise.training.step import draw, face, move
-from poise.tricks.gradient_penalties import R1, R1Entry, zero_centred
+from poise.tricks.gradient_penalties import R1, R2, R1Entry, zero_centred
 from poise.tricks.instance_noise import InstanceNoise
 
 
@@ -108,16 +108,6 @@ def test_parameter_gradient_of_a_network_is_that_of_central_differences() -> Non
                 pair[k] = weight + sign * nudge.view_as(weight)
             central = (penalty(*nudged[0]) - penalty(*nudged[1])) / 2e-5
             assert float(ours[k].flatten()[place]) == pytest.approx(float(central), rel=1e-4, abs=1e-5)
-
-
-class R2(Term):
-    """The same charge at the fakes, for the company of R1."""
-
-    sides = frozenset({Side.D})
-    slopes = frozenset({"fake"})
-
-    def cost(self, exchange: Exchange) -> Tensor:
-        return zero_centred(exchange.slope("fake")).mean()
 
 
 class Seen:

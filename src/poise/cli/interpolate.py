@@ -17,7 +17,9 @@ def interpolate(
     out: Annotated[
         Path | None, typer.Option(help="A .png sheet or a .gif.", show_default="RUN/interpolation.png")
     ] = None,
+    label: Annotated[str | None, typer.Option(help="Only this class, by name or number (conditional runs).")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Walk between latents: a row per walk in a sheet, or all walks at once in a moving picture."""
     from poise.cli.files import a_run, writable
@@ -34,12 +36,14 @@ def interpolate(
     from poise.training.record import generate
     from poise.training.run import Run
 
-    opened = Run(run)
+    opened = Run(run, trust_code=trust_code)
     walk = {"slerp": slerp, "lerp": lerp}[path]
     start, end = opened.latents(2 * rows, seed).chunk(2)
     shares = torch.linspace(0, 1, steps)
     latents = torch.stack([walk(start, end, share) for share in shares], dim=1)  # rows x steps x dim
-    samples = generate(opened.generator(raw=raw), latents.flatten(0, 1)).unflatten(0, (rows, steps))
+    labels = opened.labels(rows, None if label is None else opened.label(label))  # one class to a walk
+    told = None if labels is None else labels.repeat_interleave(steps)
+    samples = generate(opened.generator(raw=raw), latents.flatten(0, 1), told).unflatten(0, (rows, steps))
     real = opened.real(2000)
     if out.suffix.lower() == ".png":
         with on_disk(out):

@@ -16,13 +16,12 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="A .png sheet.", show_default="RUN/sample.png")] = None,
     npz: Annotated[Path | None, typer.Option(help="The samples themselves, as a .npz file.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Sample from a run: a sheet to look at, or an .npz to work with."""
     from poise.cli.files import a_run, writable
-    from poise.errors import RecipeError
 
     a_run(run)
-
     out = out if out is not None or npz is not None else run / "sample.png"
     for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
         if path is not None:
@@ -35,16 +34,17 @@ def sample(
     from poise.training.folder import on_disk
     from poise.training.run import Run
 
-    opened = Run(run)
-    if label is not None:
-        raise RecipeError("this run's generator takes no labels", where="--label", cure="leave it out")
-    samples = opened.sample(n, seed, raw=raw)
+    opened = Run(run, trust_code=trust_code)
+    kind = None if label is None else opened.label(label)
+    samples, labels = opened.sample(n, seed, label=kind, raw=raw), opened.labels(n, kind)
+    columns = None if labels is None or kind is not None else int((labels == 0).sum())
     if npz is not None:
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
+        arrays |= {} if labels is None else {"labels": labels.numpy()}
         with on_disk(npz):
             np.savez_compressed(npz, allow_pickle=False, **arrays)
         typer.echo(f"{npz}: {n} samples", err=True)
     if out is not None:
         with on_disk(out):
-            write_png(draw(samples, opened.real(2000)), out)
+            write_png(draw(samples, opened.real(2000), columns), out)
         typer.echo(f"{out}: {n} samples", err=True)

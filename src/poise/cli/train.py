@@ -24,6 +24,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Train a GAN: the default recipe on real handwritten digits, or any recipe on any pictures."""
     table = _table(recipe, out, resume=resume)
@@ -55,6 +56,7 @@ def train(
         precision=precision,
         data_root=data_root,
         watcher=view,
+        trust_code=trust_code,
     )
     newest = max((finished.path / "samples").glob("step-*.png"))
     view.say(f"done: {newest}")

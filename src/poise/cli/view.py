@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import defaultdict
 
 from rich.console import Console, Group
 from rich.live import Live as RichLive
@@ -42,7 +41,7 @@ def place(loss: float, equilibrium: float) -> int:
 
 def track(loss: float, equilibrium: float | None) -> Text:
     """A line of dots with the loss on it and a mark where neither player has the better of the other."""
-    if equilibrium is None:
+    if not equilibrium:  # none, or 0, which has no scale
         return Text("")
     cells = ["·"] * TRACK
     mark, here = place(equilibrium, equilibrium), place(loss, equilibrium)
@@ -64,6 +63,23 @@ class Pace:
         """Time left at the pace so far."""
         done = self.step - self.first
         return clock((time.monotonic() - self.began) / done * (self.steps - self.step)) if done else "?"
+
+
+def standing(row: Row) -> list[str]:
+    """How the players stand, in words: whatever of it this game has numbers for."""
+    mean = {name: stat.mean for name, stat in row.stats.items()}
+    told: list[str] = []
+    if "d/real_accuracy" in mean:
+        told.append(f"D right on real {mean['d/real_accuracy']:.0%}, on fake {mean['d/fake_accuracy']:.0%}")
+    elif "d/accuracy" in mean:
+        told.append(f"D right on {mean['d/accuracy']:.0%} of pairs")
+    if "d/class_accuracy" in mean and "g/class_accuracy" in mean:
+        told.append(f"class right on {mean['d/class_accuracy']:.0%}, of G's {mean['g/class_accuracy']:.0%}")
+    if "d/wasserstein" in mean:
+        told.append(f"Wasserstein estimate {mean['d/wasserstein']:.3f}")
+    if "g/convergence" in mean:
+        told.append(f"convergence {mean['g/convergence']:.3f}, k {mean['g/k']:.3f}")
+    return told
 
 
 class Plain:
@@ -92,12 +108,12 @@ class Plain:
         if self._pace is None:
             return
         self._pace.step = row.step
-        mean = defaultdict(lambda: math.nan, {name: stat.mean for name, stat in row.stats.items()})
+        told = {name: stat.mean for name, stat in row.stats.items()}
+        losses = [f"{side.upper()} {told[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in told]
         self.say(
-            f"step {row.step:,}/{self._pace.steps:,}  {mean['time/images_per_second']:,.0f} images/s  "
-            f"{self._pace.left()} left  D {mean['d/adversarial']:.3f}  G {mean['g/adversarial']:.3f}"
-            f"{self._equilibrium}  "
-            f"D right on real {mean['d/real_accuracy']:.0%}, on fake {mean['d/fake_accuracy']:.0%}"
+            f"step {row.step:,}/{self._pace.steps:,}  {told['time/images_per_second']:,.0f} images/s  "
+            f"{self._pace.left()} left  "
+            f"{'  '.join(losses)}{self._equilibrium}  {'  '.join(standing(row))}"
         )
 
     def say(self, sentence: str) -> None:
@@ -171,7 +187,6 @@ class Live:
             even = self._start.equilibrium.get(side)
             told = "" if even is None else f"┊ {level(even)}"
             table.add_row(track(loss, even), f"{who} loss {loss:6.3f}", Text(told, style="dim"))
-        real, fake = (row.stats.get(f"d/{pile}_accuracy") for pile in ("real", "fake"))
-        if real and fake:
-            table.add_row(Text(f"D is right on real {real.mean:4.0%}, on fake {fake.mean:4.0%}"), "", "")
+        for sentence in standing(row):
+            table.add_row(Text(sentence), "", "")
         return table

@@ -19,9 +19,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.core import Batch, Shape
+from poise.core import Batch, Shape, Subject
 from poise.entries import Part
 from poise.randomness import Dice, derive
+
+FEW = 64
 
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -64,6 +66,10 @@ class Source(ABC):
     @abstractmethod
     def some(self, n: int) -> Tensor:
         """n samples in [-1, 1], always the same ones, to look at beside G's."""
+
+    def subject(self) -> Subject:
+        """What networks must know of it before they are built."""
+        return Subject(self.shape, len(self.classes), self.some(FEW))
 
     @property
     @abstractmethod

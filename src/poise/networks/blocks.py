@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import math
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from poise.core import Shape
+from poise.core import Judgement, Shape, Verdict
 from poise.entries import Part
+from poise.networks.norms import MIXING, finished
 
-Norm = Literal["batch", "none"]
-Activation = Literal["leaky_relu", "relu", "prelu", "gelu", "tanh"]
+Activation = Literal["leaky_relu", "relu", "prelu", "gelu", "elu", "tanh"]
+Up = Literal["transposed", "pixel_shuffle", "nearest", "bilinear"]
+Down = Literal["conv", "average", "max"]
 Output = Literal["auto", "tanh", "linear", "sigmoid"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "prelu": nn.PReLU,
     "gelu": nn.GELU,
+    "elu": nn.ELU,
     "tanh": nn.Tanh,
 }
+SLOPE = 0.2
+"""Of every LeakyReLU here, as in Radford 2015."""
+
+HE_GAIN = math.sqrt(2 / (1 + SLOPE**2))
+"""What keeps a signal's size through a linear layer and such a LeakyReLU."""
+
 OUTPUTS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "linear": nn.Identity, "sigmoid": nn.Sigmoid}
 
 
@@ -31,8 +41,34 @@ def activation(name: Activation) -> nn.Module:
     layer's or a norm's output here, which nobody reads again.
     """
     if name == "leaky_relu":
-        return nn.LeakyReLU(0.2, inplace=True)
+        return nn.LeakyReLU(SLOPE, inplace=True)
     return nn.ReLU(inplace=True) if name == "relu" else ACTIVATIONS[name]()
+
+
+def upsampling(name: Up, here: int, there: int, *, bias: bool) -> list[nn.Module]:
+    """Twice the side of a map. Strided and shuffled ones leave checkerboards where their weights are uneven.
+
+    `transposed`: 4 x 4, stride 2 (Radford 2015); `pixel_shuffle`: 3 x 3 to four times the channels, laid out in
+    space (Shi 2016, arXiv:1609.05158); `nearest`, `bilinear`: enlarged, then 3 x 3 (Odena 2016).
+    """
+    if name == "transposed":
+        return [nn.ConvTranspose2d(here, there, 4, 2, 1, bias=bias)]
+    if name == "pixel_shuffle":
+        return [nn.Conv2d(here, 4 * there, 3, 1, 1, bias=bias), nn.PixelShuffle(2)]
+    return [enlarged(name), nn.Conv2d(here, there, 3, 1, 1, bias=bias)]
+
+
+def enlarged(name: Literal["nearest", "bilinear"]) -> nn.Module:
+    """Twice the side, without weights."""
+    return nn.Upsample(scale_factor=2, mode=name, align_corners=False if name == "bilinear" else None)
+
+
+def downsampling(name: Down, here: int, there: int, *, bias: bool) -> list[nn.Module]:
+    """Half the side of a map: 4 x 4 with stride 2 (Radford 2015), or 3 x 3 and a pool (max: sparse gradients)."""
+    if name == "conv":
+        return [nn.Conv2d(here, there, 4, 2, 1, bias=bias)]
+    pool = nn.AvgPool2d(2) if name == "average" else nn.MaxPool2d(2)
+    return [nn.Conv2d(here, there, 3, 1, 1, bias=bias), pool]
 
 
 def output(name: Output, shape: Shape) -> nn.Module:
@@ -48,6 +84,8 @@ class ToMap(nn.ConvTranspose2d):
     The transposed convolution of a 1 x 1 map, with its weight (in x out x base x base) and its initial values,
     worked out as the one matrix product that it is; convolution kernels take several times as long for it.
     """
+
+    matrix_dim = 0
 
     def __init__(self, latent: int, channels: int, base: int, *, bias: bool) -> None:
         super().__init__(latent, channels, base, bias=bias)
@@ -89,6 +127,48 @@ def normal_(net: nn.Module, std: float = 0.02) -> None:
             nn.init.zeros_(module.bias)
 
 
+SMALLEST, LARGEST = 8, 256
+
+
+def square_misfit(who: str, shape: Shape, depth: int | None) -> tuple[str, str] | None:
+    """Why a network that halves or doubles maps can't do with `shape`, and the cure; None if it can."""
+    if len(shape) != 3:
+        return f"a {who} makes pictures, and this data is points", "take network kind 'mlp'"
+    size = shape[1]
+    legal = [2**k for k in range(SMALLEST.bit_length() - 1, LARGEST.bit_length())]
+    if size not in legal or shape[1] != shape[2]:
+        below, above = [s for s in legal if s < size][-1:], [s for s in legal if s > size][:1]
+        near = " or ".join(str(s) for s in below + above)
+        return f"a {who} needs a power of two from {SMALLEST} to {LARGEST} as picture size", f"set data.size to {near}"
+    if depth is not None and size >> depth < 2:
+        return f"depth {depth} leaves no map of a {size}-pixel picture", f"at most {size.bit_length() - 2}"
+    return None
+
+
+def heard(net: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
+    """What `net` answers to `x`; it is told the labels if it listens to them (`takes_labels = True`)."""
+    return net(x, labels) if getattr(net, "takes_labels", False) else net(x)
+
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+@torch.no_grad()
+def he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
+    """Weights ~ N(0, gain^2 / fan_in) (He et al. 2015, arXiv:1502.01852), in place; biases 0.
+
+    fan_in counts the numbers that one output sums over: of a transposed convolution, kernel / stride per channel.
+    """
+    fan_in: float = layer.weight[0].numel()
+    if isinstance(layer, nn.ConvTranspose2d):
+        taps = 1 if isinstance(layer, ToMap) else math.prod(layer.kernel_size) / math.prod(layer.stride)
+        fan_in = layer.in_channels * taps
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 def mixes_samples(net: nn.Module) -> bool:
     """Whether a sample's output depends on the other samples of its batch (a batch norm, say).
 
@@ -103,9 +183,18 @@ class Network(Part):
     likes_bf16: ClassVar[bool] = True
     """Whether `--precision auto` may choose bfloat16: worth it for convolutions, not for tiny layers."""
 
+    @property
+    def mixing(self) -> bool:
+        """Whether it keeps statistics over the batch."""
+        return getattr(self, "norm", "none") in MIXING
+
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Why the network can't make or judge samples of `shape`, and the cure; None if it can."""
         return None
+
+    def finish(self, net: nn.Module, reference: Tensor) -> nn.Module:
+        """What this player's norm does to the network as a whole (`norms.finished`)."""
+        return finished(net, getattr(self, "norm", "none"), reference)
 
 
 class Generator(Network):
@@ -117,8 +206,29 @@ class Generator(Network):
 
 
 class Discriminator(Network):
-    """Samples, B x shape, to a `Verdict`."""
+    """Samples, B x shape, to a `Verdict`. The module's `width` is the length of its features, if it has any."""
+
+    @property
+    def says(self) -> Judgement:
+        """Whether its number is free, or the minus of an energy."""
+        return "score"
 
     def build(self, shape: Shape) -> nn.Module:
         """The module, initial weights drawn from PyTorch's global generator."""
         raise NotImplementedError
+
+
+class Classifier(nn.Module):
+    """D with an auxiliary classifier: logits of the classes from its features (Odena 2017, arXiv:1610.09585)."""
+
+    def __init__(self, net: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.takes_labels = getattr(net, "takes_labels", False)
+        self.width: int = net.width  # type: ignore[assignment]
+        self.net, self.head = net, nn.Linear(self.width, classes)
+
+    def forward(self, images: Tensor, *labels: Tensor) -> Verdict:
+        """What D says."""
+        said: Verdict = self.net(images, *labels)
+        assert said.features is not None
+        return said._replace(classes=self.head(said.features))

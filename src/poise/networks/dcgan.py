@@ -17,22 +17,21 @@ from poise.core import Shape, Verdict
 from poise.networks.blocks import (
     Activation,
     Discriminator,
+    Down,
     FromMap,
     Generator,
     Network,
-    Norm,
     Output,
     ToMap,
+    Up,
     activation,
+    downsampling,
     normal_,
     output,
+    square_misfit,
+    upsampling,
 )
-
-SMALLEST, LARGEST = 8, 256
-
-
-def _norm(norm: Norm, channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels)] if norm == "batch" else []
+from poise.networks.norms import Norm, has_bias, norm_layer
 
 
 class DCGANGenerator(nn.Module):
@@ -53,19 +52,16 @@ class DCGANGenerator(nn.Module):
         base: int,
         norm: Norm,
         act: Activation,
+        up: Up,
         out: Output,
     ) -> None:
         super().__init__()
-        bias = norm == "none"
+        bias = has_bias(norm)
         layers: list[nn.Module] = [ToMap(latent, widths[0], base, bias=bias)]
-        layers += [*_norm(norm, widths[0]), activation(act)]
+        layers += [*norm_layer(norm, widths[0]), activation(act)]
         for here, there in pairwise(widths):
-            layers += [
-                nn.ConvTranspose2d(here, there, 4, 2, 1, bias=bias),
-                *_norm(norm, there),
-                activation(act),
-            ]
-        layers += [nn.ConvTranspose2d(widths[-1], shape[0], 4, 2, 1), output(out, shape)]
+            layers += [*upsampling(up, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
+        layers += [*upsampling(up, widths[-1], shape[0], bias=True), output(out, shape)]
         self.layers = nn.Sequential(*layers)
         normal_(self)
 
@@ -75,21 +71,23 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Pictures, B x C x S x S, to a score, B; the mirror image of the generator."""
+    """Pictures, B x C x S x S, to a score, B; the mirror image of the generator. Its features are the last map."""
 
-    def __init__(self, shape: Shape, widths: list[int], base: int, norm: Norm, act: Activation) -> None:
+    def __init__(self, shape: Shape, widths: list[int], base: int, norm: Norm, act: Activation, down: Down) -> None:
         super().__init__()
-        bias = norm == "none"
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], widths[0], 4, 2, 1), activation(act)]
+        bias = has_bias(norm)
+        layers: list[nn.Module] = [*downsampling(down, shape[0], widths[0], bias=True), activation(act)]
         for here, there in pairwise(widths):
-            layers += [nn.Conv2d(here, there, 4, 2, 1, bias=bias), *_norm(norm, there), activation(act)]
+            layers += [*downsampling(down, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
         self.trunk = nn.Sequential(*layers)
         self.score = FromMap(widths[-1], base)
+        self.width = widths[-1] * base * base
         normal_(self)
 
     def forward(self, images: Tensor) -> Verdict:
         """What D says."""
-        return Verdict(score=self.score(self.trunk(images)))
+        maps = self.trunk(images)
+        return Verdict(self.score(maps), maps.permute(0, 2, 3, 1).flatten(1))  # no copy where maps are channels_last
 
 
 class DCGAN(Network):
@@ -107,23 +105,7 @@ class DCGAN(Network):
 
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Only square pictures, any power of two from 8 to 256, deep enough to leave a map."""
-        if len(shape) != 3:
-            return "a DCGAN makes pictures, and this data is points", "take network kind 'mlp'"
-        size = shape[1]
-        legal = [2**k for k in range(SMALLEST.bit_length() - 1, LARGEST.bit_length())]
-        if size not in legal or shape[1] != shape[2]:
-            below, above = [s for s in legal if s < size][-1:], [s for s in legal if s > size][:1]
-            near = " or ".join(str(s) for s in below + above)
-            return (
-                f"a DCGAN needs a power of two from {SMALLEST} to {LARGEST} as picture size",
-                f"set data.size to {near}",
-            )
-        if self.depth is not None and size >> self.depth < 2:
-            return (
-                f"depth {self.depth} leaves no map of a {size}-pixel picture",
-                f"at most {size.bit_length() - 2}",
-            )
-        return None
+        return square_misfit("DCGAN", shape, self.depth)
 
     def plan(self, shape: Shape) -> tuple[list[int], int]:
         """Channels from the picture's side inwards, and the side of the smallest map."""
@@ -136,20 +118,22 @@ class DCGANGeneratorEntry(DCGAN, Generator):
     """A DCGAN generator; `width = 128` at size 64 is the paper's 4 x 4 x 1024."""
 
     kind: Literal["dcgan"] = "dcgan"
+    up: Up = "transposed"
     output: Output = "auto"
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `DCGANGenerator`."""
         widths, base = self.plan(shape)
-        return DCGANGenerator(latent, shape, widths[::-1], base, self.norm, self.activation, self.output)
+        return DCGANGenerator(latent, shape, widths[::-1], base, self.norm, self.activation, self.up, self.output)
 
 
 class DCGANDiscriminatorEntry(DCGAN, Discriminator):
     """A DCGAN discriminator."""
 
     kind: Literal["dcgan"] = "dcgan"
+    down: Down = "conv"
 
     def build(self, shape: Shape) -> nn.Module:
         """See `DCGANDiscriminator`."""
         widths, base = self.plan(shape)
-        return DCGANDiscriminator(shape, widths, base, self.norm, self.activation)
+        return DCGANDiscriminator(shape, widths, base, self.norm, self.activation, self.down)

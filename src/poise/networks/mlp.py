@@ -14,19 +14,18 @@ from poise.networks.blocks import (
     Discriminator,
     Generator,
     Network,
-    Norm,
     Output,
     activation,
     output,
 )
+from poise.networks.norms import Norm, has_bias, norm_layer
 
 
 def _hidden(here: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first: bool) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for k in range(depth):
-        normed = norm == "batch" and not (skip_first and k == 0)
-        layers += [nn.Linear(here, width, bias=not normed)]
-        layers += [nn.BatchNorm1d(width)] if normed else []
+        here_norm: Norm = "none" if skip_first and k == 0 else norm
+        layers += [nn.Linear(here, width, bias=has_bias(here_norm)), *norm_layer(here_norm, width, flat=True)]
         layers += [activation(act)]
         here = width
     return layers
@@ -56,10 +55,12 @@ class MLPDiscriminator(nn.Module):
         flat = [nn.Flatten()] if len(shape) > 1 else []
         self.trunk = nn.Sequential(*flat, *_hidden(prod(shape), width, depth, norm, act, skip_first=True))
         self.score = nn.Linear(width, 1)
+        self.width = width
 
     def forward(self, images: Tensor) -> Verdict:
         """What D says."""
-        return Verdict(score=self.score(self.trunk(images)).squeeze(1))
+        features = self.trunk(images)
+        return Verdict(self.score(features).squeeze(1), features)
 
 
 class MLP(Network):
@@ -70,6 +71,17 @@ class MLP(Network):
     depth: int = Field(default=2, ge=1, le=64)
     norm: Norm = "none"
     activation: Activation = "leaky_relu"
+
+    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+        """No instance norm: a hidden layer has no space to take statistics over."""
+        if self.norm == "instance":
+            return "instance norm needs maps, and a fully connected layer has none", 'take norm "layer"'
+        return None
+
+    @property
+    def mixing(self) -> bool:
+        """D's first layer has no norm, so a D of depth 1 has none at all."""
+        return super().mixing and (isinstance(self, Generator) or self.depth > 1)
 
 
 class MLPGeneratorEntry(MLP, Generator):

@@ -1,13 +1,13 @@
-"""What an objective is: two pure functions on D's output, and what it declares about itself."""
+"""What an objective is: two pure functions on D's output, what it declares about itself, and a rule at work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from poise.core import Side, Targets
+from poise.core import Exchange, Judgement, Moment, Side, Targets
 from poise.entries import Part
 
 Costs = tuple[Tensor, ...]
@@ -21,14 +21,27 @@ class Objective(Part):
     *mean*, the cost per judged picture, so that the equilibrium lies at the same height for both players.
     """
 
+    reads: ClassVar[frozenset[Judgement]] = frozenset({"score"})
+    """What D's number may be: a free score, the minus of an energy (which is never above 0), or either."""
+
     takes_targets: ClassVar[bool] = False
     """Whether D's side is a classification whose targets may be softened, flipped, ..."""
 
     compares: ClassVar[bool] = False
     """Whether G's cost looks at the real pile too (relativistic)."""
 
-    equilibrium: ClassVar[Mapping[Side, float]] = {}
-    """Each player's cost per judged picture where D can't tell real from fake; empty where undefined."""
+    needs_slope_bound: ClassVar[bool] = False
+    """Whether its costs run off unless something holds D's slope (weight clipping, a penalty, spectral norm)."""
+
+    @property
+    def equilibrium(self) -> Mapping[Side, float]:
+        """Each player's cost per judged picture where D can't tell real from fake; empty where undefined."""
+        return {}
+
+    @property
+    def undecided(self) -> float | None:
+        """The score of a sample that D can't place; None where scores mean something in comparison only."""
+        return None
 
     def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
         """What D pays, from its scores (B) on both piles; no targets means hard ones, 1 and 0."""
@@ -37,3 +50,40 @@ class Objective(Part):
     def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
         """What G pays, from D's scores (B); `real` is there if the objective `compares`."""
         raise NotImplementedError
+
+    def readings(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Numbers of D's move with a meaning of their own (a distance, say), 0-dim, by name."""
+        return {}
+
+    def build(self) -> Rule[Any]:
+        """The objective at work: these formulas, unless it must know the time or remember something."""
+        return Rule(self)
+
+
+Told = TypeVar("Told", bound=Objective)
+
+
+class Rule(nn.Module, Generic[Told]):
+    """An objective at work in a game: what it costs in this very move. A buffer here is saved and resumed.
+
+    Args:
+        told: the entry it came from, whose formulas hold unless a subclass has its own.
+    """
+
+    def __init__(self, told: Told) -> None:
+        super().__init__()
+        self.told = told
+        self.compares = told.compares
+
+    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None, moment: Moment) -> Costs:
+        """See `Objective.d_costs`."""
+        return self.told.d_costs(real, fake, targets)
+
+    def g_costs(self, fake: Tensor, real: Tensor | None, moment: Moment) -> Costs:
+        """See `Objective.g_costs`."""
+        return self.told.g_costs(fake, real)
+
+    def remember(self, exchange: Exchange) -> None:
+        """Keep what the next move must know of this one, once its step is done."""
+        if exchange.moment.side is Side.D:
+            exchange.readings |= self.told.readings(exchange.score("real").detach(), exchange.score("fake").detach())

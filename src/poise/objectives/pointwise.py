@@ -42,6 +42,11 @@ class CrossEntropy(Objective):
 
     takes_targets: ClassVar[bool] = True
 
+    @property
+    def undecided(self) -> float:
+        """A logit of 0: probability one half."""
+        return 0.0
+
     def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
         """E[-log D(x)] + E[-log(1 - D(G(z)))], or the cross-entropy of the targets if there are any."""
         if targets is None:
@@ -53,7 +58,11 @@ class NonSaturating(CrossEntropy):
     """G maximises log D(G(z))."""
 
     kind: Literal["non_saturating"] = "non_saturating"
-    equilibrium: ClassVar[Mapping[Side, float]] = {Side.D: math.log(2), Side.G: math.log(2)}
+
+    @property
+    def equilibrium(self) -> Mapping[Side, float]:
+        """log 2 for both."""
+        return {Side.D: math.log(2), Side.G: math.log(2)}
 
     def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
         """See `non_saturating`."""
@@ -64,7 +73,11 @@ class Minimax(CrossEntropy):
     """G minimises log(1 - D(G(z))): the original game, for comparison."""
 
     kind: Literal["minimax"] = "minimax"
-    equilibrium: ClassVar[Mapping[Side, float]] = {Side.D: math.log(2), Side.G: -math.log(2)}
+
+    @property
+    def equilibrium(self) -> Mapping[Side, float]:
+        """log 2 for D, and what G pays is minus what D gains of it."""
+        return {Side.D: math.log(2), Side.G: -math.log(2)}
 
     def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
         """See `minimax`."""

@@ -32,45 +32,94 @@ class Findings:
             raise RecipeError(finding.message, where=finding.field, cure=finding.cure)
 
 
-def fit(recipe: Recipe, shape: Shape | None = None) -> Findings:
-    """What of `recipe` does not fit. `shape` is the data's, where it is known already."""
+def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) -> Findings:
+    """What of `recipe` does not fit. `shape` and `classes` are the data's, where they are known already."""
     findings = Findings()
+    _judgement(recipe, findings)
     _targets(recipe, findings)
-    _own_scores(recipe, findings)
+    _slopes(recipe, findings)
+    _sparse(recipe, findings)
+    _labels(recipe, classes, findings)
     _twice(recipe, findings)
     if shape is not None:
         _networks(recipe, shape, findings)
     return findings
 
 
+def _judgement(recipe: Recipe, findings: Findings) -> None:
+    objective, d = recipe.objective, recipe.network.d
+    if d.says in objective.reads:
+        return
+    if d.says == "energy":
+        reason = f"'{objective.tag()}' reads a score of either sign, and an autoencoder's is never above 0"
+        cure = "take objective 'energy' or 'began', or another network.d"
+    else:
+        reason = f"'{objective.tag()}' reads an energy, which D '{d.tag()}' does not have"
+        cure = "take network.d kind 'autoencoder', or 'flat_autoencoder' for points"
+    findings.refusals.append(Finding("objective", reason, "T08b", cure))
+
+
 def _targets(recipe: Recipe, findings: Findings) -> None:
     for i, trick in enumerate(recipe.tricks):
         if trick.needs_targets and not recipe.objective.takes_targets:
-            reason = f"'{trick.name()}' changes D's targets, and the objective '{recipe.objective.name()}' has none"
-            findings.refusals.append(
-                Finding(
-                    f"tricks.{i}",
-                    reason,
-                    trick.tip,
-                    "take objective 'non_saturating', or leave the trick out",
-                )
-            )
+            reason = f"'{trick.tag()}' changes D's targets, and the objective '{recipe.objective.tag()}' has none"
+            cure = "take objective 'non_saturating', or leave the trick out"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
-def _own_scores(recipe: Recipe, findings: Findings) -> None:
-    norm = getattr(recipe.network.d, "norm", "none")
+def _slopes(recipe: Recipe, findings: Findings) -> None:
+    """What penalises a picture's own slope, and whether anything bounds a critic that wants bounds."""
+    d = recipe.network.d
+    spectral = getattr(d, "norm", "none") in ("spectral", "spectral_batch")
     for i, trick in enumerate(recipe.tricks):
-        if trick.needs_own_scores and norm == "batch":
+        if trick.needs_own_scores and d.mixing:
             reason = (
-                f"'{trick.name()}' penalises each picture's own slope, and batch norm in D ties the pictures together"
+                f"'{trick.tag()}' penalises each picture's own slope, and batch norm in D ties the pictures together"
             )
             findings.warnings.append(Finding(f"tricks.{i}", reason, "T05a", 'set network.d.norm to "none"'))
+        if trick.tag() == "weight_clipping" and spectral:
+            reason = "spectral norm divides D's weights by their size, so clipping them changes next to nothing"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, "T05b", "leave one of the two out"))
+    if recipe.objective.needs_slope_bound and not spectral and not any(t.bounds_slope for t in recipe.tricks):
+        reason = f"nothing bounds D's slope, so the cost '{recipe.objective.tag()}' has no bound either"
+        findings.warnings.append(Finding("objective", reason, "T06b", "add the trick 'wgan_gp' or 'weight_clipping'"))
+
+
+def _sparse(recipe: Recipe, findings: Findings) -> None:
+    if getattr(recipe.network.d, "down", "") == "max":
+        reason = "a max pool hands the gradient to one pixel in four"
+        findings.warnings.append(Finding("network.d.down", reason, "T06a", 'take "average" or "conv"'))
+
+
+def _labels(recipe: Recipe, classes: int | None, findings: Findings) -> None:
+    """Labels must be there, G must be told them if D asks for them, and each shell must fit its network."""
+    told, asked = recipe.labels, "classes" in recipe.reads
+
+    def refuse(where: str, reason: str, tip: str, cure: str) -> None:
+        findings.refusals.append(Finding(where, reason, tip, cure))
+
+    if recipe.labelled and classes is not None and classes < 2:
+        reason = "the data has no labels" if not classes else "the data has one class only"
+        cure = "give each class a folder of its own, or leave conditioning and classifier out"
+        refuse("conditioning", f"{reason}, and this recipe reads them", "T13", cure)
+    if told.g is None and (told.d is not None or asked):
+        who = "D is told the label" if told.d is not None else "D names the class of a fake"
+        refuse("conditioning.g", f"{who}, and G is not told any", "T13", 'add conditioning.g = {kind = "concat"}')
+    if told.g is not None and told.d is None and not asked:
+        reason = "G is told the label, and nothing asks whether its pictures fit it"
+        cure = 'add conditioning.d = {kind = "projection"}, or the trick "auxiliary_classifier"'
+        findings.warnings.append(Finding("conditioning.d", reason, "T13", cure))
+    norms = {side: getattr(network, "norm", "none") for side, network in recipe.network}
+    if told.g is not None and (misfit := told.g.misfit(norms["g"])):
+        refuse("conditioning.g", misfit[0], "T17", misfit[1])
+    if told.d is not None and (misfit := told.d.misfit(norms["d"], recipe.network.d.says)):
+        refuse("conditioning.d", misfit[0], "T17", misfit[1])
 
 
 def _twice(recipe: Recipe, findings: Findings) -> None:
     for i, name in enumerate(recipe.trick_names()):
-        if name != recipe.tricks[i].name():
-            reason = f"'{recipe.tricks[i].name()}' stands in the recipe more than once and acts each time"
+        if name != recipe.tricks[i].called:
+            reason = f"'{recipe.tricks[i].called}' stands in the recipe more than once and acts each time"
             findings.warnings.append(
                 Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant")
             )

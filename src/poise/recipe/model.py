@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
+from poise.core import Said
 from poise.data.source import DataEntry
 from poise.entries import Entry, complain, one_of
 from poise.latents import Latent
 from poise.networks.blocks import Discriminator, Generator
+from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerEntry
 from poise.recipe.text import write
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     AnyLatent = Latent
     AnyGenerator = Generator
     AnyDiscriminator = Discriminator
+    AnyGeneratorLabels = GeneratorLabels
+    AnyDiscriminatorLabels = DiscriminatorLabels
     AnyObjective = Objective
     AnyOptimizer = OptimizerEntry
     AnyTempo = TempoEntry
@@ -32,12 +36,14 @@ if TYPE_CHECKING:
 else:
     AnyData = one_of(DataEntry, "poise.data")
     AnyLatent = one_of(Latent, "poise.latents")
-    AnyGenerator = one_of(Generator, "poise.networks")
-    AnyDiscriminator = one_of(Discriminator, "poise.networks")
-    AnyObjective = one_of(Objective, "poise.objectives")
+    AnyGenerator = one_of(Generator, "poise.networks", "poise.own")
+    AnyDiscriminator = one_of(Discriminator, "poise.networks", "poise.own")
+    AnyGeneratorLabels = one_of(GeneratorLabels, "poise.networks")
+    AnyDiscriminatorLabels = one_of(DiscriminatorLabels, "poise.networks")
+    AnyObjective = one_of(Objective, "poise.objectives", "poise.own")
     AnyOptimizer = one_of(OptimizerEntry, "poise.optimizers")
     AnyTempo = one_of(TempoEntry, "poise.tempo")
-    AnyTrick = one_of(TrickEntry, "poise.tricks")
+    AnyTrick = one_of(TrickEntry, "poise.tricks", "poise.own")
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
 
@@ -54,6 +60,13 @@ class Optimizers(Entry):
 
     g: AnyOptimizer
     d: AnyOptimizer
+
+
+class Conditioning(Entry):
+    """How each player learns of the label; left out, it doesn't."""
+
+    g: AnyGeneratorLabels | None = None
+    d: AnyDiscriminatorLabels | None = None
 
 
 class Log(Entry):
@@ -82,6 +95,7 @@ class Recipe(Entry):
     data: AnyData
     latent: AnyLatent
     network: Networks
+    conditioning: Conditioning | None = None
     objective: AnyObjective
     optimizer: Optimizers
     tempo: AnyTempo
@@ -107,12 +121,27 @@ class Recipe(Entry):
         """SHA-256 of the canonical form, 16 hex digits: the recipe's true name."""
         return hashlib.sha256(self.to_toml().encode()).hexdigest()[:16]
 
+    @property
+    def labels(self) -> Conditioning:
+        """How the players learn of labels, whether or not the recipe speaks of it."""
+        return self.conditioning or Conditioning()
+
+    @property
+    def reads(self) -> frozenset[Said]:
+        """What D must say beside its score, for some trick."""
+        return frozenset[Said]().union(*(trick.reads for trick in self.tricks))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are drawn: a player or a trick reads them."""
+        return bool(self.labels.g or self.labels.d or "classes" in self.reads)
+
     def trick_names(self) -> list[str]:
         """A name for each trick: its kind, numbered from the second on if the kind comes again."""
         seen: dict[str, int] = {}
         names: list[str] = []
         for trick in self.tricks:
-            kind = str(trick.name())
+            kind = trick.called
             seen[kind] = seen.get(kind, 0) + 1
             names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
         return names

@@ -10,6 +10,7 @@ import torch
 
 from poise.data.source import PictureEntry
 from poise.errors import OutOfMemory, RecipeError, SaveError
+from poise.own import allow
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode
@@ -32,6 +33,7 @@ def train(
     precision: str = "auto",
     data_root: Path | None = None,
     watcher: Watcher | None = None,
+    trust_code: bool = False,
 ) -> Run:
     """Train a GAN and leave everything about it in a run folder.
 
@@ -43,6 +45,7 @@ def train(
         precision: "auto", "fp32" or "bf16" (autocast).
         data_root: where data sets by name are looked for.
         watcher: looks on.
+        trust_code: whether Python files that the recipe names may run (docs/own-parts.md).
 
     Raises:
         RecipeError, DataError, SaveError: before anything is written.
@@ -53,13 +56,14 @@ def train(
     with Signals() as signals, _room_to_compute(recipe):
         folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
         folder.inspect(resume=resume)
+        allow(recipe, trust_code)
         machine = choose(device, precision, recipe)
         fit(recipe).raise_first()
         changed = _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe) if resume else []
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         loaded = recipe.data.load(data_root)
-        findings = fit(recipe, loaded.train.shape)
+        findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
         findings.raise_first()
         notes = changed + loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         past = _past(folder, notes) if resume else None

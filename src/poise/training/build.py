@@ -7,9 +7,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from poise.core import Shape, Side
+from poise.core import Side, Subject
+from poise.data.source import FEW
 from poise.dials import extremes
-from poise.networks.blocks import mixes_samples
+from poise.networks.blocks import Classifier, mixes_samples
 from poise.players import Player
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -20,17 +21,17 @@ from poise.training.machine import Machine
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def build(recipe: Recipe, shape: Shape, machine: Machine, dice: Dice) -> Game:
-    """The game that `recipe` describes, for samples of `shape`, before step 0.
+def build(recipe: Recipe, subject: Subject, machine: Machine, dice: Dice) -> Game:
+    """The game that `recipe` describes, for samples of `subject`, before step 0.
 
     Each network's initial weights are a random stream of their own, so that changing one player's size
     leaves the other's start as it was.
     """
-    nets: dict[Side, nn.Module] = {}
     with dice.everywhere("init/g"):
-        nets[Side.G] = recipe.network.g.build(recipe.latent.dim, shape)
+        g = _generator(recipe, subject)
     with dice.everywhere("init/d"):
-        nets[Side.D] = recipe.network.d.build(shape)
+        d = _discriminator(recipe, subject)
+    nets: dict[Side, nn.Module] = {Side.G: g, Side.D: d}
     tricks = _tricks(recipe, nets)
     surgeries = [trick for trick in tricks if isinstance(trick, Surgery)]
     nets = {side: _ready(fold_surgery(surgeries, side, net), machine) for side, net in nets.items()}
@@ -41,13 +42,33 @@ def build(recipe: Recipe, shape: Shape, machine: Machine, dice: Dice) -> Game:
     return Game(
         d=players[Side.D],
         g=players[Side.G],
-        objective=recipe.objective,
+        objective=_ready(recipe.objective.build(), machine),
         latent=recipe.latent,
         tempo=recipe.tempo.build(),
         tricks=[_ready(trick, machine) for trick in tricks],
         judge=_judge(recipe, nets[Side.D], tricks),
         autocast=machine.autocast,
+        labelled=recipe.labelled,
     )
+
+
+def _generator(recipe: Recipe, subject: Subject) -> nn.Module:
+    """The network, what its norm adds, then the shell that tells it the label."""
+    entry, labels = recipe.network.g, recipe.labels.g
+    dim = recipe.latent.dim if labels is None else labels.latent(recipe.latent.dim)
+    net = entry.build(dim, subject.shape)
+    net = entry.finish(net, recipe.latent.draw(FEW, Dice(recipe.seed)("reference/g")))
+    return net if labels is None else labels.dress(net, subject.classes)
+
+
+def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
+    """The same; and the head of a classifier, if some trick reads one."""
+    entry, labels = recipe.network.d, recipe.labels.d
+    net = entry.build(subject.shape if labels is None else labels.shape(subject.shape))
+    few = torch.zeros(FEW, *subject.shape) if subject.few is None else subject.few[torch.arange(FEW) % len(subject.few)]
+    net = entry.finish(net, few)
+    net = net if labels is None else labels.dress(net, subject.classes)
+    return Classifier(net, subject.classes) if "classes" in recipe.reads else net
 
 
 def _tricks(recipe: Recipe, nets: dict[Side, nn.Module]) -> list[Trick]:
@@ -60,7 +81,7 @@ def _ready(net: Net, machine: Machine) -> Net:
 
 def _player(recipe: Recipe, side: Side, net: nn.Module) -> Player:
     entry = recipe.optimizer.g if side is Side.G else recipe.optimizer.d
-    return Player(side, net, entry.build(net.parameters()), entry.lr)
+    return Player(side, net, entry.build(net.parameters()), entry.settings)
 
 
 def _judge(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Judge:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from poise.core import Batch, Moment
+from poise.core import Moment
 from poise.data.source import Source, to_signed
 
 
@@ -12,15 +13,23 @@ class Feed:
     """Batches of `source` on `device`; `most` is the most moves that D can get in a step.
 
     G's move k sees the reals of D's move k, so that an objective that compares pairs them (Jolicoeur-
-    Martineau 2019) and G's looking never shifts D's order.
+    Martineau 2019) and G's looking never shifts D's order. The labels G is asked for are that batch's too:
+    classes come as often as they do in the data.
     """
 
     def __init__(self, source: Source, device: torch.device, most: int) -> None:
         self.source, self.device, self.most = source, device, most
 
-    def batch(self, moment: Moment) -> Batch:
-        """The batch of this move."""
+    def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
+        """This move's reals, B x shape in [-1, 1], and their labels, B; None for what is not asked for."""
+        if not (reals or labels):
+            return None, None
         index = moment.step * self.most + min(moment.turn, self.most - 1)
-        images, labels = self.source.batch(index, moment.batch, moment.dice)
-        ready = to_signed(images, self.device) if images.dtype == torch.uint8 else images.to(self.device)
-        return Batch(ready, None if labels is None else labels.to(self.device))
+        images, classes = self.source.batch(index, moment.batch, moment.dice)
+        if labels and classes is None:
+            raise ValueError("this data has no labels")  # `fit` refuses such a recipe with a cure
+        told = classes.to(self.device) if labels and classes is not None else None
+        return self._ready(images) if reals else None, told
+
+    def _ready(self, images: Tensor) -> Tensor:
+        return to_signed(images, self.device) if images.dtype == torch.uint8 else images.to(self.device)

@@ -10,36 +10,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from poise.core import Moment, Pile, Side, Verdict
 from poise.latents import Latent
-from poise.objectives.base import Objective
+from poise.networks.blocks import heard
+from poise.objectives.base import Rule
 from poise.players import Player
-from poise.seams import After, Aim, Grads, Offer, Opponent, Tempo, Term, Trick, View, fold_opponent
+from poise.seams import After, Aim, Grads, Offer, Opponent, Tempo, Term, Trick, View, fold_opponent, fold_views
 
-Judge = Callable[[nn.Module, Tensor | None, Tensor], dict[Pile, Verdict]]
+Judge = Callable[[nn.Module, Tensor | None, Tensor, Tensor | None], dict[Pile, Verdict]]
 Seam = TypeVar("Seam", bound=Trick)
 
 
-def apart(d: nn.Module, real: Tensor | None, fake: Tensor) -> dict[Pile, Verdict]:
-    """D judges an all-real batch, then an all-fake one (tip T04)."""
-    verdicts: dict[Pile, Verdict] = {} if real is None else {"real": d(real)}
-    verdicts["fake"] = d(fake)
+def apart(d: nn.Module, real: Tensor | None, fake: Tensor, labels: Tensor | None = None) -> dict[Pile, Verdict]:
+    """D judges an all-real batch, then an all-fake one of the same labels (tip T04)."""
+    verdicts: dict[Pile, Verdict] = {} if real is None else {"real": heard(d, real, labels)}
+    verdicts["fake"] = heard(d, fake, labels)
     return verdicts
 
 
-def together(d: nn.Module, real: Tensor | None, fake: Tensor) -> dict[Pile, Verdict]:
+def together(d: nn.Module, real: Tensor | None, fake: Tensor, labels: Tensor | None = None) -> dict[Pile, Verdict]:
     """D judges both in one batch: the same numbers, faster, unless D mixes its samples (a batch norm)."""
     if real is None:
-        return {"fake": d(fake)}
-    both = d(torch.cat((real, fake)))
+        return {"fake": heard(d, fake, labels)}
+    both = heard(d, torch.cat((real, fake)), None if labels is None else torch.cat((labels, labels)))
     return {
-        "real": Verdict(*(x[: len(real)] for x in both)),
-        "fake": Verdict(*(x[len(real) :] for x in both)),
+        "real": both.part(slice(len(real))),
+        "fake": both.part(slice(len(real), None)),
     }
 
 
@@ -78,29 +79,32 @@ class Game(nn.Module):
     Args:
         d: the discriminator's player.
         g: the generator's player.
-        objective: what the verdicts cost.
+        objective: what the verdicts cost, and what it must remember for that.
         latent: what G starts from.
         tempo: who moves how often.
         tricks: in the order in which they act.
         judge: `apart` or `together`.
         autocast: the context in which networks run forward, a new one each time.
+        labelled: whether labels are drawn: a network or a term of this game reads them.
     """
 
     def __init__(
         self,
         d: Player,
         g: Player,
-        objective: Objective,
+        objective: Rule[Any],
         latent: Latent,
         tempo: Tempo,
         tricks: list[Trick],
         judge: Judge = apart,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        labelled: bool = False,
     ) -> None:
         super().__init__()
         self.d, self.g, self.tempo = d, g, tempo
         self.tricks = nn.ModuleDict({trick.name: trick for trick in tricks})
         self.objective, self.latent, self.judge, self.numerics = objective, latent, judge, autocast
+        self.labelled = labelled
         self.players = {Side.D: d, Side.G: g}
         self._needs: dict[tuple[Side, tuple[bool, ...]], Needs] = {}
         self._acting = {side: Acting.sort(tricks, side) for side in Side}
@@ -115,6 +119,15 @@ class Game(nn.Module):
         """Who plays `side` in this move: its network, or a stand-in while the rival moves."""
         net = self.players[side].net
         return net if side is moment.side else fold_opponent(self._acting[moment.side].opponents, side, net, moment)
+
+    def asking(self, d: nn.Module, labels: Tensor | None, moment: Moment) -> Callable[[Tensor], Verdict]:
+        """How a term shows D other samples than the two piles: through this move's views, in the run's precision."""
+
+        def ask(images: Tensor) -> Verdict:
+            with self.numerics():
+                return heard(d, fold_views(self._acting[moment.side].views, images, "between", moment), labels)
+
+        return ask
 
     def needs(self, moment: Moment) -> Needs:
         """What the objective and the terms that are due read in this move."""

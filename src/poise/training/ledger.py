@@ -55,9 +55,15 @@ def statistics(series: Series) -> Stat:
 
 
 class Ledger:
-    """Readings of the steps since the last row."""
+    """Readings of the steps since the last row.
 
-    def __init__(self) -> None:
+    Args:
+        undecided: the score of a sample that D can't place, from which its accuracy is counted. None where scores
+            mean something in comparison only: then D is right about a pair if the real scores higher.
+    """
+
+    def __init__(self, undecided: float | None = 0.0) -> None:
+        self._undecided = undecided
         self._notes: dict[str, list[Tensor]] = defaultdict(list)
         self._norms: dict[str, list[list[Tensor]]] = defaultdict(list)
         self._scores: list[tuple[Tensor, Tensor]] = []
@@ -90,18 +96,19 @@ class Ledger:
             self._series[name].append(_together(norms))
         if self._scores:
             real, fake = (torch.stack(pile) for pile in zip(*self._scores, strict=True))
-            right_real, right_fake = (real > 0).float().mean(1), (fake < 0).float().mean(1)
-            for name, series in (
-                ("d/real_score", real.mean(1)),
-                ("d/fake_score", fake.mean(1)),
-                ("d/real_accuracy", right_real),
-                ("d/fake_accuracy", right_fake),
-                ("d/accuracy", (right_real + right_fake) / 2),
-            ):
+            told = {"d/real_score": real.mean(1), "d/fake_score": fake.mean(1)} | self._accuracy(real, fake)
+            for name, series in told.items():
                 self._series[name].append(series)
         self._notes.clear()
         self._norms.clear()
         self._scores.clear()
+
+    def _accuracy(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        if self._undecided is None:
+            return {"d/accuracy": (real > fake).float().mean(1)}
+        right_real, right_fake = (right.float().mean(1) for right in (real > self._undecided, fake < self._undecided))
+        both = (right_real + right_fake) / 2
+        return {"d/real_accuracy": right_real, "d/fake_accuracy": right_fake, "d/accuracy": both}
 
     def stats(self) -> dict[str, Stat]:
         """What the interval came to, in one transfer; the ledger is empty afterwards."""

@@ -14,6 +14,7 @@ import torch
 from poise.core import Moment
 from poise.data.source import Loaded, Pictures
 from poise.errors import DiskError, Diverged, SaveError, Stopped
+from poise.own import code_hash
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training import save, state
@@ -25,7 +26,7 @@ from poise.training.machine import Machine
 from poise.training.record import Recorder, Sheets
 from poise.training.run import Run
 from poise.training.signals import Signals
-from poise.training.step import alternate
+from poise.training.step import STEPS
 from poise.training.watcher import Start, Watcher
 
 FAILED_SAVES = 3
@@ -51,9 +52,10 @@ class Training:
         self.dice = Dice(recipe.seed, machine.device)
         self.source = loaded.train
         self.fingerprint = self.source.fingerprint
-        self.game = build(recipe, self.source.shape, machine, self.dice)
+        self.game = build(recipe, self.source.subject(), machine, self.dice)
         self.feed = Feed(self.source, machine.device, self.game.tempo.most.d)
-        self.ledger = Ledger()
+        self.ledger = Ledger(recipe.objective.undecided)
+        self.step = STEPS[self.game.tempo.style]
         self.first, self.before, self.failed = 0, 0.0, 0
         if past is not None:
             self._go_on(past)
@@ -80,7 +82,7 @@ class Training:
             self.recorder.close()
             with suppress(DiskError):
                 self._tell(ended)
-        return Run(self.folder.path)
+        return Run(self.folder.path, trust_code=True)  # it has run already
 
     def _steps(self) -> None:
         recipe, log = self.recipe, self.recipe.log
@@ -91,7 +93,7 @@ class Training:
         while self.done < recipe.steps:
             moment = Moment(self.done, recipe.steps, recipe.batch, self.dice)
             self.dice.settle("step", self.done)
-            alternate(self.game, self.feed, moment, self.ledger)
+            self.step(self.game, self.feed, moment, self.ledger)
             self.done += 1
             last, asked = self.done == recipe.steps, self.signals.asked  # asked once: it may come at any time
             if last or self.done % log.rows == 0:
@@ -126,7 +128,7 @@ class Training:
         """Save; a refusing disk is survived until it has refused three times in a row, or this save must be."""
         try:
             tensors = state.gather(self.game, self.ledger)
-            facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self.machine.facts()}
+            facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self._exactness()}
             save.write(self.folder.saves, self.done, tensors, {"seconds": self._seconds()}, facts)
             save.prune(self.folder.saves, self.recipe.log.keep)
             self.failed = 0
@@ -145,10 +147,15 @@ class Training:
             raise SaveError("the data is not what this run was trained on", where=str(self.folder.path))
         state.restore(self.game, self.ledger, past.tensors)
         self.first, self.before = past.step, float(past.state["seconds"])
-        then, now = past.manifest, self.machine.facts()
+        then, now = past.manifest, self._exactness()
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
         if changed:
             self.notes.append(f"resumed, but not promised to be exact: {', '.join(changed)}")
+
+    def _exactness(self) -> dict[str, Any]:
+        """What exact repetition depends on, beside recipe and data."""
+        code = code_hash(self.recipe)
+        return self.machine.facts() | ({"code": code} if code else {})
 
     def _open(self) -> None:
         """The first writing: everything has been checked."""
@@ -159,7 +166,8 @@ class Training:
         save.prune(self.folder.saves, self.recipe.log.keep)
         self.recorder.begin()
         real = self.source.some(self.recipe.log.sheet)
-        self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, real, self.dice)
+        classes = len(self.source.classes) if self.recipe.labels.g else 0
+        self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, real, self.dice, classes)
         self.watcher.start(
             Start(
                 name=self.recipe.name,
@@ -186,7 +194,7 @@ class Training:
         sizes = self._parameters()
         data = f"{len(self.source):,} pictures" if isinstance(self.source, Pictures) else "endless points"
         return [
-            f"{self.recipe.data.name()}: {data}, {'x'.join(map(str, self.source.shape))}",
+            f"{self.recipe.data.tag()}: {data}, {'x'.join(map(str, self.source.shape))}",
             f"G {sizes['g']:,} and D {sizes['d']:,} parameters",
             f"{self.machine.device}, {self.machine.precision}, {torch.get_num_threads()} threads",
         ]
@@ -203,9 +211,9 @@ class Training:
             "steps": self.recipe.steps,
             "seconds": round(self._seconds(), 3),
             "recipe": self.recipe.hash,
-            **self.machine.facts(),
+            **self._exactness(),
             "data": {
-                "kind": self.recipe.data.name(),
+                "kind": self.recipe.data.tag(),
                 "fingerprint": self.fingerprint,
                 "shape": list(source.shape),
                 "classes": list(source.classes),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from poise.data.source import Bytes
 from poise.latents import Latent
+from poise.networks.blocks import heard
 from poise.randomness import Dice
 from poise.sheets import draw, write_png
 from poise.training.folder import RunFolder, on_disk
@@ -61,23 +62,37 @@ class Recorder:
 
 
 class Sheets:
-    """The same fixed latents each time (mission: always the same, in a grid, every so often)."""
+    """The same fixed latents each time (mission: always the same, in a grid, every so often).
 
-    def __init__(self, latent: Latent, count: int, real: Tensor, dice: Dice) -> None:
-        self.latents = latent.draw(count, dice("sheet"))
-        self.real = real
+    Where G takes labels, each class has a row, and every row has the same latents: what differs is the label.
+    """
+
+    def __init__(self, latent: Latent, count: int, real: Tensor, dice: Dice, classes: int = 0) -> None:
+        self.latents, self.real = latent.draw(count, dice("sheet")), real
+        self.labels, self.columns = None, None
+        if classes:
+            rows = min(classes, count)
+            self.columns = max(1, min(count // rows, 10))
+            self.latents = self.latents[: self.columns].repeat(rows, 1)
+            self.labels = torch.arange(rows, device=self.latents.device).repeat_interleave(self.columns)
 
     def draw(self, net: nn.Module) -> Bytes:
         """The sheet of `net`, which is left as it was."""
-        return draw(generate(net, self.latents), self.real)
+        return draw(generate(net, self.latents, self.labels), self.real, self.columns)
+
+
+def class_by_class(n: int, classes: int) -> Tensor:
+    """n labels that rise from 0, each class as often as the others; what is left over goes to the last one."""
+    return (torch.arange(n) // max(1, n // classes)).clamp_max(classes - 1)
 
 
 @torch.no_grad()
-def generate(net: nn.Module, latents: Tensor, batch: int = 256) -> Tensor:
-    """Samples for `latents` in evaluation mode and float32; the network's own mode is put back after."""
+def generate(net: nn.Module, latents: Tensor, labels: Tensor | None = None, batch: int = 256) -> Tensor:
+    """Samples for `latents` (and labels) in evaluation mode and float32; the network's own mode is put back after."""
     training = net.training
     net.eval()
+    kinds = [None] * len(latents) if labels is None else labels.split(batch)
     try:
-        return torch.cat([net(part).float() for part in latents.split(batch)])
+        return torch.cat([heard(net, z, kind).float() for z, kind in zip(latents.split(batch), kinds, strict=False)])
     finally:
         net.train(training)

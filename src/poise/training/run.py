@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poise.core import Shape
+from poise.core import Shape, Subject
 from poise.data.source import ToyEntry
-from poise.errors import SaveError
+from poise.entries import nearest
+from poise.errors import RecipeError, SaveError
+from poise.own import allow
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
@@ -21,7 +23,7 @@ from poise.training.build import build
 from poise.training.folder import RunFolder, read_lines
 from poise.training.game import Game
 from poise.training.machine import Machine
-from poise.training.record import generate
+from poise.training.record import class_by_class, generate
 
 
 class Run:
@@ -29,12 +31,14 @@ class Run:
 
     Args:
         path: the run folder.
+        trust_code: whether Python files that its recipe names may run.
 
     Raises:
         SaveError: it is not one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, trust_code: bool = False) -> None:
+        self.trust_code = trust_code
         self.folder = RunFolder(Path(path))
         self.path = self.folder.path
         self.info: dict[str, Any] = self.folder.read_info()
@@ -48,6 +52,11 @@ class Run:
     def shape(self) -> Shape:
         """The shape of one sample."""
         return tuple(self.info["data"]["shape"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names, by number; empty where the data has none."""
+        return tuple(self.info["data"]["classes"])
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -70,7 +79,9 @@ class Run:
     def game(self) -> Game:
         """The game as it was saved, on the CPU in float32."""
         recipe = self.recipe
-        game = build(recipe, self.shape, Machine(torch.device("cpu"), "fp32"), Dice(recipe.seed))
+        allow(recipe, self.trust_code)
+        subject = Subject(self.shape, len(self.classes))
+        game = build(recipe, subject, Machine(torch.device("cpu"), "fp32"), Dice(recipe.seed))
         state.restore_game(game, self.save.tensors)
         return game
 
@@ -82,9 +93,29 @@ class Run:
         """n latents, a function of the seed."""
         return self.recipe.latent.draw(n, Dice(seed)("sample"))
 
-    def sample(self, n: int, seed: int = 0, *, raw: bool = False) -> Tensor:
-        """n samples, B x shape, in [-1, 1] for pictures."""
-        return generate(self.generator(raw=raw), self.latents(n, seed))
+    def label(self, word: str) -> int:
+        """The number of the class called `word`, or with that number.
+
+        Raises:
+            RecipeError: this G takes no labels, or there is no such class; names the nearest.
+        """
+        if self.recipe.labels.g is None:
+            raise RecipeError("this run's generator takes no labels", where="--label", cure="leave it out")
+        if word in self.classes:
+            return self.classes.index(word)
+        if word.isdecimal() and int(word) < len(self.classes):
+            return int(word)
+        raise RecipeError("no such class", where="--label", found=f"'{word}'", cure=nearest(word, list(self.classes)))
+
+    def labels(self, n: int, label: int | None = None) -> Tensor | None:
+        """n labels, B: all `label`, or class by class (see `class_by_class`); None if G takes none."""
+        if self.recipe.labels.g is None:
+            return None
+        return class_by_class(n, len(self.classes)) if label is None else torch.full((n,), label)
+
+    def sample(self, n: int, seed: int = 0, *, label: int | None = None, raw: bool = False) -> Tensor:
+        """n samples, B x shape, in [-1, 1] for pictures; sample i is meant to be of class `labels(n, label)[i]`."""
+        return generate(self.generator(raw=raw), self.latents(n, seed), self.labels(n, label))
 
     def real(self, n: int) -> Tensor | None:
         """n real points for toys, which need no files; None for pictures."""

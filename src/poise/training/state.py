@@ -9,7 +9,9 @@ Random numbers need no state (`randomness.py`), nor does the data's order: both 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,14 +21,20 @@ from poise.players import Player
 from poise.training.game import Game
 from poise.training.ledger import Ledger
 
+UNTOUCHED = "untouched"
+"""Marks, in a save, a weight that has had no gradient yet, of which the optimiser remembers nothing."""
+
 
 def gather(game: Game, ledger: Ledger) -> dict[str, Tensor]:
     """All of it, by name."""
     tensors = {f"game/{name}": tensor for name, tensor in game.state_dict().items()}
     for side, player in game.players.items():
         for name, weight in player.net.named_parameters():
-            for key, tensor in player.optimizer.state.get(weight, {}).items():
+            kept = _tensors(player.optimizer.state.get(weight, {}))
+            for key, tensor in kept.items():
                 tensors[f"optimizer/{side}/{name}/{key}"] = tensor
+            if not kept and _remembers(player.optimizer):  # it has never had a gradient
+                tensors[f"optimizer/{side}/{name}/{UNTOUCHED}"] = torch.ones(())
     return tensors | {f"ledger/{name}": tensor for name, tensor in ledger.state().items()}
 
 
@@ -61,7 +69,9 @@ def restore_game(game: Game, tensors: Mapping[str, Tensor]) -> None:
 
 def _restore_optimizer(player: Player, tensors: Mapping[str, Tensor]) -> None:
     names = dict(player.net.named_parameters())
-    wanted = {f"{name}/{key}" for name in names for key in _remembers(player.optimizer)}
+    untouched = {name for name in names if f"{name}/{UNTOUCHED}" in tensors}
+    tensors = {full: tensor for full, tensor in tensors.items() if full.rpartition("/")[2] != UNTOUCHED}
+    wanted = {f"{name}/{key}" for name in names.keys() - untouched for key in _remembers(player.optimizer)}
     faults = [f"optimizer/{player.side}/{name} is missing" for name in wanted - tensors.keys()]
     faults += [f"optimizer/{player.side}/{name} is unknown" for name in tensors.keys() - wanted]
     _refuse(faults)
@@ -79,9 +89,15 @@ def _remembers(optimizer: torch.optim.Optimizer) -> set[str]:
     """What this optimiser keeps for each weight, found by letting a twin of it take one step."""
     weight = torch.zeros(1, requires_grad=True)
     weight.grad = torch.zeros(1)
-    twin = type(optimizer)([weight], **optimizer.defaults)
+    asked = inspect.signature(type(optimizer)).parameters
+    twin = type(optimizer)([weight], **{key: told for key, told in optimizer.defaults.items() if key in asked})
     twin.step()
-    return set(twin.state[weight])
+    return set(_tensors(twin.state[weight]))
+
+
+def _tensors(kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What of an optimiser's memory is tensors: some put None where they keep nothing."""
+    return {key: held for key, held in kept.items() if isinstance(held, Tensor)}
 
 
 def _below(tensors: Mapping[str, Tensor], root: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from poise.core import Exchange, Moment, Side, Targets, in_full
+from poise.networks.blocks import heard
 from poise.objectives.base import Costs
 from poise.seams import fold_aims, fold_offer, fold_views
 from poise.training.feed import Feed
@@ -21,32 +22,55 @@ from poise.training.ledger import Ledger
 
 
 def alternate(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> None:
-    """One step: D's moves, each on fresh reals, then G's."""
-    moves = game.tempo.moves(moment)
-    for side, times in ((Side.D, moves.d), (Side.G, moves.g)):
-        for turn in range(times):
-            move(game, feed, moment.of(side, turn), ledger)
+    """One step: one player's moves (D's, unless the tempo says otherwise), then the other's."""
+    for side in game.tempo.order:
+        turn, last = 0, None
+        while game.tempo.again(moment.of(side, turn), last):
+            last = move(game, feed, moment.of(side, turn), ledger)
+            turn += 1
 
 
-def move(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> None:
+def simultaneous(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> None:
+    """One step in which both move at once: each knows the other only as it was before."""
+    exchanges = [think(game, feed, moment.of(side, 0), ledger) for side in Side]
+    for exchange in exchanges:
+        act(game, exchange, ledger)
+
+
+STEPS = {"alternate": alternate, "simultaneous": simultaneous}
+
+
+def move(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> Exchange:
     """One move of one player, while the other keeps still."""
+    exchange = think(game, feed, moment, ledger)
+    act(game, exchange, ledger)
+    return exchange
+
+
+def think(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> Exchange:
+    """The first half of a move: what it costs, and which way is down."""
     with game.players[moment.side.rival].still():
         with game.numerics():
             exchange = draw(game, feed, moment)
             offer(game, exchange)
             face(game, exchange)
-        cost = charge(game, exchange, ledger)
-        descend(game, cost, moment, ledger)
-    remember(game, exchange)
+        descend(game, charge(game, exchange, ledger), moment, ledger)
+    return exchange
+
+
+def act(game: Game, exchange: Exchange, ledger: Ledger) -> None:
+    """The second half: the step itself, and what is kept of it."""
+    game.players[exchange.moment.side].advance(exchange.moment)
+    remember(game, exchange, ledger)
 
 
 def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
     """Reals from the data, latents from their law, fakes from G; D's move needs no gradient through G."""
     needs = game.needs(moment)
-    real, labels = feed.batch(moment) if "real" in needs.piles else (None, None)
+    real, labels = feed.draw(moment, reals="real" in needs.piles, labels=game.labelled)
     latents = game.latent.draw(moment.batch, moment.generator("latents"))
     with torch.set_grad_enabled(moment.side is Side.G):
-        fake = in_full(game.plays(Side.G, moment)(latents))
+        fake = in_full(heard(game.plays(Side.G, moment), latents, labels))
     return Exchange(moment, latents, fake, real, labels, sloped=needs.slopes)
 
 
@@ -60,10 +84,12 @@ def face(game: Game, exchange: Exchange) -> None:
     moment = exchange.moment
     for pile in exchange.sloped:
         exchange.pile(pile).requires_grad_()
-    views = game.tricks_of(moment.side).views
+    views, d = game.tricks_of(moment.side).views, game.plays(Side.D, moment)
     fake = fold_views(views, exchange.fake, "fake", moment)
     real = None if exchange.real is None else fold_views(views, exchange.real, "real", moment)
-    exchange.verdicts = game.judge(game.plays(Side.D, moment), real, fake)
+    exchange.verdicts = game.judge(d, real, fake, exchange.labels)
+
+    exchange.ask = game.asking(d, exchange.labels, moment)
 
 
 def charge(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
@@ -71,11 +97,10 @@ def charge(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
     moment, side = exchange.moment, exchange.moment.side
     costs = adversarial(game, exchange)
     total = sum((cost.mean() for cost in costs[1:]), costs[0].mean())
-    ledger.note(f"{side}/adversarial", total.detach() / len(costs))
+    exchange.readings["adversarial"] = total.detach() / len(costs)
     for term in game.tricks_of(side).terms:
         if term.due(moment):
-            cost = term.cost(exchange)
-            ledger.note(f"{side}/{term.name}", cost)
+            cost = exchange.readings[term.name] = term.cost(exchange)
             total = total + term.force(moment) * cost
     if side is Side.D:
         ledger.scores(exchange.score("real"), exchange.score("fake"))
@@ -87,25 +112,27 @@ def adversarial(game: Game, exchange: Exchange) -> Costs:
     moment = exchange.moment
     fake = exchange.score("fake")
     if moment.side is Side.G:
-        return game.objective.g_costs(fake, exchange.score("real") if game.objective.compares else None)
+        return game.objective.g_costs(fake, exchange.score("real") if game.objective.compares else None, moment)
     real, aims = exchange.score("real"), game.tricks_of(Side.D).aims
     hard = Targets(torch.ones_like(real), torch.zeros_like(fake)) if aims else None
-    return game.objective.d_costs(real, fake, hard and fold_aims(aims, hard, moment))
+    return game.objective.d_costs(real, fake, hard and fold_aims(aims, hard, moment), moment)
 
 
 def descend(game: Game, cost: Tensor, moment: Moment, ledger: Ledger) -> None:
-    """One backward, the gradients folded, one optimiser step."""
+    """One backward, and the gradients folded; the step itself comes in `act`."""
     player = game.players[moment.side]
     player.forget()
     cost.backward()
     for trick in game.tricks_of(moment.side).grads:
         trick.adjust(player, moment)
     ledger.norm(f"{moment.side}/grad_norm", [w.grad for w in player.weights if w.grad is not None])
-    player.advance(moment)
 
 
-def remember(game: Game, exchange: Exchange) -> None:
-    """What the tricks keep of this move."""
+def remember(game: Game, exchange: Exchange, ledger: Ledger) -> None:
+    """What the objective and the tricks keep of this move, and what the rows will show of it."""
     side = exchange.moment.side
+    game.objective.remember(exchange)
     for trick in game.tricks_of(side).afters:
         trick.remember(game.players[side], exchange)
+    for name, reading in exchange.readings.items():
+        ledger.note(f"{side}/{name}", reading)

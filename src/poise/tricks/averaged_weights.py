@@ -32,7 +32,7 @@ def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
 
 @torch.no_grad()
 def average_(mean: nn.Module, live: nn.Module, beta: float) -> None:
-    """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; counters are copied."""
+    """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; see `Pairs.of` for what is copied."""
     blend_(Pairs.of(mean, live), beta)
 
 
@@ -41,22 +41,28 @@ class Pairs(NamedTuple):
 
     old: list[Tensor]
     new: list[Tensor]
-    counters: list[tuple[Tensor, Tensor]]
+    copied: list[tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, mean: nn.Module, live: nn.Module) -> Pairs:
-        """Real-valued ones to be averaged, others to be copied."""
-        ours, theirs = ([*net.parameters(), *net.buffers()] for net in (mean, live))
-        both = list(zip(ours, theirs, strict=True))
-        real = [pair for pair in both if pair[0].is_floating_point()]
-        return cls([a for a, _ in real], [b for _, b in real], [p for p in both if not p[0].is_floating_point()])
+        """Real-valued ones to be averaged, others to be copied.
+
+        Copied too are the singular vectors of spectral norms: the mean of two unit vectors is shorter than one.
+        """
+        ours, theirs = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
+        averaged: list[tuple[Tensor, Tensor]] = []
+        copied: list[tuple[Tensor, Tensor]] = []
+        for (name, old), (_, new) in zip(ours, theirs, strict=True):
+            exact = not old.is_floating_point() or name.endswith((".0._u", ".0._v"))
+            (copied if exact else averaged).append((old, new))
+        return cls([old for old, _ in averaged], [new for _, new in averaged], copied)
 
 
 @torch.no_grad()
 def blend_(pairs: Pairs, beta: float) -> None:
     """See `average_`."""
     torch._foreach_lerp_(pairs.old, pairs.new, 1 - beta)
-    for old, new in pairs.counters:
+    for old, new in pairs.copied:
         old.copy_(new)
 
 

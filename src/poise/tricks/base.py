@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from poise.core import Side
+from poise.core import Said, Side
 from poise.entries import Part
 from poise.seams import Trick
 
@@ -26,6 +26,19 @@ class TrickEntry(Part):
 
     needs_own_scores: ClassVar[bool] = False
     """Whether it is only what its paper says if D judges each sample by itself (no batch norm in D)."""
+
+    bounds_slope: ClassVar[bool] = False
+    """Whether it holds D's slope, which an objective without bounds needs."""
+
+    @property
+    def reads(self) -> frozenset[Said]:
+        """What D must say beside its score; "classes" takes labelled data and gives D a classifier's head."""
+        return frozenset()
+
+    @property
+    def called(self) -> str:
+        """What it is called in a run, before it is numbered."""
+        return str(self.tag())
 
     def build(self, name: str, nets: Mapping[Side, nn.Module]) -> Trick:
         """The module that acts, named `name`; `nets` are the players' networks as they are before step 0."""

@@ -1,8 +1,8 @@
 """Zero-centred gradient penalties (tip T06b): D is charged for its slope.
 
-R1 = 1/2 E ||grad_x D(x)||^2 over the real pile, weighted by gamma (Mescheder, Geiger & Nowozin 2018,
-arXiv:1801.04406, equation 9). Differentiated at the raw picture, before views; the gradient comes from the
-move's one forward pass, and sums are taken in float32.
+R1 = 1/2 E ||grad_x D(x)||^2 over the real pile, weighted by gamma; R2 the same over the fakes (Mescheder, Geiger &
+Nowozin 2018, arXiv:1801.04406, equation 9 and below). Differentiated at the raw picture, before views; the gradient
+comes from the move's one forward pass, both penalties share one `autograd.grad`, and sums are taken in float32.
 """
 
 from __future__ import annotations
@@ -24,24 +24,40 @@ def zero_centred(slope: Tensor) -> Tensor:
     return in_full(slope).flatten(1).square().sum(1) / 2
 
 
-class R1Entry(TrickEntry):
-    """R1 with weight `gamma` (10 in the paper), in every `every`-th step with `every` times the weight.
+class ZeroCentredEntry(TrickEntry):
+    """What both share: weight `gamma` (10 in the paper), in every `every`-th step with `every` times the weight.
 
     Doing it lazily saves time on large pictures and fails on toys and small pictures (Huang et al. 2024,
     arXiv:2501.05441, appendix E).
     """
 
-    kind: Literal["r1"] = "r1"
     tip: ClassVar[str] = "T06b"
     source: ClassVar[str] = "Mescheder et al. 2018, arXiv:1801.04406"
     needs_own_scores: ClassVar[bool] = True
+    bounds_slope: ClassVar[bool] = True
 
     gamma: Annotated[Dial, within(0)] = 10.0
     every: int = Field(default=1, ge=1)
 
+
+class R1Entry(ZeroCentredEntry):
+    """R1: D is flat where the data is."""
+
+    kind: Literal["r1"] = "r1"
+
     def build(self, name: str, nets: Mapping[Side, nn.Module]) -> R1:
         """See `R1`."""
         return R1(name, self.gamma, self.every)
+
+
+class R2Entry(ZeroCentredEntry):
+    """R2: D is flat where the fakes are. With R1 and without norms it holds what R1 alone does not (Huang 2024)."""
+
+    kind: Literal["r2"] = "r2"
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> R2:
+        """See `R2`."""
+        return R2(name, self.gamma, self.every)
 
 
 class R1(Term):
@@ -49,8 +65,18 @@ class R1(Term):
 
     sides = frozenset({Side.D})
     slopes: ClassVar[frozenset[Pile]] = frozenset({"real"})
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
 
     def cost(self, exchange: Exchange) -> Tensor:
         """Mean of `zero_centred` over the real pile."""
         return zero_centred(exchange.slope("real")).mean()
+
+
+class R2(Term):
+    """Charges D for its slope at the fake pile."""
+
+    sides = frozenset({Side.D})
+    slopes: ClassVar[frozenset[Pile]] = frozenset({"fake"})
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        """Mean of `zero_centred` over the fake pile."""
+        return zero_centred(exchange.slope("fake")).mean()

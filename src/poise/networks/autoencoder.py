@@ -1,0 +1,107 @@
+"""A discriminator that is an autoencoder: what it can't rebuild, it calls fake.
+
+EBGAN (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126) reads the Euclidean length of the residual as an energy;
+BEGAN (Berthelot 2017, arXiv:1703.10717) the mean absolute residual. D's score is the energy's minus, its features
+are the code. The encoder is a DCGAN discriminator without its head, the decoder a DCGAN generator with a linear
+output: through a tanh that is at its end D could no longer unlearn a picture that G has found it rebuilds well.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Judgement, Shape, Verdict, in_full
+from poise.networks.blocks import Discriminator, Down, Up, he_
+from poise.networks.dcgan import DCGAN, DCGANDiscriminator, DCGANGenerator
+from poise.networks.mlp import MLP, MLPGenerator
+from poise.networks.norms import MIXING, Norm
+
+Measure = Literal["norm", "squared", "absolute"]
+
+
+def energy(images: Tensor, rebuilt: Tensor, measure: Measure) -> Tensor:
+    """How far `rebuilt` is from `images`, B x shape each; per sample, B, at least 0.
+
+    `norm`: the Euclidean length of the residual (EBGAN, equation 3); `squared`: its mean square per number;
+    `absolute`: its mean absolute value (BEGAN, with eta = 1).
+    """
+    residual = (in_full(rebuilt) - in_full(images)).flatten(1)
+    if measure == "norm":
+        return torch.linalg.vector_norm(residual, dim=1)
+    return residual.square().mean(1) if measure == "squared" else residual.abs().mean(1)
+
+
+class Autoencoder(nn.Module):
+    """Samples, B x shape, to minus their energy, with the code as features."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, code: int, measure: Measure) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        for module in self.modules():  # without norms, DCGAN's small weights leave a deep autoencoder deaf
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                he_(module)  # type: ignore[bad-specialization]
+        self.width, self.measure = code, measure
+
+    def rebuild(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples as the autoencoder sees them, and their codes."""
+        code = self.encoder(images)
+        return self.decoder(code), code
+
+    def forward(self, images: Tensor) -> Verdict:
+        """What D says."""
+        rebuilt, code = self.rebuild(images)
+        return Verdict(-energy(images, rebuilt, self.measure), code)
+
+
+class AutoencoderEntry(DCGAN, Discriminator):
+    """An autoencoder of DCGAN's layers for pictures; `code` numbers are left of a picture in the middle."""
+
+    kind: Literal["autoencoder"] = "autoencoder"
+    norm: Norm = "none"
+    down: Down = "conv"
+    up: Up = "transposed"
+    code: int = Field(default=64, ge=1, le=65536)
+    measure: Measure = "norm"
+
+    @property
+    def says(self) -> Judgement:
+        """An energy."""
+        return "energy"
+
+    def build(self, shape: Shape) -> nn.Module:
+        """See `Autoencoder`."""
+        widths, base = self.plan(shape)
+        trunk = DCGANDiscriminator(shape, widths, base, self.norm, self.activation, self.down).trunk
+        encoder = nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * base * base, self.code))
+        decoder = DCGANGenerator(self.code, shape, widths[::-1], base, self.norm, self.activation, self.up, "linear")
+        return Autoencoder(encoder, decoder, self.code, self.measure)
+
+
+class FlatAutoencoderEntry(MLP, Discriminator):
+    """A fully connected autoencoder, for points of the plane and pictures laid flat."""
+
+    kind: Literal["flat_autoencoder"] = "flat_autoencoder"
+    code: int = Field(default=16, ge=1, le=65536)
+    measure: Measure = "norm"
+
+    @property
+    def mixing(self) -> bool:
+        """Its layers are a generator's, all of them normed."""
+        return self.norm in MIXING
+
+    @property
+    def says(self) -> Judgement:
+        """An energy."""
+        return "energy"
+
+    def build(self, shape: Shape) -> nn.Module:
+        """See `Autoencoder`."""
+        flat = [nn.Flatten()] if len(shape) > 1 else []
+        inwards = MLPGenerator(prod(shape), (self.code,), self.width, self.depth, self.norm, self.activation, "auto")
+        outwards = MLPGenerator(self.code, shape, self.width, self.depth, self.norm, self.activation, "linear")
+        return Autoencoder(nn.Sequential(*flat, inwards), outwards, self.code, self.measure)

@@ -1,0 +1,69 @@
+"""Boundary equilibrium (Berthelot, Schumm & Metz 2017, arXiv:1703.10717).
+
+D is an autoencoder with error L. It is charged L(x) - k L(G(z)), G is charged L(G(z)), and a controller moves k so
+that E L(G(z)) stays `gamma` times E L(x): gamma is the diversity ratio, lower for sharper and fewer pictures.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poise.core import Exchange, Judgement, Moment, Side, Targets
+from poise.objectives.base import Costs, Objective, Rule
+
+
+def next_k(k: Tensor, real: Tensor, fake: Tensor, gamma: float, lambda_k: float) -> Tensor:
+    """k + lambda_k (gamma L(x) - L(G(z))), held to [0, 1]; L's are means, 0-dim."""
+    return (k + lambda_k * (gamma * real - fake)).clamp(0, 1)
+
+
+def convergence(real: Tensor, fake: Tensor, gamma: float) -> Tensor:
+    """M = L(x) + |gamma L(x) - L(G(z))|, 0-dim: falls as the reals are rebuilt better and the balance is kept."""
+    return real + (gamma * real - fake).abs()
+
+
+class Began(Objective):
+    """`gamma` in [0, 1]; `lambda_k` is the controller's gain; `k` its value at the start."""
+
+    kind: Literal["began"] = "began"
+    reads: ClassVar[frozenset[Judgement]] = frozenset({"energy"})
+    gamma: float = Field(default=0.5, ge=0, le=1)
+    lambda_k: float = Field(default=1e-3, ge=0)
+    k: float = Field(default=0.0, ge=0, le=1)
+
+    def build(self) -> Rule[Began]:
+        """See `Balance`."""
+        return Balance(self)
+
+
+class Balance(Rule[Began]):
+    """The costs at the present k, and the controller that moves it once G has moved."""
+
+    def __init__(self, told: Began) -> None:
+        super().__init__(told)
+        self.register_buffer("k", torch.tensor(told.k))
+        self.register_buffer("real", torch.tensor(0.0))
+
+    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None, moment: Moment) -> Costs:
+        """E[L(x)] - k E[L(G(z))]."""
+        return -real, self.k * fake
+
+    def g_costs(self, fake: Tensor, real: Tensor | None, moment: Moment) -> Costs:
+        """E[L(G(z))]."""
+        return (-fake,)
+
+    @torch.no_grad()
+    def remember(self, exchange: Exchange) -> None:
+        """D's move leaves E L(x); G's turns the controller, and tells `g/k` and `g/convergence` (the paper's M)."""
+        if exchange.moment.side is Side.D:
+            self.real.copy_(-exchange.score("real").mean())
+            return
+        fake = -exchange.score("fake").mean()
+        exchange.readings["convergence"] = convergence(self.real, fake, self.told.gamma)
+        turned = next_k(self.k, self.real, fake, self.told.gamma, self.told.lambda_k)
+        self.k.copy_(torch.where(self.real > 0, turned, self.k))  # where G begins, D has seen no reals yet
+        exchange.readings["k"] = self.k.clone()

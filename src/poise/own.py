@@ -1,0 +1,212 @@
+"""Own parts: a generator, a discriminator, an objective or a trick from a Python file of the user's.
+
+    [network.g]
+    kind = "python"
+    file = "mine.py"            # seen from where the command runs
+    name = "Sketcher"           # called with latent, shape and the options
+    options = { width = 32 }
+
+Such a file is code, and a recipe may come from anybody: nothing of it runs before `allow` was told that it may
+(`--trust-code`, `trust_code=True`). What is read of a recipe without that is text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Judgement, Said, Shape, Side, Verdict
+from poise.entries import Entry, nearest
+from poise.errors import RecipeError
+from poise.networks.blocks import Discriminator, Generator
+from poise.objectives.base import Objective, Rule
+from poise.seams import Trick
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.recipe.model import Recipe
+
+_allowed: set[str] = set()
+_loaded: dict[str, dict[str, Any]] = {}
+
+
+class Own(Entry):
+    """Where a part of the user's is found, and what it is built with."""
+
+    file: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def load(self) -> Any:
+        """What the file calls `name`; the file is run once per process.
+
+        Raises:
+            RecipeError: it was not allowed to run, is not there, fails, or has no such name.
+        """
+        if self.file not in _allowed:
+            raise _untrusted(self)
+        if self.file not in _loaded:
+            _loaded[self.file] = _run(self.file)
+        there = _loaded[self.file]
+        if self.name not in there:
+            public = [name for name in there if not name.startswith("_")]
+            raise RecipeError("has no such part", where=self.file, found=self.name, cure=nearest(self.name, public))
+        return there[self.name]
+
+    def made(self, *args: Any, **given: Any) -> Any:
+        """The part, built with what the package gives it and the recipe's options."""
+        try:
+            return self.load()(*args, **given, **self.options)
+        except RecipeError:
+            raise
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}".splitlines()[0]
+            cure = "see where with --debug" if not isinstance(error, TypeError) else "compare with docs/own-parts.md"
+            raise RecipeError(f"'{self.name}' can't be built", where=self.file, found=found, cure=cure) from error
+
+
+def own_parts(recipe: Recipe) -> list[Own]:
+    """All parts of a recipe that are code of the user's."""
+    parts = (recipe.network.g, recipe.network.d, recipe.objective, *recipe.tricks)
+    return [part for part in parts if isinstance(part, Own)]
+
+
+def allow(recipe: Recipe, trust_code: bool) -> None:
+    """Let the files that `recipe` names run from now on in this process, if the user trusts them.
+
+    Raises:
+        RecipeError: there are some, and the user has not said so.
+    """
+    for part in own_parts(recipe):
+        if not trust_code:
+            raise _untrusted(part)
+        _allowed.add(part.file)
+
+
+def code_hash(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of each such file, 16 hex digits, by its name: other code is another run."""
+    return {part.file: hashlib.sha256(Path(part.file).read_bytes()).hexdigest()[:16] for part in own_parts(recipe)}
+
+
+def _untrusted(part: Own) -> RecipeError:
+    cure = "read it, and pass --trust-code (trust_code=True) if it may"
+    return RecipeError("this recipe wants to run a Python file", where=part.file, found=part.name, cure=cure)
+
+
+def _run(file: str) -> dict[str, Any]:
+    path = Path(file)
+    if not path.is_file():
+        raise RecipeError("no such file", where=file, cure="the path is seen from where the command runs")
+    spec = importlib.util.spec_from_file_location(f"_own_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise RecipeError("is not a Python file", where=file, cure="name a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RecipeError("fails when it is run", where=file, found=found, cure="see where with --debug") from error
+    return vars(module)
+
+
+def _wanted(part: Own, made: Any, what: type, words: str) -> Any:
+    if not isinstance(made, what):
+        raise RecipeError(f"'{part.name}' must be {words}", where=part.file, found=type(made).__name__)
+    return made
+
+
+class OwnGenerator(Own, Generator):
+    """A generator: `name(latent=..., shape=..., **options)` is a module from B x latent to B x shape."""
+
+    kind: Literal["python"] = "python"
+    likes_bf16: ClassVar[bool] = False
+
+    def build(self, latent: int, shape: Shape) -> nn.Module:
+        """What the file makes."""
+        return _wanted(self, self.made(latent=latent, shape=shape), nn.Module, "a torch.nn.Module")
+
+
+class OwnDiscriminator(Own, Discriminator):
+    """A discriminator: `name(shape=..., **options)` is a module from B x shape to B scores, B x 1, or a `Verdict`.
+
+    An attribute `says = "energy"` of the class tells that the score is minus an energy; an attribute `width` of
+    the module, how long the features of its verdict are.
+    """
+
+    kind: Literal["python"] = "python"
+    likes_bf16: ClassVar[bool] = False
+
+    @property
+    def says(self) -> Judgement:
+        """A score, unless the class says otherwise."""
+        return getattr(self.load(), "says", "score")
+
+    def build(self, shape: Shape) -> nn.Module:
+        """What the file makes, with a verdict around it."""
+        return Spoken(_wanted(self, self.made(shape=shape), nn.Module, "a torch.nn.Module"))
+
+
+class Spoken(nn.Module):
+    """A network that may answer with scores alone."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.width = net, getattr(net, "width", None)
+
+    def forward(self, images: Tensor) -> Verdict:
+        """What D says."""
+        said = self.net(images)
+        return said if isinstance(said, Verdict) else Verdict(said.flatten())
+
+
+class OwnObjective(Own, Objective):
+    """An objective: `name(**options)` is a `poise.objectives.base.Objective`, whose declarations hold."""
+
+    kind: Literal["python"] = "python"
+
+    @cached_property
+    def told(self) -> Objective:
+        """The objective that the file makes."""
+        return _wanted(self, self.made(), Objective, "a poise.objectives.base.Objective")
+
+    def __getattribute__(self, name: str) -> Any:
+        """What an objective declares is asked of the one in the file."""
+        return getattr(self.told, name) if name in _DECLARED else super().__getattribute__(name)
+
+    def build(self) -> Rule[Any]:
+        """The file's own rule."""
+        return self.told.build()
+
+
+_DECLARED = frozenset(
+    ("reads", "takes_targets", "compares", "needs_slope_bound", "equilibrium", "undecided", "readings")
+)
+
+
+class OwnTrick(Own, TrickEntry):
+    """A trick: `name` is one of the seams' subclasses, called with its name in the run and the options."""
+
+    kind: Literal["python"] = "python"
+    tip: ClassVar[str] = "own"
+    source: ClassVar[str] = "the user's own file"
+
+    @property
+    def reads(self) -> frozenset[Said]:
+        """What D must say for it: the class's attribute `reads`."""
+        return frozenset(getattr(self.load(), "reads", ()))
+
+    @property
+    def called(self) -> str:
+        """The name in the file, in small letters: what the rows and the random streams are called by."""
+        return f"own_{self.name.lower()}"
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> Trick:
+        """What the file makes."""
+        return _wanted(self, self.made(name), Trick, "one of the seams in poise.seams")

@@ -1,0 +1,71 @@
+"""LeCam regularisation (Tseng et al. 2021, arXiv:2104.03310; tip M03): D's scores may not drift apart for good.
+
+With running means a_R, a_F of D's scores on reals and fakes, D is charged E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2:
+how far each pile lies on its own side of the rival's mean. So written in the authors' released code; the paper's
+equation 4 has no [.]^+, which is the same wherever D ranks a sample rightly. Meant for small data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from poise.core import Exchange, Pile, Side
+from poise.dials import Dial, within
+from poise.seams import After, Term
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+
+def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> Tensor:
+    """E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2, 0-dim, from scores (B each) and running means (0-dim)."""
+    return relu(real - mean_fake).square().mean() + relu(mean_real - fake).square().mean()
+
+
+class LeCamEntry(TrickEntry):
+    """`weight` is the paper's lambda (0.3 for BigGAN on a tenth of CIFAR-10); `decay` that of the running means."""
+
+    kind: Literal["lecam"] = "lecam"
+    tip: ClassVar[str] = "M03"
+    source: ClassVar[str] = "Tseng et al. 2021, arXiv:2104.03310"
+
+    weight: Annotated[Dial, within(0)] = 0.3
+    decay: float = Field(default=0.99, ge=0, lt=1)
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> LeCam:
+        """See `LeCam`."""
+        return LeCam(name, self.weight, self.decay)
+
+
+class LeCam(Term, After):
+    """The cost, and the running means it reads, which follow once D's step is done."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
+    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+
+    def __init__(self, name: str, weight: Dial, decay: float) -> None:
+        super().__init__(name, weight)
+        self.decay = decay
+        self.register_buffer("sums", torch.zeros(2))
+        """Running sums of mean scores, reals' and fakes', and below the weight they have gathered."""
+        self.register_buffer("gathered", torch.zeros(()))
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        """See `lecam`; 0 in the first step, when there is no mean yet."""
+        real, fake = exchange.score("real"), exchange.score("fake")
+        mean_real, mean_fake = self.sums / self.gathered.clamp_min(1e-12)
+        return lecam(real, fake, mean_real, mean_fake) * (self.gathered > 0)
+
+    @torch.no_grad()
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """sum <- decay sum + (1 - decay) mean score; dividing by the same of ones takes the start's bias away."""
+        now = torch.stack((exchange.score("real").mean(), exchange.score("fake").mean()))
+        self.sums.lerp_(now, 1 - self.decay)
+        self.gathered.lerp_(torch.ones_like(self.gathered), 1 - self.decay)

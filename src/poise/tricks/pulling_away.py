@@ -1,0 +1,55 @@
+"""The pulling-away term (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126, section 2.4; tip T16): fakes unlike each other.
+
+f(S) = 1 / (N (N - 1)) sum over i != j of cos(S_i, S_j)^2, with S the codes that D's encoder gives a batch of fakes.
+G pays it; it is 1 where all codes point one way and 0 where they are orthogonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from poise.core import Exchange, Said, Side
+from poise.dials import Dial, within
+from poise.seams import Term
+from poise.tricks.base import TrickEntry
+
+
+def pulling_away(codes: Tensor) -> Tensor:
+    """The mean squared cosine of all pairs of different rows, 0-dim, from N x F; 0 for a single row."""
+    unit = normalize(codes.flatten(1), dim=1)
+    n = len(unit)
+    squares = (unit @ unit.T).square()
+    return (squares.sum() - squares.diagonal().sum()) / max(1, n * (n - 1))
+
+
+class PullingAwayEntry(TrickEntry):
+    """`weight` 0.1, as in the paper."""
+
+    kind: Literal["pulling_away"] = "pulling_away"
+    tip: ClassVar[str] = "T16"
+    source: ClassVar[str] = "Zhao et al. 2017, arXiv:1609.03126"
+
+    weight: Annotated[Dial, within(0)] = 0.1
+
+    @property
+    def reads(self) -> frozenset[Said]:
+        """D's code, or whatever its last hidden layer holds."""
+        return frozenset({"features"})
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> PullingAway:
+        """See `PullingAway`."""
+        return PullingAway(name, self.weight)
+
+
+class PullingAway(Term):
+    """Charges G for fakes whose codes point the same way."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        """See `pulling_away`."""
+        return pulling_away(exchange.said("fake", "features"))

@@ -1,0 +1,122 @@
+"""Penalties for a slope that is not one (tip T06b): WGAN-GP and DRAGAN.
+
+lambda E (||grad D(x^)|| - 1)^2, or only what exceeds one: [||grad D(x^)|| - 1]^+ squared. They differ in where x^
+lies. WGAN-GP: on the lines between reals and fakes (Gulrajani et al. 2017, arXiv:1704.00028, equation 3; one-sided
+also Petzka 2018, arXiv:1709.08894). DRAGAN: around the reals (Kodali et al. 2017, arXiv:1705.07215). Each costs D a
+pass of its own; the gradient is taken at the raw picture, before views.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from poise.core import Exchange, Pile, Side, in_full
+from poise.dials import Dial, within
+from poise.seams import Term
+from poise.tricks.base import TrickEntry
+
+Sides = Literal["two", "one"]
+
+
+def off_unit(slope: Tensor, sides: Sides = "two") -> Tensor:
+    """(||slope|| - 1)^2 per sample, B, from B x shape; one-sided: nothing where the length is below one.
+
+    The length is taken as sqrt(sum + 1e-12), which keeps its gradient finite where the slope is zero.
+    """
+    length = in_full(slope).flatten(1).square().sum(1).add(1e-12).sqrt()
+    return (length - 1 if sides == "two" else relu(length - 1)).square()
+
+
+def between(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+    """u x + (1 - u) G(z) with u ~ U[0, 1], one for each pair: B x shape."""
+    share = torch.rand(len(real), generator=generator, device=generator.device, dtype=real.dtype)
+    return torch.lerp(fake, real, share.view(-1, *(1 for _ in real.shape[1:])))
+
+
+def around(real: Tensor, spread: float, generator: torch.Generator) -> Tensor:
+    """x + spread std(x) eps, eps ~ N(0, I), with std over the whole batch: B x shape."""
+    noise = torch.empty_like(real).normal_(generator=generator)
+    return real + spread * real.std() * noise
+
+
+class UnitSlopeEntry(TrickEntry):
+    """What both share; `weight` is the papers' lambda."""
+
+    tip: ClassVar[str] = "T06b"
+    needs_own_scores: ClassVar[bool] = True
+    bounds_slope: ClassVar[bool] = True
+
+    weight: Annotated[Dial, within(0)] = 10.0
+    sides: Sides = "two"
+    every: int = Field(default=1, ge=1)
+
+
+class WGANGPEntry(UnitSlopeEntry):
+    """Unit slope on the way from fake to real; on toys a `weight` of 0.1 is faster (the authors' code)."""
+
+    kind: Literal["wgan_gp"] = "wgan_gp"
+    source: ClassVar[str] = "Gulrajani et al. 2017, arXiv:1704.00028"
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> WGANGP:
+        """See `WGANGP`."""
+        return WGANGP(name, self.weight, self.every, self.sides)
+
+
+class DRAGANEntry(UnitSlopeEntry):
+    """Unit slope around the data; `spread` in units of the batch's own standard deviation."""
+
+    kind: Literal["dragan"] = "dragan"
+    source: ClassVar[str] = "Kodali et al. 2017, arXiv:1705.07215"
+
+    spread: float = Field(default=0.5, ge=0)
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> DRAGAN:
+        """See `DRAGAN`."""
+        return DRAGAN(name, self.weight, self.every, self.sides, self.spread)
+
+
+class UnitSlope(Term):
+    """Charges D for a slope that is not one, at samples that a subclass chooses."""
+
+    sides = frozenset({Side.D})
+    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+
+    def __init__(self, name: str, weight: Dial, every: int, one_or_two: Sides) -> None:
+        super().__init__(name, weight, every)
+        self.one_or_two = one_or_two
+
+    @abstractmethod
+    def where(self, exchange: Exchange) -> Tensor:
+        """The samples x^, B x shape."""
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        """Mean of `off_unit`."""
+        return off_unit(exchange.slope_at(self.where(exchange)), self.one_or_two).mean()
+
+
+class WGANGP(UnitSlope):
+    """On the lines between the piles."""
+
+    def where(self, exchange: Exchange) -> Tensor:
+        """See `between`."""
+        generator = exchange.moment.generator(self.name)
+        return between(exchange.pile("real").detach(), exchange.fake.detach(), generator)
+
+
+class DRAGAN(UnitSlope):
+    """Around the reals."""
+
+    def __init__(self, name: str, weight: Dial, every: int, one_or_two: Sides, spread: float) -> None:
+        super().__init__(name, weight, every, one_or_two)
+        self.spread = spread
+
+    def where(self, exchange: Exchange) -> Tensor:
+        """See `around`."""
+        return around(exchange.pile("real").detach(), self.spread, exchange.moment.generator(self.name))

@@ -1,0 +1,57 @@
+"""Weight clipping (Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875, algorithm 1): the first way to bound a critic.
+
+After each of D's steps every weight is held to [-c, c]. The authors call it "a clearly terrible way to enforce a
+Lipschitz constraint"; it is here because WGAN is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Exchange, Side
+from poise.seams import After
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+
+@torch.no_grad()
+def clip_(weights: Sequence[Tensor], limit: float) -> None:
+    """w <- min(max(w, -limit), limit), in place."""
+    torch._foreach_clamp_min_(list(weights), -limit)
+    torch._foreach_clamp_max_(list(weights), limit)
+
+
+class WeightClippingEntry(TrickEntry):
+    """All of D's weights within [-limit, limit]; 0.01 in the paper."""
+
+    kind: Literal["weight_clipping"] = "weight_clipping"
+    tip: ClassVar[str] = "T15"
+    source: ClassVar[str] = "Arjovsky et al. 2017, arXiv:1701.07875"
+    bounds_slope: ClassVar[bool] = True
+
+    limit: float = Field(default=0.01, gt=0)
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> WeightClipping:
+        """See `WeightClipping`."""
+        return WeightClipping(name, self.limit)
+
+
+class WeightClipping(After):
+    """Clips D once its step is done."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
+
+    def __init__(self, name: str, limit: float) -> None:
+        super().__init__(name)
+        self.limit = limit
+
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """See `clip_`."""
+        clip_(player.weights, self.limit)

@@ -1,0 +1,206 @@
+"""Conditional runs on the command line: training, `--label`, sheets with a row per class, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from poise.training.run import Run
+
+LABELS = 'conditioning={g={kind="concat", dim=4}, d={kind="projection"}}'
+CLASSIFIER = 'tricks=[{kind="auxiliary_classifier"}]'
+THIN = ["--set", "data.size=8", "--set", "network.g.width=2", "--set", "network.d.width=2", "--set", "latent.dim=4"]
+THIN += ["--set", "batch=8", "--set", "log.sheet=40"]
+GAP, CLASSES = 2, 10
+
+
+@pytest.fixture(scope="module")
+def labelled_run(poise: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps on digits of eight pixels, each player told the digit."""
+    out = tmp_path_factory.mktemp("labels") / "run"
+    # at this rate the embedding alone makes the classes look different
+    said = poise("train", "dcgan", "--steps", 3, "--out", out, *THIN, "--set", LABELS, "--set", "optimizer.g.lr=5e-2")
+    assert said.code == 0, said.err
+    return out
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as held:
+        return {name: held[name] for name in held.files}
+
+
+def tiles(path: Path, columns: int, rows: int) -> np.ndarray:
+    """A sheet's tiles, rows x columns x side x side; fails unless the sheet is that many."""
+    with Image.open(path) as sheet:
+        pixels = np.asarray(sheet)
+    height, width = pixels.shape
+    side = (width - GAP) // columns - GAP
+    assert (height, width) == (rows * (side + GAP) + GAP, columns * (side + GAP) + GAP)
+    assert side % 8 == 0
+    step = side + GAP
+    return np.stack(
+        [[pixels[GAP:, GAP:][r * step :, c * step :][:side, :side] for c in range(columns)] for r in range(rows)]
+    )
+
+
+# ---- sample -------------------------------------------------------------------------------------------
+
+
+def test_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "seven.npz"
+    said = poise("sample", labelled_run, "--label", 7, "--n", 12, "--npz", path)
+    assert (said.code, said.out) == (0, "")
+    found = arrays(path)
+    assert set(found) == {"images", "labels"}
+    assert found["images"].shape == (12, 8, 8, 1)
+    assert found["labels"].dtype == np.int64
+    assert found["labels"].tolist() == [7] * 12
+
+
+def test_a_class_is_what_g_is_told(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    """The same latents for each class; two classes differ, and one is the same wherever it is asked for."""
+    made = {}
+    for label in (0, 7):
+        assert poise("sample", labelled_run, "--label", label, "--n", 20, "--npz", tmp_path / "a.npz").code == 0
+        made[label] = arrays(tmp_path / "a.npz")["images"]
+    assert (made[0] != made[7]).mean() > 0.1
+    assert poise("sample", labelled_run, "--n", 20, "--npz", tmp_path / "all.npz").code == 0
+    assert (arrays(tmp_path / "all.npz")["images"][:2] == made[0][:2]).all()
+    run = Run(labelled_run)
+    net = run.generator()
+    with torch.no_grad():
+        expected = net.eval()(run.latents(20), torch.full((20,), 7))
+    assert torch.equal(run.sample(20, label=7), expected)
+
+
+@pytest.mark.parametrize("n", [10, 30, 50])
+def test_classes_come_evenly_and_in_order(poise: Any, labelled_run: Path, tmp_path: Path, n: int) -> None:
+    path = tmp_path / "some.npz"
+    assert poise("sample", labelled_run, "--n", n, "--npz", path).code == 0
+    labels = arrays(path)["labels"]
+    assert (np.diff(labels) >= 0).all()
+    assert np.bincount(labels, minlength=CLASSES).tolist() == [n // CLASSES] * CLASSES
+
+
+@pytest.mark.parametrize("n", [10, 12, 64, 99])
+def test_no_class_is_left_out_where_there_is_room_for_all(labelled_run: Path, n: int) -> None:
+    labels = Run(labelled_run).labels(n)
+    assert labels is not None
+    assert len(labels) == n
+    assert labels.unique().tolist() == list(range(CLASSES))
+
+
+def test_a_class_goes_by_its_name_or_its_number(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    """Names come first: here the class called 3 is number 0."""
+    named = Path(shutil.copytree(labelled_run, tmp_path / "named"))
+    info = json.loads((named / "run.json").read_text())
+    info["data"]["classes"] = ["3", *"bcdefgh", "nine", "ten"]
+    (named / "run.json").write_text(json.dumps(info))
+    for word, label in (("nine", 8), ("8", 8), ("3", 0), ("0", 0), ("9", 9)):
+        assert poise("sample", named, "--label", word, "--n", 2, "--npz", tmp_path / "a.npz").code == 0
+        assert arrays(tmp_path / "a.npz")["labels"].tolist() == [label] * 2
+    poise("sample", named, "--label", "nin").complains(2, "--label", "no such class", "did you mean 'nine'?")
+
+
+def test_a_sheet_has_a_row_for_each_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    sheet, held = tmp_path / "sheet.png", tmp_path / "sheet.npz"
+    assert poise("sample", labelled_run, "--n", 30, "--out", sheet, "--npz", held).code == 0
+    found = tiles(sheet, 3, 10)
+    shown = found.reshape(30, 8, found.shape[2] // 8, 8, -1)[:, :, 0, :, 0]
+    assert (shown == arrays(held)["images"][..., 0]).all()
+    assert poise("sample", labelled_run, "--n", 30, "--label", 3, "--out", sheet).code == 0
+    tiles(sheet, 6, 5)
+
+
+@pytest.mark.parametrize("command", ["sample", "interpolate"])
+@pytest.mark.parametrize(
+    ("word", "cure"),
+    [("77", "did you mean '7'?"), ("seven", "known here: 0, 1, 2"), ("10", "did you mean '"), ("-1", "'1'")],
+)
+def test_unknown_class(
+    poise: Any, labelled_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, word: str, cure: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = poise(command, labelled_run, f"--label={word}", "--out", "x.png")
+    said.complains(2, "--label", "no such class", f"'{word}'", cure)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["sample", "interpolate"])
+def test_a_run_without_labels(poise: Any, digits_run: Path, tmp_path: Path, command: str) -> None:
+    out = tmp_path / "x.png"
+    poise(command, digits_run, "--label", 7, "--out", out).complains(2, "--label", "takes no labels", "leave it out")
+    assert not out.exists()
+
+
+# ---- interpolate --------------------------------------------------------------------------------------
+
+
+def test_walks_stay_in_their_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    def walk(*options: object) -> np.ndarray:
+        out = tmp_path / "walk.png"
+        said = poise("interpolate", labelled_run, "--steps", 5, "--rows", 3, "--out", out, *options)
+        assert (said.code, said.out) == (0, "")
+        return tiles(out, 5, 3)
+
+    seven, mixed = walk("--label", 7), walk()
+    assert (seven != walk("--label", 0)).mean() > 0.1
+    labels = Run(labelled_run).labels(3)
+    assert labels is not None
+    assert len(labels.unique()) == 3, "left out, each walk is of another class"
+    for row, label in enumerate(labels.tolist()):
+        assert (mixed[row] == walk("--label", label)[row]).all()
+        assert (mixed[row] != walk("--label", 9)[row]).any()
+
+
+def test_a_film_of_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "walk.gif"
+    assert poise("interpolate", labelled_run, "--label", 7, "--steps", 4, "--out", out).code == 0
+    with Image.open(out) as film:
+        assert getattr(film, "n_frames", 1) == 2 * 4 - 2
+
+
+# ---- training -----------------------------------------------------------------------------------------
+
+
+def test_training_sheets_have_a_row_for_each_class(labelled_run: Path) -> None:
+    """40 tiles: four latents, the same in every row."""
+    sheets = sorted((labelled_run / "samples").iterdir())
+    assert [path.name for path in sheets] == ["step-00000000.png", "step-00000003.png"]
+    for sheet in sheets:
+        tiles(sheet, 4, 10)
+    run = Run(labelled_run)
+    assert run.classes == tuple("0123456789")
+    found = tiles(sheets[-1], 4, 10)
+    assert len({row.tobytes() for row in found}) == 10, "what differs is the class"
+    assert len({tile.tobytes() for tile in found[0]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["ring", "--set", LABELS], ["conditioning", "no labels", "give each class a folder"]),
+        (["ring", "--set", CLASSIFIER, "--set", 'conditioning={g={kind="concat"}}'], ["conditioning", "no labels"]),
+        (["dcgan", *THIN, "--set", CLASSIFIER], ["conditioning.g", "concat"]),
+        (["dcgan", *THIN, "--set", 'conditioning={d={kind="projection"}}'], ["conditioning.g", "concat"]),
+        (
+            ["dcgan", *THIN, "--set", 'conditioning={g={kind="class_norm"}}', "--set", 'network.g.norm="none"'],
+            ["conditioning.g", "network.g.norm"],
+        ),
+        (["dcgan", *THIN, "--set", 'conditioning={g={kind="concta"}}'], ["conditioning.g", "did you mean 'concat'?"]),
+    ],
+)
+def test_conditioning_that_does_not_fit_is_refused(
+    poise: Any, tmp_path: Path, options: list[str], parts: list[str]
+) -> None:
+    out = tmp_path / "run"
+    poise("train", *options, "--steps", 2, "--out", out).complains(2, *parts)
+    assert not out.exists()

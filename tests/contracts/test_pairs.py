@@ -1,0 +1,103 @@
+"""Every objective with every penalty, norm and way to tell the label: refused for a true reason, or it trains.
+
+The reasons are stated here once more, from the papers' side; a combination that `fit` refuses without one of them
+fails, and so does one that it lets through and that does not take three finite steps.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.tiny import Session
+from poise.data.source import Pictures
+from poise.entries import kinds
+from poise.networks.norms import Norm
+from poise.objectives.base import Objective
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+
+OBJECTIVES = kinds(Objective, "poise.objectives")
+NORMS: tuple[str, ...] = get_args(Norm)
+PENALTIES = (None, "r1", "r2", "wgan_gp", "dragan", "weight_clipping", "lecam")
+CONDITIONINGS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "concat and channels": {"g": {"kind": "concat", "dim": 2}, "d": {"kind": "channels", "dim": 2}},
+    "class norm and projection": {"g": {"kind": "class_norm"}, "d": {"kind": "projection"}},
+    "concat and classifier": {"g": {"kind": "concat", "dim": 2}},
+}
+
+
+def reasons(objective: str, norm: str, conditioning: str) -> set[str]:
+    """Where this combination can't work, by the field at fault."""
+    energies = "score" not in OBJECTIVES[objective].reads
+    found = set()
+    if conditioning in ("concat and channels", "concat and classifier") and norm == "virtual":
+        found.add("conditioning.g")  # the reference batch has no labels
+    if conditioning == "concat and channels" and (norm == "virtual" or energies):
+        found.add("conditioning.d")  # nor has it there; and an energy says how well D rebuilds, not whether y fits
+    if conditioning == "class norm and projection" and norm not in ("batch", "spectral_batch"):
+        found.add("conditioning.g")  # no batch norm to make conditional
+    if conditioning == "class norm and projection" and energies:
+        found.add("conditioning.d")
+    return found
+
+
+@cache
+def labelled() -> Pictures:
+    """24 random pictures of three classes."""
+    random = np.random.Generator(np.random.Philox(11))
+    images = random.integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
+    return Pictures(images, np.arange(24) % 3, ("a", "b", "c"))
+
+
+def told(objective: str, penalty: str | None, norm: str, conditioning: str) -> Recipe:
+    d = {"kind": "dcgan", "width": 2} if "score" in OBJECTIVES[objective].reads else {"kind": "autoencoder", "width": 2}
+    tricks = [] if penalty is None else [{"kind": penalty}]
+    if conditioning == "concat and classifier":
+        tricks.append({"kind": "auxiliary_classifier"})
+    adam = {"kind": "adam", "lr": 1e-3}
+    table: dict[str, Any] = {
+        "steps": 3,
+        "batch": 4,
+        "data": {"kind": "digits", "size": 8},
+        "latent": {"kind": "gaussian", "dim": 3},
+        "network": {"g": {"kind": "dcgan", "width": 2, "norm": norm}, "d": {**d, "norm": norm}},
+        "objective": {"kind": objective},
+        "optimizer": {"g": adam, "d": adam},
+        "tempo": {"kind": "ratio"},
+        "tricks": tricks,
+    }
+    return decode(table | ({"conditioning": CONDITIONINGS[conditioning]} if conditioning != "none" else {}))
+
+
+@pytest.mark.parametrize(("objective", "norm"), sorted(product(OBJECTIVES, NORMS)))
+def test_refused_for_a_true_reason_or_three_finite_steps(objective: str, norm: str) -> None:
+    for penalty, conditioning in product(PENALTIES, CONDITIONINGS):
+        recipe = told(objective, penalty, norm, conditioning)
+        findings = fit(recipe, labelled().shape, len(labelled().classes))
+        assert {finding.field for finding in findings.refusals} == reasons(objective, norm, conditioning), recipe
+        assert all(finding.cure and finding.message for finding in findings.refusals + findings.warnings)
+        if findings.refusals:
+            continue
+        run = Session(recipe, labelled()).play(3)
+        spoilt = [name for name, tensor in run.saved().items() if not torch.isfinite(tensor).all()]
+        assert not spoilt, f"{penalty}, {conditioning}: {spoilt[:3]}"
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_an_objective_is_held_to_the_d_it_reads(objective: str) -> None:
+    """A free score for an energy, or an energy for a free score, is refused at the objective."""
+    reads = OBJECTIVES[objective].reads
+    for judgement, kind in (("score", "dcgan"), ("energy", "autoencoder")):
+        recipe = told(objective, None, "none", "none")
+        network = {"g": {"kind": "dcgan"}, "d": {"kind": kind}}
+        swapped = decode(recipe.canonical() | {"network": network})
+        at_fault = {finding.field for finding in fit(swapped, (1, 8, 8)).refusals}
+        assert at_fault == (set() if judgement in reads else {"objective"})

@@ -1,0 +1,186 @@
+"""R3GAN's players: blocks that start as the identity, scaled first weights, groups, and the order of resizing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poise.networks.blocks import mixes_samples
+from poise.networks.r3gan import Block, R3GANDiscriminatorEntry, R3GANGeneratorEntry, Start, resized
+
+GAIN = math.sqrt(2 / (1 + 0.2**2))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def pair(size: int, **told: Any) -> tuple[Any, Any]:
+    g = R3GANGeneratorEntry(**told).build(8, (3, size, size))
+    return g, R3GANDiscriminatorEntry(**told).build((3, size, size))
+
+
+def blocks_of(net: nn.Module) -> list[Any]:
+    return [module for module in net.modules() if isinstance(module, Block)]
+
+
+def has_std(weight: Tensor, std: float) -> bool:
+    """Within five standard errors."""
+    kernel = weight.detach()
+    error = 5 / math.sqrt(2 * kernel.numel())
+    return abs(float(kernel.std()) / std - 1) < error and abs(float(kernel.mean())) < 5 * std / kernel.numel() ** 0.5
+
+
+def test_every_block_starts_as_the_identity() -> None:
+    x = torch.randn(2, 16, 4, 4)
+    for net in pair(16, width=16, widest=16):
+        assert len(blocks_of(net)) == 2 * 3
+        for block in blocks_of(net):
+            assert torch.equal(block(x), x)
+            block.layers[-1].weight.data.normal_()
+            assert not torch.allclose(block(x), x)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+def test_first_weights_shrink_with_the_number_of_blocks(blocks: int) -> None:
+    """GAIN L^(-1/4) / sqrt(fan in) for the first two convolutions of each, where L counts every block of a player."""
+    for net in pair(16, width=32, widest=64, blocks=blocks, group=8):
+        found = blocks_of(net)
+        assert len(found) == 3 * blocks
+        for block in found:
+            first, _, middle, _, last = block.layers
+            channels = first.in_channels
+            wanted = GAIN * (3 * blocks) ** -0.25
+            assert has_std(first.weight, wanted / math.sqrt(channels))
+            assert has_std(middle.weight, wanted / math.sqrt(9 * 8))
+            assert not last.weight.any()
+            assert not first.bias.any()
+            assert not middle.bias.any()
+            assert last.bias is None
+
+
+def test_the_middle_of_a_block_is_grouped() -> None:
+    for channels, expansion, group, groups in ((32, 2, 16, 4), (16, 3, 8, 6), (12, 2, 16, 1), (16, 1, 1, 16)):
+        middle: Any = Block(channels, expansion, group, 1).layers[2]
+        wide = channels * expansion
+        assert (middle.in_channels, middle.out_channels, middle.groups) == (wide, wide, groups)
+        assert middle.weight.shape == (wide, wide // groups, 3, 3)
+
+
+def test_a_block_is_the_papers() -> None:
+    """1 x 1, LeakyReLU of 0.2, 3 x 3 with no activation after the last, and the input added."""
+    block: Any = Block(4, 2, 4, 1).double()
+    for module in block.layers:
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.normal_()
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    given = x.clone()
+    c1, _, c2, _, c3 = block.layers
+    act = nn.LeakyReLU(0.2)
+    assert torch.allclose(block(given), x + c3(act(c2(act(c1(x))))), rtol=0, atol=1e-12)
+    assert torch.equal(given, x)
+
+
+def test_generator_is_linear_at_its_end_unless_told() -> None:
+    g: Any = R3GANGeneratorEntry(width=8).build(8, (3, 16, 16))
+    z = torch.randn(4, 8)
+    pictures = g(z)
+    assert torch.allclose(g(1000 * z), 1000 * pictures, rtol=1e-3, atol=1e-3), "blocks are the identity so far"
+    assert g(1000 * z).abs().max() > 10
+    bounded = R3GANGeneratorEntry(width=8, output="auto").build(8, (3, 16, 16))
+    assert bounded(1000 * z).abs().max() <= 1
+
+
+def test_the_first_map_is_a_constant_scaled_channel_by_channel() -> None:
+    start = Start(8, 6, 4)
+    z = torch.randn(3, 8)
+    found = start(z)
+    assert found.shape == (3, 6, 4, 4)
+    for i in range(3):
+        for c in range(6):
+            scale = float(start.scale.weight[c].detach() @ z[i])
+            assert torch.allclose(found[i, c], scale * start.basis[c], atol=1e-5)
+    assert start.scale.bias is None
+    wide = Start(64, 512, 4)
+    assert has_std(wide.basis, 1.0)
+    assert has_std(wide.scale.weight, 1 / 8)
+
+
+def test_maps_are_resized_where_that_is_cheaper() -> None:
+    """G makes the channels fewer before it enlarges, D more after it has halved; equal ones need no convolution."""
+    g, d = pair(32, width=4, widest=8)
+    plan = {"Conv2d": "wider", "Upsample": "resize", "AvgPool2d": "resize", "Block": "block"}
+    order = [plan.get(type(m).__name__, type(m).__name__) for m in g.layers]
+    two = ["block"] * 2
+    assert order == ["Start", *two, "resize", *two, "resize", *two, "wider", "resize", *two, "wider", "Identity"]
+    order = [plan.get(type(m).__name__, type(m).__name__) for m in d.trunk]
+    assert order == ["wider", *two, "resize", "wider", *two, "resize", *two, "resize", *two, "wider", "Flatten"]
+    enlarged = [m for m in g.layers if isinstance(m, nn.Upsample)]
+    assert {(m.mode, m.align_corners, m.scale_factor) for m in enlarged} == {("bilinear", False, 2.0)}
+
+
+def test_the_order_of_resizing_makes_no_difference() -> None:
+    x = torch.randn(2, 6, 8, 8, dtype=torch.float64)
+    for resize in (nn.Upsample(scale_factor=2, mode="bilinear"), nn.AvgPool2d(2)):
+        ours, theirs = (nn.Sequential(*resized(6, 4, resize, first=first)).double() for first in (True, False))
+        assert type(ours[0]) is type(theirs[1]) is nn.Conv2d
+        theirs[1].weight.data.copy_(ours[0].weight.data)  # type: ignore[union-attr, operator, arg-type]
+        assert torch.allclose(ours(x), theirs(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [8, 16, 64])
+def test_shapes_and_features(size: int) -> None:
+    g, d = pair(size, width=4, widest=12)
+    pictures = g(torch.randn(2, 8))
+    assert pictures.shape == (2, 3, size, size)
+    said = d(pictures)
+    assert said.features is not None
+    deep = min(12, 4 << (2 if size < 32 else 4))
+    assert (said.score.shape, said.features.shape, d.width) == ((2,), (2, deep), deep)
+    last: Any = d.trunk[-2]
+    maps = nn.Sequential(*d.trunk[:-2])(pictures)
+    assert maps.shape[2:] == ((2, 2) if size == 8 else (4, 4))
+    assert torch.allclose(said.features, (maps * last.weight[:, 0]).sum((2, 3)), atol=1e-5)
+    assert torch.allclose(said.score, said.features @ d.score.weight[0], atol=1e-5)
+    assert not mixes_samples(g)
+    assert not mixes_samples(d)
+
+
+@pytest.mark.parametrize("blocks", [1, 8])
+def test_many_blocks_do_not_swell_the_signal(blocks: int) -> None:
+    """A block whose last convolution has grown to the usual size adds 1/L of the variance: e at most for L of them."""
+    g, d = pair(32, width=16, widest=16, blocks=blocks)
+    for net, given in ((g, torch.randn(64, 8)), (d, torch.randn(64, 3, 32, 32))):
+        spreads = []
+        for _ in range(2):
+            with torch.no_grad():
+                out = net(given)
+                spreads.append(float((out if isinstance(out, Tensor) else out.score).std()))
+                for block in blocks_of(net):
+                    last = block.layers[-1].weight
+                    last.normal_(0, last[0].numel() ** -0.5)
+        assert 0 < spreads[0] < 3
+        assert 1 / 3 < spreads[1] / spreads[0] < 3
+
+
+def test_a_gradient_reaches_every_weight_that_a_zero_does_not_hide() -> None:
+    """At the start a block's last convolution alone; once that has weights, all of it."""
+    for net, x in zip(pair(16, width=8), (torch.randn(4, 8), torch.randn(4, 3, 16, 16)), strict=True):
+        for step in range(2):
+            net.zero_grad()
+            out = net(x)
+            (out.square().mean() if isinstance(out, Tensor) else out.score.square().mean()).backward()
+            hidden = {name for name, w in net.named_parameters() if not w.grad.any()}
+            inside = {n for n, _ in net.named_parameters() if ".layers.0." in n or ".layers.2." in n}
+            inside = {n for n in inside if "scale" not in n and n.count("layers") + n.count("trunk") == 2}
+            assert hidden == (inside if step == 0 else set())
+            for block in blocks_of(net):
+                block.layers[-1].weight.data.normal_(0, 0.1)

@@ -1,0 +1,341 @@
+"""Residual players: the published shapes and counts, the order of their parts, attention, and the first weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+
+from poise.core import Shape
+from poise.networks.attention import SelfAttention, attend
+from poise.networks.blocks import Activation, ToMap, mixes_samples
+from poise.networks.norms import Norm
+from poise.networks.resnet import (
+    DiscriminatorBlock,
+    GeneratorBlock,
+    ResNetDiscriminator,
+    ResNetDiscriminatorEntry,
+    ResNetGeneratorEntry,
+)
+
+PAPER_G = ResNetGeneratorEntry(width=256, widest=256)
+PAPER_D = ResNetDiscriminatorEntry(width=128, widest=128)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def size_of(net: nn.Module) -> int:
+    return sum(weight.numel() for weight in net.parameters())
+
+
+def maps_of(net: nn.Module, kinds: tuple[type[nn.Module], ...], x: Tensor) -> list[Shape]:
+    """What comes out of every module of these kinds when x goes in."""
+    found: list[Shape] = []
+    hooks = [
+        module.register_forward_hook(lambda m, given, out: found.append(tuple(out.shape[1:])))
+        for module in net.modules()
+        if isinstance(module, kinds)
+    ]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+# ---------------------------------------------------------------- the published networks
+
+
+def test_the_papers_generator_for_32() -> None:
+    """Miyato 2018, appendix B.4: dense to 4 x 4 x 256, three blocks up, norm, ReLU, 3 x 3, tanh."""
+    g = PAPER_G.build(128, (3, 32, 32))
+    assert maps_of(g, (ToMap, GeneratorBlock), torch.randn(2, 128)) == [
+        (256, 4, 4),
+        (256, 8, 8),
+        (256, 16, 16),
+        (256, 32, 32),
+    ]
+    layers: Any = g.layers
+    assert [type(m) for m in layers[-4:]] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d, nn.Tanh]
+    wide, narrow = 9 * 256 * 256, 256 * 256
+    block = 2 * 256 + wide + 2 * 256 + (wide + 256) + (narrow + 256)  # a norm takes the first bias away
+    # the dense layer's bias is one number per channel, since it is a transposed convolution's
+    assert size_of(g) == (128 * 16 * 256 + 256) + 3 * block + 2 * 256 + (9 * 256 * 3 + 3)
+
+
+def test_the_papers_discriminator_for_32() -> None:
+    """Two blocks down, two that keep their size, ReLU, sum over space, dense to 1."""
+    d = PAPER_D.build((3, 32, 32))
+    seen = maps_of(d, (DiscriminatorBlock,), torch.randn(2, 3, 32, 32))
+    assert seen == [(128, 16, 16), (128, 8, 8), (128, 8, 8), (128, 8, 8)]
+    wide = 9 * 128 * 128 + 128
+    first = (9 * 3 * 128 + 128) + wide + (3 * 128 + 128)
+    assert size_of(d) == first + (2 * wide + 128 * 128 + 128) + 2 * 2 * wide + 128 + 1
+    assert not mixes_samples(d)
+
+
+def test_features_are_the_rectified_last_map_summed_over_space() -> None:
+    d: Any = ResNetDiscriminatorEntry(width=4).build((3, 32, 32))
+    x = torch.randn(2, 3, 32, 32)
+    last = nn.Sequential(*d.trunk[:-1])(x)
+    said = d(x)
+    assert said.features is not None
+    assert d.width == 8
+    assert torch.allclose(said.features, last.clamp_min(0).sum((2, 3)), atol=1e-5)
+    assert torch.allclose(said.score, said.features @ d.score.weight[0] + d.score.bias, atol=1e-5)
+
+
+def test_the_players_for_64() -> None:
+    """4 x 4 x 1024, 512, 256, 128, 64; D halves down to 8 x 8."""
+    g = ResNetGeneratorEntry(width=64).build(128, (3, 64, 64))
+    assert maps_of(g, (ToMap, GeneratorBlock), torch.randn(1, 128).expand(2, -1)) == [
+        (1024, 4, 4),
+        (512, 8, 8),
+        (256, 16, 16),
+        (128, 32, 32),
+        (64, 64, 64),
+    ]
+    widths = [1024, 512, 256, 128, 64]
+    blocks = sum(2 * a + 9 * a * b + 2 * b + (9 * b * b + b) + (a * b + b) for a, b in pairwise(widths))
+    assert size_of(g) == (128 * 16 * 1024 + 1024) + blocks + 2 * 64 + (9 * 64 * 3 + 3)
+    d = ResNetDiscriminatorEntry(width=4, plain=1).build((3, 64, 64))
+    assert maps_of(d, (DiscriminatorBlock,), torch.randn(2, 3, 64, 64)) == [
+        (4, 32, 32),
+        (8, 16, 16),
+        (16, 8, 8),
+        (16, 8, 8),
+    ]
+
+
+@pytest.mark.parametrize("size", [8, 16, 128, 256])
+def test_other_sizes(size: int) -> None:
+    shape = (2, size, size)
+    g, d = ResNetGeneratorEntry(width=1), ResNetDiscriminatorEntry(width=1)
+    assert g.misfit(shape) is d.misfit(shape) is None
+    pictures = g.build(3, shape)(torch.randn(2, 3))
+    assert pictures.shape == (2, *shape)
+    assert d.build(shape)(pictures).score.shape == (2,)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def written_out(block: Any, x: Tensor, act: nn.Module, *, first: bool = False) -> Tensor:
+    """A block without norms from the paper's figure, resize and 1 x 1 in its order."""
+    convolutions = [m for m in block.branch if isinstance(m, nn.Conv2d)]
+    wider = [m for m in block.shortcut if isinstance(m, nn.Conv2d)]
+    up = [m for m in block.branch if isinstance(m, nn.Upsample)]
+    pool = [m for m in block.branch if isinstance(m, nn.AvgPool2d)]
+    branch = convolutions[0](nn.Sequential(*up)(x if first else act(x)))
+    branch = nn.Sequential(*pool)(convolutions[1](act(branch)))
+    if first:
+        return branch + wider[0](pool[0](x))
+    beside = nn.Sequential(*up)(x)
+    return branch + nn.Sequential(*pool)(nn.Sequential(*wider)(beside))
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu"])
+def test_blocks_are_the_papers(name: Activation) -> None:
+    """The shortcut's 1 x 1 convolution and its resize change places, and nothing else differs."""
+    act = {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "elu": nn.ELU()}[name]
+    x = torch.randn(2, 6, 8, 8, dtype=torch.float64)
+    blocks: list[tuple[nn.Module, bool, int, int]] = [
+        (GeneratorBlock(6, 4, "none", name, "nearest"), False, 4, 16),
+        (GeneratorBlock(6, 6, "none", name, "bilinear"), False, 6, 16),
+        (DiscriminatorBlock(6, 4, "none", name, halve=True), False, 4, 4),
+        (DiscriminatorBlock(6, 6, "none", name, halve=True), False, 6, 4),
+        (DiscriminatorBlock(6, 4, "none", name, halve=True, first=True), True, 4, 4),
+        (DiscriminatorBlock(6, 6, "none", name, halve=False), False, 6, 8),
+    ]
+    for block, first, channels, side in blocks:
+        given = x.clone()
+        found = block.double()(given)
+        assert torch.equal(given, x), "the input is left as it was"
+        assert found.shape == (2, channels, side, side)
+        assert torch.allclose(found, written_out(block, x, act, first=first), rtol=0, atol=1e-12)
+
+
+def test_a_block_that_changes_nothing_adds_its_input_as_it_is() -> None:
+    assert len(DiscriminatorBlock(4, 4, "none", "relu", halve=False).shortcut) == 0
+    kinds = [type(m) for m in DiscriminatorBlock(4, 4, "none", "relu", halve=True).shortcut]
+    assert kinds == [nn.AvgPool2d, nn.Conv2d]
+    assert [type(m) for m in GeneratorBlock(4, 4, "none", "relu", "nearest").shortcut] == [nn.Conv2d, nn.Upsample]
+
+
+def gradients(net: nn.Module, x: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    out = net(x)
+    out = out if isinstance(out, Tensor) else out.score
+    force = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    return [out, *torch.autograd.grad((out * force).sum(), [x, *net.parameters()])]
+
+
+@pytest.mark.parametrize("attention", [None, 8])
+@pytest.mark.parametrize("norm", ["none", "batch", "group", "layer"])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu"])
+def test_writing_in_place_spoils_nothing(name: Activation, norm: Norm, attention: int | None) -> None:
+    told: dict[str, Any] = {"width": 3, "norm": norm, "activation": name, "attention": attention}
+    g = ResNetGeneratorEntry(**told).build(3, (1, 16, 16)).double()
+    d = ResNetDiscriminatorEntry(**told).build((1, 16, 16)).double()
+    for net, x in ((g, torch.randn(3, 3)), (d, torch.randn(3, 1, 16, 16))):
+        for module in net.modules():
+            if isinstance(module, SelfAttention):
+                module.gamma.data.fill_(0.7)
+        careful = copy.deepcopy(net)
+        written = 0
+        for module in careful.modules():
+            if isinstance(module, nn.ReLU | nn.LeakyReLU):
+                written += module.inplace
+                module.inplace = False
+        assert written > 0
+        for ours, theirs in zip(gradients(net, x.double()), gradients(careful, x.double()), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_norms_stand_before_both_convolutions_but_not_at_the_picture() -> None:
+    g = ResNetGeneratorEntry(width=2).build(3, (1, 16, 16))
+    d = ResNetDiscriminatorEntry(width=2, norm="batch").build((1, 16, 16))
+    assert len([m for m in g.modules() if isinstance(m, nn.BatchNorm2d)]) == 2 * 2 + 1
+    assert len([m for m in d.modules() if isinstance(m, nn.BatchNorm2d)]) == 1 + 2 * 2 + 1
+    layers: Any = d.trunk
+    assert type(layers[0].branch[0]) is nn.Conv2d
+    assert type(layers[1].branch[0]) is nn.BatchNorm2d
+
+
+# ---------------------------------------------------------------- attention
+
+
+def test_attention_is_a_weighted_mean_over_places() -> None:
+    """Zhang 2019, equation 1, place by place."""
+    query, key = (torch.randn(2, 3, 2, 4, dtype=torch.float64) for _ in range(2))
+    value = torch.randn(2, 5, 2, 4, dtype=torch.float64)
+    expected = torch.zeros_like(value)
+    for b in range(2):
+        for i in range(8):
+            at = [query[b, :, i // 4, i % 4] @ key[b, :, j // 4, j % 4] for j in range(8)]
+            total = sum(math.exp(a) for a in at)
+            for j in range(8):
+                expected[b, :, i // 4, i % 4] += math.exp(at[j]) / total * value[b, :, j // 4, j % 4]
+    assert torch.allclose(attend(query, key, value), expected, rtol=0, atol=1e-12)
+
+
+def test_attention_starts_as_the_identity() -> None:
+    net, x = SelfAttention(16), torch.randn(2, 16, 4, 4)
+    assert torch.equal(net(x), x)
+    assert net.query.out_channels == net.key.out_channels == net.value.out_channels == 2
+    with torch.no_grad():
+        net.gamma.fill_(0.5)
+    told = net.out(attend(net.query(x), net.key(x), net.value(x)))
+    assert torch.allclose(net(x), x + 0.5 * told, atol=1e-6)
+    assert not torch.allclose(net(x), x, atol=1e-3)
+
+
+def test_attention_has_two_derivatives() -> None:
+    """A gradient penalty takes both; the fused kernel has one."""
+    x = [torch.randn(1, 2, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert gradcheck(attend, x)
+    assert gradgradcheck(attend, x)
+    net = SelfAttention(3).double()
+    with torch.no_grad():
+        net.gamma.fill_(0.7)
+    assert gradgradcheck(net, (torch.randn(1, 3, 2, 2, dtype=torch.float64, requires_grad=True),))
+
+
+@pytest.mark.parametrize("size", [8, 32, 64])
+@pytest.mark.parametrize("depth", [None, 2])
+@pytest.mark.parametrize("side", ["g", "d"])
+def test_one_map_attends_where_there_is_one_of_that_size(side: str, size: int, depth: int | None) -> None:
+    shape = (1, size, size)
+    smallest = size >> depth if depth else {"g": 4, "d": 4 if size == 8 else 8}[side]
+    inner = {size >> k for k in range(7) if size >> k >= smallest} - {smallest if side == "g" else size}
+    for attention in (2, 4, 8, 16, 32, 64, 128):
+        told: dict[str, Any] = {"width": 2, "depth": depth, "attention": attention}
+        entry = ResNetGeneratorEntry(**told) if side == "g" else ResNetDiscriminatorEntry(**told)
+        misfit = entry.misfit(shape)
+        if attention not in inner:
+            assert misfit is not None
+            assert misfit[0] == f"no map here is {attention} wide"
+            assert set(misfit[1].removeprefix("set attention to one of ").split(", ")) == set(map(str, inner))
+            continue
+        assert misfit is None
+        net = entry.build(3, shape) if isinstance(entry, ResNetGeneratorEntry) else entry.build(shape)
+        x = torch.randn(2, 3) if side == "g" else torch.randn(2, *shape)
+        seen = maps_of(net, (SelfAttention,), x)
+        assert [each[1:] for each in seen] == [(attention, attention)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "depth", "why", "cure"),
+    [
+        ((2,), None, "points", "mlp"),
+        ((3, 28, 28), None, "power of two", "16 or 32"),
+        ((3, 16, 16), 4, "depth 4", "at most 3"),
+    ],
+)
+@pytest.mark.parametrize("entry", [ResNetGeneratorEntry, ResNetDiscriminatorEntry])
+def test_misfits_are_told_with_a_cure(entry: Any, shape: Shape, depth: int | None, why: str, cure: str) -> None:
+    told = entry(depth=depth).misfit(shape)
+    assert told is not None
+    assert why in told[0]
+    assert cure in told[1]
+
+
+# ---------------------------------------------------------------- first weights
+
+
+def is_uniform(weight: Tensor, edge: float) -> bool:
+    """Within the edges and near them, with the variance of a uniform law."""
+    kernel = weight.detach()
+    n = kernel.numel()
+    near = edge * (1 - 10 / n) <= float(kernel.abs().max()) <= edge * (1 + 1e-6)
+    return near and abs(float(kernel.std()) / (edge / math.sqrt(3)) - 1) < 3 / math.sqrt(n)
+
+
+def test_first_weights_are_glorots() -> None:
+    """sqrt(2) for the 3 x 3 of a block, 1 for shortcuts, dense layers and G's last; biases 0."""
+    g: Any = ResNetGeneratorEntry(width=16, norm="none").build(20, (3, 16, 16))
+    d: Any = ResNetDiscriminatorEntry(width=16).build((3, 16, 16))
+    count = 0
+    for net in (g, d):
+        for block in net.modules():
+            if not isinstance(block, GeneratorBlock | DiscriminatorBlock):
+                continue
+            for module, gain, taps in (
+                *((m, math.sqrt(2), 9) for m in block.branch if isinstance(m, nn.Conv2d)),
+                *((m, 1.0, 1) for m in block.shortcut if isinstance(m, nn.Conv2d)),
+            ):
+                fans = taps * (module.in_channels + module.out_channels)
+                assert is_uniform(module.weight, gain * math.sqrt(6 / fans)), module
+                count += 1
+    assert count == 2 * 3 + (1 * 3 + 2 * 2)
+    assert is_uniform(g.layers[-2].weight, math.sqrt(6 / (9 * (16 + 3))))
+    assert is_uniform(d.score.weight, math.sqrt(6 / (16 + 1)))
+    for net in (g, d):
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
+                assert not module.bias.any()
+
+
+def test_the_first_maps_weights_are_those_of_a_dense_layer() -> None:
+    """128 numbers in, 4 x 4 x 256 out: it is a matrix that is stored as a kernel."""
+    g: Any = PAPER_G.build(128, (3, 32, 32))
+    assert is_uniform(g.layers[0].weight, math.sqrt(6 / (128 + 4 * 4 * 256)))
+
+
+def test_plain_blocks_are_as_many_as_asked_for() -> None:
+    for plain in (0, 3):
+        d = ResNetDiscriminatorEntry(width=2, plain=plain).build((1, 16, 16))
+        assert isinstance(d, ResNetDiscriminator)
+        assert len([m for m in d.modules() if isinstance(m, DiscriminatorBlock)]) == 1 + plain

@@ -1,0 +1,194 @@
+"""Boundary equilibrium: the controller against a re-implementation in Python floats, and a game that it runs in."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.tiny import moment
+from objectives.scores import GRID
+from poise.core import Exchange, Moment, Side, Verdict
+from poise.data.toys import RingEntry
+from poise.objectives.began import Balance, Began, convergence, next_k
+from poise.randomness import Dice
+from poise.recipe.read import decode
+from poise.training import step
+from poise.training.build import build
+from poise.training.feed import Feed
+from poise.training.game import Game
+from poise.training.ledger import Ledger
+from poise.training.machine import Machine
+from poise.training.state import gather, restore
+
+CPU = torch.device("cpu")
+
+
+def judged(side: Side, real: list[float], fake: list[float]) -> Exchange:
+    """A move in which D's errors were `real` and `fake`; G's move knows the fakes alone."""
+    exchange = Exchange(moment(side=side), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
+    exchange.verdicts = {"fake": Verdict(-torch.tensor(fake))}
+    if side is Side.D:
+        exchange.verdicts["real"] = Verdict(-torch.tensor(real))
+    return exchange
+
+
+def balance(k: float = 0.0, gamma: float = 0.5, lambda_k: float = 1e-3) -> Balance:
+    rule = Began(k=k, gamma=gamma, lambda_k=lambda_k).build()
+    assert isinstance(rule, Balance)
+    return rule
+
+
+def k_of(rule: Balance) -> float:
+    k = rule.k
+    assert isinstance(k, torch.Tensor)
+    return float(k)
+
+
+class Told(NamedTuple):
+    """What one step left behind."""
+
+    k: float
+    convergence: float
+
+
+def plain(k: float, gamma: float, gain: float, errors: list[tuple[list[float], list[float]]]) -> list[Told]:
+    """Equations 3 and 4 of the paper's section 3.3 and the measure of 3.4, step by step."""
+    told = []
+    for real, fake in errors:
+        mean_real, mean_fake = sum(real) / len(real), sum(fake) / len(fake)
+        gap = gamma * mean_real - mean_fake
+        k = min(1.0, max(0.0, k + gain * gap))
+        told.append(Told(k, mean_real + abs(gap)))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("k", "gamma", "gain", "scale"),
+    [(0.0, 0.5, 1e-3, 1.0), (0.3, 0.7, 0.05, 1.0), (0.9, 1.0, 0.5, 1.0), (0.1, 0.3, 1.0, 1.0), (0.5, 0.5, 1e-3, 1e3)],
+)
+def test_fifty_moves_are_those_of_plain_floats(k: float, gamma: float, gain: float, scale: float) -> None:
+    dice = random.Random(0)
+    errors = [
+        ([scale * dice.uniform(0.5, 3) for _ in range(6)], [scale * dice.uniform(0, 2) for _ in range(6)])
+        for _ in range(50)
+    ]
+    rule = balance(k=k, gamma=gamma, lambda_k=gain)
+    for (real, fake), told in zip(errors, plain(k, gamma, gain, errors), strict=True):
+        d = judged(Side.D, real, [9.0] * 6)  # the fakes of D's move have no say in k
+        before = k_of(rule)
+        rule.remember(d)
+        assert d.readings == {}
+        assert k_of(rule) == before
+        g = judged(Side.G, [], fake)
+        rule.remember(g)
+        assert set(g.readings) == {"k", "convergence"}
+        assert float(g.readings["k"]) == k_of(rule) == pytest.approx(told.k, abs=2e-5)
+        assert float(g.readings["convergence"]) == pytest.approx(told.convergence, rel=1e-5)
+
+
+def test_the_plain_controller_meets_both_walls() -> None:
+    """So that fifty moves say something about the clamp."""
+    dice = random.Random(0)
+    errors = [([dice.uniform(0.5, 3)], [dice.uniform(0, 2)]) for _ in range(50)]
+    ks = [told.k for told in plain(0.1, 0.5, 1.0, errors)]
+    assert min(ks) == 0.0
+    assert max(ks) == 1.0
+    assert 0.0 < sorted(ks)[25] < 1.0
+
+
+@pytest.mark.parametrize("k", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_next_k_and_convergence_on_a_grid(k: float, gamma: float) -> None:
+    for real in (0.0, 0.1, 2.0, 1e4):
+        for fake in (0.0, 0.05, 3.0, 1e4):
+            tensors = (torch.tensor(v, dtype=torch.float64) for v in (k, real, fake))
+            start, x, gz = tensors
+            expected = np.clip(k + 1e-2 * (gamma * real - fake), 0, 1)
+            assert float(next_k(start, x, gz, gamma, 1e-2)) == pytest.approx(expected, abs=1e-14)
+            assert float(convergence(x, gz, gamma)) == pytest.approx(real + abs(gamma * real - fake), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [0.0, 0.3, 1.0])
+def test_both_players_pay_what_the_paper_says_at_the_present_k(k: float, dtype: torch.dtype) -> None:
+    errors = np.abs(GRID)
+    real, fake = -torch.from_numpy(errors).to(dtype), -torch.from_numpy(errors[::-1].copy()).to(dtype)
+    rule = balance(k=k)
+    for_real, for_fake = rule.d_costs(real, fake, None, moment())
+    (for_g,) = rule.g_costs(fake, None, moment(side=Side.G))
+    np.testing.assert_allclose(for_real.numpy(), errors, rtol=1e-6)
+    np.testing.assert_allclose(for_fake.numpy(), -k * errors[::-1], rtol=1e-6)
+    np.testing.assert_allclose(for_g.numpy(), errors[::-1], rtol=1e-6)
+
+
+def test_gradients() -> None:
+    error = torch.linspace(0.1, 9.0, 12, dtype=torch.float64, requires_grad=True)
+    rule = balance(k=0.3).double()
+    assert torch.autograd.gradcheck(lambda e: rule.d_costs(-e, -e.flip(0), None, moment()), (error,))
+    assert torch.autograd.gradcheck(lambda e: rule.g_costs(-e, None, moment()), (error,))
+    d = torch.autograd.grad(rule.d_costs(-error, -error.detach(), None, moment())[0].sum(), error)[0]
+    assert d.tolist() == [1.0] * 12
+
+
+def test_k_and_the_error_of_the_reals_are_resumed() -> None:
+    """Between D's move and G's, and after both: a fresh rule with the old state_dict goes on the same."""
+    moves = [judged(Side.D, [2.0, 3.0], [1.0]), judged(Side.G, [], [0.25, 0.75]), judged(Side.G, [], [0.5])]
+    for stop in (1, 2):
+        old, fresh = (balance(k=0.1, lambda_k=0.05) for _ in range(2))
+        for move in moves[:stop]:
+            old.remember(move)
+        assert set(old.state_dict()) == {"k", "real"}
+        fresh.load_state_dict(old.state_dict())
+        for move in moves[stop:]:
+            old.remember(move)
+            fresh.remember(move)
+        assert k_of(fresh) == k_of(old) != pytest.approx(0.1)
+
+
+# ---------------------------------------------------------------- in a game
+
+GAME = {
+    "steps": 20,
+    "batch": 8,
+    "data": {"kind": "ring"},
+    "latent": {"kind": "uniform", "dim": 3},
+    "network": {
+        "g": {"kind": "mlp", "width": 6, "depth": 1},
+        "d": {"kind": "flat_autoencoder", "width": 6, "depth": 1, "code": 2, "measure": "absolute"},
+    },
+    "objective": {"kind": "began", "gamma": 0.5, "lambda_k": 0.05, "k": 0.2},
+    "optimizer": {side: {"kind": "adam", "lr": 1e-2} for side in ("d", "g")},
+    "tempo": {"kind": "ratio"},
+}
+
+
+def ready() -> tuple[Game, Feed]:
+    source = RingEntry().load().train
+    game = build(decode(GAME), source.subject(), Machine(CPU, "fp32"), Dice(0))
+    return game, Feed(source, CPU, 1)
+
+
+def test_in_a_game_k_follows_the_errors_and_is_resumed() -> None:
+    (game, feed), ledger = ready(), Ledger(None)
+    k, ks = 0.2, []
+    for at in range(16):
+        if at == 8:
+            saved = {name: tensor.clone() for name, tensor in gather(game, ledger).items()}
+            (game, feed), ledger = ready(), Ledger(None)
+            restore(game, ledger, saved)
+        when = Moment(at, 20, 8, Dice(0))
+        d = step.move(game, feed, when.of(Side.D, 0), ledger)
+        g = step.move(game, feed, when.of(Side.G, 0), ledger)
+        with torch.no_grad():
+            real, fake, fresh = (float(-x.mean()) for x in (d.score("real"), d.score("fake"), g.score("fake")))
+        assert float(d.readings["adversarial"]) == pytest.approx((real - k * fake) / 2, rel=1e-4)
+        k = min(1.0, max(0.0, k + 0.05 * (0.5 * real - fresh)))
+        told = ledger.stats()
+        assert told["g/k"].mean == pytest.approx(k, abs=1e-5)
+        assert told["g/convergence"].mean == pytest.approx(real + abs(0.5 * real - fresh), rel=1e-5)
+        ks.append(k)
+    assert len(set(ks)) == 16

@@ -1,0 +1,143 @@
+"""Games put together by hand around a D whose slope is known, and the few things that penalties are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts.tiny import Linear, Shift, moment
+from poise.core import Exchange, Moment, Pile, Side, Verdict
+from poise.latents import Gaussian
+from poise.objectives.pointwise import NonSaturating
+from poise.players import Player
+from poise.seams import Trick, View
+from poise.tempo import Ratio
+from poise.training.feed import Feed
+from poise.training.game import Game, Judge, apart
+from poise.training.ledger import Ledger
+from poise.training.step import face
+
+N = 8
+
+
+def cloud(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+class Given(Feed):
+    """A feed that gives the same reals, and labels, in every move."""
+
+    def __init__(self, real: Tensor, labels: Tensor | None = None) -> None:
+        self.real, self.labels = real, labels
+
+    def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
+        return self.real.clone() if reals else None, self.labels if labels else None
+
+
+class Quadratic(nn.Module):
+    """D(x) = x'Ax / 2: its slope is (A + A')x / 2."""
+
+    def __init__(self, a: Tensor) -> None:
+        super().__init__()
+        self.a = nn.Parameter(a.clone())
+
+    def forward(self, x: Tensor) -> Verdict:
+        return Verdict(score=((x @ self.a) * x).sum(1) / 2)
+
+
+class Bent(nn.Module):
+    """D(x) = <w2, tanh(W1 x)>, which says its hidden layer and, through a head, classes."""
+
+    def __init__(self, inputs: int = 2, width: int = 5, classes: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        self.first = nn.Parameter(cloud(width, inputs, seed=seed))
+        self.second = nn.Parameter(cloud(width, seed=seed + 1))
+        self.head = nn.Parameter(cloud(classes, width, seed=seed + 2)) if classes else None
+
+    def forward(self, x: Tensor) -> Verdict:
+        hidden = torch.tanh(x @ self.first.T)
+        return Verdict(hidden @ self.second, hidden, None if self.head is None else hidden @ self.head.T)
+
+
+class Doubled(View):
+    """D sees twice the sample; `piles` is what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__("doubled")
+        self.piles: list[Pile] = []
+
+    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+        self.piles.append(pile)
+        return 2 * images
+
+
+def game_of(
+    *tricks: Trick,
+    d: nn.Module | None = None,
+    judge: Judge = apart,
+    lr: float = 0.0,
+    labelled: bool = False,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Game:
+    """A game on the plane with plain gradient descent, by default at rate 0; G only shifts."""
+    nets: dict[Side, nn.Module] = {Side.D: d or Linear([0.5, -0.25]), Side.G: Shift([0.3, 0.1])}
+    players = {
+        side: Player(side, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": lr})
+        for side, net in nets.items()
+    }
+    rule, tempo = NonSaturating().build(), Ratio(1, 1)
+    return Game(players[Side.D], players[Side.G], rule, Gaussian(dim=2), tempo, list(tricks), judge, autocast, labelled)
+
+
+def faced(
+    d: nn.Module, real: Tensor, fake: Tensor, *sloped: Pile, views: tuple[View, ...] = (), judge: Judge = apart
+) -> Exchange:
+    """An exchange of D's move as the step leaves it before anything is charged."""
+    exchange = Exchange(moment(), torch.zeros(len(fake), 2), fake, real, sloped=sloped)
+    face(game_of(*views, d=d, judge=judge), exchange)
+    return exchange
+
+
+def gradients(net: nn.Module) -> list[Tensor]:
+    """Copies of the gradients of its parameters, zero where there is none."""
+    return [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in net.parameters()]
+
+
+def shown(ledger: Ledger) -> dict[str, float]:
+    """The means of a row."""
+    return {name: stat.mean for name, stat in ledger.stats().items()}
+
+
+def central(f: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-6) -> Tensor:
+    """The gradient of each f(x)_i with respect to x_i by central differences, same shape as x."""
+    columns = []
+    for place in range(x.shape[1]):
+        step = torch.zeros_like(x)
+        step[:, place] = h
+        columns.append((f(x + step) - f(x - step)) / (2 * h))
+    return torch.stack(columns, 1)
+
+
+class Seen:
+    """Counts calls of `torch.autograd.grad` and goes on to it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self._grad = torch.autograd.grad
+        monkeypatch.setattr(torch.autograd, "grad", self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return self._grad(*args, **kwargs)
+
+
+def as_float64(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Its numbers for numpy."""
+    return tensor.detach().double().numpy()
