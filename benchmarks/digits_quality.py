@@ -12,6 +12,7 @@ top with the classifier's own accuracy. The distance depends on the classifier: 
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,14 @@ def classifier(images: Tensor, labels: Tensor) -> nn.Sequential:
     """Trained on shifted copies, up to two pixels; the last layer stands alone at the end."""
     torch.manual_seed(0)
     convolutions = [nn.Conv2d(1, 32, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, 1, 1), nn.ReLU()]
-    features = [*convolutions, nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 64, 64), nn.ReLU()]
+    features = [
+        *convolutions,
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(64 * (images.shape[2] // 4) ** 2, 64),
+        nn.ReLU(),
+    ]
     net = nn.Sequential(*features, nn.Linear(64, 10))
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     for _ in range(EPOCHS):
@@ -67,20 +75,48 @@ def frechet(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
     return float(gap @ gap + np.trace(one) + np.trace(two) - 2 * crossed)
 
 
+class Quality(NamedTuple):
+    """What the classifier makes of a pile of samples."""
+
+    frechet: float
+    confidence: float
+    sure: float
+    counts: list[int]
+
+
+class Judge:
+    """The classifier, trained once for one picture size.
+
+    Attributes:
+        right: its share of right answers on the held-out digits.
+        floor: the Frechet distance of the held-out digits to the training ones.
+    """
+
+    def __init__(self, size: int = 32) -> None:
+        loaded = DigitsEntry(size=size).load()
+        self.net = classifier(*tensors(loaded.train))
+        (train, _), (held_out, labels) = tensors(loaded.train), tensors(loaded.held_out)
+        self.real, _ = look(self.net, train)
+        other, said = look(self.net, held_out)
+        self.right = float((said.argmax(1) == labels).float().mean())
+        self.floor = frechet(self.real, other)
+
+    def __call__(self, samples: Tensor) -> Quality:
+        """See `Quality`."""
+        features, said = look(self.net, samples)
+        sure = said.max(1).values
+        counts = torch.bincount(said.argmax(1), minlength=10).tolist()
+        return Quality(frechet(features, self.real), float(sure.mean()), float((sure > SURE).float().mean()), counts)
+
+
 def main() -> None:
     """See the module."""
-    loaded = DigitsEntry().load()
-    net = classifier(*tensors(loaded.train))
-    (train, _), (held_out, labels) = tensors(loaded.train), tensors(loaded.held_out)
-    real, _ = look(net, train)
-    other, said = look(net, held_out)
-    right = (said.argmax(1) == labels).float().mean()
-    print(f"classifier right on {right:.1%} of the held-out digits; floor {frechet(real, other):.2f}")
+    judge = Judge()
+    print(f"classifier right on {judge.right:.1%} of the held-out digits; floor {judge.floor:.2f}")
     for path in sys.argv[1:]:
-        features, said = look(net, Run(path).sample(SAMPLES, seed=1))
-        sure, counts = said.max(1).values, torch.bincount(said.argmax(1), minlength=10).tolist()
-        told = f"confidence {sure.mean():.3f}, sure {(sure > SURE).float().mean():.3f}, of each digit {counts}"
-        print(f"{path}: Frechet {frechet(features, real):.2f}, {told}")
+        told = judge(Run(path).sample(SAMPLES, seed=1))
+        words = f"confidence {told.confidence:.3f}, sure {told.sure:.3f}, of each digit {told.counts}"
+        print(f"{path}: Frechet {told.frechet:.2f}, {words}")
 
 
 if __name__ == "__main__":
