@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check bench slow clean
+.PHONY: demo test lint check bench zoo slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
 	$(BIN)/poise train
@@ -20,6 +20,9 @@ check: lint test  ## what must be green before a commit lands
 
 bench: $(READY)  ## how fast it is, beside loops written by hand
 	$(BIN)/python benchmarks/throughput.py
+
+zoo: $(READY)  ## every picture recipe on the same number of digits: an hour, a table, a sheet each
+	$(BIN)/python benchmarks/zoo.py zoo
 
 slow: $(READY)  ## the rigs that take longer than a test may
 	$(BIN)/python -m pytest -m slow

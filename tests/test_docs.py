@@ -15,6 +15,8 @@ from poise import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+FILE = re.compile(r"# file: (\S+)\n")
 BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
 
 # a run in the docs takes minutes; here its recipe is the same and its length is not
@@ -44,6 +46,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_runs(page: Path, somewhere: Path) -> None:
     ran = 0
+    write_files(page)
     for line in commands(page):
         words = shlex.split(line, comments=True)
         if words[:1] == ["make"]:
@@ -59,23 +62,42 @@ def test_every_command_runs(page: Path, somewhere: Path) -> None:
         assert ran >= 6
 
 
+def blocks(page: Path) -> list[str]:
+    return PYTHON.findall(page.read_text("utf-8"))
+
+
+def write_files(page: Path) -> None:
+    """A block of Python that begins with a file's name is that file."""
+    for block in blocks(page):
+        if named := FILE.match(block):
+            Path(named[1]).write_text(block)
+
+
 def run_poise(words: list[str]) -> None:
     if words[0] == "train":
         points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
-        words = [*words, *SHORT, *([] if points else SMALL)]
+        own = any("python" in word for word in words)
+        words = [*words, *SHORT, *([] if points or own else SMALL)]
     with pytest.raises(SystemExit) as left:
         cli.main(words)
     assert left.value.code == 0, words
 
 
-def test_the_readmes_python_runs(somewhere: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
-    assert len(blocks) >= 2
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_every_block_of_python_runs(page: Path, somewhere: Path) -> None:
+    write_files(page)
+    for block in blocks(page):
+        if not FILE.match(block):
+            exec(compile(block, page.name, "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
         assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_diff_that_contributing_shows_is_the_file() -> None:
+    shown = re.findall(r"^```diff\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M | re.S)[0]
+    added = [line[1:] for line in shown.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    assert added == (ROOT / "src/poise/objectives/hinge.py").read_text("utf-8").splitlines()

@@ -13,10 +13,11 @@ Such a file is code, and a recipe may come from anybody: nothing of it runs befo
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -27,14 +28,15 @@ from poise.entries import Entry, nearest
 from poise.errors import RecipeError
 from poise.networks.blocks import Discriminator, Generator
 from poise.objectives.base import Objective, Rule
-from poise.seams import Trick
+from poise.seams import Aim, Trick
 from poise.tricks.base import TrickEntry
 
 if TYPE_CHECKING:
     from poise.recipe.model import Recipe
 
-_allowed: set[str] = set()
-_loaded: dict[str, dict[str, Any]] = {}
+_allowed: set[Path] = set()
+_loaded: dict[Path, tuple[str, dict[str, Any]]] = {}
+"""By file: the hash of the code that ran, and the names it left."""
 
 
 class Own(Entry):
@@ -50,11 +52,7 @@ class Own(Entry):
         Raises:
             RecipeError: it was not allowed to run, is not there, fails, or has no such name.
         """
-        if self.file not in _allowed:
-            raise _untrusted(self)
-        if self.file not in _loaded:
-            _loaded[self.file] = _run(self.file)
-        there = _loaded[self.file]
+        there = _once(self)[1]
         if self.name not in there:
             public = [name for name in there if not name.startswith("_")]
             raise RecipeError("has no such part", where=self.file, found=self.name, cure=nearest(self.name, public))
@@ -87,12 +85,12 @@ def allow(recipe: Recipe, trust_code: bool) -> None:
     for part in own_parts(recipe):
         if not trust_code:
             raise _untrusted(part)
-        _allowed.add(part.file)
+        _allowed.add(Path(part.file).resolve())
 
 
 def code_hash(recipe: Recipe) -> dict[str, str]:
-    """SHA-256 of each such file, 16 hex digits, by its name: other code is another run."""
-    return {part.file: hashlib.sha256(Path(part.file).read_bytes()).hexdigest()[:16] for part in own_parts(recipe)}
+    """SHA-256 of each such file as it was when it ran, 16 hex digits, by its name: other code is another run."""
+    return {part.file: _once(part)[0] for part in own_parts(recipe)}
 
 
 def _untrusted(part: Own) -> RecipeError:
@@ -100,20 +98,33 @@ def _untrusted(part: Own) -> RecipeError:
     return RecipeError("this recipe wants to run a Python file", where=part.file, found=part.name, cure=cure)
 
 
-def _run(file: str) -> dict[str, Any]:
-    path = Path(file)
-    if not path.is_file():
-        raise RecipeError("no such file", where=file, cure="the path is seen from where the command runs")
-    spec = importlib.util.spec_from_file_location(f"_own_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise RecipeError("is not a Python file", where=file, cure="name a file that ends in .py")
-    module = importlib.util.module_from_spec(spec)
+def _once(part: Own) -> tuple[str, dict[str, Any]]:
+    """The file's hash and names, from its one run in this process."""
+    path = Path(part.file).resolve()
+    if path not in _allowed:
+        raise _untrusted(part)
+    if path not in _loaded:
+        _loaded[path] = _run(path, part.file)
+    return _loaded[path]
+
+
+def _run(path: Path, told: str) -> tuple[str, dict[str, Any]]:
+    """Read once, so that what is hashed is what runs; a module of its own, as dataclasses and annotations need."""
     try:
-        spec.loader.exec_module(module)
+        code = path.read_bytes()
+    except OSError:
+        raise RecipeError("can't be read", where=told, cure="the path is seen from where the command runs") from None
+    digest = hashlib.sha256(code).hexdigest()[:16]
+    module = ModuleType(f"_own_{digest}_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(code, str(path), "exec"), vars(module))
     except Exception as error:
+        del sys.modules[module.__name__]
         found = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RecipeError("fails when it is run", where=file, found=found, cure="see where with --debug") from error
-    return vars(module)
+        raise RecipeError("fails when it is run", where=told, found=found, cure="see where with --debug") from error
+    return digest, vars(module)
 
 
 def _wanted(part: Own, made: Any, what: type, words: str) -> Any:
@@ -127,6 +138,7 @@ class OwnGenerator(Own, Generator):
 
     kind: Literal["python"] = "python"
     likes_bf16: ClassVar[bool] = False
+    norm: ClassVar[str] = "own"
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """What the file makes."""
@@ -201,6 +213,22 @@ class OwnTrick(Own, TrickEntry):
     def reads(self) -> frozenset[Said]:
         """What D must say for it: the class's attribute `reads`."""
         return frozenset(getattr(self.load(), "reads", ()))
+
+    @property
+    def needs_targets(self) -> bool:  # type: ignore[bad-override]
+        """Whether it is an aim."""
+        made = self.load()
+        return isinstance(made, type) and issubclass(made, Aim)
+
+    @property
+    def needs_own_scores(self) -> bool:  # type: ignore[bad-override]
+        """Whether it reads slopes, unless the class says otherwise."""
+        return getattr(self.load(), "needs_own_scores", bool(getattr(self.load(), "slopes", ())))
+
+    @property
+    def bounds_slope(self) -> bool:
+        """Whether the class says that it does."""
+        return getattr(self.load(), "bounds_slope", False)
 
     @property
     def called(self) -> str:

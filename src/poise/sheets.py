@@ -65,6 +65,13 @@ def draw(samples: Tensor, real: Tensor | None, columns: int | None = None) -> By
     return scatter(samples, samples if real is None else real)
 
 
+def by_class(samples: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Samples for a sheet with one row per class, and its columns: of each class as many as the rarest has."""
+    kinds, counts = labels.unique(return_counts=True)
+    columns = int(counts.min())
+    return torch.cat([samples[labels == kind][:columns] for kind in kinds]), columns
+
+
 def as_image(sheet: Bytes) -> Image.Image:
     """A sheet as a Pillow image."""
     return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)

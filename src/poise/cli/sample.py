@@ -30,14 +30,13 @@ def sample(
     import numpy as np
 
     from poise.data.source import to_bytes
-    from poise.sheets import draw, write_png
+    from poise.sheets import by_class, draw, write_png
     from poise.training.folder import on_disk
     from poise.training.run import Run
 
     opened = Run(run, trust_code=trust_code)
     kind = None if label is None else opened.label(label)
     samples, labels = opened.sample(n, seed, label=kind, raw=raw), opened.labels(n, kind)
-    columns = None if labels is None or kind is not None else int((labels == 0).sum())
     if npz is not None:
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
         arrays |= {} if labels is None else {"labels": labels.numpy()}
@@ -45,6 +44,7 @@ def sample(
             np.savez_compressed(npz, allow_pickle=False, **arrays)
         typer.echo(f"{npz}: {n} samples", err=True)
     if out is not None:
+        shown, columns = (samples, None) if labels is None or kind is not None else by_class(samples, labels)
         with on_disk(out):
-            write_png(draw(samples, opened.real(2000), columns), out)
-        typer.echo(f"{out}: {n} samples", err=True)
+            write_png(draw(shown, opened.real(2000), columns), out)
+        typer.echo(f"{out}: {len(shown)} samples", err=True)

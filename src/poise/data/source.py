@@ -63,6 +63,10 @@ class Source(ABC):
     def batch(self, index: int, size: int, dice: Dice) -> Batch:
         """Batch `index` of the endless feed, on the host; pictures still as uint8, B x H x W x C."""
 
+    def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
+        """The labels of batch `index` alone, B, or None where the data has none."""
+        return self.batch(index, size, dice).labels
+
     @abstractmethod
     def some(self, n: int) -> Tensor:
         """n samples in [-1, 1], always the same ones, to look at beside G's."""
@@ -108,6 +112,14 @@ class Pictures(Source):
 
     def batch(self, index: int, size: int, dice: Dice) -> Batch:
         """Samples index * size, ... of all epochs laid end to end, so that no picture is left over."""
+        chosen = self._chosen(index, size, dice)
+        return Batch(self._pool.index_select(0, chosen), None if self._labels is None else self._labels[chosen])
+
+    def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
+        """The same without touching the pictures."""
+        return None if self._labels is None else self._labels[self._chosen(index, size, dice)]
+
+    def _chosen(self, index: int, size: int, dice: Dice) -> Tensor:
         places: list[Tensor] = []
         start, stop = index * size, (index + 1) * size
         while start < stop:
@@ -115,8 +127,7 @@ class Pictures(Source):
             taken = self.order(epoch, dice)[at : at + stop - start]
             places.append(taken)
             start += len(taken)
-        chosen = places[0] if len(places) == 1 else torch.cat(places)
-        return Batch(self._pool.index_select(0, chosen), None if self._labels is None else self._labels[chosen])
+        return places[0] if len(places) == 1 else torch.cat(places)
 
     def some(self, n: int) -> Tensor:
         """n pictures spread evenly over the data."""

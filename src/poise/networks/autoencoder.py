@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Judgement, Shape, Verdict, in_full
-from poise.networks.blocks import Discriminator, Down, Up, he_
+from poise.networks.blocks import Discriminator, Down, Up, first_weights_
 from poise.networks.dcgan import DCGAN, DCGANDiscriminator, DCGANGenerator
 from poise.networks.mlp import MLP, MLPGenerator
 from poise.networks.norms import MIXING, Norm
@@ -42,9 +42,7 @@ class Autoencoder(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, code: int, measure: Measure) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        for module in self.modules():  # without norms, DCGAN's small weights leave a deep autoencoder deaf
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                he_(module)  # type: ignore[bad-specialization]
+        first_weights_(self, "none")  # with norms too: small weights leave a deep autoencoder deaf
         self.width, self.measure = code, measure
 
     def rebuild(self, images: Tensor) -> tuple[Tensor, Tensor]:

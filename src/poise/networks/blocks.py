@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core import Judgement, Shape, Verdict
 from poise.entries import Part
-from poise.networks.norms import MIXING, finished
+from poise.networks.norms import MIXING, Norm, finished, normed_like_
 
 Activation = Literal["leaky_relu", "relu", "prelu", "gelu", "elu", "tanh"]
 Up = Literal["transposed", "pixel_shuffle", "nearest", "bilinear"]
@@ -169,6 +169,14 @@ def he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
     return layer
 
 
+def first_weights_(net: nn.Module, norm: Norm) -> None:
+    """DCGAN's small weights (`normal_`) where a norm makes up for them, He's where nothing does."""
+    normal_(net)
+    for module in net.modules() if norm == "none" else ():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            he_(module)  # type: ignore[bad-specialization]
+
+
 def mixes_samples(net: nn.Module) -> bool:
     """Whether a sample's output depends on the other samples of its batch (a batch norm, say).
 
@@ -226,6 +234,7 @@ class Classifier(nn.Module):
         self.takes_labels = getattr(net, "takes_labels", False)
         self.width: int = net.width  # type: ignore[assignment]
         self.net, self.head = net, nn.Linear(self.width, classes)
+        normed_like_(self.head, net)
 
     def forward(self, images: Tensor, *labels: Tensor) -> Verdict:
         """What D says."""

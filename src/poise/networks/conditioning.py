@@ -7,20 +7,22 @@ label fits its features. Labels are int64, B, below the number of classes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
-from torch.nn.utils.parametrize import is_parametrized
 
-from poise.core import Shape, Verdict
+from poise.core import Said, Shape, Verdict
 from poise.entries import Part
-from poise.networks.norms import MIXING
+from poise.errors import RecipeError
+from poise.networks.norms import MIXING, normed_like_
 
 Finding = tuple[str, str]
 """Why something does not fit, and the cure."""
+
+
+NO_NORMS = ("class-conditional batch norm needs batch norms, and this G has none", 'set network.g.norm to "batch"')
 
 
 class GeneratorLabels(Part):
@@ -41,6 +43,9 @@ class GeneratorLabels(Part):
 
 class DiscriminatorLabels(Part):
     """How D learns of the label."""
+
+    reads: ClassVar[frozenset[Said]] = frozenset()
+    """What D must say beside its score."""
 
     def misfit(self, norm: str, says: str) -> Finding | None:
         """Why such a D can't be told in this way; None if it can."""
@@ -97,10 +102,8 @@ class ClassNormEntry(GeneratorLabels):
     kind: Literal["class_norm"] = "class_norm"
 
     def misfit(self, norm: str) -> Finding | None:
-        """Only with batch norm."""
-        if norm in MIXING:
-            return None
-        return "class-conditional batch norm needs batch norms, and this G has none", 'set network.g.norm to "batch"'
+        """Only with batch norm; whether a network of the user's has any is seen when it is built."""
+        return None if norm in (*MIXING, "own") else NO_NORMS
 
     def dress(self, net: nn.Module, classes: int) -> nn.Module:
         """See `ClassNorm`."""
@@ -123,7 +126,8 @@ class ClassBatchNorm(nn.Module):
         """B x C x H x W, or B x C; the same shape."""
         assert self.labels is not None, "a class-conditional norm was asked without labels"
         over = (..., *(None for _ in x.shape[2:]))
-        return self.norm(x) * self.scale(self.labels)[over] + self.shift(self.labels)[over]
+        scale, shift = (told(self.labels)[over].to(x.dtype) for told in (self.scale, self.shift))
+        return self.norm(x) * scale + shift
 
 
 class ClassNorm(nn.Module):
@@ -133,10 +137,16 @@ class ClassNorm(nn.Module):
 
     def __init__(self, net: nn.Module, classes: int) -> None:
         super().__init__()
-        for module in list(net.modules()):
-            for name, child in module.named_children():
-                if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                    setattr(module, name, ClassBatchNorm(child, classes))
+        found = [
+            (module, name, child)
+            for module in net.modules()
+            for name, child in module.named_children()
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d)
+        ]
+        if not found:
+            raise RecipeError(NO_NORMS[0], where="conditioning.g", cure=NO_NORMS[1])
+        for module, name, child in found:
+            setattr(module, name, ClassBatchNorm(child, classes))
         self.net = net
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -190,6 +200,7 @@ class ProjectionEntry(DiscriminatorLabels):
     """The score grows by <embedding of y, features> (Miyato & Koyama 2018, arXiv:1802.05637, equation 4)."""
 
     kind: Literal["projection"] = "projection"
+    reads: ClassVar[frozenset[Said]] = frozenset({"features"})
 
     def dress(self, net: nn.Module, classes: int) -> nn.Module:
         """See `Projection`."""
@@ -209,8 +220,7 @@ class Projection(nn.Module):
         self.width: int = net.width  # type: ignore[assignment]
         self.net, self.embedding = net, nn.Embedding(classes, self.width)
         nn.init.normal_(self.embedding.weight, 0.0, self.width**-0.5)
-        if any(is_parametrized(module) for module in net.modules()):
-            spectral_norm(self.embedding)
+        normed_like_(self.embedding, net)
 
     def forward(self, images: Tensor, labels: Tensor) -> Verdict:
         """What D says."""

@@ -2,7 +2,7 @@
 
 All-convolutional players with no fully connected hidden layer: G projects z onto a small map and doubles
 it by strided transposed convolutions, D halves the picture by strided convolutions. Batch norm in all but
-G's output and D's input layer, LeakyReLU, weights ~ N(0, 0.02).
+G's output and D's input layer, LeakyReLU, weights ~ N(0, 0.02); without norms, He's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from poise.networks.blocks import (
     Up,
     activation,
     downsampling,
-    normal_,
+    first_weights_,
     output,
     square_misfit,
     upsampling,
@@ -63,7 +63,7 @@ class DCGANGenerator(nn.Module):
             layers += [*upsampling(up, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
         layers += [*upsampling(up, widths[-1], shape[0], bias=True), output(out, shape)]
         self.layers = nn.Sequential(*layers)
-        normal_(self)
+        first_weights_(self, norm)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Pictures."""
@@ -82,7 +82,7 @@ class DCGANDiscriminator(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.score = FromMap(widths[-1], base)
         self.width = widths[-1] * base * base
-        normal_(self)
+        first_weights_(self, norm)
 
     def forward(self, images: Tensor) -> Verdict:
         """What D says."""

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 from poise.core import Verdict, in_full
 
@@ -62,6 +63,12 @@ def spectral_(net: nn.Module) -> None:
     for module in list(net.modules()):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             spectral_norm(module, n_power_iterations=1, dim=getattr(module, "matrix_dim", None))
+
+
+def normed_like_(layer: nn.Module, net: nn.Module) -> None:
+    """Norm a layer that is put beside `net` spectrally, in place, if the network's own are."""
+    if any(is_parametrized(module) for module in net.modules()):
+        spectral_norm(layer)
 
 
 class VirtualBatchNorm(nn.Module):

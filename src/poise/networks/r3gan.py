@@ -126,7 +126,8 @@ class R3GANDiscriminator(nn.Module):
 class R3GAN(Network):
     """What both players' entries share: `blocks` per size, channels grouped by `group` in the middle of a block.
 
-    The paper's networks have `blocks` = 2, `expansion` = 2, `group` = 16 and up to 1024 channels.
+    The paper's networks have `blocks` = 2, `expansion` = 2, `group` = 16, hundreds of channels, and a [1, 2, 1] filter
+    where maps are resized.
     """
 
     width: int = Field(default=64, ge=1, le=4096)

@@ -2,7 +2,8 @@
 
 G starts from a small map and doubles it block by block; D halves the picture, then keeps its size for a while,
 and sums its last map over space. With `width` = `widest` = 256 for G, 128 for D these are the paper's networks
-for 32 x 32; for 64 x 64 the width doubles towards the small maps, up to `widest`.
+for 32 x 32. Elsewhere the width doubles towards the small maps, up to `widest`, as in its larger networks, which
+halve further instead of adding plain blocks.
 """
 
 from __future__ import annotations
@@ -64,13 +65,14 @@ class DiscriminatorBlock(nn.Module):
     def __init__(self, here: int, there: int, norm: Norm, act: Activation, *, halve: bool, first: bool = False) -> None:
         super().__init__()
         before = [] if first else [*norm_layer(norm, here), fresh(act)]
+        inner = there if first else here
         pool = [nn.AvgPool2d(2)] if halve else []
         self.branch = nn.Sequential(
             *before,
-            nn.Conv2d(here, there, 3, padding=1, bias=has_bias(norm)),
-            *norm_layer(norm, there),
+            nn.Conv2d(here, inner, 3, padding=1, bias=has_bias(norm)),
+            *norm_layer(norm, inner),
             activation(act),
-            nn.Conv2d(there, there, 3, padding=1),
+            nn.Conv2d(inner, there, 3, padding=1),
             *pool,
         )
         wider = [nn.Conv2d(here, there, 1)] if halve or here != there else []
@@ -170,7 +172,10 @@ class ResNetDiscriminator(nn.Module):
 
 
 class ResNet(Network):
-    """What both players' entries share; `attention` is the side of the map that attends to itself (SAGAN: 32 of 64)."""
+    """What both players' entries share; `attention` is the side of the map that attends to itself (SAGAN: 32 of 128).
+
+    `depth` is the number of halvings.
+    """
 
     width: int = Field(default=64, ge=1, le=4096)
     widest: int = Field(default=1024, ge=1, le=16384)

@@ -40,6 +40,7 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     _slopes(recipe, findings)
     _sparse(recipe, findings)
     _labels(recipe, classes, findings)
+    _head_start(recipe, findings)
     _twice(recipe, findings)
     if shape is not None:
         _networks(recipe, shape, findings)
@@ -114,6 +115,17 @@ def _labels(recipe: Recipe, classes: int | None, findings: Findings) -> None:
         refuse("conditioning.g", misfit[0], "T17", misfit[1])
     if told.d is not None and (misfit := told.d.misfit(norms["d"], recipe.network.d.says)):
         refuse("conditioning.d", misfit[0], "T17", misfit[1])
+
+
+def _head_start(recipe: Recipe, findings: Findings) -> None:
+    alone = getattr(recipe.tempo, "head_start", 0)
+    if alone >= recipe.steps:
+        reason = f"D moves alone for {alone:,} steps, and the run has {recipe.steps:,}: G never moves"
+        findings.warnings.append(Finding("tempo.head_start", reason, "T12", "make it shorter, or the run longer"))
+    elif alone and "score" in recipe.objective.reads:
+        reason = "a D that moves alone wins outright, and leaves G no slope to climb"
+        cure = "leave it out, or take objective 'energy' with a margin that rises from 0"
+        findings.warnings.append(Finding("tempo.head_start", reason, "T12", cure))
 
 
 def _twice(recipe: Recipe, findings: Findings) -> None:

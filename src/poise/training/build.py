@@ -10,6 +10,7 @@ from torch import nn
 from poise.core import Side, Subject
 from poise.data.source import FEW
 from poise.dials import extremes
+from poise.errors import RecipeError
 from poise.networks.blocks import Classifier, mixes_samples
 from poise.players import Player
 from poise.randomness import Dice
@@ -67,6 +68,10 @@ def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
     net = entry.build(subject.shape if labels is None else labels.shape(subject.shape))
     few = torch.zeros(FEW, *subject.shape) if subject.few is None else subject.few[torch.arange(FEW) % len(subject.few)]
     net = entry.finish(net, few)
+    reads = recipe.reads if labels is None else recipe.reads | labels.reads
+    if reads and getattr(net, "width", None) is None:
+        cure = "answer with a Verdict that has features, and say their length by the attribute 'width'"
+        raise RecipeError("this D has no features, and something here reads them", where="network.d", cure=cure)
     net = net if labels is None else labels.dress(net, subject.classes)
     return Classifier(net, subject.classes) if "classes" in recipe.reads else net
 

@@ -22,14 +22,18 @@ class Feed:
 
     def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
         """This move's reals, B x shape in [-1, 1], and their labels, B; None for what is not asked for."""
-        if not (reals or labels):
-            return None, None
-        index = moment.step * self.most + min(moment.turn, self.most - 1)
-        images, classes = self.source.batch(index, moment.batch, moment.dice)
-        if labels and classes is None:
+        asked = moment.step * self.most + min(moment.turn, self.most - 1), moment.batch, moment.dice
+        images, classes = None, None
+        if reals:
+            images, classes = self.source.batch(*asked)
+        elif labels:
+            classes = self.source.labels_of(*asked)
+        ready = None if images is None else self._ready(images)
+        if not labels:
+            return ready, None
+        if classes is None:
             raise ValueError("this data has no labels")  # `fit` refuses such a recipe with a cure
-        told = classes.to(self.device) if labels and classes is not None else None
-        return self._ready(images) if reals else None, told
+        return ready, classes.to(self.device)
 
     def _ready(self, images: Tensor) -> Tensor:
         return to_signed(images, self.device) if images.dtype == torch.uint8 else images.to(self.device)

@@ -82,8 +82,8 @@ class Sheets:
 
 
 def class_by_class(n: int, classes: int) -> Tensor:
-    """n labels that rise from 0, each class as often as the others; what is left over goes to the last one."""
-    return (torch.arange(n) // max(1, n // classes)).clamp_max(classes - 1)
+    """n labels that rise from 0, each class as often as any other or once less; the first n classes if n is fewer."""
+    return torch.arange(n) * min(n, classes) // max(n, 1)
 
 
 @torch.no_grad()

@@ -27,13 +27,15 @@ class TrickEntry(Part):
     needs_own_scores: ClassVar[bool] = False
     """Whether it is only what its paper says if D judges each sample by itself (no batch norm in D)."""
 
-    bounds_slope: ClassVar[bool] = False
-    """Whether it holds D's slope, which an objective without bounds needs."""
-
     @property
     def reads(self) -> frozenset[Said]:
         """What D must say beside its score; "classes" takes labelled data and gives D a classifier's head."""
         return frozenset()
+
+    @property
+    def bounds_slope(self) -> bool:
+        """Whether it holds D's slope, which an objective without bounds needs."""
+        return False
 
     @property
     def called(self) -> str:

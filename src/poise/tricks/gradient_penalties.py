@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Exchange, Pile, Side, in_full
-from poise.dials import Dial, within
+from poise.dials import Dial, extremes, within
 from poise.seams import Term
 from poise.tricks.base import TrickEntry
 
@@ -34,10 +34,14 @@ class ZeroCentredEntry(TrickEntry):
     tip: ClassVar[str] = "T06b"
     source: ClassVar[str] = "Mescheder et al. 2018, arXiv:1801.04406"
     needs_own_scores: ClassVar[bool] = True
-    bounds_slope: ClassVar[bool] = True
 
     gamma: Annotated[Dial, within(0)] = 10.0
     every: int = Field(default=1, ge=1)
+
+    @property
+    def bounds_slope(self) -> bool:
+        """Yes, unless it never weighs anything."""
+        return any(extremes(self.gamma))
 
 
 class R1Entry(ZeroCentredEntry):

@@ -2,7 +2,8 @@
 
 With running means a_R, a_F of D's scores on reals and fakes, D is charged E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2:
 how far each pile lies on its own side of the rival's mean. So written in the authors' released code; the paper's
-equation 4 has no [.]^+, which is the same wherever D ranks a sample rightly. Meant for small data.
+equation 4 has no [.]^+, which is the same wherever D ranks a sample rightly. There the means take in the present batch
+before the cost is read, here after the step. Meant for small data.
 """
 
 from __future__ import annotations

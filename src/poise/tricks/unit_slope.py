@@ -2,8 +2,9 @@
 
 lambda E (||grad D(x^)|| - 1)^2, or only what exceeds one: [||grad D(x^)|| - 1]^+ squared. They differ in where x^
 lies. WGAN-GP: on the lines between reals and fakes (Gulrajani et al. 2017, arXiv:1704.00028, equation 3; one-sided
-also Petzka 2018, arXiv:1709.08894). DRAGAN: around the reals (Kodali et al. 2017, arXiv:1705.07215). Each costs D a
-pass of its own; the gradient is taken at the raw picture, before views.
+also Petzka 2018, arXiv:1709.08894). DRAGAN: around the reals, with Gaussian noise as in the paper (Kodali et al. 2017,
+arXiv:1705.07215) of the size in its released code, which takes uniform noise and a point on the way to it. Each costs
+D a pass of its own; the gradient is taken at the raw picture, before views.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from poise.core import Exchange, Pile, Side, in_full
-from poise.dials import Dial, within
+from poise.dials import Dial, extremes, within
 from poise.seams import Term
 from poise.tricks.base import TrickEntry
 
@@ -51,11 +52,15 @@ class UnitSlopeEntry(TrickEntry):
 
     tip: ClassVar[str] = "T06b"
     needs_own_scores: ClassVar[bool] = True
-    bounds_slope: ClassVar[bool] = True
 
     weight: Annotated[Dial, within(0)] = 10.0
     sides: Sides = "two"
     every: int = Field(default=1, ge=1)
+
+    @property
+    def bounds_slope(self) -> bool:
+        """Yes, unless it never weighs anything."""
+        return any(extremes(self.weight))
 
 
 class WGANGPEntry(UnitSlopeEntry):

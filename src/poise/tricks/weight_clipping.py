@@ -34,9 +34,13 @@ class WeightClippingEntry(TrickEntry):
     kind: Literal["weight_clipping"] = "weight_clipping"
     tip: ClassVar[str] = "T15"
     source: ClassVar[str] = "Arjovsky et al. 2017, arXiv:1701.07875"
-    bounds_slope: ClassVar[bool] = True
 
     limit: float = Field(default=0.01, gt=0)
+
+    @property
+    def bounds_slope(self) -> bool:
+        """Yes, if crudely."""
+        return True
 
     def build(self, name: str, nets: Mapping[Side, nn.Module]) -> WeightClipping:
         """See `WeightClipping`."""
