@@ -268,7 +268,7 @@ class Poise:
 
     def __init__(self, recipe: Recipe, source: Source, machine: Machine) -> None:
         self.recipe, self.dice, self.done = recipe, Dice(recipe.seed, machine.device), 0
-        self.game = build(recipe, source.shape, machine, self.dice)
+        self.game = build(recipe, source.subject(), machine, self.dice)
         self.feed = Feed(source, machine.device, self.game.tempo.most.d)
         self.ledger = Ledger()
 
@@ -306,7 +306,7 @@ def difference(poise: Poise, hand: HandWritten, steps: int) -> float:
     moments = [Moment(step, steps, poise.recipe.batch, Dice(poise.recipe.seed)) for step in range(steps)]
     moves = (moment.of(side, 0) for moment in moments for side in (Side.D, Side.G))
     latents = (poise.recipe.latent.draw(move.batch, move.generator("latents")) for move in moves)
-    reals = (poise.feed.batch(moment).images for moment in moments)
+    reals = (poise.feed.draw(moment)[0] for moment in moments)
     hand.draws = Draws(reals.__next__, latents.__next__)
     hand.run(steps)
     poise.run(steps)

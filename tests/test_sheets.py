@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from poise.data.source import to_bytes
-from poise.sheets import GAP, PAPER, REAL, WIDTH, as_png, grid, scatter
+from poise.sheets import GAP, PAPER, REAL, WIDTH, as_png, by_class, grid, scatter
+from poise.training.record import class_by_class
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -49,3 +50,20 @@ def test_png_is_the_sheet() -> None:
     sheet = grid(torch.rand(4, 3, 8, 8) * 2 - 1)
     assert as_png(sheet) == as_png(sheet.copy())
     assert np.array_equal(np.asarray(Image.open(BytesIO(as_png(sheet)))), sheet)
+
+
+@pytest.mark.parametrize(("n", "classes"), [(64, 10), (15, 10), (100, 10), (7, 10), (1, 3), (10, 1)])
+def test_labels_class_by_class_are_even(n: int, classes: int) -> None:
+    """They rise, and no class comes more than once oftener than another; with few samples the first classes come."""
+    labels = class_by_class(n, classes)
+    counts = labels.bincount()
+    assert labels.tolist() == sorted(labels.tolist())
+    assert len(counts) == min(n, classes)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_sheet_by_class_has_a_row_for_each() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
+    shown, columns = by_class(torch.arange(8)[:, None], labels)
+    assert columns == 2
+    assert shown.flatten().tolist() == [0, 1, 3, 4, 5, 6]

@@ -15,16 +15,19 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+import torch
+from pydantic import Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from poise.core import Judgement, Said, Shape, Side, Verdict
-from poise.entries import Entry, nearest
+from poise.entries import Entry, complain, nearest
 from poise.errors import RecipeError
 from poise.networks.blocks import Discriminator, Generator
 from poise.objectives.base import Objective, Rule
@@ -38,6 +41,9 @@ _allowed: set[Path] = set()
 _loaded: dict[Path, tuple[str, dict[str, Any]]] = {}
 """By file: the hash of the code that ran, and the names it left."""
 
+TRIED = 5
+"""How many samples a network is tried on before anything is written."""
+
 
 class Own(Entry):
     """Where a part of the user's is found, and what it is built with."""
@@ -45,6 +51,15 @@ class Own(Entry):
     file: str = Field(min_length=1)
     name: str = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for key, value in options.items():
+            if not _comes_back(value):
+                cure = "take a finite number, text, true, false, or lists and tables of them"
+                complain("a recipe can't hold this", found=f"{value!r}"[:60], key=key, cure=cure)
+        return options
 
     def load(self) -> Any:
         """What the file calls `name`; the file is run once per process.
@@ -61,13 +76,14 @@ class Own(Entry):
     def made(self, *args: Any, **given: Any) -> Any:
         """The part, built with what the package gives it and the recipe's options."""
         try:
-            return self.load()(*args, **given, **self.options)
+            return self.load()(*args, **given, **deepcopy(self.options))
         except RecipeError:
             raise
         except Exception as error:
-            found = f"{type(error).__name__}: {error}".splitlines()[0]
-            cure = "see where with --debug" if not isinstance(error, TypeError) else "compare with docs/own-parts.md"
-            raise RecipeError(f"'{self.name}' can't be built", where=self.file, found=found, cure=cure) from error
+            ours = isinstance(error, TypeError | ValidationError)
+            cure = "compare with docs/own-parts.md" if ours else "see where with --debug"
+            what = f"'{self.name}' can't be built"
+            raise RecipeError(what, where=self.file, found=_short(error), cure=cure) from error
 
 
 def own_parts(recipe: Recipe) -> list[Own]:
@@ -91,6 +107,15 @@ def allow(recipe: Recipe, trust_code: bool) -> None:
 def code_hash(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of each such file as it was when it ran, 16 hex digits, by its name: other code is another run."""
     return {part.file: _once(part)[0] for part in own_parts(recipe)}
+
+
+def _comes_back(value: Any) -> bool:
+    """Whether an option is the same once it was written to a recipe and read again."""
+    if isinstance(value, dict):
+        return all(type(key) is str and _comes_back(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_comes_back, value))
+    return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))
 
 
 def _untrusted(part: Own) -> RecipeError:
@@ -120,11 +145,41 @@ def _run(path: Path, told: str) -> tuple[str, dict[str, Any]]:
     sys.modules[module.__name__] = module
     try:
         exec(compile(code, str(path), "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        found = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RecipeError("fails when it is run", where=told, found=found, cure="see where with --debug") from error
+        cure = "see where with --debug"
+        raise RecipeError("fails when it is run", where=told, found=_short(error), cure=cure) from error
     return digest, vars(module)
+
+
+def _short(error: BaseException) -> str:
+    """An error of the user's code in one line."""
+    told = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        told = ": ".join([*map(str, first["loc"]), first["msg"]])
+    return f"{type(error).__name__}: {told}".splitlines()[0]
+
+
+@torch.no_grad()
+def _tried(part: Own, net: nn.Module, few: Tensor) -> Any:
+    """What the network answers to a few zeros, before anything is written."""
+    training = net.training
+    try:
+        return net.eval()(few)
+    except Exception as error:
+        what = f"'{part.name}' fails on {'x'.join(map(str, few.shape))}"
+        raise RecipeError(what, where=part.file, found=_short(error), cure="see where with --debug") from error
+    finally:
+        net.train(training)
+
+
+def _fits(part: Own, made: Any, *wanted: tuple[int, ...]) -> None:
+    if not isinstance(made, Tensor) or tuple(made.shape) not in wanted:
+        words = " or ".join("x".join(map(str, ("B", *shape[1:]))) for shape in wanted)
+        found = "x".join(map(str, made.shape)) if isinstance(made, Tensor) else type(made).__name__
+        cure = f"B is {TRIED} here"
+        raise RecipeError(f"'{part.name}' must make {words}", where=part.file, found=found, cure=cure)
 
 
 def _wanted(part: Own, made: Any, what: type, words: str) -> Any:
@@ -142,7 +197,10 @@ class OwnGenerator(Own, Generator):
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """What the file makes."""
-        return _wanted(self, self.made(latent=latent, shape=shape), nn.Module, "a torch.nn.Module")
+        net = _wanted(self, self.made(latent=latent, shape=shape), nn.Module, "a torch.nn.Module")
+        if not getattr(net, "takes_labels", False):
+            _fits(self, _tried(self, net, torch.zeros(TRIED, latent)), (TRIED, *shape))
+        return net
 
 
 class OwnDiscriminator(Own, Discriminator):
@@ -162,7 +220,15 @@ class OwnDiscriminator(Own, Discriminator):
 
     def build(self, shape: Shape) -> nn.Module:
         """What the file makes, with a verdict around it."""
-        return Spoken(_wanted(self, self.made(shape=shape), nn.Module, "a torch.nn.Module"))
+        net = _wanted(self, self.made(shape=shape), nn.Module, "a torch.nn.Module")
+        said = _tried(self, net, torch.zeros(TRIED, *shape))
+        if isinstance(said, Verdict):
+            _fits(self, said.score, (TRIED,))
+            if said.features is not None:
+                _fits(self, said.features, (TRIED, getattr(net, "width", 0)))
+        else:
+            _fits(self, said, (TRIED,), (TRIED, 1))
+        return Spoken(net)
 
 
 class Spoken(nn.Module):

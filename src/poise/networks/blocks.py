@@ -145,6 +145,16 @@ def square_misfit(who: str, shape: Shape, depth: int | None) -> tuple[str, str] 
     return None
 
 
+def halvings(size: int, depth: int | None) -> int:
+    """How often a map is halved from the picture's side: `depth`, or down to 4 (2 for size 8)."""
+    return depth or max(2, size.bit_length() - 3)
+
+
+def widening(width: int, widest: int, count: int) -> list[int]:
+    """Channels of `count` maps from the picture inwards: doubled with each halving, up to `widest`."""
+    return [min(widest, width << k) for k in range(count)]
+
+
 def heard(net: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
     """What `net` answers to `x`; it is told the labels if it listens to them (`takes_labels = True`)."""
     return net(x, labels) if getattr(net, "takes_labels", False) else net(x)

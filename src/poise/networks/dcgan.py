@@ -27,9 +27,11 @@ from poise.networks.blocks import (
     activation,
     downsampling,
     first_weights_,
+    halvings,
     output,
     square_misfit,
     upsampling,
+    widening,
 )
 from poise.networks.norms import Norm, has_bias, norm_layer
 
@@ -109,9 +111,8 @@ class DCGAN(Network):
 
     def plan(self, shape: Shape) -> tuple[list[int], int]:
         """Channels from the picture's side inwards, and the side of the smallest map."""
-        size = shape[1]
-        depth = self.depth or max(2, size.bit_length() - 3)
-        return [min(self.widest, self.width << k) for k in range(depth)], size >> depth
+        depth = halvings(shape[1], self.depth)
+        return widening(self.width, self.widest, depth), shape[1] >> depth
 
 
 class DCGANGeneratorEntry(DCGAN, Generator):

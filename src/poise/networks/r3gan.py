@@ -23,9 +23,11 @@ from poise.networks.blocks import (
     Network,
     Output,
     enlarged,
+    halvings,
     he_,
     output,
     square_misfit,
+    widening,
 )
 
 
@@ -143,9 +145,8 @@ class R3GAN(Network):
 
     def plan(self, shape: Shape) -> tuple[list[int], int]:
         """Channels from the picture's side inwards, and the side of the smallest map (4, or 2 for size 8)."""
-        size = shape[1]
-        depth = self.depth or max(2, size.bit_length() - 3)
-        return [min(self.widest, self.width << k) for k in range(depth + 1)], size >> depth
+        depth = halvings(shape[1], self.depth)
+        return widening(self.width, self.widest, depth + 1), shape[1] >> depth
 
 
 class R3GANGeneratorEntry(R3GAN, Generator):

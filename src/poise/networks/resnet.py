@@ -29,6 +29,7 @@ from poise.networks.blocks import (
     enlarged,
     output,
     square_misfit,
+    widening,
 )
 from poise.networks.norms import Norm, has_bias, norm_layer
 
@@ -203,10 +204,6 @@ class ResNet(Network):
             return f"no map here is {self.attention} wide", f"set attention to one of {', '.join(map(str, inner))}"
         return None
 
-    def widths(self, count: int) -> list[int]:
-        """Channels from the picture inwards: doubled with each halving, up to `widest`."""
-        return [min(self.widest, self.width << k) for k in range(count)]
-
 
 class ResNetGeneratorEntry(ResNet, Generator):
     """A residual generator."""
@@ -223,7 +220,7 @@ class ResNetGeneratorEntry(ResNet, Generator):
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `ResNetGenerator`."""
         depth = self.halvings(shape)
-        widths = self.widths(depth + 1)[::-1]
+        widths = widening(self.width, self.widest, depth + 1)[::-1]
         base = shape[1] >> depth
         return ResNetGenerator(
             latent, shape, widths, base, self.norm, self.activation, self.up, self.attention, self.output
@@ -243,5 +240,5 @@ class ResNetDiscriminatorEntry(ResNet, Discriminator):
 
     def build(self, shape: Shape) -> nn.Module:
         """See `ResNetDiscriminator`."""
-        widths = self.widths(self.halvings(shape))
+        widths = widening(self.width, self.widest, self.halvings(shape))
         return ResNetDiscriminator(shape, widths, self.plain, self.norm, self.activation, self.attention)

@@ -70,8 +70,9 @@ def train(
         if past is not None and past.step > recipe.steps:
             done = f"it has done {past.step:,} steps"
             raise RecipeError("the run is further already", where="steps", found=str(recipe.steps), cure=done)
+        training = Training(recipe, folder, machine, loaded, past, notes, watcher, signals)
         with folder.claimed():
-            return Training(recipe, folder, machine, loaded, past, notes, watcher, signals).run()
+            return training.run()
 
 
 def _past(folder: RunFolder, notes: list[str]) -> save.Save:

@@ -1,0 +1,83 @@
+"""What the fit check finds, one case per rule: the field, and a word of the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contracts.tiny import recipe
+from poise.recipe.fit import Findings, fit
+from poise.recipe.model import Recipe
+
+CONCAT: dict[str, Any] = {"kind": "concat", "dim": 2}
+PROJECTION: dict[str, Any] = {"kind": "projection"}
+
+
+def found(told: Recipe, classes: int | None = None) -> Findings:
+    shape = (2,) if told.data.tag() == "ring" else (1, 8, 8)
+    return fit(told, shape, classes)
+
+
+REFUSED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str, str]] = [
+    ("an energy for a score", {"objective": {"kind": "energy"}}, [], "objective", "does not have"),
+    ("targets there are none of", {"objective": {"kind": "hinge"}}, [{"kind": "soft_labels"}], "tricks.0", "has none"),
+    ("labels in data without", {"conditioning": {"g": CONCAT, "d": PROJECTION}}, [], "conditioning", "no labels"),
+    ("labels for D alone", {"conditioning": {"d": PROJECTION}}, [], "conditioning.g", "G is not told any"),
+    ("a class G was not told", {}, [{"kind": "auxiliary_classifier"}], "conditioning.g", "names the class"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tricks", "where", "word"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_refused(changes: dict[str, Any], tricks: list[dict[str, Any]], where: str, word: str) -> None:
+    refusals = found(recipe("pictures", *tricks, **changes), classes=0).refusals
+    (one,) = [finding for finding in refusals if finding.field == where]
+    assert word in one.message
+    assert one.cure
+
+
+WASSERSTEIN: dict[str, Any] = {"objective": {"kind": "wasserstein"}}
+SPECTRAL: dict[str, Any] = {
+    "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
+}
+WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
+    ("a critic without bounds", WASSERSTEIN, [], "objective"),
+    ("a penalty that weighs nothing", WASSERSTEIN, [{"kind": "wgan_gp", "weight": 0.0}], "objective"),
+    ("clipping what is normed", WASSERSTEIN | SPECTRAL, [{"kind": "weight_clipping"}], "tricks.0"),
+    ("a slope that is not its own", {}, [{"kind": "r1"}], "tricks.0"),
+    ("a head start beyond the end", {"tempo": {"kind": "ratio", "head_start": 12}}, [], "tempo.head_start"),
+    ("a head start that D wins", {"tempo": {"kind": "ratio", "head_start": 3}}, [], "tempo.head_start"),
+    (
+        "a max pool",
+        {"network": {"g": {"kind": "dcgan"}, "d": {"kind": "dcgan", "down": "max"}}},
+        [],
+        "network.d.down",
+    ),
+    ("labels that nobody checks", {"conditioning": {"g": CONCAT}}, [], "conditioning.d"),
+    ("the same twice", {}, [{"kind": "lecam"}, {"kind": "lecam"}], "tricks.1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tricks", "where"), [case[1:] for case in WARNED], ids=[case[0] for case in WARNED]
+)
+def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: str) -> None:
+    findings = found(recipe("pictures", *tricks, **changes), classes=10)
+    assert findings.refusals == []
+    assert where in [finding.field for finding in findings.warnings]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tricks"),
+    [
+        (WASSERSTEIN, [{"kind": "weight_clipping"}]),
+        (WASSERSTEIN | SPECTRAL, []),
+        ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, []),
+        ({"conditioning": {"g": CONCAT}}, [{"kind": "auxiliary_classifier"}]),
+    ],
+)
+def test_nothing_to_say(changes: dict[str, Any], tricks: list[dict[str, Any]]) -> None:
+    findings = found(recipe("pictures", *tricks, **changes), classes=10)
+    assert findings == Findings()
