@@ -88,7 +88,6 @@ def face(game: Game, exchange: Exchange) -> None:
     fake = fold_views(views, exchange.fake, "fake", moment)
     real = None if exchange.real is None else fold_views(views, exchange.real, "real", moment)
     exchange.verdicts = game.judge(d, real, fake, exchange.labels)
-
     exchange.ask = game.asking(d, exchange.labels, moment)
 
 
