@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from contracts.tiny import Session, recipe, session, source, unequal
-from poise import own
 from poise.core import Moment, Side
 from poise.errors import RecipeError, Stopped
+from poise.own import code as own
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode

@@ -10,7 +10,7 @@ import torch
 
 from poise.data.source import PictureEntry
 from poise.errors import OutOfMemory, RecipeError, SaveError
-from poise.own import allow
+from poise.own.code import allow
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode

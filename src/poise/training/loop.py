@@ -14,7 +14,7 @@ import torch
 from poise.core import Moment
 from poise.data.source import Loaded, Pictures
 from poise.errors import DiskError, Diverged, SaveError, Stopped
-from poise.own import code_hash
+from poise.own.code import code_hash
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training import save, state

@@ -13,7 +13,7 @@ from poise.core import Shape, Subject
 from poise.data.source import ToyEntry
 from poise.entries import nearest
 from poise.errors import RecipeError, SaveError
-from poise.own import allow
+from poise.own.code import allow
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode

@@ -1,0 +1,139 @@
+"""Letting code of the user's run: where it is, whether it may, what it left, and what is told if it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from copy import deepcopy
+from math import isfinite
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from poise.entries import Entry, complain, nearest
+from poise.errors import RecipeError
+
+if TYPE_CHECKING:
+    from poise.recipe.model import Recipe
+
+_allowed: set[Path] = set()
+_loaded: dict[Path, tuple[str, dict[str, Any]]] = {}
+"""By file: the hash of the code that ran, and the names it left."""
+
+
+class Own(Entry):
+    """Where a part of the user's is found, and what it is built with."""
+
+    file: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for key, value in options.items():
+            if not _comes_back(value):
+                cure = "take a finite number, text, true, false, or lists and tables of them"
+                complain("a recipe can't hold this", found=f"{value!r}"[:60], key=key, cure=cure)
+        return options
+
+    def load(self) -> Any:
+        """What the file calls `name`; the file is run once per process.
+
+        Raises:
+            RecipeError: it was not allowed to run, is not there, fails, or has no such name.
+        """
+        there = _once(self)[1]
+        if self.name not in there:
+            public = [name for name in there if not name.startswith("_")]
+            raise RecipeError("has no such part", where=self.file, found=self.name, cure=nearest(self.name, public))
+        return there[self.name]
+
+    def made(self, *args: Any, **given: Any) -> Any:
+        """The part, built with what the package gives it and the recipe's options."""
+        try:
+            return self.load()(*args, **given, **deepcopy(self.options))
+        except RecipeError:
+            raise
+        except Exception as error:
+            ours = isinstance(error, TypeError | ValidationError)
+            cure = "compare with docs/own-parts.md" if ours else "see where with --debug"
+            what = f"'{self.name}' can't be built"
+            raise RecipeError(what, where=self.file, found=short(error), cure=cure) from error
+
+
+def own_parts(recipe: Recipe) -> list[Own]:
+    """All parts of a recipe that are code of the user's."""
+    parts = (recipe.network.g, recipe.network.d, recipe.objective, *recipe.tricks)
+    return [part for part in parts if isinstance(part, Own)]
+
+
+def allow(recipe: Recipe, trust_code: bool) -> None:
+    """Let the files that `recipe` names run from now on in this process, if the user trusts them.
+
+    Raises:
+        RecipeError: there are some, and the user has not said so.
+    """
+    for part in own_parts(recipe):
+        if not trust_code:
+            raise _untrusted(part)
+        _allowed.add(Path(part.file).resolve())
+
+
+def code_hash(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of each such file as it was when it ran, 16 hex digits, by its name: other code is another run."""
+    return {part.file: _once(part)[0] for part in own_parts(recipe)}
+
+
+def _comes_back(value: Any) -> bool:
+    """Whether an option is the same once it was written to a recipe and read again."""
+    if isinstance(value, dict):
+        return all(type(key) is str and _comes_back(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_comes_back, value))
+    return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))
+
+
+def _untrusted(part: Own) -> RecipeError:
+    cure = "read it, and pass --trust-code (trust_code=True) if it may"
+    return RecipeError("this recipe wants to run a Python file", where=part.file, found=part.name, cure=cure)
+
+
+def _once(part: Own) -> tuple[str, dict[str, Any]]:
+    """The file's hash and names, from its one run in this process."""
+    path = Path(part.file).resolve()
+    if path not in _allowed:
+        raise _untrusted(part)
+    if path not in _loaded:
+        _loaded[path] = _run(path, part.file)
+    return _loaded[path]
+
+
+def _run(path: Path, told: str) -> tuple[str, dict[str, Any]]:
+    """Read once, so that what is hashed is what runs; a module of its own, as dataclasses and annotations need."""
+    try:
+        code = path.read_bytes()
+    except OSError:
+        raise RecipeError("can't be read", where=told, cure="the path is seen from where the command runs") from None
+    digest = hashlib.sha256(code).hexdigest()[:16]
+    module = ModuleType(f"_own_{digest}_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(code, str(path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[module.__name__]
+        cure = "see where with --debug"
+        raise RecipeError("fails when it is run", where=told, found=short(error), cure=cure) from error
+    return digest, vars(module)
+
+
+def short(error: BaseException) -> str:
+    """An error of the user's code in one line."""
+    told = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        told = ": ".join([*map(str, first["loc"]), first["msg"]])
+    return f"{type(error).__name__}: {told}".splitlines()[0]

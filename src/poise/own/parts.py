@@ -1,0 +1,166 @@
+"""The four parts that may come from a file, and how each is tried before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Judgement, Said, Shape, Side, Verdict
+from poise.errors import RecipeError
+from poise.networks.blocks import Discriminator, Generator
+from poise.objectives.base import Objective, Rule
+from poise.own.code import Own, short
+from poise.seams import Aim, Trick
+from poise.tricks.base import TrickEntry
+
+TRIED = 5
+"""How many samples a network is tried on before anything is written."""
+
+
+class OwnGenerator(Own, Generator):
+    """A generator: `name(latent=..., shape=..., **options)` is a module from B x latent to B x shape."""
+
+    kind: Literal["python"] = "python"
+    likes_bf16: ClassVar[bool] = False
+    norm: ClassVar[str] = "own"
+
+    def build(self, latent: int, shape: Shape) -> nn.Module:
+        """What the file makes."""
+        net = _wanted(self, self.made(latent=latent, shape=shape), nn.Module, "a torch.nn.Module")
+        if not getattr(net, "takes_labels", False):
+            _fits(self, _tried(self, net, torch.zeros(TRIED, latent)), (TRIED, *shape))
+        return net
+
+
+class OwnDiscriminator(Own, Discriminator):
+    """A discriminator: `name(shape=..., **options)` is a module from B x shape to B scores, B x 1, or a `Verdict`.
+
+    An attribute `says = "energy"` of the class tells that the score is minus an energy; an attribute `width` of
+    the module, how long the features of its verdict are.
+    """
+
+    kind: Literal["python"] = "python"
+    likes_bf16: ClassVar[bool] = False
+
+    @property
+    def says(self) -> Judgement:
+        """A score, unless the class says otherwise."""
+        return getattr(self.load(), "says", "score")
+
+    def build(self, shape: Shape) -> nn.Module:
+        """What the file makes, with a verdict around it."""
+        net = _wanted(self, self.made(shape=shape), nn.Module, "a torch.nn.Module")
+        said = _tried(self, net, torch.zeros(TRIED, *shape))
+        if isinstance(said, Verdict):
+            _fits(self, said.score, (TRIED,))
+            if said.features is not None:
+                _fits(self, said.features, (TRIED, getattr(net, "width", 0)))
+        else:
+            _fits(self, said, (TRIED,), (TRIED, 1))
+        return Spoken(net)
+
+
+class Spoken(nn.Module):
+    """A network that may answer with scores alone."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.width = net, getattr(net, "width", None)
+
+    def forward(self, images: Tensor) -> Verdict:
+        """What D says."""
+        said = self.net(images)
+        return said if isinstance(said, Verdict) else Verdict(said.flatten())
+
+
+class OwnObjective(Own, Objective):
+    """An objective: `name(**options)` is a `poise.objectives.base.Objective`, whose declarations hold."""
+
+    kind: Literal["python"] = "python"
+
+    @cached_property
+    def told(self) -> Objective:
+        """The objective that the file makes."""
+        return _wanted(self, self.made(), Objective, "a poise.objectives.base.Objective")
+
+    def __getattribute__(self, name: str) -> Any:
+        """What an objective declares is asked of the one in the file."""
+        return getattr(self.told, name) if name in _DECLARED else super().__getattribute__(name)
+
+    def build(self) -> Rule[Any]:
+        """The file's own rule."""
+        return self.told.build()
+
+
+_DECLARED = frozenset(
+    ("reads", "takes_targets", "compares", "needs_slope_bound", "equilibrium", "undecided", "readings")
+)
+
+
+class OwnTrick(Own, TrickEntry):
+    """A trick: `name` is one of the seams' subclasses, called with its name in the run and the options."""
+
+    kind: Literal["python"] = "python"
+    tip: ClassVar[str] = "own"
+    source: ClassVar[str] = "the user's own file"
+
+    @property
+    def reads(self) -> frozenset[Said]:
+        """What D must say for it: the class's attribute `reads`."""
+        return frozenset(getattr(self.load(), "reads", ()))
+
+    @property
+    def needs_targets(self) -> bool:  # type: ignore[bad-override]
+        """Whether it is an aim."""
+        made = self.load()
+        return isinstance(made, type) and issubclass(made, Aim)
+
+    @property
+    def needs_own_scores(self) -> bool:  # type: ignore[bad-override]
+        """Whether it reads slopes, unless the class says otherwise."""
+        return getattr(self.load(), "needs_own_scores", bool(getattr(self.load(), "slopes", ())))
+
+    @property
+    def bounds_slope(self) -> bool:
+        """Whether the class says that it does."""
+        return getattr(self.load(), "bounds_slope", False)
+
+    @property
+    def called(self) -> str:
+        """The name in the file, in small letters: what the rows and the random streams are called by."""
+        return f"own_{self.name.lower()}"
+
+    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> Trick:
+        """What the file makes."""
+        return _wanted(self, self.made(name), Trick, "one of the seams in poise.seams")
+
+
+def _wanted(part: Own, made: Any, what: type, words: str) -> Any:
+    if not isinstance(made, what):
+        raise RecipeError(f"'{part.name}' must be {words}", where=part.file, found=type(made).__name__)
+    return made
+
+
+@torch.no_grad()
+def _tried(part: Own, net: nn.Module, few: Tensor) -> Any:
+    """What the network answers to a few zeros, before anything is written."""
+    training = net.training
+    try:
+        return net.eval()(few)
+    except Exception as error:
+        what = f"'{part.name}' fails on {'x'.join(map(str, few.shape))}"
+        raise RecipeError(what, where=part.file, found=short(error), cure="see where with --debug") from error
+    finally:
+        net.train(training)
+
+
+def _fits(part: Own, made: Any, *wanted: tuple[int, ...]) -> None:
+    if not isinstance(made, Tensor) or tuple(made.shape) not in wanted:
+        words = " or ".join("x".join(map(str, ("B", *shape[1:]))) for shape in wanted)
+        found = "x".join(map(str, made.shape)) if isinstance(made, Tensor) else type(made).__name__
+        cure = f"B is {TRIED} here"
+        raise RecipeError(f"'{part.name}' must make {words}", where=part.file, found=found, cure=cure)
