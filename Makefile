@@ -21,7 +21,7 @@ check: lint test  ## what must be green before a commit lands
 bench: $(READY)  ## how fast it is, beside loops written by hand
 	$(BIN)/python benchmarks/throughput.py
 
-zoo: $(READY)  ## every picture recipe on the same number of digits: forty minutes, a table, a sheet each
+zoo: $(READY)  ## every picture recipe on the same number of digits: a table, a sheet each
 	$(BIN)/python benchmarks/zoo.py zoo
 
 slow: $(READY)  ## the rigs that take longer than a test may

@@ -36,7 +36,7 @@ class Entry(BaseModel):
     @classmethod
     def _know_every_key(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            known = [field.alias or key for key, field in cls.model_fields.items()]
+            known = list(cls.model_fields)
             for key in given:
                 if key not in known:
                     complain(f"unknown key '{key}'", key=str(key), cure=nearest(str(key), known))

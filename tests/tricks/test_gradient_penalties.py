@@ -16,6 +16,7 @@ from poise.training.ledger import Ledger
 from poise.training.step import draw, face, move
 from poise.tricks.gradient_penalties import R1, R2, R1Entry, zero_centred
 from poise.tricks.instance_noise import InstanceNoise
+from tricks.small import Seen
 
 
 def test_zero_centred_sums_squares_over_everything_but_the_batch() -> None:
@@ -108,19 +109,6 @@ def test_parameter_gradient_of_a_network_is_that_of_central_differences() -> Non
                 pair[k] = weight + sign * nudge.view_as(weight)
             central = (penalty(*nudged[0]) - penalty(*nudged[1])) / 2e-5
             assert float(ours[k].flatten()[place]) == pytest.approx(float(central), rel=1e-4, abs=1e-5)
-
-
-class Seen:
-    """Counts calls of `torch.autograd.grad` and goes on to it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = 0
-        self._grad = torch.autograd.grad
-        monkeypatch.setattr(torch.autograd, "grad", self)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.calls += 1
-        return self._grad(*args, **kwargs)
 
 
 @pytest.mark.parametrize("judge", [apart, together])
