@@ -41,12 +41,17 @@ class Side(StrEnum):
         return Side.G if self is Side.D else Side.D
 
 
+def packed(shape: Shape, m: int) -> Shape:
+    """The shape of m samples side by side: m times the channels of a picture, or the coordinates of a point."""
+    return (m * shape[0], *shape[1:])
+
+
 class Batch(NamedTuple):
-    """Real samples on the device.
+    """Samples on the device.
 
     Attributes:
         images: float, B x C x H x W in [-1, 1], or B x 2 for the plane.
-        labels: int64, B, or None where the data has none.
+        labels: int64, B: of a real its class, of a fake the class that G was asked for. None where nobody reads them.
     """
 
     images: Tensor
@@ -149,14 +154,22 @@ def in_full(numbers: Tensor) -> Tensor:
     return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
+def of_each(score: Tensor, slope: Tensor) -> Tensor:
+    """The slope as one entry for each score: itself, B x shape, or the slopes of a pack laid end to end."""
+    return slope if len(slope) == len(score) else slope.reshape(len(score), -1)
+
+
 @dataclass(slots=True)
 class Exchange:
     """All that one move may look at: drawn, then offered, then judged.
 
     `real` and `fake` are the raw samples, before views; a penalty differentiates here, at the piles named
     in `sloped`. In G's move `real` and its verdict are there only if something in that move reads them.
-    `labels` (B) are those of the reals, and what G was asked for: fake i is meant to be of real i's class.
-    `ask` shows D other samples, through the same views. `readings` are what the rows will show of this move.
+    `labels` (B) are those of the reals, `asked` what each fake was meant to be: the same, place by place, unless an
+    older fake was offered. `ask` shows D other samples and their labels, through the same views. `readings` are what
+    the rows will show of this move.
+
+    Where D judges several samples at once (packing), it has a score for each pack, and a slope is the pack's.
     """
 
     moment: Moment
@@ -164,9 +177,10 @@ class Exchange:
     fake: Tensor
     real: Tensor | None = None
     labels: Tensor | None = None
+    asked: Tensor | None = None
     sloped: tuple[Pile, ...] = ()
     verdicts: dict[Pile, Verdict] = field(default_factory=dict)
-    ask: Callable[[Tensor], Verdict] | None = None
+    ask: Callable[[Tensor, Tensor | None], Verdict] | None = None
     readings: dict[str, Tensor] = field(default_factory=dict)
     _slopes: dict[Pile, Tensor] = field(default_factory=dict)
 
@@ -175,6 +189,10 @@ class Exchange:
         pile = self.fake if name == "fake" else self.real
         assert pile is not None, f"nothing in {self.moment.side}'s move asked for the {name} pile"
         return pile
+
+    def kinds(self, name: Pile) -> Tensor | None:
+        """The labels of a pile, B, if this game has any; a mixed pile goes by the reals'."""
+        return self.asked if name == "fake" else self.labels
 
     def score(self, name: Pile) -> Tensor:
         """D's score of a pile in float32 at least, B."""
@@ -186,15 +204,20 @@ class Exchange:
         assert said is not None, f"this D says nothing of {what}"
         return in_full(said)
 
+    def answer(self, images: Tensor, labels: Tensor | None) -> Verdict:
+        """What D says of other samples."""
+        assert self.ask is not None, "D has not been asked yet"
+        return self.ask(images, labels)
+
     def slope_at(self, images: Tensor) -> Tensor:
         """The gradient of D's score at other samples, same shape, differentiable in D's weights."""
-        assert self.ask is not None, "D has not been asked yet"
         images = images.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(in_full(self.ask(images).score).sum(), images, create_graph=True)
-        return slope
+        score = in_full(self.answer(images, self.labels).score)
+        (slope,) = torch.autograd.grad(score.sum(), images, create_graph=True)
+        return of_each(score, slope)
 
     def slope(self, name: Pile) -> Tensor:
-        """The gradient of D's score with respect to a raw pile, same shape as the pile, differentiable.
+        """The gradient of D's score with respect to a raw pile, one entry for each score, differentiable.
 
         Every pile in `sloped` is answered by the same `autograd.grad`, so two penalties (one on real, one
         on fake) pay for one. The scores' sum is what is differentiated: its gradient at sample i is that
@@ -204,5 +227,5 @@ class Exchange:
             first, *rest = (self.score(pile).sum() for pile in self.sloped)
             total = sum(rest, first)
             grads = torch.autograd.grad(total, [self.pile(pile) for pile in self.sloped], create_graph=True)
-            self._slopes = dict(zip(self.sloped, grads, strict=True))
+            self._slopes = {p: of_each(self.score(p), grad) for p, grad in zip(self.sloped, grads, strict=True)}
         return self._slopes[name]

@@ -1,9 +1,9 @@
-"""The nine places where a trick can act. Read this second, after `training/step.py`.
+"""The ten places where a trick can act. Read this second, after `training/step.py`.
 
     TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges
-          > AIM > objective + TERMs > backward > GRADS > step > AFTER
+          > AIM > objective > PICK + TERMs > backward > GRADS > step > AFTER
 
-(SURGERY is the ninth: it acts once, when a network is built.) Each seam is an abstract `nn.Module`, so
+(SURGERY is the tenth: it acts once, when a network is built.) Each seam is an abstract `nn.Module`, so
 that a trick's pool, counter or average is saved and resumed with the weights. A trick that acts in two
 places inherits two seams. `sides` says in whose moves it acts; `folds` below apply a list of them in
 order, and an empty list costs nothing.
@@ -12,18 +12,36 @@ order, and an empty list costs nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
-from poise.core import Exchange, Moment, Moves, Pile, Side, Targets
+from poise.core import Batch, Exchange, Moment, Moves, Pile, Side, Subject, Targets
 from poise.dials import Dial, value
+from poise.randomness import Dice
 
 if TYPE_CHECKING:
     from poise.players import Player
 
 BOTH = frozenset(Side)
+
+
+class Stage(NamedTuple):
+    """What a trick is built for: the game as it is before step 0.
+
+    Attributes:
+        nets: the players' networks.
+        subject: what there is to learn.
+        batch: samples per pile.
+        undecided: the score of a sample that D can't place, where the objective has one.
+    """
+
+    nets: Mapping[Side, nn.Module]
+    subject: Subject
+    batch: int = 64
+    undecided: float | None = 0.0
 
 
 class Trick(nn.Module, ABC):
@@ -39,8 +57,29 @@ class Trick(nn.Module, ABC):
         self.name = name
 
 
+class Clock:
+    """Tells the layers that surgery put into a network when it is: they are handed maps, not moments.
+
+    Copies of a network (an average, a past self) share it.
+    """
+
+    now: Moment | None = None
+    """The move that is being made; None between moves, when samples are drawn."""
+
+    def generator(self, name: str) -> torch.Generator | None:
+        """The random numbers called `name` in this move; between moves PyTorch's global ones."""
+        return None if self.now is None else self.now.generator(name)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
 class Surgery(Trick):
     """Changes a network once, when it is built."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.clock = Clock()
 
     @abstractmethod
     def operate(self, side: Side, net: nn.Module) -> nn.Module:
@@ -83,8 +122,8 @@ class Offer(Trick):
     sides = frozenset({Side.D})
 
     @abstractmethod
-    def offer(self, fake: Tensor, moment: Moment) -> Tensor:
-        """The pile that D is handed, same shape."""
+    def offer(self, fake: Batch, moment: Moment) -> Batch:
+        """The pile that D is handed, same shape, and the classes that these fakes were asked for."""
 
 
 class View(Trick):
@@ -103,6 +142,14 @@ class Aim(Trick):
     @abstractmethod
     def aim(self, targets: Targets, moment: Moment) -> Targets:
         """The targets that D is trained on."""
+
+
+class Pick(Trick):
+    """Whose costs count: acts on the objective's costs, before their mean is taken."""
+
+    @abstractmethod
+    def pick(self, costs: tuple[Tensor, ...], exchange: Exchange) -> tuple[Tensor, ...]:
+        """Some of the costs: of each expectation (a tensor, B) the same places."""
 
 
 class Term(Trick):
@@ -140,7 +187,7 @@ class Grads(Trick):
     """What the optimiser may use: acts on the gradients in place, between backward and step."""
 
     @abstractmethod
-    def adjust(self, player: Player, moment: Moment) -> None:
+    def adjust(self, player: Player, exchange: Exchange) -> None:
         """Change `player`'s gradients in place."""
 
 
@@ -163,7 +210,7 @@ def fold_opponent(opponents: Sequence[Opponent], side: Side, net: nn.Module, mom
     return net
 
 
-def fold_offer(offers: Sequence[Offer], fake: Tensor, moment: Moment) -> Tensor:
+def fold_offer(offers: Sequence[Offer], fake: Batch, moment: Moment) -> Batch:
     """The fake pile after all offers."""
     for trick in offers:
         fake = trick.offer(fake, moment)
@@ -184,9 +231,17 @@ def fold_aims(aims: Sequence[Aim], targets: Targets, moment: Moment) -> Targets:
     return targets
 
 
-def fold_surgery(surgeries: Sequence[Surgery], side: Side, net: nn.Module) -> nn.Module:
-    """The network after all surgery that is meant for its side."""
+def fold_picks(picks: Sequence[Pick], costs: tuple[Tensor, ...], exchange: Exchange) -> tuple[Tensor, ...]:
+    """The costs that count."""
+    for trick in picks:
+        costs = trick.pick(costs, exchange)
+    return costs
+
+
+def fold_surgery(surgeries: Sequence[Surgery], side: Side, net: nn.Module, dice: Dice) -> nn.Module:
+    """The network after all surgery that is meant for its side; new weights are each trick's own stream."""
     for trick in surgeries:
         if side in trick.sides:
-            net = trick.operate(side, net)
+            with dice.everywhere(f"init/{side}/{trick.name}"):
+                net = trick.operate(side, net)
     return net

@@ -29,6 +29,7 @@ from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.text import parse
+from poise.seams import Stage
 from poise.training.build import build
 from poise.training.machine import Machine
 from poise.tricks.base import TrickEntry
@@ -333,7 +334,7 @@ def test_a_trick_without_a_row_fails_by_name() -> None:
 def test_builds_from_its_defaults(kind: str) -> None:
     entry = TRICKS[kind]()
     nets = {side: player.net for side, player in session("points").game.players.items()}
-    trick = entry.build("its_name", nets)
+    trick = entry.build("its_name", Stage(nets, source("points").subject()))
     assert trick.name == "its_name"
     assert not hasattr(nn.ModuleDict(), kind), "a game keeps its tricks in a ModuleDict, which needs that name itself"
     assert isinstance(trick, SEAMS), "a trick acts at one of the seams"

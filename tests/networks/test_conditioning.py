@@ -402,7 +402,7 @@ def test_terms_ask_d_about_other_samples_with_the_same_labels() -> None:
     assert exchange.ask is not None
     assert exchange.real is not None
     net = game.game.d.net.eval()
-    said: Verdict = exchange.ask(exchange.real)
+    said: Verdict = exchange.ask(exchange.real, exchange.labels)
     assert torch.equal(said.score, heard(net, exchange.real, exchange.labels).score)
 
 

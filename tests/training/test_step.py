@@ -29,7 +29,7 @@ from contracts.tiny import (
     source,
     unequal,
 )
-from poise.core import Exchange, Side, Targets, Verdict
+from poise.core import Batch, Exchange, Side, Targets, Verdict
 from poise.networks.mlp import MLPDiscriminatorEntry
 from poise.objectives.base import Costs
 from poise.objectives.pointwise import NonSaturating
@@ -226,11 +226,11 @@ class Order(nn.Module):
 
 def test_judges_hand_each_pile_its_own_verdict() -> None:
     real, fake = torch.zeros(2, 2), torch.zeros(3, 2)
-    shared, split = together(Order(), real, fake), apart(Order(), real, fake)
+    shared, split = together(Order(), Batch(real), Batch(fake)), apart(Order(), Batch(real), Batch(fake))
     assert shared["real"].score.tolist() == [0, 1]
     assert shared["fake"].score.tolist() == [2, 3, 4]
     assert (split["real"].score.tolist(), split["fake"].score.tolist()) == ([0, 1], [0, 1, 2])
-    assert together(Order(), None, fake).keys() == apart(Order(), None, fake).keys() == {"fake"}
+    assert together(Order(), None, Batch(fake)).keys() == apart(Order(), None, Batch(fake)).keys() == {"fake"}
 
 
 def norm(world: str, kind: str) -> dict[str, Any]:

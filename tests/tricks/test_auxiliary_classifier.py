@@ -35,7 +35,7 @@ def accuracy(logits: Numbers, labels: Numbers) -> float:
 
 
 def exchange_of(side: Side, logits: dict[Any, Tensor], labels: Tensor = LABELS) -> Exchange:
-    exchange = Exchange(moment(side=side), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2), labels)
+    exchange = Exchange(moment(side=side), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2), labels, labels)
     exchange.verdicts = {pile: Verdict(torch.zeros(N), classes=said) for pile, said in logits.items()}
     return exchange
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import BATCH, Counted, by_hand, moment, ring_feed
-from poise.core import Exchange, Moment, Pile, Side, Verdict
+from poise.core import Batch, Exchange, Moment, Pile, Side, Verdict
 from poise.seams import View
 from poise.training.game import apart, together
 from poise.training.ledger import Ledger
@@ -42,7 +42,7 @@ def exchange_of(d: nn.Module, real: Tensor, fake: Tensor, *sloped: Pile) -> Exch
     exchange = Exchange(moment(), torch.zeros(len(real), 2), fake, real, sloped=sloped)
     for pile in sloped:
         exchange.pile(pile).requires_grad_()
-    exchange.verdicts = apart(d, exchange.real, exchange.fake)
+    exchange.verdicts = apart(d, Batch(exchange.real), Batch(exchange.fake))
     return exchange
 
 

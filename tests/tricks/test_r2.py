@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from contracts.tiny import Linear, moment
-from poise.core import Moment, Side
+from poise.core import Batch, Moment, Side
 from poise.seams import Offer, Term
 from poise.training.game import Judge, apart, together
 from poise.training.ledger import Ledger
@@ -126,8 +126,8 @@ class Replaced(Offer):
         super().__init__("replaced")
         self.fake = fake
 
-    def offer(self, fake: Tensor, moment: Moment) -> Tensor:
-        return self.fake.clone()
+    def offer(self, fake: Batch, moment: Moment) -> Batch:
+        return Batch(self.fake.clone(), fake.labels)
 
 
 def test_is_taken_at_the_fakes_that_d_is_handed() -> None:

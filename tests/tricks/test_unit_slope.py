@@ -126,7 +126,7 @@ def test_parameter_gradients_are_those_of_differences(sides: Sides) -> None:
 
     def charged(first: Tensor, second: Tensor) -> Tensor:
         exchange = Exchange(moment(), torch.zeros(N, 2), x, x)
-        exchange.ask = lambda y: Verdict(torch.tanh(y @ first.T) @ second)
+        exchange.ask = lambda y, _: Verdict(torch.tanh(y @ first.T) @ second)
         return At(x, sides).cost(exchange)
 
     assert torch.autograd.gradcheck(charged, weights)
@@ -155,7 +155,7 @@ def asked(trick: UnitSlope, real: Tensor, fake: Tensor, at: Moment | None = None
     given: list[Tensor] = []
     exchange = Exchange(at or moment(), torch.zeros(len(real), 2), fake, real)
 
-    def ask(x: Tensor) -> Verdict:
+    def ask(x: Tensor, labels: Tensor | None) -> Verdict:
         given.append(x.detach().clone())
         return Verdict(x.flatten(1).sum(1))
 

@@ -31,6 +31,7 @@ def interpolate(
     import torch
 
     from poise.latents import lerp, slerp
+    from poise.randomness import Dice
     from poise.sheets import as_image, draw, write_png
     from poise.training.folder import on_disk
     from poise.training.record import generate
@@ -40,17 +41,17 @@ def interpolate(
     walk = {"slerp": slerp, "lerp": lerp}[path]
     start, end = opened.latents(2 * rows, seed).chunk(2)
     shares = torch.linspace(0, 1, steps)
-    latents = torch.stack([walk(start, end, share) for share in shares], dim=1)  # rows x steps x dim
     labels = opened.labels(rows, None if label is None else opened.label(label))  # one class to a walk
-    told = None if labels is None else labels.repeat_interleave(steps)
-    samples = generate(opened.generator(raw=raw), latents.flatten(0, 1), told).unflatten(0, (rows, steps))
+    net, dice = opened.generator(raw=raw), Dice(seed)  # a G that draws noise draws the same in every frame
+    frames = [generate(net, walk(start, end, share), labels, dice=dice) for share in shares]
+    samples = torch.stack(frames, dim=1)  # rows x steps x shape
     real = opened.real(2000)
     if out.suffix.lower() == ".png":
         with on_disk(out):
             write_png(draw(samples.flatten(0, 1), real, columns=steps), out)
     else:
-        frames = [as_image(draw(samples[:, k], real)) for k in range(steps)]
-        there_and_back = frames + frames[-2:0:-1]
+        shown = [as_image(draw(frame, real)) for frame in frames]
+        there_and_back = shown + shown[-2:0:-1]
         with on_disk(out):
             there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
     typer.echo(f"{out}: {rows} walks of {steps} by {path}", err=True)

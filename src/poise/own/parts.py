@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from poise.core import Judgement, Said, Shape, Side, Verdict
+from poise.core import Judgement, Said, Shape, Verdict
 from poise.errors import RecipeError
 from poise.networks.blocks import Discriminator, Generator
 from poise.objectives.base import Objective, Rule
 from poise.own.code import Own, short
-from poise.seams import Aim, Trick
+from poise.seams import Aim, Stage, Trick
 from poise.tricks.base import TrickEntry
 
 TRIED = 5
@@ -134,7 +133,7 @@ class OwnTrick(Own, TrickEntry):
         """The name in the file, in small letters: what the rows and the random streams are called by."""
         return f"own_{self.name.lower()}"
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> Trick:
+    def build(self, name: str, stage: Stage) -> Trick:
         """What the file makes."""
         return _wanted(self, self.made(name), Trick, "one of the seams in poise.seams")
 

@@ -42,6 +42,8 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     _labels(recipe, classes, findings)
     _head_start(recipe, findings)
     _twice(recipe, findings)
+    _packs(recipe, findings)
+    _signs(recipe, findings)
     if shape is not None:
         _networks(recipe, shape, findings)
     return findings
@@ -49,6 +51,11 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
 
 def _judgement(recipe: Recipe, findings: Findings) -> None:
     objective, d = recipe.objective, recipe.network.d
+    for i, trick in enumerate(recipe.tricks):
+        if trick.adds_to_score and d.says == "energy":
+            reason = f"'{trick.tag()}' adds to D's score, and an energy says how well D rebuilds, nothing else"
+            cure = "leave the trick out, or take the trick 'pulling_away' or 'packing'"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
     if d.says in objective.reads:
         return
     if d.says == "energy":
@@ -137,7 +144,33 @@ def _twice(recipe: Recipe, findings: Findings) -> None:
             )
 
 
+def _packs(recipe: Recipe, findings: Findings) -> None:
+    """A batch must come out even in packs, and a pack has no one label."""
+    for i, trick in enumerate(recipe.tricks):
+        where = f"tricks.{i}"
+        if trick.pack > 1 and recipe.batch % recipe.pack:
+            reason = f"D judges {recipe.pack} samples at once, and a batch of {recipe.batch} does not divide by that"
+            cure = f"set batch to {max(1, recipe.batch // recipe.pack) * recipe.pack}"
+            findings.refusals.append(Finding(where, reason, trick.tip, cure))
+        if trick.pack > 1 and (recipe.labels.d is not None or "classes" in recipe.reads):
+            reason = "D judges several samples at once, which have no label in common"
+            cure = "leave the labels out for D, or the packing"
+            findings.refusals.append(Finding(where, reason, trick.tip, cure))
+
+
+def _signs(recipe: Recipe, findings: Findings) -> None:
+    for i, trick in enumerate(recipe.tricks):
+        if trick.reads_sign and recipe.objective.undecided is None:
+            kind = recipe.objective.tag()
+            reason = f"'{trick.tag()}' reads which side of the fence D puts a real on, and '{kind}' has no fence"
+            cure = "take objective 'non_saturating', 'hinge' or 'least_squares', or the trick 'diff_augment'"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
+
+
 def _networks(recipe: Recipe, shape: Shape, findings: Findings) -> None:
+    for i, trick in enumerate(recipe.tricks):
+        if (misfit := trick.misfit(shape)) is not None:
+            findings.refusals.append(Finding(f"tricks.{i}", misfit[0], trick.tip, misfit[1]))
     for side, network in (("g", recipe.network.g), ("d", recipe.network.d)):
         misfit = network.misfit(shape)
         if misfit is not None:

@@ -6,6 +6,7 @@ Every part's entry stands beside the part it builds; this file only says how the
 from __future__ import annotations
 
 import hashlib
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
@@ -130,6 +131,11 @@ class Recipe(Entry):
     def reads(self) -> frozenset[Said]:
         """What D must say beside its score, for some trick."""
         return frozenset[Said]().union(*(trick.reads for trick in self.tricks))
+
+    @property
+    def pack(self) -> int:
+        """How many samples D judges at once."""
+        return prod(trick.pack for trick in self.tricks)
 
     @property
     def labelled(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from poise.core import Side, Subject
+from poise.core import Side, Subject, packed
 from poise.data.source import FEW
 from poise.dials import extremes
 from poise.errors import RecipeError
@@ -15,7 +15,7 @@ from poise.networks.blocks import Classifier, mixes_samples
 from poise.players import Player
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
-from poise.seams import Surgery, Term, Trick, fold_surgery
+from poise.seams import Stage, Surgery, Term, Trick, fold_surgery
 from poise.training.game import Game, Judge, apart, together
 from poise.training.machine import Machine
 
@@ -33,11 +33,11 @@ def build(recipe: Recipe, subject: Subject, machine: Machine, dice: Dice) -> Gam
     with dice.everywhere("init/d"):
         d = _discriminator(recipe, subject)
     nets: dict[Side, nn.Module] = {Side.G: g, Side.D: d}
-    tricks = _tricks(recipe, nets)
+    tricks = _tricks(recipe, nets, subject)
     surgeries = [trick for trick in tricks if isinstance(trick, Surgery)]
-    nets = {side: _ready(fold_surgery(surgeries, side, net), machine) for side, net in nets.items()}
+    nets = {side: _ready(fold_surgery(surgeries, side, net, dice), machine) for side, net in nets.items()}
     if surgeries:  # the others are built anew, to see the networks as they are now
-        again = _tricks(recipe, nets)
+        again = _tricks(recipe, nets, subject)
         tricks = [old if isinstance(old, Surgery) else new for old, new in zip(tricks, again, strict=True)]
     players = {side: _player(recipe, side, nets[side]) for side in Side}
     return Game(
@@ -65,9 +65,11 @@ def _generator(recipe: Recipe, subject: Subject) -> nn.Module:
 def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
     """The same; and the head of a classifier, if some trick reads one."""
     entry, labels = recipe.network.d, recipe.labels.d
-    net = entry.build(subject.shape if labels is None else labels.shape(subject.shape))
-    few = torch.zeros(FEW, *subject.shape) if subject.few is None else subject.few[torch.arange(FEW) % len(subject.few)]
-    net = entry.finish(net, few)
+    shape = packed(subject.shape, recipe.pack)
+    net = entry.build(shape if labels is None else labels.shape(shape))
+    count = FEW * recipe.pack
+    few = torch.zeros(1, *subject.shape) if subject.few is None else subject.few
+    net = entry.finish(net, few[torch.arange(count) % len(few)].reshape(FEW, *shape))
     reads = recipe.reads if labels is None else recipe.reads | labels.reads
     if reads and getattr(net, "width", None) is None:
         cure = "answer with a Verdict that has features, and say their length by the attribute 'width'"
@@ -76,8 +78,9 @@ def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
     return Classifier(net, subject.classes) if "classes" in recipe.reads else net
 
 
-def _tricks(recipe: Recipe, nets: dict[Side, nn.Module]) -> list[Trick]:
-    return [entry.build(name, nets) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
+def _tricks(recipe: Recipe, nets: dict[Side, nn.Module], subject: Subject) -> list[Trick]:
+    stage = Stage(nets, subject, recipe.batch, recipe.objective.undecided)
+    return [entry.build(name, stage) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 
 def _ready(net: Net, machine: Machine) -> Net:

@@ -7,41 +7,54 @@ judge, whether real and fake may be judged in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from poise.core import Moment, Pile, Side, Verdict
+from poise.core import Batch, Moment, Pile, Side, Verdict
 from poise.latents import Latent
 from poise.networks.blocks import heard
 from poise.objectives.base import Rule
 from poise.players import Player
-from poise.seams import After, Aim, Grads, Offer, Opponent, Tempo, Term, Trick, View, fold_opponent, fold_views
+from poise.seams import (
+    After,
+    Aim,
+    Grads,
+    Offer,
+    Opponent,
+    Pick,
+    Surgery,
+    Tempo,
+    Term,
+    Trick,
+    View,
+    fold_opponent,
+    fold_views,
+)
 
-Judge = Callable[[nn.Module, Tensor | None, Tensor, Tensor | None], dict[Pile, Verdict]]
+Judge = Callable[[nn.Module, Batch | None, Batch], dict[Pile, Verdict]]
 Seam = TypeVar("Seam", bound=Trick)
 
 
-def apart(d: nn.Module, real: Tensor | None, fake: Tensor, labels: Tensor | None = None) -> dict[Pile, Verdict]:
-    """D judges an all-real batch, then an all-fake one of the same labels (tip T04)."""
-    verdicts: dict[Pile, Verdict] = {} if real is None else {"real": heard(d, real, labels)}
-    verdicts["fake"] = heard(d, fake, labels)
+def apart(d: nn.Module, real: Batch | None, fake: Batch) -> dict[Pile, Verdict]:
+    """D judges an all-real batch, then an all-fake one (tip T04)."""
+    verdicts: dict[Pile, Verdict] = {} if real is None else {"real": heard(d, *real)}
+    verdicts["fake"] = heard(d, *fake)
     return verdicts
 
 
-def together(d: nn.Module, real: Tensor | None, fake: Tensor, labels: Tensor | None = None) -> dict[Pile, Verdict]:
+def together(d: nn.Module, real: Batch | None, fake: Batch) -> dict[Pile, Verdict]:
     """D judges both in one batch: the same numbers, faster, unless D mixes its samples (a batch norm)."""
     if real is None:
-        return {"fake": heard(d, fake, labels)}
-    both = heard(d, torch.cat((real, fake)), None if labels is None else torch.cat((labels, labels)))
-    return {
-        "real": both.part(slice(len(real))),
-        "fake": both.part(slice(len(real), None)),
-    }
+        return {"fake": heard(d, *fake)}
+    labels = None if real.labels is None or fake.labels is None else torch.cat((real.labels, fake.labels))
+    both = heard(d, torch.cat((real.images, fake.images)), labels)
+    share = len(both.score) * len(real.images) // (len(real.images) + len(fake.images))  # D may judge several at once
+    return {"real": both.part(slice(share)), "fake": both.part(slice(share, None))}
 
 
 class Needs(NamedTuple):
@@ -59,6 +72,7 @@ class Acting:
     offers: tuple[Offer, ...]
     views: tuple[View, ...]
     aims: tuple[Aim, ...]
+    picks: tuple[Pick, ...]
     terms: tuple[Term, ...]
     grads: tuple[Grads, ...]
     afters: tuple[After, ...]
@@ -70,7 +84,7 @@ class Acting:
         def those(seam: type[Seam]) -> tuple[Seam, ...]:
             return tuple(t for t in tricks if isinstance(t, seam) and side in t.sides)
 
-        return cls(*map(those, (Opponent, Offer, View, Aim, Term, Grads, After)))  # type: ignore[arg-type]
+        return cls(*map(those, (Opponent, Offer, View, Aim, Pick, Term, Grads, After)))  # type: ignore[arg-type]
 
 
 class Game(nn.Module):
@@ -107,9 +121,22 @@ class Game(nn.Module):
         self.labelled = labelled
         self.players = {Side.D: d, Side.G: g}
         self._needs: dict[tuple[Side, tuple[bool, ...]], Needs] = {}
+        self._clocks = [trick.clock for trick in tricks if isinstance(trick, Surgery)]
         self._acting = {side: Acting.sort(tricks, side) for side in Side}
         piles: tuple[Pile, Pile] = ("real", "fake")
         self._always = {Side.D: frozenset(piles), Side.G: frozenset(piles if objective.compares else piles[1:])}
+
+    @contextmanager
+    def during(self, moment: Moment) -> Iterator[None]:
+        """A move: the rival keeps still, and layers that surgery brought know when it is."""
+        for clock in self._clocks:
+            clock.now = moment
+        try:
+            with self.players[moment.side.rival].still():
+                yield
+        finally:
+            for clock in self._clocks:
+                clock.now = None
 
     def tricks_of(self, side: Side) -> Acting:
         """The tricks that act in the moves of `side`."""
@@ -120,10 +147,10 @@ class Game(nn.Module):
         net = self.players[side].net
         return net if side is moment.side else fold_opponent(self._acting[moment.side].opponents, side, net, moment)
 
-    def asking(self, d: nn.Module, labels: Tensor | None, moment: Moment) -> Callable[[Tensor], Verdict]:
+    def asking(self, d: nn.Module, moment: Moment) -> Callable[[Tensor, Tensor | None], Verdict]:
         """How a term shows D other samples than the two piles: through this move's views, in the run's precision."""
 
-        def ask(images: Tensor) -> Verdict:
+        def ask(images: Tensor, labels: Tensor | None) -> Verdict:
             with self.numerics():
                 return heard(d, fold_views(self._acting[moment.side].views, images, "between", moment), labels)
 

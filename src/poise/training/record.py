@@ -68,7 +68,7 @@ class Sheets:
     """
 
     def __init__(self, latent: Latent, count: int, real: Tensor, dice: Dice, classes: int = 0) -> None:
-        self.latents, self.real = latent.draw(count, dice("sheet")), real
+        self.latents, self.real, self.dice = latent.draw(count, dice("sheet")), real, dice
         self.labels, self.columns = None, None
         if classes:
             rows = min(classes, count)
@@ -78,7 +78,7 @@ class Sheets:
 
     def draw(self, net: nn.Module) -> Bytes:
         """The sheet of `net`, which is left as it was."""
-        return draw(generate(net, self.latents, self.labels), self.real, self.columns)
+        return draw(generate(net, self.latents, self.labels, dice=self.dice), self.real, self.columns)
 
 
 def class_by_class(n: int, classes: int) -> Tensor:
@@ -87,12 +87,17 @@ def class_by_class(n: int, classes: int) -> Tensor:
 
 
 @torch.no_grad()
-def generate(net: nn.Module, latents: Tensor, labels: Tensor | None = None, batch: int = 256) -> Tensor:
-    """Samples for `latents` (and labels) in evaluation mode and float32; the network's own mode is put back after."""
+def generate(net: nn.Module, latents: Tensor, labels: Tensor | None = None, *, dice: Dice, batch: int = 256) -> Tensor:
+    """Samples for `latents` (and labels) in evaluation mode and float32; the network's own mode is put back after.
+
+    Layers that draw in sampling too (standing dropout) draw from `dice`: the same call gives the same samples.
+    """
     training = net.training
     net.eval()
     kinds = [None] * len(latents) if labels is None else labels.split(batch)
     try:
-        return torch.cat([heard(net, z, kind).float() for z, kind in zip(latents.split(batch), kinds, strict=False)])
+        with dice.everywhere("sample/layers"):
+            made = [heard(net, z, kind).float() for z, kind in zip(latents.split(batch), kinds, strict=False)]
+        return torch.cat(made)
     finally:
         net.train(training)

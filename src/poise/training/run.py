@@ -115,7 +115,7 @@ class Run:
 
     def sample(self, n: int, seed: int = 0, *, label: int | None = None, raw: bool = False) -> Tensor:
         """n samples, B x shape, in [-1, 1] for pictures; sample i is meant to be of class `labels(n, label)[i]`."""
-        return generate(self.generator(raw=raw), self.latents(n, seed), self.labels(n, label))
+        return generate(self.generator(raw=raw), self.latents(n, seed), self.labels(n, label), dice=Dice(seed))
 
     def real(self, n: int) -> Tensor | None:
         """n real points for toys, which need no files; None for pictures."""

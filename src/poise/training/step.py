@@ -1,7 +1,7 @@
 """The step: how a GAN is trained here, top to bottom. Read this first.
 
     TEMPO > OPPONENT > z > G > fakes > OFFER > VIEW > D judges
-          > AIM > objective + TERMs > backward > GRADS > step > AFTER
+          > AIM > objective > PICK + TERMs > backward > GRADS > step > AFTER
 
 Every trick acts at one of the words in capitals (`poise/seams.py`), and is in a list that is folded there;
 a list without tricks is empty and costs nothing. Nothing here waits for the device.
@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poise.core import Exchange, Moment, Side, Targets, in_full
+from poise.core import Batch, Exchange, Moment, Side, Targets, in_full
 from poise.networks.blocks import heard
 from poise.objectives.base import Costs
-from poise.seams import fold_aims, fold_offer, fold_views
+from poise.seams import fold_aims, fold_offer, fold_picks, fold_views
 from poise.training.feed import Feed
 from poise.training.game import Game
 from poise.training.ledger import Ledger
@@ -49,12 +49,12 @@ def move(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> Exchange:
 
 def think(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> Exchange:
     """The first half of a move: what it costs, and which way is down."""
-    with game.players[moment.side.rival].still():
+    with game.during(moment):
         with game.numerics():
             exchange = draw(game, feed, moment)
             offer(game, exchange)
             face(game, exchange)
-        descend(game, charge(game, exchange, ledger), moment, ledger)
+        descend(game, charge(game, exchange, ledger), exchange, ledger)
     return exchange
 
 
@@ -71,12 +71,13 @@ def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
     latents = game.latent.draw(moment.batch, moment.generator("latents"))
     with torch.set_grad_enabled(moment.side is Side.G):
         fake = in_full(heard(game.plays(Side.G, moment), latents, labels))
-    return Exchange(moment, latents, fake, real, labels, sloped=needs.slopes)
+    return Exchange(moment, latents, fake, real, labels, asked=labels, sloped=needs.slopes)
 
 
 def offer(game: Game, exchange: Exchange) -> None:
     """What D is handed in place of G's newest fakes."""
-    exchange.fake = fold_offer(game.tricks_of(exchange.moment.side).offers, exchange.fake, exchange.moment)
+    newest, offers = Batch(exchange.fake, exchange.asked), game.tricks_of(exchange.moment.side).offers
+    exchange.fake, exchange.asked = fold_offer(offers, newest, exchange.moment)
 
 
 def face(game: Game, exchange: Exchange) -> None:
@@ -87,14 +88,15 @@ def face(game: Game, exchange: Exchange) -> None:
     views, d = game.tricks_of(moment.side).views, game.plays(Side.D, moment)
     fake = fold_views(views, exchange.fake, "fake", moment)
     real = None if exchange.real is None else fold_views(views, exchange.real, "real", moment)
-    exchange.verdicts = game.judge(d, real, fake, exchange.labels)
-    exchange.ask = game.asking(d, exchange.labels, moment)
+    reals = None if real is None else Batch(real, exchange.labels)
+    exchange.verdicts = game.judge(d, reals, Batch(fake, exchange.asked))
+    exchange.ask = game.asking(d, moment)
 
 
 def charge(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
-    """What the move costs: the objective, after aim, and the terms that are due."""
+    """What the move costs: the objective, after aim, where it counts, and the terms that are due."""
     moment, side = exchange.moment, exchange.moment.side
-    costs = adversarial(game, exchange)
+    costs = fold_picks(game.tricks_of(side).picks, adversarial(game, exchange), exchange)
     total = sum((cost.mean() for cost in costs[1:]), costs[0].mean())
     exchange.readings["adversarial"] = total.detach() / len(costs)
     for term in game.tricks_of(side).terms:
@@ -117,14 +119,15 @@ def adversarial(game: Game, exchange: Exchange) -> Costs:
     return game.objective.d_costs(real, fake, hard and fold_aims(aims, hard, moment), moment)
 
 
-def descend(game: Game, cost: Tensor, moment: Moment, ledger: Ledger) -> None:
+def descend(game: Game, cost: Tensor, exchange: Exchange, ledger: Ledger) -> None:
     """One backward, and the gradients folded; the step itself comes in `act`."""
-    player = game.players[moment.side]
+    side = exchange.moment.side
+    player = game.players[side]
     player.forget()
     cost.backward()
-    for trick in game.tricks_of(moment.side).grads:
-        trick.adjust(player, moment)
-    ledger.norm(f"{moment.side}/grad_norm", [w.grad for w in player.weights if w.grad is not None])
+    ledger.norm(f"{side}/grad_norm", [w.grad for w in player.weights if w.grad is not None])
+    for trick in game.tricks_of(side).grads:
+        trick.adjust(player, exchange)
 
 
 def remember(game: Game, exchange: Exchange, ledger: Ledger) -> None:

@@ -6,15 +6,14 @@ fakes (the paper's L_C has both terms), G on its fakes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from poise.core import Exchange, Pile, Said, Side
 from poise.dials import Dial, extremes, within
-from poise.seams import Term
+from poise.seams import Stage, Term
 from poise.tricks.base import TrickEntry
 
 
@@ -32,7 +31,7 @@ class AuxiliaryClassifierEntry(TrickEntry):
         """Classes, unless it never weighs anything."""
         return frozenset[Said]({"classes"}) if any(extremes(self.weight)) else frozenset()
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> AuxiliaryClassifier:
+    def build(self, name: str, stage: Stage) -> AuxiliaryClassifier:
         """See `AuxiliaryClassifier`."""
         return AuxiliaryClassifier(name, self.weight)
 
@@ -42,11 +41,13 @@ class AuxiliaryClassifier(Term):
 
     def cost(self, exchange: Exchange) -> Tensor:
         """The sum over both piles in D's move, the fakes alone in G's; tells `class_accuracy` of D on the same."""
-        labels = exchange.labels
-        assert labels is not None, "a classifier needs labels"
         piles: tuple[Pile, ...] = ("real", "fake") if exchange.moment.side is Side.D else ("fake",)
-        logits = [exchange.said(pile, "classes") for pile in piles]
-        right = [(said.detach().argmax(1) == labels).float().mean() for said in logits]
+        costs: list[Tensor] = []
+        right: list[Tensor] = []
+        for pile in piles:
+            said, labels = exchange.said(pile, "classes"), exchange.kinds(pile)
+            assert labels is not None, "a classifier needs labels"
+            costs.append(cross_entropy(said, labels))
+            right.append((said.detach().argmax(1) == labels).float().mean())
         exchange.readings["class_accuracy"] = sum(right[1:], right[0]) / len(right)
-        costs = [cross_entropy(said, labels) for said in logits]
         return sum(costs[1:], costs[0])

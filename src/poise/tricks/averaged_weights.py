@@ -3,13 +3,13 @@
 theta_avg <- beta theta_avg + (1 - beta) theta after each of G's moves, beta = 0.5^(batch / half-life), both
 counted in pictures (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196). The
 half-life ramps up, as min(half_life, ramp_up x pictures so far), so that the first steps are soon forgotten
-(Karras et al. 2020, arXiv:2006.06676, their released code). Averaging never touches training.
+(Karras et al. 2020, arXiv:2006.06676, their released code). `mean_weights` is the plain mean of the last few copies
+instead. Averaging never touches training.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Exchange, Side
-from poise.seams import After
+from poise.seams import After, Stage
 from poise.tricks.base import TrickEntry
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class AveragedWeightsEntry(TrickEntry):
     half_life: float = Field(default=10_000.0, ge=0)
     ramp_up: float = Field(default=0.05, ge=0, le=1)
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> AveragedWeights:
+    def build(self, name: str, stage: Stage) -> AveragedWeights:
         """See `AveragedWeights`."""
-        return AveragedWeights(name, nets[Side.G], self.half_life, self.ramp_up)
+        return AveragedWeights(name, stage.nets[Side.G], self.half_life, self.ramp_up)
 
 
 class AveragedWeights(After):
@@ -105,5 +105,54 @@ class AveragedWeights(After):
         return self.mean if side is Side.G else None
 
     def train(self, mode: bool = True) -> AveragedWeights:
+        """Stay in evaluation mode: nobody trains an average."""
+        return super().train(False)
+
+
+class MeanWeightsEntry(TrickEntry):
+    """The plain mean of the `last` copies of G, one taken `every` steps; so it looks back last x every steps."""
+
+    kind: Literal["mean_weights"] = "mean_weights"
+    tip: ClassVar[str] = "T21"
+    source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Izmailov et al. 2018, arXiv:1803.05407"
+
+    last: int = Field(default=10, ge=1, le=1000)
+    every: int = Field(default=100, ge=1)
+
+    def build(self, name: str, stage: Stage) -> MeanWeights:
+        """See `MeanWeights`."""
+        return MeanWeights(name, stage.nets[Side.G], self.last, self.every)
+
+
+class MeanWeights(After):
+    """Keeps the copies, and shows their mean; before there is one, the G of the start is in its place.
+
+    The mean is made anew from the copies whenever one is added, so no rounding gathers in it.
+    """
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
+
+    def __init__(self, name: str, live: nn.Module, last: int, every: int) -> None:
+        super().__init__(name)
+        self.last, self.every = last, every
+        self.mean = copy.deepcopy(live).requires_grad_(False).eval()
+        self.copies = nn.ModuleList(copy.deepcopy(self.mean) for _ in range(last))
+
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """After the last move of every `every`-th step the oldest copy makes room, and the mean is taken again."""
+        made, since = divmod(exchange.moment.step + 1, self.every)
+        if since:
+            return
+        self.copies[(made - 1) % self.last].load_state_dict(player.net.state_dict())
+        there = [self.copies[(made - 1 - back) % self.last] for back in range(min(made, self.last))]
+        for k, net in enumerate(there):  # the newest first: what is copied, not averaged, is its
+            pairs = Pairs.of(self.mean, net)
+            blend_(pairs if k == 0 else pairs._replace(copied=[]), k / (k + 1))
+
+    def shown(self, side: Side) -> nn.Module | None:
+        """The mean, for G."""
+        return self.mean if side is Side.G else None
+
+    def train(self, mode: bool = True) -> MeanWeights:
         """Stay in evaluation mode: nobody trains an average."""
         return super().train(False)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import nn
-
-from poise.core import Said, Side
+from poise.core import Said, Shape
 from poise.entries import Part
-from poise.seams import Trick
+from poise.seams import Stage, Trick
 
 
 class TrickEntry(Part):
@@ -42,6 +39,25 @@ class TrickEntry(Part):
         """What it is called in a run, before it is numbered."""
         return str(self.tag())
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> Trick:
-        """The module that acts, named `name`; `nets` are the players' networks as they are before step 0."""
+    @property
+    def pack(self) -> int:
+        """How many samples it lets D judge at once."""
+        return 1
+
+    @property
+    def reads_sign(self) -> bool:
+        """Whether it reads from D's score on which side D sees a sample, which not every objective's scores say."""
+        return False
+
+    @property
+    def adds_to_score(self) -> bool:
+        """Whether it puts something beside D's score, which an energy (a reconstruction error) can't take."""
+        return False
+
+    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+        """Why it can't act on samples of `shape`, and the cure; None if it can."""
+        return None
+
+    def build(self, name: str, stage: Stage) -> Trick:
+        """The module that acts, named `name`."""
         raise NotImplementedError

@@ -7,15 +7,14 @@ comes from the move's one forward pass, both penalties share one `autograd.grad`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from poise.core import Exchange, Pile, Side, in_full
 from poise.dials import Dial, extremes, within
-from poise.seams import Term
+from poise.seams import Stage, Term
 from poise.tricks.base import TrickEntry
 
 
@@ -49,7 +48,7 @@ class R1Entry(ZeroCentredEntry):
 
     kind: Literal["r1"] = "r1"
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> R1:
+    def build(self, name: str, stage: Stage) -> R1:
         """See `R1`."""
         return R1(name, self.gamma, self.every)
 
@@ -59,7 +58,7 @@ class R2Entry(ZeroCentredEntry):
 
     kind: Literal["r2"] = "r2"
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> R2:
+    def build(self, name: str, stage: Stage) -> R2:
         """See `R2`."""
         return R2(name, self.gamma, self.every)
 

@@ -7,15 +7,14 @@ noise with a linearly falling sigma. The list says 0.1 or so, decayed (ganhacks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from poise.core import Moment, Pile, Side
+from poise.core import Moment, Pile
 from poise.dials import Dial, Linear, value, within
-from poise.seams import View
+from poise.seams import Stage, View
 from poise.tricks.base import TrickEntry
 
 
@@ -36,7 +35,7 @@ class InstanceNoiseEntry(TrickEntry):
 
     sigma: Annotated[Dial, within(0)] = Linear(start=0.1, end=0.0)
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> InstanceNoise:
+    def build(self, name: str, stage: Stage) -> InstanceNoise:
         """See `InstanceNoise`."""
         return InstanceNoise(name, self.sigma)
 

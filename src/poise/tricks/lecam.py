@@ -8,17 +8,16 @@ before the cost is read, here after the step. Meant for small data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import relu
 
 from poise.core import Exchange, Pile, Side
 from poise.dials import Dial, within
-from poise.seams import After, Term
+from poise.seams import After, Stage, Term
 from poise.tricks.base import TrickEntry
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class LeCamEntry(TrickEntry):
     weight: Annotated[Dial, within(0)] = 0.3
     decay: float = Field(default=0.99, ge=0, lt=1)
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> LeCam:
+    def build(self, name: str, stage: Stage) -> LeCam:
         """See `LeCam`."""
         return LeCam(name, self.weight, self.decay)
 

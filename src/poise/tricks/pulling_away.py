@@ -6,15 +6,14 @@ G pays it; it is 1 where all codes point one way and 0 where they are orthogonal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from poise.core import Exchange, Said, Side
 from poise.dials import Dial, within
-from poise.seams import Term
+from poise.seams import Stage, Term
 from poise.tricks.base import TrickEntry
 
 
@@ -40,7 +39,7 @@ class PullingAwayEntry(TrickEntry):
         """D's code, or whatever its last hidden layer holds."""
         return frozenset({"features"})
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> PullingAway:
+    def build(self, name: str, stage: Stage) -> PullingAway:
         """See `PullingAway`."""
         return PullingAway(name, self.weight)
 

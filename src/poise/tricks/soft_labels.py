@@ -7,17 +7,16 @@ move. The list's advice is two-sided: real from U[0.7, 1.2], fake from U[0, 0.3]
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Strict, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from poise.core import Moment, Pile, Side, Targets
+from poise.core import Moment, Pile, Targets
 from poise.dials import Dial, extremes, value, within
 from poise.entries import complain
-from poise.seams import Aim
+from poise.seams import Aim, Stage
 from poise.tricks.base import TrickEntry
 
 Edge = Annotated[Dial, within(0, 2)]
@@ -50,7 +49,7 @@ class SoftLabelsEntry(TrickEntry):
                 complain(f"'{side}' must be [low, high]", found=f"[{low}, {high}]")
         return self
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> SoftLabels:
+    def build(self, name: str, stage: Stage) -> SoftLabels:
         """See `SoftLabels`."""
         return SoftLabels(name, self.real, self.fake)
 

@@ -10,17 +10,16 @@ D a pass of its own; the gradient is taken at the raw picture, before views.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import relu
 
 from poise.core import Exchange, Pile, Side, in_full
 from poise.dials import Dial, extremes, within
-from poise.seams import Term
+from poise.seams import Stage, Term
 from poise.tricks.base import TrickEntry
 
 Sides = Literal["two", "one"]
@@ -69,7 +68,7 @@ class WGANGPEntry(UnitSlopeEntry):
     kind: Literal["wgan_gp"] = "wgan_gp"
     source: ClassVar[str] = "Gulrajani et al. 2017, arXiv:1704.00028"
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> WGANGP:
+    def build(self, name: str, stage: Stage) -> WGANGP:
         """See `WGANGP`."""
         return WGANGP(name, self.weight, self.every, self.sides)
 
@@ -82,7 +81,7 @@ class DRAGANEntry(UnitSlopeEntry):
 
     spread: float = Field(default=0.5, ge=0)
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> DRAGAN:
+    def build(self, name: str, stage: Stage) -> DRAGAN:
         """See `DRAGAN`."""
         return DRAGAN(name, self.weight, self.every, self.sides, self.spread)
 

@@ -6,15 +6,15 @@ Lipschitz constraint"; it is here because WGAN is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from poise.core import Exchange, Side
-from poise.seams import After
+from poise.seams import After, Stage
 from poise.tricks.base import TrickEntry
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class WeightClippingEntry(TrickEntry):
         """Yes, if crudely."""
         return True
 
-    def build(self, name: str, nets: Mapping[Side, nn.Module]) -> WeightClipping:
+    def build(self, name: str, stage: Stage) -> WeightClipping:
         """See `WeightClipping`."""
         return WeightClipping(name, self.limit)
 
