@@ -1,0 +1,187 @@
+"""Adaptive augmentation (ADA: Karras et al. 2020, arXiv:2006.06676; tip M02): as much as D's memory calls for.
+
+Every change is made to a picture with probability p only, so that for p below about 0.8 G can tell what is a change and
+what is the data. p follows D's overconfidence: r_t = E sign(D(x)) over the reals of the last `every` moves; above the
+target p rises by batch x every / speed, below it falls (section 3.1). The changes are those of the paper's "bgc"
+(appendix B), each drawn for each picture:
+
+    blit      mirrored (half of the time), turned by 0, 90, 180 or 270 degrees, moved by whole pixels up to 1/8
+    geometry  scaled by 2^N(0, 0.2^2), turned by any angle (with 1 - sqrt(1 - p), before and after), stretched by
+              2^N(0, 0.2^2) one way and shrunk the other, moved by N(0, 1/8) of the side
+    colour    brightness + N(0, 0.2), contrast x 2^N(0, 0.5^2), light and dark exchanged (half of the time), hue turned
+              by any angle, saturation x 2^N(0, 1)
+
+The paper's filters against aliasing are left out: all moves are one bilinear resampling.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, Strict
+from torch import Tensor
+
+from poise.core import Exchange, Moment, Pile, Shape, Side
+from poise.seams import After, Stage, View
+from poise.tricks.augment import each, for_pictures, resampled
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+Policy = Literal["blit", "geometry", "colour"]
+OCTAVE = math.log(2)
+
+
+class Draws:
+    """Random numbers for one pile, B at a time, each with the picture's coin: no change where the coin says so.
+
+    Args:
+        p: the probability of a change, 0-dim.
+    """
+
+    def __init__(self, images: Tensor, p: Tensor, generator: torch.Generator) -> None:
+        self.like, self.p, self.generator = images, p, generator
+
+    def coin(self, p: Tensor | None = None) -> Tensor:
+        """B times whether a change is made."""
+        return self.uniform(0.0, 1.0) < (self.p if p is None else p)
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """B numbers in [low, high)."""
+        like = self.like
+        draws = torch.rand(len(like), generator=self.generator, device=like.device, dtype=torch.float32)
+        return draws.mul_(high - low).add_(low)
+
+    def normal(self, sigma: float) -> Tensor:
+        """B numbers ~ N(0, sigma^2)."""
+        like = self.like
+        return torch.randn(len(like), generator=self.generator, device=like.device).mul_(sigma)
+
+    def if_so(self, changed: Tensor, otherwise: float, p: Tensor | None = None) -> Tensor:
+        """`changed` where the coin falls so."""
+        return torch.where(self.coin(p), changed, otherwise)
+
+
+def matrix(a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float, like: Tensor) -> Tensor:
+    """B matrices [[a, b], [c, d]]."""
+    rows = [torch.as_tensor(n, dtype=like.dtype, device=like.device).expand(len(like)) for n in (a, b, c, d)]
+    return torch.stack(rows, 1).view(-1, 2, 2)
+
+
+def turned(angle: Tensor) -> Tensor:
+    """B rotations."""
+    return matrix(angle.cos(), -angle.sin(), angle.sin(), angle.cos(), angle)
+
+
+def moved(images: Tensor, policy: tuple[Policy, ...], draws: Draws) -> Tensor:
+    """`blit` and `geometry`: for each place of the new picture, where to read in the old one."""
+    size = images.shape[2]
+    ones = torch.ones(len(images), device=images.device)
+    back, shift = matrix(1.0, 0.0, 0.0, 1.0, ones), torch.zeros(len(images), 2, device=images.device)
+    if "blit" in policy:
+        mirror = draws.if_so(draws.uniform(0, 1).round() * 2 - 1, 1.0)
+        quarters = draws.if_so(draws.uniform(0, 4).floor(), 0.0)
+        cos, sin = (quarters == 0).float() - (quarters == 2).float(), (quarters == 1).float() - (quarters == 3).float()
+        back = matrix(cos, -sin, sin, cos, ones) @ matrix(mirror, 0.0, 0.0, 1.0, ones)
+        steps = torch.stack([draws.uniform(-0.125, 0.125) * size for _ in range(2)], 1).round()
+        shift = torch.where(draws.coin()[:, None], steps, shift)
+    if "geometry" in policy:
+        p_turn = 1 - (1 - draws.p.clamp(0, 1)).sqrt()
+        scale = draws.if_so((draws.normal(0.2) * OCTAVE).exp(), 1.0)
+        before, after = (draws.if_so(draws.uniform(-math.pi, math.pi), 0.0, p_turn) for _ in range(2))
+        stretch = draws.if_so((draws.normal(0.2) * OCTAVE).exp(), 1.0)
+        shape = turned(before) @ matrix(scale * stretch, 0.0, 0.0, scale / stretch, ones) @ turned(after)
+        drift = torch.stack([draws.normal(0.125) * size for _ in range(2)], 1)
+        back, shift = back @ shape, shift + torch.where(draws.coin()[:, None], drift, torch.zeros_like(drift))
+    middle = (size - 1) / 2
+    axis = torch.arange(size, device=images.device, dtype=torch.float32) - middle
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    places = torch.stack((x, y)).flatten(1)
+    read = back @ places + shift[:, :, None] + middle
+    return resampled(images, *read.view(-1, 2, size, size).unbind(1))
+
+
+def coloured(images: Tensor, draws: Draws) -> Tensor:
+    """`colour`: brightness, contrast, light for dark; hue and saturation where there are three channels."""
+    bright = draws.if_so(draws.normal(0.2), 0.0)
+    contrast = draws.if_so((draws.normal(0.5) * OCTAVE).exp(), 1.0)
+    negative = draws.if_so(draws.uniform(0, 1).round() * 2 - 1, 1.0)
+    hue = draws.if_so(draws.uniform(-math.pi, math.pi), 0.0)
+    saturation = draws.if_so((draws.normal(1.0) * OCTAVE).exp(), 1.0)
+    images = (images + each(images, bright)) * each(images, contrast)
+    if images.shape[1] != 3:
+        return images * each(images, negative)
+    light = images.mean(1, keepdim=True)
+    chroma = images - light
+    # a turn about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
+    crossed = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
+    around = chroma * each(images, hue.cos()) + crossed * each(images, hue.sin())
+    return light * each(images, negative) + around * each(images, saturation)
+
+
+class AdaptiveAugmentEntry(TrickEntry):
+    """`target` for r_t; `speed`: the pictures in which p may go from 0 to 1, and 0 leaves it at `start`."""
+
+    kind: Literal["adaptive_augment"] = "adaptive_augment"
+    tip: ClassVar[str] = "M02"
+    source: ClassVar[str] = "Karras et al. 2020, arXiv:2006.06676"
+
+    policy: Annotated[tuple[Policy, ...], Strict(False), Field(max_length=3)] = ("blit", "geometry", "colour")
+    target: float = Field(default=0.6, ge=-1, le=1)
+    speed: float = Field(default=500_000.0, ge=0)
+    every: int = Field(default=4, ge=1)
+    start: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def reads_sign(self) -> bool:
+        """Unless p stands still."""
+        return self.speed > 0
+
+    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+        """Square pictures."""
+        return for_pictures(shape)
+
+    def build(self, name: str, stage: Stage) -> AdaptiveAugment:
+        """See `AdaptiveAugment`."""
+        return AdaptiveAugment(name, self, stage.undecided or 0.0)
+
+
+class AdaptiveAugment(View, After):
+    """The view, and what moves p after D's moves. p, the sum of signs and the count of moves stay on the device."""
+
+    def __init__(self, name: str, told: AdaptiveAugmentEntry, undecided: float) -> None:
+        super().__init__(name)
+        self.told, self.undecided = told, undecided
+        self.register_buffer("p", torch.tensor(told.start))
+        self.register_buffer("signs", torch.zeros(()))
+        self.register_buffer("moves", torch.zeros(()))
+
+    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+        """Each picture changed with probability p."""
+        told = self.told
+        if not told.speed and not told.start:
+            return images
+        draws = Draws(images, self.p, moment.generator(f"{self.name}/{pile}"))
+        if "blit" in told.policy or "geometry" in told.policy:
+            images = moved(images, told.policy, draws)
+        return coloured(images, draws) if "colour" in told.policy else images
+
+    @torch.no_grad()
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """Every `every` moves of D one step of p; the rows show p and r_t."""
+        if player.side is not Side.D or not self.told.speed:
+            return
+        sign = (exchange.score("real") - self.undecided).sign().mean()
+        exchange.readings["r_t"] = sign
+        exchange.readings[f"{self.name}_p"] = self.p.clone()
+        every = self.told.every
+        self.signs += sign
+        self.moves += 1
+        due = (self.moves >= every).float()
+        step = (self.signs / every - self.told.target).sign() * exchange.moment.batch * every / self.told.speed
+        self.p.add_(due * step).clamp_(0, 1)
+        self.signs *= 1 - due
+        self.moves *= 1 - due

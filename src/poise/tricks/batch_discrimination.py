@@ -1,0 +1,148 @@
+"""Batch discrimination (tip T16): D compares the samples of a batch, so that a G of one picture is found out.
+
+Both put a statistic of D's last hidden layer across the batch beside that layer, just before the score:
+D'(x_i) = D(x_i) + <w, o_i>. That is a last linear layer over [features, o], written as a sum; w starts at zero, so that
+D starts as it would without. The two piles are compared each in itself.
+
+`minibatch_discrimination` (Salimans et al. 2016, arXiv:1606.03498, section 3.2): features f_i in R^A through a tensor
+    T in R^(A x B x C) to B rows of C numbers, and o_ib = sum over j of exp(-||M_ib - M_jb||_1), the other samples of
+    the pile. Takes N^2 B C numbers for a pile of N.
+`minibatch_stddev` (Karras et al. 2018, arXiv:1710.10196, section 3): the standard deviation of each feature over a
+    group of samples, averaged over features to one number for the group. There it joins D earlier, as a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Said, Side, Verdict, in_full
+from poise.seams import Stage, Surgery
+from poise.tricks.base import TrickEntry
+
+Statistic = Callable[[int], nn.Module]
+"""What is compared, for features of some length."""
+
+
+def closeness(rows: Tensor) -> Tensor:
+    """How near each sample is to the others, N x B, from N x B x C: sum over j != i of exp(-||M_ib - M_jb||_1)."""
+    apart = (rows[:, None] - rows[None]).abs().sum(3)
+    return torch.exp(-apart).sum(1) - 1
+
+
+def group_stddev(features: Tensor, group: int) -> Tensor:
+    """Mean standard deviation over groups, N x 1, from N x F; sample i is in group i mod (N / group).
+
+    The root is taken of variance + 1e-8, so that it has a slope where a group is all alike. Where N does not divide by
+    `group`, the whole pile is one.
+    """
+    n = len(features)
+    groups = features.reshape(group if n % group == 0 else n, -1, features.shape[1])
+    spread = groups.var(0, correction=0).add(1e-8).sqrt().mean(1)
+    return spread.repeat(len(groups))[:, None]
+
+
+class Kernels(nn.Module):
+    """`closeness` of features seen through T."""
+
+    def __init__(self, width: int, kernels: int, dims: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, kernels * dims) / width**0.5)
+        self.kernels, self.dims = kernels, dims
+
+    def forward(self, features: Tensor) -> Tensor:
+        """N x F to N x kernels."""
+        return closeness((features @ self.weight).view(-1, self.kernels, self.dims))
+
+
+class Stddev(nn.Module):
+    """`group_stddev`, as a layer."""
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, features: Tensor) -> Tensor:
+        """N x F to N x 1."""
+        return group_stddev(features, self.group)
+
+
+class Comparing(nn.Module):
+    """A D that is told a statistic of the batch."""
+
+    mixes_samples = True
+
+    def __init__(self, net: nn.Module, statistic: nn.Module, count: int) -> None:
+        super().__init__()
+        self.takes_labels = getattr(net, "takes_labels", False)
+        self.width: int = net.width  # type: ignore[assignment]
+        self.net, self.statistic = net, statistic
+        self.head = nn.Linear(count, 1, bias=False)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, images: Tensor, *labels: Tensor) -> Verdict:
+        """What D says."""
+        said: Verdict = self.net(images, *labels)
+        assert said.features is not None
+        return said._replace(score=said.score + self.head(self.statistic(in_full(said.features))).squeeze(1))
+
+
+class ComparingEntry(TrickEntry):
+    """What both share: they read D's features and add to its score."""
+
+    tip: ClassVar[str] = "T16"
+
+    @property
+    def reads(self) -> frozenset[Said]:
+        """Features."""
+        return frozenset[Said]({"features"})
+
+    @property
+    def adds_to_score(self) -> bool:
+        """Yes."""
+        return True
+
+
+class MinibatchDiscriminationEntry(ComparingEntry):
+    """`kernels` is the paper's B, `dims` its C; no kernels is none."""
+
+    kind: Literal["minibatch_discrimination"] = "minibatch_discrimination"
+    source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498"
+
+    kernels: int = Field(default=50, ge=0, le=10_000)
+    dims: int = Field(default=5, ge=1, le=1000)
+
+    def build(self, name: str, stage: Stage) -> Compare:
+        """See `Compare`."""
+        return Compare(name, self.kernels, lambda width: Kernels(width, self.kernels, self.dims))
+
+
+class MinibatchStddevEntry(ComparingEntry):
+    """Groups of `group` samples, 4 in the authors' code; 1 is none."""
+
+    kind: Literal["minibatch_stddev"] = "minibatch_stddev"
+    source: ClassVar[str] = "Karras et al. 2018, arXiv:1710.10196"
+
+    group: int = Field(default=4, ge=1, le=65536)
+
+    def build(self, name: str, stage: Stage) -> Compare:
+        """See `Compare`."""
+        return Compare(name, int(self.group > 1), lambda width: Stddev(self.group))
+
+
+class Compare(Surgery):
+    """Dresses D."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
+
+    def __init__(self, name: str, count: int, statistic: Statistic) -> None:
+        super().__init__(name)
+        self.count, self.statistic = count, statistic
+
+    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+        """See `Comparing`."""
+        return Comparing(net, self.statistic(net.width), self.count) if self.count else net  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Consistency (tip M03): D is charged for scoring a picture otherwise when it is moved or mirrored.
+
+E (D(x) - D(T(x)))^2 over the reals, T a random move by a few pixels and a mirror by a coin (CR-GAN: Zhang et al. 2020,
+arXiv:1910.12027, equation 4); the balanced form adds the same over the fakes, or D would be even on reals alone (bCR:
+Zhao et al. 2021, arXiv:2002.04724). T(x) goes through the same views as x, and costs D another pass for each pile.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from poise.core import Exchange, Pile, Shape, Side, in_full
+from poise.dials import Dial, within
+from poise.seams import Stage, Term
+from poise.tricks.augment import each, for_pictures, shifted, uniform, whole
+from poise.tricks.base import TrickEntry
+
+
+def varied(images: Tensor, most: int, mirror: float, generator: torch.Generator) -> Tensor:
+    """Each picture moved by up to `most` pixels, and mirrored with probability `mirror`."""
+    down, right = (whole(images, -most, most, generator) for _ in range(2))
+    moved = shifted(images, down, right, most)
+    coins = each(images, uniform(images, 0.0, 1.0, generator)) < mirror
+    return torch.where(coins, moved.flip(3), moved)
+
+
+def unevenness(score: Tensor, varied: Tensor) -> Tensor:
+    """E (D(x) - D(T(x)))^2, 0-dim, from scores, B each."""
+    return (score - varied).square().mean()
+
+
+class ConsistencyEntry(TrickEntry):
+    """`weight` is CR-GAN's lambda; `fakes` the share of it that the fakes' part has, 1 in the balanced form.
+
+    `shift` is in parts of the side (4 of 32 pixels in the papers). `mirror = 0` for pictures that must not be, digits.
+    """
+
+    kind: Literal["consistency"] = "consistency"
+    tip: ClassVar[str] = "M03"
+    source: ClassVar[str] = "Zhang et al. 2020, arXiv:1910.12027; Zhao et al. 2021, arXiv:2002.04724"
+
+    weight: Annotated[Dial, within(0)] = 10.0
+    fakes: float = Field(default=0.0, ge=0)
+    shift: float = Field(default=0.125, ge=0, le=0.5)
+    mirror: float = Field(default=0.5, ge=0, le=1)
+    every: int = Field(default=1, ge=1)
+
+    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+        """Pictures only."""
+        return for_pictures(shape)
+
+    def build(self, name: str, stage: Stage) -> Consistency:
+        """See `Consistency`."""
+        return Consistency(name, self)
+
+
+class Consistency(Term):
+    """Charges D."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
+    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+
+    def __init__(self, name: str, told: ConsistencyEntry) -> None:
+        super().__init__(name, told.weight, told.every)
+        self.told = told
+
+    def cost(self, exchange: Exchange) -> Tensor:
+        """The reals' unevenness, and the fakes' by its share."""
+        cost = self._of(exchange, "real")
+        return cost + self.told.fakes * self._of(exchange, "fake") if self.told.fakes else cost
+
+    def _of(self, exchange: Exchange, pile: Pile) -> Tensor:
+        images = exchange.pile(pile).detach()
+        most = round(images.shape[2] * self.told.shift)
+        generator = exchange.moment.generator(f"{self.name}/{pile}")
+        again = exchange.answer(varied(images, most, self.told.mirror, generator), exchange.kinds(pile))
+        return unevenness(exchange.score(pile), in_full(again.score))

@@ -1,0 +1,58 @@
+"""Gradient clipping (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, algorithm 1): no step longer than so much.
+
+g <- g min(1, c / ||g||), with the length taken over all of a player's weights together. The lists call a gradient
+norm over 100 a sign that things are going wrong (ganhacks 10, tip T11); clipping doesn't cure what is behind it. The
+rows show the norm as it was (`d/grad_norm`), and under the trick's name the share of moves in which it was cut. Adam
+divides by the gradient's size, so under Adam a cut in every move changes next to nothing; one of single bursts does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Exchange
+from poise.dials import Dial, value, within
+from poise.seams import Grads, Stage
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+
+def clip_grads_(weights: Iterable[nn.Parameter], most: float) -> Tensor:
+    """Scale all gradients by min(1, most / ||g||), in place; returns ||g|| before, 0-dim. Waits for nothing."""
+    weights = list(weights)
+    norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
+    return norm
+
+
+class GradientClippingEntry(TrickEntry):
+    """No gradient longer than `max_norm`, for each player."""
+
+    kind: Literal["gradient_clipping"] = "gradient_clipping"
+    tip: ClassVar[str] = "T11"
+    source: ClassVar[str] = "Pascanu et al. 2013, arXiv:1211.5063; ganhacks 10"
+
+    max_norm: Annotated[Dial, within(0)] = 100.0
+
+    def build(self, name: str, stage: Stage) -> GradientClipping:
+        """See `GradientClipping`."""
+        return GradientClipping(name, self.max_norm)
+
+
+class GradientClipping(Grads):
+    """Cuts both players' gradients."""
+
+    def __init__(self, name: str, max_norm: Dial) -> None:
+        super().__init__(name)
+        self.max_norm = max_norm
+
+    def adjust(self, player: Player, exchange: Exchange) -> None:
+        """See `clip_grads_`; tells the share of moves that were cut."""
+        most = value(self.max_norm, exchange.moment)
+        exchange.readings[self.name] = (clip_grads_(player.weights, most) > most).float()

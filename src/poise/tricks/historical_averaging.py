@@ -1,0 +1,80 @@
+"""Historical averaging (tip T20): a player is drawn back to where it has been in the mean.
+
+Each player's cost grows by ||theta - 1/t sum_{i <= t} theta_i||^2, theta_i being its weights after step i (Salimans et
+al. 2016, arXiv:1606.03498, section 3.3). Its gradient is 2 (theta - mean), exactly; it is added to what the backward
+pass left, which costs three passes over the weights and no graph. In games that circle, such as min_x max_y xy, the
+circle becomes a spiral inwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Exchange, Side
+from poise.dials import Dial, value, within
+from poise.seams import After, Grads, Stage
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+
+@torch.no_grad()
+def pull_(weights: Sequence[Tensor], means: Sequence[Tensor], weight: float) -> Tensor:
+    """Add weight x 2 (theta - mean) to each gradient, in place; returns ||theta - mean||^2, 0-dim.
+
+    A weight that has no gradient has not moved in this step, and is left alone.
+    """
+    pairs = [(w, m) for w, m in zip(weights, means, strict=True) if w.grad is not None]
+    away = torch._foreach_sub([w for w, _ in pairs], [m for _, m in pairs])
+    torch._foreach_add_([w.grad for w, _ in pairs if w.grad is not None], away, alpha=2 * weight)
+    return torch.stack(torch._foreach_norm(away)).square().sum()
+
+
+class HistoricalAveragingEntry(TrickEntry):
+    """`weight` of the squared distance; the paper does not tell the one it used."""
+
+    kind: Literal["historical_averaging"] = "historical_averaging"
+    tip: ClassVar[str] = "T20"
+    source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498"
+
+    weight: Annotated[Dial, within(0)] = 1.0
+
+    def build(self, name: str, stage: Stage) -> HistoricalAveraging:
+        """See `HistoricalAveraging`."""
+        return HistoricalAveraging(name, stage.nets, self.weight)
+
+
+class HistoricalAveraging(Grads, After):
+    """A running mean of each player's weights: that of the start and of every step since, each with the same weight."""
+
+    def __init__(self, name: str, nets: Mapping[Side, nn.Module], weight: Dial) -> None:
+        super().__init__(name)
+        self.weight = weight
+        self.means = nn.ModuleDict()
+        for side, net in nets.items():
+            kept = nn.Module()
+            for k, w in enumerate(net.parameters()):
+                kept.register_buffer(str(k), w.detach().clone())
+            self.means[side.value] = kept
+
+    def adjust(self, player: Player, exchange: Exchange) -> None:
+        """See `pull_`; the rows show the distance."""
+        weight = value(self.weight, exchange.moment)
+        if weight:
+            distance = pull_(player.weights, self._means_of(player), weight)
+            exchange.readings[self.name] = distance
+
+    @torch.no_grad()
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """mean_t = mean_(t-1) + (theta_t - mean_(t-1)) / (t + 1), once a step, t = 1 after the first."""
+        if exchange.moment.turn == 0:
+            weights: list[Tensor] = [*player.weights]
+            torch._foreach_lerp_(self._means_of(player), weights, 1 / (exchange.moment.step + 2))
+
+    def _means_of(self, player: Player) -> list[Tensor]:
+        return list(self.means[player.side.value].buffers())

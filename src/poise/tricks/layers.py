@@ -1,0 +1,137 @@
+"""Layers that surgery puts into G: noise (tip T14b) and standing dropout (tip T18), behind its hidden activations.
+
+Both stay on when samples are drawn. In training each layer has a stream of random numbers of its own; outside it
+draws from PyTorch's global generator, which `poise sample` sets.
+
+`layer_noise`: h + sigma eps, eps ~ N(0, I), behind every hidden activation (ganhacks 13, after Zhao et al. 2017).
+`standing_dropout`: each number of a map is 0 with probability `rate`, else divided by 1 - rate, behind the first
+    `layers` activations (Isola et al. 2017, arXiv:1611.07004, section 2.1 and appendix: half of three layers, the only
+    noise their G has). There it stands before the activation; for ReLU and LeakyReLU, which a factor passes through,
+    that is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Side
+from poise.errors import RecipeError
+from poise.networks.blocks import ACTIVATIONS
+from poise.seams import Clock, Stage, Surgery
+from poise.tricks.base import TrickEntry
+
+HIDDEN = (nn.LeakyReLU, nn.ReLU, nn.SiLU, nn.Sigmoid, *ACTIVATIONS.values())
+
+
+def hidden_activations(net: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Each activation that a layer with weights follows, in order: the module it is in, its name there, itself."""
+    found: list[tuple[nn.Module, str, nn.Module]] = []
+    waiting: list[tuple[nn.Module, str, nn.Module]] = []
+    for parent in net.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, HIDDEN):
+                waiting.append((parent, name, child))
+    order = {id(module): k for k, module in enumerate(net.modules())}
+    weighted = [k for k, m in enumerate(net.modules()) if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    last = max(weighted, default=-1)
+    found = [place for place in waiting if order[id(place[2])] < last]
+    return sorted(found, key=lambda place: order[id(place[2])])
+
+
+def insert_(net: nn.Module, make: Callable[[int], nn.Module], most: int | None = None) -> int:
+    """Put `make(k)` behind the k-th hidden activation, for the first `most` or all, in place; returns how many."""
+    places = hidden_activations(net)[:most]
+    for k, (parent, name, child) in enumerate(places):
+        setattr(parent, name, nn.Sequential(child, make(k)))
+    return len(places)
+
+
+def noised(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+    """h + sigma eps, same shape."""
+    return maps + torch.empty_like(maps).normal_(0.0, sigma, generator=generator)
+
+
+def dropped(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
+    return maps * torch.empty_like(maps).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+
+
+class Random(nn.Module):
+    """A layer that draws, in training and in sampling alike.
+
+    Args:
+        act: what is done to the maps, given a generator.
+        clock: when it is.
+        stream: what its random numbers are called.
+    """
+
+    def __init__(self, act: Callable[..., Tensor], strength: float, clock: Clock, stream: str) -> None:
+        super().__init__()
+        self.act, self.strength, self.clock, self.stream = act, strength, clock, stream
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The same shape."""
+        return self.act(maps, self.strength, self.clock.generator(self.stream))
+
+    def extra_repr(self) -> str:
+        """For `print(net)`."""
+        return f"{self.act.__name__}, {self.strength:g}"
+
+
+class LayerNoiseEntry(TrickEntry):
+    """`sigma` in units of the maps, which norms and first weights keep near one."""
+
+    kind: Literal["layer_noise"] = "layer_noise"
+    tip: ClassVar[str] = "T14b"
+    source: ClassVar[str] = "Zhao, Mathieu & LeCun 2017, arXiv:1609.03126; ganhacks 13"
+
+    sigma: float = Field(default=0.1, ge=0)
+
+    def build(self, name: str, stage: Stage) -> InLayers:
+        """See `InLayers`."""
+        return InLayers(name, noised, self.sigma, None)
+
+
+class StandingDropoutEntry(TrickEntry):
+    """`rate` of the numbers behind the first `layers` hidden activations are dropped, also when sampling."""
+
+    kind: Literal["standing_dropout"] = "standing_dropout"
+    tip: ClassVar[str] = "T18"
+    source: ClassVar[str] = "Isola et al. 2017, arXiv:1611.07004; ganhacks 17"
+
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    layers: int = Field(default=3, ge=1)
+
+    def build(self, name: str, stage: Stage) -> InLayers:
+        """See `InLayers`."""
+        return InLayers(name, dropped, self.rate, self.layers)
+
+
+class InLayers(Surgery):
+    """Puts its layers into G."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
+
+    def __init__(self, name: str, act: Callable[..., Tensor], strength: float, most: int | None) -> None:
+        super().__init__(name)
+        self.act, self.strength, self.most = act, strength, most
+
+    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+        """The same network, with a layer more behind its activations.
+
+        Raises:
+            RecipeError: it has no activation that is a module.
+        """
+
+        def layer(k: int) -> Random:
+            return Random(self.act, self.strength, self.clock, f"{self.name}/{k}")
+
+        if self.strength and not insert_(net, layer, self.most):
+            cure = "write the network's activations as modules (nn.ReLU, not relu()), or leave the trick out"
+            raise RecipeError(f"'{self.name}' finds no hidden activation in G", where="network.g", cure=cure)
+        return net

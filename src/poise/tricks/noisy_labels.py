@@ -1,0 +1,58 @@
+"""Noisy labels (tip T07b): now and then D is told the wrong thing (ganhacks 6).
+
+With probability p a real is asked for what the fake at its place is asked for, and a fake for what its real is: hard
+targets are flipped, soft ones keep their ranges. Each sample has a coin of its own. In the mean D is asked for
+(1 - p) real + p fake: both sides are smoothed by p, but by coins instead of by a number.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from poise.core import Moment, Targets
+from poise.dials import Dial, Linear, value, within
+from poise.seams import Aim, Stage
+from poise.tricks.base import TrickEntry
+
+
+def flipped(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
+    """Targets exchanged with the other side's where `real` or `fake` (B, bool) says so."""
+    return Targets(
+        real=torch.where(real, targets.fake, targets.real),
+        fake=torch.where(fake, targets.real, targets.fake),
+    )
+
+
+class NoisyLabelsEntry(TrickEntry):
+    """`probability` that a target is flipped; the list says "occasionally", 0.05 that dies out is our reading."""
+
+    kind: Literal["noisy_labels"] = "noisy_labels"
+    tip: ClassVar[str] = "T07b"
+    source: ClassVar[str] = "ganhacks 6; Salimans et al. 2016, arXiv:1606.03498, for the smoothing it amounts to"
+    needs_targets: ClassVar[bool] = True
+
+    probability: Annotated[Dial, within(0, 1)] = Linear(start=0.05, end=0.0)
+
+    def build(self, name: str, stage: Stage) -> NoisyLabels:
+        """See `NoisyLabels`."""
+        return NoisyLabels(name, self.probability)
+
+
+class NoisyLabels(Aim):
+    """A coin for each sample of each of D's moves."""
+
+    def __init__(self, name: str, probability: Dial) -> None:
+        super().__init__(name)
+        self.probability = probability
+
+    def aim(self, targets: Targets, moment: Moment) -> Targets:
+        """See `flipped`."""
+        p = value(self.probability, moment)
+        if p == 0:
+            return targets
+        generator = moment.generator(self.name)
+        coins = torch.rand(2, len(targets.real), generator=generator, device=targets.real.device) < p
+        return flipped(targets, *coins)

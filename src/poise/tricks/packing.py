@@ -1,0 +1,68 @@
+"""Packing (PacGAN: Lin et al. 2018, arXiv:1712.04086; tip T16): D judges m samples at once, all real or all fake.
+
+D sees D(x_1, ..., x_m), the samples side by side as m times the channels, and gives one score. A G that leaves out a
+mode is easier to tell from the data by m samples than by one: their joint distributions lie further apart. G and the
+objective stay as they are; only D's first layer is wider. A batch of B pictures makes B / m packs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from poise.core import Side, Verdict
+from poise.seams import Stage, Surgery
+from poise.tricks.base import TrickEntry
+
+
+def packs(samples: Tensor, m: int) -> Tensor:
+    """B x C x ... to B/m x mC x ...: neighbours side by side."""
+    return samples.reshape(len(samples) // m, m * samples.shape[1], *samples.shape[2:])
+
+
+class PackingEntry(TrickEntry):
+    """`samples` is the paper's m; 1 is none."""
+
+    kind: Literal["packing"] = "packing"
+    tip: ClassVar[str] = "T16"
+    source: ClassVar[str] = "Lin et al. 2018, arXiv:1712.04086"
+
+    samples: Annotated[int, Field(ge=1, le=64)] = 2
+
+    @property
+    def pack(self) -> int:
+        """m."""
+        return self.samples
+
+    def build(self, name: str, stage: Stage) -> Packing:
+        """See `Packing`."""
+        return Packing(name, self.samples)
+
+
+class Packed(nn.Module):
+    """A D that is handed packs."""
+
+    def __init__(self, net: nn.Module, m: int) -> None:
+        super().__init__()
+        self.net, self.m = net, m
+        self.width = getattr(net, "width", None)
+
+    def forward(self, images: Tensor) -> Verdict:
+        """B samples to B/m scores."""
+        return self.net(packs(images, self.m))
+
+
+class Packing(Surgery):
+    """Dresses D, whose network was built for m times the channels (`Recipe.pack`)."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
+
+    def __init__(self, name: str, m: int) -> None:
+        super().__init__(name)
+        self.m = m
+
+    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+        """See `Packed`."""
+        return Packed(net, self.m) if self.m > 1 else net

@@ -1,0 +1,84 @@
+"""Past selves (tip T09b): now and then a player meets the rival as it was (ganhacks 8).
+
+Every `every` steps a copy of each player is kept, the last `keep` of them. When a copy has been made, one of those that
+are there, drawn at random, plays in the rival's place for the first `duration` steps that follow: an old G draws what
+D learns from, an old D judges what G learns from. Who moves is always the player of today. A copy plays as it was: its
+weights stand still, its batch norms take the statistics of the batch, as they did.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from poise.core import Exchange, Moment, Side
+from poise.entries import complain
+from poise.randomness import derive
+from poise.seams import After, Opponent, Stage
+from poise.tricks.base import TrickEntry
+
+if TYPE_CHECKING:
+    from poise.players import Player
+
+
+class PastSelvesEntry(TrickEntry):
+    """`keep` copies of each player, one made `every` steps; one of them stands in for `duration` steps after that."""
+
+    kind: Literal["past_selves"] = "past_selves"
+    tip: ClassVar[str] = "T09b"
+    source: ClassVar[str] = "ganhacks 8"
+
+    keep: int = Field(default=3, ge=1, le=100)
+    every: int = Field(default=500, ge=1)
+    duration: int = Field(default=10, ge=0)
+
+    @model_validator(mode="after")
+    def _some_of_the_time(self) -> Self:
+        if self.duration > self.every:
+            complain("'duration' is at most 'every'", found=f"{self.duration} of {self.every} steps", key="duration")
+        return self
+
+    def build(self, name: str, stage: Stage) -> PastSelves:
+        """See `PastSelves`."""
+        return PastSelves(name, stage.nets, self.keep, self.every, self.duration)
+
+
+class PastSelves(Opponent, After):
+    """The copies, by side; which of them are there, and who plays, follows from the step."""
+
+    def __init__(self, name: str, nets: Mapping[Side, nn.Module], keep: int, every: int, duration: int) -> None:
+        super().__init__(name)
+        self.keep, self.every, self.duration = keep, every, duration
+        copies = keep if duration else 0
+        self.selves = nn.ModuleDict(
+            {
+                side.value: nn.ModuleList(copy.deepcopy(net).requires_grad_(False) for _ in range(copies))
+                for side, net in nets.items()
+            }
+        )
+
+    def who(self, side: Side, moment: Moment) -> int | None:
+        """Which copy plays `side` in this step; None where the rival plays itself."""
+        made, since = divmod(moment.step, self.every)
+        if made == 0 or since >= self.duration:
+            return None
+        return derive(moment.dice.seed, f"{side}/{self.name}", made) % min(made, self.keep)
+
+    def stand_in(self, side: Side, net: nn.Module, moment: Moment) -> nn.Module:
+        """A past self, or `net`."""
+        which = self.who(side, moment)
+        return net if which is None else self.selves[side.value][which]  # type: ignore[index]
+
+    @torch.no_grad()
+    def remember(self, player: Player, exchange: Exchange) -> None:
+        """Keep a copy after the last move of every `every`-th step, in place of the oldest."""
+        made, since = divmod(exchange.moment.step + 1, self.every)
+        if since or not self.duration:
+            return
+        slot = self.selves[player.side.value][(made - 1) % self.keep]  # type: ignore[index]
+        slot.load_state_dict(player.net.state_dict())

@@ -1,0 +1,54 @@
+"""Top-k training of G (Sinha et al. 2020, arXiv:2002.06224; tip M03): G learns from its best fakes only.
+
+In G's move the objective's costs are averaged over the k fakes that D scores highest. The paper starts with the whole
+batch and lets k fall to half of it. Bad fakes may be drawn to no mode in particular, so their gradients are left out;
+early, when D knows nothing yet, all are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from torch import Tensor
+
+from poise.core import Exchange, Side
+from poise.dials import Dial, Linear, value, within
+from poise.seams import Pick, Stage
+from poise.tricks.base import TrickEntry
+
+
+def best(scores: Tensor, fraction: float) -> Tensor:
+    """The places of the highest scores, k = max(1, round(fraction B)) of them."""
+    return scores.topk(max(1, round(fraction * len(scores)))).indices
+
+
+class TopKEntry(TrickEntry):
+    """`fraction` of the batch that counts; from all to half over the first half of the run."""
+
+    kind: Literal["top_k"] = "top_k"
+    tip: ClassVar[str] = "M03"
+    source: ClassVar[str] = "Sinha et al. 2020, arXiv:2002.06224"
+
+    fraction: Annotated[Dial, within(0, 1)] = Linear(start=1.0, end=0.5, until=0.5)
+
+    def build(self, name: str, stage: Stage) -> TopK:
+        """See `TopK`."""
+        return TopK(name, self.fraction)
+
+
+class TopK(Pick):
+    """Picks by D's scores of the fakes."""
+
+    sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
+
+    def __init__(self, name: str, fraction: Dial) -> None:
+        super().__init__(name)
+        self.fraction = fraction
+
+    def pick(self, costs: tuple[Tensor, ...], exchange: Exchange) -> tuple[Tensor, ...]:
+        """The same places of each expectation."""
+        fraction = value(self.fraction, exchange.moment)
+        if fraction >= 1:
+            return costs
+        places = best(exchange.score("fake").detach(), fraction)
+        return tuple(cost[places] for cost in costs)
