@@ -13,13 +13,14 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 
 # a room may import from itself and from every room on a lower floor
 FLOORS = [
-    {"errors", "entries", "randomness"},
+    {"errors", "entries", "randomness", "derivatives"},
     {"core", "dials"},
     {"seams"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},
     {"tricks", "sheets"},
     {"own"},
     {"recipe", "recipes"},
+    {"tips"},
     {"training"},
     {"cli"},
     {"__init__", "__main__"},

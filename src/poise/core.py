@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from poise.derivatives import slopes
 from poise.randomness import Dice
 
 Shape = tuple[int, ...]
@@ -213,7 +214,7 @@ class Exchange:
         """The gradient of D's score at other samples, same shape, differentiable in D's weights."""
         images = images.detach().requires_grad_()
         score = in_full(self.answer(images, self.labels).score)
-        (slope,) = torch.autograd.grad(score.sum(), images, create_graph=True)
+        (slope,) = slopes(score.sum(), [images])
         return of_each(score, slope)
 
     def slope(self, name: Pile) -> Tensor:
@@ -226,6 +227,6 @@ class Exchange:
         if not self._slopes:
             first, *rest = (self.score(pile).sum() for pile in self.sloped)
             total = sum(rest, first)
-            grads = torch.autograd.grad(total, [self.pile(pile) for pile in self.sloped], create_graph=True)
+            grads = slopes(total, [self.pile(pile) for pile in self.sloped])
             self._slopes = {p: of_each(self.score(p), grad) for p, grad in zip(self.sloped, grads, strict=True)}
         return self._slopes[name]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 def derive(seed: int, name: str, *index: int) -> int:
@@ -21,6 +22,22 @@ def derive(seed: int, name: str, *index: int) -> int:
     """
     words = "/".join((str(seed), name, *map(str, index)))
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
+
+
+def filling(like: Tensor) -> tuple[Tensor, Tensor]:
+    """An empty tensor that lies in memory as `like` does, and the same memory as one row, to be filled.
+
+    Drawing into a row is several times as fast as into a map in channels_last.
+    """
+    empty = torch.empty_like(like)  # dense, whatever `like` is a view of
+    return empty, empty.as_strided((empty.numel(),), (1,))
+
+
+def normal_like(like: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+    """sigma eps, eps ~ N(0, I), of the shape of `like`."""
+    drawn, row = filling(like)
+    row.normal_(0.0, sigma, generator=generator)
+    return drawn
 
 
 class Dice:

@@ -11,6 +11,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from contracts.tiny import one_thread
 from poise.core import Shape
+from poise.derivatives import Conv2d
 from poise.networks.blocks import FromMap, ToMap, mixes_samples
 from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
 
@@ -92,7 +93,7 @@ def test_the_papers_generator() -> None:
 
 
 def kinds_of(layers: nn.Sequential) -> list[str]:
-    names = {nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.BatchNorm2d: "norm", nn.Tanh: "tanh"}
+    names = {Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.BatchNorm2d: "norm", nn.Tanh: "tanh"}
     names |= {ToMap: "conv"}
     return [names.get(type(m), "act") for m in layers]
 

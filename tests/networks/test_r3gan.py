@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from poise.derivatives import Conv2d
 from poise.networks.blocks import mixes_samples
 from poise.networks.r3gan import Block, R3GANDiscriminatorEntry, R3GANGeneratorEntry, Start, resized
 
@@ -131,7 +132,7 @@ def test_the_order_of_resizing_makes_no_difference() -> None:
     x = torch.randn(2, 6, 8, 8, dtype=torch.float64)
     for resize in (nn.Upsample(scale_factor=2, mode="bilinear"), nn.AvgPool2d(2)):
         ours, theirs = (nn.Sequential(*resized(6, 4, resize, first=first)).double() for first in (True, False))
-        assert type(ours[0]) is type(theirs[1]) is nn.Conv2d
+        assert type(ours[0]) is type(theirs[1]) is Conv2d
         theirs[1].weight.data.copy_(ours[0].weight.data)  # type: ignore[union-attr, operator, arg-type]
         assert torch.allclose(ours(x), theirs(x), rtol=0, atol=1e-12)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pixel_shuffle
 
 from contracts.tiny import recipe, session, source
+from poise.derivatives import Conv2d
 from poise.networks.blocks import Down, Up, downsampling, upsampling
 from poise.recipe.fit import fit
 
@@ -59,7 +60,7 @@ def test_kinds_are_what_they_are_called() -> None:
     layers = upsampling("transposed", 5, 3, bias=True)
     assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(nn.ConvTranspose2d, (4, 4), (2, 2))]
     layers = downsampling("conv", 5, 3, bias=True)
-    assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(nn.Conv2d, (4, 4), (2, 2))]
+    assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(Conv2d, (4, 4), (2, 2))]
     layers = downsampling("average", 5, 3, bias=True)
     assert torch.equal(made(layers), avg_pool2d(layers[0](x), 2))
     layers = downsampling("max", 5, 3, bias=True)

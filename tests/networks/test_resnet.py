@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from poise.core import Shape
+from poise.derivatives import Conv2d
 from poise.networks.attention import SelfAttention, attend
 from poise.networks.blocks import Activation, ToMap, mixes_samples
 from poise.networks.norms import Norm
@@ -68,7 +69,7 @@ def test_the_papers_generator_for_32() -> None:
         (256, 32, 32),
     ]
     layers: Any = g.layers
-    assert [type(m) for m in layers[-4:]] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d, nn.Tanh]
+    assert [type(m) for m in layers[-4:]] == [nn.BatchNorm2d, nn.ReLU, Conv2d, nn.Tanh]
     wide, narrow = 9 * 256 * 256, 256 * 256
     block = 2 * 256 + wide + 2 * 256 + (wide + 256) + (narrow + 256)  # a norm takes the first bias away
     # the dense layer's bias is one number per channel, since it is a transposed convolution's
@@ -170,8 +171,8 @@ def test_blocks_are_the_papers(name: Activation) -> None:
 def test_a_block_that_changes_nothing_adds_its_input_as_it_is() -> None:
     assert len(DiscriminatorBlock(4, 4, "none", "relu", halve=False).shortcut) == 0
     kinds = [type(m) for m in DiscriminatorBlock(4, 4, "none", "relu", halve=True).shortcut]
-    assert kinds == [nn.AvgPool2d, nn.Conv2d]
-    assert [type(m) for m in GeneratorBlock(4, 4, "none", "relu", "nearest").shortcut] == [nn.Conv2d, nn.Upsample]
+    assert kinds == [nn.AvgPool2d, Conv2d]
+    assert [type(m) for m in GeneratorBlock(4, 4, "none", "relu", "nearest").shortcut] == [Conv2d, nn.Upsample]
 
 
 def gradients(net: nn.Module, x: Tensor) -> list[Tensor]:
@@ -210,7 +211,7 @@ def test_norms_stand_before_both_convolutions_but_not_at_the_picture() -> None:
     assert len([m for m in g.modules() if isinstance(m, nn.BatchNorm2d)]) == 2 * 2 + 1
     assert len([m for m in d.modules() if isinstance(m, nn.BatchNorm2d)]) == 1 + 2 * 2 + 1
     layers: Any = d.trunk
-    assert type(layers[0].branch[0]) is nn.Conv2d
+    assert type(layers[0].branch[0]) is Conv2d
     assert type(layers[1].branch[0]) is nn.BatchNorm2d
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from poise.derivatives import Conv2d
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax over places j of <query_i, key_j>, times value_j: B x C' x H x W each, B x C'' x H x W out.
@@ -25,8 +27,8 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = max(1, channels // 8)
-        self.query, self.key, self.value = (nn.Conv2d(channels, inner, 1) for _ in range(3))
-        self.out = nn.Conv2d(inner, channels, 1)
+        self.query, self.key, self.value = (Conv2d(channels, inner, 1) for _ in range(3))
+        self.out = Conv2d(inner, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core import Judgement, Shape, Verdict
+from poise.derivatives import Conv2d
 from poise.entries import Part
 from poise.networks.norms import MIXING, Norm, finished, normed_like_
 
@@ -66,9 +67,9 @@ def enlarged(name: Literal["nearest", "bilinear"]) -> nn.Module:
 def downsampling(name: Down, here: int, there: int, *, bias: bool) -> list[nn.Module]:
     """Half the side of a map: 4 x 4 with stride 2 (Radford 2015), or 3 x 3 and a pool (max: sparse gradients)."""
     if name == "conv":
-        return [nn.Conv2d(here, there, 4, 2, 1, bias=bias)]
+        return [Conv2d(here, there, 4, 2, 1, bias=bias)]
     pool = nn.AvgPool2d(2) if name == "average" else nn.MaxPool2d(2)
-    return [nn.Conv2d(here, there, 3, 1, 1, bias=bias), pool]
+    return [Conv2d(here, there, 3, 1, 1, bias=bias), pool]
 
 
 def output(name: Output, shape: Shape) -> nn.Module:

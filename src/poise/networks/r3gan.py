@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
+from poise.derivatives import Conv2d
 from poise.networks.blocks import (
     HE_GAIN,
     SLOPE,
@@ -43,11 +44,11 @@ class Block(nn.Module):
         groups = wide // group if wide % group == 0 else 1
         gain = HE_GAIN * blocks**-0.25
         self.layers = nn.Sequential(
-            he_(nn.Conv2d(channels, wide, 1), gain),
+            he_(Conv2d(channels, wide, 1), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            he_(nn.Conv2d(wide, wide, 3, padding=1, groups=groups), gain),
+            he_(Conv2d(wide, wide, 3, padding=1, groups=groups), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            he_(nn.Conv2d(wide, channels, 1, bias=False), 0.0),
+            he_(Conv2d(wide, channels, 1, bias=False), 0.0),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class Block(nn.Module):
 
 def resized(here: int, there: int, resize: nn.Module, *, first: bool) -> list[nn.Module]:
     """A map at another size and with other channels; the 1 x 1 convolution goes where the map is small."""
-    wider = [he_(nn.Conv2d(here, there, 1, bias=False), 1.0)] if here != there else []
+    wider = [he_(Conv2d(here, there, 1, bias=False), 1.0)] if here != there else []
     return [*wider, resize] if first else [resize, *wider]
 
 
@@ -95,7 +96,7 @@ class R3GANGenerator(nn.Module):
         for here, there in pairwise(widths):
             layers += resized(here, there, enlarged("bilinear"), first=True)
             layers += [Block(there, expansion, group, count) for _ in range(blocks)]
-        layers += [he_(nn.Conv2d(widths[-1], shape[0], 1, bias=False), 1.0), output(out, shape)]
+        layers += [he_(Conv2d(widths[-1], shape[0], 1, bias=False), 1.0), output(out, shape)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -109,13 +110,13 @@ class R3GANDiscriminator(nn.Module):
     def __init__(self, shape: Shape, widths: list[int], base: int, blocks: int, expansion: int, group: int) -> None:
         super().__init__()
         count = blocks * len(widths)
-        layers: list[nn.Module] = [he_(nn.Conv2d(shape[0], widths[0], 1, bias=False), 1.0)]
+        layers: list[nn.Module] = [he_(Conv2d(shape[0], widths[0], 1, bias=False), 1.0)]
         for here, there in pairwise(widths):
             layers += [Block(here, expansion, group, count) for _ in range(blocks)]
             layers += resized(here, there, nn.AvgPool2d(2), first=False)
         self.width = widths[-1]
         layers += [Block(self.width, expansion, group, count) for _ in range(blocks)]
-        layers += [he_(nn.Conv2d(self.width, self.width, base, groups=self.width, bias=False), 1.0), nn.Flatten()]
+        layers += [he_(Conv2d(self.width, self.width, base, groups=self.width, bias=False), 1.0), nn.Flatten()]
         self.trunk = nn.Sequential(*layers)
         self.score = he_(nn.Linear(self.width, 1, bias=False), 1.0)
 

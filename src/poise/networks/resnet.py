@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
+from poise.derivatives import Conv2d
 from poise.networks.attention import SelfAttention
 from poise.networks.blocks import (
     Activation,
@@ -43,13 +44,13 @@ class GeneratorBlock(nn.Module):
             *norm_layer(norm, here),
             fresh(act),
             enlarged(up),
-            nn.Conv2d(here, there, 3, padding=1, bias=has_bias(norm)),
+            Conv2d(here, there, 3, padding=1, bias=has_bias(norm)),
             *norm_layer(norm, there),
             activation(act),
-            nn.Conv2d(there, there, 3, padding=1),
+            Conv2d(there, there, 3, padding=1),
         )
         # a 1 x 1 convolution and an enlargement may change places: the cheaper order is the small map first
-        self.shortcut = nn.Sequential(nn.Conv2d(here, there, 1), enlarged(up))
+        self.shortcut = nn.Sequential(Conv2d(here, there, 1), enlarged(up))
 
     def forward(self, x: Tensor) -> Tensor:
         """B x here x S x S to B x there x 2S x 2S."""
@@ -70,13 +71,13 @@ class DiscriminatorBlock(nn.Module):
         pool = [nn.AvgPool2d(2)] if halve else []
         self.branch = nn.Sequential(
             *before,
-            nn.Conv2d(here, inner, 3, padding=1, bias=has_bias(norm)),
+            Conv2d(here, inner, 3, padding=1, bias=has_bias(norm)),
             *norm_layer(norm, inner),
             activation(act),
-            nn.Conv2d(inner, there, 3, padding=1),
+            Conv2d(inner, there, 3, padding=1),
             *pool,
         )
-        wider = [nn.Conv2d(here, there, 1)] if halve or here != there else []
+        wider = [Conv2d(here, there, 1)] if halve or here != there else []
         self.shortcut = nn.Sequential(*pool, *wider)  # pooling and 1 x 1 change places too
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class ResNetGenerator(nn.Module):
             size *= 2
             layers += [GeneratorBlock(here, there, norm, act, up)]
             layers += [SelfAttention(there)] if size == attention else []
-        last = nn.Conv2d(widths[-1], shape[0], 3, padding=1)
+        last = Conv2d(widths[-1], shape[0], 3, padding=1)
         self.layers = nn.Sequential(*layers, *norm_layer(norm, widths[-1]), activation(act), last, output(out, shape))
         glorot_(self)
         nn.init.xavier_uniform_(last.weight)

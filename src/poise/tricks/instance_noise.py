@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poise.core import Moment, Pile
 from poise.dials import Dial, Linear, value, within
+from poise.randomness import normal_like
 from poise.seams import Stage, View
 from poise.tricks.base import TrickEntry
 
@@ -22,8 +23,7 @@ def add_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tenso
     """x + sigma * eps with eps ~ N(0, I), same shape, differentiable in x; x itself at sigma 0."""
     if sigma == 0:
         return images
-    noise = torch.empty_like(images).normal_(0.0, sigma, generator=generator)
-    return images + noise
+    return images + normal_like(images, sigma, generator)
 
 
 class InstanceNoiseEntry(TrickEntry):

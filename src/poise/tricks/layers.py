@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from poise.core import Side
 from poise.errors import RecipeError
 from poise.networks.blocks import ACTIVATIONS
+from poise.randomness import filling, normal_like
 from poise.seams import Clock, Stage, Surgery
 from poise.tricks.base import TrickEntry
 
@@ -53,12 +54,14 @@ def insert_(net: nn.Module, make: Callable[[int], nn.Module], most: int | None =
 
 def noised(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
     """h + sigma eps, same shape."""
-    return maps + torch.empty_like(maps).normal_(0.0, sigma, generator=generator)
+    return maps + normal_like(maps, sigma, generator)
 
 
 def dropped(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
-    return maps * torch.empty_like(maps).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    kept, row = filling(maps)
+    row.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    return maps * kept
 
 
 class Random(nn.Module):

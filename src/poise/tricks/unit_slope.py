@@ -19,6 +19,7 @@ from torch.nn.functional import relu
 
 from poise.core import Exchange, Pile, Side, in_full
 from poise.dials import Dial, extremes, within
+from poise.randomness import normal_like
 from poise.seams import Stage, Term
 from poise.tricks.base import TrickEntry
 
@@ -42,8 +43,7 @@ def between(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
 
 def around(real: Tensor, spread: float, generator: torch.Generator) -> Tensor:
     """x + spread std(x) eps, eps ~ N(0, I), with std over the whole batch: B x shape."""
-    noise = torch.empty_like(real).normal_(generator=generator)
-    return real + spread * real.std() * noise
+    return real + spread * real.std() * normal_like(real, 1.0, generator)
 
 
 class UnitSlopeEntry(TrickEntry):

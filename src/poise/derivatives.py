@@ -1,0 +1,125 @@
+"""Second derivatives of convolutions at the price they should have.
+
+A penalty on D's slope differentiates D by its input and then by its weights. PyTorch's own second derivative of a
+convolution works out the weights' part as a convolution whose kernel is a whole map, and turns its operands about for
+it; it is the plain gradient of a weight, for which there is a kernel. `Conv2d` says so. With R1 and R2 on a DCGAN at
+32 x 32, width 32, D's move took 2.4 times the plain one before (float32, one thread).
+
+For y = x * w (convolution) and a gradient g of y there are, with <.,.> the sum of products,
+
+    first    g_x = grad_x <g, x * w>          g_w = grad_w <g, x * w>
+    second   of <v, g_x>: by g it is v * w, by w it is grad_w <g, v * w>
+             of <v, g_w>: by g it is x * v, by x it is grad_x <g, x * v>
+
+(StyleGAN's authors replace the operator for a like reason: Karras et al. 2020, arXiv:1912.04958, released code.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ONLY_INPUTS = False
+"""Whether a slope is being taken, for which no weight's gradient is wanted."""
+
+
+@contextmanager
+def _only_inputs() -> Iterator[None]:
+    global _ONLY_INPUTS
+    before, _ONLY_INPUTS = _ONLY_INPUTS, True
+    try:
+        yield
+    finally:
+        _ONLY_INPUTS = before
+
+
+def slopes(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """d total / d input for each input, of its shape, to be differentiated again."""
+    with _only_inputs():
+        return torch.autograd.grad(total, list(inputs), create_graph=True)
+
+
+class Laid(NamedTuple):
+    """How a kernel is laid over a map."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x * w (+ b)."""
+        return conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def backward(self, grad: Tensor, x: Tensor, weight: Tensor, *wanted: bool) -> tuple[Tensor | None, ...]:
+        """The gradients of <grad, x * w + b> by x, w and b, those that are wanted."""
+        sizes, none = [len(weight)], [0] * len(self.stride)
+        return torch.ops.aten.convolution_backward(
+            grad, x, weight, sizes, self.stride, self.padding, self.dilation, False, none, self.groups, list(wanted)
+        )
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, laid: Laid) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, weight)
+        ctx.laid = laid
+        return laid.forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        by_x, by_weight, by_bias, _ = ctx.needs_input_grad
+        weights = not _ONLY_INPUTS
+        wanted = by_x, by_weight and weights, by_bias and weights
+        return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.laid, wanted), None
+
+
+class _Gradients(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, laid: Laid, wanted: tuple[bool, ...]
+    ) -> tuple[Tensor | None, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad, x, weight)
+        ctx.laid = laid
+        return laid.backward(grad, x, weight, *wanted)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, at_x: Tensor | None, at_weight: Tensor | None, at_bias: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        grad, x, weight = ctx.saved_tensors
+        laid, (by_grad, by_x, by_weight, *_) = ctx.laid, ctx.needs_input_grad
+        to_grad: list[Tensor] = []
+        to_x = to_weight = None
+        if at_x is not None:
+            to_grad += [laid.forward(at_x, weight)] if by_grad else []
+            to_weight = laid.backward(grad, at_x, weight, False, True, False)[1] if by_weight else None
+        if at_weight is not None:
+            to_grad += [laid.forward(x, at_weight)] if by_grad else []
+            to_x = laid.backward(grad, x, at_weight, True, False, False)[0] if by_x else None
+        if at_bias is not None and by_grad:
+            to_grad += [at_bias[None, :, None, None].expand_as(grad)]
+        return sum(to_grad[1:], to_grad[0]) if to_grad else None, to_x, to_weight, None, None
+
+
+class Conv2d(nn.Conv2d):
+    """PyTorch's convolution, with the same numbers forward and back and a cheaper second derivative."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        plain = self.padding_mode != "zeros" or isinstance(self.padding, str)
+        if plain or not (torch.is_grad_enabled() and weight.requires_grad and input.requires_grad):
+            return super()._conv_forward(input, weight, bias)
+        if torch.is_autocast_enabled(input.device.type):
+            half = torch.get_autocast_dtype(input.device.type)
+            input, weight, bias = input.to(half), weight.to(half), None if bias is None else bias.to(half)
+        laid = Laid(self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return _Convolution.apply(input, weight, bias, laid)  # type: ignore[return-value]
