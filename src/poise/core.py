@@ -191,6 +191,11 @@ class Exchange:
         assert pile is not None, f"nothing in {self.moment.side}'s move asked for the {name} pile"
         return pile
 
+    @property
+    def pack(self) -> int:
+        """How many samples each of D's scores is about; 1 before D has judged."""
+        return len(self.fake) // len(self.verdicts["fake"].score) if self.verdicts else 1
+
     def kinds(self, name: Pile) -> Tensor | None:
         """The labels of a pile, B, if this game has any; a mixed pile goes by the reals'."""
         return self.asked if name == "fake" else self.labels

@@ -148,8 +148,12 @@ class Pick(Trick):
     """Whose costs count: acts on the objective's costs, before their mean is taken."""
 
     @abstractmethod
-    def pick(self, costs: tuple[Tensor, ...], exchange: Exchange) -> tuple[Tensor, ...]:
-        """Some of the costs: of each expectation (a tensor, B) the same places."""
+    def pick(self, scores: Tensor, exchange: Exchange) -> Tensor | None:
+        """The places of the costs that count, among those that still do; None for all.
+
+        Args:
+            scores: D's scores of the fakes whose costs are left, n, without gradient.
+        """
 
 
 class Term(Trick):
@@ -232,9 +236,13 @@ def fold_aims(aims: Sequence[Aim], targets: Targets, moment: Moment) -> Targets:
 
 
 def fold_picks(picks: Sequence[Pick], costs: tuple[Tensor, ...], exchange: Exchange) -> tuple[Tensor, ...]:
-    """The costs that count."""
+    """The costs that count: of each expectation (a tensor, B) the same places."""
+    if not picks:
+        return costs
+    scores = exchange.score("fake").detach()
     for trick in picks:
-        costs = trick.pick(costs, exchange)
+        if (places := trick.pick(scores, exchange)) is not None:
+            costs, scores = tuple(cost[places] for cost in costs), scores[places]
     return costs
 
 

@@ -1,6 +1,6 @@
 """The command line: one file per command, each importing what it needs when it runs.
 
-Nothing here imports torch; `poise --help` and `poise recipes` answer at once.
+Nothing here imports torch; `poise --help`, `poise recipes` and `poise tips` answer at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import interpolate, recipes, sample, train
+from poise.cli import interpolate, recipes, sample, tips, train
 from poise.errors import PoiseError, Stopped
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("recipes")(recipes.recipes)
+app.command("tips")(tips.tips)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("interpolate")(interpolate.interpolate)

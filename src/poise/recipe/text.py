@@ -69,14 +69,17 @@ def write(table: Table) -> str:
 
 
 def set_value(table: Table, assignment: str) -> None:
-    """Apply one `--set path=value` in place: a dotted path, a TOML value.
+    """Apply one `--set path=value` in place: a dotted path, a TOML value; `path+=value` adds a list's items to a list.
 
     A path may lead into the tricks by their number or by their kind: `tricks.instance_noise.sigma=0.2`.
 
     Raises:
-        RecipeError: no "=", an empty path, a value that is not TOML, or a path through something that holds no keys.
+        RecipeError: no "=", an empty path, a value that is not TOML, a path through something that holds no keys, or
+            items that are added to something that is no list.
     """
     path, equals, text = assignment.partition("=")
+    more = path.endswith("+")
+    path = path.removesuffix("+")
     keys = path.strip().split(".")
     where = f"--set {assignment}"
     if not equals or not all(keys):
@@ -86,11 +89,19 @@ def set_value(table: Table, assignment: str) -> None:
     for at, key in enumerate(keys[:-1]):
         here = _enter(here, key, ".".join(keys[:at]), where)
     if isinstance(here, list):
-        here[_place(here, keys[-1], ".".join(keys[:-1]), where)] = value
+        last: Any = _place(here, keys[-1], ".".join(keys[:-1]), where)
     elif isinstance(here, dict):
-        here[keys[-1]] = value
+        last = keys[-1]
     else:
         raise RecipeError(f"'{'.'.join(keys[:-1])}' is a single value and has no keys", where=where)
+    if not more:
+        here[last] = value
+        return
+    before = here.get(last, []) if isinstance(here, dict) else here[last]
+    if not isinstance(before, list) or not isinstance(value, list):
+        cure = "for example --set 'tricks+=[{kind=\"soft_labels\"}]'"
+        raise RecipeError("'+=' adds items to a list", where=where, cure=cure)
+    here[last] = [*before, *value]
 
 
 def _value(path: str, text: str, where: str) -> Any:

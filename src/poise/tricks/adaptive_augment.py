@@ -119,7 +119,8 @@ def coloured(images: Tensor, draws: Draws) -> Tensor:
     # a turn about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
     crossed = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
     around = chroma * each(images, hue.cos()) + crossed * each(images, hue.sin())
-    return light * each(images, negative) + around * each(images, saturation)
+    changes = light * each(images, negative - 1) + (around * each(images, saturation) - chroma)
+    return images + changes  # exactly the picture where there are none
 
 
 class AdaptiveAugmentEntry(TrickEntry):
@@ -142,6 +143,8 @@ class AdaptiveAugmentEntry(TrickEntry):
 
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Square pictures."""
+        if len(shape) == 3 and shape[1] != shape[2]:
+            return "this turns pictures, which must be square for that", "take the trick 'diff_augment'"
         return for_pictures(shape)
 
     def build(self, name: str, stage: Stage) -> AdaptiveAugment:
@@ -165,9 +168,10 @@ class AdaptiveAugment(View, After):
         if not told.speed and not told.start:
             return images
         draws = Draws(images, self.p, moment.generator(f"{self.name}/{pile}"))
-        if "blit" in told.policy or "geometry" in told.policy:
-            images = moved(images, told.policy, draws)
-        return coloured(images, draws) if "colour" in told.policy else images
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round places by half a pixel of 64
+            if "blit" in told.policy or "geometry" in told.policy:
+                images = moved(images, told.policy, draws)
+            return coloured(images, draws) if "colour" in told.policy else images
 
     @torch.no_grad()
     def remember(self, player: Player, exchange: Exchange) -> None:

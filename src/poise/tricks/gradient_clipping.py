@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 def clip_grads_(weights: Iterable[nn.Parameter], most: float) -> Tensor:
     """Scale all gradients by min(1, most / ||g||), in place; returns ||g|| before, 0-dim. Waits for nothing."""
-    weights = list(weights)
-    norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-    torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
+    grads = [w.grad for w in weights if w.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    if grads:
+        shrink = (most / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)
+        torch._foreach_mul_(grads, shrink)
     return norm
 
 

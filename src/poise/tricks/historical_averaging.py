@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from poise.core import Exchange, Side
 from poise.dials import Dial, value, within
-from poise.seams import After, Grads, Stage
+from poise.seams import Grads, Stage
 from poise.tricks.base import TrickEntry
 
 if TYPE_CHECKING:
@@ -30,9 +30,17 @@ def pull_(weights: Sequence[Tensor], means: Sequence[Tensor], weight: float) -> 
     A weight that has no gradient has not moved in this step, and is left alone.
     """
     pairs = [(w, m) for w, m in zip(weights, means, strict=True) if w.grad is not None]
+    if not pairs:
+        return means[0].new_zeros(())
     away = torch._foreach_sub([w for w, _ in pairs], [m for _, m in pairs])
     torch._foreach_add_([w.grad for w, _ in pairs if w.grad is not None], away, alpha=2 * weight)
     return torch.stack(torch._foreach_norm(away)).square().sum()
+
+
+@torch.no_grad()
+def gather_(means: Sequence[Tensor], weights: Sequence[Tensor], t: int) -> None:
+    """mean_t = mean_(t-1) + (theta_t - mean_(t-1)) / (t + 1), in place; mean_0 is where the player started."""
+    torch._foreach_lerp_(list(means), list(weights), 1 / (t + 1))
 
 
 class HistoricalAveragingEntry(TrickEntry):
@@ -49,7 +57,7 @@ class HistoricalAveragingEntry(TrickEntry):
         return HistoricalAveraging(name, stage.nets, self.weight)
 
 
-class HistoricalAveraging(Grads, After):
+class HistoricalAveraging(Grads):
     """A running mean of each player's weights: that of the start and of every step since, each with the same weight."""
 
     def __init__(self, name: str, nets: Mapping[Side, nn.Module], weight: Dial) -> None:
@@ -63,18 +71,9 @@ class HistoricalAveraging(Grads, After):
             self.means[side.value] = kept
 
     def adjust(self, player: Player, exchange: Exchange) -> None:
-        """See `pull_`; the rows show the distance."""
-        weight = value(self.weight, exchange.moment)
-        if weight:
-            distance = pull_(player.weights, self._means_of(player), weight)
-            exchange.readings[self.name] = distance
-
-    @torch.no_grad()
-    def remember(self, player: Player, exchange: Exchange) -> None:
-        """mean_t = mean_(t-1) + (theta_t - mean_(t-1)) / (t + 1), once a step, t = 1 after the first."""
-        if exchange.moment.turn == 0:
-            weights: list[Tensor] = [*player.weights]
-            torch._foreach_lerp_(self._means_of(player), weights, 1 / (exchange.moment.step + 2))
-
-    def _means_of(self, player: Player) -> list[Tensor]:
-        return list(self.means[player.side.value].buffers())
+        """See `pull_`; the rows show the distance. A step's first move takes in what the last step came to."""
+        means, moment = list(self.means[player.side.value].buffers()), exchange.moment
+        if moment.step and moment.turn == 0:
+            gather_(means, player.weights, moment.step)
+        if weight := value(self.weight, moment):
+            exchange.readings[self.name] = pull_(player.weights, means, weight)

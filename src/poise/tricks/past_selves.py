@@ -1,9 +1,9 @@
 """Past selves (tip T09b): now and then a player meets the rival as it was (ganhacks 8).
 
-Every `every` steps a copy of each player is kept, the last `keep` of them. When a copy has been made, one of those that
-are there, drawn at random, plays in the rival's place for the first `duration` steps that follow: an old G draws what
-D learns from, an old D judges what G learns from. Who moves is always the player of today. A copy plays as it was: its
-weights stand still, its batch norms take the statistics of the batch, as they did.
+Every `every` steps one of the last `keep` copies, drawn at random, plays in the rival's place for `duration` steps: an
+old G draws what D learns from, an old D judges what G learns from. Who moves is always the player of today. One step
+later the next copy of each player is made, so that the newest past self is `every` - `duration` - 1 steps old when it
+plays. It plays as it was: its weights stand still, its batch norms take the statistics of the batch, as they did.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PastSelvesEntry(TrickEntry):
-    """`keep` copies of each player, one made `every` steps; one of them stands in for `duration` steps after that."""
+    """`keep` copies of each player; every `every` steps one of them stands in for `duration` steps."""
 
     kind: Literal["past_selves"] = "past_selves"
     tip: ClassVar[str] = "T09b"
@@ -39,8 +39,9 @@ class PastSelvesEntry(TrickEntry):
 
     @model_validator(mode="after")
     def _some_of_the_time(self) -> Self:
-        if self.duration > self.every:
-            complain("'duration' is at most 'every'", found=f"{self.duration} of {self.every} steps", key="duration")
+        if self.duration and self.duration > self.every - 2:
+            found = f"{self.duration} of {self.every} steps"
+            complain("'duration' must leave two steps of 'every', to be of the past", found=found, key="duration")
         return self
 
     def build(self, name: str, stage: Stage) -> PastSelves:
@@ -64,7 +65,7 @@ class PastSelves(Opponent, After):
 
     def who(self, side: Side, moment: Moment) -> int | None:
         """Which copy plays `side` in this step; None where the rival plays itself."""
-        made, since = divmod(moment.step, self.every)
+        made, since = divmod(moment.step, self.every)  # one copy is made in each round
         if made == 0 or since >= self.duration:
             return None
         return derive(moment.dice.seed, f"{side}/{self.name}", made) % min(made, self.keep)
@@ -76,9 +77,9 @@ class PastSelves(Opponent, After):
 
     @torch.no_grad()
     def remember(self, player: Player, exchange: Exchange) -> None:
-        """Keep a copy after the last move of every `every`-th step, in place of the oldest."""
-        made, since = divmod(exchange.moment.step + 1, self.every)
+        """Keep a copy one step after the round's stand-ins have played, in place of the oldest."""
+        made, since = divmod(exchange.moment.step - self.duration, self.every)
         if since or not self.duration:
             return
-        slot = self.selves[player.side.value][(made - 1) % self.keep]  # type: ignore[index]
+        slot = self.selves[player.side.value][made % self.keep]  # type: ignore[index]
         slot.load_state_dict(player.net.state_dict())

@@ -5,8 +5,9 @@ Three laws of what goes in and what comes out; each is its paper's own.
 `experience_replay`: a queue. Some of every batch is remembered, the oldest is forgotten, and what D is shown is drawn
     evenly from the queue: ages from 1 to size / (fraction x batch) of its turns (Pfau & Vinyals 2016,
     arXiv:1610.01945, section 3.3, name it as a trick of reinforcement learning; ganhacks 8).
-`history`: exactly half of D's fakes from a buffer, half from G; then as many places of the buffer, drawn at random,
-    are taken by G's (Shrivastava et al. 2017, arXiv:1612.07828, section 2.3).
+`history`: exactly half of D's fakes from a buffer, half from G; then as many places of the buffer, drawn at random
+    among those that were not shown just now if there are enough, are taken by G's (Shrivastava et al. 2017,
+    arXiv:1612.07828, section 2.3).
 `image_pool`: 50 pictures. Once they are full, a coin for each fake: it is shown as it is, or it changes places with a
     stored one (Zhu et al. 2017, arXiv:1703.10593, section 4, and their released code). There two fakes of a batch may
     meet at the same place, here never; at the paper's batch of one it is the same.

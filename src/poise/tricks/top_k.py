@@ -45,10 +45,7 @@ class TopK(Pick):
         super().__init__(name)
         self.fraction = fraction
 
-    def pick(self, costs: tuple[Tensor, ...], exchange: Exchange) -> tuple[Tensor, ...]:
-        """The same places of each expectation."""
+    def pick(self, scores: Tensor, exchange: Exchange) -> Tensor | None:
+        """See `best`."""
         fraction = value(self.fraction, exchange.moment)
-        if fraction >= 1:
-            return costs
-        places = best(exchange.score("fake").detach(), fraction)
-        return tuple(cost[places] for cost in costs)
+        return None if fraction >= 1 else best(scores, fraction)

@@ -35,10 +35,10 @@ def off_unit(slope: Tensor, sides: Sides = "two") -> Tensor:
     return (length - 1 if sides == "two" else relu(length - 1)).square()
 
 
-def between(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-    """u x + (1 - u) G(z) with u ~ U[0, 1], one for each pair: B x shape."""
-    share = torch.rand(len(real), generator=generator, device=generator.device, dtype=real.dtype)
-    return torch.lerp(fake, real, share.view(-1, *(1 for _ in real.shape[1:])))
+def between(real: Tensor, fake: Tensor, generator: torch.Generator, pack: int = 1) -> Tensor:
+    """u x + (1 - u) G(z) with u ~ U[0, 1], one for each pair (of packs, where D judges several at once): B x shape."""
+    share = torch.rand(len(real) // pack, generator=generator, device=generator.device, dtype=real.dtype)
+    return torch.lerp(fake, real, share.repeat_interleave(pack).view(-1, *(1 for _ in real.shape[1:])))
 
 
 def around(real: Tensor, spread: float, generator: torch.Generator) -> Tensor:
@@ -111,7 +111,8 @@ class WGANGP(UnitSlope):
     def where(self, exchange: Exchange) -> Tensor:
         """See `between`."""
         generator = exchange.moment.generator(self.name)
-        return between(exchange.pile("real").detach(), exchange.fake.detach(), generator)
+        real = exchange.pile("real").detach()
+        return between(real, exchange.fake.detach(), generator, exchange.pack)
 
 
 class DRAGAN(UnitSlope):

@@ -1,0 +1,182 @@
+"""What each trick costs: the time of a step with it, over the time of the same step without. One table, some minutes.
+
+    python benchmarks/tricks.py                # --quick for a glance, --only packing r1 for some
+
+The players are the default recipe's (DCGAN at 32 x 32, width 32, batch 64) on random pictures with labels, without its
+tricks, on one thread. For each trick two games stand side by side in one process; a round gives each a turn of some
+steps, the second round the other way about, and a ratio is taken within a round. The table shows the median ratio over
+rounds, the least and the greatest, and beside them the same game against itself, which is what the machine's noise
+makes of one.
+
+A trick is timed at its default settings, but for those that rest most of the time: they act as often as stated in
+`BUSY`. A penalty needs a D without batch norm, and is compared with that D. At the end, D's move alone with R1 and R2
+together, against the plain move of the same net.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from _contestants import Poise
+from poise.core import Moment, Side
+from poise.data.source import Pictures
+from poise.entries import kinds
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.training.machine import Machine
+from poise.training.step import move
+from poise.tricks.base import TrickEntry
+
+FP32 = Machine(torch.device("cpu"), "fp32")
+CLASSES = 10
+BUSY: dict[str, dict[str, Any]] = {
+    "past_selves": {"every": 20, "duration": 10},
+    "mean_weights": {"every": 20},
+    "adaptive_augment": {"start": 0.5},
+    "top_k": {"fraction": 0.5},
+}
+"""Settings under which a trick is not at rest in the steps that are timed."""
+
+NORMLESS = ("r1", "r2", "wgan_gp", "dragan")
+CHEAP = (
+    "instance_noise",
+    "soft_labels",
+    "noisy_labels",
+    "experience_replay",
+    "history",
+    "image_pool",
+    "averaged_weights",
+    "mean_weights",
+    "historical_averaging",
+)
+"""Those that are held to 1.05."""
+
+
+def recipe(*tricks: dict[str, Any], norm: str = "batch", labelled: bool = False) -> Recipe:
+    """The default recipe's players without its tricks, and with these."""
+    player = {"kind": "dcgan", "width": 32}
+    adam = {"kind": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
+    table: dict[str, Any] = {
+        "steps": 1_000_000,
+        "batch": 64,
+        "data": {"kind": "digits", "size": 32},
+        "latent": {"kind": "gaussian", "dim": 100},
+        "network": {"g": player, "d": {**player, "norm": norm}},
+        "objective": {"kind": "non_saturating"},
+        "optimizer": {"g": adam, "d": adam},
+        "tempo": {"kind": "ratio"},
+        "tricks": list(tricks),
+    }
+    return decode(table | ({"conditioning": {"g": {"kind": "concat"}}} if labelled else {}))
+
+
+def source() -> Pictures:
+    """Random pictures: what they show costs nothing."""
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (1024, 32, 32, 1), dtype=np.uint8)
+    return Pictures(pictures, np.arange(1024) % CLASSES, tuple("0123456789"))
+
+
+class Pair(NamedTuple):
+    """The step without and with."""
+
+    name: str
+    without: Callable[[int], None]
+    with_it: Callable[[int], None]
+
+
+def pair(kind: str) -> Pair:
+    """Two games that differ in one trick."""
+    norm, labelled = "none" if kind in NORMLESS else "batch", kind == "auxiliary_classifier"
+    trick = {"kind": kind, **BUSY.get(kind, {})}
+    games = [recipe(norm=norm, labelled=labelled), recipe(trick, norm=norm, labelled=labelled)]
+    without, with_it = (Poise(told, source(), FP32).run for told in games)
+    return Pair(kind, without, with_it)
+
+
+def d_moves(told: Recipe) -> Callable[[int], None]:
+    """D's moves alone."""
+    game = Poise(told, source(), FP32)
+
+    def run(moves: int) -> None:
+        for _ in range(moves):
+            moment = Moment(game.done, told.steps, told.batch, game.dice).of(Side.D, 0)
+            move(game.game, game.feed, moment, game.ledger)
+            game.done += 1
+        game.ledger.stats()
+
+    return run
+
+
+def ratios(told: Pair, rounds: int, steps: int) -> list[float]:
+    """Time with over time without, one for each round; the first round warms up and isn't counted."""
+    found: list[float] = []
+    for lap in range(-1, rounds):
+        seconds: dict[Callable[[int], None], float] = {}
+        for run in (told.without, told.with_it) if lap % 2 else (told.with_it, told.without):
+            began = time.perf_counter()
+            run(steps)
+            seconds[run] = time.perf_counter() - began
+        if lap >= 0:
+            found.append(seconds[told.with_it] / seconds[told.without])
+    return found
+
+
+def line(name: str, found: list[float], note: str = "") -> str:
+    """One line of the table."""
+    return f"{name:<26} {median(found):5.2f}   {min(found):5.2f} to {max(found):5.2f}   {note}".rstrip()
+
+
+def notes(kind: str) -> str:
+    """What a ratio holds for."""
+    said = [f"{field} = {value}" for field, value in BUSY.get(kind, {}).items()]
+    said += ["D without norm in both"] if kind in NORMLESS else []
+    return ", ".join(said)
+
+
+def chosen(only: Iterable[str]) -> list[str]:
+    """The kinds to time: the cheap ones first."""
+    every = kinds(TrickEntry, "poise.tricks")
+    unknown = [kind for kind in only if kind not in every]
+    if unknown:
+        sys.exit(f"no trick is called {unknown[0]}")
+    return sorted(only or every, key=lambda kind: (kind not in CHEAP, kind))
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description="What each trick costs.")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=4, help="steps in a turn")
+    parser.add_argument("--only", nargs="*", default=[], metavar="KIND", help="these tricks alone")
+    parser.add_argument("--quick", action="store_true", help="three rounds of two steps: a glance, not a measurement")
+    asked = parser.parse_args()
+    rounds, steps = (3, 2) if asked.quick else (asked.rounds, asked.steps)
+    if min(rounds, steps) < 1:
+        parser.error("--rounds and --steps must be at least 1")
+    torch.set_num_threads(1)
+    print(f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread, torch {torch.__version__}")
+    print(f"DCGAN 32 x 32, width 32, batch 64; rounds: {rounds}, steps in a turn: {steps}\n")
+    print(f"{'trick':<26} {'ratio':>5}   least and most")
+    alone = recipe()
+    itself = Pair("itself", *(Poise(alone, source(), FP32).run for _ in range(2)))
+    print(line("(the step against itself)", ratios(itself, rounds, steps)), flush=True)
+    for kind in chosen(asked.only):
+        print(line(kind, ratios(pair(kind), rounds, steps), notes(kind)), flush=True)
+    if not asked.only:
+        both = recipe({"kind": "r1"}, {"kind": "r2"}, norm="none")
+        penalised = Pair("D's move, R1 and R2", d_moves(recipe(norm="none")), d_moves(both))
+        print(line(penalised.name, ratios(penalised, rounds, 2 * steps), "D's move alone, D without norm in both"))
+
+
+if __name__ == "__main__":
+    main()

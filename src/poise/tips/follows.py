@@ -1,0 +1,333 @@
+"""Which tips a recipe follows, which it breaks, which it leaves open: read off its table, without torch.
+
+Every rule is a function of a `Told` recipe that answers with a standing and the reason. The tips are advice and some
+contradict each other; "broken" says that a recipe does otherwise, not that it is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from poise.recipe.text import Table
+from poise.tips.catalogue import Tip, parts, tips
+
+Stands = Literal["followed", "broken", "open"]
+
+
+class Standing(NamedTuple):
+    """How a recipe stands to a tip, and why."""
+
+    stands: Stands
+    reason: str
+
+
+PENALTIES = ("r1", "r2", "wgan_gp", "dragan")
+BATCH = ("batch", "spectral_batch")
+SPECTRAL = ("spectral", "spectral_batch")
+UNTIED = ("instance", "layer", "group", "virtual")
+
+
+class Told:
+    """A recipe's table, with the defaults of its parts where it is silent."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.tricks: dict[str, dict[str, Any]] = {}
+        for trick in table.get("tricks", ()):
+            if isinstance(trick, dict) and isinstance(trick.get("kind"), str):
+                self.tricks[trick["kind"]] = parts()["tricks"].get(trick["kind"], {}) | trick
+
+    def part(self, path: str) -> dict[str, Any]:
+        """The part at `path`, defaults spelled out; empty where there is none."""
+        here: Any = self.table
+        for key in path.split("."):
+            here = here.get(key) if isinstance(here, dict) else None
+        if not isinstance(here, dict):
+            return {}
+        return parts().get(path, {}).get(str(here.get("kind")), {}) | here
+
+    def get(self, path: str) -> Any:
+        """The field at `path`, or None."""
+        part, _, field = path.rpartition(".")
+        return self.part(part).get(field) if part else self.table.get(field)
+
+    def has(self, *kinds: str) -> list[str]:
+        """Those of some tricks that are there."""
+        return [kind for kind in kinds if kind in self.tricks]
+
+    def norm(self, side: str) -> str:
+        """The norm of a player; a network without that field has none."""
+        return str(self.get(f"network.{side}.norm") or "none")
+
+    @property
+    def points(self) -> bool:
+        """Whether its data is points of the plane, by kind."""
+        return self.get("data.kind") in parts()["points"]
+
+
+def followed(reason: str) -> Standing:
+    """It does as the tip says."""
+    return Standing("followed", reason)
+
+
+def broken(reason: str) -> Standing:
+    """It does otherwise."""
+    return Standing("broken", reason)
+
+
+def neither(reason: str) -> Standing:
+    """It says nothing to this."""
+    return Standing("open", reason)
+
+
+def normalised_inputs(told: Told) -> Standing:
+    """T01: the output has the range of the data."""
+    output = told.get("network.g.output")
+    if told.points:
+        return neither("points of the plane have no fixed range")
+    if output in ("auto", "tanh"):
+        return followed("pictures lie in [-1, 1], and G ends in tanh")
+    return neither("G's output is its own") if output is None else broken(f"G's output is {output}")
+
+
+def non_saturating_loss(told: Told) -> Standing:
+    """T02: G's loss has a slope where G is losing."""
+    kind = told.get("objective.kind")
+    if kind == "non_saturating":
+        return followed("G maximises log D(G(z))")
+    return broken("G minimises log(1 - D(G(z)))") if kind == "minimax" else neither(f"the game is '{kind}'")
+
+
+def spherical_latent(told: Told) -> Standing:
+    """T03: z is not drawn from a cube."""
+    kind = told.get("latent.kind")
+    return broken("z is drawn from a cube") if kind == "uniform" else followed(f"z is {kind}")
+
+
+def separate_batches(told: Told) -> Standing:
+    """T04: no mixed batch goes through batch norm."""
+    if told.get("judging") != "together":
+        return followed("D judges reals and fakes apart")
+    if told.norm("d") in BATCH:
+        return broken("D judges a mixed batch, through batch norm")
+    return neither("D judges a mixed batch, and its scores are the same as apart")
+
+
+def batch_norm(told: Told) -> Standing:
+    """T05a: batch norm in both players, unless a penalty forbids it."""
+    g, d, penalties = told.norm("g"), told.norm("d"), told.has(*PENALTIES)
+    if d in BATCH and penalties:
+        return broken(f"batch norm in D, and '{penalties[0]}' charges each picture for its own slope")
+    return followed("batch norm in both players") if g in BATCH and d in BATCH else neither(f"G {g}, D {d}")
+
+
+def spectral_norm(told: Told) -> Standing:
+    """T05b: D's weights are divided by their largest singular value."""
+    norm = told.norm("d")
+    return followed("D's weights are spectrally normed") if norm in SPECTRAL else neither(f"D {norm}")
+
+
+def other_norms(told: Told) -> Standing:
+    """T05c: a norm that does not tie the batch together, where one is wanted."""
+    norms = {side: told.norm(side) for side in ("g", "d")}
+    kept = [f"{norm} norm in {side.upper()}" for side, norm in norms.items() if norm in UNTIED]
+    if kept:
+        return followed(", ".join(kept))
+    if norms["d"] in BATCH and told.has(*PENALTIES):
+        return broken("batch norm in D where a gradient penalty wants another norm or none")
+    return neither(f"G {norms['g']}, D {norms['d']}")
+
+
+def no_sparse_gradients(told: Told) -> Standing:
+    """T06a: activations and pools that pass gradient everywhere."""
+    if told.get("network.d.down") == "max":
+        return broken("a max pool in D hands the gradient to one pixel in four")
+    kinds = {side: told.get(f"network.{side}.activation") for side in ("g", "d")}
+    sparse = [side.upper() for side, kind in kinds.items() if kind == "relu"]
+    if sparse:
+        return broken(f"ReLU in {' and '.join(sparse)}")
+    return followed("activations that pass some gradient everywhere, no max pool")
+
+
+def gradient_penalty(told: Told) -> Standing:
+    """T06b: D is charged for its slope; always where the game needs it."""
+    penalties = told.has(*PENALTIES)
+    lazy = [kind for kind in penalties if told.tricks[kind].get("every", 1) > 1]
+    if lazy and told.points:
+        return broken(f"'{lazy[0]}' is lazy, which fails on toys")
+    if penalties:
+        return followed(" and ".join(penalties))
+    bounded = told.has("weight_clipping") or told.norm("d") in SPECTRAL
+    if told.get("objective.kind") == "wasserstein" and not bounded:
+        return broken("nothing bounds the critic's slope")
+    return neither("no penalty")
+
+
+def dcgan(told: Told) -> Standing:
+    """T08a: both players are DCGANs."""
+    kinds = [told.get(f"network.{side}.kind") for side in ("g", "d")]
+    return followed("both players") if kinds == ["dcgan", "dcgan"] else neither(f"G {kinds[0]}, D {kinds[1]}")
+
+
+def hybrids(told: Told) -> Standing:
+    """T08b: a game with an autoencoder in it."""
+    kind = told.get("objective.kind")
+    return followed(f"D is an autoencoder ('{kind}')") if kind in ("energy", "began") else neither("a GAN alone")
+
+
+def optimizer_per_player(told: Told) -> Standing:
+    """T10: Adam for G; no momentum for a clipped critic."""
+    g, d = (told.part(f"optimizer.{side}") for side in ("g", "d"))
+    beta1 = (d.get("betas") or [0])[0]
+    if told.has("weight_clipping") and d.get("kind", "").startswith("adam") and beta1 != 0:
+        return broken("the clipped Wasserstein critic has momentum")
+    ours = f"G {g.get('kind')}, D {d.get('kind')}"
+    return followed(ours) if g.get("kind") in ("adam", "adamw") else neither(ours)
+
+
+def track_failures(told: Told) -> Standing:
+    """T11: the rows tell what to look at."""
+    rows = told.get("log.rows") or parts()["log"][""]["rows"]
+    return followed(f"losses, accuracy and gradient norms every {rows} steps")
+
+
+def loss_thresholds(told: Told) -> Standing:
+    """T12: moves are not counted out by the losses."""
+    kind = told.get("tempo.kind")
+    if kind == "thresholds":
+        return neither("balanced by the losses, in the bounded way")
+    return followed("no balancing by the losses")
+
+
+def use_labels(told: Told) -> Standing:
+    """T13: labels are told to a player, or asked of one."""
+    if told.part("conditioning.g") or told.part("conditioning.d") or told.has("auxiliary_classifier"):
+        return followed("the players are told the labels")
+    return neither("no labels are used")
+
+
+def instance_noise(told: Told) -> Standing:
+    """T14a: noise on D's inputs, which dies out."""
+    trick = told.tricks.get("instance_noise")
+    if trick is None:
+        return neither("no noise on D's inputs")
+    sigma = trick.get("sigma")
+    end = sigma.get("end", (sigma.get("values") or [None])[-1]) if isinstance(sigma, dict) else sigma
+    return followed("noise that dies out") if end == 0 else broken(f"the noise stays, at {end}")
+
+
+def train_d_more(told: Told) -> Standing:
+    """T15: several moves of D, always for the Wasserstein game."""
+    d, kind = told.get("tempo.d") or 1, told.get("objective.kind")
+    if d > 1:
+        return followed(f"{d} moves of D")
+    return broken("a Wasserstein critic with one move") if kind == "wasserstein" else neither("one move each")
+
+
+def label_embedding(told: Told) -> Standing:
+    """T17: labels come as embeddings."""
+    kinds = [told.get(f"conditioning.{side}.kind") for side in ("g", "d")]
+    return followed(", ".join(kind for kind in kinds if kind)) if any(kinds) else neither("no labels are used")
+
+
+def width_before_depth(told: Told) -> Standing:
+    """T22: players of similar capacity, as far as their fields tell."""
+    g, d = told.part("network.g"), told.part("network.d")
+    if g.get("kind") != d.get("kind") or not isinstance(g.get("width"), int) or not isinstance(d.get("width"), int):
+        return neither("players of two kinds are not compared by their fields")
+    ratio = max(g["width"], d["width"]) / min(g["width"], d["width"])
+    if ratio >= 4:
+        return broken(f"one player is {ratio:g} times as wide as the other")
+    return followed(f"players of one kind, {g['width']} and {d['width']} wide")
+
+
+def continuous_outputs(told: Told) -> Standing:
+    """T23: nothing here is discrete."""
+    return followed("G's output is continuous")
+
+
+def sanity_first(told: Told) -> Standing:
+    """T24: D alone first."""
+    alone = told.get("tempo.head_start")
+    return followed(f"D begins alone, for {alone} steps") if alone else neither("a matter of a run before this one")
+
+
+def start_simple(told: Told) -> Standing:
+    """T25: the simplest players."""
+    kinds = {told.get(f"network.{side}.kind") for side in ("g", "d")}
+    return followed("fully connected players") if kinds == {"mlp"} else neither("a matter of the runs before this one")
+
+
+def r3gan(told: Told) -> Standing:
+    """M01: the relativistic game with both penalties and no norm."""
+    if told.get("objective.kind") not in ("relativistic", "relativistic_average"):
+        return neither("another game")
+    missing = [kind for kind in ("r1", "r2") if not told.has(kind)]
+    if missing:
+        return broken(f"a relativistic game without {' and '.join(missing)}")
+    normed = [s.upper() for s in ("g", "d") if told.norm(s) != "none"]
+    return broken(f"a norm in {' and '.join(normed)}") if normed else followed("relativistic, R1 and R2, no norms")
+
+
+def later_additions(told: Told) -> Standing:
+    """M03: any of them."""
+    found = told.has("lecam", "consistency", "top_k", "feature_matching")
+    found += ["hinge"] if told.get("objective.kind") == "hinge" else []
+    found += ["self-attention"] if told.get("network.g.attention") or told.get("network.d.attention") else []
+    return followed(", ".join(found)) if found else neither("none of them")
+
+
+def any_of(*kinds: str) -> Callable[[Told], Standing]:
+    """Followed if one of some tricks is there, else open."""
+
+    def rule(told: Told) -> Standing:
+        found = told.has(*kinds)
+        return followed(", ".join(found)) if found else neither("not in the recipe")
+
+    return rule
+
+
+RULES: dict[str, Callable[[Told], Standing]] = {
+    "T01": normalised_inputs,
+    "T02": non_saturating_loss,
+    "T03": spherical_latent,
+    "T04": separate_batches,
+    "T05a": batch_norm,
+    "T05b": spectral_norm,
+    "T05c": other_norms,
+    "T06a": no_sparse_gradients,
+    "T06b": gradient_penalty,
+    "T07a": any_of("soft_labels"),
+    "T07b": any_of("noisy_labels"),
+    "T08a": dcgan,
+    "T08b": hybrids,
+    "T09a": any_of("experience_replay"),
+    "T09b": any_of("past_selves"),
+    "T10": optimizer_per_player,
+    "T11": track_failures,
+    "T12": loss_thresholds,
+    "T13": use_labels,
+    "T14a": instance_noise,
+    "T14b": any_of("layer_noise"),
+    "T15": train_d_more,
+    "T16": any_of("minibatch_discrimination", "minibatch_stddev", "packing", "pulling_away"),
+    "T17": label_embedding,
+    "T18": any_of("standing_dropout"),
+    "T19": any_of("history", "image_pool"),
+    "T20": any_of("historical_averaging"),
+    "T21": any_of("averaged_weights", "mean_weights"),
+    "T22": width_before_depth,
+    "T23": continuous_outputs,
+    "T24": sanity_first,
+    "T25": start_simple,
+    "M01": r3gan,
+    "M02": any_of("diff_augment", "adaptive_augment"),
+    "M03": later_additions,
+}
+
+
+def standings(table: Table) -> list[tuple[Tip, Standing]]:
+    """How a recipe's table stands to every tip."""
+    told = Told(table)
+    return [(tip, RULES[tip.id](told)) for tip in tips()]

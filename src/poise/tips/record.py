@@ -1,0 +1,116 @@
+"""Writes what is derived from the catalogue and the parts: `python -m poise.tips.record [DOCS]`, after changing either.
+
+`parts.json` lists every part's fields with their defaults, so that the catalogue can tell them without torch;
+`docs/tips.md` is the catalogue as a page. A test holds both to their sources.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from poise.data.source import DataEntry, ToyEntry
+from poise.entries import Part, kinds
+from poise.latents import Latent
+from poise.networks.blocks import Discriminator, Generator
+from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
+from poise.objectives.base import Objective
+from poise.optimizers import OptimizerEntry
+from poise.recipe.model import Log
+from poise.tempo import TempoEntry
+from poise.tips.catalogue import REQUIRED, Fields, Tip, tips
+from poise.tricks.base import TrickEntry
+
+FAMILIES: dict[str, tuple[type[Part], str]] = {
+    "data": (DataEntry, "poise.data"),
+    "latent": (Latent, "poise.latents"),
+    "network.g": (Generator, "poise.networks"),
+    "network.d": (Discriminator, "poise.networks"),
+    "conditioning.g": (GeneratorLabels, "poise.networks"),
+    "conditioning.d": (DiscriminatorLabels, "poise.networks"),
+    "objective": (Objective, "poise.objectives"),
+    "optimizer.g": (OptimizerEntry, "poise.optimizers"),
+    "optimizer.d": (OptimizerEntry, "poise.optimizers"),
+    "tempo": (TempoEntry, "poise.tempo"),
+    "tricks": (TrickEntry, "poise.tricks"),
+}
+
+
+def fields(entry: type[Any]) -> Fields:
+    """Each field's default as JSON knows it."""
+    told: Fields = {}
+    for name, field in entry.model_fields.items():
+        if name != "kind":
+            told[name] = REQUIRED if field.default is PydanticUndefined else to_jsonable_python(field.default)
+    return told
+
+
+def all_parts() -> dict[str, Any]:
+    """What `parts.json` holds."""
+    told: dict[str, Any] = {
+        place: {kind: fields(entry) for kind, entry in kinds(base, package).items()}
+        for place, (base, package) in FAMILIES.items()
+    }
+    told["log"] = {"": fields(Log)}
+    told["points"] = [kind for kind, entry in kinds(DataEntry, "poise.data").items() if issubclass(entry, ToyEntry)]
+    return told
+
+
+def parts_text() -> str:
+    """`parts.json`."""
+    return json.dumps(all_parts(), indent=1, sort_keys=True) + "\n"
+
+
+INTRO = """\
+# The tips
+
+What the lists of "tips and tricks to make GANs work" advise, as switches. `poise tips` prints this list, `poise tips \
+soft-labels` one of them, `poise tips --recipe ring` what a recipe makes of them. The words in each box stand behind \
+`poise train` and act on the default recipe; `tricks+=[...]` adds to a recipe's tricks, `tricks=[...]` replaces them. \
+Figures are their sources' own. Our own verdicts, measured over paired seeds, are still to come: an empty place is one \
+that nobody has measured here.
+
+This page is written by `python -m poise.tips.record`; the facts are in `src/poise/tips/catalogue.toml`.
+"""
+
+
+def page() -> str:
+    """`docs/tips.md`."""
+    index = "\n".join(f"- [{tip.id} {tip.name}](#{tip.id.lower()}-{tip.name})" for tip in tips())
+    return "\n".join([INTRO, index, *map(section, tips())])
+
+
+def section(tip: Tip) -> str:
+    """One tip of the page."""
+    lines = [f"\n## {tip.id} {tip.name}\n", tip.summary.strip(), f"\n```text\npoise train {tip.switch}\n```\n"]
+    for part in tip.parts:
+        options = ", ".join(f"{name} = {json.dumps(default)}" for name, default in part.fields.items())
+        lines.append(f"- `{part.kind}` ({part.at}): {part.note} Switch: `{part.switch}`. Fields: {options or 'none'}.")
+    lines += [""] if tip.parts else []
+    for one in tip.evidence:
+        source = f" ({one.source})" if one.source else ""
+        lines.append(f"- {one.says}: {one.text}{source}")
+    if tip.disagree:
+        lines.append(f"- where sources disagree: {tip.disagree}")
+    lines.append(f"\nSources: {'; '.join(tip.source)}. Our verdict: {verdict(tip)}.")
+    return "\n".join(lines)
+
+
+def verdict(tip: Tip) -> str:
+    """What we measured ourselves."""
+    return "; ".join(str(one["text"]) for one in tip.verdicts) or "not measured yet"
+
+
+def main() -> None:
+    """See the module."""
+    docs = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
+    (Path(__file__).parent / "parts.json").write_text(parts_text(), "utf-8")
+    (docs / "tips.md").write_text(page() + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Rows of the tricks that change a network once, when it is built: what D compares, and what G is disturbed by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from contracts.rows.base import Play, Row, weights
+from contracts.tiny import BATCH, unequal
+from poise.core import Side
+from poise.networks.blocks import heard
+
+Statistic = Callable[[Tensor, nn.Module], Tensor]
+"""What a pile's features come to, N x count, worked out slowly; given the trick's shell around D."""
+
+
+def in_pairs(features: Tensor, shell: nn.Module) -> Tensor:
+    """o_ib = sum over j != i of exp(-||M_ib - M_jb||_1), M_i = f_i T, T being A x B x C; 3 kernels of 2 numbers."""
+    (tensor,) = shell.statistic.parameters()
+    rows = torch.einsum("na,abc->nbc", features, tensor.detach().double().view(features.shape[1], 3, 2))
+    out = torch.zeros(len(rows), 3, dtype=torch.float64)
+    for i in range(len(rows)):
+        for j in range(len(rows)):
+            for b in range(3):
+                if i != j:
+                    out[i, b] += math.exp(-sum(abs(float(rows[i, b, c] - rows[j, b, c])) for c in range(2)))
+    return out
+
+
+def in_groups(features: Tensor, shell: nn.Module) -> Tensor:
+    """The mean over features of their standard deviation over a group, of four; two groups here, in turn."""
+    assert len(features) == 8
+    told = [np.std(features[first::2].numpy(), axis=0).mean() for first in (0, 1)]
+    return torch.tensor(told * 4)[:, None]
+
+
+def compares(statistic: Statistic, spread: Callable[[Tensor], bool], play: Play) -> None:
+    """D's score has <w, o> more, o being a statistic of the pile alone; w is zero at first, and learns."""
+    fresh, plain = play(True, 0).game.d.net, play(False, 0).game.d.net
+    run = play(True, 6)
+    assert all(len(seen) == BATCH for seen in run.seen), "each pile is compared in itself"
+    first, move = play(True, 1).of(Side.D)[0], run.of(Side.D)[-1]
+    assert move.real is not None
+    labels = move.exchange.labels
+    for ours, theirs in zip(fresh.net.state_dict().values(), plain.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not fresh.head.weight.any()
+    others = heard(plain, first.real, first.exchange.labels).score
+    assert torch.equal(first.exchange.score("real"), others), "it starts as it would without"
+
+    d = run.game.d.net.eval()
+    head = d.head.weight.detach().double()
+    assert head.all(), "all of w learns"
+
+    def extra(pile: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to the scores of a pile, and the statistic that it comes from."""
+        said, alone = heard(d, pile, labels), heard(d.net, pile, labels)
+        assert torch.equal(said.features, alone.features)
+        return (said.score - alone.score).detach().double(), statistic(alone.features.detach().double(), d)
+
+    for pile in (move.real, move.fake, 3 * move.real):
+        added, told = extra(pile)
+        assert torch.allclose(added, (told * head).sum(1), rtol=1e-3, atol=1e-5)
+        assert (told > 0).all()
+        assert added.any()
+    copies, wide = move.real[:1].expand_as(move.real), 3 * move.real
+    assert spread(torch.stack([extra(pile)[1].mean(0) for pile in (copies, move.real, wide)]))
+    of_copies = extra(copies)[0] / head.sum()
+    assert torch.allclose(of_copies, extra(copies)[1][:, 0], atol=2e-3)
+
+
+def nearest_in_copies(told: Tensor) -> bool:
+    """Seven others at distance 0, and nothing is nearer; a pile spread out is further apart."""
+    copies, reals, wide = told
+    return bool((abs(copies - 7) < 1e-4).all() and (reals < 7).all() and (wide < reals).all())
+
+
+def narrowest_in_copies(told: Tensor) -> bool:
+    """Nothing, something, more."""
+    copies, reals, wide = told.flatten().tolist()
+    return abs(copies) < 1e-6 < reals < wide
+
+
+def judges_packs(play: Play) -> None:
+    """D's network gets two samples side by side, both real or both fake, and has one score for them; G is as it was."""
+    run, without = play(True, 0), play(False, 0)
+    assert unequal(weights(run, Side.G), weights(without, Side.G)) == []
+    first = next(w for w in weights(run, Side.D).values() if w.dim() > 1)
+    alone = next(w for w in weights(without, Side.D).values() if w.dim() > 1)
+    assert first.shape[1] == 2 * alone.shape[1]
+    assert first.shape[0] == alone.shape[0]
+    assert first.shape[2:] == alone.shape[2:]
+
+    given: list[Tensor] = []
+    run.game.d.net.net.register_forward_pre_hook(lambda _, told: given.append(told[0].detach().clone()))
+    run.play(3)
+    packs = [pack for pile in given for pack in pile]
+    for move in run.moves:
+        for pile in (move.real, move.fake):
+            for one, other in zip(pile[::2], pile[1::2], strict=True) if pile is not None else ():
+                assert torch.equal(packs.pop(0), torch.cat((one, other)))
+        assert len(move.exchange.score("fake")) == BATCH // 2
+    assert packs == []
+    rows = run.ledger.state()
+    for at, move in enumerate(run.of(Side.D)):
+        real, fake = (move.exchange.score(pile).detach() for pile in ("real", "fake"))
+        assert real.shape == fake.shape == (BATCH // 2,)
+        wanted = (softplus(-real).mean() + softplus(fake).mean()) / 2
+        assert float(rows["d/adversarial"][at]) == pytest.approx(float(wanted), rel=1e-5)
+    for move in run.of(Side.G):
+        assert move.fake.shape == (BATCH, *run.source.shape)
+
+
+class Maps(NamedTuple):
+    """One pass through G: what each hidden activation gave, and what the layer behind it was handed."""
+
+    given: list[Tensor]
+    handed: list[Tensor]
+
+
+def watched(net: nn.Module) -> Maps:
+    """What passes through a generator from now on."""
+    given, handed = list[Tensor](), list[Tensor]()
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
+    assert len(layers) > 1
+    for layer in layers[1:]:
+        layer.register_forward_pre_hook(lambda _, told: handed.append(told[0].detach().clone()))
+    for module in net.modules():
+        if isinstance(module, nn.LeakyReLU):
+            module.register_forward_hook(lambda *told: given.append(told[2].detach().clone()))
+    return Maps(given, handed)
+
+
+def sampled(net: nn.Module, like: Tensor, labels: Tensor | None, seed: int, times: int = 1) -> Tensor:
+    """Samples of some z, drawn with PyTorch's own dice, as `poise sample` does."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        return heard(net, like.repeat(times, 1), None if labels is None else labels.repeat(times))
+
+
+Check = Callable[[Tensor, Tensor], Tensor]
+"""check(given, handed): asserts what was done to some maps, and returns which draws it was done with."""
+
+
+def disturbs(kind: str, settings: dict[str, float], check: Check, play: Play) -> None:
+    """Behind G's hidden activations, in both players' moves and in sampling; from one z come many pictures."""
+    network = play(False, 0).recipe.canonical()["network"]
+    if network["g"]["kind"] == "mlp":
+        network["g"]["depth"] = 2  # two maps of one shape
+    run = play(True, 0, network=network)
+    maps = watched(run.game.g.net)
+    run.play(3)
+    layers = len(maps.given) // len(run.moves)
+    assert layers >= 1
+    assert len(maps.given) == len(maps.handed) == layers * len(run.moves)
+    draws = [check(given, handed) for given, handed in zip(*maps, strict=True)]
+    alike = [(a, b) for k, a in enumerate(draws) for b in draws[:k] if a.shape == b.shape]
+    assert not any(torch.allclose(a.double(), b.double(), atol=1e-4) for a, b in alike), "each layer draws anew"
+
+    averaged = play(True, 2, tricks=[{"kind": kind, **settings}, {"kind": "averaged_weights", "half_life": 16.0}])
+    move = run.moves[0]
+    for net in (run.game.g.net.train(), run.game.g.net.eval(), averaged.game.shown(), averaged.game.shown().eval()):
+        before = torch.get_rng_state()
+        one, again, other = (sampled(net, move.latents, move.exchange.labels, seed) for seed in (1, 1, 2))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(one, again), "the seed decides"
+        assert (one != other).flatten(1).any(1).all()
+        assert all(not torch.equal(one[k], one[j]) for k in range(BATCH) for j in range(k))
+    calm = play(False, 2).game.shown().eval()
+    same = [sampled(calm, move.latents, move.exchange.labels, seed) for seed in (1, 2)]
+    assert torch.equal(*same)
+
+    maps = watched(run.game.g.net.eval())
+    sampled(run.game.g.net, move.latents, move.exchange.labels, 3, times=200)
+    assert len(maps.given) == layers
+    for given, handed in zip(*maps, strict=True):
+        check(given, handed)
+
+
+def half_gone(given: Tensor, handed: Tensor) -> Tensor:
+    """Half of the numbers are gone, the others twice what they were: the mean is kept."""
+    gone = handed == 0
+    assert abs(float(gone.double().mean()) - 0.5) < 5 * 0.5 / math.sqrt(gone.numel())
+    assert torch.allclose(handed, torch.where(gone, 0.0, 2 * given))
+    error = (given.double().square().mean() / given.numel()).sqrt()
+    assert abs(float((handed - given).double().mean())) < 5 * float(error)
+    return gone
+
+
+def noisy(given: Tensor, handed: Tensor) -> Tensor:
+    """0.3 eps more: mean and standard deviation within five standard errors."""
+    noise = (handed - given).double()
+    assert abs(float(noise.std()) - 0.3) < 5 * 0.3 / math.sqrt(2 * noise.numel())
+    assert abs(float(noise.mean())) < 5 * 0.3 / math.sqrt(noise.numel())
+    return noise
+
+
+ROWS = {
+    "layer_noise": Row(
+        strong={"sigma": 0.3},
+        zero={"sigma": 0.0},
+        acts=partial(disturbs, "layer_noise", {"sigma": 0.3}, noisy),
+    ),
+    "minibatch_discrimination": Row(
+        strong={"kernels": 3, "dims": 2},
+        zero={"kernels": 0},
+        acts=partial(compares, in_pairs, nearest_in_copies),
+    ),
+    "minibatch_stddev": Row(
+        strong={"group": 4},
+        zero={"group": 1},
+        acts=partial(compares, in_groups, narrowest_in_copies),
+    ),
+    "packing": Row(strong={"samples": 2}, zero={"samples": 1}, acts=judges_packs),
+    "standing_dropout": Row(
+        strong={"rate": 0.5, "layers": 3},
+        zero={"rate": 0.0},
+        acts=partial(disturbs, "standing_dropout", {"rate": 0.5, "layers": 3}, half_gone),
+    ),
+}

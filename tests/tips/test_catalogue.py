@@ -1,0 +1,161 @@
+"""The catalogue is whole, true to the parts it speaks of, and every line of it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.tiny import Session
+from poise.cli.train import train as train_command
+from poise.data.source import Source
+from poise.entries import kinds
+from poise.errors import RecipeError
+from poise.recipe.fit import fit
+from poise.recipe.read import decode
+from poise.recipe.shipped import DEFAULT, table
+from poise.recipe.text import set_value
+from poise.tips import record
+from poise.tips.catalogue import SAYS, Tip, find, parts, tips
+from poise.tricks.base import TrickEntry
+
+ROOT = Path(__file__).parents[2]
+LISTS = """
+    T01 T02 T03 T04 T05a T05b T05c T06a T06b T07a T07b T08a T08b T09a T09b T10 T11 T12 T13 T14a T14b T15 T16 T17 T18
+    T19 T20 T21 T22 T23 T24 T25 M01 M02 M03
+"""
+IDS = LISTS.split()
+TRICKS: dict[str, type[TrickEntry]] = kinds(TrickEntry, "poise.tricks")  # type: ignore[assignment]
+SWITCHES = sorted({switch for tip in tips() for switch in (tip.switch, *(part.switch for part in tip.parts))})
+every_tip = pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
+
+
+def assignments(switch: str) -> list[str]:
+    """What a switch sets."""
+    words = shlex.split(switch)
+    assert words[::2] == ["--set"] * (len(words) // 2), "nothing but --set PATH=VALUE"
+    return words[1::2]
+
+
+def test_every_tip_of_the_lists_is_there_once_and_in_order() -> None:
+    assert [tip.id for tip in tips()] == IDS
+    assert len({tip.name for tip in tips()}) == len(IDS)
+
+
+def test_every_trick_has_its_place_under_its_own_tip() -> None:
+    listed = [(part.kind, tip.id) for tip in tips() for part in tip.parts if part.at == "tricks"]
+    assert sorted(listed) == sorted((kind, entry.tip) for kind, entry in TRICKS.items())
+
+
+@every_tip
+def test_says_what_it_must(tip: Tip) -> None:
+    assert len(tip.summary) > 150
+    assert "\n" not in tip.summary.strip()
+    assert tip.source
+    assert tip.evidence
+    for one in tip.evidence:
+        assert one.says in SAYS
+        assert one.text
+        assert one.source or one.says == "open", "a claim has a source"
+    for number in re.findall(r"arXiv:(\S+?)(?=[;,)\s]|$)", " ".join((*tip.source, *(e.source for e in tip.evidence)))):
+        assert re.fullmatch(r"\d{4}\.\d{4,5}", number), number
+    for part in tip.parts:
+        assert part.kind in parts()[part.at], f"{part.at} knows no {part.kind}"
+        assert part.note
+        assert part.kind in part.switch or f"tricks.{part.kind}" in part.switch
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_switch_makes_a_recipe_that_fits_and_says_something(switch: str) -> None:
+    changed = table(DEFAULT)
+    for assignment in assignments(switch):
+        set_value(changed, assignment)
+    recipe = decode(changed)
+    assert not fit(recipe, (1, 32, 32), 10).refusals
+    for assignment in assignments(switch):
+        path, value = assignment.split("=", 1)
+        assert value.strip()
+        assert path.rstrip("+").split(".")[0] in recipe.canonical()
+
+
+@pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
+def test_a_switch_that_restates_the_default_is_said_to(tip: Tip) -> None:
+    """Tips that the default recipe follows already, and the page says so; all others change it."""
+    changed = table(DEFAULT)
+    for assignment in assignments(tip.switch):
+        set_value(changed, assignment)
+    same = decode(changed).hash == decode(table(DEFAULT)).hash
+    assert same == (tip.id in ("T02", "T04", "T05a", "T06a", "T08a"))
+    assert "default" in tip.summary or not same
+
+
+def small(switch: str) -> list[str]:
+    """What makes a run of three steps short, without touching what the switch is about."""
+    widths = [] if "width" in switch else ["network.g.width=8", "network.d.width=8"]
+    return ["batch=8", "log.sheet=4", *widths, *assignments(switch), "log.rows=1"]
+
+
+@every_tip
+def test_every_tips_switch_trains_three_steps_on_digits(tip: Tip, tmp_path: Path) -> None:
+    """As it is typed, but for the size."""
+    train_command(data="digits", out=str(tmp_path / "run"), steps=3, changes=small(tip.switch))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(isinstance(stat["mean"], float) for row in rows for stat in row["stats"].values())
+
+
+@pytest.mark.parametrize("switch", sorted(set(SWITCHES) - {tip.switch for tip in tips()}))
+def test_every_parts_switch_takes_three_finite_steps(switch: str) -> None:
+    changed = table(DEFAULT)
+    for assignment in small(switch):
+        set_value(changed, assignment)
+    run = Session(decode(changed), digits()).play(3)
+    for name, tensor in run.saved().items():
+        assert torch.isfinite(tensor).all(), name
+
+
+@cache
+def digits() -> Source:
+    """The default recipe's pictures."""
+    return decode(table(DEFAULT)).data.load().train
+
+
+def test_what_is_derived_is_up_to_date() -> None:
+    """If this fails: `python -m poise.tips.record`."""
+    stored = ROOT / "src/poise/tips/parts.json"
+    assert stored.read_text("utf-8") == record.parts_text()
+    assert (ROOT / "docs/tips.md").read_text("utf-8") == record.page() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "ids"),
+    [
+        ("T07a", ["T07a"]),
+        ("t07", ["T07a", "T07b"]),
+        ("soft-labels", ["T07a"]),
+        ("soft_labels", ["T07a"]),
+        ("packing", ["T16"]),
+        ("m02", ["M02"]),
+        (" Historical-Averaging ", ["T20"]),
+    ],
+)
+def test_is_found_by_id_name_and_kind(word: str, ids: list[str]) -> None:
+    assert [tip.id for tip in find(word)] == ids
+
+
+def test_a_slip_is_helped() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'soft-labels'"):
+        find("soft-lables")
+    with pytest.raises(RecipeError, match="no tip of that name"):
+        find("T99")
+
+
+def test_fields_are_told_with_their_defaults() -> None:
+    (told,) = find("soft-labels")
+    assert told.as_json()["options"][0]["fields"] == {"real": [0.7, 1.2], "fake": [0.0, 0.3]}
+    assert parts()["optimizer.g"]["adam"]["lr"] is not None

@@ -1,0 +1,122 @@
+"""What a recipe makes of the tips: each rule in each of its outcomes, on small tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from poise.recipe.shipped import names, table
+from poise.recipe.text import Table, set_value
+from poise.tips.catalogue import tips
+from poise.tips.follows import RULES, Told, standings
+
+
+def changed(name: str, *assignments: str) -> Table:
+    made = table(name)
+    for assignment in assignments:
+        set_value(made, assignment)
+    return made
+
+
+CASES: list[tuple[str, str, str, list[str]]] = [
+    ("T01", "followed", "dcgan", []),
+    ("T01", "broken", "dcgan", ['network.g.output="sigmoid"']),
+    ("T01", "open", "ring", []),
+    ("T02", "followed", "dcgan", []),
+    ("T02", "broken", "minimax-dcgan", []),
+    ("T02", "open", "lsgan", []),
+    ("T03", "followed", "dcgan", []),
+    ("T03", "broken", "dcgan", ['latent.kind="uniform"']),
+    ("T04", "followed", "dcgan", []),
+    ("T04", "broken", "dcgan", ['judging="together"']),
+    ("T04", "open", "ring", ['judging="together"']),
+    ("T05a", "followed", "dcgan", []),
+    ("T05a", "broken", "dcgan", ['tricks+=[{kind="r1"}]']),
+    ("T05a", "open", "wgan-gp", []),
+    ("T05b", "followed", "hinge-sngan", []),
+    ("T05b", "open", "dcgan", []),
+    ("T05c", "followed", "dcgan", ['network.d.norm="layer"']),
+    ("T05c", "broken", "dcgan", ['tricks+=[{kind="dragan"}]']),
+    ("T05c", "open", "dcgan", []),
+    ("T06a", "followed", "dcgan", []),
+    ("T06a", "broken", "dcgan", ['network.d.down="max"']),
+    ("T06a", "broken", "hinge-sngan", []),
+    ("T06b", "followed", "wgan-gp", []),
+    ("T06b", "broken", "ring", ["tricks.r1.every=8"]),
+    ("T06b", "broken", "wgan", ["tricks=[]"]),
+    ("T06b", "open", "dcgan", []),
+    ("T07a", "followed", "dcgan", ['tricks+=[{kind="soft_labels"}]']),
+    ("T07a", "open", "dcgan", []),
+    ("T08a", "followed", "dcgan", []),
+    ("T08a", "open", "ring", []),
+    ("T08b", "followed", "ebgan", []),
+    ("T08b", "open", "dcgan", []),
+    ("T10", "followed", "dcgan", []),
+    ("T10", "broken", "wgan", ['optimizer.d={kind="adam", lr=1e-4}']),
+    ("T10", "open", "wgan", []),
+    ("T11", "followed", "dcgan", []),
+    ("T12", "followed", "dcgan", []),
+    ("T12", "open", "dcgan", ['tempo={kind="thresholds"}']),
+    ("T13", "followed", "cgan", []),
+    ("T13", "followed", "acgan", []),
+    ("T13", "open", "dcgan", []),
+    ("T14a", "broken", "dcgan", []),
+    ("T14a", "followed", "dcgan", ['tricks.instance_noise={kind="instance_noise"}']),
+    ("T14a", "followed", "dcgan", ['tricks.instance_noise.sigma={kind="steps", values=[0.5, 0.0], at=[0.5]}']),
+    ("T14a", "open", "ring", []),
+    ("T15", "followed", "wgan-gp", []),
+    ("T15", "broken", "wgan-gp", ["tempo.d=1"]),
+    ("T15", "open", "dcgan", []),
+    ("T16", "followed", "dcgan", ['tricks+=[{kind="packing"}]']),
+    ("T16", "open", "dcgan", []),
+    ("T17", "followed", "cgan", []),
+    ("T17", "open", "dcgan", []),
+    ("T19", "followed", "dcgan", ['tricks+=[{kind="image_pool"}]']),
+    ("T21", "followed", "dcgan", []),
+    ("T21", "open", "dcgan", ["tricks=[]"]),
+    ("T22", "followed", "dcgan", []),
+    ("T22", "broken", "dcgan", ["network.d.width=4"]),
+    ("T22", "open", "ebgan", []),
+    ("T23", "followed", "dcgan", []),
+    ("T24", "followed", "dcgan", ["tempo.head_start=100"]),
+    ("T24", "open", "dcgan", []),
+    ("T25", "followed", "gan", []),
+    ("T25", "open", "dcgan", []),
+    ("M01", "followed", "r3gan", []),
+    ("M01", "broken", "r3gan", ['tricks=[{kind="r1"}]']),
+    ("M01", "broken", "dcgan", ['objective.kind="relativistic"', 'tricks+=[{kind="r1"}, {kind="r2"}]']),
+    ("M01", "open", "dcgan", []),
+    ("M02", "followed", "dcgan", ['tricks+=[{kind="diff_augment"}]']),
+    ("M03", "followed", "hinge-sngan", []),
+    ("M03", "followed", "sagan", []),
+    ("M03", "open", "dcgan", []),
+]
+
+
+@pytest.mark.parametrize(("tip", "stands", "name", "changes"), CASES)
+def test_a_rule(tip: str, stands: str, name: str, changes: list[str]) -> None:
+    standing = RULES[tip](Told(changed(name, *changes)))
+    assert standing.stands == stands, standing.reason
+    assert standing.reason
+
+
+def test_every_tip_has_a_rule_and_every_rule_a_tip() -> None:
+    assert set(RULES) == {tip.id for tip in tips()}
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_shipped_recipe_is_told_about_all_of_them(name: str) -> None:
+    told = standings(table(name))
+    assert [tip.id for tip, _ in told] == [tip.id for tip in tips()]
+    assert all(standing.reason for _, standing in told)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{}, {"tricks": [{}, 3, {"kind": 4}]}, {"network": {"d": 7}}, {"objective": "hinge", "tempo": []}],
+    ids=str,
+)
+def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> None:
+    """Whether it can be trained is for `train` to say."""
+    assert len(standings(odd)) == len(tips())

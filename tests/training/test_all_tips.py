@@ -1,0 +1,108 @@
+"""Every trick that goes with the others, in one run on the digits: it trains, resumes to the bit, and is told of."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.entries import kinds
+from poise.errors import Stopped
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.training.begin import train
+from poise.training.run import Run
+from poise.training.watcher import Nobody
+from poise.tricks.base import TrickEntry
+
+STEPS, STOP = 200, 123
+TRICKS: dict[str, type[TrickEntry]] = kinds(TrickEntry, "poise.tricks")  # type: ignore[assignment]
+
+BUSY: dict[str, dict[str, Any]] = {
+    "past_selves": {"every": 20, "duration": 7},
+    "mean_weights": {"last": 3, "every": 15},
+    "experience_replay": {"size": 64},
+    "history": {"size": 64},
+    "adaptive_augment": {"speed": 5000.0},
+    "weight_clipping": {"limit": 0.5},
+    "gradient_clipping": {"max_norm": 5.0},
+    "minibatch_discrimination": {"kernels": 8},
+}
+"""Settings under which all of them have something to do in 200 steps."""
+
+ALONE = {"auxiliary_classifier": "packing"}
+"""Tricks that exclude another one, which is there instead."""
+
+
+def recipe() -> Recipe:
+    """All of them, on small players; spectral norm in D, where penalties are what they say."""
+    player = {"kind": "dcgan", "width": 4}
+    tricks = [{"kind": kind, **BUSY.get(kind, {})} for kind in TRICKS if kind not in ALONE]
+    return decode(
+        {
+            "name": "all-tips",
+            "steps": STEPS,
+            "batch": 16,
+            "data": {"kind": "digits", "size": 16},
+            "latent": {"kind": "gaussian", "dim": 16},
+            "network": {"g": player, "d": {**player, "norm": "spectral"}},
+            "objective": {"kind": "non_saturating"},
+            "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
+            "tempo": {"kind": "ratio"},
+            "tricks": tricks,
+            "log": {"rows": 50, "samples": 100, "saves": 100, "sheet": 16},
+        }
+    )
+
+
+class StopAt(Nobody):
+    """Sends this process SIGTERM once a step is done."""
+
+    def tick(self, step: int) -> None:
+        if step == STOP - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_those_that_are_left_out_could_not_be_in() -> None:
+    told = recipe().canonical()
+    assert not fit(recipe(), (1, 16, 16), 10).refusals
+    for kind, other in ALONE.items():
+        assert other in TRICKS
+        more = decode(told | {"tricks": [*told["tricks"], {"kind": kind}], "conditioning": {"g": {"kind": "concat"}}})
+        assert fit(more, (1, 16, 16), 10).refusals, f"'{kind}' fits: put it in"
+
+
+def test_all_together_train_resume_exactly_and_are_told(tmp_path: Path) -> None:
+    whole = train(recipe(), tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(recipe(), tmp_path / "half", watcher=StopAt())
+    half = train(recipe(), tmp_path / "half", resume=True)
+    assert half.save.tensors.keys() == whole.save.tensors.keys()
+    for name, tensor in whole.save.tensors.items():
+        assert tensor.equal(half.save.tensors[name]), name
+        assert not tensor.is_floating_point() or tensor.isfinite().all(), name
+
+    on = [trick["kind"] for trick in tomllib.loads((whole.path / "recipe.toml").read_text())["tricks"]]
+    assert sorted([*on, *ALONE]) == sorted(TRICKS)
+    told = told_by(whole)
+    assert told == told_by(half)
+    for row in told:
+        assert all(math.isfinite(number) for number in row.values())
+    assert (whole.sample(8, seed=1) == half.sample(8, seed=1)).all()
+    for name in ("r1", "r2", "wgan_gp", "dragan", "lecam", "consistency", "historical_averaging", "r_t"):
+        assert f"d/{name}" in told[-1]
+    for name in ("feature_matching", "pulling_away", "historical_averaging", "gradient_clipping"):
+        assert f"g/{name}" in told[-1]
+
+
+def told_by(run: Run) -> list[dict[str, float]]:
+    """The rows' means, without what the clock says."""
+    return [
+        {name: stat["mean"] for name, stat in row["stats"].items() if not name.startswith("time/")} for row in run.rows
+    ]

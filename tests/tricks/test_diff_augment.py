@@ -1,0 +1,254 @@
+"""DiffAugment against the authors' formulas in numpy: each change, its law, its dice, and what passes through."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import chisquare, kstest
+from torch import Tensor
+
+from contracts.tiny import Session, misfits, moment, recipe, session, source
+from poise.core import Moment, Side, Subject
+from poise.randomness import Dice
+from poise.seams import Stage
+from poise.tricks.augment import uniform, whole
+from poise.tricks.diff_augment import CHANGES, DiffAugment, DiffAugmentEntry, Policy, colour, cutout, translation
+from tricks.small import as_float64, cloud
+
+ALL: tuple[Policy, ...] = ("colour", "translation", "cutout")
+DIFF: dict[str, Any] = {"kind": "diff_augment"}
+Numbers = NDArray[np.float64]
+
+
+def dice(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def augment(*policy: Policy) -> DiffAugment:
+    return DiffAugmentEntry(policy=policy).build("diff", Stage({}, Subject((3, 8, 8))))
+
+
+# ---------------------------------------------------------------- the authors' formulas
+
+
+def their_colour(x: Numbers, b: Numbers, s: Numbers, c: Numbers) -> Numbers:
+    """rand_brightness, rand_saturation and rand_contrast of DiffAugment_pytorch.py; b, s and c are U[0, 1]."""
+    x = x + (b[:, None, None, None] - 0.5)
+    mean = x.mean(1, keepdims=True)
+    x = (x - mean) * (s[:, None, None, None] * 2) + mean
+    mean = x.mean((1, 2, 3), keepdims=True)
+    return (x - mean) * (c[:, None, None, None] + 0.5) + mean
+
+
+def their_translation(x: Numbers, down: NDArray[np.int64], right: NDArray[np.int64]) -> Numbers:
+    """rand_translation: read at clamped places of a picture with a border of one zero pixel."""
+    n, _, height, width = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 3, 1)
+    rows = np.clip(np.arange(height)[None] + down[:, None] + 1, 0, height + 1)
+    columns = np.clip(np.arange(width)[None] + right[:, None] + 1, 0, width + 1)
+    return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None]].transpose(0, 3, 1, 2)
+
+
+def their_cutout(x: Numbers, top: NDArray[np.int64], left: NDArray[np.int64], side: int) -> Numbers:
+    """rand_cutout: zeros at clamped places about an offset."""
+    n, _, height, width = x.shape
+    mask = np.ones((n, height, width))
+    for i in range(n):
+        rows = np.clip(np.arange(side) + top[i] - side // 2, 0, height - 1)
+        columns = np.clip(np.arange(side) + left[i] - side // 2, 0, width - 1)
+        mask[i, rows[:, None], columns[None]] = 0
+    return x * mask[:, None]
+
+
+SHAPES = [(1, 8, 8), (3, 8, 8), (4, 16, 16), (3, 5, 5), (2, 7, 7), (3, 32, 32)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.04)])
+def test_colour_is_theirs(shape: tuple[int, ...], dtype: torch.dtype, rtol: float) -> None:
+    images = cloud(20, *shape).to(dtype)
+    made = colour(images, dice())
+    again = dice()
+    b, s, c = (as_float64(uniform(images, 0.0, 1.0, again)) for _ in range(3))
+    expected = their_colour(as_float64(images), b, s, c)
+    np.testing.assert_allclose(as_float64(made), expected, rtol=rtol, atol=rtol * 4)
+    assert made.dtype == dtype
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_translation_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    images, most = cloud(60, *shape).to(dtype), int(shape[1] * 0.125 + 0.5)
+    made, again = translation(images, dice()), dice()
+    down, right = (whole(images, -most, most, again).numpy() for _ in range(2))
+    np.testing.assert_array_equal(as_float64(made), their_translation(as_float64(images), -down, -right))
+    assert made.dtype == dtype
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_cutout_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    images, side = cloud(60, *shape).to(dtype), int(shape[1] * 0.5 + 0.5)
+    made, again = cutout(images, dice()), dice()
+    highest = shape[1] + (1 - side % 2) - 1  # randint(0, x.size(2) + (1 - cutout_size[0] % 2)), the end left out
+    top, left = (whole(images, 0, highest, again).numpy() for _ in range(2))
+    np.testing.assert_array_equal(as_float64(made), their_cutout(as_float64(images), top, left, side))
+    assert made.dtype == dtype
+
+
+# ---------------------------------------------------------------- laws, read off the pictures
+
+
+def test_brightness_saturation_and_contrast_are_uniform_and_independent() -> None:
+    images = cloud(3000, 3, 4, 4, dtype=torch.float64)
+    made = as_float64(colour(images, dice(1)))
+    x = as_float64(images)
+    light, made_light = x.mean(1), made.mean(1)
+    b = made.mean((1, 2, 3)) - x.mean((1, 2, 3))
+    c = made_light.std((1, 2)) / light.std((1, 2))
+    s = np.sqrt(((made - made_light[:, None]) ** 2).sum((1, 2, 3)) / ((x - light[:, None]) ** 2).sum((1, 2, 3))) / c
+    for draws, low, high in ((b, -0.5, 0.5), (s, 0.0, 2.0), (c, 0.5, 1.5)):
+        assert kstest((draws - low) / (high - low), "uniform").pvalue > 1e-3
+    assert np.abs(np.corrcoef((b, s, c)) - np.eye(3)).max() < 5 / math.sqrt(3000)
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, 1), (16, 2), (32, 4), (5, 1), (3, 0), (12, 2), (11, 1)])
+def test_translation_reaches_both_ends_alike(size: int, most: int) -> None:
+    """Up to an eighth of the side, halves rounded up: 1.5 to 2, 1.375 to 1."""
+    n = 2000
+    images = torch.zeros(n, 1, size, size)
+    images[:, :, size // 2, size // 2] = 1
+    spots = translation(images, dice(2)).flatten(1).argmax(1)
+    down, right = spots // size - size // 2, spots % size - size // 2
+    for steps in (down, right):
+        counts = np.bincount(steps.numpy() + most, minlength=2 * most + 1)
+        assert len(counts) == 2 * most + 1
+        assert most == 0 or chisquare(counts).pvalue > 1e-3
+    if most:
+        assert abs(float(np.corrcoef(down.numpy(), right.numpy())[0, 1])) < 5 / math.sqrt(n)
+    ones = translation(torch.ones(n, 1, size, size), dice(2)).sum((1, 2, 3))
+    assert torch.equal(ones, ((size - down.abs()) * (size - right.abs())).float())  # grey comes in
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 4), (16, 8), (5, 3), (7, 4), (6, 3)])
+def test_cutouts_middle_is_anywhere(size: int, side: int) -> None:
+    n = 4000
+    gone = cutout(torch.ones(n, 2, size, size), dice(3)) == 0
+    assert torch.equal(gone[:, 0], gone[:, 1])
+    rows, columns = gone[:, 0].any(2), gone[:, 0].any(1)
+    assert torch.equal(gone[:, 0], rows[:, :, None] & columns[:, None, :])
+    choices = size + 1 - side % 2
+    for lines in (rows, columns):
+        # the line's first and last missing place tell the middle
+        seen: dict[tuple[int, ...], int] = {}
+        for line in lines.tolist():
+            key = tuple(k for k, out in enumerate(line) if out)
+            seen[key] = seen.get(key, 0) + 1
+        spans = [tuple(k for k in range(m - side // 2, m - side // 2 + side) if 0 <= k < size) for m in range(choices)]
+        assert set(seen) == set(spans)
+        assert chisquare([seen[span] for span in spans]).pvalue > 1e-3
+    starts = [lines.float().argmax(1).numpy() for lines in (rows, columns)]
+    assert abs(float(np.corrcoef(*starts)[0, 1])) < 5 / math.sqrt(n)
+
+
+def test_real_and_fake_have_one_law_and_their_own_draws() -> None:
+    images = cloud(2000, 3, 4, 4, dtype=torch.float64)
+    for policy in ALL:
+        trick = augment(policy)
+        real, fake = (trick.view(images, pile, moment()) for pile in ("real", "fake"))
+        assert not torch.allclose(real, fake, atol=1e-2)
+        assert torch.equal(real, trick.view(images, "real", moment()))
+        if policy == "colour":
+            shifts = [as_float64((made - images).mean((1, 2, 3))) for made in (real, fake)]
+            assert all(kstest(shift + 0.5, "uniform").pvalue > 1e-3 for shift in shifts)
+            assert abs(float(np.corrcoef(*shifts)[0, 1])) < 5 / math.sqrt(2000)
+        others = [moment(1), moment(side=Side.G), moment(turn=1), moment(seed=1)]
+        for at in others:
+            assert not torch.allclose(real, trick.view(images, "real", at), atol=1e-2)
+
+
+# ---------------------------------------------------------------- policies
+
+
+@pytest.mark.parametrize("policy", [(), ("cutout",), ("cutout", "colour"), ("translation", "colour"), ALL, ALL[::-1]])
+def test_changes_come_in_the_policys_order(policy: tuple[Policy, ...]) -> None:
+    images, at = cloud(8, 3, 8, 8), moment(2)
+    expected = images
+    for change in policy:
+        expected = CHANGES[change](expected, at.generator(f"diff/real/{change}"))
+    made = augment(*policy).view(images, "real", at)
+    assert torch.equal(made, expected)
+    assert torch.equal(made, images) is (not policy)
+    if len(policy) > 1:
+        assert not torch.equal(made, augment(*policy[::-1]).view(images, "real", at))
+
+
+def test_a_change_draws_the_same_whatever_else_is_in_the_policy() -> None:
+    images, at = torch.ones(8, 3, 8, 8), moment()
+    alone, last = (augment(*policy).view(images, "real", at) for policy in (("cutout",), ("translation", "cutout")))
+    assert torch.equal(alone == 0, (last == 0) & (alone == 0))
+
+
+def test_all_changes_are_there() -> None:
+    assert list(CHANGES.items()) == [("colour", colour), ("translation", translation), ("cutout", cutout)]
+    assert DiffAugmentEntry().policy == ALL
+    assert DiffAugment.sides == frozenset(Side)
+
+
+def test_points_are_refused_with_a_cure() -> None:
+    (one,) = misfits(recipe("points", DIFF), "points").refusals
+    assert one.field == "tricks.0"
+    assert "points" in one.message
+    assert "instance_noise" in one.cure
+    assert misfits(recipe("pictures", DIFF), "pictures").refusals == []
+
+
+# ---------------------------------------------------------------- gradients and games
+
+
+@pytest.mark.parametrize("policy", [*((policy,) for policy in ALL), ALL])
+def test_it_is_differentiable_twice(policy: tuple[Policy, ...]) -> None:
+    trick = augment(*policy)
+    images = cloud(2, 3, 4, 4, dtype=torch.float64).requires_grad_()
+
+    def seen(images: Tensor) -> Tensor:
+        return trick.view(images, "fake", Moment(0, 1, 2, Dice(0))).square()
+
+    assert torch.autograd.gradcheck(seen, images)
+    assert torch.autograd.gradgradcheck(seen, images)
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "wgan_gp", "dragan"])
+def test_penalties_go_through_to_the_raw_picture(penalty: str) -> None:
+    smooth = {"network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}}
+    run = session("pictures", DIFF | {"policy": ["cutout"]}, {"kind": penalty}, **smooth).play(2)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
+    exchange = run.of(Side.D)[0].exchange
+    if exchange.sloped:
+        slope = exchange.slope(exchange.sloped[0])
+        assert slope.shape == (8, 1, 8, 8)
+        gone = cutout(torch.ones(8, 1, 8, 8), moment().generator(f"diff_augment/{exchange.sloped[0]}/cutout")) == 0
+        assert gone.any()
+        assert (slope[gone] == 0).all()  # what D is not shown has no slope
+
+
+def test_ds_network_is_given_what_the_trick_makes() -> None:
+    run = session("pictures", DIFF).play(2)
+    trick = run.game.tricks["diff_augment"]
+    assert isinstance(trick, DiffAugment)
+    shown = []
+    for told in run.moves:
+        piles = [("real", told.real)] if told.real is not None else []
+        shown += [trick.view(pile, name, told.moment) for name, pile in [*piles, ("fake", told.fake)]]
+    assert torch.equal(torch.cat(run.seen), torch.cat(shown))
+    assert [told.moment.side for told in run.moves] == [Side.D, Side.G] * 2
+
+
+def test_runs_in_bfloat16() -> None:
+    run = Session(recipe("pictures", DIFF), source("pictures"), precision="bf16").play(2)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())

@@ -1,0 +1,342 @@
+"""Historical averaging: its pull against autograd's, its mean against the arithmetic one, and a game that circles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts.tiny import by_hand, moment, recipe
+from poise.core import Exchange, Side, Subject, Verdict
+from poise.dials import Linear
+from poise.errors import RecipeError
+from poise.objectives.wasserstein import Wasserstein
+from poise.players import Player
+from poise.seams import After, Stage
+from poise.tempo import Ratio
+from poise.training.ledger import Ledger
+from poise.training.step import alternate, move
+from poise.tricks.historical_averaging import HistoricalAveraging, HistoricalAveragingEntry, pull_
+from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
+
+
+def doubles(*shapes: Sequence[int], seed: int = 0) -> list[Tensor]:
+    return [cloud(1, *shape, seed=seed + k, dtype=torch.float64)[0] for k, shape in enumerate(shapes)]
+
+
+def leaves(tensors: list[Tensor]) -> list[Tensor]:
+    """Fresh leaves with the same numbers."""
+    return [tensor.clone().requires_grad_() for tensor in tensors]
+
+
+SHAPES = ((3, 4), (5,), (), (2, 1, 3))
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0, 7.5])
+def test_the_pull_is_the_gradient_of_the_papers_cost(weight: float) -> None:
+    """Of base + weight ||theta - mean||^2, by autograd, in float64 to 1e-12."""
+    start, means = doubles(*SHAPES), doubles(*SHAPES, seed=10)
+    ours, theirs = leaves(start), leaves(start)
+    kept = [mean.clone() for mean in means]
+
+    def base(weights: list[Tensor]) -> Tensor:
+        return torch.stack([(w**3).sum().sin() for w in weights]).sum()
+
+    distance = torch.stack([(w - m).square().sum() for w, m in zip(theirs, means, strict=True)]).sum()
+    (base(theirs) + weight * distance).backward()
+    base(ours).backward()
+    told = pull_(ours, means, weight)
+    for mine, right, old in zip(ours, theirs, start, strict=True):
+        assert torch.allclose(mine.grad, right.grad, rtol=0, atol=1e-12)
+        assert torch.equal(mine.detach(), old), "the weights themselves stay"
+    assert told.shape == ()
+    assert not told.requires_grad
+    assert float(told) == pytest.approx(float(distance.detach()), rel=1e-12)
+    assert all(torch.equal(mean, old) for mean, old in zip(means, kept, strict=True))
+
+
+def test_a_weight_without_a_gradient_is_left_alone() -> None:
+    weights, means = leaves(doubles((3,), (4,), (2,))), doubles((3,), (4,), (2,), seed=5)
+    for k in (0, 2):
+        weights[k].grad = torch.full_like(weights[k], 0.25)
+    told = pull_(weights, means, 0.5)
+    assert weights[1].grad is None
+    gaps = [(weights[k] - means[k]).detach() for k in (0, 2)]
+    for k, gone in zip((0, 2), gaps, strict=True):
+        assert torch.allclose(weights[k].grad, 0.25 + gone, rtol=0, atol=1e-12)
+    assert float(told) == pytest.approx(sum(float(gone.square().sum()) for gone in gaps), rel=1e-12)
+
+
+def test_no_gradient_at_all_is_no_distance() -> None:
+    """Nothing has moved: all are left alone."""
+    weights = leaves(doubles((3,), (4,)))
+    assert float(pull_(weights, doubles((3,), (4,), seed=5), 0.5)) == 0.0
+    assert all(weight.grad is None for weight in weights)
+
+
+def test_where_it_stands_at_its_mean_nothing_pulls() -> None:
+    weights = leaves(doubles(*SHAPES))
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    assert float(pull_(weights, [weight.detach().clone() for weight in weights], 3.0)) == 0.0
+    assert all(torch.equal(weight.grad, torch.ones_like(weight)) for weight in weights)
+
+
+# ---------------------------------------------------------------- the mean
+
+
+class Walker(nn.Module):
+    """Two weights and a buffer, which is none of its business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(cloud(3, 2, seed=1, dtype=torch.float64))
+        self.second = nn.Parameter(cloud(4, seed=2, dtype=torch.float64))
+        self.register_buffer("seen", torch.ones(5, dtype=torch.float64))
+
+
+def player(side: Side, net: nn.Module) -> Player:
+    return Player(side, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": 0.0})
+
+
+def after(at: int, side: Side = Side.D, turn: int = 0) -> Exchange:
+    nothing = torch.zeros(1, 2)
+    return Exchange(moment(at, side=side, turn=turn, steps=1000), nothing, nothing)
+
+
+def means_of(trick: HistoricalAveraging, side: Side) -> list[Tensor]:
+    return list(trick.means[side.value].buffers())
+
+
+def test_after_a_thousand_steps_it_is_the_arithmetic_mean_of_all_and_of_the_start() -> None:
+    """For both players, each by itself; in float64 to 1e-12. It is looked at where it is used: before a step."""
+    nets: dict[Side, nn.Module] = {Side.G: Walker(), Side.D: Walker()}
+    trick = HistoricalAveraging("h", nets, 0.5)
+    players = {side: player(side, net) for side, net in nets.items()}
+    paths: dict[Side, list[list[Tensor]]] = {side: [] for side in nets}
+    for at in range(1001):
+        for side, net in nets.items():
+            paths[side].append([w.detach().clone() for w in net.parameters()])
+            for w in net.parameters():
+                w.grad = torch.zeros_like(w)
+            trick.adjust(players[side], after(at, side))
+            with torch.no_grad():
+                for k, w in enumerate(net.parameters()):
+                    w += cloud(*w.shape, seed=7 * at + k + 3 * (side is Side.G), dtype=torch.float64) / 10
+            if isinstance(trick, After):
+                trick.remember(players[side], after(at, side))
+            if at not in (0, 1, 2, 10, 1000):
+                continue
+            for k, w in enumerate(net.parameters()):
+                expected = torch.stack([thetas[k] for thetas in paths[side]]).mean(0)
+                assert torch.allclose(w.grad, paths[side][-1][k] - expected, rtol=0, atol=1e-12)
+
+
+def test_it_starts_at_the_first_weights_and_keeps_nothing_else() -> None:
+    net = Walker()
+    trick = HistoricalAveraging("h", {Side.D: net}, 1.0)
+    for mean, w in zip(means_of(trick, Side.D), net.parameters(), strict=True):
+        assert torch.equal(mean, w.detach())
+        assert mean.data_ptr() != w.data_ptr()
+        assert not mean.requires_grad
+    assert set(trick.state_dict()) == {"means.d.0", "means.d.1"}
+
+
+def history(tempo: Ratio, steps: int, weight: float) -> tuple[float, list[list[list[Tensor]]]]:
+    """How far D is from its mean in the first move after some steps, and D's weights after each of its moves, by step.
+
+    The start is the first of them, by itself. While it gathers, the trick's weight is `weight`.
+    """
+    d = Bent()
+    trick = HistoricalAveraging("h", {Side.D: d, Side.G: nn.Linear(1, 1)}, weight)
+    game = by_hand(trick, d=d, tempo=tempo, lr=0.3)
+    path = [[[w.detach().double() for w in d.parameters()]]]
+    for at in range(steps):
+        path.append([])
+        for turn in range(tempo.most.d):
+            move(game, Given(cloud(N, 2, seed=at)), moment(at, turn=turn), Ledger())
+            path[-1].append([w.detach().double() for w in d.parameters()])
+    trick.weight = 1.0
+    return float(move(game, Given(cloud(N, 2)), moment(steps), Ledger()).readings["h"]), path
+
+
+def away(path: list[list[list[Tensor]]], thetas: list[list[Tensor]]) -> float:
+    """The squared distance of the newest weights to the mean of some."""
+    means = [torch.stack(weights).mean(0) for weights in zip(*thetas, strict=True)]
+    return sum(float((w - m).square().sum()) for w, m in zip(path[-1][-1], means, strict=True))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_in_a_game_the_steps_own_weights_go_in(weight: float) -> None:
+    """What the optimiser has made of them, not what they were before; they gather at weight 0 too, for a dial."""
+    told, path = history(Ratio(1, 1), 12, weight)
+    assert told == pytest.approx(away(path, [turns[-1] for turns in path]), rel=1e-4)
+
+
+def test_a_step_with_several_moves_weighs_as_much_as_the_start() -> None:
+    """Of each step one goes in."""
+    told, path = history(Ratio(3, 1), 12, 0.0)
+    ways = (away(path, [turns[k] for turns in path]) for k in (0, -1))
+    assert any(told == pytest.approx(way, rel=1e-4) for way in ways)
+    assert told != pytest.approx(away(path, [theta for turns in path for theta in turns]), rel=1e-2)
+
+
+def test_of_a_step_with_several_moves_the_last_is_theta_i() -> None:
+    """The module says: "theta_i being its weights after step i"."""
+    told, path = history(Ratio(3, 1), 12, 0.0)
+    assert told == pytest.approx(away(path, [turns[-1] for turns in path]), rel=1e-4)
+
+
+# ---------------------------------------------------------------- in a game
+
+
+def test_the_row_shows_the_distance_and_the_weight_multiplies_the_pull() -> None:
+    def pulled(weight: float) -> tuple[list[Tensor], dict[str, float], list[Tensor]]:
+        d = Bent()
+        trick = HistoricalAveraging("h", {Side.D: d, Side.G: nn.Linear(1, 1)}, weight)
+        game = game_of(trick, d=d)
+        with torch.no_grad():
+            for w in d.parameters():
+                w += 0.3
+        ledger = Ledger()
+        move(game, Given(cloud(N, 2)), moment(), ledger)
+        return gradients(d), shown(ledger), [w.detach().clone() for w in d.parameters()]
+
+    (none, silent, _), (one, row, weights), (three, _, _) = (pulled(weight) for weight in (0.0, 1.0, 3.0))
+    assert "d/h" not in silent
+    assert row["d/h"] == pytest.approx(0.09 * sum(w.numel() for w in weights), rel=1e-4)
+    for w0, w1, w3 in zip(none, one, three, strict=True):
+        assert torch.allclose(w1 - w0, torch.full_like(w0, 0.6), atol=1e-5)
+        assert torch.allclose(w3 - w0, torch.full_like(w0, 1.8), atol=1e-5)
+
+
+def test_each_player_is_drawn_to_its_own_mean() -> None:
+    game = by_hand()
+    trick = HistoricalAveraging("h", {Side.G: game.g.net, Side.D: game.d.net}, 1.0)
+    game = by_hand(trick, d=game.d.net, g=game.g.net)
+    with torch.no_grad():
+        game.g.net.by += 2.0
+    ledger = Ledger()
+    alternate(game, Given(torch.zeros(N, 2)), moment(), ledger)
+    row = shown(ledger)
+    assert row["g/h"] == pytest.approx(8.0, rel=1e-5)
+    assert row["d/h"] == 0.0
+
+
+def test_the_weight_is_a_dial() -> None:
+    d = Walker()
+    trick = HistoricalAveraging("h", {Side.D: d}, Linear(start=2.0, end=0.0))
+    with torch.no_grad():
+        for w in d.parameters():
+            w += 1.0
+    for at, pull in ((0, 4.0), (500, 2.0), (1000, 0.0)):
+        exchange = after(at, turn=1)
+        for w in d.parameters():
+            w.grad = torch.zeros_like(w)
+        trick.adjust(player(Side.D, d), exchange)
+        assert all(torch.allclose(w.grad, torch.full_like(w, pull), atol=1e-12) for w in d.parameters())
+        assert ("h" in exchange.readings) == (pull > 0)
+
+
+def test_the_entry_builds_it() -> None:
+    nets: dict[Side, nn.Module] = {Side.D: Walker(), Side.G: Walker()}
+    trick = HistoricalAveragingEntry(weight=0.25).build("h", Stage(nets, Subject((2,))))
+    assert (trick.name, trick.weight) == ("h", 0.25)
+    assert set(trick.means) == {"d", "g"}
+    assert HistoricalAveraging.sides == set(Side)
+    with pytest.raises(RecipeError, match="weight"):
+        recipe("points", {"kind": "historical_averaging", "weight": -0.1})
+
+
+# ---------------------------------------------------------------- games that circle
+
+
+def f(x: Tensor) -> Tensor:
+    """The paper's: x below 0, else x^2."""
+    return torch.where(x < 0, x, x.square())
+
+
+class Place(nn.Module):
+    """G(z) = x, or f(x) - 1 in the paper's game, whatever z is."""
+
+    def __init__(self, x: float, bent: bool) -> None:
+        super().__init__()
+        self.at = nn.Parameter(torch.tensor([x]))
+        self.bent = bent
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return (f(self.at) - 1 if self.bent else self.at).expand(len(latents), 1)
+
+
+class Slope(nn.Module):
+    """D(s) = -(y - centre) s. With reals at 0 the critic climbs, and G descends, (y - centre) G."""
+
+    def __init__(self, y: float, centre: float) -> None:
+        super().__init__()
+        self.at = nn.Parameter(torch.tensor([y]))
+        self.centre = centre
+
+    def forward(self, samples: Tensor) -> Verdict:
+        return Verdict(-(self.at - self.centre) * samples[:, 0])
+
+
+def radii(weight: float, *, bent: bool, start: tuple[float, float], lr: float = 0.1, moves: int = 2000) -> list[float]:
+    """How far from the equilibrium the two are after each step of two moves, and first of all at the start."""
+    centre = 1.0 if bent else 0.0
+    d, g = Slope(start[1], centre), Place(start[0], bent)
+    trick = HistoricalAveraging("h", {Side.D: d, Side.G: g}, weight)
+    game = by_hand(trick, d=d, g=g, objective=Wasserstein(), lr=lr)
+    feed, ledger = Given(torch.zeros(2, 1)), Ledger()
+
+    def radius() -> float:
+        with torch.no_grad():
+            return float(((d.at - centre).square() + (g.at - centre).square()).sqrt())
+
+    path = [radius()]
+    for at in range(moves // 2):
+        alternate(game, feed, moment(at, steps=moves // 2), ledger)
+        path.append(radius())
+    return path
+
+
+def test_a_circle_becomes_a_spiral_inwards() -> None:
+    """min_x max_y xy, by turns, 2,000 moves.
+
+    Salimans et al. 2016, section 3.3, claim that historical averaging "was able to find equilibria of low-dimensional,
+    continuous non-convex games", on which "gradient descent fails by going into extended orbits that do not approach
+    the equilibrium point". Alternating gradient steps keep a circle's area (they are symplectic), so alone they go
+    round for ever.
+    """
+    alone = radii(0.0, bent=False, start=(1.0, 0.0))
+    assert all(0.5 < radius < 2 for radius in alone)
+    held = radii(0.3, bent=False, start=(1.0, 0.0))
+    assert held[-1] < 0.05
+    quarters = [max(held[at : at + 250]) for at in range(1, 1000, 250)]
+    assert quarters == sorted(quarters, reverse=True)
+    assert quarters[-1] < quarters[0] / 10
+    assert all(radius < 0.2 for radius in held[200:])
+
+
+@pytest.mark.parametrize("start", [(1.6, 0.4), (-0.5, 1.0)])
+def test_the_papers_own_game_finds_its_equilibrium(start: tuple[float, float]) -> None:
+    """min_x max_y (f(x) - 1)(y - 1), f(x) = x below 0 and x^2 above: the equilibrium is at (1, 1)."""
+    alone = radii(0.0, bent=True, start=start)
+    assert all(0.5 * alone[0] < radius < 2.5 * alone[0] for radius in alone)
+    held = radii(0.3, bent=True, start=start)
+    assert held[-1] < 0.05 * held[0]
+    assert all(radius < 0.2 * held[0] for radius in held[300:])
+
+
+def test_the_game_is_its_recursion() -> None:
+    """Every step of the spiral in plain numbers: D first, then G against the D that has moved."""
+    lr, weight, x, y = 0.1, 0.3, 1.0, 0.5
+    xs, ys, expected = [x], [y], [(x * x + y * y) ** 0.5]
+    for _ in range(100):
+        y = y - lr * (-x + 2 * weight * (y - sum(ys) / len(ys)))
+        x = x - lr * (y + 2 * weight * (x - sum(xs) / len(xs)))
+        xs.append(x)
+        ys.append(y)
+        expected.append((x * x + y * y) ** 0.5)
+    assert radii(weight, bent=False, start=(1.0, 0.5), moves=200) == pytest.approx(expected, abs=1e-5)

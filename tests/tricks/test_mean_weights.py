@@ -1,0 +1,244 @@
+"""The plain mean of the last copies of G, against a float64 mean of snapshots."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from contracts.tiny import Shift, by_hand, moment, recipe, ring_feed, session, unequal
+from poise.core import Exchange, Side, Subject
+from poise.errors import RecipeError
+from poise.players import Player
+from poise.seams import Stage
+from poise.tempo import Ratio
+from poise.training.ledger import Ledger
+from poise.training.step import alternate, move
+from poise.tricks.averaged_weights import MeanWeights, MeanWeightsEntry
+from tricks.small import Given, N, cloud
+
+EXACT = ("num_batches_tracked", "0._u", "0._v", "table")
+"""Endings of what is the newest copy's, not averaged."""
+
+
+class Rich(nn.Module):
+    """Weights, batch statistics, a counter, a spectral norm, and integers of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.last = spectral_norm(nn.Linear(4, 2))
+        self.register_buffer("table", torch.arange(3))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.last(self.norm(self.first(latents)))
+
+
+def state(net: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+
+def player(net: nn.Module) -> Player:
+    return Player(Side.G, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": 0.0})
+
+
+def after(at: int, turn: int = 0) -> Exchange:
+    return Exchange(moment(at, side=Side.G, turn=turn, steps=1000), torch.zeros(1, 2), torch.zeros(1, 2))
+
+
+@pytest.fixture
+def rich() -> Rich:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Rich().double()
+
+
+@torch.no_grad()
+def wander(net: Rich, at: int) -> None:
+    """Every weight moves, and a batch goes through, which moves all that else there is."""
+    for k, w in enumerate(net.parameters()):
+        w += cloud(1, *w.shape, seed=100 * at + k, dtype=torch.float64)[0] / 5
+    net.table += 1
+    net.train()(cloud(6, 3, seed=at, dtype=torch.float64))
+
+
+def mean_of(snapshots: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Their mean in float64; of what is exact, the last one's."""
+    return {
+        name: newest if name.endswith(EXACT) else torch.stack([snapshot[name] for snapshot in snapshots]).mean(0)
+        for name, newest in snapshots[-1].items()
+    }
+
+
+@pytest.mark.parametrize(("last", "every"), [(1, 1), (4, 1), (4, 3), (3, 7), (10, 2)])
+def test_it_is_the_mean_of_the_last_copies(last: int, every: int, rich: Rich) -> None:
+    """Once round and more; to 1e-12 in float64. In between, and before the first copy, it stands still."""
+    trick = MeanWeights("mean", rich, last, every)
+    live = player(rich)
+    snapshots: list[dict[str, Tensor]] = []
+    expected = state(rich)
+    for at in range(every * (2 * last + 3)):
+        before = state(trick.mean)
+        wander(rich, at)
+        trick.remember(live, after(at))
+        if (at + 1) % every == 0:
+            snapshots.append(state(rich))
+            expected = mean_of(snapshots[-last:])
+        else:
+            assert unequal(state(trick.mean), before) == []
+        for name, ours in state(trick.mean).items():
+            assert ours.dtype == expected[name].dtype
+            if name.endswith(EXACT):
+                assert torch.equal(ours, expected[name]), name
+            else:
+                assert torch.allclose(ours, expected[name], rtol=0, atol=1e-12), name
+        assert all(unequal(state(rich), snapshots[-1]) == [] for _ in range((at + 1) % every == 0)), "only looked at"
+    moved = unequal(snapshots[-1], snapshots[-2])
+    assert set(moved) == set(snapshots[-1]), "the test moves everything that there is"
+
+
+def test_before_the_first_copy_it_is_the_start(rich: Rich) -> None:
+    start = state(rich)
+    trick = MeanWeights("mean", rich, 3, 5)
+    for at in range(4):
+        wander(rich, at)
+        trick.remember(player(rich), after(at))
+        assert unequal(state(trick.shown(Side.G)), start) == []  # type: ignore[arg-type]
+    wander(rich, 4)
+    trick.remember(player(rich), after(4))
+    assert unequal(state(trick.mean), state(rich)) == [], "and then the first copy, to the bit"
+
+
+def test_no_rounding_gathers(rich: Rich) -> None:
+    """After 300 copies in float32 it is as near the mean of the last three as after three."""
+    net = rich.float()
+    trick, off = MeanWeights("mean", net, 3, 1), []
+    kept: list[Tensor] = []
+    for at in range(300):
+        with torch.no_grad():
+            net.first.weight.copy_(cloud(4, 3, seed=at) * 10 ** (at % 4))
+        trick.remember(player(net), after(at))
+        kept = [*kept, net.first.weight.detach().double()][-3:]
+        off.append(float((trick.mean.first.weight.double() - torch.stack(kept).mean(0)).abs().max()))  # type: ignore[union-attr]
+    assert max(off[-100:]) < 1e-3
+    assert max(off[200:]) <= 2 * max(off[2:102])
+
+
+def test_of_a_step_with_several_moves_the_last_is_copied() -> None:
+    g = Shift([0.3, 0.1])
+    trick = MeanWeights("mean", g, 2, 1)
+    game = by_hand(trick, g=g, tempo=Ratio(1, 3))
+    path: list[Tensor] = []
+    for at in range(5):
+        alternate(game, ring_feed(), moment(at), Ledger())
+        path.append(g.by.detach().double())
+        expected = torch.stack(path[-2:]).mean(0)
+        assert torch.allclose(trick.mean.by.double(), expected, atol=1e-7)  # type: ignore[union-attr]
+
+
+def test_ds_moves_copy_nothing() -> None:
+    g = Shift([0.3, 0.1])
+    trick = MeanWeights("mean", g, 2, 1)
+    game = by_hand(trick, g=g)
+    with torch.no_grad():
+        g.by += 1.0
+    move(game, Given(cloud(N, 2)), moment(), Ledger())
+    assert trick.mean.by.tolist() == pytest.approx([0.3, 0.1])  # type: ignore[union-attr]
+    assert MeanWeights.sides == {Side.G}
+
+
+def test_while_g_waits_out_a_head_start_its_copies_are_its_start() -> None:
+    g = Shift([0.3, 0.1])
+    trick = MeanWeights("mean", g, 3, 2)
+    game = by_hand(trick, g=g, tempo=Ratio(1, 1, head_start=4))
+    path = [g.by.detach().double()]
+    for at in range(6):
+        alternate(game, ring_feed(), moment(at), Ledger())
+        path.append(g.by.detach().double())
+    assert torch.equal(path[4], path[0])
+    expected = torch.stack([path[2], path[4], path[6]]).mean(0)
+    assert torch.allclose(trick.mean.by.double(), expected, atol=1e-7)  # type: ignore[union-attr]
+
+
+TOLD = {"kind": "mean_weights", "last": 2, "every": 1}
+
+
+def test_training_is_the_same_to_the_bit_with_and_without() -> None:
+    for world in ("points", "pictures"):
+        without, meant = session(world).play(4), session(world, TOLD).play(4)
+        mine = {name: tensor for name, tensor in meant.saved().items() if "mean_weights" not in name}
+        assert unequal(mine, without.saved()) == []
+
+
+@pytest.mark.parametrize("norm", ["batch", "spectral_batch"])
+def test_in_a_run_on_pictures_it_is_the_mean_of_the_last_two(norm: str) -> None:
+    network = {"g": {"kind": "dcgan", "width": 2, "norm": norm}, "d": {"kind": "dcgan", "width": 2}}
+    run, snapshots = session("pictures", TOLD, network=network), []
+    for _ in range(4):
+        run.play(1)
+        snapshots.append({name: t.double() for name, t in state(run.game.g.net).items()})
+    shown = state(run.game.shown())
+    for name, expected in mean_of(snapshots[-2:]).items():
+        assert torch.allclose(shown[name].double(), expected, rtol=1e-6, atol=1e-7), name
+    assert any(name.endswith("0._u") for name in shown) == (norm == "spectral_batch")
+    images = run.game.shown()(run.of(Side.G)[-1].latents)
+    assert torch.isfinite(images).all()
+
+
+def test_samples_come_from_the_mean_unless_raw() -> None:
+    game = session("pictures", TOLD).play(2).game
+    trick = game.tricks["mean_weights"]
+    assert game.shown() is trick.mean
+    assert game.shown(raw=True) is game.g.net
+    assert trick.shown(Side.D) is None
+
+
+def test_the_mean_and_its_copies_are_out_of_training() -> None:
+    game = session("pictures", TOLD).play(2).game
+    trick = game.tricks["mean_weights"]
+    game.train()
+    assert game.g.net.training
+    assert not any(module.training for module in trick.modules())
+    assert not any(weight.requires_grad for weight in trick.parameters())
+    optimised = {id(w) for p in game.players.values() for group in p.optimizer.param_groups for w in group["params"]}
+    assert not optimised & {id(w) for w in trick.parameters()}
+    live = {w.data_ptr() for w in game.g.net.parameters()}
+    assert not live & {w.data_ptr() for w in trick.parameters()}
+    assert len({w.data_ptr() for w in trick.parameters()}) == len(list(trick.parameters()))
+
+
+def test_sampling_from_the_mean_changes_nothing() -> None:
+    """Evaluation mode: no statistics, no power iteration."""
+    run = session("pictures", TOLD).play(2)
+    before = run.saved()
+    with torch.no_grad():
+        run.game.shown()(torch.zeros(4, 3))
+    assert unequal(run.saved(), before) == []
+
+
+def test_is_resumed(rich: Rich) -> None:
+    """From its state alone, in the middle of a round."""
+    old = MeanWeights("mean", rich, 3, 2)
+    fresh = MeanWeights("mean", rich, 3, 2)
+    for at in range(9):
+        wander(rich, at)
+        old.remember(player(rich), after(at))
+    fresh.load_state_dict(old.state_dict())
+    for at in range(9, 15):
+        wander(rich, at)
+        for trick in (old, fresh):
+            trick.remember(player(rich), after(at))
+        assert unequal(state(fresh.mean), state(old.mean)) == []
+
+
+def test_the_entry_builds_it() -> None:
+    stage = Stage({Side.G: Shift([0.3, 0.1]), Side.D: nn.Identity()}, Subject((2,)))
+    trick = MeanWeightsEntry().build("mean", stage)
+    assert (trick.last, trick.every, len(trick.copies)) == (10, 100, 10)
+    told = MeanWeightsEntry(last=3, every=7).build("x", stage)
+    assert (told.name, told.last, told.every, len(told.copies)) == ("x", 3, 7, 3)
+    for key in ("last", "every"):
+        with pytest.raises(RecipeError, match=key):
+            recipe("points", {"kind": "mean_weights", key: 0})

@@ -1,0 +1,261 @@
+"""Packing: D judges several samples at once, and everything that reads a score reads a pack's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from contracts.tiny import BATCH, Linear, Session, misfits, moment, recipe, session, source, suited, unequal
+from poise.core import Side, Subject, packed
+from poise.networks.norms import Accompanied
+from poise.seams import Stage
+from poise.training.game import apart, together
+from poise.training.ledger import Ledger
+from poise.training.step import move
+from poise.tricks.gradient_penalties import R1, R2
+from poise.tricks.packing import Packed, Packing, PackingEntry, packs
+from poise.tricks.unit_slope import DRAGANEntry, WGANGPEntry
+from tricks.small import Given, N, Quadratic, cloud, faced, game_of, gradients, shown
+
+TWO: dict[str, Any] = {"kind": "packing", "samples": 2}
+FOUR: dict[str, Any] = {"kind": "packing", "samples": 4}
+STAGE = Stage({}, Subject((2,)))
+PILES = ("real", "fake")
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 2, 2), (2,)])
+@pytest.mark.parametrize("last", [False, True])
+def test_packs_are_neighbours_side_by_side(m: int, shape: tuple[int, ...], last: bool) -> None:
+    samples = cloud(12, *shape)
+    if last and len(shape) == 3:
+        samples = samples.to(memory_format=torch.channels_last)
+    made = packs(samples, m)
+    assert made.shape == (12 // m, *packed(shape, m))
+    for k in range(12 // m):
+        assert torch.equal(made[k], torch.cat([samples[k * m + i] for i in range(m)]))
+
+
+def test_one_is_none() -> None:
+    net = nn.Identity()
+    assert PackingEntry(samples=1).build("p", STAGE).operate(Side.D, net) is net
+    assert PackingEntry(samples=1).pack == 1
+    assert PackingEntry().pack == 2
+    assert Packing.sides == {Side.D}
+
+
+def test_a_packed_d_judges_packs() -> None:
+    net = Packing("p", 3).operate(Side.D, Linear([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert isinstance(net, Packed)
+    samples = cloud(12, 2)
+    expected = [
+        sum(float(samples[k * 3 + i] @ torch.tensor([1.0 + 2 * i, 2 + 2 * i])) for i in range(3)) for k in range(4)
+    ]
+    assert net(samples).score.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+# ---------------------------------------------------------------- what fits
+
+
+@pytest.mark.parametrize(("batch", "m", "cure"), [(8, 3, 6), (10, 4, 8), (3, 4, 4), (7, 2, 6), (65, 64, 64)])
+def test_a_batch_that_does_not_divide_is_refused(batch: int, m: int, cure: int) -> None:
+    trick = {"kind": "packing", "samples": m}
+    (one,) = misfits(recipe("pictures", {"kind": "lecam"}, trick, batch=batch), "pictures").refusals
+    assert one.field == "tricks.1"
+    assert f"{m} samples" in one.message
+    assert f"batch of {batch} " in one.message
+    assert one.cure == f"set batch to {cure}"
+    assert misfits(recipe("pictures", trick, batch=cure), "pictures").refusals == []
+
+
+def test_two_packings_multiply() -> None:
+    three = {"kind": "packing", "samples": 3}
+    told = recipe("points", TWO, three, batch=8)
+    assert told.pack == 6
+    assert {finding.cure for finding in misfits(told, "points").refusals} == {"set batch to 6"}
+    assert misfits(recipe("points", TWO, three, batch=12), "points").refusals == []
+    run = session("points", TWO, three, batch=12)
+    x = cloud(12, 2)
+    inner = run.game.d.net.net.net
+    assert torch.equal(run.game.d.net(x).score, inner(packs(x, 6)).score)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "others"),
+    [
+        ({"g": {"kind": "concat"}, "d": {"kind": "projection"}}, []),
+        ({"g": {"kind": "concat"}, "d": {"kind": "channels"}}, []),
+        ({"g": {"kind": "concat"}}, [{"kind": "auxiliary_classifier"}]),
+    ],
+)
+def test_labels_for_d_are_refused_and_for_g_not(conditioning: dict[str, Any], others: list[dict[str, Any]]) -> None:
+    found = misfits(recipe("labelled", *others, TWO, conditioning=conditioning), "labelled").refusals
+    (one,) = [finding for finding in found if "label" in finding.message]
+    assert one.field == f"tricks.{len(others)}"
+    assert "packing" in one.cure
+    assert misfits(recipe("labelled", TWO), "labelled").refusals == []
+    alone = recipe("labelled", *others, TWO | {"samples": 1}, conditioning=conditioning)
+    assert misfits(alone, "labelled").refusals == []
+    assert all(torch.isfinite(t).all() for t in session("labelled", TWO).play(2).saved().values())
+
+
+# ---------------------------------------------------------------- what is built
+
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    *(("pictures", {"kind": "dcgan", "width": 2, "norm": norm}) for norm in ("none", "batch", "spectral", "virtual")),
+    ("pictures", {"kind": "mlp", "width": 6, "depth": 2}),
+    ("pictures", {"kind": "mlp", "width": 6, "depth": 2, "norm": "virtual"}),
+    ("pictures", {"kind": "resnet", "width": 2, "norm": "none"}),
+    ("pictures", {"kind": "resnet", "width": 2, "norm": "virtual"}),
+    ("pictures", {"kind": "r3gan", "width": 4, "blocks": 1}),
+    ("pictures", {"kind": "autoencoder", "width": 2, "code": 4}),
+    ("points", {"kind": "mlp", "width": 6, "depth": 2}),
+    ("points", {"kind": "flat_autoencoder", "width": 6, "depth": 1, "code": 2}),
+]
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize(("world", "d"), KINDS, ids=[f"{d['kind']}-{d.get('norm', '')}-{w}" for w, d in KINDS])
+def test_d_is_built_for_packs_and_g_is_not(world: str, d: dict[str, Any], m: int) -> None:
+    g = {"kind": "dcgan", "width": 2} if world == "pictures" else {"kind": "mlp", "width": 6}
+    tables = suited(world, "energy") if "autoencoder" in d["kind"] else {}
+    tables["network"] = {"g": g, "d": d}
+    plain, run = session(world, **tables), session(world, {"kind": "packing", "samples": m}, **tables)
+    assert misfits(run.recipe, world).refusals == []
+    net = run.game.d.net
+    assert isinstance(net, Packed)
+    shape = source(world).shape
+    first = next(w for w in net.modules() if isinstance(w, nn.Linear | nn.Conv2d))
+    taken = first.in_channels if isinstance(first, nn.Conv2d) else first.in_features
+    before = shape[0] if isinstance(first, nn.Conv2d) else math.prod(shape)
+    assert taken == m * before
+    assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
+    run.play(2)
+    for pile in PILES:
+        assert run.of(Side.D)[0].exchange.score(pile).shape == (BATCH // m,)
+    assert run.of(Side.G)[0].exchange.score("fake").shape == (BATCH // m,)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
+    if d.get("norm") == "virtual":
+        assert isinstance(net.net, Accompanied)
+        few = source(world).subject().few
+        assert few is not None
+        led = packs(torch.cat([few] * 8)[: 64 * m], m)
+        assert torch.equal(net.net.reference, led)
+        assert net.net.reference.shape == (64, m, 8, 8)
+
+
+# ---------------------------------------------------------------- what it is worth
+
+
+def packed_linear(*weight: float) -> Packed:
+    return Packed(Linear(list(weight)), 2)
+
+
+@pytest.mark.parametrize("judge", [apart, together])
+def test_penalties_charge_the_packs_slope(judge: Any) -> None:
+    """D(x1, x2) = <w, (x1, x2)>: slope w, of length 3."""
+    weight, length = (2.0, -1.0, 0.0, 2.0), 3.0
+    for term, expected in (
+        (R1("p", 1.0), length**2 / 2),
+        (R2("p", 1.0), length**2 / 2),
+        (WGANGPEntry(weight=1.0).build("p", STAGE), (length - 1) ** 2),
+        (DRAGANEntry(weight=1.0).build("p", STAGE), (length - 1) ** 2),
+    ):
+        game, ledger = game_of(term, d=packed_linear(*weight), judge=judge), Ledger()
+        move(game, Given(cloud(N, 2)), moment(), ledger)
+        assert shown(ledger)["d/p"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_slope_that_differs_from_pack_to_pack() -> None:
+    """D(x) = x'Ax / 2 over packs of two: 1/2 E |Ax|^2 and E (|Ax| - 1)^2 over packs."""
+    a = cloud(4, 4, dtype=torch.float64)
+    d, x = Packed(Quadratic(a + a.T), 2), cloud(N, 2, seed=1, dtype=torch.float64)
+    slope = packs(x, 2) @ (a + a.T)
+    exchange = faced(d, x.clone(), x.clone(), "real")
+    assert torch.allclose(exchange.slope("real"), slope, atol=1e-12)
+    assert float(R1("r1", 1.0).cost(exchange).detach()) == pytest.approx(
+        float(slope.square().sum(1).mean() / 2), rel=1e-9
+    )
+    exchange = faced(d, x.clone(), x.clone())
+    told = WGANGPEntry().build("p", STAGE).cost(exchange)  # real = fake, so x^ = x
+    assert float(told.detach()) == pytest.approx(float((slope.norm(dim=1) - 1).square().mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("world", ["points", "pictures"])
+@pytest.mark.parametrize("kind", ["r1", "r2", "wgan_gp", "dragan", "consistency", "lecam", "pulling_away"])
+def test_terms_stand_packs(world: str, kind: str) -> None:
+    if kind == "consistency" and world == "points":
+        world = "labelled"
+    run = session(world, FOUR, {"kind": kind}).play(3)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
+
+
+@pytest.mark.parametrize("m", [1, 2, 4])
+def test_apart_and_together_are_the_same(m: int) -> None:
+    d = Packed(Quadratic(cloud(2 * m, 2 * m)), m)
+    real, fake = cloud(N, 2), cloud(N, 2, seed=1) * 3
+    for judge in (apart, together):
+        exchange = faced(d, real, fake, judge=judge)
+        for pile, samples in (("real", real), ("fake", fake)):
+            told = exchange.score(pile)
+            assert told.shape == (N // m,)
+            assert torch.allclose(told, d.net(packs(samples, m)).score, atol=1e-5)
+
+
+def test_packs_alone_do_not_mix_samples() -> None:
+    smooth = {"network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}}
+    assert session("pictures", TWO, **smooth).game.judge is together
+    assert session("pictures", TWO).game.judge is apart
+
+
+@pytest.mark.parametrize("objective", ["relativistic", "relativistic_average"])
+def test_relativistic_compares_packs(objective: str) -> None:
+    run = session("points", TWO, objective={"kind": objective}).play(2)
+    exchange = run.of(Side.G)[0].exchange
+    real, fake = exchange.score("real"), exchange.score("fake")
+    assert real.shape == fake.shape == (BATCH // 2,)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
+    if objective == "relativistic":
+        told = run.of(Side.G)[0].exchange.readings["adversarial"]
+        assert float(told) == pytest.approx(float(softplus(real - fake).mean().detach()), rel=1e-5)
+
+
+def test_g_is_pulled_by_every_sample_of_a_pack() -> None:
+    """G only shifts: its gradient is E of -sigmoid(-D) times the sum of D's weights over the places of a pack."""
+    game = game_of(d=packed_linear(2.0, -1.0, 0.5, 3.0))
+    exchange = move(game, Given(cloud(N, 2)), moment(side=Side.G), Ledger())
+    share = torch.sigmoid(-exchange.score("fake").detach())
+    expected = -(share.mean() * torch.tensor([2.5, 2.0]))
+    (told,) = gradients(game.g.net)
+    assert told.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("tricks", [(TWO,), (FOUR, {"kind": "r1"}, {"kind": "minibatch_stddev", "group": 2})])
+def test_is_resumed(tricks: tuple[dict[str, Any], ...]) -> None:
+    whole, half = session("pictures", *tricks).play(4), session("pictures", *tricks).play(2)
+    assert unequal(whole.saved(), half.resumed().play(2).saved()) == []
+
+
+def test_batch_discrimination_compares_packs() -> None:
+    kernels = (
+        session("pictures", TWO, {"kind": "minibatch_discrimination"}, {"kind": "pulling_away"}).play(1).game.d.net
+    )
+    assert kernels.width == kernels.net.width == kernels.net.net.width
+    for order in ((TWO, {"kind": "minibatch_stddev"}), ({"kind": "minibatch_stddev"}, TWO)):
+        run = session("pictures", *order)
+        spread: list[Tensor] = []
+        net = run.game.d.net
+        (statistic,) = [m for m in net.modules() if type(m).__name__ == "Stddev"]
+        statistic.register_forward_hook(lambda *told, spread=spread: spread.append(told[2]))
+        run.play(1)
+        assert {len(told) for told in spread} == {BATCH // 2}
+
+
+def test_runs_in_bfloat16() -> None:
+    run = Session(recipe("pictures", TWO, {"kind": "r1"}), source("pictures"), precision="bf16").play(2)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
