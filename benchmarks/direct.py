@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ from torch import Tensor
 from poise.data.toys import grid_modes, ring_modes
 from poise.recipe.read import decode
 from poise.training.begin import train
-from poise.training.run import Run
 
 SAMPLES = 2500
 
@@ -68,18 +67,23 @@ def table(data: str, seed: int, steps: int, tricks: Sequence[dict[str, Any]], **
     } | changes
 
 
-def trained(told: dict[str, Any]) -> Run:
-    """The run, in a folder that is gone after; its game and rows are read first."""
+class Told(NamedTuple):
+    """What is kept of a run whose folder is gone."""
+
+    points: Tensor
+    rows: list[dict[str, Any]]
+
+
+def trained(told: dict[str, Any]) -> Told:
+    """The run's samples at the end, and its rows."""
     with tempfile.TemporaryDirectory() as folder:
         run = train(decode(told), Path(folder) / "run")
-        _ = run.game, run.rows
-        run.__dict__["kept"] = run.rows
-        return run
+        return Told(run.sample(SAMPLES, seed=1), run.rows)
 
 
-def judged(run: Run, data: str) -> tuple[int, float]:
+def judged(run: Told, data: str) -> tuple[int, float]:
     """Modes and share of good samples at the end."""
-    return found(run.sample(SAMPLES, seed=1), *centres(data))
+    return found(run.points, *centres(data))
 
 
 def packing(seeds: int, steps: int) -> None:
@@ -105,7 +109,7 @@ def noise(seeds: int, steps: int) -> None:
             told["optimizer"]["d"]["lr"] = 1e-3
             runs.append(trained(told))
         for share in (0.1, 0.5, 1.0):
-            upto = [[row for row in run.__dict__["kept"] if row["step"] <= share * steps][-5:] for run in runs]
+            upto = [[row for row in run.rows if row["step"] <= share * steps][-5:] for run in runs]
             accuracy, norm = (
                 median(row["stats"][key]["mean"] for rows in upto for row in rows)
                 for key in ("d/accuracy", "g/grad_norm")

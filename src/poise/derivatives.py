@@ -16,35 +16,41 @@ For y = x * w (convolution) and a gradient g of y there are, with <.,.> the sum 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-_ONLY_INPUTS = False
-"""Whether a slope is being taken, for which no weight's gradient is wanted."""
+class _Thread(threading.local):
+    """What the graphs of one thread share; a graph keeps it, since a device may go backward in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.mark = _Mark()
 
 
-@contextmanager
-def _only_inputs() -> Iterator[None]:
-    global _ONLY_INPUTS
-    before, _ONLY_INPUTS = _ONLY_INPUTS, True
-    try:
-        yield
-    finally:
-        _ONLY_INPUTS = before
+class _Mark:
+    only_inputs = False
+    """Whether a slope is being taken, for which no weight's gradient is wanted."""
+
+
+_thread = _Thread()
 
 
 def slopes(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """d total / d input for each input, of its shape, to be differentiated again."""
-    with _only_inputs():
+    """d total / d input for each input, of its shape, to be differentiated again.
+
+    Convolutions' weights count as given: a weight that is itself a function of the input is not followed.
+    """
+    mark = _thread.mark
+    mark.only_inputs = True
+    try:
         return torch.autograd.grad(total, list(inputs), create_graph=True)
+    finally:
+        mark.only_inputs = False
 
 
 class Laid(NamedTuple):
@@ -71,13 +77,13 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, laid: Laid) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, weight)
-        ctx.laid = laid
+        ctx.laid, ctx.mark = laid, _thread.mark
         return laid.forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         by_x, by_weight, by_bias, _ = ctx.needs_input_grad
-        weights = not _ONLY_INPUTS
+        weights = not ctx.mark.only_inputs
         wanted = by_x, by_weight and weights, by_bias and weights
         return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.laid, wanted), None
 
@@ -112,7 +118,7 @@ class _Gradients(torch.autograd.Function):
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's convolution, with the same numbers forward and back and a cheaper second derivative."""
+    """PyTorch's convolution, with the same numbers forward and back (in float32) and a cheaper second derivative."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = self.padding_mode != "zeros" or isinstance(self.padding, str)

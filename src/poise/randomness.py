@@ -24,12 +24,12 @@ def derive(seed: int, name: str, *index: int) -> int:
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "little")
 
 
-def filling(like: Tensor) -> tuple[Tensor, Tensor]:
+def filling(like: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """An empty tensor that lies in memory as `like` does, and the same memory as one row, to be filled.
 
     Drawing into a row is several times as fast as into a map in channels_last.
     """
-    empty = torch.empty_like(like)  # dense, whatever `like` is a view of
+    empty = torch.empty_like(like, dtype=dtype)  # dense, whatever `like` is a view of
     return empty, empty.as_strided((empty.numel(),), (1,))
 
 

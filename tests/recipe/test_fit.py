@@ -25,6 +25,28 @@ REFUSED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str, str]] = [
     ("labels in data without", {"conditioning": {"g": CONCAT, "d": PROJECTION}}, [], "conditioning", "no labels"),
     ("labels for D alone", {"conditioning": {"d": PROJECTION}}, [], "conditioning.g", "G is not told any"),
     ("a class G was not told", {}, [{"kind": "auxiliary_classifier"}], "conditioning.g", "names the class"),
+    ("packs that don't come out even", {}, [{"kind": "packing", "samples": 3}], "tricks.0", "a batch of 8"),
+    (
+        "a pack's one label",
+        {"conditioning": {"g": CONCAT, "d": PROJECTION}},
+        [{"kind": "packing"}],
+        "tricks.0",
+        "no label in common",
+    ),
+    (
+        "fakes in every cost",
+        {"objective": {"kind": "relativistic_average"}},
+        [{"kind": "top_k"}],
+        "tricks.0",
+        "the mean of all fakes",
+    ),
+    (
+        "signs that say nothing",
+        {"objective": {"kind": "relativistic"}},
+        [{"kind": "adaptive_augment"}],
+        "tricks.0",
+        "has no fence",
+    ),
 ]
 
 
@@ -47,6 +69,18 @@ WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
     ("a penalty that weighs nothing", WASSERSTEIN, [{"kind": "wgan_gp", "weight": 0.0}], "objective"),
     ("clipping what is normed", WASSERSTEIN | SPECTRAL, [{"kind": "weight_clipping"}], "tricks.0"),
     ("a slope that is not its own", {}, [{"kind": "r1"}], "tricks.0"),
+    (
+        "an average nobody is shown",
+        {},
+        [{"kind": "averaged_weights"}, {"kind": "mean_weights", "every": 2}],
+        "tricks.1",
+    ),
+    ("copies that come too late", {}, [{"kind": "mean_weights"}], "tricks.0"),
+    ("past selves of no past", {}, [{"kind": "past_selves"}], "tricks.0"),
+    ("batch norm on a mixed batch", {"judging": "together"}, [], "judging"),
+    ("a mixed batch compared", SPECTRAL | {"judging": "together"}, [{"kind": "minibatch_stddev"}], "judging"),
+    ("a slope of samples that are tied", SPECTRAL, [{"kind": "minibatch_stddev"}, {"kind": "r1"}], "tricks.1"),
+    ("flips that are drawn over", {}, [{"kind": "noisy_labels"}, {"kind": "soft_labels"}], "tricks.0"),
     ("a head start beyond the end", {"tempo": {"kind": "ratio", "head_start": 12}}, [], "tempo.head_start"),
     ("a head start that D wins", {"tempo": {"kind": "ratio", "head_start": 3}}, [], "tempo.head_start"),
     (
@@ -76,6 +110,11 @@ def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: st
         (WASSERSTEIN | SPECTRAL, []),
         ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, []),
         ({"conditioning": {"g": CONCAT}}, [{"kind": "auxiliary_classifier"}]),
+        ({}, [{"kind": "soft_labels"}, {"kind": "noisy_labels"}]),
+        ({}, [{"kind": "packing", "samples": 4}, {"kind": "minibatch_stddev"}]),
+        ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, [{"kind": "packing", "samples": 1}]),
+        ({"objective": {"kind": "least_squares"}}, [{"kind": "adaptive_augment"}]),
+        ({"objective": {"kind": "relativistic"}}, [{"kind": "adaptive_augment", "speed": 0.0, "start": 0.5}]),
     ],
 )
 def test_nothing_to_say(changes: dict[str, Any], tricks: list[dict[str, Any]]) -> None:

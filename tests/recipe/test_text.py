@@ -80,6 +80,44 @@ def test_set_replaces_a_trick() -> None:
     assert [trick["kind"] for trick in made["tricks"]] == ["r1", "averaged_weights", "r1", "r1"]
 
 
+@pytest.mark.parametrize("plus", ["tricks+=", "tricks +=", "tricks+= ", " tricks += "])
+def test_plus_adds_items_to_a_list(plus: str) -> None:
+    made = changed(plus + '[{kind="r2"}, {kind="packing", samples=3}]')
+    expected = sample()
+    expected["tricks"] += [{"kind": "r2"}, {"kind": "packing", "samples": 3}]
+    assert made == expected
+
+
+def test_plus_makes_a_list_where_there_is_none() -> None:
+    table: Table = {}
+    set_value(table, 'tricks+=[{kind="r1"}]')
+    assert table == {"tricks": [{"kind": "r1"}]}
+
+
+def test_plus_reaches_a_list_within() -> None:
+    assert changed("tricks.0.real=[0.9]", "tricks.0.real+=[0.95]")["tricks"][0]["real"] == [0.9, 0.95]
+    assert changed("optimizer.d.betas+=[0.5]")["optimizer"]["d"]["betas"] == [0.5, 0.999, 0.5]
+
+
+def test_plus_leaves_the_list_it_was_given_alone() -> None:
+    """Shipped recipes are read once and changed by many."""
+    made = sample()
+    before = made["tricks"]
+    set_value(made, 'tricks+=[{kind="r2"}]')
+    assert len(before) + 1 == len(made["tricks"])
+
+
+def test_a_quoted_key_is_one_key() -> None:
+    made = changed('data.options."a.b+"=1')
+    assert made["data"]["options"] == {"a.b+": 1}
+
+
+def test_a_trick_that_is_not_there_is_helped() -> None:
+    for made in (sample(), {}):
+        with pytest.raises(RecipeError, match=r"'tricks\+=\[\{kind=\"lecam\"\}\]'"):
+            set_value(made, "tricks.lecam.weight=1.0")
+
+
 def test_set_one_item_of_a_list() -> None:
     assert changed("optimizer.d.betas.0=0.9")["optimizer"]["d"]["betas"] == [0.9, 0.999]
 
@@ -101,7 +139,7 @@ def test_later_changes_see_earlier_ones() -> None:
         ("tricks.4.gamma=3", ["'4'"]),
         ("tricks.-1.gamma=3", ["'-1'"]),
         ("tricks.sigma=3", ["'sigma'"]),
-        ("tricks.²=3", ["'²'"]),
+        ("tricks.²=3", ["path=value"]),
         ("steps.much=3", ["'steps' is a single value"]),
         ("optimizer.d.lr.start.x=3", ["'optimizer.d.lr' is a single value"]),
         ("steps", ["path=value"]),
@@ -114,6 +152,9 @@ def test_later_changes_see_earlier_ones() -> None:
         ("judging=together", ["--set 'judging=\"together\"'"]),
         ("data.path=/pictures/of cats", ["--set 'data.path=\"/pictures/of cats\"'"]),
         ("data.path=~/cats", ["--set 'data.path=\"~/cats\"'"]),
+        ("steps+=[1]", ["adds items to a list"]),
+        ('tricks+={kind="r1"}', ["adds items to a list"]),
+        ("tricks++=[1]", ["path=value"]),
         ("steps=3\nbatch=8", ["--set"]),  # the second line would be lost in silence
         ("steps=3\n[log]", ["--set"]),
     ],

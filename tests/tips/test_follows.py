@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from poise.errors import RecipeError
 from poise.recipe.shipped import names, table
 from poise.recipe.text import Table, set_value
 from poise.tips.catalogue import tips
@@ -31,6 +32,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T04", "followed", "dcgan", []),
     ("T04", "broken", "dcgan", ['judging="together"']),
     ("T04", "open", "ring", ['judging="together"']),
+    ("T04", "broken", "ring", ['judging="together"', 'tricks+=[{kind="minibatch_stddev"}]']),
     ("T05a", "followed", "dcgan", []),
     ("T05a", "broken", "dcgan", ['tricks+=[{kind="r1"}]']),
     ("T05a", "open", "wgan-gp", []),
@@ -54,7 +56,8 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T08b", "open", "dcgan", []),
     ("T10", "followed", "dcgan", []),
     ("T10", "broken", "wgan", ['optimizer.d={kind="adam", lr=1e-4}']),
-    ("T10", "open", "wgan", []),
+    ("T10", "followed", "wgan", []),
+    ("T10", "open", "wgan-gp", ['optimizer.g={kind="sgd", lr=1e-2}']),
     ("T11", "followed", "dcgan", []),
     ("T12", "followed", "dcgan", []),
     ("T12", "open", "dcgan", ['tempo={kind="thresholds"}']),
@@ -68,6 +71,8 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T15", "followed", "wgan-gp", []),
     ("T15", "broken", "wgan-gp", ["tempo.d=1"]),
     ("T15", "open", "dcgan", []),
+    ("T15", "open", "dcgan", ["tempo.d=5", "tempo.g=5"]),
+    ("T15", "open", "wgan", ['tempo={kind="thresholds"}']),
     ("T16", "followed", "dcgan", ['tricks+=[{kind="packing"}]']),
     ("T16", "open", "dcgan", []),
     ("T17", "followed", "cgan", []),
@@ -79,6 +84,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T22", "broken", "dcgan", ["network.d.width=4"]),
     ("T22", "open", "ebgan", []),
     ("T23", "followed", "dcgan", []),
+    ("T24", "open", "ebgan", []),
     ("T24", "followed", "dcgan", ["tempo.head_start=100"]),
     ("T24", "open", "dcgan", []),
     ("T25", "followed", "gan", []),
@@ -87,6 +93,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("M01", "broken", "r3gan", ['tricks=[{kind="r1"}]']),
     ("M01", "broken", "dcgan", ['objective.kind="relativistic"', 'tricks+=[{kind="r1"}, {kind="r2"}]']),
     ("M01", "open", "dcgan", []),
+    ("M01", "broken", "r3gan", ["tricks.r2.every=8"]),
     ("M02", "followed", "dcgan", ['tricks+=[{kind="diff_augment"}]']),
     ("M03", "followed", "hinge-sngan", []),
     ("M03", "followed", "sagan", []),
@@ -120,3 +127,17 @@ def test_every_shipped_recipe_is_told_about_all_of_them(name: str) -> None:
 def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> None:
     """Whether it can be trained is for `train` to say."""
     assert len(standings(odd)) == len(tips())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"tricks": 5},
+        {"tempo": {"kind": "ratio", "d": "x"}},
+        {"network": {"g": {"kind": "mlp", "width": 0}, "d": {"kind": "mlp", "width": 0}}},
+    ],
+    ids=str,
+)
+def test_a_field_of_a_wrong_type_is_one_line(odd: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="poise train says which"):
+        standings(odd)

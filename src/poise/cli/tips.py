@@ -76,12 +76,8 @@ def _tell(tip: Tip) -> None:
         console.print(f"  {one.says}: {escape(one.text + source)}")
     if tip.disagree:
         console.print(f"  [bold]sources disagree[/]: {escape(tip.disagree)}")
-    console.print(f"[bold]our verdict[/]  {_verdict(tip)}")
+    console.print(f"[bold]our verdict[/]  {tip.verdict}")
     console.print(f"[bold]sources[/]  {escape('; '.join(tip.source))}\n")
-
-
-def _verdict(tip: Tip) -> str:
-    return "; ".join(str(one["text"]) for one in tip.verdicts) or "not measured yet"
 
 
 def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:

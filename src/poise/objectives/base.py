@@ -33,6 +33,9 @@ class Objective(Part):
     needs_slope_bound: ClassVar[bool] = False
     """Whether its costs run off unless something holds D's slope (weight clipping, a penalty, spectral norm)."""
 
+    by_sample: ClassVar[bool] = True
+    """Whether each of G's costs is about one fake, so that some of them can be left out."""
+
     @property
     def equilibrium(self) -> Mapping[Side, float]:
         """Each player's cost per judged picture where D can't tell real from fake; empty where undefined."""

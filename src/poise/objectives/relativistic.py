@@ -59,6 +59,7 @@ class RelativisticAverage(Comparing):
     """Each sample against the mean of the other pile."""
 
     kind: Literal["relativistic_average"] = "relativistic_average"
+    by_sample: ClassVar[bool] = False  # every cost has the mean of all fakes in it
 
     def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
         """See `averaged`."""

@@ -96,7 +96,7 @@ class OwnObjective(Own, Objective):
 
 
 _DECLARED = frozenset(
-    ("reads", "takes_targets", "compares", "needs_slope_bound", "equilibrium", "undecided", "readings")
+    ("reads", "takes_targets", "compares", "needs_slope_bound", "by_sample", "equilibrium", "undecided", "readings")
 )
 
 
@@ -127,6 +127,21 @@ class OwnTrick(Own, TrickEntry):
     def bounds_slope(self) -> bool:
         """Whether the class says that it does."""
         return getattr(self.load(), "bounds_slope", False)
+
+    @property
+    def pack(self) -> int:
+        """How many samples the class says that it lets D judge at once."""
+        return getattr(self.load(), "pack", 1)
+
+    @property
+    def reads_sign(self) -> bool:
+        """Whether the class says that it does."""
+        return getattr(self.load(), "reads_sign", False)
+
+    @property
+    def adds_to_score(self) -> bool:
+        """Whether the class says that it does."""
+        return getattr(self.load(), "adds_to_score", False)
 
     @property
     def called(self) -> str:

@@ -42,6 +42,10 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     _labels(recipe, classes, findings)
     _head_start(recipe, findings)
     _twice(recipe, findings)
+    _flips(recipe, findings)
+    _idle(recipe, findings)
+    _mixed(recipe, findings)
+    _picks(recipe, findings)
     _packs(recipe, findings)
     _signs(recipe, findings)
     if shape is not None:
@@ -79,12 +83,13 @@ def _slopes(recipe: Recipe, findings: Findings) -> None:
     """What penalises a picture's own slope, and whether anything bounds a critic that wants bounds."""
     d = recipe.network.d
     spectral = getattr(d, "norm", "none") in ("spectral", "spectral_batch")
+    ties = [f"'{trick.tag()}'" for trick in recipe.tricks if trick.ties_samples]
     for i, trick in enumerate(recipe.tricks):
-        if trick.needs_own_scores and d.mixing:
-            reason = (
-                f"'{trick.tag()}' penalises each picture's own slope, and batch norm in D ties the pictures together"
-            )
-            findings.warnings.append(Finding(f"tricks.{i}", reason, "T05a", 'set network.d.norm to "none"'))
+        if trick.needs_own_scores and (d.mixing or ties):
+            what = "batch norm in D" if d.mixing else ties[0]
+            reason = f"'{trick.tag()}' penalises each picture's own slope, and {what} ties the pictures together"
+            cure = 'set network.d.norm to "none"' if d.mixing else "leave one of the two out unless it is meant"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, "T05a", cure))
         if trick.tag() == "weight_clipping" and spectral:
             reason = "spectral norm divides D's weights by their size, so clipping them changes next to nothing"
             findings.warnings.append(Finding(f"tricks.{i}", reason, "T05b", "leave one of the two out"))
@@ -142,6 +147,43 @@ def _twice(recipe: Recipe, findings: Findings) -> None:
             findings.warnings.append(
                 Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant")
             )
+
+
+def _flips(recipe: Recipe, findings: Findings) -> None:
+    there = [trick.tag() for trick in recipe.tricks]
+    for i, kind in enumerate(there):
+        if kind == "noisy_labels" and "soft_labels" in there[i:]:
+            reason = "'soft_labels' draws all targets anew, so flips that were made before it are lost"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, "T07b", "put 'noisy_labels' behind 'soft_labels'"))
+
+
+def _idle(recipe: Recipe, findings: Findings) -> None:
+    """What is kept for nothing, and what comes too late."""
+    shows = [i for i, trick in enumerate(recipe.tricks) if trick.shows]
+    for i in shows[1:]:
+        first = recipe.trick_names()[shows[0]]
+        reason = f"samples come from '{first}', so what '{recipe.trick_names()[i]}' keeps is never shown"
+        findings.warnings.append(Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one of the two out"))
+    for i, trick in enumerate(recipe.tricks):
+        if trick.first_acts > recipe.steps:
+            reason = f"'{trick.tag()}' does nothing before step {trick.first_acts:,}, and the run has {recipe.steps:,}"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set its 'every' lower"))
+
+
+def _mixed(recipe: Recipe, findings: Findings) -> None:
+    ties = [f"'{trick.tag()}'" for trick in recipe.tricks if trick.ties_samples]
+    if recipe.judging == "together" and (recipe.network.d.mixing or ties):
+        what = "batch norm in D" if recipe.network.d.mixing else ties[0]
+        reason = f"{what} sees half reals, half fakes in D's moves, and fakes alone in G's"
+        findings.warnings.append(Finding("judging", reason, "T04", 'set judging to "apart" unless it is meant'))
+
+
+def _picks(recipe: Recipe, findings: Findings) -> None:
+    for i, trick in enumerate(recipe.tricks):
+        if trick.picks and not recipe.objective.by_sample:
+            kind = recipe.objective.tag()
+            reason = f"'{trick.tag()}' leaves out fakes, and every cost of '{kind}' has the mean of all fakes in it"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "take objective 'relativistic'"))
 
 
 def _packs(recipe: Recipe, findings: Findings) -> None:

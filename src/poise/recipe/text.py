@@ -78,11 +78,12 @@ def set_value(table: Table, assignment: str) -> None:
             items that are added to something that is no list.
     """
     path, equals, text = assignment.partition("=")
+    path = path.strip()
     more = path.endswith("+")
-    path = path.removesuffix("+")
-    keys = path.strip().split(".")
+    path = path.removesuffix("+").strip()
+    keys = _keys(path)
     where = f"--set {assignment}"
-    if not equals or not all(keys):
+    if not equals or not keys:
         raise RecipeError("--set takes path=value", where=where, cure="for example --set optimizer.d.lr=1e-4")
     value = _value(path.strip(), text.strip(), where)
     here: Any = table
@@ -120,22 +121,36 @@ def _value(path: str, text: str, where: str) -> Any:
     return table["value"]
 
 
+def _keys(path: str) -> list[str]:
+    """The keys of a dotted path as TOML reads it, quoted ones too; none where it is no path."""
+    try:
+        here: Any = tomllib.loads(f"{path} = 0")
+    except tomllib.TOMLDecodeError:
+        return []
+    keys: list[str] = []
+    while isinstance(here, dict) and len(here) == 1:
+        ((key, here),) = here.items()
+        keys.append(key)
+    return keys
+
+
 def _enter(here: Any, key: str, so_far: str, where: str) -> Any:
     if isinstance(here, list):
         return here[_place(here, key, so_far, where)]
     if not isinstance(here, dict):
         raise RecipeError(f"'{so_far}' is a single value and has no keys", where=where)
-    return here.setdefault(key, {})
+    return here.setdefault(key, [] if key == "tricks" else {})
 
 
 def _place(here: list[Any], key: str, so_far: str, where: str) -> int:
     if key.isdecimal() and int(key) < len(here):
         return int(key)
-    there = [item.get("kind") for item in here if isinstance(item, dict)]
+    there = [item.get("kind") if isinstance(item, dict) else None for item in here]
     if there.count(key) == 1:
         return there.index(key)
     listed = ", ".join(map(str, there)) or "nothing"
-    raise RecipeError(f"'{so_far}' has no single entry '{key}'", where=where, found=listed)
+    cure = f"add it with --set '{so_far}+=[{{kind=\"{key}\"}}]'" if key not in there else "say which by its number"
+    raise RecipeError(f"'{so_far}' has no single entry '{key}'", where=where, found=listed, cure=cure)
 
 
 def _depth(value: Any) -> int:

@@ -70,6 +70,11 @@ class Tip:
         """The kinds of its parts."""
         return tuple(part.kind for part in self.parts)
 
+    @property
+    def verdict(self) -> str:
+        """What we measured ourselves, in words."""
+        return "; ".join(str(one["text"]) for one in self.verdicts) or "not measured yet"
+
     def as_json(self) -> dict[str, Any]:
         """As `poise tips --json` prints it."""
         evidence: list[dict[str, str]] = [vars(one) for one in self.evidence]
@@ -112,7 +117,7 @@ def find(word: str) -> tuple[Tip, ...]:
     plain = word.strip().lower().replace("_", "-")
     for fits in (
         lambda tip: tip.id.lower() == plain or tip.name == plain,
-        lambda tip: tip.id.lower()[:-1] == plain,
+        lambda tip: tip.id[-1].isalpha() and tip.id.lower()[:-1] == plain,
         lambda tip: plain in {kind.replace("_", "-") for kind in tip.kinds},
     ):
         found = tuple(tip for tip in tips() if fits(tip))

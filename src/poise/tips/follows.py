@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from poise.errors import RecipeError
 from poise.recipe.text import Table
 from poise.tips.catalogue import Tip, parts, tips
 
@@ -102,6 +103,8 @@ def non_saturating_loss(told: Told) -> Standing:
 def spherical_latent(told: Told) -> Standing:
     """T03: z is not drawn from a cube."""
     kind = told.get("latent.kind")
+    if kind is None:
+        return neither("no latent is named")
     return broken("z is drawn from a cube") if kind == "uniform" else followed(f"z is {kind}")
 
 
@@ -109,8 +112,9 @@ def separate_batches(told: Told) -> Standing:
     """T04: no mixed batch goes through batch norm."""
     if told.get("judging") != "together":
         return followed("D judges reals and fakes apart")
-    if told.norm("d") in BATCH:
-        return broken("D judges a mixed batch, through batch norm")
+    comparing = told.has("minibatch_discrimination", "minibatch_stddev")
+    if told.norm("d") in BATCH or comparing:
+        return broken(f"D judges a mixed batch, through {comparing[0] if comparing else 'batch norm'}")
     return neither("D judges a mixed batch, and its scores are the same as apart")
 
 
@@ -147,6 +151,8 @@ def no_sparse_gradients(told: Told) -> Standing:
     sparse = [side.upper() for side, kind in kinds.items() if kind == "relu"]
     if sparse:
         return broken(f"ReLU in {' and '.join(sparse)}")
+    if None in kinds.values() and "python" in {told.get(f"network.{side}.kind") for side in ("g", "d")}:
+        return neither("a network of the user's own")
     return followed("activations that pass some gradient everywhere, no max pool")
 
 
@@ -183,6 +189,8 @@ def optimizer_per_player(told: Told) -> Standing:
     if told.has("weight_clipping") and d.get("kind", "").startswith("adam") and beta1 != 0:
         return broken("the clipped Wasserstein critic has momentum")
     ours = f"G {g.get('kind')}, D {d.get('kind')}"
+    if told.has("weight_clipping") and d.get("kind") == "rmsprop" and not d.get("momentum"):
+        return followed(f"{ours}, without momentum")
     return followed(ours) if g.get("kind") in ("adam", "adamw") else neither(ours)
 
 
@@ -219,9 +227,11 @@ def instance_noise(told: Told) -> Standing:
 
 def train_d_more(told: Told) -> Standing:
     """T15: several moves of D, always for the Wasserstein game."""
-    d, kind = told.get("tempo.d") or 1, told.get("objective.kind")
-    if d > 1:
-        return followed(f"{d} moves of D")
+    d, g, kind = told.get("tempo.d") or 1, told.get("tempo.g") or 1, told.get("objective.kind")
+    if told.get("tempo.kind") == "thresholds":
+        return neither("as many moves as the losses ask for")
+    if d > g:
+        return followed(f"{d} moves of D to {g} of G")
     return broken("a Wasserstein critic with one move") if kind == "wasserstein" else neither("one move each")
 
 
@@ -250,6 +260,8 @@ def continuous_outputs(told: Told) -> Standing:
 def sanity_first(told: Told) -> Standing:
     """T24: D alone first."""
     alone = told.get("tempo.head_start")
+    if alone and told.get("objective.kind") in ("energy", "began"):
+        return neither(f"D begins alone for {alone} steps, to learn to rebuild the reals")
     return followed(f"D begins alone, for {alone} steps") if alone else neither("a matter of a run before this one")
 
 
@@ -266,6 +278,9 @@ def r3gan(told: Told) -> Standing:
     missing = [kind for kind in ("r1", "r2") if not told.has(kind)]
     if missing:
         return broken(f"a relativistic game without {' and '.join(missing)}")
+    lazy = [kind for kind in ("r1", "r2") if told.tricks[kind].get("every", 1) > 1]
+    if lazy:
+        return broken(f"'{lazy[0]}' is lazy")
     normed = [s.upper() for s in ("g", "d") if told.norm(s) != "none"]
     return broken(f"a norm in {' and '.join(normed)}") if normed else followed("relativistic, R1 and R2, no norms")
 
@@ -328,6 +343,13 @@ RULES: dict[str, Callable[[Told], Standing]] = {
 
 
 def standings(table: Table) -> list[tuple[Tip, Standing]]:
-    """How a recipe's table stands to every tip."""
-    told = Told(table)
-    return [(tip, RULES[tip.id](told)) for tip in tips()]
+    """How a recipe's table stands to every tip.
+
+    Raises:
+        RecipeError: a field is of a wrong type.
+    """
+    try:
+        told = Told(table)
+        return [(tip, RULES[tip.id](told)) for tip in tips()]
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
+        raise RecipeError("a field is not what it must be", where="RECIPE", cure="poise train says which") from None

@@ -96,13 +96,8 @@ def section(tip: Tip) -> str:
         lines.append(f"- {one.says}: {one.text}{source}")
     if tip.disagree:
         lines.append(f"- where sources disagree: {tip.disagree}")
-    lines.append(f"\nSources: {'; '.join(tip.source)}. Our verdict: {verdict(tip)}.")
+    lines.append(f"\nSources: {'; '.join(tip.source)}. Our verdict: {tip.verdict}.")
     return "\n".join(lines)
-
-
-def verdict(tip: Tip) -> str:
-    """What we measured ourselves."""
-    return "; ".join(str(one["text"]) for one in tip.verdicts) or "not measured yet"
 
 
 def main() -> None:

@@ -7,11 +7,12 @@ target p rises by batch x every / speed, below it falls (section 3.1). The chang
 
     blit      mirrored (half of the time), turned by 0, 90, 180 or 270 degrees, moved by whole pixels up to 1/8
     geometry  scaled by 2^N(0, 0.2^2), turned by any angle (with 1 - sqrt(1 - p), before and after), stretched by
-              2^N(0, 0.2^2) one way and shrunk the other, moved by N(0, 1/8) of the side
-    colour    brightness + N(0, 0.2), contrast x 2^N(0, 0.5^2), light and dark exchanged (half of the time), hue turned
-              by any angle, saturation x 2^N(0, 1)
+              2^N(0, 0.2^2) one way and shrunk the other, moved by N(0, 1/8^2) of the side
+    colour    brightness + N(0, 0.2^2), contrast x 2^N(0, 0.5^2), light and dark exchanged (half of the time), hue
+              turned by any angle, saturation x 2^N(0, 1^2)
 
-The paper's filters against aliasing are left out: all moves are one bilinear resampling.
+The paper's filters against aliasing are left out: all moves are one bilinear resampling. A move by parts of the side is
+made in the old picture, where the paper makes it in the new one.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Draws:
 
 def matrix(a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float, like: Tensor) -> Tensor:
     """B matrices [[a, b], [c, d]]."""
-    rows = [torch.as_tensor(n, dtype=like.dtype, device=like.device).expand(len(like)) for n in (a, b, c, d)]
+    rows = [n if isinstance(n, Tensor) else torch.full_like(like, n) for n in (a, b, c, d)]
     return torch.stack(rows, 1).view(-1, 2, 2)
 
 
@@ -143,8 +144,6 @@ class AdaptiveAugmentEntry(TrickEntry):
 
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Square pictures."""
-        if len(shape) == 3 and shape[1] != shape[2]:
-            return "this turns pictures, which must be square for that", "take the trick 'diff_augment'"
         return for_pictures(shape)
 
     def build(self, name: str, stage: Stage) -> AdaptiveAugment:

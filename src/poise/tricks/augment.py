@@ -78,6 +78,7 @@ def resampled(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def for_pictures(shape: Shape) -> tuple[str, str] | None:
     """What an augmentation says of samples that are no pictures."""
-    if len(shape) == 3:
-        return None
-    return "this moves and colours pictures, and the data is points", "leave the trick out, or take instance_noise"
+    cure = "leave the trick out, or take instance_noise"
+    if len(shape) != 3:
+        return "this moves and colours pictures, and the data is points", cure
+    return ("this moves and turns pictures, which must be square for that", cure) if shape[1] != shape[2] else None

@@ -53,7 +53,7 @@ class Pairs(NamedTuple):
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
         for (name, old), (_, new) in zip(ours, theirs, strict=True):
-            exact = not old.is_floating_point() or name.endswith((".0._u", ".0._v"))
+            exact = not old.is_floating_point() or name.rpartition(".")[2] in ("_u", "_v", "weight_u", "weight_v")
             (copied if exact else averaged).append((old, new))
         return cls([old for old, _ in averaged], [new for _, new in averaged], copied)
 
@@ -75,6 +75,11 @@ class AveragedWeightsEntry(TrickEntry):
 
     half_life: float = Field(default=10_000.0, ge=0)
     ramp_up: float = Field(default=0.05, ge=0, le=1)
+
+    @property
+    def shows(self) -> bool:
+        """Yes."""
+        return True
 
     def build(self, name: str, stage: Stage) -> AveragedWeights:
         """See `AveragedWeights`."""
@@ -119,6 +124,16 @@ class MeanWeightsEntry(TrickEntry):
     last: int = Field(default=10, ge=1, le=1000)
     every: int = Field(default=100, ge=1)
 
+    @property
+    def shows(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def first_acts(self) -> int:
+        """Before the first copy, samples come from the G of the start."""
+        return self.every
+
     def build(self, name: str, stage: Stage) -> MeanWeights:
         """See `MeanWeights`."""
         return MeanWeights(name, stage.nets[Side.G], self.last, self.every)
@@ -127,7 +142,8 @@ class MeanWeightsEntry(TrickEntry):
 class MeanWeights(After):
     """Keeps the copies, and shows their mean; before there is one, the G of the start is in its place.
 
-    The mean is made anew from the copies whenever one is added, so no rounding gathers in it.
+    The mean is made anew from the copies whenever one is added, so no rounding gathers in it. Running statistics of
+    batch norms are averaged too; Izmailov et al. take them anew.
     """
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})

@@ -50,6 +50,26 @@ class TrickEntry(Part):
         return False
 
     @property
+    def picks(self) -> bool:
+        """Whether it leaves out some of G's costs."""
+        return False
+
+    @property
+    def shows(self) -> bool:
+        """Whether it keeps a network that samples come from."""
+        return False
+
+    @property
+    def ties_samples(self) -> bool:
+        """Whether a sample's score depends on the others of its pile with it."""
+        return False
+
+    @property
+    def first_acts(self) -> int:
+        """The steps that a run must have before it does anything."""
+        return 0
+
+    @property
     def adds_to_score(self) -> bool:
         """Whether it puts something beside D's score, which an energy (a reconstruction error) can't take."""
         return False

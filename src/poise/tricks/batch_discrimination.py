@@ -2,7 +2,9 @@
 
 Both put a statistic of D's last hidden layer across the batch beside that layer, just before the score:
 D'(x_i) = D(x_i) + <w, o_i>. That is a last linear layer over [features, o], written as a sum; w starts at zero, so that
-D starts as it would without. Each pile is compared in itself, unless the recipe has them judged together.
+D starts as it would without. Neither w nor T is spectrally normed, whatever D is (zero has no norm to divide by), so a
+critic that only spectral norm bounds is no longer bounded. Each pile is compared in itself, unless the recipe has them
+judged together.
 
 `minibatch_discrimination` (Salimans et al. 2016, arXiv:1606.03498, section 3.2): features f_i in R^A through a tensor
     T in R^(A x B x C) to B rows of C numbers, and o_ib = sum over j of exp(-||M_ib - M_jb||_1), the other samples of
@@ -60,8 +62,7 @@ class Kernels(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """N x F to N x kernels."""
-        with torch.autocast(features.device.type, enabled=False):  # near copies are all alike in bfloat16
-            return closeness((features @ self.weight).view(-1, self.kernels, self.dims))
+        return closeness((features @ self.weight).view(-1, self.kernels, self.dims))
 
 
 class Stddev(nn.Module):
@@ -93,7 +94,9 @@ class Comparing(nn.Module):
         """What D says."""
         said: Verdict = self.net(images, *labels)
         assert said.features is not None
-        return said._replace(score=said.score + self.head(self.statistic(in_full(said.features))).squeeze(1))
+        with torch.autocast(images.device.type, enabled=False):  # near copies are all alike in bfloat16
+            more = self.head(self.statistic(in_full(said.features))).squeeze(1)
+        return said._replace(score=in_full(said.score) + more)
 
 
 class ComparingEntry(TrickEntry):
@@ -102,14 +105,24 @@ class ComparingEntry(TrickEntry):
     tip: ClassVar[str] = "T16"
 
     @property
+    def count(self) -> int:
+        """How many numbers it puts beside the features; none is no trick."""
+        raise NotImplementedError
+
+    @property
     def reads(self) -> frozenset[Said]:
         """Features."""
-        return frozenset[Said]({"features"})
+        return frozenset[Said]({"features"}) if self.count else frozenset()
 
     @property
     def adds_to_score(self) -> bool:
         """Yes."""
-        return True
+        return self.count > 0
+
+    @property
+    def ties_samples(self) -> bool:
+        """That is what it is for."""
+        return self.count > 0
 
 
 class MinibatchDiscriminationEntry(ComparingEntry):
@@ -121,9 +134,14 @@ class MinibatchDiscriminationEntry(ComparingEntry):
     kernels: int = Field(default=50, ge=0, le=10_000)
     dims: int = Field(default=5, ge=1, le=1000)
 
+    @property
+    def count(self) -> int:
+        """One for each kernel."""
+        return self.kernels
+
     def build(self, name: str, stage: Stage) -> Compare:
         """See `Compare`."""
-        return Compare(name, self.kernels, lambda width: Kernels(width, self.kernels, self.dims))
+        return Compare(name, self.count, lambda width: Kernels(width, self.kernels, self.dims))
 
 
 class MinibatchStddevEntry(ComparingEntry):
@@ -134,9 +152,14 @@ class MinibatchStddevEntry(ComparingEntry):
 
     group: int = Field(default=4, ge=1, le=65536)
 
+    @property
+    def count(self) -> int:
+        """One number."""
+        return int(self.group > 1)
+
     def build(self, name: str, stage: Stage) -> Compare:
         """See `Compare`."""
-        return Compare(name, int(self.group > 1), lambda width: Stddev(self.group))
+        return Compare(name, self.count, lambda width: Stddev(self.group))
 
 
 class Compare(Surgery):

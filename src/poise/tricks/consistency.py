@@ -2,7 +2,8 @@
 
 E (D(x) - D(T(x)))^2 over the reals, T a random move by a few pixels and a mirror by a coin (CR-GAN: Zhang et al. 2020,
 arXiv:1910.12027, equation 4); the balanced form adds the same over the fakes, or D would be even on reals alone (bCR:
-Zhao et al. 2021, arXiv:2002.04724). T(x) goes through the same views as x, and costs D another pass for each pile.
+Zhao et al. 2021, arXiv:2002.04724). T(x) goes through the same views as x, which draw anew for it: with instance noise
+D is charged for what the noise does as well. Costs D another pass for each pile.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, Strict
+from pydantic import Field, Strict, field_validator
 from torch import Tensor
 
 from poise.core import Moment, Pile, Shape
+from poise.entries import complain
 from poise.seams import Stage, View
 from poise.tricks.augment import each, for_pictures, shifted, uniform, whole, without_square
 from poise.tricks.base import TrickEntry
@@ -65,6 +66,13 @@ class DiffAugmentEntry(TrickEntry):
     source: ClassVar[str] = "Zhao et al. 2020, arXiv:2006.10738"
 
     policy: Annotated[tuple[Policy, ...], Strict(False), Field(max_length=3)] = ("colour", "translation", "cutout")
+
+    @field_validator("policy")
+    @classmethod
+    def _each_once(cls, policy: tuple[Policy, ...]) -> tuple[Policy, ...]:
+        if len(set(policy)) < len(policy):
+            complain("names a change twice", found=", ".join(policy))
+        return policy
 
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Pictures only."""

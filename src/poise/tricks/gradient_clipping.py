@@ -1,4 +1,4 @@
-"""Gradient clipping (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, algorithm 1): no step longer than so much.
+"""Gradient clipping (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, algorithm 1): no gradient longer than so much.
 
 g <- g min(1, c / ||g||), with the length taken over all of a player's weights together. The lists call a gradient
 norm over 100 a sign that things are going wrong (ganhacks 10, tip T11); clipping doesn't cure what is behind it. The
@@ -40,7 +40,7 @@ class GradientClippingEntry(TrickEntry):
     tip: ClassVar[str] = "T11"
     source: ClassVar[str] = "Pascanu et al. 2013, arXiv:1211.5063; ganhacks 10"
 
-    max_norm: Annotated[Dial, within(0)] = 100.0
+    max_norm: Annotated[Dial, within(1e-6)] = 100.0
 
     def build(self, name: str, stage: Stage) -> GradientClipping:
         """See `GradientClipping`."""

@@ -1,9 +1,9 @@
 """Historical averaging (tip T20): a player is drawn back to where it has been in the mean.
 
 Each player's cost grows by ||theta - 1/t sum_{i <= t} theta_i||^2, theta_i being its weights after step i (Salimans et
-al. 2016, arXiv:1606.03498, section 3.3). Its gradient is 2 (theta - mean), exactly; it is added to what the backward
-pass left, which costs three passes over the weights and no graph. In games that circle, such as min_x max_y xy, the
-circle becomes a spiral inwards.
+al. 2016, arXiv:1606.03498, section 3.3). With the mean held still its gradient is 2 (theta - mean); it is added to what
+the backward pass left, which costs three passes over the weights and no graph. In games that circle, such as
+min_x max_y xy, the circle becomes a spiral inwards.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 x + sigma * eps, eps ~ N(0, I), on real and fake alike, with sigma annealed to zero. Arjovsky & Bottou 2017
 (arXiv:1701.04862, section 3) for why; Sonderby et al. 2017 (arXiv:1610.04490, section 3.2) for instance
-noise with a linearly falling sigma. The list says 0.1 or so, decayed (ganhacks 13).
+noise with a linearly falling sigma. The list names no figure (ganhacks 13); 0.1 is ours.
 """
 
 from __future__ import annotations

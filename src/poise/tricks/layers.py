@@ -26,12 +26,22 @@ from poise.randomness import filling, normal_like
 from poise.seams import Clock, Stage, Surgery
 from poise.tricks.base import TrickEntry
 
-HIDDEN = (nn.LeakyReLU, nn.ReLU, nn.SiLU, nn.Sigmoid, *ACTIVATIONS.values())
+HIDDEN = (
+    *ACTIVATIONS.values(),
+    *(nn.LeakyReLU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Softplus, nn.Hardswish, nn.Sigmoid),
+)
+
+
+class Behind(nn.Sequential):
+    """An activation, and what surgery has put behind it, in the recipe's order."""
 
 
 def hidden_activations(net: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Each activation that a layer with weights follows, in order: the module it is in, its name there, itself."""
-    found: list[tuple[nn.Module, str, nn.Module]] = []
+    """Each activation that a layer with weights follows, in order: the module it is in, its name there, itself.
+
+    The order is that in which modules are registered; a network of the user's must register them as it calls them, an
+    activation for each place.
+    """
     waiting: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in net.modules():
         for name, child in parent.named_children():
@@ -48,7 +58,10 @@ def insert_(net: nn.Module, make: Callable[[int], nn.Module], most: int | None =
     """Put `make(k)` behind the k-th hidden activation, for the first `most` or all, in place; returns how many."""
     places = hidden_activations(net)[:most]
     for k, (parent, name, child) in enumerate(places):
-        setattr(parent, name, nn.Sequential(child, make(k)))
+        if isinstance(parent, Behind):
+            parent.append(make(k))
+        else:
+            setattr(parent, name, Behind(child, make(k)))
     return len(places)
 
 
@@ -59,7 +72,7 @@ def noised(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Ten
 
 def dropped(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
-    draws, row = filling(maps)
+    draws, row = filling(maps, torch.float32)  # bfloat16 knows 256 rates only
     row.uniform_(generator=generator)  # faster than bernoulli_
     return maps * (draws >= rate) / (1 - rate)
 
@@ -135,6 +148,6 @@ class InLayers(Surgery):
             return Random(self.act, self.strength, self.clock, f"{self.name}/{k}")
 
         if self.strength and not insert_(net, layer, self.most):
-            cure = "write the network's activations as modules (nn.ReLU, not relu()), or leave the trick out"
+            cure = "register activations as modules (nn.ReLU, not relu()) where they are called, or leave the trick out"
             raise RecipeError(f"'{self.name}' finds no hidden activation in G", where="network.g", cure=cure)
         return net

@@ -1,8 +1,8 @@
 """Noisy labels (tip T07b): now and then D is told the wrong thing (ganhacks 6).
 
 With probability p a real is asked for what the fake at its place is asked for, and a fake for what its real is: hard
-targets are flipped, soft ones keep their ranges. Each sample has a coin of its own. In the mean D is asked for
-(1 - p) real + p fake: both sides are smoothed by p, but by coins instead of by a number.
+targets are flipped, soft ones keep their ranges. Each sample has a coin of its own. In the mean D's gradient is that of
+targets (1 - p) real + p fake: both sides are smoothed by p, but by coins instead of by a number.
 """
 
 from __future__ import annotations

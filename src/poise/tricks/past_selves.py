@@ -44,6 +44,11 @@ class PastSelvesEntry(TrickEntry):
             complain("'duration' must leave two steps of 'every', to be of the past", found=found, key="duration")
         return self
 
+    @property
+    def first_acts(self) -> int:
+        """The first stand-in comes after one round."""
+        return self.every + 1 if self.duration else 0
+
     def build(self, name: str, stage: Stage) -> PastSelves:
         """See `PastSelves`."""
         return PastSelves(name, stage.nets, self.keep, self.every, self.duration)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from poise.core import Exchange, Said, Side
-from poise.dials import Dial, within
+from poise.dials import Dial, extremes, within
 from poise.seams import Stage, Term
 from poise.tricks.base import TrickEntry
 
@@ -36,8 +36,8 @@ class PullingAwayEntry(TrickEntry):
 
     @property
     def reads(self) -> frozenset[Said]:
-        """D's code, or whatever its last hidden layer holds."""
-        return frozenset({"features"})
+        """D's code, or whatever its last hidden layer holds, unless it never weighs anything."""
+        return frozenset[Said]({"features"}) if any(extremes(self.weight)) else frozenset()
 
     def build(self, name: str, stage: Stage) -> PullingAway:
         """See `PullingAway`."""

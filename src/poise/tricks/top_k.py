@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from torch import Tensor
 
 from poise.core import Exchange, Side
-from poise.dials import Dial, Linear, value, within
+from poise.dials import Dial, Linear, extremes, value, within
 from poise.seams import Pick, Stage
 from poise.tricks.base import TrickEntry
 
@@ -30,6 +30,11 @@ class TopKEntry(TrickEntry):
     source: ClassVar[str] = "Sinha et al. 2020, arXiv:2002.06224"
 
     fraction: Annotated[Dial, within(0, 1)] = Linear(start=1.0, end=0.5, until=0.5)
+
+    @property
+    def picks(self) -> bool:
+        """Unless all of them always count."""
+        return min(extremes(self.fraction)) < 1
 
     def build(self, name: str, stage: Stage) -> TopK:
         """See `TopK`."""
