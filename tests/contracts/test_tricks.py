@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from contracts import rows
 from contracts.rows import averages, inputs, labels, memory, networks, penalties, steps
 from contracts.rows.base import Row, weights
-from contracts.tiny import WORLDS, Session, misfits, recipe, session, source, suited, unequal
+from contracts.tiny import WORLDS, Session, misfits, no_waiting, recipe, session, source, suited, unequal
 from poise import seams
 from poise.core import Side
 from poise.entries import kinds
@@ -34,6 +34,7 @@ from poise.seams import Stage
 from poise.training.build import build
 from poise.training.machine import Machine
 from poise.training.state import restore
+from poise.training.step import alternate
 from poise.tricks.base import TrickEntry
 
 SEAMS = (
@@ -283,6 +284,17 @@ def test_together_leaves_out_no_more_than_it_must() -> None:
         fitting = {kind for kind in TRICKS if fits(world, kind)}
         assert fitting - there[world] == ({"packing"} if world == "labelled" else set())
     assert set.union(*there.values()) == set(TRICKS)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_nothing_waits_for_the_device(world: str) -> None:
+    """No value is read in four steps with all of them on; the row reads, and may."""
+    run = Session(everything(world), source(world)).play(1)  # optimisers make their moments
+    with no_waiting():
+        for _ in range(4):
+            alternate(run.game, run.feed, run.moment(), run.ledger)
+            run.done += 1
+    assert run.ledger.stats()["d/adversarial"].mean > 0
 
 
 @pytest.mark.parametrize("world", WORLDS)

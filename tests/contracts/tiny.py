@@ -7,8 +7,8 @@ same on pictures of four classes, the brighter the higher, of which G is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from poise.core import Exchange, Moment, Side, Verdict
 from poise.data.source import Pictures, Source
@@ -116,6 +117,51 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+WAITING = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses every operation that hands a value, or a shape that hangs on one, to the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = (
+            "_local_scalar_dense",
+            "nonzero",
+            "is_nonzero",
+            "equal",
+            "masked_select",
+            "unique",
+            "repeat_interleave.Tensor",
+        )
+        name = str(func).removeprefix("aten.")
+        masks = "index" in name and any(
+            isinstance(mask, Tensor) and mask.dtype in (torch.bool, torch.uint8)
+            for given in args[1:2]
+            if isinstance(given, list | tuple)
+            for mask in given
+        )
+        if name.lstrip("_").startswith(tuple(word.lstrip("_") for word in waits)) or masks:
+            raise AssertionError(f"the device was waited for: {func}")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Every way in which Python or PyTorch reads a value raises."""
+
+    def refusing(name: str) -> Callable[..., None]:
+        def refuse(self: Tensor, *args: object) -> None:
+            raise AssertionError(f"the device was waited for: Tensor.{name}")
+
+        return refuse
+
+    with ExitStack() as stack:
+        stack.enter_context(NoReading())
+        for name in WAITING:
+            stack.enter_context(patch.object(Tensor, name, refusing(name)))
+        yield
 
 
 @dataclass

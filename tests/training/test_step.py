@@ -22,6 +22,7 @@ from contracts.tiny import (
     Shift,
     by_hand,
     moment,
+    no_waiting,
     one_thread,
     recipe,
     ring_feed,
@@ -397,25 +398,19 @@ def test_gs_move_brings_the_reals_only_if_something_reads_them() -> None:
 # ---------------------------------------------------------------- nothing waits
 
 
+def test_reading_a_tensor_is_noticed() -> None:
+    """The guard of the next test, and of others."""
+    for read in (float, int, bool, lambda x: x.item(), lambda x: x.tolist(), lambda x: [1, 2][x.long()]):
+        with no_waiting(), pytest.raises(AssertionError, match="waited"):
+            read(torch.ones(()))
+    assert float(torch.ones(())) == 1
+
+
 @pytest.mark.parametrize("world", WORLDS)
-def test_the_step_never_waits_for_the_device(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No reading of a value in two steps with all that there is switched on; the row reads, and may."""
-    lazy = ({"kind": kind, "every": 2} for kind in ("r1", "r2", "wgan_gp", "dragan"))
-    others = ["averaged_weights", "instance_noise", "soft_labels", "lecam", "pulling_away", "weight_clipping"]
-    others += ["auxiliary_classifier"] * (world == "labelled")
-    tricks = [*({"kind": kind} for kind in others), *lazy]
-    run = session(world, *tricks)
-    run.play(1)  # optimisers make their moments
-    calls = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")
-    with monkeypatch.context() as patch:
-        for name in calls:
-
-            def refuse(self: Tensor, *args: object, name: str = name) -> None:
-                raise AssertionError(f"the step waited for Tensor.{name}")
-
-            patch.setattr(Tensor, name, refuse)
-        with pytest.raises(AssertionError, match="waited"):
-            float(torch.ones(()))
+def test_the_step_never_waits_for_the_device(world: str) -> None:
+    """No reading of a value in two steps; the row reads, and may. With every trick: tests/contracts/test_tricks.py."""
+    run = session(world).play(1)  # optimisers make their moments
+    with no_waiting():
         for _ in range(2):
             alternate(run.game, run.feed, run.moment(), run.ledger)
             run.done += 1

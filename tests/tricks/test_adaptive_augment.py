@@ -16,7 +16,6 @@ from torch import Tensor
 from contracts.tiny import Session, misfits, moment, recipe, session, source, unequal
 from poise.core import Exchange, Side, Subject, Verdict
 from poise.seams import Stage
-from poise.training.step import alternate
 from poise.tricks import adaptive_augment
 from poise.tricks.adaptive_augment import AdaptiveAugment, AdaptiveAugmentEntry, Policy, matrix, turned
 from poise.tricks.augment import resampled
@@ -522,25 +521,3 @@ def test_pictures_that_are_not_square_are_refused() -> None:
 def test_the_settings_are_the_papers() -> None:
     entry = AdaptiveAugmentEntry()
     assert (entry.policy, entry.target, entry.speed, entry.every, entry.start) == (EVERYTHING, 0.6, 500_000.0, 4, 0.0)
-
-
-def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No reading of a value in two steps with every trick of these files switched on."""
-    kinds = ["layer_noise", "standing_dropout", "packing", "minibatch_discrimination", "minibatch_stddev"]
-    kinds += ["diff_augment", "consistency", "r1"]
-    tricks = [{"kind": kind} for kind in kinds]
-    run = session("pictures", *tricks, ADA | {"start": 0.5, "every": 1}).play(1)  # optimisers make their moments
-    calls = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")
-    with monkeypatch.context() as patch:
-        for name in calls:
-
-            def refuse(self: Tensor, *args: object, name: str = name) -> None:
-                raise AssertionError(f"the step waited for Tensor.{name}")
-
-            patch.setattr(Tensor, name, refuse)
-        with pytest.raises(AssertionError, match="waited"):
-            float(torch.ones(()))
-        for _ in range(2):
-            alternate(run.game, run.feed, run.moment(), run.ledger)
-            run.done += 1
-    assert run.ledger.stats()["d/adversarial"].mean > 0

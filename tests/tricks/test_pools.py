@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from contracts.tiny import moment, recipe
+from contracts.tiny import moment, no_waiting, recipe
 from poise.core import Batch, Moment, Side, Subject
 from poise.errors import RecipeError
 from poise.seams import Offer, Stage
@@ -306,45 +304,6 @@ def built(law: str, name: str = "pool", shape: tuple[int, ...] = SHAPE, **settin
     return entry(law, **settings).build(name, Stage({}, Subject(shape)))
 
 
-class NoReading(TorchDispatchMode):
-    """Refuses every operation that hands a value, or a shape that hangs on one, to the host."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        waits = (
-            "_local_scalar_dense",
-            "nonzero",
-            "is_nonzero",
-            "equal",
-            "masked_select",
-            "unique",
-            "repeat_interleave",
-        )
-        name = func.overloadpacket.__name__
-        masks = "index" in name and any(
-            isinstance(mask, Tensor) and mask.dtype in (torch.bool, torch.uint8)
-            for given in args[1:2]
-            if isinstance(given, list | tuple)
-            for mask in given
-        )
-        if name.lstrip("_").startswith(tuple(word.lstrip("_") for word in waits)) or masks:
-            raise AssertionError(f"the device was waited for: {func}")
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither Python nor PyTorch may look at a value."""
-    calls = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")
-    with monkeypatch.context() as patch, NoReading():
-        for name in calls:
-
-            def refuse(self: Tensor, *args: object, name: str = name) -> None:
-                raise AssertionError(f"the device was waited for: Tensor.{name}")
-
-            patch.setattr(Tensor, name, refuse)
-        yield
-
-
 WAITS: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
     "bool": lambda x: bool(x.sum()),
@@ -361,7 +320,7 @@ WAITS: dict[str, Callable[[Tensor], object]] = {
 @pytest.mark.parametrize("how", WAITS)
 def test_the_guard_sees_who_waits(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.ones(3)
-    with no_waiting(monkeypatch), pytest.raises(AssertionError, match="waited for"):
+    with no_waiting(), pytest.raises(AssertionError, match="waited for"):
         WAITS[how](x)
 
 
@@ -373,7 +332,7 @@ def test_an_offer_waits_for_nothing(law: str, size: int, labels: bool, monkeypat
     trick = built(law, size=size)
     for at in range(6):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)), labels)
-        with no_waiting(monkeypatch):
+        with no_waiting():
             trick.offer(given, moment(at))
     assert int(trick.pool.stored) >= 12
 
