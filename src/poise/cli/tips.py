@@ -82,7 +82,7 @@ def _tell(tip: Tip) -> None:
 
 def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:
     from poise.recipe.shipped import find
-    from poise.tips.follows import standings
+    from poise.tips.rules import standings
 
     told = [(tip, standing) for tip, standing in standings(find(name)) if tip.id in chosen]
     if as_json:

@@ -10,7 +10,8 @@ from poise.errors import RecipeError
 from poise.recipe.shipped import names, table
 from poise.recipe.text import Table, set_value
 from poise.tips.catalogue import tips
-from poise.tips.follows import RULES, Told, standings
+from poise.tips.rules import RULES, standings
+from poise.tips.told import Told
 
 
 def changed(name: str, *assignments: str) -> Table:

@@ -1,0 +1,70 @@
+"""A recipe as it is told, read off its table without torch, and how it may stand to a tip."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from poise.recipe.text import Table
+from poise.tips.catalogue import parts
+
+Stands = Literal["followed", "broken", "open"]
+
+
+class Standing(NamedTuple):
+    """How a recipe stands to a tip, and why."""
+
+    stands: Stands
+    reason: str
+
+
+class Told:
+    """A recipe's table, with the defaults of its parts where it is silent."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.tricks: dict[str, dict[str, Any]] = {}
+        for trick in table.get("tricks", ()):
+            if isinstance(trick, dict) and isinstance(trick.get("kind"), str):
+                self.tricks[trick["kind"]] = parts()["tricks"].get(trick["kind"], {}) | trick
+
+    def part(self, path: str) -> dict[str, Any]:
+        """The part at `path`, defaults spelled out; empty where there is none."""
+        here: Any = self.table
+        for key in path.split("."):
+            here = here.get(key) if isinstance(here, dict) else None
+        if not isinstance(here, dict):
+            return {}
+        return parts().get(path, {}).get(str(here.get("kind")), {}) | here
+
+    def get(self, path: str) -> Any:
+        """The field at `path`, or None."""
+        part, _, field = path.rpartition(".")
+        return self.part(part).get(field) if part else self.table.get(field)
+
+    def has(self, *kinds: str) -> list[str]:
+        """Those of some tricks that are there."""
+        return [kind for kind in kinds if kind in self.tricks]
+
+    def norm(self, side: str) -> str:
+        """The norm of a player; a network without that field has none."""
+        return str(self.get(f"network.{side}.norm") or "none")
+
+    @property
+    def points(self) -> bool:
+        """Whether its data is points of the plane, by kind."""
+        return self.get("data.kind") in parts()["points"]
+
+
+def followed(reason: str) -> Standing:
+    """It does as the tip says."""
+    return Standing("followed", reason)
+
+
+def broken(reason: str) -> Standing:
+    """It does otherwise."""
+    return Standing("broken", reason)
+
+
+def neither(reason: str) -> Standing:
+    """It says nothing to this."""
+    return Standing("open", reason)
