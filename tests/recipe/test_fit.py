@@ -80,6 +80,7 @@ WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
     ("batch norm on a mixed batch", {"judging": "together"}, [], "judging"),
     ("a mixed batch compared", SPECTRAL | {"judging": "together"}, [{"kind": "minibatch_stddev"}], "judging"),
     ("a slope of samples that are tied", SPECTRAL, [{"kind": "minibatch_stddev"}, {"kind": "r1"}], "tricks.1"),
+    ("noise that is charged for", {}, [{"kind": "consistency"}, {"kind": "instance_noise"}], "tricks.0"),
     ("flips that are drawn over", {}, [{"kind": "noisy_labels"}, {"kind": "soft_labels"}], "tricks.0"),
     ("a head start beyond the end", {"tempo": {"kind": "ratio", "head_start": 12}}, [], "tempo.head_start"),
     ("a head start that D wins", {"tempo": {"kind": "ratio", "head_start": 3}}, [], "tempo.head_start"),

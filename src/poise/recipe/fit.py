@@ -43,6 +43,7 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     _head_start(recipe, findings)
     _twice(recipe, findings)
     _flips(recipe, findings)
+    _noisy_copies(recipe, findings)
     _idle(recipe, findings)
     _mixed(recipe, findings)
     _picks(recipe, findings)
@@ -155,6 +156,14 @@ def _flips(recipe: Recipe, findings: Findings) -> None:
         if kind == "noisy_labels" and "soft_labels" in there[i:]:
             reason = "'soft_labels' draws all targets anew, so flips that were made before it are lost"
             findings.warnings.append(Finding(f"tricks.{i}", reason, "T07b", "put 'noisy_labels' behind 'soft_labels'"))
+
+
+def _noisy_copies(recipe: Recipe, findings: Findings) -> None:
+    there = [trick.tag() for trick in recipe.tricks]
+    if "consistency" in there and "instance_noise" in there:
+        reason = "'consistency' compares D's scores of two noisy copies, so D pays for what the noise does as well"
+        cure = "leave the noise out, or take a smaller weight"
+        findings.warnings.append(Finding(f"tricks.{there.index('consistency')}", reason, "M03", cure))
 
 
 def _idle(recipe: Recipe, findings: Findings) -> None:
