@@ -11,7 +11,7 @@ For y = x * w (convolution) and a gradient g of y there are, with <.,.> the sum 
     second   of <v, g_x>: by g it is v * w, by w it is grad_w <g, v * w>
              of <v, g_w>: by g it is x * v, by x it is grad_x <g, x * v>
 
-(StyleGAN's authors replace the operator for a like reason: Karras et al. 2020, arXiv:1912.04958, released code.)
+(StyleGAN's authors replace the operator too: Karras et al. 2020, arXiv:2006.06676, released code in PyTorch.)
 """
 
 from __future__ import annotations

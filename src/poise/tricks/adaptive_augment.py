@@ -2,7 +2,7 @@
 
 Every change is made to a picture with probability p only, so that for p below about 0.8 G can tell what is a change and
 what is the data. p follows D's overconfidence: r_t = E sign(D(x)) over the reals of the last `every` moves; above the
-target p rises by batch x every / speed, below it falls (section 3.1). The changes are those of the paper's "bgc"
+target p rises by batch x every / speed, below it falls (section 3). The changes are those of the paper's "bgc"
 (appendix B), each drawn for each picture:
 
     blit      mirrored (half of the time), turned by 0, 90, 180 or 270 degrees, moved by whole pixels up to 1/8

@@ -1,9 +1,9 @@
 """Consistency (tip M03): D is charged for scoring a picture otherwise when it is moved or mirrored.
 
 E (D(x) - D(T(x)))^2 over the reals, T a random move by a few pixels and a mirror by a coin (CR-GAN: Zhang et al. 2020,
-arXiv:1910.12027, equation 4); the balanced form adds the same over the fakes, or D would be even on reals alone (bCR:
-Zhao et al. 2021, arXiv:2002.04724). T(x) goes through the same views as x, which draw anew for it: with instance noise
-D is charged for what the noise does as well. Costs D another pass for each pile.
+arXiv:1910.12027); the balanced form adds the same over the fakes, or D would be even on reals alone (bCR: Zhao et al.
+2021, arXiv:2002.04724). T(x) goes through the same views as x, which draw anew for it: with instance noise D is charged
+for what the noise does as well. Costs D another pass for each pile.
 """
 
 from __future__ import annotations

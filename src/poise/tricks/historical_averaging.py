@@ -44,7 +44,7 @@ def gather_(means: Sequence[Tensor], weights: Sequence[Tensor], t: int) -> None:
 
 
 class HistoricalAveragingEntry(TrickEntry):
-    """`weight` of the squared distance; the paper does not tell the one it used."""
+    """`weight` of the squared distance; 1 is ours."""
 
     kind: Literal["historical_averaging"] = "historical_averaging"
     tip: ClassVar[str] = "T20"

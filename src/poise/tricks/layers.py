@@ -5,9 +5,8 @@ draws from PyTorch's global generator, which `poise sample` sets.
 
 `layer_noise`: h + sigma eps, eps ~ N(0, I), behind every hidden activation (ganhacks 13, after Zhao et al. 2017).
 `standing_dropout`: each number of a map is 0 with probability `rate`, else divided by 1 - rate, behind the first
-    `layers` activations (Isola et al. 2017, arXiv:1611.07004, section 2.1 and appendix: half of three layers, the only
-    noise their G has). There it stands before the activation; for ReLU and LeakyReLU, which a factor passes through,
-    that is the same.
+    `layers` activations (Isola et al. 2017, arXiv:1611.07004: half of three layers, the only noise their G has). There
+    it stands before the activation; for ReLU and LeakyReLU, which a factor passes through, that is the same.
 """
 
 from __future__ import annotations

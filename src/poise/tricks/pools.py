@@ -4,7 +4,7 @@ Three laws of what goes in and what comes out; each is its paper's own.
 
 `experience_replay`: a queue. Some of every batch is remembered, the oldest is forgotten, and what D is shown is drawn
     evenly from the queue: ages from 1 to size / (fraction x batch) of its turns (Pfau & Vinyals 2016,
-    arXiv:1610.01945, section 3.3, name it as a trick of reinforcement learning; ganhacks 8).
+    arXiv:1610.01945, compare what steadies GANs and reinforcement learning; ganhacks 8).
 `history`: exactly half of D's fakes from a buffer, half from G; then as many places of the buffer, drawn at random
     among those that were not shown just now if there are enough, are taken by G's (Shrivastava et al. 2017,
     arXiv:1612.07828, section 2.3).
@@ -126,7 +126,7 @@ class ExperienceReplay(Offer):
 
 
 class HistoryEntry(PoolEntry):
-    """`fraction` of D's fakes come from a buffer of `size`; one half in the paper, which does not tell the size."""
+    """`fraction` of D's fakes come from a buffer of `size`; one half in the paper, the size is ours."""
 
     kind: Literal["history"] = "history"
     tip: ClassVar[str] = "T19"
