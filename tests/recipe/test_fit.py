@@ -121,3 +121,10 @@ def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: st
 def test_nothing_to_say(changes: dict[str, Any], tricks: list[dict[str, Any]]) -> None:
     findings = found(recipe("pictures", *tricks, **changes), classes=10)
     assert findings == Findings()
+
+
+def test_a_pool_of_half_a_gigabyte_is_spoken_of() -> None:
+    for size, said in ((10_000, False), (11_000, True)):
+        told = recipe("pictures", {"kind": "experience_replay", "size": size})
+        warnings = fit(told, (3, 64, 64)).warnings
+        assert any("MB in memory and every save" in finding.message for finding in warnings) == said

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import NamedTuple
 
 from poise.core import Shape
 from poise.errors import RecipeError
 from poise.recipe.model import Recipe
+
+HEAVY = 500
+"""Megabytes beyond which a pool of pictures is spoken of."""
 
 
 class Finding(NamedTuple):
@@ -222,6 +226,9 @@ def _networks(recipe: Recipe, shape: Shape, findings: Findings) -> None:
     for i, trick in enumerate(recipe.tricks):
         if (misfit := trick.misfit(shape)) is not None:
             findings.refusals.append(Finding(f"tricks.{i}", misfit[0], trick.tip, misfit[1]))
+        if (megabytes := 4 * trick.keeps * prod(shape) / 1e6) > HEAVY:
+            reason = f"'{trick.tag()}' keeps {trick.keeps:,} samples, {megabytes:,.0f} MB in memory and every save"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set its 'size' lower"))
     for side, network in (("g", recipe.network.g), ("d", recipe.network.d)):
         misfit = network.misfit(shape)
         if misfit is not None:

@@ -74,6 +74,11 @@ class TrickEntry(Part):
         """Whether it puts something beside D's score, which an energy (a reconstruction error) can't take."""
         return False
 
+    @property
+    def keeps(self) -> int:
+        """How many samples it keeps, in memory and in every save."""
+        return 0
+
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Why it can't act on samples of `shape`, and the cure; None if it can."""
         return None

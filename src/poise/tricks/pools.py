@@ -84,6 +84,11 @@ class PoolEntry(TrickEntry):
 
     size: int = Field(default=1024, ge=1, le=1_000_000)
 
+    @property
+    def keeps(self) -> int:
+        """All that go in."""
+        return self.size
+
 
 class ExperienceReplayEntry(PoolEntry):
     """`fraction` of D's fakes come from the queue, in every `every`-th step; as many of the newest go in."""
