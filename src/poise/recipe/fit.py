@@ -48,6 +48,7 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     _twice(recipe, findings)
     _flips(recipe, findings)
     _noisy_copies(recipe, findings)
+    _pairs(recipe, findings)
     _idle(recipe, findings)
     _mixed(recipe, findings)
     _picks(recipe, findings)
@@ -168,6 +169,18 @@ def _noisy_copies(recipe: Recipe, findings: Findings) -> None:
         reason = "'consistency' compares D's scores of two noisy copies, so D pays for what the noise does as well"
         cure = "leave the noise out, or take a smaller weight"
         findings.warnings.append(Finding(f"tricks.{there.index('consistency')}", reason, "M03", cure))
+
+
+def _pairs(recipe: Recipe, findings: Findings) -> None:
+    """What pairs a real with the fake beside it wants both of one class, which a fake from a pool need not be."""
+    pairing = ["the objective"] if recipe.objective.compares else []
+    pairing += [f"'{trick.tag()}'" for trick in recipe.tricks if trick.tag() == "wgan_gp"]
+    for i, trick in enumerate(recipe.tricks):
+        if trick.keeps and recipe.labelled and pairing:
+            reason = (
+                f"{pairing[0]} pairs each real with a fake of its class, and '{trick.tag()}' brings fakes of others"
+            )
+            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "leave one of the two out"))
 
 
 def _idle(recipe: Recipe, findings: Findings) -> None:
