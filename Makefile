@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check bench zoo slow clean
+.PHONY: demo test lint check bench tricks zoo slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
 	$(BIN)/poise train
@@ -20,6 +20,11 @@ check: lint test  ## what must be green before a commit lands
 
 bench: $(READY)  ## how fast it is, beside loops written by hand
 	$(BIN)/python benchmarks/throughput.py
+
+tricks: $(READY)  ## what each trick costs, and two direct comparisons on toys
+	$(BIN)/python benchmarks/tricks.py
+	$(BIN)/python benchmarks/direct.py packing
+	$(BIN)/python benchmarks/direct.py noise
 
 zoo: $(READY)  ## every picture recipe on the same number of digits: a table, a sheet each
 	$(BIN)/python benchmarks/zoo.py zoo

@@ -10,7 +10,7 @@ makes of one.
 
 A trick is timed at its default settings, but for those that rest most of the time: they act as often as stated in
 `BUSY`. A penalty needs a D without batch norm, and is compared with that D. At the end, D's move alone with R1 and R2
-together, against the plain move of the same net.
+together, against the plain move of the same net; and the same with PyTorch's own second derivative of convolutions.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from _contestants import Poise
 from poise.core import Moment, Side
 from poise.data.source import Pictures
+from poise.derivatives import Conv2d
 from poise.entries import kinds
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
@@ -103,9 +105,12 @@ def pair(kind: str) -> Pair:
     return Pair(kind, without, with_it)
 
 
-def d_moves(told: Recipe) -> Callable[[int], None]:
-    """D's moves alone."""
+def d_moves(told: Recipe, *, pytorchs: bool = False) -> Callable[[int], None]:
+    """D's moves alone; with PyTorch's own second derivative of convolutions if wished."""
     game = Poise(told, source(), FP32)
+    for module in game.game.d.modules():
+        if pytorchs and isinstance(module, Conv2d):
+            module.__class__ = nn.Conv2d
 
     def run(moves: int) -> None:
         for _ in range(moves):
@@ -158,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=4, help="steps in a turn")
     parser.add_argument("--only", nargs="*", default=[], metavar="KIND", help="these tricks alone")
+    parser.add_argument("--penalties", action="store_true", help="the last two lines, whatever else is timed")
     parser.add_argument("--quick", action="store_true", help="three rounds of two steps: a glance, not a measurement")
     asked = parser.parse_args()
     rounds, steps = (3, 2) if asked.quick else (asked.rounds, asked.steps)
@@ -173,10 +179,12 @@ def main() -> None:
     for kind in chosen(asked.only):
         turn = max(steps, BUSY.get(kind, {}).get("every", 1))
         print(line(kind, ratios(pair(kind), rounds, turn), notes(kind)), flush=True)
-    if not asked.only:
+    if not asked.only or asked.penalties:
         both = recipe({"kind": "r1"}, {"kind": "r2"}, norm="none")
-        penalised = Pair("D's move, R1 and R2", d_moves(recipe(norm="none")), d_moves(both))
-        print(line(penalised.name, ratios(penalised, rounds, 2 * steps), "D's move alone, D without norm in both"))
+        for note in ("", "PyTorch's own second derivative"):
+            penalised = d_moves(both, pytorchs=bool(note))
+            found = ratios(Pair("", d_moves(recipe(norm="none")), penalised), rounds, 2 * steps)
+            print(line("D's move, R1 and R2", found, note or "D's move alone, D without norm in both"), flush=True)
 
 
 if __name__ == "__main__":

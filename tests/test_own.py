@@ -374,6 +374,47 @@ def test_what_an_objective_leaves_out_is_the_base_s(part: Part, tmp_path: Path) 
     assert "d/real_accuracy" not in stats
 
 
+def test_what_an_own_trick_declares_is_believed(tmp_path: Path) -> None:
+    """A pack is what D is built for, a pick is refused where no cost is one fake's, a sign where scores have none."""
+    code = """
+from torch import nn
+from poise.core import Side
+from poise.seams import Pick, Surgery, View
+class Two(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+    def forward(self, points):
+        return self.net(points.reshape(len(points) // 2, -1))
+class Pairs(Surgery):
+    sides, pack = frozenset({Side.D}), 2
+    def operate(self, side, net):
+        return Two(net)
+class First(Pick):
+    sides = frozenset({Side.G})
+    def pick(self, scores, exchange):
+        return scores.topk(1).indices
+class Signed(View):
+    reads_sign = True
+    def view(self, images, pile, moment):
+        return images
+"""
+    file = tmp_path / "declares.py"
+    file.write_text(code)
+
+    def told(name: str, **changes: Any) -> Recipe:
+        return trusted(ring({"kind": "python", "file": str(file), "name": name}, **changes))
+
+    pairs = told("Pairs")
+    assert fit(pairs).refusals == []
+    source = pairs.data.load().train
+    run = Session(pairs, source).play(1)
+    assert len(run.moves[0].exchange.score("real")) == pairs.batch // 2
+    for name, kind in (("First", "relativistic_average"), ("Signed", "wasserstein")):
+        assert fit(told(name)).refusals == []
+        assert [r.field for r in fit(told(name, objective={"kind": kind})).refusals] == ["tricks.0"]
+
+
 def test_an_own_aim_needs_targets(part: Part) -> None:
     assert fit(trusted(ring(part("Doubt")))).refusals == []
     refused = fit(trusted(ring(part("Doubt"), objective={"kind": "hinge"}))).refusals

@@ -2,8 +2,8 @@
 
 A penalty on D's slope differentiates D by its input and then by its weights. PyTorch's own second derivative of a
 convolution works out the weights' part as a convolution whose kernel is a whole map, and turns its operands about for
-it; it is the plain gradient of a weight, for which there is a kernel. `Conv2d` says so. With R1 and R2 on a DCGAN at
-32 x 32, width 32, D's move took 2.4 times the plain one before (float32, one thread).
+it; it is the plain gradient of a weight, for which there is a kernel. `Conv2d` says so. What that is worth is the last
+two lines of `benchmarks/tricks.py`.
 
 For y = x * w (convolution) and a gradient g of y there are, with <.,.> the sum of products,
 

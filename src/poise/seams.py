@@ -34,13 +34,11 @@ class Stage(NamedTuple):
     Attributes:
         nets: the players' networks.
         subject: what there is to learn.
-        batch: samples per pile.
         undecided: the score of a sample that D can't place, where the objective has one.
     """
 
     nets: Mapping[Side, nn.Module]
     subject: Subject
-    batch: int = 64
     undecided: float | None = 0.0
 
 

@@ -21,7 +21,7 @@ from poise.recipe.read import decode
 from poise.recipe.shipped import DEFAULT, table
 from poise.recipe.text import set_value
 from poise.tips import record
-from poise.tips.catalogue import SAYS, Tip, find, parts, tips
+from poise.tips.catalogue import Tip, find, parts, tips
 from poise.tricks.base import TrickEntry
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_says_what_it_must(tip: Tip) -> None:
     assert tip.source
     assert tip.evidence
     for one in tip.evidence:
-        assert one.says in SAYS
+        assert one.says in ("for", "against", "open")
         assert one.text
         assert one.source or one.says == "open", "a claim has a source"
     for number in re.findall(r"arXiv:(\S+?)(?=[;,)\s]|$)", " ".join((*tip.source, *(e.source for e in tip.evidence)))):
@@ -151,8 +151,8 @@ def test_is_found_by_id_name_and_kind(word: str, ids: list[str]) -> None:
 def test_a_slip_is_helped() -> None:
     with pytest.raises(RecipeError, match="did you mean 'soft-labels'"):
         find("soft-lables")
-    with pytest.raises(RecipeError, match="no tip of that name"):
-        find("T99")
+    with pytest.raises(RecipeError, match="poise tips lists them"):
+        find("xyzzy")
 
 
 def test_fields_are_told_with_their_defaults() -> None:

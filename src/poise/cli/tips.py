@@ -17,9 +17,7 @@ COLOURS = {"followed": "green", "broken": "yellow", "open": "dim"}
 
 
 def tips(
-    tip: Annotated[
-        str | None, typer.Argument(help="An id (T07a), a name (soft-labels) or a kind (soft_labels).")
-    ] = None,
+    tip: Annotated[Text, typer.Argument(help="An id (T07a), a name (soft-labels) or a kind (soft_labels).")] = None,
     recipe: Annotated[
         Text, typer.Option(help="Which tips this recipe follows, breaks and leaves open.", metavar="RECIPE")
     ] = None,
@@ -72,8 +70,7 @@ def _tell(tip: Tip) -> None:
             console.print(f"    [dim]{escape(part.switch)}[/]", soft_wrap=True)
     console.print("\n[bold]known[/]" if tip.parts else "[bold]known[/]")
     for one in tip.evidence:
-        source = f" ({one.source})" if one.source else ""
-        console.print(f"  {one.says}: {escape(one.text + source)}")
+        console.print(f"  {one.says}: {escape(one.words)}")
     if tip.disagree:
         console.print(f"  [bold]sources disagree[/]: {escape(tip.disagree)}")
     console.print(f"[bold]our verdict[/]  {tip.verdict}")

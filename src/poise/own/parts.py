@@ -13,7 +13,7 @@ from poise.errors import RecipeError
 from poise.networks.blocks import Discriminator, Generator
 from poise.objectives.base import Objective, Rule
 from poise.own.code import Own, short
-from poise.seams import Aim, Stage, Trick
+from poise.seams import Aim, Pick, Stage, Trick
 from poise.tricks.base import TrickEntry
 
 TRIED = 5
@@ -137,6 +137,12 @@ class OwnTrick(Own, TrickEntry):
     def reads_sign(self) -> bool:
         """Whether the class says that it does."""
         return getattr(self.load(), "reads_sign", False)
+
+    @property
+    def picks(self) -> bool:
+        """Whether it is a pick."""
+        made = self.load()
+        return isinstance(made, type) and issubclass(made, Pick)
 
     @property
     def adds_to_score(self) -> bool:

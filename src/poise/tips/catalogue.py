@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -9,13 +10,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from poise.entries import nearest
 from poise.errors import RecipeError
 
 Fields = dict[str, Any]
 """A part's fields with their defaults; None for a field that may be left out."""
 
-SAYS = ("for", "against", "open")
 REQUIRED = "(required)"
 """Stands for the default of a field that has none."""
 
@@ -27,6 +26,11 @@ class Evidence:
     says: Literal["for", "against", "open"]
     text: str
     source: str = ""
+
+    @property
+    def words(self) -> str:
+        """What is known, and the source in brackets."""
+        return f"{self.text} ({self.source})" if self.source else self.text
 
 
 @dataclass(frozen=True)
@@ -124,4 +128,6 @@ def find(word: str) -> tuple[Tip, ...]:
         if found:
             return found
     words = [w for tip in tips() for w in (tip.id, tip.name, *(kind.replace("_", "-") for kind in tip.kinds))]
-    raise RecipeError("no tip of that name", where="TIP", found=f"'{word}'", cure=nearest(plain, sorted(set(words))))
+    close = difflib.get_close_matches(plain, words, n=1)
+    cure = f"did you mean '{close[0]}'?" if close else "poise tips lists them"
+    raise RecipeError("no tip of that name", where="TIP", found=f"'{word}'", cure=cure)

@@ -92,8 +92,7 @@ def section(tip: Tip) -> str:
         lines.append(f"- `{part.kind}` ({part.at}): {part.note} Switch: `{part.switch}`. Fields: {options or 'none'}.")
     lines += [""] if tip.parts else []
     for one in tip.evidence:
-        source = f" ({one.source})" if one.source else ""
-        lines.append(f"- {one.says}: {one.text}{source}")
+        lines.append(f"- {one.says}: {one.words}")
     if tip.disagree:
         lines.append(f"- where sources disagree: {tip.disagree}")
     lines.append(f"\nSources: {'; '.join(tip.source)}. Our verdict: {tip.verdict}.")

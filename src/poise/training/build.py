@@ -79,7 +79,7 @@ def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
 
 
 def _tricks(recipe: Recipe, nets: dict[Side, nn.Module], subject: Subject) -> list[Trick]:
-    stage = Stage(nets, subject, recipe.batch, recipe.objective.undecided)
+    stage = Stage(nets, subject, recipe.objective.undecided)
     return [entry.build(name, stage) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 
