@@ -19,6 +19,7 @@ FLOORS = [
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},
     {"tricks", "sheets"},
     {"own"},
+    {"measure"},
     {"recipe", "recipes"},
     {"tips"},
     {"training"},

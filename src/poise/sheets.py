@@ -18,14 +18,16 @@ GAP = 2
 WIDTH = 640
 
 
-def grid(images: Tensor, columns: int | None = None) -> Bytes:
+def grid(images: Tensor, columns: int | None = None, *, alpha: bool = True) -> Bytes:
     """Pictures, B x C x H x W in [-1, 1], side by side: H' x W' x 1 (C = 1, 2), 3 or 4 channels.
 
-    Small pictures are enlarged by whole pixels to a sheet at least 640 wide. Grey with alpha (C = 2) is
-    shown as RGBA.
+    Small pictures are enlarged by whole pixels to a sheet at least 640 wide. Two channels are
+    grey with alpha, shown as RGBA, or if not `alpha` two inks, red and green.
     """
     tiles = to_bytes(images)
     n, height, width, channels = tiles.shape
+    if channels == 2 and not alpha:
+        tiles, channels = np.concatenate((tiles, np.zeros_like(tiles[..., :1])), axis=3), 3
     if channels == 2:
         tiles = np.concatenate((np.repeat(tiles[..., :1], 3, axis=3), tiles[..., 1:]), axis=3)
         channels = 4
@@ -58,10 +60,10 @@ def scatter(fake: Tensor, real: Tensor, side: int = WIDTH) -> Bytes:
     return sheet
 
 
-def draw(samples: Tensor, real: Tensor | None, columns: int | None = None) -> Bytes:
+def draw(samples: Tensor, real: Tensor | None, columns: int | None = None, *, alpha: bool = True) -> Bytes:
     """The sheet for whatever the samples are; points need some real ones to be drawn over."""
     if samples.dim() == 4:
-        return grid(samples, columns)
+        return grid(samples, columns, alpha=alpha)
     return scatter(samples, samples if real is None else real)
 
 

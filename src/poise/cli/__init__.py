@@ -16,7 +16,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import interpolate, recipes, sample, tips, train
+from poise.cli import compare, interpolate, measure, recipes, sample, tips, train
 from poise.errors import PoiseError, Stopped
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ app.command("tips")(tips.tips)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("interpolate")(interpolate.interpolate)
+app.command("measure")(measure.measure)
+app.command("compare")(compare.compare)
 
 
 @app.callback(invoke_without_command=True)

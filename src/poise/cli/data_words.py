@@ -13,7 +13,7 @@ from poise.errors import DataError
 PATHS = {".zip": "zip", ".npz": "npz"}
 
 
-def data_table(words: str, before: dict[str, Any] | None) -> dict[str, Any]:
+def data_table(words: str, before: dict[str, Any] | None, where: str = "--data") -> dict[str, Any]:
     """The recipe's `data` table for `words`; the picture size of the table `before` is kept.
 
     Raises:
@@ -34,7 +34,19 @@ def data_table(words: str, before: dict[str, Any] | None) -> dict[str, Any]:
         }
     else:
         cure = nearest(words.lower(), [*plain, *by_name]) if "/" not in words else "give a folder, a .zip or a .npz"
-        raise DataError("no such data", where="--data", found=f"'{words}'", cure=cure)
+        raise DataError("no such data", where=where, found=f"'{words}'", cure=cure)
     if issubclass(families[table["kind"]], PictureEntry) and before and "size" in before:
         table["size"] = before["size"]
     return table
+
+
+def data_entry(words: str, where: str) -> DataEntry:
+    """The entry that `words`, given as the argument `where`, stand for.
+
+    Raises:
+        DataError: see `data_table`.
+    """
+    table = data_table(words, None, where)
+    entry = kinds(DataEntry, "poise.data")[table["kind"]].model_validate(table)
+    assert isinstance(entry, DataEntry)
+    return entry

@@ -48,9 +48,9 @@ def interpolate(
     real = opened.real(2000)
     if out.suffix.lower() == ".png":
         with on_disk(out):
-            write_png(draw(samples.flatten(0, 1), real, columns=steps), out)
+            write_png(draw(samples.flatten(0, 1), real, columns=steps, alpha=opened.alpha), out)
     else:
-        shown = [as_image(draw(frame, real)) for frame in frames]
+        shown = [as_image(draw(frame, real, alpha=opened.alpha)) for frame in frames]
         there_and_back = shown + shown[-2:0:-1]
         with on_disk(out):
             there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)

@@ -46,5 +46,5 @@ def sample(
     if out is not None:
         shown, columns = (samples, None) if labels is None or kind is not None else by_class(samples, labels)
         with on_disk(out):
-            write_png(draw(shown, opened.real(2000), columns), out)
+            write_png(draw(shown, opened.real(2000), columns, alpha=opened.alpha), out)
         typer.echo(f"{out}: {len(shown)} samples", err=True)

@@ -1,8 +1,8 @@
 """What every kind of data becomes: a source with an endless feed whose order is a function of (seed, index).
 
-`Pictures` holds uint8 in memory (or memory-mapped) and hands out batches in a new order each epoch;
-`Points` draws from a distribution in the plane. `to_signed` and `to_bytes` are the only two places that
-know how bytes and [-1, 1] belong together.
+`Pictures` holds uint8 in memory (or memory-mapped) and hands out batches in a new order each epoch, `Stacked`
+(`stacked.py`) puts such pictures together as it goes; `Points` (`toys.py`) draws from a distribution in the plane.
+`to_signed` and `to_bytes` are the only two places that know how bytes and [-1, 1] belong together.
 """
 
 from __future__ import annotations
@@ -81,7 +81,59 @@ class Source(ABC):
         """A hash that tells this data from other data."""
 
 
-class Pictures(Source):
+class Finite(Source):
+    """A source with a last sample; every epoch goes through all of them in a new order."""
+
+    _orders: dict[int, Tensor]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def take(self, places: Tensor) -> Batch:
+        """The samples at `places`, int64, B: uint8, B x H x W x C, with their labels."""
+
+    @abstractmethod
+    def labels_at(self, places: Tensor) -> Tensor | None:
+        """Their labels alone, B, or None where the data has none."""
+
+    def order(self, epoch: int, dice: Dice) -> Tensor:
+        """The order of one epoch: a permutation that depends on (seed, epoch) alone."""
+        if epoch not in self._orders:
+            # numpy's permutation knows no device, and the order must not depend on one
+            shuffled = np.random.Generator(np.random.Philox(derive(dice.seed, "data", epoch))).permutation(len(self))
+            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = torch.from_numpy(shuffled)
+        return self._orders[epoch]
+
+    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+        """Samples index * size, ... of all epochs laid end to end, so that none is left over."""
+        return self.take(self._chosen(index, size, dice))
+
+    def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
+        """The same without touching the samples."""
+        return self.labels_at(self._chosen(index, size, dice))
+
+    def spread(self, n: int) -> Tensor:
+        """Up to n places, spread evenly over the data."""
+        return torch.from_numpy(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
+
+    def some(self, n: int) -> Tensor:
+        """n samples spread evenly over the data."""
+        return to_signed(self.take(self.spread(n)).images)
+
+    def _chosen(self, index: int, size: int, dice: Dice) -> Tensor:
+        places: list[Tensor] = []
+        start, stop = index * size, (index + 1) * size
+        while start < stop:
+            epoch, at = divmod(start, len(self))
+            taken = self.order(epoch, dice)[at : at + stop - start]
+            places.append(taken)
+            start += len(taken)
+        return places[0] if len(places) == 1 else torch.cat(places)
+
+
+class Pictures(Finite):
     """Pictures in memory.
 
     Args:
@@ -96,43 +148,18 @@ class Pictures(Source):
         self.shape = (channels, height, width)
         self._pool = torch.from_numpy(images)
         self._labels = None if labels is None else torch.from_numpy(labels)
-        self._orders: dict[int, Tensor] = {}
+        self._orders = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def order(self, epoch: int, dice: Dice) -> Tensor:
-        """The order of one epoch: a permutation that depends on (seed, epoch) alone."""
-        if epoch not in self._orders:
-            # numpy's permutation knows no device, and the order must not depend on one
-            shuffled = np.random.Generator(np.random.Philox(derive(dice.seed, "data", epoch))).permutation(len(self))
-            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = torch.from_numpy(shuffled)
-        return self._orders[epoch]
+    def take(self, places: Tensor) -> Batch:
+        """See `Finite.take`."""
+        return Batch(self._pool.index_select(0, places), self.labels_at(places))
 
-    def batch(self, index: int, size: int, dice: Dice) -> Batch:
-        """Samples index * size, ... of all epochs laid end to end, so that no picture is left over."""
-        chosen = self._chosen(index, size, dice)
-        return Batch(self._pool.index_select(0, chosen), None if self._labels is None else self._labels[chosen])
-
-    def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
-        """The same without touching the pictures."""
-        return None if self._labels is None else self._labels[self._chosen(index, size, dice)]
-
-    def _chosen(self, index: int, size: int, dice: Dice) -> Tensor:
-        places: list[Tensor] = []
-        start, stop = index * size, (index + 1) * size
-        while start < stop:
-            epoch, at = divmod(start, len(self))
-            taken = self.order(epoch, dice)[at : at + stop - start]
-            places.append(taken)
-            start += len(taken)
-        return places[0] if len(places) == 1 else torch.cat(places)
-
-    def some(self, n: int) -> Tensor:
-        """n pictures spread evenly over the data."""
-        at = np.linspace(0, len(self) - 1, min(n, len(self))).astype(int)
-        return to_signed(torch.from_numpy(np.ascontiguousarray(self.images[at])))
+    def labels_at(self, places: Tensor) -> Tensor | None:
+        """See `Finite.labels_at`."""
+        return None if self._labels is None else self._labels[places]
 
     @property
     def fingerprint(self) -> str:
@@ -175,7 +202,13 @@ class DataEntry(Part):
 
 
 class PictureEntry(DataEntry):
-    """What all picture data shares: the side of the square picture that the players see."""
+    """What all picture data shares: the side of the square picture that the players see.
+
+    Attributes:
+        alpha: whether the second of two channels, and the fourth of four, is how opaque a pixel is.
+    """
+
+    alpha: ClassVar[bool] = True
 
     size: int = Field(default=32, ge=1, le=4096)
 

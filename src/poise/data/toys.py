@@ -100,6 +100,10 @@ class PlaneEntry(ToyEntry):
         """n points, n x 2, float32."""
         raise NotImplementedError
 
+    def modes_at(self) -> tuple[Tensor, float] | None:
+        """The modes' centres, K x 2, and their sigma; None for what has no modes."""
+        return None
+
     def load(self, root: Path | None = None) -> Loaded:
         """Train on the distribution, measure with fresh points of it."""
         return Loaded(train=Points(self), held_out=Points(self))
@@ -117,6 +121,10 @@ class RingEntry(PlaneEntry):
         """See `ring_modes` and `mixture`."""
         return mixture(n, ring_modes(self.modes, self.radius), self.sigma, generator)
 
+    def modes_at(self) -> tuple[Tensor, float]:
+        """See `ring_modes`."""
+        return ring_modes(self.modes, self.radius), self.sigma
+
 
 class GridEntry(PlaneEntry):
     """side x side Gaussians on a lattice."""
@@ -128,6 +136,10 @@ class GridEntry(PlaneEntry):
     def points(self, n: int, generator: torch.Generator) -> Tensor:
         """See `grid_modes` and `mixture`."""
         return mixture(n, grid_modes(self.side, self.step), self.sigma, generator)
+
+    def modes_at(self) -> tuple[Tensor, float]:
+        """See `grid_modes`."""
+        return grid_modes(self.side, self.step), self.sigma
 
 
 class SwissRollEntry(PlaneEntry):

@@ -77,9 +77,23 @@ def allow(recipe: Recipe, trust_code: bool) -> None:
         RecipeError: there are some, and the user has not said so.
     """
     for part in own_parts(recipe):
-        if not trust_code:
-            raise _untrusted(part)
-        _allowed.add(Path(part.file).resolve())
+        trust(Path(part.file), part.name, trust_code)
+
+
+def trust(file: Path, name: str, trust_code: bool) -> None:
+    """Let one file run from now on in this process, if the user trusts it.
+
+    Args:
+        file: where the code is.
+        name: the part of it that is asked for.
+        trust_code: whether it may.
+
+    Raises:
+        RecipeError: it may not.
+    """
+    if not trust_code:
+        raise _untrusted(str(file), name)
+    _allowed.add(file.resolve())
 
 
 def code_hash(recipe: Recipe) -> dict[str, str]:
@@ -96,16 +110,16 @@ def _comes_back(value: Any) -> bool:
     return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))
 
 
-def _untrusted(part: Own) -> RecipeError:
+def _untrusted(file: str, name: str) -> RecipeError:
     cure = "read it, and pass --trust-code (trust_code=True) if it may"
-    return RecipeError("this recipe wants to run a Python file", where=part.file, found=part.name, cure=cure)
+    return RecipeError("this wants to run a Python file", where=file, found=name, cure=cure)
 
 
 def _once(part: Own) -> tuple[str, dict[str, Any]]:
     """The file's hash and names, from its one run in this process."""
     path = Path(part.file).resolve()
     if path not in _allowed:
-        raise _untrusted(part)
+        raise _untrusted(part.file, part.name)
     if path not in _loaded:
         _loaded[path] = _run(path, part.file)
     return _loaded[path]

@@ -15,6 +15,7 @@ from poise.core import Said
 from poise.data.source import DataEntry
 from poise.entries import Entry, complain, one_of
 from poise.latents import Latent
+from poise.measure.entry import Measuring
 from poise.networks.blocks import Discriminator, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
@@ -102,6 +103,7 @@ class Recipe(Entry):
     tempo: AnyTempo
     tricks: Annotated[tuple[AnyTrick, ...], Strict(False)] = ()
     log: Log = Log()
+    measure: Measuring | None = None
 
     @model_validator(mode="after")
     def _one_line(self) -> Self:
@@ -160,7 +162,7 @@ def _kind_first(value: Any) -> Any:
     return [_kind_first(item) for item in value] if isinstance(value, list) else value
 
 
-FREE_TO_CHANGE = ("steps", "about", "name", "log")
+FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure")
 """What a resumed run may have otherwise than the run it goes on with: nothing that an earlier step depended on."""
 
 

@@ -32,6 +32,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe, self.info, self.rows = path / "recipe.toml", path / "run.json", path / "rows.jsonl"
+        self.measures, self.best = path / "measures.jsonl", path / "best"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
         self._lock: IO[str] | None = None
 

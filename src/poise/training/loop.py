@@ -10,9 +10,10 @@ from io import StringIO
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from poise.core import Moment
-from poise.data.source import Loaded, Pictures
+from poise.data.source import Finite, Loaded
 from poise.errors import DiskError, Diverged, SaveError, Stopped
 from poise.own.code import code_hash
 from poise.randomness import Dice
@@ -23,6 +24,7 @@ from poise.training.feed import Feed
 from poise.training.folder import RunFolder
 from poise.training.ledger import Ledger, Row, Stat
 from poise.training.machine import Machine
+from poise.training.measuring import Gauge
 from poise.training.record import Recorder, Sheets
 from poise.training.run import Run
 from poise.training.signals import Signals
@@ -60,6 +62,7 @@ class Training:
         if past is not None:
             self._go_on(past)
         self.recorder = Recorder(folder, self.first)
+        self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device) if recipe.measure else None
         self.done, self.clock = self.first, time.perf_counter()
 
     def run(self) -> Run:
@@ -74,6 +77,8 @@ class Training:
             self.signals.patient = True
             self._steps()
             ended = "done"
+            if self.gauge is not None and (told := self.gauge.summary()):
+                self.watcher.say(told)
         except Stopped:
             ended = "stopped"
             raise
@@ -100,6 +105,8 @@ class Training:
                 self._row()
             if last or self.done % log.samples == 0:
                 self._sheet()
+            if self.gauge is not None and self.gauge.due(self.done):
+                self._measure(self.gauge)
             if last or self.done % log.saves == 0 or asked:
                 self._save(must=last or asked is not None)
             self.watcher.tick(self.done)
@@ -124,12 +131,28 @@ class Training:
     def _sheet(self) -> None:
         self.recorder.sheet(self.sheets.draw(self.game.shown()), self.done)
 
+    def _measure(self, gauge: Gauge) -> None:
+        """Measure; weights that are the best so far are kept beside the newest ones."""
+        began = time.perf_counter()
+        result = gauge.take(self.game.shown(), self.done)
+        if gauge.is_best(self.done):
+            try:
+                save.write(self.folder.best, self.done, *self._state())
+                save.prune(self.folder.best, 1)
+            except (OSError, SaveError, DiskError) as error:
+                self.watcher.say(f"could not keep the best weights, of step {self.done}: {error}")
+        self.watcher.say(gauge.words(result, self.done))
+        self.told = (self.told[0], self.told[1] + time.perf_counter() - began)  # no part of the training's pace
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+        """What a save holds: tensors, what goes with them, what it stands on."""
+        facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self._exactness()}
+        return state.gather(self.game, self.ledger), {"seconds": self._seconds()}, facts
+
     def _save(self, *, must: bool) -> None:
         """Save; a refusing disk is survived until it has refused three times in a row, or this save must be."""
         try:
-            tensors = state.gather(self.game, self.ledger)
-            facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self._exactness()}
-            save.write(self.folder.saves, self.done, tensors, {"seconds": self._seconds()}, facts)
+            save.write(self.folder.saves, self.done, *self._state())
             save.prune(self.folder.saves, self.recipe.log.keep)
             self.failed = 0
             self._tell("running")
@@ -164,10 +187,12 @@ class Training:
         if self.loaded.bad:
             self._list_bad()
         save.prune(self.folder.saves, self.recipe.log.keep)
+        save.drop(self.folder.best, self.first)
         self.recorder.begin()
         real = self.source.some(self.recipe.log.sheet)
         classes = len(self.source.classes) if self.recipe.labels.g else 0
-        self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, real, self.dice, classes)
+        alpha = getattr(self.recipe.data, "alpha", True)
+        self.sheets = Sheets(self.recipe.latent, self.recipe.log.sheet, real, self.dice, classes, alpha=alpha)
         self.watcher.start(
             Start(
                 name=self.recipe.name,
@@ -192,7 +217,7 @@ class Training:
 
     def _facts(self) -> list[str]:
         sizes = self._parameters()
-        data = f"{len(self.source):,} pictures" if isinstance(self.source, Pictures) else "endless points"
+        data = f"{len(self.source):,} pictures" if isinstance(self.source, Finite) else "endless points"
         return [
             f"{self.recipe.data.tag()}: {data}, {'x'.join(map(str, self.source.shape))}",
             f"G {sizes['g']:,} and D {sizes['d']:,} parameters",
@@ -217,9 +242,11 @@ class Training:
                 "fingerprint": self.fingerprint,
                 "shape": list(source.shape),
                 "classes": list(source.classes),
-                "count": len(source) if isinstance(source, Pictures) else None,
+                "count": len(source) if isinstance(source, Finite) else None,
                 "bad": len(self.loaded.bad),
             },
             "parameters": self._parameters(),
         }
+        if self.gauge is not None and (best := self.gauge.facts()):
+            info["best"] = best
         self.folder.write_json(self.folder.info, info)

@@ -34,6 +34,7 @@ class Recorder:
     def begin(self) -> None:
         """The first writing."""
         self.folder.cut(self.folder.rows, self.since)
+        self.folder.cut(self.folder.measures, self.since)
         with on_disk(self.folder.path):
             self.folder.samples.mkdir(exist_ok=True)
             purge = self.since + 1 if self.since else None
@@ -67,7 +68,10 @@ class Sheets:
     Where G takes labels, each class has a row, and every row has the same latents: what differs is the label.
     """
 
-    def __init__(self, latent: Latent, count: int, real: Tensor, dice: Dice, classes: int = 0) -> None:
+    def __init__(
+        self, latent: Latent, count: int, real: Tensor, dice: Dice, classes: int = 0, *, alpha: bool = True
+    ) -> None:
+        self.alpha = alpha
         self.latents, self.real, self.dice = latent.draw(count, dice("sheet")), real, dice
         self.labels, self.columns = None, None
         if classes:
@@ -78,7 +82,7 @@ class Sheets:
 
     def draw(self, net: nn.Module) -> Bytes:
         """The sheet of `net`, which is left as it was."""
-        return draw(generate(net, self.latents, self.labels, dice=self.dice), self.real, self.columns)
+        return draw(generate(net, self.latents, self.labels, dice=self.dice), self.real, self.columns, alpha=self.alpha)
 
 
 def class_by_class(n: int, classes: int) -> Tensor:

@@ -32,13 +32,14 @@ class Run:
     Args:
         path: the run folder.
         trust_code: whether Python files that its recipe names may run.
+        best: whether to take the weights that were measured best, not the newest ones.
 
     Raises:
         SaveError: it is not one.
     """
 
-    def __init__(self, path: str | Path, *, trust_code: bool = False) -> None:
-        self.trust_code = trust_code
+    def __init__(self, path: str | Path, *, trust_code: bool = False, best: bool = False) -> None:
+        self.trust_code, self.best = trust_code, best
         self.folder = RunFolder(Path(path))
         self.path = self.folder.path
         self.info: dict[str, Any] = self.folder.read_info()
@@ -59,20 +60,33 @@ class Run:
         return tuple(self.info["data"]["classes"])
 
     @property
+    def alpha(self) -> bool:
+        """Whether the second of two channels is how opaque a pixel is, and not an ink of its own."""
+        return getattr(self.recipe.data, "alpha", True)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows so far, as `rows.jsonl` has them."""
         return list(read_lines(self.folder.rows)) if self.folder.rows.is_file() else []
 
+    @property
+    def measures(self) -> list[dict[str, Any]]:
+        """What was measured so far, as `measures.jsonl` has it."""
+        return list(read_lines(self.folder.measures)) if self.folder.measures.is_file() else []
+
     @cached_property
     def save(self) -> save.Save:
-        """The newest whole save.
+        """The newest whole save, or the best one.
 
         Raises:
             SaveError: there is none; says what is wrong with the others.
         """
-        newest, damaged = save.newest(self.folder.saves)
+        place = self.folder.best if self.best else self.folder.saves
+        newest, damaged = save.newest(place)
         if newest is None:
-            raise SaveError("no valid save", where=str(self.folder.saves), found="; ".join(damaged) or "none at all")
+            cure = "only a run that measures itself keeps one: [measure] in its recipe" if self.best else ""
+            found = "; ".join(damaged) or "none at all"
+            raise SaveError("no valid save", where=str(place), found=found, cure=cure)
         return newest
 
     @cached_property

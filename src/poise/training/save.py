@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,14 @@ def prune(saves: Path, keep: int) -> None:
             continue
     for _, place in sorted(whole)[:-keep]:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def drop(saves: Path, after: int) -> None:
+    """Let go of the saves that are of a later step than `after`."""
+    for place in saves.glob("step-*"):
+        with suppress(ValueError):
+            if int(place.name.removeprefix("step-")) > after:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def sync(folder: Path) -> None:

@@ -1,0 +1,66 @@
+"""What `measure` and `compare` share: the options' words, the progress bar, the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from poise.measure.catalogue import Result, Told
+    from poise.measure.classifier import Progress
+
+MEASURES = "Some of them, by name, with commas between; `all` takes the slow ones too."
+FEATURES = "auto, pixels, classifier, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."
+DIRECTIONS = {"less": "less is better", "more": "more is better", "floor": "best near its floor"}
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar on stderr while something takes its time, where somebody is looking; else a line when work changes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading the data", total=1.0)
+
+        def tell(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=share)
+
+        yield tell
+
+
+def show(result: Result, *, as_json: bool, every: bool) -> None:
+    """The figures, on stdout; notes on stderr, and what was skipped of those that were asked for, if not `every`."""
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from poise.measure.catalogue import MEASURES as KNOWN
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("measure", style="bold")
+    table.add_column("value", justify="right")
+    table.add_column("floor (real)", justify="right", style="dim")
+    table.add_column("")
+    for name, told in result.told.items():
+        table.add_row(name, *_figures(told), f"[dim]{DIRECTIONS[KNOWN[name].better]}[/]")
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    console.print(f"{result.n:,} samples against as many real ones, by {result.features}\n")
+    console.print(table)
+    for note in result.notes:
+        typer.echo(note, err=True)
+    for name, why in () if every else result.skipped.items():
+        typer.echo(f"no {name}: {why}", err=True)
+
+
+def _figures(told: Told) -> tuple[str, str]:
+    error = "" if told.figure.stderr is None else f" ± {told.figure.stderr:.2g}"
+    return f"{told.figure.value:.4g}{error}", "" if told.floor is None else f"{told.floor.value:.4g}"

@@ -1,0 +1,70 @@
+"""The size that pictures have by themselves, seen from their headers."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+
+import numpy as np
+
+from poise.data.decode import careful, look
+from poise.data.folder import FolderEntry, Walk
+from poise.data.listing import Item
+from poise.data.npz import NpzEntry
+from poise.data.places import file_at, folder_at
+from poise.data.source import DataEntry
+from poise.data.zipped import ZipEntry, listing_of
+from poise.errors import DataError
+
+ASKED = 500
+LARGEST = 256
+
+
+def native_side(entry: DataEntry) -> int | None:
+    """The shorter side that is most common in a folder, an archive or an npz, at most 256; None if none can be told.
+
+    Of many files every so-manieth is asked, 500 in all. What is wrong with the data, loading it will say.
+    """
+    try:
+        sides = _sides(entry)
+    except (DataError, OSError, ValueError, zipfile.BadZipFile):
+        return None
+    return min(Counter(sides).most_common(1)[0][0], LARGEST) if sides else None
+
+
+def _sides(entry: DataEntry) -> list[int]:
+    if isinstance(entry, NpzEntry):
+        with np.load(file_at(entry.path), allow_pickle=False) as archive:
+            shape = archive["images"].shape if "images" in archive else ()
+        return [min(shape[1:3])] if len(shape) in (3, 4) else []
+    if isinstance(entry, FolderEntry):
+        return _of_items(Walk(folder_at(entry.path), entry.follow_links).listing().items)
+    if isinstance(entry, ZipEntry):
+        with zipfile.ZipFile(file_at(entry.path)) as archive:
+            return _of_items(listing_of(archive).items)
+    return []
+
+
+def _of_items(items: list[Item]) -> list[int]:
+    sides: list[int] = []
+    with careful():
+        for item in items[:: max(1, len(items) // ASKED)]:
+            try:
+                with item.open() as stream:
+                    header = look(stream)
+            except Exception:  # a decoder can raise anything; the scan will say what is wrong
+                continue
+            sides.append(min(header.width, header.height))
+    return sides
+
+
+def at_native_side(entry: DataEntry, side: int | None = None) -> DataEntry:
+    """The entry with its pictures' own size, or with `side`; as it is where neither is known or it has no size."""
+    wanted = side or native_side(entry)
+    known = wanted is not None and "size" in type(entry).model_fields
+    return entry.model_copy(update={"size": wanted}) if known else entry
+
+
+def whole(entry: DataEntry) -> DataEntry:
+    """The entry with nothing held out."""
+    return entry.model_copy(update={"held_out": 0.0}) if "held_out" in type(entry).model_fields else entry

@@ -1,0 +1,82 @@
+"""What a measure is: a name, a direction, what it needs, and a function of a sitting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from poise.measure.sitting import Sitting
+
+Better = Literal["less", "more", "floor"]
+Floor = Literal["other", "real", "halves", "none"]
+Need = Literal["logits", "labels", "asked labels", "train", "held out", "modes", "centres", "game", "d"]
+
+WHY: dict[Need, str] = {
+    "logits": "these features come without a classifier",
+    "labels": "the data has no labels",
+    "asked labels": "it is not known of which class each sample is meant to be",
+    "train": "it is not known what was trained on, or it has no end",
+    "held out": "no pictures were held out",
+    "modes": "this data has no modes to count",
+    "centres": "this data has no modes in the plane",
+    "game": "only the players of a toy's run can be played on",
+    "d": "there is no discriminator whose features could be read",
+}
+"""What to say where a need is not met."""
+
+BLOCK = 1024
+"""Rows of a distance or kernel matrix that are worked out at a time."""
+
+
+class Figure(NamedTuple):
+    """A measured number, with its standard error where that is known."""
+
+    value: float
+    stderr: float | None = None
+
+
+class Measure(NamedTuple):
+    """One measure.
+
+    Attributes:
+        name: what `--measures` calls it.
+        about: a line: what it says, its range, its source.
+        better: whether less or more of it is better, or whatever is nearest to its floor.
+        of: the function.
+        floor: what is put in the fakes' place for the floor: `other` real samples, the `real` ones themselves, the two
+            `halves` of the real ones, or nothing.
+        needs: what the data or the run must have for it, beside features.
+        slow: whether it takes a training of its own; such ones are left out unless they are asked for.
+    """
+
+    name: str
+    about: str
+    better: Better
+    of: Callable[[Sitting], Figure]
+    needs: frozenset[Need] = frozenset()
+    floor: Floor = "other"
+    slow: bool = False
+
+
+def matching(fake: Tensor, real: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
+    """Both piles' features as float64 on the CPU.
+
+    Raises:
+        ValueError: not two matrices of the same width with at least `least` rows, or a number is not finite.
+    """
+    piles = []
+    for name, pile in (("fake", fake), ("real", real)):
+        if pile.dim() != 2 or len(pile) < least:
+            raise ValueError(f"{name} features must be a matrix of {least} rows or more, found {list(pile.shape)}")
+        pile = pile.detach().to("cpu", torch.float64)
+        if not bool(torch.isfinite(pile).all()):
+            raise ValueError(f"{name} features hold a number that is not finite")
+        piles.append(pile)
+    if piles[0].shape[1] != piles[1].shape[1]:
+        found = " and ".join(str(pile.shape[1]) for pile in piles)
+        raise ValueError(f"fake and real features must be of one width, found {found}")
+    return piles[0], piles[1]

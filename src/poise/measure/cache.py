@@ -1,0 +1,63 @@
+"""What is worked out once for the same data: classifiers and reference features, by a hash of all they depend on.
+
+In `$POISE_CACHE`, else `$XDG_CACHE_HOME/poise`, else `~/.cache/poise`. It may be deleted at any time, and whatever
+can't be read or written there is worked out anew: nothing depends on it but time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+
+def key_of(*parts: object) -> str:
+    """A name for what depends on `parts`: a hash of their words, 16 hex digits."""
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def home() -> Path:
+    """The folder."""
+    told = os.environ.get("POISE_CACHE")
+    if told:
+        return Path(told)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "poise"
+
+
+def load(kind: str, key: str) -> dict[str, Tensor] | None:
+    """What was stored, or None; a damaged file is as good as none."""
+    try:
+        found = safetensors.torch.load((home() / kind / f"{key}.safetensors").read_bytes())
+        sums = found.pop("sum", None)
+        return found if sums is not None and sums.tolist() == list(_sum(found)) else None
+    except Exception:  # a damaged header raises whatever the reader happens to meet
+        return None
+
+
+def store(kind: str, key: str, tensors: Mapping[str, Tensor]) -> None:
+    """Keep tensors, in one go; a disk that refuses is no error."""
+    import torch
+
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    data = safetensors.torch.save(whole | {"sum": torch.tensor(list(_sum(whole)), dtype=torch.uint8)})
+    path = home() / kind / f"{key}.safetensors"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        return
+
+
+def _sum(tensors: Mapping[str, Tensor]) -> bytes:
+    """SHA-256 of names and contents."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.digest()

@@ -1,0 +1,163 @@
+"""A small classifier, trained on the labelled data at hand: the features that need no download.
+
+Strided and pooled convolutions with batch norms down to a map of 4 x 4 or so, 64 features, one linear layer. Seeded,
+trained once for the same data and kept; it says how right it is on pictures that it was not trained on. Distances in
+its features can be compared only where its name is the same: the name ends in a hash of its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from poise.core import Shape
+from poise.data.source import Finite, to_signed
+from poise.measure import cache
+from poise.randomness import Dice, derive
+
+WIDTH = 64
+"""Features: few enough for a covariance to be known from a thousand samples."""
+
+VERSION = "small-1"
+BATCH, RATE, SHIFT = 64, 4e-3, 2
+SEEN = (60_000, 300_000)
+"""Least and most pictures that it sees in training: 15 rounds of four thousand, five of sixty thousand."""
+
+FEW = 20
+"""As many pictures of each class, on average, make a classifier worth training."""
+
+Progress = Callable[[str, float], None]
+"""Told what is being done, and how far it is, 0 to 1."""
+
+
+def silent(what: str, share: float) -> None:
+    """Nobody listens."""
+
+
+class Small(nn.Module):
+    """Pictures, B x C x H x W in [-1, 1], to 64 features, B x 64, and logits, B x K."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        channels, side = shape[0], min(shape[1:])
+        widths = [16, 32, 64]
+        while side >> len(widths) > 7:
+            widths.append(64)
+        first = 2 if side >= 16 else 1
+        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 5, first, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+        for here, there in pairwise(widths):
+            layers += [nn.Conv2d(here, there, 3, 1, 1, bias=False), nn.BatchNorm2d(there), nn.ReLU(), nn.MaxPool2d(2)]
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2))
+        with torch.no_grad():
+            flat = self.trunk.eval()(torch.zeros(1, *shape)).shape[1]
+        self.features = nn.Sequential(nn.Linear(flat, WIDTH), nn.ReLU())
+        self.head = nn.Linear(WIDTH, classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits."""
+        features = self.features(self.trunk(images))
+        return features, self.head(features)
+
+
+class Trained(NamedTuple):
+    """A classifier and what it is worth.
+
+    Attributes:
+        net: in evaluation mode.
+        name: with a hash of the weights.
+        right: share of right answers on pictures it was not trained on, 0 to 1.
+    """
+
+    net: Small
+    name: str
+    right: float
+
+
+def fitted(
+    images: Callable[[Tensor], Tensor], labels: Tensor, shape: Shape, classes: int, seed: int, tell: Progress = silent
+) -> Small:
+    """A classifier trained on labels, N, and images(places), B x shape in [-1, 1]; the same for the same seed.
+
+    Adam under one cosine; each batch is moved by up to two pixels, its edge repeated.
+    """
+    dice, n = Dice(seed), len(labels)
+    with dice.everywhere("classifier"):
+        net = Small(shape, classes).to(memory_format=torch.channels_last)
+        steps = max(1, min(max(SEEN[0], 5 * n), SEEN[1]) // BATCH)
+        optimizer = torch.optim.Adam(net.parameters(), RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
+        order, at = torch.randperm(n), 0
+        for step in range(steps):
+            if at + BATCH > n:
+                order, at = torch.randperm(n), 0
+            chosen, at = order[at : at + BATCH], at + BATCH
+            down, right = torch.randint(0, 2 * SHIFT + 1, (2,)).tolist()
+            batch = pad(images(chosen), (SHIFT,) * 4, mode="replicate")
+            batch = batch[:, :, down : down + shape[1], right : right + shape[2]]
+            optimizer.zero_grad()
+            cross_entropy(net.train()(batch)[1], labels[chosen], label_smoothing=0.05).backward()
+            optimizer.step()
+            schedule.step()
+            if step % 20 == 0:
+                tell("training a small classifier to measure with", step / steps)
+    return net.eval()
+
+
+@torch.no_grad()
+def share_right(net: Small, source: Finite, places: Tensor) -> float:
+    """Its share of right answers on some pictures of a labelled source."""
+    right = 0
+    for some in places.split(500):
+        batch = source.take(some)
+        assert batch.labels is not None
+        right += int((net(to_signed(batch.images))[1].argmax(1) == batch.labels).sum())
+    return right / max(1, len(places))
+
+
+def worth_it(source: Finite) -> bool:
+    """Whether there are two classes and enough pictures of each to train on."""
+    return len(source.classes) >= 2 and len(source) >= FEW * len(source.classes) and min(source.shape[1:]) >= 8
+
+
+def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) -> Trained:
+    """The classifier of this data: from the cache, or trained now. A tenth is kept back where nothing is held out."""
+    order = torch.from_numpy(_shuffled(len(train)))
+    kept = 0 if held_out is not None else max(1, len(train) // 10)
+    places = order[kept:]
+    key = cache.key_of(VERSION, train.fingerprint, held_out.fingerprint if held_out is not None else kept)
+    found = cache.load("classifiers", key)
+    if found is not None:
+        net = Small(train.shape, len(train.classes)).eval()
+        right = float(found.pop("right"))
+        net.load_state_dict(found)
+        return Trained(net, _name(net), right)
+    labels = train.labels_at(places)
+    assert labels is not None
+
+    def images(chosen: Tensor) -> Tensor:
+        return to_signed(train.take(places[chosen]).images)
+
+    net = fitted(images, labels, train.shape, len(train.classes), derive(0, VERSION), tell)
+    test, asked = (train, order[:kept]) if held_out is None else (held_out, torch.arange(len(held_out)))
+    right = share_right(net, test, asked)
+    cache.store("classifiers", key, net.state_dict() | {"right": torch.tensor(right, dtype=torch.float64)})
+    return Trained(net, _name(net), right)
+
+
+def _shuffled(n: int) -> npt.NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(derive(0, VERSION))).permutation(n)
+
+
+def _name(net: Small) -> str:
+    digest = hashlib.sha256()
+    for tensor in net.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return f"classifier {digest.hexdigest()[:8]}"

@@ -1,0 +1,69 @@
+"""Two piles of pictures, whoever made them, by the same measures as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from poise.data.source import DataEntry, Finite, Loaded, PictureEntry
+from poise.errors import DataError
+from poise.measure.base import Measure
+from poise.measure.bench import MOST, Bench
+from poise.measure.catalogue import Result
+from poise.measure.classifier import Progress, silent
+
+
+def compare(
+    fake: Loaded,
+    real: Loaded,
+    measures: Sequence[Measure],
+    *,
+    entry: DataEntry | None = None,
+    n: int | None = None,
+    features: str = "auto",
+    tell: Progress = silent,
+    trust_code: bool = False,
+) -> Result:
+    """Measure the pictures of `fake` against those of `real`, which is taken for the data.
+
+    Args:
+        fake: pictures of the same size and channels; those trained on are compared, as many as `n` or all up to 5,000.
+        real: if it holds some out, these are compared and the others serve floors and tests of copying; else all of
+            them are compared, and floors hold one part against another.
+        measures: see `chosen`.
+        entry: what `real` was loaded from.
+        n: how many of each are compared; left out, as many as both have.
+        features: see `extractor`.
+        tell: told of work that takes its time.
+        trust_code: whether a Python file may make features.
+
+    Raises:
+        DataError: no pictures, or of another size or other channels.
+    """
+    ours, theirs = fake.train, real.train
+    if not isinstance(ours, Finite) or not isinstance(theirs, Finite):
+        raise DataError("only pictures can be compared", where="FAKE" if not isinstance(ours, Finite) else "REAL")
+    if ours.shape != theirs.shape:
+        told = [" x ".join(map(str, one.shape)) for one in (ours, theirs)]
+        raise DataError("both must have the same size and channels", found=f"{told[0]} against {told[1]}")
+    against = real.held_out if isinstance(real.held_out, Finite) else theirs
+    n = min(n or MOST, len(ours), len(against))
+    bench = Bench(entry, real, features, n, tell=tell, trust_code=trust_code)
+    places = ours.spread(n)
+    known = ours.classes == theirs.classes and bool(ours.classes)
+
+    def samples(count: int) -> Tensor:
+        return ours.take(places if count == n else ours.spread(count)).images
+
+    def labels(count: int) -> Tensor | None:
+        return ours.labels_at(places) if known else None
+
+    return bench.measure(samples, measures, labels)
+
+
+def same_channels(entry: DataEntry, real: Loaded) -> DataEntry:
+    """FAKE's entry, told to give as many channels as REAL has."""
+    channels = real.train.shape[0]
+    fits = isinstance(entry, PictureEntry) and "channels" in type(entry).model_fields
+    return entry.model_copy(update={"channels": channels}) if fits else entry

@@ -1,0 +1,105 @@
+"""Copying: are fakes nearer to the pictures trained on than new real pictures are?
+
+Nearest neighbours to look at, and two numbers: C_T (Meehan, Chaudhuri & Dasgupta 2020, arXiv:2004.05675) and the share
+of authentic samples (Alaa 2022, arXiv:2102.08921). Distances are Euclidean in features; a distance from Gaussians or
+from balls does not see copying at all, it rewards it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poise.measure.base import BLOCK, Figure, Measure, matching
+from poise.measure.bins import assigned, cells
+from poise.measure.neighbours import distances
+
+CELLS, SHARE, ALARM = 5, 0.01, -3.0
+
+
+class Nearest(NamedTuple):
+    """For each sample its nearest others: their distances and their places, N x k, nearest first."""
+
+    distances: Tensor
+    places: Tensor
+
+
+def nearest(features: Tensor, among: Tensor, k: int = 1) -> Nearest:
+    """The k nearest rows of `among`, M x d, to each row of `features`, N x d."""
+    found = [distances(some, among).topk(min(k, len(among)), largest=False) for some in features.split(BLOCK)]
+    return Nearest(torch.cat([one.values for one in found]), torch.cat([one.indices for one in found]))
+
+
+def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, count: int = CELLS) -> float:
+    """C_T: how much nearer fakes lie to the training pictures than held-out real ones do, in standard deviations.
+
+    The training features are cut into `count` cells by k-means. In each cell with at least 1 % of the fakes (and of the
+    held-out), Z is the standardised Mann-Whitney U of the distances to the nearest training sample, fakes against
+    held-out. C_T is the mean of Z, weighted by the held-out shares of those cells. Far below 0: copies (below -3 it is
+    no chance); about 0: as new as new pictures; far above 0: not near the data at all.
+
+    Args:
+        fake: N x d.
+        held_out: real, never trained on, M x d.
+        train: T x d.
+        count: cells.
+
+    Raises:
+        ValueError: see `matching`; or no cell has enough of both.
+    """
+    from scipy.stats import mannwhitneyu
+
+    fake, train = matching(fake, train)
+    held_out, train = matching(held_out, train)
+    centres = torch.from_numpy(cells(train, min(count, len(train.unique(dim=0)))))
+    gaps = [nearest(pile, train).distances[:, 0].numpy() for pile in (fake, held_out)]
+    homes = [assigned(pile, centres).numpy() for pile in (fake, held_out)]
+    scores, weights = [], []
+    for cell in range(len(centres)):
+        ours, theirs = (gap[home == cell] for gap, home in zip(gaps, homes, strict=True))
+        if len(ours) < max(1, SHARE * len(fake)) or len(theirs) < max(1, SHARE * len(held_out)):
+            continue
+        n, m = len(ours), len(theirs)
+        u = float(mannwhitneyu(ours, theirs).statistic)
+        scores.append((u - n * m / 2) / (n * m * (n + m + 1) / 12) ** 0.5)
+        weights.append(m)
+    if not scores:
+        raise ValueError("no cell of the training features has enough fakes and held-out samples")
+    return float(np.average(scores, weights=weights))
+
+
+def authenticity(fake: Tensor, train: Tensor) -> float:
+    """Share of authentic fakes, 0 to 1: those farther from their nearest training sample t than t from its own nearest.
+
+    A copy is at distance 0 and never authentic; exact repeats within the training pictures make their copies seem
+    authentic less often, not more.
+
+    Raises:
+        ValueError: see `matching`.
+    """
+    fake, train = matching(fake, train)
+    found = nearest(fake, train)
+    met, which = found.places[:, 0].unique(return_inverse=True)
+    own = nearest(train[met], train, 2).distances[:, 1]
+    return float((found.distances[:, 0] > own[which]).double().mean())
+
+
+COPYING = Measure(
+    name="copying",
+    about="C_T: near 0 as new as held-out pictures, below -3 copies, far above 0 far from the data (Meehan 2020)",
+    better="floor",
+    of=lambda sitting: Figure(copying_test(sitting.fake.features, sitting.real.features, sitting.known_train.features)),
+    floor="halves",
+    needs=frozenset({"train", "held out"}),
+)
+AUTHENTICITY = Measure(
+    name="authenticity",
+    about="share of fakes that crowd no training picture, 0 to 1 (Alaa 2022); compare with the floor",
+    better="floor",
+    of=lambda sitting: Figure(authenticity(sitting.fake.features, sitting.known_train.features)),
+    floor="real",
+    needs=frozenset({"train", "held out"}),
+)

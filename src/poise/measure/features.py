@@ -1,0 +1,302 @@
+"""Features: what samples are turned into before they are compared. Every result names them.
+
+`points` of the plane as they are; `pixels`; a small classifier of the run's own data; D's; any torchvision network or
+network of the user's by file; Inception, by torch-fidelity, from a file. Pictures are looked at in their own size
+unless an extractor demands another; then they are resized with antialiasing, and the name says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from poise.core import Shape
+from poise.data.source import Finite, Source
+from poise.data.stacked import Stacked, numbers
+from poise.errors import DataError, RecipeError
+from poise.measure import cache
+from poise.measure.classifier import Progress, classifier, silent, worth_it
+from poise.networks.blocks import heard
+from poise.own.code import Own, short, trust
+
+MOST_PIXELS = 32
+"""The side that `pixels` shrinks larger pictures to: a distance between Gaussians needs a matrix of all pairs."""
+
+
+class Looked(NamedTuple):
+    """What an extractor makes of B samples: features, B x d, and if it classifies, logits, B x K."""
+
+    features: Tensor
+    logits: Tensor | None = None
+
+
+class Extractor(Protocol):
+    """Samples to features.
+
+    Attributes:
+        name: said with every result.
+        key: a hash of all that the features depend on, beside the samples.
+        classifies: whether it gives logits.
+    """
+
+    @property
+    def classifies(self) -> bool:
+        """See above."""
+
+    @property
+    def name(self) -> str:
+        """See above."""
+
+    @property
+    def key(self) -> str:
+        """See above."""
+
+    def __call__(self, samples: Tensor) -> Looked:
+        """Samples, B x C x H x W in [-1, 1] or points B x 2."""
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """B x C x H x W to B x C x side x side: bilinear with antialiasing; untouched where it has that size."""
+    if images.shape[2:] == (side, side):
+        return images
+    return interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """B x C x H x W to three channels: grey repeated, alpha laid over white."""
+    channels = images.shape[1]
+    if channels in (2, 4):
+        alpha = (images[:, -1:] + 1) / 2
+        images = images[:, :-1] * alpha + (1 - alpha)
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+class Plain:
+    """Numbers as they are: points of the plane, or pixels."""
+
+    classifies = False
+
+    def __init__(self, shape: Shape) -> None:
+        self.shrinks = len(shape) == 3 and max(shape[1:]) > MOST_PIXELS
+        kind = "pixels" if len(shape) == 3 else "points"
+        self.name = f"{kind} (resized to {MOST_PIXELS} x {MOST_PIXELS}, antialiased)" if self.shrinks else kind
+        self.key = cache.key_of(self.name)
+
+    def __call__(self, samples: Tensor) -> Looked:
+        """See `Extractor`."""
+        return Looked((resized(samples, MOST_PIXELS) if self.shrinks else samples).flatten(1))
+
+
+class OfClassifier:
+    """The small classifier's 64 features; of stacked digits, those of each channel, one after the other."""
+
+    def __init__(self, train: Finite, held_out: Finite | None, tell: Progress = silent) -> None:
+        self.stack = train.stack if isinstance(train, Stacked) else 1
+        self.classifies = self.stack == 1
+        self.trained = classifier(_digits(train), None if held_out is None else _digits(held_out), tell)
+        each = f" on each of {self.stack} channels" if self.stack > 1 else ""
+        self.name = f"{self.trained.name}{each}, {self.trained.right:.1%} right on pictures it was not trained on"
+        self.key = cache.key_of(self.trained.name, self.stack)
+
+    def __call__(self, samples: Tensor) -> Looked:
+        """See `Extractor`; no logits for stacks, whose classes are the `numbers`."""
+        if self.stack == 1:
+            return Looked(*self.trained.net(samples))
+        return Looked(torch.cat([features for features, _ in self._channels(samples)], 1))
+
+    def numbers(self, samples: Tensor) -> Tensor:
+        """The mode of each stack, as the classifier reads it, B."""
+        return numbers(torch.stack([logits.argmax(1) for _, logits in self._channels(samples)], 1))
+
+    def _channels(self, samples: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [self.trained.net(samples[:, channel : channel + 1]) for channel in range(self.stack)]
+
+
+class OfD:
+    """A discriminator's features: what it reads its score from. They are its own; no two runs' can be compared."""
+
+    classifies = False
+
+    def __init__(self, d: nn.Module, name: str) -> None:
+        self.d, self.name = d.eval(), f"features of D ({name})"
+        self.key = cache.key_of(self.name, _hash_of(d))
+
+    def __call__(self, samples: Tensor) -> Looked:
+        """See `Extractor`."""
+        return Looked(heard(self.d, samples, None).features.float())
+
+
+class Network:
+    """A network of torchvision's or the user's: images, B x 3 x S x S, to features, B x d (maps are averaged).
+
+    Args:
+        net: the network.
+        name: what it is called.
+        side: the size that it demands, or None for any.
+        shift, scale: what it expects of its input: (x - shift) / scale with x from 0 to 1, per channel.
+    """
+
+    classifies = False
+
+    def __init__(
+        self,
+        net: nn.Module,
+        name: str,
+        side: int | None = None,
+        shift: tuple[float, ...] = (0.485, 0.456, 0.406),
+        scale: tuple[float, ...] = (0.229, 0.224, 0.225),
+    ) -> None:
+        self.net, self.side = net.eval(), side
+        self.name = f"{name} (resized to {side} x {side}, antialiased)" if side else name
+        self.key = cache.key_of(self.name, _hash_of(net))
+        self.shift, self.scale = (torch.tensor(one)[:, None, None] for one in (shift, scale))
+
+    def __call__(self, samples: Tensor) -> Looked:
+        """See `Extractor`."""
+        images = in_colour(samples) if self.side is None else resized(in_colour(samples), self.side)
+        features = self.net(((images + 1) / 2 - self.shift) / self.scale)
+        return Looked(features.mean((2, 3)) if features.dim() == 4 else features.flatten(1))
+
+
+class Inception:
+    """The Inception network of the published FID, by torch-fidelity, from a local weights file."""
+
+    classifies = True
+    LAYER, LOGITS, SIDE = "2048", "logits_unbiased", 299
+
+    def __init__(self, file: Path) -> None:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        try:
+            self.net = FeatureExtractorInceptionV3(
+                "inception", [self.LAYER, self.LOGITS], feature_extractor_weights_path=str(file)
+            )
+        except Exception as error:  # whatever a file of another kind makes of it
+            cure = "it must be torch-fidelity's own weights-inception-2015-12-05-6726825d.pth"
+            raise DataError(
+                "can't be read as Inception's weights", where=str(file), found=short(error), cure=cure
+            ) from None
+        self.name = f"Inception {file.name} (resized to {self.SIDE} x {self.SIDE} by torch-fidelity)"
+        self.key = cache.key_of(self.name, hashlib.sha256(file.read_bytes()).hexdigest())
+
+    def __call__(self, samples: Tensor) -> Looked:
+        """See `Extractor`."""
+        bytes_ = in_colour(samples).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        features, logits = self.net(bytes_)
+        return Looked(features, logits)
+
+
+class Setting(NamedTuple):
+    """What features can be made from.
+
+    Attributes:
+        train: the data trained on, or whatever stands for it.
+        held_out: what was held out of it, if anything.
+        d: the discriminator, where a run is measured, and why its features can't be had, if they can't.
+        tell: told of work that takes its time.
+        trust_code: whether a Python file may run.
+    """
+
+    train: Source
+    held_out: Source | None
+    d: Callable[[], nn.Module] | str = "there is no discriminator here"
+    tell: Progress = silent
+    trust_code: bool = False
+
+
+def extractor(word: str, setting: Setting) -> Extractor:
+    """The extractor that `--features` names.
+
+    `auto` (the classifier where the data has labels enough, else pixels or points), `pixels`, `classifier`, `d`,
+    `inception=FILE`, `FILE.py:NAME`, or NAME=FILE with the name of a torchvision network and its weights.
+
+    Raises:
+        RecipeError: no such features, or not for this data.
+        DataError: its file is not there or not what it should be.
+    """
+    name, _, file = word.partition("=")
+    train, held_out = setting.train, setting.held_out
+    plain = not isinstance(train, Finite)
+    if name == "auto":
+        name = "classifier" if isinstance(train, Finite) and worth_it(_digits(train)) else "pixels"
+    if name in ("pixels", "points") or (plain and name == "classifier"):
+        return Plain(train.shape)
+    if name == "d":
+        if isinstance(setting.d, str):
+            raise RecipeError(setting.d, where="--features", found="d", cure="take another one, or auto")
+        return OfD(setting.d(), "this run's")
+    if plain:
+        raise RecipeError("points have no such features", where="--features", found=name, cure="leave it out")
+    if name == "classifier":
+        assert isinstance(train, Finite)
+        if not worth_it(_digits(train)):
+            cure = "take --features pixels"
+            raise RecipeError("a classifier needs labels, twenty pictures to each", where="--features", cure=cure)
+        return OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+    if ".py:" in word:
+        return _own(word, setting.trust_code)
+    if not file:
+        cure = "auto, pixels, classifier, d, inception=FILE, FILE.py:NAME or NAME=FILE (a torchvision network)"
+        raise RecipeError("no such features", where="--features", found=f"'{word}'", cure=cure)
+    if not Path(file).is_file():
+        raise DataError("there is no such file", where="--features", found=file)
+    return Inception(Path(file)) if name == "inception" else _torchvision(name, Path(file))
+
+
+def _torchvision(name: str, file: Path) -> Network:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        from poise.entries import nearest
+
+        raise RecipeError("no torchvision network", where="--features", found=f"'{name}'", cure=nearest(name, known))
+    net = models.get_model(name, weights=None)
+    try:
+        if file.suffix == ".safetensors":
+            import safetensors.torch
+
+            weights = safetensors.torch.load(file.read_bytes())
+        else:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        net.load_state_dict(weights)
+    except Exception as error:  # a damaged file, another network's, one that wants to run code
+        what = f"can't be read as {name}'s weights"
+        raise DataError(what, where=str(file), found=short(error)) from None
+    for last in ("fc", "classifier", "head", "heads"):
+        if hasattr(net, last):
+            setattr(net, last, nn.Identity())
+            break
+    return Network(net, f"torchvision {name} from {file.name}", side=224)
+
+
+def _own(word: str, trust_code: bool) -> Network:
+    """`FILE.py:NAME`: a class or function without arguments that gives a network; attributes say what it expects."""
+    file, _, name = word.rpartition(":")
+    trust(Path(file), name, trust_code)
+    own = Own(file=file, name=name)
+    net = own.made()
+    if not isinstance(net, nn.Module):
+        raise RecipeError("is not a torch.nn.Module", where=word, found=type(net).__name__)
+    shift, scale = getattr(net, "shift", (0.5,)), getattr(net, "scale", (0.5,))
+    return Network(net, f"{name} of {Path(file).name}", getattr(net, "side", None), tuple(shift), tuple(scale))
+
+
+def _digits(source: Source) -> Finite:
+    """What a classifier of this data is trained on: of stacks, the digits they are made of."""
+    assert isinstance(source, Finite)
+    return source.digits if isinstance(source, Stacked) else source
+
+
+def _hash_of(net: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,207 @@
+"""Measuring a run: at a cadence as it goes, and afterwards from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from poise.core import Batch, Moment
+from poise.data.source import Loaded
+from poise.data.toys import PlaneEntry
+from poise.errors import DataError
+from poise.measure.base import Measure
+from poise.measure.bench import Bench
+from poise.measure.catalogue import MEASURES, Result, chosen
+from poise.measure.classifier import Progress, silent
+from poise.measure.duality import duality_gap
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.training.folder import RunFolder, read_lines
+from poise.training.game import Game, apart
+from poise.training.record import generate
+from poise.training.run import Run
+
+PLAYED = 512
+"""Points in a batch of the duality gap."""
+
+
+class Best(NamedTuple):
+    """The best figure so far, and the step it is of."""
+
+    step: int
+    value: float
+
+
+class Gauge:
+    """Measures a run as it goes, without touching any of its random numbers.
+
+    Args:
+        recipe: with a table `measure`.
+        loaded: its data.
+        folder: the run's.
+        first: the step that is resumed from; the best of the lines up to it is remembered.
+        device: where the latents are drawn.
+    """
+
+    def __init__(self, recipe: Recipe, loaded: Loaded, folder: RunFolder, first: int, device: torch.device) -> None:
+        assert recipe.measure is not None
+        self.recipe, self.loaded, self.folder, self.device = recipe, loaded, folder, device
+        self.how = recipe.measure
+        self.measures = chosen(self.how.measures)
+        self.chooses = MEASURES[self.how.measures[0]]
+        self.best: Best | None = None
+        self.last: float | None = None
+        lines = read_lines(folder.measures) if folder.measures.is_file() else []
+        for line in (line for line in lines if line["step"] <= first):
+            self._hear(line["step"], line["measures"].get(self.chooses.name))
+
+    @cached_property
+    def bench(self) -> Bench:
+        """Made ready at the first measuring."""
+        return Bench(self.recipe.data, self.loaded, self.how.features, self.how.n)
+
+    def due(self, step: int) -> bool:
+        """Whether to measure after `step` steps."""
+        return step == self.recipe.steps or step % self.how.every == 0
+
+    def take(self, net: nn.Module, step: int) -> Result:
+        """Measure what samples come from now, and write the line."""
+        dice = Dice(0, self.device)
+
+        def labels(n: int) -> Tensor | None:
+            return _in_turn(self.recipe, self.loaded, n)
+
+        result = self.bench.measure(lambda n: _drawn(self.recipe, net, n, labels(n), dice), self.measures, labels)
+        floors = {name: told.floor.value for name, told in result.told.items() if told.floor is not None}
+        figures = {name: told.figure.value for name, told in result.told.items()}
+        line = {"step": step, "measures": figures, "floor": floors, "n": result.n, "features": result.features}
+        self.folder.append(self.folder.measures, line)
+        self._hear(step, figures.get(self.chooses.name))
+        return result
+
+    def words(self, result: Result, step: int) -> str:
+        """What was measured, in a line."""
+        told = [
+            f"{name} {one.figure.value:.4g}" + (f" (floor {one.floor.value:.4g})" if one.floor is not None else "")
+            for name, one in result.told.items()
+        ]
+        told += [f"no {name}: {why}" for name, why in result.skipped.items()]
+        return f"step {step:,}: {', '.join(told)}" + ("; the best so far" if self.is_best(step) else "")
+
+    def is_best(self, step: int) -> bool:
+        """Whether the weights after `step` steps are the best so far."""
+        return self.best is not None and self.best.step == step
+
+    def summary(self) -> str:
+        """The best against the last, in a line."""
+        if self.best is None or self.last is None:
+            return ""
+        name, best, last = self.chooses.name, self.best, self.last
+        if last == best.value:
+            return f"{name}: {last:.4g}, and never better"
+        gap = f" ({(last / best.value - 1):+.0%})" if best.value else ""
+        return f"{name}: best {best.value:.4g} at step {best.step:,}, kept in {self.folder.best}; last {last:.4g}{gap}"
+
+    def facts(self) -> dict[str, Any] | None:
+        """The same for `run.json`."""
+        if self.best is None:
+            return None
+        return {"measure": self.chooses.name, "step": self.best.step, "value": self.best.value, "last": self.last}
+
+    def _hear(self, step: int, value: float | None) -> None:
+        if value is None:
+            return
+        self.last = value
+        sign = 1 if self.chooses.better == "less" else -1
+        if self.best is None or sign * value < sign * self.best.value:
+            self.best = Best(step, value)
+
+
+def measure_run(
+    run: Run,
+    measures: Sequence[Measure],
+    *,
+    n: int | None = None,
+    features: str = "auto",
+    seed: int = 0,
+    raw: bool = False,
+    data_root: Path | None = None,
+    tell: Progress = silent,
+) -> tuple[Result, Bench]:
+    """Measure samples of a run against what its data holds out, with floors; and the bench they were measured on.
+
+    Args:
+        run: finished or running.
+        measures: see `chosen`.
+        n: how many samples; see `Bench`.
+        features: see `extractor`.
+        seed: which latents.
+        raw: the live weights, not the averaged ones.
+        data_root: where data sets by name are looked for.
+        tell: told of work that takes its time.
+
+    Raises:
+        DataError: the data is not there, or not what the run was trained on.
+        RecipeError, SaveError: see `extractor` and `Run`.
+    """
+    recipe, game = run.recipe, run.game
+    loaded = recipe.data.load(data_root)
+    if loaded.train.fingerprint != run.info["data"]["fingerprint"]:
+        raise DataError(
+            "the data is not what this run was trained on", where=str(run.path), found=recipe.data.tag() or ""
+        )
+    bench = Bench(recipe.data, loaded, features, n, d=_readable_d(run), tell=tell, trust_code=run.trust_code)
+    net, dice = game.shown(raw=raw), Dice(seed)
+
+    def labels(count: int) -> Tensor | None:
+        return _in_turn(recipe, loaded, count)
+
+    def samples(count: int) -> Tensor:
+        tell("sampling", 0.0)
+        return _drawn(recipe, net, count, labels(count), dice)
+
+    play = _play(recipe, game, run.save.step) if isinstance(recipe.data, PlaneEntry) else None
+    return bench.measure(samples, measures, labels, play), bench
+
+
+def _readable_d(run: Run) -> Callable[[], nn.Module] | str:
+    """D, or why its features can't be read one sample at a time without labels."""
+    if run.recipe.pack > 1:
+        return f"this D judges {run.recipe.pack} samples at once"
+    if run.recipe.labels.d is not None:
+        return "this D wants labels"
+    d = run.game.d.net
+    return "this D has no features" if getattr(d, "width", None) is None else lambda: d
+
+
+def _in_turn(recipe: Recipe, loaded: Loaded, n: int) -> Tensor | None:
+    """n labels for a generator that takes them, each class in turn; None for one that does not."""
+    return None if recipe.labels.g is None else torch.arange(n) % len(loaded.train.classes)
+
+
+def _drawn(recipe: Recipe, net: nn.Module, n: int, labels: Tensor | None, dice: Dice) -> Tensor:
+    """n samples; the latents depend on the dice's seed alone."""
+    asked = None if labels is None else labels.to(dice.device)
+    return generate(net, recipe.latent.draw(n, dice("measure")), asked, dice=dice)
+
+
+def _play(recipe: Recipe, game: Game, step: int) -> Callable[[], float]:
+    """The duality gap of this game: V is what D's objective is worth to it, with the sign turned."""
+    source = recipe.data.load().train
+    dice = Dice(0)
+    moment = Moment(step, recipe.steps, PLAYED, dice)
+
+    def value(g: nn.Module, d: nn.Module, batch: int) -> Tensor:
+        index = 2 * batch if batch >= 0 else -2 * batch - 1
+        real = source.batch(index, PLAYED, dice)
+        fake = Batch(g(recipe.latent.draw(PLAYED, dice("measure/gap", index))))
+        verdicts = apart(d, real, fake)
+        costs = game.objective.d_costs(verdicts["real"].score, verdicts["fake"].score, None, moment)
+        return -sum((cost.mean() for cost in costs[1:]), costs[0].mean())
+
+    return lambda: duality_gap(game.g.net, game.d.net, value, dice("measure/nudge"))
