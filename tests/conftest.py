@@ -43,6 +43,13 @@ class Said(NamedTuple):
 Command = Callable[..., Said]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Classifiers and features are kept for the session, for all its workers, and nowhere else."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["POISE_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
+
+
 def _run(*words: object) -> Said:
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:

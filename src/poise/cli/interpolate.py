@@ -19,6 +19,7 @@ def interpolate(
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only this class, by name or number (conditional runs).")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Walk between latents: a row per walk in a sheet, or all walks at once in a moving picture."""
@@ -37,7 +38,7 @@ def interpolate(
     from poise.training.record import generate
     from poise.training.run import Run
 
-    opened = Run(run, trust_code=trust_code)
+    opened = Run(run, trust_code=trust_code, best=best)
     walk = {"slerp": slerp, "lerp": lerp}[path]
     start, end = opened.latents(2 * rows, seed).chunk(2)
     shares = torch.linspace(0, 1, steps)

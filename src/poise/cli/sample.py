@@ -16,6 +16,7 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="A .png sheet.", show_default="RUN/sample.png")] = None,
     npz: Annotated[Path | None, typer.Option(help="The samples themselves, as a .npz file.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Sample from a run: a sheet to look at, or an .npz to work with."""
@@ -34,7 +35,7 @@ def sample(
     from poise.training.folder import on_disk
     from poise.training.run import Run
 
-    opened = Run(run, trust_code=trust_code)
+    opened = Run(run, trust_code=trust_code, best=best)
     kind = None if label is None else opened.label(label)
     samples, labels = opened.sample(n, seed, label=kind, raw=raw), opened.labels(n, kind)
     if npz is not None:

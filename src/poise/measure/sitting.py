@@ -1,23 +1,23 @@
 """A sitting: two piles of samples side by side, looked at through one extractor, and all that measures ask of them.
 
 Whatever is worked out (features, their Gaussian, distances) is worked out once, when a measure first asks for it. A
-floor is the same measure with other real samples in the fakes' place: the sitting that `beside` gives.
+floor is the same measure with other real samples in the fakes' place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poise.data.source import Finite, to_bytes, to_signed
 from poise.measure import cache
 from poise.measure.classes import accuracy
 from poise.measure.classifier import Progress, fitted, silent
-from poise.measure.features import Extractor, Looked, Network
+from poise.measure.features import Extractor, Looked
 from poise.measure.frechet import Gaussian
 from poise.measure.modes import Modes
 from poise.measure.neighbours import Balls, balls
@@ -137,20 +137,18 @@ class Sitting:
         count: counts modes, of `fake` or of a reference; None where there are none to count.
         d: the discriminator's features of real pictures, to probe.
         play: works out the duality gap.
+        classes: how many there are.
+        tell: told of work that takes its time.
     """
 
     fake: Pile
     real: Pile
     train: Pile | None = None
     count: Callable[[], Modes] | None = None
-    d: Network | Extractor | None = None
+    d: Extractor | None = None
     play: Callable[[], float] | None = None
     classes: int = 0
     tell: Progress = silent
-
-    def beside(self, other: Pile, count: Callable[[], Modes] | None) -> Sitting:
-        """The same sitting with other samples in the fakes' place."""
-        return replace(self, fake=other, count=count)
 
     @cached_property
     def balls(self) -> Balls:
@@ -192,8 +190,3 @@ class Sitting:
 
 def _parts(n: int) -> list[slice]:
     return [slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE)]
-
-
-def frozen(net: nn.Module) -> nn.Module:
-    """A network in evaluation mode that learns nothing."""
-    return net.eval().requires_grad_(False)

@@ -1,9 +1,9 @@
 """The small players of the stacked-digits tests (Metz 2017, arXiv:1611.02163; Lin 2018, arXiv:1712.04086, table 3).
 
-For 28 x 28 pictures: G projects z onto 4 x 4 and doubles it to 7, 14 and 28 by 3 x 3 transposed convolutions, and a
-last 3 x 3 convolution paints; D halves it three times. Batch norm everywhere but at both ends of D's score and G's
-picture, ReLU in G, LeakyReLU of slope 0.3 in D. A D of a quarter of G's width can't hold many modes apart: the setting
-in which ways against collapse can be told from each other.
+G projects z onto a map of an eighth of the picture's side, rounded up, and doubles it three times by 3 x 3 transposed
+convolutions (4, 7, 14 and 28 for the published pictures), and a last 3 x 3 convolution paints; D halves it three times.
+Batch norm everywhere but at G's picture and D's score, ReLU in G, LeakyReLU of slope 0.3 in D. A D of a quarter of G's
+width can't hold many modes apart: a setting in which ways against collapse can be told from each other.
 """
 
 from __future__ import annotations
@@ -18,19 +18,28 @@ from poise.core import Shape, Verdict
 from poise.derivatives import Conv2d
 from poise.networks.blocks import Discriminator, Generator, Network, ToMap, first_weights_
 
-SIDE, BASE, SLOPE = 28, 4, 0.3
+SLOPE = 0.3
+
+
+def sides(side: int) -> list[int]:
+    """The sides of the maps, from the smallest to the picture: each half of the next, rounded up."""
+    found = [side]
+    for _ in range(3):
+        found.append((found[-1] + 1) // 2)
+    return found[::-1]
 
 
 class UnrolledGenerator(nn.Module):
-    """z, B x latent, to pictures, B x C x 28 x 28; `width` channels beside the picture, eight times as many inside."""
+    """z, B x latent, to pictures, B x C x S x S; `width` channels beside the picture, eight times as many inside."""
 
-    def __init__(self, latent: int, channels: int, width: int) -> None:
+    def __init__(self, latent: int, shape: Shape, width: int) -> None:
         super().__init__()
+        channels, maps = shape[0], sides(shape[1])
         widths = [8 * width, 4 * width, 2 * width, width]
-        layers: list[nn.Module] = [ToMap(latent, widths[0], BASE, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
-        for place, (here, there) in enumerate(pairwise(widths)):
-            odd = int(place > 0)  # 4 becomes 7, then 14 and 28
-            layers += [nn.ConvTranspose2d(here, there, 3, 2, 1, odd, bias=False), nn.BatchNorm2d(there), nn.ReLU()]
+        layers: list[nn.Module] = [ToMap(latent, widths[0], maps[0], bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        for here, there, small, large in zip(widths, widths[1:], maps, maps[1:], strict=False):
+            left = large - (2 * small - 1)  # a row and a column more where the side doubles exactly
+            layers += [nn.ConvTranspose2d(here, there, 3, 2, 1, left, bias=False), nn.BatchNorm2d(there), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
         first_weights_(self, "batch")
 
@@ -40,15 +49,15 @@ class UnrolledGenerator(nn.Module):
 
 
 class UnrolledDiscriminator(nn.Module):
-    """Pictures, B x C x 28 x 28, to a score, B, over `width`, twice and four times as many channels."""
+    """Pictures, B x C x S x S, to a score, B, over `width`, twice and four times as many channels."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for here, there in pairwise([channels, width, 2 * width, 4 * width]):
+        for here, there in pairwise([shape[0], width, 2 * width, 4 * width]):
             layers += [Conv2d(here, there, 3, 2, 1, bias=False), nn.BatchNorm2d(there), nn.LeakyReLU(SLOPE)]
         self.trunk = nn.Sequential(*layers, nn.Flatten())
-        self.width = 4 * width * BASE * BASE
+        self.width = 4 * width * sides(shape[1])[0] ** 2
         self.score = nn.Linear(self.width, 1)
         first_weights_(self, "batch")
 
@@ -67,10 +76,10 @@ class Unrolled(Network):
         return True
 
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
-        """Only 28 x 28 pictures."""
-        if len(shape) == 3 and shape[1:] == (SIDE, SIDE):
+        """Only square pictures, of 8 x 8 or more."""
+        if len(shape) == 3 and shape[1] == shape[2] >= 8:
             return None
-        return f"these players are made for {SIDE} x {SIDE} pictures", f"set data.size = {SIDE}, or take dcgan"
+        return "these players are made for square pictures of 8 x 8 or more", "take mlp, or set data.size = 28"
 
 
 class UnrolledGeneratorEntry(Unrolled, Generator):
@@ -81,7 +90,7 @@ class UnrolledGeneratorEntry(Unrolled, Generator):
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `UnrolledGenerator`."""
-        return UnrolledGenerator(latent, shape[0], self.width)
+        return UnrolledGenerator(latent, shape, self.width)
 
 
 class UnrolledDiscriminatorEntry(Unrolled, Discriminator):
@@ -92,4 +101,4 @@ class UnrolledDiscriminatorEntry(Unrolled, Discriminator):
 
     def build(self, shape: Shape) -> nn.Module:
         """See `UnrolledDiscriminator`."""
-        return UnrolledDiscriminator(shape[0], self.width)
+        return UnrolledDiscriminator(shape, self.width)

@@ -62,7 +62,7 @@ class Training:
         if past is not None:
             self._go_on(past)
         self.recorder = Recorder(folder, self.first)
-        self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device) if recipe.measure else None
+        self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device, watcher.say) if recipe.measure else None
         self.done, self.clock = self.first, time.perf_counter()
 
     def run(self) -> Run:

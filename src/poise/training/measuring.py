@@ -46,11 +46,21 @@ class Gauge:
         folder: the run's.
         first: the step that is resumed from; the best of the lines up to it is remembered.
         device: where the latents are drawn.
+        say: told, once each, of work that takes its time.
     """
 
-    def __init__(self, recipe: Recipe, loaded: Loaded, folder: RunFolder, first: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        loaded: Loaded,
+        folder: RunFolder,
+        first: int,
+        device: torch.device,
+        say: Callable[[str], None],
+    ) -> None:
         assert recipe.measure is not None
-        self.recipe, self.loaded, self.folder, self.device = recipe, loaded, folder, device
+        self.recipe, self.loaded, self.folder, self.device, self.say = recipe, loaded, folder, device, say
+        self._said: set[str] = set()
         self.how = recipe.measure
         self.measures = chosen(self.how.measures)
         self.chooses = MEASURES[self.how.measures[0]]
@@ -63,7 +73,7 @@ class Gauge:
     @cached_property
     def bench(self) -> Bench:
         """Made ready at the first measuring."""
-        return Bench(self.recipe.data, self.loaded, self.how.features, self.how.n)
+        return Bench(self.recipe.data, self.loaded, self.how.features, self.how.n, tell=self._tell)
 
     def due(self, step: int) -> bool:
         """Whether to measure after `step` steps."""
@@ -112,6 +122,11 @@ class Gauge:
         if self.best is None:
             return None
         return {"measure": self.chooses.name, "step": self.best.step, "value": self.best.value, "last": self.last}
+
+    def _tell(self, what: str, share: float) -> None:
+        if what.startswith("training") and what not in self._said:
+            self._said.add(what)
+            self.say(f"{what}; it is kept for the next time")
 
     def _hear(self, step: int, value: float | None) -> None:
         if value is None:
