@@ -26,23 +26,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from poise.data.toys import grid_modes, ring_modes
+from poise.data.toys import GridEntry, PlaneEntry, RingEntry
+from poise.measure.modes import Modes, count_modes
 from poise.recipe.read import decode
 from poise.training.begin import train
 
 SAMPLES = 2500
-
-
-def found(points: Tensor, centres: Tensor, sigma: float) -> tuple[int, float]:
-    """Modes found and share of good samples, by the 3-sigma rule."""
-    distance, nearest = torch.cdist(points, centres).min(1)
-    good = distance <= 3 * sigma
-    return len(nearest[good].unique()), float(good.float().mean())
-
-
-def centres(kind: str) -> tuple[Tensor, float]:
-    """The modes of a toy, and their sigma as published."""
-    return (ring_modes(8), 0.01) if kind == "ring" else (grid_modes(), 0.05)
 
 
 def table(data: str, seed: int, steps: int, tricks: Sequence[dict[str, Any]], **changes: Any) -> dict[str, Any]:
@@ -53,7 +42,7 @@ def table(data: str, seed: int, steps: int, tricks: Sequence[dict[str, Any]], **
         "seed": seed,
         "steps": steps,
         "batch": 512,
-        "data": {"kind": data, "sigma": centres(data)[1]},
+        "data": {"kind": data},
         "latent": {"kind": "gaussian", "dim": 256},
         "network": {"g": player, "d": player},
         "objective": {"kind": "non_saturating"},
@@ -81,9 +70,11 @@ def trained(told: dict[str, Any]) -> Told:
         return Told(run.sample(SAMPLES, seed=1), run.rows)
 
 
-def judged(run: Told, data: str) -> tuple[int, float]:
+def judged(run: Told, data: PlaneEntry) -> Modes:
     """Modes and share of good samples at the end."""
-    return found(run.points, *centres(data))
+    known = data.modes_at()
+    assert known is not None
+    return count_modes(run.points, *known)
 
 
 def packing(seeds: int, steps: int) -> None:
@@ -91,9 +82,9 @@ def packing(seeds: int, steps: int) -> None:
     print(f"grid of 25, {seeds} seeds, {steps:,} steps")
     for m in (1, 2):
         tricks = [{"kind": "packing", "samples": m}] if m > 1 else []
-        told = [judged(trained(table("grid", seed, steps, tricks)), "grid") for seed in range(seeds)]
-        modes = [one for one, _ in told]
-        good = mean(share for _, share in told)
+        told = [judged(trained(table("grid", seed, steps, tricks)), GridEntry()) for seed in range(seeds)]
+        modes = [one.found for one in told]
+        good = mean(one.good for one in told)
         name = f"packing {m}" if m > 1 else "none"
         print(f"{name:<10} modes {mean(modes):5.1f} on average {modes}, good {100 * good:5.1f} %", flush=True)
 
@@ -115,7 +106,7 @@ def noise(seeds: int, steps: int) -> None:
                 for key in ("d/accuracy", "g/grad_norm")
             )
             print(f"{name:<6} at {share:4.0%} of the run: D right {accuracy:6.1%}, G's gradient {norm:.4f}", flush=True)
-        modes = [judged(run, "ring")[0] for run in runs]
+        modes = [judged(run, RingEntry()).found for run in runs]
         print(f"{name:<6} modes at the end: {modes}", flush=True)
 
 

@@ -57,16 +57,6 @@ def test_a_missing_cluster_is_seen() -> None:
     assert bins(cloud(1000, 3), real, 20).divergence > bins(whole, real, 20).divergence + 0.05
 
 
-def test_nothing_in_common_is_the_most_there_is() -> None:
-    """Half of the cells are not in it: with these reals they hold next to nobody of either pile."""
-    real = corners([200, 200, 0, 0], 0)
-    fake = corners([0, 0, 2, 300], 9)
-    centres = torch.from_numpy(cells(torch.cat([real, fake]), 4))
-    homes = [assigned(pile, centres).unique().tolist() for pile in (fake, real)]
-    assert len(homes[0]) == len(homes[1]) == 2
-    assert not set(homes[0]) & set(homes[1])
-
-
 def test_all_fakes_in_the_rarest_cell_come_close_to_log_2() -> None:
     real = corners([3000, 3000, 3000, 20], 0)
     found = bins(corners([0, 0, 0, 500], 9), real, 4)

@@ -6,6 +6,7 @@ proportions. What the whole distance hides (a few cells without any fakes) is co
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +34,11 @@ class Bins(NamedTuple):
 def cells(features: Tensor, count: int) -> npt.NDArray[np.float64]:
     """Centres of k-means, count x d, the same ones for the same features."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
-    found = KMeans(count, n_init=1, random_state=0).fit(features.numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # rows that are nearly the same make fewer cells
+        found = KMeans(count, n_init=1, random_state=0).fit(features.numpy())
     return np.asarray(found.cluster_centers_, np.float64)
 
 
@@ -61,7 +65,7 @@ def bins(fake: Tensor, real: Tensor, count: int = BINS) -> Bins:
     )
     p, q, common = in_fake / n, in_real / m, (in_fake + in_real) / (n + m)
     error = (common * (1 - common) * (1 / n + 1 / m)).sqrt()
-    z = torch.where(error > 0, (p - q) / error.clamp_min(torch.finfo(error.dtype).tiny), 0.0)
+    z = (p - q) / error.clamp_min(torch.finfo(error.dtype).tiny)
     middle = (p + q) / 2
     divergence = sum(float(torch.xlogy(side, side / middle.clamp_min(1e-300)).sum()) / 2 for side in (p, q))
     return Bins(float((z.abs() > Z).double().mean()), max(0.0, divergence))

@@ -8,6 +8,8 @@ from torch import Tensor
 from poise.measure.base import Figure, Measure
 
 SPLITS = 10
+LEAST = -700.0
+"""A log-probability whose exponential is still a number."""
 
 
 def inception_score(logits: Tensor, splits: int = SPLITS) -> Figure:
@@ -19,7 +21,8 @@ def inception_score(logits: Tensor, splits: int = SPLITS) -> Figure:
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
     splits = min(splits, len(logits))
-    told = isc_features_to_metric(logits.detach().cpu(), splits)
+    sure = logits.detach().cpu().double().log_softmax(1).clamp_min(LEAST)
+    told = isc_features_to_metric(sure, splits)
     return Figure(told[KEY_METRIC_ISC_MEAN], told[KEY_METRIC_ISC_STD] / splits**0.5)
 
 

@@ -74,13 +74,16 @@ def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, count: int = CEL
 def authenticity(fake: Tensor, train: Tensor) -> float:
     """Share of authentic fakes, 0 to 1: those farther from their nearest training sample t than t from its own nearest.
 
-    A copy is at distance 0 and never authentic; exact repeats within the training pictures make their copies seem
-    authentic less often, not more.
+    A copy is never authentic, and half of what is new is not either: compare with the share among held-out samples.
+    Exact repeats among the training samples count once.
 
     Raises:
-        ValueError: see `matching`.
+        ValueError: see `matching`; or all training samples are the same.
     """
     fake, train = matching(fake, train)
+    train = train.unique(dim=0)
+    if len(train) < 2:
+        raise ValueError("all training samples are the same")
     found = nearest(fake, train)
     met, which = found.places[:, 0].unique(return_inverse=True)
     own = nearest(train[met], train, 2).distances[:, 1]

@@ -36,13 +36,13 @@ def duality_gap(
     below: better deviations than a hundred steps find may exist, and it may come out a little under 0.
     """
     best = []
-    for mover, sign in ((d, -1.0), (g, 1.0)):
-        copy = deepcopy(mover).requires_grad_(True)
+    for mover, rival, sign in ((d, g, -1.0), (g, d, 1.0)):
+        copy, still = deepcopy(mover).requires_grad_(True), deepcopy(rival).requires_grad_(False)
         with torch.no_grad():
             for weight in copy.parameters():
                 weight += nudge * torch.randn(weight.shape, generator=generator).to(weight.device)
         optimizer = torch.optim.Adam(copy.parameters(), rate, betas=(0.5, 0.999))
-        pair = (g, copy) if mover is d else (copy, d)
+        pair = (still, copy) if mover is d else (copy, still)
         for step in range(steps):
             optimizer.zero_grad()
             (sign * value(*pair, step)).backward()

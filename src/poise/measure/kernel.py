@@ -24,9 +24,9 @@ def kid(fake: Tensor, real: Tensor) -> Figure:
     """The unbiased squared discrepancy and its standard error, for features N x d and M x d.
 
     mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j). The standard error is that of a
-    U-statistic, with the term that is left where the laws are equal: (4 / N) Var h(x) + (4 / M) Var h(y) for the
-    projections h, plus 2 Var k_c(x, x') / N^2 + 2 Var k_c(y, y') / M^2 + 4 Var k_c(x, y) / NM for the kernel k_c
-    centred in both arguments.
+    U-statistic. Its variance is (4 / N) Var h(x) + (4 / M) Var h(y) for the projections h, less the noise that they
+    carry, being estimated; and never less than what is left where the laws are equal, 2 Var k_c(x, x') / N^2 +
+    2 Var k_c(y, y') / M^2 + 4 Var k_c(x, y) / NM for the kernel k_c centred in both arguments, which is that noise too.
 
     Raises:
         ValueError: see `matching`.
@@ -37,7 +37,7 @@ def kid(fake: Tensor, real: Tensor) -> Figure:
     first = 4 * float((within_x.rows - across.rows).var()) / len(x)
     first += 4 * float((within_y.rows - across.columns).var()) / len(y)
     second = 2 * within_x.rest / len(x) ** 2 + 2 * within_y.rest / len(y) ** 2 + 4 * across.rest / (len(x) * len(y))
-    return Figure(value, max(0.0, first + second) ** 0.5)
+    return Figure(value, max(first - second, second) ** 0.5)
 
 
 class _Sums(NamedTuple):
