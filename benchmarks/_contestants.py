@@ -136,7 +136,7 @@ def ring_draws(batch: int) -> Draws:
 
 
 class ByHand:
-    """What both loops below are made of; of tricks they know R1 and averaged weights, which `ring` has."""
+    """What both loops below are made of; of tricks they know R1 and averaged weights."""
 
     def __init__(self, nets: Nets, draws: Draws, recipe: Recipe, *, fused: bool) -> None:
         self.d, self.g = nets

@@ -96,7 +96,7 @@ def speed(root: Path) -> None:
     bench = Bench(entry, loaded, n=5000)
     assert isinstance(loaded.train, Pictures)
     fake = Pile(torch.from_numpy(loaded.train.images[20_000:25_000]), bench.look)
-    sitting = Sitting(fake, bench.real, bench.train)
+    sitting = Sitting(fake, bench.real, lambda: bench.train)
     for pile in (fake, bench.real, bench.train):
         assert pile is not None
         len(pile.features)

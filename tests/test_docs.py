@@ -20,7 +20,7 @@ FILE = re.compile(r"# file: (\S+)\n")
 BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
 
 # a run in the docs takes minutes; here its recipe is the same and its length is not
-SHORT = ["--set", "log.sheet=4", "--set", "log.rows=1", "--set", "batch=4", "--steps", "2"]
+SHORT = ["--set", "log.sheet=4", "--set", "log.rows=1", "--set", "batch=4", "--set", "measure.n=20", "--steps", "2"]
 SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4"]
 
 

@@ -27,9 +27,10 @@ every = pytest.mark.parametrize("name", names())
 
 
 def short(name: str, steps: int) -> Recipe:
-    """The recipe as it is, but for the size of a batch and the length of the run."""
+    """The recipe as it is, but for the size of a batch, the length of the run, and how many samples are measured."""
+    measure = table(name)["measure"] | {"n": 20}
     log = {"rows": 1, "samples": 2, "saves": 2, "keep": 2, "sheet": 4}
-    return decode(table(name) | {"steps": steps, "batch": 4, "log": log})
+    return decode(table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure})
 
 
 def test_all_promised_names_are_there() -> None:

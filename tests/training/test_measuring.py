@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_resume import STEPS, digits, ring, stopped, traces
@@ -16,12 +17,13 @@ from test_resume import STEPS, digits, ring, stopped, traces
 from poise.data.source import Loaded
 from poise.errors import RecipeError, SaveError
 from poise.measure import classifier
+from poise.measure.catalogue import chosen
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.training import save
 from poise.training.begin import train
 from poise.training.folder import RunFolder
-from poise.training.measuring import Gauge
+from poise.training.measuring import Best, Gauge, measure_run
 from poise.training.run import Run
 from poise.training.watcher import Nobody
 
@@ -33,17 +35,28 @@ CADENCE = [3, 6, 9, 12, 15, 18, 20]
 def measured(recipe: Recipe, **how: Any) -> Recipe:
     """The recipe, measured every three steps by the distance between Gaussians, at a high rate."""
     told = {"every": EVERY, "measures": ["fid", "modes"], "n": 100, **how}
-    optimizer = {"g": {"kind": "adam", "lr": 2e-2}, "d": {"kind": "adam", "lr": 1e-2}}
-    return decode({**recipe.canonical(), "optimizer": optimizer, "measure": told})
+    optimizer = {"g": {"kind": "adam", "lr": 5e-2}, "d": {"kind": "adam", "lr": 1e-2}}
+    return decode({**recipe.canonical(), "seed": 3, "optimizer": optimizer, "measure": told})
+
+
+def broad(steps: int, *measures: str, **how: Any) -> Recipe:
+    """On a ring that is one broad heap, where even a G that has learnt nothing covers something."""
+    recipe = measured(ring(steps), measures=list(measures), **how)
+    return decode({**recipe.canonical(), "data": {"kind": "ring", "sigma": 0.5}})
 
 
 def unmeasured(recipe: Recipe) -> Recipe:
     return decode({key: value for key, value in recipe.canonical().items() if key != "measure"})
 
 
-def pictures(**how: Any) -> Recipe:
-    """Pictures of 8 x 8 through convolutions and batch norm."""
-    small = {**digits().canonical(), "data": {"kind": "digits", "size": 8}}
+def pictures(file: Path, **how: Any) -> Recipe:
+    """Pictures of 8 x 8, of two kinds, through convolutions and batch norm."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = rng.integers(0, 128, (120, 8, 8, 1)) + 128 * labels[:, None, None, None]
+    np.savez(file, images=images.astype(np.uint8), labels=labels)
+    data = {"kind": "npz", "path": str(file), "size": 8, "held_out": 0.25}
+    small = {**digits().canonical(), "data": data}
     return measured(decode(small), **{"measures": ["fid"], "n": 20, "features": "pixels", **how})
 
 
@@ -109,16 +122,13 @@ def test_an_end_on_the_cadence_is_measured_once(tmp_path: Path) -> None:
 
 
 def test_a_line_can_be_had_again_from_the_save(whole: tuple[Path, list[str]]) -> None:
-    """The latents are the same ones each time: who measures the last weights again gets the last line again."""
+    """The latents are those of seed 0 each time: who measures these weights gets these figures again."""
     out, _ = whole
-    run = Run(out)
-    device = torch.device("cpu")
-    gauge = Gauge(run.recipe, run.recipe.data.load(), RunFolder(out.parent), 0, device, lambda _: None)
-    result = gauge.take(run.game.shown(), STEPS)
-    again = lines(out.parent)
-    (out.parent / "measures.jsonl").unlink()
-    assert again == [lines(out)[-1]]
-    assert result.told["fid"].figure.value == lines(out)[-1]["measures"]["fid"]
+    for best, step in ((False, STEPS), (True, best_of(out)[0])):
+        result, _ = measure_run(Run(out, best=best), chosen("fid,modes"), n=100)
+        (line,) = (line for line in lines(out) if line["step"] == step)
+        assert {name: one.figure.value for name, one in result.told.items()} == line["measures"]
+        assert {name: one.floor.value for name, one in result.told.items() if one.floor} == line["floor"]
 
 
 def test_a_run_without_measure_leaves_nothing(tmp_path: Path) -> None:
@@ -135,16 +145,22 @@ def test_a_run_without_measure_leaves_nothing(tmp_path: Path) -> None:
 
 def test_training_is_the_same_to_the_byte_measured_or_not(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     train(unmeasured(measured(ring())), tmp_path / "run")
-    alone, seen = traces(tmp_path / "run"), traces(whole[0])
-    assert [row["stats"] for row in alone["rows"]] == [row["stats"] for row in seen["rows"]]
-    assert alone["tensors"] == seen["tensors"]
-    assert alone["sheets"] == seen["sheets"]
+    assert traces(tmp_path / "run") == {**traces(whole[0]), "recipe": (tmp_path / "run" / "recipe.toml").read_text()}
+
+
+def test_so_it_is_where_the_live_weights_are_measured(tmp_path: Path) -> None:
+    """Without averaged weights it is the very G that trains, and its batch norm must go on learning."""
+    recipe = decode({**measured(ring(8)).canonical(), "tricks": []})
+    for name, one in (("seen", recipe), ("alone", unmeasured(recipe))):
+        train(one, tmp_path / name)
+    assert traces(tmp_path / "seen")["tensors"] == traces(tmp_path / "alone")["tensors"]
+    assert traces(tmp_path / "seen")["rows"] == traces(tmp_path / "alone")["rows"]
 
 
 def test_so_it_is_with_a_classifier_trained_in_its_midst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(classifier, "SEEN", (640, 640))
-    recipe, listener = pictures(every=5, features="classifier"), Listener()
+    monkeypatch.setattr(classifier, "SEEN", (2560, 2560))  # it tells twice how far it is
+    recipe, listener = pictures(tmp_path / "p.npz", every=5, features="classifier"), Listener()
     train(recipe, tmp_path / "seen", watcher=listener)
     assert [line["step"] for line in lines(tmp_path / "seen")] == [5, 10, 15, 20]
     assert lines(tmp_path / "seen")[0]["features"].startswith("classifier ")
@@ -186,9 +202,9 @@ def test_the_best_samples_are_others_than_the_newest(whole: tuple[Path, list[str
 
 
 def test_more_is_better_where_it_is(tmp_path: Path) -> None:
-    train(measured(ring(9), measures=["coverage"]), tmp_path / "run")
+    train(broad(18, "coverage"), tmp_path / "run")
     found = {line["step"]: line["measures"]["coverage"] for line in lines(tmp_path / "run")}
-    assert len(set(found.values())) > 1
+    assert found[3] < max(found.values()) > found[18]
     step = info(tmp_path / "run")["best"]["step"]
     assert found[step] == max(found.values())
     assert kept(tmp_path / "run") == [f"step-{step:08d}"]
@@ -217,24 +233,24 @@ def test_what_is_said(whole: tuple[Path, list[str]]) -> None:
     assert heard[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
 
 
-def _gauge(out: Path, name: str, *values: float) -> Gauge:
-    """A gauge that remembers these figures of a measure."""
-    out.mkdir()
-    folder = RunFolder(out)
-    for k, value in enumerate(values):
-        folder.append(folder.measures, {"step": k, "measures": {name: value}})
+def _gauge(out: Path, name: str) -> Gauge:
     recipe = measured(ring(), measures=[name])
-    return Gauge(recipe, Loaded(recipe.data.load().train), folder, 99, torch.device("cpu"), lambda _: None)
+    return Gauge(recipe, Loaded(recipe.data.load().train), RunFolder(out), 0, torch.device("cpu"), lambda _: None)
 
 
-def test_the_summary_of_a_best_below_nought(tmp_path: Path) -> None:
-    """An unbiased figure may be: a percentage of it would say nothing."""
-    told = _gauge(tmp_path / "run", "kid", 0.5, -0.001, 0.002).summary()
-    assert told == f"kid: best -0.001 at step 1, kept in {tmp_path / 'run' / 'best'}; last 0.002"
+@pytest.mark.parametrize(
+    ("best", "last", "gap"), [(0.5, 0.75, " (+50%)"), (2.0, 30.0, " (+1400%)"), (0.0, 0.2, ""), (-0.001, 0.002, "")]
+)
+def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None:
+    """An unbiased figure may lie at or below nought: a percentage of that would say nothing."""
+    gauge = _gauge(tmp_path, "kid")
+    gauge.best, gauge.last = Best(1000, best), last
+    told = f"kid: best {best:.4g} at step 1,000, kept in {tmp_path / 'best'}; last {last:.4g}{gap}"
+    assert gauge.summary() == told
 
 
 def test_nothing_measured_nothing_said(tmp_path: Path) -> None:
-    gauge = _gauge(tmp_path / "run", "fid")
+    gauge = _gauge(tmp_path, "fid")
     assert (gauge.summary(), gauge.facts(), gauge.is_best(0)) == ("", None, False)
 
 
@@ -273,12 +289,25 @@ def test_killed_after_the_best_equals_undisturbed(whole: tuple[Path, list[str]],
     same_end(out, whole[0])
 
 
+def test_a_best_of_steps_that_were_lost_is_let_go(tmp_path: Path) -> None:
+    """Resumed from before it, and measured at other steps, the run has another best."""
+    out = tmp_path / "run"
+    stopped(measured(ring()), out, 10)
+    shutil.rmtree(out / "saves" / "step-00000010")
+    assert kept(out) == ["step-00000009"]
+    train(measured(ring(), every=7), out, resume=True)
+    assert [line["step"] for line in lines(out)] == [3, 6, 7, 14, 20]
+    assert best_of(out)[0] == 7
+    assert kept(out) == ["step-00000007"]
+
+
 def test_pictures_resume_exactly(tmp_path: Path) -> None:
-    train(pictures(), tmp_path / "a")
+    recipe = pictures(tmp_path / "p.npz")
+    train(recipe, tmp_path / "a")
     assert [line["step"] for line in lines(tmp_path / "a")] == CADENCE
-    assert lines(tmp_path / "a")[0]["features"] == "pixels"
-    stopped(pictures(), tmp_path / "b", 13)
-    train(pictures(), tmp_path / "b", resume=True)
+    assert {(line["features"], line["n"]) for line in lines(tmp_path / "a")} == {("pixels", 20)}
+    stopped(recipe, tmp_path / "b", 13)
+    train(recipe, tmp_path / "b", resume=True)
     same_end(tmp_path / "b", tmp_path / "a")
 
 
@@ -291,12 +320,29 @@ def test_resuming_may_begin_end_or_change_the_measuring(whole: tuple[Path, list[
     assert [line["step"] for line in lines(out)][-1] == STEPS
 
 
-def test_by_another_measure_the_best_starts_anew(tmp_path: Path) -> None:
-    """What `run.json` calls the best and what lies in `best/` are of one step, whatever was changed on the way."""
+@pytest.mark.parametrize(
+    ("measures", "how"), [(("density", "fid"), {}), (("fid",), {"n": 50})], ids=["another-measure", "another-n"]
+)
+def test_measured_another_way_the_best_starts_anew(tmp_path: Path, measures: tuple[str, ...], how: Any) -> None:
+    """What `run.json` calls the best and what lies in `best/` are of one step, and of figures that can be compared."""
     out = tmp_path / "run"
-    train(measured(ring(9), measures=["fid", "diversity", "coverage"]), out)
-    train(measured(ring(12), measures=["coverage", "fid"], every=100), out, resume=True)
-    assert kept(out) == [f"step-{info(out)['best']['step']:08d}"]
+    train(broad(9, "fid", "density"), out)
+    found = lines(out)
+    assert best_of(out)[0] == 6
+    assert max(found, key=lambda line: line["measures"]["density"])["step"] == 3
+    train(broad(11, *measures, **how), out, resume=True)
+    assert info(out)["best"]["step"] == 11
+    assert kept(out) == ["step-00000011"]
+
+
+def test_what_was_measured_after_the_save_is_forgotten(tmp_path: Path) -> None:
+    folder, recipe = RunFolder(tmp_path), measured(ring())
+    folder.write_text(folder.recipe, recipe.to_toml())
+    for step, value in ((3, 0.5), (6, 0.4), (9, 0.1)):
+        folder.append(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": 100})
+    (folder.best / "step-00000006").mkdir(parents=True)
+    gauge = Gauge(recipe, recipe.data.load(), folder, 6, torch.device("cpu"), lambda _: None)
+    assert (gauge.best, gauge.last) == (Best(6, 0.4), 0.4)
 
 
 # ---- a disk that refuses -----------------------------------------------------------------------------------
@@ -351,11 +397,9 @@ def test_the_unmeasurable_is_said_and_is_no_best(tmp_path: Path) -> None:
 
 
 def test_features_that_the_data_cannot_have(tmp_path: Path) -> None:
-    recipe = measured(decode({**digits(3).canonical(), "data": {"kind": "digits", "size": 8}}))
-    poor = decode({**recipe.canonical(), "data": {"kind": "npz", "path": str(tmp_path / "p.npz"), "size": 8}})
-    import numpy as np
-
-    np.savez(tmp_path / "p.npz", images=np.random.default_rng(0).integers(0, 256, (70, 8, 8, 1), np.uint8))
-    how = {**poor.canonical(), "measure": {"features": "classifier", "every": 3, "n": 10}}
+    """That is known before the first step, or it would be a run of five hundred steps for nothing."""
+    recipe = pictures(tmp_path / "p.npz", features="classifier")
+    np.savez(tmp_path / "p.npz", images=np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), np.uint8))
     with pytest.raises(RecipeError, match=r"a classifier needs labels.*take --features pixels"):
-        train(decode(how), tmp_path / "run")
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

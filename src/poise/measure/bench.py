@@ -7,7 +7,7 @@ kept as long as the bench stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from poise.sheets import draw
 
 ABREAST = 3
 MOST, TOYS, STACKS = 5_000, 2_500, 26_000
+MOST_TRAINED = 100_000
 """Samples that are measured by default: at most that many pictures, points of the plane, stacks whose modes count."""
 
 
@@ -68,7 +69,7 @@ class Bench:
         else:
             self._points(n or TOYS)
         self.n = len(self.real)
-        self.n_modes = n or {True: STACKS}.get(isinstance(loaded.train, Stacked), self.n)
+        self.n_modes = n or (STACKS if isinstance(loaded.train, Stacked) else self.n)
 
     def measure(
         self,
@@ -77,9 +78,13 @@ class Bench:
         labels: Callable[[int], Tensor | None] = lambda n: None,
         play: Callable[[], float] | None = None,
     ) -> Result:
-        """Measure samples(n), which must start alike for every n, pictures in [-1, 1] or as uint8, and labels(n).
+        """Measure samples, and say what of it could not be done.
 
-        `play` works out a duality gap.
+        Args:
+            samples: gives n of them: points, or pictures in [-1, 1] or as uint8.
+            measures: which.
+            labels: of which class the first n samples are meant to be, where that is known.
+            play: works out the duality gap of the game they come from.
         """
         n_fakes, asked = self.n, labels(self.n)
         made = samples(max(n_fakes, self.n_modes if self._counts(measures) else 0))
@@ -109,7 +114,7 @@ class Bench:
         Raises:
             RecipeError: it is not known what was trained on.
         """
-        if self.train is None or isinstance(self.loaded.train, Stacked):
+        if self.train is None:
             raise RecipeError("this run's training pictures have no end", where="--neighbours", cure="leave it out")
         fakes = Pile(bytes_of(samples), self.look, tell=self.tell)
         places = nearest(fakes.features.double(), self.train.features.double(), k).places
@@ -119,9 +124,12 @@ class Bench:
         return draw(torch.cat(rows), None, ABREAST * (k + 1), alpha=getattr(self.entry, "alpha", True))
 
     def _sitting(self, fake: Pile, count: Callable[[], Modes], play: Callable[[], float] | None = None) -> Sitting:
-        d = None if isinstance(self.d, str) or "d" not in self.given else OfD(self.d(), "this run's")
         classes = len(self.loaded.train.classes)
-        return Sitting(fake, self.real, self.train, count, d, play, classes, self.tell)
+        return Sitting(fake, self.real, lambda: self.train, count, self._probed, play, classes, self.tell)
+
+    @cached_property
+    def _probed(self) -> OfD | None:
+        return None if isinstance(self.d, str) else OfD(self.d(), "this run's")
 
     def _floor(self, measure: Measure, given: set[Need]) -> Figure | None:
         """The measure on real samples, worked out the first time that it is asked for."""
@@ -140,44 +148,53 @@ class Bench:
         return None if isinstance(figure, str) else figure
 
     def _halves(self) -> tuple[Pile, Pile]:
-        half = len(self.real) // 2
-        return self.real.part(slice(0, half)), self.real.part(slice(half, None))
+        """Every other real sample: they may lie sorted by class."""
+        return self.real.part(slice(0, None, 2)), self.real.part(slice(1, None, 2))
 
     def _pictures(self, train: Finite, held_out: Finite | None, n: int | None) -> None:
         """Which pictures are held against the fakes, and which stand in for them in the floors."""
-        if train.classes:
-            self.given.add("labels")
+        source = train if held_out is None else held_out
+        if n is not None and n > len(source):
+            self.notes.append(f"there are {len(source):,} real pictures to hold against the samples, not {n:,}")
+        n = min(n or MOST, len(source))
         if held_out is not None:
-            n = min(n or MOST, len(held_out))
+            self.given.add("held out")
             self.real = pile_of(held_out, held_out.spread(n), self.look, self.tell)
             self.other, self.beside = pile_of(train, train.spread(n), self.look, self.tell), self.real
-            self.train = pile_of(
-                train, torch.arange(len(train)) if len(train) <= 100_000 else train.spread(n), self.look, self.tell
-            )
-            self.given.add("held out")
-            if not isinstance(train, Stacked):
-                self.given.add("train")
         else:
             order = torch.from_numpy(np.random.Generator(np.random.Philox(0)).permutation(len(train)))
-            n = min(n or MOST, len(train))
-            self.real, self.train = pile_of(train, order[:n], self.look, self.tell), None
-            if len(train) >= 2 * n:
-                self.other, self.beside = pile_of(train, order[n : 2 * n], self.look, self.tell), self.real
-            else:
-                self.other, self.beside = self._halves()
-                self.notes.append(f"floors: {len(self.other)} real pictures against {len(self.beside)} others")
+            self.real = pile_of(train, order[:n], self.look, self.tell)
+            two = len(train) >= 2 * n
+            other = pile_of(train, order[n : 2 * n], self.look, self.tell) if two else self.real
+            self.other, self.beside = (other, self.real) if two else self._halves()
+        if len(self.other) != n:
+            self.notes.append(f"floors: {len(self.other):,} real pictures against {len(self.beside):,} others")
+        if train.classes:
+            self.given.add("labels")
         if isinstance(train, Stacked):
-            self.given.add("modes")
             assert isinstance(held_out, Stacked)
+            self.given.add("modes")
             self._many_reals = held_out.take(held_out.spread(STACKS)).images
+        else:
+            self.given.add("train")
         if not isinstance(self.d, str):
             self.given.add("d")
+
+    @cached_property
+    def train(self) -> Pile | None:
+        """What was trained on, up to 100,000 pictures of it; None where that has no end."""
+        train = self.loaded.train
+        if not isinstance(train, Finite) or isinstance(train, Stacked):
+            return None
+        if len(train) > MOST_TRAINED:
+            self.notes.append(f"copying is looked for in {MOST_TRAINED:,} of {len(train):,} training pictures")
+        return pile_of(train, train.spread(MOST_TRAINED), self.look, self.tell)
 
     def _points(self, n: int) -> None:
         assert isinstance(self.entry, PlaneEntry)
         dice = Dice(0)
         real, other = (self.entry.points(n, dice("measure", k)) for k in range(2))
-        self.real, self.other, self.train = Pile(real, self.look), Pile(other, self.look), None
+        self.real, self.other = Pile(real, self.look), Pile(other, self.look)
         self.beside, self._many_reals = self.real, other
         if self.entry.modes_at() is not None:
             self.given.update(("modes", "centres"))

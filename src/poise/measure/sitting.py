@@ -133,7 +133,7 @@ class Sitting:
     Attributes:
         fake: G's samples, or whatever is measured.
         real: what they are held against: held-out samples, where there are any.
-        train: what was trained on, for tests of copying.
+        train: gives what was trained on, for tests of copying.
         count: counts modes, of `fake` or of a reference; None where there are none to count.
         d: the discriminator's features of real pictures, to probe.
         play: works out the duality gap.
@@ -143,7 +143,7 @@ class Sitting:
 
     fake: Pile
     real: Pile
-    train: Pile | None = None
+    train: Callable[[], Pile | None] = lambda: None
     count: Callable[[], Modes] | None = None
     d: Extractor | None = None
     play: Callable[[], float] | None = None
@@ -164,8 +164,9 @@ class Sitting:
     @property
     def known_train(self) -> Pile:
         """What was trained on."""
-        assert self.train is not None
-        return self.train
+        train = self.train()
+        assert train is not None
+        return train
 
     def trained_on_fakes(self) -> float:
         """See `probes.py`: the accuracy on reals of the small classifier, trained on these fakes and their labels."""

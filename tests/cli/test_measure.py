@@ -1,0 +1,509 @@
+"""`poise measure` and `poise compare`: figures, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from poise.data.source import to_signed
+from poise.measure import classifier
+from poise.measure.catalogue import MEASURES
+from poise.training.run import Run
+
+Arrays = dict[str, np.ndarray]
+THIN = ["--set", "batch=16", "--set", "latent.dim=4", "--set", "log.sheet=4", "--set", "log.rows=2"]
+NETS = ["--set", 'network.g={kind="mlp", width=8}', "--set", 'network.d={kind="mlp", width=8}']
+SLOW = {name for name, measure in MEASURES.items() if measure.slow}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A classifier for pictures that can't be mixed up: twenty steps will do, and are kept out of others' way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(classifier, "SEEN", (1280, 1280))
+        yield
+
+
+def shades(n: int = 200, side: int = 8) -> Arrays:
+    """Grey pictures, dark ones and bright ones in turn."""
+    labels = np.arange(n) % 2
+    noise = np.random.default_rng(0).integers(0, 100, (n, side, side, 1))
+    return {"images": (noise + 128 * labels[:, None, None, None]).astype(np.uint8), "labels": labels}
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "shades.npz"
+    np.savez(path, **shades())
+    return path
+
+
+def trained(poise: Any, npz: Path, out: Path, *words: object) -> Path:
+    data = ["--data", npz, "--set", "data.size=8", "--set", "data.held_out=0.2"]
+    said = poise("train", "gan", "--out", out, "--steps", 6, *data, *THIN, *NETS, *words)
+    assert said.code == 0, said.err
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(poise: Any, npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps, measured every two; the averaged weights lag behind the live ones."""
+    how = 'measure={every=2, measures=["fid", "coverage"], n=40, features="pixels"}'
+    slow = 'tricks=[{kind="averaged_weights", half_life=50.0, ramp_up=0.0}]'
+    fast = ["--set", "optimizer.g.lr=5e-2", "--set", how, "--set", slow]
+    return trained(poise, npz, tmp_path_factory.mktemp("runs") / "run", *fast)
+
+
+@pytest.fixture(scope="module")
+def conditional(poise: Any, npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose G and D are told the class."""
+    out = tmp_path_factory.mktemp("runs") / "conditional"
+    told = ["--set", 'conditioning={g={kind="concat"}, d={kind="channels"}}']
+    return trained(poise, npz, out, *told)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def told(poise: Any, *words: object) -> dict[str, Any]:
+    """What `--json` prints: JSON and nothing else on stdout, and nothing on stderr."""
+    said = poise(*words, "--json")
+    assert said.code == 0, said.err
+    assert said.err == ""
+    return json.loads(said.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def values(poise: Any, *words: object) -> dict[str, float]:
+    return {name: one["value"] for name, one in told(poise, *words)["measures"].items()}
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "measures.jsonl").read_text().splitlines()]
+
+
+# ---- measure --------------------------------------------------------------------------------------------
+
+
+def test_a_table_with_floors(poise: Any, run: Path) -> None:
+    before = contents(run)
+    said = poise("measure", run)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("40 samples against as many real ones, by classifier ")
+    found = {line.split()[0]: line.split()[1:] for line in said.out.splitlines()[3:] if line.strip()}
+    assert set(found) == {
+        *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity"),
+        *("inception_score", "class_confidence", "class_balance", "copying", "authenticity"),
+    }
+    as_json = told(poise, "measure", run)["measures"]
+    for name, words in found.items():
+        one = as_json[name]
+        error = ["±", f"{one['stderr']:.2g}"] if "stderr" in one else []
+        assert words[: 2 + len(error)] == [f"{one['value']:.4g}", *error, f"{one['floor']:.4g}"]
+        direction = {"less": "less is better", "more": "more is better", "floor": "best near its floor"}
+        assert " ".join(words[2 + len(error) :]) == direction[MEASURES[name].better]
+    assert contents(run) == before
+
+
+def test_json_of_a_run(poise: Any, run: Path) -> None:
+    found = told(poise, "measure", run)
+    assert list(found) == ["n", "features", "measures", "skipped"]
+    assert found["n"] == 40
+    assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
+    assert set(found["skipped"]) == {"gan_test", "modes", "high_quality", "reverse_kl"}
+    assert all(found["skipped"].values())
+    assert told(poise, "measure", run) == found
+
+
+def test_the_best_and_the_newest_are_what_their_lines_say(poise: Any, run: Path) -> None:
+    best = json.loads((run / "run.json").read_text())["best"]
+    words = ["measure", run, "--measures", "fid", "--features", "pixels", "--n", 40]
+    by_step = {line["step"]: line["measures"]["fid"] for line in lines(run)}
+    assert len(by_step) == 3
+    assert best["value"] == by_step[best["step"]] == min(by_step.values())
+    assert values(poise, *words, "--best") == {"fid": best["value"]}
+    assert values(poise, *words) == {"fid": by_step[6]}
+
+
+def test_without_a_best_there_is_none_to_measure(poise: Any, run: Path, tmp_path: Path) -> None:
+    without = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best")))
+    poise("measure", without, "--best").complains(4, "best", "no valid save", "[measure] in its recipe")
+
+
+def test_best_is_another_than_newest(poise: Any, run: Path, tmp_path: Path) -> None:
+    spoilt = Path(shutil.copytree(run, tmp_path / "run"))
+    (save,) = (spoilt / "best").iterdir()
+    shutil.rmtree(save)
+    shutil.copytree(next((run / "saves").glob("step-*6")), spoilt / "best" / "step-00000006")
+    one = ["--measures", "fid", "--features", "pixels"]
+    assert values(poise, "measure", spoilt, "--best", *one) == values(poise, "measure", spoilt, *one)
+
+
+def test_other_latents_other_weights_other_figures(poise: Any, run: Path) -> None:
+    plain = ["measure", run, "--measures", "fid", "--features", "pixels"]
+    found = [values(poise, *plain, *more)["fid"] for more in ([], ["--seed", 1], ["--raw"], ["--n", 20])]
+    assert len(set(found)) == 4
+    assert values(poise, *plain, "--seed", 0)["fid"] == found[0]
+    assert told(poise, *plain, "--n", 20)["n"] == 20
+
+
+def test_points(poise: Any, ring_run: Path) -> None:
+    found = told(poise, "measure", ring_run, "--n", 200, "--measures", "all")
+    assert (found["n"], found["features"]) == (200, "points")
+    assert {"modes", "high_quality", "reverse_kl", "fid", "duality_gap"} - set(found["skipped"]) <= set(
+        found["measures"]
+    )
+    assert found["measures"]["modes"]["floor"] == 8
+    assert found["measures"]["duality_gap"]["floor"] is None
+    assert "gan_train" in found["skipped"]
+    assert "duality_gap" not in told(poise, "measure", ring_run, "--n", 50)["measures"]
+
+
+def test_a_conditional_run_has_its_classes_tested(poise: Any, conditional: Path) -> None:
+    found = told(poise, "measure", conditional, "--measures", "gan_test,gan_train,class_balance,d_probe")
+    assert set(found["measures"]) == {"gan_test", "gan_train", "class_balance"}
+    assert 0 <= found["measures"]["gan_test"]["value"] <= 1
+    assert found["measures"]["gan_test"]["floor"] > 0.9
+    assert found["measures"]["gan_train"]["floor"] > 0.9
+    assert found["skipped"] == {"d_probe": "there is no discriminator whose features could be read"}
+
+
+def test_each_class_is_asked_for_in_turn(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator that does as it is told scores 1; one that does the contrary, 0."""
+    pool = {label: to_signed(torch.from_numpy(shades()["images"][label::2])) for label in (0, 1)}
+    for turned, score in ((0, 1.0), (1, 0.0)):
+
+        def obey(net: Any, z: torch.Tensor, labels: torch.Tensor, turned: int = turned, **_: Any) -> torch.Tensor:
+            assert labels.tolist() == [k % 2 for k in range(len(z))]
+            return torch.stack([pool[(int(label) + turned) % 2][k] for k, label in enumerate(labels)])
+
+        monkeypatch.setattr("poise.training.measuring.generate", obey)
+        assert values(poise, "measure", conditional, "--measures", "gan_test") == {"gan_test": score}
+
+
+def test_d_as_the_judge(poise: Any, run: Path, conditional: Path) -> None:
+    found = told(poise, "measure", run, "--features", "d", "--measures", "fid,d_probe,class_balance")
+    assert found["features"].startswith("features of D")
+    assert set(found["measures"]) == {"fid", "d_probe"}
+    assert list(found["skipped"]) == ["class_balance"]
+    poise("measure", conditional, "--features", "d").complains(2, "--features", "this D wants labels")
+
+
+def test_features_of_the_users_own(poise: Any, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("from torch import nn\n\nclass Flat(nn.Flatten):\n    pass\n")
+    words = ["measure", run, "--measures", "fid", "--features", f"{file}:Flat"]
+    poise(*words).complains(2, "own.py", "wants to run a Python file", "--trust-code")
+    assert told(poise, *words, "--trust-code")["features"] == "Flat of own.py"
+
+
+def grid(path: Path, side: int = 8, columns: int = 12) -> np.ndarray:
+    """The pictures on a grey sheet, rows x columns x side x side."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        sheet = np.asarray(image)
+    step = (sheet.shape[1] - 2) // columns
+    rows = (sheet.shape[0] - 2) // step
+    tiles = sheet[2:, 2:].reshape(rows, step, columns, step).transpose(0, 2, 1, 3)[:, :, :-2, :-2]
+    every = (step - 2) // side
+    return tiles[:, :, ::every, ::every]
+
+
+def test_a_sheet_of_neighbours(poise: Any, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "beside.png"
+    said = poise("measure", run, "--measures", "fid", "--neighbours", path, "--json")
+    assert said.code == 0
+    assert list(json.loads(said.out)["measures"]) == ["fid"]
+    assert said.err == f"{path}: samples, each beside its three nearest training pictures\n"
+    tiles = grid(path).reshape(24, 4, 8, 8)
+    samples = ((Run(run).sample(24) + 1) * 127.5).round().to(torch.uint8).numpy()[:, 0]
+    assert (tiles[:, 0] == samples).all()
+    pool = {one.tobytes() for one in shades()["images"]}
+    assert all(one.tobytes() in pool for one in tiles[:, 1:].reshape(-1, 8, 8))
+
+
+def test_copies_are_beside_their_originals(
+    poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Run(run).recipe.data.load().train
+    copied = train.some(24)
+    monkeypatch.setattr("poise.training.run.Run.sample", lambda self, n, seed, raw: copied[:n])
+    words = ["--measures", "fid", "--features", "pixels"]
+    assert poise("measure", run, *words, "--neighbours", tmp_path / "beside.png").code == 0
+    tiles = grid(tmp_path / "beside.png").reshape(24, 4, 8, 8)
+    assert (tiles[:, 0] == tiles[:, 1]).all()
+    assert (tiles[:, 1] != tiles[:, 2]).any((1, 2)).all()
+    assert len({one.tobytes() for one in tiles[:, 0]}) == 24
+
+
+@pytest.fixture
+def moved(run: Path, npz: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the run, on data of its own that can be spoilt."""
+    data, out = tmp_path / "p.npz", Path(shutil.copytree(run, tmp_path / "copy"))
+    shutil.copy(npz, data)
+    recipe = out / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace(str(npz), str(data)))
+    return out, data
+
+
+def test_data_that_changed(poise: Any, moved: tuple[Path, Path]) -> None:
+    out, data = moved
+    words = ["measure", out, "--measures", "fid", "--features", "pixels"]
+    assert poise(*words).code == 0
+    other = shades()
+    other["images"][3, 3, 3, 0] ^= 1
+    np.savez(data, **other)
+    poise(*words).complains(3, str(out), "not what this run was trained on")
+
+
+def test_data_that_is_gone(poise: Any, moved: tuple[Path, Path]) -> None:
+    out, data = moved
+    data.unlink()
+    poise("measure", out).complains(3, "p.npz")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--neighbours", "x.png"], ["--best"]], ids=str)
+@pytest.mark.parametrize("name", ["nowhere", "empty", "file"])
+def test_no_run(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    poise("measure", name, *options).complains(4, name, "not a run folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--measures", "fdi"], ["--measures", "no such measure", "'fdi'", "did you mean 'fid'?"]),
+        (["--measures", "fid,"], ["--measures", "no such measure", "''"]),
+        (["--measures", ""], ["--measures", "no such measure"]),
+        (["--features", "pixel"], ["--features", "no such features", "'pixel'", "auto, pixels, classifier"]),
+        (["--features", ""], ["--features", "no such features"]),
+        (["--n", "9"], ["--n", "10"]),
+        (["--seed", "-1"], ["--seed", "0"]),
+        (["--neighbours", "x.jpg"], ["--neighbours", "must end in .png", "x.png"]),
+        (["--neighbours", "no/x.png"], ["--neighbours", "its folder does not exist"]),
+    ],
+    ids=str,
+)
+def test_refused(
+    poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    poise("measure", run, *options).complains(2, *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_features_file_that_is_not_there(poise: Any, run: Path) -> None:
+    poise("measure", run, "--features", "resnet18=no.pth").complains(3, "--features", "no such file", "no.pth")
+
+
+def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path) -> None:
+    said = poise("measure", ring_run, "--n", 50, "--measures", "fid", "--neighbours", tmp_path / "x.png")
+    said.complains(2, "--neighbours", "no end", "leave it out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_asked_for_and_is_skipped_is_said(poise: Any, run: Path) -> None:
+    said = poise("measure", run, "--measures", "fid,modes", "--features", "pixels")
+    assert said.code == 0
+    assert said.err == "no modes: this data has no modes to count\n"
+    assert "modes" not in said.out
+    assert poise("measure", run, "--features", "pixels").err == ""
+
+
+# ---- compare ----------------------------------------------------------------------------------------------
+
+
+def colours(n: int, side: int, seed: int) -> np.ndarray:
+    """Colour pictures without classes, smooth enough to be resized."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, 2, 2, 3), np.uint8)
+    return np.stack(
+        [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BILINEAR)) for one in coarse]
+    )
+
+
+def folder(path: Path, images: np.ndarray) -> Path:
+    path.mkdir()
+    for k, image in enumerate(images):
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path / f"{k:04}.png")
+    return path
+
+
+def archive(path: Path, images: np.ndarray, **more: np.ndarray) -> Path:
+    np.savez(path, images=images, **more)
+    return path
+
+
+@pytest.fixture(scope="module")
+def piles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """FAKE of 12 x 12 and REAL of 16 x 16 pixels, as folders, zip and npz."""
+    top = tmp_path_factory.mktemp("piles")
+    fake, real = colours(90, 12, 1), colours(100, 16, 2)
+    folder(top / "fake", fake)
+    folder(top / "real", real)
+    archive(top / "fake.npz", fake)
+    archive(top / "real.npz", real)
+    with zipfile.ZipFile(top / "fake.zip", "w") as packed:
+        for file in sorted((top / "fake").iterdir()):
+            packed.write(file, file.name)
+    return lambda name: top / name
+
+
+def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", piles("fake"), piles("real"))
+    assert (found["n"], found["features"]) == (90, "pixels")
+    assert set(found["measures"]) == {
+        *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity")
+    }
+    assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
+    assert found["notes"] == [
+        "floors: 45 real pictures against 45 others",
+        "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased): its figures include that",
+    ]
+    said = poise("compare", piles("fake"), piles("real"))
+    assert said.err.splitlines() == found["notes"]
+    assert f"{found['measures']['fid']['value']:.4g}" in said.out
+
+
+@pytest.mark.parametrize(("fake", "real"), [("fake.npz", "real.npz"), ("fake", "real.npz"), ("fake.zip", "real")])
+def test_png_and_array_give_the_same_figures(poise: Any, piles: Callable[[str], Path], fake: str, real: str) -> None:
+    expected = told(poise, "compare", piles("fake"), piles("real"))
+    found = told(poise, "compare", piles(fake), piles(real))
+    assert found["skipped"] == expected["skipped"]
+    assert list(found["measures"]) == list(expected["measures"])
+    for name, one in expected["measures"].items():
+        assert found["measures"][name] == pytest.approx(one, abs=1e-6)
+
+
+def test_a_pile_against_itself(poise: Any, piles: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", piles("real.npz"), piles("real"), "--measures", "fid,precision,recall,coverage")
+    assert found["n"] == 100
+    assert found["measures"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["measures"]["fid"]["floor"] > 0.1
+    for name in ("precision", "recall", "coverage"):
+        assert found["measures"][name]["value"] == 1
+    assert "resized" not in " ".join(found.get("notes", []))
+
+
+def test_grey_against_colour(poise: Any, tmp_path: Path) -> None:
+    """Grey pictures are colour pictures with three equal channels, and colour ones against grey are made grey."""
+    grey, colour = colours(80, 8, 3)[..., :1], colours(80, 8, 4)
+    as_colour = archive(tmp_path / "as-colour.npz", grey.repeat(3, 3))
+    folder(tmp_path / "grey", grey)
+    archive(tmp_path / "colour.npz", colour)
+    plain, by_colour = (
+        values(poise, "compare", fake, tmp_path / "colour.npz", "--measures", "fid,vendi,coverage")
+        for fake in (tmp_path / "grey", as_colour)
+    )
+    assert plain == pytest.approx(by_colour, abs=1e-6)
+    back = told(poise, "compare", as_colour, archive(tmp_path / "grey.npz", grey), "--measures", "fid,coverage")
+    assert back["measures"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert back["measures"]["coverage"]["value"] == 1
+    assert plain["fid"] > 5
+
+
+def test_one_figure(poise: Any, piles: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "vendi")
+    assert list(found["measures"]) == ["vendi"]
+    assert set(found["measures"]["vendi"]) == {"value", "floor"}
+    assert found["skipped"] == {}
+
+
+def test_sizes_and_numbers_that_are_asked_for(poise: Any, piles: Callable[[str], Path]) -> None:
+    words = ["compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid"]
+    assert told(poise, *words, "--n", 20)["n"] == 20
+    assert "notes" not in told(poise, *words, "--n", 20, "--size", 12)
+    assert values(poise, *words, "--size", 12) != values(poise, *words)
+    own = told(poise, *words, "--size", 6)["notes"]
+    assert own[-1].startswith("FAKE was resized from 12 to 6 pixels")
+
+
+def test_pictures_that_are_shrunk_say_so(poise: Any, tmp_path: Path) -> None:
+    """Larger ones are compared at 256: neither pile of 300 x 300 is what it was."""
+    large = archive(tmp_path / "large.npz", colours(12, 300, 5)[..., :1])
+    words = ["compare", large, large, "--measures", "vendi"]
+    assert any("300" in note and "256" in note for note in told(poise, *words)["notes"])
+    assert not any("300" in note for note in told(poise, *words, "--size", 300)["notes"])
+
+
+def test_fewer_pictures_than_were_asked_for_are_said(poise: Any, piles: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid", "--n", 1000)
+    assert found["n"] == 90
+    assert any("1,000" in note for note in found["notes"])
+
+
+def test_pictures_with_classes_against_a_data_set(poise: Any, npz: Path, tmp_path: Path) -> None:
+    found = told(poise, "compare", npz, npz)
+    assert found["features"].startswith("classifier ")
+    assert found["measures"]["gan_test"]["value"] > 0.9
+    assert found["measures"]["class_balance"]["value"] == 1
+    digits = told(poise, "compare", npz, "digits", "--measures", "fid,copying", "--features", "pixels", "--n", 30)
+    assert set(digits["measures"]) == {"fid", "copying"}
+    assert digits["n"] == 30
+
+
+def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
+    poise("compare", npz, "ring").complains(3, "REAL", "only pictures can be compared")
+    poise("compare", "ring", npz).complains(3, "FAKE", "only pictures can be compared")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["fake", "real", "--measures", "fdi"], 2, ["--measures", "'fdi'", "did you mean 'fid'?"]),
+        (["fake", "real", "--features", "inceptoin"], 2, ["--features", "no such features", "'inceptoin'"]),
+        (["fake", "real", "--features", "d"], 2, ["--features", "there is no discriminator here"]),
+        (["fake", "real", "--features", "classifier"], 2, ["--features", "needs labels", "--features pixels"]),
+        (["fake", "real", "--features", "rasnet18=fake.npz"], 2, ["no torchvision network", "resnet18"]),
+        (["fake", "real", "--features", "resnet18=fake.npz"], 3, ["fake.npz", "can't be read as resnet18's weights"]),
+        (["fake", "real", "--features", "inception=fake.npz"], 3, ["fake.npz", "can't be read as Inception's"]),
+        (["nowhere/at/all", "real"], 3, ["FAKE", "nowhere/at/all", "give a folder, a .zip or a .npz"]),
+        (["fake", "nowhere"], 3, ["REAL", "'nowhere'"]),
+        (["fake", "reel.npz"], 3, ["REAL", "'reel.npz'"]),
+        (["empty", "real"], 3, ["no pictures"]),
+        (["fake", "broken.npz"], 3, ["not an npz archive"]),
+        (["fake", "alone.npz"], 3, ["a single array, not an npz archive"]),
+        (["alone.npz", "real"], 3, ["a single array, not an npz archive"]),
+        (["fake"], 2, ["real"]),
+        (["fake", "real", "--n", "1"], 2, ["--n", "2"]),
+        (["fake", "real", "--size", "0"], 2, ["--size", "1"]),
+    ],
+    ids=str,
+)
+def test_compare_refused(
+    poise: Any,
+    piles: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    parts: list[str],
+) -> None:
+    for name in ("fake", "real", "fake.npz"):
+        (tmp_path / name).symlink_to(piles(name))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.npz").write_text("words")
+    with (tmp_path / "alone.npz").open("wb") as file:
+        np.save(file, np.zeros((9, 8, 8), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    poise("compare", *words).complains(code, *parts)
+
+
+@pytest.mark.parametrize("command", ["measure", "compare"])
+def test_help(poise: Any, command: str) -> None:
+    said = poise(command, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert "--measures" in said.out

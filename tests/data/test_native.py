@@ -1,0 +1,170 @@
+"""The size that pictures have by themselves."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import Fill
+from PIL import Image
+
+from poise.data import native
+from poise.data.embedded import DigitsEntry
+from poise.data.folder import FolderEntry
+from poise.data.native import at_native_side, native_side, whole
+from poise.data.npz import NpzEntry
+from poise.data.source import DataEntry
+from poise.data.toys import RingEntry
+from poise.data.zipped import ZipEntry
+
+
+def png(width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height)).save(out, "png")
+    return out.getvalue()
+
+
+def folder(path: Path, *sizes: tuple[int, int]) -> FolderEntry:
+    path.mkdir()
+    for k, (width, height) in enumerate(sizes):
+        (path / f"{k:03}.png").write_bytes(png(width, height))
+    return FolderEntry(path=str(path))
+
+
+def packed(path: Path, *sizes: tuple[int, int]) -> ZipEntry:
+    with zipfile.ZipFile(path, "w") as archive:
+        for k, (width, height) in enumerate(sizes):
+            archive.writestr(f"{k:03}.png", png(width, height))
+    return ZipEntry(path=str(path))
+
+
+def arrays(path: Path, *shape: int, key: str = "images") -> NpzEntry:
+    np.savez(path, **{key: np.zeros(shape, np.uint8)})
+    return NpzEntry(path=str(path))
+
+
+def test_one_size(tmp_path: Path) -> None:
+    assert native_side(folder(tmp_path / "a", *[(12, 12)] * 3)) == 12
+    assert native_side(packed(tmp_path / "a.zip", *[(13, 13)] * 3)) == 13
+    assert native_side(arrays(tmp_path / "a.npz", 3, 14, 14, 3)) == 14
+    assert native_side(arrays(tmp_path / "b.npz", 3, 15, 15)) == 15
+
+
+def test_the_shorter_side_counts(tmp_path: Path) -> None:
+    assert native_side(folder(tmp_path / "a", (20, 12), (12, 30))) == 12
+    assert native_side(packed(tmp_path / "a.zip", (20, 11))) == 11
+    assert native_side(arrays(tmp_path / "a.npz", 3, 9, 14, 3)) == 9
+    assert native_side(arrays(tmp_path / "b.npz", 3, 14, 8, 1)) == 8
+
+
+def test_of_mixed_sizes_the_most_common(tmp_path: Path) -> None:
+    sizes = [(30, 30), (12, 12), (40, 40), (12, 50), (50, 50)]
+    assert native_side(folder(tmp_path / "a", *sizes)) == 12
+    assert native_side(packed(tmp_path / "a.zip", *sizes)) == 12
+
+
+def test_at_most_256(tmp_path: Path) -> None:
+    assert native_side(folder(tmp_path / "a", (256, 300))) == 256
+    assert native_side(folder(tmp_path / "b", (257, 300))) == 256
+    assert native_side(arrays(tmp_path / "a.npz", 1, 300, 400, 1)) == 256
+
+
+def test_classes_and_broken_files(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path / "top" / "cats", size=10)
+    fill(tmp_path / "top" / "dogs", size=10)
+    for k in range(20):
+        (tmp_path / "top" / "cats" / f"broken-{k}.png").write_bytes(b"words" if k % 2 else png(7, 7)[:20])
+    (tmp_path / "top" / "notes.txt").write_text("words")
+    assert native_side(FolderEntry(path=str(tmp_path / "top"))) == 10
+    with zipfile.ZipFile(tmp_path / "top.zip", "w") as archive:
+        archive.writestr("a.png", b"words")
+        archive.writestr("b.png", png(11, 11))
+        archive.writestr("c.png", b"")
+    assert native_side(ZipEntry(path=str(tmp_path / "top.zip"))) == 11
+
+
+def test_none_that_can_be_told(tmp_path: Path) -> None:
+    (tmp_path / "words.zip").write_text("words")
+    (tmp_path / "words.npz").write_text("words")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"words")
+    untold: list[DataEntry] = [
+        FolderEntry(path=str(tmp_path / "nowhere")),
+        FolderEntry(path=str(tmp_path / "empty")),
+        FolderEntry(path=str(tmp_path / "broken")),
+        FolderEntry(path=str(tmp_path / "words.zip")),
+        ZipEntry(path=str(tmp_path / "nowhere.zip")),
+        ZipEntry(path=str(tmp_path / "words.zip")),
+        NpzEntry(path=str(tmp_path / "nowhere.npz")),
+        NpzEntry(path=str(tmp_path / "words.npz")),
+        arrays(tmp_path / "others.npz", 3, 9, 9, 1, key="pictures"),
+        arrays(tmp_path / "flat.npz", 3, 9),
+        DigitsEntry(),
+        RingEntry(),
+    ]
+    for entry in untold:
+        assert native_side(entry) is None, entry
+        assert at_native_side(entry) == entry
+
+
+def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
+    with (tmp_path / "alone.npz").open("wb") as file:
+        np.save(file, np.zeros((2, 3, 3), np.uint8))
+    assert native_side(NpzEntry(path=str(tmp_path / "alone.npz"))) is None
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x55])
+@pytest.mark.parametrize("suffix", [".npz", ".zip"])
+def test_no_damaged_archive_raises(tmp_path: Path, suffix: str, flip: int) -> None:
+    """What is wrong with it, loading it will say: here a size may come out, or none."""
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(path, images=np.random.default_rng(0).integers(0, 256, (4, 6, 6, 1), np.uint8))
+    else:
+        packed(path, (6, 6), (6, 6))
+    whole_file = path.read_bytes()
+    entry = NpzEntry(path=str(path)) if suffix == ".npz" else ZipEntry(path=str(path))
+    assert native_side(entry) == 6
+    damaged = [
+        whole_file[:k] + bytes([whole_file[k] ^ flip]) + whole_file[k + 1 :] for k in range(0, len(whole_file), 3)
+    ]
+    for data in [*damaged, *(whole_file[:k] for k in range(0, len(whole_file), 9))]:
+        path.write_bytes(data)
+        native_side(entry)
+
+
+def test_of_many_every_so_manieth_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    look = native.look
+
+    def counted(stream: object) -> object:
+        opened.append(stream)
+        return look(stream)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native, "look", counted)
+    monkeypatch.setattr(native, "ASKED", 10)
+    entry = folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
+    assert native_side(entry) == 20
+    assert len(opened) == 10
+
+
+def test_an_entry_of_that_size(tmp_path: Path) -> None:
+    entry = folder(tmp_path / "a", (12, 12), (12, 12)).model_copy(update={"held_out": 0.3, "background": "black"})
+    assert at_native_side(entry) == entry.model_copy(update={"size": 12})
+    assert at_native_side(entry, 40) == entry.model_copy(update={"size": 40})
+    assert at_native_side(DigitsEntry(), 16) == DigitsEntry(size=16)
+    assert at_native_side(RingEntry(), 16) == RingEntry()
+    assert at_native_side(entry).load().train.shape == (3, 12, 12)
+
+
+def test_nothing_held_out(tmp_path: Path) -> None:
+    entry = folder(tmp_path / "a", *[(12, 12)] * 20)
+    assert entry.held_out > 0
+    assert whole(entry).load().held_out is None
+    assert whole(entry) == entry.model_copy(update={"held_out": 0.0})
+    assert whole(DigitsEntry()) == DigitsEntry()
+    assert whole(RingEntry()) == RingEntry()

@@ -1,0 +1,461 @@
+"""Benches: what is held against what, floors, what measures see of what they claim to see, and what is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from poise.data.source import Bytes, DataEntry, Loaded, Pictures, to_signed
+from poise.data.stacked import Stacked, StackedEntry
+from poise.data.toys import GridEntry, PlaneEntry, RingEntry, TwoMoonsEntry
+from poise.errors import RecipeError
+from poise.measure import bench as bench_
+from poise.measure.base import WHY, Figure, Measure
+from poise.measure.bench import MOST, STACKS, TOYS, Bench
+from poise.measure.catalogue import MEASURES, Result, chosen
+from poise.measure.copying import copying_test
+from poise.measure.modes import reverse_kl
+from poise.measure.sitting import Sitting
+from poise.networks.mlp import MLPDiscriminatorEntry
+
+Samples = Callable[[int], Tensor]
+N = 400
+
+
+def these(images: Bytes) -> Samples:
+    return lambda n: torch.from_numpy(images[:n])
+
+
+def split(pictures: Pictures, at: int) -> Loaded:
+    """The first `at` pictures to train on, the others held out."""
+    assert pictures.labels is not None
+    parts = [
+        Pictures(pictures.images[some], pictures.labels[some], pictures.classes)
+        for some in (slice(0, at), slice(at, None))
+    ]
+    return Loaded(*parts)
+
+
+def value(result: Result, name: str) -> float:
+    return result.told[name].figure.value
+
+
+def floor(result: Result, name: str) -> float:
+    told = result.told[name].floor
+    assert told is not None
+    return told.value
+
+
+def pictures_of(samples: Tensor) -> set[bytes]:
+    return {one.numpy().tobytes() for one in samples}
+
+
+# ---- what measures see ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def told(digits: Loaded, digits_bench: Bench) -> dict[str, Result]:
+    """All quick measures of digits that were neither trained on nor held against, and of what may become of them."""
+    train, held_out = digits.train, digits.held_out
+    assert isinstance(train, Pictures)
+    assert isinstance(held_out, Pictures)
+    assert held_out.labels is not None
+    rng = np.random.default_rng(0)
+    fresh = rng.permutation(np.setdiff1d(np.arange(len(held_out)), held_out.spread(N).numpy()))
+    images, labels = held_out.images[fresh], held_out.labels[fresh]
+    piles = {
+        "real": images[:N],
+        "others": images[-N:],
+        "blurred": gaussian_filter(images[:N], (0, 0.6, 0.6, 0)),
+        "no nines": images[labels != 9][:N],
+        "one": np.repeat(images[:1], N, axis=0),
+        "black": np.zeros_like(images[:N]),
+        "noise": rng.integers(0, 256, (N, 32, 32, 1), np.uint8),
+        "copies": train.images[rng.permutation(len(train))[:N]],
+    }
+    return {name: digits_bench.measure(these(pile), chosen(None)) for name, pile in piles.items()}
+
+
+def worse(told: dict[str, Result], pile: str, name: str) -> bool:
+    """Whether a pile is farther beyond the worst of three real piles than these are apart."""
+    reals = [value(told["real"], name), value(told["others"], name), floor(told["real"], name)]
+    sign = -1 if MEASURES[name].better == "less" else 1
+    reals, seen = [sign * real for real in reals], sign * value(told[pile], name)
+    return seen < min(reals) - (max(reals) - min(reals))
+
+
+SEEN = {
+    "blurred": ["fid", "coverage"],
+    "no nines": ["fid", "coverage", "class_balance"],
+    "one": ["fid", "kid", "recall", "coverage", "ndb", "class_balance", "vendi", "diversity", "inception_score"],
+    "noise": ["fid", "kid", "precision", "density", "coverage"],
+}
+UNSEEN = {
+    "others": [name for name in MEASURES if name not in ("gan_test", "gan_train", "d_probe", "duality_gap")],
+    "one": ["precision"],
+    "copies": ["fid", "kid", "precision", "recall", "density", "coverage", "ndb", "class_balance"],
+}
+
+
+@pytest.mark.parametrize(("pile", "name"), [(pile, name) for pile, names in SEEN.items() for name in names])
+def test_a_measure_sees_what_it_claims_to_see(told: dict[str, Result], pile: str, name: str) -> None:
+    assert worse(told, pile, name)
+
+
+@pytest.mark.parametrize(("pile", "name"), [(pile, name) for pile, names in UNSEEN.items() for name in names])
+def test_and_is_blind_to_what_it_is_said_to_be_blind_to(told: dict[str, Result], pile: str, name: str) -> None:
+    if name in told["real"].told:
+        assert not worse(told, pile, name)
+    else:
+        assert "modes" in MEASURES[name].needs
+
+
+def test_the_order_from_real_to_noise(told: dict[str, Result]) -> None:
+    for name, sign in (("fid", 1), ("coverage", -1)):
+        real, blurred, fewer, one, noise = (
+            sign * value(told[pile], name) for pile in ("real", "blurred", "no nines", "one", "noise")
+        )
+        assert real < min(blurred, fewer)
+        assert max(blurred, fewer) < one < noise
+
+
+def test_copies_are_flagged_and_new_pictures_are_not(told: dict[str, Result]) -> None:
+    assert value(told["copies"], "copying") < -5
+    assert value(told["copies"], "authenticity") == 0
+    for pile in ("real", "others", "blurred", "no nines"):
+        assert abs(value(told[pile], "copying")) < 3
+        assert abs(value(told[pile], "authenticity") - floor(told[pile], "authenticity")) < 0.1
+    assert abs(floor(told["real"], "copying")) < 3
+
+
+@pytest.mark.parametrize("pile", ["one", "black", "noise"])
+def test_collapse_and_noise_are_numbers_all_the_same(told: dict[str, Result], pile: str) -> None:
+    for name, (figure, beside) in told[pile].told.items():
+        assert beside is not None
+        for number in (figure.value, beside.value, figure.stderr or 0.0):
+            assert math.isfinite(number)
+        if name not in ("kid", "copying"):
+            assert figure.value >= 0
+    assert set(told[pile].told) == set(told["real"].told)
+    if pile == "one":
+        assert value(told[pile], "vendi") == pytest.approx(1)
+        assert value(told[pile], "inception_score") == pytest.approx(1, abs=1e-5)
+        assert value(told[pile], "diversity") == pytest.approx(0, abs=1e-6)
+
+
+# ---- what is told ----------------------------------------------------------------------------------------
+
+
+def test_each_measure_is_told_or_skipped_with_a_reason(told: dict[str, Result]) -> None:
+    for result in told.values():
+        assert not set(result.told) & set(result.skipped)
+        assert set(result.told) | set(result.skipped) == {measure.name for measure in chosen(None)}
+        assert set(result.skipped) == {"gan_test", "modes", "high_quality", "reverse_kl"}
+        assert set(result.skipped.values()) <= set(WHY.values())
+        assert result.notes == ()
+
+
+@pytest.mark.parametrize("pile", ["real", "one", "noise"])
+def test_json(told: dict[str, Result], pile: str, digits_bench: Bench) -> None:
+    found = json.loads(json.dumps(told[pile].as_json(), allow_nan=False))
+    assert list(found) == ["n", "features", "measures", "skipped"]
+    assert (found["n"], found["features"]) == (N, digits_bench.look.name)
+    assert list(found["measures"]) == list(told[pile].told)
+    for name, one in found["measures"].items():
+        assert set(one) == {"value", "floor"} | ({"stderr"} if name in ("kid", "inception_score") else set())
+        assert (one["value"], one["floor"]) == (value(told[pile], name), floor(told[pile], name))
+    assert found["skipped"] == told[pile].skipped
+
+
+def test_a_figure_that_is_no_number_is_skipped(shades: Pictures) -> None:
+    bench = Bench(None, split(shades, 100), "pixels", 20)
+    for bad, why in ((math.nan, "it came out as nan"), (math.inf, "it came out as inf")):
+        result = bench.measure(these(shades.images), [Measure("bad", "", "less", lambda _, bad=bad: Figure(bad))])
+        assert (result.told, result.skipped) == ({}, {"bad": why})
+
+
+def test_a_measure_that_cannot_be_taken_says_why(shades: Pictures) -> None:
+    def refuse(sitting: Sitting) -> Figure:
+        raise ValueError("too few of them")
+
+    result = Bench(None, split(shades, 100), "pixels", 20).measure(
+        these(shades.images), [Measure("bad", "", "less", refuse)]
+    )
+    assert result.skipped == {"bad": "too few of them"}
+
+
+# ---- floors ------------------------------------------------------------------------------------------------
+
+
+def test_floors_are_real_pictures_against_real_ones_at_the_same_n(
+    told: dict[str, Result], digits: Loaded, digits_bench: Bench
+) -> None:
+    train, held_out = digits.train, digits.held_out
+    assert isinstance(train, Pictures)
+    assert isinstance(held_out, Pictures)
+    assert digits_bench.n == told["real"].n == len(digits_bench.real) == len(digits_bench.other) == N
+    other = digits_bench.measure(lambda n: train.take(train.spread(n)).images, chosen(None))
+    real = digits_bench.measure(lambda n: held_out.take(held_out.spread(n)).images, chosen(None))
+    for name in other.told:
+        if MEASURES[name].floor == "halves":
+            continue
+        against = {"other": other, "real": real}[MEASURES[name].floor]
+        assert value(against, name) == floor(told["noise"], name)
+    half = digits_bench.real.features[::2], digits_bench.real.features[1::2]
+    assert digits_bench.train is not None
+    assert len(digits_bench.train) == 4000
+    assert floor(told["one"], "copying") == copying_test(*half, digits_bench.train.features)
+
+
+def test_a_floor_is_worked_out_once(shades: Pictures) -> None:
+    taken: list[Sitting] = []
+
+    def count(sitting: Sitting) -> Figure:
+        taken.append(sitting)
+        return Figure(float(sitting.fake.features.mean()))
+
+    bench = Bench(None, split(shades, 100), "pixels", 40)
+    measures = [Measure("mean", "", "less", count), Measure("bare", "", "less", count, floor="none")]
+    first = bench.measure(these(shades.images[100:]), measures)
+    assert [sitting.fake is bench.other for sitting in taken] == [False, True, False]
+    again = bench.measure(these(shades.images[:50]), measures)
+    assert len(taken) == 5
+    assert first.told["mean"].floor == again.told["mean"].floor != again.told["mean"].figure
+    assert first.told["bare"].floor is None
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_without_pictures_held_out_two_piles_that_share_none(shades: Pictures, n: int) -> None:
+    bench = Bench(None, Loaded(shades), "pixels", n)
+    real, other = (pictures_of(pile.samples) for pile in (bench.real, bench.other))
+    assert len(real) == len(other) == n
+    assert not real & other
+    assert bench.beside is bench.real
+    assert bench.measure(these(shades.images), chosen("fid")).notes == ()
+
+
+def test_without_pictures_enough_for_two_piles_halves_and_a_note(shades: Pictures) -> None:
+    bench = Bench(None, Loaded(shades), "pixels", 151)
+    result = bench.measure(these(shades.images), chosen(None))
+    halves = [pictures_of(pile.samples) for pile in (bench.other, bench.beside)]
+    assert sorted(map(len, halves)) == [75, 76]
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1] == pictures_of(bench.real.samples)
+    assert result.notes == ("floors: 76 real pictures against 75 others",)
+    assert result.as_json()["notes"] == list(result.notes)
+    assert result.n == 151
+    assert result.skipped["copying"] == WHY["held out"]
+    assert floor(result, "fid") == MEASURES["fid"].of(Sitting(bench.other, bench.beside)).value
+
+
+@pytest.mark.parametrize(("asked", "n"), [(None, 100), (30, 30), (1000, 100)])
+def test_as_many_as_are_asked_for_and_held_out(shades: Pictures, asked: int | None, n: int) -> None:
+    wanted: list[int] = []
+    bench = Bench(None, split(shades, 100), "pixels", asked)
+
+    def samples(count: int) -> Tensor:
+        wanted.append(count)
+        return torch.from_numpy(shades.images[:count])
+
+    result = bench.measure(samples, chosen("fid"))
+    assert (result.n, wanted) == (n, [n])
+    assert result.notes == (("there are 100 real pictures to hold against the samples, not 1,000",) * (asked == 1000))
+    assert pictures_of(bench.real.samples) <= pictures_of(torch.from_numpy(shades.images[100:]))
+    assert pictures_of(bench.other.samples) <= pictures_of(torch.from_numpy(shades.images[:100]))
+    assert (MOST, TOYS, STACKS) == (5_000, 2_500, 26_000)
+
+
+def test_pictures_in_numbers_from_minus_one_count_as_their_bytes(shades: Pictures) -> None:
+    bench = Bench(None, split(shades, 100), "pixels", 40)
+    bytes_ = torch.from_numpy(shades.images[:40])
+    by_bytes, by_numbers = (
+        bench.measure(lambda _, some=some: some, chosen("fid,vendi")) for some in (bytes_, to_signed(bytes_) + 0.001)
+    )
+    assert by_bytes == by_numbers
+
+
+# ---- labels, D ---------------------------------------------------------------------------------------------
+
+
+def test_labels_that_were_asked_for(digits: Loaded, digits_bench: Bench) -> None:
+    held_out = digits.held_out
+    assert isinstance(held_out, Pictures)
+    batch = held_out.take(held_out.spread(N))
+    assert batch.labels is not None
+    for labels, least, most in ((batch.labels, 0.95, 1.0), ((batch.labels + 1) % 10, 0.0, 0.03)):
+        result = digits_bench.measure(
+            lambda _: batch.images, chosen("gan_test"), lambda n, labels=labels: labels[: max(n, 1)]
+        )
+        assert least <= value(result, "gan_test") <= most
+        assert 0.95 <= floor(result, "gan_test") <= 1
+
+
+def test_what_d_has_learnt_is_probed(shades: Pictures) -> None:
+    d = MLPDiscriminatorEntry(width=8).build(shades.shape)
+    bench = Bench(None, split(shades, 100), "pixels", d=lambda: d)
+    result = bench.measure(these(shades.images), chosen("d_probe"))
+    assert value(result, "d_probe") > 0.9
+    assert result.told["d_probe"].floor is None
+    without = Bench(None, split(shades, 100), "pixels").measure(these(shades.images), chosen("d_probe"))
+    assert without.skipped == {"d_probe": WHY["d"]}
+
+
+# ---- neighbours ------------------------------------------------------------------------------------------
+
+
+def tiles(sheet: Bytes, side: int, columns: int) -> list[list[Bytes]]:
+    """A sheet's pictures, row by row, without the gaps of two pixels between them."""
+    width = (sheet.shape[1] - 2) // columns - 2
+    assert width % side == 0
+    edges = range(2, sheet.shape[0], width + 2)
+    found = [[sheet[y : y + width, 2 + x * (width + 2) :][:, :width] for x in range(columns)] for y in edges]
+    return [[tile[:: width // side, :: width // side] for tile in row] for row in found]
+
+
+def test_each_sample_is_beside_its_nearest_training_pictures(shades: Pictures) -> None:
+    bench = Bench(None, split(shades, 100), "pixels")
+    chosen_ = torch.tensor([7, 0, 99, 42])
+    sheet = tiles(bench.neighbours(to_signed(torch.from_numpy(shades.images)[chosen_])), 8, 12)
+    rows = [sheet[k // 3][k % 3 * 4 : k % 3 * 4 + 4] for k in range(4)]
+    pool = shades.images[:100].reshape(100, -1).astype(float)
+    for place, row in zip(chosen_.tolist(), rows, strict=True):
+        nearest = np.argsort(((pool - pool[place]) ** 2).sum(1), kind="stable")[:3]
+        assert nearest[0] == place
+        for tile, expected in zip(row, [place, *nearest], strict=True):
+            assert (tile == shades.images[expected]).all()
+
+
+@pytest.mark.parametrize("entry", [RingEntry(), TwoMoonsEntry(), StackedEntry(size=32, count=40)])
+def test_what_has_no_end_has_no_neighbours_to_show(entry: DataEntry) -> None:
+    with pytest.raises(RecipeError, match="no end"):
+        Bench(entry, entry.load(), "pixels").neighbours(torch.zeros(4, 2))
+
+
+def test_of_very_many_training_pictures_some_are_looked_at_for_copies(
+    shades: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_, "MOST_TRAINED", 50)
+    bench = Bench(None, split(shades, 100), "pixels", 40)
+    result = bench.measure(these(shades.images), chosen("authenticity"))
+    assert result.notes == ("copying is looked for in 50 of 100 training pictures",)
+    assert bench.train is not None
+    assert len(pictures_of(bench.train.samples)) == 50
+
+
+# ---- points ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("entry", "modes"), [(RingEntry(), 8), (GridEntry(), 25)])
+def test_modes_in_the_plane(entry: PlaneEntry, modes: int) -> None:
+    bench = Bench(entry, entry.load())
+    real = bench.measure(lambda n: entry.points(n, torch.Generator().manual_seed(3)), chosen("all"))
+    assert (real.n, real.features) == (TOYS, "points")
+    for of in (value, floor):
+        assert of(real, "modes") == modes
+        assert of(real, "high_quality") == pytest.approx(1 - math.exp(-4.5), abs=0.01)
+        assert of(real, "reverse_kl") == pytest.approx((modes - 1) / (2 * TOYS), abs=0.01)
+        assert 0 <= of(real, "fid") < 0.1
+    assert value(real, "modes") == floor(real, "modes")
+    assert value(real, "fid") != floor(real, "fid")
+    assert real.notes == ()
+    assert set(real.skipped) == {
+        *("inception_score", "class_confidence", "class_balance", "gan_test", "gan_train"),
+        *("copying", "authenticity", "d_probe", "duality_gap"),
+    }
+    centres = entry.modes_at()
+    assert centres is not None
+    few = bench.measure(lambda n: centres[0][torch.arange(n) % 3], chosen("modes,high_quality,reverse_kl,vendi"))
+    assert value(few, "modes") == 3
+    assert value(few, "high_quality") == 1
+    assert value(few, "reverse_kl") == pytest.approx(math.log(modes / 3), abs=1e-5)
+    assert floor(few, "modes") == modes
+
+
+def test_a_plane_without_modes_has_none_to_count() -> None:
+    entry = TwoMoonsEntry()
+    result = Bench(entry, entry.load(), n=50).measure(
+        lambda n: entry.points(n, torch.Generator().manual_seed(3)), chosen("modes,high_quality,fid")
+    )
+    assert result.skipped == {"modes": WHY["modes"], "high_quality": WHY["centres"]}
+    assert list(result.told) == ["fid"]
+
+
+def test_a_game_that_can_be_played_on() -> None:
+    entry = RingEntry()
+    result = Bench(entry, entry.load(), n=50).measure(
+        lambda n: torch.zeros(n, 2), chosen("duality_gap"), play=lambda: 0.25
+    )
+    assert result.told["duality_gap"] == (Figure(0.25), None)
+
+
+# ---- stacked digits ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[StackedEntry, Loaded]:
+    entry = StackedEntry(size=32, stack=2, count=1200)
+    return entry, entry.load()
+
+
+def test_modes_of_stacked_digits_are_those_of_the_labels(pairs: tuple[StackedEntry, Loaded]) -> None:
+    entry, loaded = pairs
+    train = loaded.train
+    assert isinstance(train, Stacked)
+    bench = Bench(entry, loaded, n=200)
+    fours = torch.nonzero(train.labels_at(torch.arange(len(train))) // 10 == 4).flatten()
+    for places, most in ((torch.arange(200), 100), (fours, 10)):
+        labels = train.labels_at(places)
+        result = bench.measure(lambda _, places=places: train.take(places).images, chosen(None))
+        counts = torch.bincount(labels, minlength=100)
+        assert abs(value(result, "modes") - int((counts > 0).sum())) <= 2
+        assert value(result, "modes") <= most + 2
+        assert value(result, "reverse_kl") == pytest.approx(reverse_kl(counts), abs=0.06)
+    assert set(result.skipped) == {
+        *("high_quality", "inception_score", "class_confidence", "class_balance"),
+        *("gan_test", "copying", "authenticity"),
+    }
+    assert "on each of 2 channels" in result.features
+    assert bench.real.features.shape == (200, 128)
+    assert floor(result, "modes") > 70
+    assert result.notes == ()
+
+
+def test_stacks_that_count_are_more_than_those_compared(pairs: tuple[StackedEntry, Loaded]) -> None:
+    """And as many as there are real ones for the floor: modes found grow with the number of samples."""
+    entry, loaded = pairs
+    assert isinstance(loaded.train, Stacked)
+    assert isinstance(loaded.held_out, Stacked)
+    train, wanted = loaded.train, []
+
+    def samples(n: int) -> Tensor:
+        wanted.append(n)
+        return train.take(torch.arange(min(n, len(train)))).images
+
+    bench = Bench(entry, loaded)
+    assert bench.n == len(loaded.held_out) == 300
+    bench.measure(samples, chosen("fid"))
+    result = bench.measure(samples, chosen("modes,reverse_kl"))
+    assert wanted[0] == 300
+    assert abs(value(result, "modes") - floor(result, "modes")) <= 6
+    assert value(result, "reverse_kl") == pytest.approx(floor(result, "reverse_kl"), abs=0.05)
+    assert wanted[1] == bench.n_modes == len(loaded.held_out)
+
+
+def test_a_note_where_modes_are_of_another_number(pairs: tuple[StackedEntry, Loaded]) -> None:
+    entry, loaded = pairs
+    train = loaded.train
+    assert isinstance(train, Stacked)
+    bench = Bench(entry, replace(loaded), n=30)
+    bench.n_modes = 1000
+    result = bench.measure(lambda n: train.take(torch.arange(n)).images, chosen("modes,fid"))
+    assert (result.n, result.notes) == (30, ("modes: of 1,000 samples",))
+    assert bench.measure(lambda n: train.take(torch.arange(n)).images, chosen("fid")).notes == ()
+    assert value(result, "modes") > 95

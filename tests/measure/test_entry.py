@@ -1,0 +1,112 @@
+"""`[measure]` in a recipe: what it takes, what it refuses, and that it comes back."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from poise.errors import RecipeError
+from poise.measure.catalogue import MEASURES, chosen
+from poise.measure.entry import Measuring
+from poise.recipe.model import Recipe, differences
+from poise.recipe.read import decode
+from poise.recipe.shipped import find, names
+
+
+def recipe(**measure: Any) -> Recipe:
+    return decode({**find("ring"), "measure": measure})
+
+
+def test_left_out_the_distance_every_500_steps() -> None:
+    how = recipe().measure
+    assert how == Measuring()
+    assert how is not None
+    assert (how.every, how.measures, how.features, how.n) == (500, ("fid",), "auto", 1000)
+
+
+def test_without_the_table_nothing_is_measured() -> None:
+    plain = decode({key: value for key, value in find("ring").items() if key != "measure"})
+    assert plain.measure is None
+    assert "measure" not in plain.canonical()
+    assert "[measure]" not in plain.to_toml()
+
+
+def test_round_trip() -> None:
+    told = recipe(every=7, measures=["coverage", "fid", "ndb"], features="pixels", n=123)
+    assert told.measure is not None
+    assert told.measure.measures == ("coverage", "fid", "ndb")
+    table = tomllib.loads(told.to_toml())
+    assert table["measure"] == {"every": 7, "measures": ["coverage", "fid", "ndb"], "features": "pixels", "n": 123}
+    assert decode(table) == told
+    assert decode(table).hash == told.hash != recipe().hash
+
+
+@pytest.mark.parametrize(
+    ("measure", "parts"),
+    [
+        ({"measures": ["fdi"]}, ["measure.measures", "no such measure", "'fdi'", "did you mean 'fid'?"]),
+        ({"measures": ["fid", "zzzzzz"]}, ["no such measure", "'zzzzzz'", "known here", "coverage"]),
+        ({"measures": []}, ["measure.measures"]),
+        ({"measures": "fid"}, ["measure.measures"]),
+        ({"measures": [7]}, ["measure.measures"]),
+        ({"measures": ["vendi", "fid"]}, ["measure.measures", "neither less nor more is better", "'vendi'"]),
+        ({"every": 0}, ["measure.every", "found 0"]),
+        ({"every": 1.5}, ["measure.every"]),
+        ({"n": 9}, ["measure.n", "found 9"]),
+        ({"n": 100_001}, ["measure.n", "100001"]),
+        ({"features": "d"}, ["measure.features", "'auto', 'pixels' or 'classifier'"]),
+        ({"feature": "auto"}, ["measure", "unknown key 'feature'", "did you mean 'features'?"]),
+    ],
+    ids=str,
+)
+def test_refused(measure: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(RecipeError) as error:
+        recipe(**measure)
+    told = str(error.value)
+    assert "\n" not in told
+    for part in parts:
+        assert part in told
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+def test_the_first_must_have_a_direction_and_the_others_need_none(name: str) -> None:
+    assert recipe(measures=["fid", name]).measure is not None
+    if MEASURES[name].better == "floor":
+        with pytest.raises(RecipeError, match="neither less nor more is better"):
+            recipe(measures=[name])
+    else:
+        assert recipe(measures=[name]).measure is not None
+
+
+def test_a_resumed_run_may_change_it() -> None:
+    plain = decode({key: value for key, value in find("ring").items() if key != "measure"})
+    for old, new in ((plain, recipe()), (recipe(), plain), (recipe(), recipe(every=3, measures=["kid"], n=50))):
+        assert differences(old, new) == []
+    assert differences(plain, decode({**recipe().canonical(), "batch": 8})) == ["batch"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_recipes_measure_what_there_is(name: str) -> None:
+    how = decode(find(name)).measure
+    if how is not None:
+        assert [measure.name for measure in chosen(how.measures)] == [m for m in MEASURES if m in how.measures]
+
+
+def test_choosing_by_words() -> None:
+    every, quick = [measure.name for measure in chosen("all")], [measure.name for measure in chosen(None)]
+    assert every == list(MEASURES)
+    assert set(every) - set(quick) == {"gan_train", "d_probe", "duality_gap"}
+    assert [measure.name for measure in chosen(" kid , fid")] == ["fid", "kid"]
+    assert chosen(["fid", "kid"]) == chosen("fid,kid")
+    for words in ("all,fid", "", "fid,", "FID"):
+        with pytest.raises(RecipeError, match="no such measure"):
+            chosen(words)
+
+
+def test_every_measure_is_called_by_its_own_name_and_told_in_a_line() -> None:
+    for name, measure in MEASURES.items():
+        assert measure.name == name
+        assert measure.about
+        assert "\n" not in measure.about

@@ -1,0 +1,453 @@
+"""Features: which are chosen, what they are of, what their names say, and what files they refuse."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import models
+
+from poise.data.source import Finite, Loaded, Pictures, to_signed
+from poise.data.stacked import Stacked
+from poise.data.toys import RingEntry
+from poise.errors import DataError, PoiseError, RecipeError
+from poise.measure import classifier
+from poise.measure.features import (
+    Inception,
+    Network,
+    OfClassifier,
+    OfD,
+    Plain,
+    Setting,
+    extractor,
+    in_colour,
+    resized,
+)
+from poise.measure.sitting import looked
+from poise.networks.mlp import MLPDiscriminatorEntry
+
+
+@pytest.fixture(autouse=True)
+def _brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers of twenty steps, kept by themselves."""
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(classifier, "SEEN", (1280, 1280))
+
+
+def noise(n: int, channels: int = 1, side: int = 8) -> Tensor:
+    return to_signed(torch.from_numpy(np.random.default_rng(1).integers(0, 256, (n, side, side, channels), np.uint8)))
+
+
+def of(word: str, train: Finite, **more: object) -> object:
+    return extractor(word, Setting(train, None, **more))  # type: ignore[arg-type]
+
+
+def refused(word: str, train: Finite, kind: type[PoiseError], **more: object) -> str:
+    """What is said, which must be one line of that kind of error."""
+    with pytest.raises(kind) as error:
+        of(word, train, **more)
+    told = str(error.value)
+    assert "\n" not in told
+    return told
+
+
+# ---- which ---------------------------------------------------------------------------------------------
+
+
+def test_left_out_they_suit_the_data(shades: Pictures) -> None:
+    bare = Pictures(shades.images)
+    few = Pictures(shades.images[:39], shades.labels[:39], shades.classes)  # type: ignore[index]
+    assert isinstance(of("auto", shades), OfClassifier)
+    for other in (bare, few):
+        chosen = of("auto", other)
+        assert isinstance(chosen, Plain)
+        assert chosen.name == "pixels"
+    points = extractor("auto", Setting(RingEntry().load().train, None))
+    assert points.name == "points"
+    for word in ("pixels", "points", "classifier"):
+        assert extractor(word, Setting(RingEntry().load().train, None)).name == "points"
+    sample = torch.randn(5, 2)
+    assert torch.equal(points(sample).features, sample)
+    assert points(sample).logits is None
+
+
+def test_what_is_asked_for_by_name(shades: Pictures) -> None:
+    assert isinstance(of("pixels", shades), Plain)
+    look = of("classifier", shades)
+    assert isinstance(look, OfClassifier)
+    assert look.classifies
+    found = look(noise(3))
+    assert found.features.shape == (3, 64)
+    assert found.logits is not None
+    assert found.logits.shape == (3, 2)
+    assert look.name.startswith("classifier ")
+    assert look.name.endswith("% right on pictures it was not trained on")
+
+
+@pytest.mark.parametrize("word", ["", "pixel", "inception", "resnet18", "Pixels", "own.py"])
+def test_words_that_mean_nothing(shades: Pictures, word: str) -> None:
+    told = refused(word, shades, RecipeError)
+    assert told.startswith("--features: no such features")
+    for possible in ("auto", "pixels", "classifier", "d", "inception=FILE", "FILE.py:NAME", "NAME=FILE"):
+        assert possible in told
+
+
+def test_a_classifier_needs_labels(shades: Pictures) -> None:
+    assert "needs labels" in refused("classifier", Pictures(shades.images), RecipeError)
+
+
+@pytest.mark.parametrize("word", ["inception=x.pth", "resnet18=x.pth", "own.py:Net", "nonsense"])
+def test_points_have_no_features_but_themselves(word: str) -> None:
+    with pytest.raises(RecipeError, match="points have no such features"):
+        extractor(word, Setting(RingEntry().load().train, None))
+
+
+# ---- pixels --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (4, 7, 5)])
+def test_pixels_in_their_own_size_are_the_picture(shape: tuple[int, int, int]) -> None:
+    look, sample = Plain(shape), torch.randn(3, *shape)
+    assert look.name == "pixels"
+    assert torch.equal(look(sample).features, sample.reshape(3, -1))
+
+
+def test_larger_ones_are_shrunk_without_aliasing_and_say_so() -> None:
+    """A fine checkerboard becomes an even grey, as Pillow makes it; without antialiasing it would stay black."""
+    look = Plain((1, 128, 128))
+    assert look.name == "pixels (resized to 32 x 32, antialiased)"
+    board = (torch.arange(128)[:, None] + torch.arange(128)) % 2 * 2.0 - 1
+    found = look(board[None, None]).features.reshape(32, 32)
+    assert found.abs().max() < 0.05
+    sample = noise(1, 1, 128)
+    array = Image.fromarray(sample[0, 0].numpy().astype(np.float32))
+    by_pillow = np.asarray(array.resize((32, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(look(sample).features.reshape(32, 32).numpy(), by_pillow, atol=1e-5)
+
+
+def test_resizing_leaves_the_right_size_alone() -> None:
+    sample = noise(2, 3, 16)
+    assert resized(sample, 16) is sample
+    assert resized(sample, 24).shape == (2, 3, 24, 24)
+    assert resized(torch.full((1, 3, 5, 9), 0.25), 7).allclose(torch.tensor(0.25))
+
+
+def test_pixels_of_another_size_have_another_key() -> None:
+    assert Plain((1, 128, 128)).key != Plain((1, 8, 8)).key == Plain((3, 16, 16)).key
+
+
+# ---- colour --------------------------------------------------------------------------------------------
+
+
+def test_grey_is_repeated_and_colour_left() -> None:
+    grey, colour = noise(2, 1), noise(2, 3)
+    assert torch.equal(in_colour(grey), grey.repeat(1, 3, 1, 1))
+    assert in_colour(colour) is colour
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_laid_over_white(channels: int) -> None:
+    sample = noise(2, channels)
+    sample[0, -1], sample[1, -1] = 1.0, -1.0
+    found = in_colour(sample)
+    assert found.shape == (2, 3, 8, 8)
+    assert found[0].allclose(sample[0, :-1].expand(3, -1, -1))
+    assert found[1].allclose(torch.tensor(1.0))
+    sample[:, -1] = 0.0
+    assert in_colour(sample)[0].allclose((sample[0, :-1].expand(3, -1, -1) + 1) / 2)
+
+
+# ---- D ---------------------------------------------------------------------------------------------------
+
+
+def test_what_d_reads_its_score_from(shades: Pictures) -> None:
+    d = MLPDiscriminatorEntry(width=8).build(shades.shape)
+    look = of("d", shades, d=lambda: d)
+    assert isinstance(look, OfD)
+    assert not look.classifies
+    sample = noise(4)
+    with torch.no_grad():
+        found = look(sample)
+        assert torch.equal(found.features, d(sample).features)
+    assert found.logits is None
+    with torch.no_grad():
+        next(d.parameters()).add_(1)
+    assert OfD(d, "this run's").key != look.key
+    assert look.name == "features of D (this run's)"
+
+
+def test_where_there_is_no_d_it_says_why(shades: Pictures) -> None:
+    assert "there is no discriminator here" in refused("d", shades, RecipeError)
+    assert "this D wants labels" in refused("d", shades, RecipeError, d="this D wants labels")
+
+
+# ---- networks by file -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def squeezed(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.SqueezeNet, Path]:
+    """A network of torchvision's with weights by chance, in both kinds of file."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = models.squeezenet1_1(weights=None).eval()
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(net.state_dict(), folder / "weights.pth")
+    safetensors.torch.save_file(net.state_dict(), folder / "weights.safetensors")
+    return net, folder
+
+
+@pytest.mark.parametrize("file", ["weights.pth", "weights.safetensors"])
+def test_a_network_of_torchvisions(squeezed: tuple[models.SqueezeNet, Path], shades: Pictures, file: str) -> None:
+    net, folder = squeezed
+    look = of(f"squeezenet1_1={folder / file}", shades)
+    assert isinstance(look, Network)
+    assert look.name == f"torchvision squeezenet1_1 from {file} (resized to 224 x 224, antialiased)"
+    assert not look.classifies
+    sample = noise(2, 3, 16)
+    with torch.no_grad():
+        found = look(sample).features
+        shift, scale = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        large = nn.functional.interpolate(sample, (224, 224), mode="bilinear", antialias=True)
+        asked = ((large + 1) / 2 - shift[:, None, None]) / scale[:, None, None]
+        expected = net.features(asked)
+    assert found.shape == (2, 512)  # not all places of all 512 maps, 86,528 numbers
+    assert found.allclose(expected.mean((2, 3)), atol=1e-5)
+
+
+def test_the_last_layer_is_left_out(tmp_path: Path, shades: Pictures) -> None:
+    net = models.shufflenet_v2_x0_5(weights=None)
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    look = of(f"shufflenet_v2_x0_5={tmp_path / 'w.pth'}", shades)
+    assert isinstance(look, Network)
+    with torch.no_grad():
+        assert look(noise(1, 3, 8)).features.shape == (1, 1024)
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("kind", ["words", "empty", "cut", "others", "tensor", "code", "pth-as-safetensors", "folder"])
+def test_files_that_are_no_weights_of_it(
+    squeezed: tuple[models.SqueezeNet, Path], shades: Pictures, tmp_path: Path, kind: str
+) -> None:
+    whole = (squeezed[1] / "weights.pth").read_bytes()
+    file = tmp_path / ("w.safetensors" if "safetensors" in kind else "w.pth")
+    if kind == "others":
+        torch.save(models.shufflenet_v2_x0_5(weights=None).state_dict(), file)
+    elif kind == "tensor":
+        torch.save(torch.ones(3), file)
+    elif kind == "code":
+        file.write_bytes(pickle.dumps({"features.0.weight": Bomb(tmp_path / "ran")}))
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes({"words": b"words", "empty": b"", "cut": whole[: len(whole) // 2]}.get(kind, whole))
+    told = refused(f"squeezenet1_1={file}", shades, DataError)
+    assert str(file) in told
+    assert ("no such file" if kind == "folder" else "can't be read as squeezenet1_1's weights") in told
+    assert len(told) < 600
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_network_that_is_not_torchvisions(squeezed: tuple[models.SqueezeNet, Path], shades: Pictures) -> None:
+    told = refused(f"squeezenet1_2={squeezed[1] / 'weights.pth'}", shades, RecipeError)
+    assert "did you mean 'squeezenet1_" in told
+    missing = refused("squeezenet1_1=nowhere.pth", shades, DataError)
+    assert "nowhere.pth" in missing
+
+
+OWN = """
+from torch import nn
+
+class Doubled(nn.Module):
+    shift, scale, side = (0.5, 0.25, 0.0), (0.5, 0.5, 1.0), 4
+
+    def forward(self, x):
+        return 2 * x
+
+def plain():
+    return nn.Flatten()
+
+def number():
+    return 7
+
+def broken():
+    raise ValueError("no luck")
+"""
+
+
+def test_a_network_of_the_users(tmp_path: Path, shades: Pictures) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    told = refused(f"{file}:Doubled", shades, RecipeError)
+    assert "wants to run a Python file" in told
+    assert "--trust-code" in told
+    look = of(f"{file}:Doubled", shades, trust_code=True)
+    assert isinstance(look, Network)
+    assert look.name == "Doubled of own.py (resized to 4 x 4, antialiased)"
+    sample = noise(2, 3, 4)
+    expected = 2 * ((sample + 1) / 2 - torch.tensor([0.5, 0.25, 0.0])[:, None, None])
+    expected /= torch.tensor([0.5, 0.5, 1.0])[:, None, None]
+    assert look(sample).features.allclose(expected.mean((2, 3)), atol=1e-6)
+    plain = of(f"{file}:plain", shades, trust_code=True)
+    assert isinstance(plain, Network)
+    assert plain.name == "plain of own.py"
+    assert plain(sample).features.allclose(sample.flatten(1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("number", "is not a torch.nn.Module, found int"), ("broken", "no luck"), ("Dubbled", "did you mean 'Doubled'?")],
+)
+def test_a_file_of_the_users_that_does_not_do(tmp_path: Path, shades: Pictures, name: str, part: str) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    assert part in refused(f"{file}:{name}", shades, RecipeError, trust_code=True)
+
+
+def test_a_file_of_the_users_that_is_not_there(tmp_path: Path, shades: Pictures) -> None:
+    assert "can't be read" in refused(f"{tmp_path / 'no.py'}:Net", shades, RecipeError, trust_code=True)
+
+
+# ---- Inception -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["words", "others"])
+def test_files_that_are_not_inceptions_weights(
+    squeezed: tuple[models.SqueezeNet, Path], tmp_path: Path, shades: Pictures, kind: str
+) -> None:
+    file = tmp_path / "inception.pth"
+    file.write_bytes(b"words" if kind == "words" else (squeezed[1] / "weights.pth").read_bytes())
+    told = refused(f"inception={file}", shades, DataError)
+    assert "can't be read as Inception's weights" in told
+    assert "weights-inception-2015-12-05-6726825d.pth" in told
+    assert "no such file" in refused(f"inception={tmp_path / 'no.pth'}", shades, DataError)
+
+
+def test_inception_is_given_colour_bytes(tmp_path: Path, shades: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    class StandIn:
+        def __init__(self, name: str, layers: list[str], *, feature_extractor_weights_path: str) -> None:
+            assert layers == ["2048", "logits_unbiased"]
+            assert feature_extractor_weights_path == str(tmp_path / "w.pth")
+
+        def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            seen.append(images)
+            return torch.ones(len(images), 2048), torch.zeros(len(images), 1008)
+
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", StandIn)
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    look = of(f"inception={tmp_path / 'w.pth'}", shades)
+    assert isinstance(look, Inception)
+    assert look.classifies
+    assert look.name == "Inception w.pth (resized to 299 x 299 by torch-fidelity)"
+    batch = torch.from_numpy(shades.images[:3])
+    found = look(to_signed(batch))
+    assert found.features.shape == (3, 2048)
+    assert found.logits is not None
+    assert found.logits.shape == (3, 1008)
+    assert seen[0].dtype == torch.uint8
+    assert torch.equal(seen[0], batch.permute(0, 3, 1, 2).repeat(1, 3, 1, 1))
+
+
+# ---- stacks, batches, the cache ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stacks(shades: Pictures) -> Stacked:
+    labels = np.arange(400) % 10
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 20, (400, 8, 8, 1)) + 23 * labels[:, None, None, None]
+    return Stacked(Pictures(images.astype(np.uint8), labels, tuple("0123456789")), 3, 50)
+
+
+def test_stacks_are_looked_at_channel_by_channel(stacks: Stacked) -> None:
+    look = extractor("auto", Setting(stacks, stacks))
+    assert isinstance(look, OfClassifier)
+    assert "on each of 3 channels" in look.name
+    sample = to_signed(stacks.take(torch.arange(20)).images)
+    with torch.no_grad():
+        found = look(sample)
+        parts = [look.trained.net(sample[:, k : k + 1]) for k in range(3)]
+        numbers = look.numbers(sample)
+    assert found.logits is None
+    assert not look.classifies
+    assert torch.equal(found.features, torch.cat([features for features, _ in parts], 1))
+    said = [logits.argmax(1) for _, logits in parts]
+    assert torch.equal(numbers, 100 * said[0] + 10 * said[1] + said[2])
+
+
+def test_two_inks_are_no_alpha(stacks: Stacked, tmp_path: Path) -> None:
+    """The second of two stacked digits is a digit: it does not make the first one paler."""
+    (tmp_path / "own.py").write_text(OWN)
+    pairs = Stacked(stacks.digits, 2, 50)
+    look = extractor(f"{tmp_path / 'own.py'}:plain", Setting(pairs, pairs, trust_code=True))
+    sample = to_signed(pairs.take(torch.arange(20)).images)
+    found = look(sample).features.unflatten(1, (3, 8, 8))
+    assert found[:, 0].allclose(sample[:, 0], atol=1e-6)
+    assert found[:, 1].allclose(sample[:, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("word", ["pixels", "classifier", "d", "own"])
+def test_features_do_not_depend_on_the_batch(word: str, shades: Pictures, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    d = MLPDiscriminatorEntry(width=8, norm="batch").build(shades.shape)
+    d(noise(32))
+    look = of(f"{tmp_path / 'own.py'}:Doubled" if word == "own" else word, shades, d=lambda: d, trust_code=True)
+    sample = noise(30)
+    with torch.no_grad():
+        whole = look(sample).features  # type: ignore[operator]
+        parts = torch.cat([look(some).features for some in sample.split([1, 2, 7, 20])])  # type: ignore[operator]
+    assert (whole - parts).abs().max() <= 1e-6
+    assert whole.std() > 0
+
+
+def test_features_are_worked_out_a_few_at_a_time_and_kept(shades: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poise.measure.sitting.AT_ONCE", 7)
+    sample, seen = noise(30), []
+
+    def part(places: slice) -> Tensor:
+        seen.append(places)
+        return sample[places]
+
+    look = of("classifier", shades)
+    assert isinstance(look, OfClassifier)
+    first = looked(part, 30, look, "mark")
+    assert len(seen) == math.ceil(30 / 7)
+    again = looked(part, 30, look, "mark")
+    assert len(seen) == math.ceil(30 / 7)
+    for one, other in zip(first, again, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+    with torch.no_grad():
+        assert (first.features - look(sample).features).abs().max() <= 1e-6
+    looked(part, 30, look, "another mark")
+    looked(part, 30, look)
+    looked(part, 30, Plain(shades.shape), "mark")
+    assert len(seen) == 4 * math.ceil(30 / 7)
+
+
+def test_held_out_pictures_are_asked_about(digits: Loaded) -> None:
+    """The share of right answers in the name is of the pictures held out, where there are any."""
+    train = digits.train
+    assert isinstance(train, Pictures)
+    assert train.labels is not None
+    few = Pictures(train.images[::8], train.labels[::8], train.classes)
+    wrong = Pictures(train.images[::8], (train.labels[::8] + 1) % 10, train.classes)
+    named = extractor("classifier", Setting(few, wrong)).name
+    share = float(named.split(", ")[1].split("%")[0])
+    assert share < 12
