@@ -371,7 +371,7 @@ def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]
     assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
     assert found["notes"] == [
         "floors: 45 real pictures against 45 others",
-        "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased): its figures include that",
+        "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased): the figures include that",
     ]
     said = poise("compare", piles("fake"), piles("real"))
     assert said.err.splitlines() == found["notes"]
@@ -425,10 +425,12 @@ def test_one_figure(poise: Any, piles: Callable[[str], Path]) -> None:
 def test_sizes_and_numbers_that_are_asked_for(poise: Any, piles: Callable[[str], Path]) -> None:
     words = ["compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid"]
     assert told(poise, *words, "--n", 20)["n"] == 20
-    assert "notes" not in told(poise, *words, "--n", 20, "--size", 12)
+    [note] = told(poise, *words, "--n", 20, "--size", 12)["notes"]
+    assert note.startswith("REAL was resized from 16 to 12 pixels")
     assert values(poise, *words, "--size", 12) != values(poise, *words)
     own = told(poise, *words, "--size", 6)["notes"]
-    assert own[-1].startswith("FAKE was resized from 12 to 6 pixels")
+    assert own[-2].startswith("FAKE was resized from 12 to 6 pixels")
+    assert own[-1].startswith("REAL was resized from 16 to 6 pixels")
 
 
 def test_pictures_that_are_shrunk_say_so(poise: Any, tmp_path: Path) -> None:

@@ -67,9 +67,11 @@ def test_of_mixed_sizes_the_most_common(tmp_path: Path) -> None:
 
 
 def test_at_most_256(tmp_path: Path) -> None:
-    assert native_side(folder(tmp_path / "a", (256, 300))) == 256
-    assert native_side(folder(tmp_path / "b", (257, 300))) == 256
-    assert native_side(arrays(tmp_path / "a.npz", 1, 300, 400, 1)) == 256
+    for name, side in (("a", 256), ("b", 257)):
+        entry = folder(tmp_path / name, (side, 300))
+        assert native_side(entry) == side
+        assert at_native_side(entry).size == 256
+    assert at_native_side(arrays(tmp_path / "a.npz", 1, 300, 400, 1)).size == 256
 
 
 def test_classes_and_broken_files(tmp_path: Path, fill: Fill) -> None:

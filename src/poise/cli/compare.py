@@ -37,16 +37,18 @@ def compare(
     from poise.measure.compare import same_channels
 
     wanted = chosen(measures)
-    ours, theirs = _entry(fake, "FAKE"), at_native_side(whole(_entry(real, "REAL")), size)
+    ours, given = _entry(fake, "FAKE"), _entry(real, "REAL")
+    theirs = at_native_side(whole(given), size)
     with progress() as tell:
         reals = theirs.load(data_root)
         side = reals.train.shape[-1]
-        seen = native_side(ours)
         fakes = same_channels(at_native_side(whole(ours), side), reals).load(data_root)
         result = compared(fakes, reals, wanted, entry=theirs, n=n, features=features, tell=tell, trust_code=trust_code)
-    if seen is not None and seen != side:
-        note = f"FAKE was resized from {seen} to {side} pixels (Lanczos, antialiased): its figures include that"
-        result = result._replace(notes=(*result.notes, note))
+    for name, entry in (("FAKE", ours), ("REAL", given)):
+        seen = native_side(entry)
+        if seen is not None and seen != side:
+            note = f"{name} was resized from {seen} to {side} pixels (Lanczos, antialiased): the figures include that"
+            result = result._replace(notes=(*result.notes, note))
     show(result, as_json=as_json, every=measures in (None, "all"))
 
 

@@ -20,7 +20,7 @@ DIRECTIONS = {"less": "less is better", "more": "more is better", "floor": "best
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A bar on stderr while something takes its time, where somebody is looking; else a line when work changes."""
+    """A bar on stderr while something takes its time, where somebody is looking."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -14,27 +14,29 @@ from poise.data.npz import NpzEntry
 from poise.data.places import file_at, folder_at
 from poise.data.source import DataEntry
 from poise.data.zipped import ZipEntry, listing_of
-from poise.errors import DataError
+from poise.errors import Stopped
 
 ASKED = 500
 LARGEST = 256
 
 
 def native_side(entry: DataEntry) -> int | None:
-    """The shorter side that is most common in a folder, an archive or an npz, at most 256; None if none can be told.
+    """The shorter side that is most common in a folder, an archive or an npz; None if none can be told.
 
     Of many files every so-manieth is asked, 500 in all. What is wrong with the data, loading it will say.
     """
     try:
         sides = _sides(entry)
-    except (DataError, OSError, ValueError, zipfile.BadZipFile):
+    except Stopped:
+        raise
+    except Exception:  # whatever a damaged archive makes of it
         return None
-    return min(Counter(sides).most_common(1)[0][0], LARGEST) if sides else None
+    return Counter(sides).most_common(1)[0][0] if sides else None
 
 
 def _sides(entry: DataEntry) -> list[int]:
     if isinstance(entry, NpzEntry):
-        with np.load(file_at(entry.path), allow_pickle=False) as archive:
+        with file_at(entry.path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             shape = archive["images"].shape if "images" in archive else ()
         return [min(shape[1:3])] if len(shape) in (3, 4) else []
     if isinstance(entry, FolderEntry):
@@ -52,6 +54,8 @@ def _of_items(items: list[Item]) -> list[int]:
             try:
                 with item.open() as stream:
                     header = look(stream)
+            except Stopped:
+                raise
             except Exception:  # a decoder can raise anything; the scan will say what is wrong
                 continue
             sides.append(min(header.width, header.height))
@@ -59,8 +63,9 @@ def _of_items(items: list[Item]) -> list[int]:
 
 
 def at_native_side(entry: DataEntry, side: int | None = None) -> DataEntry:
-    """The entry with its pictures' own size, or with `side`; as it is where neither is known or it has no size."""
-    wanted = side or native_side(entry)
+    """The entry with its pictures' own size, at most 256, or with `side`; as it is where neither is known."""
+    own = native_side(entry)
+    wanted = side or (None if own is None else min(own, LARGEST))
     known = wanted is not None and "size" in type(entry).model_fields
     return entry.model_copy(update={"size": wanted}) if known else entry
 

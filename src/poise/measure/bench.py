@@ -69,7 +69,7 @@ class Bench:
         else:
             self._points(n or TOYS)
         self.n = len(self.real)
-        self.n_modes = n or (STACKS if isinstance(loaded.train, Stacked) else self.n)
+        self.n_modes = min(n or STACKS, len(self._many_reals)) if isinstance(loaded.train, Stacked) else self.n
 
     def measure(
         self,

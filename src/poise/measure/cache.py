@@ -14,10 +14,12 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
+from poise.errors import Stopped
+
 
 def key_of(*parts: object) -> str:
     """A name for what depends on `parts`: a hash of their words, 16 hex digits."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(tuple(map(str, parts))).encode()).hexdigest()[:16]
 
 
 def home() -> Path:
@@ -34,6 +36,8 @@ def load(kind: str, key: str) -> dict[str, Tensor] | None:
         found = safetensors.torch.load((home() / kind / f"{key}.safetensors").read_bytes())
         sums = found.pop("sum", None)
         return found if sums is not None and sums.tolist() == list(_sum(found)) else None
+    except Stopped:
+        raise
     except Exception:  # a damaged header raises whatever the reader happens to meet
         return None
 
@@ -58,6 +62,6 @@ def _sum(tensors: Mapping[str, Tensor]) -> bytes:
     """SHA-256 of names and contents."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)} ".encode())
         digest.update(tensors[name].contiguous().numpy().tobytes())
     return digest.digest()

@@ -48,7 +48,7 @@ def compare(
         told = [" x ".join(map(str, one.shape)) for one in (ours, theirs)]
         raise DataError("both must have the same size and channels", found=f"{told[0]} against {told[1]}")
     against = real.held_out if isinstance(real.held_out, Finite) else theirs
-    n = min(n or MOST, len(ours), len(against))
+    asked, n = n or 0, min(n or MOST, len(ours), len(against))
     bench = Bench(entry, real, features, n, tell=tell, trust_code=trust_code)
     places = ours.spread(n)
     known = ours.classes == theirs.classes and bool(ours.classes)
@@ -59,6 +59,8 @@ def compare(
     def labels(count: int) -> Tensor | None:
         return ours.labels_at(places) if known else None
 
+    if asked > n:
+        bench.notes.append(f"there are {n:,} of each to compare, not {asked:,}")
     return bench.measure(samples, measures, labels)
 
 

@@ -68,12 +68,14 @@ def resized(images: Tensor, side: int) -> Tensor:
     return interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def in_colour(images: Tensor) -> Tensor:
-    """B x C x H x W to three channels: grey repeated, alpha laid over white."""
+def in_colour(images: Tensor, *, alpha: bool = True) -> Tensor:
+    """B x C x H x W to three channels: grey repeated, alpha laid over white; two inks without alpha, red and green."""
     channels = images.shape[1]
+    if channels == 2 and not alpha:
+        return torch.cat((images, torch.full_like(images[:, :1], -1)), 1)
     if channels in (2, 4):
-        alpha = (images[:, -1:] + 1) / 2
-        images = images[:, :-1] * alpha + (1 - alpha)
+        opaque = (images[:, -1:] + 1) / 2
+        images = images[:, :-1] * opaque + (1 - opaque)
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
@@ -140,6 +142,7 @@ class Network:
         name: what it is called.
         side: the size that it demands, or None for any.
         shift, scale: what it expects of its input: (x - shift) / scale with x from 0 to 1, per channel.
+        alpha: whether a second of two channels is how opaque a pixel is.
     """
 
     classifies = False
@@ -151,7 +154,9 @@ class Network:
         side: int | None = None,
         shift: tuple[float, ...] = (0.485, 0.456, 0.406),
         scale: tuple[float, ...] = (0.229, 0.224, 0.225),
+        alpha: bool = True,
     ) -> None:
+        self.alpha = alpha
         self.net, self.side = net.eval(), side
         self.name = f"{name} (resized to {side} x {side}, antialiased)" if side else name
         self.key = cache.key_of(self.name, _hash_of(net))
@@ -159,7 +164,8 @@ class Network:
 
     def __call__(self, samples: Tensor) -> Looked:
         """See `Extractor`."""
-        images = in_colour(samples) if self.side is None else resized(in_colour(samples), self.side)
+        images = in_colour(samples, alpha=self.alpha)
+        images = images if self.side is None else resized(images, self.side)
         features = self.net(((images + 1) / 2 - self.shift) / self.scale)
         return Looked(features.mean((2, 3)) if features.dim() == 4 else features.flatten(1))
 
@@ -170,7 +176,7 @@ class Inception:
     classifies = True
     LAYER, LOGITS, SIDE = "2048", "logits_unbiased", 299
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, alpha: bool = True) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         try:
@@ -182,12 +188,13 @@ class Inception:
             raise DataError(
                 "can't be read as Inception's weights", where=str(file), found=short(error), cure=cure
             ) from None
+        self.alpha = alpha
         self.name = f"Inception {file.name} (resized to {self.SIDE} x {self.SIDE} by torch-fidelity)"
         self.key = cache.key_of(self.name, hashlib.sha256(file.read_bytes()).hexdigest())
 
     def __call__(self, samples: Tensor) -> Looked:
         """See `Extractor`."""
-        bytes_ = in_colour(samples).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        bytes_ = in_colour(samples, alpha=self.alpha).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         features, logits = self.net(bytes_)
         return Looked(features, logits)
 
@@ -235,21 +242,28 @@ def extractor(word: str, setting: Setting) -> Extractor:
         raise RecipeError("points have no such features", where="--features", found=name, cure="leave it out")
     if name == "classifier":
         assert isinstance(train, Finite)
-        if not worth_it(_digits(train)):
-            cure = "take --features pixels"
-            raise RecipeError("a classifier needs labels, twenty pictures to each", where="--features", cure=cure)
+        suits(name, train)
         return OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+    alpha = not isinstance(train, Stacked)
     if ".py:" in word:
-        return _own(word, setting.trust_code)
+        return _own(word, setting.trust_code, alpha)
     if not file:
         cure = "auto, pixels, classifier, d, inception=FILE, FILE.py:NAME or NAME=FILE (a torchvision network)"
         raise RecipeError("no such features", where="--features", found=f"'{word}'", cure=cure)
     if not Path(file).is_file():
         raise DataError("there is no such file", where="--features", found=file)
-    return Inception(Path(file)) if name == "inception" else _torchvision(name, Path(file))
+    return Inception(Path(file), alpha=alpha) if name == "inception" else _torchvision(name, Path(file), alpha)
 
 
-def _torchvision(name: str, file: Path) -> Network:
+def suits(name: str, train: Source) -> None:
+    """Raises RecipeError if these features can't be made of this data, before anything is trained or written."""
+    if name == "classifier" and isinstance(train, Finite) and not worth_it(_digits(train)):
+        cure = "take --features pixels"
+        raise RecipeError("a classifier needs labels, twenty pictures to each", where="--features", cure=cure)
+
+
+def _torchvision(name: str, file: Path, alpha: bool) -> Network:
+    """A network by name with weights from a file, its maps averaged and its last layers left off."""
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -269,14 +283,16 @@ def _torchvision(name: str, file: Path) -> Network:
     except Exception as error:  # a damaged file, another network's, one that wants to run code
         what = f"can't be read as {name}'s weights"
         raise DataError(what, where=str(file), found=short(error)) from None
+    if isinstance(net, models.VGG | models.AlexNet):  # these lay their last map flat
+        net.avgpool = nn.AdaptiveAvgPool2d(1)
     for last in ("fc", "classifier", "head", "heads"):
-        if hasattr(net, last):
-            setattr(net, last, nn.Identity())
+        if hasattr(net, last):  # a squeezenet's classifier is convolutions, and nothing before it averages
+            setattr(net, last, nn.AdaptiveAvgPool2d(1) if isinstance(net, models.SqueezeNet) else nn.Identity())
             break
-    return Network(net, f"torchvision {name} from {file.name}", side=224)
+    return Network(net, f"torchvision {name} from {file.name}", side=224, alpha=alpha)
 
 
-def _own(word: str, trust_code: bool) -> Network:
+def _own(word: str, trust_code: bool, alpha: bool) -> Network:
     """`FILE.py:NAME`: a class or function without arguments that gives a network; attributes say what it expects."""
     file, _, name = word.rpartition(":")
     trust(Path(file), name, trust_code)
@@ -285,7 +301,7 @@ def _own(word: str, trust_code: bool) -> Network:
     if not isinstance(net, nn.Module):
         raise RecipeError("is not a torch.nn.Module", where=word, found=type(net).__name__)
     shift, scale = getattr(net, "shift", (0.5,)), getattr(net, "scale", (0.5,))
-    return Network(net, f"{name} of {Path(file).name}", getattr(net, "side", None), tuple(shift), tuple(scale))
+    return Network(net, f"{name} of {Path(file).name}", getattr(net, "side", None), tuple(shift), tuple(scale), alpha)
 
 
 def _digits(source: Source) -> Finite:

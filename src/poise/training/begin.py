@@ -10,6 +10,7 @@ import torch
 
 from poise.data.source import PictureEntry
 from poise.errors import OutOfMemory, RecipeError, SaveError
+from poise.measure.features import suits
 from poise.own.code import allow
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
@@ -65,6 +66,8 @@ def train(
         loaded = recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
         findings.raise_first()
+        if recipe.measure is not None:
+            suits(recipe.measure.features, loaded.train)
         notes = changed + loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         past = _past(folder, notes) if resume else None
         if past is not None and past.step > recipe.steps:

@@ -187,7 +187,7 @@ class Training:
         if self.loaded.bad:
             self._list_bad()
         save.prune(self.folder.saves, self.recipe.log.keep)
-        save.drop(self.folder.best, self.first)
+        save.drop(self.folder.best, -1 if self.gauge is not None and self.gauge.anew else self.first)
         self.recorder.begin()
         real = self.source.some(self.recipe.log.sheet)
         classes = len(self.source.classes) if self.recipe.labels.g else 0

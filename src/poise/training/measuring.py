@@ -21,6 +21,7 @@ from poise.measure.classifier import Progress, silent
 from poise.measure.duality import duality_gap
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
+from poise.recipe.text import read_file
 from poise.training.folder import RunFolder, read_lines
 from poise.training.game import Game, apart
 from poise.training.record import generate
@@ -69,11 +70,21 @@ class Gauge:
         lines = read_lines(folder.measures) if folder.measures.is_file() else []
         for line in (line for line in lines if line["step"] <= first):
             self._hear(line["step"], line["measures"].get(self.chooses.name))
+        self.anew = first > 0 and self._measured_otherwise()
+        if self.best is not None and (self.anew or not (folder.best / f"step-{self.best.step:08d}").is_dir()):
+            self.best = self.last = None
 
     @cached_property
     def bench(self) -> Bench:
         """Made ready at the first measuring."""
         return Bench(self.recipe.data, self.loaded, self.how.features, self.how.n, tell=self._tell)
+
+    def _measured_otherwise(self) -> bool:
+        """Whether the run that is resumed was measured so that its figures can't be compared with ours."""
+        before = read_file(self.folder.recipe).get("measure", {}) if self.folder.recipe.is_file() else {}
+        now = self.how.model_dump(mode="json")
+        heads = [(told.get("features"), told.get("n"), *told.get("measures", ())[:1]) for told in (before, now)]
+        return heads[0] != heads[1]
 
     def due(self, step: int) -> bool:
         """Whether to measure after `step` steps."""
@@ -114,7 +125,7 @@ class Gauge:
         name, best, last = self.chooses.name, self.best, self.last
         if last == best.value:
             return f"{name}: {last:.4g}, and never better"
-        gap = f" ({(last / best.value - 1):+.0%})" if best.value else ""
+        gap = f" ({(last / best.value - 1):+.0%})" if best.value > 0 else ""
         return f"{name}: best {best.value:.4g} at step {best.step:,}, kept in {self.folder.best}; last {last:.4g}{gap}"
 
     def facts(self) -> dict[str, Any] | None:
