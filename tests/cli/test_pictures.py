@@ -108,7 +108,7 @@ def test_a_run_that_still_goes_on(poise: Any, ring_run: Path, tmp_path: Path) ->
     class Looker(Nobody):
         def tick(self, step: int) -> None:
             if step in (2, 4, 7):
-                said = poise("sample", out, "--out", tmp_path / "look.png")
+                said = poise("sample", out, "--raw", "--out", tmp_path / "look.png")
                 state = json.loads((out / "run.json").read_text())["state"]
                 taken.append((said.code, state, b"" if said.code else (tmp_path / "look.png").read_bytes()))
 

@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_names(ring_run: Path) -> None:
     here = {path.name for path in ring_run.iterdir()}
-    assert here == {"recipe.toml", "run.json", "rows.jsonl", "samples", "saves", "tensorboard", "run.lock"}
+    assert here == {"recipe.toml", "run.json", "rows.jsonl", "samples", "saves", "tensorboard", "run.lock", "measures.jsonl", "best"}
     assert not list(ring_run.rglob(".*")), "a temporary file was left behind"
 
 
@@ -76,8 +76,8 @@ def test_run_json(ring_run: Path) -> None:
     assert info["data"]["kind"] == "ring"
     assert len(info["data"]["fingerprint"]) >= 16
     assert info["data"]["shape"] == [2]
-    # a hidden layer of 8 after 4 latents, another, then two coordinates; D the same from 2 to 1
-    assert info["parameters"] == {"g": 5 * 8 + 9 * 8 + 9 * 2, "d": 3 * 8 + 9 * 8 + 9}
+    # a hidden layer of 8 after 4 latents, two more, then two coordinates; D the same from 2 to 1
+    assert info["parameters"] == {"g": 5 * 8 + 2 * 9 * 8 + 9 * 2, "d": 3 * 8 + 2 * 9 * 8 + 9}
     assert info["recipe"] == decode(read_file(ring_run / "recipe.toml")).hash
 
 

@@ -154,8 +154,8 @@ def in_file(ident: str, content: str | bytes, *parts: str) -> Any:
 
 
 FILES = [
-    in_file("C04-octal", RING.replace("steps = 5000", "steps = 0777"), "line 3"),
-    in_file("C05-same-key-twice", RING.replace("steps = 5000", "steps = 5000\nsteps = 6000"), "line 4", "steps"),
+    in_file("C04-octal", RING.replace("steps = 24000", "steps = 0777"), "line 3"),
+    in_file("C05-same-key-twice", RING.replace("steps = 24000", "steps = 24000\nsteps = 6000"), "line 4", "steps"),
     in_file("C05-same-key-in-table", RING.replace("dim = 16", "dim = 16\ndim = 8"), "line 12", "dim"),
     in_file("C05-same-table-twice", RING + '\n[data]\nkind = "grid"\n', f"line {RING.count(chr(10)) + 2}", "data"),
     in_file("C14-3000-brackets", "x = " + "[" * 3000 + "]" * 3000 + "\n" + RING, "nested more than 50 deep", "flatter"),

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from poise.measure.base import BLOCK, Figure, Measure, matching
 from poise.measure.bins import assigned, cells
-from poise.measure.neighbours import distances
 
-CELLS, SHARE, ALARM = 5, 0.01, -3.0
+CELLS, SHARE, SPARE = 5, 0.01, 8
 
 
 class Nearest(NamedTuple):
@@ -28,9 +27,19 @@ class Nearest(NamedTuple):
 
 
 def nearest(features: Tensor, among: Tensor, k: int = 1) -> Nearest:
-    """The k nearest rows of `among`, M x d, to each row of `features`, N x d."""
-    found = [distances(some, among).topk(min(k, len(among)), largest=False) for some in features.split(BLOCK)]
-    return Nearest(torch.cat([one.values for one in found]), torch.cat([one.indices for one in found]))
+    """The k nearest rows of `among`, M x d, to each row of `features`, N x d.
+
+    A few more than k are found by expanded squares, ten times as fast, and their distances worked out as differences: a
+    copy is at distance 0. Rows that the squares can't tell from the k-th may stand in for it.
+    """
+    k, wide = min(k, len(among)), min(k + SPARE, len(among))
+    gaps, places = [], []
+    for some in features.split(BLOCK):
+        rough = torch.cdist(some, among, compute_mode="use_mm_for_euclid_dist").topk(wide, largest=False).indices
+        exact = (among[rough] - some[:, None]).square().sum(2).sqrt().topk(k, largest=False)
+        gaps.append(exact.values)
+        places.append(rough.gather(1, exact.indices))
+    return Nearest(torch.cat(gaps), torch.cat(places))
 
 
 def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, count: int = CELLS) -> float:

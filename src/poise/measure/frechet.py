@@ -18,6 +18,9 @@ TRUSTED = 1e-9
 """The relative error up to which eigenvalues of a product stand in for singular values, which take several times as
 long."""
 
+SAFE = 1e-4
+"""How far the diagonal of a Cholesky root may reach down from its largest number."""
+
 
 class Gaussian(NamedTuple):
     """Features as a Gaussian: their mean, d, and a root of their covariance, r x d with root^T root = covariance."""
@@ -31,9 +34,7 @@ class Gaussian(NamedTuple):
         features = features.detach().to("cpu", torch.float64)
         mean = features.mean(0)
         centred = (features - mean) / max(1, len(features) - 1) ** 0.5
-        if len(centred) > centred.shape[1]:
-            centred = torch.linalg.qr(centred, mode="r").R
-        return cls(mean, centred)
+        return cls(mean, _shorter(centred) if len(centred) > centred.shape[1] else centred)
 
 
 def frechet(a: Gaussian, b: Gaussian) -> float:
@@ -54,6 +55,15 @@ def fid(fake: Tensor, real: Tensor) -> float:
     """
     fake, real = matching(fake, real)
     return frechet(Gaussian.of(fake), Gaussian.of(real))
+
+
+def _shorter(root: Tensor) -> Tensor:
+    """A root of root^T root with as many rows as columns: Cholesky's where that is safe, else the slower one of QR."""
+    triangle, failed = torch.linalg.cholesky_ex(root.T @ root, upper=True)
+    edge = triangle.diagonal().abs()
+    if not int(failed) and edge.min() > SAFE * edge.max():
+        return triangle
+    return torch.linalg.qr(root, mode="r").R
 
 
 def _nuclear(cross: Tensor, scale: float) -> float:
