@@ -29,8 +29,8 @@ WIDTH = 64
 
 STREAM = "measure/classifier"
 BATCH, RATE, SHIFT = 64, 4e-3, 2
-SEEN = (60_000, 300_000)
-"""Least and most pictures that it sees in training: 15 rounds of four thousand, five of sixty thousand."""
+SEEN = (40_000, 300_000)
+"""Least and most pictures that it sees in training: ten rounds of four thousand, five of sixty thousand."""
 
 FEW = 20
 """As many pictures of each class, on average, make a classifier worth training."""
