@@ -52,7 +52,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_names(ring_run: Path) -> None:
     here = {path.name for path in ring_run.iterdir()}
-    assert here == {"recipe.toml", "run.json", "rows.jsonl", "samples", "saves", "tensorboard", "run.lock", "measures.jsonl", "best"}
+    assert here == {
+        "recipe.toml",
+        "run.json",
+        "rows.jsonl",
+        "samples",
+        "saves",
+        "tensorboard",
+        "run.lock",
+        "measures.jsonl",
+        "best",
+    }
     assert not list(ring_run.rglob(".*")), "a temporary file was left behind"
 
 

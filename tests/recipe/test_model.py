@@ -260,7 +260,7 @@ def test_differences_name_what_may_not_change(change: str, expected: list[str]) 
     adam = {"kind": "adam", "lr": 1e-3}
     plain = table("ring") | {
         "optimizer": {"g": adam, "d": dict(adam)},
-        "tricks": [{"kind": "r1"}, {"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.1, "end": 0.0}}]
+        "tricks": [{"kind": "r1"}, {"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.1, "end": 0.0}}],
     }
     old = decode(plain)
     set_value(plain, change)
