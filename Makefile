@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check bench tricks zoo slow clean
+.PHONY: demo test lint check bench tricks zoo measures modes slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
 	$(BIN)/poise train
@@ -28,6 +28,14 @@ tricks: $(READY)  ## what each trick costs, and two direct comparisons on toys
 
 zoo: $(READY)  ## every picture recipe on the same number of digits: a table, a sheet each
 	$(BIN)/python benchmarks/zoo.py zoo
+
+measures: $(READY)  ## what each measure sees, and the Frechet distance beside two other ways
+	$(BIN)/python benchmarks/measures.py order
+	$(BIN)/python benchmarks/measures.py frechet
+
+modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside the published rows: an hour of one core
+	$(BIN)/python benchmarks/modes.py ring
+	$(BIN)/python benchmarks/modes.py grid
 
 slow: $(READY)  ## the rigs that take longer than a test may
 	$(BIN)/python -m pytest -m slow
