@@ -85,11 +85,11 @@ def told(digits: Loaded, digits_bench: Bench) -> dict[str, Result]:
 
 
 def worse(told: dict[str, Result], pile: str, name: str) -> bool:
-    """Whether a pile is farther beyond the worst of three real piles than these are apart."""
+    """Whether a pile is farther beyond the worst of three real piles than these are apart, and 3 % at the least."""
     reals = [value(told["real"], name), value(told["others"], name), floor(told["real"], name)]
     sign = -1 if MEASURES[name].better == "less" else 1
     reals, seen = [sign * real for real in reals], sign * value(told[pile], name)
-    return seen < min(reals) - (max(reals) - min(reals))
+    return seen < min(reals) - max(max(reals) - min(reals), 0.03 * abs(min(reals)))
 
 
 SEEN = {
@@ -132,7 +132,7 @@ def test_copies_are_flagged_and_new_pictures_are_not(told: dict[str, Result]) ->
     assert value(told["copies"], "authenticity") == 0
     for pile in ("real", "others", "blurred", "no nines"):
         assert abs(value(told[pile], "copying")) < 3
-        assert abs(value(told[pile], "authenticity") - floor(told[pile], "authenticity")) < 0.1
+        assert abs(value(told[pile], "authenticity") - floor(told[pile], "authenticity")) < 0.2
     assert abs(floor(told["real"], "copying")) < 3
 
 
