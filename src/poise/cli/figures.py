@@ -36,7 +36,7 @@ def progress() -> Iterator[Progress]:
 
 
 def show(result: Result, *, as_json: bool, every: bool) -> None:
-    """The figures, on stdout; notes on stderr, and what was skipped of those that were asked for, if not `every`."""
+    """The figures, on stdout; notes on stderr. Of measures that were asked for by name, not `every` one, more is told."""
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
         return
@@ -51,7 +51,8 @@ def show(result: Result, *, as_json: bool, every: bool) -> None:
     table.add_column("floor (real)", justify="right", style="dim")
     table.add_column("")
     for name, told in result.told.items():
-        table.add_row(name, *_figures(told), f"[dim]{DIRECTIONS[KNOWN[name].better]}[/]")
+        said = DIRECTIONS[KNOWN[name].better] if every else KNOWN[name].about
+        table.add_row(name, *_figures(told), f"[dim]{said}[/]")
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(f"{result.n:,} samples against as many real ones, by {result.features}\n")
     console.print(table)
