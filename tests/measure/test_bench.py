@@ -405,6 +405,15 @@ def pairs() -> tuple[StackedEntry, Loaded]:
     return entry, entry.load()
 
 
+def test_pixels_of_stacks_are_measured_but_no_modes_counted(pairs: tuple[StackedEntry, Loaded]) -> None:
+    entry, loaded = pairs
+    bench = Bench(entry, loaded, "pixels", n=20)
+    assert isinstance(loaded.held_out, Stacked)
+    images = loaded.held_out.take(torch.arange(20)).images
+    found = bench.measure(lambda n: images[:n], chosen("modes,diversity"))
+    assert (found.told.keys(), found.skipped) == ({"diversity"}, {"modes": WHY["modes"]})
+
+
 def test_modes_of_stacked_digits_are_those_of_the_labels(pairs: tuple[StackedEntry, Loaded]) -> None:
     entry, loaded = pairs
     train = loaded.train

@@ -36,7 +36,7 @@ def progress() -> Iterator[Progress]:
 
 
 def show(result: Result, *, as_json: bool, every: bool) -> None:
-    """The figures, on stdout; notes on stderr. Of measures that were asked for by name, not `every` one, more is told."""
+    """The figures, on stdout; notes on stderr. Of measures asked for by name, not `every` one, more is told."""
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
         return

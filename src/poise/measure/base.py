@@ -21,7 +21,7 @@ WHY: dict[Need, str] = {
     "asked labels": "it is not known of which class each sample is meant to be",
     "train": "it is not known what was trained on, or it has no end",
     "held out": "no pictures were held out",
-    "modes": "this data has no modes to count",
+    "modes": "this data has no modes to count, or these features can't tell them",
     "centres": "this data has no modes in the plane",
     "game": "only the players of a toy's run can be played on",
     "d": "there is no discriminator whose features could be read",

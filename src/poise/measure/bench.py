@@ -69,7 +69,7 @@ class Bench:
         else:
             self._points(n or TOYS)
         self.n = len(self.real)
-        self.n_modes = min(n or STACKS, len(self._many_reals)) if isinstance(loaded.train, Stacked) else self.n
+        self.n_modes = min(n or STACKS, len(self._many_reals)) if len(self._many_reals) else self.n
 
     def measure(
         self,
@@ -171,14 +171,15 @@ class Bench:
             self.notes.append(f"floors: {len(self.other):,} real pictures against {len(self.beside):,} others")
         if train.classes:
             self.given.add("labels")
+        if not isinstance(self.d, str):
+            self.given.add("d")
         if isinstance(train, Stacked):
-            assert isinstance(held_out, Stacked)
+            if not isinstance(self.look, OfClassifier) or not isinstance(held_out, Stacked):
+                return  # nothing here can read the digits
             self.given.add("modes")
             self._many_reals = held_out.take(held_out.spread(STACKS)).images
         else:
             self.given.add("train")
-        if not isinstance(self.d, str):
-            self.given.add("d")
 
     @cached_property
     def train(self) -> Pile | None:
