@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from poise.data.embedded import DigitsEntry
-from poise.objectives.pointwise import NonSaturating
 from poise.recipe.fit import fit
 from poise.recipe.read import decode
 from poise.recipe.shipped import names, table
@@ -173,7 +172,7 @@ FILES = [
     in_file("json", '{"steps": 3}', "not valid TOML", "line 1"),
     in_file("table-misspelt", RING.replace("[objective]", "[objectiv]"), "objectiv", "did you mean 'objective'?"),
     in_file("table-missing", RING.replace('[latent]\nkind = "gaussian"\ndim = 16\n', ""), "latent", "is missing"),
-    in_file("kind-missing", RING.replace('kind = "non_saturating"', ""), "objective", "needs a 'kind'"),
+    in_file("kind-missing", RING.replace('kind = "relativistic"', ""), "objective", "needs a 'kind'"),
     in_file("value-out-of-range", RING.replace("batch = 256", "batch = 0"), "batch", "found 0"),
 ]
 
@@ -332,15 +331,12 @@ def test_trick_that_stands_there_twice_is_warned_of() -> None:
     assert "more than once" in warning.message
 
 
-def test_soft_labels_need_an_objective_with_targets(
-    poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert fit(ring({"kind": "soft_labels"})).refusals == []
-    monkeypatch.setattr(NonSaturating, "takes_targets", False)
+def test_soft_labels_need_an_objective_with_targets(poise: Any, tmp_path: Path) -> None:
     (refusal,) = fit(ring({"kind": "r1"}, {"kind": "soft_labels"})).refusals
     assert refusal.field == "tricks.1"
     assert refusal.tip == "T07a"
 
-    said = poise("train", "ring", "--out", tmp_path / "out", "--set", 'tricks=[{kind="soft_labels"}]')
-    said.complains(2, "tricks.0", "'soft_labels'", "'non_saturating' has none", "leave the trick out")
+    words = ["--set", 'tricks=[{kind="soft_labels"}]']
+    said = poise("train", "ring", "--out", tmp_path / "out", *words)
+    said.complains(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "leave the trick out")
     assert not (tmp_path / "out").exists()
