@@ -13,8 +13,8 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 
 # a room may import from itself and from every room on a lower floor
 FLOORS = [
-    {"errors", "entries", "randomness", "derivatives"},
-    {"core", "dials"},
+    {"errors", "entries", "rows", "randomness", "derivatives"},
+    {"core", "dials", "watch"},
     {"seams"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},
     {"tricks", "sheets"},

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from poise.recipe.model import Recipe as Recipe
     from poise.training.begin import train as train
     from poise.training.run import Run as Run
+    from poise.watch.base import Alarm as Alarm
+    from poise.watch.monitor import Monitor as Monitor
 
 _HOMES = {
+    "Alarm": "poise.watch.base",
+    "Monitor": "poise.watch.monitor",
     "Recipe": "poise.recipe.model",
     "Run": "poise.training.run",
     "train": "poise.training.begin",
 }
 
-__all__ = ["Recipe", "Run", "__version__", "train"]
+__all__ = ["Alarm", "Monitor", "Recipe", "Run", "__version__", "train"]
 
 
 def __getattr__(name: str) -> Any:

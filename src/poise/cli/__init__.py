@@ -1,6 +1,6 @@
 """The command line: one file per command, each importing what it needs when it runs.
 
-Nothing here imports torch; `poise --help`, `poise recipes` and `poise tips` answer at once.
+Nothing here imports torch; `poise --help`, `poise recipes`, `poise tips` and `poise watch` answer at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import compare, interpolate, measure, recipes, sample, tips, train
+from poise.cli import check, compare, interpolate, measure, recipes, sample, tips, train, watch
 from poise.errors import PoiseError, Stopped
 
 app = typer.Typer(
@@ -29,11 +29,13 @@ app = typer.Typer(
 )
 app.command("recipes")(recipes.recipes)
 app.command("tips")(tips.tips)
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("interpolate")(interpolate.interpolate)
 app.command("measure")(measure.measure)
 app.command("compare")(compare.compare)
+app.command("watch")(watch.watch)
 
 
 @app.callback(invoke_without_command=True)

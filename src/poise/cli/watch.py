@@ -1,0 +1,81 @@
+"""`poise watch`: what a monitor would have said of a run, ours or another trainer's. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from poise.watch.base import Alarm
+    from poise.watch.logs import Log
+
+Text = str | None
+Families = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy"]
+COLOURS = {"note": "dim", "warning": "yellow", "failure": "bold red"}
+
+
+def watch(
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run folder, or a log: .csv, .jsonl, TensorBoard events, text.", metavar="RUN_OR_LOG"),
+    ],
+    columns: Annotated[
+        Text,
+        typer.Option(
+            help="Which column holds what: step=iter,d=loss_D,g=loss_G,accuracy=...", metavar="NAME=COLUMN,..."
+        ),
+    ] = None,
+    loss_family: Annotated[
+        Families | None, typer.Option(help="The sort of losses.", show_default="the recipe's, or guessed")
+    ] = None,
+    pattern: Annotated[
+        Text, typer.Option(help="For text: a regular expression with groups (?P<d>...), (?P<g>...), (?P<step>...).")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A .png: the losses, with the alarms.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
+) -> None:
+    """Replay the monitor over a run, or over another trainer's log."""
+    from poise.cli.files import writable
+    from poise.watch.logs import columns_of, read_log
+    from poise.watch.replay import replay
+
+    if plot is not None:
+        writable(plot, (".png",), "--plot")
+    log = read_log(run, columns_of(columns or ""), pattern)
+    alarms, deaf = replay(log, loss_family)
+    if as_json:
+        typer.echo(json.dumps({"rows": len(log.rows), "alarms": [alarm._asdict() for alarm in alarms]}, indent=1))
+    else:
+        _tell(run, log, alarms, deaf, loss_family)
+    if plot is not None:
+        from poise.watch.plot import plot as draw
+
+        draw(log, alarms, plot, loss_family, str(run))
+        typer.echo(f"{plot}: the losses by step, with the alarms", err=True)
+
+
+def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Families | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    sort = family or log.family
+    losses = f"losses of the {sort} sort" if sort else "losses of an unknown sort"
+    console.print(f"{escape(str(run))}: {len(log.rows):,} rows up to step {log.rows[-1][0]:,}, {losses}")
+    if deaf:
+        console.print(f"[dim]no numbers for {', '.join(deaf)}[/]")
+    if not alarms:
+        console.print("no alarm")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("step", "detector", "what was seen"):
+        table.add_column(column, justify="right" if column == "step" else "left")
+    for alarm in alarms:
+        colour = COLOURS[alarm.level]
+        told = f"{escape(alarm.message)}\n[dim]{escape(alarm.advice)} ({alarm.tip})[/]"
+        table.add_row(f"{alarm.step:,}", f"[{colour}]{alarm.detector}[/]", told)
+    console.print(table)

@@ -1,0 +1,153 @@
+"""Signs in the losses: what the lists say to look at first."""
+
+from __future__ import annotations
+
+import math
+
+from poise.watch.base import BOUNDED, Detector, Look
+from poise.watch.heard import Heard
+
+D, G = "d/adversarial", "g/adversarial"
+
+
+def not_finite(heard: Heard, look: Look) -> str | None:
+    """A number of the newest row that is not finite."""
+    for name in sorted(heard.series):
+        stat = heard.newest(name)
+        if stat is not None and not all(map(math.isfinite, (stat.mean, stat.min, stat.max))):
+            return f"{name} is not finite any more"
+    return None
+
+
+def d_at_zero(heard: Heard, look: Look) -> str | None:
+    """D's loss below a share of its even level, for a whole window."""
+    window = heard.last(D, look.window)
+    if window is None or window.means.min() < 0 or window.mean > look.threshold * look.even:
+        return None
+    return f"D's loss has been {window.mean:.3g} on average since step {window.steps[0]:,} (even: {look.even:.3g})"
+
+
+def d_spikes(heard: Heard, look: Look) -> str | None:
+    """D's loss jumping about, against how it was early on."""
+    window, early = heard.last(D, look.window), heard.early(D, look.window)
+    if window is None or early is None or early.std == 0 or window.std <= look.threshold * early.std:
+        return None
+    return f"D's loss varies {window.std / early.std:.1f} times as much as early on (std {window.std:.3g})"
+
+
+def g_falling(heard: Heard, look: Look) -> str | None:
+    """G's loss falling row by row while its samples grow more alike."""
+    losses, variety = heard.last(G, look.window), heard.last("g/diversity", look.window)
+    if losses is None or variety is None or losses.trend > -0.8:
+        return None
+    before, after = variety.halves()
+    if len(before) == 0 or after.median > look.threshold * before.median:
+        return None
+    fell = f"G's loss falls steadily ({losses.means[0]:.3g} to {losses.means[-1]:.3g})"
+    return f"{fell} and its samples grow alike (diversity {before.median:.2f} to {after.median:.2f})"
+
+
+def losses_apart(heard: Heard, look: Look) -> str | None:
+    """G's loss above D's, in even levels, and drifting away still."""
+    d, g = heard.last(D, look.window), heard.last(G, look.window)
+    if d is None or g is None or len(d) != len(g):
+        return None
+    gap = (g.means - d.means) / look.even
+    settled = float(gap[len(gap) // 2 :].mean()) <= float(gap[: len(gap) // 2].mean())
+    if settled or float(gap.mean()) <= look.threshold:
+        return None
+    return f"G's loss {g.mean:.3g} and D's {d.mean:.3g} drift apart instead of settling"
+
+
+def wasserstein_stuck(heard: Heard, look: Look) -> str | None:
+    """The Wasserstein estimate, which should fall as the samples get better, near its highest."""
+    name = "d/wasserstein"
+    window = heard.last(name, look.window)
+    if window is None:
+        return None
+    series = heard.series[name]
+    span = heard.span(look.window, series)
+    if heard.step < 2 * span:
+        return None
+    blocks = [series.between(end - span, end).median for end in range(heard.step, span - 1, -span)]
+    peak = max(blocks)
+    if peak <= 0 or window.median < look.threshold * peak:
+        return None
+    return f"the Wasserstein estimate is {window.median:.3g}, and was never above {peak:.3g}: it does not fall"
+
+
+DETECTORS = (
+    Detector(
+        name="not_finite",
+        meaning="a loss, a gradient or a weight is not a finite number",
+        threshold=0.0,
+        window=1,
+        policy="roll_back",
+        look=not_finite,
+        advice="lower both rates, --set optimizer.g.lr=1e-4 --set optimizer.d.lr=1e-4, or penalise D's slope, "
+        "--set 'tricks+=[{kind=\"r1\", gamma=1.0}]'",
+        tip="T11",
+        reads=(),
+    ),
+    Detector(
+        name="d_at_zero",
+        meaning="D's loss for a whole window below this share of its level at balance: D has won, and G learns nothing",
+        threshold=0.03,
+        window=300,
+        policy="warn",
+        look=d_at_zero,
+        advice="hold D: blur what it sees with --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or give it a "
+        "lower rate; if G's gradient is gone as well, start again",
+        tip="T11",
+        reads=(D,),
+        families=BOUNDED,
+    ),
+    Detector(
+        name="d_spikes",
+        meaning="D's loss varies this many times as much as early in the run",
+        threshold=4.0,
+        window=500,
+        policy="warn",
+        look=d_spikes,
+        advice="lower both rates: --set optimizer.g.lr=1e-4 --set optimizer.d.lr=1e-4",
+        tip="T11",
+        reads=(D,),
+    ),
+    Detector(
+        name="g_falling",
+        meaning="G's loss falls steadily while its samples' diversity falls to this share: D is fooled with garbage",
+        threshold=0.8,
+        window=1000,
+        policy="warn",
+        look=g_falling,
+        advice="let D see more samples at once: --set 'tricks+=[{kind=\"packing\", samples=2}]'; and let G move less "
+        "often or more slowly",
+        tip="T11",
+        reads=(G, "g/diversity"),
+    ),
+    Detector(
+        name="losses_apart",
+        meaning="G's loss above D's by this many times the level at balance, and rising still",
+        threshold=8.0,
+        window=1000,
+        policy="note",
+        look=losses_apart,
+        advice="hold D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]'",
+        tip="T11",
+        reads=(D, G),
+        families=BOUNDED - {"hinge", "squares"},
+    ),
+    Detector(
+        name="wasserstein_stuck",
+        meaning="the Wasserstein estimate at this share of its highest or above, after two windows",
+        threshold=0.9,
+        window=500,
+        policy="warn",
+        look=wasserstein_stuck,
+        advice="give the critic more moves, --set tempo.d=5, an optimiser without momentum, and a bound on its slope, "
+        "--set 'tricks+=[{kind=\"wgan_gp\"}]'",
+        tip="T15",
+        reads=("d/wasserstein",),
+        families=frozenset({"wasserstein"}),
+    ),
+)

@@ -1,0 +1,72 @@
+"""The curves of a log, with its alarms and the level at which D can't tell real from fake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from poise.watch.base import EVEN, Alarm, Family
+from poise.watch.logs import Log
+
+COLOURS = {"note": "#8a8f98", "warning": "#e69f00", "failure": "#c0392b"}
+PLAYERS = (("d/adversarial", "D", "#2b6cb0"), ("g/adversarial", "G", "#d9622b"))
+BEYOND = 6.0
+"""Even levels above which a curve is drawn on a scale of its own kind (symmetric logarithm)."""
+
+
+def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None, title: str = "") -> None:
+    """Write a picture: both losses by step, a vertical line for each alarm with its name, the even level dashed.
+
+    Args:
+        log: what was heard.
+        alarms: what was raised.
+        path: a .png.
+        family: of the objective; where it has an even level, that is marked.
+        title: over the picture.
+    """
+    from matplotlib.figure import Figure  # half a second: only a picture pays for it
+
+    figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    even = EVEN.get(family or log.family or "logistic")
+    highest = 0.0
+    for name, who, colour in PLAYERS:
+        heard = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
+        if not heard:
+            continue
+        steps, means = np.array([step for step, _ in heard]), np.array([stat.mean for _, stat in heard])
+        low, high = (np.array([getattr(stat, end) for _, stat in heard]) for end in ("min", "max"))
+        axes.plot(steps, means, color=colour, linewidth=1.4, label=f"{who}'s loss")
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        highest = max(highest, float(np.nanmax(np.abs(means[np.isfinite(means)]), initial=0.0)))
+    if even is not None and (family or log.family) is not None:
+        word = "log 2" if even == EVEN["logistic"] else f"{even:g}"
+        axes.axhline(even, color="black", linestyle="--", linewidth=0.8, label=f"even: {word}")
+    if even is not None and highest > BEYOND * even:
+        axes.set_yscale("symlog", linthresh=even)
+    _mark(axes, alarms, log.length)
+    axes.set(xlabel="step", ylabel="adversarial loss", title=title, xlim=(0, max(log.length, 1)))
+    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def _mark(axes: object, alarms: list[Alarm], length: int) -> None:
+    """A line for each alarm; names that would lie on one another are set lower and lower."""
+    taken: list[tuple[int, int]] = []
+    for alarm in alarms:
+        near = {place for step, place in taken if abs(step - alarm.step) < 0.04 * max(length, 1)}
+        place = next(p for p in range(len(taken) + 1) if p not in near)
+        taken.append((alarm.step, place))
+        colour = COLOURS[alarm.level]
+        axes.axvline(alarm.step, color=colour, linewidth=1.0)  # type: ignore[attr-defined]
+        axes.annotate(  # type: ignore[attr-defined]
+            alarm.detector,
+            (alarm.step, 0.98 - 0.07 * place),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            color=colour,
+            fontsize=7,
+            va="top",
+        )

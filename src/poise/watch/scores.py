@@ -1,0 +1,100 @@
+"""Signs in what D says: how often it is right, how sure it is of what it was trained on."""
+
+from __future__ import annotations
+
+from poise.watch.base import Detector, Look
+from poise.watch.heard import Heard
+
+ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
+
+
+def d_never_wrong(heard: Heard, look: Look) -> str | None:
+    """D right on all but a few, for a whole window."""
+    window = heard.last(ACCURACY, look.window)
+    if window is None or window.mean <= look.threshold:
+        return None
+    return f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}"
+
+
+def d_never_right(heard: Heard, look: Look) -> str | None:
+    """D at a loss from the first row on."""
+    window = heard.last(ACCURACY, look.window)
+    if window is None:
+        return None
+    rows = heard.series[ACCURACY].between(-1, heard.step)
+    if rows.mean > look.threshold:
+        return None
+    return f"D was right on {rows.mean:.1%} from the start: G can't get better than its teacher"
+
+
+def d_knows_by_heart(heard: Heard, look: Look) -> str | None:
+    """ADA's r_t, the mean sign of D's score of the pictures it is trained on, above a bound."""
+    window = heard.last("d/real_accuracy", look.window)
+    if window is None or 2 * window.mean - 1 <= look.threshold:
+        return None
+    return f"r_t is {2 * window.mean - 1:.2f}: D takes nearly every training picture for real"
+
+
+def scores_apart(heard: Heard, look: Look) -> str | None:
+    """The gap between D's scores of reals and fakes, against how wide it was early on."""
+    names = (REAL, FAKE)
+    windows, early = [heard.last(n, look.window) for n in names], [heard.early(n, look.window) for n in names]
+    if any(w is None for w in (*windows, *early)):
+        return None
+    now, then = (w[0].mean - w[1].mean for w in (windows, early) if w[0] is not None and w[1] is not None)
+    if then <= 0 or now <= look.threshold * then:
+        return None
+    return f"D's scores of reals and fakes lie {now:.3g} apart, {now / then:.1f} times as far as early on"
+
+
+DETECTORS = (
+    Detector(
+        name="d_never_wrong",
+        meaning="D's accuracy above this for a whole window: it is too strong",
+        threshold=0.995,
+        window=300,
+        policy="warn",
+        look=d_never_wrong,
+        advice="hold D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or a narrower D",
+        tip="T14a",
+        reads=(ACCURACY,),
+        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+    ),
+    Detector(
+        name="d_never_right",
+        meaning="D's accuracy at or below this from the start: it is too weak",
+        threshold=0.53,
+        window=500,
+        policy="warn",
+        look=d_never_right,
+        advice="a wider D or a higher rate for it, --set optimizer.d.lr=4e-4; poise check --warm-up tells whether "
+        "it can learn at all",
+        tip="T24",
+        reads=(ACCURACY,),
+        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+    ),
+    Detector(
+        name="d_knows_by_heart",
+        meaning="r_t, the mean sign of D's score at training pictures, above this (ADA holds it at 0.6)",
+        threshold=0.95,
+        window=500,
+        policy="note",
+        look=d_knows_by_heart,
+        advice="move the pictures that D sees: --set 'tricks+=[{kind=\"diff_augment\"}]'",
+        tip="M02",
+        reads=("d/real_accuracy",),
+        families=frozenset({"logistic", "squares", "hinge"}),
+    ),
+    Detector(
+        name="scores_apart",
+        meaning="the gap between D's mean scores of reals and fakes, in multiples of the early gap",
+        threshold=5.0,
+        window=500,
+        policy="note",
+        look=scores_apart,
+        advice="hold D's scores: --set 'tricks+=[{kind=\"lecam\"}]'",
+        tip="M03",
+        reads=(REAL, FAKE),
+        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+    ),
+)
