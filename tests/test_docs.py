@@ -31,7 +31,7 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as a user may have it: pictures, a zip-able set of them, an array."""
+    """A folder as a user may have it: pictures, a zip-able set of them, an array, another trainer's logs."""
     dice = np.random.default_rng(0)
     for kind in ("cats", "dogs"):
         (tmp_path / "pictures" / kind).mkdir(parents=True)
@@ -39,6 +39,8 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{number}.png")
     np.savez(tmp_path / "pictures.npz", images=dice.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
+    (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
+    (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -74,7 +76,7 @@ def write_files(page: Path) -> None:
 
 
 def run_poise(words: list[str]) -> None:
-    if words[0] == "train":
+    if words[0] in ("train", "check"):
         points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
         own = any("python" in word for word in words)
         words = [*words, *SHORT, *([] if points or own else SMALL)]

@@ -1,4 +1,7 @@
-"""A player: one side's network with its optimiser and its rate."""
+"""A player: one side's network with its optimiser and its rate.
+
+A gradient that is not finite moves nobody: the decision is made on the device, so that nothing waits for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poise.core import Moment, Side
 
@@ -32,6 +35,9 @@ class Player(nn.Module):
         super().__init__()
         self.side, self.net, self.optimizer, self.settings = side, net, optimizer, settings
         self.weights = list(net.parameters())
+        self.pace = 1.0
+        """What the rate is multiplied with: below 1 once a run had to go back."""
+        self._spoiled: Tensor | None = None
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -50,9 +56,20 @@ class Player(nn.Module):
         for weight in self.weights:
             weight.grad = None
 
+    def heed(self, norms: Tensor) -> None:
+        """Whether the next step may be made: not if the length of any gradient (one each) is not finite."""
+        self._spoiled = (~torch.isfinite(norms.sum())).float()
+
     def advance(self, moment: Moment) -> None:
-        """One step of the optimiser at the moment's settings."""
+        """One step of the optimiser at the moment's settings; none, and no memory of it, if a gradient is spoiled."""
         settings = self.settings(moment)
         for group in self.optimizer.param_groups:
             group.update(settings)
+            group["lr"] *= self.pace
+        if self.optimizer.defaults.get("fused"):
+            self.optimizer.found_inf = self._spoiled  # type: ignore[attr-defined]
+        elif self._spoiled is not None:
+            for weight in self.weights:
+                if weight.grad is not None:
+                    torch.where(self._spoiled > 0, torch.zeros_like(weight.grad), weight.grad, out=weight.grad)
         self.optimizer.step()

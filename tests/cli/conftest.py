@@ -22,7 +22,18 @@ def small() -> list[str]:
 def ring_run(poise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight steps on points: rows every 2, sheets every 3, saves every 3."""
     out = tmp_path_factory.mktemp("ring") / "run"
-    often = ["--set", "log.rows=2", "--set", "log.samples=3", "--set", "log.saves=3", "--set", "log.sheet=50"]
+    often = [
+        "--set",
+        'objective={kind="non_saturating"}',
+        "--set",
+        "log.rows=2",
+        "--set",
+        "log.samples=3",
+        "--set",
+        "log.saves=3",
+        "--set",
+        "log.sheet=50",
+    ]
     said = poise("train", "ring", "--steps", 8, "--seed", 5, "--out", out, *SMALL, *often, "--set", TRICKS)
     assert said.code == 0, said.err
     return out

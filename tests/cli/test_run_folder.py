@@ -16,8 +16,9 @@ from PIL import Image
 import poise as package
 from poise.recipe.read import decode
 from poise.recipe.text import read_file, write
+from poise.rows import Row, Stat, as_json
 from poise.training.folder import RunFolder
-from poise.training.ledger import Ledger, Row, Stat, as_json, statistics
+from poise.training.ledger import Ledger, statistics
 
 STATS = {
     "d/adversarial",
@@ -30,6 +31,10 @@ STATS = {
     "d/real_accuracy",
     "d/fake_accuracy",
     "time/images_per_second",
+    "d/update",
+    "g/update",
+    "g/diversity",
+    "g/feature_diversity",
 }
 
 
@@ -252,7 +257,7 @@ def test_a_run_that_leaves_the_finite_numbers(poise: Any, small: list[str], tmp_
     out = tmp_path / "out"
     words = ["--set", "optimizer.d.lr=1e30", "--set", "log.rows=1", "--steps", 50]
     said = poise("train", "ring", "--out", out, *small, *words)
-    said.complains(5, "adversarial at step", "is not finite any more", "lower learning rate")
+    said.complains(5, "not_finite at step", "is not finite any more", "after 3 returns", "lower both rates")
     assert strictly((out / "run.json").read_text())["state"] == "failed"
     last = rows(out)[-1]["stats"]
     assert "nan" in {last["d/adversarial"]["mean"], last["g/adversarial"]["mean"]}

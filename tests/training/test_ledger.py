@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.training.ledger import Ledger, Row, Stat, as_json, encode, statistics
+from poise.rows import Row, Stat, as_json, encode
+from poise.training.ledger import Ledger, statistics
 
 
 def noted(*values: float, ledger: Ledger | None = None) -> Ledger:

@@ -27,19 +27,9 @@ def train(
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Train a GAN: the default recipe on real handwritten digits, or any recipe on any pictures."""
-    table = _table(recipe, out, resume=resume)
-    if data is not None:
-        from poise.cli.data_words import data_table
+    from poise.cli.recipe_words import changed
 
-        table["data"] = data_table(data, table.get("data"))
-    for key, value in (("steps", steps), ("seed", seed)):
-        if value is not None:
-            table[key] = value
-    from poise.recipe.text import set_value
-
-    for change in changes or []:
-        set_value(table, change)
-
+    table = changed(_table(recipe, out, resume=resume), data, {"steps": steps, "seed": seed}, changes)
     from poise.cli.view import Live, Plain
     from poise.recipe.read import decode
 

@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from poise.core import Side
-from poise.training.ledger import Row
+from poise.rows import Row
 from poise.training.watcher import Start
+from poise.watch.base import Alarm
 
 TRACK = 41
 LOG2 = math.log(2)
+LEVEL_STYLES = {"note": "bold", "warning": "bold yellow", "failure": "bold red"}
 
 
 def clock(seconds: float) -> str:
@@ -120,6 +122,10 @@ class Plain:
         """A line."""
         print(sentence, file=sys.stderr, flush=True)
 
+    def alarm(self, alarm: Alarm) -> None:
+        """What was seen, and what to do."""
+        self.say(f"{alarm.level} at step {alarm.step:,}, {alarm.detector}: {alarm.message}; {alarm.advice}")
+
     def end(self) -> None:
         """Nothing to take down."""
 
@@ -161,6 +167,12 @@ class Live:
     def say(self, sentence: str) -> None:
         """A line above the panel."""
         self.console.print(Text(sentence))
+
+    def alarm(self, alarm: Alarm) -> None:
+        """The same in colour, above the panel."""
+        head = Text(f"step {alarm.step:,} {alarm.level}: {alarm.message}", style=LEVEL_STYLES[alarm.level])
+        self.console.print(head)
+        self.console.print(Text(f"  {alarm.advice} ({alarm.detector}, {alarm.tip})", style="dim"))
 
     def end(self) -> None:
         """Leave the last panel standing."""

@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple
 
 from poise.core import Shape
-from poise.errors import RecipeError
+from poise.recipe.doubts import doubts
+from poise.recipe.findings import Finding, Findings
 from poise.recipe.model import Recipe
 
 HEAVY = 500
 """Megabytes beyond which a pool of pictures is spoken of."""
 
 
-class Finding(NamedTuple):
-    """One thing that does not fit, or only doubtfully."""
-
-    field: str
-    message: str
-    tip: str
-    cure: str
-
-
-@dataclass
-class Findings:
-    """Refusals stop a run before anything is written; warnings are said once."""
-
-    refusals: list[Finding] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
-
-    def raise_first(self) -> None:
-        """Raises RecipeError for the first refusal, if there is one."""
-        for finding in self.refusals:
-            raise RecipeError(finding.message, where=finding.field, cure=finding.cure)
-
-
 def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) -> Findings:
     """What of `recipe` does not fit. `shape` and `classes` are the data's, where they are known already."""
     findings = Findings()
-    _judgement(recipe, findings)
-    _targets(recipe, findings)
-    _slopes(recipe, findings)
-    _sparse(recipe, findings)
+    for rule in (_judgement, _targets, _slopes, _picks, _packs, _signs):
+        rule(recipe, findings)
     _labels(recipe, classes, findings)
-    _head_start(recipe, findings)
-    _twice(recipe, findings)
-    _flips(recipe, findings)
-    _noisy_copies(recipe, findings)
-    _pairs(recipe, findings)
-    _idle(recipe, findings)
-    _mixed(recipe, findings)
-    _picks(recipe, findings)
-    _packs(recipe, findings)
-    _signs(recipe, findings)
+    doubts(recipe, findings)
     if shape is not None:
         _networks(recipe, shape, findings)
     return findings
@@ -104,12 +70,6 @@ def _slopes(recipe: Recipe, findings: Findings) -> None:
         findings.warnings.append(Finding("objective", reason, "T06b", "add the trick 'wgan_gp' or 'weight_clipping'"))
 
 
-def _sparse(recipe: Recipe, findings: Findings) -> None:
-    if getattr(recipe.network.d, "down", "") == "max":
-        reason = "a max pool hands the gradient to one pixel in four"
-        findings.warnings.append(Finding("network.d.down", reason, "T06a", 'take "average" or "conv"'))
-
-
 def _labels(recipe: Recipe, classes: int | None, findings: Findings) -> None:
     """Labels must be there, G must be told them if D asks for them, and each shell must fit its network."""
     told, asked = recipe.labels, "classes" in recipe.reads
@@ -133,75 +93,6 @@ def _labels(recipe: Recipe, classes: int | None, findings: Findings) -> None:
         refuse("conditioning.g", misfit[0], "T17", misfit[1])
     if told.d is not None and (misfit := told.d.misfit(norms["d"], recipe.network.d.says)):
         refuse("conditioning.d", misfit[0], "T17", misfit[1])
-
-
-def _head_start(recipe: Recipe, findings: Findings) -> None:
-    alone = getattr(recipe.tempo, "head_start", 0)
-    if alone >= recipe.steps:
-        reason = f"D moves alone for {alone:,} steps, and the run has {recipe.steps:,}: G never moves"
-        findings.warnings.append(Finding("tempo.head_start", reason, "T12", "make it shorter, or the run longer"))
-    elif alone and "score" in recipe.objective.reads:
-        reason = "a D that moves alone wins outright, and leaves G no slope to climb"
-        cure = "leave it out, or take objective 'energy' with a margin that rises from 0"
-        findings.warnings.append(Finding("tempo.head_start", reason, "T12", cure))
-
-
-def _twice(recipe: Recipe, findings: Findings) -> None:
-    for i, name in enumerate(recipe.trick_names()):
-        if name != recipe.tricks[i].called:
-            reason = f"'{recipe.tricks[i].called}' stands in the recipe more than once and acts each time"
-            findings.warnings.append(
-                Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant")
-            )
-
-
-def _flips(recipe: Recipe, findings: Findings) -> None:
-    there = [trick.tag() for trick in recipe.tricks]
-    for i, kind in enumerate(there):
-        if kind == "noisy_labels" and "soft_labels" in there[i:]:
-            reason = "'soft_labels' draws all targets anew, so flips that were made before it are lost"
-            findings.warnings.append(Finding(f"tricks.{i}", reason, "T07b", "put 'noisy_labels' behind 'soft_labels'"))
-
-
-def _noisy_copies(recipe: Recipe, findings: Findings) -> None:
-    there = [trick.tag() for trick in recipe.tricks]
-    if "consistency" in there and "instance_noise" in there:
-        reason = "'consistency' compares D's scores of two noisy copies, so D pays for what the noise does as well"
-        cure = "leave the noise out, or take a smaller weight"
-        findings.warnings.append(Finding(f"tricks.{there.index('consistency')}", reason, "M03", cure))
-
-
-def _pairs(recipe: Recipe, findings: Findings) -> None:
-    """What pairs a real with the fake beside it wants both of one class, which a fake from a pool need not be."""
-    pairing = ["the objective"] if recipe.objective.compares else []
-    pairing += [f"'{trick.tag()}'" for trick in recipe.tricks if trick.tag() == "wgan_gp"]
-    for i, trick in enumerate(recipe.tricks):
-        if trick.keeps and recipe.labelled and pairing:
-            reason = (
-                f"{pairing[0]} pairs each real with a fake of its class, and '{trick.tag()}' brings fakes of others"
-            )
-            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "leave one of the two out"))
-
-
-def _idle(recipe: Recipe, findings: Findings) -> None:
-    """What is kept for nothing, and what comes too late."""
-    shows = [i for i, trick in enumerate(recipe.tricks) if trick.shows]
-    for i in shows[1:]:
-        first = recipe.trick_names()[shows[0]]
-        reason = f"samples come from '{first}', so what '{recipe.trick_names()[i]}' keeps is never shown"
-        findings.warnings.append(Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one of the two out"))
-    for i, trick in enumerate(recipe.tricks):
-        if trick.first_acts > recipe.steps:
-            reason = f"'{trick.tag()}' does nothing before step {trick.first_acts:,}, and the run has {recipe.steps:,}"
-            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set its 'every' lower"))
-
-
-def _mixed(recipe: Recipe, findings: Findings) -> None:
-    ties = [f"'{trick.tag()}'" for trick in recipe.tricks if trick.ties_samples]
-    if recipe.judging == "together" and (recipe.network.d.mixing or ties):
-        what = "batch norm in D" if recipe.network.d.mixing else ties[0]
-        reason = f"{what} sees half reals, half fakes in D's moves, and fakes alone in G's"
-        findings.warnings.append(Finding("judging", reason, "T04", 'set judging to "apart" unless it is meant'))
 
 
 def _picks(recipe: Recipe, findings: Findings) -> None:

@@ -23,6 +23,7 @@ from poise.optimizers import OptimizerEntry
 from poise.recipe.text import write
 from poise.tempo import TempoEntry
 from poise.tricks.base import TrickEntry
+from poise.watch.monitor import Monitoring
 
 if TYPE_CHECKING:
     AnyData = DataEntry
@@ -104,6 +105,7 @@ class Recipe(Entry):
     tricks: Annotated[tuple[AnyTrick, ...], Strict(False)] = ()
     log: Log = Log()
     measure: Measuring | None = None
+    monitor: Monitoring | None = None
 
     @model_validator(mode="after")
     def _one_line(self) -> Self:
@@ -162,7 +164,7 @@ def _kind_first(value: Any) -> Any:
     return [_kind_first(item) for item in value] if isinstance(value, list) else value
 
 
-FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure")
+FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor")
 """What a resumed run may have otherwise than the run it goes on with: nothing that an earlier step depended on."""
 
 

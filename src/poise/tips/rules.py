@@ -131,9 +131,9 @@ def optimizer_per_player(told: Told) -> Standing:
 
 
 def track_failures(told: Told) -> Standing:
-    """T11: the rows tell what to look at."""
+    """T11: a monitor hears the rows."""
     rows = told.get("log.rows") or parts()["log"][""]["rows"]
-    return followed(f"losses, accuracy and gradient norms every {rows} steps")
+    return followed(f"a monitor hears losses, accuracy, gradients and samples every {rows} steps")
 
 
 def loss_thresholds(told: Told) -> Standing:

@@ -11,13 +11,14 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from poise.errors import DiskError, PoiseError, RecipeError, SaveError
 from poise.recipe.model import NAME
+from poise.rows import read_lines
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
@@ -33,6 +34,7 @@ class RunFolder:
         self.path = path
         self.recipe, self.info, self.rows = path / "recipe.toml", path / "run.json", path / "rows.jsonl"
         self.measures, self.best = path / "measures.jsonl", path / "best"
+        self.alarms, self.kept = path / "alarms.jsonl", path / "kept"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
         self._lock: IO[str] | None = None
 
@@ -118,15 +120,6 @@ class RunFolder:
             return json.loads(self.info.read_text("utf-8"))
         except (OSError, ValueError):
             raise SaveError("not a run folder: it has no readable run.json", where=str(self.path)) from None
-
-
-def read_lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The whole lines of a JSONL file; a half-written last one is passed over."""
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
 
 
 @contextmanager

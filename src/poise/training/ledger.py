@@ -9,40 +9,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from poise.rows import Stat
+
 Series = npt.NDArray[np.float64]
 CONDENSE = 64
-
-
-class Stat(NamedTuple):
-    """One quantity over one interval."""
-
-    mean: float
-    std: float
-    min: float
-    max: float
-
-
-class Row(NamedTuple):
-    """One line of `rows.jsonl`, as plain numbers.
-
-    Attributes:
-        step: steps done.
-        images: real pictures seen.
-        seconds: time spent training, from the run's beginning, resumed or not.
-        stats: by name, `side/quantity`.
-    """
-
-    step: int
-    images: int
-    seconds: float
-    stats: dict[str, Stat]
 
 
 def statistics(series: Series) -> Stat:
@@ -65,18 +41,21 @@ class Ledger:
     def __init__(self, undecided: float | None = 0.0) -> None:
         self._undecided = undecided
         self._notes: dict[str, list[Tensor]] = defaultdict(list)
-        self._norms: dict[str, list[list[Tensor]]] = defaultdict(list)
+        self._norms: dict[str, list[Tensor]] = defaultdict(list)
         self._scores: list[tuple[Tensor, Tensor]] = []
         self._series: dict[str, list[Tensor]] = defaultdict(list)
+        self._first_bad: dict[str, list[Tensor]] = defaultdict(list)
 
     def note(self, name: str, reading: Tensor) -> None:
         """A 0-dim reading."""
         self._notes[name].append(reading.detach())
 
-    def norm(self, name: str, tensors: list[Tensor]) -> None:
-        """The Euclidean length of all `tensors` together."""
+    def norm(self, name: str, tensors: list[Tensor]) -> Tensor:
+        """The Euclidean length of all `tensors` together; returns that of each."""
+        norms = torch.stack(torch._foreach_norm(tensors)) if tensors else torch.zeros(1)
         if tensors:
-            self._norms[name].append(list(torch._foreach_norm(tensors)))
+            self._norms[name].append(norms)
+        return norms
 
     def scores(self, real: Tensor, fake: Tensor) -> None:
         """D's scores of both piles, B each."""
@@ -94,6 +73,7 @@ class Ledger:
             self._series[name].append(torch.stack(notes))
         for name, norms in self._norms.items():
             self._series[name].append(_together(norms))
+            self._first_bad[name].append(_first_bad(norms))
         if self._scores:
             real, fake = (torch.stack(pile) for pile in zip(*self._scores, strict=True))
             told = {"d/real_score": real.mean(1), "d/fake_score": fake.mean(1)} | self._accuracy(real, fake)
@@ -114,11 +94,23 @@ class Ledger:
         """What the interval came to, in one transfer; the ledger is empty afterwards."""
         pending = self.state()
         self._series.clear()
+        self._first_bad.clear()
         if not pending:
             return {}
         numbers = torch.cat([series.double() for series in pending.values()]).cpu().numpy()
         ends = np.cumsum([len(series) for series in pending.values()])[:-1]
         return {name: statistics(series) for name, series in sorted(zip(pending, np.split(numbers, ends), strict=True))}
+
+    def first_bad(self, name: str) -> int | None:
+        """Which of a norm's tensors was the first that was not finite since the last row, by its place among them."""
+        self._condense()
+        found = [place for place in (int(part) for part in self._first_bad.get(name, [])) if place >= 0]
+        return found[0] if found else None
+
+    def sound(self) -> bool:
+        """Whether all that is pending is finite; waits for the device."""
+        pending = self.state().values()
+        return not pending or bool(torch.isfinite(torch.cat([series.double() for series in pending])).all())
 
     def state(self) -> dict[str, Tensor]:
         """What is pending, one number per step and name: for a row, or a save in the middle of an interval."""
@@ -130,19 +122,16 @@ class Ledger:
         self._series = defaultdict(list, {name: [series] for name, series in state.items()})
 
 
-def _together(norms: list[list[Tensor]]) -> Tensor:
+def _together(norms: list[Tensor]) -> Tensor:
     """One length per step from the lengths of its tensors; a step may have had more tensors than another."""
     if len({len(step) for step in norms}) == 1:
-        return torch.stack([norm for step in norms for norm in step]).view(len(norms), -1).norm(dim=1)
-    return torch.stack([torch.stack(step).norm() for step in norms])
+        return torch.stack(norms).norm(dim=1)
+    return torch.stack([step.norm() for step in norms])
 
 
-def encode(number: float) -> float | str:
-    """A number that JSON knows, or its name: "nan", "inf", "-inf"."""
-    return number if math.isfinite(number) else repr(number)
-
-
-def as_json(row: Row) -> dict[str, Any]:
-    """The row as `rows.jsonl` has it."""
-    stats = {name: {k: encode(v) for k, v in stat._asdict().items()} for name, stat in row.stats.items()}
-    return {"step": row.step, "images": row.images, "seconds": row.seconds, "stats": stats}
+def _first_bad(norms: list[Tensor]) -> Tensor:
+    """In the first step that has any: the place of the first tensor whose length is not finite; -1 for none."""
+    wide = torch.nn.utils.rnn.pad_sequence(norms, batch_first=True)
+    bad = ~torch.isfinite(wide)
+    flat = bad.flatten().int().argmax() % wide.shape[1]
+    return torch.where(bad.any(), flat, -torch.ones_like(flat))

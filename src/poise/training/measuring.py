@@ -22,7 +22,8 @@ from poise.measure.duality import duality_gap
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.text import read_file
-from poise.training.folder import RunFolder, read_lines
+from poise.rows import read_lines
+from poise.training.folder import RunFolder
 from poise.training.game import Game, apart
 from poise.training.record import generate
 from poise.training.run import Run
@@ -98,12 +99,22 @@ class Gauge:
             return _in_turn(self.recipe, self.loaded, n)
 
         result = self.bench.measure(lambda n: _drawn(self.recipe, net, n, labels(n), dice), self.measures, labels)
+        line = self.line(result, step)
+        self.folder.append(self.folder.measures, line)
+        self._hear(step, line["measures"].get(self.chooses.name))
+        return result
+
+    def line(self, result: Result, step: int) -> dict[str, Any]:
+        """What was measured, as a line of `measures.jsonl`."""
         floors = {name: told.floor.value for name, told in result.told.items() if told.floor is not None}
         figures = {name: told.figure.value for name, told in result.told.items()}
-        line = {"step": step, "measures": figures, "floor": floors, "n": result.n, "features": result.features}
-        self.folder.append(self.folder.measures, line)
-        self._hear(step, figures.get(self.chooses.name))
-        return result
+        return {"step": step, "measures": figures, "floor": floors, "n": result.n, "features": result.features}
+
+    def go_back(self, step: int) -> None:
+        """Forget what was measured after `step`: the run is back there."""
+        self.best = self.last = None
+        for line in read_lines(self.folder.measures) if self.folder.measures.is_file() else []:
+            self._hear(line["step"], line["measures"].get(self.chooses.name))
 
     def words(self, result: Result, step: int) -> str:
         """What was measured, in a line."""

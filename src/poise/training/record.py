@@ -11,9 +11,9 @@ from poise.data.source import Bytes
 from poise.latents import Latent
 from poise.networks.blocks import heard
 from poise.randomness import Dice
+from poise.rows import Row, as_json
 from poise.sheets import draw, write_png
 from poise.training.folder import RunFolder, on_disk
-from poise.training.ledger import Row, as_json
 
 
 class Recorder:
@@ -35,10 +35,20 @@ class Recorder:
         """The first writing."""
         self.folder.cut(self.folder.rows, self.since)
         self.folder.cut(self.folder.measures, self.since)
+        self.folder.cut(self.folder.alarms, self.since)
         with on_disk(self.folder.path):
             self.folder.samples.mkdir(exist_ok=True)
             purge = self.since + 1 if self.since else None
             self._events = self._writer(str(self.folder.tensorboard), purge_step=purge)
+
+    def go_back(self, step: int) -> None:
+        """What was recorded after `step` is dropped; alarms stay, they say why."""
+        self.folder.cut(self.folder.rows, step)
+        self.folder.cut(self.folder.measures, step)
+        if self._events is not None:
+            self._events.close()
+        with on_disk(self.folder.path):
+            self._events = self._writer(str(self.folder.tensorboard), purge_step=step + 1)
 
     def row(self, row: Row) -> None:
         """One row, to `rows.jsonl` and as events."""

@@ -18,9 +18,10 @@ from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.text import read_file
+from poise.rows import read_lines
 from poise.training import save, state
 from poise.training.build import build
-from poise.training.folder import RunFolder, read_lines
+from poise.training.folder import RunFolder
 from poise.training.game import Game
 from poise.training.machine import Machine
 from poise.training.record import class_by_class, generate

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,12 +144,17 @@ def prune(saves: Path, keep: int) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def step_of(place: Path) -> int | None:
+    """The step that a save's folder is named for."""
+    word = place.name.removeprefix("step-")
+    return int(word) if word.isdecimal() else None
+
+
 def drop(saves: Path, after: int) -> None:
     """Let go of the saves that are of a later step than `after`."""
     for place in saves.glob("step-*"):
-        with suppress(ValueError):
-            if int(place.name.removeprefix("step-")) > after:
-                shutil.rmtree(place, ignore_errors=True)
+        if (step := step_of(place)) is not None and step > after:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def sync(folder: Path) -> None:

@@ -125,7 +125,7 @@ def descend(game: Game, cost: Tensor, exchange: Exchange, ledger: Ledger) -> Non
     player = game.players[side]
     player.forget()
     cost.backward()
-    ledger.norm(f"{side}/grad_norm", [w.grad for w in player.weights if w.grad is not None])
+    player.heed(ledger.norm(f"{side}/grad_norm", [w.grad for w in player.weights if w.grad is not None]))
     for trick in game.tricks_of(side).grads:
         trick.adjust(player, exchange)
 

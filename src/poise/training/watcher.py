@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from poise.core import Side
-from poise.training.ledger import Row
+from poise.rows import Row
+from poise.watch.base import Alarm
 
 
 class Start(NamedTuple):
@@ -46,6 +47,9 @@ class Watcher(Protocol):
     def say(self, sentence: str) -> None:
         """Something the user should know."""
 
+    def alarm(self, alarm: Alarm) -> None:
+        """A sign of failure was seen."""
+
     def end(self) -> None:
         """Training is over, one way or another."""
 
@@ -63,6 +67,9 @@ class Nobody:
         """Nothing."""
 
     def say(self, sentence: str) -> None:
+        """Nothing."""
+
+    def alarm(self, alarm: Alarm) -> None:
         """Nothing."""
 
     def end(self) -> None:

@@ -1,0 +1,108 @@
+"""`poise check`: a recipe before it is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from poise.recipe.findings import Finding
+    from poise.training.check import Report
+
+Text = str | None
+
+
+def check(
+    recipe: Annotated[Text, typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan")] = None,
+    data: Annotated[Text, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Look at the recipe alone.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: optimizer.d.lr=1e-4")
+    ] = None,
+    warm_up: Annotated[
+        bool, typer.Option("--warm-up", help="Train D alone for some hundred moves: its loss must go to 0.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
+) -> None:
+    """Inspect a recipe before training: what does not fit, what is doubtful, what it will cost. Writes nothing."""
+    from poise.cli.recipe_words import changed
+    from poise.errors import RecipeError
+    from poise.recipe.read import decode
+    from poise.recipe.shipped import DEFAULT, find
+
+    try:
+        table = changed(find(DEFAULT if recipe is None else recipe), data, {"steps": steps}, changes)
+        decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
+    except RecipeError as error:
+        if as_json:
+            found = f", found {error.found}" if error.found else ""
+            refusal = {"field": error.where, "message": f"{error.what}{found}", "tip": "", "cure": error.cure}
+            typer.echo(json.dumps({"refusals": [refusal], "warnings": []}, indent=1))
+        raise
+    from poise.training.check import check as look
+
+    report = look(
+        decoded,
+        data_root=data_root,
+        with_data=not no_data,
+        warm_up=warm_up,
+        device=device,
+        precision=precision,
+        trust_code=trust_code,
+    )
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        _tell(decoded.name, report)
+    report.findings.raise_first()
+
+
+def _tell(name: str, report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    for sort, colour, findings in (
+        ("refused", "bold red", report.findings.refusals),
+        ("warning", "yellow", report.findings.warnings),
+    ):
+        for finding in findings:
+            console.print(_finding(sort, colour, finding))
+    for note in report.notes:
+        console.print(f"note     {note}", markup=False)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    if (told := report.warm_up) is not None:
+        table.add_row("warm-up", told.words)
+    if (cost := report.estimate) is not None:
+        sizes = f"G {cost.parameters['g']:,}, D {cost.parameters['d']:,} weights"
+        table.add_row("players", sizes)
+        table.add_row(
+            "time", f"{_clock(cost.seconds)} at {1000 * cost.seconds_per_step:,.0f} ms a step, without measuring"
+        )
+        table.add_row("memory", f"{cost.megabytes:,.0f} MB held, {cost.save_megabytes:,.1f} MB a save")
+    console.print(table)
+    if not report.findings.refusals and not report.findings.warnings:
+        console.print(f"{name}: nothing speaks against it", markup=False)
+
+
+def _finding(sort: str, colour: str, finding: Finding) -> str:
+    from rich.markup import escape
+
+    tip = f" ({finding.tip})" if finding.tip else ""
+    return (
+        f"[{colour}]{sort}[/]  [bold]{escape(finding.field)}[/]: {escape(finding.message)}; {escape(finding.cure)}{tip}"
+    )
+
+
+def _clock(seconds: float) -> str:
+    from poise.cli.view import clock
+
+    return clock(seconds)

@@ -1,0 +1,67 @@
+"""What a run says about itself: to the user before the first step, and in `run.json`."""
+
+from __future__ import annotations
+
+import csv
+from io import StringIO
+from typing import Any
+
+import torch
+
+from poise.data.source import Bad, Finite, Source
+from poise.recipe.model import Recipe
+from poise.training.folder import RunFolder
+from poise.training.game import Game
+from poise.training.machine import Machine
+from poise.training.watcher import Start
+
+SHOWN_BAD = 10
+
+
+def parameters(game: Game) -> dict[str, int]:
+    """How many weights each player has."""
+    return {side.value: sum(w.numel() for w in p.weights) for side, p in game.players.items()}
+
+
+def start(
+    recipe: Recipe, game: Game, source: Source, machine: Machine, first: int, notes: list[str], folder: RunFolder
+) -> Start:
+    """What there is to say before the first step."""
+    sizes = parameters(game)
+    data = f"{len(source):,} pictures" if isinstance(source, Finite) else "endless points"
+    facts = [
+        f"{recipe.data.tag()}: {data}, {'x'.join(map(str, source.shape))}",
+        f"G {sizes['g']:,} and D {sizes['d']:,} parameters",
+        f"{machine.device}, {machine.precision}, {torch.get_num_threads()} threads",
+    ]
+    return Start(
+        name=recipe.name,
+        first=first,
+        steps=recipe.steps,
+        batch=recipe.batch,
+        lines=[*facts, *notes],
+        equilibrium=recipe.objective.equilibrium,
+        folder=str(folder.path),
+    )
+
+
+def data_facts(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
+    """The data, for `run.json`."""
+    return {
+        "kind": recipe.data.tag(),
+        "fingerprint": source.fingerprint,
+        "shape": list(source.shape),
+        "classes": list(source.classes),
+        "count": len(source) if isinstance(source, Finite) else None,
+        "bad": bad,
+    }
+
+
+def list_bad(bad: list[Bad], folder: RunFolder) -> list[str]:
+    """Every picture that could not be used, with its reason, to a file; sentences about the first few."""
+    path = folder.path / "bad_images.csv"
+    lines = StringIO()
+    csv.writer(lines, lineterminator="\n").writerows([("name", "reason"), *bad])
+    folder.write_text(path, lines.getvalue())
+    notes = [f"bad: {one.name}: {one.reason}" for one in bad[:SHOWN_BAD]]
+    return notes + ([f"and {len(bad) - SHOWN_BAD:,} more; all are in {path}"] if len(bad) > SHOWN_BAD else [])

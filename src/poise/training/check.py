@@ -1,0 +1,251 @@
+"""The check before training: what does not fit, what is doubtful, what it will cost; and whether D can learn at all.
+
+Nothing is written. The recipe is looked at first, then the data, then the players that they make: a few real steps tell
+the time, D alone against an untrained G tells whether there is anything to learn (tip T24).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+
+from poise.core import Moment, Side
+from poise.data.source import Finite, Loaded, PictureEntry
+from poise.errors import RecipeError
+from poise.own.code import allow
+from poise.recipe.findings import Finding, Findings
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
+from poise.training import about, state
+from poise.training.machine import choose
+from poise.training.standing import Standing
+from poise.training.step import move
+from poise.watch.base import EVEN, FAMILIES
+
+APART = 10
+"""How many times as many weights one player may have before it is spoken of (tip T22)."""
+
+LOOKED_AT = 20_000
+"""Pictures among which copies are looked for."""
+
+COPIES, SINGLE = 0.01, 3.0
+"""The share of copies, and the pictures per class, from which on either is spoken of."""
+
+TIMED, PATIENCE = 5, 20.0
+"""Steps that are timed, and the seconds after which no further one is begun."""
+
+ALONE, BLOCK = 400, 50
+"""Moves that D gets in the warm-up, and how many of them are told as one."""
+
+TOLD, RIGHT = 0.2, 0.95
+"""The warm-up is passed with a loss below this share of the even level, or with this share of right answers."""
+
+
+class Estimate(NamedTuple):
+    """What a run will cost, by a few real steps on this machine.
+
+    Attributes:
+        seconds_per_step: their median.
+        seconds: of all steps, without measuring.
+        megabytes: that this process held at most.
+        save_megabytes: of one save.
+        parameters: of either player.
+    """
+
+    seconds_per_step: float
+    seconds: float
+    megabytes: float
+    save_megabytes: float
+    parameters: dict[str, int]
+
+
+class WarmUp(NamedTuple):
+    """How D did alone.
+
+    Attributes:
+        moves: that it made.
+        losses: its adversarial loss, in blocks of 50 moves.
+        passed: whether it learned to tell.
+        words: what that means.
+    """
+
+    moves: int
+    losses: list[float]
+    passed: bool
+    words: str
+
+
+class Report(NamedTuple):
+    """All that was found."""
+
+    findings: Findings
+    notes: list[str]
+    estimate: Estimate | None
+    warm_up: WarmUp | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As `check --json` prints it."""
+        told: dict[str, Any] = {
+            "refusals": [finding._asdict() for finding in self.findings.refusals],
+            "warnings": [finding._asdict() for finding in self.findings.warnings],
+            "notes": self.notes,
+        }
+        if self.estimate is not None:
+            told["estimate"] = self.estimate._asdict()
+        if self.warm_up is not None:
+            told["warm_up"] = self.warm_up._asdict()
+        return told
+
+
+def check(
+    recipe: Recipe,
+    *,
+    data_root: Path | None = None,
+    with_data: bool = True,
+    warm_up: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_code: bool = False,
+) -> Report:
+    """Look at a recipe, its data and its players.
+
+    Args:
+        recipe: what shall be trained.
+        data_root: where data sets by name are looked for.
+        with_data: whether to load the data; without it the recipe alone is looked at.
+        warm_up: whether D trains alone for some hundred moves.
+        device, precision: as for training.
+        trust_code: whether Python files that the recipe names may run.
+
+    Raises:
+        DataError: the data can't be loaded.
+        RecipeError: the device is not there, or code is not trusted.
+    """
+    findings, notes = fit(recipe), list[str]()
+    if not findings.refusals and isinstance(recipe.data, PictureEntry):
+        findings = fit(recipe, (3, recipe.data.size, recipe.data.size))
+    if findings.refusals or not with_data:
+        return Report(findings, notes, None, None)
+    allow(recipe, trust_code)
+    machine = choose(device, precision, recipe)
+    loaded = recipe.data.load(data_root)
+    notes += loaded.notes
+    findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
+    if isinstance(loaded.train, Finite):
+        _pictures(recipe, loaded, findings)
+    if findings.refusals:
+        return Report(findings, notes, None, None)
+    try:
+        here = Standing(recipe, machine, loaded)
+    except RecipeError as error:
+        findings.refusals.append(Finding(error.where, error.what, "", error.cure))
+        return Report(findings, notes, None, None)
+    _capacities(about.parameters(here.game), findings)
+    told = alone(here) if warm_up else None
+    if told is not None and not told.passed:
+        cure = "look at the data, at D's rate and at its network before anything else"
+        findings.warnings.append(Finding("network.d", told.words, "T24", cure))
+    here.begin()
+    return Report(findings, notes, _estimate(here), told)
+
+
+def _pictures(recipe: Recipe, loaded: Loaded, findings: Findings) -> None:
+    """Too few, all alike, copies of one another, classes that are none."""
+    train = loaded.train
+    assert isinstance(train, Finite)
+
+    def warn(where: str, message: str, tip: str, cure: str) -> None:
+        findings.warnings.append(Finding(where, message, tip, cure))
+
+    if len(train) < recipe.batch:
+        reason = f"a batch of {recipe.batch} has pictures twice: there are {len(train):,}"
+        warn("batch", reason, "M02", f"set it to {max(2, len(train) // 2)}, or bring more pictures")
+    images = train.take(train.spread(LOOKED_AT)).images
+    flat = images.flatten(1)
+    plain = int((flat.amin(1) == flat.amax(1)).sum())
+    if plain > COPIES * len(flat):
+        warn(
+            "data", f"{plain:,} of {len(flat):,} pictures are of one colour", "T01", "look at them, and leave them out"
+        )
+    digests = {hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest() for row in flat}
+    if (copies := len(flat) - len(digests)) > max(COPIES * len(flat), plain):
+        reason = f"{copies:,} of {len(flat):,} pictures are copies of others: G will draw those more often"
+        warn("data", reason, "M02", "leave the copies out")
+    classes = len(train.classes)
+    if classes == 1:
+        reason = f"all pictures lie in one folder, '{train.classes[0]}', which is then the only class"
+        warn("data.path", reason, "T13", "name that folder itself, or the one above the classes")
+    elif classes and len(train) / classes < SINGLE:
+        reason = f"{classes:,} folders for {len(train):,} pictures are hardly classes"
+        warn("data.path", reason, "T13", "put the pictures into one folder")
+
+
+def _capacities(sizes: dict[str, int], findings: Findings) -> None:
+    larger, smaller = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    if sizes[larger] > APART * max(1, sizes[smaller]):
+        told = f"{sizes[larger]:,} weights against {sizes[smaller]:,}"
+        reason = f"{larger.upper()} has {sizes[larger] / max(1, sizes[smaller]):.0f} times as many weights: {told}"
+        cure = f"set network.{smaller}.width higher or network.{larger}.width lower"
+        findings.warnings.append(Finding(f"network.{larger}", reason, "T22", cure))
+
+
+def _estimate(here: Standing) -> Estimate:
+    """A first step to warm up, then a few on the clock."""
+    began = time.perf_counter()
+    here.step()
+    times: list[float] = []
+    while len(times) < TIMED and (not times or time.perf_counter() - began < PATIENCE):
+        start = time.perf_counter()
+        here.step()
+        here.ledger.stats()  # waits for the device
+        times.append(time.perf_counter() - start)
+    saved = sum(t.numel() * t.element_size() for t in state.gather(here.game, here.ledger).values())
+    each = median(times)
+    sizes = about.parameters(here.game)
+    return Estimate(each, each * here.recipe.steps, _held(here.machine.device), saved / 1e6, sizes)
+
+
+def _held(device: torch.device) -> float:
+    """Megabytes: of the device if it has its own, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most / 1e3
+
+
+def alone(here: Standing, moves: int = ALONE) -> WarmUp:
+    """D against an untrained G that keeps still: real pictures from noise is an easy task, and its loss must go to 0.
+
+    Args:
+        here: a run before its first step; it is not fit to be trained after this.
+        moves: how many D gets at most; it stops when it can tell.
+    """
+    recipe = here.recipe
+    family = FAMILIES.get(str(recipe.objective.tag()))
+    losses: list[float] = []
+    for done in range(moves):
+        moment = Moment(done, max(recipe.steps, moves), recipe.batch, here.dice).of(Side.D, 0)
+        here.dice.settle("step", done)
+        move(here.game, here.feed, moment, here.ledger)
+        if (done + 1) % BLOCK:
+            continue
+        stats = {name: stat.mean for name, stat in here.ledger.stats().items()}
+        losses.append(stats["d/adversarial"])
+        if family in EVEN and (losses[-1] < TOLD * EVEN[family] or stats.get("d/accuracy", 0.0) > RIGHT):
+            level = f"(even: {EVEN[family]:.3g})"
+            words = f"alone D learned to tell within {done + 1} moves: its loss is {losses[-1]:.3g} {level}"
+            return WarmUp(done + 1, losses, True, words)
+    fell = losses[-1] < losses[0] - 0.05 * abs(losses[0])
+    if family in EVEN:
+        level = f"(even: {EVEN[family]:.3g})"
+        words = f"alone against an untrained G, D's loss is {losses[-1]:.3g} {level} after {moves} moves: it can't tell"
+        return WarmUp(moves, losses, False, words)
+    words = f"alone D's loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} moves"
+    return WarmUp(moves, losses, fell, words if fell else f"{words}: it learned nothing")

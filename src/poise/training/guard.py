@@ -1,0 +1,107 @@
+"""The guard: hears a run's rows through a monitor, writes its alarms down, and says what is to be done about them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from poise.recipe.model import Recipe
+from poise.rows import Stat, read_lines, stats_of
+from poise.training import save
+from poise.training.folder import RunFolder, on_disk
+from poise.training.watcher import Watcher
+from poise.watch.base import LEVELS, Alarm
+from poise.watch.heard import SHORT
+from poise.watch.logs import measured_of
+from poise.watch.monitor import DETECTORS, Monitor, Monitoring
+
+NOT_FINITE = "not_finite"
+
+
+class Setback(Exception):
+    """Where a run can't go on from: the loop goes back to its last save, or ends."""
+
+    def __init__(self, alarm: Alarm, *, ends: bool) -> None:
+        super().__init__(alarm.message)
+        self.alarm, self.ends = alarm, ends
+
+
+class Guard:
+    """One run's.
+
+    Args:
+        recipe: says which policies hold.
+        folder: where alarms are written.
+        first: the step that is resumed from: what was heard up to it is heard again, silently.
+        watcher: told of every alarm.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, first: int, watcher: Watcher) -> None:
+        self.how, self.folder, self.watcher = recipe.monitor or Monitoring(), folder, watcher
+        self.monitor = Monitor(self.how, recipe.objective.tag(), max(SHORT, recipe.steps))
+        lines = [(line["step"], stats_of(line)) for line in _lines(folder.rows)]
+        lines += [(line["step"], measured_of(line)) for line in _lines(folder.measures)]
+        for step, numbers in sorted(lines, key=lambda line: line[0]):
+            if step <= first:
+                self.monitor.hear(step, numbers)
+
+    def hear(self, step: int, numbers: Mapping[str, Stat], where: str = "") -> None:
+        """Hear a row; write down, say and act on what is alarming in it.
+
+        Args:
+            step: steps done.
+            numbers: by the names of `rows.jsonl`.
+            where: what is known of a number that is not finite.
+
+        Raises:
+            Setback: an alarm's policy is to go back, or to stop.
+        """
+        for alarm in self.monitor.hear(step, numbers):
+            told = f"{alarm.message}, first {where}" if where and alarm.detector == NOT_FINITE else alarm.message
+            self.heed(alarm._replace(message=told))
+
+    def not_finite(self, step: int, what: str) -> None:
+        """The same for what was found without a row.
+
+        Raises:
+            Setback: as above.
+        """
+        detector = DETECTORS[NOT_FINITE]
+        level = LEVELS.get(self.how.policy_of(NOT_FINITE), "failure")
+        self.heed(Alarm(step, NOT_FINITE, level, f"{what} is not finite any more", detector.advice, detector.tip))
+
+    def heed(self, alarm: Alarm) -> None:
+        """Write an alarm down, say it, and do what its policy says.
+
+        Raises:
+            Setback: that is to go back, or to stop.
+        """
+        policy = self.how.policy_of(alarm.detector)
+        self.folder.append(self.folder.alarms, alarm._asdict())
+        self.watcher.alarm(alarm)
+        if policy == "keep":
+            self._keep(alarm)
+        if policy in ("roll_back", "stop"):
+            raise Setback(alarm, ends=policy == "stop")
+
+    def go_back(self, step: int) -> None:
+        """The run is back at `step`."""
+        self.monitor.go_back(step)
+
+    def _keep(self, alarm: Alarm) -> None:
+        """Put the newest save from before the alarm where nothing is pruned, unless the best is kept already."""
+        if self.folder.best.is_dir():
+            return
+        saves = {place: step for place in self.folder.saves.glob("step-*") if (step := save.step_of(place)) is not None}
+        before = [place for place, step in saves.items() if step <= alarm.step]
+        if before:
+            newest = max(before, key=saves.__getitem__)
+            with on_disk(self.folder.kept):
+                shutil.copytree(newest, self.folder.kept / newest.name, dirs_exist_ok=True)
+            self.watcher.say(f"the save of step {saves[newest]:,} is kept in {self.folder.kept}")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return list(read_lines(path)) if path.is_file() else []

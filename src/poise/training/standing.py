@@ -1,0 +1,113 @@
+"""Where a run stands: the game and what goes with it, put together before the first step or taken up from a save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from poise.core import Moment
+from poise.data.source import Loaded
+from poise.errors import SaveError
+from poise.own.code import code_hash
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.training import save, state
+from poise.training.build import build
+from poise.training.feed import Feed
+from poise.training.ledger import Ledger
+from poise.training.machine import Machine
+from poise.training.step import STEPS
+from poise.training.vitals import Vitals
+from poise.watch.monitor import Monitoring
+
+
+class Standing:
+    """A run at one of its steps.
+
+    Args:
+        recipe: what is trained.
+        machine: where.
+        loaded: on what.
+
+    Attributes:
+        done: steps done.
+        seconds: what they took.
+        setbacks: how often the run had to go back to a save.
+    """
+
+    def __init__(self, recipe: Recipe, machine: Machine, loaded: Loaded) -> None:
+        self.recipe, self.machine, self.loaded = recipe, machine, loaded
+        self.how = recipe.monitor or Monitoring()
+        self.source, self.dice = loaded.train, Dice(recipe.seed, machine.device)
+        self.fingerprint = self.source.fingerprint
+        self.setbacks = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Before the first step."""
+        self.game = build(self.recipe, self.source.subject(), self.machine, self.dice)
+        self.feed = Feed(self.source, self.machine.device, self.game.tempo.most.d)
+        self.ledger = Ledger(self.recipe.objective.undecided)
+        self.vitals = Vitals(self.recipe, self.loaded, self.game, self.machine.device)
+        self.stepping = STEPS[self.game.tempo.style]
+        self.done, self.seconds = 0, 0.0
+        self._slow_down()
+
+    def take_up(self, past: save.Save, where: Path) -> list[str]:
+        """At a save; what of the machine is not as it was then, in words.
+
+        Raises:
+            SaveError: it is not of this recipe or data.
+        """
+        if past.manifest.get("data") != self.fingerprint:
+            raise SaveError("the data is not what this run was trained on", where=str(where))
+        state.restore(self.game, self.ledger, past.tensors)
+        self.done, self.seconds = past.step, float(past.state["seconds"])
+        self.setbacks = max(self.setbacks, int(past.state.get("setbacks", 0)))
+        self._slow_down()
+        then, now = past.manifest, self.exactness()
+        return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
+
+    def go_back(self, saves: Path) -> None:
+        """To the newest save or the beginning, with lower rates."""
+        self.setbacks += 1
+        past, _ = save.newest(saves)
+        self.begin()
+        if past is not None:
+            self.take_up(past, saves)
+
+    @property
+    def pace(self) -> float:
+        """What both rates are multiplied with."""
+        return self.how.back_off**self.setbacks
+
+    def _slow_down(self) -> None:
+        for player in self.game.players.values():
+            player.pace = self.pace
+
+    def step(self) -> None:
+        """One step further."""
+        moment = Moment(self.done, self.recipe.steps, self.recipe.batch, self.dice)
+        self.dice.settle("step", self.done)
+        self.stepping(self.game, self.feed, moment, self.ledger)
+        self.done += 1
+
+    def kept(self, seconds: float) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+        """What a save holds: tensors, what goes with them, what it stands on."""
+        facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self.exactness()}
+        return state.gather(self.game, self.ledger), {"seconds": seconds, "setbacks": self.setbacks}, facts
+
+    def exactness(self) -> dict[str, Any]:
+        """What exact repetition depends on, beside recipe and data."""
+        code = code_hash(self.recipe)
+        return self.machine.facts() | ({"code": code} if code else {})
+
+    def first_bad(self) -> str:
+        """Which gradient was the first that was not finite, in words; nothing if all were."""
+        for side, player in self.game.players.items():
+            if (place := self.ledger.first_bad(f"{side}/grad_norm")) is not None:
+                names = [name for name, weight in player.net.named_parameters() if weight.grad is not None]
+                return f"{side.upper()}'s gradient of {names[place]}"
+        return ""

@@ -1,0 +1,139 @@
+"""Vital signs: a few numbers about G's samples and both players' steps, taken once a row for the monitor.
+
+The same latents each time, in evaluation mode, without touching any of the run's random numbers; each number stays on
+the device until all of them move in one transfer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from poise.core import Side
+from poise.data.source import Finite, Loaded, to_signed
+from poise.networks.blocks import heard
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.rows import Stat
+from poise.training.game import Game
+from poise.training.record import generate
+
+COUNT = 64
+"""Samples that are looked at."""
+
+KNOWN, SIDE = 2000, 16
+"""Training pictures among which a sample's nearest is looked for, and the side to which all are shrunk for that."""
+
+SHADE = 0.95
+"""Pixels nearer to 0 than this are shades, the others black or white."""
+
+
+def spread(samples: Tensor) -> Tensor:
+    """The mean Euclidean distance between two of n samples (n x anything), 0-dim."""
+    flat = samples.float().flatten(1)
+    return torch.pdist(flat).mean()
+
+
+def shades(images: Tensor) -> Tensor:
+    """The share of pixels that are neither black nor white, 0-dim."""
+    return (images.abs() < SHADE).float().mean()
+
+
+def nearest(samples: Tensor, known: Tensor) -> Tensor:
+    """The median over samples of the distance to the nearest of `known`, 0-dim."""
+    return torch.cdist(samples, known).min(1).values.median()
+
+
+def small(images: Tensor) -> Tensor:
+    """Pictures shrunk to 16 x 16 at most, as rows."""
+    side = min(SIDE, *images.shape[2:])
+    return adaptive_avg_pool2d(images.float(), side).flatten(1)
+
+
+class Vitals:
+    """Takes them.
+
+    Args:
+        recipe: whose tricks say what can be looked at.
+        loaded: real samples to compare with.
+        game: the players.
+        device: where they are.
+    """
+
+    def __init__(self, recipe: Recipe, loaded: Loaded, game: Game, device: torch.device) -> None:
+        self.game, self.device, self.dice = game, device, Dice(0, device)
+        self.latents = recipe.latent.draw(COUNT, self.dice("vitals"))
+        source = loaded.train
+        self.classes = min(len(source.classes), COUNT // 4) if recipe.labels.g else 0
+        self.labels = torch.arange(COUNT, device=device) % self.classes if self.classes else None
+        real = source.some(COUNT).to(device)
+        self.kinds: Tensor | None = None
+        if recipe.labels.d and isinstance(source, Finite):
+            kinds = source.labels_at(source.spread(COUNT))
+            self.kinds = None if kinds is None else kinds.to(device)
+        self.featured = recipe.pack == 1 and getattr(game.d.net, "width", None) is not None
+        self.real, self.pictures = real, real.dim() == 4
+        self.real_spread, self.real_shades = spread(real), shades(real) if self.pictures else None
+        self.known, self.away = self._known(loaded) if self.pictures else (None, None)
+        self._before: dict[Side, list[Tensor]] = {}
+
+    def _known(self, loaded: Loaded) -> tuple[Tensor | None, Tensor | None]:
+        """Training pictures to look among, and how far held-out ones lie from them."""
+        train, held_out = loaded.train, loaded.held_out
+        if not isinstance(train, Finite) or not isinstance(held_out, Finite):
+            return None, None
+        known = small(to_signed(train.take(train.spread(KNOWN)).images, self.device))
+        return known, nearest(small(held_out.some(COUNT).to(self.device)), known)
+
+    def before(self) -> None:
+        """Remember the weights: the next step's length is wanted."""
+        for side, player in self.game.players.items():
+            self._before[side] = [weight.detach().clone() for weight in player.weights]
+
+    @torch.no_grad()
+    def take(self) -> dict[str, Stat]:
+        """All of them, by the names of `rows.jsonl`; a ratio without a real counterpart is left out."""
+        told: dict[str, Tensor] = {}
+        for side, before in self._before.items():
+            moved = torch._foreach_sub([weight.detach() for weight in self.game.players[side].weights], before)
+            told[f"{side}/update"] = torch.stack(torch._foreach_norm(moved)).norm()
+        self._before.clear()
+        fake = self._made(self.labels)
+        told["g/diversity"] = spread(fake) / self.real_spread
+        if self.real_shades is not None:
+            told["g/shades"] = shades(fake) / self.real_shades
+        if self.known is not None and self.away is not None:
+            told["g/newness"] = nearest(small(fake), self.known) / self.away
+        if self.featured:
+            d = self.game.d.net
+            features = [
+                self._features(d, images, kinds) for images, kinds in ((fake, self.labels), (self.real, self.kinds))
+            ]
+            if features[0] is not None and features[1] is not None:
+                told["g/feature_diversity"] = spread(features[0]) / spread(features[1])
+        if self.labels is not None:
+            told["g/label_effect"] = self._label_effect(fake, self.labels)
+        numbers = torch.stack([number.double() for number in told.values()]).tolist()
+        return {name: Stat.of(number) for name, number in zip(told, numbers, strict=True)}
+
+    def _made(self, labels: Tensor | None) -> Tensor:
+        return generate(self.game.g.net, self.latents, labels, dice=self.dice)
+
+    def _features(self, d: nn.Module, images: Tensor, kinds: Tensor | None) -> Tensor | None:
+        training = d.training
+        d.eval()
+        try:
+            with self.dice.everywhere("vitals/layers"):
+                return heard(d, images, kinds).features
+        finally:
+            d.train(training)
+
+    def _label_effect(self, fake: Tensor, labels: Tensor) -> Tensor:
+        """How far the next label moves a sample, by how far another z of its own label does."""
+        other = self._made((labels + 1) % self.classes)
+        by_label = (other - fake).flatten(1).norm(dim=1).mean()
+        rolled = torch.roll(fake, self.classes, 0)  # the sample before with this label
+        keep = slice(self.classes, None)
+        by_latent = (rolled - fake)[keep].flatten(1).norm(dim=1).mean()
+        return by_label / by_latent
