@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check bench tricks zoo measures modes slow clean
+.PHONY: demo test lint check bench tricks zoo measures modes detection slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
 	$(BIN)/poise train
@@ -36,6 +36,11 @@ measures: $(READY)  ## what each measure sees, and the Frechet distance beside t
 modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside the published rows: an hour of one core
 	$(BIN)/python benchmarks/modes.py ring
 	$(BIN)/python benchmarks/modes.py grid
+
+detection: $(READY)  ## a hundred small trainings, healthy and failing, and what the monitor says of them: an hour of one core
+	$(BIN)/python benchmarks/detection.py train detection
+	$(BIN)/python benchmarks/detection.py table detection
+	$(BIN)/python benchmarks/monitoring.py
 
 slow: $(READY)  ## the rigs that take longer than a test may
 	$(BIN)/python -m pytest -m slow

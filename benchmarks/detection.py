@@ -52,7 +52,7 @@ DCGAN = {
     "tempo": {"kind": "ratio"},
     "tricks": [{"kind": "instance_noise", "sigma": 0.5}, AVERAGED],
     "log": {"rows": 25, "samples": 100_000, "saves": 100_000, "sheet": 100},
-    "measure": {"every": 100, "measures": ["fid", "coverage", "class_balance"], "n": 500},
+    "measure": {"every": 100, "measures": ["fid", "coverage", "class_balance"], "n": 300},
 }
 TOY = {
     **DCGAN,
@@ -88,7 +88,7 @@ def critic(**changes: Any) -> dict[str, Any]:
         "network": {**DCGAN["network"], "d": {"kind": "dcgan", "width": 16, "norm": "none"}},
         "objective": {"kind": "wasserstein"},
         "optimizer": {"g": adam(1e-3, BETAS), "d": adam(1e-3, BETAS)},
-        "tempo": {"kind": "ratio", "d": 3},
+        "tempo": {"kind": "ratio", "d": 2},
     }
     return {**DCGAN, **told, **changes}
 
@@ -116,15 +116,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "d-far-too-strong": {
         **DCGAN,
         "optimizer": {"g": adam(2e-4), "d": adam(4e-3)},
-        "tempo": {"kind": "ratio", "d": 5},
+        "tempo": {"kind": "ratio", "d": 3},
         "tricks": [],
+        "steps": 1000,
     },
     "minimax-strong-d": {
         **DCGAN,
         "objective": {"kind": "minimax"},
         "optimizer": {"g": adam(2e-4), "d": adam(2e-3)},
-        "tempo": {"kind": "ratio", "d": 5},
+        "tempo": {"kind": "ratio", "d": 3},
         "tricks": [],
+        "steps": 1000,
     },
     "g-rate-too-high": {**DCGAN, "optimizer": {"g": adam(5e-2), "d": adam(5e-4)}},
     "both-rates-too-high": {**DCGAN, "optimizer": {"g": adam(3e-2), "d": adam(3e-2)}, "tricks": []},
@@ -132,7 +134,7 @@ KINDS: dict[str, dict[str, Any]] = {
         **DCGAN,
         "network": {**DCGAN["network"], "g": {"kind": "dcgan", "width": 16, "output": "sigmoid"}},
     },
-    "g-in-the-inner-loop": {**DCGAN, "tempo": {"kind": "ratio", "g": 15}, "tricks": []},
+    "g-in-the-inner-loop": {**DCGAN, "tempo": {"kind": "ratio", "g": 8}, "tricks": [], "steps": 1000},
     "not-a-number": {
         **DCGAN,
         "tricks": [{"kind": "python", "file": "SPOILER", "name": "Spoiler", "options": {"at": 700}}],

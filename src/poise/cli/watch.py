@@ -47,7 +47,7 @@ def watch(
     log = read_log(run, columns_of(columns or ""), pattern)
     alarms, deaf = replay(log, loss_family)
     if as_json:
-        typer.echo(json.dumps({"rows": len(log.rows), "alarms": [alarm._asdict() for alarm in alarms]}, indent=1))
+        typer.echo(json.dumps({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]}, indent=1))
     else:
         _tell(run, log, alarms, deaf, loss_family)
     if plot is not None:
@@ -65,7 +65,7 @@ def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Fam
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     sort = family or log.family
     losses = f"losses of the {sort} sort" if sort else "losses of an unknown sort"
-    console.print(f"{escape(str(run))}: {len(log.rows):,} rows up to step {log.rows[-1][0]:,}, {losses}")
+    console.print(f"{escape(str(run))}: {log.count:,} rows up to step {log.rows[-1][0]:,}, {losses}")
     if deaf:
         console.print(f"[dim]no numbers for {', '.join(deaf)}[/]")
     if not alarms:

@@ -12,7 +12,7 @@ from poise.rows import Stat, read_lines, stats_of
 from poise.training import save
 from poise.training.folder import RunFolder, on_disk
 from poise.training.watcher import Watcher
-from poise.watch.base import LEVELS, Alarm
+from poise.watch.base import FAMILIES, LEVELS, Alarm
 from poise.watch.heard import SHORT
 from poise.watch.logs import measured_of
 from poise.watch.monitor import DETECTORS, Monitor, Monitoring
@@ -40,7 +40,7 @@ class Guard:
 
     def __init__(self, recipe: Recipe, folder: RunFolder, first: int, watcher: Watcher) -> None:
         self.how, self.folder, self.watcher = recipe.monitor or Monitoring(), folder, watcher
-        self.monitor = Monitor(self.how, recipe.objective.tag(), max(SHORT, recipe.steps))
+        self.monitor = Monitor(self.how, FAMILIES.get(str(recipe.objective.tag())), max(SHORT, recipe.steps))
         lines = [(line["step"], stats_of(line)) for line in _lines(folder.rows)]
         lines += [(line["step"], measured_of(line)) for line in _lines(folder.measures)]
         for step, numbers in sorted(lines, key=lambda line: line[0]):
@@ -79,6 +79,8 @@ class Guard:
             Setback: that is to go back, or to stop.
         """
         policy = self.how.policy_of(alarm.detector)
+        if policy == "off":
+            return
         self.folder.append(self.folder.alarms, alarm._asdict())
         self.watcher.alarm(alarm)
         if policy == "keep":

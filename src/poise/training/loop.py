@@ -157,6 +157,8 @@ class Training:
             self._tell("running")
         except Diverged as error:
             self.guard.not_finite(self.done, error.where)
+            if must:  # the alarm's policy was to go on: there is nothing to end with
+                raise
         except (OSError, SaveError, DiskError) as error:
             self.failed += 1
             if must or self.failed >= FAILED_SAVES:

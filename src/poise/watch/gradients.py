@@ -78,7 +78,7 @@ DETECTORS = (
         window=1,
         policy="note",
         look=update_burst,
-        advice="lower that player's rate, or Adam's beta2: --set optimizer.g.betas=[0.0,0.99]",
+        advice="lower that player's rate, or Adam's beta2: --set 'optimizer.g.betas=[0.0, 0.99]'",
         tip="T10",
         reads=("d/update", "g/update"),
     ),

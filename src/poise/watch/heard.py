@@ -64,9 +64,10 @@ class Window:
     @property
     def trend(self) -> float:
         """Spearman's rank correlation of the rows' means with time, -1 to 1; 0 if they are all alike."""
-        order = np.argsort(np.argsort(self.means, kind="stable"), kind="stable").astype(np.float64)
         if not len(self) or float(np.ptp(self.means)) == 0:
             return 0.0
+        _, place, count = np.unique(self.means, return_inverse=True, return_counts=True)
+        order = (np.cumsum(count) - (count + 1) / 2)[place]  # equal values share their rank
         time = np.arange(len(self), dtype=np.float64)
         return float(np.corrcoef(order, time)[0, 1])
 
@@ -140,20 +141,22 @@ class Heard:
         short = window if self.length is None else min(window, self.length // 8)
         return int(max(short, LEAST * apart)) if math.isfinite(apart) else window
 
-    def last(self, name: str, window: int, *, whole: bool = True) -> Window | None:
+    def last(self, name: str, window: int, *, whole: bool = True, stale: bool = False) -> Window | None:
         """The newest `window` steps of a quantity.
 
         Args:
             name: of the quantity.
             window: in steps.
             whole: whether all of it must be about finite numbers.
+            stale: whether it may have come with an earlier row than the newest: measurings are rare.
         """
         series = self.series.get(name)
-        if series is None or len(series.steps) < LEAST or not self.fresh(name):
+        if series is None or len(series.steps) < LEAST or not (stale or self.fresh(name)):
             return None
+        now = series.steps[-1]
         span, (start, apart) = self.span(window, series), (series.steps[0], series.steps[1] - series.steps[0])
-        found = series.between(self.step - span, self.step)
-        if self.step - span < start - apart or len(found) < LEAST:
+        found = series.between(now - span, now)
+        if now - span < start - apart or len(found) < LEAST:
             return None
         return found if not whole or np.isfinite(found.means).all() else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,13 +59,15 @@ class Log(NamedTuple):
     """Rows, by the names of `rows.jsonl`.
 
     Attributes:
-        rows: step and numbers, in order.
+        rows: step and numbers, in order; what was measured after a row comes behind it.
+        count: how many rows the log has.
         length: the steps of the whole run.
         family: of the objective, where it is known or can be told.
         monitor: the table `[monitor]` of a run of ours.
     """
 
     rows: list[tuple[int, Numbers]]
+    count: int
     length: int
     family: Family | None
     monitor: dict[str, Any]
@@ -87,8 +90,9 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
     if (path / "rows.jsonl").is_file():
         return _ours(path)
     if pattern is not None:
-        lines: Iterable[Flat] = _matches(path, pattern)
-        columns = {name: name for name in re.compile(pattern).groupindex} | dict(columns or {})
+        rule = _rule(pattern)
+        lines: Iterable[Flat] = _matches(path, rule)
+        columns = {name: name for name in rule.groupindex} | dict(columns or {})
     elif path.is_dir() or path.name.startswith("events.out.tfevents"):
         lines = _events(path)
     else:
@@ -104,7 +108,7 @@ def columns_of(words: str) -> dict[str, str]:
     """
     told: dict[str, str] = {}
     for word in filter(None, (part.strip() for part in words.split(","))):
-        name, equals, column = word.partition("=")
+        name, equals, column = (piece.strip() for piece in word.partition("="))
         if not equals or not name or not column:
             raise RecipeError("must be name=column, by commas", where="--columns", found=f"'{word}'")
         if name != "step" and name not in SHORT and "/" not in name:
@@ -118,19 +122,18 @@ def _ours(path: Path) -> Log:
     """A run folder: its rows, with what was measured between them."""
     try:
         recipe = tomllib.loads((path / "recipe.toml").read_text("utf-8"))
-        lines = [(int(line["step"]), stats_of(line)) for line in read_lines(path / "rows.jsonl")]
+        rows = [(int(line["step"]), stats_of(line)) for line in read_lines(path / "rows.jsonl")]
         measured = list(read_lines(path / "measures.jsonl")) if (path / "measures.jsonl").is_file() else []
-        lines += [(int(line["step"]), measured_of(line)) for line in measured]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = rows + [(int(line["step"]), measured_of(line)) for line in measured]
+        steps, kind = int(recipe.get("steps", 0)), recipe.get("objective", {}).get("kind", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError("not a run folder that can be read", where=str(path), found=str(error)) from None
-    rows: dict[int, Numbers] = {}
-    for step, numbers in sorted(lines, key=lambda line: line[0]):
-        rows.setdefault(step, {}).update(numbers)
     if not rows:
         raise DataError("no row has been written yet", where=str(path))
-    length = max(SHORT_RUN, int(recipe.get("steps", max(rows))))
-    family = FAMILIES.get(recipe.get("objective", {}).get("kind", ""))
-    return Log(list(rows.items()), length, family, recipe.get("monitor", {}))
+    length = max(SHORT_RUN, steps or rows[-1][0])
+    return Log(
+        sorted(lines, key=lambda line: line[0]), len(rows), length, FAMILIES.get(kind), recipe.get("monitor", {})
+    )
 
 
 def measured_of(line: Mapping[str, Any]) -> Numbers:
@@ -193,13 +196,17 @@ def _shortened(name: str) -> str:
     return next((end for end in ends if _plain(end) in KNOWN or _plain(end) in STEPS), ends[0] if ends else name)
 
 
-def _matches(path: Path, pattern: str) -> Iterator[Flat]:
+def _rule(pattern: str) -> re.Pattern[str]:
     try:
         rule = re.compile(pattern)
     except re.error as error:
         raise RecipeError(f"not a regular expression: {error}", where="--pattern", found=f"'{pattern}'") from None
     if not rule.groupindex:
         raise RecipeError("has no named group", where="--pattern", cure="such as (?P<d>[0-9.]+)")
+    return rule
+
+
+def _matches(path: Path, rule: re.Pattern[str]) -> Iterator[Flat]:
     try:
         text = path.read_text("utf-8", errors="replace")
     except OSError as error:
@@ -211,14 +218,19 @@ def _matches(path: Path, pattern: str) -> Iterator[Flat]:
 
 def _events(path: Path) -> Iterator[Flat]:
     """TensorBoard's scalars, step by step."""
-    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
-    events = EventAccumulator(str(path), size_guidance={SCALARS: 0})
+    events = EventAccumulator(str(path), size_guidance={SCALARS: 0, TENSORS: 0})
     events.Reload()
     rows: dict[int, Flat] = {}
-    for tag in events.Tags()[SCALARS]:  # type: ignore[union-attr]
-        for event in events.Scalars(tag):
-            rows.setdefault(event.step, {"step": float(event.step)})[tag] = float(event.value)
+    tags: dict[str, Any] = events.Tags()
+    heard = [(tag, event.step, event.value) for tag in tags[SCALARS] for event in events.Scalars(tag)]
+    for tag in tags[TENSORS]:  # where TensorFlow 2 puts its scalars
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
+            heard += [(tag, event.step, make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
+    for tag, step, value in heard:
+        rows.setdefault(step, {"step": float(step)})[tag] = float(value)
     for step in sorted(rows):
         yield rows[step]
 
@@ -245,7 +257,8 @@ def _mapped(lines: list[Flat], columns: Mapping[str, str], path: Path) -> Log:
             raise RecipeError("no such column", where="--columns", found=f"'{column}'", cure=nearest(column, there))
     guessed = {KNOWN[_plain(name)]: name for name in reversed(there) if _plain(name) in KNOWN}
     guessed |= {name: name for name in there if name in SHORT.values() or name.startswith(("g/", "d/", "measure/"))}
-    wanted = {SHORT.get(name, name): column for name, column in (guessed | dict(columns)).items() if name != "step"}
+    told = [*guessed.items(), *columns.items()]  # what was said goes before what is guessed, by either name
+    wanted = {SHORT.get(name, name): column for name, column in told if name != "step"}
     if not {"d/adversarial", "g/adversarial"} & wanted.keys():
         shown = ", ".join(there[:12])
         cure = f"say which: --columns d=...,g=...; there is {shown}"
@@ -255,10 +268,11 @@ def _mapped(lines: list[Flat], columns: Mapping[str, str], path: Path) -> Log:
     for line in lines:
         numbers = {name: Stat.of(line[column]) for name, column in wanted.items() if column in line}
         if numbers:
-            rows.append((round(line[named]) if named is not None and named in line else len(rows) + 1, numbers))
+            at = math.nan if named is None else line.get(named, math.nan)
+            rows.append((round(at) if math.isfinite(at) else len(rows) + 1, numbers))
     if any(later[0] < earlier[0] for earlier, later in pairwise(rows)):  # it starts anew each epoch
         rows = [(place, numbers) for place, (_, numbers) in enumerate(rows, 1)]
-    return Log(rows, rows[-1][0], _guess(rows), {})
+    return Log(rows, len(rows), rows[-1][0], _guess(rows), {})
 
 
 def _guess(rows: list[tuple[int, Numbers]]) -> Family | None:

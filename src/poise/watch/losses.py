@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from poise.watch.base import BOUNDED, Detector, Look
 from poise.watch.heard import Heard
 
@@ -66,11 +68,9 @@ def wasserstein_stuck(heard: Heard, look: Look) -> str | None:
     if window is None:
         return None
     series = heard.series[name]
-    span = heard.span(look.window, series)
-    if heard.step < 2 * span:
+    if heard.step < 3 * heard.span(look.window, series):
         return None
-    blocks = [series.between(end - span, end).median for end in range(heard.step, span - 1, -span)]
-    peak = max(blocks)
+    peak = float(np.nanmax(series.between(-1, heard.step).means))
     if peak <= 0 or window.median < look.threshold * peak:
         return None
     return f"the Wasserstein estimate is {window.median:.3g}, and was never above {peak:.3g}: it does not fall"
@@ -139,7 +139,7 @@ DETECTORS = (
     ),
     Detector(
         name="wasserstein_stuck",
-        meaning="the Wasserstein estimate at this share of its highest or above, after two windows",
+        meaning="the Wasserstein estimate at this share of its highest or above, after three windows",
         threshold=0.9,
         window=500,
         policy="warn",

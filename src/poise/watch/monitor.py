@@ -17,9 +17,10 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from poise.entries import Entry, complain, nearest
+from poise.errors import RecipeError
 from poise.rows import Stat
 from poise.watch import gradients, losses, samples, scores
-from poise.watch.base import FAMILIES, LEVELS, Alarm, Detector, Family, Look, Policy
+from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm, Detector, Family, Look, Policy
 from poise.watch.heard import Heard
 
 DETECTORS: dict[str, Detector] = {
@@ -58,6 +59,21 @@ class Monitoring(Entry):
         return self.policy.get(name, DETECTORS[name].policy)
 
 
+def family_of(word: str | None) -> Family | None:
+    """The family of that name, or of the objective of that kind.
+
+    Raises:
+        RecipeError: there is none; names the nearest.
+    """
+    if word is None or word in ANY:
+        return word  # type: ignore[return-value]
+    if word not in FAMILIES:
+        raise RecipeError(
+            "no such family of losses", where="family", found=f"'{word}'", cure=nearest(word, [*ANY, *FAMILIES])
+        )
+    return FAMILIES[word]
+
+
 class Monitor:
     """See the module.
 
@@ -71,7 +87,7 @@ class Monitor:
         self, how: Monitoring | None = None, family: Family | str | None = None, length: int | None = None
     ) -> None:
         self.how = how or Monitoring()
-        self.family: Family | None = FAMILIES.get(family or "", family)  # type: ignore[assignment]
+        self.family = family_of(family)
         self.heard = Heard(length)
         self._waiting: list[tuple[int, dict[str, Stat]]] = []
         self._rows = 0

@@ -46,7 +46,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
     if even is not None and highest > BEYOND * even:
         axes.set_yscale("symlog", linthresh=even)
     _mark(axes, alarms, log.length)
-    axes.set(xlabel="step", ylabel="adversarial loss", title=title, xlim=(0, max(log.length, 1)))
+    axes.set(xlabel="step", ylabel="adversarial loss", title=title.replace("$", r"\$"), xlim=(0, max(log.length, 1)))
     axes.legend(loc="upper right", frameon=False, fontsize=8)
     figure.savefig(path)
 

@@ -38,7 +38,9 @@ def replay(log: Log, family: Family | None = None) -> Replay:
     try:
         how = Monitoring.model_validate(log.monitor)
     except ValidationError as error:
-        raise RecipeError("can't be read", where="monitor", found=str(error.errors()[0]["msg"])) from None
+        first = error.errors()[0]
+        where = ".".join(map(str, ("monitor", *first["loc"])))
+        raise RecipeError(first["msg"], where=where, cure=str(first.get("ctx", {}).get("cure", ""))) from None
     told = family or log.family
     monitor = Monitor(how, told, log.length)
     alarms: list[Alarm] = []

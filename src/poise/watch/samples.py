@@ -38,23 +38,26 @@ def labels_ignored(heard: Heard, look: Look) -> str | None:
 
 def classes_missing(heard: Heard, look: Look) -> str | None:
     """A classifier of real pictures finds the samples' classes unevenly filled."""
-    stat = heard.newest("measure/class_balance")
-    if stat is None or stat.mean >= look.threshold:
+    window = heard.last("measure/class_balance", look.window, stale=True)
+    if window is None or window.means.max() >= look.threshold:
         return None
-    return f"class balance is {stat.mean:.2f}: some classes are rare or missing"
+    return (
+        f"class balance has been {window.median:.2f} since step {window.steps[0]:,}: some classes are rare or missing"
+    )
 
 
 def past_its_best(heard: Heard, look: Look) -> str | None:
-    """The choosing measure worse than its own best for two measurings running."""
+    """A measure worse than its own best for two measurings running."""
     for name in (*LESS, *MORE):
         series = heard.series.get(f"measure/{name}")
-        if series is None or len(series.stats) < 3 or not heard.fresh(f"measure/{name}"):
+        if series is None or len(series.stats) < 3:
             continue
         values = [stat.mean if name in LESS else 1 / max(stat.mean, 1e-9) for stat in series.stats]
         place = min(range(len(values)), key=values.__getitem__)
-        floor = heard.newest(f"floor/{name}")
-        slack = floor.mean if floor is not None and name in LESS and math.isfinite(floor.mean) else 0.0
-        bound = look.threshold * values[place] + slack
+        floors = heard.series.get(f"floor/{name}")
+        floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
+        slack = floor if name in LESS and math.isfinite(floor) else 0.0
+        bound = values[place] + (look.threshold - 1) * abs(values[place]) + slack
         if place < len(values) - 2 and min(values[-2:]) > bound:
             told = f"{name} is {series.stats[-1].mean:.4g}, and was {series.stats[place].mean:.4g}"
             return f"{told} at step {series.steps[place]:,}: the best is past"
@@ -80,7 +83,7 @@ DETECTORS = (
         advice="let D see several samples at once, --set 'tricks+=[{kind=\"packing\", samples=2}]', or start again "
         "with another seed and a lower rate for G",
         tip="T16",
-        reads=("g/diversity",),
+        reads=("g/diversity", "g/feature_diversity"),
     ),
     Detector(
         name="saturated",
@@ -107,9 +110,9 @@ DETECTORS = (
     ),
     Detector(
         name="classes_missing",
-        meaning="class balance, by a classifier of real pictures, below this",
+        meaning="class balance, by a classifier of real pictures, below this for a window of four measurings or more",
         threshold=0.6,
-        window=1,
+        window=1000,
         policy="warn",
         look=classes_missing,
         advice="let D see several samples at once, --set 'tricks+=[{kind=\"packing\", samples=2}]', or use the labels",
@@ -118,7 +121,7 @@ DETECTORS = (
     ),
     Detector(
         name="past_its_best",
-        meaning="the choosing measure this many times as bad as at its best, twice running",
+        meaning="a measure this many times as bad as at its best, twice running",
         threshold=1.5,
         window=1,
         policy="keep",

@@ -67,7 +67,7 @@ DETECTORS = (
         window=500,
         policy="warn",
         look=d_never_right,
-        advice="a wider D or a higher rate for it, --set optimizer.d.lr=4e-4; poise check --warm-up tells whether "
+        advice="a wider D or a higher rate for it, --set optimizer.d.lr=8e-4; poise check --warm-up tells whether "
         "it can learn at all",
         tip="T24",
         reads=(ACCURACY,),

@@ -1,0 +1,71 @@
+"""What the monitor costs: the default recipe with it and without, a row's worth of steps each in turn.
+
+    python benchmarks/monitoring.py
+    python benchmarks/monitoring.py --recipe ring --rounds 40
+
+With: every gradient is looked at before the step, vital signs are taken once a row, and the monitor hears the row.
+Without: none of it; the row itself is worked out in both. Printed: the median over rounds of the ratio of both times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import median, quantiles
+
+import torch
+
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.training.machine import choose
+from poise.training.standing import Standing
+from poise.watch.monitor import Monitor
+
+
+def deaf(here: Standing) -> Standing:
+    """A run whose players look at no gradient."""
+    for player in here.game.players.values():
+        player.heed = lambda norms: None  # type: ignore[method-assign]
+    return here
+
+
+def interval(here: Standing, monitor: Monitor | None) -> float:
+    """Seconds for one row's steps and the row."""
+    began = time.perf_counter()
+    for left in range(here.recipe.log.rows, 0, -1):
+        if monitor is not None and left == 1:
+            here.vitals.before()
+        here.step()
+    stats = here.ledger.stats()
+    if monitor is not None:
+        monitor.hear(here.done, stats | here.vitals.take())
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="dcgan")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    recipe = decode(table(asked.recipe))
+    loaded, machine = recipe.data.load(), choose("cpu", "auto", recipe)
+    watched, bare = Standing(recipe, machine, loaded), deaf(Standing(recipe, machine, loaded))
+    monitor = Monitor(family=str(recipe.objective.tag()), length=recipe.steps)
+    interval(watched, monitor), interval(bare, None)  # first steps are slower
+    ratios = []
+    for turn in range(asked.rounds):
+        pair = {}
+        for name in ("with", "without") if turn % 2 else ("without", "with"):
+            pair[name] = interval(watched, monitor) if name == "with" else interval(bare, None)
+        ratios.append(pair["with"] / pair["without"])
+        print(f"{pair['without']:.3f} s without, {pair['with']:.3f} s with: {ratios[-1]:.4f}", flush=True)
+    low, _, high = quantiles(ratios, n=4)
+    rows = f"{recipe.log.rows} steps and their row"
+    print(f"{asked.recipe}, {rows}: median ratio {median(ratios):.4f}, quartiles {low:.4f} to {high:.4f}")
+
+
+if __name__ == "__main__":
+    main()
