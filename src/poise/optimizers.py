@@ -73,8 +73,15 @@ class SGDEntry(OptimizerEntry):
     momentum: Share = 0.0
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
-        """`torch.optim.SGD`, fused."""
-        return torch.optim.SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
+        """`torch.optim.SGD`, fused.
+
+        The momentum starts as 0 and not as nothing: a first step that is not made would leave it unwritten otherwise.
+        """
+        optimizer = torch.optim.SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
+        if self.momentum:
+            for weight in optimizer.param_groups[0]["params"]:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        return optimizer
 
 
 class RMSPropEntry(OptimizerEntry):

@@ -128,12 +128,12 @@ def check(
         DataError: the data can't be loaded.
         RecipeError: the device is not there, or code is not trusted.
     """
+    allow(recipe, trust_code)
     findings, notes = fit(recipe), list[str]()
     if not findings.refusals and isinstance(recipe.data, PictureEntry):
         findings = fit(recipe, (3, recipe.data.size, recipe.data.size))
     if findings.refusals or not with_data:
         return Report(findings, notes, None, None)
-    allow(recipe, trust_code)
     machine = choose(device, precision, recipe)
     loaded = recipe.data.load(data_root)
     notes += loaded.notes
@@ -180,11 +180,11 @@ def _pictures(recipe: Recipe, loaded: Loaded, findings: Findings) -> None:
         warn("data", reason, "M02", "leave the copies out")
     classes = len(train.classes)
     if classes == 1:
-        reason = f"all pictures lie in one folder, '{train.classes[0]}', which is then the only class"
-        warn("data.path", reason, "T13", "name that folder itself, or the one above the classes")
+        reason = f"all pictures are of one class, '{train.classes[0]}'"
+        warn("data", reason, "T13", "name the folder above the classes, or leave the labels out")
     elif classes and len(train) / classes < SINGLE:
-        reason = f"{classes:,} folders for {len(train):,} pictures are hardly classes"
-        warn("data.path", reason, "T13", "put the pictures into one folder")
+        reason = f"{classes:,} classes for {len(train):,} pictures are hardly classes"
+        warn("data", reason, "T13", "name the folder one level up, or put all pictures into one")
 
 
 def _capacities(sizes: dict[str, int], findings: Findings) -> None:
@@ -230,19 +230,22 @@ def alone(here: Standing, moves: int = ALONE) -> WarmUp:
     recipe = here.recipe
     family = FAMILIES.get(str(recipe.objective.tag()))
     losses: list[float] = []
+    noise = 0.0
     for done in range(moves):
         moment = Moment(done, max(recipe.steps, moves), recipe.batch, here.dice).of(Side.D, 0)
         here.dice.settle("step", done)
         move(here.game, here.feed, moment, here.ledger)
         if (done + 1) % BLOCK:
             continue
-        stats = {name: stat.mean for name, stat in here.ledger.stats().items()}
+        told = here.ledger.stats()
+        stats = {name: stat.mean for name, stat in told.items()}
+        noise = max(noise, told["d/adversarial"].std)
         losses.append(stats["d/adversarial"])
         if family in EVEN and (losses[-1] < TOLD * EVEN[family] or stats.get("d/accuracy", 0.0) > RIGHT):
             level = f"(even: {EVEN[family]:.3g})"
             words = f"alone D learned to tell within {done + 1} moves: its loss is {losses[-1]:.3g} {level}"
             return WarmUp(done + 1, losses, True, words)
-    fell = losses[-1] < losses[0] - 0.05 * abs(losses[0])
+    fell = losses[-1] < losses[0] - max(0.05 * abs(losses[0]), noise)
     if family in EVEN:
         level = f"(even: {EVEN[family]:.3g})"
         words = f"alone against an untrained G, D's loss is {losses[-1]:.3g} {level} after {moves} moves: it can't tell"

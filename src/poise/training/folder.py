@@ -110,6 +110,12 @@ class RunFolder:
             kept = [line for line in read_lines(path) if line["step"] <= step]
             self.write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 
+    def head(self, path: Path, count: int) -> None:
+        """Keep the first lines of a file of lines."""
+        if path.is_file():
+            kept = list(read_lines(path))[:count]
+            self.write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
+
     def read_info(self) -> dict[str, Any]:
         """`run.json`.
 

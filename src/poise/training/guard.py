@@ -40,6 +40,7 @@ class Guard:
 
     def __init__(self, recipe: Recipe, folder: RunFolder, first: int, watcher: Watcher) -> None:
         self.how, self.folder, self.watcher = recipe.monitor or Monitoring(), folder, watcher
+        self.written = 0
         self.monitor = Monitor(self.how, FAMILIES.get(str(recipe.objective.tag())), max(SHORT, recipe.steps))
         lines = [(line["step"], stats_of(line)) for line in _lines(folder.rows)]
         lines += [(line["step"], measured_of(line)) for line in _lines(folder.measures)]
@@ -82,11 +83,20 @@ class Guard:
         if policy == "off":
             return
         self.folder.append(self.folder.alarms, alarm._asdict())
+        self.written += 1
         self.watcher.alarm(alarm)
         if policy == "keep":
             self._keep(alarm)
         if policy in ("roll_back", "stop"):
             raise Setback(alarm, ends=policy == "stop")
+
+    def begin(self, recorded: int | None, first: int) -> None:
+        """Drop the alarms that were raised after the save that is resumed from: its first `recorded` lines are left."""
+        if recorded is None:
+            self.folder.cut(self.folder.alarms, first)
+        else:
+            self.folder.head(self.folder.alarms, recorded)
+        self.written = len(_lines(self.folder.alarms))
 
     def go_back(self, step: int) -> None:
         """The run is back at `step`."""

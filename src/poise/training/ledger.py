@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,13 @@ def statistics(series: Series) -> Stat:
             mean = float(series.sum())  # nan or inf, whichever it is
         return Stat(mean, math.nan, float(series.min()), float(series.max()))
     return Stat(float(series.mean()), float(series.std()), float(series.min()), float(series.max()))
+
+
+class Spoiled(NamedTuple):
+    """Which tensor of a norm was not finite: its place among those that were there, and how many these were."""
+
+    place: int
+    of: int
 
 
 class Ledger:
@@ -101,11 +109,11 @@ class Ledger:
         ends = np.cumsum([len(series) for series in pending.values()])[:-1]
         return {name: statistics(series) for name, series in sorted(zip(pending, np.split(numbers, ends), strict=True))}
 
-    def first_bad(self, name: str) -> int | None:
-        """Which of a norm's tensors was the first that was not finite since the last row, by its place among them."""
+    def first_bad(self, name: str) -> Spoiled | None:
+        """Which of a norm's tensors was the first that was not finite since the last row."""
         self._condense()
-        found = [place for place in (int(part) for part in self._first_bad.get(name, [])) if place >= 0]
-        return found[0] if found else None
+        found = (Spoiled(*part.tolist()) for part in self._first_bad.get(name, []))
+        return next((one for one in found if one.place >= 0), None)
 
     def sound(self) -> bool:
         """Whether all that is pending is finite; waits for the device."""
@@ -130,8 +138,13 @@ def _together(norms: list[Tensor]) -> Tensor:
 
 
 def _first_bad(norms: list[Tensor]) -> Tensor:
-    """In the first step that has any: the place of the first tensor whose length is not finite; -1 for none."""
+    """In the first step that has any: the place of the first tensor whose length is not finite, and of how many.
+
+    The place is -1 if there is none.
+    """
     wide = torch.nn.utils.rnn.pad_sequence(norms, batch_first=True)
+    many = torch.tensor([len(step) for step in norms], device=wide.device)
     bad = ~torch.isfinite(wide)
-    flat = bad.flatten().int().argmax() % wide.shape[1]
-    return torch.where(bad.any(), flat, -torch.ones_like(flat))
+    flat = bad.flatten().int().argmax()
+    place = torch.where(bad.any(), flat % wide.shape[1], -torch.ones_like(flat))
+    return torch.stack((place, many[flat // wide.shape[1]]))

@@ -132,11 +132,14 @@ class Training:
 
     def _measure(self, gauge: Gauge) -> None:
         """Measure; weights that are the best so far are kept beside the newest ones."""
-        began = time.perf_counter()
-        result = gauge.take(self.here.game.shown(), self.done)
+        began, shown = time.perf_counter(), self.here.game.shown()
+        if bad := save.not_finite(shown.state_dict()):
+            self.guard.not_finite(self.done, f"{bad} of what samples come from")
+            return
+        result = gauge.take(shown, self.done)
         if gauge.is_best(self.done):
             try:
-                save.write(self.folder.best, self.done, *self.here.kept(self._seconds()))
+                save.write(self.folder.best, self.done, *self.here.kept(self._seconds(), self.guard.written))
                 save.prune(self.folder.best, 1)
             except (OSError, SaveError, DiskError) as error:
                 self.watcher.say(f"could not keep the best weights, of step {self.done}: {error}")
@@ -151,7 +154,7 @@ class Training:
         if not self.here.ledger.sound():  # since the last row: what is spoiled is not saved
             self.guard.not_finite(self.done, self.here.first_bad() or "a reading")
         try:
-            save.write(self.folder.saves, self.done, *self.here.kept(self._seconds()))
+            save.write(self.folder.saves, self.done, *self.here.kept(self._seconds(), self.guard.written))
             save.prune(self.folder.saves, self.recipe.log.keep)
             self.failed = 0
             self._tell("running")
@@ -200,6 +203,7 @@ class Training:
         save.prune(self.folder.saves, self.recipe.log.keep)
         save.drop(self.folder.best, -1 if self.gauge is not None and self.gauge.anew else self.first)
         self.recorder.begin()
+        self.guard.begin(self.here.alarms, self.first)
         here, recipe = self.here, self.recipe
         real = here.source.some(recipe.log.sheet)
         classes = len(here.source.classes) if recipe.labels.g else 0

@@ -115,6 +115,8 @@ class Gauge:
         self.best = self.last = None
         for line in read_lines(self.folder.measures) if self.folder.measures.is_file() else []:
             self._hear(line["step"], line["measures"].get(self.chooses.name))
+        if self.best is not None and not (self.folder.best / f"step-{self.best.step:08d}").is_dir():
+            self.best = self.last = None  # a later one had taken its place, and is gone too
 
     def words(self, result: Result, step: int) -> str:
         """What was measured, in a line."""

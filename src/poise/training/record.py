@@ -35,7 +35,6 @@ class Recorder:
         """The first writing."""
         self.folder.cut(self.folder.rows, self.since)
         self.folder.cut(self.folder.measures, self.since)
-        self.folder.cut(self.folder.alarms, self.since)
         with on_disk(self.folder.path):
             self.folder.samples.mkdir(exist_ok=True)
             purge = self.since + 1 if self.since else None

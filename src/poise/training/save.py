@@ -172,6 +172,11 @@ def _json(value: Any) -> bytes:
 
 def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     # the ledger's pending readings may be anything: they are what was seen, not what the run stands on
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not name.startswith("ledger/") and not bool(torch.isfinite(tensor).all()):
-            raise Diverged("is not finite any more", where=name, cure="no save was made of this state")
+    if name := not_finite({name: tensor for name, tensor in tensors.items() if not name.startswith("ledger/")}):
+        raise Diverged("is not finite any more", where=name, cure="no save was made of this state")
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The first tensor that is not all finite, by name; empty if there is none."""
+    spoiled = (n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all()))
+    return next(spoiled, "")

@@ -35,6 +35,7 @@ class Standing:
         done: steps done.
         seconds: what they took.
         setbacks: how often the run had to go back to a save.
+        alarms: lines of `alarms.jsonl` at the save that was taken up; None where that does not say.
     """
 
     def __init__(self, recipe: Recipe, machine: Machine, loaded: Loaded) -> None:
@@ -43,6 +44,7 @@ class Standing:
         self.source, self.dice = loaded.train, Dice(recipe.seed, machine.device)
         self.fingerprint = self.source.fingerprint
         self.setbacks = 0
+        self.alarms: int | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -66,6 +68,7 @@ class Standing:
         state.restore(self.game, self.ledger, past.tensors)
         self.done, self.seconds = past.step, float(past.state["seconds"])
         self.setbacks = max(self.setbacks, int(past.state.get("setbacks", 0)))
+        self.alarms = past.state.get("alarms")
         self._slow_down()
         then, now = past.manifest, self.exactness()
         return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
@@ -94,10 +97,11 @@ class Standing:
         self.stepping(self.game, self.feed, moment, self.ledger)
         self.done += 1
 
-    def kept(self, seconds: float) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    def kept(self, seconds: float, alarms: int) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
         """What a save holds: tensors, what goes with them, what it stands on."""
         facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self.exactness()}
-        return state.gather(self.game, self.ledger), {"seconds": seconds, "setbacks": self.setbacks}, facts
+        words = {"seconds": seconds, "setbacks": self.setbacks, "alarms": alarms}
+        return state.gather(self.game, self.ledger), words, facts
 
     def exactness(self) -> dict[str, Any]:
         """What exact repetition depends on, beside recipe and data."""
@@ -107,7 +111,8 @@ class Standing:
     def first_bad(self) -> str:
         """Which gradient was the first that was not finite, in words; nothing if all were."""
         for side, player in self.game.players.items():
-            if (place := self.ledger.first_bad(f"{side}/grad_norm")) is not None:
+            if (found := self.ledger.first_bad(f"{side}/grad_norm")) is not None:
                 names = [name for name, weight in player.net.named_parameters() if weight.grad is not None]
-                return f"{side.upper()}'s gradient of {names[place]}"
+                same = found.of == len(names)  # a later step may have had other gradients
+                return f"{side.upper()}'s gradient" + (f" of {names[found.place]}" if same else "")
         return ""

@@ -7,8 +7,8 @@ import math
 from poise.watch.base import Detector, Look
 from poise.watch.heard import Heard
 
-LESS, MORE = ("fid", "kid", "ndb", "reverse_kl"), ("coverage", "recall", "precision", "modes", "high_quality")
-"""Measures by which a best is told: less is better, more is better."""
+LESS, MORE = ("fid", "kid"), ("coverage", "high_quality")
+"""Measures by which a best is told, the first that is there: less is better, more is better."""
 
 
 def collapse(heard: Heard, look: Look) -> str | None:
@@ -36,6 +36,14 @@ def labels_ignored(heard: Heard, look: Look) -> str | None:
     return f"another label moves a sample {window.median:.0%} as far as another z does"
 
 
+def labels_wrong(heard: Heard, look: Look) -> str | None:
+    """A classifier of real pictures seldom finds the class that was asked for."""
+    window = heard.last("measure/gan_test", look.window, stale=True)
+    if window is None or window.means.max() >= look.threshold:
+        return None
+    return f"{window.median:.0%} of the samples are of the class that was asked for, since step {window.steps[0]:,}"
+
+
 def classes_missing(heard: Heard, look: Look) -> str | None:
     """A classifier of real pictures finds the samples' classes unevenly filled."""
     window = heard.last("measure/class_balance", look.window, stale=True)
@@ -47,27 +55,27 @@ def classes_missing(heard: Heard, look: Look) -> str | None:
 
 
 def past_its_best(heard: Heard, look: Look) -> str | None:
-    """A measure worse than its own best for two measurings running."""
-    for name in (*LESS, *MORE):
-        series = heard.series.get(f"measure/{name}")
-        if series is None or len(series.stats) < 3:
-            continue
-        values = [stat.mean if name in LESS else 1 / max(stat.mean, 1e-9) for stat in series.stats]
-        place = min(range(len(values)), key=values.__getitem__)
-        floors = heard.series.get(f"floor/{name}")
-        floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
-        slack = floor if name in LESS and math.isfinite(floor) else 0.0
-        bound = values[place] + (look.threshold - 1) * abs(values[place]) + slack
-        if place < len(values) - 2 and min(values[-2:]) > bound:
-            told = f"{name} is {series.stats[-1].mean:.4g}, and was {series.stats[place].mean:.4g}"
-            return f"{told} at step {series.steps[place]:,}: the best is past"
-    return None
+    """The first of the measures that tell a best, worse than its own best for two measurings running."""
+    name = next((name for name in (*LESS, *MORE) if f"measure/{name}" in heard.series), None)
+    series = heard.series.get(f"measure/{name}")
+    if name is None or series is None or len(series.stats) < 3:
+        return None
+    values = [stat.mean if name in LESS else 1 / max(stat.mean, 1e-9) for stat in series.stats]
+    place = min(range(len(values)), key=values.__getitem__)
+    floors = heard.series.get(f"floor/{name}")
+    floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
+    slack = floor if name in LESS and math.isfinite(floor) else 0.0
+    bound = values[place] + (look.threshold - 1) * abs(values[place]) + slack
+    if place >= len(values) - 2 or min(values[-2:]) <= bound:
+        return None
+    told = f"{name} is {series.stats[-1].mean:.4g}, and was {series.stats[place].mean:.4g}"
+    return f"{told} at step {series.steps[place]:,}: the best is past"
 
 
 def memorising(heard: Heard, look: Look) -> str | None:
     """Samples much nearer to training pictures than other real pictures are."""
     window = heard.last("g/newness", look.window)
-    if window is None or window.means.max() >= look.threshold:
+    if window is None or window.median >= look.threshold:
         return None
     return f"samples lie {window.median:.0%} as far from training pictures as held-out ones do: they are copies"
 
@@ -109,6 +117,17 @@ DETECTORS = (
         reads=("g/label_effect",),
     ),
     Detector(
+        name="labels_wrong",
+        meaning="share of samples that a classifier of real pictures finds to be of the class asked for, below this",
+        threshold=0.3,
+        window=1000,
+        policy="warn",
+        look=labels_wrong,
+        advice="ask D about the label: --set 'conditioning.d={kind=\"projection\"}'",
+        tip="T13",
+        reads=("measure/gan_test",),
+    ),
+    Detector(
         name="classes_missing",
         meaning="class balance, by a classifier of real pictures, below this for a window of four measurings or more",
         threshold=0.6,
@@ -134,7 +153,7 @@ DETECTORS = (
     Detector(
         name="memorising",
         meaning="distance of samples to the nearest training picture, in shares of held-out pictures', below this",
-        threshold=0.5,
+        threshold=0.9,
         window=500,
         policy="warn",
         look=memorising,

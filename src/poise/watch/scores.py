@@ -16,15 +16,13 @@ def d_never_wrong(heard: Heard, look: Look) -> str | None:
     return f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}"
 
 
-def d_never_right(heard: Heard, look: Look) -> str | None:
-    """D at a loss from the first row on."""
+def d_fooled(heard: Heard, look: Look) -> str | None:
+    """D wrong more often than right, for a whole window."""
     window = heard.last(ACCURACY, look.window)
-    if window is None:
+    if window is None or window.means.max() > look.threshold:
         return None
-    rows = heard.series[ACCURACY].between(-1, heard.step)
-    if rows.mean > look.threshold:
-        return None
-    return f"D was right on {rows.mean:.1%} from the start: G can't get better than its teacher"
+    told = f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}"
+    return f"{told}: G can't get better than its teacher"
 
 
 def d_knows_by_heart(heard: Heard, look: Look) -> str | None:
@@ -61,12 +59,12 @@ DETECTORS = (
         families=frozenset({"logistic", "pairs", "squares", "hinge"}),
     ),
     Detector(
-        name="d_never_right",
-        meaning="D's accuracy at or below this from the start: it is too weak",
-        threshold=0.53,
+        name="d_fooled",
+        meaning="D's accuracy at or below this for a whole window, worse than a coin's: it is too weak",
+        threshold=0.4,
         window=500,
         policy="warn",
-        look=d_never_right,
+        look=d_fooled,
         advice="a wider D or a higher rate for it, --set optimizer.d.lr=8e-4; poise check --warm-up tells whether "
         "it can learn at all",
         tip="T24",

@@ -1,0 +1,321 @@
+"""`poise check`: what it prints, its JSON, its exit codes; and that it writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise.recipe.shipped import names
+from poise.training import check as checking
+from poise.training.standing import Standing
+
+SIZED = ["--set", "data.size=8", "--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "batch=8"]
+KEYS = {"field", "message", "tip", "cure"}
+
+Poise = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _tidy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a folder of its own, in which there is nothing after any test here."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    yield
+    assert list(place.iterdir()) == []
+
+
+def noise(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 1), np.uint8)
+
+
+def npz(file: Path, images: np.ndarray) -> Path:
+    np.savez(file, images=images)
+    return file
+
+
+def sound(tmp_path: Path) -> Path:
+    return npz(tmp_path / "sound.npz", noise(120))
+
+
+def told(said: Any) -> dict[str, Any]:
+    """The JSON, and nothing but it, on stdout."""
+    found = json.loads(said.out)
+    for one in found["refusals"] + found["warnings"]:
+        assert set(one) == KEYS
+    return found
+
+
+# ---- a table ---------------------------------------------------------------------------------------------
+
+
+def test_a_sound_recipe(poise: Poise, tmp_path: Path, small: list[str]) -> None:
+    said = poise("check", "ring", "--steps", 7200, *small)
+    assert said.code == 0
+    lines = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
+    assert "G " in lines["players"]
+    assert "weights" in lines["players"]
+    assert "ms a step, without measuring" in lines["time"]
+    assert "MB held" in lines["memory"]
+    assert "MB a save" in lines["memory"]
+    assert said.out.splitlines()[-1] == "ring: nothing speaks against it"
+    assert "warning" not in said.out
+    assert "warm-up" not in lines
+    assert said.err == ""
+
+
+def test_warnings_are_said_and_pass(poise: Poise, small: list[str]) -> None:
+    said = poise("check", "ring", "--no-data", *small, "--set", 'network.g.output="tanh"')
+    assert said.code == 0
+    (line,) = [line for line in said.out.splitlines() if line.startswith("warning")]
+    assert line.startswith("warning  network.g.output: a tanh ends at 1")
+    assert said.out.rstrip().endswith('set it to "linear" (T01)')
+    assert "nothing speaks against it" not in said.out
+
+
+def test_brackets_are_not_taken_for_markup(poise: Poise, small: list[str]) -> None:
+    """A finding may hold a list: it is printed as it is."""
+    said = poise("check", "ring", "--no-data", *small, "--set", 'conditioning.d={kind="projection"}')
+    assert said.code == 2
+    assert 'add conditioning.g = {kind = "concat"}' in " ".join(said.out.split())
+
+
+def test_a_refusal_is_said_and_is_code_2(poise: Poise, small: list[str]) -> None:
+    said = poise("check", "ring", *small, "--set", 'objective={kind="energy"}')
+    assert said.code == 2
+    assert said.out.startswith("refused  objective: 'energy' reads an energy")
+    assert said.last.startswith("poise: objective: 'energy' reads an energy")
+    assert "players" not in said.out
+    assert "nothing speaks against it" not in said.out
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------
+
+
+def test_as_json(poise: Poise, small: list[str]) -> None:
+    said = poise("check", "ring", "--json", "--steps", 1000, *small)
+    assert said.code == 0
+    found = told(said)
+    assert (found["refusals"], found["warnings"]) == ([], [])
+    cost = found["estimate"]
+    assert min(cost["seconds_per_step"], cost["megabytes"], cost["save_megabytes"]) > 0
+    assert cost["seconds"] == pytest.approx(1000 * cost["seconds_per_step"])
+    assert set(cost["parameters"]) == {"g", "d"}
+
+
+def test_refusals_and_warnings_as_json(poise: Poise, small: list[str]) -> None:
+    changes = ["--set", 'objective={kind="energy"}', "--set", 'network.g.output="tanh"']
+    said = poise("check", "ring", "--json", *small, *changes)
+    assert said.code == 2
+    found = told(said)
+    assert [one["field"] for one in found["refusals"]] == ["objective"]
+    assert found["refusals"][0]["tip"] == "T08b"
+    assert [one["field"] for one in found["warnings"]] == ["network.g.output"]
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "word"),
+    [
+        (["ring", "--set", "batch=0"], "batch", "greater than or equal to 1"),
+        (["ring", "--set", "bach=3"], "bach", "unknown key 'bach'"),
+        (["rign"], "RECIPE", "no shipped recipe of that name, found 'rign'"),
+        (["nowhere.toml"], "nowhere.toml", "no such recipe file"),
+        (["ring", "--set", 'monitor.policy.colapse="off"'], "monitor", "no such detector 'colapse'"),
+        (["ring", "--set", "batch"], "batch", ""),
+    ],
+    ids=["a bad value", "an unknown key", "no such recipe", "no such file", "no such detector", "no change at all"],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_unreadable_recipe_is_code_2(poise: Poise, words: list[str], where: str, word: str, as_json: bool) -> None:
+    said = poise("check", *words, *(["--json"] if as_json else []))
+    assert said.code == 2
+    assert said.last.startswith("poise: ")
+    if not as_json:
+        assert said.out == ""
+        return
+    found = told(said)
+    assert found["warnings"] == []
+    (one,) = found["refusals"]
+    assert where in one["field"]
+    assert word.lower() in one["message"].lower()
+    assert one["tip"] == ""
+
+
+def test_a_file_that_is_no_toml(poise: Poise, tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("steps = = 3\n")
+    said = poise("check", file, "--json")
+    assert said.code == 2
+    (one,) = told(said)["refusals"]
+    assert "bad.toml" in one["field"]
+
+
+# ---- data ------------------------------------------------------------------------------------------------
+
+
+def test_missing_data_is_code_3(poise: Poise, tmp_path: Path) -> None:
+    poise("check", "dcgan", "--data", tmp_path / "nothing.npz").complains(3, "--data", "no such data")
+    change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
+    poise("check", "dcgan", "--set", change).complains(3, "gone.npz")
+
+
+def test_without_data_it_is_not_loaded(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
+    said = poise("check", "dcgan", "--no-data", "--set", change, "--json")
+    assert said.code == 0
+    assert "estimate" not in told(said)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it built the players")
+
+    monkeypatch.setattr(Standing, "__init__", refuse)
+    for name in names():
+        said = poise("check", name, "--no-data", "--json")
+        assert said.code == 0, name
+        assert told(said)["refusals"] == []
+
+
+def test_data_by_hand(poise: Poise, tmp_path: Path) -> None:
+    """The size of the recipe's own table is kept."""
+    said = poise("check", "dcgan", "--data", sound(tmp_path), *SIZED, "--json")
+    assert said.code == 0
+    found = told(said)
+    assert found["warnings"] == []
+    assert found["estimate"]["seconds"] > 0
+
+
+def copies(tmp_path: Path) -> Path:
+    return npz(tmp_path / "p.npz", np.concatenate([noise(60), noise(60)]))
+
+
+def one_colour(tmp_path: Path) -> Path:
+    return npz(tmp_path / "p.npz", np.arange(120, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2))
+
+
+def few(tmp_path: Path) -> Path:
+    return npz(tmp_path / "p.npz", noise(7))
+
+
+def folders(tmp_path: Path, count: int) -> Path:
+    place = tmp_path / "pictures"
+    for number, image in enumerate(noise(12)):
+        sub = place / f"kind{number % count:02d}"
+        sub.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(sub / f"{number}.png")
+    return place
+
+
+def folder_each(tmp_path: Path) -> Path:
+    return folders(tmp_path, 12)
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "tip", "word"),
+    [
+        (copies, "data", "M02", "copies of others"),
+        (one_colour, "data", "T01", "of one colour"),
+        (few, "batch", "M02", "has pictures twice"),
+        (folder_each, "data", "T13", "hardly classes"),
+    ],
+)
+def test_doubtful_pictures(
+    data: Callable[[Path], Path], field: str, tip: str, word: str, poise: Poise, tmp_path: Path
+) -> None:
+    said = poise("check", "dcgan", "--data", data(tmp_path), *SIZED, "--json")
+    assert said.code == 0
+    (one,) = [one for one in told(said)["warnings"] if (one["field"], one["tip"]) == (field, tip)]
+    assert word in one["message"]
+    assert one["cure"]
+
+
+def test_one_folder_is_a_note(poise: Poise, tmp_path: Path) -> None:
+    """Such pictures have no classes, and no recipe can take them for one."""
+    said = poise("check", "dcgan", "--data", folders(tmp_path, 1), *SIZED)
+    assert said.code == 0
+    assert "note     all pictures are in one folder, kind00" in said.out
+
+
+def test_notes_of_the_data_are_said(poise: Poise, tmp_path: Path) -> None:
+    said = poise("check", "dcgan", "--data", few(tmp_path), *SIZED)
+    assert said.code == 0
+    assert [line for line in said.out.splitlines() if line.startswith("note     ")]
+    assert poise("check", "dcgan", "--data", few(tmp_path), *SIZED, "--json").out.count('"notes"') == 1
+
+
+def test_labels_of_data_without_are_refused(poise: Poise, tmp_path: Path) -> None:
+    said = poise("check", "cgan", "--data", sound(tmp_path), *SIZED, "--json")
+    assert said.code == 2
+    assert [one["field"] for one in told(said)["refusals"]] == ["conditioning"]
+
+
+# ---- D alone ---------------------------------------------------------------------------------------------
+
+
+FAR = ["--set", "data.radius=5.0", "--set", 'optimizer.d={kind="adam", lr=1e-2}']
+
+
+def test_the_warm_up_passes(poise: Poise, small: list[str]) -> None:
+    said = poise("check", "ring", "--warm-up", *small, *FAR)
+    assert said.code == 0
+    (line,) = [line for line in said.out.splitlines() if line.startswith("warm-up")]
+    assert "alone D learned to tell within" in line
+    assert "T24" not in said.out
+    assert "nothing speaks against it" in said.out
+
+
+def test_a_d_that_does_not_move_is_warned_of(poise: Poise, small: list[str]) -> None:
+    said = poise("check", "ring", "--warm-up", "--json", *small, "--set", 'optimizer.d={kind="adam", lr=1e-12}')
+    assert said.code == 0
+    found = told(said)
+    (one,) = found["warnings"]
+    assert (one["field"], one["tip"]) == ("network.d", "T24")
+    assert found["warm_up"]["passed"] is False
+    assert found["warm_up"]["words"] == one["message"]
+    assert len(found["warm_up"]["losses"]) == 8
+
+
+# ---- words of the command line ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], {"with_data": True, "warm_up": False, "data_root": None, "trust_code": False}),
+        (["--no-data"], {"with_data": False}),
+        (["--warm-up"], {"warm_up": True}),
+        (["--data-root", "/x"], {"data_root": Path("/x")}),
+        (["--device", "cpu", "--precision", "fp32"], {"device": "cpu", "precision": "fp32"}),
+        (["--trust-code"], {"trust_code": True}),
+    ],
+)
+def test_words_are_handed_on(
+    words: list[str], wanted: dict[str, Any], poise: Poise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[Any, dict[str, Any]]] = []
+    look = checking.check
+
+    def listen(recipe: Any, **how: Any) -> Any:
+        heard.append((recipe, how))
+        return look(recipe, with_data=False)
+
+    monkeypatch.setattr(checking, "check", listen)
+    assert poise("check", "ring", "--steps", 77, "--set", "batch=33", *words).code == 0
+    ((recipe, how),) = heard
+    assert (recipe.name, recipe.steps, recipe.batch) == ("ring", 77, 33)
+    assert {key: how[key] for key in wanted} == wanted
+
+
+def test_left_out_the_recipe_is_the_default(poise: Poise) -> None:
+    said = poise("check", "--no-data")
+    assert said.code == 0
+    assert said.out.splitlines()[-1] == "dcgan: nothing speaks against it"
+
+
+def test_a_device_that_is_not_there_is_code_2(poise: Poise, small: list[str]) -> None:
+    poise("check", "ring", *small, "--device", "cuda:99").complains(2, "--device")

@@ -1,0 +1,228 @@
+"""`poise watch`: a table, JSON, a picture; what is refused; and no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from poise.rows import Row, Stat, as_json
+from poise.watch.monitor import DETECTORS
+
+
+def csv(folder: Path, d: float, head: str = "iter,loss_D,loss_G", rows: int = 20) -> Path:
+    path = folder / "log.csv"
+    path.write_text(f"{head}\n" + "".join(f"{50 * k},{d},1.5\n" for k in range(1, rows + 1)))
+    return path
+
+
+@pytest.fixture
+def won(tmp_path: Path) -> Path:
+    """A log in which D has won; its length of 1,000 steps makes windows of 200 at least."""
+    return csv(tmp_path, 0.001)
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    return csv(tmp_path, 0.69)
+
+
+def told(poise: Any, *words: object) -> dict[str, Any]:
+    said = poise("watch", *words, "--json")
+    assert (said.code, said.err) == (0, "")
+    return json.loads(said.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_a_table(poise: Any, won: Path) -> None:
+    said = poise("watch", won)
+    assert (said.code, said.err) == (0, "")
+    words = " ".join(said.out.split())
+    assert f"{won}:".replace("/", "") in words.replace(" ", "").replace("/", "")
+    assert "20 rows up to step 1,000, losses of an unknown sort" in words
+    assert "no numbers for g_falling" not in words
+    assert "collapse" in words.split("step detector")[0]
+    [row] = [line.split() for line in said.out.splitlines() if "d_at_zero" in line]
+    assert row[:2] == ["200", "d_at_zero"]
+    assert "D's loss has been 0.001 on average since step 50 (even: 0.693)" in words
+    assert "(T11)" in words
+    assert "sigma=0.5}]'" in said.out
+    assert "no alarm" not in words
+
+
+def test_no_alarm(poise: Any, sound: Path) -> None:
+    said = poise("watch", sound, "--loss-family", "logistic")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[-1] == "no alarm"
+    assert "losses of the logistic sort" in " ".join(said.out.split())
+
+
+def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("iter,loss_D\n" + "".join(f"{5000 * k},0.001\n" for k in range(1, 9)))
+    assert "20,000  d_at_zero" in poise("watch", path).out
+
+
+def test_json(poise: Any, won: Path, sound: Path) -> None:
+    found = told(poise, csv(won.parent, 0.001))
+    assert list(found) == ["rows", "alarms"]
+    assert found["rows"] == 20
+    [alarm] = found["alarms"]
+    detector = DETECTORS["d_at_zero"]
+    assert alarm == {
+        "step": 200,
+        "detector": "d_at_zero",
+        "level": "warning",
+        "message": "D's loss has been 0.001 on average since step 50 (even: 0.693)",
+        "advice": detector.advice,
+        "tip": detector.tip,
+    }
+    assert list(alarm) == ["step", "detector", "level", "message", "advice", "tip"]
+    assert told(poise, csv(won.parent, 0.69)) == {"rows": 20, "alarms": []}
+
+
+def test_plot(poise: Any, won: Path, tmp_path: Path) -> None:
+    path = tmp_path / "losses.png"
+    said = poise("watch", won, "--plot", path, "--json")
+    assert (said.code, said.err) == (0, f"{path}: the losses by step, with the alarms\n")
+    assert len(json.loads(said.out)["alarms"]) == 1
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        with_alarm = image.tobytes()
+    assert poise("watch", won, "--plot", path, "--loss-family", "energy").code == 0
+    with Image.open(path) as image:
+        assert image.tobytes() != with_alarm
+
+
+def test_what_is_drawn(poise: Any, won: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("poise.watch.plot.plot", lambda *words: drawn.append(words))
+    path = tmp_path / "losses.png"
+    assert poise("watch", won, "--plot", path, "--loss-family", "hinge").code == 0
+    [(log, [alarm], where, family, title)] = drawn
+    assert (log.count, alarm.detector, where) == (20, "d_at_zero", path)
+    assert (family, title) == ("hinge", str(won))
+
+
+def test_the_family(poise: Any, won: Path) -> None:
+    assert [a["detector"] for a in told(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
+    assert told(poise, won, "--loss-family", "energy")["alarms"] == []
+    assert "(even: 1)" in told(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
+
+
+def test_a_critic_is_known_by_its_loss(poise: Any, tmp_path: Path) -> None:
+    path = csv(tmp_path, -5.0)
+    said = poise("watch", path)
+    assert "losses of the wasserstein sort" in " ".join(said.out.split())
+    assert [a["detector"] for a in told(poise, path)["alarms"]] == ["wasserstein_stuck"]
+
+
+def test_columns(poise: Any, tmp_path: Path) -> None:
+    path = csv(tmp_path, 0.001, "a,b,c")
+    [alarm] = told(poise, path, "--columns", "step=a,d=b,g=c")["alarms"]
+    assert (alarm["step"], alarm["detector"]) == (200, "d_at_zero")
+    assert told(poise, path, "--columns", "d=c")["alarms"] == []
+
+
+def test_pattern(poise: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("".join(f"at {50 * k}: D 0.001 against G 1.5\n" for k in range(1, 21)))
+    [alarm] = told(poise, path, "--pattern", r"at (?P<step>\d+): D (?P<d>\S+) against G (?P<g>\S+)")["alarms"]
+    assert (alarm["step"], alarm["detector"]) == (200, "d_at_zero")
+
+
+def a_run(folder: Path, recipe: str = "") -> Path:
+    run = folder / "run"
+    run.mkdir()
+    rows = [Row(50 * k, 1, 1.0, {"d/adversarial": Stat.of(0.001)}) for k in range(1, 21)]
+    (run / "rows.jsonl").write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows))
+    (run / "recipe.toml").write_text(f'steps = 4000\n[objective]\nkind = "hinge"\n{recipe}')
+    return run
+
+
+def test_a_run_of_ours(poise: Any, tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    found = told(poise, run)
+    assert [(a["step"], a["detector"], a["level"]) for a in found["alarms"]] == [(300, "d_at_zero", "warning")]
+    assert "losses of the hinge sort" in " ".join(poise("watch", run).out.split())
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_run_that_was_trained(poise: Any, ring_run: Path) -> None:
+    assert told(poise, ring_run)["rows"] == 4
+
+
+def test_brackets_are_told_as_they_are(poise: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "[bold]x"
+    folder.mkdir()
+    assert "[bold]x" in "".join(poise("watch", csv(folder, 0.001)).out.split())
+
+
+def test_a_monitor_that_cannot_be_read(poise: Any, tmp_path: Path) -> None:
+    run = a_run(tmp_path, '[monitor.policy]\ncolapse = "off"\n')
+    poise("watch", run).complains(2, "monitor", "no such detector 'colapse'")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["nowhere"], 3, ["nowhere", "there is no such run or log"]),
+        (["empty.csv"], 3, ["empty.csv", "no line with a number in it"]),
+        (["."], 3, ["no line with a number in it"]),
+        (["log.csv", "--columns", "d=lossD"], 2, ["--columns", "no such column", "did you mean 'loss_D'?"]),
+        (["log.csv", "--columns", "e=loss_D"], 2, ["--columns", "no such quantity", "'e'"]),
+        (["log.csv", "--columns", "loss_D"], 2, ["--columns", "must be name=column"]),
+        (["log.csv", "--pattern", "D"], 2, ["--pattern", "has no named group"]),
+        (["log.csv", "--loss-family", "hnge"], 2, ["--loss-family", "'hnge'"]),
+        (["log.csv", "--plot", "losses.jpg"], 2, ["--plot", "must end in .png", "write losses.png"]),
+        (["log.csv", "--plot", "no/losses.png"], 2, ["--plot", "its folder does not exist"]),
+        (["other.csv"], 2, ["other.csv", "nothing here is called a loss of D or G", "there is a, b"]),
+        ([], 2, ["RUN_OR_LOG"]),
+    ],
+    ids=str,
+)
+def test_refused(
+    poise: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    parts: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path, 0.5)
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    poise("watch", *words).complains(code, *parts)
+
+
+def test_a_bad_regular_expression(poise: Any, sound: Path) -> None:
+    poise("watch", sound, "--pattern", "(?P<d>").complains(2, "--pattern", "not a regular expression")
+
+
+def test_a_picture_is_refused_before_anything_is_read(poise: Any, tmp_path: Path) -> None:
+    poise("watch", tmp_path / "nowhere", "--plot", "a.gif").complains(2, "--plot")
+
+
+def test_help(poise: Any) -> None:
+    said = poise("watch", "--help")
+    assert (said.code, said.err) == (0, "")
+    for option in ("--columns", "--loss-family", "--pattern", "--plot", "--json"):
+        assert option in said.out
+
+
+def test_no_torch(won: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom poise.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "except SystemExit as left:\n    print(left.code, 'torch' in sys.modules, file=sys.stderr)\n"
+    )
+    words = [sys.executable, "-c", script, "watch", str(won), "--json", "--plot", str(tmp_path / "a.png")]
+    said = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout)["rows"] == 20
+    assert said.stderr.splitlines()[-1] == "0 False"

@@ -1,0 +1,355 @@
+"""The check before training: what it finds where, what a run will cost, and whether D can learn alone."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.tiny import CPU, recipe, source
+from poise.core import Side
+from poise.data.source import Loaded
+from poise.errors import DataError, RecipeError
+from poise.objectives.base import Objective
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import names, table
+from poise.training import check as checking
+from poise.training import save, state
+from poise.training.begin import train
+from poise.training.check import ALONE, BLOCK, Report, WarmUp, alone, check
+from poise.training.machine import Machine
+from poise.training.standing import Standing
+from poise.watch.base import EVEN, FAMILIES
+
+RELATIVISTIC = {"objective": {"kind": "relativistic"}}
+DEAF: dict[str, Any] = {"kind": "adam", "lr": 1e-12}
+
+
+def checked(told: Recipe, **how: Any) -> Report:
+    return check(told, device="cpu", precision="fp32", **how)
+
+
+def here(told: Recipe) -> Standing:
+    return Standing(told, Machine(CPU, "fp32"), Loaded(source("points")))
+
+
+# ---- shipped recipes -------------------------------------------------------------------------------------
+
+
+def text(name: str) -> str:
+    return (files("poise.recipes") / f"{name}.toml").read_text("utf-8")
+
+
+def apart(told: Recipe) -> Report:
+    """The weights of both players, without data."""
+    shapes = {"digits": (1, 32, 32), "stacked_digits": (3, 32, 32)}
+    shape = shapes.get(str(told.data.tag()), (2,))
+    size = getattr(told.data, "size", 0)
+    findings = fit(told, (shape[0], size, size) if len(shape) == 3 else shape, 0 if len(shape) == 1 else 10)
+    return Report(findings, [], None, None)
+
+
+@pytest.mark.parametrize("name", names())
+def test_nothing_speaks_against_a_shipped_recipe_but_what_it_says_itself(name: str) -> None:
+    """No refusal; and a warning only where a comment of its file says that the check has one."""
+    findings = apart(decode(table(name))).findings
+    assert findings.refusals == []
+    comments = [line for line in text(name).splitlines() if line.startswith("#")]
+    if findings.warnings:
+        assert any("check" in comment for comment in comments), findings.warnings
+
+
+def test_the_recipes_whose_comments_speak_of_the_check_have_warnings() -> None:
+    speaking = [name for name in names() if any("check" in line for line in text(name).splitlines() if line[:1] == "#")]
+    assert {"hinge-sngan", "sagan", "r3gan"} <= set(speaking)
+    for name in ("hinge-sngan", "sagan", "r3gan"):
+        assert apart(decode(table(name))).findings.warnings, name
+
+
+# ---- what is looked at, and in which order ---------------------------------------------------------------
+
+
+def missing(**changes: Any) -> Recipe:
+    """A recipe whose data is not there."""
+    return recipe("pictures", data={"kind": "npz", "path": "/nowhere/at-all.npz", "size": 8}, **changes)
+
+
+def test_without_data_the_recipe_alone_is_looked_at() -> None:
+    report = checked(missing(), with_data=False)
+    assert report == Report(fit(missing()), [], None, None)
+    with pytest.raises(DataError):
+        checked(missing())
+
+
+def test_a_refusal_comes_before_the_data_is_touched() -> None:
+    report = checked(missing(objective={"kind": "energy"}))
+    assert [finding.field for finding in report.findings.refusals] == ["objective"]
+    assert report.estimate is None
+
+
+def test_the_size_in_the_recipe_is_enough_to_refuse_a_network() -> None:
+    """Before the data is loaded, which is not there."""
+    told = recipe("pictures", data={"kind": "npz", "path": "/nowhere.npz", "size": 12})
+    report = checked(told)
+    assert [finding.field for finding in report.findings.refusals] == ["network.g", "network.d"]
+    assert report.findings.refusals[0].tip == "T08a"
+
+
+def npz(file: Path, n: int = 40, channels: int = 1, **more: Any) -> dict[str, Any]:
+    images = np.random.default_rng(0).integers(0, 256, (n, 8, 8, channels), np.uint8)
+    np.savez(file, images=images, **more)
+    return {"kind": "npz", "path": str(file), "size": 8}
+
+
+def test_the_data_may_refuse_what_the_recipe_does_not(tmp_path: Path) -> None:
+    """Labels are read, and there are none."""
+    told = recipe("labelled", data=npz(tmp_path / "p.npz"))
+    assert fit(told, (1, 8, 8)).refusals == []
+    report = checked(told)
+    assert [finding.field for finding in report.findings.refusals] == ["conditioning"]
+    assert (report.estimate, report.warm_up) == (None, None)
+
+
+def test_what_the_data_says_is_among_the_notes(tmp_path: Path) -> None:
+    notes = checked(recipe("pictures", data=npz(tmp_path / "p.npz", n=4))).notes
+    assert notes == recipe("pictures", data=npz(tmp_path / "p.npz", n=4)).data.load().notes
+    assert notes
+
+
+def test_a_part_that_cannot_be_built_is_a_refusal(tmp_path: Path) -> None:
+    """A D of the user's own without features, of which a trick reads some."""
+    (tmp_path / "own.py").write_text(
+        "import torch\n\n\nclass D(torch.nn.Module):\n"
+        "    def __init__(self, shape):\n        super().__init__()\n        self.line = torch.nn.Linear(2, 1)\n\n"
+        "    def forward(self, x):\n        return self.line(x)\n"
+    )
+    d = {"kind": "python", "file": str(tmp_path / "own.py"), "name": "D"}
+    network = {"g": {"kind": "mlp", "width": 4}, "d": d}
+    told = recipe("points", {"kind": "feature_matching"}, network=network)
+    with pytest.raises(RecipeError, match="--trust-code"):
+        checked(told)
+    with pytest.raises(RecipeError, match="--trust-code"):
+        checked(told, with_data=False)
+    report = checked(told, trust_code=True)
+    (one,) = report.findings.refusals
+    assert one.field == "network.d"
+    assert "no features" in one.message
+    assert one.cure
+    assert report.estimate is None
+
+
+def test_the_check_does_not_write_and_does_not_change_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = recipe("points", steps=4)
+    train(told, tmp_path / "alone")
+    before = sorted(tmp_path.rglob("*"))
+    checked(told, warm_up=True)
+    assert sorted(tmp_path.rglob("*")) == before
+    train(told, tmp_path / "after")
+    both = [(save.newest(tmp_path / name / "saves")[0]) for name in ("alone", "after")]
+    assert both[0] is not None
+    assert both[1] is not None
+    assert all(torch.equal(tensor, both[1].tensors[name]) for name, tensor in both[0].tensors.items())
+
+
+# ---- what it costs ---------------------------------------------------------------------------------------
+
+
+def test_the_estimate(tmp_path: Path) -> None:
+    told = recipe("points", steps=1000)
+    estimate = checked(told).estimate
+    assert estimate is not None
+    assert estimate.seconds_per_step > 0
+    assert estimate.seconds == pytest.approx(1000 * estimate.seconds_per_step)
+    assert 50 < estimate.megabytes < 1e5  # of a process with torch in it
+    standing = here(told)
+    assert estimate.parameters == {
+        side.value: sum(weight.numel() for weight in standing.game.players[side].weights) for side in Side
+    }
+    run = train(recipe("points", steps=3), tmp_path / "run")
+    (file,) = [path / save.TENSORS for path in (run.path / "saves").iterdir()]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in save.read(file.parent).tensors.values())
+    assert estimate.save_megabytes == pytest.approx(held / 1e6, rel=0.1)
+    assert estimate.save_megabytes > 0
+
+
+def test_time_is_the_median_of_steps_after_a_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow first step and a slow one among the five change nothing."""
+    clock, took = [0.0], iter([5.0, 1.0, 2.0, 7.0, 1.0, 2.0])
+    standing = here(recipe("points", steps=100))
+    stepped = standing.step
+
+    def step() -> None:
+        stepped()
+        clock[0] += next(took)
+
+    standing.step = step  # type: ignore[method-assign]
+    monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
+    estimate = checking._estimate(standing)
+    assert (estimate.seconds_per_step, estimate.seconds) == (2.0, 200.0)
+    assert standing.done == 6
+    tensors = state.gather(standing.game, standing.ledger).values()
+    assert estimate.save_megabytes == pytest.approx(sum(t.numel() * t.element_size() for t in tensors) / 1e6)
+
+
+def test_slow_steps_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    standing = here(recipe("points", steps=100))
+    stepped = standing.step
+
+    def step() -> None:
+        stepped()
+        clock[0] += 15.0
+
+    standing.step = step  # type: ignore[method-assign]
+    monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
+    assert checking._estimate(standing).seconds_per_step == 15.0
+    assert standing.done == 2
+
+
+# ---- D alone ---------------------------------------------------------------------------------------------
+
+
+def far(**changes: Any) -> Recipe:
+    """A ring so wide that D tells it from G's heap at once."""
+    d = {"kind": "adam", "lr": 5e-2}
+    return recipe(
+        "points", **{"data": {"kind": "ring", "radius": 5.0}, "optimizer": {"g": d, "d": d}, "batch": 32, **changes}
+    )
+
+
+@pytest.mark.parametrize("objective", ["non_saturating", "least_squares", "hinge", "relativistic"])
+def test_a_sound_d_learns_to_tell(objective: str) -> None:
+    told = far(objective={"kind": objective})
+    report = checked(told, warm_up=True)
+    warm = report.warm_up
+    assert warm is not None
+    assert warm.passed
+    assert warm.moves < ALONE
+    assert warm.moves == BLOCK * len(warm.losses)
+    assert f"learned to tell within {warm.moves} moves" in warm.words
+    assert f"(even: {EVEN[FAMILIES[objective]]:.3g})" in warm.words
+    assert report.findings.warnings == []
+
+
+def test_a_d_that_does_not_learn_is_told_with_tip_24() -> None:
+    report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC), warm_up=True)
+    warm = report.warm_up
+    assert warm is not None
+    assert (warm.passed, warm.moves, len(warm.losses)) == (False, ALONE, ALONE // BLOCK)
+    (one,) = report.findings.warnings
+    assert (one.field, one.tip, one.message) == ("network.d", "T24", warm.words)
+    assert "it can't tell" in one.message
+    assert "rate" in one.cure
+    assert report.estimate is not None
+
+
+def test_without_the_warm_up_nothing_is_said_of_it() -> None:
+    report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC))
+    assert (report.warm_up, report.findings.warnings) == (None, [])
+
+
+@pytest.mark.parametrize(("rate", "passed"), [(5e-2, True), (1e-12, False)])
+def test_a_critic_has_to_fall(rate: float, passed: bool) -> None:
+    """A loss without an even level is only compared with itself."""
+    d = {"kind": "rmsprop", "lr": rate}
+    told = far(objective={"kind": "wasserstein"}, optimizer={"g": d, "d": d})
+    warm = alone(here(told), 200)
+    assert warm.passed == passed
+    assert warm.moves == 200
+    assert len(warm.losses) == 4
+    assert f"from {warm.losses[0]:.3g} to {warm.losses[-1]:.3g}" in warm.words
+    assert ("it learned nothing" in warm.words) != passed
+
+
+def test_alone_g_keeps_still_and_d_moves() -> None:
+    standing = here(far())
+    before = {side: [w.detach().clone() for w in standing.game.players[side].weights] for side in Side}
+    alone(standing, BLOCK)
+    now = {side: standing.game.players[side].weights for side in Side}
+    assert all(torch.equal(a, b) for a, b in zip(before[Side.G], now[Side.G], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before[Side.D], now[Side.D], strict=True))
+
+
+def test_the_estimate_is_of_players_who_have_not_been_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the steps that are timed are the run's first."""
+    seen: list[tuple[int, list[torch.Tensor]]] = []
+    estimated = checking._estimate
+
+    def looking(standing: Standing) -> Any:
+        weights = [weight.detach().clone() for weight in standing.game.d.weights]
+        seen.append((standing.done, weights))
+        return estimated(standing)
+
+    monkeypatch.setattr(checking, "_estimate", looking)
+    told = far(**RELATIVISTIC)
+    checked(told, warm_up=True)
+    ((done, weights),) = seen
+    fresh = here(told).game.d.weights
+    assert done == 0
+    assert all(torch.equal(a, b) for a, b in zip(weights, fresh, strict=True))
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, *losses: float, accuracy: float = 0.5) -> None:
+    """Moves that only say what D's loss was."""
+    left = iter(losses)
+
+    def moved(game: Any, feed: Any, moment: Any, ledger: Any) -> None:
+        if moment.step % BLOCK == 0:
+            ledger.note("d/adversarial", torch.tensor(next(left)))
+            ledger.note("d/accuracy", torch.tensor(accuracy))
+
+    monkeypatch.setattr(checking, "move", moved)
+
+
+@pytest.mark.parametrize(
+    ("objective", "losses", "accuracy", "passed", "moves"),
+    [
+        ("non_saturating", [0.5, 0.13], 0.5, True, 100),
+        ("non_saturating", [0.5, 0.15, 0.15, 0.15], 0.5, False, 200),
+        ("non_saturating", [0.5], 0.96, True, 50),
+        ("non_saturating", [0.5, 0.5, 0.5, 0.5], 0.94, False, 200),
+        ("hinge", [0.21, 0.19], 0.5, True, 100),
+        ("least_squares", [0.026, 0.024], 0.5, True, 100),
+        ("wasserstein", [-1.0, -5.0, -1.0, -1.06], 1.0, True, 200),
+        ("wasserstein", [-1.0, -5.0, -1.0, -1.04], 1.0, False, 200),
+        ("wasserstein", [1.0, 0.5, 0.5, 0.96], 1.0, False, 200),
+        ("wasserstein", [1.0, 0.5, 0.5, 0.94], 1.0, True, 200),
+    ],
+)
+def test_when_it_is_passed(
+    objective: str, losses: list[float], accuracy: float, passed: bool, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(monkeypatch, *losses, accuracy=accuracy)
+    warm: WarmUp = alone(here(recipe("points", objective={"kind": objective})), 200)
+    assert (warm.passed, warm.moves) == (passed, moves)
+    assert warm.losses == pytest.approx(losses)
+    assert f"{losses[-1]:.3g}" in warm.words
+
+
+def test_every_objective_has_a_family() -> None:
+    from poise.entries import kinds
+
+    shipped = {kind for kind in kinds(Objective, "poise.objectives") if kind != "python"}
+    assert shipped <= set(FAMILIES)
+
+
+# ---- the report ------------------------------------------------------------------------------------------
+
+
+def test_the_report_as_json() -> None:
+    report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC), warm_up=True)
+    told = json.loads(json.dumps(report.as_json(), allow_nan=False))
+    assert list(told) == ["refusals", "warnings", "notes", "estimate", "warm_up"]
+    assert told["refusals"] == []
+    assert [list(one) for one in told["warnings"]] == [["field", "message", "tip", "cure"]]
+    assert set(told["estimate"]) == {"seconds_per_step", "seconds", "megabytes", "save_megabytes", "parameters"}
+    assert set(told["warm_up"]) == {"moves", "losses", "passed", "words"}
+    assert list(checked(missing(), with_data=False).as_json()) == ["refusals", "warnings", "notes"]

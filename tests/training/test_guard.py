@@ -1,0 +1,842 @@
+"""The guard: what is not finite moves nobody, an alarm is written and acted on, and a run goes back and on."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_resume import ring, stopped, traces
+from torch import Tensor, nn
+
+from contracts.tiny import moment
+from poise.core import Exchange, Side
+from poise.errors import Diverged, RecipeError, Stopped
+from poise.players import Player
+from poise.recipe.model import FREE_TO_CHANGE, Recipe, differences
+from poise.recipe.read import decode
+from poise.recipe.text import parse
+from poise.rows import Row, Stat, as_json
+from poise.training import save, step
+from poise.training.begin import train
+from poise.training.folder import RunFolder
+from poise.training.game import Game
+from poise.training.guard import Guard, Setback
+from poise.training.ledger import Ledger
+from poise.training.measuring import Gauge
+from poise.training.standing import Standing
+from poise.training.watcher import Nobody
+from poise.watch.base import Alarm
+from poise.watch.losses import DETECTORS as LOSSES
+from poise.watch.monitor import DETECTORS
+
+BAD = [math.nan, math.inf, -math.inf]
+KEYS = ["step", "detector", "level", "message", "advice", "tip"]
+
+# ---- players: a gradient that is not finite --------------------------------------------------------------
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {"kind": "adam", "lr": 0.1},
+    "adamw": {"kind": "adamw", "lr": 0.1, "weight_decay": 0.1},
+    "sgd": {"kind": "sgd", "lr": 0.1, "momentum": 0.9},
+    "sgd without momentum": {"kind": "sgd", "lr": 0.1},
+    "rmsprop": {"kind": "rmsprop", "lr": 0.1},
+}
+
+
+def player(kind: str) -> Player:
+    """Two weights under an optimiser of a recipe."""
+    entry = decode({**ring().canonical(), "optimizer": {"g": OPTIMIZERS[kind], "d": OPTIMIZERS[kind]}}).optimizer.d
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        net = nn.Linear(3, 2)
+    return Player(Side.D, net, entry.build(net.parameters()), entry.settings)
+
+
+def push(one: Player, first: float = 1.0) -> None:
+    """One move by gradients of 1, with `first` in the place of the very first."""
+    for weight in one.weights:
+        weight.grad = torch.ones_like(weight)
+    grads = [weight.grad for weight in one.weights]
+    grads[0].view(-1)[0] = first  # type: ignore[union-attr]
+    one.heed(Ledger().norm("d/grad_norm", grads))  # type: ignore[arg-type]
+    one.advance(moment())
+
+
+def remembered(one: Player) -> list[Tensor]:
+    """Copies of all that the optimiser keeps."""
+    kept = [one.optimizer.state[weight] for weight in one.weights]
+    return [held.clone() for state in kept for _, held in sorted(state.items()) if isinstance(held, Tensor)]
+
+
+def weights(one: Player) -> list[Tensor]:
+    return [weight.detach().clone() for weight in one.weights]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "sgd without momentum"])
+def test_a_spoiled_gradient_makes_no_step_and_no_memory(kind: str, bad: float) -> None:
+    """As if there had been no such move: the next one is the next one of a player that never heard of it."""
+    one, other = player(kind), player(kind)
+    for each in (one, other):
+        push(each)
+        push(each, 2.0)
+    before, memory = weights(one), remembered(one)
+    assert bool(memory) == (kind != "sgd without momentum")
+    push(one, bad)
+    assert same(weights(one), before)
+    assert same(remembered(one), memory)
+    for each in (one, other):
+        push(each, 3.0)
+    assert not same(weights(one), before)
+    assert same(weights(one), weights(other))
+    assert same(remembered(one), remembered(other))
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_rmsprop_is_not_moved_by_it_either(bad: float) -> None:
+    one = player("rmsprop")
+    push(one)
+    before = weights(one)
+    push(one, bad)
+    assert same(weights(one), before)
+    assert all(torch.isfinite(held).all() for held in remembered(one))
+    push(one)
+    assert not any(torch.equal(a, b) for a, b in zip(weights(one), before, strict=True))
+
+
+@pytest.fixture
+def _stained() -> Iterator[None]:
+    """Memory that nobody has written to holds no numbers."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.usefixtures("_stained")
+@pytest.mark.parametrize("kind", list(OPTIMIZERS))
+def test_the_very_first_gradient_may_be_the_spoiled_one(kind: str) -> None:
+    """What the optimiser would keep of it is not made of memory that was never written."""
+    one, other = player(kind), player(kind)
+    before = weights(one)
+    push(one, math.nan)
+    assert same(weights(one), before)
+    for each in (one, other):
+        push(each)
+    assert not same(weights(one), before)
+    assert same(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("kind", ["sgd without momentum", "adam"])
+@pytest.mark.parametrize("pace", [0.5, 0.125, 1.0])
+def test_the_pace_multiplies_the_rate(kind: str, pace: float) -> None:
+    """And does so once, however many moves there are."""
+    one = player(kind)
+    one.pace = pace
+    for _ in range(3):
+        before = weights(one)
+        push(one)
+        assert [group["lr"] for group in one.optimizer.param_groups] == [0.1 * pace]
+        wanted = [old - 0.1 * pace for old in before]
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(weights(one), wanted, strict=True))
+
+
+# ---- the ledger: which was the first ---------------------------------------------------------------------
+
+
+def lengths(ledger: Ledger, *rows: list[float]) -> None:
+    for row in rows:
+        ledger.norm("d/grad_norm", [torch.tensor([number, 0.0]) for number in row])
+
+
+def test_norm_hands_back_the_length_of_each() -> None:
+    tensors = [torch.tensor([3.0, 4.0]), torch.full((2, 2), 6.0), torch.zeros(3)]
+    assert Ledger().norm("x", tensors).tolist() == [5.0, 12.0, 0.0]
+    assert Ledger().norm("x", []).tolist() == [0.0]
+    assert Ledger().state() == {}
+
+
+NAN, INF = math.nan, math.inf
+FINE = [1.0, 2.0, 3.0]
+
+
+def place_of(ledger: Ledger, name: str) -> int | None:
+    found = ledger.first_bad(name)
+    return None if found is None else found.place
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ([FINE, FINE], None),
+        ([FINE, [1, NAN, NAN]], 1),
+        ([[NAN, 1, 1]], 0),
+        ([FINE, [1, 1, INF], [NAN, 1, 1]], 2),
+        ([*[FINE] * 70, [1, NAN, 1], *[FINE] * 70, [NAN, 1, 1]], 1),
+        ([*[FINE] * 200, [1, 1, -INF]], 2),
+        ([[1.0], [1, 1, 1, 1], [1, 1, 1, NAN], [NAN]], 3),
+        ([[1.0, 1.0, 1.0], [NAN]], 0),
+        ([[1.0, 1.0], [1, 1, 1, 1], [1, NAN], [NAN, 1, 1, 1]], 1),
+    ],
+    ids=[
+        "none",
+        "two in one step",
+        "at once",
+        "the first step counts",
+        "far back",
+        "the last of many",
+        "more tensors later",
+        "fewer tensors later",
+        "now more now fewer",
+    ],
+)
+def test_the_first_bad_tensor_of_the_first_spoiled_step(rows: list[list[float]], place: int | None) -> None:
+    ledger = Ledger()
+    for row in rows:
+        lengths(ledger, row)
+        ledger.scores(torch.zeros(2), torch.zeros(2))  # so that it condenses every 64 steps
+    assert place_of(ledger, "d/grad_norm") == place
+    assert place_of(ledger, "d/grad_norm") == place  # asking changes nothing
+    assert ledger.first_bad("g/grad_norm") is None
+    assert len(ledger.state()["d/grad_norm"]) == len(rows)
+    ledger.stats()
+    assert ledger.first_bad("d/grad_norm") is None
+    lengths(ledger, [NAN])
+    assert place_of(ledger, "d/grad_norm") == 0
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_sound(bad: float) -> None:
+    ledger = Ledger()
+    assert ledger.sound()
+    for at in range(150):
+        ledger.note("d/adversarial", torch.tensor(bad if at == 10 else 1.0))
+        ledger.scores(torch.zeros(2), torch.zeros(2))
+        assert ledger.sound() == (at < 10)
+    ledger.stats()
+    ledger.note("d/adversarial", torch.tensor(1.0))
+    assert ledger.sound()
+    lengths(ledger, [1.0, bad])
+    assert not ledger.sound()
+
+
+# ---- planted faults --------------------------------------------------------------------------------------
+
+
+def guarded(steps: int = 20, **monitor: Any) -> Recipe:
+    """The ring; rows after 7, 14, 20 steps and saves after 6, 12, 18, 20."""
+    table = ring(steps).canonical()
+    return decode(table | ({"monitor": monitor} if monitor else {}))
+
+
+class Listener(Nobody):
+    """Hears everything; ends the run by a signal when step `at` is done for the `time`-th time."""
+
+    def __init__(self, at: int = -1, time: int = 1) -> None:
+        self.alarms: list[Alarm] = []
+        self.said: list[str] = []
+        self.ticks: list[int] = []
+        self.at, self.time = at, time
+
+    def alarm(self, alarm: Alarm) -> None:
+        self.alarms.append(alarm)
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+    def tick(self, step: int) -> None:
+        self.ticks.append(step)
+        if step == self.at - 1 and self.ticks.count(step) == self.time:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+Fault = Callable[[Game, Tensor], Tensor]
+
+
+def of_all(_: Game, cost: Tensor) -> Tensor:
+    return cost * math.nan
+
+
+def of_d(name: str) -> Fault:
+    """One gradient of D's is spoiled, and nothing else."""
+
+    def fault(game: Game, cost: Tensor) -> Tensor:
+        return cost + (dict(game.d.net.named_parameters())[name] * math.nan).sum()
+
+    return fault
+
+
+def spoil(
+    monkeypatch: pytest.MonkeyPatch, faults: dict[int, Fault], side: Side = Side.D, times: int | None = 1
+) -> list[int]:
+    """Plant faults at steps (counted from 0), each `times` often or always; returns the steps where they struck."""
+    charge, struck = step.charge, list[int]()
+
+    def charged(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
+        cost, now = charge(game, exchange, ledger), exchange.moment
+        again = times is None or struck.count(now.step) < times
+        if now.side is side and now.turn == 0 and now.step in faults and again:
+            struck.append(now.step)
+            return faults[now.step](game, cost)
+        return cost
+
+    monkeypatch.setattr(step, "charge", charged)
+    return struck
+
+
+def lines(out: Path, name: str) -> list[dict[str, Any]]:
+    path = out / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def info(out: Path) -> dict[str, Any]:
+    return json.loads((out / "run.json").read_text())
+
+
+def saves(out: Path, place: str = "saves") -> list[str]:
+    return sorted(path.name for path in (out / place).iterdir()) if (out / place).is_dir() else []
+
+
+def finite(out: Path) -> bool:
+    """Every tensor in every save, in whatever folder."""
+    places = [path for name in ("saves", "best", "kept") for path in (out / name).glob("step-*")]
+    tensors = [tensor for place in places for name, tensor in save.read(place).tensors.items() if "ledger/" not in name]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
+
+
+def rates(out: Path) -> list[float]:
+    """What the last step's rates were, from the next step's point of view: D's weights moved so far."""
+    return [line["stats"]["d/update"]["mean"] for line in lines(out, "rows")]
+
+
+def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At step 9, heard in the row of step 14 but for the save after step 12, which is not made of it."""
+    out, listener = tmp_path / "run", Listener()
+    struck = spoil(monkeypatch, {8: of_d("score.bias"), 9: of_all})
+    train(guarded(), out, watcher=listener)
+    assert struck == [8, 9]
+    (alarm,) = lines(out, "alarms")
+    assert list(alarm) == KEYS
+    detector = DETECTORS["not_finite"]
+    assert alarm == {
+        "step": 12,
+        "detector": "not_finite",
+        "level": "failure",
+        "message": "D's gradient of score.bias is not finite any more",
+        "advice": detector.advice,
+        "tip": detector.tip,
+    }
+    assert [one._asdict() for one in listener.alarms] == [alarm]
+    assert listener.said == ["back to step 6, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.ticks == [*range(1, 12), *range(7, 21)]
+    assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
+    told = info(out)
+    assert (told["state"], told["step"], told["setbacks"]) == ("done", 20, 1)
+    assert saves(out) == ["step-00000018", "step-00000020"]
+    assert finite(out)
+
+
+def test_a_row_names_the_first_spoiled_gradient_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of step 14 has it in step 13; rows after the save that the run goes back to are dropped."""
+    out, listener = tmp_path / "run", Listener()
+    spoil(monkeypatch, {12: of_d("trunk.2.weight"), 13: of_all})
+    train(guarded(), out, watcher=listener)
+    (alarm,) = lines(out, "alarms")
+    assert alarm["step"] == 14
+    assert alarm["message"].startswith("d/grad_norm is not finite any more, first D's gradient of trunk.2.weight")
+    assert listener.ticks == [*range(1, 14), *range(13, 21)]
+    found = lines(out, "rows")
+    assert [row["step"] for row in found] == [7, 14, 20]
+    assert all(isinstance(row["stats"]["d/grad_norm"]["mean"], float) for row in found)
+
+
+def test_steps_with_fewer_gradients_after_the_spoiled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a head is used now and then: its place among all is none among those that the last step had."""
+
+    def of_one_alone(game: Game, cost: Tensor) -> Tensor:
+        return dict(game.d.net.named_parameters())["trunk.0.weight"].sum()
+
+    def last_of_turn(exchange: Exchange) -> bool:
+        return exchange.moment.side is Side.D and exchange.moment.step == 13
+
+    charge = step.charge
+    monkeypatch.setattr(
+        step,
+        "charge",
+        lambda game, exchange, ledger: (
+            of_one_alone(game, charge(game, exchange, ledger))
+            if last_of_turn(exchange)
+            else charge(game, exchange, ledger)
+        ),
+    )
+    spoil(monkeypatch, {12: of_d("score.bias")})
+    train(guarded(), tmp_path / "run")
+    (alarm,) = lines(tmp_path / "run", "alarms")
+    assert "first D's gradient" in alarm["message"]
+    assert "trunk" not in alarm["message"]
+    assert info(tmp_path / "run")["state"] == "done"
+
+
+def test_gs_gradient_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, {3: of_all}, side=Side.G)
+    train(guarded(), tmp_path / "run")
+    (alarm,) = lines(tmp_path / "run", "alarms")
+    assert alarm["message"] == "G's gradient of layers.0.weight is not finite any more"
+
+
+def test_rows_after_the_save_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of steps 7 and 8 were written when the fault is heard in 9; they come again, of smaller steps."""
+    often = {"log": {"rows": 1, "samples": 100, "saves": 6, "sheet": 4}}
+    spoil(monkeypatch, {8: of_all})
+    told = decode(guarded(10).canonical() | often)
+    train(told, tmp_path / "run")
+    monkeypatch.undo()
+    train(told, tmp_path / "sound")
+    assert [row["step"] for row in lines(tmp_path / "run", "rows")] == [*range(1, 11)]
+    before, after = rates(tmp_path / "sound"), rates(tmp_path / "run")
+    assert before[:6] == after[:6]
+    assert after[6] == pytest.approx(before[6] / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("back_off", [0.5, 0.25, 1.0])
+def test_the_rates_are_multiplied_each_time(back_off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, float] = {}
+    stepped = Standing.step
+
+    def looking(here: Standing) -> None:
+        stepped(here)
+        groups = [player.optimizer.param_groups[0]["lr"] for player in here.game.players.values()]
+        seen[here.setbacks] = groups[0]
+        assert groups[0] == pytest.approx(2 * groups[1])  # both players
+
+    monkeypatch.setattr(Standing, "step", looking)
+    spoil(monkeypatch, {8: of_all}, times=3)
+    train(guarded(back_off=back_off), tmp_path / "run")
+    assert seen == {n: pytest.approx(4e-4 * back_off**n) for n in range(4)}
+    assert info(tmp_path / "run")["setbacks"] == 3
+
+
+def test_before_the_first_save_it_goes_back_to_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, listener = tmp_path / "run", Listener()
+    spoil(monkeypatch, {1: of_all})
+    train(guarded(), out, watcher=listener)
+    assert listener.said == ["back to step 0, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.ticks == [*range(1, 6), *range(1, 21)]
+    monkeypatch.undo()
+    half = guarded().canonical()
+    half["optimizer"] = {"g": {"kind": "adam", "lr": 1e-4}, "d": {"kind": "adam", "lr": 2e-4}}
+    train(decode(half), tmp_path / "half")  # the very run that has these rates from the start
+    assert traces(out)["tensors"] == traces(tmp_path / "half")["tensors"]
+    assert traces(out)["rows"] == traces(tmp_path / "half")["rows"]
+
+
+def test_a_fault_in_the_last_step_is_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, {19: of_all})
+    train(guarded(), tmp_path / "run")
+    assert [alarm["step"] for alarm in lines(tmp_path / "run", "alarms")] == [20]
+    assert info(tmp_path / "run")["state"] == "done"
+    assert saves(tmp_path / "run")[-1] == "step-00000020"
+
+
+# ---- where it comes back ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("roll_backs", [3, 1, 0])
+def test_a_fault_that_always_comes_back_ends_the_run(
+    roll_backs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    struck = spoil(monkeypatch, {8: of_all}, times=None)
+    with pytest.raises(Diverged, match=f"after {roll_backs} returns to earlier saves") as caught:
+        train(guarded(roll_backs=roll_backs), out)
+    assert caught.value.where == "not_finite at step 12"
+    assert "lower both rates" in caught.value.cure
+    assert "earlier saves are kept" in caught.value.cure
+    assert len(struck) == len(lines(out, "alarms")) == roll_backs + 1
+    assert info(out)["state"] == "failed"
+    assert info(out).get("setbacks", 0) == roll_backs
+    assert saves(out) == ["step-00000006"]
+    assert finite(out)
+
+
+def test_on_the_command_line_that_is_code_5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poise: Callable[..., Any]
+) -> None:
+    file = tmp_path / "told.toml"
+    file.write_text(guarded().to_toml())
+    spoil(monkeypatch, {8: of_all}, times=None)
+    said = poise("train", file, "--out", tmp_path / "run")
+    assert said.code == 5
+    assert "not_finite at step 12" in said.last
+    assert "after 3 returns" in said.last
+    assert "Traceback" not in said.err
+
+
+# ---- policies --------------------------------------------------------------------------------------------
+
+
+def test_stop_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    spoil(monkeypatch, {8: of_all})
+    with pytest.raises(Diverged) as caught:
+        train(guarded(policy={"not_finite": "stop"}), out)
+    assert "returns" not in str(caught.value)
+    (alarm,) = lines(out, "alarms")
+    assert alarm["level"] == "failure"
+    assert "setbacks" not in info(out)
+    assert (info(out)["state"], info(out)["step"]) == ("failed", 12)
+    assert saves(out) == ["step-00000006"]
+
+
+@pytest.mark.parametrize(("policy", "level"), [("note", "note"), ("warn", "warning")])
+def test_a_note_or_a_warning_goes_on(policy: str, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step was made by the spoiled gradient: what is saved is sound."""
+    out, listener = tmp_path / "run", Listener()
+    spoil(monkeypatch, {8: of_all})
+    train(guarded(policy={"not_finite": policy}), out, watcher=listener)
+    found = lines(out, "alarms")
+    assert {(alarm["detector"], alarm["level"]) for alarm in found} == {("not_finite", level)}
+    assert {alarm["step"] for alarm in found} == {12, 14}  # at the save, and in the row
+    assert listener.ticks == [*range(1, 21)]
+    assert info(out)["state"] == "done"
+    assert "setbacks" not in info(out)
+    assert lines(out, "rows")[1]["stats"]["d/grad_norm"]["mean"] == "nan"
+    assert finite(out)
+
+
+def test_off_is_silent_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, {12: of_all})
+    train(guarded(policy={"not_finite": "off"}), tmp_path / "run")
+    assert lines(tmp_path / "run", "alarms") == []
+    assert info(tmp_path / "run")["state"] == "done"
+
+
+LOUD: dict[str, Any] = {"threshold": {"gradient_long": 0.0}, "window": {"gradient_long": 8}}  # any gradient is
+
+
+def loud(steps: int = 20, rows: int = 2, policy: str = "note", **more: Any) -> Recipe:
+    """An alarm in the fourth row."""
+    table = guarded(steps).canonical() | {"monitor": LOUD | {"policy": {"gradient_long": policy}}} | more
+    table["log"] = {"rows": rows, "samples": 100, "saves": 3, "sheet": 4}
+    return decode(table)
+
+
+def test_keep_copies_the_save_from_before_the_alarm(tmp_path: Path) -> None:
+    """The alarm is of step 8, and saves are of 3, 6, 9, ...; the newest two stay in saves/."""
+    out, listener = tmp_path / "run", Listener()
+    train(loud(policy="keep"), out, watcher=listener)
+    (alarm,) = lines(out, "alarms")
+    assert (alarm["step"], alarm["detector"], alarm["level"]) == (8, "gradient_long", "warning")
+    assert saves(out, "kept") == ["step-00000006"]
+    assert saves(out) == ["step-00000018", "step-00000020"]
+    assert save.check(out / "kept" / "step-00000006")["step"] == 6
+    assert [said for said in listener.said if "kept" in said] == [f"the save of step 6 is kept in {out / 'kept'}"]
+    assert info(out)["state"] == "done"
+
+
+def test_keep_leaves_it_to_the_best_if_there_is_one(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    measure = {"every": 5, "measures": ["fid"], "n": 50}
+    train(loud(policy="keep", measure=measure), out)
+    assert [alarm["detector"] for alarm in lines(out, "alarms")] == ["gradient_long"]
+    assert saves(out, "best")
+    assert saves(out, "kept") == []
+
+
+@pytest.mark.parametrize(
+    ("there", "at", "kept"),
+    [([3, 12], 8, [3]), ([3, 6, 9], 9, [9]), ([100, 20], 100, [100]), ([9], 8, []), ([], 8, [])],
+    ids=["older", "of that very step", "by number", "only newer", "none"],
+)
+def test_what_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for number in there:
+        place = folder.saves / f"step-{number:08d}"
+        place.mkdir(parents=True)
+        (place / "what").write_text(str(number))
+    folder.path.mkdir(exist_ok=True)
+    (folder.saves / ".tmp-1").mkdir(parents=True)
+    guard = Guard(guarded(policy={"collapse": "keep"}), folder, 0, Nobody())
+    for _ in range(2):  # a second alarm finds it there already
+        guard.heed(Alarm(at, "collapse", "warning", "", "", ""))
+    assert saves(folder.path, "kept") == [f"step-{number:08d}" for number in kept]
+    assert [(folder.kept / name / "what").read_text() for name in saves(folder.path, "kept")] == list(map(str, kept))
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("roll_back", False), ("stop", True), ("note", None), ("keep", None)])
+def test_a_policy_of_any_detector(policy: str, ends: bool | None, tmp_path: Path) -> None:
+    folder, listener = RunFolder(tmp_path), Listener()
+    guard = Guard(guarded(policy={"collapse": policy}), folder, 0, listener)
+    alarm = Alarm(8, "collapse", "warning", "they are alike", "look", "T16")
+    if ends is None:
+        guard.heed(alarm)
+    else:
+        with pytest.raises(Setback, match="they are alike") as caught:
+            guard.heed(alarm)
+        assert (caught.value.ends, caught.value.alarm) == (ends, alarm)
+    assert listener.alarms == [alarm]
+    assert lines(tmp_path, "alarms") == [alarm._asdict()]
+
+
+# ---- what is not finite is not saved ---------------------------------------------------------------------
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[Game], Tensor]) -> None:
+    """After step `at`, once, a number of the game's is not one."""
+    stepped, struck = Standing.step, list[int]()
+
+    def poisoned(here: Standing) -> None:
+        stepped(here)
+        if here.done == at and not struck:
+            struck.append(at)
+            what(here.game).data.view(-1)[0] = math.nan
+
+    monkeypatch.setattr(Standing, "step", poisoned)
+
+
+def _weight(game: Game) -> Tensor:
+    return game.g.weights[0]
+
+
+def _average(game: Game) -> Tensor:
+    (kept,) = [trick for name, trick in game.tricks.items() if name == "averaged_weights"]
+    return next(tensor for tensor in kept.state_dict().values() if tensor.is_floating_point() and tensor.dim())
+
+
+@pytest.mark.parametrize("what", [_weight, _average], ids=["weight", "average"])
+@pytest.mark.parametrize("policy", ["roll_back", "warn"])
+def test_it_never_reaches_saves(
+    what: Callable[[Game], Tensor], policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spoiled after the step, with no reading that says so: the save itself finds it."""
+    out, written = tmp_path / "run", list[bool]()
+    writing = save.write
+
+    def watched(*args: Any) -> Path:
+        place = writing(*args)
+        written.append(finite(out))
+        return place
+
+    monkeypatch.setattr(save, "write", watched)
+    poison(monkeypatch, 12, what)
+    told = guarded(policy={"not_finite": policy})
+    if policy == "roll_back":
+        train(told, out)
+    else:
+        with pytest.raises(Diverged):  # nothing after it is worth to end with
+            train(told, out)
+        assert info(out)["state"] == "failed"
+        assert saves(out) == ["step-00000006"]
+    first = lines(out, "alarms")[0]
+    assert (first["step"], first["detector"]) == (12, "not_finite")
+    assert first["message"].startswith("game/")
+    assert "step-00000012" not in saves(out)
+    assert written
+    assert all(written)
+    if policy == "roll_back":
+        assert (info(out)["state"], info(out)["setbacks"]) == ("done", 1)
+        assert len(written) == 4  # 6, then 12, 18 and 20
+
+
+@pytest.mark.parametrize("what", [_weight, _average], ids=["weight", "average"])
+def test_it_never_reaches_the_best(
+    what: Callable[[Game], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spoiled after a step that is measured and has neither row nor save."""
+    out = tmp_path / "run"
+    poison(monkeypatch, 10, what)
+    table = guarded().canonical() | {"measure": {"every": 5, "measures": ["fid", "modes"], "n": 50}}
+    train(decode(table), out)
+    assert (info(out)["state"], info(out)["setbacks"]) == ("done", 1)
+    assert {alarm["detector"] for alarm in lines(out, "alarms")} == {"not_finite"}
+    assert finite(out)
+    (best,) = saves(out, "best")
+    told = {line["step"]: line["measures"]["fid"] for line in lines(out, "measures")}
+    assert sorted(told) == [5, 10, 15, 20]
+    assert best == f"step-{min(told, key=told.__getitem__):08d}"
+    assert all(math.isfinite(value) for value in told.values())
+
+
+def test_the_best_of_dropped_steps_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best was of step 10, and took the place of that of step 6; back at 6 neither is there any more."""
+    out, told, seen = tmp_path / "run", Gauge.line, set[int]()
+
+    def planted(gauge: Gauge, result: Any, step: int) -> dict[str, Any]:
+        line = told(gauge, result, step)
+        value = 0.01 if step == 10 and 10 not in seen else 100.0 - step if step <= 6 else 1000.0 + step
+        seen.add(step)
+        return line | {"measures": {"fid": value}}
+
+    monkeypatch.setattr(Gauge, "line", planted)
+    spoil(monkeypatch, {11: of_all})
+    monkeypatch.setattr(Gauge, "due", lambda _, step: step % 2 == 0 or step > 12)
+    table = guarded(14).canonical() | {"measure": {"every": 2, "measures": ["fid"], "n": 50}}
+    train(decode(table), out)
+    assert info(out)["setbacks"] == 1
+    assert [line["step"] for line in lines(out, "measures")] == [2, 4, 6, 8, 10, 12, 13, 14]
+    assert info(out)["best"] == {"measure": "fid", "step": 8, "value": 1008.0, "last": 1014.0}
+    assert saves(out, "best") == ["step-00000008"]
+    assert save.read(out / "best" / "step-00000008").state["setbacks"] == 1
+
+
+# ---- resumed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at", "time"), [(13, 1), (17, 1), (8, 2)], ids=["soon", "late", "on the way back up"])
+def test_resumed_after_a_setback_equals_undisturbed(
+    at: int, time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lower rate is kept: the state is in the save. The alarm that says why is kept too."""
+    spoil(monkeypatch, {8: of_all})
+    train(guarded(), tmp_path / "whole")
+    monkeypatch.undo()
+    spoil(monkeypatch, {8: of_all})
+    out, listener = tmp_path / "run", Listener(at, time)
+    with pytest.raises(Stopped, match=f"after step {at}"):
+        train(guarded(), out, watcher=listener)
+    assert info(out)["setbacks"] == 1
+    train(guarded(), out, resume=True)
+    assert traces(out) == traces(tmp_path / "whole")
+    assert info(out)["setbacks"] == info(tmp_path / "whole")["setbacks"] == 1
+    assert len(lines(tmp_path / "whole", "alarms")) == 1
+    assert lines(out, "alarms") == lines(tmp_path / "whole", "alarms")
+
+
+def test_a_resumed_run_has_as_many_returns_left_as_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, {8: of_all, 15: of_all}, times=1)
+    out = tmp_path / "run"
+    with pytest.raises(Stopped, match="after step 13"):
+        train(guarded(roll_backs=1), out, watcher=Listener(13))
+    with pytest.raises(Diverged, match="after 1 returns"):
+        train(guarded(roll_backs=1), out, resume=True)
+
+
+@pytest.mark.parametrize("at", [3, 5, 8, 9, 11, 15])
+def test_a_resumed_monitor_has_heard_what_was_said_before(at: int, tmp_path: Path) -> None:
+    """So the alarms are those of a run that was never stopped: not sooner, not later, not twice."""
+    measure = {"every": 2, "measures": ["fid"], "n": 50}
+    told = loud(measure=measure)
+    policy = {"gradient_long": "note", "past_its_best": "note"}
+    monitor = LOUD | {"threshold": LOUD["threshold"] | {"past_its_best": 1e-6}, "policy": policy}
+    told = decode(told.canonical() | {"monitor": monitor})
+    train(told, tmp_path / "whole")
+    alarms = lines(tmp_path / "whole", "alarms")
+    assert {alarm["detector"] for alarm in alarms} == set(policy)
+    assert [alarm["step"] for alarm in alarms if alarm["detector"] == "gradient_long"] == [8]
+    stopped(told, tmp_path / "run", at)
+    train(told, tmp_path / "run", resume=True)
+    assert lines(tmp_path / "run", "alarms") == alarms
+
+
+def test_rows_and_measures_up_to_the_save_are_heard_again(tmp_path: Path) -> None:
+    """In the order of their steps, and silently."""
+    folder, listener = RunFolder(tmp_path), Listener()
+    for number in (2, 4, 6, 8):
+        folder.append(folder.rows, as_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
+    for number in (3, 6, 9):
+        told = {"measures": {"fid": 1.0}, "floor": {"fid": 0.5}, "n": 10, "features": "points"}
+        folder.append(folder.measures, {"step": number} | told)
+    guard = Guard(guarded(), folder, 6, listener)
+    series = guard.monitor.heard.series
+    assert {name: one.steps for name, one in series.items() if "floor" not in name} == {
+        "d/grad_norm": [2, 4, 6],
+        "measure/fid": [3, 6],
+    }
+    assert guard.monitor.heard.step == 6
+    assert listener.alarms == []
+    assert lines(tmp_path, "alarms") == []
+
+
+def test_alarms_after_the_save_are_raised_anew(tmp_path: Path) -> None:
+    """A run that was killed: its last save is of step 6, its alarm of step 8."""
+    train(loud(), tmp_path / "whole")
+    out = tmp_path / "run"
+    stopped(loud(), out, 9)
+    shutil.rmtree(out / "saves" / "step-00000009")
+    assert [alarm["step"] for alarm in lines(out, "alarms")] == [8]
+    train(loud(), out, resume=True)
+    assert lines(out, "alarms") == lines(tmp_path / "whole", "alarms")
+
+
+def test_going_back_the_monitor_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alarm of step 8 is raised again at step 8 of the second try."""
+    spoil(monkeypatch, {8: of_all})
+    train(loud(), tmp_path / "run")
+    found = [(alarm["step"], alarm["detector"]) for alarm in lines(tmp_path / "run", "alarms")]
+    assert found == [(8, "gradient_long"), (9, "not_finite"), (8, "gradient_long")]
+
+
+# ---- in the recipe ---------------------------------------------------------------------------------------
+
+
+def test_monitoring_comes_back_from_toml() -> None:
+    monitor = {
+        "policy": {"collapse": "stop", "d_at_zero": "off"},
+        "threshold": {"gradient_long": 7.5},
+        "window": {"collapse": 40},
+        "roll_backs": 5,
+        "back_off": 0.25,
+    }
+    told = guarded(**monitor)
+    assert told.monitor is not None
+    again = decode(parse(told.to_toml(), "told.toml"))
+    assert again == told
+    assert again.monitor is not None
+    assert again.monitor.model_dump() == monitor
+    assert "monitor" not in guarded().canonical()
+
+
+@pytest.mark.parametrize("table", ["policy", "threshold", "window"])
+@pytest.mark.parametrize(("name", "near"), [("colapse", "collapse"), ("not_finit", "not_finite")])
+def test_an_unknown_detector_is_refused(table: str, name: str, near: str) -> None:
+    told = {"policy": "stop", "threshold": 1.0, "window": 3}[table]
+    with pytest.raises(RecipeError, match=f"no such detector '{name}'.*did you mean '{near}'") as caught:
+        guarded(**{table: {name: told}})
+    assert caught.value.where.startswith("monitor")
+
+
+def test_on_the_command_line_that_is_code_2(poise: Callable[..., Any], tmp_path: Path) -> None:
+    said = poise("train", "ring", "--out", tmp_path / "run", "--set", 'monitor.policy.colapse="off"')
+    said.complains(2, "monitor", "no such detector 'colapse'", "did you mean 'collapse'?")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"policy": {"collapse": "explode"}}, {"window": {"collapse": 0}}, {"roll_backs": -1}, {"back_off": 0.0}],
+    ids=["policy", "window", "roll_backs", "back_off"],
+)
+def test_bad_monitoring_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="monitor"):
+        guarded(**bad)
+
+
+def test_a_resumed_run_may_be_watched_otherwise(tmp_path: Path) -> None:
+    assert "monitor" in FREE_TO_CHANGE
+    out = tmp_path / "run"
+    assert differences(guarded(), loud()) == []
+    stopped(loud(), out, 9)
+    train(loud(policy="off"), out, resume=True)
+    assert [alarm["step"] for alarm in lines(out, "alarms")] == [8]
+    assert decode(parse((out / "recipe.toml").read_text(), "")).monitor == loud(policy="off").monitor
+
+
+def test_the_family_and_the_length_are_the_recipes(tmp_path: Path) -> None:
+    """A long run's; that of a short one would make windows of next to no steps."""
+    guard = Guard(guarded(4000), RunFolder(tmp_path), 0, Nobody())
+    assert (guard.monitor.family, guard.monitor.heard.length) == ("logistic", 4000)
+    assert {detector.name for detector in LOSSES} - {one.name for one in guard.monitor._watching} == {
+        "wasserstein_stuck"
+    }

@@ -1,0 +1,467 @@
+"""Vital signs: each number against plain numpy on G's whose samples are known, and that the run hears nothing of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from test_resume import digits, ring, traces
+from torch import Tensor, nn
+
+from contracts.tiny import CPU, recipe
+from poise.core import Side
+from poise.data.source import Loaded, Pictures
+from poise.data.toys import RingEntry
+from poise.networks.blocks import heard
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.training import standing
+from poise.training.begin import train
+from poise.training.build import build
+from poise.training.machine import Machine
+from poise.training.vitals import COUNT, Vitals
+
+Numbers = npt.NDArray[np.float64]
+Answer = Callable[[Tensor, Tensor | None], Tensor]
+CONCAT: dict[str, Any] = {"conditioning": {"g": {"kind": "concat", "dim": 4}}}
+BOTH: dict[str, Any] = {"conditioning": {"g": {"kind": "concat", "dim": 4}, "d": {"kind": "projection"}}}
+NAMES = {
+    "d/update",
+    "g/update",
+    "g/diversity",
+    "g/shades",
+    "g/newness",
+    "g/feature_diversity",
+    "g/label_effect",
+}
+
+
+class Planted(nn.Module):
+    """A G whose samples are known; it remembers in which mode it was asked."""
+
+    takes_labels = True
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer, self.modes = answer, list[bool]()
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.modes.append(self.training)
+        return self.answer(latents, labels)
+
+
+def photos(n: int, size: int = 8, seed: int = 0, classes: int = 0) -> Pictures:
+    """Noise of which some is black or white."""
+    rng = np.random.default_rng(seed)
+    images = np.clip(rng.normal(128, 110, (n, size, size, 1)), 0, 255).astype(np.uint8)
+    labels = np.arange(n) % classes if classes else None
+    return Pictures(images, labels, tuple(map(str, range(classes))))
+
+
+def vitals(world: str = "pictures", *tricks: dict[str, Any], loaded: Loaded | None = None, **changes: Any) -> Vitals:
+    """Of a tiny game; `game.g.net` can be planted."""
+    told = recipe(world, *tricks, **changes)
+    if loaded is None and world == "points":
+        loaded = told.data.load()
+    return taken(told, loaded or Loaded(photos(90, classes=4), photos(30, seed=1, classes=4)))
+
+
+def taken(told: Recipe, loaded: Loaded) -> Vitals:
+    game = build(told, loaded.train.subject(), Machine(CPU, "fp32"), Dice(0))
+    return Vitals(told, loaded, game, CPU)
+
+
+def plant(one: Vitals, answer: Answer) -> dict[str, float]:
+    """The numbers with such a G."""
+    one.game.g.net = Planted(answer)
+    return {name: stat.mean for name, stat in one.take().items()}
+
+
+def always(samples: Tensor) -> Answer:
+    """The same samples for whatever latents."""
+    return lambda latents, _: samples[: len(latents)]
+
+
+def noise(*shape: int, seed: int = 5, sigma: float = 0.6) -> Tensor:
+    drawn = np.random.default_rng(seed).normal(0, sigma, shape)
+    return torch.from_numpy(np.clip(drawn, -1, 1)).float()
+
+
+def flat(samples: Tensor) -> Numbers:
+    return samples.double().numpy().reshape(len(samples), -1)
+
+
+def apart(a: Numbers, b: Numbers) -> Numbers:
+    """All distances, each of `a` to each of `b`."""
+    return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+
+
+def mean_pair(samples: Tensor) -> float:
+    """The mean distance of two of them."""
+    rows = flat(samples)
+    return float(apart(rows, rows)[np.triu_indices(len(rows), 1)].mean())
+
+
+def signed(pictures: Pictures) -> Numbers:
+    """All of them in [-1, 1], N x H x W."""
+    return pictures.images[..., 0].astype(np.float64) / 127.5 - 1
+
+
+def evenly(pictures: Pictures, n: int) -> Numbers:
+    places = np.linspace(0, len(pictures) - 1, min(n, len(pictures))).astype(int)
+    return signed(pictures)[places]
+
+
+def shrunk(images: Numbers, by: int) -> Numbers:
+    n, height, width = images.shape
+    return images.reshape(n, height // by, by, width // by, by).mean((2, 4)).reshape(n, -1)
+
+
+def test_as_many_samples_as_are_said() -> None:
+    one = vitals()
+    asked: list[int] = []
+    plant(one, lambda latents, _: (asked.append(len(latents)), noise(len(latents), 1, 8, 8))[1])
+    assert asked == [COUNT] == [64]
+
+
+# ---- diversity -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2,)], ids=["pictures", "points"])
+def test_a_collapsed_g_has_no_diversity(shape: tuple[int, ...]) -> None:
+    told = plant(vitals("pictures" if len(shape) == 3 else "points"), always(torch.full((COUNT, *shape), 0.25)))
+    assert told["g/diversity"] == 0.0
+
+
+def test_real_samples_have_as_much_diversity_as_real_ones() -> None:
+    one = vitals()
+    others = torch.from_numpy(signed(photos(COUNT, seed=9))).float()[:, None]
+    assert plant(one, always(others))["g/diversity"] == pytest.approx(1.0, abs=0.05)
+    assert plant(one, always(one.real))["g/diversity"] == pytest.approx(1.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("world", ["pictures", "points"])
+def test_diversity_against_numpy(world: str) -> None:
+    one = vitals(world)
+    fake = noise(COUNT, *((1, 8, 8) if world == "pictures" else (2,)))
+    real = one.real if world == "points" else torch.from_numpy(evenly(photos(90), COUNT))
+    assert world == "pictures" or torch.equal(real, RingEntry().load().train.some(COUNT))
+    assert plant(one, always(fake))["g/diversity"] == pytest.approx(mean_pair(fake) / mean_pair(real), rel=1e-5)
+
+
+# ---- shades ----------------------------------------------------------------------------------------------
+
+
+def test_a_saturated_g_has_no_shades() -> None:
+    assert plant(vitals(), always(noise(COUNT, 1, 8, 8).sign()))["g/shades"] == 0.0
+
+
+def test_shades_against_numpy() -> None:
+    """Pixels at 0.95 and beyond are black or white."""
+    fake = noise(COUNT, 1, 8, 8)
+    fake[0, 0, 0, :3] = torch.tensor([0.94, -0.94, 0.96])
+    real = np.abs(evenly(photos(90), COUNT)) < 0.95
+    assert 0.5 < real.mean() < 0.95
+    wanted = (np.abs(flat(fake)) < 0.95).mean() / real.mean()
+    assert plant(vitals(), always(fake))["g/shades"] == pytest.approx(wanted, rel=1e-6)
+
+
+# ---- newness ---------------------------------------------------------------------------------------------
+
+
+def test_a_g_that_hands_out_training_pictures_has_nothing_new() -> None:
+    copies = torch.from_numpy(signed(photos(90)))[7 : 7 + COUNT, None].float()
+    assert plant(vitals(), always(copies))["g/newness"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_g_that_hands_out_held_out_pictures_is_as_new_as_they_are() -> None:
+    """No training picture is a held-out one."""
+    held = torch.from_numpy(signed(photos(30, seed=1)))[:, None].float().repeat(3, 1, 1, 1)
+    assert plant(vitals(), always(held[:COUNT]))["g/newness"] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("size", "by"), [(8, 1), (16, 1), (32, 2)])
+def test_newness_against_numpy(size: int, by: int) -> None:
+    """Pictures are compared at 16 x 16 at most: the means of blocks."""
+    loaded = Loaded(photos(90, size), photos(30, size, seed=1))
+    fake = noise(COUNT, 1, size, size)
+    known = shrunk(signed(photos(90, size)), by)
+
+    def away(images: Numbers) -> float:
+        return float(np.sort(apart(shrunk(images, by), known).min(1))[(len(images) - 1) // 2])
+
+    wanted = away(fake.double().numpy()[:, 0]) / away(signed(photos(30, size, seed=1)))
+    one = vitals(loaded=loaded, data={"kind": "digits", "size": size})
+    assert plant(one, always(fake))["g/newness"] == pytest.approx(wanted, rel=1e-3)
+
+
+def test_not_more_than_two_thousand_pictures_are_looked_among() -> None:
+    one = vitals(loaded=Loaded(photos(2500), photos(30, seed=1)))
+    assert one.known is not None
+    assert len(one.known) == 2000
+
+
+# ---- features of D ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, CONCAT, BOTH], ids=["no labels", "for G", "for both"])
+def test_feature_diversity_against_numpy(changes: dict[str, Any]) -> None:
+    """In evaluation mode, the reals with their own labels."""
+    one = vitals(**changes)
+    fake, d = noise(COUNT, 1, 8, 8), one.game.d.net
+    for _ in range(3):
+        heard(d, noise(16, 1, 8, 8, sigma=2.0), torch.zeros(16, dtype=torch.int64))  # statistics of its own
+    d.eval()
+    places = np.linspace(0, 89, COUNT).astype(int)
+    real = torch.from_numpy(evenly(photos(90), COUNT)).float()[:, None]
+    labels = torch.arange(COUNT) % 4 if changes else None
+    with torch.no_grad():
+        told = [
+            heard(d, fake, labels).features,
+            heard(d, real, torch.from_numpy(places % 4) if changes == BOTH else None).features,
+        ]
+    d.train()
+    wanted = mean_pair(told[0]) / mean_pair(told[1])
+    assert plant(one, always(fake))["g/feature_diversity"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_real_pictures_are_shown_to_d_with_their_own_labels() -> None:
+    one, seen = vitals(**BOTH), []
+    one.game.d.net.register_forward_pre_hook(lambda _, given: seen.append(given))
+    fake = noise(COUNT, 1, 8, 8)
+    plant(one, always(fake))
+    assert len(seen) == 2
+    (first, asked), (real, kinds) = seen
+    assert torch.equal(first, fake)
+    assert asked.tolist() == [i % 4 for i in range(COUNT)]
+    assert torch.equal(real, one.real)
+    assert kinds.tolist() == [int(i) % 4 for i in np.linspace(0, 89, COUNT).astype(int)]
+
+
+# ---- labels ----------------------------------------------------------------------------------------------
+
+
+def test_a_g_that_ignores_labels_has_no_label_effect() -> None:
+    table = noise(COUNT, 1, 8, 8)
+    assert plant(vitals(**CONCAT), always(table))["g/label_effect"] == 0.0
+
+
+@pytest.mark.parametrize(("classes", "looked_at"), [(2, 2), (4, 4), (10, 10), (16, 16), (40, 16)])
+def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
+    """Each latent with the next label, against the sample before it of its own label; 16 classes at most."""
+    loaded = Loaded(photos(90, classes=classes), photos(30, seed=1, classes=classes))
+    one = vitals(loaded=loaded, **CONCAT)
+    heads, tails = noise(classes, 8, 8, seed=1).double(), noise(COUNT, 8, 8, seed=2).double()
+
+    def answer(latents: Tensor, labels: Tensor | None) -> Tensor:
+        assert labels is not None
+        return (heads[labels] + (1 + labels[:, None, None]) * tails[: len(latents)])[:, None]
+
+    def made(labels: npt.NDArray[np.int64]) -> Numbers:
+        told = heads.numpy()[labels] + (1 + labels)[:, None, None] * tails.numpy()
+        return told.reshape(COUNT, -1)
+
+    own = np.arange(COUNT) % looked_at
+    by_label = np.linalg.norm(made((own + 1) % looked_at) - made(own), axis=1).mean()
+    by_latent = np.mean(
+        [np.linalg.norm(made(own)[i] - made(own)[i - looked_at]) for i in range(COUNT) if i >= looked_at]
+    )
+    assert plant(one, answer)["g/label_effect"] == pytest.approx(by_label / by_latent, rel=1e-5)
+
+
+# ---- the last step's length ------------------------------------------------------------------------------
+
+
+def test_update_is_the_length_of_the_last_step_of_all_weights() -> None:
+    one = vitals()
+    one.before()
+    wanted = {}
+    with torch.no_grad():
+        for side, sigma in ((Side.D, 0.1), (Side.G, 3.0)):
+            moves = [torch.randn(w.shape) * sigma for w in one.game.players[side].weights]
+            wanted[side] = float(np.linalg.norm(np.concatenate([m.double().numpy().ravel() for m in moves])))
+            for weight, move in zip(one.game.players[side].weights, moves, strict=True):
+                weight += move
+    told = {name: stat.mean for name, stat in one.take().items()}
+    assert told["d/update"] == pytest.approx(wanted[Side.D], rel=1e-4)
+    assert told["g/update"] == pytest.approx(wanted[Side.G], rel=1e-4)
+
+
+def test_the_update_in_a_row_is_that_of_its_last_step(tmp_path: Path) -> None:
+    """Not of all steps since the row before; with sgd it is the rate times the gradient's length."""
+    sgd = {"kind": "sgd", "lr": 0.05}
+    changes = {"optimizer": {"g": sgd, "d": sgd}, "log": {"rows": 4, "samples": 100, "saves": 100, "sheet": 4}}
+    train(recipe("points", steps=9, **changes), tmp_path / "run")
+    train(recipe("points", steps=9, **{**changes, "log": changes["log"] | {"rows": 1}}), tmp_path / "each")
+    (few, each) = (rows(tmp_path / name) for name in ("run", "each"))
+    assert [row["step"] for row in few] == [4, 8, 9]
+    for row in few:
+        (same,) = (one["stats"] for one in each if one["step"] == row["step"])
+        for side in ("d", "g"):
+            assert row["stats"][f"{side}/update"] == same[f"{side}/update"]
+            length = 0.05 * same[f"{side}/grad_norm"]["mean"]
+            assert same[f"{side}/update"]["mean"] == pytest.approx(length, rel=1e-3)
+
+
+# ---- left out, and left alone ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("world", "tricks", "changes", "left_out"),
+    [
+        ("points", [], {}, {"g/shades", "g/newness", "g/label_effect"}),
+        ("pictures", [], {}, {"g/label_effect"}),
+        ("pictures", [], CONCAT, set()),
+        ("pictures", [], BOTH, set()),
+        ("pictures", [{"kind": "packing", "samples": 2}], {}, {"g/feature_diversity", "g/label_effect"}),
+        ("pictures", [{"kind": "auxiliary_classifier"}], CONCAT, set()),
+    ],
+    ids=["points", "pictures", "labels for G", "labels for both", "packing", "classifier"],
+)
+def test_what_makes_no_sense_is_left_out(
+    world: str, tricks: list[dict[str, Any]], changes: dict[str, Any], left_out: set[str]
+) -> None:
+    one = vitals(world, *tricks, **changes)
+    one.before()
+    told = one.take()
+    assert set(told) == NAMES - left_out
+    assert all(np.isfinite(stat.mean) and stat.std == 0 and stat.min == stat.max for stat in told.values())
+
+
+def test_without_held_out_pictures_no_newness_and_without_a_step_no_update() -> None:
+    assert set(vitals(loaded=Loaded(photos(90))).take()) == {"g/diversity", "g/shades", "g/feature_diversity"}
+
+
+def test_a_d_without_features_has_no_diversity_of_them() -> None:
+    told = recipe("pictures")
+    loaded = Loaded(photos(90), photos(30, seed=1))
+    game = build(told, loaded.train.subject(), Machine(CPU, "fp32"), Dice(0))
+    game.d.net.width = None
+    assert "g/feature_diversity" not in Vitals(told, loaded, game, CPU).take()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_networks_are_asked_in_evaluation_mode_and_left_in_their_own(training: bool) -> None:
+    one = vitals(**CONCAT)
+    g, d = Planted(always(noise(COUNT, 1, 8, 8))), one.game.d.net
+    one.game.g.net, modes = g, []
+    d.register_forward_pre_hook(lambda net, _: modes.append(net.training))
+    g.train(training)
+    d.train(training)
+    one.take()
+    assert (g.training, d.training) == (training, training)
+    assert all(module.training == training for module in d.modules())
+    assert g.modes == [False, False]
+    assert modes == [False, False]
+
+
+def test_it_leaves_buffers_weights_gradients_and_global_dice_alone() -> None:
+    """With dropout that acts in sampling too, and a D of the same kind: both draw from the global generator."""
+    torch.manual_seed(11)
+    one = vitals("pictures", {"kind": "standing_dropout"}, {"kind": "layer_noise"}, **BOTH)
+    one.game.d.net.register_forward_pre_hook(lambda _, given: (given[0] + torch.randn_like(given[0]), *given[1:]))
+    one.before()
+    before = {name: tensor.clone() for name, tensor in one.game.state_dict().items()}
+    torch.manual_seed(12)
+    dice = torch.random.get_rng_state()
+    first = one.take()
+    assert torch.equal(torch.random.get_rng_state(), dice)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in one.game.state_dict().items())
+    assert all(weight.grad is None and weight.requires_grad for p in one.game.players.values() for weight in p.weights)
+    torch.manual_seed(13)
+    assert one.take() == {name: stat for name, stat in first.items() if "update" not in name}
+    torch.manual_seed(14)
+    dice = torch.random.get_rng_state()
+    Vitals(recipe("pictures"), Loaded(photos(90), photos(30, seed=1)), one.game, CPU)
+    assert torch.equal(torch.random.get_rng_state(), dice)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+
+
+class Absent:
+    """Vitals that take nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def before(self) -> None:
+        pass
+
+    def take(self) -> dict[str, Any]:
+        return {}
+
+
+def thin(file: Path) -> Recipe:
+    """Pictures of two kinds, batch norm in both players, labels for both, averaged weights."""
+    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), np.uint8)
+    np.savez(file, images=images, labels=np.arange(80) % 2)
+    table = {**digits(9).canonical(), "data": {"kind": "npz", "path": str(file), "size": 8, "held_out": 0.25}}
+    table["log"] = {"rows": 4, "samples": 5, "saves": 6, "sheet": 4}
+    return decode({**table, **BOTH})
+
+
+@pytest.mark.parametrize("which", ["points", "pictures"])
+def test_the_run_is_the_same_with_and_without(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ring(9) if which == "points" else thin(tmp_path / "p.npz")
+    train(told, tmp_path / "seen")
+    assert not (tmp_path / "seen" / "alarms.jsonl").exists()
+    monkeypatch.setattr(standing, "Vitals", Absent)
+    train(told, tmp_path / "alone")
+    seen, alone = traces(tmp_path / "seen"), traces(tmp_path / "alone")
+    wanted = {"d/update", "g/update", "g/diversity", "g/feature_diversity"}
+    wanted |= {"g/shades", "g/newness", "g/label_effect"} if which == "pictures" else set()
+    for row, other in zip(seen["rows"], alone["rows"], strict=True):  # type: ignore[call-overload]
+        assert set(row["stats"]) - set(other["stats"]) == wanted  # in every row
+        row["stats"] = {name: stat for name, stat in row["stats"].items() if name not in wanted}
+    assert seen == alone
+
+
+# ---- real samples that have no spread, no shades, no distance -------------------------------------------------
+
+
+def _alike() -> Loaded:
+    return Loaded(Pictures(np.full((90, 8, 8, 1), 100, np.uint8)), Pictures(np.full((30, 8, 8, 1), 100, np.uint8)))
+
+
+def _binary() -> Loaded:
+    images = np.random.default_rng(0).integers(0, 2, (120, 8, 8, 1)).astype(np.uint8) * 255
+    return Loaded(Pictures(images[:90]), Pictures(images[90:]))
+
+
+def _copied() -> Loaded:
+    return Loaded(photos(90), photos(90))
+
+
+@pytest.mark.parametrize(
+    ("loaded", "without"),
+    [
+        (_alike, {"g/diversity", "g/newness", "g/feature_diversity"}),
+        (_binary, {"g/shades"}),
+        (_copied, {"g/newness"}),
+    ],
+    ids=["all alike", "black and white", "held out and trained on"],
+)
+def test_a_ratio_to_nothing_is_left_out(loaded: Callable[[], Loaded], without: set[str]) -> None:
+    """A number that is not finite would send a run back that nothing is wrong with."""
+    told = plant(vitals(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
+    assert set(told) == {"g/diversity", "g/shades", "g/newness", "g/feature_diversity"} - without
+
+
+def test_labels_of_a_g_that_is_deaf_to_its_latents() -> None:
+    """One sample a class: it has collapsed, and no number of it is infinite."""
+    heads = noise(4, 1, 8, 8)
+
+    def answer(latents: Tensor, labels: Tensor | None) -> Tensor:
+        assert labels is not None
+        return heads[labels]
+
+    assert all(np.isfinite(value) for value in plant(vitals(**CONCAT), answer).values())

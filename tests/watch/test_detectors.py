@@ -1,0 +1,602 @@
+"""Every detector: a planted series that it sees, once, and the nearest harmless one that it does not."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import NamedTuple
+
+import pytest
+
+from poise.entries import kinds
+from poise.objectives.base import Objective
+from poise.recipe import shipped
+from poise.recipe.fit import fit
+from poise.recipe.read import decode
+from poise.recipe.text import set_value
+from poise.rows import Stat
+from poise.tips.catalogue import tips
+from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm
+from poise.watch.monitor import DETECTORS, Monitor, Monitoring
+
+D, G, ACCURACY = "d/adversarial", "g/adversarial", "d/accuracy"
+LOG2 = math.log(2)
+JUDGES = "logistic pairs squares hinge"
+
+Curve = Callable[[int], float | Stat | None]
+Rows = list[tuple[int, dict[str, float | Stat]]]
+
+
+def told(every: int, until: int, curves: Mapping[str, float | Curve]) -> Rows:
+    """Rows of some curves; where one is None, the row has no such number."""
+    rows: Rows = []
+    for step in range(every, until + 1, every):
+        values = {name: curve(step) if callable(curve) else curve for name, curve in curves.items()}
+        rows.append((step, {name: value for name, value in values.items() if value is not None}))
+    return rows
+
+
+def hear(rows: Rows, family: str | None, how: Monitoring | None = None, length: int | None = None) -> list[Alarm]:
+    monitor = Monitor(how, family, length)
+    alarms = [alarm for step, numbers in rows for alarm in monitor.hear(step, numbers)]
+    return alarms + monitor.settle()
+
+
+def then(first: float, later: float, after: int) -> Curve:
+    return lambda t: first if t <= after else later
+
+
+def swing(first: float, later: float, after: int, middle: float = 0.7) -> Curve:
+    """Above and below the middle by turns, 50 steps each."""
+    return lambda t: middle + (1 if t % 100 else -1) * (first if t <= after else later)
+
+
+def once(usual: float, other: float | Stat, at: int) -> Curve:
+    return lambda t: other if t == at else usual
+
+
+def turns(one: float, other: float) -> Curve:
+    """Two values by turns, 100 steps each."""
+    return lambda t: one if t % 200 >= 100 else other
+
+
+def listed(*values: float) -> Curve:
+    """A value every 100 steps."""
+    return lambda t: values[t // 100 - 1]
+
+
+class Planted(NamedTuple):
+    """A detector's pair. `moved`: a threshold at which it is silent; `shorter`: a window and the alarm's step then."""
+
+    rows: Rows
+    step: int
+    message: str
+    sound: Rows
+    families: str
+    moved: float | None = None
+    shorter: tuple[int, int] | None = None
+
+
+PLANTED: dict[str, Planted] = {
+    "not_finite": Planted(
+        told(50, 600, {"g/update": once(1.0, math.nan, 400)}),
+        400,
+        "g/update is not finite any more",
+        told(50, 600, {"g/shades": once(1.0, 1e300, 400)}),
+        " ".join(ANY),
+    ),
+    "d_at_zero": Planted(
+        told(50, 450, {D: 0.0207}),
+        300,
+        "D's loss has been 0.0207 on average since step 50 (even: 0.693)",
+        told(50, 450, {D: 0.0209}),
+        "logistic pairs hinge",
+        0.0298,
+        (200, 200),
+    ),
+    "d_spikes": Planted(
+        told(50, 1600, {D: swing(0.1, 0.41, 1000)}),
+        1500,
+        "D's loss varies 4.1 times as much as early on (std 0.41)",
+        told(50, 1600, {D: swing(0.1, 0.39, 1000)}),
+        " ".join(ANY),
+        4.2,
+        (250, 1250),
+    ),
+    "g_falling": Planted(
+        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.711, 500)}),
+        1000,
+        "G's loss falls steadily (1.9 to 1) and its samples grow alike (diversity 0.90 to 0.71)",
+        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.729, 500)}),
+        " ".join(ANY),
+        0.78,
+        (600, 700),
+    ),
+    "losses_apart": Planted(
+        told(100, 1200, {D: 0.5, G: lambda t: 6.1 + (t - 550) / 10_000}),
+        1000,
+        "G's loss 6.1 and D's 0.5 drift apart instead of settling",
+        told(100, 1200, {D: 0.5, G: lambda t: 5.9 + (t - 550) / 10_000}),
+        "logistic pairs",
+        8.2,
+        (600, 600),
+    ),
+    "wasserstein_stuck": Planted(
+        told(50, 1200, {"d/wasserstein": then(10, 9.1, 500)}),
+        1000,
+        "the Wasserstein estimate is 9.1, and was never above 10: it does not fall",
+        told(50, 3000, {"d/wasserstein": lambda t: 10 * 0.885 ** (t / 500)}),
+        "wasserstein",
+        1.1,
+        (250, 500),
+    ),
+    "d_never_wrong": Planted(
+        told(50, 450, {ACCURACY: 0.996}),
+        300,
+        "D has been right on 99.6% since step 50",
+        told(50, 450, {ACCURACY: 0.994}),
+        JUDGES,
+        0.997,
+        (200, 200),
+    ),
+    "d_never_right": Planted(
+        told(50, 600, {ACCURACY: 0.525}),
+        500,
+        "D was right on 52.5% from the start: G can't get better than its teacher",
+        told(50, 600, {ACCURACY: 0.535}),
+        JUDGES,
+        0.52,
+        (250, 250),
+    ),
+    "d_knows_by_heart": Planted(
+        told(50, 600, {"d/real_accuracy": 0.9775}),
+        500,
+        "r_t is 0.95: D takes nearly every training picture for real",
+        told(50, 600, {"d/real_accuracy": 0.9725}),
+        "logistic squares hinge",
+        0.96,
+        (250, 250),
+    ),
+    "scores_apart": Planted(
+        told(50, 1600, {"d/real_score": then(3, 7.2, 1000), "d/fake_score": then(1, -3, 1000)}),
+        1500,
+        "D's scores of reals and fakes lie 10.2 apart, 5.1 times as far as early on",
+        told(50, 1600, {"d/real_score": then(3, 6.8, 1000), "d/fake_score": then(1, -3, 1000)}),
+        JUDGES,
+        5.2,
+        (250, 1250),
+    ),
+    "gradient_long": Planted(
+        told(50, 450, {"g/grad_norm": 101}),
+        300,
+        "G's gradient has been 101 long since step 50",
+        told(50, 450, {"g/grad_norm": turns(150, 99)}),
+        "logistic pairs squares hinge energy",
+        102,
+        (200, 200),
+    ),
+    "gradient_burst": Planted(
+        told(50, 800, {"g/grad_norm": once(2.0, Stat(3.0, 1.0, 1.0, 62.0), 600)}),
+        600,
+        "G's gradient is 62, 31 times its running median",
+        told(50, 800, {"g/grad_norm": once(2.0, Stat(3.0, 1.0, 1.0, 58.0), 600)}),
+        " ".join(ANY),
+        32,
+    ),
+    "update_burst": Planted(
+        told(50, 800, {"d/update": once(0.01, 0.052, 600)}),
+        600,
+        "D's step from row to row is 0.052, 5 times its running median",
+        told(50, 800, {"d/update": once(0.01, 0.049, 600)}),
+        " ".join(ANY),
+        6,
+    ),
+    "slopes_uneven": Planted(
+        told(50, 600, {"d/r2": 21.0, "d/r1": 2.0}),
+        500,
+        "D's squared slope at fakes is 10.5 times that at reals",
+        told(50, 600, {"d/r2": 19.8, "d/r1": 2.0}),
+        " ".join(ANY),
+        11,
+        (250, 250),
+    ),
+    "collapse": Planted(
+        told(50, 450, {"g/diversity": 0.49}),
+        300,
+        "samples differ 49% as much as real ones do, by pixels",
+        told(50, 450, {"g/diversity": turns(0.3, 0.51)}),
+        " ".join(ANY),
+        0.48,
+        (200, 200),
+    ),
+    "saturated": Planted(
+        told(50, 450, {"g/shades": 0.19}),
+        300,
+        "samples have 19.0% of the shades between black and white that real ones have",
+        told(50, 450, {"g/shades": turns(0.1, 0.21)}),
+        " ".join(ANY),
+        0.18,
+        (200, 200),
+    ),
+    "labels_ignored": Planted(
+        told(100, 1200, {"g/label_effect": 0.09}),
+        1000,
+        "another label moves a sample 9% as far as another z does",
+        told(100, 1200, {"g/label_effect": turns(0.05, 0.11)}),
+        " ".join(ANY),
+        0.08,
+        (500, 500),
+    ),
+    "classes_missing": Planted(
+        told(100, 500, {"measure/class_balance": then(0.9, 0.59, 200)}),
+        300,
+        "class balance is 0.59: some classes are rare or missing",
+        told(100, 500, {"measure/class_balance": then(0.9, 0.6, 200)}),
+        " ".join(ANY),
+        0.58,
+    ),
+    "past_its_best": Planted(
+        told(100, 500, {"measure/fid": listed(20, 10, 15.1, 15.2, 15.3)}),
+        400,
+        "fid is 15.2, and was 10 at step 200: the best is past",
+        told(100, 500, {"measure/fid": listed(20, 10, 15.1, 14.9, 15.3)}),
+        " ".join(ANY),
+        1.6,
+    ),
+    "memorising": Planted(
+        told(50, 600, {"g/newness": 0.49}),
+        500,
+        "samples lie 49% as far from training pictures as held-out ones do: they are copies",
+        told(50, 600, {"g/newness": turns(0.2, 0.51)}),
+        " ".join(ANY),
+        0.48,
+        (250, 250),
+    ),
+}
+PAIRS = pytest.mark.parametrize("name", PLANTED)
+
+
+def first_family(name: str) -> str:
+    return sorted(PLANTED[name].families.split(), key=lambda family: family != "logistic")[0]
+
+
+def test_every_detector_has_its_pair() -> None:
+    assert list(PLANTED) == list(DETECTORS)
+    assert {name: detector.name for name, detector in DETECTORS.items()} == {name: name for name in DETECTORS}
+
+
+@PAIRS
+def test_planted_and_sound(name: str) -> None:
+    planted, detector = PLANTED[name], DETECTORS[name]
+    [alarm] = hear(planted.rows, first_family(name))
+    assert alarm[:4] == (planted.step, name, LEVELS[detector.policy], planted.message)
+    assert alarm[4:] == (detector.advice, detector.tip)
+    assert hear(planted.sound, first_family(name)) == []
+
+
+@PAIRS
+def test_where_the_family_is_not_known_all_look(name: str) -> None:
+    assert name in [alarm.detector for alarm in hear(PLANTED[name].rows, None)]
+
+
+@pytest.mark.parametrize("family", sorted(ANY))
+@PAIRS
+def test_each_looks_in_its_families_alone(name: str, family: str) -> None:
+    planted = PLANTED[name]
+    found = [alarm.step for alarm in hear(planted.rows, family) if alarm.detector == name]
+    assert found == ([planted.step] if family in planted.families.split() else [])
+
+
+@PAIRS
+def test_off_by_policy(name: str) -> None:
+    assert hear(PLANTED[name].rows, first_family(name), Monitoring(policy={name: "off"})) == []
+
+
+@pytest.mark.parametrize("name", [name for name, planted in PLANTED.items() if planted.moved is not None])
+def test_the_threshold_is_moved(name: str) -> None:
+    planted, usual = PLANTED[name], DETECTORS[name].threshold
+    assert planted.moved is not None
+    further = Monitoring(threshold={name: planted.moved})
+    assert hear(planted.rows, first_family(name), further) == []
+    nearer = Monitoring(threshold={name: usual - 1.2 * (planted.moved - usual)})
+    assert [alarm.detector for alarm in hear(planted.sound, first_family(name), nearer)][:1] == [name]
+
+
+@pytest.mark.parametrize("name", [name for name, planted in PLANTED.items() if planted.shorter is not None])
+def test_the_window_is_changed(name: str) -> None:
+    planted = PLANTED[name]
+    assert planted.shorter is not None
+    window, step = planted.shorter
+    found = hear(planted.rows, first_family(name), Monitoring(window={name: window}))
+    assert [(alarm.step, alarm.detector) for alarm in found] == [(step, name)]
+    longer = Monitoring(window={name: planted.rows[-1][0] + 50})
+    assert hear(planted.rows, first_family(name), longer) == []
+
+
+def test_thresholds_and_windows_of_others_change_nothing() -> None:
+    how = Monitoring(threshold={"d_never_wrong": 0.5}, window={"d_never_wrong": 50})
+    assert hear(PLANTED["d_at_zero"].rows, "logistic", how) == hear(PLANTED["d_at_zero"].rows, "logistic")
+
+
+# ---- other harmless and harmful series -------------------------------------------------------------------
+
+EVEN = {"logistic": LOG2, "pairs": LOG2, "squares": 0.125, "hinge": 1.0}
+
+
+@pytest.mark.parametrize("family", EVEN)
+def test_each_family_has_its_even_level(family: str) -> None:
+    [alarm] = hear(told(50, 450, {D: 0.029 * EVEN[family]}), family)
+    assert (alarm.detector, alarm.step) == ("d_at_zero", 300)
+    assert f"(even: {EVEN[family]:.3g})" in alarm.message
+    assert hear(told(50, 450, {D: 0.031 * EVEN[family]}), family) == []
+
+
+SOUND: dict[str, tuple[str | None, Rows]] = {
+    "a critic's loss below 0, family not known": (None, told(50, 600, {D: turns(-0.01, 0.02)})),
+    "one spike in 20 rows": ("logistic", told(50, 2000, {D: once(0.7, 0.9, 1500)})),
+    "a loss without early spread": ("logistic", told(50, 2000, {D: then(0.7, 5.0, 1200)})),
+    "spikes at the beginning": ("logistic", told(50, 2000, {D: swing(0.41, 0.1, 500)})),
+    "G's loss rises as variety falls": (
+        "logistic",
+        told(100, 1200, {G: lambda t: t / 1000, "g/diversity": then(1.0, 0.7, 500)}),
+    ),
+    "G's loss wavers as variety falls": (
+        "logistic",
+        told(100, 1000, {G: listed(7, 10, 9, 8, 2, 6, 5, 3, 4, 1.5), "g/diversity": then(1.0, 0.7, 500)}),
+    ),
+    "variety grows as G's loss falls": (
+        "logistic",
+        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.7, 1.0, 500)}),
+    ),
+    "a gap that settles": ("logistic", told(100, 1200, {D: 0.5, G: lambda t: 7.1 - t / 10_000})),
+    "a gap that stays": ("logistic", told(100, 1200, {D: 0.5, G: 6.5})),
+    "D's loss above G's": ("logistic", told(100, 1200, {G: 0.5, D: lambda t: 6.5 + t / 10_000})),
+    "G heard every other row": (
+        "logistic",
+        told(100, 1200, {D: 0.5, G: lambda t: 6 + t / 1000 if t % 200 == 0 else None}),
+    ),
+    "an estimate around 0": ("wasserstein", told(50, 2000, {"d/wasserstein": -0.1})),
+    "an estimate of 0": ("wasserstein", told(50, 2000, {"d/wasserstein": 0.0})),
+    "an estimate, not yet two windows old": ("wasserstein", told(50, 950, {"d/wasserstein": 5.0})),
+    "right at first, wrong later": (
+        "logistic",
+        told(50, 3000, {ACCURACY: then(0.9, 0.52, 200)}),
+    ),
+    "scores the wrong way round early": (
+        "logistic",
+        told(50, 1600, {"d/real_score": then(-1, 9, 1000), "d/fake_score": 0.0}),
+    ),
+    "scores alike early": ("logistic", told(50, 1600, {"d/real_score": then(0, 9, 1000), "d/fake_score": 0.0})),
+    "both scores far up": (
+        "logistic",
+        told(50, 1600, {"d/real_score": then(2, 101, 1000), "d/fake_score": then(1, 100, 1000)}),
+    ),
+    "reals' scores alone": ("logistic", told(50, 1600, {"d/real_score": then(2, 101, 1000)})),
+    "the eighth gradient bursts": ("logistic", told(50, 400, {"g/grad_norm": once(2.0, 90.0, 400)})),
+    "gradients from 0": ("logistic", told(50, 800, {"g/grad_norm": once(0.0, 90.0, 600)})),
+    "steeper at reals": ("logistic", told(50, 600, {"d/r2": 2.0, "d/r1": 21.0})),
+    "flat at reals": ("logistic", told(50, 600, {"d/r2": 2.0, "d/r1": 0.0})),
+    "pixels alike once, features once": (
+        "logistic",
+        told(50, 450, {"g/diversity": turns(0.3, 0.51), "g/feature_diversity": turns(0.51, 0.3)}),
+    ),
+    "worse once": ("logistic", told(100, 500, {"measure/fid": listed(20, 10, 12, 14, 99)})),
+    "worse twice, within the floor": (
+        "logistic",
+        told(100, 500, {"measure/fid": listed(20, 10, 15.1, 15.9, 15.9), "floor/fid": 1.0}),
+    ),
+    "coverage a little down": ("logistic", told(100, 500, {"measure/coverage": listed(0.5, 0.9, 0.61, 0.61, 0.61)})),
+    "coverage grows": ("logistic", told(100, 500, {"measure/coverage": listed(0.1, 0.2, 0.4, 0.6, 0.9)})),
+    "a measure of no choice": ("logistic", told(100, 500, {"measure/vendi": listed(10, 1, 5, 9, 20)})),
+}
+
+
+@pytest.mark.parametrize("what", SOUND)
+def test_harmless(what: str) -> None:
+    family, rows = SOUND[what]
+    assert hear(rows, family) == []
+
+
+HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
+    "infinite": ("logistic", told(50, 300, {G: once(1.0, -math.inf, 200)}), 200, "not_finite", "g/adversarial"),
+    "infinite at its highest": (
+        "logistic",
+        told(50, 300, {D: once(0.7, Stat(0.7, 0.1, 0.1, math.inf), 200)}),
+        200,
+        "not_finite",
+        "d/adversarial",
+    ),
+    "infinite at its lowest": (
+        "logistic",
+        told(50, 300, {D: once(0.7, Stat(0.7, 0.1, -math.inf, 1.0), 200)}),
+        200,
+        "not_finite",
+        "d/adversarial",
+    ),
+    "the first in the alphabet is named": (
+        "logistic",
+        told(50, 300, {G: once(1.0, math.nan, 200), D: once(1.0, math.nan, 200)}),
+        200,
+        "not_finite",
+        "d/adversarial is",
+    ),
+    "by D's features": (
+        "logistic",
+        told(50, 450, {"g/diversity": 0.9, "g/feature_diversity": 0.4}),
+        300,
+        "collapse",
+        "samples differ 40% as much as real ones do, by D's features",
+    ),
+    "D's gradient long": (
+        "logistic",
+        told(50, 450, {"d/grad_norm": 120, "g/grad_norm": 1.0}),
+        300,
+        "gradient_long",
+        "D's gradient has been 120 long",
+    ),
+    "D's gradient bursts": (
+        "wasserstein",
+        told(50, 450, {"d/grad_norm": once(2.0, 80.0, 450), "g/grad_norm": 1.0}),
+        450,
+        "gradient_burst",
+        "D's gradient is 80, 40 times",
+    ),
+    "G's step bursts": (
+        "logistic",
+        told(50, 450, {"d/update": 0.01, "g/update": once(0.01, 0.08, 450)}),
+        450,
+        "update_burst",
+        "G's step from row to row is 0.08, 8 times",
+    ),
+    "coverage down": (
+        "logistic",
+        told(100, 500, {"measure/coverage": listed(0.5, 0.9, 0.59, 0.58, 0.57)}),
+        400,
+        "past_its_best",
+        "coverage is 0.58, and was 0.9 at step 200",
+    ),
+    "coverage gone": (
+        "logistic",
+        told(100, 500, {"measure/coverage": listed(0.5, 0.9, 0.8, 0.0, 0.0)}),
+        500,
+        "past_its_best",
+        "coverage is 0, and was 0.9 at step 200",
+    ),
+    "a floor of more-is-better is no slack": (
+        "logistic",
+        told(100, 500, {"measure/modes": listed(8, 8, 8, 4, 4), "floor/modes": 8.0}),
+        500,
+        "past_its_best",
+        "modes is 4, and was 8 at step 100",
+    ),
+    "worse by more than the floor": (
+        "logistic",
+        told(100, 500, {"measure/kid": listed(20, 10, 15.1, 16.1, 16.1), "floor/kid": 1.0}),
+        500,
+        "past_its_best",
+        "kid is 16.1, and was 10 at step 200",
+    ),
+    "a floor that is no number": (
+        "logistic",
+        told(100, 500, {"measure/ndb": listed(0.2, 0.1, 0.2, 0.2, 0.2), "floor/ndb": lambda t: None}),
+        400,
+        "past_its_best",
+        "ndb is 0.2, and was 0.1 at step 200",
+    ),
+    "an estimate that grows": (
+        "wasserstein",
+        told(50, 1200, {"d/wasserstein": lambda t: t / 100}),
+        1000,
+        "wasserstein_stuck",
+        "the Wasserstein estimate is 7.75, and was never above 7.75",
+    ),
+    "steep at fakes early": ("pairs", told(50, 600, {"d/r2": 30.0, "d/r1": 1.0}), 500, "slopes_uneven", "30.0 times"),
+    "D's loss at nothing": ("hinge", told(50, 450, {D: 0.0}), 300, "d_at_zero", "has been 0 on average"),
+    "a loss that wavers as it falls": (
+        "logistic",
+        told(100, 1000, {G: listed(9, 10, 7, 8, 2, 6, 5, 3, 4, 1), "g/diversity": then(1.0, 0.7, 500)}),
+        1000,
+        "g_falling",
+        "(9 to 1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HARMFUL)
+def test_harmful(what: str) -> None:
+    family, rows, step, name, part = HARMFUL[what]
+    [alarm] = hear(rows, family)
+    assert (alarm.step, alarm.detector) == (step, name)
+    assert part in alarm.message
+
+
+def test_a_best_below_0_is_not_past_while_it_stays() -> None:
+    """The unbiased kernel distance falls below 0 for good samples."""
+    assert hear(told(100, 500, {"measure/kid": listed(0.02, -0.001, -0.001, -0.001, -0.001)}), "logistic") == []
+
+
+def test_an_estimate_that_fell_early_and_stays() -> None:
+    assert hear(told(50, 2000, {"d/wasserstein": then(10, 7, 400)}), "wasserstein") == []
+
+
+def test_an_estimate_that_paused() -> None:
+    rows = [row for row in told(50, 3000, {"d/wasserstein": 5.0}) if not 800 < row[0] < 2200]
+    assert [alarm.step for alarm in hear(rows, "wasserstein")] == [2350]
+
+
+def test_infinite_floors_leave_no_slack() -> None:
+    """The floor alone is not finite: that is told, and the measure is judged without it."""
+    rows = told(100, 400, {"measure/fid": listed(20, 10, 16, 16), "floor/fid": math.inf})
+    assert [(a.step, a.detector) for a in hear(rows, None)] == [(100, "not_finite"), (400, "past_its_best")]
+
+
+def test_no_window_is_longer_than_an_eighth_of_the_run() -> None:
+    [alarm] = hear(PLANTED["d_at_zero"].rows, "logistic", length=1600)
+    assert (alarm.step, alarm.detector) == (200, "d_at_zero")
+    [alarm] = hear(told(50, 700, {"d/wasserstein": 5.0}), "wasserstein", length=2400)
+    assert (alarm.step, alarm.detector) == (600, "wasserstein_stuck")
+
+
+# ---- what a detector says of itself ------------------------------------------------------------------------
+
+SUITED = {"slopes_uneven": "r3gan", "labels_ignored": "cgan", "wasserstein_stuck": "wgan-gp", "d_never_right": "gan"}
+SET = re.compile(r"--set (?:'([^']*)'|(\S+?))(?=[,;.)]*(?:\s|$))")
+
+
+def words_of(advice: str) -> list[str]:
+    """What stands behind each `--set`, as a shell would hand it over."""
+    return [quoted or plain for quoted, plain in SET.findall(advice)]
+
+
+@PAIRS
+def test_the_advice_can_be_followed(name: str) -> None:
+    advice, recipe = DETECTORS[name].advice, SUITED.get(name, shipped.DEFAULT)
+    words = words_of(advice)
+    assert len(words) == advice.count("--set")
+    before = shipped.table(recipe)
+    for word in words:
+        table = deepcopy(before)
+        set_value(table, word)
+        decode(table, recipe)
+    together = deepcopy(before)
+    for word in words:
+        set_value(together, word)
+    assert together != before
+    found = fit(decode(together, recipe))
+    assert found.refusals == []
+
+
+@PAIRS
+def test_what_a_detector_says_of_itself(name: str) -> None:
+    detector = DETECTORS[name]
+    assert detector.meaning
+    assert detector.advice
+    assert "\n" not in detector.meaning + detector.advice
+    assert detector.tip in {tip.id for tip in tips()}
+    assert math.isfinite(detector.threshold)
+    assert detector.window >= 1
+    assert detector.families <= ANY
+    assert detector.policy in LEVELS
+
+
+@PAIRS
+def test_the_numbers_a_detector_goes_by(name: str) -> None:
+    """What is planted is among what it reads, and hearing it is enough not to be deaf."""
+    planted, detector = PLANTED[name], DETECTORS[name]
+    heard = {quantity for _, numbers in planted.rows for quantity in numbers}
+    assert set(detector.reads) & heard or not detector.reads
+    monitor = Monitor()
+    assert (name in monitor.deaf()) == bool(detector.reads)
+    for step, numbers in planted.rows:
+        monitor.hear(step, numbers)
+    assert name not in monitor.deaf()
+
+
+def test_every_objective_has_a_family() -> None:
+    assert set(kinds(Objective, "poise.objectives")) <= set(FAMILIES)
+    assert set(FAMILIES.values()) == ANY
+    for kind, family in FAMILIES.items():
+        word = {"non_saturating": "logistic", "minimax": "logistic", "least_squares": "squares", "began": "energy"}
+        assert family == ("pairs" if kind.startswith("relativistic") else word.get(kind, kind))

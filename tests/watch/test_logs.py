@@ -1,0 +1,505 @@
+"""Logs of all sorts become the same rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from poise.errors import DataError, PoiseError, RecipeError
+from poise.rows import Row, Stat, as_json
+from poise.watch.logs import KNOWN, SHORT, Log, columns_of, measured_of, read_log
+
+D, G = "d/adversarial", "g/adversarial"
+Plain = list[tuple[int, dict[str, float]]]
+
+
+def plain(log: Log) -> Plain:
+    """Rows of numbers that were looked at once."""
+    for _, numbers in log.rows:
+        assert all(stat == Stat.of(stat.mean) or math.isnan(stat.mean) for stat in numbers.values())
+    return [(step, {name: stat.mean for name, stat in numbers.items()}) for step, numbers in log.rows]
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+# ---- runs of ours ---------------------------------------------------------------------------------------
+
+
+def row(step: int, **stats: Stat) -> str:
+    named = {name.replace("_", "/", 1): stat for name, stat in stats.items()}
+    return json.dumps(as_json(Row(step, 64 * step, 0.1 * step, named))) + "\n"
+
+
+def a_run(folder: Path, *, recipe: str = 'steps = 400\n[objective]\nkind = "hinge"\n', rows: str | None = None) -> Path:
+    path = folder / "run"
+    path.mkdir()
+    told = row(50, d_adversarial=Stat(0.7, 0.1, 0.5, 0.9)) + row(100, d_adversarial=Stat(math.nan, 0.1, 0.5, math.inf))
+    written(path, "rows.jsonl", told if rows is None else rows)
+    written(path, "recipe.toml", recipe)
+    return path
+
+
+def test_a_run_of_ours(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    measured = [
+        {"step": 75, "measures": {"fid": 12}, "floor": {"fid": 1.5}},
+        {"step": 100, "measures": {"fid": "nan"}, "floor": {}},
+    ]
+    written(run, "measures.jsonl", "".join(json.dumps(line) + "\n" for line in measured))
+    log = read_log(run)
+    assert [step for step, _ in log.rows] == [50, 75, 100]
+    assert log.rows[0][1] == {D: Stat(0.7, 0.1, 0.5, 0.9)}
+    assert log.rows[1][1] == {"measure/fid": Stat.of(12.0), "floor/fid": Stat.of(1.5)}
+    assert set(log.rows[2][1]) == {D, "measure/fid"}
+    assert math.isnan(log.rows[2][1][D].mean)
+    assert log.rows[2][1][D].max == math.inf
+    assert (log.length, log.family, log.monitor) == (400, "hinge", {})
+
+
+def test_a_run_of_ours_says_what_is_monitored(tmp_path: Path) -> None:
+    recipe = '[objective]\nkind = "own"\n[monitor.policy]\ncollapse = "off"\n'
+    log = read_log(a_run(tmp_path, recipe=recipe))
+    assert log.monitor == {"policy": {"collapse": "off"}}
+    assert log.family is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "last", "length"),
+    [("steps = 3000", 50, 3000), ("steps = 300", 50, 400), ("", 900, 900), ("", 100, 400)],
+    ids=["told", "told, short", "by its rows", "by its rows, short"],
+)
+def test_the_length_of_a_run_is_at_least_400(tmp_path: Path, steps: str, last: int, length: int) -> None:
+    run = a_run(tmp_path, recipe=f"{steps}\n", rows=row(50, d_adversarial=Stat.of(1)) + row(last))
+    assert read_log(run).length == length
+
+
+def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
+    whole = row(50, d_adversarial=Stat.of(0.7))
+    assert [step for step, _ in read_log(a_run(tmp_path, rows=whole + whole[:30])).rows] == [50]
+
+
+@pytest.mark.parametrize(
+    ("rows", "recipe", "part"),
+    [
+        ("", "steps = 4", "no row has been written yet"),
+        ('{"step": 1}\n', "steps = 4", "not a run folder that can be read"),
+        ('{"step": 1, "stats": {"d/loss": 3}}\n', "steps = 4", "not a run folder that can be read"),
+        (row(50, d_adversarial=Stat.of(0.7)), "steps = ", "not a run folder that can be read"),
+    ],
+    ids=["empty", "no stats", "no stat", "no TOML"],
+)
+def test_runs_that_cannot_be_read(tmp_path: Path, rows: str, recipe: str, part: str) -> None:
+    run = a_run(tmp_path, rows=rows, recipe=recipe)
+    with pytest.raises(DataError, match=part) as raised:
+        read_log(run)
+    assert str(run) in str(raised.value)
+
+
+def test_a_run_without_its_recipe(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    (run / "recipe.toml").unlink()
+    with pytest.raises(DataError, match="not a run folder that can be read"):
+        read_log(run)
+
+
+def test_measured() -> None:
+    line = {"step": 3, "measures": {"fid": 2, "kid": "inf"}, "floor": {"fid": 1}}
+    assert measured_of(line) == {
+        "measure/fid": Stat.of(2.0),
+        "measure/kid": Stat.of(math.inf),
+        "floor/fid": Stat.of(1.0),
+    }
+
+
+# ---- tables ---------------------------------------------------------------------------------------------
+
+TABLE = "iter{m}loss_D{m}loss_G{m}note\n10{m}0.5{m}1.5{m}fine\n20{m}0.25{m}{m}\n30{m}{m}1.25{m}3\n"
+ROWS: Plain = [(10, {D: 0.5, G: 1.5}), (20, {D: 0.25}), (30, {G: 1.25})]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", ", "], ids=["comma", "semicolon", "tab", "comma and blank"])
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "BOM"])
+@pytest.mark.parametrize("ending", ["csv", "CSV", "tsv"])
+def test_tables(tmp_path: Path, mark: str, start: str, ending: str) -> None:
+    log = read_log(written(tmp_path, f"log.{ending}", start + TABLE.format(m=mark)))
+    assert plain(log) == ROWS
+    assert (log.length, log.family, log.monitor) == (30, None, {})
+
+
+def test_cells_that_are_not_finite(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "log.csv", "step,d_loss,g_loss\n1,nan,inf\n2,0.5,-inf\n"))
+    (_, first), (_, second) = plain(log)
+    assert math.isnan(first[D])
+    assert (first[G], second[D], second[G]) == (math.inf, 0.5, -math.inf)
+
+
+def test_rows_longer_or_shorter_than_the_header(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "log.csv", "step,d_loss,g_loss\n1,0.5,1.5,9,9\n2,0.25\n"))
+    assert plain(log) == [(1, {D: 0.5, G: 1.5}), (2, {D: 0.25})]
+
+
+def test_dots_and_exponents(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "log.csv", " d_loss ,g_loss\n1e-3,.5\n-2,+3.\n"))
+    assert plain(log) == [(1, {D: 0.001, G: 0.5}), (2, {D: -2.0, G: 3.0})]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '{"step": 10, "d_loss": 0.5, "g_loss": 1.5, "who": "me"}\n{"step": 20, "d_loss": 0.25}\n',
+        '{"step": 10, "loss": {"d": 0.5, "g": 1.5}}\n{"step": 20, "loss": {"d": 0.25}}\n',
+        '{"Progress/kimg": {"num": 1, "mean": 10.2, "std": 0}, "Loss/D/loss": {"num": 9, "mean": 0.5, "std": 0.1}, '
+        '"Loss/G/loss": {"num": 9, "mean": 1.5, "std": 0.1}, "Progress/tick": {"mean": 1}, "timestamp": 16.5}\n'
+        '{"Progress/kimg": {"num": 1, "mean": 19.8}, "Loss/D/loss": {"num": 9, "mean": 0.25}}\n',
+        'half a line\n{"iter": 10, "errD": 0.5, "errG": 1.5}\n[1, 2]\n{"iter": 20, "errD": 0.25, "errG": nu',
+    ],
+    ids=["flat", "nested", "StyleGAN", "broken lines"],
+)
+def test_objects(tmp_path: Path, lines: str) -> None:
+    found: Plain = [(10, {D: 0.5, G: 1.5}), (20, {D: 0.25})]
+    broken = lines.startswith("half")
+    path = written(tmp_path, "stats.jsonl", lines.removeprefix("half a line\n"))
+    assert plain(read_log(path)) == (found[:1] if broken else found)
+
+
+def test_objects_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    lines = '\n{"d_loss": "nan", "g_loss": NaN, "on": true}\n{"d_loss": "inf", "g_loss": null}\n'
+    (_, first), (_, second) = plain(read_log(written(tmp_path, "log.txt", lines)))
+    assert math.isnan(first[D])
+    assert math.isnan(first[G])
+    assert second == {D: math.inf}
+
+
+# ---- lines of text --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "numbers"),
+    [
+        (
+            "[0/25][3/1583]\tLoss_D: 1.4\tLoss_G: 5.6\tD(x): 0.5\tD(G(z)): 0.5 / 0.01",
+            (1, {D: 1.4, G: 5.6}),
+        ),
+        ("[Epoch 0/200] [Batch 3/938] [D loss: 0.69] [G loss: 0.70]", (1, {D: 0.69, G: 0.7})),
+        ("epoch 3 d_loss=0.5, g_loss=0.6", (1, {D: 0.5, G: 0.6})),
+        ("(epoch: 1, iters: 100, time: 0.1) D_loss: 0.1 G_loss: 0.5", (100, {D: 0.1, G: 0.5})),
+        ("step: 7, D loss: -1e-3, G loss: +2.5E2", (7, {D: -0.001, G: 250.0})),
+        ("INFO 12:30:01 | Iteration: 40 | discriminator loss = .5 | generator loss = 3.", (40, {D: 0.5, G: 3.0})),
+        ("Epoch 1 - D loss: 0.5 - G loss: inf - acc: 80%", (1, {D: 0.5, G: math.inf})),
+        ("critic_loss: -0.5 generator_loss: 0.25", (1, {D: -0.5, G: 0.25})),
+        ("d_loss: 0.5s d_loss2: 7 g_loss: 0.25", (1, {G: 0.25})),
+    ],
+    ids=["DCGAN", "PyTorch-GAN", "equals", "pix2pix", "exponents", "words", "dashes", "critic", "units"],
+)
+def test_lines(tmp_path: Path, line: str, numbers: tuple[int, dict[str, float]]) -> None:
+    path = written(tmp_path, "train.log", f"Starting Training Loop...\n{line}\nSaved.\n")
+    assert plain(read_log(path)) == [numbers]
+
+
+def test_lines_with_nan(tmp_path: Path) -> None:
+    text = "[0/25][0/9]\tLoss_D: NaN\tLoss_G: nan\n[0/25][1/9]\tLoss_D: 0.5\tLoss_G: -nan\n"
+    (one, first), (two, second) = plain(read_log(written(tmp_path, "log", text)))
+    assert (one, two, second[D]) == (1, 2, 0.5)
+    assert math.isnan(first[D])
+    assert math.isnan(first[G])
+    assert math.isnan(second[G])
+
+
+def test_other_numbers_of_a_line_are_left_out_or_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.txt", "Loss_D: 1.4\tLoss_G: 5.6\tD(x): 0.75\tD(G(z)): 0.5 / 0.01\n")
+    assert plain(read_log(path, {"real": "D(x)", "d/own": "D(G(z))"})) == [
+        (1, {D: 1.4, G: 5.6, "d/real_score": 0.75, "d/own": 0.5})
+    ]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_names_that_are_known(tmp_path: Path, name: str) -> None:
+    log = read_log(written(tmp_path, "log.csv", f"{name},loss_d,loss_g\n3,2,1\n"))
+    assert plain(log)[0][1][SHORT[KNOWN[name]]] == 3
+
+
+@pytest.mark.parametrize("name", ["D loss", "loss/D", "Loss_D", "errD", "D_err", "D_errors", "Loss/D/loss", "D/loss"])
+def test_letters_alone_count(tmp_path: Path, name: str) -> None:
+    log = read_log(written(tmp_path, "log.csv", f"{name}\n3\n"))
+    assert plain(log) == [(1, {D: 3})]
+
+
+@pytest.mark.parametrize(
+    ("names", "number"),
+    [
+        ("accuracy D_acc", "d/accuracy"),
+        ("D_grad_norm", "d/grad_norm"),
+        ("grad_norm/G", "g/grad_norm"),
+        ("Wasserstein distance", "d/wasserstein"),
+        ("g/diversity", "g/diversity"),
+        ("d/anything", "d/anything"),
+        ("measure/fid", "measure/fid"),
+    ],
+    ids=str,
+)
+def test_more_than_losses_is_guessed(tmp_path: Path, names: str, number: str) -> None:
+    head = names.removeprefix("accuracy ")
+    log = read_log(written(tmp_path, "log.csv", f"loss_g,{head},other\n2,3,9\n"))
+    assert plain(log) == [(1, {G: 2, number: 3})]
+
+
+# ---- a pattern ------------------------------------------------------------------------------------------
+
+LINES = "epoch 1/9: it 5 D 0.5 G 1.5\nnothing\nepoch 1/9: it 10 D nan G 1.25\n"
+PATTERN = r"it (?P<step>\d+) D (?P<d>\S+) G (?P<g>\S+)"
+
+
+def test_a_pattern(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.txt", LINES)
+    (one, first), (two, second) = plain(read_log(path, pattern=PATTERN))
+    assert (one, two, first, second[G]) == (5, 10, {D: 0.5, G: 1.5}, 1.25)
+    assert math.isnan(second[D])
+    told = plain(read_log(path, {"accuracy": "g"}, r"it \d+ D (?P<d>[0-9.]+) G (?P<g>\S+)"))
+    assert told == [(1, {D: 0.5, G: 1.5, "d/accuracy": 1.5})]
+
+
+def test_a_pattern_reads_any_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.csv", LINES)
+    assert len(read_log(path, pattern=PATTERN).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "parts"),
+    [
+        ("D ([0-9.]+)", RecipeError, ["--pattern", "has no named group", "(?P<d>[0-9.]+)"]),
+        (r"loss (?P<d>\d+)", PoiseError, []),
+        (r"D (?P<real>\S+)", RecipeError, ["nothing here is called a loss of D or G", "there is real"]),
+    ],
+    ids=["no group", "no match", "no loss"],
+)
+def test_patterns_refused(tmp_path: Path, pattern: str, error: type[PoiseError], parts: list[str]) -> None:
+    with pytest.raises(error) as raised:
+        read_log(written(tmp_path, "log.txt", LINES), pattern=pattern)
+    for part in parts:
+        assert part in str(raised.value)
+
+
+def test_a_bad_regular_expression(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="not a regular expression"):
+        read_log(written(tmp_path, "log.txt", LINES), pattern="(?P<d>")
+
+
+def test_a_folder_has_no_lines(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="can't be read"):
+        read_log(tmp_path, pattern=PATTERN)
+
+
+# ---- TensorBoard ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("events")
+    with SummaryWriter(str(folder)) as writer:
+        for step in (10, 20, 30):
+            writer.add_scalar("Loss/D", step / 64, step)
+            writer.add_scalar("lr", 0.5, step)
+            if step != 20:
+                writer.add_scalar("Loss/G", -step / 32, step)
+    return folder
+
+
+def test_events(events: Path) -> None:
+    found: Plain = [
+        (10, {D: 10 / 64, G: -10 / 32}),
+        (20, {D: 20 / 64}),
+        (30, {D: 30 / 64, G: -30 / 32}),
+    ]
+    assert plain(read_log(events)) == found
+    (file,) = events.iterdir()
+    assert plain(read_log(file)) == found
+    asked = read_log(events, {"accuracy": "lr"})
+    assert [numbers["d/accuracy"] for _, numbers in plain(asked)] == [0.5] * 3
+
+
+def test_many_events_are_all_read(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(12_000):
+            writer.add_scalar("d_loss", 0.5, step)
+    assert [step for step, _ in read_log(tmp_path).rows] == list(range(12_000))
+
+
+def test_a_folder_without_events(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no line with a number in it") as raised:
+        read_log(tmp_path)
+    assert str(tmp_path) in str(raised.value)
+
+
+# ---- steps ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "steps"),
+    [
+        ("step", [10, 20, 30]),
+        ("Global Step", [10, 20, 30]),
+        ("n_img", [10, 20, 30]),
+        ("tick", [10, 20, 30]),
+        ("epoch", [1, 2, 3]),
+        ("time", [1, 2, 3]),
+    ],
+    ids=str,
+)
+def test_steps_from_a_column_or_counted(tmp_path: Path, head: str, steps: list[int]) -> None:
+    path = written(tmp_path, "log.csv", f"{head},d_loss\n10,0.5\n20,0.5\n30,0.5\n")
+    log = read_log(path)
+    assert [step for step, _ in log.rows] == steps
+    assert log.length == steps[-1]
+    assert [step for step, _ in read_log(path, {"step": head}).rows] == [10, 20, 30]
+
+
+def test_step_is_the_first_of_several_columns(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.csv", "tick,iter,step,d_loss\n1,2,3,0.5\n4,5,6,0.5\n")
+    assert [step for step, _ in read_log(path).rows] == [3, 6]
+    assert [step for step, _ in read_log(path, {"step": "tick"}).rows] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        ("0 100 200 0 100", [1, 2, 3, 4, 5]),
+        ("5 5 6", [5, 5, 6]),
+        ("0.4 1.6 2.51", [0, 2, 3]),
+        ("10 20  40", [1, 2, 3, 4]),
+        ("1 2  40", [1, 2, 3, 40]),
+    ],
+    ids=["starts anew", "the same twice", "rounded", "one missing, before", "one missing"],
+)
+def test_steps_that_start_anew_are_counted(tmp_path: Path, steps: str, found: list[int]) -> None:
+    lines = "".join(f"{step},0.5\n" for step in steps.split(" "))
+    assert [step for step, _ in read_log(written(tmp_path, "log.csv", f"step,d_loss\n{lines}")).rows] == found
+
+
+def test_rows_without_a_wanted_number_are_not_counted(tmp_path: Path) -> None:
+    text = "d_loss: 0.5\nlr: 0.1\nd_loss: 0.25\n"
+    assert plain(read_log(written(tmp_path, "log.txt", text))) == [(1, {D: 0.5}), (2, {D: 0.25})]
+
+
+@pytest.mark.parametrize("step", ["nan", "inf"])
+def test_a_step_that_is_not_finite(tmp_path: Path, step: str) -> None:
+    log = read_log(written(tmp_path, "log.csv", f"step,d_loss\n1,0.5\n{step},0.5\n"))
+    assert [number for number, _ in log.rows] == [1, 2]
+
+
+# ---- --columns ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("", {}),
+        ("d=loss_D", {"d": "loss_D"}),
+        ("step=iter,d=loss_D,g=loss_G", {"step": "iter", "d": "loss_D", "g": "loss_G"}),
+        ("g/newness=n, measure/fid=f,", {"g/newness": "n", "measure/fid": "f"}),
+        ("d=D loss,accuracy=D(x)=1", {"d": "D loss", "accuracy": "D(x)=1"}),
+    ],
+    ids=str,
+)
+def test_columns(words: str, found: dict[str, str]) -> None:
+    assert columns_of(words) == found
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_every_short_name(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, "log.csv", "a,loss_d\n3,2\n")
+    columns = columns_of(f"{name}=a")
+    assert plain(read_log(path, columns))[0][1][SHORT[name]] == 3
+    full = columns_of(f"{SHORT[name]}=a")
+    assert full == {SHORT[name]: "a"}
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("d", ["--columns", "must be name=column, by commas", "'d'"]),
+        ("d=", ["must be name=column", "'d='"]),
+        ("=d", ["must be name=column", "'=d'"]),
+        ("d=a,,g", ["must be name=column", "'g'"]),
+        ("acuracy=a", ["--columns", "no such quantity", "'acuracy'", "did you mean 'accuracy'?"]),
+        ("stpe=a", ["no such quantity", "did you mean 'step'?"]),
+    ],
+    ids=str,
+)
+def test_columns_refused(words: str, parts: list[str]) -> None:
+    with pytest.raises(RecipeError) as raised:
+        columns_of(words)
+    for part in parts:
+        assert part in str(raised.value)
+
+
+def test_columns_go_before_what_is_guessed(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.csv", "loss_D,other,d_loss,iter,at\n1,2,3,4,5\n")
+    assert plain(read_log(path)) == [(4, {D: 1})]
+    assert plain(read_log(path, {"d": "other", "step": "at"})) == [(5, {D: 2})]
+    assert plain(read_log(path, {D: "other"})) == [(4, {D: 2})]
+
+
+def test_columns_go_before_our_own_names(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.csv", "d/adversarial,other\n1,2\n")
+    assert plain(read_log(path, {"d": "other"})) == [(1, {D: 2})]
+
+
+# ---- what is refused ------------------------------------------------------------------------------------
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such run or log") as raised:
+        read_log(tmp_path / "nowhere")
+    assert "nowhere" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.txt"])
+@pytest.mark.parametrize("text", ["", "\n \n", "words\n"], ids=["empty", "blank", "no number"])
+def test_files_without_numbers(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(DataError, match="no line with a number in it") as raised:
+        read_log(written(tmp_path, name, text))
+    assert "--pattern" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["d", "step"])
+def test_a_column_that_is_not_there(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, "log.csv", "iter,loss_D,loss_G\n1,2,3\n")
+    with pytest.raises(RecipeError, match="no such column") as raised:
+        read_log(path, {name: "lossD"})
+    assert "--columns" in str(raised.value)
+    assert "'lossD'" in str(raised.value)
+    assert "did you mean 'loss_D'?" in str(raised.value)
+
+
+def test_no_loss_is_named(tmp_path: Path) -> None:
+    head = ",".join(f"c{number}" for number in range(20))
+    cells = ",".join("1" for _ in range(20))
+    with pytest.raises(RecipeError, match="nothing here is called a loss of D or G") as raised:
+        read_log(written(tmp_path, "log.csv", f"{head}\n{cells}\n"))
+    assert "--columns d=...,g=..." in str(raised.value)
+    assert str(raised.value).endswith("there is " + ", ".join(f"c{number}" for number in range(12)))
+
+
+def test_one_loss_is_enough(tmp_path: Path) -> None:
+    assert plain(read_log(written(tmp_path, "log.csv", "a,b\n1,2\n"), {"g": "b"})) == [(1, {G: 2})]
+
+
+# ---- the family -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("below", "family"), [(0, None), (1, None), (2, "wasserstein"), (20, "wasserstein")], ids=str)
+def test_a_loss_of_d_below_0_again_and_again_is_a_critics(tmp_path: Path, below: int, family: str | None) -> None:
+    lines = "".join(f"{-1 if number < below else 1},-5\n" for number in range(20))
+    assert read_log(written(tmp_path, "log.csv", f"d_loss,g_loss\n{lines}")).family == family
+
+
+def test_a_loss_of_g_below_0_says_nothing(tmp_path: Path) -> None:
+    assert read_log(written(tmp_path, "log.csv", "g_loss\n-1\n-2\n")).family is None

@@ -1,0 +1,268 @@
+"""The monitor: when it looks, what it says once, what it forgets."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+import poise
+from poise.errors import RecipeError
+from poise.recipe import shipped
+from poise.recipe.read import decode
+from poise.rows import Stat
+from poise.watch.base import LEVELS, Alarm
+from poise.watch.heard import Heard
+from poise.watch.monitor import DETECTORS, Monitor, Monitoring
+
+D, BALANCE = "d/adversarial", "measure/class_balance"
+
+
+def steps(alarms: list[Alarm]) -> list[int]:
+    return [alarm.step for alarm in alarms]
+
+
+# ---- latching -------------------------------------------------------------------------------------------
+
+AGAIN = [(10, 0.5), (20, 0.9), (60, 0.5), (61, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ([(160, 0.9), (161, 0.5)], [10, 161]),
+        ([(159, 0.9), (161, 0.5)], [10]),
+        ([(160, 0.5), (161, 0.5)], [10]),
+        ([(110, 0.5), (209, 0.9), (210, 0.5)], [10]),
+        ([(110, 0.5), (210, 0.9), (211, 0.5), (212, 0.5)], [10, 211]),
+    ],
+    ids=["quiet for a window", "quiet for less", "loud again", "a window since the last", "again, once"],
+)
+def test_an_alarm_comes_again_after_a_quiet_window(more: list[tuple[int, float]], found: list[int]) -> None:
+    monitor = Monitor(Monitoring(window={"classes_missing": 100}))
+    alarms = [alarm for step, value in AGAIN + more for alarm in monitor.hear(step, {BALANCE: value})]
+    assert steps(alarms) == found
+
+
+def test_one_alarm_while_it_stays_loud() -> None:
+    monitor = Monitor(family="logistic")
+    alarms = [alarm for step in range(50, 5001, 50) for alarm in monitor.hear(step, {D: 0.001})]
+    assert [(alarm.step, alarm.detector) for alarm in alarms] == [(300, "d_at_zero")]
+
+
+def test_detectors_are_latched_one_by_one() -> None:
+    monitor = Monitor(family="logistic")
+    alarms = []
+    for step in range(50, 1001, 50):
+        alarms += monitor.hear(step, {D: 0.001, "g/shades": 0.1 if step > 500 else 0.9})
+    assert [(alarm.step, alarm.detector) for alarm in alarms] == [(300, "d_at_zero"), (800, "saturated")]
+
+
+def test_two_at_once_come_in_the_order_of_the_list() -> None:
+    monitor = Monitor(family="logistic")
+    alarms = [a for step in range(50, 301, 50) for a in monitor.hear(step, {"g/shades": 0.1, D: 0.001})]
+    assert [alarm.detector for alarm in alarms] == ["d_at_zero", "saturated"]
+
+
+@pytest.mark.parametrize(("name", "values"), [(BALANCE, [0.5] * 6), ("measure/fid", [10, 20, 20, 20, 20, 20])])
+def test_what_is_measured_now_and_then_is_latched_between(name: str, values: list[float]) -> None:
+    monitor = Monitor()
+    alarms = []
+    for step in range(50, 3001, 50):
+        numbers = {D: 0.7} | ({name: values[step // 500 - 1]} if step % 500 == 0 else {})
+        alarms += monitor.hear(step, numbers)
+    assert len(alarms) == 1
+
+
+# ---- rows one by one ------------------------------------------------------------------------------------
+
+
+def looks(monkeypatch: pytest.MonkeyPatch, rows: list[tuple[int, dict[str, float | Stat]]]) -> list[int]:
+    """The steps at which a monitor looked."""
+    seen: list[int] = []
+    add = Heard.add
+
+    def watched(heard: Heard, step: int, stats: dict[str, Stat]) -> None:
+        seen.append(step)
+        add(heard, step, stats)
+
+    monkeypatch.setattr(Heard, "add", watched)
+    monitor = Monitor()
+    for step, numbers in rows:
+        monitor.hear(step, numbers)
+    return seen
+
+
+def test_500_are_looked_at_one_by_one_and_then_ten_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(step, {D: 0.7}) for step in range(1, 536)]
+    assert looks(monkeypatch, rows) == [*range(1, 501), 510, 520, 530]
+
+
+@pytest.mark.parametrize("urgent", [math.nan, math.inf, Stat(0.7, 0.1, 0.5, 0.9), Stat(0.7, 0.0, 0.7, math.inf)])
+def test_what_is_urgent_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch, urgent: float | Stat) -> None:
+    rows = [(step, {D: urgent if step == 514 else 0.7, "g/update": 1.0}) for step in range(1, 530)]
+    assert looks(monkeypatch, rows)[499:] == [500, 510, 514, 524]
+
+
+def test_rows_of_stats_are_looked_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(step, {D: Stat(0.7, 0.1, 0.5, 0.9)}) for step in range(1, 600)]
+    assert looks(monkeypatch, rows) == list(range(1, 600))
+
+
+def test_ten_rows_together_are_one() -> None:
+    monitor = Monitor()
+    for step in range(1, 501):
+        monitor.hear(step, {D: 0.7})
+    values = np.random.default_rng(0).normal(1, 0.3, 10)
+    for step, value in enumerate(values, 501):
+        monitor.hear(step, {D: value} | ({"g/update": 2.0 * step} if step > 508 else {}))
+    stat = monitor.heard.newest(D)
+    assert stat is not None
+    assert stat == pytest.approx((values.mean(), values.std(), values.min(), values.max()))
+    assert monitor.heard.newest("g/update") == (1019, 1, 1018, 1020)
+    assert monitor.heard.step == 510
+
+
+def test_stats_and_numbers_together_keep_the_spread_of_each() -> None:
+    monitor = Monitor()
+    for step in range(1, 501):
+        monitor.hear(step, {D: 0.7})
+    monitor.hear(501, {D: 1.0})
+    monitor.hear(502, {D: Stat(3.0, 2.0, -4.0, 9.0)})
+    assert monitor.heard.newest(D) == pytest.approx((2.0, math.sqrt(3), -4.0, 9.0))
+
+
+def test_settle_looks_at_what_is_left() -> None:
+    monitor = Monitor(family="logistic")
+    for step in range(1, 501):
+        assert monitor.hear(step, {BALANCE: 0.9}) == []
+    for step in range(501, 505):
+        assert monitor.hear(step, {BALANCE: 0.1}) == []
+    [alarm] = monitor.settle()
+    assert (alarm.step, alarm.detector) == (504, "classes_missing")
+    assert monitor.settle() == []
+    assert Monitor().settle() == []
+
+
+# ---- going back -----------------------------------------------------------------------------------------
+
+
+def test_going_back_forgets() -> None:
+    monitor = Monitor(family="logistic")
+    alarms = [alarm for step in range(50, 401, 50) for alarm in monitor.hear(step, {D: 0.001})]
+    assert steps(alarms) == [300]
+    monitor.go_back(200)
+    assert monitor.heard.series[D].steps == [50, 100, 150, 200]
+    again = [alarm for step in range(250, 601, 50) for alarm in monitor.hear(step, {D: 0.001})]
+    assert steps(again) == [300]
+
+
+def test_what_was_loud_before_is_still_latched_after_going_back() -> None:
+    monitor = Monitor(family="logistic")
+    for step in range(50, 401, 50):
+        monitor.hear(step, {D: 0.001})
+    monitor.go_back(400)
+    assert monitor.hear(450, {D: 0.001}) == []
+
+
+def test_going_back_forgets_rows_that_wait() -> None:
+    monitor = Monitor()
+    for step in range(1, 506):
+        monitor.hear(step, {BALANCE: 0.9 if step <= 500 else 0.1})
+    monitor.go_back(500)
+    assert monitor.settle() == []
+
+
+# ---- what it is told to do otherwise --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", LEVELS)
+def test_levels_by_policy(policy: str) -> None:
+    monitor = Monitor(Monitoring.model_validate({"policy": {"classes_missing": policy}}))
+    [alarm] = monitor.hear(1, {BALANCE: 0.1})
+    level = {"note": "note", "warn": "warning", "keep": "warning", "roll_back": "failure", "stop": "failure"}[policy]
+    assert alarm.level == level
+
+
+def test_the_policy_of_a_detector() -> None:
+    how = Monitoring(policy={"collapse": "off"})
+    assert how.policy_of("collapse") == "off"
+    assert {name: Monitoring().policy_of(name) for name in DETECTORS} == {n: d.policy for n, d in DETECTORS.items()}
+
+
+@pytest.mark.parametrize("key", ["policy", "threshold", "window"])
+def test_a_detector_that_is_not_there(key: str) -> None:
+    table = shipped.table("dcgan") | {"monitor": {key: {"colapse": "warn" if key == "policy" else 1}}}
+    with pytest.raises(RecipeError) as raised:
+        decode(table)
+    assert str(raised.value).startswith(f"monitor.{key}.colapse: no such detector 'colapse'")
+    assert "did you mean 'collapse'?" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"policy": {"collapse": "scream"}},
+        {"window": {"collapse": 0}},
+        {"threshold": {"collapse": math.nan}},
+        {"threshold": {"collapse": "low"}},
+        {"roll_backs": -1},
+        {"roll_backs": 101},
+        {"back_off": 0.0},
+        {"back_off": 1.1},
+        {"polcy": {}},
+    ],
+    ids=str,
+)
+def test_refused(table: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Monitoring.model_validate(table)
+
+
+def test_bounds_that_are_taken() -> None:
+    how = Monitoring(window={"collapse": 1}, roll_backs=0, back_off=1.0)
+    assert (how.roll_backs, how.back_off, how.window) == (0, 1.0, {"collapse": 1})
+    assert (Monitoring().roll_backs, Monitoring().back_off) == (3, 0.5)
+    assert Monitoring(roll_backs=100).roll_backs == 100
+
+
+def test_an_objective_will_do_as_family() -> None:
+    assert Monitor(family="non_saturating").family == "logistic"
+    assert Monitor(family="relativistic_average").family == "pairs"
+    assert Monitor(family="hinge").family == "hinge"
+    assert Monitor().family is None
+
+
+def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
+    monitor = Monitor(Monitoring(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
+    monitor.hear(1, {"g/diversity": 1.0})
+    assert monitor.deaf() == [
+        *("wasserstein_stuck", "gradient_burst", "update_burst", "slopes_uneven", "labels_ignored"),
+        *("classes_missing", "memorising"),
+    ]
+    monitor.hear(2, {"g/grad_norm": 1.0, "d/r1": 1.0, BALANCE: 1.0})
+    assert monitor.deaf() == ["wasserstein_stuck", "update_burst", "labels_ignored", "memorising"]
+
+
+# ---- alone ----------------------------------------------------------------------------------------------
+
+
+def test_plain_floats_in_a_loop_of_ones_own() -> None:
+    monitor = poise.Monitor(family="logistic")
+    alarms = []
+    for step in range(1, 400):
+        alarms += monitor.hear(step, {D: np.float32(0.001), "g/adversarial": 1})
+    [alarm] = alarms
+    assert isinstance(alarm, poise.Alarm)
+    assert (alarm.step, alarm.detector, alarm.level) == (300, "d_at_zero", "warning")
+
+
+@pytest.mark.parametrize("module", ["poise.watch.monitor", "poise.watch.replay", "poise.watch.plot", "poise.cli.watch"])
+def test_no_torch(module: str) -> None:
+    script = f"import sys, {module}; print(sorted(m for m in sys.modules if m.split('.')[0] in {{'torch', 'scipy'}}))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

@@ -1,0 +1,167 @@
+"""The picture of a log: it opens, it is not blank, and what was raised is in it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from poise.rows import Stat
+from poise.watch.base import Alarm, Family
+from poise.watch.logs import Log
+from poise.watch.plot import COLOURS, plot
+
+D, G = "d/adversarial", "g/adversarial"
+ALARM = Alarm(400, "d_at_zero", "warning", "seen", "do", "T11")
+
+
+def log(losses: dict[str, list[float]], family: Family | None = None, length: int = 1000) -> Log:
+    """Rows every 100 steps, whose steps lie 0.1 either side of the mean."""
+    count = len(next(iter(losses.values())))
+    stats = [{name: Stat(v[k], 0.1, v[k] - 0.1, v[k] + 0.1) for name, v in losses.items()} for k in range(count)]
+    return Log([(100 * k, numbers) for k, numbers in enumerate(stats, 1)], len(stats), length, family, {})
+
+
+USUAL = {D: [1.0, 0.8, 0.7, 0.75, 0.7], G: [0.9, 1.2, 1.0, 1.1, 1.0]}
+
+
+def picture(path: Path, *words: Any, **named: Any) -> np.ndarray:
+    found, alarms = words
+    plot(found, alarms, path, **named)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def has(pixels: np.ndarray, colour: str) -> bool:
+    rgb = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    return bool((np.abs(pixels - rgb).max(-1) <= 6).any())
+
+
+def test_a_picture_with_both_losses(tmp_path: Path) -> None:
+    pixels = picture(tmp_path / "a.png", log(USUAL, "logistic"), [])
+    assert pixels.shape == (504, 1080, 3)
+    assert has(pixels, "#2b6cb0")
+    assert has(pixels, "#d9622b")
+    assert not has(picture(tmp_path / "g.png", log({G: USUAL[G]}), []), "#2b6cb0")
+    assert not has(picture(tmp_path / "d.png", log({D: USUAL[D]}), []), "#d9622b")
+
+
+def test_an_alarm_is_a_line(tmp_path: Path) -> None:
+    without = picture(tmp_path / "without.png", log(USUAL), [])
+    found = picture(tmp_path / "with.png", log(USUAL), [ALARM])
+    changed = np.abs(found - without).max(-1) > 30
+    assert 300 < changed.any(1).sum() < 504
+    assert has(found, "#e69f00")
+    assert not has(without, "#e69f00")
+
+
+LOSSES: dict[str, dict[str, list[float]]] = {
+    "not finite": {D: [1.0, math.nan, 0.5, math.inf, 0.7], G: [-math.inf, 1.0, 2.0, 1.0, math.nan]},
+    "all not finite": {D: [math.nan, math.nan], G: [math.inf, math.inf]},
+    "one row": {D: [0.7], G: [0.9]},
+    "only G": {G: [0.7, 0.8, 0.9]},
+    "only D": {D: [0.7, 0.8, 0.9]},
+    "far up": {D: [0.7, 0.8, 1e6], G: [1.0, 2.0, 1e30]},
+    "below 0": {D: [-5.0, -4.0, -1e5], G: [1.0, 2.0, 3.0]},
+}
+
+
+@pytest.mark.parametrize("what", LOSSES)
+def test_whatever_the_losses_there_is_a_picture(tmp_path: Path, what: str) -> None:
+    assert picture(tmp_path / "a.png", log(LOSSES[what], "logistic"), [ALARM]).std() > 5
+
+
+# ---- what is drawn, without drawing it --------------------------------------------------------------------
+
+
+@pytest.fixture
+def axes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """`axes(log, alarms, family)`: what would have been drawn."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: kept.append(figure))
+
+    def drawn(found: Log, alarms: list[Alarm] | None = None, family: Family | None = None, title: str = "") -> Axes:
+        plot(found, alarms or [], tmp_path / "a.png", family, title)
+        return kept[-1].axes[0]
+
+    return drawn
+
+
+def labels(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+def test_curves_and_words(axes: Any) -> None:
+    found = axes(log(USUAL, "logistic"), title="run")
+    assert labels(found) == ["D's loss", "G's loss", "even: log 2"]
+    d, g, even = found.lines
+    assert d.get_xdata().tolist() == [100, 200, 300, 400, 500]
+    assert (d.get_ydata().tolist(), g.get_ydata().tolist()) == (USUAL[D], USUAL[G])
+    assert set(even.get_ydata()) == {math.log(2)}
+    assert (found.get_title(), found.get_xlabel(), found.get_ylabel()) == ("run", "step", "adversarial loss")
+    assert found.get_xlim() == (0, 1000)
+    band = found.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((0.6, 1.1))
+
+
+@pytest.mark.parametrize(
+    ("of_log", "asked", "word"),
+    [
+        ("hinge", None, "even: 1"),
+        ("squares", None, "even: 0.125"),
+        ("pairs", None, "even: log 2"),
+        (None, "hinge", "even: 1"),
+        ("squares", "hinge", "even: 1"),
+        ("wasserstein", None, None),
+        ("logistic", "wasserstein", None),
+        (None, None, None),
+    ],
+    ids=str,
+)
+def test_the_even_level(axes: Any, of_log: Family | None, asked: Family | None, word: str | None) -> None:
+    assert labels(axes(log(USUAL, of_log), family=asked)) == ["D's loss", "G's loss", *([word] if word else [])]
+
+
+@pytest.mark.parametrize(
+    ("highest", "family", "scale"),
+    [
+        (4.2, "logistic", "symlog"),
+        (-4.2, "logistic", "symlog"),
+        (4.1, "logistic", "linear"),
+        (4.2, "hinge", "linear"),
+        (6.1, "hinge", "symlog"),
+        (4.2, None, "symlog"),
+        (99.0, "wasserstein", "linear"),
+        (math.inf, "logistic", "linear"),
+    ],
+    ids=str,
+)
+def test_the_scale(axes: Any, highest: float, family: Family | None, scale: str) -> None:
+    assert axes(log({D: [0.5, highest], G: [0.5, 0.6]}, family)).get_yscale() == scale
+    assert axes(log({D: [0.5, 0.6], G: [highest, 0.6]}, family)).get_yscale() == scale
+
+
+@pytest.mark.parametrize(("level", "colour"), COLOURS.items(), ids=str)
+def test_each_level_has_its_colour(axes: Any, level: Any, colour: str) -> None:
+    found = axes(log(USUAL), [ALARM._replace(level=level)])
+    assert (found.lines[-1].get_color(), found.texts[-1].get_color()) == (colour, colour)
+    assert len(set(COLOURS.values())) == 3
+
+
+def test_names_beside_one_another_are_set_lower(axes: Any) -> None:
+    at = [("a", 400), ("b", 439), ("c", 440), ("d", 478), ("e", 900)]
+    found = axes(log(USUAL), [ALARM._replace(detector=name, step=step) for name, step in at])
+    assert [text.get_text() for text in found.texts] == ["a", "b", "c", "d", "e"]
+    assert [round((0.98 - text.xy[1]) / 0.07) for text in found.texts] == [0, 1, 0, 2, 0]
+    assert [line.get_xdata()[0] for line in found.lines[2:]] == [400, 439, 440, 478, 900]
+
+
+def test_dollars_in_the_title_are_dollars(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", log(USUAL), [], title=r"runs/$\x$")
