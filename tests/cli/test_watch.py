@@ -118,7 +118,7 @@ def test_a_critic_is_known_by_its_loss(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, -5.0)
     said = poise("watch", path)
     assert "losses of the wasserstein sort" in " ".join(said.out.split())
-    assert [a["detector"] for a in told(poise, path)["alarms"]] == ["wasserstein_stuck"]
+    assert [(a["step"], a["detector"]) for a in told(poise, path)["alarms"]] == [(600, "wasserstein_stuck")]
 
 
 def test_columns(poise: Any, tmp_path: Path) -> None:
@@ -153,6 +153,17 @@ def test_a_run_of_ours(poise: Any, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
+def test_measurings_are_heard_but_are_no_rows(poise: Any, tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    lines = [{"step": 100 * k, "measures": {"class_balance": 0.1}, "floor": {}} for k in range(1, 11)]
+    (run / "measures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = told(poise, run)
+    assert found["rows"] == 20
+    steps = [(300, "d_at_zero"), (500, "classes_missing")]  # an eighth of its 4,000 steps
+    assert [(a["step"], a["detector"]) for a in found["alarms"]] == steps
+    assert "20 rows up to step 1,000" in " ".join(poise("watch", run).out.split())
+
+
 def test_a_run_that_was_trained(poise: Any, ring_run: Path) -> None:
     assert told(poise, ring_run)["rows"] == 4
 
@@ -165,7 +176,7 @@ def test_brackets_are_told_as_they_are(poise: Any, tmp_path: Path) -> None:
 
 def test_a_monitor_that_cannot_be_read(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path, '[monitor.policy]\ncolapse = "off"\n')
-    poise("watch", run).complains(2, "monitor", "no such detector 'colapse'")
+    poise("watch", run).complains(2, "monitor.policy", "no such detector 'colapse'", "did you mean 'collapse'?")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm
 from poise.watch.monitor import DETECTORS, Monitor, Monitoring
 
 D, G, ACCURACY = "d/adversarial", "g/adversarial", "d/accuracy"
+BALANCE, GAN_TEST = "measure/class_balance", "measure/gan_test"
+BOUND = {name: detector.threshold for name, detector in DETECTORS.items()}
+WINDOW = {name: detector.window for name, detector in DETECTORS.items()}
 LOG2 = math.log(2)
 JUDGES = "logistic pairs squares hinge"
 
@@ -67,6 +70,11 @@ def listed(*values: float) -> Curve:
     return lambda t: values[t // 100 - 1]
 
 
+def measured(*values: float, every: int = 100) -> Curve:
+    """These values by turns, and none in the rows between."""
+    return lambda t: None if t % every else values[t // every % len(values)]
+
+
 class Planted(NamedTuple):
     """A detector's pair. `moved`: a threshold at which it is silent; `shorter`: a window and the alarm's step then."""
 
@@ -78,6 +86,12 @@ class Planted(NamedTuple):
     moved: float | None = None
     shorter: tuple[int, int] | None = None
 
+
+WIDE = Stat(10.0, 20.0, -40.0, 60.0)
+"""Steps far apart around 10: what stands for a row is its mean."""
+
+BAD = 10 * BOUND["past_its_best"]
+"""As bad as it may get after a best of 10."""
 
 PLANTED: dict[str, Planted] = {
     "not_finite": Planted(
@@ -124,13 +138,14 @@ PLANTED: dict[str, Planted] = {
         (600, 600),
     ),
     "wasserstein_stuck": Planted(
-        told(50, 1200, {"d/wasserstein": then(10, 9.1, 500)}),
-        1000,
-        "the Wasserstein estimate is 9.1, and was never above 10: it does not fall",
-        told(50, 3000, {"d/wasserstein": lambda t: 10 * 0.885 ** (t / 500)}),
+        told(50, 1800, {"d/wasserstein": lambda t: WIDE if t <= 500 else 10 * BOUND["wasserstein_stuck"] + 0.1}),
+        3 * WINDOW["wasserstein_stuck"],
+        f"the Wasserstein estimate is {10 * BOUND['wasserstein_stuck'] + 0.1:.3g}, and was never above 10: "
+        "it does not fall",
+        told(50, 3000, {"d/wasserstein": then(10, 10 * BOUND["wasserstein_stuck"] - 0.1, 500)}),
         "wasserstein",
-        1.1,
-        (250, 500),
+        BOUND["wasserstein_stuck"] + 0.02,
+        (250, 750),
     ),
     "d_never_wrong": Planted(
         told(50, 450, {ACCURACY: 0.996}),
@@ -141,13 +156,13 @@ PLANTED: dict[str, Planted] = {
         0.997,
         (200, 200),
     ),
-    "d_never_right": Planted(
-        told(50, 600, {ACCURACY: 0.525}),
-        500,
-        "D was right on 52.5% from the start: G can't get better than its teacher",
-        told(50, 600, {ACCURACY: 0.535}),
+    "d_fooled": Planted(
+        told(50, WINDOW["d_fooled"] + 100, {ACCURACY: BOUND["d_fooled"]}),
+        WINDOW["d_fooled"],
+        f"D has been right on {BOUND['d_fooled']:.1%} since step 50: G can't get better than its teacher",
+        told(50, 1500, {ACCURACY: turns(BOUND["d_fooled"] + 0.005, 0.2)}),
         JUDGES,
-        0.52,
+        BOUND["d_fooled"] - 0.005,
         (250, 250),
     ),
     "d_knows_by_heart": Planted(
@@ -188,7 +203,7 @@ PLANTED: dict[str, Planted] = {
     "update_burst": Planted(
         told(50, 800, {"d/update": once(0.01, 0.052, 600)}),
         600,
-        "D's step from row to row is 0.052, 5 times its running median",
+        "D's last step is 0.052, 5 times its running median",
         told(50, 800, {"d/update": once(0.01, 0.049, 600)}),
         " ".join(ANY),
         6,
@@ -203,13 +218,13 @@ PLANTED: dict[str, Planted] = {
         (250, 250),
     ),
     "collapse": Planted(
-        told(50, 450, {"g/diversity": 0.49}),
-        300,
+        told(50, 550, {"g/diversity": then(0.9, 0.49, 100)}),
+        400,
         "samples differ 49% as much as real ones do, by pixels",
-        told(50, 450, {"g/diversity": turns(0.3, 0.51)}),
+        told(50, 900, {"g/diversity": turns(0.3, 0.51)}),
         " ".join(ANY),
         0.48,
-        (200, 200),
+        (200, 300),
     ),
     "saturated": Planted(
         told(50, 450, {"g/shades": 0.19}),
@@ -229,29 +244,41 @@ PLANTED: dict[str, Planted] = {
         0.08,
         (500, 500),
     ),
-    "classes_missing": Planted(
-        told(100, 500, {"measure/class_balance": then(0.9, 0.59, 200)}),
-        300,
-        "class balance is 0.59: some classes are rare or missing",
-        told(100, 500, {"measure/class_balance": then(0.9, 0.6, 200)}),
+    "labels_wrong": Planted(
+        told(50, 1200, {D: LOG2, GAN_TEST: measured(BOUND["labels_wrong"] - 0.01)}),
+        WINDOW["labels_wrong"],
+        f"{BOUND['labels_wrong'] - 0.01:.0%} of the samples are of the class that was asked for, since step 100",
+        told(50, 2500, {D: LOG2, GAN_TEST: measured(BOUND["labels_wrong"], 0.1, 0.1, 0.1)}),
         " ".join(ANY),
-        0.58,
+        BOUND["labels_wrong"] - 0.02,
+        (500, 500),
+    ),
+    "classes_missing": Planted(
+        told(50, 1200, {D: LOG2, BALANCE: measured(BOUND["classes_missing"] - 0.01)}),
+        WINDOW["classes_missing"],
+        f"class balance has been {BOUND['classes_missing'] - 0.01:.2f} since step 100: "
+        "some classes are rare or missing",
+        told(50, 2500, {D: LOG2, BALANCE: measured(BOUND["classes_missing"], 0.1, 0.1, 0.1)}),
+        " ".join(ANY),
+        BOUND["classes_missing"] - 0.02,
+        (500, 500),
     ),
     "past_its_best": Planted(
-        told(100, 500, {"measure/fid": listed(20, 10, 15.1, 15.2, 15.3)}),
+        told(100, 500, {"measure/fid": listed(20, 10, BAD + 0.1, BAD + 0.2, BAD + 0.3)}),
         400,
-        "fid is 15.2, and was 10 at step 200: the best is past",
-        told(100, 500, {"measure/fid": listed(20, 10, 15.1, 14.9, 15.3)}),
+        f"fid is {BAD + 0.2:.4g}, and was 10 at step 200: the best is past",
+        told(100, 500, {"measure/fid": listed(20, 10, BAD + 0.1, BAD - 0.1, BAD + 0.3)}),
         " ".join(ANY),
-        1.6,
+        BOUND["past_its_best"] + 0.1,
     ),
     "memorising": Planted(
-        told(50, 600, {"g/newness": 0.49}),
-        500,
-        "samples lie 49% as far from training pictures as held-out ones do: they are copies",
-        told(50, 600, {"g/newness": turns(0.2, 0.51)}),
+        told(50, 600, {"g/newness": once(BOUND["memorising"] - 0.01, 1.5, 200)}),
+        WINDOW["memorising"],
+        f"samples lie {BOUND['memorising'] - 0.01:.0%} as far from training pictures as held-out ones do: "
+        "they are copies",
+        told(50, 600, {"g/newness": once(BOUND["memorising"] + 0.01, 0.1, 400)}),
         " ".join(ANY),
-        0.48,
+        BOUND["memorising"] - 0.02,
         (250, 250),
     ),
 }
@@ -359,11 +386,17 @@ SOUND: dict[str, tuple[str | None, Rows]] = {
     ),
     "an estimate around 0": ("wasserstein", told(50, 2000, {"d/wasserstein": -0.1})),
     "an estimate of 0": ("wasserstein", told(50, 2000, {"d/wasserstein": 0.0})),
-    "an estimate, not yet two windows old": ("wasserstein", told(50, 950, {"d/wasserstein": 5.0})),
-    "right at first, wrong later": (
-        "logistic",
-        told(50, 3000, {ACCURACY: then(0.9, 0.52, 200)}),
+    "an estimate, not yet three windows old": ("wasserstein", told(50, 1450, {"d/wasserstein": 5.0})),
+    "an estimate that falls slowly": (
+        "wasserstein",
+        told(50, 3000, {"d/wasserstein": lambda t: 10 * 0.885 ** (t / 500)}),
     ),
+    "right as often as a coin": ("logistic", told(50, 3000, {ACCURACY: 0.5})),
+    "fooled for less than a window": ("logistic", told(50, 3000, {ACCURACY: lambda t: 0.9 if t % 500 == 0 else 0.1})),
+    "three measurings": ("logistic", told(50, 1950, {D: LOG2, BALANCE: measured(0.1, every=500)})),
+    "three measurings of labels": ("logistic", told(50, 1950, {D: LOG2, GAN_TEST: measured(0.1, every=500)})),
+    "classes that were missing": ("logistic", told(100, 3000, {BALANCE: then(0.1, 0.9, 900)})),
+    "labels that were wrong": ("logistic", told(100, 3000, {GAN_TEST: then(0.1, 0.9, 900)})),
     "scores the wrong way round early": (
         "logistic",
         told(50, 1600, {"d/real_score": then(-1, 9, 1000), "d/fake_score": 0.0}),
@@ -378,9 +411,13 @@ SOUND: dict[str, tuple[str | None, Rows]] = {
     "gradients from 0": ("logistic", told(50, 800, {"g/grad_norm": once(0.0, 90.0, 600)})),
     "steeper at reals": ("logistic", told(50, 600, {"d/r2": 2.0, "d/r1": 21.0})),
     "flat at reals": ("logistic", told(50, 600, {"d/r2": 2.0, "d/r1": 0.0})),
+    "alike from the beginning, for less than two windows": (
+        "logistic",
+        told(50, 900, {"g/diversity": then(0.3, 0.9, 550)}),
+    ),
     "pixels alike once, features once": (
         "logistic",
-        told(50, 450, {"g/diversity": turns(0.3, 0.51), "g/feature_diversity": turns(0.51, 0.3)}),
+        told(50, 900, {"g/diversity": turns(0.3, 0.51), "g/feature_diversity": turns(0.51, 0.3)}),
     ),
     "worse once": ("logistic", told(100, 500, {"measure/fid": listed(20, 10, 12, 14, 99)})),
     "worse twice, within the floor": (
@@ -424,10 +461,24 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
     ),
     "by D's features": (
         "logistic",
-        told(50, 450, {"g/diversity": 0.9, "g/feature_diversity": 0.4}),
-        300,
+        told(50, 450, {"g/diversity": 0.9, "g/feature_diversity": then(0.5, 0.4, 100)}),
+        400,
         "collapse",
         "samples differ 40% as much as real ones do, by D's features",
+    ),
+    "by D's features from the beginning": (
+        "logistic",
+        told(50, 750, {"g/diversity": 0.9, "g/feature_diversity": 0.4}),
+        600,
+        "collapse",
+        "samples differ 40% as much as real ones do, by D's features",
+    ),
+    "by pixels from the beginning": (
+        "logistic",
+        told(50, 750, {"g/diversity": 0.4, "g/feature_diversity": 0.9}),
+        600,
+        "collapse",
+        "samples differ 40% as much as real ones do, by pixels",
     ),
     "D's gradient long": (
         "logistic",
@@ -448,7 +499,7 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         told(50, 450, {"d/update": 0.01, "g/update": once(0.01, 0.08, 450)}),
         450,
         "update_burst",
-        "G's step from row to row is 0.08, 8 times",
+        "G's last step is 0.08, 8 times",
     ),
     "coverage down": (
         "logistic",
@@ -466,10 +517,10 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
     ),
     "a floor of more-is-better is no slack": (
         "logistic",
-        told(100, 500, {"measure/modes": listed(8, 8, 8, 4, 4), "floor/modes": 8.0}),
+        told(100, 500, {"measure/coverage": listed(0.8, 0.8, 0.8, 0.4, 0.4), "floor/coverage": 0.8}),
         500,
         "past_its_best",
-        "modes is 4, and was 8 at step 100",
+        "coverage is 0.4, and was 0.8 at step 100",
     ),
     "worse by more than the floor": (
         "logistic",
@@ -480,17 +531,46 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
     ),
     "a floor that is no number": (
         "logistic",
-        told(100, 500, {"measure/ndb": listed(0.2, 0.1, 0.2, 0.2, 0.2), "floor/ndb": lambda t: None}),
+        told(100, 500, {"measure/kid": listed(0.2, 0.1, 0.2, 0.2, 0.2), "floor/kid": lambda t: None}),
         400,
         "past_its_best",
-        "ndb is 0.2, and was 0.1 at step 200",
+        "kid is 0.2, and was 0.1 at step 200",
     ),
     "an estimate that grows": (
         "wasserstein",
-        told(50, 1200, {"d/wasserstein": lambda t: t / 100}),
-        1000,
+        told(50, 1800, {"d/wasserstein": lambda t: 20 + t / 100}),
+        1500,
         "wasserstein_stuck",
-        "the Wasserstein estimate is 7.75, and was never above 7.75",
+        "the Wasserstein estimate is 32.8, and was never above 35:",
+    ),
+    "right at first, fooled later": (
+        "logistic",
+        told(50, 900, {ACCURACY: then(0.9, 0.3, 200)}),
+        200 + WINDOW["d_fooled"],
+        "d_fooled",
+        "D has been right on 30.0% since step 250",
+    ),
+    "always wrong": ("hinge", told(50, 600, {ACCURACY: 0.0}), 500, "d_fooled", "right on 0.0% since"),
+    "classes missing by measurings far apart": (
+        "logistic",
+        told(50, 2400, {D: LOG2, BALANCE: measured(0.1, every=500)}),
+        2000,
+        "classes_missing",
+        "class balance has been 0.10 since step 500",
+    ),
+    "classes missing later on": (
+        "logistic",
+        told(50, 2400, {D: LOG2, BALANCE: lambda t: None if t % 100 else 0.9 if t <= 1000 else 0.1}),
+        2000,
+        "classes_missing",
+        "since step 1,100",
+    ),
+    "labels wrong by measurings far apart": (
+        "logistic",
+        told(50, 2400, {D: LOG2, GAN_TEST: measured(0.1, every=500)}),
+        2000,
+        "labels_wrong",
+        "10% of the samples are of the class that was asked for, since step 500",
     ),
     "steep at fakes early": ("pairs", told(50, 600, {"d/r2": 30.0, "d/r1": 1.0}), 500, "slopes_uneven", "30.0 times"),
     "D's loss at nothing": ("hinge", told(50, 450, {D: 0.0}), 300, "d_at_zero", "has been 0 on average"),
@@ -510,6 +590,45 @@ def test_harmful(what: str) -> None:
     [alarm] = hear(rows, family)
     assert (alarm.step, alarm.detector) == (step, name)
     assert part in alarm.message
+
+
+LESS_AND_MORE = {
+    "fid": (listed(20, 10, 20, 20), listed(20, 10, 9, 8)),
+    "kid": (listed(0.2, 0.1, 0.2, 0.2), listed(0.2, 0.1, 0.09, 0.08)),
+    "coverage": (listed(0.5, 0.9, 0.3, 0.3), listed(0.1, 0.2, 0.4, 0.6)),
+    "high_quality": (listed(0.4, 0.8, 0.2, 0.2), listed(0.1, 0.2, 0.4, 0.6)),
+}
+"""Measures by which a best is told, in order: a best that is past, and one that is not."""
+
+
+@pytest.mark.parametrize(("place", "name"), list(enumerate(LESS_AND_MORE)), ids=str)
+def test_the_first_of_the_measures_tells_the_best_alone(place: int, name: str) -> None:
+    later = list(LESS_AND_MORE)[place + 1 :]
+    past, holds = LESS_AND_MORE[name]
+    others = {f"measure/{other}": LESS_AND_MORE[other][1] for other in later}
+    [alarm] = hear(told(100, 400, {**others, f"measure/{name}": past}), None)
+    assert (alarm.step, alarm.detector) == (400, "past_its_best")
+    assert alarm.message.startswith(f"{name} is ")
+    others = {f"measure/{other}": LESS_AND_MORE[other][0] for other in later}
+    assert hear(told(100, 400, {**others, f"measure/{name}": holds}), None) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["precision", "recall", "density", "ndb", "vendi", "modes", "reverse_kl", "inception_score"]
+)
+def test_no_other_measure_tells_a_best(name: str) -> None:
+    for values in ((20, 10, 40, 40), (10, 20, 5, 5)):
+        assert hear(told(100, 400, {f"measure/{name}": listed(*values)}), None) == []
+
+
+@pytest.mark.parametrize("name", ["gradient_burst", "update_burst"])
+def test_bursts_are_told_again_after_a_window(name: str) -> None:
+    quantity = {"gradient_burst": "d/grad_norm", "update_burst": "g/update"}[name]
+    window, high = WINDOW[name], 2 * BOUND[name]
+    for apart, found in ((window + 50, [600, 650 + window]), (window, [600])):
+        at = {600, 600 + apart}
+        rows = told(50, 700 + window, {quantity: lambda t, at=at: high if t in at else 1.0})
+        assert [(a.step, a.detector) for a in hear(rows, "logistic")] == [(step, name) for step in found]
 
 
 def test_a_best_below_0_is_not_past_while_it_stays() -> None:
@@ -532,16 +651,28 @@ def test_infinite_floors_leave_no_slack() -> None:
     assert [(a.step, a.detector) for a in hear(rows, None)] == [(100, "not_finite"), (400, "past_its_best")]
 
 
+def test_samples_alike_from_the_beginning_of_a_short_run() -> None:
+    rows = told(50, 550, {"g/diversity": 0.4})
+    assert [(a.step, a.detector) for a in hear(rows, "logistic", length=1600)] == [(400, "collapse")]
+
+
 def test_no_window_is_longer_than_an_eighth_of_the_run() -> None:
     [alarm] = hear(PLANTED["d_at_zero"].rows, "logistic", length=1600)
     assert (alarm.step, alarm.detector) == (200, "d_at_zero")
-    [alarm] = hear(told(50, 700, {"d/wasserstein": 5.0}), "wasserstein", length=2400)
-    assert (alarm.step, alarm.detector) == (600, "wasserstein_stuck")
+    [alarm] = hear(told(50, 1000, {"d/wasserstein": 5.0}), "wasserstein", length=2400)
+    assert (alarm.step, alarm.detector) == (900, "wasserstein_stuck")
+    for name, length, step in (
+        ("labels_wrong", 4800, 600),
+        ("classes_missing", 4800, 600),
+        ("classes_missing", 800, 400),
+    ):
+        [alarm] = hear(PLANTED[name].rows, "logistic", length=length)
+        assert (alarm.step, alarm.detector) == (step, name)
 
 
 # ---- what a detector says of itself ------------------------------------------------------------------------
 
-SUITED = {"slopes_uneven": "r3gan", "labels_ignored": "cgan", "wasserstein_stuck": "wgan-gp", "d_never_right": "gan"}
+SUITED = {"slopes_uneven": "r3gan", "labels_ignored": "cgan", "labels_wrong": "cgan", "wasserstein_stuck": "wgan-gp"}
 SET = re.compile(r"--set (?:'([^']*)'|(\S+?))(?=[,;.)]*(?:\s|$))")
 
 

@@ -6,7 +6,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 from torch.utils.tensorboard import SummaryWriter
 
 from poise.errors import DataError, PoiseError, RecipeError
@@ -55,13 +60,15 @@ def test_a_run_of_ours(tmp_path: Path) -> None:
     ]
     written(run, "measures.jsonl", "".join(json.dumps(line) + "\n" for line in measured))
     log = read_log(run)
-    assert [step for step, _ in log.rows] == [50, 75, 100]
+    assert [step for step, _ in log.rows] == [50, 75, 100, 100]
     assert log.rows[0][1] == {D: Stat(0.7, 0.1, 0.5, 0.9)}
     assert log.rows[1][1] == {"measure/fid": Stat.of(12.0), "floor/fid": Stat.of(1.5)}
-    assert set(log.rows[2][1]) == {D, "measure/fid"}
+    assert set(log.rows[2][1]) == {D}  # the row, then what was measured after it
     assert math.isnan(log.rows[2][1][D].mean)
     assert log.rows[2][1][D].max == math.inf
-    assert (log.length, log.family, log.monitor) == (400, "hinge", {})
+    assert set(log.rows[3][1]) == {"measure/fid"}
+    assert math.isnan(log.rows[3][1]["measure/fid"].mean)
+    assert (log.count, log.length, log.family, log.monitor) == (2, 400, "hinge", {})
 
 
 def test_a_run_of_ours_says_what_is_monitored(tmp_path: Path) -> None:
@@ -131,7 +138,7 @@ ROWS: Plain = [(10, {D: 0.5, G: 1.5}), (20, {D: 0.25}), (30, {G: 1.25})]
 def test_tables(tmp_path: Path, mark: str, start: str, ending: str) -> None:
     log = read_log(written(tmp_path, f"log.{ending}", start + TABLE.format(m=mark)))
     assert plain(log) == ROWS
-    assert (log.length, log.family, log.monitor) == (30, None, {})
+    assert (log.count, log.length, log.family, log.monitor) == (3, 30, None, {})
 
 
 def test_cells_that_are_not_finite(tmp_path: Path) -> None:
@@ -332,6 +339,36 @@ def test_many_events_are_all_read(tmp_path: Path) -> None:
     assert [step for step, _ in read_log(tmp_path).rows] == list(range(12_000))
 
 
+def test_events_of_tensorflow_2(tmp_path: Path) -> None:
+    """Its scalars are tensors of the plugin "scalars", as the first of each name tells; other tensors are none."""
+    writer, said = EventFileWriter(str(tmp_path)), set()
+    for step in range(5, 205, 5):
+        told = {("d_loss", "scalars"): np.float32(step / 64), ("notes", "text"): np.array([b"fine"], dtype=object)}
+        if step % 2:
+            told["g_loss", "scalars"] = np.float32(-step / 32)
+        told["g/weights", "histograms"] = np.ones((3, 3))
+        for (tag, plugin), value in told.items():
+            metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+            one = Summary.Value(tag=tag, tensor=make_tensor_proto(value), metadata=None if tag in said else metadata)
+            writer.add_event(Event(wall_time=1.0, step=step, summary=Summary(value=[one])))
+            said.add(tag)
+    writer.close()
+    found = [(step, {D: step / 64} | ({G: -step / 32} if step % 2 else {})) for step in range(5, 205, 5)]
+    log = read_log(tmp_path)
+    assert plain(log) == found
+    assert log.count == 40
+    (file,) = tmp_path.iterdir()
+    assert plain(read_log(file)) == found
+
+
+def test_events_of_both_sorts_share_their_rows(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (20, 10):
+            writer.add_scalar("d_loss", 0.5, step)
+            writer.add_scalar("g_loss", step, step, new_style=True)
+    assert plain(read_log(tmp_path)) == [(10, {D: 0.5, G: 10}), (20, {D: 0.5, G: 20})]
+
+
 def test_a_folder_without_events(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no line with a number in it") as raised:
         read_log(tmp_path)
@@ -385,7 +422,9 @@ def test_steps_that_start_anew_are_counted(tmp_path: Path, steps: str, found: li
 
 def test_rows_without_a_wanted_number_are_not_counted(tmp_path: Path) -> None:
     text = "d_loss: 0.5\nlr: 0.1\nd_loss: 0.25\n"
-    assert plain(read_log(written(tmp_path, "log.txt", text))) == [(1, {D: 0.5}), (2, {D: 0.25})]
+    log = read_log(written(tmp_path, "log.txt", text))
+    assert plain(log) == [(1, {D: 0.5}), (2, {D: 0.25})]
+    assert log.count == 2
 
 
 @pytest.mark.parametrize("step", ["nan", "inf"])

@@ -15,11 +15,13 @@ from poise.errors import RecipeError
 from poise.recipe import shipped
 from poise.recipe.read import decode
 from poise.rows import Stat
-from poise.watch.base import LEVELS, Alarm
+from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm
 from poise.watch.heard import Heard
 from poise.watch.monitor import DETECTORS, Monitor, Monitoring
 
-D, BALANCE = "d/adversarial", "measure/class_balance"
+D, NORM, BALANCE = "d/adversarial", "g/grad_norm", "measure/class_balance"
+BURST = 2 * DETECTORS["gradient_burst"].threshold
+"""A gradient so long, after nine of length 1 or more, is seen at once."""
 
 
 def steps(alarms: list[Alarm]) -> list[int]:
@@ -28,24 +30,26 @@ def steps(alarms: list[Alarm]) -> list[int]:
 
 # ---- latching -------------------------------------------------------------------------------------------
 
-AGAIN = [(10, 0.5), (20, 0.9), (60, 0.5), (61, 0.9)]
+QUIET = [(step, 1.0) for step in range(1, 10)]
+AGAIN = [*QUIET, (10, BURST), (20, 1.0), (60, BURST), (61, 1.0)]
 
 
 @pytest.mark.parametrize(
     ("more", "found"),
     [
-        ([(160, 0.9), (161, 0.5)], [10, 161]),
-        ([(159, 0.9), (161, 0.5)], [10]),
-        ([(160, 0.5), (161, 0.5)], [10]),
-        ([(110, 0.5), (209, 0.9), (210, 0.5)], [10]),
-        ([(110, 0.5), (210, 0.9), (211, 0.5), (212, 0.5)], [10, 211]),
+        ([(160, 1.0), (161, BURST)], [10, 161]),
+        ([(159, 1.0), (161, BURST)], [10]),
+        ([(160, BURST), (161, BURST)], [10]),
+        ([(110, BURST), (209, 1.0), (210, BURST)], [10]),
+        ([(110, BURST), (210, 1.0), (211, BURST), (212, BURST)], [10, 211]),
     ],
     ids=["quiet for a window", "quiet for less", "loud again", "a window since the last", "again, once"],
 )
 def test_an_alarm_comes_again_after_a_quiet_window(more: list[tuple[int, float]], found: list[int]) -> None:
-    monitor = Monitor(Monitoring(window={"classes_missing": 100}))
-    alarms = [alarm for step, value in AGAIN + more for alarm in monitor.hear(step, {BALANCE: value})]
+    monitor = Monitor(Monitoring(window={"gradient_burst": 100}))
+    alarms = [alarm for step, value in AGAIN + more for alarm in monitor.hear(step, {NORM: value})]
     assert steps(alarms) == found
+    assert {alarm.detector for alarm in alarms} == {"gradient_burst"}
 
 
 def test_one_alarm_while_it_stays_loud() -> None:
@@ -68,9 +72,13 @@ def test_two_at_once_come_in_the_order_of_the_list() -> None:
     assert [alarm.detector for alarm in alarms] == ["d_at_zero", "saturated"]
 
 
-@pytest.mark.parametrize(("name", "values"), [(BALANCE, [0.5] * 6), ("measure/fid", [10, 20, 20, 20, 20, 20])])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [(BALANCE, [0.1] * 6), ("measure/gan_test", [0.1] * 6), ("measure/fid", [10, 20, 20, 20, 20, 20])],
+)
 def test_what_is_measured_now_and_then_is_latched_between(name: str, values: list[float]) -> None:
-    monitor = Monitor()
+    """Even where the measurings lie farther apart than the window that is asked for."""
+    monitor = Monitor(Monitoring(window={"classes_missing": 200, "labels_wrong": 200}))
     alarms = []
     for step in range(50, 3001, 50):
         numbers = {D: 0.7} | ({name: values[step // 500 - 1]} if step % 500 == 0 else {})
@@ -139,11 +147,11 @@ def test_stats_and_numbers_together_keep_the_spread_of_each() -> None:
 def test_settle_looks_at_what_is_left() -> None:
     monitor = Monitor(family="logistic")
     for step in range(1, 501):
-        assert monitor.hear(step, {BALANCE: 0.9}) == []
+        assert monitor.hear(step, {NORM: 1.0}) == []
     for step in range(501, 505):
-        assert monitor.hear(step, {BALANCE: 0.1}) == []
+        assert monitor.hear(step, {NORM: BURST}) == []
     [alarm] = monitor.settle()
-    assert (alarm.step, alarm.detector) == (504, "classes_missing")
+    assert (alarm.step, alarm.detector) == (504, "gradient_burst")
     assert monitor.settle() == []
     assert Monitor().settle() == []
 
@@ -172,9 +180,10 @@ def test_what_was_loud_before_is_still_latched_after_going_back() -> None:
 def test_going_back_forgets_rows_that_wait() -> None:
     monitor = Monitor()
     for step in range(1, 506):
-        monitor.hear(step, {BALANCE: 0.9 if step <= 500 else 0.1})
+        assert monitor.hear(step, {NORM: 1.0 if step <= 500 else BURST}) == []
     monitor.go_back(500)
     assert monitor.settle() == []
+    assert monitor.heard.series[NORM].steps[-1] == 500
 
 
 # ---- what it is told to do otherwise --------------------------------------------------------------------
@@ -182,8 +191,9 @@ def test_going_back_forgets_rows_that_wait() -> None:
 
 @pytest.mark.parametrize("policy", LEVELS)
 def test_levels_by_policy(policy: str) -> None:
-    monitor = Monitor(Monitoring.model_validate({"policy": {"classes_missing": policy}}))
-    [alarm] = monitor.hear(1, {BALANCE: 0.1})
+    monitor = Monitor(Monitoring.model_validate({"policy": {"gradient_burst": policy}}))
+    [alarm] = [alarm for step, value in [*QUIET, (10, BURST)] for alarm in monitor.hear(step, {NORM: value})]
+    assert (alarm.step, alarm.detector) == (10, "gradient_burst")
     level = {"note": "note", "warn": "warning", "keep": "warning", "roll_back": "failure", "stop": "failure"}[policy]
     assert alarm.level == level
 
@@ -235,6 +245,26 @@ def test_an_objective_will_do_as_family() -> None:
     assert Monitor(family="relativistic_average").family == "pairs"
     assert Monitor(family="hinge").family == "hinge"
     assert Monitor().family is None
+    assert {kind: Monitor(family=kind).family for kind in FAMILIES} == FAMILIES
+    assert {family: Monitor(family=family).family for family in ANY} == {family: family for family in ANY}
+
+
+@pytest.mark.parametrize(
+    ("word", "cure"),
+    [
+        ("hnge", "did you mean 'hinge'?"),
+        ("logstic", "did you mean 'logistic'?"),
+        ("non-saturating", "did you mean 'non_saturating'?"),
+        ("cycle", "known here: began, energy, "),
+        ("", "known here: "),
+    ],
+    ids=str,
+)
+def test_a_family_that_is_not_there(word: str, cure: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        Monitor(family=word)
+    assert str(raised.value).startswith(f"family: no such family of losses, found '{word}'")
+    assert cure in str(raised.value)
 
 
 def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
@@ -242,10 +272,17 @@ def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
     monitor.hear(1, {"g/diversity": 1.0})
     assert monitor.deaf() == [
         *("wasserstein_stuck", "gradient_burst", "update_burst", "slopes_uneven", "labels_ignored"),
-        *("classes_missing", "memorising"),
+        *("labels_wrong", "classes_missing", "past_its_best", "memorising"),
     ]
-    monitor.hear(2, {"g/grad_norm": 1.0, "d/r1": 1.0, BALANCE: 1.0})
-    assert monitor.deaf() == ["wasserstein_stuck", "update_burst", "labels_ignored", "memorising"]
+    monitor.hear(2, {NORM: 1.0, "d/r1": 1.0, BALANCE: 1.0})
+    assert monitor.deaf() == [
+        "wasserstein_stuck",
+        "update_burst",
+        "labels_ignored",
+        "labels_wrong",
+        "past_its_best",
+        "memorising",
+    ]
 
 
 # ---- alone ----------------------------------------------------------------------------------------------

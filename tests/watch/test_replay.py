@@ -11,10 +11,11 @@ from poise.errors import RecipeError
 from poise.rows import Stat
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
-from poise.watch.monitor import Monitor, Monitoring
+from poise.watch.monitor import DETECTORS, Monitor, Monitoring
 from poise.watch.replay import replay
 
-D, G = "d/adversarial", "g/adversarial"
+D, G, NORM = "d/adversarial", "g/adversarial", "g/grad_norm"
+BURST = Stat.of(2 * DETECTORS["gradient_burst"].threshold)
 Rows = list[tuple[int, dict[str, Stat]]]
 
 
@@ -37,7 +38,8 @@ def mixed() -> Rows:
         loss = Stat.of(0.7 + 0.1 * math.sin(step)) if step < 700 else Stat(0.7, 0.1, 0.5, 0.9)
         rows.append((step, {D: loss, "g/shades": Stat.of(0.1 if step > 100 else 0.9)}))
         if step % 100 == 50:
-            rows[-1][1]["measure/class_balance"] = Stat.of(0.5 if step > 600 else 0.9)
+            rows[-1][1]["measure/class_balance"] = Stat.of(0.1 if step > 300 else 0.9)
+        rows[-1][1][NORM] = BURST if step == 677 else Stat.of(1.0)
     rows[733][1][G] = Stat.of(math.nan)
     return rows
 
@@ -50,13 +52,24 @@ def test_a_replay_is_what_was_heard_live() -> None:
     told = replay(log(rows, "logistic", 740, threshold={"saturated": 0.3}))
     assert told.alarms == live
     assert told.deaf == monitor.deaf()
-    assert found(live) == [(192, "saturated"), (650, "classes_missing"), (734, "not_finite")]
+    assert found(live) == [
+        *[(192, "saturated"), (650, "classes_missing"), (680, "gradient_burst"), (734, "not_finite")],
+    ]
 
 
 def test_the_last_rows_of_a_long_log_are_looked_at() -> None:
-    rows = constant(0.9, 503, 1, "measure/class_balance")
-    rows[-1] = (503, {"measure/class_balance": Stat.of(-0.9)})
-    assert found(replay(log(rows)).alarms) == [(503, "classes_missing")]
+    rows = constant(1.0, 503, 1, NORM)
+    rows[-1] = (503, {NORM: BURST})
+    assert found(replay(log(rows)).alarms) == [(503, "gradient_burst")]
+
+
+def test_what_was_measured_at_a_rows_step_is_an_entry_of_its_own() -> None:
+    """It hides nothing of the row, whose windows go on."""
+    measured = {"measure/class_balance": Stat.of(0.1)}
+    rows = [entry for row in constant(0.001, 1000) for entry in (row, (row[0], measured))]
+    alarms = replay(log(rows, "logistic")).alarms
+    assert found(alarms) == [(300, "d_at_zero"), (1000, "classes_missing")]
+    assert alarms[0] == replay(log(constant(0.001), "logistic")).alarms[0]
 
 
 def test_a_sound_log() -> None:
@@ -88,18 +101,19 @@ def test_the_family_that_is_asked_for_goes_first(of_log: Family | None, asked: F
 
 
 def test_a_critics_loss_is_minus_its_estimate() -> None:
-    rows = constant(-5.0, 1200)
+    rows = constant(-5.0, 1800)
     [alarm] = replay(log(rows, "wasserstein")).alarms
-    assert (alarm.step, alarm.detector) == (1000, "wasserstein_stuck")
+    assert (alarm.step, alarm.detector) == (1500, "wasserstein_stuck")
     assert "estimate is 5, and was never above 5" in alarm.message
     assert replay(log(rows, "logistic")).alarms == []
-    assert rows == constant(-5.0, 1200)
+    assert rows == constant(-5.0, 1800)
 
 
 def test_an_estimate_that_was_logged_is_left_alone() -> None:
-    rows = [(step, {**numbers, "d/wasserstein": Stat.of(10 * 0.8 ** (step / 500))}) for step, numbers in constant(-5.0)]
-    assert replay(log(rows * 1, "wasserstein", 2000)).alarms == []
-    assert found(replay(log(constant(-5.0), "wasserstein", 2000)).alarms) == [(500, "wasserstein_stuck")]
+    losses = constant(-5.0, 1000)
+    rows = [(step, {**numbers, "d/wasserstein": Stat.of(10 * 0.8 ** (step / 500))}) for step, numbers in losses]
+    assert replay(log(rows, "wasserstein", 2000)).alarms == []
+    assert found(replay(log(losses, "wasserstein", 2000)).alarms) == [(750, "wasserstein_stuck")]
 
 
 def test_a_critics_spread_is_turned_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,16 +137,19 @@ def test_the_runs_own_monitor_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "part"),
+    ("table", "where", "part"),
     [
-        ({"policy": {"colapse": "off"}}, "no such detector 'colapse'"),
-        ({"policy": {"collapse": "scream"}}, "Input should be"),
-        ({"polcy": {}}, "unknown key 'polcy'"),
+        ({"policy": {"colapse": "off"}}, "monitor.policy", "no such detector 'colapse'; did you mean 'collapse'?"),
+        ({"window": {"colapse": 9}}, "monitor.window", "no such detector 'colapse'; did you mean 'collapse'?"),
+        ({"policy": {"collapse": "scream"}}, "monitor.policy.collapse: ", "'off', 'note', 'warn', 'keep'"),
+        ({"window": {"collapse": 0}}, "monitor.window.collapse: ", "greater than or equal to 1"),
+        ({"roll_backs": -1}, "monitor.roll_backs: ", "greater than or equal to 0"),
+        ({"polcy": {}}, "monitor", "unknown key 'polcy'; did you mean 'policy'?"),
     ],
     ids=str,
 )
-def test_a_monitor_that_cannot_be_read(table: dict[str, Any], part: str) -> None:
+def test_a_monitor_that_cannot_be_read(table: dict[str, Any], where: str, part: str) -> None:
     with pytest.raises(RecipeError) as raised:
         replay(log(constant(0.7), "logistic", **table))
-    assert str(raised.value).startswith("monitor: can't be read")
+    assert str(raised.value).startswith(where)
     assert part in str(raised.value)

@@ -23,8 +23,8 @@ def gradient_burst(heard: Heard, look: Look) -> str | None:
 
 
 def update_burst(heard: Heard, look: Look) -> str | None:
-    """Weights that moved much farther since the last row than they used to."""
-    return _burst(heard, look, "update", "step from row to row")
+    """A step that moved the weights much farther than steps used to."""
+    return _burst(heard, look, "update", "last step")
 
 
 def _burst(heard: Heard, look: Look, quantity: str, what: str) -> str | None:
@@ -73,7 +73,7 @@ DETECTORS = (
     ),
     Detector(
         name="update_burst",
-        meaning="weights moved this many times as far, from one row to the next, as the running median",
+        meaning="a step (the last before a row) that moved the weights this many times as far as the running median",
         threshold=5.0,
         window=500,
         policy="note",

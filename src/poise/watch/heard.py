@@ -57,11 +57,6 @@ class Window:
         return float(np.sqrt((within**2).mean() + self.means.var()))
 
     @property
-    def high(self) -> float:
-        """The highest of all steps."""
-        return max(stat.max for stat in self._stats)
-
-    @property
     def trend(self) -> float:
         """Spearman's rank correlation of the rows' means with time, -1 to 1; 0 if they are all alike."""
         if not len(self) or float(np.ptp(self.means)) == 0:
@@ -83,6 +78,11 @@ class Series:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.stats: list[Stat] = []
+
+    @property
+    def age(self) -> int:
+        """Steps that it is about: the first row's are taken to be as many as the second's."""
+        return self.steps[-1] - self.steps[0] + (self.steps[1] - self.steps[0] if len(self.steps) > 1 else 0)
 
     def add(self, step: int, stat: Stat) -> None:
         """The next row."""

@@ -227,8 +227,10 @@ def _events(path: Path) -> Iterator[Flat]:
     tags: dict[str, Any] = events.Tags()
     heard = [(tag, event.step, event.value) for tag in tags[SCALARS] for event in events.Scalars(tag)]
     for tag in tags[TENSORS]:  # where TensorFlow 2 puts its scalars
-        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
-            heard += [(tag, event.step, make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
+        kind = events.summary_metadata.get(tag)
+        if kind is not None and kind.plugin_data.plugin_name == "scalars":
+            told = ((event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag))
+            heard += [(tag, step, value.item()) for step, value in told if value.size == 1]
     for tag, step, value in heard:
         rows.setdefault(step, {"step": float(step)})[tag] = float(value)
     for step in sorted(rows):

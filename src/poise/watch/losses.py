@@ -68,9 +68,10 @@ def wasserstein_stuck(heard: Heard, look: Look) -> str | None:
     if window is None:
         return None
     series = heard.series[name]
-    if heard.step < 3 * heard.span(look.window, series):
+    if series.age < 3 * heard.span(look.window, series):
         return None
-    peak = float(np.nanmax(series.between(-1, heard.step).means))
+    means = series.between(-1, heard.step).means
+    peak = float(means[np.isfinite(means)].max())
     if peak <= 0 or window.median < look.threshold * peak:
         return None
     return f"the Wasserstein estimate is {window.median:.3g}, and was never above {peak:.3g}: it does not fall"
@@ -96,8 +97,8 @@ DETECTORS = (
         window=300,
         policy="warn",
         look=d_at_zero,
-        advice="hold D: blur what it sees with --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or give it a "
-        "lower rate; if G's gradient is gone as well, start again",
+        advice="hold D: a lower rate and a blurred view, --set optimizer.d.lr=1e-4 "
+        "--set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]'; if G's gradient is gone as well, start again",
         tip="T11",
         reads=(D,),
         families=BOUNDED,

@@ -69,7 +69,7 @@ def family_of(word: str | None) -> Family | None:
         return word  # type: ignore[return-value]
     if word not in FAMILIES:
         raise RecipeError(
-            "no such family of losses", where="family", found=f"'{word}'", cure=nearest(word, [*ANY, *FAMILIES])
+            "no such family of losses", where="family", found=f"'{word}'", cure=nearest(word, sorted({*ANY, *FAMILIES}))
         )
     return FAMILIES[word]
 
@@ -108,7 +108,10 @@ class Monitor:
         stats = {name: told if isinstance(told, Stat) else Stat.of(float(told)) for name, told in numbers.items()}
         self._waiting.append((step, stats))
         self._rows += 1
-        urgent = any(stat.min != stat.max or not math.isfinite(stat.mean) for stat in stats.values())
+        urgent = any(
+            name.startswith("measure/") or stat.min != stat.max or not math.isfinite(stat.mean)
+            for name, stat in stats.items()
+        )
         if self._rows > ONE_BY_ONE and len(self._waiting) < TOGETHER and not urgent:
             return []
         return self.settle()

@@ -39,8 +39,9 @@ def replay(log: Log, family: Family | None = None) -> Replay:
         how = Monitoring.model_validate(log.monitor)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, ("monitor", *first["loc"])))
-        raise RecipeError(first["msg"], where=where, cure=str(first.get("ctx", {}).get("cure", ""))) from None
+        told = first.get("ctx", {})
+        where = ".".join(str(part) for part in ("monitor", *first["loc"], told.get("key")) if part)
+        raise RecipeError(first["msg"], where=where, cure=str(told.get("cure", ""))) from None
     told = family or log.family
     monitor = Monitor(how, told, log.length)
     alarms: list[Alarm] = []

@@ -12,11 +12,16 @@ LESS, MORE = ("fid", "kid"), ("coverage", "high_quality")
 
 
 def collapse(heard: Heard, look: Look) -> str | None:
-    """Samples much more alike than reals are, by pixels or by D's features."""
+    """Samples much more alike than reals, by pixels or by D's features; twice as patient if they never differed yet."""
     for name, by in (("g/diversity", "pixels"), ("g/feature_diversity", "D's features")):
         window = heard.last(name, look.window)
-        if window is not None and window.means.max() < look.threshold:
-            return f"samples differ {window.median:.0%} as much as real ones do, by {by}"
+        if window is None or window.means.max() >= look.threshold:
+            continue
+        series = heard.series[name]
+        never = series.between(-1, heard.step).means.max() < look.threshold
+        if never and series.age < 2 * heard.span(look.window, series):
+            continue
+        return f"samples differ {window.median:.0%} as much as real ones do, by {by}"
     return None
 
 
@@ -61,6 +66,7 @@ def past_its_best(heard: Heard, look: Look) -> str | None:
     if name is None or series is None or len(series.stats) < 3:
         return None
     values = [stat.mean if name in LESS else 1 / max(stat.mean, 1e-9) for stat in series.stats]
+    values = [math.inf if math.isnan(value) else value for value in values]
     place = min(range(len(values)), key=values.__getitem__)
     floors = heard.series.get(f"floor/{name}")
     floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
@@ -130,7 +136,7 @@ DETECTORS = (
     Detector(
         name="classes_missing",
         meaning="class balance, by a classifier of real pictures, below this for a window of four measurings or more",
-        threshold=0.6,
+        threshold=0.4,
         window=1000,
         policy="warn",
         look=classes_missing,
@@ -148,7 +154,7 @@ DETECTORS = (
         advice="take the best weights (poise sample RUN --best); averaged weights and rates that fall hold it longer: "
         "--set 'tricks+=[{kind=\"averaged_weights\"}]'",
         tip="T21",
-        reads=(),
+        reads=tuple(f"measure/{name}" for name in (*LESS, *MORE)),
     ),
     Detector(
         name="memorising",

@@ -1,0 +1,78 @@
+"""A run that fails shows its alarm, and the alarm's advice, followed as it is written, gives a run without it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.errors import Diverged
+from poise.recipe.read import decode
+from poise.recipe.text import set_value
+from poise.rows import read_lines
+from poise.training.begin import train
+
+STEPS = 240
+ADAM = {"kind": "adam", "lr": 1e-3}
+SOUND: dict[str, Any] = {
+    "steps": STEPS,
+    "batch": 16,
+    "data": {"kind": "digits", "size": 16},
+    "latent": {"kind": "gaussian", "dim": 16},
+    "network": {"g": {"kind": "dcgan", "width": 8}, "d": {"kind": "dcgan", "width": 8}},
+    "objective": {"kind": "non_saturating"},
+    "optimizer": {"g": ADAM, "d": ADAM},
+    "tempo": {"kind": "ratio"},
+    "tricks": [],
+    "log": {"rows": 10, "samples": 1000, "saves": 1000, "sheet": 4},
+}
+UNNORMED = {**SOUND["network"], "d": {"kind": "dcgan", "width": 8, "norm": "none"}}
+CAUSES: dict[str, dict[str, Any]] = {
+    "not_finite": {"optimizer": {"g": {"kind": "adam", "lr": 1e30}, "d": ADAM}},
+    "saturated": {"optimizer": {"g": {"kind": "adam", "lr": 0.5}, "d": ADAM}},
+    "d_at_zero": {
+        "optimizer": {"g": {"kind": "adam", "lr": 4e-4}, "d": {"kind": "adam", "lr": 4e-3}},
+        "tempo": {"kind": "ratio", "d": 2},
+    },
+    "d_never_wrong": {"optimizer": {"g": {"kind": "adam", "lr": 4e-4}, "d": {"kind": "adam", "lr": 4e-3}}},
+    "d_spikes": {
+        "network": UNNORMED,
+        "optimizer": {"g": {"kind": "adam", "lr": 0.05}, "d": {"kind": "adam", "lr": 0.3}},
+    },
+    "labels_wrong": {
+        "conditioning": {"g": {"kind": "concat"}},
+        "measure": {"every": 40, "measures": ["fid", "gan_test"], "n": 200},
+        "steps": 400,
+    },
+}
+
+
+def alarms(table: dict[str, Any], out: Path) -> dict[str, str]:
+    """Detectors that spoke, with their advice."""
+    try:
+        train(decode(table), out, device="cpu", precision="fp32")
+    except Diverged:
+        assert (out / "alarms.jsonl").is_file()
+    lines = read_lines(out / "alarms.jsonl") if (out / "alarms.jsonl").is_file() else []
+    return {line["detector"]: line["advice"] for line in lines}
+
+
+def followed(table: dict[str, Any], advice: str) -> dict[str, Any]:
+    """The recipe with every `--set` of the advice."""
+    told = copy.deepcopy(table)
+    changes = re.findall(r"--set (?:'([^']+)'|([^\s,;]+))", advice)
+    assert changes
+    for quoted, bare in changes:
+        set_value(told, quoted or bare)
+    return told
+
+
+@pytest.mark.parametrize("detector", CAUSES)
+def test_advice_followed_as_written_silences_the_alarm(detector: str, tmp_path: Path) -> None:
+    table = {**SOUND, **CAUSES[detector]}
+    spoke = alarms(table, tmp_path / "fails")
+    assert detector in spoke
+    assert detector not in alarms(followed(table, spoke[detector]), tmp_path / "advised")
