@@ -124,7 +124,8 @@ class Gauge:
             f"{name} {one.figure.value:.4g}" + (f" (floor {one.floor.value:.4g})" if one.floor is not None else "")
             for name, one in result.told.items()
         ]
-        told += [f"no {name}: {why}" for name, why in result.skipped.items()]
+        told += [f"no {name}: {why}" for name, why in result.skipped.items() if name not in self._said]
+        self._said.update(result.skipped)  # once is enough
         return f"step {step:,}: {', '.join(told)}" + ("; the best so far" if self.is_best(step) else "")
 
     def is_best(self, step: int) -> bool:

@@ -147,7 +147,7 @@ DETECTORS = (
     Detector(
         name="past_its_best",
         meaning="a measure this many times as bad as at its best, twice running",
-        threshold=1.5,
+        threshold=1.8,
         window=1,
         policy="keep",
         look=past_its_best,
