@@ -120,12 +120,12 @@ PLANTED: dict[str, Planted] = {
         (250, 1250),
     ),
     "g_falling": Planted(
-        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.711, 500)}),
+        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.9 * BOUND["g_falling"] - 0.01, 500)}),
         1000,
-        "G's loss falls steadily (1.9 to 1) and its samples grow alike (diversity 0.90 to 0.71)",
-        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.729, 500)}),
+        "G's loss falls steadily (1.9 to 1) and its samples grow alike (diversity 0.90 to 0.80)",
+        told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.9 * BOUND["g_falling"] + 0.01, 500)}),
         " ".join(ANY),
-        0.78,
+        BOUND["g_falling"] - 0.02,
         (600, 700),
     ),
     "losses_apart": Planted(
@@ -157,13 +157,22 @@ PLANTED: dict[str, Planted] = {
         (200, 200),
     ),
     "d_fooled": Planted(
-        told(50, WINDOW["d_fooled"] + 100, {ACCURACY: BOUND["d_fooled"]}),
-        WINDOW["d_fooled"],
-        f"D has been right on {BOUND['d_fooled']:.1%} since step 50: G can't get better than its teacher",
-        told(50, 1500, {ACCURACY: turns(BOUND["d_fooled"] + 0.005, 0.2)}),
+        told(50, WINDOW["d_fooled"] + 150, {ACCURACY: then(0.9, BOUND["d_fooled"], 50)}),
+        WINDOW["d_fooled"] + 50,
+        f"D has been right on {BOUND['d_fooled']:.1%} since step 100: worse than a coin",
+        told(50, 1500, {ACCURACY: lambda t: 0.9 if t <= 50 else turns(BOUND["d_fooled"] + 0.005, 0.2)(t)}),
         JUDGES,
         BOUND["d_fooled"] - 0.005,
-        (250, 250),
+        (250, 300),
+    ),
+    "d_never_right": Planted(
+        told(50, 2 * WINDOW["d_never_right"] + 100, {ACCURACY: turns(BOUND["d_never_right"], 0.45)}),
+        2 * WINDOW["d_never_right"],
+        f"D was never right on more than {BOUND['d_never_right']:.1%}: G can't get better than its teacher",
+        told(50, 1500, {ACCURACY: then(BOUND["d_never_right"] + 0.005, 0.45, 50)}),
+        JUDGES,
+        BOUND["d_never_right"] - 0.005,
+        (200, 400),
     ),
     "d_knows_by_heart": Planted(
         told(50, 600, {"d/real_accuracy": 0.9775}),
@@ -391,7 +400,7 @@ SOUND: dict[str, tuple[str | None, Rows]] = {
         "wasserstein",
         told(50, 3000, {"d/wasserstein": lambda t: 10 * 0.885 ** (t / 500)}),
     ),
-    "right as often as a coin": ("logistic", told(50, 3000, {ACCURACY: 0.5})),
+    "right as often as a coin, in the end": ("logistic", told(50, 3000, {ACCURACY: then(0.8, 0.5, 300)})),
     "fooled for less than a window": ("logistic", told(50, 3000, {ACCURACY: lambda t: 0.9 if t % 500 == 0 else 0.1})),
     "three measurings": ("logistic", told(50, 1950, {D: LOG2, BALANCE: measured(0.1, every=500)})),
     "three measurings of labels": ("logistic", told(50, 1950, {D: LOG2, GAN_TEST: measured(0.1, every=500)})),
@@ -503,10 +512,10 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
     ),
     "coverage down": (
         "logistic",
-        told(100, 500, {"measure/coverage": listed(0.5, 0.9, 0.59, 0.58, 0.57)}),
+        told(100, 500, {"measure/coverage": listed(0.5, 0.9, 0.49, 0.48, 0.47)}),
         400,
         "past_its_best",
-        "coverage is 0.58, and was 0.9 at step 200",
+        "coverage is 0.48, and was 0.9 at step 200",
     ),
     "coverage gone": (
         "logistic",
@@ -524,10 +533,10 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
     ),
     "worse by more than the floor": (
         "logistic",
-        told(100, 500, {"measure/kid": listed(20, 10, 15.1, 16.1, 16.1), "floor/kid": 1.0}),
+        told(100, 500, {"measure/kid": listed(20, 10, BAD + 0.1, BAD + 1.1, BAD + 1.1), "floor/kid": 1.0}),
         500,
         "past_its_best",
-        "kid is 16.1, and was 10 at step 200",
+        f"kid is {BAD + 1.1:.4g}, and was 10 at step 200",
     ),
     "a floor that is no number": (
         "logistic",
@@ -550,7 +559,7 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         "d_fooled",
         "D has been right on 30.0% since step 250",
     ),
-    "always wrong": ("hinge", told(50, 600, {ACCURACY: 0.0}), 500, "d_fooled", "right on 0.0% since"),
+    "always wrong": ("hinge", told(50, 550, {ACCURACY: 0.0}), 500, "d_fooled", "right on 0.0% since"),
     "classes missing by measurings far apart": (
         "logistic",
         told(50, 2400, {D: LOG2, BALANCE: measured(0.1, every=500)}),
@@ -647,7 +656,7 @@ def test_an_estimate_that_paused() -> None:
 
 def test_infinite_floors_leave_no_slack() -> None:
     """The floor alone is not finite: that is told, and the measure is judged without it."""
-    rows = told(100, 400, {"measure/fid": listed(20, 10, 16, 16), "floor/fid": math.inf})
+    rows = told(100, 400, {"measure/fid": listed(20, 10, BAD + 1, BAD + 1), "floor/fid": math.inf})
     assert [(a.step, a.detector) for a in hear(rows, None)] == [(100, "not_finite"), (400, "past_its_best")]
 
 

@@ -117,7 +117,7 @@ DETECTORS = (
     Detector(
         name="g_falling",
         meaning="G's loss falls steadily while its samples' diversity falls to this share: D is fooled with garbage",
-        threshold=0.8,
+        threshold=0.9,
         window=1000,
         policy="warn",
         look=g_falling,

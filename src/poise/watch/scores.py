@@ -22,7 +22,19 @@ def d_fooled(heard: Heard, look: Look) -> str | None:
     if window is None or window.means.max() > look.threshold:
         return None
     told = f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}"
-    return f"{told}: G can't get better than its teacher"
+    return f"{told}: worse than a coin"
+
+
+def d_never_right(heard: Heard, look: Look) -> str | None:
+    """D no better than a coin in any row since the first."""
+    series = heard.series.get(ACCURACY)
+    window = heard.last(ACCURACY, look.window)
+    if window is None or series is None or series.age < 2 * heard.span(look.window, series):
+        return None
+    highest = float(series.between(-1, heard.step).means.max())
+    if highest > look.threshold:
+        return None
+    return f"D was never right on more than {highest:.1%}: G can't get better than its teacher"
 
 
 def d_knows_by_heart(heard: Heard, look: Look) -> str | None:
@@ -60,11 +72,23 @@ DETECTORS = (
     ),
     Detector(
         name="d_fooled",
-        meaning="D's accuracy at or below this for a whole window, worse than a coin's: it is too weak",
+        meaning="D's accuracy at or below this for a whole window: G runs ahead of it",
         threshold=0.4,
         window=500,
-        policy="warn",
+        policy="note",
         look=d_fooled,
+        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}', or give it a higher rate",
+        tip="T24",
+        reads=(ACCURACY,),
+        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+    ),
+    Detector(
+        name="d_never_right",
+        meaning="D's accuracy never above this since the start, after two windows: it is too weak, or dead",
+        threshold=0.53,
+        window=300,
+        policy="note",
+        look=d_never_right,
         advice="a wider D or a higher rate for it, --set optimizer.d.lr=8e-4; poise check --warm-up tells whether "
         "it can learn at all",
         tip="T24",

@@ -1,0 +1,21 @@
+"""The page about watching says of every detector what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from poise.watch.monitor import DETECTORS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "watching.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_row_for_every_detector(name: str) -> None:
+    detector = DETECTORS[name]
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |") and detector.tip in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    threshold = "" if name == "not_finite" else f"{detector.threshold:g}"
+    window = "" if detector.window == 1 else f"{detector.window:,}"
+    assert cells[1:6] == [detector.meaning, threshold, window, detector.policy, detector.tip]
