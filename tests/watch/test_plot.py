@@ -105,8 +105,8 @@ def test_curves_and_words(axes: Any) -> None:
     assert d.get_xdata().tolist() == [100, 200, 300, 400, 500]
     assert (d.get_ydata().tolist(), g.get_ydata().tolist()) == (USUAL[D], USUAL[G])
     assert set(even.get_ydata()) == {math.log(2)}
-    assert (found.get_title(), found.get_xlabel(), found.get_ylabel()) == ("run", "step", "adversarial loss")
-    assert found.get_xlim() == (0, 1000)
+    assert (found.get_title(loc="left"), found.get_xlabel(), found.get_ylabel()) == ("run", "step", "adversarial loss")
+    assert (found.get_xlim(), found.get_ylim()[0]) == ((0, 500), 0)
     band = found.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((0.6, 1.1))
 
@@ -156,11 +156,12 @@ def test_each_level_has_its_colour(axes: Any, level: Any, colour: str) -> None:
 
 
 def test_names_beside_one_another_are_set_lower(axes: Any) -> None:
-    at = [("a", 400), ("b", 439), ("c", 440), ("d", 478), ("e", 900)]
+    at = [("a", 400), ("b", 439), ("c", 440), ("d", 478), ("e", 1000)]
     found = axes(log(USUAL), [ALARM._replace(detector=name, step=step) for name, step in at])
     assert [text.get_text() for text in found.texts] == ["a", "b", "c", "d", "e"]
     assert [round((0.98 - text.xy[1]) / 0.07) for text in found.texts] == [0, 1, 0, 2, 0]
-    assert [line.get_xdata()[0] for line in found.lines[2:]] == [400, 439, 440, 478, 900]
+    assert [line.get_xdata()[0] for line in found.lines[2:]] == [400, 439, 440, 478, 1000]
+    assert found.get_xlim() == (0, 1000)
 
 
 def test_dollars_in_the_title_are_dollars(tmp_path: Path) -> None:

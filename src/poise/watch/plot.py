@@ -30,7 +30,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
     figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     even = EVEN.get(family or log.family or "logistic")
-    highest = 0.0
+    highest = lowest = 0.0
     for name, who, colour in PLAYERS:
         heard = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
         if not heard:
@@ -39,15 +39,20 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         low, high = (np.array([getattr(stat, end) for _, stat in heard]) for end in ("min", "max"))
         axes.plot(steps, means, color=colour, linewidth=1.4, label=f"{who}'s loss")
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        lowest = min(lowest, float(np.min(low[np.isfinite(low)], initial=0.0)))
         highest = max(highest, float(np.nanmax(np.abs(means[np.isfinite(means)]), initial=0.0)))
     if even is not None and (family or log.family) is not None:
         word = "log 2" if even == EVEN["logistic"] else f"{even:g}"
         axes.axhline(even, color="black", linestyle="--", linewidth=0.8, label=f"even: {word}")
     if even is not None and highest > BEYOND * even:
         axes.set_yscale("symlog", linthresh=even)
-    _mark(axes, alarms, log.length)
-    axes.set(xlabel="step", ylabel="adversarial loss", title=title.replace("$", r"\$"), xlim=(0, max(log.length, 1)))
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    if lowest == 0:
+        axes.set_ylim(bottom=0)
+    end = max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1)
+    _mark(axes, alarms, end)
+    axes.set(xlabel="step", ylabel="adversarial loss", xlim=(0, end))
+    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=10)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
     figure.savefig(path)
 
 
