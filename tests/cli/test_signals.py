@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from poise.data.toys import PlaneEntry
-from poise.training import loop, record, save
+from poise.training import loop, record, save, standing
 from poise.training.signals import Signals
 from poise.training.step import STEPS
 
@@ -125,7 +125,7 @@ def test_stopped_while_players_are_built(
     """The place is claimed by then, but nothing is in it: the same command may be given again."""
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
-        struck.setattr(loop, "build", stopping(number, loop.build))
+        struck.setattr(standing, "build", stopping(number, standing.build))
         poise("train", "ring", "--out", out, *small).complains(75, f"stopped by {number.name}", "before the first step")
     assert poise("train", "ring", "--steps", 2, "--out", out, *small).code == 0
     assert state(out) == "done"
