@@ -740,3 +740,14 @@ def test_every_objective_has_a_family() -> None:
     for kind, family in FAMILIES.items():
         word = {"non_saturating": "logistic", "minimax": "logistic", "least_squares": "squares", "began": "energy"}
         assert family == ("pairs" if kind.startswith("relativistic") else word.get(kind, kind))
+
+
+@pytest.mark.parametrize(
+    ("family", "detectors"),
+    [("logistic", []), (None, []), ("wasserstein", ["d_spikes"]), ("energy", ["d_spikes"])],
+    ids=str,
+)
+def test_a_loss_that_varies_little_is_calm_where_it_has_an_even_level(family: str | None, detectors: list[str]) -> None:
+    """0.13 is less than a fifth of log 2, and thirteen times as much as early on."""
+    alarms = hear(told(50, 1600, {D: swing(0.01, 0.13, 1000)}), family)
+    assert [alarm.detector for alarm in alarms] == detectors

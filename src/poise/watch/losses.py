@@ -6,10 +6,14 @@ import math
 
 import numpy as np
 
-from poise.watch.base import BOUNDED, Detector, Look
+from poise.watch.base import ANY, BOUNDED, Detector, Look
 from poise.watch.heard import Heard
 
 D, G = "d/adversarial", "g/adversarial"
+UNBOUNDED = ANY - BOUNDED
+
+CALM = 0.2
+"""Where D's loss has an even level, it is calm while it varies by less than this share of it."""
 
 
 def not_finite(heard: Heard, look: Look) -> str | None:
@@ -33,6 +37,8 @@ def d_spikes(heard: Heard, look: Look) -> str | None:
     """D's loss jumping about, against how it was early on."""
     window, early = heard.last(D, look.window), heard.early(D, look.window)
     if window is None or early is None or early.std == 0 or window.std <= look.threshold * early.std:
+        return None
+    if look.family not in UNBOUNDED and window.std < CALM * look.even:
         return None
     return f"D's loss varies {window.std / early.std:.1f} times as much as early on (std {window.std:.3g})"
 
@@ -105,7 +111,7 @@ DETECTORS = (
     ),
     Detector(
         name="d_spikes",
-        meaning="D's loss varies this many times as much as early in the run",
+        meaning="D's loss varies this many times as much as early in the run, and by a fifth of its even level or more",
         threshold=4.0,
         window=500,
         policy="warn",
