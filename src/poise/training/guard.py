@@ -104,7 +104,7 @@ class Guard:
 
     def _keep(self, alarm: Alarm) -> None:
         """Put the newest save from before the alarm where nothing is pruned, unless the best is kept already."""
-        if self.folder.best.is_dir():
+        if any(self.folder.best.glob("step-*")):
             return
         saves = {place: step for place in self.folder.saves.glob("step-*") if (step := save.step_of(place)) is not None}
         before = [place for place, step in saves.items() if step <= alarm.step]

@@ -111,7 +111,6 @@ class Heard:
         self.length = length
         self.series: dict[str, Series] = {}
         self.step = 0
-        self._first: dict[str, tuple[int, int]] = {}
 
     def add(self, step: int, stats: Mapping[str, Stat]) -> None:
         """The next row."""

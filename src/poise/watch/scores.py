@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poise.watch.base import Detector, Look
+from poise.watch.base import BOUNDED, Detector, Look
 from poise.watch.heard import Heard
 
 ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
@@ -21,8 +21,7 @@ def d_fooled(heard: Heard, look: Look) -> str | None:
     window = heard.last(ACCURACY, look.window)
     if window is None or window.means.max() > look.threshold:
         return None
-    told = f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}"
-    return f"{told}: worse than a coin"
+    return f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}: worse than a coin"
 
 
 def d_never_right(heard: Heard, look: Look) -> str | None:
@@ -68,7 +67,7 @@ DETECTORS = (
         advice="hold D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or a narrower D",
         tip="T14a",
         reads=(ACCURACY,),
-        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+        families=BOUNDED,
     ),
     Detector(
         name="d_fooled",
@@ -80,7 +79,7 @@ DETECTORS = (
         advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}', or give it a higher rate",
         tip="T24",
         reads=(ACCURACY,),
-        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+        families=BOUNDED,
     ),
     Detector(
         name="d_never_right",
@@ -93,7 +92,7 @@ DETECTORS = (
         "it can learn at all",
         tip="T24",
         reads=(ACCURACY,),
-        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+        families=BOUNDED,
     ),
     Detector(
         name="d_knows_by_heart",
@@ -105,7 +104,7 @@ DETECTORS = (
         advice="move the pictures that D sees: --set 'tricks+=[{kind=\"diff_augment\"}]'",
         tip="M02",
         reads=("d/real_accuracy",),
-        families=frozenset({"logistic", "squares", "hinge"}),
+        families=BOUNDED - {"pairs"},
     ),
     Detector(
         name="scores_apart",
@@ -117,6 +116,6 @@ DETECTORS = (
         advice="hold D's scores: --set 'tricks+=[{kind=\"lecam\"}]'",
         tip="M03",
         reads=(REAL, FAKE),
-        families=frozenset({"logistic", "pairs", "squares", "hinge"}),
+        families=BOUNDED,
     ),
 )
