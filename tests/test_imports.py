@@ -15,7 +15,7 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 FLOORS = [
     {"errors", "entries", "rows", "randomness", "derivatives"},
     {"core", "dials", "watch"},
-    {"seams"},
+    {"seams", "codes"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},
     {"tricks", "sheets"},
     {"own"},
@@ -23,6 +23,7 @@ FLOORS = [
     {"recipe", "recipes"},
     {"tips"},
     {"training"},
+    {"ladder"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -14,7 +14,8 @@ from poise.errors import RecipeError
 from poise.objectives.base import Costs, Objective
 from poise.tempo import RatioEntry, SimultaneousEntry, ThresholdsEntry
 from poise.training.ledger import Ledger
-from poise.training.step import STEPS, alternate, simultaneous
+from poise.training.standing import STEPS
+from poise.training.step import alternate, simultaneous
 
 D, G = Side.D, Side.G
 

@@ -66,11 +66,13 @@ class Subject(NamedTuple):
         shape: of one sample.
         classes: how many kinds the labels tell apart; 0 where the data has no labels.
         few: some reals in [-1, 1] to calibrate with (virtual batch norm), or None where there are none at hand.
+        count: how many samples there are to train on; 0 where they have no end.
     """
 
     shape: Shape
     classes: int = 0
     few: Tensor | None = None
+    count: int = 0
 
 
 class Moves(NamedTuple):
@@ -150,6 +152,32 @@ class Targets(NamedTuple):
     fake: Tensor
 
 
+class Codes(NamedTuple):
+    """What an encoder says of a pile: where in the latents' space each sample lies.
+
+    Attributes:
+        mean: float, B x dim: the code, or the middle of the region it may lie in.
+        log_var: float, B x dim: the log of the region's variance along each axis; None where a code is a point.
+    """
+
+    mean: Tensor
+    log_var: Tensor | None = None
+
+
+class Rebuilt(NamedTuple):
+    """Samples, encoded and made anew.
+
+    Attributes:
+        codes: what the encoder said.
+        latents: float, B x dim: the codes, or one draw from each region.
+        images: float, B x shape: what G makes of these latents.
+    """
+
+    codes: Codes
+    latents: Tensor
+    images: Tensor
+
+
 def in_full(numbers: Tensor) -> Tensor:
     """In float32 at least: where costs and penalties are summed, half precision ends."""
     return numbers if numbers.dtype == torch.float64 else numbers.float()
@@ -167,8 +195,8 @@ class Exchange:
     `real` and `fake` are the raw samples, before views; a penalty differentiates here, at the piles named
     in `sloped`. In G's move `real` and its verdict are there only if something in that move reads them.
     `labels` (B) are those of the reals, `asked` what each fake was meant to be: the same, place by place, unless an
-    older fake was offered. `ask` shows D other samples and their labels, through the same views. `readings` are what
-    the rows will show of this move.
+    older fake was offered. `ask` shows D other samples and their labels, through the same views. `make` lets G make
+    samples of other latents, `rebuild` the reals of their codes. `readings` are what the rows will show of this move.
 
     Where D judges several samples at once (packing), it has a score for each pack, and a slope is the pack's.
     """
@@ -182,8 +210,11 @@ class Exchange:
     sloped: tuple[Pile, ...] = ()
     verdicts: dict[Pile, Verdict] = field(default_factory=dict)
     ask: Callable[[Tensor, Tensor | None], Verdict] | None = None
+    make: Callable[[Tensor], Tensor] | None = None
+    rebuild: Callable[[], Rebuilt] | None = None
     readings: dict[str, Tensor] = field(default_factory=dict)
     _slopes: dict[Pile, Tensor] = field(default_factory=dict)
+    _rebuilt: Rebuilt | None = None
 
     def pile(self, name: Pile) -> Tensor:
         """The raw pile called `name`."""
@@ -209,6 +240,19 @@ class Exchange:
         said = getattr(self.verdicts[name], what)
         assert said is not None, f"this D says nothing of {what}"
         return in_full(said)
+
+    @property
+    def rebuilt(self) -> Rebuilt:
+        """The reals as G makes them of their codes, worked out when a term first asks; no gradient in D's move."""
+        if self._rebuilt is None:
+            assert self.rebuild is not None, "this game has no encoder"
+            self._rebuilt = self.rebuild()
+        return self._rebuilt
+
+    def made_of(self, latents: Tensor) -> Tensor:
+        """What G makes of other latents, B x dim, for the same labels; no gradient in D's move."""
+        assert self.make is not None, "nothing was drawn yet"
+        return self.make(latents)
 
     def answer(self, images: Tensor, labels: Tensor | None) -> Verdict:
         """What D says of other samples."""

@@ -80,6 +80,10 @@ class Latent(Part):
         """n latents, n x dim, on the generator's device."""
         raise NotImplementedError
 
+    def held(self, codes: Tensor) -> Tensor:
+        """Codes, n x dim, brought to where this law's latents lie: they may lie anywhere, unless it says otherwise."""
+        return codes
+
 
 class Gaussian(Latent):
     """z ~ N(0, I)."""
@@ -99,6 +103,10 @@ class Sphere(Latent):
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """See `sphere`."""
         return sphere(n, self.dim, generator)
+
+    def held(self, codes: Tensor) -> Tensor:
+        """Codes of length one."""
+        return torch.nn.functional.normalize(codes, dim=1)
 
 
 class Uniform(Latent):

@@ -16,7 +16,7 @@ from poise.entries import Part
 Share = Annotated[float, Field(ge=0, lt=1)]
 Beta = Annotated[Dial, within(0, below=1)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]
-Parameters = Iterable[nn.Parameter]
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
 class OptimizerEntry(Part):

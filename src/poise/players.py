@@ -22,7 +22,9 @@ class Player(nn.Module):
         side: which one.
         net: its network.
         optimizer: over the network's parameters.
-        settings: what the optimiser's groups are set to before the step of a moment (`OptimizerEntry.settings`).
+        settings: what the optimiser's groups are set to before the step of a moment (`OptimizerEntry.settings`). A
+            group with a `pace` of its own has its rate multiplied by that.
+        encoder: of G, where there is one: it tells G's code of a sample, and learns in the same moves.
     """
 
     def __init__(
@@ -31,13 +33,21 @@ class Player(nn.Module):
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         settings: Callable[[Moment], Mapping[str, Any]],
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.side, self.net, self.optimizer, self.settings = side, net, optimizer, settings
-        self.weights = list(net.parameters())
+        self.encoder = encoder
+        self.weights = [weight for _, weight in self.named_weights()]
         self.pace = 1.0
         """What the rate is multiplied with: below 1 once a run had to go back."""
         self._spoiled: Tensor | None = None
+
+    def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The network's weights by name, then the encoder's."""
+        yield from self.net.named_parameters()
+        if self.encoder is not None:
+            yield from self.encoder.named_parameters("encoder")
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -65,7 +75,7 @@ class Player(nn.Module):
         settings = self.settings(moment)
         for group in self.optimizer.param_groups:
             group.update(settings)
-            group["lr"] *= self.pace
+            group["lr"] *= self.pace * group.get("pace", 1.0)
         if self.optimizer.defaults.get("fused"):
             self.optimizer.found_inf = self._spoiled  # type: ignore[attr-defined]
         elif self._spoiled is not None:

@@ -23,6 +23,7 @@ from poise.dials import Dial, value
 from poise.randomness import Dice
 
 if TYPE_CHECKING:
+    from poise.objectives.base import Objective
     from poise.players import Player
 
 BOTH = frozenset(Side)
@@ -35,11 +36,13 @@ class Stage(NamedTuple):
         nets: the players' networks.
         subject: what there is to learn.
         undecided: the score of a sample that D can't place, where the objective has one.
+        objective: what the players are charged by.
     """
 
     nets: Mapping[Side, nn.Module]
     subject: Subject
     undecided: float | None = 0.0
+    objective: Objective | None = None
 
 
 class Trick(nn.Module, ABC):
@@ -87,7 +90,7 @@ class Surgery(Trick):
 class Tempo(nn.Module, ABC):
     """Who moves how often. A choice of the recipe: there is always exactly one."""
 
-    style: ClassVar[Literal["alternate", "simultaneous"]] = "alternate"
+    style: ClassVar[Literal["alternate", "simultaneous", "alone"]] = "alternate"
     """Which of the functions in `training/step.py` a step is."""
 
     order: tuple[Side, Side] = (Side.D, Side.G)

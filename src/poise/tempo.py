@@ -91,6 +91,27 @@ class Thresholds(Ratio):
         return before is None or float(before.readings["adversarial"]) > self.above[moment.side]
 
 
+class AloneEntry(TempoEntry):
+    """G moves alone, once in every step: there is no D to take turns with."""
+
+    kind: Literal["alone"] = "alone"
+
+    def build(self) -> Tempo:
+        """See `Alone`."""
+        return Alone()
+
+
+class Alone(Tempo):
+    """One move of G."""
+
+    style: ClassVar[Literal["alone"]] = "alone"
+    most = Moves(0, 1)
+
+    def again(self, moment: Moment, before: Exchange | None) -> bool:
+        """Once, and G only."""
+        return moment.side is Side.G and moment.turn < 1
+
+
 class SimultaneousEntry(TempoEntry):
     """Both players step at once, each by its gradient at where both stood (Mescheder et al. 2017, arXiv:1705.10461)."""
 

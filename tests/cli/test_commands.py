@@ -25,7 +25,7 @@ from poise.recipe.shipped import DEFAULT, shelf
 from poise.recipe.text import read_file
 from poise.training import save
 from poise.training.begin import train
-from poise.training.step import STEPS
+from poise.training.standing import STEPS
 from poise.training.watcher import Nobody, Start
 
 

@@ -17,7 +17,7 @@ import pytest
 from poise.data.toys import PlaneEntry
 from poise.training import loop, record, save, standing
 from poise.training.signals import Signals
-from poise.training.step import STEPS
+from poise.training.standing import STEPS
 
 FOREVER = ["--steps", "100000", "--set", "log.rows=5", "--set", "log.samples=100000", "--set", "log.saves=100000"]
 

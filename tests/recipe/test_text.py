@@ -230,3 +230,18 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(RecipeError, match="can't be read: Permission denied"):
         read_file(path)
+
+
+def test_a_whole_table_is_taken_out() -> None:
+    table = {"network": {"g": {"kind": "mlp"}, "d": {"kind": "mlp", "norm": "none"}}, "steps": 3}
+    set_value(table, "network.d=none")
+    assert table == {"network": {"g": {"kind": "mlp"}}, "steps": 3}
+
+
+@pytest.mark.parametrize("assignment", ["steps=none", "network.d.norm=none", "network.x=none", "network.d+=none"])
+def test_what_is_no_table_is_not_taken_out(assignment: str) -> None:
+    """A field's own "none" without its quotes is a slip, and would silently become the default."""
+    table = {"network": {"d": {"norm": "batch"}}, "steps": 3}
+    with pytest.raises(RecipeError, match="text needs quotes"):
+        set_value(table, assignment)
+    assert table == {"network": {"d": {"norm": "batch"}}, "steps": 3}

@@ -70,7 +70,7 @@ class Pace:
 def standing(row: Row) -> list[str]:
     """How the players stand, in words: whatever of it this game has numbers for."""
     mean = {name: stat.mean for name, stat in row.stats.items()}
-    told: list[str] = []
+    told = [f"{name} {mean[f'g/{name}']:.4g}" for name in ("elbo", "reconstruction", "kl") if f"g/{name}" in mean]
     if "d/real_accuracy" in mean:
         told.append(f"D right on real {mean['d/real_accuracy']:.0%}, on fake {mean['d/fake_accuracy']:.0%}")
     elif "d/accuracy" in mean:
@@ -195,7 +195,9 @@ class Live:
         assert self._start is not None
         table = Table.grid(padding=(0, 2))
         for side, who in ((Side.D, "D"), (Side.G, "G")):
-            loss = row.stats[f"{side}/adversarial"].mean if f"{side}/adversarial" in row.stats else math.nan
+            if f"{side}/adversarial" not in row.stats:  # nobody to play against, or no move yet
+                continue
+            loss = row.stats[f"{side}/adversarial"].mean
             even = self._start.equilibrium.get(side)
             told = "" if even is None else f"┊ {level(even)}"
             table.add_row(track(loss, even), f"{who} loss {loss:6.3f}", Text(told, style="dim"))

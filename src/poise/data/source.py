@@ -108,11 +108,15 @@ class Finite(Source):
 
     def batch(self, index: int, size: int, dice: Dice) -> Batch:
         """Samples index * size, ... of all epochs laid end to end, so that none is left over."""
-        return self.take(self._chosen(index, size, dice))
+        return self.take(self.places(index, size, dice))
+
+    def subject(self) -> Subject:
+        """The same, and how many there are."""
+        return super().subject()._replace(count=len(self))
 
     def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
         """The same without touching the samples."""
-        return self.labels_at(self._chosen(index, size, dice))
+        return self.labels_at(self.places(index, size, dice))
 
     def spread(self, n: int) -> Tensor:
         """Up to n places, spread evenly over the data."""
@@ -122,7 +126,8 @@ class Finite(Source):
         """n samples spread evenly over the data."""
         return to_signed(self.take(self.spread(n)).images)
 
-    def _chosen(self, index: int, size: int, dice: Dice) -> Tensor:
+    def places(self, index: int, size: int, dice: Dice) -> Tensor:
+        """Where batch `index` is taken from, int64, B."""
         places: list[Tensor] = []
         start, stop = index * size, (index + 1) * size
         while start < stop:

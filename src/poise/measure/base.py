@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 Better = Literal["less", "more", "floor"]
 Floor = Literal["other", "real", "halves", "none"]
-Need = Literal["logits", "labels", "asked labels", "train", "held out", "modes", "centres", "game", "d"]
+Need = Literal[
+    "logits", "labels", "asked labels", "train", "held out", "modes", "centres", "game", "d", "coder", "likelihood"
+]
 
 WHY: dict[Need, str] = {
     "logits": "these features come without a classifier",
@@ -25,6 +27,8 @@ WHY: dict[Need, str] = {
     "centres": "this data has no modes in the plane",
     "game": "only the players of a toy's run can be played on",
     "d": "there is no discriminator whose features could be read",
+    "coder": "nothing here rebuilds a picture that it has not trained on",
+    "likelihood": "only a variational autoencoder says how likely a picture is",
 }
 """What to say where a need is not met."""
 

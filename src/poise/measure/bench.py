@@ -23,6 +23,7 @@ from poise.measure.classifier import Progress, silent
 from poise.measure.copying import nearest
 from poise.measure.features import Extractor, OfClassifier, OfD, Setting, extractor
 from poise.measure.modes import Modes, count_modes, count_numbers
+from poise.measure.rebuilding import Coder
 from poise.measure.sitting import AT_ONCE, Pile, Sitting, bytes_of, pile_of
 from poise.randomness import Dice
 from poise.sheets import draw
@@ -77,6 +78,7 @@ class Bench:
         measures: Sequence[Measure],
         labels: Callable[[int], Tensor | None] = lambda n: None,
         play: Callable[[], float] | None = None,
+        coder: Coder | None = None,
     ) -> Result:
         """Measure samples, and say what of it could not be done.
 
@@ -85,17 +87,21 @@ class Bench:
             measures: which.
             labels: of which class the first n samples are meant to be, where that is known.
             play: works out the duality gap of the game they come from.
+            coder: rebuilds pictures, if what they come from can.
         """
         n_fakes, asked = self.n, labels(self.n)
         made = samples(max(n_fakes, self.n_modes if self._counts(measures) else 0))
         fakes = made if made.dtype == torch.uint8 else bytes_of(made)
         fake = Pile(fakes[:n_fakes], self.look, None if asked is None else asked[:n_fakes], tell=self.tell)
         sitting = self._sitting(fake, partial(self._modes, fakes), play)
+        sitting.coder = coder
         given = set(self.given)
         conditions: dict[Need, bool] = {
             "asked labels": asked is not None,
             "game": play is not None,
             "logits": self.look.classifies,
+            "coder": coder is not None,
+            "likelihood": coder is not None and coder.bound is not None,
         }
         given.update(need for need, met in conditions.items() if met)
         told, skipped = {}, {}
@@ -125,7 +131,7 @@ class Bench:
 
     def _sitting(self, fake: Pile, count: Callable[[], Modes], play: Callable[[], float] | None = None) -> Sitting:
         classes = len(self.loaded.train.classes)
-        return Sitting(fake, self.real, lambda: self.train, count, self._probed, play, classes, self.tell)
+        return Sitting(fake, self.real, lambda: self.train, count, self._probed, play, classes=classes, tell=self.tell)
 
     @cached_property
     def _probed(self) -> OfD | None:

@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 
 from poise.entries import nearest
 from poise.errors import RecipeError
-from poise.measure import bins, classes, copying, duality, frechet, kernel, modes, neighbours, probes, variety
+from poise.measure import (
+    bins,
+    classes,
+    copying,
+    duality,
+    frechet,
+    kernel,
+    modes,
+    neighbours,
+    probes,
+    rebuilding,
+    spectrum,
+    variety,
+)
 from poise.measure.base import WHY, Figure, Measure, Need
 from poise.measure.sitting import Sitting
 
@@ -36,6 +49,12 @@ MEASURES = {
         probes.GAN_TRAIN,
         probes.D_PROBE,
         duality.DUALITY_GAP,
+        spectrum.HIGH_FREQUENCIES,
+        rebuilding.RECONSTRUCTION,
+        rebuilding.PCA,
+        rebuilding.ELBO,
+        rebuilding.NEGATIVE_LIKELIHOOD,
+        rebuilding.KL,
     )
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from poise.measure.modes import Modes
 from poise.measure.neighbours import Balls, balls
 from poise.measure.probes import linear_probe
 from poise.randomness import derive
+
+if TYPE_CHECKING:
+    from poise.measure.rebuilding import Coder
 
 AT_ONCE = 250
 
@@ -137,6 +141,7 @@ class Sitting:
         count: counts modes, of `fake` or of a reference; None where there are none to count.
         d: the discriminator's features of real pictures, to probe.
         play: works out the duality gap.
+        coder: rebuilds pictures, where a run can.
         classes: how many there are.
         tell: told of work that takes its time.
     """
@@ -147,6 +152,7 @@ class Sitting:
     count: Callable[[], Modes] | None = None
     d: Extractor | None = None
     play: Callable[[], float] | None = None
+    coder: Coder | None = None
     classes: int = 0
     tell: Progress = silent
 
@@ -162,6 +168,20 @@ class Sitting:
         return self.count()
 
     @property
+    def known_coder(self) -> Coder:
+        """What rebuilds."""
+        assert self.coder is not None
+        return self.coder
+
+    @cached_property
+    def bounds(self) -> dict[str, Tensor]:
+        """The parts of the evidence lower bound of the real pictures, N each."""
+        bound = self.known_coder.bound
+        assert bound is not None
+        told = [bound(self.real.signed(part)) for part in parts(len(self.real))]
+        return {name: torch.cat([one[name] for one in told]) for name in told[0]}
+
+    @property
     def known_train(self) -> Pile:
         """What was trained on."""
         train = self.train()
@@ -173,7 +193,7 @@ class Sitting:
         shape = tuple(self.fake.signed(slice(0, 1)).shape[1:])
         net = fitted(self.fake.signed, self.fake.known_labels, shape, self.classes, derive(0, "gan_train"), self.tell)
         with torch.no_grad():
-            said = torch.cat([net(self.real.signed(part))[1] for part in _parts(len(self.real))])
+            said = torch.cat([net(self.real.signed(part))[1] for part in parts(len(self.real))])
         return accuracy(said, self.real.known_labels)
 
     def probed_d(self) -> float:
@@ -189,5 +209,6 @@ class Sitting:
         return self.play()
 
 
-def _parts(n: int) -> list[slice]:
+def parts(n: int) -> list[slice]:
+    """All of n samples, a few at a time."""
     return [slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE)]

@@ -8,7 +8,6 @@ output: through a tanh that is at its end D could no longer unlearn a picture th
 
 from __future__ import annotations
 
-from math import prod
 from typing import Literal
 
 import torch
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from poise.core import Judgement, Shape, Verdict, in_full
 from poise.networks.blocks import Discriminator, Down, Up, first_weights_
-from poise.networks.dcgan import DCGAN, DCGANDiscriminator, DCGANGenerator
+from poise.networks.dcgan import DCGAN, DCGANGenerator
+from poise.networks.encoders import convolved, flattened
 from poise.networks.mlp import MLP, MLPGenerator
 from poise.networks.norms import MIXING, Norm
 
@@ -74,8 +74,7 @@ class AutoencoderEntry(DCGAN, Discriminator):
     def build(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
         widths, base = self.plan(shape)
-        trunk = DCGANDiscriminator(shape, widths, base, self.norm, self.activation, self.down).trunk
-        encoder = nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * base * base, self.code))
+        encoder = convolved(self, shape, self.down, self.code)
         decoder = DCGANGenerator(self.code, shape, widths[::-1], base, self.norm, self.activation, self.up, "linear")
         return Autoencoder(encoder, decoder, self.code, self.measure)
 
@@ -99,7 +98,6 @@ class FlatAutoencoderEntry(MLP, Discriminator):
 
     def build(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
-        flat = [nn.Flatten()] if len(shape) > 1 else []
-        inwards = MLPGenerator(prod(shape), (self.code,), self.width, self.depth, self.norm, self.activation, "auto")
+        inwards = flattened(self, shape, self.code)
         outwards = MLPGenerator(self.code, shape, self.width, self.depth, self.norm, self.activation, "linear")
-        return Autoencoder(nn.Sequential(*flat, inwards), outwards, self.code, self.measure)
+        return Autoencoder(inwards, outwards, self.code, self.measure)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from poise.core import Judgement, Shape, Verdict
+from poise.core import Codes, Judgement, Shape, Verdict
 from poise.derivatives import Conv2d
 from poise.entries import Part
 from poise.networks.norms import MIXING, Norm, finished, normed_like_
@@ -161,6 +163,11 @@ def heard(net: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
     return net(x, labels) if getattr(net, "takes_labels", False) else net(x)
 
 
+def coded(encoder: nn.Module, images: Tensor, places: Callable[[], Tensor]) -> Codes:
+    """What `encoder` says of samples; one that knows them by their places (`takes_places = True`) is told these."""
+    return encoder(places()) if getattr(encoder, "takes_places", False) else encoder(images)
+
+
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -235,6 +242,44 @@ class Discriminator(Network):
     def build(self, shape: Shape) -> nn.Module:
         """The module, initial weights drawn from PyTorch's global generator."""
         raise NotImplementedError
+
+
+class Encoder(Network):
+    """Samples, B x shape, to `Codes`; `pace` is what G's rate is multiplied with for the encoder's weights."""
+
+    by_place: ClassVar[bool] = False
+    """Whether it knows samples by their places in the data, and no others."""
+
+    pace: float = Field(default=1.0, gt=0)
+
+    def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
+        """What makes `numbers` numbers of a sample, initial weights drawn from PyTorch's global generator.
+
+        Args:
+            shape: of a sample.
+            numbers: how many a code has: the latents' dim, or twice that where the region is asked for.
+            count: how many samples there are to train on.
+        """
+        raise NotImplementedError
+
+
+class Coded(nn.Module):
+    """Numbers as codes.
+
+    Args:
+        net: samples, or their places, to B x numbers.
+        region: whether half of the numbers are the log of the variance of the region that a code may lie in.
+    """
+
+    def __init__(self, net: nn.Module, *, region: bool) -> None:
+        super().__init__()
+        self.net, self.region = net, region
+        self.takes_places = isinstance(net, nn.Embedding)
+
+    def forward(self, x: Tensor) -> Codes:
+        """B x shape, or B places."""
+        said = self.net(x)
+        return Codes(*said.chunk(2, 1)) if self.region else Codes(said)
 
 
 class Classifier(nn.Module):

@@ -31,6 +31,7 @@ class Began(Objective):
 
     kind: Literal["began"] = "began"
     reads: ClassVar[frozenset[Judgement]] = frozenset({"energy"})
+    by_pile: ClassVar[bool] = False
     gamma: float = Field(default=0.5, ge=0, le=1)
     lambda_k: float = Field(default=1e-3, ge=0)
     k: float = Field(default=0.0, ge=0, le=1)

@@ -26,6 +26,7 @@ class Energy(Objective):
 
     kind: Literal["energy"] = "energy"
     reads: ClassVar[frozenset[Judgement]] = frozenset({"energy"})
+    by_pile: ClassVar[bool] = False
     margin: Annotated[Dial, within(0)] = 10.0
 
     def readings(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:

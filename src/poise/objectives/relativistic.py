@@ -32,6 +32,7 @@ class Comparing(Objective):
     """What both share: G's cost is D's with the piles exchanged, log 2 where nobody can tell."""
 
     compares: ClassVar[bool] = True
+    by_pile: ClassVar[bool] = False
     reads: ClassVar[frozenset[Judgement]] = frozenset({"score", "energy"})
 
     @property

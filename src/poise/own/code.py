@@ -66,7 +66,7 @@ class Own(Entry):
 
 def own_parts(recipe: Recipe) -> list[Own]:
     """All parts of a recipe that are code of the user's."""
-    parts = (recipe.network.g, recipe.network.d, recipe.objective, *recipe.tricks)
+    parts = (*(network for _, network in recipe.network), recipe.objective, *recipe.tricks)
     return [part for part in parts if isinstance(part, Own)]
 
 

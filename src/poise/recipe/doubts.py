@@ -142,8 +142,9 @@ def _idle(recipe: Recipe, findings: Findings) -> None:
 
 def _mixed(recipe: Recipe, findings: Findings) -> None:
     ties = [f"'{trick.tag()}'" for trick in recipe.tricks if trick.ties_samples]
-    if recipe.judging == "together" and (recipe.network.d.mixing or ties):
-        what = "batch norm in D" if recipe.network.d.mixing else ties[0]
+    mixing = recipe.network.d is not None and recipe.network.d.mixing
+    if recipe.judging == "together" and (mixing or ties):
+        what = "batch norm in D" if mixing else ties[0]
         reason = f"{what} sees half reals, half fakes in D's moves, and fakes alone in G's"
         findings.warnings.append(Finding("judging", reason, "T04", 'set judging to "apart" unless it is meant'))
 

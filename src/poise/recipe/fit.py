@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from poise.core import Shape
+from poise.networks.blocks import Discriminator
+from poise.recipe.company import company
 from poise.recipe.doubts import doubts
 from poise.recipe.findings import Finding, Findings
 from poise.recipe.model import Recipe
@@ -16,7 +18,13 @@ HEAVY = 500
 def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) -> Findings:
     """What of `recipe` does not fit. `shape` and `classes` are the data's, where they are known already."""
     findings = Findings()
-    for rule in (_judgement, _targets, _slopes, _picks, _packs, _signs):
+    company(recipe, findings)
+    if findings.refusals:
+        return findings
+    if recipe.network.d is not None:
+        for rule in (_judgement, _slopes):
+            rule(recipe, recipe.network.d, findings)
+    for rule in (_targets, _picks, _splits, _packs, _signs):
         rule(recipe, findings)
     _labels(recipe, classes, findings)
     doubts(recipe, findings)
@@ -25,8 +33,8 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     return findings
 
 
-def _judgement(recipe: Recipe, findings: Findings) -> None:
-    objective, d = recipe.objective, recipe.network.d
+def _judgement(recipe: Recipe, d: Discriminator, findings: Findings) -> None:
+    objective = recipe.objective
     for i, trick in enumerate(recipe.tricks):
         if trick.adds_to_score and d.says == "energy":
             reason = f"'{trick.tag()}' adds to D's score, and an energy says how well D rebuilds, nothing else"
@@ -51,9 +59,8 @@ def _targets(recipe: Recipe, findings: Findings) -> None:
             findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
-def _slopes(recipe: Recipe, findings: Findings) -> None:
+def _slopes(recipe: Recipe, d: Discriminator, findings: Findings) -> None:
     """What penalises a picture's own slope, and whether anything bounds a critic that wants bounds."""
-    d = recipe.network.d
     spectral = getattr(d, "norm", "none") in ("spectral", "spectral_batch")
     ties = [f"'{trick.tag()}'" for trick in recipe.tricks if trick.ties_samples]
     for i, trick in enumerate(recipe.tricks):
@@ -84,14 +91,15 @@ def _labels(recipe: Recipe, classes: int | None, findings: Findings) -> None:
     if told.g is None and (told.d is not None or asked):
         who = "D is told the label" if told.d is not None else "D names the class of a fake"
         refuse("conditioning.g", f"{who}, and G is not told any", "T13", 'add conditioning.g = {kind = "concat"}')
-    if told.g is not None and told.d is None and not asked:
+    if recipe.judged and told.g is not None and told.d is None and not asked:
         reason = "G is told the label, and nothing asks whether its pictures fit it"
         cure = 'add conditioning.d = {kind = "projection"}, or the trick "auxiliary_classifier"'
         findings.warnings.append(Finding("conditioning.d", reason, "T13", cure))
     norms = {side: getattr(network, "norm", "none") for side, network in recipe.network}
     if told.g is not None and (misfit := told.g.misfit(norms["g"])):
         refuse("conditioning.g", misfit[0], "T17", misfit[1])
-    if told.d is not None and (misfit := told.d.misfit(norms["d"], recipe.network.d.says)):
+    d = recipe.network.d
+    if told.d is not None and d is not None and (misfit := told.d.misfit(norms["d"], d.says)):
         refuse("conditioning.d", misfit[0], "T17", misfit[1])
 
 
@@ -101,6 +109,15 @@ def _picks(recipe: Recipe, findings: Findings) -> None:
             kind = recipe.objective.tag()
             reason = f"'{trick.tag()}' leaves out fakes, and every cost of '{kind}' has the mean of all fakes in it"
             findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "take objective 'relativistic'"))
+
+
+def _splits(recipe: Recipe, findings: Findings) -> None:
+    """What takes the cost of fakes by itself; and packs of rebuilt samples would be a matter of their own."""
+    for i, trick in enumerate(recipe.tricks):
+        if trick.splits and not recipe.objective.by_pile:
+            reason = f"'{trick.tag()}' takes the cost of fakes by itself, and '{recipe.objective.tag()}' has none"
+            cure = "take objective 'non_saturating', or leave the trick out"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
 def _packs(recipe: Recipe, findings: Findings) -> None:
@@ -133,8 +150,7 @@ def _networks(recipe: Recipe, shape: Shape, findings: Findings) -> None:
         if (megabytes := 4 * trick.keeps * prod(shape) / 1e6) > HEAVY:
             reason = f"'{trick.tag()}' keeps {trick.keeps:,} samples, {megabytes:,.0f} MB in memory and every save"
             findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set its 'size' lower"))
-    for side, network in (("g", recipe.network.g), ("d", recipe.network.d)):
-        misfit = network.misfit(shape)
-        if misfit is not None:
+    for side, network in recipe.network:
+        if network is not None and (misfit := network.misfit(shape)) is not None:
             seen = f"{shape[1]}x{shape[2]} pictures" if len(shape) == 3 else "points"
             findings.refusals.append(Finding(f"network.{side}", f"{misfit[0]}; the data is {seen}", "T08a", misfit[1]))

@@ -16,7 +16,7 @@ from poise.data.source import DataEntry
 from poise.entries import Entry, complain, one_of
 from poise.latents import Latent
 from poise.measure.entry import Measuring
-from poise.networks.blocks import Discriminator, Generator
+from poise.networks.blocks import Discriminator, Encoder, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerEntry
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     AnyLatent = Latent
     AnyGenerator = Generator
     AnyDiscriminator = Discriminator
+    AnyEncoder = Encoder
     AnyGeneratorLabels = GeneratorLabels
     AnyDiscriminatorLabels = DiscriminatorLabels
     AnyObjective = Objective
@@ -41,6 +42,7 @@ else:
     AnyLatent = one_of(Latent, "poise.latents")
     AnyGenerator = one_of(Generator, "poise.networks", "poise.own")
     AnyDiscriminator = one_of(Discriminator, "poise.networks", "poise.own")
+    AnyEncoder = one_of(Encoder, "poise.networks")
     AnyGeneratorLabels = one_of(GeneratorLabels, "poise.networks")
     AnyDiscriminatorLabels = one_of(DiscriminatorLabels, "poise.networks")
     AnyObjective = one_of(Objective, "poise.objectives", "poise.own")
@@ -52,17 +54,18 @@ NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
 
 
 class Networks(Entry):
-    """Both players' networks."""
+    """Both players' networks, and G's encoder where codes are read; a game for one has no `d`."""
 
     g: AnyGenerator
-    d: AnyDiscriminator
+    d: AnyDiscriminator | None = None
+    e: AnyEncoder | None = None
 
 
 class Optimizers(Entry):
-    """Both players' optimisers."""
+    """Both players' optimisers; G's is also its encoder's."""
 
     g: AnyOptimizer
-    d: AnyOptimizer
+    d: AnyOptimizer | None = None
 
 
 class Conditioning(Entry):
@@ -130,6 +133,21 @@ class Recipe(Entry):
     def labels(self) -> Conditioning:
         """How the players learn of labels, whether or not the recipe speaks of it."""
         return self.conditioning or Conditioning()
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a D: not in a game for one."""
+        return bool(self.objective.reads)
+
+    @property
+    def reads_codes(self) -> bool:
+        """Whether reals are encoded."""
+        return not self.judged or any(trick.reads_codes for trick in self.tricks)
+
+    @property
+    def reads_region(self) -> bool:
+        """Whether the encoder says in what region a code may lie, and not only where it is."""
+        return self.objective.reads_region or any(trick.reads_region for trick in self.tricks)
 
     @property
     def reads(self) -> frozenset[Said]:

@@ -68,10 +68,15 @@ def write(table: Table) -> str:
     return tomli_w.dumps(table)
 
 
+NONE = "none"
+"""What `--set` says of a table that shall not be there; a field's "none" is written in quotes like all text."""
+
+
 def set_value(table: Table, assignment: str) -> None:
     """Apply one `--set path=value` in place: a dotted path, a TOML value; `path+=value` adds a list's items to a list.
 
-    A path may lead into the tricks by their number or by their kind: `tricks.instance_noise.sigma=0.2`.
+    `path=none` takes a whole table out. A path may lead into the tricks by their number or by their kind:
+    `tricks.instance_noise.sigma=0.2`.
 
     Raises:
         RecipeError: no "=", an empty path, a value that is not TOML, a path through something that holds no keys, or
@@ -85,6 +90,8 @@ def set_value(table: Table, assignment: str) -> None:
     where = f"--set {assignment}"
     if not equals or not keys:
         raise RecipeError("--set takes path=value", where=where, cure="for example --set optimizer.d.lr=1e-4")
+    if text.strip() == NONE and not more and _took_out(table, keys):
+        return
     value = _value(path.strip(), text.strip(), where)
     here: Any = table
     for at, key in enumerate(keys[:-1]):
@@ -103,6 +110,17 @@ def set_value(table: Table, assignment: str) -> None:
         cure = "for example --set 'tricks+=[{kind=\"soft_labels\"}]'"
         raise RecipeError("'+=' adds items to a list", where=where, cure=cure)
     here[last] = [*before, *value]
+
+
+def _took_out(table: Table, keys: list[str]) -> bool:
+    """Take out the table at `keys`; whether there is one."""
+    here: Any = table
+    for key in keys[:-1]:
+        here = here.get(key) if isinstance(here, dict) else None
+    if not isinstance(here, dict) or not isinstance(here.get(keys[-1]), dict):
+        return False
+    del here[keys[-1]]
+    return True
 
 
 def _value(path: str, text: str, where: str) -> Any:

@@ -16,11 +16,14 @@ from poise.training.machine import Machine
 from poise.training.watcher import Start
 
 SHOWN_BAD = 10
+WHO = {"g": "G", "d": "D", "e": "encoder"}
 
 
 def parameters(game: Game) -> dict[str, int]:
-    """How many weights each player has."""
-    return {side.value: sum(w.numel() for w in p.weights) for side, p in game.players.items()}
+    """How many weights each player has, and G's encoder."""
+    nets = {side.value: player.net for side, player in game.players.items()}
+    nets |= {} if game.g.encoder is None else {"e": game.g.encoder}
+    return {name: sum(weight.numel() for weight in net.parameters()) for name, net in nets.items()}
 
 
 def start(
@@ -31,7 +34,7 @@ def start(
     data = f"{len(source):,} pictures" if isinstance(source, Finite) else "endless points"
     facts = [
         f"{recipe.data.tag()}: {data}, {'x'.join(map(str, source.shape))}",
-        f"G {sizes['g']:,} and D {sizes['d']:,} parameters",
+        f"{' and '.join(f'{WHO[name]} {sizes[name]:,}' for name in WHO if name in sizes)} parameters",
         f"{machine.device}, {machine.precision}, {torch.get_num_threads()} threads",
     ]
     return Start(

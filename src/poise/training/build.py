@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -11,7 +11,8 @@ from poise.core import Side, Subject, packed
 from poise.data.source import FEW
 from poise.dials import extremes
 from poise.errors import RecipeError
-from poise.networks.blocks import Classifier, mixes_samples
+from poise.networks.blocks import Classifier, Coded, Discriminator, Encoder, mixes_samples
+from poise.optimizers import OptimizerEntry
 from poise.players import Player
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -30,24 +31,29 @@ def build(recipe: Recipe, subject: Subject, machine: Machine, dice: Dice) -> Gam
     """
     with dice.everywhere("init/g"):
         g = _generator(recipe, subject)
-    with dice.everywhere("init/d"):
-        d = _discriminator(recipe, subject)
-    nets: dict[Side, nn.Module] = {Side.G: g, Side.D: d}
+    nets: dict[Side, nn.Module] = {Side.G: g}
+    if recipe.network.d is not None:
+        with dice.everywhere("init/d"):
+            nets[Side.D] = _discriminator(recipe, recipe.network.d, subject)
+    encoder = None
+    if recipe.network.e is not None:
+        with dice.everywhere("init/e"):
+            encoder = _ready(_encoder(recipe, recipe.network.e, subject), machine)
     tricks = _tricks(recipe, nets, subject)
     surgeries = [trick for trick in tricks if isinstance(trick, Surgery)]
     nets = {side: _ready(fold_surgery(surgeries, side, net, dice), machine) for side, net in nets.items()}
     if surgeries:  # the others are built anew, to see the networks as they are now
         again = _tricks(recipe, nets, subject)
         tricks = [old if isinstance(old, Surgery) else new for old, new in zip(tricks, again, strict=True)]
-    players = {side: _player(recipe, side, nets[side]) for side in Side}
+    d, (g, d_rule) = nets.get(Side.D), (recipe.optimizer.g, recipe.optimizer.d)
     return Game(
-        d=players[Side.D],
-        g=players[Side.G],
+        d=None if d is None or d_rule is None else _player(Side.D, d, d_rule),
+        g=_player(Side.G, nets[Side.G], g, recipe.network.e, encoder),
         objective=_ready(recipe.objective.build(), machine),
         latent=recipe.latent,
         tempo=recipe.tempo.build(),
         tricks=[_ready(trick, machine) for trick in tricks],
-        judge=_judge(recipe, nets[Side.D], tricks),
+        judge=apart if d is None else _judge(recipe, d, tricks),
         autocast=machine.autocast,
         labelled=recipe.labelled,
     )
@@ -62,9 +68,17 @@ def _generator(recipe: Recipe, subject: Subject) -> nn.Module:
     return net if labels is None else labels.dress(net, subject.classes)
 
 
-def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
-    """The same; and the head of a classifier, if some trick reads one."""
-    entry, labels = recipe.network.d, recipe.labels.d
+def _encoder(recipe: Recipe, entry: Encoder, subject: Subject) -> nn.Module:
+    """From a sample to its code, or to the region it may lie in."""
+    region = recipe.reads_region
+    net = entry.build(subject.shape, recipe.latent.dim * (1 + region), subject.count)
+    few = torch.zeros(1, *subject.shape) if subject.few is None else subject.few
+    return Coded(entry.finish(net, few), region=region)
+
+
+def _discriminator(recipe: Recipe, entry: Discriminator, subject: Subject) -> nn.Module:
+    """The same as for G; and the head of a classifier, if some trick reads one."""
+    labels = recipe.labels.d
     shape = packed(subject.shape, recipe.pack)
     net = entry.build(shape if labels is None else labels.shape(shape))
     count = FEW * recipe.pack
@@ -79,7 +93,7 @@ def _discriminator(recipe: Recipe, subject: Subject) -> nn.Module:
 
 
 def _tricks(recipe: Recipe, nets: dict[Side, nn.Module], subject: Subject) -> list[Trick]:
-    stage = Stage(nets, subject, recipe.objective.undecided)
+    stage = Stage(nets, subject, recipe.objective.undecided, recipe.objective)
     return [entry.build(name, stage) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 
@@ -87,9 +101,14 @@ def _ready(net: Net, machine: Machine) -> Net:
     return net.to(machine.device).to(memory_format=torch.channels_last)
 
 
-def _player(recipe: Recipe, side: Side, net: nn.Module) -> Player:
-    entry = recipe.optimizer.g if side is Side.G else recipe.optimizer.d
-    return Player(side, net, entry.build(net.parameters()), entry.settings)
+def _player(
+    side: Side, net: nn.Module, rule: OptimizerEntry, entry: Encoder | None = None, encoder: nn.Module | None = None
+) -> Player:
+    """A player and its optimiser, which has a second group for an encoder's weights."""
+    groups: list[dict[str, Any]] = [{"params": list(net.parameters())}]
+    if entry is not None and encoder is not None:
+        groups.append({"params": list(encoder.parameters()), "pace": entry.pace})
+    return Player(side, net, rule.build(groups), rule.settings, encoder)
 
 
 def _judge(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Judge:

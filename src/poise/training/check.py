@@ -56,7 +56,7 @@ class Estimate(NamedTuple):
         seconds: of all steps, without measuring.
         megabytes: that this process held at most.
         save_megabytes: of one save.
-        parameters: of either player.
+        parameters: of each player, and of G's encoder.
     """
 
     seconds_per_step: float
@@ -148,10 +148,11 @@ def check(
         findings.refusals.append(Finding(error.where, error.what, "", error.cure))
         return Report(findings, notes, None, None)
     _capacities(about.parameters(here.game), findings)
-    told = alone(here) if warm_up else None
+    learner = Side.D if recipe.judged else Side.G
+    told = None if not warm_up else alone(here) if recipe.judged else rebuilding(here)
     if told is not None and not told.passed:
-        cure = "look at the data, at D's rate and at its network before anything else"
-        findings.warnings.append(Finding("network.d", told.words, "T24", cure))
+        cure = f"look at the data, at {learner.upper()}'s rate and at its network before anything else"
+        findings.warnings.append(Finding(f"network.{learner}", told.words, "T24", cure))
     here.begin()
     return Report(findings, notes, _estimate(here), told)
 
@@ -188,6 +189,9 @@ def _pictures(recipe: Recipe, loaded: Loaded, findings: Findings) -> None:
 
 
 def _capacities(sizes: dict[str, int], findings: Findings) -> None:
+    if "d" not in sizes:
+        return
+    sizes = {side: sizes[side] for side in ("g", "d")}
     larger, smaller = sorted(sizes, key=sizes.__getitem__, reverse=True)
     if sizes[larger] > APART * max(1, sizes[smaller]):
         told = f"{sizes[larger]:,} weights against {sizes[smaller]:,}"
@@ -245,10 +249,35 @@ def alone(here: Standing, moves: int = ALONE) -> WarmUp:
             level = f"(even: {EVEN[family]:.3g})"
             words = f"alone D learned to tell within {done + 1} moves: its loss is {losses[-1]:.3g} {level}"
             return WarmUp(done + 1, losses, True, words)
-    fell = losses[-1] < losses[0] - max(0.05 * abs(losses[0]), noise)
+    fell = _fell(losses, noise)
     if family in EVEN:
         level = f"(even: {EVEN[family]:.3g})"
         words = f"alone against an untrained G, D's loss is {losses[-1]:.3g} {level} after {moves} moves: it can't tell"
         return WarmUp(moves, losses, False, words)
     words = f"alone D's loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} moves"
     return WarmUp(moves, losses, fell, words if fell else f"{words}: it learned nothing")
+
+
+def rebuilding(here: Standing, moves: int = ALONE) -> WarmUp:
+    """A game for one has no rival to be held still: what it pays must fall by itself within a few hundred steps.
+
+    Args:
+        here: a run before its first step; it is not fit to be trained after this.
+        moves: how many steps it gets.
+    """
+    losses: list[float] = []
+    noise = 0.0
+    for done in range(moves):
+        here.step()
+        if (done + 1) % BLOCK == 0:
+            told = here.ledger.stats()["g/reconstruction"]
+            losses.append(told.mean)
+            noise = max(noise, told.std)
+    fell = _fell(losses, min(noise, 0.05 * abs(losses[0])))
+    words = f"what rebuilding missed went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} steps"
+    return WarmUp(moves, losses, fell, words if fell else f"{words}: it learned nothing")
+
+
+def _fell(losses: list[float], noise: float) -> bool:
+    """Whether the last is below the first by more than chance."""
+    return losses[-1] < losses[0] - max(0.05 * abs(losses[0]), noise)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from poise.core import Moment
-from poise.data.source import Source, to_signed
+from poise.data.source import Finite, Source, to_signed
+from poise.randomness import Dice
 
 
 class Feed:
@@ -22,7 +23,7 @@ class Feed:
 
     def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
         """This move's reals, B x shape in [-1, 1], and their labels, B; None for what is not asked for."""
-        asked = moment.step * self.most + min(moment.turn, self.most - 1), moment.batch, moment.dice
+        asked = self._asked(moment)
         images, classes = None, None
         if reals:
             images, classes = self.source.batch(*asked)
@@ -34,6 +35,16 @@ class Feed:
         if classes is None:
             raise ValueError("this data has no labels")  # `fit` refuses such a recipe with a cure
         return ready, classes.to(self.device)
+
+    def places(self, moment: Moment) -> Tensor:
+        """Where in the data this move's reals stand, int64, B; for data that has an end."""
+        if not isinstance(self.source, Finite):
+            raise ValueError("this data has no places")  # `fit` refuses such a recipe with a cure
+        return self.source.places(*self._asked(moment)).to(self.device)
+
+    def _asked(self, moment: Moment) -> tuple[int, int, Dice]:
+        """Which batch, of what size, in what order."""
+        return moment.step * self.most + min(moment.turn, self.most - 1), moment.batch, moment.dice
 
     def _ready(self, images: Tensor) -> Tensor:
         return to_signed(images, self.device) if images.dtype == torch.uint8 else images.to(self.device)

@@ -2,22 +2,23 @@
 
 A `Game` is an `nn.Module`, so weights, averages, pools and counters are one `state_dict`. What a step
 reads is worked out once, when the game is put together: which tricks act in whose moves, what D must
-judge, whether real and fake may be judged in one pass.
+judge, whether real and fake may be judged in one pass. A game for one has no D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from poise.core import Batch, Moment, Pile, Side, Verdict
+from poise.codes import drawn
+from poise.core import Batch, Moment, Pile, Rebuilt, Side, Verdict, in_full
 from poise.latents import Latent
-from poise.networks.blocks import heard
+from poise.networks.blocks import coded, heard
 from poise.objectives.base import Rule
 from poise.players import Player
 from poise.seams import (
@@ -35,6 +36,9 @@ from poise.seams import (
     fold_opponent,
     fold_views,
 )
+
+if TYPE_CHECKING:
+    from poise.training.feed import Feed
 
 Judge = Callable[[nn.Module, Batch | None, Batch], dict[Pile, Verdict]]
 Seam = TypeVar("Seam", bound=Trick)
@@ -91,7 +95,7 @@ class Game(nn.Module):
     """Everything that a step reads.
 
     Args:
-        d: the discriminator's player.
+        d: the discriminator's player; None in a game for one, in which G rebuilds what its encoder has seen.
         g: the generator's player.
         objective: what the verdicts cost, and what it must remember for that.
         latent: what G starts from.
@@ -104,7 +108,7 @@ class Game(nn.Module):
 
     def __init__(
         self,
-        d: Player,
+        d: Player | None,
         g: Player,
         objective: Rule[Any],
         latent: Latent,
@@ -119,7 +123,7 @@ class Game(nn.Module):
         self.tricks = nn.ModuleDict({trick.name: trick for trick in tricks})
         self.objective, self.latent, self.judge, self.numerics = objective, latent, judge, autocast
         self.labelled = labelled
-        self.players = {Side.D: d, Side.G: g}
+        self.players = {player.side: player for player in (d, g) if player is not None}
         self._needs: dict[tuple[Side, tuple[bool, ...]], Needs] = {}
         self._clocks = [trick.clock for trick in tricks if isinstance(trick, Surgery)]
         self._acting = {side: Acting.sort(tricks, side) for side in Side}
@@ -128,11 +132,14 @@ class Game(nn.Module):
 
     @contextmanager
     def during(self, moment: Moment) -> Iterator[None]:
-        """A move: the rival keeps still, and layers that surgery brought know when it is."""
+        """A move: who does not move keeps still, and layers that surgery brought know when it is."""
         for clock in self._clocks:
             clock.now = moment
         try:
-            with self.players[moment.side.rival].still():
+            with ExitStack() as quiet:
+                for side, player in self.players.items():
+                    if side is not moment.side:
+                        quiet.enter_context(player.still())
                 yield
         finally:
             for clock in self._clocks:
@@ -155,6 +162,31 @@ class Game(nn.Module):
                 return heard(d, fold_views(self._acting[moment.side].views, images, "between", moment), labels)
 
         return ask
+
+    def making(self, moment: Moment, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """How G makes samples in this move: with a gradient in its own only, in the run's precision."""
+
+        def make(latents: Tensor) -> Tensor:
+            with self.numerics(), torch.set_grad_enabled(moment.side is Side.G):
+                return in_full(heard(self.plays(Side.G, moment), latents, labels))
+
+        return make
+
+    def rebuilding(
+        self, feed: Feed, moment: Moment, real: Tensor | None, labels: Tensor | None
+    ) -> Callable[[], Rebuilt]:
+        """How this move's reals are encoded, and made anew by G."""
+        make = self.making(moment, labels)
+
+        def rebuild() -> Rebuilt:
+            assert real is not None, "nothing in this move asked for the reals"
+            assert self.g.encoder is not None, "this game has no encoder"
+            with self.numerics(), torch.set_grad_enabled(moment.side is Side.G):
+                codes = coded(self.g.encoder, real, lambda: feed.places(moment))
+                latents = self.latent.held(drawn(codes, moment.generator("codes")))
+            return Rebuilt(codes, latents, make(latents))
+
+        return rebuild
 
     def needs(self, moment: Moment) -> Needs:
         """What the objective and the terms that are due read in this move."""

@@ -136,7 +136,7 @@ class Training:
         if bad := save.not_finite(shown.state_dict()):
             self.guard.not_finite(self.done, f"{bad} of what samples come from")
             return
-        result = gauge.take(shown, self.done)
+        result = gauge.take(self.here.game, self.done)
         if gauge.is_best(self.done):
             try:
                 save.write(self.folder.best, self.done, *self.here.kept(self._seconds(), self.guard.written))

@@ -59,7 +59,8 @@ def choose(device: str, precision: str, recipe: Recipe) -> Machine:
     if precision not in ("auto", "fp32", "bf16"):
         raise RecipeError("must be auto, fp32 or bf16", where="--precision", found=f"'{precision}'")
     if precision == "auto":
-        wanted = recipe.network.g.likes_bf16 and recipe.network.d.likes_bf16
+        there = [network for _, network in recipe.network if network is not None]
+        wanted = recipe.objective.likes_bf16 and all(network.likes_bf16 for network in there)
         return Machine(chosen, "bf16" if wanted and native_bf16(chosen) else "fp32")
     return Machine(chosen, "bf16" if precision == "bf16" else "fp32")
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from poise.core import Batch, Moment
 from poise.data.source import Loaded
 from poise.data.toys import PlaneEntry
-from poise.errors import DataError
 from poise.measure.base import Measure
 from poise.measure.bench import Bench
 from poise.measure.catalogue import MEASURES, Result, chosen
@@ -23,6 +22,7 @@ from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.text import read_file
 from poise.rows import read_lines
+from poise.training.coding import coder
 from poise.training.folder import RunFolder
 from poise.training.game import Game, apart
 from poise.training.record import generate
@@ -91,14 +91,19 @@ class Gauge:
         """Whether to measure after `step` steps."""
         return step == self.recipe.steps or step % self.how.every == 0
 
-    def take(self, net: nn.Module, step: int) -> Result:
+    def take(self, game: Game, step: int) -> Result:
         """Measure what samples come from now, and write the line."""
-        dice = Dice(0, self.device)
+        dice, net = Dice(0, self.device), game.shown()
 
         def labels(n: int) -> Tensor | None:
             return _in_turn(self.recipe, self.loaded, n)
 
-        result = self.bench.measure(lambda n: _drawn(self.recipe, net, n, labels(n), dice), self.measures, labels)
+        result = self.bench.measure(
+            lambda n: _drawn(self.recipe, net, n, labels(n), dice),
+            self.measures,
+            labels,
+            coder=coder(self.recipe, game, dice),
+        )
         line = self.line(result, step)
         self.folder.append(self.folder.measures, line)
         self._hear(step, line["measures"].get(self.chooses.name))
@@ -190,11 +195,7 @@ def measure_run(
         RecipeError, SaveError: see `extractor` and `Run`.
     """
     recipe, game = run.recipe, run.game
-    loaded = recipe.data.load(data_root)
-    if loaded.train.fingerprint != run.info["data"]["fingerprint"]:
-        raise DataError(
-            "the data is not what this run was trained on", where=str(run.path), found=recipe.data.tag() or ""
-        )
+    loaded = run.load(data_root)
     bench = Bench(recipe.data, loaded, features, n, d=_readable_d(run), tell=tell, trust_code=run.trust_code)
     net, dice = game.shown(raw=raw), Dice(seed)
 
@@ -205,8 +206,9 @@ def measure_run(
         tell("sampling", 0.0)
         return _drawn(recipe, net, count, labels(count), dice)
 
-    play = _play(recipe, game, run.save.step) if isinstance(recipe.data, PlaneEntry) else None
-    return bench.measure(samples, measures, labels, play), bench
+    plane, d = isinstance(recipe.data, PlaneEntry), game.d
+    play = _play(recipe, game, d.net, run.save.step) if plane and d is not None else None
+    return bench.measure(samples, measures, labels, play, coder(recipe, game, dice)), bench
 
 
 def _readable_d(run: Run) -> Callable[[], nn.Module] | str:
@@ -215,6 +217,8 @@ def _readable_d(run: Run) -> Callable[[], nn.Module] | str:
         return f"this D judges {run.recipe.pack} samples at once"
     if run.recipe.labels.d is not None:
         return "this D wants labels"
+    if run.game.d is None:
+        return "this run has no discriminator"
     d = run.game.d.net
     return "this D has no features" if getattr(d, "width", None) is None else lambda: d
 
@@ -230,7 +234,7 @@ def _drawn(recipe: Recipe, net: nn.Module, n: int, labels: Tensor | None, dice: 
     return generate(net, recipe.latent.draw(n, dice("measure")), asked, dice=dice)
 
 
-def _play(recipe: Recipe, game: Game, step: int) -> Callable[[], float]:
+def _play(recipe: Recipe, game: Game, judge: nn.Module, step: int) -> Callable[[], float]:
     """The duality gap of this game: V is what D's objective is worth to it, with the sign turned."""
     source = recipe.data.load().train
     dice = Dice(0)
@@ -244,4 +248,4 @@ def _play(recipe: Recipe, game: Game, step: int) -> Callable[[], float]:
         costs = game.objective.d_costs(verdicts["real"].score, verdicts["fake"].score, None, moment)
         return -sum((cost.mean() for cost in costs[1:]), costs[0].mean())
 
-    return lambda: duality_gap(game.g.net, game.d.net, value, dice("measure/nudge"))
+    return lambda: duality_gap(game.g.net, judge, value, dice("measure/nudge"))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from poise.core import Shape, Subject
-from poise.data.source import ToyEntry
+from poise.data.source import Loaded, ToyEntry
 from poise.entries import nearest
-from poise.errors import RecipeError, SaveError
+from poise.errors import DataError, RecipeError, SaveError
 from poise.own.code import allow
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -95,10 +95,22 @@ class Run:
         """The game as it was saved, on the CPU in float32."""
         recipe = self.recipe
         allow(recipe, self.trust_code)
-        subject = Subject(self.shape, len(self.classes))
+        subject = Subject(self.shape, len(self.classes), count=self.info["data"]["count"] or 0)
         game = build(recipe, subject, Machine(torch.device("cpu"), "fp32"), Dice(recipe.seed))
         state.restore_game(game, self.save.tensors)
         return game
+
+    def load(self, data_root: Path | None = None) -> Loaded:
+        """The data it was trained on.
+
+        Raises:
+            DataError: it is not there, or has changed since.
+        """
+        loaded = self.recipe.data.load(data_root)
+        if loaded.train.fingerprint != self.info["data"]["fingerprint"]:
+            found = self.recipe.data.tag() or ""
+            raise DataError("the data is not what this run was trained on", where=str(self.path), found=found)
+        return loaded
 
     def generator(self, *, raw: bool = False) -> nn.Module:
         """The generator that samples come from: the averaged one if there is one, the live one if `raw`."""
@@ -116,11 +128,20 @@ class Run:
         """
         if self.recipe.labels.g is None:
             raise RecipeError("this run's generator takes no labels", where="--label", cure="leave it out")
+        return self.class_number(word, "--label")
+
+    def class_number(self, word: str, where: str) -> int:
+        """The number of the class called `word`, or with that number.
+
+        Raises:
+            RecipeError: there is no such class; names the nearest.
+        """
         if word in self.classes:
             return self.classes.index(word)
         if word.isdecimal() and int(word) < len(self.classes):
             return int(word)
-        raise RecipeError("no such class", where="--label", found=f"'{word}'", cure=nearest(word, list(self.classes)))
+        cure = nearest(word, list(self.classes)) if self.classes else "the data has no classes"
+        raise RecipeError("no such class", where=where, found=f"'{word}'", cure=cure)
 
     def labels(self, n: int, label: int | None = None) -> Tensor | None:
         """n labels, B: all `label`, or class by class (see `class_by_class`); None if G takes none."""

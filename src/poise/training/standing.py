@@ -14,13 +14,17 @@ from poise.own.code import code_hash
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training import save, state
+from poise.training.alone import alone
 from poise.training.build import build
 from poise.training.feed import Feed
 from poise.training.ledger import Ledger
 from poise.training.machine import Machine
-from poise.training.step import STEPS
+from poise.training.step import alternate, simultaneous
 from poise.training.vitals import Vitals
 from poise.watch.monitor import Monitoring
+
+STEPS = {"alternate": alternate, "simultaneous": simultaneous, "alone": alone}
+"""What a step is, by the tempo's style."""
 
 
 class Standing:
@@ -50,7 +54,7 @@ class Standing:
     def begin(self) -> None:
         """Before the first step."""
         self.game = build(self.recipe, self.source.subject(), self.machine, self.dice)
-        self.feed = Feed(self.source, self.machine.device, self.game.tempo.most.d)
+        self.feed = Feed(self.source, self.machine.device, max(1, self.game.tempo.most.d))
         self.ledger = Ledger(self.recipe.objective.undecided)
         self.vitals = Vitals(self.recipe, self.loaded, self.game, self.machine.device)
         self.stepping = STEPS[self.game.tempo.style]
@@ -112,7 +116,7 @@ class Standing:
         """Which gradient was the first that was not finite, in words; nothing if all were."""
         for side, player in self.game.players.items():
             if (found := self.ledger.first_bad(f"{side}/grad_norm")) is not None:
-                names = [name for name, weight in player.net.named_parameters() if weight.grad is not None]
+                names = [name for name, weight in player.named_weights() if weight.grad is not None]
                 same = found.of == len(names)  # a later step may have had other gradients
                 return f"{side.upper()}'s gradient" + (f" of {names[found.place]}" if same else "")
         return ""

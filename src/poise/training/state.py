@@ -29,7 +29,7 @@ def gather(game: Game, ledger: Ledger) -> dict[str, Tensor]:
     """All of it, by name."""
     tensors = {f"game/{name}": tensor for name, tensor in game.state_dict().items()}
     for side, player in game.players.items():
-        for name, weight in player.net.named_parameters():
+        for name, weight in player.named_weights():
             kept = _tensors(player.optimizer.state.get(weight, {}))
             for key, tensor in kept.items():
                 tensors[f"optimizer/{side}/{name}/{key}"] = tensor
@@ -68,7 +68,7 @@ def restore_game(game: Game, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _restore_optimizer(player: Player, tensors: Mapping[str, Tensor]) -> None:
-    names = dict(player.net.named_parameters())
+    names = dict(player.named_weights())
     untouched = {name for name in names if f"{name}/{UNTOUCHED}" in tensors}
     tensors = {full: tensor for full, tensor in tensors.items() if full.rpartition("/")[2] != UNTOUCHED}
     wanted = {f"{name}/{key}" for name in names.keys() - untouched for key in _remembers(player.optimizer)}

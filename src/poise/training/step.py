@@ -4,7 +4,7 @@
           > AIM > objective > PICK + TERMs > backward > GRADS > step > AFTER
 
 Every trick acts at one of the words in capitals (`poise/seams.py`), and is in a list that is folded there;
-a list without tricks is empty and costs nothing. Nothing here waits for the device.
+a list without tricks is empty and costs nothing. Nothing here waits for the device. `alone.py` is the road without D.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poise.core import Batch, Exchange, Moment, Side, Targets, in_full
-from poise.networks.blocks import heard
+from poise.core import Batch, Exchange, Moment, Side, Targets
 from poise.objectives.base import Costs
 from poise.seams import fold_aims, fold_offer, fold_picks, fold_views
 from poise.training.feed import Feed
@@ -35,9 +34,6 @@ def simultaneous(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> None
     exchanges = [think(game, feed, moment.of(side, 0), ledger) for side in Side]
     for exchange in exchanges:
         act(game, exchange, ledger)
-
-
-STEPS = {"alternate": alternate, "simultaneous": simultaneous}
 
 
 def move(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> Exchange:
@@ -68,10 +64,9 @@ def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
     """Reals from the data, latents from their law, fakes from G; D's move needs no gradient through G."""
     needs = game.needs(moment)
     real, labels = feed.draw(moment, reals="real" in needs.piles, labels=game.labelled)
-    latents = game.latent.draw(moment.batch, moment.generator("latents"))
-    with torch.set_grad_enabled(moment.side is Side.G):
-        fake = in_full(heard(game.plays(Side.G, moment), latents, labels))
-    return Exchange(moment, latents, fake, real, labels, asked=labels, sloped=needs.slopes)
+    latents, make = game.latent.draw(moment.batch, moment.generator("latents")), game.making(moment, labels)
+    rebuild = game.rebuilding(feed, moment, real, labels)
+    return Exchange(moment, latents, make(latents), real, labels, labels, needs.slopes, make=make, rebuild=rebuild)
 
 
 def offer(game: Game, exchange: Exchange) -> None:
@@ -95,16 +90,21 @@ def face(game: Game, exchange: Exchange) -> None:
 
 def charge(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
     """What the move costs: the objective, after aim, where it counts, and the terms that are due."""
-    moment, side = exchange.moment, exchange.moment.side
+    side = exchange.moment.side
     costs = fold_picks(game.tricks_of(side).picks, adversarial(game, exchange), exchange)
     total = sum((cost.mean() for cost in costs[1:]), costs[0].mean())
     exchange.readings["adversarial"] = total.detach() / len(costs)
-    for term in game.tricks_of(side).terms:
-        if term.due(moment):
-            cost = exchange.readings[term.name] = term.cost(exchange)
-            total = total + term.force(moment) * cost
     if side is Side.D:
         ledger.scores(exchange.score("real"), exchange.score("fake"))
+    return with_terms(game, exchange, total)
+
+
+def with_terms(game: Game, exchange: Exchange, total: Tensor) -> Tensor:
+    """The cost so far, and the terms that are due."""
+    for term in game.tricks_of(exchange.moment.side).terms:
+        if term.due(exchange.moment):
+            cost = exchange.readings[term.name] = term.cost(exchange)
+            total = total + term.force(exchange.moment) * cost
     return total
 
 

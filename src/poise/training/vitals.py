@@ -76,7 +76,8 @@ class Vitals:
         if recipe.labels.d and isinstance(source, Finite):
             kinds = source.labels_at(source.spread(COUNT))
             self.kinds = None if kinds is None else kinds.to(device)
-        self.featured = recipe.pack == 1 and getattr(game.d.net, "width", None) is not None
+        d = None if game.d is None or recipe.pack > 1 else game.d.net
+        self.featured = None if getattr(d, "width", None) is None else d
         self.real, self.pictures = real, real.dim() == 4
         self.real_spread, self.real_shades = spread(real), shades(real) if self.pictures else None
         self.known, self.away = self._known(loaded) if self.pictures else (None, None)
@@ -110,11 +111,9 @@ class Vitals:
             told["g/shades"] = shades(fake), self.real_shades
         if self.known is not None and self.away is not None:
             told["g/newness"] = nearest(small(fake), self.known), self.away
-        if self.featured:
-            d = self.game.d.net
-            features = [
-                self._features(d, images, kinds) for images, kinds in ((fake, self.labels), (self.real, self.kinds))
-            ]
+        if self.featured is not None:
+            piles = ((fake, self.labels), (self.real, self.kinds))
+            features = [self._features(self.featured, images, kinds) for images, kinds in piles]
             if features[0] is not None and features[1] is not None:
                 told["g/feature_diversity"] = spread(features[0]), spread(features[1])
         if self.labels is not None:

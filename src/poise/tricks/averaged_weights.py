@@ -71,6 +71,7 @@ class AveragedWeightsEntry(TrickEntry):
 
     kind: Literal["averaged_weights"] = "averaged_weights"
     tip: ClassVar[str] = "T21"
+    asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196"
 
     half_life: float = Field(default=10_000.0, ge=0)
@@ -119,6 +120,7 @@ class MeanWeightsEntry(TrickEntry):
 
     kind: Literal["mean_weights"] = "mean_weights"
     tip: ClassVar[str] = "T21"
+    asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Izmailov et al. 2018, arXiv:1803.05407"
 
     last: int = Field(default=10, ge=1, le=1000)

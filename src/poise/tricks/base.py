@@ -24,6 +24,19 @@ class TrickEntry(Part):
     needs_own_scores: ClassVar[bool] = False
     """Whether it is only what its paper says if D judges each sample by itself (no batch norm in D)."""
 
+    asks_d: ClassVar[bool] = True
+    """Whether it acts on D or on what D says, so that it has no place in a game for one."""
+
+    @property
+    def reads_codes(self) -> bool:
+        """Whether it reads the codes of reals, which takes an encoder."""
+        return self.reads_region
+
+    @property
+    def reads_region(self) -> bool:
+        """Whether it reads the region that a code may lie in."""
+        return False
+
     @property
     def reads(self) -> frozenset[Said]:
         """What D must say beside its score; "classes" takes labelled data and gives D a classifier's head."""
@@ -52,6 +65,11 @@ class TrickEntry(Part):
     @property
     def picks(self) -> bool:
         """Whether it leaves out some of G's costs."""
+        return False
+
+    @property
+    def splits(self) -> bool:
+        """Whether it takes the objective's cost of fakes by itself, which not every objective has."""
         return False
 
     @property

@@ -48,6 +48,7 @@ class HistoricalAveragingEntry(TrickEntry):
 
     kind: Literal["historical_averaging"] = "historical_averaging"
     tip: ClassVar[str] = "T20"
+    asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498"
 
     weight: Annotated[Dial, within(0)] = 1.0
@@ -73,7 +74,8 @@ class HistoricalAveraging(Grads):
     def adjust(self, player: Player, exchange: Exchange) -> None:
         """See `pull_`; the rows show the distance. A step's first move takes in what the last step came to."""
         means, moment = list(self.means[player.side.value].buffers()), exchange.moment
+        weights = list(player.net.parameters())
         if moment.step and moment.turn == 0:
-            gather_(means, player.weights, moment.step)
+            gather_(means, weights, moment.step)
         if weight := value(self.weight, moment):
-            exchange.readings[self.name] = pull_(player.weights, means, weight)
+            exchange.readings[self.name] = pull_(weights, means, weight)

@@ -103,6 +103,7 @@ class LayerNoiseEntry(TrickEntry):
 
     kind: Literal["layer_noise"] = "layer_noise"
     tip: ClassVar[str] = "T14b"
+    asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Zhao, Mathieu & LeCun 2017, arXiv:1609.03126; ganhacks 13"
 
     sigma: float = Field(default=0.1, ge=0)
@@ -117,6 +118,7 @@ class StandingDropoutEntry(TrickEntry):
 
     kind: Literal["standing_dropout"] = "standing_dropout"
     tip: ClassVar[str] = "T18"
+    asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Isola et al. 2017, arXiv:1611.07004; ganhacks 17"
 
     rate: Annotated[float, Field(ge=0, lt=1)] = 0.5

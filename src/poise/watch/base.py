@@ -22,9 +22,9 @@ LEVELS: dict[Policy, Level] = {
     "stop": "failure",
 }
 
-Family = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy"]
+Family = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy", "divergence", "rebuilding"]
 """Games whose losses can be read alike: the cross-entropy of one sample and of a pair, least squares, hinge, a critic
-without bounds, an autoencoder's energy."""
+without bounds, an autoencoder's energy, the bound of a divergence; and games for one, which rebuild."""
 
 FAMILIES: dict[str, Family] = {
     "non_saturating": "logistic",
@@ -36,6 +36,9 @@ FAMILIES: dict[str, Family] = {
     "wasserstein": "wasserstein",
     "energy": "energy",
     "began": "energy",
+    "kl_divergence": "divergence",
+    "reconstruction": "rebuilding",
+    "elbo": "rebuilding",
 }
 """The family of each objective."""
 
@@ -46,6 +49,9 @@ BOUNDED = frozenset(EVEN)
 """Families in which D's loss has a floor of 0 and an even level."""
 
 ANY = frozenset(get_args(Family))
+
+GAMES = ANY - {"rebuilding"}
+"""The games of two."""
 
 
 class Alarm(NamedTuple):

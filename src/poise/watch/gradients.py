@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poise.watch.base import ANY, Detector, Look
+from poise.watch.base import GAMES, Detector, Look
 from poise.watch.heard import Heard
 
 WHO = {"d": "D", "g": "G"}
@@ -58,7 +58,7 @@ DETECTORS = (
         advice="lower that player's rate, or bound each move: --set 'tricks+=[{kind=\"gradient_clipping\"}]'",
         tip="T11",
         reads=("d/grad_norm", "g/grad_norm"),
-        families=ANY - {"wasserstein"},
+        families=GAMES - {"wasserstein"},
     ),
     Detector(
         name="gradient_burst",

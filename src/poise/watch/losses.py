@@ -83,6 +83,15 @@ def wasserstein_stuck(heard: Heard, look: Look) -> str | None:
     return f"the Wasserstein estimate is {window.median:.3g}, and was never above {peak:.3g}: it does not fall"
 
 
+def codes_ignored(heard: Heard, look: Look) -> str | None:
+    """The KL of the codes' regions next to nothing: every picture has the same code, the prior."""
+    for name in ("g/kl", "g/posterior_kl"):
+        window = heard.last(name, look.window)
+        if window is not None and window.means.max() < look.threshold:
+            return f"codes tell {window.median:.2g} nats of a picture since step {window.steps[0]:,}: G ignores them"
+    return None
+
+
 DETECTORS = (
     Detector(
         name="not_finite",
@@ -156,5 +165,18 @@ DETECTORS = (
         tip="T15",
         reads=("d/wasserstein",),
         families=frozenset({"wasserstein"}),
+    ),
+    Detector(
+        name="codes_ignored",
+        meaning="nats of KL from the prior to the codes' regions, below this for a whole window (posterior collapse)",
+        threshold=0.5,
+        window=500,
+        policy="warn",
+        look=codes_ignored,
+        advice="let the KL cost nothing at first, "
+        "--set 'objective.beta={kind=\"linear\", start=0.0, end=1.0, until=0.3}', or a missed pixel more, "
+        "--set objective.sigma=0.2",
+        tip="T25",
+        reads=("g/kl", "g/posterior_kl"),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from poise.watch.base import Detector, Look
+from poise.watch.base import GAMES, Detector, Look
 from poise.watch.heard import Heard
 
 LESS, MORE = ("fid", "kid"), ("coverage", "high_quality")
@@ -98,6 +98,7 @@ DETECTORS = (
         "with another seed and a lower rate for G",
         tip="T16",
         reads=("g/diversity", "g/feature_diversity"),
+        families=GAMES,
     ),
     Detector(
         name="saturated",
@@ -121,6 +122,7 @@ DETECTORS = (
         advice="ask D about the label: --set 'conditioning.d={kind=\"projection\"}', or give that a higher rate in G",
         tip="T13",
         reads=("g/label_effect",),
+        families=GAMES,
     ),
     Detector(
         name="labels_wrong",
@@ -132,6 +134,7 @@ DETECTORS = (
         advice="ask D about the label: --set 'conditioning.d={kind=\"projection\"}'",
         tip="T13",
         reads=("measure/gan_test",),
+        families=GAMES,
     ),
     Detector(
         name="classes_missing",
@@ -143,6 +146,7 @@ DETECTORS = (
         advice="let D see several samples at once, --set 'tricks+=[{kind=\"packing\", samples=2}]', or use the labels",
         tip="T16",
         reads=("measure/class_balance",),
+        families=GAMES,
     ),
     Detector(
         name="past_its_best",
@@ -155,6 +159,7 @@ DETECTORS = (
         "--set 'tricks+=[{kind=\"averaged_weights\"}]'",
         tip="T21",
         reads=tuple(f"measure/{name}" for name in (*LESS, *MORE)),
+        families=GAMES,
     ),
     Detector(
         name="memorising",
@@ -166,5 +171,6 @@ DETECTORS = (
         advice="more pictures, or moved ones: --set 'tricks+=[{kind=\"diff_augment\"}]'",
         tip="M02",
         reads=("g/newness",),
+        families=GAMES,
     ),
 )
