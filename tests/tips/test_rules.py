@@ -10,7 +10,7 @@ from poise.errors import RecipeError
 from poise.recipe.shipped import names, table
 from poise.recipe.text import Table, set_value
 from poise.tips.catalogue import tips
-from poise.tips.rules import RULES, standings
+from poise.tips.rules import RULES, standing, standings
 from poise.tips.told import Told
 
 
@@ -90,6 +90,13 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T24", "open", "dcgan", []),
     ("T25", "followed", "gan", []),
     ("T25", "open", "dcgan", []),
+    ("T25", "followed", "vae", []),
+    ("T08b", "followed", "vae-gan", []),
+    ("T08b", "followed", "kl-gan", []),
+    ("T08b", "open", "vae", []),
+    ("T10", "open", "vae", []),
+    ("T15", "open", "autoencoder", []),
+    ("T03", "followed", "latent-optimisation", []),
     ("M01", "followed", "r3gan", []),
     ("M01", "broken", "r3gan", ['tricks=[{kind="r1"}]']),
     ("M01", "broken", "dcgan", ['objective.kind="relativistic"', 'tricks+=[{kind="r1"}, {kind="r2"}]']),
@@ -104,9 +111,9 @@ CASES: list[tuple[str, str, str, list[str]]] = [
 
 @pytest.mark.parametrize(("tip", "stands", "name", "changes"), CASES)
 def test_a_rule(tip: str, stands: str, name: str, changes: list[str]) -> None:
-    standing = RULES[tip](Told(changed(name, *changes)))
-    assert standing.stands == stands, standing.reason
-    assert standing.reason
+    found = standing(tip, Told(changed(name, *changes)))
+    assert found.stands == stands, found.reason
+    assert found.reason
 
 
 def test_every_tip_has_a_rule_and_every_rule_a_tip() -> None:

@@ -16,7 +16,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import check, compare, interpolate, measure, recipes, sample, tips, train, watch
+from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
 from poise.errors import PoiseError, Stopped
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("interpolate")(interpolate.interpolate)
 app.command("measure")(measure.measure)
 app.command("compare")(compare.compare)
 app.command("watch")(watch.watch)
+app.command("ladder")(ladder.ladder)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,11 +1,20 @@
-"""`poise interpolate`: walks between latents."""
+"""`poise interpolate`: walks between latents, between two real pictures, or from real pictures towards a class."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from poise.training.coding import Known
+    from poise.training.run import Run
+
+EXAMPLES = 2000
+"""Training pictures whose codes tell where a class lies."""
 
 
 def interpolate(
@@ -14,20 +23,33 @@ def interpolate(
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Pictures from one latent to the next.")] = 10,
     rows: Annotated[int, typer.Option(min=1, max=100, help="Walks, one below the other.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Which latents.")] = 0,
+    between: Annotated[
+        tuple[int, int] | None, typer.Option(min=0, help="From one training picture to another, by their numbers.")
+    ] = None,
+    towards: Annotated[
+        str | None, typer.Option(help="From training pictures of other classes to what would be theirs in this one.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A .png sheet or a .gif.", show_default="RUN/interpolation.png")
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only this class, by name or number (conditional runs).")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
     best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
-    """Walk between latents: a row per walk in a sheet, or all walks at once in a moving picture."""
+    """Walk between latents: a row per walk in a sheet, or all walks at once in a moving picture.
+
+    With --between or --towards a row begins with a real picture and its code; that takes a run with an encoder.
+    """
     from poise.cli.files import a_run, writable
+    from poise.errors import RecipeError
 
     a_run(run)
     out = out or run / "interpolation.png"
     writable(out, (".png", ".gif"), "--out")
+    if between is not None and towards is not None:
+        raise RecipeError("one walk at a time", where="--towards", found="--between as well", cure="leave one out")
 
     import torch
 
@@ -39,20 +61,66 @@ def interpolate(
     from poise.training.run import Run
 
     opened = Run(run, trust_code=trust_code, best=best)
-    walk = {"slerp": slerp, "lerp": lerp}[path]
-    start, end = opened.latents(2 * rows, seed).chunk(2)
+    ends: tuple[Tensor, Tensor] | None = None
+    walk, latent = {"slerp": slerp, "lerp": lerp}[path], opened.recipe.latent
+    if between is not None:
+        found = _known(opened, torch.tensor(between), data_root)
+        ends = found.images[:1], found.images[1:]
+        start, end = found.latents[:1], found.latents[1:]
+    elif towards is not None:
+        real, start, end = _towards(opened, towards, rows, data_root)
+        ends = real, real
+        walk = lerp  # a direction is straight
+    else:
+        start, end = opened.latents(2 * rows, seed).chunk(2)
+    labels = opened.labels(len(start), None if label is None else opened.label(label))  # one class to a walk
+    coded = ends is not None  # codes are those of the live weights
+    net, dice = opened.generator(raw=raw or coded), Dice(seed)  # a G that draws noise draws the same in every frame
     shares = torch.linspace(0, 1, steps)
-    labels = opened.labels(rows, None if label is None else opened.label(label))  # one class to a walk
-    net, dice = opened.generator(raw=raw), Dice(seed)  # a G that draws noise draws the same in every frame
-    frames = [generate(net, walk(start, end, share), labels, dice=dice) for share in shares]
+    frames = [generate(net, latent.held(walk(start, end, share)), labels, dice=dice) for share in shares]
+    if ends is not None:
+        frames = [ends[0], *frames, *([ends[1]] if towards is None else [])]
     samples = torch.stack(frames, dim=1)  # rows x steps x shape
-    real = opened.real(2000)
+    real_points = opened.real(2000)
     if out.suffix.lower() == ".png":
         with on_disk(out):
-            write_png(draw(samples.flatten(0, 1), real, columns=steps, alpha=opened.alpha), out)
+            write_png(draw(samples.flatten(0, 1), real_points, columns=len(frames), alpha=opened.alpha), out)
     else:
-        shown = [as_image(draw(frame, real, alpha=opened.alpha)) for frame in frames]
+        shown = [as_image(draw(frame, real_points, alpha=opened.alpha)) for frame in frames]
         there_and_back = shown + shown[-2:0:-1]
         with on_disk(out):
             there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
-    typer.echo(f"{out}: {rows} walks of {steps} by {path}", err=True)
+    typer.echo(f"{out}: {len(start)} walks of {steps} by {'lerp' if walk is lerp else path}", err=True)
+
+
+def _known(run: Run, places: Tensor | None, data_root: Path | None) -> Known:
+    """Training samples and their codes: those at `places`, or some from all over the data."""
+    from poise.data.source import Finite
+    from poise.errors import RecipeError
+    from poise.training.coding import known
+
+    source = run.load(data_root).train
+    if not isinstance(source, Finite):
+        cure = "leave --between and --towards out"
+        raise RecipeError("this run's training samples have no end", where=str(run.path), cure=cure)
+    return known(run, source, source.spread(EXAMPLES) if places is None else places)
+
+
+def _towards(run: Run, word: str, rows: int, data_root: Path | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Real samples of other classes, their codes, and where these would lie if they were of the class `word`."""
+    import torch
+
+    from poise.errors import RecipeError
+    from poise.training.coding import directions
+
+    kind = run.class_number(word, "--towards")
+    found = _known(run, None, data_root)
+    assert found.labels is not None, "a class has a number only where there are labels"
+    if not (found.labels == kind).any():
+        raise RecipeError("no training picture is of this class", where="--towards", found=f"'{word}'")
+    others = torch.nonzero(found.labels != kind).flatten()
+    if not len(others):
+        raise RecipeError("all training pictures are of this class already", where="--towards", found=f"'{word}'")
+    chosen = others[torch.linspace(0, len(others) - 1, min(rows, len(others))).long()]
+    end = found.latents + directions(found, kind)
+    return found.images[chosen], found.latents[chosen], end[chosen]

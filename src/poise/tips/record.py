@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from poise.data.source import DataEntry, ToyEntry
 from poise.entries import Part, kinds
 from poise.latents import Latent
-from poise.networks.blocks import Discriminator, Generator
+from poise.networks.blocks import Discriminator, Encoder, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerEntry
@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[type[Part], str]] = {
     "latent": (Latent, "poise.latents"),
     "network.g": (Generator, "poise.networks"),
     "network.d": (Discriminator, "poise.networks"),
+    "network.e": (Encoder, "poise.networks"),
     "conditioning.g": (GeneratorLabels, "poise.networks"),
     "conditioning.d": (DiscriminatorLabels, "poise.networks"),
     "objective": (Objective, "poise.objectives"),

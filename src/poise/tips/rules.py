@@ -113,9 +113,15 @@ def dcgan(told: Told) -> Standing:
 
 
 def hybrids(told: Told) -> Standing:
-    """T08b: a game with an autoencoder in it."""
-    kind = told.get("objective.kind")
-    return followed(f"D is an autoencoder ('{kind}')") if kind in ("energy", "began") else neither("a GAN alone")
+    """T08b: a game with an autoencoder or a KL in it."""
+    kind, terms = told.get("objective.kind"), told.has("posterior_kl", "feature_reconstruction")
+    if kind in ("energy", "began"):
+        return followed(f"D is an autoencoder ('{kind}')")
+    if told.alone:
+        return neither("no GAN at all")
+    if terms:
+        return followed(f"G is also a decoder ('{terms[0]}')")
+    return followed("the game is a KL divergence") if kind == "kl_divergence" else neither("a GAN alone")
 
 
 def optimizer_per_player(told: Told) -> Standing:
@@ -202,7 +208,9 @@ def sanity_first(told: Told) -> Standing:
 
 
 def start_simple(told: Told) -> Standing:
-    """T25: the simplest players."""
+    """T25: a game for one, or the simplest players."""
+    if told.alone:
+        return followed("G rebuilds, and nobody judges")
     kinds = {told.get(f"network.{side}.kind") for side in ("g", "d")}
     return followed("fully connected players") if kinds == {"mlp"} else neither("a matter of the runs before this one")
 
@@ -278,6 +286,15 @@ RULES: dict[str, Callable[[Told], Standing]] = {
 }
 
 
+OF_ONE = {"T01", "T03", "T06a", "T08b", "T11", "T14b", "T18", "T20", "T21", "T23", "T25"}
+"""Tips about G and its samples. The others are about D or about playing, and a game for one says nothing to them."""
+
+
+def standing(tip: str, told: Told) -> Standing:
+    """How a recipe stands to the tip of that id."""
+    return neither("a game for one") if told.alone and tip not in OF_ONE else RULES[tip](told)
+
+
 def standings(table: Table) -> list[tuple[Tip, Standing]]:
     """How a recipe's table stands to every tip.
 
@@ -286,6 +303,6 @@ def standings(table: Table) -> list[tuple[Tip, Standing]]:
     """
     try:
         told = Told(table)
-        return [(tip, RULES[tip.id](told)) for tip in tips()]
+        return [(tip, standing(tip.id, told)) for tip in tips()]
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
         raise RecipeError("a field is not what it must be", where="RECIPE", cure="poise train says which") from None

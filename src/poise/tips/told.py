@@ -50,6 +50,11 @@ class Told:
         return str(self.get(f"network.{side}.norm") or "none")
 
     @property
+    def alone(self) -> bool:
+        """Whether it is a game for one, without a D."""
+        return self.get("tempo.kind") == "alone"
+
+    @property
     def points(self) -> bool:
         """Whether its data is points of the plane, by kind."""
         return self.get("data.kind") in parts()["points"]

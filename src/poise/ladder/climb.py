@@ -1,0 +1,68 @@
+"""Up the ladder: each rung trained, or taken up where it was left, then looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from poise.errors import RecipeError, Stopped
+from poise.ladder.look import look
+from poise.ladder.plan import RUNGS
+from poise.ladder.report import write
+from poise.measure.classifier import Progress, silent
+from poise.recipe.model import Recipe
+from poise.training.begin import train
+from poise.training.run import Run
+from poise.training.watcher import Watcher
+
+
+def climb(
+    recipes: dict[str, Recipe],
+    out: Path,
+    *,
+    device: str = "auto",
+    data_root: Path | None = None,
+    watcher: Watcher | None = None,
+    tell: Progress = silent,
+) -> Path:
+    """Train what is not trained yet, look at what was not looked at yet, write the report; gives its path.
+
+    Args:
+        recipes: by rung, see `plan`.
+        out: the ladder's folder: a run folder for each rung, `report.html` and `report.md`.
+        device: see `train`.
+        data_root: where data sets by name are looked for.
+        watcher: looks on while a rung is trained.
+        tell: told of other work that takes its time.
+
+    Raises:
+        RecipeError: there is another ladder in `out`.
+        See `train` for the others.
+    """
+    left = {rung: _left(recipe, out / rung) for rung, recipe in recipes.items()}
+    for rung, recipe in recipes.items():
+        run = out / rung
+        if left[rung] is not None:
+            try:
+                train(recipe, run, resume=bool(left[rung]), device=device, data_root=data_root, watcher=watcher)
+            except Stopped as stopped:
+                told = str(stopped).partition("; go on with")[0]
+                raise Stopped(f"{told}; go on with the same command: poise ladder --out {out}") from None
+        look(Run(run), data_root=data_root, tell=tell)
+    return write(out, list(recipes))
+
+
+def _left(recipe: Recipe, path: Path) -> bool | None:
+    """None if the run there is done; whether there is one to go on with.
+
+    Raises:
+        RecipeError: it is another run.
+    """
+    if not (path / "run.json").is_file():
+        return False
+    run = Run(path)
+    if run.recipe.hash != recipe.hash:
+        cure = f"name another --out, or take the words that it was made with ({len(RUNGS)} rungs: {', '.join(RUNGS)})"
+        raise RecipeError("there is another ladder here", where=f"--out {path.parent}", cure=cure)
+    if run.info["state"] == "done":
+        return None
+    return any(run.folder.saves.glob("step-*"))

@@ -1,0 +1,137 @@
+"""One rung, measured and drawn: what the report shows of it, put into `RUN/ladder/` beside what it was made from.
+
+figures.json          measures of samples and of rebuilt pictures, the spectrum, how codes lie
+samples.png           latents from the prior
+fitted.png            latents from the Gaussian that fits the codes of training pictures (where there are codes)
+rebuilt.png           held-out pictures above what is made of their codes
+lerp.png, slerp.png   walks by line and by great circle: between real pictures' codes, or between latents
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poise.data.source import Finite, Loaded, to_signed
+from poise.latents import lerp, slerp
+from poise.measure.catalogue import Result, chosen
+from poise.measure.classifier import Progress, silent
+from poise.measure.spectrum import radial_power, spectrum
+from poise.randomness import Dice
+from poise.sheets import draw, write_png
+from poise.training.coding import coder, known
+from poise.training.folder import on_disk
+from poise.training.measuring import measure_run
+from poise.training.record import generate
+from poise.training.run import Run
+
+SAMPLES = "fid", "kid", "precision", "recall", "density", "coverage", "class_balance", "high_frequencies"
+REBUILT = "reconstruction", "pca_reconstruction", "elbo", "elbo_reconstruction", "elbo_kl"
+COLUMNS, WALKS, STEPS = 12, 6, 10
+CODES = 5_000
+"""Training pictures whose codes are looked at."""
+
+RIDGE = 1e-6
+"""Added to the codes' variances, so that a direction that no code uses has a square root too."""
+
+
+def look(run: Run, *, data_root: Path | None = None, tell: Progress = silent) -> None:
+    """Measure and draw, unless that has been done for this save.
+
+    Raises:
+        DataError: the data is not there, or has changed.
+    """
+    place = run.path / "ladder"
+    figures = place / "figures.json"
+    if figures.is_file() and json.loads(figures.read_text("utf-8")).get("step") == run.save.step:
+        return
+    loaded = run.load(data_root)
+    tell(f"looking at {run.recipe.name}", 0.0)
+    result, bench = measure_run(run, chosen([*SAMPLES, *REBUILT]), data_root=data_root, tell=tell)
+    with on_disk(place):
+        place.mkdir(exist_ok=True)
+    sheets = {"samples": run.sample(COLUMNS * COLUMNS // 2)}
+    told: dict[str, Any] = {
+        "step": run.save.step,
+        "measures": _told(result),
+        "n": result.n,
+        "features": result.features,
+    }
+    told["spectrum"] = {"real": spectrum(bench.real).tolist(), "samples": radial_power(run.sample(bench.n)).tolist()}
+    if run.recipe.network.e is not None and isinstance(loaded.train, Finite):
+        told["codes"], fitted = _codes(run, loaded.train)
+        made = _maker(run, raw=True)
+        sheets["fitted"] = made(fitted(COLUMNS * COLUMNS // 2))
+        again = bench.measure(lambda n: made(fitted(n)), chosen(SAMPLES))
+        told["fitted"], told["spectrum"]["fitted"] = _told(again), radial_power(made(fitted(bench.n))).tolist()
+    sheets |= _rebuilt(run, loaded) | _walks(run, loaded)
+    for name, samples in sheets.items():
+        columns = STEPS if name in ("lerp", "slerp") else COLUMNS
+        with on_disk(place / f"{name}.png"):
+            write_png(draw(samples, None, columns, alpha=run.alpha), place / f"{name}.png")
+    run.folder.write_json(figures, told)
+
+
+def _told(result: Result) -> dict[str, Any]:
+    return result.as_json()["measures"]
+
+
+def _maker(run: Run, *, raw: bool) -> Callable[[Tensor], Tensor]:
+    """What G makes of latents: the live one, which the encoder belongs to, or the one that samples come from."""
+    net, dice = run.generator(raw=raw), Dice(0)
+    return lambda latents: generate(net, latents, dice=dice)
+
+
+def _codes(run: Run, train: Finite) -> tuple[dict[str, Any], Callable[[int], Tensor]]:
+    """How the codes of training pictures lie, and what draws from the Gaussian that fits them."""
+    codes = known(run, train, train.spread(CODES)).latents.double()
+    mean, covariance = codes.mean(0), torch.cov(codes.T)
+    root = torch.linalg.cholesky(
+        covariance + RIDGE * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
+    )
+    spread = covariance.diagonal().sqrt()
+    told = {
+        "mean_length": float(mean.norm()),
+        "std": [float(spread.min()), float(spread.median()), float(spread.max())],
+        "length": float(codes.norm(dim=1).median()),
+        "prior_length": float(run.latents(len(codes)).norm(dim=1).median()),
+    }
+
+    def draw_codes(n: int) -> Tensor:
+        z = torch.randn(n, len(mean), generator=Dice(0)("ladder/fitted"), dtype=torch.float64)
+        return run.recipe.latent.held((mean + z @ root.T).float())
+
+    return told, draw_codes
+
+
+def _rebuilt(run: Run, loaded: Loaded) -> dict[str, Tensor]:
+    """Held-out pictures, and below each row of them what is made of their codes."""
+    able = coder(run.recipe, run.game, Dice(0))
+    source = loaded.held_out if isinstance(loaded.held_out, Finite) else loaded.train
+    if able is None or not isinstance(source, Finite):
+        return {}
+    real = to_signed(source.take(source.spread(2 * COLUMNS)).images)
+    rows = zip(real.split(COLUMNS), able.rebuild(real).split(COLUMNS), strict=True)
+    return {"rebuilt": torch.cat([pile for row in rows for pile in row])}
+
+
+def _walks(run: Run, loaded: Loaded) -> dict[str, Tensor]:
+    """The same ends by both paths: the codes of training pictures where there are codes, else latents."""
+    if run.recipe.network.e is not None and isinstance(loaded.train, Finite):
+        places = loaded.train.spread(2 * WALKS + 1)[1:]
+        mixed = places[torch.randperm(2 * WALKS, generator=Dice(0)("ladder"))]  # neighbours may be of one class
+        ends, made = known(run, loaded.train, mixed).latents, _maker(run, raw=True)
+    else:
+        ends, made = run.latents(2 * WALKS, 1), _maker(run, raw=False)
+    start, end = ends.chunk(2)
+    held = run.recipe.latent.held
+    walked: dict[str, Tensor] = {}
+    for name, walk in (("lerp", lerp), ("slerp", slerp)):
+        frames = [made(held(walk(start, end, share))) for share in torch.linspace(0, 1, STEPS)]
+        walked[name] = torch.stack(frames, 1).flatten(0, 1)
+    return walked

@@ -1,0 +1,62 @@
+"""What a ladder's run folders say, as plain values: no torch, and nothing beside the folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from poise.errors import SaveError
+from poise.recipe.text import Table, read_file
+from poise.rows import read_lines
+
+
+class Rung(NamedTuple):
+    """One run of a ladder.
+
+    Attributes:
+        name: of its folder.
+        path: the folder.
+        recipe: its `recipe.toml`.
+        info: its `run.json`.
+        figures: its `ladder/figures.json`.
+        alarms: lines of `alarms.jsonl`.
+    """
+
+    name: str
+    path: Path
+    recipe: Table
+    info: dict[str, Any]
+    figures: dict[str, Any]
+    alarms: list[dict[str, Any]]
+
+    def value(self, measure: str, group: str = "measures") -> float | None:
+        """A measured figure, if it is there."""
+        told = self.figures.get(group, {}).get(measure)
+        return None if told is None else told["value"]
+
+    def sheet(self, name: str) -> Path | None:
+        """A picture of it, if it was drawn."""
+        path = self.path / "ladder" / f"{name}.png"
+        return path if path.is_file() else None
+
+
+def read(out: Path, names: list[str]) -> list[Rung]:
+    """The rungs in `out`.
+
+    Raises:
+        SaveError: one is missing, or was not looked at.
+    """
+    return [_rung(out / name) for name in names]
+
+
+def _rung(path: Path) -> Rung:
+    try:
+        info = json.loads((path / "run.json").read_text("utf-8"))
+        figures = json.loads((path / "ladder" / "figures.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        cure = "poise ladder trains and measures it"
+        raise SaveError("not a measured rung of a ladder", where=str(path), cure=cure) from None
+    alarms = path / "alarms.jsonl"
+    heard = list(read_lines(alarms)) if alarms.is_file() else []
+    return Rung(path.name, path, read_file(path / "recipe.toml"), info, figures, heard)
