@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check bench tricks zoo measures modes detection slow clean
+.PHONY: demo test lint check bench tricks zoo measures modes detection rebuilding slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
 	$(BIN)/poise train
@@ -41,6 +41,10 @@ detection: $(READY)  ## a hundred small trainings, healthy and failing, and what
 	$(BIN)/python benchmarks/detection.py train detection
 	$(BIN)/python benchmarks/detection.py table detection
 	$(BIN)/python benchmarks/monitoring.py
+
+rebuilding: $(READY)  ## an autoencoder beside PCA, and a VAE's bound on the complete MNIST in data/: half an hour of one core
+	$(BIN)/python benchmarks/rebuilding.py pca
+	$(BIN)/python benchmarks/rebuilding.py elbo --data-root data
 
 slow: $(READY)  ## the rigs that take longer than a test may
 	$(BIN)/python -m pytest -m slow

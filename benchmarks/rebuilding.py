@@ -4,8 +4,8 @@
     python benchmarks/rebuilding.py elbo --data-root DIR     a VAE's evidence lower bound on the complete MNIST
 
 `pca` trains the recipe `autoencoder` on the 4,000 digits once for each dimension and measures both on the 1,000 that
-are held out. `elbo` trains fully connected players on MNIST's 60,000 training pictures, black or white by chance and anew
-each time (Salakhutdinov & Murray 2008), and measures the bound on the 10,000 of the test set, likewise binarised.
+are held out. `elbo` trains fully connected players on MNIST's 60,000 training pictures, black or white by chance and
+anew each time (Salakhutdinov & Murray 2008), and measures the bound on the 10,000 of the test set, likewise binarised.
 """
 
 from __future__ import annotations

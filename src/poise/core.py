@@ -194,9 +194,10 @@ class Exchange:
 
     `real` and `fake` are the raw samples, before views; a penalty differentiates here, at the piles named
     in `sloped`. In G's move `real` and its verdict are there only if something in that move reads them.
-    `labels` (B) are those of the reals, `asked` what each fake was meant to be: the same, place by place, unless an
-    older fake was offered. `ask` shows D other samples and their labels, through the same views. `make` lets G make
-    samples of other latents, `rebuild` the reals of their codes. `readings` are what the rows will show of this move.
+    `judged` are the piles that D is shown. `labels` (B) are those of the reals, `asked` what each fake was meant to be:
+    the same, place by place, unless an older fake was offered. `make` lets G make samples of other latents, `rebuild`
+    the reals of their codes. `ask` shows D other samples and their labels, through the same views. `readings` are what
+    the rows will show of this move.
 
     Where D judges several samples at once (packing), it has a score for each pack, and a slope is the pack's.
     """
@@ -208,10 +209,11 @@ class Exchange:
     labels: Tensor | None = None
     asked: Tensor | None = None
     sloped: tuple[Pile, ...] = ()
-    verdicts: dict[Pile, Verdict] = field(default_factory=dict)
-    ask: Callable[[Tensor, Tensor | None], Verdict] | None = None
+    judged: frozenset[Pile] = frozenset({"real", "fake"})
     make: Callable[[Tensor], Tensor] | None = None
     rebuild: Callable[[], Rebuilt] | None = None
+    verdicts: dict[Pile, Verdict] = field(default_factory=dict)
+    ask: Callable[[Tensor, Tensor | None], Verdict] | None = None
     readings: dict[str, Tensor] = field(default_factory=dict)
     _slopes: dict[Pile, Tensor] = field(default_factory=dict)
     _rebuilt: Rebuilt | None = None
@@ -221,6 +223,11 @@ class Exchange:
         pile = self.fake if name == "fake" else self.real
         assert pile is not None, f"nothing in {self.moment.side}'s move asked for the {name} pile"
         return pile
+
+    @property
+    def judges_reals(self) -> bool:
+        """Whether D is shown the reals in this move; they may be there for their codes alone."""
+        return self.real is not None and "real" in self.judged
 
     @property
     def pack(self) -> int:

@@ -79,7 +79,7 @@ class SGDEntry(OptimizerEntry):
         """
         optimizer = torch.optim.SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
         if self.momentum:
-            for weight in optimizer.param_groups[0]["params"]:
+            for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
                 optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         return optimizer
 

@@ -171,6 +171,9 @@ class Term(Trick):
     piles: ClassVar[frozenset[Pile]] = frozenset()
     """The piles whose verdicts it reads."""
 
+    reads_reals: ClassVar[bool] = False
+    """Whether it reads the reals, or their codes, even where D does not judge them."""
+
     def __init__(self, name: str, weight: Dial, every: int = 1) -> None:
         super().__init__(name)
         self.weight, self.every = weight, every

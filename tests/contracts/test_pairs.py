@@ -1,7 +1,8 @@
 """Every objective with every penalty, norm and way to tell the label: refused for a true reason, or it trains.
 
 The reasons are stated here once more, from the papers' side; a combination that `fit` refuses without one of them
-fails, and so does one that it lets through and that does not take three finite steps.
+fails, and so does one that it lets through and that does not take three finite steps. Objectives that read nothing
+are games for one: nobody could be penalised, normed or told the label there, so they are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 
-OBJECTIVES = kinds(Objective, "poise.objectives")
+OBJECTIVES = {kind: part for kind, part in kinds(Objective, "poise.objectives").items() if part.reads}  # type: ignore[attr-defined]
 NORMS: tuple[str, ...] = get_args(Norm)
 PENALTIES = (None, "r1", "r2", "wgan_gp", "dragan", "weight_clipping", "lecam")
 CONDITIONINGS: dict[str, dict[str, Any]] = {

@@ -5,18 +5,33 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, get_args
+from itertools import product
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import BATCH, CPU, WORLDS, Session, misfits, moment, recipe, session, source, suited, unequal
-from poise.core import Shape, Side, Subject, Targets, Verdict
+from contracts.tiny import (
+    BATCH,
+    CPU,
+    WORLDS,
+    Session,
+    misfits,
+    moment,
+    no_waiting,
+    recipe,
+    session,
+    source,
+    suited,
+    unequal,
+    with_encoder,
+)
+from poise.core import Codes, Exchange, Rebuilt, Shape, Side, Subject, Targets, Verdict
 from poise.dials import Linear
 from poise.entries import Part, kinds
 from poise.latents import Latent
-from poise.networks.blocks import Discriminator, Generator, mixes_samples
+from poise.networks.base import Coded, Discriminator, Encoder, Generator, coded, mixes_samples
 from poise.networks.norms import Norm
 from poise.objectives.base import Objective, Rule
 from poise.optimizers import OptimizerEntry
@@ -26,13 +41,16 @@ from poise.recipe.text import parse
 from poise.tempo import TempoEntry
 from poise.training.build import build
 from poise.training.machine import Machine
+from poise.training.standing import STEPS
 from poise.training.state import restore_game
-from poise.training.step import STEPS
 
 OBJECTIVES = kinds(Objective, "poise.objectives")
+JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.reads}  # type: ignore[attr-defined]
+ALONE = {kind: part for kind, part in OBJECTIVES.items() if kind not in JUDGED}
 LATENTS = kinds(Latent, "poise.latents")
 GENERATORS = kinds(Generator, "poise.networks")
 DISCRIMINATORS = kinds(Discriminator, "poise.networks")
+ENCODERS = kinds(Encoder, "poise.networks")
 TEMPOS = kinds(TempoEntry, "poise.tempo")
 OPTIMIZERS = kinds(OptimizerEntry, "poise.optimizers")
 SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16)]
@@ -59,6 +77,8 @@ def each_part() -> Iterable[tuple[str, str, dict[str, Any]]]:
         yield "optimizer", kind, both_players({"kind": kind})
     for kind in GENERATORS.keys() & DISCRIMINATORS.keys():
         yield "network", kind, both_players({"kind": kind})
+    for kind in ENCODERS:
+        yield "network", f"encoder {kind}", both_players({"kind": "dcgan"}) | {"e": {"kind": kind, "pace": 3.0}}
 
 
 @pytest.mark.parametrize(("table", "kind", "part"), sorted(each_part(), key=str))
@@ -70,7 +90,7 @@ def test_survives_toml(table: str, kind: str, part: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [OBJECTIVES, LATENTS, GENERATORS, DISCRIMINATORS, TEMPOS, OPTIMIZERS], ids=lambda f: min(f)
+    "family", [OBJECTIVES, LATENTS, GENERATORS, DISCRIMINATORS, ENCODERS, TEMPOS, OPTIMIZERS], ids=lambda f: min(f)
 )
 def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[Part]]) -> None:
     assert family
@@ -119,7 +139,7 @@ def g_cost(objective: Rule[Any], real: Tensor, fake: Tensor) -> Tensor:
     return torch.stack([cost.mean() for cost in costs]).sum()
 
 
-@every(OBJECTIVES)
+@every(JUDGED)
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
 def test_objective_is_finite_far_out(kind: str, size: float) -> None:
     """With scores of any size and sign that D can say, in float32, costs and gradients stay finite."""
@@ -134,7 +154,7 @@ def test_objective_is_finite_far_out(kind: str, size: float) -> None:
                 assert all(torch.isfinite(g).all() for g in grads if g is not None)
 
 
-@every(OBJECTIVES)
+@every(JUDGED)
 def test_objective_pulls_the_right_way(kind: str) -> None:
     """Where D can't tell, D wants reals higher and fakes lower, and G wants its fakes higher."""
     objective = rule(kind)
@@ -146,7 +166,7 @@ def test_objective_pulls_the_right_way(kind: str) -> None:
     assert (mine < 0).all()
 
 
-@every(OBJECTIVES)
+@every(JUDGED)
 def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> None:
     entry, objective = OBJECTIVES[kind](), rule(kind)
     same = torch.full((3,), unsure(kind), dtype=torch.float64)
@@ -178,7 +198,7 @@ def test_objective_takes_targets_as_declared(kind: str) -> None:
         assert not torch.allclose(a, c)
 
 
-@every(OBJECTIVES)
+@every(JUDGED)
 def test_objective_says_which_d_it_reads(kind: str) -> None:
     """A D that says something else is refused, with the objective named; a D that says this is taken."""
     for says, network in (("score", {"kind": "mlp"}), ("energy", {"kind": "flat_autoencoder"})):
@@ -196,6 +216,195 @@ def test_objective_trains_and_resumes(kind: str, world: str) -> None:
     assert all(torch.isfinite(t).all() for t in whole.saved().values())
     half = Session(told, source(world)).play(3)
     assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
+
+
+@every(JUDGED)
+def test_objective_of_two_is_refused_without_its_d(kind: str) -> None:
+    """What is missing is named: D's network, its optimiser, or a tempo that lets it move."""
+    whole = suited("pictures", kind)
+    network, adam = recipe("pictures", **whole).canonical()["network"], {"kind": "adam"}
+    wrong: dict[str, dict[str, Any]] = {
+        "network.d": {"network": {"g": network["g"]}},
+        "optimizer.d": {"optimizer": {"g": adam}},
+        "tempo": {"tempo": {"kind": "alone"}},
+    }
+    refused_each_at_its_place("pictures", whole, wrong)
+
+
+def refused_each_at_its_place(world: str, whole: dict[str, Any], wrong: dict[str, dict[str, Any]]) -> None:
+    """`whole` fits; with any change in `wrong`, by the field at fault, it is refused there and nowhere else."""
+    assert misfits(recipe(world, **whole), world).refusals == []
+    for where, changes in wrong.items():
+        (finding,) = misfits(recipe(world, **(whole | changes)), world).refusals
+        assert finding.field == where
+        assert finding.message
+        assert finding.cure
+
+
+# ---------------------------------------------------------------- games for one
+
+
+def choices() -> Iterable[tuple[str, dict[str, Any]]]:
+    """Every game for one, once for each combination of what there is to choose from."""
+    for kind, part in ALONE.items():
+        fields = {name: field.annotation for name, field in part.model_fields.items() if name != "kind"}
+        words = {name: get_args(kind) for name, kind in fields.items() if get_origin(kind) is Literal}
+        for chosen in product(*words.values()):
+            yield kind, dict(zip(words, chosen, strict=True))
+
+
+every_choice = pytest.mark.parametrize(
+    ("kind", "chosen"), [pytest.param(*one, id="-".join((one[0], *one[1].values()))) for one in choices()]
+)
+
+
+def codes_of(kind: str, mean: Tensor, log_var: Tensor | None = None) -> Codes:
+    """Codes as an encoder says them to this objective: regions where it reads regions."""
+    if not ALONE[kind].reads_region:
+        return Codes(mean)
+    return Codes(mean, torch.zeros_like(mean) if log_var is None else log_var)
+
+
+def rebuilding(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: Codes) -> Exchange:
+    """A move of G in which these reals came back like that, paid for: the readings are there, and `cost` is one."""
+    told = Rebuilt(codes, codes.mean, rebuilt)
+    exchange = Exchange(moment(side=Side.G), codes.mean, rebuilt, real, rebuild=lambda: told)
+    exchange.readings["cost"] = ALONE[kind](**chosen).build().alone(exchange)
+    return exchange
+
+
+def rebuilding_costs(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: Codes) -> Tensor:
+    return rebuilding(kind, chosen, real, rebuilt, codes).readings["cost"]
+
+
+def shades(seed: int, n: int = 4) -> Tensor:
+    """Random pictures within (-1, 1), n x 1 x 8 x 8."""
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 1.8 - 0.9
+
+
+def ink(seed: int, n: int = 4) -> Tensor:
+    """Random pictures of black and white, n x 1 x 8 x 8."""
+    return shades(seed, n).sign()
+
+
+@every_choice
+@pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
+def test_rebuilding_is_finite_far_out(kind: str, chosen: dict[str, Any], size: float) -> None:
+    """With pictures, codes and regions as small as they may be, or as wide as e^30, costs and gradients are finite."""
+    for a, b, width in product((-size, size), (-size, size), (-size, min(size, 30.0))):
+        rebuilt = torch.full((4, 1, 8, 8), a, requires_grad=True)
+        mean, log_var = (torch.full((4, 3), number, requires_grad=True) for number in (b, width))
+        cost = rebuilding_costs(kind, chosen, ink(1), rebuilt, codes_of(kind, mean, log_var))
+        assert torch.isfinite(cost)
+        grads = torch.autograd.grad(cost, (rebuilt, mean, log_var), allow_unused=True)
+        assert all(torch.isfinite(g).all() for g in grads if g is not None)
+
+
+@every_choice
+def test_rebuilding_costs_less_the_nearer_it_comes(kind: str, chosen: dict[str, Any]) -> None:
+    """All the way from another picture to the real one, and each number is pulled the right way."""
+    real, other, codes = ink(1), shades(2), codes_of(kind, torch.zeros(4, 3))
+    path = [rebuilding_costs(kind, chosen, real, torch.lerp(other, real, k / 8), codes) for k in range(9)]
+    assert path == sorted(path, reverse=True)
+    assert len({float(cost) for cost in path}) == len(path)
+    rebuilt = other.clone().requires_grad_()
+    (pull,) = torch.autograd.grad(rebuilding_costs(kind, chosen, real, rebuilt, codes), rebuilt)
+    assert (pull * (real - other) < 0).all()
+
+
+@every_choice
+def test_rebuilding_charges_for_codes_if_it_reads_their_region(kind: str, chosen: dict[str, Any]) -> None:
+    """The prior itself is free, and whatever lies off it is not; who reads no regions lets a code lie anywhere."""
+    real, rebuilt, nothing = ink(1), shades(2), torch.zeros(4, 3)
+    free = rebuilding_costs(kind, chosen, real, rebuilt, codes_of(kind, nothing))
+    for mean, log_var in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
+        codes = codes_of(kind, nothing + mean, nothing + log_var)
+        cost = rebuilding_costs(kind, chosen, real, rebuilt, codes)
+        assert cost > free if ALONE[kind].reads_region else cost == free
+
+
+@every_choice
+def test_rebuilding_is_told_and_paid_by_the_sample(kind: str, chosen: dict[str, Any]) -> None:
+    """The rows have a number for what was missed; a pile laid down twice costs what it costs once."""
+    real, rebuilt = ink(1), shades(2)
+    mean = torch.randn(4, 3, generator=torch.Generator().manual_seed(3))
+    once = rebuilding(kind, chosen, real, rebuilt, codes_of(kind, mean))
+    twice = rebuilding(
+        kind, chosen, torch.cat((real, real)), torch.cat((rebuilt, rebuilt)), codes_of(kind, torch.cat((mean, mean)))
+    )
+    assert "reconstruction" in once.readings
+    assert once.readings.keys() == twice.readings.keys()
+    for name, number in once.readings.items():
+        assert number.shape == ()
+        assert float(number) == pytest.approx(float(twice.readings[name]), rel=1e-5)
+
+
+@every(ALONE)
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_game_for_one_is_refused_what_it_has_no_part_for(kind: str, world: str) -> None:
+    """A D, its optimiser, what tells D the label, a tempo of two; and nothing may be missing that encodes."""
+    whole = suited(world, kind)
+    network, adam = whole["network"], {"kind": "adam"}
+    d = recipe(world).canonical()["network"]["d"]
+    wrong: dict[str, dict[str, Any]] = {
+        "network.d": {"network": {**network, "d": d}},
+        "optimizer.d": {"optimizer": both_players(adam)},
+        "conditioning.d": {"conditioning": {"g": {"kind": "concat"}, "d": {"kind": "projection"}}},
+        "network.e": {"network": {"g": network["g"]}},
+    }
+    refused_each_at_its_place(world, whole, wrong)
+    for tempo in TEMPOS:
+        if tempo != "alone":
+            refused_each_at_its_place(world, whole, {"tempo": {"tempo": {"kind": tempo}}})
+
+
+@every(ALONE)
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_game_for_one_moves_every_weight_and_asks_nobody(kind: str, world: str) -> None:
+    """G moves once in each step, its samples are the reals made anew of their codes, and there is no D."""
+    run = session(world, **suited(world, kind))
+    before = run.saved()
+    run.play(3)
+    assert run.game.d is None
+    assert [(m.moment.step, m.moment.side, m.moment.turn) for m in run.moves] == [(k, Side.G, 0) for k in range(3)]
+    assert not any(name.startswith(("game/d.", "optimizer/d", "ledger/d")) for name in run.saved())
+    stuck = [name for name, now in run.saved().items() if torch.equal(before.get(name, now + 1), now)]
+    assert [name for name in stuck if name.startswith("game/g.")] == []
+    for move in run.moves:
+        rebuilt = move.exchange.rebuilt
+        assert move.exchange.fake is rebuilt.images
+        assert move.exchange.latents is rebuilt.latents
+        wanted, codes = rebuilt.codes.mean, rebuilt.codes
+        assert (codes.log_var is not None) == ALONE[kind].reads_region
+        if codes.log_var is not None:
+            eps = torch.empty_like(wanted).normal_(generator=move.moment.generator("codes"))
+            wanted = wanted + codes.log_var.exp().sqrt() * eps
+        assert torch.allclose(rebuilt.latents, wanted, atol=1e-6)
+
+
+EXACTING: dict[str, dict[str, Any]] = {"elbo": {"sigma": 0.1}}
+"""Settings under which what was missed weighs more than the codes; elsewhere nothing else weighs."""
+
+
+@every(ALONE)
+def test_a_game_for_one_learns(kind: str) -> None:
+    """Over some steps less is missed than at first."""
+    objective = {"objective": {"kind": kind, **EXACTING.get(kind, {})}}
+    run = session("points", **suited("points", kind) | objective, steps=150).play(150)
+    missed = [float((move.exchange.fake - move.real).detach().square().mean()) for move in run.moves]
+    assert sum(missed[-20:]) / 20 < 0.6 * sum(missed[:3]) / 3
+
+
+@every(ALONE)
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_game_for_one_waits_for_no_device(kind: str, world: str) -> None:
+    """No value is read in three steps; the row reads, and may."""
+    run = session(world, **suited(world, kind)).play(1)
+    with no_waiting():
+        for _ in range(3):
+            STEPS[run.game.tempo.style](run.game, run.feed, run.moment(), run.ledger)
+            run.done += 1
+    assert "g/reconstruction" in run.ledger.stats()
 
 
 # ---------------------------------------------------------------- latents
@@ -220,6 +429,40 @@ def test_latents_train(kind: str) -> None:
     run = session("points", latent={"kind": kind, "dim": 4}).play(3)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     assert {tuple(move.latents.shape) for move in run.moves} == {(BATCH, 4)}
+
+
+@every(LATENTS)
+def test_latents_hold_codes_where_they_lie_themselves(kind: str) -> None:
+    """What the law drew stays where it is; any other code is brought to where it could have been drawn."""
+    law = LATENTS[kind](dim=7)
+    generator = torch.Generator().manual_seed(1)
+    drawn, far = law.draw(50, generator), 30 * torch.randn(50, 7, generator=generator)
+    assert torch.allclose(law.held(drawn), drawn, atol=1e-6)
+    codes = far.clone().requires_grad_()
+    held = law.held(codes)
+    assert torch.allclose(law.held(held), held, atol=1e-5), "once is enough"
+    (pull,) = torch.autograd.grad((held * drawn).sum(), codes)
+    assert torch.isfinite(pull).all()
+    assert (pull.abs().sum(1) > 0).all(), "codes can learn"
+    if kind == "sphere":
+        assert torch.allclose(held.norm(dim=1), torch.ones(50))
+        assert torch.allclose(held, far / far.norm(dim=1, keepdim=True), atol=1e-6)
+    else:
+        assert torch.equal(held, far), "these may lie anywhere"
+
+
+@every(LATENTS)
+def test_latents_are_codes_in_a_game_for_one(kind: str) -> None:
+    """G starts from codes that lie where latents do; a region's KL knows of the Gaussian alone."""
+    law = {"latent": {"kind": kind, "dim": 4}}
+    run = session("points", **suited("points", "reconstruction"), **law).play(3)
+    for move in run.moves:
+        rebuilt = move.exchange.rebuilt
+        assert rebuilt.latents.shape == (BATCH, 4)
+        assert torch.equal(rebuilt.latents, run.recipe.latent.held(rebuilt.codes.mean))
+    found = misfits(recipe("points", **suited("points", "elbo"), **law), "points").refusals
+    assert [finding.field for finding in found] == ([] if kind == "gaussian" else ["latent"])
+    assert all(finding.cure for finding in found)
 
 
 # ---------------------------------------------------------------- networks
@@ -272,6 +515,40 @@ def test_discriminator(kind: str, shape: Shape) -> None:
     assert mixes_samples(net) == others_changed, "judging in one pass depends on this being told right"
 
 
+@every(ENCODERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_encoder(kind: str, shape: Shape) -> None:
+    entry = ENCODERS[kind](**({"width": 4} if "width" in ENCODERS[kind].model_fields else {}))
+    if (why := entry.misfit(shape)) is not None:
+        assert all(why), "a misfit has a reason and a cure"
+        return
+    nets = []
+    for seed in (1, 1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            nets.append(entry.build(shape, 10, 6))
+    places = torch.tensor([5, 3, 1, 0, 2, 4])
+    images = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
+    seen = places if entry.by_place else images
+    numbers = nets[0](seen)
+    assert numbers.shape == (6, 10)
+    assert torch.equal(numbers, nets[1](seen)), "first weights come from the global generator alone"
+    assert not torch.equal(numbers, nets[2](seen))
+    point, region = (coded(Coded(nets[0], region=region), images, lambda: places) for region in (False, True))
+    assert torch.equal(point.mean, numbers), "who knows samples by their places is told these, who does not sees them"
+    assert point.log_var is None
+    assert torch.equal(region.mean, numbers[:, :5])
+    assert region.log_var is not None
+    assert torch.equal(region.log_var, numbers[:, 5:])
+    if entry.by_place:
+        for at, place in enumerate(places):
+            assert torch.equal(nets[0](place[None])[0], numbers[at]), "a place has one code"
+        with pytest.raises(IndexError):
+            nets[0](torch.tensor([6]))  # and there are no more of them
+    _perturb(nets[0])
+    assert _reached(nets[0], nets[0](seen))
+
+
 @torch.no_grad()
 def _perturb(net: nn.Module) -> None:
     """Away from the start, where a last layer may be zero and keep the gradient from what is before it."""
@@ -316,6 +593,84 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
     assert unequal(half.resumed().play(2).saved(), whole.saved()) == []
 
 
+ENCODINGS = [(kind, None, world) for kind in ENCODERS for world in WORLDS]
+ENCODINGS += [
+    (kind, norm, "pictures") for kind, part in ENCODERS.items() if normed(part, "batch") for norm in get_args(Norm)
+]
+"""Every encoder in each world with its own norm and, where it has the choice, with each there is."""
+
+
+def encoding(world: str, objective: str, kind: str, norm: str | None = None) -> Any:
+    """A recipe of a game for one with this encoder."""
+    tables, part = suited(world, objective), ENCODERS[kind]
+    small = {"width": 3} if "width" in part.model_fields else {}
+    return recipe(
+        world, **tables | {"network": {**tables["network"], "e": {"kind": kind, **small, **normed(part, norm)}}}
+    )
+
+
+@pytest.mark.parametrize("objective", list(ALONE))
+@pytest.mark.parametrize(("kind", "norm", "world"), ENCODINGS, ids=str)
+def test_encoder_trains_and_resumes(kind: str, norm: str | None, objective: str, world: str) -> None:
+    """Into a second epoch; points are no pictures, nor have they an end, and a hidden layer is no map."""
+    told = encoding(world, objective, kind, norm)
+    refusals = misfits(told, world).refusals
+    misfit = told.network.e.misfit(source(world).shape) is not None
+    assert misfit == ((kind == "dcgan" and world == "points") or norm in UNFIT.get(kind, ()))
+    endless = kind == "free_codes" and world == "points"
+    assert [finding.field for finding in refusals] == ["network.e"] * (misfit or endless)
+    assert all(finding.cure and finding.message for finding in refusals)
+    if refusals:
+        return
+    whole = Session(told, source(world)).play(6)
+    assert all(torch.isfinite(t).all() for t in whole.saved().values())
+    half = Session(told, source(world)).play(3)
+    assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
+
+
+@every(ENCODERS)
+def test_encoder_goes_at_its_pace(kind: str) -> None:
+    """Adam's first step is as long as its rate: the encoder's is that of G times the pace, and G's stays."""
+
+    def steps(pace: float) -> tuple[float, float]:
+        tables = suited("pictures", "reconstruction")
+        encoder = {"kind": kind, "pace": pace}
+        run = session("pictures", **tables | {"network": {**tables["network"], "e": encoder}})
+        g, e = run.game.g.net, run.game.g.encoder
+        before = [[w.detach().clone() for w in net.parameters()] for net in (g, e)]
+        run.play(1)
+        return tuple(
+            max(float((w.detach() - old).abs().max()) for w, old in zip(net.parameters(), olds, strict=True))
+            for net, olds in zip((g, e), before, strict=True)
+        )
+
+    assert steps(1.0) == pytest.approx((1e-2, 1e-2), rel=1e-2)
+    assert steps(5.0) == pytest.approx((1e-2, 5e-2), rel=1e-2)
+
+
+def test_first_weights_are_each_networks_own() -> None:
+    """An encoder beside them changes neither player's start, nor a larger encoder anything but its own."""
+    runs = [session("pictures")]
+    for width in (2, 4):
+        network = {**with_encoder("pictures")["network"], "e": {"kind": "dcgan", "width": width}}
+        runs.append(session("pictures", network=network))
+    first, *others = (run.saved() for run in runs)
+    for other in others:
+        shared = {name: tensor for name, tensor in other.items() if "g.encoder" not in name and "g/encoder" not in name}
+        assert unequal(first, shared) == []
+
+
+@every(ENCODERS)
+def test_a_saved_game_for_one_is_put_together_without_its_data(kind: str) -> None:
+    """It takes the number of its training samples beside their shape: there may be a code for each."""
+    run = Session(encoding("pictures", "reconstruction", kind), source("pictures")).play(1)
+    blind = build(run.recipe, Subject((1, 8, 8), count=40), Machine(CPU, "fp32"), run.dice)
+    restore_game(blind, run.saved())
+    assert unequal(dict(blind.state_dict()), dict(run.game.state_dict())) == []
+    latents, ours, theirs = run.moves[0].latents, blind.shown().eval(), run.game.shown().eval()
+    assert torch.equal(ours(latents), theirs(latents))
+
+
 @pytest.mark.parametrize("norm", get_args(Norm))
 def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
     """A run is sampled where its data may be gone: the shape and the number of classes must do."""
@@ -329,10 +684,19 @@ def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
 # ---------------------------------------------------------------- tempos and optimisers
 
 
+def paced(world: str, kind: str, **changes: Any) -> Session:
+    """A game with this tempo: for one where G moves alone, for two elsewhere."""
+    tables = suited(world, "reconstruction") if TEMPOS[kind]().build().style == "alone" else {}
+    return session(world, **tables | {"tempo": {"kind": kind}} | changes)
+
+
 @every(TEMPOS)
 def test_tempo_keeps_within_its_bounds_and_lets_both_play(kind: str) -> None:
-    """Counted in a real run: in each step the sides come in their order, turn by turn, neither beyond its most."""
-    run, steps = session("points", tempo={"kind": kind}, steps=30), 30
+    """Counted in a real run: in each step the sides come in their order, turn by turn, neither beyond its most.
+
+    In a game for one both is one: whoever is not there never moves.
+    """
+    run, steps = paced("points", kind, steps=30), 30
     tempo = run.game.tempo
     assert tempo.style in STEPS
     run.play(steps)
@@ -342,14 +706,18 @@ def test_tempo_keeps_within_its_bounds_and_lets_both_play(kind: str) -> None:
     assert moves == [(at, side, turn) for at in range(steps) for side in order for turn in range(count[at, side])]
     for side, most in ((Side.D, tempo.most.d), (Side.G, tempo.most.g)):
         assert max(count[at, side] for at in range(steps)) <= most
-        assert sum(count[at, side] for at in range(steps)) > 0
+        there = side in run.game.players
+        assert (sum(count[at, side] for at in range(steps)) > 0) == there
+        assert (most > 0) == there
+        assert tempo.again(moment(side=side), None) == there
+        assert not tempo.again(moment(side=side, turn=most), None)
 
 
 @every(TEMPOS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_tempo_trains_and_resumes(kind: str, world: str) -> None:
-    whole = session(world, tempo={"kind": kind}).play(6)
-    half = session(world, tempo={"kind": kind}).play(3)
+    whole = paced(world, kind).play(6)
+    half = paced(world, kind).play(3)
     assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
 
 

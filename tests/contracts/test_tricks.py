@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from contracts import rows
-from contracts.rows import averages, inputs, labels, memory, networks, penalties, steps
+from contracts.rows import averages, hybrids, inputs, labels, memory, networks, penalties, steps
 from contracts.rows.base import Row, weights
-from contracts.tiny import WORLDS, Session, misfits, no_waiting, recipe, session, source, suited, unequal
+from contracts.tiny import CODED, WORLDS, Session, misfits, no_waiting, recipe, session, source, suited, unequal
 from poise import seams
 from poise.core import Side
 from poise.entries import kinds
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.objectives.base import Objective
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -52,7 +52,7 @@ TRICKS = kinds(TrickEntry, "poise.tricks")
 OBJECTIVES = kinds(Objective, "poise.objectives")
 CODE = re.compile(r"[TM]\d\d[a-z]?")
 
-FILES = (averages, inputs, labels, memory, networks, penalties, steps)
+FILES = (averages, hybrids, inputs, labels, memory, networks, penalties, steps)
 EXAM: dict[str, Row] = {kind: row for file in FILES for kind, row in file.ROWS.items()}
 
 
@@ -67,6 +67,12 @@ def strong(kind: str) -> dict[str, Any]:
     return {"kind": kind, **row(kind).strong}
 
 
+def examined(kind: str) -> tuple[str, ...]:
+    """Where a trick sits the exam: what reads codes needs an encoder, and to all others one makes no difference."""
+    settings = EXAM[kind].strong if kind in EXAM else {}
+    return (CODED,) if TRICKS[kind](**settings).reads_codes else WORLDS
+
+
 @cache
 def fits(world: str, kind: str, objective: str = "non_saturating") -> bool:
     return not misfits(recipe(world, strong(kind), objective={"kind": objective}), world).refusals
@@ -74,10 +80,14 @@ def fits(world: str, kind: str, objective: str = "non_saturating") -> bool:
 
 def worlds(kind: str) -> list[str]:
     """The worlds that take the trick under some objective; the tests below play in each."""
-    return [world for world in WORLDS if fits(world, kind)]
+    return [world for world in examined(kind) if fits(world, kind)]
 
 
+EVERYWHERE = (*WORLDS, CODED)
 every_trick = pytest.mark.parametrize("kind", list(TRICKS))
+in_its_worlds = pytest.mark.parametrize(
+    ("kind", "world"), [(kind, world) for world in EVERYWHERE for kind in TRICKS if world in examined(kind)]
+)
 
 
 def test_the_table_has_no_row_for_a_trick_that_is_gone() -> None:
@@ -97,9 +107,10 @@ def test_a_trick_without_a_row_fails_by_name() -> None:
 
 @every_trick
 def test_builds_from_its_defaults(kind: str) -> None:
-    entry = TRICKS[kind]()
-    nets = {side: player.net for side, player in session("points").game.players.items()}
-    trick = entry.build("its_name", Stage(nets, source("points").subject()))
+    entry, told = TRICKS[kind](), session("points")
+    nets = {side: player.net for side, player in told.game.players.items()}
+    objective = told.recipe.objective
+    trick = entry.build("its_name", Stage(nets, source("points").subject(), objective.undecided, objective))
     assert trick.name == "its_name"
     assert not hasattr(nn.ModuleDict(), kind), "a game keeps its tricks in a ModuleDict, which needs that name itself"
     assert isinstance(trick, SEAMS), "a trick acts at one of the seams"
@@ -129,9 +140,11 @@ def test_says_where_it_comes_from(kind: str) -> None:
     assert entry.__doc__
 
 
-@every_trick
+@pytest.mark.parametrize(
+    ("kind", "world"),
+    [(kind, world) for world in EVERYWHERE for kind in TRICKS if world in (*WORLDS, *examined(kind))],
+)
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-@pytest.mark.parametrize("world", WORLDS)
 def test_plays_with_every_objective_or_is_refused_with_a_cure(kind: str, objective: str, world: str) -> None:
     told = recipe(world, strong(kind), **suited(world, objective))
     findings = misfits(told, world)
@@ -149,7 +162,8 @@ def test_plays_with_every_objective_or_is_refused_with_a_cure(kind: str, objecti
         if tensor.is_floating_point():
             assert torch.isfinite(tensor).all(), name
     after = run.saved()
-    stuck = [n for n in before if n.startswith(("game/d.net", "game/g.net")) and torch.equal(before[n], after[n])]
+    learning = ("game/d.net", "game/g.net", *(() if told.judged else ("game/g.encoder",)))
+    stuck = [n for n in before if n.startswith(learning) and torch.equal(before[n], after[n])]
     # D's last bias moves both piles alike: no pull where scores are only compared, none between the hinge's edges
     assert [n for n in stuck if not n.endswith("score.bias")] == [], "three steps move every weight"
 
@@ -160,8 +174,7 @@ def test_fits_something(kind: str) -> None:
     assert worlds(kind), "no world takes this trick with the original game"
 
 
-@every_trick
-@pytest.mark.parametrize("world", WORLDS)
+@in_its_worlds
 def test_resumes_bit_for_bit(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
@@ -170,8 +183,7 @@ def test_resumes_bit_for_bit(kind: str, world: str) -> None:
     assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
 
 
-@every_trick
-@pytest.mark.parametrize("world", WORLDS)
+@in_its_worlds
 def test_strength_zero_equals_absent_bit_for_bit(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
@@ -199,8 +211,7 @@ class Noted(Dice):
         return super().__call__(name, *index)
 
 
-@every_trick
-@pytest.mark.parametrize("world", WORLDS)
+@in_its_worlds
 def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
     """Latents, data order, first weights and the global generator are the same with and without the trick."""
     if world not in worlds(kind):
@@ -221,6 +232,8 @@ def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
         if stream[0] != "data":  # G may look at the reals of D's move once more
             assert dice_b.asked[stream] == times, "nobody draws from somebody else's stream"
     for name, *_ in dice_b.asked.keys() - dice_a.asked.keys():
+        if TRICKS[kind](**row(kind).strong).reads_codes and name in ("d/codes", "g/codes"):
+            continue  # a move has one draw of codes, which all who read them share
         assert kind in name.split("/"), f"a stream of its own carries the trick's name, unlike '{name}'"
     shared = first_a.keys() & first_b.keys()
     assert shared
@@ -234,8 +247,7 @@ def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
         assert all(torch.equal(x, y) for x, y in zip(settled_a, settled_b, strict=True))
 
 
-@every_trick
-@pytest.mark.parametrize("world", WORLDS)
+@in_its_worlds
 def test_acts(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
@@ -279,14 +291,17 @@ def everything(world: str) -> Recipe:
 
 def test_together_leaves_out_no_more_than_it_must() -> None:
     """Packing and a classifier's labels are the only two that can't be together, and only pictures can be moved."""
-    there = {world: {str(trick.tag()) for trick in everything(world).tricks} for world in WORLDS}
-    for world in WORLDS:
+    there = {world: {str(trick.tag()) for trick in everything(world).tricks} for world in EVERYWHERE}
+    for world in EVERYWHERE:
         fitting = {kind for kind in TRICKS if fits(world, kind)}
         assert fitting - there[world] == ({"packing"} if world == "labelled" else set())
     assert set.union(*there.values()) == set(TRICKS)
+    hybrid = {kind for kind in TRICKS if examined(kind) == (CODED,)}
+    assert there[CODED] == there["pictures"] | hybrid
+    assert hybrid == set(hybrids.ROWS)
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", EVERYWHERE)
 def test_nothing_waits_for_the_device(world: str) -> None:
     """No value is read in four steps with all of them on; the row reads, and may."""
     run = Session(everything(world), source(world)).play(1)  # optimisers make their moments
@@ -297,7 +312,7 @@ def test_nothing_waits_for_the_device(world: str) -> None:
     assert run.ledger.stats()["d/adversarial"].mean > 0
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", EVERYWHERE)
 def test_all_tricks_together_resume_after_every_step(world: str) -> None:
     """Six steps in one go, and the same six with a save and a fresh process after each."""
     whole = Session(everything(world), source(world)).play(6)
@@ -319,14 +334,15 @@ def worth_wiping(world: str) -> list[str]:
     return [name for name, tensor in saved.items() if tensor.any() and not name.endswith("num_batches_tracked")]
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", EVERYWHERE)
 def test_losing_any_saved_tensor_is_noticed(world: str) -> None:
     """The exam's teeth: wipe one tensor of a save after another, and the run never ends up in the same place.
 
-    Of the labelled pictures only what other pictures don't have, shells around a network apart: it is slow.
+    Of labelled and of coded pictures only what others don't have, shells around a network apart: it is slow.
     """
     half = kept(world)
-    known = {name.replace("net.", "") for name in worth_wiping("pictures")} if world == "labelled" else set()
+    more = world in ("labelled", CODED)
+    known = {name.replace("net.", "") for name in worth_wiping("pictures")} if more else set()
     names = [name for name in worth_wiping(world) if name.replace("net.", "") not in known]
     assert len(names) > 10
     goal = half.resumed().play(2).saved()

@@ -1,8 +1,9 @@
-"""Games small enough for a test: three worlds, parts put together by hand, and a session that remembers.
+"""Games small enough for a test: four worlds, parts put together by hand, and a session that remembers.
 
 `points` is a fully connected pair on the ring, without statistics over the batch; `pictures` is a DCGAN with
 batch norm on 40 random 8 x 8 pictures, so that six steps of eight cross the border of an epoch; `labelled` is the
-same on pictures of four classes, the brighter the higher, of which G is told.
+same on pictures of four classes, the brighter the higher, of which G is told; `coded` is `pictures` with an encoder,
+a world for what reads codes.
 """
 
 from __future__ import annotations
@@ -33,17 +34,19 @@ from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.seams import Tempo, Trick
 from poise.tempo import Ratio
-from poise.training import step
+from poise.training import alone, step
 from poise.training.build import build
 from poise.training.feed import Feed
 from poise.training.game import Game, Judge, apart
 from poise.training.ledger import Ledger
 from poise.training.machine import Machine, Precision
+from poise.training.standing import STEPS
 from poise.training.state import gather, restore
 
 CPU = torch.device("cpu")
 BATCH = 8
 WORLDS = ("points", "pictures", "labelled")
+CODED = "coded"
 CLASSES = ("night", "dusk", "dawn", "noon")
 
 _PARTS: dict[str, dict[str, Any]] = {
@@ -65,7 +68,16 @@ _AUTOENCODERS: dict[str, dict[str, Any]] = {
     "points": {"kind": "flat_autoencoder", "width": 6, "depth": 1, "code": 2},
     "pictures": {"kind": "autoencoder", "width": 2, "code": 4},
     "labelled": {"kind": "autoencoder", "width": 2, "code": 4},
+    "coded": {"kind": "autoencoder", "width": 2, "code": 4},
 }
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "points": {"kind": "mlp", "width": 6, "depth": 1},
+    "pictures": {"kind": "dcgan", "width": 2},
+    "labelled": {"kind": "dcgan", "width": 2},
+    "coded": {"kind": "dcgan", "width": 2},
+}
+_PARTS["coded"] = _PARTS["pictures"] | {"network": {**_PARTS["pictures"]["network"], "e": ENCODERS["coded"]}}
 
 
 def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
@@ -83,11 +95,28 @@ def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
 
 
 def suited(world: str, objective: str) -> dict[str, Any]:
-    """The tables that bring an objective into `world`: with a D that is an autoencoder if it reads energies alone."""
+    """The tables that bring an objective into `world`: with the D it reads, or with an encoder and no D at all."""
     tables: dict[str, Any] = {"objective": {"kind": objective}}
-    if kinds(Objective, "poise.objectives")[objective].reads == {"energy"}:  # type: ignore[attr-defined]
+    reads = kinds(Objective, "poise.objectives")[objective].reads  # type: ignore[attr-defined]
+    if reads == {"energy"}:
         tables["network"] = {**_PARTS[world]["network"], "d": _AUTOENCODERS[world]}
+    if not reads:
+        tables |= for_one(world)
     return tables
+
+
+def for_one(world: str) -> dict[str, Any]:
+    """The tables of a game for one, but for its objective."""
+    return {
+        "network": {"g": _PARTS[world]["network"]["g"], "e": ENCODERS[world]},
+        "optimizer": {"g": {"kind": "adam", "lr": 1e-2}},
+        "tempo": {"kind": "alone"},
+    }
+
+
+def with_encoder(world: str) -> dict[str, Any]:
+    """The networks of `world`, and an encoder."""
+    return {"network": {**_PARTS[world]["network"], "e": ENCODERS[world]}}
 
 
 @cache
@@ -96,7 +125,7 @@ def source(world: str) -> Source:
     if world == "points":
         return RingEntry().load().train
     random = np.random.Generator(np.random.Philox(7))
-    if world == "pictures":
+    if world in ("pictures", CODED):
         return Pictures(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
     labels = np.arange(40) % len(CLASSES)
     noise = random.integers(0, 64, (40, 8, 8, 1))
@@ -187,12 +216,13 @@ class Session:
         self.recipe, self.source = recipe, source
         self.dice = dice or Dice(recipe.seed)
         self.game = build(recipe, source.subject(), Machine(CPU, precision), self.dice)
-        self.feed = Feed(source, CPU, self.game.tempo.most.d)
+        self.feed = Feed(source, CPU, max(1, self.game.tempo.most.d))
         self.ledger = Ledger(recipe.objective.undecided)
         self.done = 0
         self.moves: list[Played] = []
         self.seen: list[Tensor] = []
-        self.game.d.net.register_forward_pre_hook(lambda _, given: self.seen.append(given[0].detach().clone()))
+        if self.game.d is not None:
+            self.game.d.net.register_forward_pre_hook(lambda _, given: self.seen.append(given[0].detach().clone()))
 
     def play(self, steps: int) -> Session:
         """`steps` more steps."""
@@ -203,10 +233,17 @@ class Session:
             self.moves.append(Played(moment, *map(copied, (exchange.latents, exchange.fake, exchange.real)), exchange))
             return exchange
 
-        with patch.object(step, "draw", draw):
+        coded = alone.encode
+
+        def encode(game: Game, feed: Feed, moment: Moment) -> Exchange:
+            exchange = coded(game, feed, moment)
+            self.moves.append(Played(moment, *map(copied, (exchange.latents, exchange.fake, exchange.real)), exchange))
+            return exchange
+
+        with patch.object(step, "draw", draw), patch.object(alone, "encode", encode):
             for _ in range(steps):
                 self.dice.settle("step", self.done)
-                step.STEPS[self.game.tempo.style](self.game, self.feed, self.moment(), self.ledger)
+                STEPS[self.game.tempo.style](self.game, self.feed, self.moment(), self.ledger)
                 self.done += 1
         return self
 

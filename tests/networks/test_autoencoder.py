@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from poise.core import Shape
 from poise.networks.autoencoder import Autoencoder, AutoencoderEntry, FlatAutoencoderEntry, Measure, energy
-from poise.networks.blocks import ToMap, mixes_samples
+from poise.networks.base import mixes_samples
+from poise.networks.blocks import ToMap
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 

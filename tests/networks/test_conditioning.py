@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from contracts.tiny import Session, recipe, unequal
 from poise.core import Exchange, Moment, Side, Verdict
 from poise.data.source import Pictures
-from poise.networks.blocks import Classifier, heard
+from poise.networks.base import Classifier, heard
 from poise.networks.conditioning import (
     ChannelsEntry,
     ClassBatchNorm,

@@ -12,7 +12,8 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from contracts.tiny import one_thread
 from poise.core import Shape
 from poise.derivatives import Conv2d
-from poise.networks.blocks import FromMap, ToMap, mixes_samples
+from poise.networks.base import mixes_samples
+from poise.networks.blocks import FromMap, ToMap
 from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
 
 SIZES = [8, 16, 32, 64, 128, 256]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from poise.core import Shape
-from poise.networks.blocks import ACTIVATIONS, activation, mixes_samples, normal_, output
+from poise.networks.base import mixes_samples
+from poise.networks.blocks import ACTIVATIONS, activation, normal_, output
 from poise.networks.mlp import MLPDiscriminatorEntry, MLPGeneratorEntry
 
 SHAPES: list[Shape] = [(2,), (1, 5, 5), (3, 8, 4)]

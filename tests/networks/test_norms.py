@@ -17,7 +17,8 @@ from torch.func import jacrev
 from contracts.tiny import recipe
 from poise.core import Subject, Verdict
 from poise.data.source import Pictures
-from poise.networks.blocks import Classifier, FromMap, ToMap, mixes_samples
+from poise.networks.base import Classifier, mixes_samples
+from poise.networks.blocks import FromMap, ToMap
 from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
 from poise.networks.mlp import MLPDiscriminatorEntry, MLPGeneratorEntry
 from poise.networks.norms import MIXING, Accompanied, Norm, VirtualBatchNorm, has_bias, norm_layer, spectral_

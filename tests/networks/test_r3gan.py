@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from poise.derivatives import Conv2d
-from poise.networks.blocks import mixes_samples
+from poise.networks.base import mixes_samples
 from poise.networks.r3gan import Block, R3GANDiscriminatorEntry, R3GANGeneratorEntry, Start, resized
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))

@@ -16,7 +16,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from poise.core import Shape
 from poise.derivatives import Conv2d
 from poise.networks.attention import SelfAttention, attend
-from poise.networks.blocks import Activation, ToMap, mixes_samples
+from poise.networks.base import mixes_samples
+from poise.networks.blocks import Activation, ToMap
 from poise.networks.norms import Norm
 from poise.networks.resnet import (
     DiscriminatorBlock,

@@ -52,7 +52,7 @@ def recipe() -> Recipe:
             "batch": 16,
             "data": {"kind": "digits", "size": 16},
             "latent": {"kind": "gaussian", "dim": 16},
-            "network": {"g": player, "d": {**player, "norm": "spectral"}},
+            "network": {"g": player, "d": {**player, "norm": "spectral"}, "e": player},
             "objective": {"kind": "non_saturating"},
             "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
             "tempo": {"kind": "ratio"},
@@ -104,7 +104,8 @@ def test_all_together_train_resume_exactly_and_are_told(tmp_path: Path) -> None:
     assert (whole.sample(8, seed=1) == half.sample(8, seed=1)).all()
     for name in ("r1", "r2", "wgan_gp", "dragan", "lecam", "consistency", "historical_averaging", "r_t"):
         assert f"d/{name}" in told[-1]
-    for name in ("feature_matching", "pulling_away", "historical_averaging", "gradient_clipping"):
+    names = ("feature_matching", "pulling_away", "historical_averaging", "gradient_clipping")
+    for name in (*names, "posterior_kl", "feature_reconstruction", "judged_reconstruction"):
         assert f"g/{name}" in told[-1]
 
 

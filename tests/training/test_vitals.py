@@ -18,7 +18,7 @@ from contracts.tiny import CPU, recipe
 from poise.core import Side
 from poise.data.source import Loaded, Pictures
 from poise.data.toys import RingEntry
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contracts.tiny import Session, misfits, recipe, session, source, suited, unequal
 from poise.core import Exchange, Side, Subject, Verdict
-from poise.networks.blocks import heard, mixes_samples
+from poise.networks.base import heard, mixes_samples
 from poise.seams import Stage
 from poise.training.game import apart, together
 from poise.tricks.batch_discrimination import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from contracts.tiny import Linear, Session, misfits, moment, recipe, session, source
 from poise.core import Exchange, Moment, Side, Subject, Verdict
 from poise.latents import Gaussian
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.seams import Stage
 from poise.training.ledger import Ledger
 from poise.training.step import move

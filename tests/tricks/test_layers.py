@@ -16,7 +16,7 @@ from torch.nn.functional import leaky_relu, relu
 from contracts.tiny import Session, recipe, session, source, unequal
 from poise.core import Moment, Side, Subject
 from poise.errors import RecipeError
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.seams import Clock, Stage
 from poise.training.record import generate

@@ -18,7 +18,7 @@ from poise.recipe.read import decode
 from poise.recipe.text import set_value
 from poise.rows import Stat
 from poise.tips.catalogue import tips
-from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm
+from poise.watch.base import ANY, FAMILIES, GAMES, LEVELS, Alarm
 from poise.watch.monitor import DETECTORS, Monitor, Monitoring
 
 D, G, ACCURACY = "d/adversarial", "g/adversarial", "d/accuracy"
@@ -115,7 +115,7 @@ PLANTED: dict[str, Planted] = {
         1500,
         "D's loss varies 4.1 times as much as early on (std 0.41)",
         told(50, 1600, {D: swing(0.1, 0.39, 1000)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         4.2,
         (250, 1250),
     ),
@@ -124,7 +124,7 @@ PLANTED: dict[str, Planted] = {
         1000,
         "G's loss falls steadily (1.9 to 1) and its samples grow alike (diversity 0.90 to 0.80)",
         told(100, 1200, {G: lambda t: 2 - t / 1000, "g/diversity": then(0.9, 0.9 * BOUND["g_falling"] + 0.01, 500)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         BOUND["g_falling"] - 0.02,
         (600, 700),
     ),
@@ -146,6 +146,15 @@ PLANTED: dict[str, Planted] = {
         "wasserstein",
         BOUND["wasserstein_stuck"] + 0.02,
         (250, 750),
+    ),
+    "codes_ignored": Planted(
+        told(50, 900, {"g/kl": then(30.0, 0.49, 300)}),
+        800,
+        "codes tell 0.49 nats of a picture since step 350: G ignores them",
+        told(50, 900, {"g/kl": then(30.0, 0.51, 300)}),
+        " ".join(ANY),
+        0.48,
+        (200, 500),
     ),
     "d_never_wrong": Planted(
         told(50, 450, {ACCURACY: 0.996}),
@@ -197,7 +206,7 @@ PLANTED: dict[str, Planted] = {
         300,
         "G's gradient has been 101 long since step 50",
         told(50, 450, {"g/grad_norm": turns(150, 99)}),
-        "logistic pairs squares hinge energy",
+        "logistic pairs squares hinge energy divergence",
         102,
         (200, 200),
     ),
@@ -222,7 +231,7 @@ PLANTED: dict[str, Planted] = {
         500,
         "D's squared slope at fakes is 10.5 times that at reals",
         told(50, 600, {"d/r2": 19.8, "d/r1": 2.0}),
-        " ".join(ANY),
+        " ".join(GAMES),
         11,
         (250, 250),
     ),
@@ -231,7 +240,7 @@ PLANTED: dict[str, Planted] = {
         400,
         "samples differ 49% as much as real ones do, by pixels",
         told(50, 900, {"g/diversity": turns(0.3, 0.51)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         0.48,
         (200, 300),
     ),
@@ -249,7 +258,7 @@ PLANTED: dict[str, Planted] = {
         1000,
         "another label moves a sample 9% as far as another z does",
         told(100, 1200, {"g/label_effect": turns(0.05, 0.11)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         0.08,
         (500, 500),
     ),
@@ -258,7 +267,7 @@ PLANTED: dict[str, Planted] = {
         WINDOW["labels_wrong"],
         f"{BOUND['labels_wrong'] - 0.01:.0%} of the samples are of the class that was asked for, since step 100",
         told(50, 2500, {D: LOG2, GAN_TEST: measured(BOUND["labels_wrong"], 0.1, 0.1, 0.1)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         BOUND["labels_wrong"] - 0.02,
         (500, 500),
     ),
@@ -268,7 +277,7 @@ PLANTED: dict[str, Planted] = {
         f"class balance has been {BOUND['classes_missing'] - 0.01:.2f} since step 100: "
         "some classes are rare or missing",
         told(50, 2500, {D: LOG2, BALANCE: measured(BOUND["classes_missing"], 0.1, 0.1, 0.1)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         BOUND["classes_missing"] - 0.02,
         (500, 500),
     ),
@@ -277,7 +286,7 @@ PLANTED: dict[str, Planted] = {
         400,
         f"fid is {BAD + 0.2:.4g}, and was 10 at step 200: the best is past",
         told(100, 500, {"measure/fid": listed(20, 10, BAD + 0.1, BAD - 0.1, BAD + 0.3)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         BOUND["past_its_best"] + 0.1,
     ),
     "memorising": Planted(
@@ -286,7 +295,7 @@ PLANTED: dict[str, Planted] = {
         f"samples lie {BOUND['memorising'] - 0.01:.0%} as far from training pictures as held-out ones do: "
         "they are copies",
         told(50, 600, {"g/newness": once(BOUND["memorising"] + 0.01, 0.1, 400)}),
-        " ".join(ANY),
+        " ".join(GAMES),
         BOUND["memorising"] - 0.02,
         (250, 250),
     ),
@@ -420,6 +429,11 @@ SOUND: dict[str, tuple[str | None, Rows]] = {
     "gradients from 0": ("logistic", told(50, 800, {"g/grad_norm": once(0.0, 90.0, 600)})),
     "steeper at reals": ("logistic", told(50, 600, {"d/r2": 2.0, "d/r1": 21.0})),
     "flat at reals": ("logistic", told(50, 600, {"d/r2": 2.0, "d/r1": 0.0})),
+    "codes that say something now and then": (
+        "rebuilding",
+        told(50, 3000, {"g/kl": lambda t: 0.6 if t % 400 == 0 else 0.1}),
+    ),
+    "the KL of nobody's codes": ("rebuilding", told(50, 3000, {"d/kl": 0.1, "kl": 0.1})),
     "alike from the beginning, for less than two windows": (
         "logistic",
         told(50, 900, {"g/diversity": then(0.3, 0.9, 550)}),
@@ -581,6 +595,20 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         "labels_wrong",
         "10% of the samples are of the class that was asked for, since step 500",
     ),
+    "the codes of a hybrid": (
+        "logistic",
+        told(50, 900, {"g/posterior_kl": then(30.0, 0.4, 200)}),
+        700,
+        "codes_ignored",
+        "codes tell 0.4 nats of a picture since step 250: G ignores them",
+    ),
+    "codes that tell nothing from the beginning": (
+        "rebuilding",
+        told(50, 550, {"g/kl": 0.02}),
+        500,
+        "codes_ignored",
+        "0.02 nats of a picture since step 50",
+    ),
     "steep at fakes early": ("pairs", told(50, 600, {"d/r2": 30.0, "d/r1": 1.0}), 500, "slopes_uneven", "30.0 times"),
     "D's loss at nothing": ("hinge", told(50, 450, {D: 0.0}), 300, "d_at_zero", "has been 0 on average"),
     "a loss that wavers as it falls": (
@@ -681,7 +709,13 @@ def test_no_window_is_longer_than_an_eighth_of_the_run() -> None:
 
 # ---- what a detector says of itself ------------------------------------------------------------------------
 
-SUITED = {"slopes_uneven": "r3gan", "labels_ignored": "cgan", "labels_wrong": "cgan", "wasserstein_stuck": "wgan-gp"}
+SUITED = {
+    "slopes_uneven": "r3gan",
+    "labels_ignored": "cgan",
+    "labels_wrong": "cgan",
+    "wasserstein_stuck": "wgan-gp",
+    "codes_ignored": "vae",
+}
 SET = re.compile(r"--set (?:'([^']*)'|(\S+?))(?=[,;.)]*(?:\s|$))")
 
 
@@ -739,7 +773,10 @@ def test_every_objective_has_a_family() -> None:
     assert set(FAMILIES.values()) == ANY
     for kind, family in FAMILIES.items():
         word = {"non_saturating": "logistic", "minimax": "logistic", "least_squares": "squares", "began": "energy"}
+        word |= {"kl_divergence": "divergence", "reconstruction": "rebuilding", "elbo": "rebuilding"}
         assert family == ("pairs" if kind.startswith("relativistic") else word.get(kind, kind))
+    for kind, part in kinds(Objective, "poise.objectives").items():
+        assert (FAMILIES[kind] in GAMES) == bool(part.reads), "who asks nobody plays alone"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

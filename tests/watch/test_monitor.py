@@ -255,7 +255,7 @@ def test_an_objective_will_do_as_family() -> None:
         ("hnge", "did you mean 'hinge'?"),
         ("logstic", "did you mean 'logistic'?"),
         ("non-saturating", "did you mean 'non_saturating'?"),
-        ("cycle", "known here: began, energy, "),
+        ("cycle", "known here: began, divergence, "),
         ("", "known here: "),
     ],
     ids=str,
@@ -271,12 +271,13 @@ def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
     monitor = Monitor(Monitoring(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
     monitor.hear(1, {"g/diversity": 1.0})
     assert monitor.deaf() == [
-        *("wasserstein_stuck", "gradient_burst", "update_burst", "slopes_uneven", "labels_ignored"),
-        *("labels_wrong", "classes_missing", "past_its_best", "memorising"),
+        *("wasserstein_stuck", "codes_ignored", "gradient_burst", "update_burst", "slopes_uneven"),
+        *("labels_ignored", "labels_wrong", "classes_missing", "past_its_best", "memorising"),
     ]
     monitor.hear(2, {NORM: 1.0, "d/r1": 1.0, BALANCE: 1.0})
     assert monitor.deaf() == [
         "wasserstein_stuck",
+        "codes_ignored",
         "update_burst",
         "labels_ignored",
         "labels_wrong",

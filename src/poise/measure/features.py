@@ -22,7 +22,7 @@ from poise.data.stacked import Stacked, numbers
 from poise.errors import DataError, RecipeError
 from poise.measure import cache
 from poise.measure.classifier import Progress, classifier, silent, worth_it
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.own.code import Own, short, trust
 
 MOST_PIXELS = 32

@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Judgement, Shape, Verdict, in_full
-from poise.networks.blocks import Discriminator, Down, Up, first_weights_
+from poise.networks.base import Discriminator
+from poise.networks.blocks import Down, Up, first_weights_
 from poise.networks.dcgan import DCGAN, DCGANGenerator
 from poise.networks.encoders import convolved, flattened
 from poise.networks.mlp import MLP, MLPGenerator

@@ -14,13 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
+from poise.networks.base import Discriminator, Generator, Network
 from poise.networks.blocks import (
     Activation,
-    Discriminator,
     Down,
     FromMap,
-    Generator,
-    Network,
     Output,
     ToMap,
     Up,

@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import nn
 
 from poise.core import Shape
-from poise.networks.blocks import Down, Encoder, first_weights_
+from poise.networks.base import Encoder
+from poise.networks.blocks import Down, first_weights_
 from poise.networks.dcgan import DCGAN, DCGANDiscriminator
 from poise.networks.mlp import MLP, MLPGenerator
 from poise.networks.norms import Norm

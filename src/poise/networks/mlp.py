@@ -9,15 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
-from poise.networks.blocks import (
-    Activation,
-    Discriminator,
-    Generator,
-    Network,
-    Output,
-    activation,
-    output,
-)
+from poise.networks.base import Discriminator, Generator, Network
+from poise.networks.blocks import Activation, Output, activation, output
 from poise.networks.norms import Norm, has_bias, norm_layer
 
 

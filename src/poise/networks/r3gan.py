@@ -16,20 +16,8 @@ from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
 from poise.derivatives import Conv2d
-from poise.networks.blocks import (
-    HE_GAIN,
-    SLOPE,
-    Discriminator,
-    Generator,
-    Network,
-    Output,
-    enlarged,
-    halvings,
-    he_,
-    output,
-    square_misfit,
-    widening,
-)
+from poise.networks.base import Discriminator, Generator, Network
+from poise.networks.blocks import HE_GAIN, SLOPE, Output, enlarged, halvings, he_, output, square_misfit, widening
 
 
 class Block(nn.Module):

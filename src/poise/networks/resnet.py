@@ -19,19 +19,8 @@ from torch import Tensor, nn
 from poise.core import Shape, Verdict
 from poise.derivatives import Conv2d
 from poise.networks.attention import SelfAttention
-from poise.networks.blocks import (
-    Activation,
-    Discriminator,
-    Generator,
-    Network,
-    Output,
-    ToMap,
-    activation,
-    enlarged,
-    output,
-    square_misfit,
-    widening,
-)
+from poise.networks.base import Discriminator, Generator, Network
+from poise.networks.blocks import Activation, Output, ToMap, activation, enlarged, output, square_misfit, widening
 from poise.networks.norms import Norm, has_bias, norm_layer
 
 

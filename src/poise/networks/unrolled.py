@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from poise.core import Shape, Verdict
 from poise.derivatives import Conv2d
-from poise.networks.blocks import Discriminator, Generator, Network, ToMap, first_weights_
+from poise.networks.base import Discriminator, Generator, Network
+from poise.networks.blocks import ToMap, first_weights_
 
 SLOPE = 0.3
 

@@ -25,7 +25,8 @@ CAP = 5.0
 
 def conjugate(v: Tensor) -> Tensor:
     """exp(v - 1), and its tangent from v - 1 = `CAP` on: convex still, and finite for any score. Per sample, B."""
-    return (v - 1).clamp(max=CAP).exp() + math.exp(CAP) * relu(v - 1 - CAP)
+    beyond = relu(v - 1 - CAP)
+    return (v - 1 - beyond).exp() + math.exp(CAP) * beyond
 
 
 class KLDivergence(Objective):

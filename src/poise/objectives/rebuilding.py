@@ -47,9 +47,11 @@ def residual(real: Tensor, rebuilt: Tensor, distance: Distance, delta: float = 1
 def bernoulli_nats(real: Tensor, rebuilt: Tensor) -> Tensor:
     """-log p(x | z) in nats, B: every number of x, -1 or 1, is a coin that G gives a chance of (rebuilt + 1) / 2.
 
-    The chance is kept `EDGE` away from 0 and 1.
+    The chance is kept `EDGE` away from 0 and 1; the gradient goes on as if it were not, so that a pixel that is sure
+    and wrong can still be put right.
     """
-    chance = in_full(rebuilt).add(1).div(2).clamp(EDGE, 1 - EDGE)
+    told = in_full(rebuilt).add(1).div(2)
+    chance = told + (told.clamp(EDGE, 1 - EDGE) - told).detach()
     return binary_cross_entropy(chance, in_full(real).add(1).div(2), reduction="none").flatten(1).sum(1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from poise.core import Judgement, Said, Shape, Verdict
 from poise.errors import RecipeError
-from poise.networks.blocks import Discriminator, Generator
+from poise.networks.base import Discriminator, Generator
 from poise.objectives.base import Objective, Rule
 from poise.own.code import Own, short
 from poise.seams import Aim, Pick, Stage, Trick

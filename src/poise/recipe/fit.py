@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from poise.core import Shape
-from poise.networks.blocks import Discriminator
+from poise.networks.base import Discriminator
 from poise.recipe.company import company
 from poise.recipe.doubts import doubts
 from poise.recipe.findings import Finding, Findings
@@ -112,7 +112,7 @@ def _picks(recipe: Recipe, findings: Findings) -> None:
 
 
 def _splits(recipe: Recipe, findings: Findings) -> None:
-    """What takes the cost of fakes by itself; and packs of rebuilt samples would be a matter of their own."""
+    """What takes the cost of fakes by itself."""
     for i, trick in enumerate(recipe.tricks):
         if trick.splits and not recipe.objective.by_pile:
             reason = f"'{trick.tag()}' takes the cost of fakes by itself, and '{recipe.objective.tag()}' has none"

@@ -16,7 +16,7 @@ from poise.data.source import DataEntry
 from poise.entries import Entry, complain, one_of
 from poise.latents import Latent
 from poise.measure.entry import Measuring
-from poise.networks.blocks import Discriminator, Encoder, Generator
+from poise.networks.base import Discriminator, Encoder, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerEntry

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from poise.data.source import DataEntry, ToyEntry
 from poise.entries import Part, kinds
 from poise.latents import Latent
-from poise.networks.blocks import Discriminator, Encoder, Generator
+from poise.networks.base import Discriminator, Encoder, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerEntry

@@ -11,7 +11,7 @@ from poise.core import Side, Subject, packed
 from poise.data.source import FEW
 from poise.dials import extremes
 from poise.errors import RecipeError
-from poise.networks.blocks import Classifier, Coded, Discriminator, Encoder, mixes_samples
+from poise.networks.base import Classifier, Coded, Discriminator, Encoder, mixes_samples
 from poise.optimizers import OptimizerEntry
 from poise.players import Player
 from poise.randomness import Dice

@@ -21,7 +21,7 @@ from poise.errors import RecipeError
 from poise.latents import Latent
 from poise.measure.rebuilding import Coder
 from poise.measure.sitting import AT_ONCE
-from poise.networks.blocks import coded
+from poise.networks.base import coded
 from poise.objectives.base import Rebuilding
 from poise.randomness import Dice
 from poise.recipe.model import Recipe

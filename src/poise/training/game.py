@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from poise.codes import drawn
 from poise.core import Batch, Moment, Pile, Rebuilt, Side, Verdict, in_full
 from poise.latents import Latent
-from poise.networks.blocks import coded, heard
+from poise.networks.base import coded, heard
 from poise.objectives.base import Rule
 from poise.players import Player
 from poise.seams import (
@@ -62,10 +62,11 @@ def together(d: nn.Module, real: Batch | None, fake: Batch) -> dict[Pile, Verdic
 
 
 class Needs(NamedTuple):
-    """What a move must draw: piles that D judges, and those whose slope is read."""
+    """What a move needs: piles that D judges, those whose slope is read, and whether reals are drawn."""
 
     piles: frozenset[Pile]
     slopes: tuple[Pile, ...]
+    reals: bool
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Game(nn.Module):
         terms = [term for term, now in zip(self._acting[side].terms, due, strict=True) if now]
         piles = self._always[side].union(*(term.piles | term.slopes for term in terms))
         slopes = frozenset[Pile]().union(*(term.slopes for term in terms))
-        return Needs(piles, tuple(sorted(slopes)))
+        return Needs(piles, tuple(sorted(slopes)), "real" in piles or any(term.reads_reals for term in terms))
 
     def shown(self, *, raw: bool = False) -> nn.Module:
         """The generator that samples come from: an average if a trick keeps one, else (or if `raw`) the live one."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from poise.data.source import Bytes
 from poise.latents import Latent
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.rows import Row, as_json
 from poise.sheets import draw, write_png

@@ -63,10 +63,10 @@ def act(game: Game, exchange: Exchange, ledger: Ledger) -> None:
 def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
     """Reals from the data, latents from their law, fakes from G; D's move needs no gradient through G."""
     needs = game.needs(moment)
-    real, labels = feed.draw(moment, reals="real" in needs.piles, labels=game.labelled)
+    real, labels = feed.draw(moment, reals=needs.reals, labels=game.labelled)
     latents, make = game.latent.draw(moment.batch, moment.generator("latents")), game.making(moment, labels)
     rebuild = game.rebuilding(feed, moment, real, labels)
-    return Exchange(moment, latents, make(latents), real, labels, labels, needs.slopes, make=make, rebuild=rebuild)
+    return Exchange(moment, latents, make(latents), real, labels, labels, needs.slopes, needs.piles, make, rebuild)
 
 
 def offer(game: Game, exchange: Exchange) -> None:
@@ -82,7 +82,7 @@ def face(game: Game, exchange: Exchange) -> None:
         exchange.pile(pile).requires_grad_()
     views, d = game.tricks_of(moment.side).views, game.plays(Side.D, moment)
     fake = fold_views(views, exchange.fake, "fake", moment)
-    real = None if exchange.real is None else fold_views(views, exchange.real, "real", moment)
+    real = fold_views(views, exchange.pile("real"), "real", moment) if exchange.judges_reals else None
     reals = None if real is None else Batch(real, exchange.labels)
     exchange.verdicts = game.judge(d, reals, Batch(fake, exchange.asked))
     exchange.ask = game.asking(d, moment)

@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from poise.core import Side
 from poise.data.source import Finite, Loaded, to_signed
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.rows import Stat

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from poise.codes import gaussian_kl
-from poise.core import Exchange, Pile, Said, Side, in_full
+from poise.core import Exchange, Said, Side, in_full
 from poise.dials import Dial, extremes, within
 from poise.objectives.base import Objective
 from poise.seams import Stage, Term
@@ -72,7 +73,7 @@ class PosteriorKL(Term):
     """Charges G's encoder for regions away from N(0, I)."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    reads_reals: ClassVar[bool] = True
 
     def cost(self, exchange: Exchange) -> Tensor:
         """Mean of `gaussian_kl`."""
@@ -99,16 +100,22 @@ class FeatureReconstructionEntry(HybridEntry):
 
 
 class FeatureReconstruction(Term):
-    """Charges G and its encoder; the reals' features are where to go, and take no gradient."""
+    """Charges G and its encoder; the reals' features are where to go, and take no gradient.
+
+    D is shown both in the same way, so that views (noise, shifts) do the same to a real and to what is made of it.
+    """
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    reads_reals: ClassVar[bool] = True
 
     def cost(self, exchange: Exchange) -> Tensor:
         """Mean of `feature_gap`."""
+        with torch.no_grad():
+            goal = exchange.answer(exchange.pile("real"), exchange.labels).features
         said = exchange.answer(exchange.rebuilt.images, exchange.labels).features
+        assert goal is not None, "this D says nothing of features"
         assert said is not None, "this D says nothing of features"
-        return feature_gap(exchange.said("real", "features").detach(), in_full(said)).mean()
+        return feature_gap(in_full(goal), in_full(said)).mean()
 
 
 class JudgedReconstructionEntry(HybridEntry):
@@ -128,9 +135,9 @@ class JudgedReconstructionEntry(HybridEntry):
 
 
 class JudgedReconstruction(Term):
-    """What the objective charges for fakes, for what is rebuilt."""
+    """What the objective charges for fakes, for what is rebuilt; D's targets for these are hard ones, always."""
 
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    reads_reals: ClassVar[bool] = True
 
     def __init__(self, name: str, weight: Dial, objective: Objective) -> None:
         super().__init__(name, weight)

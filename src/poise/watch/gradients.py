@@ -92,5 +92,6 @@ DETECTORS = (
         advice="a larger gamma for both: --set tricks.r1.gamma=1.0 --set tricks.r2.gamma=1.0",
         tip="T06b",
         reads=("d/r1", "d/r2"),
+        families=GAMES,
     ),
 )

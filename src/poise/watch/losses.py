@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from poise.watch.base import ANY, BOUNDED, Detector, Look
+from poise.watch.base import ANY, BOUNDED, GAMES, Detector, Look
 from poise.watch.heard import Heard
 
 D, G = "d/adversarial", "g/adversarial"
@@ -128,6 +128,7 @@ DETECTORS = (
         advice="lower both rates: --set optimizer.g.lr=1e-4 --set optimizer.d.lr=1e-4",
         tip="T11",
         reads=(D,),
+        families=GAMES,
     ),
     Detector(
         name="g_falling",
@@ -140,6 +141,7 @@ DETECTORS = (
         "often or more slowly",
         tip="T11",
         reads=(G, "g/diversity"),
+        families=GAMES,
     ),
     Detector(
         name="losses_apart",
@@ -175,7 +177,7 @@ DETECTORS = (
         look=codes_ignored,
         advice="let the KL cost nothing at first, "
         "--set 'objective.beta={kind=\"linear\", start=0.0, end=1.0, until=0.3}', or a missed pixel more, "
-        "--set objective.sigma=0.2",
+        "--set objective.sigma=0.2; in a hybrid a lower weight of posterior_kl",
         tip="T25",
         reads=("g/kl", "g/posterior_kl"),
     ),

@@ -1,4 +1,7 @@
-"""The curves of a log, with its alarms and the level at which D can't tell real from fake."""
+"""The curves of a log, with its alarms and the level at which D can't tell real from fake.
+
+Both players' losses; of a game for one what rebuilding missed, and the KL of its codes where it has one.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from poise.watch.base import EVEN, Alarm, Family
 from poise.watch.logs import Log
 
 COLOURS = {"note": "#8a8f98", "warning": "#e69f00", "failure": "#c0392b"}
-PLAYERS = (("d/adversarial", "D", "#2b6cb0"), ("g/adversarial", "G", "#d9622b"))
+PLAYERS = (("d/adversarial", "D's loss", "#2b6cb0"), ("g/adversarial", "G's loss", "#d9622b"))
+PARTS = (("g/reconstruction", "rebuilding", "#d9622b"), ("g/kl", "KL", "#2f855a"))
 BEYOND = 6.0
 """Even levels above which a curve is drawn on a scale of its own kind (symmetric logarithm)."""
 
 
 def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None, title: str = "") -> None:
-    """Write a picture: both losses by step, a vertical line for each alarm with its name, the even level dashed.
+    """Write a picture: losses by step, a vertical line for each alarm with its name, the even level dashed.
 
     Args:
         log: what was heard.
@@ -29,15 +33,16 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
 
     figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
     axes = figure.subplots()
-    even = EVEN.get(family or log.family or "logistic")
+    even = None if family == "rebuilding" else EVEN.get(family or log.family or "logistic")
     highest = lowest = 0.0
-    for name, who, colour in PLAYERS:
+    alone = not any(name in numbers for _, numbers in log.rows for name, _, _ in PLAYERS)
+    for name, who, colour in PARTS if alone else PLAYERS:
         heard = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
         if not heard:
             continue
         steps, means = np.array([step for step, _ in heard]), np.array([stat.mean for _, stat in heard])
         low, high = (np.array([getattr(stat, end) for _, stat in heard]) for end in ("min", "max"))
-        axes.plot(steps, means, color=colour, linewidth=1.4, label=f"{who}'s loss")
+        axes.plot(steps, means, color=colour, linewidth=1.4, label=who)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         lowest = min(lowest, float(np.min(low[np.isfinite(low)], initial=0.0)))
         highest = max(highest, float(np.nanmax(np.abs(means[np.isfinite(means)]), initial=0.0)))
@@ -50,7 +55,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         axes.set_ylim(bottom=0)
     end = max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1)
     _mark(axes, alarms, end)
-    axes.set(xlabel="step", ylabel="adversarial loss", xlim=(0, end))
+    axes.set(xlabel="step", ylabel="cost" if alone else "adversarial loss", xlim=(0, end))
     axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=10)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
     figure.savefig(path)

@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from contracts.rows.base import Play, Row, weights
 from contracts.tiny import BATCH, Played, Session, source, unequal
 from poise.core import Moment, Side
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 
 
 def asks_for_less(play: Play) -> None:

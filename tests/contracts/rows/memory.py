@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from contracts.rows.base import Play, Row
 from contracts.tiny import BATCH, Session, unequal
 from poise.core import Exchange, Moment, Side
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.training import step
 from poise.training.feed import Feed
 from poise.training.game import Game

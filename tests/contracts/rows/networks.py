@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 from contracts.rows.base import Play, Row, weights
 from contracts.tiny import BATCH, unequal
 from poise.core import Side
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 
 Statistic = Callable[[Tensor, nn.Module], Tensor]
 """What a pile's features come to, N x count, worked out slowly; given the trick's shell around D."""

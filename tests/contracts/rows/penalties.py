@@ -14,7 +14,7 @@ from torch import Tensor
 from contracts.rows.base import Play, Row, weights, without_norms
 from contracts.tiny import BATCH, Played, Session, unequal
 from poise.core import Side
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 
 
 def lengths(run: Session, images: Tensor, labels: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 from contracts.rows.base import Gradients, Play, Row, weights, without_norms
 from contracts.tiny import BATCH, unequal
 from poise.core import Exchange, Side
-from poise.networks.blocks import heard
+from poise.networks.base import heard
 from poise.training import step
 from poise.training.game import Game
 

@@ -1,0 +1,128 @@
+"""What a network's recipe entry promises, how networks are asked, and the shells that give a player a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from poise.core import Codes, Judgement, Shape, Verdict
+from poise.entries import Part
+from poise.networks.norms import MIXING, finished, normed_like_
+
+
+class Network(Part):
+    """A network's recipe entry."""
+
+    likes_bf16: ClassVar[bool] = True
+    """Whether `--precision auto` may choose bfloat16: worth it for convolutions, not for tiny layers."""
+
+    @property
+    def mixing(self) -> bool:
+        """Whether it keeps statistics over the batch."""
+        return getattr(self, "norm", "none") in MIXING
+
+    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+        """Why the network can't make or judge samples of `shape`, and the cure; None if it can."""
+        return None
+
+    def finish(self, net: nn.Module, reference: Tensor) -> nn.Module:
+        """What this player's norm does to the network as a whole (`norms.finished`)."""
+        return finished(net, getattr(self, "norm", "none"), reference)
+
+
+class Generator(Network):
+    """Latents, B x dim, to samples, B x shape."""
+
+    def build(self, latent: int, shape: Shape) -> nn.Module:
+        """The module, initial weights drawn from PyTorch's global generator."""
+        raise NotImplementedError
+
+
+class Discriminator(Network):
+    """Samples, B x shape, to a `Verdict`. The module's `width` is the length of its features, if it has any."""
+
+    @property
+    def says(self) -> Judgement:
+        """Whether its number is free, or the minus of an energy."""
+        return "score"
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The module, initial weights drawn from PyTorch's global generator."""
+        raise NotImplementedError
+
+
+class Encoder(Network):
+    """Samples, B x shape, to `Codes`; `pace` is what G's rate is multiplied with for the encoder's weights."""
+
+    by_place: ClassVar[bool] = False
+    """Whether it knows samples by their places in the data, and no others."""
+
+    pace: float = Field(default=1.0, gt=0)
+
+    def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
+        """What makes `numbers` numbers of a sample, initial weights drawn from PyTorch's global generator.
+
+        Args:
+            shape: of a sample.
+            numbers: how many a code has: the latents' dim, or twice that where the region is asked for.
+            count: how many samples there are to train on.
+        """
+        raise NotImplementedError
+
+
+def heard(net: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
+    """What `net` answers to `x`; it is told the labels if it listens to them (`takes_labels = True`)."""
+    return net(x, labels) if getattr(net, "takes_labels", False) else net(x)
+
+
+def coded(encoder: nn.Module, images: Tensor, places: Callable[[], Tensor]) -> Codes:
+    """What `encoder` says of samples; one that knows them by their places (`takes_places = True`) is told these."""
+    return encoder(places()) if getattr(encoder, "takes_places", False) else encoder(images)
+
+
+def mixes_samples(net: nn.Module) -> bool:
+    """Whether a sample's output depends on the other samples of its batch (a batch norm, say).
+
+    A module that does so in another way says it by an attribute `mixes_samples = True`.
+    """
+    return any(isinstance(m, _BatchNorm) or getattr(m, "mixes_samples", False) for m in net.modules())
+
+
+class Classifier(nn.Module):
+    """D with an auxiliary classifier: logits of the classes from its features (Odena 2017, arXiv:1610.09585)."""
+
+    def __init__(self, net: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.takes_labels = getattr(net, "takes_labels", False)
+        self.width: int = net.width  # type: ignore[assignment]
+        self.net, self.head = net, nn.Linear(self.width, classes)
+        normed_like_(self.head, net)
+
+    def forward(self, images: Tensor, *labels: Tensor) -> Verdict:
+        """What D says."""
+        said: Verdict = self.net(images, *labels)
+        assert said.features is not None
+        return said._replace(classes=self.head(said.features))
+
+
+class Coded(nn.Module):
+    """Numbers as codes.
+
+    Args:
+        net: samples, or their places, to B x numbers.
+        region: whether half of the numbers are the log of the variance of the region that a code may lie in.
+    """
+
+    def __init__(self, net: nn.Module, *, region: bool) -> None:
+        super().__init__()
+        self.net, self.region = net, region
+        self.takes_places = isinstance(net, nn.Embedding)
+
+    def forward(self, x: Tensor) -> Codes:
+        """B x shape, or B places."""
+        said = self.net(x)
+        return Codes(*said.chunk(2, 1)) if self.region else Codes(said)

@@ -1,0 +1,333 @@
+"""A game for one as a whole run: its folder, its rows, stopping and resuming, the check, and what is measured of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import poise
+from contracts.tiny import CPU, for_one, recipe, source
+from poise.codes import gaussian_kl
+from poise.core import Side
+from poise.data.source import Loaded
+from poise.errors import RecipeError, Stopped
+from poise.measure.catalogue import chosen
+from poise.objectives.rebuilding import gaussian_nats
+from poise.randomness import Dice
+from poise.recipe.model import Recipe
+from poise.training import save
+from poise.training.about import parameters
+from poise.training.begin import train
+from poise.training.check import ALONE, BLOCK, check, rebuilding
+from poise.training.coding import as_latents, coder, encoded
+from poise.training.machine import Machine
+from poise.training.measuring import measure_run
+from poise.training.run import Run
+from poise.training.standing import Standing
+from poise.training.watcher import Nobody
+
+STEPS, STOP = 20, 12  # rows every 7 steps: the stop falls into the middle of an interval
+KINDS: dict[str, dict[str, Any]] = {
+    "vae": {"objective": {"kind": "elbo"}},
+    "coins": {"objective": {"kind": "elbo", "likelihood": "bernoulli"}},
+    "autoencoder": {"objective": {"kind": "reconstruction"}},
+    "free codes": {"objective": {"kind": "reconstruction"}, "latent": {"kind": "sphere", "dim": 3}},
+}
+NETWORK = for_one("pictures")["network"]
+NATS = "reconstruction,pca_reconstruction,elbo,elbo_reconstruction,elbo_kl"
+
+
+def told(kind: str = "vae", steps: int = STEPS, **changes: Any) -> Recipe:
+    """A game for one on digits of 8 x 8."""
+    encoder = {"kind": "free_codes"} if kind == "free codes" else NETWORK["e"]
+    tables = for_one("pictures") | {
+        "steps": steps,
+        "batch": 16,
+        "network": {"g": NETWORK["g"], "e": encoder},
+        "log": {"rows": 7, "samples": 10, "saves": 6, "sheet": 9},
+    }
+    return recipe("pictures", {"kind": "averaged_weights", "half_life": 100.0}, **(tables | KINDS[kind] | changes))
+
+
+@dataclass
+class Ended:
+    """A run that came to its end."""
+
+    run: Run
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    path = tmp_path_factory.mktemp("runs") / "vae"
+    return Ended(poise.train(told(), path), path)
+
+
+class StopAt(Nobody):
+    """Sends this very process SIGTERM once a step is done."""
+
+    def tick(self, step: int) -> None:
+        if step == STOP - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def traces(out: Path) -> dict[str, object]:
+    """All that must not differ."""
+    newest, damaged = save.newest(out / "saves")
+    assert newest is not None
+    assert damaged == []
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["seconds"]
+        del row["stats"]["time/images_per_second"]
+    return {
+        "step": newest.step,
+        "tensors": (newest.path / save.TENSORS).read_bytes(),
+        "rows": rows,
+        "sheets": {path.name: path.read_bytes() for path in sorted((out / "samples").iterdir())},
+    }
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def test_the_folder(vae: Ended) -> None:
+    assert {"recipe.toml", "run.json", "rows.jsonl", "samples", "saves"} <= {one.name for one in vae.path.iterdir()}
+    info = json.loads((vae.path / "run.json").read_text())
+    assert info["state"] == "done"
+    assert set(info["parameters"]) == {"g", "e"}
+    game = vae.run.game
+    assert info["parameters"] == parameters(game)
+    assert info["parameters"]["e"] == sum(weight.numel() for weight in game.g.encoder.parameters())
+    sheets = sorted(path.name for path in (vae.path / "samples").iterdir())
+    assert sheets[-1] == f"step-{STEPS:08d}.png"
+    with Image.open(vae.path / "samples" / sheets[-1]) as sheet:
+        assert len(set(sheet.convert("L").tobytes())) > 2
+
+
+def test_rows_tell_of_g_alone(vae: Ended) -> None:
+    assert [row["step"] for row in vae.run.rows] == [7, 14, 20]
+    for row in vae.run.rows:
+        stats = row["stats"]
+        assert {"g/reconstruction", "g/kl", "g/elbo", "g/grad_norm", "g/diversity", "g/update", "g/newness"} <= set(
+            stats
+        )
+        assert not [name for name in stats if name.startswith("d/") or name == "g/adversarial"]
+        means = {name: stats[f"g/{name}"]["mean"] for name in ("reconstruction", "kl", "elbo")}
+        assert means["elbo"] == pytest.approx(-means["reconstruction"] - means["kl"], rel=1e-5)
+    first, last = (vae.run.rows[at]["stats"]["g/elbo"]["mean"] for at in (0, -1))
+    assert last > first
+
+
+def test_what_is_said_before_the_first_step(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listener(Nobody):
+        def start(self, start: Any) -> None:
+            heard.extend(start.lines)
+
+    train(told(steps=1), tmp_path / "run", watcher=Listener())
+    (line,) = [line for line in heard if line.endswith("parameters")]
+    assert re.fullmatch(r"G [\d,]+ and encoder [\d,]+ parameters", line)
+
+
+def test_samples_come_from_the_prior(vae: Ended) -> None:
+    samples = Run(vae.path).sample(6, seed=3)
+    assert samples.shape == (6, 1, 8, 8)
+    assert float(samples.abs().max()) <= 1
+    assert torch.equal(samples, vae.run.sample(6, seed=3))
+    assert not torch.equal(samples, vae.run.sample(6, seed=3, raw=True))
+    assert not torch.equal(samples, vae.run.sample(6, seed=4))
+
+
+# ---------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_stopped_and_resumed_equals_undisturbed(kind: str, vae: Ended, tmp_path: Path) -> None:
+    whole = vae.path
+    if kind != "vae":
+        whole = tmp_path / "whole"
+        train(told(kind), whole)
+    with pytest.raises(Stopped, match=f"after step {STOP}"):
+        train(told(kind), tmp_path / "run", watcher=StopAt())
+    train(told(kind), tmp_path / "run", resume=True)
+    assert traces(tmp_path / "run") == traces(whole)
+
+
+def test_a_save_holds_the_encoder_and_its_moments(vae: Ended) -> None:
+    names = set(vae.run.save.tensors)
+    weights = [f"encoder.{name}" for name, _ in vae.run.game.g.encoder.named_parameters()]
+    assert weights
+    for name in weights:
+        assert f"game/g.{name}" in names
+        assert {f"optimizer/g/{name}/{moment}" for moment in ("exp_avg", "exp_avg_sq", "step")} <= names
+    assert not [name for name in names if name.startswith(("game/d", "optimizer/d"))]
+
+
+def test_another_encoder_is_another_run(vae: Ended) -> None:
+    other = told(network={"g": NETWORK["g"], "e": NETWORK["e"] | {"width": 4}})
+    with pytest.raises(RecipeError, match=r"network\.e\.width"):
+        train(other, vae.path, resume=True)
+
+
+# ---------------------------------------------------------------- measured
+
+
+def test_held_out_pictures_are_rebuilt_and_bounded(vae: Ended) -> None:
+    result, bench = measure_run(vae.run, chosen(f"{NATS},high_frequencies,diversity"), n=200, features="pixels")
+    figures = {name: one.figure.value for name, one in result.told.items()}
+    assert result.skipped == {}
+    by_grey = float(bench.real.signed().square().mean())
+    assert 0 < figures["pca_reconstruction"] < figures["reconstruction"] < 0.6 * by_grey
+    assert figures["elbo"] == pytest.approx(-figures["elbo_reconstruction"] - figures["elbo_kl"], rel=1e-6)
+    assert figures["elbo_kl"] > 0
+    at_its_end = vae.run.rows[-1]["stats"]["g/elbo"]["mean"]
+    assert figures["elbo"] == pytest.approx(at_its_end, rel=0.5)
+    again, _ = measure_run(Run(vae.path), chosen(NATS), n=200, features="pixels")
+    assert {name: one.figure.value for name, one in again.told.items()} == {name: figures[name] for name in again.told}
+
+
+def test_a_run_gets_better_at_it(vae: Ended, tmp_path: Path) -> None:
+    longer = train(told("autoencoder", 60), tmp_path / "run")
+    shorter = train(told("autoencoder", 2), tmp_path / "short")
+    missed = []
+    for run in (shorter, longer):
+        result, _ = measure_run(run, chosen("reconstruction,elbo"), n=200, features="pixels")
+        missed.append(result.told["reconstruction"].figure.value)
+        assert "likely" in result.skipped["elbo"]
+    assert missed[1] < 0.8 * missed[0]
+
+
+@pytest.mark.parametrize("kind", ["free codes", "labels"])
+def test_what_cannot_rebuild_others_pictures_is_told_with_a_reason(kind: str, tmp_path: Path) -> None:
+    changes = {"conditioning": {"g": {"kind": "concat", "dim": 4}}} if kind == "labels" else {}
+    run = train(told("free codes" if kind == "free codes" else "vae", 2, **changes), tmp_path / "run")
+    result, _ = measure_run(run, chosen(NATS), n=50, features="pixels")
+    assert result.told == {}
+    assert "rebuilds a picture" in result.skipped["reconstruction"]
+
+
+def test_a_run_measures_itself_and_keeps_its_best(tmp_path: Path) -> None:
+    measure = {"every": 5, "measures": ["reconstruction", "elbo"], "n": 50, "features": "pixels"}
+    run = train(told(steps=10, measure=measure), tmp_path / "run")
+    lines = run.measures
+    assert [line["step"] for line in lines] == [5, 10]
+    assert all({"reconstruction", "elbo"} == set(line["measures"]) for line in lines)
+    best = min(lines, key=lambda line: line["measures"]["reconstruction"])
+    assert Run(run.path, best=True).save.step == best["step"]
+    assert run.info["state"] == "done" or Run(run.path).info["state"] == "done"
+    plain = train(told(steps=10), tmp_path / "plain")
+    assert traces(run.path)["tensors"] == traces(plain.path)["tensors"]
+
+
+# ---------------------------------------------------------------- codes once it is over
+
+
+def test_codes_are_worked_out_in_evaluation_mode(vae: Ended) -> None:
+    game, images = vae.run.game, source("pictures").some(9)
+    game.g.encoder.train()
+    before = {name: tensor.clone() for name, tensor in game.state_dict().items()}
+    codes = encoded(game, images, torch.zeros(0), Dice(0))
+    one_by_one = [encoded(game, images[i : i + 1], torch.zeros(0), Dice(0)).mean for i in range(9)]
+    torch.testing.assert_close(torch.cat(one_by_one), codes.mean)
+    assert game.g.encoder.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in game.state_dict().items())
+    assert torch.equal(as_latents(vae.run.recipe.latent, codes), codes.mean)
+
+
+def test_on_a_sphere_codes_are_brought_there() -> None:
+    standing = here(told("free codes"))
+    places = torch.tensor([3, 5])
+    codes = encoded(standing.game, torch.zeros(0), places, Dice(0))
+    assert torch.equal(codes.mean, standing.game.g.encoder.net.weight[places])
+    latents = as_latents(standing.recipe.latent, codes)
+    torch.testing.assert_close(latents, torch.nn.functional.normalize(codes.mean, dim=1))
+
+
+def test_what_a_coder_does(vae: Ended) -> None:
+    """It rebuilds from the middle of a region with the live weights, and bounds by a draw."""
+    recipe, game, images = vae.run.recipe, vae.run.game, source("pictures").some(9)
+    ours = coder(recipe, game, Dice(0))
+    assert ours is not None
+    assert ours.dim == recipe.latent.dim
+    codes = encoded(game, images, torch.zeros(0), Dice(0))
+    game.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours.rebuild(images), game.g.net(codes.mean))
+    assert ours.bound is not None
+    first, second = ours.bound(images), ours.bound(images)
+    assert list(first) == ["reconstruction", "kl", "elbo"]
+    torch.testing.assert_close(first["kl"], gaussian_kl(codes.mean, codes.log_var))
+    torch.testing.assert_close(second["kl"], first["kl"])
+    assert not torch.isclose(first["reconstruction"], second["reconstruction"]).any()
+    least = gaussian_nats(images, ours.rebuild(images), 0.5)
+    assert float((first["reconstruction"] - least).abs().max()) < 0.5 * float(least.abs().mean())
+
+
+def test_who_has_a_coder() -> None:
+    for kind, there in (("vae", (True, True)), ("autoencoder", (True, False)), ("free codes", (False, False))):
+        standing = here(told(kind))
+        found = coder(standing.recipe, standing.game, Dice(0))
+        assert (found is not None, found is not None and found.bound is not None) == there
+    two = Standing(recipe("pictures"), Machine(CPU, "fp32"), Loaded(source("pictures")))
+    assert coder(two.recipe, two.game, Dice(0)) is None
+
+
+# ---------------------------------------------------------------- the check
+
+
+def here(told: Recipe) -> Standing:
+    return Standing(told, Machine(CPU, "fp32"), Loaded(source("pictures")))
+
+
+def at_rate(rate: float) -> Recipe:
+    return told("autoencoder", optimizer={"g": {"kind": "adam", "lr": rate}})
+
+
+def test_a_sound_game_for_one_passes_the_warm_up() -> None:
+    report = check(at_rate(1e-2), warm_up=True, device="cpu", precision="fp32")
+    warm = report.warm_up
+    assert warm is not None
+    assert (warm.passed, warm.moves, len(warm.losses)) == (True, ALONE, ALONE // BLOCK)
+    assert warm.losses[-1] < 0.8 * warm.losses[0]
+    assert f"from {warm.losses[0]:.3g} to {warm.losses[-1]:.3g}" in warm.words
+    assert report.findings.refusals == report.findings.warnings == []
+    assert report.estimate is not None
+    assert set(report.estimate.parameters) == {"g", "e"}
+    json.dumps(report.as_json(), allow_nan=False)
+
+
+def test_a_g_that_does_not_learn_is_told() -> None:
+    report = check(at_rate(0.0), warm_up=True, device="cpu", precision="fp32")
+    assert report.warm_up is not None
+    assert not report.warm_up.passed
+    (warning,) = [finding for finding in report.findings.warnings if finding.tip == "T24"]
+    assert (warning.field, warning.message) == ("network.g", report.warm_up.words)
+    assert "it learned nothing" in warning.message
+    assert "G's rate" in warning.cure
+
+
+@pytest.mark.parametrize("kind", ["vae", "free codes"])
+def test_the_warm_up_of_others(kind: str) -> None:
+    standing = here(told(kind))
+    before = [weight.detach().clone() for weight in standing.game.g.weights]
+    warm = rebuilding(standing, 2 * BLOCK)
+    assert warm.moves == 2 * BLOCK
+    assert len(warm.losses) == 2
+    assert not any(torch.equal(a, b) for a, b in zip(before, standing.game.players[Side.G].weights, strict=True))
+
+
+def test_without_the_warm_up_it_says_nothing_of_it() -> None:
+    report = check(at_rate(0.0), device="cpu", precision="fp32")
+    assert report.warm_up is None
+    assert report.findings.warnings == []
