@@ -62,9 +62,12 @@ CHEAP = (
 )
 """Those that should cost next to nothing (1.05 is the aim); they come first in the table."""
 
+CODED = ("posterior_kl", "feature_reconstruction", "judged_reconstruction")
+"""Those that read codes: both games have an encoder, which is idle in the one without."""
 
-def recipe(*tricks: dict[str, Any], norm: str = "batch", labelled: bool = False) -> Recipe:
-    """The default recipe's players without its tricks, and with these."""
+
+def recipe(*tricks: dict[str, Any], norm: str = "batch", labelled: bool = False, coded: bool = False) -> Recipe:
+    """The default recipe's players without its tricks, and with these; if `coded`, with an encoder."""
     player = {"kind": "dcgan", "width": 32}
     adam = {"kind": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
     table: dict[str, Any] = {
@@ -72,7 +75,7 @@ def recipe(*tricks: dict[str, Any], norm: str = "batch", labelled: bool = False)
         "batch": 64,
         "data": {"kind": "digits", "size": 32},
         "latent": {"kind": "gaussian", "dim": 100},
-        "network": {"g": player, "d": {**player, "norm": norm}},
+        "network": {"g": player, "d": {**player, "norm": norm}} | ({"e": player} if coded else {}),
         "objective": {"kind": "non_saturating"},
         "optimizer": {"g": adam, "d": adam},
         "tempo": {"kind": "ratio"},
@@ -100,7 +103,8 @@ def pair(kind: str) -> Pair:
     """Two games that differ in one trick."""
     norm, labelled = "none" if kind in NORMLESS else "batch", kind == "auxiliary_classifier"
     trick = {"kind": kind, **BUSY.get(kind, {})}
-    games = [recipe(norm=norm, labelled=labelled), recipe(trick, norm=norm, labelled=labelled)]
+    coded = kind in CODED
+    games = [recipe(*some, norm=norm, labelled=labelled, coded=coded) for some in ([], [trick])]
     without, with_it = (Poise(told, source(), FP32).run for told in games)
     return Pair(kind, without, with_it)
 

@@ -62,7 +62,7 @@ def row(name: str, out: Path) -> tuple[list[str], Result]:
     tempo, sizes = run.game.tempo.most, run.info["parameters"]
     result, _ = measure_run(run, chosen(MEASURES))
     figures = [figure(one.figure.value) for one in result.told.values()]
-    players = f"{sizes['g'] / 1e3:,.0f} k / {sizes['d'] / 1e3:,.0f} k"
+    players = " / ".join(f"{sizes[who] / 1e3:,.0f} k" for who in ("g", "d", "e") if who in sizes)
     return [name, players, f"{tempo.d} : {tempo.g}", f"{speed(name):,.0f}", *figures], result
 
 
@@ -91,7 +91,7 @@ def main() -> None:
         for words in pool.map(lambda name: train(name, told.out / name, told.images), recipes):
             print(words, file=sys.stderr, flush=True)
     floors: dict[int, list[str]] = {}
-    head = ["recipe", "parameters G / D", "moves D : G", "images/s", *MEASURES]
+    head = ["recipe", "parameters G / D / encoder", "moves D : G", "images/s", *MEASURES]
     print(line(head))
     print("|---" * len(head) + "|")
     for name in recipes:

@@ -117,7 +117,8 @@ def _towards(run: Run, word: str, rows: int, data_root: Path | None) -> tuple[Te
     found = _known(run, None, data_root)
     assert found.labels is not None, "a class has a number only where there are labels"
     if not (found.labels == kind).any():
-        raise RecipeError("no training picture is of this class", where="--towards", found=f"'{word}'")
+        what = f"none of the {len(found.labels):,} training pictures that were looked at is of this class"
+        raise RecipeError(what, where="--towards", found=f"'{word}'")
     others = torch.nonzero(found.labels != kind).flatten()
     if not len(others):
         raise RecipeError("all training pictures are of this class already", where="--towards", found=f"'{word}'")

@@ -11,6 +11,7 @@ from poise.ladder.report import write
 from poise.measure.classifier import Progress, silent
 from poise.recipe.model import Recipe
 from poise.training.begin import train
+from poise.training.folder import RunFolder
 from poise.training.run import Run
 from poise.training.watcher import Watcher
 
@@ -55,9 +56,10 @@ def _left(recipe: Recipe, path: Path) -> bool | None:
     """None if the run there is done; whether there is one to go on with.
 
     Raises:
-        RecipeError: it is another run.
+        RecipeError: it is another run, or no run at all, or one that can't be gone on with.
     """
     if not (path / "run.json").is_file():
+        RunFolder(path).inspect(resume=False)
         return False
     run = Run(path)
     if run.recipe.hash != recipe.hash:
@@ -65,4 +67,7 @@ def _left(recipe: Recipe, path: Path) -> bool | None:
         raise RecipeError("there is another ladder here", where=f"--out {path.parent}", cure=cure)
     if run.info["state"] == "done":
         return None
-    return any(run.folder.saves.glob("step-*"))
+    if not any(run.folder.saves.glob("step-*")):
+        cure = f"delete {path}, and the same command begins it anew"
+        raise RecipeError("this rung was ended before its first save", where=f"--out {path.parent}", cure=cure)
+    return True

@@ -54,15 +54,21 @@ def _fitted_codes(rungs: dict[str, Rung]) -> Shown | None:
     found = (
         f"FID {ours:.4g} with codes drawn from a Gaussian fitted to the training pictures' codes, the VAE's {vae:.4g}"
     )
-    return Shown("they are so too if the autoencoder's codes are drawn from where its pictures lie", found, ours > vae)
+    return Shown(
+        "the VAE's samples are better even if the autoencoder's codes are drawn from where its pictures lie",
+        found,
+        ours > vae,
+    )
 
 
 def _blur(rungs: dict[str, Rung]) -> Shown | None:
     gan, vae = (_value(rungs, name, "high_frequencies") for name in ("gan", "vae"))
     if gan is None or vae is None:
         return None
-    found = f"of real pictures' power in the high frequencies the GAN's samples have {gan:.0%}, the VAE's {vae:.0%}"
-    return Shown("the GAN's samples are sharper than the VAE's", found, abs(gan - 1) < abs(vae - 1))
+    found = f"Of real pictures' power in the high frequencies the GAN's samples have {gan:.0%}, the VAE's {vae:.0%}"
+    return Shown(
+        "the GAN's samples are nearer to real pictures in sharpness than the VAE's", found, abs(gan - 1) < abs(vae - 1)
+    )
 
 
 def _quality(rungs: dict[str, Rung]) -> Shown | None:

@@ -36,8 +36,9 @@ COLUMNS, WALKS, STEPS = 12, 6, 10
 CODES = 5_000
 """Training pictures whose codes are looked at."""
 
-RIDGE = 1e-6
-"""Added to the codes' variances, so that a direction that no code uses has a square root too."""
+RIDGE, TINY = 1e-6, 1e-12
+"""Added to the codes' variances, a share of their mean and at least so much: a direction that no code uses has a square
+root too."""
 
 
 def look(run: Run, *, data_root: Path | None = None, tell: Progress = silent) -> None:
@@ -48,7 +49,7 @@ def look(run: Run, *, data_root: Path | None = None, tell: Progress = silent) ->
     """
     place = run.path / "ladder"
     figures = place / "figures.json"
-    if figures.is_file() and json.loads(figures.read_text("utf-8")).get("step") == run.save.step:
+    if _looked_at(figures) == run.save.step:
         return
     loaded = run.load(data_root)
     tell(f"looking at {run.recipe.name}", 0.0)
@@ -77,6 +78,14 @@ def look(run: Run, *, data_root: Path | None = None, tell: Progress = silent) ->
     run.folder.write_json(figures, told)
 
 
+def _looked_at(figures: Path) -> int | None:
+    """The step that was looked at last, as far as that can be read."""
+    try:
+        return json.loads(figures.read_text("utf-8"))["step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _told(result: Result) -> dict[str, Any]:
     return result.as_json()["measures"]
 
@@ -92,7 +101,7 @@ def _codes(run: Run, train: Finite) -> tuple[dict[str, Any], Callable[[int], Ten
     codes = known(run, train, train.spread(CODES)).latents.double()
     mean, covariance = codes.mean(0), torch.cov(codes.T)
     root = torch.linalg.cholesky(
-        covariance + RIDGE * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
+        covariance + (RIDGE * covariance.diagonal().mean()).clamp_min(TINY) * torch.eye(len(mean), dtype=torch.float64)
     )
     spread = covariance.diagonal().sqrt()
     told = {
@@ -124,7 +133,9 @@ def _walks(run: Run, loaded: Loaded) -> dict[str, Tensor]:
     """The same ends by both paths: the codes of training pictures where there are codes, else latents."""
     if run.recipe.network.e is not None and isinstance(loaded.train, Finite):
         places = loaded.train.spread(2 * WALKS + 1)[1:]
-        mixed = places[torch.randperm(2 * WALKS, generator=Dice(0)("ladder"))]  # neighbours may be of one class
+        mixed = places[
+            torch.randperm(2 * WALKS, generator=Dice(0)("ladder")) % len(places)
+        ]  # neighbours may be of one class
         ends, made = known(run, loaded.train, mixed).latents, _maker(run, raw=True)
     else:
         ends, made = run.latents(2 * WALKS, 1), _maker(run, raw=False)

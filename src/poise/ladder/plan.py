@@ -21,7 +21,7 @@ def plan(data: Table | None = None, steps: int = STEPS, seed: int = 0, batch: in
 
     Decoder, latents, data, batch, number of steps and seed are the same; so every rung sees the same pictures in the
     same order, and its decoder begins with the same weights. Rates, encoders and discriminators are each recipe's own.
-    All are measured alike, halfway and at the end.
+    All are measured alike, every half of the way and at the end.
 
     Args:
         data: the recipe's table `data`; the model's own if left out.

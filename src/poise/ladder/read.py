@@ -54,7 +54,8 @@ def _rung(path: Path) -> Rung:
     try:
         info = json.loads((path / "run.json").read_text("utf-8"))
         figures = json.loads((path / "ladder" / "figures.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        _ = figures["step"], figures["measures"], figures["spectrum"]["real"], info["parameters"]
+    except (OSError, ValueError, KeyError, TypeError):
         cure = "poise ladder trains and measures it"
         raise SaveError("not a measured rung of a ladder", where=str(path), cure=cure) from None
     alarms = path / "alarms.jsonl"

@@ -70,7 +70,7 @@ def _parts(rungs: list[Rung], out: Path) -> Iterator[Part]:
     yield Part(
         "The ladder",
         [
-            f"Data: {data['kind']}, {data['count'] or 'endless':,} pictures of {'x'.join(map(str, data['shape']))}. "
+            f"Data: {data['kind']}, {data['count']:,} pictures of {'x'.join(map(str, data['shape']))}. "
             f"Decoder: '{recipe['network']['g']['kind']}' with {first.info['parameters']['g']:,} weights and "
             f"{recipe['latent']['dim']} latents, the same in every rung, with the same first weights. "
             f"Budget: {recipe['steps']:,} steps of {recipe['batch']}, {pictures:,} pictures. Seed {recipe['seed']}.",
@@ -180,7 +180,7 @@ def _curves(rungs: list[Rung], path: Path) -> None:
             curve = rung.figures["spectrum"].get(name)
             if curve is None or (name == "fitted" and rung is not rungs[0]):
                 continue
-            ratio = [max(fake, 1e-12) / true for fake, true in zip(curve, real, strict=True)]
+            ratio = [max(fake, 1e-12) / max(true, 1e-12) for fake, true in zip(curve, real, strict=True)]
             label = rung.name if name == "samples" else f"{rung.name}, fitted codes"
             axes.plot(range(1, len(ratio)), ratio[1:], style, color=COLOURS.get(rung.name), label=label, linewidth=1.6)
     axes.axhline(1, color="black", linestyle="--", linewidth=0.8, label="real pictures")
@@ -212,8 +212,8 @@ p { max-width: 46rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child { text-align: left; }
-.row { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; flex: 1 1 24rem; max-width: 38rem; } img { width: 100%; image-rendering: pixelated; }
+.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1.2rem; }
+figure { margin: 0; } img { width: 100%; image-rendering: pixelated; }
 figure.wide img { image-rendering: auto; background: white; }
 figcaption { font-size: .85rem; opacity: .75; }
 """

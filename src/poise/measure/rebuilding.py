@@ -91,7 +91,7 @@ def _by_plane(sitting: Sitting) -> Figure:
 def _nats(name: str) -> Callable[[Sitting], Figure]:
     def of(sitting: Sitting) -> Figure:
         told = sitting.bounds[name].double()
-        return Figure(float(told.mean()), float(told.std() / len(told) ** 0.5))
+        return Figure(float(told.mean()), float(told.std() / len(told) ** 0.5) if len(told) > 1 else None)
 
     return of
 

@@ -20,7 +20,7 @@ from poise.networks.base import Discriminator, Encoder, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerEntry
-from poise.recipe.text import write
+from poise.recipe.text import NAME, write
 from poise.tempo import TempoEntry
 from poise.tricks.base import TrickEntry
 from poise.watch.monitor import Monitoring
@@ -49,8 +49,6 @@ else:
     AnyOptimizer = one_of(OptimizerEntry, "poise.optimizers")
     AnyTempo = one_of(TempoEntry, "poise.tempo")
     AnyTrick = one_of(TrickEntry, "poise.tricks", "poise.own")
-
-NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
 
 
 class Networks(Entry):

@@ -13,6 +13,9 @@ from poise.errors import RecipeError
 
 Table = dict[str, Any]
 
+NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
+"""What a recipe or a run may be called."""
+
 LARGEST = 1_000_000
 DEEPEST = 50
 

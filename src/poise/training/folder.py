@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from poise.errors import DiskError, PoiseError, RecipeError, SaveError
-from poise.recipe.model import NAME
+from poise.recipe.text import NAME
 from poise.rows import read_lines
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}

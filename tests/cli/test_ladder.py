@@ -1,0 +1,143 @@
+"""`poise ladder`: where the report is, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poise.ladder.plan import RUNGS
+from poise.recipe.text import read_file
+
+WORDS = ["--steps", 2, "--batch", 4, "--size", 8]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty pictures of noise, 10 x 10."""
+    path = tmp_path_factory.mktemp("data") / "pictures.npz"
+    np.savez(path, images=np.random.default_rng(0).integers(0, 256, (60, 10, 10, 1), np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def climbed(poise: Any, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A ladder of two steps, and what was said on stderr."""
+    out = tmp_path_factory.mktemp("runs") / "deep" / "ladder"
+    said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS)
+    assert (said.code, said.out) == (0, ""), said.err
+    return out, said.err
+
+
+def test_it_tells_where_the_report_is(climbed: tuple[Path, str]) -> None:
+    out, said = climbed
+    last = said.splitlines()[-1]
+    assert last == f"done: {out / 'report.html'}, and report.md beside it"
+    assert (out / "report.html").is_file()
+    assert (out / "report.md").is_file()
+
+
+def test_words_go_into_every_rung(climbed: tuple[Path, str], pictures: Path) -> None:
+    out, said = climbed
+    for rung in RUNGS:
+        recipe = read_file(out / rung / "recipe.toml")
+        assert (recipe["steps"], recipe["batch"], recipe["seed"]) == (2, 4, 3)
+        assert (recipe["data"]["kind"], recipe["data"]["size"]) == ("npz", 8)
+        assert Path(recipe["data"]["path"]) == pictures
+        assert json.loads((out / rung / "run.json").read_text())["state"] == "done"
+        assert f"{rung}, 2 steps, into {out / rung}" in said
+
+
+def test_again_it_only_writes_the_report(poise: Any, climbed: tuple[Path, str], pictures: Path) -> None:
+    out, _ = climbed
+    before = contents(out)
+    (out / "report.html").unlink()
+    said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS)
+    assert (said.code, said.out) == (0, "")
+    assert "steps, into" not in said.err
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--steps", 3], ["--batch", 5], ["--size", 16], ["--seed", 4]],
+    ids=["steps", "batch", "size", "seed"],
+)
+def test_another_ladder_in_its_place(
+    poise: Any, climbed: tuple[Path, str], pictures: Path, words: list[object]
+) -> None:
+    out, _ = climbed
+    before = contents(out)
+    said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS, *words)
+    said.complains(2, f"--out {out}", "there is another ladder here")
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        (["--data", "ring"], 2, ["network.g", "points"]),
+        (["--data", "ring", "--size", "8"], 2, ["size"]),
+        (["--data", "rnig"], 3, ["--data", "'rnig'", "did you mean 'ring'?"]),
+        (["--data", "no/such/folder"], 3, ["--data", "no/such/folder"]),
+        (["--data", "broken.npz"], 3, ["broken.npz", "not an npz archive"]),
+        (["--steps", "0"], 2, ["--steps", "1"]),
+        (["--batch", "1"], 2, ["--batch", "2"]),
+        (["--size", "7"], 2, ["--size", "8"]),
+        (["--seed", "-1"], 2, ["--seed", "0"]),
+        (["--device", "abacus"], 2, ["--device", "'abacus'"]),
+        (["--rungs", "3"], 2, ["--rungs"]),
+    ],
+    ids=str,
+)
+def test_refused(
+    poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, parts: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.npz").write_text("words")
+    poise("ladder", "--out", "out", *words).complains(code, *parts)
+    assert [path.name for path in tmp_path.rglob("*")] == ["broken.npz"]
+
+
+def test_what_lies_where_a_rung_should_be_stays(poise: Any, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "autoencoder").mkdir()
+    (tmp_path / "autoencoder" / "thesis.txt").write_text("dear")
+    said = poise("ladder", "--data", pictures, "--out", tmp_path, *WORDS)
+    said.complains(2, "autoencoder", "something here already")
+    assert contents(tmp_path) == {"autoencoder/thesis.txt": b"dear"}
+
+
+def test_help_lists_it(poise: Any) -> None:
+    said = poise("--help")
+    assert (said.code, said.err) == (0, "")
+    (line,) = [line for line in said.out.splitlines() if " ladder " in line]
+    assert "Start simple" in line
+    said = poise("ladder", "--help")
+    assert said.code == 0
+    for option in ("--data", "--out", "--steps", "--batch", "--size", "--seed"):
+        assert option in said.out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = """
+import contextlib, io, sys
+from poise.cli import main
+for words in (["--help"], ["ladder", "--help"], ["ladder", "--stps", "3"], ["ladder", "--steps", "0"]):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        main(words)
+    assert "--help" not in words or "ladder" in out.getvalue(), words
+    heavy = {"torch", "numpy", "matplotlib", "PIL"} & set(sys.modules)
+    assert not heavy, (words, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,166 @@
+"""What is said of a ladder follows the figures, whichever way they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.ladder.findings import Shown, shown
+from poise.ladder.read import Rung
+
+NAMES = ("autoencoder", "vae", "gan", "vae-gan")
+AS_TOLD: dict[str, dict[str, float]] = {
+    "autoencoder": {"fid": 90.0, "reconstruction": 0.02, "pca_reconstruction": 0.05},
+    "vae": {"fid": 40.0, "coverage": 0.5, "high_frequencies": 0.4},
+    "gan": {"fid": 10.0, "coverage": 0.8, "high_frequencies": 0.9},
+    "vae-gan": {"fid": 20.0},
+}
+FITTED = {"fid": 60.0}
+PLANE, RANDOM, CODES, BLUR, QUALITY, HYBRID = range(6)
+
+Figures = dict[str, dict[str, float]]
+
+
+def rungs(figures: Figures, fitted: dict[str, float] | None = None) -> list[Rung]:
+    """Rungs that say these figures."""
+    told = []
+    for name, values in figures.items():
+        groups: dict[str, Any] = {"measures": {key: {"value": value} for key, value in values.items()}}
+        if name == "autoencoder" and fitted is not None:
+            groups["fitted"] = {key: {"value": value} for key, value in fitted.items()}
+        told.append(Rung(name, Path(name), {"latent": {"dim": 7}}, {}, groups, []))
+    return told
+
+
+def changed(name: str, **values: float) -> Figures:
+    """As told, but for some figures of one rung."""
+    return AS_TOLD | {name: AS_TOLD[name] | values}
+
+
+def without(name: str, measure: str | None = None) -> Figures:
+    """As told, without a rung, or without one of its figures."""
+    left = {key: value for key, value in AS_TOLD.items() if key != name}
+    if measure is None:
+        return left
+    return AS_TOLD | {name: {key: value for key, value in AS_TOLD[name].items() if key != measure}}
+
+
+def test_as_the_lectures_say() -> None:
+    found = shown(rungs(AS_TOLD, FITTED))
+    assert [one.held for one in found] == [True] * 6
+    for one, parts in zip(
+        found,
+        [
+            ("0.0200", "0.0500", "7 numbers each", ": less"),
+            ("FID 40 for the VAE", "90 for the autoencoder"),
+            ("FID 60 with codes", "the VAE's 40"),
+            ("the GAN's samples have 90%", "the VAE's 40%"),
+            ("FID 10 for the GAN", "40 for the VAE", "coverage 0.800 and 0.500"),
+            ("FID 20 for the VAE-GAN", "40 for the VAE"),
+        ],
+        strict=True,
+    ):
+        for part in parts:
+            assert part in one.found
+
+
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["up", "down"])
+def test_the_order_of_the_rungs_says_nothing(order: tuple[str, ...]) -> None:
+    assert shown(rungs({name: AS_TOLD[name] for name in order}, FITTED)) == shown(rungs(AS_TOLD, FITTED))
+
+
+@pytest.mark.parametrize(
+    ("which", "figures", "fitted", "parts"),
+    [
+        (PLANE, changed("autoencoder", reconstruction=0.06), 60.0, ["0.0600 against 0.0500", "not less"]),
+        (PLANE, changed("autoencoder", reconstruction=0.05), 60.0, ["0.0500 against 0.0500", "not less"]),
+        (RANDOM, changed("autoencoder", fid=39.0), 60.0, ["FID 40 for the VAE, 39 for the autoencoder"]),
+        (RANDOM, changed("autoencoder", fid=40.0), 60.0, ["FID 40 for the VAE, 40 for the autoencoder"]),
+        (CODES, AS_TOLD, 35.0, ["FID 35 with codes", "the VAE's 40"]),
+        (CODES, AS_TOLD, 40.0, ["FID 40 with codes"]),
+        (BLUR, changed("gan", high_frequencies=0.3), 60.0, ["have 30%, the VAE's 40%"]),
+        (BLUR, changed("gan", high_frequencies=1.7), 60.0, ["have 170%, the VAE's 40%"]),
+        (QUALITY, changed("gan", coverage=0.4), 60.0, ["FID 10 for the GAN", "coverage 0.400 and 0.500"]),
+        (QUALITY, changed("gan", coverage=0.5), 60.0, ["coverage 0.500 and 0.500"]),
+        (QUALITY, changed("gan", fid=50.0), 60.0, ["FID 50 for the GAN, 40 for the VAE"]),
+        (HYBRID, changed("vae-gan", fid=45.0), 60.0, ["FID 45 for the VAE-GAN, 40 for the VAE"]),
+    ],
+)
+def test_otherwise_than_the_lectures_say(which: int, figures: Figures, fitted: float, parts: list[str]) -> None:
+    """One pair of figures turned round turns one verdict, and the sentence has these figures."""
+    found = shown(rungs(figures, {"fid": fitted}))
+    assert [one.held for one in found] == [number != which for number in range(6)]
+    for part in parts:
+        assert part in found[which].found
+    before = shown(rungs(AS_TOLD, FITTED))
+    assert [one.expected for one in found] == [one.expected for one in before]
+    assert found[which].found != before[which].found
+
+
+def test_all_turned_round() -> None:
+    figures = {
+        "autoencoder": {"fid": 10.0, "reconstruction": 0.09, "pca_reconstruction": 0.05},
+        "vae": {"fid": 40.0, "coverage": 0.5, "high_frequencies": 0.8},
+        "gan": {"fid": 90.0, "coverage": 0.3, "high_frequencies": 0.2},
+        "vae-gan": {"fid": 60.0},
+    }
+    found = shown(rungs(figures, {"fid": 20.0}))
+    assert [one.held for one in found] == [False] * 6
+
+
+def test_what_was_found_never_boasts() -> None:
+    """Better or worse is said by the verdict alone; the sentence itself is figures."""
+    for figures in (AS_TOLD, changed("vae", fid=1.0, coverage=0.99, high_frequencies=1.0)):
+        for one in shown(rungs(figures, FITTED)):
+            words = one.found.replace(",", " ").replace(":", " ").split()
+            assert not {"better", "best", "sharper", "wins"} & set(words), one.found
+            if "less" in words:
+                assert one.held == ("not" not in words)
+
+
+def expected_of(found: list[Shown]) -> list[str]:
+    return [one.expected for one in found]
+
+
+@pytest.mark.parametrize(
+    ("figures", "gone"),
+    [
+        (without("autoencoder"), {PLANE, RANDOM, CODES}),
+        (without("vae"), {RANDOM, CODES, BLUR, QUALITY, HYBRID}),
+        (without("gan"), {BLUR, QUALITY}),
+        (without("vae-gan"), {HYBRID}),
+        (without("autoencoder", "pca_reconstruction"), {PLANE}),
+        (without("autoencoder", "reconstruction"), {PLANE}),
+        (without("autoencoder", "fid"), {RANDOM}),
+        (without("gan", "high_frequencies"), {BLUR}),
+        (without("vae", "high_frequencies"), {BLUR}),
+        (without("gan", "fid"), {QUALITY}),
+        (without("vae-gan", "fid"), {HYBRID}),
+        ({}, set(range(6))),
+    ],
+)
+def test_where_something_is_missing_nothing_is_said(figures: Figures, gone: set[int]) -> None:
+    every = expected_of(shown(rungs(AS_TOLD, FITTED)))
+    assert expected_of(shown(rungs(figures, FITTED))) == [every[at] for at in range(6) if at not in gone]
+
+
+def test_without_fitted_codes_nothing_is_said_of_them() -> None:
+    every = expected_of(shown(rungs(AS_TOLD, FITTED)))
+    assert expected_of(shown(rungs(AS_TOLD))) == [every[at] for at in range(6) if at != CODES]
+
+
+@pytest.mark.parametrize("fid", [5.0, 50.0])
+def test_without_coverage_quality_is_by_fid(fid: float) -> None:
+    figures = changed("gan", fid=fid) | {"vae": {"fid": 40.0, "high_frequencies": 0.4}}
+    found = shown(rungs(figures, FITTED))[QUALITY]
+    assert found.held == (fid < 40)
+    assert "coverage" not in found.found
+
+
+def test_a_figure_of_nought_is_a_figure() -> None:
+    found = shown(rungs(changed("gan", fid=0.0, high_frequencies=0.0), FITTED))
+    assert len(found) == 6
+    assert found[QUALITY].held
+    assert not found[BLUR].held

@@ -1,0 +1,142 @@
+"""The four rungs: alike in all that is shared, and in all else the recipes that they are named after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from contracts.tiny import CPU, Session, source, unequal
+from poise.ladder import plan as planning
+from poise.ladder.plan import MODEL, RUNGS, plan
+from poise.randomness import Dice
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.recipe.text import Table
+from poise.training.build import build
+from poise.training.machine import Machine
+
+SHARED = ("data", "latent", "batch", "steps", "seed", "log", "measure")
+PICTURES = {"kind": "npz", "path": "pictures.npz", "size": 16}
+every_rung = pytest.mark.parametrize("rung", list(RUNGS))
+
+
+def thin(seed: int = 5) -> dict[str, Recipe]:
+    """All rungs on digits of 8 x 8, with networks of next to no width."""
+    recipes = {}
+    for rung, told in plan({"kind": "digits", "size": 8}, 3, seed, 4).items():
+        networks = {name: {**network, "width": 2} for name, network in told["network"].items()}
+        recipes[rung] = decode(told | {"network": networks, "latent": {"kind": "gaussian", "dim": 3}})
+    return recipes
+
+
+def test_the_rungs_from_the_bottom_up() -> None:
+    assert list(plan()) == list(RUNGS) == ["autoencoder", "vae", "gan", "vae-gan"]
+    assert [told["name"] for told in plan().values()] == list(RUNGS)
+
+
+@every_rung
+def test_what_is_shared_is_the_same(rung: str) -> None:
+    told, model = (decode(plan()[name]).canonical() for name in (rung, MODEL))
+    for name in SHARED:
+        assert told[name] == model[name], name
+    assert told["network"]["g"] == model["network"]["g"]
+
+
+def test_left_out_it_is_the_models_own() -> None:
+    model = table(MODEL)
+    for told in plan().values():
+        assert {name: told[name] for name in ("data", "latent", "batch")} == {
+            name: model[name] for name in ("data", "latent", "batch")
+        }
+        assert (told["steps"], told["seed"]) == (3000, 0)
+        assert told["network"]["g"] == model["network"]["g"]
+
+
+@every_rung
+@pytest.mark.parametrize("words", [(), (PICTURES, 100, 3, 16)], ids=["plain", "told"])
+def test_nothing_else_differs_from_the_shipped_recipe(rung: str, words: tuple[Any, ...]) -> None:
+    own, told = table(RUNGS[rung]), plan(*words)[rung]
+    assert set(told) == set(own) | set(SHARED)
+    odd = {name for name in told if told[name] != own.get(name)}
+    assert odd <= {*SHARED, "name", "network"}
+    assert {name: part for name, part in told["network"].items() if name != "g"} == {
+        name: part for name, part in own["network"].items() if name != "g"
+    }
+
+
+def test_another_model_is_taken_over_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the shipped recipes say by themselves."""
+    odd = {"batch": 24, "latent": {"kind": "sphere", "dim": 11}, "data": {"kind": "digits", "size": 16}}
+
+    def changed(name: str) -> Table:
+        told = table(name)
+        wide = {"network": told["network"] | {"g": {"kind": "dcgan", "width": 12}}}
+        return told | odd | wide if name == MODEL else told
+
+    monkeypatch.setattr(planning, "table", changed)
+    for rung, told in plan().items():
+        assert {name: told[name] for name in odd} == odd, rung
+        assert told["network"]["g"] == {"kind": "dcgan", "width": 12}, rung
+
+
+def test_planning_changes_no_other_plan() -> None:
+    """Each call gives tables of its own."""
+    before = plan()
+    changed = plan({"kind": "digits", "size": 8}, 1, 2, 3)
+    assert plan() == before
+    assert changed["vae"] != before["vae"]
+
+
+@every_rung
+@pytest.mark.parametrize(("shape", "classes"), [((1, 32, 32), 10), ((3, 16, 16), 0)], ids=str)
+def test_every_rung_fits(rung: str, shape: tuple[int, ...], classes: int) -> None:
+    data = {"kind": "digits", "size": shape[1]} if classes else PICTURES
+    assert fit(decode(plan(data)[rung]), shape, classes).refusals == []
+
+
+@every_rung
+def test_words_arrive(rung: str) -> None:
+    recipe = decode(plan(PICTURES, 60, 7, 5)[rung])
+    assert recipe.canonical()["data"].items() >= PICTURES.items()
+    assert (recipe.steps, recipe.seed, recipe.batch) == (60, 7, 5)
+    assert recipe.measure is not None
+    assert (recipe.measure.every, recipe.log.saves, recipe.log.samples) == (30, 10, 10)
+    assert {"fid", "coverage", "high_frequencies"} == set(recipe.measure.measures)
+
+
+@every_rung
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_short_climb_can_be_planned(rung: str, steps: int) -> None:
+    recipe = decode(plan(None, steps)[rung])
+    assert recipe.steps == steps
+    assert recipe.measure is not None
+    assert 1 <= recipe.measure.every <= steps
+    assert 1 <= recipe.log.saves <= steps
+
+
+def test_decoders_begin_with_the_same_weights() -> None:
+    subject, machine = source("pictures").subject(), Machine(CPU, "fp32")
+    first = {
+        rung: build(recipe, subject, machine, Dice(recipe.seed)).g.net.state_dict() for rung, recipe in thin().items()
+    }
+    for rung, weights in first.items():
+        assert unequal(weights, first[MODEL]) == [], rung
+    other = thin(seed=6)[MODEL]
+    assert unequal(build(other, subject, machine, Dice(other.seed)).g.net.state_dict(), first[MODEL])
+
+
+def test_all_see_the_same_pictures_in_the_same_order() -> None:
+    """By step: the first pictures that are drawn in it, whoever draws them."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    for rung, recipe in thin().items():
+        moves = Session(recipe, source("pictures")).play(3).moves
+        drawn = [[m.real for m in moves if m.moment.step == step and m.real is not None] for step in range(3)]
+        seen[rung] = [piles[0] for piles in drawn]
+    for rung, piles in seen.items():
+        assert [len(pile) for pile in piles] == [4, 4, 4]
+        assert all(torch.equal(pile, other) for pile, other in zip(piles, seen[MODEL], strict=True)), rung
+    assert not torch.equal(seen[MODEL][0], seen[MODEL][1])
