@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
 SHORT = ["--set", "log.sheet=4", "--set", "log.rows=1", "--set", "batch=4", "--set", "measure.n=20", "--steps", "2"]
 SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4"]
 SMALL_ALONE = ["--set", "network.g.width=4"]
-ALONE = ("autoencoder", "vae", "latent-optimisation")
+ALONE = {"autoencoder", "vae", "latent-optimisation"}
 
 
 def commands(page: Path) -> list[str]:
@@ -81,7 +81,7 @@ def run_poise(words: list[str]) -> None:
     if words[0] in ("train", "check"):
         points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
         own = any("python" in word for word in words)
-        small = SMALL_ALONE if words[1] in ALONE else SMALL
+        small = SMALL_ALONE if ALONE.intersection(words) else SMALL
         words = [*words, *SHORT, *([] if points or own else small)]
     if words[0] == "ladder":
         words = [*words, "--steps", "2", "--batch", "4"]
