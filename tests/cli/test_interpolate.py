@@ -60,6 +60,8 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(recipe("points", **(CODED | elbo | {"steps": 2})), out / "toy")
     train(recipe("pictures", **(data | {"steps": 2})), out / "dcgan")
     train(recipe("pictures", **(CODED | FREE | data)), out / "free")
+    told = {"conditioning": {"g": {"kind": "concat", "dim": 2}}}
+    train(recipe("pictures", **(CODED | elbo | data | told | {"steps": 2})), out / "labelled")
     return out
 
 
@@ -326,3 +328,12 @@ def test_known_gives_what_stands_at_these_places(vae: Run) -> None:
     torch.testing.assert_close(found.latents, latents)
     assert found.labels is not None
     assert found.labels.tolist() == source.labels_at(torch.tensor([7, 2, 7])).tolist()
+
+
+def test_a_code_beside_a_label_is_not_all_of_a_picture(poise: Any, runs: Path, tmp_path: Path) -> None:
+    """A conditional VAE trains and is sampled by class; its codes leave the class out, and lead to no picture alone."""
+    for words in (("--between", 0, 1), ("--towards", 1)):
+        said = poise("interpolate", runs / "labelled", "--out", tmp_path / "walk.png", *words)
+        said.complains(2, "labelled", "told the class beside the code", "--label")
+    assert not (tmp_path / "walk.png").exists()
+    assert poise("sample", runs / "labelled", "--n", 6, "--out", tmp_path / "sheet.png").code == 0

@@ -29,7 +29,8 @@ def _rival(recipe: Recipe, findings: Findings) -> None:
     for where, part in (there | {"conditioning.d": recipe.labels.d}).items():
         if part is not None:
             reason = f"'{kind}' is a game for one: nobody asks a discriminator"
-            findings.refusals.append(Finding(where, reason, "T25", "leave it out, or take another objective"))
+            cure = f"leave it out (--set {where}=none), or take another objective"
+            findings.refusals.append(Finding(where, reason, "T25", cure))
 
 
 def _tempo(recipe: Recipe, findings: Findings) -> None:

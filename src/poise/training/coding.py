@@ -97,11 +97,14 @@ def known(run: Run, source: Finite, places: Tensor) -> Known:
     """The training samples at `places`, encoded.
 
     Raises:
-        RecipeError: this run has no encoder, or a sample is not there.
+        RecipeError: this run has no encoder, G needs more than a code, or a sample is not there.
     """
     if run.recipe.network.e is None or not run.recipe.reads_codes:
         cure = "train one that has: poise train vae"
         raise RecipeError("this run encodes no pictures", where=str(run.path), found=run.recipe.name, cure=cure)
+    if run.recipe.labels.g is not None:
+        cure = "walk between latents of one class: --label"
+        raise RecipeError("this run's G is told the class beside the code", where=str(run.path), cure=cure)
     beyond = [place for place in places.tolist() if place >= len(source)]
     if beyond:
         cure = f"they are numbered from 0 to {len(source) - 1:,}"

@@ -119,7 +119,10 @@ class FeatureReconstruction(Term):
 
 
 class JudgedReconstructionEntry(HybridEntry):
-    """`weight` beside the cost of the prior's samples; 1 in the paper."""
+    """`weight` beside the cost of the prior's samples; 1 in the paper.
+
+    At 1 D is shown two fakes for each real, and where it can't tell it calls most things fake.
+    """
 
     kind: Literal["judged_reconstruction"] = "judged_reconstruction"
 
