@@ -34,9 +34,9 @@ DIMS = (2, 4, 8, 16, 32, 64)
 
 PUBLISHED = """\
 published, in nats (less is better):
-  89.9         Rezende & Mohamed 2015, arXiv:1505.05770, table 3: -ELBO, diagonal covariance, 40 latents
-  86.55        van den Berg et al. 2018, arXiv:1803.05649, table 1: -ELBO, gated convolutions, 64 latents
-  86.76        Burda et al. 2016, arXiv:1509.00519, table 1: -log p from 5,000 draws, 50 latents, 2 x 200 units
+  89.9         Rezende & Mohamed 2015, arXiv:1505.05770: -ELBO, diagonal covariance, 40 latents
+  86.55        van den Berg et al. 2018, arXiv:1803.05649: -ELBO, gated convolutions, 64 latents
+  86.76        Burda et al. 2016, arXiv:1509.00519: -log p from 5,000 draws, 50 latents, 2 x 200 units
 """
 
 

@@ -84,7 +84,7 @@ def run_poise(words: list[str]) -> None:
         small = SMALL_ALONE if ALONE.intersection(words) else SMALL
         words = [*words, *SHORT, *([] if points or own else small)]
     if words[0] == "ladder":
-        words = [*words, "--steps", "2", "--batch", "4"]
+        words = [*words, "--steps", "2", "--batch", "4", "--size", "8"]
     with pytest.raises(SystemExit) as left:
         cli.main(words)
     assert left.value.code == 0, words

@@ -97,7 +97,7 @@ def test_a_switch_that_restates_the_default_is_said_to(tip: Tip) -> None:
 def small(switch: str) -> list[str]:
     """What makes a run of three steps short, without touching what the switch is about."""
     widths = [] if "width" in switch else ["network.g.width=8", "network.d.width=8"]
-    return ["batch=8", "log.sheet=4", *widths, *assignments(switch), "log.rows=1"]
+    return ["batch=8", "log.sheet=4", "measure=none", *widths, *assignments(switch), "log.rows=1"]
 
 
 @every_tip
