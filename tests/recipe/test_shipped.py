@@ -20,6 +20,7 @@ from poise.training.run import Run
 PROMISED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
     *("ebgan", "began", "cgan", "acgan", "projection-gan", "r3gan", "ring", "grid"),
+    *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan"),
 }
 PAGE = 80
 
