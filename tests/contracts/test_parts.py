@@ -681,6 +681,17 @@ def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
     assert torch.equal(ours(latents), theirs(latents))
 
 
+@pytest.mark.parametrize("norm", get_args(Norm))
+def test_a_saved_encoder_is_put_together_without_its_data(norm: str) -> None:
+    """So must they do for an encoder, whatever batch its norm was calibrated with."""
+    tables = suited("pictures", "elbo")
+    tables["network"] = {**tables["network"], "e": {"kind": "dcgan", "width": 2, "norm": norm}}
+    run = session("pictures", **tables).play(1)
+    blind = build(run.recipe, Subject((1, 8, 8), count=40), Machine(CPU, "fp32"), run.dice)
+    restore_game(blind, run.saved())
+    assert unequal(dict(blind.state_dict()), dict(run.game.state_dict())) == []
+
+
 # ---------------------------------------------------------------- tempos and optimisers
 
 

@@ -51,7 +51,8 @@ def show(result: Result, *, as_json: bool, every: bool) -> None:
     table.add_column("floor (real)", justify="right", style="dim")
     table.add_column("")
     for name, told in result.told.items():
-        said = DIRECTIONS[KNOWN[name].better] if every else KNOWN[name].about
+        direction = "" if told.floor is None and KNOWN[name].better == "floor" else DIRECTIONS[KNOWN[name].better]
+        said = direction if every else KNOWN[name].about
         table.add_row(name, *_figures(told), f"[dim]{said}[/]")
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     console.print(f"{result.n:,} samples against as many real ones, by {result.features}\n")

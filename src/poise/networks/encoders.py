@@ -68,7 +68,6 @@ class FreeCodesEntry(Encoder):
 
     kind: Literal["free_codes"] = "free_codes"
     by_place: ClassVar[bool] = True
-    likes_bf16: ClassVar[bool] = True
     pace: float = Field(default=10.0, gt=0)
     std: float = Field(default=1.0, gt=0)
 

@@ -72,8 +72,13 @@ def _encoder(recipe: Recipe, entry: Encoder, subject: Subject) -> nn.Module:
     """From a sample to its code, or to the region it may lie in."""
     region = recipe.reads_region
     net = entry.build(subject.shape, recipe.latent.dim * (1 + region), subject.count)
+    return Coded(entry.finish(net, _some(subject, FEW)), region=region)
+
+
+def _some(subject: Subject, count: int) -> torch.Tensor:
+    """As many reals to calibrate with, the same ones over again if need be; black ones where there are none at hand."""
     few = torch.zeros(1, *subject.shape) if subject.few is None else subject.few
-    return Coded(entry.finish(net, few), region=region)
+    return few[torch.arange(count) % len(few)]
 
 
 def _discriminator(recipe: Recipe, entry: Discriminator, subject: Subject) -> nn.Module:
@@ -81,9 +86,7 @@ def _discriminator(recipe: Recipe, entry: Discriminator, subject: Subject) -> nn
     labels = recipe.labels.d
     shape = packed(subject.shape, recipe.pack)
     net = entry.build(shape if labels is None else labels.shape(shape))
-    count = FEW * recipe.pack
-    few = torch.zeros(1, *subject.shape) if subject.few is None else subject.few
-    net = entry.finish(net, few[torch.arange(count) % len(few)].reshape(FEW, *shape))
+    net = entry.finish(net, _some(subject, FEW * recipe.pack).reshape(FEW, *shape))
     reads = recipe.reads if labels is None else recipe.reads | labels.reads
     if reads and getattr(net, "width", None) is None:
         cure = "answer with a Verdict that has features, and say their length by the attribute 'width'"
