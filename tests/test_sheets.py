@@ -11,7 +11,7 @@ from PIL import Image
 
 from poise.data.source import to_bytes
 from poise.sheets import GAP, PAPER, REAL, WIDTH, as_png, by_class, grid, scatter
-from poise.training.record import class_by_class
+from poise.training.sampling import class_by_class
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

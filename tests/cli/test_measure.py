@@ -179,13 +179,13 @@ def test_a_conditional_run_has_its_classes_tested(poise: Any, conditional: Path)
     assert found["skipped"] == {"d_probe": "there is no discriminator whose features could be read"}
 
 
-def test_each_class_is_asked_for_in_turn(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_class_is_asked_for_in_its_share(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that does as it is told scores 1; one that does the contrary, 0."""
     pool = {label: to_signed(torch.from_numpy(shades()["images"][label::2])) for label in (0, 1)}
     for turned, score in ((0, 1.0), (1, 0.0)):
 
         def obey(net: Any, z: torch.Tensor, labels: torch.Tensor, turned: int = turned, **_: Any) -> torch.Tensor:
-            assert labels.tolist() == [k % 2 for k in range(len(z))]
+            assert (labels.bincount() - len(z) / 2).abs().max() <= 1
             return torch.stack([pool[(int(label) + turned) % 2][k] for k, label in enumerate(labels)])
 
         monkeypatch.setattr("poise.training.measuring.generate", obey)

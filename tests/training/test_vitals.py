@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from poise.training import standing
 from poise.training.begin import train
 from poise.training.build import build
 from poise.training.machine import Machine
+from poise.training.sampling import labels_in_shares
 from poise.training.vitals import COUNT, Vitals
 
 Numbers = npt.NDArray[np.float64]
@@ -221,7 +223,7 @@ def test_feature_diversity_against_numpy(changes: dict[str, Any]) -> None:
     d.eval()
     places = np.linspace(0, 89, COUNT).astype(int)
     real = torch.from_numpy(evenly(photos(90), COUNT)).float()[:, None]
-    labels = torch.arange(COUNT) % 4 if changes else None
+    labels = labels_in_shares(COUNT, (23, 23, 22, 22), 0) if changes else None
     with torch.no_grad():
         told = [
             heard(d, fake, labels).features,
@@ -240,7 +242,7 @@ def test_real_pictures_are_shown_to_d_with_their_own_labels() -> None:
     assert len(seen) == 2
     (first, asked), (real, kinds) = seen
     assert torch.equal(first, fake)
-    assert asked.tolist() == [i % 4 for i in range(COUNT)]
+    assert torch.equal(asked, labels_in_shares(COUNT, (23, 23, 22, 22), 0))
     assert torch.equal(real, one.real)
     assert kinds.tolist() == [int(i) % 4 for i in np.linspace(0, 89, COUNT).astype(int)]
 
@@ -255,7 +257,7 @@ def test_a_g_that_ignores_labels_has_no_label_effect() -> None:
 
 @pytest.mark.parametrize(("classes", "looked_at"), [(2, 2), (4, 4), (10, 10), (16, 16), (40, 16)])
 def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
-    """Each latent with the next label, against the sample before it of its own label; 16 classes at most."""
+    """Each latent with the next label, against the next sample of its own label; 16 classes at most."""
     loaded = Loaded(photos(90, classes=classes), photos(30, seed=1, classes=classes))
     one = vitals(loaded=loaded, **CONCAT)
     heads, tails = noise(classes, 8, 8, seed=1).double(), noise(COUNT, 8, 8, seed=2).double()
@@ -268,12 +270,27 @@ def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
         told = heads.numpy()[labels] + (1 + labels)[:, None, None] * tails.numpy()
         return told.reshape(COUNT, -1)
 
-    own = np.arange(COUNT) % looked_at
+    sizes = np.bincount(np.arange(90) % classes)[:looked_at].tolist()
+    own = labels_in_shares(COUNT, sizes, 0).numpy()
     by_label = np.linalg.norm(made((own + 1) % looked_at) - made(own), axis=1).mean()
-    by_latent = np.mean(
-        [np.linalg.norm(made(own)[i] - made(own)[i - looked_at]) for i in range(COUNT) if i >= looked_at]
-    )
+    groups = [np.flatnonzero(own == kind) for kind in range(looked_at)]
+    by_latent = np.mean([np.linalg.norm(made(own)[i] - made(own)[j]) for g in groups for i, j in pairwise(g)])
     assert plant(one, answer)["g/label_effect"] == pytest.approx(by_label / by_latent, rel=1e-5)
+
+
+def test_samples_are_asked_for_in_the_datas_shares() -> None:
+    """Else their diversity is that of other data: here nine of ten reals are of one class."""
+    images, labels = photos(200).images, np.repeat([0, 1, 2], [180, 16, 4])
+    loaded = Loaded(Pictures(images, labels, ("a", "b", "c")), photos(30, seed=1))
+    one = vitals(loaded=loaded, **CONCAT)
+    assert one.labels is not None
+    assert abs(one.labels.bincount(minlength=3) - COUNT * torch.tensor([0.9, 0.08, 0.02])).max() < 2
+
+
+@pytest.mark.parametrize("labels", [np.zeros(90, int), np.full(90, 2)])
+def test_a_single_class_has_no_label_effect_to_measure(labels: npt.NDArray[np.int64]) -> None:
+    one = vitals(loaded=Loaded(Pictures(photos(90).images, labels, ("a", "b", "c")), photos(30, seed=1)), **CONCAT)
+    assert "g/label_effect" not in plant(one, always(noise(COUNT, 1, 8, 8)))
 
 
 # ---- the last step's length ------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from poise.errors import RecipeError
 from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.seams import Clock, Stage
-from poise.training.record import generate
 from poise.training.run import Run
+from poise.training.sampling import generate
 from poise.tricks.layers import (
     InLayers,
     LayerNoiseEntry,

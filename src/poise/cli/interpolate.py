@@ -57,8 +57,8 @@ def interpolate(
     from poise.randomness import Dice
     from poise.sheets import as_image, draw, write_png
     from poise.training.folder import on_disk
-    from poise.training.record import generate
     from poise.training.run import Run
+    from poise.training.sampling import generate
 
     opened = Run(run, trust_code=trust_code, best=best)
     ends: tuple[Tensor, Tensor] | None = None
@@ -72,8 +72,10 @@ def interpolate(
         ends = real, real
         walk = lerp  # a direction is straight
     else:
-        start, end = opened.latents(2 * rows, seed).chunk(2)
-    labels = opened.labels(len(start), None if label is None else opened.label(label))  # one class to a walk
+        latents = opened.latents(2 * rows, seed)
+        start, end = latents[::2], latents[1::2]  # so that fewer walks are the first of more
+    kind = None if label is None else opened.label(label)
+    labels = opened.row_labels(len(start)) if kind is None else opened.labels(len(start), kind)  # one class to a walk
     coded = ends is not None  # codes are those of the live weights
     net, dice = opened.generator(raw=raw or coded), Dice(seed)  # a G that draws noise draws the same in every frame
     shares = torch.linspace(0, 1, steps)

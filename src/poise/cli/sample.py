@@ -19,7 +19,10 @@ def sample(
     best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
-    """Sample from a run: a sheet to look at, or an .npz to work with."""
+    """Sample from a run: a sheet to look at, or an .npz to work with.
+
+    Where G takes labels, an .npz holds the classes in the shares of the training pictures, and a sheet one row of each.
+    """
     from poise.cli.files import a_run, writable
 
     a_run(run)
@@ -37,15 +40,20 @@ def sample(
 
     opened = Run(run, trust_code=trust_code, best=best)
     kind = None if label is None else opened.label(label)
-    samples, labels = opened.sample(n, seed, label=kind, raw=raw), opened.labels(n, kind)
-    if npz is not None:
+    rows = None if kind is not None else opened.row_labels(n)
+    samples = opened.sample(n, seed, label=kind, raw=raw) if npz is not None or rows is None else None
+    if npz is not None and samples is not None:
+        labels = opened.labels(n, kind, seed)
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
-        arrays |= {} if labels is None else {"labels": labels.numpy()}
+        arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
         with on_disk(npz):
             np.savez_compressed(npz, allow_pickle=False, **arrays)
         typer.echo(f"{npz}: {n} samples", err=True)
     if out is not None:
-        shown, columns = (samples, None) if labels is None or kind is not None else by_class(samples, labels)
+        columns = None
+        if rows is not None:  # a grid asks for each class equally often
+            samples, columns = by_class(opened.sample(n, seed, labels=rows, raw=raw), rows)
+        assert samples is not None
         with on_disk(out):
-            write_png(draw(shown, opened.real(2000), columns, alpha=opened.alpha), out)
-        typer.echo(f"{out}: {len(shown)} samples", err=True)
+            write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
+        typer.echo(f"{out}: {len(samples)} samples", err=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -23,7 +24,7 @@ from poise.core import Batch, Shape, Subject
 from poise.entries import Part
 from poise.randomness import Dice, derive
 
-FEW = 64
+FEW, COUNTED = 64, 1 << 20
 
 Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -71,6 +72,11 @@ class Source(ABC):
     def some(self, n: int) -> Tensor:
         """n samples in [-1, 1], always the same ones, to look at beside G's."""
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How many samples there are of each class; empty where the data has none."""
+        return ()
+
     def subject(self) -> Subject:
         """What networks must know of it before they are built."""
         return Subject(self.shape, len(self.classes), self.some(FEW))
@@ -109,6 +115,16 @@ class Finite(Source):
     def batch(self, index: int, size: int, dice: Dice) -> Batch:
         """Samples index * size, ... of all epochs laid end to end, so that none is left over."""
         return self.take(self.places(index, size, dice))
+
+    @cached_property
+    def class_counts(self) -> tuple[int, ...]:
+        """See `Source.class_counts`."""
+        counts = torch.zeros(len(self.classes), dtype=torch.int64)
+        for start in range(0, len(self) if self.classes else 0, COUNTED):
+            labels = self.labels_at(torch.arange(start, min(start + COUNTED, len(self))))
+            assert labels is not None, "classes have labels"
+            counts += torch.bincount(labels, minlength=len(counts))
+        return tuple(counts.tolist())
 
     def subject(self) -> Subject:
         """The same, and how many there are."""

@@ -27,8 +27,8 @@ from poise.sheets import draw, write_png
 from poise.training.coding import coder, known
 from poise.training.folder import on_disk
 from poise.training.measuring import measure_run
-from poise.training.record import generate
 from poise.training.run import Run
+from poise.training.sampling import generate
 
 SAMPLES = "fid", "kid", "precision", "recall", "density", "coverage", "class_balance", "high_frequencies"
 REBUILT = "reconstruction", "pca_reconstruction", "elbo", "elbo_reconstruction", "elbo_kl"

@@ -55,6 +55,7 @@ def data_facts(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
         "fingerprint": source.fingerprint,
         "shape": list(source.shape),
         "classes": list(source.classes),
+        "class_counts": list(source.class_counts),
         "count": len(source) if isinstance(source, Finite) else None,
         "bad": bad,
     }

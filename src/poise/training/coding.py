@@ -26,8 +26,8 @@ from poise.objectives.base import Rebuilding
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training.game import Game
-from poise.training.record import generate
 from poise.training.run import Run
+from poise.training.sampling import generate
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from poise.rows import read_lines
 from poise.training.coding import coder
 from poise.training.folder import RunFolder
 from poise.training.game import Game, apart
-from poise.training.record import generate
 from poise.training.run import Run
+from poise.training.sampling import generate, labels_in_shares, latents
 
 PLAYED = 512
 """Points in a batch of the duality gap."""
@@ -96,7 +96,7 @@ class Gauge:
         dice, net = Dice(0, self.device), game.shown()
 
         def labels(n: int) -> Tensor | None:
-            return _in_turn(self.recipe, self.loaded, n)
+            return _asked(self.recipe, self.loaded, n, dice.seed)
 
         result = self.bench.measure(
             lambda n: _drawn(self.recipe, net, n, labels(n), dice),
@@ -200,7 +200,7 @@ def measure_run(
     net, dice = game.shown(raw=raw), Dice(seed)
 
     def labels(count: int) -> Tensor | None:
-        return _in_turn(recipe, loaded, count)
+        return _asked(recipe, loaded, count, seed)
 
     def samples(count: int) -> Tensor:
         tell("sampling", 0.0)
@@ -223,15 +223,15 @@ def _readable_d(run: Run) -> Callable[[], nn.Module] | str:
     return "this D has no features" if getattr(d, "width", None) is None else lambda: d
 
 
-def _in_turn(recipe: Recipe, loaded: Loaded, n: int) -> Tensor | None:
-    """n labels for a generator that takes them, each class in turn; None for one that does not."""
-    return None if recipe.labels.g is None else torch.arange(n) % len(loaded.train.classes)
+def _asked(recipe: Recipe, loaded: Loaded, n: int, seed: int) -> Tensor | None:
+    """n labels for a generator that takes them, in the shares of the training pictures; None for one that does not."""
+    return None if recipe.labels.g is None else labels_in_shares(n, loaded.train.class_counts, seed)
 
 
 def _drawn(recipe: Recipe, net: nn.Module, n: int, labels: Tensor | None, dice: Dice) -> Tensor:
     """n samples; the latents depend on the dice's seed alone."""
     asked = None if labels is None else labels.to(dice.device)
-    return generate(net, recipe.latent.draw(n, dice("measure")), asked, dice=dice)
+    return generate(net, latents(recipe.latent, n, dice, "measure"), asked, dice=dice)
 
 
 def _play(recipe: Recipe, game: Game, judge: nn.Module, step: int) -> Callable[[], float]:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from poise.data.source import Bytes
 from poise.latents import Latent
-from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.rows import Row, as_json
 from poise.sheets import draw, write_png
 from poise.training.folder import RunFolder, on_disk
+from poise.training.sampling import generate, latents
 
 
 class Recorder:
@@ -81,7 +81,7 @@ class Sheets:
         self, latent: Latent, count: int, real: Tensor, dice: Dice, classes: int = 0, *, alpha: bool = True
     ) -> None:
         self.alpha = alpha
-        self.latents, self.real, self.dice = latent.draw(count, dice("sheet")), real, dice
+        self.latents, self.real, self.dice = latents(latent, count, dice, "sheet"), real, dice
         self.labels, self.columns = None, None
         if classes:
             rows = min(classes, count)
@@ -92,25 +92,3 @@ class Sheets:
     def draw(self, net: nn.Module) -> Bytes:
         """The sheet of `net`, which is left as it was."""
         return draw(generate(net, self.latents, self.labels, dice=self.dice), self.real, self.columns, alpha=self.alpha)
-
-
-def class_by_class(n: int, classes: int) -> Tensor:
-    """n labels that rise from 0, each class as often as any other or once less; the first n classes if n is fewer."""
-    return torch.arange(n) * min(n, classes) // max(n, 1)
-
-
-@torch.no_grad()
-def generate(net: nn.Module, latents: Tensor, labels: Tensor | None = None, *, dice: Dice, batch: int = 256) -> Tensor:
-    """Samples for `latents` (and labels) in evaluation mode and float32; the network's own mode is put back after.
-
-    Layers that draw in sampling too (standing dropout) draw from `dice`: the same call gives the same samples.
-    """
-    training = net.training
-    net.eval()
-    kinds = [None] * len(latents) if labels is None else labels.split(batch)
-    try:
-        with dice.everywhere("sample/layers"):
-            made = [heard(net, z, kind).float() for z, kind in zip(latents.split(batch), kinds, strict=False)]
-        return torch.cat(made)
-    finally:
-        net.train(training)

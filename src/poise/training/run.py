@@ -24,7 +24,7 @@ from poise.training.build import build
 from poise.training.folder import RunFolder
 from poise.training.game import Game
 from poise.training.machine import Machine
-from poise.training.record import class_by_class, generate
+from poise.training.sampling import class_by_class, generate, labels_in_shares, latents
 
 
 class Run:
@@ -117,8 +117,8 @@ class Run:
         return self.game.shown(raw=raw)
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
-        """n latents, a function of the seed."""
-        return self.recipe.latent.draw(n, Dice(seed)("sample"))
+        """n latents; latent i is a function of (seed, i)."""
+        return latents(self.recipe.latent, n, Dice(seed), "sample")
 
     def label(self, word: str) -> int:
         """The number of the class called `word`, or with that number.
@@ -143,15 +143,35 @@ class Run:
         cure = nearest(word, list(self.classes)) if self.classes else "the data has no classes"
         raise RecipeError("no such class", where=where, found=f"'{word}'", cure=cure)
 
-    def labels(self, n: int, label: int | None = None) -> Tensor | None:
-        """n labels, B: all `label`, or class by class (see `class_by_class`); None if G takes none."""
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training pictures of each class; equal where the run folder does not say, as older ones don't."""
+        return tuple(self.info["data"].get("class_counts") or [1] * len(self.classes))
+
+    def labels(self, n: int, label: int | None = None, seed: int = 0) -> Tensor | None:
+        """n labels, B: all `label`, or in the shares of the training pictures; None if G takes none."""
         if self.recipe.labels.g is None:
             return None
-        return class_by_class(n, len(self.classes)) if label is None else torch.full((n,), label)
+        return labels_in_shares(n, self.class_counts, seed) if label is None else torch.full((n,), label)
 
-    def sample(self, n: int, seed: int = 0, *, label: int | None = None, raw: bool = False) -> Tensor:
-        """n samples, B x shape, in [-1, 1] for pictures; sample i is meant to be of class `labels(n, label)[i]`."""
-        return generate(self.generator(raw=raw), self.latents(n, seed), self.labels(n, label), dice=Dice(seed))
+    def row_labels(self, n: int) -> Tensor | None:
+        """n labels for a grid with one row for each class (see `class_by_class`); None if G takes none."""
+        return None if self.recipe.labels.g is None else class_by_class(n, len(self.classes))
+
+    def sample(
+        self, n: int, seed: int = 0, *, label: int | None = None, labels: Tensor | None = None, raw: bool = False
+    ) -> Tensor:
+        """n samples, B x shape, in [-1, 1] for pictures; sample i is a function of (seed, i) and of its label.
+
+        Args:
+            n: how many.
+            seed: which latents and labels.
+            label: all are of this class.
+            labels: of which class each is, B; left out, `labels(n, label, seed)`.
+            raw: whether the live weights make them, not the averaged ones.
+        """
+        labels = self.labels(n, label, seed) if labels is None else labels
+        return generate(self.generator(raw=raw), self.latents(n, seed), labels, dice=Dice(seed))
 
     def real(self, n: int) -> Tensor | None:
         """n real points for toys, which need no files; None for pictures."""

@@ -6,6 +6,8 @@ the device until all of them move in one transfer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
@@ -17,7 +19,7 @@ from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.rows import Stat
 from poise.training.game import Game
-from poise.training.record import generate
+from poise.training.sampling import generate, labels_in_shares
 
 COUNT = 64
 """Samples that are looked at."""
@@ -55,6 +57,22 @@ def small(images: Tensor) -> Tensor:
     return adaptive_avg_pool2d(images.float(), side).flatten(1)
 
 
+def common(counts: Sequence[int], most: int) -> list[int]:
+    """Class counts with 0 in place of all but the `most` largest."""
+    kept = sorted(range(len(counts)), key=lambda kind: -counts[kind])[:most]
+    return [count if kind in kept else 0 for kind, count in enumerate(counts)]
+
+
+def arranged(labels: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """For each of N labels the next class with a picture, N; and pairs of places that have the same label, M x 2."""
+    kinds = [kind for kind, count in enumerate(counts) if count]
+    following = dict(zip(kinds, kinds[1:] + kinds[:1], strict=True))
+    order = labels.argsort(stable=True)
+    neighbours = torch.stack((order[:-1], order[1:]), 1)
+    others = torch.tensor([following[kind] for kind in labels.tolist()])
+    return others, neighbours[labels[neighbours[:, 0]] == labels[neighbours[:, 1]]]
+
+
 class Vitals:
     """Takes them.
 
@@ -69,8 +87,12 @@ class Vitals:
         self.game, self.device, self.dice = game, device, Dice(0, device)
         self.latents = recipe.latent.draw(COUNT, self.dice("vitals"))
         source = loaded.train
-        self.classes = min(len(source.classes), COUNT // 4) if recipe.labels.g else 0
-        self.labels = torch.arange(COUNT, device=device) % self.classes if self.classes else None
+        self.labels: Tensor | None = None
+        if recipe.labels.g:
+            counts = common(source.class_counts, COUNT // 4)
+            self.labels = labels_in_shares(COUNT, counts, 0).to(device)
+            self.others, self.pairs = (part.to(device) for part in arranged(self.labels.cpu(), counts))
+            self.compares_labels = len(self.pairs) > 0 and bool((self.others != self.labels).any())
         real = source.some(COUNT).to(device)
         self.kinds: Tensor | None = None
         if recipe.labels.d and isinstance(source, Finite):
@@ -116,13 +138,13 @@ class Vitals:
             features = [self._features(self.featured, images, kinds) for images, kinds in piles]
             if features[0] is not None and features[1] is not None:
                 told["g/feature_diversity"] = spread(features[0]), spread(features[1])
-        if self.labels is not None:
-            told["g/label_effect"] = self._label_effect(fake, self.labels)
+        if self.labels is not None and self.compares_labels:
+            told["g/label_effect"] = self._label_effect(fake)
         pairs = torch.stack([torch.stack(pair).double() for pair in told.values()]).tolist()
         return {name: Stat.of(above / below) for name, (above, below) in zip(told, pairs, strict=True) if below != 0}
 
     def _made(self, labels: Tensor | None) -> Tensor:
-        return generate(self.game.g.net, self.latents, labels, dice=self.dice)
+        return generate(self.game.g.net, self.latents, labels, dice=self.dice, block=COUNT)
 
     def _features(self, d: nn.Module, images: Tensor, kinds: Tensor | None) -> Tensor | None:
         training = d.training
@@ -133,11 +155,9 @@ class Vitals:
         finally:
             d.train(training)
 
-    def _label_effect(self, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the next label moves a sample, and how far another z of its own label does."""
-        other = self._made((labels + 1) % self.classes)
-        by_label = (other - fake).flatten(1).norm(dim=1).mean()
-        rolled = torch.roll(fake, self.classes, 0)  # the sample before with this label
-        keep = slice(self.classes, None)
-        by_latent = (rolled - fake)[keep].flatten(1).norm(dim=1).mean()
+    def _label_effect(self, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """How far another label moves a sample, and how far another z of its own label does."""
+        flat = fake.flatten(1)
+        by_label = (self._made(self.others).flatten(1) - flat).norm(dim=1).mean()
+        by_latent = (flat[self.pairs[:, 0]] - flat[self.pairs[:, 1]]).norm(dim=1).mean()
         return by_label, by_latent

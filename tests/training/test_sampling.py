@@ -1,0 +1,172 @@
+"""Sample i is a function of (seed, i), however many are asked for: latents, networks, layers that draw, and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts.tiny import recipe, session
+from poise.data.source import Bytes, Pictures, to_signed
+from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
+from poise.measure.catalogue import chosen
+from poise.randomness import Dice
+from poise.training.begin import train
+from poise.training.folder import RunFolder
+from poise.training.measuring import Gauge, measure_run
+from poise.training.run import Run
+from poise.training.sampling import BLOCK, generate, labels_in_shares, latents
+
+COUNTS = (1, 3, 9, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK - 5, 3 * BLOCK)
+MOST = 3 * BLOCK
+NOISE, DROPOUT = {"kind": "layer_noise"}, {"kind": "standing_dropout"}
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Sphere, Uniform, Truncated])
+@pytest.mark.parametrize("dim", [1, 2, 3, 7, 16, 100])
+def test_a_latent_depends_on_its_number_alone(kind: type[Latent], dim: int) -> None:
+    law = kind(dim=dim)
+    whole = latents(law, MOST, Dice(5), "sample")
+    assert whole.shape == (MOST, dim)
+    for n in COUNTS:
+        assert torch.equal(latents(law, n, Dice(5), "sample"), whole[:n])
+    assert not torch.equal(latents(law, 9, Dice(6), "sample"), whole[:9])
+    assert not torch.equal(latents(law, 9, Dice(5), "measure"), whole[:9])
+    assert dim == 1 or len(whole.unique(dim=0)) == MOST, "no block repeats another"
+
+
+@pytest.mark.parametrize("tricks", [(), (NOISE,), (DROPOUT,), (NOISE, DROPOUT)], ids=["plain", "noise", "drop", "both"])
+@pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
+def test_a_sample_depends_on_its_number_alone_to_the_bit(world: str, tricks: tuple[dict[str, Any], ...]) -> None:
+    net = session(world, *tricks).play(2).game.g.net
+    z = torch.randn(MOST, 3, generator=Dice(1)("z"))
+    labels = torch.arange(MOST) % 4 if world == "labelled" else None
+    whole = generate(net, z, labels, dice=Dice(0))
+    for n in COUNTS:
+        some = generate(net, z[:n], None if labels is None else labels[:n], dice=Dice(0))
+        assert torch.equal(some, whole[:n])
+    if tricks:
+        same = generate(net, z[:1].expand(MOST, -1), None if labels is None else labels[:1].expand(MOST), dice=Dice(0))
+        assert len(same.flatten(1).unique(dim=0)) > MOST // 2, "layers draw anew for every sample and every block"
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "sphere", "uniform", "truncated"])
+@pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
+def test_fewer_samples_of_a_run_are_the_beginning_of_more(tmp_path: Path, world: str, kind: str) -> None:
+    run = train(recipe(world, DROPOUT, steps=2, latent={"kind": kind, "dim": 5}), tmp_path / "run")
+    whole = run.sample(70, seed=3)
+    labels = run.labels(70, seed=3)
+    for n in (1, 3, 9, 33):
+        assert torch.equal(Run(run.path).sample(n, seed=3), whole[:n])
+        fewer = run.labels(n, seed=3)
+        assert (fewer is None) == (labels is None) == (world != "labelled")
+        assert fewer is None or labels is None or torch.equal(fewer, labels[:n])
+    assert not torch.equal(run.sample(3, seed=4), whole[:3])
+
+
+@pytest.mark.parametrize(
+    "counts", [(90, 8, 2), (1, 1), (7,), (0, 5, 0), (3, 0, 0), (0, 0, 3), (1, 10**6), tuple(range(1, 101)), (1,) * 10]
+)
+@pytest.mark.parametrize("seed", [0, 1, 17])
+def test_labels_come_in_the_shares_of_the_counts(counts: tuple[int, ...], seed: int) -> None:
+    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    whole = labels_in_shares(5000, counts, seed)
+    assert whole.dtype == torch.int64
+    for n in (1, 10, 64, 1000, 5000):
+        labels = labels_in_shares(n, counts, seed)
+        assert torch.equal(labels, whole[:n])
+        found = labels.bincount(minlength=len(counts))
+        assert len(found) == len(counts)
+        assert float((found - n * shares).abs().max()) < 2.5
+        assert not found[shares == 0].any(), "a class without a picture is never asked for"
+
+
+def test_labels_differ_from_seed_to_seed_and_need_a_picture() -> None:
+    assert not torch.equal(labels_in_shares(50, (5, 3, 2), 0), labels_in_shares(50, (5, 3, 2), 1))
+    for none in ((), (0, 0)):
+        with pytest.raises(ValueError, match="at least one class with a picture"):
+            labels_in_shares(3, none, 0)
+
+
+# ---- conditional runs on data whose classes are not equally common ------------------------------------------
+
+
+SHARES = (900, 80, 20)
+
+
+def shades(counts: tuple[int, ...], seed: int) -> tuple[Bytes, np.ndarray]:
+    """Noise of 4 x 4 around a brightness of its own for each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    noise = np.random.default_rng(seed).integers(0, 60, (len(labels), 4, 4, 1))
+    return (noise + 90 * labels[:, None, None, None]).astype(np.uint8), labels
+
+
+class Perfect(nn.Module):
+    """A G that gives a new real picture of the class that it is asked for."""
+
+    takes_labels = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Tensor] = []
+        self.pools = [to_signed(torch.from_numpy(shades((500,), seed)[0] + 90 * seed)) for seed in range(len(SHARES))]
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        self.asked.append(labels)
+        places = (z.abs().sum(1) * 1e4).long() % 500
+        return torch.stack([self.pools[label][place] for label, place in zip(labels, places, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def skewed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("skewed")
+    images, labels = shades(SHARES, 7)
+    np.savez(folder / "p.npz", images=images, labels=labels)
+    data = {"kind": "npz", "path": str(folder / "p.npz"), "size": 4, "held_out": 0.3}
+    told = recipe(
+        "labelled",
+        steps=2,
+        data=data,
+        network={"g": {"kind": "mlp", "width": 4}, "d": {"kind": "mlp", "width": 4}},
+        measure={"every": 2, "measures": ["fid"], "features": "pixels"},
+    )
+    run = train(told, folder / "run")
+    run.game.g.net = Perfect()
+    return run
+
+
+def test_a_perfect_sampler_of_skewed_data_scores_at_the_floor(skewed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for equal shares of its classes it would be far from data that it knows perfectly."""
+    result, _ = measure_run(skewed, chosen("fid,precision,recall"), features="pixels")
+    fid = result.told["fid"]
+    assert fid.floor is not None
+    assert fid.figure.value < 2 * fid.floor.value
+    assert result.told["recall"].figure.value > 0.9
+    monkeypatch.setattr(Pictures, "class_counts", (1, 1, 1))
+    equal, _ = measure_run(skewed, chosen("fid"), features="pixels")
+    assert equal.told["fid"].figure.value > 20 * fid.figure.value
+
+
+def test_the_run_folder_counts_the_training_pictures_of_each_class(skewed: Run) -> None:
+    counts = skewed.info["data"]["class_counts"]
+    assert sum(counts) == skewed.info["data"]["count"] == 700
+    assert skewed.class_counts == tuple(counts) == skewed.load().train.class_counts
+    labels = skewed.labels(1000)
+    assert labels is not None
+    assert (labels.bincount() - 1000 * torch.tensor(counts) / 700).abs().max() < 2
+
+
+def test_a_run_is_measured_in_the_datas_shares_as_it_goes(skewed: Run, tmp_path: Path) -> None:
+    gauge = Gauge(skewed.recipe, skewed.load(), RunFolder(tmp_path), 0, torch.device("cpu"), lambda _: None)
+    net = skewed.game.g.net
+    net.asked.clear()
+    result = gauge.take(skewed.game, 1)
+    found = torch.cat(net.asked)[: result.n].bincount(minlength=3) / result.n
+    assert (found - torch.tensor(SHARES) / 1000).abs().max() < 0.02
+    floor = result.told["fid"].floor
+    assert floor is not None
+    assert result.told["fid"].figure.value < 2 * floor.value
