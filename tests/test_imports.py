@@ -13,7 +13,8 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 
 # a room may import from itself and from every room on a lower floor
 FLOORS = [
-    {"errors", "entries", "rows", "randomness", "derivatives"},
+    {"printing"},
+    {"errors", "entries", "rows", "randomness", "derivatives", "console", "plotting"},
     {"core", "dials", "watch"},
     {"seams", "codes"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},

@@ -6,6 +6,8 @@ prints that line and leaves with the class's `exit_code`; a library user catches
 
 from __future__ import annotations
 
+from poise.printing import one_line
+
 
 class PoiseError(Exception):
     """An error with an answer.
@@ -24,7 +26,7 @@ class PoiseError(Exception):
         told = f"{where}: {what}" if where else what
         told += f", found {found}" if found else ""
         told += f"; {cure}" if cure else ""
-        super().__init__(" ".join(told.split()))
+        super().__init__(one_line(told))
 
 
 class RecipeError(PoiseError):

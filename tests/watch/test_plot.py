@@ -85,7 +85,7 @@ def test_whatever_the_losses_there_is_a_picture(tmp_path: Path, what: str) -> No
 def axes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """`axes(log, alarms, family)`: what would have been drawn."""
     kept: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **given: kept.append(figure))
 
     def drawn(found: Log, alarms: list[Alarm] | None = None, family: Family | None = None, title: str = "") -> Axes:
         plot(found, alarms or [], tmp_path / "a.png", family, title)

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
 from poise.errors import PoiseError, Stopped
+from poise.printing import fit_streams, one_line, say, say_lines
 
 app = typer.Typer(
     name="poise",
@@ -44,13 +45,14 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
     if version:
         from poise import __version__
 
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; every error becomes one line on stderr and an exit code (docs/exit-codes.md)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    fit_streams()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = app(words, standalone_mode=False)
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            say_lines(traceback.format_exc(), err=True)
         code = _told(error)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -75,7 +77,7 @@ def _told(error: Exception) -> int:
         return _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, unimported
         return _complain("there is too little memory; ask for less at a time", 7)
-    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    told = f"{type(error).__name__}: {error}".split("\n")[0]
     return _complain(f"a fault in poise itself: {told}; run it again with --debug and report what it prints", 1)
 
 
@@ -98,5 +100,5 @@ def _signals() -> Iterator[None]:
 
 
 def _complain(line: str, code: int) -> int:
-    print(f"poise: {' '.join(line.split())}", file=sys.stderr)
+    say(f"poise: {one_line(line)}", err=True)
     return code

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from poise.printing import say_json
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from poise.recipe.findings import Finding
     from poise.training.check import Report
 
-Text = str | None
+Words = str | None
 
 
 def check(
-    recipe: Annotated[Text, typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan")] = None,
-    data: Annotated[Text, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
+    recipe: Annotated[Words, typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan")] = None,
+    data: Annotated[Words, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     no_data: Annotated[bool, typer.Option("--no-data", help="Look at the recipe alone.")] = False,
     steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
@@ -35,6 +38,7 @@ def check(
     """Inspect a recipe before training: what does not fit, what is doubtful, what it will cost. Writes nothing."""
     from poise.cli.recipe_words import changed
     from poise.errors import RecipeError
+    from poise.recipe.findings import Findings
     from poise.recipe.read import decode
     from poise.recipe.shipped import DEFAULT, find
 
@@ -43,9 +47,9 @@ def check(
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     except RecipeError as error:
         if as_json:
-            found = f", found {error.found}" if error.found else ""
-            refusal = {"field": error.where, "message": f"{error.what}{found}", "tip": "", "cure": error.cure}
-            typer.echo(json.dumps({"refusals": [refusal], "warnings": []}, indent=1))
+            refused = Findings()
+            refused.refuse(error)
+            say_json({"refusals": [refusal._asdict() for refusal in refused.refusals], "warnings": []})
         raise
     from poise.training.check import check as look
 
@@ -59,17 +63,19 @@ def check(
         trust_code=trust_code,
     )
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=1))
+        say_json(report.as_json())
     else:
         _tell(decoded.name, report)
     report.findings.raise_first()
 
 
 def _tell(name: str, report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    from poise.console import Terminal
+    from poise.printing import printable
+
+    console = Terminal()
     for sort, colour, findings in (
         ("refused", "bold red", report.findings.refusals),
         ("warning", "yellow", report.findings.warnings),
@@ -77,7 +83,7 @@ def _tell(name: str, report: Report) -> None:
         for finding in findings:
             console.print(_finding(sort, colour, finding))
     for note in report.notes:
-        console.print(f"note     {note}", markup=False)
+        console.print(printable(f"note     {note}"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     if (told := report.warm_up) is not None:
         table.add_row("warm-up", told.words)
@@ -92,16 +98,14 @@ def _tell(name: str, report: Report) -> None:
         table.add_row("memory", f"{cost.megabytes:,.0f} MB held, {cost.save_megabytes:,.1f} MB a save")
     console.print(table)
     if not report.findings.refusals and not report.findings.warnings:
-        console.print(f"{name}: nothing speaks against it", markup=False)
+        console.print(f"{name}: nothing speaks against it")
 
 
-def _finding(sort: str, colour: str, finding: Finding) -> str:
-    from rich.markup import escape
+def _finding(sort: str, colour: str, finding: Finding) -> Text:
+    from poise.console import styled
 
     tip = f" ({finding.tip})" if finding.tip else ""
-    return (
-        f"[{colour}]{sort}[/]  [bold]{escape(finding.field)}[/]: {escape(finding.message)}; {escape(finding.cure)}{tip}"
-    )
+    return styled((sort, colour), "  ", (finding.field, "bold"), f": {finding.message}; {finding.cure}{tip}")
 
 
 def _clock(seconds: float) -> str:

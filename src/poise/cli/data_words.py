@@ -28,16 +28,24 @@ def data_table(words: str, before: dict[str, Any] | None, where: str = "--data")
     elif words.lower() in by_name:
         table = {"kind": "torchvision", "dataset": by_name[words.lower()]}
     elif path.exists():
-        table = {
-            "kind": PATHS.get(path.suffix.lower(), "folder") if path.is_file() else "folder",
-            "path": str(path.resolve()),
-        }
+        kind = PATHS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
+        table = {"kind": kind, "path": _text(path.resolve(), where)}
     else:
         cure = nearest(words.lower(), [*plain, *by_name]) if "/" not in words else "give a folder, a .zip or a .npz"
         raise DataError("no such data", where=where, found=f"'{words}'", cure=cure)
     if issubclass(families[table["kind"]], PictureEntry) and before and "size" in before:
         table["size"] = before["size"]
     return table
+
+
+def _text(path: Path, where: str) -> str:
+    """A path as a recipe holds it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        cure = "rename it: a recipe is UTF-8 text"
+        raise DataError("the bytes of this path are no UTF-8", where=where, found=f"'{path}'", cure=cure) from None
+    return str(path)
 
 
 def data_entry(words: str, where: str) -> DataEntry:

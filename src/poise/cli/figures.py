@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
+from poise.printing import say, say_json
 
 if TYPE_CHECKING:
     from poise.measure.catalogue import Result, Told
@@ -21,11 +20,12 @@ DIRECTIONS = {"less": "less is better", "more": "more is better", "floor": "best
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A bar on stderr while something takes its time, where somebody is looking."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    from poise.console import Terminal
+
+    console = Terminal(err=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading the data", total=1.0)
 
@@ -38,11 +38,11 @@ def progress() -> Iterator[Progress]:
 def show(result: Result, *, as_json: bool, every: bool) -> None:
     """The figures, on stdout; notes on stderr. Of measures asked for by name, not `every` one, more is told."""
     if as_json:
-        typer.echo(json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False))
+        say_json(result.as_json())
         return
-    from rich.console import Console
     from rich.table import Table
 
+    from poise.console import Terminal, styled
     from poise.measure.catalogue import MEASURES as KNOWN
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -53,14 +53,14 @@ def show(result: Result, *, as_json: bool, every: bool) -> None:
     for name, told in result.told.items():
         direction = "" if told.floor is None and KNOWN[name].better == "floor" else DIRECTIONS[KNOWN[name].better]
         said = direction if every else KNOWN[name].about
-        table.add_row(name, *_figures(told), f"[dim]{said}[/]")
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+        table.add_row(name, *_figures(told), styled((said, "dim")))
+    console = Terminal()
     console.print(f"{result.n:,} samples against as many real ones, by {result.features}\n")
     console.print(table)
     for note in result.notes:
-        typer.echo(note, err=True)
+        say(note, err=True)
     for name, why in () if every else result.skipped.items():
-        typer.echo(f"no {name}: {why}", err=True)
+        say(f"no {name}: {why}", err=True)
 
 
 def _figures(told: Told) -> tuple[str, str]:

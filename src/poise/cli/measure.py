@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from poise.cli.figures import FEATURES, MEASURES, progress, show
+from poise.printing import say
 
 Text = str | None
 
@@ -54,4 +55,4 @@ def measure(
 
         with on_disk(neighbours):
             write_png(sheet, neighbours)
-        typer.echo(f"{neighbours}: samples, each beside its three nearest training pictures", err=True)
+        say(f"{neighbours}: samples, each beside its three nearest training pictures", err=True)

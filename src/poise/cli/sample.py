@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from poise.printing import say
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
@@ -48,7 +50,7 @@ def sample(
         arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
         with on_disk(npz):
             np.savez_compressed(npz, allow_pickle=False, **arrays)
-        typer.echo(f"{npz}: {n} samples", err=True)
+        say(f"{npz}: {n} samples", err=True)
     if out is not None:
         columns = None
         if rows is not None:  # a grid asks for each class equally often
@@ -56,4 +58,4 @@ def sample(
         assert samples is not None
         with on_disk(out):
             write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
-        typer.echo(f"{out}: {len(samples)} samples", err=True)
+        say(f"{out}: {len(samples)} samples", err=True)

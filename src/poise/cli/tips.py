@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from poise.printing import say_json
 
+if TYPE_CHECKING:
+    from poise.console import Terminal
     from poise.tips.catalogue import Tip
 
 Text = str | None
@@ -30,7 +31,7 @@ def tips(
     if recipe is not None:
         _stands(recipe, {one.id for one in chosen}, as_json=as_json)
     elif as_json:
-        typer.echo(json.dumps([one.as_json() for one in chosen], indent=1, ensure_ascii=False))
+        say_json([one.as_json() for one in chosen])
     elif tip is None:
         _list(chosen)
     else:
@@ -38,43 +39,46 @@ def tips(
             _tell(one)
 
 
-def _console() -> Console:
-    from rich.console import Console
+def _console() -> Terminal:
+    from poise.console import Terminal
 
-    return Console(width=None if Console().is_terminal else 120, highlight=False)
+    return Terminal()
 
 
 def _list(chosen: tuple[Tip, ...]) -> None:
     from rich.table import Table
 
+    from poise.console import styled
+
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for one in chosen:
         tricks = ", ".join(part.kind for part in one.parts if part.at == "tricks")
-        table.add_row(f"[bold]{one.id}[/]", one.name, f"[dim]{tricks}[/]")
+        table.add_row(styled((one.id, "bold")), one.name, styled((tricks, "dim")))
     console = _console()
     console.print(table)
-    console.print("\nOne of them: [bold]poise tips soft-labels[/]. A recipe's: [bold]poise tips --recipe dcgan[/].")
+    one, all_of_them = ("poise tips soft-labels", "bold"), ("poise tips --recipe dcgan", "bold")
+    console.print(styled("\nOne of them: ", one, ". A recipe's: ", all_of_them, "."))
 
 
 def _tell(tip: Tip) -> None:
-    from rich.markup import escape
+    from poise.console import styled
 
     console = _console()
-    console.print(f"[bold]{tip.id} {tip.name}[/]\n\n{escape(tip.summary.strip())}\n")
-    console.print(f"[bold]switch[/]  poise train {escape(tip.switch)}\n", soft_wrap=True)
+    console.print(styled((f"{tip.id} {tip.name}", "bold"), f"\n\n{tip.summary.strip()}\n"))
+    console.print(styled(("switch", "bold"), f"  poise train {tip.switch}\n"), soft_wrap=True)
     for part in tip.parts:
-        console.print(f"[bold]{part.kind}[/] ({part.at}): {escape(part.note)}")
+        console.print(styled((part.kind, "bold"), f" ({part.at}): {part.note}"))
         for name, default in part.fields.items():
-            console.print(f"    {name} = {escape(json.dumps(default, ensure_ascii=False))}")
+            console.print(f"    {name} = {json.dumps(default, ensure_ascii=False)}")
         if part.switch != tip.switch:
-            console.print(f"    [dim]{escape(part.switch)}[/]", soft_wrap=True)
-    console.print("\n[bold]known[/]" if tip.parts else "[bold]known[/]")
+            console.print(styled((f"    {part.switch}", "dim")), soft_wrap=True)
+    console.print(styled(("\nknown" if tip.parts else "known", "bold")))
     for one in tip.evidence:
-        console.print(f"  {one.says}: {escape(one.words)}")
+        console.print(f"  {one.says}: {one.words}")
     if tip.disagree:
-        console.print(f"  [bold]sources disagree[/]: {escape(tip.disagree)}")
-    console.print(f"[bold]our verdict[/]  {tip.verdict}")
-    console.print(f"[bold]sources[/]  {escape('; '.join(tip.source))}\n")
+        console.print(styled("  ", ("sources disagree", "bold"), f": {tip.disagree}"))
+    console.print(styled(("our verdict", "bold"), f"  {tip.verdict}"))
+    console.print(styled(("sources", "bold"), f"  {'; '.join(tip.source)}\n"))
 
 
 def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:
@@ -84,14 +88,15 @@ def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:
     told = [(tip, standing) for tip, standing in standings(find(name)) if tip.id in chosen]
     if as_json:
         lines = [{"id": t.id, "name": t.name, "stands": s.stands, "reason": s.reason} for t, s in told]
-        typer.echo(json.dumps(lines, indent=1, ensure_ascii=False))
+        say_json(lines)
         return
-    from rich.markup import escape
     from rich.table import Table
+
+    from poise.console import styled
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for stands, colour in COLOURS.items():
         for tip, standing in told:
             if standing.stands == stands:
-                table.add_row(f"[{colour}]{stands}[/]", f"[bold]{tip.id}[/]", tip.name, escape(standing.reason))
+                table.add_row(styled((stands, colour)), styled((tip.id, "bold")), tip.name, standing.reason)
     _console().print(table)

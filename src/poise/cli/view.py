@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live as RichLive
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from poise.console import Terminal, styled
 from poise.core import Side
+from poise.printing import printable, say
 from poise.rows import Row
 from poise.training.watcher import Start
 from poise.watch.base import Alarm
@@ -120,7 +121,7 @@ class Plain:
 
     def say(self, sentence: str) -> None:
         """A line."""
-        print(sentence, file=sys.stderr, flush=True)
+        say(sentence, err=True)
 
     def alarm(self, alarm: Alarm) -> None:
         """What was seen, and what to do."""
@@ -133,8 +134,8 @@ class Plain:
 class Live:
     """A panel that redraws itself twice a second."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+    def __init__(self, console: Terminal | None = None) -> None:
+        self.console = console or Terminal(err=True)
         self._live: RichLive | None = None
         self._start: Start | None = None
         self._pace: Pace | None = None
@@ -143,13 +144,13 @@ class Live:
     @staticmethod
     def wanted() -> bool:
         """Whether somebody is looking: stderr is a terminal that can move its cursor."""
-        console = Console(stderr=True)
+        console = Terminal(err=True)
         return console.is_terminal and not console.is_dumb_terminal
 
     def start(self, start: Start) -> None:
         """Say what is trained, then open the panel."""
         self._start, self._pace = start, Pace(start)
-        self.console.print(Text(f"{start.name}, into {start.folder}", style="bold"))
+        self.console.print(styled((printable(f"{start.name}, into {start.folder}"), "bold")))
         for line in start.lines:
             self.say(f"  {line}")
         self._live = RichLive(get_renderable=self.panel, console=self.console, refresh_per_second=2)
@@ -166,13 +167,13 @@ class Live:
 
     def say(self, sentence: str) -> None:
         """A line above the panel."""
-        self.console.print(Text(sentence))
+        self.console.print(printable(sentence))
 
     def alarm(self, alarm: Alarm) -> None:
         """The same in colour, above the panel."""
-        head = Text(f"step {alarm.step:,} {alarm.level}: {alarm.message}", style=LEVEL_STYLES[alarm.level])
-        self.console.print(head)
-        self.console.print(Text(f"  {alarm.advice} ({alarm.detector}, {alarm.tip})", style="dim"))
+        head = printable(f"step {alarm.step:,} {alarm.level}: {alarm.message}")
+        self.console.print(styled((head, LEVEL_STYLES[alarm.level])))
+        self.console.print(styled((printable(f"  {alarm.advice} ({alarm.detector}, {alarm.tip})"), "dim")))
 
     def end(self) -> None:
         """Leave the last panel standing."""

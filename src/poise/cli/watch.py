@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from poise.printing import say, say_json
 
 if TYPE_CHECKING:
     from poise.watch.base import Alarm
@@ -43,31 +44,35 @@ def watch(
     from poise.watch.replay import replay
 
     if plot is not None:
+        from poise.plotting import ready
+
         writable(plot, (".png",), "--plot")
+        ready()
     log = read_log(run, columns_of(columns or ""), pattern)
     alarms, deaf = replay(log, loss_family)
     if as_json:
-        typer.echo(json.dumps({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]}, indent=1))
+        say_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
     else:
         _tell(run, log, alarms, deaf, loss_family)
     if plot is not None:
         from poise.watch.plot import plot as draw
 
         draw(log, alarms, plot, loss_family, str(run))
-        typer.echo(f"{plot}: the losses by step, with the alarms", err=True)
+        say(f"{plot}: the losses by step, with the alarms", err=True)
 
 
 def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Families | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    from poise.console import Terminal, styled
+    from poise.printing import printable
+
+    console = Terminal()
     sort = family or log.family
     losses = f"losses of the {sort} sort" if sort else "losses of an unknown sort"
-    console.print(f"{escape(str(run))}: {log.count:,} rows up to step {log.rows[-1][0]:,}, {losses}")
+    console.print(f"{printable(str(run))}: {log.count:,} rows up to step {log.rows[-1][0]:,}, {losses}")
     if deaf:
-        console.print(f"[dim]no numbers for {', '.join(deaf)}[/]")
+        console.print(styled((f"no numbers for {', '.join(deaf)}", "dim")))
     if not alarms:
         console.print("no alarm")
         return
@@ -76,6 +81,6 @@ def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Fam
         table.add_column(column, justify="right" if column == "step" else "left")
     for alarm in alarms:
         colour = COLOURS[alarm.level]
-        told = f"{escape(alarm.message)}\n[dim]{escape(alarm.advice)} ({alarm.tip})[/]"
-        table.add_row(f"{alarm.step:,}", f"[{colour}]{alarm.detector}[/]", told)
+        told = styled(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
+        table.add_row(f"{alarm.step:,}", styled((alarm.detector, colour)), told)
     console.print(table)

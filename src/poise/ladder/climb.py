@@ -9,6 +9,7 @@ from poise.ladder.look import look
 from poise.ladder.plan import RUNGS
 from poise.ladder.report import write
 from poise.measure.classifier import Progress, silent
+from poise.plotting import ready
 from poise.recipe.model import Recipe
 from poise.training.begin import train
 from poise.training.folder import RunFolder
@@ -39,6 +40,7 @@ def climb(
         RecipeError: there is another ladder in `out`.
         See `train` for the others.
     """
+    ready()
     left = {rung: _left(recipe, out / rung) for rung, recipe in recipes.items()}
     for rung, recipe in recipes.items():
         run = out / rung

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from poise.ladder.findings import shown
 from poise.ladder.read import Rung, read
+from poise.plotting import as_png, new_figure
 from poise.training.folder import on_disk
 
 MEASURES = {
@@ -170,9 +171,7 @@ def _costs(rungs: list[Rung]) -> Iterator[list[str]]:
 
 
 def _curves(rungs: list[Rung], path: Path) -> None:
-    from matplotlib.figure import Figure  # half a second: only a picture pays for it
-
-    figure = Figure(figsize=(8, 3.6), dpi=120, layout="constrained")
+    figure = new_figure(8, 3.6, dpi=120, layout="constrained")
     axes = figure.subplots()
     for rung in rungs:
         real = rung.figures["spectrum"]["real"]
@@ -187,7 +186,7 @@ def _curves(rungs: list[Rung], path: Path) -> None:
     axes.set_yscale("log")
     axes.set(xlabel="waves per picture", ylabel="power over that of reals")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path)
+    path.write_bytes(as_png(figure))
 
 
 def markdown(parts: Sequence[Part], out: Path) -> str:

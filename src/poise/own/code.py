@@ -150,4 +150,4 @@ def short(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         told = ": ".join([*map(str, first["loc"]), first["msg"]])
-    return f"{type(error).__name__}: {told}".splitlines()[0]
+    return f"{type(error).__name__}: {told}".split("\n")[0]

@@ -24,6 +24,11 @@ class Findings:
     refusals: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
+    def refuse(self, error: RecipeError) -> None:
+        """Add what was raised somewhere to the refusals."""
+        found = f", found {error.found}" if error.found else ""
+        self.refusals.append(Finding(error.where, f"{error.what}{found}", "", error.cure))
+
     def raise_first(self) -> None:
         """Raises RecipeError for the first refusal, if there is one."""
         for finding in self.refusals:

@@ -19,6 +19,7 @@ TYPES = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "string_type": "must be text in quotes",
+    "string_unicode": "must be text, and these bytes are no UTF-8",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
     "tuple_type": "must be a list",

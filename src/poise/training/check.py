@@ -145,7 +145,7 @@ def check(
     try:
         here = Standing(recipe, machine, loaded)
     except RecipeError as error:
-        findings.refusals.append(Finding(error.where, error.what, "", error.cure))
+        findings.refuse(error)
         return Report(findings, notes, None, None)
     _capacities(about.parameters(here.game), findings)
     learner = Side.D if recipe.judged else Side.G

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poise.core import Shape, Subject
+from poise.data.listing import shown
 from poise.data.source import Loaded, ToyEntry
 from poise.entries import nearest
 from poise.errors import DataError, RecipeError, SaveError
@@ -136,8 +137,9 @@ class Run:
         Raises:
             RecipeError: there is no such class; names the nearest.
         """
-        if word in self.classes:
-            return self.classes.index(word)
+        for name in (word, shown(word)):  # an odd name is kept as it is shown
+            if name in self.classes:
+                return self.classes.index(name)
         if word.isdecimal() and int(word) < len(self.classes):
             return int(word)
         cure = nearest(word, list(self.classes)) if self.classes else "the data has no classes"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from poise.plotting import as_png, new_figure
+from poise.printing import printable
 from poise.watch.base import EVEN, Alarm, Family
 from poise.watch.logs import Log
 
@@ -29,9 +31,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         family: of the objective; where it has an even level, that is marked.
         title: over the picture.
     """
-    from matplotlib.figure import Figure  # half a second: only a picture pays for it
-
-    figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
+    figure = new_figure(9, 4.2, dpi=120, layout="constrained")
     axes = figure.subplots()
     even = None if family == "rebuilding" else EVEN.get(family or log.family or "logistic")
     highest = lowest = 0.0
@@ -56,9 +56,9 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
     end = max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1)
     _mark(axes, alarms, end)
     axes.set(xlabel="step", ylabel="cost" if alone else "adversarial loss", xlim=(0, end))
-    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=10)
+    axes.set_title(printable(title).replace("$", r"\$"), loc="left", fontsize=10)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
-    figure.savefig(path)
+    path.write_bytes(as_png(figure))
 
 
 def _mark(axes: object, alarms: list[Alarm], length: int) -> None:

@@ -1,0 +1,208 @@
+"""Every command with names that steer terminals: classes, files, folders, columns, keys, labels, own code's errors.
+
+Nothing that a terminal obeys reaches stdout or stderr, and no name is taken for markup. The last of each pair of words
+below is what is seen instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise.cli.view import Live
+from poise.console import Terminal
+from poise.printing import OBEYED
+
+RED, MARKUP, RETURN, BIDI = "\x1b[31mred", "[bold]x[#]", "a\rb", "\u202etxt.exe"
+CLASSES = (RED, MARKUP, RETURN, BIDI)
+SEEN = (r"\x1b[31mred", "[bold]x[#]", r"a\rb", r"\u202etxt.exe")
+EVIL = "".join(CLASSES) + "\x9b2J\x7f\udcff"
+THIN = ["--set", "data.size=8", "--set", "network.g.width=2", "--set", "network.d.width=2", "--set", "latent.dim=4"]
+THIN += ["--set", "batch=4", "--set", "log.sheet=4", "--steps", "2", "--set", "log.rows=1"]
+LABELS = ["--set", 'conditioning={g={kind="concat", dim=4}, d={kind="projection"}}']
+OWN = """
+from torch import nn
+
+class G(nn.Module):
+    def __init__(self, latent, shape):
+        raise ValueError("\\x1b[31mmine\\r\\u202e")
+"""
+
+Poise = Callable[..., Any]
+
+
+def clean(said: Any) -> str:
+    """All that was said, in which nothing is left to obey."""
+    text = said.out + said.err
+    assert "a fault in poise itself" not in text
+    found = OBEYED.search(text.replace("\n", ""))
+    assert found is None, ascii(text)
+    return text
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a hostile name, with four classes of such names, and a picture that can't be read."""
+    folder = tmp_path_factory.mktemp("hostile") / "".join(CLASSES)
+    random = np.random.default_rng(0)
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{RED}{i}.png")
+        (folder / name / f"{BIDI}{RED}.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(poise: Poise, pictures: Path) -> Path:
+    """A conditional run on them."""
+    out = pictures.parent / f"runs {''.join(CLASSES)}" / "run"
+    said = poise("train", "dcgan", "--data", pictures, "--out", out, *THIN, *LABELS, "--set", "measure.n=10")
+    assert said.code == 0, said.err
+    text = clean(said)
+    assert SEEN[3] + SEEN[0] in text, "the bad pictures are named"
+    return out
+
+
+def test_check(poise: Poise, pictures: Path) -> None:
+    said = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS)
+    assert said.code == 0, said.err
+    clean(said)
+    told = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS, "--json")
+    assert clean(told).isascii()
+    json.loads(told.out)
+
+
+def test_the_live_view(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from poise.training.begin import train
+    from poise.training.run import Run
+
+    out = io.StringIO()
+    view = Live(Terminal(file=out, force_terminal=True, width=200))
+    there = run.parent / "live"
+    train(Run(run).recipe, there, watcher=view)
+    view.say(EVIL)
+    text = out.getvalue()
+    for one in ("\x1b[31mred", "a\rb", "\u202e", "\x9b", "\x7f", "\udcff"):
+        assert one not in text, ascii(one)
+    assert SEEN[0] in text
+    assert MARKUP in text
+
+
+@pytest.mark.parametrize("name", CLASSES, ids=ascii)
+def test_sample_and_interpolate(poise: Poise, run: Path, name: str, tmp_path: Path) -> None:
+    out = tmp_path / f"{name}.png"
+    said = poise("sample", run, "--label", name, "--out", out, "--npz", tmp_path / f"{name}.npz", "--n", 2)
+    assert said.code == 0, said.err
+    clean(said)
+    said = poise("interpolate", run, "--label", name, "--out", out, "--steps", 2, "--rows", 1)
+    assert said.code == 0, said.err
+    assert SEEN[CLASSES.index(name)] in clean(said)
+
+
+def test_measure_and_compare(poise: Poise, run: Path, pictures: Path, tmp_path: Path) -> None:
+    some = ["--measures", "fid,precision", "--features", "pixels"]
+    said = poise("measure", run, *some, "--n", 10, "--neighbours", tmp_path / f"{RED}.png")
+    assert said.code == 0, said.err
+    assert SEEN[0] in clean(said)
+    said = poise("compare", pictures, pictures, *some)
+    assert said.code == 0, said.err
+    clean(said)
+
+
+def test_watch(poise: Poise, run: Path, tmp_path: Path) -> None:
+    clean(poise("watch", run))
+    log = tmp_path / f"{''.join(CLASSES)}.csv"
+    log.write_text(f"step,loss_D,loss_G,{RED}\n" + "".join(f"{50 * k},0.001,1.5,1\n" for k in range(1, 21)))
+    for words in ([], ["--plot", tmp_path / f"{RED}{BIDI}.png"], ["--json"]):
+        said = poise("watch", log, *words)
+        assert said.code == 0, said.err
+        clean(said)
+    odd = tmp_path / "odd.csv"
+    odd.write_text(f"{RED},{BIDI}\n1,2\n", "utf-8")
+    said = poise("watch", odd)
+    assert said.code == 2
+    clean(said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", EVIL],
+        ["train", "--data", EVIL],
+        ["train", "--out", "/dev/null/" + EVIL[:-1]],
+        ["train", "--set", EVIL],
+        ["train", "--set", f'"{RED}"=1'],
+        ["train", "--set", f"batch='{RED}'"],
+        ["train", "--set", 'name="\\u001b[31m"'],
+        ["train", "--resume", "--out", EVIL],
+        ["train", "--device", EVIL],
+        ["check", EVIL],
+        ["check", "--json", EVIL],
+        ["check", EVIL + ".toml"],
+        ["sample", EVIL],
+        ["measure", EVIL],
+        ["compare", EVIL, EVIL],
+        ["watch", EVIL],
+        ["ladder", "--data", EVIL],
+        ["ladder", "--out", "/dev/null/" + EVIL[:-1], "--steps", "1"],
+        ["tips", EVIL],
+        ["tips", "--recipe", EVIL],
+        [EVIL],
+        ["train", "--" + EVIL],
+        ["train", "ring", EVIL],
+        ["train", "--steps", EVIL],
+    ],
+    ids=lambda words: ascii(" ".join(words))[:40],
+)
+def test_what_is_refused(poise: Poise, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = poise(*words)
+    assert said.code in (2, 3, 4, 6), said.err
+    clean(said)
+    assert said.last.startswith("poise: ")
+
+
+def test_refused_by_a_run(poise: Poise, run: Path) -> None:
+    for words in (["sample", run, "--label", EVIL], ["interpolate", run, "--towards", EVIL]):
+        said = poise(*words)
+        assert said.code == 2
+        assert SEEN[0] in clean(said)
+
+
+def test_recipes_of_others(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("key.toml").write_text('"\\u001b[31mkey" = 1\n')
+    Path("about.toml").write_text('about = "\\u001b[31m [bold]"\nname = "x"\ntricks = [{kind = "\\u202e"}]\n')
+    Path("broken.toml").write_text("a = \x1b[31m\n")
+    Path("mine.py").write_text(OWN)
+    for name in ("key", "about", "broken"):
+        for words in (["train"], ["check"], ["check", "--json"], ["tips", "--recipe"]):
+            clean(poise(*words, f"{name}.toml"))
+    own = ["--set", 'network.g={kind="python", file="mine.py", name="G"}']
+    for words in (["train", "ring", "--out", "x"], ["check", "ring"], ["--debug", "check", "ring"]):
+        said = poise(*words, *own, "--trust-code")
+        assert said.code == 2
+        assert r"\x1b[31mmine\r\u202e" in clean(said)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes elsewhere")
+def test_a_path_that_is_no_text(poise: Poise, pictures: Path, tmp_path: Path) -> None:
+    """A recipe is UTF-8, so it can't hold such a path: refused, and nothing is written."""
+    folder = shutil.copytree(pictures, tmp_path / os.fsdecode(b"a\xff"))
+    out = tmp_path / "run"
+    said = poise("train", "dcgan", "--data", folder, "--out", out, *THIN)
+    assert said.code == 3
+    assert r"a\udcff" in clean(said)
+    assert not out.exists()

@@ -1,0 +1,168 @@
+"""What is printed: nothing that a terminal obeys, nothing that a stream can't encode, and the words as they are."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poise.console import Terminal, styled
+from poise.errors import DataError
+from poise.printing import OBEYED, fit_stream, one_line, printable, say, say_json, say_lines
+
+OBEYED_ONES = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    *"\u202a\u202e\u2066\u2069\u200e\u061c\u2028\ufeff",
+]
+OBEYED_ONES += ["\udc80", "\ud800", "\U000e0041"]
+HOSTILE = "\x1b[31mred\x1b]0;owned\x07 a\rb\b\x7f\x9b1m \u202eevil\u2066"
+
+
+@pytest.mark.parametrize("char", OBEYED_ONES, ids=ascii)
+def test_what_a_terminal_obeys_is_seen_instead(char: str) -> None:
+    told = printable(f"a{char}b")
+    assert told.isprintable()
+    assert told == "a" + {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char, ascii(char)[1:-1]) + "b"
+    assert printable(told) == told, "what is escaped already stays"
+
+
+@pytest.mark.parametrize("text", ["", "plain", "Ωmega é 漢字 😀", "नमस्ते", "[bold]x[/]", r"C:\new", "👩\u200d🔬"])
+def test_words_of_every_writing_stay(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_lines_stay_where_they_are_meant() -> None:
+    assert printable("a\nb\r\n", lines=True) == "a\nb\\r\n"
+    assert printable("a\nb") == r"a\nb"
+    assert one_line("  a\n   b \r\n c\td\re ") == "a b c d\re"
+
+
+def test_an_error_keeps_what_is_no_space_until_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    error = DataError("no such\n  data", where="a\rb", found="\x1b[2J")
+    assert str(error) == "a\rb: no such data, found \x1b[2J"
+    say(str(error), err=True)
+    assert capsys.readouterr().err == "a\\rb: no such data, found \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("value", [HOSTILE, "é", "\udc80", "a\nb"])
+def test_json_is_ascii_and_says_the_same(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say_json({value: [value]})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert not OBEYED.search(out.replace("\n", ""))
+    assert json.loads(out) == {value: [value]}
+
+
+def test_json_refuses_what_it_cannot_say() -> None:
+    with pytest.raises(ValueError):
+        say_json(float("nan"))
+
+
+def test_nobody_else_prints() -> None:
+    """What is printed past `printing.py` and `console.py` is not escaped."""
+    import poise
+
+    top = Path(poise.__file__).parent
+    ways = re.compile(
+        r"^\s*print\(|typer\.echo|sys\.(stdout|stderr)\.write|rich\.markup|import .*\bConsole\b", re.MULTILINE
+    )
+    sinners = sorted(str(path) for path in top.rglob("*.py") if ways.search(_without_docstrings(path)))
+    assert sinners == [str(top / "console.py"), str(top / "printing.py")]
+
+
+def _without_docstrings(path: Path) -> str:
+    return re.sub(r'""".*?"""', "", path.read_text("utf-8"), flags=re.DOTALL)
+
+
+# ---- the console --------------------------------------------------------------------------------------
+
+
+def terminal(*, colours: bool) -> tuple[Terminal, io.StringIO]:
+    out = io.StringIO()
+    given = {"color_system": "truecolor", "force_terminal": True} if colours else {}
+    return Terminal(file=out, width=100, **given), out
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_console_takes_every_word_for_a_word(colours: bool) -> None:
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    console, out = terminal(colours=colours)
+    table = Table(box=None)
+    table.add_column(HOSTILE)
+    for cell in (HOSTILE, "[bold]x[/]", ":bug:", styled(("[red]" + HOSTILE, "bold"))):
+        table.add_row(cell)
+    console.print(table)
+    console.print(HOSTILE, Text(HOSTILE), styled((HOSTILE, "dim")), "[bold]y[/bold]")
+    with Live(Text(HOSTILE), console=console):
+        pass
+    said = out.getvalue()
+    for one in ("\x1b[31m", "\x1b]", "\x07", "\b", "\x7f", "\x9b", "\u202e", "\u2066", "a\rb"):
+        assert one not in said, ascii(one)
+    assert said.count(r"\x1b[31mred\x1b]0;owned\x07 a\rb\x08\x7f\x9b1m \u202eevil\u2066") >= 4
+    assert "[bold]x[/]" in said
+    assert "[bold]y[/bold]" in said
+    assert ":bug:" in said
+    assert ("\x1b[1m" in said) == colours
+
+
+# ---- streams that can't encode everything -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "utf-8"])
+def test_a_stream_replaces_what_it_cannot_encode(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    fit_stream(sys.stdout)
+    text = "± · ┊ ● ‖∇‖ σ² Ωmega → 漢"
+    say(text)
+    say_lines(text)
+    console = Terminal()
+    console.print(text)
+    sys.stdout.flush()
+    told = raw.getvalue().decode(encoding)
+    assert len(told.splitlines()) == 3
+    expected = {
+        "ascii": r"+/- . | o |grad | sigma^2 omegamega \u2192 \u6f22",
+        "utf-8": text,
+    }
+    if encoding in expected:
+        assert set(told.splitlines()) == {expected[encoding]}
+    assert r"\u6f22" in told or encoding == "utf-8"
+
+
+def test_a_stream_that_is_none_or_another_is_left_alone() -> None:
+    fit_stream(None)
+    other = io.StringIO()
+    fit_stream(other)
+    other.write("é")
+
+
+# ---- pictures of figures ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "backend", ["module://matplotlib_inline.backend_inline", "module://nonsense", "nonsense", "tkagg"]
+)
+def test_a_backend_in_the_environment_is_nobodys_business(backend: str, tmp_path: Path) -> None:
+    (tmp_path / "home").touch()  # a folder that can't be made: matplotlib's own is nowhere
+    script = f"""
+import os
+from poise.plotting import as_png, new_figure
+figure = new_figure(2, 1)
+figure.subplots().set_title("\\u6f22\\x07")
+assert as_png(figure).startswith(b"\\x89PNG")
+assert os.environ["MPLBACKEND"] == {backend!r}
+"""
+    around = os.environ | {"MPLBACKEND": backend, "MPLCONFIGDIR": str(tmp_path / "home" / "x")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=around, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
