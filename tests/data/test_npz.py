@@ -10,7 +10,8 @@ import pytest
 
 from poise.data.decode import Frame, refit
 from poise.data.npz import NpzEntry
-from poise.data.source import Loaded, Pictures, held_out_split
+from poise.data.source import Loaded, Pictures
+from poise.data.split import digests, held_out_split
 from poise.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
@@ -41,7 +42,8 @@ def test_exact_at_the_native_size(tmp_path: Path) -> None:
 def test_split_and_labels(tmp_path: Path) -> None:
     labels = np.arange(60) % 7
     loaded = load(saved(tmp_path, images=IMAGES, labels=labels.astype(np.uint8)), held_out=0.25)
-    train, held = held_out_split(60, 0.25)
+    train, held = held_out_split(digests(IMAGES), labels, 0.25)
+    assert len(held) == 15
     assert isinstance(loaded.held_out, Pictures)
     for part, places in ((trained(loaded), train), (loaded.held_out, held)):
         assert np.array_equal(part.images, IMAGES[places])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from poise.data.source import Pictures, held_out_split, to_bytes, to_signed
+from poise.data.source import Pictures, to_bytes, to_signed
 from poise.randomness import Dice
 
 
@@ -111,13 +111,3 @@ def test_labels_classes_and_shape_change_the_fingerprint() -> None:
         Pictures(images.reshape(4, 2, 2, 2)).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
-
-
-@pytest.mark.parametrize(("n", "share", "held"), [(100, 0.1, 10), (7, 0.1, 0), (7, 0.5, 3), (10, 0.0, 0), (2, 0.99, 1)])
-def test_the_split(n: int, share: float, held: int) -> None:
-    train, apart = held_out_split(n, share)
-    assert len(apart) == held
-    assert sorted([*train, *apart]) == list(range(n))
-    assert train.tolist() == sorted(train)
-    again = held_out_split(n, share)
-    assert np.array_equal(apart, again[1])

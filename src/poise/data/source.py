@@ -238,10 +238,3 @@ class ToyEntry(DataEntry):
     """A distribution in the plane; its shape is known before it is loaded."""
 
     shape: ClassVar[Shape] = (2,)
-
-
-def held_out_split(n: int, share: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Places to train on and places to hold out: a fixed shuffle, the same for every run and seed."""
-    shuffled = np.random.Generator(np.random.Philox(20161204)).permutation(n)
-    held = int(n * share)
-    return np.sort(shuffled[held:]), np.sort(shuffled[:held])

@@ -9,7 +9,8 @@ import tempfile
 import numpy as np
 import numpy.typing as npt
 
-from poise.data.source import Bytes, Labels, Loaded, Pictures, held_out_split
+from poise.data.source import Bytes, Labels, Loaded, Pictures
+from poise.data.split import digests, held_out_split
 from poise.errors import DataError
 
 BUDGET = 2 * 2**30
@@ -75,7 +76,8 @@ def divide(
         classes: the labels' names.
         share: how much of the data is held out.
     """
-    train, held = held_out_split(len(usable), share)
+    contents = digests(images[row] for row in usable) if share else [b""] * len(usable)
+    train, held = held_out_split(contents, labels, share)
     rest = np.setdiff1d(np.arange(len(images)), usable)
     rearrange(images, np.concatenate((usable[train], usable[held], rest)))
 
