@@ -33,6 +33,10 @@ class Terminal(Console):
         if not self.is_terminal and "width" not in given:
             self.width = piped
 
+    def on_broken_pipe(self) -> None:
+        """Fall silent where nobody reads any more; rich would end the process, whosever it is."""
+        self.quiet = True
+
     def render_str(self, text: str, **given: Any) -> Text:
         """Text as it is; escaped before it is laid out, so that columns are as wide as what is seen."""
         return super().render_str(printable(text, lines=True), **given)

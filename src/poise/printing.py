@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import unicodedata
+from contextlib import suppress
 from typing import Any, TextIO
 
 OBEYED = re.compile(
@@ -54,6 +55,13 @@ def _escape(char: str) -> str:
 def say(sentence: str, *, err: bool = False) -> None:
     """Print one line at once, on stderr if `err`."""
     _write(printable(sentence), err=err)
+
+
+def print_error(line: str) -> None:
+    """Print an error or a warning as one line on stderr, if there is one and it can still be written to."""
+    if sys.stderr is not None:  # print(file=None) would go to stdout
+        with suppress(OSError, ValueError):
+            say(f"poise: {one_line(line)}", err=True)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:

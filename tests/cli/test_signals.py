@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: exit code 75, the state saved, and the message says how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: exit code 75, the state saved, and the message says how to go on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from poise.data.toys import PlaneEntry
-from poise.training import loop, record, save, standing
-from poise.training.signals import Signals
+from poise.errors import Stopped
+from poise.measure import bench, catalogue
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.training import loop, measuring, record, save, standing
+from poise.training.begin import train
+from poise.training.signals import Signals, owned_process
 from poise.training.standing import STEPS
+from poise.training.watcher import Nobody
 
 FOREVER = ["--steps", "100000", "--set", "log.rows=5", "--set", "log.samples=100000", "--set", "log.saves=100000"]
+
+
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+ALL = pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 
 
 def state(run: Path) -> str:
@@ -44,7 +57,7 @@ def until(there: Callable[[], bool], process: subprocess.Popen[str], seconds: fl
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@ALL
 def test_stopped_in_the_middle_and_resumed(
     poise: Any, small: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -76,7 +89,7 @@ def test_stopped_in_the_middle_and_resumed(
     assert steps_told(out) == [*before, *(s for s in range(newest.step + 1, end) if s % 5 == 0), end]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@ALL
 def test_stopped_while_it_gets_ready(small: list[str], tmp_path: Path, number: signal.Signals) -> None:
     """From the first word on stderr: what is imported after it takes seconds, and a scheduler does not wait."""
     process = start(tmp_path / "out", small)
@@ -103,22 +116,19 @@ def stopping(number: signal.Signals, then: Callable[..., Any]) -> Callable[..., 
     return struck
 
 
-BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-
-
-@BOTH
+@ALL
 def test_stopped_while_data_is_read(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    handlers = [signal.getsignal(each) for each in ENDING]
     monkeypatch.setattr(PlaneEntry, "load", stopping(number, PlaneEntry.load))
     said = poise("train", "ring", "--out", tmp_path / "out", *small)
     said.complains(75, f"stopped by {number.name}", "before the first step")
     assert not (tmp_path / "out").exists()
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert [signal.getsignal(each) for each in ENDING] == handlers
 
 
-@BOTH
+@ALL
 def test_stopped_while_players_are_built(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -131,7 +141,7 @@ def test_stopped_while_players_are_built(
     assert state(out) == "done"
 
 
-@BOTH
+@ALL
 def test_stopped_while_the_folder_is_begun(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -142,7 +152,7 @@ def test_stopped_while_the_folder_is_begun(
     assert state(out) == "stopped"
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("during", ["sheet", "step", "save", "row"])
 def test_stopped_in_every_part_of_a_step(
     poise: Any,
@@ -191,17 +201,150 @@ def once(kill: Callable[[int, int], None]) -> Callable[[int, int], None]:
     return first_only
 
 
-def test_a_second_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@ALL
+def test_stopped_while_it_measures(
+    poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Measuring is broken off, and done first when the run goes on: the lines are those of a run left alone."""
+    often = ["--steps", 4, "--set", "measure.every=2", "--set", "measure.n=50", "--set", "log.rows=1"]
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    assert poise("train", "ring", "--out", plain, *small, *often).code == 0
+    for resume, step in (([], 2), (["--resume"], 4)):  # the second time it is the last step
+        with monkeypatch.context() as struck:
+            struck.setattr(measuring, "_drawn", stopping(number, measuring._drawn))
+            struck.setattr(os, "kill", once(os.kill) if step == 2 else after(1, os.kill))
+            said = poise("train", *(resume or ["ring"]), "--out", out, *(() if resume else (*small, *often)))
+        said.complains(75, f"stopped by {number.name} after step {step},")
+        assert state(out) == "stopped"
+    assert poise("train", "--resume", "--out", out).code == 0
+    assert state(out) == "done"
+    assert (out / "measures.jsonl").read_text() == (plain / "measures.jsonl").read_text()
+    assert steps_told(out) == steps_told(plain)
+
+
+def after(calls: int, kill: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    left = [calls]
+
+    def later_only(process: int, number: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            kill(process, number)
+
+    return later_only
+
+
+@ALL
+def test_a_signal_is_not_taken_for_a_damaged_file(
+    poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Readers of files that may raise anything catch all exceptions; a signal is none of these."""
+    np.savez(tmp_path / "few.npz", images=np.zeros((9, 8, 8, 1), np.uint8))
+    read = np.lib.npyio.NpzFile.__getitem__
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", stopping(number, read))
+    said = poise("train", "--data", tmp_path / "few.npz", "--out", tmp_path / "out")
+    said.complains(75, f"stopped by {number.name} before the first step")
+
+
+@ALL
+@pytest.mark.parametrize("command", ["measure", "compare"])
+def test_stopped_while_figures_are_worked_out(
+    poise: Any, ring_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, command: str
+) -> None:
+    np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 255, (40, 8, 8, 1), np.uint8))
+    monkeypatch.setattr(catalogue, "taken", stopping(number, catalogue.taken))
+    monkeypatch.setattr(bench, "taken", stopping(number, catalogue.taken))
+    words = [ring_run] if command == "measure" else [tmp_path / "few.npz"] * 2
+    poise(command, *words).complains(75, f"stopped by {number.name}")
+
+
+def test_a_second_ctrl_c_ends_our_own_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within five seconds of the first; later ones, and SIGTERM however often, wait for the save."""
     left: list[int] = []
     now = [100.0]
     monkeypatch.setattr(os, "_exit", left.append)
     monkeypatch.setattr("poise.training.signals.time.monotonic", lambda: now[0])
-    with Signals() as signals:
+    presses = ((signal.SIGTERM, 1), (signal.SIGTERM, 9), (signal.SIGINT, 9), (signal.SIGINT, 4))
+    with owned_process(), Signals() as signals:
         signals.patient = True
-        for number, wait in ((signal.SIGTERM, 1), (signal.SIGTERM, 9), (signal.SIGINT, 9), (signal.SIGINT, 4)):
+        for number, wait in presses:
             assert left == []
             now[0] += wait
-            os.kill(os.getpid(), number)
+            with suppress(KeyboardInterrupt):  # here the exit is a pretence, so what comes after it is seen
+                os.kill(os.getpid(), number)
             assert signals.asked == number.name
     assert left == [130]
+
+
+def test_a_second_ctrl_c_never_ends_somebody_elses_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's kernel goes on; handlers are as they were, and the run can be resumed."""
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("a process that is not ours was ended"))
+    before = [signal.getsignal(each) for each in ENDING]
+
+    class Impatient(Nobody):
+        def tick(self, step: int) -> None:
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    recipe = table("ring") | {"steps": 9, "batch": 8, "log": {"saves": 2}}
+    with pytest.raises(KeyboardInterrupt):
+        train(decode(recipe), tmp_path / "out", watcher=Impatient())
+    assert [signal.getsignal(each) for each in ENDING] == before
+    assert state(tmp_path / "out") == "stopped"
+    assert train(decode(recipe), tmp_path / "out", resume=True).info["state"] == "done"
+
+
+@ALL
+def test_handlers_are_put_back_whatever_happens(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in ENDING]
+    with pytest.raises(RuntimeError, match="mine"), Signals():
+        raise RuntimeError("mine")
+    assert [signal.getsignal(each) for each in ENDING] == before
+    with pytest.raises(Stopped), Signals():
+        os.kill(os.getpid(), number)
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_what_ignores_a_hangup_goes_on_ignoring_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nohup, disown and setsid leave it so; other signals are heard all the same."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            signals.patient = True
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.asked is None
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.asked == "SIGTERM"
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_system_without_hangups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")
+    with Signals() as signals:
+        signals.patient = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.asked == "SIGTERM"
+
+
+def test_training_in_a_thread(tmp_path: Path) -> None:
+    """Python delivers signals to the main thread alone; whoever trains elsewhere keeps their handlers."""
+    before = [signal.getsignal(each) for each in ENDING]
+    recipe = decode(table("ring") | {"steps": 2, "batch": 8})
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(train, recipe, tmp_path / "out").result()
+    assert run.info["state"] == "done"
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_a_watcher_may_ask_for_an_end(tmp_path: Path) -> None:
+    class Enough(Nobody):
+        def tick(self, step: int) -> None:
+            if step == 3:
+                raise Stopped("my rule")
+
+    recipe = decode(table("ring") | {"steps": 9, "batch": 8})
+    with pytest.raises(Stopped, match="stopped by my rule after step 4, state saved"):
+        train(recipe, tmp_path / "out", watcher=Enough())
+    assert state(tmp_path / "out") == "stopped"

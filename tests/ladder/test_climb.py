@@ -18,6 +18,7 @@ from PIL import Image
 from contracts.tiny import unequal
 from poise.errors import RecipeError, Stopped
 from poise.ladder import climb as climbing
+from poise.ladder import look as looking
 from poise.ladder.climb import climb
 from poise.ladder.look import COLUMNS, STEPS, WALKS
 from poise.ladder.plan import RUNGS, plan
@@ -243,6 +244,21 @@ def test_stopped_and_gone_on_with_it_ends_as_if_nothing_had_been(pictures: Path,
     for rung in RUNGS:
         assert unequal(Run(out / rung).save.tensors, Run(whole / rung).save.tensors) == [], rung
         assert figures(out, rung) == figures(whole, rung)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_stopped_while_a_rung_is_looked_at(
+    pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Between trainings there is no run to save; the same command goes on all the same."""
+    before = contents(copy)
+    (copy / "vae" / "ladder" / "figures.json").unlink()
+    with monkeypatch.context() as struck:
+        struck.setattr(looking, "spectrum", lambda pile: os.kill(os.getpid(), number))
+        with pytest.raises(Stopped, match=f"stopped by {number.name}; .*the same command: poise ladder --out"):
+            climb(recipes(pictures), copy)
+    climb(recipes(pictures), copy)
+    assert contents(copy) == before
 
 
 # ---------------------------------------------------------------- another ladder

@@ -5,20 +5,19 @@ Nothing here imports torch; `poise --help`, `poise recipes`, `poise tips` and `p
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import typer
 from typer.exceptions import TyperException
 
 from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
-from poise.errors import PoiseError, Stopped
-from poise.printing import fit_streams, one_line, say, say_lines
+from poise.cli.streams import forgiving_streams
+from poise.errors import PoiseError
+from poise.printing import fit_streams, print_error, say, say_lines
+from poise.training.signals import Signals, owned_process
 
 app = typer.Typer(
     name="poise",
@@ -50,19 +49,34 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; every error becomes one line on stderr and an exit code (docs/exit-codes.md)."""
+    """Run a command; every error becomes one line on stderr and an exit code (docs/exit-codes.md).
+
+    Args:
+        arguments: the words after `poise`; left out, those of this process, which then is the command line's own.
+    """
+    ours = arguments is None
     words = list(sys.argv[1:] if arguments is None else arguments)
     fit_streams()
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    with forgiving_streams(ours=ours), owned_process() if ours else nullcontext():
+        try:
+            code = _run([word for word in words if word != "--debug"], debug="--debug" in words)
+        except KeyboardInterrupt:
+            if not ours:
+                raise
+            code = 130
+    sys.exit(code)
+
+
+def _run(words: list[str], *, debug: bool) -> int:
     try:
-        with _signals():
+        with Signals("; there was nothing to save"):  # until a run looks after signals itself
             code = app(words, standalone_mode=False)
+        sys.stdout.flush()  # a full disk may be noticed only here
     except Exception as error:
         if debug:
             say_lines(traceback.format_exc(), err=True)
-        code = _told(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _told(error)
+    return code if isinstance(code, int) else 0
 
 
 def _told(error: Exception) -> int:
@@ -71,8 +85,6 @@ def _told(error: Exception) -> int:
         return _complain(str(error), error.exit_code)
     if isinstance(error, TyperException):
         return _complain(error.format_message() or "a command is missing; try poise --help", 2)
-    if isinstance(error, BrokenPipeError):
-        return 6
     if isinstance(error, OSError):
         return _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, unimported
@@ -81,24 +93,6 @@ def _told(error: Exception) -> int:
     return _complain(f"a fault in poise itself: {told}; run it again with --debug and report what it prints", 1)
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Until a run looks after signals itself, they end the command in an orderly way."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(f"stopped by {signal.Signals(number).name}; there was nothing to save")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _complain(line: str, code: int) -> int:
-    say(f"poise: {one_line(line)}", err=True)
+    print_error(line)
     return code

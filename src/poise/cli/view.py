@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 
 from rich.console import Group
 from rich.live import Live as RichLive
@@ -131,6 +132,15 @@ class Plain:
         """Nothing to take down."""
 
 
+class QuietLive(RichLive):
+    """A panel whose thread survives a terminal that is gone."""
+
+    def refresh(self) -> None:
+        """Draw, if that is still possible."""
+        with suppress(OSError, ValueError):
+            super().refresh()
+
+
 class Live:
     """A panel that redraws itself twice a second."""
 
@@ -153,7 +163,7 @@ class Live:
         self.console.print(styled((printable(f"{start.name}, into {start.folder}"), "bold")))
         for line in start.lines:
             self.say(f"  {line}")
-        self._live = RichLive(get_renderable=self.panel, console=self.console, refresh_per_second=2)
+        self._live = QuietLive(get_renderable=self.panel, console=self.console, refresh_per_second=2)
         self._live.start()
 
     def tick(self, step: int) -> None:

@@ -14,6 +14,7 @@ from poise.recipe.model import Recipe
 from poise.training.begin import train
 from poise.training.folder import RunFolder
 from poise.training.run import Run
+from poise.training.signals import Signals
 from poise.training.watcher import Watcher
 
 
@@ -42,16 +43,17 @@ def climb(
     """
     ready()
     left = {rung: _left(recipe, out / rung) for rung, recipe in recipes.items()}
-    for rung, recipe in recipes.items():
-        run = out / rung
-        if left[rung] is not None:
-            try:
-                train(recipe, run, resume=bool(left[rung]), device=device, data_root=data_root, watcher=watcher)
-            except Stopped as stopped:
-                told = str(stopped).partition("; go on with")[0]
-                raise Stopped(f"{told}; go on with the same command: poise ladder --out {out}") from None
-        look(Run(run), data_root=data_root, tell=tell)
-    return write(out, list(recipes))
+    again = f"; go on with the same command: poise ladder --out {out}"
+    with Signals(again):  # between the rungs, and while one is looked at
+        for rung, recipe in recipes.items():
+            run = out / rung
+            if left[rung] is not None:
+                try:
+                    train(recipe, run, resume=bool(left[rung]), device=device, data_root=data_root, watcher=watcher)
+                except Stopped as stopped:
+                    raise Stopped(str(stopped).partition("; go on with")[0] + again) from None
+            look(Run(run), data_root=data_root, tell=tell)
+        return write(out, list(recipes))
 
 
 def _left(recipe: Recipe, path: Path) -> bool | None:

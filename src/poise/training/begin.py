@@ -22,7 +22,7 @@ from poise.training.loop import Training
 from poise.training.machine import choose
 from poise.training.run import Run
 from poise.training.signals import Signals
-from poise.training.watcher import Nobody, Watcher
+from poise.training.watcher import Nobody, SafeWatcher, Watcher
 
 
 def train(
@@ -53,8 +53,8 @@ def train(
         Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
         Stopped: by a signal, with the state saved.
     """
-    watcher = watcher or Nobody()
     with Signals() as signals, _room_to_compute(recipe):
+        watcher = SafeWatcher(watcher or Nobody(), signals.ask)
         folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
         folder.inspect(resume=resume)
         allow(recipe, trust_code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from poise.data.source import Loaded
 from poise.errors import DiskError, Diverged, SaveError, Stopped
@@ -21,7 +21,7 @@ from poise.training.machine import Machine
 from poise.training.measuring import Gauge
 from poise.training.record import Recorder, Sheets
 from poise.training.run import Run
-from poise.training.signals import Signals
+from poise.training.signals import Arrived, Signals
 from poise.training.standing import Standing
 from poise.training.watcher import Watcher
 from poise.watch.logs import measured_of
@@ -50,7 +50,9 @@ class Training:
             self.notes.append(f"resumed, but not promised to be exact: {', '.join(changed)}")
         self.first, self.failed = self.here.done, 0
         self.recorder = Recorder(folder, self.first)
-        self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device, watcher.say) if recipe.measure else None
+        self.gauge = None
+        if recipe.measure:
+            self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device, watcher.say, signals.interrupt)
         self.guard = Guard(recipe, folder, self.first, watcher)
         self.clock = time.perf_counter()
 
@@ -68,10 +70,11 @@ class Training:
             ended = "done"
             if self.gauge is not None and (told := self.gauge.summary()):
                 self.watcher.say(told)
-        except Stopped:
+        except (Stopped, Arrived, KeyboardInterrupt):
             ended = "stopped"
             raise
         finally:
+            self.signals.patient = True  # a further signal must not break off what follows
             self.watcher.end()
             self.recorder.close()
             with suppress(DiskError):
@@ -88,6 +91,10 @@ class Training:
         self.told = (self.done, self.here.seconds)
         if self.done == 0:
             self._sheet()
+        elif self.gauge is not None and self.gauge.due(self.done) and not self.gauge.knows(self.done):
+            self._measure(self.gauge)  # a signal broke it off
+            if self.signals.asked:
+                self._stop(self.signals.asked)
         while self.done < self.recipe.steps:
             try:
                 self._step()
@@ -101,19 +108,23 @@ class Training:
         if row_due:
             self.here.vitals.before()
         self.here.step()
-        last, asked = self.done == end, self.signals.asked  # asked once: it may come at any time
+        last, measured = self.done == end, True
         if row_due:
             self._row()
         if last or self.done % log.samples == 0:
             self._sheet()
         if self.gauge is not None and self.gauge.due(self.done):
-            self._measure(self.gauge)
+            measured = self._measure(self.gauge)
+        asked = self.signals.asked  # read once: it may come at any time
         if last or self.done % log.saves == 0 or asked:
             self._save(must=last or asked is not None)
         self.watcher.tick(self.done)
-        if asked and not last:
-            cure = f"go on with: poise train --resume --out {self.folder.path}"
-            raise Stopped(f"stopped by {asked} after step {self.done}, state saved; {cure}")
+        if asked and not (last and measured):
+            self._stop(asked)
+
+    def _stop(self, asked: str) -> NoReturn:
+        cure = f"go on with: poise train --resume --out {self.folder.path}"
+        raise Stopped(f"stopped by {asked} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
         seconds, here = self._seconds(), self.here
@@ -130,13 +141,20 @@ class Training:
     def _sheet(self) -> None:
         self.recorder.sheet(self.sheets.draw(self.here.game.shown()), self.done)
 
-    def _measure(self, gauge: Gauge) -> None:
-        """Measure; weights that are the best so far are kept beside the newest ones."""
+    def _measure(self, gauge: Gauge) -> bool:
+        """Measure; weights that are the best so far are kept beside the newest ones.
+
+        Returns:
+            False if a signal broke it off; a resumed run measures first.
+        """
         began, shown = time.perf_counter(), self.here.game.shown()
         if bad := save.not_finite(shown.state_dict()):
             self.guard.not_finite(self.done, f"{bad} of what samples come from")
-            return
-        result = gauge.take(self.here.game, self.done)
+            return True
+        try:
+            result = gauge.take(self.here.game, self.done)
+        except Arrived:
+            return False
         if gauge.is_best(self.done):
             try:
                 save.write(self.folder.best, self.done, *self.here.kept(self._seconds(), self.guard.written))
@@ -148,6 +166,7 @@ class Training:
         self.watcher.say(gauge.words(result, self.done))
         self.told = (self.told[0], self.told[1] + time.perf_counter() - began)  # no part of the training's pace
         self.guard.hear(self.done, measured_of(gauge.line(result, self.done)))
+        return True
 
     def _save(self, *, must: bool) -> None:
         """Save; a refusing disk is survived until it has refused three times in a row, or this save must be."""

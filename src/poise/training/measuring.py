@@ -26,7 +26,7 @@ from poise.training.coding import coder
 from poise.training.folder import RunFolder
 from poise.training.game import Game, apart
 from poise.training.run import Run
-from poise.training.sampling import generate, labels_in_shares, latents
+from poise.training.sampling import generate, labels_in_shares, latents, no_interrupt
 
 PLAYED = 512
 """Points in a batch of the duality gap."""
@@ -49,6 +49,7 @@ class Gauge:
         first: the step that is resumed from; the best of the lines up to it is remembered.
         device: where the latents are drawn.
         say: told, once each, of work that takes its time.
+        interrupt: called often; what it raises ends a measuring, of which nothing is written then.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class Gauge:
         first: int,
         device: torch.device,
         say: Callable[[str], None],
+        interrupt: Callable[[], None] = no_interrupt,
     ) -> None:
         assert recipe.measure is not None
         self.recipe, self.loaded, self.folder, self.device, self.say = recipe, loaded, folder, device, say
+        self.interrupt = interrupt
         self._said: set[str] = set()
         self.how = recipe.measure
         self.measures = chosen(self.how.measures)
@@ -87,6 +90,11 @@ class Gauge:
         heads = [(told.get("features"), told.get("n"), *told.get("measures", ())[:1]) for told in (before, now)]
         return heads[0] != heads[1]
 
+    def knows(self, step: int) -> bool:
+        """Whether the run was measured after `step` steps."""
+        lines = read_lines(self.folder.measures) if self.folder.measures.is_file() else []
+        return any(line["step"] == step for line in lines)
+
     def due(self, step: int) -> bool:
         """Whether to measure after `step` steps."""
         return step == self.recipe.steps or step % self.how.every == 0
@@ -99,7 +107,7 @@ class Gauge:
             return _asked(self.recipe, self.loaded, n, dice.seed)
 
         result = self.bench.measure(
-            lambda n: _drawn(self.recipe, net, n, labels(n), dice),
+            lambda n: _drawn(self.recipe, net, n, labels(n), dice, self.interrupt),
             self.measures,
             labels,
             coder=coder(self.recipe, game, dice),
@@ -154,6 +162,7 @@ class Gauge:
         return {"measure": self.chooses.name, "step": self.best.step, "value": self.best.value, "last": self.last}
 
     def _tell(self, what: str, share: float) -> None:
+        self.interrupt()
         if what.startswith("training") and what not in self._said:
             self._said.add(what)
             self.say(f"{what}; it is kept for the next time")
@@ -228,10 +237,17 @@ def _asked(recipe: Recipe, loaded: Loaded, n: int, seed: int) -> Tensor | None:
     return None if recipe.labels.g is None else labels_in_shares(n, loaded.train.class_counts, seed)
 
 
-def _drawn(recipe: Recipe, net: nn.Module, n: int, labels: Tensor | None, dice: Dice) -> Tensor:
+def _drawn(
+    recipe: Recipe,
+    net: nn.Module,
+    n: int,
+    labels: Tensor | None,
+    dice: Dice,
+    interrupt: Callable[[], None] = no_interrupt,
+) -> Tensor:
     """n samples; the latents depend on the dice's seed alone."""
     asked = None if labels is None else labels.to(dice.device)
-    return generate(net, latents(recipe.latent, n, dice, "measure"), asked, dice=dice)
+    return generate(net, latents(recipe.latent, n, dice, "measure"), asked, dice=dice, interrupt=interrupt)
 
 
 def _play(recipe: Recipe, game: Game, judge: nn.Module, step: int) -> Callable[[], float]:

@@ -8,7 +8,7 @@ whose beginning does not depend on its length either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,21 +29,32 @@ def latents(latent: Latent, n: int, dice: Dice, stream: str) -> Tensor:
     return torch.cat(blocks)[:n]
 
 
+def no_interrupt() -> None:
+    """Interrupts nothing."""
+
+
 @torch.no_grad()
 def generate(
-    net: nn.Module, latents: Tensor, labels: Tensor | None = None, *, dice: Dice, block: int = BLOCK
+    net: nn.Module,
+    latents: Tensor,
+    labels: Tensor | None = None,
+    *,
+    dice: Dice,
+    block: int = BLOCK,
+    interrupt: Callable[[], None] = no_interrupt,
 ) -> Tensor:
     """Samples for `latents` (and labels) in evaluation mode and float32; the network's own mode is put back after.
 
     Sample i depends on its latent, its label and i alone. Layers that draw in sampling too (standing dropout) draw from
     `dice`, from a stream for each block: the same call gives the same samples. Who always asks for the same number may
-    take another `block`.
+    take another `block`. `interrupt` is called before each block, and may raise.
     """
     training, made = net.training, list[Tensor]()
     net.eval()
     try:
         with dice.everywhere("sample/layers"):
             for number, start in enumerate(range(0, len(latents), block)):
+                interrupt()
                 dice.settle("sample/layers", number)
                 z = latents[start : start + block]
                 kinds = None if labels is None else _filled(labels[start : start + block], block)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
 
 from poise.core import Side
+from poise.errors import Stopped
+from poise.printing import print_error
 from poise.rows import Row
 from poise.watch.base import Alarm
 
@@ -33,7 +36,10 @@ class Start(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Looks on. All calls come from the training thread and should return at once."""
+    """Looks on. All calls come from the training thread and should return at once.
+
+    Whatever it raises, training goes on without it; `Stopped` asks for an orderly end.
+    """
 
     def start(self, start: Start) -> None:
         """Training is about to begin."""
@@ -74,3 +80,56 @@ class Nobody:
 
     def end(self) -> None:
         """Nothing."""
+
+
+class SafeWatcher:
+    """Passes everything on to another watcher, whose errors never reach the run.
+
+    After its first error a watcher is only told of the end, so that it can clean up. One that raises `Stopped` asks for
+    an orderly end: the step is finished and saved first.
+
+    Args:
+        watcher: looks on.
+        ask: told who asks for an end.
+    """
+
+    def __init__(self, watcher: Watcher, ask: Callable[[str], None]) -> None:
+        self.watcher, self.ask = watcher, ask
+        self.failed = False
+
+    def start(self, start: Start) -> None:
+        """See `Watcher`."""
+        self._pass_on(self.watcher.start, start)
+
+    def tick(self, step: int) -> None:
+        """See `Watcher`."""
+        self._pass_on(self.watcher.tick, step)
+
+    def row(self, row: Row) -> None:
+        """See `Watcher`."""
+        self._pass_on(self.watcher.row, row)
+
+    def say(self, sentence: str) -> None:
+        """See `Watcher`."""
+        self._pass_on(self.watcher.say, sentence)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """See `Watcher`."""
+        self._pass_on(self.watcher.alarm, alarm)
+
+    def end(self) -> None:
+        """See `Watcher`; told even after an error."""
+        with suppress(Exception, SystemExit):
+            self.watcher.end()
+
+    def _pass_on(self, method: Callable[..., None], *told: Any) -> None:
+        if self.failed:
+            return
+        try:
+            method(*told)
+        except Stopped as stopped:
+            self.ask(str(stopped) or "the watcher")
+        except (Exception, SystemExit) as error:  # SystemExit: rich raises it where a pipe is closed
+            self.failed = True
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            print_error(f"the watcher {type(self.watcher).__name__} failed and is not told any more: {what}")

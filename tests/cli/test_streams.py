@@ -1,0 +1,174 @@
+"""stdout and stderr that nobody reads any more: no command ends otherwise than it would have."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.cli.streams import Forgiving, forgiving_streams
+from poise.cli.view import Live, Plain
+from poise.printing import print_error
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.training.begin import train
+from poise.training.signals import Signals
+from poise.training.watcher import Nobody, SafeWatcher
+
+
+class Failing(io.StringIO):
+    """A stream that fails from its first line on."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+
+ERRORS = [OSError(errno.EIO, "I/O"), BrokenPipeError(errno.EPIPE, "pipe"), ValueError("closed file"), RuntimeError("x")]
+
+
+@pytest.mark.parametrize("error", ERRORS[:3], ids=repr)
+def test_a_stream_that_is_gone_is_forgiven(error: Exception) -> None:
+    for everything in (True, False):
+        stream = Forgiving(Failing(error), all_errors=everything)
+        stream.write("a")
+        stream.flush()
+        assert stream.gone
+
+
+def test_a_full_disk_is_told_on_stdout_and_forgiven_on_stderr() -> None:
+    full = OSError(errno.ENOSPC, "full")
+    Forgiving(Failing(full), all_errors=True).write("a")
+    with pytest.raises(OSError, match="full"):
+        Forgiving(Failing(full), all_errors=False).write("a")
+
+
+def test_one_line_without_letters_does_not_silence_the_next() -> None:
+    raw = io.BytesIO()
+    stream = Forgiving(io.TextIOWrapper(raw, "ascii"), all_errors=True)
+    stream.write("é\n")
+    stream.write("e\n")
+    stream.flush()
+    assert raw.getvalue() == b"e\n"
+
+
+def test_where_there_are_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under pythonw."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    print_error("nobody hears this")
+    with forgiving_streams(ours=False):
+        print("a")
+        print("b", file=sys.stderr)
+    assert sys.stdout is None
+
+
+@pytest.fixture
+def ring(small: list[str]) -> Recipe:
+    recipe = table("ring") | {"steps": 6, "batch": 8, "log": {"rows": 2, "saves": 3, "sheet": 4}}
+    recipe.pop("measure", None)
+    return decode(recipe)
+
+
+class Broken(Nobody):
+    """A watcher that fails at one of its calls."""
+
+    def __init__(self, call: str, error: BaseException) -> None:
+        self.ended = False
+        self.calls = 0
+
+        def fail(*_: object) -> None:
+            self.calls += 1
+            raise error
+
+        setattr(self, call, fail)
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("call", ["start", "tick", "row", "say"])
+@pytest.mark.parametrize("error", [*ERRORS, SystemExit(1)], ids=repr)
+def test_a_watcher_that_fails_is_not_asked_again(
+    ring: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], call: str, error: BaseException
+) -> None:
+    ring = ring.model_copy(update={"steps": 1000})
+    watcher, signals = Broken(call, error), Signals()
+    safe = SafeWatcher(watcher, signals.ask)
+    for _ in range(3):
+        for name in ("start", "tick", "row", "say"):
+            getattr(safe, name)("told")
+    safe.end()
+    assert watcher.calls == 1
+    assert watcher.ended
+    assert capsys.readouterr().err.count("the watcher Broken failed") == 1
+
+
+def test_a_run_goes_on_without_its_watcher(ring: Recipe, tmp_path: Path) -> None:
+    run = train(ring, tmp_path / "run", watcher=Broken("row", RuntimeError("mine")))
+    assert run.info["state"] == "done"
+    assert len(run.rows) == 3
+
+
+@pytest.mark.parametrize("error", ERRORS[:3], ids=repr)
+@pytest.mark.parametrize("view", [Plain, Live])
+def test_a_run_goes_on_without_its_terminal(
+    ring: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, view: Callable[[], Any]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", Failing(error))
+    run = train(ring, tmp_path / "run", watcher=view())
+    assert run.info["state"] == "done"
+
+
+@pytest.fixture
+def pipe() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+def poise(*words: str, **streams: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "poise", *words], **streams)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["recipes"], 0), (["train", "no-such"], 2), (["--version"], 0)])
+def test_exit_codes_where_nobody_reads(pipe: int, words: list[str], code: int) -> None:
+    """Python's own flush at its end would make 120 of each."""
+    assert poise(*words, stdout=pipe, stderr=pipe).wait(60) == code
+    other = poise(*words, stdout=pipe, stderr=subprocess.PIPE)
+    told = other.communicate()[1].decode()
+    assert other.returncode == code
+    assert "Traceback" not in told
+    assert "Exception ignored" not in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_stdout_is_exit_code_6() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = poise("recipes", stdout=full, stderr=subprocess.PIPE)
+        told = done.communicate()[1].decode()
+    assert done.returncode == 6
+    assert told.startswith("poise: ")
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+def test_closed_descriptors_are_not_given_to_files(tmp_path: Path) -> None:
+    """`poise ... >&- 2>&-`: a file that is opened later must not become stderr."""
+    command = f"{sys.executable} -m poise train ring --steps 1 --set batch=8 --set measure=none --out run >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "run" / "run.lock").read_text().startswith("process ")
