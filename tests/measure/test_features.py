@@ -11,14 +11,16 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from scipy.stats import binom
 from torch import Tensor, nn
 from torchvision import models
 
-from poise.data.source import Finite, Loaded, Pictures, to_signed
+from poise.data.source import Bytes, Finite, Loaded, Pictures, to_signed
 from poise.data.stacked import Stacked
 from poise.data.toys import RingEntry
 from poise.errors import DataError, PoiseError, RecipeError
 from poise.measure import classifier
+from poise.measure.classifier import Small, Trained
 from poise.measure.features import (
     Inception,
     Network,
@@ -76,6 +78,80 @@ def test_left_out_they_suit_the_data(shades: Pictures) -> None:
     sample = torch.randn(5, 2)
     assert torch.equal(points(sample).features, sample)
     assert points(sample).logits is None
+
+
+def meaningless(images: Bytes, classes: int, seed: int, *, largest: float = 0.0) -> Pictures:
+    """Pictures with labels that have nothing to do with them; a share of them all of one class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, len(images))
+    labels[rng.random(len(images)) < largest] = 0
+    return Pictures(images, labels, tuple(map(str, range(classes))))
+
+
+def clouds(n: int = 400, seed: int = 5) -> Bytes:
+    return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 1), np.uint8)
+
+
+@pytest.mark.parametrize(("classes", "largest"), [(2, 0.0), (4, 0.0), (10, 0.0), (4, 0.85)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_classifier_that_has_learnt_nothing_is_not_taken(classes: int, largest: float, seed: int) -> None:
+    """Whatever the folders are called, the same pictures get the same features; and it is said why."""
+    notes: list[str] = []
+    chosen = of("auto", meaningless(clouds(), classes, seed, largest=largest), note=notes.append)
+    assert isinstance(chosen, Plain)
+    (note,) = notes
+    assert "pixels" in note
+    assert "of 40 pictures that it was not trained on" in note
+    assert "the largest class has" in note
+    notes.clear()
+    assert isinstance(
+        of("classifier", meaningless(clouds(), classes, seed, largest=largest), note=notes.append), OfClassifier
+    )
+    assert "these features mean little" in notes[0]
+
+
+def test_a_classifier_is_not_tested_on_copies_of_what_it_has_learnt() -> None:
+    """Each picture ten times: by heart it would know them all."""
+    few = meaningless(clouds(40), 4, 0)
+    assert few.labels is not None
+    repeated = Pictures(np.repeat(few.images, 10, 0), np.repeat(few.labels, 10), few.classes)
+    notes: list[str] = []
+    assert isinstance(of("auto", repeated, note=notes.append), Plain)
+    assert len(notes) == 1
+
+
+def test_a_classifier_that_beats_the_largest_class_clearly_is_taken(shades: Pictures) -> None:
+    """Nine of ten pictures of one class: 90 % right is nothing, all right is clear where there are enough to ask."""
+    notes: list[str] = []
+    skewed = [k for k in range(200) if k % 2 == 0 or k % 18 == 1]
+    assert shades.labels is not None
+    train = Pictures(shades.images[skewed], shades.labels[skewed], shades.classes)
+    asked = Pictures(np.repeat(shades.images[skewed], 2, 0), np.repeat(shades.labels[skewed], 2), shades.classes)
+    chosen = extractor("auto", Setting(train, asked, note=notes.append))
+    assert isinstance(chosen, OfClassifier)
+    assert chosen.trained.right == 1.0
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("right", "asked", "largest", "knows"),
+    [
+        (0.12, 1000, 0.1, False),
+        (0.14, 1000, 0.1, True),
+        (0.9, 400, 0.9, False),
+        (0.95, 400, 0.9, True),
+        (1.0, 3, 0.5, False),
+        (1.0, 40, 1.0, False),
+        (0.0, 0, 1.0, False),
+        (0.3, 40, 0.125, False),
+        (0.4, 40, 0.125, True),
+    ],
+)
+def test_clearly_more_often_than_the_largest_class(right: float, asked: int, largest: float, knows: bool) -> None:
+    trained = Trained(Small((1, 8, 8), 2), "", right, asked, largest)
+    assert trained.knows == knows
+    tail = sum(binom.pmf(k, asked, largest) for k in range(round(right * asked), asked + 1))
+    assert trained.chance == pytest.approx(tail, rel=1e-6)
 
 
 def test_what_is_asked_for_by_name(shades: Pictures) -> None:

@@ -402,3 +402,25 @@ def test_features_that_the_data_cannot_have(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"a classifier needs labels.*take --features pixels"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_and_its_later_measuring_choose_the_same_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that say nothing: pixels, as the run goes and after it, and it is said once."""
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(classifier, "SEEN", (1280, 1280))
+    rng, said = np.random.default_rng(0), list[str]()
+    recipe = pictures(tmp_path / "p.npz", features="auto", n=20)
+    np.savez(tmp_path / "p.npz", images=rng.integers(0, 256, (200, 8, 8, 1), np.uint8), labels=rng.integers(0, 4, 200))
+
+    class Listener(Nobody):
+        def say(self, sentence: str) -> None:
+            said.append(sentence)
+
+    run = train(recipe, tmp_path / "a", watcher=Listener())
+    assert {line["features"] for line in lines(tmp_path / "a")} == {"pixels"}
+    assert sum("can't tell the classes" in sentence for sentence in said) == 1
+    result, _ = measure_run(run, chosen("fid"))
+    assert result.features == "pixels"
+    assert any("can't tell the classes" in note for note in result.notes)

@@ -59,8 +59,9 @@ class Bench:
         trust_code: bool = False,
     ) -> None:
         self.entry, self.loaded, self.d, self.tell = entry, loaded, d, tell
-        self.look: Extractor = extractor(features, Setting(loaded.train, loaded.held_out, d, tell, trust_code))
         self.notes: list[str] = []
+        setting = Setting(loaded.train, loaded.held_out, d, tell, trust_code, self.notes.append)
+        self.look: Extractor = extractor(features, setting)
         self.given: set[Need] = set()
         self._many_reals = torch.empty(0)
         self._floors: dict[str, Figure | None] = {}

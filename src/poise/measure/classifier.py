@@ -13,14 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from poise.core import Shape
-from poise.data.source import Finite, to_signed
+from poise.data.source import Finite, Pictures, to_signed
+from poise.data.split import digests, held_out_split
 from poise.measure import cache
 from poise.randomness import Dice, derive
 
@@ -31,6 +30,12 @@ STREAM = "measure/classifier"
 BATCH, RATE, SHIFT = 64, 4e-3, 2
 SEEN = (40_000, 300_000)
 """Least and most pictures that it sees in training: ten rounds of four thousand, five of sixty thousand."""
+
+CLEAR = 1e-3
+"""A classifier has learnt something if its answers would come by chance more rarely than this."""
+
+KEPT = 0.1
+"""The share that is kept back to test it where nothing is held out."""
 
 FEW = 20
 """As many pictures of each class, on average, make a classifier worth training."""
@@ -75,11 +80,33 @@ class Trained(NamedTuple):
         net: in evaluation mode.
         name: with a hash of the weights.
         right: share of right answers on pictures it was not trained on, 0 to 1.
+        asked: how many these were.
+        largest: the share of the largest class among them.
     """
 
     net: Small
     name: str
     right: float
+    asked: int
+    largest: float
+
+    @property
+    def chance(self) -> float:
+        """The p-value of its answers if it were no better than one who always names the largest class.
+
+        One-sided exact binomial test: how likely so many right answers are if each is right with the probability of
+        that class's share; 1 if it was asked about nothing.
+        """
+        from scipy.stats import binomtest
+
+        if not self.asked:
+            return 1.0
+        return float(binomtest(round(self.right * self.asked), self.asked, self.largest, "greater").pvalue)
+
+    @property
+    def knows(self) -> bool:
+        """Whether it has clearly learnt something about the classes that holds for new pictures."""
+        return self.chance < CLEAR
 
 
 def fitted(
@@ -129,18 +156,28 @@ def worth_it(source: Finite) -> bool:
 
 
 def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) -> Trained:
-    """The classifier of this data: from the cache, or trained now. A tenth is kept back where nothing is held out."""
-    order = torch.from_numpy(_shuffled(len(train)))
-    kept = 0 if held_out is not None else max(1, len(train) // 10)
-    places = order[kept:]
+    """The classifier of this data: from the cache, or trained now.
+
+    Where nothing is held out a tenth is kept back, by content and by class (`data/split.py`): on copies of what it was
+    trained on it could not be tested.
+    """
+    if held_out is None:
+        assert isinstance(train, Pictures), "stacks are read by a classifier of their digits"
+        places, kept = map(torch.from_numpy, held_out_split(digests(train.images), train.labels, KEPT))
+        test, asked = train, kept
+    else:
+        test, places, asked = held_out, torch.arange(len(train)), torch.arange(len(held_out))
+    told = test.labels_at(asked)
+    assert told is not None
+    largest = int(told.bincount().max()) / len(asked) if len(asked) else 1.0
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another way of training is another classifier
-    key = cache.key_of(code, train.fingerprint, held_out.fingerprint if held_out is not None else kept)
+    key = cache.key_of(code, train.fingerprint, "kept" if held_out is None else held_out.fingerprint)
     found = cache.load("classifiers", key)
     if found is not None:
         net = Small(train.shape, len(train.classes)).eval()
         right = float(found.pop("right"))
         net.load_state_dict(found)
-        return Trained(net, _name(net), right)
+        return Trained(net, _name(net), right, len(asked), largest)
     labels = train.labels_at(places)
     assert labels is not None
 
@@ -148,14 +185,9 @@ def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) 
         return to_signed(train.take(places[chosen]).images)
 
     net = fitted(images, labels, train.shape, len(train.classes), derive(0, STREAM), tell)
-    test, asked = (train, order[:kept]) if held_out is None else (held_out, torch.arange(len(held_out)))
     right = share_right(net, test, asked)
     cache.store("classifiers", key, net.state_dict() | {"right": torch.tensor(right, dtype=torch.float64)})
-    return Trained(net, _name(net), right)
-
-
-def _shuffled(n: int) -> npt.NDArray[np.int64]:
-    return np.random.Generator(np.random.Philox(derive(0, STREAM))).permutation(n)
+    return Trained(net, _name(net), right, len(asked), largest)
 
 
 def _name(net: Small) -> str:

@@ -106,6 +106,15 @@ class OfClassifier:
         self.name = f"{self.trained.name}{each}, {self.trained.right:.1%} right on pictures it was not trained on"
         self.key = cache.key_of(self.trained.name, self.stack)
 
+    @property
+    def doubt(self) -> str:
+        """Why its features mean nothing, in words; empty if it has learnt the classes."""
+        told = self.trained
+        if told.knows:
+            return ""
+        of = f"{told.right:.1%} of {told.asked:,} pictures that it was not trained on"
+        return f"right on {of}, and the largest class has {told.largest:.1%} of these (p = {told.chance:.2g})"
+
     def __call__(self, samples: Tensor) -> Looked:
         """See `Extractor`; no logits for stacks, whose classes are the `numbers`."""
         if self.stack == 1:
@@ -208,6 +217,7 @@ class Setting(NamedTuple):
         d: the discriminator, where a run is measured, and why its features can't be had, if they can't.
         tell: told of work that takes its time.
         trust_code: whether a Python file may run.
+        note: told what the reader of the figures should know.
     """
 
     train: Source
@@ -215,13 +225,15 @@ class Setting(NamedTuple):
     d: Callable[[], nn.Module] | str = "there is no discriminator here"
     tell: Progress = silent
     trust_code: bool = False
+    note: Callable[[str], None] = lambda sentence: None
 
 
 def extractor(word: str, setting: Setting) -> Extractor:
     """The extractor that `--features` names.
 
-    `auto` (the classifier where the data has labels enough, else pixels or points), `pixels`, `classifier`, `d`,
-    `inception=FILE`, `FILE.py:NAME`, or NAME=FILE with the name of a torchvision network and its weights.
+    `auto` (the classifier where the data has labels enough and it has learnt them, else pixels or points), `pixels`,
+    `classifier`, `d`, `inception=FILE`, `FILE.py:NAME`, or NAME=FILE with the name of a torchvision network and its
+    weights.
 
     Raises:
         RecipeError: no such features, or not for this data.
@@ -231,7 +243,7 @@ def extractor(word: str, setting: Setting) -> Extractor:
     train, held_out = setting.train, setting.held_out
     plain = not isinstance(train, Finite)
     if name == "auto":
-        name = "classifier" if isinstance(train, Finite) and worth_it(_digits(train)) else "pixels"
+        return _best(setting)
     if name in ("pixels", "points") or (plain and name == "classifier"):
         return Plain(train.shape)
     if name == "d":
@@ -243,7 +255,10 @@ def extractor(word: str, setting: Setting) -> Extractor:
     if name == "classifier":
         assert isinstance(train, Finite)
         suits(name, train)
-        return OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+        made = OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+        if made.doubt:
+            setting.note(f"these features mean little: the classifier is {made.doubt}; take --features pixels")
+        return made
     alpha = not isinstance(train, Stacked)
     if ".py:" in word:
         return _own(word, setting.trust_code, alpha)
@@ -253,6 +268,17 @@ def extractor(word: str, setting: Setting) -> Extractor:
     if not Path(file).is_file():
         raise DataError("there is no such file", where="--features", found=file)
     return Inception(Path(file), alpha=alpha) if name == "inception" else _torchvision(name, Path(file), alpha)
+
+
+def _best(setting: Setting) -> Extractor:
+    """What `auto` stands for: the classifier if it has learnt the classes, else the numbers as they are."""
+    train, held_out = setting.train, setting.held_out
+    if isinstance(train, Finite) and worth_it(_digits(train)):
+        made = OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+        if not made.doubt:
+            return made
+        setting.note(f"features are pixels, for a classifier can't tell the classes: it is {made.doubt}")
+    return Plain(train.shape)
 
 
 def suits(name: str, train: Source) -> None:

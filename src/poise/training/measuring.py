@@ -138,8 +138,10 @@ class Gauge:
             for name, one in result.told.items()
         ]
         told += [f"no {name}: {why}" for name, why in result.skipped.items() if name not in self._said]
-        self._said.update(result.skipped)  # once is enough
-        return f"step {step:,}: {', '.join(told)}" + ("; the best so far" if self.is_best(step) else "")
+        notes = [note for note in result.notes if note not in self._said]
+        self._said.update(result.skipped, notes)  # once is enough
+        ends = (["the best so far"] if self.is_best(step) else []) + notes
+        return "; ".join([f"step {step:,}: {', '.join(told)}", *ends])
 
     def is_best(self, step: int) -> bool:
         """Whether the weights after `step` steps are the best so far."""
