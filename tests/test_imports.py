@@ -14,6 +14,7 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 # a room may import from itself and from every room on a lower floor
 FLOORS = [
     {"printing"},
+    {"parts"},
     {"errors", "entries", "rows", "randomness", "derivatives", "console", "plotting"},
     {"core", "dials", "watch"},
     {"seams", "codes"},
@@ -21,11 +22,13 @@ FLOORS = [
     {"tricks", "sheets"},
     {"own"},
     {"measure"},
+    {"functional"},
     {"recipe", "recipes"},
     {"tips"},
     {"training"},
     {"ladder"},
     {"cli"},
+    {"library"},
     {"__init__", "__main__"},
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -57,6 +57,11 @@ def say(sentence: str, *, err: bool = False) -> None:
     _write(printable(sentence), err=err)
 
 
+def say_over(text: str, width: int) -> None:
+    """Print one line on stdout over the last one, which was `width` characters long, and stay on it."""
+    print("\r" + printable(text).ljust(width), end="", flush=True)
+
+
 def print_error(line: str) -> None:
     """Print an error or a warning as one line on stderr, if there is one and it can still be written to."""
     if sys.stderr is not None:  # print(file=None) would go to stdout

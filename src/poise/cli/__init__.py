@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
+from poise.cli.examples import epilog
 from poise.cli.streams import forgiving_streams
 from poise.errors import PoiseError
 from poise.printing import fit_streams, print_error, say, say_lines
@@ -23,20 +24,25 @@ app = typer.Typer(
     name="poise",
     help="Train GANs and keep the two players in balance.",
     epilog="Add --debug to any command to see where an error comes from.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command("recipes")(recipes.recipes)
-app.command("tips")(tips.tips)
-app.command("check")(check.check)
-app.command("train")(train.train)
-app.command("sample")(sample.sample)
-app.command("interpolate")(interpolate.interpolate)
-app.command("measure")(measure.measure)
-app.command("compare")(compare.compare)
-app.command("watch")(watch.watch)
-app.command("ladder")(ladder.ladder)
+COMMANDS = {
+    "recipes": recipes.recipes,
+    "tips": tips.tips,
+    "check": check.check,
+    "train": train.train,
+    "sample": sample.sample,
+    "interpolate": interpolate.interpolate,
+    "measure": measure.measure,
+    "compare": compare.compare,
+    "watch": watch.watch,
+    "ladder": ladder.ladder,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name, epilog=epilog(_name))(_command)
 
 
 @app.callback(invoke_without_command=True)
@@ -70,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str], *, debug: bool) -> int:
     try:
         with Signals("; there was nothing to save"):  # until a run looks after signals itself
-            code = app(words, standalone_mode=False)
+            code = app(words, prog_name="poise", standalone_mode=False)
         sys.stdout.flush()  # a full disk may be noticed only here
     except Exception as error:
         if debug:

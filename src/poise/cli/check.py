@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from poise.cli import complete
 from poise.printing import say_json
 
 if TYPE_CHECKING:
@@ -19,8 +20,14 @@ Words = str | None
 
 
 def check(
-    recipe: Annotated[Words, typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan")] = None,
-    data: Annotated[Words, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
+    recipe: Annotated[
+        Words,
+        typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=complete.recipes),
+    ] = None,
+    data: Annotated[
+        Words,
+        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=complete.data),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     no_data: Annotated[bool, typer.Option("--no-data", help="Look at the recipe alone.")] = False,
     steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
@@ -31,8 +38,8 @@ def check(
         bool, typer.Option("--warm-up", help="Train D alone for some hundred moves: its loss must go to 0.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=complete.devices)] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=complete.precisions)] = "auto",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Inspect a recipe before training: what does not fit, what is doubtful, what it will cost. Writes nothing."""

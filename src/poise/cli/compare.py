@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from poise.cli import complete
 from poise.cli.figures import FEATURES, MEASURES, progress, show
 
 if TYPE_CHECKING:
@@ -16,8 +17,15 @@ Text = str | None
 
 
 def compare(
-    fake: Annotated[str, typer.Argument(help="A folder, .zip or .npz of pictures, whoever made them.")],
-    real: Annotated[str, typer.Argument(help="The pictures they are held against; a data set's name will do.")],
+    fake: Annotated[
+        str, typer.Argument(help="A folder, .zip or .npz of pictures, whoever made them.", autocompletion=complete.data)
+    ],
+    real: Annotated[
+        str,
+        typer.Argument(
+            help="The pictures they are held against; a data set's name will do.", autocompletion=complete.data
+        ),
+    ],
     measures: Annotated[Text, typer.Option(help=MEASURES, show_default="all but the slow ones")] = None,
     n: Annotated[
         int | None, typer.Option("--n", min=2, help="How many of each.", show_default="as many as both have, to 5,000")

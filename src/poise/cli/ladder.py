@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from poise.cli import complete
+
 Text = str | None
 
 
 def ladder(
-    data: Annotated[Text, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
+    data: Annotated[
+        Text,
+        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=complete.data),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The ladder's folder; a ladder that is there is gone on with.")] = Path(
         "runs/ladder"
     ),
@@ -20,7 +25,7 @@ def ladder(
     batch: Annotated[int | None, typer.Option(min=2, help="Pictures in a step.", show_default="64")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Side of the pictures.", show_default="32")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of each rung.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=complete.devices)] = "auto",
 ) -> None:
     """Start simple (tip T25): climb from an autoencoder to a GAN on the same decoder, and see what each step brings."""
     from poise.ladder.plan import MODEL, plan
@@ -33,12 +38,12 @@ def ladder(
         told = data_table(data, told)
     if size is not None:
         told["size"] = size
-    from poise.cli.view import Live, Plain
+    from poise.cli.view import look_on
     from poise.ladder.climb import climb
     from poise.recipe.read import decode
 
     recipes = {rung: decode(recipe) for rung, recipe in plan(told, steps, seed, batch).items()}
-    view = Live() if Live.wanted() else Plain()
+    view = look_on()
     view.say("getting ready ...")
     report = climb(recipes, out, device=device, data_root=data_root, watcher=view, tell=lambda what, share: None)
     view.say(f"done: {report}, and {report.with_suffix('.md').name} beside it")

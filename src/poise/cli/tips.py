@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from poise.cli import complete
 from poise.printing import say_json
 
 if TYPE_CHECKING:
@@ -18,9 +19,19 @@ COLOURS = {"followed": "green", "broken": "yellow", "open": "dim"}
 
 
 def tips(
-    tip: Annotated[Text, typer.Argument(help="An id (T07a), a name (soft-labels) or a kind (soft_labels).")] = None,
+    tip: Annotated[
+        Text,
+        typer.Argument(
+            help="An id (T07a), a name (soft-labels) or a kind (soft_labels).", autocompletion=complete.tips
+        ),
+    ] = None,
     recipe: Annotated[
-        Text, typer.Option(help="Which tips this recipe follows, breaks and leaves open.", metavar="RECIPE")
+        Text,
+        typer.Option(
+            help="Which tips this recipe follows, breaks and leaves open.",
+            metavar="RECIPE",
+            autocompletion=complete.recipes,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
 ) -> None:

@@ -7,12 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+from poise.cli import complete
+
 Text = str | None
 
 
 def train(
-    recipe: Annotated[Text, typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan")] = None,
-    data: Annotated[Text, typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.")] = None,
+    recipe: Annotated[
+        Text,
+        typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=complete.recipes),
+    ] = None,
+    data: Annotated[
+        Text,
+        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=complete.data),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     out: Annotated[Text, typer.Option(help="The run folder.", show_default="runs/NAME")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
@@ -22,19 +30,19 @@ def train(
         typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: optimizer.d.lr=1e-4"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=complete.devices)] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=complete.precisions)] = "auto",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Train a GAN: the default recipe on real handwritten digits, or any recipe on any pictures."""
     from poise.cli.recipe_words import changed
 
-    table = changed(_table(recipe, out, resume=resume), data, {"steps": steps, "seed": seed}, changes)
-    from poise.cli.view import Live, Plain
+    table = changed(start_table(recipe, out, resume=resume), data, {"steps": steps, "seed": seed}, changes)
+    from poise.cli.view import look_on
     from poise.recipe.read import decode
 
     decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
-    view = Live() if Live.wanted() else Plain()
+    view = look_on()
     view.say("getting ready ...")
     from poise.training.begin import train as run
 
@@ -53,7 +61,7 @@ def train(
     view.say(f"more of them: poise sample {finished.path}")
 
 
-def _table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
+def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
     """Where the recipe comes from: a name, a file, or the run that is resumed."""
     from poise.errors import RecipeError, SaveError
     from poise.recipe.shipped import DEFAULT, find

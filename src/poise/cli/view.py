@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import suppress
 
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from poise.console import Terminal, styled
 from poise.core import Side
-from poise.printing import printable, say
+from poise.printing import printable, say, say_over
 from poise.rows import Row
 from poise.training.watcher import Start
 from poise.watch.base import Alarm
@@ -130,6 +131,62 @@ class Plain:
 
     def end(self) -> None:
         """Nothing to take down."""
+
+
+class Notebook(Plain):
+    """One line that is written over twice a second, and whole lines above it: plain text that every notebook shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._losses = ""
+        self._width, self._next = 0, 0.0
+
+    def tick(self, step: int) -> None:
+        """Write over the line, unless that was done a moment ago."""
+        super().tick(step)
+        now = time.monotonic()
+        if self._pace is not None and now >= self._next:
+            self._next = now + 0.5
+            self._draw(f"step {step:,}/{self._pace.steps:,}  {self._pace.left()} left{self._losses}")
+
+    def row(self, row: Row) -> None:
+        """Remember the losses; the next tick shows them."""
+        told = {name: stat.mean for name, stat in row.stats.items()}
+        losses = [f"{side.upper()} {told[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in told]
+        rate = f"  {told['time/images_per_second']:,.0f} images/s  "
+        self._losses = rate + "  ".join(losses) + self._equilibrium
+        self._next = 0.0
+
+    def say(self, sentence: str) -> None:
+        """A line that stays, above the one that is written over."""
+        self._draw(sentence)
+        self._finish()
+
+    def end(self) -> None:
+        """Leave the last line standing."""
+        self._finish()
+
+    def _draw(self, line: str) -> None:
+        say_over(line, self._width)
+        self._width = len(line)
+
+    def _finish(self) -> None:
+        if self._width:
+            say("")
+        self._width = 0
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook (Jupyter, Colab, VS Code)."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+def look_on() -> Plain | Live:
+    """The view that fits where this process prints."""
+    if in_notebook():
+        return Notebook()
+    return Live() if Live.wanted() else Plain()
 
 
 class QuietLive(RichLive):

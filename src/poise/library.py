@@ -1,0 +1,90 @@
+"""`poise.train`: the command line's `train` for scripts and notebooks.
+
+Recipes are given by name, path or table, and progress is printed as plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from poise.cli.recipe_words import changed
+from poise.cli.train import start_table
+from poise.cli.view import look_on
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.training.begin import train as begin
+from poise.training.run import Run
+from poise.training.watcher import Watcher
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
+    out: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    data_root: str | Path | None = None,
+    progress: bool = True,
+    watcher: Watcher | None = None,
+    trust_code: bool = False,
+) -> Run:
+    """Train a GAN and leave everything about it in a run folder.
+
+    Args:
+        recipe: a shipped recipe's name, the path of a `.toml` file, a table as such a file holds, or a `Recipe`. Left
+            out, the default; with `resume`, the recipe of the run in `out`.
+        out: the run folder; left out, `runs/NAME`, numbered if it is taken.
+        data: a folder, .zip or .npz of pictures, or a data set's name, in place of the recipe's.
+        steps: steps in the whole run, in place of the recipe's.
+        seed: all random numbers follow from it; in place of the recipe's.
+        resume: go on with the run in `out`, bit for bit if machine and libraries are the same.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        precision: "auto", "fp32" or "bf16" (autocast).
+        data_root: where data sets by name are looked for.
+        progress: whether to print how it goes: a panel on a terminal, a line that is written over in a notebook, else a
+            line for each row. False prints nothing.
+        watcher: is told how it goes instead, and nothing is printed.
+        trust_code: whether Python files that the recipe names may run (docs/own-parts.md).
+
+    Raises:
+        RecipeError, DataError, SaveError: before anything is written.
+        Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
+        Stopped: by Ctrl-C or another signal, with the state saved.
+    """
+    told = isinstance(recipe, Recipe)
+    if told and data is None and steps is None and seed is None:
+        decoded = recipe
+    else:
+        table = changed(_table(recipe, out, resume=resume), _text(data), {"steps": steps, "seed": seed}, None)
+        decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")
+    if watcher is None and progress:
+        watcher = look_on()
+    return begin(
+        decoded,
+        out,
+        resume=resume,
+        device=device,
+        precision=precision,
+        data_root=None if data_root is None else Path(data_root),
+        watcher=watcher,
+        trust_code=trust_code,
+    )
+
+
+def _table(recipe: Any, out: str | Path | None, *, resume: bool) -> dict[str, Any]:
+    if isinstance(recipe, Recipe):
+        return recipe.canonical()
+    if isinstance(recipe, Mapping):
+        return deepcopy(dict(recipe))
+    return start_table(_text(recipe), _text(out), resume=resume)
+
+
+def _text(words: str | Path | None) -> str | None:
+    return None if words is None else str(words)

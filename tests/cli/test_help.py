@@ -1,0 +1,78 @@
+"""Help with an example for every command, `-h`, and what a shell completes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from poise.cli import COMMANDS, app, complete
+from poise.cli.examples import EXAMPLES
+from poise.recipe.shipped import names
+from poise.tips import catalogue
+
+EVERY = [(command, example) for command, examples in EXAMPLES.items() for example in examples]
+
+
+def test_every_command_has_an_example() -> None:
+    assert set(EXAMPLES) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(poise: Callable, command: str, flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    said = poise(*([command] if command else []), flag)
+    assert said.code == 0
+    for example in EXAMPLES.get(command, ()):
+        assert example in said.out, said.out
+
+
+@pytest.mark.parametrize(("command", "example"), EVERY, ids=[example for _, example in EVERY])
+def test_examples_are_words_that_the_command_takes(command: str, example: str) -> None:
+    first, name, *words = shlex.split(example)
+    assert (first, name) == ("poise", command)
+    group = typer.main.get_command(app)
+    told = group.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+    recipe = told.params.get("recipe")
+    assert recipe is None or recipe in names()
+    if command == "tips" and told.params["tip"]:
+        assert catalogue.find(told.params["tip"])
+
+
+def completed(*words: str) -> tuple[list[str], str]:
+    """What bash is offered, and whether torch was imported for it."""
+    heavy = "print('torch' in sys.modules, file=sys.stderr)"
+    code = f"import sys\nfrom poise.cli import main\ntry:\n    main()\nfinally:\n    {heavy}"
+    line = shlex.join(["poise", *words[:-1]]) + f" {words[-1]}"
+    told = {"_POISE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | told
+    )
+    return done.stdout.split(), done.stderr.strip()
+
+
+def test_a_shell_is_offered_recipes_and_tips_without_torch() -> None:
+    assert completed("train", "hinge") == (["hinge-sngan"], "False")
+    assert completed("tips", "soft") == (["soft-labels"], "False")
+    assert completed("tips", "T07")[0][:1] == ["T07a"]
+    assert completed("tips", "--recipe", "r3") == (["r3gan"], "False")
+
+
+def test_a_shell_is_offered_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.toml", "mine.txt", "pictures.zip", ".hidden.toml"):
+        Path(name).touch()
+    Path("many").mkdir()
+    (tmp_path / "many" / "more.npz").touch()
+    assert [word for word, _ in complete.recipes("mi")] == ["minimax-dcgan", "mine.toml"]
+    assert [word for word, _ in complete.data("")] == ["digits", "many/", "pictures.zip"]
+    assert [word for word, _ in complete.data("many/")] == ["many/more.npz"]
+    assert [word for word, _ in complete.data(f"{tmp_path}/pic")] == [f"{tmp_path}/pictures.zip"]
+    assert list(complete.data("nowhere/")) == []

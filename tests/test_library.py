@@ -1,0 +1,212 @@
+"""`import poise`: what it offers, that it is light, and `train` as scripts and notebooks call it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import poise
+from poise import functional as F
+from poise.cli.view import Live, Notebook, Plain, look_on
+from poise.entries import kinds
+from poise.errors import RecipeError
+from poise.objectives.base import Objective
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.recipe.text import write
+
+SMALL = {"batch": 8, "log": {"rows": 2, "saves": 4, "samples": 4, "sheet": 4}}
+
+
+def small(**more: object) -> dict[str, object]:
+    recipe = table("ring") | SMALL | more
+    recipe["network"] = {side: {"kind": "mlp", "width": 8} for side in ("g", "d")}
+    recipe.pop("measure", None)
+    return recipe
+
+
+def test_everything_that_is_listed_is_there() -> None:
+    assert dir(poise) == sorted(poise.__all__)
+    for name in dir(poise):
+        assert getattr(poise, name) is not None
+    for name in dir(F):
+        assert callable(getattr(F, name))
+    assert poise.tricks.R1("r1", weight=1.0) is not None
+    assert {"Hinge", "Began"} <= set(dir(poise.objectives))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = poise.tricks.Nothing
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = "import sys, poise; dir(poise); print({'torch', 'numpy'} & set(sys.modules) or '')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_a_package_of_parts_imports_them_only_for_a_class() -> None:
+    code = "import sys, poise.tricks.base; print([m for m in sys.modules if m.endswith('.pools')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- train
+
+
+def test_train_takes_names_paths_tables_and_recipes(tmp_path: Path) -> None:
+    """All of them are the same run."""
+    file = tmp_path / "mine.toml"
+    file.write_text(write(small(steps=4)))
+    given = {
+        "table": small(steps=4),
+        "path": file,
+        "text": str(file),
+        "recipe": decode(small(steps=4)),
+        "shorter": small(steps=9),
+    }
+    runs = {
+        name: poise.train(one, tmp_path / name, steps=4 if name == "shorter" else None, progress=False)
+        for name, one in given.items()
+    }
+    first = runs["table"].save.tensors
+    for run in runs.values():
+        assert run.info["state"] == "done"
+        assert all(torch.equal(first[name], run.save.tensors[name]) for name in first)
+    named = poise.train("ring", tmp_path / "named", steps=2, seed=3, progress=False)
+    assert (named.recipe.name, named.recipe.steps, named.recipe.seed) == ("ring", 2, 3)
+
+
+def test_train_leaves_its_table_as_it_was(tmp_path: Path) -> None:
+    recipe, same = small(), small()
+    poise.train(recipe, tmp_path / "run", steps=2, seed=5, progress=False)
+    assert recipe == same
+
+
+def test_train_goes_on_without_a_recipe(tmp_path: Path) -> None:
+    poise.train(small(), tmp_path / "run", steps=4, progress=False)
+    run = poise.train(None, str(tmp_path / "run"), steps=6, resume=True, progress=False)
+    assert run.info["step"] == 6
+
+
+def test_train_refuses_with_a_cure(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'ring'"):
+        poise.train("rnig", tmp_path / "run")
+    with pytest.raises(RecipeError, match="needs to know which run"):
+        poise.train(resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_is_printed_or_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    poise.train(small(), tmp_path / "one", steps=4)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "step 4/4" in told.err
+    poise.train(small(), tmp_path / "two", steps=4, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+    class Mine(poise.Nobody):
+        rows = 0
+
+        def row(self, row: object) -> None:
+            self.rows += 1
+
+    mine = Mine()
+    poise.train(small(), tmp_path / "three", steps=4, watcher=mine)
+    assert mine.rows == 2
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What IPython looks like from inside a notebook's kernel."""
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+
+
+def test_a_notebook_gets_one_line_that_is_written_over(
+    kernel: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poise.train(small(), tmp_path / "run", steps=6)
+    told = capsys.readouterr()
+    assert told.err == ""
+    screen = seen(told.out)
+    assert any("into" in line for line in screen)
+    assert screen[-1].startswith("step ")
+    assert "D 0." in screen[-1]
+    assert sum(line.startswith("step ") for line in screen) == 1
+    assert "\x1b" not in told.out
+
+
+def seen(text: str) -> list[str]:
+    """What stands on the screen, with carriage returns obeyed."""
+    lines = []
+    for line in text.splitlines() if "\r" not in text else text.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return [line for line in lines if line]
+
+
+def test_which_view_fits(kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(look_on()) is Notebook
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    assert type(look_on()) is Live
+    monkeypatch.delenv("FORCE_COLOR")
+    assert type(look_on()) is Plain
+
+
+# ---------------------------------------------------------------- functions
+
+
+def scores() -> tuple[Tensor, Tensor]:
+    dice = torch.Generator().manual_seed(0)
+    return torch.randn(9, generator=dice), torch.randn(9, generator=dice)
+
+
+@pytest.mark.parametrize("kind", sorted(kinds(Objective, "poise.objectives")))
+def test_losses_are_those_of_the_objectives(kind: str) -> None:
+    """Every objective that is a function of scores is there; the others are refused with a list."""
+    entry = kinds(Objective, "poise.objectives")[kind]
+    real, fake = scores()
+    if not entry.reads or entry.build is not Objective.build:  # type: ignore[attr-defined]
+        with pytest.raises(RecipeError, match="no such objective"):
+            F.d_loss(kind, real, fake)
+        return
+    objective = entry()
+    assert isinstance(objective, Objective)
+    wanted = sum(cost.mean() for cost in objective.d_costs(real, fake, None))
+    assert torch.equal(F.d_loss(kind, real, fake), torch.as_tensor(wanted))
+    assert F.g_loss(kind, fake, real).dim() == 0
+    if objective.compares:
+        with pytest.raises(RecipeError, match="scores of real samples"):
+            F.g_loss(kind, fake)
+
+
+def test_losses_take_targets_and_options() -> None:
+    real, fake = scores()
+    hard = F.d_loss("non_saturating", real, fake, targets=(torch.ones(9), torch.zeros(9)))
+    assert torch.allclose(hard, F.d_loss("non_saturating", real, fake))
+    with pytest.raises(RecipeError, match="no such options"):
+        F.d_loss("hinge", real, fake, margin=2)
+
+
+def test_penalties_of_a_linear_discriminator() -> None:
+    """||grad|| is the weight's length wherever it is taken."""
+    weight = torch.tensor([3.0, 4.0])
+    real, fake = torch.randn(5, 2), torch.randn(5, 2)
+
+    def d(samples: Tensor) -> Tensor:
+        return samples @ weight
+
+    assert F.r1(d, real) == pytest.approx(12.5)
+    assert F.r2(d, fake) == pytest.approx(12.5)
+    assert F.wgan_gp(d, real, fake) == pytest.approx(16)
+    assert F.dragan(d, real, generator=torch.Generator().manual_seed(0)) == pytest.approx(16)
