@@ -14,7 +14,7 @@ import pytest
 
 from poise.console import Terminal, styled
 from poise.errors import DataError
-from poise.printing import OBEYED, fit_stream, one_line, printable, say, say_json, say_lines
+from poise.printing import OBEYED, counted, fit_stream, one_line, printable, say, say_json, say_lines
 
 OBEYED_ONES = [
     *map(chr, range(0x20)),
@@ -63,6 +63,20 @@ def test_json_is_ascii_and_says_the_same(value: str, capsys: pytest.CaptureFixtu
 def test_json_refuses_what_it_cannot_say() -> None:
     with pytest.raises(ValueError):
         say_json(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("n", "words", "told"),
+    [
+        (0, ("picture",), "0 pictures"),
+        (1, ("picture",), "1 picture"),
+        (2000, ("picture",), "2,000 pictures"),
+        (1, ("class", "classes"), "1 class"),
+        (2, ("class", "classes"), "2 classes"),
+    ],
+)
+def test_counted(n: int, words: tuple[str, ...], told: str) -> None:
+    assert counted(n, *words) == told
 
 
 def test_nobody_else_prints() -> None:

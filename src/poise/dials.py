@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Strict, Tag, model_validator
 
 from poise.entries import Entry, complain
+from poise.printing import counted
 
 if TYPE_CHECKING:
     from poise.core import Moment
@@ -108,7 +109,10 @@ class Staircase(Scheduled):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(self.values) != len(self.at) + 1:
-            complain("needs one value more than times", found=f"{len(self.values)} values, {len(self.at)} times")
+            complain(
+                "needs one value more than times",
+                found=f"{counted(len(self.values), 'value')}, {counted(len(self.at), 'time')}",
+            )
         if list(self.at) != sorted(set(self.at)):
             complain("the times 'at' must rise", found=str(list(self.at)))
         return self

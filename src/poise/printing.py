@@ -48,6 +48,16 @@ def one_line(text: str) -> str:
     return re.sub(r"(?:[ \t]|\r?\n)+", " ", text).strip()
 
 
+def counted(n: int, thing: str, things: str = "") -> str:
+    """How many: `1 picture`, `2,000 pictures`; `things` is the plural where an "s" does not make it."""
+    return f"{n:,} {agreeing(n, thing, things or f'{thing}s')}"
+
+
+def agreeing(n: int, one: str, many: str) -> str:
+    """The word that goes with a number: `agreeing(n, "is", "are")`."""
+    return one if n == 1 else many
+
+
 def _escape(char: str) -> str:
     return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char) or ascii(char)[1:-1]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,26 @@ for words in {asked!r}:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_is_told_as_one(poise: Any, small: list[str], tmp_path: Path) -> None:
+    """No "1 steps", "1 threads", "1 walks", "1 samples", "1 rows"."""
+    run = tmp_path / "run"
+    said = [
+        poise("train", "ring", "--steps", 1, "--out", run, *small, "--set", "measure=none", "--set", "log.rows=1"),
+        poise("sample", run, "--n", 1, "--npz", tmp_path / "one.npz", "--out", tmp_path / "one.png"),
+        poise("interpolate", run, "--rows", 1, "--steps", 2),
+        poise("watch", run),
+        poise("check", "ring", "--steps", 1, *small),
+        poise("tips", "--recipe", "ring"),
+    ]
+    assert [one.code for one in said] == [0] * 6
+    for told in (text for one in said for text in (one.out, one.err)):
+        assert re.findall(r"(?<![\d.,])1 (?!is\b|as\b)[a-z]+s\b", told) == []
+    assert "1 step," in said[0].err
+    assert "1 thread" in said[0].err
+    assert "1 sample" in said[1].err
+    assert "1 walk " in said[2].err
 
 
 # ---- slips of the finger ------------------------------------------------------------------------------

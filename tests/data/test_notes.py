@@ -99,8 +99,8 @@ def test_copies_and_flat_pictures_are_counted(tmp_path: Path, fill: Fill) -> Non
         Image.fromarray(NOISE).save(tmp_path / name)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "x.png")
     loaded = load(tmp_path)
-    assert said(loaded, "^1 picture of 7 repeat")
-    assert said(loaded, "^1 picture of 7 are all one colour")
+    assert said(loaded, "^1 of 7 pictures repeats")
+    assert said(loaded, "^1 of 7 pictures is all one colour")
     assert not said(loaded, "zero variance")
 
 

@@ -147,5 +147,5 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_remarks(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
-    assert "10 pictures of 20 repeat another one exactly" in loaded.notes
+    assert "10 of 20 pictures repeat another one exactly" in loaded.notes
     assert any("DiffAugment" in note for note in loaded.notes)

@@ -154,7 +154,7 @@ CASES: dict[str, Case] = {
         ({}, [{"kind": "lecam"}, {"kind": "r1", "every": 1}]),
         "tricks.1.every",
         "T06b",
-        "every 4th step",
+        "one step of 4",
         "points",
     ),
     "a lazy penalty on stacked digits": Case(

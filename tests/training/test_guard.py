@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -339,7 +340,8 @@ def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mon
         "tip": detector.tip,
     }
     assert [one._asdict() for one in listener.alarms] == [alarm]
-    assert listener.said == ["back to step 6, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.said[:-1] == ["back to step 6, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 12), *range(7, 21)]
     assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
     told = info(out)
@@ -432,7 +434,8 @@ def test_before_the_first_save_it_goes_back_to_the_beginning(tmp_path: Path, mon
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
     train(guarded(), out, watcher=listener)
-    assert listener.said == ["back to step 0, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.said[:-1] == ["back to step 0, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 6), *range(1, 21)]
     monkeypatch.undo()
     half = guarded().canonical()
@@ -459,7 +462,7 @@ def test_a_fault_that_always_comes_back_ends_the_run(
 ) -> None:
     out = tmp_path / "run"
     struck = spoil(monkeypatch, {8: of_all}, times=None)
-    with pytest.raises(Diverged, match=f"after {roll_backs} returns to earlier saves") as caught:
+    with pytest.raises(Diverged, match=f"after {roll_backs} returns? to earlier saves") as caught:
         train(guarded(roll_backs=roll_backs), out)
     assert caught.value.where == "not_finite at step 12"
     assert "lower both rates" in caught.value.cure
@@ -531,6 +534,24 @@ def loud(steps: int = 20, rows: int = 2, policy: str = "note", **more: Any) -> R
     table = guarded(steps).canonical() | {"monitor": LOUD | {"policy": {"gradient_long": policy}}} | more
     table["log"] = {"rows": rows, "samples": 100, "saves": 3, "sheet": 4}
     return decode(table)
+
+
+def test_the_end_tells_all_alarms(tmp_path: Path, poise: Callable[..., Any]) -> None:
+    """A run that is done says how many signs of failure it showed; `run.json` counts them."""
+    out, listener = tmp_path / "a place" / "run", Listener()
+    train(loud(), out, watcher=listener)
+    raised = [line["detector"] for line in lines(out, "alarms")]
+    assert info(out)["alarms"] == dict(Counter(raised))
+    name, n = Counter(raised).most_common(1)[0]
+    (told,) = [sentence for sentence in listener.said if sentence.startswith("done, with")]
+    assert told.startswith(f"done, with {len(raised)} alarm{'s' if len(raised) > 1 else ''}: ")
+    assert (f"{name} ({n})" if n > 1 else name) in told
+    assert told.endswith(f"; see poise watch '{out}'")
+    recipe = tmp_path / "loud.toml"
+    recipe.write_text(loud().to_toml())
+    said = poise("train", recipe, "--out", tmp_path / "other", "--steps", 4, "--set", "monitor=none")
+    assert said.code == 0, said.err
+    assert "done: " in said.err
 
 
 def test_keep_copies_the_save_from_before_the_alarm(tmp_path: Path) -> None:
@@ -719,7 +740,7 @@ def test_a_resumed_run_has_as_many_returns_left_as_it_had(tmp_path: Path, monkey
     out = tmp_path / "run"
     with pytest.raises(Stopped, match="after step 13"):
         train(guarded(roll_backs=1), out, watcher=Listener(13))
-    with pytest.raises(Diverged, match="after 1 returns"):
+    with pytest.raises(Diverged, match="after 1 return "):
         train(guarded(roll_backs=1), out, resume=True)
 
 

@@ -211,13 +211,32 @@ def test_more_is_better_where_it_is(tmp_path: Path) -> None:
 
 
 def test_of_equal_figures_the_first_is_the_best(tmp_path: Path) -> None:
-    """And a best that was never beaten is called so."""
+    """And the last of them is not called the best."""
     recipe = decode({**measured(ring(9), measures=["modes"]).canonical(), "data": {"kind": "ring", "sigma": 1e-9}})
     listener = Listener()
     train(recipe, tmp_path / "run", watcher=listener)
     assert [line["measures"]["modes"] for line in lines(tmp_path / "run")] == [0, 0, 0]
     assert kept(tmp_path / "run") == ["step-00000003"]
-    assert listener.heard[-1] == "modes: 0, and never better"
+    kept_in = tmp_path / "run" / "best"
+    assert f"modes: best 0 at step 3, kept in {kept_in}; last 0" in listener.heard
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ([128.8], "fid 128.8 at step 500, the best so far and the last"),
+        ([200.0, 128.8], "fid 128.8 at step 1,000, the best so far and the last"),
+        ([128.8, 128.8], "fid: best 128.8 at step 500, kept in {best}; last 128.8 (+0%)"),
+        ([100.0, 150.0], "fid: best 100 at step 500, kept in {best}; last 150 (+50%)"),
+        ([], ""),
+    ],
+)
+def test_the_last_beside_the_best(figures: list[float], told: str, tmp_path: Path) -> None:
+    recipe = measured(ring(1000), measures=["fid"])
+    gauge = Gauge(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
+    for i, figure in enumerate(figures, 1):
+        gauge._hear(500 * i, figure)
+    assert gauge.summary() == told.format(best=tmp_path / "best")
 
 
 def test_what_is_said(whole: tuple[Path, list[str]]) -> None:

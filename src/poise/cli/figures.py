@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from poise.printing import say, say_json
+from poise.printing import counted, say, say_json
 
 if TYPE_CHECKING:
     from poise.measure.catalogue import Result, Told
@@ -55,7 +55,7 @@ def show(result: Result, *, as_json: bool, every: bool) -> None:
         said = direction if every else KNOWN[name].about
         table.add_row(name, *_figures(told), styled((said, "dim")))
     console = Terminal()
-    console.print(f"{result.n:,} samples against as many real ones, by {result.features}\n")
+    console.print(f"{counted(result.n, 'sample')} against as many real ones, by {result.features}\n")
     console.print(table)
     for note in result.notes:
         say(note, err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from poise.printing import say
+from poise.printing import counted, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def interpolate(
         there_and_back = shown + shown[-2:0:-1]
         with on_disk(out):
             there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
-    say(f"{out}: {len(start)} walks of {steps} by {'lerp' if walk is lerp else path}", err=True)
+    say(f"{out}: {counted(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}", err=True)
 
 
 def _known(run: Run, places: Tensor | None, data_root: Path | None) -> Known:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poise.printing import say
+from poise.printing import counted, say
 
 
 def sample(
@@ -50,7 +50,7 @@ def sample(
         arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
         with on_disk(npz):
             np.savez_compressed(npz, allow_pickle=False, **arrays)
-        say(f"{npz}: {n} samples", err=True)
+        say(f"{npz}: {counted(n, 'sample')}", err=True)
     if out is not None:
         columns = None
         if rows is not None:  # a grid asks for each class equally often
@@ -58,4 +58,4 @@ def sample(
         assert samples is not None
         with on_disk(out):
             write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
-        say(f"{out}: {len(samples)} samples", err=True)
+        say(f"{out}: {counted(len(samples), 'sample')}", err=True)

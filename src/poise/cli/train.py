@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,8 +58,8 @@ def train(
         trust_code=trust_code,
     )
     newest = max((finished.path / "samples").glob("step-*.png"))
-    view.say(f"done: {newest}")
-    view.say(f"more of them: poise sample {finished.path}")
+    view.say(f"{'samples' if finished.info.get('alarms') else 'done'}: {newest}")  # else it was said with the alarms
+    view.say(f"more of them: poise sample {shlex.quote(str(finished.path))}")
 
 
 def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:

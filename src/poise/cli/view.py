@@ -15,7 +15,7 @@ from rich.text import Text
 
 from poise.console import Terminal, styled
 from poise.core import Side
-from poise.printing import printable, say, say_over
+from poise.printing import counted, printable, say, say_over
 from poise.rows import Row
 from poise.training.watcher import Start
 from poise.watch.base import Alarm
@@ -99,7 +99,7 @@ class Plain:
         self._pace = Pace(start)
         levels = ", ".join(sorted({level(value) for value in start.equilibrium.values()}))
         self._equilibrium = f" (even: {levels})" if levels else ""
-        self.say(f"{start.name}, {start.steps - start.first:,} steps, into {start.folder}")
+        self.say(f"{start.name}, {counted(start.steps - start.first, 'step')}, into {start.folder}")
         for line in start.lines:
             self.say(f"  {line}")
 

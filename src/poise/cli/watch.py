@@ -65,12 +65,12 @@ def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Fam
     from rich.table import Table
 
     from poise.console import Terminal, styled
-    from poise.printing import printable
+    from poise.printing import counted, printable
 
     console = Terminal()
     sort = family or log.family
     losses = f"losses of the {sort} sort" if sort else "losses of an unknown sort"
-    console.print(f"{printable(str(run))}: {log.count:,} rows up to step {log.rows[-1][0]:,}, {losses}")
+    console.print(f"{printable(str(run))}: {counted(log.count, 'row')} up to step {log.rows[-1][0]:,}, {losses}")
     if deaf:
         console.print(styled((f"no numbers for {', '.join(deaf)}", "dim")))
     if not alarms:

@@ -14,8 +14,9 @@ from poise.data.decode import Background, Frame, refit
 from poise.data.listing import shown
 from poise.data.places import WHERE, PathText, barred, file_at
 from poise.data.source import Bytes, Labels, Loaded, PictureEntry
-from poise.data.stack import counted, divide, enough, remarks
+from poise.data.stack import divide, enough, remarks
 from poise.errors import DataError
+from poise.printing import counted
 
 KEYS = ("images", "labels")
 MOST_CLASSES = 100_000

@@ -21,8 +21,9 @@ from poise.data.decode import SUFFIXES, Background, Frame, Header, Trait, carefu
 from poise.data.listing import Item, Listing, in_order, shown
 from poise.data.places import WHERE, PathText
 from poise.data.source import Bad, Bytes, Labels, Loaded, PictureEntry
-from poise.data.stack import BUDGET, counted, divide, enough, remarks, room
+from poise.data.stack import BUDGET, divide, enough, remarks, room
 from poise.errors import DataError
+from poise.printing import counted
 
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256

@@ -12,16 +12,12 @@ import numpy.typing as npt
 from poise.data.source import Bytes, Labels, Loaded, Pictures
 from poise.data.split import digests, held_out_split
 from poise.errors import DataError
+from poise.printing import agreeing
 
 BUDGET = 2 * 2**30
 """Bytes of pictures that are held in memory; more than that lie in a temporary file."""
 
 FEW = 50
-
-
-def counted(n: int, thing: str) -> str:
-    """`1 picture`, `2,000 pictures`."""
-    return f"{n:,} {thing}" + ("" if n == 1 else "s")
 
 
 def room(shape: tuple[int, ...], budget: int = BUDGET) -> Bytes:
@@ -106,9 +102,10 @@ def remarks(images: Bytes, usable: npt.NDArray[np.intp]) -> list[str]:
     if len(distinct) == 1:
         notes.append(f"all {n:,} pictures are the same, pixel for pixel (zero variance): there is nothing to learn")
     elif len(distinct) < n:
-        notes.append(f"{counted(n - len(distinct), 'picture')} of {n:,} repeat another one exactly")
+        copies = n - len(distinct)
+        notes.append(f"{copies:,} of {n:,} pictures {agreeing(copies, 'repeats', 'repeat')} another one exactly")
     if flat and images.shape[1] > 1:
-        notes.append(f"{counted(flat, 'picture')} of {n:,} are all one colour")
+        notes.append(f"{flat:,} of {n:,} pictures {agreeing(flat, 'is', 'are')} all one colour")
     if n < FEW:
         notes.append(f"only {n} pictures: D will soon know them by heart (overfitting); DiffAugment (M02) helps")
     return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from poise.ladder.read import Rung
+from poise.printing import counted
 
 
 class Shown(NamedTuple):
@@ -38,7 +39,7 @@ def _linear(rungs: dict[str, Rung]) -> Shown | None:
         return None
     dim = rungs["autoencoder"].recipe["latent"]["dim"]
     better = "less" if ours < plane else "not less"
-    found = f"{ours:.4f} against {plane:.4f} on held-out pictures, with {dim} numbers each: {better}"
+    found = f"{ours:.4f} against {plane:.4f} on held-out pictures, with {counted(dim, 'number')} each: {better}"
     return Shown("the autoencoder rebuilds with less error than principal components do", found, ours < plane)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from poise.ladder.findings import shown
 from poise.ladder.read import Rung, read
 from poise.plotting import as_png, new_figure
+from poise.printing import counted
 from poise.training.folder import on_disk
 
 MEASURES = {
@@ -71,10 +72,11 @@ def _parts(rungs: list[Rung], out: Path) -> Iterator[Part]:
     yield Part(
         "The ladder",
         [
-            f"Data: {data['kind']}, {data['count']:,} pictures of {'x'.join(map(str, data['shape']))}. "
-            f"Decoder: '{recipe['network']['g']['kind']}' with {first.info['parameters']['g']:,} weights and "
-            f"{recipe['latent']['dim']} latents, the same in every rung, with the same first weights. "
-            f"Budget: {recipe['steps']:,} steps of {recipe['batch']}, {pictures:,} pictures. Seed {recipe['seed']}.",
+            f"Data: {data['kind']}, {counted(data['count'], 'picture')} of {'x'.join(map(str, data['shape']))}. "
+            f"Decoder: '{recipe['network']['g']['kind']}' with {counted(first.info['parameters']['g'], 'weight')} and "
+            f"{counted(recipe['latent']['dim'], 'latent')}, the same in every rung, with the same first weights. "
+            f"Budget: {counted(recipe['steps'], 'step')} of {recipe['batch']}, {counted(pictures, 'picture')}. "
+            f"Seed {recipe['seed']}.",
             "One seed shows what differs, not how certain that is.",
         ],
     )

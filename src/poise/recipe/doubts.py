@@ -8,6 +8,7 @@ from typing import Any
 from poise.data.source import ToyEntry
 from poise.dials import Ramp, Scheduled, Staircase, extremes
 from poise.entries import Entry
+from poise.printing import counted
 from poise.recipe.findings import Finding, Findings
 from poise.recipe.model import Recipe
 
@@ -75,14 +76,14 @@ def _lazy(recipe: Recipe, findings: Findings) -> None:
     for i, trick in enumerate(recipe.tricks):
         every = getattr(trick, "every", 1)
         if small and trick.needs_own_scores and every > 1:
-            reason = f"'{trick.tag()}' acts in every {every}th step only, and lazy penalties fail on toys"
+            reason = f"'{trick.tag()}' acts in one step of {every} only, and lazy penalties fail on toys"
             findings.warnings.append(Finding(f"tricks.{i}.every", reason, "T06b", "set it to 1"))
 
 
 def _head_start(recipe: Recipe, findings: Findings) -> None:
     alone = getattr(recipe.tempo, "head_start", 0)
     if alone >= recipe.steps:
-        reason = f"D moves alone for {alone:,} steps, and the run has {recipe.steps:,}: G never moves"
+        reason = f"D moves alone for {counted(alone, 'step')}, and the run has {recipe.steps:,}: G never moves"
         findings.warnings.append(Finding("tempo.head_start", reason, "T12", "make it shorter, or the run longer"))
     elif alone and "score" in recipe.objective.reads:
         reason = "a D that moves alone wins outright, and leaves G no slope to climb"

@@ -6,6 +6,7 @@ from math import prod
 
 from poise.core import Shape
 from poise.networks.base import Discriminator
+from poise.printing import counted
 from poise.recipe.company import company
 from poise.recipe.doubts import doubts
 from poise.recipe.findings import Finding, Findings
@@ -148,7 +149,9 @@ def _networks(recipe: Recipe, shape: Shape, findings: Findings) -> None:
         if (misfit := trick.misfit(shape)) is not None:
             findings.refusals.append(Finding(f"tricks.{i}", misfit[0], trick.tip, misfit[1]))
         if (megabytes := 4 * trick.keeps * prod(shape) / 1e6) > HEAVY:
-            reason = f"'{trick.tag()}' keeps {trick.keeps:,} samples, {megabytes:,.0f} MB in memory and every save"
+            reason = (
+                f"'{trick.tag()}' keeps {counted(trick.keeps, 'sample')}, {megabytes:,.0f} MB in memory and every save"
+            )
             findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set its 'size' lower"))
     for side, network in recipe.network:
         if network is not None and (misfit := network.misfit(shape)) is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import tomli_w
 
 from poise.errors import RecipeError
+from poise.printing import counted
 
 Table = dict[str, Any]
 
@@ -55,7 +56,7 @@ def read_file(path: Path) -> Table:
     try:
         size = path.stat().st_size
         if size > LARGEST:
-            raise RecipeError("a recipe is at most 1 MB", where=where, found=f"{size:,} bytes")
+            raise RecipeError("a recipe is at most 1 MB", where=where, found=f"{counted(size, 'byte')}")
         raw = path.read_bytes()
     except OSError as error:
         raise RecipeError(f"can't be read: {error.strerror}", where=where) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poise.errors import RecipeError
+from poise.printing import agreeing, counted
 from poise.recipe.text import Table
 from poise.tips.catalogue import Tip, parts, tips
 from poise.tips.told import Standing, Told, broken, followed, neither
@@ -139,7 +140,9 @@ def optimizer_per_player(told: Told) -> Standing:
 def track_failures(told: Told) -> Standing:
     """T11: a monitor hears the rows."""
     rows = told.get("log.rows") or parts()["log"][""]["rows"]
-    return followed(f"a monitor hears losses, accuracy, gradients and samples every {rows} steps")
+    return followed(
+        f"a monitor hears losses, accuracy, gradients and samples every {agreeing(rows, 'step', f'{rows:,} steps')}"
+    )
 
 
 def loss_thresholds(told: Told) -> Standing:
@@ -173,7 +176,7 @@ def train_d_more(told: Told) -> Standing:
     if told.get("tempo.kind") == "thresholds":
         return neither("as many moves as the losses ask for")
     if d > g:
-        return followed(f"{d} moves of D to {g} of G")
+        return followed(f"{counted(d, 'move')} of D to {g} of G")
     return broken("a Wasserstein critic with one move") if kind == "wasserstein" else neither("one move each")
 
 
@@ -203,8 +206,12 @@ def sanity_first(told: Told) -> Standing:
     """T24: D alone first."""
     alone = told.get("tempo.head_start")
     if alone and told.get("objective.kind") in ("energy", "began"):
-        return neither(f"D begins alone for {alone} steps, to learn to rebuild the reals")
-    return followed(f"D begins alone, for {alone} steps") if alone else neither("a matter of a run before this one")
+        return neither(f"D begins alone for {counted(alone, 'step')}, to learn to rebuild the reals")
+    return (
+        followed(f"D begins alone, for {counted(alone, 'step')}")
+        if alone
+        else neither("a matter of a run before this one")
+    )
 
 
 def start_simple(told: Told) -> Standing:

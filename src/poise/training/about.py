@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from poise.data.source import Bad, Finite, Source
+from poise.printing import counted
 from poise.recipe.model import Recipe
 from poise.training.folder import RunFolder
 from poise.training.game import Game
@@ -31,11 +32,11 @@ def start(
 ) -> Start:
     """What there is to say before the first step."""
     sizes = parameters(game)
-    data = f"{len(source):,} pictures" if isinstance(source, Finite) else "endless points"
+    data = counted(len(source), "picture") if isinstance(source, Finite) else "endless points"
     facts = [
         f"{recipe.data.tag()}: {data}, {'x'.join(map(str, source.shape))}",
         f"{' and '.join(f'{WHO[name]} {sizes[name]:,}' for name in WHO if name in sizes)} parameters",
-        f"{machine.device}, {machine.precision}, {torch.get_num_threads()} threads",
+        f"{machine.device}, {machine.precision}, {counted(torch.get_num_threads(), 'thread')}",
     ]
     return Start(
         name=recipe.name,

@@ -12,6 +12,7 @@ from poise.data.source import PictureEntry
 from poise.errors import OutOfMemory, RecipeError, SaveError
 from poise.measure.features import suits
 from poise.own.code import allow
+from poise.printing import counted
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode
@@ -71,7 +72,7 @@ def train(
         notes = changed + loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         past = _past(folder, notes) if resume else None
         if past is not None and past.step > recipe.steps:
-            done = f"it has done {past.step:,} steps"
+            done = f"it has done {counted(past.step, 'step')}"
             raise RecipeError("the run is further already", where="steps", found=str(recipe.steps), cure=done)
         training = Training(recipe, folder, machine, loaded, past, notes, watcher, signals)
         with folder.claimed():
@@ -96,7 +97,7 @@ def _same_run(old: Recipe, new: Recipe) -> list[str]:
         found = f"other {', '.join(changed)}"
         raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
     if old.steps != new.steps and 'over = "progress"' in new.to_toml():
-        was = f"{old.steps:,} steps before, {new.steps:,} now"
+        was = f"{counted(old.steps, 'step')} before, {new.steps:,} now"
         return [f"{was}: dials over progress go by the new length from here on, so this is not a run of that length"]
     return []
 

@@ -20,6 +20,7 @@ from poise.core import Moment, Side
 from poise.data.source import Finite, Loaded, PictureEntry
 from poise.errors import RecipeError
 from poise.own.code import allow
+from poise.printing import agreeing, counted
 from poise.recipe.findings import Finding, Findings
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
@@ -166,25 +167,31 @@ def _pictures(recipe: Recipe, loaded: Loaded, findings: Findings) -> None:
         findings.warnings.append(Finding(where, message, tip, cure))
 
     if len(train) < recipe.batch:
-        reason = f"a batch of {recipe.batch} has pictures twice: there are {len(train):,}"
+        reason = (
+            f"a batch of {recipe.batch} has pictures twice: there {agreeing(len(train), 'is', 'are')} {len(train):,}"
+        )
         warn("batch", reason, "M02", f"set it to {max(2, len(train) // 2)}, or bring more pictures")
     images = train.take(train.spread(LOOKED_AT)).images
     flat = images.flatten(1)
     plain = int((flat.amin(1) == flat.amax(1)).sum())
     if plain > COPIES * len(flat):
         warn(
-            "data", f"{plain:,} of {len(flat):,} pictures are of one colour", "T01", "look at them, and leave them out"
+            "data",
+            f"{plain:,} of {len(flat):,} pictures {agreeing(plain, 'is', 'are')} of one colour",
+            "T01",
+            "look at them, and leave them out",
         )
     digests = {hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest() for row in flat}
     if (copies := len(flat) - len(digests)) > max(COPIES * len(flat), plain):
-        reason = f"{copies:,} of {len(flat):,} pictures are copies of others: G will draw those more often"
+        told = agreeing(copies, "is a copy of another", "are copies of others")
+        reason = f"{copies:,} of {len(flat):,} pictures {told}: G will draw those more often"
         warn("data", reason, "M02", "leave the copies out")
     classes = len(train.classes)
     if classes == 1:
         reason = f"all pictures are of one class, '{train.classes[0]}'"
         warn("data", reason, "T13", "name the folder above the classes, or leave the labels out")
     elif classes and len(train) / classes < SINGLE:
-        reason = f"{classes:,} classes for {len(train):,} pictures are hardly classes"
+        reason = f"{counted(classes, 'class', 'classes')} for {counted(len(train), 'picture')} are hardly classes"
         warn("data", reason, "T13", "name the folder one level up, or put all pictures into one")
 
 
@@ -194,7 +201,7 @@ def _capacities(sizes: dict[str, int], findings: Findings) -> None:
     sizes = {side: sizes[side] for side in ("g", "d")}
     larger, smaller = sorted(sizes, key=sizes.__getitem__, reverse=True)
     if sizes[larger] > APART * max(1, sizes[smaller]):
-        told = f"{sizes[larger]:,} weights against {sizes[smaller]:,}"
+        told = f"{counted(sizes[larger], 'weight')} against {sizes[smaller]:,}"
         reason = f"{larger.upper()} has {sizes[larger] / max(1, sizes[smaller]):.0f} times as many weights: {told}"
         cure = f"set network.{smaller}.width higher or network.{larger}.width lower"
         findings.warnings.append(Finding(f"network.{larger}", reason, "T22", cure))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from poise.printing import counted
 from poise.recipe.model import Recipe
 from poise.rows import Stat, read_lines, stats_of
 from poise.training import save
@@ -41,6 +44,8 @@ class Guard:
     def __init__(self, recipe: Recipe, folder: RunFolder, first: int, watcher: Watcher) -> None:
         self.how, self.folder, self.watcher = recipe.monitor or Monitoring(), folder, watcher
         self.written = 0
+        self.counts: Counter[str] = Counter()
+        """Alarms so far, by detector."""
         self.monitor = Monitor(self.how, FAMILIES.get(str(recipe.objective.tag())), max(SHORT, recipe.steps))
         lines = [(line["step"], stats_of(line)) for line in _lines(folder.rows)]
         lines += [(line["step"], measured_of(line)) for line in _lines(folder.measures)]
@@ -84,6 +89,7 @@ class Guard:
             return
         self.folder.append(self.folder.alarms, alarm._asdict())
         self.written += 1
+        self.counts[alarm.detector] += 1
         self.watcher.alarm(alarm)
         if policy == "keep":
             self._keep(alarm)
@@ -96,7 +102,16 @@ class Guard:
             self.folder.cut(self.folder.alarms, first)
         else:
             self.folder.head(self.folder.alarms, recorded)
-        self.written = len(_lines(self.folder.alarms))
+        heard = _lines(self.folder.alarms)
+        self.written, self.counts = len(heard), Counter(line["detector"] for line in heard)
+
+    def summary(self) -> str:
+        """All alarms of the run, in a clause; nothing where there were none."""
+        if not self.counts:
+            return ""
+        each = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in self.counts.items())
+        look = f"see poise watch {shlex.quote(str(self.folder.path))}"
+        return f"{counted(self.counts.total(), 'alarm')}: {each}; {look}"
 
     def go_back(self, step: int) -> None:
         """The run is back at `step`."""

@@ -6,12 +6,14 @@ and tries at a lower rate; `guard.py` is between the two.
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from poise.data.source import Loaded
 from poise.errors import DiskError, Diverged, SaveError, Stopped
+from poise.printing import counted
 from poise.recipe.model import Recipe
 from poise.rows import Row, Stat
 from poise.training import about, save
@@ -70,6 +72,8 @@ class Training:
             ended = "done"
             if self.gauge is not None and (told := self.gauge.summary()):
                 self.watcher.say(told)
+            if alarms := self.guard.summary():
+                self.watcher.say(f"done, with {alarms}")
         except (Stopped, Arrived, KeyboardInterrupt):
             ended = "stopped"
             raise
@@ -123,7 +127,7 @@ class Training:
             self._stop(asked)
 
     def _stop(self, asked: str) -> NoReturn:
-        cure = f"go on with: poise train --resume --out {self.folder.path}"
+        cure = f"go on with: poise train --resume --out {shlex.quote(str(self.folder.path))}"
         raise Stopped(f"stopped by {asked} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
@@ -199,7 +203,7 @@ class Training:
         alarm, how = setback.alarm, self.guard.how
         where = f"{alarm.detector} at step {alarm.step:,}"
         if setback.ends or self.here.setbacks >= how.roll_backs:
-            after = "" if setback.ends else f" after {self.here.setbacks} returns to earlier saves"
+            after = "" if setback.ends else f" after {counted(self.here.setbacks, 'return')} to earlier saves"
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier saves are kept")
         seconds = self._seconds()
         self.here.go_back(self.folder.saves)
@@ -247,6 +251,8 @@ class Training:
         }
         if here.setbacks:
             info["setbacks"] = here.setbacks
+        if self.guard.counts:
+            info["alarms"] = dict(self.guard.counts)
         if self.gauge is not None and (best := self.gauge.facts()):
             info["best"] = best
         self.folder.write_json(self.folder.info, info)

@@ -71,6 +71,7 @@ class Gauge:
         self.chooses = MEASURES[self.how.measures[0]]
         self.best: Best | None = None
         self.last: float | None = None
+        self.last_step = first
         lines = read_lines(folder.measures) if folder.measures.is_file() else []
         for line in (line for line in lines if line["step"] <= first):
             self._hear(line["step"], line["measures"].get(self.chooses.name))
@@ -152,8 +153,8 @@ class Gauge:
         if self.best is None or self.last is None:
             return ""
         name, best, last = self.chooses.name, self.best, self.last
-        if last == best.value:
-            return f"{name}: {last:.4g}, and never better"
+        if self.last_step == best.step:
+            return f"{name} {last:.4g} at step {best.step:,}, the best so far and the last"
         gap = f" ({(last / best.value - 1):+.0%})" if best.value > 0 else ""
         return f"{name}: best {best.value:.4g} at step {best.step:,}, kept in {self.folder.best}; last {last:.4g}{gap}"
 
@@ -172,7 +173,7 @@ class Gauge:
     def _hear(self, step: int, value: float | None) -> None:
         if value is None:
             return
-        self.last = value
+        self.last, self.last_step = value, step
         sign = 1 if self.chooses.better == "less" else -1
         if self.best is None or sign * value < sign * self.best.value:
             self.best = Best(step, value)
