@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from contracts.tiny import CPU, Session, moment, recipe, source
 from poise.core import Side
 from poise.dials import Cosine, Linear
 from poise.errors import RecipeError
-from poise.optimizers import AdamEntry
+from poise.optimizers import AdamEntry, AdamWEntry, OptimizerEntry, RMSPropEntry, SGDEntry
 from poise.players import Player
 
 
@@ -110,3 +113,54 @@ def test_still_leaves_a_frozen_weight_frozen() -> None:
 def test_what_adam_cannot_take_is_refused_with_its_path(wrong: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match=rf"optimizer\.g\.{next(iter(wrong))}"):
         recipe("points", optimizer={"g": {"kind": "adam", **wrong}, "d": {"kind": "adam"}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "theirs"),
+    [
+        (AdamEntry(betas=(0.5, 0.99)), partial(torch.optim.Adam, betas=(0.5, 0.99), eps=1e-8, fused=True)),
+        (AdamWEntry(weight_decay=0.1), partial(torch.optim.AdamW, betas=(0.5, 0.999), weight_decay=0.1, fused=True)),
+        (SGDEntry(momentum=0.9), partial(torch.optim.SGD, momentum=0.9, fused=True)),
+        (RMSPropEntry(momentum=0.5), partial(torch.optim.RMSprop, alpha=0.99, momentum=0.5, foreach=True)),
+    ],
+)
+def test_five_steps_are_those_of_pytorchs_own_class(entry: OptimizerEntry, theirs: Any) -> None:
+    """To the bit, with hooks called and no graph recorded, though its wrappers are passed by."""
+    nets = [nn.Linear(5, 4) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    ours, other = entry.build(list(nets[0].parameters())), theirs(nets[1].parameters(), lr=1e-2)
+    called: list[object] = []
+    ours.register_step_pre_hook(lambda *given: called.append(given))
+    settings = entry.model_copy(update={"lr": 1e-2}).settings(moment())
+    for step in range(5):
+        inputs = torch.randn(3, 5, generator=torch.Generator().manual_seed(step))
+        for net in nets:
+            net.zero_grad()
+            net(inputs).square().sum().backward()
+        for group in ours.param_groups:
+            group.update(settings)
+        ours.step()
+        other.step()
+    assert len(called) == 5
+    for one, two in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(one, two)
+        assert one.requires_grad
+        assert one.grad_fn is None
+
+
+def test_the_optimiser_of_a_player_is_built_once_and_when_it_is_asked_for() -> None:
+    built: list[object] = []
+
+    def build(groups: Any) -> torch.optim.Optimizer:
+        built.append(groups)
+        return AdamEntry().build(groups)
+
+    net, encoder = nn.Linear(2, 2), nn.Linear(2, 1)
+    player = Player(Side.G, net, build, AdamEntry().settings, encoder, pace=3.0)
+    assert built == []
+    assert player.optimizer is player.optimizer
+    assert len(built) == 1
+    first, second = player.optimizer.param_groups
+    assert [id(w) for w in first["params"]] == [id(w) for w in net.parameters()]
+    assert [id(w) for w in second["params"]] == [id(w) for w in encoder.parameters()]
+    assert second["pace"] == 3.0

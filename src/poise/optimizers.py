@@ -1,7 +1,12 @@
-"""Optimisers: each player has its own, with its own rate and schedule (tip T10; two rates: Heusel 2017, TTUR)."""
+"""Optimisers: each player has its own, with its own rate and schedule (tip T10; two rates: Heusel 2017, TTUR).
+
+They are PyTorch's, called below the wrappers that its compiler needs (`Eager`): those import `torch._dynamo` at their
+first call, which is a third of the time to the first step, and nothing here is compiled.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -17,6 +22,39 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Beta = Annotated[Dial, within(0, below=1)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+
+
+class Eager(torch.optim.Optimizer):
+    """Mixed into one of PyTorch's optimisers: the same arithmetic, reached without `torch._dynamo`.
+
+    PyTorch wraps what it must not trace by `functools.wraps`, so the method itself is at the end of `__wrapped__`.
+    Where a version wraps it in another way, the wrapper is called as it is: a slower start, and the same numbers.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See `torch.optim.Optimizer.add_param_group`."""
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def step(self, closure: Any = None) -> Any:
+        """See `torch.optim.Optimizer.step`; without a gradient of its own, as there unless it is differentiable."""
+        with torch.no_grad():
+            return inspect.unwrap(getattr(super(), "step"))(self, closure)  # noqa: B009 - typed abstract in the base
+
+
+class Adam(Eager, torch.optim.Adam):
+    """`torch.optim.Adam`."""
+
+
+class AdamW(Eager, torch.optim.AdamW):
+    """`torch.optim.AdamW`."""
+
+
+class SGD(Eager, torch.optim.SGD):
+    """`torch.optim.SGD`."""
+
+
+class RMSprop(Eager, torch.optim.RMSprop):
+    """`torch.optim.RMSprop`."""
 
 
 class OptimizerEntry(Part):
@@ -51,7 +89,7 @@ class AdamEntry(Adaptive):
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.Adam`, fused."""
-        return torch.optim.Adam(parameters, lr=1.0, eps=self.eps, fused=True)
+        return Adam(parameters, lr=1.0, eps=self.eps, fused=True)
 
 
 class AdamWEntry(Adaptive):
@@ -62,7 +100,7 @@ class AdamWEntry(Adaptive):
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.AdamW`, fused."""
-        return torch.optim.AdamW(parameters, lr=1.0, eps=self.eps, weight_decay=self.weight_decay, fused=True)
+        return AdamW(parameters, lr=1.0, eps=self.eps, weight_decay=self.weight_decay, fused=True)
 
 
 class SGDEntry(OptimizerEntry):
@@ -77,7 +115,7 @@ class SGDEntry(OptimizerEntry):
 
         The momentum starts as 0 and not as nothing: a first step that is not made would leave it unwritten otherwise.
         """
-        optimizer = torch.optim.SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
+        optimizer = SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
         if self.momentum:
             for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
                 optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
@@ -95,6 +133,4 @@ class RMSPropEntry(OptimizerEntry):
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.RMSprop`, all weights at once; it has no fused form."""
-        return torch.optim.RMSprop(
-            parameters, lr=1.0, alpha=self.alpha, momentum=self.momentum, eps=self.eps, foreach=True
-        )
+        return RMSprop(parameters, lr=1.0, alpha=self.alpha, momentum=self.momentum, eps=self.eps, foreach=True)

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from poise.core import Moment, Side
 
+Building = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""Builds an optimiser over parameter groups (`OptimizerEntry.build`)."""
+
 
 class Player(nn.Module):
     """One side of the game.
@@ -21,27 +24,40 @@ class Player(nn.Module):
     Args:
         side: which one.
         net: its network.
-        optimizer: over the network's parameters.
+        optimizer: over the network's parameters; or what builds it over given parameter groups, when it is first asked
+            for. A player that only samples never asks, and so never waits for torch.optim's compiler to be imported.
         settings: what the optimiser's groups are set to before the step of a moment (`OptimizerEntry.settings`). A
             group with a `pace` of its own has its rate multiplied by that.
         encoder: of G, where there is one: it tells G's code of a sample, and learns in the same moves.
+        pace: what the encoder's rate is multiplied with, where the optimiser is built here.
     """
 
     def __init__(
         self,
         side: Side,
         net: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | Building,
         settings: Callable[[Moment], Mapping[str, Any]],
         encoder: nn.Module | None = None,
+        pace: float = 1.0,
     ) -> None:
         super().__init__()
-        self.side, self.net, self.optimizer, self.settings = side, net, optimizer, settings
-        self.encoder = encoder
+        self.side, self.net, self.settings = side, net, settings
+        self.encoder, self._optimizer, self._encoder_pace = encoder, optimizer, pace
         self.weights = [weight for _, weight in self.named_weights()]
         self.pace = 1.0
         """What the rate is multiplied with: below 1 once a run had to go back."""
         self._spoiled: Tensor | None = None
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser; an encoder's weights are a second group of it."""
+        if not isinstance(self._optimizer, torch.optim.Optimizer):
+            groups: list[dict[str, Any]] = [{"params": list(self.net.parameters())}]
+            if self.encoder is not None:
+                groups.append({"params": list(self.encoder.parameters()), "pace": self._encoder_pace})
+            self._optimizer = self._optimizer(groups)
+        return self._optimizer
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The network's weights by name, then the encoder's."""
@@ -72,14 +88,14 @@ class Player(nn.Module):
 
     def advance(self, moment: Moment) -> None:
         """One step of the optimiser at the moment's settings; none, and no memory of it, if a gradient is spoiled."""
-        settings = self.settings(moment)
-        for group in self.optimizer.param_groups:
+        settings, optimizer = self.settings(moment), self.optimizer
+        for group in optimizer.param_groups:
             group.update(settings)
             group["lr"] *= self.pace * group.get("pace", 1.0)
-        if self.optimizer.defaults.get("fused"):
-            self.optimizer.found_inf = self._spoiled  # type: ignore[attr-defined]
+        if optimizer.defaults.get("fused"):
+            optimizer.found_inf = self._spoiled  # type: ignore[attr-defined]
         elif self._spoiled is not None:
             for weight in self.weights:
                 if weight.grad is not None:
                     torch.where(self._spoiled > 0, torch.zeros_like(weight.grad), weight.grad, out=weight.grad)
-        self.optimizer.step()
+        optimizer.step()

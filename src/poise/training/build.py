@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -107,11 +107,8 @@ def _ready(net: Net, machine: Machine) -> Net:
 def _player(
     side: Side, net: nn.Module, rule: OptimizerEntry, entry: Encoder | None = None, encoder: nn.Module | None = None
 ) -> Player:
-    """A player and its optimiser, which has a second group for an encoder's weights."""
-    groups: list[dict[str, Any]] = [{"params": list(net.parameters())}]
-    if entry is not None and encoder is not None:
-        groups.append({"params": list(encoder.parameters()), "pace": entry.pace})
-    return Player(side, net, rule.build(groups), rule.settings, encoder)
+    """A player; its optimiser is built once somebody asks for it, which sampling never does."""
+    return Player(side, net, rule.build, rule.settings, encoder, 1.0 if entry is None else entry.pace)
 
 
 def _judge(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Judge:

@@ -58,6 +58,8 @@ class Standing:
         self.ledger = Ledger(self.recipe.objective.undecided)
         self.vitals = Vitals(self.recipe, self.loaded, self.game, self.machine.device)
         self.stepping = STEPS[self.game.tempo.style]
+        for player in self.game.players.values():
+            _ = player.optimizer  # built before anything is written: what it refuses is an error of the start
         self.done, self.seconds = 0, 0.0
         self._slow_down()
 
