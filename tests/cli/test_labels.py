@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from poise.errors import RecipeError
 from poise.training.run import Run
 
 LABELS = 'conditioning={g={kind="concat", dim=4}, d={kind="projection"}}'
@@ -122,16 +123,43 @@ def test_no_class_is_left_out_of_a_grid_with_room_for_all(labelled_run: Path, n:
     assert labels.unique().tolist() == list(range(CLASSES))
 
 
-def test_a_class_goes_by_its_name_or_its_number(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
-    """Names come first: here the class called 3 is number 0."""
-    named = Path(shutil.copytree(labelled_run, tmp_path / "named"))
+def called(run: Path, place: Path, *classes: str) -> Path:
+    """The same run with other names for its ten classes."""
+    named = Path(shutil.copytree(run, place))
     info = json.loads((named / "run.json").read_text())
-    info["data"]["classes"] = ["3", *"bcdefgh", "nine", "ten"]
+    info["data"]["classes"] = list(classes)
     (named / "run.json").write_text(json.dumps(info))
-    for word, label in (("nine", 8), ("8", 8), ("3", 0), ("0", 0), ("9", 9)):
+    return named
+
+
+def test_a_class_goes_by_its_name_or_its_number(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+    named = called(labelled_run, tmp_path / "named", *"abcdefgh", "nine", "'a\\tb'")
+    for word, label in (("nine", 8), ("8", 8), ("0", 0), ("9", 9), ("a\tb", 9)):
         assert poise("sample", named, "--label", word, "--n", 2, "--npz", tmp_path / "a.npz").code == 0
         assert arrays(tmp_path / "a.npz")["labels"].tolist() == [label] * 2
     poise("sample", named, "--label", "nin").complains(2, "--label", "no such class", "did you mean 'nine'?")
+
+
+@pytest.mark.parametrize("classes", [map(str, range(1, 11)), ["3", *"bcdefghij"], ["-1", "1.5", *"cdefghij"]])
+def test_where_a_class_is_called_by_a_number_numbers_are_names(
+    poise: Any, labelled_run: Path, tmp_path: Path, classes: Iterable[str]
+) -> None:
+    """Folders 1 to 10: 2 is the folder of this name, and 0 and 02 are none."""
+    names = list(classes)
+    named = called(labelled_run, tmp_path / "named", *names)
+    for word in ("0", "02", "77", "+3"):
+        said = poise("sample", named, f"--label={word}", "--out", tmp_path / "x.png")
+        said.complains(2, "--label", "no such class", f"'{word}'", "numbers are names")
+    for label, word in enumerate(names):
+        assert Run(named).class_number(word, "--label") == label
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_of_many_classes_a_few_are_named(labelled_run: Path, tmp_path: Path) -> None:
+    named = called(labelled_run, tmp_path / "named", *(f"kind of {i}" for i in range(300)))
+    with pytest.raises(RecipeError, match="there are 300: kind of 0, ") as raised:
+        Run(named).class_number("zzz", "--label")
+    assert len(str(raised.value)) < 500
 
 
 def test_a_sheet_has_a_row_for_each_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:

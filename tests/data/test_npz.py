@@ -57,6 +57,7 @@ def test_another_size_is_cut_and_resized(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=IMAGES[:, :, :6]), size=4)
     assert np.array_equal(trained(loaded).images, refit(IMAGES[:, 1:7, :6], Frame(4, 3, "white")))
     assert "all pictures are 6 x 8 and become 4 x 4" in loaded.notes
+    assert "none of them is square: the middle square of each is kept" in loaded.notes
 
 
 @pytest.mark.parametrize(("given", "asked", "got"), [
@@ -86,8 +87,20 @@ REFUSED = {
     "objects": ({"images": np.array([IMAGES[0], None], object)}, "an array of objects is a pickle and is not read"),
     "labels-short": ({"images": IMAGES, "labels": np.arange(59)}, "one for each of 60 pictures, found int64, 59"),
     "labels-wide": ({"images": IMAGES, "labels": np.zeros((60, 2), int)}, "one for each of .* found int64, 60 x 2"),
-    "labels-negative": ({"images": IMAGES, "labels": np.arange(60) - 1}, r"from 0 to 99,999, found -1 to 58; .*unique"),
-    "labels-huge": ({"images": IMAGES, "labels": np.arange(60) + 10**9}, "from 0 to 99,999"),
+    "classes-short": (
+        {"images": IMAGES, "labels": np.arange(60) % 3, "classes": ["a", "b"]},
+        "classes: must name every label, and has 2 names, found labels from 0 to 2; number the classes from 0 to 1",
+    ),
+    "classes-negative": ({"images": IMAGES, "labels": -np.arange(60) % 2 - 1, "classes": ["a"]}, "must name every"),
+    "classes-twice": (
+        {"images": IMAGES, "labels": np.arange(60) % 2, "classes": ["a", "a"]},
+        "a list of names, each once",
+    ),
+    "classes-wide": ({"images": IMAGES, "labels": np.arange(60) % 2, "classes": [["a", "b"]]}, "found <U1, 1 x 2"),
+    "classes-objects": (
+        {"images": IMAGES, "labels": np.arange(60) % 2, "classes": np.array(["a", None])},
+        "classes: an array of objects is a pickle",
+    ),
     "labels-float": ({"images": IMAGES, "labels": np.zeros(60)}, "must be whole numbers, found float64"),
     "labels-objects": ({"images": IMAGES, "labels": np.array([None] * 60)}, "labels: an array of objects"),
 }
@@ -149,3 +162,51 @@ def test_remarks(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
     assert "10 of 20 pictures repeat another one exactly" in loaded.notes
     assert any("DiffAugment" in note for note in loaded.notes)
+
+
+# ---- classes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gap"),
+    [
+        ((1, 2, 3), "as 0,"),
+        ((0, 1, 7), "as 2,"),
+        ((-1, 0, 1), ""),
+        ((-5, 3), "as -4,"),
+        ((10**9, 2**62), "as 0,"),
+        ((4,), "as 0,"),
+        ((0, 1, 2), None),
+    ],
+    ids=str,
+)
+def test_the_labels_that_occur_are_the_classes(tmp_path: Path, numbers: tuple[int, ...], gap: str | None) -> None:
+    """None without a picture, and each is called by its own number."""
+    given = np.array(numbers)[np.arange(60) % len(numbers)]
+    loaded = load(saved(tmp_path, images=IMAGES, labels=given))
+    assert loaded.train.classes == tuple(map(str, sorted(numbers)))
+    labels = trained(loaded).labels
+    assert labels is not None
+    assert [int(loaded.train.classes[label]) for label in labels] == given.tolist()
+    assert np.unique(labels).tolist() == list(range(len(numbers)))
+    told = [note for note in loaded.notes if "called by their labels" in note]
+    assert len(told) == (gap is not None)
+    assert gap is None or (gap in told[0] if gap else "without" not in told[0])
+
+
+def test_unsigned_labels_beyond_int64(tmp_path: Path) -> None:
+    given = np.array([0, 2**64 - 1], np.uint64)[np.arange(60) % 2]
+    assert load(saved(tmp_path, images=IMAGES, labels=given)).train.classes == ("0", str(2**64 - 1))
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "eel"], [b"cat", b"dog", b"eel"], [7, 8, 9]], ids=str)
+def test_names_of_the_classes_are_read(tmp_path: Path, names: list[object]) -> None:
+    loaded = load(saved(tmp_path, images=IMAGES, labels=np.arange(60) % 3, classes=names))
+    assert loaded.train.classes == tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
+    assert loaded.notes[0] == f"3 classes: {', '.join(loaded.train.classes)}; 20 pictures each"
+
+
+def test_a_name_without_a_picture_is_no_class(tmp_path: Path) -> None:
+    loaded = load(saved(tmp_path, images=IMAGES, labels=np.arange(60) % 2 * 2, classes=["cat", "dog", "eel", "fox"]))
+    assert loaded.train.classes == ("cat", "eel")
+    assert "classes without a picture are left out: dog, fox" in loaded.notes

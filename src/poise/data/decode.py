@@ -77,6 +77,7 @@ class Trait(StrEnum):
     """Something in a picture that was settled on the way, and that the user is told about."""
 
     ALPHA = "alpha"
+    CLEAR = "clear"
     DEEP = "16-bit"
     PROFILE = "profile"
     EXIF = "exif"
@@ -118,8 +119,11 @@ def read(stream: IO[bytes], frame: Frame) -> tuple[Bytes, set[Trait]]:
         except Exception:  # a broken EXIF block can raise anything, and the pixels are sound
             traits.add(Trait.EXIF)
         plain = _in_srgb(im, _plain(im, traits), traits)
-    if plain.mode in ("LA", "RGBA") and plain.getchannel("A").getextrema() != (255, 255):
-        traits.add(Trait.ALPHA)
+    if plain.mode in ("LA", "RGBA"):
+        opacity = plain.getchannel("A").getextrema()
+        traits |= {
+            trait for trait, met in ((Trait.ALPHA, opacity != (255, 255)), (Trait.CLEAR, opacity == (0, 0))) if met
+        }
     return square(plain, frame), traits
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, Item, Listing, ignored_as, in_order, shown
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, in_order, shown
 from poise.data.places import barred, folder_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
@@ -21,6 +22,10 @@ class FolderEntry(ScannedEntry):
     place: ClassVar[str] = "folder"
     kind: Literal["folder"] = "folder"
     follow_links: bool = False
+
+    def inside(self, folder: str) -> str:
+        """See `ScannedEntry.inside`."""
+        return f"--data {shlex.quote(str(Path(self.path, folder)))}"
 
     def load(self, root: Path | None = None) -> Loaded:
         """List, then scan; `root` is for data sets by name and is not looked at.
@@ -83,13 +88,14 @@ class Walk:
         out = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(self._real_top)
         if stat.S_ISDIR(status.st_mode) and ignored is not None:
             self._judge_folder(name, status, link=entry.is_symlink(), out=out)
+        elif entry.name == TABLE and not self._unfit(status, out):
+            self._found.tables.append(_item(name, entry, status))
         elif ignored is not None:
             self._found.ignored[ignored] += 1
         elif why := self._unfit(status, out):
             self._found.bad.append(Bad(shown(name), why))
         else:
-            group = name.split("/", 1)[0] if "/" in name else None
-            self._found.items.append(Item(name, group, partial(Path.open, Path(entry.path), "rb")))
+            self._found.items.append(_item(name, entry, status))
 
     def _unfit(self, status: os.stat_result, out: bool) -> str | None:
         if stat.S_ISDIR(status.st_mode):
@@ -106,7 +112,13 @@ class Walk:
             self._found.ignored["links to folders met before"] += 1
         else:
             self._met.add(_identity(status))
+            self._found.folders.append(name)
             self._waiting.append(name)
+
+
+def _item(name: str, entry: os.DirEntry[str], status: os.stat_result) -> Item:
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return Item(name, partial(Path.open, Path(entry.path), "rb"), stamp)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

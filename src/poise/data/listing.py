@@ -12,6 +12,7 @@ from poise.data.decode import SUFFIXES
 from poise.data.source import Bad
 
 HIDDEN = "hidden"
+TABLE = "dataset.json"
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
 
 DRAWN = (".svg", ".psd", ".xcf", ".ai", ".pdf", ".eps", ".ps", ".ico", ".tga", ".ppm", ".pgm", ".pnm")
@@ -29,20 +30,25 @@ class Item(NamedTuple):
 
     Attributes:
         name: where it is below the root, with "/" between the parts.
-        group: the folder directly below the root that it is in, or None at the top: its label, perhaps.
         open: gives its bytes as a stream, from the start, each time.
+        stamp: what tells this state of the file from any other without opening it.
     """
 
     name: str
-    group: str | None
     open: Callable[[], IO[bytes]]
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass
 class Listing:
-    """What there is before any picture is opened; `ignored` counts by suffix."""
+    """What there is before any picture is opened; `ignored` counts by suffix.
+
+    `folders` are all that are not hidden, with or without pictures; `tables` are files called `dataset.json`.
+    """
 
     items: list[Item] = field(default_factory=list)
+    tables: list[Item] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 

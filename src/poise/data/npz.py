@@ -10,21 +10,24 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from poise.data.classes import Classes, by_number
 from poise.data.decode import Background, Frame, refit
 from poise.data.listing import shown
 from poise.data.places import WHERE, PathText, barred, file_at
-from poise.data.source import Bytes, Labels, Loaded, PictureEntry
-from poise.data.stack import divide, enough, remarks
+from poise.data.remarks import of_alpha, of_pixels, of_range, resized
+from poise.data.source import Bytes, Loaded, PictureEntry
+from poise.data.stack import divide, enough
 from poise.errors import DataError
 from poise.printing import counted
 
-KEYS = ("images", "labels")
-MOST_CLASSES = 100_000
+KEYS = ("images", "labels", "classes")
 SAVE = "make one with np.savez(path, images=images, labels=labels)"
 
 
 class NpzEntry(PictureEntry):
-    """`images`: uint8, N x H x W x C or N x H x W; `labels`: whole numbers from 0, N. Pickles are never read.
+    """`images`: uint8, N x H x W x C or N x H x W; `labels`: whole numbers, N. Pickles are never read.
+
+    Every label that occurs is a class, called by its number, or by its name if `classes` holds the names of 0, 1, ...
 
     `channels` left out means 1 for grey with or without alpha, else 3; alpha is kept with 2 or 4, otherwise
     laid over `background`. Pictures of another size are cut to the square and resized.
@@ -47,31 +50,22 @@ class NpzEntry(PictureEntry):
             keys = ", ".join(map(shown, arrays)) or "no arrays"
             raise DataError("no array is called 'images'", where=WHERE, found=keys, cure=SAVE)
         images = _images(arrays["images"])
-        labels = _labels(arrays["labels"], len(images)) if "labels" in arrays else None
+        classes = _classes(arrays, len(images))
         enough(len(images), counted(len(images), "picture"))
         channels = self.channels or (1 if images.shape[3] < 3 else 3)
-        fitted = refit(images, Frame(self.size, channels, self.background))
-        everything = np.arange(len(fitted))
-        notes = self._notes(images, channels) + remarks(fitted, everything)
-        classes = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
-        loaded = divide(fitted, everything, labels, classes, self.held_out)
-        loaded.notes = notes
-        return loaded
-
-    def _notes(self, images: Bytes, channels: int) -> list[str]:
-        notes: list[str] = []
+        frame = Frame(self.size, channels, self.background)
         height, width, given = images.shape[1:]
-        if (height, width) != (self.size, self.size):
-            notes.append(f"all pictures are {width} x {height} and become {self.size} x {self.size}")
-        if given in (2, 4):
-            clear = int((images[..., -1] < 255).any(axis=(1, 2)).sum())
-            alpha = "kept" if channels in (2, 4) else f"laid over {self.background} (data.background)"
-            notes += [f"{counted(clear, 'picture')} with transparency: {alpha}"] if clear else []
-        return notes
+        notes = [*classes.notes, *resized(width, height, self.size)]
+        notes += of_alpha(images[..., -1], frame) if given in (2, 4) else []
+        fitted = refit(images, frame)
+        loaded = divide(fitted, np.arange(len(fitted)), classes.labels, classes.names, self.held_out)
+        loaded.notes = notes + of_pixels(fitted)
+        loaded.doubts = [*classes.doubts, *of_range(fitted)]
+        return loaded
 
 
 def _arrays(path: str) -> dict[str, npt.NDArray[Any]]:
-    """`images` and `labels` as they are in the archive; other keys with an empty array in their place."""
+    """`images`, `labels` and `classes` as they are in the archive; other keys with an empty array in their place."""
     try:
         stream = file_at(path).open("rb")
     except OSError as error:
@@ -119,7 +113,31 @@ def _images(found: npt.NDArray[Any]) -> Bytes:
     return np.ascontiguousarray(images)
 
 
-def _labels(found: npt.NDArray[Any], n: int) -> Labels:
+def _classes(arrays: dict[str, npt.NDArray[Any]], n: int) -> Classes:
+    """By the labels of n pictures, if there are any, and their names, if these are told."""
+    if "labels" not in arrays:
+        return Classes(None)
+    labels = _labels(arrays["labels"], n)
+    if "classes" not in arrays:
+        return by_number(labels)
+    names = arrays["classes"]
+    where = f"{WHERE}: classes"
+    if names.ndim != 1 or names.dtype.kind not in "USiu" or len(np.unique(names)) != len(names):
+        found = f"{names.dtype}, {' x '.join(map(str, names.shape)) or 'a single one'}"
+        raise DataError("must be a list of names, each once", where=where, found=found, cure="np.array(['cat', 'dog'])")
+    least, most = (int(labels.min()), int(labels.max())) if n else (0, -1)
+    if least < 0 or most >= len(names):
+        cure = f"number the classes from 0 to {len(names) - 1:,}, or leave their names out"
+        what = f"must name every label, and has {counted(len(names), 'name')}"
+        raise DataError(what, where=where, found=f"labels from {least} to {most}", cure=cure)
+    return by_number(labels, [_text(name) for name in names])
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def _labels(found: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
     """One whole number for each picture, checked."""
     where, what = (
         f"{WHERE}: labels",
@@ -129,8 +147,4 @@ def _labels(found: npt.NDArray[Any], n: int) -> Labels:
         raise DataError("must be whole numbers", where=where, found=what, cure="labels.astype('int64')")
     if found.shape != (n,):
         raise DataError(f"must be one for each of {counted(n, 'picture')}", where=where, found=what)
-    least, most = (int(found.min()), int(found.max())) if n else (0, 0)
-    if least < 0 or most >= MOST_CLASSES:
-        cure = "number the classes from 0: np.unique(labels, return_inverse=True)[1]"
-        raise DataError(f"must lie from 0 to {MOST_CLASSES - 1:,}", where=where, found=f"{least} to {most}", cure=cure)
-    return found.astype(np.int64)
+    return found

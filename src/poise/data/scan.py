@@ -11,17 +11,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import Field
 
+from poise.data.classes import Place
 from poise.data.decode import SUFFIXES, Background, Frame, Header, Trait, careful, look, read, reason
 from poise.data.listing import Item, Listing, in_order, shown
 from poise.data.places import WHERE, PathText
-from poise.data.source import Bad, Bytes, Labels, Loaded, PictureEntry
-from poise.data.stack import BUDGET, divide, enough, remarks, room
+from poise.data.remarks import of_content, of_files, of_pixels, of_range
+from poise.data.source import Bad, Bytes, Loaded, PictureEntry
+from poise.data.stack import BUDGET, divide, enough, room
+from poise.data.table import classes_of
 from poise.errors import DataError
 from poise.printing import counted
 
@@ -43,11 +45,18 @@ class ScannedEntry(PictureEntry):
     place: ClassVar[str]
     """What holds the pictures, in a word."""
 
+    outer: ClassVar[int] = 0
+    """How many folders around everything go without saying."""
+
     path: PathText
     channels: Literal[1, 2, 3, 4] | None = None
     background: Background = "white"
     held_out: float = Field(default=0.1, ge=0, lt=1)
     max_bad: float = Field(default=0.5, ge=0, le=1)
+
+    def inside(self, folder: str) -> str:
+        """How to name a folder in it as the data, in words for a cure."""
+        raise NotImplementedError
 
 
 class Seen(NamedTuple):
@@ -83,11 +92,15 @@ def scan(listing: Listing, entry: ScannedEntry, budget: int = BUDGET) -> Loaded:
     usable = np.array([row for row, why in enumerate(found) if not isinstance(why, str)], np.intp)
     _few_enough(bad, len(usable), entry)
     enough(len(usable), counted(len(bad), "bad picture file"))
-    good = [seen[row] for row in usable]
-    labels, classes, notes = _labels([one.item.group for one in good])
-    notes += _of_files(listing, bad, good) + _of_content(good, found, frame) + remarks(images, usable)
-    loaded = divide(images, usable, labels, classes, entry.held_out)
-    loaded.notes, loaded.bad = notes, bad
+    good = [(seen[row].item.name, seen[row].header) for row in usable]
+    traits = Counter(trait for one in found if not isinstance(one, str) for trait in one)
+    classes = classes_of([name for name, _ in good], listing, Place(entry.inside, entry.outer))
+    loaded = divide(images, usable, classes.labels, classes.names, entry.held_out)
+    images = images[: len(usable)]  # the others were moved behind them
+    loaded.notes = [*classes.notes, *of_files(listing, bad, good)]
+    loaded.notes += of_content([header for _, header in good], traits, frame) + of_pixels(images)
+    loaded.doubts = [*classes.doubts, *of_range(images, traits[Trait.DEEP])]
+    loaded.bad = bad
     return loaded
 
 
@@ -145,67 +158,3 @@ def _few_enough(bad: list[Bad], good: int, entry: ScannedEntry) -> None:
             where=WHERE,
             cure=f"mend or remove them, or raise data.max_bad, which is {entry.max_bad:g}",
         )
-
-
-def _labels(groups: list[str | None]) -> tuple[Labels | None, tuple[str, ...], list[str]]:
-    """Numbers, names, notes: folders are classes if there are several and no picture lies beside them."""
-    folders = sorted({group for group in groups if group is not None}, key=in_order)
-    if not folders:
-        return None, (), []
-    if None in groups:
-        top = counted(groups.count(None), "picture")
-        others = f"{top} at the top and others in {counted(len(folders), 'folder')}"
-        return None, (), [f"{others}: the folders are not taken as classes"]
-    if len(folders) == 1:
-        return None, (), [f"all pictures are in one folder, {shown(folders[0])}: they have no classes"]
-    number = {folder: i for i, folder in enumerate(folders)}
-    labels = np.array([number[group] for group in groups if group is not None], np.int64)
-    return labels, tuple(map(shown, folders)), []
-
-
-def _of_files(listing: Listing, bad: list[Bad], good: list[Seen]) -> list[str]:
-    """Notes on files: left out, passed over, named after another format."""
-    notes: list[str] = []
-    if bad:
-        notes.append(f"{len(bad):,} of {counted(len(bad) + len(good), 'picture file')} left out as bad")
-    if listing.ignored:
-        notes.append(f"passed over {counted(listing.ignored.total(), 'other file')}: {listing.passed_over}")
-    wrong = [one for one in good if _real(one) != SUFFIXES.get(PurePosixPath(one.item.name).suffix.lower())]
-    if wrong:
-        example = f"{shown(wrong[0].item.name)} is {_real(wrong[0])}"
-        notes.append(f"{counted(len(wrong), 'picture')} named after another format ({example}): the content counts")
-    return notes
-
-
-def _real(one: Seen) -> str:
-    return "JPEG" if one.header.format == "MPO" else one.header.format
-
-
-def _of_content(good: list[Seen], found: list[set[Trait] | str], frame: Frame) -> list[str]:
-    """Notes on what the pictures were and what they became."""
-    traits = Counter(trait for one in found if not isinstance(one, str) for trait in one)
-    headers = [one.header for one in good]
-    several = sum(header.several for header in headers)
-    small = sum(min(header.width, header.height) < frame.size for header in headers)
-    alpha = "kept" if frame.channels in (2, 4) else f"laid over {frame.background} (data.background)"
-    told = (
-        (traits[Trait.ALPHA], f"with transparency: {alpha}"),
-        (traits[Trait.DEEP], "with 16-bit grey: the upper 8 bits are taken"),
-        (several, "with more frames or pages than one: the first is taken"),
-        (small, f"smaller than {frame.size} x {frame.size}: enlarged"),
-        (traits[Trait.PROFILE], "with a colour profile that can't be used: taken as sRGB"),
-        (traits[Trait.EXIF], "with EXIF data that can't be read: taken as they lie"),
-    )
-    return _mixture(headers, frame) + [f"{counted(n, 'picture')} {what}" for n, what in told if n]
-
-
-def _mixture(headers: list[Header], frame: Frame) -> list[str]:
-    modes = Counter(header.mode for header in headers)
-    sizes = sorted({(header.width, header.height) for header in headers}, key=lambda size: (size[0] * size[1], size))
-    if len(modes) == 1 and len(sizes) == 1:
-        return []
-    kinds = ", ".join(f"{n:,} {mode}" for mode, n in modes.most_common())
-    first, last = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
-    spread = first if len(sizes) == 1 else f"{counted(len(sizes), 'size')} from {first} to {last}"
-    became = f"{frame.size} x {frame.size} x {counted(frame.channels, 'channel')}"
-    return [f"the pictures are {kinds}, {spread}; all become {became}"]

@@ -193,6 +193,14 @@ class Pictures(Finite):
         return digest.hexdigest()[:16]
 
 
+class Doubt(NamedTuple):
+    """What is likely to be a mistake about the data, what would mend it, and the tip that it goes back to."""
+
+    message: str
+    cure: str
+    tip: str
+
+
 @dataclass
 class Loaded:
     """Data, ready: what to train on, what to hold out, and what there is to say about it.
@@ -202,12 +210,14 @@ class Loaded:
         held_out: pictures that are never trained on, or None.
         notes: sentences that the user should read once.
         bad: files left out, with the reason.
+        doubts: what is likely to be a mistake; said at the start of a run and by the check, as warnings.
     """
 
     train: Source
     held_out: Source | None = None
     notes: list[str] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
 
 
 class DataEntry(Part):

@@ -1,8 +1,7 @@
-"""Pictures in one array: room for them, their order, and what is worth telling about them."""
+"""Pictures in one array: room for them, and their order."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 
@@ -12,12 +11,9 @@ import numpy.typing as npt
 from poise.data.source import Bytes, Labels, Loaded, Pictures
 from poise.data.split import digests, held_out_split
 from poise.errors import DataError
-from poise.printing import agreeing
 
 BUDGET = 2 * 2**30
 """Bytes of pictures that are held in memory; more than that lie in a temporary file."""
-
-FEW = 50
 
 
 def room(shape: tuple[int, ...], budget: int = BUDGET) -> Bytes:
@@ -89,23 +85,3 @@ def enough(n: int, found: str = "") -> None:
     if n < 2:
         what = "none of the pictures can be used" if n == 0 else "a single picture is not enough to train on"
         raise DataError(what, where="data.path", found=found, cure="it takes two at the very least, better thousands")
-
-
-def remarks(images: Bytes, usable: npt.NDArray[np.intp]) -> list[str]:
-    """Notes about the pixels themselves: copies, pictures of one colour, no difference at all, too few."""
-    notes: list[str] = []
-    n, distinct, flat = len(usable), set(), 0
-    for row in usable:
-        pixels = np.ascontiguousarray(images[row])
-        distinct.add(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
-        flat += bool((pixels == pixels[0, 0]).all())
-    if len(distinct) == 1:
-        notes.append(f"all {n:,} pictures are the same, pixel for pixel (zero variance): there is nothing to learn")
-    elif len(distinct) < n:
-        copies = n - len(distinct)
-        notes.append(f"{copies:,} of {n:,} pictures {agreeing(copies, 'repeats', 'repeat')} another one exactly")
-    if flat and images.shape[1] > 1:
-        notes.append(f"{flat:,} of {n:,} pictures {agreeing(flat, 'is', 'are')} all one colour")
-    if n < FEW:
-        notes.append(f"only {n} pictures: D will soon know them by heart (overfitting); DiffAugment (M02) helps")
-    return notes

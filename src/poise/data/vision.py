@@ -8,9 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import field_validator
 
+from poise.data.classes import by_number
 from poise.data.decode import Frame, refit
 from poise.data.embedded import pad_to
 from poise.data.listing import shown
+from poise.data.remarks import resized
 from poise.data.source import Bytes, Loaded, PictureEntry, Pictures
 from poise.entries import complain, nearest
 from poise.errors import DataError
@@ -50,11 +52,10 @@ class VisionEntry(PictureEntry):
         """
         place = root or ROOT
         train, held_out = self._split(place, train=True), self._split(place, train=False)
-        notes: list[str] = []
         height, width = train.images.shape[1:3]
-        if not self._fits(train.images):
-            notes.append(f"all pictures are {width} x {height} and become {self.size} x {self.size}")
-        return Loaded(train=self._fitted(train), held_out=self._fitted(held_out), notes=notes)
+        notes = [] if self._fits(train.images) else resized(width, height, self.size)
+        train, held_out, gone = _with_pictures(train, held_out)
+        return Loaded(train=self._fitted(train), held_out=self._fitted(held_out), notes=notes + gone)
 
     def _fits(self, images: Bytes) -> bool:
         """Whether no pixel is changed."""
@@ -101,6 +102,19 @@ class VisionEntry(PictureEntry):
             why = f"{type(error).__name__}: {error}"
             what = f"{self.dataset} is not there and the download failed: {why}"
             raise DataError(what, where=_at(place), cure=CURE) from None
+
+
+def _with_pictures(train: Pictures, held_out: Pictures) -> tuple[Pictures, Pictures, list[str]]:
+    """Both without the classes that there is no picture of to train on, and a note on these."""
+    assert train.labels is not None
+    assert held_out.labels is not None
+    there = np.unique(train.labels)
+    if len(there) == len(train.classes):
+        return train, held_out, []
+    found = by_number(train.labels, train.classes)
+    known = np.isin(held_out.labels, there)
+    kept = Pictures(held_out.images[known], np.searchsorted(there, held_out.labels[known]), found.names)
+    return Pictures(train.images, found.labels, found.names), kept, list(found.notes)
 
 
 def _opened(name: str, place: Path, train: bool, download: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 import zipfile
 from functools import partial
@@ -9,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, Item, Listing, ignored_as, shown
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, shown
 from poise.data.places import WHERE, barred, file_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
@@ -19,14 +20,21 @@ RATIO = 100
 SMALL = 2**20
 LARGEST_ENTRY = 2**29
 LARGEST_TOTAL = 2**36
-"""Caps against bombs. Entries up to `SMALL` bytes may be packed tighter than `RATIO`: blank pictures are."""
+DEEP = 10
+"""Caps against bombs. Entries up to `SMALL` bytes may be packed tighter than `RATIO`: blank pictures are.
+Folders are listed down to the depth `DEEP`."""
 
 
 class ZipEntry(ScannedEntry):
     """An archive; a single folder around everything is not taken as a class."""
 
     place: ClassVar[str] = "archive"
+    outer: ClassVar[int] = 1
     kind: Literal["zip"] = "zip"
+
+    def inside(self, folder: str) -> str:
+        """See `ScannedEntry.inside`."""
+        return f"unpack it, then --data {shlex.quote(folder)}"
 
     def load(self, root: Path | None = None) -> Loaded:
         """List, then scan; `root` is for data sets by name and is not looked at.
@@ -51,15 +59,18 @@ def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> 
     """The archive's entries, by its table of contents alone."""
     listing, total = Listing(), 0
     usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
+    folders: set[str] = set()
     for info in archive.infolist():
         parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
+        ignored = _ignored(parts) if parts else HIDDEN
+        if ignored != HIDDEN and ".." not in parts:
+            folders.update("/".join(parts[:end]) for end in range(1, min(len(parts) + info.is_dir(), DEEP)))
         if info.is_dir() or not parts:
             continue
-        ignored = _ignored(parts)
-        if ignored is not None:
+        why = _unfit(info, parts)
+        if ignored is not None and (ignored == HIDDEN or parts[-1] != TABLE or why):
             listing.ignored[ignored] += 1
             continue
-        why = _unfit(info, parts)
         total += 0 if why else info.file_size
         if why is None and total > largest_total:
             why = f"beyond the cap of {largest_total:,} bytes for all pictures of an archive"
@@ -67,11 +78,11 @@ def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> 
             usable.append((parts, info))
         else:
             listing.bad.append(Bad(shown(info.filename), why))
-    outer = _outer([parts for parts, _ in usable])
     for parts, info in usable:
-        inner = parts[outer:]
-        group = inner[0] if len(inner) > 1 else None
-        listing.items.append(Item("/".join(parts), group, partial(_entry, archive, info)))
+        stamp = (info.CRC, info.file_size, info.compress_size, info.header_offset)
+        item = Item("/".join(parts), partial(_entry, archive, info), stamp)
+        (listing.tables if parts[-1] == TABLE else listing.items).append(item)
+    listing.folders = sorted(folders)
     return listing
 
 
@@ -88,11 +99,6 @@ def _ignored(parts: tuple[str, ...]) -> str | None:
     if any(ignored_as(part) == HIDDEN for part in parts if part != ".."):
         return HIDDEN
     return ignored_as(parts[-1])
-
-
-def _outer(names: list[tuple[str, ...]]) -> int:
-    """1 if all names begin with the same folder, else 0."""
-    return int(len({parts[0] for parts in names}) == 1 and all(len(parts) > 1 for parts in names))
 
 
 def _unfit(info: zipfile.ZipInfo, parts: tuple[str, ...]) -> str | None:

@@ -69,7 +69,8 @@ def train(
         findings.raise_first()
         if recipe.measure is not None:
             suits(recipe.measure.features, loaded.train)
-        notes = changed + loaded.notes + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
+        doubts = [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.doubts]
+        notes = changed + loaded.notes + doubts + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         past = _past(folder, notes) if resume else None
         if past is not None and past.step > recipe.steps:
             done = f"it has done {counted(past.step, 'step')}"

@@ -139,6 +139,7 @@ def check(
     loaded = recipe.data.load(data_root)
     notes += loaded.notes
     findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
+    findings.warnings += [Finding("data", doubt.message, doubt.tip, doubt.cure) for doubt in loaded.doubts]
     if isinstance(loaded.train, Finite):
         _pictures(recipe, loaded, findings)
     if findings.refusals:

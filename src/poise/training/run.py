@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from poise.training.folder import RunFolder
 from poise.training.game import Game
 from poise.training.machine import Machine
 from poise.training.sampling import class_by_class, generate, labels_in_shares, latents
+
+LISTED = 20
+"""So many classes are named where one is not known."""
 
 
 class Run:
@@ -122,7 +126,7 @@ class Run:
         return latents(self.recipe.latent, n, Dice(seed), "sample")
 
     def label(self, word: str) -> int:
-        """The number of the class called `word`, or with that number.
+        """The number of the class that `word` stands for, see `class_number`.
 
         Raises:
             RecipeError: this G takes no labels, or there is no such class; names the nearest.
@@ -132,7 +136,7 @@ class Run:
         return self.class_number(word, "--label")
 
     def class_number(self, word: str, where: str) -> int:
-        """The number of the class called `word`, or with that number.
+        """The number of the class called `word`, or with that number where no class is called by a number.
 
         Raises:
             RecipeError: there is no such class; names the nearest.
@@ -140,9 +144,13 @@ class Run:
         for name in (word, shown(word)):  # an odd name is kept as it is shown
             if name in self.classes:
                 return self.classes.index(name)
-        if word.isdecimal() and int(word) < len(self.classes):
+        numbered = any(_number(name) for name in self.classes)
+        if not numbered and word.isascii() and word.isdecimal() and int(word) < len(self.classes):
             return int(word)
         cure = nearest(word, list(self.classes)) if self.classes else "the data has no classes"
+        if "did you mean" not in cure and len(self.classes) > LISTED:
+            cure = f"there are {len(self.classes):,}: {', '.join(self.classes[:LISTED])}, ... (all are in run.json)"
+        cure += "; here numbers are names" if numbered and _number(word) else ""
         raise RecipeError("no such class", where=where, found=f"'{word}'", cure=cure)
 
     @property
@@ -179,3 +187,7 @@ class Run:
         """n real points for toys, which need no files; None for pictures."""
         entry = self.recipe.data
         return entry.load().train.some(n) if isinstance(entry, ToyEntry) else None
+
+
+def _number(word: str) -> bool:
+    return re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", word) is not None

@@ -1,0 +1,310 @@
+"""Which folders are classes: of layouts that data sets come in, what is decided, said and doubted."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import load, pixels, said
+from PIL import Image
+
+from poise.data.classes import Classes, Place, by_folder, summary
+from poise.data.source import Loaded, Pictures
+from poise.data.zipped import ZipEntry
+
+PLACE = Place(lambda folder: f"--data top/{folder}")
+
+
+def found(*names: str, folders: tuple[str, ...] = (), outer: int = 0) -> Classes:
+    """Names with a * stand for four pictures."""
+    every = [name.replace("*", f"{i:03}") for name in names for i in range(4 if "*" in name else 1)]
+    return by_folder(sorted(every), folders, PLACE._replace(outer=outer))
+
+
+def shelves(
+    tops: list[str], each: int = 10, *, last: int = 10, start: int = 0, name: str = "img{:08}.png"
+) -> list[str]:
+    """Files that count on from one folder to the next."""
+    sizes = [each] * (len(tops) - 1) + [last]
+    first = np.cumsum([start, *sizes])
+    return [f"{top}/{name.format(first[k] + i)}" for k, top in enumerate(tops) for i in range(sizes[k])]
+
+
+# ---- what is said of classes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ((120, 80, 4), "3 classes: a, b, c; 120, 80, 4 pictures"),
+        ((5, 5), "2 classes: a, b; 5 pictures each"),
+        ((1, 1), "2 classes: a, b; 1 picture each"),
+        ((3,), "1 class: a; 3 pictures each"),
+        ((1200, *[3] * 9), "10 classes, 3 to 1,200 pictures each: a, b, c, ..."),
+        ([2] * 26, "26 classes, 2 pictures each: a, b, c, ..."),
+    ],
+    ids=str,
+)
+def test_classes_in_a_line(counts: tuple[int, ...], told: str) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert summary(labels, [chr(97 + i) for i in range(len(counts))]) == told
+
+
+def test_a_folder_and_an_archive_say_their_classes(tmp_path: Path, fill: Callable[..., None]) -> None:
+    fill(tmp_path / "p" / "a", 3)
+    fill(tmp_path / "p" / "é b", 5)
+    line = "2 classes: a, é b; 3, 5 pictures"
+    loaded = load(tmp_path / "p", held_out=0.5)
+    assert loaded.notes[0] == line
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
+        for file in (tmp_path / "p").rglob("*.png"):
+            made.write(file, file.relative_to(tmp_path))
+    assert ZipEntry(path=str(tmp_path / "p.zip"), size=8).load().notes[0] == line
+
+
+# ---- which folders are classes ------------------------------------------------------------------------
+
+
+CLASSES = {
+    "flat": (["*.jpg"], ()),
+    "plain": (["cats/*.jpg", "dogs/*.jpg"], ("cats", "dogs")),
+    "imagenet": (["n01440764/n01440764_*.JPEG", "n01443537/n01443537_*.JPEG"], ("n01440764", "n01443537")),
+    "tiny imagenet": (["n01/images/*.JPEG", "n02/images/*.JPEG"], ("n01", "n02")),
+    "around": (["archive/archive/a/*.png", "archive/archive/b/*.png"], ("a", "b")),
+    "one split": (["train/cats/*.png", "train/dogs/*.png"], ("cats", "dogs")),
+    "deep": (["a/x/1/*.png", "b/*.png"], ("a", "b")),
+    "digits": ([f"{k}/*.png" for k in range(10)], tuple("0123456789")),
+    "one to twelve": ([f"{k}/{k}_*.png" for k in range(1, 13)], tuple(sorted(map(str, range(1, 13))))),
+    "digits that count on": (shelves(list("0123456789")), tuple("0123456789")),
+    "traffic signs": ([f"{k:05}/0000{j}_0000{i}.png" for k in range(3) for j in range(2) for i in range(3)],
+                      ("00000", "00001", "00002")),
+    "people": ([f"{k:04}/{k:04}_c1s1_*.jpg" for k in (2, 7, 10)], ("0002", "0007", "0010")),
+    "birds": (["001.Albatross/A_*.jpg", "002.Auklet/B_*.jpg"], ("001.Albatross", "002.Auklet")),
+    "a train among vehicles": (["car/*.png", "train/*.png", "van/*.png"], ("car", "train", "van")),
+    "splits below classes": (["male/train/*.png", "male/test/*.png", "female/train/*.png", "female/test/*.png"],
+                             ("female", "male")),
+    "words with split words in them": (["test tube/*.png", "train station/*.png", "house/*.png"],
+                                       ("house", "test tube", "train station")),
+    "unicode": (["猫/*.png", "犬/*.png"], ("犬", "猫")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "classes"), CLASSES.values(), ids=CLASSES)
+def test_folders_that_are_classes(names: list[str], classes: tuple[str, ...]) -> None:
+    got = found(*names)
+    assert sorted(got.names) == sorted(classes)
+    assert got.doubts == ()
+    if classes:
+        assert got.labels is not None
+        assert np.unique(got.labels).tolist() == list(range(len(classes)))
+        assert sum("classes" in note and "pictures" in note for note in got.notes) >= 1
+    else:
+        assert got.labels is None
+
+
+def test_what_stands_around_everything_is_said() -> None:
+    assert found("archive/archive/a/*.png", "archive/archive/b/*.png").notes == (
+        "2 classes: a, b; 4 pictures each",
+        "all pictures are below archive/archive: the folders in it are taken as classes",
+    )
+    assert found("x/y/*.png").notes == ("all pictures are in one folder, x/y: they have no classes",)
+    assert found("x/y/*.png", outer=1).notes == found("x/y/*.png").notes
+    assert found("x/a/*.png", "x/b/*.png", outer=1).notes == ("2 classes: a, b; 4 pictures each",)
+
+
+def test_folders_without_a_usable_picture_are_said() -> None:
+    folders = ("a", "b", "c", "c/deep", "a/x", "d")
+    got = found("a/x/*.png", "b/*.png", folders=folders)
+    assert got.names == ("a", "b")
+    assert got.notes[1:] == ("2 folders without a usable picture: c, d",)
+    lonely = found("p/a/*.png", folders=("p", "p/a", "p/b", "q"))
+    assert lonely.labels is None
+    assert lonely.notes[1:] == ("2 folders without a usable picture: p/b, q",)
+
+
+def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(tmp_path: Path, fill: Callable[..., None]) -> None:
+    fill(tmp_path / "a", 3)
+    fill(tmp_path / "b", 3)
+    for name in ("c/x.png", "d/readme.txt", ".hidden/x.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    loaded = load(tmp_path)
+    assert loaded.train.classes == ("a", "b")
+    assert "2 folders without a usable picture: c, d" in loaded.notes
+
+
+# ---- folders that are none ----------------------------------------------------------------------------
+
+
+SPLITS = {
+    "kaggle": (["archive/train/cats/*.png", "archive/train/dogs/*.png", "archive/test/cats/*.png",
+                "archive/test/dogs/*.png"], "archive/train", "cats, dogs repeat"),
+    "flat": (["train/*.png", "test/*.png", "val/*.png"], "train", "look like splits"),
+    "long": (["training/0/*.png", "training/1/*.png", "testing/0/*.png", "testing/1/*.png"], "training", "0, 1 repeat"),
+    "upper": (["Train/a/*.png", "Validation/a/*.png"], "Train", "look like splits"),
+    "unlabelled too": (["train/a/*.png", "test/a/*.png", "unlabeled/*.png"], "train", "look like splits"),
+    "two domains": (["trainA/*.jpg", "trainB/*.jpg", "testA/*.jpg", "testB/*.jpg"], "trainA", "look like splits"),
+    "two domains to train on": (["trainA/*.jpg", "trainB/*.jpg"], "trainA", "look like splits"),
+    "coco": (["images/train2017/*.jpg", "images/val2017/*.jpg"], "images/train2017", "look like splits"),
+    "intel": (["seg_train/sea/*.jpg", "seg_train/ice/*.jpg", "seg_test/sea/*.jpg", "seg_test/ice/*.jpg"],
+              "seg_train", "ice, sea repeat"),
+    "other names": (["day/cats/*.png", "day/dogs/*.png", "night/cats/*.png", "night/dogs/*.png"], "day",
+                    "cats, dogs repeat below day, night"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "give", "why"), SPLITS.values(), ids=SPLITS)
+def test_parts_of_a_data_set_are_doubted(names: list[str], give: str, why: str) -> None:
+    """They stay classes: nothing is guessed."""
+    got = found(*names)
+    assert len(got.names) > 1
+    (doubt,) = got.doubts
+    assert why in doubt.message
+    assert "taken as classes" in doubt.message
+    assert f"--data top/{give}" in doubt.cure
+
+
+def test_the_cure_can_be_typed(tmp_path: Path, fill: Callable[..., None]) -> None:
+    for split in ("train", "test"):
+        for kind in ("cats", "dogs"):
+            fill(tmp_path / "my data" / split / kind, 3)
+    (doubt,) = load(tmp_path / "my data").doubts
+    assert f"--data '{tmp_path / 'my data' / 'train'}'" in doubt.cure
+    assert load(tmp_path / "my data" / "train").doubts == []
+
+
+SHELVES = {
+    "stylegan": shelves(["00000", "00001", "00002"], last=3),
+    "two": shelves(["00000", "00001"], last=1),
+    "ffhq": [f"{k:05}/{k + i:05}.png" for k in (0, 1000, 2000) for i in range(8)],
+    "below": [f"data/{name}" for name in shelves(["000", "001"], start=5)],
+    "a hundred": shelves([f"{k:04}" for k in range(100)], each=3, last=3, name="{}.jpg"),
+}
+
+
+@pytest.mark.parametrize("names", SHELVES.values(), ids=SHELVES)
+def test_shelves_whose_files_count_on_are_no_classes(names: list[str]) -> None:
+    got = found(*names)
+    assert got.labels is None
+    assert any("numbered shelves" in note and "not taken as classes" in note for note in got.notes)
+
+
+LIKE_SHELVES = {
+    "by rest": [f"{k:04}/{1000 * i + k}.jpg" for k in range(10) for i in range(1, 5)],
+    "random names": [f"{k:02}/{k * 7919 + i * 104729:x}z.png" for k in range(4) for i in range(5)],
+    "hashes": [f"{k:02x}/{k:02x}{i}abc.png" for k in range(256) for i in range(2)],
+    "parts": ["images_001/*.png", "images_002/*.png"],
+    "shards": ["shard-0/*.png", "shard-1/*.png"],
+}
+
+
+@pytest.mark.parametrize("names", LIKE_SHELVES.values(), ids=LIKE_SHELVES)
+def test_what_looks_like_shelves_is_doubted(names: list[str]) -> None:
+    got = found(*names)
+    assert got.labels is not None
+    (doubt,) = got.doubts
+    assert "numbered shelves" in doubt.message
+    assert "one folder" in doubt.cure
+
+
+# ---- dataset.json -------------------------------------------------------------------------------------
+
+
+def stylegan(place: Path, labels: object, raw: bytes | None = None) -> Path:
+    """Twelve pictures on three shelves, and StyleGAN's table of labels."""
+    dice = np.random.default_rng(0)
+    for i in range(12):
+        file = place / f"{i // 5:05}" / f"img{i:08}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dice.integers(0, 256, (8, 8, 3), np.uint8)).save(file)
+    (place / "dataset.json").write_bytes(json.dumps({"labels": labels}).encode() if raw is None else raw)
+    return place
+
+
+def pairs(labels: list[object]) -> list[list[object]]:
+    return [[f"{i // 5:05}/img{i:08}.png", label] for i, label in enumerate(labels)]
+
+
+LABELS = [i % 3 * 5 for i in range(12)]
+
+
+def zipped(folder: Path, under: Path) -> Loaded:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for file in folder.rglob("*.*"):
+            made.write(file, file.relative_to(under))
+    return ZipEntry(path=str(path), size=8, held_out=0.0).load()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pairs(LABELS),
+        dict(pairs(LABELS)),
+        pairs([float(label) for label in LABELS]),
+        pairs([[float(k == label) for k in range(11)] for label in LABELS]),
+        pairs([str(label) for label in LABELS]),
+        [[name.replace("/", "\\"), label] for name, label in pairs(LABELS)],  # type: ignore[union-attr]
+    ],
+    ids=["pairs", "table", "floats", "one-hot", "words", "windows"],
+)
+def test_labels_of_a_dataset_json(tmp_path: Path, given: object) -> None:
+    place = stylegan(tmp_path / "p", given)
+    for loaded in (load(place), zipped(place, place), zipped(place, tmp_path)):
+        assert loaded.train.classes == ("0", "5", "10")
+        assert isinstance(loaded.train, Pictures)
+        assert loaded.train.labels is not None
+        assert [int(loaded.train.classes[label]) for label in loaded.train.labels] == LABELS
+        assert "by dataset.json: 3 classes: 0, 5, 10; 4 pictures each" in loaded.notes
+        assert loaded.doubts == []
+        assert not said(loaded, "passed over")
+
+
+def test_a_dataset_json_without_labels(tmp_path: Path) -> None:
+    place = stylegan(tmp_path / "p", None)
+    for loaded in (load(place), zipped(place, place)):
+        assert loaded.train.classes == ()
+        assert said(loaded, "dataset.json says that there are no labels")
+        assert loaded.doubts == []
+
+
+UNFIT = {
+    "damaged": b"{nonsense",
+    "other": b'{"images": []}',
+    "a list": b"[1, 2]",
+    "no pairs": b'{"labels": [1, 2]}',
+    "vectors": json.dumps({"labels": pairs([[0.25, 0.75]] * 12)}).encode(),
+    "no text": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "a null": json.dumps({"labels": pairs([None] * 12)}).encode(),
+}
+
+
+@pytest.mark.parametrize("raw", UNFIT.values(), ids=UNFIT)
+def test_a_dataset_json_that_cannot_be_used_is_doubted(tmp_path: Path, raw: bytes) -> None:
+    loaded = load(stylegan(tmp_path / "p", None, raw))
+    (doubt,) = loaded.doubts
+    assert doubt.message.startswith("dataset.json can't be used")
+    assert "\n" not in doubt.message
+    assert loaded.train.classes == ()
+    assert len(pixels(loaded)) == 12
+
+
+def test_pictures_without_a_label_leave_the_labels_unused(tmp_path: Path) -> None:
+    loaded = load(stylegan(tmp_path / "p", pairs(LABELS)[:-2]))
+    assert loaded.train.classes == ()
+    assert "no label for 2 of 12 pictures" in loaded.doubts[0].message
+
+
+def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, fill: Callable[..., None]) -> None:
+    fill(tmp_path / "a", 3)
+    fill(tmp_path / "b", 3)
+    (tmp_path / "b" / "dataset.json").write_text(json.dumps({"labels": None}))
+    loaded = load(tmp_path)
+    assert "passed over 1 other file: 1 .json" in loaded.notes
+    assert loaded.train.classes == ("a", "b")
+    assert loaded.doubts == []
