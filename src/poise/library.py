@@ -41,7 +41,8 @@ def train(
         recipe: a shipped recipe's name, the path of a `.toml` file, a table as such a file holds, or a `Recipe`. Left
             out, the default; with `resume`, the recipe of the run in `out`.
         out: the run folder; left out, `runs/NAME`, numbered if it is taken.
-        data: a folder, .zip or .npz of pictures, or a data set's name, in place of the recipe's.
+        data: a folder, .zip or .npz of pictures, or a data set's name, in place of the recipe's; with `resume`, where
+            the run's data lies now.
         steps: steps in the whole run, in place of the recipe's.
         seed: all random numbers follow from it; in place of the recipe's.
         resume: go on with the run in `out`, bit for bit if machine and libraries are the same.
@@ -62,7 +63,8 @@ def train(
     if told and data is None and steps is None and seed is None:
         decoded = recipe
     else:
-        table = changed(_table(recipe, out, resume=resume), _text(data), {"steps": steps, "seed": seed}, None)
+        moved, numbers = resume and recipe is None, {"steps": steps, "seed": seed}
+        table = changed(_table(recipe, out, resume=resume), _text(data), numbers, None, moved=moved)
         decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")
     if watcher is None and progress:
         watcher = look_on()

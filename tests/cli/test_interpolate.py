@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,3 +338,17 @@ def test_a_code_beside_a_label_is_not_all_of_a_picture(poise: Any, runs: Path, t
         said.complains(2, "labelled", "told the class beside the code", "--label")
     assert not (tmp_path / "walk.png").exists()
     assert poise("sample", runs / "labelled", "--n", 6, "--out", tmp_path / "sheet.png").code == 0
+
+
+def test_real_pictures_that_were_moved(runs: Path, pictures: Path, tmp_path: Path, poise: Any) -> None:
+    """The ends of a walk are read from where --data says, if the pictures are the same."""
+    run = Path(shutil.copytree(runs / "vae", tmp_path / "vae"))
+    recipe = run / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace(str(pictures), "/never/there.npz"))
+    words = ("interpolate", run, "--between", 3, 17, "--steps", STEPS, "--out", tmp_path / "walk.png")
+    poise(*words).complains(3, "/never/there.npz", "--data")
+    assert poise(*words, "--data", pictures).code == 0
+    there = (tmp_path / "walk.png").read_bytes()
+    words = ("interpolate", runs / "vae", *words[2:])
+    assert poise(*words).code == 0
+    assert (tmp_path / "walk.png").read_bytes() == there

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from contracts.tiny import unequal
-from poise.errors import RecipeError, Stopped
+from poise.errors import DataError, RecipeError, Stopped
 from poise.ladder import climb as climbing
 from poise.ladder import look as looking
 from poise.ladder.climb import climb
@@ -259,6 +259,19 @@ def test_stopped_while_a_rung_is_looked_at(
             climb(recipes(pictures), copy)
     climb(recipes(pictures), copy)
     assert contents(copy) == before
+
+
+def test_the_same_pictures_elsewhere(pictures: Path, copy: Path, tmp_path: Path) -> None:
+    """A ladder is gone on with where its data was moved to, and not where it is other data."""
+    before = contents(copy)
+    (copy / "vae" / "ladder" / "figures.json").unlink()
+    moved = Path(shutil.copy(pictures, tmp_path / "moved.npz"))
+    climb(recipes(moved), copy)
+    assert contents(copy) == before
+    (copy / "vae" / "ladder" / "figures.json").unlink()
+    np.savez(moved, images=np.zeros((60, 8, 8, 1), np.uint8), labels=np.arange(60) % 4)
+    with pytest.raises(DataError, match="not what this run was trained on"):
+        climb(recipes(moved), copy)
 
 
 # ---------------------------------------------------------------- another ladder

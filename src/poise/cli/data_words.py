@@ -48,6 +48,30 @@ def _text(path: Path, where: str) -> str:
     return str(path)
 
 
+def moved_table(words: str, before: dict[str, Any], where: str = "--data") -> dict[str, Any]:
+    """The table `before` with the same data at another place: all that says what is made of the pictures stays.
+
+    Raises:
+        DataError: see `data_table`.
+    """
+    table = data_table(words, before, where)
+    known = kinds(DataEntry, "poise.data")[table["kind"]].model_fields
+    kept = {key: value for key, value in before.items() if key in known and key != "path"}
+    return {**kept, **table}
+
+
+def moved_entry(words: str, before: DataEntry) -> DataEntry:
+    """The same for an entry.
+
+    Raises:
+        DataError: see `data_table`.
+    """
+    table = moved_table(words, before.model_dump(mode="json", exclude_none=True))
+    entry = kinds(DataEntry, "poise.data")[table["kind"]].model_validate(table)
+    assert isinstance(entry, DataEntry)
+    return entry
+
+
 def data_entry(words: str, where: str) -> DataEntry:
     """The entry that `words`, given as the argument `where`, stand for.
 

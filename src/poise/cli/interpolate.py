@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from poise.cli import complete
 from poise.printing import counted, say
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def interpolate(
     label: Annotated[str | None, typer.Option(help="Only this class, by name or number (conditional runs).")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
     best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where the run's data lies now, if it was moved.", autocompletion=complete.data),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
@@ -55,6 +60,7 @@ def interpolate(
 
     import torch
 
+    from poise.cli.data_words import moved_entry
     from poise.latents import lerp, slerp
     from poise.randomness import Dice
     from poise.sheets import as_image, draw, write_png
@@ -63,6 +69,8 @@ def interpolate(
     from poise.training.sampling import generate
 
     opened = Run(run, trust_code=trust_code, best=best)
+    if data is not None:
+        opened.read_data_from(moved_entry(data, opened.recipe.data))
     ends: tuple[Tensor, Tensor] | None = None
     walk, latent = {"slerp": slerp, "lerp": lerp}[path], opened.recipe.latent
     if between is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from poise.cli import complete
 from poise.cli.figures import FEATURES, MEASURES, progress, show
 from poise.printing import say
 
@@ -27,6 +28,10 @@ def measure(
     neighbours: Annotated[
         Path | None, typer.Option(help="A .png: samples, each beside the three training pictures nearest to it.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where the run's data lies now, if it was moved.", autocompletion=complete.data),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let Python files that are named run.")] = False,
 ) -> None:
@@ -37,6 +42,7 @@ def measure(
     if neighbours is not None:
         writable(neighbours, (".png",), "--neighbours")
 
+    from poise.cli.data_words import moved_entry
     from poise.measure.catalogue import chosen
     from poise.training.measuring import measure_run
     from poise.training.run import Run
@@ -44,6 +50,8 @@ def measure(
     wanted = chosen(measures)
     with progress() as tell:
         opened = Run(run, trust_code=trust_code, best=best)
+        if data is not None:
+            opened.read_data_from(moved_entry(data, opened.recipe.data))
         result, bench = measure_run(
             opened, wanted, n=n, features=features, seed=seed, raw=raw, data_root=data_root, tell=tell
         )

@@ -8,17 +8,31 @@ from poise.recipe.text import Table, set_value
 
 
 def changed(
-    table: Table, data: str | None, numbers: dict[str, int | None], changes: list[str] | None
+    table: Table,
+    data: str | None,
+    numbers: dict[str, int | None],
+    changes: list[str] | None,
+    *,
+    moved: bool = False,
 ) -> dict[str, Any]:
     """`table` with other data, other numbers (those that are given), and each `path=value` set in turn.
+
+    Args:
+        table: a recipe's, changed in place.
+        data: what `--data` says.
+        numbers: by field.
+        changes: what each `--set` says.
+        moved: whether `data` names the same data at another place, as for a run that is resumed: the rest of its table
+            stays.
 
     Raises:
         RecipeError: a change can't be made.
     """
     if data is not None:
-        from poise.cli.data_words import data_table
+        from poise.cli.data_words import data_table, moved_table
 
-        table["data"] = data_table(data, table.get("data"))
+        before = table.get("data")
+        table["data"] = moved_table(data, before) if moved and before else data_table(data, before)
     table |= {key: value for key, value in numbers.items() if value is not None}
     for change in changes or []:
         set_value(table, change)

@@ -38,7 +38,8 @@ def train(
     """Train a GAN: the default recipe on real handwritten digits, or any recipe on any pictures."""
     from poise.cli.recipe_words import changed
 
-    table = changed(start_table(recipe, out, resume=resume), data, {"steps": steps, "seed": seed}, changes)
+    numbers = {"steps": steps, "seed": seed}
+    table = changed(start_table(recipe, out, resume=resume), data, numbers, changes, moved=resume and recipe is None)
     from poise.cli.view import look_on
     from poise.recipe.read import decode
 

@@ -10,7 +10,7 @@ from poise.ladder.plan import RUNGS
 from poise.ladder.report import write
 from poise.measure.classifier import Progress, silent
 from poise.plotting import ready
-from poise.recipe.model import Recipe
+from poise.recipe.model import Recipe, differences
 from poise.training.begin import train
 from poise.training.folder import RunFolder
 from poise.training.run import Run
@@ -52,7 +52,9 @@ def climb(
                     train(recipe, run, resume=bool(left[rung]), device=device, data_root=data_root, watcher=watcher)
                 except Stopped as stopped:
                     raise Stopped(str(stopped).partition("; go on with")[0] + again) from None
-            look(Run(run), data_root=data_root, tell=tell)
+            done = Run(run)
+            done.read_data_from(recipe.data)  # it may lie elsewhere now
+            look(done, data_root=data_root, tell=tell)
         return write(out, list(recipes))
 
 
@@ -66,7 +68,8 @@ def _left(recipe: Recipe, path: Path) -> bool | None:
         RunFolder(path).inspect(resume=False)
         return False
     run = Run(path)
-    if run.recipe.hash != recipe.hash:
+    same_place = run.recipe.model_copy(update={"data": recipe.data})
+    if differences(run.recipe, recipe) or same_place.hash != recipe.hash:
         cure = f"name another --out, or take the words that it was made with ({len(RUNGS)} rungs: {', '.join(RUNGS)})"
         raise RecipeError("there is another ladder here", where=f"--out {path.parent}", cure=cure)
     if run.info["state"] == "done":

@@ -180,7 +180,10 @@ def _kind_first(value: Any) -> Any:
     return [_kind_first(item) for item in value] if isinstance(value, list) else value
 
 
-FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor")
+PLACE = ("data.kind", "data.path", "data.follow_links", "data.max_bad")
+"""Where the data lies and how it is read there; what it is, its fingerprint says."""
+
+FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", *PLACE)
 """What a resumed run may have otherwise than the run it goes on with: nothing that an earlier step depended on."""
 
 
@@ -198,4 +201,4 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
     a, b = flat(old.canonical(), ""), flat(new.canonical(), "")
     paths = sorted(p for p in a.keys() | b.keys() if a.get(p) != b.get(p))
-    return [p for p in paths if p.split(".")[0] not in FREE_TO_CHANGE]
+    return [p for p in paths if p.split(".")[0] not in FREE_TO_CHANGE and p not in FREE_TO_CHANGE]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode
 from poise.recipe.text import read_file
 from poise.training import save
+from poise.training.again import load_again, moved
 from poise.training.folder import RunFolder, free_name
 from poise.training.loop import Training
 from poise.training.machine import choose
@@ -64,7 +65,8 @@ def train(
         changed = _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe) if resume else []
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
-        loaded = recipe.data.load(data_root)
+        known = _trained_on(folder) if resume else None
+        loaded = load_again(recipe.data, known, folder.path, data_root) if resume else recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
         findings.raise_first()
         if recipe.measure is not None:
@@ -97,10 +99,18 @@ def _same_run(old: Recipe, new: Recipe) -> list[str]:
         cure = "take it back, or start a new run"
         found = f"other {', '.join(changed)}"
         raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
+    notes = moved(old.data, new.data)
     if old.steps != new.steps and 'over = "progress"' in new.to_toml():
         was = f"{counted(old.steps, 'step')} before, {new.steps:,} now"
-        return [f"{was}: dials over progress go by the new length from here on, so this is not a run of that length"]
-    return []
+        notes += [f"{was}: dials over progress go by the new length from here on, so this is not a run of that length"]
+    return notes
+
+
+def _trained_on(folder: RunFolder) -> str | None:
+    """The fingerprint of the run's data, as far as `run.json` can be read; the saves know it too."""
+    with suppress(SaveError, KeyError, TypeError):
+        return str(folder.read_info()["data"]["fingerprint"])
+    return None
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from poise.core import Shape, Subject
 from poise.data.listing import shown
-from poise.data.source import Loaded, ToyEntry
+from poise.data.source import DataEntry, Loaded, ToyEntry
 from poise.entries import nearest
-from poise.errors import DataError, RecipeError, SaveError
+from poise.errors import RecipeError, SaveError
 from poise.own.code import allow
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
@@ -22,6 +22,7 @@ from poise.recipe.read import decode
 from poise.recipe.text import read_file
 from poise.rows import read_lines
 from poise.training import save, state
+from poise.training.again import load_again
 from poise.training.build import build
 from poise.training.folder import RunFolder
 from poise.training.game import Game
@@ -111,11 +112,11 @@ class Run:
         Raises:
             DataError: it is not there, or has changed since.
         """
-        loaded = self.recipe.data.load(data_root)
-        if loaded.train.fingerprint != self.info["data"]["fingerprint"]:
-            found = self.recipe.data.tag() or ""
-            raise DataError("the data is not what this run was trained on", where=str(self.path), found=found)
-        return loaded
+        return load_again(self.recipe.data, self.info["data"]["fingerprint"], self.path, data_root)
+
+    def read_data_from(self, data: DataEntry) -> None:
+        """Take the run's data from another place from now on; `load` refuses it if it is other data."""
+        self.__dict__["recipe"] = self.recipe.model_copy(update={"data": data})
 
     def generator(self, *, raw: bool = False) -> nn.Module:
         """The generator that samples come from: the averaged one if there is one, the live one if `raw`."""
