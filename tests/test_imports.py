@@ -15,7 +15,10 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 FLOORS = [
     {"printing"},
     {"parts"},
-    {"errors", "entries", "rows", "randomness", "derivatives", "console", "plotting"},
+    {"errors"},
+    {"system"},
+    {"temporary"},
+    {"files", "locks", "entries", "rows", "randomness", "derivatives", "console", "plotting"},
     {"core", "dials", "watch"},
     {"seams", "codes"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},

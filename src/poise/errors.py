@@ -6,6 +6,10 @@ prints that line and leaves with the class's `exit_code`; a library user catches
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from poise.printing import one_line
 
 
@@ -59,10 +63,52 @@ class DiskError(PoiseError):
     exit_code = 6
 
 
+WORDS_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "failed to allocate",
+    "alloc_failed",
+    "bad_alloc",
+    "bad alloc",
+    "not enough space",
+    "insufficient memory",
+)
+"""How torch, CUDA, cuDNN, MPS, numpy and C++ say that there is too little memory, in small letters."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is too little memory, however it is worded."""
+    if (
+        isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError"
+    ):  # torch's, unimported
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS_OF_MEMORY)
+
+
 class OutOfMemory(PoiseError):
     """The device has too little memory for this recipe."""
 
     exit_code = 7
+
+
+@contextmanager
+def enough_memory(what: str, found: str, cure: str) -> Iterator[None]:
+    """Turn "out of memory", however it is worded, into an error with a cure.
+
+    Raises:
+        OutOfMemory: it was raised within.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(what, found=found, cure=cure) from None
 
 
 class Stopped(PoiseError):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from poise.errors import SaveError
 
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -78,10 +80,82 @@ def stats_of(line: Mapping[str, Any]) -> dict[str, Stat]:
     return {name: Stat(*(decode(told[part]) for part in Stat._fields)) for name, told in line["stats"].items()}
 
 
-def read_lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The whole lines of a file; a half-written last one is passed over."""
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
+Sound = Callable[[Mapping[str, Any]], object]
+
+
+def sound_row(line: Mapping[str, Any]) -> None:
+    """Raises ValueError, KeyError or TypeError unless it is a line of `rows.jsonl`."""
+    whole(line["step"])
+    whole(line["images"])
+    decode(line["seconds"])
+    stats_of(line)
+
+
+def sound_measures(line: Mapping[str, Any]) -> None:
+    """Raises ValueError, KeyError or TypeError unless it is a line of `measures.jsonl`."""
+    whole(line["step"])
+    for name in ("measures", "floor"):
+        for figure in dict(line[name]).values():
+            decode(figure)
+
+
+def sound_alarm(line: Mapping[str, Any]) -> None:
+    """Raises ValueError, KeyError or TypeError unless it is a line of `alarms.jsonl`."""
+    whole(line["step"])
+    for name in ("detector", "level", "message", "advice", "tip"):
+        if not isinstance(line[name], str):
+            raise ValueError(f"{name} is no text")
+
+
+def whole(told: Any) -> int:
+    """A count.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(told, bool) or not isinstance(told, int) or told < 0:
+        raise ValueError(f"{told!r} is no count")
+    return told
+
+
+def read_lines(
+    path: Path, sound: Sound, *, until: int | None = None, most: int | None = None, rising: bool = False
+) -> list[dict[str, Any]]:
+    """The lines of a file of lines; none if it is not there. A last one that is half written is passed over.
+
+    Args:
+        path: of a `.jsonl` file.
+        sound: raises ValueError, KeyError or TypeError unless a line holds what it should.
+        until: lines of a later step are left out, and need not be sound.
+        most: later lines are left out, and need not be sound.
+        rising: whether each line's step is above that of the line before.
+
+    Raises:
+        SaveError: a line is damaged; names the file and the line.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return []  # a device or a pipe has no end
+    try:
+        *pieces, last = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SaveError(f"can't be read: {error.strerror or error}", where=str(path)) from None
+    lines: list[dict[str, Any]] = []
+    for number, piece in enumerate((*pieces, last), 1):
+        if most is not None and len(lines) >= most:
+            break
+        if not piece.strip():
             continue
+        try:
+            line = json.loads(piece)
+            sound(line)
+            if rising and lines and line["step"] <= lines[-1]["step"]:
+                raise ValueError("its step is not above that of the line before")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            if number > len(pieces) or (until is not None and lines and lines[-1]["step"] >= until):
+                break
+            cure = f"without line {number} the file can be read: delete it, or put the file back from a copy"
+            raise SaveError(f"line {number} is damaged", where=f"{path}:{number}", cure=cure) from None
+        lines.append(line)
+    return [line for line in lines if until is None or line["step"] <= until]

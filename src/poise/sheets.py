@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from poise.data.source import Bytes, to_bytes
+from poise.files import write_bytes
 
 PAPER, REAL, FAKE = (255, 255, 255), (176, 184, 196), (214, 74, 32)
 GAP = 2
@@ -87,5 +88,9 @@ def as_png(sheet: Bytes) -> bytes:
 
 
 def write_png(sheet: Bytes, path: Path) -> None:
-    """Write a sheet; the folder must exist."""
-    path.write_bytes(as_png(sheet))
+    """Write a sheet; the folder must exist.
+
+    Raises:
+        DiskError: it can't be written.
+    """
+    write_bytes(path, as_png(sheet))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import poise as package
+from poise.files import append_line
 from poise.recipe.read import decode
 from poise.recipe.text import read_file, write
 from poise.rows import Row, Stat, as_json
@@ -218,8 +219,8 @@ def test_rows_are_json_whatever_the_numbers(tmp_path: Path) -> None:
         'd/<script>"\n': Stat(2.0**53 + 2, 1.0, 0.1, 1 / 3),
     }
     folder = RunFolder(tmp_path)
-    folder.append(folder.rows, as_json(Row(3, 48, 0.5, stats)))
-    folder.append(folder.rows, as_json(Row(6, 96, 1.5, stats)))
+    append_line(folder.rows, as_json(Row(3, 48, 0.5, stats)))
+    append_line(folder.rows, as_json(Row(6, 96, 1.5, stats)))
     first, second = rows(tmp_path)
     assert (first["step"], second["step"]) == (3, 6)
     told = first["stats"]

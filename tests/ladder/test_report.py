@@ -66,7 +66,16 @@ def ladder(out: Path) -> Path:
         (run / "recipe.toml").write_text(tomli_w.dumps(recipe))
         info = {
             "name": name,
-            "data": {"kind": f"npz {ODD}", "count": 5400, "shape": [1, 8, 8]},
+            "state": "done",
+            "step": 1200,
+            "steps": 1200,
+            "data": {
+                "kind": f"npz {ODD}",
+                "fingerprint": "f",
+                "count": 5400,
+                "shape": [1, 8, 8],
+                "classes": [],
+            },
             "parameters": {"g": 4321 + at, "d": 99},
             "recipe": f"hash{at}{ODD}",
             "seconds": 61.5 + 10 * at,
@@ -78,6 +87,7 @@ def ladder(out: Path) -> Path:
             Image.new("L", (4, 4), 16 * at + number).save(run / "ladder" / f"{sheet}.png")
     alarms = [{"step": 5, "detector": "d_at_zero"}, {"step": 6, "detector": f"loud{ODD}"}, {"step": 7}]
     alarms[2]["detector"] = "d_at_zero"
+    alarms = [alarm | {"level": "note", "message": "", "advice": "", "tip": ""} for alarm in alarms]
     (out / "gan" / "alarms.jsonl").write_text("".join(json.dumps(alarm) + "\n" for alarm in alarms))
     return out
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from contracts.tiny import moment
 from poise.core import Exchange, Side
 from poise.errors import Diverged, RecipeError, Stopped
+from poise.files import append_line
 from poise.players import Player
 from poise.recipe.model import FREE_TO_CHANGE, Recipe, differences
 from poise.recipe.read import decode
@@ -765,10 +766,10 @@ def test_rows_and_measures_up_to_the_save_are_heard_again(tmp_path: Path) -> Non
     """In the order of their steps, and silently."""
     folder, listener = RunFolder(tmp_path), Listener()
     for number in (2, 4, 6, 8):
-        folder.append(folder.rows, as_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
+        append_line(folder.rows, as_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
     for number in (3, 6, 9):
         told = {"measures": {"fid": 1.0}, "floor": {"fid": 0.5}, "n": 10, "features": "points"}
-        folder.append(folder.measures, {"step": number} | told)
+        append_line(folder.measures, {"step": number} | told)
     guard = Guard(guarded(), folder, 6, listener)
     series = guard.monitor.heard.series
     assert {name: one.steps for name, one in series.items() if "floor" not in name} == {

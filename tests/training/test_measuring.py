@@ -16,6 +16,7 @@ from test_resume import STEPS, digits, ring, stopped, traces
 
 from poise.data.source import Loaded
 from poise.errors import RecipeError, SaveError
+from poise.files import append_line, write_text
 from poise.measure import classifier
 from poise.measure.catalogue import chosen
 from poise.recipe.model import Recipe
@@ -355,10 +356,10 @@ def test_measured_another_way_the_best_starts_anew(tmp_path: Path, measures: tup
 
 def test_what_was_measured_after_the_save_is_forgotten(tmp_path: Path) -> None:
     folder, recipe = RunFolder(tmp_path), measured(ring())
-    folder.write_text(folder.recipe, recipe.to_toml())
+    write_text(folder.recipe, recipe.to_toml())
     for step, value in ((3, 0.5), (6, 0.4), (9, 0.1)):
-        folder.append(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": 100})
-    (folder.best / "step-00000006").mkdir(parents=True)
+        append_line(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": 100})
+    save.write(folder.best, 6, {"weight": torch.zeros(1)}, {"seconds": 0.0}, {})
     gauge = Gauge(recipe, recipe.data.load(), folder, 6, torch.device("cpu"), lambda _: None)
     assert (gauge.best, gauge.last) == (Best(6, 0.4), 0.4)
 

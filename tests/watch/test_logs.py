@@ -14,7 +14,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 from torch.utils.tensorboard import SummaryWriter
 
-from poise.errors import DataError, PoiseError, RecipeError
+from poise.errors import DataError, PoiseError, RecipeError, SaveError
 from poise.rows import Row, Stat, as_json
 from poise.watch.logs import KNOWN, SHORT, Log, columns_of, measured_of, read_log
 
@@ -84,7 +84,7 @@ def test_a_run_of_ours_says_what_is_monitored(tmp_path: Path) -> None:
     ids=["told", "told, short", "by its rows", "by its rows, short"],
 )
 def test_the_length_of_a_run_is_at_least_400(tmp_path: Path, steps: str, last: int, length: int) -> None:
-    run = a_run(tmp_path, recipe=f"{steps}\n", rows=row(50, d_adversarial=Stat.of(1)) + row(last))
+    run = a_run(tmp_path, recipe=f"{steps}\n", rows=row(25, d_adversarial=Stat.of(1)) + row(last))
     assert read_log(run).length == length
 
 
@@ -97,15 +97,15 @@ def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
     ("rows", "recipe", "part"),
     [
         ("", "steps = 4", "no row has been written yet"),
-        ('{"step": 1}\n', "steps = 4", "not a run folder that can be read"),
-        ('{"step": 1, "stats": {"d/loss": 3}}\n', "steps = 4", "not a run folder that can be read"),
-        (row(50, d_adversarial=Stat.of(0.7)), "steps = ", "not a run folder that can be read"),
+        ('{"step": 1}\n', "steps = 4", "rows.jsonl:1: line 1 is damaged"),
+        ('{"step": 1, "stats": {"d/loss": 3}}\n', "steps = 4", "rows.jsonl:1: line 1 is damaged"),
+        (row(50, d_adversarial=Stat.of(0.7)), "steps = ", "recipe.toml: is damaged"),
     ],
     ids=["empty", "no stats", "no stat", "no TOML"],
 )
 def test_runs_that_cannot_be_read(tmp_path: Path, rows: str, recipe: str, part: str) -> None:
     run = a_run(tmp_path, rows=rows, recipe=recipe)
-    with pytest.raises(DataError, match=part) as raised:
+    with pytest.raises(SaveError if "damaged" in part else DataError, match=part) as raised:
         read_log(run)
     assert str(run) in str(raised.value)
 

@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
 from poise.cli.examples import epilog
 from poise.cli.streams import forgiving_streams
-from poise.errors import PoiseError
+from poise.errors import PoiseError, is_out_of_memory
 from poise.printing import fit_streams, print_error, say, say_lines
 from poise.training.signals import Signals, owned_process
 
@@ -81,20 +81,32 @@ def _run(words: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             say_lines(traceback.format_exc(), err=True)
-        return _told(error)
+        return _told(error, words)
     return code if isinstance(code, int) else 0
 
 
-def _told(error: Exception) -> int:
+LESS = {
+    "sample": "ask for fewer at a time: --n",
+    "interpolate": "ask for fewer: --rows, --steps",
+    "measure": "ask for fewer: --n",
+    "compare": "ask for fewer, or smaller ones: --n, --size",
+    "ladder": "ask for fewer in a step, or smaller ones: --batch, --size",
+    "check": "ask for fewer in a step: --set batch=N",
+}
+"""What to do, by command, where there is too little memory."""
+
+
+def _told(error: Exception, words: list[str]) -> int:
     """Say what went wrong, and give the exit code that goes with it."""
     if isinstance(error, PoiseError):
         return _complain(str(error), error.exit_code)
     if isinstance(error, TyperException):
         return _complain(error.format_message() or "a command is missing; try poise --help", 2)
+    if is_out_of_memory(error):
+        cure = next((LESS[word] for word in words if word in LESS), "ask for less at a time")
+        return _complain(f"there is too little memory; {cure}", 7)
     if isinstance(error, OSError):
         return _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, unimported
-        return _complain("there is too little memory; ask for less at a time", 7)
     told = f"{type(error).__name__}: {error}".split("\n")[0]
     return _complain(f"a fault in poise itself: {told}; run it again with --debug and report what it prints", 1)
 

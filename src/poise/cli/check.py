@@ -102,7 +102,8 @@ def _tell(name: str, report: Report) -> None:
         table.add_row(
             "time", f"{_clock(cost.seconds)} at {1000 * cost.seconds_per_step:,.0f} ms a step, without measuring"
         )
-        table.add_row("memory", f"{cost.megabytes:,.0f} MB held, {cost.save_megabytes:,.1f} MB a save")
+        held = "" if cost.megabytes is None else f"{cost.megabytes:,.0f} MB held, "
+        table.add_row("memory", f"{held}{cost.save_megabytes:,.1f} MB a save")
     console.print(table)
     if not report.findings.refusals and not report.findings.warnings:
         console.print(f"{name}: nothing speaks against it")

@@ -61,10 +61,10 @@ def interpolate(
     import torch
 
     from poise.cli.data_words import moved_entry
+    from poise.files import writing
     from poise.latents import lerp, slerp
     from poise.randomness import Dice
     from poise.sheets import as_image, draw, write_png
-    from poise.training.folder import on_disk
     from poise.training.run import Run
     from poise.training.sampling import generate
 
@@ -95,13 +95,12 @@ def interpolate(
     samples = torch.stack(frames, dim=1)  # rows x steps x shape
     real_points = opened.real(2000)
     if out.suffix.lower() == ".png":
-        with on_disk(out):
-            write_png(draw(samples.flatten(0, 1), real_points, columns=len(frames), alpha=opened.alpha), out)
+        write_png(draw(samples.flatten(0, 1), real_points, columns=len(frames), alpha=opened.alpha), out)
     else:
         shown = [as_image(draw(frame, real_points, alpha=opened.alpha)) for frame in frames]
         there_and_back = shown + shown[-2:0:-1]
-        with on_disk(out):
-            there_and_back[0].save(out, save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
+        with writing(out) as stream:
+            there_and_back[0].save(stream, "gif", save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
     say(f"{out}: {counted(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}", err=True)
 
 

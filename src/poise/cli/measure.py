@@ -59,8 +59,6 @@ def measure(
     show(result, as_json=as_json, every=measures in (None, "all"))
     if neighbours is not None and sheet is not None:
         from poise.sheets import write_png
-        from poise.training.folder import on_disk
 
-        with on_disk(neighbours):
-            write_png(sheet, neighbours)
+        write_png(sheet, neighbours)
         say(f"{neighbours}: samples, each beside its three nearest training pictures", err=True)

@@ -36,8 +36,8 @@ def sample(
     import numpy as np
 
     from poise.data.source import to_bytes
+    from poise.files import writing
     from poise.sheets import by_class, draw, write_png
-    from poise.training.folder import on_disk
     from poise.training.run import Run
 
     opened = Run(run, trust_code=trust_code, best=best)
@@ -48,14 +48,13 @@ def sample(
         labels = opened.labels(n, kind, seed)
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
         arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
-        with on_disk(npz):
-            np.savez_compressed(npz, allow_pickle=False, **arrays)
+        with writing(npz) as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
         say(f"{npz}: {counted(n, 'sample')}", err=True)
     if out is not None:
         columns = None
         if rows is not None:  # a grid asks for each class equally often
             samples, columns = by_class(opened.sample(n, seed, labels=rows, raw=raw), rows)
         assert samples is not None
-        with on_disk(out):
-            write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
+        write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
         say(f"{out}: {counted(len(samples), 'sample')}", err=True)

@@ -67,7 +67,6 @@ def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
     """Where the recipe comes from: a name, a file, or the run that is resumed."""
     from poise.errors import RecipeError, SaveError
     from poise.recipe.shipped import DEFAULT, find
-    from poise.recipe.text import read_file
 
     if resume and out is None:
         raise RecipeError("needs to know which run", where="--resume", cure="name its folder with --out")
@@ -75,5 +74,7 @@ def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
         folder = Path(out or "")
         if not (folder / "recipe.toml").is_file():
             raise SaveError("no run to resume", where=str(folder), cure="start it without --resume")
-        return read_file(folder / "recipe.toml")
+        from poise.training.folder import RunFolder
+
+        return RunFolder(folder).read_recipe()
     return find(DEFAULT if recipe is None else recipe)

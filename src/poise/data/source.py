@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from poise.core import Batch, Shape, Subject
 from poise.entries import Part
+from poise.errors import enough_memory
 from poise.randomness import Dice, derive
 
 FEW, COUNTED = 64, 1 << 20
@@ -248,3 +250,14 @@ class ToyEntry(DataEntry):
     """A distribution in the plane; its shape is known before it is loaded."""
 
     shape: ClassVar[Shape] = (2,)
+
+
+def memory_for(entry: DataEntry) -> AbstractContextManager[None]:
+    """Turn "out of memory" while data is loaded into an error with a cure.
+
+    Raises:
+        OutOfMemory: it was raised within.
+    """
+    size = getattr(entry, "size", None)
+    cure = "bring fewer pictures" + (f", or smaller ones: --set data.size={size // 2}" if size else "")
+    return enough_memory("there is too little memory for the data", f"{size} pixels" if size else "", cure)

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from poise.data.source import Finite, Loaded, to_signed
+from poise.files import make_folder, write_json
 from poise.latents import lerp, slerp
 from poise.measure.catalogue import Result, chosen
 from poise.measure.classifier import Progress, silent
 from poise.measure.spectrum import radial_power, spectrum
 from poise.randomness import Dice
 from poise.sheets import draw, write_png
+from poise.system import on_disk
 from poise.training.coding import coder, known
-from poise.training.folder import on_disk
 from poise.training.measuring import measure_run
 from poise.training.run import Run
 from poise.training.sampling import generate
@@ -55,7 +56,7 @@ def look(run: Run, *, data_root: Path | None = None, tell: Progress = silent) ->
     tell(f"looking at {run.recipe.name}", 0.0)
     result, bench = measure_run(run, chosen([*SAMPLES, *REBUILT]), data_root=data_root, tell=tell)
     with on_disk(place):
-        place.mkdir(exist_ok=True)
+        make_folder(place)
     sheets = {"samples": run.sample(COLUMNS * COLUMNS // 2)}
     told: dict[str, Any] = {
         "step": run.save.step,
@@ -73,9 +74,8 @@ def look(run: Run, *, data_root: Path | None = None, tell: Progress = silent) ->
     sheets |= _rebuilt(run, loaded) | _walks(run, loaded)
     for name, samples in sheets.items():
         columns = STEPS if name in ("lerp", "slerp") else COLUMNS
-        with on_disk(place / f"{name}.png"):
-            write_png(draw(samples, None, columns, alpha=run.alpha), place / f"{name}.png")
-    run.folder.write_json(figures, told)
+        write_png(draw(samples, None, columns, alpha=run.alpha), place / f"{name}.png")
+    write_json(figures, told)
 
 
 def _looked_at(figures: Path) -> int | None:

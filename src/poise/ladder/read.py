@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.errors import SaveError
-from poise.recipe.text import Table, read_file
-from poise.rows import read_lines
+from poise.recipe.text import Table
+from poise.training.folder import RunFolder
 
 
 class Rung(NamedTuple):
@@ -51,13 +51,12 @@ def read(out: Path, names: list[str]) -> list[Rung]:
 
 
 def _rung(path: Path) -> Rung:
+    folder = RunFolder(path)
     try:
-        info = json.loads((path / "run.json").read_text("utf-8"))
+        info = folder.read_info() if folder.info.is_file() else {}
         figures = json.loads((path / "ladder" / "figures.json").read_text("utf-8"))
         _ = figures["step"], figures["measures"], figures["spectrum"]["real"], info["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
         cure = "poise ladder trains and measures it"
         raise SaveError("not a measured rung of a ladder", where=str(path), cure=cure) from None
-    alarms = path / "alarms.jsonl"
-    heard = list(read_lines(alarms)) if alarms.is_file() else []
-    return Rung(path.name, path, read_file(path / "recipe.toml"), info, figures, heard)
+    return Rung(path.name, path, folder.read_recipe(), info, figures, folder.read_alarms())

@@ -8,11 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from poise.files import write_bytes, write_text
 from poise.ladder.findings import shown
 from poise.ladder.read import Rung, read
 from poise.plotting import as_png, new_figure
 from poise.printing import counted
-from poise.training.folder import on_disk
 
 MEASURES = {
     "fid": "FID",
@@ -57,11 +57,10 @@ def write(out: Path, names: list[str]) -> Path:
         DiskError: a file can't be written.
     """
     rungs = read(out, names)
-    with on_disk(out):
-        _curves(rungs, out / "spectrum.png")
-        parts = list(_parts(rungs, out))
-        (out / "report.md").write_text(markdown(parts, out), "utf-8")
-        (out / "report.html").write_text(html(parts), "utf-8")
+    _curves(rungs, out / "spectrum.png")
+    parts = list(_parts(rungs, out))
+    write_text(out / "report.md", markdown(parts, out))
+    write_text(out / "report.html", html(parts))
     return out / "report.html"
 
 
@@ -188,7 +187,7 @@ def _curves(rungs: list[Rung], path: Path) -> None:
     axes.set_yscale("log")
     axes.set(xlabel="waves per picture", ylabel="power over that of reals")
     axes.legend(frameon=False, fontsize=8)
-    path.write_bytes(as_png(figure))
+    write_bytes(path, as_png(figure))
 
 
 def markdown(parts: Sequence[Part], out: Path) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor
 
-from poise.errors import Stopped
+from poise.errors import DiskError, Stopped
+from poise.files import make_folder, write_bytes
 
 
 def key_of(*parts: object) -> str:
@@ -49,13 +51,9 @@ def store(kind: str, key: str, tensors: Mapping[str, Tensor]) -> None:
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     data = safetensors.torch.save(whole | {"sum": torch.tensor(list(_sum(whole)), dtype=torch.uint8)})
     path = home() / kind / f"{key}.safetensors"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        return
+    with suppress(OSError, DiskError):
+        make_folder(path.parent)
+        write_bytes(path, data)
 
 
 def _sum(tensors: Mapping[str, Tensor]) -> bytes:

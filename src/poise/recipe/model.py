@@ -128,6 +128,11 @@ class Recipe(Entry):
         return hashlib.sha256(self.to_toml().encode()).hexdigest()[:16]
 
     @property
+    def core(self) -> str:
+        """The canonical form without what a resumed run may change: two runs with one core have the same steps."""
+        return write(_without(self.canonical(), ""))
+
+    @property
     def labels(self) -> Conditioning:
         """How the players learn of labels, whether or not the recipe speaks of it."""
         return self.conditioning or Conditioning()
@@ -187,6 +192,32 @@ FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", *PLACE)
 """What a resumed run may have otherwise than the run it goes on with: nothing that an earlier step depended on."""
 
 
+def _free(path: str) -> bool:
+    return any(path == free or path.startswith(f"{free}.") for free in FREE_TO_CHANGE)
+
+
+def _without(table: dict[str, Any], root: str) -> dict[str, Any]:
+    """A table without what is free to change."""
+    kept = {key: value for key, value in table.items() if not _free(f"{root}{key}")}
+    return {key: _without(value, f"{root}{key}.") if isinstance(value, dict) else value for key, value in kept.items()}
+
+
+def completed(core: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """A `core` as a whole recipe again: what is free to change is that of `recipe`."""
+
+    def fill(ours: dict[str, Any], theirs: dict[str, Any], root: str) -> dict[str, Any]:
+        whole = dict(ours)
+        for key, value in theirs.items():
+            inside = f"{root}{key}"
+            if _free(inside):
+                whole[key] = value
+            elif isinstance(value, dict) and isinstance(ours.get(key), dict):
+                whole[key] = fill(ours[key], value, f"{inside}.")
+        return whole
+
+    return fill(core, recipe.canonical(), "")
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """Dotted paths of fields that differ and may not when a run is resumed."""
 
@@ -201,4 +232,4 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
     a, b = flat(old.canonical(), ""), flat(new.canonical(), "")
     paths = sorted(p for p in a.keys() | b.keys() if a.get(p) != b.get(p))
-    return [p for p in paths if p.split(".")[0] not in FREE_TO_CHANGE and p not in FREE_TO_CHANGE]
+    return [p for p in paths if not _free(p)]

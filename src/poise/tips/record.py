@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from poise.data.source import DataEntry, ToyEntry
 from poise.entries import Part, kinds
+from poise.files import write_text
 from poise.latents import Latent
 from poise.networks.base import Discriminator, Encoder, Generator
 from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
@@ -103,8 +104,8 @@ def section(tip: Tip) -> str:
 def main() -> None:
     """See the module."""
     docs = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
-    (Path(__file__).parent / "parts.json").write_text(parts_text(), "utf-8")
-    (docs / "tips.md").write_text(page() + "\n", "utf-8")
+    write_text(Path(__file__).parent / "parts.json", parts_text())
+    write_text(docs / "tips.md", page() + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from poise.data.source import Bad, Finite, Source
+from poise.files import write_text
 from poise.printing import counted
 from poise.recipe.model import Recipe
 from poise.training.folder import RunFolder
@@ -67,6 +68,6 @@ def list_bad(bad: list[Bad], folder: RunFolder) -> list[str]:
     path = folder.path / "bad_images.csv"
     lines = StringIO()
     csv.writer(lines, lineterminator="\n").writerows([("name", "reason"), *bad])
-    folder.write_text(path, lines.getvalue())
+    write_text(path, lines.getvalue())
     notes = [f"bad: {one.name}: {one.reason}" for one in bad[:SHOWN_BAD]]
     return notes + ([f"and {len(bad) - SHOWN_BAD:,} more; all are in {path}"] if len(bad) > SHOWN_BAD else [])

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-import torch
-
-from poise.data.source import PictureEntry
-from poise.errors import OutOfMemory, RecipeError, SaveError
+from poise.data.source import PictureEntry, memory_for
+from poise.errors import RecipeError, SaveError, enough_memory
 from poise.measure.features import suits
 from poise.own.code import allow
 from poise.printing import counted
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode
-from poise.recipe.text import read_file
-from poise.training import save
 from poise.training.again import load_again, moved
 from poise.training.folder import RunFolder, free_name
 from poise.training.loop import Training
@@ -58,42 +53,48 @@ def train(
     with Signals() as signals, _room_to_compute(recipe):
         watcher = SafeWatcher(watcher or Nobody(), signals.ask)
         folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
+        stamp = folder.stamp()
         folder.inspect(resume=resume)
         allow(recipe, trust_code)
         machine = choose(device, precision, recipe)
         fit(recipe).raise_first()
-        changed = _same_run(decode(read_file(folder.recipe), str(folder.recipe)), recipe) if resume else []
+        notes = [f"nothing had been saved in {folder.path} yet: it is begun anew"] if folder.anew else []
+        resume = resume and not folder.anew
+        notes += _same_run(folder, recipe) if resume else []
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         known = _trained_on(folder) if resume else None
-        loaded = load_again(recipe.data, known, folder.path, data_root) if resume else recipe.data.load(data_root)
+        with memory_for(recipe.data):
+            loaded = load_again(recipe.data, known, folder.path, data_root) if resume else recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
         findings.raise_first()
         if recipe.measure is not None:
             suits(recipe.measure.features, loaded.train)
         doubts = [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.doubts]
-        notes = changed + loaded.notes + doubts + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
-        past = _past(folder, notes) if resume else None
-        if past is not None and past.step > recipe.steps:
-            done = f"it has done {counted(past.step, 'step')}"
+        notes += loaded.notes + doubts + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
+        training = Training(recipe, folder, machine, loaded, notes, watcher, signals, resume=resume)
+        if training.first > recipe.steps:
+            done = f"it has done {counted(training.first, 'step')}"
             raise RecipeError("the run is further already", where="steps", found=str(recipe.steps), cure=done)
-        training = Training(recipe, folder, machine, loaded, past, notes, watcher, signals)
-        with folder.claimed():
+        with folder.claimed() as note:
+            _still(folder, stamp)
+            training.notes += [note] if note else []
             return training.run()
 
 
-def _past(folder: RunFolder, notes: list[str]) -> save.Save:
-    """The save to go on with; the damaged ones that were passed over go into `notes`."""
-    past, damaged = save.newest(folder.saves)
-    if past is None:
-        found = "; ".join(damaged) or "none at all"
-        raise SaveError("no valid save to go on with", where=str(folder.saves), found=found, cure="start a new run")
-    notes += [f"passed over a damaged save: {sentence}" for sentence in damaged]
-    return past
+def _still(folder: RunFolder, stamp: tuple[bytes, list[str]]) -> None:
+    """Refuse to go by what has been read of a folder, if another run has written there before it was claimed."""
+    if folder.stamp() != stamp:
+        cure = "look at it, then give the command again if there is anything left to do"
+        raise RecipeError("another run has written here meanwhile", where=f"--out {folder.path}", cure=cure)
 
 
-def _same_run(old: Recipe, new: Recipe) -> list[str]:
-    """Refuse what a resumed run may not change; a note on what it may, if earlier steps went by it."""
+def _same_run(folder: RunFolder, new: Recipe) -> list[str]:
+    """Refuse what a resumed run may not change; notes on what it may, if earlier steps went by it."""
+    try:
+        old = folder.recipe_of(decode)
+    except SaveError as error:
+        return [f"{error.where}: {error.what}: it is written anew; the saves tell whether the recipe is theirs"]
     changed = differences(old, new)
     if changed:
         cure = "take it back, or start a new run"
@@ -113,13 +114,6 @@ def _trained_on(folder: RunFolder) -> str | None:
     return None
 
 
-@contextmanager
-def _room_to_compute(recipe: Recipe) -> Iterator[None]:
-    """Turn the device's "out of memory", however it is worded, into an error with a cure."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not ("allocate" in str(error) and "memory" in str(error)):
-            raise
-        cure = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
-        raise OutOfMemory("the device has too little memory", found=f"batch {recipe.batch}", cure=cure) from None
+def _room_to_compute(recipe: Recipe) -> AbstractContextManager[None]:
+    cure = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
+    return enough_memory("the device has too little memory", f"batch {recipe.batch}", cure)

@@ -7,7 +7,6 @@ the time, D alone against an untrained G tells whether there is anything to lear
 from __future__ import annotations
 
 import hashlib
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from poise.core import Moment, Side
-from poise.data.source import Finite, Loaded, PictureEntry
+from poise.data.source import Finite, Loaded, PictureEntry, memory_for
 from poise.errors import RecipeError
 from poise.own.code import allow
 from poise.printing import agreeing, counted
@@ -55,14 +54,14 @@ class Estimate(NamedTuple):
     Attributes:
         seconds_per_step: their median.
         seconds: of all steps, without measuring.
-        megabytes: that this process held at most.
+        megabytes: that this process held at most; None where the system does not say.
         save_megabytes: of one save.
         parameters: of each player, and of G's encoder.
     """
 
     seconds_per_step: float
     seconds: float
-    megabytes: float
+    megabytes: float | None
     save_megabytes: float
     parameters: dict[str, int]
 
@@ -136,7 +135,8 @@ def check(
     if findings.refusals or not with_data:
         return Report(findings, notes, None, None)
     machine = choose(device, precision, recipe)
-    loaded = recipe.data.load(data_root)
+    with memory_for(recipe.data):
+        loaded = recipe.data.load(data_root)
     notes += loaded.notes
     findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
     findings.warnings += [Finding("data", doubt.message, doubt.tip, doubt.cure) for doubt in loaded.doubts]
@@ -224,10 +224,14 @@ def _estimate(here: Standing) -> Estimate:
     return Estimate(each, each * here.recipe.steps, _held(here.machine.device), saved / 1e6, sizes)
 
 
-def _held(device: torch.device) -> float:
-    """Megabytes: of the device if it has its own, else of this process."""
+def _held(device: torch.device) -> float | None:
+    """Megabytes: of the device if it has its own, else of this process; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 1e6 if sys.platform == "darwin" else most / 1e3
 

@@ -1,26 +1,36 @@
 """The run folder: the only bus between training and everything that looks at it.
 
 Names are fixed (see docs/run-folder.md); every file is readable without torch. Whole files are replaced
-by rename, lines are appended whole, and one process at a time may write.
+by rename, lines are appended whole (`poise.files`), and one process at a time may write.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
-from poise.errors import DiskError, PoiseError, RecipeError, SaveError
-from poise.recipe.text import NAME
-from poise.rows import read_lines
+from poise.errors import RecipeError, SaveError
+from poise.files import make_folder, write_text
+from poise.locks import locked
+from poise.recipe.text import NAME, Table, read_file
+from poise.rows import decode, read_lines, sound_alarm, sound_measures, sound_row, whole
+from poise.system import on_disk
+from poise.temporary import is_temporary, remove, remove_left_overs
+
+Told = TypeVar("Told")
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+SAVE = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
+BEGUN = re.compile(
+    r"recipe\.toml|run\.json|run\.lock|(rows|measures|alarms)\.jsonl|bad_images\.csv|samples(/step-\d+\.png)?|saves"
+    rf"|best(/{SAVE})?|tensorboard(/events\.out\.tfevents.*)?"
+)
+"""What a run may have written before its first save."""
 
 
 class RunFolder:
@@ -36,10 +46,10 @@ class RunFolder:
         self.measures, self.best = path / "measures.jsonl", path / "best"
         self.alarms, self.kept = path / "alarms.jsonl", path / "kept"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
-        self._lock: IO[str] | None = None
+        self.anew = False
 
     def inspect(self, *, resume: bool) -> None:
-        """Refuse what can be refused before anything is loaded or written.
+        """Refuse what can be refused before anything is loaded or written; `anew` says whether to begin from nothing.
 
         Raises:
             RecipeError: a bad name, a file in its place, a folder that is not empty (or no run to resume).
@@ -53,90 +63,161 @@ class RunFolder:
             raise RecipeError(
                 "a run is a folder", where=f"--out {self.path}", found="a file", cure="choose another name"
             )
+        self.anew = self._begun_in_vain()
         if resume:
-            if not self.recipe.is_file():
+            if not self.recipe.is_file() and not self.anew:
                 raise SaveError("no run to resume", where=str(self.path), cure="start it without --resume")
-        elif self.path.is_dir() and any(entry.name != "run.lock" for entry in self.path.iterdir()):
+        elif not self.anew and self.path.is_dir() and any(entry.name != "run.lock" for entry in self.path.iterdir()):
+            damaged = sorted(place.name for place in self.saves.glob("step-*"))
             cure = "go on with --resume, or choose another --out"
-            raise RecipeError("there is something here already", where=f"--out {self.path}", cure=cure)
+            found = f"a run with {len(damaged)} saves" if damaged else ""
+            raise RecipeError("there is something here already", where=f"--out {self.path}", found=found, cure=cure)
+
+    def _begun_in_vain(self) -> bool:
+        """Whether a run was begun here that came neither to a save nor to its end, and nothing else is here."""
+        if not (self.path / "run.lock").is_file() or any(self.saves.glob("step-*")):
+            return False
+        with suppress(SaveError):
+            if self.read_info()["state"] == "done":
+                return False
+        found = (entry.relative_to(self.path) for entry in self.path.rglob("*"))
+        return all(BEGUN.fullmatch(one.as_posix()) or any(map(is_temporary, one.parts)) for one in found)
+
+    def stamp(self) -> tuple[bytes, list[str]]:
+        """What changes whenever a run goes on here."""
+        try:
+            told = self.info.read_bytes()
+        except OSError:
+            told = b""
+        return told, sorted(place.name for place in self.saves.glob("step-*"))
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Make the folder and keep other processes from writing to it.
+    def claimed(self) -> Iterator[str]:
+        """Make the folder and keep other processes from writing to it; yields a note on that, if there is one.
 
         Raises:
             DiskError: it can't be made.
             RecipeError: another process is writing; says which.
         """
         with on_disk(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "run.lock").open("a+")
-        try:
-            self._take(lock)
-            yield
-        finally:
-            lock.close()
+            make_folder(self.path)
+        with locked(self.path / "run.lock", f"--out {self.path}") as note:
+            yield note
 
-    def _take(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read(200).strip() or "another process"
-            raise RecipeError("another run is writing here", where=f"--out {self.path}", found=holder) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+    def tidy(self, *, anew: bool) -> None:
+        """Remove what was left half written; with `anew`, all that a run wrote here before it had a save.
 
-    def write_json(self, path: Path, value: Any) -> None:
-        """Replace a JSON file in one go."""
-        self.write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+        Raises:
+            DiskError: the disk refused.
+        """
+        for place in (self.path, self.samples, self.saves, self.best, self.kept):
+            remove_left_overs(place)
+        if anew:
+            with on_disk(self.path):
+                for entry in sorted(self.path.iterdir()):
+                    if entry.name != "run.lock":
+                        remove(entry)
 
-    def write_text(self, path: Path, text: str) -> None:
-        """Replace a text file in one go."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with on_disk(path):
-            temporary.write_text(text, "utf-8")
-            temporary.replace(path)
+    def read_rows(self, until: int | None = None) -> list[dict[str, Any]]:
+        """The lines of `rows.jsonl`, up to a step if one is given.
 
-    def append(self, path: Path, value: Any) -> None:
-        """Add one line of JSON."""
-        with on_disk(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(value, allow_nan=False) + "\n")
+        Raises:
+            SaveError: one of them is damaged; names it.
+        """
+        return read_lines(self.rows, sound_row, until=until, rising=True)
 
-    def cut(self, path: Path, step: int) -> None:
-        """Drop the lines after `step`, and a line that a killed run left half written."""
+    def read_measures(self, until: int | None = None) -> list[dict[str, Any]]:
+        """The same of `measures.jsonl`."""
+        return read_lines(self.measures, sound_measures, until=until, rising=True)
+
+    def read_alarms(self, until: int | None = None, most: int | None = None) -> list[dict[str, Any]]:
+        """The same of `alarms.jsonl`; or its first lines."""
+        return read_lines(self.alarms, sound_alarm, until=until, most=most)
+
+    def cut(self, step: int) -> None:
+        """Drop the rows and measures after `step`, and a line that a killed run left half written."""
+        for path, lines in ((self.rows, self.read_rows(step)), (self.measures, self.read_measures(step))):
+            self.keep(path, lines)
+
+    def keep(self, path: Path, lines: list[dict[str, Any]]) -> None:
+        """Let a file of lines, if it is there, hold these alone."""
         if path.is_file():
-            kept = [line for line in read_lines(path) if line["step"] <= step]
-            self.write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
+            text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+            if path.read_bytes() != text.encode():
+                write_text(path, text)
 
-    def head(self, path: Path, count: int) -> None:
-        """Keep the first lines of a file of lines."""
-        if path.is_file():
-            kept = list(read_lines(path))[:count]
-            self.write_text(path, "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
+    def read_recipe(self) -> Table:
+        """`recipe.toml` as a table.
+
+        Raises:
+            SaveError: it is missing or damaged; names the line.
+        """
+        return self.recipe_of(lambda table, where: table)
+
+    def recipe_of(self, decode: Callable[[Table, str], Told]) -> Told:
+        """What `decode` makes of `recipe.toml`; where that raises RecipeError, the file is damaged.
+
+        Raises:
+            SaveError: it is missing or damaged; names the line or the field.
+        """
+        try:
+            return decode(read_file(self.recipe), str(self.recipe))
+        except RecipeError as error:
+            cure = "put it back from a copy, or name the recipe: poise train RECIPE --resume --out RUN"
+            raise SaveError(error.what, where=error.where, found=error.found, cure=cure) from None
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`.
 
         Raises:
-            SaveError: this is not a run folder.
+            SaveError: this is not a run folder, or the file is damaged.
         """
         try:
-            return json.loads(self.info.read_text("utf-8"))
-        except (OSError, ValueError):
-            raise SaveError("not a run folder: it has no readable run.json", where=str(self.path)) from None
+            info = json.loads(self.info.read_bytes())
+        except FileNotFoundError:
+            raise SaveError("not a run folder: it has no run.json", where=str(self.path)) from None
+        except OSError as error:
+            raise SaveError(f"can't be read: {error.strerror or error}", where=str(self.info)) from None
+        except (ValueError, RecursionError) as error:
+            line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise SaveError(f"is damaged{line}", where=str(self.info), cure=ANEW) from None
+        for name, sound in INFO.items():
+            try:
+                sound(info)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise SaveError(
+                    f"is damaged: {name} is not what it should be", where=str(self.info), cure=ANEW
+                ) from None
+        return info
 
 
-@contextmanager
-def on_disk(path: Path) -> Iterator[None]:
-    """Turn the system's refusal into an error that names the file."""
-    try:
-        yield
-    except PoiseError:
-        raise
-    except OSError as error:
-        raise DiskError(f"can't be written: {error.strerror or error}", where=str(path)) from None
+ANEW = "poise train --resume writes it anew"
+
+
+def _texts(told: Any, kind: type = str) -> None:
+    if not isinstance(told, list) or not all(isinstance(one, kind) and not isinstance(one, bool) for one in told):
+        raise ValueError
+
+
+def _text(told: Any) -> None:
+    if not isinstance(told, str):
+        raise ValueError
+
+
+INFO: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "state": lambda info: _text(info["state"]),
+    "step": lambda info: whole(info["step"]),
+    "steps": lambda info: whole(info["steps"]),
+    "seconds": lambda info: decode(info["seconds"]),
+    "recipe": lambda info: _text(info["recipe"]),
+    "data.kind": lambda info: _text(info["data"]["kind"]),
+    "data.fingerprint": lambda info: _text(info["data"]["fingerprint"]),
+    "data.shape": lambda info: _texts(info["data"]["shape"], int),
+    "data.classes": lambda info: _texts(info["data"]["classes"]),
+    "data.count": lambda info: info["data"]["count"] is None or whole(info["data"]["count"]),
+    "parameters": lambda info: [whole(count) for count in dict(info["parameters"]).values()],
+}
+"""What is read of `run.json`, with what raises unless it is as it should be."""
 
 
 def free_name(base: Path) -> Path:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
+from poise.files import append_line, write_folder
 from poise.printing import counted
 from poise.recipe.model import Recipe
-from poise.rows import Stat, read_lines, stats_of
+from poise.rows import Stat, stats_of
+from poise.system import on_disk
 from poise.training import save
-from poise.training.folder import RunFolder, on_disk
+from poise.training.folder import RunFolder
 from poise.training.watcher import Watcher
 from poise.watch.base import FAMILIES, LEVELS, Alarm
 from poise.watch.heard import SHORT
@@ -47,11 +46,10 @@ class Guard:
         self.counts: Counter[str] = Counter()
         """Alarms so far, by detector."""
         self.monitor = Monitor(self.how, FAMILIES.get(str(recipe.objective.tag())), max(SHORT, recipe.steps))
-        lines = [(line["step"], stats_of(line)) for line in _lines(folder.rows)]
-        lines += [(line["step"], measured_of(line)) for line in _lines(folder.measures)]
+        lines = [(line["step"], stats_of(line)) for line in (folder.read_rows(first) if first else [])]
+        lines += [(line["step"], measured_of(line)) for line in (folder.read_measures(first) if first else [])]
         for step, numbers in sorted(lines, key=lambda line: line[0]):
-            if step <= first:
-                self.monitor.hear(step, numbers)
+            self.monitor.hear(step, numbers)
 
     def hear(self, step: int, numbers: Mapping[str, Stat], where: str = "") -> None:
         """Hear a row; write down, say and act on what is alarming in it.
@@ -87,7 +85,7 @@ class Guard:
         policy = self.how.policy_of(alarm.detector)
         if policy == "off":
             return
-        self.folder.append(self.folder.alarms, alarm._asdict())
+        append_line(self.folder.alarms, alarm._asdict())
         self.written += 1
         self.counts[alarm.detector] += 1
         self.watcher.alarm(alarm)
@@ -98,12 +96,9 @@ class Guard:
 
     def begin(self, recorded: int | None, first: int) -> None:
         """Drop the alarms that were raised after the save that is resumed from: its first `recorded` lines are left."""
-        if recorded is None:
-            self.folder.cut(self.folder.alarms, first)
-        else:
-            self.folder.head(self.folder.alarms, recorded)
-        heard = _lines(self.folder.alarms)
-        self.written, self.counts = len(heard), Counter(line["detector"] for line in heard)
+        kept = self.folder.read_alarms(until=first) if recorded is None else self.folder.read_alarms(most=recorded)
+        self.folder.keep(self.folder.alarms, kept)
+        self.written, self.counts = len(kept), Counter(line["detector"] for line in kept)
 
     def summary(self) -> str:
         """All alarms of the run, in a clause; nothing where there were none."""
@@ -126,9 +121,5 @@ class Guard:
         if before:
             newest = max(before, key=saves.__getitem__)
             with on_disk(self.folder.kept):
-                shutil.copytree(newest, self.folder.kept / newest.name, dirs_exist_ok=True)
+                write_folder(self.folder.kept / newest.name, {one.name: one.read_bytes() for one in newest.iterdir()})
             self.watcher.say(f"the save of step {saves[newest]:,} is kept in {self.folder.kept}")
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return list(read_lines(path)) if path.is_file() else []

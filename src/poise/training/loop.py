@@ -11,8 +11,11 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from torch import Tensor
+
 from poise.data.source import Loaded
 from poise.errors import DiskError, Diverged, SaveError, Stopped
+from poise.files import sync_file, write_json, write_text
 from poise.printing import counted
 from poise.recipe.model import Recipe
 from poise.rows import Row, Stat
@@ -40,22 +43,25 @@ class Training:
         folder: RunFolder,
         machine: Machine,
         loaded: Loaded,
-        past: save.Save | None,
         notes: list[str],
         watcher: Watcher,
         signals: Signals,
+        *,
+        resume: bool,
     ) -> None:
         self.recipe, self.folder, self.loaded = recipe, folder, loaded
         self.watcher, self.signals, self.notes = watcher, signals, list(notes)
         self.here = Standing(recipe, machine, loaded)
-        if past is not None and (changed := self.here.take_up(past, folder.path)):
-            self.notes.append(f"resumed, but not promised to be exact: {', '.join(changed)}")
+        if resume:
+            self.notes += self.here.take_up(folder.saves)
         self.first, self.failed = self.here.done, 0
         self.recorder = Recorder(folder, self.first)
         self.gauge = None
         if recipe.measure:
             self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device, watcher.say, signals.interrupt)
         self.guard = Guard(recipe, folder, self.first, watcher)
+        if self.first:
+            folder.read_alarms(until=self.first, most=self.here.alarms)  # refused here, before anything is written
         self.clock = time.perf_counter()
 
     def run(self) -> Run:
@@ -69,6 +75,7 @@ class Training:
             self._open()
             self.signals.patient = True
             self._steps()
+            self._end()
             ended = "done"
             if self.gauge is not None and (told := self.gauge.summary()):
                 self.watcher.say(told)
@@ -81,9 +88,20 @@ class Training:
             self.signals.patient = True  # a further signal must not break off what follows
             self.watcher.end()
             self.recorder.close()
-            with suppress(DiskError):
-                self._tell(ended)
+            if ended != "done":
+                with suppress(DiskError):
+                    self._tell(ended)
         return Run(self.folder.path, trust_code=True)  # it has run already
+
+    def _end(self) -> None:
+        """Only what `run.json` says is done, is done: like any save, that has three tries."""
+        for left in reversed(range(FAILED_SAVES)):
+            try:
+                self._tell("done")
+                return
+            except DiskError:
+                if not left:
+                    raise
 
     @property
     def done(self) -> int:
@@ -152,7 +170,7 @@ class Training:
             False if a signal broke it off; a resumed run measures first.
         """
         began, shown = time.perf_counter(), self.here.game.shown()
-        if bad := save.not_finite(shown.state_dict()):
+        if bad := self.here.unsound(shown):
             self.guard.not_finite(self.done, f"{bad} of what samples come from")
             return True
         try:
@@ -161,7 +179,7 @@ class Training:
             return False
         if gauge.is_best(self.done):
             try:
-                save.write(self.folder.best, self.done, *self.here.kept(self._seconds(), self.guard.written))
+                save.write(self.folder.best, self.done, *self._kept())
                 save.prune(self.folder.best, 1)
             except (OSError, SaveError, DiskError) as error:
                 self.watcher.say(f"could not keep the best weights, of step {self.done}: {error}")
@@ -177,7 +195,9 @@ class Training:
         if not self.here.ledger.sound():  # since the last row: what is spoiled is not saved
             self.guard.not_finite(self.done, self.here.first_bad() or "a reading")
         try:
-            save.write(self.folder.saves, self.done, *self.here.kept(self._seconds(), self.guard.written))
+            for path in (self.folder.rows, self.folder.measures, self.folder.alarms):
+                sync_file(path)  # a save stands on them: the monitor hears them again
+            save.write(self.folder.saves, self.done, *self._kept())
             save.prune(self.folder.saves, self.recipe.log.keep)
             self.failed = 0
             self._tell("running")
@@ -190,6 +210,9 @@ class Training:
             if must or self.failed >= FAILED_SAVES:
                 raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
             self.watcher.say(f"could not save at step {self.done}, training goes on: {error}")
+
+    def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], frozenset[str]]:
+        return *self.here.kept(self._seconds(), self.guard.written), self.here.constant
 
     def _seconds(self) -> float:
         return self.here.seconds + time.perf_counter() - self.clock
@@ -219,7 +242,8 @@ class Training:
 
     def _open(self) -> None:
         """The first writing: everything has been checked."""
-        self.folder.write_text(self.folder.recipe, self.recipe.to_toml())
+        self.folder.tidy(anew=self.folder.anew)
+        write_text(self.folder.recipe, self.recipe.to_toml())
         self._tell("running")
         if self.loaded.bad:
             self.notes += about.list_bad(self.loaded.bad, self.folder)
@@ -255,4 +279,4 @@ class Training:
             info["alarms"] = dict(self.guard.counts)
         if self.gauge is not None and (best := self.gauge.facts()):
             info["best"] = best
-        self.folder.write_json(self.folder.info, info)
+        write_json(self.folder.info, info)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from poise.core import Batch, Moment
 from poise.data.source import Loaded
 from poise.data.toys import PlaneEntry
+from poise.errors import SaveError
+from poise.files import append_line
 from poise.measure.base import Measure
 from poise.measure.bench import Bench
 from poise.measure.catalogue import MEASURES, Result, chosen
@@ -20,8 +22,7 @@ from poise.measure.classifier import Progress, silent
 from poise.measure.duality import duality_gap
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
-from poise.recipe.text import read_file
-from poise.rows import read_lines
+from poise.training import save
 from poise.training.coding import coder
 from poise.training.folder import RunFolder
 from poise.training.game import Game, apart
@@ -72,11 +73,10 @@ class Gauge:
         self.best: Best | None = None
         self.last: float | None = None
         self.last_step = first
-        lines = read_lines(folder.measures) if folder.measures.is_file() else []
-        for line in (line for line in lines if line["step"] <= first):
+        for line in folder.read_measures(first) if first else []:
             self._hear(line["step"], line["measures"].get(self.chooses.name))
         self.anew = first > 0 and self._measured_otherwise()
-        if self.best is not None and (self.anew or not (folder.best / f"step-{self.best.step:08d}").is_dir()):
+        if self.best is not None and (self.anew or not self._kept(self.best.step)):
             self.best = self.last = None
 
     @cached_property
@@ -86,15 +86,17 @@ class Gauge:
 
     def _measured_otherwise(self) -> bool:
         """Whether the run that is resumed was measured so that its figures can't be compared with ours."""
-        before = read_file(self.folder.recipe).get("measure", {}) if self.folder.recipe.is_file() else {}
+        try:
+            before = self.folder.read_recipe().get("measure", {})
+        except SaveError:
+            return False  # nobody can tell
         now = self.how.model_dump(mode="json")
         heads = [(told.get("features"), told.get("n"), *told.get("measures", ())[:1]) for told in (before, now)]
         return heads[0] != heads[1]
 
     def knows(self, step: int) -> bool:
         """Whether the run was measured after `step` steps."""
-        lines = read_lines(self.folder.measures) if self.folder.measures.is_file() else []
-        return any(line["step"] == step for line in lines)
+        return any(line["step"] == step for line in self.folder.read_measures(step))
 
     def due(self, step: int) -> bool:
         """Whether to measure after `step` steps."""
@@ -114,7 +116,7 @@ class Gauge:
             coder=coder(self.recipe, game, dice),
         )
         line = self.line(result, step)
-        self.folder.append(self.folder.measures, line)
+        append_line(self.folder.measures, line)
         self._hear(step, line["measures"].get(self.chooses.name))
         return result
 
@@ -127,10 +129,24 @@ class Gauge:
     def go_back(self, step: int) -> None:
         """Forget what was measured after `step`: the run is back there."""
         self.best = self.last = None
-        for line in read_lines(self.folder.measures) if self.folder.measures.is_file() else []:
+        for line in self.folder.read_measures(step):
             self._hear(line["step"], line["measures"].get(self.chooses.name))
-        if self.best is not None and not (self.folder.best / f"step-{self.best.step:08d}").is_dir():
+        if self.best is not None and not self._kept(self.best.step):
             self.best = self.last = None  # a later one had taken its place, and is gone too
+
+    def _kept(self, step: int) -> bool:
+        """Whether the best weights, of `step`, can be had; if they are damaged, that is said."""
+        place = self.folder.best / f"step-{step:08d}"
+        if not place.is_dir():
+            return False
+        try:
+            save.check(place)
+        except SaveError as error:
+            self.say(
+                f"the best weights are damaged, and the best from here on are kept: {self.folder.best / str(error)}"
+            )
+            return False
+        return True
 
     def words(self, result: Result, step: int) -> str:
         """What was measured, in a line."""

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from poise.data.source import Bytes
+from poise.files import append_line, make_folder
 from poise.latents import Latent
 from poise.randomness import Dice
 from poise.rows import Row, as_json
 from poise.sheets import draw, write_png
-from poise.training.folder import RunFolder, on_disk
+from poise.system import on_disk
+from poise.training.folder import RunFolder
 from poise.training.sampling import generate, latents
 
 
@@ -33,17 +35,15 @@ class Recorder:
 
     def begin(self) -> None:
         """The first writing."""
-        self.folder.cut(self.folder.rows, self.since)
-        self.folder.cut(self.folder.measures, self.since)
+        self.folder.cut(self.since)
         with on_disk(self.folder.path):
-            self.folder.samples.mkdir(exist_ok=True)
+            make_folder(self.folder.samples)
             purge = self.since + 1 if self.since else None
             self._events = self._writer(str(self.folder.tensorboard), purge_step=purge)
 
     def go_back(self, step: int) -> None:
         """What was recorded after `step` is dropped; alarms stay, they say why."""
-        self.folder.cut(self.folder.rows, step)
-        self.folder.cut(self.folder.measures, step)
+        self.folder.cut(step)
         if self._events is not None:
             self._events.close()
         with on_disk(self.folder.path):
@@ -51,7 +51,7 @@ class Recorder:
 
     def row(self, row: Row) -> None:
         """One row, to `rows.jsonl` and as events."""
-        self.folder.append(self.folder.rows, as_json(row))
+        append_line(self.folder.rows, as_json(row))
         if self._events is not None:
             for name, stat in row.stats.items():
                 self._events.add_scalar(name, stat.mean, row.step)
@@ -59,8 +59,7 @@ class Recorder:
     def sheet(self, sheet: Bytes, step: int) -> Path:
         """One sheet, to `samples/` and as an event."""
         path = self.folder.samples / f"step-{step:08d}.png"
-        with on_disk(path):
-            write_png(sheet, path)
+        write_png(sheet, path)
         if self._events is not None:
             self._events.add_image("samples", sheet, step, dataformats="HWC")
         return path

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from poise.core import Shape, Subject
 from poise.data.listing import shown
-from poise.data.source import DataEntry, Loaded, ToyEntry
+from poise.data.source import DataEntry, Loaded, ToyEntry, memory_for
 from poise.entries import nearest
 from poise.errors import RecipeError, SaveError
 from poise.own.code import allow
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
-from poise.recipe.text import read_file
-from poise.rows import read_lines
 from poise.training import save, state
 from poise.training.again import load_again
 from poise.training.build import build
@@ -41,20 +39,28 @@ class Run:
         trust_code: whether Python files that its recipe names may run.
         best: whether to take the weights that were measured best, not the newest ones.
 
+    Attributes:
+        passed: a sentence for each save that was passed over, damaged or unfit.
+
     Raises:
-        SaveError: it is not one.
+        SaveError: it is not one, or its `run.json` is damaged.
     """
 
     def __init__(self, path: str | Path, *, trust_code: bool = False, best: bool = False) -> None:
         self.trust_code, self.best = trust_code, best
+        self.passed: list[str] = []
         self.folder = RunFolder(Path(path))
         self.path = self.folder.path
         self.info: dict[str, Any] = self.folder.read_info()
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What was trained."""
-        return decode(read_file(self.folder.recipe), str(self.folder.recipe))
+        """What was trained.
+
+        Raises:
+            SaveError: `recipe.toml` is damaged; names the line or the field.
+        """
+        return self.folder.recipe_of(decode)
 
     @property
     def shape(self) -> Shape:
@@ -74,37 +80,44 @@ class Run:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows so far, as `rows.jsonl` has them."""
-        return list(read_lines(self.folder.rows)) if self.folder.rows.is_file() else []
+        return self.folder.read_rows()
 
     @property
     def measures(self) -> list[dict[str, Any]]:
         """What was measured so far, as `measures.jsonl` has it."""
-        return list(read_lines(self.folder.measures)) if self.folder.measures.is_file() else []
+        return self.folder.read_measures()
 
-    @cached_property
+    @property
     def save(self) -> save.Save:
-        """The newest whole save, or the best one.
+        """The newest save that is whole and fits the recipe, or the best one.
 
         Raises:
             SaveError: there is none; says what is wrong with the others.
         """
-        place = self.folder.best if self.best else self.folder.saves
-        newest, damaged = save.newest(place)
-        if newest is None:
-            cure = "only a run that measures itself keeps one: [measure] in its recipe" if self.best else ""
-            found = "; ".join(damaged) or "none at all"
-            raise SaveError("no valid save", where=str(place), found=found, cure=cure)
-        return newest
+        return self._opened[0]
 
-    @cached_property
+    @property
     def game(self) -> Game:
         """The game as it was saved, on the CPU in float32."""
-        recipe = self.recipe
+        return self._opened[1]
+
+    @cached_property
+    def _opened(self) -> tuple[save.Save, Game]:
+        recipe, place = self.recipe, self.folder.best if self.best else self.folder.saves
         allow(recipe, self.trust_code)
         subject = Subject(self.shape, len(self.classes), count=self.info["data"]["count"] or 0)
         game = build(recipe, subject, Machine(torch.device("cpu"), "fp32"), Dice(recipe.seed))
-        state.restore_game(game, self.save.tensors)
-        return game
+        constant = state.constants(game)
+        for past in save.candidates(place, self.passed):
+            try:
+                state.refuse_non_finite(past.tensors, constant)
+                state.restore_game(game, past.tensors)
+                return past, game
+            except SaveError as error:
+                self.passed.append(f"{past.path.name}: {error.what}")
+        cure = "only a run that measures itself keeps one: [measure] in its recipe" if self.best else ""
+        found = "; ".join(self.passed) or "none at all"
+        raise SaveError("no valid save", where=str(place), found=found, cure="" if self.passed else cure)
 
     def load(self, data_root: Path | None = None) -> Loaded:
         """The data it was trained on.
@@ -112,7 +125,8 @@ class Run:
         Raises:
             DataError: it is not there, or has changed since.
         """
-        return load_again(self.recipe.data, self.info["data"]["fingerprint"], self.path, data_root)
+        with memory_for(self.recipe.data):
+            return load_again(self.recipe.data, self.info["data"]["fingerprint"], self.path, data_root)
 
     def read_data_from(self, data: DataEntry) -> None:
         """Take the run's data from another place from now on; `load` refuses it if it is other data."""

@@ -1,16 +1,16 @@
 """Saves: the state of a run as safetensors and JSON, under a manifest of sizes and SHA-256 sums. No pickle.
 
 A save is put together in a temporary folder beside its place, synced, renamed and read back before an
-older one is let go. The newest *valid* one is chosen by its manifest; a damaged one is named and passed over.
+older one is let go. The newest *valid* one is chosen; a damaged one is named and passed over. The manifest carries a
+checksum of itself, so that nothing that is read back can change unseen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from poise.errors import Diverged, SaveError
+from poise.files import remove_folder, write_folder
+from poise.rows import whole
+from poise.temporary import remove_left_overs
 
-FORMAT = 1
+FORMAT = 2
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
 
 
@@ -37,40 +40,68 @@ class Save:
 
 
 def write(
-    saves: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], facts: Mapping[str, Any]
+    saves: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    constant: Collection[str] = (),
 ) -> Path:
     """Write one save under `saves`.
+
+    Args:
+        saves: the folder of the saves.
+        step: steps done.
+        tensors: by name; what has two names, or two places in one memory, is stored so that it can be read back.
+        state: goes with them, as JSON.
+        facts: what the save stands on, for the manifest.
+        constant: names of tensors that need not be finite (a mask of -inf).
 
     Raises:
         Diverged: a tensor holds a number that is not finite; nothing is written.
         OSError: the disk refused; no save of this name is left behind.
     """
-    _refuse_non_finite(tensors)
-    contents = {
-        TENSORS: safetensors.torch.save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}),
-        STATE: _json({"step": step, **state}),
-    }
+    _refuse_non_finite(tensors, constant)
+    stored, aliases = apart(tensors)
+    contents = {TENSORS: safetensors.torch.save(stored), STATE: _json({"step": step, **state})}
     files = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
-    contents[MANIFEST] = _json({"format": FORMAT, "step": step, "files": files, **facts})
+    own = {"format": FORMAT, "step": step, "files": files, "aliases": aliases}
+    told = own | {name: fact for name, fact in facts.items() if name not in own and name != "sha256"}
     place = saves / f"step-{step:08d}"
-    temporary = saves / f".tmp-{step:08d}-{os.getpid()}"
-    saves.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.mkdir()
-        for name, data in contents.items():
-            with (temporary / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        sync(temporary)
-        if place.exists():
-            shutil.rmtree(place)
-        temporary.rename(place)
-        sync(saves)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_folder(place, contents | {MANIFEST: sealed(told)})
     check(place)
     return place
+
+
+def apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors that share no memory, and which of the others is which of these.
+
+    Of tensors that are the very same memory (tied weights, a layer with two names) the first is stored. Views of one
+    memory that differ are copied.
+    """
+    stored: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[object, str] = {}
+    memories: set[tuple[torch.device, int]] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach()
+        memory = own.device, own.untyped_storage().data_ptr()
+        if own.numel():
+            same = (*memory, own.storage_offset(), own.shape, own.stride(), own.dtype)
+            if (known := first.setdefault(same, name)) != name:
+                aliases[name] = known
+                continue
+        packed = own.contiguous()
+        if own.numel() and packed.untyped_storage().data_ptr() == memory[1]:
+            packed = packed.clone() if memory in memories else packed
+            memories.add(memory)
+        stored[name] = packed
+    return stored, aliases
+
+
+def sealed(told: Mapping[str, Any]) -> bytes:
+    """A manifest as its file has it, with the SHA-256 of all the rest of it at its end."""
+    return _json({**told, "sha256": hashlib.sha256(_json(told)).hexdigest()})
 
 
 def check(place: Path) -> dict[str, Any]:
@@ -79,18 +110,7 @@ def check(place: Path) -> dict[str, Any]:
     Raises:
         SaveError: says which file is damaged, and how.
     """
-    try:
-        manifest = json.loads((place / MANIFEST).read_bytes())
-        listed = {str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()}
-        step, version = int(manifest["step"]), int(manifest["format"])
-    except FileNotFoundError:
-        raise SaveError(f"has no {MANIFEST}", where=place.name) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise SaveError(f"{MANIFEST} is damaged", where=place.name) from None
-    if version > FORMAT:
-        raise SaveError(f"made by a newer version of poise (format {version})", where=place.name)
-    if set(listed) != {TENSORS, STATE}:
-        raise SaveError(f"{MANIFEST} does not list {TENSORS} and {STATE}", where=place.name)
+    manifest, listed = _manifest(place)
     for name, (size, digest) in listed.items():
         try:
             data = (place / name).read_bytes()
@@ -100,31 +120,75 @@ def check(place: Path) -> dict[str, Any]:
             raise SaveError(f"{name} is cut: {len(data)} of {size} bytes", where=place.name)
         if hashlib.sha256(data).hexdigest() != digest:
             raise SaveError(f"{name} is damaged: its SHA-256 is not the manifest's", where=place.name)
-    return {**manifest, "step": step}
+    return manifest
+
+
+def _manifest(place: Path) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
+    """The manifest, and size and checksum of each file that it lists."""
+    damaged = SaveError(f"{MANIFEST} is damaged", where=place.name)
+    try:
+        raw = (place / MANIFEST).read_bytes()
+        manifest = json.loads(raw)
+        step, version = whole(manifest["step"]), whole(manifest["format"])
+        if version > FORMAT:
+            raise SaveError(f"made by a newer version of poise (format {version})", where=place.name)
+        if version > 1 and raw != sealed({name: told for name, told in manifest.items() if name != "sha256"}):
+            raise damaged
+        listed = {str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()}
+        _ = dict(manifest.setdefault("aliases", {}))
+    except FileNotFoundError:
+        raise SaveError(f"has no {MANIFEST}", where=place.name) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise damaged from None
+    if version < 1 or step != step_of(place):
+        raise SaveError(f"{MANIFEST} says step {step} in format {version}, in a folder of this name", where=place.name)
+    if set(listed) != {TENSORS, STATE}:
+        raise SaveError(f"{MANIFEST} does not list {TENSORS} and {STATE}", where=place.name)
+    return manifest, listed
 
 
 def read(place: Path) -> Save:
     """A save, checked.
 
     Raises:
-        SaveError: it is not whole.
+        SaveError: it is not whole, or holds what no save does.
     """
     manifest = check(place)
-    tensors = safetensors.torch.load((place / TENSORS).read_bytes())
-    state = json.loads((place / STATE).read_bytes())
+    try:
+        tensors = safetensors.torch.load((place / TENSORS).read_bytes())
+        tensors |= {str(name): tensors[stored] for name, stored in manifest["aliases"].items()}
+    except Exception as error:  # the reader raises whatever it happens to meet
+        raise SaveError(f"{TENSORS} can't be read: {error}", where=place.name) from None
+    try:
+        state = json.loads((place / STATE).read_bytes())
+        if whole(state["step"]) != manifest["step"]:
+            raise ValueError
+        if not 0 <= float(state["seconds"]) < float("inf"):
+            raise ValueError
+        _ = whole(state.get("setbacks", 0)), whole(state.get("alarms") or 0), str(state.get("recipe", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SaveError(
+            f"{STATE} is damaged: it is not the state of step {manifest['step']}", where=place.name
+        ) from None
     return Save(place, manifest["step"], manifest, state, tensors)
 
 
-def newest(saves: Path) -> tuple[Save | None, list[str]]:
-    """The newest whole save, by the step in its manifest, and a sentence for every damaged one."""
-    whole: list[tuple[int, Path]] = []
-    damaged: list[str] = []
-    for place in sorted(saves.glob("step-*")) if saves.is_dir() else []:
+def candidates(saves: Path, damaged: list[str]) -> Iterator[Save]:
+    """The whole saves, the newest first; a sentence for every one that was passed over goes into `damaged`."""
+    places = [(step, place) for place in saves.glob("step-*") if (step := step_of(place)) is not None]
+    for _, place in sorted(places, reverse=True):
         try:
-            whole.append((check(place)["step"], place))
+            found = read(place)
         except SaveError as error:
             damaged.append(str(error))
-    return (read(max(whole)[1]) if whole else None), damaged
+            continue
+        yield found
+
+
+def newest(saves: Path) -> tuple[Save | None, list[str]]:
+    """The newest whole save, and a sentence for every newer one that is damaged."""
+    damaged: list[str] = []
+    return next(candidates(saves, damaged), None), damaged
 
 
 def prune(saves: Path, keep: int) -> None:
@@ -132,16 +196,13 @@ def prune(saves: Path, keep: int) -> None:
 
     Damaged ones stay: they are evidence, and nothing loads them.
     """
-    for left in saves.glob(".tmp-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    whole: list[tuple[int, Path]] = []
+    remove_left_overs(saves)
+    kept: list[tuple[int, Path]] = []
     for place in saves.glob("step-*"):
-        try:
-            whole.append((check(place)["step"], place))
-        except SaveError:
-            continue
-    for _, place in sorted(whole)[:-keep]:
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(SaveError):
+            kept.append((check(place)["step"], place))
+    for _, place in sorted(kept)[:-keep]:
+        _let_go(place)
 
 
 def step_of(place: Path) -> int | None:
@@ -154,29 +215,29 @@ def drop(saves: Path, after: int) -> None:
     """Let go of the saves that are of a later step than `after`."""
     for place in saves.glob("step-*"):
         if (step := step_of(place)) is not None and step > after:
-            shutil.rmtree(place, ignore_errors=True)
+            _let_go(place)
 
 
-def sync(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _let_go(place: Path) -> None:
+    with suppress(OSError):  # what can't be removed is in nobody's way
+        remove_folder(place)
 
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
-def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
+def _refuse_non_finite(tensors: Mapping[str, Tensor], constant: Collection[str]) -> None:
     # the ledger's pending readings may be anything: they are what was seen, not what the run stands on
-    if name := not_finite({name: tensor for name, tensor in tensors.items() if not name.startswith("ledger/")}):
+    if name := not_finite({n: t for n, t in tensors.items() if not n.startswith("ledger/") and n not in constant}):
         raise Diverged("is not finite any more", where=name, cure="no save was made of this state")
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The first tensor that is not all finite, by name; empty if there is none."""
-    spoiled = (n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all()))
-    return next(spoiled, "")
+    return next((name for name, tensor in tensors.items() if not finite(tensor)), "")
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether it holds no number that is not finite; waits for the device."""
+    return not (tensor.is_floating_point() or tensor.is_complex()) or bool(torch.isfinite(tensor).all())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from poise.core import Moment
 from poise.data.source import Loaded
@@ -19,6 +20,7 @@ from poise.training.build import build
 from poise.training.feed import Feed
 from poise.training.ledger import Ledger
 from poise.training.machine import Machine
+from poise.training.past import core_hash, pick
 from poise.training.step import alternate, simultaneous
 from poise.training.vitals import Vitals
 from poise.watch.monitor import Monitoring
@@ -61,31 +63,35 @@ class Standing:
         for player in self.game.players.values():
             _ = player.optimizer  # built before anything is written: what it refuses is an error of the start
         self.done, self.seconds = 0, 0.0
+        self.constant = state.constants(self.game)
         self._slow_down()
 
-    def take_up(self, past: save.Save, where: Path) -> list[str]:
-        """At a save; what of the machine is not as it was then, in words.
+    def take_up(self, saves: Path) -> list[str]:
+        """At the newest save that is whole and of this run; notes on what was passed over, and on another machine.
 
         Raises:
-            SaveError: it is not of this recipe or data.
+            SaveError, RecipeError: see `pick`.
         """
-        if past.manifest.get("data") != self.fingerprint:
-            raise SaveError("the data is not what this run was trained on", where=str(where))
-        state.restore(self.game, self.ledger, past.tensors)
+        past, passed = pick(saves, self.recipe, self.fingerprint, self._restore)
         self.done, self.seconds = past.step, float(past.state["seconds"])
         self.setbacks = max(self.setbacks, int(past.state.get("setbacks", 0)))
         self.alarms = past.state.get("alarms")
         self._slow_down()
         then, now = past.manifest, self.exactness()
-        return [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
+        changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
+        notes = [f"passed over a damaged save: {sentence}" for sentence in passed]
+        return notes + ([f"resumed, but not promised to be exact: {', '.join(changed)}"] if changed else [])
+
+    def _restore(self, past: save.Save) -> None:
+        state.refuse_non_finite(past.tensors, self.constant)
+        state.restore(self.game, self.ledger, past.tensors)
 
     def go_back(self, saves: Path) -> None:
         """To the newest save or the beginning, with lower rates."""
         self.setbacks += 1
-        past, _ = save.newest(saves)
         self.begin()
-        if past is not None:
-            self.take_up(past, saves)
+        with suppress(SaveError):
+            self.take_up(saves)
 
     @property
     def pace(self) -> float:
@@ -105,14 +111,20 @@ class Standing:
 
     def kept(self, seconds: float, alarms: int) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
         """What a save holds: tensors, what goes with them, what it stands on."""
-        facts = {"recipe": self.recipe.hash, "data": self.fingerprint, **self.exactness()}
-        words = {"seconds": seconds, "setbacks": self.setbacks, "alarms": alarms}
+        recipe = self.recipe
+        facts = {"recipe": recipe.hash, "core": core_hash(recipe), "data": self.fingerprint, **self.exactness()}
+        words = {"seconds": seconds, "setbacks": self.setbacks, "alarms": alarms, "recipe": recipe.core}
         return state.gather(self.game, self.ledger), words, facts
 
     def exactness(self) -> dict[str, Any]:
         """What exact repetition depends on, beside recipe and data."""
         code = code_hash(self.recipe)
         return self.machine.facts() | ({"code": code} if code else {})
+
+    def unsound(self, net: nn.Module) -> str:
+        """The first tensor of a network of the game's that is not finite and should be, by name; empty if none is."""
+        root = next((f"game/{name}." for name, module in self.game.named_modules() if module is net), "")
+        return save.not_finite({n: t for n, t in net.state_dict().items() if f"{root}{n}" not in self.constant})
 
     def first_bad(self) -> str:
         """Which gradient was the first that was not finite, in words; nothing if all were."""

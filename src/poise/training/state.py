@@ -20,6 +20,7 @@ from poise.errors import SaveError
 from poise.players import Player
 from poise.training.game import Game
 from poise.training.ledger import Ledger
+from poise.training.save import finite
 
 UNTOUCHED = "untouched"
 """Marks, in a save, a weight that has had no gradient yet, of which the optimiser remembers nothing."""
@@ -38,45 +39,112 @@ def gather(game: Game, ledger: Ledger) -> dict[str, Tensor]:
     return tensors | {f"ledger/{name}": tensor for name, tensor in ledger.state().items()}
 
 
+def constants(game: Game) -> frozenset[str]:
+    """Which of the tensors of a game before its first step are not finite and need not be: buffers, such as a mask."""
+    weights = {name for name, _ in game.named_parameters(remove_duplicate=False)}
+    held = game.state_dict()
+    return frozenset(f"game/{name}" for name in held.keys() - weights if not finite(held[name]))
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], constant: frozenset[str]) -> None:
+    """Raises SaveError if a gathered state holds a number that is not finite, beside what need not be."""
+    for name, tensor in tensors.items():
+        if not name.startswith("ledger/") and name not in constant and not finite(tensor):
+            raise SaveError(f"{name} is not finite")
+
+
 @torch.no_grad()
 def restore(game: Game, ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
-    """Put a gathered state back into a game fresh from `build`.
+    """Put a gathered state back into a game from `build`; nothing is changed unless all of it fits.
 
     Raises:
         SaveError: a tensor is missing, left over or of another shape; names up to ten.
     """
+    faults = _game_faults(game, tensors)
+    for side, player in game.players.items():
+        faults += _optimizer_faults(player, _below(tensors, f"optimizer/{side}/"))
+    pending = _below(tensors, "ledger/")
+    faults += [f"ledger/{name} is no series" for name, t in pending.items() if t.dim() != 1 or not _counts(t)]
+    known = ("game/", "ledger/", *(f"optimizer/{side}/" for side in game.players))
+    faults += [f"{name} is unknown" for name in tensors if not name.startswith(known)]
+    _refuse(faults)
     restore_game(game, tensors)
     for side, player in game.players.items():
         _restore_optimizer(player, _below(tensors, f"optimizer/{side}/"))
     device = next(iter(game.players.values())).weights[0].device
-    ledger.restore({name: series.to(device) for name, series in _below(tensors, "ledger/").items()})
+    ledger.restore({name: series.to(device) for name, series in pending.items()})
 
 
 @torch.no_grad()
 def restore_game(game: Game, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what sampling needs: the game without its optimisers."""
+    """Put back what sampling needs: the game without its optimisers.
+
+    Raises:
+        SaveError: as above.
+    """
+    _refuse(_game_faults(game, tensors))
+    theirs = _below(tensors, "game/")
+    for name, tensor in game.state_dict().items():
+        _once(tensor).copy_(_once(theirs[name], tensor))
+
+
+def _once(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """The part of a tensor, or of one `like` it, in which each place in memory comes once (an expanded buffer)."""
+    for dim, (size, stride) in enumerate(zip(tensor.shape, (tensor if like is None else like).stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
+
+
+def _game_faults(game: Game, tensors: Mapping[str, Tensor]) -> list[str]:
     ours, theirs = game.state_dict(), _below(tensors, "game/")
     faults = [f"{name} is missing" for name in ours.keys() - theirs.keys()]
     faults += [f"{name} is unknown" for name in theirs.keys() - ours.keys()]
-    for name in ours.keys() & theirs.keys():
-        if ours[name].shape != theirs[name].shape or ours[name].dtype != theirs[name].dtype:
-            seen, wanted = ((list(t.shape), str(t.dtype)[6:]) for t in (theirs[name], ours[name]))
-            faults.append(f"{name} is {seen[1]}{seen[0]} and should be {wanted[1]}{wanted[0]}")
-    _refuse(faults)
-    for name, tensor in ours.items():
-        tensor.copy_(theirs[name])
+    return faults + [
+        _differs(name, theirs[name], ours[name])
+        for name in ours.keys() & theirs.keys()
+        if _other(theirs[name], ours[name])
+    ]
+
+
+def _other(theirs: Tensor, ours: Tensor) -> bool:
+    return theirs.shape != ours.shape or theirs.dtype != ours.dtype
+
+
+def _differs(name: str, theirs: Tensor, ours: Tensor) -> str:
+    seen, wanted = ((list(t.shape), str(t.dtype)[6:]) for t in (theirs, ours))
+    return f"{name} is {seen[1]}{seen[0]} and should be {wanted[1]}{wanted[0]}"
+
+
+def _optimizer_faults(player: Player, tensors: Mapping[str, Tensor]) -> list[str]:
+    names = dict(player.named_weights())
+    untouched = {name for name in names if f"{name}/{UNTOUCHED}" in tensors}
+    known = {full for full in tensors if full.rpartition("/")[2] != UNTOUCHED}
+    marks = {full for full in tensors if full not in known and full.rpartition("/")[0] not in names}
+    wanted = {f"{name}/{key}" for name in names.keys() - untouched for key in _remembers(player.optimizer)}
+    faults = [f"optimizer/{player.side}/{name} is missing" for name in wanted - known]
+    faults += [f"optimizer/{player.side}/{name} is unknown" for name in (known - wanted) | marks]
+    for full in known & wanted:
+        weight, held = names[full.rpartition("/")[0]], tensors[full]
+        if held.dim() and _other(held, weight):
+            faults.append(_differs(f"optimizer/{player.side}/{full}", held, weight))
+        elif not _counts(held):
+            faults.append(f"optimizer/{player.side}/{full} is {str(held.dtype)[6:]}")
+    return faults
+
+
+def _counts(tensor: Tensor) -> bool:
+    """Whether it holds numbers of the kind that an optimiser or a reading has."""
+    return tensor.is_floating_point() or not (tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _restore_optimizer(player: Player, tensors: Mapping[str, Tensor]) -> None:
     names = dict(player.named_weights())
-    untouched = {name for name in names if f"{name}/{UNTOUCHED}" in tensors}
-    tensors = {full: tensor for full, tensor in tensors.items() if full.rpartition("/")[2] != UNTOUCHED}
-    wanted = {f"{name}/{key}" for name in names.keys() - untouched for key in _remembers(player.optimizer)}
-    faults = [f"optimizer/{player.side}/{name} is missing" for name in wanted - tensors.keys()]
-    faults += [f"optimizer/{player.side}/{name} is unknown" for name in tensors.keys() - wanted]
-    _refuse(faults)
+    player.optimizer.state.clear()
     for full, tensor in tensors.items():
         name, _, key = full.rpartition("/")
+        if key == UNTOUCHED:
+            continue
         weight = names[name]
         # a moment lies in memory as its weight does, or the fused step would round in another order
         like = weight if tensor.shape == weight.shape else tensor

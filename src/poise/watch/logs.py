@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.entries import nearest
-from poise.errors import DataError, RecipeError
-from poise.rows import Stat, decode, read_lines, stats_of
+from poise.errors import DataError, RecipeError, SaveError
+from poise.rows import Stat, decode, read_lines, sound_measures, sound_row, stats_of
 from poise.watch.base import FAMILIES, Family
 from poise.watch.heard import SHORT as SHORT_RUN
 
@@ -83,6 +83,7 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
 
     Raises:
         DataError: there is no such file, or no row in it.
+        SaveError: a file of a run folder is damaged.
         RecipeError: a column is not there, or nothing tells which are the losses.
     """
     if not path.exists():
@@ -120,12 +121,16 @@ def columns_of(words: str) -> dict[str, str]:
 
 def _ours(path: Path) -> Log:
     """A run folder: its rows, with what was measured between them."""
+    rows = [(line["step"], stats_of(line)) for line in read_lines(path / "rows.jsonl", sound_row, rising=True)]
+    measured = read_lines(path / "measures.jsonl", sound_measures, rising=True)
+    lines = rows + [(line["step"], measured_of(line)) for line in measured]
     try:
         recipe = tomllib.loads((path / "recipe.toml").read_text("utf-8"))
-        rows = [(int(line["step"]), stats_of(line)) for line in read_lines(path / "rows.jsonl")]
-        measured = list(read_lines(path / "measures.jsonl")) if (path / "measures.jsonl").is_file() else []
-        lines = rows + [(int(line["step"]), measured_of(line)) for line in measured]
         steps, kind = int(recipe.get("steps", 0)), recipe.get("objective", {}).get("kind", "")
+    except tomllib.TOMLDecodeError as error:
+        raise SaveError(
+            f"is damaged: {error}", where=str(path / "recipe.toml"), cure="put it back from a copy"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError("not a run folder that can be read", where=str(path), found=str(error)) from None
     if not rows:

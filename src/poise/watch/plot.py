@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from poise.files import write_bytes
 from poise.plotting import as_png, new_figure
 from poise.printing import printable
 from poise.watch.base import EVEN, Alarm, Family
@@ -30,6 +31,9 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         path: a .png.
         family: of the objective; where it has an even level, that is marked.
         title: over the picture.
+
+    Raises:
+        DiskError: it can't be written.
     """
     figure = new_figure(9, 4.2, dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -58,7 +62,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
     axes.set(xlabel="step", ylabel="cost" if alone else "adversarial loss", xlim=(0, end))
     axes.set_title(printable(title).replace("$", r"\$"), loc="left", fontsize=10)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
-    path.write_bytes(as_png(figure))
+    write_bytes(path, as_png(figure))
 
 
 def _mark(axes: object, alarms: list[Alarm], length: int) -> None:

@@ -1,0 +1,399 @@
+"""One writer for all files: whole or not at all, whatever the system answers, and nothing left over."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise import temporary
+from poise.errors import DiskError, RecipeError, SaveError
+from poise.files import append_line, remove_folder, sync_folder, write_bytes, write_folder, write_text, writing
+from poise.locks import locked
+from poise.rows import read_lines, sound_alarm
+from poise.system import system
+from poise.temporary import remove_left_overs, temporary_name
+
+SRC = Path(__file__).parents[1] / "src" / "poise"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str, number: int, times: int = 1) -> list[int]:
+    """The system refuses this call so many times."""
+    real, left = getattr(system, method), [times]
+
+    def refused(*arguments: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    monkeypatch.setattr(system, method, refused)
+    return left
+
+
+# ---- whole files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("method", ["open", "write", "fsync", "replace"])
+def test_a_refusal_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, number: int
+) -> None:
+    write_text(tmp_path / "a.json", "old")
+    with monkeypatch.context() as patch:
+        failing(patch, method, number)
+        with pytest.raises(DiskError, match=os.strerror(number)) as raised:
+            write_text(tmp_path / "a.json", "new")
+    assert str(tmp_path / "a.json") in str(raised.value)
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("method", ["open", "write", "fsync", "replace", "mkdir", "rename"])
+def test_a_call_that_was_interrupted_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    left = failing(monkeypatch, method, errno.EINTR, times=3)
+    write_text(tmp_path / "a", "new")
+    append_line(tmp_path / "lines", {"step": 1})
+    write_folder(tmp_path / "folder", {"b": b"new"})
+    assert left == [0]
+    assert ((tmp_path / "a").read_text(), (tmp_path / "folder" / "b").read_bytes()) == ("new", b"new")
+    assert names(tmp_path) == ["a", "folder", "lines"]
+
+
+def short(handle: int, data: Any) -> int:
+    """A system that takes three bytes at a time."""
+    return os.write(handle, bytes(data)[:3])
+
+
+def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "write", short)
+    data = bytes(range(256)) * 20
+    write_bytes(tmp_path / "a", data)
+    append_line(tmp_path / "lines", {"words": "ä" * 30})
+    write_folder(tmp_path / "folder", {"b": data})
+    with writing(tmp_path / "c.npz") as stream:
+        np.savez_compressed(stream, images=np.arange(99))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "folder" / "b").read_bytes() == data
+    assert json.loads((tmp_path / "lines").read_text()) == {"words": "ä" * 30}
+    assert np.load(tmp_path / "c.npz")["images"].tolist() == list(range(99))
+
+
+def test_libraries_write_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would write past a stream that has a file number."""
+    frames = [Image.new("L", (64, 64), shade) for shade in range(9)]
+    with writing(tmp_path / "a.gif") as stream:
+        frames[0].save(stream, "gif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.n_frames == 9
+    failing(monkeypatch, "write", errno.ENOSPC, times=99)
+    for save in (
+        lambda stream: frames[0].save(stream, "gif", save_all=True, append_images=frames[1:]),
+        lambda stream: frames[0].save(stream, "png"),
+        lambda stream: np.savez_compressed(stream, images=np.arange(10_000)),
+    ):
+        with pytest.raises(DiskError, match="No space left"), writing(tmp_path / "b.gif") as stream:
+            save(stream)
+    assert names(tmp_path) == ["a.gif"]
+
+
+def test_an_error_within_leaves_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old")
+
+    def broken() -> None:
+        with writing(tmp_path / "a") as stream:
+            stream.write(b"new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_link_stays_one_and_a_device_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    write_text(tmp_path / "real" / "a", "old")
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "a")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "a").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    write_text(tmp_path / "pipe", "new")
+    reader.join(5)
+    assert heard == [b"new"]
+
+
+def test_a_name_of_255_bytes(tmp_path: Path) -> None:
+    write_text(tmp_path / ("ä" * 120 + ".toml"), "new")
+    assert len(names(tmp_path)) == 1
+
+
+# ---- folders -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["mkdir", "open", "write", "fsync", "rename"])
+def test_half_a_folder_is_never_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    (tmp_path / "there").mkdir()
+    with monkeypatch.context() as patch:
+        failing(patch, method, errno.ENOSPC)
+        with pytest.raises(OSError, match="No space left"):
+            write_folder(tmp_path / "there" / "save", {"a": b"1", "b": b"2"})
+    assert names(tmp_path / "there") == []
+    write_folder(tmp_path / "there" / "save", {"a": b"1", "b": b"2"})
+    assert names(tmp_path / "there" / "save") == ["a", "b"]
+
+
+def test_a_folder_that_is_let_go_of_is_gone_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name first, then what is in it: a kill in between leaves something that is known for what it is."""
+    write_folder(tmp_path / "save", {"a": b"1", "b": b"2"})
+    with monkeypatch.context() as patch:
+        failing(patch, "unlink", errno.EIO)
+        with pytest.raises(OSError, match="Input/output"):
+            remove_folder(tmp_path / "save")
+    assert not (tmp_path / "save").exists()
+    remove_left_overs(tmp_path)
+    assert names(tmp_path) == []
+
+
+# ---- lines ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    append_line(tmp_path / "rows.jsonl", {"step": 1})
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    taken: list[int] = []
+
+    def full(handle: int, data: Any) -> int:
+        if taken:
+            raise OSError(number, os.strerror(number))
+        taken.append(os.write(handle, bytes(data)[:5]))
+        return 5
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "write", full)
+        with pytest.raises(DiskError, match=r"rows\.jsonl"):
+            append_line(tmp_path / "rows.jsonl", {"step": 2})
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("torn", "kept"), [('{"step": 2, "im', [1]), ('{"step": 2}', [1, 2]), ("\x00\x00", [1]), ("", [1])]
+)
+def test_a_torn_line_is_mended_before_the_next(tmp_path: Path, torn: str, kept: list[int]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 1}\n' + torn)
+    append_line(path, {"step": 3})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [*kept, 3]
+
+
+ALARM = {"step": 1, "detector": "a", "level": "note", "message": "m", "advice": "x", "tip": "T01"}
+
+
+def alarms(path: Path, *lines: object) -> Path:
+    path.write_bytes(b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"{\n", b"\xff\xfe\n", b"[1]\n", b"3\n", b"null\n", b"\x00" * 9 + b"\n", b'{"step": "7"}\n', b"[" * 9999 + b"\n"],
+)
+def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
+    path = alarms(tmp_path / "alarms.jsonl", ALARM, damage, ALARM | {"step": 9})
+    with pytest.raises(SaveError, match="line 2 is damaged") as raised:
+        read_lines(path, sound_alarm)
+    assert f"{path}:2" in str(raised.value)
+    assert read_lines(path, sound_alarm, until=1) == [ALARM]
+    assert read_lines(path, sound_alarm, most=1) == [ALARM]
+    with pytest.raises(SaveError, match="line 2"):
+        read_lines(path, sound_alarm, until=9)
+
+
+@pytest.mark.parametrize("key", [*ALARM])
+def test_a_line_of_wrong_types_is_named(tmp_path: Path, key: str) -> None:
+    for wrong in (None, [], 1.5, {}):
+        path = alarms(tmp_path / "alarms.jsonl", ALARM | {key: wrong}, ALARM)
+        with pytest.raises(SaveError, match="line 1 is damaged"):
+            read_lines(path, sound_alarm)
+    short = {name: told for name, told in ALARM.items() if name != key}
+    with pytest.raises(SaveError, match="line 2 is damaged"):
+        read_lines(alarms(tmp_path / "alarms.jsonl", ALARM, short), sound_alarm)
+
+
+# ---- what the system does not have ---------------------------------------------------------------------
+
+UNSUPPORTED = [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY]
+
+
+@pytest.mark.parametrize("number", UNSUPPORTED)
+def test_a_file_system_that_can_not_sync_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    real = system.fsync
+
+    def files_only(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):  # noqa: PTH112
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(system, "fsync", files_only)
+    write_text(tmp_path / "a", "new")
+    write_folder(tmp_path / "save", {"b": b"1"})
+    assert names(tmp_path) == ["a", "save"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTSUP])
+def test_a_file_system_that_can_not_open_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    real = os.open
+
+    def files_only(path: Any, flags: int, *mode: int) -> int:
+        if os.path.isdir(path):  # noqa: PTH112
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", files_only)
+    write_text(tmp_path / "a", "new")
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_not_taken_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    failing(monkeypatch, "fsync", number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        sync_folder(tmp_path)
+
+
+def refuse(number: int) -> Callable[[int], bool]:
+    def lock(handle: int) -> bool:
+        raise OSError(number, os.strerror(number))
+
+    return lock
+
+
+@pytest.mark.parametrize("number", [*UNSUPPORTED, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(system, "lock", refuse(number))
+    with locked(tmp_path / "run.lock", "--out x") as note:
+        assert "no locks" in note
+        assert os.strerror(number) in note
+
+
+def test_a_lock_that_fails_says_what_the_system_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "lock", refuse(errno.EIO))
+    with pytest.raises(DiskError, match="Input/output error"), locked(tmp_path / "run.lock", "--out x"):
+        pass
+
+
+def test_a_rival_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from poise.locks import locked\n"
+        "with locked(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
+    )
+    path = tmp_path / "run.lock"
+    words, pipe = [sys.executable, "-c", code, path], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as rival:
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "held\n"
+        told = f"another run is writing here, found process {rival.pid} on"
+        for _ in range(2):  # being refused does not wipe out the name
+            with pytest.raises(RecipeError, match=told), locked(path, "--out x"):
+                pass
+        rival.kill()
+    with locked(path, "--out x") as note:
+        assert note == ""
+
+
+# ---- left over -----------------------------------------------------------------------------------------
+
+
+def test_left_overs_of_the_dead_are_removed_and_those_of_the_living_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process in (gone.pid, os.getppid()):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        (tmp_path / temporary_name("a.json")).write_text("half")
+        (tmp_path / temporary_name("other")).write_text("half")
+    monkeypatch.undo()
+    (tmp_path / ".tmp-mine").write_text("a user's")
+    write_text(tmp_path / "a.json", "whole")
+    left = [name for name in names(tmp_path) if name != "a.json"]
+    assert len(left) == 4, "only what was to be this file, by somebody who is dead"
+    assert not any(f"-{gone.pid}-a.json" in name for name in left)
+    remove_left_overs(tmp_path)  # by whoever holds the lock
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_left_overs_of_another_machine_are_removed_after_a_day(tmp_path: Path) -> None:
+    half = tmp_path / ".tmp-zzzz-4711-a.json"
+    half.write_text("half")
+    write_text(tmp_path / "a.json", "whole")
+    assert half.exists()
+    old = half.stat().st_mtime - temporary.DAY - 60
+    os.utime(half, (old, old))
+    write_text(tmp_path / "a.json", "whole")
+    assert not half.exists()
+
+
+# ---- nobody writes past it -----------------------------------------------------------------------------
+
+WRITERS = {"write_text", "write_bytes", "savez", "savez_compressed", "savefig", "mkdir", "rmtree", "unlink", "rmdir"}
+WRITERS |= {"rename", "copytree", "copyfile", "truncate", "makedirs", "symlink_to", "touch", "imsave", "save_file"}
+HOMES = {"files.py", "system.py", "temporary.py", "locks.py"}
+ALLOWED = {
+    ("plotting.py", "savefig"),  # into memory
+    ("cli/sample.py", "savez_compressed"),  # into a stream of `writing`
+}
+
+
+def writes(path: Path) -> list[str]:
+    """The calls of a file's by which something may reach a disk."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        method, alone = getattr(node.func, "attr", ""), getattr(node.func, "id", "")
+        if method in WRITERS:
+            found.append(method)
+        given = (*node.args, *(keyword.value for keyword in node.keywords))
+        words = [word.value for word in given if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+        if "open" in (method, alone) and any(set(word) <= set("rwabxt+") and set(word) & set("wax+") for word in words):
+            found.append("open")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda path: str(path.relative_to(SRC)))
+def test_nobody_writes_past_the_one_writer(path: Path) -> None:
+    inside = path.relative_to(SRC).as_posix()
+    if inside in HOMES:
+        return
+    found = {name for name in writes(path) if (inside, name) not in ALLOWED}
+    assert not found, f"{inside} calls {sorted(found)}"
+
+
+def test_no_module_needs_fcntl_or_resource() -> None:
+    for path in SRC.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            words = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom) else ""
+            assert "fcntl" not in words, path
+            assert "resource\n" not in f"{words}\n", path
