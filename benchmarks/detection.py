@@ -2,6 +2,7 @@
 
     python benchmarks/detection.py train detection --seeds 6 --workers 2      (an hour of one core)
     python benchmarks/detection.py table detection
+    python benchmarks/detection.py train detection --quick                    (one short run: whether it works)
 
 `train` makes, for every kind below and every seed, a run of 1,000 to 2,000 steps on digits of 16 pixels or on points of
 the plane, measured every 100 steps. Every alarm is only written down; a run goes on to its end, or until a number is
@@ -185,7 +186,7 @@ def prepare(out: Path) -> None:
         np.savez(out / "fifty.npz", images=images[order], labels=labels[order].astype(np.int64))
 
 
-def one(kind: str, seed: int, out: Path) -> None:
+def one(kind: str, seed: int, out: Path, *, quick: bool) -> None:
     """Train one run and measure its end (in a process of its own)."""
     from poise.errors import Diverged
     from poise.measure.catalogue import chosen
@@ -196,7 +197,10 @@ def one(kind: str, seed: int, out: Path) -> None:
 
     words = json.dumps({**KINDS[kind], "seed": seed})
     words = words.replace("SPOILER", str(out / "spoiler.py")).replace("FIFTY", str(out / "fifty.npz"))
-    table = json.loads(words)
+    table = json.loads(words) | ({"steps": 20, "batch": 16} if quick else {})
+    if quick:
+        table["measure"] |= {"every": 10, "n": 100}
+        table["log"] |= {"rows": 5}
     table["monitor"] = {"policy": {"not_finite": "stop"}}
     place = out / f"{kind}.{seed}"
     ended: dict[str, Any] = {"broke": False}
@@ -360,14 +364,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="one run of twenty steps: not a measurement")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.seeds, asked.only = 1, ["ring"]
     out = asked.out.resolve()
     if asked.what == "table":
         table(out)
         return
     prepare(out)
     if asked.what == "one":
-        one(asked.only[0], asked.seed, out)
+        one(asked.only[0], asked.seed, out, quick=asked.quick)
         return
     waiting = [(kind, seed) for seed in range(asked.seeds) for kind in asked.only]
     waiting = [(kind, seed) for kind, seed in waiting if not (out / f"{kind}.{seed}" / "end.json").is_file()]
@@ -375,6 +382,7 @@ def main() -> None:
     def run(job: tuple[str, int]) -> str:
         kind, seed = job
         words = [sys.executable, __file__, "one", str(out), "--only", kind, "--seed", str(seed)]
+        words += ["--quick"] if asked.quick else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, env=environment, capture_output=True, text=True)
         return f"{kind}.{seed}: {'done' if done.returncode == 0 else (done.stderr.splitlines() or ['?'])[-1]}"

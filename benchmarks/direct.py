@@ -116,7 +116,10 @@ def main() -> None:
     parser.add_argument("what", choices=("packing", "noise"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="5,000 for packing, 2,000 for noise")
+    parser.add_argument("--quick", action="store_true", help="one seed, twenty steps: not a measurement")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.seeds, asked.steps = 1, 20
     torch.set_num_threads(1)
     if asked.what == "packing":
         packing(asked.seeds, asked.steps or 5_000)

@@ -19,6 +19,7 @@ import argparse
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,28 @@ from poise.measure.catalogue import Result, chosen, taken
 from poise.measure.frechet import Gaussian, frechet
 from poise.measure.sitting import Pile, Sitting
 
-N, TRIES, BLUR = 1000, 5, 0.6
+BLUR = 0.6
+
+
+class Size(NamedTuple):
+    """How much is measured, and by what.
+
+    Attributes:
+        n: pictures in a pile.
+        tries: piles of real pictures.
+        features: a word for `extractor`; pixels need no training.
+        dim: of the two Gaussians, with three times as many samples.
+        rounds: of the three ways to their distance.
+    """
+
+    n: int = 1000
+    tries: int = 5
+    features: str = "auto"
+    dim: int = 2048
+    rounds: int = 3
+
+
+FULL, QUICK = Size(), Size(n=100, tries=2, features="pixels", dim=32, rounds=1)
 
 
 def part(pictures: Pictures, places: Tensor) -> Pictures:
@@ -42,18 +64,18 @@ def part(pictures: Pictures, places: Tensor) -> Pictures:
     return Pictures(pictures.images[places.numpy()], pictures.labels[places.numpy()], pictures.classes)
 
 
-def piles(new: Pictures, trained: Pictures) -> dict[str, Bytes]:
-    """What is measured, N pictures each."""
+def piles(new: Pictures, trained: Pictures, n: int) -> dict[str, Bytes]:
+    """What is measured, n pictures each."""
     images, labels = new.images, new.labels
     assert labels is not None
     rng = np.random.default_rng(0)
     without = images[labels != 9]
     return {
         "blurred": gaussian_filter(images, (0, BLUR, BLUR, 0)),
-        "no nines": without[rng.permutation(len(without))[: N - 100]],
-        "one picture": np.repeat(images[:1], N, axis=0),
+        "no nines": without[rng.permutation(len(without))[: n - n // 10]],
+        "one picture": np.repeat(images[:1], n, axis=0),
         "noise": rng.integers(0, 256, images.shape, np.uint8),
-        "copies": trained.images[rng.permutation(len(trained))[:N]],
+        "copies": trained.images[rng.permutation(len(trained))[:n]],
     }
 
 
@@ -62,19 +84,19 @@ def measured(bench: Bench, images: Bytes) -> Result:
     return bench.measure(lambda n: torch.from_numpy(images), chosen(None))
 
 
-def order() -> None:
+def order(size: Size) -> None:
     """See the module."""
     loaded = DigitsEntry().load()
-    train, held_out = loaded.train, loaded.held_out
+    (train, held_out), n = (loaded.train, loaded.held_out), size.n
     assert isinstance(train, Pictures)
     assert isinstance(held_out, Pictures)
     shuffled = torch.from_numpy(np.random.default_rng(1).permutation(len(train)))
     trained, rest = part(train, shuffled[:2000]), part(train, shuffled[2000:])
-    bench = Bench(DigitsEntry(), Loaded(trained, held_out), n=N)
+    bench = Bench(DigitsEntry(), Loaded(trained, held_out), size.features, n=n)
     rng = np.random.default_rng(2)
-    fresh = [measured(bench, rest.images[rng.permutation(len(rest))[:N]]) for _ in range(TRIES)]
-    told = {name: measured(bench, images) for name, images in piles(part(rest, torch.arange(N)), trained).items()}
-    print(f"{bench.look.name}; {N:,} against {N:,} held out\n")
+    fresh = [measured(bench, rest.images[rng.permutation(len(rest))[:n]]) for _ in range(size.tries)]
+    told = {name: measured(bench, images) for name, images in piles(part(rest, torch.arange(n)), trained, n).items()}
+    print(f"{bench.look.name}; {n:,} against {n:,} held out\n")
     print("| measure | real (of five) | " + " | ".join(told) + " |")
     print("|---|---|" + "---|" * len(told))
     for name in fresh[0].told:
@@ -89,22 +111,22 @@ def order() -> None:
     print("\nbold: told from real pictures")
 
 
-def speed(root: Path) -> None:
-    """See the module."""
-    entry = VisionEntry(dataset="MNIST", download=False)
-    loaded = entry.load(root)
-    bench = Bench(entry, loaded, n=5000)
+def speed(root: Path, *, quick: bool) -> None:
+    """See the module; if `quick`, of a hundred embedded digits by their pixels."""
+    entry = DigitsEntry() if quick else VisionEntry(dataset="MNIST", download=False)
+    loaded, n = entry.load(root), 100 if quick else 5000
+    bench = Bench(entry, loaded, QUICK.features if quick else FULL.features, n=n)
     assert isinstance(loaded.train, Pictures)
-    fake = Pile(torch.from_numpy(loaded.train.images[20_000:25_000]), bench.look)
+    fake = Pile(torch.from_numpy(loaded.train.images[-n:] if quick else loaded.train.images[20_000:25_000]), bench.look)
     sitting = Sitting(fake, bench.real, lambda: bench.train)
     for pile in (fake, bench.real, bench.train):
         assert pile is not None
         len(pile.features)
-    print(f"{bench.look.name}; 5,000 against 5,000; {torch.get_num_threads()} threads\n")
+    print(f"{bench.look.name}; {n:,} against {n:,}; {torch.get_num_threads()} threads\n")
     total = 0.0
     for measure in chosen(None):
         began = time.perf_counter()
-        figure = taken(measure, sitting, {*bench.given, "logits"})
+        figure = taken(measure, sitting, bench.given if quick else {*bench.given, "logits"})
         if not isinstance(figure, str):
             took = time.perf_counter() - began
             total += took
@@ -112,14 +134,14 @@ def speed(root: Path) -> None:
     print(f"{'all':<18}{total:7.2f} s")
 
 
-def distances() -> None:
+def distances(dim: int, rounds: int) -> None:
     """See the module."""
     from scipy.linalg import sqrtm
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-    rng = np.random.default_rng(0)
-    mix = [rng.standard_normal((2048, 2048)) / 45 for _ in range(2)]
-    a, b = (torch.from_numpy(rng.standard_normal((6000, 2048)) @ m + k / 20) for k, m in enumerate(mix))
+    rng, samples = np.random.default_rng(0), 6000 * dim // 2048
+    mix = [rng.standard_normal((dim, dim)) / np.sqrt(dim) for _ in range(2)]
+    a, b = (torch.from_numpy(rng.standard_normal((samples, dim)) @ m + k / 20) for k, m in enumerate(mix))
 
     def ours() -> float:
         return frechet(Gaussian.of(a), Gaussian.of(b))
@@ -135,12 +157,14 @@ def distances() -> None:
     ways = {"ours": ours, "scipy sqrtm": by_scipy, "torch-fidelity": by_torch_fidelity}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     values = {}
-    for _ in range(3):
+    for _ in range(rounds):
         for name, way in ways.items():
             began = time.perf_counter()
             values[name] = way()
             seconds[name].append(time.perf_counter() - began)
-    print(f"2,048 dimensions, 6,000 samples each, {torch.get_num_threads()} threads, from features to distance\n")
+    print(
+        f"{dim:,} dimensions, {samples:,} samples each, {torch.get_num_threads()} threads, from features to distance\n"
+    )
     for name in ways:
         ratio = median(theirs / our for theirs, our in zip(seconds[name], seconds["ours"], strict=True))
         off = values[name] / values["ours"] - 1
@@ -152,13 +176,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What measures see, and how long they take.")
     parser.add_argument("what", choices=("order", "speed", "frechet"))
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="where the complete MNIST lies")
+    parser.add_argument("--quick", action="store_true", help="a hundred pictures, 32 dimensions: not a measurement")
     asked = parser.parse_args()
+    size = QUICK if asked.quick else FULL
     if asked.what == "order":
-        order()
+        order(size)
     elif asked.what == "speed":
-        speed(asked.data_root)
+        speed(asked.data_root, quick=asked.quick)
     else:
-        distances()
+        distances(size.dim, size.rounds)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,14 @@ def main() -> None:
     parser.add_argument("--recipe", default="dcgan")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="two rounds of two small steps: not a measurement")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    recipe = decode(table(asked.recipe))
+    told = table(asked.recipe)
+    if asked.quick:
+        asked.rounds = 2
+        told |= {"batch": 4, "log": {**told.get("log", {}), "rows": 2}}
+    recipe = decode(told)
     loaded, machine = recipe.data.load(), choose("cpu", "auto", recipe)
     watched, bare = Standing(recipe, machine, loaded), deaf(Standing(recipe, machine, loaded))
     monitor = Monitor(family=str(recipe.objective.tag()), length=recipe.steps)

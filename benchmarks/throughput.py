@@ -1,6 +1,6 @@
 """How fast poise trains, beside loops written by hand. One command, one table, a few minutes:
 
-    python benchmarks/throughput.py            # --quick for a glance, --verify for the check alone
+    python benchmarks/throughput.py            # --verify for the check alone, --quick to see that everything here runs
 
 DCGAN-64 (3 x 64 x 64, width 64, batch 64) and a small MLP on the ring (with R1 and averaged weights, batch
 256, where what a trainer itself costs shows most) are trained by
@@ -10,7 +10,8 @@ DCGAN-64 (3 x 64 x 64, width 64, batch 64) and a small MLP on the ring (with R1 
     poise           its own step, with all readings taken and rows worked out
 
 in one process and in turn, so that a busy machine is busy for all of them; each ratio is taken within a
-round, and the table shows the median over rounds (and the least and greatest). Before anything is timed,
+round, and the table shows the median over rounds (and the least and greatest). What is trained is written down here and
+not in a shipped recipe, which may change: the hand-written loop is the same mathematics. Before anything is timed,
 poise and the hand-written loop take three steps from the same weights on the same random numbers and must
 arrive at the same place. The ring runs on one thread: its layers are too small to share. Peak memory and the
 time to the first step are those of the default run, `poise train --steps 60`, in a process of its own.
@@ -19,6 +20,7 @@ time to the first step are those of the default run, `poise train --steps 60`, i
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -28,12 +30,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from _contestants import (
+    MODES,
+    RING_LATENT,
+    RING_WIDTH,
+    SIGMA,
     Contestant,
     HandWritten,
     Nets,
@@ -48,16 +54,13 @@ from _contestants import (
 )
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
-from poise.recipe.shipped import table
 from poise.training.machine import Machine, choose, native_bf16
 
 CPU = torch.device("cpu")
 FP32, BF16 = Machine(CPU, "fp32"), Machine(CPU, "bf16")
 VERIFIED_STEPS, TOLERANCE = 3, 1e-5
-PICTURES = 1024
-RING_STEPS = 50
 DEFAULT_RUN = """
-import resource, sys, time
+import json, resource, sys, time
 from pathlib import Path
 import poise.cli.view
 from poise.recipe.read import decode
@@ -71,13 +74,27 @@ class First(Nobody):
             self.seconds = time.monotonic() - float(sys.argv[1])
 
 first = First()
-train(decode({**table(DEFAULT), "steps": 60}), sys.argv[2], watcher=first)
+train(decode({**table(DEFAULT), **json.loads(sys.argv[3])}), sys.argv[2], watcher=first)
 status = Path("/proc/self/status")  # getrusage would count the process that started this one
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 if status.exists():
     peak = int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
 print(first.seconds, peak)
 """
+
+
+class Size(NamedTuple):
+    """How large the race is: as in the published table, or as small as can be."""
+
+    width: int = 64
+    batch: int = 64
+    pictures: int = 1024
+    ring_steps: int = 50
+    default: dict[str, Any] = {"steps": 60}  # noqa: RUF012 - never changed
+
+
+FULL = Size()
+QUICK = Size(width=4, batch=4, pictures=16, ring_steps=2, default={"steps": 1, "batch": 4, "measure": None})
 
 
 class Line(NamedTuple):
@@ -95,14 +112,14 @@ class Line(NamedTuple):
 HEAD = Line("game", "loop", "images/s", "ms/step", "speed / plain", "step time / hand-written", "note")
 
 
-def pictures_recipe(batch: int = 64) -> Recipe:
+def pictures_recipe(size: Size) -> Recipe:
     """DCGAN-64 without tricks; its data is handed over directly."""
-    player = {"kind": "dcgan", "width": 64}
+    player = {"kind": "dcgan", "width": size.width}
     adam = {"kind": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
     return decode(
         {
             "steps": 1_000_000,
-            "batch": batch,
+            "batch": size.batch,
             "data": {"kind": "digits", "size": 64},
             "latent": {"kind": "gaussian", "dim": 100},
             "network": {"g": player, "d": player},
@@ -114,20 +131,29 @@ def pictures_recipe(batch: int = 64) -> Recipe:
 
 
 def ring_recipe() -> Recipe:
-    """The recipe `ring` with smaller players, steady rates and one penalty."""
-    player = {"kind": "mlp", "width": 128, "depth": 2}
+    """Small players on eight Gaussians, with a penalty and averaged weights."""
+    player = {"kind": "mlp", "width": RING_WIDTH, "depth": 2}
     adam = {"kind": "adam", "lr": 1e-3, "betas": [0.5, 0.999]}
     tricks = [{"kind": "r1", "gamma": 0.1}, {"kind": "averaged_weights", "half_life": 20000.0}]
-    smaller = {"network": {"g": player, "d": player}, "optimizer": {"g": adam, "d": adam}, "tricks": tricks}
-    told = {**table("ring"), **smaller, "steps": 1_000_000}
-    told.pop("measure")
-    return decode(told)
+    return decode(
+        {
+            "steps": 1_000_000,
+            "batch": 256,
+            "data": {"kind": "ring", "modes": MODES, "sigma": SIGMA},
+            "latent": {"kind": "gaussian", "dim": RING_LATENT},
+            "network": {"g": player, "d": player},
+            "objective": {"kind": "non_saturating"},
+            "optimizer": {"g": adam, "d": adam},
+            "tempo": {"kind": "ratio"},
+            "tricks": tricks,
+        }
+    )
 
 
-def hand_pictures(recipe: Recipe, *, bf16: bool = False) -> HandWritten:
+def hand_pictures(recipe: Recipe, size: Size, *, bf16: bool = False) -> HandWritten:
     """The hand-written DCGAN-64."""
-    draws = picture_draws(random_pictures(PICTURES), recipe.batch)
-    return HandWritten(dcgan(64, fast=True), draws, recipe, bf16=bf16)
+    draws = picture_draws(random_pictures(size.pictures), recipe.batch)
+    return HandWritten(dcgan(size.width, fast=True), draws, recipe, bf16=bf16)
 
 
 def hand_ring(recipe: Recipe) -> HandWritten:
@@ -135,11 +161,11 @@ def hand_ring(recipe: Recipe) -> HandWritten:
     return HandWritten(mlp(), ring_draws(recipe.batch), recipe)
 
 
-def verify() -> None:
+def verify(size: Size) -> None:
     """Poise and the hand-written loops do the same mathematics, or nothing is timed."""
-    small, ring = pictures_recipe(batch=16), ring_recipe()
+    small, ring = pictures_recipe(size._replace(batch=min(size.batch, 16))), ring_recipe()
     games = {
-        "DCGAN-64": (Poise(small, random_pictures(PICTURES), FP32), hand_pictures(small)),
+        "DCGAN-64": (Poise(small, random_pictures(size.pictures), FP32), hand_pictures(small, size)),
         "ring": (Poise(ring, ring.data.load().train, FP32), hand_ring(ring)),
     }
     for name, (poise, hand) in games.items():
@@ -149,19 +175,19 @@ def verify() -> None:
             sys.exit(f"they don't do the same mathematics (more than {TOLERANCE:.0e}): has a recipe changed?")
 
 
-def pictures(native: bool) -> dict[str, Contestant]:
+def pictures(native: bool, size: Size) -> dict[str, Contestant]:
     """Who trains DCGAN-64."""
-    recipe, source = pictures_recipe(), random_pictures(PICTURES)
-    d, g = dcgan(64, fast=False)
+    recipe, source = pictures_recipe(size), random_pictures(size.pictures)
+    d, g = dcgan(size.width, fast=False)
     plain = Nets(nn.Sequential(d, nn.Sigmoid()), g)
     contestants: dict[str, Contestant] = {
         "plain": Plain(plain, nn.BCELoss(), picture_draws(source, recipe.batch), recipe),
-        "hand-written": hand_pictures(recipe),
+        "hand-written": hand_pictures(recipe, size),
         "poise fp32": Poise(recipe, source, FP32),
         "poise auto": Poise(recipe, source, choose("cpu", "auto", recipe)),
     }
     if native:
-        return {**contestants, "hand-written bf16": hand_pictures(recipe, bf16=True)}
+        return {**contestants, "hand-written bf16": hand_pictures(recipe, size, bf16=True)}
     return {**contestants, "poise bf16 (forced)": Poise(recipe, source, BF16)}
 
 
@@ -203,10 +229,11 @@ def lines(game: str, batch: int, seconds: dict[str, list[float]], notes: dict[st
     return told
 
 
-def default_run() -> list[Line]:
+def default_run(size: Size) -> list[Line]:
     """Peak memory and time to the first step of `poise train --steps 60`."""
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-c", DEFAULT_RUN, str(time.monotonic()), str(Path(folder) / "run")]
+        words.append(json.dumps(size.default))
         told = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     seconds, peak = map(float, told)
     return [
@@ -238,29 +265,30 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description="How fast poise trains, beside loops written by hand.")
     parser.add_argument("--rounds", type=int, default=9, help="rounds; every contestant has one turn in each")
-    parser.add_argument("--steps", type=int, default=4, help=f"steps in a turn (ring: {RING_STEPS} times as many)")
+    parser.add_argument("--steps", type=int, default=4, help=f"steps in a turn (ring: {FULL.ring_steps} times as many)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads for DCGAN-64")
-    parser.add_argument("--quick", action="store_true", help="two rounds of one step: a glance, not a measurement")
+    parser.add_argument("--quick", action="store_true", help="two rounds of one step, thin networks: not a measurement")
     parser.add_argument("--verify", action="store_true", help="only check that the mathematics is the same")
     asked = parser.parse_args()
     rounds, steps = (2, 1) if asked.quick else (asked.rounds, asked.steps)
+    size = QUICK if asked.quick else FULL
     if min(rounds, steps, asked.threads) < 1:
         parser.error("--rounds, --steps and --threads must be at least 1")
     native = native_bf16(CPU)
     about = facts(native, asked.threads)
     torch.set_num_threads(asked.threads)
-    verify()
+    verify(size)
     if asked.verify:
         return
     notes = {"plain": "makes its fakes once, not twice, in a step"}
     notes["poise auto"] = "bf16" if native else "fp32 again: no native bf16; off 'poise fp32' by noise alone"
     notes["poise bf16 (forced)"] = "emulated: this is why auto stays with fp32"
-    told = [HEAD, *lines("DCGAN-64", 64, race(pictures(native), rounds, steps), notes)]
+    told = [HEAD, *lines("DCGAN-64", size.batch, race(pictures(native, size), rounds, steps), notes)]
     torch.set_num_threads(1)
-    laps = race(ring(), rounds, RING_STEPS * steps)
+    laps = race(ring(), rounds, size.ring_steps * steps)
     told += lines("ring, 1 thread", ring_recipe().batch, laps, notes)
-    print(f"\n{about}\nrounds: {rounds}, steps in a turn: {steps} (ring: {RING_STEPS * steps})\n")
-    show(told + default_run())
+    print(f"\n{about}\nrounds: {rounds}, steps in a turn: {steps} (ring: {size.ring_steps * steps})\n")
+    show(told + default_run(size))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What each trick costs: the time of a step with it, over the time of the same step without. One table, some minutes.
 
-    python benchmarks/tricks.py                # --quick for a glance, --only packing r1 for some
+    python benchmarks/tricks.py                # --only packing r1 for some, --quick to see that everything here runs
 
 The players are the default recipe's (DCGAN at 32 x 32, width 32, batch 64) on random pictures with labels, without its
 tricks, on one thread. For each trick two games stand side by side in one process; a round gives each a turn of some
@@ -38,6 +38,16 @@ from poise.training.machine import Machine
 from poise.training.step import move
 from poise.tricks.base import TrickEntry
 
+
+class Size(NamedTuple):
+    """How large the players and their pictures are."""
+
+    width: int = 32
+    side: int = 32
+    batch: int = 64
+
+
+FULL, QUICK = Size(), Size(width=2, side=8, batch=8)
 FP32 = Machine(torch.device("cpu"), "fp32")
 CLASSES = 10
 BUSY: dict[str, dict[str, Any]] = {
@@ -66,14 +76,16 @@ CODED = ("posterior_kl", "feature_reconstruction", "judged_reconstruction")
 """Those that read codes: both games have an encoder, which is idle in the one without."""
 
 
-def recipe(*tricks: dict[str, Any], norm: str = "batch", labelled: bool = False, coded: bool = False) -> Recipe:
+def recipe(
+    size: Size, *tricks: dict[str, Any], norm: str = "batch", labelled: bool = False, coded: bool = False
+) -> Recipe:
     """The default recipe's players without its tricks, and with these; if `coded`, with an encoder."""
-    player = {"kind": "dcgan", "width": 32}
+    player = {"kind": "dcgan", "width": size.width}
     adam = {"kind": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
     table: dict[str, Any] = {
         "steps": 1_000_000,
-        "batch": 64,
-        "data": {"kind": "digits", "size": 32},
+        "batch": size.batch,
+        "data": {"kind": "digits", "size": size.side},
         "latent": {"kind": "gaussian", "dim": 100},
         "network": {"g": player, "d": {**player, "norm": norm}} | ({"e": player} if coded else {}),
         "objective": {"kind": "non_saturating"},
@@ -84,10 +96,10 @@ def recipe(*tricks: dict[str, Any], norm: str = "batch", labelled: bool = False,
     return decode(table | ({"conditioning": {"g": {"kind": "concat"}}} if labelled else {}))
 
 
-def source() -> Pictures:
+def source(size: Size) -> Pictures:
     """Random pictures: what they show costs nothing."""
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 256, (1024, 32, 32, 1), dtype=np.uint8)
+    pictures = random.integers(0, 256, (1024, size.side, size.side, 1), dtype=np.uint8)
     return Pictures(pictures, np.arange(1024) % CLASSES, tuple("0123456789"))
 
 
@@ -99,19 +111,19 @@ class Pair(NamedTuple):
     with_it: Callable[[int], None]
 
 
-def pair(kind: str) -> Pair:
+def pair(size: Size, kind: str) -> Pair:
     """Two games that differ in one trick."""
     norm, labelled = "none" if kind in NORMLESS else "batch", kind == "auxiliary_classifier"
     trick = {"kind": kind, **BUSY.get(kind, {})}
     coded = kind in CODED
-    games = [recipe(*some, norm=norm, labelled=labelled, coded=coded) for some in ([], [trick])]
-    without, with_it = (Poise(told, source(), FP32).run for told in games)
+    games = [recipe(size, *some, norm=norm, labelled=labelled, coded=coded) for some in ([], [trick])]
+    without, with_it = (Poise(told, source(size), FP32).run for told in games)
     return Pair(kind, without, with_it)
 
 
-def d_moves(told: Recipe, *, pytorchs: bool = False) -> Callable[[int], None]:
+def d_moves(size: Size, told: Recipe, *, pytorchs: bool = False) -> Callable[[int], None]:
     """D's moves alone; with PyTorch's own second derivative of convolutions if wished."""
-    game = Poise(told, source(), FP32)
+    game = Poise(told, source(size), FP32)
     for module in game.game.d.modules():
         if pytorchs and isinstance(module, Conv2d):
             module.__class__ = nn.Conv2d
@@ -168,26 +180,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps in a turn")
     parser.add_argument("--only", nargs="*", default=[], metavar="KIND", help="these tricks alone")
     parser.add_argument("--penalties", action="store_true", help="the last two lines, whatever else is timed")
-    parser.add_argument("--quick", action="store_true", help="three rounds of two steps: a glance, not a measurement")
+    parser.add_argument("--quick", action="store_true", help="a round of one step, thin networks: not a measurement")
     asked = parser.parse_args()
-    rounds, steps = (3, 2) if asked.quick else (asked.rounds, asked.steps)
+    rounds, steps, size = (1, 1, QUICK) if asked.quick else (asked.rounds, asked.steps, FULL)
     if min(rounds, steps) < 1:
         parser.error("--rounds and --steps must be at least 1")
     torch.set_num_threads(1)
     print(f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread, torch {torch.__version__}")
-    print(f"DCGAN 32 x 32, width 32, batch 64; rounds: {rounds}, steps in a turn: {steps}\n")
+    print(f"DCGAN {size.side} x {size.side}, width {size.width}, batch {size.batch}", end="; ")
+    print(f"rounds: {rounds}, steps in a turn: {steps}\n")
     print(f"{'trick':<26} {'ratio':>5}   least and most")
-    alone = recipe()
-    itself = Pair("itself", *(Poise(alone, source(), FP32).run for _ in range(2)))
+    alone = recipe(size)
+    itself = Pair("itself", *(Poise(alone, source(size), FP32).run for _ in range(2)))
     print(line("(the step against itself)", ratios(itself, rounds, steps)), flush=True)
     for kind in chosen(asked.only):
-        turn = max(steps, BUSY.get(kind, {}).get("every", 1))
-        print(line(kind, ratios(pair(kind), rounds, turn), notes(kind)), flush=True)
+        turn = steps if asked.quick else max(steps, BUSY.get(kind, {}).get("every", 1))
+        print(line(kind, ratios(pair(size, kind), rounds, turn), notes(kind)), flush=True)
     if not asked.only or asked.penalties:
-        both = recipe({"kind": "r1"}, {"kind": "r2"}, norm="none")
+        both = recipe(size, {"kind": "r1"}, {"kind": "r2"}, norm="none")
         for note in ("", "PyTorch's own second derivative"):
-            penalised = d_moves(both, pytorchs=bool(note))
-            found = ratios(Pair("", d_moves(recipe(norm="none")), penalised), rounds, 2 * steps)
+            penalised = d_moves(size, both, pytorchs=bool(note))
+            found = ratios(Pair("", d_moves(size, recipe(size, norm="none")), penalised), rounds, 2 * steps)
             print(line("D's move, R1 and R2", found, note or "D's move alone, D without norm in both"), flush=True)
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/zoo.py zoo --images 96000 --workers 2
     python benchmarks/zoo.py zoo                              (the table of what is there, and what is missing trained)
+    python benchmarks/zoo.py zoo --quick                      (one recipe, two steps: whether everything here runs)
 
 Runs go side by side, one thread each, each in a process of its own; a run that is there is not repeated. Printed as
 Markdown: parameters, D's moves per step, real pictures per second (measured apart, each recipe alone on one thread),
@@ -30,13 +31,26 @@ from poise.training.run import Run
 MEASURES = ("fid", "precision", "recall", "coverage", "class_confidence", "class_balance")
 
 
-def train(name: str, out: Path, images: int) -> str:
+QUICK = ["--set", "batch=4", "--set", "measure=none"]
+
+
+def train(name: str, out: Path, images: int, *, quick: bool) -> str:
     """Train one recipe in its own process; returns a line about how it went."""
     if (out / "run.json").is_file() and Run(out).info["state"] == "done":
         return f"{name}: there already"
     shutil.rmtree(out, ignore_errors=True)
-    steps = images // decode(table(name)).batch
-    words = ["train", name, "--out", str(out), "--steps", str(steps), "--set", "log.samples=500"]
+    steps = 2 if quick else images // decode(table(name)).batch
+    words = [
+        "train",
+        name,
+        "--out",
+        str(out),
+        "--steps",
+        str(steps),
+        "--set",
+        "log.samples=500",
+        *(QUICK if quick else []),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "poise", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -46,24 +60,27 @@ def train(name: str, out: Path, images: int) -> str:
     return f"{name}: {'done' if done.returncode == 0 else done.stderr.splitlines()[-1]}"
 
 
-def speed(name: str) -> float:
+def speed(name: str, *, quick: bool) -> float:
     """Real pictures per pile and second, alone on one thread: the better of the last two of three rows of ten steps."""
+    steps = 1 if quick else 10
     with tempfile.TemporaryDirectory() as folder:
-        words = ["train", name, "--out", f"{folder}/run", "--steps", "30", "--set", "log.rows=10"]
+        words = ["train", name, "--out", f"{folder}/run", "--steps", str(3 * steps), "--set", f"log.rows={steps}"]
+        words += QUICK if quick else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "poise", *words], env=environment, capture_output=True, check=True)
         rates = [row["stats"]["time/images_per_second"]["mean"] for row in Run(f"{folder}/run").rows]
     return max(rates[1:])
 
 
-def row(name: str, out: Path) -> tuple[list[str], Result]:
+def row(name: str, out: Path, *, quick: bool) -> tuple[list[str], Result]:
     """One line of the table, and what was measured for it."""
     run = Run(out)
     tempo, sizes = run.game.tempo.most, run.info["parameters"]
-    result, _ = measure_run(run, chosen(MEASURES))
+    few = {"n": 50, "features": "pixels"} if quick else {}
+    result, _ = measure_run(run, chosen(MEASURES), **few)
     figures = [figure(one.figure.value) for one in result.told.values()]
     players = " / ".join(f"{sizes[who] / 1e3:,.0f} k" for who in ("g", "d", "e") if who in sizes)
-    return [name, players, f"{tempo.d} : {tempo.g}", f"{speed(name):,.0f}", *figures], result
+    return [name, players, f"{tempo.d} : {tempo.g}", f"{speed(name, quick=quick):,.0f}", *figures], result
 
 
 def figure(value: float) -> str:
@@ -83,12 +100,15 @@ def main() -> None:
     asked.add_argument("--images", type=int, default=96_000)
     asked.add_argument("--workers", type=int, default=2)
     asked.add_argument("--only", nargs="*", default=None)
+    asked.add_argument("--quick", action="store_true", help="one recipe, two steps: not a measurement")
     told = asked.parse_args()
+    if told.quick:
+        told.only = ["gan"]
     recipes = [name for name in names() if table(name)["data"]["kind"] == "digits"]
     recipes = [name for name in recipes if told.only is None or name in told.only]
     told.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(told.workers) as pool:
-        for words in pool.map(lambda name: train(name, told.out / name, told.images), recipes):
+        for words in pool.map(lambda name: train(name, told.out / name, told.images, quick=told.quick), recipes):
             print(words, file=sys.stderr, flush=True)
     floors: dict[int, list[str]] = {}
     head = ["recipe", "parameters G / D / encoder", "moves D : G", "images/s", *MEASURES]
@@ -96,7 +116,7 @@ def main() -> None:
     print("|---" * len(head) + "|")
     for name in recipes:
         try:
-            cells, result = row(name, told.out / name)
+            cells, result = row(name, told.out / name, quick=told.quick)
         except PoiseError as error:
             print(f"| {name} | {error} |")
             continue
