@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from poise.cli.data_words import data_table
 from poise.recipe.shipped import names
 from poise.training import check as checking
 from poise.training.standing import Standing
@@ -319,3 +320,57 @@ def test_left_out_the_recipe_is_the_default(poise: Poise) -> None:
 
 def test_a_device_that_is_not_there_is_code_2(poise: Poise, small: list[str]) -> None:
     poise("check", "ring", *small, "--device", "cuda:99").complains(2, "--device")
+
+
+def noisy(place: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)).save(place / name)
+    return place
+
+
+@pytest.mark.parametrize("name", ["digits", "grid", "MNIST", "mnist", "stacked_digits"])
+def test_a_folder_named_like_a_data_set_is_spoken_of(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever data is named; the rule stays that the name goes first."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert data_table(name, None).get("path") is None
+    assert capsys.readouterr().err == ""
+    Path(name).mkdir()
+    for where in ("--data", "FAKE"):
+        assert data_table(name, None, where).get("path") is None
+        told = capsys.readouterr()
+        assert f"{where} {name} is the data set of this name" in told.err
+        assert f"give ./{name} to use it" in told.err
+        assert (told.out, told.err.count("\n")) == ("", 1)
+    assert data_table(f"./{name}", None)["path"] == str(Path(name).resolve())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("recipe", "noted"), [("dcgan", True), ("cgan", False), ("acgan", False)])
+def test_classes_that_a_recipe_does_not_use_are_noted(poise: Poise, tmp_path: Path, recipe: str, noted: bool) -> None:
+    """At the start of a run as well; not of the data sets that come along."""
+    place = noisy(tmp_path / "p", *(f"{kind}/{i}.png" for kind in "ab" for i in range(30)))
+    words = "the 2 classes are not used by this recipe"
+    for said in (
+        poise("check", recipe, "--data", place, *SIZED),
+        poise("train", recipe, "--data", place, *SIZED, "--steps", 1, "--out", tmp_path / "run"),
+    ):
+        assert (words in " ".join((said.out + said.err).split())) is noted
+        assert ("'cgan' would use them" in " ".join((said.out + said.err).split())) is noted
+        assert "2 classes: a, b; 30 pictures each" in said.out + said.err
+
+
+def test_doubts_of_the_data_are_warnings_in_both_commands(poise: Poise, tmp_path: Path) -> None:
+    folders = [f"{part}/{kind}" for part in ("test", "train") for kind in "ab"]
+    place = noisy(tmp_path / "p", *(f"{folder}/{i}.png" for folder in folders for i in range(9)))
+    checked = told(poise("check", "dcgan", "--data", place, *SIZED, "--json"))
+    (warning,) = [one for one in checked["warnings"] if one["tip"] == "T13"]
+    assert "look like splits" in warning["message"]
+    assert f"--data {place / 'train'}" in warning["cure"]
+    said = poise("train", "dcgan", "--data", place, *SIZED, "--steps", 1, "--out", tmp_path / "run")
+    (line,) = [line for line in said.err.splitlines() if "look like splits" in line]
+    assert line.startswith("  warning, data: ")
+    assert f"--data {place / 'train'}" in line

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from making import NOISE, Fill, encoded, load, pixels, said
 from PIL import Image
+
+from poise.data.npz import NpzEntry
+from poise.data.zipped import ZipEntry
 
 
 @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)], ids=["I23-under-50", "I23-50"])
@@ -109,3 +114,91 @@ def test_zero_variance(tmp_path: Path) -> None:
     for i in range(3):
         Image.fromarray(NOISE).save(tmp_path / f"{i}.png")
     assert said(load(tmp_path), "all 3 pictures are the same.*zero variance")
+
+
+# ---- the range of values, and what is cut away --------------------------------------------------------
+
+
+def grey(n: int, low: int, high: int, size: int = 8, deep: bool = False) -> np.ndarray:
+    kind = np.uint16 if deep else np.uint8
+    return np.random.default_rng(high).integers(low, high + 1, (n, size, size)).astype(kind)
+
+
+RANGES = {
+    "masks": (grey(60, 0, 1), "nearly black", "by 255"),
+    "12 bits": (grey(60, 0, 4095, deep=True), "nearly black", "12-bit values in 16-bit files, multiply them by 16"),
+    "10 bits": (grey(60, 0, 1023, deep=True), "nearly black", "10-bit values in 16-bit files, multiply them by 64"),
+    "14 bits": (grey(60, 0, 16383, deep=True), "dark", "14-bit values in 16-bit files, multiply them by 4"),
+    "0 to 15": (grey(60, 0, 15), "nearly black", "multiply them by 17"),
+    "dark": (grey(60, 0, 100), "dark", "multiply them by 2"),
+    "bright": (grey(60, 200, 255), "bright", r"\(x - 200\) \* 255 / 55"),
+    "white": (grey(60, 240, 255), "nearly white", "stretch them"),
+    "flat": (grey(60, 100, 150), "low in contrast", "stretch them"),
+    "a few that are not": (np.concatenate((grey(58, 0, 1), grey(2, 0, 255))), "95% of the pictures are nearly", "255"),
+    "empty masks": (np.concatenate((grey(20, 0, 1), np.zeros((60, 8, 8), np.uint8))), "nearly black", "by 255"),
+    "full": (grey(60, 0, 255), None, ""),
+    "half": (grey(60, 100, 228), None, ""),
+    "some dark": (np.concatenate((grey(50, 0, 60), grey(10, 0, 255))), None, ""),
+    "of one colour": (np.arange(60, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8), None, ""),
+}
+
+
+@pytest.mark.parametrize(("images", "look", "cure"), RANGES.values(), ids=RANGES)
+def test_a_narrow_range_is_doubted(tmp_path: Path, images: np.ndarray, look: str | None, cure: str) -> None:
+    """In a folder, in an archive of it, and in an array."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:03}.png")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
+        for file in folder.iterdir():
+            made.write(file, file.name)
+    found = [load(folder), ZipEntry(path=str(tmp_path / "p.zip"), size=8).load()]
+    if images.dtype == np.uint8:
+        np.savez(tmp_path / "p.npz", images=images)
+        found.append(NpzEntry(path=str(tmp_path / "p.npz"), size=8).load())
+    for loaded in found:
+        assert len(loaded.doubts) == (look is not None)
+        for doubt in loaded.doubts:
+            assert re.search(look or "", doubt.message)
+            assert re.search(cure, doubt.cure)
+
+
+def test_transparency_is_no_colour(tmp_path: Path) -> None:
+    """Kept alpha of 0 to 255 does not hide that the colours are dark."""
+    images = np.stack((grey(60, 0, 15), grey(60, 0, 255)), axis=-1)
+    np.savez(tmp_path / "p.npz", images=images)
+    (doubt,) = NpzEntry(path=str(tmp_path / "p.npz"), size=8, channels=2).load().doubts
+    assert "from 0 to 15" in doubt.message
+
+
+def test_pictures_of_one_size_are_told_what_becomes_of_them(tmp_path: Path) -> None:
+    """The same sentences for a folder and an array; nothing where every pixel is kept."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 16, 3), np.uint8)
+    (tmp_path / "p").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "p" / f"{i:03}.png")
+    np.savez(tmp_path / "p.npz", images=images)
+    cut = "none of them is square: the middle square of each is kept"
+    for size in (4, 8, 32):
+        notes = [f"all pictures are 16 x 8 and become {size} x {size}", cut]
+        assert load(tmp_path / "p", size=size).notes == notes
+        assert NpzEntry(path=str(tmp_path / "p.npz"), size=size, held_out=0.0).load().notes == notes
+    np.savez(tmp_path / "q.npz", images=images[:, :, :8])
+    assert NpzEntry(path=str(tmp_path / "q.npz"), size=8).load().notes == []
+
+
+def test_of_mixed_sizes_those_that_are_cut_are_counted(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path, 4, size=8)
+    Image.fromarray(NOISE[:20]).save(tmp_path / "wide.png")
+    assert "1 picture that is not square: the middle square is kept" in load(tmp_path).notes
+
+
+def test_fully_transparent_pictures_are_told(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path, 3)
+    clear = np.concatenate((NOISE, np.zeros_like(NOISE[..., :1])), axis=2)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert said(load(tmp_path), "1 picture fully transparent: .*come out all white.*without alpha")
+    assert said(load(tmp_path, channels=4), "1 picture fully transparent: their alpha is kept")
+    np.savez(tmp_path / "p.npz", images=np.stack((clear, clear)))
+    assert said(NpzEntry(path=str(tmp_path / "p.npz"), size=8).load(), "2 pictures fully transparent")

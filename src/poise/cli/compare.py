@@ -57,6 +57,9 @@ def compare(
         if seen is not None and seen != side:
             note = f"{name} was resized from {seen} to {side} pixels (Lanczos, antialiased): the figures include that"
             result = result._replace(notes=(*result.notes, note))
+    sides = (("FAKE", fakes), ("REAL", reals))
+    doubts = [f"{name}: {doubt.message}; {doubt.cure}" for name, data in sides for doubt in data.doubts]
+    result = result._replace(notes=(*result.notes, *doubts))
     show(result, as_json=as_json, every=measures in (None, "all"))
 
 

@@ -9,12 +9,15 @@ from poise.data.source import DataEntry, PictureEntry
 from poise.data.vision import SETS
 from poise.entries import kinds, nearest
 from poise.errors import DataError
+from poise.printing import say
 
 PATHS = {".zip": "zip", ".npz": "npz"}
 
 
 def data_table(words: str, before: dict[str, Any] | None, where: str = "--data") -> dict[str, Any]:
     """The recipe's `data` table for `words`; the picture size of the table `before` is kept.
+
+    A name goes before a folder of the same name, and that is said on stderr.
 
     Raises:
         DataError: neither a name that is known nor a path that is there.
@@ -33,6 +36,9 @@ def data_table(words: str, before: dict[str, Any] | None, where: str = "--data")
     else:
         cure = nearest(words.lower(), [*plain, *by_name]) if "/" not in words else "give a folder, a .zip or a .npz"
         raise DataError("no such data", where=where, found=f"'{words}'", cure=cure)
+    if "path" not in table and path.is_dir():
+        also = f"there is also a folder ./{words} here: give ./{words} to use it"
+        say(f"note: {where} {words} is the data set of this name; {also}", err=True)
     if issubclass(families[table["kind"]], PictureEntry) and before and "size" in before:
         table["size"] = before["size"]
     return table

@@ -54,7 +54,7 @@ def of_content(headers: Sequence[Header], traits: Counter[Trait], frame: Frame) 
         (traits[Trait.CLEAR], f"fully transparent: {_cleared(frame)}"),
         (traits[Trait.DEEP], "with 16-bit grey: the upper 8 bits are taken"),
         (several, "with more frames or pages than one: the first is taken"),
-        (oblong if mixed else 0, "that are not square: the middle square is kept"),
+        (oblong if mixed else 0, f"that {agreeing(oblong, 'is', 'are')} not square: the middle square is kept"),
         (small if mixed else 0, f"smaller than {frame.size} x {frame.size}: enlarged"),
         (traits[Trait.PROFILE], "with a colour profile that can't be used: taken as sRGB"),
         (traits[Trait.EXIF], "with EXIF data that can't be read: taken as they lie"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from poise.data.source import DataEntry, Finite, Loaded, PictureEntry
@@ -51,13 +52,16 @@ def compare(
     asked, n = n or 0, min(n or MOST, len(ours), len(against))
     bench = Bench(entry, real, features, n, tell=tell, trust_code=trust_code)
     places = ours.spread(n)
-    known = ours.classes == theirs.classes and bool(ours.classes)
+    number = {name: kind for kind, name in enumerate(theirs.classes)}
+    known = bool(ours.classes) and number.keys() >= set(ours.classes)
+    numbers = torch.tensor([number.get(name, -1) for name in ours.classes])
 
     def samples(count: int) -> Tensor:
         return ours.take(places if count == n else ours.spread(count)).images
 
     def labels(count: int) -> Tensor | None:
-        return ours.labels_at(places) if known else None
+        found = ours.labels_at(places) if known else None
+        return None if found is None else numbers[found]
 
     if asked > n:
         bench.notes.append(f"there are {n:,} of each to compare, not {asked:,}")

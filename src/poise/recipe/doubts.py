@@ -32,6 +32,13 @@ def doubts(recipe: Recipe, findings: Findings) -> None:
         rule(recipe, findings)
 
 
+def unread_labels(recipe: Recipe, classes: int) -> list[str]:
+    """A note where the user's own pictures have classes and nothing in the recipe reads them."""
+    if recipe.labelled or classes < 2 or "path" not in type(recipe.data).model_fields:
+        return []
+    return [f"the {classes:,} classes are not used by this recipe: its G and D see no labels; 'cgan' would use them"]
+
+
 def _range(recipe: Recipe, findings: Findings) -> None:
     """Pictures lie in [-1, 1]; G should be able to reach all of that, and nothing else."""
     output = getattr(recipe.network.g, "output", None)

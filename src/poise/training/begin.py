@@ -10,6 +10,7 @@ from poise.errors import RecipeError, SaveError, enough_memory
 from poise.measure.features import suits
 from poise.own.code import allow
 from poise.printing import counted
+from poise.recipe.doubts import unread_labels
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
 from poise.recipe.read import decode
@@ -70,8 +71,9 @@ def train(
         findings.raise_first()
         if recipe.measure is not None:
             suits(recipe.measure.features, loaded.train)
-        doubts = [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.doubts]
-        notes += loaded.notes + doubts + [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
+        notes += loaded.notes + unread_labels(recipe, len(loaded.train.classes))
+        notes += [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.doubts]
+        notes += [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         training = Training(recipe, folder, machine, loaded, notes, watcher, signals, resume=resume)
         if training.first > recipe.steps:
             done = f"it has done {counted(training.first, 'step')}"

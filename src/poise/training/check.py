@@ -20,6 +20,7 @@ from poise.data.source import Finite, Loaded, PictureEntry, memory_for
 from poise.errors import RecipeError
 from poise.own.code import allow
 from poise.printing import agreeing, counted
+from poise.recipe.doubts import unread_labels
 from poise.recipe.findings import Finding, Findings
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
@@ -137,7 +138,7 @@ def check(
     machine = choose(device, precision, recipe)
     with memory_for(recipe.data):
         loaded = recipe.data.load(data_root)
-    notes += loaded.notes
+    notes += loaded.notes + unread_labels(recipe, len(loaded.train.classes))
     findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
     findings.warnings += [Finding("data", doubt.message, doubt.tip, doubt.cure) for doubt in loaded.doubts]
     if isinstance(loaded.train, Finite):

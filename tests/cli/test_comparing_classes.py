@@ -1,0 +1,58 @@
+"""`compare` matches classes by their names: another order, and classes that one side lacks, do not matter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poise.data.npz import NpzEntry
+from poise.measure.bench import Bench
+from poise.measure.catalogue import chosen
+from poise.measure.compare import compare
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+
+
+def entry(path: Path, images: np.ndarray, labels: np.ndarray, names: list[str]) -> NpzEntry:
+    np.savez(path, images=images, labels=labels, classes=names)
+    return NpzEntry(path=str(path), size=8, held_out=0.0)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (["a", "b", "c"], [0, 1, 2]),
+        (["c", "a", "b"], [2, 0, 1]),
+        (["c", "a"], [2, 0]),
+        (["a", "d"], None),
+    ],
+    ids=str,
+)
+def test_labels_are_matched_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], asked: list[int] | None
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(Bench, "measure", lambda self, samples, measures, labels: given.append(labels(self.n)))
+    real = entry(tmp_path / "real.npz", IMAGES, np.arange(40) % 3, ["a", "b", "c"]).load()
+    fake = entry(tmp_path / "fake.npz", IMAGES[::-1], np.arange(40) % len(names), names).load()
+    compare(fake, real, chosen("fid"), features="pixels")
+    (labels,) = given
+    assert (None if labels is None else labels[: len(names)].tolist()) == asked
+
+
+def test_doubts_of_either_side_are_told(poise: Callable[..., Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", images=IMAGES)
+    np.savez(tmp_path / "fake.npz", images=IMAGES // 64)
+    said = poise("compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels")
+    assert said.code == 0
+    assert "FAKE: all pictures are nearly black" in said.err
+    assert "REAL: all" not in said.err
+    said = poise(
+        "compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels", "--json"
+    )
+    assert any("FAKE: all pictures are nearly black" in note for note in json.loads(said.out)["notes"])
