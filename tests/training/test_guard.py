@@ -337,7 +337,8 @@ def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mon
         "detector": "not_finite",
         "level": "failure",
         "message": "D's gradient of score.bias is not finite any more",
-        "advice": detector.advice,
+        "advice": "lower both rates: --set optimizer.g.lr=5e-5 --set optimizer.d.lr=5e-5; or raise the weight of R1: "
+        "--set tricks.r1.gamma=5.0",
         "tip": detector.tip,
     }
     assert [one._asdict() for one in listener.alarms] == [alarm]

@@ -40,6 +40,7 @@ NAMES = {
     "g/diversity",
     "g/shades",
     "g/newness",
+    "g/nearest_ratio",
     "g/feature_diversity",
     "g/label_effect",
 }
@@ -204,10 +205,10 @@ def test_newness_against_numpy(size: int, by: int) -> None:
     assert plant(one, always(fake))["g/newness"] == pytest.approx(wanted, rel=1e-3)
 
 
-def test_not_more_than_two_thousand_pictures_are_looked_among() -> None:
-    one = vitals(loaded=Loaded(photos(2500), photos(30, seed=1)))
-    assert one.known is not None
-    assert len(one.known) == 2000
+def test_not_more_than_five_thousand_pictures_are_looked_among() -> None:
+    one = vitals(loaded=Loaded(photos(5100), photos(30, seed=1)))
+    assert one.neighbours is not None
+    assert len(one.neighbours.known) == 5000
 
 
 # ---- features of D ---------------------------------------------------------------------------------------
@@ -333,7 +334,7 @@ def test_the_update_in_a_row_is_that_of_its_last_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("world", "tricks", "changes", "left_out"),
     [
-        ("points", [], {}, {"g/shades", "g/newness", "g/label_effect"}),
+        ("points", [], {}, {"g/shades", "g/newness", "g/nearest_ratio", "g/label_effect"}),
         ("pictures", [], {}, {"g/label_effect"}),
         ("pictures", [], CONCAT, set()),
         ("pictures", [], BOTH, set()),
@@ -435,7 +436,7 @@ def test_the_run_is_the_same_with_and_without(which: str, tmp_path: Path, monkey
     train(told, tmp_path / "alone")
     seen, alone = traces(tmp_path / "seen"), traces(tmp_path / "alone")
     wanted = {"d/update", "g/update", "g/diversity", "g/feature_diversity"}
-    wanted |= {"g/shades", "g/newness", "g/label_effect"} if which == "pictures" else set()
+    wanted |= {"g/shades", "g/newness", "g/nearest_ratio", "g/label_effect"} if which == "pictures" else set()
     for row, other in zip(seen["rows"], alone["rows"], strict=True):  # type: ignore[call-overload]
         assert set(row["stats"]) - set(other["stats"]) == wanted  # in every row
         row["stats"] = {name: stat for name, stat in row["stats"].items() if name not in wanted}
@@ -461,16 +462,17 @@ def _copied() -> Loaded:
 @pytest.mark.parametrize(
     ("loaded", "without"),
     [
-        (_alike, {"g/diversity", "g/newness", "g/feature_diversity"}),
+        (_alike, {"g/diversity", "g/newness", "g/nearest_ratio", "g/feature_diversity"}),
         (_binary, {"g/shades"}),
-        (_copied, {"g/newness"}),
+        (_copied, {"g/newness", "g/nearest_ratio"}),
     ],
     ids=["all alike", "black and white", "held out and trained on"],
 )
 def test_a_ratio_to_nothing_is_left_out(loaded: Callable[[], Loaded], without: set[str]) -> None:
     """A number that is not finite would send a run back that nothing is wrong with."""
     told = plant(vitals(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
-    assert set(told) == {"g/diversity", "g/shades", "g/newness", "g/feature_diversity"} - without
+    there = set(told) - {"g/train_ratio"}  # where both sides have 50 pictures
+    assert there == {"g/diversity", "g/shades", "g/newness", "g/nearest_ratio", "g/feature_diversity"} - without
 
 
 def test_labels_of_a_g_that_is_deaf_to_its_latents() -> None:

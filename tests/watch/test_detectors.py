@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from poise.entries import kinds
 from poise.objectives.base import Objective
@@ -290,11 +295,11 @@ PLANTED: dict[str, Planted] = {
         BOUND["past_its_best"] + 0.1,
     ),
     "memorising": Planted(
-        told(50, 600, {"g/newness": once(BOUND["memorising"] - 0.01, 1.5, 200)}),
+        told(50, 600, {"g/nearest_ratio": once(BOUND["memorising"] - 0.01, 1.5, 200), "g/newness": 0.6}),
         WINDOW["memorising"],
-        f"samples lie {BOUND['memorising'] - 0.01:.0%} as far from training pictures as held-out ones do: "
-        "they are copies",
-        told(50, 600, {"g/newness": once(BOUND["memorising"] + 0.01, 0.1, 400)}),
+        f"a quarter of the samples lie {BOUND['memorising'] - 0.01:.0%} as far from the nearest training picture as "
+        "from the next, in shares of held-out pictures' own: they are copies",
+        told(50, 600, {"g/nearest_ratio": once(BOUND["memorising"] + 0.01, 0.1, 400), "g/newness": 0.6}),
         " ".join(GAMES),
         BOUND["memorising"] - 0.02,
         (250, 250),
@@ -317,7 +322,8 @@ def test_planted_and_sound(name: str) -> None:
     planted, detector = PLANTED[name], DETECTORS[name]
     [alarm] = hear(planted.rows, first_family(name))
     assert alarm[:4] == (planted.step, name, LEVELS[detector.policy], planted.message)
-    assert alarm[4:] == (detector.advice, detector.tip)
+    assert alarm.advice
+    assert alarm.tip == detector.tip
     assert hear(planted.sound, first_family(name)) == []
 
 
@@ -381,7 +387,38 @@ def test_each_family_has_its_even_level(family: str) -> None:
 SOUND: dict[str, tuple[str | None, Rows]] = {
     "a critic's loss below 0, family not known": (None, told(50, 600, {D: turns(-0.01, 0.02)})),
     "one spike in 20 rows": ("logistic", told(50, 2000, {D: once(0.7, 0.9, 1500)})),
-    "a loss without early spread": ("logistic", told(50, 2000, {D: then(0.7, 5.0, 1200)})),
+    "a loss without early spread that stays calm": ("logistic", told(50, 2000, {D: then(0.7, 0.8, 1200)})),
+    "a critic's loss without early spread that stays calm": ("wasserstein", told(50, 2000, {D: then(7.0, 7.1, 1200)})),
+    "rounding noise becomes more rounding noise": ("wasserstein", told(50, 2000, {D: swing(1e-9, 1e-7, 1000, 1.0)})),
+    "G's loss falls by rounding noise": (
+        "logistic",
+        told(100, 1200, {G: lambda t: 0.7 - 1e-9 * t, "g/diversity": then(1.0, 0.7, 500)}),
+    ),
+    "variety was nothing and is nothing": (
+        "logistic",
+        told(50, 3000, {G: lambda t: 2 - t / 10_000, "g/feature_diversity": 0.9, "g/diversity": then(1e-4, 1e-9, 500)})[
+            :8
+        ],
+    ),
+    "near to training pictures, as blobs are": ("logistic", told(50, 900, {"g/newness": 0.4})),
+    "near to training pictures and to held-out ones": (
+        "logistic",
+        told(50, 900, {"g/newness": 0.4, "g/nearest_ratio": 1.05, "g/train_ratio": 0.97, "g/diversity": 0.9}),
+    ),
+    "nearer to training pictures by chance: samples all alike": (
+        "logistic",
+        told(50, 900, {"g/newness": 0.4, "g/nearest_ratio": 1.05, "g/train_ratio": 0.8, "g/diversity": 0.6}),
+    ),
+    "far from training pictures, and from held-out ones farther": (
+        "logistic",
+        told(50, 900, {"g/newness": 1.4, "g/nearest_ratio": 1.05, "g/train_ratio": 0.8, "g/diversity": 0.9}),
+    ),
+    "accuracy in per cent": ("logistic", told(50, 900, {ACCURACY: 51.56, "d/real_accuracy": 99.0})),
+    "a player who stood still": ("logistic", told(50, 900, {"g/update": then(0.0, 0.1, 600)})),
+    "a distance of next to nothing, doubled": (
+        "logistic",
+        told(100, 500, {"measure/kid": listed(0.3, 1e-9, 2e-9, 4e-9, 4e-9)}),
+    ),
     "spikes at the beginning": ("logistic", told(50, 2000, {D: swing(0.41, 0.1, 500)})),
     "G's loss rises as variety falls": (
         "logistic",
@@ -419,7 +456,7 @@ SOUND: dict[str, tuple[str | None, Rows]] = {
         "logistic",
         told(50, 1600, {"d/real_score": then(-1, 9, 1000), "d/fake_score": 0.0}),
     ),
-    "scores alike early": ("logistic", told(50, 1600, {"d/real_score": then(0, 9, 1000), "d/fake_score": 0.0})),
+    "scores alike early": ("logistic", told(50, 1600, {"d/real_score": then(0, 4.9, 1000), "d/fake_score": 0.0})),
     "both scores far up": (
         "logistic",
         told(50, 1600, {"d/real_score": then(2, 101, 1000), "d/fake_score": then(1, 100, 1000)}),
@@ -460,6 +497,48 @@ def test_harmless(what: str) -> None:
 
 
 HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
+    "a loss without early spread": (
+        "logistic",
+        told(50, 1600, {D: then(0.7, 5.0, 1200)}),
+        1250,
+        "d_spikes",
+        "D's loss was nearly constant early on (std 0), and varies now (std 1.29)",
+    ),
+    "a loss with early rounding noise": (
+        "logistic",
+        told(50, 1400, {D: swing(1e-15, 0.5, 1000)}),
+        1050,
+        "d_spikes",
+        "D's loss was nearly constant early on (std 9.99e-16), and varies now (std 0.",
+    ),
+    "a gradient a million times as long": (
+        "logistic",
+        told(50, 450, {"d/grad_norm": once(1e-5, 80.0, 450)}),
+        450,
+        "gradient_burst",
+        "D's gradient is 80, more than 1,000 times its running median",
+    ),
+    "next to flat at reals": (
+        "pairs",
+        told(50, 600, {"d/r2": 3.0, "d/r1": 1e-9}),
+        500,
+        "slopes_uneven",
+        "D's squared slope is 3 at fakes and next to nothing at reals (1e-09)",
+    ),
+    "scores next to alike early": (
+        "logistic",
+        told(50, 1600, {"d/real_score": then(1e-9, 9, 1000), "d/fake_score": 0.0}),
+        1300,
+        "scores_apart",
+        "lie 5.4 apart, and lay next to nothing apart early on (1e-09)",
+    ),
+    "nearer to training pictures than to held-out ones": (
+        "logistic",
+        told(50, 550, {"g/newness": 0.85, "g/nearest_ratio": 1.05, "g/train_ratio": 0.86, "g/diversity": 0.9}),
+        500,
+        "memorising",
+        "samples lie 86% as far from training pictures as from as many held-out ones: D knows them",
+    ),
     "infinite": ("logistic", told(50, 300, {G: once(1.0, -math.inf, 200)}), 200, "not_finite", "g/adversarial"),
     "infinite at its highest": (
         "logistic",
@@ -709,14 +788,8 @@ def test_no_window_is_longer_than_an_eighth_of_the_run() -> None:
 
 # ---- what a detector says of itself ------------------------------------------------------------------------
 
-SUITED = {
-    "slopes_uneven": "r3gan",
-    "labels_ignored": "cgan",
-    "labels_wrong": "cgan",
-    "wasserstein_stuck": "wgan-gp",
-    "codes_ignored": "vae",
-}
 SET = re.compile(r"--set (?:'([^']*)'|(\S+?))(?=[,;.)]*(?:\s|$))")
+TABLES = {name: shipped.table(name) for name in shipped.names()}
 
 
 def words_of(advice: str) -> list[str]:
@@ -724,22 +797,80 @@ def words_of(advice: str) -> list[str]:
     return [quoted or plain for quoted, plain in SET.findall(advice)]
 
 
-@PAIRS
-def test_the_advice_can_be_followed(name: str) -> None:
-    advice, recipe = DETECTORS[name].advice, SUITED.get(name, shipped.DEFAULT)
-    words = words_of(advice)
-    assert len(words) == advice.count("--set")
-    before = shipped.table(recipe)
+def facts(table: dict[str, Any]) -> dict[str, float]:
+    """Numbers that say what a recipe has, as the rows of its runs do."""
+    found = {f"d/{trick['kind']}": 1e-12 for trick in table.get("tricks", []) if trick["kind"] in ("r1", "r2")}
+    return found | ({"g/label_effect": 1.0} if "conditioning" in table else {})
+
+
+def alarms_for(name: str, recipe: str) -> list[Alarm]:
+    """What the detector says of a run of the recipe, if such a run has the numbers that it goes by."""
+    table, has = TABLES[recipe], facts(TABLES[recipe])
+    family, kinds_there = FAMILIES[table["objective"]["kind"]], {trick["kind"] for trick in table.get("tricks", [])}
+    rows = PLANTED[name].rows
+    if name == "codes_ignored" and family != "rebuilding":
+        rows = told(50, 900, {"g/posterior_kl": 0.1}) if "posterior_kl" in kinds_there else []
+    elif name == "codes_ignored" and table["objective"]["kind"] != "elbo":
+        rows = []
+    if name == "slopes_uneven" and not {"r1", "r2"} <= kinds_there:
+        rows = []
+    if name.startswith("labels_") and "conditioning" not in table:
+        rows = []
+    told_by_player = {"g/": "d/", "d/": "g/"}
+    swapped = [(t, {told_by_player.get(n[:2], n[:2]) + n[2:]: v for n, v in numbers.items()}) for t, numbers in rows]
+    if family == "rebuilding" and any(n.startswith("d/") for _, numbers in rows for n in numbers):
+        rows = swapped
+    both = (
+        [rows, swapped]
+        if family != "rebuilding" and name in ("gradient_long", "gradient_burst", "update_burst")
+        else [rows]
+    )
+    heard = [[(t, {**has, **numbers}) for t, numbers in one] for one in both]
+    return [alarm for one in heard for alarm in hear(one, family) if alarm.detector == name]
+
+
+@functools.cache
+def refused(recipe: str, words: tuple[str, ...]) -> list[Any]:
+    table = deepcopy(TABLES[recipe])
     for word in words:
-        table = deepcopy(before)
         set_value(table, word)
-        decode(table, recipe)
-    together = deepcopy(before)
-    for word in words:
-        set_value(together, word)
-    assert together != before
-    found = fit(decode(together, recipe))
-    assert found.refusals == []
+    assert table != TABLES[recipe] or words == ('conditioning.d={kind="projection"}',)
+    return fit(decode(table, recipe)).refusals
+
+
+@pytest.mark.parametrize("recipe", TABLES)
+def test_the_advice_can_be_typed_for_every_recipe(recipe: str) -> None:
+    """Each `--set` by itself and all together; a rate to be lowered is lowered, a weight to be raised is raised."""
+    said = [alarm for name in PLANTED for alarm in alarms_for(name, recipe)]
+    assert said
+    for alarm in said:
+        words = words_of(alarm.advice)
+        assert len(words) == alarm.advice.count("--set")
+        for some in {*((word,) for word in words), tuple(words)} - {()}:
+            assert refused(recipe, some) == [], alarm
+        for word in words:
+            if found := re.fullmatch(r"optimizer\.([gd])\.lr=(\S+)", word):
+                before = TABLES[recipe]["optimizer"][found[1]]["lr"]
+                assert float(found[2]) < (before if isinstance(before, float) else before["start"]), alarm
+            if found := re.fullmatch(r"tricks\.(r1|r2)\.gamma=(\S+)", word):
+                [trick] = [trick for trick in TABLES[recipe]["tricks"] if trick["kind"] == found[1]]
+                gamma = trick["gamma"]
+                assert float(found[2]) > (gamma if isinstance(gamma, float) else gamma["start"]), alarm
+
+
+@pytest.mark.parametrize(("side", "who"), [("d", "D"), ("g", "G")])
+@pytest.mark.parametrize("name", ["gradient_long", "gradient_burst", "update_burst"])
+def test_the_advice_names_the_player_that_was_seen(name: str, side: str, who: str) -> None:
+    quantity = "update" if name == "update_burst" else "grad_norm"
+    usual, high = (120.0, 120.0) if name == "gradient_long" else (1.0, 100.0)
+    other = {"d": "g", "g": "d"}[side]
+    rows = told(50, 600, {f"{side}/{quantity}": once(usual, high, 600), f"{other}/{quantity}": 1.0})
+    [alarm] = hear(rows, "logistic")
+    assert alarm.detector == name
+    assert alarm.message.startswith(f"{who}'s ")
+    assert f"{who}'s rate" in alarm.advice
+    assert f"optimizer.{side}.lr" in alarm.advice
+    assert f"optimizer.{other}" not in alarm.advice
 
 
 @PAIRS
@@ -788,3 +919,53 @@ def test_a_loss_that_varies_little_is_calm_where_it_has_an_even_level(family: st
     """0.13 is less than a fifth of log 2, and thirteen times as much as early on."""
     alarms = hear(told(50, 1600, {D: swing(0.01, 0.13, 1000)}), family)
     assert [alarm.detector for alarm in alarms] == detectors
+
+
+# ---- whatever comes ----------------------------------------------------------------------------------------
+
+VALUES = [0.0, 1.0, 0.5, 5e-324, 1e-310, 1e-30, 1e-12, 1e-7, 0.03, 0.97, 3.0, -2.0, 700.0, 1e30, 1e99, 1e160, 1.7e308]
+BROKEN = [math.inf, -math.inf, math.nan]
+SPREADS = [0.0, 0.0, 0.0, 1e-16, 1e-9, 0.3, 1e200, math.inf, math.nan]
+READ = sorted({name for detector in DETECTORS.values() for name in detector.reads} | {"d/r1", "d/r2"})
+FIGURE = re.compile(r"(?<![\w.])[-+]?[0-9][0-9,]*\.?[0-9]*(?:e[-+]?[0-9]+)?")
+
+
+def broken_rows(seed: int) -> Rows:
+    """Each quantity holds a value for a stretch, perhaps with noise on it, then another."""
+    rng = np.random.default_rng(seed)
+    values = VALUES + BROKEN * int(rng.integers(0, 2))
+    rows: Rows = [(50 * (i + 1), {}) for i in range(24)]
+    for name in READ:
+        first, later, spread = (float(rng.choice(some)) for some in (values, values, SPREADS))
+        noise, cut = float(rng.choice([0.0, 1e-16, 1e-7, 0.1])), int(rng.integers(0, 25))
+        for i, (_, numbers) in enumerate(rows):
+            value = (first if i < cut else later) * (1 + noise * float(rng.standard_normal()))
+            numbers[name] = Stat(value, spread, value, value)
+    return rows
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, *sorted(ANY)]), st.booleans())
+def test_no_series_brings_down_a_detector_or_makes_it_talk_nonsense(
+    seed: int, family: str | None, one_by_one: bool
+) -> None:
+    rows = broken_rows(seed)
+    if one_by_one:  # as another trainer's log comes
+        rows = [(t, {n: v.mean for n, v in numbers.items() if isinstance(v, Stat)}) for t, numbers in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alarms = hear(rows, family)
+    for alarm in alarms:
+        assert not re.search(r"(?<!not )\b(nan|inf|-inf)\b", alarm.message), alarm.message
+        for factor in re.findall(r"([-0-9,.e+]+) times", alarm.message):
+            assert 0 < float(factor.replace(",", "")) <= 1000, alarm.message
+        for share in re.findall(r"([-0-9,.e+]+)%", alarm.message):
+            assert 0 <= float(share) <= 100, alarm.message
+        assert all(len(figure) <= 12 for figure in FIGURE.findall(alarm.message)), alarm.message
+        assert alarm.advice
+
+
+def test_ten_huge_numbers_together_are_not_infinite() -> None:
+    monitor = Monitor(family="hinge")
+    alarms = [alarm for t in range(1, 700) for alarm in monitor.hear(t, {"g/anything": 1.7e308})]
+    assert alarms == []

@@ -14,6 +14,7 @@ from poise.system import on_disk
 from poise.training import save
 from poise.training.folder import RunFolder
 from poise.training.watcher import Watcher
+from poise.watch.advice import after_not_finite
 from poise.watch.base import FAMILIES, LEVELS, Alarm
 from poise.watch.heard import SHORT
 from poise.watch.logs import measured_of
@@ -72,9 +73,9 @@ class Guard:
         Raises:
             Setback: as above.
         """
-        detector = DETECTORS[NOT_FINITE]
         level = LEVELS.get(self.how.policy_of(NOT_FINITE), "failure")
-        self.heed(Alarm(step, NOT_FINITE, level, f"{what} is not finite any more", detector.advice, detector.tip))
+        advice, tip = after_not_finite(self.monitor.heard, self.monitor.family), DETECTORS[NOT_FINITE].tip
+        self.heed(Alarm(step, NOT_FINITE, level, f"{what} is not finite any more", advice, tip))
 
     def heed(self, alarm: Alarm) -> None:
         """Write an alarm down, say it, and do what its policy says.

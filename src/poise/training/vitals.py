@@ -10,25 +10,25 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 from poise.core import Side
-from poise.data.source import Finite, Loaded, to_signed
+from poise.data.source import Finite, Loaded
 from poise.networks.base import heard
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.rows import Stat
 from poise.training.game import Game
+from poise.training.neighbours import Fraction, Neighbours
 from poise.training.sampling import generate, labels_in_shares
 
 COUNT = 64
 """Samples that are looked at."""
 
-KNOWN, SIDE = 2000, 16
-"""Training pictures among which a sample's nearest is looked for, and the side to which all are shrunk for that."""
-
 SHADE = 0.95
 """Pixels nearer to 0 than this are shades, the others black or white."""
+
+NOISE = 1e-6
+"""A number below this share of its scale is rounding noise, and nothing is divided by it."""
 
 
 def spread(samples: Tensor) -> Tensor:
@@ -37,24 +37,14 @@ def spread(samples: Tensor) -> Tensor:
     return torch.pdist(flat).mean()
 
 
+def size(samples: Tensor) -> Tensor:
+    """The mean Euclidean length of n samples (n x anything), 0-dim: the scale of their distances."""
+    return samples.float().flatten(1).norm(dim=1).mean()
+
+
 def shades(images: Tensor) -> Tensor:
     """The share of pixels that are neither black nor white, 0-dim."""
     return (images.abs() < SHADE).float().mean()
-
-
-def nearest(samples: Tensor, known: Tensor, *, exactly: bool = False) -> Tensor:
-    """The median over samples of the distance to the nearest of `known`, 0-dim.
-
-    `exactly`: 0 for a copy; ten times as slow as by matrix products, which are off by a thousandth there.
-    """
-    mode = "donot_use_mm_for_euclid_dist" if exactly else "use_mm_for_euclid_dist_if_necessary"
-    return torch.cdist(samples, known, compute_mode=mode).min(1).values.median()
-
-
-def small(images: Tensor) -> Tensor:
-    """Pictures shrunk to 16 x 16 at most, as rows."""
-    side = min(SIDE, *images.shape[2:])
-    return adaptive_avg_pool2d(images.float(), side).flatten(1)
 
 
 def common(counts: Sequence[int], most: int) -> list[int]:
@@ -85,6 +75,7 @@ class Vitals:
 
     def __init__(self, recipe: Recipe, loaded: Loaded, game: Game, device: torch.device) -> None:
         self.game, self.device, self.dice = game, device, Dice(0, device)
+        self.one = torch.ones((), device=device)
         self.latents = recipe.latent.draw(COUNT, self.dice("vitals"))
         source = loaded.train
         self.labels: Tensor | None = None
@@ -102,16 +93,10 @@ class Vitals:
         self.featured = None if getattr(d, "width", None) is None else d
         self.real, self.pictures = real, real.dim() == 4
         self.real_spread, self.real_shades = spread(real), shades(real) if self.pictures else None
-        self.known, self.away = self._known(loaded) if self.pictures else (None, None)
+        others, self.neighbours = loaded.held_out, None
+        if self.pictures and isinstance(source, Finite) and isinstance(others, Finite):
+            self.neighbours = Neighbours(source, others, device)
         self._before: dict[Side, list[Tensor]] = {}
-
-    def _known(self, loaded: Loaded) -> tuple[Tensor | None, Tensor | None]:
-        """Training pictures to look among, and how far held-out ones lie from them."""
-        train, held_out = loaded.train, loaded.held_out
-        if not isinstance(train, Finite) or not isinstance(held_out, Finite):
-            return None, None
-        known = small(to_signed(train.take(train.spread(KNOWN)).images, self.device))
-        return known, nearest(small(held_out.some(COUNT).to(self.device)), known, exactly=True)
 
     def before(self) -> None:
         """Remember the weights: the next step's length is wanted."""
@@ -120,28 +105,28 @@ class Vitals:
 
     @torch.no_grad()
     def take(self) -> dict[str, Stat]:
-        """All of them, by the names of `rows.jsonl`; a ratio to 0 is left out."""
-        one = torch.ones((), device=self.device)
-        told: dict[str, tuple[Tensor, Tensor]] = {}
+        """All of them, by the names of `rows.jsonl`; a ratio to 0, or to rounding noise, is left out."""
+        told: dict[str, Fraction] = {}
         for side, before in self._before.items():
             moved = torch._foreach_sub([weight.detach() for weight in self.game.players[side].weights], before)
-            told[f"{side}/update"] = torch.stack(torch._foreach_norm(moved)).norm(), one
+            told[f"{side}/update"] = torch.stack(torch._foreach_norm(moved)).norm(), self.one, self.one
         self._before.clear()
         fake = self._made(self.labels)
-        told["g/diversity"] = spread(fake), self.real_spread
+        told["g/diversity"] = spread(fake), self.real_spread, size(self.real)
         if self.real_shades is not None:
-            told["g/shades"] = shades(fake), self.real_shades
-        if self.known is not None and self.away is not None:
-            told["g/newness"] = nearest(small(fake), self.known), self.away
+            told["g/shades"] = shades(fake), self.real_shades, self.one
+        if self.neighbours is not None:
+            told |= self.neighbours.take(fake)
         if self.featured is not None:
             piles = ((fake, self.labels), (self.real, self.kinds))
-            features = [self._features(self.featured, images, kinds) for images, kinds in piles]
-            if features[0] is not None and features[1] is not None:
-                told["g/feature_diversity"] = spread(features[0]), spread(features[1])
+            ours, theirs = (self._features(self.featured, images, kinds) for images, kinds in piles)
+            if ours is not None and theirs is not None:
+                told["g/feature_diversity"] = spread(ours), spread(theirs), size(theirs)
         if self.labels is not None and self.compares_labels:
             told["g/label_effect"] = self._label_effect(fake)
-        pairs = torch.stack([torch.stack(pair).double() for pair in told.values()]).tolist()
-        return {name: Stat.of(above / below) for name, (above, below) in zip(told, pairs, strict=True) if below != 0}
+        parts = torch.stack([torch.stack(fraction).double() for fraction in told.values()]).tolist()
+        named = zip(told, parts, strict=True)
+        return {name: Stat.of(above / below) for name, (above, below, scale) in named if not below <= NOISE * scale}
 
     def _made(self, labels: Tensor | None) -> Tensor:
         return generate(self.game.g.net, self.latents, labels, dice=self.dice, block=COUNT)
@@ -155,9 +140,9 @@ class Vitals:
         finally:
             d.train(training)
 
-    def _label_effect(self, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def _label_effect(self, fake: Tensor) -> Fraction:
         """How far another label moves a sample, and how far another z of its own label does."""
         flat = fake.flatten(1)
         by_label = (self._made(self.others).flatten(1) - flat).norm(dim=1).mean()
         by_latent = (flat[self.pairs[:, 0]] - flat[self.pairs[:, 1]]).norm(dim=1).mean()
-        return by_label, by_latent
+        return by_label, by_latent, size(fake)

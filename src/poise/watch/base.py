@@ -74,6 +74,18 @@ class Alarm(NamedTuple):
     tip: str
 
 
+class Seen(NamedTuple):
+    """What a detector saw.
+
+    Attributes:
+        message: in words, with its figures.
+        advice: what to do about just that; empty: the detector's own advice fits.
+    """
+
+    message: str
+    advice: str = ""
+
+
 class Look(NamedTuple):
     """What a detector is told beside the rows.
 
@@ -102,8 +114,8 @@ class Detector(NamedTuple):
         threshold: the default.
         window: in steps, the default.
         policy: what an alarm leads to by default.
-        look: what is seen in the rows heard so far, in words; None if nothing is.
-        advice: what to do.
+        look: what is seen in the rows heard so far, in words, or with an advice of its own; None if nothing is.
+        advice: what to do, where what was seen does not say more.
         tip: the tip it belongs to.
         reads: the numbers it goes by; a log that has none of them leaves it silent. Empty: whatever comes.
         families: the games in which it means something; where a log's is not known, all do.
@@ -114,7 +126,7 @@ class Detector(NamedTuple):
     threshold: float
     window: int
     policy: Policy
-    look: Callable[[Heard, Look], str | None]
+    look: Callable[[Heard, Look], str | Seen | None]
     advice: str
     tip: str
     reads: tuple[str, ...]

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-from poise.watch.base import GAMES, Detector, Look
+import math
+
+from poise.watch.advice import CLIPPING, rates
+from poise.watch.base import GAMES, Detector, Look, Seen
+from poise.watch.figures import HUGE, MOST, NOISE, times
 from poise.watch.heard import Heard
 
 WHO = {"d": "D", "g": "G"}
 
+STILL = 1e-9
+"""A median gradient or step below this is that of a player who did not move: what comes after it is no burst."""
 
-def gradient_long(heard: Heard, look: Look) -> str | None:
+
+def gradient_long(heard: Heard, look: Look) -> Seen | None:
     """Either player's gradient above the list's bound throughout a window."""
     for side, who in WHO.items():
         window = heard.last(f"{side}/grad_norm", look.window)
         if window is not None and window.means.min() > look.threshold:
-            return f"{who}'s gradient has been {window.median:.3g} long since step {window.steps[0]:,}"
+            message = f"{who}'s gradient has been {window.median:.3g} long since step {window.steps[0]:,}"
+            return Seen(message, f"lower {who}'s rate, {rates(look.family, side)}, or bound each move: {CLIPPING}")
     return None
 
 
-def gradient_burst(heard: Heard, look: Look) -> str | None:
+def gradient_burst(heard: Heard, look: Look) -> Seen | None:
     """A gradient far above its own running median."""
-    return _burst(heard, look, "grad_norm", "gradient")
+    seen = _burst(heard, look, "grad_norm", "gradient")
+    if seen is None:
+        return None
+    side, message = seen
+    cure = f"bound each move: {CLIPPING}; if bursts come back, lower {WHO[side]}'s rate: {rates(look.family, side)}"
+    return Seen(message, cure)
 
 
-def update_burst(heard: Heard, look: Look) -> str | None:
+def update_burst(heard: Heard, look: Look) -> Seen | None:
     """A step that moved the weights much farther than steps used to."""
-    return _burst(heard, look, "update", "last step")
+    seen = _burst(heard, look, "update", "last step")
+    if seen is None:
+        return None
+    side, message = seen
+    cure = f"lower {WHO[side]}'s rate: {rates(look.family, side)}; with Adam a lower beta2 (optimizer.{side}.betas) too"
+    return Seen(message, cure)
 
 
-def _burst(heard: Heard, look: Look, quantity: str, what: str) -> str | None:
+def _burst(heard: Heard, look: Look, quantity: str, what: str) -> tuple[str, str] | None:
+    """Whose it is, and in words."""
     for side, who in WHO.items():
         name = f"{side}/{quantity}"
         now, before = heard.newest(name), heard.before(name)
-        if now is None or before is None or before.median <= 0:
+        if now is None or before is None or not math.isfinite(now.max):
             continue
-        times = now.max / before.median
-        if times > look.threshold:
-            return f"{who}'s {what} is {now.max:.3g}, {times:.0f} times its running median"
+        usual = before.median
+        if not STILL < usual < HUGE or now.max <= look.threshold * usual:
+            continue
+        ratio = times(now.max, usual)
+        than = f"more than {MOST:,.0f}" if ratio is None else f"{ratio:.0f}"
+        return side, f"{who}'s {what} is {now.max:.3g}, {than} times its running median"
     return None
 
 
 def slopes_uneven(heard: Heard, look: Look) -> str | None:
     """D's squared slope at fakes against that at reals, where penalties tell both."""
     fake, real = heard.last("d/r2", look.window), heard.last("d/r1", look.window)
-    if fake is None or real is None or real.mean <= 0 or fake.mean <= look.threshold * real.mean:
+    if fake is None or real is None or real.mean <= 0 or fake.mean <= max(NOISE, look.threshold * real.mean):
         return None
-    return f"D's squared slope at fakes is {fake.mean / real.mean:.1f} times that at reals"
+    ratio = times(fake.mean, real.mean)
+    if ratio is None:
+        return f"D's squared slope is {fake.mean:.3g} at fakes and next to nothing at reals ({real.mean:.3g})"
+    return f"D's squared slope at fakes is {ratio:.1f} times that at reals"
 
 
 DETECTORS = (
@@ -78,7 +103,7 @@ DETECTORS = (
         window=500,
         policy="note",
         look=update_burst,
-        advice="lower that player's rate, or Adam's beta2: --set 'optimizer.g.betas=[0.0, 0.99]'",
+        advice="lower that player's rate; with Adam a lower beta2 too",
         tip="T10",
         reads=("d/update", "g/update"),
     ),
@@ -89,7 +114,7 @@ DETECTORS = (
         window=500,
         policy="warn",
         look=slopes_uneven,
-        advice="a larger gamma for both: --set tricks.r1.gamma=1.0 --set tricks.r2.gamma=1.0",
+        advice="a larger gamma for both: --set tricks.r1.gamma=5.0 --set tricks.r2.gamma=5.0",
         tip="T06b",
         reads=("d/r1", "d/r2"),
         families=GAMES,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poise.rows import Stat
+from poise.watch.figures import HUGE
 
 Numbers = npt.NDArray[np.float64]
 LEAST = 4
@@ -39,6 +40,12 @@ class Window:
     def means(self) -> Numbers:
         """Row by row."""
         return np.array([stat.mean for stat in self._stats])
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it can be reckoned with: finite, and not so large that its square would not be."""
+        spreads = np.array([stat.std for stat in self._stats])
+        return bool((np.abs(self.means) < HUGE).all() and (np.abs(spreads) < HUGE).all())
 
     @property
     def mean(self) -> float:
@@ -157,7 +164,7 @@ class Heard:
         found = series.between(now - span, now)
         if now - span < start - apart or len(found) < LEAST:
             return None
-        return found if not whole or np.isfinite(found.means).all() else None
+        return found if not whole or found.finite else None
 
     def early(self, name: str, window: int) -> Window | None:
         """The first `window` steps of a quantity, without the first row, which is the beginning's turmoil."""
@@ -166,7 +173,7 @@ class Heard:
             return None
         start = series.steps[0]
         found = series.between(start, start + self.span(window, series))
-        whole = len(found) >= LEAST - 1 and np.isfinite(found.means).all()
+        whole = len(found) >= LEAST - 1 and found.finite
         return found if whole and found.steps[-1] < self.step else None
 
     def before(self, name: str) -> Window | None:

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from poise.watch.base import ANY, BOUNDED, GAMES, Detector, Look
+from poise.watch.advice import after_not_finite, for_codes, for_variety, players, rates
+from poise.watch.base import ANY, BOUNDED, GAMES, Detector, Look, Seen
+from poise.watch.figures import HUGE, short, times
 from poise.watch.heard import Heard
 
 D, G = "d/adversarial", "g/adversarial"
@@ -15,13 +17,19 @@ UNBOUNDED = ANY - BOUNDED
 CALM = 0.2
 """Where D's loss has an even level, it is calm while it varies by less than this share of it."""
 
+STEADY = 0.01
+"""Where a loss has no even level, it is calm while it varies by less than this share of its size."""
 
-def not_finite(heard: Heard, look: Look) -> str | None:
+ALIKE, NOTHING = 0.01, 1e-9
+"""A diversity below the one can't fall any more; an estimate below the other was none."""
+
+
+def not_finite(heard: Heard, look: Look) -> Seen | None:
     """A number of the newest row that is not finite."""
     for name in sorted(heard.series):
         stat = heard.newest(name)
         if stat is not None and not all(map(math.isfinite, (stat.mean, stat.min, stat.max))):
-            return f"{name} is not finite any more"
+            return Seen(f"{name} is not finite any more", after_not_finite(heard, look.family))
     return None
 
 
@@ -33,26 +41,34 @@ def d_at_zero(heard: Heard, look: Look) -> str | None:
     return f"D's loss has been {window.mean:.3g} on average since step {window.steps[0]:,} (even: {look.even:.3g})"
 
 
-def d_spikes(heard: Heard, look: Look) -> str | None:
+def d_spikes(heard: Heard, look: Look) -> Seen | None:
     """D's loss jumping about, against how it was early on."""
     window, early = heard.last(D, look.window), heard.early(D, look.window)
-    if window is None or early is None or early.std == 0 or window.std <= look.threshold * early.std:
+    if window is None or early is None or window.std <= look.threshold * early.std:
         return None
-    if look.family not in UNBOUNDED and window.std < CALM * look.even:
+    scale = max(float(np.abs(part.means).max()) for part in (window, early))
+    if window.std <= (CALM * look.even if look.family not in UNBOUNDED else STEADY * scale):
         return None
-    return f"D's loss varies {window.std / early.std:.1f} times as much as early on (std {window.std:.3g})"
+    ratio = times(window.std, early.std, scale)
+    message = f"D's loss was nearly constant early on (std {early.std:.3g}), and varies now (std {window.std:.3g})"
+    if ratio is not None:
+        message = f"D's loss varies {ratio:.1f} times as much as early on (std {window.std:.3g})"
+    return Seen(message, f"lower both rates: {rates(look.family, *players(look.family))}")
 
 
-def g_falling(heard: Heard, look: Look) -> str | None:
+def g_falling(heard: Heard, look: Look) -> Seen | None:
     """G's loss falling row by row while its samples grow more alike."""
     losses, variety = heard.last(G, look.window), heard.last("g/diversity", look.window)
     if losses is None or variety is None or losses.trend > -0.8:
         return None
+    if float(np.ptp(losses.means)) <= STEADY * float(np.abs(losses.means).max()):
+        return None
     before, after = variety.halves()
-    if len(before) == 0 or after.median > look.threshold * before.median:
+    if len(before) == 0 or before.median < ALIKE or not 0 <= after.median <= look.threshold * before.median:
         return None
     fell = f"G's loss falls steadily ({losses.means[0]:.3g} to {losses.means[-1]:.3g})"
-    return f"{fell} and its samples grow alike (diversity {before.median:.2f} to {after.median:.2f})"
+    message = f"{fell} and its samples grow alike (diversity {short(before.median)} to {short(after.median)})"
+    return Seen(message, f"{for_variety(heard)}; and let G move less often or more slowly")
 
 
 def losses_apart(heard: Heard, look: Look) -> str | None:
@@ -77,18 +93,19 @@ def wasserstein_stuck(heard: Heard, look: Look) -> str | None:
     if series.age < 3 * heard.span(look.window, series):
         return None
     means = series.between(-1, heard.step).means
-    peak = float(means[np.isfinite(means)].max())
-    if peak <= 0 or window.median < look.threshold * peak:
+    peak = float(means[np.abs(means) < HUGE].max(initial=0.0))
+    if peak <= NOTHING or window.median < look.threshold * peak:
         return None
     return f"the Wasserstein estimate is {window.median:.3g}, and was never above {peak:.3g}: it does not fall"
 
 
-def codes_ignored(heard: Heard, look: Look) -> str | None:
+def codes_ignored(heard: Heard, look: Look) -> Seen | None:
     """The KL of the codes' regions next to nothing: every picture has the same code, the prior."""
     for name in ("g/kl", "g/posterior_kl"):
         window = heard.last(name, look.window)
-        if window is not None and window.means.max() < look.threshold:
-            return f"codes tell {window.median:.2g} nats of a picture since step {window.steps[0]:,}: G ignores them"
+        if window is not None and -look.threshold < window.means.min() and window.means.max() < look.threshold:
+            message = f"codes tell {window.median:.2g} nats of a picture since step {window.steps[0]:,}: G ignores them"
+            return Seen(message, for_codes(name))
     return None
 
 
@@ -100,8 +117,7 @@ DETECTORS = (
         window=1,
         policy="roll_back",
         look=not_finite,
-        advice="lower both rates, --set optimizer.g.lr=1e-4 --set optimizer.d.lr=1e-4, or penalise D's slope, "
-        "--set 'tricks+=[{kind=\"r1\", gamma=1.0}]'",
+        advice="lower the rates, or penalise D's slope",
         tip="T11",
         reads=(),
     ),
@@ -112,7 +128,7 @@ DETECTORS = (
         window=300,
         policy="warn",
         look=d_at_zero,
-        advice="hold D: a lower rate and a blurred view, --set optimizer.d.lr=1e-4 "
+        advice="hold D: a lower rate and a blurred view, --set optimizer.d.lr=5e-5 "
         "--set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]'; if G's gradient is gone as well, start again",
         tip="T11",
         reads=(D,),
@@ -125,7 +141,7 @@ DETECTORS = (
         window=500,
         policy="warn",
         look=d_spikes,
-        advice="lower both rates: --set optimizer.g.lr=1e-4 --set optimizer.d.lr=1e-4",
+        advice="lower both rates",
         tip="T11",
         reads=(D,),
         families=GAMES,
@@ -137,8 +153,7 @@ DETECTORS = (
         window=1000,
         policy="warn",
         look=g_falling,
-        advice="let D see more samples at once: --set 'tricks+=[{kind=\"packing\", samples=2}]'; and let G move less "
-        "often or more slowly",
+        advice="let D see several samples at once; and let G move less often or more slowly",
         tip="T11",
         reads=(G, "g/diversity"),
         families=GAMES,
@@ -162,7 +177,7 @@ DETECTORS = (
         window=500,
         policy="warn",
         look=wasserstein_stuck,
-        advice="give the critic more moves, --set tempo.d=5, an optimiser without momentum, and a bound on its slope, "
+        advice="give the critic more moves, --set tempo.d=10, an optimiser without momentum, and a bound on its slope, "
         "--set 'tricks+=[{kind=\"wgan_gp\"}]'",
         tip="T15",
         reads=("d/wasserstein",),
@@ -175,9 +190,7 @@ DETECTORS = (
         window=500,
         policy="warn",
         look=codes_ignored,
-        advice="let the KL cost nothing at first, "
-        "--set 'objective.beta={kind=\"linear\", start=0.0, end=1.0, until=0.3}', or a missed pixel more, "
-        "--set objective.sigma=0.2; in a hybrid a lower weight of posterior_kl",
+        advice="let the KL of the codes cost less at first, or a missed pixel more",
         tip="T25",
         reads=("g/kl", "g/posterior_kl"),
     ),

@@ -20,7 +20,7 @@ from poise.entries import Entry, complain, nearest
 from poise.errors import RecipeError
 from poise.rows import Stat
 from poise.watch import gradients, losses, samples, scores
-from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm, Detector, Family, Look, Policy
+from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm, Detector, Family, Look, Policy, Seen
 from poise.watch.heard import Heard
 
 DETECTORS: dict[str, Detector] = {
@@ -146,7 +146,8 @@ class Monitor:
         new = name not in self._loud
         self._loud[name] = step
         level = LEVELS[self.how.policy_of(name)]
-        return Alarm(step, name, level, seen, detector.advice, detector.tip) if new else None
+        told = seen if isinstance(seen, Seen) else Seen(seen)
+        return Alarm(step, name, level, told.message, told.advice or detector.advice, detector.tip) if new else None
 
 
 def _together(rows: list[dict[str, Stat]]) -> dict[str, Stat]:
@@ -161,6 +162,7 @@ def _together(rows: list[dict[str, Stat]]) -> dict[str, Stat]:
 
 
 def _merged(stats: list[Stat]) -> Stat:
-    mean = sum(stat.mean for stat in stats) / len(stats)
-    square = sum(stat.std**2 + (stat.mean - mean) ** 2 for stat in stats) / len(stats)
+    mean = sum(stat.mean / len(stats) for stat in stats)
+    apart = ((stat.std, stat.mean - mean) for stat in stats)
+    square = sum(std * std + gap * gap for std, gap in apart) / len(stats)  # inf where ** would raise
     return Stat(mean, math.sqrt(square), min(stat.min for stat in stats), max(stat.max for stat in stats))

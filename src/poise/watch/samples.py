@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import math
 
-from poise.watch.base import GAMES, Detector, Look
-from poise.watch.heard import Heard
+from poise.watch.advice import for_variety, rates
+from poise.watch.base import GAMES, Detector, Look, Seen
+from poise.watch.figures import NOISE
+from poise.watch.heard import Heard, Window
 
 LESS, MORE = ("fid", "kid"), ("coverage", "high_quality")
 """Measures by which a best is told, the first that is there: less is better, more is better."""
 
 
-def collapse(heard: Heard, look: Look) -> str | None:
+NEAR, KNOWN, VARIED = 0.9, 0.9, 0.7
+"""Samples are nearer to training pictures than new pictures are, and than to held-out ones, below these shares; and
+that is not chance where they differ by this share of what real pictures do."""
+
+
+def collapse(heard: Heard, look: Look) -> Seen | None:
     """Samples much more alike than reals, by pixels or by D's features; twice as patient if they never differed yet."""
     for name, by in (("g/diversity", "pixels"), ("g/feature_diversity", "D's features")):
         window = heard.last(name, look.window)
-        if window is None or window.means.max() >= look.threshold:
+        if window is None or not is_share(window, look.threshold):
             continue
         series = heard.series[name]
-        never = series.between(-1, heard.step).means.max() < look.threshold
+        never = not (series.between(-1, heard.step).means >= look.threshold).any()
         if never and series.age < 2 * heard.span(look.window, series):
             continue
-        return f"samples differ {window.median:.0%} as much as real ones do, by {by}"
+        message = f"samples differ {window.median:.0%} as much as real ones do, by {by}"
+        return Seen(message, f"{for_variety(heard)}; or start again with another seed and a lower rate for G")
     return None
 
 
-def saturated(heard: Heard, look: Look) -> str | None:
+def is_share(window: Window, below: float) -> bool:
+    """Whether all of a window lies between 0 and a bound: a share below 0 is none."""
+    return float(window.means.min()) >= 0 and float(window.means.max()) < below
+
+
+def saturated(heard: Heard, look: Look) -> Seen | None:
     """Nearly every pixel at the end of its range, where real pictures have shades."""
     window = heard.last("g/shades", look.window)
-    if window is None or window.means.max() >= look.threshold:
+    if window is None or not is_share(window, look.threshold):
         return None
-    return f"samples have {window.median:.1%} of the shades between black and white that real ones have"
+    message = f"samples have {window.median:.1%} of the shades between black and white that real ones have"
+    cure = "see that G's output and the data have one range (poise check)"
+    return Seen(message, f"lower G's rate, {rates(look.family, 'g')}; and {cure}")
 
 
 def labels_ignored(heard: Heard, look: Look) -> str | None:
     """The same z with another label gives the same sample."""
     window = heard.last("g/label_effect", look.window)
-    if window is None or window.means.max() >= look.threshold:
+    if window is None or not is_share(window, look.threshold):
         return None
     return f"another label moves a sample {window.median:.0%} as far as another z does"
 
@@ -44,19 +59,20 @@ def labels_ignored(heard: Heard, look: Look) -> str | None:
 def labels_wrong(heard: Heard, look: Look) -> str | None:
     """A classifier of real pictures seldom finds the class that was asked for."""
     window = heard.last("measure/gan_test", look.window, stale=True)
-    if window is None or window.means.max() >= look.threshold:
+    if window is None or not is_share(window, look.threshold):
         return None
     return f"{window.median:.0%} of the samples are of the class that was asked for, since step {window.steps[0]:,}"
 
 
-def classes_missing(heard: Heard, look: Look) -> str | None:
+def classes_missing(heard: Heard, look: Look) -> Seen | None:
     """A classifier of real pictures finds the samples' classes unevenly filled."""
     window = heard.last("measure/class_balance", look.window, stale=True)
-    if window is None or window.means.max() >= look.threshold:
+    if window is None or not is_share(window, look.threshold):
         return None
-    return (
+    message = (
         f"class balance has been {window.median:.2f} since step {window.steps[0]:,}: some classes are rare or missing"
     )
+    return Seen(message, for_variety(heard) + ("" if "g/label_effect" in heard.series else "; or use the labels"))
 
 
 def past_its_best(heard: Heard, look: Look) -> str | None:
@@ -72,18 +88,33 @@ def past_its_best(heard: Heard, look: Look) -> str | None:
     floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
     slack = floor if name in LESS and math.isfinite(floor) else 0.0
     bound = values[place] + (look.threshold - 1) * abs(values[place]) + slack
-    if place >= len(values) - 2 or min(values[-2:]) <= bound:
+    if name in LESS:  # a distance of next to nothing against the first ones: twice that is rounding noise
+        bound += NOISE * max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if place >= len(values) - 2 or not math.isfinite(values[place]) or min(values[-2:]) <= bound:
         return None
-    told = f"{name} is {series.stats[-1].mean:.4g}, and was {series.stats[place].mean:.4g}"
+    now = series.stats[-1].mean
+    told = f"{name} is {f'{now:.4g}' if math.isfinite(now) else 'not finite'}, and was {series.stats[place].mean:.4g}"
     return f"{told} at step {series.steps[place]:,}: the best is past"
 
 
 def memorising(heard: Heard, look: Look) -> str | None:
-    """Samples much nearer to training pictures than other real pictures are."""
-    window = heard.last("g/newness", look.window)
-    if window is None or window.median >= look.threshold:
+    """Samples that are copies of single training pictures, or nearer to training pictures than to held-out ones.
+
+    Nearness alone is neither: early blobs lie near to all pictures. So a log that has `g/newness` alone is passed over.
+    """
+    ratio = heard.last("g/nearest_ratio", look.window)
+    if ratio is not None and 0 <= ratio.median < look.threshold:
+        return (
+            f"a quarter of the samples lie {ratio.median:.0%} as far from the nearest training picture as from the "
+            "next, in shares of held-out pictures' own: they are copies"
+        )
+    newness, trained = heard.last("g/newness", look.window), heard.last("g/train_ratio", look.window)
+    if newness is None or trained is None or not 0 <= newness.median < NEAR or not 0 <= trained.median < KNOWN:
         return None
-    return f"samples lie {window.median:.0%} as far from training pictures as held-out ones do: they are copies"
+    variety = heard.last("g/diversity", look.window)
+    if variety is not None and variety.median < VARIED:
+        return None  # samples all alike are near to some pictures by chance
+    return f"samples lie {trained.median:.0%} as far from training pictures as from as many held-out ones: D knows them"
 
 
 DETECTORS = (
@@ -94,8 +125,7 @@ DETECTORS = (
         window=300,
         policy="keep",
         look=collapse,
-        advice="let D see several samples at once, --set 'tricks+=[{kind=\"packing\", samples=2}]', or start again "
-        "with another seed and a lower rate for G",
+        advice="let D see several samples at once, or start again with another seed and a lower rate for G",
         tip="T16",
         reads=("g/diversity", "g/feature_diversity"),
         families=GAMES,
@@ -107,8 +137,7 @@ DETECTORS = (
         window=300,
         policy="warn",
         look=saturated,
-        advice="lower G's rate, --set optimizer.g.lr=1e-4; and see that G's output and the data have one range "
-        "(poise check)",
+        advice="lower G's rate; and see that G's output and the data have one range (poise check)",
         tip="T01",
         reads=("g/shades",),
     ),
@@ -119,7 +148,8 @@ DETECTORS = (
         window=1000,
         policy="warn",
         look=labels_ignored,
-        advice="ask D about the label: --set 'conditioning.d={kind=\"projection\"}', or give that a higher rate in G",
+        advice="see that D is asked about the label: --set 'conditioning.d={kind=\"projection\"}'; if it is, give the "
+        "label more room in G",
         tip="T13",
         reads=("g/label_effect",),
         families=GAMES,
@@ -131,7 +161,7 @@ DETECTORS = (
         window=1000,
         policy="warn",
         look=labels_wrong,
-        advice="ask D about the label: --set 'conditioning.d={kind=\"projection\"}'",
+        advice="see that D is asked about the label: --set 'conditioning.d={kind=\"projection\"}'",
         tip="T13",
         reads=("measure/gan_test",),
         families=GAMES,
@@ -143,7 +173,7 @@ DETECTORS = (
         window=1000,
         policy="warn",
         look=classes_missing,
-        advice="let D see several samples at once, --set 'tricks+=[{kind=\"packing\", samples=2}]', or use the labels",
+        advice="let D see several samples at once, or use the labels",
         tip="T16",
         reads=("measure/class_balance",),
         families=GAMES,
@@ -163,14 +193,15 @@ DETECTORS = (
     ),
     Detector(
         name="memorising",
-        meaning="distance of samples to the nearest training picture, in shares of held-out pictures', below this",
-        threshold=0.9,
+        meaning="distance of samples to the nearest training picture over that to the next, in shares of held-out "
+        "pictures', below this; or samples nearer to training pictures than to held-out ones",
+        threshold=0.7,
         window=500,
         policy="warn",
         look=memorising,
         advice="more pictures, or moved ones: --set 'tricks+=[{kind=\"diff_augment\"}]'",
         tip="M02",
-        reads=("g/newness",),
+        reads=("g/nearest_ratio", "g/train_ratio"),
         families=GAMES,
     ),
 )

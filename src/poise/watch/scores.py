@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from poise.watch.base import BOUNDED, Detector, Look
-from poise.watch.heard import Heard
+from poise.watch.figures import NOISE, times, within
+from poise.watch.heard import Heard, Window
 
 ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
+
+FAR = 5.0
+"""Scores that lay together early on are far apart from here on: as log-odds, 150 to 1."""
 
 
 def d_never_wrong(heard: Heard, look: Look) -> str | None:
     """D right on all but a few, for a whole window."""
-    window = heard.last(ACCURACY, look.window)
+    window = _shares(heard, ACCURACY, look.window)
     if window is None or window.mean <= look.threshold:
         return None
     return f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}"
@@ -18,7 +24,7 @@ def d_never_wrong(heard: Heard, look: Look) -> str | None:
 
 def d_fooled(heard: Heard, look: Look) -> str | None:
     """D wrong more often than right, for a whole window."""
-    window = heard.last(ACCURACY, look.window)
+    window = _shares(heard, ACCURACY, look.window)
     if window is None or window.means.max() > look.threshold:
         return None
     return f"D has been right on {window.mean:.1%} since step {window.steps[0]:,}: worse than a coin"
@@ -27,10 +33,10 @@ def d_fooled(heard: Heard, look: Look) -> str | None:
 def d_never_right(heard: Heard, look: Look) -> str | None:
     """D no better than a coin in any row since the first."""
     series = heard.series.get(ACCURACY)
-    window = heard.last(ACCURACY, look.window)
+    window = _shares(heard, ACCURACY, look.window)
     if window is None or series is None or series.age < 2 * heard.span(look.window, series):
         return None
-    highest = float(series.between(-1, heard.step).means.max())
+    highest = float(np.nanmax(series.between(-1, heard.step).means))
     if highest > look.threshold:
         return None
     return f"D was never right on more than {highest:.1%}: G can't get better than its teacher"
@@ -38,7 +44,7 @@ def d_never_right(heard: Heard, look: Look) -> str | None:
 
 def d_knows_by_heart(heard: Heard, look: Look) -> str | None:
     """ADA's r_t, the mean sign of D's score of the pictures it is trained on, above a bound."""
-    window = heard.last("d/real_accuracy", look.window)
+    window = _shares(heard, "d/real_accuracy", look.window)
     if window is None or 2 * window.mean - 1 <= look.threshold:
         return None
     return f"r_t is {2 * window.mean - 1:.2f}: D takes nearly every training picture for real"
@@ -51,9 +57,21 @@ def scores_apart(heard: Heard, look: Look) -> str | None:
     if any(w is None for w in (*windows, *early)):
         return None
     now, then = (w[0].mean - w[1].mean for w in (windows, early) if w[0] is not None and w[1] is not None)
-    if then <= 0 or now <= look.threshold * then:
+    scale = max(abs(w.mean) for w in (*windows, *early) if w is not None)
+    if then < 0 or now <= max(look.threshold * then, NOISE * scale):
         return None
-    return f"D's scores of reals and fakes lie {now:.3g} apart, {now / then:.1f} times as far as early on"
+    ratio = times(now, then, scale)
+    if ratio is not None:
+        return f"D's scores of reals and fakes lie {now:.3g} apart, {ratio:.1f} times as far as early on"
+    if now <= FAR:
+        return None
+    return f"D's scores of reals and fakes lie {now:.3g} apart, and lay next to nothing apart early on ({then:.3g})"
+
+
+def _shares(heard: Heard, name: str, window: int) -> Window | None:
+    """A window of a quantity that is a share; none if it is not between 0 and 1, as figures in per cent are not."""
+    found = heard.last(name, window)
+    return found if found is not None and within(tuple(found.means), 0.0, 1.0) else None
 
 
 DETECTORS = (
@@ -88,8 +106,8 @@ DETECTORS = (
         window=300,
         policy="note",
         look=d_never_right,
-        advice="a wider D or a higher rate for it, --set optimizer.d.lr=8e-4; poise check --warm-up tells whether "
-        "it can learn at all",
+        advice="a wider D (network.d.width), or a higher rate for it (optimizer.d.lr); poise check --warm-up tells "
+        "whether it can learn at all",
         tip="T24",
         reads=(ACCURACY,),
         families=BOUNDED,

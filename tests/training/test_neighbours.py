@@ -1,0 +1,154 @@
+"""Copies, new pictures and blobs: what the numbers about neighbours say of each, on real digits."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from poise.data.embedded import DigitsEntry
+from poise.data.source import Pictures, to_signed
+from poise.training.neighbours import COUNT, Neighbours, distances, nearest_ratio, shares, small, usual_nearest
+
+CPU = torch.device("cpu")
+COPIES, ENTRY = 0.7, DigitsEntry(kind="digits", size=28)
+"""Below this the detector `memorising` speaks of copies (its default)."""
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    """1,600 digits in an order of their own, N x 28 x 28 x 1."""
+    train = ENTRY.load().train
+    assert isinstance(train, Pictures)
+    places = np.random.default_rng(3).permutation(len(train))[:1600]
+    return train.images[places]
+
+
+def signed(images: np.ndarray) -> Tensor:
+    return to_signed(torch.from_numpy(np.ascontiguousarray(images)))
+
+
+def told(one: Neighbours, fake: Tensor) -> dict[str, float]:
+    return {name: float(above / below) for name, (above, below, _) in one.take(fake.clamp(-1, 1)).items()}
+
+
+def noise(sigma: float, n: int = COUNT, seed: int = 0) -> Tensor:
+    return sigma * torch.from_numpy(np.random.default_rng(seed).standard_normal((n, 1, 28, 28))).float()
+
+
+def some(images: Tensor, n: int = COUNT) -> Tensor:
+    """n of them, the first again where there are fewer."""
+    return images[torch.arange(n) % len(images)]
+
+
+def among(digits: np.ndarray, known: int, held_out: int) -> tuple[Neighbours, Tensor, Tensor]:
+    """Neighbours of so many pictures; those pictures; and new ones."""
+    train, others = digits[:known], digits[known : known + held_out]
+    return Neighbours(Pictures(train), Pictures(others), CPU), signed(train), signed(digits[-COUNT:])
+
+
+@pytest.mark.parametrize(("known", "held_out"), [(20, 2), (45, 5), (100, 11), (900, 100), (50, 950)])
+def test_copies_are_told_from_new_pictures_and_from_blobs(digits: np.ndarray, known: int, held_out: int) -> None:
+    one, train, new = among(digits, known, held_out)
+    mean = train.mean(0, keepdim=True)
+    mixed = torch.stack([some(train.roll(k, 0)) for k in (0, 3, 5, 7, 11)]).mean(0)
+    harmless = {
+        "new": new,
+        "noise": noise(0.5),
+        "flat": noise(0.001) - 0.4,
+        "between new and mean": mean + 0.5 * (new - mean),
+        "dim, near the mean": mean + 0.1 * (new - mean),
+        "means of five": mixed,
+    }
+    copied = some(train)
+    copies = {
+        "bare": copied,
+        "with noise": copied + noise(0.3),
+        "brighter": copied + 0.4,
+        "darker": 0.5 * copied - 0.5,
+        "a third of them, beside new ones": torch.cat([copied[: COUNT // 3], new[COUNT // 3 :]]),
+    }
+    for what, fake in harmless.items():
+        assert told(one, fake)["g/nearest_ratio"] > COPIES, what
+    for what, fake in copies.items():
+        assert told(one, fake)["g/nearest_ratio"] < 0.5, what
+    assert told(one, mixed)["g/newness"] < 0.9 or known > 100, "nearness alone would have called them copies"
+
+
+def test_slightly_moved_copies_of_a_small_set_are_copies(digits: np.ndarray) -> None:
+    one, train, _ = among(digits, 45, 5)
+    assert told(one, some(train).roll(1, 3))["g/nearest_ratio"] < COPIES
+
+
+@pytest.mark.parametrize("how", ["same bytes", "a little noise", "brighter"])
+def test_repeated_training_pictures_hide_no_copies(digits: np.ndarray, how: str) -> None:
+    """Each picture stands three times in the data: its own twin is no second neighbour."""
+    first = digits[:60].astype(np.int64)
+    rng = np.random.default_rng(1)
+    change = {
+        "same bytes": lambda: 0,
+        "a little noise": lambda: rng.integers(-4, 5, first.shape),
+        "brighter": lambda: 9,
+    }[how]
+    train = np.concatenate([np.clip(first + (change() if k else 0), 0, 255) for k in range(3)]).astype(np.uint8)
+    one = Neighbours(Pictures(train), Pictures(digits[200:220]), CPU)
+    assert told(one, some(signed(train)) + noise(0.2))["g/nearest_ratio"] < 0.5
+    assert told(one, signed(digits[-COUNT:]))["g/nearest_ratio"] > COPIES
+
+
+def test_a_flat_training_picture_makes_no_copies_of_early_blobs(digits: np.ndarray) -> None:
+    train = np.concatenate([digits[:60], np.full((1, 28, 28, 1), 77, np.uint8)])
+    one = Neighbours(Pictures(train), Pictures(digits[200:220]), CPU)
+    blobs = noise(0.002) + (77 / 127.5 - 1)
+    assert told(one, blobs)["g/newness"] < 0.1, "they lie on it"
+    assert told(one, blobs)["g/nearest_ratio"] > COPIES
+
+
+def test_mixtures_of_training_pictures_are_nearer_to_them_than_to_held_out_ones(digits: np.ndarray) -> None:
+    """No copies, but made of training pictures alone; new pictures and blobs are as near to either side."""
+    one, train, new = among(digits, 60, 900)
+    mixed, mean = 0.5 * (some(train) + some(train.roll(7, 0))), train.mean(0, keepdim=True)
+    assert told(one, mixed)["g/train_ratio"] < 0.9
+    assert told(one, mixed)["g/nearest_ratio"] > COPIES
+    for fake in (new, mean + 0.5 * (new - mean), noise(0.5)):
+        assert told(one, fake)["g/train_ratio"] == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize(("known", "held_out", "there"), [(200, 49, False), (49, 200, False), (50, 50, True)])
+def test_the_train_ratio_needs_fifty_pictures_on_either_side(
+    digits: np.ndarray, known: int, held_out: int, there: bool
+) -> None:
+    one, _, new = among(digits, known, held_out)
+    assert ("g/train_ratio" in one.take(new)) == there
+
+
+def test_nearest_ratio_by_hand() -> None:
+    known = torch.tensor([[0.0, 0.0], [0.0, 0.1], [3.0, 0.0], [10.0, 0.0]])
+    samples = torch.tensor([[1.0, 0.0], [9.0, 0.0], [3.0, 0.0]])
+    found = nearest_ratio(distances(samples, known, exactly=True), known, 0.2)
+    assert found.tolist() == pytest.approx([1 / 2, 1 / 6, 0.0])
+    alone = nearest_ratio(distances(samples, known, exactly=True), known, 20.0)
+    assert alone.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("count", "n"), [(6, 1), (6, 2), (6, 5), (6, 6), (7, 3)])
+def test_the_usual_nearest_is_the_mean_over_all_parts(count: int, n: int) -> None:
+    apart = torch.from_numpy(np.random.default_rng(0).random((4, count)))
+    wanted = [fmean(min(part) for part in combinations(row, n)) for row in apart.tolist()]
+    assert usual_nearest(apart, shares(count, n).double()).tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_shares_of_many() -> None:
+    found = shares(5000, 500)
+    assert len(found) < 200
+    assert float(found.sum()) == pytest.approx(1)
+    assert float(found[0]) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_pictures_are_shrunk_in_parts_as_they_would_be_at_once(digits: np.ndarray) -> None:
+    one, train, _ = among(digits, 900, 100)
+    assert torch.equal(one.known, small(train))
