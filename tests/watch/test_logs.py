@@ -229,8 +229,8 @@ def test_other_numbers_of_a_line_are_left_out_or_asked_for(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_names_that_are_known(tmp_path: Path, name: str) -> None:
-    log = read_log(written(tmp_path, "log.csv", f"{name},loss_d,loss_g\n3,2,1\n"))
-    assert plain(log)[0][1][SHORT[KNOWN[name]]] == 3
+    log = read_log(written(tmp_path, "log.csv", f"{name},loss_d,loss_g\n0.75,2,1\n"))
+    assert plain(log)[0][1][SHORT[KNOWN[name]]] == 0.75
 
 
 @pytest.mark.parametrize("name", ["D loss", "loss/D", "Loss_D", "errD", "D_err", "D_errors", "Loss/D/loss", "D/loss"])
@@ -254,8 +254,8 @@ def test_letters_alone_count(tmp_path: Path, name: str) -> None:
 )
 def test_more_than_losses_is_guessed(tmp_path: Path, names: str, number: str) -> None:
     head = names.removeprefix("accuracy ")
-    log = read_log(written(tmp_path, "log.csv", f"loss_g,{head},other\n2,3,9\n"))
-    assert plain(log) == [(1, {G: 2, number: 3})]
+    log = read_log(written(tmp_path, "log.csv", f"loss_g,{head},other\n2,0.75,9\n"))
+    assert plain(log) == [(1, {G: 2, number: 0.75})]
 
 
 # ---- a pattern ------------------------------------------------------------------------------------------
@@ -269,8 +269,8 @@ def test_a_pattern(tmp_path: Path) -> None:
     (one, first), (two, second) = plain(read_log(path, pattern=PATTERN))
     assert (one, two, first, second[G]) == (5, 10, {D: 0.5, G: 1.5}, 1.25)
     assert math.isnan(second[D])
-    told = plain(read_log(path, {"accuracy": "g"}, r"it \d+ D (?P<d>[0-9.]+) G (?P<g>\S+)"))
-    assert told == [(1, {D: 0.5, G: 1.5, "d/accuracy": 1.5})]
+    told = plain(read_log(path, {"real": "g"}, r"it \d+ D (?P<d>[0-9.]+) G (?P<g>\S+)"))
+    assert told == [(1, {D: 0.5, G: 1.5, "d/real_score": 1.5})]
 
 
 def test_a_pattern_reads_any_file(tmp_path: Path) -> None:
@@ -453,9 +453,9 @@ def test_columns(words: str, found: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", SHORT)
 def test_every_short_name(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path, "log.csv", "a,loss_d\n3,2\n")
+    path = written(tmp_path, "log.csv", "a,loss_d\n0.75,2\n")
     columns = columns_of(f"{name}=a")
-    assert plain(read_log(path, columns))[0][1][SHORT[name]] == 3
+    assert plain(read_log(path, columns))[0][1][SHORT[name]] == 0.75
     full = columns_of(f"{SHORT[name]}=a")
     assert full == {SHORT[name]: "a"}
 

@@ -21,12 +21,16 @@ COLOURS = {"note": "dim", "warning": "yellow", "failure": "bold red"}
 def watch(
     run: Annotated[
         Path,
-        typer.Argument(help="A run folder, or a log: .csv, .jsonl, TensorBoard events, text.", metavar="RUN_OR_LOG"),
+        typer.Argument(
+            help="A run folder, or a log: .csv, .json, .jsonl, TensorBoard events, text.", metavar="RUN_OR_LOG"
+        ),
     ],
     columns: Annotated[
         Text,
         typer.Option(
-            help="Which column holds what: step=iter,d=loss_D,g=loss_G,accuracy=...", metavar="NAME=COLUMN,..."
+            help="Which column holds what: step=iter,d=loss_D,g=loss_G,accuracy=...; several by + are averaged, "
+            "a % at the end says per cent.",
+            metavar="NAME=COLUMN,...",
         ),
     ] = None,
     loss_family: Annotated[
@@ -49,6 +53,8 @@ def watch(
         writable(plot, (".png",), "--plot")
         ready()
     log = read_log(run, columns_of(columns or ""), pattern)
+    for note in log.notes:
+        say(f"{run}: {note}", err=True)
     alarms, deaf = replay(log, loss_family)
     if as_json:
         say_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
@@ -74,7 +80,7 @@ def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Fam
     if deaf:
         console.print(styled((f"no numbers for {', '.join(deaf)}", "dim")))
     if not alarms:
-        console.print("no alarm")
+        console.print("no alarm" if log.judged else "nothing alarming in what was read, but D's loss was not found")
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("step", "detector", "what was seen"):

@@ -1,0 +1,500 @@
+"""How other trainers write their logs, one small piece of each, and the forms that text comes in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from poise.errors import DataError, RecipeError
+from poise.watch.columns import columns_of
+from poise.watch.logs import Log, read_log
+from poise.watch.replay import replay
+from poise.watch.texts import read_text
+
+D, G, ACCURACY = "d/adversarial", "g/adversarial", "d/accuracy"
+
+
+def written(folder: Path, text: str | bytes, name: str = "train.log") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def curves(log: Log) -> dict[str, list[float]]:
+    """The numbers of each quantity, in order."""
+    found: dict[str, list[float]] = {}
+    for _, numbers in log.rows:
+        for name, stat in numbers.items():
+            found.setdefault(name, []).append(stat.mean)
+    return found
+
+
+def steps(log: Log) -> list[int]:
+    return [step for step, _ in log.rows]
+
+
+class Trainer(NamedTuple):
+    """Three lines of one trainer. D's loss in them is 0.5, 0.25 and 0.125, G's 1, 2 and 4."""
+
+    name: str
+    line: str
+    step: int | None
+    note: str = ""
+
+
+VALUES = [(0, 0.5, 1.0), (1, 0.25, 2.0), (2, 0.125, 4.0)]
+MEAN_D = "D's loss is taken to be the mean of "
+TRAINERS = {
+    "PyTorch's DCGAN tutorial": Trainer(
+        "dcgan.log", "[0/5][{i}/1583]\tLoss_D: {d:.4f}\tLoss_G: {g:.4f}\tD(x): 0.5343\tD(G(z)): 0.5771 / 0.0136", None
+    ),
+    "PyTorch-GAN": Trainer("gan.log", "[Epoch 0/200] [Batch {i}/938] [D loss: {d:f}] [G loss: {g:f}]", None),
+    "Keras-GAN": Trainer("keras.log", "{i} [D loss: {d:f}, acc.: 51.56%] [G loss: {g:f}]", None),
+    "yunjey's tutorial": Trainer(
+        "y.log", "Epoch [0/200], Step [{i}/600], d_loss: {d:.4f}, g_loss: {g:.4f}, D(x): 0.99, D(G(z)): 0.01", None
+    ),
+    "StyleGAN2-ADA": Trainer(
+        "stats.jsonl",
+        '{{"Loss/D/loss": {{"num": 64, "mean": {d}, "std": 0.1}}, "Loss/G/loss": {{"num": 64, "mean": {g}, '
+        '"std": 0.1}}, "Progress/kimg": {{"num": 1, "mean": {i}.0, "std": 0.0}}}}',
+        1,
+    ),
+    "StyleGAN3's Loss/scores": Trainer(
+        "stats.jsonl",
+        '{{"Loss/scores/fake": {{"mean": -0.5}}, "Loss/D/loss": {{"mean": {d}}}, "Loss/G/loss": {{"mean": {g}}}}}',
+        None,
+    ),
+    "BigGAN-PyTorch": Trainer(
+        "big.log",
+        "{i}/15313 ( 0.01%) (TE/ETC: 0:01) itr: {i}, G_loss : {g:+4.3f}, D_loss_real : {d:+4.3f}, "
+        "D_loss_fake : {d:+4.3f}",
+        1,
+        MEAN_D + "D_loss_real and D_loss_fake",
+    ),
+    "pix2pix": Trainer(
+        "loss_log.txt",
+        "(epoch: 1, iters: {i}, time: 0.172, data: 0.331) G_GAN: {g:.3f} G_L1: 12.370 D_real: {d:.3f} D_fake: {d:.3f} ",
+        1,
+        MEAN_D + "D_real and D_fake",
+    ),
+    "CycleGAN": Trainer(
+        "loss_log.txt",
+        "(epoch: 1, iters: {i}, time: 0.3, data: 0.2) D_A: {d:.3f} G_A: {g:.3f} cycle_A: 2.1 idt_A: 0.9 D_B: {d:.3f} "
+        "G_B: {g:.3f} cycle_B: 1.9 idt_B: 1.1",
+        1,
+        MEAN_D + "D_A and D_B",
+    ),
+    "StudioGAN": Trainer(
+        "studio.log",
+        "INFO 2021/05/03 10:11:12 Step: {i}, Progress: 0.1%, Elapsed: 0:01:02, Discriminator_loss: {d:.3f}, "
+        "Generator_loss: {g:.3f}",
+        1,
+    ),
+    "mimicry": Trainer(
+        "mimicry.log",
+        "INFO: [Epoch 1/256][Global Step: {i}/100000] | D(G(z)): 0.4 | D(x): 0.6 | errD: {d:.4f} | errG: {g:.4f} | "
+        "lr_D: 0.0002 | (0.1 sec/idx)",
+        1,
+    ),
+    "lightweight-gan": Trainer(
+        "light.log", "G: {g:.2f} | D: {d} | GP: 0.10", None, "the columns D and G are taken to be their losses"
+    ),
+    "rosinality's StyleGAN2": Trainer(
+        "bar.log",
+        "d: {d:.4f}; g: {g:.4f}; r1: 0.0100; path: 0.0000; mean path: 0.0000; augment: 0.0000",
+        None,
+        "the columns D and G are taken to be their losses",
+    ),
+    "Keras' fit": Trainer("fit.log", "938/938 [=====] - 41s 41ms/step - d_loss: {d:.4f} - g_loss: {g:.4f}", None),
+    "Lightning's CSV": Trainer("metrics.csv", "{d},,0,{i}\n,{g},0,{i}", 1),
+    "a printed dictionary": Trainer("dict.log", "{{'step': {i}, 'd_loss': {d}, 'g_loss': {g}}}", 1),
+    "a dictionary of tensors": Trainer(
+        "dict.log", "{{'d_loss': tensor({d}, device='cuda:0', grad_fn=<AddBackward0>), 'g_loss': tensor({g})}}", None
+    ),
+    "NumPy's scalars": Trainer("np.log", "step={i} d_loss=np.float32({d}) g_loss=array({g}, dtype=float32)", 1),
+    "TensorFlow's scalars": Trainer(
+        "tf.log",
+        "d_loss: tf.Tensor({d}, shape=(), dtype=float32), g_loss: <tf.Tensor: shape=(), dtype=float32, numpy={g}>",
+        None,
+    ),
+    "a dictionary behind a logger's head": Trainer(
+        "json.log", '[2024-01-01 10:00:00,123][INFO] {{"iter": {i}, "loss_D": {d}, "loss_G": {g}}}', 1
+    ),
+    "two parts in a CSV": Trainer("parts.csv", "{i},{d},{d},{g}", 1, MEAN_D + "d_loss_real and d_loss_fake"),
+    "train/ in the names": Trainer("names.csv", "{i},9.5,{d},{g}", 1),
+}
+HEADS = {
+    "Lightning's CSV": "d_loss_step,g_loss_step,epoch,step\n",
+    "two parts in a CSV": "step,d_loss_real,d_loss_fake,g_loss\n",
+    "train/ in the names": "step,val/d_loss,train/d_loss,train/g_loss\n",
+}
+
+
+@pytest.mark.parametrize("who", TRAINERS)
+def test_the_losses_of_a_trainer(who: str, tmp_path: Path) -> None:
+    trainer = TRAINERS[who]
+    text = HEADS.get(who, "") + "".join(trainer.line.format(i=i, d=d, g=g) + "\n" for i, d, g in VALUES)
+    log = read_log(written(tmp_path, text, trainer.name))
+    found = curves(log)
+    assert found[D] == [0.5, 0.25, 0.125]
+    assert found[G] == [1.0, 2.0, 4.0]
+    assert set(found) == {D, G}
+    if who != "Lightning's CSV":
+        assert steps(log) == [i * trainer.step for i, _, _ in VALUES] if trainer.step else [1, 2, 3]
+    assert list(log.notes) == [note for note in [trainer.note] if note] + (
+        ["G's loss is taken to be the mean of G_A and G_B"] if who == "CycleGAN" else []
+    )
+
+
+# ---- the forms of text -----------------------------------------------------------------------------------
+
+LINES = "".join(f"step {i}: d_loss: {0.5 + i / 8}, g_loss: 2.0\n" for i in range(5))
+TABLE = "step,d_loss,g_loss\n" + "".join(f"{i},{0.5 + i / 8},2.0\n" for i in range(5))
+FORMS: dict[str, Callable[[str], bytes]] = {
+    "UTF-8 with a mark": lambda text: text.encode("utf-8-sig"),
+    "UTF-16 as PowerShell writes it": lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+    "UTF-16, big end first": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "UTF-16 without its mark": lambda text: text.encode("utf-16-le"),
+    "UTF-32": lambda text: text.encode("utf-32"),
+    "Latin-1": lambda text: f"# générateur\n{text}".encode("latin-1") if text is LINES else text.encode("latin-1"),
+    "a UTF-16 character cut in two": lambda text: text.encode("utf-16") + b"\x31",
+    "half in UTF-16 (>> in PowerShell)": lambda text: text[:40].encode() + text[40:].encode("utf-16-le"),
+    "Windows' lines": lambda text: text.replace("\n", "\r\n").encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("text", "name"), [(LINES, "a.log"), (TABLE, "a.csv")], ids=["lines", "table"])
+def test_encodings(form: str, text: str, name: str, tmp_path: Path) -> None:
+    found = curves(read_log(written(tmp_path, FORMS[form](text), name)))
+    assert found[D] == [0.5, 0.625, 0.75, 0.875, 1.0]
+    assert found[G] == [2.0] * 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\x1b[32mstep {i}\x1b[0m d_loss: \x1b[1;31m{d}\x1b[0m g_loss: \x1b[38;5;12m2.0\x1b[m",
+        "\x1b]0;training\x07d_loss: {d}\x1b[K g_loss: 2.0",
+        "\x1b]8;;http://x/?loss_D=9\x1b\\run\x1b]8;;\x1b\\ d_loss=\x1b[4m{d}\x1b[24m, g_loss=2.0\x1b[1A",
+    ],
+    ids=["colours", "title", "link"],
+)
+def test_terminal_codes_are_left_out(line: str, tmp_path: Path) -> None:
+    text = "".join(line.format(i=i, d=0.5 + i / 8) + "\n" for i in range(5))
+    assert curves(read_log(written(tmp_path, text))) == {D: [0.5, 0.625, 0.75, 0.875, 1.0], G: [2.0] * 5}
+
+
+def bar(epoch: int, *, end: str = "\n", back: str = "\r") -> str:
+    """An epoch's progress bar: four states, the last of which counts."""
+    states = (f"{25 * k:3d}%|##  | {k}/4 [00:01<00:03, d_loss={epoch + k / 8}, g_loss=2.0]" for k in range(1, 5))
+    return back + back.join(states) + end
+
+
+@pytest.mark.parametrize("back", ["\r", "\x08" * 60], ids=["carriage return", "backspaces"])
+def test_a_progress_bar_counts_by_its_last_state(back: str, tmp_path: Path) -> None:
+    text = "".join(bar(epoch, back=back) for epoch in range(5))
+    assert curves(read_log(written(tmp_path, text)))[D] == [0.5, 1.5, 2.5, 3.5, 4.5]
+    text = "".join(bar(epoch, end="\r\n") for epoch in range(5))
+    assert len(read_log(written(tmp_path, text)).rows) == 5
+
+
+def test_a_log_that_is_one_long_bar_counts_by_its_states(tmp_path: Path) -> None:
+    text = "".join(f"\r{i}/100 d: {0.5 + i / 8}; g: 2.0; r1: 0.1" for i in range(100)) + "\n"
+    assert curves(read_log(written(tmp_path, text)))[D] == [0.5 + i / 8 for i in range(100)]
+
+
+ROWS = [{"step": 10 * i, "d_loss": 0.5 + i / 8, "g_loss": 2.0} for i in range(5)]
+DOCUMENTS = {
+    "an array": json.dumps(ROWS),
+    "an array, printed": json.dumps(ROWS, indent=2),
+    "an array, a row a line": "[" + ",\n".join(map(json.dumps, ROWS)) + "]",
+    "an array that is not closed yet": "[" + ",\n".join(map(json.dumps, ROWS)) + ",\n",
+    "rows in an entry": json.dumps({"args": {"lr": 1e-4}, "log_history": ROWS}),
+    "columns": json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}),
+    "columns in an entry": json.dumps({"history": {name: [row[name] for row in ROWS] for name in ROWS[0]}}),
+    "a row a line": "\n".join(map(json.dumps, ROWS)),
+    "a row a line, by commas": ",\n".join(map(json.dumps, ROWS)),
+}
+
+
+@pytest.mark.parametrize("name", ["log.json", "log.jsonl", "log.txt"])
+@pytest.mark.parametrize("form", DOCUMENTS)
+def test_json(form: str, name: str, tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, DOCUMENTS[form], name))
+    assert curves(log) == {D: [0.5, 0.625, 0.75, 0.875, 1.0], G: [2.0] * 5}
+    assert steps(log) == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "noted"),
+    [
+        ("a.log", "iter: {step:,} d_loss: {d} g_loss: 2.0\n", False),
+        ("a.csv", '"{step:,}",{d},2.0\n', False),
+        ("b.csv", "{step:,};{d};2.0\n", False),
+        ("b.log", "iter: {step} d_loss: {comma} g_loss: 2,0\n", True),
+        ("c.csv", "{step};{comma};2,0\n", True),
+    ],
+    ids=["grouped", "grouped in a CSV", "grouped by semicolons", "decimal commas", "decimal commas in a CSV"],
+)
+def test_commas_in_numbers(name: str, text: str, noted: bool, tmp_path: Path) -> None:
+    head = {"a.csv": "iter,d_loss,g_loss\n", "b.csv": "iter;d_loss;g_loss\n", "c.csv": "iter;d_loss;g_loss\n"}
+    rows = [(1000 * i + 500, 0.5 + i / 8) for i in range(4)]
+    body = "".join(text.format(step=step, d=d, comma=str(d).replace(".", ",")) for step, d in rows)
+    log = read_log(written(tmp_path, head.get(name, "") + body, name))
+    assert steps(log) == [500, 1500, 2500, 3500]
+    assert curves(log) == {D: [0.5, 0.625, 0.75, 0.875], G: [2.0] * 4}
+    assert bool(log.notes) == noted
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff\xfe", b"\0" * 300, b"\x89PNG\r\n\x1a\n\0\0\x01", b"[", b"{", b"[1, 2]", b"{}", b"null"]
+)
+@pytest.mark.parametrize("name", ["a.log", "a.csv", "a.json"])
+def test_files_that_are_no_log_are_refused_as_such(name: str, body: bytes, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no line with a number in it"):
+        read_log(written(tmp_path, body, name))
+
+
+def test_a_cell_too_large_for_a_table(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a table that can be read"):
+        read_log(written(tmp_path, "d_loss,note\n0.5," + "x" * 200_000 + "\n", "a.csv"))
+
+
+def test_text_without_a_mark_is_left_alone(tmp_path: Path) -> None:
+    assert read_text(written(tmp_path, "grün: 1\n")) == "grün: 1\n"
+
+
+# ---- accuracy in per cent --------------------------------------------------------------------------------
+
+PERCENT = [48.44, 51.56, 53.12, 54.69]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "d_loss,D_acc\n" + "".join(f"0.7,{p}\n" for p in PERCENT), ""),
+        ("a.csv", "d_loss,D_acc\n" + "".join(f"0.7,{p}%\n" for p in PERCENT), ""),
+        ("a.csv", "d_loss,D_acc (%)\n" + "".join(f"0.7,{p}\n" for p in PERCENT), "accuracy=D_acc (%)"),
+        ("a.csv", "d_loss,acc\n" + "".join(f"0.7,{p}\n" for p in PERCENT), "accuracy=acc%"),
+        ("a.log", "".join(f"[D loss: 0.7, acc.: {p}%]\n" for p in PERCENT), "accuracy=acc."),
+        ("a.log", "".join(f"D loss: 0.7 D_acc: {p} %\n" for p in PERCENT), ""),
+    ],
+    ids=["clear", "signs in cells", "a sign in the name", "said", "signs in lines", "signs after a blank"],
+)
+def test_per_cent(name: str, text: str, columns: str, tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, text, name), columns_of(columns))
+    assert curves(log)[ACCURACY] == pytest.approx([p / 100 for p in PERCENT])
+    assert [note for note in log.notes if "per cent" in note]
+
+
+def test_small_figures_before_a_sign_are_per_cent_too(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "D loss: 0.7 D_acc: 0.5%\n"))
+    assert curves(log)[ACCURACY] == [0.005]
+
+
+@pytest.mark.parametrize("cells", ["0.5 1.0 0.25", "1 0 1", "0 0 0"])
+def test_shares_stay(cells: str, tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "d_loss,D_acc\n" + "".join(f"0.7,{c}\n" for c in cells.split()), "a.csv"))
+    assert curves(log)[ACCURACY] == [float(c) for c in cells.split()]
+    assert log.notes == ()
+
+
+@pytest.mark.parametrize("cells", ["30 64 33", "1.5 0.5", "150 90", "-3 50", "2 1"])
+def test_what_may_be_counts_is_left_out_or_refused(cells: str, tmp_path: Path) -> None:
+    """32 of a batch of 64 is no per cent."""
+    text = "d_loss,D_acc\n" + "".join(f"0.7,{c}\n" for c in cells.split())
+    log = read_log(written(tmp_path, text, "a.csv"))
+    assert ACCURACY not in curves(log)
+    assert "D_acc is neither a share between 0 and 1 nor clearly per cent" in log.notes[0]
+    assert "--columns accuracy=D_acc%" in log.notes[0]
+    with pytest.raises(RecipeError, match="neither a share"):
+        read_log(written(tmp_path, text, "a.csv"), {"accuracy": "D_acc"})
+
+
+# ---- D's loss in parts, and none --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ("D_loss_real", "D_loss_fake"),
+        ("D_real", "D_fake"),
+        ("d_real_loss", "d_fake_loss"),
+        ("loss_D_real", "loss_D_fake"),
+        ("Loss/D_real", "Loss/D_fake"),
+        ("errD_real", "errD_fake"),
+        ("real_d_loss", "fake_d_loss"),
+        ("discriminator_loss_real", "discriminator_loss_fake"),
+        ("D loss real", "D loss fake"),
+        ("d_loss_r", "d_loss_f"),
+        ("D_A", "D_B"),
+        ("loss_D_A", "loss_D_B"),
+    ],
+    ids=str,
+)
+def test_two_parts_are_ds_loss_by_their_mean(real: str, fake: str, tmp_path: Path) -> None:
+    path = written(tmp_path, f"{real},{fake},g_loss\n0.5,0.25,1\n0.5,,1\n1,0,1\n", "a.csv")
+    log = read_log(path)
+    assert curves(log)[D] == [0.375, 0.5]
+    assert list(log.notes) == [f"D's loss is taken to be the mean of {real} and {fake}"]
+    whole = read_log(written(tmp_path, f"{real},{fake},d_loss\n0.5,0.25,3\n", "b.csv"))
+    assert (curves(whole), whole.notes) == ({D: [3.0]}, ())
+    asked = read_log(path, columns_of(f"d={real}"))
+    assert (curves(asked)[D], asked.notes) == ([0.5, 0.5, 1.0], ())
+
+
+def test_columns_by_plus_are_averaged(tmp_path: Path) -> None:
+    path = written(tmp_path, "a,b,c+d\n0.5,0.25,3\n", "a.csv")
+    assert curves(read_log(path, columns_of("d=a+b,g=c+d"))) == {D: [0.375], G: [3.0]}
+    with pytest.raises(RecipeError, match="no such column") as raised:
+        read_log(path, columns_of("d=a+bb"))
+    assert "'bb'" in str(raised.value)
+
+
+def test_a_log_without_ds_loss_says_so(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "D_A,g_loss\n0.5,1\n", "a.csv"))
+    assert (set(curves(log)), log.judged) == ({G}, False)
+    assert list(log.notes) == ["D's loss was not found, so nothing is said about it: --columns d=... names it"]
+
+
+def test_bare_letters_are_losses_only_where_nothing_else_is(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "d,g,d_loss,g_loss\n9,9,0.5,1\n", "a.csv"))
+    assert curves(log) == {D: [0.5], G: [1.0]}
+    with pytest.raises(RecipeError, match="nothing here is called a loss"):
+        read_log(written(tmp_path, "d,x\n9,9\n", "b.csv"))
+
+
+# ---- steps that go back ----------------------------------------------------------------------------------
+
+
+def stepped(numbers: list[int], epochs: list[int] | None = None) -> str:
+    """A table with D's loss counting the lines."""
+    if epochs is None:
+        return "step,d_loss\n" + "".join(f"{at},{k}\n" for k, at in enumerate(numbers))
+    told = zip(epochs, numbers, strict=True)
+    return "epoch,step,d_loss\n" + "".join(f"{epoch},{at},{k}\n" for k, (epoch, at) in enumerate(told))
+
+
+RESUMED = {
+    "once": ([0, 10, 20, 30, 40, 20, 30, 40, 50], [0, 10, 20, 30, 40, 50], [0, 1, 5, 6, 7, 8]),
+    "twice": ([0, 10, 20, 30, 20, 30, 40, 20, 30, 40, 50], [0, 10, 20, 30, 40, 50], [0, 1, 7, 8, 9, 10]),
+    "to a step that was never written": ([0, 10, 20, 30, 25, 35, 45], [0, 10, 20, 25, 35, 45], [0, 1, 2, 4, 5, 6]),
+    "not as far as before": ([0, 10, 20, 30, 40, 50, 30, 40], [0, 10, 20, 30, 40], [0, 1, 2, 6, 7]),
+    "from the beginning, and beyond": ([0, 10, 20, 0, 10, 20, 30, 40], [0, 10, 20, 30, 40], [3, 4, 5, 6, 7]),
+    "both players' lines": (
+        [0, 0, 10, 10, 20, 20, 10, 10, 20, 20, 30, 30],
+        [0, 0, 10, 10, 20, 20, 30, 30],
+        [0, 1, *range(6, 12)],
+    ),
+}
+
+
+@pytest.mark.parametrize("how", RESUMED)
+def test_what_a_resumed_run_wrote_again_takes_the_place_of_the_old(how: str, tmp_path: Path) -> None:
+    given, kept, losses = RESUMED[how]
+    log = read_log(written(tmp_path, stepped(given), "a.csv"))
+    assert steps(log) == kept
+    assert curves(log)[D] == losses
+    assert f"{len(given) - len(kept)} rows were written again" in " ".join(log.notes)
+    assert log.length == kept[-1]
+
+
+EPOCHS = {
+    "two, the second not done": [0, 100, 200, 0, 100],
+    "two": [0, 100, 200, 0, 100, 200],
+    "five": [100, 200, 300] * 5,
+    "with a short one": [0, 50, 100, 0, 50, 0, 50, 100, 0, 50, 100],
+    "that grow longer": [0, 1, 2, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 0, 1],
+}
+
+
+@pytest.mark.parametrize("how", EPOCHS)
+def test_steps_that_start_anew_each_epoch_are_counted(how: str, tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, stepped(EPOCHS[how]), "a.csv"))
+    assert steps(log) == list(range(1, len(EPOCHS[how]) + 1))
+    assert "as in each epoch: lines are counted instead" in log.notes[0] if log.notes else False
+
+
+def test_epochs_say_where_a_step_is(tmp_path: Path) -> None:
+    within = [0, 100, 200, 300] * 3
+    epochs = [1] * 4 + [2] * 4 + [3] * 4
+    log = read_log(written(tmp_path, stepped(within, epochs), "a.csv"))
+    assert steps(log) == list(range(0, 1200, 100))
+    assert log.notes == ("step starts anew 2 times, and is counted on from epoch to epoch by epoch",)
+    again = read_log(written(tmp_path, stepped([*within, *within[4:]], [*epochs, *epochs[4:]]), "b.csv"))
+    assert steps(again) == list(range(0, 1200, 100))
+    assert curves(again)[D] == [0, 1, 2, 3, *range(12, 20)]
+
+
+def test_a_resumed_run_that_fails_is_heard_as_one_that_was_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{50 * i},{0.69 + 0.03 * rng.standard_normal() if i < 350 else 0.003:.4f},{0.75 if i < 350 else 7}\n"
+        for i in range(400)
+    ]
+    once = read_log(written(tmp_path, "step,d_loss,g_loss\n" + "".join(rows), "once.csv"))
+    text = "step,d_loss,g_loss\n" + "".join(rows[:240] + rows[200:300] + rows[280:])
+    again = read_log(written(tmp_path, text, "again.csv"))
+    assert replay(again).alarms == replay(once).alarms
+    assert "d_at_zero" in {alarm.detector for alarm in replay(again).alarms}
+
+
+# ---- folders of events -----------------------------------------------------------------------------------
+
+
+def test_add_scalars(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "tb")) as writer:
+        for step in range(5):
+            writer.add_scalars("loss", {"D": step / 8, "G": 2.0}, step)
+            writer.add_scalar("fid", 10.0, step)
+    log = read_log(tmp_path / "tb")
+    assert curves(log) == {D: [step / 8 for step in range(5)], G: [2.0] * 5, "measure/fid": [10.0] * 5}
+    assert steps(log) == [0, 1, 2, 3, 4]
+
+
+def test_add_scalars_of_a_tag_with_folders(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(4):
+            writer.add_scalars("train/loss", {"D": 0.5, "G": 2.0}, step)
+    assert curves(read_log(tmp_path)) == {D: [0.5] * 4, G: [2.0] * 4}
+
+
+def test_folders_of_several_runs_are_named(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            writer.add_scalar("d_loss", 0.5, 1)
+    with pytest.raises(DataError, match="several runs") as raised:
+        read_log(tmp_path)
+    assert "first, second" in str(raised.value)
+    assert curves(read_log(tmp_path / "first")) == {D: [0.5]}
+
+
+def test_the_one_run_in_a_folder(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "version_0")) as writer:
+        writer.add_scalar("d_loss", 0.5, 1)
+    assert curves(read_log(tmp_path)) == {D: [0.5]}
+
+
+# ---- the command -----------------------------------------------------------------------------------------
+
+
+def test_notes_go_to_stderr(poise: Any, tmp_path: Path) -> None:
+    path = written(tmp_path, "D_real,D_fake,g_loss\n" + "0.7,0.7,0.7\n" * 30, "a.csv")
+    for words in ((), ("--json",)):
+        said = poise("watch", path, *words)
+        assert said.code == 0
+        assert said.err == f"{path}: D's loss is taken to be the mean of D_real and D_fake\n"
+    assert json.loads(said.out) == {"rows": 30, "alarms": []}
+
+
+def test_no_word_of_no_alarm_where_ds_loss_was_not_read(poise: Any, tmp_path: Path) -> None:
+    said = poise("watch", written(tmp_path, "g_loss\n" + "0.7\n" * 30, "a.csv"))
+    assert "no alarm" not in said.out + said.err
+    assert "D's loss was not found" in said.out
