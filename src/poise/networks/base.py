@@ -25,6 +25,10 @@ class Network(Part):
         """Whether it keeps statistics over the batch."""
         return getattr(self, "norm", "none") in MIXING
 
+    def fewest(self, shape: Shape | None) -> int:
+        """The least batch that it can be trained with: two, where a norm takes its means over the batch alone."""
+        return 1
+
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Why the network can't make or judge samples of `shape`, and the cure; None if it can."""
         return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from poise.core import Shape, Verdict
 from poise.networks.base import Discriminator, Generator, Network
 from poise.networks.blocks import Activation, Output, activation, output
-from poise.networks.norms import Norm, has_bias, norm_layer
+from poise.networks.norms import MIXING, Norm, has_bias, norm_layer
 
 
 def _hidden(here: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first: bool) -> list[nn.Module]:
@@ -71,6 +71,10 @@ class MLP(Network):
             return "instance norm needs maps, and a fully connected layer has none", 'take norm "layer"'
         return None
 
+    def fewest(self, shape: Shape | None) -> int:
+        """A vector has no space, so that a batch norm of vectors has the batch alone to take its means over."""
+        return 2 if self.norm in MIXING else 1
+
     @property
     def mixing(self) -> bool:
         """D's first layer has no norm, so a D of depth 1 has none at all."""
@@ -92,6 +96,10 @@ class MLPDiscriminatorEntry(MLP, Discriminator):
     """A fully connected discriminator."""
 
     kind: Literal["mlp"] = "mlp"
+
+    def fewest(self, shape: Shape | None) -> int:
+        """Its first layer has no norm."""
+        return 2 if self.mixing else 1
 
     def build(self, shape: Shape) -> nn.Module:
         """See `MLPDiscriminator`."""

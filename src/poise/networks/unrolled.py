@@ -76,6 +76,10 @@ class Unrolled(Network):
         """Both have batch norms."""
         return True
 
+    def fewest(self, shape: Shape | None) -> int:
+        """Pictures of 8 x 8 become maps of 1 x 1, which are vectors to a batch norm."""
+        return 2 if shape is not None and sides(shape[1])[0] == 1 else 1
+
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Only square pictures, of 8 x 8 or more."""
         if len(shape) == 3 and shape[1] == shape[2] >= 8:

@@ -28,6 +28,7 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     for rule in (_targets, _picks, _splits, _packs, _signs):
         rule(recipe, findings)
     _labels(recipe, classes, findings)
+    _fewest(recipe, shape, findings)
     doubts(recipe, findings)
     if shape is not None:
         _networks(recipe, shape, findings)
@@ -133,6 +134,21 @@ def _packs(recipe: Recipe, findings: Findings) -> None:
             reason = "D judges several samples at once, which have no label in common"
             cure = "leave the labels out for D, or the packing"
             findings.refusals.append(Finding(where, reason, trick.tip, cure))
+
+
+def _fewest(recipe: Recipe, shape: Shape | None, findings: Findings) -> None:
+    """A norm that takes its means over the batch alone has nothing to subtract from a batch of one."""
+    for side, network in recipe.network:
+        pack = recipe.pack if side == "d" else 1
+        if network is None or (network.misfit(shape) if shape else None) is not None:
+            continue
+        if (fewest := network.fewest(shape)) > recipe.batch // pack:
+            seen = f"a batch of {recipe.batch}" + (f", which is one pack of {pack}" if pack > 1 else "")
+            reason = f"batch norm of vectors takes its means over the batch, and {seen} holds one vector"
+            cure, where = f"set batch to {fewest * pack} or more", "batch"
+            if hasattr(network, "norm"):
+                cure, where = f'{cure}, or this norm to "none"', f"network.{side}.norm"
+            findings.refusals.append(Finding(where, reason, "T05a", cure))
 
 
 def _signs(recipe: Recipe, findings: Findings) -> None:

@@ -18,8 +18,10 @@ from poise.training.again import load_again, moved
 from poise.training.folder import RunFolder, free_name
 from poise.training.loop import Training
 from poise.training.machine import choose
+from poise.training.ranges import ranges
 from poise.training.run import Run
 from poise.training.signals import Signals
+from poise.training.standing import try_single
 from poise.training.watcher import Nobody, SafeWatcher, Watcher
 
 
@@ -71,6 +73,9 @@ def train(
         findings.raise_first()
         if recipe.measure is not None:
             suits(recipe.measure.features, loaded.train)
+        if not resume:
+            try_single(recipe, machine, loaded)
+            findings.warnings += ranges(recipe, loaded.train)
         notes += loaded.notes + unread_labels(recipe, len(loaded.train.classes))
         notes += [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.doubts]
         notes += [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]

@@ -26,7 +26,8 @@ from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
 from poise.training import about, state
 from poise.training.machine import choose
-from poise.training.standing import Standing
+from poise.training.ranges import ranges
+from poise.training.standing import Standing, try_single
 from poise.training.step import move
 from poise.watch.base import EVEN, FAMILIES
 
@@ -147,6 +148,8 @@ def check(
         return Report(findings, notes, None, None)
     try:
         here = Standing(recipe, machine, loaded)
+        try_single(recipe, machine, loaded)
+        findings.warnings += ranges(recipe, loaded.train)
     except RecipeError as error:
         findings.refuse(error)
         return Report(findings, notes, None, None)

@@ -6,12 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from poise.core import Moment
 from poise.data.source import Loaded
-from poise.errors import SaveError
-from poise.own.code import code_hash
+from poise.errors import PoiseError, RecipeError, SaveError
+from poise.own.code import code_hash, short
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training import save, state
@@ -27,6 +28,27 @@ from poise.watch.monitor import Monitoring
 
 STEPS = {"alternate": alternate, "simultaneous": simultaneous, "alone": alone}
 """What a step is, by the tempo's style."""
+
+
+def try_single(recipe: Recipe, machine: Machine, loaded: Loaded) -> None:
+    """Where D judges one sample at a time, a step is tried that leaves nothing behind: not every part can do that.
+
+    A norm, a statistic over the batch or the user's own code may want two; what is known of the package's own
+    networks is refused by `fit` already.
+
+    Raises:
+        RecipeError: the step fails; says how.
+    """
+    if recipe.batch > recipe.pack:
+        return
+    try:
+        Standing(recipe, machine, loaded).step()
+    except (PoiseError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        cure = f"set it to {2 * recipe.pack} or more, or look where with --debug"
+        what = f"a step fails with one {'pack' if recipe.pack > 1 else 'sample'} in a batch"
+        raise RecipeError(what, where="batch", found=short(error), cure=cure) from error
 
 
 class Standing:

@@ -1,0 +1,204 @@
+"""Own networks whose answers can't be what the game takes them for are found; no reasonable one is, nor any shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from poise.data.source import Loaded
+from poise.own.code import allow
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import names, table
+from poise.training.ranges import Reach, ranges, reach, samples, scores
+
+SIZE = 8
+G_ENDS = {
+    "tanh": "nn.Tanh()",
+    "hardtanh": "nn.Hardtanh()",
+    "linear": "nn.Identity()",
+    "clamped": "Do(lambda x: x.clamp(-1, 1))",
+    "rescaled": "Do(lambda x: 2 * torch.sigmoid(x) - 1)",
+    "sine": "Do(torch.sin)",
+}
+BAD_G = {
+    "sigmoid": ("nn.Sigmoid()", "[0, 1]"),
+    "half": ("Do(lambda x: x.tanh() / 2 + 0.5)", "[0, 1]"),
+    "clamped from 0": ("nn.Hardtanh(0.0, 1.0)", "[0, 1]"),
+    "softmax": ("nn.Softmax(1)", "[0, 1]"),
+    "bytes": ("Do(lambda x: 255 * x.sigmoid())", "255"),
+    "hundreds": ("Do(lambda x: 100 * x.sigmoid())", "100"),
+    "relu": ("nn.ReLU()", "never below 0"),
+    "signed bytes": ("Do(lambda x: 127 * (x + 0.5).tanh())", "first samples lie in ["),
+}
+BAD_D = {
+    "sigmoid": ("nn.Sigmoid()", "[0, 1]"),
+    "of two": ("Do(lambda x: torch.cat([x, -x], 1).softmax(1)[:, 1])", "[0, 1]"),
+    "of one": ("nn.Softmax(1)", "score is 1 for everything"),
+    "relu": ("nn.Softplus()", "never below 0"),
+    "log": ("nn.LogSigmoid()", "never above 0"),
+}
+MINE = """
+import torch
+from math import prod
+from torch import nn
+from poise.core import Verdict
+
+class Do(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+    def forward(self, x):
+        return self.what(x)
+
+class G(nn.Module):
+    def __init__(self, latent, shape, norm=False):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(latent, 32), nn.BatchNorm1d(32) if norm else nn.Identity(), nn.ReLU(),
+                                    nn.Linear(32, prod(shape)), G_END, nn.Unflatten(1, shape))
+    def forward(self, z):
+        return self.layers(z)
+
+class D(nn.Module):
+    width = 32
+    def __init__(self, shape, norm=False, bias=0.0, small=1.0, verdict=False):
+        super().__init__()
+        self.verdict = verdict
+        between = nn.LayerNorm(32) if norm else nn.Identity()
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), 32), between, nn.LeakyReLU(0.2))
+        self.score = nn.Linear(32, 1)
+        nn.init.constant_(self.score.bias, bias)
+        with torch.no_grad():
+            self.score.weight *= small
+        self.end = D_END
+    def forward(self, x):
+        features = self.trunk(x)
+        said = self.end(self.score(features))
+        return Verdict(said.flatten(), features) if self.verdict else said
+"""
+
+
+@pytest.fixture(scope="module")
+def digits() -> Loaded:
+    return decode(table("dcgan") | {"data": {"kind": "digits", "size": SIZE}}).data.load()
+
+
+@pytest.fixture
+def own(tmp_path: Path, digits: Loaded) -> Callable[..., list[str]]:
+    """What is warned of where G, D or both are of the user's, with these ends; checked that no stream is moved."""
+
+    def look(g: str = "", d: str = "", recipe: str = "dcgan", changes: dict[str, Any] | None = None, **options: Any):
+        file = tmp_path / f"mine{len(list(tmp_path.iterdir()))}.py"
+        file.write_text(MINE.replace("G_END", g or "nn.Tanh()").replace("D_END", d or "nn.Identity()"))
+        told = table(recipe) | {"data": {"kind": "digits", "size": SIZE}} | (changes or {})
+        for side, end in (("g", g), ("d", d)):
+            if end:
+                part = {"kind": "python", "file": str(file), "name": side.upper(), "options": options}
+                told["network"] = told["network"] | {side: part}
+        made: Recipe = decode(told)
+        allow(made, True)
+        before = torch.random.get_rng_state()
+        found = ranges(made, digits.train)
+        assert torch.equal(before, torch.random.get_rng_state())
+        return [f"{one.field}: {one.message}" for one in found]
+
+    return look
+
+
+@pytest.mark.parametrize("end", G_ENDS.values(), ids=G_ENDS)
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_reasonable_g(own: Callable[..., list[str]], end: str, norm: bool) -> None:
+    assert own(g=end, norm=norm) == []
+
+
+@pytest.mark.parametrize(("end", "word"), BAD_G.values(), ids=BAD_G)
+def test_a_g_out_of_range(own: Callable[..., list[str]], end: str, word: str) -> None:
+    (told,) = own(g=end)
+    assert told.startswith("network.g: ")
+    assert word in told
+    assert "[-1, 1]" in told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm": True}, {"bias": 0.5, "small": 0.01}, {"bias": 0.5, "small": 0.01, "norm": True}, {"verdict": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("recipe", ["dcgan", "hinge-sngan", "wgan", "ring"])
+def test_a_reasonable_d(own: Callable[..., list[str]], options: dict[str, Any], recipe: str) -> None:
+    """A fresh one whose few scores all happen to lie around a half as well."""
+    assert own(d="nn.Identity()", recipe=recipe, **options) == []
+
+
+@pytest.mark.parametrize(("end", "word"), BAD_D.values(), ids=BAD_D)
+@pytest.mark.parametrize("verdict", [False, True])
+def test_a_d_that_says_no_logit(own: Callable[..., list[str]], end: str, word: str, verdict: bool) -> None:
+    (told,) = own(d=end, verdict=verdict)
+    assert told.startswith("network.d: ")
+    assert word in told
+    assert "'non_saturating' reads a free score (a logit)" in told
+
+
+def test_who_reads_it(own: Callable[..., list[str]]) -> None:
+    """Squares with targets 0 and 1 have a use for [0, 1]; what compares scores, for those of one sign."""
+    assert own(d="nn.Sigmoid()", recipe="lsgan") == []
+    for recipe in ("wgan", "hinge-sngan", "dcgan"):
+        assert len(own(d="nn.Sigmoid()", recipe=recipe)) == 1
+    relativistic = {"objective": {"kind": "relativistic"}}
+    assert own(d="nn.Softplus()", changes=relativistic) == []
+    assert own(d="nn.Softplus()", recipe="wgan") == []
+    assert len(own(d="nn.Sigmoid()", changes=relativistic)) == 1
+
+
+def test_labels_and_packs(own: Callable[..., list[str]]) -> None:
+    told = own(g="nn.Sigmoid()", d="nn.Sigmoid()", recipe="cgan")
+    assert [one.split(":")[0] for one in told] == ["network.g", "network.d"]
+    packed = {"tricks": [{"kind": "packing", "samples": 2}]}
+    assert len(own(d="nn.Sigmoid()", changes=packed)) == 1
+    assert own(d="nn.Identity()", changes=packed) == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_networks_reach_what_they_should(name: str, digits: Loaded) -> None:
+    """They are not asked, since their entries tell; asked, they are not found fault with."""
+    told = table(name)
+    points = told["data"]["kind"] in ("ring", "grid")
+    shape = (2,) if points else (1, SIZE, SIZE)
+    for network in told["network"].values():
+        network |= {"width": 4} if "width" in network else {}
+    recipe = decode(told | ({} if points else {"data": {"kind": "digits", "size": SIZE}}))
+    g, d = recipe.network.g, recipe.network.d
+    torch.manual_seed(1)
+    z = torch.randn(16, recipe.latent.dim)
+    if not points and not g.misfit(shape):
+        net = g.finish(g.build(recipe.latent.dim, shape), z)
+        assert samples(reach(net, lambda net: net(z))) == []
+    if d is not None and d.says == "score" and not d.misfit(shape):
+        x = torch.cat([2 * torch.rand(8, *shape) - 1, torch.randn(8, *shape)])
+        net = d.finish(d.build(shape), x)
+        assert scores(reach(net, lambda net: net(x).score), "any") == []
+
+
+def test_what_is_not_finite_says_nothing() -> None:
+    told = reach(nn.Linear(2, 2), lambda net: torch.tensor([float("nan")]))
+    assert scores(told, "any") == []
+    assert samples(Reach(-1, 1, -1, 1)) == []
+
+
+def test_check_and_train_say_it(poise: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE.replace("G_END", "nn.Tanh()").replace("D_END", "nn.Sigmoid()"))
+    words = ["dcgan", "--trust-code", "--steps", 1, "--set", f"data.size={SIZE}", "--set", "batch=4"]
+    words += ["--set", "measure=none", "--set", "network.g.width=4", "--set", "log.sheet=4"]
+    words += ["--set", f'network.d={{kind="python", file="{file}", name="D"}}']
+    said = poise("check", *words)
+    assert said.code == 0, said.err
+    assert "all its scores lie in [0, 1]" in said.out.replace("\n", " ")
+    said = poise("train", *words, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "network.d: all its scores lie in [0, 1]" in said.err

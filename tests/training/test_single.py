@@ -1,0 +1,157 @@
+"""A batch of one: each network says truly how few samples it can be trained with; what can't be trained is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts.tiny import recipe as tiny
+from poise.entries import kinds
+from poise.errors import RecipeError
+from poise.networks.base import Discriminator, Encoder, Generator, Network
+from poise.own.code import allow
+from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import names, table
+from poise.training.machine import choose
+from poise.training.standing import try_single
+
+NORMS = ("batch", "spectral_batch", "instance", "virtual", "none")
+DIM, REFERENCE = 3, 16
+
+
+def entries() -> list[tuple[type[Network], Network, tuple[int, ...]]]:
+    """All networks with every sort of norm, for points and small pictures that they can make or judge."""
+    found = []
+    for base in (Generator, Discriminator, Encoder):
+        for entry in kinds(base, "poise.networks").values():
+            fields = entry.model_fields
+            grid = [[{"norm": norm} for norm in NORMS] if "norm" in fields else [{}]]
+            grid += [[{}, {"depth": 1}] if "depth" in fields else [{}]]
+            for norm, depth in itertools.product(*grid):
+                made: Any = entry(**norm, **depth, **({"width": 4} if "width" in fields else {}))
+                found += [(base, made, shape) for shape in ((2,), (1, 8, 8), (1, 16, 16)) if not made.misfit(shape)]
+    return found
+
+
+def built(base: type[Network], entry: Any, shape: tuple[int, ...]) -> tuple[nn.Module, Callable[[int], Tensor]]:
+    """The network, and what it is fed."""
+    if base is Generator:
+        return entry.finish(entry.build(DIM, shape), torch.randn(REFERENCE, DIM)), lambda n: torch.randn(n, DIM)
+    net = entry.build(shape) if base is Discriminator else entry.build(shape, DIM, 50)
+    net = entry.finish(net, torch.randn(REFERENCE, *shape))
+    return net, torch.arange if getattr(entry, "by_place", False) else lambda n: torch.randn(n, *shape)
+
+
+def test_networks_say_how_few_they_take() -> None:
+    wrong = []
+    for base, entry, shape in entries():
+        net, feed = built(base, entry, shape)
+        net.train()
+        least = entry.fewest(shape)
+        net(feed(least))
+        if least > 1:
+            with pytest.raises(ValueError, match="more than 1 value per channel"):
+                net(feed(least - 1))
+            wrong += [entry] if not fails_alone(entry) else []
+    assert not wrong
+
+
+def fails_alone(entry: Any) -> bool:
+    return entry.tag() == "unrolled" or entry.norm in ("batch", "spectral_batch")
+
+
+def of_one(name: str, batch: int = 1) -> Recipe:
+    """A shipped recipe, thin, with so many samples in a batch."""
+    told = table(name) | {"batch": batch, "steps": 3}
+    for network in told["network"].values():
+        network |= {"width": 4} if "width" in network else {}
+    if "size" in told["data"]:
+        told["data"]["size"] = 16
+    return decode(told)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_takes_a_step_or_is_refused(name: str) -> None:
+    recipe = of_one(name)
+    loaded = recipe.data.load()
+    refused = fit(recipe, loaded.train.shape, len(loaded.train.classes)).refusals
+    if name == "gan":
+        assert [one.field for one in refused] == ["network.g.norm"]
+        assert "set batch to 2 or more" in refused[0].cure
+        recipe = of_one(name, 2)
+        assert not fit(recipe, loaded.train.shape).refusals
+        return
+    if not refused:
+        try_single(recipe, choose("cpu", "fp32", recipe), loaded)
+
+
+def test_a_pack_is_one(tmp_path: Path) -> None:
+    """A packed D sees half as many."""
+    base = tiny("points", {"kind": "packing", "samples": 2}, batch=2)
+    told = base.canonical()
+    told["network"]["d"] |= {"norm": "batch", "depth": 2}
+    (refused,) = fit(decode(told), (2,)).refusals
+    assert (refused.field, refused.cure) == ("network.d.norm", 'set batch to 4 or more, or this norm to "none"')
+    assert not fit(decode(told | {"batch": 4}), (2,)).refusals
+
+
+OWN = """
+from torch import nn
+
+class G(nn.Module):
+    def __init__(self, latent, shape):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(latent, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, shape[0]))
+    def forward(self, z):
+        return self.layers(z)
+
+class D(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.layer = nn.Linear(shape[0], 1)
+    def forward(self, x):
+        said = self.layer(x)
+        assert not self.training or len(x) > 2, "too few"
+        return said
+"""
+
+
+@pytest.mark.parametrize(
+    ("side", "found"), [("g", "ValueError: Expected more than 1"), ("d", "AssertionError: too few")]
+)
+def test_own_code_that_wants_two(side: str, found: str, tmp_path: Path, poise: Callable[..., Any]) -> None:
+    """It is refused before anything is written, by `train` and by `check`; a batch of two is trained."""
+    file, out = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(OWN)
+    own = f'network.{side}={{kind="python", file="{file}", name="{side.upper()}"}}'
+    words = ["ring", "--trust-code", "--steps", 2, "--set", own, "--set", "measure=none", "--set", "batch=1"]
+    for command in (["check"], ["train", "--out", out]):
+        said = poise(command[0], *words, *command[1:])
+        assert said.code == 2
+        assert said.last.startswith("poise: batch: a step fails with one sample in a batch")
+        assert found in said.last
+        assert "set it to 2 or more" in said.last
+    assert not out.exists()
+    said = poise("train", *words[:-1], "batch=2", "--out", out)
+    assert said.code == 0, said.err
+
+
+def test_a_batch_of_more_is_not_tried(tmp_path: Path) -> None:
+    """It would cost a step before the first."""
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    own = {"kind": "python", "file": str(file), "name": "G"}
+    recipe = decode(table("ring") | {"batch": 1, "network": table("ring")["network"] | {"g": own}})
+    allow(recipe, True)
+    machine, loaded = choose("cpu", "fp32", recipe), recipe.data.load()
+    with pytest.raises(RecipeError, match="one sample in a batch"):
+        try_single(recipe, machine, loaded)
+    try_single(recipe.model_copy(update={"batch": 2}), machine, loaded)
