@@ -8,6 +8,7 @@ import json
 import math
 import os
 import py_compile
+import shutil
 import signal
 import tomllib
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from contracts.tiny import Session, recipe, session, source, unequal
 from poise.core import Moment, Side
-from poise.errors import RecipeError, Stopped
+from poise.errors import RecipeError, SaveError, Stopped
 from poise.own import code as own
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
@@ -204,6 +205,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own, "_allowed", set())
     monkeypatch.setattr(own, "_loaded", {})
+    monkeypatch.setattr(own, "_copies", {})
 
 
 def ring(*tricks: Table, g: Table = MLP, d: Table = MLP, **changes: Any) -> Recipe:
@@ -558,6 +560,98 @@ def test_other_code_is_another_run(part: Part, tmp_path: Path, monkeypatch: pyte
     assert json.loads((out / "run.json").read_text())["code"] == {str(file): digest(file)}
 
 
+def moved_away(part: Part, out: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Recipe, Path, Tensor]:
+    """A run whose file is not there any more, as on another machine; and samples from when it was."""
+    table = part("Memory")
+    told = ring(table, g=part("Sketcher"), steps=2)
+    train(told, out, trust_code=True)
+    samples = Run(out, trust_code=True).sample(3)
+    for each in own.own_parts(told):
+        Path(each.file).unlink(missing_ok=True)
+    forget(monkeypatch)
+    return told, Path(table["file"]), samples
+
+
+def test_a_run_is_opened_where_its_files_are_not(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It samples from the copies; without trust these don't run either."""
+    _, file, samples = moved_away(part, tmp_path / "run", monkeypatch)
+    assert torch.equal(Run(tmp_path / "run", trust_code=True).sample(3), samples)
+    forget(monkeypatch)
+    with pytest.raises(RecipeError, match="--trust-code"):
+        Run(tmp_path / "run").sample(3)
+    assert (tmp_path / "run" / "code" / file.name).is_file()
+
+
+def test_a_run_goes_on_where_its_files_are_not(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And ends like one that always had them."""
+    told, file, _ = moved_away(part, tmp_path / "run", monkeypatch)
+    notes = Notes()
+    longer = told.model_copy(update={"steps": 4})
+    train(longer, tmp_path / "run", trust_code=True, resume=True, watcher=notes)
+    assert any(f"{file} is not there: the run's copy of it is taken" in line for line in notes.lines)
+    assert not any("not promised to be exact" in line for line in notes.lines)
+    forget(monkeypatch)
+    train(ring(part("Memory"), g=part("Sketcher"), steps=4), tmp_path / "whole", trust_code=True)
+    assert unequal(tensors(tmp_path / "run"), tensors(tmp_path / "whole")) == []
+    assert Run(tmp_path / "run").info["code"] == Run(tmp_path / "whole").info["code"]
+
+
+def test_changed_code_is_named_when_a_run_goes_on(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken as it is now, for the copy too; the run samples from what it was trained with until then."""
+    table = part("Memory")
+    file = Path(table["file"])
+    train(ring(table, steps=2), tmp_path / "run", trust_code=True)
+    forget(monkeypatch)
+    file.write_text(file.read_text() + "\n# a thought\n")
+    copy = tmp_path / "run" / "code" / file.name
+    assert copy.read_bytes() != file.read_bytes()
+    assert Run(tmp_path / "run", trust_code=True).sample(2) is not None
+    notes = Notes()
+    train(ring(table, steps=4), tmp_path / "run", trust_code=True, resume=True, watcher=notes)
+    assert any(f"{file} is not what this run was trained with" in line for line in notes.lines)
+    assert copy.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_copy_that_was_changed_is_not_run(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """The file itself will do where it is what it was; else nothing runs."""
+    table = part("Memory")
+    file, run = Path(table["file"]), tmp_path / "run"
+    train(ring(table, steps=2), run, trust_code=True)
+    copy = run / "code" / file.name
+    copy.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    forget(monkeypatch)
+    if there:
+        assert Run(run, trust_code=True).sample(2) is not None
+    else:
+        file.unlink()
+        for use in (lambda: Run(run, trust_code=True).sample(2), lambda: go_on(table, run)):
+            with pytest.raises(SaveError, match="copy of its code can't be used, found changed or damaged"):
+                use()
+    assert not (tmp_path / "ran").exists()
+
+
+def go_on(table: Table, run: Path) -> Run:
+    return train(ring(table, steps=4), run, trust_code=True, resume=True)
+
+
+def test_two_files_of_one_name_have_two_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for year in ("early", "late"):
+        (tmp_path / year).mkdir()
+        (tmp_path / year / "mine.py").write_text(HEAD + SOURCES["Sketcher" if year == "early" else "Judge"])
+    told = ring(
+        g=as_table(tmp_path / "early" / "mine.py", "Sketcher"), d=as_table(tmp_path / "late" / "mine.py", "Judge")
+    )
+    train(told, tmp_path / "run", trust_code=True)
+    assert sorted(path.name for path in (tmp_path / "run" / "code").iterdir()) == ["mine-2.py", "mine.py"]
+    shutil.rmtree(tmp_path / "early")
+    shutil.rmtree(tmp_path / "late")
+    forget(monkeypatch)
+    assert Run(tmp_path / "run", trust_code=True).sample(2) is not None
+
+
 def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
@@ -663,8 +757,9 @@ def test_no_command_runs_it_without_trust(
     for fresh in (False, True):  # it has run in this process already; or it hasn't
         if fresh:
             forget(monkeypatch)
-        poise("sample", run).complains(2, file, "--trust-code")
-        poise("interpolate", run).complains(2, file, "--trust-code")
+        copy = str(run / "code" / Path(file).name)
+        poise("sample", run).complains(2, copy, "--trust-code")
+        poise("interpolate", run).complains(2, copy, "--trust-code")
         poise("train", "--resume", "--out", run, "--steps", 5).complains(2, file, "--trust-code")
         with pytest.raises(RecipeError, match="--trust-code"):
             Run(run).sample(2)

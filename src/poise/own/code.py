@@ -8,7 +8,7 @@ from copy import deepcopy
 from math import isfinite
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -19,8 +19,26 @@ if TYPE_CHECKING:
     from poise.recipe.model import Recipe
 
 _allowed: set[Path] = set()
-_loaded: dict[Path, tuple[str, dict[str, Any]]] = {}
-"""By file: the hash of the code that ran, and the names it left."""
+_copies: dict[Path, Path] = {}
+"""What stands in for files that are not there."""
+
+
+class Ran(NamedTuple):
+    """Code that ran.
+
+    Attributes:
+        digest: SHA-256 of it, 16 hex digits.
+        source: the code.
+        names: what it left.
+    """
+
+    digest: str
+    source: bytes
+    names: dict[str, Any]
+
+
+_loaded: dict[Path, Ran] = {}
+"""By file."""
 
 
 class Own(Entry):
@@ -45,7 +63,7 @@ class Own(Entry):
         Raises:
             RecipeError: it was not allowed to run, is not there, fails, or has no such name.
         """
-        there = _once(self)[1]
+        there = _once(self).names
         if self.name not in there:
             public = [name for name in there if not name.startswith("_")]
             raise RecipeError("has no such part", where=self.file, found=self.name, cure=nearest(self.name, public))
@@ -98,7 +116,17 @@ def trust(file: Path, name: str, trust_code: bool) -> None:
 
 def code_hash(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of each such file as it was when it ran, 16 hex digits, by its name: other code is another run."""
-    return {part.file: _once(part)[0] for part in own_parts(recipe)}
+    return {part.file: _once(part).digest for part in own_parts(recipe)}
+
+
+def source_of(part: Own) -> bytes:
+    """The code of a part as it was when it ran."""
+    return _once(part).source
+
+
+def stand_in(file: str, copy: Path) -> None:
+    """Let `copy` be read in this process wherever a recipe names `file`, as long as that is not there."""
+    _copies[Path(file).resolve()] = copy.resolve()
 
 
 def _comes_back(value: Any) -> bool:
@@ -115,23 +143,27 @@ def _untrusted(file: str, name: str) -> RecipeError:
     return RecipeError("this wants to run a Python file", where=file, found=name, cure=cure)
 
 
-def _once(part: Own) -> tuple[str, dict[str, Any]]:
-    """The file's hash and names, from its one run in this process."""
+def _once(part: Own) -> Ran:
+    """What the file left at its one run in this process."""
     path = Path(part.file).resolve()
     if path not in _allowed:
         raise _untrusted(part.file, part.name)
+    if not path.exists():
+        path = _copies.get(path, path)
     if path not in _loaded:
         _loaded[path] = _run(path, part.file)
     return _loaded[path]
 
 
-def _run(path: Path, told: str) -> tuple[str, dict[str, Any]]:
+def _run(path: Path, told: str) -> Ran:
     """Read once, so that what is hashed is what runs; a module of its own, as dataclasses and annotations need."""
     try:
         code = path.read_bytes()
     except OSError:
         raise RecipeError("can't be read", where=told, cure="the path is seen from where the command runs") from None
     digest = hashlib.sha256(code).hexdigest()[:16]
+    if same := next((ran for ran in _loaded.values() if ran.digest == digest), None):
+        return same  # a copy of what ran already
     module = ModuleType(f"_own_{digest}_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
@@ -141,7 +173,7 @@ def _run(path: Path, told: str) -> tuple[str, dict[str, Any]]:
         del sys.modules[module.__name__]
         cure = "see where with --debug"
         raise RecipeError("fails when it is run", where=told, found=short(error), cure=cure) from error
-    return digest, vars(module)
+    return Ran(digest, code, vars(module))
 
 
 def short(error: BaseException) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from poise.data.source import Bad, Finite, Source
-from poise.files import write_text
+from poise.files import make_folder, write_bytes, write_text
+from poise.own.copies import contents
 from poise.printing import counted
 from poise.recipe.model import Recipe
+from poise.system import on_disk
 from poise.training.folder import RunFolder
 from poise.training.game import Game
 from poise.training.machine import Machine
@@ -61,6 +63,18 @@ def data_facts(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
         "count": len(source) if isinstance(source, Finite) else None,
         "bad": bad,
     }
+
+
+def keep_code(recipe: Recipe, folder: RunFolder) -> None:
+    """Copy the Python files that the recipe names, as they were when they ran: the run can be opened without them.
+
+    Raises:
+        DiskError: the disk refused.
+    """
+    for name, source in contents(recipe).items():
+        with on_disk(folder.code):
+            make_folder(folder.code)
+        write_bytes(folder.code / name, source)
 
 
 def list_bad(bad: list[Bad], folder: RunFolder) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 from poise.data.source import PictureEntry, memory_for
 from poise.errors import RecipeError, SaveError, enough_memory
 from poise.measure.features import suits
 from poise.own.code import allow
+from poise.own.copies import take_copies
 from poise.printing import counted
 from poise.recipe.doubts import unread_labels
 from poise.recipe.fit import fit
@@ -58,6 +60,8 @@ def train(
         folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
         stamp = folder.stamp()
         folder.inspect(resume=resume)
+        known = _known(folder) if resume else {}
+        code = take_copies(recipe, folder.code, known.get("code", {}))
         allow(recipe, trust_code)
         machine = choose(device, precision, recipe)
         fit(recipe).raise_first()
@@ -66,9 +70,10 @@ def train(
         notes += _same_run(folder, recipe) if resume else []
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
-        known = _trained_on(folder) if resume else None
+        fingerprint = known.get("data", {}).get("fingerprint")
         with memory_for(recipe.data):
-            loaded = load_again(recipe.data, known, folder.path, data_root) if resume else recipe.data.load(data_root)
+            again = (fingerprint, folder.path, data_root)
+            loaded = load_again(recipe.data, *again) if resume else recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
         findings.raise_first()
         if recipe.measure is not None:
@@ -76,7 +81,7 @@ def train(
         if not resume:
             try_single(recipe, machine, loaded)
             findings.warnings += ranges(recipe, loaded.train)
-        notes += loaded.notes + unread_labels(recipe, len(loaded.train.classes))
+        notes += code + loaded.notes + unread_labels(recipe, len(loaded.train.classes))
         notes += [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.doubts]
         notes += [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
         training = Training(recipe, folder, machine, loaded, notes, watcher, signals, resume=resume)
@@ -114,11 +119,11 @@ def _same_run(folder: RunFolder, new: Recipe) -> list[str]:
     return notes
 
 
-def _trained_on(folder: RunFolder) -> str | None:
-    """The fingerprint of the run's data, as far as `run.json` can be read; the saves know it too."""
-    with suppress(SaveError, KeyError, TypeError):
-        return str(folder.read_info()["data"]["fingerprint"])
-    return None
+def _known(folder: RunFolder) -> dict[str, Any]:
+    """What `run.json` says of the run that is resumed, as far as it can be read; the saves know the same."""
+    with suppress(SaveError):
+        return folder.read_info()
+    return {}
 
 
 def _room_to_compute(recipe: Recipe) -> AbstractContextManager[None]:

@@ -28,7 +28,7 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 SAVE = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
 BEGUN = re.compile(
     r"recipe\.toml|run\.json|run\.lock|(rows|measures|alarms)\.jsonl|bad_images\.csv|samples(/step-\d+\.png)?|saves"
-    rf"|best(/{SAVE})?|tensorboard(/events\.out\.tfevents.*)?"
+    rf"|code(/[^/]+)?|best(/{SAVE})?|tensorboard(/events\.out\.tfevents.*)?"
 )
 """What a run may have written before its first save."""
 
@@ -44,7 +44,7 @@ class RunFolder:
         self.path = path
         self.recipe, self.info, self.rows = path / "recipe.toml", path / "run.json", path / "rows.jsonl"
         self.measures, self.best = path / "measures.jsonl", path / "best"
-        self.alarms, self.kept = path / "alarms.jsonl", path / "kept"
+        self.alarms, self.kept, self.code = path / "alarms.jsonl", path / "kept", path / "code"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
         self.anew = False
 

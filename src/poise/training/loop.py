@@ -245,6 +245,7 @@ class Training:
         self.folder.tidy(anew=self.folder.anew)
         write_text(self.folder.recipe, self.recipe.to_toml())
         self._tell("running")
+        about.keep_code(self.recipe, self.folder)
         if self.loaded.bad:
             self.notes += about.list_bad(self.loaded.bad, self.folder)
         save.prune(self.folder.saves, self.recipe.log.keep)

@@ -16,6 +16,7 @@ from poise.data.source import DataEntry, Loaded, ToyEntry, memory_for
 from poise.entries import nearest
 from poise.errors import RecipeError, SaveError
 from poise.own.code import allow
+from poise.own.copies import from_copies
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
@@ -55,12 +56,12 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What was trained.
+        """What was trained; Python files of the user's are named by their copies in the run folder.
 
         Raises:
-            SaveError: `recipe.toml` is damaged; names the line or the field.
+            SaveError: `recipe.toml` is damaged; names the line or the field; or a copy of code is.
         """
-        return self.folder.recipe_of(decode)
+        return from_copies(self.folder.recipe_of(decode), self.folder.code, self.info.get("code", {}))
 
     @property
     def shape(self) -> Shape:
