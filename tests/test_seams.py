@@ -20,7 +20,9 @@ from contracts.tiny import (
     moment,
     recipe,
     ring_feed,
+    session,
     source,
+    unequal,
 )
 from poise.core import Batch, Exchange, Moment, Moves, Pile, Side, Targets, Verdict
 from poise.dials import Linear as Ramp
@@ -29,8 +31,10 @@ from poise.randomness import Dice
 from poise.seams import (
     After,
     Aim,
+    Clock,
     Grads,
     Offer,
+    Offered,
     Opponent,
     Stage,
     Surgery,
@@ -45,6 +49,8 @@ from poise.seams import (
 from poise.training.ledger import Ledger
 from poise.training.step import alternate, draw, face, move, offer
 from poise.tricks.base import TrickEntry
+from poise.tricks.instance_noise import InstanceNoise
+from poise.tricks.layers import Random
 
 D, G = Side.D, Side.G
 
@@ -122,21 +128,15 @@ class Stranger(Opponent):
 
 
 class Constant(Offer):
-    """D is handed the same picture again and again."""
+    """D is handed the same picture in place of the last `count` fakes, or of all."""
 
-    def __init__(self, name: str, value: float) -> None:
+    def __init__(self, name: str, value: float, count: int = BATCH) -> None:
         super().__init__(name)
-        self.value = value
+        self.value, self.count = value, count
 
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
-        return Batch(torch.full_like(fake.images, self.value), fake.labels)
-
-
-class Doubled(Offer):
-    """Twice the fakes."""
-
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
-        return Batch(2 * fake.images, fake.labels)
+    def offer(self, fake: Batch, moment: Moment) -> Offered:
+        old = Batch(torch.full_like(fake.images[-self.count :], self.value), None)
+        return Offered(Batch(fake.images[: -self.count], None), old)
 
 
 class Times(View):
@@ -328,9 +328,15 @@ class TestOffer:
         assert torch.equal(plain[1][0], offered[1][0])
         assert plain[0] == offered[0]
 
-    def test_acts_in_order(self) -> None:
-        assert torch.equal(judged(Constant("c", 3.0), Doubled("d")).fake, torch.full((BATCH, 2), 6.0))
-        assert torch.equal(judged(Doubled("d"), Constant("c", 3.0)).fake, torch.full((BATCH, 2), 3.0))
+    def test_each_is_handed_what_is_still_new_and_fakes_keep_their_places(self) -> None:
+        three, five = Constant("three", 3.0, 2), Constant("five", 5.0, 4)
+        for tricks, told in (((three, five), [5.0] * 4 + [3.0] * 2), ((five, three), [3.0] * 2 + [5.0] * 4)):
+            exchange = judged(*tricks)
+            assert exchange.fake[:2].detach().eq(judged().fake[:2].detach()).all()
+            assert exchange.fake[2:, 0].tolist() == told
+
+    def test_where_nothing_is_new_nobody_is_asked(self) -> None:
+        assert torch.equal(judged(Constant("c", 3.0), Constant("d", 6.0)).fake, torch.full((BATCH, 2), 3.0))
 
     def test_stands_before_the_views(self) -> None:
         exchange = judged(Times("view", 10.0), Constant("c", 3.0))
@@ -617,3 +623,72 @@ def test_a_game_without_tricks_folds_nothing() -> None:
     face(game, exchange)
     assert seen[0] is exchange.real
     assert seen[1] is exchange.fake
+
+
+class TestRank:
+    """Where the order of two tricks changes what they do, it is fixed; the recipe's order decides among equals."""
+
+    PAIRS = (
+        ("instance_noise", "diff_augment"),
+        ("instance_noise", "adaptive_augment"),
+        ("diff_augment", "adaptive_augment"),
+        ("gradient_clipping", "historical_averaging"),
+        ("noisy_labels", "soft_labels"),
+        ("image_pool", "history"),
+        ("image_pool", "experience_replay"),
+    )
+    STRONG: ClassVar = {
+        "adaptive_augment": {"start": 0.7},
+        "instance_noise": {"sigma": 0.5},
+        "gradient_clipping": {"max_norm": 0.01},
+        "historical_averaging": {"weight": 10.0},
+        "noisy_labels": {"probability": 0.5},
+        "image_pool": {"size": 12},
+        "history": {"size": 12},
+        "experience_replay": {"size": 12},
+    }
+
+    @pytest.mark.parametrize(("one", "other"), PAIRS)
+    def test_either_order_in_the_recipe_is_the_same_run_to_the_bit(self, one: str, other: str) -> None:
+        told = [{"kind": kind, **self.STRONG.get(kind, {})} for kind in (one, other)]
+        saved = [session("pictures", *tricks).play(5).saved() for tricks in (told, told[::-1])]
+        assert unequal(*saved) == []
+
+    def test_equals_act_in_the_recipes_order(self) -> None:
+        game = by_hand(Times("a", 2.0), Times("b", 1.0, 1.0), InstanceNoise("noise", 0.0))
+        assert [trick.name for trick in game.tricks_of(D).views] == ["a", "b", "noise"]
+
+
+class TestStreams:
+    """What is drawn twice in a move is drawn from two streams."""
+
+    def test_a_layer_that_is_passed_twice_in_a_move_draws_anew(self) -> None:
+        clock, now = Clock(), moment()
+        clock.now = now
+        first, second, other = (clock.generator(name).initial_seed() for name in ("a", "a", "b"))
+        assert first == now.generator("a").initial_seed(), "the first pass draws what it always drew"
+        assert len({first, second, other}) == 3
+        clock.now = now
+        assert clock.generator("a").initial_seed() == first, "the next move counts anew"
+        clock.now = None
+        assert clock.generator("a") is None
+
+    def test_two_terms_that_ask_d_see_two_draws_of_a_view(self) -> None:
+        noise, images = InstanceNoise("noise", 1.0), torch.zeros(BATCH, 2)
+        game = by_hand(noise)
+        ask = game.asking(game.d.net, moment())
+        scores = [ask(images, None).score for _ in range(2)]
+        assert not torch.equal(*scores)
+        assert torch.equal(game.asking(game.d.net, moment())(images, None).score, scores[0])
+
+    def test_prior_and_rebuilt_samples_of_a_move_have_other_masks(self) -> None:
+        told = recipe("coded", {"kind": "standing_dropout", "rate": 0.5}, {"kind": "feature_reconstruction"})
+        run, seen = Session(told, source("coded")), list[Tensor]()
+        for layer in run.game.g.net.modules():
+            if isinstance(layer, Random):
+                layer.register_forward_hook(lambda _, given, out: seen.append((out == 0) & (given[0] != 0)))
+                break
+        run.play(1)
+        by_g = seen[-2:]  # G's own move makes samples of latents, and of codes
+        assert by_g[0].shape == by_g[1].shape
+        assert not torch.equal(*by_g)

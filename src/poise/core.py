@@ -7,7 +7,7 @@ pictures, `Targets` what D is asked to say, and an `Exchange` all that one move 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -93,6 +93,7 @@ class Moment:
         dice: the run's named random numbers.
         side: whose move it is.
         turn: the how-manieth move of that side within the step, from 0.
+        call: the how-manieth time that the same thing is done within the move, from 0.
     """
 
     step: int
@@ -101,6 +102,7 @@ class Moment:
     dice: Dice
     side: Side = Side.D
     turn: int = 0
+    call: int = 0
 
     @property
     def progress(self) -> float:
@@ -116,9 +118,14 @@ class Moment:
         """This step's moment for one move."""
         return Moment(self.step, self.steps, self.batch, self.dice, side, turn)
 
+    def again(self, call: int) -> Moment:
+        """The same move when something in it is done for the `call`-th time: its random numbers are new ones."""
+        return replace(self, call=call) if call else self
+
     def generator(self, name: str) -> torch.Generator:
-        """The random numbers called `name` in this very move."""
-        return self.dice(f"{self.side.value}/{name}", self.step, self.turn)
+        """The random numbers called `name` in this very move; each call has a stream of its own."""
+        again = f"/call {self.call}" if self.call else ""
+        return self.dice(f"{self.side.value}/{name}{again}", self.step, self.turn)
 
 
 class Verdict(NamedTuple):

@@ -12,6 +12,7 @@ order, and an empty list costs nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
@@ -53,6 +54,10 @@ class Trick(nn.Module, ABC):
 
     sides: ClassVar[frozenset[Side]] = BOTH
 
+    rank: ClassVar[int] = 0
+    """Where the order of two tricks at one seam changes what they do, the one of the lower number acts first, whatever
+    the recipe says. The recipe's order decides among equals."""
+
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
@@ -64,12 +69,29 @@ class Clock:
     Copies of a network (an average, a past self) share it.
     """
 
-    now: Moment | None = None
-    """The move that is being made; None between moves, when samples are drawn."""
+    def __init__(self) -> None:
+        self._now: Moment | None = None
+        self._calls: Counter[str] = Counter()
+
+    @property
+    def now(self) -> Moment | None:
+        """The move that is being made; None between moves, when samples are drawn."""
+        return self._now
+
+    @now.setter
+    def now(self, moment: Moment | None) -> None:
+        self._now = moment
+        self._calls.clear()
 
     def generator(self, name: str) -> torch.Generator | None:
-        """The random numbers called `name` in this move; between moves PyTorch's global ones."""
-        return None if self.now is None else self.now.generator(name)
+        """The random numbers called `name` in this move; between moves PyTorch's global ones.
+
+        A layer that is passed twice in a move (prior samples, then rebuilt ones) draws from another stream each time.
+        """
+        if self._now is None:
+            return None
+        self._calls[name] += 1
+        return self._now.again(self._calls[name] - 1).generator(name)
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -117,14 +139,30 @@ class Opponent(Trick):
         """The network that plays `side` in this move: `net`, or somebody in its place."""
 
 
+class Offered(NamedTuple):
+    """A pile of fakes in two parts, which together are as many as before.
+
+    Attributes:
+        new: the first ones of G's newest fakes, which nobody has replaced.
+        old: what D is handed in place of the others.
+    """
+
+    new: Batch
+    old: Batch
+
+
 class Offer(Trick):
     """What D is handed: acts on the fake pile of D's move, before anybody looks."""
 
     sides = frozenset({Side.D})
 
     @abstractmethod
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
-        """The pile that D is handed, same shape, and the classes that these fakes were asked for."""
+    def offer(self, fake: Batch, moment: Moment) -> Offered:
+        """What is replaced among G's newest fakes, n of them, with the classes that all were asked for.
+
+        Several such tricks share the pile: each is handed only what is still new, so that no old fake is replaced or
+        stored once more.
+        """
 
 
 class View(Trick):
@@ -218,22 +256,35 @@ def fold_opponent(opponents: Sequence[Opponent], side: Side, net: nn.Module, mom
     return net
 
 
+def joined(first: Batch, second: Batch) -> Batch:
+    """One pile of two."""
+    images = torch.cat((first.images, second.images))
+    if first.labels is None or second.labels is None:
+        return Batch(images, None)
+    return Batch(images, torch.cat((first.labels, second.labels)))
+
+
 def fold_offer(offers: Sequence[Offer], fake: Batch, moment: Moment) -> Batch:
-    """The fake pile after all offers."""
+    """The fake pile after all offers, each of which takes its share of what is still new."""
+    old: list[Batch] = []
     for trick in offers:
-        fake = trick.offer(fake, moment)
+        if len(fake.images):
+            fake, replaced = trick.offer(fake, moment)
+            old += [replaced] if len(replaced.images) else []
+    for replaced in reversed(old):  # every fake stays at its place in the pile
+        fake = joined(fake, replaced)
     return fake
 
 
 def fold_views(views: Sequence[View], images: Tensor, pile: Pile, moment: Moment) -> Tensor:
-    """The pile through all views, in the recipe's order."""
+    """The pile through all views, in their order."""
     for trick in views:
         images = trick.view(images, pile, moment)
     return images
 
 
 def fold_aims(aims: Sequence[Aim], targets: Targets, moment: Moment) -> Targets:
-    """The targets after all aims, in the recipe's order."""
+    """The targets after all aims, in their order."""
     for trick in aims:
         targets = trick.aim(targets, moment)
     return targets

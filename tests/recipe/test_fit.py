@@ -94,7 +94,6 @@ WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
         [{"kind": "wgan_gp"}, {"kind": "image_pool"}],
         "tricks.1",
     ),
-    ("flips that are drawn over", {}, [{"kind": "noisy_labels"}, {"kind": "soft_labels"}], "tricks.0"),
     ("a head start beyond the end", {"tempo": {"kind": "ratio", "head_start": 12}}, [], "tempo.head_start"),
     ("a head start that D wins", {"tempo": {"kind": "ratio", "head_start": 3}}, [], "tempo.head_start"),
     (

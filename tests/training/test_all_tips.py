@@ -43,8 +43,7 @@ ALONE = {"auxiliary_classifier": "packing"}
 def recipe() -> Recipe:
     """All of them, on small players; spectral norm in D, where penalties are what they say."""
     player = {"kind": "dcgan", "width": 4}
-    behind = sorted(TRICKS, key=lambda kind: kind == "noisy_labels")  # soft labels would draw its flips over
-    tricks = [{"kind": kind, **BUSY.get(kind, {})} for kind in behind if kind not in ALONE]
+    tricks = [{"kind": kind, **BUSY.get(kind, {})} for kind in TRICKS if kind not in ALONE]
     return decode(
         {
             "name": "all-tips",

@@ -379,10 +379,10 @@ def test_ds_network_is_given_what_the_trick_makes() -> None:
 
 
 def after(ada: AdaptiveAugment, scores: Tensor, side: Side = Side.D, batch: int = 8) -> Exchange:
-    """A move whose reals had these scores."""
+    """A step's only move, whose reals had these scores; p's last change was as many steps ago as there were moves."""
     game = game_of()
     at = moment(side=side)
-    at = type(at)(at.step, at.steps, batch, at.dice, side)
+    at = type(at)(int(ada.moves), at.steps, batch, at.dice, side)
     exchange = Exchange(at, torch.zeros(1), torch.zeros(1), torch.zeros(1))
     exchange.verdicts = {"real": Verdict(scores), "fake": Verdict(-scores)}
     ada.remember(game.players[side], exchange)
@@ -438,6 +438,13 @@ def test_r_t_is_the_mean_over_the_last_moves_not_the_last_one() -> None:
     for scores in (UP, DOWN, DOWN, UP):  # 0
         after(ada, scores)
     assert float(ada.p) == pytest.approx(0.5)
+
+
+def test_p_is_as_fast_whatever_the_number_of_ds_moves_in_a_step() -> None:
+    told = ADA | {"every": 2, "speed": 400.0, "target": -1.0, "start": 0.0}
+    one, five = (session("pictures", told, tempo={"kind": "ratio", "d": d}).play(8) for d in (1, 5))
+    assert float(one.game.tricks["adaptive_augment"].p) == pytest.approx(4 * 8 * 2 / 400)
+    assert float(five.game.tricks["adaptive_augment"].p) == float(one.game.tricks["adaptive_augment"].p)
 
 
 def test_which_side_is_the_objectives_own() -> None:

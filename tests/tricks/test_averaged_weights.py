@@ -64,8 +64,20 @@ def test_the_first_step_of_a_ramp_counts_its_own_pictures() -> None:
     assert torch.allclose(trick.mean.by, (before + game.g.net.by.detach()) / 2, atol=1e-7)
 
 
-def test_it_is_g_that_is_averaged_after_each_of_its_moves() -> None:
-    """Two moves of G in a step are two steps of the average; D's moves are none."""
+@pytest.mark.parametrize("moves", [1, 2, 5])
+def test_one_half_life_leaves_a_half_however_many_moves_g_has(moves: int) -> None:
+    """The half-life is in real pictures, and a step brings one batch of them."""
+    game = by_hand()
+    trick = AveragedWeights("mean", game.g.net, 4.0 * BATCH, 0.0)  # four steps
+    game = by_hand(trick, g=game.g.net, tempo=Ratio(1, moves), lr=0.0)
+    trick.mean.by.copy_(game.g.net.by.detach() + 1)
+    for at in range(4):
+        alternate(game, ring_feed(moves), moment(at), Ledger())
+    assert torch.allclose(trick.mean.by - game.g.net.by.detach(), torch.tensor(0.5), atol=1e-6)
+
+
+def test_it_is_g_that_is_averaged_once_in_a_step() -> None:
+    """After its first move; D's moves are none of it."""
     game = by_hand()
     trick = AveragedWeights("mean", game.g.net, float(BATCH), 0.0)  # beta = 1/2
     game = by_hand(trick, g=game.g.net, tempo=Ratio(3, 2))
@@ -79,7 +91,7 @@ def test_it_is_g_that_is_averaged_after_each_of_its_moves() -> None:
     game.g.optimizer.step = spied  # type: ignore[method-assign]
     alternate(game, ring_feed(3), moment(), Ledger())
     assert len(live) == 3
-    assert torch.allclose(trick.mean.by, live[0] / 4 + live[1] / 4 + live[2] / 2, atol=1e-7)
+    assert torch.allclose(trick.mean.by, live[0] / 2 + live[1] / 2, atol=1e-7)
 
 
 def test_training_is_the_same_to_the_bit_with_and_without() -> None:

@@ -40,7 +40,7 @@ def pictures(seed: int) -> Tensor:
 
 
 def again(images: Tensor, pile: str, most: int, mirror: float, at: Moment) -> Tensor:
-    """T(x) pixel by pixel."""
+    """T(x) pixel by pixel; what lies beyond the edge is what lies as far before it."""
     generator = at.generator(f"c/{pile}")
     down, right = (whole(images, -most, most, generator).tolist() for _ in range(2))
     coins = uniform(images, 0, 1, generator).tolist()
@@ -48,8 +48,8 @@ def again(images: Tensor, pile: str, most: int, mirror: float, at: Moment) -> Te
     for i, (d, r, coin) in enumerate(zip(down, right, coins, strict=True)):
         for row in range(SIDE):
             for column in range(SIDE):
-                if 0 <= row - d < SIDE and 0 <= column - r < SIDE:
-                    out[i, :, row, column] = images[i, :, row - d, column - r]
+                y, x = (min(abs(at), 2 * (SIDE - 1) - at) for at in (row - d, column - r))
+                out[i, :, row, column] = images[i, :, y, x]
         if coin < mirror:
             out[i] = out[i].flip(2)
     return out

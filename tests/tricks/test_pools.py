@@ -16,7 +16,7 @@ from torch import Tensor
 from contracts.tiny import moment, no_waiting, recipe
 from poise.core import Batch, Moment, Side, Subject
 from poise.errors import RecipeError
-from poise.seams import Offer, Stage
+from poise.seams import Offer, Stage, fold_offer, joined
 from poise.training.ledger import Ledger
 from poise.training.step import draw, move, offer
 from poise.tricks.base import TrickEntry
@@ -30,7 +30,6 @@ from poise.tricks.pools import (
     ImagePoolEntry,
     Pool,
     chosen,
-    joined,
     part,
     share_of,
 )
@@ -62,13 +61,26 @@ def read(images: Tensor) -> list[int]:
     return [int(number) for number in flat[:, 0].tolist()]
 
 
+def handed(trick: Offer, fakes: Batch, now: Moment) -> Batch:
+    """What D is handed where there is one pool."""
+    return fold_offer([trick], fakes, now)
+
+
 class Model:
-    """A pool of numbers; 0 is nothing, as no fake carries it."""
+    """A pool of numbers; 0 is nothing, as no fake carries it. Only a step's first move (turn 0) puts something in."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.places = [0] * size
         self.seen = 0
+
+    def free(self, at: Moment, name: str, overwritten: int) -> list[int]:
+        """Places in random order; after the first move those that it did not overwrite."""
+        order = torch.randperm(self.size, generator=at.of(at.side, 0).generator(name)).tolist()
+        if at.turn == 0:
+            return order
+        kept = order[: self.size - overwritten]
+        return [kept[k] for k in torch.randperm(len(kept), generator=at.generator(name)).tolist()]
 
     def offer(self, fakes: list[int], at: Moment, name: str) -> list[int]:
         raise NotImplementedError
@@ -87,10 +99,11 @@ class Queue(Model):
         if at.step % self.every != 0 or count == 0:
             return fakes
         last = fakes[len(fakes) - count :]
-        held = len(self.newest)
+        known = list(self.newest)[: max(0, len(self.newest) - (count if at.turn else 0))]
         draws = torch.rand(count, generator=at.generator(name)).numpy()
-        shown = [self.places[int(np.float32(u) * np.float32(held))] for u in draws] if held else last
-        for fake in last:
+        nth = [min(int(np.float32(u) * np.float32(len(known))), len(known) - 1) for u in draws]
+        shown = [known[n] for n in nth] if known else last
+        for fake in [] if at.turn else last:
             self.places[self.seen % self.size] = fake
             self.newest.append(fake)
             self.seen += 1
@@ -108,16 +121,16 @@ class Half(Model):
         count = min(round(len(fakes) * self.fraction), self.size)
         if count == 0:
             return fakes
-        order = torch.randperm(self.size, generator=at.generator(name)).tolist()
+        order = self.free(at, name, count)
         if 0 in self.places:
-            for fake in fakes:
+            for fake in [] if at.turn else fakes:
                 if 0 in self.places:
                     self.places[self.places.index(0)] = fake
             return fakes
         shown = [self.places[place] for place in order[:count]]
-        for fake, place in zip(fakes, order[-count:], strict=False):
+        for fake, place in [] if at.turn else zip(fakes, order[-count:], strict=False):
             self.places[place] = fake
-        return fakes[: len(fakes) - count] + shown
+        return fakes[: len(fakes) - len(shown)] + shown
 
 
 class Zhu(Model):
@@ -126,18 +139,20 @@ class Zhu(Model):
     def offer(self, fakes: list[int], at: Moment, name: str) -> list[int]:
         if self.size == 0:
             return fakes
-        generator = at.generator(name)
-        order = torch.randperm(self.size, generator=generator).tolist()
-        coins = torch.rand(len(fakes), generator=generator).tolist()
-        shown = []
+        most = min(len(fakes), self.size)
+        free = self.free(at, name, most)
+        order = free[len(free) - min(most, len(free)) :]
+        coins = torch.rand(len(fakes), generator=at.generator(f"{name}/coins")).tolist()
+        shown, filling = [], 0 in self.places
         for fake, coin in zip(fakes, coins, strict=True):
-            if 0 in self.places:
+            if 0 in self.places and at.turn == 0:
                 self.places[self.places.index(0)] = fake
                 shown.append(fake)
-            elif coin < 0.5 and order:
+            elif coin < 0.5 and order and not (filling and at.turn):
                 place = order.pop(0)
                 shown.append(self.places[place])
-                self.places[place] = fake
+                if at.turn == 0:
+                    self.places[place] = fake
             else:
                 shown.append(fake)
         return shown
@@ -147,13 +162,13 @@ def played(trick: Any, model: Model, batches: tuple[int, ...], moves: int, label
     """Moves through both, compared after each; what was shown."""
     shown, number = [], 0
     for at in range(moves):
-        count = batches[at % len(batches)]
+        count = batches[at // 2 % len(batches)]  # the same in both moves of a step
         ids = list(range(number + 1, number + count + 1))
         number += count
         now = moment(at // 2, turn=at % 2, steps=moves)
         given = numbered(ids, labels)
         before = given.images.clone()
-        offered = trick.offer(given, now)
+        offered = handed(trick, given, now)
         expected = model.offer(ids, now, trick.name)
         assert read(offered.images) == expected
         assert offered.images.shape == given.images.shape
@@ -206,7 +221,7 @@ def test_replayed_fakes_are_of_every_age_alike() -> None:
     """4 of 16 in each turn and room for 40: ages of 1 to 10 turns, a tenth each."""
     trick, ages = ExperienceReplay("pool", Pool(40, SHAPE), 0.25, 1), Counter[int]()
     for at in range(1500):
-        shown = read(trick.offer(numbered([at + 1] * 16, False), moment(at)).images)
+        shown = read(handed(trick, numbered([at + 1] * 16, False), moment(at)).images)
         assert shown[:12] == [at + 1] * 12
         if at >= 10:
             ages.update(at + 1 - then for then in shown[12:])
@@ -217,7 +232,7 @@ def test_replayed_fakes_are_of_every_age_alike() -> None:
 def test_nobody_is_replayed_in_the_move_in_which_it_is_remembered() -> None:
     trick = ExperienceReplay("pool", Pool(8, SHAPE), 1.0, 1)
     for at in range(20):
-        shown = read(trick.offer(numbered([at + 1] * 8, False), moment(at)).images)
+        shown = read(handed(trick, numbered([at + 1] * 8, False), moment(at)).images)
         assert set(shown) == ({1} if at == 0 else {at})
 
 
@@ -231,7 +246,7 @@ def test_history_shows_and_replaces_every_place_alike() -> None:
         ids = list(range(number + 1, number + 9))
         number += 8
         before = read(trick.pool.images)
-        seen = read(trick.offer(numbered(ids, False), moment(at)).images)
+        seen = read(handed(trick, numbered(ids, False), moment(at)).images)
         after = read(trick.pool.images)
         if at < 3:
             assert seen == ids
@@ -261,7 +276,7 @@ def test_the_image_pool_swaps_every_second_fake_and_every_place_alike() -> None:
         ids = list(range(number + 1, number + 6))
         number += 5
         before = read(trick.pool.images)
-        seen = read(trick.offer(numbered(ids, False), moment(at)).images)
+        seen = read(handed(trick, numbered(ids, False), moment(at)).images)
         after = read(trick.pool.images)
         assert sorted(seen + after) == sorted(ids + before) if at >= 2 else seen == ids, "nobody is lost or twice"
         if at >= 2:
@@ -282,13 +297,53 @@ def test_every_step_turn_seed_and_name_draws_its_own(law: str) -> None:
         trick = built(law, name, size=32)
         for k in range(4):
             trick.offer(numbered(list(range(1 + 32 * k, 33 + 32 * k)), False), moment(k))
-        return read(trick.offer(numbered(list(range(1000, 1032)), False), now).images)
+        return read(handed(trick, numbered(list(range(1000, 1032)), False), now).images)
 
     first = shown(moment(8))
     assert shown(moment(8)) == first
     assert first != list(range(1000, 1032))
     others = [shown(moment(9)), shown(moment(8, turn=1)), shown(moment(8, seed=1)), shown(moment(8), "pool_2")]
     assert all(other != first for other in others)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_ages_are_counted_in_steps_however_many_moves_a_step_has(law: str) -> None:
+    """What is shown is as old with five moves in a step as with one, and never of the step itself."""
+
+    def ages(moves: int) -> list[int]:
+        trick, seen = built(law, size=64), list[int]()
+        for at in range(400):
+            for turn in range(moves):
+                shown = read(handed(trick, numbered([at + 1] * 8, False), moment(at, turn=turn)).images)
+                seen += [at + 1 - then for then in shown if then != at + 1] if at >= 60 else []
+        return seen
+
+    one, five = ages(1), ages(5)
+    assert len(five) == pytest.approx(5 * len(one), rel=0.1), "each move is shown as many"
+    assert np.mean(five) == pytest.approx(np.mean(one), rel=0.1)
+
+
+OLD_AND_NEW = [(one, other) for one in LAWS for other in LAWS if (one, other) != ("image_pool", "image_pool")]
+
+
+@pytest.mark.parametrize(("one", "other"), OLD_AND_NEW)
+def test_two_pools_share_a_pile(one: str, other: str) -> None:
+    """Both show old fakes, neither stores a fake that was old when it came in, and every fake keeps its place."""
+    tricks = [built(law, f"pool_{k}", size=24) for k, law in enumerate((one, other))]
+    tricks.sort(key=lambda trick: trick.rank)
+    told = [Counter[str]() for _ in tricks]
+    for at in range(80):
+        before = [read(trick.pool.images) for trick in tricks]
+        ids = list(range(8 * at + 1, 8 * at + 9))
+        shown = read(fold_offer(tricks, numbered(ids, False), moment(at)).images)
+        stored = [set(read(trick.pool.images)) - set(then) for trick, then in zip(tricks, before, strict=True)]
+        assert all(new <= set(ids) for new in stored), "only new fakes go in"
+        assert [one for one in shown if one in ids] == [ids[k] for k, one in enumerate(shown) if one in ids]
+        for k, then in enumerate(before):
+            others = set(before[1 - k])
+            told[k]["shown"] += sum(one in then and one not in others for one in shown if one not in ids)
+            told[k]["stored"] += len(stored[k])
+    assert all(count["shown"] > 20 and count["stored"] > 20 for count in told), told
 
 
 # ---------------------------------------------------------------- nothing waits, no gradient, no shared memory
@@ -344,7 +399,7 @@ def test_what_is_shown_and_what_is_stored_share_no_memory(law: str, labels: bool
     trick = built(law, size=8)
     for at in range(8):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)), labels)
-        shown = trick.offer(given, moment(at))
+        shown = handed(trick, given, moment(at))
         stored = [buffer.clone() for buffer in trick.buffers()]
         for tensor in (*given, *shown):
             if tensor is not None:
@@ -426,7 +481,7 @@ def test_the_pile_keeps_its_precision_and_the_pool_its_own(law: str) -> None:
     trick = built(law, size=4)
     for at in range(4):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)))
-        shown = trick.offer(Batch(given.images.double(), given.labels), moment(at))
+        shown = handed(trick, Batch(given.images.double(), given.labels), moment(at))
         assert shown.images.dtype == torch.float64
         assert shown.labels.dtype == torch.int64
         assert trick.pool.images.dtype == torch.float32
@@ -477,7 +532,7 @@ def test_is_resumed(law: str) -> None:
         fresh.load_state_dict(old.state_dict())
         for at in range(until, until + 5):
             given = numbered(random.Random(at).sample(range(1, 1000), 8))
-            one, two = (trick.offer(given, moment(at)) for trick in (old, fresh))
+            one, two = (handed(trick, given, moment(at)) for trick in (old, fresh))
             assert torch.equal(one.images, two.images)
             assert torch.equal(one.labels, two.labels)
 
@@ -485,7 +540,7 @@ def test_is_resumed(law: str) -> None:
 @pytest.mark.parametrize("told", [{"fraction": 0.0}, {"every": 2}])
 def test_replay_that_rests_draws_nothing_and_remembers_nothing(told: dict[str, Any]) -> None:
     trick, given = built("experience_replay", size=8, **told), numbered([1, 2, 3, 4])
-    assert trick.offer(given, moment(1)) is given
+    assert handed(trick, given, moment(1)) is given
     assert int(trick.pool.stored) == 0
     assert not trick.pool.images.any()
 

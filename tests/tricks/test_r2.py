@@ -11,7 +11,7 @@ from torch import Tensor
 
 from contracts.tiny import Linear, moment
 from poise.core import Batch, Moment, Side
-from poise.seams import Offer, Term
+from poise.seams import Offer, Offered, Term
 from poise.training.game import Judge, apart, together
 from poise.training.ledger import Ledger
 from poise.training.step import move
@@ -126,8 +126,8 @@ class Replaced(Offer):
         super().__init__("replaced")
         self.fake = fake
 
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
-        return Batch(self.fake.clone(), fake.labels)
+    def offer(self, fake: Batch, moment: Moment) -> Offered:
+        return Offered(Batch(fake.images[:0], None), Batch(self.fake.clone(), None))
 
 
 def test_is_taken_at_the_fakes_that_d_is_handed() -> None:

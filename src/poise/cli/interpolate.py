@@ -89,7 +89,9 @@ def interpolate(
     coded = ends is not None  # codes are those of the live weights
     net, dice = opened.generator(raw=raw or coded), Dice(seed)  # a G that draws noise draws the same in every frame
     shares = torch.linspace(0, 1, steps)
-    frames = [generate(net, latent.held(walk(start, end, share)), labels, dice=dice) for share in shares]
+    straight = path == "lerp" and towards is None  # who asks for the straight path gets it, off the sphere and all
+    places = [walk(start, end, share) for share in shares]
+    frames = [generate(net, z if straight else latent.held(z), labels, dice=dice) for z in places]
     if ends is not None:
         frames = [ends[0], *frames, *([ends[1]] if towards is None else [])]
     samples = torch.stack(frames, dim=1)  # rows x steps x shape

@@ -22,7 +22,6 @@ def doubts(recipe: Recipe, findings: Findings) -> None:
         _lazy,
         _head_start,
         _twice,
-        _flips,
         _noisy_copies,
         _pairs,
         _idle,
@@ -105,14 +104,6 @@ def _twice(recipe: Recipe, findings: Findings) -> None:
             findings.warnings.append(
                 Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant")
             )
-
-
-def _flips(recipe: Recipe, findings: Findings) -> None:
-    there = [trick.tag() for trick in recipe.tricks]
-    for i, kind in enumerate(there):
-        if kind == "noisy_labels" and "soft_labels" in there[i:]:
-            reason = "'soft_labels' draws all targets anew, so flips that were made before it are lost"
-            findings.warnings.append(Finding(f"tricks.{i}", reason, "T07b", "put 'noisy_labels' behind 'soft_labels'"))
 
 
 def _noisy_copies(recipe: Recipe, findings: Findings) -> None:

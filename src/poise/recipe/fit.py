@@ -25,7 +25,7 @@ def fit(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) 
     if recipe.network.d is not None:
         for rule in (_judgement, _slopes):
             rule(recipe, recipe.network.d, findings)
-    for rule in (_targets, _picks, _splits, _packs, _signs):
+    for rule in (_targets, _picks, _splits, _packs, _signs, _pools):
         rule(recipe, findings)
     _labels(recipe, classes, findings)
     _fewest(recipe, shape, findings)
@@ -158,6 +158,15 @@ def _signs(recipe: Recipe, findings: Findings) -> None:
             reason = f"'{trick.tag()}' reads which side of the fence D puts a real on, and '{kind}' has no fence"
             cure = "take objective 'non_saturating', 'hinge' or 'least_squares', or the trick 'diff_augment'"
             findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
+
+
+def _pools(recipe: Recipe, findings: Findings) -> None:
+    """Pools share a batch of fakes; one that leaves nothing new leaves nothing to a second one of its sort."""
+    takers = [i for i, trick in enumerate(recipe.tricks) if trick.takes_all]
+    for i in takers[1:]:
+        trick = recipe.tricks[i]
+        reason = f"two tricks '{trick.tag()}' would replace the same fakes, and the second one would never act"
+        findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "leave one of the two out"))
 
 
 def _networks(recipe: Recipe, shape: Shape, findings: Findings) -> None:

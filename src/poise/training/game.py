@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -71,7 +72,7 @@ class Needs(NamedTuple):
 
 @dataclass(frozen=True)
 class Acting:
-    """The tricks that act in one side's moves, by seam, in the recipe's order."""
+    """The tricks that act in one side's moves, by seam, in the order in which they act."""
 
     opponents: tuple[Opponent, ...]
     offers: tuple[Offer, ...]
@@ -84,7 +85,8 @@ class Acting:
 
     @classmethod
     def sort(cls, tricks: list[Trick], side: Side) -> Acting:
-        """Each trick to every seam it is made for."""
+        """Each trick to every seam it is made for: by its `rank`, and in the recipe's order among equals."""
+        tricks = sorted(tricks, key=lambda trick: trick.rank)
 
         def those(seam: type[Seam]) -> tuple[Seam, ...]:
             return tuple(t for t in tricks if isinstance(t, seam) and side in t.sides)
@@ -101,7 +103,7 @@ class Game(nn.Module):
         objective: what the verdicts cost, and what it must remember for that.
         latent: what G starts from.
         tempo: who moves how often.
-        tricks: in the order in which they act.
+        tricks: in the recipe's order.
         judge: `apart` or `together`.
         autocast: the context in which networks run forward, a new one each time.
         labelled: whether labels are drawn: a network or a term of this game reads them.
@@ -156,11 +158,16 @@ class Game(nn.Module):
         return net if side is moment.side else fold_opponent(self._acting[moment.side].opponents, side, net, moment)
 
     def asking(self, d: nn.Module, moment: Moment) -> Callable[[Tensor, Tensor | None], Verdict]:
-        """How a term shows D other samples than the two piles: through this move's views, in the run's precision."""
+        """How a term shows D other samples than the two piles: through this move's views, in the run's precision.
+
+        What views draw for one term they do not draw for the next.
+        """
+        calls = count()
 
         def ask(images: Tensor, labels: Tensor | None) -> Verdict:
+            views, now = self._acting[moment.side].views, moment.again(next(calls))
             with self.numerics():
-                return heard(d, fold_views(self._acting[moment.side].views, images, "between", moment), labels)
+                return heard(d, fold_views(views, images, "between", now), labels)
 
         return ask
 

@@ -1,9 +1,9 @@
 """Adaptive augmentation (ADA: Karras et al. 2020, arXiv:2006.06676; tip M02): as much as D's memory calls for.
 
 Every change is made to a picture with probability p only, so that for p below about 0.8 G can tell what is a change and
-what is the data. p follows D's overconfidence: r_t = E sign(D(x)) over the reals of the last `every` moves; above the
-target p rises by batch x every / speed, below it falls (section 3). The changes are those of the paper's "bgc"
-(appendix B), each drawn for each picture:
+what is the data. p follows D's overconfidence: r_t = E sign(D(x)) over the reals of the last `every` steps; above the
+target p rises by batch x every / speed, below it falls (section 3), however many moves D has in a step. The changes are
+those of the paper's "bgc" (appendix B), each drawn for each picture:
 
     blit      mirrored (half of the time), turned by 0, 90, 180 or 270 degrees, moved by whole pixels up to 1/8
     geometry  scaled by 2^N(0, 0.2^2), turned by any angle (with 1 - sqrt(1 - p), before and after), stretched by
@@ -152,7 +152,12 @@ class AdaptiveAugmentEntry(TrickEntry):
 
 
 class AdaptiveAugment(View, After):
-    """The view, and what moves p after D's moves. p, the sum of signs and the count of moves stay on the device."""
+    """The view, and what moves p after D's moves. p, the sum of signs and the count of moves stay on the device.
+
+    It acts before DiffAugment, whose cutout it would resample, and before noise.
+    """
+
+    rank: ClassVar[int] = -2
 
     def __init__(self, name: str, told: AdaptiveAugmentEntry, undecided: float) -> None:
         super().__init__(name)
@@ -174,17 +179,18 @@ class AdaptiveAugment(View, After):
 
     @torch.no_grad()
     def remember(self, player: Player, exchange: Exchange) -> None:
-        """Every `every` moves of D one step of p; the rows show p and r_t."""
+        """One step of p in every `every`-th step, at D's first move in it; the rows show p and r_t."""
         if player.side is not Side.D or not self.told.speed:
             return
+        moment = exchange.moment
         sign = (exchange.score("real") - self.undecided).sign().mean()
         exchange.readings["r_t"] = sign
         exchange.readings[f"{self.name}_p"] = self.p.clone()
         every = self.told.every
         self.signs += sign
         self.moves += 1
-        due = (self.moves >= every).float()
-        step = (self.signs / every - self.told.target).sign() * exchange.moment.batch * every / self.told.speed
-        self.p.add_(due * step).clamp_(0, 1)
-        self.signs *= 1 - due
-        self.moves *= 1 - due
+        if moment.turn == 0 and (moment.step + 1) % every == 0:
+            step = (self.signs / self.moves - self.told.target).sign() * moment.batch * every / self.told.speed
+            self.p.add_(step).clamp_(0, 1)
+            self.signs.zero_()
+            self.moves.zero_()

@@ -6,6 +6,8 @@ twice, so everything here is indexing and arithmetic: PyTorch's `grid_sample` ha
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -31,10 +33,19 @@ def whole(images: Tensor, low: int, high: int, generator: Generator) -> Tensor:
     return torch.randint(low, high + 1, (len(images),), generator=generator, device=images.device)
 
 
-def shifted(images: Tensor, down: Tensor, right: Tensor, most: int) -> Tensor:
-    """Each picture moved by so many pixels, B each, at most `most` either way; grey (0) comes in at the edges."""
+def shifted(
+    images: Tensor, down: Tensor, right: Tensor, most: int, edge: Literal["constant", "reflect"] = "constant"
+) -> Tensor:
+    """Each picture moved by so many pixels, B each, at most `most` either way.
+
+    Args:
+        images: B x C x H x W.
+        down, right: whole numbers, B each.
+        most: below the side.
+        edge: what comes in at the edges, as `torch.nn.functional.pad` calls it: grey (0), or the picture's reflection.
+    """
     height, width = images.shape[2:]
-    padded = pad(images, (most, most, most, most)).permute(0, 2, 3, 1)
+    padded = pad(images, (most, most, most, most), mode=edge).permute(0, 2, 3, 1)
     rows = torch.arange(height, device=images.device) - down[:, None] + most
     columns = torch.arange(width, device=images.device) - right[:, None] + most
     samples = torch.arange(len(images), device=images.device)

@@ -1,7 +1,8 @@
 """Averaged weights (tip T21): sample from the mean of recent generators.
 
-theta_avg <- beta theta_avg + (1 - beta) theta after each of G's moves, beta = 0.5^(batch / half-life), both
-counted in pictures (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196). The
+theta_avg <- beta theta_avg + (1 - beta) theta once in each step, after G's first move in it, with beta = 0.5^(batch /
+half-life), both counted in real pictures (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196).
+However many moves a step has, it brings one batch of pictures, so one half-life leaves a half of what was before. The
 half-life ramps up, as min(half_life, ramp_up x pictures so far), so that the first steps are soon forgotten
 (Karras et al. 2020, arXiv:2006.06676, their released code). `mean_weights` is the plain mean of the last few copies
 instead. Averaging never touches training.
@@ -101,6 +102,8 @@ class AveragedWeights(After):
     def remember(self, player: Player, exchange: Exchange) -> None:
         """One step of the average. Pictures are counted with this step's own."""
         moment = exchange.moment
+        if moment.turn:
+            return
         images = moment.images + moment.batch
         if self._pairs is None:  # at the first step both are where they stay
             self._pairs = Pairs.of(self.mean, player.net)

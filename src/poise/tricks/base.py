@@ -10,7 +10,7 @@ from poise.seams import Stage, Trick
 
 
 class TrickEntry(Part):
-    """A trick in a recipe: `tricks = [{kind = "..."}]`, in the order in which they act."""
+    """A trick in a recipe: `tricks = [{kind = "..."}]`, their order decides only between equals (`Trick.rank`)."""
 
     tip: ClassVar[str]
     """Its row in the catalogue of tips: "T07a"."""
@@ -96,6 +96,11 @@ class TrickEntry(Part):
     def keeps(self) -> int:
         """How many samples it keeps, in memory and in every save."""
         return 0
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether no fake counts as new once it has acted, so that another of its sort would have nothing to do."""
+        return False
 
     def misfit(self, shape: Shape) -> tuple[str, str] | None:
         """Why it can't act on samples of `shape`, and the cure; None if it can."""

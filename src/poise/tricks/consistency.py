@@ -22,9 +22,9 @@ from poise.tricks.base import TrickEntry
 
 
 def varied(images: Tensor, most: int, mirror: float, generator: torch.Generator) -> Tensor:
-    """Each picture moved by up to `most` pixels, and mirrored with probability `mirror`."""
+    """Each picture moved by up to `most` pixels, its reflection coming in, and mirrored with probability `mirror`."""
     down, right = (whole(images, -most, most, generator) for _ in range(2))
-    moved = shifted(images, down, right, most)
+    moved = shifted(images, down, right, most, "reflect")
     coins = each(images, uniform(images, 0.0, 1.0, generator)) < mirror
     return torch.where(coins, moved.flip(3), moved)
 

@@ -84,7 +84,9 @@ class DiffAugmentEntry(TrickEntry):
 
 
 class DiffAugment(View):
-    """Draws anew for each pile of each move."""
+    """Draws anew for each pile of each move; acts before noise, which colour and cutout would change."""
+
+    rank: ClassVar[int] = -1
 
     def __init__(self, name: str, policy: tuple[Policy, ...]) -> None:
         super().__init__(name)

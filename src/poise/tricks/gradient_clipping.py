@@ -49,7 +49,9 @@ class GradientClippingEntry(TrickEntry):
 
 
 class GradientClipping(Grads):
-    """Cuts both players' gradients."""
+    """Cuts both players' gradients, and what other tricks have added to them."""
+
+    rank: ClassVar[int] = 1
 
     def __init__(self, name: str, max_norm: Dial) -> None:
         super().__init__(name)

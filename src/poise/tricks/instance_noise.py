@@ -41,7 +41,7 @@ class InstanceNoiseEntry(TrickEntry):
 
 
 class InstanceNoise(View):
-    """Noise of its own for each pile of each move."""
+    """Noise of its own for each pile of each move; augmentation acts before it: cutout and resampling weaken it."""
 
     def __init__(self, name: str, sigma: Dial) -> None:
         super().__init__(name)

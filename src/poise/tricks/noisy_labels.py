@@ -42,7 +42,9 @@ class NoisyLabelsEntry(TrickEntry):
 
 
 class NoisyLabels(Aim):
-    """A coin for each sample of each of D's moves."""
+    """A coin for each sample of each of D's moves; acts behind soft labels, which would draw the flips over."""
+
+    rank: ClassVar[int] = 1
 
     def __init__(self, name: str, probability: Dial) -> None:
         super().__init__(name)

@@ -14,6 +14,9 @@ Three laws of what goes in and what comes out; each is its paper's own.
 
 A pool lives on the device and is saved with the run, the labels with the pictures. Nothing here waits: what is not in
 the pool yet is masked out, not counted on the host.
+
+Ages are counted in steps: fakes go in with D's first move of a step only, and its further moves in that step are shown
+what was there before them. Where several pools share a pile, each is handed what is still new (`seams.fold_offer`).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Batch, Moment, Shape
-from poise.seams import Offer, Stage
+from poise.seams import Offer, Offered, Stage
 from poise.tricks.base import TrickEntry
 
 
@@ -66,17 +69,22 @@ def part(fakes: Batch, which: slice | Tensor) -> Batch:
     return Batch(fakes.images[which], None if fakes.labels is None else fakes.labels[which])
 
 
-def joined(first: Batch, second: Batch) -> Batch:
-    """One pile of two."""
-    images = torch.cat((first.images, second.images))
-    if first.labels is None or second.labels is None:
-        return Batch(images, None)
-    return Batch(images, torch.cat((first.labels, second.labels)))
-
-
 def share_of(batch: int, fraction: float) -> int:
     """How many of a batch a fraction is, to the nearest one."""
     return round(batch * fraction)
+
+
+def free_places(size: int, overwritten: int, name: str, moment: Moment, device: torch.device) -> Tensor:
+    """The places of a pool in random order; in a step's further moves without those that its first move overwrote.
+
+    The first move overwrites the last `overwritten` of its own order, which follows from the stream `name`:
+    nobody needs to remember which these are.
+    """
+    first = torch.randperm(size, generator=moment.of(moment.side, 0).generator(name), device=device)
+    if moment.turn == 0:
+        return first
+    kept = first[: size - overwritten]
+    return kept[torch.randperm(len(kept), generator=moment.generator(name), device=device)]
 
 
 class PoolEntry(TrickEntry):
@@ -113,21 +121,27 @@ class ExperienceReplay(Offer):
         super().__init__(name)
         self.pool, self.fraction, self.every = pool, fraction, every
 
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
-        """Draw first, then remember: nobody meets itself."""
+    def offer(self, fake: Batch, moment: Moment) -> Offered:
+        """Draw first, then remember: nobody meets itself, nor a fake of the same step."""
         count = min(share_of(len(fake.images), self.fraction), self.pool.size)
-        if count == 0 or moment.step % self.every:
-            return fake
+        if moment.step % self.every:
+            count = 0
         pool, keep = self.pool, len(fake.images) - count
-        newest = part(fake, slice(keep, None))
+        newest, device = part(fake, slice(keep, None)), fake.images.device
+        if count == 0:
+            return Offered(fake, newest)
         held = pool.stored.clamp(max=pool.size)
-        draws = torch.rand(count, generator=moment.generator(self.name), device=fake.images.device)
-        old = pool.take((draws * held).long().clamp_(max=pool.size - 1))
-        shown = chosen((held > 0).expand(count), newest, old)
-        places = (pool.stored + torch.arange(count, device=fake.images.device)) % pool.size
-        pool.put(newest, places, torch.ones_like(places, dtype=torch.bool))
-        pool.stored.add_(count)
-        return joined(part(fake, slice(keep)), shown)
+        oldest, this_step = pool.stored - held, count if moment.turn else 0
+        known = (held - this_step).clamp(min=0)
+        draws = torch.rand(count, generator=moment.generator(self.name), device=device)
+        nth = torch.minimum((draws * known).long(), (known - 1).clamp(min=0))
+        old = pool.take((oldest + nth) % pool.size)
+        shown = chosen((known > 0).expand(count), newest, old)
+        if moment.turn == 0:
+            places = (pool.stored + torch.arange(count, device=device)) % pool.size
+            pool.put(newest, places, torch.ones_like(places, dtype=torch.bool))
+            pool.stored.add_(count)
+        return Offered(part(fake, slice(keep)), shown)
 
 
 class HistoryEntry(PoolEntry):
@@ -151,22 +165,20 @@ class History(Offer):
         super().__init__(name)
         self.pool, self.fraction = pool, fraction
 
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
+    def offer(self, fake: Batch, moment: Moment) -> Offered:
         """See `History`."""
-        batch, pool = len(fake.images), self.pool
+        batch, pool, device = len(fake.images), self.pool, fake.images.device
         count = min(share_of(batch, self.fraction), pool.size)
-        if count == 0:
-            return fake
-        device = fake.images.device
-        order = torch.randperm(pool.size, generator=moment.generator(self.name), device=device)
-        full = pool.stored >= pool.size
-        ours = part(fake, slice(batch - count, None))
-        shown = chosen(full.expand(count), ours, pool.take(order[:count]))
-        first = torch.arange(min(batch, pool.size), device=device) + pool.stored
-        pool.put(part(fake, slice(len(first))), first % pool.size, first < pool.size)
-        pool.put(part(fake, slice(count)), order[-count:], full.expand(count))
-        pool.stored.add_(batch)
-        return joined(part(fake, slice(batch - count)), shown)
+        places = free_places(pool.size, count, self.name, moment, device)
+        many = min(count, len(places))
+        ours, full = part(fake, slice(batch - many, None)), pool.stored >= pool.size
+        shown = chosen(full.expand(many), ours, pool.take(places[:many]))
+        if moment.turn == 0 and count:
+            first = torch.arange(min(batch, pool.size), device=device) + pool.stored
+            pool.put(part(fake, slice(len(first))), first % pool.size, first < pool.size)
+            pool.put(part(fake, slice(count)), places[-count:], full.expand(count))
+            pool.stored.add_(batch)
+        return Offered(part(fake, slice(batch - many)), shown)
 
 
 class ImagePoolEntry(PoolEntry):
@@ -178,37 +190,50 @@ class ImagePoolEntry(PoolEntry):
 
     size: int = Field(default=50, ge=0, le=1_000_000)
 
+    @property
+    def takes_all(self) -> bool:
+        """Nobody knows on the host which fakes it left as they were."""
+        return self.size > 0
+
     def build(self, name: str, stage: Stage) -> ImagePool:
         """See `ImagePool`."""
         return ImagePool(name, Pool(self.size, stage.subject.shape))
 
 
 class ImagePool(Offer):
-    """The first `size` fakes go in and are shown; of the others every second one changes places with a stored one."""
+    """The first `size` fakes go in and are shown; of the others every second one changes places with a stored one.
+
+    Coins on the device decide which, so nothing of the pile counts as new after it, and it acts behind other pools.
+    """
+
+    rank: ClassVar[int] = 1
 
     def __init__(self, name: str, pool: Pool) -> None:
         super().__init__(name)
         self.pool = pool
 
-    def offer(self, fake: Batch, moment: Moment) -> Batch:
+    def offer(self, fake: Batch, moment: Moment) -> Offered:
         """See `ImagePool`."""
-        pool, batch = self.pool, len(fake.images)
-        if pool.size == 0:
-            return fake
-        device, generator = fake.images.device, moment.generator(self.name)
-        order = torch.randperm(pool.size, generator=generator, device=device)
-        heads = torch.rand(batch, generator=generator, device=device) < 0.5
-        place = torch.arange(batch, device=device) + pool.stored
-        most = min(batch, pool.size)
-        pool.put(part(fake, slice(most)), place[:most] % pool.size, place[:most] < pool.size)
-        swaps = heads & (place >= pool.size)
-        who = torch.argsort(swaps.logical_not(), stable=True)[:most]  # those that change places come first
-        ours, now = part(fake, who), swaps[who]
-        theirs = pool.take(order[:most])
-        pool.put(ours, order[:most], now)
-        pool.stored.add_(batch)
+        pool, batch, device = self.pool, len(fake.images), fake.images.device
+        none, most = part(fake, slice(0)), min(batch, pool.size)
+        if most == 0:
+            return Offered(fake, none)
+        free = free_places(pool.size, most, self.name, moment, device)
+        draws = torch.rand(batch, generator=moment.generator(f"{self.name}/coins"), device=device)
+        full = (pool.stored >= pool.size).expand(batch)
+        if moment.turn == 0:
+            arrived = torch.arange(batch, device=device) + pool.stored
+            full = arrived >= pool.size
+            pool.put(part(fake, slice(most)), arrived[:most] % pool.size, arrived[:most] < pool.size)
+        places = free[-min(most, len(free)) :]
+        swaps = (draws < 0.5) & full
+        who = torch.argsort(swaps.logical_not(), stable=True)[: len(places)]  # those that change places come first
+        ours, now, theirs = part(fake, who), swaps[who], pool.take(places)
+        if moment.turn == 0:
+            pool.put(ours, places, now)
+            pool.stored.add_(batch)
         shown = chosen(now, ours, theirs)
         images = fake.images.index_copy(0, who, shown.images)
         if fake.labels is None or shown.labels is None:
-            return Batch(images, None)
-        return Batch(images, fake.labels.index_copy(0, who, shown.labels))
+            return Offered(none, Batch(images, None))
+        return Offered(none, Batch(images, fake.labels.index_copy(0, who, shown.labels)))

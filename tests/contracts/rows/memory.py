@@ -23,8 +23,6 @@ from poise.training.ledger import Ledger
 Origin = tuple[int, int]
 """Of a fake: the how-manieth of D's moves it was drawn in, and its place in the pile."""
 
-OFTEN = {"kind": "ratio", "d": 5, "g": 1}
-
 
 def key(fake: Tensor) -> bytes:
     """The bytes of a fake."""
@@ -58,8 +56,8 @@ def origins(run: Session) -> list[list[Origin]]:
 
 
 def shows_a_queue(play: Play) -> None:
-    """A quarter of D's fakes is from one of its last three moves, each as likely: six places, two new ones a move."""
-    run = play(True, 30, tempo=OFTEN)
+    """A quarter of D's fakes is from one of its last three steps, each as likely: six places, two new ones a step."""
+    run = play(True, 150)
     told = origins(run)
     assert [at for at, _ in told[0]] == [0] * BATCH, "at first there is nothing to remember"
     for at, pile in enumerate(told[1:], 1):
@@ -85,9 +83,9 @@ def shows_a_queue(play: Play) -> None:
 
 def shows_half_a_buffer(play: Play) -> None:
     """Twelve places: filled by a batch and a half; then half of each pile is from there, and half of G's goes in."""
-    run = play(True, 0, tempo=OFTEN)
+    run = play(True, 0)
     buffers: list[set[bytes]] = []
-    for _ in range(30):
+    for _ in range(150):
         run.play(1)
         buffers.append({key(fake) for fake in run.game.tricks["history"].pool.images})
     told, moves = origins(run), run.of(Side.D)
@@ -101,8 +99,8 @@ def shows_half_a_buffer(play: Play) -> None:
             assert len(set(ours)) == len(ours) == len(old) == half
             buffer |= {(at, place) for place in range(BATCH)}
     assert buffer >= {origin for pile in told for origin in pile}
-    for at, (before, after) in enumerate(pairwise(buffers), 1):
-        newest = {key(fake) for move in moves[5 * at : 5 * at + 5] for fake in move.fake}
+    for at, (before, after) in enumerate(pairwise(buffers[1:]), 2):  # full from the second step on
+        newest = {key(fake) for fake in moves[at].fake}
         assert len(before) == len(after) == 12, "no fake is there twice"
         assert after - before <= newest
     ages = Counter(at - then for at, pile in enumerate(told) if at >= 20 for then, _ in pile if then != at)
@@ -120,7 +118,7 @@ def shows_half_a_buffer(play: Play) -> None:
 
 def swaps_by_a_coin(play: Play) -> None:
     """Twelve places, first come; then heads: a fake takes the place of a stored one, which D is shown instead."""
-    run = play(True, 40, tempo=OFTEN)
+    run = play(True, 200)
     pool: set[Origin] = set()
     coins, ages = [], []
     for at, pile in enumerate(origins(run)):

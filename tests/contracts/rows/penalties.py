@@ -116,13 +116,13 @@ def pulls_codes_apart(play: Play) -> None:
 
 
 def varied(images: Tensor, down: list[int], right: list[int], mirror: list[bool]) -> Tensor:
-    """Each picture moved by so many pixels, grey coming in, then mirrored where it says so; pixel by pixel."""
+    """Each picture moved by so many pixels, its reflection coming in, then mirrored where it says so, one by one."""
     out, size = torch.zeros_like(images), images.shape[2]
     for k in range(len(images)):
         for y in range(size):
             for x in range(size):
-                if 0 <= y - down[k] < size and 0 <= x - right[k] < size:
-                    out[k, :, y, size - 1 - x if mirror[k] else x] = images[k, :, y - down[k], x - right[k]]
+                row, column = (min(abs(at), 2 * (size - 1) - at) for at in (y - down[k], x - right[k]))
+                out[k, :, y, size - 1 - x if mirror[k] else x] = images[k, :, row, column]
     return out
 
 
