@@ -18,6 +18,8 @@ from poise.recipe import doubts as doubting
 from poise.recipe.findings import Finding, Findings
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
 from poise.tips import catalogue
 from poise.training import check as checking
 
@@ -395,10 +397,10 @@ def test_nothing_is_said_of_sound_ones(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ({"g": 1000, "d": 100}, None),
-        ({"g": 1001, "d": 100}, "G has 10 times as many weights: 1,001 weights against 100"),
+        ({"g": 2000, "d": 100}, None),
+        ({"g": 2001, "d": 100}, "G has 20 times as many weights: 2,001 weights against 100"),
         ({"g": 100, "d": 5000}, "D has 50 times as many weights: 5,000 weights against 100"),
-        ({"g": 20, "d": 0}, "G has 20 times as many weights: 20 weights against 0"),
+        ({"g": 21, "d": 0}, "G has 21 times as many weights: 21 weights against 0"),
     ],
 )
 def test_how_far_apart_two_players_may_be(sizes: dict[str, int], said: str | None) -> None:
@@ -479,3 +481,29 @@ def test_every_rule_is_asked() -> None:
     (asked,) = [node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "doubts"]
     named = {node.id for node in ast.walk(asked) if isinstance(node, ast.Name)}
     assert rules - {"doubts"} <= named
+
+
+@pytest.mark.parametrize(
+    ("wide", "cure"),
+    [
+        (("g", "d"), "set network.d.width higher or network.g.width lower"),
+        (("g",), "set network.g.width lower"),
+        ((), "give D more channels, or G fewer"),
+    ],
+)
+def test_who_has_a_width_is_advised_to_change_it(wide: tuple[str, ...], cure: str) -> None:
+    findings = Findings()
+    checking._capacities({"g": 5000, "d": 1}, findings, wide)
+    assert findings.warnings[0].cure == cure
+
+
+def test_designs_that_are_sound_as_published() -> None:
+    """R3GAN's G ends linearly, SNGAN's and SAGAN's D has ReLU between skips; elsewhere the same is warned of."""
+    for name in ("hinge-sngan", "sagan", "r3gan"):
+        assert not fit(decode(table(name))).warnings
+    relu = table("dcgan")
+    relu["network"]["d"]["activation"] = "relu"
+    assert [one.field for one in fit(decode(relu)).warnings] == ["network.d.activation"]
+    linear = table("dcgan")
+    linear["network"]["g"]["output"] = "linear"
+    assert [one.field for one in fit(decode(linear)).warnings] == ["network.g.output"]

@@ -76,7 +76,9 @@ def test_every_switch_makes_a_recipe_that_fits_and_says_something(switch: str) -
     for assignment in assignments(switch):
         set_value(changed, assignment)
     recipe = decode(changed)
-    assert not fit(recipe, (1, 32, 32), 10).refusals
+    findings = fit(recipe, (1, 32, 32), 10)
+    assert not findings.refusals
+    assert not findings.warnings, "what a tip advises is not warned of"
     for assignment in assignments(switch):
         path, value = assignment.split("=", 1)
         assert value.strip()

@@ -20,6 +20,9 @@ class Network(Part):
     likes_bf16: ClassVar[bool] = True
     """Whether `--precision auto` may choose bfloat16: worth it for convolutions, not for tiny layers."""
 
+    skips: ClassVar[bool] = False
+    """Whether paths lead around its activations, so that a gradient reaches its input whatever these let through."""
+
     @property
     def mixing(self) -> bool:
         """Whether it keeps statistics over the batch."""

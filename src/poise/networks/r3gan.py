@@ -8,7 +8,7 @@ convolutions to a block). Maps are resized bilinearly; the middle convolution is
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -121,6 +121,7 @@ class R3GAN(Network):
     where maps are resized.
     """
 
+    skips: ClassVar[bool] = True
     width: int = Field(default=64, ge=1, le=4096)
     widest: int = Field(default=256, ge=1, le=16384)
     blocks: int = Field(default=2, ge=1, le=32)

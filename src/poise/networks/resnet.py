@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -168,6 +168,7 @@ class ResNet(Network):
     `depth` is the number of halvings.
     """
 
+    skips: ClassVar[bool] = True
     width: int = Field(default=64, ge=1, le=4096)
     widest: int = Field(default=1024, ge=1, le=16384)
     depth: int | None = Field(default=None, ge=1, le=7)

@@ -46,7 +46,8 @@ def _range(recipe: Recipe, findings: Findings) -> None:
         "sigmoid": "a sigmoid ends at 0, and pictures go down to -1: nothing darker than grey can be drawn",
         "linear": "a linear output has no bounds, and pictures lie in [-1, 1]: D sees at once what lies outside",
     }
-    if not points and output in reasons:
+    designed = type(recipe.network.g).model_fields["output"].default if output else None
+    if not points and output in reasons and output != designed:  # R3GAN's G ends so, and learns
         findings.warnings.append(Finding("network.g.output", reasons[output], "T01", 'set it to "tanh"'))
     if points and output in ("tanh", "sigmoid"):
         reason = f"a {output} ends at 1, and points of the plane may lie beyond"
@@ -58,7 +59,8 @@ def _sparse(recipe: Recipe, findings: Findings) -> None:
     if getattr(recipe.network.d, "down", "") == "max":
         reason = "a max pool hands the gradient to one pixel in four"
         findings.warnings.append(Finding("network.d.down", reason, "T06a", 'take "average" or "conv"'))
-    if getattr(recipe.network.d, "activation", "") == "relu":
+    d = recipe.network.d
+    if getattr(d, "activation", "") == "relu" and d is not None and not d.skips:  # SNGAN's and SAGAN's has skips
         reason = "a ReLU passes no gradient where its input is below 0, and G learns through D's gradient alone"
         findings.warnings.append(Finding("network.d.activation", reason, "T06a", 'take "leaky_relu"'))
 

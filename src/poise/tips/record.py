@@ -73,7 +73,7 @@ INTRO = """\
 What the lists of "tips and tricks to make GANs work" advise, as switches. `poise tips` prints this list, `poise tips \
 soft-labels` one of them, `poise tips --recipe ring` what a recipe makes of them. The words in each box stand behind \
 `poise train` and act on the default recipe; `tricks+=[...]` adds to a recipe's tricks, `tricks=[...]` replaces them. \
-Figures are their sources' own. Our own verdicts, measured over paired seeds, are still to come: an empty place is one \
+Figures are their sources' own. Our own verdicts are measured over paired seeds: an empty place is one \
 that nobody has measured here.
 
 This page is written by `python -m poise.tips.record`; the facts are in `src/poise/tips/catalogue.toml`.

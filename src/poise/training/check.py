@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -31,8 +32,9 @@ from poise.training.standing import Standing, try_single
 from poise.training.step import move
 from poise.watch.base import EVEN, FAMILIES
 
-APART = 10
-"""How many times as many weights one player may have before it is spoken of (tip T22)."""
+APART = 20
+"""How many times as many weights one player may have before it is spoken of (tip T22): SNGAN's and SAGAN's G have
+fifteen times D's at the shipped width, and train (docs/zoo.md)."""
 
 LOOKED_AT = 20_000
 """Pictures among which copies are looked for."""
@@ -153,7 +155,8 @@ def check(
     except RecipeError as error:
         findings.refuse(error)
         return Report(findings, notes, None, None)
-    _capacities(about.parameters(here.game), findings)
+    wide = [side for side, network in recipe.network if hasattr(network, "width")]
+    _capacities(about.parameters(here.game), findings, wide)
     learner = Side.D if recipe.judged else Side.G
     told = None if not warm_up else alone(here) if recipe.judged else rebuilding(here)
     if told is not None and not told.passed:
@@ -200,7 +203,8 @@ def _pictures(recipe: Recipe, loaded: Loaded, findings: Findings) -> None:
         warn("data", reason, "T13", "name the folder one level up, or put all pictures into one")
 
 
-def _capacities(sizes: dict[str, int], findings: Findings) -> None:
+def _capacities(sizes: dict[str, int], findings: Findings, wide: Sequence[str] = ("g", "d")) -> None:
+    """Players of very different size; the advice names the widths of those that have one."""
     if "d" not in sizes:
         return
     sizes = {side: sizes[side] for side in ("g", "d")}
@@ -208,7 +212,10 @@ def _capacities(sizes: dict[str, int], findings: Findings) -> None:
     if sizes[larger] > APART * max(1, sizes[smaller]):
         told = f"{counted(sizes[larger], 'weight')} against {sizes[smaller]:,}"
         reason = f"{larger.upper()} has {sizes[larger] / max(1, sizes[smaller]):.0f} times as many weights: {told}"
-        cure = f"set network.{smaller}.width higher or network.{larger}.width lower"
+        ways = [f"network.{side}.width {how}" for side, how in ((smaller, "higher"), (larger, "lower")) if side in wide]
+        cure = (
+            f"set {' or '.join(ways)}" if ways else f"give {smaller.upper()} more channels, or {larger.upper()} fewer"
+        )
         findings.warnings.append(Finding(f"network.{larger}", reason, "T22", cure))
 
 
