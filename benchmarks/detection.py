@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from poise.rows import read_lines
+from poise.rows import read_lines, sound_measures
 from poise.watch.base import Alarm
 from poise.watch.logs import Log, read_log
 from poise.watch.monitor import DETECTORS, Monitoring
@@ -228,17 +228,22 @@ class Ended(NamedTuple):
     shown: int
 
 
+def measured(place: Path) -> list[dict[str, Any]]:
+    """What was measured as a run went."""
+    return read_lines(place / "measures.jsonl", sound_measures)
+
+
 def verdict(place: Path) -> str:
     """Why a run failed; empty if it did not."""
     end = json.loads((place / "end.json").read_text())
-    measured = list(read_lines(place / "measures.jsonl")) if (place / "measures.jsonl").is_file() else []
-    fids = [line["measures"]["fid"] for line in measured if "fid" in line["measures"]]
+    lines = measured(place)
+    fids = [line["measures"]["fid"] for line in lines if "fid" in line["measures"]]
     if end["broke"]:
         return "broke off"
     for name in ("copying", "coverage", "modes", "class_balance", "gan_test"):
         if name in end and end[name] < BAR[name]:
             return f"{name} {end[name]:.2f}"
-    if fids and fids[-1] > BAR["worse"] * min(fids) + measured[-1]["floor"]["fid"]:
+    if fids and fids[-1] > BAR["worse"] * min(fids) + lines[-1]["floor"]["fid"]:
         return f"fid {fids[-1]:.1f}, was {min(fids):.1f}"
     return ""
 
@@ -255,14 +260,14 @@ def gather(out: Path) -> list[Ended]:
     places = sorted(place.parent for place in out.glob("*/end.json"))
     for place in places:
         if not verdict(place):
-            good = [line["step"] for line in read_lines(place / "measures.jsonl") if above(line)]
+            good = [line["step"] for line in measured(place) if above(line)]
             healthy.append(min(good, default=0))
     expected = int(median(healthy)) if healthy else 0
     found: list[Ended] = []
     for place in places:
         kind, _, seed = place.name.rpartition(".")
         log, why = read_log(place), verdict(place)
-        good = [line["step"] for line in read_lines(place / "measures.jsonl") if above(line)] if why else []
+        good = [line["step"] for line in measured(place) if above(line)] if why else []
         shown = max([expected, *(step + 100 for step in good)])
         found.append(Ended(kind, int(seed), log, why, min(shown, log.rows[-1][0])))
     return found

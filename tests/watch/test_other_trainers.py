@@ -267,6 +267,15 @@ def test_a_cell_too_large_for_a_table(tmp_path: Path) -> None:
         read_log(written(tmp_path, "d_loss,note\n0.5," + "x" * 200_000 + "\n", "a.csv"))
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "long", ["word and more ", "tensor(", "tensor(1,", "<tf.Tensor: ", "1,234,", "\x1b]", "()", "a"], ids=repr
+)
+def test_the_time_does_not_grow_with_the_square_of_a_line(long: str, tmp_path: Path) -> None:
+    text = "tensor(1," + long * (300_000 // len(long)) + "\n[D loss: 0.5] [G loss: 2.0]\n"
+    assert curves(read_log(written(tmp_path, text))) == {D: [0.5], G: [2.0]}
+
+
 def test_text_without_a_mark_is_left_alone(tmp_path: Path) -> None:
     assert read_text(written(tmp_path, "grün: 1\n")) == "grün: 1\n"
 

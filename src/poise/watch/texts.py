@@ -32,14 +32,17 @@ ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf(?:inity)?"
 WRAPPED = re.compile(
-    r"(?:\b(?:\w+\.)*(?:tensor|array|float\d*|float_|int\d+|parameter|variable)\(|<tf\.Tensor:[^>]*?numpy=)"
+    r"(?:\b(?:\w+\.)*(?:tensor|array|float\d*|float_|int\d+|parameter|variable)\(|<tf\.Tensor:[^<>]{0,200}?numpy=)"
     rf"[\[\s]*({NUMBER})[\]\s]*(?:,(?:[^()]|\([^()]*\))*)?[)>]",
     re.IGNORECASE,
 )
 """A scalar as a library prints it: `tensor(0.69, device='cuda:0')`, `np.float32(0.69)`, `array(0.69, dtype=int8)`."""
 
-PAIR = re.compile(rf"([A-Za-z_][A-Za-z0-9_./() -]*?)['\"]?\s*[:=]\s*['\"]?({NUMBER})(\s?%)?(?![\w.])", re.IGNORECASE)
-"""A name and its number in a line of text: `Loss_D: 0.69`, `[G loss: 1.2]`, `d_loss=0.5`, `'d_loss': 0.5`."""
+VALUE = re.compile(rf"[:=]\s*['\"]?({NUMBER})(\s?%)?(?![\w.])", re.IGNORECASE)
+NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_./() -]*?)['\"]?\s*$")
+LONGEST = 100
+"""A name and its number in a line of text: `Loss_D: 0.69`, `[G loss: 1.2]`, `d_loss=0.5`, `'d_loss': 0.5`. The number
+is looked for first, then its name in so many characters before it: time does not grow with the square of a line."""
 
 DECIMAL_COMMA = re.compile(r"[:=]\s*[-+]?0,\d")
 GROUPED = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
@@ -94,7 +97,7 @@ def lines_of(text: str) -> list[str]:
     """
     text = re.sub(r"\x08+", "\r", text.replace("\r\n", "\n"))
     last = [next((part for part in reversed(line.split("\r")) if part.strip()), "") for line in text.split("\n")]
-    if sum(PAIR.search(line) is not None for line in last) >= REDRAWN or "\r" not in text:
+    if sum(any(True for _ in pairs_of(line)) for line in last) >= REDRAWN or "\r" not in text:
         return last
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
@@ -204,10 +207,20 @@ def of_lines(text: str) -> Table:
     for line in lines:
         line = WRAPPED.sub(r"\1", line)
         line = re.sub(r"(?<=\d),(?=\d)", ".", line) if comma else GROUPED.sub(_joined, line)
-        pairs = [(name.strip(" -"), told, sign) for name, told, sign in PAIR.findall(line)]
+        pairs = list(pairs_of(line))
         percent |= {name for name, _, sign in pairs if sign}
         found.append({name: float(told) for name, told, _ in pairs})
     return Table(found, frozenset(percent), DECIMALS if comma else ())
+
+
+def pairs_of(line: str) -> Iterator[tuple[str, str, str]]:
+    """Names, numbers, and the per cent sign or nothing behind each."""
+    end = 0
+    for found in VALUE.finditer(line):
+        name = NAME.search(line[max(end, found.start() - LONGEST) : found.start()])
+        if name is not None:
+            end = found.end()
+            yield name[1].strip(" -"), found[1], found[2] or ""
 
 
 def _joined(found: re.Match[str]) -> str:
