@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 
 import numpy as np
@@ -10,7 +11,10 @@ import torch
 from PIL import Image
 
 from poise.data.source import to_bytes
-from poise.sheets import GAP, PAPER, REAL, WIDTH, as_png, by_class, grid, scatter
+from poise.latents import Gaussian
+from poise.randomness import Dice
+from poise.sheets import GAP, LARGEST, PAPER, REAL, WIDTH, as_png, by_class, grid, held, most, scatter, spread
+from poise.training.record import Sheets
 from poise.training.sampling import class_by_class
 
 
@@ -67,3 +71,63 @@ def test_a_sheet_by_class_has_a_row_for_each() -> None:
     shown, columns = by_class(torch.arange(8)[:, None], labels)
     assert columns == 2
     assert shown.flatten().tolist() == [0, 1, 3, 4, 5, 6]
+
+
+# ---- sheets are bounded -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "columns"),
+    [
+        (100_000, 2, None),
+        (20_000, 8, 1),
+        (3_000, 8, 2_000),
+        (600, 64, 100),
+        (9, 2_000, None),
+        (3, 4_096, 3),
+        (100, 4, 1),
+    ],
+)
+def test_no_sheet_is_larger_than_4096_pixels(n: int, side: int, columns: int | None) -> None:
+    """But for a single picture that is; what is shown are the first pictures, each in its place."""
+    images = torch.linspace(-1, 1, n)[:, None, None, None].expand(n, 1, side, side)
+    sheet = grid(images, columns)
+    assert max(sheet.shape) <= max(LARGEST, side + 2 * GAP)
+    rows, across = most((1, side, side))
+    assert sheet.shape[0] <= sheet.shape[1] or columns is not None or n < 9
+    step = (sheet.shape[1] - GAP) // min(across, columns or math.ceil(math.sqrt(min(n, rows * across))))
+    shown = min(across, columns or across)
+    tiles = sheet[GAP::step, GAP::step, 0]
+    assert tiles[0, 0] == 0
+    assert tiles.shape[1] <= shown
+    if columns is not None and len(tiles) > 1 and columns < n:
+        assert tiles[1, 0] == to_bytes(images[columns : columns + 1])[0, 0, 0, 0], "rows stay rows"
+
+
+def test_what_a_sheet_holds() -> None:
+    assert held((2,), 10**6) == 10**6
+    assert held((3, 32, 32), 50) == 50
+    assert held((3, 32, 32), 10**6) == 120 * 120
+    assert held((3, 4096, 4096), 5) == 1
+    assert spread(100, 16).tolist()[:2] == [0, 7]
+    assert spread(100, 16).tolist()[-1] == 99
+    assert spread(3, 16).tolist() == [0, 1, 2]
+    assert len(spread(1000, 16).unique()) == 16
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "rows", "columns"), [(100, 100, 16, 6), (999, 64, 16, 4), (10, 40, 10, 4)]
+)
+def test_training_sheets_show_16_of_many_classes(classes: int, count: int, rows: int, columns: int) -> None:
+    sheets = Sheets(Gaussian(dim=2), count, torch.zeros(4, 1, 8, 8), Dice(0), classes)
+    assert sheets.labels is not None
+    assert (len(sheets.labels.unique()), sheets.columns) == (rows, columns)
+    assert len(sheets.latents) == rows * columns
+    assert sheets.labels.unique().tolist()[-1] == classes - 1
+    assert sheets.told == ([f"a grid of samples shows {rows} of the {classes:,} classes"] if rows < classes else [])
+
+
+def test_training_sheets_of_large_pictures_show_fewer() -> None:
+    sheets = Sheets(Gaussian(dim=2), 100, torch.zeros(1, 3, 1024, 1024), Dice(0))
+    assert len(sheets.latents) == 9
+    assert sheets.told == ["a grid of samples has room for 9 of 100 (log.sheet)"]

@@ -11,20 +11,44 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from poise.core import Shape
 from poise.data.source import Bytes, to_bytes
 from poise.files import write_bytes
 
 PAPER, REAL, FAKE = (255, 255, 255), (176, 184, 196), (214, 74, 32)
 GAP = 2
 WIDTH = 640
+LARGEST = 4096
+"""Pixels that a sheet has on a side, at most; a single picture that is larger still has all of its own."""
+
+CLASS_ROWS = 16
+"""Rows of a sheet with a row for each class, at most."""
+
+
+def most(shape: Shape) -> tuple[int, int]:
+    """How many rows and columns of pictures, C x H x W, a sheet holds."""
+    height, width = shape[1:] if len(shape) == 3 else (1, 1)
+    return max(1, (LARGEST - GAP) // (height + GAP)), max(1, (LARGEST - GAP) // (width + GAP))
+
+
+def held(shape: Shape, n: int) -> int:
+    """How many of n samples of this shape a sheet shows: all points, and as many pictures as there is room for."""
+    return n if len(shape) == 1 else min(n, math.prod(most(shape)))
+
+
+def spread(n: int, room: int) -> Tensor:
+    """Which of n things are shown where there is room for fewer: `room` of them, evenly, the first and the last too."""
+    return torch.linspace(0, n - 1, min(n, room)).round().long()
 
 
 def grid(images: Tensor, columns: int | None = None, *, alpha: bool = True) -> Bytes:
     """Pictures, B x C x H x W in [-1, 1], side by side: H' x W' x 1 (C = 1, 2), 3 or 4 channels.
 
     Small pictures are enlarged by whole pixels to a sheet at least 640 wide. Two channels are
-    grey with alpha, shown as RGBA, or if not `alpha` two inks, red and green.
+    grey with alpha, shown as RGBA, or if not `alpha` two inks, red and green. What a sheet has no room for (see `most`)
+    is cut off at the right and at the bottom.
     """
+    images, columns = _cut(images, columns)
     tiles = to_bytes(images)
     n, height, width, channels = tiles.shape
     if channels == 2 and not alpha:
@@ -32,9 +56,9 @@ def grid(images: Tensor, columns: int | None = None, *, alpha: bool = True) -> B
     if channels == 2:
         tiles = np.concatenate((np.repeat(tiles[..., :1], 3, axis=3), tiles[..., 1:]), axis=3)
         channels = 4
-    columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    scale = max(1, math.ceil((WIDTH - GAP * (columns + 1)) / (columns * width)))
+    scale = math.ceil((WIDTH - GAP * (columns + 1)) / (columns * width))
+    scale = max(1, min(scale, ((LARGEST - GAP) // rows - GAP) // height))
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = tiles.shape[1:3]
     sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
@@ -43,6 +67,18 @@ def grid(images: Tensor, columns: int | None = None, *, alpha: bool = True) -> B
         top, left = (k // columns) * (height + GAP) + GAP, (k % columns) * (width + GAP) + GAP
         sheet[top : top + height, left : left + width] = tile
     return sheet
+
+
+def _cut(images: Tensor, columns: int | None) -> tuple[Tensor, int]:
+    """The pictures that there is room for, and in how many columns they stand."""
+    rows, across = most(tuple(images.shape[1:]))
+    if columns is None:
+        images = images[: rows * across]
+        return images, min(across, math.ceil(math.sqrt(len(images))))
+    if columns > across:
+        images = torch.cat([row[:across] for row in images[: rows * columns].split(columns)])
+    columns = min(columns, across)
+    return images[: rows * columns], columns
 
 
 def scatter(fake: Tensor, real: Tensor, side: int = WIDTH) -> Bytes:

@@ -259,3 +259,36 @@ def test_conditioning_that_does_not_fit_is_refused(
     out = tmp_path / "run"
     poise("train", *options, "--steps", 2, "--out", out).complains(2, *parts)
     assert not out.exists()
+
+
+# ---- many classes -------------------------------------------------------------------------------------
+
+
+def test_a_sheet_of_many_classes_is_bounded(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred classes: rows for 16 of them, in training and afterwards; nothing is made that is not shown."""
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "p.npz", images=images, labels=np.arange(300) % 100)
+    run = tmp_path / "run"
+    said = poise("train", "dcgan", "--data", tmp_path / "p.npz", "--steps", 1, "--out", run, *THIN, "--set", LABELS,
+                 "--set", "log.sheet=100", "--set", "measure=none")  # fmt: skip
+    assert said.code == 0, said.err
+    assert "a grid of samples shows 16 of the 100 classes" in said.err
+    tiles(next((run / "samples").iterdir()), 6, 16)
+    made: list[int] = []
+    whole = Run.sample
+    monkeypatch.setattr(Run, "sample", lambda self, n, *args, **more: made.append(n) or whole(self, n, *args, **more))
+    sheet = tmp_path / "sheet.png"
+    said = poise("sample", run, "--n", 64, "--out", sheet)
+    assert "64 samples, a row for each of 16 of the 100 classes" in said.err
+    tiles(sheet, 4, 16)
+    monkeypatch.setattr("poise.sheets.LARGEST", 100)
+    said = poise("sample", run, "--n", 100_000, "--label", "7", "--out", sheet)
+    assert "81 samples, the first of 100,000: a sheet has no room for more" in said.err
+    said = poise("sample", run, "--n", 100_000, "--out", sheet)
+    assert made == [64, 81, 9 * 9]
+    with Image.open(sheet) as picture:
+        assert max(picture.size) <= 100
+    said = poise("interpolate", run, "--steps", 50, "--rows", 20, "--label", "7", "--out", sheet)
+    assert "; a sheet has room for 9 pictures of 9 walks" in said.err
+    with Image.open(sheet) as picture:
+        assert max(picture.size) <= 100

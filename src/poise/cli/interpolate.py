@@ -64,7 +64,7 @@ def interpolate(
     from poise.files import writing
     from poise.latents import lerp, slerp
     from poise.randomness import Dice
-    from poise.sheets import as_image, draw, write_png
+    from poise.sheets import as_image, draw, most, spread, write_png
     from poise.training.run import Run
     from poise.training.sampling import generate
 
@@ -88,7 +88,16 @@ def interpolate(
     labels = opened.row_labels(len(start)) if kind is None else opened.labels(len(start), kind)  # one class to a walk
     coded = ends is not None  # codes are those of the live weights
     net, dice = opened.generator(raw=raw or coded), Dice(seed)  # a G that draws noise draws the same in every frame
-    shares = torch.linspace(0, 1, steps)
+    shares, told = torch.linspace(0, 1, steps), ""
+    if len(opened.shape) > 1:
+        down, across = most(opened.shape)
+        shown = spread(steps, max(2, across - 2 * coded)) if out.suffix.lower() == ".png" else torch.arange(steps)
+        kept = min(len(start), down if out.suffix.lower() == ".png" else down * across)
+        if len(shown) < steps or kept < len(start):
+            told = f"; a sheet has room for {len(shown)} pictures of {counted(kept, 'walk')}"
+        shares, start, end = shares[shown], start[:kept], end[:kept]
+        labels = None if labels is None else labels[:kept]
+        ends = None if ends is None else (ends[0][:kept], ends[1][:kept])
     straight = path == "lerp" and towards is None  # who asks for the straight path gets it, off the sphere and all
     places = [walk(start, end, share) for share in shares]
     frames = [generate(net, z if straight else latent.held(z), labels, dice=dice) for z in places]
@@ -103,7 +112,7 @@ def interpolate(
         there_and_back = shown + shown[-2:0:-1]
         with writing(out) as stream:
             there_and_back[0].save(stream, "gif", save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
-    say(f"{out}: {counted(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}", err=True)
+    say(f"{out}: {counted(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}{told}", err=True)
 
 
 def _known(run: Run, places: Tensor | None, data_root: Path | None) -> Known:

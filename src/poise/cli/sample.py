@@ -23,7 +23,8 @@ def sample(
 ) -> None:
     """Sample from a run: a sheet to look at, or an .npz to work with.
 
-    Where G takes labels, an .npz holds the classes in the shares of the training pictures, and a sheet one row of each.
+    Where G takes labels, an .npz holds the classes in the shares of the training pictures, and a sheet a row of each,
+    or of 16 of many. A sheet has at most 4,096 pixels on a side.
     """
     from poise.cli.files import a_run, writable
 
@@ -37,13 +38,16 @@ def sample(
 
     from poise.data.source import to_bytes
     from poise.files import writing
-    from poise.sheets import by_class, draw, write_png
+    from poise.sheets import by_class, draw, held, write_png
     from poise.training.run import Run
 
     opened = Run(run, trust_code=trust_code, best=best)
     kind = None if label is None else opened.label(label)
-    rows = None if kind is not None else opened.row_labels(n)
-    samples = opened.sample(n, seed, label=kind, raw=raw) if npz is not None or rows is None else None
+    rows = None if kind is not None else opened.sheet_labels(n)
+    room = held(opened.shape, n)
+    samples = None
+    if npz is not None or rows is None:
+        samples = opened.sample(n if npz is not None else room, seed, label=kind, raw=raw)
     if npz is not None and samples is not None:
         labels = opened.labels(n, kind, seed)
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
@@ -52,9 +56,12 @@ def sample(
             np.savez_compressed(stream, allow_pickle=False, **arrays)
         say(f"{npz}: {counted(n, 'sample')}", err=True)
     if out is not None:
-        columns = None
+        columns, told = None, "" if room == n else f", the first of {n:,}: a sheet has no room for more"
         if rows is not None:  # a grid asks for each class equally often
-            samples, columns = by_class(opened.sample(n, seed, labels=rows, raw=raw), rows)
+            samples, columns = by_class(opened.sample(len(rows), seed, labels=rows, raw=raw), rows)
+            kinds, classes = len(rows.unique()), len(opened.classes)
+            told = f", a row for each of {kinds} of the {classes:,} classes" if kinds < classes else told
         assert samples is not None
+        samples = samples[:room]
         write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
-        say(f"{out}: {counted(len(samples), 'sample')}", err=True)
+        say(f"{out}: {counted(len(samples), 'sample')}{told}", err=True)

@@ -26,7 +26,7 @@ from poise.measure.modes import Modes, count_modes, count_numbers
 from poise.measure.rebuilding import Coder
 from poise.measure.sitting import AT_ONCE, Pile, Sitting, bytes_of, pile_of
 from poise.randomness import Dice
-from poise.sheets import draw
+from poise.sheets import draw, most
 
 ABREAST = 3
 MOST, TOYS, STACKS = 5_000, 2_500, 26_000
@@ -128,7 +128,8 @@ class Bench:
         rows = [
             torch.cat((fakes.signed(slice(row, row + 1)), self.train.signed(places[row]))) for row in range(len(fakes))
         ]
-        return draw(torch.cat(rows), None, ABREAST * (k + 1), alpha=getattr(self.entry, "alpha", True))
+        abreast = max(1, min(ABREAST, most(self.loaded.train.shape)[1] // (k + 1)))
+        return draw(torch.cat(rows), None, abreast * (k + 1), alpha=getattr(self.entry, "alpha", True))
 
     def _sitting(self, fake: Pile, count: Callable[[], Modes], play: Callable[[], float] | None = None) -> Sitting:
         classes = len(self.loaded.train.classes)

@@ -257,6 +257,7 @@ class Training:
         classes = len(here.source.classes) if recipe.labels.g else 0
         alpha = getattr(recipe.data, "alpha", True)
         self.sheets = Sheets(recipe.latent, recipe.log.sheet, real, here.dice, classes, alpha=alpha)
+        self.notes += self.sheets.told
         self.watcher.start(
             about.start(recipe, here.game, here.source, here.machine, self.first, self.notes, self.folder)
         )

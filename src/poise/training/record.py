@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from poise.data.source import Bytes
@@ -12,7 +11,7 @@ from poise.files import append_line, make_folder
 from poise.latents import Latent
 from poise.randomness import Dice
 from poise.rows import Row, as_json
-from poise.sheets import draw, write_png
+from poise.sheets import CLASS_ROWS, draw, held, most, spread, write_png
 from poise.system import on_disk
 from poise.training.folder import RunFolder
 from poise.training.sampling import generate, latents
@@ -73,20 +72,27 @@ class Recorder:
 class Sheets:
     """The same fixed latents each time (mission: always the same, in a grid, every so often).
 
-    Where G takes labels, each class has a row, and every row has the same latents: what differs is the label.
+    Where G takes labels, each class has a row, and every row has the same latents: what differs is the label. Of many
+    classes 16 have one. `told` says what is not shown.
     """
 
     def __init__(
         self, latent: Latent, count: int, real: Tensor, dice: Dice, classes: int = 0, *, alpha: bool = True
     ) -> None:
         self.alpha = alpha
+        shown = held(tuple(real.shape[1:]), count)
+        self.told = [f"a grid of samples has room for {shown:,} of {count:,} (log.sheet)"] if shown < count else []
+        count = shown
         self.latents, self.real, self.dice = latents(latent, count, dice, "sheet"), real, dice
         self.labels, self.columns = None, None
         if classes:
-            rows = min(classes, count)
-            self.columns = max(1, min(count // rows, 10))
-            self.latents = self.latents[: self.columns].repeat(rows, 1)
-            self.labels = torch.arange(rows, device=self.latents.device).repeat_interleave(self.columns)
+            down, across = most(tuple(real.shape[1:]))
+            kinds = spread(classes, min(count, CLASS_ROWS, down))
+            if len(kinds) < classes:
+                self.told = [f"a grid of samples shows {len(kinds)} of the {classes:,} classes"]
+            self.columns = max(1, min(count // len(kinds), 10, across))
+            self.latents = self.latents[: self.columns].repeat(len(kinds), 1)
+            self.labels = kinds.to(self.latents.device).repeat_interleave(self.columns)
 
     def draw(self, net: nn.Module) -> Bytes:
         """The sheet of `net`, which is left as it was."""

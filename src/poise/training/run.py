@@ -20,6 +20,7 @@ from poise.own.copies import from_copies
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
+from poise.sheets import CLASS_ROWS, most, spread
 from poise.training import save, state
 from poise.training.again import load_again
 from poise.training.build import build
@@ -183,6 +184,14 @@ class Run:
     def row_labels(self, n: int) -> Tensor | None:
         """n labels for a grid with one row for each class (see `class_by_class`); None if G takes none."""
         return None if self.recipe.labels.g is None else class_by_class(n, len(self.classes))
+
+    def sheet_labels(self, n: int) -> Tensor | None:
+        """Up to n labels for a grid of samples: a row for each class, or for 16 of many; None if G takes none."""
+        if self.recipe.labels.g is None:
+            return None
+        down, across = most(self.shape)
+        kinds = spread(len(self.classes), min(n, CLASS_ROWS, down))
+        return kinds[class_by_class(min(n, len(kinds) * across), len(kinds))]
 
     def sample(
         self, n: int, seed: int = 0, *, label: int | None = None, labels: Tensor | None = None, raw: bool = False
