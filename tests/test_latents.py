@@ -13,7 +13,19 @@ from torch import Tensor
 
 from contracts.tiny import recipe
 from poise.errors import RecipeError
-from poise.latents import Gaussian, Sphere, Truncated, Uniform, gaussian, lerp, slerp, sphere, truncated, uniform
+from poise.latents import (
+    Gaussian,
+    Latent,
+    Sphere,
+    Truncated,
+    Uniform,
+    gaussian,
+    lerp,
+    slerp,
+    sphere,
+    truncated,
+    uniform,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -83,13 +95,35 @@ def test_entries_draw_their_own_law() -> None:
         (Truncated(dim=5), truncated),
     ):
         assert torch.equal(entry.draw(7, seeded(3)), law(7, 5, seeded(3)))
+    wide, like_normal = Sphere(dim=9, length=2.5), Sphere(dim=9, length="sqrt_dim")
+    assert torch.equal(wide.draw(7, seeded(3)), sphere(7, 9, seeded(3)) * 2.5)
+    assert torch.allclose(like_normal.draw(7, seeded(3)).norm(dim=1), torch.full((7,), 3.0))
+    assert torch.allclose(wide.held(torch.randn(4, 9)).norm(dim=1), torch.full((4,), 2.5))
     tight = Truncated(dim=5, threshold=0.2)
     assert torch.equal(tight.draw(50, seeded(3)), truncated(50, 5, seeded(3), 0.2))
 
 
 @pytest.mark.parametrize(
+    "latent",
+    [
+        *(Gaussian(dim=6), Sphere(dim=6), Sphere(dim=6, length="sqrt_dim"), Sphere(dim=6, length=0.3), Uniform(dim=6)),
+        *(Truncated(dim=6), Truncated(dim=6, threshold=0.1)),
+    ],
+    ids=str,
+)
+def test_the_deviation_of_a_coordinate_is_what_is_drawn(latent: Latent) -> None:
+    assert float(latent.draw(40_000, seeded()).std()) == pytest.approx(latent.deviation, rel=0.01)
+
+
+@pytest.mark.parametrize(
     "table",
-    [{"kind": "gaussian", "dim": 0}, {"kind": "truncated", "threshold": 0.0}, {"kind": "gaussian", "threshold": 1.0}],
+    [
+        {"kind": "sphere", "length": 0.0},
+        {"kind": "sphere", "length": "long"},
+        {"kind": "gaussian", "dim": 0},
+        {"kind": "truncated", "threshold": 0.0},
+        {"kind": "gaussian", "threshold": 1.0},
+    ],
 )
 def test_what_is_no_law_is_refused(table: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="latent"):

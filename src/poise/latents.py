@@ -21,9 +21,15 @@ def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
     return torch.randn(n, dim, generator=generator, device=generator.device)
 
 
-def sphere(n: int, dim: int, generator: torch.Generator) -> Tensor:
-    """z uniform on the unit sphere: a Gaussian divided by its length, n x dim."""
-    return torch.nn.functional.normalize(gaussian(n, dim, generator), dim=1)
+def sphere(n: int, dim: int, generator: torch.Generator, length: float = 1.0) -> Tensor:
+    """z uniform on the sphere of radius `length`: a Gaussian divided by its length and scaled, n x dim."""
+    return at_length(gaussian(n, dim, generator), length)
+
+
+def at_length(codes: Tensor, length: float) -> Tensor:
+    """Rows of n x dim, each scaled to this Euclidean length."""
+    unit = torch.nn.functional.normalize(codes, dim=1)
+    return unit if length == 1 else unit * length
 
 
 def uniform(n: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -84,6 +90,11 @@ class Latent(Part):
         """Codes, n x dim, brought to where this law's latents lie: they may lie anywhere, unless it says otherwise."""
         return codes
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of one coordinate: the scale of what stands beside z."""
+        return 1.0
+
 
 class Gaussian(Latent):
     """z ~ N(0, I)."""
@@ -96,23 +107,39 @@ class Gaussian(Latent):
 
 
 class Sphere(Latent):
-    """z on the unit sphere."""
+    """z on a sphere of radius `length`: 1, or "sqrt_dim", with which each coordinate has variance 1 (StyleGAN's z)."""
 
     kind: Literal["sphere"] = "sphere"
+    length: Annotated[float, Field(gt=0)] | Literal["sqrt_dim"] = 1.0
+
+    @property
+    def radius(self) -> float:
+        """`length` as a number."""
+        return math.sqrt(self.dim) if isinstance(self.length, str) else self.length
+
+    @property
+    def deviation(self) -> float:
+        """radius / sqrt(dim)."""
+        return self.radius / math.sqrt(self.dim)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """See `sphere`."""
-        return sphere(n, self.dim, generator)
+        return sphere(n, self.dim, generator, self.radius)
 
     def held(self, codes: Tensor) -> Tensor:
-        """Codes of length one."""
-        return torch.nn.functional.normalize(codes, dim=1)
+        """Codes of that length."""
+        return at_length(codes, self.radius)
 
 
 class Uniform(Latent):
     """z in the cube [-1, 1]^dim."""
 
     kind: Literal["uniform"] = "uniform"
+
+    @property
+    def deviation(self) -> float:
+        """1 / sqrt(3)."""
+        return 1 / math.sqrt(3)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """See `uniform`."""
@@ -124,6 +151,13 @@ class Truncated(Latent):
 
     kind: Literal["truncated"] = "truncated"
     threshold: float = Field(default=2.0, gt=0)
+
+    @property
+    def deviation(self) -> float:
+        """sqrt(1 - 2 t phi(t) / (2 Phi(t) - 1)) for the threshold t, with the normal law's density phi and Phi."""
+        t = self.threshold
+        density = math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+        return math.sqrt(max(0.0, 1 - 2 * t * density / math.erf(t / math.sqrt(2))))
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """See `truncated`."""

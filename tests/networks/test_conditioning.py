@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import Session, recipe, unequal
+from contracts.tiny import Session, recipe, session, unequal
 from poise.core import Exchange, Moment, Side, Verdict
 from poise.data.source import Pictures
 from poise.networks.base import Classifier, heard
@@ -58,6 +58,24 @@ def test_concat_puts_the_embedding_beside_z() -> None:
     for i, label in enumerate(LABELS):
         assert torch.equal(found[i, 3:], net.embedding.weight[label])
     assert net.embedding.weight.shape == (CLASSES, 4)
+    scaled: Any = entry.dress(nn.Identity(), CLASSES, 0.25)
+    assert torch.allclose(scaled(z, LABELS)[:, 3:], 0.25 * scaled.embedding(LABELS))
+
+
+@pytest.mark.parametrize("length", [1.0, "sqrt_dim", 0.1])
+def test_the_label_drowns_no_z_whatever_the_scale_of_z(length: float | str) -> None:
+    """The embedding stands beside z at z's own scale: samples of one class differ as much as with Gaussian latents."""
+
+    def within(latent: dict[str, Any]) -> float:
+        """The spread of a class against the spread of all samples, of a fresh G."""
+        run = session("labelled", latent={"dim": 64} | latent, conditioning={"g": {"kind": "concat", "dim": 16}})
+        z = run.recipe.latent.draw(64, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            made = run.game.g.net(z, torch.arange(64) % 4)
+        own = torch.stack([made[k::4].std(0).mean() for k in range(4)]).mean()
+        return float(own / made.std(0).mean())
+
+    assert within({"kind": "sphere", "length": length}) == pytest.approx(within({"kind": "gaussian"}), rel=0.05)
 
 
 def told_by_norm(entry: Any, shape: tuple[int, ...] = SHAPE) -> tuple[Any, Any]:

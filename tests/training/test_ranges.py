@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poise.data.source import Loaded
+from poise.latents import Gaussian, Sphere
 from poise.own.code import allow
+from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.shipped import names, table
-from poise.training.ranges import Reach, ranges, reach, samples, scores
+from poise.training.ranges import Reach, drowned, ranges, reach, samples, scores
 
 SIZE = 8
 G_ENDS = {
@@ -202,3 +204,25 @@ def test_check_and_train_say_it(poise: Callable[..., Any], tmp_path: Path) -> No
     said = poise("train", *words, "--out", tmp_path / "run")
     assert said.code == 0, said.err
     assert "network.d: all its scores lie in [0, 1]" in said.err
+
+
+class Loud(nn.Module):
+    """A G that is told its label `loud` times as strongly as z."""
+
+    takes_labels = True
+
+    def __init__(self, loud: float) -> None:
+        super().__init__()
+        self.z, self.label, self.loud = nn.Linear(8, 16), nn.Embedding(4, 16), loud
+
+    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
+        return self.z(latents) + self.loud * self.label(labels)
+
+
+@pytest.mark.parametrize(("loud", "warned"), [(0.0, False), (1.0, False), (50.0, True)])
+def test_a_label_that_drowns_z_is_warned_of(loud: float, warned: bool) -> None:
+    torch.manual_seed(0)
+    found = drowned(Loud(loud).train(), Gaussian(dim=8), 4, Dice(0))
+    assert [finding.field for finding in found] == (["latent"] if warned else [])
+    quiet = drowned(Loud(1.0), Sphere(dim=8, length=0.01), 4, Dice(0))
+    assert [finding.field for finding in quiet] == ["latent"], "a z of next to no length is drowned as well"

@@ -36,8 +36,8 @@ class GeneratorLabels(Part):
         """How long a z the inner network takes."""
         return dim
 
-    def dress(self, net: nn.Module, classes: int) -> nn.Module:
-        """The network, told: B x dim and B to samples."""
+    def dress(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
+        """The network, told: B x dim and B to samples. `scale` is the standard deviation of a coordinate of z."""
         raise NotImplementedError
 
 
@@ -77,23 +77,27 @@ class ConcatEntry(GeneratorLabels):
         """z and the embedding."""
         return dim + self.dim
 
-    def dress(self, net: nn.Module, classes: int) -> nn.Module:
+    def dress(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
         """See `Concat`."""
-        return Concat(net, classes, self.dim)
+        return Concat(net, classes, self.dim, scale)
 
 
 class Concat(nn.Module):
-    """G(z, y) = net([z, embedding of y])."""
+    """G(z, y) = net([z, scale x embedding of y]), the embedding starting as N(0, I).
+
+    With the scale of z's own coordinates the label drowns no z: beside a z of length 1 an embedding of length 4 would.
+    """
 
     takes_labels = True
 
-    def __init__(self, net: nn.Module, classes: int, dim: int) -> None:
+    def __init__(self, net: nn.Module, classes: int, dim: int, scale: float = 1.0) -> None:
         super().__init__()
-        self.net, self.embedding = net, nn.Embedding(classes, dim)
+        self.net, self.embedding, self.scale = net, nn.Embedding(classes, dim), scale
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Samples."""
-        return self.net(torch.cat((latents, self.embedding(labels)), 1))
+        told = self.embedding(labels)
+        return self.net(torch.cat((latents, told if self.scale == 1 else self.scale * told), 1))
 
 
 class ClassNormEntry(GeneratorLabels):
@@ -105,7 +109,7 @@ class ClassNormEntry(GeneratorLabels):
         """Only with batch norm; whether a network of the user's has any is seen when it is built."""
         return None if norm in (*MIXING, "own") else NO_NORMS
 
-    def dress(self, net: nn.Module, classes: int) -> nn.Module:
+    def dress(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
         """See `ClassNorm`."""
         return ClassNorm(net, classes)
 

@@ -65,7 +65,7 @@ def _generator(recipe: Recipe, subject: Subject) -> nn.Module:
     dim = recipe.latent.dim if labels is None else labels.latent(recipe.latent.dim)
     net = entry.build(dim, subject.shape)
     net = entry.finish(net, recipe.latent.draw(FEW, Dice(recipe.seed)("reference/g")))
-    return net if labels is None else labels.dress(net, subject.classes)
+    return net if labels is None else labels.dress(net, subject.classes, recipe.latent.deviation)
 
 
 def _encoder(recipe: Recipe, entry: Encoder, subject: Subject) -> nn.Module:

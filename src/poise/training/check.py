@@ -27,7 +27,7 @@ from poise.recipe.fit import fit
 from poise.recipe.model import Recipe
 from poise.training import about, state
 from poise.training.machine import choose
-from poise.training.ranges import ranges
+from poise.training.ranges import drowned, ranges
 from poise.training.standing import Standing, try_single
 from poise.training.step import move
 from poise.watch.base import EVEN, FAMILIES
@@ -152,6 +152,9 @@ def check(
         here = Standing(recipe, machine, loaded)
         try_single(recipe, machine, loaded)
         findings.warnings += ranges(recipe, loaded.train)
+        if recipe.labels.g is not None:
+            classes = len(loaded.train.classes)
+            findings.warnings += drowned(here.game.g.net, recipe.latent, classes, here.dice)
     except RecipeError as error:
         findings.refuse(error)
         return Report(findings, notes, None, None)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from poise.core import Verdict, packed
 from poise.data.source import Source
+from poise.latents import Latent
 from poise.networks.base import heard
 from poise.own.parts import OwnDiscriminator, OwnGenerator, OwnObjective
 from poise.randomness import Dice
@@ -30,6 +31,9 @@ GAIN = 3.0
 
 FAR = 10.0
 """A first sample beyond this is on another scale. A linear end (R3GAN's, StyleGAN's) begins with some as far as 5."""
+
+DROWNED = 0.2
+"""Below this share of what the label does to a first sample, z counts as drowned."""
 
 EDGE = 1e-3
 """What bfloat16 may lie beyond a bound."""
@@ -76,6 +80,30 @@ def ranges(recipe: Recipe, source: Source) -> list[Finding]:
             told = reach(d.build(shape), lambda net: torch.cat([_scores(net, pile, labels) for pile in piles]))
             found += scores(told, str(recipe.objective.tag()), sided=sided)
     return found
+
+
+@torch.no_grad()
+def drowned(net: nn.Module, latent: Latent, classes: int, dice: Dice) -> list[Finding]:
+    """A warning if in a fresh G the label moves samples much more than z does: each class would be one picture.
+
+    Compared are the mean standard deviations of a sample's numbers over latents, the label being the same, and over
+    labels, the latent being the same. The network is left as it is.
+    """
+    count = min(classes, ASKED)
+    z = latent.draw(ASKED, dice("ranges/latents")).repeat_interleave(count, 0)
+    labels = (torch.arange(len(z)) % count).to(z.device)
+    training = net.training
+    net.eval()
+    try:
+        made = heard(net, z, labels).float().flatten(1).unflatten(0, (ASKED, count))
+    finally:
+        net.train(training)
+    by_latent, by_label = (float(made.std(dim).mean()) for dim in (0, 1))
+    if by_latent >= DROWNED * by_label:
+        return []
+    reason = f"another label moves a first sample {by_label / max(by_latent, 1e-12):.0f} times as far as another z does"
+    cure = "bring both to one scale: latent.kind gaussian, or sphere with length sqrt_dim"
+    return [Finding("latent", reason, "T17", cure)]
 
 
 def _scores(net: nn.Module, pile: Tensor, labels: Tensor) -> Tensor:
