@@ -271,8 +271,8 @@ def chains(calls: int, kinds: tuple[str, ...], length: int = 3) -> Iterator[list
 
 def test_a_sample_of_all_faults(bench: Bench, tmp_path: Path) -> None:
     every = [*chains(bench.calls, (*KILLS, *FAILURES), 2)]
-    struck = walk(every[3 :: len(every) // 20], lambda place, faults: chain(bench, place, faults), tmp_path)
-    assert len(struck) >= 4
+    struck = walk(every[3 :: len(every) // 12], lambda place, faults: chain(bench, place, faults), tmp_path)
+    assert len(struck) >= 3
 
 
 @pytest.mark.slow
