@@ -8,6 +8,7 @@ no temporary file, at most one interval of work lost.
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import multiprocessing
 import os
@@ -184,12 +185,8 @@ class Bench(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    import poise.cli.view
-    import poise.data.toys
-    import poise.training.begin
-    import tensorboard.summary.writer.event_file_writer  # noqa: F401
-    from torch.utils.tensorboard import SummaryWriter  # noqa: F401
-
+    for module in ("poise.cli.view", "poise.training.begin", "torch.utils.tensorboard"):
+        importlib.import_module(module)  # once, for all that are forked
     place = tmp_path_factory.mktemp("faults")
     file = place / "recipe.toml"
     file.write_text(decode(recipe()).to_toml())

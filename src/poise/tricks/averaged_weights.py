@@ -34,7 +34,14 @@ def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
 @torch.no_grad()
 def average_(mean: nn.Module, live: nn.Module, beta: float) -> None:
     """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; see `Pairs.of` for what is copied."""
-    blend_(Pairs.of(mean, live), beta)
+    blend_(Pairs.of(mean, live, not_finite(live)), beta)
+
+
+def not_finite(net: nn.Module) -> frozenset[str]:
+    """The buffers that hold something that is not finite, such as a mask of -inf: a mean of those is no number."""
+    return frozenset(
+        name for name, held in net.named_buffers() if held.is_floating_point() and not bool(held.isfinite().all())
+    )
 
 
 class Pairs(NamedTuple):
@@ -45,16 +52,18 @@ class Pairs(NamedTuple):
     copied: list[tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, mean: nn.Module, live: nn.Module) -> Pairs:
+    def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> Pairs:
         """Real-valued ones to be averaged, others to be copied.
 
-        Copied too are the singular vectors of spectral norms: the mean of two unit vectors is shorter than one.
+        Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one) and what
+        is `constant`, by name.
         """
         ours, theirs = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
         for (name, old), (_, new) in zip(ours, theirs, strict=True):
             exact = not old.is_floating_point() or name.rpartition(".")[2] in ("_u", "_v", "weight_u", "weight_v")
+            exact = exact or name in constant
             (copied if exact else averaged).append((old, new))
         return cls([old for old, _ in averaged], [new for _, new in averaged], copied)
 
@@ -97,6 +106,7 @@ class AveragedWeights(After):
         super().__init__(name)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.half_life, self.ramp_up = half_life, ramp_up
+        self.constant = not_finite(live)
         self._pairs: Pairs | None = None
 
     def remember(self, player: Player, exchange: Exchange) -> None:
@@ -106,7 +116,7 @@ class AveragedWeights(After):
             return
         images = moment.images + moment.batch
         if self._pairs is None:  # at the first step both are where they stay
-            self._pairs = Pairs.of(self.mean, player.net)
+            self._pairs = Pairs.of(self.mean, player.net, self.constant)
         blend_(self._pairs, decay(images, moment.batch, self.half_life, self.ramp_up))
 
     def shown(self, side: Side) -> nn.Module | None:
@@ -155,7 +165,7 @@ class MeanWeights(After):
 
     def __init__(self, name: str, live: nn.Module, last: int, every: int) -> None:
         super().__init__(name)
-        self.last, self.every = last, every
+        self.last, self.every, self.constant = last, every, not_finite(live)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.copies = nn.ModuleList(copy.deepcopy(self.mean) for _ in range(last))
 
@@ -167,7 +177,7 @@ class MeanWeights(After):
         self.copies[(made - 1) % self.last].load_state_dict(player.net.state_dict())
         there = [self.copies[(made - 1 - back) % self.last] for back in range(min(made, self.last))]
         for k, net in enumerate(there):  # the newest first: what is copied, not averaged, is its
-            pairs = Pairs.of(self.mean, net)
+            pairs = Pairs.of(self.mean, net, self.constant)
             blend_(pairs if k == 0 else pairs._replace(copied=[]), k / (k + 1))
 
     def shown(self, side: Side) -> nn.Module | None:
