@@ -310,7 +310,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def writing(
     command_line: Callable[[Path], list[str]], place: Path, faults: list[Fault], whole: dict[str, bytes]
 ) -> Counter[str]:
-    """A command that is struck and given again leaves what it leaves undisturbed; a file that is there is a whole one."""
+    """A command that is struck and given again leaves what it leaves undisturbed; what is there is whole."""
     out = place / "out"
     out.mkdir()
     struck = Counter[str]()

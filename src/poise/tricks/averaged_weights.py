@@ -55,8 +55,8 @@ class Pairs(NamedTuple):
     def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> Pairs:
         """Real-valued ones to be averaged, others to be copied.
 
-        Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one) and what
-        is `constant`, by name.
+        Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one) and
+        what is `constant`, by name.
         """
         ours, theirs = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
         averaged: list[tuple[Tensor, Tensor]] = []

@@ -1,0 +1,496 @@
+"""Run folders that are damaged, edited, half begun or written to by two: named, passed over, or begun anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from poise.errors import DiskError, RecipeError
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.system import system
+from poise.training import begin, loop, save
+from poise.training.begin import train
+from poise.training.watcher import Nobody, Start
+
+Poise = Callable[..., Any]
+MLP = {"kind": "mlp", "width": 4, "depth": 2}
+
+
+def small(steps: int = 6, **more: Any) -> Recipe:
+    table = {
+        "name": "small",
+        "steps": steps,
+        "batch": 8,
+        "data": {"kind": "ring"},
+        "latent": {"kind": "gaussian", "dim": 2},
+        "network": {"g": MLP, "d": MLP},
+        "objective": {"kind": "non_saturating"},
+        "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
+        "tempo": {"kind": "ratio"},
+        "log": {"rows": 1, "samples": 99, "saves": 2, "keep": 3, "sheet": 4},
+        "measure": {"every": 2, "measures": ["coverage"], "n": 10},
+        "monitor": {"threshold": {"gradient_long": 1e-6}, "window": {"gradient_long": 2}},
+    }
+    return decode(table | more)
+
+
+class Listener(Nobody):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def start(self, start: Start) -> None:
+        self.said += start.lines
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("damage") / "run"
+    train(small(), out)
+    return out
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def weights(run: Path) -> bytes:
+    newest, _ = save.newest(run / "saves")
+    assert newest is not None
+    return (newest.path / save.TENSORS).read_bytes()
+
+
+def place(run: Path, step: int = 6) -> Path:
+    return run / "saves" / f"step-{step:08d}"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ---- saves ---------------------------------------------------------------------------------------------
+
+
+def flip(run: Path, name: str, every: int) -> None:
+    """Each of the bits, or some of them: found, and named."""
+    path = place(run) / name
+    whole = path.read_bytes()
+    for at in range(0, 8 * len(whole), every):
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        with pytest.raises(save.SaveError, match="step-00000006"):
+            save.check(place(run))
+    path.write_bytes(whole)
+    assert save.check(place(run))["step"] == 6
+
+
+@pytest.mark.parametrize("name", [save.MANIFEST, save.STATE])
+def test_a_flipped_bit_is_found(run: Path, name: str) -> None:
+    flip(run, name, 31)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [save.MANIFEST, save.STATE])
+def test_every_flipped_bit_is_found(run: Path, name: str) -> None:
+    flip(run, name, 1)
+
+
+def test_a_save_under_another_name_is_found(run: Path) -> None:
+    place(run, 4).rename(place(run, 8))
+    newest, damaged = save.newest(run / "saves")
+    assert newest is not None
+    assert newest.step == 6
+    assert damaged == ["step-00000008: MANIFEST.json says step 4 in format 2, in a folder of this name"]
+
+
+def test_the_first_format_is_still_read(run: Path) -> None:
+    manifest = json.loads((place(run) / save.MANIFEST).read_text())
+    old = {name: told for name, told in manifest.items() if name not in ("sha256", "aliases", "core")} | {"format": 1}
+    (place(run) / save.MANIFEST).write_text(json.dumps(old, indent=1))
+    listener = Listener()
+    train(small(8), run, resume=True, watcher=listener)
+    assert not any("passed over" in said for said in listener.said)
+
+
+def again(found: save.Save, **facts: Any) -> None:
+    """Write a save anew with other facts: whole, but strange."""
+    save.write(found.path.parent, found.step, found.tensors, found.state, found.manifest | facts)
+
+
+def tampered(run: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None], step: int = 6) -> None:
+    """A save whose manifest is true, and whose contents make no sense."""
+    found = save.read(place(run, step))
+    tensors, state = dict(found.tensors), dict(found.state)
+    change(tensors, state)
+    data = {save.TENSORS: safetensors.torch.save(tensors), save.STATE: json.dumps(state).encode()}
+    for name, content in data.items():
+        (place(run, step) / name).write_bytes(content)
+    manifest = {name: told for name, told in found.manifest.items() if name != "sha256"}
+    manifest["files"] = {
+        name: {"size": len(content), "sha256": save.hashlib.sha256(content).hexdigest()}
+        for name, content in data.items()
+    }
+    (place(run, step) / save.MANIFEST).write_bytes(save.sealed(manifest))
+
+
+def _set(key: str, value: object) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
+    return lambda tensors, state: state.update({key: value})
+
+
+def _weight(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
+    def applied(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        name = next(name for name in tensors if name.startswith("game/g.net"))
+        tensors[name] = change(tensors[name]).contiguous()
+
+    return applied
+
+
+def _first(root: str, change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
+    def applied(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        name = next(name for name, tensor in tensors.items() if name.startswith(root) and tensor.dim())
+        tensors[name] = change(tensors[name]).contiguous()
+
+    return applied
+
+
+def _nan(tensor: Tensor) -> Tensor:
+    return torch.full_like(tensor, torch.nan)
+
+
+SENSELESS = {
+    "seconds": _set("seconds", "long"),
+    "negative": _set("seconds", -1),
+    "no seconds": lambda tensors, state: state.pop("seconds"),
+    "setbacks": _set("setbacks", [1]),
+    "alarms": _set("alarms", "many"),
+    "step": _set("step", 7),
+    "dropped": lambda tensors, state: tensors.pop(next(iter(tensors))),
+    "added": lambda tensors, state: tensors.update({"more": torch.zeros(2)}),
+    "shape": _weight(lambda tensor: tensor.flatten()[:1]),
+    "dtype": _weight(lambda tensor: tensor.double()),
+    "nan": _weight(_nan),
+    "infinite": _weight(lambda tensor: _nan(tensor).nan_to_num(nan=torch.inf)),
+    "moment": _first("optimizer/d", lambda tensor: tensor.flatten()[:1]),
+    "moment's type": _first("optimizer/d", lambda tensor: tensor.long()),
+    "moment nan": _first("optimizer/g", _nan),
+}
+
+
+@pytest.mark.parametrize("change", SENSELESS.values(), ids=SENSELESS.keys())
+def test_a_save_that_is_whole_but_senseless_is_passed_over(
+    run: Path, whole: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None]
+) -> None:
+    tampered(run, change)
+    listener = Listener()
+    train(small(), run, resume=True, watcher=listener)
+    assert any("passed over" in said and "step-00000006" in said for said in listener.said)
+    assert weights(run) == weights(whole)
+
+
+@pytest.mark.parametrize("how", ["nan", "shape", "step"])
+@pytest.mark.parametrize("command", ["sample", "measure", "interpolate"])
+def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str, how: str) -> None:
+    tampered(run, SENSELESS[how])
+    more = ["--measures", "coverage", "--n", 10] if command == "measure" else []
+    assert poise(command, run, *more).code == 0
+    for step in (2, 4):
+        tampered(run, SENSELESS[how], step)
+    poise(command, run, *more).complains(4, "no valid save", "step-00000006", "step-00000002")
+
+
+def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path) -> None:
+    found = save.read(place(run))
+    again(found, data="other data")
+    four = save.read(place(run, 4))
+    other = small(batch=16)
+    save.write(run / "saves", 4, four.tensors, {**four.state, "recipe": other.core}, {**four.manifest, "core": "other"})
+    listener = Listener()
+    train(small(), run, resume=True, watcher=listener)
+    assert [said.partition(": ")[2][:13] for said in listener.said if "passed over" in said] == [
+        "step-00000006",
+        "step-00000004",
+    ]
+    assert any("other batch in step-00000004" in said for said in listener.said)
+    assert weights(run) == weights(whole)
+
+
+def test_an_edited_recipe_is_noticed_and_its_fields_are_named(poise: Poise, run: Path) -> None:
+    path = run / "recipe.toml"
+    path.write_text(path.read_text().replace("batch = 8", "batch = 16").replace("dim = 2", "dim = 3"))
+    before = contents(run)
+    poise("train", "--resume", "--out", run).complains(2, "--resume", "other batch, latent.dim", "recipe.toml")
+    assert contents(run) == before
+
+
+def test_what_is_free_to_change_may_be_edited(poise: Poise, run: Path) -> None:
+    path = run / "recipe.toml"
+    path.write_text(path.read_text().replace("steps = 6", "steps = 7").replace("rows = 1", "rows = 2"))
+    assert poise("train", "--resume", "--out", run).code == 0
+
+
+def test_a_recipe_of_an_older_version_is_the_same_in_fewer_words(run: Path) -> None:
+    """A field that is new has its default there."""
+    found = save.read(place(run))
+    shorter = "\n".join(line for line in small().core.splitlines() if not line.startswith("judging"))
+    save.write(run / "saves", 6, found.tensors, {**found.state, "recipe": shorter}, {**found.manifest, "core": "older"})
+    train(small(7), run, resume=True)
+
+
+# ---- files of the run folder ---------------------------------------------------------------------------
+
+DAMAGE = {
+    "flipped": lambda line: b"\x7f" + line[1:],
+    "cut": lambda line: line[:9],
+    "types": lambda line: b'{"step": "three"}',
+    "list": lambda line: b"[]",
+    "bytes": lambda line: b"\xff\xfe\x00",
+    "empty": lambda line: b"{}",
+}
+
+
+def damage(path: Path, line: int, how: str) -> None:
+    lines = path.read_bytes().splitlines()
+    lines[line - 1] = DAMAGE[how](lines[line - 1])
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["rows.jsonl", "measures.jsonl", "alarms.jsonl"])
+def test_a_damaged_line_that_is_needed_is_named(poise: Poise, run: Path, name: str, how: str) -> None:
+    damage(run / name, 1, how)
+    before = contents(run)
+    said = poise("train", "--resume", "--out", run, "--steps", 8)
+    said.complains(4, f"{name}:1", "line 1 is damaged", "delete it")
+    assert contents(run) == before
+    if name != "alarms.jsonl":
+        poise("watch", run).complains(4, f"{name}:1")
+    assert poise("sample", run).code == 0
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "measures.jsonl"])
+def test_a_damaged_line_after_the_save_is_dropped(run: Path, whole: Path, name: str) -> None:
+    shutil.rmtree(place(run))
+    damage(run / name, len((run / name).read_bytes().splitlines()), "bytes")
+    train(small(), run, resume=True)
+    for line in (run / name).read_text().splitlines():
+        json.loads(line)
+    assert weights(run) == weights(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "run.json"),
+        ("{", "run.json"),
+        ("[]", "run.json"),
+        ("{}", "run.json"),
+        ("null", "run.json"),
+        ('{"state": 3}', "state"),
+    ],
+)
+def test_a_damaged_run_json_is_named_and_written_anew(poise: Poise, run: Path, text: str, part: str) -> None:
+    (run / "run.json").write_text(text)
+    for command in ("sample", "interpolate", "measure"):
+        poise(command, run).complains(4, "run.json", "damaged", part)
+    assert poise("train", "--resume", "--out", run).code == 0
+    assert poise("sample", run).code == 0
+
+
+@pytest.mark.parametrize("key", ["shape", "classes", "count", "fingerprint", "kind"])
+def test_run_json_of_wrong_types_is_named(poise: Poise, run: Path, key: str) -> None:
+    info = json.loads((run / "run.json").read_text())
+    for wrong in ({}, [None], 1.5, True):
+        info["data"][key] = wrong
+        (run / "run.json").write_text(json.dumps(info))
+        poise("sample", run).complains(4, "run.json", f"data.{key}")
+
+
+@pytest.mark.parametrize("text", ["steps = ", "steps = 'many'", "unknown = 1", "\x00", ""])
+def test_a_damaged_recipe_is_named(poise: Poise, run: Path, text: str) -> None:
+    recipe = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(text)
+    before = contents(run)
+    for words in (["sample", run], ["measure", run], ["interpolate", run]):
+        poise(*words).complains(4, "recipe.toml")
+    assert contents(run) == before
+    (run.parent / "mine.toml").write_text(recipe)
+    assert poise("train", run.parent / "mine.toml", "--resume", "--out", run).code == 0
+    assert (run / "recipe.toml").read_text() == recipe
+
+
+def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run: Path) -> None:
+    (best,) = (run / "best").iterdir()
+    (best / save.TENSORS).write_bytes(b"?")
+    poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is cut")
+    said = poise("train", "--resume", "--out", run, "--steps", 8)
+    assert said.code == 0
+    assert "the best weights are damaged" in said.err
+    assert poise("sample", run, "--best").code == 0
+
+
+def test_only_what_run_json_says_is_done_is_done(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.toml").write_text(small(2).to_toml())
+    write = loop.write_json
+
+    def full(path: Path, value: Any) -> None:
+        if value.get("state") == "done":
+            raise DiskError("can't be written: No space left on device", where=str(path))
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_json", full)
+        said = poise("train", tmp_path / "small.toml", "--out", tmp_path / "run")
+    said.complains(6, "run.json", "No space left")
+    assert poise("train", tmp_path / "small.toml", "--out", tmp_path / "run", "--resume").code == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "done"
+
+
+# ---- begun in vain, begun twice ------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As a kill would end it, but for the process."""
+
+
+def begun(out: Path) -> None:
+    """A run that dies before its first save."""
+
+    class Killer(Nobody):
+        def tick(self, step: int) -> None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(small(), out, watcher=Killer())
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("state", ["after a step", "only the lock", "a damaged row", "an old temporary"])
+def test_a_start_in_vain_is_begun_anew(tmp_path: Path, whole: Path, resume: bool, state: str) -> None:
+    out = tmp_path / "run"
+    begun(out)
+    if state == "only the lock":
+        for entry in out.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink() if entry.name != "run.lock" else None
+    if state == "a damaged row":
+        damage(out / "rows.jsonl", 1, "bytes")
+    if state == "an old temporary":
+        (out / ".run.json.4711").write_text("{")
+        (out / "saves" / ".tmp-zzzz-4711-step-00000002").mkdir(parents=True)
+    listener = Listener()
+    train(small(), out, resume=resume, watcher=listener)
+    assert any("begun anew" in said for said in listener.said)
+    assert weights(out) == weights(whole)
+    assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".run.json"))]
+
+
+@pytest.mark.parametrize("inside", ["thesis.txt", "samples/mine.png", "saves/mine", "tensorboard/notes.txt", "best/x"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_start_in_vain_with_something_foreign_is_refused(
+    poise: Poise, tmp_path: Path, inside: str, resume: bool
+) -> None:
+    out = tmp_path / "run"
+    begun(out)
+    (out / inside).parent.mkdir(exist_ok=True)
+    (out / inside).write_text("dear")
+    (tmp_path / "small.toml").write_text(small().to_toml())
+    before = contents(out)
+    said = poise("train", tmp_path / "small.toml", "--out", out, *(["--resume"] if resume else []))
+    assert said.code == (4 if resume else 2)
+    assert contents(out) == before
+
+
+def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
+    """Both find an empty place; the first comes to its end before the second claims it, and nothing is overwritten."""
+    out, ended = tmp_path / "run", threading.Event()
+    still, turn = begin._still, threading.Barrier(2, timeout=60)
+    building = begin.Training
+
+    def waiting(*arguments: Any, **options: Any) -> Any:
+        made = building(*arguments, **options)
+        if threading.current_thread().name == "second":
+            turn.wait()
+            ended.wait(60)
+        else:
+            turn.wait()
+        return made
+
+    monkeypatch.setattr(begin, "Training", waiting)
+    errors: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            train(small(seed=9), out)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=second, name="second")
+    thread.start()
+    train(small(), out)
+    before = contents(out)
+    ended.set()
+    thread.join(60)
+    assert still is begin._still
+    (error,) = errors
+    assert isinstance(error, RecipeError)
+    assert "another run has written here" in str(error)
+    assert contents(out).keys() == before.keys()
+    assert weights(out) == weights(whole)
+
+
+# ---- systems that lack something -----------------------------------------------------------------------
+
+HIDDEN = """
+import json, sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+from poise.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as left:
+        assert not left.code, words
+"""
+
+
+def test_without_fcntl_and_resource(tmp_path: Path) -> None:
+    """As on Windows: it imports, trains, saves, resumes and checks, and says of each run that nothing is locked."""
+    (tmp_path / "small.toml").write_text(small(2).to_toml())
+    recipe, out = str(tmp_path / "small.toml"), str(tmp_path / "run")
+    lines = [
+        ["train", recipe, "--out", out],
+        ["train", "--resume", "--out", out, "--steps", "4"],
+        ["check", recipe],
+        ["sample", out],
+    ]
+    done = subprocess.run([sys.executable, "-c", HIDDEN, json.dumps(lines)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no locks") == 2
+    assert "Warning" not in done.stderr
+    newest, _ = save.newest(tmp_path / "run" / "saves")
+    assert newest is not None
+    assert newest.step == 4
+
+
+def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> bool:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(system, "lock", refuse)
+    listener = Listener()
+    train(small(2), tmp_path / "run", watcher=listener)
+    assert sum("no locks (Operation not supported)" in said for said in listener.said) == 1
