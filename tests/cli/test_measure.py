@@ -22,6 +22,7 @@ from poise.training.run import Run
 Arrays = dict[str, np.ndarray]
 THIN = ["--set", "batch=16", "--set", "latent.dim=4", "--set", "log.sheet=4", "--set", "log.rows=2"]
 NETS = ["--set", 'network.g={kind="mlp", width=8}', "--set", 'network.d={kind="mlp", width=8}']
+HALVED = "copying: of 20 samples, for the other held-out pictures are kept for its floor"
 SLOW = {name for name, measure in MEASURES.items() if measure.slow}
 
 
@@ -98,7 +99,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 def test_a_table_with_floors(poise: Any, run: Path) -> None:
     before = contents(run)
     said = poise("measure", run)
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (0, HALVED + "\n")
     assert said.out.startswith("40 samples against as many real ones, by classifier ")
     found = {line.split()[0]: line.split()[1:] for line in said.out.splitlines()[3:] if line.strip()}
     assert set(found) == {
@@ -109,16 +110,19 @@ def test_a_table_with_floors(poise: Any, run: Path) -> None:
     for name, words in found.items():
         one = as_json[name]
         error = ["±", f"{one['stderr']:.2g}"] if "stderr" in one else []
-        assert words[: 2 + len(error)] == [f"{one['value']:.4g}", *error, f"{one['floor']:.4g}"]
+        spread = [] if one["floor_std"] is None else ["±", f"{one['floor_std']:.2g}"]
+        figures = [f"{one['value']:.4g}", *error, f"{one['floor']:.4g}", *spread]
+        assert words[: len(figures)] == figures
         direction = {"less": "less is better", "more": "more is better", "floor": "best near its floor"}
-        assert " ".join(words[2 + len(error) :]) == direction[MEASURES[name].better]
+        assert " ".join(words[len(figures) :]) == direction[MEASURES[name].better]
     assert contents(run) == before
 
 
 def test_json_of_a_run(poise: Any, run: Path) -> None:
     found = told(poise, "measure", run)
-    assert list(found) == ["n", "features", "measures", "skipped"]
-    assert found["n"] == 40
+    assert list(found) == ["n", "features", "measures", "skipped", "notes"]
+    assert (found["n"], found["notes"]) == (40, [HALVED])
+    assert {name: one["n"] for name, one in found["measures"].items() if "n" in one} == {"copying": 20}
     assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
     rebuilding = {"reconstruction", "pca_reconstruction", "elbo", "elbo_reconstruction", "elbo_kl"}
     assert set(found["skipped"]) == {"gan_test", "modes", "high_quality", "reverse_kl", *rebuilding}
@@ -321,7 +325,7 @@ def test_what_was_asked_for_and_is_skipped_is_said(poise: Any, run: Path) -> Non
     assert said.code == 0
     assert said.err == "no modes: this data has no modes to count, or these features can't tell them\n"
     assert "modes" not in said.out
-    assert poise("measure", run, "--features", "pixels").err == ""
+    assert poise("measure", run, "--features", "pixels").err == HALVED + "\n"
 
 
 # ---- compare ----------------------------------------------------------------------------------------------
@@ -365,13 +369,12 @@ def piles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]) -> None:
     found = told(poise, "compare", piles("fake"), piles("real"))
-    assert (found["n"], found["features"]) == (90, "pixels")
+    assert (found["n"], found["features"]) == (50, "pixels")
     assert set(found["measures"]) == {
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity", "high_frequencies")
     }
     assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
     assert found["notes"] == [
-        "floors: 45 real pictures against 45 others",
         "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased): the figures include that",
     ]
     said = poise("compare", piles("fake"), piles("real"))
@@ -391,12 +394,43 @@ def test_png_and_array_give_the_same_figures(poise: Any, piles: Callable[[str], 
 
 def test_a_pile_against_itself(poise: Any, piles: Callable[[str], Path]) -> None:
     found = told(poise, "compare", piles("real.npz"), piles("real"), "--measures", "fid,precision,recall,coverage")
-    assert found["n"] == 100
+    assert found["n"] == 50
     assert found["measures"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
     assert found["measures"]["fid"]["floor"] > 0.1
     for name in ("precision", "recall", "coverage"):
         assert found["measures"][name]["value"] == 1
     assert "resized" not in " ".join(found.get("notes", []))
+
+
+@pytest.mark.parametrize(
+    ("asked", "n", "floor"), [(None, 50, True), (20, 20, True), (50, 50, True), (51, 51, False), (200, 90, False)]
+)
+def test_figures_and_floors_are_of_as_many_or_there_is_no_floor(
+    poise: Any, piles: Callable[[str], Path], asked: int | None, n: int, floor: bool
+) -> None:
+    more = [] if asked is None else ["--n", asked]
+    found = told(poise, "compare", piles("fake.npz"), piles("real"), "--measures", "fid,coverage", *more)
+    assert found["n"] == n
+    for one in found["measures"].values():
+        assert (one["floor"] is not None) == floor
+        assert (one.get("floor_std") is not None) == floor
+    reason = f"no floor for most: 100 real pictures are too few for two parts of {n}"
+    assert (reason in found["notes"]) == (not floor)
+    if not floor:
+        said = poise("compare", piles("fake.npz"), piles("real"), "--measures", "fid", *more)
+        assert reason in said.err.splitlines()
+
+
+@pytest.mark.parametrize("real", ["folder", "npz"])
+def test_real_pictures_do_not_beat_their_floor(poise: Any, tmp_path: Path, real: str) -> None:
+    """Two halves of the same pictures, however few: the figure lies within the floor's spread."""
+    images = np.concatenate([colours(100, 8, seed) // (1 + seed) for seed in range(4)])  # sorted by kind
+    order = np.random.default_rng(0).permutation(400)
+    fake = archive(tmp_path / "fake.npz", images[order[:200]])
+    rest = images[np.sort(order[200:])]
+    against = folder(tmp_path / "real", rest) if real == "folder" else archive(tmp_path / "real.npz", rest)
+    one = told(poise, "compare", fake, against, "--measures", "fid")["measures"]["fid"]
+    assert one["floor"] - 4 * one["floor_std"] < one["value"] < one["floor"] + 4 * one["floor_std"]
 
 
 def test_grey_against_colour(poise: Any, tmp_path: Path) -> None:
@@ -419,7 +453,7 @@ def test_grey_against_colour(poise: Any, tmp_path: Path) -> None:
 def test_one_figure(poise: Any, piles: Callable[[str], Path]) -> None:
     found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "vendi")
     assert list(found["measures"]) == ["vendi"]
-    assert set(found["measures"]["vendi"]) == {"value", "floor"}
+    assert set(found["measures"]["vendi"]) == {"value", "floor", "floor_std"}
     assert found["skipped"] == {}
 
 
@@ -439,7 +473,7 @@ def test_pictures_that_are_shrunk_say_so(poise: Any, tmp_path: Path) -> None:
     large = archive(tmp_path / "large.npz", colours(12, 300, 5)[..., :1])
     words = ["compare", large, large, "--measures", "vendi"]
     assert any("300" in note and "256" in note for note in told(poise, *words)["notes"])
-    assert not any("300" in note for note in told(poise, *words, "--size", 300)["notes"])
+    assert not any("300" in note for note in told(poise, *words, "--size", 300).get("notes", []))
 
 
 def test_fewer_pictures_than_were_asked_for_are_said(poise: Any, piles: Callable[[str], Path]) -> None:

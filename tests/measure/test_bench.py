@@ -13,16 +13,18 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from poise.data.embedded import DigitsEntry
 from poise.data.source import Bytes, DataEntry, Loaded, Pictures, to_signed
 from poise.data.stacked import Stacked, StackedEntry
 from poise.data.toys import GridEntry, PlaneEntry, RingEntry, TwoMoonsEntry
 from poise.errors import RecipeError
 from poise.measure import bench as bench_
-from poise.measure.base import WHY, Figure, Measure
+from poise.measure.base import WHY, Figure, Floor, Measure
 from poise.measure.bench import MOST, STACKS, TOYS, Bench
 from poise.measure.catalogue import MEASURES, Result, chosen
 from poise.measure.copying import copying_test
 from poise.measure.modes import reverse_kl
+from poise.measure.reals import DRAWS, shuffled
 from poise.measure.sitting import Sitting
 from poise.networks.mlp import MLPDiscriminatorEntry
 
@@ -69,14 +71,15 @@ def told(digits: Loaded, digits_bench: Bench) -> dict[str, Result]:
     assert isinstance(held_out, Pictures)
     assert held_out.labels is not None
     rng = np.random.default_rng(0)
-    fresh = rng.permutation(np.setdiff1d(np.arange(len(held_out)), held_out.spread(N).numpy()))
+    fresh = rng.permutation(np.setdiff1d(np.arange(len(held_out)), shuffled(len(held_out))[:N].numpy()))
     images, labels = held_out.images[fresh], held_out.labels[fresh]
+    typical = np.abs(images - images[labels == 1].mean(0)).reshape(len(images), -1).mean(1).argmin()
     piles = {
         "real": images[:N],
         "others": images[-N:],
         "blurred": gaussian_filter(images[:N], (0, 0.6, 0.6, 0)),
         "no nines": images[labels != 9][:N],
-        "one": np.repeat(images[:1], N, axis=0),
+        "one": np.repeat(images[[typical]], N, axis=0),
         "black": np.zeros_like(images[:N]),
         "noise": rng.integers(0, 256, (N, 32, 32, 1), np.uint8),
         "copies": train.images[rng.permutation(len(train))[:N]],
@@ -98,7 +101,7 @@ REBUILDING = ("reconstruction", "pca_reconstruction", "elbo", "elbo_reconstructi
 
 SEEN = {
     "blurred": ["fid", "coverage"],
-    "no nines": ["fid", "coverage", "class_balance"],
+    "no nines": ["fid", "coverage"],
     "one": ["fid", "kid", "recall", "coverage", "ndb", "class_balance", "vendi", "diversity", "inception_score"],
     "noise": ["fid", "kid", "precision", "density", "coverage"],
 }
@@ -122,13 +125,32 @@ def test_and_is_blind_to_what_it_is_said_to_be_blind_to(told: dict[str, Result],
         assert MEASURES[name].needs & {"modes", "coder", "likelihood"}
 
 
+def test_a_missing_class_is_seen_beside_the_spread_of_the_floor(digits: Loaded) -> None:
+    """A thousand pictures show it; of four hundred random ones the shares vary too much."""
+    train = digits.train
+    assert isinstance(train, Pictures)
+    assert train.labels is not None
+    bench, order = Bench(DigitsEntry(size=32), digits), shuffled(len(train), 9)
+    without = order[torch.from_numpy(train.labels)[order] != 9]
+    whole, fewer = (
+        bench.measure(lambda n, places=places: train.take(places[:n]).images, chosen("class_balance"))
+        for places in (order, without)
+    )
+    told = whole.told["class_balance"].floor
+    assert told is not None
+    assert told.std is not None
+    assert abs(value(whole, "class_balance") - told.value) < 4 * told.std + 0.005
+    assert value(fewer, "class_balance") < told.value - 8 * told.std
+
+
 def test_the_order_from_real_to_noise(told: dict[str, Result]) -> None:
     for name, sign in (("fid", 1), ("coverage", -1)):
         real, blurred, fewer, one, noise = (
             sign * value(told[pile], name) for pile in ("real", "blurred", "no nines", "one", "noise")
         )
         assert real < min(blurred, fewer)
-        assert max(blurred, fewer) < one < noise
+        assert max(blurred, fewer) < one
+        assert one < noise or (name, one, noise) == ("coverage", 0, 0)
 
 
 def test_copies_are_flagged_and_new_pictures_are_not(told: dict[str, Result]) -> None:
@@ -142,7 +164,7 @@ def test_copies_are_flagged_and_new_pictures_are_not(told: dict[str, Result]) ->
 
 @pytest.mark.parametrize("pile", ["one", "black", "noise"])
 def test_collapse_and_noise_are_numbers_all_the_same(told: dict[str, Result], pile: str) -> None:
-    for name, (figure, beside) in told[pile].told.items():
+    for name, (figure, beside, _) in told[pile].told.items():
         assert beside is not None
         for number in (figure.value, beside.value, figure.stderr or 0.0):
             assert math.isfinite(number)
@@ -174,7 +196,10 @@ def test_json(told: dict[str, Result], pile: str, digits_bench: Bench) -> None:
     assert (found["n"], found["features"]) == (N, digits_bench.look.name)
     assert list(found["measures"]) == list(told[pile].told)
     for name, one in found["measures"].items():
-        assert set(one) == {"value", "floor"} | ({"stderr"} if name in ("kid", "inception_score") else set())
+        assert set(one) == {"value", "floor", "floor_std"} | (
+            {"stderr"} if name in ("kid", "inception_score") else set()
+        )
+        assert (one["floor_std"] is None) == (MEASURES[name].floor == "real")
         assert (one["value"], one["floor"]) == (value(told[pile], name), floor(told[pile], name))
     assert found["skipped"] == told[pile].skipped
 
@@ -205,18 +230,70 @@ def test_floors_are_real_pictures_against_real_ones_at_the_same_n(
     train, held_out = digits.train, digits.held_out
     assert isinstance(train, Pictures)
     assert isinstance(held_out, Pictures)
-    assert digits_bench.n == told["real"].n == len(digits_bench.real) == len(digits_bench.other) == N
-    other = digits_bench.measure(lambda n: train.take(train.spread(n)).images, chosen(None))
-    real = digits_bench.measure(lambda n: held_out.take(held_out.spread(n)).images, chosen(None))
-    for name in other.told:
+    draws = digits_bench.reals.draws
+    assert digits_bench.n == told["real"].n == len(digits_bench.real) == N
+    assert [len(draw.fake) for draw in draws] == [N] * DRAWS
+    assert len(set.union(*(pictures_of(draw.fake.samples) for draw in draws))) == DRAWS * N, "draws share no picture"
+    others = [digits_bench.measure(lambda n, draw=draw: draw.fake.samples, chosen(None)) for draw in draws]
+    real = digits_bench.measure(lambda n: digits_bench.real.samples, chosen(None))
+    for name, one in told["noise"].told.items():
+        assert one.floor is not None
         if MEASURES[name].floor == "halves":
             continue
-        against = {"other": other, "real": real}[MEASURES[name].floor]
-        assert value(against, name) == floor(told["noise"], name)
-    half = digits_bench.real.features[::2], digits_bench.real.features[1::2]
+        against = {"other": others, "real": [real]}[MEASURES[name].floor]
+        values = [value(result, name) for result in against]
+        assert one.floor.value == pytest.approx(np.mean(values), rel=1e-9)
+        assert one.floor.std == (None if len(values) == 1 else pytest.approx(np.std(values, ddof=1), rel=1e-6))
+
+
+def test_the_floor_of_copying_is_held_out_pictures_against_others_at_the_figures_n(
+    told: dict[str, Result], digits: Loaded, digits_bench: Bench
+) -> None:
+    draws = digits_bench.reals.copying
     assert digits_bench.train is not None
     assert len(digits_bench.train) == 4000
-    assert floor(told["one"], "copying") == copying_test(*half, digits_bench.train.features)
+    values = []
+    for draw in draws:
+        sides = [pictures_of(pile.samples) for pile in draw]
+        assert (len(sides[0]), len(sides[1]), len(sides[0] & sides[1])) == (N, N, 0)
+        values.append(copying_test(draw.fake.features, draw.real.features, digits_bench.train.features))
+    assert floor(told["one"], "copying") == pytest.approx(np.mean(values))
+    # with fewer held out than that, figure and floor are both taken at half of what there is
+    few = Bench(None, digits, "pixels", 1000)
+    images = torch.from_numpy(digits.train.images[:1000])  # type: ignore[attr-defined]
+    result = few.measure(lambda n: images[:n], chosen("fid,copying"))
+    assert (result.n, result.told["copying"].n, result.told["fid"].n) == (1000, 500, None)
+    assert result.as_json()["measures"]["copying"]["n"] == 500
+    assert result.notes == ("copying: of 500 samples, for the other held-out pictures are kept for its floor",)
+    assert [len(pile) for draw in few.reals.copying for pile in draw] == [500] * 2 * DRAWS
+    real = few.reals.copying[0].real
+    assert few.train is not None
+    expected = copying_test(to_signed(images[:500]).flatten(1), real.features, few.train.features)
+    assert value(result, "copying") == pytest.approx(expected)
+
+
+def test_both_sides_of_every_figure_and_floor_have_the_same_n(shades: Pictures) -> None:
+    """Whatever is asked for, held out, and there."""
+    seen: list[tuple[int, int]] = []
+
+    def count(sitting: Sitting) -> Figure:
+        seen.append((len(sitting.fake), len(sitting.real)))
+        return Figure(1.0)
+
+    measures = [Measure(stand, "", "less", count, floor=stand) for stand in ("other", "real", "halves", "none")]
+    for loaded in (split(shades, 100), split(shades, 150), split(shades, 30), split(shades, 199), Loaded(shades)):
+        for n in (None, 2, 20, 50, 90, 100, 101, 199, 500):
+            if loaded.held_out is None:
+                measures = [one for one in measures if one.floor != "halves"]
+            seen.clear()
+            result = Bench(None, loaded, "pixels", n).measure(these(shades.images), measures)
+            assert all(fake == real for fake, real in seen)
+            for one in result.told.values():
+                assert (one.n or result.n) in {real for _, real in seen}
+            told = result.told["other"].floor
+            there = len(loaded.train) - (result.n if loaded.held_out is None else 0)  # type: ignore[arg-type]
+            assert (told is None) == (there < result.n)
+            assert any("no floor for most" in note for note in result.notes) == (told is None)
 
 
 def test_a_floor_is_worked_out_once(shades: Pictures) -> None:
@@ -226,38 +303,68 @@ def test_a_floor_is_worked_out_once(shades: Pictures) -> None:
         taken.append(sitting)
         return Figure(float(sitting.fake.features.mean()))
 
-    bench = Bench(None, split(shades, 100), "pixels", 40)
+    bench = Bench(None, split(shades, 100), "pixels", 25)
     measures = [Measure("mean", "", "less", count), Measure("bare", "", "less", count, floor="none")]
     first = bench.measure(these(shades.images[100:]), measures)
-    assert [sitting.fake is bench.other for sitting in taken] == [False, True, False]
+    others = [draw.fake for draw in bench.reals.draws]
+    assert [sitting.fake in others for sitting in taken] == [False, *[True] * DRAWS, False]
     again = bench.measure(these(shades.images[:50]), measures)
-    assert len(taken) == 5
-    assert first.told["mean"].floor == again.told["mean"].floor != again.told["mean"].figure
+    assert len(taken) == DRAWS + 4
+    assert first.told["mean"].floor == again.told["mean"].floor
     assert first.told["bare"].floor is None
 
 
-@pytest.mark.parametrize("n", [20, 100])
-def test_without_pictures_held_out_two_piles_that_share_none(shades: Pictures, n: int) -> None:
-    bench = Bench(None, Loaded(shades), "pixels", n)
-    real, other = (pictures_of(pile.samples) for pile in (bench.real, bench.other))
-    assert len(real) == len(other) == n
-    assert not real & other
-    assert bench.beside is bench.real
+def test_what_takes_long_has_its_floor_drawn_once(shades: Pictures) -> None:
+    taken: list[Sitting] = []
+
+    def count(sitting: Sitting) -> Figure:
+        taken.append(sitting)
+        return Figure(1.0)
+
+    result = Bench(None, split(shades, 100), "pixels", 25).measure(
+        these(shades.images), [Measure("slow", "", "less", count, slow=True)]
+    )
+    assert len(taken) == 2
+    assert result.told["slow"].floor == Floor(1.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "n", "draws"), [(20, 20, "apart"), (60, 60, "anew"), (100, 100, "anew"), (None, 100, "anew")]
+)
+def test_without_pictures_held_out_two_piles_that_share_none(
+    shades: Pictures, asked: int | None, n: int, draws: str
+) -> None:
+    bench = Bench(None, Loaded(shades), "pixels", asked)
+    assert len(bench.reals.draws) == DRAWS
+    assert len(pictures_of(bench.real.samples)) == n
+    for k, draw in enumerate(bench.reals.draws):
+        fake, real = (pictures_of(pile.samples) for pile in draw)
+        assert len(fake) == len(real) == n
+        assert not fake & real
+        assert (draw.real is bench.real) == (k == 0 or draws == "apart")
     assert bench.measure(these(shades.images), chosen("fid")).notes == ()
 
 
-def test_without_pictures_enough_for_two_piles_halves_and_a_note(shades: Pictures) -> None:
+def test_without_pictures_enough_for_two_piles_no_floor_and_a_note(shades: Pictures) -> None:
     bench = Bench(None, Loaded(shades), "pixels", 151)
     result = bench.measure(these(shades.images), chosen(None))
-    halves = [pictures_of(pile.samples) for pile in (bench.other, bench.beside)]
-    assert sorted(map(len, halves)) == [75, 76]
-    assert not halves[0] & halves[1]
-    assert halves[0] | halves[1] == pictures_of(bench.real.samples)
-    assert result.notes == ("floors: 76 real pictures against 75 others",)
+    assert result.notes == ("no floor for most: 200 real pictures are too few for two parts of 151",)
     assert result.as_json()["notes"] == list(result.notes)
+    assert result.as_json()["measures"]["fid"]["floor"] is None
     assert result.n == 151
     assert result.skipped["copying"] == WHY["held out"]
-    assert floor(result, "fid") == MEASURES["fid"].of(Sitting(bench.other, bench.beside)).value
+    assert all(one.floor is None for name, one in result.told.items() if MEASURES[name].floor == "other")
+
+
+def test_reals_are_drawn_at_random_from_data_that_is_sorted_by_class() -> None:
+    """Evenly spread ones would hold each class equally often: real pictures would lie farther away than their floor."""
+    images = np.repeat(np.arange(200, dtype=np.uint8), 16).reshape(200, 4, 4, 1)
+    for loaded in (split(Pictures(images, np.arange(200) // 100, ("a", "b")), 100), Loaded(Pictures(images))):
+        bench = Bench(None, loaded, "pixels", 40)
+        for pile in (bench.real, *(draw.fake for draw in bench.reals.draws)):
+            gaps = pile.samples.flatten(1)[:, 0].sort().values.diff()
+            assert gaps.max() >= 5, "forty evenly spread ones of a hundred are two or three apart"
+            assert gaps.min() == 1
 
 
 @pytest.mark.parametrize(("asked", "n"), [(None, 100), (30, 30), (1000, 100)])
@@ -273,7 +380,9 @@ def test_as_many_as_are_asked_for_and_held_out(shades: Pictures, asked: int | No
     assert (result.n, wanted) == (n, [n])
     assert result.notes == (("there are 100 real pictures to hold against the samples, not 1,000",) * (asked == 1000))
     assert pictures_of(bench.real.samples) <= pictures_of(torch.from_numpy(shades.images[100:]))
-    assert pictures_of(bench.other.samples) <= pictures_of(torch.from_numpy(shades.images[:100]))
+    for draw in bench.reals.draws:
+        assert pictures_of(draw.fake.samples) <= pictures_of(torch.from_numpy(shades.images[:100]))
+        assert draw.real is bench.real
     assert (MOST, TOYS, STACKS) == (5_000, 2_500, 26_000)
 
 
@@ -292,7 +401,7 @@ def test_pictures_in_numbers_from_minus_one_count_as_their_bytes(shades: Picture
 def test_labels_that_were_asked_for(digits: Loaded, digits_bench: Bench) -> None:
     held_out = digits.held_out
     assert isinstance(held_out, Pictures)
-    batch = held_out.take(held_out.spread(N))
+    batch = held_out.take(shuffled(len(held_out))[:N])
     assert batch.labels is not None
     for labels, least, most in ((batch.labels, 0.95, 1.0), ((batch.labels + 1) % 10, 0.0, 0.03)):
         result = digits_bench.measure(
@@ -397,7 +506,7 @@ def test_a_game_that_can_be_played_on() -> None:
     result = Bench(entry, entry.load(), n=50).measure(
         lambda n: torch.zeros(n, 2), chosen("duality_gap"), play=lambda: 0.25
     )
-    assert result.told["duality_gap"] == (Figure(0.25), None)
+    assert result.told["duality_gap"] == (Figure(0.25), None, None)
 
 
 # ---- stacked digits ----------------------------------------------------------------------------------------

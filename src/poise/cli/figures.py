@@ -65,4 +65,7 @@ def show(result: Result, *, as_json: bool, every: bool) -> None:
 
 def _figures(told: Told) -> tuple[str, str]:
     error = "" if told.figure.stderr is None else f" ± {told.figure.stderr:.2g}"
-    return f"{told.figure.value:.4g}{error}", "" if told.floor is None else f"{told.floor.value:.4g}"
+    if told.floor is None:
+        return f"{told.figure.value:.4g}{error}", ""
+    spread = "" if told.floor.std is None else f" ± {told.floor.std:.2g}"
+    return f"{told.figure.value:.4g}{error}", f"{told.floor.value:.4g}{spread}"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from poise.measure.sitting import Sitting
 
 Better = Literal["less", "more", "floor"]
-Floor = Literal["other", "real", "halves", "none"]
+Stand = Literal["other", "real", "halves", "none"]
 Need = Literal[
     "logits", "labels", "asked labels", "train", "held out", "modes", "centres", "game", "d", "coder", "likelihood"
 ]
@@ -43,6 +43,13 @@ class Figure(NamedTuple):
     stderr: float | None = None
 
 
+class Floor(NamedTuple):
+    """A measure of real samples in the fakes' place: the mean of its draws and, of several, the standard deviation."""
+
+    value: float
+    std: float | None = None
+
+
 class Measure(NamedTuple):
     """One measure.
 
@@ -51,8 +58,9 @@ class Measure(NamedTuple):
         about: a line: what it says, its range, its source.
         better: whether less or more of it is better, or whatever is nearest to its floor.
         of: the function.
-        floor: what is put in the fakes' place for the floor: `other` real samples, the `real` ones themselves, the two
-            `halves` of the real ones, or nothing.
+        floor: what is put in the fakes' place for the floor: `other` real samples, the `real` ones themselves, others
+            that were held out as well (`halves`: then the figure itself is taken at no more than half of what is held
+            out), or nothing.
         needs: what the data or the run must have for it, beside features.
         slow: whether it takes a training of its own; such ones are left out unless they are asked for.
     """
@@ -62,7 +70,7 @@ class Measure(NamedTuple):
     better: Better
     of: Callable[[Sitting], Figure]
     needs: frozenset[Need] = frozenset()
-    floor: Floor = "other"
+    floor: Stand = "other"
     slow: bool = False
 
 

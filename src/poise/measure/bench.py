@@ -1,15 +1,16 @@
 """A bench: real data made ready, so that samples can be measured against it, once or at every turn of a run.
 
-The reals are held out of training where there are any; floors are worked out with other real samples at the same n, and
-kept as long as the bench stands.
+The reals are held out of training where there are any (`reals.py` draws them); floors are worked out with other real
+samples at the same n, and kept as long as the bench stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from statistics import fmean, stdev
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,15 +18,15 @@ from poise.data.source import Bytes, DataEntry, Finite, Loaded
 from poise.data.stacked import Stacked
 from poise.data.toys import PlaneEntry
 from poise.errors import RecipeError
-from poise.measure.base import Figure, Measure, Need
+from poise.measure.base import Figure, Floor, Measure, Need, Stand
 from poise.measure.catalogue import Result, Told, taken
 from poise.measure.classifier import Progress, silent
 from poise.measure.copying import nearest
 from poise.measure.features import Extractor, OfClassifier, OfD, Setting, extractor
 from poise.measure.modes import Modes, count_modes, count_numbers
+from poise.measure.reals import Draw, Reals, held_out_reals, parted_reals, points, shuffled
 from poise.measure.rebuilding import Coder
 from poise.measure.sitting import AT_ONCE, Pile, Sitting, bytes_of, pile_of
-from poise.randomness import Dice
 from poise.sheets import draw, most
 
 ABREAST = 3
@@ -41,7 +42,8 @@ class Bench:
         entry: the data's entry, which knows its modes.
         loaded: the data; what it holds out is measured against, else a part of it.
         features: a word for `extractor`.
-        n: how many samples are compared; left out, as many as are held out, at most 5,000 (toys 2,500).
+        n: how many samples are compared; left out, as many as are held out, or where nothing is, half of all; at most
+            5,000 (toys 2,500).
         d: gives the discriminator, or says why there is none.
         tell: told of work that takes its time.
         trust_code: whether a Python file may make features.
@@ -63,15 +65,13 @@ class Bench:
         setting = Setting(loaded.train, loaded.held_out, d, tell, trust_code, self.notes.append)
         self.look: Extractor = extractor(features, setting)
         self.given: set[Need] = set()
-        self._many_reals = torch.empty(0)
-        self._floors: dict[str, Figure | None] = {}
-        if isinstance(loaded.train, Finite):
-            held_out = loaded.held_out
-            self._pictures(loaded.train, held_out if isinstance(held_out, Finite) else None, n)
-        else:
-            self._points(n or TOYS)
-        self.n = len(self.real)
-        self.n_modes = min(n or STACKS, len(self._many_reals)) if len(self._many_reals) else self.n
+        self._floors: dict[str, Floor | None] = {}
+        self._sittings: dict[Stand, list[Sitting]] = {}
+        self.reals = self._drawn(n)
+        self.real, self.n = self.reals.real, len(self.reals.real)
+        self.notes += self.reals.notes
+        many = self.reals.many
+        self.n_modes = min(n or STACKS, len(many)) if len(many) else self.n
 
     def measure(
         self,
@@ -108,12 +108,14 @@ class Bench:
         told, skipped = {}, {}
         for measure in measures:
             self.tell(measure.name, 0.0)
-            figure = taken(measure, sitting, given)
+            some = self._halved(sitting) if measure.floor == "halves" and measure.needs <= given else sitting
+            figure = taken(measure, some, given)
             if isinstance(figure, str):
                 skipped[measure.name] = figure
             else:
-                told[measure.name] = Told(figure, self._floor(measure, given))
-        return Result(len(fake), self.look.name, told, skipped, tuple(self.notes) + self._on_modes(told))
+                n = self.n_modes if "modes" in measure.needs else len(some.fake)
+                told[measure.name] = Told(figure, self._floor(measure, given), None if n == self.n else n)
+        return Result(len(fake), self.look.name, told, skipped, (*self.notes, *self._notes_on(told, measures)))
 
     def neighbours(self, samples: Tensor, k: int = 3) -> Bytes:
         """A sheet: samples, each beside the k training pictures nearest to it in features, three such rows abreast.
@@ -139,55 +141,68 @@ class Bench:
     def _probed(self) -> OfD | None:
         return None if isinstance(self.d, str) else OfD(self.d(), "this run's")
 
-    def _floor(self, measure: Measure, given: set[Need]) -> Figure | None:
-        """The measure on real samples, worked out the first time that it is asked for."""
+    def _halved(self, sitting: Sitting) -> Sitting:
+        """The first of the fakes, against as many reals as leave others of the held-out ones for a floor."""
+        real = self.reals.copying[0].real
+        return replace(sitting, fake=sitting.fake.part(slice(len(real))), real=real)
+
+    def _floor(self, measure: Measure, given: set[Need]) -> Floor | None:
+        """The measure on real samples, worked out the first time that it is asked for; None if there is none."""
         if measure.name not in self._floors:
             self._floors[measure.name] = self._worked_out(measure, given)
         return self._floors[measure.name]
 
-    def _worked_out(self, measure: Measure, given: set[Need]) -> Figure | None:
-        if measure.floor == "none":
-            return None
-        piles = {"other": (self.other, self.beside), "real": (self.real, self.real), "halves": self._halves()}
-        fake, real = piles[measure.floor]
-        sitting = self._sitting(fake, partial(self._modes, self._many_reals))
-        sitting.real = real
-        figure = taken(measure, sitting, given)
-        return None if isinstance(figure, str) else figure
+    def _worked_out(self, measure: Measure, given: set[Need]) -> Floor | None:
+        sittings = self._stand_ins(measure.floor)
+        if measure.slow or (self.stacks and "modes" in measure.needs):
+            sittings = sittings[:1]  # a training, or thousands of stacks to be read, for each
+        figures = [taken(measure, sitting, given) for sitting in sittings]
+        values = [figure.value for figure in figures if isinstance(figure, Figure)]
+        return Floor(fmean(values), stdev(values) if len(values) > 1 else None) if values else None
 
-    def _halves(self) -> tuple[Pile, Pile]:
-        """Every other real sample: they may lie sorted by class."""
-        return self.real.part(slice(0, None, 2)), self.real.part(slice(1, None, 2))
+    def _stand_ins(self, stand: Stand) -> list[Sitting]:
+        """Sittings with real samples in the fakes' place, the same ones for all measures: much is worked out once."""
+        if stand not in self._sittings:
+            draws = {
+                "other": lambda: self.reals.draws,
+                "real": lambda: [Draw(self.real, self.real)],
+                "halves": lambda: self.reals.copying,
+                "none": list[Draw],
+            }
+            self._sittings[stand] = [self._beside(draw) for draw in draws[stand]()]
+        return self._sittings[stand]
 
-    def _pictures(self, train: Finite, held_out: Finite | None, n: int | None) -> None:
-        """Which pictures are held against the fakes, and which stand in for them in the floors."""
-        source = train if held_out is None else held_out
-        if n is not None and n > len(source):
-            self.notes.append(f"there are {len(source):,} real pictures to hold against the samples, not {n:,}")
-        n = min(n or MOST, len(source))
-        if held_out is not None:
-            self.given.add("held out")
-            self.real = pile_of(held_out, held_out.spread(n), self.look, self.tell)
-            self.other, self.beside = pile_of(train, train.spread(n), self.look, self.tell), self.real
-        else:
-            order = torch.from_numpy(np.random.Generator(np.random.Philox(0)).permutation(len(train)))
-            self.real = pile_of(train, order[:n], self.look, self.tell)
-            two = len(train) >= 2 * n
-            other = pile_of(train, order[n : 2 * n], self.look, self.tell) if two else self.real
-            self.other, self.beside = (other, self.real) if two else self._halves()
-        if len(self.other) != n:
-            self.notes.append(f"floors: {len(self.other):,} real pictures against {len(self.beside):,} others")
+    def _beside(self, draw: Draw) -> Sitting:
+        counted = draw.fake.samples if isinstance(self.entry, PlaneEntry) else self.reals.many
+        return replace(self._sitting(draw.fake, partial(self._modes, counted)), real=draw.real)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether the samples are stacks, of which more are counted than compared."""
+        return isinstance(self.loaded.train, Stacked)
+
+    def _drawn(self, n: int | None) -> Reals:
+        """Which real samples are held against the fakes, and which stand in for them in the floors."""
+        train, held_out = self.loaded.train, self.loaded.held_out
+        if not isinstance(train, Finite):
+            assert isinstance(self.entry, PlaneEntry)
+            if self.entry.modes_at() is not None:
+                self.given.update(("modes", "centres"))
+            return points(self.entry, n or TOYS, self.look)
         if train.classes:
             self.given.add("labels")
         if not isinstance(self.d, str):
             self.given.add("d")
-        if isinstance(train, Stacked):
-            if not isinstance(self.look, OfClassifier) or not isinstance(held_out, Stacked):
-                return  # nothing here can read the digits
-            self.given.add("modes")
-            self._many_reals = held_out.take(held_out.spread(STACKS)).images
-        else:
+        if not isinstance(train, Stacked):
             self.given.add("train")
+        if not isinstance(held_out, Finite):
+            return parted_reals(train, n, MOST, self.look, self.tell)
+        self.given.add("held out")
+        reals = held_out_reals(train, held_out, n, MOST, self.look, self.tell)
+        if isinstance(held_out, Stacked) and isinstance(self.look, OfClassifier):  # it can read the digits
+            self.given.add("modes")
+            reals.many = held_out.take(shuffled(len(held_out))[:STACKS]).images
+        return reals
 
     @cached_property
     def train(self) -> Pile | None:
@@ -198,15 +213,6 @@ class Bench:
         if len(train) > MOST_TRAINED:
             self.notes.append(f"copying is looked for in {MOST_TRAINED:,} of {len(train):,} training pictures")
         return pile_of(train, train.spread(MOST_TRAINED), self.look, self.tell)
-
-    def _points(self, n: int) -> None:
-        assert isinstance(self.entry, PlaneEntry)
-        dice = Dice(0)
-        real, other = (self.entry.points(n, dice("measure", k)) for k in range(2))
-        self.real, self.other = Pile(real, self.look), Pile(other, self.look)
-        self.beside, self._many_reals = self.real, other
-        if self.entry.modes_at() is not None:
-            self.given.update(("modes", "centres"))
 
     def _counts(self, measures: Sequence[Measure]) -> bool:
         return any("modes" in measure.needs for measure in measures) and "modes" in self.given
@@ -225,6 +231,14 @@ class Bench:
                 numbers.append(self.look.numbers(pile.signed(slice(start, start + AT_ONCE))))
         return count_numbers(torch.cat(numbers), len(self.loaded.train.classes))
 
-    def _on_modes(self, told: dict[str, Told]) -> tuple[str, ...]:
-        counted = {"modes", "reverse_kl", "high_quality"} & told.keys()
-        return (f"modes: of {self.n_modes:,} samples",) if counted and self.n_modes != self.n else ()
+    def _notes_on(self, told: dict[str, Told], measures: Sequence[Measure]) -> list[str]:
+        """Which figures are of another number of samples, and why some have no floor."""
+        notes, stands = [], {measure.name: measure.floor for measure in measures if measure.name in told}
+        if {"modes", "reverse_kl", "high_quality"} & told.keys() and self.n_modes != self.n:
+            notes.append(f"modes: of {self.n_modes:,} samples")
+        for name, stand in stands.items():
+            if stand == "halves" and (n := told[name].n) is not None:
+                notes.append(f"{name}: of {n:,} samples, for the other held-out pictures are kept for its floor")
+        if self.reals.no_floor and "other" in stands.values():
+            notes.append(f"no floor for most: {self.reals.no_floor}")
+        return notes

@@ -22,7 +22,7 @@ from poise.measure import (
     spectrum,
     variety,
 )
-from poise.measure.base import WHY, Figure, Measure, Need
+from poise.measure.base import WHY, Figure, Floor, Measure, Need
 from poise.measure.sitting import Sitting
 
 MEASURES = {
@@ -60,10 +60,11 @@ MEASURES = {
 
 
 class Told(NamedTuple):
-    """One measure's figure and its floor."""
+    """One measure's figure, its floor, and of how many samples both are, if not of as many as the others."""
 
     figure: Figure
-    floor: Figure | None
+    floor: Floor | None
+    n: int | None = None
 
 
 class Result(NamedTuple):
@@ -86,10 +87,11 @@ class Result(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """As `measure --json` and `compare --json` print it."""
         measures = {}
-        for name, (figure, floor) in self.told.items():
-            measures[name] = {"value": figure.value, "floor": None if floor is None else floor.value}
-            if figure.stderr is not None:
-                measures[name]["stderr"] = figure.stderr
+        for name, (figure, floor, n) in self.told.items():
+            floors = {"floor": None} if floor is None else {"floor": floor.value, "floor_std": floor.std}
+            extra = {"stderr": figure.stderr, "n": n}
+            known = {key: value for key, value in extra.items() if value is not None}
+            measures[name] = {"value": figure.value, **floors, **known}
         told = {"n": self.n, "features": self.features, "measures": measures, "skipped": self.skipped}
         return told | ({"notes": list(self.notes)} if self.notes else {})
 

@@ -13,6 +13,7 @@ from poise.measure.base import Measure
 from poise.measure.bench import MOST, Bench
 from poise.measure.catalogue import Result
 from poise.measure.classifier import Progress, silent
+from poise.measure.reals import shuffled
 
 
 def compare(
@@ -29,12 +30,13 @@ def compare(
     """Measure the pictures of `fake` against those of `real`, which is taken for the data.
 
     Args:
-        fake: pictures of the same size and channels; those trained on are compared, as many as `n` or all up to 5,000.
-        real: if it holds some out, these are compared and the others serve floors and tests of copying; else all of
-            them are compared, and floors hold one part against another.
+        fake: pictures of the same size and channels; those trained on are compared, `n` of them at random.
+        real: if it holds some out, these are compared and the others serve floors and tests of copying; else one random
+            part of them is compared, and floors hold others against it.
         measures: see `chosen`.
         entry: what `real` was loaded from.
-        n: how many of each are compared; left out, as many as both have.
+        n: how many of each are compared; left out, as many as FAKE has, as long as REAL has as many and others for the
+            floors.
         features: see `extractor`.
         tell: told of work that takes its time.
         trust_code: whether a Python file may make features.
@@ -48,24 +50,29 @@ def compare(
     if ours.shape != theirs.shape:
         told = [" x ".join(map(str, one.shape)) for one in (ours, theirs)]
         raise DataError("both must have the same size and channels", found=f"{told[0]} against {told[1]}")
-    against = real.held_out if isinstance(real.held_out, Finite) else theirs
-    asked, n = n or 0, min(n or MOST, len(ours), len(against))
+    held_out = real.held_out if isinstance(real.held_out, Finite) else None
+    asked, n = n or 0, min(n or at_most(theirs, held_out), len(ours), len(theirs if held_out is None else held_out))
     bench = Bench(entry, real, features, n, tell=tell, trust_code=trust_code)
-    places = ours.spread(n)
+    order = shuffled(len(ours))
     number = {name: kind for kind, name in enumerate(theirs.classes)}
     known = bool(ours.classes) and number.keys() >= set(ours.classes)
     numbers = torch.tensor([number.get(name, -1) for name in ours.classes])
 
     def samples(count: int) -> Tensor:
-        return ours.take(places if count == n else ours.spread(count)).images
+        return ours.take(order[:count]).images
 
     def labels(count: int) -> Tensor | None:
-        found = ours.labels_at(places) if known else None
+        found = ours.labels_at(order[:count]) if known else None
         return None if found is None else numbers[found]
 
     if asked > n:
         bench.notes.append(f"there are {n:,} of each to compare, not {asked:,}")
     return bench.measure(samples, measures, labels)
+
+
+def at_most(real: Finite, held_out: Finite | None) -> int:
+    """How many pictures of each are compared where nobody says: half of REAL is kept for the floor."""
+    return min(MOST, max(2, len(real) // 2) if held_out is None else len(held_out))
 
 
 def same_channels(entry: DataEntry, real: Loaded) -> DataEntry:

@@ -88,7 +88,7 @@ class Pile:
         """Of the features."""
         return Gaussian.of(self.features)
 
-    def part(self, places: slice) -> Pile:
+    def part(self, places: slice | Tensor) -> Pile:
         """Some of them, with what was already worked out."""
         labels = None if self.labels is None else self.labels[places]
         pile = Pile(self.samples[places], self.look, labels, tell=self.tell)
