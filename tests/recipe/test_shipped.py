@@ -1,9 +1,14 @@
-"""Every shipped recipe at its true size: decodes, is no longer than a page, trains, resumes to the bit, samples."""
+"""Every shipped recipe: decodes, is no longer than a page, takes a step at its true size, resumes to the bit, samples.
+
+What takes long at the true size is done with thin networks, which are put together by the same code; `make slow` has
+the whole run at the true size.
+"""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +20,10 @@ from poise.recipe.shipped import names, table
 from poise.recipe.text import parse
 from poise.training import save
 from poise.training.begin import train
+from poise.training.machine import Machine
 from poise.training.run import Run
+from poise.training.sampling import generate
+from poise.training.standing import Standing
 
 PROMISED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
@@ -27,11 +35,20 @@ PAGE = 80
 every = pytest.mark.parametrize("name", names())
 
 
-def short(name: str, steps: int) -> Recipe:
-    """The recipe as it is, but for the size of a batch, the length of the run, and how many samples are measured."""
-    measure = table(name)["measure"] | {"n": 20}
+def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
+    """The recipe as it is, but for the size of a batch, the length of the run, and how many samples are measured.
+
+    If `thin`, networks are narrow, and features are pixels: no classifier is trained to measure with.
+    """
+    measure = table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
     log = {"rows": 1, "samples": 2, "saves": 2, "keep": 2, "sheet": 4}
-    return decode(table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure})
+    networks = {player: part | narrow(part) if thin else part for player, part in table(name)["network"].items()}
+    return decode(table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure, "network": networks})
+
+
+def narrow(part: dict[str, Any]) -> dict[str, Any]:
+    """A width with which a network of this kind still has all its layers."""
+    return {"width": min(part["width"], 8)} if "width" in part else {}
 
 
 def test_all_promised_names_are_there() -> None:
@@ -60,13 +77,33 @@ def test_fits_and_every_warning_is_meant(name: str) -> None:
 
 
 @every
-def test_trains_resumes_to_the_bit_and_samples(name: str, tmp_path: Path) -> None:
+def test_takes_finite_steps_and_samples_at_its_true_size(name: str) -> None:
+    """Forward, backward and the optimisers' step; what each player knows is moved, and all is finite."""
+    recipe = short(name, 2)
+    here = Standing(recipe, Machine(torch.device("cpu"), "fp32"), recipe.data.load())
+    before = {n: tensor.clone() for n, tensor in here.game.state_dict().items()}
+    here.step()
+    after = here.game.state_dict()
+    assert all(tensor.isfinite().all() for tensor in after.values() if tensor.is_floating_point())
+    for side in here.game.players:
+        assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(f"{side}.net."))
+    g = here.game.shown()
+    with torch.no_grad():
+        labels = None if recipe.labels.g is None else torch.tensor([0, 1])
+        samples = generate(g, recipe.latent.draw(2, here.dice("sample")), labels, dice=here.dice)
+    assert samples.shape == (2, *here.source.shape)
+    assert samples.isfinite().all()
+
+
+@every
+@pytest.mark.parametrize("thin", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["thin", "true size"])
+def test_trains_resumes_to_the_bit_and_samples(name: str, thin: bool, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = train(short(name, 4), tmp_path / "whole", device="cpu", precision="fp32")
-        train(short(name, 2), tmp_path / "half", device="cpu", precision="fp32")
-        half = train(short(name, 4), tmp_path / "half", resume=True, device="cpu", precision="fp32")
+        whole = train(short(name, 4, thin=thin), tmp_path / "whole", device="cpu", precision="fp32")
+        train(short(name, 2, thin=thin), tmp_path / "half", device="cpu", precision="fp32")
+        half = train(short(name, 4, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
     finally:
         torch.set_num_threads(threads)
     (one, _), (other, _) = (save.newest(run.folder.saves) for run in (whole, half))
