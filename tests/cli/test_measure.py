@@ -544,3 +544,54 @@ def test_help(poise: Any, command: str) -> None:
     said = poise(command, "--help")
     assert (said.code, said.err) == (0, "")
     assert "--measures" in said.out
+
+
+# ---- runs in the place of pictures ---------------------------------------------------------------------------
+
+
+def test_a_run_is_compared_by_its_samples_and_not_by_its_sheets(
+    poise: Any, run: Path, conditional: Path, npz: Path, tmp_path: Path
+) -> None:
+    for made, more in ((run, "the averaged weights"), (conditional, "classes in the shares")):
+        before = contents(made)
+        words = ["--measures", "fid,coverage", "--features", "pixels"]
+        found = told(poise, "compare", made, npz, *words)
+        assert found["n"] == 100
+        (note,) = found["notes"]
+        assert note.startswith("FAKE is a run: 100 samples of seed 0")
+        assert more in note
+        assert "step 6" in note
+        assert poise("sample", made, "--n", 100, "--npz", tmp_path / "s.npz").code == 0
+        assert told(poise, "compare", tmp_path / "s.npz", npz, *words)["measures"] == found["measures"]
+        assert contents(made) == before
+        assert note in poise("compare", made, npz, *words).err.splitlines()
+
+
+def test_a_run_as_the_real_side_is_sampled_too(poise: Any, run: Path, npz: Path) -> None:
+    words = ["--measures", "fid", "--features", "pixels", "--n", 40]
+    found = told(poise, "compare", npz, run, *words)
+    assert found["notes"][-1].startswith("REAL is a run: 80 samples")
+    assert found["measures"]["fid"]["floor"] is not None
+    both = told(poise, "compare", run, run, *words)
+    assert [note.split()[0] for note in both["notes"]] == ["FAKE", "REAL"]
+
+
+def test_a_run_against_a_set_by_name_is_compared_at_its_own_size(poise: Any, digits_run: Path) -> None:
+    found = told(poise, "compare", digits_run, "digits", "--n", 20, "--measures", "fid", "--features", "pixels")
+    assert found["n"] == 20
+    assert not any("resized" in note for note in found["notes"])
+
+
+def test_a_run_that_cannot_be_sampled_is_refused_with_its_reason(
+    poise: Any, run: Path, ring_run: Path, npz: Path, tmp_path: Path
+) -> None:
+    bare = Path(shutil.copytree(run, tmp_path / "bare"))
+    shutil.rmtree(bare / "saves")
+    for words in ((bare, npz), (npz, bare)):
+        poise("compare", *words).complains(4, "saves", "no valid save")
+    lost = Path(shutil.copytree(run, tmp_path / "lost"))
+    (lost / "run.json").unlink()
+    poise("compare", lost, npz).complains(4, "run.json")
+    poise("compare", ring_run, npz).complains(3, "FAKE", "only pictures can be compared", "ring")
+    poise("compare", run / "samples", npz).complains(3, "FAKE", "samples belongs to a run", str(run))
+    poise("compare", npz, run / "samples").complains(3, "REAL", "samples belongs to a run")

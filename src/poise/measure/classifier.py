@@ -8,7 +8,7 @@ its features can be compared only where its name is the same: the name ends in a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -174,9 +174,8 @@ def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) 
     key = cache.key_of(code, train.fingerprint, "kept" if held_out is None else held_out.fingerprint)
     found = cache.load("classifiers", key)
     if found is not None:
-        net = Small(train.shape, len(train.classes)).eval()
         right = float(found.pop("right"))
-        net.load_state_dict(found)
+        net = _of(train, found)
         return Trained(net, _name(net), right, len(asked), largest)
     labels = train.labels_at(places)
     assert labels is not None
@@ -184,10 +183,18 @@ def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) 
     def images(chosen: Tensor) -> Tensor:
         return to_signed(train.take(places[chosen]).images)
 
-    net = fitted(images, labels, train.shape, len(train.classes), derive(0, STREAM), tell)
+    made = fitted(images, labels, train.shape, len(train.classes), derive(0, STREAM), tell)
+    net = _of(train, made.state_dict())  # laid out in memory as it will be next time: then its features are, too
     right = share_right(net, test, asked)
     cache.store("classifiers", key, net.state_dict() | {"right": torch.tensor(right, dtype=torch.float64)})
     return Trained(net, _name(net), right, len(asked), largest)
+
+
+def _of(train: Finite, weights: Mapping[str, Tensor]) -> Small:
+    """The classifier with these weights, in evaluation mode."""
+    net = Small(train.shape, len(train.classes)).eval()
+    net.load_state_dict(weights)
+    return net
 
 
 def _name(net: Small) -> str:

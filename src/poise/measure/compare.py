@@ -51,7 +51,7 @@ def compare(
         told = [" x ".join(map(str, one.shape)) for one in (ours, theirs)]
         raise DataError("both must have the same size and channels", found=f"{told[0]} against {told[1]}")
     held_out = real.held_out if isinstance(real.held_out, Finite) else None
-    asked, n = n or 0, min(n or at_most(theirs, held_out), len(ours), len(theirs if held_out is None else held_out))
+    asked, n = n or 0, min(n or at_most(real), len(ours), len(theirs if held_out is None else held_out))
     bench = Bench(entry, real, features, n, tell=tell, trust_code=trust_code)
     order = shuffled(len(ours))
     number = {name: kind for kind, name in enumerate(theirs.classes)}
@@ -70,13 +70,14 @@ def compare(
     return bench.measure(samples, measures, labels)
 
 
-def at_most(real: Finite, held_out: Finite | None) -> int:
+def at_most(real: Loaded) -> int:
     """How many pictures of each are compared where nobody says: half of REAL is kept for the floor."""
-    return min(MOST, max(2, len(real) // 2) if held_out is None else len(held_out))
+    if isinstance(real.held_out, Finite):
+        return min(MOST, len(real.held_out))
+    return min(MOST, max(2, len(real.train) // 2)) if isinstance(real.train, Finite) else MOST
 
 
-def same_channels(entry: DataEntry, real: Loaded) -> DataEntry:
+def same_channels(entry: DataEntry, channels: int) -> DataEntry:
     """FAKE's entry, told to give as many channels as REAL has."""
-    channels = real.train.shape[0]
     fits = isinstance(entry, PictureEntry) and "channels" in type(entry).model_fields
     return entry.model_copy(update={"channels": channels}) if fits else entry
