@@ -190,6 +190,11 @@ def in_full(numbers: Tensor) -> Tensor:
     return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
+def in_double(numbers: Tensor) -> Tensor:
+    """In float64; in float32 on a device that has no such numbers (mps)."""
+    return numbers.float() if numbers.device.type == "mps" else numbers.double()
+
+
 def of_each(score: Tensor, slope: Tensor) -> Tensor:
     """The slope as one entry for each score: itself, B x shape, or the slopes of a pack laid end to end."""
     return slope if len(slope) == len(score) else slope.reshape(len(score), -1)

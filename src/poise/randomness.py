@@ -66,10 +66,17 @@ class Dice:
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     @contextmanager
     def everywhere(self, name: str, *index: int) -> Iterator[None]:
         """Let code that knows only PyTorch's global generator draw from stream `name`; put it back after."""
+        before = torch.mps.get_rng_state() if self.device.type == "mps" else None
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self.settle(name, *index)
-            yield
+            try:
+                yield
+            finally:
+                if before is not None:
+                    torch.mps.set_rng_state(before)

@@ -442,7 +442,7 @@ def test_resume_keeps_the_recipe(poise: Any, ring_copy: Path, words: list[str], 
 
 def test_resume_with_another_recipe(poise: Any, ring_copy: Path) -> None:
     before = contents(ring_copy)
-    poise("train", "dcgan", "--resume", "--out", ring_copy).complains(2, "--resume", "data.kind")
+    poise("train", "dcgan", "--resume", "--out", ring_copy).complains(2, "--resume", "data.modes")
     assert contents(ring_copy) == before
 
 

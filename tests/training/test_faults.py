@@ -233,8 +233,6 @@ def chain(bench: Bench, place: Path, faults: list[Fault]) -> Counter[str]:
         for told in (whole, found):  # nor did a save that came to nothing, but the last
             told["saves"] = max(told["saves"].items())
     assert {name for name in whole if whole[name] != found[name]} == set(), faults
-    again = command(words(bench, out, stubborn=True), NOTHING, place / "log")
-    assert again.code == 0, again.said
     assert left_over(out) == []
     shutil.rmtree(place)
     return struck
@@ -259,7 +257,7 @@ def _one(number: int) -> Counter[str]:
 
 def chains(calls: int, kinds: tuple[str, ...], length: int = 3) -> Iterator[list[Fault]]:
     """Every call with every kind; after each, more faults at other calls of what is left to do."""
-    later = cycle(range(1, calls, 7))
+    later = cycle((3, 31, 8, 22, 14, 45, 1, 18, 27, 11, 38, 5))
     for at in range(1, calls + 1):
         for number, kind in enumerate(kinds):
             more = [Fault(kinds[(number + k) % len(kinds)], next(later)) for k in range(1, length)]
@@ -276,7 +274,7 @@ def test_a_sample_of_all_faults(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kinds", [KILLS, FAILURES], ids=["kills", "failures"])
 def test_every_call_of_a_training(bench: Bench, tmp_path: Path, kinds: tuple[str, ...]) -> None:
-    length = 4 if kinds is KILLS else 2
+    length = 6 if kinds is KILLS else 2
     struck = walk([*chains(bench.calls, kinds, length)], lambda place, faults: chain(bench, place, faults), tmp_path)
     print(f"{bench.calls} calls, struck: {dict(struck)}")
     assert struck.total() >= (1000 if kinds is KILLS else 500)

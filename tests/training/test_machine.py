@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from poise.core import in_double
 from poise.errors import RecipeError
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
@@ -16,6 +17,7 @@ from poise.recipe.text import set_value
 from poise.training import machine
 from poise.training.begin import train
 from poise.training.machine import Machine, choose, native_bf16
+from poise.training.vitals import able
 
 CPU = torch.device("cpu")
 
@@ -50,6 +52,33 @@ def test_auto_takes_bf16_for_convolutions_and_never_for_small_layers(monkeypatch
     assert choose("cpu", "bf16", shipped("ring")) == Machine(CPU, "bf16")
     monkeypatch.setattr(machine, "native_bf16", lambda device: False)
     assert choose("cpu", "auto", shipped("dcgan")) == Machine(CPU, "fp32")
+
+
+def test_mps_is_taken_where_it_is_and_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is run on it here: that takes such a machine."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("mps", "mps:0"):
+        assert choose(name, "auto", shipped("dcgan")) == Machine(torch.device(name), "fp32")
+    assert choose("auto", "auto", shipped("ring")).device == CPU
+    with pytest.raises(RecipeError, match=r"there is: cpu .*, mps"):
+        choose("mps:1", "auto", shipped("ring"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match="no such device"):
+        choose("mps", "auto", shipped("ring"))
+
+
+def test_no_float64_is_asked_of_a_device_without_it() -> None:
+    class Numbers:
+        device = torch.device("mps")
+
+        def float(self) -> str:
+            return "float32"
+
+    assert in_double(Numbers()) == "float32"  # type: ignore[arg-type]
+    assert in_double(torch.ones(2)).dtype == torch.float64
+    assert able(torch.device("mps")) == CPU
+    assert able(torch.device("cuda")) == torch.device("cuda")
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])

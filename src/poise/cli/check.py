@@ -38,7 +38,9 @@ def check(
         bool, typer.Option("--warm-up", help="Train D alone for some hundred moves: its loss must go to 0.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=complete.devices)] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=complete.devices)
+    ] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=complete.precisions)] = "auto",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-DEVICES = ("auto", "cpu", "cuda", "cuda:0")
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 

@@ -25,7 +25,9 @@ def ladder(
     batch: Annotated[int | None, typer.Option(min=2, help="Pictures in a step.", show_default="64")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Side of the pictures.", show_default="32")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of each rung.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=complete.devices)] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=complete.devices)
+    ] = "auto",
 ) -> None:
     """Start simple (tip T25): climb from an autoencoder to a GAN on the same decoder, and see what each step brings."""
     from poise.ladder.plan import MODEL, plan

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from poise.core import in_double
 from poise.rows import Stat
 
 Series = npt.NDArray[np.float64]
@@ -105,7 +106,7 @@ class Ledger:
         self._first_bad.clear()
         if not pending:
             return {}
-        numbers = torch.cat([series.double() for series in pending.values()]).cpu().numpy()
+        numbers = torch.cat([in_double(series) for series in pending.values()]).cpu().double().numpy()
         ends = np.cumsum([len(series) for series in pending.values()])[:-1]
         return {name: statistics(series) for name, series in sorted(zip(pending, np.split(numbers, ends), strict=True))}
 
@@ -118,7 +119,7 @@ class Ledger:
     def sound(self) -> bool:
         """Whether all that is pending is finite; waits for the device."""
         pending = self.state().values()
-        return not pending or bool(torch.isfinite(torch.cat([series.double() for series in pending])).all())
+        return not pending or bool(torch.isfinite(torch.cat([in_double(series) for series in pending])).all())
 
     def state(self) -> dict[str, Tensor]:
         """What is pending, one number per step and name: for a row, or a save in the middle of an interval."""

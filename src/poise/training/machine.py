@@ -69,22 +69,24 @@ def native_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is in the hardware. Emulated it is slower than float32, by four times on AVX-512 without it."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "mps":
+        return False
     abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _device(name: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = torch.backends.mps.is_available()
     here = "cpu" + (f", cuda:0 to cuda:{count - 1}" if count > 1 else ", cuda" if count else " (no CUDA device)")
-    if name == "auto":
+    here += ", mps" if apple else ""
+    if name == "auto":  # mps only by its name: nobody has measured that it computes the same
         return torch.device("cuda" if count else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    known = device is not None and (
-        (device.type == "cpu" and not device.index) or (device.type == "cuda" and (device.index or 0) < count)
-    )
-    if device is None or not known:
+    there = {"cpu": 1, "cuda": count, "mps": int(apple)}
+    if device is None or (device.index or 0) >= there.get(device.type, 0):
         raise RecipeError("no such device here", where="--device", found=f"'{name}'", cure=f"there is: {here}")
     return device

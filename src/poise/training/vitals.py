@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from poise.core import Side
+from poise.core import Side, in_double
 from poise.data.source import Finite, Loaded
 from poise.networks.base import heard
 from poise.randomness import Dice
@@ -34,7 +34,12 @@ NOISE = 1e-6
 def spread(samples: Tensor) -> Tensor:
     """The mean Euclidean distance between two of n samples (n x anything), 0-dim."""
     flat = samples.float().flatten(1)
-    return torch.pdist(flat).mean()
+    return torch.pdist(flat.to(able(flat.device))).mean()
+
+
+def able(device: torch.device) -> torch.device:
+    """Where distances of all pairs and means over uneven fields can be worked out: not on mps, which lacks both."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def size(samples: Tensor) -> Tensor:
@@ -95,7 +100,7 @@ class Vitals:
         self.real_spread, self.real_shades = spread(real), shades(real) if self.pictures else None
         others, self.neighbours = loaded.held_out, None
         if self.pictures and isinstance(source, Finite) and isinstance(others, Finite):
-            self.neighbours = Neighbours(source, others, device)
+            self.neighbours = Neighbours(source, others, able(device))
         self._before: dict[Side, list[Tensor]] = {}
 
     def before(self) -> None:
@@ -116,7 +121,7 @@ class Vitals:
         if self.real_shades is not None:
             told["g/shades"] = shades(fake), self.real_shades, self.one
         if self.neighbours is not None:
-            told |= self.neighbours.take(fake)
+            told |= self.neighbours.take(fake.to(able(self.device)))
         if self.featured is not None:
             piles = ((fake, self.labels), (self.real, self.kinds))
             ours, theirs = (self._features(self.featured, images, kinds) for images, kinds in piles)
@@ -124,7 +129,8 @@ class Vitals:
                 told["g/feature_diversity"] = spread(ours), spread(theirs), size(theirs)
         if self.labels is not None and self.compares_labels:
             told["g/label_effect"] = self._label_effect(fake)
-        parts = torch.stack([torch.stack(fraction).double() for fraction in told.values()]).tolist()
+        fractions = [torch.stack([part.to(self.device) for part in fraction]) for fraction in told.values()]
+        parts = torch.stack([in_double(fraction) for fraction in fractions]).tolist()
         named = zip(told, parts, strict=True)
         return {name: Stat.of(above / below) for name, (above, below, scale) in named if not below <= NOISE * scale}
 

@@ -1,0 +1,149 @@
+"""Networks whose weights are tied or have two names, views of one memory, and buffers that are not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poise.errors import Diverged
+from poise.recipe.read import decode
+from poise.training import save
+from poise.training.begin import train
+from poise.training.run import Run
+from poise.tricks.averaged_weights import average_
+
+PARTS = '''
+from math import prod
+
+import torch
+from torch import nn
+
+
+class Tied(nn.Module):
+    """One layer twice, under two names, and a mask of -inf."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.again = nn.Linear(8, 8)
+        self.register_buffer("mask", torch.triu(torch.full((4, 4), float("-inf")), 1))
+        first, last = nn.Linear(prod(shape), 8), nn.Linear(8, 1)
+        self.body = nn.Sequential(nn.Flatten(), first, nn.ReLU(), self.again, self.again, last)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class TiedG(nn.Module):
+    """The same, and both directions of one matrix."""
+
+    def __init__(self, latent, shape):
+        super().__init__()
+        self.shape, self.up, self.down = shape, nn.Linear(latent, 8), nn.Linear(latent, 8)
+        self.down.weight = self.up.weight
+        self.register_buffer("mask", torch.triu(torch.full((4, 4), float("-inf")), 1))
+        self.last = nn.Linear(16, prod(shape))
+
+    def forward(self, z):
+        return self.last(torch.cat((self.up(z), self.down(z)), 1)).reshape(-1, *self.shape)
+'''
+
+
+def tied(file: Path, steps: int, *tricks: dict[str, Any]) -> Any:
+    return decode(
+        {
+            "steps": steps,
+            "batch": 8,
+            "data": {"kind": "ring"},
+            "latent": {"kind": "gaussian", "dim": 2},
+            "network": {
+                "g": {"kind": "python", "file": str(file), "name": "TiedG"},
+                "d": {"kind": "python", "file": str(file), "name": "Tied"},
+            },
+            "objective": {"kind": "non_saturating"},
+            "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
+            "tempo": {"kind": "ratio"},
+            "tricks": list(tricks),
+            "log": {"rows": 1, "samples": 99, "saves": 3, "sheet": 4},
+            "measure": {"every": 3, "measures": ["coverage"], "n": 10},
+        }
+    )
+
+
+TRICKS = {
+    "averaged_weights": {},
+    "mean_weights": {"every": 2},
+    "past_selves": {"every": 1, "duration": 3},
+    "historical_averaging": {},
+}
+
+
+@pytest.mark.parametrize("kind", TRICKS)
+def test_a_tied_network_trains_saves_and_resumes_to_the_bit(tmp_path: Path, kind: str) -> None:
+    file, trick = tmp_path / "mine.py", {"kind": kind, **TRICKS[kind]}
+    file.write_text(PARTS)
+    train(tied(file, 6, trick), tmp_path / "whole", trust_code=True)
+    train(tied(file, 3, trick), tmp_path / "half", trust_code=True)
+    train(tied(file, 6, trick), tmp_path / "half", trust_code=True, resume=True)
+    ends = [save.newest(tmp_path / name / "saves")[0] for name in ("whole", "half")]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert (ends[0].path / save.TENSORS).read_bytes() == (ends[1].path / save.TENSORS).read_bytes()
+    aliases = ends[0].manifest["aliases"]
+    assert aliases["game/g.net.down.weight"] == "game/g.net.up.weight"
+    assert any("body" in name and aliases[name].startswith("game/d.net.") for name in aliases)
+    net = Run(tmp_path / "half", trust_code=True).game.g.net
+    assert net.down.weight.data_ptr() == net.up.weight.data_ptr()
+    assert not (tmp_path / "whole" / "alarms.jsonl").exists()
+
+
+def shared() -> dict[str, Tensor]:
+    base = torch.arange(12.0)
+    return {
+        "base": base,
+        "same": base.view(12),
+        "other shape": base.view(3, 4),
+        "part": base[2:5],
+        "across": base.view(3, 4).t(),
+        "nothing": torch.zeros(0, 3),
+        "nothing else": torch.zeros(0, 3),
+        "number": torch.tensor(3),
+        "first": base[0],
+        "spread": torch.ones(1).expand(5),
+        "bits": torch.tensor([True, False]),
+    }
+
+
+def test_views_of_one_memory_are_saved_as_what_they_hold(tmp_path: Path) -> None:
+    save.write(tmp_path, 1, shared(), {"seconds": 0.0}, {})
+    found = save.read(tmp_path / "step-00000001").tensors
+    assert found.keys() == shared().keys()
+    for name, tensor in shared().items():
+        assert torch.equal(found[name], tensor), name
+        assert found[name].dtype == tensor.dtype
+
+
+def test_only_what_was_finite_must_stay_so(tmp_path: Path) -> None:
+    tensors = {"game/mask": torch.tensor([0.0, -torch.inf]), "game/weight": torch.ones(2)}
+    with pytest.raises(Diverged, match="game/mask"):
+        save.write(tmp_path, 1, tensors, {"seconds": 0.0}, {})
+    save.write(tmp_path, 1, tensors, {"seconds": 0.0}, {}, {"game/mask"})
+    with pytest.raises(Diverged, match="game/weight"):
+        save.write(tmp_path, 2, {"game/weight": torch.tensor([torch.nan])}, {"seconds": 0.0}, {}, {"game/mask"})
+
+
+def test_an_average_keeps_a_mask() -> None:
+    class Masked(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+            self.register_buffer("count", torch.ones(2))
+
+    mean, live = Masked(), Masked()
+    live.count.mul_(3)
+    average_(mean, live, 0.5)
+    assert mean.mask.tolist() == [0.0, -torch.inf]
+    assert mean.count.tolist() == [2.0, 2.0]
