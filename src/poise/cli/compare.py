@@ -32,7 +32,9 @@ def compare(
     measures: Annotated[Text, typer.Option(help=MEASURES, show_default="all but the slow ones")] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", min=2, help="How many of each.", show_default="half of REAL at most, to 5,000"),
+        typer.Option(
+            "--n", min=2, max=1_000_000, help="How many of each.", show_default="half of REAL at most, to 5,000"
+        ),
     ] = None,
     features: Annotated[str, typer.Option(help=FEATURES)] = "auto",
     size: Annotated[

@@ -21,8 +21,8 @@ def ladder(
         "runs/ladder"
     ),
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each rung.")] = 3000,
-    batch: Annotated[int | None, typer.Option(min=2, help="Pictures in a step.", show_default="64")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=10**9, help="Steps of each rung.")] = 3000,
+    batch: Annotated[int | None, typer.Option(min=2, max=65536, help="Pictures in a step.", show_default="64")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Side of the pictures.", show_default="32")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of each rung.")] = 0,
     device: Annotated[

@@ -18,7 +18,8 @@ def measure(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     measures: Annotated[Text, typer.Option(help=MEASURES, show_default="all but the slow ones")] = None,
     n: Annotated[
-        int | None, typer.Option("--n", min=10, help="How many samples.", show_default="as many as are held out")
+        int | None,
+        typer.Option("--n", min=10, max=1_000_000, help="How many samples.", show_default="as many as are held out"),
     ] = None,
     features: Annotated[str, typer.Option(help=FEATURES)] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,

@@ -60,7 +60,7 @@ def train(
         watcher=view,
         trust_code=trust_code,
     )
-    newest = max((finished.path / "samples").glob("step-*.png"))
+    newest = max((finished.path / "samples").glob("step-*.png"), default=finished.path)
     view.say(f"{'samples' if finished.info.get('alarms') else 'done'}: {newest}")  # else it was said with the alarms
     view.say(f"more of them: poise sample {shlex.quote(str(finished.path))}")
 

@@ -44,7 +44,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         heard = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
         if not heard:
             continue
-        steps, means = np.array([step for step, _ in heard]), np.array([stat.mean for _, stat in heard])
+        steps, means = np.array([float(step) for step, _ in heard]), np.array([stat.mean for _, stat in heard])
         low, high = (np.array([getattr(stat, end) for _, stat in heard]) for end in ("min", "max"))
         axes.plot(steps, means, color=colour, linewidth=1.4, label=who)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -57,7 +57,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         axes.set_yscale("symlog", linthresh=even)
     if lowest == 0:
         axes.set_ylim(bottom=0)
-    end = max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1)
+    end = float(max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1))
     _mark(axes, alarms, end)
     axes.set(xlabel="step", ylabel="cost" if alone else "adversarial loss", xlim=(0, end))
     axes.set_title(printable(title).replace("$", r"\$"), loc="left", fontsize=10)
@@ -65,7 +65,7 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
     write_bytes(path, as_png(figure))
 
 
-def _mark(axes: object, alarms: list[Alarm], length: int) -> None:
+def _mark(axes: object, alarms: list[Alarm], length: float) -> None:
     """A line for each alarm; names that would lie on one another are set lower and lower."""
     taken: list[tuple[int, int]] = []
     for alarm in alarms:
@@ -73,10 +73,10 @@ def _mark(axes: object, alarms: list[Alarm], length: int) -> None:
         place = next(p for p in range(len(taken) + 1) if p not in near)
         taken.append((alarm.step, place))
         colour = COLOURS[alarm.level]
-        axes.axvline(alarm.step, color=colour, linewidth=1.0)  # type: ignore[attr-defined]
+        axes.axvline(float(alarm.step), color=colour, linewidth=1.0)  # type: ignore[attr-defined]
         axes.annotate(  # type: ignore[attr-defined]
             alarm.detector,
-            (alarm.step, 0.98 - 0.07 * place),
+            (float(alarm.step), 0.98 - 0.07 * place),
             xycoords=("data", "axes fraction"),
             xytext=(3, 0),
             textcoords="offset points",
