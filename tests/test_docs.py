@@ -6,12 +6,15 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from poise import cli
+from poise.data.source import Finite, Loaded
+from poise.measure.bench import Bench
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,12 +26,27 @@ BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
 SHORT = ["--set", "log.sheet=4", "--set", "log.rows=1", "--set", "batch=4", "--set", "measure.n=20", "--steps", "2"]
 SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4"]
 SMALL_ALONE = ["--set", "network.g.width=4"]
+FEW = 60
 ALONE = {"autoencoder", "vae", "latent-optimisation"}
 
 
 def commands(page: Path) -> list[str]:
     lines = [line.strip() for block in BLOCK.findall(page.read_text("utf-8")) for line in block.splitlines()]
     return [line.removeprefix("$ ") for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture(autouse=True)
+def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a command does not say how many samples are compared, not a thousand are."""
+    made = Bench.__init__
+
+    def smaller(
+        self: Bench, entry: Any, loaded: Loaded, features: str = "auto", n: int | None = None, **more: Any
+    ) -> None:
+        many = isinstance(loaded.held_out, Finite) and len(loaded.held_out) > FEW
+        made(self, entry, loaded, features, FEW if n is None and many else n, **more)
+
+    monkeypatch.setattr(Bench, "__init__", smaller)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def digits_run(poise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """
     out = tmp_path_factory.mktemp("digits") / "run"
     thin = ["--set", 'network.g={kind="mlp", width=8}', "--set", "network.d.width=4"]
-    thin += ["--set", "batch=8", "--set", "log.sheet=4"]
+    thin += ["--set", "batch=8", "--set", "log.sheet=4", "--set", "measure=none"]
     slow = 'tricks=[{kind="averaged_weights", half_life=20.0, ramp_up=0.0}]'
     lag = ["--set", slow, "--set", "optimizer.g.lr=2e-2"]
     said = poise("train", "--steps", 3, "--out", out, *thin, *lag)
