@@ -20,7 +20,7 @@ from poise.errors import DiskError, RecipeError
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.system import system
-from poise.training import begin, loop, save
+from poise.training import begin, loop, record, save
 from poise.training.begin import train
 from poise.training.watcher import Nobody, Start
 
@@ -208,7 +208,9 @@ def test_a_save_that_is_whole_but_senseless_is_passed_over(
 def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str, how: str) -> None:
     tampered(run, SENSELESS[how])
     more = ["--measures", "coverage", "--n", 10] if command == "measure" else []
-    assert poise(command, run, *more).code == 0
+    said = poise(command, run, *more)
+    assert said.code == 0
+    assert "passed over a damaged save: step-00000006" in said.err
     for step in (2, 4):
         tampered(run, SENSELESS[how], step)
     poise(command, run, *more).complains(4, "no valid save", "step-00000006", "step-00000002")
@@ -494,3 +496,40 @@ def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: py
     listener = Listener()
     train(small(2), tmp_path / "run", watcher=listener)
     assert sum("no locks (Operation not supported)" in said for said in listener.said) == 1
+
+
+# ---- rows have three tries -----------------------------------------------------------------------------
+
+
+def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    append, left = record.append_line, [times]
+
+    def refused(path: Path, value: Any) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            raise DiskError("can't be written: No space left on device", where=str(path))
+        append(path, value)
+
+    monkeypatch.setattr(record, "append_line", refused)
+
+
+def test_a_row_that_was_refused_is_written_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+) -> None:
+    refusing_rows(monkeypatch, 1)
+    listener = Listener()
+    train(small(), tmp_path / "run", watcher=listener)
+    assert [said for said in listener.said if "could not write the row of step 1" in said]
+    told = [
+        [json.loads(line)["step"] for line in (run / "rows.jsonl").read_text().splitlines()]
+        for run in (tmp_path / "run", whole)
+    ]
+    assert told[0] == told[1]
+
+
+def test_no_save_is_made_over_a_row_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a kill would lose the row for good; and after three refusals the run ends."""
+    refusing_rows(monkeypatch, 99)
+    with pytest.raises(DiskError, match=r"rows\.jsonl"):
+        train(small(), tmp_path / "run")
+    assert not list((tmp_path / "run" / "saves").glob("step-*"))

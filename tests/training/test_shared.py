@@ -76,7 +76,7 @@ def tied(file: Path, steps: int, *tricks: dict[str, Any]) -> Any:
 TRICKS = {
     "averaged_weights": {},
     "mean_weights": {"every": 2},
-    "past_selves": {"every": 1, "duration": 3},
+    "past_selves": {"every": 3, "duration": 1},
     "historical_averaging": {},
 }
 

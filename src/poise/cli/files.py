@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from poise.errors import RecipeError, SaveError
+from poise.printing import say
+
+if TYPE_CHECKING:
+    from poise.training.run import Run
 
 
 def writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
@@ -24,3 +29,9 @@ def a_run(run: Path) -> None:
     """Raises SaveError unless there is a run folder at `run`."""
     if not (run / "run.json").is_file():
         raise SaveError("not a run folder: it has no run.json", where=str(run))
+
+
+def tell_passed(run: Run) -> None:
+    """Say which saves were passed over for older ones."""
+    for sentence in run.passed:
+        say(f"passed over a damaged save: {sentence}", err=True)

@@ -49,7 +49,7 @@ def interpolate(
 
     With --between or --towards a row begins with a real picture and its code; that takes a run with an encoder.
     """
-    from poise.cli.files import a_run, writable
+    from poise.cli.files import a_run, tell_passed, writable
     from poise.errors import RecipeError
 
     a_run(run)
@@ -87,6 +87,8 @@ def interpolate(
     kind = None if label is None else opened.label(label)
     labels = opened.row_labels(len(start)) if kind is None else opened.labels(len(start), kind)  # one class to a walk
     coded = ends is not None  # codes are those of the live weights
+    _ = opened.game
+    tell_passed(opened)
     net, dice = opened.generator(raw=raw or coded), Dice(seed)  # a G that draws noise draws the same in every frame
     shares, told = torch.linspace(0, 1, steps), ""
     if len(opened.shape) > 1:

@@ -37,7 +37,7 @@ def measure(
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let Python files that are named run.")] = False,
 ) -> None:
     """Measure a run against the data it held out, each figure beside its floor: real pictures against real ones."""
-    from poise.cli.files import a_run, writable
+    from poise.cli.files import a_run, tell_passed, writable
 
     a_run(run)
     if neighbours is not None:
@@ -57,6 +57,7 @@ def measure(
             opened, wanted, n=n, features=features, seed=seed, raw=raw, data_root=data_root, tell=tell
         )
         sheet = None if neighbours is None else bench.neighbours(opened.sample(24, seed, raw=raw))
+    tell_passed(opened)
     show(result, as_json=as_json, every=measures in (None, "all"))
     if neighbours is not None and sheet is not None:
         from poise.sheets import write_png

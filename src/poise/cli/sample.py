@@ -26,7 +26,7 @@ def sample(
     Where G takes labels, an .npz holds the classes in the shares of the training pictures, and a sheet a row of each,
     or of 16 of many. A sheet has at most 4,096 pixels on a side.
     """
-    from poise.cli.files import a_run, writable
+    from poise.cli.files import a_run, tell_passed, writable
 
     a_run(run)
     out = out if out is not None or npz is not None else run / "sample.png"
@@ -42,6 +42,8 @@ def sample(
     from poise.training.run import Run
 
     opened = Run(run, trust_code=trust_code, best=best)
+    _ = opened.game
+    tell_passed(opened)
     kind = None if label is None else opened.label(label)
     rows = None if kind is not None else opened.sheet_labels(n)
     room = held(opened.shape, n)

@@ -54,7 +54,7 @@ class Training:
         self.here = Standing(recipe, machine, loaded)
         if resume:
             self.notes += self.here.take_up(folder.saves)
-        self.first, self.failed = self.here.done, 0
+        self.first, self.failed, self.failed_rows = self.here.done, 0, 0
         self.recorder = Recorder(folder, self.first)
         self.gauge = None
         if recipe.measure:
@@ -156,7 +156,14 @@ class Training:
         stats["time/images_per_second"] = Stat.of(rate)
         self.told = (self.done, seconds)
         row = Row(self.done, self.done * self.recipe.batch, round(seconds, 3), stats)
-        self.recorder.row(row)
+        try:
+            self.recorder.row(row)
+            self.failed_rows = 0
+        except DiskError as error:
+            self.failed_rows += 1
+            if self.failed_rows >= FAILED_SAVES:
+                raise
+            self.watcher.say(f"could not write the row of step {self.done}, training goes on: {error}")
         self.watcher.row(row)
         self.guard.hear(self.done, stats, f"{bad}; no such step was made" if bad else "")
 
@@ -195,6 +202,7 @@ class Training:
         if not self.here.ledger.sound():  # since the last row: what is spoiled is not saved
             self.guard.not_finite(self.done, self.here.first_bad() or "a reading")
         try:
+            self.recorder.settle()
             for path in (self.folder.rows, self.folder.measures, self.folder.alarms):
                 sync_file(path)  # a save stands on them: the monitor hears them again
             save.write(self.folder.saves, self.done, *self._kept())

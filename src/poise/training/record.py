@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class Recorder:
 
         self.folder, self.since = folder, since
         self._writer = SummaryWriter
+        self._owed: list[dict[str, Any]] = []
         self._events: SummaryWriter | None = None
 
     def begin(self) -> None:
@@ -42,6 +44,7 @@ class Recorder:
 
     def go_back(self, step: int) -> None:
         """What was recorded after `step` is dropped; alarms stay, they say why."""
+        self._owed.clear()
         self.folder.cut(step)
         if self._events is not None:
             self._events.close()
@@ -49,11 +52,26 @@ class Recorder:
             self._events = self._writer(str(self.folder.tensorboard), purge_step=step + 1)
 
     def row(self, row: Row) -> None:
-        """One row, to `rows.jsonl` and as events."""
-        append_line(self.folder.rows, as_json(row))
+        """One row, as events and to `rows.jsonl`; one that the disk refuses is written with the next.
+
+        Raises:
+            DiskError: the disk refused.
+        """
         if self._events is not None:
             for name, stat in row.stats.items():
                 self._events.add_scalar(name, stat.mean, row.step)
+        self._owed.append(as_json(row))
+        self.settle()
+
+    def settle(self) -> None:
+        """Write the rows that the disk refused so far.
+
+        Raises:
+            DiskError: it refused again.
+        """
+        while self._owed:
+            append_line(self.folder.rows, self._owed[0])
+            del self._owed[0]
 
     def sheet(self, sheet: Bytes, step: int) -> Path:
         """One sheet, to `samples/` and as an event."""
