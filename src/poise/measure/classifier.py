@@ -192,7 +192,8 @@ def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) 
 
 def _of(train: Finite, weights: Mapping[str, Tensor]) -> Small:
     """The classifier with these weights, in evaluation mode."""
-    net = Small(train.shape, len(train.classes)).eval()
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
+        net = Small(train.shape, len(train.classes)).eval()
     net.load_state_dict(weights)
     return net
 
