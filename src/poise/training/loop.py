@@ -98,6 +98,7 @@ class Training:
         for left in reversed(range(FAILED_SAVES)):
             try:
                 self._tell("done")
+                self.folder.tidy(anew=False)  # what could not be removed at once
                 return
             except DiskError:
                 if not left:
