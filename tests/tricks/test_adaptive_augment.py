@@ -15,6 +15,7 @@ from torch import Tensor
 
 from contracts.tiny import Session, misfits, moment, recipe, session, source, unequal
 from poise.core import Exchange, Side, Subject, Verdict
+from poise.errors import RecipeError
 from poise.seams import Stage
 from poise.tricks import adaptive_augment
 from poise.tricks.adaptive_augment import AdaptiveAugment, AdaptiveAugmentEntry, Policy, matrix, turned
@@ -528,3 +529,17 @@ def test_pictures_that_are_not_square_are_refused() -> None:
 def test_the_settings_are_the_papers() -> None:
     entry = AdaptiveAugmentEntry()
     assert (entry.policy, entry.target, entry.speed, entry.every, entry.start) == (EVERYTHING, 0.6, 500_000.0, 4, 0.0)
+
+
+def test_p_may_be_a_dial_where_it_does_not_follow_d() -> None:
+    """p is what the dial stands at, a save knows it, and beside a speed a dial is refused."""
+    dial = {"kind": "steps", "values": [0.0, 0.5], "at": [2], "over": "steps"}
+    trick = {"kind": "adaptive_augment", "speed": 0.0, "start": dial}
+    run, without = session("pictures", trick).play(2), session("pictures").play(2)
+    own = "game/tricks.adaptive_augment."
+    assert unequal({n: t for n, t in run.saved().items() if not n.startswith(own)}, without.saved()) == []
+    run.play(2)
+    assert float(run.saved()[f"{own}p"]) == 0.5
+    assert unequal(run.saved(), session("pictures", trick).play(2).resumed().play(2).saved()) == []
+    with pytest.raises(RecipeError, match="not both"):
+        session("pictures", trick | {"speed": 1000.0})

@@ -156,3 +156,18 @@ def test_the_average_starts_at_the_first_weights() -> None:
 def test_the_default_keeps_half_after_ten_thousand_pictures() -> None:
     entry = AveragedWeightsEntry()
     assert math.isclose(decay(10**7, 64, entry.half_life, entry.ramp_up) ** (10_000 / 64), 0.5)
+
+
+def test_the_half_life_may_be_a_dial() -> None:
+    """Before the dial moves the run is that of a constant; afterwards the average follows the new half-life."""
+    dial = {"kind": "steps", "values": [64.0, 8.0], "at": [2], "over": "steps"}
+    told, constant = ({"kind": "averaged_weights", "half_life": life, "ramp_up": 0.0} for life in (dial, 64.0))
+    ours, theirs = session("points", told).play(2), session("points", constant).play(2)
+    assert unequal(ours.saved(), theirs.saved()) == []
+    before = [w.clone() for w in ours.game.shown().parameters()]
+    ours.play(1)
+    live = list(ours.game.g.net.parameters())
+    for mean, old, new in zip(ours.game.shown().parameters(), before, live, strict=True):
+        assert torch.allclose(mean, 0.5 * old + 0.5 * new, atol=1e-6), "a batch of 8 is one half-life now"
+    half = session("points", told).play(2)
+    assert unequal(half.resumed().play(1).saved(), ours.saved()) == []

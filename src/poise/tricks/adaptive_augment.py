@@ -18,13 +18,15 @@ made in the old picture, where the paper makes it in the new one.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, Strict
+from pydantic import Field, Strict, model_validator
 from torch import Tensor
 
 from poise.core import Exchange, Moment, Pile, Shape, Side
+from poise.dials import Dial, Scheduled, value, within
+from poise.entries import complain
 from poise.seams import After, Stage, View
 from poise.tricks.augment import each, for_pictures, resampled
 from poise.tricks.base import TrickEntry
@@ -125,7 +127,10 @@ def coloured(images: Tensor, draws: Draws) -> Tensor:
 
 
 class AdaptiveAugmentEntry(TrickEntry):
-    """`target` for r_t; `speed`: the pictures in which p may go from 0 to 1, and 0 leaves it at `start`."""
+    """`target` for r_t; `speed`: the pictures in which p may go from 0 to 1.
+
+    Where `speed` is 0, p is `start`, which may then be a dial.
+    """
 
     kind: Literal["adaptive_augment"] = "adaptive_augment"
     tip: ClassVar[str] = "M02"
@@ -135,7 +140,18 @@ class AdaptiveAugmentEntry(TrickEntry):
     target: float = Field(default=0.6, ge=-1, le=1)
     speed: float = Field(default=500_000.0, ge=0)
     every: int = Field(default=4, ge=1)
-    start: float = Field(default=0.0, ge=0, le=1)
+    start: Annotated[Dial, within(0, 1)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_rule_for_p(self) -> Self:
+        if self.speed and isinstance(self.start, Scheduled):
+            complain(
+                "p follows 'speed' or a dial, not both",
+                found=f"speed = {self.speed:g}",
+                key="start",
+                cure="set speed to 0",
+            )
+        return self
 
     @property
     def reads_sign(self) -> bool:
@@ -162,15 +178,19 @@ class AdaptiveAugment(View, After):
     def __init__(self, name: str, told: AdaptiveAugmentEntry, undecided: float) -> None:
         super().__init__(name)
         self.told, self.undecided = told, undecided
-        self.register_buffer("p", torch.tensor(told.start))
+        self.register_buffer(
+            "p", torch.tensor(told.start.read(0.0) if isinstance(told.start, Scheduled) else told.start)
+        )
         self.register_buffer("signs", torch.zeros(()))
         self.register_buffer("moves", torch.zeros(()))
 
     def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
         """Each picture changed with probability p."""
         told = self.told
-        if not told.speed and not told.start:
-            return images
+        if not told.speed:
+            if (p := value(told.start, moment)) == 0:
+                return images
+            self.p.fill_(p)
         draws = Draws(images, self.p, moment.generator(f"{self.name}/{pile}"))
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round places by half a pixel of 64
             if "blit" in told.policy or "geometry" in told.policy:

@@ -11,13 +11,14 @@ instead. Averaging never touches training.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Exchange, Side
+from poise.dials import Dial, value, within
 from poise.seams import After, Stage
 from poise.tricks.base import TrickEntry
 
@@ -84,7 +85,7 @@ class AveragedWeightsEntry(TrickEntry):
     asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196"
 
-    half_life: float = Field(default=10_000.0, ge=0)
+    half_life: Annotated[Dial, within(0)] = 10_000.0
     ramp_up: float = Field(default=0.05, ge=0, le=1)
 
     @property
@@ -102,7 +103,7 @@ class AveragedWeights(After):
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(self, name: str, live: nn.Module, half_life: float, ramp_up: float) -> None:
+    def __init__(self, name: str, live: nn.Module, half_life: Dial, ramp_up: float) -> None:
         super().__init__(name)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.half_life, self.ramp_up = half_life, ramp_up
@@ -117,7 +118,7 @@ class AveragedWeights(After):
         images = moment.images + moment.batch
         if self._pairs is None:  # at the first step both are where they stay
             self._pairs = Pairs.of(self.mean, player.net, self.constant)
-        blend_(self._pairs, decay(images, moment.batch, self.half_life, self.ramp_up))
+        blend_(self._pairs, decay(images, moment.batch, value(self.half_life, moment), self.ramp_up))
 
     def shown(self, side: Side) -> nn.Module | None:
         """The average, for G."""
