@@ -74,7 +74,7 @@ def _left(recipe: Recipe, path: Path) -> bool | None:
         raise RecipeError("there is another ladder here", where=f"--out {path.parent}", cure=cure)
     if run.info["state"] == "done":
         return None
-    if not any(run.folder.saves.glob("step-*")):
-        cure = f"delete {path}, and the same command begins it anew"
-        raise RecipeError("this rung was ended before its first save", where=f"--out {path.parent}", cure=cure)
+    if not any(run.folder.saves.glob("step-*")):  # ended before its first save: begun anew
+        RunFolder(path).inspect(resume=False)
+        return False
     return True
