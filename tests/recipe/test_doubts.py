@@ -169,7 +169,7 @@ CASES: dict[str, Case] = {
     ),
     "what is lazy and no penalty": Case(
         ({}, [{"kind": "wgan_gp", "every": 3}]),
-        ({}, [{"kind": "experience_replay", "every": 3}]),
+        ({}, [{"kind": "experience_replay", "every": 3, "size": 6}]),
         "tricks.0.every",
         "T06b",
         "lazy penalties",
@@ -194,8 +194,8 @@ CASES: dict[str, Case] = {
     ),
     # ---- _pairs
     "pairs of two classes": Case(
-        ({"objective": {"kind": "relativistic"}} | BOTH, tricks("history")),
-        ({"objective": {"kind": "relativistic"}}, tricks("history")),
+        ({"objective": {"kind": "relativistic"}} | BOTH, [{"kind": "history", "size": 20}]),
+        ({"objective": {"kind": "relativistic"}}, [{"kind": "history", "size": 20}]),
         "tricks.0",
         "T19",
         "the objective pairs",

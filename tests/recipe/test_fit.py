@@ -85,7 +85,7 @@ WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
     (
         "pairs of two classes",
         {"objective": {"kind": "relativistic"}, "conditioning": {"g": CONCAT, "d": PROJECTION}},
-        [{"kind": "history"}],
+        [{"kind": "history", "size": 20}],
         "tricks.0",
     ),
     (
@@ -124,7 +124,7 @@ def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: st
         ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, []),
         ({"conditioning": {"g": CONCAT}}, [{"kind": "auxiliary_classifier"}]),
         ({}, [{"kind": "soft_labels"}, {"kind": "noisy_labels"}]),
-        ({"objective": {"kind": "relativistic"}}, [{"kind": "history"}]),
+        ({"objective": {"kind": "relativistic"}}, [{"kind": "history", "size": 20}]),
         ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, [{"kind": "image_pool"}]),
         ({}, [{"kind": "packing", "samples": 4}, {"kind": "minibatch_stddev"}]),
         ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, [{"kind": "packing", "samples": 1}]),

@@ -20,11 +20,9 @@ from poise.tricks.batch_discrimination import (
     Comparing,
     Kernels,
     MinibatchDiscriminationEntry,
-    MinibatchStddevEntry,
-    Stddev,
     closeness,
-    group_stddev,
 )
+from poise.tricks.batch_stddev import MinibatchStddevEntry, Told, group_stddev
 from poise.tricks.gradient_penalties import R1
 from poise.tricks.unit_slope import WGANGPEntry
 from tricks.small import Bent, as_float64, cloud, faced
@@ -46,6 +44,8 @@ def comparing(run: Session) -> Comparing:
 
 def awake(run: Session) -> Session:
     """With a head that already says something."""
+    if not isinstance(run.game.d.net, Comparing):
+        return run
     with torch.no_grad():
         head = comparing(run).head.weight
         head.copy_(cloud(*head.shape, seed=9))
@@ -71,25 +71,6 @@ def test_closeness_is_three_loops() -> None:
     assert closeness(cloud(1, 2, 3)).tolist() == [[0.0, 0.0]]
 
 
-def stddevs(features: np.ndarray[Any, Any], group: int) -> list[float]:
-    """Sample by sample: the mean over features of the standard deviation over its group."""
-    n = len(features)
-    groups = n // group if n % group == 0 else 1
-    return [
-        float(np.sqrt(features[[j for j in range(n) if j % groups == i % groups]].var(0) + 1e-8).mean())
-        for i in range(n)
-    ]
-
-
-@pytest.mark.parametrize(("n", "group"), [(8, 4), (8, 2), (12, 3), (8, 8), (7, 4), (10, 4), (3, 4), (1, 4), (6, 1)])
-def test_group_stddev_is_numpys(n: int, group: int) -> None:
-    features = cloud(n, 5, dtype=torch.float64) * torch.linspace(0.1, 3, n, dtype=torch.float64)[:, None]
-    told = group_stddev(features, group)
-    assert told.shape == (n, 1)
-    assert told.flatten().tolist() == pytest.approx(stddevs(as_float64(features), group), rel=1e-12)
-    assert len(set(told.flatten().tolist())) == (n // group if n % group == 0 and group > 1 else 1)
-
-
 def test_gradients() -> None:
     rows = cloud(5, 3, 2, dtype=torch.float64).requires_grad_()
     features = cloud(6, 4, seed=1, dtype=torch.float64).requires_grad_()
@@ -109,8 +90,8 @@ def test_gradients() -> None:
 def test_identical_samples_have_finite_gradients() -> None:
     features = torch.ones(8, 3, requires_grad=True)
     spread = group_stddev(features, 4)
-    assert spread.flatten().tolist() == pytest.approx([1e-4] * 8, rel=1e-5)
-    for statistic in (Stddev(4), Kernels(3, 2, 2)):
+    assert spread.tolist() == pytest.approx([1e-4] * 8, rel=1e-5)
+    for statistic in (Told(nn.Linear(4, 1), 4), Kernels(3, 2, 2)):
         (slope,) = torch.autograd.grad(statistic(features).sum(), features, create_graph=True)
         assert torch.isfinite(slope).all()
         slope.square().sum().backward()
@@ -138,7 +119,7 @@ def test_kernels_see_features_through_their_tensor() -> None:
 def test_the_score_is_the_inner_ds_and_what_the_head_makes_of_the_statistic() -> None:
     d, x = Bent(2), cloud(8, 2)
     d.width = 5
-    for statistic, count in ((Kernels(5, 3, 2), 3), (Stddev(4), 1)):
+    for statistic, count in ((Kernels(5, 3, 2), 3),):
         net = Comparing(d, statistic, count)
         assert net.head.weight.shape == (1, count)
         assert net.head.bias is None
@@ -152,14 +133,13 @@ def test_the_score_is_the_inner_ds_and_what_the_head_makes_of_the_statistic() ->
         assert torch.equal(said.features, d(x).features)
 
 
-@BOTH
 @pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
-def test_d_starts_as_it_would_without_and_learns(world: str, trick: dict[str, Any]) -> None:
-    plain, run = session(world), session(world, trick)
+def test_d_starts_as_it_would_without_and_learns(world: str) -> None:
+    plain, run = session(world), session(world, KERNELS)
     net = comparing(run)
     assert unequal(dict(plain.game.d.net.state_dict()), dict(net.net.state_dict())) == []
     assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
-    assert net.head.weight.tolist() == [[0.0] * (3 if trick is KERNELS else 1)]
+    assert net.head.weight.tolist() == [[0.0] * 3]
     assert mixes_samples(net)
     first, alone = run.play(1).of(Side.D)[0].exchange, plain.play(1).of(Side.D)[0].exchange
     for pile in ("real", "fake"):
@@ -186,10 +166,6 @@ def test_the_settings_are_the_papers() -> None:
     assert isinstance(made.statistic, Kernels)
     assert (made.statistic.kernels, made.statistic.dims, made.head.in_features) == (50, 5, 50)
     assert made.statistic.weight.shape == (5, 250)
-    made = MinibatchStddevEntry().build("t", STAGE).operate(Side.D, net)
-    assert isinstance(made, Comparing)
-    assert isinstance(made.statistic, Stddev)
-    assert (made.statistic.group, made.head.in_features) == (4, 1)
     assert Compare.sides == {Side.D}
 
 
@@ -216,10 +192,9 @@ def test_piles_are_judged_apart_and_never_mix(trick: dict[str, Any]) -> None:
     assert (scores(other)[1][:7] != first[1][:7]).any()  # but within a pile they do
 
 
-@BOTH
-def test_a_g_of_one_picture_is_found_out(trick: dict[str, Any]) -> None:
+def test_a_g_of_one_picture_is_found_out() -> None:
     """With weights that only the statistic tells apart: the same pictures, many times or once each."""
-    net = comparing(awake(session("pictures", trick, **SMOOTH)))
+    net = comparing(awake(session("pictures", KERNELS, **SMOOTH)))
     many = cloud(8, 1, 8, 8)
     one = many[:1].expand(8, -1, -1, -1)
     with torch.no_grad():
@@ -241,7 +216,7 @@ def test_labels_go_through(trick: dict[str, Any], conditioning: dict[str, Any], 
     told = recipe("labelled", trick, *others, conditioning=conditioning, **SMOOTH)
     assert misfits(told, "labelled").refusals == []
     run = awake(Session(told, source("labelled"))).play(2)
-    net = comparing(run)
+    net = run.game.d.net
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     exchange = run.of(Side.D)[-1].exchange
     assert (exchange.verdicts["real"].classes is not None) is bool(others)
@@ -272,13 +247,12 @@ def test_penalties_go_through(trick: dict[str, Any], penalty: dict[str, Any]) ->
     assert all(torch.isfinite(t).all() for t in run.saved().values())
 
 
-@pytest.mark.parametrize("kind", ["kernels", "stddev"])
 @pytest.mark.parametrize("charge", ["r1", "wgan_gp"])
-def test_a_penaltys_gradient_is_that_of_differences(kind: str, charge: str) -> None:
+def test_a_penaltys_gradient_is_that_of_differences(charge: str) -> None:
     inner = Bent(3).double()
     inner.width = 5
     torch.manual_seed(2)
-    net = Comparing(inner, Kernels(5, 3, 2) if kind == "kernels" else Stddev(4), 3 if kind == "kernels" else 1).double()
+    net = Comparing(inner, Kernels(5, 3, 2), 3).double()
     with torch.no_grad():
         net.head.weight.copy_(cloud(*net.head.weight.shape, seed=4))
     term = R1("p", 1.0) if charge == "r1" else WGANGPEntry().build("p", STAGE)
@@ -311,15 +285,14 @@ def test_is_resumed(trick: dict[str, Any]) -> None:
 def test_both_at_once() -> None:
     run = session("pictures", KERNELS, STDDEV).play(2)
     outer = comparing(run)
-    assert isinstance(outer.statistic, Stddev)
-    assert isinstance(outer.net, Comparing)
-    assert isinstance(outer.net.statistic, Kernels)
+    assert isinstance(outer.statistic, Kernels)
+    assert any(isinstance(module, Told) for module in outer.modules())
 
 
 def test_other_tricks_see_the_features_behind_it() -> None:
     run = session("pictures", STDDEV, {"kind": "pulling_away"}, {"kind": "feature_matching"}).play(2)
     exchange: Exchange = run.of(Side.G)[-1].exchange
-    assert exchange.said("fake", "features").shape == (8, comparing(run).width)
+    assert exchange.said("fake", "features").shape == (8, run.game.d.net.width)
 
 
 class Halved(nn.Module):
@@ -331,12 +304,11 @@ class Halved(nn.Module):
         return Verdict(x.bfloat16().sum(1), x.bfloat16())
 
 
-@pytest.mark.parametrize("kind", ["kernels", "stddev"])
-def test_half_precision_ends_before_the_statistic(kind: str) -> None:
+def test_half_precision_ends_before_the_statistic() -> None:
     """Samples that nearly coincide, which is what this is for, differ by less than bfloat16 tells in a sum of 64."""
     torch.manual_seed(0)
-    statistic = Kernels(16, 50, 5) if kind == "kernels" else Stddev(4)
-    net = Comparing(Halved(), statistic, 50 if kind == "kernels" else 1)
+    statistic = Kernels(16, 50, 5)
+    net = Comparing(Halved(), statistic, 50)
     heard_of: list[Tensor] = []
     statistic.register_forward_hook(lambda *told: heard_of.append(told[2].detach()))
     x = (cloud(64, 16) * 0.05).bfloat16().float()

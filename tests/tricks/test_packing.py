@@ -250,8 +250,8 @@ def test_batch_discrimination_compares_packs() -> None:
         run = session("pictures", *order)
         spread: list[Tensor] = []
         net = run.game.d.net
-        (statistic,) = [m for m in net.modules() if type(m).__name__ == "Stddev"]
-        statistic.register_forward_hook(lambda *told, spread=spread: spread.append(told[2]))
+        (statistic,) = [m for m in net.modules() if type(m).__name__ == "Told"]
+        statistic.register_forward_pre_hook(lambda _, told, spread=spread: spread.append(told[0]))
         run.play(1)
         assert {len(told) for told in spread} == {BATCH // 2}
 

@@ -11,6 +11,7 @@ from poise.entries import Entry
 from poise.printing import counted
 from poise.recipe.findings import Finding, Findings
 from poise.recipe.model import Recipe
+from poise.recipe.shares import shares
 
 
 def doubts(recipe: Recipe, findings: Findings) -> None:
@@ -27,6 +28,7 @@ def doubts(recipe: Recipe, findings: Findings) -> None:
         _idle,
         _mixed,
         _still_dials,
+        shares,
     ):
         rule(recipe, findings)
 

@@ -140,6 +140,8 @@ def _fewest(recipe: Recipe, shape: Shape | None, findings: Findings) -> None:
     """A norm that takes its means over the batch alone has nothing to subtract from a batch of one."""
     for side, network in recipe.network:
         pack = recipe.pack if side == "d" else 1
+        if recipe.batch % pack:
+            continue  # that comes first, and its cure changes the batch
         if network is None or (network.misfit(shape) if shape else None) is not None:
             continue
         if (fewest := network.fewest(shape)) > recipe.batch // pack:

@@ -82,6 +82,10 @@ class TrickEntry(Part):
         """Whether a sample's score depends on the others of its pile with it."""
         return False
 
+    def compares(self, scores: int) -> int | None:
+        """How many of a pile's `scores` samples it compares with each other; None if it compares none."""
+        return None
+
     @property
     def first_acts(self) -> int:
         """The steps that a run must have before it does anything."""
@@ -95,6 +99,14 @@ class TrickEntry(Part):
     @property
     def keeps(self) -> int:
         """How many samples it keeps, in memory and in every save."""
+        return 0
+
+    def replaces(self, fakes: int) -> int:
+        """How many of `fakes` new fakes, at most, D is shown stored ones for."""
+        return 0
+
+    def filled(self, fakes: int) -> float:
+        """The steps until its pool is full, if it is offered `fakes` new fakes in each; infinity for never."""
         return 0
 
     @property

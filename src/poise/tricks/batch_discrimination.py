@@ -1,21 +1,18 @@
-"""Batch discrimination (tip T16): D compares the samples of a batch, so that a G of one picture is found out.
+"""Minibatch discrimination (tip T16): D compares the samples of a batch, so that a G of one picture is found out.
 
-Both put a statistic of D's last hidden layer across the batch beside that layer, just before the score:
+A statistic of D's last hidden layer across the batch stands beside that layer, just before the score:
 D'(x_i) = D(x_i) + <w, o_i>. That is a last linear layer over [features, o], written as a sum; w starts at zero, so that
 D starts as it would without. Neither w nor T is spectrally normed, whatever D is (zero has no norm to divide by), so a
 critic that only spectral norm bounds is no longer bounded. Each pile is compared in itself, unless the recipe has them
 judged together.
 
-`minibatch_discrimination` (Salimans et al. 2016, arXiv:1606.03498, section 3.2): features f_i in R^A through a tensor
-    T in R^(A x B x C) to B rows of C numbers, and o_ib = sum over j of exp(-||M_ib - M_jb||_1), the other samples of
-    the pile. Takes N^2 B C numbers for a pile of N.
-`minibatch_stddev` (Karras et al. 2018, arXiv:1710.10196, section 3): the standard deviation of each feature over a
-    group of samples, averaged over features to one number for the group. There it joins D earlier, as a channel.
+Features f_i in R^A go through a tensor T in R^(A x B x C) to B rows of C numbers, and o_ib = sum over j of
+exp(-||M_ib - M_jb||_1), the other samples of the pile (Salimans et al. 2016, arXiv:1606.03498, section 3.2). Takes
+N^2 B C numbers for a pile of N.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -26,9 +23,6 @@ from poise.core import Said, Side, Verdict, in_full
 from poise.seams import Stage, Surgery
 from poise.tricks.base import TrickEntry
 
-Statistic = Callable[[int], nn.Module]
-"""What is compared, for features of some length."""
-
 
 def closeness(rows: Tensor) -> Tensor:
     """How near each sample is to the others, N x B, from N x B x C: sum over j != i of exp(-||M_ib - M_jb||_1)."""
@@ -37,19 +31,6 @@ def closeness(rows: Tensor) -> Tensor:
     for one in others:
         apart = apart + (one[:, None] - one[None]).abs()
     return torch.exp(-apart).sum(1) - 1
-
-
-def group_stddev(features: Tensor, group: int) -> Tensor:
-    """Mean standard deviation over groups, N x 1, from N x F; sample i is in group i mod (N / group).
-
-    The root is taken of variance + 1e-8, so that it has a slope where a group is all alike. Where N does not divide by
-    `group`, the whole pile is one.
-    """
-    n = len(features)
-    groups = features.reshape(group if n % group == 0 else n, -1, features.shape[1])
-    variance = (groups - groups.mean(0)).square().mean(0)  # PyTorch's own takes a hundred times as long this way up
-    spread = variance.add(1e-8).sqrt().mean(1)
-    return spread.repeat(len(groups))[:, None]
 
 
 class Kernels(nn.Module):
@@ -63,18 +44,6 @@ class Kernels(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """N x F to N x kernels."""
         return closeness((features @ self.weight).view(-1, self.kernels, self.dims))
-
-
-class Stddev(nn.Module):
-    """`group_stddev`, as a layer."""
-
-    def __init__(self, group: int) -> None:
-        super().__init__()
-        self.group = group
-
-    def forward(self, features: Tensor) -> Tensor:
-        """N x F to N x 1."""
-        return group_stddev(features, self.group)
 
 
 class Comparing(nn.Module):
@@ -99,67 +68,38 @@ class Comparing(nn.Module):
         return said._replace(score=in_full(said.score) + more)
 
 
-class ComparingEntry(TrickEntry):
-    """What both share: they read D's features and add to its score."""
-
-    tip: ClassVar[str] = "T16"
-
-    @property
-    def count(self) -> int:
-        """How many numbers it puts beside the features; none is no trick."""
-        raise NotImplementedError
-
-    @property
-    def reads(self) -> frozenset[Said]:
-        """Features."""
-        return frozenset[Said]({"features"}) if self.count else frozenset()
-
-    @property
-    def adds_to_score(self) -> bool:
-        """Yes."""
-        return self.count > 0
-
-    @property
-    def ties_samples(self) -> bool:
-        """That is what it is for."""
-        return self.count > 0
-
-
-class MinibatchDiscriminationEntry(ComparingEntry):
+class MinibatchDiscriminationEntry(TrickEntry):
     """`kernels` is the paper's B, `dims` its C; no kernels is none."""
 
     kind: Literal["minibatch_discrimination"] = "minibatch_discrimination"
+    tip: ClassVar[str] = "T16"
     source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498"
 
     kernels: int = Field(default=50, ge=0, le=10_000)
     dims: int = Field(default=5, ge=1, le=1000)
 
     @property
-    def count(self) -> int:
-        """One for each kernel."""
-        return self.kernels
-
-    def build(self, name: str, stage: Stage) -> Compare:
-        """See `Compare`."""
-        return Compare(name, self.count, lambda width: Kernels(width, self.kernels, self.dims))
-
-
-class MinibatchStddevEntry(ComparingEntry):
-    """Groups of `group` samples, 4 in the authors' code; 1 is none."""
-
-    kind: Literal["minibatch_stddev"] = "minibatch_stddev"
-    source: ClassVar[str] = "Karras et al. 2018, arXiv:1710.10196"
-
-    group: int = Field(default=4, ge=1, le=65536)
+    def reads(self) -> frozenset[Said]:
+        """Features."""
+        return frozenset[Said]({"features"}) if self.kernels else frozenset()
 
     @property
-    def count(self) -> int:
-        """One number."""
-        return int(self.group > 1)
+    def adds_to_score(self) -> bool:
+        """Yes."""
+        return self.kernels > 0
+
+    @property
+    def ties_samples(self) -> bool:
+        """That is what it is for."""
+        return self.kernels > 0
+
+    def compares(self, scores: int) -> int | None:
+        """All of them."""
+        return scores if self.kernels else None
 
     def build(self, name: str, stage: Stage) -> Compare:
         """See `Compare`."""
-        return Compare(name, self.count, lambda width: Stddev(self.group))
+        return Compare(name, self.kernels, self.dims)
 
 
 class Compare(Surgery):
@@ -167,10 +107,12 @@ class Compare(Surgery):
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
 
-    def __init__(self, name: str, count: int, statistic: Statistic) -> None:
+    def __init__(self, name: str, kernels: int, dims: int) -> None:
         super().__init__(name)
-        self.count, self.statistic = count, statistic
+        self.kernels, self.dims = kernels, dims
 
     def operate(self, side: Side, net: nn.Module) -> nn.Module:
         """See `Comparing`."""
-        return Comparing(net, self.statistic(net.width), self.count) if self.count else net  # type: ignore[arg-type]
+        if not self.kernels:
+            return net
+        return Comparing(net, Kernels(net.width, self.kernels, self.dims), self.kernels)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ what was there before them. Where several pools share a pile, each is handed wha
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -109,6 +110,15 @@ class ExperienceReplayEntry(PoolEntry):
     fraction: float = Field(default=0.25, ge=0, le=1)
     every: int = Field(default=1, ge=1)
 
+    def replaces(self, fakes: int) -> int:
+        """Its share, rounded."""
+        return min(share_of(fakes, self.fraction), self.size)
+
+    def filled(self, fakes: int) -> float:
+        """As many go in as come out, in the steps in which it acts."""
+        taken = self.replaces(fakes)
+        return math.ceil(self.size / taken) * self.every if taken else math.inf
+
     def build(self, name: str, stage: Stage) -> ExperienceReplay:
         """See `ExperienceReplay`."""
         return ExperienceReplay(name, Pool(self.size, stage.subject.shape), self.fraction, self.every)
@@ -153,6 +163,14 @@ class HistoryEntry(PoolEntry):
 
     fraction: float = Field(default=0.5, ge=0, le=1)
 
+    def replaces(self, fakes: int) -> int:
+        """Its share, rounded."""
+        return min(share_of(fakes, self.fraction), self.size)
+
+    def filled(self, fakes: int) -> float:
+        """All go in until it is full."""
+        return math.ceil(self.size / fakes) if self.replaces(fakes) else math.inf
+
     def build(self, name: str, stage: Stage) -> History:
         """See `History`."""
         return History(name, Pool(self.size, stage.subject.shape), self.fraction)
@@ -189,6 +207,14 @@ class ImagePoolEntry(PoolEntry):
     source: ClassVar[str] = "Zhu et al. 2017, arXiv:1703.10593"
 
     size: int = Field(default=50, ge=0, le=1_000_000)
+
+    def replaces(self, fakes: int) -> int:
+        """Any of them."""
+        return fakes if self.size else 0
+
+    def filled(self, fakes: int) -> float:
+        """All go in until it is full."""
+        return math.ceil(self.size / fakes)
 
     @property
     def takes_all(self) -> bool:

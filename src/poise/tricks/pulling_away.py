@@ -39,6 +39,10 @@ class PullingAwayEntry(TrickEntry):
         """D's code, or whatever its last hidden layer holds, unless it never weighs anything."""
         return frozenset[Said]({"features"}) if any(extremes(self.weight)) else frozenset()
 
+    def compares(self, scores: int) -> int | None:
+        """All of them."""
+        return scores if any(extremes(self.weight)) else None
+
     def build(self, name: str, stage: Stage) -> PullingAway:
         """See `PullingAway`."""
         return PullingAway(name, self.weight)

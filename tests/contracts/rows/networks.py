@@ -17,6 +17,7 @@ from contracts.rows.base import Play, Row, weights
 from contracts.tiny import BATCH, unequal
 from poise.core import Side
 from poise.networks.base import heard
+from poise.tricks.batch_stddev import Told
 
 Statistic = Callable[[Tensor, nn.Module], Tensor]
 """What a pile's features come to, N x count, worked out slowly; given the trick's shell around D."""
@@ -33,13 +34,6 @@ def in_pairs(features: Tensor, shell: nn.Module) -> Tensor:
                 if i != j:
                     out[i, b] += math.exp(-sum(abs(float(rows[i, b, c] - rows[j, b, c])) for c in range(2)))
     return out
-
-
-def in_groups(features: Tensor, shell: nn.Module) -> Tensor:
-    """The mean over features of their standard deviation over a group, of four; two groups here, in turn."""
-    assert len(features) == 8
-    told = [np.std(features[first::2].numpy(), axis=0).mean() for first in (0, 1)]
-    return torch.tensor(told * 4)[:, None]
 
 
 def compares(statistic: Statistic, spread: Callable[[Tensor], bool], play: Play) -> None:
@@ -83,10 +77,29 @@ def nearest_in_copies(told: Tensor) -> bool:
     return bool((abs(copies - 7) < 1e-4).all() and (reals < 7).all() and (wide < reals).all())
 
 
-def narrowest_in_copies(told: Tensor) -> bool:
-    """Nothing, something, more."""
-    copies, reals, wide = told.flatten().tolist()
-    return abs(copies) < 1e-6 < reals < wide
+def sees_the_spread(play: Play) -> None:
+    """One layer of D is handed a map more: the standard deviation over a group of four, which is what makes it D's."""
+    run, without = play(True, 0), play(False, 0)
+    assert unequal(weights(run, Side.G), weights(without, Side.G)) == []
+    (layer,) = [m.layer for m in run.game.d.net.modules() if isinstance(m, Told)]
+    given: list[Tensor] = []
+    layer.register_forward_pre_hook(lambda _, handed: given.append(handed[0].detach().clone()))
+    run.play(3)
+    assert len(given) == len(run.seen)
+    for maps in given:
+        assert len(maps) == BATCH, "each pile is compared in itself"
+        told, others = maps[:, -1].double(), maps[:, :-1].double().numpy()
+        for first in (0, 1):
+            spread = np.sqrt(others[first::2].var(axis=0) + 1e-8).mean()
+            assert torch.allclose(told[first::2], torch.tensor(spread), rtol=1e-4)
+    given.clear()
+    move, d = run.of(Side.D)[-1], run.game.d.net.eval()
+    assert move.real is not None
+    for pile in (move.real[:1].expand_as(move.real), move.real):
+        heard(d, pile, move.exchange.labels)
+    copies, reals = (float(maps[:, -1].mean()) for maps in given)
+    assert copies < 2e-4 < reals
+    assert layer.weight[:, -1].abs().min() > 0, "its weights learn"
 
 
 def judges_packs(play: Play) -> None:
@@ -217,7 +230,7 @@ ROWS = {
     "minibatch_stddev": Row(
         strong={"group": 4},
         zero={"group": 1},
-        acts=partial(compares, in_groups, narrowest_in_copies),
+        acts=sees_the_spread,
     ),
     "packing": Row(strong={"samples": 2}, zero={"samples": 1}, acts=judges_packs),
     "standing_dropout": Row(

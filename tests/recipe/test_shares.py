@@ -1,0 +1,50 @@
+"""Shares of a batch that round to nothing or to everything, and pools that the run can't fill, are warned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contracts.tiny import misfits, recipe
+
+HISTORY, REPLAY, POOL = ({"kind": kind, "size": 16} for kind in ("history", "experience_replay", "image_pool"))
+
+
+@pytest.mark.parametrize(
+    ("tricks", "changes", "words"),
+    [
+        ([HISTORY], {"batch": 1}, "rounds to 0"),
+        ([REPLAY], {"batch": 1}, "rounds to 0"),
+        ([REPLAY | {"fraction": 1.0}], {}, "all 8 fakes"),
+        ([HISTORY | {"fraction": 0.97}], {}, "all 8 fakes"),
+        ([HISTORY | {"size": 1000}], {}, "full after 125 steps; the run has 12"),
+        ([REPLAY | {"size": 1000}], {}, "full after 500 steps"),
+        ([POOL | {"size": 1000}], {}, "full after 125 steps"),
+        ([REPLAY | {"fraction": 1.0}, HISTORY], {}, "replace all fakes"),
+        ([{"kind": "top_k", "fraction": 0.95}], {}, "rounds to all"),
+        ([{"kind": "minibatch_discrimination"}], {"batch": 1}, "nothing to compare"),
+        ([{"kind": "minibatch_stddev", "group": 2}], {"batch": 7}, "no group of 2"),
+    ],
+)
+def test_what_would_do_nothing_or_everything_is_warned_of(
+    tricks: list[dict[str, Any]], changes: dict[str, Any], words: str
+) -> None:
+    found = misfits(recipe("points", *tricks, **changes), "points")
+    told = [finding for finding in found.warnings if words in finding.message]
+    assert told, found
+    assert all(finding.field.startswith("tricks.") and finding.cure for finding in told)
+
+
+@pytest.mark.parametrize(
+    "tricks",
+    [[HISTORY], [REPLAY], [POOL], [REPLAY, HISTORY], [HISTORY, POOL], [{"kind": "top_k", "fraction": 0.5}]],
+)
+def test_nothing_is_said_of_shares_that_are_some(tricks: list[dict[str, Any]]) -> None:
+    assert misfits(recipe("points", *tricks, steps=100), "points").warnings == []
+
+
+def test_a_second_image_pool_is_refused() -> None:
+    (refusal,) = misfits(recipe("points", POOL, POOL, steps=100), "points").refusals
+    assert refusal.field == "tricks.1"
+    assert "never act" in refusal.message

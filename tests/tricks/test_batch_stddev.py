@@ -1,0 +1,218 @@
+"""Minibatch standard deviation: StyleGAN2's formula in numpy, one more channel in every D, and piles told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, softplus
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized
+
+from contracts.tiny import Session, recipe, source, unequal
+from poise.core import Side, Subject, Verdict
+from poise.errors import RecipeError
+from poise.networks.base import heard
+from poise.randomness import Dice
+from poise.seams import Stage
+from poise.training.build import build
+from poise.training.machine import Machine
+from poise.tricks.batch_stddev import MinibatchStddevEntry, Told, group_of, group_stddev, widened_
+from tricks.small import as_float64, cloud
+
+STDDEV: dict[str, Any] = {"kind": "minibatch_stddev"}
+CPU = Machine(torch.device("cpu"), "fp32")
+
+
+def stylegan2(x: np.ndarray[Any, Any], group: int) -> np.ndarray[Any, Any]:
+    """MinibatchStdLayer of NVlabs/stylegan2-ada-pytorch with one channel: the map that it concatenates."""
+    _, c, h, w = x.shape
+    y = x.reshape(group, -1, 1, c, h, w)  # [GnFcHW]
+    y = y - y.mean(0)
+    y = np.sqrt((y**2).mean(0) + 1e-8)  # [nFcHW]
+    y = y.mean((2, 3, 4))  # [nF]
+    return np.tile(y.reshape(-1, 1, 1, 1), (group, 1, h, w))  # [NFHW]
+
+
+@pytest.mark.parametrize(("n", "group"), [(8, 4), (12, 3), (8, 8), (4, 16)])
+def test_the_map_is_stylegan2s(n: int, group: int) -> None:
+    x = cloud(n, 3, 4, 4, dtype=torch.float64) * torch.linspace(0.1, 3, n, dtype=torch.float64)[:, None, None, None]
+    wanted = stylegan2(as_float64(x), min(group, n))
+    np.testing.assert_allclose(as_float64(group_stddev(x, group)), wanted[:, 0, 0, 0], rtol=1e-12)
+    layer = nn.Conv2d(4, 2, 3, padding=1).double()
+    told = conv2d(torch.cat((x, torch.from_numpy(wanted)), 1), layer.weight, layer.bias, padding=1)
+    assert torch.allclose(Told(layer, group)(x), told, rtol=1e-10)
+
+
+def test_a_batch_that_does_not_divide_takes_the_largest_divisor() -> None:
+    assert [group_of(n, 4) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 4, 1, 3, 1, 4, 3, 2]
+
+
+def test_gradients() -> None:
+    maps = cloud(6, 2, 2, 2, seed=1, dtype=torch.float64).requires_grad_()
+    for group in (2, 3, 4):
+        assert torch.autograd.gradcheck(lambda x, group=group: group_stddev(x, group), maps)
+        assert torch.autograd.gradgradcheck(lambda x, group=group: group_stddev(x, group), maps)
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "dcgan": {"kind": "dcgan", "width": 4},
+    "dcgan, no norm": {"kind": "dcgan", "width": 4, "norm": "none"},
+    "dcgan, spectral": {"kind": "dcgan", "width": 4, "norm": "spectral"},
+    "dcgan, virtual": {"kind": "dcgan", "width": 4, "norm": "virtual"},
+    "dcgan, instance": {"kind": "dcgan", "width": 4, "norm": "instance"},
+    "sngan": {"kind": "resnet", "width": 4},
+    "sngan, batch": {"kind": "resnet", "width": 4, "norm": "batch"},
+    "sagan": {"kind": "resnet", "width": 4, "attention": 4, "depth": 1, "plain": 0},
+    "r3gan": {"kind": "r3gan", "width": 4},
+    "mlp": {"kind": "mlp", "width": 8},
+    "mlp, batch": {"kind": "mlp", "width": 8, "norm": "batch"},
+    "mlp, one layer": {"kind": "mlp", "width": 8, "depth": 1},
+    "unrolled": {"kind": "unrolled", "width": 2},
+}
+AT_SCORE = ("dcgan", "dcgan, instance", "sngan, batch", "mlp, batch", "unrolled")
+
+
+def told(network: dict[str, Any], *tricks: dict[str, Any], **changes: Any) -> Session:
+    g = {"kind": "dcgan", "width": 2}
+    world = "labelled" if "conditioning" in changes else "pictures"
+    return Session(recipe(world, *tricks, network={"g": g, "d": network}, **changes), source(world))
+
+
+def inner(net: nn.Module) -> Told:
+    (found,) = (module for module in net.modules() if isinstance(module, Told))
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_d_gets_one_input_more_and_keeps_its_weights(name: str) -> None:
+    plain, run = told(NETWORKS[name]), told(NETWORKS[name], STDDEV)
+    net, layer = run.game.d.net, inner(run.game.d.net).layer
+    ours = {
+        key.replace(".layer.", ".").replace("parametrizations.weight.original", "weight"): w
+        for key, w in net.named_parameters()
+    }
+    wider = []
+    for key, w in plain.game.d.net.named_parameters():
+        key = key.replace("parametrizations.weight.original", "weight")
+        if ours[key].shape == w.shape:
+            assert torch.equal(ours[key], w)
+        else:
+            wider.append(key)
+            assert torch.equal(ours[key][:, :-1], w)
+            assert bool(torch.isin(ours[key][:, -1], w).all())
+    assert len(wider) == 1
+    scores = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+    assert (scores == 1) is (name in AT_SCORE)
+    assert is_parametrized(layer) is ("spectral" in name or name in ("sngan", "sagan"))
+    assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
+    assert all(torch.isfinite(t).all() for t in run.play(2).saved().values())
+    half = told(NETWORKS[name], STDDEV).play(1)
+    assert unequal(half.resumed().play(1).saved(), run.saved()) == []
+
+
+def test_a_reference_batch_is_no_part_of_a_group() -> None:
+    net = told(NETWORKS["dcgan, virtual"], STDDEV).game.d.net.eval()
+    layer, seen = inner(net), []
+    layer.layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        net(cloud(8, 1, 8, 8))
+        net(cloud(8, 1, 8, 8, seed=2))
+    maps = [given[:, -1, 0, 0] for given in seen]
+    assert layer.leading > 0
+    assert torch.equal(maps[0][: layer.leading], maps[1][: layer.leading])
+    assert not torch.equal(maps[0][layer.leading :], maps[1][layer.leading :])
+
+
+@pytest.mark.parametrize("d", ["projection", "channels", None])
+@pytest.mark.parametrize("network", ["dcgan", "sngan", "mlp"])
+def test_shells_stay_around_it(d: str | None, network: str) -> None:
+    others = [] if d else [{"kind": "auxiliary_classifier"}]
+    conditioning = {"g": {"kind": "concat"}} | ({"d": {"kind": d}} if d else {})
+    run = told(NETWORKS[network], STDDEV, *others, conditioning=conditioning).play(2)
+    assert inner(run.game.d.net)
+    assert run.of(Side.D)[-1].exchange.score("real").shape == (8,)
+
+
+def test_packs_are_compared_with_packs() -> None:
+    for tricks in ((STDDEV, {"kind": "packing"}), ({"kind": "packing"}, STDDEV)):
+        run = told(NETWORKS["dcgan"], *tricks).play(2)
+        assert run.of(Side.D)[-1].exchange.score("real").shape == (4,)
+        assert inner(run.game.d.net)
+
+
+class Own(nn.Module):
+    """A D of the user's."""
+
+    def __init__(self, *, normed: bool = False, layers: bool = True) -> None:
+        super().__init__()
+        first = nn.Conv2d(1, 3, 3, bias=False)
+        self.first = weight_norm(first) if normed else first
+        self.last = nn.Linear(3 * 36, 1) if layers else nn.Identity()
+
+    def forward(self, x: Tensor) -> Verdict:
+        return Verdict(self.last(self.first(x).relu().flatten(1)).sum(1))
+
+
+def test_own_networks() -> None:
+    x, trick = cloud(8, 1, 8, 8), MinibatchStddevEntry().build("t", Stage({}, Subject((1, 8, 8))))
+    for normed in (False, True):
+        net = Own(normed=normed)
+        before = net.first.weight.detach().clone()
+        trick.operate(Side.D, net)
+        layer = inner(net).layer
+        assert is_parametrized(layer) is normed
+        assert layer.weight.shape == (3, 2, 3, 3)
+        assert torch.allclose(layer.weight[:, :1], before)
+        assert net(x).score.shape == (8,)
+    with pytest.raises(RecipeError, match="no convolution and no linear layer"):
+        trick.operate(Side.D, nn.Sequential(nn.Flatten()))
+    old = nn.Linear(3, 2)
+    torch.nn.utils.spectral_norm(old)
+    with pytest.raises(RecipeError, match="made by a hook"):
+        widened_(old)
+
+
+# ---------------------------------------------------------------- what it is for
+
+
+def pile(samples: Tensor, count: int, *, one: bool, generator: torch.Generator) -> Tensor:
+    """Real digits, or one of them again and again."""
+    places = torch.randint(len(samples), (count,), generator=generator)
+    return samples[places[:1].expand(count) if one else places]
+
+
+@pytest.mark.parametrize(
+    ("trick", "network"),
+    [
+        (STDDEV, {"kind": "dcgan", "width": 8}),
+        (STDDEV, {"kind": "resnet", "width": 8}),
+        ({"kind": "minibatch_discrimination"}, {"kind": "resnet", "width": 8}),
+        ({"kind": "packing"}, {"kind": "resnet", "width": 8}),
+    ],
+)
+def test_a_pile_of_one_repeated_digit_is_told_from_real_piles(trick: dict[str, Any], network: dict[str, Any]) -> None:
+    """After a short training on piles of both kinds, on digits that were not there, in over 95 % of cases."""
+    digits = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
+    shown = recipe("pictures", trick, batch=16, network={"g": {"kind": "dcgan", "width": 2}, "d": network})
+    d = build(shown, Subject((1, 8, 8), 0, digits[:64], 1200), CPU, Dice(0)).d.net
+    optimizer = torch.optim.Adam(d.parameters(), lr=5e-3, betas=(0.5, 0.99))
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(STEPS):
+        real, same = (heard(d, pile(digits[:1200], 16, one=one, generator=generator), None).score for one in (0, 1))
+        optimizer.zero_grad()
+        (softplus(-real).mean() + softplus(same).mean()).backward()
+        optimizer.step()
+    right = 0
+    with torch.no_grad():
+        for _ in range(100):
+            scores = [d(pile(digits[1200:], 16, one=one, generator=generator)).score.mean() for one in (False, True)]
+            right += bool(scores[0] > scores[1])
+    assert right > 95
+
+
+STEPS = 150
