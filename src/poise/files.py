@@ -14,7 +14,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -184,13 +184,26 @@ def append_line(path: Path, value: Any) -> None:
     Raises:
         DiskError: the disk refused.
     """
-    line = json.dumps(value, allow_nan=False).encode() + b"\n"
+    _append(path, json.dumps(value, allow_nan=False).encode() + b"\n", _mended)
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add bytes, all of them or none.
+
+    Raises:
+        DiskError: the disk refused.
+    """
+    _append(path, data, lambda handle: os.fstat(handle).st_size)
+
+
+def _append(path: Path, data: bytes, end_of: Callable[[int], int]) -> None:
+    """Add `data` where `end_of` says that an open file ends; if that fails, cut it there."""
     with on_disk(path):
         handle = again(lambda: system.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND))
         try:
-            end = _mended(handle)
+            end = end_of(handle)
             try:
-                left = memoryview(line)
+                left = memoryview(data)
                 while left:
                     taken = again(lambda part=left: system.write(handle, part))  # type: ignore[misc]
                     left = left[taken:]

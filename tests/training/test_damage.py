@@ -20,7 +20,7 @@ from poise.errors import DiskError, RecipeError
 from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.system import system
-from poise.training import begin, loop, record, save
+from poise.training import begin, lines, loop, save
 from poise.training.begin import train
 from poise.training.watcher import Nobody, Start
 
@@ -502,7 +502,7 @@ def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: py
 
 
 def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    append, left = record.append_line, [times]
+    append, left = lines.append_line, [times]
 
     def refused(path: Path, value: Any) -> None:
         if left[0] > 0:
@@ -510,7 +510,7 @@ def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             raise DiskError("can't be written: No space left on device", where=str(path))
         append(path, value)
 
-    monkeypatch.setattr(record, "append_line", refused)
+    monkeypatch.setattr(lines, "append_line", refused)
 
 
 def test_a_row_that_was_refused_is_written_with_the_next(
@@ -519,7 +519,7 @@ def test_a_row_that_was_refused_is_written_with_the_next(
     refusing_rows(monkeypatch, 1)
     listener = Listener()
     train(small(), tmp_path / "run", watcher=listener)
-    assert [said for said in listener.said if "could not write the row of step 1" in said]
+    assert [said for said in listener.said if "could not write to rows.jsonl" in said]
     told = [
         [json.loads(line)["step"] for line in (run / "rows.jsonl").read_text().splitlines()]
         for run in (tmp_path / "run", whole)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from poise.data.source import Bad, Finite, Source
+from poise.errors import DiskError
 from poise.files import make_folder, write_bytes, write_text
 from poise.own.copies import contents
 from poise.printing import counted
@@ -82,6 +83,10 @@ def list_bad(bad: list[Bad], folder: RunFolder) -> list[str]:
     path = folder.path / "bad_images.csv"
     lines = StringIO()
     csv.writer(lines, lineterminator="\n").writerows([("name", "reason"), *bad])
-    write_text(path, lines.getvalue())
     notes = [f"bad: {one.name}: {one.reason}" for one in bad[:SHOWN_BAD]]
+    try:
+        write_text(path, lines.getvalue())
+    except DiskError as error:  # the run can do without the list
+        more = f"and {len(bad) - SHOWN_BAD:,} more; " if len(bad) > SHOWN_BAD else ""
+        return [*notes, f"{more}the list of all can't be written: {error}"]
     return notes + ([f"and {len(bad) - SHOWN_BAD:,} more; all are in {path}"] if len(bad) > SHOWN_BAD else [])

@@ -6,13 +6,15 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 
-from poise.files import append_line, write_folder
+from poise.errors import DiskError
+from poise.files import write_folder
 from poise.printing import counted
 from poise.recipe.model import Recipe
 from poise.rows import Stat, stats_of
 from poise.system import on_disk
 from poise.training import save
 from poise.training.folder import RunFolder
+from poise.training.lines import Lines
 from poise.training.watcher import Watcher
 from poise.watch.advice import after_not_finite
 from poise.watch.base import FAMILIES, LEVELS, Alarm
@@ -43,6 +45,7 @@ class Guard:
 
     def __init__(self, recipe: Recipe, folder: RunFolder, first: int, watcher: Watcher) -> None:
         self.how, self.folder, self.watcher = recipe.monitor or Monitoring(), folder, watcher
+        self.alarms = Lines(folder.alarms, watcher.say)
         self.written = 0
         self.counts: Counter[str] = Counter()
         """Alarms so far, by detector."""
@@ -86,7 +89,7 @@ class Guard:
         policy = self.how.policy_of(alarm.detector)
         if policy == "off":
             return
-        append_line(self.folder.alarms, alarm._asdict())
+        self.alarms.add(alarm._asdict())
         self.written += 1
         self.counts[alarm.detector] += 1
         self.watcher.alarm(alarm)
@@ -121,6 +124,12 @@ class Guard:
         before = [place for place, step in saves.items() if step <= alarm.step]
         if before:
             newest = max(before, key=saves.__getitem__)
-            with on_disk(self.folder.kept):
-                write_folder(self.folder.kept / newest.name, {one.name: one.read_bytes() for one in newest.iterdir()})
+            try:
+                with on_disk(self.folder.kept):
+                    write_folder(
+                        self.folder.kept / newest.name, {one.name: one.read_bytes() for one in newest.iterdir()}
+                    )
+            except DiskError as error:
+                self.watcher.say(f"could not keep the save of step {saves[newest]:,}, training goes on: {error}")
+                return
             self.watcher.say(f"the save of step {saves[newest]:,} is kept in {self.folder.kept}")

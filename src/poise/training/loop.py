@@ -22,6 +22,7 @@ from poise.rows import Row, Stat
 from poise.training import about, save
 from poise.training.folder import RunFolder
 from poise.training.guard import Guard, Setback
+from poise.training.lines import TRIES, Lines
 from poise.training.machine import Machine
 from poise.training.measuring import Gauge
 from poise.training.record import Recorder, Sheets
@@ -30,8 +31,6 @@ from poise.training.signals import Arrived, Signals
 from poise.training.standing import Standing
 from poise.training.watcher import Watcher
 from poise.watch.logs import measured_of
-
-FAILED_SAVES = 3
 
 
 class Training:
@@ -54,8 +53,8 @@ class Training:
         self.here = Standing(recipe, machine, loaded)
         if resume:
             self.notes += self.here.take_up(folder.saves)
-        self.first, self.failed, self.failed_rows = self.here.done, 0, 0
-        self.recorder = Recorder(folder, self.first)
+        self.first, self.failed = self.here.done, 0
+        self.recorder = Recorder(folder, self.first, watcher.say)
         self.gauge = None
         if recipe.measure:
             self.gauge = Gauge(recipe, loaded, folder, self.first, machine.device, watcher.say, signals.interrupt)
@@ -87,7 +86,6 @@ class Training:
         finally:
             self.signals.patient = True  # a further signal must not break off what follows
             self.watcher.end()
-            self.recorder.close()
             if ended != "done":
                 with suppress(DiskError):
                     self._tell(ended)
@@ -95,7 +93,7 @@ class Training:
 
     def _end(self) -> None:
         """Only what `run.json` says is done, is done: like any save, that has three tries."""
-        for left in reversed(range(FAILED_SAVES)):
+        for left in reversed(range(TRIES)):
             try:
                 self._tell("done")
                 self.folder.tidy(anew=False)  # what could not be removed at once
@@ -157,14 +155,7 @@ class Training:
         stats["time/images_per_second"] = Stat.of(rate)
         self.told = (self.done, seconds)
         row = Row(self.done, self.done * self.recipe.batch, round(seconds, 3), stats)
-        try:
-            self.recorder.row(row)
-            self.failed_rows = 0
-        except DiskError as error:
-            self.failed_rows += 1
-            if self.failed_rows >= FAILED_SAVES:
-                raise
-            self.watcher.say(f"could not write the row of step {self.done}, training goes on: {error}")
+        self.recorder.row(row)
         self.watcher.row(row)
         self.guard.hear(self.done, stats, f"{bad}; no such step was made" if bad else "")
 
@@ -203,9 +194,9 @@ class Training:
         if not self.here.ledger.sound():  # since the last row: what is spoiled is not saved
             self.guard.not_finite(self.done, self.here.first_bad() or "a reading")
         try:
-            self.recorder.settle()
-            for path in (self.folder.rows, self.folder.measures, self.folder.alarms):
-                sync_file(path)  # a save stands on them: the monitor hears them again
+            for lines in self._lines():
+                lines.flush()
+                sync_file(lines.path)  # a save stands on them: the monitor hears them again
             save.write(self.folder.saves, self.done, *self._kept())
             save.prune(self.folder.saves, self.recipe.log.keep)
             self.failed = 0
@@ -216,9 +207,12 @@ class Training:
                 raise
         except (OSError, SaveError, DiskError) as error:
             self.failed += 1
-            if must or self.failed >= FAILED_SAVES:
+            if must or self.failed >= TRIES:
                 raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
             self.watcher.say(f"could not save at step {self.done}, training goes on: {error}")
+
+    def _lines(self) -> list[Lines]:
+        return [self.recorder.rows, self.guard.alarms, *([self.gauge.lines] if self.gauge is not None else [])]
 
     def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], frozenset[str]]:
         return *self.here.kept(self._seconds(), self.guard.written), self.here.constant

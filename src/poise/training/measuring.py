@@ -14,7 +14,6 @@ from poise.core import Batch, Moment
 from poise.data.source import Loaded
 from poise.data.toys import PlaneEntry
 from poise.errors import SaveError
-from poise.files import append_line
 from poise.measure.base import Measure
 from poise.measure.bench import Bench
 from poise.measure.catalogue import MEASURES, Result, chosen
@@ -26,6 +25,7 @@ from poise.training import save
 from poise.training.coding import coder
 from poise.training.folder import RunFolder
 from poise.training.game import Game, apart
+from poise.training.lines import Lines
 from poise.training.run import Run
 from poise.training.sampling import generate, labels_in_shares, latents, no_interrupt
 
@@ -66,6 +66,7 @@ class Gauge:
         assert recipe.measure is not None
         self.recipe, self.loaded, self.folder, self.device, self.say = recipe, loaded, folder, device, say
         self.interrupt = interrupt
+        self.lines = Lines(folder.measures, say)
         self._said: set[str] = set()
         self.how = recipe.measure
         self.measures = chosen(self.how.measures)
@@ -116,7 +117,7 @@ class Gauge:
             coder=coder(self.recipe, game, dice),
         )
         line = self.line(result, step)
-        append_line(self.folder.measures, line)
+        self.lines.add(line)
         self._hear(step, line["measures"].get(self.chooses.name))
         return result
 
@@ -128,8 +129,9 @@ class Gauge:
 
     def go_back(self, step: int) -> None:
         """Forget what was measured after `step`: the run is back there."""
+        self.lines.cut(step)
         self.best = self.last = None
-        for line in self.folder.read_measures(step):
+        for line in [*self.folder.read_measures(step), *self.lines.waiting]:
             self._hear(line["step"], line["measures"].get(self.chooses.name))
         if self.best is not None and not self._kept(self.best.step):
             self.best = self.last = None  # a later one had taken its place, and is gone too

@@ -2,89 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from poise.data.source import Bytes
-from poise.files import append_line, make_folder
+from poise.errors import DiskError
+from poise.files import make_folder, write_bytes
 from poise.latents import Latent
 from poise.randomness import Dice
 from poise.rows import Row, as_json
-from poise.sheets import CLASS_ROWS, draw, held, most, spread, write_png
+from poise.sheets import CLASS_ROWS, as_png, draw, held, most, spread
 from poise.system import on_disk
+from poise.training.events import Events
 from poise.training.folder import RunFolder
+from poise.training.lines import Lines
 from poise.training.sampling import generate, latents
 
 
 class Recorder:
-    """Writes to one run folder.
+    """Writes to one run folder. Rows are needed to go on; events and sheets are for looking at, and may fail.
 
     Args:
         folder: the claimed folder.
         since: the step that is resumed from; what was recorded after it is dropped.
+        say: told once of each sort of thing that can't be written.
     """
 
-    def __init__(self, folder: RunFolder, since: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # a tenth of a second: only a run pays for it
-
-        self.folder, self.since = folder, since
-        self._writer = SummaryWriter
-        self._owed: list[dict[str, Any]] = []
-        self._events: SummaryWriter | None = None
+    def __init__(self, folder: RunFolder, since: int, say: Callable[[str], None]) -> None:
+        self.folder, self.since, self.say = folder, since, say
+        self.rows, self.events = Lines(folder.rows, say), Events(folder.tensorboard)
+        self._failed: set[str] = set()
 
     def begin(self) -> None:
         """The first writing."""
         self.folder.cut(self.since)
-        with on_disk(self.folder.path):
-            make_folder(self.folder.samples)
-            purge = self.since + 1 if self.since else None
-            self._events = self._writer(str(self.folder.tensorboard), purge_step=purge)
+        self.events.begin(self.since + 1 if self.since else None)
 
     def go_back(self, step: int) -> None:
         """What was recorded after `step` is dropped; alarms stay, they say why."""
-        self._owed.clear()
+        self.rows.cut(step)
         self.folder.cut(step)
-        if self._events is not None:
-            self._events.close()
-        with on_disk(self.folder.path):
-            self._events = self._writer(str(self.folder.tensorboard), purge_step=step + 1)
+        self.events.begin(step + 1)
 
     def row(self, row: Row) -> None:
-        """One row, as events and to `rows.jsonl`; one that the disk refuses is written with the next.
+        """One row, to `rows.jsonl` and as events.
 
         Raises:
-            DiskError: the disk refused.
+            DiskError: the disk has refused rows three times in a row.
         """
-        if self._events is not None:
-            for name, stat in row.stats.items():
-                self._events.add_scalar(name, stat.mean, row.step)
-        self._owed.append(as_json(row))
-        self.settle()
+        self.rows.add(as_json(row))
+        means = {name: stat.mean for name, stat in row.stats.items()}
+        self._try("TensorBoard events", self.events.scalars, row.step, means)
 
-    def settle(self) -> None:
-        """Write the rows that the disk refused so far.
-
-        Raises:
-            DiskError: it refused again.
-        """
-        while self._owed:
-            append_line(self.folder.rows, self._owed[0])
-            del self._owed[0]
-
-    def sheet(self, sheet: Bytes, step: int) -> Path:
+    def sheet(self, sheet: Bytes, step: int) -> None:
         """One sheet, to `samples/` and as an event."""
-        path = self.folder.samples / f"step-{step:08d}.png"
-        write_png(sheet, path)
-        if self._events is not None:
-            self._events.add_image("samples", sheet, step, dataformats="HWC")
-        return path
+        png = as_png(sheet)
+        self._try("sample sheets", self._write_sheet, png, self.folder.samples / f"step-{step:08d}.png")
+        self._try("TensorBoard events", self.events.image, step, "samples", png, sheet.shape)
 
-    def close(self) -> None:
-        """Finish the events."""
-        if self._events is not None:
-            self._events.close()
+    def _write_sheet(self, png: bytes, path: Path) -> None:
+        with on_disk(path):
+            make_folder(path.parent)
+        write_bytes(path, png)
+
+    def _try(self, what: str, write: Callable[..., None], *things: Any) -> None:
+        """Write what a run can do without; each time anew, for a full disk may be cleared."""
+        try:
+            write(*things)
+        except (DiskError, OSError, ImportError) as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                self.say(f"{what} can't be written, training goes on without them: {error}")
 
 
 class Sheets:

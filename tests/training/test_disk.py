@@ -1,0 +1,212 @@
+"""A disk that refuses now and then: what a run needs gets three tries, what is for looking at is given up."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from contracts.tiny import unequal
+from poise import system as systems
+from poise.errors import DiskError
+from poise.recipe.model import Recipe
+from poise.recipe.read import decode
+from poise.recipe.shipped import table
+from poise.training import about, events
+from poise.training.begin import train
+from poise.training.events import Events
+from poise.training.folder import RunFolder
+from poise.training.lines import Lines
+from poise.training.run import Run
+from poise.training.watcher import Nobody
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def small(**more: Any) -> Recipe:
+    thin = {side: {"kind": "mlp", "width": 8} for side in ("g", "d")}
+    log = {"rows": 1, "samples": 2, "saves": 4, "sheet": 4}
+    recipe = table("ring") | {"batch": 8, "steps": 8, "network": thin, "log": log}
+    recipe.pop("measure", None)
+    return decode(recipe | more)
+
+
+class Notes(Nobody):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.told.append(sentence)
+
+
+Refusing = Callable[[str, Callable[[int], bool]], None]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
+    """`refuse("rows", lambda n: n < 2)`: the n-th opening of a path with this word in it fails, from 0, if so."""
+
+    def begin(word: str, fails: Callable[[int], bool]) -> None:
+        opened, calls = systems.System.open, [0]
+
+        def opening(self: Any, path: Path, flags: int) -> int:
+            if word in str(path):
+                calls[0] += 1
+                if fails(calls[0] - 1):
+                    raise FULL
+            return opened(self, path, flags)
+
+        monkeypatch.setattr(systems.System, "open", opening)
+
+    return begin  # type: ignore[return-value]
+
+
+def values(folder: Path) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.iterdir()):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                number = value.tensor.float_val[0] if value.tensor.float_val else 0.0
+                found.setdefault(value.tag, {})[event.step] = number
+    return found
+
+
+@pytest.mark.parametrize("word", ["tfevents", "samples", "tensorboard"])
+@pytest.mark.parametrize("fails", [lambda n: True, lambda n: 1 <= n < 3], ids=["always", "for a while"])
+def test_what_is_for_looking_at_may_fail(
+    refuse: Refusing, tmp_path: Path, word: str, fails: Callable[[int], bool]
+) -> None:
+    """One sentence, the same run, and nothing half written."""
+    whole = train(small(), tmp_path / "whole")
+    refuse(word, fails)
+    notes = Notes()
+    run = train(small(), tmp_path / "run", watcher=notes)
+    assert run.info["state"] == "done"
+    assert unequal(run.save.tensors, whole.save.tensors) == []
+    assert len(run.rows) == 8
+    told = [line for line in notes.told if "can't be written, training goes on without them" in line]
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+    assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name]
+
+
+def test_events_are_written_by_the_run_itself(tmp_path: Path) -> None:
+    """No thread that could print a traceback or hang; every number of every row is there."""
+    before = threading.active_count()
+    alive: list[int] = []
+
+    class Looks(Nobody):
+        def tick(self, step: int) -> None:
+            alive.append(threading.active_count())
+
+    run = train(small(), tmp_path / "run", watcher=Looks())
+    assert set(alive) == {before}
+    found = values(run.path / "tensorboard")
+    for row in run.rows:
+        for name, stat in row["stats"].items():
+            assert found[name][row["step"]] == pytest.approx(float(stat["mean"]), rel=1e-6, nan_ok=True)
+    assert set(found["samples"]) == {0, 2, 4, 6, 8}
+
+
+def test_an_event_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails halfway is taken back: the file ends where it ended, and can be gone on with."""
+    written = Events(tmp_path)
+    written.scalars(1, {"a": 1.0})
+    before = written.path.read_bytes()
+    with monkeypatch.context() as broken:
+        write, calls = systems.System.write, [0]
+
+        def half(self: Any, handle: int, data: memoryview) -> int:
+            calls[0] += 1
+            if calls[0] > 1:
+                raise FULL
+            return write(self, handle, data[: len(data) // 2])
+
+        broken.setattr(systems.System, "write", half)
+        with pytest.raises(DiskError):
+            written.scalars(2, {"a": 2.0})
+    assert written.path.read_bytes() == before
+    written.scalars(3, {"a": 3.0})
+    assert values(tmp_path)["a"] == {1: 1.0, 3: 3.0}
+
+
+def test_tensorboard_that_can_not_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> None:
+        raise ImportError("no module named tensorboard")
+
+    monkeypatch.setattr(events, "_event", missing)
+    notes = Notes()
+    assert train(small(), tmp_path / "run", watcher=notes).info["state"] == "done"
+    assert sum("TensorBoard events can't be written" in line for line in notes.told) == 1
+
+
+@pytest.mark.parametrize("word", ["rows.jsonl", "measures.jsonl"])
+def test_lines_get_three_tries(refuse: Refusing, tmp_path: Path, word: str) -> None:
+    """Two failures leave no trace but a sentence: each line is there once and in order."""
+    measure = {"every": 1, "measures": ["fid"], "n": 20}
+    told = small(measure=measure, log={"rows": 1, "samples": 100, "saves": 100, "sheet": 4})
+    refuse(word, lambda n: 2 <= n < 4)
+    notes = Notes()
+    run = train(told, tmp_path / "run", watcher=notes)
+    lines = run.rows if word.startswith("rows") else run.measures
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert sum(f"could not write to {word}" in line for line in notes.told) == 1
+
+
+@pytest.mark.parametrize("word", ["rows.jsonl", "measures.jsonl"])
+def test_three_failures_in_a_row_end_the_run(refuse: Refusing, tmp_path: Path, word: str) -> None:
+    """And it can be gone on with: steps without a line are done again."""
+    measure = {"every": 1, "measures": ["fid"], "n": 20}
+    told = small(measure=measure)
+    whole = train(told, tmp_path / "whole")
+    refuse(word, lambda n: 5 <= n < 8)
+    with pytest.raises(DiskError, match=word):
+        train(told, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "failed"
+    run = train(told, tmp_path / "run", resume=True)
+    assert [line["step"] for line in run.rows] == list(range(1, 9))
+    assert run.measures == whole.measures
+    assert unequal(run.save.tensors, whole.save.tensors) == []
+
+
+def test_no_save_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
+    """A resumed run hears the rows again: a save whose rows are not on the disk would not be the same run."""
+    told = small(steps=4, log={"rows": 4, "samples": 100, "saves": 4, "sheet": 4})
+    refuse("rows.jsonl", lambda n: True)
+    with pytest.raises(DiskError, match="could not save"):
+        train(told, tmp_path / "run")
+    assert not any((tmp_path / "run" / "saves").glob("step-*"))
+
+
+def test_lines_that_wait_are_forgotten_where_a_run_goes_back(tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "nowhere" / "rows.jsonl", lambda sentence: None)
+    lines.add({"step": 1})
+    lines.add({"step": 2})
+    lines.cut(1)
+    (tmp_path / "nowhere").mkdir()
+    lines.add({"step": 3})
+    assert [json.loads(line)["step"] for line in lines.path.read_text().splitlines()] == [1, 3]
+
+
+def test_the_list_of_bad_pictures_may_fail(refuse: Refusing, tmp_path: Path) -> None:
+    from poise.data.source import Bad
+
+    refuse("bad_images", lambda n: True)
+    notes = about.list_bad([Bad(f"{n}.png", "not an image") for n in range(12)], RunFolder(tmp_path))
+    assert notes[-1].startswith("and 2 more; the list of all can't be written")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_run_purges_the_events_after_its_save(tmp_path: Path) -> None:
+    train(small(), tmp_path / "run")
+    Run(tmp_path / "run")
+    train(small(steps=12), tmp_path / "run", resume=True)
+    newest = max((tmp_path / "run" / "tensorboard").iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    purged = [event.step for event in EventFileLoader(str(newest)).Load() if event.HasField("session_log")]
+    assert purged == [9]
