@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, in_order, shown
-from poise.data.places import barred, folder_at
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, in_order, is_run, shown
+from poise.data.places import WHERE, barred, folder_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
+from poise.errors import DataError
 
 
 class FolderEntry(ScannedEntry):
@@ -35,9 +36,16 @@ class FolderEntry(ScannedEntry):
         """
         place = folder_at(self.path)
         try:
-            os.scandir(place).close()
+            with os.scandir(place) as entries:
+                names = {entry.name for entry in entries}
         except OSError as error:
             raise barred(self.path, error) from None
+        if is_run(names):
+            what, cure = (
+                "this is a run's folder, not one of pictures",
+                "sample it first: poise sample RUN --npz FILE.npz",
+            )
+            raise DataError(what, where=WHERE, found=shown(self.path), cure=cure)
         listing = Walk(place, self.follow_links).listing()
         return scan(listing, self)
 
@@ -66,6 +74,10 @@ class Walk:
                     within = sorted(entries, key=lambda entry: in_order(entry.name))
             except OSError as error:
                 self._found.bad.append(Bad(shown(inside), f"unreadable folder: {error.strerror}"))
+                continue
+            if inside and is_run({entry.name for entry in within}):
+                self._found.runs += 1
+                self._found.folders.remove(inside)
                 continue
             for entry in within:
                 self._judge(entry, f"{inside}/{entry.name}" if inside else entry.name)

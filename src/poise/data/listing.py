@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, NamedTuple
@@ -43,7 +43,8 @@ class Item(NamedTuple):
 class Listing:
     """What there is before any picture is opened; `ignored` counts by suffix.
 
-    `folders` are all that are not hidden, with or without pictures; `tables` are files called `dataset.json`.
+    `folders` are all that are not hidden, with or without pictures; `tables` are files called `dataset.json`; `runs`
+    counts run folders, whose pictures are G's own.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Listing:
     folders: list[str] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
 
     @property
     def passed_over(self) -> str:
@@ -60,6 +62,11 @@ class Listing:
         told += f" and {len(sorts) - MOST} other sorts" if len(sorts) > MOST else ""
         foreign = ", ".join(sorted(kind for kind in self.ignored if kind in FOREIGN))
         return told + (f" (convert {foreign} to PNG to use them)" if foreign else "")
+
+
+def is_run(names: Collection[str]) -> bool:
+    """Whether a folder with these names in it is one that `poise train` wrote."""
+    return "run.json" in names and "recipe.toml" in names
 
 
 def shown(name: str) -> str:

@@ -35,6 +35,8 @@ def of_files(listing: Listing, bad: Sequence[Bad], good: Sequence[Named]) -> lis
         notes.append(f"{len(bad):,} of {counted(len(bad) + len(good), 'picture file')} left out as bad")
     if listing.ignored:
         notes.append(f"passed over {counted(listing.ignored.total(), 'other file')}: {listing.passed_over}")
+    if listing.runs:
+        notes.append(f"passed over {counted(listing.runs, 'run folder')}: the pictures in them are a generator's")
     wrong = [(name, _real(head)) for name, head in good if _real(head) != SUFFIXES.get(_suffix(name))]
     if wrong:
         name, real = wrong[0]

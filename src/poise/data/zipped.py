@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, shown
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, is_run, shown
 from poise.data.places import WHERE, barred, file_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
@@ -57,11 +57,14 @@ class ZipEntry(ScannedEntry):
 
 def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> Listing:
     """The archive's entries, by its table of contents alone."""
-    listing, total = Listing(), 0
+    runs = _runs(archive)
+    listing, total = Listing(runs=len(runs)), 0
     usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
     folders: set[str] = set()
     for info in archive.infolist():
-        parts = tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
+        parts = _parts(info)
+        if any(parts[:end] in runs for end in range(1, len(parts) + 1)):
+            continue
         ignored = _ignored(parts) if parts else HIDDEN
         if ignored != HIDDEN and ".." not in parts:
             folders.update("/".join(parts[:end]) for end in range(1, min(len(parts) + info.is_dir(), DEEP)))
@@ -84,6 +87,20 @@ def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> 
         (listing.tables if parts[-1] == TABLE else listing.items).append(item)
     listing.folders = sorted(folders)
     return listing
+
+
+def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
+    return tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _runs(archive: zipfile.ZipFile) -> set[tuple[str, ...]]:
+    """The outermost run folders in an archive."""
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for *folder, name in filter(None, map(_parts, archive.infolist())):
+        if name in ("run.json", "recipe.toml"):
+            inside.setdefault(tuple(folder), set()).add(name)
+    found = {folder for folder, names in inside.items() if folder and is_run(names)}
+    return {folder for folder in found if not any(folder[:end] in found for end in range(1, len(folder)))}
 
 
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:

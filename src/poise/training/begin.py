@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def train(
         folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
         stamp = folder.stamp()
         folder.inspect(resume=resume)
+        if not resume or folder.anew:
+            _outside(folder.path, recipe)
         known = _known(folder) if resume else {}
         code = take_copies(recipe, folder.code, known.get("code", {}))
         allow(recipe, trust_code)
@@ -92,6 +95,18 @@ def train(
             _still(folder, stamp)
             training.notes += [note] if note else []
             return training.run()
+
+
+def _outside(out: Path, recipe: Recipe) -> None:
+    """Refuse a run inside the folder of its own pictures: what it draws would be among them the next time."""
+    path = getattr(recipe.data, "path", None)
+    if path is None or not Path(path).expanduser().is_dir():
+        return
+    data = Path(path).expanduser().resolve()
+    if out.resolve().is_relative_to(data):
+        cure = f"choose an --out outside of it, for example --out {shlex.quote(str(data.with_name(out.name)))}"
+        what = "a run can't lie in the folder of its own pictures"
+        raise RecipeError(what, where=f"--out {out}", found=str(data), cure=cure)
 
 
 def _still(folder: RunFolder, stamp: tuple[bytes, list[str]]) -> None:

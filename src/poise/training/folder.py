@@ -85,11 +85,11 @@ class RunFolder:
 
     def stamp(self) -> tuple[bytes, list[str]]:
         """What changes whenever a run goes on here."""
-        try:
+        told, saves = b"", list[str]()
+        with suppress(OSError):  # a name that can't be, among others: `inspect` says what is wrong with it
+            saves = sorted(place.name for place in self.saves.glob("step-*"))
             told = self.info.read_bytes()
-        except OSError:
-            told = b""
-        return told, sorted(place.name for place in self.saves.glob("step-*"))
+        return told, saves
 
     @contextmanager
     def claimed(self) -> Iterator[str]:
