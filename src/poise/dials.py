@@ -1,4 +1,4 @@
-"""Dials: numbers over time. Any weight, rate, probability or sigma in a recipe may be one.
+"""Dials: numbers over time. `docs/recipes.md` lists the fields of a recipe that may be one.
 
 A plain number is a constant. The others go from one value to another while the run goes from `after` to
 `until`, counted in `progress` (the share of the run, 0 to 1) or in `steps`:

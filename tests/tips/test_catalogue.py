@@ -17,6 +17,7 @@ from poise.data.source import Source
 from poise.entries import kinds
 from poise.errors import RecipeError
 from poise.recipe.fit import fit
+from poise.recipe.model import Recipe
 from poise.recipe.read import decode
 from poise.recipe.shipped import DEFAULT, table
 from poise.recipe.text import set_value
@@ -132,6 +133,24 @@ def test_what_is_derived_is_up_to_date() -> None:
     stored = ROOT / "src/poise/tips/parts.json"
     assert stored.read_text("utf-8") == record.parts_text()
     assert (ROOT / "docs/tips.md").read_text("utf-8") == record.page() + "\n"
+    recipes = (ROOT / "docs/recipes.md").read_text("utf-8")
+    assert record.with_dials(recipes) == recipes
+
+
+def test_the_page_names_every_field_that_may_be_a_dial_and_no_other() -> None:
+    """What a whole recipe's JSON schema says, in which a dial that moves is a reference to its kinds."""
+    schemas = Recipe.model_json_schema()["$defs"]
+    wanted = {
+        (schema["properties"]["kind"]["const"], name)
+        for schema in schemas.values()
+        for name, field in schema.get("properties", {}).items()
+        if "#/$defs/Staircase" in json.dumps(field)
+    }
+    begin, end = record.DIALS
+    table = (ROOT / "docs/recipes.md").read_text("utf-8").partition(begin)[2].partition(end)[0]
+    rows = [re.findall(r"`(\w+)`", line.partition(" | ")[2]) for line in table.strip().splitlines()[2:]]
+    assert {(kind, name) for kind, *names in rows for name in names} == wanted
+    assert {("layer_noise", "sigma"), ("adam", "betas"), ("soft_labels", "real"), ("elbo", "beta")} <= wanted
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
-from contracts.tiny import Session, recipe, session, source, unequal
+from contracts.tiny import Session, no_waiting, recipe, session, source, unequal
 from poise.core import Moment, Side, Subject
 from poise.errors import RecipeError
 from poise.networks.base import heard
@@ -411,6 +411,108 @@ def test_copies_share_the_clock() -> None:
 def test_a_resumed_run_goes_on_as_if_nothing_had_been(trick: dict[str, Any]) -> None:
     whole, half = session("pictures", trick).play(4), session("pictures", trick).play(2)
     assert unequal(whole.saved(), half.resumed().play(2).saved()) == []
+
+
+# ---------------------------------------------------------------- strengths that move
+
+FALLS = {"kind": "linear", "start": 0.8, "end": 0.0, "until": 4, "over": "steps"}
+STAIRS = {"kind": "steps", "values": [0.0, 0.6, 0.25], "at": [2, 4], "over": "steps"}
+MOVING = pytest.mark.parametrize("trick", [NOISE | {"sigma": FALLS}, DROPOUT | {"rate": STAIRS}], ids=["noise", "drop"])
+IN_STEPS = {"layer_noise": [0.8, 0.6, 0.4, 0.2, 0.0, 0.0], "standing_dropout": [0.0, 0.0, 0.6, 0.6, 0.25, 0.25]}
+
+
+def strengths(net: nn.Module) -> list[float]:
+    """What layers act with from now on, call by call; calls in which they do nothing are not among them."""
+    used: list[float] = []
+
+    def listening(act: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def listen(maps: Tensor, strength: float, generator: torch.Generator | None) -> Tensor:
+            used.append(strength)
+            return act(maps, strength, generator)
+
+        return listen
+
+    for layer in randoms(net):
+        layer.act = listening(layer.act)
+    return used
+
+
+def in_sampling(net: nn.Module) -> set[float]:
+    """The strengths that samples are drawn with."""
+    net = copy.deepcopy(net)
+    used = strengths(net)
+    generate(net, cloud(4, 3), dice=Dice(0))
+    return {round(strength, 6) for strength in used}
+
+
+@MOVING
+@pytest.mark.parametrize("world", ["points", "pictures"])
+def test_a_strength_follows_its_dial_in_training(trick: dict[str, Any], world: str) -> None:
+    run = session(world, trick)
+    used = strengths(run.game.g.net)
+    for wanted in IN_STEPS[trick["kind"]]:
+        used.clear()
+        run.play(1)
+        assert used == pytest.approx([wanted] * len(used))
+        assert bool(used) is bool(wanted)
+
+
+@MOVING
+@pytest.mark.parametrize("average", [{"kind": "averaged_weights"}, {"kind": "mean_weights", "every": 1, "last": 3}])
+def test_samples_are_drawn_with_the_strength_that_was_reached(trick: dict[str, Any], average: dict[str, Any]) -> None:
+    """By the live G, by an average of it, and by both from a save."""
+    run, wanted = session("points", trick, average), IN_STEPS[trick["kind"]]
+    assert in_sampling(run.game.g.net) == {wanted[0]} - {0.0}
+    for strength in wanted:
+        run.play(1)
+        for net in (run.game.g.net, run.game.shown(), run.resumed().game.g.net, run.resumed().game.shown()):
+            assert in_sampling(net) == {strength} - {0.0}
+
+
+@MOVING
+def test_a_run_whose_strength_moves_resumes_bit_for_bit(trick: dict[str, Any]) -> None:
+    selves = {"kind": "past_selves", "every": 3, "duration": 1, "keep": 2}
+    tricks = (trick, selves, {"kind": "averaged_weights"})
+    whole, half = session("pictures", *tricks).play(6), session("pictures", *tricks).play(3)
+    assert unequal(whole.saved(), half.resumed().play(3).saved()) == []
+    z = cloud(4, 3)
+    first, second = (generate(run.game.g.net, z, dice=Dice(0)) for run in (half, half.resumed()))
+    assert torch.equal(first, second)
+
+
+@MOVING
+def test_a_strength_that_moves_waits_for_nothing(trick: dict[str, Any]) -> None:
+    run = session("points", trick, {"kind": "averaged_weights"}).play(1)
+    with no_waiting():
+        run.play(3)
+
+
+@pytest.mark.parametrize(("trick", "field"), [(NOISE, "sigma"), (DROPOUT, "rate")], ids=["noise", "dropout"])
+def test_a_constant_strength_keeps_no_state_and_a_dial_that_stands_still_is_one(
+    trick: dict[str, Any], field: str
+) -> None:
+    constant = session("points", trick).play(3).saved()
+    assert not [name for name in constant if "strength" in name]
+    still = {"kind": "linear", "start": trick[field], "end": trick[field]}
+    assert unequal(session("points", trick | {field: still}).play(3).saved(), constant) == []
+    moving = session("points", trick | {field: {**still, "start": 0.25}}).play(3).saved()
+    assert [name for name in moving if name not in constant] == ["game/g.net.layers.1.1.strength_reached"]
+
+
+@pytest.mark.parametrize(("trick", "field"), [(NOISE, "sigma"), (DROPOUT, "rate")], ids=["noise", "dropout"])
+def test_while_the_strength_is_zero_the_run_is_that_without_it(trick: dict[str, Any], field: str) -> None:
+    later = {"kind": "steps", "values": [0.0, 0.5], "at": [3], "over": "steps"}
+    run, without = session("points", trick | {field: later}), session("points")
+    saved = {name: tensor for name, tensor in run.play(3).saved().items() if "strength" not in name}
+    renamed = {name.replace("layers.1.0.", "layers.1."): tensor for name, tensor in saved.items()}
+    assert unequal(renamed, without.play(3).saved()) == []
+    z = cloud(4, 3)
+    ours, theirs = (generate(net, z, dice=Dice(0)) for net in (run.game.g.net, without.game.g.net))
+    assert torch.equal(ours, theirs)
+    assert unequal(
+        {name: run.play(1).saved()[name] for name in ("game/d.net.score.weight",)},
+        {name: without.play(1).saved()[name] for name in ("game/d.net.score.weight",)},
+    )
 
 
 def test_they_run_in_bfloat16() -> None:

@@ -1,19 +1,22 @@
 """Writes what is derived from the catalogue and the parts: `python -m poise.tips.record [DOCS]`, after changing either.
 
 `parts.json` lists every part's fields with their defaults, so that the catalogue can tell them without torch;
-`docs/tips.md` is the catalogue as a page. A test holds both to their sources.
+`docs/tips.md` is the catalogue as a page; `docs/recipes.md` has a table of the fields that may be dials between two
+markers. Tests hold all three to their sources.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from poise.data.source import DataEntry, ToyEntry
+from poise.dials import Scheduled
 from poise.entries import Part, kinds
 from poise.files import write_text
 from poise.latents import Latent
@@ -67,6 +70,37 @@ def parts_text() -> str:
     return json.dumps(all_parts(), indent=1, sort_keys=True) + "\n"
 
 
+def may_move(annotation: Any) -> bool:
+    """Whether a number over time (`poise.dials.Scheduled`) fits this annotation, or a part of it."""
+    if isinstance(annotation, type) and issubclass(annotation, Scheduled):
+        return True
+    return any(may_move(part) for part in get_args(annotation))
+
+
+def dials() -> str:
+    """The table of the fields that may be dials, as `docs/recipes.md` has it between `DIALS`."""
+    lines = ["| where | kind | fields |", "|---|---|---|"]
+    for base in dict.fromkeys(base for base, _ in FAMILIES.values()):
+        places = [place for place, family in FAMILIES.items() if family[0] is base]
+        for kind, entry in kinds(base, FAMILIES[places[0]][1]).items():
+            found = [name for name, field in entry.model_fields.items() if may_move(field.annotation)]
+            if found:
+                where, names = (", ".join(f"`{one}`" for one in many) for many in (places, found))
+                lines.append(f"| {where} | `{kind}` | {names} |")
+    return "\n".join(lines)
+
+
+DIALS = "<!-- fields that may be dials, written by python -m poise.tips.record -->", "<!-- end of these fields -->"
+"""The lines around `dials` in `docs/recipes.md`."""
+
+
+def with_dials(text: str) -> str:
+    """`docs/recipes.md`, with the table as it is now."""
+    begin, end = DIALS
+    table = f"{begin}\n{dials()}\n{end}"
+    return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: table, text, flags=re.DOTALL)
+
+
 INTRO = """\
 # The tips
 
@@ -106,6 +140,8 @@ def main() -> None:
     docs = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     write_text(Path(__file__).parent / "parts.json", parts_text())
     write_text(docs / "tips.md", page() + "\n")
+    recipes = docs / "recipes.md"
+    write_text(recipes, with_dials(recipes.read_text("utf-8")))
 
 
 if __name__ == "__main__":

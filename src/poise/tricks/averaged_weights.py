@@ -45,6 +45,10 @@ def not_finite(net: nn.Module) -> frozenset[str]:
     )
 
 
+COPIED = ("_u", "_v", "weight_u", "weight_v", "strength_reached")
+"""What buffers are called that an average copies: those of spectral norms, and of `tricks/layers.py`."""
+
+
 class Pairs(NamedTuple):
     """The tensors of an average and of the network it follows, side by side."""
 
@@ -56,15 +60,14 @@ class Pairs(NamedTuple):
     def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> Pairs:
         """Real-valued ones to be averaged, others to be copied.
 
-        Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one) and
-        what is `constant`, by name.
+        Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one), the
+        strength that noise and dropout in G have reached, and what is `constant`, by name.
         """
         ours, theirs = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
         for (name, old), (_, new) in zip(ours, theirs, strict=True):
-            exact = not old.is_floating_point() or name.rpartition(".")[2] in ("_u", "_v", "weight_u", "weight_v")
-            exact = exact or name in constant
+            exact = not old.is_floating_point() or name.rpartition(".")[2] in COPIED or name in constant
             (copied if exact else averaged).append((old, new))
         return cls([old for old, _ in averaged], [new for _, new in averaged], copied)
 

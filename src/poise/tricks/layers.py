@@ -1,7 +1,8 @@
 """Layers that surgery puts into G: noise (tip T14b) and standing dropout (tip T18), behind its hidden activations.
 
 Both stay on when samples are drawn. In training each layer has a stream of random numbers of its own; outside it
-draws from PyTorch's global generator, which `poise sample` sets.
+draws from PyTorch's global generator, which `poise sample` sets. Where the strength is a dial that moves, samples are
+drawn with the one that the last step had; it is saved with the layer.
 
 `layer_noise`: h + sigma eps, eps ~ N(0, I), behind every hidden activation (ganhacks 13, after Zhao et al. 2017).
 `standing_dropout`: each number of a map is 0 with probability `rate`, else divided by 1 - rate, behind the first
@@ -19,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core import Side
+from poise.dials import Dial, Scheduled, extremes, value, within
 from poise.errors import RecipeError
 from poise.networks.blocks import ACTIVATIONS
 from poise.randomness import filling, normal_like
@@ -79,23 +81,43 @@ def dropped(maps: Tensor, rate: float, generator: torch.Generator | None) -> Ten
 class Random(nn.Module):
     """A layer that draws, in training and in sampling alike.
 
+    A strength that moves is kept in the buffer `strength_reached`, float32, 0-dim: that of the last step which the
+    layer was passed in, at first that of step 0. A constant one has no buffer. In a copy of a network (an average, a
+    past self) it is the strength of the network that was copied; a past self that plays has today's.
+
     Args:
-        act: what is done to the maps, given a generator.
+        act: what is done to the maps, given a strength above 0 and a generator.
+        strength: how much; where it is 0, the maps are passed on as they are.
         clock: when it is.
         stream: what its random numbers are called.
     """
 
-    def __init__(self, act: Callable[..., Tensor], strength: float, clock: Clock, stream: str) -> None:
+    strength_reached: Tensor
+
+    def __init__(self, act: Callable[..., Tensor], strength: Dial, clock: Clock, stream: str) -> None:
         super().__init__()
         self.act, self.strength, self.clock, self.stream = act, strength, clock, stream
+        if isinstance(strength, Scheduled):
+            self.register_buffer("strength_reached", torch.tensor(strength.read(0.0)))
 
     def forward(self, maps: Tensor) -> Tensor:
         """The same shape."""
-        return self.act(maps, self.strength, self.clock.generator(self.stream))
+        strength = self.current()
+        return self.act(maps, strength, self.clock.generator(self.stream)) if strength else maps
+
+    def current(self) -> float:
+        """The strength of the move that is being made; between moves the last one that was."""
+        if not isinstance(self.strength, Scheduled):
+            return self.strength
+        if self.clock.now is None:
+            return float(self.strength_reached)
+        now = value(self.strength, self.clock.now)
+        self.strength_reached.fill_(now)
+        return now
 
     def extra_repr(self) -> str:
         """For `print(net)`."""
-        return f"{self.act.__name__}, {self.strength:g}"
+        return f"{self.act.__name__}, {' to '.join(f'{end:g}' for end in extremes(self.strength))}"
 
 
 class LayerNoiseEntry(TrickEntry):
@@ -106,7 +128,7 @@ class LayerNoiseEntry(TrickEntry):
     asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Zhao, Mathieu & LeCun 2017, arXiv:1609.03126; ganhacks 13"
 
-    sigma: float = Field(default=0.1, ge=0)
+    sigma: Annotated[Dial, within(0)] = 0.1
 
     def build(self, name: str, stage: Stage) -> InLayers:
         """See `InLayers`."""
@@ -121,7 +143,7 @@ class StandingDropoutEntry(TrickEntry):
     asks_d: ClassVar[bool] = False
     source: ClassVar[str] = "Isola et al. 2017, arXiv:1611.07004; ganhacks 17"
 
-    rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    rate: Annotated[Dial, within(0, below=1)] = 0.5
     layers: int = Field(default=3, ge=1)
 
     def build(self, name: str, stage: Stage) -> InLayers:
@@ -134,9 +156,10 @@ class InLayers(Surgery):
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(self, name: str, act: Callable[..., Tensor], strength: float, most: int | None) -> None:
+    def __init__(self, name: str, act: Callable[..., Tensor], strength: Dial, most: int | None) -> None:
         super().__init__(name)
-        self.act, self.strength, self.most = act, strength, most
+        constant = len(set(extremes(strength))) == 1  # a dial that never moves is the number that it stands at
+        self.act, self.strength, self.most = act, extremes(strength)[0] if constant else strength, most
 
     def operate(self, side: Side, net: nn.Module) -> nn.Module:
         """The same network, with a layer more behind its activations.
