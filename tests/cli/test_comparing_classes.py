@@ -37,12 +37,17 @@ def test_labels_are_matched_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], asked: list[int] | None
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(Bench, "measure", lambda self, samples, measures, labels: given.append(labels(self.n)))
+    seen = lambda self, samples, measures, labels: given.append((samples(self.n), labels(self.n)))  # noqa: E731
+    monkeypatch.setattr(Bench, "measure", seen)
     real = entry(tmp_path / "real.npz", IMAGES, np.arange(40) % 3, ["a", "b", "c"]).load()
-    fake = entry(tmp_path / "fake.npz", IMAGES[::-1], np.arange(40) % len(names), names).load()
+    own = np.arange(40) % len(names)
+    pictures = np.broadcast_to(own[:, None, None, None], (40, 8, 8, 1)).astype(np.uint8)  # each shows its own label
+    fake = entry(tmp_path / "fake.npz", pictures, own, names).load()
     compare(fake, real, chosen("fid"), features="pixels")
-    (labels,) = given
-    assert (None if labels is None else labels[: len(names)].tolist()) == asked
+    ((images, labels),) = given
+    assert (labels is None) is (asked is None)
+    if asked is not None:
+        assert labels.tolist() == [asked[shown] for shown in images[:, 0, 0, 0].tolist()]
 
 
 def test_doubts_of_either_side_are_told(poise: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from poise.errors import Diverged
 from poise.recipe.read import decode
 from poise.recipe.text import set_value
-from poise.rows import read_lines
+from poise.rows import read_lines, sound_alarm
 from poise.training.begin import train
 
 STEPS = 240
@@ -56,7 +56,7 @@ def alarms(table: dict[str, Any], out: Path) -> dict[str, str]:
         train(decode(table), out, device="cpu", precision="fp32")
     except Diverged:
         assert (out / "alarms.jsonl").is_file()
-    lines = read_lines(out / "alarms.jsonl") if (out / "alarms.jsonl").is_file() else []
+    lines = read_lines(out / "alarms.jsonl", sound_alarm) if (out / "alarms.jsonl").is_file() else []
     return {line["detector"]: line["advice"] for line in lines}
 
 

@@ -21,12 +21,12 @@ from poise.training.run import Run
 from poise.training.watcher import Nobody
 from poise.tricks.base import TrickEntry
 
-STEPS, STOP = 200, 123
+STEPS, STOP = 80, 49
 TRICKS: dict[str, type[TrickEntry]] = kinds(TrickEntry, "poise.tricks")  # type: ignore[assignment]
 
 BUSY: dict[str, dict[str, Any]] = {
-    "past_selves": {"every": 20, "duration": 7},
-    "mean_weights": {"last": 3, "every": 15},
+    "past_selves": {"every": 10, "duration": 4},
+    "mean_weights": {"last": 3, "every": 7},
     "experience_replay": {"size": 64},
     "history": {"size": 64},
     "adaptive_augment": {"speed": 5000.0},
@@ -34,7 +34,7 @@ BUSY: dict[str, dict[str, Any]] = {
     "gradient_clipping": {"max_norm": 5.0},
     "minibatch_discrimination": {"kernels": 8},
 }
-"""Settings under which all of them have something to do in 200 steps."""
+"""Settings under which all of them have something to do in 80 steps."""
 
 ALONE = {"auxiliary_classifier": "packing"}
 """Tricks that exclude another one, which is there instead."""
@@ -56,7 +56,7 @@ def recipe() -> Recipe:
             "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
             "tempo": {"kind": "ratio"},
             "tricks": tricks,
-            "log": {"rows": 50, "samples": 100, "saves": 100, "sheet": 16},
+            "log": {"rows": 20, "samples": 40, "saves": 40, "sheet": 16},
         }
     )
 
