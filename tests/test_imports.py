@@ -18,7 +18,7 @@ FLOORS = [
     {"errors"},
     {"system"},
     {"temporary"},
-    {"files", "locks", "entries", "rows", "randomness", "derivatives", "console", "plotting"},
+    {"files", "locks", "entries", "rows", "randomness", "derivatives", "console", "plotting", "caching", "progress"},
     {"core", "dials", "watch"},
     {"seams", "codes"},
     {"players", "tempo", "optimizers", "latents", "networks", "objectives", "data"},

@@ -60,17 +60,19 @@ def check(
             refused.refuse(error)
             say_json({"refusals": [refusal._asdict() for refusal in refused.refusals], "warnings": []})
         raise
+    from poise.cli.figures import progress
     from poise.training.check import check as look
 
-    report = look(
-        decoded,
-        data_root=data_root,
-        with_data=not no_data,
-        warm_up=warm_up,
-        device=device,
-        precision=precision,
-        trust_code=trust_code,
-    )
+    with progress():
+        report = look(
+            decoded,
+            data_root=data_root,
+            with_data=not no_data,
+            warm_up=warm_up,
+            device=device,
+            precision=precision,
+            trust_code=trust_code,
+        )
     if as_json:
         say_json(report.as_json())
     else:

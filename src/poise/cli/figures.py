@@ -10,7 +10,7 @@ from poise.printing import counted, say, say_json
 
 if TYPE_CHECKING:
     from poise.measure.catalogue import Result, Told
-    from poise.measure.classifier import Progress
+    from poise.progress import Progress
 
 MEASURES = "Some of them, by name, with commas between; `all` takes the slow ones too."
 FEATURES = "auto, pixels, classifier, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."
@@ -19,20 +19,23 @@ DIRECTIONS = {"less": "less is better", "more": "more is better", "floor": "best
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A bar on stderr while something takes its time, where somebody is looking."""
+    """While something takes its time: a bar on stderr where somebody is looking, else a line now and then."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from poise.console import Terminal
+    from poise.progress import Paced, progress_to
 
     console = Terminal(err=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading the data", total=1.0)
 
-        def tell(what: str, share: float) -> None:
+        def on_bar(what: str, share: float) -> None:
             bar.update(task, description=what, completed=share)
 
-        yield tell
+        tell = on_bar if console.is_terminal else Paced(lambda sentence: say(sentence, err=True))
+        with progress_to(tell):
+            yield tell
 
 
 def show(result: Result, *, as_json: bool, every: bool) -> None:

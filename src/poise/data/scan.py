@@ -8,6 +8,7 @@ the way (alpha, frames, sizes) is said once, in notes.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 from pydantic import Field
 
+from poise.data import decoded
 from poise.data.classes import Place
 from poise.data.decode import SUFFIXES, Background, Frame, Header, Trait, careful, look, read, reason
 from poise.data.listing import Item, Listing, in_order, shown
@@ -26,6 +28,7 @@ from poise.data.stack import BUDGET, divide, enough, room
 from poise.data.table import classes_of
 from poise.errors import DataError
 from poise.printing import counted
+from poise.progress import report
 
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256
@@ -82,11 +85,12 @@ def scan(listing: Listing, entry: ScannedEntry, budget: int = BUDGET) -> Loaded:
         cure = f"pictures are files that end in {' '.join(SUFFIXES)}"
         raise DataError(f"there are no pictures in this {entry.place}", where=WHERE, found=found, cure=cure)
     bad = list(listing.bad)
-    with careful(), ThreadPoolExecutor(THREADS) as pool:
-        seen = _headers(pool, listing.items, bad)
-        channels = entry.channels or (1 if all(one.header.grey for one in seen) else 3)
-        frame = Frame(entry.size, channels, entry.background)
-        images, found = _pixels(pool, seen, frame, budget)
+    items = sorted(listing.items, key=lambda item: in_order(item.name))
+    headers, images, found = _decoded(items, entry, budget)
+    frame = Frame(entry.size, images.shape[3], entry.background)
+    both = list(zip(items, headers, strict=True))
+    seen = [Seen(item, header) for item, header in both if isinstance(header, Header)]
+    bad += [Bad(shown(item.name), header) for item, header in both if isinstance(header, str)]
     bad += [Bad(shown(one.item.name), why) for one, why in zip(seen, found, strict=True) if isinstance(why, str)]
     bad.sort(key=lambda one: in_order(one.name))
     usable = np.array([row for row, why in enumerate(found) if not isinstance(why, str)], np.intp)
@@ -104,8 +108,26 @@ def scan(listing: Listing, entry: ScannedEntry, budget: int = BUDGET) -> Loaded:
     return loaded
 
 
-def _headers(pool: ThreadPoolExecutor, items: list[Item], bad: list[Bad]) -> list[Seen]:
-    """The first pass, in the order of names."""
+def _decoded(
+    items: list[Item], entry: ScannedEntry, budget: int
+) -> tuple[list[Header | str], Bytes, list[set[Trait] | str]]:
+    """Both passes, or what they gave the last time: for each item its header or why it has none, and see `_pixels`."""
+    key = decoded.key(items, entry.size, entry.channels, entry.background)
+    kept, began = decoded.load(key, budget) if key else None, time.monotonic()
+    if kept is None:
+        with careful(), ThreadPoolExecutor(THREADS) as pool:
+            headers = _headers(pool, items)
+            good = [header for header in headers if isinstance(header, Header)]
+            channels = entry.channels or (1 if all(header.grey for header in good) else 3)
+            with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
+            images, traits = _pixels(pool, with_header, Frame(entry.size, channels, entry.background), budget)
+        kept = decoded.Decoded(headers, images, traits)
+        decoded.keep(key, items, kept, time.monotonic() - began)
+    return kept.headers, kept.images, kept.traits
+
+
+def _headers(pool: ThreadPoolExecutor, items: list[Item]) -> list[Header | str]:
+    """The first pass: what each file says of itself, or why it can't be used."""
 
     def header_of(item: Item) -> Header | str:
         try:
@@ -114,37 +136,33 @@ def _headers(pool: ThreadPoolExecutor, items: list[Item], bad: list[Bad]) -> lis
         except Exception as error:  # a decoder can raise anything, and one file never ends the scan
             return reason(error)
 
-    seen: list[Seen] = []
-    items = sorted(items, key=lambda item: in_order(item.name))
-    for item, header in zip(items, _spread(pool, header_of, items), strict=True):
-        if isinstance(header, Header):
-            seen.append(Seen(item, header))
-        else:
-            bad.append(Bad(shown(item.name), header))
-    return seen
+    return _spread(pool, header_of, items, "looking at")
 
 
 def _pixels(
-    pool: ThreadPoolExecutor, seen: list[Seen], frame: Frame, budget: int
+    pool: ThreadPoolExecutor, items: list[Item], frame: Frame, budget: int
 ) -> tuple[Bytes, list[set[Trait] | str]]:
     """The second pass: the array, and for each row the traits of its picture or why there is none."""
-    images = room((len(seen), frame.size, frame.size, frame.channels), budget)
+    images = room((len(items), frame.size, frame.size, frame.channels), budget)
 
     def fill(row: int) -> set[Trait] | str:
         try:
-            with seen[row].item.open() as stream:
+            with items[row].open() as stream:
                 images[row], traits = read(stream, frame)
         except Exception as error:  # as above
             return reason(error)
         return traits
 
-    return images, _spread(pool, fill, range(len(seen)))
+    return images, _spread(pool, fill, range(len(items)), "reading")
 
 
-def _spread(pool: ThreadPoolExecutor, work: Callable[[Thing], Result], things: Sequence[Thing]) -> list[Result]:
+def _spread(
+    pool: ThreadPoolExecutor, work: Callable[[Thing], Result], things: Sequence[Thing], doing: str
+) -> list[Result]:
     """`pool.map` in chunks: all at once would make a future for each of a million files."""
     results: list[Result] = []
     for start in range(0, len(things), CHUNK):
+        report(f"{doing} picture {start + 1:,} of {len(things):,}", start / len(things))
         results += pool.map(work, things[start : start + CHUNK])
     return results
 

@@ -8,8 +8,9 @@ from poise.errors import RecipeError, Stopped
 from poise.ladder.look import look
 from poise.ladder.plan import RUNGS
 from poise.ladder.report import write
-from poise.measure.classifier import Progress, silent
+from poise.measure.classifier import silent
 from poise.plotting import ready
+from poise.progress import Progress
 from poise.recipe.model import Recipe, differences
 from poise.training.begin import train
 from poise.training.folder import RunFolder

@@ -1,35 +1,22 @@
 """What is worked out once for the same data: classifiers and reference features, by a hash of all they depend on.
 
-In `$POISE_CACHE`, else `$XDG_CACHE_HOME/poise`, else `~/.cache/poise`. It may be deleted at any time, and whatever
-can't be read or written there is worked out anew: nothing depends on it but time.
+See `caching.py` for where they are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor
 
+from poise.caching import home, key_of
 from poise.errors import DiskError, Stopped
 from poise.files import make_folder, write_bytes
 
-
-def key_of(*parts: object) -> str:
-    """A name for what depends on `parts`: a hash of their words, 16 hex digits."""
-    return hashlib.sha256(repr(tuple(map(str, parts))).encode()).hexdigest()[:16]
-
-
-def home() -> Path:
-    """The folder."""
-    told = os.environ.get("POISE_CACHE")
-    if told:
-        return Path(told)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "poise"
+__all__ = ["key_of", "load", "store"]
 
 
 def load(kind: str, key: str) -> dict[str, Tensor] | None:

@@ -21,6 +21,7 @@ from poise.core import Shape
 from poise.data.source import Finite, Pictures, to_signed
 from poise.data.split import digests, held_out_split
 from poise.measure import cache
+from poise.progress import Progress
 from poise.randomness import Dice, derive
 
 WIDTH = 64
@@ -39,9 +40,6 @@ KEPT = 0.1
 
 FEW = 20
 """As many pictures of each class, on average, make a classifier worth training."""
-
-Progress = Callable[[str, float], None]
-"""Told what is being done, and how far it is, 0 to 1."""
 
 
 def silent(what: str, share: float) -> None:

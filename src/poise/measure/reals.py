@@ -18,9 +18,9 @@ from torch import Tensor
 
 from poise.data.source import Finite
 from poise.data.toys import PlaneEntry
-from poise.measure.classifier import Progress
 from poise.measure.features import Extractor
 from poise.measure.sitting import Pile, pile_of
+from poise.progress import Progress
 from poise.randomness import Dice, derive
 
 DRAWS = 4

@@ -13,6 +13,7 @@ from poise.measure.features import suits
 from poise.own.code import allow
 from poise.own.copies import take_copies
 from poise.printing import counted
+from poise.progress import Paced, progress_to
 from poise.recipe.doubts import unread_labels
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
@@ -74,7 +75,7 @@ def train(
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         fingerprint = known.get("data", {}).get("fingerprint")
-        with memory_for(recipe.data):
+        with memory_for(recipe.data), progress_to(Paced(watcher.say)):
             again = (fingerprint, folder.path, data_root)
             loaded = load_again(recipe.data, *again) if resume else recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))

@@ -17,8 +17,9 @@ from poise.errors import SaveError
 from poise.measure.base import Measure
 from poise.measure.bench import Bench
 from poise.measure.catalogue import MEASURES, Result, chosen
-from poise.measure.classifier import Progress, silent
+from poise.measure.classifier import silent
 from poise.measure.duality import duality_gap
+from poise.progress import Paced, Progress, progress_to, report
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training import save
@@ -110,12 +111,13 @@ class Gauge:
         def labels(n: int) -> Tensor | None:
             return _asked(self.recipe, self.loaded, n, dice.seed)
 
-        result = self.bench.measure(
-            lambda n: _drawn(self.recipe, net, n, labels(n), dice, self.interrupt),
-            self.measures,
-            labels,
-            coder=coder(self.recipe, game, dice),
-        )
+        with progress_to(Paced(lambda sentence: self.say(f"measuring at step {step:,}: {sentence}"))):
+            result = self.bench.measure(
+                lambda n: _drawn(self.recipe, net, n, labels(n), dice, self.interrupt),
+                self.measures,
+                labels,
+                coder=coder(self.recipe, game, dice),
+            )
         line = self.line(result, step)
         self.lines.add(line)
         self._hear(step, line["measures"].get(self.chooses.name))
@@ -184,6 +186,7 @@ class Gauge:
 
     def _tell(self, what: str, share: float) -> None:
         self.interrupt()
+        report(what, share)
         if what.startswith("training") and what not in self._said:
             self._said.add(what)
             self.say(f"{what}; it is kept for the next time")

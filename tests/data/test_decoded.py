@@ -1,0 +1,159 @@
+"""Decoded pictures are kept for the next time, and never taken for other ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise import caching
+from poise.data import decoded, scan
+from poise.data.folder import FolderEntry
+from poise.data.source import Loaded
+from poise.data.zipped import ZipEntry
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes, transparency, 16 bits, another size, a damaged file, a text; kept however fast and new they are."""
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoded, "WORTH", 0.0)
+    monkeypatch.setattr(decoded, "RECENT", 0.0)
+    dice = np.random.default_rng(0)
+    for kind in "ab":
+        (tmp_path / "pics" / kind).mkdir(parents=True)
+        for number in range(12):
+            pixels = dice.integers(0, 256, (20, 16, 4), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pics" / kind / f"{number}.png")
+    Image.fromarray(dice.integers(0, 4096, (16, 16)).astype(np.uint16)).save(tmp_path / "pics/a/deep.png")
+    (tmp_path / "pics/a/bad.png").write_bytes(b"no picture")
+    (tmp_path / "pics/b/notes.txt").write_text("")
+    return tmp_path / "pics"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures were decoded."""
+    count, read = [0], scan.read
+
+    def counting(*given: Any) -> Any:
+        count[0] += 1
+        return read(*given)
+
+    monkeypatch.setattr(scan, "read", counting)
+    return count
+
+
+def all_of(loaded: Loaded) -> tuple[Any, ...]:
+    """Everything that is known of loaded pictures."""
+    train, held_out = loaded.train, loaded.held_out
+    arrays = [(one.images.tobytes(), one.labels.tobytes(), one.classes) for one in (train, held_out)]  # type: ignore[union-attr]
+    return *arrays, train.fingerprint, loaded.notes, loaded.doubts, loaded.bad
+
+
+Entry = Callable[..., Any]
+
+
+@pytest.fixture(params=["folder", "zip"])
+def entry(request: pytest.FixtureRequest, pictures: Path) -> Entry:
+    """The pictures, in a folder or in an archive."""
+    if request.param == "folder":
+        return lambda **told: FolderEntry(path=str(pictures), **{"size": 8} | told)
+    archive = shutil.make_archive(str(pictures), "zip", pictures)
+    return lambda **told: ZipEntry(path=archive, **{"size": 8} | told)
+
+
+def test_what_was_kept_is_what_is_decoded(entry: Entry, opened: list[int]) -> None:
+    first = all_of(entry().load())
+    assert opened == [25]
+    assert len(first[-1]) == 1
+    assert all_of(entry().load()) == first
+    assert opened == [25], "nothing was decoded again"
+    assert all_of(entry(held_out=0.4).load())[0] != first[0], "what is held out is decided anew"
+    assert opened == [25]
+
+
+@pytest.mark.parametrize("told", [{"size": 16}, {"channels": 4}, {"background": "black"}])
+def test_asked_for_otherwise_they_are_decoded_anew(entry: Entry, opened: list[int], told: dict[str, Any]) -> None:
+    entry().load()
+    entry(**told).load()
+    assert opened == [50]
+
+
+def other(path: Path) -> None:
+    before = path.stat()
+    Image.fromarray(np.zeros((20, 16, 4), np.uint8)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as tools do that copy times along
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "another content, its time set back": lambda top: other(top / "a/3.png"),
+    "a new file": lambda top: shutil.copy(top / "a/3.png", top / "a/new.png"),
+    "a file less": lambda top: (top / "a/3.png").unlink(),
+    "another name": lambda top: (top / "a/3.png").rename(top / "a/33.png"),
+    "another class": lambda top: (top / "a/3.png").rename(top / "b/33.png"),
+    "the bad one mended": lambda top: shutil.copy(top / "a/3.png", top / "a/bad.png"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changed_is_seen(change: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = FolderEntry(path=str(pictures), size=8)
+    entry.load()
+    CHANGES[change](pictures)
+    again = all_of(entry.load())
+    monkeypatch.setenv("POISE_CACHE", str(pictures.parent / "empty"))
+    assert again == all_of(entry.load())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "flipped head", "empty"])
+def test_a_damaged_file_is_as_good_as_none(entry: Entry, opened: list[int], damage: str) -> None:
+    first = all_of(entry().load())
+    (kept,) = (caching.home() / "pictures").glob("*.pixels")
+    data = bytearray(kept.read_bytes())
+    if damage.startswith("flipped"):
+        data[-100 if damage == "flipped" else 20] ^= 1
+    kept.write_bytes(data[: {"cut": len(data) // 2, "empty": 0}.get(damage, len(data))])
+    assert all_of(entry().load()) == first
+    assert opened == [50]
+
+
+def test_where_nothing_can_be_kept_all_goes_on(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "file"))
+    assert all_of(entry().load()) == all_of(entry().load())
+
+
+def test_only_what_took_its_time_and_has_settled_is_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, kept = FolderEntry(path=str(pictures), size=8), caching.home() / "pictures"
+    for name, value in (("WORTH", 60.0), ("RECENT", 60.0)):
+        with monkeypatch.context() as patched:
+            patched.setattr(decoded, name, value)
+            entry.load()
+        assert not kept.exists()
+    entry.load()
+    assert len(list(kept.iterdir())) == 1
+
+
+def test_those_that_were_not_used_go_first(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = caching.home() / "pictures"
+    entries = [FolderEntry(path=str(pictures), size=size) for size in (8, 9, 10)]
+    for at, entry in enumerate(entries[:2]):
+        entry.load()
+        newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        os.utime(newest, (at, at))
+    entries[0].load()  # used again
+    monkeypatch.setattr(decoded, "MOST", sum(path.stat().st_size for path in folder.iterdir()) + 3000)
+    before = {path.name for path in folder.iterdir()}
+    entries[2].load()
+    assert len(before - {path.name for path in folder.iterdir()}) == 1
+    count = [0]
+    monkeypatch.setattr(scan, "read", lambda *given: count.__setitem__(0, 1))
+    entries[0].load()
+    assert count == [0], "the one that was used is still there"
