@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from poise.cli import main
+from poise.cli import main, view
 
 # tiny networks gain nothing from threads, and workers that fight over them lose a lot; children inherit it
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -48,6 +49,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Classifiers and features are kept for the session, for all its workers, and nowhere else."""
     base = tmp_path_factory.getbasetemp()
     os.environ["POISE_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_about_slow_work() -> None:
+    """What a command says must not depend on how busy the machine is; tests/test_progress.py sets this back."""
+    view.QUIET = math.inf
 
 
 def _run(*words: object) -> Said:

@@ -1,86 +1,276 @@
-"""Long work says how far it is, to whoever listens; what is soon over says nothing."""
+"""Long work says how far it is, and short work says nothing."""
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from poise import progress
-from poise.progress import Paced, progress_to, report
+from poise.cli import view
+from poise.cli.view import Live, Notebook, Plain
+from poise.console import Terminal
+from poise.data.folder import FolderEntry
+from poise.data.npz import NpzEntry
+from poise.data.source import DataEntry
+from poise.data.zipped import ZipEntry
+from poise.errors import DataError
+from poise.progress import Slow, progress_to, report, silent
+from poise.recipe.read import decode
+from poise.training.begin import train
+from poise.training.watcher import Nobody, SafeWatcher
 
+if TYPE_CHECKING:
+    from conftest import Command
 
-class Slow:
-    """A clock that goes a second further whenever somebody looks at it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-def test_whoever_listens_is_told_and_nobody_else() -> None:
-    heard: list[tuple[str, float]] = []
-    report("work", 0.1)
-    with progress_to(lambda *told: heard.append(told)):
-        report("work", 0.2)
-        with progress_to(lambda what, share: None):
-            report("inner work", 0.3)
-        report("work", 0.4)
-    report("work", 0.5)
-    assert heard == [("work", 0.2), ("work", 0.4)]
-
-
-def test_sentences_come_late_and_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    said: list[str] = []
-    paced = Paced(said.append, after=1.0, every=5.0)
-    for at in range(130):
-        now[0] = at / 10
-        paced("reading", at / 130)
-    assert said == ["reading (8%)", "reading (46%)", "reading (85%)"]
+Told = list[tuple[str, float]]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A few of them."""
-    dice = np.random.default_rng(0)
-    for number in range(8):
-        Image.fromarray(dice.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
-    return tmp_path
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by half a second whenever it is read."""
+    ticks = count()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 2))
 
 
-SMALL = ["--steps", 2, "--set", "data.size=8", "--set", "batch=4", "--set", "measure.n=10"]
-SMALL += ["--set", "network.g.width=4", "--set", "network.d.width=4"]
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands."""
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
-@pytest.mark.parametrize("command", ["train", "check", "compare"])
-def test_a_slow_scan_and_a_slow_measuring_say_how_far_they_are(
-    command: str,
-    pictures: Path,
-    poise: Callable,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataEntry]:
+    """The same twenty pictures in a folder, a zip and an npz."""
+    base, dice = tmp_path_factory.mktemp("places"), np.random.default_rng(0)
+    pixels = dice.integers(0, 256, (20, 8, 8, 3), np.uint8)
+    (base / "folder").mkdir()
+    with zipfile.ZipFile(base / "all.zip", "w") as archive:
+        for i, picture in enumerate(pixels):
+            Image.fromarray(picture).save(base / "folder" / f"{i:02}.png")
+            archive.write(base / "folder" / f"{i:02}.png", f"{i:02}.png")
+    np.savez(base / "all.npz", images=pixels)
+    return {
+        "folder": FolderEntry(path=str(base / "folder"), size=4),
+        "zip": ZipEntry(path=str(base / "all.zip"), size=4),
+        "npz": NpzEntry(path=str(base / "all.npz"), size=4),
+    }
+
+
+def heard(work: Callable[[], object]) -> Told:
+    told: Told = []
+    with progress_to(lambda what, share: told.append((what, share))):
+        work()
+    return told
+
+
+@pytest.mark.usefixtures("slowly")
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("folder", ("looking at", "reading")), ("zip", ("looking at", "reading")), ("npz", ("resizing",))],
+)
+def test_reading_that_takes_its_time_is_told(places: dict[str, DataEntry], kind: str, words: tuple[str, ...]) -> None:
+    told = heard(places[kind].load)
+    assert told[-1] == ("", 1.0)
+    assert [word for word in words if not any(what.startswith(word) for what, _ in told)] == []
+    assert (f"{words[-1]} 20 of 20 pictures", 1.0) in told
+    for word in words:
+        shares = [share for what, share in told if what.startswith(word)]
+        assert shares == sorted(shares)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
+def test_reading_that_is_fast_is_not_told(places: dict[str, DataEntry], kind: str) -> None:
+    assert heard(places[kind].load) == []
+
+
+@pytest.mark.usefixtures("slowly")
+def test_nobody_need_listen(places: dict[str, DataEntry]) -> None:
+    assert places["folder"].load().train.fingerprint == places["zip"].load().train.fingerprint
+
+
+def test_nothing_is_said_before_a_second_nor_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def work() -> None:
+        with Slow() as slow:
+            slow.phase("{:,} of {:,}", 20_000)
+            for now[0] in np.arange(0, 2, 0.0001).tolist():
+                slow.step()
+
+    told = heard(work)
+    assert told[0] == ("10,001 of 20,000", pytest.approx(0.5, abs=1e-3))
+    assert len(told) == 5
+    assert told[-1] == ("", 1.0)
+
+
+def test_what_was_said_is_taken_back_when_the_work_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = count(step=2)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    told: Told = []
+    with progress_to(lambda what, share: told.append((what, share))), pytest.raises(DataError):
+        FolderEntry(path=str(tmp_path)).load()
+    assert told[-1] == ("", 1.0)
+
+
+def test_the_listener_of_before_is_back_afterwards() -> None:
+    outer: Told = []
+    with progress_to(lambda what, share: outer.append((what, share))):
+        heard(lambda: report("inside", 0.1))
+        with pytest.raises(ValueError, match="no"), progress_to(silent):
+            raise ValueError("no")
+        report("outside", 0.2)
+    report("nobody", 0.3)
+    assert outer == [("outside", 0.2)]
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------
+
+
+class Ear(Nobody):
+    """A watcher that hears how far work is."""
+
+    def __init__(self) -> None:
+        self.told: Told = []
+
+    def progress(self, what: str, share: float) -> None:
+        self.told.append((what, share))
+
+
+def recipe(entry: DataEntry, **more: object) -> object:
+    from poise.recipe.shipped import table
+
+    told = table("gan") | {"steps": 2, "batch": 4, "data": entry.model_dump(mode="json") | {"size": 8}} | more
+    return decode(told)
+
+
+@pytest.mark.usefixtures("slowly")
+def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, DataEntry], tmp_path: Path) -> None:
+    ear = Ear()
+    measured = recipe(places["folder"], measure={"every": 2, "measures": ["kid"], "features": "pixels"})
+    train(measured, tmp_path / "run", watcher=ear, device="cpu")  # type: ignore[arg-type]
+    said = [what for what, _ in ear.told]
+    assert "reading 20 of 20 pictures" in said
+    assert "measuring at step 2" in said
+    assert "measuring at step 2: kid" in said
+    assert said[-1] == ""
+    report("afterwards", 0.0)
+    assert said == [what for what, _ in ear.told]
+
+
+def test_a_watcher_need_not_hear_and_may_fail() -> None:
+    SafeWatcher(Nobody(), lambda who: None).progress("reading", 0.5)
+
+    class Failing(Ear):
+        def progress(self, what: str, share: float) -> None:
+            raise RuntimeError("deaf")
+
+    watcher = SafeWatcher(Failing(), lambda who: None)
+    watcher.progress("reading", 0.5)
+    assert watcher.failed
+
+
+# ---- what people see --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The view's clock, set by hand."""
+    clock = [0.0]
+    monkeypatch.setattr(view, "QUIET", 1.0)
+    monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    return clock
+
+
+def test_a_plain_stream_gets_a_line_after_a_second_and_then_every_five(
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path_factory.mktemp("runs") / "run"
+    plain = Plain()
+    for now[0] in np.arange(0, 13, 0.1).round(1).tolist():
+        plain.progress(f"reading at {now[0]:g}", 0.5)
+        plain.progress("", 1.0)
+    assert capsys.readouterr().err == "".join(f"reading at {at} (50%)\n" for at in (1, 6, 11))
+    plain.say("a line")
+    now[0] += 0.9
+    plain.progress("kid", 0.0)
+    now[0] += 9
+    plain.tick(3)
+    now[0] += 0.9
+    plain.progress("kid", 0.0)
+    now[0] += 0.2
+    plain.progress("kid", 0.0)
+    assert capsys.readouterr().err == "a line\nkid ...\n"
+
+
+def test_a_notebook_writes_over_its_line(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    book = Notebook()
+    for now[0] in np.arange(0, 1, 0.1).tolist():
+        book.progress(f"reading {now[0]:.1f}", now[0])
+    book.progress("", 1.0)
+    book.end()
+    assert capsys.readouterr().out == "\rreading 0.0 ...\rreading 0.5 ...\r               "
+
+
+def test_a_terminal_shows_a_line_that_goes_again() -> None:
+    out = io.StringIO()
+    live = Live(Terminal(file=out, force_terminal=True, width=80))
+    live.progress("reading \x1b[2J 5 of 9 pictures", 0.5)
+    live.progress("", 1.0)
+    shown = out.getvalue()
+    assert "5 of 9 pictures ..." in shown
+    assert "\x1b[2J" not in shown
+    assert shown.rstrip().endswith("\x1b[2K")
+    live.progress("", 1.0)
+    live.end()
+    assert out.getvalue() == shown
+
+
+def test_a_panel_says_what_is_measured_and_stays_open() -> None:
+    from poise.training.watcher import Start
+
+    out = io.StringIO()
+    live = Live(Terminal(file=out, force_terminal=True, width=80))
+    live.progress("reading", 0.5)
+    live.start(Start("ring", 0, 10, 4, [], {}, "runs/x"))
+    live.progress("kid", 0.0)
+    console = Terminal(file=io.StringIO(), width=80)
+    console.print(live.panel())
+    assert "kid ..." in console.file.getvalue()  # type: ignore[attr-defined]
+    live.progress("", 1.0)
+    console = Terminal(file=io.StringIO(), width=80)
+    console.print(live.panel())
+    assert "kid" not in console.file.getvalue()  # type: ignore[attr-defined]
+    assert live._live is not None
+    live.end()
+
+
+@pytest.mark.usefixtures("slowly")
+@pytest.mark.parametrize("command", ["train", "check", "compare"])
+def test_commands_say_it_where_nobody_looks(
+    poise: Command, places: dict[str, DataEntry], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setattr(view, "QUIET", 0.0)
+    monkeypatch.setattr(view, "PAUSE", 0.0)
+    folder, archive = (places[kind].path for kind in ("folder", "zip"))  # type: ignore[attr-defined]
+    recipe = ("gan", "--data", folder, "--set", "data.size=8", "--steps", 2, "--set", "batch=4")
     words = {
-        "train": ["train", "--data", pictures, "--out", out, *SMALL],
-        "check": ["check", "--data", pictures, *SMALL],
-        "compare": ["compare", pictures, pictures, "--measures", "fid"],
-    }[command]
-    quick = poise(*words)
-    assert quick.code == 0, quick.err
-    assert "picture 1 of 8" not in quick.err
-    monkeypatch.setattr(progress.time, "monotonic", Slow())
-    slow = poise(*[word if word != out else out.with_name("slow") for word in words])
-    assert slow.code == 0, slow.err
-    assert "picture 1 of 8" in slow.err
-    if command == "train":
-        assert "measuring at step 2" in slow.err
-    assert slow.out == quick.out or command == "check"  # which tells times
+        "train": ("train", *recipe, "--out", tmp_path / "run"),
+        "check": ("check", *recipe),
+        "compare": ("compare", folder, archive, "--measures", "kid"),
+    }
+    said = poise(*words[command])
+    assert said.code == 0, said.err
+    assert "reading 20 of 20 pictures (100%)\n" in said.err
+    assert "reading" not in said.out

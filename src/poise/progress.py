@@ -11,7 +11,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[str, float], None]
-"""Told what is being done, and how far it is, from 0 to 1."""
+"""Told what is being done, and how far it is, from 0 to 1; told "" when that is over."""
+
+PATIENCE = 1.0
+"""Seconds that work may take before `Slow` says anything of it."""
+
+PAUSE = 0.25
+"""Seconds between two of its words."""
+
+
+def silent(what: str, share: float) -> None:
+    """Nobody listens."""
+
 
 _listener: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
@@ -33,22 +44,33 @@ def report(what: str, share: float) -> None:
         listener(what, share)
 
 
-class Paced:
-    """Progress as sentences: none about what is soon over, and not too many.
+class Slow:
+    """Work on many things, of which something is said only once it has taken more than a second.
 
-    Args:
-        say: told a sentence.
-        after: seconds of work before the first one.
-        every: seconds between two of them.
+    Used as a context, whose end takes back what was said. It may have several phases; the second is one for all.
     """
 
-    def __init__(self, say: Callable[[str], None], after: float = 1.0, every: float = 5.0) -> None:
-        self.say, self.every = say, every
-        self._next = time.monotonic() + after
+    def __init__(self) -> None:
+        self._next, self._told = time.monotonic() + PATIENCE, False
+        self.phase("{:,} of {:,}", 0)
 
-    def __call__(self, what: str, share: float) -> None:
-        """See `Progress`."""
+    def __enter__(self) -> Slow:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take back what was said."""
+        if self._told:
+            report("", 1.0)
+
+    def phase(self, words: str, total: int) -> None:
+        """What is done next, with places for how many are done and how many there are: "reading {:,} of {:,} files"."""
+        self._words, self._total, self._done = words, total, 0
+
+    def step(self, n: int = 1) -> None:
+        """`n` more are done."""
+        self._done += n
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + self.every
-            self.say(f"{what} ({share:.0%})")
+            self._next, self._told = now + PAUSE, True
+            report(self._words.format(self._done, self._total), self._done / max(1, self._total))

@@ -63,7 +63,7 @@ def check(
     from poise.cli.figures import progress
     from poise.training.check import check as look
 
-    with progress():
+    with progress("looking"):
         report = look(
             decoded,
             data_root=data_root,

@@ -18,22 +18,27 @@ DIRECTIONS = {"less": "less is better", "more": "more is better", "floor": "best
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """While something takes its time: a bar on stderr where somebody is looking, else a line now and then."""
+def progress(first: str = "reading the data") -> Iterator[Progress]:
+    """While something takes its time: a bar on stderr where somebody is looking, else a line now and then.
+
+    Args:
+        first: what is done first.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from poise.cli.view import Plain
     from poise.console import Terminal
-    from poise.progress import Paced, progress_to
+    from poise.progress import progress_to
 
     console = Terminal(err=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading the data", total=1.0)
+        task = bar.add_task(first, total=1.0)
 
         def on_bar(what: str, share: float) -> None:
-            bar.update(task, description=what, completed=share)
+            bar.update(task, description=what or None, completed=share)
 
-        tell = on_bar if console.is_terminal else Paced(lambda sentence: say(sentence, err=True))
+        tell = on_bar if console.is_terminal else Plain().progress
         with progress_to(tell):
             yield tell
 

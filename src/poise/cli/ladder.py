@@ -47,5 +47,5 @@ def ladder(
     recipes = {rung: decode(recipe) for rung, recipe in plan(told, steps, seed, batch).items()}
     view = look_on()
     view.say("getting ready ...")
-    report = climb(recipes, out, device=device, data_root=data_root, watcher=view, tell=lambda what, share: None)
+    report = climb(recipes, out, device=device, data_root=data_root, watcher=view, tell=view.progress)
     view.say(f"done: {report}, and {report.with_suffix('.md').name} beside it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from rich.console import Group
@@ -22,6 +23,8 @@ from poise.watch.base import Alarm
 
 TRACK = 41
 LOG2 = math.log(2)
+QUIET, PAUSE = 1.0, 5.0
+"""Where lines are all there is, one says how far work is after a second in silence, then one every five seconds."""
 LEVEL_STYLES = {"note": "bold", "warning": "bold yellow", "failure": "bold red"}
 
 
@@ -93,6 +96,7 @@ class Plain:
     def __init__(self) -> None:
         self._pace: Pace | None = None
         self._equilibrium: str = ""
+        self._due = time.monotonic() + QUIET
 
     def start(self, start: Start) -> None:
         """What is trained, where, on what."""
@@ -105,6 +109,7 @@ class Plain:
 
     def tick(self, step: int) -> None:
         """Remember how far it is."""
+        self._due = time.monotonic() + QUIET
         if self._pace is not None:
             self._pace.step = step
 
@@ -123,7 +128,14 @@ class Plain:
 
     def say(self, sentence: str) -> None:
         """A line."""
+        self._due = time.monotonic() + QUIET
         say(sentence, err=True)
+
+    def progress(self, what: str, share: float) -> None:
+        """A line about long work, one every five seconds."""
+        if what and time.monotonic() >= self._due:
+            self.say(f"{what} ..." if share == 0 else f"{what} ({share:.0%})")
+            self._due += PAUSE - QUIET
 
     def alarm(self, alarm: Alarm) -> None:
         """What was seen, and what to do."""
@@ -161,6 +173,16 @@ class Notebook(Plain):
         """A line that stays, above the one that is written over."""
         self._draw(sentence)
         self._finish()
+
+    def progress(self, what: str, share: float) -> None:
+        """Write long work over the line, twice a second at most."""
+        now = time.monotonic()
+        if not what:
+            self._draw("")
+            self._width, self._next = 0, 0.0
+        elif now >= self._next:
+            self._next = now + 0.5
+            self._draw(f"{what} ...")
 
     def end(self) -> None:
         """Leave the last line standing."""
@@ -204,6 +226,7 @@ class Live:
     def __init__(self, console: Terminal | None = None) -> None:
         self.console = console or Terminal(err=True)
         self._live: RichLive | None = None
+        self._doing = ""
         self._start: Start | None = None
         self._pace: Pace | None = None
         self._row: Row | None = None
@@ -220,8 +243,8 @@ class Live:
         self.console.print(styled((printable(f"{start.name}, into {start.folder}"), "bold")))
         for line in start.lines:
             self.say(f"  {line}")
-        self._live = QuietLive(get_renderable=self.panel, console=self.console, refresh_per_second=2)
-        self._live.start()
+        self.end()  # what was shown of the work before
+        self._open(self.panel)
 
     def tick(self, step: int) -> None:
         """Remember how far it is; drawing is the panel's own affair."""
@@ -242,6 +265,22 @@ class Live:
         self.console.print(styled((head, LEVEL_STYLES[alarm.level])))
         self.console.print(styled((printable(f"  {alarm.advice} ({alarm.detector}, {alarm.tip})"), "dim")))
 
+    def progress(self, what: str, share: float) -> None:
+        """A line of the panel about long work; where there is no panel, a line that goes when the work is done."""
+        self._doing = f"{what} ..." if what else ""
+        if what and self._live is None:
+            self._open(self._work, passing=True)
+        elif not what and self._live is not None and self._live.transient:
+            self.end()
+
+    def _open(self, shown: Callable[[], Group | Text], *, passing: bool = False) -> None:
+        console = self.console
+        self._live = QuietLive(get_renderable=shown, console=console, refresh_per_second=2, transient=passing)
+        self._live.start(refresh=passing)
+
+    def _work(self) -> Text:
+        return Text(printable(self._doing), style="dim")
+
     def end(self) -> None:
         """Leave the last panel standing."""
         if self._live is not None:
@@ -257,7 +296,8 @@ class Live:
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=pace.steps, completed=pace.step, width=TRACK)
         head.add_row(bar, f"step {pace.step:,} of {pace.steps:,}", rate, f"{pace.left()} left")
-        return Group(head, self._losses(row)) if row else Group(head)
+        work = [self._work()] if self._doing else []
+        return Group(head, self._losses(row), *work) if row else Group(head, *work)
 
     def _losses(self, row: Row) -> Table:
         assert self._start is not None

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from poise.data.source import Bytes
+from poise.progress import Slow
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The only decoders that ever run."""
@@ -166,9 +167,12 @@ def refit(images: Bytes, frame: Frame) -> Bytes:
     if images.shape[1:] == (frame.size, frame.size, frame.channels):
         return images
     fitted = np.empty((len(images), frame.size, frame.size, frame.channels), np.uint8)
-    for row, pixels in enumerate(images):
-        flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-        fitted[row] = square(Image.fromarray(np.ascontiguousarray(flat)), frame)
+    with Slow() as slow:
+        slow.phase("resizing {:,} of {:,} pictures", len(images))
+        for row, pixels in enumerate(images):
+            flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            fitted[row] = square(Image.fromarray(np.ascontiguousarray(flat)), frame)
+            slow.step()
     return fitted
 
 

@@ -28,7 +28,7 @@ from poise.data.stack import BUDGET, divide, enough, room
 from poise.data.table import classes_of
 from poise.errors import DataError
 from poise.printing import counted
-from poise.progress import report
+from poise.progress import Slow
 
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256
@@ -115,18 +115,19 @@ def _decoded(
     key = decoded.key(items, entry.size, entry.channels, entry.background)
     kept, began = decoded.load(key, budget) if key else None, time.monotonic()
     if kept is None:
-        with careful(), ThreadPoolExecutor(THREADS) as pool:
-            headers = _headers(pool, items)
+        with careful(), ThreadPoolExecutor(THREADS) as pool, Slow() as slow:
+            spread = Spread(pool, slow)
+            headers = _headers(spread, items)
             good = [header for header in headers if isinstance(header, Header)]
             channels = entry.channels or (1 if all(header.grey for header in good) else 3)
             with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
-            images, traits = _pixels(pool, with_header, Frame(entry.size, channels, entry.background), budget)
+            images, traits = _pixels(spread, with_header, Frame(entry.size, channels, entry.background), budget)
         kept = decoded.Decoded(headers, images, traits)
         decoded.keep(key, items, kept, time.monotonic() - began)
     return kept.headers, kept.images, kept.traits
 
 
-def _headers(pool: ThreadPoolExecutor, items: list[Item]) -> list[Header | str]:
+def _headers(spread: Spread, items: list[Item]) -> list[Header | str]:
     """The first pass: what each file says of itself, or why it can't be used."""
 
     def header_of(item: Item) -> Header | str:
@@ -136,12 +137,10 @@ def _headers(pool: ThreadPoolExecutor, items: list[Item]) -> list[Header | str]:
         except Exception as error:  # a decoder can raise anything, and one file never ends the scan
             return reason(error)
 
-    return _spread(pool, header_of, items, "looking at")
+    return spread(header_of, items, "looking at {:,} of {:,} pictures")
 
 
-def _pixels(
-    pool: ThreadPoolExecutor, items: list[Item], frame: Frame, budget: int
-) -> tuple[Bytes, list[set[Trait] | str]]:
+def _pixels(spread: Spread, items: list[Item], frame: Frame, budget: int) -> tuple[Bytes, list[set[Trait] | str]]:
     """The second pass: the array, and for each row the traits of its picture or why there is none."""
     images = room((len(items), frame.size, frame.size, frame.channels), budget)
 
@@ -153,18 +152,24 @@ def _pixels(
             return reason(error)
         return traits
 
-    return images, _spread(pool, fill, range(len(items)), "reading")
+    return images, spread(fill, range(len(items)), "reading {:,} of {:,} pictures")
 
 
-def _spread(
-    pool: ThreadPoolExecutor, work: Callable[[Thing], Result], things: Sequence[Thing], doing: str
-) -> list[Result]:
-    """`pool.map` in chunks: all at once would make a future for each of a million files."""
-    results: list[Result] = []
-    for start in range(0, len(things), CHUNK):
-        report(f"{doing} picture {start + 1:,} of {len(things):,}", start / len(things))
-        results += pool.map(work, things[start : start + CHUNK])
-    return results
+class Spread(NamedTuple):
+    """Threads to spread work over, and who says how far it is."""
+
+    pool: ThreadPoolExecutor
+    slow: Slow
+
+    def __call__(self, work: Callable[[Thing], Result], things: Sequence[Thing], words: str) -> list[Result]:
+        """`pool.map` in chunks: all at once would make a future for each of a million files."""
+        self.slow.phase(words, len(things))
+        results: list[Result] = []
+        for start in range(0, len(things), CHUNK):
+            for result in self.pool.map(work, things[start : start + CHUNK]):
+                results.append(result)
+                self.slow.step()
+        return results
 
 
 def _few_enough(bad: list[Bad], good: int, entry: ScannedEntry) -> None:

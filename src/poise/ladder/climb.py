@@ -8,9 +8,8 @@ from poise.errors import RecipeError, Stopped
 from poise.ladder.look import look
 from poise.ladder.plan import RUNGS
 from poise.ladder.report import write
-from poise.measure.classifier import silent
 from poise.plotting import ready
-from poise.progress import Progress
+from poise.progress import Progress, progress_to, silent
 from poise.recipe.model import Recipe, differences
 from poise.training.begin import train
 from poise.training.folder import RunFolder
@@ -55,7 +54,9 @@ def climb(
                     raise Stopped(str(stopped).partition("; go on with")[0] + again) from None
             done = Run(run)
             done.read_data_from(recipe.data)  # it may lie elsewhere now
-            look(done, data_root=data_root, tell=tell)
+            with progress_to(tell):
+                look(done, data_root=data_root, tell=tell)
+            tell("", 1.0)
         return write(out, list(recipes))
 
 

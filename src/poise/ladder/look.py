@@ -21,9 +21,8 @@ from poise.data.source import Finite, Loaded, to_signed
 from poise.files import make_folder, write_json
 from poise.latents import lerp, slerp
 from poise.measure.catalogue import Result, chosen
-from poise.measure.classifier import silent
 from poise.measure.spectrum import radial_power, spectrum
-from poise.progress import Progress
+from poise.progress import Progress, silent
 from poise.randomness import Dice
 from poise.sheets import draw, write_png
 from poise.system import on_disk

@@ -20,14 +20,13 @@ from poise.data.toys import PlaneEntry
 from poise.errors import RecipeError
 from poise.measure.base import Figure, Floor, Measure, Need, Stand
 from poise.measure.catalogue import Result, Told, taken
-from poise.measure.classifier import silent
 from poise.measure.copying import nearest
 from poise.measure.features import Extractor, OfClassifier, OfD, Setting, extractor
 from poise.measure.modes import Modes, count_modes, count_numbers
 from poise.measure.reals import Draw, Reals, held_out_reals, parted_reals, points, shuffled
 from poise.measure.rebuilding import Coder
 from poise.measure.sitting import AT_ONCE, Pile, Sitting, bytes_of, pile_of
-from poise.progress import Progress
+from poise.progress import Progress, silent
 from poise.sheets import draw, most
 
 ABREAST = 3

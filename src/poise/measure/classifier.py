@@ -21,7 +21,7 @@ from poise.core import Shape
 from poise.data.source import Finite, Pictures, to_signed
 from poise.data.split import digests, held_out_split
 from poise.measure import cache
-from poise.progress import Progress
+from poise.progress import Progress, silent
 from poise.randomness import Dice, derive
 
 WIDTH = 64
@@ -40,10 +40,6 @@ KEPT = 0.1
 
 FEW = 20
 """As many pictures of each class, on average, make a classifier worth training."""
-
-
-def silent(what: str, share: float) -> None:
-    """Nobody listens."""
 
 
 class Small(nn.Module):

@@ -12,9 +12,8 @@ from poise.errors import DataError
 from poise.measure.base import Measure
 from poise.measure.bench import MOST, Bench
 from poise.measure.catalogue import Result
-from poise.measure.classifier import silent
 from poise.measure.reals import shuffled
-from poise.progress import Progress
+from poise.progress import Progress, silent
 
 
 def compare(

@@ -21,10 +21,10 @@ from poise.data.source import Finite, Source
 from poise.data.stacked import Stacked, numbers
 from poise.errors import DataError, RecipeError
 from poise.measure import cache
-from poise.measure.classifier import classifier, silent, worth_it
+from poise.measure.classifier import classifier, worth_it
 from poise.networks.base import heard
 from poise.own.code import Own, short, trust
-from poise.progress import Progress
+from poise.progress import Progress, silent
 
 MOST_PIXELS = 32
 """The side that `pixels` shrinks larger pictures to: a distance between Gaussians needs a matrix of all pairs."""

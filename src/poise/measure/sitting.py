@@ -17,13 +17,13 @@ from torch import Tensor
 from poise.data.source import Finite, to_bytes, to_signed
 from poise.measure import cache
 from poise.measure.classes import accuracy
-from poise.measure.classifier import fitted, silent
+from poise.measure.classifier import fitted
 from poise.measure.features import Extractor, Looked
 from poise.measure.frechet import Gaussian
 from poise.measure.modes import Modes
 from poise.measure.neighbours import Balls, balls
 from poise.measure.probes import linear_probe
-from poise.progress import Progress
+from poise.progress import Progress, silent
 from poise.randomness import derive
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from poise.measure.features import suits
 from poise.own.code import allow
 from poise.own.copies import take_copies
 from poise.printing import counted
-from poise.progress import Paced, progress_to
+from poise.progress import progress_to
 from poise.recipe.doubts import unread_labels
 from poise.recipe.fit import fit
 from poise.recipe.model import Recipe, differences
@@ -57,8 +58,7 @@ def train(
         Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
         Stopped: by a signal, with the state saved.
     """
-    with Signals() as signals, _room_to_compute(recipe):
-        watcher = SafeWatcher(watcher or Nobody(), signals.ask)
+    with Signals() as signals, _room_to_compute(recipe), _listening(watcher, signals) as watcher:
         folder = RunFolder(free_name(Path("runs") / recipe.name) if out is None else Path(out))
         stamp = folder.stamp()
         folder.inspect(resume=resume)
@@ -75,7 +75,7 @@ def train(
         if isinstance(recipe.data, PictureEntry):
             fit(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         fingerprint = known.get("data", {}).get("fingerprint")
-        with memory_for(recipe.data), progress_to(Paced(watcher.say)):
+        with memory_for(recipe.data):
             again = (fingerprint, folder.path, data_root)
             loaded = load_again(recipe.data, *again) if resume else recipe.data.load(data_root)
         findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
@@ -108,6 +108,14 @@ def _outside(out: Path, recipe: Recipe) -> None:
         cure = f"choose an --out outside of it, for example --out {shlex.quote(str(data.with_name(out.name)))}"
         what = "a run can't lie in the folder of its own pictures"
         raise RecipeError(what, where=f"--out {out}", found=str(data), cure=cure)
+
+
+@contextmanager
+def _listening(watcher: Watcher | None, signals: Signals) -> Iterator[SafeWatcher]:
+    """The watcher, made safe, who hears how far all work inside is."""
+    safe = SafeWatcher(watcher or Nobody(), signals.ask)
+    with progress_to(safe.progress):
+        yield safe
 
 
 def _still(folder: RunFolder, stamp: tuple[bytes, list[str]]) -> None:

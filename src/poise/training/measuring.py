@@ -17,9 +17,8 @@ from poise.errors import SaveError
 from poise.measure.base import Measure
 from poise.measure.bench import Bench
 from poise.measure.catalogue import MEASURES, Result, chosen
-from poise.measure.classifier import silent
 from poise.measure.duality import duality_gap
-from poise.progress import Paced, Progress, progress_to, report
+from poise.progress import Progress, report, silent
 from poise.randomness import Dice
 from poise.recipe.model import Recipe
 from poise.training import save
@@ -69,6 +68,7 @@ class Gauge:
         self.interrupt = interrupt
         self.lines = Lines(folder.measures, say)
         self._said: set[str] = set()
+        self._measuring = "measuring"
         self.how = recipe.measure
         self.measures = chosen(self.how.measures)
         self.chooses = MEASURES[self.how.measures[0]]
@@ -111,13 +111,17 @@ class Gauge:
         def labels(n: int) -> Tensor | None:
             return _asked(self.recipe, self.loaded, n, dice.seed)
 
-        with progress_to(Paced(lambda sentence: self.say(f"measuring at step {step:,}: {sentence}"))):
+        self._measuring = f"measuring at step {step:,}"
+        report(self._measuring, 0.0)
+        try:
             result = self.bench.measure(
                 lambda n: _drawn(self.recipe, net, n, labels(n), dice, self.interrupt),
                 self.measures,
                 labels,
                 coder=coder(self.recipe, game, dice),
             )
+        finally:
+            report("", 1.0)
         line = self.line(result, step)
         self.lines.add(line)
         self._hear(step, line["measures"].get(self.chooses.name))
@@ -186,7 +190,7 @@ class Gauge:
 
     def _tell(self, what: str, share: float) -> None:
         self.interrupt()
-        report(what, share)
+        report(f"{self._measuring}: {what}", share)
         if what.startswith("training") and what not in self._said:
             self._said.add(what)
             self.say(f"{what}; it is kept for the next time")

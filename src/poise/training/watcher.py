@@ -39,6 +39,9 @@ class Watcher(Protocol):
     """Looks on. All calls come from the training thread and should return at once.
 
     Whatever it raises, training goes on without it; `Stopped` asks for an orderly end.
+
+    It may have a method `progress(what, share)` as well: told while the data is read or the run is measured, if that
+    takes its time, what is being done and how far it is, 0 to 1; told "" when that is over.
     """
 
     def start(self, start: Start) -> None:
@@ -116,6 +119,11 @@ class SafeWatcher:
     def alarm(self, alarm: Alarm) -> None:
         """See `Watcher`."""
         self._pass_on(self.watcher.alarm, alarm)
+
+    def progress(self, what: str, share: float) -> None:
+        """See `Watcher`; not every watcher wants to know."""
+        if (method := getattr(self.watcher, "progress", None)) is not None:
+            self._pass_on(method, what, share)
 
     def end(self) -> None:
         """See `Watcher`; told even after an error."""
