@@ -27,9 +27,9 @@ from poise.training.state import gather, restore
 CPU = torch.device("cpu")
 
 
-def judged(side: Side, real: list[float], fake: list[float]) -> Exchange:
+def judged(side: Side, real: list[float], fake: list[float], turn: int = 0) -> Exchange:
     """A move in which D's errors were `real` and `fake`; G's move knows the fakes alone."""
-    exchange = Exchange(moment(side=side), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
+    exchange = Exchange(moment(side=side, turn=turn), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
     exchange.verdicts = {"fake": Verdict(-torch.tensor(fake))}
     if side is Side.D:
         exchange.verdicts["real"] = Verdict(-torch.tensor(real))
@@ -88,6 +88,18 @@ def test_fifty_moves_are_those_of_plain_floats(k: float, gamma: float, gain: flo
         assert set(g.readings) == {"k", "convergence"}
         assert float(g.readings["k"]) == k_of(rule) == pytest.approx(told.k, abs=2e-5)
         assert float(g.readings["convergence"]) == pytest.approx(told.convergence, rel=1e-5)
+
+
+def test_k_moves_once_in_a_step_however_many_moves_g_has() -> None:
+    once, often = balance(k=0.3, lambda_k=0.05), balance(k=0.3, lambda_k=0.05)
+    for rule, moves in ((once, 1), (often, 4)):
+        rule.remember(judged(Side.D, [2.0, 3.0], [1.0]))
+        for turn in range(moves):
+            g = judged(Side.G, [], [0.25 + turn, 0.75], turn)
+            rule.remember(g)
+            assert float(g.readings["k"]) == k_of(rule)
+            assert float(g.readings["convergence"]) == pytest.approx(2.5 + abs(1.25 - (1 + turn) / 2))
+    assert k_of(often) == k_of(once) == pytest.approx(0.3 + 0.05 * (1.25 - 0.5))
 
 
 def test_the_plain_controller_meets_both_walls() -> None:

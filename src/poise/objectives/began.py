@@ -2,6 +2,8 @@
 
 D is an autoencoder with error L. It is charged L(x) - k L(G(z)), G is charged L(G(z)), and a controller moves k so
 that E L(G(z)) stays `gamma` times E L(x): gamma is the diversity ratio, lower for sharper and fewer pictures.
+The paper's k has the index t of the training step, in which each player moves once. Where G has several moves in a
+step, its first one moves k, so that `lambda_k` has the same effect at every tempo.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Began(Objective):
 
 
 class Balance(Rule[Began]):
-    """The costs at the present k, and the controller that moves it once G has moved."""
+    """The costs at the present k, and the controller that moves it once in each step, after G's first move."""
 
     def __init__(self, told: Began) -> None:
         super().__init__(told)
@@ -59,12 +61,13 @@ class Balance(Rule[Began]):
 
     @torch.no_grad()
     def remember(self, exchange: Exchange) -> None:
-        """D's move leaves E L(x); G's turns the controller, and tells `g/k` and `g/convergence` (the paper's M)."""
+        """D's move leaves E L(x); G's first one in a step moves k, and each tells `g/k` and `g/convergence` (M)."""
         if exchange.moment.side is Side.D:
             self.real.copy_(-exchange.score("real").mean())
             return
         fake = -exchange.score("fake").mean()
         exchange.readings["convergence"] = convergence(self.real, fake, self.told.gamma)
-        turned = next_k(self.k, self.real, fake, self.told.gamma, self.told.lambda_k)
-        self.k.copy_(torch.where(self.real > 0, turned, self.k))  # where G begins, D has seen no reals yet
+        if exchange.moment.turn == 0:
+            turned = next_k(self.k, self.real, fake, self.told.gamma, self.told.lambda_k)
+            self.k.copy_(torch.where(self.real > 0, turned, self.k))  # where G begins, D has seen no reals yet
         exchange.readings["k"] = self.k.clone()

@@ -102,12 +102,10 @@ def _head_start(recipe: Recipe, findings: Findings) -> None:
 
 
 def _twice(recipe: Recipe, findings: Findings) -> None:
-    for i, name in enumerate(recipe.trick_names()):
-        if name != recipe.tricks[i].called:
-            reason = f"'{recipe.tricks[i].called}' stands in the recipe more than once and acts each time"
-            findings.warnings.append(
-                Finding(f"tricks.{i}", reason, recipe.tricks[i].tip, "leave one out unless it is meant")
-            )
+    for i, (name, trick) in enumerate(zip(recipe.trick_names(), recipe.tricks, strict=True)):
+        if name != trick.called and not trick.shows:  # of two averages `_idle` warns
+            reason = f"'{trick.called}' stands in the recipe more than once: {trick.twice}"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "leave one out unless it is meant"))
 
 
 def _noisy_copies(recipe: Recipe, findings: Findings) -> None:

@@ -24,6 +24,9 @@ class TrickEntry(Part):
     needs_own_scores: ClassVar[bool] = False
     """Whether it is only what its paper says if D judges each sample by itself (no batch norm in D)."""
 
+    twice: ClassVar[str] = "each of them acts"
+    """What two of its kind in one recipe come to, as the end of a warning."""
+
     asks_d: ClassVar[bool] = True
     """Whether it acts on D or on what D says, so that it has no place in a game for one."""
 

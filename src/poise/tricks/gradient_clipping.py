@@ -39,6 +39,7 @@ class GradientClippingEntry(TrickEntry):
     kind: Literal["gradient_clipping"] = "gradient_clipping"
     tip: ClassVar[str] = "T11"
     asks_d: ClassVar[bool] = False
+    twice: ClassVar[str] = "only the smallest 'max_norm' makes a difference"
     source: ClassVar[str] = "Pascanu et al. 2013, arXiv:1211.5063; ganhacks 10"
 
     max_norm: Annotated[Dial, within(1e-6)] = 100.0

@@ -31,6 +31,7 @@ class PastSelvesEntry(TrickEntry):
 
     kind: Literal["past_selves"] = "past_selves"
     tip: ClassVar[str] = "T09b"
+    twice: ClassVar[str] = "in a step in which both would play, only the last one does"
     source: ClassVar[str] = "ganhacks 8"
 
     keep: int = Field(default=3, ge=1, le=100)

@@ -38,6 +38,7 @@ class SoftLabelsEntry(TrickEntry):
     tip: ClassVar[str] = "T07a"
     source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498; ganhacks 6"
     needs_targets: ClassVar[bool] = True
+    twice: ClassVar[str] = "only the last one decides D's targets"
 
     real: Span = (0.7, 1.2)
     fake: Span = (0.0, 0.3)

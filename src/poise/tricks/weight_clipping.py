@@ -33,6 +33,7 @@ class WeightClippingEntry(TrickEntry):
 
     kind: Literal["weight_clipping"] = "weight_clipping"
     tip: ClassVar[str] = "T15"
+    twice: ClassVar[str] = "only the smallest 'limit' makes a difference"
     source: ClassVar[str] = "Arjovsky et al. 2017, arXiv:1701.07875"
 
     limit: float = Field(default=0.01, gt=0)
