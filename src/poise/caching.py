@@ -11,6 +11,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from poise.temporary import remove_orphans
+
 
 def key_of(*parts: object) -> str:
     """A name for what depends on `parts`: a hash of their words, 16 hexadecimal digits."""
@@ -32,7 +34,11 @@ def mark_used(path: Path) -> None:
 
 
 def prune(folder: Path, most: int) -> None:
-    """Remove the files of a folder that were not used for the longest time, until the rest has at most `most` bytes."""
+    """Remove the files of a folder that were not used for the longest time, until the rest has at most `most` bytes.
+
+    What killed processes left half written goes as well.
+    """
+    remove_orphans(folder)
     with suppress(OSError):
         files = [(path, path.stat()) for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
         total = sum(status.st_size for _, status in files)

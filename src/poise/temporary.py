@@ -54,6 +54,15 @@ def remove_left_overs(folder: Path, name: str | None = None) -> None:
                 remove(entry)
 
 
+def remove_orphans(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder that others may be writing to."""
+    with suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.name.startswith(MARK) and _orphaned(entry):
+                with suppress(OSError):
+                    remove(entry)
+
+
 def _meant(temporary: str, name: str) -> bool:
     wanted = temporary_name(name).split("-", 3)[-1]
     return temporary.split("-", 3)[-1] in (wanted, f"{wanted}.old")

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +22,8 @@ from poise.data import decoded, scan
 from poise.data.folder import FolderEntry
 from poise.data.source import Loaded
 from poise.data.zipped import ZipEntry
+from poise.errors import DataError
+from poise.temporary import temporary_name
 
 
 @pytest.fixture
@@ -157,3 +164,92 @@ def test_those_that_were_not_used_go_first(pictures: Path, monkeypatch: pytest.M
     monkeypatch.setattr(scan, "read", lambda *given: count.__setitem__(0, 1))
     entries[0].load()
     assert count == [0], "the one that was used is still there"
+
+
+def test_a_mended_archive_is_read_anew(pictures: Path, opened: list[int]) -> None:
+    """Its table of contents is the same: only the archive itself tells that it changed."""
+    archive = Path(shutil.make_archive(str(pictures), "zip", pictures))
+    whole = archive.read_bytes()
+    with zipfile.ZipFile(archive) as told:
+        info = max(told.infolist(), key=lambda info: info.compress_size)
+    at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    archive.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+    entry = ZipEntry(path=str(archive), size=8)
+    assert len(entry.load().bad) == 2
+    archive.write_bytes(whole)
+    assert len(entry.load().bad) == 1
+    assert opened[0] > 25
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error"), MemoryError()])
+def test_a_reason_that_may_pass_is_not_kept(entry: Entry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "read", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(DataError):
+            entry().load()
+    assert len(entry().load().bad) == 1
+
+
+def test_what_changed_just_before_it_was_listed_is_not_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long decoding takes: it may have changed again meanwhile, without a later time."""
+    monkeypatch.setattr(decoded, "RECENT", 0.3)
+    for name in ("folder", "zip"):
+        archive = shutil.make_archive(str(pictures), "zip", pictures)
+        os.utime(pictures / "a/3.png")
+        entry = FolderEntry(path=str(pictures), size=8) if name == "folder" else ZipEntry(path=archive, size=8)
+        with monkeypatch.context() as patched:
+            read = scan.read
+            patched.setattr(scan, "read", lambda *given, read=read: (time.sleep(0.03), read(*given))[1])
+            entry.load()
+        assert not list((caching.home() / "pictures").glob("*")), name
+        time.sleep(0.35)
+        entry.load()
+        assert len(list((caching.home() / "pictures").glob("*"))) == 1
+        shutil.rmtree(caching.home())
+
+
+def test_a_disk_with_little_room_is_left_alone(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+    FolderEntry(path=str(pictures), size=8).load()
+    assert not list((caching.home() / "pictures").iterdir())
+
+
+def test_no_room_is_made_for_a_size_that_can_not_be(
+    pictures: Path, opened: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = FolderEntry(path=str(pictures), size=8)
+    entry.load()
+    (kept,) = (caching.home() / "pictures").iterdir()
+    kept.write_bytes(kept.read_bytes().replace(b'"shape": [25,', b'"shape": [99999999999,', 1))
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(decoded, "room", lambda shape, budget: asked.append(shape))
+    entry.load()
+    assert opened == [50]
+    assert asked == []
+
+
+def test_what_a_killed_process_left_there_goes(pictures: Path) -> None:
+    folder = caching.home() / "pictures"
+    folder.mkdir(parents=True)
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    mine = temporary_name("other.pixels")
+    left = mine.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
+    alive = mine.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
+    for name in (left, alive):
+        (folder / name).write_bytes(b"half")
+    FolderEntry(path=str(pictures), size=8).load()
+    assert sorted(path.suffix for path in folder.iterdir()) == [".pixels", ".pixels"]
+    assert (folder / alive).exists()
+
+
+def test_two_processes_at_once_agree(pictures: Path) -> None:
+    code = (
+        "import sys; from poise.data import decoded; from poise.data.folder import FolderEntry\n"
+        "decoded.WORTH = decoded.RECENT = 0.0\n"
+        "for _ in range(20): print(FolderEntry(path=sys.argv[1], size=8).load().train.fingerprint)"
+    )
+    words = [sys.executable, "-c", code, str(pictures)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [one.communicate(timeout=60)[0].split() for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert set(told[0] + told[1]) == {FolderEntry(path=str(pictures), size=8).load().train.fingerprint}

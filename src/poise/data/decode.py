@@ -36,6 +36,8 @@ SUFFIXES = {
 }
 """The names that make a file a picture file. What it really is, its content decides."""
 
+NO_MEMORY = "damaged: asks for more memory than there is"
+
 LARGEST = 64_000_000
 LONGEST = 20
 
@@ -135,7 +137,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, MemoryError):
-        return "damaged: asks for more memory than there is"
+        return NO_MEMORY
     words = " ".join(str(error).split())[:200].encode("utf-8", "backslashreplace").decode()
     if isinstance(error, Image.DecompressionBombError):
         return f"above the cap of {LARGEST // 10**6} megapixels: {words}"

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+import math
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +24,13 @@ import PIL
 
 from poise.caching import home, key_of, mark_used, prune
 from poise.data import decode
-from poise.data.decode import Background, Header, Trait
+from poise.data.decode import NO_MEMORY, Background, Header, Trait
 from poise.data.listing import Item
 from poise.data.source import Bytes
 from poise.data.stack import room
 from poise.errors import DiskError
 from poise.files import make_folder, writing
+from poise.progress import Slow
 
 WORTH = 0.5
 """Seconds of decoding from which on its result is kept."""
@@ -37,6 +40,12 @@ RECENT = 2.0
 
 MOST = 10 * 2**30
 """Bytes that all kept pictures may take; those that were not used for the longest time go first."""
+
+SPARE = 2
+"""The disk must have room for that many times the pictures, or they are not kept."""
+
+PASSING = ("unreadable", NO_MEMORY)
+"""How reasons begin that have nothing to do with the file."""
 
 CHUNK = 2**24
 
@@ -60,7 +69,10 @@ def key(items: Sequence[Item], size: int, channels: int | None, background: Back
     """A name for what decoding these files gives; empty if nothing tells a file from a later state of it."""
     if not all(item.stamp for item in items):
         return ""
-    version = hashlib.sha256(Path(decode.__file__).read_bytes()).hexdigest()
+    try:
+        version = hashlib.sha256(Path(decode.__file__).read_bytes()).hexdigest()
+    except OSError:  # poise lies in an archive
+        return ""
     files = hashlib.sha256(repr([(item.name, item.stamp) for item in items]).encode()).hexdigest()
     return key_of(version, PIL.__version__, np.__version__, files, size, channels, background)
 
@@ -77,6 +89,9 @@ def load(key: str, budget: int) -> Decoded | None:
         with path.open("rb") as file:
             line = file.readline()
             told = json.loads(line)
+            size = len(line) + math.prod(told["shape"]) + hashlib.sha256().digest_size
+            if size != os.fstat(file.fileno()).st_size:
+                return None  # before room is made for it
             images = room(tuple(told["shape"]), budget)
             if _filled(file, images, line) != file.read():
                 return None
@@ -88,15 +103,24 @@ def load(key: str, budget: int) -> Decoded | None:
     return Decoded(headers, images, traits)
 
 
-def keep(key: str, items: Sequence[Item], decoded: Decoded, seconds: float) -> None:
+def keep(key: str, items: Sequence[Item], decoded: Decoded, seconds: float, listed: float) -> None:
     """Keep what took so many seconds to decode, if it is worth it and a change is sure to be seen.
 
-    A disk that refuses is no error.
+    A disk that refuses, or has little room left, is no error.
+
+    Args:
+        key: see there.
+        items: the files.
+        decoded: what they gave. Reasons that may pass (the disk, a permission, the memory) are not kept.
+        seconds: how long that took.
+        listed: when the files' stamps were taken. What changed just before that may have changed again after it, while
+            it was being decoded, without getting another stamp.
     """
-    newest = max((item.stamp[2] for item in items), default=0)  # the time of a change; of an entry a number of bytes
+    newest = max((item.changed for item in items), default=0) / 1e9
     reasons = [one for one in (*decoded.headers, *decoded.traits) if isinstance(one, str)]
-    passing = any(reason.startswith("unreadable") for reason in reasons)  # the disk, or a permission
-    if not key or seconds < WORTH or passing or decoded.images.nbytes > MOST or time.time() - newest / 1e9 < RECENT:
+    passing = any(reason.startswith(PASSING) for reason in reasons)
+    needed = decoded.images.nbytes
+    if not key or passing or seconds < WORTH or needed > MOST or listed - newest < RECENT:
         return
     told: dict[str, Any] = {
         "shape": decoded.images.shape,
@@ -107,13 +131,15 @@ def keep(key: str, items: Sequence[Item], decoded: Decoded, seconds: float) -> N
     digest = hashlib.sha256(line)
     with suppress(OSError, DiskError):
         make_folder(_path(key).parent)
+        prune(_path(key).parent, MOST - needed)
+        if shutil.disk_usage(_path(key).parent).free < SPARE * needed:
+            return
         with writing(_path(key)) as stream:
             stream.write(line)
             for part in _parts(decoded.images):
                 stream.write(part)
                 digest.update(part)
             stream.write(digest.digest())
-        prune(_path(key).parent, MOST)
 
 
 def _path(key: str) -> Path:
@@ -129,8 +155,11 @@ def _parts(images: Bytes) -> Iterator[memoryview]:
 def _filled(file: IO[bytes], images: Bytes, line: bytes) -> bytes:
     """Fill an array from a file; the checksum of the line before it and of all that was read."""
     digest = hashlib.sha256(line)
-    for part in _parts(images):
-        if file.readinto(part) != len(part):  # type: ignore[attr-defined]
-            raise ValueError("cut")
-        digest.update(part)
+    with Slow() as slow:
+        slow.phase("reading {:,} of {:,} MiB that were decoded before", images.nbytes >> 20)
+        for part in _parts(images):
+            if file.readinto(part) != len(part):  # type: ignore[attr-defined]
+                raise ValueError("cut")
+            digest.update(part)
+            slow.step(len(part) >> 20)
     return digest.digest()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, in_order, is_run, shown
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, in_order, is_run, shown, stamp_of
 from poise.data.places import WHERE, barred, folder_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
@@ -129,8 +129,8 @@ class Walk:
 
 
 def _item(name: str, entry: os.DirEntry[str], status: os.stat_result) -> Item:
-    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return Item(name, partial(Path.open, Path(entry.path), "rb"), stamp)
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return Item(name, partial(Path.open, Path(entry.path), "rb"), stamp_of(status), changed)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -31,12 +33,19 @@ class Item(NamedTuple):
     Attributes:
         name: where it is below the root, with "/" between the parts.
         open: gives its bytes as a stream, from the start, each time.
-        stamp: what tells this state of the file from any other without opening it.
+        stamp: what tells this state of the file from any other without opening it; empty if nothing does.
+        changed: when its content changed last, in nanoseconds; of an entry, when its archive did.
     """
 
     name: str
     open: Callable[[], IO[bytes]]
     stamp: tuple[int, ...] = ()
+    changed: int = 0
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """What tells this state of a file from any other: the time of a change can't be set back, as the other one can."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass
@@ -44,7 +53,7 @@ class Listing:
     """What there is before any picture is opened; `ignored` counts by suffix.
 
     `folders` are all that are not hidden, with or without pictures; `tables` are files called `dataset.json`; `runs`
-    counts run folders, whose pictures are G's own.
+    counts run folders, whose pictures are G's own; `listed` is when the listing began, in seconds since 1970.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -53,6 +62,7 @@ class Listing:
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     runs: int = 0
+    listed: float = field(default_factory=time.time)
 
     @property
     def passed_over(self) -> str:

@@ -86,7 +86,7 @@ def scan(listing: Listing, entry: ScannedEntry, budget: int = BUDGET) -> Loaded:
         raise DataError(f"there are no pictures in this {entry.place}", where=WHERE, found=found, cure=cure)
     bad = list(listing.bad)
     items = sorted(listing.items, key=lambda item: in_order(item.name))
-    headers, images, found = _decoded(items, entry, budget)
+    headers, images, found = _decoded(items, entry, budget, listing.listed)
     frame = Frame(entry.size, images.shape[3], entry.background)
     both = list(zip(items, headers, strict=True))
     seen = [Seen(item, header) for item, header in both if isinstance(header, Header)]
@@ -109,7 +109,7 @@ def scan(listing: Listing, entry: ScannedEntry, budget: int = BUDGET) -> Loaded:
 
 
 def _decoded(
-    items: list[Item], entry: ScannedEntry, budget: int
+    items: list[Item], entry: ScannedEntry, budget: int, listed: float
 ) -> tuple[list[Header | str], Bytes, list[set[Trait] | str]]:
     """Both passes, or what they gave the last time: for each item its header or why it has none, and see `_pixels`."""
     key = decoded.key(items, entry.size, entry.channels, entry.background)
@@ -123,7 +123,7 @@ def _decoded(
             with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
             images, traits = _pixels(spread, with_header, Frame(entry.size, channels, entry.background), budget)
         kept = decoded.Decoded(headers, images, traits)
-        decoded.keep(key, items, kept, time.monotonic() - began)
+        decoded.keep(key, items, kept, time.monotonic() - began, listed)
     return kept.headers, kept.images, kept.traits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import stat
 import zipfile
@@ -10,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, is_run, shown
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, is_run, shown, stamp_of
 from poise.data.places import WHERE, barred, file_at
 from poise.data.scan import ScannedEntry, scan
 from poise.data.source import Bad, Loaded
@@ -59,6 +60,7 @@ def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> 
     """The archive's entries, by its table of contents alone."""
     runs = _runs(archive)
     listing, total = Listing(runs=len(runs)), 0
+    around, changed = _state_of(archive)
     usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
     folders: set[str] = set()
     for info in archive.infolist():
@@ -82,8 +84,8 @@ def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> 
         else:
             listing.bad.append(Bad(shown(info.filename), why))
     for parts, info in usable:
-        stamp = (info.CRC, info.file_size, info.compress_size, info.header_offset)
-        item = Item("/".join(parts), partial(_entry, archive, info), stamp)
+        stamp = (info.CRC, info.file_size, info.compress_size, info.header_offset, *around)
+        item = Item("/".join(parts), partial(_entry, archive, info), stamp if around else (), changed)
         (listing.tables if parts[-1] == TABLE else listing.items).append(item)
     listing.folders = sorted(folders)
     return listing
@@ -101,6 +103,16 @@ def _runs(archive: zipfile.ZipFile) -> set[tuple[str, ...]]:
             inside.setdefault(tuple(folder), set()).add(name)
     found = {folder for folder, names in inside.items() if folder and is_run(names)}
     return {folder for folder in found if not any(folder[:end] in found for end in range(1, len(folder)))}
+
+
+def _state_of(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], int]:
+    """The stamp of the open archive and when it changed: an entry that was damaged or mended keeps its own numbers."""
+    try:
+        assert archive.fp is not None
+        status = os.fstat(archive.fp.fileno())
+    except OSError:  # it lies in memory
+        return (), 0
+    return stamp_of(status), max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:
