@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from poise.temporary import remove_orphans
+from poise.temporary import remove, remove_orphans
 
 
 def key_of(*parts: object) -> str:
@@ -45,5 +45,6 @@ def prune(folder: Path, most: int) -> None:
         for path, status in sorted(files, key=lambda file: file[1].st_mtime_ns):
             if total <= most:
                 return
-            path.unlink()
-            total -= status.st_size
+            with suppress(OSError):  # one that can't be removed does not keep the others
+                remove(path)
+                total -= status.st_size

@@ -23,6 +23,7 @@ from poise.data.folder import FolderEntry
 from poise.data.source import Loaded
 from poise.data.zipped import ZipEntry
 from poise.errors import DataError
+from poise.system import system
 from poise.temporary import temporary_name
 
 
@@ -253,3 +254,17 @@ def test_two_processes_at_once_agree(pictures: Path) -> None:
     told = [one.communicate(timeout=60)[0].split() for one in both]
     assert [one.returncode for one in both] == [0, 0]
     assert set(told[0] + told[1]) == {FolderEntry(path=str(pictures), size=8).load().train.fingerprint}
+
+
+def test_one_that_can_not_be_removed_does_not_keep_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at, name in enumerate("abc"):
+        (tmp_path / name).write_bytes(b"0" * 100)
+        os.utime(tmp_path / name, (at, at))
+    unlink = system.unlink
+    monkeypatch.setattr(system, "unlink", lambda path: unlink(path) if path.name != "a" else refuse())
+    caching.prune(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+def refuse() -> None:
+    raise PermissionError(13, "Permission denied")
