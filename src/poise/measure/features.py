@@ -278,7 +278,7 @@ def _best(setting: Setting) -> Extractor:
         made = OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
         if not made.doubt:
             return made
-        setting.note(f"features are pixels, for a classifier can't tell the classes: it is {made.doubt}")
+        setting.note(f"features are pixels, for a classifier is not sure to tell the classes: it is {made.doubt}")
     return Plain(train.shape)
 
 
