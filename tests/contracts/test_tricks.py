@@ -6,6 +6,7 @@ mean "strength zero", and what is different in the game once it acts.
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from functools import cache
@@ -361,12 +362,15 @@ def alike(name: str) -> tuple[str, ...]:
     return tuple(part for part in name.replace("/", ".").split(".") if not part.isdecimal())
 
 
+MOST_WIPED = 30
+
+
 @SAMPLE_OR_ALL
 @pytest.mark.parametrize("world", EVERYWHERE)
 def test_losing_any_saved_tensor_is_noticed(world: str, whole: bool) -> None:
     """The exam's teeth: wipe one tensor of a save after another, and the run never ends up in the same place.
 
-    In every run one of those whose names differ only in the number of a layer.
+    In every run some, at most one of those whose names differ only in the number of a layer; all in the slow walk.
 
     Of labelled and of coded pictures only what others don't have, shells around a network apart: it is slow.
     """
@@ -377,6 +381,7 @@ def test_losing_any_saved_tensor_is_noticed(world: str, whole: bool) -> None:
     assert len(names) > 10
     if not whole:
         names = list({alike(name): name for name in names}.values())
+        names = random.Random(0).sample(names, min(MOST_WIPED, len(names)))
     goal = half.resumed().play(2).saved()
     again = half.resumed()
 
