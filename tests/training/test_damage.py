@@ -155,7 +155,7 @@ def _set(key: str, value: object) -> Callable[[dict[str, Tensor], dict[str, Any]
 
 def _weight(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
     def applied(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        name = next(name for name in tensors if name.startswith("game/g.net"))
+        name = next(n for n, t in sorted(tensors.items()) if n.startswith("game/g.net") and t.numel() > 1)
         tensors[name] = change(tensors[name]).contiguous()
 
     return applied
@@ -163,7 +163,7 @@ def _weight(change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor], 
 
 def _first(root: str, change: Callable[[Tensor], Tensor]) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
     def applied(tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        name = next(name for name, tensor in tensors.items() if name.startswith(root) and tensor.dim())
+        name = next(n for n, t in sorted(tensors.items()) if n.startswith(root) and t.numel() > 1)
         tensors[name] = change(tensors[name]).contiguous()
 
     return applied
@@ -180,7 +180,7 @@ SENSELESS = {
     "setbacks": _set("setbacks", [1]),
     "alarms": _set("alarms", "many"),
     "step": _set("step", 7),
-    "dropped": lambda tensors, state: tensors.pop(next(iter(tensors))),
+    "dropped": lambda tensors, state: tensors.pop(next(n for n in sorted(tensors) if n.startswith("game/"))),
     "added": lambda tensors, state: tensors.update({"more": torch.zeros(2)}),
     "shape": _weight(lambda tensor: tensor.flatten()[:1]),
     "dtype": _weight(lambda tensor: tensor.double()),
