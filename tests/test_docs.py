@@ -17,7 +17,7 @@ from poise.data.source import Finite, Loaded
 from poise.measure.bench import Bench
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 FILE = re.compile(r"# file: (\S+)\n")
 BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
