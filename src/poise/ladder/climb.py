@@ -37,9 +37,10 @@ def climb(
         watcher: looks on while a rung is trained.
         tell: told of other work that takes its time.
 
+    `train` lists the other errors.
+
     Raises:
         RecipeError: there is another ladder in `out`.
-        See `train` for the others.
     """
     ready()
     left = {rung: _left(recipe, out / rung) for rung, recipe in recipes.items()}

@@ -151,7 +151,8 @@ class Network:
         net: the network.
         name: what it is called.
         side: the size that it demands, or None for any.
-        shift, scale: what it expects of its input: (x - shift) / scale with x from 0 to 1, per channel.
+        shift: what it expects of its input: (x - shift) / scale with x from 0 to 1, per channel.
+        scale: see `shift`.
         alpha: whether a second of two channels is how opaque a pixel is.
     """
 

@@ -108,7 +108,9 @@ def parted_reals(source: Finite, n: int | None, most: int, look: Extractor, tell
     Args:
         source: all real samples.
         n: how many are compared; left out, as many as leave another part as large, at most `most`.
-        most, look, tell: see `held_out_reals`.
+        most: see `held_out_reals`.
+        look: see `held_out_reals`.
+        tell: see `held_out_reals`.
     """
     asked, n = n, min(n or max(min(2, len(source)), min(most, len(source) // 2)), len(source))
     order = shuffled(len(source))

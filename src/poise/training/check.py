@@ -125,7 +125,8 @@ def check(
         data_root: where data sets by name are looked for.
         with_data: whether to load the data; without it the recipe alone is looked at.
         warm_up: whether D trains alone for some hundred moves.
-        device, precision: as for training.
+        device: as for training.
+        precision: as for training.
         trust_code: whether Python files that the recipe names may run.
 
     Raises:

@@ -64,11 +64,7 @@ class Training:
         self.clock = time.perf_counter()
 
     def run(self) -> Run:
-        """Train to the end.
-
-        Raises:
-            see `train`.
-        """
+        """Train to the end; `train` lists the errors."""
         ended = "failed"
         try:
             self._open()

@@ -40,7 +40,8 @@ def shifted(
 
     Args:
         images: B x C x H x W.
-        down, right: whole numbers, B each.
+        down: whole numbers, B.
+        right: whole numbers, B.
         most: below the side.
         edge: what comes in at the edges, as `torch.nn.functional.pad` calls it: grey (0), or the picture's reflection.
     """
