@@ -90,7 +90,10 @@ def dials() -> str:
     return "\n".join(lines)
 
 
-DIALS = "<!-- fields that may be dials, written by python -m poise.tips.record -->", "<!-- end of these fields -->"
+DIALS = (
+    "<!-- fields that accept a schedule, written by python -m poise.tips.record -->",
+    "<!-- end of the fields that accept a schedule -->",
+)
 """The lines around `dials` in `docs/recipes.md`."""
 
 
