@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check bench tricks zoo measures modes detection rebuilding slow clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection rebuilding slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
 	$(BIN)/poise train
@@ -17,6 +17,10 @@ lint: $(READY)  ## style and types
 	$(BIN)/pyrefly check
 
 check: lint test  ## what must be green before a commit lands
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(READY)  ## the documentation as a site in site/, with every broken link or docstring an error
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)  ## how fast it is, beside loops written by hand
 	$(BIN)/python benchmarks/throughput.py
@@ -50,7 +54,7 @@ slow: $(READY)  ## the rigs that take longer than a test may
 	$(BIN)/python -m pytest -m slow
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "poise needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 TARGET = re.compile(r"^([a-z$(][^:=\s]*):(?!=)")
 SETUP = ("$(PYTHON)", "@$(PYTHON)", "@touch", "rm")
-TOOLS = {"ruff": "ruff", "pyrefly": "pyrefly", "pytest": "pytest", "pip": "pip"}
+TOOLS = {"ruff": "ruff", "pyrefly": "pyrefly", "pytest": "pytest", "pip": "pip", "mkdocs": "mkdocs"}
 
 SHORT = ["--steps", "1", "--set", "batch=4", "--set", "measure=none", "--set", "log.sheet=4"]
 OTHERS = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from poise import cli
 from poise.data.source import Finite, Loaded
@@ -28,6 +30,10 @@ SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4"]
 SMALL_ALONE = ["--set", "network.g.width=4"]
 FEW = 60
 ALONE = {"autoencoder", "vae", "latent-optimisation"}
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def commands(page: Path) -> list[str]:
@@ -58,6 +64,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for number in range(12):
             pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{number}.png")
+    (tmp_path / "photos").symlink_to(tmp_path / "pictures", target_is_directory=True)
     np.savez(tmp_path / "pictures.npz", images=dice.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
@@ -65,7 +72,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_runs(page: Path, somewhere: Path) -> None:
     ran = 0
     write_files(page)
@@ -108,7 +115,7 @@ def run_poise(words: list[str]) -> None:
     assert left.value.code == 0, words
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
 def test_every_block_of_python_runs(page: Path, somewhere: Path) -> None:
     write_files(page)
     for block in blocks(page):
@@ -116,10 +123,32 @@ def test_every_block_of_python_runs(page: Path, somewhere: Path) -> None:
             exec(compile(block, page.name, "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
         assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_navigation_of_the_site_has_every_page() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r"\S+\.md$", navigation, re.M)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    generated = set(re.findall(r'^    "(\w+\.md)": ROOT', (ROOT / "mkdocs_hooks.py").read_text("utf-8"), re.M))
+    assert sorted(listed) == sorted(pages | generated)
+
+
+def test_the_page_of_commands_has_every_command() -> None:
+    page = (ROOT / "docs/commands.md").read_text("utf-8")
+    assert re.findall(r"^\| `poise (\w+)` \|", page, re.M) == list(get_command(cli.app).commands)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"], ids=name)
+def test_a_blank_line_comes_before_each_list(page: Path) -> None:
+    """Without it, GitHub shows a list and the site a paragraph."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    for before, line in pairwise(text.splitlines()):
+        if re.match(r"(- |\d+\. )", line):
+            assert re.match(r"$|- |\d+\. | |#", before), f"{page.name}: {line}"
 
 
 def test_the_diff_that_contributing_shows_is_the_file() -> None:
