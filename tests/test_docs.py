@@ -147,7 +147,7 @@ def test_a_blank_line_comes_before_each_list(page: Path) -> None:
     """Without it, GitHub shows a list and the site a paragraph."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
     for before, line in pairwise(text.splitlines()):
-        if re.match(r"(- |\d+\. )", line):
+        if re.match(r"(- |1\. )", line):
             assert re.match(r"$|- |\d+\. | |#", before), f"{page.name}: {line}"
 
 
