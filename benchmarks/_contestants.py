@@ -17,18 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
-from poise.core import Moment, Side, in_full
-from poise.data.source import Pictures, Source, to_signed
-from poise.optimizers import AdamEntry
-from poise.randomness import Dice
+from poise.core.random_streams import RandomStreams
+from poise.core.types import MoveContext, Side, to_float32
+from poise.data.source import ImageDataset, Source
+from poise.engine.batches import RealBatches
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.step import alternate
+from poise.engine.step_metrics import StepMetrics
+from poise.optimizers import AdamConfig
 from poise.recipe.model import Recipe
-from poise.training.build import build
-from poise.training.feed import Feed
-from poise.training.ledger import Ledger
-from poise.training.machine import Machine
-from poise.training.step import alternate
-from poise.tricks.averaged_weights import AveragedWeightsEntry
-from poise.tricks.gradient_penalties import R1Entry
+from poise.tricks.averaged_weights import AveragedWeightsConfig
+from poise.tricks.gradient_penalties import R1Config
+from poise.utils.images import to_float
 
 ROW = 50
 LATENT = 100
@@ -105,13 +106,13 @@ def mlp() -> Nets:
     return Nets(net(2, 1), net(RING_LATENT, 2))
 
 
-def random_pictures(count: int) -> Pictures:
+def random_pictures(count: int) -> ImageDataset:
     """`count` pictures of noise, 3 x 64 x 64."""
     noise = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    return Pictures(noise)
+    return ImageDataset(noise)
 
 
-def picture_draws(source: Pictures, batch: int) -> Draws:
+def picture_draws(source: ImageDataset, batch: int) -> Draws:
     """Batches of shuffled pictures, normalised as poise does it, in channels_last; Gaussian latents."""
     pool, order = torch.from_numpy(source.images), torch.randperm(len(source)).split(batch)
     at = 0
@@ -119,7 +120,7 @@ def picture_draws(source: Pictures, batch: int) -> Draws:
     def real() -> Tensor:
         nonlocal at
         at = (at + 1) % len(order)
-        return to_signed(pool[order[at]])
+        return to_float(pool[order[at]])
 
     return Draws(real, lambda: torch.randn(batch, LATENT))
 
@@ -145,9 +146,9 @@ class ByHand:
         self.weights_d, self.weights_g = list(self.d.parameters()), list(self.g.parameters())
         self.gamma, self.mean = 0.0, None
         for trick in recipe.tricks:
-            if isinstance(trick, R1Entry) and trick.every == 1 and isinstance(trick.gamma, float):
+            if isinstance(trick, R1Config) and trick.every == 1 and isinstance(trick.gamma, float):
                 self.gamma = trick.gamma
-            elif isinstance(trick, AveragedWeightsEntry):
+            elif isinstance(trick, AveragedWeightsConfig):
                 self.half_life, self.ramp_up = trick.half_life, trick.ramp_up
                 self.mean = copy.deepcopy(self.g).requires_grad_(False)
                 self.weights_mean = list(self.mean.parameters())
@@ -232,7 +233,7 @@ class HandWritten(ByHand):
             for weight in self.weights_d:
                 weight.requires_grad_(False)
             with self.numerics():
-                fake = in_full(self.d(in_full(self.g(self.draws.latent()))))
+                fake = to_float32(self.d(to_float32(self.g(self.draws.latent()))))
             for weight in self.weights_g:
                 weight.grad = None
             (-logsigmoid(fake).mean()).backward()
@@ -248,13 +249,13 @@ class HandWritten(ByHand):
         """What D pays for reals and new fakes."""
         with self.numerics():
             with torch.no_grad():
-                fake = in_full(self.g(self.draws.latent()))
+                fake = to_float32(self.g(self.draws.latent()))
             if self.together:
-                both = in_full(self.d(torch.cat((real, fake))))
+                both = to_float32(self.d(torch.cat((real, fake))))
                 on_real, on_fake = both[: len(real)], both[len(real) :]
             else:
                 real.requires_grad_(self.gamma > 0)
-                on_real, on_fake = in_full(self.d(real)), in_full(self.d(fake))
+                on_real, on_fake = to_float32(self.d(real)), to_float32(self.d(fake))
         cost = -logsigmoid(on_real).mean() - logsigmoid(-on_fake).mean()
         return cost + self.penalty(real, on_real) if self.gamma else cost
 
@@ -266,27 +267,27 @@ class HandWritten(ByHand):
 class Poise:
     """poise's own step on its own game, its readings worked out every 50 steps and at the end of a block."""
 
-    def __init__(self, recipe: Recipe, source: Source, machine: Machine) -> None:
-        self.recipe, self.dice, self.done = recipe, Dice(recipe.seed, machine.device), 0
-        self.game = build(recipe, source.subject(), machine, self.dice)
-        self.feed = Feed(source, machine.device, self.game.tempo.most.d)
-        self.ledger = Ledger()
+    def __init__(self, recipe: Recipe, source: Source, compute: ComputeSettings) -> None:
+        self.recipe, self.streams, self.done = recipe, RandomStreams(recipe.seed, compute.device), 0
+        self.game = build_game(recipe, source.spec(), compute, self.streams)
+        self.batches = RealBatches(source, compute.device, self.game.tempo.max_moves.d)
+        self.metrics = StepMetrics()
 
     def run(self, steps: int) -> None:
         """See `Contestant`."""
         for last in range(steps - 1, -1, -1):
-            moment = Moment(self.done, self.recipe.steps, self.recipe.batch, self.dice)
-            self.dice.settle("step", self.done)
-            alternate(self.game, self.feed, moment, self.ledger)
+            context = MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams)
+            self.streams.seed_global("step", self.done)
+            alternate(self.game, self.batches, context, self.metrics)
             self.done += 1
             if self.done % ROW == 0 or last == 0:
-                self.ledger.stats()
+                self.metrics.reduce()
 
 
 def adam(net: nn.Module, recipe: Recipe, *, fused: bool) -> torch.optim.Adam:
     """Adam as the recipe has it; PyTorch's default variant if not `fused`."""
     entry = recipe.optimizer.d
-    assert isinstance(entry, AdamEntry)
+    assert isinstance(entry, AdamConfig)
     assert isinstance(entry.lr, float)
     return torch.optim.Adam(net.parameters(), entry.lr, entry.betas, entry.eps, fused=fused or None)
 
@@ -298,15 +299,15 @@ def difference(poise: Poise, hand: HandWritten, steps: int) -> float:
     bit decides on which side of a kink an activation falls, and Adam makes a whole step of the difference.
     """
     nets = [(hand.d, poise.game.players[Side.D].net), (hand.g, poise.game.players[Side.G].net)]
-    nets += [] if hand.mean is None else [(hand.mean, poise.game.shown())]
+    nets += [] if hand.mean is None else [(hand.mean, poise.game.sampling_network())]
     for mine, other in nets:
         mine.load_state_dict(dict(zip(mine.state_dict(), other.state_dict().values(), strict=True)))
         for net in (mine, other):
             net.double().register_forward_pre_hook(lambda _, given: (given[0].double(),))
-    moments = [Moment(step, steps, poise.recipe.batch, Dice(poise.recipe.seed)) for step in range(steps)]
-    moves = (moment.of(side, 0) for moment in moments for side in (Side.D, Side.G))
-    latents = (poise.recipe.latent.draw(move.batch, move.generator("latents")) for move in moves)
-    reals = (poise.feed.draw(moment)[0] for moment in moments)
+    contexts = [MoveContext(step, steps, poise.recipe.batch, RandomStreams(poise.recipe.seed)) for step in range(steps)]
+    moves = (context.for_move(side, 0) for context in contexts for side in (Side.D, Side.G))
+    latents = (poise.recipe.latent.sample(move.batch_size, move.generator("latents")) for move in moves)
+    reals = (poise.batches.load(context)[0] for context in contexts)
     hand.draws = Draws(reals.__next__, latents.__next__)
     hand.run(steps)
     poise.run(steps)

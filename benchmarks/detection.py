@@ -34,10 +34,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from poise.rows import read_lines, sound_measures
+from poise.core.metrics_log import check_measures, read_jsonl
 from poise.watch.base import Alarm
 from poise.watch.logs import Log, read_log
-from poise.watch.monitor import DETECTORS, Monitoring
+from poise.watch.monitor import DETECTORS, MonitorConfig
 from poise.watch.replay import replay
 
 AVERAGED = {"kind": "averaged_weights", "half_life": 4000.0}
@@ -156,18 +156,18 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SPOILER = '''"""A trick that spoils one fake at one step."""
 
-from poise.seams import View
+from poise.core.hooks import InputTransform
 
 
-class Spoiler(View):
+class Spoiler(InputTransform):
     """Not a number from step `at` on."""
 
     def __init__(self, name, at=700):
         super().__init__(name)
         self.at = at
 
-    def view(self, images, pile, moment):
-        return images * float("nan") if moment.step >= self.at else images
+    def transform_input(self, images, origin, context):
+        return images * float("nan") if context.step >= self.at else images
 '''
 BAR = {"coverage": 0.2, "modes": 7, "class_balance": 0.6, "copying": -3.0, "gan_test": 0.3, "worse": 1.5}
 FACTORS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
@@ -179,7 +179,7 @@ def prepare(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "spoiler.py").write_text(SPOILER)
     if not (out / "fifty.npz").is_file():
-        from poise.data.embedded import embedded
+        from poise.data.digits import embedded
 
         images, labels = embedded()
         order = np.random.default_rng(0).permutation(len(images))[:1000]
@@ -189,11 +189,11 @@ def prepare(out: Path) -> None:
 def one(kind: str, seed: int, out: Path, *, quick: bool) -> None:
     """Train one run and measure its end (in a process of its own)."""
     from poise.errors import Diverged
-    from poise.measure.catalogue import chosen
-    from poise.recipe.read import decode
-    from poise.training.begin import train
-    from poise.training.measuring import measure_run
-    from poise.training.run import Run
+    from poise.measure.catalogue import select_measures
+    from poise.recipe.decode import decode
+    from poise.runs.evaluate import measure_run
+    from poise.runs.run import Run
+    from poise.training.train import train
 
     words = json.dumps({**KINDS[kind], "seed": seed})
     words = words.replace("SPOILER", str(out / "spoiler.py")).replace("FIFTY", str(out / "fifty.npz"))
@@ -213,8 +213,8 @@ def one(kind: str, seed: int, out: Path, *, quick: bool) -> None:
         names = (
             "modes,high_quality" if table["data"]["kind"] == "ring" else "fid,coverage,class_balance,copying,gan_test"
         )
-        result, _ = measure_run(Run(place, trust_code=True), chosen(names))
-        ended |= {name: told.figure.value for name, told in result.told.items()}
+        result, _ = measure_run(Run(place, trust_code=True), select_measures(names))
+        ended |= {name: told.value.value for name, told in result.results.items()}
     (place / "end.json").write_text(json.dumps(ended))
 
 
@@ -230,7 +230,7 @@ class Ended(NamedTuple):
 
 def measured(place: Path) -> list[dict[str, Any]]:
     """What was measured as a run went."""
-    return read_lines(place / "measures.jsonl", sound_measures)
+    return read_jsonl(place / "measures.jsonl", check_measures)
 
 
 def verdict(place: Path) -> str:
@@ -273,7 +273,7 @@ def gather(out: Path) -> list[Ended]:
     return found
 
 
-def alarms(run: Ended, how: Monitoring) -> list[Alarm]:
+def alarms(run: Ended, how: MonitorConfig) -> list[Alarm]:
     """What the monitor says of a run, told what [monitor] says."""
     return replay(run.log._replace(monitor=how.model_dump())).alarms
 
@@ -290,7 +290,7 @@ def fitted(runs: list[Ended]) -> dict[str, float]:
         best: tuple[int, float] | None = None
         for threshold in grid(detector.threshold):
             only = {other: "off" for other in DETECTORS if other != name}
-            how = Monitoring(policy={**only, name: "warn"}, threshold={name: threshold})
+            how = MonitorConfig(policy={**only, name: "warn"}, threshold={name: threshold})
             hits = [run for run in runs if alarms(run, how)]
             if any(not run.why for run in hits):
                 continue
@@ -317,7 +317,7 @@ def line(cells: list[str]) -> str:
 
 def report(runs: list[Ended], thresholds: dict[str, float] | None, title: str) -> None:
     """Recall, false alarms and lead, by detector and together."""
-    how = Monitoring(threshold=thresholds or {})
+    how = MonitorConfig(threshold=thresholds or {})
     heard = {(run.kind, run.seed): alarms(run, how) for run in runs}
     failed, sound = [run for run in runs if run.why], [run for run in runs if not run.why]
     print(f"\n{title}: {len(failed)} runs that failed, {len(sound)} that did not\n")

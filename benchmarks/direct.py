@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from poise.data.toys import GridEntry, PlaneEntry, RingEntry
-from poise.measure.modes import Modes, count_modes
-from poise.recipe.read import decode
-from poise.training.begin import train
+from poise.data.toys import GridConfig, PlaneConfig, RingConfig
+from poise.measure.context import Modes
+from poise.measure.modes import count_modes
+from poise.recipe.decode import decode
+from poise.training.train import train
 
 SAMPLES = 2500
 
@@ -70,9 +71,9 @@ def trained(told: dict[str, Any]) -> Told:
         return Told(run.sample(SAMPLES, seed=1), run.rows)
 
 
-def judged(run: Told, data: PlaneEntry) -> Modes:
+def judged(run: Told, data: PlaneConfig) -> Modes:
     """Modes and share of good samples at the end."""
-    known = data.modes_at()
+    known = data.mode_centres()
     assert known is not None
     return count_modes(run.points, *known)
 
@@ -82,7 +83,7 @@ def packing(seeds: int, steps: int) -> None:
     print(f"grid of 25, {seeds} seeds, {steps:,} steps")
     for m in (1, 2):
         tricks = [{"kind": "packing", "samples": m}] if m > 1 else []
-        told = [judged(trained(table("grid", seed, steps, tricks)), GridEntry()) for seed in range(seeds)]
+        told = [judged(trained(table("grid", seed, steps, tricks)), GridConfig()) for seed in range(seeds)]
         modes = [one.found for one in told]
         good = mean(one.good for one in told)
         name = f"packing {m}" if m > 1 else "none"
@@ -106,7 +107,7 @@ def noise(seeds: int, steps: int) -> None:
                 for key in ("d/accuracy", "g/grad_norm")
             )
             print(f"{name:<6} at {share:4.0%} of the run: D right {accuracy:6.1%}, G's gradient {norm:.4f}", flush=True)
-        modes = [judged(run, RingEntry()).found for run in runs]
+        modes = [judged(run, RingConfig()).found for run in runs]
         print(f"{name:<6} modes at the end: {modes}", flush=True)
 
 

@@ -26,13 +26,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from poise.data.embedded import DigitsEntry
-from poise.data.source import Bytes, Loaded, Pictures
-from poise.data.vision import VisionEntry
-from poise.measure.bench import Bench
-from poise.measure.catalogue import Result, chosen, taken
-from poise.measure.frechet import Gaussian, frechet
-from poise.measure.sitting import Pile, Sitting
+from poise.data.digits import DigitsConfig
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.torchvision_data import VisionConfig
+from poise.measure.catalogue import EvaluationResult, compute_or_reason, select_measures
+from poise.measure.context import EvalContext
+from poise.measure.evaluator import Evaluator
+from poise.measure.fid import Gaussian, frechet
+from poise.measure.sample_set import SampleSet
+from poise.utils.images import Bytes
 
 BLUR = 0.6
 
@@ -58,13 +60,13 @@ class Size(NamedTuple):
 FULL, QUICK = Size(), Size(n=100, tries=2, features="pixels", dim=32, rounds=1)
 
 
-def part(pictures: Pictures, places: Tensor) -> Pictures:
+def part(pictures: ImageDataset, places: Tensor) -> ImageDataset:
     """Some of the pictures as a source of its own."""
     assert pictures.labels is not None
-    return Pictures(pictures.images[places.numpy()], pictures.labels[places.numpy()], pictures.classes)
+    return ImageDataset(pictures.images[places.numpy()], pictures.labels[places.numpy()], pictures.classes)
 
 
-def piles(new: Pictures, trained: Pictures, n: int) -> dict[str, Bytes]:
+def piles(new: ImageDataset, trained: ImageDataset, n: int) -> dict[str, Bytes]:
     """What is measured, n pictures each."""
     images, labels = new.images, new.labels
     assert labels is not None
@@ -79,32 +81,32 @@ def piles(new: Pictures, trained: Pictures, n: int) -> dict[str, Bytes]:
     }
 
 
-def measured(bench: Bench, images: Bytes) -> Result:
+def measured(bench: Evaluator, images: Bytes) -> EvaluationResult:
     """By all measures that need no training of their own."""
-    return bench.measure(lambda n: torch.from_numpy(images), chosen(None))
+    return bench.measure(lambda n: torch.from_numpy(images), select_measures(None))
 
 
 def order(size: Size) -> None:
     """See the module."""
-    loaded = DigitsEntry().load()
+    loaded = DigitsConfig().load()
     (train, held_out), n = (loaded.train, loaded.held_out), size.n
-    assert isinstance(train, Pictures)
-    assert isinstance(held_out, Pictures)
+    assert isinstance(train, ImageDataset)
+    assert isinstance(held_out, ImageDataset)
     shuffled = torch.from_numpy(np.random.default_rng(1).permutation(len(train)))
     trained, rest = part(train, shuffled[:2000]), part(train, shuffled[2000:])
-    bench = Bench(DigitsEntry(), Loaded(trained, held_out), size.features, n=n)
+    bench = Evaluator(DigitsConfig(), DataSplits(trained, held_out), size.features, n=n)
     rng = np.random.default_rng(2)
     fresh = [measured(bench, rest.images[rng.permutation(len(rest))[:n]]) for _ in range(size.tries)]
     told = {name: measured(bench, images) for name, images in piles(part(rest, torch.arange(n)), trained, n).items()}
-    print(f"{bench.look.name}; {n:,} against {n:,} held out\n")
+    print(f"{bench.extractor.name}; {n:,} against {n:,} held out\n")
     print("| measure | real (of five) | " + " | ".join(told) + " |")
     print("|---|---|" + "---|" * len(told))
-    for name in fresh[0].told:
-        reals = [one.told[name].figure.value for one in fresh]
+    for name in fresh[0].results:
+        reals = [one.results[name].value.value for one in fresh]
         middle, spread = median(reals), max(reals) - min(reals)
         cells = []
         for result in told.values():
-            value = result.told[name].figure.value
+            value = result.results[name].value.value
             seen = abs(value - middle) > 3 * max(spread, 1e-9)
             cells.append(f"**{value:.3g}**" if seen else f"{value:.3g}")
         print(f"| {name} | {min(reals):.3g} to {max(reals):.3g} | {' | '.join(cells)} |")
@@ -113,20 +115,22 @@ def order(size: Size) -> None:
 
 def speed(root: Path, *, quick: bool) -> None:
     """See the module; if `quick`, of a hundred embedded digits by their pixels."""
-    entry = DigitsEntry() if quick else VisionEntry(dataset="MNIST", download=False)
+    entry = DigitsConfig() if quick else VisionConfig(dataset="MNIST", download=False)
     loaded, n = entry.load(root), 100 if quick else 5000
-    bench = Bench(entry, loaded, QUICK.features if quick else FULL.features, n=n)
-    assert isinstance(loaded.train, Pictures)
-    fake = Pile(torch.from_numpy(loaded.train.images[-n:] if quick else loaded.train.images[20_000:25_000]), bench.look)
-    sitting = Sitting(fake, bench.real, lambda: bench.train)
+    bench = Evaluator(entry, loaded, QUICK.features if quick else FULL.features, n=n)
+    assert isinstance(loaded.train, ImageDataset)
+    fake = SampleSet(
+        torch.from_numpy(loaded.train.images[-n:] if quick else loaded.train.images[20_000:25_000]), bench.extractor
+    )
+    context = EvalContext(fake, bench.real, lambda: bench.train)
     for pile in (fake, bench.real, bench.train):
         assert pile is not None
         len(pile.features)
-    print(f"{bench.look.name}; {n:,} against {n:,}; {torch.get_num_threads()} threads\n")
+    print(f"{bench.extractor.name}; {n:,} against {n:,}; {torch.get_num_threads()} threads\n")
     total = 0.0
-    for measure in chosen(None):
+    for measure in select_measures(None):
         began = time.perf_counter()
-        figure = taken(measure, sitting, bench.given if quick else {*bench.given, "logits"})
+        figure = compute_or_reason(measure, context, bench.available if quick else {*bench.available, "logits"})
         if not isinstance(figure, str):
             took = time.perf_counter() - began
             total += took

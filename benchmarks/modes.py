@@ -30,12 +30,12 @@ from typing import NamedTuple
 
 import torch
 
-from poise.measure.catalogue import chosen
-from poise.recipe.read import decode
-from poise.recipe.shipped import find
-from poise.recipe.text import set_value
-from poise.training.begin import train
-from poise.training.measuring import measure_run
+from poise.measure.catalogue import select_measures
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_recipe
+from poise.recipe.toml import set_value
+from poise.runs.evaluate import measure_run
+from poise.training.train import train
 
 PUBLISHED = {
     "ring": (
@@ -106,7 +106,7 @@ class Found(NamedTuple):
 def found(job: Job) -> Found:
     """Train, then measure."""
     torch.set_num_threads(job.threads)
-    table = find(RECIPES[job.what])
+    table = load_recipe(RECIPES[job.what])
     for change in ARMS[job.what][job.arm]:
         if not (job.quick and change in FULL):  # the complete MNIST is no matter of seconds
             set_value(table, change)
@@ -119,10 +119,10 @@ def found(job: Job) -> Found:
         began = time.process_time()
         run = train(decode(table), Path(folder) / "run", data_root=job.root)
         seconds = time.process_time() - began
-        told = measure_run(run, chosen("modes,high_quality,reverse_kl"), n=n, data_root=job.root)[0].told
-    good = told["high_quality"].figure.value if "high_quality" in told else None
-    kl = told["reverse_kl"].figure.value if "reverse_kl" in told else float("inf")
-    return Found(told["modes"].figure.value, good, kl, seconds)
+        told = measure_run(run, select_measures("modes,high_quality,reverse_kl"), n=n, data_root=job.root)[0].results
+    good = told["high_quality"].value.value if "high_quality" in told else None
+    kl = told["reverse_kl"].value.value if "reverse_kl" in told else float("inf")
+    return Found(told["modes"].value.value, good, kl, seconds)
 
 
 def words(one: Found) -> str:

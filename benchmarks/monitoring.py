@@ -15,30 +15,30 @@ from statistics import median, quantiles
 
 import torch
 
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.training.machine import choose
-from poise.training.standing import Standing
+from poise.engine.compute import choose_compute
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.training.state import TrainState
 from poise.watch.monitor import Monitor
 
 
-def deaf(here: Standing) -> Standing:
+def deaf(here: TrainState) -> TrainState:
     """A run whose players look at no gradient."""
     for player in here.game.players.values():
-        player.heed = lambda norms: None  # type: ignore[method-assign]
+        player.set_found_inf = lambda norms: None  # type: ignore[method-assign]
     return here
 
 
-def interval(here: Standing, monitor: Monitor | None) -> float:
+def interval(here: TrainState, monitor: Monitor | None) -> float:
     """Seconds for one row's steps and the row."""
     began = time.perf_counter()
     for left in range(here.recipe.log.rows, 0, -1):
         if monitor is not None and left == 1:
-            here.vitals.before()
+            here.diagnostics.before_step()
         here.step()
-    stats = here.ledger.stats()
+    stats = here.step_metrics.reduce()
     if monitor is not None:
-        monitor.hear(here.done, stats | here.vitals.take())
+        monitor.hear(here.steps_done, stats | here.diagnostics.compute())
     return time.perf_counter() - began
 
 
@@ -51,13 +51,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two rounds of two small steps: not a measurement")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    told = table(asked.recipe)
+    told = load_table(asked.recipe)
     if asked.quick:
         asked.rounds = 2
         told |= {"batch": 4, "log": {**told.get("log", {}), "rows": 2}}
     recipe = decode(told)
-    loaded, machine = recipe.data.load(), choose("cpu", "auto", recipe)
-    watched, bare = Standing(recipe, machine, loaded), deaf(Standing(recipe, machine, loaded))
+    loaded, compute = recipe.data.load(), choose_compute("cpu", "auto", recipe)
+    watched, bare = TrainState(recipe, compute, loaded), deaf(TrainState(recipe, compute, loaded))
     monitor = Monitor(family=str(recipe.objective.tag()), length=recipe.steps)
     interval(watched, monitor), interval(bare, None)  # first steps are slower
     ratios = []

@@ -23,11 +23,11 @@ from typing import Any
 import torch
 
 from poise import train
-from poise.measure.catalogue import chosen
-from poise.recipe.read import decode
-from poise.training.machine import Machine
-from poise.training.measuring import measure_run
-from poise.training.standing import Standing
+from poise.engine.compute import ComputeSettings
+from poise.measure.catalogue import select_measures
+from poise.recipe.decode import decode
+from poise.runs.evaluate import measure_run
+from poise.training.state import TrainState
 
 DIMS = (2, 4, 8, 16, 32, 64)
 QUICK = ("--dims", "2", "--steps", "3", "--batch", "8")
@@ -66,8 +66,8 @@ def against_pca(dims: list[int], steps: int, seed: int, batch: int) -> None:
             began = time.perf_counter()
             run = train(decode(recipe), Path(place) / "run", progress=False)
             seconds = time.perf_counter() - began
-            told = measure_run(run, chosen("reconstruction,pca_reconstruction"), features="pixels")[0].told
-        ours, plane = (told[name].figure.value for name in ("reconstruction", "pca_reconstruction"))
+            told = measure_run(run, select_measures("reconstruction,pca_reconstruction"), features="pixels")[0].results
+        ours, plane = (told[name].value.value for name in ("reconstruction", "pca_reconstruction"))
         print(f"{dim:>9}  {ours:>11.5f}  {plane:>7.5f}  {ours / plane:>5.2f}  {seconds:>7.0f}", flush=True)
 
 
@@ -93,11 +93,11 @@ def bound(data_root: Path, steps: int, seed: int, *, quick: bool) -> None:
         began = time.perf_counter()
         run = train(decode(recipe), Path(place) / "run", data_root=data_root, progress=False)
         seconds = time.perf_counter() - began
-        wanted = chosen("elbo,elbo_reconstruction,elbo_kl")
-        told = measure_run(run, wanted, n=100 if quick else 10_000, features="pixels", data_root=data_root)[0].told
+        wanted = select_measures("elbo,elbo_reconstruction,elbo_kl")
+        told = measure_run(run, wanted, n=100 if quick else 10_000, features="pixels", data_root=data_root)[0].results
     print(f"binarised MNIST, 40 latents, 2 x 500 units, {steps:,} steps of 128, seed {seed}, {seconds:,.0f} s")
     for name in ("elbo", "elbo_reconstruction", "elbo_kl"):
-        figure = told[name].figure
+        figure = told[name].value
         print(f"{name:>20}  {figure.value:8.2f} +- {figure.stderr:.2f} nats on the test set, one draw for each picture")
     print(f"\n{PUBLISHED}")
 
@@ -106,14 +106,14 @@ def speed(rounds: int, steps: int, batch: int) -> None:
     """Print how long a step takes in either loop, and the median of the rounds' ratios."""
     recipe = decode(alone({"kind": "elbo", "likelihood": "gaussian", "sigma": 0.7}, 32, batch) | {"steps": 1_000_000})
     loaded = recipe.data.load()
-    ours = Standing(recipe, Machine(torch.device("cpu"), "fp32"), loaded)
-    theirs = Standing(recipe, Machine(torch.device("cpu"), "fp32"), loaded)
+    ours = TrainState(recipe, ComputeSettings(torch.device("cpu"), "fp32"), loaded)
+    theirs = TrainState(recipe, ComputeSettings(torch.device("cpu"), "fp32"), loaded)
     by_hand = hand_written(theirs, 0.7, batch)
 
     def poise() -> None:
         for _ in range(steps):
             ours.step()
-        ours.ledger.stats()
+        ours.step_metrics.reduce()
 
     loops: dict[str, Callable[[], None]] = {
         "poise": poise,
@@ -134,7 +134,7 @@ def speed(rounds: int, steps: int, batch: int) -> None:
     print(f"{'ratio':>14}  {median(ratios):7.3f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-def hand_written(there: Standing, sigma: float, batch: int) -> Iterator[None]:
+def hand_written(there: TrainState, sigma: float, batch: int) -> Iterator[None]:
     """The same VAE on the same networks, without anything around it; one step each time it is asked."""
     decoder, encoder = there.game.g.net, there.game.g.encoder
     assert encoder is not None

@@ -52,29 +52,29 @@ from _contestants import (
     random_pictures,
     ring_draws,
 )
+from poise.engine.compute import ComputeSettings, choose_compute, native_bf16
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.training.machine import Machine, choose, native_bf16
 
 CPU = torch.device("cpu")
-FP32, BF16 = Machine(CPU, "fp32"), Machine(CPU, "bf16")
+FP32, BF16 = ComputeSettings(CPU, "fp32"), ComputeSettings(CPU, "bf16")
 VERIFIED_STEPS, TOLERANCE = 3, 1e-5
 DEFAULT_RUN = """
 import json, resource, sys, time
 from pathlib import Path
-import poise.cli.view
-from poise.recipe.read import decode
-from poise.recipe.shipped import DEFAULT, table
-from poise.training.begin import train
-from poise.training.watcher import Nobody
+import poise.cli.progress_view
+from poise.recipe.decode import decode
+from poise.recipe.shipped import DEFAULT, load_table
+from poise.training.train import train
+from poise.training.listener import NullListener
 
-class First(Nobody):
-    def tick(self, step):
+class First(NullListener):
+    def on_step(self, step):
         if step == 1:
             self.seconds = time.monotonic() - float(sys.argv[1])
 
 first = First()
-train(decode({**table(DEFAULT), **json.loads(sys.argv[3])}), sys.argv[2], watcher=first)
+train(decode({**load_table(DEFAULT), **json.loads(sys.argv[3])}), sys.argv[2], listener=first)
 status = Path("/proc/self/status")  # getrusage would count the process that started this one
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 if status.exists():
@@ -184,7 +184,7 @@ def pictures(native: bool, size: Size) -> dict[str, Contestant]:
         "plain": Plain(plain, nn.BCELoss(), picture_draws(source, recipe.batch), recipe),
         "hand-written": hand_pictures(recipe, size),
         "poise fp32": Poise(recipe, source, FP32),
-        "poise auto": Poise(recipe, source, choose("cpu", "auto", recipe)),
+        "poise auto": Poise(recipe, source, choose_compute("cpu", "auto", recipe)),
     }
     if native:
         return {**contestants, "hand-written bf16": hand_pictures(recipe, size, bf16=True)}

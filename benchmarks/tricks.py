@@ -28,15 +28,15 @@ import torch
 from torch import nn
 
 from _contestants import Poise
-from poise.core import Moment, Side
-from poise.data.source import Pictures
-from poise.derivatives import Conv2d
-from poise.entries import kinds
+from poise.core.config import find_components
+from poise.core.double_backward import Conv2d
+from poise.core.types import MoveContext, Side
+from poise.data.source import ImageDataset
+from poise.engine.compute import ComputeSettings
+from poise.engine.step import make_move
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.training.machine import Machine
-from poise.training.step import move
-from poise.tricks.base import TrickEntry
+from poise.tricks.base import TrickConfig
 
 
 class Size(NamedTuple):
@@ -48,7 +48,7 @@ class Size(NamedTuple):
 
 
 FULL, QUICK = Size(), Size(width=2, side=8, batch=8)
-FP32 = Machine(torch.device("cpu"), "fp32")
+FP32 = ComputeSettings(torch.device("cpu"), "fp32")
 CLASSES = 10
 BUSY: dict[str, dict[str, Any]] = {
     "past_selves": {"every": 8, "duration": 4},
@@ -96,11 +96,11 @@ def recipe(
     return decode(table | ({"conditioning": {"g": {"kind": "concat"}}} if labelled else {}))
 
 
-def source(size: Size) -> Pictures:
+def source(size: Size) -> ImageDataset:
     """Random pictures: what they show costs nothing."""
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (1024, size.side, size.side, 1), dtype=np.uint8)
-    return Pictures(pictures, np.arange(1024) % CLASSES, tuple("0123456789"))
+    return ImageDataset(pictures, np.arange(1024) % CLASSES, tuple("0123456789"))
 
 
 class Pair(NamedTuple):
@@ -130,10 +130,10 @@ def d_moves(size: Size, told: Recipe, *, pytorchs: bool = False) -> Callable[[in
 
     def run(moves: int) -> None:
         for _ in range(moves):
-            moment = Moment(game.done, told.steps, told.batch, game.dice).of(Side.D, 0)
-            move(game.game, game.feed, moment, game.ledger)
+            context = MoveContext(game.done, told.steps, told.batch, game.streams).for_move(Side.D, 0)
+            make_move(game.game, game.batches, context, game.metrics)
             game.done += 1
-        game.ledger.stats()
+        game.metrics.reduce()
 
     return run
 
@@ -166,7 +166,7 @@ def notes(kind: str) -> str:
 
 def chosen(only: Iterable[str]) -> list[str]:
     """The kinds to time: the cheap ones first."""
-    every = kinds(TrickEntry, "poise.tricks")
+    every = find_components(TrickConfig, "poise.tricks")
     unknown = [kind for kind in only if kind not in every]
     if unknown:
         sys.exit(f"no trick is called {unknown[0]}")

@@ -22,11 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from poise.errors import PoiseError
-from poise.measure.catalogue import Result, chosen
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
-from poise.training.measuring import measure_run
-from poise.training.run import Run
+from poise.measure.catalogue import EvaluationResult, select_measures
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table, recipe_names
+from poise.runs.evaluate import measure_run
+from poise.runs.run import Run
 
 MEASURES = ("fid", "precision", "recall", "coverage", "class_confidence", "class_balance")
 
@@ -39,7 +39,7 @@ def train(name: str, out: Path, images: int, *, quick: bool) -> str:
     if (out / "run.json").is_file() and Run(out).info["state"] == "done":
         return f"{name}: there already"
     shutil.rmtree(out, ignore_errors=True)
-    steps = 2 if quick else images // decode(table(name)).batch
+    steps = 2 if quick else images // decode(load_table(name)).batch
     words = [
         "train",
         name,
@@ -72,13 +72,13 @@ def speed(name: str, *, quick: bool) -> float:
     return max(rates[1:])
 
 
-def row(name: str, out: Path, *, quick: bool) -> tuple[list[str], Result]:
+def row(name: str, out: Path, *, quick: bool) -> tuple[list[str], EvaluationResult]:
     """One line of the table, and what was measured for it."""
     run = Run(out)
-    tempo, sizes = run.game.tempo.most, run.info["parameters"]
+    tempo, sizes = run.game.tempo.max_moves, run.info["parameters"]
     few = {"n": 50, "features": "pixels"} if quick else {}
-    result, _ = measure_run(run, chosen(MEASURES), **few)
-    figures = [figure(one.figure.value) for one in result.told.values()]
+    result, _ = measure_run(run, select_measures(MEASURES), **few)
+    figures = [figure(one.value.value) for one in result.results.values()]
     players = " / ".join(f"{sizes[who] / 1e3:,.0f} k" for who in ("g", "d", "e") if who in sizes)
     return [name, players, f"{tempo.d} : {tempo.g}", f"{speed(name, quick=quick):,.0f}", *figures], result
 
@@ -104,7 +104,7 @@ def main() -> None:
     told = asked.parse_args()
     if told.quick:
         told.only = ["gan"]
-    recipes = [name for name in names() if table(name)["data"]["kind"] == "digits"]
+    recipes = [name for name in recipe_names() if load_table(name)["data"]["kind"] == "digits"]
     recipes = [name for name in recipes if told.only is None or name in told.only]
     told.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(told.workers) as pool:
@@ -121,7 +121,9 @@ def main() -> None:
             print(f"| {name} | {error} |")
             continue
         print(line(cells), flush=True)
-        floors[table(name)["data"]["size"]] = [figure(one.floor.value) for one in result.told.values() if one.floor]
+        floors[load_table(name)["data"]["size"]] = [
+            figure(one.floor.value) for one in result.results.values() if one.floor
+        ]
         newest = max((told.out / name / "samples").glob("step-*.png"))
         shutil.copy(newest, told.out / f"{name}.png")
     for size, floor in sorted(floors.items()):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from poise.cli import main, view
+from poise.cli import main, progress_view
 
 # tiny networks gain nothing from threads, and workers that fight over them lose a lot; children inherit it
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -54,7 +54,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_lines_about_slow_work() -> None:
     """What a command says must not depend on how busy the machine is; tests/test_progress.py sets this back."""
-    view.QUIET = math.inf
+    progress_view.QUIET = math.inf
 
 
 def _run(*words: object) -> Said:

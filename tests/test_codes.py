@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from poise.codes import drawn, gaussian_kl, reparametrised
-from poise.core import Codes
+from poise.core.latent_codes import gaussian_kl, reparameterize, sample_codes
+from poise.core.types import EncoderOutput
 
 DRAWS = 400_000
 APART = 5.0
@@ -80,7 +80,7 @@ def test_its_gradient() -> None:
 
 
 def test_a_draw_has_the_mean_and_the_variance_that_are_said() -> None:
-    z = reparametrised(MEAN.expand(DRAWS, 3), LOG_VAR.expand(DRAWS, 3), seeded())
+    z = reparameterize(MEAN.expand(DRAWS, 3), LOG_VAR.expand(DRAWS, 3), seeded())
     assert z.dtype == torch.float64
     var = LOG_VAR.exp()
     assert bool(((z.mean(0) - MEAN).abs() < APART * (var / DRAWS).sqrt()).all())
@@ -93,33 +93,33 @@ def test_a_draw_has_the_mean_and_the_variance_that_are_said() -> None:
 
 def test_a_draw_is_a_function_of_the_generator() -> None:
     mean, log_var = regions(6, 4)
-    one, same, other = (reparametrised(mean, log_var, seeded(seed)) for seed in (1, 1, 2))
+    one, same, other = (reparameterize(mean, log_var, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.isclose(one, other).any()
-    unit = reparametrised(torch.zeros_like(mean), torch.zeros_like(mean), seeded(1))
+    unit = reparameterize(torch.zeros_like(mean), torch.zeros_like(mean), seeded(1))
     torch.testing.assert_close(one, mean + (log_var / 2).exp() * unit)
 
 
 def test_a_region_without_width_is_its_mean() -> None:
     mean, _ = regions(6, 4)
-    assert torch.equal(reparametrised(mean, torch.full_like(mean, -torch.inf), seeded()), mean)
+    assert torch.equal(reparameterize(mean, torch.full_like(mean, -torch.inf), seeded()), mean)
 
 
 def test_a_code_that_is_a_point_is_the_latent() -> None:
     mean, _ = regions(6, 4)
-    assert torch.equal(drawn(Codes(mean), seeded()), mean)
-    rough = drawn(Codes(mean.bfloat16()), seeded())
+    assert torch.equal(sample_codes(EncoderOutput(mean), seeded()), mean)
+    rough = sample_codes(EncoderOutput(mean.bfloat16()), seeded())
     assert rough.dtype == torch.float32
     assert torch.equal(rough, mean.bfloat16().float())
 
 
 def test_of_a_region_one_latent_is_drawn() -> None:
     mean, log_var = regions(6, 4)
-    assert torch.equal(drawn(Codes(mean, log_var), seeded(3)), reparametrised(mean, log_var, seeded(3)))
-    half = Codes(mean.bfloat16(), log_var.bfloat16())
-    rough = drawn(half, seeded(3))
+    assert torch.equal(sample_codes(EncoderOutput(mean, log_var), seeded(3)), reparameterize(mean, log_var, seeded(3)))
+    half = EncoderOutput(mean.bfloat16(), log_var.bfloat16())
+    rough = sample_codes(half, seeded(3))
     assert rough.dtype == torch.float32
-    assert torch.equal(rough, reparametrised(half.mean.float(), half.log_var.float(), seeded(3)))
+    assert torch.equal(rough, reparameterize(half.mean.float(), half.log_var.float(), seeded(3)))
 
 
 # ---------------------------------------------------------------- the gradient of an expectation
@@ -128,7 +128,7 @@ def test_of_a_region_one_latent_is_drawn() -> None:
 def by_path(f: Callable[[Tensor], Tensor]) -> Tensor:
     """d f(z) / d (mean, log var) of each draw through `reparametrised`, DRAWS x 6."""
     mean, log_var = (row.expand(DRAWS, 3).clone().requires_grad_() for row in (MEAN, LOG_VAR))
-    return torch.cat(torch.autograd.grad(f(reparametrised(mean, log_var, seeded())).sum(), (mean, log_var)), 1)
+    return torch.cat(torch.autograd.grad(f(reparameterize(mean, log_var, seeded())).sum(), (mean, log_var)), 1)
 
 
 def by_score(f: Callable[[Tensor], Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from poise.derivatives import Conv2d, slopes
+from poise.core.double_backward import Conv2d, input_gradients
 
 KINDS: list[dict[str, Any]] = [
     {"kernel_size": 4, "stride": 2, "padding": 1},
@@ -38,7 +38,7 @@ def maps(dtype: torch.dtype = torch.float64) -> Tensor:
 def penalised(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """The slope, and the gradients by input and weights of a cost that reads both the output and the slope."""
     out = net(x)
-    (slope,) = slopes((out**3).sum(), [x])
+    (slope,) = input_gradients((out**3).sum(), [x])
     cost = slope.square().mean() + out.square().mean()
     wanted = {"x": x, **dict(net.named_parameters())}
     found = torch.autograd.grad(cost, list(wanted.values()))
@@ -81,19 +81,19 @@ def test_against_differences(told: dict[str, Any]) -> None:
 
 def test_a_slope_asks_for_no_weights_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked of the kernel: by input alone for the slope; each weight once for the cost, once for the slope."""
-    from poise import derivatives
+    from poise.core import double_backward
 
     asked: list[tuple[bool, ...]] = []
-    real = derivatives.Laid.backward
+    real = double_backward.ConvGeometry.backward
 
-    def counted(self: derivatives.Laid, *given: Any) -> Any:
+    def counted(self: double_backward.ConvGeometry, *given: Any) -> Any:
         asked.append(given[3:])
         return real(self, *given)
 
-    monkeypatch.setattr(derivatives.Laid, "backward", counted)
+    monkeypatch.setattr(double_backward.ConvGeometry, "backward", counted)
     net = nn.Sequential(Conv2d(4, 4, 3, padding=1), nn.LeakyReLU(0.2), Conv2d(4, 1, 3))
     x = maps(torch.float32)
-    (slope,) = slopes(net(x).sum(), [x])
+    (slope,) = input_gradients(net(x).sum(), [x])
     assert asked == [(True, False, False)] * 2
     asked.clear()
     slope.square().sum().backward(inputs=list(net.parameters()))
@@ -129,7 +129,7 @@ def test_in_half_precision() -> None:
         x = maps(torch.float32)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             out = net(x)
-        (slope,) = slopes(out.float().pow(2).sum(), [x])
+        (slope,) = input_gradients(out.float().pow(2).sum(), [x])
         slope.float().square().sum().backward()
         assert net.weight.grad is not None
         assert net.weight.grad.dtype == torch.float32
@@ -140,7 +140,7 @@ def test_in_half_precision() -> None:
 def test_spectral_norm_goes_through_it() -> None:
     net = torch.nn.utils.parametrizations.spectral_norm(Conv2d(4, 6, 3))
     x = maps(torch.float32)
-    (slope,) = slopes(net(x).sum(), [x])
+    (slope,) = input_gradients(net(x).sum(), [x])
     slope.square().sum().backward()
     grad = net.parametrizations.weight.original.grad
     assert grad is not None

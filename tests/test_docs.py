@@ -15,8 +15,8 @@ from PIL import Image
 from typer.main import get_command
 
 from poise import cli
-from poise.data.source import Finite, Loaded
-from poise.measure.bench import Bench
+from poise.data.source import DataSplits, SizedSource
+from poise.measure.evaluator import Evaluator
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,28 +44,28 @@ def commands(page: Path) -> list[str]:
 @pytest.fixture(autouse=True)
 def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a command does not say how many samples are compared, not a thousand are."""
-    made = Bench.__init__
+    made = Evaluator.__init__
 
     def smaller(
-        self: Bench, entry: Any, loaded: Loaded, features: str = "auto", n: int | None = None, **more: Any
+        self: Evaluator, entry: Any, loaded: DataSplits, features: str = "auto", n: int | None = None, **more: Any
     ) -> None:
-        many = isinstance(loaded.held_out, Finite) and len(loaded.held_out) > FEW
+        many = isinstance(loaded.held_out, SizedSource) and len(loaded.held_out) > FEW
         made(self, entry, loaded, features, FEW if n is None and many else n, **more)
 
-    monkeypatch.setattr(Bench, "__init__", smaller)
+    monkeypatch.setattr(Evaluator, "__init__", smaller)
 
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as a user may have it: pictures, a zip-able set of them, an array, another trainer's logs."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for kind in ("cats", "dogs"):
         (tmp_path / "pictures" / kind).mkdir(parents=True)
         for number in range(12):
-            pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{number}.png")
     (tmp_path / "photos").symlink_to(tmp_path / "pictures", target_is_directory=True)
-    np.savez(tmp_path / "pictures.npz", images=dice.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
+    np.savez(tmp_path / "pictures.npz", images=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
     monkeypatch.chdir(tmp_path)

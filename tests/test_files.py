@@ -17,13 +17,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise import temporary
+from poise.core.metrics_log import check_alarm, read_jsonl
 from poise.errors import DiskError, RecipeError, SaveError
-from poise.files import append_line, remove_folder, sync_folder, write_bytes, write_folder, write_text, writing
-from poise.locks import locked
-from poise.rows import read_lines, sound_alarm
-from poise.system import system
-from poise.temporary import remove_left_overs, temporary_name
+from poise.utils import temporary
+from poise.utils.files import (
+    append_line,
+    open_atomic,
+    remove_folder,
+    sync_folder,
+    write_bytes,
+    write_folder,
+    write_text,
+)
+from poise.utils.locks import file_lock
+from poise.utils.system import system
+from poise.utils.temporary import remove_leftovers, temporary_name
 
 SRC = Path(__file__).parents[1] / "src" / "poise"
 
@@ -88,7 +96,7 @@ def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     write_bytes(tmp_path / "a", data)
     append_line(tmp_path / "lines", {"words": "ä" * 30})
     write_folder(tmp_path / "folder", {"b": data})
-    with writing(tmp_path / "c.npz") as stream:
+    with open_atomic(tmp_path / "c.npz") as stream:
         np.savez_compressed(stream, images=np.arange(99))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "folder" / "b").read_bytes() == data
     assert json.loads((tmp_path / "lines").read_text()) == {"words": "ä" * 30}
@@ -98,7 +106,7 @@ def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
 def test_libraries_write_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow would write past a stream that has a file number."""
     frames = [Image.new("L", (64, 64), shade) for shade in range(9)]
-    with writing(tmp_path / "a.gif") as stream:
+    with open_atomic(tmp_path / "a.gif") as stream:
         frames[0].save(stream, "gif", save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames == 9
@@ -108,7 +116,7 @@ def test_libraries_write_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         lambda stream: frames[0].save(stream, "png"),
         lambda stream: np.savez_compressed(stream, images=np.arange(10_000)),
     ):
-        with pytest.raises(DiskError, match="No space left"), writing(tmp_path / "b.gif") as stream:
+        with pytest.raises(DiskError, match="No space left"), open_atomic(tmp_path / "b.gif") as stream:
             save(stream)
     assert names(tmp_path) == ["a.gif"]
 
@@ -117,7 +125,7 @@ def test_an_error_within_leaves_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
 
     def broken() -> None:
-        with writing(tmp_path / "a") as stream:
+        with open_atomic(tmp_path / "a") as stream:
             stream.write(b"new")
             raise ZeroDivisionError
 
@@ -171,7 +179,7 @@ def test_a_folder_that_is_let_go_of_is_gone_at_once(tmp_path: Path, monkeypatch:
         with pytest.raises(OSError, match="Input/output"):
             remove_folder(tmp_path / "save")
     assert not (tmp_path / "save").exists()
-    remove_left_overs(tmp_path)
+    remove_leftovers(tmp_path)
     assert names(tmp_path) == []
 
 
@@ -222,12 +230,12 @@ def alarms(path: Path, *lines: object) -> Path:
 def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
     path = alarms(tmp_path / "alarms.jsonl", ALARM, damage, ALARM | {"step": 9})
     with pytest.raises(SaveError, match="line 2 is damaged") as raised:
-        read_lines(path, sound_alarm)
+        read_jsonl(path, check_alarm)
     assert f"{path}:2" in str(raised.value)
-    assert read_lines(path, sound_alarm, until=1) == [ALARM]
-    assert read_lines(path, sound_alarm, most=1) == [ALARM]
+    assert read_jsonl(path, check_alarm, until=1) == [ALARM]
+    assert read_jsonl(path, check_alarm, most=1) == [ALARM]
     with pytest.raises(SaveError, match="line 2"):
-        read_lines(path, sound_alarm, until=9)
+        read_jsonl(path, check_alarm, until=9)
 
 
 @pytest.mark.parametrize("key", [*ALARM])
@@ -235,10 +243,10 @@ def test_a_line_of_wrong_types_is_named(tmp_path: Path, key: str) -> None:
     for wrong in (None, [], 1.5, {}):
         path = alarms(tmp_path / "alarms.jsonl", ALARM | {key: wrong}, ALARM)
         with pytest.raises(SaveError, match="line 1 is damaged"):
-            read_lines(path, sound_alarm)
+            read_jsonl(path, check_alarm)
     short = {name: told for name, told in ALARM.items() if name != key}
     with pytest.raises(SaveError, match="line 2 is damaged"):
-        read_lines(alarms(tmp_path / "alarms.jsonl", ALARM, short), sound_alarm)
+        read_jsonl(alarms(tmp_path / "alarms.jsonl", ALARM, short), check_alarm)
 
 
 # ---- what the system does not have ---------------------------------------------------------------------
@@ -292,21 +300,21 @@ def refuse(number: int) -> Callable[[int], bool]:
 @pytest.mark.parametrize("number", [*UNSUPPORTED, errno.ENOLCK])
 def test_a_file_system_without_locks_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(system, "lock", refuse(number))
-    with locked(tmp_path / "run.lock", "--out x") as note:
+    with file_lock(tmp_path / "run.lock", "--out x") as note:
         assert "no locks" in note
         assert os.strerror(number) in note
 
 
 def test_a_lock_that_fails_says_what_the_system_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "lock", refuse(errno.EIO))
-    with pytest.raises(DiskError, match="Input/output error"), locked(tmp_path / "run.lock", "--out x"):
+    with pytest.raises(DiskError, match="Input/output error"), file_lock(tmp_path / "run.lock", "--out x"):
         pass
 
 
 def test_a_rival_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from poise.locks import locked\n"
-        "with locked(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from poise.utils.locks import file_lock\n"
+        "with file_lock(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
     )
     path = tmp_path / "run.lock"
     words, pipe = [sys.executable, "-c", code, path], subprocess.PIPE
@@ -315,10 +323,10 @@ def test_a_rival_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
         assert rival.stdout.readline() == "held\n"
         told = f"another run is writing here, found process {rival.pid} on"
         for _ in range(2):  # being refused does not wipe out the name
-            with pytest.raises(RecipeError, match=told), locked(path, "--out x"):
+            with pytest.raises(RecipeError, match=told), file_lock(path, "--out x"):
                 pass
         rival.kill()
-    with locked(path, "--out x") as note:
+    with file_lock(path, "--out x") as note:
         assert note == ""
 
 
@@ -340,7 +348,7 @@ def test_left_overs_of_the_dead_are_removed_and_those_of_the_living_are_not(
     left = [name for name in names(tmp_path) if name != "a.json"]
     assert len(left) == 4, "only what was to be this file, by somebody who is dead"
     assert not any(f"-{gone.pid}-a.json" in name for name in left)
-    remove_left_overs(tmp_path)  # by whoever holds the lock
+    remove_leftovers(tmp_path)  # by whoever holds the lock
     assert names(tmp_path) == ["a.json"]
 
 
@@ -359,9 +367,9 @@ def test_left_overs_of_another_machine_are_removed_after_a_day(tmp_path: Path) -
 
 WRITERS = {"write_text", "write_bytes", "savez", "savez_compressed", "savefig", "mkdir", "rmtree", "unlink", "rmdir"}
 WRITERS |= {"rename", "copytree", "copyfile", "truncate", "makedirs", "symlink_to", "touch", "imsave", "save_file"}
-HOMES = {"files.py", "system.py", "temporary.py", "locks.py"}
+HOMES = {"utils/files.py", "utils/system.py", "utils/temporary.py", "utils/locks.py"}
 ALLOWED = {
-    ("plotting.py", "savefig"),  # into memory
+    ("utils/plotting.py", "savefig"),  # into memory
     ("cli/sample.py", "savez_compressed"),  # into a stream of `writing`
 }
 

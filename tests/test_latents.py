@@ -46,8 +46,8 @@ def uncorrelated(z: Tensor) -> bool:
 
 def test_gaussian() -> None:
     z = gaussian(20_000, 4, seeded())
-    for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3)):
-        assert standard_errors(z**power, moment) < 5
+    for power, context in ((1, 0), (2, 1), (3, 0), (4, 3)):
+        assert standard_errors(z**power, context) < 5
     assert kstest(z.flatten().numpy(), "norm").pvalue > 1e-3
     assert uncorrelated(z)
 
@@ -56,8 +56,8 @@ def test_uniform() -> None:
     z = uniform(20_000, 4, seeded())
     assert z.min() >= -1
     assert z.max() <= 1
-    for power, moment in ((1, 0), (2, 1 / 3), (4, 1 / 5)):
-        assert standard_errors(z**power, moment) < 5
+    for power, context in ((1, 0), (2, 1 / 3), (4, 1 / 5)):
+        assert standard_errors(z**power, context) < 5
     assert kstest(z.flatten().numpy(), "uniform", args=(-1, 2)).pvalue > 1e-3
     assert uncorrelated(z)
 
@@ -94,13 +94,13 @@ def test_entries_draw_their_own_law() -> None:
         (Uniform(dim=5), uniform),
         (Truncated(dim=5), truncated),
     ):
-        assert torch.equal(entry.draw(7, seeded(3)), law(7, 5, seeded(3)))
+        assert torch.equal(entry.sample(7, seeded(3)), law(7, 5, seeded(3)))
     wide, like_normal = Sphere(dim=9, length=2.5), Sphere(dim=9, length="sqrt_dim")
-    assert torch.equal(wide.draw(7, seeded(3)), sphere(7, 9, seeded(3)) * 2.5)
-    assert torch.allclose(like_normal.draw(7, seeded(3)).norm(dim=1), torch.full((7,), 3.0))
-    assert torch.allclose(wide.held(torch.randn(4, 9)).norm(dim=1), torch.full((4,), 2.5))
+    assert torch.equal(wide.sample(7, seeded(3)), sphere(7, 9, seeded(3)) * 2.5)
+    assert torch.allclose(like_normal.sample(7, seeded(3)).norm(dim=1), torch.full((7,), 3.0))
+    assert torch.allclose(wide.project(torch.randn(4, 9)).norm(dim=1), torch.full((4,), 2.5))
     tight = Truncated(dim=5, threshold=0.2)
-    assert torch.equal(tight.draw(50, seeded(3)), truncated(50, 5, seeded(3), 0.2))
+    assert torch.equal(tight.sample(50, seeded(3)), truncated(50, 5, seeded(3), 0.2))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_entries_draw_their_own_law() -> None:
     ids=str,
 )
 def test_the_deviation_of_a_coordinate_is_what_is_drawn(latent: Latent) -> None:
-    assert float(latent.draw(40_000, seeded()).std()) == pytest.approx(latent.deviation, rel=0.01)
+    assert float(latent.sample(40_000, seeded()).std()) == pytest.approx(latent.std, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,19 @@ from torch import Tensor
 
 import poise
 from poise import functional as F
-from poise.cli.view import Live, Notebook, Plain, look_on
-from poise.entries import kinds
+from poise.cli.progress_view import LiveView, NotebookView, PlainView, choose_view
+from poise.core.config import find_components
 from poise.errors import RecipeError
 from poise.objectives.base import Objective
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.recipe.text import write
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import to_toml
 
 SMALL = {"batch": 8, "log": {"rows": 2, "saves": 4, "samples": 4, "sheet": 4}}
 
 
 def small(**more: object) -> dict[str, object]:
-    recipe = table("ring") | SMALL | more
+    recipe = load_table("ring") | SMALL | more
     recipe["network"] = {side: {"kind": "mlp", "width": 8} for side in ("g", "d")}
     recipe.pop("measure", None)
     return recipe
@@ -61,7 +61,7 @@ def test_a_package_of_parts_imports_them_only_for_a_class() -> None:
 def test_train_takes_names_paths_tables_and_recipes(tmp_path: Path) -> None:
     """All of them are the same run."""
     file = tmp_path / "mine.toml"
-    file.write_text(write(small(steps=4)))
+    file.write_text(to_toml(small(steps=4)))
     given = {
         "table": small(steps=4),
         "path": file,
@@ -73,10 +73,10 @@ def test_train_takes_names_paths_tables_and_recipes(tmp_path: Path) -> None:
         name: poise.train(one, tmp_path / name, steps=4 if name == "shorter" else None, progress=False)
         for name, one in given.items()
     }
-    first = runs["table"].save.tensors
+    first = runs["table"].checkpoint.tensors
     for run in runs.values():
         assert run.info["state"] == "done"
-        assert all(torch.equal(first[name], run.save.tensors[name]) for name in first)
+        assert all(torch.equal(first[name], run.checkpoint.tensors[name]) for name in first)
     named = poise.train("ring", tmp_path / "named", steps=2, seed=3, progress=False)
     assert (named.recipe.name, named.recipe.steps, named.recipe.seed) == ("ring", 2, 3)
 
@@ -109,14 +109,14 @@ def test_progress_is_printed_or_not(tmp_path: Path, capsys: pytest.CaptureFixtur
     poise.train(small(), tmp_path / "two", steps=4, progress=False)
     assert capsys.readouterr() == ("", "")
 
-    class Mine(poise.Nobody):
+    class Mine(poise.NullListener):
         rows = 0
 
-        def row(self, row: object) -> None:
+        def on_row(self, row: object) -> None:
             self.rows += 1
 
     mine = Mine()
-    poise.train(small(), tmp_path / "three", steps=4, watcher=mine)
+    poise.train(small(), tmp_path / "three", steps=4, listener=mine)
     assert mine.rows == 2
     assert capsys.readouterr() == ("", "")
 
@@ -156,36 +156,36 @@ def seen(text: str) -> list[str]:
 def test_which_view_fits(kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    assert type(look_on()) is Notebook
+    assert type(choose_view()) is NotebookView
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
-    assert type(look_on()) is Live
+    assert type(choose_view()) is LiveView
     monkeypatch.delenv("FORCE_COLOR")
-    assert type(look_on()) is Plain
+    assert type(choose_view()) is PlainView
 
 
 # ---------------------------------------------------------------- functions
 
 
 def scores() -> tuple[Tensor, Tensor]:
-    dice = torch.Generator().manual_seed(0)
-    return torch.randn(9, generator=dice), torch.randn(9, generator=dice)
+    streams = torch.Generator().manual_seed(0)
+    return torch.randn(9, generator=streams), torch.randn(9, generator=streams)
 
 
-@pytest.mark.parametrize("kind", sorted(kinds(Objective, "poise.objectives")))
+@pytest.mark.parametrize("kind", sorted(find_components(Objective, "poise.objectives")))
 def test_losses_are_those_of_the_objectives(kind: str) -> None:
     """Every objective that is a function of scores is there; the others are refused with a list."""
-    entry = kinds(Objective, "poise.objectives")[kind]
+    entry = find_components(Objective, "poise.objectives")[kind]
     real, fake = scores()
-    if not entry.reads or entry.build is not Objective.build:  # type: ignore[attr-defined]
+    if not entry.output_kinds or entry.build is not Objective.build:  # type: ignore[attr-defined]
         with pytest.raises(RecipeError, match="no such objective"):
             F.d_loss(kind, real, fake)
         return
     objective = entry()
     assert isinstance(objective, Objective)
-    wanted = sum(cost.mean() for cost in objective.d_costs(real, fake, None))
+    wanted = sum(cost.mean() for cost in objective.d_losses(real, fake, None))
     assert torch.equal(F.d_loss(kind, real, fake), torch.as_tensor(wanted))
     assert F.g_loss(kind, fake, real).dim() == 0
-    if objective.compares:
+    if objective.is_relativistic:
         with pytest.raises(RecipeError, match="scores of real samples"):
             F.g_loss(kind, fake)
 

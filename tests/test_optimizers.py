@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from contracts.tiny import CPU, Session, moment, recipe, source
-from poise.core import Side
-from poise.dials import Cosine, Linear
+from contracts.tiny import CPU, Session, context, recipe, source
+from poise.core.player import Player
+from poise.core.schedules import Cosine, Linear
+from poise.core.types import Side
 from poise.errors import RecipeError
-from poise.optimizers import AdamEntry, AdamWEntry, OptimizerEntry, RMSPropEntry, SGDEntry
-from poise.players import Player
+from poise.optimizers import AdamConfig, AdamWConfig, OptimizerConfig, RMSPropConfig, SGDConfig
 
 
 def player(lr: object, dtype: torch.dtype = torch.float64, **settings: object) -> Player:
     net = nn.Linear(3, 2, bias=False, dtype=dtype)
     with torch.no_grad():
         net.weight.copy_(torch.linspace(-1, 1, 6).view(2, 3))
-    entry = AdamEntry(lr=lr, **settings)
-    return Player(Side.D, net, entry.build(net.parameters()), entry.settings)
+    entry = AdamConfig(lr=lr, **settings)
+    return Player(Side.D, net, entry.build(net.parameters()), entry.group_options)
 
 
 @pytest.mark.parametrize("betas", [(0.5, 0.999), (0.0, 0.9), (0.9, 0.99)])
@@ -37,7 +37,7 @@ def test_ten_steps_of_adam_by_hand(betas: tuple[float, float], lr: object) -> No
     for t in range(10):
         grad = random.normal(size=theta.shape)
         ours.net.weight.grad = torch.from_numpy(grad.copy())
-        ours.advance(moment(t, steps=10))
+        ours.apply_gradients(context(t, steps=10))
         share = t / 10
         if isinstance(lr, Linear):
             rate = 1e-2 * (1 - share)
@@ -52,14 +52,14 @@ def test_ten_steps_of_adam_by_hand(betas: tuple[float, float], lr: object) -> No
 
 
 def test_adam_is_fused_and_as_radford_has_it() -> None:
-    ours = player(AdamEntry().lr)
+    ours = player(AdamConfig().lr)
     assert isinstance(ours.optimizer, torch.optim.Adam)
     ours.net.weight.grad = torch.ones_like(ours.net.weight)
-    ours.advance(moment())
+    ours.apply_gradients(context())
     told = ours.optimizer.param_groups[0]
     assert told["fused"] is True
     assert (told["betas"], told["eps"], told["weight_decay"]) == ((0.5, 0.999), 1e-8, 0)
-    assert AdamEntry().lr == 2e-4
+    assert AdamConfig().lr == 2e-4
 
 
 def test_each_player_has_its_own_rate() -> None:
@@ -91,10 +91,10 @@ def test_every_weight_is_optimised_by_its_own_player_alone() -> None:
 
 def test_still_wants_no_gradient_and_always_wants_it_again() -> None:
     ours = player(1e-3)
-    with ours.still():
+    with ours.no_weight_grad():
         assert not any(w.requires_grad for w in ours.weights)
     assert all(w.requires_grad for w in ours.weights)
-    with pytest.raises(ZeroDivisionError), ours.still():
+    with pytest.raises(ZeroDivisionError), ours.no_weight_grad():
         raise ZeroDivisionError
     assert all(w.requires_grad for w in ours.weights)
 
@@ -102,7 +102,7 @@ def test_still_wants_no_gradient_and_always_wants_it_again() -> None:
 def test_still_leaves_a_frozen_weight_frozen() -> None:
     ours = player(1e-3)
     ours.net.weight.requires_grad_(False)
-    with ours.still():
+    with ours.no_weight_grad():
         pass
     assert not ours.net.weight.requires_grad
 
@@ -118,20 +118,20 @@ def test_what_adam_cannot_take_is_refused_with_its_path(wrong: dict[str, object]
 @pytest.mark.parametrize(
     ("entry", "theirs"),
     [
-        (AdamEntry(betas=(0.5, 0.99)), partial(torch.optim.Adam, betas=(0.5, 0.99), eps=1e-8, fused=True)),
-        (AdamWEntry(weight_decay=0.1), partial(torch.optim.AdamW, betas=(0.5, 0.999), weight_decay=0.1, fused=True)),
-        (SGDEntry(momentum=0.9), partial(torch.optim.SGD, momentum=0.9, fused=True)),
-        (RMSPropEntry(momentum=0.5), partial(torch.optim.RMSprop, alpha=0.99, momentum=0.5, foreach=True)),
+        (AdamConfig(betas=(0.5, 0.99)), partial(torch.optim.Adam, betas=(0.5, 0.99), eps=1e-8, fused=True)),
+        (AdamWConfig(weight_decay=0.1), partial(torch.optim.AdamW, betas=(0.5, 0.999), weight_decay=0.1, fused=True)),
+        (SGDConfig(momentum=0.9), partial(torch.optim.SGD, momentum=0.9, fused=True)),
+        (RMSPropConfig(momentum=0.5), partial(torch.optim.RMSprop, alpha=0.99, momentum=0.5, foreach=True)),
     ],
 )
-def test_five_steps_are_those_of_pytorchs_own_class(entry: OptimizerEntry, theirs: Any) -> None:
+def test_five_steps_are_those_of_pytorchs_own_class(entry: OptimizerConfig, theirs: Any) -> None:
     """To the bit, with hooks called and no graph recorded, though its wrappers are passed by."""
     nets = [nn.Linear(5, 4) for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
     ours, other = entry.build(list(nets[0].parameters())), theirs(nets[1].parameters(), lr=1e-2)
     called: list[object] = []
     ours.register_step_pre_hook(lambda *given: called.append(given))
-    settings = entry.model_copy(update={"lr": 1e-2}).settings(moment())
+    settings = entry.model_copy(update={"lr": 1e-2}).group_options(context())
     for step in range(5):
         inputs = torch.randn(3, 5, generator=torch.Generator().manual_seed(step))
         for net in nets:
@@ -153,10 +153,10 @@ def test_the_optimiser_of_a_player_is_built_once_and_when_it_is_asked_for() -> N
 
     def build(groups: Any) -> torch.optim.Optimizer:
         built.append(groups)
-        return AdamEntry().build(groups)
+        return AdamConfig().build(groups)
 
     net, encoder = nn.Linear(2, 2), nn.Linear(2, 1)
-    player = Player(Side.G, net, build, AdamEntry().settings, encoder, pace=3.0)
+    player = Player(Side.G, net, build, AdamConfig().group_options, encoder, encoder_lr_scale=3.0)
     assert built == []
     assert player.optimizer is player.optimizer
     assert len(built) == 1

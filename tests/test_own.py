@@ -21,16 +21,17 @@ import torch
 from torch import Tensor
 
 from contracts.tiny import Session, recipe, session, source, unequal
-from poise.core import Moment, Side
+from poise.core.types import MoveContext, Side
+from poise.engine import compute
 from poise.errors import RecipeError, SaveError, Stopped
-from poise.own import code as own
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
-from poise.recipe.read import decode
-from poise.training import machine, save
-from poise.training.begin import train
-from poise.training.run import Run
-from poise.training.watcher import Nobody, Start
+from poise.runs import checkpoint
+from poise.runs.run import Run
+from poise.training.listener import NullListener, StartInfo
+from poise.training.train import train
+from poise.user_code import loading as own
 
 Table = dict[str, Any]
 
@@ -39,9 +40,9 @@ from math import prod
 import torch
 from torch import nn
 from torch.nn.functional import softplus
-from poise.core import Side, Verdict
-from poise.objectives.base import Objective, Rule
-from poise.seams import After, Aim, Term, View
+from poise.core.types import Side, DiscriminatorOutput
+from poise.objectives.base import Objective, ObjectiveModule
+from poise.core.hooks import PostUpdate, TargetTransform, LossTerm, InputTransform
 """
 
 SOURCES = {
@@ -69,12 +70,12 @@ class Judge(nn.Module):
         features = self.trunk(images)
         score = self.score(features)
         if self.how == "verdict":
-            return Verdict(score.squeeze(1), features)
+            return DiscriminatorOutput(score.squeeze(1), features)
         return score if self.how == "column" else score.squeeze(1)
 """,
     "Rebuilder": """
 class Rebuilder(nn.Module):
-    says = "energy"
+    output_kind = "energy"
     def __init__(self, shape):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(prod(shape), 2), nn.Tanh(), nn.Linear(2, prod(shape)))
@@ -85,30 +86,30 @@ class Rebuilder(nn.Module):
     "Exponential": """
 class Exponential(Objective):
     limit: float = 5.0
-    def d_costs(self, real, fake, targets):
+    def d_losses(self, real, fake, targets):
         return torch.exp(-self.held(real)), torch.exp(self.held(fake))
-    def g_costs(self, fake, real):
+    def g_losses(self, fake, real):
         return (torch.exp(-self.held(fake)),)
     def held(self, score):
         return score.clamp(-self.limit, self.limit)
 """,
     "Declared": """
 class Declared(Objective):
-    reads = frozenset({"score", "energy"})
-    takes_targets = True
-    compares = True
-    needs_slope_bound = True
+    output_kinds = frozenset({"score", "energy"})
+    accepts_targets = True
+    is_relativistic = True
+    needs_lipschitz_bound = True
     @property
-    def undecided(self):
+    def decision_threshold(self):
         return 0.25
     @property
     def equilibrium(self):
         return {Side.D: 0.5, Side.G: 1.5}
-    def d_costs(self, real, fake, targets):
+    def d_losses(self, real, fake, targets):
         return (softplus(fake - real) * (1.0 if targets is None else targets.real),)
-    def g_costs(self, fake, real):
+    def g_losses(self, fake, real):
         return (softplus(real - fake),)
-    def readings(self, real, fake):
+    def extra_metrics(self, real, fake):
         return {"gap": real.mean() - fake.mean()}
 """,
     "Swaying": """
@@ -116,57 +117,57 @@ class Swaying(Objective):
     pull: float = 0.5
     def build(self):
         return Swing(self)
-class Swing(Rule):
-    def __init__(self, told):
-        super().__init__(told)
+class Swing(ObjectiveModule):
+    def __init__(self, config):
+        super().__init__(config)
         self.register_buffer("level", torch.zeros(()))
-    def d_costs(self, real, fake, targets, moment):
+    def d_losses(self, real, fake, targets, context):
         return softplus(self.level - real), softplus(fake - self.level)
-    def g_costs(self, fake, real, moment):
+    def g_losses(self, fake, real, context):
         return (softplus(self.level - fake),)
     @torch.no_grad()
-    def remember(self, exchange):
-        super().remember(exchange)
-        self.level.lerp_(exchange.score("fake").mean() + 1, self.told.pull)
+    def after_update(self, move):
+        super().after_update(move)
+        self.level.lerp_(move.score("fake").mean() + 1, self.config.pull)
 """,
     "Grain": """
-class Grain(View):
+class Grain(InputTransform):
     def __init__(self, name, sigma=0.3):
         super().__init__(name)
         self.sigma = sigma
-    def view(self, images, pile, moment):
-        generator = moment.generator(f"{self.name}/{pile}")
+    def transform_input(self, images, origin, context):
+        generator = context.generator(f"{self.name}/{origin}")
         return images + self.sigma * torch.randn(images.shape, generator=generator)
 class Speckle(Grain):
     pass
 """,
     "Flatness": """
-class Flatness(Term):
+class Flatness(LossTerm):
     sides = frozenset({Side.D})
-    slopes = frozenset({"real"})
+    needs_input_gradient = frozenset({"real"})
     def __init__(self, name, weight=0.5):
         super().__init__(name, weight)
-    def cost(self, exchange):
-        return exchange.slope("real").flatten(1).square().sum(1).mean()
+    def loss(self, move):
+        return move.input_gradient("real").flatten(1).square().sum(1).mean()
 class Steepness(Flatness):
-    def cost(self, exchange):
-        return 1 + super().cost(exchange)
+    def loss(self, move):
+        return 1 + super().loss(move)
 """,
     "Doubt": """
-class Doubt(Aim):
-    def aim(self, targets, moment):
+class Doubt(TargetTransform):
+    def transform_targets(self, targets, context):
         return targets._replace(real=0.9 * targets.real)
 """,
     "Memory": """
-class Memory(After):
+class Memory(PostUpdate):
     sides = frozenset({Side.D})
     def __init__(self, name, decay=0.5):
         super().__init__(name)
         self.decay = decay
         self.register_buffer("mean", torch.zeros(()))
     @torch.no_grad()
-    def remember(self, player, exchange):
-        self.mean.lerp_(exchange.score("fake").mean() + 1, 1 - self.decay)
+    def after_update(self, player, move):
+        self.mean.lerp_(move.score("fake").mean() + 1, 1 - self.decay)
         for weight in player.weights:
             weight.mul_(1 - 0.05 * torch.tanh(self.mean))
 """,
@@ -220,12 +221,12 @@ def with_one(seam: str, table: Table, **changes: Any) -> Recipe:
 
 
 def trusted(told: Recipe) -> Recipe:
-    own.allow(told, True)
+    own.allow_user_code(told, True)
     return told
 
 
 def tensors(out: Path) -> dict[str, Tensor]:
-    newest, damaged = save.newest(out / "saves")
+    newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     return newest.tensors
@@ -238,17 +239,17 @@ def rows(out: Path) -> list[Table]:
     return told
 
 
-class Notes(Nobody):
+class Notes(NullListener):
     """Keeps what is said at the start; stops the run by SIGTERM at a step, if one is given."""
 
     def __init__(self, stop: int = 0) -> None:
         self.lines: list[str] = []
         self.stop = stop
 
-    def start(self, start: Start) -> None:
+    def on_start(self, start: StartInfo) -> None:
         self.lines = start.lines
 
-    def tick(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         if step == self.stop - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -278,7 +279,7 @@ def test_each_trains_samples_and_reads_back(which: str, part: Part, tmp_path: Pa
     assert again == told
     assert again.hash == told.hash
     assert again.to_toml() == told.to_toml()
-    assert own.own_parts(again)[0].options == options
+    assert own.user_components(again)[0].options == options
     points = Run(run.path, trust_code=True).sample(5, seed=3)
     assert points.shape == (5, 2)
     assert torch.equal(points, run.sample(5, seed=3))
@@ -291,7 +292,7 @@ def test_options_reach_the_part(part: Part) -> None:
     assert game.g.net.layers[0].out_features == 5  # type: ignore[union-attr, index]
     assert game.d.net.net.score.in_features == 7  # type: ignore[union-attr]
     assert game.tricks["own_grain"].sigma == 0.125
-    assert game.objective.told.pull == 0.25
+    assert game.objective.config.pull == 0.25
 
 
 @pytest.mark.parametrize("value", [5, 0.5, -3, True, "text", [], [1, [2.5]], {"a": {"b": [1]}}, [{"a": 1}, {"b": 2}]])
@@ -338,33 +339,39 @@ def test_a_column_of_scores_is_as_good_as_a_row_or_a_verdict(part: Part) -> None
 
 def test_what_d_says_is_believed(part: Part) -> None:
     energy, score = part("Rebuilder"), part("Judge")
-    assert fit(trusted(ring(d=energy, objective={"kind": "energy"}))).refusals == []
-    assert [r.field for r in fit(trusted(ring(d=energy))).refusals] == ["objective"]
-    assert [r.field for r in fit(trusted(ring(d=score, objective={"kind": "energy"}))).refusals] == ["objective"]
+    assert check_compatibility(trusted(ring(d=energy, objective={"kind": "energy"}))).refusals == []
+    assert [r.field for r in check_compatibility(trusted(ring(d=energy))).refusals] == ["objective"]
+    assert [r.field for r in check_compatibility(trusted(ring(d=score, objective={"kind": "energy"}))).refusals] == [
+        "objective"
+    ]
     Session(ring(d=energy, objective={"kind": "energy"}), source("points")).play(3)
 
 
 def test_what_an_objective_declares_holds(part: Part, tmp_path: Path) -> None:
     told = trusted(ring({"kind": "soft_labels"}, objective=part("Declared")))
     objective = told.objective
-    assert objective.reads == {"score", "energy"}
-    assert (objective.takes_targets, objective.compares, objective.needs_slope_bound) == (True, True, True)
-    assert objective.undecided == 0.25
+    assert objective.output_kinds == {"score", "energy"}
+    assert (objective.accepts_targets, objective.is_relativistic, objective.needs_lipschitz_bound) == (True, True, True)
+    assert objective.decision_threshold == 0.25
     assert objective.equilibrium == {Side.D: 0.5, Side.G: 1.5}
-    assert objective.readings(torch.ones(2), torch.zeros(2)) == {"gap": torch.tensor(1.0)}
-    findings = fit(told)
+    assert objective.extra_metrics(torch.ones(2), torch.zeros(2)) == {"gap": torch.tensor(1.0)}
+    findings = check_compatibility(told)
     assert findings.refusals == []
     assert [w.field for w in findings.warnings if w.tip == "T06b"] == ["objective"]
-    assert Session(told, source("points")).game.objective.compares
+    assert Session(told, source("points")).game.objective.is_relativistic
     train(told, tmp_path / "run", trust_code=True)
     assert {"d/gap", "d/real_accuracy"} <= rows(tmp_path / "run")[0]["stats"].keys()
 
 
 def test_what_an_objective_leaves_out_is_the_base_s(part: Part, tmp_path: Path) -> None:
     told = trusted(ring({"kind": "soft_labels"}, objective=part("Exponential")))
-    assert told.objective.reads == {"score"}
-    assert (told.objective.compares, told.objective.needs_slope_bound, told.objective.undecided) == (False, False, None)
-    refused = fit(told).refusals
+    assert told.objective.output_kinds == {"score"}
+    assert (
+        told.objective.is_relativistic,
+        told.objective.needs_lipschitz_bound,
+        told.objective.decision_threshold,
+    ) == (False, False, None)
+    refused = check_compatibility(told).refusals
     assert [r.field for r in refused] == ["tricks.0"]
     assert "targets" in refused[0].message
     with pytest.raises(RecipeError, match="targets"):
@@ -380,25 +387,25 @@ def test_what_an_own_trick_declares_is_believed(tmp_path: Path) -> None:
     """A pack is what D is built for, a pick is refused where no cost is one fake's, a sign where scores have none."""
     code = """
 from torch import nn
-from poise.core import Side
-from poise.seams import Pick, Surgery, View
+from poise.core.types import Side
+from poise.core.hooks import SampleSelection, NetworkTransform, InputTransform
 class Two(nn.Module):
     def __init__(self, net):
         super().__init__()
         self.net = net
     def forward(self, points):
         return self.net(points.reshape(len(points) // 2, -1))
-class Pairs(Surgery):
+class Pairs(NetworkTransform):
     sides, pack = frozenset({Side.D}), 2
-    def operate(self, side, net):
+    def transform_network(self, side, net):
         return Two(net)
-class First(Pick):
+class First(SampleSelection):
     sides = frozenset({Side.G})
-    def pick(self, scores, exchange):
+    def select_samples(self, scores, move):
         return scores.topk(1).indices
-class Signed(View):
-    reads_sign = True
-    def view(self, images, pile, moment):
+class Signed(InputTransform):
+    needs_score_sign = True
+    def transform_input(self, images, origin, context):
         return images
 """
     file = tmp_path / "declares.py"
@@ -408,18 +415,18 @@ class Signed(View):
         return trusted(ring({"kind": "python", "file": str(file), "name": name}, **changes))
 
     pairs = told("Pairs")
-    assert fit(pairs).refusals == []
+    assert check_compatibility(pairs).refusals == []
     source = pairs.data.load().train
     run = Session(pairs, source).play(1)
-    assert len(run.moves[0].exchange.score("real")) == pairs.batch // 2
+    assert len(run.moves[0].move.score("real")) == pairs.batch // 2
     for name, kind in (("First", "relativistic_average"), ("Signed", "wasserstein")):
-        assert fit(told(name)).refusals == []
-        assert [r.field for r in fit(told(name, objective={"kind": kind})).refusals] == ["tricks.0"]
+        assert check_compatibility(told(name)).refusals == []
+        assert [r.field for r in check_compatibility(told(name, objective={"kind": kind})).refusals] == ["tricks.0"]
 
 
 def test_an_own_aim_needs_targets(part: Part) -> None:
-    assert fit(trusted(ring(part("Doubt")))).refusals == []
-    refused = fit(trusted(ring(part("Doubt"), objective={"kind": "hinge"}))).refusals
+    assert check_compatibility(trusted(ring(part("Doubt")))).refusals == []
+    refused = check_compatibility(trusted(ring(part("Doubt"), objective={"kind": "hinge"}))).refusals
     assert [(r.field, "targets" in r.message) for r in refused] == [("tricks.0", True)]
 
 
@@ -437,21 +444,21 @@ class Sizes:
     width: int = 3
     most: ClassVar[int] = 9
 class Chosen(Objective):
-    takes_targets: ClassVar[bool] = True
+    accepts_targets: ClassVar[bool] = True
     how: Literal["sum", "mean"] = "sum"
-    def d_costs(self, real, fake, targets):
+    def d_losses(self, real, fake, targets):
         return softplus(-real), softplus(fake)
-    def g_costs(self, fake, real):
+    def g_losses(self, fake, real):
         return (softplus(-fake),)
 """
     file.write_text(early + HEAD + code)
     told = trusted(ring(objective=as_table(file, "Chosen", how="mean")))
-    assert told.objective.takes_targets
+    assert told.objective.accepts_targets
     Session(told, source("points")).play(1)
 
 
 def test_precision_stays_full(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "native_bf16", lambda device: True)
+    monkeypatch.setattr(compute, "native_bf16", lambda device: True)
     dcgan = {"kind": "dcgan", "width": 2}
     for g, d, wanted in (
         (dcgan, dcgan, "bf16"),
@@ -460,7 +467,7 @@ def test_precision_stays_full(part: Part, monkeypatch: pytest.MonkeyPatch) -> No
         (part("Sketcher"), part("Judge"), "fp32"),
     ):
         told = recipe("pictures", network={"g": g, "d": d})
-        assert machine.choose("cpu", "auto", told).precision == wanted
+        assert compute.choose_compute("cpu", "auto", told).precision == wanted
 
 
 # ---- names --------------------------------------------------------------------------------------------
@@ -472,12 +479,12 @@ def test_two_tricks_of_one_file_have_names_and_streams_of_their_own(part: Part) 
     assert both.trick_names() == ["own_grain", "own_speckle", "own_grain_2"]
     tricks = Session(both, source("points")).game.tricks
     assert list(tricks) == both.trick_names()
-    now, nothing = Moment(1, 3, 8, Session(both, source("points")).dice), torch.zeros(8, 2)
-    first, second, third = (trick.view(nothing, "real", now) for trick in tricks.values())  # type: ignore[operator]
+    now, nothing = MoveContext(1, 3, 8, Session(both, source("points")).streams), torch.zeros(8, 2)
+    first, second, third = (trick.transform_input(nothing, "real", now) for trick in tricks.values())  # type: ignore[operator]
     assert not torch.equal(first, second)
     assert not torch.equal(first, third)
     alone = Session(trusted(ring(grain)), source("points")).game.tricks["own_grain"]
-    assert torch.equal(first, alone.view(nothing, "real", now))  # type: ignore[operator]
+    assert torch.equal(first, alone.transform_input(nothing, "real", now))  # type: ignore[operator]
 
 
 def test_terms_have_rows_of_their_own(part: Part, tmp_path: Path) -> None:
@@ -510,11 +517,11 @@ def test_a_stopped_run_ends_like_one_that_was_not(part: Part, tmp_path: Path, mo
     told = everything(part, 4)
     train(told, tmp_path / "whole", trust_code=True)
     with pytest.raises(Stopped, match="after step 2"):
-        train(told, tmp_path / "halves", trust_code=True, watcher=Notes(stop=2))
+        train(told, tmp_path / "halves", trust_code=True, listener=Notes(stop=2))
     half = tensors(tmp_path / "halves")
     forget(monkeypatch)
     notes = Notes()
-    train(told, tmp_path / "halves", trust_code=True, resume=True, watcher=notes)
+    train(told, tmp_path / "halves", trust_code=True, resume=True, listener=notes)
     assert not any("exact" in line for line in notes.lines)
     whole = tensors(tmp_path / "whole")
     assert unequal(whole, tensors(tmp_path / "halves")) == []
@@ -553,7 +560,7 @@ def test_other_code_is_another_run(part: Part, tmp_path: Path, monkeypatch: pyte
     forget(monkeypatch)
     file.write_text(file.read_text() + "\n# a thought\n")
     notes = Notes()
-    train(ring(table, steps=4), out, trust_code=True, resume=True, watcher=notes)
+    train(ring(table, steps=4), out, trust_code=True, resume=True, listener=notes)
     told = [line for line in notes.lines if "not promised to be exact" in line]
     assert len(told) == 1
     assert "code" in told[0]
@@ -566,7 +573,7 @@ def moved_away(part: Part, out: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     told = ring(table, g=part("Sketcher"), steps=2)
     train(told, out, trust_code=True)
     samples = Run(out, trust_code=True).sample(3)
-    for each in own.own_parts(told):
+    for each in own.user_components(told):
         Path(each.file).unlink(missing_ok=True)
     forget(monkeypatch)
     return told, Path(table["file"]), samples
@@ -587,7 +594,7 @@ def test_a_run_goes_on_where_its_files_are_not(part: Part, tmp_path: Path, monke
     told, file, _ = moved_away(part, tmp_path / "run", monkeypatch)
     notes = Notes()
     longer = told.model_copy(update={"steps": 4})
-    train(longer, tmp_path / "run", trust_code=True, resume=True, watcher=notes)
+    train(longer, tmp_path / "run", trust_code=True, resume=True, listener=notes)
     assert any(f"{file} is not there: the run's copy of it is taken" in line for line in notes.lines)
     assert not any("not promised to be exact" in line for line in notes.lines)
     forget(monkeypatch)
@@ -607,7 +614,7 @@ def test_changed_code_is_named_when_a_run_goes_on(part: Part, tmp_path: Path, mo
     assert copy.read_bytes() != file.read_bytes()
     assert Run(tmp_path / "run", trust_code=True).sample(2) is not None
     notes = Notes()
-    train(ring(table, steps=4), tmp_path / "run", trust_code=True, resume=True, watcher=notes)
+    train(ring(table, steps=4), tmp_path / "run", trust_code=True, resume=True, listener=notes)
     assert any(f"{file} is not what this run was trained with" in line for line in notes.lines)
     assert copy.read_bytes() == file.read_bytes()
 
@@ -729,10 +736,10 @@ def test_reading_a_recipe_runs_nothing(watched: tuple[Recipe, Path]) -> None:
 
 def test_checking_and_building_without_trust_runs_nothing(watched: tuple[Recipe, Path], tmp_path: Path) -> None:
     told, marker = watched
-    file = own.own_parts(told)[0].file
+    file = own.user_components(told)[0].file
     if told.network.g.kind != "python":  # type: ignore[attr-defined]
         with pytest.raises(RecipeError, match="--trust-code"):  # nothing is asked of a G until it is built
-            fit(told)
+            check_compatibility(told)
     with pytest.raises(RecipeError, match="--trust-code") as refused:
         Session(told, source("points"))
     assert file in str(refused.value)
@@ -746,7 +753,7 @@ def test_no_command_runs_it_without_trust(
     watched: tuple[Recipe, Path], tmp_path: Path, poise: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told, marker = watched
-    file, run = own.own_parts(told)[0].file, tmp_path / "run"
+    file, run = own.user_components(told)[0].file, tmp_path / "run"
     (tmp_path / "mine.toml").write_text(told.to_toml())
     poise("train", tmp_path / "mine.toml", "--out", run).complains(2, file, "--trust-code")
     assert not run.exists()
@@ -780,7 +787,7 @@ def test_it_runs_once_in_a_process(watched: tuple[Recipe, Path], tmp_path: Path,
 def test_trust_in_one_file_is_not_trust_in_another(part: Part, tmp_path: Path) -> None:
     trusted(ring(part("Grain")))
     with pytest.raises(RecipeError, match="--trust-code"):
-        fit(ring(part("Grain"), part("Memory")))
+        check_compatibility(ring(part("Grain"), part("Memory")))
 
 
 # ---- refusals -----------------------------------------------------------------------------------------
@@ -848,9 +855,9 @@ REFUSED: dict[str, Case] = {
     "plain g": ("g", {"name": "plain"}, ("wrong.py", "torch.nn.Module", "found int")),
     "plain d": ("d", {"name": "plain"}, ("wrong.py", "torch.nn.Module", "found int")),
     "plain objective": ("objective", {"name": "plain"}, ("wrong.py", "Objective", "found int")),
-    "plain trick": ("trick", {"name": "plain"}, ("wrong.py", "poise.seams", "found int")),
+    "plain trick": ("trick", {"name": "plain"}, ("wrong.py", "poise.core.hooks", "found int")),
     "a module is no objective": ("objective", {"name": "Grand"}, ("wrong.py", "Objective", "found Grand")),
-    "an objective is no trick": ("trick", {"name": "Silent"}, ("wrong.py", "poise.seams", "found Silent")),
+    "an objective is no trick": ("trick", {"name": "Silent"}, ("wrong.py", "poise.core.hooks", "found Silent")),
     "g's shape": ("g", {"name": "Grand"}, ("wrong.py", "'Grand'", "3")),
     "g's failure": ("g", {"name": "Torn"}, ("wrong.py", "'Torn'")),
     "d's shape": ("d", {"name": "Twofold"}, ("wrong.py", "'Twofold'", "2")),
@@ -897,7 +904,7 @@ def test_heads_read_features(part: Part) -> None:
     labels = {"g": {"kind": "concat", "dim": 4}, "d": {"kind": "projection"}}
     told = trusted(recipe("labelled", {"kind": "auxiliary_classifier"}, network=network, conditioning=labels))
     played = Session(told, source("labelled")).play(2)
-    assert {"d/auxiliary_classifier", "g/auxiliary_classifier"} <= played.ledger.stats().keys()
+    assert {"d/auxiliary_classifier", "g/auxiliary_classifier"} <= played.metrics.reduce().keys()
 
 
 def test_weights_are_saved_by_their_names(part: Part) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from poise.console import Terminal, styled
 from poise.errors import DataError
-from poise.printing import OBEYED, counted, fit_stream, one_line, printable, say, say_json, say_lines
+from poise.utils.console import TerminalConsole, styled_text
+from poise.utils.printing import OBEYED, count_noun, make_stream_lenient, one_line, printable, say, say_json, say_lines
 
 OBEYED_ONES = [
     *map(chr, range(0x20)),
@@ -76,11 +76,11 @@ def test_json_refuses_what_it_cannot_say() -> None:
     ],
 )
 def test_counted(n: int, words: tuple[str, ...], told: str) -> None:
-    assert counted(n, *words) == told
+    assert count_noun(n, *words) == told
 
 
 def test_nobody_else_prints() -> None:
-    """What is printed past `printing.py` and `console.py` is not escaped."""
+    """What is printed past `utils/printing.py` and `utils/console.py` is not escaped."""
     import poise
 
     top = Path(poise.__file__).parent
@@ -88,7 +88,7 @@ def test_nobody_else_prints() -> None:
         r"^\s*print\(|typer\.echo|sys\.(stdout|stderr)\.write|rich\.markup|import .*\bConsole\b", re.MULTILINE
     )
     sinners = sorted(str(path) for path in top.rglob("*.py") if ways.search(_without_docstrings(path)))
-    assert sinners == [str(top / "console.py"), str(top / "printing.py")]
+    assert sinners == [str(top / "utils/console.py"), str(top / "utils/printing.py")]
 
 
 def _without_docstrings(path: Path) -> str:
@@ -98,10 +98,10 @@ def _without_docstrings(path: Path) -> str:
 # ---- the console --------------------------------------------------------------------------------------
 
 
-def terminal(*, colours: bool) -> tuple[Terminal, io.StringIO]:
+def terminal(*, colours: bool) -> tuple[TerminalConsole, io.StringIO]:
     out = io.StringIO()
     given = {"color_system": "truecolor", "force_terminal": True} if colours else {}
-    return Terminal(file=out, width=100, **given), out
+    return TerminalConsole(file=out, width=100, **given), out
 
 
 @pytest.mark.parametrize("colours", [False, True])
@@ -113,10 +113,10 @@ def test_a_console_takes_every_word_for_a_word(colours: bool) -> None:
     console, out = terminal(colours=colours)
     table = Table(box=None)
     table.add_column(HOSTILE)
-    for cell in (HOSTILE, "[bold]x[/]", ":bug:", styled(("[red]" + HOSTILE, "bold"))):
+    for cell in (HOSTILE, "[bold]x[/]", ":bug:", styled_text(("[red]" + HOSTILE, "bold"))):
         table.add_row(cell)
     console.print(table)
-    console.print(HOSTILE, Text(HOSTILE), styled((HOSTILE, "dim")), "[bold]y[/bold]")
+    console.print(HOSTILE, Text(HOSTILE), styled_text((HOSTILE, "dim")), "[bold]y[/bold]")
     with Live(Text(HOSTILE), console=console):
         pass
     said = out.getvalue()
@@ -136,11 +136,11 @@ def test_a_console_takes_every_word_for_a_word(colours: bool) -> None:
 def test_a_stream_replaces_what_it_cannot_encode(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
-    fit_stream(sys.stdout)
+    make_stream_lenient(sys.stdout)
     text = "± · ┊ ● ‖∇‖ σ² Ωmega → 漢"
     say(text)
     say_lines(text)
-    console = Terminal()
+    console = TerminalConsole()
     console.print(text)
     sys.stdout.flush()
     told = raw.getvalue().decode(encoding)
@@ -155,9 +155,9 @@ def test_a_stream_replaces_what_it_cannot_encode(encoding: str, monkeypatch: pyt
 
 
 def test_a_stream_that_is_none_or_another_is_left_alone() -> None:
-    fit_stream(None)
+    make_stream_lenient(None)
     other = io.StringIO()
-    fit_stream(other)
+    make_stream_lenient(other)
     other.write("é")
 
 
@@ -171,7 +171,7 @@ def test_a_backend_in_the_environment_is_nobodys_business(backend: str, tmp_path
     (tmp_path / "home").touch()  # a folder that can't be made: matplotlib's own is nowhere
     script = f"""
 import os
-from poise.plotting import as_png, new_figure
+from poise.utils.plotting import as_png, new_figure
 figure = new_figure(2, 1)
 figure.subplots().set_title("\\u6f22\\x07")
 assert as_png(figure).startswith(b"\\x89PNG")

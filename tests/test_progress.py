@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise import progress
-from poise.cli import view
-from poise.cli.view import Live, Notebook, Plain
-from poise.console import Terminal
-from poise.data.folder import FolderEntry
-from poise.data.npz import NpzEntry
-from poise.data.source import DataEntry
-from poise.data.zipped import ZipEntry
+from poise.cli import progress_view
+from poise.cli.progress_view import LiveView, NotebookView, PlainView
+from poise.data.folder import FolderConfig
+from poise.data.npz import NpzConfig
+from poise.data.source import DataConfig
+from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
-from poise.progress import Slow, progress_to, report, silent
-from poise.recipe.read import decode
-from poise.training.begin import train
-from poise.training.watcher import Nobody, SafeWatcher
+from poise.recipe.decode import decode
+from poise.training.listener import NullListener, SafeListener
+from poise.training.train import train
+from poise.utils import progress
+from poise.utils.console import TerminalConsole
+from poise.utils.progress import SlowWork, progress_to, report, silent
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -48,10 +48,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataEntry]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataConfig]:
     """The same twenty pictures in a folder, a zip and an npz."""
-    base, dice = tmp_path_factory.mktemp("places"), np.random.default_rng(0)
-    pixels = dice.integers(0, 256, (20, 8, 8, 3), np.uint8)
+    base, streams = tmp_path_factory.mktemp("places"), np.random.default_rng(0)
+    pixels = streams.integers(0, 256, (20, 8, 8, 3), np.uint8)
     (base / "folder").mkdir()
     with zipfile.ZipFile(base / "all.zip", "w") as archive:
         for i, picture in enumerate(pixels):
@@ -59,9 +59,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataEntry]:
             archive.write(base / "folder" / f"{i:02}.png", f"{i:02}.png")
     np.savez(base / "all.npz", images=pixels)
     return {
-        "folder": FolderEntry(path=str(base / "folder"), size=4),
-        "zip": ZipEntry(path=str(base / "all.zip"), size=4),
-        "npz": NpzEntry(path=str(base / "all.npz"), size=4),
+        "folder": FolderConfig(path=str(base / "folder"), size=4),
+        "zip": ZipConfig(path=str(base / "all.zip"), size=4),
+        "npz": NpzConfig(path=str(base / "all.npz"), size=4),
     }
 
 
@@ -77,7 +77,7 @@ def heard(work: Callable[[], object]) -> Told:
     ("kind", "words"),
     [("folder", ("looking at", "reading")), ("zip", ("looking at", "reading")), ("npz", ("resizing",))],
 )
-def test_reading_that_takes_its_time_is_told(places: dict[str, DataEntry], kind: str, words: tuple[str, ...]) -> None:
+def test_reading_that_takes_its_time_is_told(places: dict[str, DataConfig], kind: str, words: tuple[str, ...]) -> None:
     told = heard(places[kind].load)
     assert told[-1] == ("", 1.0)
     assert [word for word in words if not any(what.startswith(word) for what, _ in told)] == []
@@ -89,12 +89,12 @@ def test_reading_that_takes_its_time_is_told(places: dict[str, DataEntry], kind:
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
-def test_reading_that_is_fast_is_not_told(places: dict[str, DataEntry], kind: str) -> None:
+def test_reading_that_is_fast_is_not_told(places: dict[str, DataConfig], kind: str) -> None:
     assert heard(places[kind].load) == []
 
 
 @pytest.mark.usefixtures("slowly")
-def test_nobody_need_listen(places: dict[str, DataEntry]) -> None:
+def test_nobody_need_listen(places: dict[str, DataConfig]) -> None:
     assert places["folder"].load().train.fingerprint == places["zip"].load().train.fingerprint
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_said_before_a_second_nor_too_often(monkeypatch: pytest.Monke
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def work() -> None:
-        with Slow() as slow:
+        with SlowWork() as slow:
             slow.phase("{:,} of {:,}", 20_000)
             for now[0] in np.arange(0, 2, 0.0001).tolist():
                 slow.step()
@@ -121,7 +121,7 @@ def test_what_was_said_is_taken_back_when_the_work_fails(tmp_path: Path, monkeyp
         (tmp_path / name).write_bytes(b"no picture")
     told: Told = []
     with progress_to(lambda what, share: told.append((what, share))), pytest.raises(DataError):
-        FolderEntry(path=str(tmp_path)).load()
+        FolderConfig(path=str(tmp_path)).load()
     assert told[-1] == ("", 1.0)
 
 
@@ -139,28 +139,28 @@ def test_the_listener_of_before_is_back_afterwards() -> None:
 # ---- runs -----------------------------------------------------------------------------------------------------
 
 
-class Ear(Nobody):
+class Ear(NullListener):
     """A watcher that hears how far work is."""
 
     def __init__(self) -> None:
         self.told: Told = []
 
-    def progress(self, what: str, share: float) -> None:
+    def on_progress(self, what: str, share: float) -> None:
         self.told.append((what, share))
 
 
-def recipe(entry: DataEntry, **more: object) -> object:
-    from poise.recipe.shipped import table
+def recipe(entry: DataConfig, **more: object) -> object:
+    from poise.recipe.shipped import load_table
 
-    told = table("gan") | {"steps": 2, "batch": 4, "data": entry.model_dump(mode="json") | {"size": 8}} | more
+    told = load_table("gan") | {"steps": 2, "batch": 4, "data": entry.model_dump(mode="json") | {"size": 8}} | more
     return decode(told)
 
 
 @pytest.mark.usefixtures("slowly")
-def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, DataEntry], tmp_path: Path) -> None:
+def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, DataConfig], tmp_path: Path) -> None:
     ear = Ear()
     measured = recipe(places["folder"], measure={"every": 2, "measures": ["kid"], "features": "pixels"})
-    train(measured, tmp_path / "run", watcher=ear, device="cpu")  # type: ignore[arg-type]
+    train(measured, tmp_path / "run", listener=ear, device="cpu")  # type: ignore[arg-type]
     said = [what for what, _ in ear.told]
     assert "reading 20 of 20 pictures" in said
     assert "measuring at step 2" in said
@@ -171,15 +171,15 @@ def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, Data
 
 
 def test_a_watcher_need_not_hear_and_may_fail() -> None:
-    SafeWatcher(Nobody(), lambda who: None).progress("reading", 0.5)
+    SafeListener(NullListener(), lambda who: None).on_progress("reading", 0.5)
 
     class Failing(Ear):
-        def progress(self, what: str, share: float) -> None:
+        def on_progress(self, what: str, share: float) -> None:
             raise RuntimeError("deaf")
 
-    watcher = SafeWatcher(Failing(), lambda who: None)
-    watcher.progress("reading", 0.5)
-    assert watcher.failed
+    listener = SafeListener(Failing(), lambda who: None)
+    listener.on_progress("reading", 0.5)
+    assert listener.failed
 
 
 # ---- what people see --------------------------------------------------------------------------------------------
@@ -189,80 +189,80 @@ def test_a_watcher_need_not_hear_and_may_fail() -> None:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The view's clock, set by hand."""
     clock = [0.0]
-    monkeypatch.setattr(view, "QUIET", 1.0)
-    monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(progress_view, "QUIET", 1.0)
+    monkeypatch.setattr(progress_view, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return clock
 
 
 def test_a_plain_stream_gets_a_line_after_a_second_and_then_every_five(
     now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = Plain()
+    plain = PlainView()
     for now[0] in np.arange(0, 13, 0.1).round(1).tolist():
-        plain.progress(f"reading at {now[0]:g}", 0.5)
-        plain.progress("", 1.0)
+        plain.on_progress(f"reading at {now[0]:g}", 0.5)
+        plain.on_progress("", 1.0)
     assert capsys.readouterr().err == "".join(f"reading at {at} (50%)\n" for at in (1, 6, 11))
-    plain.say("a line")
+    plain.on_message("a line")
     now[0] += 0.9
-    plain.progress("kid", 0.0)
+    plain.on_progress("kid", 0.0)
     now[0] += 9
-    plain.tick(3)
+    plain.on_step(3)
     now[0] += 0.9
-    plain.progress("kid", 0.0)
+    plain.on_progress("kid", 0.0)
     now[0] += 0.2
-    plain.progress("kid", 0.0)
+    plain.on_progress("kid", 0.0)
     assert capsys.readouterr().err == "a line\nkid ...\n"
 
 
 def test_a_notebook_writes_over_its_line(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    book = Notebook()
+    book = NotebookView()
     for now[0] in np.arange(0, 1, 0.1).tolist():
-        book.progress(f"reading {now[0]:.1f}", now[0])
-    book.progress("", 1.0)
-    book.end()
+        book.on_progress(f"reading {now[0]:.1f}", now[0])
+    book.on_progress("", 1.0)
+    book.on_end()
     assert capsys.readouterr().out == "\rreading 0.0 ...\rreading 0.5 ...\r               "
 
 
 def test_a_terminal_shows_a_line_that_goes_again() -> None:
     out = io.StringIO()
-    live = Live(Terminal(file=out, force_terminal=True, width=80))
-    live.progress("reading \x1b[2J 5 of 9 pictures", 0.5)
-    live.progress("", 1.0)
+    live = LiveView(TerminalConsole(file=out, force_terminal=True, width=80))
+    live.on_progress("reading \x1b[2J 5 of 9 pictures", 0.5)
+    live.on_progress("", 1.0)
     shown = out.getvalue()
     assert "5 of 9 pictures ..." in shown
     assert "\x1b[2J" not in shown
     assert shown.rstrip().endswith("\x1b[2K")
-    live.progress("", 1.0)
-    live.end()
+    live.on_progress("", 1.0)
+    live.on_end()
     assert out.getvalue() == shown
 
 
 def test_a_panel_says_what_is_measured_and_stays_open() -> None:
-    from poise.training.watcher import Start
+    from poise.training.listener import StartInfo
 
     out = io.StringIO()
-    live = Live(Terminal(file=out, force_terminal=True, width=80))
-    live.progress("reading", 0.5)
-    live.start(Start("ring", 0, 10, 4, [], {}, "runs/x"))
-    live.progress("kid", 0.0)
-    console = Terminal(file=io.StringIO(), width=80)
+    live = LiveView(TerminalConsole(file=out, force_terminal=True, width=80))
+    live.on_progress("reading", 0.5)
+    live.on_start(StartInfo("ring", 0, 10, 4, [], {}, "runs/x"))
+    live.on_progress("kid", 0.0)
+    console = TerminalConsole(file=io.StringIO(), width=80)
     console.print(live.panel())
     assert "kid ..." in console.file.getvalue()  # type: ignore[attr-defined]
-    live.progress("", 1.0)
-    console = Terminal(file=io.StringIO(), width=80)
+    live.on_progress("", 1.0)
+    console = TerminalConsole(file=io.StringIO(), width=80)
     console.print(live.panel())
     assert "kid" not in console.file.getvalue()  # type: ignore[attr-defined]
     assert live._live is not None
-    live.end()
+    live.on_end()
 
 
 @pytest.mark.usefixtures("slowly")
 @pytest.mark.parametrize("command", ["train", "check", "compare"])
 def test_commands_say_it_where_nobody_looks(
-    poise: Command, places: dict[str, DataEntry], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+    poise: Command, places: dict[str, DataConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
 ) -> None:
-    monkeypatch.setattr(view, "QUIET", 0.0)
-    monkeypatch.setattr(view, "PAUSE", 0.0)
+    monkeypatch.setattr(progress_view, "QUIET", 0.0)
+    monkeypatch.setattr(progress_view, "PAUSE", 0.0)
     folder, archive = (places[kind].path for kind in ("folder", "zip"))  # type: ignore[attr-defined]
     recipe = ("gan", "--data", folder, "--set", "data.size=8", "--steps", 2, "--set", "batch=4")
     words = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.randomness import Dice, derive
+from poise.core.random_streams import RandomStreams, derive_seed
 
 # recorded once; another value here breaks every run that is to be repeated or resumed
 GOLDEN = {
@@ -21,13 +21,13 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("key", "seed"), GOLDEN.items(), ids=lambda v: str(v))
 def test_derive_is_what_it_always_was(key: tuple[int, str, tuple[int, ...]], seed: int) -> None:
-    assert derive(key[0], key[1], *key[2]) == seed
+    assert derive_seed(key[0], key[1], *key[2]) == seed
 
 
 def test_neighbours_share_nothing() -> None:
     """Seeds, names, steps and turns that differ by one give other seeds, in the 32 bits that the CPU takes too."""
     seeds = {
-        derive(seed, name, step, turn)
+        derive_seed(seed, name, step, turn)
         for seed in range(4)
         for name in ("data", "g/latents", "d/latents", "d/noise/real", "d/noise/fake")
         for step in range(50)
@@ -35,8 +35,8 @@ def test_neighbours_share_nothing() -> None:
     }
     assert len(seeds) == len({seed & 0xFFFFFFFF for seed in seeds}) == 4 * 5 * 50 * 3
     assert all(0 <= seed < 2**64 for seed in seeds)
-    assert len({derive(0, "x"), derive(0, "x", 0), derive(0, "x", 0, 0), derive(0, "x", 1, 0)}) == 4
-    assert derive(0, "x", 1, 11) != derive(0, "x", 11, 1)
+    assert len({derive_seed(0, "x"), derive_seed(0, "x", 0), derive_seed(0, "x", 0, 0), derive_seed(0, "x", 1, 0)}) == 4
+    assert derive_seed(0, "x", 1, 11) != derive_seed(0, "x", 11, 1)
 
 
 def numbers(generator: torch.Generator) -> Tensor:
@@ -45,7 +45,7 @@ def numbers(generator: torch.Generator) -> Tensor:
 
 def test_streams_do_not_depend_on_who_asks_first() -> None:
     streams = [("a", 0), ("b", 0), ("a", 1), ("c", 7, 2)]
-    forth, back = Dice(3), Dice(3)
+    forth, back = RandomStreams(3), RandomStreams(3)
     first = {s: numbers(forth(*s)) for s in streams}
     last = {s: numbers(back(*s)) for s in reversed(streams)}
     for stream in streams:
@@ -54,7 +54,7 @@ def test_streams_do_not_depend_on_who_asks_first() -> None:
 
 
 def test_asking_again_starts_the_stream_again() -> None:
-    dice = Dice(0)
+    dice = RandomStreams(0)
     first = numbers(dice("a", 4))
     assert torch.equal(first, numbers(dice("a", 4)))
     generator = dice("a", 4)
@@ -64,7 +64,7 @@ def test_asking_again_starts_the_stream_again() -> None:
 
 def test_a_new_stream_moves_nobody_elses() -> None:
     """Drawing from another stream in the midst of one changes nothing in either."""
-    dice = Dice(0)
+    dice = RandomStreams(0)
     whole = torch.randn(10, generator=dice("a"))
     generator = dice("a")
     part = torch.randn(4, generator=generator)
@@ -74,30 +74,30 @@ def test_a_new_stream_moves_nobody_elses() -> None:
 
 def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    numbers(Dice(0)("a", 1))
+    numbers(RandomStreams(0)("a", 1))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_everywhere_lends_the_global_generator_and_takes_it_back() -> None:
-    dice = Dice(5)
+    dice = RandomStreams(5)
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    with dice.everywhere("init/g"):
+    with dice.seeded_global("init/g"):
         lent = torch.rand(3)
         torch.rand(1000)
     assert torch.equal(torch.rand(3), expected)
-    with dice.everywhere("init/g"):
+    with dice.seeded_global("init/g"):
         assert torch.equal(torch.rand(3), lent)
-    with dice.everywhere("init/d"):
+    with dice.seeded_global("init/d"):
         assert not torch.equal(torch.rand(3), lent)
-    with Dice(6).everywhere("init/g"):
+    with RandomStreams(6).seeded_global("init/g"):
         assert not torch.equal(torch.rand(3), lent)
 
 
 def test_everywhere_puts_the_generator_back_after_an_error() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), Dice(0).everywhere("init/g"):
+    with pytest.raises(ZeroDivisionError), RandomStreams(0).seeded_global("init/g"):
         raise ZeroDivisionError
     assert torch.equal(before, torch.get_rng_state())
 
@@ -106,10 +106,10 @@ def test_settle_sets_the_global_generator_by_name_and_step() -> None:
     with torch.random.fork_rng(devices=[]):
 
         def settled(seed: int, step: int) -> list[float]:
-            Dice(seed).settle("step", step)
+            RandomStreams(seed).seed_global("step", step)
             return torch.rand(3).tolist()
 
         assert settled(0, 5) == settled(0, 5)
         assert len({tuple(settled(*k)) for k in ((0, 5), (0, 6), (1, 5))}) == 3
-        with Dice(0).everywhere("step", 5):
+        with RandomStreams(0).seeded_global("step", 5):
             assert torch.rand(3).tolist() == settled(0, 5)

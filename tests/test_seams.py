@@ -17,40 +17,40 @@ from contracts.tiny import (
     Session,
     Shift,
     by_hand,
-    moment,
+    context,
     recipe,
     ring_feed,
     session,
     source,
     unequal,
 )
-from poise.core import Batch, Exchange, Moment, Moves, Pile, Side, Targets, Verdict
-from poise.dials import Linear as Ramp
-from poise.players import Player
-from poise.randomness import Dice
-from poise.seams import (
-    After,
-    Aim,
-    Clock,
-    Grads,
-    Offer,
-    Offered,
-    Opponent,
-    Stage,
-    Surgery,
+from poise.core.hooks import (
+    FakeReplacement,
+    GradientTransform,
+    InputTransform,
+    LayerContext,
+    LossTerm,
+    NetworkTransform,
+    OpponentSwap,
+    PostUpdate,
+    ReplacedFakes,
+    TargetTransform,
     Tempo,
-    Term,
     Trick,
-    View,
-    fold_aims,
-    fold_surgery,
-    fold_views,
+    apply_input_transforms,
+    apply_network_transforms,
+    apply_target_transforms,
 )
-from poise.training.ledger import Ledger
-from poise.training.step import alternate, draw, face, move, offer
-from poise.tricks.base import TrickEntry
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.random_streams import RandomStreams
+from poise.core.schedules import Linear as Ramp
+from poise.core.types import Batch, DiscriminatorOutput, MoveContext, MoveCounts, Origin, Side, Targets
+from poise.engine.step import alternate, discriminate, make_move, replace_fakes, sample
+from poise.engine.step_metrics import StepMetrics
+from poise.tricks.base import TrickConfig, TrickContext
 from poise.tricks.instance_noise import InstanceNoise
-from poise.tricks.layers import Random
+from poise.tricks.layers import StochasticLayer
 
 D, G = Side.D, Side.G
 
@@ -71,11 +71,11 @@ class Louder(nn.Module):
         super().__init__()
         self.net, self.by = net, nn.Parameter(torch.tensor(by))
 
-    def forward(self, images: Tensor) -> Verdict:
-        return Verdict(score=self.by * self.net(images).score)
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(score=self.by * self.net(images).score)
 
 
-class Amplify(Surgery):
+class Amplify(NetworkTransform):
     """Makes D louder."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({D})
@@ -84,37 +84,37 @@ class Amplify(Surgery):
         super().__init__(name)
         self.by = by
 
-    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+    def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
         return Louder(net, self.by)
 
 
 class Alternating(Tempo):
     """Three moves of D in even steps, two of G in odd ones."""
 
-    most = Moves(3, 2)
+    max_moves = MoveCounts(3, 2)
 
-    def again(self, moment: Moment, before: Exchange | None) -> bool:
-        d, g = (3, 0) if moment.step % 2 == 0 else (1, 2)
-        return moment.turn < (d if moment.side is D else g)
+    def should_move(self, context: MoveContext, before: MoveData | None) -> bool:
+        d, g = (3, 0) if context.step % 2 == 0 else (1, 2)
+        return context.turn < (d if context.side is D else g)
 
 
 class Curious(Tempo):
     """G first, two moves each; remembers what it was asked about, and which move before that it was shown."""
 
-    most, order = Moves(2, 2), (G, D)
+    max_moves, order = MoveCounts(2, 2), (G, D)
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[Side, int, tuple[Side, int] | None]] = []
 
-    def again(self, moment: Moment, before: Exchange | None) -> bool:
-        shown = None if before is None else (before.moment.side, before.moment.turn)
-        self.asked.append((moment.side, moment.turn, shown))
-        assert before is None or "adversarial" in before.readings
-        return moment.turn < 2
+    def should_move(self, context: MoveContext, before: MoveData | None) -> bool:
+        shown = None if before is None else (before.context.side, before.context.turn)
+        self.asked.append((context.side, context.turn, shown))
+        assert before is None or "adversarial" in before.logged
+        return context.turn < 2
 
 
-class Stranger(Opponent):
+class Stranger(OpponentSwap):
     """Somebody else plays."""
 
     def __init__(self, name: str, other: nn.Module) -> None:
@@ -122,71 +122,71 @@ class Stranger(Opponent):
         self.other = other
         self.asked: list[tuple[Side, Side]] = []
 
-    def stand_in(self, side: Side, net: nn.Module, moment: Moment) -> nn.Module:
-        self.asked.append((moment.side, side))
+    def select_network(self, side: Side, net: nn.Module, context: MoveContext) -> nn.Module:
+        self.asked.append((context.side, side))
         return self.other
 
 
-class Constant(Offer):
+class Constant(FakeReplacement):
     """D is handed the same picture in place of the last `count` fakes, or of all."""
 
     def __init__(self, name: str, value: float, count: int = BATCH) -> None:
         super().__init__(name)
         self.value, self.count = value, count
 
-    def offer(self, fake: Batch, moment: Moment) -> Offered:
+    def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         old = Batch(torch.full_like(fake.images[-self.count :], self.value), None)
-        return Offered(Batch(fake.images[: -self.count], None), old)
+        return ReplacedFakes(Batch(fake.images[: -self.count], None), old)
 
 
-class Times(View):
+class Times(InputTransform):
     """x -> times x + plus."""
 
     def __init__(self, name: str, times: float, plus: float = 0.0) -> None:
         super().__init__(name)
         self.times, self.plus = times, plus
-        self.piles: list[tuple[Side, Pile]] = []
+        self.origins: list[tuple[Side, Origin]] = []
 
-    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
-        self.piles.append((moment.side, pile))
+    def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
+        self.origins.append((context.side, origin))
         return self.times * images + self.plus
 
 
-class Flip(Aim):
+class Flip(TargetTransform):
     """Real is called fake and fake real."""
 
-    def aim(self, targets: Targets, moment: Moment) -> Targets:
+    def transform_targets(self, targets: Targets, context: MoveContext) -> Targets:
         return Targets(1 - targets.real, 1 - targets.fake)
 
 
-class Shrink(Aim):
+class Shrink(TargetTransform):
     """Targets times a number."""
 
     def __init__(self, name: str, times: float) -> None:
         super().__init__(name)
         self.times = times
 
-    def aim(self, targets: Targets, moment: Moment) -> Targets:
+    def transform_targets(self, targets: Targets, context: MoveContext) -> Targets:
         return Targets(targets.real * self.times, targets.fake * self.times)
 
 
-class MeanScore(Term):
+class MeanScore(LossTerm):
     """The mean score of the fakes."""
 
-    piles = frozenset({"fake"})
+    needs_output = frozenset({"fake"})
 
-    def cost(self, exchange: Exchange) -> Tensor:
-        return exchange.score("fake").mean()
+    def loss(self, move: MoveData) -> Tensor:
+        return move.score("fake").mean()
 
 
-class Clip(Grads):
+class Clip(GradientTransform):
     """Every gradient within [-most, most]."""
 
     def __init__(self, name: str, most: float) -> None:
         super().__init__(name)
         self.most = most
 
-    def adjust(self, player: Player, exchange: Exchange) -> None:
+    def transform_gradients(self, player: Player, move: MoveData) -> None:
         for weight in player.weights:
             if weight.grad is not None:
                 weight.grad.clamp_(-self.most, self.most)
@@ -195,13 +195,13 @@ class Clip(Grads):
 class Scale(Clip):
     """Every gradient times a number."""
 
-    def adjust(self, player: Player, exchange: Exchange) -> None:
+    def transform_gradients(self, player: Player, move: MoveData) -> None:
         for weight in player.weights:
             if weight.grad is not None:
                 weight.grad.mul_(self.most)
 
 
-class Count(After):
+class Count(PostUpdate):
     """How many moves there were, and what the player's first weight was after each."""
 
     def __init__(self, name: str) -> None:
@@ -209,47 +209,47 @@ class Count(After):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.seen: list[tuple[Side, Tensor]] = []
 
-    def remember(self, player: Player, exchange: Exchange) -> None:
-        assert player.side is exchange.moment.side
+    def after_update(self, player: Player, move: MoveData) -> None:
+        assert player.side is move.context.side
         self.count += 1
         self.seen.append((player.side, player.weights[0].detach().clone()))
 
 
-class Hide(After):
+class Hide(PostUpdate):
     """Shows some other G."""
 
     def __init__(self, name: str, net: nn.Module | None) -> None:
         super().__init__(name)
         self.net = net
 
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         pass
 
-    def shown(self, side: Side) -> nn.Module | None:
+    def sampling_network(self, side: Side) -> nn.Module | None:
         return self.net
 
 
 # ---------------------------------------------------------------- each at its place
 
 
-def judged(*tricks: Trick, side: Side = D, at: int = 0, **parts: nn.Module) -> Exchange:
+def judged(*tricks: Trick, side: Side = D, at: int = 0, **parts: nn.Module) -> MoveData:
     """One move up to D's verdict."""
     game = by_hand(*tricks, **parts)  # type: ignore[arg-type]
-    exchange = draw(game, ring_feed(), moment(at, side=side))
-    offer(game, exchange)
-    face(game, exchange)
-    return exchange
+    move = sample(game, ring_feed(), context(at, side=side))
+    replace_fakes(game, move)
+    discriminate(game, move)
+    return move
 
 
 def played(
     *tricks: Trick, side: Side = D, at: int = 0, lr: float = 0.1
 ) -> tuple[dict[str, float], list[Tensor], list[Tensor]]:
     """One move: the readings, the gradients and the weights after it."""
-    game, ledger = by_hand(*tricks, lr=lr), Ledger()
-    move(game, ring_feed(), moment(at, side=side), ledger)
+    game, metrics = by_hand(*tricks, lr=lr), StepMetrics()
+    make_move(game, ring_feed(), context(at, side=side), metrics)
     weights = game.players[side].weights
-    readings = {name: stat.mean for name, stat in ledger.stats().items()}
-    return readings, [w.grad.clone() for w in weights], [w.detach().clone() for w in weights]
+    logged = {name: stat.mean for name, stat in metrics.reduce().items()}
+    return logged, [w.grad.clone() for w in weights], [w.detach().clone() for w in weights]
 
 
 class TestTempo:
@@ -257,39 +257,39 @@ class TestTempo:
         count = Count("count")
         game = by_hand(count, tempo=Alternating())
         for at in range(3):
-            alternate(game, ring_feed(3), moment(at), Ledger())
+            alternate(game, ring_feed(3), context(at), StepMetrics())
         assert [side for side, _ in count.seen] == [D, D, D, *(D, G, G), D, D, D]
 
     def test_is_asked_after_each_move_and_shown_it(self) -> None:
         tempo = Curious()
         for at in range(2):
-            alternate(by_hand(tempo=tempo), ring_feed(2), moment(at), Ledger())
+            alternate(by_hand(tempo=tempo), ring_feed(2), context(at), StepMetrics())
         step = [(side, turn, (side, turn - 1) if turn else None) for side in (G, D) for turn in range(3)]
         assert tempo.asked == step * 2
 
     def test_the_feed_follows_the_most_moves_there_can_be(self) -> None:
         """Steps of one D move use up as much of the data's order as steps of three: the order knows no tempo."""
-        feed = Counted(Alternating.most.d)
+        batches = Counted(Alternating.max_moves.d)
         for at in range(2):
-            alternate(by_hand(tempo=Alternating()), feed, moment(at), Ledger())
-        for index, given in zip((0, 1, 2, 3), feed.given, strict=True):
-            assert torch.equal(given, feed.source.batch(index, BATCH, moment().dice).images)
+            alternate(by_hand(tempo=Alternating()), batches, context(at), StepMetrics())
+        for index, given in zip((0, 1, 2, 3), batches.given, strict=True):
+            assert torch.equal(given, batches.source.batch(index, BATCH, context().streams).images)
 
 
 class TestOpponent:
     def test_somebody_else_makes_the_fakes_in_ds_move(self) -> None:
         other = Shift([100.0, -100.0])
-        exchange = judged(Stranger("stranger", other))
-        assert torch.equal(exchange.fake, exchange.latents + torch.tensor([100.0, -100.0]))
-        assert torch.equal(exchange.score("fake").detach(), Linear([0.5, -0.25])(exchange.fake).score.detach())
+        move = judged(Stranger("stranger", other))
+        assert torch.equal(move.fake, move.latents + torch.tensor([100.0, -100.0]))
+        assert torch.equal(move.score("fake").detach(), Linear([0.5, -0.25])(move.fake).score.detach())
 
     def test_somebody_else_judges_in_gs_move(self) -> None:
         """G's own fakes, the stranger's verdict, and the gradient that follows from it."""
         stranger = Stranger("stranger", Linear([-3.0, 0.0]))
-        exchange = judged(stranger, side=G)
-        assert torch.allclose(exchange.score("fake"), -3.0 * exchange.fake[:, 0])
+        move = judged(stranger, side=G)
+        assert torch.allclose(move.score("fake"), -3.0 * move.fake[:, 0])
         _, (grad,), _ = played(stranger, side=G)
-        expected = 3.0 * torch.sigmoid(3.0 * exchange.fake[:, 0].detach()).mean()
+        expected = 3.0 * torch.sigmoid(3.0 * move.fake[:, 0].detach()).mean()
         assert torch.allclose(grad, torch.stack((expected, torch.zeros(()))), atol=1e-6)
 
     def test_is_asked_about_the_rival_in_the_moves_of_its_sides(self) -> None:
@@ -299,19 +299,19 @@ class TestOpponent:
             game = by_hand(stranger)
             for side in Side:
                 stranger.other = for_d if side is D else for_g
-                move(game, ring_feed(), moment(side=side), Ledger())
+                make_move(game, ring_feed(), context(side=side), StepMetrics())
             assert stranger.asked == expected
 
     def test_the_last_one_asked_plays(self) -> None:
         first, second = Stranger("a", Shift([1.0, 1.0])), Stranger("b", Shift([5.0, 5.0]))
-        exchange = judged(first, second)
-        assert torch.equal(exchange.fake, exchange.latents + 5)
+        move = judged(first, second)
+        assert torch.equal(move.fake, move.latents + 5)
 
     def test_the_stand_in_is_not_trained(self) -> None:
         other = Shift([7.0, 7.0])
         game = by_hand(Stranger("stranger", other))
         before = [w.clone() for w in game.g.weights]
-        move(game, ring_feed(), moment(), Ledger())
+        make_move(game, ring_feed(), context(), StepMetrics())
         assert other.by.tolist() == [7.0, 7.0]
         assert all(torch.equal(a, b) for a, b in zip(before, game.g.weights, strict=True))
 
@@ -331,31 +331,31 @@ class TestOffer:
     def test_each_is_handed_what_is_still_new_and_fakes_keep_their_places(self) -> None:
         three, five = Constant("three", 3.0, 2), Constant("five", 5.0, 4)
         for tricks, told in (((three, five), [5.0] * 4 + [3.0] * 2), ((five, three), [3.0] * 2 + [5.0] * 4)):
-            exchange = judged(*tricks)
-            assert exchange.fake[:2].detach().eq(judged().fake[:2].detach()).all()
-            assert exchange.fake[2:, 0].tolist() == told
+            move = judged(*tricks)
+            assert move.fake[:2].detach().eq(judged().fake[:2].detach()).all()
+            assert move.fake[2:, 0].tolist() == told
 
     def test_where_nothing_is_new_nobody_is_asked(self) -> None:
         assert torch.equal(judged(Constant("c", 3.0), Constant("d", 6.0)).fake, torch.full((BATCH, 2), 3.0))
 
     def test_stands_before_the_views(self) -> None:
-        exchange = judged(Times("view", 10.0), Constant("c", 3.0))
-        assert torch.equal(exchange.fake, torch.full((BATCH, 2), 3.0)), "the raw pile is the offered one"
-        assert torch.allclose(exchange.score("fake"), torch.full((BATCH,), 30 * 0.25))
+        move = judged(Times("view", 10.0), Constant("c", 3.0))
+        assert torch.equal(move.fake, torch.full((BATCH, 2), 3.0)), "the raw pile is the offered one"
+        assert torch.allclose(move.score("fake"), torch.full((BATCH,), 30 * 0.25))
 
 
 class TestView:
     def test_both_piles_in_both_players_moves(self) -> None:
         view, pull = Times("view", 3.0), only(MeanScore("reads", 1e-9), G)
-        pull.piles = frozenset({"real"})  # type: ignore[misc]
-        alternate(by_hand(view, pull), ring_feed(), moment(), Ledger())
-        assert sorted(view.piles) == sorted((side, pile) for side in Side for pile in ("real", "fake"))
+        pull.needs_output = frozenset({"real"})  # type: ignore[misc]
+        alternate(by_hand(view, pull), ring_feed(), context(), StepMetrics())
+        assert sorted(view.origins) == sorted((side, origin) for side in Side for origin in ("real", "fake"))
 
     def test_d_judges_what_the_view_shows_and_the_raw_pile_stays(self) -> None:
         plain, viewed = judged(), judged(Times("view", 3.0))
-        for pile in ("real", "fake"):
-            assert torch.equal(viewed.pile(pile), plain.pile(pile))
-            assert torch.allclose(viewed.score(pile), 3 * plain.score(pile), atol=1e-6)
+        for origin in ("real", "fake"):
+            assert torch.equal(viewed.samples(origin), plain.samples(origin))
+            assert torch.allclose(viewed.score(origin), 3 * plain.score(origin), atol=1e-6)
 
     def test_gs_gradient_passes_through(self) -> None:
         """D sees 3x: G's gradient is that of a D with three times the weights."""
@@ -368,25 +368,25 @@ class TestView:
     def test_acts_in_order(self) -> None:
         doubled, moved = Times("twice", 2.0), Times("moved", 1.0, 1.0)
         x = torch.ones(1, 2)
-        assert fold_views([doubled, moved], x, "real", moment()).tolist() == [[3.0, 3.0]]
-        assert fold_views([moved, doubled], x, "real", moment()).tolist() == [[4.0, 4.0]]
+        assert apply_input_transforms([doubled, moved], x, "real", context()).tolist() == [[3.0, 3.0]]
+        assert apply_input_transforms([moved, doubled], x, "real", context()).tolist() == [[4.0, 4.0]]
         one, other = judged(doubled, moved), judged(moved, doubled)
         assert torch.allclose(other.score("fake") - one.score("fake"), torch.full((BATCH,), 0.25))
 
     def test_keeps_to_its_side(self) -> None:
         for side in Side:
             view = only(Times("view", 3.0), side)
-            alternate(by_hand(view), ring_feed(), moment(), Ledger())
-            assert {s for s, _ in view.piles} == {side}
+            alternate(by_hand(view), ring_feed(), context(), StepMetrics())
+            assert {s for s, _ in view.origins} == {side}
 
 
 class TestAim:
     def test_d_is_asked_for_something_else(self) -> None:
         """All flipped: D's gradient is that of the piles exchanged, softplus for softplus."""
-        readings, _, _ = played(Flip("flip"))
-        exchange = judged()
-        expected = (softplus(exchange.score("real")).mean() + softplus(-exchange.score("fake")).mean()) / 2
-        assert readings["d/adversarial"] == pytest.approx(float(expected.detach()), rel=1e-6)
+        logged, _, _ = played(Flip("flip"))
+        move = judged()
+        expected = (softplus(move.score("real")).mean() + softplus(-move.score("fake")).mean()) / 2
+        assert logged["d/adversarial"] == pytest.approx(float(expected.detach()), rel=1e-6)
 
     def test_g_is_asked_for_what_it_always_was(self) -> None:
         assert played(Flip("flip"), side=G)[0] == played(side=G)[0]
@@ -394,7 +394,7 @@ class TestAim:
     def test_acts_in_order(self) -> None:
         flip, shrink = Flip("flip"), Shrink("shrink", 0.5)
         hard = Targets(torch.ones(1), torch.zeros(1))
-        asked = [fold_aims(aims, hard, moment()) for aims in ([flip, shrink], [shrink, flip])]
+        asked = [apply_target_transforms(aims, hard, context()) for aims in ([flip, shrink], [shrink, flip])]
         assert [(float(t.real), float(t.fake)) for t in asked] == [(0.0, 0.5), (0.5, 1.0)]
         assert played(flip, shrink)[0] != played(shrink, flip)[0]
 
@@ -417,9 +417,9 @@ class TestTerm:
 
     def test_keeps_to_its_side(self) -> None:
         for side in Side:
-            ledger = Ledger()
-            alternate(by_hand(only(MeanScore("mean", 3.0), side)), ring_feed(), moment(), ledger)
-            assert [name for name in ledger.stats() if name.endswith("/mean")] == [f"{side}/mean"]
+            metrics = StepMetrics()
+            alternate(by_hand(only(MeanScore("mean", 3.0), side)), ring_feed(), context(), metrics)
+            assert [name for name in metrics.reduce() if name.endswith("/mean")] == [f"{side}/mean"]
 
     def test_two_of_them_add_up(self) -> None:
         plain, one, two = (
@@ -430,8 +430,8 @@ class TestTerm:
 
     def test_its_weight_is_a_dial(self) -> None:
         term = MeanScore("mean", Ramp(start=1.0, end=0.0), every=2)
-        assert [term.due(moment(at, steps=4)) for at in range(5)] == [True, False, True, False, False]
-        assert [term.force(moment(at, steps=4)) for at in (0, 2)] == [2.0, 1.0]
+        assert [term.is_due(context(at, steps=4)) for at in range(5)] == [True, False, True, False, False]
+        assert [term.scale(context(at, steps=4)) for at in (0, 2)] == [2.0, 1.0]
 
 
 class TestGrads:
@@ -452,9 +452,9 @@ class TestGrads:
 
     def test_the_row_shows_what_the_backward_gave(self) -> None:
         """Clipping must not hide what it is there for."""
-        readings, grads, _ = played(Scale("scale", 10.0))
-        assert 10 * readings["d/grad_norm"] == pytest.approx(float(torch.cat([g.flatten() for g in grads]).norm()))
-        assert readings["d/grad_norm"] == played()[0]["d/grad_norm"]
+        logged, grads, _ = played(Scale("scale", 10.0))
+        assert 10 * logged["d/grad_norm"] == pytest.approx(float(torch.cat([g.flatten() for g in grads]).norm()))
+        assert logged["d/grad_norm"] == played()[0]["d/grad_norm"]
 
     def test_keeps_to_its_side(self) -> None:
         clip = only(Clip("clip", 0.0), G)
@@ -466,7 +466,7 @@ class TestAfter:
     def test_sees_the_weights_after_the_step_once_per_move(self) -> None:
         count = Count("count")
         game = by_hand(count)
-        alternate(game, ring_feed(), moment(), Ledger())
+        alternate(game, ring_feed(), context(), StepMetrics())
         assert int(count.count) == 2
         for side, weight in count.seen:
             assert torch.equal(weight, game.players[side].weights[0])
@@ -475,41 +475,41 @@ class TestAfter:
     def test_keeps_to_its_side(self) -> None:
         for side in Side:
             count = only(Count("count"), side)
-            alternate(by_hand(count), ring_feed(), moment(), Ledger())
+            alternate(by_hand(count), ring_feed(), context(), StepMetrics())
             assert [s for s, _ in count.seen] == [side]
 
     def test_what_it_keeps_is_saved_with_the_game(self) -> None:
         game = by_hand(Count("count"))
-        alternate(game, ring_feed(), moment(), Ledger())
+        alternate(game, ring_feed(), context(), StepMetrics())
         assert int(game.state_dict()["tricks.count.count"]) == 2
 
     def test_the_first_that_shows_a_network_is_shown(self) -> None:
         a, b = Shift([1.0, 1.0]), Shift([2.0, 2.0])
         game = by_hand(Hide("nobody", None), Hide("a", a), Hide("b", b))
-        assert game.shown() is a
-        assert game.shown(raw=True) is game.g.net
-        assert by_hand(Hide("nobody", None)).shown() is not None
+        assert game.sampling_network() is a
+        assert game.sampling_network(raw=True) is game.g.net
+        assert by_hand(Hide("nobody", None)).sampling_network() is not None
 
 
 class TestSurgery:
     def test_acts_in_order_on_its_sides(self) -> None:
         net = Linear([1.0, 0.0])
         tricks = [Amplify("a", 2.0), Amplify("b", 5.0)]
-        operated = fold_surgery(tricks, D, net, Dice(0))
+        operated = apply_network_transforms(tricks, D, net, RandomStreams(0))
         assert isinstance(operated, Louder)
         assert (float(operated.by.detach()), float(operated.net.by.detach())) == (5.0, 2.0)
-        assert fold_surgery(tricks, G, net, Dice(0)) is net
+        assert apply_network_transforms(tricks, G, net, RandomStreams(0)) is net
 
 
 # ---------------------------------------------------------------- through a recipe
 
 
-class AmplifyEntry(TrickEntry):
+class AmplifyEntry(TrickConfig):
     kind: Literal["amplify"] = "amplify"
     tip, source = "T99", "nobody"
     by: float = 2.0
 
-    def build(self, name: str, stage: Stage) -> Amplify:
+    def build(self, name: str, context: TrickContext) -> Amplify:
         return Amplify(name, self.by)
 
 
@@ -518,21 +518,21 @@ class LensEntry(AmplifyEntry):
 
     kind: Literal["lens"] = "lens"  # type: ignore[assignment]
 
-    def build(self, name: str, stage: Stage) -> Lens:  # type: ignore[override]
+    def build(self, name: str, context: TrickContext) -> Lens:  # type: ignore[override]
         return Lens(name, self.by)
 
 
-class Lens(Amplify, View):
+class Lens(Amplify, InputTransform):
     """Makes D louder, and adds `by` to what it sees."""
 
-    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+    def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
         return images + self.by
 
 
 class TimesEntry(AmplifyEntry):
     kind: Literal["times"] = "times"  # type: ignore[assignment]
 
-    def build(self, name: str, stage: Stage) -> Times:  # type: ignore[override]
+    def build(self, name: str, context: TrickContext) -> Times:  # type: ignore[override]
         return Times(name, self.by)
 
 
@@ -541,11 +541,11 @@ class KeepEntry(AmplifyEntry):
 
     kind: Literal["keep"] = "keep"  # type: ignore[assignment]
 
-    def build(self, name: str, stage: Stage) -> Hide:  # type: ignore[override]
-        return Hide(name, copy.deepcopy(stage.nets[D]))
+    def build(self, name: str, context: TrickContext) -> Hide:  # type: ignore[override]
+        return Hide(name, copy.deepcopy(context.networks[D]))
 
 
-def built(*entries: TrickEntry) -> Session:
+def built(*entries: TrickConfig) -> Session:
     told = recipe("points").model_copy(update={"tricks": entries})
     return Session(told, source("points"))
 
@@ -579,50 +579,60 @@ def test_tricks_of_a_recipe_act_in_its_order() -> None:
     ):
         game = built(*entries).game
         assert list(game.tricks) == expected
-        assert [v.name for v in game.tricks_of(D).views] == [n for n in expected if n.startswith("times")]
-    views = built(LensEntry(by=1.0), TimesEntry(by=3.0)).game.tricks_of(D).views
-    assert fold_views(views, x, "real", moment()).tolist() == [[6.0, 6.0]]
+        assert [v.name for v in game.active_tricks(D).input_transforms] == [
+            n for n in expected if n.startswith("times")
+        ]
+    views = built(LensEntry(by=1.0), TimesEntry(by=3.0)).game.active_tricks(D).input_transforms
+    assert apply_input_transforms(views, x, "real", context()).tolist() == [[6.0, 6.0]]
 
 
 def test_a_trick_with_surgery_keeps_its_place_at_its_other_seam() -> None:
-    views = built(TimesEntry(by=3.0), LensEntry(by=1.0)).game.tricks_of(D).views
+    views = built(TimesEntry(by=3.0), LensEntry(by=1.0)).game.active_tricks(D).input_transforms
     assert [view.name for view in views] == ["times", "lens"]
-    assert fold_views(views, torch.ones(1, 2), "real", moment()).tolist() == [[4.0, 4.0]]
+    assert apply_input_transforms(views, torch.ones(1, 2), "real", context()).tolist() == [[4.0, 4.0]]
 
 
 def test_one_trick_acts_at_each_of_its_seams() -> None:
     """Two views would be lost if a trick were sorted to its first seam only."""
 
-    class Both(View, After):
+    class Both(InputTransform, PostUpdate):
         def __init__(self, name: str) -> None:
             super().__init__(name)
             self.calls: list[str] = []
 
-        def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+        def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
             self.calls.append("view")
             return images
 
-        def remember(self, player: Player, exchange: Exchange) -> None:
+        def after_update(self, player: Player, move: MoveData) -> None:
             self.calls.append("remember")
 
     both = Both("both")
-    move(by_hand(both), ring_feed(), moment(), Ledger())
+    make_move(by_hand(both), ring_feed(), context(), StepMetrics())
     assert both.calls == ["view", "view", "remember"]
 
 
 def test_a_game_without_tricks_folds_nothing() -> None:
     game = by_hand()
     for side in Side:
-        acting = game.tricks_of(side)
+        acting = game.active_tricks(side)
         assert not any(
-            (acting.opponents, acting.offers, acting.views, acting.aims, acting.terms, acting.grads, acting.afters)
+            (
+                acting.opponent_swaps,
+                acting.fake_replacements,
+                acting.input_transforms,
+                acting.target_transforms,
+                acting.loss_terms,
+                acting.gradient_transforms,
+                acting.post_updates,
+            )
         )
-    exchange = judged()
+    move = judged()
     seen: list[Tensor] = []
     game.d.net.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    face(game, exchange)
-    assert seen[0] is exchange.real
-    assert seen[1] is exchange.fake
+    discriminate(game, move)
+    assert seen[0] is move.real
+    assert seen[1] is move.fake
 
 
 class TestRank:
@@ -656,36 +666,36 @@ class TestRank:
 
     def test_equals_act_in_the_recipes_order(self) -> None:
         game = by_hand(Times("a", 2.0), Times("b", 1.0, 1.0), InstanceNoise("noise", 0.0))
-        assert [trick.name for trick in game.tricks_of(D).views] == ["a", "b", "noise"]
+        assert [trick.name for trick in game.active_tricks(D).input_transforms] == ["a", "b", "noise"]
 
 
 class TestStreams:
     """What is drawn twice in a move is drawn from two streams."""
 
     def test_a_layer_that_is_passed_twice_in_a_move_draws_anew(self) -> None:
-        clock, now = Clock(), moment()
-        clock.now = now
+        clock, now = LayerContext(), context()
+        clock.current = now
         first, second, other = (clock.generator(name).initial_seed() for name in ("a", "a", "b"))
         assert first == now.generator("a").initial_seed(), "the first pass draws what it always drew"
         assert len({first, second, other}) == 3
-        clock.now = now
+        clock.current = now
         assert clock.generator("a").initial_seed() == first, "the next move counts anew"
-        clock.now = None
+        clock.current = None
         assert clock.generator("a") is None
 
     def test_two_terms_that_ask_d_see_two_draws_of_a_view(self) -> None:
         noise, images = InstanceNoise("noise", 1.0), torch.zeros(BATCH, 2)
         game = by_hand(noise)
-        ask = game.asking(game.d.net, moment())
+        ask = game.discriminate_fn(game.d.net, context())
         scores = [ask(images, None).score for _ in range(2)]
         assert not torch.equal(*scores)
-        assert torch.equal(game.asking(game.d.net, moment())(images, None).score, scores[0])
+        assert torch.equal(game.discriminate_fn(game.d.net, context())(images, None).score, scores[0])
 
     def test_prior_and_rebuilt_samples_of_a_move_have_other_masks(self) -> None:
         told = recipe("coded", {"kind": "standing_dropout", "rate": 0.5}, {"kind": "feature_reconstruction"})
         run, seen = Session(told, source("coded")), list[Tensor]()
         for layer in run.game.g.net.modules():
-            if isinstance(layer, Random):
+            if isinstance(layer, StochasticLayer):
                 layer.register_forward_hook(lambda _, given, out: seen.append((out == 0) & (given[0] != 0)))
                 break
         run.play(1)

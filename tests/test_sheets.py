@@ -10,18 +10,31 @@ import pytest
 import torch
 from PIL import Image
 
-from poise.data.source import to_bytes
+from poise.core.random_streams import RandomStreams
 from poise.latents import Gaussian
-from poise.randomness import Dice
-from poise.sheets import GAP, LARGEST, PAPER, REAL, WIDTH, as_png, by_class, grid, held, most, scatter, spread
-from poise.training.record import Sheets
-from poise.training.sampling import class_by_class
+from poise.runs.generate import labels_by_class
+from poise.training.recorder import SampleGrids
+from poise.utils.image_grid import (
+    GAP,
+    LARGEST,
+    PAPER,
+    REAL,
+    WIDTH,
+    encode_png,
+    evenly_spaced,
+    grid_by_class,
+    grid_capacity,
+    image_grid,
+    num_shown,
+    scatter_plot,
+)
+from poise.utils.images import to_bytes
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_each_picture_is_in_its_place(channels: int) -> None:
     images = torch.rand(7, channels, 5, 4) * 2 - 1
-    sheet = grid(images, columns=3)
+    sheet = image_grid(images, columns=3)
     scale = -(-(WIDTH - 4 * GAP) // (3 * 4))
     assert sheet.shape[1] >= WIDTH
     tiles = to_bytes(images).repeat(scale, axis=1).repeat(scale, axis=2)
@@ -33,7 +46,7 @@ def test_each_picture_is_in_its_place(channels: int) -> None:
 
 
 def test_a_sheet_of_large_pictures_is_not_enlarged() -> None:
-    assert grid(torch.zeros(4, 3, 400, 400)).shape == (2 * 402 + GAP, 2 * 402 + GAP, 3)
+    assert image_grid(torch.zeros(4, 3, 400, 400)).shape == (2 * 402 + GAP, 2 * 402 + GAP, 3)
 
 
 def test_values_beyond_the_range_are_cut_and_not_wrapped() -> None:
@@ -42,7 +55,7 @@ def test_values_beyond_the_range_are_cut_and_not_wrapped() -> None:
 
 def test_fake_points_stand_where_they_are() -> None:
     real = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
-    sheet = scatter(torch.tensor([[1.0, -1.0], [float("nan"), 0.0], [90.0, 90.0]]), real)
+    sheet = scatter_plot(torch.tensor([[1.0, -1.0], [float("nan"), 0.0], [90.0, 90.0]]), real)
     red = np.argwhere((sheet != PAPER).any(2) & (sheet != REAL).any(2))
     row, column = red.mean(0)
     assert row > sheet.shape[0] * 0.7  # below
@@ -51,15 +64,15 @@ def test_fake_points_stand_where_they_are() -> None:
 
 
 def test_png_is_the_sheet() -> None:
-    sheet = grid(torch.rand(4, 3, 8, 8) * 2 - 1)
-    assert as_png(sheet) == as_png(sheet.copy())
-    assert np.array_equal(np.asarray(Image.open(BytesIO(as_png(sheet)))), sheet)
+    sheet = image_grid(torch.rand(4, 3, 8, 8) * 2 - 1)
+    assert encode_png(sheet) == encode_png(sheet.copy())
+    assert np.array_equal(np.asarray(Image.open(BytesIO(encode_png(sheet)))), sheet)
 
 
 @pytest.mark.parametrize(("n", "classes"), [(64, 10), (15, 10), (100, 10), (7, 10), (1, 3), (10, 1)])
 def test_labels_class_by_class_are_even(n: int, classes: int) -> None:
     """They rise, and no class comes more than once oftener than another; with few samples the first classes come."""
-    labels = class_by_class(n, classes)
+    labels = labels_by_class(n, classes)
     counts = labels.bincount()
     assert labels.tolist() == sorted(labels.tolist())
     assert len(counts) == min(n, classes)
@@ -68,7 +81,7 @@ def test_labels_class_by_class_are_even(n: int, classes: int) -> None:
 
 def test_a_sheet_by_class_has_a_row_for_each() -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
-    shown, columns = by_class(torch.arange(8)[:, None], labels)
+    shown, columns = grid_by_class(torch.arange(8)[:, None], labels)
     assert columns == 2
     assert shown.flatten().tolist() == [0, 1, 3, 4, 5, 6]
 
@@ -91,9 +104,9 @@ def test_a_sheet_by_class_has_a_row_for_each() -> None:
 def test_no_sheet_is_larger_than_4096_pixels(n: int, side: int, columns: int | None) -> None:
     """But for a single picture that is; what is shown are the first pictures, each in its place."""
     images = torch.linspace(-1, 1, n)[:, None, None, None].expand(n, 1, side, side)
-    sheet = grid(images, columns)
+    sheet = image_grid(images, columns)
     assert max(sheet.shape) <= max(LARGEST, side + 2 * GAP)
-    rows, across = most((1, side, side))
+    rows, across = grid_capacity((1, side, side))
     assert sheet.shape[0] <= sheet.shape[1] or columns is not None or n < 9
     step = (sheet.shape[1] - GAP) // min(across, columns or math.ceil(math.sqrt(min(n, rows * across))))
     shown = min(across, columns or across)
@@ -105,29 +118,29 @@ def test_no_sheet_is_larger_than_4096_pixels(n: int, side: int, columns: int | N
 
 
 def test_what_a_sheet_holds() -> None:
-    assert held((2,), 10**6) == 10**6
-    assert held((3, 32, 32), 50) == 50
-    assert held((3, 32, 32), 10**6) == 120 * 120
-    assert held((3, 4096, 4096), 5) == 1
-    assert spread(100, 16).tolist()[:2] == [0, 7]
-    assert spread(100, 16).tolist()[-1] == 99
-    assert spread(3, 16).tolist() == [0, 1, 2]
-    assert len(spread(1000, 16).unique()) == 16
+    assert num_shown((2,), 10**6) == 10**6
+    assert num_shown((3, 32, 32), 50) == 50
+    assert num_shown((3, 32, 32), 10**6) == 120 * 120
+    assert num_shown((3, 4096, 4096), 5) == 1
+    assert evenly_spaced(100, 16).tolist()[:2] == [0, 7]
+    assert evenly_spaced(100, 16).tolist()[-1] == 99
+    assert evenly_spaced(3, 16).tolist() == [0, 1, 2]
+    assert len(evenly_spaced(1000, 16).unique()) == 16
 
 
 @pytest.mark.parametrize(
     ("classes", "count", "rows", "columns"), [(100, 100, 16, 6), (999, 64, 16, 4), (10, 40, 10, 4)]
 )
 def test_training_sheets_show_16_of_many_classes(classes: int, count: int, rows: int, columns: int) -> None:
-    sheets = Sheets(Gaussian(dim=2), count, torch.zeros(4, 1, 8, 8), Dice(0), classes)
+    sheets = SampleGrids(Gaussian(dim=2), count, torch.zeros(4, 1, 8, 8), RandomStreams(0), classes)
     assert sheets.labels is not None
     assert (len(sheets.labels.unique()), sheets.columns) == (rows, columns)
     assert len(sheets.latents) == rows * columns
     assert sheets.labels.unique().tolist()[-1] == classes - 1
-    assert sheets.told == ([f"a grid of samples shows {rows} of the {classes:,} classes"] if rows < classes else [])
+    assert sheets.notes == ([f"a grid of samples shows {rows} of the {classes:,} classes"] if rows < classes else [])
 
 
 def test_training_sheets_of_large_pictures_show_fewer() -> None:
-    sheets = Sheets(Gaussian(dim=2), 100, torch.zeros(1, 3, 1024, 1024), Dice(0))
+    sheets = SampleGrids(Gaussian(dim=2), 100, torch.zeros(1, 3, 1024, 1024), RandomStreams(0))
     assert len(sheets.latents) == 9
-    assert sheets.told == ["a grid of samples has room for 9 of 100 (log.sheet)"]
+    assert sheets.notes == ["a grid of samples has room for 9 of 100 (log.sheet)"]

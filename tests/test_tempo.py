@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import Linear, Session, Shift, by_hand, moment, recipe, ring_feed, source
-from poise.core import Exchange, Moment, Side
+from contracts.tiny import Linear, Session, Shift, by_hand, context, recipe, ring_feed, source
+from poise.core.move import MoveData
+from poise.core.types import MoveContext, Side
+from poise.engine.step import alternate, simultaneous
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.objectives.base import Costs, Objective
-from poise.tempo import RatioEntry, SimultaneousEntry, ThresholdsEntry
-from poise.training.ledger import Ledger
-from poise.training.standing import STEPS
-from poise.training.step import alternate, simultaneous
+from poise.objectives.base import Losses, Objective
+from poise.tempo import RatioConfig, SimultaneousConfig, ThresholdsConfig
+from poise.training.state import STEPS
 
 D, G = Side.D, Side.G
 
@@ -28,7 +29,7 @@ def played(steps: int = 1, **tempo: Any) -> list[list[Side]]:
     for _ in range(steps):
         before = len(run.moves)
         run.play(1)
-        found.append([move.moment.side for move in run.moves[before:]])
+        found.append([move.context.side for move in run.moves[before:]])
     return found
 
 
@@ -49,8 +50,8 @@ def test_d_moves_alone_in_its_head_start() -> None:
 
 def test_turns_are_counted_for_each_side() -> None:
     run = Session(recipe("points", tempo={"kind": "ratio", "d": 2, "g": 3, "first": "g"}), source("points")).play(1)
-    assert [(m.moment.side, m.moment.turn) for m in run.moves] == [(G, 0), (G, 1), (G, 2), (D, 0), (D, 1)]
-    assert tuple(run.game.tempo.most) == (2, 3)
+    assert [(m.context.side, m.context.turn) for m in run.moves] == [(G, 0), (G, 1), (G, 2), (D, 0), (D, 1)]
+    assert tuple(run.game.tempo.max_moves) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -82,25 +83,25 @@ def test_thresholds_stop_where_they_are_reached_and_at_the_most(first: str) -> N
 
 
 def test_a_loss_that_is_no_number_does_not_go_on() -> None:
-    tempo = ThresholdsEntry().build()
-    assert not tempo.again(moment(turn=1), exchange(float("nan")))
+    tempo = ThresholdsConfig().build()
+    assert not tempo.should_move(context(turn=1), move(float("nan")))
 
 
-def exchange(adversarial: float) -> Exchange:
+def move(adversarial: float) -> MoveData:
     nothing = torch.zeros(0)
-    return Exchange(moment(), nothing, nothing, readings={"adversarial": torch.tensor(adversarial)})
+    return MoveData(context(), nothing, nothing, logged={"adversarial": torch.tensor(adversarial)})
 
 
 def test_the_loss_in_question_is_the_adversarial_one_of_the_move_before() -> None:
-    tempo = ThresholdsEntry(d_above=0.7, g_above=1.5, d_most=3, g_most=3).build()
+    tempo = ThresholdsConfig(d_above=0.7, g_above=1.5, d_most=3, g_most=3).build()
     for side, above in ((D, 0.7), (G, 1.5)):
-        assert tempo.again(moment(side=side), None)
-        assert tempo.again(moment(side=side, turn=1), exchange(above + 1e-3))
-        assert not tempo.again(moment(side=side, turn=1), exchange(above - 1e-3))
-        assert not tempo.again(moment(side=side, turn=3), exchange(above + 1e-3))
-    dear = exchange(0.1)
-    dear.readings["penalty"] = torch.tensor(100.0)
-    assert not tempo.again(moment(turn=1), dear)
+        assert tempo.should_move(context(side=side), None)
+        assert tempo.should_move(context(side=side, turn=1), move(above + 1e-3))
+        assert not tempo.should_move(context(side=side, turn=1), move(above - 1e-3))
+        assert not tempo.should_move(context(side=side, turn=3), move(above + 1e-3))
+    dear = move(0.1)
+    dear.logged["penalty"] = torch.tensor(100.0)
+    assert not tempo.should_move(context(turn=1), dear)
 
 
 @pytest.mark.parametrize("side", list(Side))
@@ -108,18 +109,18 @@ def test_a_player_moves_until_its_own_loss_is_below(side: Side) -> None:
     """Plain gradient descent on a loss that falls: as many moves as the rows would ask for."""
     told: dict[str, Any] = {"d_most": 50, "g_most": 50, "d_above": 9.0, "g_above": 9.0, f"{side}_above": 0.3}
     away = Shift([4.0, 1.0] if side is D else [-1.0, 0.5])
-    tempo = ThresholdsEntry(first=side.value, **told).build()
+    tempo = ThresholdsConfig(first=side.value, **told).build()
     game = by_hand(d=Linear([0.5, -0.25]), g=away, tempo=tempo, lr=0.1 if side is D else 1.0)
     losses: list[float] = []
-    again = game.tempo.again
+    again = game.tempo.should_move
 
-    def watched(now: Moment, before: Exchange | None) -> bool:
+    def watched(now: MoveContext, before: MoveData | None) -> bool:
         if now.side is side and before is not None:
-            losses.append(float(before.readings["adversarial"]))
+            losses.append(float(before.logged["adversarial"]))
         return again(now, before)
 
-    game.tempo.again = watched  # type: ignore[method-assign]
-    alternate(game, ring_feed(50), moment(), Ledger())
+    game.tempo.should_move = watched  # type: ignore[method-assign]
+    alternate(game, ring_feed(50), context(), StepMetrics())
     assert 1 < len(losses) < 50
     assert all(loss > 0.3 for loss in losses[:-1])
     assert losses[-1] <= 0.3
@@ -131,10 +132,10 @@ def test_a_player_moves_until_its_own_loss_is_below(side: Side) -> None:
 class Bilinear(Objective):
     """D's score, as it is: D wants reals high and fakes low, G wants fakes high."""
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: object) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: object) -> Losses:
         return (-real, fake)
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         return (-fake,)
 
 
@@ -142,11 +143,11 @@ def descent_ascent(steps: int, lr: float, style: str) -> tuple[Tensor, Tensor, T
     """w, b and the shift by hand: V = <w, x - z - by>, where the bias cancels out for D alone."""
     w, by = torch.tensor([0.5, -0.25]).double(), torch.tensor([0.3, 0.1]).double()
     bias = torch.zeros(()).double()
-    feed, latent = ring_feed(), by_hand().latent
+    batches, latent = ring_feed(), by_hand().latent
     for at in range(steps):
-        real, _ = feed.draw(moment(at))
+        real, _ = batches.load(context(at))
         assert real is not None
-        z = {side: latent.draw(len(real), moment(at, side=side).generator("latents")).double() for side in Side}
+        z = {side: latent.sample(len(real), context(at, side=side).generator("latents")).double() for side in Side}
         seen = w
         w = w + lr * (real.double().mean(0) - z[D].mean(0) - by)
         by = by + lr * (seen if style == "simultaneous" else w)
@@ -156,11 +157,11 @@ def descent_ascent(steps: int, lr: float, style: str) -> tuple[Tensor, Tensor, T
 @pytest.mark.parametrize("style", ["simultaneous", "alternate"])
 def test_both_step_from_where_both_stood(style: str) -> None:
     lr, steps = 0.2, 5
-    tempo = SimultaneousEntry().build() if style == "simultaneous" else RatioEntry().build()
+    tempo = SimultaneousConfig().build() if style == "simultaneous" else RatioConfig().build()
     game: Any = by_hand(objective=Bilinear(), tempo=tempo, lr=lr)
-    assert game.tempo.style == style
+    assert game.tempo.step_kind == style
     for at in range(steps):
-        STEPS[game.tempo.style](game, ring_feed(), moment(at), Ledger())
+        STEPS[game.tempo.step_kind](game, ring_feed(), context(at), StepMetrics())
     w, bias, by = descent_ascent(steps, lr, style)
     assert torch.allclose(game.d.net.weight.detach().double(), w, atol=1e-5)
     assert torch.allclose(game.d.net.bias.detach().double(), bias, atol=1e-5)
@@ -176,7 +177,7 @@ def test_at_once_differs_from_in_turn() -> None:
 class FakesAlone(Bilinear):
     """Reals cost nothing: the game is <w, by> + b."""
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: object) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: object) -> Losses:
         return (0 * real, fake)
 
 
@@ -195,11 +196,11 @@ def test_at_once_spirals_out_where_turns_stay_bounded() -> None:
             objective=FakesAlone(),
             d=Linear([1.0, 0.0]),
             g=Constant([0.0, 0.0]),
-            tempo=SimultaneousEntry().build(),
+            tempo=SimultaneousConfig().build(),
             lr=0.3,
         )
         for at in range(40):
-            step(game, ring_feed(), moment(at), Ledger())
+            step(game, ring_feed(), context(at), StepMetrics())
         lengths[step] = float(torch.cat((game.d.net.weight, game.g.net.by)).detach().norm())
     assert lengths[simultaneous] == pytest.approx((1 + 0.3**2) ** 20, rel=1e-4)
     assert lengths[alternate] < 1.5
@@ -210,11 +211,11 @@ def test_both_play_once_in_a_step_and_both_are_remembered() -> None:
     run = Session(told, source("points"))
     before = {side: [w.detach().clone() for w in p.weights] for side, p in run.game.players.items()}
     run.play(1)
-    assert [move.moment.side for move in run.moves] == [D, G]
+    assert [move.context.side for move in run.moves] == [D, G]
     for side, player in run.game.players.items():
         assert all(not torch.equal(a, b) for a, b in zip(before[side], player.weights, strict=True))
         assert all(w.requires_grad for w in player.weights)
-    stats = run.ledger.stats()
+    stats = run.metrics.reduce()
     assert {"d/adversarial", "g/adversarial", "d/grad_norm", "g/grad_norm"} <= set(stats)
 
 

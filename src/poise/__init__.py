@@ -9,7 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from poise.retired import attribute_of, install
+from poise.version import __version__
 
 if TYPE_CHECKING:
     from poise import data as data
@@ -20,35 +21,35 @@ if TYPE_CHECKING:
     from poise import objectives as objectives
     from poise import optimizers as optimizers
     from poise import tricks as tricks
+    from poise.api import train as train
     from poise.errors import PoiseError as PoiseError
     from poise.errors import Stopped as Stopped
     from poise.latents import lerp as lerp
     from poise.latents import slerp as slerp
-    from poise.library import train as train
     from poise.recipe.model import Recipe as Recipe
-    from poise.training.run import Run as Run
-    from poise.training.watcher import Nobody as Nobody
+    from poise.runs.run import Run as Run
+    from poise.training.listener import NullListener as NullListener
     from poise.watch.base import Alarm as Alarm
     from poise.watch.monitor import Monitor as Monitor
 
 _HOMES = {
     "Alarm": "poise.watch.base",
     "Monitor": "poise.watch.monitor",
-    "Nobody": "poise.training.watcher",
+    "NullListener": "poise.training.listener",
     "PoiseError": "poise.errors",
     "Recipe": "poise.recipe.model",
-    "Run": "poise.training.run",
+    "Run": "poise.runs.run",
     "Stopped": "poise.errors",
     "lerp": "poise.latents",
     "slerp": "poise.latents",
-    "train": "poise.library",
+    "train": "poise.api",
 }
 _MODULES = ("data", "functional", "latents", "measure", "networks", "objectives", "optimizers", "tricks")
 
 __all__ = [
     "Alarm",
     "Monitor",
-    "Nobody",
+    "NullListener",
     "PoiseError",
     "Recipe",
     "Run",
@@ -68,12 +69,16 @@ __all__ = [
 ]
 
 
+install()
+_retired = attribute_of("poise")
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:
         return import_module(f"poise.{name}")
-    raise AttributeError(f"module 'poise' has no attribute '{name}'")
+    return _retired(name)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from poise.printing import one_line
+from poise.utils.printing import one_line
 
 
 class PoiseError(Exception):
@@ -97,7 +97,7 @@ class OutOfMemory(PoiseError):
 
 
 @contextmanager
-def enough_memory(what: str, found: str, cure: str) -> Iterator[None]:
+def memory_errors(what: str, found: str, cure: str) -> Iterator[None]:
     """Turn "out of memory", however it is worded, into an error with a cure.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.entries import Part
+from poise.core.config import ComponentConfig
 
 
 def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -23,10 +23,10 @@ def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
 
 def sphere(n: int, dim: int, generator: torch.Generator, length: float = 1.0) -> Tensor:
     """z uniform on the sphere of radius `length`: a Gaussian divided by its length and scaled, n x dim."""
-    return at_length(gaussian(n, dim, generator), length)
+    return scale_to_length(gaussian(n, dim, generator), length)
 
 
-def at_length(codes: Tensor, length: float) -> Tensor:
+def scale_to_length(codes: Tensor, length: float) -> Tensor:
     """Rows of n x dim, each scaled to this Euclidean length."""
     unit = torch.nn.functional.normalize(codes, dim=1)
     return unit if length == 1 else unit * length
@@ -77,21 +77,21 @@ def slerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
 Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
-class Latent(Part):
+class Latent(ComponentConfig):
     """What G starts from."""
 
     dim: Dim = 100
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n latents, n x dim, on the generator's device."""
         raise NotImplementedError
 
-    def held(self, codes: Tensor) -> Tensor:
+    def project(self, codes: Tensor) -> Tensor:
         """Codes, n x dim, brought to where this law's latents lie: they may lie anywhere, unless it says otherwise."""
         return codes
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """The standard deviation of one coordinate: the scale of what stands beside z."""
         return 1.0
 
@@ -101,7 +101,7 @@ class Gaussian(Latent):
 
     kind: Literal["gaussian"] = "gaussian"
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `gaussian`."""
         return gaussian(n, self.dim, generator)
 
@@ -118,17 +118,17 @@ class Sphere(Latent):
         return math.sqrt(self.dim) if isinstance(self.length, str) else self.length
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """radius / sqrt(dim)."""
         return self.radius / math.sqrt(self.dim)
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `sphere`."""
         return sphere(n, self.dim, generator, self.radius)
 
-    def held(self, codes: Tensor) -> Tensor:
+    def project(self, codes: Tensor) -> Tensor:
         """Codes of that length."""
-        return at_length(codes, self.radius)
+        return scale_to_length(codes, self.radius)
 
 
 class Uniform(Latent):
@@ -137,11 +137,11 @@ class Uniform(Latent):
     kind: Literal["uniform"] = "uniform"
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """1 / sqrt(3)."""
         return 1 / math.sqrt(3)
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `uniform`."""
         return uniform(n, self.dim, generator)
 
@@ -153,12 +153,12 @@ class Truncated(Latent):
     threshold: float = Field(default=2.0, gt=0)
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """sqrt(1 - 2 t phi(t) / (2 Phi(t) - 1)) for the threshold t, with the normal law's density phi and Phi."""
         t = self.threshold
         density = math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
         return math.sqrt(max(0.0, 1 - 2 * t * density / math.erf(t / math.sqrt(2))))
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `truncated`."""
         return truncated(n, self.dim, generator, self.threshold)

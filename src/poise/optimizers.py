@@ -14,12 +14,12 @@ import torch
 from pydantic import Field, Strict
 from torch import nn
 
-from poise.core import Moment
-from poise.dials import Dial, value, within
-from poise.entries import Part
+from poise.core.config import ComponentConfig
+from poise.core.schedules import Schedulable, current_value, in_range
+from poise.core.types import MoveContext
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Beta = Annotated[Dial, within(0, below=1)]
+Beta = Annotated[Schedulable, in_range(0, below=1)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
@@ -57,32 +57,35 @@ class RMSprop(Eager, torch.optim.RMSprop):
     """`torch.optim.RMSprop`."""
 
 
-class OptimizerEntry(Part):
+class OptimizerConfig(ComponentConfig):
     """An optimiser in a recipe; `lr` is a dial, set before every step."""
 
-    lr: Annotated[Dial, within(0)] = 2e-4
+    lr: Annotated[Schedulable, in_range(0)] = 2e-4
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """The optimiser over `parameters`, fused where the device has it."""
         raise NotImplementedError
 
-    def settings(self, moment: Moment) -> dict[str, Any]:
-        """What its parameter groups are set to before the step of `moment`."""
-        return {"lr": value(self.lr, moment)}
+    def group_options(self, context: MoveContext) -> dict[str, Any]:
+        """What its parameter groups are set to before the step of `context`."""
+        return {"lr": current_value(self.lr, context)}
 
 
-class Adaptive(OptimizerEntry):
+class AdamBase(OptimizerConfig):
     """What Adam and AdamW share; both betas may be dials."""
 
     betas: Betas = (0.5, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
-    def settings(self, moment: Moment) -> dict[str, Any]:
+    def group_options(self, context: MoveContext) -> dict[str, Any]:
         """Rate and betas."""
-        return {"lr": value(self.lr, moment), "betas": tuple(value(beta, moment) for beta in self.betas)}
+        return {
+            "lr": current_value(self.lr, context),
+            "betas": tuple(current_value(beta, context) for beta in self.betas),
+        }
 
 
-class AdamEntry(Adaptive):
+class AdamConfig(AdamBase):
     """Adam (Kingma & Ba 2015, arXiv:1412.6980); for GANs with beta1 = 0.5 (Radford 2015)."""
 
     kind: Literal["adam"] = "adam"
@@ -92,7 +95,7 @@ class AdamEntry(Adaptive):
         return Adam(parameters, lr=1.0, eps=self.eps, fused=True)
 
 
-class AdamWEntry(Adaptive):
+class AdamWConfig(AdamBase):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
 
     kind: Literal["adamw"] = "adamw"
@@ -103,11 +106,11 @@ class AdamWEntry(Adaptive):
         return AdamW(parameters, lr=1.0, eps=self.eps, weight_decay=self.weight_decay, fused=True)
 
 
-class SGDEntry(OptimizerEntry):
+class SGDConfig(OptimizerConfig):
     """Stochastic gradient descent, with heavy-ball momentum if it is above 0."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: Annotated[Dial, within(0)] = 1e-2
+    lr: Annotated[Schedulable, in_range(0)] = 1e-2
     momentum: Share = 0.0
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
@@ -122,11 +125,11 @@ class SGDEntry(OptimizerEntry):
         return optimizer
 
 
-class RMSPropEntry(OptimizerEntry):
+class RMSPropConfig(OptimizerConfig):
     """RMSProp (Tieleman & Hinton 2012), as the Wasserstein GAN takes it (Arjovsky 2017, arXiv:1701.07875)."""
 
     kind: Literal["rmsprop"] = "rmsprop"
-    lr: Annotated[Dial, within(0)] = 5e-5
+    lr: Annotated[Schedulable, in_range(0)] = 5e-5
     alpha: Share = 0.99
     momentum: Share = 0.0
     eps: float = Field(default=1e-8, gt=0)

@@ -6,12 +6,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from poise.core import Exchange, Moment, Moves, Side
-from poise.entries import Part
-from poise.seams import Tempo
+from poise.core.config import ComponentConfig
+from poise.core.hooks import Tempo
+from poise.core.move import MoveData
+from poise.core.types import MoveContext, MoveCounts, Side
 
 
-class TempoEntry(Part):
+class TempoConfig(ComponentConfig):
     """A tempo in a recipe."""
 
     def build(self) -> Tempo:
@@ -19,7 +20,7 @@ class TempoEntry(Part):
         raise NotImplementedError
 
 
-class Turns(TempoEntry):
+class TurnBasedConfig(TempoConfig):
     """What all tempos share that let the players take turns.
 
     `first` moves first in each step. In the run's first `head_start` steps D moves alone: with costs that its
@@ -30,7 +31,7 @@ class Turns(TempoEntry):
     head_start: int = Field(default=0, ge=0)
 
 
-class RatioEntry(Turns):
+class RatioConfig(TurnBasedConfig):
     """`d` moves of D and `g` moves of G in every step; 5 to 1 is usual for the Wasserstein family."""
 
     kind: Literal["ratio"] = "ratio"
@@ -47,17 +48,17 @@ class Ratio(Tempo):
 
     def __init__(self, d: int, g: int, head_start: int = 0, first: Side = Side.D) -> None:
         super().__init__()
-        self.most, self.head_start = Moves(d, g), head_start
-        self.order = (first, first.rival)
+        self.max_moves, self.head_start = MoveCounts(d, g), head_start
+        self.order = (first, first.opponent)
 
-    def again(self, moment: Moment, before: Exchange | None) -> bool:
+    def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
         """Until d and g are reached; G sits out the head start."""
-        if moment.side is Side.D:
-            return moment.turn < self.most.d
-        return moment.turn < self.most.g and moment.step >= self.head_start
+        if context.side is Side.D:
+            return context.turn < self.max_moves.d
+        return context.turn < self.max_moves.g and context.step >= self.head_start
 
 
-class ThresholdsEntry(Turns):
+class ThresholdsConfig(TurnBasedConfig):
     """While D's loss is above `d_above`, train D; while G's is above `g_above`, train G (ganhacks 11).
 
     The loss is the adversarial one as the rows show it, per judged sample. Each player moves at least once and
@@ -73,25 +74,25 @@ class ThresholdsEntry(Turns):
 
     def build(self) -> Tempo:
         """See `Thresholds`."""
-        most = Moves(self.d_most, self.g_most)
+        most = MoveCounts(self.d_most, self.g_most)
         return Thresholds(self.d_above, self.g_above, most, self.head_start, Side(self.first))
 
 
 class Thresholds(Ratio):
     """As many moves as a player's own loss asks for, within bounds."""
 
-    def __init__(self, d_above: float, g_above: float, most: Moves, head_start: int, first: Side) -> None:
+    def __init__(self, d_above: float, g_above: float, most: MoveCounts, head_start: int, first: Side) -> None:
         super().__init__(*most, head_start, first)
         self.above = {Side.D: d_above, Side.G: g_above}
 
-    def again(self, moment: Moment, before: Exchange | None) -> bool:
+    def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
         """Once, and then while the loss of the move before is above the threshold."""
-        if not super().again(moment, before):
+        if not super().should_move(context, last):
             return False
-        return before is None or float(before.readings["adversarial"]) > self.above[moment.side]
+        return last is None or float(last.logged["adversarial"]) > self.above[context.side]
 
 
-class AloneEntry(TempoEntry):
+class AloneConfig(TempoConfig):
     """G moves alone, once in every step: there is no D to take turns with."""
 
     kind: Literal["alone"] = "alone"
@@ -104,15 +105,15 @@ class AloneEntry(TempoEntry):
 class Alone(Tempo):
     """One move of G."""
 
-    style: ClassVar[Literal["alone"]] = "alone"
-    most = Moves(0, 1)
+    step_kind: ClassVar[Literal["alone"]] = "alone"
+    max_moves = MoveCounts(0, 1)
 
-    def again(self, moment: Moment, before: Exchange | None) -> bool:
+    def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
         """Once, and G only."""
-        return moment.side is Side.G and moment.turn < 1
+        return context.side is Side.G and context.turn < 1
 
 
-class SimultaneousEntry(TempoEntry):
+class SimultaneousConfig(TempoConfig):
     """Both players step at once, each by its gradient at where both stood (Mescheder et al. 2017, arXiv:1705.10461)."""
 
     kind: Literal["simultaneous"] = "simultaneous"
@@ -125,9 +126,9 @@ class SimultaneousEntry(TempoEntry):
 class Simultaneous(Tempo):
     """One move each, made together."""
 
-    style: ClassVar[Literal["simultaneous"]] = "simultaneous"
-    most = Moves(1, 1)
+    step_kind: ClassVar[Literal["simultaneous"]] = "simultaneous"
+    max_moves = MoveCounts(1, 1)
 
-    def again(self, moment: Moment, before: Exchange | None) -> bool:
+    def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
         """Once."""
-        return moment.turn < 1
+        return context.turn < 1

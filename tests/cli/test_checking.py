@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.cli.data_words import data_table
-from poise.recipe.shipped import names
-from poise.training import check as checking
-from poise.training.standing import Standing
+from poise.cli.data_arguments import data_table
+from poise.recipe.shipped import recipe_names
+from poise.training import precheck as checking
+from poise.training.state import TrainState
 
 SIZED = ["--set", "data.size=8", "--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "batch=8"]
 KEYS = {"field", "message", "tip", "cure"}
@@ -175,8 +175,8 @@ def test_without_data_it_is_not_loaded(poise: Poise, tmp_path: Path, monkeypatch
     def refuse(*_: object) -> None:
         raise AssertionError("it built the players")
 
-    monkeypatch.setattr(Standing, "__init__", refuse)
-    for name in names():
+    monkeypatch.setattr(TrainState, "__init__", refuse)
+    for name in recipe_names():
         said = poise("check", name, "--no-data", "--json")
         assert said.code == 0, name
         assert told(said)["refusals"] == []

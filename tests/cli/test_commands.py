@@ -21,13 +21,13 @@ import pytest
 import torch
 
 import poise as package
-from poise.recipe.read import decode
-from poise.recipe.shipped import DEFAULT, shelf
-from poise.recipe.text import read_file
-from poise.training import save
-from poise.training.begin import train
-from poise.training.standing import STEPS
-from poise.training.watcher import Nobody, Start
+from poise.recipe.decode import decode
+from poise.recipe.shipped import DEFAULT, list_recipes
+from poise.recipe.toml import read_file
+from poise.runs import checkpoint
+from poise.training.listener import NullListener, StartInfo
+from poise.training.state import STEPS
+from poise.training.train import train
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -49,8 +49,8 @@ def test_recipes_lists_every_recipe_with_its_data(poise: Any) -> None:
     said = poise("recipes")
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
-    assert len(lines) == len(shelf())
-    for line, recipe in zip(lines, shelf(), strict=True):
+    assert len(lines) == len(list_recipes())
+    for line, recipe in zip(lines, list_recipes(), strict=True):
         assert line.split()[0] == recipe.name
         assert line.split()[-1] == recipe.data
         assert recipe.about in line
@@ -398,18 +398,18 @@ def test_a_damaged_save_never_drives_out_a_whole_one(poise: Any, small: list[str
     recipe["log"]["keep"] = 2
     standing: list[int | None] = []
 
-    class Looker(Nobody):
-        def start(self, start: Start) -> None:
+    class Looker(NullListener):
+        def on_start(self, start: StartInfo) -> None:
             self.look()
 
-        def tick(self, step: int) -> None:
+        def on_step(self, step: int) -> None:
             self.look()
 
         def look(self) -> None:
-            newest = save.newest(out / "saves")[0]
+            newest = checkpoint.newest_valid(out / "saves")[0]
             standing.append(None if newest is None else newest.step)
 
-    train(decode(recipe), out, resume=True, watcher=Looker())
+    train(decode(recipe), out, resume=True, listener=Looker())
     assert standing == [1, 2, 3]
 
 
@@ -465,7 +465,7 @@ def test_resume_to_an_earlier_end(poise: Any, ring_copy: Path) -> None:
 
 def refusing(times: int) -> Callable[..., Path]:
     """`save.write` on a disk that is full for so many saves."""
-    write, left = save.write, [times]
+    write, left = checkpoint.write, [times]
 
     def full(*arguments: Any) -> Path:
         left[0] -= 1
@@ -479,7 +479,7 @@ def refusing(times: int) -> Callable[..., Path]:
 def test_two_saves_refused_and_the_third_taken(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(save, "write", refusing(2))
+    monkeypatch.setattr(checkpoint, "write", refusing(2))
     said = poise("train", "ring", "--steps", 4, "--out", tmp_path / "out", *small, "--set", "log.saves=1")
     assert said.code == 0
     assert said.err.count("could not save at step") == 2
@@ -490,7 +490,7 @@ def test_two_saves_refused_and_the_third_taken(
 def test_saves_refused_for_good(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, last: int
 ) -> None:
-    monkeypatch.setattr(save, "write", refusing(100))
+    monkeypatch.setattr(checkpoint, "write", refusing(100))
     words = ["--set", "log.saves=1", "--set", "log.rows=1"]
     said = poise("train", "ring", "--steps", steps, "--out", tmp_path / "out", *small, *words)
     said.complains(6, "saves", "could not save", "No space left on device")
@@ -538,7 +538,7 @@ def test_out_of_memory_in_sampling(
     def hungry(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("poise.training.run.Run.sample", hungry)
+    monkeypatch.setattr("poise.runs.run.Run.sample", hungry)
     poise("sample", ring_run, "--n", 1000, "--out", tmp_path / "x.png").complains(7, "memory")
 
 
@@ -546,7 +546,7 @@ def test_fault_of_our_own(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(recipe: str) -> None:
         raise ZeroDivisionError("by\nnought")
 
-    monkeypatch.setattr("poise.recipe.shipped.find", broken)
+    monkeypatch.setattr("poise.recipe.shipped.load_recipe", broken)
     poise("train", "ring").complains(1, "fault in poise itself", "ZeroDivisionError: by", "--debug")
 
 

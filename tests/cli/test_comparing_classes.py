@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poise.data.npz import NpzEntry
-from poise.measure.bench import Bench
-from poise.measure.catalogue import chosen
+from poise.data.npz import NpzConfig
+from poise.measure.catalogue import select_measures
 from poise.measure.compare import compare
+from poise.measure.evaluator import Evaluator
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 
 
-def entry(path: Path, images: np.ndarray, labels: np.ndarray, names: list[str]) -> NpzEntry:
+def entry(path: Path, images: np.ndarray, labels: np.ndarray, names: list[str]) -> NpzConfig:
     np.savez(path, images=images, labels=labels, classes=names)
-    return NpzEntry(path=str(path), size=8, held_out=0.0)
+    return NpzConfig(path=str(path), size=8, held_out=0.0)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_labels_are_matched_by_name(
 ) -> None:
     given: list[Any] = []
     seen = lambda self, samples, measures, labels: given.append((samples(self.n), labels(self.n)))  # noqa: E731
-    monkeypatch.setattr(Bench, "measure", seen)
+    monkeypatch.setattr(Evaluator, "measure", seen)
     real = entry(tmp_path / "real.npz", IMAGES, np.arange(40) % 3, ["a", "b", "c"]).load()
     own = np.arange(40) % len(names)
     pictures = np.broadcast_to(own[:, None, None, None], (40, 8, 8, 1)).astype(np.uint8)  # each shows its own label
     fake = entry(tmp_path / "fake.npz", pictures, own, names).load()
-    compare(fake, real, chosen("fid"), features="pixels")
+    compare(fake, real, select_measures("fid"), features="pixels")
     ((images, labels),) = given
     assert (labels is None) is (asked is None)
     if asked is not None:

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from poise.cli import main
-from poise.cli.view import Live
-from poise.console import Terminal
-from poise.printing import fit_stream
-from poise.training.begin import train
-from poise.training.run import Run
+from poise.cli.progress_view import LiveView
+from poise.runs.run import Run
+from poise.training.train import train
+from poise.utils.console import TerminalConsole
+from poise.utils.printing import make_stream_lenient
 
 narrow = pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 KINDS = ["日本", "übel"]
@@ -79,10 +79,10 @@ def test_check_train_and_look(encoding: str, pictures: Path, tmp_path: Path) -> 
 @narrow
 def test_the_live_view(encoding: str, ring_run: Path, tmp_path: Path) -> None:
     file, raw = stream(encoding)
-    fit_stream(file)
-    view: Any = Live(Terminal(file=file, force_terminal=True, width=140))
+    make_stream_lenient(file)
+    view: Any = LiveView(TerminalConsole(file=file, force_terminal=True, width=140))
     recipe = Run(ring_run).recipe
-    train(recipe.model_copy(update={"name": "x"}), tmp_path / "live", watcher=view)
+    train(recipe.model_copy(update={"name": "x"}), tmp_path / "live", listener=view)
     file.flush()
     told = raw.getvalue().decode(encoding)
     assert "| log 2" in told, "the mark of the even level, in ASCII"

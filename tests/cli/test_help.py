@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from poise.cli import COMMANDS, app, complete
+from poise.cli import COMMANDS, app, completion
 from poise.cli.examples import EXAMPLES
-from poise.recipe.shipped import names
+from poise.recipe.shipped import recipe_names
 from poise.tips import catalogue
 
 EVERY = [(command, example) for command, examples in EXAMPLES.items() for example in examples]
@@ -41,7 +41,7 @@ def test_examples_are_words_that_the_command_takes(command: str, example: str) -
     group = typer.main.get_command(app)
     told = group.commands[name].make_context(name, words)  # type: ignore[attr-defined]
     recipe = told.params.get("recipe")
-    assert recipe is None or recipe in names()
+    assert recipe is None or recipe in recipe_names()
     if command == "tips" and told.params["tip"]:
         assert catalogue.find(told.params["tip"])
 
@@ -71,8 +71,8 @@ def test_a_shell_is_offered_files_too(tmp_path: Path, monkeypatch: pytest.Monkey
         Path(name).touch()
     Path("many").mkdir()
     (tmp_path / "many" / "more.npz").touch()
-    assert [word for word, _ in complete.recipes("mi")] == ["minimax-dcgan", "mine.toml"]
-    assert [word for word, _ in complete.data("")] == ["digits", "many/", "pictures.zip"]
-    assert [word for word, _ in complete.data("many/")] == ["many/more.npz"]
-    assert [word for word, _ in complete.data(f"{tmp_path}/pic")] == [f"{tmp_path}/pictures.zip"]
-    assert list(complete.data("nowhere/")) == []
+    assert [word for word, _ in completion.recipes("mi")] == ["minimax-dcgan", "mine.toml"]
+    assert [word for word, _ in completion.data("")] == ["digits", "many/", "pictures.zip"]
+    assert [word for word, _ in completion.data("many/")] == ["many/more.npz"]
+    assert [word for word, _ in completion.data(f"{tmp_path}/pic")] == [f"{tmp_path}/pictures.zip"]
+    assert list(completion.data("nowhere/")) == []

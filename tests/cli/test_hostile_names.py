@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.cli.view import Live
-from poise.console import Terminal
-from poise.printing import OBEYED
+from poise.cli.progress_view import LiveView
+from poise.utils.console import TerminalConsole
+from poise.utils.printing import OBEYED
 
 RED, MARKUP, RETURN, BIDI = "\x1b[31mred", "[bold]x[#]", "a\rb", "\u202etxt.exe"
 CLASSES = (RED, MARKUP, RETURN, BIDI)
@@ -85,14 +85,14 @@ def test_check(poise: Poise, pictures: Path) -> None:
 def test_the_live_view(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
-    from poise.training.begin import train
-    from poise.training.run import Run
+    from poise.runs.run import Run
+    from poise.training.train import train
 
     out = io.StringIO()
-    view = Live(Terminal(file=out, force_terminal=True, width=200))
+    view = LiveView(TerminalConsole(file=out, force_terminal=True, width=200))
     there = run.parent / "live"
-    train(Run(run).recipe, there, watcher=view)
-    view.say(EVIL)
+    train(Run(run).recipe, there, listener=view)
+    view.on_message(EVIL)
     text = out.getvalue()
     for one in ("\x1b[31mred", "a\rb", "\u202e", "\x9b", "\x7f", "\udcff"):
         assert one not in text, ascii(one)

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from contracts.tiny import recipe
-from poise.data.source import to_bytes
 from poise.latents import lerp, slerp
-from poise.sheets import GAP, grid
-from poise.training.begin import train
-from poise.training.coding import Known, directions, known
-from poise.training.run import Run
+from poise.runs.encode import EncodedSamples, class_directions, encode_training_samples
+from poise.runs.run import Run
+from poise.training.train import train
+from poise.utils.image_grid import GAP, image_grid
+from poise.utils.images import to_bytes
 
 STEPS = 4
 CODED: dict[str, Any] = {
@@ -117,7 +117,7 @@ def made(run: Run, latents: Tensor) -> list[np.ndarray]:
 def codes(run: Run, *places: int) -> tuple[list[np.ndarray], Tensor]:
     """Training pictures, and their codes by the network itself."""
     source = run.load().train
-    images = source.take(torch.tensor(places)).images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = source.gather(torch.tensor(places)).images.permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         return grey(images), run.game.g.encoder.eval()(images).mean
 
@@ -181,10 +181,10 @@ def test_towards_begins_with_real_pictures_of_other_classes(vae: Run, walk: Any)
     rows = walk(vae.path, STEPS + 1, "--towards", "2", "--rows", 5)
     assert len(rows) == 5
     source = vae.load().train
-    every = [picture.tobytes() for picture in grey(source.some(60))]
+    every = [picture.tobytes() for picture in grey(source.preview(60))]
     places = [every.index(tiles[0].tobytes()) for tiles in rows]
     assert sorted(set(places)) == places
-    labels = source.labels_at(torch.arange(60))
+    labels = source.gather_labels(torch.arange(60))
     assert 2 not in labels[places].tolist()
     assert set(labels[places].tolist()) == {0, 1}
 
@@ -209,7 +209,7 @@ def test_towards_is_straight_whatever_path_is_asked_for(poise: Any, vae: Run, tm
 
 
 def test_no_more_rows_than_there_are_pictures(vae: Run, walk: Any) -> None:
-    labels = vae.load().train.labels_at(torch.arange(60))
+    labels = vae.load().train.gather_labels(torch.arange(60))
     assert len(walk(vae.path, STEPS + 1, "--towards", "1", "--rows", 100)) == int((labels != 1).sum())
 
 
@@ -230,10 +230,10 @@ def test_moving_pictures(poise: Any, vae: Run, tmp_path: Path, words: list[objec
         assert film.format == "GIF"
         assert film.n_frames == 2 * length - 2
         first = np.asarray(film.convert("L"))
-    assert first.shape == grid(torch.zeros(tiles, 1, 8, 8)).shape[:2]
+    assert first.shape == image_grid(torch.zeros(tiles, 1, 8, 8)).shape[:2]
     if tiles == 1:
         (real, _), _ = codes(vae, 3, 17)
-        assert np.array_equal(first, grid(torch.from_numpy(real)[None, None].float() / 127.5 - 1)[..., 0])
+        assert np.array_equal(first, image_grid(torch.from_numpy(real)[None, None].float() / 127.5 - 1)[..., 0])
 
 
 @pytest.mark.parametrize("words", [["--between", 3, 17], ["--towards", "2"]], ids=["between", "towards"])
@@ -301,37 +301,37 @@ def test_data_that_is_gone(poise: Any, runs: Path, pictures: Path, tmp_path: Pat
 # ---------------------------------------------------------------- directions
 
 
-def lying(labels: list[int], latents: list[list[float]]) -> Known:
-    return Known(torch.zeros(len(labels), 1, 2, 2), torch.tensor(latents), torch.tensor(labels))
+def lying(labels: list[int], latents: list[list[float]]) -> EncodedSamples:
+    return EncodedSamples(torch.zeros(len(labels), 1, 2, 2), torch.tensor(latents), torch.tensor(labels))
 
 
 def test_a_direction_is_the_difference_of_two_classes_means() -> None:
     """Class 0 lies around (1, 0), class 1 around (0, 4), class 4 at (-3, -3); classes have no other numbers."""
     found = lying([0, 1, 0, 1, 4], [[0.0, 0.0], [0.0, 3.0], [2.0, 0.0], [0.0, 5.0], [-3.0, -3.0]])
     to_one = torch.tensor([[-1.0, 4.0], [0.0, 0.0], [-1.0, 4.0], [0.0, 0.0], [3.0, 7.0]])
-    assert torch.equal(directions(found, 1), to_one)
+    assert torch.equal(class_directions(found, 1), to_one)
     to_four = torch.tensor([[-4.0, -3.0], [-3.0, -7.0], [-4.0, -3.0], [-3.0, -7.0], [0.0, 0.0]])
-    assert torch.equal(directions(found, 4), to_four)
+    assert torch.equal(class_directions(found, 4), to_four)
 
 
 def test_a_sample_of_that_class_already_stays_where_it_is() -> None:
     found = lying([2, 2, 2], [[1.0, 9.0], [-5.0, 2.0], [0.25, 0.0]])
-    assert torch.equal(directions(found, 2), torch.zeros(3, 2))
+    assert torch.equal(class_directions(found, 2), torch.zeros(3, 2))
 
 
 def test_classes_of_unequal_size_weigh_the_same() -> None:
     found = lying([0] * 6 + [1], [[float(at)] for at in range(6)] + [[10.0]])
-    assert directions(found, 1).flatten().tolist() == [7.5] * 6 + [0.0]
+    assert class_directions(found, 1).flatten().tolist() == [7.5] * 6 + [0.0]
 
 
 def test_known_gives_what_stands_at_these_places(vae: Run) -> None:
     source = vae.load().train
-    found = known(vae, source, torch.tensor([7, 2, 7]))
+    found = encode_training_samples(vae, source, torch.tensor([7, 2, 7]))
     images, latents = codes(vae, 7, 2, 7)
     assert all(np.array_equal(one, other) for one, other in zip(grey(found.images), images, strict=True))
     torch.testing.assert_close(found.latents, latents)
     assert found.labels is not None
-    assert found.labels.tolist() == source.labels_at(torch.tensor([7, 2, 7])).tolist()
+    assert found.labels.tolist() == source.gather_labels(torch.tensor([7, 2, 7])).tolist()
 
 
 def test_a_code_beside_a_label_is_not_all_of_a_picture(poise: Any, runs: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from poise.errors import RecipeError
-from poise.training.run import Run
+from poise.runs.run import Run
 
 LABELS = 'conditioning={g={kind="concat", dim=4}, d={kind="projection"}}'
 CLASSIFIER = 'tricks=[{kind="auxiliary_classifier"}]'
@@ -117,7 +117,7 @@ def test_a_run_folder_that_does_not_count_its_classes_has_equal_shares(labelled_
 
 @pytest.mark.parametrize("n", [10, 12, 64, 99])
 def test_no_class_is_left_out_of_a_grid_with_room_for_all(labelled_run: Path, n: int) -> None:
-    labels = Run(labelled_run).row_labels(n)
+    labels = Run(labelled_run).labels_by_row(n)
     assert labels is not None
     assert len(labels) == n
     assert labels.unique().tolist() == list(range(CLASSES))
@@ -208,7 +208,7 @@ def test_walks_stay_in_their_class(poise: Any, labelled_run: Path, tmp_path: Pat
 
     seven, mixed = walk("--label", 7), walk()
     assert (seven != walk("--label", 0)).mean() > 0.1
-    labels = Run(labelled_run).row_labels(3)
+    labels = Run(labelled_run).labels_by_row(3)
     assert labels is not None
     assert len(labels.unique()) == 3, "left out, each walk is of another class"
     for row, label in enumerate(labels.tolist()):
@@ -281,7 +281,7 @@ def test_a_sheet_of_many_classes_is_bounded(poise: Any, tmp_path: Path, monkeypa
     said = poise("sample", run, "--n", 64, "--out", sheet)
     assert "64 samples, a row for each of 16 of the 100 classes" in said.err
     tiles(sheet, 4, 16)
-    monkeypatch.setattr("poise.sheets.LARGEST", 100)
+    monkeypatch.setattr("poise.utils.image_grid.LARGEST", 100)
     said = poise("sample", run, "--n", 100_000, "--label", "7", "--out", sheet)
     assert "81 samples, the first of 100,000: a sheet has no room for more" in said.err
     said = poise("sample", run, "--n", 100_000, "--out", sheet)

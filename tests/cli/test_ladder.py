@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from poise.ladder.plan import RUNGS
-from poise.recipe.text import read_file
+from poise.recipe.toml import read_file
 
 WORDS = ["--steps", 2, "--batch", 4, "--size", 8]
 

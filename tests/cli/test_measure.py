@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from poise.data.source import to_signed
 from poise.measure import classifier
 from poise.measure.catalogue import MEASURES
-from poise.training.run import Run
+from poise.runs.run import Run
+from poise.utils.images import to_float
 
 Arrays = dict[str, np.ndarray]
 THIN = ["--set", "batch=16", "--set", "latent.dim=4", "--set", "log.sheet=4", "--set", "log.rows=2"]
@@ -185,14 +185,14 @@ def test_a_conditional_run_has_its_classes_tested(poise: Any, conditional: Path)
 
 def test_each_class_is_asked_for_in_its_share(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that does as it is told scores 1; one that does the contrary, 0."""
-    pool = {label: to_signed(torch.from_numpy(shades()["images"][label::2])) for label in (0, 1)}
+    pool = {label: to_float(torch.from_numpy(shades()["images"][label::2])) for label in (0, 1)}
     for turned, score in ((0, 1.0), (1, 0.0)):
 
         def obey(net: Any, z: torch.Tensor, labels: torch.Tensor, turned: int = turned, **_: Any) -> torch.Tensor:
             assert (labels.bincount() - len(z) / 2).abs().max() <= 1
             return torch.stack([pool[(int(label) + turned) % 2][k] for k, label in enumerate(labels)])
 
-        monkeypatch.setattr("poise.training.measuring.generate", obey)
+        monkeypatch.setattr("poise.runs.evaluate.generate", obey)
         assert values(poise, "measure", conditional, "--measures", "gan_test") == {"gan_test": score}
 
 
@@ -241,8 +241,8 @@ def test_copies_are_beside_their_originals(
     poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = Run(run).recipe.data.load().train
-    copied = train.some(24)
-    monkeypatch.setattr("poise.training.run.Run.sample", lambda self, n, seed, raw: copied[:n])
+    copied = train.preview(24)
+    monkeypatch.setattr("poise.runs.run.Run.sample", lambda self, n, seed, raw: copied[:n])
     words = ["--measures", "fid", "--features", "pixels"]
     assert poise("measure", run, *words, "--neighbours", tmp_path / "beside.png").code == 0
     tiles = grid(tmp_path / "beside.png").reshape(24, 4, 8, 8)

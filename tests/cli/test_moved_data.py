@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.training.run import Run
+from poise.runs.run import Run
 
 THIN = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "batch=8", "--set", "log.sheet=4"]
 SMALL = [*THIN, "--set", "data.size=8", "--set", "data.held_out=0.4", "--set", 'data.background="black"', "--steps", 2]
 
 
 def draw(folder: Path, seed: int = 0) -> None:
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for name in ("cats", "dogs"):
         (folder / name).mkdir(parents=True)
         for n in range(15):
-            Image.fromarray(dice.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / name / f"{n}.png")
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / name / f"{n}.png")
 
 
 @pytest.fixture(scope="module")

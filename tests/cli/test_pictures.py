@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.recipe.read import decode
-from poise.recipe.text import read_file
-from poise.training.begin import train
-from poise.training.run import Run
-from poise.training.watcher import Nobody
+from poise.recipe.decode import decode
+from poise.recipe.toml import read_file
+from poise.runs.run import Run
+from poise.training.listener import NullListener
+from poise.training.train import train
 
 
 def images(path: Path) -> np.ndarray:
@@ -105,14 +105,14 @@ def test_a_run_that_still_goes_on(poise: Any, ring_run: Path, tmp_path: Path) ->
     taken: list[tuple[int, str, bytes]] = []
     out = tmp_path / "run"
 
-    class Looker(Nobody):
-        def tick(self, step: int) -> None:
+    class Looker(NullListener):
+        def on_step(self, step: int) -> None:
             if step in (2, 4, 7):
                 said = poise("sample", out, "--raw", "--out", tmp_path / "look.png")
                 state = json.loads((out / "run.json").read_text())["state"]
                 taken.append((said.code, state, b"" if said.code else (tmp_path / "look.png").read_bytes()))
 
-    train(decode(read_file(ring_run / "recipe.toml")), out, watcher=Looker())
+    train(decode(read_file(ring_run / "recipe.toml")), out, listener=Looker())
     assert [(code, state) for code, state, _ in taken] == [(4, "running"), (0, "running"), (0, "running")]
     assert taken[1][2] != taken[2][2]  # from step 3, then from step 6
     last = [run / "saves" / "step-00000008" / "tensors.safetensors" for run in (ring_run, out)]

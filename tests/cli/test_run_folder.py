@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 import poise as package
-from poise.files import append_line
-from poise.recipe.read import decode
-from poise.recipe.text import read_file, write
-from poise.rows import Row, Stat, as_json
-from poise.training.folder import RunFolder
-from poise.training.ledger import Ledger, statistics
+from poise.core.metrics_log import Row, Stat, row_to_json
+from poise.engine.step_metrics import StepMetrics, statistics
+from poise.recipe.decode import decode
+from poise.recipe.toml import read_file, to_toml
+from poise.runs.folder import RunFolder
+from poise.utils.files import append_line
 
 STATS = {
     "d/adversarial",
@@ -75,7 +75,7 @@ def test_names(ring_run: Path) -> None:
 def test_recipe_is_canonical_and_complete(ring_run: Path) -> None:
     path = ring_run / "recipe.toml"
     recipe = decode(read_file(path))
-    assert path.read_text() == recipe.to_toml() == write(recipe.canonical())
+    assert path.read_text() == recipe.to_toml() == to_toml(recipe.canonical())
     assert (recipe.name, recipe.steps, recipe.seed, recipe.batch) == ("ring", 8, 5, 16)
     assert recipe.trick_names() == ["r1", "averaged_weights"]
 
@@ -219,8 +219,8 @@ def test_rows_are_json_whatever_the_numbers(tmp_path: Path) -> None:
         'd/<script>"\n': Stat(2.0**53 + 2, 1.0, 0.1, 1 / 3),
     }
     folder = RunFolder(tmp_path)
-    append_line(folder.rows, as_json(Row(3, 48, 0.5, stats)))
-    append_line(folder.rows, as_json(Row(6, 96, 1.5, stats)))
+    append_line(folder.rows, row_to_json(Row(3, 48, 0.5, stats)))
+    append_line(folder.rows, row_to_json(Row(6, 96, 1.5, stats)))
     first, second = rows(tmp_path)
     assert (first["step"], second["step"]) == (3, 6)
     told = first["stats"]
@@ -240,7 +240,7 @@ def test_rows_are_json_whatever_the_numbers(tmp_path: Path) -> None:
 def test_an_interval_with_a_hole_is_told_without_a_warning(series: list[float]) -> None:
     stat = statistics(np.array(series))
     assert not math.isfinite(stat.mean)
-    strictly(json.dumps(as_json(Row(1, 1, 0.0, {"d/adversarial": stat})), allow_nan=False))
+    strictly(json.dumps(row_to_json(Row(1, 1, 0.0, {"d/adversarial": stat})), allow_nan=False))
 
 
 def test_an_interval_that_is_finite() -> None:
@@ -251,7 +251,7 @@ def test_an_interval_that_is_finite() -> None:
 
 
 def test_an_empty_interval_has_no_stats() -> None:
-    assert Ledger().stats() == {}
+    assert StepMetrics().reduce() == {}
 
 
 def test_a_run_that_leaves_the_finite_numbers(poise: Any, small: list[str], tmp_path: Path) -> None:

@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poise.data.toys import PlaneEntry
+from poise.data.toys import PlaneConfig
 from poise.errors import Stopped
-from poise.measure import bench, catalogue
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.training import loop, measuring, record, save, standing
-from poise.training.begin import train
+from poise.measure import catalogue, evaluator
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.runs import checkpoint
+from poise.training import evaluation, recorder, state, trainer
+from poise.training.listener import NullListener
 from poise.training.signals import Signals, owned_process
-from poise.training.standing import STEPS
-from poise.training.watcher import Nobody
+from poise.training.state import STEPS
+from poise.training.train import train
 
 FOREVER = ["--steps", "100000", "--set", "log.rows=5", "--set", "log.samples=100000", "--set", "log.saves=100000"]
 
@@ -35,7 +36,7 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 ALL = pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 
 
-def state(run: Path) -> str:
+def state_of(run: Path) -> str:
     return json.loads((run / "run.json").read_text())["state"]
 
 
@@ -72,7 +73,7 @@ def test_stopped_in_the_middle_and_resumed(
     assert process.returncode == 75
     assert told[0] == ""
     last = told[1].splitlines()[-1]
-    newest, damaged = save.newest(out / "saves")
+    newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     assert newest.step >= steps_told(out)[-1]
@@ -80,12 +81,12 @@ def test_stopped_in_the_middle_and_resumed(
         assert part in last
     assert last.startswith("poise: ")
     assert "Traceback" not in told[1]
-    assert state(out) == "stopped"
+    assert state_of(out) == "stopped"
 
     before = steps_told(out)
     end = newest.step + 7
     assert poise("train", "--resume", "--out", out, "--steps", end).code == 0
-    assert state(out) == "done"
+    assert state_of(out) == "done"
     assert steps_told(out) == [*before, *(s for s in range(newest.step + 1, end) if s % 5 == 0), end]
 
 
@@ -121,7 +122,7 @@ def test_stopped_while_data_is_read(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     handlers = [signal.getsignal(each) for each in ENDING]
-    monkeypatch.setattr(PlaneEntry, "load", stopping(number, PlaneEntry.load))
+    monkeypatch.setattr(PlaneConfig, "load", stopping(number, PlaneConfig.load))
     said = poise("train", "ring", "--out", tmp_path / "out", *small)
     said.complains(75, f"stopped by {number.name}", "before the first step")
     assert not (tmp_path / "out").exists()
@@ -135,10 +136,10 @@ def test_stopped_while_players_are_built(
     """The place is claimed by then, but nothing is in it: the same command may be given again."""
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
-        struck.setattr(standing, "build", stopping(number, standing.build))
+        struck.setattr(state, "build_game", stopping(number, state.build_game))
         poise("train", "ring", "--out", out, *small).complains(75, f"stopped by {number.name}", "before the first step")
     assert poise("train", "ring", "--steps", 2, "--out", out, *small).code == 0
-    assert state(out) == "done"
+    assert state_of(out) == "done"
 
 
 @ALL
@@ -147,9 +148,9 @@ def test_stopped_while_the_folder_is_begun(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
-        struck.setattr(loop.Recorder, "begin", stopping(number, loop.Recorder.begin))
+        struck.setattr(trainer.Recorder, "open", stopping(number, trainer.Recorder.open))
         poise("train", "ring", "--steps", 3, "--out", out, *small).complains(75, f"stopped by {number.name}")
-    assert state(out) == "stopped"
+    assert state_of(out) == "stopped"
 
 
 @ALL
@@ -167,10 +168,10 @@ def test_stopped_in_every_part_of_a_step(
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
         home, name = {
-            "sheet": (record.Sheets, "draw"),
+            "sheet": (recorder.SampleGrids, "draw"),
             "step": (STEPS, "alternate"),
-            "save": (save, "write"),
-            "row": (record.Recorder, "row"),
+            "save": (checkpoint, "write"),
+            "row": (recorder.Recorder, "row"),
         }[during]
         if isinstance(home, dict):
             struck.setitem(home, name, stopping(number, home[name]))
@@ -180,10 +181,10 @@ def test_stopped_in_every_part_of_a_step(
         struck.setattr(os, "kill", once(os.kill))
         said = poise("train", ring_run / "recipe.toml", "--out", out)
     said.complains(75, f"stopped by {number.name}", f"--resume --out {out}")
-    newest, damaged = save.newest(out / "saves")
+    newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
-    assert state(out) == "stopped"
+    assert state_of(out) == "stopped"
     assert poise("train", "--resume", "--out", out).code == 0
     last = [run / "saves" / "step-00000008" / "tensors.safetensors" for run in (ring_run, out)]
     assert last[0].read_bytes() == last[1].read_bytes()
@@ -211,13 +212,13 @@ def test_stopped_while_it_measures(
     assert poise("train", "ring", "--out", plain, *small, *often).code == 0
     for resume, step in (([], 2), (["--resume"], 4)):  # the second time it is the last step
         with monkeypatch.context() as struck:
-            struck.setattr(measuring, "_drawn", stopping(number, measuring._drawn))
+            struck.setattr(evaluation, "draw_samples", stopping(number, evaluation.draw_samples))
             struck.setattr(os, "kill", once(os.kill) if step == 2 else after(1, os.kill))
             said = poise("train", *(resume or ["ring"]), "--out", out, *(() if resume else (*small, *often)))
         said.complains(75, f"stopped by {number.name} after step {step},")
-        assert state(out) == "stopped"
+        assert state_of(out) == "stopped"
     assert poise("train", "--resume", "--out", out).code == 0
-    assert state(out) == "done"
+    assert state_of(out) == "done"
     assert (out / "measures.jsonl").read_text() == (plain / "measures.jsonl").read_text()
     assert steps_told(out) == steps_told(plain)
 
@@ -251,8 +252,8 @@ def test_stopped_while_figures_are_worked_out(
     poise: Any, ring_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, command: str
 ) -> None:
     np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 255, (40, 8, 8, 1), np.uint8))
-    monkeypatch.setattr(catalogue, "taken", stopping(number, catalogue.taken))
-    monkeypatch.setattr(bench, "taken", stopping(number, catalogue.taken))
+    monkeypatch.setattr(catalogue, "compute_or_reason", stopping(number, catalogue.compute_or_reason))
+    monkeypatch.setattr(evaluator, "compute_or_reason", stopping(number, catalogue.compute_or_reason))
     words = [ring_run] if command == "measure" else [tmp_path / "few.npz"] * 2
     poise(command, *words).complains(75, f"stopped by {number.name}")
 
@@ -271,7 +272,7 @@ def test_a_second_ctrl_c_ends_our_own_process_at_once(monkeypatch: pytest.Monkey
             now[0] += wait
             with suppress(KeyboardInterrupt):  # here the exit is a pretence, so what comes after it is seen
                 os.kill(os.getpid(), number)
-            assert signals.asked == number.name
+            assert signals.requested_by == number.name
     assert left == [130]
 
 
@@ -280,17 +281,17 @@ def test_a_second_ctrl_c_never_ends_somebody_elses_process(tmp_path: Path, monke
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("a process that is not ours was ended"))
     before = [signal.getsignal(each) for each in ENDING]
 
-    class Impatient(Nobody):
-        def tick(self, step: int) -> None:
+    class Impatient(NullListener):
+        def on_step(self, step: int) -> None:
             if step == 3:
                 os.kill(os.getpid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
-    recipe = table("ring") | {"steps": 9, "batch": 8, "log": {"saves": 2}}
+    recipe = load_table("ring") | {"steps": 9, "batch": 8, "log": {"saves": 2}}
     with pytest.raises(KeyboardInterrupt):
-        train(decode(recipe), tmp_path / "out", watcher=Impatient())
+        train(decode(recipe), tmp_path / "out", listener=Impatient())
     assert [signal.getsignal(each) for each in ENDING] == before
-    assert state(tmp_path / "out") == "stopped"
+    assert state_of(tmp_path / "out") == "stopped"
     assert train(decode(recipe), tmp_path / "out", resume=True).info["state"] == "done"
 
 
@@ -312,9 +313,9 @@ def test_what_ignores_a_hangup_goes_on_ignoring_it(monkeypatch: pytest.MonkeyPat
         with Signals() as signals:
             signals.patient = True
             os.kill(os.getpid(), signal.SIGHUP)
-            assert signals.asked is None
+            assert signals.requested_by is None
             os.kill(os.getpid(), signal.SIGTERM)
-            assert signals.asked == "SIGTERM"
+            assert signals.requested_by == "SIGTERM"
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -325,13 +326,13 @@ def test_a_system_without_hangups(monkeypatch: pytest.MonkeyPatch) -> None:
     with Signals() as signals:
         signals.patient = True
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.asked == "SIGTERM"
+        assert signals.requested_by == "SIGTERM"
 
 
 def test_training_in_a_thread(tmp_path: Path) -> None:
     """Python delivers signals to the main thread alone; whoever trains elsewhere keeps their handlers."""
     before = [signal.getsignal(each) for each in ENDING]
-    recipe = decode(table("ring") | {"steps": 2, "batch": 8})
+    recipe = decode(load_table("ring") | {"steps": 2, "batch": 8})
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(train, recipe, tmp_path / "out").result()
     assert run.info["state"] == "done"
@@ -339,12 +340,12 @@ def test_training_in_a_thread(tmp_path: Path) -> None:
 
 
 def test_a_watcher_may_ask_for_an_end(tmp_path: Path) -> None:
-    class Enough(Nobody):
-        def tick(self, step: int) -> None:
+    class Enough(NullListener):
+        def on_step(self, step: int) -> None:
             if step == 3:
                 raise Stopped("my rule")
 
-    recipe = decode(table("ring") | {"steps": 9, "batch": 8})
+    recipe = decode(load_table("ring") | {"steps": 9, "batch": 8})
     with pytest.raises(Stopped, match="stopped by my rule after step 4, state saved"):
-        train(recipe, tmp_path / "out", watcher=Enough())
-    assert state(tmp_path / "out") == "stopped"
+        train(recipe, tmp_path / "out", listener=Enough())
+    assert state_of(tmp_path / "out") == "stopped"

@@ -26,13 +26,13 @@ print(*sorted(set(sys.argv[1].split(",")) & set(sys.modules)), "imported")
 
 TRAIN = """
 import sys
-from poise.training import standing
-step = standing.Standing.step
+from poise.training import state
+step = state.TrainState.step
 def first(self):
     step(self)
     print(*sorted(set(sys.argv[1].split(",")) & set(sys.modules)), "imported", flush=True)
     raise KeyboardInterrupt
-standing.Standing.step = first
+state.TrainState.step = first
 from poise.cli import main
 main(sys.argv[2:])
 """

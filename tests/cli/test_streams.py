@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from poise.cli.streams import Forgiving, forgiving_streams
-from poise.cli.view import Live, Plain
-from poise.printing import print_error
+from poise.cli.progress_view import LiveView, PlainView
+from poise.cli.streams import LenientStream, lenient_streams
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.training.begin import train
+from poise.recipe.shipped import load_table
+from poise.training.listener import NullListener, SafeListener
 from poise.training.signals import Signals
-from poise.training.watcher import Nobody, SafeWatcher
+from poise.training.train import train
+from poise.utils.printing import print_error
 
 
 class Failing(io.StringIO):
@@ -41,7 +41,7 @@ ERRORS = [OSError(errno.EIO, "I/O"), BrokenPipeError(errno.EPIPE, "pipe"), Value
 @pytest.mark.parametrize("error", ERRORS[:3], ids=repr)
 def test_a_stream_that_is_gone_is_forgiven(error: Exception) -> None:
     for everything in (True, False):
-        stream = Forgiving(Failing(error), all_errors=everything)
+        stream = LenientStream(Failing(error), all_errors=everything)
         stream.write("a")
         stream.flush()
         assert stream.gone
@@ -49,14 +49,14 @@ def test_a_stream_that_is_gone_is_forgiven(error: Exception) -> None:
 
 def test_a_full_disk_is_told_on_stdout_and_forgiven_on_stderr() -> None:
     full = OSError(errno.ENOSPC, "full")
-    Forgiving(Failing(full), all_errors=True).write("a")
+    LenientStream(Failing(full), all_errors=True).write("a")
     with pytest.raises(OSError, match="full"):
-        Forgiving(Failing(full), all_errors=False).write("a")
+        LenientStream(Failing(full), all_errors=False).write("a")
 
 
 def test_one_line_without_letters_does_not_silence_the_next() -> None:
     raw = io.BytesIO()
-    stream = Forgiving(io.TextIOWrapper(raw, "ascii"), all_errors=True)
+    stream = LenientStream(io.TextIOWrapper(raw, "ascii"), all_errors=True)
     stream.write("é\n")
     stream.write("e\n")
     stream.flush()
@@ -68,7 +68,7 @@ def test_where_there_are_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     print_error("nobody hears this")
-    with forgiving_streams(ours=False):
+    with lenient_streams(ours=False):
         print("a")
         print("b", file=sys.stderr)
     assert sys.stdout is None
@@ -76,12 +76,12 @@ def test_where_there_are_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ring(small: list[str]) -> Recipe:
-    recipe = table("ring") | {"steps": 6, "batch": 8, "log": {"rows": 2, "saves": 3, "sheet": 4}}
+    recipe = load_table("ring") | {"steps": 6, "batch": 8, "log": {"rows": 2, "saves": 3, "sheet": 4}}
     recipe.pop("measure", None)
     return decode(recipe)
 
 
-class Broken(Nobody):
+class Broken(NullListener):
     """A watcher that fails at one of its calls."""
 
     def __init__(self, call: str, error: BaseException) -> None:
@@ -94,41 +94,41 @@ class Broken(Nobody):
 
         setattr(self, call, fail)
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         self.ended = True
 
 
-@pytest.mark.parametrize("call", ["start", "tick", "row", "say"])
+@pytest.mark.parametrize("call", ["on_start", "on_step", "on_row", "on_message"])
 @pytest.mark.parametrize("error", [*ERRORS, SystemExit(1)], ids=repr)
 def test_a_watcher_that_fails_is_not_asked_again(
     ring: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], call: str, error: BaseException
 ) -> None:
     ring = ring.model_copy(update={"steps": 1000})
-    watcher, signals = Broken(call, error), Signals()
-    safe = SafeWatcher(watcher, signals.ask)
+    listener, signals = Broken(call, error), Signals()
+    safe = SafeListener(listener, signals.request_stop)
     for _ in range(3):
-        for name in ("start", "tick", "row", "say"):
+        for name in ("on_start", "on_step", "on_row", "on_message"):
             getattr(safe, name)("told")
-    safe.end()
-    assert watcher.calls == 1
-    assert watcher.ended
+    safe.on_end()
+    assert listener.calls == 1
+    assert listener.ended
     assert capsys.readouterr().err.count("the watcher Broken failed") == 1
 
 
 def test_a_run_goes_on_without_its_watcher(ring: Recipe, tmp_path: Path) -> None:
-    run = train(ring, tmp_path / "run", watcher=Broken("row", RuntimeError("mine")))
+    run = train(ring, tmp_path / "run", listener=Broken("row", RuntimeError("mine")))
     assert run.info["state"] == "done"
     assert len(run.rows) == 3
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=repr)
-@pytest.mark.parametrize("view", [Plain, Live])
+@pytest.mark.parametrize("view", [PlainView, LiveView])
 def test_a_run_goes_on_without_its_terminal(
     ring: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, view: Callable[[], Any]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", Failing(error))
-    run = train(ring, tmp_path / "run", watcher=view())
+    run = train(ring, tmp_path / "run", listener=view())
     assert run.info["state"] == "done"
 
 

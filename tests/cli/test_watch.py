@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from poise.rows import Row, Stat, as_json
+from poise.core.metrics_log import Row, Stat, row_to_json
 from poise.watch.monitor import DETECTORS
 
 
@@ -139,7 +139,7 @@ def a_run(folder: Path, recipe: str = "") -> Path:
     run = folder / "run"
     run.mkdir()
     rows = [Row(50 * k, 1, 1.0, {"d/adversarial": Stat.of(0.001)}) for k in range(1, 21)]
-    (run / "rows.jsonl").write_text("".join(json.dumps(as_json(row)) + "\n" for row in rows))
+    (run / "rows.jsonl").write_text("".join(json.dumps(row_to_json(row)) + "\n" for row in rows))
     (run / "recipe.toml").write_text(f'steps = 4000\n[objective]\nkind = "hinge"\n{recipe}')
     return run
 

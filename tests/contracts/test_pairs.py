@@ -18,15 +18,15 @@ import torch
 
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.tiny import Session
-from poise.data.source import Pictures
-from poise.entries import kinds
+from poise.core.config import find_components
+from poise.data.source import ImageDataset
 from poise.networks.norms import Norm
 from poise.objectives.base import Objective
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
 
-OBJECTIVES = {kind: part for kind, part in kinds(Objective, "poise.objectives").items() if part.reads}  # type: ignore[attr-defined]
+OBJECTIVES = {kind: part for kind, part in find_components(Objective, "poise.objectives").items() if part.output_kinds}  # type: ignore[attr-defined]
 NORMS: tuple[str, ...] = get_args(Norm)
 PENALTIES = (None, "r1", "r2", "wgan_gp", "dragan", "weight_clipping", "lecam")
 CONDITIONINGS: dict[str, dict[str, Any]] = {
@@ -39,7 +39,7 @@ CONDITIONINGS: dict[str, dict[str, Any]] = {
 
 def reasons(objective: str, norm: str, conditioning: str) -> set[str]:
     """Where this combination can't work, by the field at fault."""
-    energies = "score" not in OBJECTIVES[objective].reads
+    energies = "score" not in OBJECTIVES[objective].output_kinds
     found = set()
     if conditioning in ("concat and channels", "concat and classifier") and norm == "virtual":
         found.add("conditioning.g")  # the reference batch has no labels
@@ -53,15 +53,19 @@ def reasons(objective: str, norm: str, conditioning: str) -> set[str]:
 
 
 @cache
-def labelled() -> Pictures:
+def labelled() -> ImageDataset:
     """24 random pictures of three classes."""
     random = np.random.Generator(np.random.Philox(11))
     images = random.integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
-    return Pictures(images, np.arange(24) % 3, ("a", "b", "c"))
+    return ImageDataset(images, np.arange(24) % 3, ("a", "b", "c"))
 
 
 def told(objective: str, penalty: str | None, norm: str, conditioning: str) -> Recipe:
-    d = {"kind": "dcgan", "width": 2} if "score" in OBJECTIVES[objective].reads else {"kind": "autoencoder", "width": 2}
+    d = (
+        {"kind": "dcgan", "width": 2}
+        if "score" in OBJECTIVES[objective].output_kinds
+        else {"kind": "autoencoder", "width": 2}
+    )
     tricks = [] if penalty is None else [{"kind": penalty}]
     if conditioning == "concat and classifier":
         tricks.append({"kind": "auxiliary_classifier"})
@@ -89,7 +93,7 @@ SAMPLE = set(sample(PLAYED))
 def test_refused_for_a_true_reason_or_for_none(objective: str) -> None:
     for norm, penalty, conditioning in product(NORMS, PENALTIES, CONDITIONINGS):
         recipe = told(objective, penalty, norm, conditioning)
-        findings = fit(recipe, labelled().shape, len(labelled().classes))
+        findings = check_compatibility(recipe, labelled().shape, len(labelled().classes))
         assert {finding.field for finding in findings.refusals} == reasons(objective, norm, conditioning), recipe
         assert all(finding.cure and finding.message for finding in findings.refusals + findings.warnings)
 
@@ -110,10 +114,10 @@ def test_what_is_not_refused_takes_three_finite_steps(objective: str, norm: str,
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_an_objective_is_held_to_the_d_it_reads(objective: str) -> None:
     """A free score for an energy, or an energy for a free score, is refused at the objective."""
-    reads = OBJECTIVES[objective].reads
+    reads = OBJECTIVES[objective].output_kinds
     for judgement, kind in (("score", "dcgan"), ("energy", "autoencoder")):
         recipe = told(objective, None, "none", "none")
         network = {"g": {"kind": "dcgan"}, "d": {"kind": kind}}
         swapped = decode(recipe.canonical() | {"network": network})
-        at_fault = {finding.field for finding in fit(swapped, (1, 8, 8)).refusals}
+        at_fault = {finding.field for finding in check_compatibility(swapped, (1, 8, 8)).refusals}
         assert at_fault == (set() if judgement in reads else {"objective"})

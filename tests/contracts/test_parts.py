@@ -17,8 +17,8 @@ from contracts.tiny import (
     CPU,
     WORLDS,
     Session,
+    context,
     misfits,
-    moment,
     no_waiting,
     recipe,
     session,
@@ -27,32 +27,40 @@ from contracts.tiny import (
     unequal,
     with_encoder,
 )
-from poise.core import Codes, Exchange, Rebuilt, Shape, Side, Subject, Targets, Verdict
-from poise.dials import Linear
-from poise.entries import Part, kinds
+from poise.core.config import ComponentConfig, find_components
+from poise.core.move import MoveData
+from poise.core.schedules import Linear
+from poise.core.types import DataSpec, DiscriminatorOutput, EncoderOutput, ReconstructedBatch, Shape, Side, Targets
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
 from poise.latents import Latent
-from poise.networks.base import Coded, Discriminator, Encoder, Generator, coded, mixes_samples
+from poise.networks.base import (
+    DiscriminatorConfig,
+    EncoderConfig,
+    EncoderModule,
+    GeneratorConfig,
+    call_encoder,
+    mixes_samples,
+)
 from poise.networks.norms import Norm
-from poise.objectives.base import Objective, Rule
-from poise.optimizers import OptimizerEntry
-from poise.recipe.fit import fit
-from poise.recipe.read import decode
-from poise.recipe.text import parse
-from poise.tempo import TempoEntry
-from poise.training.build import build
-from poise.training.machine import Machine
-from poise.training.standing import STEPS
-from poise.training.state import restore_game
+from poise.objectives.base import Objective, ObjectiveModule
+from poise.optimizers import OptimizerConfig
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
+from poise.recipe.toml import parse_toml
+from poise.runs.state_tensors import load_game_tensors
+from poise.tempo import TempoConfig
+from poise.training.state import STEPS
 
-OBJECTIVES = kinds(Objective, "poise.objectives")
-JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.reads}  # type: ignore[attr-defined]
+OBJECTIVES = find_components(Objective, "poise.objectives")
+JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.output_kinds}  # type: ignore[attr-defined]
 ALONE = {kind: part for kind, part in OBJECTIVES.items() if kind not in JUDGED}
-LATENTS = kinds(Latent, "poise.latents")
-GENERATORS = kinds(Generator, "poise.networks")
-DISCRIMINATORS = kinds(Discriminator, "poise.networks")
-ENCODERS = kinds(Encoder, "poise.networks")
-TEMPOS = kinds(TempoEntry, "poise.tempo")
-OPTIMIZERS = kinds(OptimizerEntry, "poise.optimizers")
+LATENTS = find_components(Latent, "poise.latents")
+GENERATORS = find_components(GeneratorConfig, "poise.networks")
+DISCRIMINATORS = find_components(DiscriminatorConfig, "poise.networks")
+ENCODERS = find_components(EncoderConfig, "poise.networks")
+TEMPOS = find_components(TempoConfig, "poise.tempo")
+OPTIMIZERS = find_components(OptimizerConfig, "poise.optimizers")
 SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16)]
 UNFIT = {"mlp": {"instance"}, "flat_autoencoder": {"instance"}}
 """Norms that a kind of network has no place for."""
@@ -84,7 +92,7 @@ def each_part() -> Iterable[tuple[str, str, dict[str, Any]]]:
 @pytest.mark.parametrize(("table", "kind", "part"), sorted(each_part(), key=str))
 def test_survives_toml(table: str, kind: str, part: dict[str, Any]) -> None:
     before = recipe("pictures", **{table: part})
-    after = decode(parse(before.to_toml(), "recipe.toml"))
+    after = decode(parse_toml(before.to_toml(), "recipe.toml"))
     assert after == before
     assert after.hash == before.hash
 
@@ -92,7 +100,7 @@ def test_survives_toml(table: str, kind: str, part: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "family", [OBJECTIVES, LATENTS, GENERATORS, DISCRIMINATORS, ENCODERS, TEMPOS, OPTIMIZERS], ids=lambda f: min(f)
 )
-def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[Part]]) -> None:
+def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[ComponentConfig]]) -> None:
     assert family
     for kind, part in family.items():
         entry = part()
@@ -108,12 +116,12 @@ PLAYING: dict[str, dict[str, Any]] = {"began": {"k": 0.5}}
 """Settings under which both players pay already at the start; elsewhere the defaults do."""
 
 
-def rule(kind: str) -> Rule[Any]:
+def rule(kind: str) -> ObjectiveModule[Any]:
     return OBJECTIVES[kind](**PLAYING.get(kind, {})).build()
 
 
 def reads_energy_alone(kind: str) -> bool:
-    return OBJECTIVES[kind].reads == {"energy"}
+    return OBJECTIVES[kind].output_kinds == {"energy"}
 
 
 def score(kind: str, number: float) -> float:
@@ -123,18 +131,18 @@ def score(kind: str, number: float) -> float:
 
 def unsure(kind: str) -> float:
     """A score at which neither player has won."""
-    undecided = OBJECTIVES[kind]().undecided
+    undecided = OBJECTIVES[kind]().decision_threshold
     return score(kind, 1.0 if reads_energy_alone(kind) else 0.0) if undecided is None else undecided
 
 
-def d_cost(objective: Rule[Any], real: Tensor, fake: Tensor, targets: Targets | None = None) -> Tensor:
-    costs = objective.d_costs(real, fake, targets, moment())
+def d_cost(objective: ObjectiveModule[Any], real: Tensor, fake: Tensor, targets: Targets | None = None) -> Tensor:
+    costs = objective.d_losses(real, fake, targets, context())
     assert all(cost.shape == real.shape for cost in costs), "costs are per sample"
     return torch.stack([cost.mean() for cost in costs]).sum()
 
 
-def g_cost(objective: Rule[Any], real: Tensor, fake: Tensor) -> Tensor:
-    costs = objective.g_costs(fake, real if objective.compares else None, moment(side=Side.G))
+def g_cost(objective: ObjectiveModule[Any], real: Tensor, fake: Tensor) -> Tensor:
+    costs = objective.g_losses(fake, real if objective.is_relativistic else None, context(side=Side.G))
     assert all(cost.shape == fake.shape for cost in costs), "costs are per sample"
     return torch.stack([cost.mean() for cost in costs]).sum()
 
@@ -171,8 +179,8 @@ def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> Non
     entry, objective = OBJECTIVES[kind](), rule(kind)
     same = torch.full((3,), unsure(kind), dtype=torch.float64)
     costs = {
-        Side.D: objective.d_costs(same, same, None, moment()),
-        Side.G: objective.g_costs(same, same if objective.compares else None, moment(side=Side.G)),
+        Side.D: objective.d_losses(same, same, None, context()),
+        Side.G: objective.g_losses(same, same if objective.is_relativistic else None, context(side=Side.G)),
     }
     assert set(entry.equilibrium) in (set(), set(Side))
     for side, told in entry.equilibrium.items():
@@ -183,14 +191,14 @@ def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> Non
 @every(OBJECTIVES)
 def test_objective_takes_targets_as_declared(kind: str) -> None:
     """Hard targets are no targets, bit for bit; soft ones cost something else."""
-    if not OBJECTIVES[kind].takes_targets:
-        softened = fit(recipe("points", {"kind": "soft_labels"}, **suited("points", kind)))
+    if not OBJECTIVES[kind].accepts_targets:
+        softened = check_compatibility(recipe("points", {"kind": "soft_labels"}, **suited("points", kind)))
         assert [finding.field for finding in softened.refusals] == ["tricks.0"]
         return
     objective, scores = rule(kind), torch.linspace(-30, 30, 61)
     ones, zeros = torch.ones_like(scores), torch.zeros_like(scores)
     none, hard, soft = (
-        objective.d_costs(scores, scores, targets, moment())
+        objective.d_losses(scores, scores, targets, context())
         for targets in (None, Targets(ones, zeros), Targets(0.9 * ones, zeros + 0.1))
     )
     for a, b, c in zip(none, hard, soft, strict=True):
@@ -203,8 +211,8 @@ def test_objective_says_which_d_it_reads(kind: str) -> None:
     """A D that says something else is refused, with the objective named; a D that says this is taken."""
     for says, network in (("score", {"kind": "mlp"}), ("energy", {"kind": "flat_autoencoder"})):
         told = recipe("points", objective={"kind": kind}, network={"g": {"kind": "mlp"}, "d": network})
-        refused = [finding.field for finding in fit(told).refusals]
-        assert refused == ([] if says in OBJECTIVES[kind].reads else ["objective"])
+        refused = [finding.field for finding in check_compatibility(told).refusals]
+        assert refused == ([] if says in OBJECTIVES[kind].output_kinds else ["objective"])
 
 
 @every(OBJECTIVES)
@@ -258,23 +266,23 @@ every_choice = pytest.mark.parametrize(
 )
 
 
-def codes_of(kind: str, mean: Tensor, log_var: Tensor | None = None) -> Codes:
+def codes_of(kind: str, mean: Tensor, log_var: Tensor | None = None) -> EncoderOutput:
     """Codes as an encoder says them to this objective: regions where it reads regions."""
-    if not ALONE[kind].reads_region:
-        return Codes(mean)
-    return Codes(mean, torch.zeros_like(mean) if log_var is None else log_var)
+    if not ALONE[kind].needs_code_variance:
+        return EncoderOutput(mean)
+    return EncoderOutput(mean, torch.zeros_like(mean) if log_var is None else log_var)
 
 
-def rebuilding(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: Codes) -> Exchange:
+def rebuilding(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> MoveData:
     """A move of G in which these reals came back like that, paid for: the readings are there, and `cost` is one."""
-    told = Rebuilt(codes, codes.mean, rebuilt)
-    exchange = Exchange(moment(side=Side.G), codes.mean, rebuilt, real, rebuild=lambda: told)
-    exchange.readings["cost"] = ALONE[kind](**chosen).build().alone(exchange)
-    return exchange
+    told = ReconstructedBatch(codes, codes.mean, rebuilt)
+    move = MoveData(context(side=Side.G), codes.mean, rebuilt, real, reconstruct_fn=lambda: told)
+    move.logged["cost"] = ALONE[kind](**chosen).build().reconstruction_loss(move)
+    return move
 
 
-def rebuilding_costs(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: Codes) -> Tensor:
-    return rebuilding(kind, chosen, real, rebuilt, codes).readings["cost"]
+def rebuilding_costs(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> Tensor:
+    return rebuilding(kind, chosen, real, rebuilt, codes).logged["cost"]
 
 
 def shades(seed: int, n: int = 4) -> Tensor:
@@ -320,7 +328,7 @@ def test_rebuilding_charges_for_codes_if_it_reads_their_region(kind: str, chosen
     for mean, log_var in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
         codes = codes_of(kind, nothing + mean, nothing + log_var)
         cost = rebuilding_costs(kind, chosen, real, rebuilt, codes)
-        assert cost > free if ALONE[kind].reads_region else cost == free
+        assert cost > free if ALONE[kind].needs_code_variance else cost == free
 
 
 @every_choice
@@ -332,11 +340,11 @@ def test_rebuilding_is_told_and_paid_by_the_sample(kind: str, chosen: dict[str, 
     twice = rebuilding(
         kind, chosen, torch.cat((real, real)), torch.cat((rebuilt, rebuilt)), codes_of(kind, torch.cat((mean, mean)))
     )
-    assert "reconstruction" in once.readings
-    assert once.readings.keys() == twice.readings.keys()
-    for name, number in once.readings.items():
+    assert "reconstruction" in once.logged
+    assert once.logged.keys() == twice.logged.keys()
+    for name, number in once.logged.items():
         assert number.shape == ()
-        assert float(number) == pytest.approx(float(twice.readings[name]), rel=1e-5)
+        assert float(number) == pytest.approx(float(twice.logged[name]), rel=1e-5)
 
 
 @every(ALONE)
@@ -366,18 +374,18 @@ def test_a_game_for_one_moves_every_weight_and_asks_nobody(kind: str, world: str
     before = run.saved()
     run.play(3)
     assert run.game.d is None
-    assert [(m.moment.step, m.moment.side, m.moment.turn) for m in run.moves] == [(k, Side.G, 0) for k in range(3)]
+    assert [(m.context.step, m.context.side, m.context.turn) for m in run.moves] == [(k, Side.G, 0) for k in range(3)]
     assert not any(name.startswith(("game/d.", "optimizer/d", "ledger/d")) for name in run.saved())
     stuck = [name for name, now in run.saved().items() if torch.equal(before.get(name, now + 1), now)]
     assert [name for name in stuck if name.startswith("game/g.")] == []
-    for move in run.moves:
-        rebuilt = move.exchange.rebuilt
-        assert move.exchange.fake is rebuilt.images
-        assert move.exchange.latents is rebuilt.latents
+    for played_move in run.moves:
+        rebuilt = played_move.move.reconstruction
+        assert played_move.move.fake is rebuilt.images
+        assert played_move.move.latents is rebuilt.latents
         wanted, codes = rebuilt.codes.mean, rebuilt.codes
-        assert (codes.log_var is not None) == ALONE[kind].reads_region
+        assert (codes.log_var is not None) == ALONE[kind].needs_code_variance
         if codes.log_var is not None:
-            eps = torch.empty_like(wanted).normal_(generator=move.moment.generator("codes"))
+            eps = torch.empty_like(wanted).normal_(generator=played_move.context.generator("codes"))
             wanted = wanted + codes.log_var.exp().sqrt() * eps
         assert torch.allclose(rebuilt.latents, wanted, atol=1e-6)
 
@@ -391,7 +399,7 @@ def test_a_game_for_one_learns(kind: str) -> None:
     """Over some steps less is missed than at first."""
     objective = {"objective": {"kind": kind, **EXACTING.get(kind, {})}}
     run = session("points", **suited("points", kind) | objective, steps=150).play(150)
-    missed = [float((move.exchange.fake - move.real).detach().square().mean()) for move in run.moves]
+    missed = [float((played_move.move.fake - played_move.real).detach().square().mean()) for played_move in run.moves]
     assert sum(missed[-20:]) / 20 < 0.6 * sum(missed[:3]) / 3
 
 
@@ -402,9 +410,9 @@ def test_a_game_for_one_waits_for_no_device(kind: str, world: str) -> None:
     run = session(world, **suited(world, kind)).play(1)
     with no_waiting():
         for _ in range(3):
-            STEPS[run.game.tempo.style](run.game, run.feed, run.moment(), run.ledger)
+            STEPS[run.game.tempo.step_kind](run.game, run.batches, run.context(), run.metrics)
             run.done += 1
-    assert "g/reconstruction" in run.ledger.stats()
+    assert "g/reconstruction" in run.metrics.reduce()
 
 
 # ---------------------------------------------------------------- latents
@@ -414,13 +422,13 @@ def test_a_game_for_one_waits_for_no_device(kind: str, world: str) -> None:
 def test_latents_are_a_function_of_the_generator(kind: str) -> None:
     law = LATENTS[kind](dim=7)
     before = torch.get_rng_state()
-    first = law.draw(50, torch.Generator().manual_seed(1))
+    first = law.sample(50, torch.Generator().manual_seed(1))
     assert first.shape == (50, 7)
     assert first.dtype == torch.float32
     assert torch.isfinite(first).all()
     assert len(torch.unique(first, dim=0)) == 50
-    assert torch.equal(first, law.draw(50, torch.Generator().manual_seed(1)))
-    assert not torch.equal(first, law.draw(50, torch.Generator().manual_seed(2)))
+    assert torch.equal(first, law.sample(50, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, law.sample(50, torch.Generator().manual_seed(2)))
     assert torch.equal(before, torch.get_rng_state()), "nobody else's dice are moved"
 
 
@@ -428,7 +436,7 @@ def test_latents_are_a_function_of_the_generator(kind: str) -> None:
 def test_latents_train(kind: str) -> None:
     run = session("points", latent={"kind": kind, "dim": 4}).play(3)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
-    assert {tuple(move.latents.shape) for move in run.moves} == {(BATCH, 4)}
+    assert {tuple(played_move.latents.shape) for played_move in run.moves} == {(BATCH, 4)}
 
 
 @every(LATENTS)
@@ -436,11 +444,11 @@ def test_latents_hold_codes_where_they_lie_themselves(kind: str) -> None:
     """What the law drew stays where it is; any other code is brought to where it could have been drawn."""
     law = LATENTS[kind](dim=7)
     generator = torch.Generator().manual_seed(1)
-    drawn, far = law.draw(50, generator), 30 * torch.randn(50, 7, generator=generator)
-    assert torch.allclose(law.held(drawn), drawn, atol=1e-6)
+    drawn, far = law.sample(50, generator), 30 * torch.randn(50, 7, generator=generator)
+    assert torch.allclose(law.project(drawn), drawn, atol=1e-6)
     codes = far.clone().requires_grad_()
-    held = law.held(codes)
-    assert torch.allclose(law.held(held), held, atol=1e-5), "once is enough"
+    held = law.project(codes)
+    assert torch.allclose(law.project(held), held, atol=1e-5), "once is enough"
     (pull,) = torch.autograd.grad((held * drawn).sum(), codes)
     assert torch.isfinite(pull).all()
     assert (pull.abs().sum(1) > 0).all(), "codes can learn"
@@ -456,10 +464,10 @@ def test_latents_are_codes_in_a_game_for_one(kind: str) -> None:
     """G starts from codes that lie where latents do; a region's KL knows of the Gaussian alone."""
     law = {"latent": {"kind": kind, "dim": 4}}
     run = session("points", **suited("points", "reconstruction"), **law).play(3)
-    for move in run.moves:
-        rebuilt = move.exchange.rebuilt
+    for played_move in run.moves:
+        rebuilt = played_move.move.reconstruction
         assert rebuilt.latents.shape == (BATCH, 4)
-        assert torch.equal(rebuilt.latents, run.recipe.latent.held(rebuilt.codes.mean))
+        assert torch.equal(rebuilt.latents, run.recipe.latent.project(rebuilt.codes.mean))
     found = misfits(recipe("points", **suited("points", "elbo"), **law), "points").refusals
     assert [finding.field for finding in found] == ([] if kind == "gaussian" else ["latent"])
     assert all(finding.cure for finding in found)
@@ -472,7 +480,7 @@ def test_latents_are_codes_in_a_game_for_one(kind: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_generator(kind: str, shape: Shape) -> None:
     entry = GENERATORS[kind](width=4)
-    if (why := entry.misfit(shape)) is not None:
+    if (why := entry.incompatibility(shape)) is not None:
         assert all(why), "a misfit has a reason and a cure"
         return
     nets = []
@@ -493,20 +501,20 @@ def test_generator(kind: str, shape: Shape) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_discriminator(kind: str, shape: Shape) -> None:
     entry = DISCRIMINATORS[kind](width=4)
-    if (why := entry.misfit(shape)) is not None:
+    if (why := entry.incompatibility(shape)) is not None:
         assert all(why), "a misfit has a reason and a cure"
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         net = entry.build(shape)
     images = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
-    verdict = net(images)
-    assert isinstance(verdict, Verdict)
-    assert verdict.score.shape == (6,)
-    assert verdict.features is not None
-    assert verdict.features.shape == (6, net.width)
-    assert verdict.classes is None
-    assert entry.says == "score" or (verdict.score <= 0).all()
+    output = net(images)
+    assert isinstance(output, DiscriminatorOutput)
+    assert output.score.shape == (6,)
+    assert output.features is not None
+    assert output.features.shape == (6, net.width)
+    assert output.classes is None
+    assert entry.output_kind == "score" or (output.score <= 0).all()
     _perturb(net)
     assert _reached(net, net(images).score)
     moved = images.clone()
@@ -519,7 +527,7 @@ def test_discriminator(kind: str, shape: Shape) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_encoder(kind: str, shape: Shape) -> None:
     entry = ENCODERS[kind](**({"width": 4} if "width" in ENCODERS[kind].model_fields else {}))
-    if (why := entry.misfit(shape)) is not None:
+    if (why := entry.incompatibility(shape)) is not None:
         assert all(why), "a misfit has a reason and a cure"
         return
     nets = []
@@ -529,18 +537,20 @@ def test_encoder(kind: str, shape: Shape) -> None:
             nets.append(entry.build(shape, 10, 6))
     places = torch.tensor([5, 3, 1, 0, 2, 4])
     images = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
-    seen = places if entry.by_place else images
+    seen = places if entry.by_index else images
     numbers = nets[0](seen)
     assert numbers.shape == (6, 10)
     assert torch.equal(numbers, nets[1](seen)), "first weights come from the global generator alone"
     assert not torch.equal(numbers, nets[2](seen))
-    point, region = (coded(Coded(nets[0], region=region), images, lambda: places) for region in (False, True))
+    point, region = (
+        call_encoder(EncoderModule(nets[0], has_variance=region), images, lambda: places) for region in (False, True)
+    )
     assert torch.equal(point.mean, numbers), "who knows samples by their places is told these, who does not sees them"
     assert point.log_var is None
     assert torch.equal(region.mean, numbers[:, :5])
     assert region.log_var is not None
     assert torch.equal(region.log_var, numbers[:, 5:])
-    if entry.by_place:
+    if entry.by_index:
         for at, place in enumerate(places):
             assert torch.equal(nets[0](place[None])[0], numbers[at]), "a place has one code"
         with pytest.raises(IndexError):
@@ -563,7 +573,7 @@ def _reached(net: nn.Module, out: Tensor) -> bool:
     return all(g is not None and bool(g.abs().sum() > 0) for g in grads)
 
 
-def normed(part: type[Part], norm: str | None) -> dict[str, Any]:
+def normed(part: type[ComponentConfig], norm: str | None) -> dict[str, Any]:
     return {"norm": norm} if norm and "norm" in part.model_fields else {}
 
 
@@ -578,9 +588,9 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
         "d": {"kind": kind, "width": 3, **normed(d, norm)},
         "g": {"kind": other, "width": 3, **normed(GENERATORS[other], norm if kind == other else None)},
     }
-    objective = "energy" if d().says == "energy" else "non_saturating"
+    objective = "energy" if d().output_kind == "energy" else "non_saturating"
     told = recipe("pictures", network=parts, objective={"kind": objective})
-    wanted = [f"network.{side}" for side in ("g", "d") if getattr(told.network, side).misfit((1, 8, 8))]
+    wanted = [f"network.{side}" for side in ("g", "d") if getattr(told.network, side).incompatibility((1, 8, 8))]
     refusals = misfits(told, "pictures").refusals
     assert [finding.field for finding in refusals] == wanted
     assert bool(refusals) == (norm in UNFIT.get(kind, ()))
@@ -615,7 +625,7 @@ def test_encoder_trains_and_resumes(kind: str, norm: str | None, objective: str,
     """Into a second epoch; points are no pictures, nor have they an end, and a hidden layer is no map."""
     told = encoding(world, objective, kind, norm)
     refusals = misfits(told, world).refusals
-    misfit = told.network.e.misfit(source(world).shape) is not None
+    misfit = told.network.e.incompatibility(source(world).shape) is not None
     assert misfit == ((kind == "dcgan" and world == "points") or norm in UNFIT.get(kind, ()))
     endless = kind == "free_codes" and world == "points"
     assert [finding.field for finding in refusals] == ["network.e"] * (misfit or endless)
@@ -664,10 +674,10 @@ def test_first_weights_are_each_networks_own() -> None:
 def test_a_saved_game_for_one_is_put_together_without_its_data(kind: str) -> None:
     """It takes the number of its training samples beside their shape: there may be a code for each."""
     run = Session(encoding("pictures", "reconstruction", kind), source("pictures")).play(1)
-    blind = build(run.recipe, Subject((1, 8, 8), count=40), Machine(CPU, "fp32"), run.dice)
-    restore_game(blind, run.saved())
+    blind = build_game(run.recipe, DataSpec((1, 8, 8), num_samples=40), ComputeSettings(CPU, "fp32"), run.streams)
+    load_game_tensors(blind, run.saved())
     assert unequal(dict(blind.state_dict()), dict(run.game.state_dict())) == []
-    latents, ours, theirs = run.moves[0].latents, blind.shown().eval(), run.game.shown().eval()
+    latents, ours, theirs = run.moves[0].latents, blind.sampling_network().eval(), run.game.sampling_network().eval()
     assert torch.equal(ours(latents), theirs(latents))
 
 
@@ -675,9 +685,9 @@ def test_a_saved_game_for_one_is_put_together_without_its_data(kind: str) -> Non
 def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
     """A run is sampled where its data may be gone: the shape and the number of classes must do."""
     run = session("pictures", network=both_players({"kind": "dcgan", "width": 2, "norm": norm})).play(1)
-    blind = build(run.recipe, Subject((1, 8, 8)), Machine(CPU, "fp32"), run.dice)
-    restore_game(blind, run.saved())
-    latents, ours, theirs = run.moves[0].latents, blind.shown().eval(), run.game.shown().eval()
+    blind = build_game(run.recipe, DataSpec((1, 8, 8)), ComputeSettings(CPU, "fp32"), run.streams)
+    load_game_tensors(blind, run.saved())
+    latents, ours, theirs = run.moves[0].latents, blind.sampling_network().eval(), run.game.sampling_network().eval()
     assert torch.equal(ours(latents), theirs(latents))
 
 
@@ -687,8 +697,8 @@ def test_a_saved_encoder_is_put_together_without_its_data(norm: str) -> None:
     tables = suited("pictures", "elbo")
     tables["network"] = {**tables["network"], "e": {"kind": "dcgan", "width": 2, "norm": norm}}
     run = session("pictures", **tables).play(1)
-    blind = build(run.recipe, Subject((1, 8, 8), count=40), Machine(CPU, "fp32"), run.dice)
-    restore_game(blind, run.saved())
+    blind = build_game(run.recipe, DataSpec((1, 8, 8), num_samples=40), ComputeSettings(CPU, "fp32"), run.streams)
+    load_game_tensors(blind, run.saved())
     assert unequal(dict(blind.state_dict()), dict(run.game.state_dict())) == []
 
 
@@ -697,7 +707,7 @@ def test_a_saved_encoder_is_put_together_without_its_data(norm: str) -> None:
 
 def paced(world: str, kind: str, **changes: Any) -> Session:
     """A game with this tempo: for one where G moves alone, for two elsewhere."""
-    tables = suited(world, "reconstruction") if TEMPOS[kind]().build().style == "alone" else {}
+    tables = suited(world, "reconstruction") if TEMPOS[kind]().build().step_kind == "alone" else {}
     return session(world, **tables | {"tempo": {"kind": kind}} | changes)
 
 
@@ -709,19 +719,19 @@ def test_tempo_keeps_within_its_bounds_and_lets_both_play(kind: str) -> None:
     """
     run, steps = paced("points", kind, steps=30), 30
     tempo = run.game.tempo
-    assert tempo.style in STEPS
+    assert tempo.step_kind in STEPS
     run.play(steps)
-    moves = [(m.moment.step, m.moment.side, m.moment.turn) for m in run.moves]
+    moves = [(m.context.step, m.context.side, m.context.turn) for m in run.moves]
     count = Counter((step, side) for step, side, _ in moves)
-    order = tempo.order if tempo.style == "alternate" else tuple(Side)
+    order = tempo.order if tempo.step_kind == "alternate" else tuple(Side)
     assert moves == [(at, side, turn) for at in range(steps) for side in order for turn in range(count[at, side])]
-    for side, most in ((Side.D, tempo.most.d), (Side.G, tempo.most.g)):
+    for side, most in ((Side.D, tempo.max_moves.d), (Side.G, tempo.max_moves.g)):
         assert max(count[at, side] for at in range(steps)) <= most
         there = side in run.game.players
         assert (sum(count[at, side] for at in range(steps)) > 0) == there
         assert (most > 0) == there
-        assert tempo.again(moment(side=side), None) == there
-        assert not tempo.again(moment(side=side, turn=most), None)
+        assert tempo.should_move(context(side=side), None) == there
+        assert not tempo.should_move(context(side=side, turn=most), None)
 
 
 @every(TEMPOS)

@@ -21,14 +21,14 @@ from torch import Tensor
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.test_tricks import SEAMS, TRICKS, strong
 from contracts.tiny import CODED, WORLDS, Session, misfits, recipe, source, unequal, with_encoder
-from poise.core import Moment, Pile, Side
-from poise.randomness import Dice
-from poise.recipe.fit import Findings
+from poise.core import hooks
+from poise.core.hooks import InputTransform, Trick, apply_input_transforms
+from poise.core.random_streams import RandomStreams
+from poise.core.types import MoveContext, Origin, Side
+from poise.recipe.checks.compatibility import Findings
 from poise.recipe.model import Recipe
-from poise.seams import Trick, View, fold_views
-from poise.training import step
-from poise.training.sampling import generate
-from poise.tricks.base import TrickEntry
+from poise.runs.generate import generate
+from poise.tricks.base import TrickConfig
 
 STEPS = 8
 """In which pools of the strong settings are full, and past selves have played."""
@@ -71,9 +71,9 @@ def findings(place: int, kinds: tuple[str, ...]) -> Findings:
 def played(place: int, kinds: tuple[str, ...]) -> Played:
     """A run with these tricks."""
     run = Session(told(place, kinds), source(PLACES[place][0])).play(STEPS)
-    z, labels = run.moves[0].latents, run.moves[0].exchange.labels
-    samples = generate(run.game.shown(), z, labels, dice=Dice(0))
-    return Played(Behaviour([move.fake for move in run.moves], run.seen, [samples]), run.saved())
+    z, labels = run.moves[0].latents, run.moves[0].move.labels
+    samples = generate(run.game.sampling_network(), z, labels, streams=RandomStreams(0))
+    return Played(Behaviour([played_move.fake for played_move in run.moves], run.seen, [samples]), run.saved())
 
 
 def alike(one: Behaviour, other: Behaviour) -> bool:
@@ -123,7 +123,7 @@ def complaint(kinds: tuple[str, str]) -> str | None:
     known = {finding.message for kind in kinds for finding in findings(place, (kind,)).warnings}
     new = [finding for finding in findings(place, kinds).warnings if finding.message not in known]
     named = [finding.message for finding in new if finding.field.startswith(("tricks.0", "tricks.1"))]
-    if any(TrickEntry.twice in message for message in named):
+    if any(TrickConfig.duplicate_note in message for message in named):
         return f"of {kinds} both are said to act, and nothing is done by {lazy}"
     return None if named else f"in {PLACES[place][0]} with {kinds} nothing is done by {lazy}, and nobody says so"
 
@@ -150,14 +150,14 @@ def test_both_of_two_tricks_at_one_seam_act_or_one_is_spoken_of(whole: bool) -> 
 def test_the_exam_finds_a_trick_that_another_replaces() -> None:
     """Here of all views only the last one acts."""
 
-    def last_view(views: Sequence[View], images: Tensor, pile: Pile, moment: Moment) -> Tensor:
-        return fold_views(views[-1:], images, pile, moment)
+    def last_view(views: Sequence[InputTransform], images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
+        return apply_input_transforms(views[-1:], images, origin, context)
 
     place, kinds = [world for world, _ in PLACES].index("pictures"), ("instance_noise", "diff_augment")
     assert idle(place, kinds) == []
     played.cache_clear()
     try:
-        with patch.object(step, "fold_views", last_view):
+        with patch.object(hooks, "apply_input_transforms", last_view):
             assert len(idle(place, kinds)) == 1
             assert "nobody says so" in (complaint(kinds) or "")
     finally:

@@ -23,36 +23,35 @@ from contracts.rows import averages, hybrids, inputs, labels, memory, networks, 
 from contracts.rows.base import Row, weights
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.tiny import CODED, WORLDS, Session, misfits, no_waiting, recipe, session, source, suited, unequal
-from poise import seams
-from poise.core import Side
-from poise.entries import kinds
-from poise.networks.base import heard
+from poise.core import hooks
+from poise.core.config import find_components
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Side
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.step import alternate
+from poise.networks.base import call_network
 from poise.objectives.base import Objective
-from poise.randomness import Dice
-from poise.recipe.fit import Findings
+from poise.recipe.checks.compatibility import Findings
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.text import parse
-from poise.seams import Stage
-from poise.training.build import build
-from poise.training.machine import Machine
-from poise.training.state import restore
-from poise.training.step import alternate
-from poise.tricks.base import TrickEntry
+from poise.recipe.toml import parse_toml
+from poise.runs.state_tensors import load_tensors
+from poise.tricks.base import TrickConfig, TrickContext
 
 SEAMS = (
-    seams.Surgery,
-    seams.Opponent,
-    seams.Offer,
-    seams.View,
-    seams.Aim,
-    seams.Pick,
-    seams.Term,
-    seams.Grads,
-    seams.After,
+    hooks.NetworkTransform,
+    hooks.OpponentSwap,
+    hooks.FakeReplacement,
+    hooks.InputTransform,
+    hooks.TargetTransform,
+    hooks.SampleSelection,
+    hooks.LossTerm,
+    hooks.GradientTransform,
+    hooks.PostUpdate,
 )
-TRICKS = kinds(TrickEntry, "poise.tricks")
-OBJECTIVES = kinds(Objective, "poise.objectives")
+TRICKS = find_components(TrickConfig, "poise.tricks")
+OBJECTIVES = find_components(Objective, "poise.objectives")
 CODE = re.compile(r"[TM]\d\d[a-z]?")
 
 FILES = (averages, hybrids, inputs, labels, memory, networks, penalties, steps)
@@ -73,7 +72,7 @@ def strong(kind: str) -> dict[str, Any]:
 def examined(kind: str) -> tuple[str, ...]:
     """Where a trick sits the exam: what reads codes needs an encoder, and to all others one makes no difference."""
     settings = EXAM[kind].strong if kind in EXAM else {}
-    return (CODED,) if TRICKS[kind](**settings).reads_codes else WORLDS
+    return (CODED,) if TRICKS[kind](**settings).needs_codes else WORLDS
 
 
 @cache
@@ -113,12 +112,14 @@ def test_builds_from_its_defaults(kind: str) -> None:
     entry, told = TRICKS[kind](), session("points")
     nets = {side: player.net for side, player in told.game.players.items()}
     objective = told.recipe.objective
-    trick = entry.build("its_name", Stage(nets, source("points").subject(), objective.undecided, objective))
+    trick = entry.build(
+        "its_name", TrickContext(nets, source("points").spec(), objective.decision_threshold, objective)
+    )
     assert trick.name == "its_name"
     assert not hasattr(nn.ModuleDict(), kind), "a game keeps its tricks in a ModuleDict, which needs that name itself"
     assert isinstance(trick, SEAMS), "a trick acts at one of the seams"
     assert trick.sides
-    assert trick.sides <= seams.BOTH
+    assert trick.sides <= hooks.BOTH_SIDES
 
 
 @every_trick
@@ -126,7 +127,7 @@ def test_builds_from_its_defaults(kind: str) -> None:
 def test_survives_toml(kind: str, settings: str) -> None:
     chosen = {} if settings == "defaults" else getattr(row(kind), settings)
     before = recipe("points", {"kind": kind, **chosen})
-    after = decode(parse(before.to_toml(), "recipe.toml"))
+    after = decode(parse_toml(before.to_toml(), "recipe.toml"))
     assert after == before
     assert after.hash == before.hash
     assert isinstance(after.tricks[0], TRICKS[kind])
@@ -183,7 +184,7 @@ def moves_every_weight(told: Recipe, world: str) -> None:
         if tensor.is_floating_point():
             assert torch.isfinite(tensor).all(), name
     after = run.saved()
-    learning = ("game/d.net", "game/g.net", *(() if told.judged else ("game/g.encoder",)))
+    learning = ("game/d.net", "game/g.net", *(() if told.has_discriminator else ("game/g.encoder",)))
     stuck = [n for n in before if n.startswith(learning) and torch.equal(before[n], after[n])]
     # D's last bias moves both piles alike: no pull where scores are only compared, none between the hinge's edges
     assert [n for n in stuck if not n.endswith(("score.bias", "score.layer.bias"))] == [], (
@@ -215,14 +216,14 @@ def test_strength_zero_equals_absent_bit_for_bit(kind: str, world: str) -> None:
     own = (f"game/tricks.{kind}.", f"ledger/d/{kind}", f"ledger/g/{kind}")  # a trick may tell that it did nothing
     saved = {name: tensor for name, tensor in zero.saved().items() if not name.startswith(own)}
     assert unequal(saved, without.saved()) == []
-    ours, theirs = zero.game.shown().eval(), without.game.shown().eval()
-    latents, labels = without.moves[0].latents, without.moves[0].exchange.labels
-    assert torch.equal(heard(ours, latents, labels), heard(theirs, latents, labels)), (
+    ours, theirs = zero.game.sampling_network().eval(), without.game.sampling_network().eval()
+    latents, labels = without.moves[0].latents, without.moves[0].move.labels
+    assert torch.equal(call_network(ours, latents, labels), call_network(theirs, latents, labels)), (
         "samples are what they would be without it"
     )
 
 
-class Noted(Dice):
+class Noted(RandomStreams):
     """Dice that remember which streams were asked for, and how often."""
 
     def __init__(self, seed: int) -> None:
@@ -241,21 +242,21 @@ def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
         pytest.skip(f"'{kind}' does not fit {world}")
 
     def run(*tricks: dict[str, Any]) -> tuple[Session, Noted, list[Tensor]]:
-        dice = Noted(5)
-        played = Session(recipe(world, *tricks, seed=5), source(world), dice=dice)
+        streams = Noted(5)
+        played = Session(recipe(world, *tricks, seed=5), source(world), streams=streams)
         first = {f"{s}/{n}": w.clone() for s in Side for n, w in weights(played, s).items()}
         settled: list[Tensor] = []
         for _ in range(3):
             played.play(1)
             settled.append(torch.get_rng_state())
-        return played, dice, [first, settled]
+        return played, streams, [first, settled]
 
     (a, dice_a, (first_a, settled_a)), (b, dice_b, (first_b, settled_b)) = run(), run(strong(kind))
     for stream, times in dice_a.asked.items():
         if stream[0] != "data":  # G may look at the reals of D's move once more
             assert dice_b.asked[stream] == times, "nobody draws from somebody else's stream"
     for name, *_ in dice_b.asked.keys() - dice_a.asked.keys():
-        if TRICKS[kind](**row(kind).strong).reads_codes and name in ("d/codes", "g/codes"):
+        if TRICKS[kind](**row(kind).strong).needs_codes and name in ("d/codes", "g/codes"):
             continue  # a move has one draw of codes, which all who read them share
         assert kind in name.split("/"), f"a stream of its own carries the trick's name, unlike '{name}'"
     shared = first_a.keys() & first_b.keys()
@@ -330,9 +331,9 @@ def test_nothing_waits_for_the_device(world: str) -> None:
     run = Session(everything(world), source(world)).play(1)  # optimisers make their moments
     with no_waiting():
         for _ in range(4):
-            alternate(run.game, run.feed, run.moment(), run.ledger)
+            alternate(run.game, run.batches, run.context(), run.metrics)
             run.done += 1
-    assert run.ledger.stats()["d/adversarial"].mean > 0
+    assert run.metrics.reduce()["d/adversarial"].mean > 0
 
 
 @pytest.mark.parametrize("world", EVERYWHERE)
@@ -387,7 +388,7 @@ def test_losing_any_saved_tensor_is_noticed(world: str, whole: bool) -> None:
 
     def goes_on(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Where two steps from here lead, always in the same process: to build a game takes longer than to play."""
-        restore(again.game, again.ledger, tensors)
+        load_tensors(again.game, again.metrics, tensors)
         again.done = half.done
         again.moves.clear()
         again.seen.clear()
@@ -410,14 +411,14 @@ def test_the_same_trick_twice_has_two_names_and_two_streams(kind: str) -> None:
     world = worlds(kind)[0]
     told = recipe(world, strong(kind), strong(kind))
     if misfits(told, world).refusals:
-        assert TRICKS[kind](**row(kind).strong).takes_all
+        assert TRICKS[kind](**row(kind).strong).replaces_all_fakes
         return
     assert told.trick_names() == [kind, f"{kind}_2"]
-    dice = Noted(0)
-    game = build(told, source(world).subject(), Machine(torch.device("cpu"), "fp32"), dice)
+    streams = Noted(0)
+    game = build_game(told, source(world).spec(), ComputeSettings(torch.device("cpu"), "fp32"), streams)
     assert list(game.tricks) == [kind, f"{kind}_2"]
-    run = Session(told, source(world), dice=dice).play(1)
-    own = {name.replace(kind, "*", 1) for name, *_ in dice.asked if kind in name.split("/")}
-    second = {name.replace(f"{kind}_2", "*", 1) for name, *_ in dice.asked if f"{kind}_2" in name.split("/")}
+    run = Session(told, source(world), streams=streams).play(1)
+    own = {name.replace(kind, "*", 1) for name, *_ in streams.asked if kind in name.split("/")}
+    second = {name.replace(f"{kind}_2", "*", 1) for name, *_ in streams.asked if f"{kind}_2" in name.split("/")}
     assert own == second
     assert run.done == 1

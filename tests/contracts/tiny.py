@@ -20,28 +20,29 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from poise.core import Exchange, Moment, Side, Verdict
-from poise.data.source import Pictures, Source
-from poise.data.toys import RingEntry
-from poise.entries import kinds
+from poise.core.config import find_components
+from poise.core.hooks import Tempo, Trick
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DiscriminatorOutput, MoveContext, Side
+from poise.data.source import ImageDataset, Source
+from poise.data.toys import RingConfig
+from poise.engine import reconstruction_step, step
+from poise.engine.batches import RealBatches
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings, Precision
+from poise.engine.game import Discriminate, Game, discriminate_separately
+from poise.engine.step_metrics import StepMetrics
 from poise.latents import Gaussian, Latent
 from poise.objectives.base import Objective
 from poise.objectives.pointwise import NonSaturating
-from poise.players import Player
-from poise.randomness import Dice
-from poise.recipe.fit import Findings, fit
+from poise.recipe.checks.compatibility import Findings, check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.seams import Tempo, Trick
+from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.tempo import Ratio
-from poise.training import alone, step
-from poise.training.build import build
-from poise.training.feed import Feed
-from poise.training.game import Game, Judge, apart
-from poise.training.ledger import Ledger
-from poise.training.machine import Machine, Precision
-from poise.training.standing import STEPS
-from poise.training.state import gather, restore
+from poise.training.state import STEPS
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -97,7 +98,7 @@ def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
 def suited(world: str, objective: str) -> dict[str, Any]:
     """The tables that bring an objective into `world`: with the D it reads, or with an encoder and no D at all."""
     tables: dict[str, Any] = {"objective": {"kind": objective}}
-    reads = kinds(Objective, "poise.objectives")[objective].reads  # type: ignore[attr-defined]
+    reads = find_components(Objective, "poise.objectives")[objective].output_kinds  # type: ignore[attr-defined]
     if reads == {"energy"}:
         tables["network"] = {**_PARTS[world]["network"], "d": _AUTOENCODERS[world]}
     if not reads:
@@ -123,18 +124,18 @@ def with_encoder(world: str) -> dict[str, Any]:
 def source(world: str) -> Source:
     """The data of `world`."""
     if world == "points":
-        return RingEntry().load().train
+        return RingConfig().load().train
     random = np.random.Generator(np.random.Philox(7))
     if world in ("pictures", CODED):
-        return Pictures(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
+        return ImageDataset(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
     labels = np.arange(40) % len(CLASSES)
     noise = random.integers(0, 64, (40, 8, 8, 1))
-    return Pictures((labels[:, None, None, None] * 64 + noise).astype(np.uint8), labels, CLASSES)
+    return ImageDataset((labels[:, None, None, None] * 64 + noise).astype(np.uint8), labels, CLASSES)
 
 
 def misfits(told: Recipe, world: str) -> Findings:
     """What of a recipe does not fit the data of `world`."""
-    return fit(told, source(world).shape, len(source(world).classes))
+    return check_compatibility(told, source(world).shape, len(source(world).classes))
 
 
 @contextmanager
@@ -197,11 +198,11 @@ def no_waiting() -> Iterator[None]:
 class Played:
     """One move as it was drawn, and the exchange it became."""
 
-    moment: Moment
+    context: MoveContext
     latents: Tensor
     fake: Tensor
     real: Tensor | None
-    exchange: Exchange
+    move: MoveData
 
 
 class Session:
@@ -212,12 +213,14 @@ class Session:
         seen: what D's network was given, call by call.
     """
 
-    def __init__(self, recipe: Recipe, source: Source, *, dice: Dice | None = None, precision: Precision = "fp32"):
+    def __init__(
+        self, recipe: Recipe, source: Source, *, streams: RandomStreams | None = None, precision: Precision = "fp32"
+    ):
         self.recipe, self.source = recipe, source
-        self.dice = dice or Dice(recipe.seed)
-        self.game = build(recipe, source.subject(), Machine(CPU, precision), self.dice)
-        self.feed = Feed(source, CPU, max(1, self.game.tempo.most.d))
-        self.ledger = Ledger(recipe.objective.undecided)
+        self.streams = streams or RandomStreams(recipe.seed)
+        self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams)
+        self.batches = RealBatches(source, CPU, max(1, self.game.tempo.max_moves.d))
+        self.metrics = StepMetrics(recipe.objective.decision_threshold)
         self.done = 0
         self.moves: list[Played] = []
         self.seen: list[Tensor] = []
@@ -226,45 +229,48 @@ class Session:
 
     def play(self, steps: int) -> Session:
         """`steps` more steps."""
-        drawn = step.draw
+        drawn = step.sample
 
-        def draw(game: Game, feed: Feed, moment: Moment) -> Exchange:
-            exchange = drawn(game, feed, moment)
-            self.moves.append(Played(moment, *map(copied, (exchange.latents, exchange.fake, exchange.real)), exchange))
-            return exchange
+        def draw(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:
+            move = drawn(game, batches, context)
+            self.moves.append(Played(context, *map(copied, (move.latents, move.fake, move.real)), move))
+            return move
 
-        coded = alone.encode
+        coded = reconstruction_step.reconstruct
 
-        def encode(game: Game, feed: Feed, moment: Moment) -> Exchange:
-            exchange = coded(game, feed, moment)
-            self.moves.append(Played(moment, *map(copied, (exchange.latents, exchange.fake, exchange.real)), exchange))
-            return exchange
+        def encode(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:
+            move = coded(game, batches, context)
+            self.moves.append(Played(context, *map(copied, (move.latents, move.fake, move.real)), move))
+            return move
 
-        with patch.object(step, "draw", draw), patch.object(alone, "encode", encode):
+        with patch.object(step, "sample", draw), patch.object(reconstruction_step, "reconstruct", encode):
             for _ in range(steps):
-                self.dice.settle("step", self.done)
-                STEPS[self.game.tempo.style](self.game, self.feed, self.moment(), self.ledger)
+                self.streams.seed_global("step", self.done)
+                STEPS[self.game.tempo.step_kind](self.game, self.batches, self.context(), self.metrics)
                 self.done += 1
         return self
 
-    def moment(self) -> Moment:
+    def context(self) -> MoveContext:
         """The step that comes next."""
-        return Moment(self.done, self.recipe.steps, self.recipe.batch, self.dice)
+        return MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams)
 
     def saved(self) -> dict[str, Tensor]:
         """All state, as a file would hold it."""
-        return {name: tensor.detach().clone().contiguous() for name, tensor in gather(self.game, self.ledger).items()}
+        return {
+            name: tensor.detach().clone().contiguous()
+            for name, tensor in collect_tensors(self.game, self.metrics).items()
+        }
 
     def resumed(self, tensors: dict[str, Tensor] | None = None) -> Session:
         """A fresh session that goes on from this one's state, or from `tensors`."""
         fresh = Session(self.recipe, self.source)
-        restore(fresh.game, fresh.ledger, self.saved() if tensors is None else tensors)
+        load_tensors(fresh.game, fresh.metrics, self.saved() if tensors is None else tensors)
         fresh.done = self.done
         return fresh
 
     def of(self, side: Side) -> list[Played]:
         """The moves of one side."""
-        return [move for move in self.moves if move.moment.side is side]
+        return [played_move for played_move in self.moves if played_move.context.side is side]
 
 
 def copied(tensor: Tensor | None) -> Tensor | None:
@@ -303,8 +309,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.tensor(weight))
         self.bias = nn.Parameter(torch.tensor(bias))
 
-    def forward(self, images: Tensor) -> Verdict:
-        return Verdict(score=images.flatten(1) @ self.weight + self.bias)
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(score=images.flatten(1) @ self.weight + self.bias)
 
 
 class Shift(nn.Module):
@@ -325,7 +331,7 @@ def by_hand(
     objective: Objective | None = None,
     latent: Latent | None = None,
     tempo: Tempo | None = None,
-    judge: Judge = apart,
+    judge: Discriminate = discriminate_separately,
     lr: float = 0.1,
 ) -> Game:
     """A game on the plane with plain gradient descent: a linear D and a G that only shifts, unless told otherwise."""
@@ -341,17 +347,17 @@ def by_hand(
     )
 
 
-def ring_feed(most: int = 1) -> Feed:
+def ring_feed(most: int = 1) -> RealBatches:
     """The ring, ready."""
-    return Feed(source("points"), CPU, most)
+    return RealBatches(source("points"), CPU, most)
 
 
-def moment(at: int = 0, *, side: Side = Side.D, turn: int = 0, seed: int = 0, steps: int = 10) -> Moment:
+def context(at: int = 0, *, side: Side = Side.D, turn: int = 0, seed: int = 0, steps: int = 10) -> MoveContext:
     """A moment of a run of `steps`."""
-    return Moment(at, steps, BATCH, Dice(seed), side, turn)
+    return MoveContext(at, steps, BATCH, RandomStreams(seed), side, turn)
 
 
-class Counted(Feed):
+class Counted(RealBatches):
     """A feed that remembers what it was asked for."""
 
     def __init__(self, most: int = 1) -> None:
@@ -359,9 +365,11 @@ class Counted(Feed):
         self.asked: list[tuple[Side, int, int]] = []
         self.given: list[Tensor] = []
 
-    def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
-        drawn = super().draw(moment, reals=reals, labels=labels)
+    def load(
+        self, context: MoveContext, *, real: bool = True, labels: bool = False
+    ) -> tuple[Tensor | None, Tensor | None]:
+        drawn = super().load(context, real=real, labels=labels)
         if drawn[0] is not None:
-            self.asked.append((moment.side, moment.step, moment.turn))
+            self.asked.append((context.side, context.step, context.turn))
             self.given.append(drawn[0].clone())
         return drawn

@@ -16,9 +16,9 @@ def fill() -> Fill:
 
     def write(folder: Path, n: int = 4, size: int = 8, mode: str = "RGB", suffix: str = ".png") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        dice = np.random.default_rng(sum(map(ord, folder.name)))
+        rng = np.random.default_rng(sum(map(ord, folder.name)))
         for i in range(n):
-            pixels = dice.integers(0, 256, (size, size, 3), np.uint8)
+            pixels = rng.integers(0, 256, (size, size, 3), np.uint8)
             Image.fromarray(pixels).convert(mode).save(folder / f"good-{i:03}{suffix}")
 
     return write

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from poise.data.folder import FolderEntry
-from poise.data.source import Loaded, Pictures
+from poise.data.folder import FolderConfig
+from poise.data.source import DataSplits, ImageDataset
 
 Fill = Callable[..., None]
 
@@ -82,12 +82,12 @@ def profile(space: bytes, gamma: float, primaries: Iterable[Iterable[float]] = (
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 
 
-def load(folder: Path, **fields: object) -> Loaded:
-    return FolderEntry(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+def load(folder: Path, **fields: object) -> DataSplits:
+    return FolderConfig(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
 
 
-def pixels(loaded: Loaded) -> np.ndarray:
-    assert isinstance(loaded.train, Pictures)
+def pixels(loaded: DataSplits) -> np.ndarray:
+    assert isinstance(loaded.train, ImageDataset)
     return loaded.train.images
 
 
@@ -97,5 +97,5 @@ def encoded(kind: str, **options: object) -> bytes:
     return out.getvalue()
 
 
-def said(loaded: Loaded, words: str) -> bool:
+def said(loaded: DataSplits, words: str) -> bool:
     return any(re.search(words, note) for note in loaded.notes)

@@ -12,17 +12,17 @@ import pytest
 from making import load, pixels, said
 from PIL import Image
 
-from poise.data.classes import Classes, Place, by_folder, summary
-from poise.data.source import Loaded, Pictures
-from poise.data.zipped import ZipEntry
+from poise.data.classes import Classes, Container, classes_by_folder, summary
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.zip_archive import ZipConfig
 
-PLACE = Place(lambda folder: f"--data top/{folder}")
+PLACE = Container(lambda folder: f"--data top/{folder}")
 
 
 def found(*names: str, folders: tuple[str, ...] = (), outer: int = 0) -> Classes:
     """Names with a * stand for four pictures."""
     every = [name.replace("*", f"{i:03}") for name in names for i in range(4 if "*" in name else 1)]
-    return by_folder(sorted(every), folders, PLACE._replace(outer=outer))
+    return classes_by_folder(sorted(every), folders, PLACE._replace(outer=outer))
 
 
 def shelves(
@@ -63,7 +63,7 @@ def test_a_folder_and_an_archive_say_their_classes(tmp_path: Path, fill: Callabl
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
         for file in (tmp_path / "p").rglob("*.png"):
             made.write(file, file.relative_to(tmp_path))
-    assert ZipEntry(path=str(tmp_path / "p.zip"), size=8).load().notes[0] == line
+    assert ZipConfig(path=str(tmp_path / "p.zip"), size=8).load().notes[0] == line
 
 
 # ---- which folders are classes ------------------------------------------------------------------------
@@ -97,7 +97,7 @@ CLASSES = {
 def test_folders_that_are_classes(names: list[str], classes: tuple[str, ...]) -> None:
     got = found(*names)
     assert sorted(got.names) == sorted(classes)
-    assert got.doubts == ()
+    assert got.warnings == ()
     if classes:
         assert got.labels is not None
         assert np.unique(got.labels).tolist() == list(range(len(classes)))
@@ -162,7 +162,7 @@ def test_parts_of_a_data_set_are_doubted(names: list[str], give: str, why: str) 
     """They stay classes: nothing is guessed."""
     got = found(*names)
     assert len(got.names) > 1
-    (doubt,) = got.doubts
+    (doubt,) = got.warnings
     assert why in doubt.message
     assert "taken as classes" in doubt.message
     assert f"--data top/{give}" in doubt.cure
@@ -172,9 +172,9 @@ def test_the_cure_can_be_typed(tmp_path: Path, fill: Callable[..., None]) -> Non
     for split in ("train", "test"):
         for kind in ("cats", "dogs"):
             fill(tmp_path / "my data" / split / kind, 3)
-    (doubt,) = load(tmp_path / "my data").doubts
+    (doubt,) = load(tmp_path / "my data").warnings
     assert f"--data '{tmp_path / 'my data' / 'train'}'" in doubt.cure
-    assert load(tmp_path / "my data" / "train").doubts == []
+    assert load(tmp_path / "my data" / "train").warnings == []
 
 
 SHELVES = {
@@ -206,7 +206,7 @@ LIKE_SHELVES = {
 def test_what_looks_like_shelves_is_doubted(names: list[str]) -> None:
     got = found(*names)
     assert got.labels is not None
-    (doubt,) = got.doubts
+    (doubt,) = got.warnings
     assert "numbered shelves" in doubt.message
     assert "one folder" in doubt.cure
 
@@ -216,11 +216,11 @@ def test_what_looks_like_shelves_is_doubted(names: list[str]) -> None:
 
 def stylegan(place: Path, labels: object, raw: bytes | None = None) -> Path:
     """Twelve pictures on three shelves, and StyleGAN's table of labels."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for i in range(12):
         file = place / f"{i // 5:05}" / f"img{i:08}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(dice.integers(0, 256, (8, 8, 3), np.uint8)).save(file)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(file)
     (place / "dataset.json").write_bytes(json.dumps({"labels": labels}).encode() if raw is None else raw)
     return place
 
@@ -232,12 +232,12 @@ def pairs(labels: list[object]) -> list[list[object]]:
 LABELS = [i % 3 * 5 for i in range(12)]
 
 
-def zipped(folder: Path, under: Path) -> Loaded:
+def zipped(folder: Path, under: Path) -> DataSplits:
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
         for file in folder.rglob("*.*"):
             made.write(file, file.relative_to(under))
-    return ZipEntry(path=str(path), size=8, held_out=0.0).load()
+    return ZipConfig(path=str(path), size=8, held_out=0.0).load()
 
 
 @pytest.mark.parametrize(
@@ -256,11 +256,11 @@ def test_labels_of_a_dataset_json(tmp_path: Path, given: object) -> None:
     place = stylegan(tmp_path / "p", given)
     for loaded in (load(place), zipped(place, place), zipped(place, tmp_path)):
         assert loaded.train.classes == ("0", "5", "10")
-        assert isinstance(loaded.train, Pictures)
+        assert isinstance(loaded.train, ImageDataset)
         assert loaded.train.labels is not None
         assert [int(loaded.train.classes[label]) for label in loaded.train.labels] == LABELS
         assert "by dataset.json: 3 classes: 0, 5, 10; 4 pictures each" in loaded.notes
-        assert loaded.doubts == []
+        assert loaded.warnings == []
         assert not said(loaded, "passed over")
 
 
@@ -269,7 +269,7 @@ def test_a_dataset_json_without_labels(tmp_path: Path) -> None:
     for loaded in (load(place), zipped(place, place)):
         assert loaded.train.classes == ()
         assert said(loaded, "dataset.json says that there are no labels")
-        assert loaded.doubts == []
+        assert loaded.warnings == []
 
 
 UNFIT = {
@@ -287,7 +287,7 @@ UNFIT = {
 @pytest.mark.parametrize("raw", UNFIT.values(), ids=UNFIT)
 def test_a_dataset_json_that_cannot_be_used_is_doubted(tmp_path: Path, raw: bytes) -> None:
     loaded = load(stylegan(tmp_path / "p", None, raw))
-    (doubt,) = loaded.doubts
+    (doubt,) = loaded.warnings
     assert doubt.message.startswith("dataset.json can't be used")
     assert "\n" not in doubt.message
     assert loaded.train.classes == ()
@@ -297,7 +297,7 @@ def test_a_dataset_json_that_cannot_be_used_is_doubted(tmp_path: Path, raw: byte
 def test_pictures_without_a_label_leave_the_labels_unused(tmp_path: Path) -> None:
     loaded = load(stylegan(tmp_path / "p", pairs(LABELS)[:-2]))
     assert loaded.train.classes == ()
-    assert "no label for 2 of 12 pictures" in loaded.doubts[0].message
+    assert "no label for 2 of 12 pictures" in loaded.warnings[0].message
 
 
 def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, fill: Callable[..., None]) -> None:
@@ -307,4 +307,4 @@ def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, fill: Callabl
     loaded = load(tmp_path)
     assert "passed over 1 other file: 1 .json" in loaded.notes
     assert loaded.train.classes == ("a", "b")
-    assert loaded.doubts == []
+    assert loaded.warnings == []

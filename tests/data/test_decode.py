@@ -10,12 +10,21 @@ import pytest
 from making import chunk, png, profile, tiff
 from PIL import Image, ImageCms, ImageFile
 
-from poise.data.decode import Frame, Header, Trait, careful, look, read, refit, square
+from poise.data.decode import (
+    Header,
+    TargetFormat,
+    Trait,
+    convert_array,
+    decode_image,
+    read_header,
+    square,
+    strict_pillow,
+)
 
 
 def decoded(raw: bytes, size: int, channels: int, background: str = "white") -> tuple[np.ndarray, set[Trait]]:
-    with careful():
-        return read(io.BytesIO(raw), Frame(size, channels, background))  # type: ignore[arg-type]
+    with strict_pillow():
+        return decode_image(io.BytesIO(raw), TargetFormat(size, channels, background))  # type: ignore[arg-type]
 
 
 def saved(im: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -36,8 +45,8 @@ DEEP = {
 
 @pytest.mark.parametrize("raw", DEEP.values(), ids=[f"I09-16bit-grey-{name}" for name in DEEP])
 def test_16_bit_grey_keeps_256_levels(raw: bytes) -> None:
-    with careful():
-        assert look(io.BytesIO(raw)).grey
+    with strict_pillow():
+        assert read_header(io.BytesIO(raw)).grey
     pixels, traits = decoded(raw, 256, 1)
     assert len(np.unique(pixels)) == 256
     assert np.array_equal(pixels[..., 0], RAMP >> 8)
@@ -251,12 +260,12 @@ def test_broken_exif_is_set_aside_and_told() -> None:
 
 def test_a_shorter_side_that_fits_keeps_its_pixels() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (8, 13, 3), np.uint8)
-    assert np.array_equal(square(Image.fromarray(pixels), Frame(8, 3, "white")), pixels[:, 2:10])
+    assert np.array_equal(square(Image.fromarray(pixels), TargetFormat(8, 3, "white")), pixels[:, 2:10])
 
 
 def test_resizing_does_not_alias() -> None:
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    small = square(Image.fromarray(board), Frame(8, 1, "white"))
+    small = square(Image.fromarray(board), TargetFormat(8, 1, "white"))
     assert small.min() >= 126
     assert small.max() <= 129
 
@@ -269,29 +278,29 @@ def test_resizing_is_lanczos() -> None:
     weights = np.where(np.abs(offset) < 3, np.sinc(offset) * np.sinc(offset / 3), 0)
     weights /= weights.sum(1, keepdims=True)
     expected = (weights @ pixels @ weights.T).clip(0, 255)
-    assert np.abs(square(Image.fromarray(pixels), Frame(8, 1, "white"))[..., 0] - expected).max() <= 1.5
+    assert np.abs(square(Image.fromarray(pixels), TargetFormat(8, 1, "white"))[..., 0] - expected).max() <= 1.5
 
 
 def test_headers() -> None:
-    with careful():
+    with strict_pillow():
         raw = saved(Image.new("RGB", (8, 5)), "JPEG")
-        assert look(io.BytesIO(raw)) == Header("JPEG", "RGB", 8, 5, False)
-        assert not look(io.BytesIO(raw)).grey
+        assert read_header(io.BytesIO(raw)) == Header("JPEG", "RGB", 8, 5, False)
+        assert not read_header(io.BytesIO(raw)).grey
 
 
 def test_arrays_go_the_same_way_as_files() -> None:
     pixels = np.random.default_rng(5).integers(0, 256, (3, 10, 12, 4), np.uint8)
-    frame = Frame(6, 3, "grey")
+    frame = TargetFormat(6, 3, "grey")
     files = [decoded(saved(Image.fromarray(one)), 6, 3, "grey")[0] for one in pixels]
-    assert np.array_equal(refit(pixels, frame), np.stack(files))
+    assert np.array_equal(convert_array(pixels, frame), np.stack(files))
     same = pixels[:, :10, :10, :3]
-    assert refit(same, Frame(10, 3, "white")) is same
+    assert convert_array(same, TargetFormat(10, 3, "white")) is same
 
 
 def test_careful_puts_pillow_and_the_filters_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     filters = list(warnings.filters)
-    with careful():
+    with strict_pillow():
         assert ImageFile.LOAD_TRUNCATED_IMAGES is False
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
     assert warnings.filters == filters

@@ -17,29 +17,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise import caching
-from poise.data import decoded, scan
-from poise.data.folder import FolderEntry
-from poise.data.source import Loaded
-from poise.data.zipped import ZipEntry
+from poise.data import decode_cache, scan
+from poise.data.folder import FolderConfig
+from poise.data.source import DataSplits
+from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
-from poise.system import system
-from poise.temporary import temporary_name
+from poise.utils import cache
+from poise.utils.system import system
+from poise.utils.temporary import temporary_name
 
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes, transparency, 16 bits, another size, a damaged file, a text; kept however fast and new they are."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(decoded, "WORTH", 0.0)
-    monkeypatch.setattr(decoded, "RECENT", 0.0)
-    dice = np.random.default_rng(0)
+    monkeypatch.setattr(decode_cache, "WORTH", 0.0)
+    monkeypatch.setattr(decode_cache, "RECENT", 0.0)
+    rng = np.random.default_rng(0)
     for kind in "ab":
         (tmp_path / "pics" / kind).mkdir(parents=True)
         for number in range(12):
-            pixels = dice.integers(0, 256, (20, 16, 4), dtype=np.uint8)
+            pixels = rng.integers(0, 256, (20, 16, 4), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pics" / kind / f"{number}.png")
-    Image.fromarray(dice.integers(0, 4096, (16, 16)).astype(np.uint16)).save(tmp_path / "pics/a/deep.png")
+    Image.fromarray(rng.integers(0, 4096, (16, 16)).astype(np.uint16)).save(tmp_path / "pics/a/deep.png")
     (tmp_path / "pics/a/bad.png").write_bytes(b"no picture")
     (tmp_path / "pics/b/notes.txt").write_text("")
     return tmp_path / "pics"
@@ -48,21 +48,21 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures were decoded."""
-    count, read = [0], scan.read
+    count, read = [0], scan.decode_image
 
     def counting(*given: Any) -> Any:
         count[0] += 1
         return read(*given)
 
-    monkeypatch.setattr(scan, "read", counting)
+    monkeypatch.setattr(scan, "decode_image", counting)
     return count
 
 
-def all_of(loaded: Loaded) -> tuple[Any, ...]:
+def all_of(loaded: DataSplits) -> tuple[Any, ...]:
     """Everything that is known of loaded pictures."""
     train, held_out = loaded.train, loaded.held_out
     arrays = [(one.images.tobytes(), one.labels.tobytes(), one.classes) for one in (train, held_out)]  # type: ignore[union-attr]
-    return *arrays, train.fingerprint, loaded.notes, loaded.doubts, loaded.bad
+    return *arrays, train.fingerprint, loaded.notes, loaded.warnings, loaded.bad_files
 
 
 Entry = Callable[..., Any]
@@ -72,9 +72,9 @@ Entry = Callable[..., Any]
 def entry(request: pytest.FixtureRequest, pictures: Path) -> Entry:
     """The pictures, in a folder or in an archive."""
     if request.param == "folder":
-        return lambda **told: FolderEntry(path=str(pictures), **{"size": 8} | told)
+        return lambda **told: FolderConfig(path=str(pictures), **{"size": 8} | told)
     archive = shutil.make_archive(str(pictures), "zip", pictures)
-    return lambda **told: ZipEntry(path=archive, **{"size": 8} | told)
+    return lambda **told: ZipConfig(path=archive, **{"size": 8} | told)
 
 
 def test_what_was_kept_is_what_is_decoded(entry: Entry, opened: list[int]) -> None:
@@ -112,7 +112,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_changed_is_seen(change: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = FolderEntry(path=str(pictures), size=8)
+    entry = FolderConfig(path=str(pictures), size=8)
     entry.load()
     CHANGES[change](pictures)
     again = all_of(entry.load())
@@ -123,7 +123,7 @@ def test_whatever_changed_is_seen(change: str, pictures: Path, monkeypatch: pyte
 @pytest.mark.parametrize("damage", ["cut", "flipped", "flipped head", "empty"])
 def test_a_damaged_file_is_as_good_as_none(entry: Entry, opened: list[int], damage: str) -> None:
     first = all_of(entry().load())
-    (kept,) = (caching.home() / "pictures").glob("*.pixels")
+    (kept,) = (cache.cache_dir() / "pictures").glob("*.pixels")
     data = bytearray(kept.read_bytes())
     if damage.startswith("flipped"):
         data[-100 if damage == "flipped" else 20] ^= 1
@@ -139,10 +139,10 @@ def test_where_nothing_can_be_kept_all_goes_on(entry: Entry, tmp_path: Path, mon
 
 
 def test_only_what_took_its_time_and_has_settled_is_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry, kept = FolderEntry(path=str(pictures), size=8), caching.home() / "pictures"
+    entry, kept = FolderConfig(path=str(pictures), size=8), cache.cache_dir() / "pictures"
     for name, value in (("WORTH", 60.0), ("RECENT", 60.0)):
         with monkeypatch.context() as patched:
-            patched.setattr(decoded, name, value)
+            patched.setattr(decode_cache, name, value)
             entry.load()
         assert not kept.exists()
     entry.load()
@@ -150,19 +150,19 @@ def test_only_what_took_its_time_and_has_settled_is_kept(pictures: Path, monkeyp
 
 
 def test_those_that_were_not_used_go_first(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = caching.home() / "pictures"
-    entries = [FolderEntry(path=str(pictures), size=size) for size in (8, 9, 10)]
+    folder = cache.cache_dir() / "pictures"
+    entries = [FolderConfig(path=str(pictures), size=size) for size in (8, 9, 10)]
     for at, entry in enumerate(entries[:2]):
         entry.load()
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (at, at))
     entries[0].load()  # used again
-    monkeypatch.setattr(decoded, "MOST", sum(path.stat().st_size for path in folder.iterdir()) + 3000)
+    monkeypatch.setattr(decode_cache, "MOST", sum(path.stat().st_size for path in folder.iterdir()) + 3000)
     before = {path.name for path in folder.iterdir()}
     entries[2].load()
     assert len(before - {path.name for path in folder.iterdir()}) == 1
     count = [0]
-    monkeypatch.setattr(scan, "read", lambda *given: count.__setitem__(0, 1))
+    monkeypatch.setattr(scan, "decode_image", lambda *given: count.__setitem__(0, 1))
     entries[0].load()
     assert count == [0], "the one that was used is still there"
 
@@ -175,62 +175,62 @@ def test_a_mended_archive_is_read_anew(pictures: Path, opened: list[int]) -> Non
         info = max(told.infolist(), key=lambda info: info.compress_size)
     at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
     archive.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
-    entry = ZipEntry(path=str(archive), size=8)
-    assert len(entry.load().bad) == 2
+    entry = ZipConfig(path=str(archive), size=8)
+    assert len(entry.load().bad_files) == 2
     archive.write_bytes(whole)
-    assert len(entry.load().bad) == 1
+    assert len(entry.load().bad_files) == 1
     assert opened[0] > 25
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error"), MemoryError()])
 def test_a_reason_that_may_pass_is_not_kept(entry: Entry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(scan, "read", lambda *_: (_ for _ in ()).throw(error))
+        patched.setattr(scan, "decode_image", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(DataError):
             entry().load()
-    assert len(entry().load().bad) == 1
+    assert len(entry().load().bad_files) == 1
 
 
 def test_what_changed_just_before_it_was_listed_is_not_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long decoding takes: it may have changed again meanwhile, without a later time."""
-    monkeypatch.setattr(decoded, "RECENT", 0.3)
+    monkeypatch.setattr(decode_cache, "RECENT", 0.3)
     for name in ("folder", "zip"):
         archive = shutil.make_archive(str(pictures), "zip", pictures)
         os.utime(pictures / "a/3.png")
-        entry = FolderEntry(path=str(pictures), size=8) if name == "folder" else ZipEntry(path=archive, size=8)
+        entry = FolderConfig(path=str(pictures), size=8) if name == "folder" else ZipConfig(path=archive, size=8)
         with monkeypatch.context() as patched:
-            read = scan.read
-            patched.setattr(scan, "read", lambda *given, read=read: (time.sleep(0.03), read(*given))[1])
+            read = scan.decode_image
+            patched.setattr(scan, "decode_image", lambda *given, read=read: (time.sleep(0.03), read(*given))[1])
             entry.load()
-        assert not list((caching.home() / "pictures").glob("*")), name
+        assert not list((cache.cache_dir() / "pictures").glob("*")), name
         time.sleep(0.35)
         entry.load()
-        assert len(list((caching.home() / "pictures").glob("*"))) == 1
-        shutil.rmtree(caching.home())
+        assert len(list((cache.cache_dir() / "pictures").glob("*"))) == 1
+        shutil.rmtree(cache.cache_dir())
 
 
 def test_a_disk_with_little_room_is_left_alone(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
-    FolderEntry(path=str(pictures), size=8).load()
-    assert not list((caching.home() / "pictures").iterdir())
+    monkeypatch.setattr(decode_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+    FolderConfig(path=str(pictures), size=8).load()
+    assert not list((cache.cache_dir() / "pictures").iterdir())
 
 
 def test_no_room_is_made_for_a_size_that_can_not_be(
     pictures: Path, opened: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = FolderEntry(path=str(pictures), size=8)
+    entry = FolderConfig(path=str(pictures), size=8)
     entry.load()
-    (kept,) = (caching.home() / "pictures").iterdir()
+    (kept,) = (cache.cache_dir() / "pictures").iterdir()
     kept.write_bytes(kept.read_bytes().replace(b'"shape": [25,', b'"shape": [99999999999,', 1))
     asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(decoded, "room", lambda shape, budget: asked.append(shape))
+    monkeypatch.setattr(decode_cache, "allocate_images", lambda shape, budget: asked.append(shape))
     entry.load()
     assert opened == [50]
     assert asked == []
 
 
 def test_what_a_killed_process_left_there_goes(pictures: Path) -> None:
-    folder = caching.home() / "pictures"
+    folder = cache.cache_dir() / "pictures"
     folder.mkdir(parents=True)
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     mine = temporary_name("other.pixels")
@@ -238,22 +238,22 @@ def test_what_a_killed_process_left_there_goes(pictures: Path) -> None:
     alive = mine.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
     for name in (left, alive):
         (folder / name).write_bytes(b"half")
-    FolderEntry(path=str(pictures), size=8).load()
+    FolderConfig(path=str(pictures), size=8).load()
     assert sorted(path.suffix for path in folder.iterdir()) == [".pixels", ".pixels"]
     assert (folder / alive).exists()
 
 
 def test_two_processes_at_once_agree(pictures: Path) -> None:
     code = (
-        "import sys; from poise.data import decoded; from poise.data.folder import FolderEntry\n"
+        "import sys; from poise.data import decode_cache as decoded; from poise.data.folder import FolderConfig\n"
         "decoded.WORTH = decoded.RECENT = 0.0\n"
-        "for _ in range(20): print(FolderEntry(path=sys.argv[1], size=8).load().train.fingerprint)"
+        "for _ in range(20): print(FolderConfig(path=sys.argv[1], size=8).load().train.fingerprint)"
     )
     words = [sys.executable, "-c", code, str(pictures)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     told = [one.communicate(timeout=60)[0].split() for one in both]
     assert [one.returncode for one in both] == [0, 0]
-    assert set(told[0] + told[1]) == {FolderEntry(path=str(pictures), size=8).load().train.fingerprint}
+    assert set(told[0] + told[1]) == {FolderConfig(path=str(pictures), size=8).load().train.fingerprint}
 
 
 def test_one_that_can_not_be_removed_does_not_keep_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_one_that_can_not_be_removed_does_not_keep_the_others(tmp_path: Path, mo
         os.utime(tmp_path / name, (at, at))
     unlink = system.unlink
     monkeypatch.setattr(system, "unlink", lambda path: unlink(path) if path.name != "a" else refuse())
-    caching.prune(tmp_path, 250)
+    cache.prune(tmp_path, 250)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 

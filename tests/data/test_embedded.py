@@ -8,8 +8,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from poise.data.embedded import DigitsEntry, embedded, pad_to
-from poise.data.source import Loaded, Pictures
+from poise.data.digits import DigitsConfig, embedded, pad_to
+from poise.data.source import DataSplits, ImageDataset
 from poise.errors import RecipeError
 
 Table = tuple[np.ndarray, np.ndarray]
@@ -27,8 +27,8 @@ def table() -> Table:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Loaded:
-    return DigitsEntry().load()
+def digits() -> DataSplits:
+    return DigitsConfig().load()
 
 
 def test_the_file_is_the_one_whose_source_is_written_down() -> None:
@@ -52,13 +52,13 @@ def test_nobody_can_change_them_for_the_others() -> None:
             array[0] = 1
 
 
-def parts(loaded: Loaded) -> tuple[Pictures, Pictures]:
-    assert isinstance(loaded.train, Pictures)
-    assert isinstance(loaded.held_out, Pictures)
+def parts(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
+    assert isinstance(loaded.train, ImageDataset)
+    assert isinstance(loaded.held_out, ImageDataset)
     return loaded.train, loaded.held_out
 
 
-def test_counts(digits: Loaded) -> None:
+def test_counts(digits: DataSplits) -> None:
     train, held_out = parts(digits)
     assert train.images.shape == (4000, 32, 32, 1)
     assert held_out.images.shape == (1000, 32, 32, 1)
@@ -68,7 +68,7 @@ def test_counts(digits: Loaded) -> None:
         assert np.bincount(part.labels).tolist() == [each] * 10
 
 
-def test_margin_is_black_and_the_inside_untouched(digits: Loaded, table: Table) -> None:
+def test_margin_is_black_and_the_inside_untouched(digits: DataSplits, table: Table) -> None:
     pixels, kinds = table
     held = np.arange(5000) % 5 == 4
     for part, rows in zip(parts(digits), (~held, held), strict=True):
@@ -80,7 +80,7 @@ def test_margin_is_black_and_the_inside_untouched(digits: Loaded, table: Table) 
         assert outside.max() == 0
 
 
-def test_no_digit_is_in_both(digits: Loaded) -> None:
+def test_no_digit_is_in_both(digits: DataSplits) -> None:
     train, held_out = (set(map(bytes, part.images)) for part in parts(digits))
     assert not train & held_out
 
@@ -94,15 +94,15 @@ def test_an_odd_margin() -> None:
 
 
 @pytest.mark.parametrize(("size", "block"), [(16, 2), (8, 4)])
-def test_small_sizes_are_means_of_32(digits: Loaded, size: int, block: int) -> None:
+def test_small_sizes_are_means_of_32(digits: DataSplits, size: int, block: int) -> None:
     large, _ = parts(digits)
-    small, _ = parts(DigitsEntry(size=size).load())
+    small, _ = parts(DigitsConfig(size=size).load())
     blocks = large.images.reshape(-1, size, block, size, block, 1).astype(float).mean((2, 4))
     assert np.abs(small.images - blocks).max() <= 0.5
 
 
-def test_other_sizes(digits: Loaded) -> None:
+def test_other_sizes(digits: DataSplits) -> None:
     assert digits.train.shape == (1, 32, 32)
-    assert DigitsEntry(size=28).load().train.shape == (1, 28, 28)
+    assert DigitsConfig(size=28).load().train.shape == (1, 28, 28)
     with pytest.raises(RecipeError, match="28 pixels wide"):
-        DigitsEntry(size=27).load()
+        DigitsConfig(size=27).load()

@@ -13,21 +13,21 @@ from making import Fill
 from PIL import Image
 from pydantic import ValidationError
 
-from poise.data.folder import FolderEntry, Walk
-from poise.data.source import Loaded, Pictures
+from poise.data.folder import FolderConfig, Walk
+from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
 
 
-def load(folder: Path | str, **fields: object) -> Loaded:
-    return FolderEntry(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+def load(folder: Path | str, **fields: object) -> DataSplits:
+    return FolderConfig(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
 
 
-def trained(loaded: Loaded) -> Pictures:
-    assert isinstance(loaded.train, Pictures)
+def trained(loaded: DataSplits) -> ImageDataset:
+    assert isinstance(loaded.train, ImageDataset)
     return loaded.train
 
 
-def said(loaded: Loaded, words: str) -> bool:
+def said(loaded: DataSplits, words: str) -> bool:
     return any(re.search(words, note) for note in loaded.notes)
 
 
@@ -58,7 +58,7 @@ def test_labels_stay_with_their_pictures_when_held_out(tmp_path: Path) -> None:
             Image.new("L", (8, 8), level * 80 + i).save(tmp_path / name / f"{i}.png")
     (tmp_path / "b" / "bad.png").write_bytes(b"")
     loaded = load(tmp_path, held_out=0.4)
-    assert isinstance(loaded.held_out, Pictures)
+    assert isinstance(loaded.held_out, ImageDataset)
     assert (len(trained(loaded)), len(loaded.held_out)) == (18, 12)
     for part in (trained(loaded), loaded.held_out):
         assert part.classes == ("a", "b", "c")
@@ -91,7 +91,7 @@ def test_a_class_without_a_usable_picture_is_none(tmp_path: Path, fill: Fill) ->
     (tmp_path / "top.png").write_bytes(b"")
     loaded = load(tmp_path)
     assert loaded.train.classes == ("a", "b")
-    assert [bad.name for bad in loaded.bad] == ["c/x.png", "top.png"]
+    assert [bad.name for bad in loaded.bad_files] == ["c/x.png", "top.png"]
 
 
 def test_what_is_no_picture_is_counted(tmp_path: Path, fill: Fill) -> None:
@@ -103,7 +103,7 @@ def test_what_is_no_picture_is_counted(tmp_path: Path, fill: Fill) -> None:
     for name in ("._x.jpg", ".DS_Store", "Thumbs.db", "a.txt", "sub/b.TXT", "README", "c.svg", "d.heic", "e.mp4"):
         (tmp_path / name).write_bytes(b"anything")
     loaded = load(tmp_path)
-    assert loaded.bad == []
+    assert loaded.bad_files == []
     assert len(trained(loaded)) == 3
     assert (
         "passed over 11 other files: 5 hidden, 2 .txt, 1 .heic, 1 .mp4, 1 .svg, 1 without suffix "
@@ -129,11 +129,11 @@ def test_links(tmp_path: Path, fill: Fill, follow: bool) -> None:
     own = ["a/good-000.png", "a/good-001.png", "a/good-002.png", "a/same.png"]
     if follow:
         assert names == [*own, "again/good-000.png", "again/good-001.png", "one.png"]
-        assert loaded.bad == []
+        assert loaded.bad_files == []
     else:
         assert names == own
-        assert [bad.name for bad in loaded.bad] == ["again", "all", "one.png"]
-        assert {bad.reason for bad in loaded.bad} == {"a link out of the folder (data.follow_links)"}
+        assert [bad.name for bad in loaded.bad_files] == ["again", "all", "one.png"]
+        assert {bad.reason for bad in loaded.bad_files} == {"a link out of the folder (data.follow_links)"}
     assert said(loaded, "links to folders met before")
 
 
@@ -170,7 +170,7 @@ def test_very_deep_folders(pit: Path, fill: Fill) -> None:
     fill(pit / "/".join(["e"] * 50), 2)
     loaded = load(pit)
     assert len(trained(loaded)) == 4
-    (bad,) = loaded.bad
+    (bad,) = loaded.bad_files
     assert bad.name.startswith("d/d/d/")
     assert bad.reason.endswith("File name too long")
 
@@ -188,7 +188,7 @@ def test_an_unreadable_sub_folder_is_bad(tmp_path: Path, fill: Fill, monkeypatch
 
     monkeypatch.setattr(os, "scandir", guarded)
     loaded = load(tmp_path)
-    assert [tuple(bad) for bad in loaded.bad] == [("closed", "unreadable folder: Permission denied")]
+    assert [tuple(bad) for bad in loaded.bad_files] == [("closed", "unreadable folder: Permission denied")]
     assert len(trained(loaded)) == 3
 
 
@@ -260,4 +260,4 @@ def test_no_permission(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPat
 )
 def test_fields_are_checked(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        FolderEntry(**{"path": "x", **fields})  # type: ignore[arg-type]
+        FolderConfig(**{"path": "x", **fields})  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ import pytest
 from making import Fill, encoded, load, pixels
 
 from poise.data import scan as scanning
-from poise.data.folder import FolderEntry, Walk
-from poise.data.listing import shown
+from poise.data.folder import FolderConfig, Walk
+from poise.data.listing import display_name
 from poise.data.scan import scan
 from poise.errors import DataError
 
@@ -40,7 +40,7 @@ def test_odd_names_work_and_print(tmp_path: Path, fill: Fill, raw: bytes) -> Non
         pytest.skip("this file system refuses the name")
     loaded = load(tmp_path)
     assert len(pixels(loaded)) == 2
-    (bad,) = loaded.bad
+    (bad,) = loaded.bad_files
     assert bad.name.isprintable()
     table = io.StringIO(newline="")
     csv.writer(table).writerow(bad)
@@ -54,13 +54,13 @@ def test_odd_names_work_and_print(tmp_path: Path, fill: Fill, raw: bytes) -> Non
 
 def test_names_are_never_confused() -> None:
     odd = "a\nb"
-    assert shown(odd) != shown(repr(odd)) != shown(repr(repr(odd)))
-    assert shown("plain name-1.png") == "plain name-1.png"
+    assert display_name(odd) != display_name(repr(odd)) != display_name(repr(repr(odd)))
+    assert display_name("plain name-1.png") == "plain name-1.png"
 
 
 def test_order_is_that_of_names(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, 6)
-    entry = FolderEntry(path=str(tmp_path), size=8)
+    entry = FolderConfig(path=str(tmp_path), size=8)
     expected = load(tmp_path).train.fingerprint
     for seed in range(3):
         listing = Walk(tmp_path, follow=False).listing()

@@ -11,14 +11,14 @@ import pytest
 from making import Fill
 from PIL import Image
 
-from poise.data import native
-from poise.data.embedded import DigitsEntry
-from poise.data.folder import FolderEntry
-from poise.data.native import at_native_side, native_side, whole
-from poise.data.npz import NpzEntry
-from poise.data.source import DataEntry
-from poise.data.toys import RingEntry
-from poise.data.zipped import ZipEntry
+from poise.data import native_size
+from poise.data.digits import DigitsConfig
+from poise.data.folder import FolderConfig
+from poise.data.native_size import at_native_side, native_side, without_held_out
+from poise.data.npz import NpzConfig
+from poise.data.source import DataConfig
+from poise.data.toys import RingConfig
+from poise.data.zip_archive import ZipConfig
 
 
 def png(width: int, height: int) -> bytes:
@@ -27,23 +27,23 @@ def png(width: int, height: int) -> bytes:
     return out.getvalue()
 
 
-def folder(path: Path, *sizes: tuple[int, int]) -> FolderEntry:
+def folder(path: Path, *sizes: tuple[int, int]) -> FolderConfig:
     path.mkdir()
     for k, (width, height) in enumerate(sizes):
         (path / f"{k:03}.png").write_bytes(png(width, height))
-    return FolderEntry(path=str(path))
+    return FolderConfig(path=str(path))
 
 
-def packed(path: Path, *sizes: tuple[int, int]) -> ZipEntry:
+def packed(path: Path, *sizes: tuple[int, int]) -> ZipConfig:
     with zipfile.ZipFile(path, "w") as archive:
         for k, (width, height) in enumerate(sizes):
             archive.writestr(f"{k:03}.png", png(width, height))
-    return ZipEntry(path=str(path))
+    return ZipConfig(path=str(path))
 
 
-def arrays(path: Path, *shape: int, key: str = "images") -> NpzEntry:
+def arrays(path: Path, *shape: int, key: str = "images") -> NpzConfig:
     np.savez(path, **{key: np.zeros(shape, np.uint8)})
-    return NpzEntry(path=str(path))
+    return NpzConfig(path=str(path))
 
 
 def test_one_size(tmp_path: Path) -> None:
@@ -80,12 +80,12 @@ def test_classes_and_broken_files(tmp_path: Path, fill: Fill) -> None:
     for k in range(20):
         (tmp_path / "top" / "cats" / f"broken-{k}.png").write_bytes(b"words" if k % 2 else png(7, 7)[:20])
     (tmp_path / "top" / "notes.txt").write_text("words")
-    assert native_side(FolderEntry(path=str(tmp_path / "top"))) == 10
+    assert native_side(FolderConfig(path=str(tmp_path / "top"))) == 10
     with zipfile.ZipFile(tmp_path / "top.zip", "w") as archive:
         archive.writestr("a.png", b"words")
         archive.writestr("b.png", png(11, 11))
         archive.writestr("c.png", b"")
-    assert native_side(ZipEntry(path=str(tmp_path / "top.zip"))) == 11
+    assert native_side(ZipConfig(path=str(tmp_path / "top.zip"))) == 11
 
 
 def test_none_that_can_be_told(tmp_path: Path) -> None:
@@ -94,19 +94,19 @@ def test_none_that_can_be_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"words")
-    untold: list[DataEntry] = [
-        FolderEntry(path=str(tmp_path / "nowhere")),
-        FolderEntry(path=str(tmp_path / "empty")),
-        FolderEntry(path=str(tmp_path / "broken")),
-        FolderEntry(path=str(tmp_path / "words.zip")),
-        ZipEntry(path=str(tmp_path / "nowhere.zip")),
-        ZipEntry(path=str(tmp_path / "words.zip")),
-        NpzEntry(path=str(tmp_path / "nowhere.npz")),
-        NpzEntry(path=str(tmp_path / "words.npz")),
+    untold: list[DataConfig] = [
+        FolderConfig(path=str(tmp_path / "nowhere")),
+        FolderConfig(path=str(tmp_path / "empty")),
+        FolderConfig(path=str(tmp_path / "broken")),
+        FolderConfig(path=str(tmp_path / "words.zip")),
+        ZipConfig(path=str(tmp_path / "nowhere.zip")),
+        ZipConfig(path=str(tmp_path / "words.zip")),
+        NpzConfig(path=str(tmp_path / "nowhere.npz")),
+        NpzConfig(path=str(tmp_path / "words.npz")),
         arrays(tmp_path / "others.npz", 3, 9, 9, 1, key="pictures"),
         arrays(tmp_path / "flat.npz", 3, 9),
-        DigitsEntry(),
-        RingEntry(),
+        DigitsConfig(),
+        RingConfig(),
     ]
     for entry in untold:
         assert native_side(entry) is None, entry
@@ -116,7 +116,7 @@ def test_none_that_can_be_told(tmp_path: Path) -> None:
 def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
     with (tmp_path / "alone.npz").open("wb") as file:
         np.save(file, np.zeros((2, 3, 3), np.uint8))
-    assert native_side(NpzEntry(path=str(tmp_path / "alone.npz"))) is None
+    assert native_side(NpzConfig(path=str(tmp_path / "alone.npz"))) is None
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x55])
@@ -129,7 +129,7 @@ def test_no_damaged_archive_raises(tmp_path: Path, suffix: str, flip: int) -> No
     else:
         packed(path, (6, 6), (6, 6))
     whole_file = path.read_bytes()
-    entry = NpzEntry(path=str(path)) if suffix == ".npz" else ZipEntry(path=str(path))
+    entry = NpzConfig(path=str(path)) if suffix == ".npz" else ZipConfig(path=str(path))
     assert native_side(entry) == 6
     damaged = [
         whole_file[:k] + bytes([whole_file[k] ^ flip]) + whole_file[k + 1 :] for k in range(0, len(whole_file), 3)
@@ -141,14 +141,14 @@ def test_no_damaged_archive_raises(tmp_path: Path, suffix: str, flip: int) -> No
 
 def test_of_many_every_so_manieth_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    look = native.look
+    look = native_size.read_header
 
     def counted(stream: object) -> object:
         opened.append(stream)
         return look(stream)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(native, "look", counted)
-    monkeypatch.setattr(native, "ASKED", 10)
+    monkeypatch.setattr(native_size, "read_header", counted)
+    monkeypatch.setattr(native_size, "ASKED", 10)
     entry = folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
     assert native_side(entry) == 20
     assert len(opened) == 10
@@ -158,15 +158,15 @@ def test_an_entry_of_that_size(tmp_path: Path) -> None:
     entry = folder(tmp_path / "a", (12, 12), (12, 12)).model_copy(update={"held_out": 0.3, "background": "black"})
     assert at_native_side(entry) == entry.model_copy(update={"size": 12})
     assert at_native_side(entry, 40) == entry.model_copy(update={"size": 40})
-    assert at_native_side(DigitsEntry(), 16) == DigitsEntry(size=16)
-    assert at_native_side(RingEntry(), 16) == RingEntry()
+    assert at_native_side(DigitsConfig(), 16) == DigitsConfig(size=16)
+    assert at_native_side(RingConfig(), 16) == RingConfig()
     assert at_native_side(entry).load().train.shape == (3, 12, 12)
 
 
 def test_nothing_held_out(tmp_path: Path) -> None:
     entry = folder(tmp_path / "a", *[(12, 12)] * 20)
     assert entry.held_out > 0
-    assert whole(entry).load().held_out is None
-    assert whole(entry) == entry.model_copy(update={"held_out": 0.0})
-    assert whole(DigitsEntry()) == DigitsEntry()
-    assert whole(RingEntry()) == RingEntry()
+    assert without_held_out(entry).load().held_out is None
+    assert without_held_out(entry) == entry.model_copy(update={"held_out": 0.0})
+    assert without_held_out(DigitsConfig()) == DigitsConfig()
+    assert without_held_out(RingConfig()) == RingConfig()

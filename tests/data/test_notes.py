@@ -11,8 +11,8 @@ import pytest
 from making import NOISE, Fill, encoded, load, pixels, said
 from PIL import Image
 
-from poise.data.npz import NpzEntry
-from poise.data.zipped import ZipEntry
+from poise.data.npz import NpzConfig
+from poise.data.zip_archive import ZipConfig
 
 
 @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)], ids=["I23-under-50", "I23-50"])
@@ -56,7 +56,7 @@ def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, fil
     first = Image.fromarray(NOISE)
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[first.rotate(90)])
     loaded = load(tmp_path)
-    assert loaded.bad == []
+    assert loaded.bad_files == []
     assert said(loaded, "1 picture with more frames or pages than one")
     assert not said(loaded, "another format")
 
@@ -75,7 +75,7 @@ def test_content_counts_not_the_name(tmp_path: Path, fill: Fill) -> None:
     fill(tmp_path)
     (tmp_path / "x.png").write_bytes(encoded("JPEG"))
     loaded = load(tmp_path)
-    assert loaded.bad == []
+    assert loaded.bad_files == []
     assert said(loaded, r"1 picture named after another format \(x.png is JPEG\)")
 
 
@@ -153,13 +153,13 @@ def test_a_narrow_range_is_doubted(tmp_path: Path, images: np.ndarray, look: str
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
         for file in folder.iterdir():
             made.write(file, file.name)
-    found = [load(folder), ZipEntry(path=str(tmp_path / "p.zip"), size=8).load()]
+    found = [load(folder), ZipConfig(path=str(tmp_path / "p.zip"), size=8).load()]
     if images.dtype == np.uint8:
         np.savez(tmp_path / "p.npz", images=images)
-        found.append(NpzEntry(path=str(tmp_path / "p.npz"), size=8).load())
+        found.append(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load())
     for loaded in found:
-        assert len(loaded.doubts) == (look is not None)
-        for doubt in loaded.doubts:
+        assert len(loaded.warnings) == (look is not None)
+        for doubt in loaded.warnings:
             assert re.search(look or "", doubt.message)
             assert re.search(cure, doubt.cure)
 
@@ -168,7 +168,7 @@ def test_transparency_is_no_colour(tmp_path: Path) -> None:
     """Kept alpha of 0 to 255 does not hide that the colours are dark."""
     images = np.stack((grey(60, 0, 15), grey(60, 0, 255)), axis=-1)
     np.savez(tmp_path / "p.npz", images=images)
-    (doubt,) = NpzEntry(path=str(tmp_path / "p.npz"), size=8, channels=2).load().doubts
+    (doubt,) = NpzConfig(path=str(tmp_path / "p.npz"), size=8, channels=2).load().warnings
     assert "from 0 to 15" in doubt.message
 
 
@@ -183,9 +183,9 @@ def test_pictures_of_one_size_are_told_what_becomes_of_them(tmp_path: Path) -> N
     for size in (4, 8, 32):
         notes = [f"all pictures are 16 x 8 and become {size} x {size}", cut]
         assert load(tmp_path / "p", size=size).notes == notes
-        assert NpzEntry(path=str(tmp_path / "p.npz"), size=size, held_out=0.0).load().notes == notes
+        assert NpzConfig(path=str(tmp_path / "p.npz"), size=size, held_out=0.0).load().notes == notes
     np.savez(tmp_path / "q.npz", images=images[:, :, :8])
-    assert NpzEntry(path=str(tmp_path / "q.npz"), size=8).load().notes == []
+    assert NpzConfig(path=str(tmp_path / "q.npz"), size=8).load().notes == []
 
 
 def test_of_mixed_sizes_those_that_are_cut_are_counted(tmp_path: Path, fill: Fill) -> None:
@@ -201,4 +201,4 @@ def test_fully_transparent_pictures_are_told(tmp_path: Path, fill: Fill) -> None
     assert said(load(tmp_path), "1 picture fully transparent: .*come out all white.*without alpha")
     assert said(load(tmp_path, channels=4), "1 picture fully transparent: their alpha is kept")
     np.savez(tmp_path / "p.npz", images=np.stack((clear, clear)))
-    assert said(NpzEntry(path=str(tmp_path / "p.npz"), size=8).load(), "2 pictures fully transparent")
+    assert said(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 pictures fully transparent")

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poise.data.decode import Frame, refit
-from poise.data.npz import NpzEntry
-from poise.data.source import Loaded, Pictures
-from poise.data.split import digests, held_out_split
+from poise.data.decode import TargetFormat, convert_array
+from poise.data.npz import NpzConfig
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.split import held_out_split, pixel_hashes
 from poise.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
 
 
-def load(path: Path, **fields: object) -> Loaded:
-    return NpzEntry(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+def load(path: Path, **fields: object) -> DataSplits:
+    return NpzConfig(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
 
 
 def saved(tmp_path: Path, **arrays: object) -> Path:
@@ -27,8 +27,8 @@ def saved(tmp_path: Path, **arrays: object) -> Path:
     return path
 
 
-def trained(loaded: Loaded) -> Pictures:
-    assert isinstance(loaded.train, Pictures)
+def trained(loaded: DataSplits) -> ImageDataset:
+    assert isinstance(loaded.train, ImageDataset)
     return loaded.train
 
 
@@ -42,9 +42,9 @@ def test_exact_at_the_native_size(tmp_path: Path) -> None:
 def test_split_and_labels(tmp_path: Path) -> None:
     labels = np.arange(60) % 7
     loaded = load(saved(tmp_path, images=IMAGES, labels=labels.astype(np.uint8)), held_out=0.25)
-    train, held = held_out_split(digests(IMAGES), labels, 0.25)
+    train, held = held_out_split(pixel_hashes(IMAGES), labels, 0.25)
     assert len(held) == 15
-    assert isinstance(loaded.held_out, Pictures)
+    assert isinstance(loaded.held_out, ImageDataset)
     for part, places in ((trained(loaded), train), (loaded.held_out, held)):
         assert np.array_equal(part.images, IMAGES[places])
         assert part.labels is not None
@@ -55,7 +55,7 @@ def test_split_and_labels(tmp_path: Path) -> None:
 
 def test_another_size_is_cut_and_resized(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=IMAGES[:, :, :6]), size=4)
-    assert np.array_equal(trained(loaded).images, refit(IMAGES[:, 1:7, :6], Frame(4, 3, "white")))
+    assert np.array_equal(trained(loaded).images, convert_array(IMAGES[:, 1:7, :6], TargetFormat(4, 3, "white")))
     assert "all pictures are 6 x 8 and become 4 x 4" in loaded.notes
     assert "none of them is square: the middle square of each is kept" in loaded.notes
 
@@ -67,7 +67,7 @@ def test_another_size_is_cut_and_resized(tmp_path: Path) -> None:
 def test_channels(tmp_path: Path, given: int, asked: int | None, got: int) -> None:
     images = np.random.default_rng(1).integers(0, 256, (60, 8, 8, max(given, 1)), np.uint8)
     loaded = load(saved(tmp_path, images=images if given else images[..., 0]), channels=asked)
-    assert np.array_equal(trained(loaded).images, refit(images, Frame(8, got, "white")))
+    assert np.array_equal(trained(loaded).images, convert_array(images, TargetFormat(8, got, "white")))
     assert trained(loaded).images.shape[3] == got
     kept = "kept" if got in (2, 4) else "laid over white"
     assert any(f"60 pictures with transparency: {kept}" in note for note in loaded.notes) is (given in (2, 4))

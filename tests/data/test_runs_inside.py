@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.data.folder import FolderEntry
-from poise.data.zipped import ZipEntry
+from poise.data.folder import FolderConfig
+from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
 
 SMALL = ["--steps", 2, "--set", "data.size=8", "--set", "batch=4", "--set", "measure=none"]
@@ -22,11 +22,11 @@ SMALL += ["--set", "network.g.width=4", "--set", "network.d.width=4"]
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Two classes of pictures, and a run folder with drawn ones, in a folder beside them and one level down."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for place in ("pics/a", "pics/b", "pics/runs/one/samples", "pics/b/two/samples"):
         (tmp_path / place).mkdir(parents=True)
         for number in range(6):
-            pixels = dice.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / place / f"{number}.png")
     for run in ("pics/runs/one", "pics/b/two"):
         for name in ("run.json", "recipe.toml"):
@@ -36,7 +36,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_a_scan_passes_over_run_folders_and_says_so(pictures: Path) -> None:
     archive = Path(shutil.make_archive(str(pictures), "zip", pictures))
-    for entry in (FolderEntry(path=str(pictures), size=8), ZipEntry(path=str(archive), size=8)):
+    for entry in (FolderConfig(path=str(pictures), size=8), ZipConfig(path=str(archive), size=8)):
         loaded = entry.load()
         total = len(loaded.train) + len(loaded.held_out)
         assert total == 12
@@ -46,11 +46,11 @@ def test_a_scan_passes_over_run_folders_and_says_so(pictures: Path) -> None:
 
 def test_a_run_folder_is_no_folder_of_pictures(pictures: Path) -> None:
     with pytest.raises(DataError, match=r"run's folder.*poise sample"):
-        FolderEntry(path=str(pictures / "runs/one"), size=8).load()
+        FolderConfig(path=str(pictures / "runs/one"), size=8).load()
     with zipfile.ZipFile(pictures.parent / "names.zip", "w") as archive:
         archive.writestr("run.json", "")
     with pytest.raises(DataError, match="no pictures"):
-        ZipEntry(path=str(pictures.parent / "names.zip"), size=8).load()
+        ZipConfig(path=str(pictures.parent / "names.zip"), size=8).load()
 
 
 @pytest.mark.parametrize("out", [None, "runs/mine", "../pics/mine", "a/mine"])

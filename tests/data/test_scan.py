@@ -18,8 +18,8 @@ from making import NOISE, Fill, chunk, encoded, load, pixels, png
 from PIL import Image, ImageFile
 
 from poise.data import scan as scanning
-from poise.data.decode import FORMATS, Unusable, reason
-from poise.data.source import Bad
+from poise.data.decode import FORMATS, UnusableImage, reason
+from poise.data.source import BadFile
 from poise.errors import DataError
 
 
@@ -60,8 +60,8 @@ def test_a_bad_file_is_left_out(tmp_path: Path, fill: Fill, name: str, raw: byte
     fill(tmp_path)
     (tmp_path / name).write_bytes(raw)
     loaded = load(tmp_path)
-    assert [bad.name for bad in loaded.bad] == [name]
-    assert re.search(why, loaded.bad[0].reason)
+    assert [bad.name for bad in loaded.bad_files] == [name]
+    assert re.search(why, loaded.bad_files[0].reason)
     assert len(pixels(loaded)) == 4
     assert "1 of 5 picture files left out as bad" in loaded.notes
 
@@ -73,7 +73,7 @@ ANYTHING = [
 
 
 @pytest.mark.parametrize("error", ANYTHING, ids=[f"I04-{type(error).__name__}" for error in ANYTHING])
-@pytest.mark.parametrize("stage", ["look", "read"])
+@pytest.mark.parametrize("stage", ["read_header", "decode_image"])
 def test_whatever_a_decoder_raises(
     tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception
 ) -> None:
@@ -87,12 +87,12 @@ def test_whatever_a_decoder_raises(
         return original(stream, *more)
 
     monkeypatch.setattr(scanning, stage, raising)
-    if stage == "read":
+    if stage == "decode_image":
         Image.fromarray(NOISE).save(tmp_path / "x.png")
     loaded = load(tmp_path)
-    assert [bad.name for bad in loaded.bad] == ["x.png"]
-    assert loaded.bad[0].reason
-    assert "\n" not in loaded.bad[0].reason
+    assert [bad.name for bad in loaded.bad_files] == ["x.png"]
+    assert loaded.bad_files[0].reason
+    assert "\n" not in loaded.bad_files[0].reason
     assert len(pixels(loaded)) == 4
 
 
@@ -103,7 +103,7 @@ def test_a_cut_file_is_bad_even_if_a_library_allows_it(
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     fill(tmp_path)
     (tmp_path / "x.jpg").write_bytes(encoded("JPEG")[:-300])
-    assert [bad.name for bad in load(tmp_path).bad] == ["x.jpg"]
+    assert [bad.name for bad in load(tmp_path).bad_files] == ["x.jpg"]
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
@@ -119,7 +119,7 @@ def test_harmless_damage_is_accepted(tmp_path: Path, fill: Fill, raw: bytes) -> 
     fill(tmp_path)
     (tmp_path / ("x.jpg" if raw.startswith(b"\xff") else "x.png")).write_bytes(raw)
     loaded = load(tmp_path)
-    assert loaded.bad == []
+    assert loaded.bad_files == []
     assert len(pixels(loaded)) == 5
 
 
@@ -170,8 +170,8 @@ def test_what_is_no_file_is_never_opened(
 
     monkeypatch.setattr(Path, "open", watched)
     loaded = load(folder)
-    assert [bad.name for bad in loaded.bad] == ["x.png"]
-    assert re.search(why, loaded.bad[0].reason)
+    assert [bad.name for bad in loaded.bad_files] == ["x.png"]
+    assert re.search(why, loaded.bad_files[0].reason)
     assert len(pixels(loaded)) == 4
     assert "good-000.png" in opened
     assert "x.png" not in opened
@@ -191,7 +191,7 @@ def test_unreadable(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(Path, "open", guarded)
     loaded = load(tmp_path)
-    assert loaded.bad == [Bad("x.png", "unreadable: Permission denied")]
+    assert loaded.bad_files == [BadFile("x.png", "unreadable: Permission denied")]
     assert len(pixels(loaded)) == 4
 
 
@@ -202,7 +202,7 @@ def test_bad_rows_leave_no_gap(tmp_path: Path, fill: Fill) -> None:
     for name in ("aaa.jpg", "good-002x.jpg", "zzz.jpg"):
         (tmp_path / name).write_bytes(encoded("JPEG")[:-300])
     loaded = load(tmp_path)
-    assert [bad.name for bad in loaded.bad] == ["aaa.jpg", "good-002x.jpg", "zzz.jpg"]
+    assert [bad.name for bad in loaded.bad_files] == ["aaa.jpg", "good-002x.jpg", "zzz.jpg"]
     assert np.array_equal(pixels(loaded), before)
 
 
@@ -218,9 +218,9 @@ def test_max_bad(tmp_path: Path, fill: Fill) -> None:
         load(tmp_path)
     assert str(raised.value) == message
     assert raised.value.exit_code == 3
-    assert len(load(tmp_path, max_bad=0.6).bad) == 4
+    assert len(load(tmp_path, max_bad=0.6).bad_files) == 4
     (tmp_path / "bad-0.png").unlink()
-    assert len(load(tmp_path).bad) == 3
+    assert len(load(tmp_path).bad_files) == 3
 
 
 @pytest.mark.parametrize("n", [pytest.param(0, id="I23-none"), pytest.param(1, id="I23-one")])
@@ -261,6 +261,6 @@ def test_only_the_listed_decoders_run(tmp_path: Path, fill: Fill, monkeypatch: p
 
 
 def test_reasons_are_one_line() -> None:
-    assert reason(Unusable("just so")) == "just so"
+    assert reason(UnusableImage("just so")) == "just so"
     assert reason(ValueError("two\nlines \udcff")) == "damaged: two lines \\udcff"
     assert reason(KeyError()) == "damaged: KeyError"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.data.folder import FolderEntry
-from poise.data.npz import NpzEntry
-from poise.data.source import Loaded, Pictures
-from poise.data.split import digests, held_out_split
-from poise.data.zipped import ZipEntry
+from poise.data.folder import FolderConfig
+from poise.data.npz import NpzConfig
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.split import held_out_split, pixel_hashes
+from poise.data.zip_archive import ZipConfig
 
 Rng = np.random.Generator
 
@@ -97,8 +97,8 @@ def test_a_class_that_is_one_picture_many_times_is_not_held_out() -> None:
 def test_digests_are_of_the_pixels() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), np.uint8)
     turned = np.ascontiguousarray(images.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
-    assert digests(images) == digests(turned)
-    assert len(set(digests(images))) == 4
+    assert pixel_hashes(images) == pixel_hashes(turned)
+    assert len(set(pixel_hashes(images))) == 4
 
 
 # ---- the three kinds of data ---------------------------------------------------------------------------------
@@ -110,10 +110,10 @@ def pictures(rng: Rng) -> dict[str, list[np.ndarray]]:
     return {"a": [*some[:30], *some[:10]], "b": [*some[30:39], *some[5:8]], "c": [some[39]]}
 
 
-def both(loaded: Loaded) -> tuple[Pictures, Pictures]:
+def both(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
     train, held = loaded.train, loaded.held_out
-    assert isinstance(train, Pictures)
-    assert isinstance(held, Pictures)
+    assert isinstance(train, ImageDataset)
+    assert isinstance(held, ImageDataset)
     return train, held
 
 
@@ -125,18 +125,18 @@ def test_no_copy_stands_on_both_sides(tmp_path: Path, kind: str) -> None:
         for k, image in enumerate(images):
             Image.fromarray(image).save(folder / name / f"{k:03}.png")
     if kind == "folder":
-        loaded = FolderEntry(path=str(folder), size=8, held_out=0.2).load()
+        loaded = FolderConfig(path=str(folder), size=8, held_out=0.2).load()
     elif kind == "zip":
         with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
             for file in sorted(folder.rglob("*.png")):
                 archive.write(file, file.relative_to(folder))
-        loaded = ZipEntry(path=str(tmp_path / "p.zip"), size=8, held_out=0.2).load()
+        loaded = ZipConfig(path=str(tmp_path / "p.zip"), size=8, held_out=0.2).load()
     else:
         told = pictures(np.random.default_rng(3))
         images = np.concatenate([np.stack(some) for some in told.values()])
         labels = np.repeat(np.arange(3), [len(some) for some in told.values()])
         np.savez(tmp_path / "p.npz", images=images, labels=labels)
-        loaded = NpzEntry(path=str(tmp_path / "p.npz"), size=8, held_out=0.2).load()
+        loaded = NpzConfig(path=str(tmp_path / "p.npz"), size=8, held_out=0.2).load()
     train, held = both(loaded)
     assert not set(map(bytes, train.images)) & set(map(bytes, held.images))
     assert train.class_counts[2] == 1
@@ -154,7 +154,7 @@ def test_other_file_names_make_the_same_split(tmp_path: Path) -> None:
         folder.mkdir()
         for k, place in enumerate(order):
             Image.fromarray(images[place]).save(folder / f"{k:03}.png")
-        train, held = both(FolderEntry(path=str(folder), size=8, held_out=0.3).load())
+        train, held = both(FolderConfig(path=str(folder), size=8, held_out=0.3).load())
         found.append([set(map(bytes, part.images)) for part in (train, held)])
         shutil.rmtree(folder)
     assert found[0] == found[1]

@@ -13,39 +13,40 @@ import pytest
 import torch
 from PIL import Image
 
-from poise.cli.data_words import data_entry, data_table
-from poise.core import Batch
-from poise.data.embedded import DigitsEntry
-from poise.data.source import Pictures, to_signed
-from poise.data.stacked import Stacked, StackedEntry, numbers
-from poise.randomness import Dice
-from poise.recipe.read import decode
-from poise.recipe.shipped import find
-from poise.sheets import grid
+from poise.cli.data_arguments import data_config, data_table
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Batch
+from poise.data.digits import DigitsConfig
+from poise.data.source import ImageDataset
+from poise.data.stacked_digits import StackedConfig, StackedDigits, mode_numbers
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_recipe
+from poise.utils.image_grid import image_grid
+from poise.utils.images import to_float
 
 
 @pytest.fixture(scope="module")
-def pools() -> tuple[Pictures, Pictures]:
+def pools() -> tuple[ImageDataset, ImageDataset]:
     """The digits, 28 x 28, to train on and held out."""
-    loaded = DigitsEntry(size=28).load()
-    assert isinstance(loaded.train, Pictures)
-    assert isinstance(loaded.held_out, Pictures)
+    loaded = DigitsConfig(size=28).load()
+    assert isinstance(loaded.train, ImageDataset)
+    assert isinstance(loaded.held_out, ImageDataset)
     return loaded.train, loaded.held_out
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def stacks(request: pytest.FixtureRequest) -> tuple[Stacked, Stacked]:
-    loaded = StackedEntry(size=28, stack=request.param, count=400).load()
-    assert isinstance(loaded.train, Stacked)
-    assert isinstance(loaded.held_out, Stacked)
+def stacks(request: pytest.FixtureRequest) -> tuple[StackedDigits, StackedDigits]:
+    loaded = StackedConfig(size=28, stack=request.param, count=400).load()
+    assert isinstance(loaded.train, StackedDigits)
+    assert isinstance(loaded.held_out, StackedDigits)
     return loaded.train, loaded.held_out
 
 
-def all_of(source: Stacked) -> Batch:
-    return source.take(torch.arange(len(source)))
+def all_of(source: StackedDigits) -> Batch:
+    return source.gather(torch.arange(len(source)))
 
 
-def test_shapes_and_names(stacks: tuple[Stacked, Stacked]) -> None:
+def test_shapes_and_names(stacks: tuple[StackedDigits, StackedDigits]) -> None:
     for source, count in zip(stacks, (400, 100), strict=True):
         stack = source.stack
         batch = all_of(source)
@@ -58,11 +59,11 @@ def test_shapes_and_names(stacks: tuple[Stacked, Stacked]) -> None:
         assert len(source.classes) == 10**stack
         assert source.classes[:2] == ("0" * stack, "0" * (stack - 1) + "1")
         assert source.classes[-1] == "9" * stack
-        assert source.subject().classes == 10**stack
+        assert source.spec().num_classes == 10**stack
 
 
 def test_each_channel_is_a_digit_and_the_label_is_their_number(
-    stacks: tuple[Stacked, Stacked], pools: tuple[Pictures, Pictures]
+    stacks: tuple[StackedDigits, StackedDigits], pools: tuple[ImageDataset, ImageDataset]
 ) -> None:
     for source, pool in zip(stacks, pools, strict=True):
         assert pool.labels is not None
@@ -75,7 +76,7 @@ def test_each_channel_is_a_digit_and_the_label_is_their_number(
 
 
 def test_held_out_digits_are_in_no_training_stack(
-    stacks: tuple[Stacked, Stacked], pools: tuple[Pictures, Pictures]
+    stacks: tuple[StackedDigits, StackedDigits], pools: tuple[ImageDataset, ImageDataset]
 ) -> None:
     held_out, trained = ({bytes(image) for image in pool.images} for pool in reversed(pools))
     for source, pool, other in zip(stacks, (trained, held_out), (held_out, trained), strict=True):
@@ -87,82 +88,82 @@ def test_held_out_digits_are_in_no_training_stack(
 
 
 def test_numbers_are_read_from_the_first_channel_on() -> None:
-    assert numbers(torch.tensor([[4, 0, 7], [0, 0, 0], [9, 9, 9], [0, 1, 2]])).tolist() == [407, 0, 999, 12]
-    assert numbers(torch.tensor([[4, 0], [0, 7]])).tolist() == [40, 7]
+    assert mode_numbers(torch.tensor([[4, 0, 7], [0, 0, 0], [9, 9, 9], [0, 1, 2]])).tolist() == [407, 0, 999, 12]
+    assert mode_numbers(torch.tensor([[4, 0], [0, 7]])).tolist() == [40, 7]
 
 
-def test_some_of_them_in_any_order(stacks: tuple[Stacked, Stacked]) -> None:
+def test_some_of_them_in_any_order(stacks: tuple[StackedDigits, StackedDigits]) -> None:
     source, _ = stacks
     whole, places = all_of(source), torch.tensor([399, 7, 7, 0])
-    some = source.take(places)
+    some = source.gather(places)
     assert torch.equal(some.images, whole.images[places])
     assert some.labels is not None
     assert whole.labels is not None
     assert torch.equal(some.labels, whole.labels[places])
-    assert torch.equal(source.labels_at(places), whole.labels[places])
-    assert torch.equal(source.some(5), to_signed(source.take(source.spread(5)).images))
+    assert torch.equal(source.gather_labels(places), whole.labels[places])
+    assert torch.equal(source.preview(5), to_float(source.gather(source.evenly_spaced(5)).images))
 
 
 def test_the_same_stacks_in_every_process() -> None:
     script = (
-        "from poise.data.stacked import StackedEntry; import torch, hashlib;"
-        "t = StackedEntry(size=28, count=300).load().train; b = t.take(torch.arange(300));"
+        "from poise.data.stacked_digits import StackedConfig; import torch, hashlib;"
+        "t = StackedConfig(size=28, count=300).load().train; b = t.gather(torch.arange(300));"
         "print(t.fingerprint, hashlib.sha256(b.images.numpy().tobytes()).hexdigest(), b.labels.tolist()[:5])"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    source = StackedEntry(size=28, count=300).load().train
-    assert isinstance(source, Stacked)
+    source = StackedConfig(size=28, count=300).load().train
+    assert isinstance(source, StackedDigits)
     batch = all_of(source)
     assert batch.labels is not None
     digest = hashlib.sha256(batch.images.numpy().tobytes()).hexdigest()
     assert told == f"{source.fingerprint} {digest} {batch.labels.tolist()[:5]}\n"
 
 
-def test_the_fingerprint_tells_stacks_apart(pools: tuple[Pictures, Pictures]) -> None:
+def test_the_fingerprint_tells_stacks_apart(pools: tuple[ImageDataset, ImageDataset]) -> None:
     train, held_out = pools
     made = [
-        Stacked(train, 3, 50),
-        Stacked(train, 2, 50),
-        Stacked(train, 3, 51),
-        Stacked(held_out, 3, 50),
+        StackedDigits(train, 3, 50),
+        StackedDigits(train, 2, 50),
+        StackedDigits(train, 3, 51),
+        StackedDigits(held_out, 3, 50),
     ]
     assert len({source.fingerprint for source in made}) == 4
-    assert Stacked(train, 3, 50).fingerprint == made[0].fingerprint
+    assert StackedDigits(train, 3, 50).fingerprint == made[0].fingerprint
     assert len(made[0].fingerprint) == 16
 
 
-def test_more_stacks_begin_with_the_fewer(pools: tuple[Pictures, Pictures]) -> None:
-    few, many = (Stacked(pools[0], 3, count) for count in (20, 60))
+def test_more_stacks_begin_with_the_fewer(pools: tuple[ImageDataset, ImageDataset]) -> None:
+    few, many = (StackedDigits(pools[0], 3, count) for count in (20, 60))
     assert torch.equal(all_of(few).images, all_of(many).images[:20])
 
 
-def test_every_epoch_goes_through_all_in_the_order_of_any_finite_data(pools: tuple[Pictures, Pictures]) -> None:
-    stacked = Stacked(pools[0], 2, 30)
+def test_every_epoch_goes_through_all_in_the_order_of_any_finite_data(pools: tuple[ImageDataset, ImageDataset]) -> None:
+    stacked = StackedDigits(pools[0], 2, 30)
     batch = all_of(stacked)
     assert batch.labels is not None
-    plain = Pictures(batch.images.numpy(), batch.labels.numpy(), stacked.classes)
+    plain = ImageDataset(batch.images.numpy(), batch.labels.numpy(), stacked.classes)
     orders = []
     for seed in (0, 1):
-        dice = Dice(seed)
+        streams = RandomStreams(seed)
         for index in range(5):
-            ours, theirs = stacked.batch(index, 12, dice), plain.batch(index, 12, dice)
+            ours, theirs = stacked.batch(index, 12, streams), plain.batch(index, 12, streams)
             assert torch.equal(ours.images, theirs.images)
             assert ours.labels is not None
             assert theirs.labels is not None
             assert torch.equal(ours.labels, theirs.labels)
-            labels = stacked.labels_of(index, 12, dice)
+            labels = stacked.batch_labels(index, 12, streams)
             assert labels is not None
             assert torch.equal(labels, ours.labels)
-        orders += [stacked.order(epoch, dice).tolist() for epoch in (0, 1)]
+        orders += [stacked.epoch_order(epoch, streams).tolist() for epoch in (0, 1)]
         stacked._orders, plain._orders = {}, {}
     assert all(sorted(order) == list(range(30)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
 
 
-def test_modes_are_about_as_many_of_each(pools: tuple[Pictures, Pictures]) -> None:
+def test_modes_are_about_as_many_of_each(pools: tuple[ImageDataset, ImageDataset]) -> None:
     """20,000 draws of even digits: chi-square over the thousand modes stays within five sigma."""
-    source = Stacked(pools[0], 3, 20_000)
-    counts = torch.bincount(source.labels_at(torch.arange(20_000)), minlength=1000).double()
+    source = StackedDigits(pools[0], 3, 20_000)
+    counts = torch.bincount(source.gather_labels(torch.arange(20_000)), minlength=1000).double()
     assert len(counts) == 1000
     assert counts.min() > 0
     chi = float(((counts - 20) ** 2 / 20).sum())
@@ -170,10 +171,10 @@ def test_modes_are_about_as_many_of_each(pools: tuple[Pictures, Pictures]) -> No
 
 
 def test_as_many_as_published_and_a_quarter_held_out() -> None:
-    assert StackedEntry().count == 128_000
-    loaded = StackedEntry(size=28, stack=2).load()
-    assert isinstance(loaded.train, Stacked)
-    assert isinstance(loaded.held_out, Stacked)
+    assert StackedConfig().count == 128_000
+    loaded = StackedConfig(size=28, stack=2).load()
+    assert isinstance(loaded.train, StackedDigits)
+    assert isinstance(loaded.held_out, StackedDigits)
     assert (len(loaded.train), len(loaded.held_out)) == (128_000, 26_000)
     assert len(loaded.train.digits) == 4000
     assert len(loaded.held_out.digits) == 1000
@@ -184,7 +185,7 @@ def test_two_inks_on_a_sheet() -> None:
     sample = torch.full((1, 2, 4, 4), -1.0)
     sample[0, 0, :, :2] = 1.0
     sample[0, 1, :2] = 1.0
-    sheet = grid(sample, 1, alpha=False)
+    sheet = image_grid(sample, 1, alpha=False)
     assert sheet.shape[2] == 3
     every = (sheet.shape[0] - 4) // 4
     tile = sheet[2:-2:every, 2:-2:every]
@@ -194,18 +195,18 @@ def test_two_inks_on_a_sheet() -> None:
     assert (tile[2:, :2] == (255, 0, 0)).all()
     assert (tile[2:, 2:] == 0).all()
     assert (sheet[0] == 128).all()
-    assert grid(sample, 1).shape[2] == 4
+    assert image_grid(sample, 1).shape[2] == 4
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_other_sheets_do_not_care(channels: int) -> None:
     sample = torch.rand(4, channels, 4, 4) * 2 - 1
-    assert (grid(sample, alpha=False) == grid(sample)).all()
+    assert (image_grid(sample, alpha=False) == image_grid(sample)).all()
 
 
 def test_by_name() -> None:
     assert data_table("stacked_digits", {"size": 28, "kind": "digits"}) == {"kind": "stacked_digits", "size": 28}
-    assert data_entry("stacked_digits", "REAL") == StackedEntry()
+    assert data_config("stacked_digits", "REAL") == StackedConfig()
 
 
 def test_trained_on_by_name(poise: Any, tmp_path: Path) -> None:
@@ -224,6 +225,6 @@ def test_trained_on_by_name(poise: Any, tmp_path: Path) -> None:
 
 
 def test_the_shipped_recipe_is_of_stacks() -> None:
-    recipe = decode(find("stacked-digits-small"))
-    assert isinstance(recipe.data, StackedEntry)
+    recipe = decode(load_recipe("stacked-digits-small"))
+    assert isinstance(recipe.data, StackedConfig)
     assert (recipe.data.stack, recipe.data.count) == (3, 128_000)

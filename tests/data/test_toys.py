@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from poise.core.random_streams import RandomStreams
 from poise.data.toys import (
-    GridEntry,
-    PlaneEntry,
-    RingEntry,
-    SpiralEntry,
-    SwissRollEntry,
-    TwoMoonsEntry,
+    GridConfig,
+    PlaneConfig,
+    RingConfig,
+    SpiralConfig,
+    SwissRollConfig,
+    TwoMoonsConfig,
     grid_modes,
     ring_modes,
 )
-from poise.randomness import Dice
 
-ENTRIES = [RingEntry(), GridEntry(), SwissRollEntry(), TwoMoonsEntry(), SpiralEntry()]
+ENTRIES = [RingConfig(), GridConfig(), SwissRollConfig(), TwoMoonsConfig(), SpiralConfig()]
 every_toy = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.kind)
 
 
@@ -37,8 +37,8 @@ def test_the_ring_lies_on_its_circle() -> None:
     assert torch.allclose(ring_modes(12, 3.0).norm(dim=1), torch.full((12,), 3.0))
 
 
-@pytest.mark.parametrize(("entry", "modes"), [(RingEntry(), ring_modes()), (GridEntry(), grid_modes())])
-def test_sigma_and_even_shares(entry: PlaneEntry, modes: torch.Tensor) -> None:
+@pytest.mark.parametrize(("entry", "modes"), [(RingConfig(), ring_modes()), (GridConfig(), grid_modes())])
+def test_sigma_and_even_shares(entry: PlaneConfig, modes: torch.Tensor) -> None:
     points = entry.points(50_000, seeded(1))
     nearest = torch.cdist(points, modes).argmin(1)
     spread = points - modes[nearest]
@@ -50,7 +50,7 @@ def test_sigma_and_even_shares(entry: PlaneEntry, modes: torch.Tensor) -> None:
 
 
 @every_toy
-def test_shapes(entry: PlaneEntry) -> None:
+def test_shapes(entry: PlaneConfig) -> None:
     points = entry.points(77, seeded(0))
     assert points.shape == (77, 2)
     assert points.dtype == torch.float32
@@ -60,13 +60,13 @@ def test_shapes(entry: PlaneEntry) -> None:
 
 
 @every_toy
-def test_the_generator_decides(entry: PlaneEntry) -> None:
+def test_the_generator_decides(entry: PlaneConfig) -> None:
     assert torch.equal(entry.points(50, seeded(3)), entry.points(50, seeded(3)))
     assert not torch.equal(entry.points(50, seeded(3)), entry.points(50, seeded(4)))
 
 
 @every_toy
-def test_sigma_0_is_the_bare_shape(entry: PlaneEntry) -> None:
+def test_sigma_0_is_the_bare_shape(entry: PlaneConfig) -> None:
     bare = entry.model_copy(update={"sigma": 0.0})
     points = bare.points(2000, seeded(5))
     radius = points.norm(dim=1)
@@ -86,16 +86,16 @@ def test_sigma_0_is_the_bare_shape(entry: PlaneEntry) -> None:
 
 
 @every_toy
-def test_the_feed(entry: PlaneEntry) -> None:
+def test_the_feed(entry: PlaneConfig) -> None:
     source = entry.load().train
     assert source.shape == (2,)
-    assert torch.equal(source.batch(4, 9, Dice(1)).images, source.batch(4, 9, Dice(1)).images)
-    assert not torch.equal(source.batch(4, 9, Dice(1)).images, source.batch(5, 9, Dice(1)).images)
-    assert not torch.equal(source.batch(4, 9, Dice(1)).images, source.batch(4, 9, Dice(2)).images)
-    assert source.batch(0, 9, Dice(1)).labels is None
-    assert torch.equal(source.some(6), source.some(6))
+    assert torch.equal(source.batch(4, 9, RandomStreams(1)).images, source.batch(4, 9, RandomStreams(1)).images)
+    assert not torch.equal(source.batch(4, 9, RandomStreams(1)).images, source.batch(5, 9, RandomStreams(1)).images)
+    assert not torch.equal(source.batch(4, 9, RandomStreams(1)).images, source.batch(4, 9, RandomStreams(2)).images)
+    assert source.batch(0, 9, RandomStreams(1)).labels is None
+    assert torch.equal(source.preview(6), source.preview(6))
 
 
 def test_fingerprints_tell_them_apart() -> None:
-    prints = {entry.load().train.fingerprint for entry in [*ENTRIES, RingEntry(sigma=0.02), GridEntry(side=4)]}
+    prints = {entry.load().train.fingerprint for entry in [*ENTRIES, RingConfig(sigma=0.02), GridConfig(side=4)]}
     assert len(prints) == 7

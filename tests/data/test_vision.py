@@ -14,10 +14,10 @@ import torch
 import torchvision.datasets as datasets
 from pydantic import ValidationError
 
-from poise.data.decode import Frame, refit
-from poise.data.embedded import pad_to
-from poise.data.source import Loaded, Pictures
-from poise.data.vision import SETS, VisionEntry
+from poise.data.decode import TargetFormat, convert_array
+from poise.data.digits import pad_to
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.torchvision_data import SETS, VisionConfig
 from poise.errors import DataError
 
 DICE = np.random.default_rng(0)
@@ -52,16 +52,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def both(loaded: Loaded) -> tuple[Pictures, Pictures]:
-    assert isinstance(loaded.train, Pictures)
-    assert isinstance(loaded.held_out, Pictures)
+def both(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
+    assert isinstance(loaded.train, ImageDataset)
+    assert isinstance(loaded.held_out, ImageDataset)
     assert loaded.train.classes == loaded.held_out.classes
     return loaded.train, loaded.held_out
 
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST", "QMNIST"])
 def test_the_mnist_family(root: Path, name: str) -> None:
-    train, held_out = both(VisionEntry(dataset=name, download=False).load(root))
+    train, held_out = both(VisionConfig(dataset=name, download=False).load(root))
     assert np.array_equal(train.images, pad_to(TRAIN[..., None], 32))
     assert np.array_equal(held_out.images, pad_to(TEST[..., None], 32))
     assert train.labels is not None
@@ -72,7 +72,7 @@ def test_the_mnist_family(root: Path, name: str) -> None:
 
 
 def test_usps(root: Path) -> None:
-    train, _ = both(VisionEntry(dataset="usps", size=16, download=False).load(root))
+    train, _ = both(VisionConfig(dataset="usps", size=16, download=False).load(root))
     assert np.abs(train.images[..., 0].astype(int) - TRAIN[:, :16, :16]).max() <= 1
     assert train.classes == tuple("0123456789")
     assert train.labels is not None
@@ -81,13 +81,13 @@ def test_usps(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "Mnist", "MNIST"])
 def test_names_in_any_case(name: str) -> None:
-    assert VisionEntry(dataset=name).dataset == "MNIST"
-    assert VisionEntry(dataset="fashionmnist").dataset == "FashionMNIST"
+    assert VisionConfig(dataset=name).dataset == "MNIST"
+    assert VisionConfig(dataset="fashionmnist").dataset == "FashionMNIST"
 
 
 def test_a_misspelt_name() -> None:
     with pytest.raises(ValidationError) as raised:
-        VisionEntry(dataset="CIFAR-10")
+        VisionConfig(dataset="CIFAR-10")
     assert raised.value.errors()[0]["ctx"]["cure"] == "did you mean 'CIFAR10'?"
 
 
@@ -100,11 +100,11 @@ def test_all_names_are_torchvisions() -> None:
     [("pad", 28, False), ("pad", 40, False), ("pad", 20, True), ("crop", 32, True), ("crop", 28, False)],
 )
 def test_fit(root: Path, fit: str, size: int, note: bool) -> None:
-    loaded = VisionEntry(dataset="MNIST", fit=fit, size=size, download=False).load(root)  # type: ignore[arg-type]
+    loaded = VisionConfig(dataset="MNIST", fit=fit, size=size, download=False).load(root)  # type: ignore[arg-type]
     train, _ = both(loaded)
     images = TRAIN[..., None]
     padded = fit == "pad" and size >= 28
-    expected = pad_to(images, size) if padded else refit(images, Frame(size, 1, "white"))
+    expected = pad_to(images, size) if padded else convert_array(images, TargetFormat(size, 1, "white"))
     assert np.array_equal(train.images, expected)
     assert loaded.notes == ([f"all pictures are 28 x 28 and become {size} x {size}"] if note else [])
 
@@ -135,23 +135,23 @@ class ByLabel(Stand):
 def test_colour_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     by_label = name in ("SVHN", "STL10")
     monkeypatch.setattr(datasets, name, ByLabel if by_label else Stand)
-    train, held_out = both(VisionEntry(dataset=name, size=size).load(tmp_path))
+    train, held_out = both(VisionConfig(dataset=name, size=size).load(tmp_path))
     expected = np.random.default_rng(6).integers(0, 256, (6, 32, 32, 3), np.uint8)
-    assert np.array_equal(train.images, refit(expected, Frame(size, 3, "white")))
+    assert np.array_equal(train.images, convert_array(expected, TargetFormat(size, 3, "white")))
     assert len(held_out) == 4
     assert train.classes == (("0", "1", "2") if by_label else ("x", "y", "z"))
     assert train.batch(0, 4, _dice()).images.dtype == torch.uint8
 
 
 def _dice() -> object:
-    from poise.randomness import Dice
+    from poise.core.random_streams import RandomStreams
 
-    return Dice(0)
+    return RandomStreams(0)
 
 
 def test_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
-        VisionEntry(dataset="MNIST", download=False).load(tmp_path)
+        VisionConfig(dataset="MNIST", download=False).load(tmp_path)
     told = str(raised.value)
     assert told.startswith(f"{tmp_path}: MNIST is not there")
     assert "--data-root" in told
@@ -168,7 +168,7 @@ def test_a_failed_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(datasets.MNIST, "download", offline)
     with pytest.raises(DataError) as raised:
-        VisionEntry(dataset="MNIST").load(tmp_path)
+        VisionConfig(dataset="MNIST").load(tmp_path)
     assert len(asked) == 1
     assert "the download failed: OSError: Network is unreachable" in str(raised.value)
     assert "--data-root" in str(raised.value)
@@ -176,21 +176,21 @@ def test_a_failed_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_no_download_where_the_files_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "download", lambda _: pytest.fail("tried to download"))
-    assert len(both(VisionEntry(dataset="MNIST").load(root))[0]) == 30
+    assert len(both(VisionConfig(dataset="MNIST").load(root))[0]) == 30
 
 
 def test_damaged_files(root: Path) -> None:
     path = root / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match="MNIST can't be read"):
-        VisionEntry(dataset="MNIST").load(root)
+        VisionConfig(dataset="MNIST").load(root)
 
 
 def test_the_default_root_is_here(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (root / "MNIST").rename(tmp_path / "data" / "MNIST")
     monkeypatch.chdir(tmp_path)
-    assert len(both(VisionEntry(dataset="MNIST", download=False).load())[0]) == 30
+    assert len(both(VisionConfig(dataset="MNIST", download=False).load())[0]) == 30
 
 
 def test_the_real_mnist() -> None:
@@ -198,7 +198,7 @@ def test_the_real_mnist() -> None:
     if not real:
         pytest.skip("POISE_MNIST_ROOT names no folder with MNIST")
     started = time.perf_counter()
-    train, held_out = both(VisionEntry(dataset="MNIST", download=False).load(Path(real)))
+    train, held_out = both(VisionConfig(dataset="MNIST", download=False).load(Path(real)))
     assert time.perf_counter() - started < 30
     assert train.images.shape == (60_000, 32, 32, 1)
     assert held_out.images.shape == (10_000, 32, 32, 1)

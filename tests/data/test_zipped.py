@@ -13,14 +13,14 @@ import pytest
 from making import Fill
 from PIL import Image
 
-from poise.data.folder import FolderEntry
-from poise.data.source import Loaded, Pictures
-from poise.data.zipped import ZipEntry, listing_of
+from poise.data.folder import FolderConfig
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import DataError
 
 
-def load(path: Path, **fields: object) -> Loaded:
-    return ZipEntry(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+def load(path: Path, **fields: object) -> DataSplits:
+    return ZipConfig(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
 
 
 def picture(seed: int) -> bytes:
@@ -68,8 +68,8 @@ def test_a_bad_entry_is_left_out_by_name(
     path = archive(tmp_path / "p.zip", *GOOD)
     add(path, info, body)
     loaded = load(path)
-    assert [tuple(bad) for bad in loaded.bad] == [(name, why)]
-    assert isinstance(loaded.train, Pictures)
+    assert [tuple(bad) for bad in loaded.bad_files] == [(name, why)]
+    assert isinstance(loaded.train, ImageDataset)
     assert len(loaded.train) == 4
     assert [one.name for one in tmp_path.iterdir()] == ["p.zip"]
 
@@ -86,7 +86,7 @@ def changed(path: Path, name: str, at: int, form: str, value: int) -> None:
 def test_encrypted_entries_are_bad(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD, "x.png")
     changed(path, "x.png", 8, "<H", 1)
-    assert [tuple(bad) for bad in load(path).bad] == [("x.png", "encrypted")]
+    assert [tuple(bad) for bad in load(path).bad_files] == [("x.png", "encrypted")]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
@@ -95,14 +95,14 @@ def test_other_packings_are_bad(tmp_path: Path, method: int) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     with zipfile.ZipFile(path, "a") as made:
         made.writestr("x.png", picture(9), method)
-    assert [tuple(bad) for bad in load(path).bad] == [("x.png", "packed in another way than stored or deflated")]
+    assert [tuple(bad) for bad in load(path).bad_files] == [("x.png", "packed in another way than stored or deflated")]
 
 
 def test_an_entry_above_its_cap_is_bad(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD, "x.png")
     changed(path, "x.png", 20, "<I", 2**30)
     changed(path, "x.png", 24, "<I", 2**31)
-    (bad,) = load(path).bad
+    (bad,) = load(path).bad_files
     assert bad.name == "x.png"
     assert bad.reason.startswith("unpacks to 2,147,483,648 bytes, above the cap")
 
@@ -116,7 +116,7 @@ def test_an_entry_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
     loaded = load(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    (bad,) = loaded.bad
+    (bad,) = loaded.bad_files
     assert bad.reason.startswith("damaged: Bad CRC-32")
     assert peak < 10 * 2**20
 
@@ -129,7 +129,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"b.png") + 100] ^= 1
     path.write_bytes(raw)
-    (bad,) = load(path).bad
+    (bad,) = load(path).bad_files
     assert bad.name == "b.png"
     assert bad.reason.startswith("damaged: ")
 
@@ -140,8 +140,8 @@ def test_the_total_is_capped(tmp_path: Path) -> None:
         two = sum(info.file_size for info in opened.infolist()[:2])
         listing = listing_of(opened, largest_total=two)
     assert [item.name for item in listing.items] == ["a.png", "b.png"]
-    assert [bad.name for bad in listing.bad] == ["c.png", "d.png"]
-    assert f"beyond the cap of {two:,} bytes" in listing.bad[0].reason
+    assert [bad.name for bad in listing.bad_files] == ["c.png", "d.png"]
+    assert f"beyond the cap of {two:,} bytes" in listing.bad_files[0].reason
 
 
 def test_blank_pictures_are_no_bombs(tmp_path: Path) -> None:
@@ -153,14 +153,14 @@ def test_blank_pictures_are_no_bombs(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as opened:
         info = opened.getinfo("x.bmp")
         assert info.file_size > 100 * info.compress_size
-    assert load(path).bad == []
+    assert load(path).bad_files == []
 
 
 def test_an_archive_within_is_not_opened(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     add(path, "inner.zip", path.read_bytes())
     loaded = load(path)
-    assert loaded.bad == []
+    assert loaded.bad_files == []
     assert "passed over 1 other file: 1 .zip" in loaded.notes
 
 
@@ -171,8 +171,8 @@ def test_an_archive_gives_what_its_folder_gives(tmp_path: Path, fill: Fill) -> N
         for file in sorted((tmp_path / "p").rglob("*"), reverse=True):
             made.write(file, file.relative_to(tmp_path))
     fields = {"size": 8, "held_out": 0.2}
-    folder = FolderEntry(path=str(tmp_path / "p"), **fields).load()  # type: ignore[arg-type]
-    zipped = ZipEntry(path=str(tmp_path / "p.zip"), **fields).load()  # type: ignore[arg-type]
+    folder = FolderConfig(path=str(tmp_path / "p"), **fields).load()  # type: ignore[arg-type]
+    zipped = ZipConfig(path=str(tmp_path / "p.zip"), **fields).load()  # type: ignore[arg-type]
     assert zipped.train.classes == ("a", "b")
     assert zipped.train.fingerprint == folder.train.fingerprint
     assert zipped.notes == folder.notes
@@ -199,7 +199,7 @@ def test_classes(tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...
 def test_five_hundred_folders_deep(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", "a.png", "d/" * 2000 + "b.png")
     loaded = load(path)
-    assert isinstance(loaded.train, Pictures)
+    assert isinstance(loaded.train, ImageDataset)
     assert len(loaded.train) == 2
 
 

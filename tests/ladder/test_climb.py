@@ -17,16 +17,16 @@ from PIL import Image
 
 from contracts.tiny import unequal
 from poise.errors import DataError, RecipeError, Stopped
-from poise.ladder import climb as climbing
-from poise.ladder import look as looking
-from poise.ladder.climb import climb
-from poise.ladder.look import COLUMNS, STEPS, WALKS
-from poise.ladder.plan import RUNGS, plan
+from poise.ladder import evaluate as looking
+from poise.ladder import run as climbing
+from poise.ladder.evaluate import COLUMNS, STEPS, WALKS
+from poise.ladder.plan import RUNGS, ladder_tables
+from poise.ladder.run import run_ladder
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.sheets import grid
-from poise.training.run import Run
-from poise.training.watcher import Nobody, Start
+from poise.runs.run import Run
+from poise.training.listener import NullListener, StartInfo
+from poise.utils.image_grid import image_grid
 
 CODED = ["autoencoder", "vae", "vae-gan"]
 EVERY = {"figures.json", "samples.png", "lerp.png", "slerp.png"}
@@ -55,7 +55,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipes(pictures: Path, seed: int = 0) -> dict[str, Recipe]:
     """Four rungs, thin and quick."""
     told = {}
-    for rung, table in plan({"kind": "npz", "path": str(pictures), "size": 8}, LONG, seed, 4).items():
+    for rung, table in ladder_tables({"kind": "npz", "path": str(pictures), "size": 8}, LONG, seed, 4).items():
         networks = {name: {**network, "width": 4} for name, network in table["network"].items()}
         rates = {side: {**rule, "lr": 0.05} for side, rule in table["optimizer"].items()}
         smaller = {"network": networks, "optimizer": rates, "latent": {"kind": "gaussian", "dim": 3}}
@@ -67,7 +67,7 @@ def recipes(pictures: Path, seed: int = 0) -> dict[str, Recipe]:
 def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ladder that was climbed without a pause."""
     out = tmp_path_factory.mktemp("whole") / "ladder"
-    assert climb(recipes(pictures), out) == out / "report.html"
+    assert run_ladder(recipes(pictures), out) == out / "report.html"
     return out
 
 
@@ -132,7 +132,7 @@ def test_figures(whole: Path, rung: str) -> None:
 @pytest.mark.parametrize("rung", CODED)
 def test_how_codes_lie(whole: Path, rung: str) -> None:
     run = Run(whole / rung)
-    images = run.load().train.some(54)
+    images = run.load().train.preview(54)
     with torch.no_grad():
         codes = run.game.g.encoder.eval()(images).mean.double()
     told = figures(whole, rung)["codes"]
@@ -145,7 +145,7 @@ def test_how_codes_lie(whole: Path, rung: str) -> None:
 def test_sheets_of_samples_are_the_runs_samples(whole: Path) -> None:
     for rung in RUNGS:
         with Image.open(whole / rung / "ladder" / "samples.png") as sheet:
-            assert np.array_equal(np.asarray(sheet), grid(Run(whole / rung).sample(72), COLUMNS)[..., 0])
+            assert np.array_equal(np.asarray(sheet), image_grid(Run(whole / rung).sample(72), COLUMNS)[..., 0])
 
 
 def test_rebuilt_has_held_out_pictures_above_what_is_made_of_them(whole: Path) -> None:
@@ -153,7 +153,7 @@ def test_rebuilt_has_held_out_pictures_above_what_is_made_of_them(whole: Path) -
     run = Run(whole / "vae")
     held = run.load().held_out
     assert held is not None
-    real = held.some(6)
+    real = held.preview(6)
     with torch.no_grad():
         game = run.game.eval()
         made = game.g.net(game.g.encoder(real).mean)
@@ -185,7 +185,7 @@ def test_both_walks_have_the_same_ends(whole: Path, rung: str) -> None:
 def test_a_second_climb_trains_nothing(pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, written = contents(copy), stamps(copy)
     monkeypatch.setattr(climbing, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert climb(recipes(pictures), copy) == copy / "report.html"
+    assert run_ladder(recipes(pictures), copy) == copy / "report.html"
     assert contents(copy) == before
     mine = {"report.html", "report.md", "spectrum.png"}
     assert {name for name, when in stamps(copy).items() if when != written[name]} == mine
@@ -196,7 +196,7 @@ def test_what_was_not_looked_at_is_looked_at(pictures: Path, copy: Path, monkeyp
     shutil.rmtree(copy / "vae" / "ladder")
     (copy / "report.html").unlink()
     monkeypatch.setattr(climbing, "train", lambda *_, **__: pytest.fail("trained again"))
-    climb(recipes(pictures), copy)
+    run_ladder(recipes(pictures), copy)
     assert contents(copy) == before
 
 
@@ -204,25 +204,25 @@ def test_figures_of_another_save_are_old(pictures: Path, copy: Path) -> None:
     before = contents(copy)
     path = copy / "gan" / "ladder" / "figures.json"
     path.write_text(json.dumps(figures(copy, "gan") | {"step": 2, "n": 77}))
-    climb(recipes(pictures), copy)
+    run_ladder(recipes(pictures), copy)
     assert contents(copy) == before
 
 
 # ---------------------------------------------------------------- stopped
 
 
-class StopAt(Nobody):
+class StopAt(NullListener):
     """Sends this process SIGTERM while a rung is trained, one step before `STOP`."""
 
     def __init__(self, rung: str) -> None:
         self.rung, self.name = rung, ""
         self.begun: list[str] = []
 
-    def start(self, start: Start) -> None:
+    def on_start(self, start: StartInfo) -> None:
         self.name = start.name
         self.begun.append(f"{start.name} from {start.first}")
 
-    def tick(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         if (self.name, step) == (self.rung, STOP - 1):
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -230,7 +230,7 @@ class StopAt(Nobody):
 def test_stopped_and_gone_on_with_it_ends_as_if_nothing_had_been(pictures: Path, whole: Path, tmp_path: Path) -> None:
     out, first, second = tmp_path / "ladder", StopAt("vae"), StopAt("")
     with pytest.raises(Stopped) as raised:
-        climb(recipes(pictures), out, watcher=first)
+        run_ladder(recipes(pictures), out, listener=first)
     told = str(raised.value)
     assert told.startswith(f"stopped by SIGTERM after step {STOP}, state saved; ")
     assert told.endswith(f"poise ladder --out {out}")
@@ -239,10 +239,10 @@ def test_stopped_and_gone_on_with_it_ends_as_if_nothing_had_been(pictures: Path,
     assert sorted(path.name for path in out.iterdir()) == ["autoencoder", "vae"]
     assert json.loads((out / "vae" / "run.json").read_text())["state"] == "stopped"
 
-    climb(recipes(pictures), out, watcher=second)
+    run_ladder(recipes(pictures), out, listener=second)
     assert second.begun == [f"vae from {STOP}", "gan from 0", "vae-gan from 0"]
     for rung in RUNGS:
-        assert unequal(Run(out / rung).save.tensors, Run(whole / rung).save.tensors) == [], rung
+        assert unequal(Run(out / rung).checkpoint.tensors, Run(whole / rung).checkpoint.tensors) == [], rung
         assert figures(out, rung) == figures(whole, rung)
 
 
@@ -256,8 +256,8 @@ def test_stopped_while_a_rung_is_looked_at(
     with monkeypatch.context() as struck:
         struck.setattr(looking, "spectrum", lambda pile: os.kill(os.getpid(), number))
         with pytest.raises(Stopped, match=f"stopped by {number.name}; .*the same command: poise ladder --out"):
-            climb(recipes(pictures), copy)
-    climb(recipes(pictures), copy)
+            run_ladder(recipes(pictures), copy)
+    run_ladder(recipes(pictures), copy)
     assert contents(copy) == before
 
 
@@ -266,12 +266,12 @@ def test_the_same_pictures_elsewhere(pictures: Path, copy: Path, tmp_path: Path)
     before = contents(copy)
     (copy / "vae" / "ladder" / "figures.json").unlink()
     moved = Path(shutil.copy(pictures, tmp_path / "moved.npz"))
-    climb(recipes(moved), copy)
+    run_ladder(recipes(moved), copy)
     assert contents(copy) == before
     (copy / "vae" / "ladder" / "figures.json").unlink()
     np.savez(moved, images=np.zeros((60, 8, 8, 1), np.uint8), labels=np.arange(60) % 4)
     with pytest.raises(DataError, match="not what this run was trained on"):
-        climb(recipes(moved), copy)
+        run_ladder(recipes(moved), copy)
 
 
 # ---------------------------------------------------------------- another ladder
@@ -283,7 +283,7 @@ def test_another_ladder_is_refused(pictures: Path, copy: Path, rung: str) -> Non
     before, written = contents(copy), stamps(copy)
     told = recipes(pictures) | {rung: recipes(pictures, seed=1)[rung]}
     with pytest.raises(RecipeError, match="there is another ladder here") as raised:
-        climb(told, copy)
+        run_ladder(told, copy)
     assert f"--out {copy}" in str(raised.value)
     assert (contents(copy), stamps(copy)) == (before, written)
 
@@ -293,7 +293,7 @@ def test_another_last_rung_is_refused_before_the_first_is_trained(pictures: Path
     shutil.copytree(whole / "vae-gan", out / "vae-gan")
     before = contents(out)
     with pytest.raises(RecipeError, match="there is another ladder here"):
-        climb(recipes(pictures, seed=1), out)
+        run_ladder(recipes(pictures, seed=1), out)
     assert contents(out) == before
 
 
@@ -302,7 +302,7 @@ def test_a_rung_that_is_no_run_is_refused_before_the_first_is_trained(pictures: 
     (tmp_path / "ladder" / "gan" / "mine.txt").write_text("mine")
     before = contents(tmp_path)
     with pytest.raises(RecipeError, match="there is something here already"):
-        climb(recipes(pictures), tmp_path / "ladder")
+        run_ladder(recipes(pictures), tmp_path / "ladder")
     assert contents(tmp_path) == before
 
 
@@ -311,7 +311,7 @@ def test_a_rung_that_was_killed_before_its_first_save_is_begun_anew(pictures: Pa
         shutil.rmtree(copy / "vae" / gone)
     info = copy / "vae" / "run.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"state": "running"}))
-    climb(recipes(pictures), copy)
+    run_ladder(recipes(pictures), copy)
     assert json.loads(info.read_text())["state"] == "done"
 
 
@@ -325,5 +325,5 @@ def test_few_or_flat_pictures_have_a_report_too(tmp_path: Path, count: int, grey
     images = random.integers(0, 256, (count, 8, 8, 1)) if grey is None else np.full((count, 8, 8, 1), grey)
     np.savez(tmp_path / "few.npz", images=images.astype(np.uint8))
     told = {rung: decode(one.canonical() | {"steps": 2}) for rung, one in recipes(tmp_path / "few.npz").items()}
-    assert climb(told, tmp_path / "ladder").is_file()
+    assert run_ladder(told, tmp_path / "ladder").is_file()
     assert {rung.name for rung in (tmp_path / "ladder").iterdir() if rung.is_dir()} == set(RUNGS)

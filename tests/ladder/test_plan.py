@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from contracts.tiny import CPU, Session, source, unequal
+from poise.core.random_streams import RandomStreams
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
 from poise.ladder import plan as planning
-from poise.ladder.plan import MODEL, RUNGS, plan
-from poise.randomness import Dice
-from poise.recipe.fit import fit
+from poise.ladder.plan import MODEL, RUNGS, ladder_tables
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.recipe.text import Table
-from poise.training.build import build
-from poise.training.machine import Machine
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import Table
 
 SHARED = ("data", "latent", "batch", "steps", "seed", "log", "measure")
 PICTURES = {"kind": "npz", "path": "pictures.npz", "size": 16}
@@ -27,28 +27,28 @@ every_rung = pytest.mark.parametrize("rung", list(RUNGS))
 def thin(seed: int = 5) -> dict[str, Recipe]:
     """All rungs on digits of 8 x 8, with networks of next to no width."""
     recipes = {}
-    for rung, told in plan({"kind": "digits", "size": 8}, 3, seed, 4).items():
+    for rung, told in ladder_tables({"kind": "digits", "size": 8}, 3, seed, 4).items():
         networks = {name: {**network, "width": 2} for name, network in told["network"].items()}
         recipes[rung] = decode(told | {"network": networks, "latent": {"kind": "gaussian", "dim": 3}})
     return recipes
 
 
 def test_the_rungs_from_the_bottom_up() -> None:
-    assert list(plan()) == list(RUNGS) == ["autoencoder", "vae", "gan", "vae-gan"]
-    assert [told["name"] for told in plan().values()] == list(RUNGS)
+    assert list(ladder_tables()) == list(RUNGS) == ["autoencoder", "vae", "gan", "vae-gan"]
+    assert [told["name"] for told in ladder_tables().values()] == list(RUNGS)
 
 
 @every_rung
 def test_what_is_shared_is_the_same(rung: str) -> None:
-    told, model = (decode(plan()[name]).canonical() for name in (rung, MODEL))
+    told, model = (decode(ladder_tables()[name]).canonical() for name in (rung, MODEL))
     for name in SHARED:
         assert told[name] == model[name], name
     assert told["network"]["g"] == model["network"]["g"]
 
 
 def test_left_out_it_is_the_models_own() -> None:
-    model = table(MODEL)
-    for told in plan().values():
+    model = load_table(MODEL)
+    for told in ladder_tables().values():
         assert {name: told[name] for name in ("data", "latent", "batch")} == {
             name: model[name] for name in ("data", "latent", "batch")
         }
@@ -59,7 +59,7 @@ def test_left_out_it_is_the_models_own() -> None:
 @every_rung
 @pytest.mark.parametrize("words", [(), (PICTURES, 100, 3, 16)], ids=["plain", "told"])
 def test_nothing_else_differs_from_the_shipped_recipe(rung: str, words: tuple[Any, ...]) -> None:
-    own, told = table(RUNGS[rung]), plan(*words)[rung]
+    own, told = load_table(RUNGS[rung]), ladder_tables(*words)[rung]
     assert set(told) == set(own) | set(SHARED)
     odd = {name for name in told if told[name] != own.get(name)}
     assert odd <= {*SHARED, "name", "network"}
@@ -73,21 +73,21 @@ def test_another_model_is_taken_over_by_all(monkeypatch: pytest.MonkeyPatch) -> 
     odd = {"batch": 24, "latent": {"kind": "sphere", "dim": 11}, "data": {"kind": "digits", "size": 16}}
 
     def changed(name: str) -> Table:
-        told = table(name)
+        told = load_table(name)
         wide = {"network": told["network"] | {"g": {"kind": "dcgan", "width": 12}}}
         return told | odd | wide if name == MODEL else told
 
-    monkeypatch.setattr(planning, "table", changed)
-    for rung, told in plan().items():
+    monkeypatch.setattr(planning, "load_table", changed)
+    for rung, told in ladder_tables().items():
         assert {name: told[name] for name in odd} == odd, rung
         assert told["network"]["g"] == {"kind": "dcgan", "width": 12}, rung
 
 
 def test_planning_changes_no_other_plan() -> None:
     """Each call gives tables of its own."""
-    before = plan()
-    changed = plan({"kind": "digits", "size": 8}, 1, 2, 3)
-    assert plan() == before
+    before = ladder_tables()
+    changed = ladder_tables({"kind": "digits", "size": 8}, 1, 2, 3)
+    assert ladder_tables() == before
     assert changed["vae"] != before["vae"]
 
 
@@ -95,12 +95,12 @@ def test_planning_changes_no_other_plan() -> None:
 @pytest.mark.parametrize(("shape", "classes"), [((1, 32, 32), 10), ((3, 16, 16), 0)], ids=str)
 def test_every_rung_fits(rung: str, shape: tuple[int, ...], classes: int) -> None:
     data = {"kind": "digits", "size": shape[1]} if classes else PICTURES
-    assert fit(decode(plan(data)[rung]), shape, classes).refusals == []
+    assert check_compatibility(decode(ladder_tables(data)[rung]), shape, classes).refusals == []
 
 
 @every_rung
 def test_words_arrive(rung: str) -> None:
-    recipe = decode(plan(PICTURES, 60, 7, 5)[rung])
+    recipe = decode(ladder_tables(PICTURES, 60, 7, 5)[rung])
     assert recipe.canonical()["data"].items() >= PICTURES.items()
     assert (recipe.steps, recipe.seed, recipe.batch) == (60, 7, 5)
     assert recipe.measure is not None
@@ -111,7 +111,7 @@ def test_words_arrive(rung: str) -> None:
 @every_rung
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_short_climb_can_be_planned(rung: str, steps: int) -> None:
-    recipe = decode(plan(None, steps)[rung])
+    recipe = decode(ladder_tables(None, steps)[rung])
     assert recipe.steps == steps
     assert recipe.measure is not None
     assert 1 <= recipe.measure.every <= steps
@@ -119,14 +119,15 @@ def test_a_short_climb_can_be_planned(rung: str, steps: int) -> None:
 
 
 def test_decoders_begin_with_the_same_weights() -> None:
-    subject, machine = source("pictures").subject(), Machine(CPU, "fp32")
+    data_spec, compute = source("pictures").spec(), ComputeSettings(CPU, "fp32")
     first = {
-        rung: build(recipe, subject, machine, Dice(recipe.seed)).g.net.state_dict() for rung, recipe in thin().items()
+        rung: build_game(recipe, data_spec, compute, RandomStreams(recipe.seed)).g.net.state_dict()
+        for rung, recipe in thin().items()
     }
     for rung, weights in first.items():
         assert unequal(weights, first[MODEL]) == [], rung
     other = thin(seed=6)[MODEL]
-    assert unequal(build(other, subject, machine, Dice(other.seed)).g.net.state_dict(), first[MODEL])
+    assert unequal(build_game(other, data_spec, compute, RandomStreams(other.seed)).g.net.state_dict(), first[MODEL])
 
 
 def test_all_see_the_same_pictures_in_the_same_order() -> None:
@@ -134,7 +135,7 @@ def test_all_see_the_same_pictures_in_the_same_order() -> None:
     seen: dict[str, list[torch.Tensor]] = {}
     for rung, recipe in thin().items():
         moves = Session(recipe, source("pictures")).play(3).moves
-        drawn = [[m.real for m in moves if m.moment.step == step and m.real is not None] for step in range(3)]
+        drawn = [[m.real for m in moves if m.context.step == step and m.real is not None] for step in range(3)]
         seen[rung] = [piles[0] for piles in drawn]
     for rung, piles in seen.items():
         assert [len(pile) for pile in piles] == [4, 4, 4]

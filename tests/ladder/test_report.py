@@ -18,7 +18,7 @@ from PIL import Image
 
 from poise.errors import SaveError
 from poise.ladder.read import read
-from poise.ladder.report import Part, Picture, html, markdown, write
+from poise.ladder.report import ReportImage, ReportSection, html, markdown, write
 
 NAMES = ["autoencoder", "vae", "gan", "vae-gan"]
 CODED = ["autoencoder", "vae", "vae-gan"]
@@ -209,8 +209,8 @@ def test_what_others_wrote_is_text_and_nothing_else(page: Page) -> None:
 def test_headings_captions_and_cells_are_text_too(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 7).save(tmp_path / "one.png")
     parts = [
-        Part(f"Head {ODD}", [f"Words {ODD}"], [["", f"th {ODD}"], [f"td {ODD}", "1"]]),
-        Part(f"Second {ODD}", pictures=[Picture(tmp_path / "one.png", f"under {ODD}")]),
+        ReportSection(f"Head {ODD}", [f"Words {ODD}"], [["", f"th {ODD}"], [f"td {ODD}", "1"]]),
+        ReportSection(f"Second {ODD}", pictures=[ReportImage(tmp_path / "one.png", f"under {ODD}")]),
     ]
     found = Page(html(parts))
     assert "b" not in found.tags
@@ -264,7 +264,10 @@ def test_both_say_the_same(twin: str, page: Page) -> None:
 
 
 def test_markdown_alone(tmp_path: Path) -> None:
-    parts = [Part("One", ["Words."], [["", "a"], ["b", "1"]]), Part("Two", pictures=[Picture(tmp_path / "x.png", "c")])]
+    parts = [
+        ReportSection("One", ["Words."], [["", "a"], ["b", "1"]]),
+        ReportSection("Two", pictures=[ReportImage(tmp_path / "x.png", "c")]),
+    ]
     lines = [line for line in markdown(parts, tmp_path).splitlines() if line]
     assert lines == ["# One", "Words.", "|  | a |", "| --- | --- |", "| b | 1 |", "## Two", "![c](x.png)"]
 

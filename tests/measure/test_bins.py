@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.measure import bins as module
-from poise.measure.bins import assigned, bins, cells
+from poise.measure import ndb as module
+from poise.measure.ndb import assigned, cells, ndb
 
 
 def cloud(n: int, seed: int, d: int = 4) -> Tensor:
@@ -18,7 +18,7 @@ def cloud(n: int, seed: int, d: int = 4) -> Tensor:
 
 
 def test_for_equal_laws_about_one_cell_in_twenty_differs() -> None:
-    found = [bins(cloud(1000, 2 * seed), cloud(1000, 2 * seed + 1), 20) for seed in range(20)]
+    found = [ndb(cloud(1000, 2 * seed), cloud(1000, 2 * seed + 1), 20) for seed in range(20)]
     assert 0.01 < np.mean([one.different for one in found]) < 0.09
     assert max(one.divergence for one in found) < 0.02
 
@@ -42,7 +42,7 @@ def corners(shares: list[int], seed: int) -> Tensor:
     ],
 )
 def test_the_shares_of_planted_clusters_are_tested_one_by_one(fakes: list[int], different: float) -> None:
-    found = bins(corners(fakes, 10), corners([100] * 4, 20), 4)
+    found = ndb(corners(fakes, 10), corners([100] * 4, 20), 4)
     p = np.array(fakes) / sum(fakes)
     middle = (p + 0.25) / 2
     entropy = [-(side[side > 0] * np.log(side[side > 0])).sum() for side in (middle, p, np.full(4, 0.25))]
@@ -53,31 +53,31 @@ def test_the_shares_of_planted_clusters_are_tested_one_by_one(fakes: list[int], 
 def test_a_missing_cluster_is_seen() -> None:
     real = torch.cat([cloud(800, 1), cloud(200, 2) + 8])
     whole = torch.cat([cloud(800, 3), cloud(200, 4) + 8])
-    assert bins(cloud(1000, 3), real, 20).different > bins(whole, real, 20).different + 0.1
-    assert bins(cloud(1000, 3), real, 20).divergence > bins(whole, real, 20).divergence + 0.05
+    assert ndb(cloud(1000, 3), real, 20).different > ndb(whole, real, 20).different + 0.1
+    assert ndb(cloud(1000, 3), real, 20).divergence > ndb(whole, real, 20).divergence + 0.05
 
 
 def test_all_fakes_in_the_rarest_cell_come_close_to_log_2() -> None:
     real = corners([3000, 3000, 3000, 20], 0)
-    found = bins(corners([0, 0, 0, 500], 9), real, 4)
+    found = ndb(corners([0, 0, 0, 500], 9), real, 4)
     assert found.different == 1
     assert 0.95 * math.log(2) < found.divergence < math.log(2)
 
 
 def test_the_range_of_the_divergence() -> None:
     for seed in range(10):
-        found = bins(cloud(60, seed) * seed + seed, cloud(80, 100 + seed))
+        found = ndb(cloud(60, seed) * seed + seed, cloud(80, 100 + seed))
         assert 0 <= found.divergence < math.log(2)
         assert 0 <= found.different <= 1
     real = cloud(300, 1)
-    assert bins(real, real) == (0, 0)
+    assert ndb(real, real) == (0, 0)
 
 
 def test_piles_of_one_picture_over_and_over() -> None:
     same, real = torch.full((50, 4), 0.1), cloud(100, 1)
-    assert bins(same, same) == (0, 0)
-    assert bins(real, same) == (0, 0)
-    found = bins(same, real)
+    assert ndb(same, same) == (0, 0)
+    assert ndb(real, same) == (0, 0)
+    found = ndb(same, real)
     assert found.different > 0.5
     assert 0 < found.divergence < math.log(2)
 
@@ -91,9 +91,9 @@ def test_a_cell_asks_for_20_reals(reals: int, asked: int, count: int, monkeypatc
         return features[:count].numpy()
 
     monkeypatch.setattr(module, "cells", watched)
-    bins(cloud(50, 1), cloud(reals, 2), asked)
+    ndb(cloud(50, 1), cloud(reals, 2), asked)
     assert counts == [count]
-    bins(cloud(50, 1), cloud(5000, 2))
+    ndb(cloud(50, 1), cloud(5000, 2))
     assert counts[1:] == [100]
 
 
@@ -102,14 +102,14 @@ def test_a_cell_where_nobody_is_says_nothing(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "cells", lambda features, count: centres)
     fake, real = corners([50, 0, 0, 0], 1), corners([50, 0, 0, 0], 2)
     fake[:, 0], real[:, 0] = torch.linspace(-1, 1, 50).sign(), torch.linspace(-3, 1, 50).sign()
-    found = bins(fake, real)
+    found = ndb(fake, real)
     assert found.different == pytest.approx(2 / 3, abs=1e-12)
     assert 0 < found.divergence < 0.1
 
 
 def test_there_are_no_more_cells_than_different_pictures() -> None:
     real = cloud(3, 1).repeat(100, 1)
-    assert bins(real, real, 10) == (0, 0)
+    assert ndb(real, real, 10) == (0, 0)
 
 
 def test_cells_are_the_same_each_time_and_means_of_their_own() -> None:
@@ -124,4 +124,4 @@ def test_cells_are_the_same_each_time_and_means_of_their_own() -> None:
 
 def test_what_is_no_pile_is_refused() -> None:
     with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
-        bins(torch.zeros(1, 3), torch.zeros(5, 3))
+        ndb(torch.zeros(1, 3), torch.zeros(5, 3))

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from poise.measure import cache
-from poise.system import system
+from poise.measure import feature_cache
+from poise.utils.system import system
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,8 @@ def same(found: dict[str, Tensor] | None, stored: dict[str, Tensor]) -> bool:
 
 
 def test_round_trip(home: Path) -> None:
-    cache.store("features", "0123", tensors())
-    assert same(cache.load("features", "0123"), tensors())
+    feature_cache.store("features", "0123", tensors())
+    assert same(feature_cache.load("features", "0123"), tensors())
     assert [path.relative_to(home) for path in home.rglob("*.*")] == [Path("features/0123.safetensors")]
 
 
@@ -49,58 +49,58 @@ def test_whatever_lies_oddly_in_memory_or_wants_a_gradient() -> None:
         "weight": torch.nn.Parameter(torch.ones(2)),
         "part": torch.arange(10.0)[3:6],
     }
-    cache.store("classifiers", "k", odd)
-    found = cache.load("classifiers", "k")
+    feature_cache.store("classifiers", "k", odd)
+    found = feature_cache.load("classifiers", "k")
     assert same(found, odd)
     assert found is not None
     assert not found["weight"].requires_grad
 
 
 def test_missing() -> None:
-    assert cache.load("features", "k") is None
-    cache.store("features", "k", tensors())
-    assert cache.load("features", "l") is None
-    assert cache.load("classifiers", "k") is None
+    assert feature_cache.load("features", "k") is None
+    feature_cache.store("features", "k", tensors())
+    assert feature_cache.load("features", "l") is None
+    assert feature_cache.load("classifiers", "k") is None
 
 
 def test_stored_again_is_replaced() -> None:
-    cache.store("features", "k", tensors())
-    cache.store("features", "k", {"other": torch.ones(2)})
-    assert same(cache.load("features", "k"), {"other": torch.ones(2)})
+    feature_cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", {"other": torch.ones(2)})
+    assert same(feature_cache.load("features", "k"), {"other": torch.ones(2)})
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x0F, 0xFF])
 def test_no_flipped_byte_goes_unseen(home: Path, flip: int) -> None:
     """Wherever it is, header or numbers; 0x0F makes I of F: the same bytes as numbers of another kind."""
-    cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
-        found = cache.load("features", "k")
+        found = feature_cache.load("features", "k")
         assert found is None or same(found, tensors()), place
         assert found is None or chr(whole[place]).isspace(), place
     path.write_bytes(whole)
-    assert same(cache.load("features", "k"), tensors())
+    assert same(feature_cache.load("features", "k"), tensors())
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, -1, -40])
 def test_cut(home: Path, length: int) -> None:
-    cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
     path.write_bytes(path.read_bytes()[:length])
-    assert cache.load("features", "k") is None
+    assert feature_cache.load("features", "k") is None
 
 
 def test_more_at_the_end(home: Path) -> None:
-    cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
     path.write_bytes(path.read_bytes() + b"\0")
-    assert cache.load("features", "k") is None
+    assert feature_cache.load("features", "k") is None
 
 
 def test_other_names_and_no_sum(home: Path) -> None:
-    cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
     whole = safetensors.torch.load(path.read_bytes())
     plain = {name: tensor for name, tensor in whole.items() if name != "sum"}
@@ -110,23 +110,23 @@ def test_other_names_and_no_sum(home: Path) -> None:
     turned = {**whole, "features": whole["features"].reshape(4, 3)}
     for other in (plain, renamed, fewer, more, turned, {}):
         path.write_bytes(safetensors.torch.save(other))
-        assert cache.load("features", "k") is None
+        assert feature_cache.load("features", "k") is None
     path.write_bytes(safetensors.torch.save(whole))
-    assert same(cache.load("features", "k"), tensors())
+    assert same(feature_cache.load("features", "k"), tensors())
 
 
 def test_a_folder_in_its_place(home: Path) -> None:
     (home / "features" / "k.safetensors").mkdir(parents=True)
-    assert cache.load("features", "k") is None
-    cache.store("features", "k", tensors())
-    assert cache.load("features", "k") is None
+    assert feature_cache.load("features", "k") is None
+    feature_cache.store("features", "k", tensors())
+    assert feature_cache.load("features", "k") is None
 
 
 def test_a_home_that_cannot_be(home: Path, tmp_path: Path) -> None:
     """A file where a folder should be: nothing is stored, nothing is raised, nothing is touched."""
     (tmp_path / "a").write_text("dear")
-    cache.store("features", "k", tensors())
-    assert cache.load("features", "k") is None
+    feature_cache.store("features", "k", tensors())
+    assert feature_cache.load("features", "k") is None
     assert (tmp_path / "a").read_text() == "dear"
 
 
@@ -134,45 +134,45 @@ def test_a_disk_that_refuses(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def full(handle: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
-    cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", tensors())
     with monkeypatch.context() as patch:
         patch.setattr(system, "write", full)
-        cache.store("features", "k", {"other": torch.ones(2)})
-    assert same(cache.load("features", "k"), tensors())
+        feature_cache.store("features", "k", {"other": torch.ones(2)})
+    assert same(feature_cache.load("features", "k"), tensors())
 
 
 def test_nothing_half_written_takes_its_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who looks while another writes sees the old file."""
-    cache.store("features", "k", tensors())
+    feature_cache.store("features", "k", tensors())
     write, seen = system.write, []
 
     def slow(handle: int, data: bytes) -> int:
         length = write(handle, data[:50])
-        seen.append(cache.load("features", "k"))
+        seen.append(feature_cache.load("features", "k"))
         return length
 
     monkeypatch.setattr(system, "write", slow)
-    cache.store("features", "k", {"other": torch.ones(2)})
+    feature_cache.store("features", "k", {"other": torch.ones(2)})
     assert len(seen) > 1
     assert all(same(one, tensors()) for one in seen)
-    assert same(cache.load("features", "k"), {"other": torch.ones(2)})
+    assert same(feature_cache.load("features", "k"), {"other": torch.ones(2)})
 
 
 def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "own"))
-    assert cache.home() == tmp_path / "own"
+    assert feature_cache.cache_dir() == tmp_path / "own"
     for nothing in (lambda name: monkeypatch.setenv(name, ""), monkeypatch.delenv):
         nothing("POISE_CACHE")
-        assert cache.home() == tmp_path / "xdg" / "poise"
+        assert feature_cache.cache_dir() == tmp_path / "xdg" / "poise"
     for nothing in (lambda name: monkeypatch.setenv(name, ""), monkeypatch.delenv):
         nothing("XDG_CACHE_HOME")
-        assert cache.home() == tmp_path / "me" / ".cache" / "poise"
+        assert feature_cache.cache_dir() == tmp_path / "me" / ".cache" / "poise"
 
 
 def test_keys() -> None:
-    assert cache.key_of("a", 1) == cache.key_of("a", 1)
-    assert len({cache.key_of(*parts) for parts in (("a", 1), ("a", 2), ("b", 1), (1, "a"), ("a",))}) == 5
-    assert len(cache.key_of("a")) == 16
-    assert set(cache.key_of("a")) <= set("0123456789abcdef")
+    assert feature_cache.cache_key("a", 1) == feature_cache.cache_key("a", 1)
+    assert len({feature_cache.cache_key(*parts) for parts in (("a", 1), ("a", 2), ("b", 1), (1, "a"), ("a",))}) == 5
+    assert len(feature_cache.cache_key("a")) == 16
+    assert set(feature_cache.cache_key("a")) <= set("0123456789abcdef")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-from poise.measure.classes import accuracy, balance, confidence, inception_score
+from poise.measure.classifier_scores import accuracy, balance, confidence, inception_score
 
 
 def logits(n: int, k: int, seed: int = 0) -> Tensor:

@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.data.source import Loaded, Pictures, to_signed
-from poise.measure import cache, classifier
-from poise.measure.classifier import FEW, Small, Trained, fitted, share_right, worth_it
-from poise.measure.features import OfClassifier
+from poise.data.source import DataSplits, ImageDataset
+from poise.measure import classifier, feature_cache
+from poise.measure.classifier import (
+    FEW,
+    SmallClassifier,
+    TrainedClassifier,
+    accuracy_on,
+    can_train_on,
+    train_classifier,
+)
+from poise.measure.features import ClassifierExtractor
+from poise.utils.images import to_float
 
 
 class Told:
@@ -32,46 +40,46 @@ def brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "SEEN", (2560, 2560))
 
 
-def weights(trained: Trained | Small) -> dict[str, Tensor]:
-    return (trained.net if isinstance(trained, Trained) else trained).state_dict()
+def weights(trained: TrainedClassifier | SmallClassifier) -> dict[str, Tensor]:
+    return (trained.net if isinstance(trained, TrainedClassifier) else trained).state_dict()
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def halves(pictures: Pictures, at: int) -> tuple[Pictures, Pictures]:
+def halves(pictures: ImageDataset, at: int) -> tuple[ImageDataset, ImageDataset]:
     assert pictures.labels is not None
     first, second = (
-        Pictures(pictures.images[part], pictures.labels[part], pictures.classes)
+        ImageDataset(pictures.images[part], pictures.labels[part], pictures.classes)
         for part in (slice(0, at), slice(at, None))
     )
     return first, second
 
 
-def test_it_knows_digits_that_it_has_never_seen(digits: Loaded) -> None:
+def test_it_knows_digits_that_it_has_never_seen(digits: DataSplits) -> None:
     train, held_out = digits.train, digits.held_out
-    assert isinstance(train, Pictures)
-    assert isinstance(held_out, Pictures)
-    trained = classifier.classifier(train, held_out)
+    assert isinstance(train, ImageDataset)
+    assert isinstance(held_out, ImageDataset)
+    trained = classifier.load_or_train(train, held_out)
     assert not trained.net.training
     assert trained.right >= 0.97
     assert held_out.labels is not None
-    batch = held_out.take(torch.arange(500))
+    batch = held_out.gather(torch.arange(500))
     with torch.no_grad():
-        features, logits = trained.net(to_signed(batch.images))
+        features, logits = trained.net(to_float(batch.images))
     assert features.shape == (500, 64)
     assert logits.shape == (500, 10)
     assert float((logits.argmax(1) == batch.labels).double().mean()) >= 0.96
-    assert trained.right == share_right(trained.net, held_out, torch.arange(1000))
+    assert trained.right == accuracy_on(trained.net, held_out, torch.arange(1000))
 
 
-def test_the_second_time_it_comes_from_the_cache(digits: Loaded) -> None:
+def test_the_second_time_it_comes_from_the_cache(digits: DataSplits) -> None:
     train, held_out = digits.train, digits.held_out
-    assert isinstance(train, Pictures)
-    assert isinstance(held_out, Pictures)
-    first, told = classifier.classifier(train, held_out), Told()
-    again = classifier.classifier(train, held_out, told)
+    assert isinstance(train, ImageDataset)
+    assert isinstance(held_out, ImageDataset)
+    first, told = classifier.load_or_train(train, held_out), Told()
+    again = classifier.load_or_train(train, held_out, told)
     assert told.heard == []
     assert again.net is not first.net
     assert same(weights(again), weights(first))
@@ -80,64 +88,66 @@ def test_the_second_time_it_comes_from_the_cache(digits: Loaded) -> None:
 
 
 @pytest.mark.usefixtures("brief")
-def test_trained_once_and_kept(shades: Pictures) -> None:
+def test_trained_once_and_kept(shades: ImageDataset) -> None:
     told = Told()
     train, held_out = halves(shades, 150)
-    first = classifier.classifier(train, held_out, told)
+    first = classifier.load_or_train(train, held_out, told)
     assert [share for _, share in told.heard] == [0.0, 0.5]
     assert {what for what, _ in told.heard} == {"training a small classifier to measure with"}
-    again = classifier.classifier(train, held_out, told)
+    again = classifier.load_or_train(train, held_out, told)
     assert len(told.heard) == 2
     assert same(weights(again), weights(first))
     assert (again.name, again.right) == (first.name, first.right) == (first.name, 1.0)
-    batch = to_signed(torch.from_numpy(shades.images))
+    batch = to_float(torch.from_numpy(shades.images))
     with torch.no_grad():
         assert torch.equal(again.net(batch)[0], first.net(batch)[0]), "the same figure the first time and after it"
 
 
 @pytest.mark.usefixtures("brief")
-def test_a_cache_that_lies_is_not_believed(shades: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_lies_is_not_believed(shades: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     train, held_out = halves(shades, 150)
-    first = classifier.classifier(train, held_out)
-    (path,) = (cache.home() / "classifiers").iterdir()
+    first = classifier.load_or_train(train, held_out)
+    (path,) = (feature_cache.cache_dir() / "classifiers").iterdir()
     path.write_bytes(path.read_bytes()[:-1])
     told = Told()
-    again = classifier.classifier(train, held_out, told)
+    again = classifier.load_or_train(train, held_out, told)
     assert told.heard
     assert (again.name, again.right) == (first.name, first.right)
 
 
 @pytest.mark.usefixtures("brief")
-def test_other_data_another_classifier(shades: Pictures) -> None:
+def test_other_data_another_classifier(shades: ImageDataset) -> None:
     train, held_out = halves(shades, 150)
     fewer, _ = halves(train, 140)
     asked, _ = halves(held_out, 40)
-    names = {classifier.classifier(*pair).name for pair in ((train, held_out), (fewer, held_out))}
+    names = {classifier.load_or_train(*pair).name for pair in ((train, held_out), (fewer, held_out))}
     assert len(names) == 2
     told = Told()
-    assert classifier.classifier(train, asked, told).name in names  # the same weights, but asked about other pictures
+    assert (
+        classifier.load_or_train(train, asked, told).name in names
+    )  # the same weights, but asked about other pictures
     assert told.heard
 
 
 @pytest.mark.usefixtures("brief")
-def test_without_pictures_held_out_a_tenth_is_kept_back(shades: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pictures_held_out_a_tenth_is_kept_back(shades: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     asked: list[Tensor] = []
-    real_take = Pictures.take
+    real_take = ImageDataset.gather
 
-    def take(self: Pictures, places: Tensor):  # type: ignore[no-untyped-def]
+    def take(self: ImageDataset, places: Tensor):  # type: ignore[no-untyped-def]
         (asked if in_test else seen).append(places)
         return real_take(self, places)
 
-    def right(net: Small, source: Pictures, places: Tensor) -> float:
+    def right(net: SmallClassifier, source: ImageDataset, places: Tensor) -> float:
         nonlocal in_test
         in_test = True
-        return share_right(net, source, places)
+        return accuracy_on(net, source, places)
 
     in_test = False
-    monkeypatch.setattr(Pictures, "take", take)
-    monkeypatch.setattr(classifier, "share_right", right)
-    trained = classifier.classifier(shades, None)
+    monkeypatch.setattr(ImageDataset, "gather", take)
+    monkeypatch.setattr(classifier, "accuracy_on", right)
+    trained = classifier.load_or_train(shades, None)
     trained_on, tested = (set(torch.cat(places).tolist()) for places in (seen, asked))
     assert len(tested) == 20
     assert trained_on | tested == set(range(200))
@@ -145,16 +155,16 @@ def test_without_pictures_held_out_a_tenth_is_kept_back(shades: Pictures, monkey
     assert trained.right == 1.0
 
 
-def fit(pictures: Pictures, seed: int) -> Small:
-    labels = pictures.labels_at(torch.arange(len(pictures)))
+def fit(pictures: ImageDataset, seed: int) -> SmallClassifier:
+    labels = pictures.gather_labels(torch.arange(len(pictures)))
     assert labels is not None
-    return fitted(
-        lambda places: to_signed(pictures.take(places).images), labels, pictures.shape, len(pictures.classes), seed
+    return train_classifier(
+        lambda places: to_float(pictures.gather(places).images), labels, pictures.shape, len(pictures.classes), seed
     )
 
 
 @pytest.mark.usefixtures("brief")
-def test_the_same_for_the_same_seed(shades: Pictures) -> None:
+def test_the_same_for_the_same_seed(shades: ImageDataset) -> None:
     one, again, other = fit(shades, 1), fit(shades, 1), fit(shades, 2)
     assert same(weights(one), weights(again))
     assert not same(weights(one), weights(other))
@@ -162,13 +172,13 @@ def test_the_same_for_the_same_seed(shades: Pictures) -> None:
 
 
 @pytest.mark.usefixtures("brief")
-def test_global_random_numbers_are_left_alone(shades: Pictures) -> None:
+def test_global_random_numbers_are_left_alone(shades: ImageDataset) -> None:
     torch.manual_seed(7)
     np.random.seed(7)
     before, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()
     fit(shades, 1)
     for _ in range(2):  # trained, and from the cache
-        classifier.classifier(shades, None)
+        classifier.load_or_train(shades, None)
         assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == numpys).all()
     torch.manual_seed(8)
@@ -183,14 +193,14 @@ def test_few_pictures_and_odd_shapes() -> None:
     for shape in ((40, 8, 8, 3), (40, 9, 13, 1), (70, 33, 20, 4)):
         labels = np.arange(shape[0]) % 2
         images = (rng.integers(0, 100, shape) + 128 * labels[:, None, None, None]).astype(np.uint8)
-        pictures = Pictures(images, labels.astype(np.int64), ("a", "b"))
-        assert worth_it(pictures)
-        assert share_right(fit(pictures, 0), pictures, torch.arange(len(pictures))) > 0.9
+        pictures = ImageDataset(images, labels.astype(np.int64), ("a", "b"))
+        assert can_train_on(pictures)
+        assert accuracy_on(fit(pictures, 0), pictures, torch.arange(len(pictures))) > 0.9
 
 
 @pytest.mark.parametrize("side", [8, 15, 16, 28, 32, 64, 128])
 def test_the_map_before_the_features_is_small(side: int) -> None:
-    net = Small((1, side, side), 3)
+    net = SmallClassifier((1, side, side), 3)
     features, logits = net.eval()(torch.zeros(2, 1, side, side))
     assert (features.shape, logits.shape) == ((2, 64), (2, 3))
     flat = net.features[0].in_features
@@ -212,14 +222,14 @@ def test_the_map_before_the_features_is_small(side: int) -> None:
 )
 def test_worth_it(n: int, classes: int, side: int, worth: bool) -> None:
     labels = np.arange(n, dtype=np.int64) % classes if classes else None
-    pictures = Pictures(np.zeros((n, side, 8, 1), np.uint8), labels, tuple(map(str, range(classes))))
-    assert worth_it(pictures) is worth
+    pictures = ImageDataset(np.zeros((n, side, 8, 1), np.uint8), labels, tuple(map(str, range(classes))))
+    assert can_train_on(pictures) is worth
 
 
 @pytest.mark.usefixtures("brief")
-def test_the_name_is_of_the_weights(shades: Pictures) -> None:
+def test_the_name_is_of_the_weights(shades: ImageDataset) -> None:
     train, held_out = halves(shades, 150)
-    look = OfClassifier(train, held_out)
+    look = ClassifierExtractor(train, held_out)
     assert look.name == f"{look.trained.name}, 100.0% right on pictures it was not trained on"
     assert look.trained.name.startswith("classifier ")
     assert len(look.trained.name) == len("classifier ") + 8

@@ -11,9 +11,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from poise.measure.base import BLOCK
-from poise.measure.bins import assigned, cells
-from poise.measure.copying import authenticity, copying_test, nearest
-from poise.measure.frechet import fid
+from poise.measure.fid import fid
+from poise.measure.memorization import authenticity, copying_test, nearest_neighbours
+from poise.measure.ndb import assigned, cells
 
 D = 6
 
@@ -175,7 +175,7 @@ def test_copies_of_repeated_training_samples_are_not_authentic() -> None:
 @pytest.mark.parametrize("n", [7, BLOCK + 1])
 def test_the_nearest_come_first(n: int) -> None:
     features, among = fresh(n, 1), fresh(40, 2)
-    found = nearest(features, among, 3)
+    found = nearest_neighbours(features, among, 3)
     gaps = np.linalg.norm(features.numpy()[:, None] - among.numpy(), axis=2)
     order = gaps.argsort(axis=1)[:, :3]
     np.testing.assert_array_equal(found.places.numpy(), order)
@@ -184,9 +184,9 @@ def test_the_nearest_come_first(n: int) -> None:
 
 
 def test_no_more_neighbours_than_there_are() -> None:
-    found = nearest(fresh(4, 1), fresh(2, 2), 5)
+    found = nearest_neighbours(fresh(4, 1), fresh(2, 2), 5)
     assert found.places.shape == found.distances.shape == (4, 2)
-    assert nearest(fresh(4, 1), fresh(2, 2)).places.shape == (4, 1)
+    assert nearest_neighbours(fresh(4, 1), fresh(2, 2)).places.shape == (4, 1)
 
 
 @pytest.mark.parametrize("which", range(3))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poise.measure.duality import duality_gap
+from poise.measure.duality_gap import duality_gap
 
 
 class Point(nn.Module):

@@ -8,26 +8,26 @@ from typing import Any
 import pytest
 
 from poise.errors import RecipeError
-from poise.measure.catalogue import MEASURES, chosen
-from poise.measure.entry import Measuring
+from poise.measure.catalogue import MEASURES, select_measures
+from poise.measure.config import MeasureConfig
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
-from poise.recipe.read import decode
-from poise.recipe.shipped import find, names
+from poise.recipe.shipped import load_recipe, recipe_names
 
 
 def recipe(**measure: Any) -> Recipe:
-    return decode({**find("ring"), "measure": measure})
+    return decode({**load_recipe("ring"), "measure": measure})
 
 
 def test_left_out_the_distance_every_500_steps() -> None:
     how = recipe().measure
-    assert how == Measuring()
+    assert how == MeasureConfig()
     assert how is not None
     assert (how.every, how.measures, how.features, how.n) == (500, ("fid",), "auto", 1000)
 
 
 def test_without_the_table_nothing_is_measured() -> None:
-    plain = decode({key: value for key, value in find("ring").items() if key != "measure"})
+    plain = decode({key: value for key, value in load_recipe("ring").items() if key != "measure"})
     assert plain.measure is None
     assert "measure" not in plain.canonical()
     assert "[measure]" not in plain.to_toml()
@@ -81,28 +81,31 @@ def test_the_first_must_have_a_direction_and_the_others_need_none(name: str) -> 
 
 
 def test_a_resumed_run_may_change_it() -> None:
-    plain = decode({key: value for key, value in find("ring").items() if key != "measure"})
+    plain = decode({key: value for key, value in load_recipe("ring").items() if key != "measure"})
     for old, new in ((plain, recipe()), (recipe(), plain), (recipe(), recipe(every=3, measures=["kid"], n=50))):
         assert differences(old, new) == []
     assert differences(plain, decode({**recipe().canonical(), "batch": 8})) == ["batch"]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_measure_what_there_is(name: str) -> None:
-    how = decode(find(name)).measure
+    how = decode(load_recipe(name)).measure
     if how is not None:
-        assert [measure.name for measure in chosen(how.measures)] == [m for m in MEASURES if m in how.measures]
+        assert [measure.name for measure in select_measures(how.measures)] == [m for m in MEASURES if m in how.measures]
 
 
 def test_choosing_by_words() -> None:
-    every, quick = [measure.name for measure in chosen("all")], [measure.name for measure in chosen(None)]
+    every, quick = (
+        [measure.name for measure in select_measures("all")],
+        [measure.name for measure in select_measures(None)],
+    )
     assert every == list(MEASURES)
     assert set(every) - set(quick) == {"gan_train", "d_probe", "duality_gap"}
-    assert [measure.name for measure in chosen(" kid , fid")] == ["fid", "kid"]
-    assert chosen(["fid", "kid"]) == chosen("fid,kid")
+    assert [measure.name for measure in select_measures(" kid , fid")] == ["fid", "kid"]
+    assert select_measures(["fid", "kid"]) == select_measures("fid,kid")
     for words in ("all,fid", "", "fid,", "FID"):
         with pytest.raises(RecipeError, match="no such measure"):
-            chosen(words)
+            select_measures(words)
 
 
 def test_every_measure_is_called_by_its_own_name_and_told_in_a_line() -> None:

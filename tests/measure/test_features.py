@@ -15,25 +15,26 @@ from scipy.stats import binom
 from torch import Tensor, nn
 from torchvision import models
 
-from poise.data.source import Bytes, Finite, Loaded, Pictures, to_signed
-from poise.data.stacked import Stacked
-from poise.data.toys import RingEntry
+from poise.data.source import DataSplits, ImageDataset, SizedSource
+from poise.data.stacked_digits import StackedDigits
+from poise.data.toys import RingConfig
 from poise.errors import DataError, PoiseError, RecipeError
 from poise.measure import classifier
-from poise.measure.classifier import Small, Trained
+from poise.measure.classifier import SmallClassifier, TrainedClassifier
 from poise.measure.features import (
-    Inception,
-    Network,
-    OfClassifier,
-    OfD,
-    Plain,
-    Setting,
-    extractor,
-    in_colour,
+    ClassifierExtractor,
+    DiscriminatorExtractor,
+    ExtractorContext,
+    IdentityExtractor,
+    InceptionExtractor,
+    NetworkExtractor,
+    make_extractor,
     resized,
+    to_rgb,
 )
-from poise.measure.sitting import looked
-from poise.networks.mlp import MLPDiscriminatorEntry
+from poise.measure.sample_set import extract
+from poise.networks.mlp import MLPDiscriminatorConfig
+from poise.utils.images import Bytes, to_float
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +45,14 @@ def _brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def noise(n: int, channels: int = 1, side: int = 8) -> Tensor:
-    return to_signed(torch.from_numpy(np.random.default_rng(1).integers(0, 256, (n, side, side, channels), np.uint8)))
+    return to_float(torch.from_numpy(np.random.default_rng(1).integers(0, 256, (n, side, side, channels), np.uint8)))
 
 
-def of(word: str, train: Finite, **more: object) -> object:
-    return extractor(word, Setting(train, None, **more))  # type: ignore[arg-type]
+def of(word: str, train: SizedSource, **more: object) -> object:
+    return make_extractor(word, ExtractorContext(train, None, **more))  # type: ignore[arg-type]
 
 
-def refused(word: str, train: Finite, kind: type[PoiseError], **more: object) -> str:
+def refused(word: str, train: SizedSource, kind: type[PoiseError], **more: object) -> str:
     """What is said, which must be one line of that kind of error."""
     with pytest.raises(kind) as error:
         of(word, train, **more)
@@ -63,29 +64,29 @@ def refused(word: str, train: Finite, kind: type[PoiseError], **more: object) ->
 # ---- which ---------------------------------------------------------------------------------------------
 
 
-def test_left_out_they_suit_the_data(shades: Pictures) -> None:
-    bare = Pictures(shades.images)
-    few = Pictures(shades.images[:39], shades.labels[:39], shades.classes)  # type: ignore[index]
-    assert isinstance(of("auto", shades), OfClassifier)
+def test_left_out_they_suit_the_data(shades: ImageDataset) -> None:
+    bare = ImageDataset(shades.images)
+    few = ImageDataset(shades.images[:39], shades.labels[:39], shades.classes)  # type: ignore[index]
+    assert isinstance(of("auto", shades), ClassifierExtractor)
     for other in (bare, few):
         chosen = of("auto", other)
-        assert isinstance(chosen, Plain)
+        assert isinstance(chosen, IdentityExtractor)
         assert chosen.name == "pixels"
-    points = extractor("auto", Setting(RingEntry().load().train, None))
+    points = make_extractor("auto", ExtractorContext(RingConfig().load().train, None))
     assert points.name == "points"
     for word in ("pixels", "points", "classifier"):
-        assert extractor(word, Setting(RingEntry().load().train, None)).name == "points"
+        assert make_extractor(word, ExtractorContext(RingConfig().load().train, None)).name == "points"
     sample = torch.randn(5, 2)
     assert torch.equal(points(sample).features, sample)
     assert points(sample).logits is None
 
 
-def meaningless(images: Bytes, classes: int, seed: int, *, largest: float = 0.0) -> Pictures:
+def meaningless(images: Bytes, classes: int, seed: int, *, largest: float = 0.0) -> ImageDataset:
     """Pictures with labels that have nothing to do with them; a share of them all of one class."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, len(images))
     labels[rng.random(len(images)) < largest] = 0
-    return Pictures(images, labels, tuple(map(str, range(classes))))
+    return ImageDataset(images, labels, tuple(map(str, range(classes))))
 
 
 def clouds(n: int = 400, seed: int = 5) -> Bytes:
@@ -98,14 +99,14 @@ def test_a_classifier_that_has_learnt_nothing_is_not_taken(classes: int, largest
     """Whatever the folders are called, the same pictures get the same features; and it is said why."""
     notes: list[str] = []
     chosen = of("auto", meaningless(clouds(), classes, seed, largest=largest), note=notes.append)
-    assert isinstance(chosen, Plain)
+    assert isinstance(chosen, IdentityExtractor)
     (note,) = notes
     assert "pixels" in note
     assert "of 40 pictures that it was not trained on" in note
     assert "the largest class has" in note
     notes.clear()
     assert isinstance(
-        of("classifier", meaningless(clouds(), classes, seed, largest=largest), note=notes.append), OfClassifier
+        of("classifier", meaningless(clouds(), classes, seed, largest=largest), note=notes.append), ClassifierExtractor
     )
     assert "these features mean little" in notes[0]
 
@@ -114,21 +115,21 @@ def test_a_classifier_is_not_tested_on_copies_of_what_it_has_learnt() -> None:
     """Each picture ten times: by heart it would know them all."""
     few = meaningless(clouds(40), 4, 0)
     assert few.labels is not None
-    repeated = Pictures(np.repeat(few.images, 10, 0), np.repeat(few.labels, 10), few.classes)
+    repeated = ImageDataset(np.repeat(few.images, 10, 0), np.repeat(few.labels, 10), few.classes)
     notes: list[str] = []
-    assert isinstance(of("auto", repeated, note=notes.append), Plain)
+    assert isinstance(of("auto", repeated, note=notes.append), IdentityExtractor)
     assert len(notes) == 1
 
 
-def test_a_classifier_that_beats_the_largest_class_clearly_is_taken(shades: Pictures) -> None:
+def test_a_classifier_that_beats_the_largest_class_clearly_is_taken(shades: ImageDataset) -> None:
     """Nine of ten pictures of one class: 90 % right is nothing, all right is clear where there are enough to ask."""
     notes: list[str] = []
     skewed = [k for k in range(200) if k % 2 == 0 or k % 18 == 1]
     assert shades.labels is not None
-    train = Pictures(shades.images[skewed], shades.labels[skewed], shades.classes)
-    asked = Pictures(np.repeat(shades.images[skewed], 2, 0), np.repeat(shades.labels[skewed], 2), shades.classes)
-    chosen = extractor("auto", Setting(train, asked, note=notes.append))
-    assert isinstance(chosen, OfClassifier)
+    train = ImageDataset(shades.images[skewed], shades.labels[skewed], shades.classes)
+    asked = ImageDataset(np.repeat(shades.images[skewed], 2, 0), np.repeat(shades.labels[skewed], 2), shades.classes)
+    chosen = make_extractor("auto", ExtractorContext(train, asked, note=notes.append))
+    assert isinstance(chosen, ClassifierExtractor)
     assert chosen.trained.right == 1.0
     assert notes == []
 
@@ -148,16 +149,16 @@ def test_a_classifier_that_beats_the_largest_class_clearly_is_taken(shades: Pict
     ],
 )
 def test_clearly_more_often_than_the_largest_class(right: float, asked: int, largest: float, knows: bool) -> None:
-    trained = Trained(Small((1, 8, 8), 2), "", right, asked, largest)
+    trained = TrainedClassifier(SmallClassifier((1, 8, 8), 2), "", right, asked, largest)
     assert trained.knows == knows
     tail = sum(binom.pmf(k, asked, largest) for k in range(round(right * asked), asked + 1))
     assert trained.chance == pytest.approx(tail, rel=1e-6)
 
 
-def test_what_is_asked_for_by_name(shades: Pictures) -> None:
-    assert isinstance(of("pixels", shades), Plain)
+def test_what_is_asked_for_by_name(shades: ImageDataset) -> None:
+    assert isinstance(of("pixels", shades), IdentityExtractor)
     look = of("classifier", shades)
-    assert isinstance(look, OfClassifier)
+    assert isinstance(look, ClassifierExtractor)
     assert look.classifies
     found = look(noise(3))
     assert found.features.shape == (3, 64)
@@ -168,21 +169,21 @@ def test_what_is_asked_for_by_name(shades: Pictures) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "pixel", "inception", "resnet18", "Pixels", "own.py"])
-def test_words_that_mean_nothing(shades: Pictures, word: str) -> None:
+def test_words_that_mean_nothing(shades: ImageDataset, word: str) -> None:
     told = refused(word, shades, RecipeError)
     assert told.startswith("--features: no such features")
     for possible in ("auto", "pixels", "classifier", "d", "inception=FILE", "FILE.py:NAME", "NAME=FILE"):
         assert possible in told
 
 
-def test_a_classifier_needs_labels(shades: Pictures) -> None:
-    assert "needs labels" in refused("classifier", Pictures(shades.images), RecipeError)
+def test_a_classifier_needs_labels(shades: ImageDataset) -> None:
+    assert "needs labels" in refused("classifier", ImageDataset(shades.images), RecipeError)
 
 
 @pytest.mark.parametrize("word", ["inception=x.pth", "resnet18=x.pth", "own.py:Net", "nonsense"])
 def test_points_have_no_features_but_themselves(word: str) -> None:
     with pytest.raises(RecipeError, match="points have no such features"):
-        extractor(word, Setting(RingEntry().load().train, None))
+        make_extractor(word, ExtractorContext(RingConfig().load().train, None))
 
 
 # ---- pixels --------------------------------------------------------------------------------------------
@@ -190,14 +191,14 @@ def test_points_have_no_features_but_themselves(word: str) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (4, 7, 5)])
 def test_pixels_in_their_own_size_are_the_picture(shape: tuple[int, int, int]) -> None:
-    look, sample = Plain(shape), torch.randn(3, *shape)
+    look, sample = IdentityExtractor(shape), torch.randn(3, *shape)
     assert look.name == "pixels"
     assert torch.equal(look(sample).features, sample.reshape(3, -1))
 
 
 def test_larger_ones_are_shrunk_without_aliasing_and_say_so() -> None:
     """A fine checkerboard becomes an even grey, as Pillow makes it; without antialiasing it would stay black."""
-    look = Plain((1, 128, 128))
+    look = IdentityExtractor((1, 128, 128))
     assert look.name == "pixels (resized to 32 x 32, antialiased)"
     board = (torch.arange(128)[:, None] + torch.arange(128)) % 2 * 2.0 - 1
     found = look(board[None, None]).features.reshape(32, 32)
@@ -216,7 +217,9 @@ def test_resizing_leaves_the_right_size_alone() -> None:
 
 
 def test_pixels_of_another_size_have_another_key() -> None:
-    assert Plain((1, 128, 128)).key != Plain((1, 8, 8)).key == Plain((3, 16, 16)).key
+    assert (
+        IdentityExtractor((1, 128, 128)).key != IdentityExtractor((1, 8, 8)).key == IdentityExtractor((3, 16, 16)).key
+    )
 
 
 # ---- colour --------------------------------------------------------------------------------------------
@@ -224,29 +227,29 @@ def test_pixels_of_another_size_have_another_key() -> None:
 
 def test_grey_is_repeated_and_colour_left() -> None:
     grey, colour = noise(2, 1), noise(2, 3)
-    assert torch.equal(in_colour(grey), grey.repeat(1, 3, 1, 1))
-    assert in_colour(colour) is colour
+    assert torch.equal(to_rgb(grey), grey.repeat(1, 3, 1, 1))
+    assert to_rgb(colour) is colour
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_alpha_is_laid_over_white(channels: int) -> None:
     sample = noise(2, channels)
     sample[0, -1], sample[1, -1] = 1.0, -1.0
-    found = in_colour(sample)
+    found = to_rgb(sample)
     assert found.shape == (2, 3, 8, 8)
     assert found[0].allclose(sample[0, :-1].expand(3, -1, -1))
     assert found[1].allclose(torch.tensor(1.0))
     sample[:, -1] = 0.0
-    assert in_colour(sample)[0].allclose((sample[0, :-1].expand(3, -1, -1) + 1) / 2)
+    assert to_rgb(sample)[0].allclose((sample[0, :-1].expand(3, -1, -1) + 1) / 2)
 
 
 # ---- D ---------------------------------------------------------------------------------------------------
 
 
-def test_what_d_reads_its_score_from(shades: Pictures) -> None:
-    d = MLPDiscriminatorEntry(width=8).build(shades.shape)
+def test_what_d_reads_its_score_from(shades: ImageDataset) -> None:
+    d = MLPDiscriminatorConfig(width=8).build(shades.shape)
     look = of("d", shades, d=lambda: d)
-    assert isinstance(look, OfD)
+    assert isinstance(look, DiscriminatorExtractor)
     assert not look.classifies
     sample = noise(4)
     with torch.no_grad():
@@ -255,11 +258,11 @@ def test_what_d_reads_its_score_from(shades: Pictures) -> None:
     assert found.logits is None
     with torch.no_grad():
         next(d.parameters()).add_(1)
-    assert OfD(d, "this run's").key != look.key
+    assert DiscriminatorExtractor(d, "this run's").key != look.key
     assert look.name == "features of D (this run's)"
 
 
-def test_where_there_is_no_d_it_says_why(shades: Pictures) -> None:
+def test_where_there_is_no_d_it_says_why(shades: ImageDataset) -> None:
     assert "there is no discriminator here" in refused("d", shades, RecipeError)
     assert "this D wants labels" in refused("d", shades, RecipeError, d="this D wants labels")
 
@@ -280,10 +283,10 @@ def squeezed(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.SqueezeNe
 
 
 @pytest.mark.parametrize("file", ["weights.pth", "weights.safetensors"])
-def test_a_network_of_torchvisions(squeezed: tuple[models.SqueezeNet, Path], shades: Pictures, file: str) -> None:
+def test_a_network_of_torchvisions(squeezed: tuple[models.SqueezeNet, Path], shades: ImageDataset, file: str) -> None:
     net, folder = squeezed
     look = of(f"squeezenet1_1={folder / file}", shades)
-    assert isinstance(look, Network)
+    assert isinstance(look, NetworkExtractor)
     assert look.name == f"torchvision squeezenet1_1 from {file} (resized to 224 x 224, antialiased)"
     assert not look.classifies
     sample = noise(2, 3, 16)
@@ -297,11 +300,11 @@ def test_a_network_of_torchvisions(squeezed: tuple[models.SqueezeNet, Path], sha
     assert found.allclose(expected.mean((2, 3)), atol=1e-5)
 
 
-def test_the_last_layer_is_left_out(tmp_path: Path, shades: Pictures) -> None:
+def test_the_last_layer_is_left_out(tmp_path: Path, shades: ImageDataset) -> None:
     net = models.shufflenet_v2_x0_5(weights=None)
     torch.save(net.state_dict(), tmp_path / "w.pth")
     look = of(f"shufflenet_v2_x0_5={tmp_path / 'w.pth'}", shades)
-    assert isinstance(look, Network)
+    assert isinstance(look, NetworkExtractor)
     with torch.no_grad():
         assert look(noise(1, 3, 8)).features.shape == (1, 1024)
 
@@ -316,7 +319,7 @@ class Bomb:
 
 @pytest.mark.parametrize("kind", ["words", "empty", "cut", "others", "tensor", "code", "pth-as-safetensors", "folder"])
 def test_files_that_are_no_weights_of_it(
-    squeezed: tuple[models.SqueezeNet, Path], shades: Pictures, tmp_path: Path, kind: str
+    squeezed: tuple[models.SqueezeNet, Path], shades: ImageDataset, tmp_path: Path, kind: str
 ) -> None:
     whole = (squeezed[1] / "weights.pth").read_bytes()
     file = tmp_path / ("w.safetensors" if "safetensors" in kind else "w.pth")
@@ -337,7 +340,7 @@ def test_files_that_are_no_weights_of_it(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_network_that_is_not_torchvisions(squeezed: tuple[models.SqueezeNet, Path], shades: Pictures) -> None:
+def test_a_network_that_is_not_torchvisions(squeezed: tuple[models.SqueezeNet, Path], shades: ImageDataset) -> None:
     told = refused(f"squeezenet1_2={squeezed[1] / 'weights.pth'}", shades, RecipeError)
     assert "did you mean 'squeezenet1_" in told
     missing = refused("squeezenet1_1=nowhere.pth", shades, DataError)
@@ -364,21 +367,21 @@ def broken():
 """
 
 
-def test_a_network_of_the_users(tmp_path: Path, shades: Pictures) -> None:
+def test_a_network_of_the_users(tmp_path: Path, shades: ImageDataset) -> None:
     file = tmp_path / "own.py"
     file.write_text(OWN)
     told = refused(f"{file}:Doubled", shades, RecipeError)
     assert "wants to run a Python file" in told
     assert "--trust-code" in told
     look = of(f"{file}:Doubled", shades, trust_code=True)
-    assert isinstance(look, Network)
+    assert isinstance(look, NetworkExtractor)
     assert look.name == "Doubled of own.py (resized to 4 x 4, antialiased)"
     sample = noise(2, 3, 4)
     expected = 2 * ((sample + 1) / 2 - torch.tensor([0.5, 0.25, 0.0])[:, None, None])
     expected /= torch.tensor([0.5, 0.5, 1.0])[:, None, None]
     assert look(sample).features.allclose(expected.mean((2, 3)), atol=1e-6)
     plain = of(f"{file}:plain", shades, trust_code=True)
-    assert isinstance(plain, Network)
+    assert isinstance(plain, NetworkExtractor)
     assert plain.name == "plain of own.py"
     assert plain(sample).features.allclose(sample.flatten(1), atol=1e-6)
 
@@ -387,13 +390,13 @@ def test_a_network_of_the_users(tmp_path: Path, shades: Pictures) -> None:
     ("name", "part"),
     [("number", "is not a torch.nn.Module, found int"), ("broken", "no luck"), ("Dubbled", "did you mean 'Doubled'?")],
 )
-def test_a_file_of_the_users_that_does_not_do(tmp_path: Path, shades: Pictures, name: str, part: str) -> None:
+def test_a_file_of_the_users_that_does_not_do(tmp_path: Path, shades: ImageDataset, name: str, part: str) -> None:
     file = tmp_path / "own.py"
     file.write_text(OWN)
     assert part in refused(f"{file}:{name}", shades, RecipeError, trust_code=True)
 
 
-def test_a_file_of_the_users_that_is_not_there(tmp_path: Path, shades: Pictures) -> None:
+def test_a_file_of_the_users_that_is_not_there(tmp_path: Path, shades: ImageDataset) -> None:
     assert "can't be read" in refused(f"{tmp_path / 'no.py'}:Net", shades, RecipeError, trust_code=True)
 
 
@@ -402,7 +405,7 @@ def test_a_file_of_the_users_that_is_not_there(tmp_path: Path, shades: Pictures)
 
 @pytest.mark.parametrize("kind", ["words", "others"])
 def test_files_that_are_not_inceptions_weights(
-    squeezed: tuple[models.SqueezeNet, Path], tmp_path: Path, shades: Pictures, kind: str
+    squeezed: tuple[models.SqueezeNet, Path], tmp_path: Path, shades: ImageDataset, kind: str
 ) -> None:
     file = tmp_path / "inception.pth"
     file.write_bytes(b"words" if kind == "words" else (squeezed[1] / "weights.pth").read_bytes())
@@ -412,7 +415,7 @@ def test_files_that_are_not_inceptions_weights(
     assert "no such file" in refused(f"inception={tmp_path / 'no.pth'}", shades, DataError)
 
 
-def test_inception_is_given_colour_bytes(tmp_path: Path, shades: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_is_given_colour_bytes(tmp_path: Path, shades: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
     class StandIn:
@@ -427,11 +430,11 @@ def test_inception_is_given_colour_bytes(tmp_path: Path, shades: Pictures, monke
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", StandIn)
     (tmp_path / "w.pth").write_bytes(b"weights")
     look = of(f"inception={tmp_path / 'w.pth'}", shades)
-    assert isinstance(look, Inception)
+    assert isinstance(look, InceptionExtractor)
     assert look.classifies
     assert look.name == "Inception w.pth (resized to 299 x 299 by torch-fidelity)"
     batch = torch.from_numpy(shades.images[:3])
-    found = look(to_signed(batch))
+    found = look(to_float(batch))
     assert found.features.shape == (3, 2048)
     assert found.logits is not None
     assert found.logits.shape == (3, 1008)
@@ -443,18 +446,18 @@ def test_inception_is_given_colour_bytes(tmp_path: Path, shades: Pictures, monke
 
 
 @pytest.fixture
-def stacks(shades: Pictures) -> Stacked:
+def stacks(shades: ImageDataset) -> StackedDigits:
     labels = np.arange(400) % 10
     rng = np.random.default_rng(0)
     images = rng.integers(0, 20, (400, 8, 8, 1)) + 23 * labels[:, None, None, None]
-    return Stacked(Pictures(images.astype(np.uint8), labels, tuple("0123456789")), 3, 50)
+    return StackedDigits(ImageDataset(images.astype(np.uint8), labels, tuple("0123456789")), 3, 50)
 
 
-def test_stacks_are_looked_at_channel_by_channel(stacks: Stacked) -> None:
-    look = extractor("auto", Setting(stacks, stacks))
-    assert isinstance(look, OfClassifier)
+def test_stacks_are_looked_at_channel_by_channel(stacks: StackedDigits) -> None:
+    look = make_extractor("auto", ExtractorContext(stacks, stacks))
+    assert isinstance(look, ClassifierExtractor)
     assert "on each of 3 channels" in look.name
-    sample = to_signed(stacks.take(torch.arange(20)).images)
+    sample = to_float(stacks.gather(torch.arange(20)).images)
     with torch.no_grad():
         found = look(sample)
         parts = [look.trained.net(sample[:, k : k + 1]) for k in range(3)]
@@ -466,21 +469,21 @@ def test_stacks_are_looked_at_channel_by_channel(stacks: Stacked) -> None:
     assert torch.equal(numbers, 100 * said[0] + 10 * said[1] + said[2])
 
 
-def test_two_inks_are_no_alpha(stacks: Stacked, tmp_path: Path) -> None:
+def test_two_inks_are_no_alpha(stacks: StackedDigits, tmp_path: Path) -> None:
     """The second of two stacked digits is a digit: it does not make the first one paler."""
     (tmp_path / "own.py").write_text(OWN)
-    pairs = Stacked(stacks.digits, 2, 50)
-    look = extractor(f"{tmp_path / 'own.py'}:plain", Setting(pairs, pairs, trust_code=True))
-    sample = to_signed(pairs.take(torch.arange(20)).images)
+    pairs = StackedDigits(stacks.digits, 2, 50)
+    look = make_extractor(f"{tmp_path / 'own.py'}:plain", ExtractorContext(pairs, pairs, trust_code=True))
+    sample = to_float(pairs.gather(torch.arange(20)).images)
     found = look(sample).features.unflatten(1, (3, 8, 8))
     assert found[:, 0].allclose(sample[:, 0], atol=1e-6)
     assert found[:, 1].allclose(sample[:, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("word", ["pixels", "classifier", "d", "own"])
-def test_features_do_not_depend_on_the_batch(word: str, shades: Pictures, tmp_path: Path) -> None:
+def test_features_do_not_depend_on_the_batch(word: str, shades: ImageDataset, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
-    d = MLPDiscriminatorEntry(width=8, norm="batch").build(shades.shape)
+    d = MLPDiscriminatorConfig(width=8, norm="batch").build(shades.shape)
     d(noise(32))
     look = of(f"{tmp_path / 'own.py'}:Doubled" if word == "own" else word, shades, d=lambda: d, trust_code=True)
     sample = noise(30)
@@ -491,8 +494,10 @@ def test_features_do_not_depend_on_the_batch(word: str, shades: Pictures, tmp_pa
     assert whole.std() > 0
 
 
-def test_features_are_worked_out_a_few_at_a_time_and_kept(shades: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poise.measure.sitting.AT_ONCE", 7)
+def test_features_are_worked_out_a_few_at_a_time_and_kept(
+    shades: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poise.measure.sample_set.BATCH", 7)
     sample, seen = noise(30), []
 
     def part(places: slice) -> Tensor:
@@ -500,10 +505,10 @@ def test_features_are_worked_out_a_few_at_a_time_and_kept(shades: Pictures, monk
         return sample[places]
 
     look = of("classifier", shades)
-    assert isinstance(look, OfClassifier)
-    first = looked(part, 30, look, "mark")
+    assert isinstance(look, ClassifierExtractor)
+    first = extract(part, 30, look, "mark")
     assert len(seen) == math.ceil(30 / 7)
-    again = looked(part, 30, look, "mark")
+    again = extract(part, 30, look, "mark")
     assert len(seen) == math.ceil(30 / 7)
     for one, other in zip(first, again, strict=True):
         assert one is not None
@@ -511,19 +516,19 @@ def test_features_are_worked_out_a_few_at_a_time_and_kept(shades: Pictures, monk
         assert torch.equal(one, other)
     with torch.no_grad():
         assert (first.features - look(sample).features).abs().max() <= 1e-6
-    looked(part, 30, look, "another mark")
-    looked(part, 30, look)
-    looked(part, 30, Plain(shades.shape), "mark")
+    extract(part, 30, look, "another mark")
+    extract(part, 30, look)
+    extract(part, 30, IdentityExtractor(shades.shape), "mark")
     assert len(seen) == 4 * math.ceil(30 / 7)
 
 
-def test_held_out_pictures_are_asked_about(digits: Loaded) -> None:
+def test_held_out_pictures_are_asked_about(digits: DataSplits) -> None:
     """The share of right answers in the name is of the pictures held out, where there are any."""
     train = digits.train
-    assert isinstance(train, Pictures)
+    assert isinstance(train, ImageDataset)
     assert train.labels is not None
-    few = Pictures(train.images[::8], train.labels[::8], train.classes)
-    wrong = Pictures(train.images[::8], (train.labels[::8] + 1) % 10, train.classes)
-    named = extractor("classifier", Setting(few, wrong)).name
+    few = ImageDataset(train.images[::8], train.labels[::8], train.classes)
+    wrong = ImageDataset(train.images[::8], (train.labels[::8] + 1) % 10, train.classes)
+    named = make_extractor("classifier", ExtractorContext(few, wrong)).name
     share = float(named.split(", ")[1].split("%")[0])
     assert share < 12

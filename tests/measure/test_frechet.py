@@ -9,8 +9,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-from poise.measure import frechet as module
-from poise.measure.frechet import Gaussian, _nuclear, fid, frechet
+from poise.measure import fid as module
+from poise.measure.fid import Gaussian, _nuclear, fid, frechet
 
 
 def piles(n: int, m: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:

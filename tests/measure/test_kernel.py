@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 from poise.measure.base import BLOCK
-from poise.measure.kernel import kid, polynomial
+from poise.measure.kid import kid, polynomial
 
 
 def piles(n: int, m: int, d: int, seed: int = 0, shift: float = 0.3, scale: float = 1.2) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def test_blocks_do_not_show_in_the_standard_error(monkeypatch: pytest.MonkeyPatc
         fake, real = piles(50, 37, 4, shift=shift, scale=1.0)
         at_once = kid(fake, real)
         with monkeypatch.context() as patch:
-            patch.setattr("poise.measure.kernel.BLOCK", 8)
+            patch.setattr("poise.measure.kid.BLOCK", 8)
             assert kid(fake, real) == pytest.approx(at_once, rel=1e-9)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from poise.measure.base import BLOCK
-from poise.measure.neighbours import Balls, K, balls, distances, radii
+from poise.measure.prdc import PRDC, K, distances, prdc, radii
 
 Numbers = npt.NDArray[np.float64]
 
@@ -33,12 +33,12 @@ def reach(pile: Numbers, k: int) -> Numbers:
     return np.sort(between, axis=1)[:, k - 1]
 
 
-def plain(fake: Tensor, real: Tensor, k: int) -> Balls:
+def plain(fake: Tensor, real: Tensor, k: int) -> PRDC:
     """By the definitions, with whole matrices."""
     between = apart(fake.numpy(), real.numpy())
     of_fake, of_real = reach(fake.numpy(), k), reach(real.numpy(), k)
     in_real, in_fake = between <= of_real, between <= of_fake[:, None]
-    return Balls(
+    return PRDC(
         precision=float(in_real.any(1).mean()),
         recall=float(in_fake.any(0).mean()),
         density=float(in_real.sum() / (k * len(fake))),
@@ -50,27 +50,27 @@ def plain(fake: Tensor, real: Tensor, k: int) -> Balls:
 @pytest.mark.parametrize(("n", "m", "d"), [(6, 6, 1), (40, 90, 2), (200, 130, 5), (150, 150, 12)])
 def test_they_are_those_of_plain_numpy(n: int, m: int, d: int, k: int) -> None:
     fake, real = cloud(n, d, 1, scale=1.2) + 0.5, cloud(m, d, 2)
-    assert balls(fake, real, k) == pytest.approx(plain(fake, real, k), rel=1e-14)
-    assert balls(real, fake, k) == pytest.approx(plain(real, fake, k), rel=1e-14)
+    assert prdc(fake, real, k) == pytest.approx(plain(fake, real, k), rel=1e-14)
+    assert prdc(real, fake, k) == pytest.approx(plain(real, fake, k), rel=1e-14)
 
 
 @pytest.mark.parametrize(("n", "m"), [(BLOCK + 1, 300), (300, BLOCK + 1), (2 * BLOCK + 5, BLOCK)])
 def test_blocks_do_not_show(n: int, m: int) -> None:
     fake, real = cloud(n, 3, 1, scale=1.5) + 0.5, cloud(m, 3, 2)
-    assert balls(fake, real) == pytest.approx(plain(fake, real, 5), rel=1e-14)
+    assert prdc(fake, real) == pytest.approx(plain(fake, real, 5), rel=1e-14)
 
 
 def test_five_neighbours_are_asked() -> None:
     fake, real = cloud(100, 2, 1) + 1, cloud(100, 2, 2)
     assert K == 5
-    assert balls(fake, real) == balls(fake, real, 5) != balls(fake, real, 3)
+    assert prdc(fake, real) == prdc(fake, real, 5) != prdc(fake, real, 3)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(100, 100, 3), (250, 180, 8)])
 def test_precision_and_recall_are_torch_fidelitys(n: int, m: int, d: int) -> None:
     fake, real = cloud(n, d, 3) + 0.6, cloud(m, d, 4)
     theirs = prc_features_to_metric(fake, real, prc_neighborhood=5, verbose=False)
-    ours = balls(fake, real)
+    ours = prdc(fake, real)
     assert ours.precision == pytest.approx(theirs[KEY_METRIC_PRECISION], abs=1e-6)
     assert ours.recall == pytest.approx(theirs[KEY_METRIC_RECALL], abs=1e-6)
     assert 0 < ours.recall < 1
@@ -79,7 +79,7 @@ def test_precision_and_recall_are_torch_fidelitys(n: int, m: int, d: int) -> Non
 
 def test_a_tight_cloud_within_a_wide_one_is_precise_and_recalls_little() -> None:
     tight, wide = cloud(300, 4, 5, scale=0.2), cloud(300, 4, 6)
-    there, back = balls(tight, wide), balls(wide, tight)
+    there, back = prdc(tight, wide), prdc(wide, tight)
     assert there.precision > 0.8
     assert there.recall < 0.3
     assert back.precision < 0.3
@@ -89,7 +89,7 @@ def test_a_tight_cloud_within_a_wide_one_is_precise_and_recalls_little() -> None
 
 def test_a_missing_cluster_costs_recall_and_coverage() -> None:
     real = torch.cat([cloud(200, 3, 1), cloud(100, 3, 2) + 50])
-    found = balls(cloud(300, 3, 3), real)
+    found = prdc(cloud(300, 3, 3), real)
     assert found.precision > 0.9
     assert found.density == pytest.approx(1, abs=0.15)
     assert 0.55 < found.recall < 0.67
@@ -97,27 +97,27 @@ def test_a_missing_cluster_costs_recall_and_coverage() -> None:
 
 
 def test_far_away_fakes_get_nothing() -> None:
-    assert balls(cloud(50, 3, 1) + 100, cloud(60, 3, 2)) == (0, 0, 0, 0)
+    assert prdc(cloud(50, 3, 1) + 100, cloud(60, 3, 2)) == (0, 0, 0, 0)
 
 
 def test_one_outlier_swells_recall_but_not_coverage() -> None:
     """Why coverage was proposed: a fake's ball is as wide as the fakes are few."""
     real = torch.cat([cloud(100, 2, 1), cloud(100, 2, 2) + 20])
     fake = torch.cat([cloud(100, 2, 3), torch.full((1, 2), 40.0, dtype=torch.float64)])
-    assert balls(fake[:-1], real).recall < 0.55
-    found = balls(fake, real)
+    assert prdc(fake[:-1], real).recall < 0.55
+    found = prdc(fake, real)
     assert found.recall > 0.95
     assert found.coverage < 0.55
 
 
 def test_equal_laws_have_density_1() -> None:
-    densities = [balls(cloud(200, 3, 2 * seed), cloud(200, 3, 2 * seed + 1)).density for seed in range(40)]
+    densities = [prdc(cloud(200, 3, 2 * seed), cloud(200, 3, 2 * seed + 1)).density for seed in range(40)]
     assert np.mean(densities) == pytest.approx(1, abs=3 * np.std(densities) / 40**0.5)
 
 
 def test_collapse_to_one_real_sample_is_all_precise_and_covers_next_to_nothing() -> None:
     real = cloud(200, 4, 1)
-    found = balls(real[:1].repeat(150, 1), real)
+    found = prdc(real[:1].repeat(150, 1), real)
     assert found.precision == 1
     assert found.recall == 1 / 200
     assert 0 < found.coverage < 0.1
@@ -127,24 +127,24 @@ def test_collapse_to_one_real_sample_is_all_precise_and_covers_next_to_nothing()
 def test_copies_are_at_distance_0_and_inside() -> None:
     real = cloud(100, 64, 1) + 1e3
     assert not distances(real, real.clone()).diagonal().any()
-    assert balls(real.clone(), real)[:2] == (1, 1)
+    assert prdc(real.clone(), real)[:2] == (1, 1)
     twins = real[:20].repeat(6, 1)
     assert not radii(twins).any()
-    assert balls(twins, twins) == (1, 1, 6 / 5, 1)
+    assert prdc(twins, twins) == (1, 1, 6 / 5, 1)
 
 
 def test_what_lies_on_an_edge_is_inside() -> None:
     fake, real = torch.tensor([[-1.0], [4.0]]), torch.tensor([[0.0], [1.0]])
-    assert balls(fake, real, k=1) == (0.5, 1.0, 0.5, 0.5)
+    assert prdc(fake, real, k=1) == (0.5, 1.0, 0.5, 0.5)
 
 
 def test_where_there_are_fewer_than_k_others_the_farthest_counts() -> None:
     few = torch.tensor([[0.0], [1.0], [3.0]])
     assert radii(few).tolist() == [3, 2, 3]
-    assert balls(few, few) == balls(few, few, 2) == (1, 1, 1.5, 1)
-    assert balls(torch.tensor([[1.0], [2.0], [2.5], [-9.0]]), few) == (0.75, 1, 9 / 4 / 2, 1)
+    assert prdc(few, few) == prdc(few, few, 2) == (1, 1, 1.5, 1)
+    assert prdc(torch.tensor([[1.0], [2.0], [2.5], [-9.0]]), few) == (0.75, 1, 9 / 4 / 2, 1)
 
 
 def test_what_is_no_pile_is_refused() -> None:
     with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
-        balls(torch.zeros(1, 3), torch.zeros(5, 3))
+        prdc(torch.zeros(1, 3), torch.zeros(5, 3))

@@ -10,14 +10,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from poise.data.source import Bytes, Loaded, Pictures
-from poise.data.toys import RingEntry
-from poise.measure.bench import Bench
-from poise.measure.catalogue import MEASURES, Result, chosen
-from poise.measure.sitting import AT_ONCE, Pile
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.toys import RingConfig
+from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
+from poise.measure.evaluator import Evaluator
+from poise.measure.sample_set import BATCH, SampleSet
 from poise.measure.spectrum import HIGH, high_frequencies, radial_power, spectrum
+from poise.utils.images import Bytes
 
-HERE = chosen("high_frequencies")
+HERE = select_measures("high_frequencies")
 
 
 def wave(side: int, f: int, *, across: bool = False, phase: float = 0.0) -> Tensor:
@@ -98,11 +99,11 @@ def test_only_square_pictures_have_one(shape: tuple[int, ...]) -> None:
         radial_power(torch.zeros(shape))
 
 
-def test_a_pile_in_parts_is_the_mean_of_all(digits: Loaded) -> None:
+def test_a_pile_in_parts_is_the_mean_of_all(digits: DataSplits) -> None:
     held_out = digits.held_out
-    assert isinstance(held_out, Pictures)
-    pile = Pile(torch.from_numpy(held_out.images[: AT_ONCE + 37]), lambda images: pytest.fail("nobody asked"))
-    torch.testing.assert_close(spectrum(pile), radial_power(pile.signed()))
+    assert isinstance(held_out, ImageDataset)
+    pile = SampleSet(torch.from_numpy(held_out.images[: BATCH + 37]), lambda images: pytest.fail("nobody asked"))
+    torch.testing.assert_close(spectrum(pile), radial_power(pile.normalized()))
 
 
 # ---------------------------------------------------------------- high frequencies
@@ -137,35 +138,35 @@ def test_a_ring_weighs_as_its_length() -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(digits: Loaded) -> Bench:
+def bench(digits: DataSplits) -> Evaluator:
     """400 held-out digits."""
-    return Bench(None, digits, "pixels", n=400)
+    return Evaluator(None, digits, "pixels", n=400)
 
 
-def told(bench: Bench, images: Bytes) -> Result:
+def told(bench: Evaluator, images: Bytes) -> EvaluationResult:
     return bench.measure(lambda n: torch.from_numpy(images[:n]), HERE)
 
 
-def of(bench: Bench, images: Bytes) -> float:
-    return told(bench, images).told["high_frequencies"].figure.value
+def of(bench: Evaluator, images: Bytes) -> float:
+    return told(bench, images).results["high_frequencies"].value.value
 
 
-def train_images(bench: Bench) -> Bytes:
+def train_images(bench: Evaluator) -> Bytes:
     train = bench.loaded.train
-    assert isinstance(train, Pictures)
+    assert isinstance(train, ImageDataset)
     return train.images[np.random.default_rng(0).permutation(len(train))[:400]]
 
 
-def test_digits_among_themselves(bench: Bench) -> None:
+def test_digits_among_themselves(bench: Evaluator) -> None:
     assert of(bench, bench.real.samples.numpy()) == 1
     result = told(bench, train_images(bench))
-    assert result.told["high_frequencies"].figure.value == pytest.approx(1, abs=0.08)
-    floor = result.told["high_frequencies"].floor
+    assert result.results["high_frequencies"].value.value == pytest.approx(1, abs=0.08)
+    floor = result.results["high_frequencies"].floor
     assert floor is not None
     assert floor.value == pytest.approx(1, abs=0.08)
 
 
-def test_blur_lies_below_1_the_lower_the_more(bench: Bench) -> None:
+def test_blur_lies_below_1_the_lower_the_more(bench: Evaluator) -> None:
     digits = train_images(bench)
     seen = [of(bench, gaussian_filter(digits, (0, sigma, sigma, 0))) for sigma in (0.4, 0.8, 1.5)]
     assert 0.8 > seen[0] > seen[1] > seen[2]
@@ -173,14 +174,14 @@ def test_blur_lies_below_1_the_lower_the_more(bench: Bench) -> None:
     assert seen[2] < 0.05
 
 
-def test_noise_lies_above_1(bench: Bench) -> None:
+def test_noise_lies_above_1(bench: Evaluator) -> None:
     digits = train_images(bench).astype(np.float64)
     rng = np.random.default_rng(0)
     seen = [of(bench, (digits + rng.normal(0, s, digits.shape)).clip(0, 255).astype(np.uint8)) for s in (20, 60)]
     assert 1.1 < seen[0] < seen[1]
 
 
-def test_darker_and_moved_digits(bench: Bench) -> None:
+def test_darker_and_moved_digits(bench: Evaluator) -> None:
     """Half the contrast is a quarter of the power; a picture rolled around its border has the same."""
     digits = train_images(bench)
     whole = of(bench, digits)
@@ -189,15 +190,15 @@ def test_darker_and_moved_digits(bench: Bench) -> None:
 
 
 def test_where_there_is_no_spectrum_it_is_skipped_with_a_reason() -> None:
-    entry = RingEntry()
-    points = Bench(entry, entry.load(), n=50).measure(lambda n: torch.zeros(n, 2), HERE)
+    entry = RingConfig()
+    points = Evaluator(entry, entry.load(), n=50).measure(lambda n: torch.zeros(n, 2), HERE)
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 12, 1)).astype(np.uint8)
-    oblong = told(Bench(None, Loaded(Pictures(images[:40]), Pictures(images[40:])), "pixels"), images)
+    oblong = told(Evaluator(None, DataSplits(ImageDataset(images[:40]), ImageDataset(images[40:])), "pixels"), images)
     for result in (points, oblong):
-        assert result.told == {}
+        assert result.results == {}
         assert "square pictures" in result.skipped["high_frequencies"]
 
 
 def test_it_wants_to_be_as_reals_are() -> None:
     assert MEASURES["high_frequencies"].better == "floor"
-    assert MEASURES["high_frequencies"].needs == set()
+    assert MEASURES["high_frequencies"].requires == set()

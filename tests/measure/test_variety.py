@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poise.measure.base import BLOCK
-from poise.measure.variety import FEW, diversity, vendi
+from poise.measure.diversity import FEW, diversity, vendi
 
 
 def cloud(n: int, d: int, seed: int) -> Tensor:

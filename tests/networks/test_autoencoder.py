@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poise.core import Shape
-from poise.networks.autoencoder import Autoencoder, AutoencoderEntry, FlatAutoencoderEntry, Measure, energy
+from poise.core.types import Shape
+from poise.networks.autoencoder import Autoencoder, AutoencoderConfig, FlatAutoencoderConfig, Measure, energy
 from poise.networks.base import mixes_samples
-from poise.networks.blocks import ToMap
+from poise.networks.blocks import ProjectAndReshape
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
@@ -62,8 +62,8 @@ def test_gradients_are_finite_where_nothing_is_left_over(measure: Measure) -> No
 
 def built(kind: str, shape: Shape, **told: Any) -> Any:
     if kind == "flat":
-        return FlatAutoencoderEntry(width=6, code=5, **told).build(shape)
-    return AutoencoderEntry(width=2, code=5, **told).build(shape)
+        return FlatAutoencoderConfig(width=6, code=5, **told).build(shape)
+    return AutoencoderConfig(width=2, code=5, **told).build(shape)
 
 
 CASES = [("flat", (2,)), ("flat", (1, 8, 8)), ("maps", (1, 8, 8)), ("maps", (3, 32, 32))]
@@ -120,13 +120,13 @@ def test_it_can_learn_to_rebuild() -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "spectral", "virtual"])
-@pytest.mark.parametrize("entry", [AutoencoderEntry, FlatAutoencoderEntry])
+@pytest.mark.parametrize("entry", [AutoencoderConfig, FlatAutoencoderConfig])
 def test_norms(entry: Any, norm: str) -> None:
     """All of them fit; what it says of itself is so."""
     told = entry(width=4, code=3, norm=norm)
-    d = told.finish(told.build((1, 8, 8)), torch.randn(6, 1, 8, 8))
-    assert told.says == "energy"
-    assert told.mixing == mixes_samples(d) == (norm == "batch")
+    d = told.apply_norm(told.build((1, 8, 8)), torch.randn(6, 1, 8, 8))
+    assert told.output_kind == "energy"
+    assert told.uses_batch_statistics == mixes_samples(d) == (norm == "batch")
     said = d(torch.randn(5, 1, 8, 8))
     assert (said.score.shape, said.features.shape) == ((5,), (5, 3))
 
@@ -146,10 +146,10 @@ def test_first_weights_keep_the_size_of_what_passes() -> None:
 
     A first map's places see the code once each; 4 x 4 with stride 2 shows each place 2 x 2 of the taps.
     """
-    d = AutoencoderEntry(width=16, code=24).build((1, 32, 32))
+    d = AutoencoderConfig(width=16, code=24).build((1, 32, 32))
     seen = []
     for module in d.modules():
-        if isinstance(module, ToMap):
+        if isinstance(module, ProjectAndReshape):
             reach = 24
         elif isinstance(module, nn.ConvTranspose2d):
             reach = 4 * module.in_channels
@@ -160,4 +160,9 @@ def test_first_weights_keep_the_size_of_what_passes() -> None:
         kernel = module.weight.detach()
         close = abs(float(kernel.std()) * (1.04 / 2 * reach) ** 0.5 - 1) < 5 / (2 * kernel.numel()) ** 0.5
         seen.append((type(module).__name__, close))
-    assert seen == [*[("Conv2d", True)] * 3, ("Linear", True), ("ToMap", True), *[("ConvTranspose2d", True)] * 3]
+    assert seen == [
+        *[("Conv2d", True)] * 3,
+        ("Linear", True),
+        ("ProjectAndReshape", True),
+        *[("ConvTranspose2d", True)] * 3,
+    ]

@@ -13,24 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import Session, recipe, session, unequal
-from poise.core import Exchange, Moment, Side, Verdict
-from poise.data.source import Pictures
-from poise.networks.base import Classifier, heard
+from poise.core.move import MoveData
+from poise.core.types import DiscriminatorOutput, MoveContext, Side
+from poise.data.source import ImageDataset
+from poise.engine import step
+from poise.engine.batches import RealBatches
+from poise.engine.game import Game
+from poise.networks.base import WithClassifier, call_network
 from poise.networks.conditioning import (
-    ChannelsEntry,
+    ChannelsConfig,
     ClassBatchNorm,
     ClassNorm,
-    ClassNormEntry,
-    ConcatEntry,
-    ProjectionEntry,
+    ClassNormConfig,
+    ConcatConfig,
+    ProjectionConfig,
 )
-from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
-from poise.networks.mlp import MLPDiscriminatorEntry, MLPGeneratorEntry
-from poise.recipe.fit import fit
+from poise.networks.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
+from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
+from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
-from poise.training import step
-from poise.training.feed import Feed
-from poise.training.game import Game
 
 SHAPE = (1, 8, 8)
 CLASSES = 3
@@ -48,9 +49,9 @@ def _seeded() -> Iterator[None]:
 
 
 def test_concat_puts_the_embedding_beside_z() -> None:
-    entry = ConcatEntry(dim=4)
-    assert entry.latent(3) == 7
-    net: Any = entry.dress(nn.Identity(), CLASSES)
+    entry = ConcatConfig(dim=4)
+    assert entry.latent_dim(3) == 7
+    net: Any = entry.wrap(nn.Identity(), CLASSES)
     z = torch.randn(5, 3)
     found = net(z, LABELS)
     assert found.shape == (5, 7)
@@ -58,7 +59,7 @@ def test_concat_puts_the_embedding_beside_z() -> None:
     for i, label in enumerate(LABELS):
         assert torch.equal(found[i, 3:], net.embedding.weight[label])
     assert net.embedding.weight.shape == (CLASSES, 4)
-    scaled: Any = entry.dress(nn.Identity(), CLASSES, 0.25)
+    scaled: Any = entry.wrap(nn.Identity(), CLASSES, 0.25)
     assert torch.allclose(scaled(z, LABELS)[:, 3:], 0.25 * scaled.embedding(LABELS))
 
 
@@ -69,7 +70,7 @@ def test_the_label_drowns_no_z_whatever_the_scale_of_z(length: float | str) -> N
     def within(latent: dict[str, Any]) -> float:
         """The spread of a class against the spread of all samples, of a fresh G."""
         run = session("labelled", latent={"dim": 64} | latent, conditioning={"g": {"kind": "concat", "dim": 16}})
-        z = run.recipe.latent.draw(64, torch.Generator().manual_seed(0))
+        z = run.recipe.latent.sample(64, torch.Generator().manual_seed(0))
         with torch.no_grad():
             made = run.game.g.net(z, torch.arange(64) % 4)
         own = torch.stack([made[k::4].std(0).mean() for k in range(4)]).mean()
@@ -81,10 +82,10 @@ def test_the_label_drowns_no_z_whatever_the_scale_of_z(length: float | str) -> N
 def told_by_norm(entry: Any, shape: tuple[int, ...] = SHAPE) -> tuple[Any, Any]:
     """A G, and a copy of it that takes labels."""
     plain = entry.build(3, shape)
-    return plain, ClassNormEntry().dress(copy.deepcopy(plain), CLASSES)
+    return plain, ClassNormConfig().wrap(copy.deepcopy(plain), CLASSES)
 
 
-NORMED = [DCGANGeneratorEntry(width=4), MLPGeneratorEntry(width=6, norm="batch")]
+NORMED = [DCGANGeneratorConfig(width=4), MLPGeneratorConfig(width=6, norm="batch")]
 
 
 @pytest.mark.parametrize("entry", NORMED)
@@ -167,9 +168,9 @@ class Sees(nn.Module):
 
 
 def test_channels_are_the_embedding_at_every_place() -> None:
-    entry = ChannelsEntry(dim=4)
-    assert entry.shape((3, 8, 8)) == (7, 8, 8)
-    net: Any = entry.dress(Sees(), CLASSES)
+    entry = ChannelsConfig(dim=4)
+    assert entry.input_shape((3, 8, 8)) == (7, 8, 8)
+    net: Any = entry.wrap(Sees(), CLASSES)
     x = torch.randn(5, 3, 8, 8)
     shown = net(x, LABELS)
     assert shown.shape == (5, 7, 8, 8)
@@ -181,27 +182,27 @@ def test_channels_are_the_embedding_at_every_place() -> None:
 
 
 def test_channels_of_points_are_coordinates() -> None:
-    entry = ChannelsEntry(dim=4)
-    assert entry.shape((2,)) == (6,)
-    net: Any = entry.dress(Sees(), CLASSES)
+    entry = ChannelsConfig(dim=4)
+    assert entry.input_shape((2,)) == (6,)
+    net: Any = entry.wrap(Sees(), CLASSES)
     x = torch.randn(5, 2)
     assert torch.equal(net(x, LABELS), torch.cat((x, net.embedding.weight[LABELS]), 1))
 
 
 def test_channels_say_what_the_network_says() -> None:
-    entry = ChannelsEntry(dim=4)
-    for family, shape in ((DCGANDiscriminatorEntry, SHAPE), (MLPDiscriminatorEntry, (2,))):
-        inner = family(width=4).build(entry.shape(shape))
-        net: Any = entry.dress(inner, CLASSES)
+    entry = ChannelsConfig(dim=4)
+    for family, shape in ((DCGANDiscriminatorConfig, SHAPE), (MLPDiscriminatorConfig, (2,))):
+        inner = family(width=4).build(entry.input_shape(shape))
+        net: Any = entry.wrap(inner, CLASSES)
         said = net(torch.randn(5, *shape), LABELS)
         assert said.score.shape == (5,)
         assert net.width == said.features.shape[1]
 
 
-@pytest.mark.parametrize("family", [DCGANDiscriminatorEntry, MLPDiscriminatorEntry])
+@pytest.mark.parametrize("family", [DCGANDiscriminatorConfig, MLPDiscriminatorConfig])
 def test_projection_adds_how_well_the_label_fits(family: Any) -> None:
     inner = family(width=4, norm="none").build(SHAPE)
-    net: Any = ProjectionEntry().dress(inner, CLASSES)
+    net: Any = ProjectionConfig().wrap(inner, CLASSES)
     x = torch.randn(5, *SHAPE)
     said, alone = net(x, LABELS), inner(x)
     assert torch.equal(said.features, alone.features)
@@ -216,20 +217,20 @@ def test_projection_starts_at_the_size_of_a_score() -> None:
     class Wide(nn.Module):
         width = 400
 
-    net: Any = ProjectionEntry().dress(Wide(), 100)
+    net: Any = ProjectionConfig().wrap(Wide(), 100)
     assert float(net.embedding.weight.detach().std()) == pytest.approx(1 / 20, rel=0.02)
 
 
-@pytest.mark.parametrize("shell", [None, ProjectionEntry(), ChannelsEntry(dim=2)])
+@pytest.mark.parametrize("shell", [None, ProjectionConfig(), ChannelsConfig(dim=2)])
 def test_classifier_reads_the_features(shell: Any) -> None:
     """Beside a D that knows nothing of labels, or one that does."""
-    shape = SHAPE if shell is None else shell.shape(SHAPE)
-    inner: Any = DCGANDiscriminatorEntry(width=4, norm="none").build(shape)
-    inner = inner if shell is None else shell.dress(inner, CLASSES)
-    net = Classifier(inner, CLASSES)
+    shape = SHAPE if shell is None else shell.input_shape(SHAPE)
+    inner: Any = DCGANDiscriminatorConfig(width=4, norm="none").build(shape)
+    inner = inner if shell is None else shell.wrap(inner, CLASSES)
+    net = WithClassifier(inner, CLASSES)
     x = torch.randn(5, *SHAPE)
     assert net.takes_labels is (shell is not None)
-    said, alone = heard(net, x, LABELS), heard(inner, x, LABELS)
+    said, alone = call_network(net, x, LABELS), call_network(inner, x, LABELS)
     assert torch.equal(said.score, alone.score)
     assert torch.equal(said.features, alone.features)
     assert torch.equal(said.classes, alone.features @ net.head.weight.T + net.head.bias)
@@ -246,8 +247,8 @@ def test_only_who_listens_is_told() -> None:
         takes_labels = True
 
     x = torch.zeros(1)
-    assert heard(Deaf(), x, LABELS) == heard(Deaf(), x, None) == 1
-    assert heard(Listens(), x, LABELS) == 2
+    assert call_network(Deaf(), x, LABELS) == call_network(Deaf(), x, None) == 1
+    assert call_network(Listens(), x, LABELS) == 2
 
 
 # ---------------------------------------------------------------- what does not fit
@@ -256,18 +257,18 @@ def test_only_who_listens_is_told() -> None:
 @pytest.mark.parametrize(
     ("entry", "norm", "cure"),
     [
-        (ConcatEntry(), "virtual", "layer"),
-        (ClassNormEntry(), "none", "batch"),
-        (ClassNormEntry(), "virtual", "batch"),
-        (ClassNormEntry(), "group", "batch"),
-        (ConcatEntry(), "batch", None),
-        (ConcatEntry(), "none", None),
-        (ClassNormEntry(), "batch", None),
-        (ClassNormEntry(), "spectral_batch", None),
+        (ConcatConfig(), "virtual", "layer"),
+        (ClassNormConfig(), "none", "batch"),
+        (ClassNormConfig(), "virtual", "batch"),
+        (ClassNormConfig(), "group", "batch"),
+        (ConcatConfig(), "batch", None),
+        (ConcatConfig(), "none", None),
+        (ClassNormConfig(), "batch", None),
+        (ClassNormConfig(), "spectral_batch", None),
     ],
 )
 def test_misfits_of_g(entry: Any, norm: str, cure: str | None) -> None:
-    told = entry.misfit(norm)
+    told = entry.incompatibility(norm)
     assert (told is None) == (cure is None)
     assert cure is None or cure in told[1]
 
@@ -275,15 +276,15 @@ def test_misfits_of_g(entry: Any, norm: str, cure: str | None) -> None:
 @pytest.mark.parametrize(
     ("entry", "norm", "says", "cure"),
     [
-        (ChannelsEntry(), "virtual", "score", "layer"),
-        (ChannelsEntry(), "none", "energy", "auxiliary_classifier"),
-        (ProjectionEntry(), "none", "energy", "auxiliary_classifier"),
-        (ChannelsEntry(), "batch", "score", None),
-        (ProjectionEntry(), "virtual", "score", None),
+        (ChannelsConfig(), "virtual", "score", "layer"),
+        (ChannelsConfig(), "none", "energy", "auxiliary_classifier"),
+        (ProjectionConfig(), "none", "energy", "auxiliary_classifier"),
+        (ChannelsConfig(), "batch", "score", None),
+        (ProjectionConfig(), "virtual", "score", None),
     ],
 )
 def test_misfits_of_d(entry: Any, norm: str, says: str, cure: str | None) -> None:
-    told = entry.misfit(norm, says)
+    told = entry.incompatibility(norm, says)
     assert (told is None) == (cure is None)
     assert cure is None or cure in told[1]
 
@@ -309,7 +310,7 @@ def test_what_fits(
     conditioning: dict[str, Any], tricks: list[dict[str, Any]], classes: int, refused: list[str], warned: list[str]
 ) -> None:
     told = recipe("pictures", *tricks, conditioning=conditioning)
-    findings = fit(told, SHAPE, classes)
+    findings = check_compatibility(told, SHAPE, classes)
     assert [finding.field for finding in findings.refusals] == refused
     assert [finding.field for finding in findings.warnings if finding.field.startswith("conditioning")] == warned
     assert all(finding.cure for finding in findings.refusals + findings.warnings)
@@ -318,12 +319,12 @@ def test_what_fits(
 # ---------------------------------------------------------------- a run
 
 
-def labelled(count: int = 40) -> Pictures:
+def labelled(count: int = 40) -> ImageDataset:
     """Random pictures of three kinds; each picture's first pixel is its number, and its label that number mod 3."""
     random = np.random.Generator(np.random.Philox(7))
     images = random.integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(count)
-    return Pictures(images, np.arange(count) % CLASSES, ("a", "b", "c"))
+    return ImageDataset(images, np.arange(count) % CLASSES, ("a", "b", "c"))
 
 
 RUNS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
@@ -362,20 +363,20 @@ def test_fakes_are_asked_for_by_the_labels_of_the_reals(name: str, judging: str)
         if getattr(player.net, "takes_labels", False):
             player.net.register_forward_pre_hook(lambda m, x, side=side: given[side].append(x[1]))
     run.play(2)
-    for move in run.of(Side.D):
-        numbers = ((move.exchange.real[:, 0, 0, 0] + 1) * 127.5).round().long()
-        assert torch.equal(move.exchange.labels, numbers % CLASSES)
-    asked = [move.exchange.labels for move in run.moves]
+    for played_move in run.of(Side.D):
+        numbers = ((played_move.move.real[:, 0, 0, 0] + 1) * 127.5).round().long()
+        assert torch.equal(played_move.move.labels, numbers % CLASSES)
+    asked = [played_move.move.labels for played_move in run.moves]
     assert len(given[Side.G]) == len(asked) == 6
     assert all(torch.equal(a, b) for a, b in zip(given[Side.G], asked, strict=True))
     if not given[Side.D]:
         assert name == "classifier"
         return
     shown = []
-    for move in run.moves:
-        y = move.exchange.labels
+    for played_move in run.moves:
+        y = played_move.move.labels
         twice = [torch.cat((y, y))] if judging == "together" else [y, y]
-        shown += twice if move.moment.side is Side.D else [y]
+        shown += twice if played_move.context.side is Side.D else [y]
     assert len(shown) == len(given[Side.D])
     assert all(torch.equal(a, b) for a, b in zip(given[Side.D], shown, strict=True))
 
@@ -383,52 +384,52 @@ def test_fakes_are_asked_for_by_the_labels_of_the_reals(name: str, judging: str)
 def test_g_is_asked_for_the_labels_of_ds_move_and_no_reals_are_drawn() -> None:
     run = Session(conditional("projection"), labelled())
     ready: list[int] = []
-    make = Feed._ready
-    with patch.object(Feed, "_ready", lambda self, images: ready.append(len(images)) or make(self, images)):
+    make = RealBatches._ready
+    with patch.object(RealBatches, "_ready", lambda self, images: ready.append(len(images)) or make(self, images)):
         run.play(2)
     assert len(ready) == 2, "one for each move of D"
     d, g = run.of(Side.D), run.of(Side.G)
-    assert all(move.real is None for move in g)
+    assert all(played_move.real is None for played_move in g)
     for theirs, ours in zip(d, g, strict=True):
-        assert torch.equal(theirs.exchange.labels, ours.exchange.labels)
+        assert torch.equal(theirs.move.labels, ours.move.labels)
 
 
 def test_labels_come_as_often_as_in_the_data() -> None:
     source = labelled(40)
     run = Session(conditional("projection"), source).play(5)
-    asked = torch.cat([move.exchange.labels for move in run.of(Side.G)])
+    asked = torch.cat([played_move.move.labels for played_move in run.of(Side.G)])
     assert torch.equal(asked.bincount(), torch.from_numpy(source.labels).bincount())  # type: ignore[arg-type]
 
 
 def test_a_run_without_conditioning_draws_no_labels() -> None:
     run = Session(recipe("pictures"), labelled()).play(1)
-    assert all(move.exchange.labels is None for move in run.moves)
+    assert all(played_move.move.labels is None for played_move in run.moves)
 
 
 def test_terms_ask_d_about_other_samples_with_the_same_labels() -> None:
     game = Session(conditional("projection"), labelled())
-    kept: list[Exchange] = []
-    judge = step.face
+    kept: list[MoveData] = []
+    judge = step.discriminate
 
-    def face(game: Game, exchange: Exchange) -> None:
-        judge(game, exchange)
-        kept.append(exchange)
+    def face(game: Game, move: MoveData) -> None:
+        judge(game, move)
+        kept.append(move)
 
-    with patch.object(step, "face", face):
+    with patch.object(step, "discriminate", face):
         game.play(1)
-    exchange = kept[0]
-    assert exchange.ask is not None
-    assert exchange.real is not None
+    move = kept[0]
+    assert move.discriminate_fn is not None
+    assert move.real is not None
     net = game.game.d.net.eval()
-    said: Verdict = exchange.ask(exchange.real, exchange.labels)
-    assert torch.equal(said.score, heard(net, exchange.real, exchange.labels).score)
+    said: DiscriminatorOutput = move.discriminate_fn(move.real, move.labels)
+    assert torch.equal(said.score, call_network(net, move.real, move.labels).score)
 
 
 def test_data_without_labels_is_an_error_of_the_feed() -> None:
-    source = Pictures(np.zeros((8, 8, 8, 1), np.uint8))
-    feed = Feed(source, torch.device("cpu"), 1)
+    source = ImageDataset(np.zeros((8, 8, 8, 1), np.uint8))
+    batches = RealBatches(source, torch.device("cpu"), 1)
     run = Session(recipe("pictures"), source)
-    now: Moment = run.moment()
+    now: MoveContext = run.context()
     with pytest.raises(ValueError, match="no labels"):
-        feed.draw(now, labels=True)
-    assert feed.draw(now, reals=False) == (None, None)
+        batches.load(now, labels=True)
+    assert batches.load(now, real=False) == (None, None)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from contracts.tiny import one_thread
-from poise.core import Shape
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
+from poise.core.types import Shape
 from poise.networks.base import mixes_samples
-from poise.networks.blocks import FromMap, ToMap
-from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
+from poise.networks.blocks import MapToScore, ProjectAndReshape
+from poise.networks.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 
 SIZES = [8, 16, 32, 64, 128, 256]
 
@@ -38,9 +38,9 @@ def convolutions(net: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_shapes(size: int, channels: int) -> None:
     shape = (channels, size, size)
-    g, d = DCGANGeneratorEntry(width=1), DCGANDiscriminatorEntry(width=1)
-    assert g.misfit(shape) is None
-    assert d.misfit(shape) is None
+    g, d = DCGANGeneratorConfig(width=1), DCGANDiscriminatorConfig(width=1)
+    assert g.incompatibility(shape) is None
+    assert d.incompatibility(shape) is None
     pictures = g.build(3, shape)(latents(2))
     assert pictures.shape == (2, *shape)
     assert d.build(shape)(pictures).score.shape == (2,)
@@ -49,7 +49,7 @@ def test_shapes(size: int, channels: int) -> None:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_any_batch(n: int) -> None:
     shape = (1, 8, 8)
-    g, d = DCGANGeneratorEntry(width=2).build(3, shape), DCGANDiscriminatorEntry(width=2).build(shape)
+    g, d = DCGANGeneratorConfig(width=2).build(3, shape), DCGANDiscriminatorConfig(width=2).build(shape)
     assert d(g(latents(n))).score.shape == (n,)
 
 
@@ -70,8 +70,8 @@ def test_width_doubles_with_every_halving_up_to_widest(
 ) -> None:
     shape = (1, size, size)
     told = {"width": 3, "widest": 20, "depth": depth}
-    d = DCGANDiscriminatorEntry(**told).build(shape)
-    g = DCGANGeneratorEntry(**told).build(5, shape)
+    d = DCGANDiscriminatorConfig(**told).build(shape)
+    g = DCGANGeneratorConfig(**told).build(5, shape)
     assert [c.out_channels for c in convolutions(d)] == [*widths, 1]
     assert [c.out_channels for c in convolutions(g)] == [*widths[::-1], 1]
     smallest: list[Shape] = []
@@ -82,7 +82,7 @@ def test_width_doubles_with_every_halving_up_to_widest(
 
 def test_the_papers_generator() -> None:
     """Figure 1 of Radford 2015: z of 100, 4 x 4 x 1024, then 512, 256, 128 and three channels at 64 x 64."""
-    g = DCGANGeneratorEntry(width=128).build(100, (3, 64, 64))
+    g = DCGANGeneratorConfig(width=128).build(100, (3, 64, 64))
     maps: list[Shape] = []
     for layer in convolutions(g):
         layer.register_forward_hook(lambda m, x, y: maps.append(tuple(y.shape[1:])))
@@ -95,13 +95,13 @@ def test_the_papers_generator() -> None:
 
 def kinds_of(layers: nn.Sequential) -> list[str]:
     names = {Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.BatchNorm2d: "norm", nn.Tanh: "tanh"}
-    names |= {ToMap: "conv"}
+    names |= {ProjectAndReshape: "conv"}
     return [names.get(type(m), "act") for m in layers]
 
 
 def test_batch_norm_stands_everywhere_but_at_the_picture() -> None:
-    g = DCGANGeneratorEntry(width=2).build(3, (3, 32, 32))
-    d = DCGANDiscriminatorEntry(width=2).build((3, 32, 32))
+    g = DCGANGeneratorConfig(width=2).build(3, (3, 32, 32))
+    d = DCGANDiscriminatorConfig(width=2).build((3, 32, 32))
     assert kinds_of(g.layers) == ["conv", "norm", "act"] * 3 + ["conv", "tanh"]
     assert kinds_of(d.trunk) == ["conv", "act"] + ["conv", "norm", "act"] * 2
     assert not any(isinstance(m, nn.BatchNorm2d) for m in d.score.modules())
@@ -111,7 +111,7 @@ def test_batch_norm_stands_everywhere_but_at_the_picture() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_ends_are_convolutions_worked_out_as_products(bias: bool) -> None:
-    first, last = ToMap(7, 5, 4, bias=bias).double(), FromMap(5, 4).double()
+    first, last = ProjectAndReshape(7, 5, 4, bias=bias).double(), MapToScore(5, 4).double()
     z, maps = latents(3, 7).double(), torch.randn(3, 5, 4, 4, dtype=torch.float64)
     made = conv_transpose2d(z[:, :, None, None], first.weight, first.bias)
     assert torch.allclose(first(z), made, rtol=0, atol=1e-13)
@@ -121,8 +121,8 @@ def test_the_ends_are_convolutions_worked_out_as_products(bias: bool) -> None:
 
 def test_a_bias_wherever_no_batch_norm_would_swallow_it() -> None:
     for norm, has in (("batch", False), ("none", True)):
-        g = DCGANGeneratorEntry(width=2, norm=norm).build(3, (3, 32, 32))
-        d = DCGANDiscriminatorEntry(width=2, norm=norm).build((3, 32, 32))
+        g = DCGANGeneratorConfig(width=2, norm=norm).build(3, (3, 32, 32))
+        d = DCGANDiscriminatorConfig(width=2, norm=norm).build((3, 32, 32))
         assert [c.bias is not None for c in convolutions(g)] == [has, has, has, True]
         assert [c.bias is not None for c in convolutions(d)] == [True, has, has, True]
         assert mixes_samples(g) is mixes_samples(d) is (not has)
@@ -131,8 +131,8 @@ def test_a_bias_wherever_no_batch_norm_would_swallow_it() -> None:
 def test_first_weights_are_the_papers() -> None:
     """Weights ~ N(0, 0.02), batch norm's scale ~ N(1, 0.02), biases 0."""
     for net in (
-        DCGANGeneratorEntry(width=64).build(100, (3, 32, 32)),
-        DCGANDiscriminatorEntry(width=64).build((3, 32, 32)),
+        DCGANGeneratorConfig(width=64).build(100, (3, 32, 32)),
+        DCGANDiscriminatorConfig(width=64).build((3, 32, 32)),
     ):
         for conv in convolutions(net):
             kernel = conv.weight.detach()
@@ -157,9 +157,9 @@ def test_first_weights_are_the_papers() -> None:
         ((3, 8, 8), 3, "depth 3", "at most 2"),
     ],
 )
-@pytest.mark.parametrize("entry", [DCGANGeneratorEntry, DCGANDiscriminatorEntry])
+@pytest.mark.parametrize("entry", [DCGANGeneratorConfig, DCGANDiscriminatorConfig])
 def test_misfits_are_told_with_a_cure(entry: type, shape: Shape, depth: int | None, why: str, cure: str) -> None:
-    told = entry(depth=depth).misfit(shape)
+    told = entry(depth=depth).incompatibility(shape)
     assert told is not None
     assert why in told[0]
     assert cure in told[1]
@@ -168,16 +168,16 @@ def test_misfits_are_told_with_a_cure(entry: type, shape: Shape, depth: int | No
 @pytest.mark.parametrize("size", SIZES)
 def test_the_deepest_that_is_allowed_can_be_built(size: int) -> None:
     shape = (1, size, size)
-    deepest = max(d for d in range(1, 8) if DCGANDiscriminatorEntry(depth=d).misfit(shape) is None)
+    deepest = max(d for d in range(1, 8) if DCGANDiscriminatorConfig(depth=d).incompatibility(shape) is None)
     assert size >> deepest == 2
     told = {"width": 1, "widest": 2, "depth": deepest}
-    d, g = DCGANDiscriminatorEntry(**told).build(shape), DCGANGeneratorEntry(**told).build(3, shape)
+    d, g = DCGANDiscriminatorConfig(**told).build(shape), DCGANGeneratorConfig(**told).build(3, shape)
     assert d(g(latents(2))).score.shape == (2,)
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("auto", -1, 1), ("tanh", -1, 1), ("sigmoid", 0, 1)])
 def test_outputs_keep_their_range(name: str, low: float, high: float) -> None:
-    g = DCGANGeneratorEntry(width=2, output=name).build(3, (1, 16, 16))
+    g = DCGANGeneratorConfig(width=2, output=name).build(3, (1, 16, 16))
     with torch.no_grad():
         for weight in g.parameters():
             weight.mul_(100)
@@ -188,7 +188,7 @@ def test_outputs_keep_their_range(name: str, low: float, high: float) -> None:
 
 
 def test_a_linear_output_is_unbounded() -> None:
-    g = DCGANGeneratorEntry(width=2, output="linear").build(3, (1, 16, 16))
+    g = DCGANGeneratorConfig(width=2, output="linear").build(3, (1, 16, 16))
     with torch.no_grad():
         for weight in g.parameters():
             weight.mul_(100)
@@ -200,8 +200,8 @@ def test_a_linear_output_is_unbounded() -> None:
     [("leaky_relu", nn.LeakyReLU), ("relu", nn.ReLU), ("prelu", nn.PReLU), ("gelu", nn.GELU), ("tanh", nn.Tanh)],
 )
 def test_activation_is_the_one_asked_for(name: str, module: type[nn.Module]) -> None:
-    g = DCGANGeneratorEntry(width=2, activation=name, output="linear").build(3, (1, 16, 16))
-    d = DCGANDiscriminatorEntry(width=2, activation=name).build((1, 16, 16))
+    g = DCGANGeneratorConfig(width=2, activation=name, output="linear").build(3, (1, 16, 16))
+    d = DCGANDiscriminatorConfig(width=2, activation=name).build((1, 16, 16))
     for net, count in ((g, 2), (d, 2)):
         assert len([m for m in net.modules() if isinstance(m, module)]) == count
     if name == "leaky_relu":
@@ -212,8 +212,8 @@ def test_activation_is_the_one_asked_for(name: str, module: type[nn.Module]) -> 
 @pytest.mark.parametrize("size", [8, 32])
 def test_ds_gradient_reaches_every_weight_of_both_players(norm: str, size: int) -> None:
     shape = (3, size, size)
-    g = DCGANGeneratorEntry(width=4, norm=norm).build(3, shape)
-    d = DCGANDiscriminatorEntry(width=4, norm=norm).build(shape)
+    g = DCGANGeneratorConfig(width=4, norm=norm).build(3, shape)
+    d = DCGANDiscriminatorConfig(width=4, norm=norm).build(shape)
     force = torch.randn(6, generator=torch.Generator().manual_seed(1))
     (d(g(latents(6))).score * force).sum().backward()
     for net in (g, d):
@@ -224,7 +224,7 @@ def test_ds_gradient_reaches_every_weight_of_both_players(norm: str, size: int) 
 
 def test_one_pixel_reaches_the_score_of_its_own_picture() -> None:
     """Every pixel is looked at: the score's gradient with respect to the picture has no hole."""
-    d = DCGANDiscriminatorEntry(width=4, norm="none").build((1, 32, 32))
+    d = DCGANDiscriminatorConfig(width=4, norm="none").build((1, 32, 32))
     pictures = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     (slope,) = torch.autograd.grad(d(pictures).score[0], pictures)
     assert (slope[0] != 0).all()

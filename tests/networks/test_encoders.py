@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import BATCH, CPU, Session, for_one, misfits, recipe, session, source, with_encoder
-from poise.core import Codes, Moment, Side
-from poise.data.source import to_signed
-from poise.networks.base import Coded, coded, mixes_samples
-from poise.networks.encoders import DCGANEncoderEntry, FreeCodesEntry, MLPEncoderEntry
-from poise.randomness import Dice
-from poise.training.build import build
-from poise.training.feed import Feed
-from poise.training.machine import Machine
+from poise.core.random_streams import RandomStreams
+from poise.core.types import EncoderOutput, MoveContext, Side
+from poise.engine.batches import RealBatches
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.networks.base import EncoderModule, call_encoder, mixes_samples
+from poise.networks.encoders import DCGANEncoderConfig, FreeCodesConfig, MLPEncoderConfig
+from poise.utils.images import to_float
 
 FREE: dict[str, Any] = {"kind": "free_codes"}
 
@@ -37,11 +37,11 @@ def numbers(n: int, *shape: int) -> Tensor:
 @pytest.mark.parametrize(
     ("entry", "shape"),
     [
-        (MLPEncoderEntry(width=8), (2,)),
-        (MLPEncoderEntry(width=8), (1, 8, 8)),
-        (DCGANEncoderEntry(width=2), (1, 8, 8)),
-        (DCGANEncoderEntry(width=2, norm="none"), (3, 32, 32)),
-        (DCGANEncoderEntry(width=2, down="average"), (1, 16, 16)),
+        (MLPEncoderConfig(width=8), (2,)),
+        (MLPEncoderConfig(width=8), (1, 8, 8)),
+        (DCGANEncoderConfig(width=2), (1, 8, 8)),
+        (DCGANEncoderConfig(width=2, norm="none"), (3, 32, 32)),
+        (DCGANEncoderConfig(width=2, down="average"), (1, 16, 16)),
     ],
 )
 def test_networks_make_so_many_numbers_of_a_sample(entry: Any, shape: tuple[int, ...]) -> None:
@@ -56,13 +56,13 @@ def test_networks_make_so_many_numbers_of_a_sample(entry: Any, shape: tuple[int,
 
 def test_an_encoder_has_no_bounds_on_a_code() -> None:
     """Codes of pictures far from 0 lie far from 0: nothing squashes the last layer."""
-    for entry, shape in ((MLPEncoderEntry(width=8), (1, 8, 8)), (DCGANEncoderEntry(width=2, norm="none"), (1, 8, 8))):
+    for entry, shape in ((MLPEncoderConfig(width=8), (1, 8, 8)), (DCGANEncoderConfig(width=2, norm="none"), (1, 8, 8))):
         assert float(entry.build(shape, 6, 0)(1e4 * numbers(5, *shape)).detach().abs().max()) > 10
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_whether_a_code_depends_on_the_batch(norm: Any) -> None:
-    net = DCGANEncoderEntry(width=2, norm=norm).build((1, 8, 8), 4, 0)
+    net = DCGANEncoderConfig(width=2, norm=norm).build((1, 8, 8), 4, 0)
     assert mixes_samples(net) is (norm == "batch")
     x = numbers(4, 1, 8, 8)
     assert torch.allclose(net(x)[:2], net(x[:2]), atol=1e-6) is (norm == "none")
@@ -77,11 +77,11 @@ class Said(nn.Module):
 
 def test_a_code_is_a_point_or_a_region() -> None:
     said = numbers(3, 6)
-    point = Coded(Said(), region=False)(said)
-    assert isinstance(point, Codes)
+    point = EncoderModule(Said(), has_variance=False)(said)
+    assert isinstance(point, EncoderOutput)
     assert torch.equal(point.mean, said)
     assert point.log_var is None
-    mean, log_var = Coded(Said(), region=True)(said)
+    mean, log_var = EncoderModule(Said(), has_variance=True)(said)
     assert torch.equal(mean, said[:, :3])
     assert torch.equal(log_var, said[:, 3:])
 
@@ -90,12 +90,12 @@ def test_a_code_is_a_point_or_a_region() -> None:
 @pytest.mark.parametrize("world", ["points", "pictures"])
 def test_a_game_gives_a_code_as_many_numbers_as_a_latent(world: str, objective: str) -> None:
     run = session(world, **for_one(world), objective={"kind": objective}).play(1)
-    mean, log_var = run.moves[0].exchange.rebuilt.codes
+    mean, log_var = run.moves[0].move.reconstruction.codes
     assert mean.shape == (BATCH, run.recipe.latent.dim)
     assert (log_var is not None) is (objective == "elbo")
     if log_var is not None:
         assert log_var.shape == mean.shape
-    assert torch.isfinite(run.moves[0].exchange.rebuilt.images).all()
+    assert torch.isfinite(run.moves[0].move.reconstruction.images).all()
 
 
 # ---------------------------------------------------------------- free codes
@@ -103,7 +103,7 @@ def test_a_game_gives_a_code_as_many_numbers_as_a_latent(world: str, objective: 
 
 def test_free_codes_begin_as_normal_numbers() -> None:
     for std in (1.0, 0.1):
-        table = FreeCodesEntry(std=std).build((1, 8, 8), 50, 400)
+        table = FreeCodesConfig(std=std).build((1, 8, 8), 50, 400)
         assert isinstance(table, nn.Embedding)
         assert table.weight.shape == (400, 50)
         assert float(table.weight.detach().std()) == pytest.approx(std, rel=0.03)
@@ -111,65 +111,65 @@ def test_free_codes_begin_as_normal_numbers() -> None:
 
 
 def test_they_are_looked_up_by_place_and_networks_are_not_told_any() -> None:
-    table = Coded(FreeCodesEntry().build((1, 8, 8), 3, 10), region=False)
+    table = EncoderModule(FreeCodesConfig().build((1, 8, 8), 3, 10), has_variance=False)
     at = torch.tensor([7, 0, 7])
     images = numbers(3, 1, 8, 8)
-    assert torch.equal(coded(table, images, lambda: at).mean, table.net.weight[at])
+    assert torch.equal(call_encoder(table, images, lambda: at).mean, table.net.weight[at])
 
     def never() -> Tensor:
         raise AssertionError("nobody asked for places")
 
-    net = Coded(MLPEncoderEntry(width=4).build((1, 8, 8), 3, 10), region=False)
-    assert torch.equal(coded(net, images, never).mean, net.net(images))
+    net = EncoderModule(MLPEncoderConfig(width=4).build((1, 8, 8), 3, 10), has_variance=False)
+    assert torch.equal(call_encoder(net, images, never).mean, net.net(images))
 
 
 def test_a_step_changes_the_codes_of_its_own_pictures_and_no_others() -> None:
     run = alone(FREE)
     weight = run.game.g.encoder.net.weight
     assert weight.shape == (40, 3)
-    before, at = weight.detach().clone(), run.moment()
-    places = run.feed.places(at.of(Side.G, 0))
+    before, at = weight.detach().clone(), run.context()
+    places = run.batches.indices(at.for_move(Side.G, 0))
     run.play(1)
     changed = (weight.detach() != before).any(1)
     assert sorted(set(places.tolist())) == changed.nonzero().flatten().tolist()
     assert len(set(places.tolist())) == BATCH
-    assert torch.equal(run.moves[0].exchange.rebuilt.codes.mean, before[places])
+    assert torch.equal(run.moves[0].move.reconstruction.codes.mean, before[places])
     assert torch.equal(run.moves[0].latents, before[places])
 
 
 def test_a_code_stays_with_its_picture() -> None:
     """Over three epochs a free code and its picture meet at the same place."""
     run = alone(FREE).play(15)
-    for move in run.moves:
-        places = run.feed.places(move.moment)
-        assert torch.equal(move.real, to_signed(source("pictures").take(places).images))
-    seen = torch.cat([run.feed.places(move.moment) for move in run.moves])
+    for played_move in run.moves:
+        places = run.batches.indices(played_move.context)
+        assert torch.equal(played_move.real, to_float(source("pictures").gather(places).images))
+    seen = torch.cat([run.batches.indices(played_move.context) for played_move in run.moves])
     assert seen.bincount(minlength=40).tolist() == [3] * 40
 
 
 @pytest.mark.parametrize("most", [1, 3])
 @pytest.mark.parametrize("side", list(Side))
 def test_places_are_those_of_the_pictures_that_were_drawn(most: int, side: Side) -> None:
-    feed = Feed(source("labelled"), CPU, most)
+    batches = RealBatches(source("labelled"), CPU, most)
     for step in range(12):
         for turn in range(4):
-            at = Moment(step, 12, 7, Dice(3), side, turn)
-            real, labels = feed.draw(at, labels=True)
-            places = feed.places(at)
+            at = MoveContext(step, 12, 7, RandomStreams(3), side, turn)
+            real, labels = batches.load(at, labels=True)
+            places = batches.indices(at)
             assert places.dtype == torch.int64
-            batch = source("labelled").take(places)
-            assert torch.equal(real, to_signed(batch.images))
+            batch = source("labelled").gather(places)
+            assert torch.equal(real, to_float(batch.images))
             assert torch.equal(labels, batch.labels)
 
 
 def test_what_has_no_end_has_no_places() -> None:
     with pytest.raises(ValueError, match="no places"):
-        Feed(source("points"), CPU, 1).places(Moment(0, 1, 4, Dice(0)))
+        RealBatches(source("points"), CPU, 1).indices(MoveContext(0, 1, 4, RandomStreams(0)))
 
 
 def test_on_the_sphere_codes_are_brought_there() -> None:
     run = alone(FREE, latent={"kind": "sphere", "dim": 3}).play(2)
-    rebuilt = run.moves[-1].exchange.rebuilt
+    rebuilt = run.moves[-1].move.reconstruction
     torch.testing.assert_close(rebuilt.latents.norm(dim=1), torch.ones(BATCH))
     torch.testing.assert_close(rebuilt.latents, nn.functional.normalize(rebuilt.codes.mean, dim=1))
 
@@ -202,7 +202,7 @@ def test_pace_is_a_factor_of_the_encoders_rate_alone(encoder: dict[str, Any]) ->
 
 def test_pace_and_a_setback_multiply() -> None:
     run = alone(FREE | {"pace": 5.0}, optimizer={"g": {"kind": "sgd", "lr": {"start": 0.2, "end": 0.0}}})
-    run.game.g.pace = 0.5
+    run.game.g.lr_scale = 0.5
     for at in range(3):
         run.play(1)
         rate = 0.2 * (1 - at / 12) * 0.5
@@ -222,8 +222,8 @@ def test_a_first_step_that_is_not_made_leaves_momentum_at_nothing() -> None:
     before = [weight.detach().clone() for weight in player.weights]
     for weight in player.weights:
         weight.grad = torch.full_like(weight, torch.nan)
-    player.heed(torch.tensor([torch.nan]))
-    player.advance(run.moment().of(Side.G, 0))
+    player.set_found_inf(torch.tensor([torch.nan]))
+    player.apply_gradients(run.context().for_move(Side.G, 0))
     assert all(torch.equal(a, b) for a, b in zip(before, player.weights, strict=True))
     assert len(player.optimizer.state) == len(player.weights)
     for weight in player.weights:
@@ -235,10 +235,10 @@ def test_a_first_step_that_is_not_made_leaves_momentum_at_nothing() -> None:
 
 def test_the_encoder_is_gs_and_its_start_is_its_own() -> None:
     """Another encoder leaves G's and D's first weights as they were, and no encoder does too."""
-    machine, subject = Machine(CPU, "fp32"), source("pictures").subject()
+    compute, data_spec = ComputeSettings(CPU, "fp32"), source("pictures").spec()
     trick = {"kind": "feature_reconstruction"}
     with_it = recipe("pictures", trick, **with_encoder("pictures"))
-    games = [build(told, subject, machine, Dice(0)) for told in (with_it, recipe("pictures"))]
+    games = [build_game(told, data_spec, compute, RandomStreams(0)) for told in (with_it, recipe("pictures"))]
     for side in Side:
         pairs = zip(*(game.players[side].net.parameters() for game in games), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -256,18 +256,18 @@ def test_the_encoder_is_gs_and_its_start_is_its_own() -> None:
 def test_in_ds_move_what_is_rebuilt_carries_no_gradient(others: tuple[dict[str, Any], ...]) -> None:
     """Not even where a penalty wants the slope at the reals."""
     run = session("pictures", {"kind": "judged_reconstruction"}, *others, **with_encoder("pictures")).play(2)
-    assert all(not move.exchange.rebuilt.images.requires_grad for move in run.of(Side.D))
-    assert all(not move.exchange.rebuilt.latents.requires_grad for move in run.of(Side.D))
-    assert all(move.exchange.rebuilt.images.requires_grad for move in run.of(Side.G))
-    assert all(move.exchange.rebuilt.latents.requires_grad for move in run.of(Side.G))
+    assert all(not played_move.move.reconstruction.images.requires_grad for played_move in run.of(Side.D))
+    assert all(not played_move.move.reconstruction.latents.requires_grad for played_move in run.of(Side.D))
+    assert all(played_move.move.reconstruction.images.requires_grad for played_move in run.of(Side.G))
+    assert all(played_move.move.reconstruction.latents.requires_grad for played_move in run.of(Side.G))
 
 
 @pytest.mark.parametrize("side", list(Side))
 def test_what_g_makes_of_other_latents_has_a_gradient_in_its_own_move_only(side: Side) -> None:
     run = session("pictures", **with_encoder("pictures"))
-    at = run.moment().of(side, 0)
-    with run.game.during(at):
-        assert run.game.making(at, None)(numbers(4, 3).requires_grad_()).requires_grad is (side is Side.G)
+    at = run.context().for_move(side, 0)
+    with run.game.in_move(at):
+        assert run.game.generate_fn(at, None)(numbers(4, 3).requires_grad_()).requires_grad is (side is Side.G)
 
 
 def test_without_a_reader_nobody_encodes_and_with_two_it_is_done_once() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poise.core import Shape
+from poise.core.types import Shape
 from poise.networks.base import mixes_samples
-from poise.networks.blocks import ACTIVATIONS, activation, normal_, output
-from poise.networks.mlp import MLPDiscriminatorEntry, MLPGeneratorEntry
+from poise.networks.blocks import ACTIVATIONS, activation, init_dcgan_, output
+from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
 
 SHAPES: list[Shape] = [(2,), (1, 5, 5), (3, 8, 4)]
 
@@ -35,8 +35,8 @@ def layers(net: nn.Module) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("width", "depth"), [(4, 1), (7, 3)])
 def test_shapes_width_and_depth(shape: Shape, width: int, depth: int) -> None:
-    g = MLPGeneratorEntry(width=width, depth=depth).build(3, shape)
-    d = MLPDiscriminatorEntry(width=width, depth=depth).build(shape)
+    g = MLPGeneratorConfig(width=width, depth=depth).build(3, shape)
+    d = MLPDiscriminatorConfig(width=width, depth=depth).build(shape)
     hidden = [(width, width)] * (depth - 1)
     assert layers(g) == [(3, width), *hidden, (width, prod(shape))]
     assert layers(d) == [(prod(shape), width), *hidden, (width, 1)]
@@ -44,19 +44,19 @@ def test_shapes_width_and_depth(shape: Shape, width: int, depth: int) -> None:
     assert samples.shape == (5, *shape)
     assert d(samples).score.shape == (5,)
     assert d(samples[:1]).score.shape == (1,)
-    assert MLPGeneratorEntry().misfit(shape) is None
+    assert MLPGeneratorConfig().incompatibility(shape) is None
 
 
 def test_nothing_but_an_activation_stands_between_two_layers() -> None:
-    g = MLPGeneratorEntry(width=4, depth=2, activation="relu").build(3, (2,))
+    g = MLPGeneratorConfig(width=4, depth=2, activation="relu").build(3, (2,))
     z = latents(6)
     first, second, last = (m for m in g.modules() if isinstance(m, nn.Linear))
     assert torch.allclose(g(z), last(second(first(z).clamp_min(0)).clamp_min(0)))
 
 
 def test_batch_norm_is_skipped_at_ds_input_and_gs_output() -> None:
-    g = MLPGeneratorEntry(width=4, depth=3, norm="batch").build(3, (2,))
-    d = MLPDiscriminatorEntry(width=4, depth=3, norm="batch").build((2,))
+    g = MLPGeneratorConfig(width=4, depth=3, norm="batch").build(3, (2,))
+    d = MLPDiscriminatorConfig(width=4, depth=3, norm="batch").build((2,))
     assert [type(m).__name__[:5] for m in g.layers][:3] == ["Linea", "Batch", "Leaky"]
     assert sum(isinstance(m, nn.BatchNorm1d) for m in g.modules()) == 3
     assert isinstance(g.layers[-1], nn.Linear)
@@ -70,7 +70,7 @@ def test_batch_norm_is_skipped_at_ds_input_and_gs_output() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_auto_output_is_tanh_for_pictures_and_linear_for_points(shape: Shape) -> None:
-    g = MLPGeneratorEntry(width=4).build(3, shape)
+    g = MLPGeneratorConfig(width=4).build(3, shape)
     with torch.no_grad():
         for weight in g.parameters():
             weight.mul_(30)
@@ -91,8 +91,8 @@ def test_output_and_activation_by_name() -> None:
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_ds_gradient_reaches_every_weight_of_both_players(norm: str, shape: Shape) -> None:
-    g = MLPGeneratorEntry(width=6, norm=norm).build(3, shape)
-    d = MLPDiscriminatorEntry(width=6, norm=norm).build(shape)
+    g = MLPGeneratorConfig(width=6, norm=norm).build(3, shape)
+    d = MLPDiscriminatorConfig(width=6, norm=norm).build(shape)
     force = torch.randn(8, generator=torch.Generator().manual_seed(1))
     (d(g(latents(8))).score * force).sum().backward()
     for net in (g, d):
@@ -120,7 +120,7 @@ def test_normal_sets_weights_scales_and_biases_in_place() -> None:
     with torch.no_grad():
         for weight in net.parameters():
             weight.fill_(7.0)
-    normal_(net, 0.1)
+    init_dcgan_(net, 0.1)
     for weight, mean in ((net[0].weight, 0.0), (net[1].weight, 1.0), (net[3].weight, 0.0)):
         assert float((weight - mean).std().detach()) == pytest.approx(0.1, rel=0.5 if weight.dim() == 1 else 0.05)
         assert float(weight.mean().detach()) == pytest.approx(mean, abs=0.06)

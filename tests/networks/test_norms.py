@@ -15,19 +15,27 @@ from torch import Tensor, nn
 from torch.func import jacrev
 
 from contracts.tiny import recipe
-from poise.core import Subject, Verdict
-from poise.data.source import Pictures
-from poise.networks.base import Classifier, mixes_samples
-from poise.networks.blocks import FromMap, ToMap
-from poise.networks.dcgan import DCGANDiscriminatorEntry, DCGANGeneratorEntry
-from poise.networks.mlp import MLPDiscriminatorEntry, MLPGeneratorEntry
-from poise.networks.norms import MIXING, Accompanied, Norm, VirtualBatchNorm, has_bias, norm_layer, spectral_
-from poise.randomness import Dice
-from poise.training.build import build
-from poise.training.ledger import Ledger
-from poise.training.machine import Machine
-from poise.training.state import gather, restore_game
-from poise.tricks.averaged_weights import Pairs, average_
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec, DiscriminatorOutput
+from poise.data.source import ImageDataset
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.step_metrics import StepMetrics
+from poise.networks.base import WithClassifier, mixes_samples
+from poise.networks.blocks import MapToScore, ProjectAndReshape
+from poise.networks.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
+from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
+from poise.networks.norms import (
+    BATCH_STATISTICS_NORMS,
+    Norm,
+    VirtualBatchNorm,
+    WithReferenceBatch,
+    has_bias,
+    norm_layer,
+    spectral_norm_,
+)
+from poise.runs.state_tensors import collect_tensors, load_game_tensors
+from poise.tricks.averaged_weights import TensorPairs, ema_update_
 
 NORMS: tuple[Norm, ...] = get_args(Norm)
 SHAPE = (1, 8, 8)
@@ -52,8 +60,8 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...], dict[str, bool], tuple[int, ...]]]
     "linear": (nn.Linear, (5, 7), {}, (2, 5)),
     "conv": (nn.Conv2d, (3, 6, 3), {}, (2, 3, 4, 4)),
     "transposed": (nn.ConvTranspose2d, (4, 6, 4, 2, 1), {}, (2, 4, 3, 3)),
-    "to_map": (ToMap, (5, 3, 4), {"bias": True}, (2, 5)),
-    "from_map": (FromMap, (3, 4), {}, (2, 3, 4, 4)),
+    "to_map": (ProjectAndReshape, (5, 3, 4), {"bias": True}, (2, 5)),
+    "from_map": (MapToScore, (3, 4), {}, (2, 3, 4, 4)),
 }
 
 
@@ -62,7 +70,7 @@ def layer(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor, T
     make, sizes, told, shape = LAYERS[kind]
     made: Any = make(*sizes, **told).to(dtype)
     before = made.weight.detach().clone()
-    spectral_(made)
+    spectral_norm_(made)
     return made, before, torch.randn(shape, dtype=dtype)
 
 
@@ -129,11 +137,11 @@ def test_evaluation_moves_nothing_and_training_does() -> None:
 
 
 def test_every_weight_of_both_players_is_normed() -> None:
-    g = DCGANGeneratorEntry(width=2, norm="spectral_batch")
-    d = DCGANDiscriminatorEntry(width=2, norm="spectral")
+    g = DCGANGeneratorConfig(width=2, norm="spectral_batch")
+    d = DCGANDiscriminatorConfig(width=2, norm="spectral")
     for net, x in (
-        (g.finish(g.build(3, SHAPE), torch.zeros(1)), torch.randn(2, 3)),
-        (d.finish(d.build(SHAPE), torch.zeros(1)), torch.randn(2, *SHAPE)),
+        (g.apply_norm(g.build(3, SHAPE), torch.zeros(1)), torch.randn(2, 3)),
+        (d.apply_norm(d.build(SHAPE), torch.zeros(1)), torch.randn(2, *SHAPE)),
     ):
         linear: list[Any] = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
         assert len(linear) == 3
@@ -142,7 +150,7 @@ def test_every_weight_of_both_players_is_normed() -> None:
         for _ in range(100):
             net(x)
         for module in linear:
-            straight = isinstance(module, ToMap | nn.Conv2d)
+            straight = isinstance(module, ProjectAndReshape | nn.Conv2d)
             rows = matrix("conv" if straight else "transposed", module.weight.detach())
             assert float(torch.linalg.svdvals(rows)[0]) == pytest.approx(1, rel=1e-2)
 
@@ -152,15 +160,15 @@ def test_what_a_projection_adds_is_normed_too() -> None:
     conditioning = {"g": {"kind": "concat"}, "d": {"kind": "projection"}}
     network = {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
     told = recipe("pictures", network=network, conditioning=conditioning)
-    d = build(told, Subject(SHAPE, 3), Machine(torch.device("cpu"), "fp32"), Dice(0)).d.net
+    d = build_game(told, DataSpec(SHAPE, 3), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0)).d.net
     linear = [m for m in d.modules() if isinstance(m, nn.Embedding | nn.Conv2d)]
     assert len(linear) == 4
     assert [type(m) for m in linear if not nn.utils.parametrize.is_parametrized(m, "weight")] == []
 
 
 def test_spectral_norm_survives_a_save_bit_for_bit() -> None:
-    entry = DCGANDiscriminatorEntry(width=2, norm="spectral")
-    ours, theirs = (entry.finish(entry.build((1, 16, 16)), torch.zeros(1)) for _ in range(2))
+    entry = DCGANDiscriminatorConfig(width=2, norm="spectral")
+    ours, theirs = (entry.apply_norm(entry.build((1, 16, 16)), torch.zeros(1)) for _ in range(2))
     x = torch.randn(4, 1, 16, 16)
     for _ in range(3):
         ours(x)
@@ -178,8 +186,8 @@ def test_spectral_norm_survives_a_save_bit_for_bit() -> None:
 
 def test_an_average_copies_singular_vectors() -> None:
     """Half of one unit vector and half of another is shorter than one."""
-    entry = DCGANGeneratorEntry(width=2, norm="spectral_batch")
-    live = entry.finish(entry.build(3, (1, 16, 16)), torch.zeros(1))
+    entry = DCGANGeneratorConfig(width=2, norm="spectral_batch")
+    live = entry.apply_norm(entry.build(3, (1, 16, 16)), torch.zeros(1))
     mean = copy.deepcopy(live)
     before = copy.deepcopy(mean.state_dict())
     with torch.no_grad():
@@ -187,7 +195,7 @@ def test_an_average_copies_singular_vectors() -> None:
             weight.normal_()
     for _ in range(3):
         live(torch.randn(4, 3))
-    average_(mean, live, 0.5)
+    ema_update_(mean, live, 0.5)
     now, new = mean.state_dict(), live.state_dict()
     vectors = [name for name in now if name.endswith(("._u", "._v"))]
     assert len(vectors) == 2 * 3
@@ -196,7 +204,7 @@ def test_an_average_copies_singular_vectors() -> None:
         assert torch.equal(now[name], new[name])
         assert float(now[name].norm()) == pytest.approx(1, rel=1e-5)
     whole = [name for name in now if name.endswith("num_batches_tracked")]
-    assert len(Pairs.of(mean, live).copied) == len(vectors) + len(whole)
+    assert len(TensorPairs.of(mean, live).copied) == len(vectors) + len(whole)
     for name in now.keys() - set(vectors) - set(whole):
         assert torch.allclose(now[name], (before[name] + new[name]) / 2, atol=1e-6), name
 
@@ -254,16 +262,16 @@ def test_a_bias_stands_where_no_norm_takes_it_away(norm: Norm) -> None:
 
 def network(side: str, norm: Norm, flat: bool = False) -> Any:
     if side == "g":
-        entry = (MLPGeneratorEntry if flat else DCGANGeneratorEntry)(width=4, norm=norm)
-        return entry.finish(entry.build(3, SHAPE), torch.randn(6, 3))
-    entry = (MLPDiscriminatorEntry if flat else DCGANDiscriminatorEntry)(width=4, norm=norm)
-    return entry.finish(entry.build(SHAPE), torch.randn(6, *SHAPE))
+        entry = (MLPGeneratorConfig if flat else DCGANGeneratorConfig)(width=4, norm=norm)
+        return entry.apply_norm(entry.build(3, SHAPE), torch.randn(6, 3))
+    entry = (MLPDiscriminatorConfig if flat else DCGANDiscriminatorConfig)(width=4, norm=norm)
+    return entry.apply_norm(entry.build(SHAPE), torch.randn(6, *SHAPE))
 
 
 def told(net: nn.Module, x: Tensor) -> Tensor:
     """What a copy of `net` makes of x, in training mode: a spectral norm moves with each pass."""
     out = copy.deepcopy(net)(x)
-    return out.score if isinstance(out, Verdict) else out
+    return out.score if isinstance(out, DiscriminatorOutput) else out
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -278,7 +286,9 @@ def test_only_batch_norm_mixes_samples(norm: Norm, side: str, flat: bool) -> Non
     before, after = told(net, x), told(net, moved)
     assert before.shape == ((5, *SHAPE) if side == "g" else (5,))
     assert not torch.allclose(before[0], after[0])
-    assert (not torch.allclose(before[1:], after[1:], atol=1e-6)) == (norm in MIXING) == mixes_samples(net)
+    assert (
+        (not torch.allclose(before[1:], after[1:], atol=1e-6)) == (norm in BATCH_STATISTICS_NORMS) == mixes_samples(net)
+    )
 
 
 # ---------------------------------------------------------------- virtual
@@ -326,16 +336,16 @@ def test_virtual_batch_norm_keeps_half_precision_outside_only() -> None:
 @pytest.mark.parametrize("side", ["g", "d"])
 def test_the_reference_goes_along_and_is_left_out(side: str) -> None:
     net = network(side, "virtual")
-    assert isinstance(net, Accompanied)
+    assert isinstance(net, WithReferenceBatch)
     x = torch.randn(5, 3) if side == "g" else torch.randn(5, *SHAPE)
     alone, all_of_it = net(x), net.net(torch.cat((net.reference, x)))
     assert not mixes_samples(net)
-    if isinstance(alone, Verdict):
+    if isinstance(alone, DiscriminatorOutput):
         assert alone.features is not None
         assert torch.equal(alone.score, all_of_it.score[6:])
         assert torch.equal(alone.features, all_of_it.features[6:])
         assert alone.features.shape == (5, net.width)
-        classified = Classifier(net, 3)(x)
+        classified = WithClassifier(net, 3)(x)
         assert (classified.score.shape, classified.classes.shape) == ((5,), (5, 3))
     else:
         assert torch.equal(alone, all_of_it[6:])
@@ -358,19 +368,19 @@ def test_a_save_fits_a_game_that_is_built_without_the_data(count: int) -> None:
     """To sample from a run no data is read, and there may be fewer pictures than a reference batch wants."""
     network = {side: {"kind": "dcgan", "width": 2, "norm": "virtual"} for side in ("g", "d")}
     told = recipe("pictures", network=network)
-    machine = Machine(torch.device("cpu"), "fp32")
-    data = Pictures(np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8))
-    trained = build(told, data.subject(), machine, Dice(1))
-    fresh = build(told, Subject(data.shape), machine, Dice(0))
-    restore_game(fresh, gather(trained, Ledger()))
+    compute = ComputeSettings(torch.device("cpu"), "fp32")
+    data = ImageDataset(np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8))
+    trained = build_game(told, data.spec(), compute, RandomStreams(1))
+    fresh = build_game(told, DataSpec(data.shape), compute, RandomStreams(0))
+    load_game_tensors(fresh, collect_tensors(trained, StepMetrics()))
     assert torch.equal(fresh.d.net.reference, trained.d.net.reference)  # type: ignore[arg-type]
 
 
 def test_the_reference_is_a_copy() -> None:
     """It comes from the data's own memory, and batches of that are worked on in place."""
     reals = torch.randn(6, *SHAPE)
-    entry = DCGANDiscriminatorEntry(width=2, norm="virtual")
-    net: Any = entry.finish(entry.build(SHAPE), reals)
+    entry = DCGANDiscriminatorConfig(width=2, norm="virtual")
+    net: Any = entry.apply_norm(entry.build(SHAPE), reals)
     kept = net.reference.clone()
     reals.zero_()
     assert torch.equal(net.reference, kept)

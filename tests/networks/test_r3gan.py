@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
 from poise.networks.base import mixes_samples
-from poise.networks.r3gan import Block, R3GANDiscriminatorEntry, R3GANGeneratorEntry, Start, resized
+from poise.networks.r3gan import Block, R3GANDiscriminatorConfig, R3GANGeneratorConfig, Start, resized
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))
 
@@ -25,8 +25,8 @@ def _seeded() -> Iterator[None]:
 
 
 def pair(size: int, **told: Any) -> tuple[Any, Any]:
-    g = R3GANGeneratorEntry(**told).build(8, (3, size, size))
-    return g, R3GANDiscriminatorEntry(**told).build((3, size, size))
+    g = R3GANGeneratorConfig(**told).build(8, (3, size, size))
+    return g, R3GANDiscriminatorConfig(**told).build((3, size, size))
 
 
 def blocks_of(net: nn.Module) -> list[Any]:
@@ -91,12 +91,12 @@ def test_a_block_is_the_papers() -> None:
 
 
 def test_generator_is_linear_at_its_end_unless_told() -> None:
-    g: Any = R3GANGeneratorEntry(width=8).build(8, (3, 16, 16))
+    g: Any = R3GANGeneratorConfig(width=8).build(8, (3, 16, 16))
     z = torch.randn(4, 8)
     pictures = g(z)
     assert torch.allclose(g(1000 * z), 1000 * pictures, rtol=1e-3, atol=1e-3), "blocks are the identity so far"
     assert g(1000 * z).abs().max() > 10
-    bounded = R3GANGeneratorEntry(width=8, output="auto").build(8, (3, 16, 16))
+    bounded = R3GANGeneratorConfig(width=8, output="auto").build(8, (3, 16, 16))
     assert bounded(1000 * z).abs().max() <= 1
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pixel_shuffle
 
 from contracts.tiny import recipe, session, source
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
 from poise.networks.blocks import Down, Up, downsampling, upsampling
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
 
 UPS: tuple[Up, ...] = get_args(Up)
 DOWNS: tuple[Down, ...] = get_args(Down)
@@ -88,6 +88,6 @@ def test_a_max_pool_in_d_is_warned_of() -> None:
     """T06a: avoid sparse gradients."""
     for down, warned in (("max", True), ("average", False), ("conv", False)):
         network = {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "down": down}}
-        findings = fit(recipe("pictures", network=network), source("pictures").shape)
+        findings = check_compatibility(recipe("pictures", network=network), source("pictures").shape)
         assert findings.refusals == []
         assert ("network.d.down" in [finding.field for finding in findings.warnings]) is warned

@@ -13,22 +13,22 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from poise.core import Shape
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
+from poise.core.types import Shape
 from poise.networks.attention import SelfAttention, attend
 from poise.networks.base import mixes_samples
-from poise.networks.blocks import Activation, ToMap
+from poise.networks.blocks import Activation, ProjectAndReshape
 from poise.networks.norms import Norm
 from poise.networks.resnet import (
     DiscriminatorBlock,
     GeneratorBlock,
     ResNetDiscriminator,
-    ResNetDiscriminatorEntry,
-    ResNetGeneratorEntry,
+    ResNetDiscriminatorConfig,
+    ResNetGeneratorConfig,
 )
 
-PAPER_G = ResNetGeneratorEntry(width=256, widest=256)
-PAPER_D = ResNetDiscriminatorEntry(width=128, widest=128)
+PAPER_G = ResNetGeneratorConfig(width=256, widest=256)
+PAPER_D = ResNetDiscriminatorConfig(width=128, widest=128)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def maps_of(net: nn.Module, kinds: tuple[type[nn.Module], ...], x: Tensor) -> li
 def test_the_papers_generator_for_32() -> None:
     """Miyato 2018, appendix B.4: dense to 4 x 4 x 256, three blocks up, norm, ReLU, 3 x 3, tanh."""
     g = PAPER_G.build(128, (3, 32, 32))
-    assert maps_of(g, (ToMap, GeneratorBlock), torch.randn(2, 128)) == [
+    assert maps_of(g, (ProjectAndReshape, GeneratorBlock), torch.randn(2, 128)) == [
         (256, 4, 4),
         (256, 8, 8),
         (256, 16, 16),
@@ -89,7 +89,7 @@ def test_the_papers_discriminator_for_32() -> None:
 
 
 def test_features_are_the_rectified_last_map_summed_over_space() -> None:
-    d: Any = ResNetDiscriminatorEntry(width=4).build((3, 32, 32))
+    d: Any = ResNetDiscriminatorConfig(width=4).build((3, 32, 32))
     x = torch.randn(2, 3, 32, 32)
     last = nn.Sequential(*d.trunk[:-1])(x)
     said = d(x)
@@ -101,8 +101,8 @@ def test_features_are_the_rectified_last_map_summed_over_space() -> None:
 
 def test_the_players_for_64() -> None:
     """4 x 4 x 1024, 512, 256, 128, 64; D halves down to 8 x 8."""
-    g = ResNetGeneratorEntry(width=64).build(128, (3, 64, 64))
-    assert maps_of(g, (ToMap, GeneratorBlock), torch.randn(1, 128).expand(2, -1)) == [
+    g = ResNetGeneratorConfig(width=64).build(128, (3, 64, 64))
+    assert maps_of(g, (ProjectAndReshape, GeneratorBlock), torch.randn(1, 128).expand(2, -1)) == [
         (1024, 4, 4),
         (512, 8, 8),
         (256, 16, 16),
@@ -112,7 +112,7 @@ def test_the_players_for_64() -> None:
     widths = [1024, 512, 256, 128, 64]
     blocks = sum(2 * a + 9 * a * b + 2 * b + (9 * b * b + b) + (a * b + b) for a, b in pairwise(widths))
     assert size_of(g) == (128 * 16 * 1024 + 1024) + blocks + 2 * 64 + (9 * 64 * 3 + 3)
-    d = ResNetDiscriminatorEntry(width=4, plain=1).build((3, 64, 64))
+    d = ResNetDiscriminatorConfig(width=4, plain=1).build((3, 64, 64))
     assert maps_of(d, (DiscriminatorBlock,), torch.randn(2, 3, 64, 64)) == [
         (4, 32, 32),
         (8, 16, 16),
@@ -124,8 +124,8 @@ def test_the_players_for_64() -> None:
 @pytest.mark.parametrize("size", [8, 16, 128, 256])
 def test_other_sizes(size: int) -> None:
     shape = (2, size, size)
-    g, d = ResNetGeneratorEntry(width=1), ResNetDiscriminatorEntry(width=1)
-    assert g.misfit(shape) is d.misfit(shape) is None
+    g, d = ResNetGeneratorConfig(width=1), ResNetDiscriminatorConfig(width=1)
+    assert g.incompatibility(shape) is d.incompatibility(shape) is None
     pictures = g.build(3, shape)(torch.randn(2, 3))
     assert pictures.shape == (2, *shape)
     assert d.build(shape)(pictures).score.shape == (2,)
@@ -189,8 +189,8 @@ def gradients(net: nn.Module, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["relu", "leaky_relu"])
 def test_writing_in_place_spoils_nothing(name: Activation, norm: Norm, attention: int | None) -> None:
     told: dict[str, Any] = {"width": 3, "norm": norm, "activation": name, "attention": attention}
-    g = ResNetGeneratorEntry(**told).build(3, (1, 16, 16)).double()
-    d = ResNetDiscriminatorEntry(**told).build((1, 16, 16)).double()
+    g = ResNetGeneratorConfig(**told).build(3, (1, 16, 16)).double()
+    d = ResNetDiscriminatorConfig(**told).build((1, 16, 16)).double()
     for net, x in ((g, torch.randn(3, 3)), (d, torch.randn(3, 1, 16, 16))):
         for module in net.modules():
             if isinstance(module, SelfAttention):
@@ -207,8 +207,8 @@ def test_writing_in_place_spoils_nothing(name: Activation, norm: Norm, attention
 
 
 def test_norms_stand_before_both_convolutions_but_not_at_the_picture() -> None:
-    g = ResNetGeneratorEntry(width=2).build(3, (1, 16, 16))
-    d = ResNetDiscriminatorEntry(width=2, norm="batch").build((1, 16, 16))
+    g = ResNetGeneratorConfig(width=2).build(3, (1, 16, 16))
+    d = ResNetDiscriminatorConfig(width=2, norm="batch").build((1, 16, 16))
     assert len([m for m in g.modules() if isinstance(m, nn.BatchNorm2d)]) == 2 * 2 + 1
     assert len([m for m in d.modules() if isinstance(m, nn.BatchNorm2d)]) == 1 + 2 * 2 + 1
     layers: Any = d.trunk
@@ -264,15 +264,15 @@ def test_one_map_attends_where_there_is_one_of_that_size(side: str, size: int, d
     inner = {size >> k for k in range(7) if size >> k >= smallest} - {smallest if side == "g" else size}
     for attention in (2, 4, 8, 16, 32, 64, 128):
         told: dict[str, Any] = {"width": 2, "depth": depth, "attention": attention}
-        entry = ResNetGeneratorEntry(**told) if side == "g" else ResNetDiscriminatorEntry(**told)
-        misfit = entry.misfit(shape)
+        entry = ResNetGeneratorConfig(**told) if side == "g" else ResNetDiscriminatorConfig(**told)
+        misfit = entry.incompatibility(shape)
         if attention not in inner:
             assert misfit is not None
             assert misfit[0] == f"no map here is {attention} wide"
             assert set(misfit[1].removeprefix("set attention to one of ").split(", ")) == set(map(str, inner))
             continue
         assert misfit is None
-        net = entry.build(3, shape) if isinstance(entry, ResNetGeneratorEntry) else entry.build(shape)
+        net = entry.build(3, shape) if isinstance(entry, ResNetGeneratorConfig) else entry.build(shape)
         x = torch.randn(2, 3) if side == "g" else torch.randn(2, *shape)
         seen = maps_of(net, (SelfAttention,), x)
         assert [each[1:] for each in seen] == [(attention, attention)]
@@ -286,9 +286,9 @@ def test_one_map_attends_where_there_is_one_of_that_size(side: str, size: int, d
         ((3, 16, 16), 4, "depth 4", "at most 3"),
     ],
 )
-@pytest.mark.parametrize("entry", [ResNetGeneratorEntry, ResNetDiscriminatorEntry])
+@pytest.mark.parametrize("entry", [ResNetGeneratorConfig, ResNetDiscriminatorConfig])
 def test_misfits_are_told_with_a_cure(entry: Any, shape: Shape, depth: int | None, why: str, cure: str) -> None:
-    told = entry(depth=depth).misfit(shape)
+    told = entry(depth=depth).incompatibility(shape)
     assert told is not None
     assert why in told[0]
     assert cure in told[1]
@@ -307,8 +307,8 @@ def is_uniform(weight: Tensor, edge: float) -> bool:
 
 def test_first_weights_are_glorots() -> None:
     """sqrt(2) for the 3 x 3 of a block, 1 for shortcuts, dense layers and G's last; biases 0."""
-    g: Any = ResNetGeneratorEntry(width=16, norm="none").build(20, (3, 16, 16))
-    d: Any = ResNetDiscriminatorEntry(width=16).build((3, 16, 16))
+    g: Any = ResNetGeneratorConfig(width=16, norm="none").build(20, (3, 16, 16))
+    d: Any = ResNetDiscriminatorConfig(width=16).build((3, 16, 16))
     count = 0
     for net in (g, d):
         for block in net.modules():
@@ -338,6 +338,6 @@ def test_the_first_maps_weights_are_those_of_a_dense_layer() -> None:
 
 def test_plain_blocks_are_as_many_as_asked_for() -> None:
     for plain in (0, 3):
-        d = ResNetDiscriminatorEntry(width=2, plain=plain).build((1, 16, 16))
+        d = ResNetDiscriminatorConfig(width=2, plain=plain).build((1, 16, 16))
         assert isinstance(d, ResNetDiscriminator)
         assert len([m for m in d.modules() if isinstance(m, DiscriminatorBlock)]) == 1 + plain

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import one_thread
-from poise.core import Shape
-from poise.derivatives import Conv2d
-from poise.networks.unrolled import UnrolledDiscriminatorEntry, UnrolledGeneratorEntry, sides
+from poise.core.double_backward import Conv2d
+from poise.core.types import Shape
+from poise.networks.unrolled import UnrolledDiscriminatorConfig, UnrolledGeneratorConfig, sides
 
 
 @pytest.fixture(autouse=True)
@@ -56,66 +56,68 @@ def test_sides(side: int, expected: list[int]) -> None:
 
 def test_the_published_maps() -> None:
     """Lin 2018, table 3: G 4 x 4 x 64, 7 x 7 x 32, 14 x 14 x 16, 28 x 28 x 8, picture; D 2, 4, 8 channels."""
-    g = UnrolledGeneratorEntry().build(256, (3, 28, 28))
-    d = UnrolledDiscriminatorEntry().build((3, 28, 28))
+    g = UnrolledGeneratorConfig().build(256, (3, 28, 28))
+    d = UnrolledDiscriminatorConfig().build((3, 28, 28))
     maps = shapes_of(g, torch.randn(1, 256), (nn.BatchNorm2d, nn.Tanh))
     assert maps == [(64, 4, 4), (32, 7, 7), (16, 14, 14), (8, 28, 28), (3, 28, 28)]
     assert shapes_of(d, torch.randn(1, 3, 28, 28), (nn.BatchNorm2d,)) == [(2, 14, 14), (4, 7, 7), (8, 4, 4)]
-    assert (UnrolledGeneratorEntry().width, UnrolledDiscriminatorEntry().width) == (8, 2)
+    assert (UnrolledGeneratorConfig().width, UnrolledDiscriminatorConfig().width) == (8, 2)
 
 
 def test_their_weights_by_hand() -> None:
     """Convolutions have no bias where a batch norm follows, which has two numbers for each channel."""
-    g = UnrolledGeneratorEntry().build(256, (3, 28, 28))
+    g = UnrolledGeneratorConfig().build(256, (3, 28, 28))
     up = 256 * 64 * 16 + 9 * (64 * 32 + 32 * 16 + 16 * 8)
     assert weights(g) == up + 2 * (64 + 32 + 16 + 8) + 9 * 8 * 3 + 3
-    d = UnrolledDiscriminatorEntry().build((3, 28, 28))
+    d = UnrolledDiscriminatorConfig().build((3, 28, 28))
     assert weights(d) == 9 * (3 * 2 + 2 * 4 + 4 * 8) + 2 * (2 + 4 + 8) + 8 * 16 + 1
-    half = UnrolledDiscriminatorEntry(width=4).build((2, 28, 28))
+    half = UnrolledDiscriminatorConfig(width=4).build((2, 28, 28))
     assert weights(half) == 9 * (2 * 4 + 4 * 8 + 8 * 16) + 2 * (4 + 8 + 16) + 16 * 16 + 1
-    assert weights(UnrolledGeneratorEntry(width=1).build(5, (1, 8, 8))) == 40 + 9 * (32 + 8 + 2) + 30 + 9 + 1
+    assert weights(UnrolledGeneratorConfig(width=1).build(5, (1, 8, 8))) == 40 + 9 * (32 + 8 + 2) + 30 + 9 + 1
 
 
 @pytest.mark.parametrize("side", [*range(8, 34), 47, 64])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_any_square_of_eight_or_more(side: int, channels: int) -> None:
     shape = (channels, side, side)
-    g, d = UnrolledGeneratorEntry(width=1), UnrolledDiscriminatorEntry(width=1)
-    assert g.misfit(shape) is None
-    assert d.misfit(shape) is None
+    g, d = UnrolledGeneratorConfig(width=1), UnrolledDiscriminatorConfig(width=1)
+    assert g.incompatibility(shape) is None
+    assert d.incompatibility(shape) is None
     pictures = g.build(3, shape)(torch.randn(2, 3))
     assert pictures.shape == (2, *shape)
     assert float(pictures.detach().abs().max()) <= 1
     critic = d.build(shape)
-    verdict = critic(pictures)
-    assert verdict.score.shape == (2,)
-    assert verdict.features.shape == (2, critic.width)
+    output = critic(pictures)
+    assert output.score.shape == (2,)
+    assert output.features.shape == (2, critic.width)
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7), (1, 28, 32), (3, 4, 4), (2,)])
 def test_other_shapes_are_refused(shape: Shape) -> None:
-    for entry in (UnrolledGeneratorEntry(), UnrolledDiscriminatorEntry()):
-        misfit = entry.misfit(shape)
+    for entry in (UnrolledGeneratorConfig(), UnrolledDiscriminatorConfig()):
+        misfit = entry.incompatibility(shape)
         assert misfit is not None
         assert "8 x 8" in misfit[0]
         assert "data.size = 28" in misfit[1]
 
 
 def test_where_batch_norm_stands_and_where_not() -> None:
-    g = UnrolledGeneratorEntry(width=1).build(3, (1, 16, 16))
-    d = UnrolledDiscriminatorEntry(width=1).build((1, 16, 16))
+    g = UnrolledGeneratorConfig(width=1).build(3, (1, 16, 16))
+    d = UnrolledDiscriminatorConfig(width=1).build((1, 16, 16))
     assert sum(isinstance(m, nn.BatchNorm2d) for m in g.modules()) == 4
     assert sum(isinstance(m, nn.BatchNorm2d) for m in d.modules()) == 3
     *_, paints, last = [m for m in g.modules() if not list(m.children())]
     assert isinstance(last, nn.Tanh)
     assert isinstance(paints, nn.Conv2d)
     assert paints.bias is not None
-    assert UnrolledGeneratorEntry().mixing is UnrolledDiscriminatorEntry().mixing is True
+    assert (
+        UnrolledGeneratorConfig().uses_batch_statistics is UnrolledDiscriminatorConfig().uses_batch_statistics is True
+    )
 
 
 def test_activations() -> None:
-    g = UnrolledGeneratorEntry(width=1).build(3, (1, 16, 16))
-    d = UnrolledDiscriminatorEntry(width=1).build((1, 16, 16))
+    g = UnrolledGeneratorConfig(width=1).build(3, (1, 16, 16))
+    d = UnrolledDiscriminatorConfig(width=1).build((1, 16, 16))
     leaks = [m.negative_slope for m in d.modules() if isinstance(m, nn.LeakyReLU)]
     assert leaks == [0.3] * 3
     assert sum(isinstance(m, nn.ReLU) for m in g.modules()) == 4
@@ -123,7 +125,7 @@ def test_activations() -> None:
 
 
 def test_d_can_be_differentiated_twice() -> None:
-    d = UnrolledDiscriminatorEntry(width=1).build((1, 9, 9))
+    d = UnrolledDiscriminatorConfig(width=1).build((1, 9, 9))
     assert all(isinstance(m, Conv2d) for m in d.modules() if isinstance(m, nn.Conv2d))
     images = torch.randn(4, 1, 9, 9, requires_grad=True)
     (slope,) = torch.autograd.grad(d(images).score.sum(), images, create_graph=True)
@@ -134,8 +136,8 @@ def test_d_can_be_differentiated_twice() -> None:
 
 
 def test_every_weight_of_both_is_learnt() -> None:
-    g = UnrolledGeneratorEntry(width=2).build(5, (3, 28, 28))
-    d = UnrolledDiscriminatorEntry(width=2).build((3, 28, 28))
+    g = UnrolledGeneratorConfig(width=2).build(5, (3, 28, 28))
+    d = UnrolledDiscriminatorConfig(width=2).build((3, 28, 28))
     d(g(torch.randn(6, 5))).score.square().sum().backward()
     for net in (g, d):
         for name, weight in net.named_parameters():
@@ -145,8 +147,8 @@ def test_every_weight_of_both_is_learnt() -> None:
 
 
 def test_the_score_is_of_the_features() -> None:
-    d = UnrolledDiscriminatorEntry(width=2).build((1, 12, 12)).eval()
+    d = UnrolledDiscriminatorConfig(width=2).build((1, 12, 12)).eval()
     with torch.no_grad():
-        verdict = d(torch.randn(3, 1, 12, 12))
-        assert torch.equal(d.score(verdict.features).squeeze(1), verdict.score)
+        output = d(torch.randn(3, 1, 12, 12))
+        assert torch.equal(d.score(output.features).squeeze(1), output.score)
     assert d.score.in_features == d.width

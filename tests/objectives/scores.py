@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from contracts.tiny import moment
-from poise.core import Targets
-from poise.objectives.base import Costs, Objective
+from contracts.tiny import context
+from poise.core.types import Targets
+from poise.objectives.base import Losses, Objective
 
 Numbers = npt.NDArray[np.float64]
-DCosts = Callable[[Tensor, Tensor, Targets | None], Costs]
-GCosts = Callable[[Tensor, Tensor | None], Costs]
+DCosts = Callable[[Tensor, Tensor, Targets | None], Losses]
+GCosts = Callable[[Tensor, Tensor | None], Losses]
 
 # differences of two of them avoid 20 to 37, where PyTorch's softplus is linear already and 2e-9 beside the truth
 GRID = np.concatenate([np.linspace(-9.9, 9.9, 80), [0.0], [s * m for s in (-1, 1) for m in (90, 300, 1e3, 1e4)]])
@@ -37,10 +37,10 @@ def ways(objective: Objective) -> list[tuple[DCosts, GCosts]]:
     """D's and G's costs: by the entry itself, and by the rule that is at work in a game."""
     rule = objective.build()
     return [
-        (objective.d_costs, objective.g_costs),
+        (objective.d_losses, objective.g_losses),
         (
-            lambda real, fake, targets: rule.d_costs(real, fake, targets, moment()),
-            lambda fake, real: rule.g_costs(fake, real, moment()),
+            lambda real, fake, targets: rule.d_losses(real, fake, targets, context()),
+            lambda fake, real: rule.g_losses(fake, real, context()),
         ),
     ]
 

@@ -9,40 +9,41 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.tiny import moment
+from contracts.tiny import context
 from objectives.scores import GRID
-from poise.core import Exchange, Moment, Side, Verdict
-from poise.data.toys import RingEntry
-from poise.objectives.began import Balance, Began, convergence, next_k
-from poise.randomness import Dice
-from poise.recipe.read import decode
-from poise.training import step
-from poise.training.build import build
-from poise.training.feed import Feed
-from poise.training.game import Game
-from poise.training.ledger import Ledger
-from poise.training.machine import Machine
-from poise.training.state import gather, restore
+from poise.core.move import MoveData
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DiscriminatorOutput, MoveContext, Side
+from poise.data.toys import RingConfig
+from poise.engine import step
+from poise.engine.batches import RealBatches
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.game import Game
+from poise.engine.step_metrics import StepMetrics
+from poise.objectives.began import Began, BeganModule, convergence, next_k
+from poise.recipe.decode import decode
+from poise.runs.state_tensors import collect_tensors, load_tensors
 
 CPU = torch.device("cpu")
 
 
-def judged(side: Side, real: list[float], fake: list[float], turn: int = 0) -> Exchange:
+def judged(side: Side, real: list[float], fake: list[float], turn: int = 0) -> MoveData:
     """A move in which D's errors were `real` and `fake`; G's move knows the fakes alone."""
-    exchange = Exchange(moment(side=side, turn=turn), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
-    exchange.verdicts = {"fake": Verdict(-torch.tensor(fake))}
+    move = MoveData(context(side=side, turn=turn), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
+    move.outputs = {"fake": DiscriminatorOutput(-torch.tensor(fake))}
     if side is Side.D:
-        exchange.verdicts["real"] = Verdict(-torch.tensor(real))
-    return exchange
+        move.outputs["real"] = DiscriminatorOutput(-torch.tensor(real))
+    return move
 
 
-def balance(k: float = 0.0, gamma: float = 0.5, lambda_k: float = 1e-3) -> Balance:
+def balance(k: float = 0.0, gamma: float = 0.5, lambda_k: float = 1e-3) -> BeganModule:
     rule = Began(k=k, gamma=gamma, lambda_k=lambda_k).build()
-    assert isinstance(rule, Balance)
+    assert isinstance(rule, BeganModule)
     return rule
 
 
-def k_of(rule: Balance) -> float:
+def k_of(rule: BeganModule) -> float:
     k = rule.k
     assert isinstance(k, torch.Tensor)
     return float(k)
@@ -71,41 +72,41 @@ def plain(k: float, gamma: float, gain: float, errors: list[tuple[list[float], l
     [(0.0, 0.5, 1e-3, 1.0), (0.3, 0.7, 0.05, 1.0), (0.9, 1.0, 0.5, 1.0), (0.1, 0.3, 1.0, 1.0), (0.5, 0.5, 1e-3, 1e3)],
 )
 def test_fifty_moves_are_those_of_plain_floats(k: float, gamma: float, gain: float, scale: float) -> None:
-    dice = random.Random(0)
+    rng = random.Random(0)
     errors = [
-        ([scale * dice.uniform(0.5, 3) for _ in range(6)], [scale * dice.uniform(0, 2) for _ in range(6)])
+        ([scale * rng.uniform(0.5, 3) for _ in range(6)], [scale * rng.uniform(0, 2) for _ in range(6)])
         for _ in range(50)
     ]
     rule = balance(k=k, gamma=gamma, lambda_k=gain)
     for (real, fake), told in zip(errors, plain(k, gamma, gain, errors), strict=True):
         d = judged(Side.D, real, [9.0] * 6)  # the fakes of D's move have no say in k
         before = k_of(rule)
-        rule.remember(d)
-        assert d.readings == {}
+        rule.after_update(d)
+        assert d.logged == {}
         assert k_of(rule) == before
         g = judged(Side.G, [], fake)
-        rule.remember(g)
-        assert set(g.readings) == {"k", "convergence"}
-        assert float(g.readings["k"]) == k_of(rule) == pytest.approx(told.k, abs=2e-5)
-        assert float(g.readings["convergence"]) == pytest.approx(told.convergence, rel=1e-5)
+        rule.after_update(g)
+        assert set(g.logged) == {"k", "convergence"}
+        assert float(g.logged["k"]) == k_of(rule) == pytest.approx(told.k, abs=2e-5)
+        assert float(g.logged["convergence"]) == pytest.approx(told.convergence, rel=1e-5)
 
 
 def test_k_moves_once_in_a_step_however_many_moves_g_has() -> None:
     once, often = balance(k=0.3, lambda_k=0.05), balance(k=0.3, lambda_k=0.05)
     for rule, moves in ((once, 1), (often, 4)):
-        rule.remember(judged(Side.D, [2.0, 3.0], [1.0]))
+        rule.after_update(judged(Side.D, [2.0, 3.0], [1.0]))
         for turn in range(moves):
             g = judged(Side.G, [], [0.25 + turn, 0.75], turn)
-            rule.remember(g)
-            assert float(g.readings["k"]) == k_of(rule)
-            assert float(g.readings["convergence"]) == pytest.approx(2.5 + abs(1.25 - (1 + turn) / 2))
+            rule.after_update(g)
+            assert float(g.logged["k"]) == k_of(rule)
+            assert float(g.logged["convergence"]) == pytest.approx(2.5 + abs(1.25 - (1 + turn) / 2))
     assert k_of(often) == k_of(once) == pytest.approx(0.3 + 0.05 * (1.25 - 0.5))
 
 
 def test_the_plain_controller_meets_both_walls() -> None:
     """So that fifty moves say something about the clamp."""
-    dice = random.Random(0)
-    errors = [([dice.uniform(0.5, 3)], [dice.uniform(0, 2)]) for _ in range(50)]
+    rng = random.Random(0)
+    errors = [([rng.uniform(0.5, 3)], [rng.uniform(0, 2)]) for _ in range(50)]
     ks = [told.k for told in plain(0.1, 0.5, 1.0, errors)]
     assert min(ks) == 0.0
     assert max(ks) == 1.0
@@ -130,8 +131,8 @@ def test_both_players_pay_what_the_paper_says_at_the_present_k(k: float, dtype: 
     errors = np.abs(GRID)
     real, fake = -torch.from_numpy(errors).to(dtype), -torch.from_numpy(errors[::-1].copy()).to(dtype)
     rule = balance(k=k)
-    for_real, for_fake = rule.d_costs(real, fake, None, moment())
-    (for_g,) = rule.g_costs(fake, None, moment(side=Side.G))
+    for_real, for_fake = rule.d_losses(real, fake, None, context())
+    (for_g,) = rule.g_losses(fake, None, context(side=Side.G))
     np.testing.assert_allclose(for_real.numpy(), errors, rtol=1e-6)
     np.testing.assert_allclose(for_fake.numpy(), -k * errors[::-1], rtol=1e-6)
     np.testing.assert_allclose(for_g.numpy(), errors[::-1], rtol=1e-6)
@@ -140,9 +141,9 @@ def test_both_players_pay_what_the_paper_says_at_the_present_k(k: float, dtype: 
 def test_gradients() -> None:
     error = torch.linspace(0.1, 9.0, 12, dtype=torch.float64, requires_grad=True)
     rule = balance(k=0.3).double()
-    assert torch.autograd.gradcheck(lambda e: rule.d_costs(-e, -e.flip(0), None, moment()), (error,))
-    assert torch.autograd.gradcheck(lambda e: rule.g_costs(-e, None, moment()), (error,))
-    d = torch.autograd.grad(rule.d_costs(-error, -error.detach(), None, moment())[0].sum(), error)[0]
+    assert torch.autograd.gradcheck(lambda e: rule.d_losses(-e, -e.flip(0), None, context()), (error,))
+    assert torch.autograd.gradcheck(lambda e: rule.g_losses(-e, None, context()), (error,))
+    d = torch.autograd.grad(rule.d_losses(-error, -error.detach(), None, context())[0].sum(), error)[0]
     assert d.tolist() == [1.0] * 12
 
 
@@ -152,12 +153,12 @@ def test_k_and_the_error_of_the_reals_are_resumed() -> None:
     for stop in (1, 2):
         old, fresh = (balance(k=0.1, lambda_k=0.05) for _ in range(2))
         for move in moves[:stop]:
-            old.remember(move)
+            old.after_update(move)
         assert set(old.state_dict()) == {"k", "real"}
         fresh.load_state_dict(old.state_dict())
         for move in moves[stop:]:
-            old.remember(move)
-            fresh.remember(move)
+            old.after_update(move)
+            fresh.after_update(move)
         assert k_of(fresh) == k_of(old) != pytest.approx(0.1)
 
 
@@ -178,28 +179,28 @@ GAME = {
 }
 
 
-def ready() -> tuple[Game, Feed]:
-    source = RingEntry().load().train
-    game = build(decode(GAME), source.subject(), Machine(CPU, "fp32"), Dice(0))
-    return game, Feed(source, CPU, 1)
+def ready() -> tuple[Game, RealBatches]:
+    source = RingConfig().load().train
+    game = build_game(decode(GAME), source.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+    return game, RealBatches(source, CPU, 1)
 
 
 def test_in_a_game_k_follows_the_errors_and_is_resumed() -> None:
-    (game, feed), ledger = ready(), Ledger(None)
+    (game, batches), metrics = ready(), StepMetrics(None)
     k, ks = 0.2, []
     for at in range(16):
         if at == 8:
-            saved = {name: tensor.clone() for name, tensor in gather(game, ledger).items()}
-            (game, feed), ledger = ready(), Ledger(None)
-            restore(game, ledger, saved)
-        when = Moment(at, 20, 8, Dice(0))
-        d = step.move(game, feed, when.of(Side.D, 0), ledger)
-        g = step.move(game, feed, when.of(Side.G, 0), ledger)
+            saved = {name: tensor.clone() for name, tensor in collect_tensors(game, metrics).items()}
+            (game, batches), metrics = ready(), StepMetrics(None)
+            load_tensors(game, metrics, saved)
+        when = MoveContext(at, 20, 8, RandomStreams(0))
+        d = step.make_move(game, batches, when.for_move(Side.D, 0), metrics)
+        g = step.make_move(game, batches, when.for_move(Side.G, 0), metrics)
         with torch.no_grad():
             real, fake, fresh = (float(-x.mean()) for x in (d.score("real"), d.score("fake"), g.score("fake")))
-        assert float(d.readings["adversarial"]) == pytest.approx((real - k * fake) / 2, rel=1e-4)
+        assert float(d.logged["adversarial"]) == pytest.approx((real - k * fake) / 2, rel=1e-4)
         k = min(1.0, max(0.0, k + 0.05 * (0.5 * real - fresh)))
-        told = ledger.stats()
+        told = metrics.reduce()
         assert told["g/k"].mean == pytest.approx(k, abs=1e-5)
         assert told["g/convergence"].mean == pytest.approx(real + abs(0.5 * real - fresh), rel=1e-5)
         ks.append(k)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.tiny import moment
+from contracts.tiny import context
 from objectives.scores import Numbers, near
-from poise.core import Exchange, Side, Verdict
-from poise.dials import Linear, Staircase
+from poise.core.move import MoveData
+from poise.core.schedules import Linear, Staircase
+from poise.core.types import DiscriminatorOutput, Side
 from poise.errors import RecipeError
-from poise.objectives.energy import Energy, EnergyRule, push
-from poise.recipe.read import decode
+from poise.objectives.energy import Energy, EnergyModule, margin_loss
+from poise.recipe.decode import decode
 
 ENERGIES = np.concatenate([[0.0, 1e-8], np.linspace(0.05, 29.95, 120), [100.0, 1e3, 1e4]])
 MARGINS = [0.0, 1.0, 10.0, 1e4]
@@ -25,7 +26,7 @@ def hinge(energy: Numbers, margin: float) -> Numbers:
 
 @pytest.mark.parametrize("margin", MARGINS)
 def test_push_is_its_formula(margin: float) -> None:
-    ours = push(torch.from_numpy(ENERGIES), margin)
+    ours = margin_loss(torch.from_numpy(ENERGIES), margin)
     np.testing.assert_allclose(ours.numpy(), hinge(ENERGIES, margin), rtol=1e-15)
 
 
@@ -35,8 +36,8 @@ def test_both_players_pay_what_equations_1_and_2_say(margin: float, dtype: torch
     energy = torch.from_numpy(ENERGIES).to(dtype)
     real, fake = -energy, -energy.flip(0)
     rule = Energy(margin=margin).build()
-    for_real, for_fake = rule.d_costs(real, fake, None, moment())
-    (for_g,) = rule.g_costs(fake, None, moment(side=Side.G))
+    for_real, for_fake = rule.d_losses(real, fake, None, context())
+    (for_g,) = rule.g_losses(fake, None, context(side=Side.G))
     assert for_real.dtype == for_fake.dtype == for_g.dtype == dtype
     np.testing.assert_allclose(for_real.numpy(), ENERGIES, rtol=1e-6)
     np.testing.assert_allclose(for_fake.numpy(), hinge(ENERGIES[::-1], margin), rtol=1e-5, atol=1e-6)
@@ -46,9 +47,9 @@ def test_both_players_pay_what_equations_1_and_2_say(margin: float, dtype: torch
 def test_gradients() -> None:
     energy = torch.linspace(0.3, 19.7, 20, dtype=torch.float64, requires_grad=True)
     rule = Energy(margin=10.0).build()
-    assert torch.autograd.gradcheck(lambda e: push(e, 10.0), (energy,))
-    assert torch.autograd.gradcheck(lambda e: rule.d_costs(-e, -e, None, moment()), (energy,))
-    assert torch.autograd.gradcheck(lambda e: rule.g_costs(-e, None, moment()), (energy,))
+    assert torch.autograd.gradcheck(lambda e: margin_loss(e, 10.0), (energy,))
+    assert torch.autograd.gradcheck(lambda e: rule.d_losses(-e, -e, None, context()), (energy,))
+    assert torch.autograd.gradcheck(lambda e: rule.g_losses(-e, None, context()), (energy,))
 
 
 def test_the_margin_is_read_at_the_moment() -> None:
@@ -57,7 +58,7 @@ def test_the_margin_is_read_at_the_moment() -> None:
     stairs = Energy(margin=Staircase(values=(2.0, 8.0), at=(4,), over="steps")).build()
     for at, on_ramp, on_stairs in ((0, 0.0, 2.0), (1, 4.0, 2.0), (3, 12.0, 2.0), (4, 16.0, 8.0), (9, 20.0, 8.0)):
         for rule, margin in ((ramp, on_ramp), (stairs, on_stairs)):
-            ours = rule.d_costs(fake, fake, None, moment(at, steps=10))[1]
+            ours = rule.d_losses(fake, fake, None, context(at, steps=10))[1]
             np.testing.assert_allclose(ours.numpy(), hinge(-fake.numpy(), margin), rtol=1e-12)
 
 
@@ -68,7 +69,7 @@ def test_at_margin_zero_fakes_cost_d_nothing() -> None:
         real = -torch.tensor([2.0, 0.5], requires_grad=True)
         fake = -torch.tensor([0.0, 1.0, 4.0])
         fake.requires_grad_()
-        for_real, for_fake = rule.d_costs(real, fake, None, moment(at, steps=10))
+        for_real, for_fake = rule.d_losses(real, fake, None, context(at, steps=10))
         (grad,) = torch.autograd.grad(for_fake.sum(), fake)
         assert grad.tolist() == pytest.approx([-pulled] * 3, abs=0)
         assert bool(for_fake.any()) is (at > 0)
@@ -82,17 +83,17 @@ def test_margins_below_zero_are_refused() -> None:
 
 
 def test_readings_are_mean_energies() -> None:
-    real, fake = (-pile.abs() for pile in near())
-    exchange = Exchange(moment(), torch.zeros(7, 2), fake, real)
-    exchange.verdicts = {"real": Verdict(real), "fake": Verdict(fake)}
+    real, fake = (-origin.abs() for origin in near())
+    move = MoveData(context(), torch.zeros(7, 2), fake, real)
+    move.outputs = {"real": DiscriminatorOutput(real), "fake": DiscriminatorOutput(fake)}
     rule = Energy().build()
-    assert isinstance(rule, EnergyRule)
-    rule.remember(exchange)
-    assert {name: float(reading) for name, reading in exchange.readings.items()} == {
+    assert isinstance(rule, EnergyModule)
+    rule.after_update(move)
+    assert {name: float(reading) for name, reading in move.logged.items()} == {
         "real_energy": pytest.approx(np.mean(-real.numpy()), rel=1e-12),
         "fake_energy": pytest.approx(np.mean(-fake.numpy()), rel=1e-12),
     }
-    g = Exchange(moment(side=Side.G), torch.zeros(7, 2), fake)
-    g.verdicts = {"fake": Verdict(fake)}
-    rule.remember(g)
-    assert g.readings == {}
+    g = MoveData(context(side=Side.G), torch.zeros(7, 2), fake)
+    g.outputs = {"fake": DiscriminatorOutput(fake)}
+    rule.after_update(g)
+    assert g.logged == {}

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chi2_contingency
 
 from objectives.scores import GRID, Numbers, pairs, wanting, ways
-from poise.core import Side, Targets
-from poise.objectives.least_squares import LeastSquares, squared
+from poise.core.types import Side, Targets
+from poise.objectives.least_squares import LeastSquares, half_squared_error
 
 CODINGS = [(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0), (0.0, 2.0, 1.0), (0.3, -0.7, 5.0)]
 
@@ -22,9 +22,9 @@ def half_square(score: Numbers, goal: Numbers | float) -> Numbers:
 def test_squared_is_its_formula(goal: float) -> None:
     score = torch.from_numpy(GRID)
     for aim in (goal, torch.full_like(score, goal)):
-        np.testing.assert_allclose(squared(score, aim).numpy(), half_square(GRID, goal), rtol=1e-14)
-    assert torch.autograd.gradcheck(lambda s: squared(s, goal), (wanting()[0],))
-    assert torch.autograd.gradgradcheck(lambda s: squared(s, goal), (wanting()[0],))
+        np.testing.assert_allclose(half_squared_error(score, aim).numpy(), half_square(GRID, goal), rtol=1e-14)
+    assert torch.autograd.gradcheck(lambda s: half_squared_error(s, goal), (wanting()[0],))
+    assert torch.autograd.gradgradcheck(lambda s: half_squared_error(s, goal), (wanting()[0],))
 
 
 @pytest.mark.parametrize(("a", "b", "c"), CODINGS)
@@ -56,7 +56,7 @@ def test_a_target_t_lies_t_of_the_way_from_a_to_b(a: float, b: float, c: float) 
 def test_float32_is_right_far_out(sign: int) -> None:
     score = torch.full((3,), sign * 1e4, requires_grad=True)
     entry = LeastSquares()
-    costs = [*entry.d_costs(score, score, None), *entry.g_costs(score, None)]
+    costs = [*entry.d_losses(score, score, None), *entry.g_losses(score, None)]
     for cost, goal in zip(costs, (1.0, 0.0, 1.0), strict=True):
         (grad,) = torch.autograd.grad(cost.sum(), score)
         assert cost.tolist() == pytest.approx([(sign * 1e4 - goal) ** 2 / 2] * 3, rel=1e-6)
@@ -78,11 +78,11 @@ def test_gradients(a: float, b: float, c: float) -> None:
 @pytest.mark.parametrize(("a", "b", "c"), CODINGS)
 def test_equilibrium_is_what_the_middle_costs(a: float, b: float, c: float) -> None:
     entry = LeastSquares(a=a, b=b, c=c)
-    undecided = torch.full((1,), entry.undecided, dtype=torch.float64)
-    real, fake = entry.d_costs(undecided, undecided, None)
+    undecided = torch.full((1,), entry.decision_threshold, dtype=torch.float64)
+    real, fake = entry.d_losses(undecided, undecided, None)
     assert float(real) == pytest.approx(float(fake), rel=1e-12)
     assert entry.equilibrium[Side.D] == pytest.approx(float(real + fake) / 2, rel=1e-12)
-    assert entry.equilibrium[Side.G] == pytest.approx(float(entry.g_costs(undecided, None)[0]), rel=1e-12)
+    assert entry.equilibrium[Side.G] == pytest.approx(float(entry.g_losses(undecided, None)[0]), rel=1e-12)
 
 
 def two_distributions(seed: int) -> tuple[Numbers, Numbers]:
@@ -100,7 +100,7 @@ def test_the_optimal_d_is_b_p_plus_a_q_over_p_plus_q(a: float, b: float, c: floa
     best = ((b * p + a * q) / (p + q)).requires_grad_()
 
     def paid(score: torch.Tensor) -> torch.Tensor:
-        real, fake = entry.d_costs(score, score, None)
+        real, fake = entry.d_losses(score, score, None)
         return (p * real + q * fake).sum()
 
     (slope,) = torch.autograd.grad(paid(best), best)
@@ -121,7 +121,7 @@ def test_g_meets_the_pearson_divergence_where_b_less_c_is_1_and_b_less_a_is_2(
     p, q = two_distributions(seed)
     assert (b - c, b - a) == (1, 2)
     optimal = torch.from_numpy((b * p + a * q) / (p + q))
-    (cost,) = LeastSquares(a=a, b=b, c=c).g_costs(optimal, None)
+    (cost,) = LeastSquares(a=a, b=b, c=c).g_losses(optimal, None)
     paid = float((cost * torch.from_numpy(p + q)).sum())
     pearson = ((2 * q - (p + q)) ** 2 / (p + q)).sum()
     assert 2 * paid == pytest.approx(pearson, rel=1e-12)
@@ -131,5 +131,5 @@ def test_g_meets_the_pearson_divergence_where_b_less_c_is_1_and_b_less_a_is_2(
 
 def test_the_default_coding_does_not_meet_the_pearson_divergence() -> None:
     p, q = two_distributions(0)
-    (cost,) = LeastSquares().g_costs(torch.from_numpy(p / (p + q)), None)
+    (cost,) = LeastSquares().g_losses(torch.from_numpy(p / (p + q)), None)
     assert 2 * float((cost * torch.from_numpy(p + q)).sum()) != pytest.approx(((p - q) ** 2 / (p + q)).sum(), rel=0.05)

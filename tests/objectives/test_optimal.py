@@ -55,7 +55,7 @@ class Two:
 
         def costs(x: float) -> tuple[float, float]:
             score = torch.tensor([self.log_p(x) - self.log_q(x) + shift], dtype=torch.float64)
-            real, fake = objective.d_costs(score, score, None)
+            real, fake = objective.d_losses(score, score, None)
             return float(real), float(fake)
 
         return -self.expect(self.log_p, lambda x: costs(x)[0]) - self.expect(self.log_q, lambda x: costs(x)[1])
@@ -65,7 +65,7 @@ class Two:
 
         def cost(x: float) -> float:
             score = torch.tensor([self.log_p(x) - self.log_q(x)], dtype=torch.float64)
-            return float(objective.g_costs(score, None)[0])
+            return float(objective.g_losses(score, None)[0])
 
         return self.expect(self.log_q, cost)
 
@@ -106,7 +106,7 @@ def test_a_d_trained_on_two_discrete_distributions_finds_their_log_ratio(objecti
 
     def paid() -> torch.Tensor:
         optimizer.zero_grad()
-        real, fake = objective.d_costs(score, score, None)
+        real, fake = objective.d_losses(score, score, None)
         cost = (p * real + q * fake).sum()
         cost.backward()
         return cost
@@ -121,15 +121,15 @@ def test_a_d_trained_on_two_discrete_distributions_finds_their_log_ratio(objecti
 def best_critic(real: Numbers, fake: Numbers) -> Callable[[Numbers], Numbers]:
     """The 1-Lipschitz function that attains the distance on a line: its slope is the sign of F_fake - F_real."""
     knots = np.sort(np.concatenate((real, fake)))
-    below = [np.searchsorted(np.sort(pile), knots[:-1], side="right") / len(pile) for pile in (real, fake)]
+    below = [np.searchsorted(np.sort(origin), knots[:-1], side="right") / len(origin) for origin in (real, fake)]
     heights = np.concatenate(([0.0], np.cumsum(np.sign(below[1] - below[0]) * np.diff(knots))))
     return lambda x: np.interp(x, knots, heights)
 
 
 def told(critic: Callable[[Numbers], Numbers], real: Numbers, fake: Numbers) -> float:
     """The distance by the objective's own numbers: minus what D pays."""
-    scores = [torch.from_numpy(critic(pile)) for pile in (real, fake)]
-    costs = Wasserstein().d_costs(scores[0], scores[1], None)
+    scores = [torch.from_numpy(critic(origin)) for origin in (real, fake)]
+    costs = Wasserstein().d_losses(scores[0], scores[1], None)
     paid = float(sum(cost.mean() for cost in costs))
     assert float(distance(scores[0], scores[1])) == pytest.approx(-paid, rel=1e-12)
     return -paid

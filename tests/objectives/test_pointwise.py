@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor
 
-from poise.core import Targets
+from poise.core.types import Targets
 from poise.objectives.pointwise import Minimax, NonSaturating, cross_entropy, minimax, non_saturating
 
 Numbers = npt.NDArray[np.float64]
@@ -94,7 +94,7 @@ def test_no_targets_are_hard_targets_to_the_bit(objective: NonSaturating | Minim
     def charge(hard: bool) -> list[Tensor]:
         real, fake = (torch.cat((torch.randn(500, generator=generator) * 10, far)).requires_grad_() for _ in "ab")
         targets = Targets(torch.ones_like(real), torch.zeros_like(fake)) if hard else None
-        costs = objective.d_costs(real, fake, targets)
+        costs = objective.d_losses(real, fake, targets)
         assert len(costs) == 2
         return [*costs, *torch.autograd.grad(torch.stack([c.mean() for c in costs]).sum(), (real, fake))]
 
@@ -106,7 +106,7 @@ def test_no_targets_are_hard_targets_to_the_bit(objective: NonSaturating | Minim
 
 def test_d_pays_each_pile_its_own_target() -> None:
     real, fake = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
-    for_real, for_fake = NonSaturating().d_costs(
+    for_real, for_fake = NonSaturating().d_losses(
         real, fake, Targets(torch.tensor([0.9, 1.2]), torch.tensor([0.1, 0.0]))
     )
     for ours, score, target in ((for_real, real, (0.9, 1.2)), (for_fake, fake, (0.1, 0.0))):
@@ -116,9 +116,9 @@ def test_d_pays_each_pile_its_own_target() -> None:
 
 def test_g_pays_for_the_fakes_alone() -> None:
     fake, real = torch.tensor([0.3, -2.0]), torch.tensor([5.0, 5.0])
-    assert torch.equal(NonSaturating().g_costs(fake, real)[0], non_saturating(fake))
-    assert torch.equal(Minimax().g_costs(fake, None)[0], minimax(fake))
-    assert len(NonSaturating().g_costs(fake, None)) == len(Minimax().g_costs(fake, None)) == 1
+    assert torch.equal(NonSaturating().g_losses(fake, real)[0], non_saturating(fake))
+    assert torch.equal(Minimax().g_losses(fake, None)[0], minimax(fake))
+    assert len(NonSaturating().g_losses(fake, None)) == len(Minimax().g_losses(fake, None)) == 1
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.5, 1.0), (1.5, 0.7), (4.0, 0.5)])
@@ -128,7 +128,7 @@ def test_the_optimal_d_of_two_gaussians_pays_two_log_two_less_two_js(mean: float
 
     def cost(x: float) -> float:
         score = torch.tensor([p.logpdf(x) - q.logpdf(x)], dtype=torch.float64)
-        real, fake = NonSaturating().d_costs(score, score, None)
+        real, fake = NonSaturating().d_losses(score, score, None)
         return float(p.pdf(x) * real + q.pdf(x) * fake)
 
     def divergence(x: float) -> float:

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor
 
 from objectives.scores import near, pairs, softplus, wanting, ways
-from poise.core import Side
-from poise.objectives.relativistic import Comparing, Relativistic, RelativisticAverage, averaged, paired
+from poise.core.types import Side
+from poise.objectives.relativistic import (
+    Relativistic,
+    RelativisticAverage,
+    RelativisticBase,
+    relativistic_average_loss,
+    relativistic_loss,
+)
 
 BOTH = [Relativistic(), RelativisticAverage()]
 
@@ -58,22 +64,22 @@ def test_paired_is_its_formula_on_the_grid() -> None:
     real, fake = pairs()
     gap = (fake - real).numpy()
     smooth = (gap <= 20) | (gap >= 37)
-    ours = paired(real, fake).numpy()
+    ours = relativistic_loss(real, fake).numpy()
     np.testing.assert_allclose(ours[smooth], softplus(gap)[smooth], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ours, softplus(gap), rtol=0, atol=3e-9)
 
 
 @pytest.mark.parametrize("far", [-1e4, 90.0, 1e4])
 def test_averaged_is_its_formula_far_out(far: float) -> None:
-    real, fake = (pile.numpy() for pile in near(9))
-    one, two = averaged(torch.from_numpy(real + far), torch.from_numpy(fake))
+    real, fake = (origin.numpy() for origin in near(9))
+    one, two = relativistic_average_loss(torch.from_numpy(real + far), torch.from_numpy(fake))
     np.testing.assert_allclose(one.numpy(), softplus(fake.mean() - real - far), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(two.numpy(), softplus(fake - (real + far).mean()), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o.kind)
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_float32_neither_overflows_nor_loses_its_gradient(objective: Comparing, sign: int) -> None:
+def test_float32_neither_overflows_nor_loses_its_gradient(objective: RelativisticBase, sign: int) -> None:
     """Where D is wrong by 2e4 it pays 2e4 for each expectation, and its mean gradient is -1; where it is right, 0."""
     real = torch.full((3,), sign * 1e4, requires_grad=True)
     fake = torch.full((3,), -sign * 1e4, requires_grad=True)
@@ -87,9 +93,9 @@ def test_float32_neither_overflows_nor_loses_its_gradient(objective: Comparing, 
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o.kind)
-def test_gradients(objective: Comparing) -> None:
+def test_gradients(objective: RelativisticBase) -> None:
     real, fake = wanting()
-    for cost in (paired, averaged):
+    for cost in (relativistic_loss, relativistic_average_loss):
         assert torch.autograd.gradcheck(cost, (real, fake))
         assert torch.autograd.gradgradcheck(cost, (real, fake))
     for d_costs, g_costs in ways(objective):
@@ -98,7 +104,7 @@ def test_gradients(objective: Comparing) -> None:
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o.kind)
-def test_gs_cost_is_ds_with_the_piles_exchanged(objective: Comparing) -> None:
+def test_gs_cost_is_ds_with_the_piles_exchanged(objective: RelativisticBase) -> None:
     real, fake = near()
     for d_costs, g_costs in ways(objective):
         ours, swapped = g_costs(fake, real), d_costs(fake, real, None)
@@ -107,7 +113,7 @@ def test_gs_cost_is_ds_with_the_piles_exchanged(objective: Comparing) -> None:
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o.kind)
-def test_only_differences_of_scores_matter(objective: Comparing) -> None:
+def test_only_differences_of_scores_matter(objective: RelativisticBase) -> None:
     real, fake = near()
     for d_costs, g_costs in ways(objective):
         assert total(d_costs(real + 50, fake + 50, None)) == pytest.approx(total(d_costs(real, fake, None)), rel=1e-9)
@@ -115,7 +121,7 @@ def test_only_differences_of_scores_matter(objective: Comparing) -> None:
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=lambda o: o.kind)
-def test_log_two_where_nobody_can_tell(objective: Comparing) -> None:
+def test_log_two_where_nobody_can_tell(objective: RelativisticBase) -> None:
     same = torch.full((4,), 3.0, dtype=torch.float64)
     for d_costs, g_costs in ways(objective):
         for costs in (d_costs(same, same, None), g_costs(same, same)):
@@ -126,6 +132,6 @@ def test_log_two_where_nobody_can_tell(objective: Comparing) -> None:
 def test_pairing_and_averaging_part_where_reals_differ() -> None:
     """With scores 0 and 6 on both sides, real i beside fake i: pair by pair nobody can tell, on average one can."""
     scores = torch.tensor([0.0, 6.0], dtype=torch.float64)
-    assert total(Relativistic().d_costs(scores, scores, None)) == pytest.approx(math.log(2), rel=1e-12)
-    average = total(RelativisticAverage().d_costs(scores, scores, None)) / 2
+    assert total(Relativistic().d_losses(scores, scores, None)) == pytest.approx(math.log(2), rel=1e-12)
+    average = total(RelativisticAverage().d_losses(scores, scores, None)) / 2
     assert average == pytest.approx((math.log1p(math.exp(3)) + math.log1p(math.exp(-3))) / 2, rel=1e-12)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.tiny import moment
+from contracts.tiny import context
 from objectives.scores import near, pairs, wanting, ways
-from poise.core import Exchange, Side, Verdict
+from poise.core.move import MoveData
+from poise.core.types import DiscriminatorOutput, Side
 from poise.objectives.wasserstein import Wasserstein, distance
 
 
@@ -58,9 +59,9 @@ def test_the_rows_show_the_distance_of_ds_moves_alone() -> None:
     real, fake = near()
     rule = Wasserstein().build()
     for side in Side:
-        exchange = Exchange(moment(side=side), torch.zeros(7, 2), fake, real)
-        exchange.verdicts = {"real": Verdict(real), "fake": Verdict(fake)}
-        rule.remember(exchange)
-        readings = {name: float(reading) for name, reading in exchange.readings.items()}
+        move = MoveData(context(side=side), torch.zeros(7, 2), fake, real)
+        move.outputs = {"real": DiscriminatorOutput(real), "fake": DiscriminatorOutput(fake)}
+        rule.after_update(move)
+        logged = {name: float(reading) for name, reading in move.logged.items()}
         shown = {"wasserstein": pytest.approx(float(real.mean() - fake.mean()))} if side is Side.D else {}
-        assert readings == shown
+        assert logged == shown

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poise.data.embedded import DigitsEntry
-from poise.recipe.fit import fit
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
+from poise.data.digits import DigitsConfig
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table, recipe_names
 
 RING = (files("poise.recipes") / "ring.toml").read_text("utf-8")
 LR = "optimizer.d.lr"
@@ -210,7 +210,7 @@ def test_file_accepted(poise: Any, tmp_path: Path, content: bytes) -> None:
     ("recipe", "parts"),
     [
         pytest.param("rnig", ("RECIPE", "'rnig'", "did you mean 'ring'?"), id="nearest"),
-        pytest.param("qqq", ("RECIPE", "'qqq'", "known here: ", *names()), id="all"),
+        pytest.param("qqq", ("RECIPE", "'qqq'", "known here: ", *recipe_names()), id="all"),
         pytest.param("no-such.toml", ("no-such.toml", "no such recipe file"), id="no-file"),
         pytest.param("folder.toml", ("folder.toml", "not a regular file"), id="folder"),
         pytest.param("pipe.toml", ("pipe.toml", "not a regular file"), id="pipe"),
@@ -264,10 +264,10 @@ def test_size_that_the_digits_do_not_have(poise: Any, tmp_path: Path) -> None:
 def test_size_refused_before_the_pictures_are_made(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """5,000 digits of 4096 x 4096 are 80 GB: the network's own limit must speak first."""
 
-    def load(self: DigitsEntry, root: Path | None = None) -> None:
+    def load(self: DigitsConfig, root: Path | None = None) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(DigitsEntry, "load", load)
+    monkeypatch.setattr(DigitsConfig, "load", load)
     said = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=4096")
     said.complains(2, "network.g", "256")
 
@@ -289,14 +289,14 @@ def test_network_for_pictures_on_points(poise: Any, tmp_path: Path) -> None:
 
 
 def ring(*tricks: dict[str, Any], norm: str = "none") -> Any:
-    plain = table("ring")
+    plain = load_table("ring")
     plain["tricks"] = list(tricks)
     plain["network"]["d"]["norm"] = norm
     return decode(plain)
 
 
 def test_slope_penalty_with_batch_norm_in_d_is_warned_of() -> None:
-    findings = fit(ring({"kind": "instance_noise"}, {"kind": "r1"}, norm="batch"))
+    findings = check_compatibility(ring({"kind": "instance_noise"}, {"kind": "r1"}, norm="batch"))
     assert findings.refusals == []
     (warning,) = findings.warnings
     assert warning.field == "tricks.1"
@@ -312,7 +312,7 @@ def test_slope_penalty_with_batch_norm_in_d_is_warned_of() -> None:
     ids=["r1-alone", "noise-and-norm", "norm-alone"],
 )
 def test_no_warning_where_nothing_clashes(tricks: tuple[dict[str, Any], ...], norm: str) -> None:
-    findings = fit(ring(*tricks, norm=norm))
+    findings = check_compatibility(ring(*tricks, norm=norm))
     assert findings.refusals == []
     assert findings.warnings == []
 
@@ -326,13 +326,13 @@ def test_warning_is_said_when_training_starts(poise: Any, tmp_path: Path) -> Non
 
 
 def test_trick_that_stands_there_twice_is_warned_of() -> None:
-    (warning,) = fit(ring({"kind": "r1", "gamma": 1.0}, {"kind": "r1", "gamma": 2.0})).warnings
+    (warning,) = check_compatibility(ring({"kind": "r1", "gamma": 1.0}, {"kind": "r1", "gamma": 2.0})).warnings
     assert warning.field == "tricks.1"
     assert "more than once" in warning.message
 
 
 def test_soft_labels_need_an_objective_with_targets(poise: Any, tmp_path: Path) -> None:
-    (refusal,) = fit(ring({"kind": "r1"}, {"kind": "soft_labels"})).refusals
+    (refusal,) = check_compatibility(ring({"kind": "r1"}, {"kind": "soft_labels"})).refusals
     assert refusal.field == "tricks.1"
     assert refusal.tip == "T07a"
 

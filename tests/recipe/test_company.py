@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from contracts.tiny import Session, for_one, misfits, recipe, session, source, suited, with_encoder
-from poise.core import Side
-from poise.entries import kinds
+from poise.core.config import find_components
+from poise.core.types import Side
 from poise.errors import RecipeError
 from poise.objectives.base import Objective
-from poise.recipe.company import company
-from poise.recipe.findings import Finding, Findings
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.checks.findings import Finding, Findings
+from poise.recipe.checks.players import check_players
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.tricks.base import TrickEntry
+from poise.recipe.shipped import load_table
+from poise.tricks.base import TrickConfig
 
-TRICKS = kinds(TrickEntry, "poise.tricks")
-OBJECTIVES = kinds(Objective, "poise.objectives")
-FOR_ONE = [kind for kind, entry in OBJECTIVES.items() if not entry.reads]  # type: ignore[attr-defined]
-ASKING = [kind for kind, entry in TRICKS.items() if entry.asks_d]  # type: ignore[attr-defined]
+TRICKS = find_components(TrickConfig, "poise.tricks")
+OBJECTIVES = find_components(Objective, "poise.objectives")
+FOR_ONE = [kind for kind, entry in OBJECTIVES.items() if not entry.output_kinds]  # type: ignore[attr-defined]
+ASKING = [kind for kind, entry in TRICKS.items() if entry.needs_discriminator]  # type: ignore[attr-defined]
 NOT_ASKING = [kind for kind in TRICKS if kind not in ASKING]
 RATE: dict[str, Any] = {"kind": "adam", "lr": 1e-3}
 D: dict[str, Any] = {"kind": "dcgan", "width": 2}
@@ -31,7 +31,7 @@ D: dict[str, Any] = {"kind": "dcgan", "width": 2}
 
 def heard(told: Recipe) -> Findings:
     findings = Findings()
-    company(told, findings)
+    check_players(told, findings)
     return findings
 
 
@@ -50,8 +50,10 @@ def one(found: list[Finding]) -> Finding:
 
 def test_the_two_sorts_of_objectives() -> None:
     assert FOR_ONE == ["elbo", "reconstruction"]
-    assert not any(solo(objective=kind).judged for kind in FOR_ONE)
-    assert all(recipe("pictures", objective={"kind": kind}).judged for kind in OBJECTIVES if kind not in FOR_ONE)
+    assert not any(solo(objective=kind).has_discriminator for kind in FOR_ONE)
+    assert all(
+        recipe("pictures", objective={"kind": kind}).has_discriminator for kind in OBJECTIVES if kind not in FOR_ONE
+    )
 
 
 @pytest.mark.parametrize("kind", FOR_ONE)
@@ -126,7 +128,7 @@ def test_a_tempo_for_the_number_of_players() -> None:
 
 def test_alone_is_one_move_of_g() -> None:
     run = session("pictures", **suited("pictures", "reconstruction")).play(4)
-    assert [(move.moment.side, move.moment.step, move.moment.turn) for move in run.moves] == [
+    assert [(move.context.side, move.context.step, move.context.turn) for move in run.moves] == [
         (Side.G, step, 0) for step in range(4)
     ]
     assert run.game.d is None
@@ -231,7 +233,7 @@ def test_a_region_is_measured_against_a_gaussian(latent: str) -> None:
 def test_what_is_missing_is_refused_before_anything_is_looked_at() -> None:
     """A norm that would be doubted, a picture that no network takes: nobody gets that far."""
     told = recipe("pictures", {"kind": "r1"}, network={"g": D})
-    findings = fit(told, (3, 7, 9), 0)
+    findings = check_compatibility(told, (3, 7, 9), 0)
     assert [finding.field for finding in findings.refusals] == ["network.d"]
     assert findings.warnings == []
     with pytest.raises(RecipeError, match=r"no network\.d"):
@@ -240,11 +242,11 @@ def test_what_is_missing_is_refused_before_anything_is_looked_at() -> None:
 
 @pytest.mark.parametrize("name", ["autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan"])
 def test_shipped_recipes_fit(name: str) -> None:
-    told = decode(table(name))
+    told = decode(load_table(name))
     assert heard(told) == Findings()
     for shape in ((1, 32, 32), (3, 32, 32)):
-        assert fit(told, shape, 10) == Findings()
+        assert check_compatibility(told, shape, 10) == Findings()
     solos = ("autoencoder", "latent-optimisation", "vae")
-    assert told.judged is (name not in solos)
-    assert told.reads_codes is (name != "kl-gan")
-    assert told.reads_region is (name in ("vae", "vae-gan"))
+    assert told.has_discriminator is (name not in solos)
+    assert told.needs_codes is (name != "kl-gan")
+    assert told.needs_code_variance is (name in ("vae", "vae-gan"))

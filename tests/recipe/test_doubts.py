@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from contracts.tiny import recipe
-from poise.recipe import doubts as doubting
-from poise.recipe.findings import Finding, Findings
-from poise.recipe.fit import fit
+from poise.recipe.checks import suspicious as doubting
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.checks.findings import Finding, Findings
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
+from poise.recipe.shipped import load_table
 from poise.tips import catalogue
-from poise.training import check as checking
+from poise.training import precheck as checking
 
 Table = dict[str, Any]
 CONCAT: Table = {"kind": "concat", "dim": 2}
@@ -275,7 +275,7 @@ def built(how: tuple[Table, list[Table]], world: str) -> Recipe:
 
 def found(told: Recipe, world: str) -> Findings:
     shape = {"points": (2,), "pictures": (1, 8, 8)}.get(world)
-    return fit(told, shape, 0 if world == "points" else 4)
+    return check_compatibility(told, shape, 0 if world == "points" else 4)
 
 
 def exactly(findings: Findings, field: str, tip: str, word: str) -> None:
@@ -478,9 +478,9 @@ def test_every_rule_is_asked() -> None:
         for node in source.body
         if isinstance(node, ast.FunctionDef) and [a.arg for a in node.args.args] == ["recipe", "findings"]
     }
-    (asked,) = [node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "doubts"]
+    (asked,) = [node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "find_suspicious"]
     named = {node.id for node in ast.walk(asked) if isinstance(node, ast.Name)}
-    assert rules - {"doubts"} <= named
+    assert rules - {"find_suspicious"} <= named
 
 
 @pytest.mark.parametrize(
@@ -500,10 +500,10 @@ def test_who_has_a_width_is_advised_to_change_it(wide: tuple[str, ...], cure: st
 def test_designs_that_are_sound_as_published() -> None:
     """R3GAN's G ends linearly, SNGAN's and SAGAN's D has ReLU between skips; elsewhere the same is warned of."""
     for name in ("hinge-sngan", "sagan", "r3gan"):
-        assert not fit(decode(table(name))).warnings
-    relu = table("dcgan")
+        assert not check_compatibility(decode(load_table(name))).warnings
+    relu = load_table("dcgan")
     relu["network"]["d"]["activation"] = "relu"
-    assert [one.field for one in fit(decode(relu)).warnings] == ["network.d.activation"]
-    linear = table("dcgan")
+    assert [one.field for one in check_compatibility(decode(relu)).warnings] == ["network.d.activation"]
+    linear = load_table("dcgan")
     linear["network"]["g"]["output"] = "linear"
-    assert [one.field for one in fit(decode(linear)).warnings] == ["network.g.output"]
+    assert [one.field for one in check_compatibility(decode(linear)).warnings] == ["network.g.output"]

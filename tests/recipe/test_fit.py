@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.tiny import recipe
-from poise.recipe.fit import Findings, fit
+from poise.recipe.checks.compatibility import Findings, check_compatibility
 from poise.recipe.model import Recipe
 
 CONCAT: dict[str, Any] = {"kind": "concat", "dim": 2}
@@ -16,7 +16,7 @@ PROJECTION: dict[str, Any] = {"kind": "projection"}
 
 def found(told: Recipe, classes: int | None = None) -> Findings:
     shape = (2,) if told.data.tag() == "ring" else (1, 8, 8)
-    return fit(told, shape, classes)
+    return check_compatibility(told, shape, classes)
 
 
 REFUSED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str, str]] = [
@@ -140,5 +140,5 @@ def test_nothing_to_say(changes: dict[str, Any], tricks: list[dict[str, Any]]) -
 def test_a_pool_of_half_a_gigabyte_is_spoken_of() -> None:
     for size, said in ((10_000, False), (11_000, True)):
         told = recipe("pictures", {"kind": "experience_replay", "size": size})
-        warnings = fit(told, (3, 64, 64)).warnings
+        warnings = check_compatibility(told, (3, 64, 64)).warnings
         assert any("MB in memory and every save" in finding.message for finding in warnings) == said

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
-from poise.recipe.text import parse, set_value
+from poise.recipe.shipped import load_table, recipe_names
+from poise.recipe.toml import parse_toml, set_value
 
 # ---- values as somebody would type them after --set ---------------------------------------------------
 
@@ -114,7 +114,7 @@ CHANGES = st.fixed_dictionaries({}, optional=FIELDS)
 
 
 def built(changes: dict[str, Any]) -> Recipe:
-    made = table("ring")
+    made = load_table("ring")
     for path, value in changes.items():
         set_value(made, f"{path}={typed(value)}")
     return decode(made)
@@ -128,7 +128,7 @@ many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 def test_whatever_is_set_survives_the_round_trip(changes: dict[str, Any]) -> None:
     recipe = built(changes)
     told = recipe.to_toml()
-    again = decode(parse(told, "recipe.toml"))
+    again = decode(parse_toml(told, "recipe.toml"))
     assert again == recipe
     assert again.to_toml() == told
     assert again.hash == recipe.hash
@@ -137,11 +137,11 @@ def test_whatever_is_set_survives_the_round_trip(changes: dict[str, Any]) -> Non
 
 @many
 @given(CHANGES, st.randoms())
-def test_the_order_of_keys_means_nothing(changes: dict[str, Any], dice: random.Random) -> None:
+def test_the_order_of_keys_means_nothing(changes: dict[str, Any], streams: random.Random) -> None:
     def shuffled(value: Any) -> Any:
         if isinstance(value, dict):
             keys = list(value)
-            dice.shuffle(keys)
+            streams.shuffle(keys)
             return {key: shuffled(value[key]) for key in keys}
         return [shuffled(item) for item in value] if isinstance(value, list) else value
 
@@ -167,17 +167,17 @@ def test_kind_comes_first_everywhere(changes: dict[str, Any]) -> None:
             list(map(look, value))
 
     look(built(changes).canonical())
-    look(parse(built(changes).to_toml(), "recipe.toml"))
+    look(parse_toml(built(changes).to_toml(), "recipe.toml"))
 
 
 # ---- the shipped recipes ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipe_survives_the_round_trip(name: str) -> None:
-    recipe = decode(table(name))
+    recipe = decode(load_table(name))
     told = recipe.to_toml()
-    again = decode(parse(told, name))
+    again = decode(parse_toml(told, name))
     assert again == recipe
     assert again.to_toml() == told
     assert again.hash == recipe.hash
@@ -185,11 +185,11 @@ def test_shipped_recipe_survives_the_round_trip(name: str) -> None:
 
 
 def test_shipped_recipes_have_hashes_of_their_own() -> None:
-    assert len({decode(table(name)).hash for name in names()}) == len(names())
+    assert len({decode(load_table(name)).hash for name in recipe_names()}) == len(recipe_names())
 
 
 def test_defaults_are_spelled_out() -> None:
-    bare = table("ring")
+    bare = load_table("ring")
     del bare["log"]
     told = decode(bare).canonical()
     assert told["log"] == {"rows": 50, "samples": 500, "saves": 500, "keep": 2, "sheet": 100}
@@ -199,37 +199,37 @@ def test_defaults_are_spelled_out() -> None:
 
 
 def test_spelling_a_default_out_changes_nothing() -> None:
-    plain, spelled = table("ring"), table("ring")
+    plain, spelled = load_table("ring"), load_table("ring")
     spelled["seed"], spelled["tempo"]["d"], spelled["optimizer"]["d"]["eps"] = 0, 1, 1e-8
     assert decode(spelled).hash == decode(plain).hash
 
 
 def test_whole_and_broken_ones_are_one_number() -> None:
-    whole, broken = table("ring"), table("ring")
+    whole, broken = load_table("ring"), load_table("ring")
     whole["optimizer"]["d"]["lr"], broken["optimizer"]["d"]["lr"] = 1, 1.0
     assert decode(whole) == decode(broken)
     assert decode(whole).hash == decode(broken).hash
 
 
 def test_what_is_left_out_is_absent_not_null() -> None:
-    recipe = decode(table("dcgan"))
+    recipe = decode(load_table("dcgan"))
     assert recipe.network.g.depth is None
     assert "depth" not in recipe.canonical()["network"]["g"]
 
 
 def test_the_order_of_tricks_means_something() -> None:
     one, other = ({"kind": "r1"}, {"kind": "instance_noise"})
-    first, second = (table("ring") | {"tricks": tricks} for tricks in ([one, other], [other, one]))
+    first, second = (load_table("ring") | {"tricks": tricks} for tricks in ([one, other], [other, one]))
     assert decode(first).hash != decode(second).hash
 
 
 def test_a_trick_that_comes_again_is_numbered() -> None:
     tricks = [{"kind": "r1"}, {"kind": "instance_noise"}, {"kind": "r1"}, {"kind": "r1"}]
-    assert decode(table("ring") | {"tricks": tricks}).trick_names() == ["r1", "instance_noise", "r1_2", "r1_3"]
+    assert decode(load_table("ring") | {"tricks": tricks}).trick_names() == ["r1", "instance_noise", "r1_2", "r1_3"]
 
 
 def test_recipes_are_frozen() -> None:
-    recipe = decode(table("ring"))
+    recipe = decode(load_table("ring"))
     with pytest.raises(ValueError, match="frozen"):
         recipe.steps = 3  # type: ignore[misc]
 
@@ -258,7 +258,7 @@ def test_recipes_are_frozen() -> None:
 )
 def test_differences_name_what_may_not_change(change: str, expected: list[str]) -> None:
     adam = {"kind": "adam", "lr": 1e-3}
-    plain = table("ring") | {
+    plain = load_table("ring") | {
         "optimizer": {"g": adam, "d": dict(adam)},
         "tricks": [{"kind": "r1"}, {"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.1, "end": 0.0}}],
     }
@@ -270,7 +270,7 @@ def test_differences_name_what_may_not_change(change: str, expected: list[str]) 
 
 
 def test_differences_see_what_came_and_went() -> None:
-    old, new = {**table("ring"), "tricks": []}, table("ring")
+    old, new = {**load_table("ring"), "tricks": []}, load_table("ring")
     new["tricks"] = [{"kind": "r1"}]
     new["optimizer"]["d"]["lr"] = {"kind": "linear", "start": 1e-3, "end": 0.0}
     found = differences(decode(old), decode(new))
@@ -280,6 +280,6 @@ def test_differences_see_what_came_and_went() -> None:
 
 
 def test_differences_see_a_value_that_was_left_out() -> None:
-    old, new = table("dcgan"), table("dcgan")
+    old, new = load_table("dcgan"), load_table("dcgan")
     new["network"]["g"]["depth"] = 3
     assert differences(decode(old), decode(new)) == ["network.g.depth"]

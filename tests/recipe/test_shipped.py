@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import torch
 
-from poise.recipe.fit import fit
+from poise.engine.compute import ComputeSettings
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
-from poise.recipe.text import parse
-from poise.training import save
-from poise.training.begin import train
-from poise.training.machine import Machine
-from poise.training.run import Run
-from poise.training.sampling import generate
-from poise.training.standing import Standing
+from poise.recipe.shipped import load_table, recipe_names
+from poise.recipe.toml import parse_toml
+from poise.runs import checkpoint
+from poise.runs.generate import generate
+from poise.runs.run import Run
+from poise.training.state import TrainState
+from poise.training.train import train
 
 PROMISED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
@@ -32,7 +32,7 @@ PROMISED = {
 }
 PAGE = 80
 
-every = pytest.mark.parametrize("name", names())
+every = pytest.mark.parametrize("name", recipe_names())
 
 
 def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
@@ -40,10 +40,10 @@ def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
 
     If `thin`, networks are narrow, and features are pixels: no classifier is trained to measure with.
     """
-    measure = table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
+    measure = load_table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
     log = {"rows": 1, "samples": 2, "saves": 2, "keep": 2, "sheet": 4}
-    networks = {player: part | narrow(part) if thin else part for player, part in table(name)["network"].items()}
-    return decode(table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure, "network": networks})
+    networks = {player: part | narrow(part) if thin else part for player, part in load_table(name)["network"].items()}
+    return decode(load_table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure, "network": networks})
 
 
 def narrow(part: dict[str, Any]) -> dict[str, Any]:
@@ -52,24 +52,24 @@ def narrow(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_all_promised_names_are_there() -> None:
-    assert set(names()) >= PROMISED
+    assert set(recipe_names()) >= PROMISED
 
 
 @every
 def test_is_a_page_that_says_what_it_is(name: str) -> None:
     text = (files("poise.recipes") / f"{name}.toml").read_text("utf-8")
     assert len(text.splitlines()) <= PAGE
-    recipe = decode(table(name), name)
+    recipe = decode(load_table(name), name)
     assert recipe.name == name
     assert recipe.about
-    assert decode(parse(recipe.to_toml(), name)) == recipe
+    assert decode(parse_toml(recipe.to_toml(), name)) == recipe
 
 
 @every
 def test_fits_and_every_warning_is_meant(name: str) -> None:
-    recipe = decode(table(name))
+    recipe = decode(load_table(name))
     loaded = recipe.data.load()
-    findings = fit(recipe, loaded.train.shape, len(loaded.train.classes))
+    findings = check_compatibility(recipe, loaded.train.shape, len(loaded.train.classes))
     assert findings.refusals == []
     text = (files("poise.recipes") / f"{name}.toml").read_text("utf-8")
     comments = [line for line in text.splitlines() if line.startswith("#")]
@@ -80,17 +80,17 @@ def test_fits_and_every_warning_is_meant(name: str) -> None:
 def test_takes_finite_steps_and_samples_at_its_true_size(name: str) -> None:
     """Forward, backward and the optimisers' step; what each player knows is moved, and all is finite."""
     recipe = short(name, 2)
-    here = Standing(recipe, Machine(torch.device("cpu"), "fp32"), recipe.data.load())
+    here = TrainState(recipe, ComputeSettings(torch.device("cpu"), "fp32"), recipe.data.load())
     before = {n: tensor.clone() for n, tensor in here.game.state_dict().items()}
     here.step()
     after = here.game.state_dict()
     assert all(tensor.isfinite().all() for tensor in after.values() if tensor.is_floating_point())
     for side in here.game.players:
         assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(f"{side}.net."))
-    g = here.game.shown()
+    g = here.game.sampling_network()
     with torch.no_grad():
         labels = None if recipe.labels.g is None else torch.tensor([0, 1])
-        samples = generate(g, recipe.latent.draw(2, here.dice("sample")), labels, dice=here.dice)
+        samples = generate(g, recipe.latent.sample(2, here.streams("sample")), labels, streams=here.streams)
     assert samples.shape == (2, *here.source.shape)
     assert samples.isfinite().all()
 
@@ -106,7 +106,7 @@ def test_trains_resumes_to_the_bit_and_samples(name: str, thin: bool, tmp_path: 
         half = train(short(name, 4, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
     finally:
         torch.set_num_threads(threads)
-    (one, _), (other, _) = (save.newest(run.folder.saves) for run in (whole, half))
+    (one, _), (other, _) = (checkpoint.newest_valid(run.folder.saves) for run in (whole, half))
     assert one is not None
     assert other is not None
     dials = 'over = "progress"' in short(name, 4).to_toml()  # these go by the length of a run, which was another

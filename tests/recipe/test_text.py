@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from poise.errors import RecipeError
-from poise.recipe.shipped import DEFAULT, find, names, shelf, table
-from poise.recipe.text import Table, parse, read_file, set_value, write
+from poise.recipe.shipped import DEFAULT, list_recipes, load_recipe, load_table, recipe_names
+from poise.recipe.toml import Table, parse_toml, read_file, set_value, to_toml
 
 
 def sample() -> Table:
@@ -169,40 +169,40 @@ def test_set_refused_and_nothing_changed(assignment: str, parts: list[str]) -> N
     assert made == sample()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_shipped_file_is_read_and_written_alike(name: str) -> None:
-    assert parse(write(table(name)), name) == table(name)
+    assert parse_toml(to_toml(load_table(name)), name) == load_table(name)
 
 
 def test_shipped_names_are_the_files_own() -> None:
-    assert DEFAULT in names()
-    assert [recipe.name for recipe in shelf()] == names()
-    for recipe in shelf():
+    assert DEFAULT in recipe_names()
+    assert [recipe.name for recipe in list_recipes()] == recipe_names()
+    for recipe in list_recipes():
         assert 10 < len(recipe.about) <= 200
-        assert recipe.data == table(recipe.name)["data"]["kind"]
+        assert recipe.data == load_table(recipe.name)["data"]["kind"]
 
 
 def test_found_by_name_and_by_path(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text(write(table("ring")))
-    assert find(str(mine)) == find("ring") == table("ring")
+    mine.write_text(to_toml(load_table("ring")))
+    assert load_recipe(str(mine)) == load_recipe("ring") == load_table("ring")
 
 
 def test_reading_gives_a_table_of_its_own() -> None:
-    first = table("ring")
+    first = load_table("ring")
     before = copy.deepcopy(first)
     first["optimizer"]["d"]["lr"] = 9.0
-    assert table("ring") == before
+    assert load_table("ring") == before
 
 
 @pytest.mark.parametrize("depth", [3, 50, 51, 2000])
 def test_fifty_is_the_deepest(depth: int) -> None:
     text = "x = " + "[" * (depth - 1) + "]" * (depth - 1)  # the document itself is one level
     if depth <= 50:
-        assert parse(text, "here")
+        assert parse_toml(text, "here")
         return
     with pytest.raises(RecipeError, match="here: nested more than 50 deep"):
-        parse(text, "here")
+        parse_toml(text, "here")
 
 
 def test_a_byte_order_mark_counts_for_nothing(tmp_path: Path) -> None:

@@ -13,17 +13,17 @@ import torch
 
 from contracts.tiny import Session
 from poise.cli.train import train as train_command
+from poise.core.config import find_components
 from poise.data.source import Source
-from poise.entries import kinds
 from poise.errors import RecipeError
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import DEFAULT, table
-from poise.recipe.text import set_value
+from poise.recipe.shipped import DEFAULT, load_table
+from poise.recipe.toml import set_value
 from poise.tips import record
 from poise.tips.catalogue import Tip, find, parts, tips
-from poise.tricks.base import TrickEntry
+from poise.tricks.base import TrickConfig
 
 ROOT = Path(__file__).parents[2]
 LISTS = """
@@ -31,7 +31,7 @@ LISTS = """
     T19 T20 T21 T22 T23 T24 T25 M01 M02 M03
 """
 IDS = LISTS.split()
-TRICKS: dict[str, type[TrickEntry]] = kinds(TrickEntry, "poise.tricks")  # type: ignore[assignment]
+TRICKS: dict[str, type[TrickConfig]] = find_components(TrickConfig, "poise.tricks")  # type: ignore[assignment]
 SWITCHES = sorted({switch for tip in tips() for switch in (tip.switch, *(part.switch for part in tip.parts))})
 every_tip = pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
 
@@ -73,11 +73,11 @@ def test_says_what_it_must(tip: Tip) -> None:
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_makes_a_recipe_that_fits_and_says_something(switch: str) -> None:
-    changed = table(DEFAULT)
+    changed = load_table(DEFAULT)
     for assignment in assignments(switch):
         set_value(changed, assignment)
     recipe = decode(changed)
-    findings = fit(recipe, (1, 32, 32), 10)
+    findings = check_compatibility(recipe, (1, 32, 32), 10)
     assert not findings.refusals
     assert not findings.warnings, "what a tip advises is not warned of"
     for assignment in assignments(switch):
@@ -89,10 +89,10 @@ def test_every_switch_makes_a_recipe_that_fits_and_says_something(switch: str) -
 @pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
 def test_a_switch_that_restates_the_default_is_said_to(tip: Tip) -> None:
     """Tips that the default recipe follows already, and the page says so; all others change it."""
-    changed = table(DEFAULT)
+    changed = load_table(DEFAULT)
     for assignment in assignments(tip.switch):
         set_value(changed, assignment)
-    same = decode(changed).hash == decode(table(DEFAULT)).hash
+    same = decode(changed).hash == decode(load_table(DEFAULT)).hash
     assert same == (tip.id in ("T02", "T04", "T05a", "T06a", "T08a"))
     assert "default" in tip.summary or not same
 
@@ -114,7 +114,7 @@ def test_every_tips_switch_trains_three_steps_on_digits(tip: Tip, tmp_path: Path
 
 @pytest.mark.parametrize("switch", sorted(set(SWITCHES) - {tip.switch for tip in tips()}))
 def test_every_parts_switch_takes_three_finite_steps(switch: str) -> None:
-    changed = table(DEFAULT)
+    changed = load_table(DEFAULT)
     for assignment in small(switch):
         set_value(changed, assignment)
     run = Session(decode(changed), digits()).play(3)
@@ -125,7 +125,7 @@ def test_every_parts_switch_takes_three_finite_steps(switch: str) -> None:
 @cache
 def digits() -> Source:
     """The default recipe's pictures."""
-    return decode(table(DEFAULT)).data.load().train
+    return decode(load_table(DEFAULT)).data.load().train
 
 
 def test_what_is_derived_is_up_to_date() -> None:
@@ -134,7 +134,7 @@ def test_what_is_derived_is_up_to_date() -> None:
     assert stored.read_text("utf-8") == record.parts_text()
     assert (ROOT / "docs/tips.md").read_text("utf-8") == record.page() + "\n"
     recipes = (ROOT / "docs/recipes.md").read_text("utf-8")
-    assert record.with_dials(recipes) == recipes
+    assert record.insert_schedulable_fields(recipes) == recipes
 
 
 def test_the_page_names_every_field_that_may_be_a_dial_and_no_other() -> None:
@@ -146,7 +146,7 @@ def test_the_page_names_every_field_that_may_be_a_dial_and_no_other() -> None:
         for name, field in schema.get("properties", {}).items()
         if "#/$defs/Staircase" in json.dumps(field)
     }
-    begin, end = record.DIALS
+    begin, end = record.SCHEDULABLE
     table = (ROOT / "docs/recipes.md").read_text("utf-8").partition(begin)[2].partition(end)[0]
     rows = [re.findall(r"`(\w+)`", line.partition(" | ")[2]) for line in table.strip().splitlines()[2:]]
     assert {(kind, name) for kind, *names in rows for name in names} == wanted

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from poise.errors import RecipeError
-from poise.recipe.shipped import names, table
-from poise.recipe.text import Table, set_value
+from poise.recipe.shipped import load_table, recipe_names
+from poise.recipe.toml import Table, set_value
 from poise.tips.catalogue import tips
-from poise.tips.rules import RULES, standing, standings
-from poise.tips.told import Told
+from poise.tips.recipe_view import RecipeView
+from poise.tips.rules import RULES, tip_status, tip_statuses
 
 
 def changed(name: str, *assignments: str) -> Table:
-    made = table(name)
+    made = load_table(name)
     for assignment in assignments:
         set_value(made, assignment)
     return made
@@ -111,8 +111,8 @@ CASES: list[tuple[str, str, str, list[str]]] = [
 
 @pytest.mark.parametrize(("tip", "stands", "name", "changes"), CASES)
 def test_a_rule(tip: str, stands: str, name: str, changes: list[str]) -> None:
-    found = standing(tip, Told(changed(name, *changes)))
-    assert found.stands == stands, found.reason
+    found = tip_status(tip, RecipeView(changed(name, *changes)))
+    assert found.status == stands, found.reason
     assert found.reason
 
 
@@ -120,9 +120,9 @@ def test_every_tip_has_a_rule_and_every_rule_a_tip() -> None:
     assert set(RULES) == {tip.id for tip in tips()}
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_told_about_all_of_them(name: str) -> None:
-    told = standings(table(name))
+    told = tip_statuses(load_table(name))
     assert [tip.id for tip, _ in told] == [tip.id for tip in tips()]
     assert all(standing.reason for _, standing in told)
 
@@ -134,7 +134,7 @@ def test_every_shipped_recipe_is_told_about_all_of_them(name: str) -> None:
 )
 def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> None:
     """Whether it can be trained is for `train` to say."""
-    assert len(standings(odd)) == len(tips())
+    assert len(tip_statuses(odd)) == len(tips())
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> No
 )
 def test_a_field_of_a_wrong_type_is_one_line(odd: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="poise train says which"):
-        standings(odd)
+        tip_statuses(odd)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from poise.core.metrics_log import check_alarm, read_jsonl
 from poise.errors import Diverged
-from poise.recipe.read import decode
-from poise.recipe.text import set_value
-from poise.rows import read_lines, sound_alarm
-from poise.training.begin import train
+from poise.recipe.decode import decode
+from poise.recipe.toml import set_value
+from poise.training.train import train
 
 STEPS = 240
 ADAM = {"kind": "adam", "lr": 1e-3}
@@ -56,7 +56,7 @@ def alarms(table: dict[str, Any], out: Path) -> dict[str, str]:
         train(decode(table), out, device="cpu", precision="fp32")
     except Diverged:
         assert (out / "alarms.jsonl").is_file()
-    lines = read_lines(out / "alarms.jsonl", sound_alarm) if (out / "alarms.jsonl").is_file() else []
+    lines = read_jsonl(out / "alarms.jsonl", check_alarm) if (out / "alarms.jsonl").is_file() else []
     return {line["detector"]: line["advice"] for line in lines}
 
 

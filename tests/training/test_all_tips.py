@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from poise.entries import kinds
+from poise.core.config import find_components
 from poise.errors import Stopped
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.training.begin import train
-from poise.training.run import Run
-from poise.training.watcher import Nobody
-from poise.tricks.base import TrickEntry
+from poise.runs.run import Run
+from poise.training.listener import NullListener
+from poise.training.train import train
+from poise.tricks.base import TrickConfig
 
 STEPS, STOP = 80, 49
-TRICKS: dict[str, type[TrickEntry]] = kinds(TrickEntry, "poise.tricks")  # type: ignore[assignment]
+TRICKS: dict[str, type[TrickConfig]] = find_components(TrickConfig, "poise.tricks")  # type: ignore[assignment]
 
 BUSY: dict[str, dict[str, Any]] = {
     "past_selves": {"every": 10, "duration": 4},
@@ -61,10 +61,10 @@ def recipe() -> Recipe:
     )
 
 
-class StopAt(Nobody):
+class StopAt(NullListener):
     """Sends this process SIGTERM once a step is done."""
 
-    def tick(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         if step == STOP - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -72,26 +72,26 @@ class StopAt(Nobody):
 def test_those_that_are_left_out_could_not_be_in() -> None:
     told = recipe().canonical()
     on = [trick["kind"] for trick in told["tricks"]]
-    findings = fit(recipe(), (1, 16, 16), 10)
+    findings = check_compatibility(recipe(), (1, 16, 16), 10)
     assert not findings.refusals
     doubted = {on[int(finding.field.removeprefix("tricks."))] for finding in findings.warnings}
-    tied = {kind for kind, entry in TRICKS.items() if entry.needs_own_scores}  # beside batch discrimination
+    tied = {kind for kind, entry in TRICKS.items() if entry.needs_independent_scores}  # beside batch discrimination
     # beside spectral norm, never shown, beside instance noise
     assert doubted == tied | {"weight_clipping", "mean_weights", "consistency"}
     for kind, other in ALONE.items():
         assert other in TRICKS
         more = decode(told | {"tricks": [*told["tricks"], {"kind": kind}], "conditioning": {"g": {"kind": "concat"}}})
-        assert fit(more, (1, 16, 16), 10).refusals, f"'{kind}' fits: put it in"
+        assert check_compatibility(more, (1, 16, 16), 10).refusals, f"'{kind}' fits: put it in"
 
 
 def test_all_together_train_resume_exactly_and_are_told(tmp_path: Path) -> None:
     whole = train(recipe(), tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(recipe(), tmp_path / "half", watcher=StopAt())
+        train(recipe(), tmp_path / "half", listener=StopAt())
     half = train(recipe(), tmp_path / "half", resume=True)
-    assert half.save.tensors.keys() == whole.save.tensors.keys()
-    for name, tensor in whole.save.tensors.items():
-        assert tensor.equal(half.save.tensors[name]), name
+    assert half.checkpoint.tensors.keys() == whole.checkpoint.tensors.keys()
+    for name, tensor in whole.checkpoint.tensors.items():
+        assert tensor.equal(half.checkpoint.tensors[name]), name
         assert not tensor.is_floating_point() or tensor.isfinite().all(), name
 
     on = [trick["kind"] for trick in tomllib.loads((whole.path / "recipe.toml").read_text())["tricks"]]

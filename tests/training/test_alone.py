@@ -16,24 +16,24 @@ from PIL import Image
 
 import poise
 from contracts.tiny import CPU, for_one, recipe, source
-from poise.codes import gaussian_kl
-from poise.core import Side
-from poise.data.source import Loaded
+from poise.core.latent_codes import gaussian_kl
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Side
+from poise.data.source import DataSplits
+from poise.engine.compute import ComputeSettings
 from poise.errors import RecipeError, Stopped
-from poise.measure.catalogue import chosen
-from poise.objectives.rebuilding import gaussian_nats
-from poise.randomness import Dice
+from poise.measure.catalogue import select_measures
+from poise.objectives.reconstruction import gaussian_nll
 from poise.recipe.model import Recipe
-from poise.training import save
-from poise.training.about import parameters
-from poise.training.begin import train
-from poise.training.check import ALONE, BLOCK, check, rebuilding
-from poise.training.coding import as_latents, coder, encoded
-from poise.training.machine import Machine
-from poise.training.measuring import measure_run
-from poise.training.run import Run
-from poise.training.standing import Standing
-from poise.training.watcher import Nobody
+from poise.runs import checkpoint
+from poise.runs.encode import codes_to_latents, encode_samples, make_reconstructor
+from poise.runs.evaluate import measure_run
+from poise.runs.run import Run
+from poise.training.listener import NullListener
+from poise.training.precheck import ALONE, BLOCK, check, warm_up_reconstruction
+from poise.training.run_info import parameter_counts
+from poise.training.state import TrainState
+from poise.training.train import train
 
 STEPS, STOP = 20, 12  # rows every 7 steps: the stop falls into the middle of an interval
 KINDS: dict[str, dict[str, Any]] = {
@@ -72,17 +72,17 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return Ended(poise.train(told(), path), path)
 
 
-class StopAt(Nobody):
+class StopAt(NullListener):
     """Sends this very process SIGTERM once a step is done."""
 
-    def tick(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         if step == STOP - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 def traces(out: Path) -> dict[str, object]:
     """All that must not differ."""
-    newest, damaged = save.newest(out / "saves")
+    newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
@@ -91,7 +91,7 @@ def traces(out: Path) -> dict[str, object]:
         del row["stats"]["time/images_per_second"]
     return {
         "step": newest.step,
-        "tensors": (newest.path / save.TENSORS).read_bytes(),
+        "tensors": (newest.path / checkpoint.TENSORS).read_bytes(),
         "rows": rows,
         "sheets": {path.name: path.read_bytes() for path in sorted((out / "samples").iterdir())},
     }
@@ -106,7 +106,7 @@ def test_the_folder(vae: Ended) -> None:
     assert info["state"] == "done"
     assert set(info["parameters"]) == {"g", "e"}
     game = vae.run.game
-    assert info["parameters"] == parameters(game)
+    assert info["parameters"] == parameter_counts(game)
     assert info["parameters"]["e"] == sum(weight.numel() for weight in game.g.encoder.parameters())
     sheets = sorted(path.name for path in (vae.path / "samples").iterdir())
     assert sheets[-1] == f"step-{STEPS:08d}.png"
@@ -131,11 +131,11 @@ def test_rows_tell_of_g_alone(vae: Ended) -> None:
 def test_what_is_said_before_the_first_step(tmp_path: Path) -> None:
     heard: list[str] = []
 
-    class Listener(Nobody):
-        def start(self, start: Any) -> None:
+    class Listener(NullListener):
+        def on_start(self, start: Any) -> None:
             heard.extend(start.lines)
 
-    train(told(steps=1), tmp_path / "run", watcher=Listener())
+    train(told(steps=1), tmp_path / "run", listener=Listener())
     (line,) = [line for line in heard if line.endswith("parameters")]
     assert re.fullmatch(r"G [\d,]+ and encoder [\d,]+ parameters", line)
 
@@ -159,18 +159,18 @@ def test_stopped_and_resumed_equals_undisturbed(kind: str, vae: Ended, tmp_path:
         whole = tmp_path / "whole"
         train(told(kind), whole)
     with pytest.raises(Stopped, match=f"after step {STOP}"):
-        train(told(kind), tmp_path / "run", watcher=StopAt())
+        train(told(kind), tmp_path / "run", listener=StopAt())
     train(told(kind), tmp_path / "run", resume=True)
     assert traces(tmp_path / "run") == traces(whole)
 
 
 def test_a_save_holds_the_encoder_and_its_moments(vae: Ended) -> None:
-    names = set(vae.run.save.tensors)
+    names = set(vae.run.checkpoint.tensors)
     weights = [f"encoder.{name}" for name, _ in vae.run.game.g.encoder.named_parameters()]
     assert weights
     for name in weights:
         assert f"game/g.{name}" in names
-        assert {f"optimizer/g/{name}/{moment}" for moment in ("exp_avg", "exp_avg_sq", "step")} <= names
+        assert {f"optimizer/g/{name}/{context}" for context in ("exp_avg", "exp_avg_sq", "step")} <= names
     assert not [name for name in names if name.startswith(("game/d", "optimizer/d"))]
 
 
@@ -184,17 +184,21 @@ def test_another_encoder_is_another_run(vae: Ended) -> None:
 
 
 def test_held_out_pictures_are_rebuilt_and_bounded(vae: Ended) -> None:
-    result, bench = measure_run(vae.run, chosen(f"{NATS},high_frequencies,diversity"), n=200, features="pixels")
-    figures = {name: one.figure.value for name, one in result.told.items()}
+    result, bench = measure_run(
+        vae.run, select_measures(f"{NATS},high_frequencies,diversity"), n=200, features="pixels"
+    )
+    figures = {name: one.value.value for name, one in result.results.items()}
     assert result.skipped == {}
-    by_grey = float(bench.real.signed().square().mean())
+    by_grey = float(bench.real.normalized().square().mean())
     assert 0 < figures["pca_reconstruction"] < figures["reconstruction"] < 0.6 * by_grey
     assert figures["elbo"] == pytest.approx(-figures["elbo_reconstruction"] - figures["elbo_kl"], rel=1e-6)
     assert figures["elbo_kl"] > 0
     at_its_end = vae.run.rows[-1]["stats"]["g/elbo"]["mean"]
     assert figures["elbo"] == pytest.approx(at_its_end, rel=0.5)
-    again, _ = measure_run(Run(vae.path), chosen(NATS), n=200, features="pixels")
-    assert {name: one.figure.value for name, one in again.told.items()} == {name: figures[name] for name in again.told}
+    again, _ = measure_run(Run(vae.path), select_measures(NATS), n=200, features="pixels")
+    assert {name: one.value.value for name, one in again.results.items()} == {
+        name: figures[name] for name in again.results
+    }
 
 
 def test_a_run_gets_better_at_it(vae: Ended, tmp_path: Path) -> None:
@@ -202,8 +206,8 @@ def test_a_run_gets_better_at_it(vae: Ended, tmp_path: Path) -> None:
     shorter = train(told("autoencoder", 2), tmp_path / "short")
     missed = []
     for run in (shorter, longer):
-        result, _ = measure_run(run, chosen("reconstruction,elbo"), n=200, features="pixels")
-        missed.append(result.told["reconstruction"].figure.value)
+        result, _ = measure_run(run, select_measures("reconstruction,elbo"), n=200, features="pixels")
+        missed.append(result.results["reconstruction"].value.value)
         assert "likely" in result.skipped["elbo"]
     assert missed[1] < 0.8 * missed[0]
 
@@ -212,8 +216,8 @@ def test_a_run_gets_better_at_it(vae: Ended, tmp_path: Path) -> None:
 def test_what_cannot_rebuild_others_pictures_is_told_with_a_reason(kind: str, tmp_path: Path) -> None:
     changes = {"conditioning": {"g": {"kind": "concat", "dim": 4}}} if kind == "labels" else {}
     run = train(told("free codes" if kind == "free codes" else "vae", 2, **changes), tmp_path / "run")
-    result, _ = measure_run(run, chosen(NATS), n=50, features="pixels")
-    assert result.told == {}
+    result, _ = measure_run(run, select_measures(NATS), n=50, features="pixels")
+    assert result.results == {}
     assert "rebuilds a picture" in result.skipped["reconstruction"]
 
 
@@ -224,7 +228,7 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [5, 10]
     assert all({"reconstruction", "elbo"} == set(line["measures"]) for line in lines)
     best = min(lines, key=lambda line: line["measures"]["reconstruction"])
-    assert Run(run.path, best=True).save.step == best["step"]
+    assert Run(run.path, best=True).checkpoint.step == best["step"]
     assert run.info["state"] == "done" or Run(run.path).info["state"] == "done"
     plain = train(told(steps=10), tmp_path / "plain")
     assert traces(run.path)["tensors"] == traces(plain.path)["tensors"]
@@ -234,33 +238,33 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path: Path) -> None:
 
 
 def test_codes_are_worked_out_in_evaluation_mode(vae: Ended) -> None:
-    game, images = vae.run.game, source("pictures").some(9)
+    game, images = vae.run.game, source("pictures").preview(9)
     game.g.encoder.train()
     before = {name: tensor.clone() for name, tensor in game.state_dict().items()}
-    codes = encoded(game, images, torch.zeros(0), Dice(0))
-    one_by_one = [encoded(game, images[i : i + 1], torch.zeros(0), Dice(0)).mean for i in range(9)]
+    codes = encode_samples(game, images, torch.zeros(0), RandomStreams(0))
+    one_by_one = [encode_samples(game, images[i : i + 1], torch.zeros(0), RandomStreams(0)).mean for i in range(9)]
     torch.testing.assert_close(torch.cat(one_by_one), codes.mean)
     assert game.g.encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in game.state_dict().items())
-    assert torch.equal(as_latents(vae.run.recipe.latent, codes), codes.mean)
+    assert torch.equal(codes_to_latents(vae.run.recipe.latent, codes), codes.mean)
 
 
 def test_on_a_sphere_codes_are_brought_there() -> None:
     standing = here(told("free codes"))
     places = torch.tensor([3, 5])
-    codes = encoded(standing.game, torch.zeros(0), places, Dice(0))
+    codes = encode_samples(standing.game, torch.zeros(0), places, RandomStreams(0))
     assert torch.equal(codes.mean, standing.game.g.encoder.net.weight[places])
-    latents = as_latents(standing.recipe.latent, codes)
+    latents = codes_to_latents(standing.recipe.latent, codes)
     torch.testing.assert_close(latents, torch.nn.functional.normalize(codes.mean, dim=1))
 
 
 def test_what_a_coder_does(vae: Ended) -> None:
     """It rebuilds from the middle of a region with the live weights, and bounds by a draw."""
-    recipe, game, images = vae.run.recipe, vae.run.game, source("pictures").some(9)
-    ours = coder(recipe, game, Dice(0))
+    recipe, game, images = vae.run.recipe, vae.run.game, source("pictures").preview(9)
+    ours = make_reconstructor(recipe, game, RandomStreams(0))
     assert ours is not None
     assert ours.dim == recipe.latent.dim
-    codes = encoded(game, images, torch.zeros(0), Dice(0))
+    codes = encode_samples(game, images, torch.zeros(0), RandomStreams(0))
     game.eval()
     with torch.no_grad():
         torch.testing.assert_close(ours.rebuild(images), game.g.net(codes.mean))
@@ -270,24 +274,24 @@ def test_what_a_coder_does(vae: Ended) -> None:
     torch.testing.assert_close(first["kl"], gaussian_kl(codes.mean, codes.log_var))
     torch.testing.assert_close(second["kl"], first["kl"])
     assert not torch.isclose(first["reconstruction"], second["reconstruction"]).any()
-    least = gaussian_nats(images, ours.rebuild(images), 0.5)
+    least = gaussian_nll(images, ours.rebuild(images), 0.5)
     assert float((first["reconstruction"] - least).abs().max()) < 0.5 * float(least.abs().mean())
 
 
 def test_who_has_a_coder() -> None:
     for kind, there in (("vae", (True, True)), ("autoencoder", (True, False)), ("free codes", (False, False))):
         standing = here(told(kind))
-        found = coder(standing.recipe, standing.game, Dice(0))
+        found = make_reconstructor(standing.recipe, standing.game, RandomStreams(0))
         assert (found is not None, found is not None and found.bound is not None) == there
-    two = Standing(recipe("pictures"), Machine(CPU, "fp32"), Loaded(source("pictures")))
-    assert coder(two.recipe, two.game, Dice(0)) is None
+    two = TrainState(recipe("pictures"), ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
+    assert make_reconstructor(two.recipe, two.game, RandomStreams(0)) is None
 
 
 # ---------------------------------------------------------------- the check
 
 
-def here(told: Recipe) -> Standing:
-    return Standing(told, Machine(CPU, "fp32"), Loaded(source("pictures")))
+def here(told: Recipe) -> TrainState:
+    return TrainState(told, ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
 
 
 def at_rate(rate: float) -> Recipe:
@@ -321,7 +325,7 @@ def test_a_g_that_does_not_learn_is_told() -> None:
 def test_the_warm_up_of_others(kind: str) -> None:
     standing = here(told(kind))
     before = [weight.detach().clone() for weight in standing.game.g.weights]
-    warm = rebuilding(standing, 2 * BLOCK)
+    warm = warm_up_reconstruction(standing, 2 * BLOCK)
     assert warm.moves == 2 * BLOCK
     assert len(warm.losses) == 2
     assert not any(torch.equal(a, b) for a, b in zip(before, standing.game.players[Side.G].weights, strict=True))

@@ -14,9 +14,9 @@ SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "b
 
 def pictures(folder: Path, good: int) -> None:
     folder.mkdir()
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(good):
-        Image.fromarray(dice.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number:02}.png")
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number:02}.png")
 
 
 def test_the_run_goes_on_and_names_them(poise: Callable, tmp_path: Path) -> None:

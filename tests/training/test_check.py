@@ -12,22 +12,23 @@ import pytest
 import torch
 
 from contracts.tiny import CPU, recipe, source
-from poise.core import Side
-from poise.data.source import Loaded
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Side
+from poise.data.source import DataSplits
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
 from poise.errors import DataError, RecipeError
 from poise.objectives.base import Objective
-from poise.randomness import Dice
-from poise.recipe.fit import fit
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
-from poise.training import about, save, state
-from poise.training import check as checking
-from poise.training.begin import train
-from poise.training.build import build
-from poise.training.check import ALONE, BLOCK, Report, WarmUp, _capacities, alone, check
-from poise.training.machine import Machine
-from poise.training.standing import Standing
+from poise.recipe.shipped import load_table, recipe_names
+from poise.runs import checkpoint, state_tensors
+from poise.training import precheck as checking
+from poise.training import run_info
+from poise.training.precheck import ALONE, BLOCK, Report, WarmUp, _capacities, check, warm_up_discriminator
+from poise.training.state import TrainState
+from poise.training.train import train
 from poise.watch.base import EVEN, FAMILIES
 
 RELATIVISTIC = {"objective": {"kind": "relativistic"}}
@@ -38,8 +39,8 @@ def checked(told: Recipe, **how: Any) -> Report:
     return check(told, device="cpu", precision="fp32", **how)
 
 
-def here(told: Recipe) -> Standing:
-    return Standing(told, Machine(CPU, "fp32"), Loaded(source("points")))
+def here(told: Recipe) -> TrainState:
+    return TrainState(told, ComputeSettings(CPU, "fp32"), DataSplits(source("points")))
 
 
 # ---- shipped recipes -------------------------------------------------------------------------------------
@@ -54,14 +55,16 @@ def apart(told: Recipe) -> Report:
     shapes = {"digits": (1, 32, 32), "stacked_digits": (3, 32, 32)}
     shape = shapes.get(str(told.data.tag()), (2,))
     size = getattr(told.data, "size", 0)
-    findings = fit(told, (shape[0], size, size) if len(shape) == 3 else shape, 0 if len(shape) == 1 else 10)
+    findings = check_compatibility(
+        told, (shape[0], size, size) if len(shape) == 3 else shape, 0 if len(shape) == 1 else 10
+    )
     return Report(findings, [], None, None)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_nothing_speaks_against_a_shipped_recipe_but_what_it_says_itself(name: str) -> None:
     """No refusal; and a warning only where a comment of its file says that the check has one."""
-    findings = apart(decode(table(name))).findings
+    findings = apart(decode(load_table(name))).findings
     assert findings.refusals == []
     comments = [line for line in text(name).splitlines() if line.startswith("#")]
     if findings.warnings:
@@ -70,18 +73,20 @@ def test_nothing_speaks_against_a_shipped_recipe_but_what_it_says_itself(name: s
 
 def test_a_recipe_whose_comments_speak_of_the_check_has_warnings() -> None:
     """One alone: a D that is five hundred times smaller than G is what that setting is about."""
-    speaking = [name for name in names() if any("check" in line for line in text(name).splitlines() if line[:1] == "#")]
+    speaking = [
+        name for name in recipe_names() if any("check" in line for line in text(name).splitlines() if line[:1] == "#")
+    ]
     assert speaking == ["stacked-digits-small"]
 
 
 def test_no_other_shipped_recipe_is_warned_of() -> None:
     """By its entries, its data and the weights of its players."""
-    for name in names():
-        told = decode(table(name))
+    for name in recipe_names():
+        told = decode(load_table(name))
         loaded = told.data.load()
-        findings = fit(told, loaded.train.shape, len(loaded.train.classes))
-        game = build(told, loaded.train.subject(), Machine(CPU, "fp32"), Dice(0))
-        _capacities(about.parameters(game), findings)
+        findings = check_compatibility(told, loaded.train.shape, len(loaded.train.classes))
+        game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+        _capacities(run_info.parameter_counts(game), findings)
         fields = [warning.field for warning in findings.warnings]
         assert fields == (["network.g"] if name == "stacked-digits-small" else []), (name, findings.warnings)
 
@@ -96,7 +101,7 @@ def missing(**changes: Any) -> Recipe:
 
 def test_without_data_the_recipe_alone_is_looked_at() -> None:
     report = checked(missing(), with_data=False)
-    assert report == Report(fit(missing()), [], None, None)
+    assert report == Report(check_compatibility(missing()), [], None, None)
     with pytest.raises(DataError):
         checked(missing())
 
@@ -124,7 +129,7 @@ def npz(file: Path, n: int = 40, channels: int = 1, **more: Any) -> dict[str, An
 def test_the_data_may_refuse_what_the_recipe_does_not(tmp_path: Path) -> None:
     """Labels are read, and there are none."""
     told = recipe("labelled", data=npz(tmp_path / "p.npz"))
-    assert fit(told, (1, 8, 8)).refusals == []
+    assert check_compatibility(told, (1, 8, 8)).refusals == []
     report = checked(told)
     assert [finding.field for finding in report.findings.refusals] == ["conditioning"]
     assert (report.estimate, report.warm_up) == (None, None)
@@ -166,7 +171,7 @@ def test_the_check_does_not_write_and_does_not_change_the_run(tmp_path: Path, mo
     checked(told, warm_up=True)
     assert sorted(tmp_path.rglob("*")) == before
     train(told, tmp_path / "after")
-    both = [(save.newest(tmp_path / name / "saves")[0]) for name in ("alone", "after")]
+    both = [(checkpoint.newest_valid(tmp_path / name / "saves")[0]) for name in ("alone", "after")]
     assert both[0] is not None
     assert both[1] is not None
     assert all(torch.equal(tensor, both[1].tensors[name]) for name, tensor in both[0].tensors.items())
@@ -187,8 +192,8 @@ def test_the_estimate(tmp_path: Path) -> None:
         side.value: sum(weight.numel() for weight in standing.game.players[side].weights) for side in Side
     }
     run = train(recipe("points", steps=3), tmp_path / "run")
-    (file,) = [path / save.TENSORS for path in (run.path / "saves").iterdir()]
-    held = sum(tensor.numel() * tensor.element_size() for tensor in save.read(file.parent).tensors.values())
+    (file,) = [path / checkpoint.TENSORS for path in (run.path / "saves").iterdir()]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.read(file.parent).tensors.values())
     assert estimate.save_megabytes == pytest.approx(held / 1e6, rel=0.1)
     assert estimate.save_megabytes > 0
 
@@ -207,8 +212,8 @@ def test_time_is_the_median_of_steps_after_a_first_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
     estimate = checking._estimate(standing)
     assert (estimate.seconds_per_step, estimate.seconds) == (2.0, 200.0)
-    assert standing.done == 6
-    tensors = state.gather(standing.game, standing.ledger).values()
+    assert standing.steps_done == 6
+    tensors = state_tensors.collect_tensors(standing.game, standing.step_metrics).values()
     assert estimate.save_megabytes == pytest.approx(sum(t.numel() * t.element_size() for t in tensors) / 1e6)
 
 
@@ -224,7 +229,7 @@ def test_slow_steps_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     standing.step = step  # type: ignore[method-assign]
     monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
     assert checking._estimate(standing).seconds_per_step == 15.0
-    assert standing.done == 2
+    assert standing.steps_done == 2
 
 
 # ---- D alone ---------------------------------------------------------------------------------------------
@@ -274,7 +279,7 @@ def test_a_critic_has_to_fall(rate: float, passed: bool) -> None:
     """A loss without an even level is only compared with itself."""
     d = {"kind": "rmsprop", "lr": rate}
     told = far(objective={"kind": "wasserstein"}, optimizer={"g": d, "d": d})
-    warm = alone(here(told), 200)
+    warm = warm_up_discriminator(here(told), 200)
     assert warm.passed == passed
     assert warm.moves == 200
     assert len(warm.losses) == 4
@@ -285,7 +290,7 @@ def test_a_critic_has_to_fall(rate: float, passed: bool) -> None:
 def test_alone_g_keeps_still_and_d_moves() -> None:
     standing = here(far())
     before = {side: [w.detach().clone() for w in standing.game.players[side].weights] for side in Side}
-    alone(standing, BLOCK)
+    warm_up_discriminator(standing, BLOCK)
     now = {side: standing.game.players[side].weights for side in Side}
     assert all(torch.equal(a, b) for a, b in zip(before[Side.G], now[Side.G], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(before[Side.D], now[Side.D], strict=True))
@@ -296,9 +301,9 @@ def test_the_estimate_is_of_players_who_have_not_been_warmed_up(monkeypatch: pyt
     seen: list[tuple[int, list[torch.Tensor]]] = []
     estimated = checking._estimate
 
-    def looking(standing: Standing) -> Any:
+    def looking(standing: TrainState) -> Any:
         weights = [weight.detach().clone() for weight in standing.game.d.weights]
-        seen.append((standing.done, weights))
+        seen.append((standing.steps_done, weights))
         return estimated(standing)
 
     monkeypatch.setattr(checking, "_estimate", looking)
@@ -314,12 +319,12 @@ def planted(monkeypatch: pytest.MonkeyPatch, *losses: float, accuracy: float = 0
     """Moves that only say what D's loss was."""
     left = iter(losses)
 
-    def moved(game: Any, feed: Any, moment: Any, ledger: Any) -> None:
-        if moment.step % BLOCK == 0:
-            ledger.note("d/adversarial", torch.tensor(next(left)))
-            ledger.note("d/accuracy", torch.tensor(accuracy))
+    def moved(game: Any, batches: Any, context: Any, metrics: Any) -> None:
+        if context.step % BLOCK == 0:
+            metrics.add("d/adversarial", torch.tensor(next(left)))
+            metrics.add("d/accuracy", torch.tensor(accuracy))
 
-    monkeypatch.setattr(checking, "move", moved)
+    monkeypatch.setattr(checking, "make_move", moved)
 
 
 @pytest.mark.parametrize(
@@ -341,16 +346,16 @@ def test_when_it_is_passed(
     objective: str, losses: list[float], accuracy: float, passed: bool, moves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(monkeypatch, *losses, accuracy=accuracy)
-    warm: WarmUp = alone(here(recipe("points", objective={"kind": objective})), 200)
+    warm: WarmUp = warm_up_discriminator(here(recipe("points", objective={"kind": objective})), 200)
     assert (warm.passed, warm.moves) == (passed, moves)
     assert warm.losses == pytest.approx(losses)
     assert f"{losses[-1]:.3g}" in warm.words
 
 
 def test_every_objective_has_a_family() -> None:
-    from poise.entries import kinds
+    from poise.core.config import find_components
 
-    shipped = {kind for kind in kinds(Objective, "poise.objectives") if kind != "python"}
+    shipped = {kind for kind in find_components(Objective, "poise.objectives") if kind != "python"}
     assert shipped <= set(FAMILIES)
 
 

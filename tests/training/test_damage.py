@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from poise.errors import DiskError, RecipeError
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.system import system
-from poise.training import begin, lines, loop, save
-from poise.training.begin import train
-from poise.training.watcher import Nobody, Start
+from poise.runs import checkpoint, jsonl
+from poise.training import train as training
+from poise.training import trainer
+from poise.training.listener import NullListener, StartInfo
+from poise.training.train import train
+from poise.utils.system import system
 
 Poise = Callable[..., Any]
 MLP = {"kind": "mlp", "width": 4, "depth": 2}
@@ -46,14 +48,14 @@ def small(steps: int = 6, **more: Any) -> Recipe:
     return decode(table | more)
 
 
-class Listener(Nobody):
+class Listener(NullListener):
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def start(self, start: Start) -> None:
+    def on_start(self, start: StartInfo) -> None:
         self.said += start.lines
 
-    def say(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         self.said.append(sentence)
 
 
@@ -70,9 +72,9 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def weights(run: Path) -> bytes:
-    newest, _ = save.newest(run / "saves")
+    newest, _ = checkpoint.newest_valid(run / "saves")
     assert newest is not None
-    return (newest.path / save.TENSORS).read_bytes()
+    return (newest.path / checkpoint.TENSORS).read_bytes()
 
 
 def place(run: Path, step: int = 6) -> Path:
@@ -94,59 +96,59 @@ def flip(run: Path, name: str, every: int) -> None:
         flipped = bytearray(whole)
         flipped[at // 8] ^= 1 << at % 8
         path.write_bytes(flipped)
-        with pytest.raises(save.SaveError, match="step-00000006"):
-            save.check(place(run))
+        with pytest.raises(checkpoint.SaveError, match="step-00000006"):
+            checkpoint.verify(place(run))
     path.write_bytes(whole)
-    assert save.check(place(run))["step"] == 6
+    assert checkpoint.verify(place(run))["step"] == 6
 
 
-@pytest.mark.parametrize("name", [save.MANIFEST, save.STATE])
+@pytest.mark.parametrize("name", [checkpoint.MANIFEST, checkpoint.STATE])
 def test_a_flipped_bit_is_found(run: Path, name: str) -> None:
     flip(run, name, 31)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [save.MANIFEST, save.STATE])
+@pytest.mark.parametrize("name", [checkpoint.MANIFEST, checkpoint.STATE])
 def test_every_flipped_bit_is_found(run: Path, name: str) -> None:
     flip(run, name, 1)
 
 
 def test_a_save_under_another_name_is_found(run: Path) -> None:
     place(run, 4).rename(place(run, 8))
-    newest, damaged = save.newest(run / "saves")
+    newest, damaged = checkpoint.newest_valid(run / "saves")
     assert newest is not None
     assert newest.step == 6
     assert damaged == ["step-00000008: MANIFEST.json says step 4 in format 2, in a folder of this name"]
 
 
 def test_the_first_format_is_still_read(run: Path) -> None:
-    manifest = json.loads((place(run) / save.MANIFEST).read_text())
+    manifest = json.loads((place(run) / checkpoint.MANIFEST).read_text())
     old = {name: told for name, told in manifest.items() if name not in ("sha256", "aliases", "core")} | {"format": 1}
-    (place(run) / save.MANIFEST).write_text(json.dumps(old, indent=1))
+    (place(run) / checkpoint.MANIFEST).write_text(json.dumps(old, indent=1))
     listener = Listener()
-    train(small(8), run, resume=True, watcher=listener)
+    train(small(8), run, resume=True, listener=listener)
     assert not any("passed over" in said for said in listener.said)
 
 
-def again(found: save.Save, **facts: Any) -> None:
+def again(found: checkpoint.Checkpoint, **facts: Any) -> None:
     """Write a save anew with other facts: whole, but strange."""
-    save.write(found.path.parent, found.step, found.tensors, found.state, found.manifest | facts)
+    checkpoint.write(found.path.parent, found.step, found.tensors, found.state, found.manifest | facts)
 
 
 def tampered(run: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None], step: int = 6) -> None:
     """A save whose manifest is true, and whose contents make no sense."""
-    found = save.read(place(run, step))
+    found = checkpoint.read(place(run, step))
     tensors, state = dict(found.tensors), dict(found.state)
     change(tensors, state)
-    data = {save.TENSORS: safetensors.torch.save(tensors), save.STATE: json.dumps(state).encode()}
+    data = {checkpoint.TENSORS: safetensors.torch.save(tensors), checkpoint.STATE: json.dumps(state).encode()}
     for name, content in data.items():
         (place(run, step) / name).write_bytes(content)
     manifest = {name: told for name, told in found.manifest.items() if name != "sha256"}
     manifest["files"] = {
-        name: {"size": len(content), "sha256": save.hashlib.sha256(content).hexdigest()}
+        name: {"size": len(content), "sha256": checkpoint.hashlib.sha256(content).hexdigest()}
         for name, content in data.items()
     }
-    (place(run, step) / save.MANIFEST).write_bytes(save.sealed(manifest))
+    (place(run, step) / checkpoint.MANIFEST).write_bytes(checkpoint.seal_manifest(manifest))
 
 
 def _set(key: str, value: object) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
@@ -198,7 +200,7 @@ def test_a_save_that_is_whole_but_senseless_is_passed_over(
 ) -> None:
     tampered(run, change)
     listener = Listener()
-    train(small(), run, resume=True, watcher=listener)
+    train(small(), run, resume=True, listener=listener)
     assert any("passed over" in said and "step-00000006" in said for said in listener.said)
     assert weights(run) == weights(whole)
 
@@ -217,13 +219,15 @@ def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str,
 
 
 def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path) -> None:
-    found = save.read(place(run))
+    found = checkpoint.read(place(run))
     again(found, data="other data")
-    four = save.read(place(run, 4))
+    four = checkpoint.read(place(run, 4))
     other = small(batch=16)
-    save.write(run / "saves", 4, four.tensors, {**four.state, "recipe": other.core}, {**four.manifest, "core": "other"})
+    checkpoint.write(
+        run / "saves", 4, four.tensors, {**four.state, "recipe": other.core}, {**four.manifest, "core": "other"}
+    )
     listener = Listener()
-    train(small(), run, resume=True, watcher=listener)
+    train(small(), run, resume=True, listener=listener)
     assert [said.partition(": ")[2][:13] for said in listener.said if "passed over" in said] == [
         "step-00000006",
         "step-00000004",
@@ -248,9 +252,11 @@ def test_what_is_free_to_change_may_be_edited(poise: Poise, run: Path) -> None:
 
 def test_a_recipe_of_an_older_version_is_the_same_in_fewer_words(run: Path) -> None:
     """A field that is new has its default there."""
-    found = save.read(place(run))
+    found = checkpoint.read(place(run))
     shorter = "\n".join(line for line in small().core.splitlines() if not line.startswith("judging"))
-    save.write(run / "saves", 6, found.tensors, {**found.state, "recipe": shorter}, {**found.manifest, "core": "older"})
+    checkpoint.write(
+        run / "saves", 6, found.tensors, {**found.state, "recipe": shorter}, {**found.manifest, "core": "older"}
+    )
     train(small(7), run, resume=True)
 
 
@@ -338,7 +344,7 @@ def test_a_damaged_recipe_is_named(poise: Poise, run: Path, text: str) -> None:
 
 def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run: Path) -> None:
     (best,) = (run / "best").iterdir()
-    (best / save.TENSORS).write_bytes(b"?")
+    (best / checkpoint.TENSORS).write_bytes(b"?")
     poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is cut")
     said = poise("train", "--resume", "--out", run, "--steps", 8)
     assert said.code == 0
@@ -348,7 +354,7 @@ def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run
 
 def test_only_what_run_json_says_is_done_is_done(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.toml").write_text(small(2).to_toml())
-    write = loop.write_json
+    write = trainer.write_json
 
     def full(path: Path, value: Any) -> None:
         if value.get("state") == "done":
@@ -356,7 +362,7 @@ def test_only_what_run_json_says_is_done_is_done(poise: Poise, tmp_path: Path, m
         write(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "write_json", full)
+        patch.setattr(trainer, "write_json", full)
         said = poise("train", tmp_path / "small.toml", "--out", tmp_path / "run")
     said.complains(6, "run.json", "No space left")
     assert poise("train", tmp_path / "small.toml", "--out", tmp_path / "run", "--resume").code == 0
@@ -373,12 +379,12 @@ class Killed(BaseException):
 def begun(out: Path) -> None:
     """A run that dies before its first save."""
 
-    class Killer(Nobody):
-        def tick(self, step: int) -> None:
+    class Killer(NullListener):
+        def on_step(self, step: int) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        train(small(), out, watcher=Killer())
+        train(small(), out, listener=Killer())
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -395,7 +401,7 @@ def test_a_start_in_vain_is_begun_anew(tmp_path: Path, whole: Path, resume: bool
         (out / ".run.json.4711").write_text("{")
         (out / "saves" / ".tmp-zzzz-4711-step-00000002").mkdir(parents=True)
     listener = Listener()
-    train(small(), out, resume=resume, watcher=listener)
+    train(small(), out, resume=resume, listener=listener)
     assert any("begun anew" in said for said in listener.said)
     assert weights(out) == weights(whole)
     assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".run.json"))]
@@ -420,8 +426,8 @@ def test_a_start_in_vain_with_something_foreign_is_refused(
 def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
     """Both find an empty place; the first comes to its end before the second claims it, and nothing is overwritten."""
     out, ended = tmp_path / "run", threading.Event()
-    still, turn = begin._still, threading.Barrier(2, timeout=60)
-    building = begin.Training
+    still, turn = training._still, threading.Barrier(2, timeout=60)
+    building = training.Trainer
 
     def waiting(*arguments: Any, **options: Any) -> Any:
         made = building(*arguments, **options)
@@ -432,7 +438,7 @@ def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who
             turn.wait()
         return made
 
-    monkeypatch.setattr(begin, "Training", waiting)
+    monkeypatch.setattr(training, "Trainer", waiting)
     errors: list[BaseException] = []
 
     def second() -> None:
@@ -447,7 +453,7 @@ def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who
     before = contents(out)
     ended.set()
     thread.join(60)
-    assert still is begin._still
+    assert still is training._still
     (error,) = errors
     assert isinstance(error, RecipeError)
     assert "another run has written here" in str(error)
@@ -483,7 +489,7 @@ def test_without_fcntl_and_resource(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("no locks") == 2
     assert "Warning" not in done.stderr
-    newest, _ = save.newest(tmp_path / "run" / "saves")
+    newest, _ = checkpoint.newest_valid(tmp_path / "run" / "saves")
     assert newest is not None
     assert newest.step == 4
 
@@ -494,7 +500,7 @@ def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(system, "lock", refuse)
     listener = Listener()
-    train(small(2), tmp_path / "run", watcher=listener)
+    train(small(2), tmp_path / "run", listener=listener)
     assert sum("no locks (Operation not supported)" in said for said in listener.said) == 1
 
 
@@ -502,7 +508,7 @@ def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: py
 
 
 def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    append, left = lines.append_line, [times]
+    append, left = jsonl.append_line, [times]
 
     def refused(path: Path, value: Any) -> None:
         if left[0] > 0:
@@ -510,7 +516,7 @@ def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             raise DiskError("can't be written: No space left on device", where=str(path))
         append(path, value)
 
-    monkeypatch.setattr(lines, "append_line", refused)
+    monkeypatch.setattr(jsonl, "append_line", refused)
 
 
 def test_a_row_that_was_refused_is_written_with_the_next(
@@ -518,7 +524,7 @@ def test_a_row_that_was_refused_is_written_with_the_next(
 ) -> None:
     refusing_rows(monkeypatch, 1)
     listener = Listener()
-    train(small(), tmp_path / "run", watcher=listener)
+    train(small(), tmp_path / "run", listener=listener)
     assert [said for said in listener.said if "could not write to rows.jsonl" in said]
     told = [
         [json.loads(line)["step"] for line in (run / "rows.jsonl").read_text().splitlines()]

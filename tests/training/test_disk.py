@@ -13,18 +13,18 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from contracts.tiny import unequal
-from poise import system as systems
 from poise.errors import DiskError
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.training import about, events
-from poise.training.begin import train
-from poise.training.events import Events
-from poise.training.folder import RunFolder
-from poise.training.lines import Lines
-from poise.training.run import Run
-from poise.training.watcher import Nobody
+from poise.recipe.shipped import load_table
+from poise.runs.folder import RunFolder
+from poise.runs.jsonl import JsonLinesFile
+from poise.runs.run import Run
+from poise.training import run_info, tensorboard
+from poise.training.listener import NullListener
+from poise.training.tensorboard import TensorBoardWriter
+from poise.training.train import train
+from poise.utils import system as systems
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -32,16 +32,16 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 def small(**more: Any) -> Recipe:
     thin = {side: {"kind": "mlp", "width": 8} for side in ("g", "d")}
     log = {"rows": 1, "samples": 2, "saves": 4, "sheet": 4}
-    recipe = table("ring") | {"batch": 8, "steps": 8, "network": thin, "log": log}
+    recipe = load_table("ring") | {"batch": 8, "steps": 8, "network": thin, "log": log}
     recipe.pop("measure", None)
     return decode(recipe | more)
 
 
-class Notes(Nobody):
+class Notes(NullListener):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def say(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         self.told.append(sentence)
 
 
@@ -86,9 +86,9 @@ def test_what_is_for_looking_at_may_fail(
     whole = train(small(), tmp_path / "whole")
     refuse(word, fails)
     notes = Notes()
-    run = train(small(), tmp_path / "run", watcher=notes)
+    run = train(small(), tmp_path / "run", listener=notes)
     assert run.info["state"] == "done"
-    assert unequal(run.save.tensors, whole.save.tensors) == []
+    assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
     assert len(run.rows) == 8
     told = [line for line in notes.told if "can't be written, training goes on without them" in line]
     assert len(told) == 1
@@ -101,11 +101,11 @@ def test_events_are_written_by_the_run_itself(tmp_path: Path) -> None:
     before = threading.active_count()
     alive: list[int] = []
 
-    class Looks(Nobody):
-        def tick(self, step: int) -> None:
+    class Looks(NullListener):
+        def on_step(self, step: int) -> None:
             alive.append(threading.active_count())
 
-    run = train(small(), tmp_path / "run", watcher=Looks())
+    run = train(small(), tmp_path / "run", listener=Looks())
     assert set(alive) == {before}
     found = values(run.path / "tensorboard")
     for row in run.rows:
@@ -116,8 +116,8 @@ def test_events_are_written_by_the_run_itself(tmp_path: Path) -> None:
 
 def test_an_event_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails halfway is taken back: the file ends where it ended, and can be gone on with."""
-    written = Events(tmp_path)
-    written.scalars(1, {"a": 1.0})
+    written = TensorBoardWriter(tmp_path)
+    written.add_scalars(1, {"a": 1.0})
     before = written.path.read_bytes()
     with monkeypatch.context() as broken:
         write, calls = systems.System.write, [0]
@@ -130,9 +130,9 @@ def test_an_event_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 
         broken.setattr(systems.System, "write", half)
         with pytest.raises(DiskError):
-            written.scalars(2, {"a": 2.0})
+            written.add_scalars(2, {"a": 2.0})
     assert written.path.read_bytes() == before
-    written.scalars(3, {"a": 3.0})
+    written.add_scalars(3, {"a": 3.0})
     assert values(tmp_path)["a"] == {1: 1.0, 3: 3.0}
 
 
@@ -140,9 +140,9 @@ def test_tensorboard_that_can_not_be_imported(tmp_path: Path, monkeypatch: pytes
     def missing(**_: object) -> None:
         raise ImportError("no module named tensorboard")
 
-    monkeypatch.setattr(events, "_event", missing)
+    monkeypatch.setattr(tensorboard, "_event", missing)
     notes = Notes()
-    assert train(small(), tmp_path / "run", watcher=notes).info["state"] == "done"
+    assert train(small(), tmp_path / "run", listener=notes).info["state"] == "done"
     assert sum("TensorBoard events can't be written" in line for line in notes.told) == 1
 
 
@@ -153,7 +153,7 @@ def test_lines_get_three_tries(refuse: Refusing, tmp_path: Path, word: str) -> N
     told = small(measure=measure, log={"rows": 1, "samples": 100, "saves": 100, "sheet": 4})
     refuse(word, lambda n: 2 <= n < 4)
     notes = Notes()
-    run = train(told, tmp_path / "run", watcher=notes)
+    run = train(told, tmp_path / "run", listener=notes)
     lines = run.rows if word.startswith("rows") else run.measures
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert sum(f"could not write to {word}" in line for line in notes.told) == 1
@@ -172,7 +172,7 @@ def test_three_failures_in_a_row_end_the_run(refuse: Refusing, tmp_path: Path, w
     run = train(told, tmp_path / "run", resume=True)
     assert [line["step"] for line in run.rows] == list(range(1, 9))
     assert run.measures == whole.measures
-    assert unequal(run.save.tensors, whole.save.tensors) == []
+    assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
 
 
 def test_no_save_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
@@ -185,20 +185,20 @@ def test_no_save_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
 
 
 def test_lines_that_wait_are_forgotten_where_a_run_goes_back(tmp_path: Path) -> None:
-    lines = Lines(tmp_path / "nowhere" / "rows.jsonl", lambda sentence: None)
-    lines.add({"step": 1})
-    lines.add({"step": 2})
-    lines.cut(1)
+    lines = JsonLinesFile(tmp_path / "nowhere" / "rows.jsonl", lambda sentence: None)
+    lines.append({"step": 1})
+    lines.append({"step": 2})
+    lines.drop_after(1)
     (tmp_path / "nowhere").mkdir()
-    lines.add({"step": 3})
+    lines.append({"step": 3})
     assert [json.loads(line)["step"] for line in lines.path.read_text().splitlines()] == [1, 3]
 
 
 def test_the_list_of_bad_pictures_may_fail(refuse: Refusing, tmp_path: Path) -> None:
-    from poise.data.source import Bad
+    from poise.data.source import BadFile
 
     refuse("bad_images", lambda n: True)
-    notes = about.list_bad([Bad(f"{n}.png", "not an image") for n in range(12)], RunFolder(tmp_path))
+    notes = run_info.write_bad_images([BadFile(f"{n}.png", "not an image") for n in range(12)], RunFolder(tmp_path))
     assert notes[-1].startswith("and 2 more; the list of all can't be written")
     assert not list(tmp_path.iterdir())
 

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from poise.recipe.read import decode
-from poise.training import save
+from poise.recipe.decode import decode
+from poise.runs import checkpoint
 
 CALLS = ("open", "write", "truncate", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
 KILLS = ("before", "after")
@@ -54,7 +54,7 @@ class Ended(NamedTuple):
 
 def install(fault: Fault, count: list[int]) -> None:
     """In a forked process: strike at the k-th call."""
-    from poise.system import system
+    from poise.utils.system import system
 
     def struck(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
@@ -128,14 +128,14 @@ def lines(path: Path) -> list[Any]:
 def traces(run: Path, *, sheets: bool = True) -> dict[str, Any]:
     """All of a run that must not differ."""
     info = json.loads((run / "run.json").read_text())
-    newest, damaged = save.newest(run / "saves")
-    best, bad = save.newest(run / "best")
+    newest, damaged = checkpoint.newest_valid(run / "saves")
+    best, bad = checkpoint.newest_valid(run / "best")
     assert newest is not None
     assert damaged == bad == []
     found: dict[str, Any] = {name: lines(run / f"{name}.jsonl") for name in ("rows", "measures", "alarms")}
     found |= {"state": info["state"], "best": info.get("best"), "recipe": (run / "recipe.toml").read_text()}
-    found["saves"] = {place.name: (place / save.TENSORS).read_bytes() for place in (run / "saves").iterdir()}
-    found["best weights"] = None if best is None else (best.path / save.TENSORS).read_bytes()
+    found["saves"] = {place.name: (place / checkpoint.TENSORS).read_bytes() for place in (run / "saves").iterdir()}
+    found["best weights"] = None if best is None else (best.path / checkpoint.TENSORS).read_bytes()
     if sheets:
         found["samples"] = {place.name: place.read_bytes() for place in (run / "samples").iterdir()}
     return found
@@ -186,7 +186,7 @@ class Bench(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    for module in ("poise.cli.view", "poise.training.begin", "torch.utils.tensorboard"):
+    for module in ("poise.cli.progress_view", "poise.training.train", "torch.utils.tensorboard"):
         importlib.import_module(module)  # once, for all that are forked
     place = tmp_path_factory.mktemp("faults")
     file = place / "recipe.toml"
@@ -206,7 +206,7 @@ def words(bench: Bench, out: Path, *, stubborn: bool) -> list[str]:
 
 def lost(out: Path) -> int:
     """How many of the steps that were done, as far as rows tell, are not in a save."""
-    newest, _ = save.newest(out / "saves")
+    newest, _ = checkpoint.newest_valid(out / "saves")
     rows = (out / "rows.jsonl").read_text().count("\n") if (out / "rows.jsonl").is_file() else 0
     return rows - (0 if newest is None else newest.step)
 
@@ -267,9 +267,9 @@ def chains(calls: int, kinds: tuple[str, ...], length: int = 3) -> Iterator[list
 
 def test_a_sample_of_all_faults(bench: Bench, tmp_path: Path) -> None:
     """Two of each kind, at calls that a fixed seed has drawn."""
-    dice, kinds = random.Random(0), (*KILLS, *FAILURES)
+    streams, kinds = random.Random(0), (*KILLS, *FAILURES)
     every = [*chains(bench.calls, kinds, 2)]
-    drawn = [one for kind in kinds for one in dice.sample([chain for chain in every if chain[0].kind == kind], 2)]
+    drawn = [one for kind in kinds for one in streams.sample([chain for chain in every if chain[0].kind == kind], 2)]
     struck = walk(drawn, lambda place, faults: chain(bench, place, faults), tmp_path)
     assert len(struck) >= 3
 

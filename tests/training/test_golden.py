@@ -29,12 +29,12 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.recipe.text import set_value
-from poise.training import standing
-from poise.training.begin import train
-from poise.training.game import Game
+from poise.engine.game import Game
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import set_value
+from poise.training import state
+from poise.training.train import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHANGES = {
@@ -54,15 +54,15 @@ Rows = list[dict[str, float]]
 
 def rows(name: str, *changes: str, steps: int = STEPS, disturb: int | None = None) -> Rows:
     """Each step's row, on one thread; if `disturb`, from weights with that seed's rounding errors."""
-    recipe = table(name)
+    recipe = load_table(name)
     log = [f"steps={steps}", "log.rows=1", f"log.samples={steps}", f"log.saves={steps}", "log.sheet=4", "measure=none"]
     for change in [*CHANGES[name], *log, *changes]:
         set_value(recipe, change)
-    build = standing.build if disturb is None else disturbing(standing.build, disturb)
+    build = state.build_game if disturb is None else disturbing(state.build_game, disturb)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with TemporaryDirectory() as folder, patch.object(standing, "build", build):
+        with TemporaryDirectory() as folder, patch.object(state, "build_game", build):
             run = train(decode(recipe), Path(folder) / "run", device="cpu", precision="fp32")
             told = run.rows
     finally:
@@ -138,7 +138,7 @@ def worst(name: str, now: Rows) -> Worst:
 
 def changed(name: str) -> dict[str, Any]:
     """The recipe's table, as small as it is run here."""
-    recipe = table(name)
+    recipe = load_table(name)
     for change in CHANGES[name]:
         set_value(recipe, change)
     return recipe

@@ -17,24 +17,26 @@ import torch
 from test_resume import ring, stopped, traces
 from torch import Tensor, nn
 
-from contracts.tiny import moment
-from poise.core import Exchange, Side
+from contracts.tiny import context
+from poise.core.metrics_log import Row, Stat, row_to_json
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.types import Side
+from poise.engine import step
+from poise.engine.game import Game
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import Diverged, RecipeError, Stopped
-from poise.files import append_line
-from poise.players import Player
+from poise.recipe.decode import decode
 from poise.recipe.model import FREE_TO_CHANGE, Recipe, differences
-from poise.recipe.read import decode
-from poise.recipe.text import parse
-from poise.rows import Row, Stat, as_json
-from poise.training import save, step
-from poise.training.begin import train
-from poise.training.folder import RunFolder
-from poise.training.game import Game
-from poise.training.guard import Guard, Setback
-from poise.training.ledger import Ledger
-from poise.training.measuring import Gauge
-from poise.training.standing import Standing
-from poise.training.watcher import Nobody
+from poise.recipe.toml import parse_toml
+from poise.runs import checkpoint
+from poise.runs.folder import RunFolder
+from poise.training.alarms import AlarmHandler, AlarmTriggered
+from poise.training.evaluation import PeriodicEvaluator
+from poise.training.listener import NullListener
+from poise.training.state import TrainState
+from poise.training.train import train
+from poise.utils.files import append_line
 from poise.watch.base import Alarm
 from poise.watch.losses import DETECTORS as LOSSES
 from poise.watch.monitor import DETECTORS
@@ -59,7 +61,7 @@ def player(kind: str) -> Player:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         net = nn.Linear(3, 2)
-    return Player(Side.D, net, entry.build(net.parameters()), entry.settings)
+    return Player(Side.D, net, entry.build(net.parameters()), entry.group_options)
 
 
 def push(one: Player, first: float = 1.0) -> None:
@@ -68,8 +70,8 @@ def push(one: Player, first: float = 1.0) -> None:
         weight.grad = torch.ones_like(weight)
     grads = [weight.grad for weight in one.weights]
     grads[0].view(-1)[0] = first  # type: ignore[union-attr]
-    one.heed(Ledger().norm("d/grad_norm", grads))  # type: ignore[arg-type]
-    one.advance(moment())
+    one.set_found_inf(StepMetrics().add_norms("d/grad_norm", grads))  # type: ignore[arg-type]
+    one.apply_gradients(context())
 
 
 def remembered(one: Player) -> list[Tensor]:
@@ -146,7 +148,7 @@ def test_the_very_first_gradient_may_be_the_spoiled_one(kind: str) -> None:
 def test_the_pace_multiplies_the_rate(kind: str, pace: float) -> None:
     """And does so once, however many moves there are."""
     one = player(kind)
-    one.pace = pace
+    one.lr_scale = pace
     for _ in range(3):
         before = weights(one)
         push(one)
@@ -158,25 +160,25 @@ def test_the_pace_multiplies_the_rate(kind: str, pace: float) -> None:
 # ---- the ledger: which was the first ---------------------------------------------------------------------
 
 
-def lengths(ledger: Ledger, *rows: list[float]) -> None:
+def lengths(metrics: StepMetrics, *rows: list[float]) -> None:
     for row in rows:
-        ledger.norm("d/grad_norm", [torch.tensor([number, 0.0]) for number in row])
+        metrics.add_norms("d/grad_norm", [torch.tensor([number, 0.0]) for number in row])
 
 
 def test_norm_hands_back_the_length_of_each() -> None:
     tensors = [torch.tensor([3.0, 4.0]), torch.full((2, 2), 6.0), torch.zeros(3)]
-    assert Ledger().norm("x", tensors).tolist() == [5.0, 12.0, 0.0]
-    assert Ledger().norm("x", []).tolist() == [0.0]
-    assert Ledger().state() == {}
+    assert StepMetrics().add_norms("x", tensors).tolist() == [5.0, 12.0, 0.0]
+    assert StepMetrics().add_norms("x", []).tolist() == [0.0]
+    assert StepMetrics().state_dict() == {}
 
 
 NAN, INF = math.nan, math.inf
 FINE = [1.0, 2.0, 3.0]
 
 
-def place_of(ledger: Ledger, name: str) -> int | None:
-    found = ledger.first_bad(name)
-    return None if found is None else found.place
+def place_of(metrics: StepMetrics, name: str) -> int | None:
+    found = metrics.first_non_finite(name)
+    return None if found is None else found.index
 
 
 @pytest.mark.parametrize(
@@ -205,33 +207,33 @@ def place_of(ledger: Ledger, name: str) -> int | None:
     ],
 )
 def test_the_first_bad_tensor_of_the_first_spoiled_step(rows: list[list[float]], place: int | None) -> None:
-    ledger = Ledger()
+    metrics = StepMetrics()
     for row in rows:
-        lengths(ledger, row)
-        ledger.scores(torch.zeros(2), torch.zeros(2))  # so that it condenses every 64 steps
-    assert place_of(ledger, "d/grad_norm") == place
-    assert place_of(ledger, "d/grad_norm") == place  # asking changes nothing
-    assert ledger.first_bad("g/grad_norm") is None
-    assert len(ledger.state()["d/grad_norm"]) == len(rows)
-    ledger.stats()
-    assert ledger.first_bad("d/grad_norm") is None
-    lengths(ledger, [NAN])
-    assert place_of(ledger, "d/grad_norm") == 0
+        lengths(metrics, row)
+        metrics.add_scores(torch.zeros(2), torch.zeros(2))  # so that it condenses every 64 steps
+    assert place_of(metrics, "d/grad_norm") == place
+    assert place_of(metrics, "d/grad_norm") == place  # asking changes nothing
+    assert metrics.first_non_finite("g/grad_norm") is None
+    assert len(metrics.state_dict()["d/grad_norm"]) == len(rows)
+    metrics.reduce()
+    assert metrics.first_non_finite("d/grad_norm") is None
+    lengths(metrics, [NAN])
+    assert place_of(metrics, "d/grad_norm") == 0
 
 
 @pytest.mark.parametrize("bad", BAD)
 def test_sound(bad: float) -> None:
-    ledger = Ledger()
-    assert ledger.sound()
+    metrics = StepMetrics()
+    assert metrics.all_finite()
     for at in range(150):
-        ledger.note("d/adversarial", torch.tensor(bad if at == 10 else 1.0))
-        ledger.scores(torch.zeros(2), torch.zeros(2))
-        assert ledger.sound() == (at < 10)
-    ledger.stats()
-    ledger.note("d/adversarial", torch.tensor(1.0))
-    assert ledger.sound()
-    lengths(ledger, [1.0, bad])
-    assert not ledger.sound()
+        metrics.add("d/adversarial", torch.tensor(bad if at == 10 else 1.0))
+        metrics.add_scores(torch.zeros(2), torch.zeros(2))
+        assert metrics.all_finite() == (at < 10)
+    metrics.reduce()
+    metrics.add("d/adversarial", torch.tensor(1.0))
+    assert metrics.all_finite()
+    lengths(metrics, [1.0, bad])
+    assert not metrics.all_finite()
 
 
 # ---- planted faults --------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def guarded(steps: int = 20, **monitor: Any) -> Recipe:
     return decode(table | ({"monitor": monitor} if monitor else {}))
 
 
-class Listener(Nobody):
+class Listener(NullListener):
     """Hears everything; ends the run by a signal when step `at` is done for the `time`-th time."""
 
     def __init__(self, at: int = -1, time: int = 1) -> None:
@@ -252,13 +254,13 @@ class Listener(Nobody):
         self.ticks: list[int] = []
         self.at, self.time = at, time
 
-    def alarm(self, alarm: Alarm) -> None:
+    def on_alarm(self, alarm: Alarm) -> None:
         self.alarms.append(alarm)
 
-    def say(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         self.said.append(sentence)
 
-    def tick(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         self.ticks.append(step)
         if step == self.at - 1 and self.ticks.count(step) == self.time:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -284,17 +286,17 @@ def spoil(
     monkeypatch: pytest.MonkeyPatch, faults: dict[int, Fault], side: Side = Side.D, times: int | None = 1
 ) -> list[int]:
     """Plant faults at steps (counted from 0), each `times` often or always; returns the steps where they struck."""
-    charge, struck = step.charge, list[int]()
+    charge, struck = step.compute_loss, list[int]()
 
-    def charged(game: Game, exchange: Exchange, ledger: Ledger) -> Tensor:
-        cost, now = charge(game, exchange, ledger), exchange.moment
+    def charged(game: Game, move: MoveData, metrics: StepMetrics) -> Tensor:
+        cost, now = charge(game, move, metrics), move.context
         again = times is None or struck.count(now.step) < times
         if now.side is side and now.turn == 0 and now.step in faults and again:
             struck.append(now.step)
             return faults[now.step](game, cost)
         return cost
 
-    monkeypatch.setattr(step, "charge", charged)
+    monkeypatch.setattr(step, "compute_loss", charged)
     return struck
 
 
@@ -314,7 +316,9 @@ def saves(out: Path, place: str = "saves") -> list[str]:
 def finite(out: Path) -> bool:
     """Every tensor in every save, in whatever folder."""
     places = [path for name in ("saves", "best", "kept") for path in (out / name).glob("step-*")]
-    tensors = [tensor for place in places for name, tensor in save.read(place).tensors.items() if "ledger/" not in name]
+    tensors = [
+        tensor for place in places for name, tensor in checkpoint.read(place).tensors.items() if "ledger/" not in name
+    ]
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
 
 
@@ -327,7 +331,7 @@ def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mon
     """At step 9, heard in the row of step 14 but for the save after step 12, which is not made of it."""
     out, listener = tmp_path / "run", Listener()
     struck = spoil(monkeypatch, {8: of_d("score.bias"), 9: of_all})
-    train(guarded(), out, watcher=listener)
+    train(guarded(), out, listener=listener)
     assert struck == [8, 9]
     (alarm,) = lines(out, "alarms")
     assert list(alarm) == KEYS
@@ -356,7 +360,7 @@ def test_a_row_names_the_first_spoiled_gradient_of_all(tmp_path: Path, monkeypat
     """The row of step 14 has it in step 13; rows after the save that the run goes back to are dropped."""
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {12: of_d("trunk.2.weight"), 13: of_all})
-    train(guarded(), out, watcher=listener)
+    train(guarded(), out, listener=listener)
     (alarm,) = lines(out, "alarms")
     assert alarm["step"] == 14
     assert alarm["message"].startswith("d/grad_norm is not finite any more, first D's gradient of trunk.2.weight")
@@ -372,17 +376,15 @@ def test_steps_with_fewer_gradients_after_the_spoiled_one(tmp_path: Path, monkey
     def of_one_alone(game: Game, cost: Tensor) -> Tensor:
         return dict(game.d.net.named_parameters())["trunk.0.weight"].sum()
 
-    def last_of_turn(exchange: Exchange) -> bool:
-        return exchange.moment.side is Side.D and exchange.moment.step == 13
+    def last_of_turn(move: MoveData) -> bool:
+        return move.context.side is Side.D and move.context.step == 13
 
-    charge = step.charge
+    charge = step.compute_loss
     monkeypatch.setattr(
         step,
-        "charge",
-        lambda game, exchange, ledger: (
-            of_one_alone(game, charge(game, exchange, ledger))
-            if last_of_turn(exchange)
-            else charge(game, exchange, ledger)
+        "compute_loss",
+        lambda game, move, metrics: (
+            of_one_alone(game, charge(game, move, metrics)) if last_of_turn(move) else charge(game, move, metrics)
         ),
     )
     spoil(monkeypatch, {12: of_d("score.bias")})
@@ -417,15 +419,15 @@ def test_rows_after_the_save_are_dropped(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("back_off", [0.5, 0.25, 1.0])
 def test_the_rates_are_multiplied_each_time(back_off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, float] = {}
-    stepped = Standing.step
+    stepped = TrainState.step
 
-    def looking(here: Standing) -> None:
+    def looking(here: TrainState) -> None:
         stepped(here)
         groups = [player.optimizer.param_groups[0]["lr"] for player in here.game.players.values()]
-        seen[here.setbacks] = groups[0]
+        seen[here.num_rollbacks] = groups[0]
         assert groups[0] == pytest.approx(2 * groups[1])  # both players
 
-    monkeypatch.setattr(Standing, "step", looking)
+    monkeypatch.setattr(TrainState, "step", looking)
     spoil(monkeypatch, {8: of_all}, times=3)
     train(guarded(back_off=back_off), tmp_path / "run")
     assert seen == {n: pytest.approx(4e-4 * back_off**n) for n in range(4)}
@@ -435,7 +437,7 @@ def test_the_rates_are_multiplied_each_time(back_off: float, tmp_path: Path, mon
 def test_before_the_first_save_it_goes_back_to_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
-    train(guarded(), out, watcher=listener)
+    train(guarded(), out, listener=listener)
     assert listener.said[:-1] == ["back to step 0, return 1 of 3; rates are multiplied with 0.5"]
     assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 6), *range(1, 21)]
@@ -510,7 +512,7 @@ def test_a_note_or_a_warning_goes_on(policy: str, level: str, tmp_path: Path, mo
     """No step was made by the spoiled gradient: what is saved is sound."""
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {8: of_all})
-    train(guarded(policy={"not_finite": policy}), out, watcher=listener)
+    train(guarded(policy={"not_finite": policy}), out, listener=listener)
     found = lines(out, "alarms")
     assert {(alarm["detector"], alarm["level"]) for alarm in found} == {("not_finite", level)}
     assert {alarm["step"] for alarm in found} == {12, 14}  # at the save, and in the row
@@ -541,7 +543,7 @@ def loud(steps: int = 20, rows: int = 2, policy: str = "note", **more: Any) -> R
 def test_the_end_tells_all_alarms(tmp_path: Path, poise: Callable[..., Any]) -> None:
     """A run that is done says how many signs of failure it showed; `run.json` counts them."""
     out, listener = tmp_path / "a place" / "run", Listener()
-    train(loud(), out, watcher=listener)
+    train(loud(), out, listener=listener)
     raised = [line["detector"] for line in lines(out, "alarms")]
     assert info(out)["alarms"] == dict(Counter(raised))
     name, n = Counter(raised).most_common(1)[0]
@@ -559,12 +561,12 @@ def test_the_end_tells_all_alarms(tmp_path: Path, poise: Callable[..., Any]) -> 
 def test_keep_copies_the_save_from_before_the_alarm(tmp_path: Path) -> None:
     """The alarm is of step 8, and saves are of 3, 6, 9, ...; the newest two stay in saves/."""
     out, listener = tmp_path / "run", Listener()
-    train(loud(policy="keep"), out, watcher=listener)
+    train(loud(policy="keep"), out, listener=listener)
     (alarm,) = lines(out, "alarms")
     assert (alarm["step"], alarm["detector"], alarm["level"]) == (8, "gradient_long", "warning")
     assert saves(out, "kept") == ["step-00000006"]
     assert saves(out) == ["step-00000018", "step-00000020"]
-    assert save.check(out / "kept" / "step-00000006")["step"] == 6
+    assert checkpoint.verify(out / "kept" / "step-00000006")["step"] == 6
     assert [said for said in listener.said if "kept" in said] == [f"the save of step 6 is kept in {out / 'kept'}"]
     assert info(out)["state"] == "done"
 
@@ -591,9 +593,9 @@ def test_what_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path
         (place / "what").write_text(str(number))
     folder.path.mkdir(exist_ok=True)
     (folder.saves / ".tmp-1").mkdir(parents=True)
-    guard = Guard(guarded(policy={"collapse": "keep"}), folder, 0, Nobody())
+    guard = AlarmHandler(guarded(policy={"collapse": "keep"}), folder, 0, NullListener())
     for _ in range(2):  # a second alarm finds it there already
-        guard.heed(Alarm(at, "collapse", "warning", "", "", ""))
+        guard.handle(Alarm(at, "collapse", "warning", "", "", ""))
     assert saves(folder.path, "kept") == [f"step-{number:08d}" for number in kept]
     assert [(folder.kept / name / "what").read_text() for name in saves(folder.path, "kept")] == list(map(str, kept))
 
@@ -601,13 +603,13 @@ def test_what_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path
 @pytest.mark.parametrize(("policy", "ends"), [("roll_back", False), ("stop", True), ("note", None), ("keep", None)])
 def test_a_policy_of_any_detector(policy: str, ends: bool | None, tmp_path: Path) -> None:
     folder, listener = RunFolder(tmp_path), Listener()
-    guard = Guard(guarded(policy={"collapse": policy}), folder, 0, listener)
+    guard = AlarmHandler(guarded(policy={"collapse": policy}), folder, 0, listener)
     alarm = Alarm(8, "collapse", "warning", "they are alike", "look", "T16")
     if ends is None:
-        guard.heed(alarm)
+        guard.handle(alarm)
     else:
-        with pytest.raises(Setback, match="they are alike") as caught:
-            guard.heed(alarm)
+        with pytest.raises(AlarmTriggered, match="they are alike") as caught:
+            guard.handle(alarm)
         assert (caught.value.ends, caught.value.alarm) == (ends, alarm)
     assert listener.alarms == [alarm]
     assert lines(tmp_path, "alarms") == [alarm._asdict()]
@@ -618,15 +620,15 @@ def test_a_policy_of_any_detector(policy: str, ends: bool | None, tmp_path: Path
 
 def poison(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[Game], Tensor]) -> None:
     """After step `at`, once, a number of the game's is not one."""
-    stepped, struck = Standing.step, list[int]()
+    stepped, struck = TrainState.step, list[int]()
 
-    def poisoned(here: Standing) -> None:
+    def poisoned(here: TrainState) -> None:
         stepped(here)
-        if here.done == at and not struck:
+        if here.steps_done == at and not struck:
             struck.append(at)
             what(here.game).data.view(-1)[0] = math.nan
 
-    monkeypatch.setattr(Standing, "step", poisoned)
+    monkeypatch.setattr(TrainState, "step", poisoned)
 
 
 def _weight(game: Game) -> Tensor:
@@ -645,14 +647,14 @@ def test_it_never_reaches_saves(
 ) -> None:
     """Spoiled after the step, with no reading that says so: the save itself finds it."""
     out, written = tmp_path / "run", list[bool]()
-    writing = save.write
+    writing = checkpoint.write
 
     def watched(*args: Any) -> Path:
         place = writing(*args)
         written.append(finite(out))
         return place
 
-    monkeypatch.setattr(save, "write", watched)
+    monkeypatch.setattr(checkpoint, "write", watched)
     poison(monkeypatch, 12, what)
     told = guarded(policy={"not_finite": policy})
     if policy == "roll_back":
@@ -694,24 +696,24 @@ def test_it_never_reaches_the_best(
 
 def test_the_best_of_dropped_steps_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best was of step 10, and took the place of that of step 6; back at 6 neither is there any more."""
-    out, told, seen = tmp_path / "run", Gauge.line, set[int]()
+    out, told, seen = tmp_path / "run", PeriodicEvaluator.to_json, set[int]()
 
-    def planted(gauge: Gauge, result: Any, step: int) -> dict[str, Any]:
+    def planted(gauge: PeriodicEvaluator, result: Any, step: int) -> dict[str, Any]:
         line = told(gauge, result, step)
         value = 0.01 if step == 10 and 10 not in seen else 100.0 - step if step <= 6 else 1000.0 + step
         seen.add(step)
         return line | {"measures": {"fid": value}}
 
-    monkeypatch.setattr(Gauge, "line", planted)
+    monkeypatch.setattr(PeriodicEvaluator, "to_json", planted)
     spoil(monkeypatch, {11: of_all})
-    monkeypatch.setattr(Gauge, "due", lambda _, step: step % 2 == 0 or step > 12)
+    monkeypatch.setattr(PeriodicEvaluator, "is_due", lambda _, step: step % 2 == 0 or step > 12)
     table = guarded(14).canonical() | {"measure": {"every": 2, "measures": ["fid"], "n": 50}}
     train(decode(table), out)
     assert info(out)["setbacks"] == 1
     assert [line["step"] for line in lines(out, "measures")] == [2, 4, 6, 8, 10, 12, 13, 14]
     assert info(out)["best"] == {"measure": "fid", "step": 8, "value": 1008.0, "last": 1014.0}
     assert saves(out, "best") == ["step-00000008"]
-    assert save.read(out / "best" / "step-00000008").state["setbacks"] == 1
+    assert checkpoint.read(out / "best" / "step-00000008").state["setbacks"] == 1
 
 
 # ---- resumed ---------------------------------------------------------------------------------------------
@@ -728,7 +730,7 @@ def test_resumed_after_a_setback_equals_undisturbed(
     spoil(monkeypatch, {8: of_all})
     out, listener = tmp_path / "run", Listener(at, time)
     with pytest.raises(Stopped, match=f"after step {at}"):
-        train(guarded(), out, watcher=listener)
+        train(guarded(), out, listener=listener)
     assert info(out)["setbacks"] == 1
     train(guarded(), out, resume=True)
     assert traces(out) == traces(tmp_path / "whole")
@@ -741,7 +743,7 @@ def test_a_resumed_run_has_as_many_returns_left_as_it_had(tmp_path: Path, monkey
     spoil(monkeypatch, {8: of_all, 15: of_all}, times=1)
     out = tmp_path / "run"
     with pytest.raises(Stopped, match="after step 13"):
-        train(guarded(roll_backs=1), out, watcher=Listener(13))
+        train(guarded(roll_backs=1), out, listener=Listener(13))
     with pytest.raises(Diverged, match="after 1 return "):
         train(guarded(roll_backs=1), out, resume=True)
 
@@ -767,17 +769,17 @@ def test_rows_and_measures_up_to_the_save_are_heard_again(tmp_path: Path) -> Non
     """In the order of their steps, and silently."""
     folder, listener = RunFolder(tmp_path), Listener()
     for number in (2, 4, 6, 8):
-        append_line(folder.rows, as_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
+        append_line(folder.rows, row_to_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
     for number in (3, 6, 9):
         told = {"measures": {"fid": 1.0}, "floor": {"fid": 0.5}, "n": 10, "features": "points"}
         append_line(folder.measures, {"step": number} | told)
-    guard = Guard(guarded(), folder, 6, listener)
-    series = guard.monitor.heard.series
+    guard = AlarmHandler(guarded(), folder, 6, listener)
+    series = guard.monitor.history.series
     assert {name: one.steps for name, one in series.items() if "floor" not in name} == {
         "d/grad_norm": [2, 4, 6],
         "measure/fid": [3, 6],
     }
-    assert guard.monitor.heard.step == 6
+    assert guard.monitor.history.step == 6
     assert listener.alarms == []
     assert lines(tmp_path, "alarms") == []
 
@@ -814,7 +816,7 @@ def test_monitoring_comes_back_from_toml() -> None:
     }
     told = guarded(**monitor)
     assert told.monitor is not None
-    again = decode(parse(told.to_toml(), "told.toml"))
+    again = decode(parse_toml(told.to_toml(), "told.toml"))
     assert again == told
     assert again.monitor is not None
     assert again.monitor.model_dump() == monitor
@@ -853,13 +855,13 @@ def test_a_resumed_run_may_be_watched_otherwise(tmp_path: Path) -> None:
     stopped(loud(), out, 9)
     train(loud(policy="off"), out, resume=True)
     assert [alarm["step"] for alarm in lines(out, "alarms")] == [8]
-    assert decode(parse((out / "recipe.toml").read_text(), "")).monitor == loud(policy="off").monitor
+    assert decode(parse_toml((out / "recipe.toml").read_text(), "")).monitor == loud(policy="off").monitor
 
 
 def test_the_family_and_the_length_are_the_recipes(tmp_path: Path) -> None:
     """A long run's; that of a short one would make windows of next to no steps."""
-    guard = Guard(guarded(4000), RunFolder(tmp_path), 0, Nobody())
-    assert (guard.monitor.family, guard.monitor.heard.length) == ("logistic", 4000)
+    guard = AlarmHandler(guarded(4000), RunFolder(tmp_path), 0, NullListener())
+    assert (guard.monitor.family, guard.monitor.history.length) == ("logistic", 4000)
     assert {detector.name for detector in LOSSES} - {one.name for one in guard.monitor._watching} == {
         "wasserstein_stuck"
     }

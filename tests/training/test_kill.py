@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.recipe.text import set_value
-from poise.training import save
-from poise.training.begin import train
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import set_value
+from poise.runs import checkpoint
+from poise.training.train import train
 
 KILLS = 60
 CHANGES = ["steps=400", "log.rows=30", "log.saves=20", "log.samples=200", "log.sheet=16", "batch=32"]
@@ -24,16 +24,16 @@ CHANGES = ["steps=400", "log.rows=30", "log.saves=20", "log.samples=200", "log.s
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_random_again_and_again(tmp_path: Path) -> None:
-    changed = table("ring")
+    changed = load_table("ring")
     for change in CHANGES:
         set_value(changed, change)
     recipe = decode(changed)
     train(recipe, tmp_path / "whole")
-    file, out, dice = tmp_path / "recipe.toml", tmp_path / "run", random.Random(0)
+    file, out, streams = tmp_path / "recipe.toml", tmp_path / "run", random.Random(0)
     file.write_text(recipe.to_toml())
     kills = 0
     while kills < KILLS:
-        going_on = save.newest(out / "saves")[0] is not None
+        going_on = checkpoint.newest_valid(out / "saves")[0] is not None
         if not going_on:
             shutil.rmtree(out, ignore_errors=True)
         command = [sys.executable, "-m", "poise", "train", str(file), "--out", str(out)]
@@ -41,7 +41,7 @@ def test_killed_at_random_again_and_again(tmp_path: Path) -> None:
         before = set(out.glob("saves/*"))
         while process.poll() is None and not set(out.glob("saves/*")) - before:
             time.sleep(0.002)  # until it writes: many of the kills shall fall into a save
-        time.sleep(dice.random() * dice.choice((0.01, 0.3)))
+        time.sleep(streams.random() * streams.choice((0.01, 0.3)))
         if process.poll() is not None:
             break  # it came to its end in spite of everything
         process.kill()
@@ -49,8 +49,8 @@ def test_killed_at_random_again_and_again(tmp_path: Path) -> None:
         kills += 1
         assert len(list((out / "saves").glob(".tmp-*"))) <= 1
     train(recipe, out, resume=True)
-    ends = [save.newest(folder / "saves")[0] for folder in (tmp_path / "whole", out)]
+    ends = [checkpoint.newest_valid(folder / "saves")[0] for folder in (tmp_path / "whole", out)]
     assert ends[0] is not None
     assert ends[1] is not None
-    assert (ends[0].path / save.TENSORS).read_bytes() == (ends[1].path / save.TENSORS).read_bytes()
+    assert (ends[0].path / checkpoint.TENSORS).read_bytes() == (ends[1].path / checkpoint.TENSORS).read_bytes()
     assert kills >= 5

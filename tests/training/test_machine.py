@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from poise.core import in_double
+from poise.core.types import to_float64
+from poise.engine import compute
+from poise.engine.compute import ComputeSettings, choose_compute, native_bf16
 from poise.errors import RecipeError
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import table
-from poise.recipe.text import set_value
-from poise.training import machine
-from poise.training.begin import train
-from poise.training.machine import Machine, choose, native_bf16
-from poise.training.vitals import able
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import set_value
+from poise.training.diagnostics import supports_pairwise
+from poise.training.train import train
 
 CPU = torch.device("cpu")
 
 
 def shipped(name: str, *changes: str) -> Recipe:
-    recipe = table(name)
+    recipe = load_table(name)
     for change in changes:
         set_value(recipe, change)
     return decode(recipe)
@@ -46,12 +46,12 @@ def test_bf16_is_native_only_where_the_processor_has_it(
 
 
 def test_auto_takes_bf16_for_convolutions_and_never_for_small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "native_bf16", lambda device: True)
-    assert choose("cpu", "auto", shipped("dcgan")) == Machine(CPU, "bf16")
-    assert choose("cpu", "auto", shipped("ring")) == Machine(CPU, "fp32")
-    assert choose("cpu", "bf16", shipped("ring")) == Machine(CPU, "bf16")
-    monkeypatch.setattr(machine, "native_bf16", lambda device: False)
-    assert choose("cpu", "auto", shipped("dcgan")) == Machine(CPU, "fp32")
+    monkeypatch.setattr(compute, "native_bf16", lambda device: True)
+    assert choose_compute("cpu", "auto", shipped("dcgan")) == ComputeSettings(CPU, "bf16")
+    assert choose_compute("cpu", "auto", shipped("ring")) == ComputeSettings(CPU, "fp32")
+    assert choose_compute("cpu", "bf16", shipped("ring")) == ComputeSettings(CPU, "bf16")
+    monkeypatch.setattr(compute, "native_bf16", lambda device: False)
+    assert choose_compute("cpu", "auto", shipped("dcgan")) == ComputeSettings(CPU, "fp32")
 
 
 def test_mps_is_taken_where_it_is_and_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,13 +59,13 @@ def test_mps_is_taken_where_it_is_and_asked_for_by_name(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("mps", "mps:0"):
-        assert choose(name, "auto", shipped("dcgan")) == Machine(torch.device(name), "fp32")
-    assert choose("auto", "auto", shipped("ring")).device == CPU
+        assert choose_compute(name, "auto", shipped("dcgan")) == ComputeSettings(torch.device(name), "fp32")
+    assert choose_compute("auto", "auto", shipped("ring")).device == CPU
     with pytest.raises(RecipeError, match=r"there is: cpu .*, mps"):
-        choose("mps:1", "auto", shipped("ring"))
+        choose_compute("mps:1", "auto", shipped("ring"))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(RecipeError, match="no such device"):
-        choose("mps", "auto", shipped("ring"))
+        choose_compute("mps", "auto", shipped("ring"))
 
 
 def test_no_float64_is_asked_of_a_device_without_it() -> None:
@@ -75,16 +75,16 @@ def test_no_float64_is_asked_of_a_device_without_it() -> None:
         def float(self) -> str:
             return "float32"
 
-    assert in_double(Numbers()) == "float32"  # type: ignore[arg-type]
-    assert in_double(torch.ones(2)).dtype == torch.float64
-    assert able(torch.device("mps")) == CPU
-    assert able(torch.device("cuda")) == torch.device("cuda")
+    assert to_float64(Numbers()) == "float32"  # type: ignore[arg-type]
+    assert to_float64(torch.ones(2)).dtype == torch.float64
+    assert supports_pairwise(torch.device("mps")) == CPU
+    assert supports_pairwise(torch.device("cuda")) == torch.device("cuda")
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
     with pytest.raises(RecipeError, match=r"--device.*there is: cpu"):
-        choose(name, "auto", shipped("ring"))
+        choose_compute(name, "auto", shipped("ring"))
 
 
 def test_a_bf16_run_is_finite_and_says_so(tmp_path: Path) -> None:

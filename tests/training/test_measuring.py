@@ -14,19 +14,20 @@ import pytest
 import torch
 from test_resume import STEPS, digits, ring, stopped, traces
 
-from poise.data.source import Loaded
+from poise.data.source import DataSplits
 from poise.errors import RecipeError, SaveError
-from poise.files import append_line, write_text
 from poise.measure import classifier
-from poise.measure.catalogue import chosen
+from poise.measure.catalogue import select_measures
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.training import save
-from poise.training.begin import train
-from poise.training.folder import RunFolder
-from poise.training.measuring import Best, Gauge, measure_run
-from poise.training.run import Run
-from poise.training.watcher import Nobody
+from poise.runs import checkpoint
+from poise.runs.evaluate import measure_run
+from poise.runs.folder import RunFolder
+from poise.runs.run import Run
+from poise.training.evaluation import Best, PeriodicEvaluator
+from poise.training.listener import NullListener
+from poise.training.train import train
+from poise.utils.files import append_line, write_text
 
 EVERY = 3
 KEYS = {"step", "measures", "floor", "n", "features"}
@@ -80,14 +81,14 @@ def kept(out: Path) -> list[str]:
 
 def best_tensors(out: Path) -> bytes:
     (name,) = kept(out)
-    return (out / "best" / name / save.TENSORS).read_bytes()
+    return (out / "best" / name / checkpoint.TENSORS).read_bytes()
 
 
-class Listener(Nobody):
+class Listener(NullListener):
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def say(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         self.heard.append(sentence)
 
 
@@ -95,7 +96,7 @@ class Listener(Nobody):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A run that was never disturbed, whose best is neither its first nor its last; and what it said."""
     out, listener = tmp_path_factory.mktemp("runs") / "whole", Listener()
-    train(measured(ring()), out, watcher=listener)
+    train(measured(ring()), out, listener=listener)
     assert CADENCE[1] <= best_of(out)[0] < CADENCE[-2]
     return out, listener.heard
 
@@ -126,10 +127,10 @@ def test_a_line_can_be_had_again_from_the_save(whole: tuple[Path, list[str]]) ->
     """The latents are those of seed 0 each time: who measures these weights gets these figures again."""
     out, _ = whole
     for best, step in ((False, STEPS), (True, best_of(out)[0])):
-        result, _ = measure_run(Run(out, best=best), chosen("fid,modes"), n=100)
+        result, _ = measure_run(Run(out, best=best), select_measures("fid,modes"), n=100)
         (line,) = (line for line in lines(out) if line["step"] == step)
-        assert {name: one.figure.value for name, one in result.told.items()} == line["measures"]
-        assert {name: one.floor.value for name, one in result.told.items() if one.floor} == line["floor"]
+        assert {name: one.value.value for name, one in result.results.items()} == line["measures"]
+        assert {name: one.floor.value for name, one in result.results.items() if one.floor} == line["floor"]
 
 
 def test_a_run_without_measure_leaves_nothing(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_so_it_is_with_a_classifier_trained_in_its_midst(tmp_path: Path, monkeyp
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(classifier, "SEEN", (2560, 2560))  # it tells twice how far it is
     recipe, listener = pictures(tmp_path / "p.npz", every=5, features="classifier"), Listener()
-    train(recipe, tmp_path / "seen", watcher=listener)
+    train(recipe, tmp_path / "seen", listener=listener)
     assert [line["step"] for line in lines(tmp_path / "seen")] == [5, 10, 15, 20]
     assert lines(tmp_path / "seen")[0]["features"].startswith("classifier ")
     assert len([said for said in listener.heard if said.startswith("training a small classifier")]) == 1
@@ -180,7 +181,7 @@ def test_the_best_is_one_whole_save_of_the_step_that_the_lines_say(whole: tuple[
     out, _ = whole
     step, value = best_of(out)
     assert kept(out) == [f"step-{step:08d}"]
-    assert save.read(out / "best" / kept(out)[0]).step == step
+    assert checkpoint.read(out / "best" / kept(out)[0]).step == step
     last = lines(out)[-1]["measures"]["fid"]
     assert info(out)["best"] == {"measure": "fid", "step": step, "value": value, "last": last}
 
@@ -188,15 +189,15 @@ def test_the_best_is_one_whole_save_of_the_step_that_the_lines_say(whole: tuple[
 def test_the_best_is_what_a_run_of_that_length_ends_with(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     step, _ = best_of(whole[0])
     stopped(measured(ring()), tmp_path / "run", step)
-    newest, _ = save.newest(tmp_path / "run" / "saves")
+    newest, _ = checkpoint.newest_valid(tmp_path / "run" / "saves")
     assert newest is not None
-    there = (newest.path / save.TENSORS).read_bytes()
+    there = (newest.path / checkpoint.TENSORS).read_bytes()
     assert best_tensors(whole[0]) == there
 
 
 def test_the_best_samples_are_others_than_the_newest(whole: tuple[Path, list[str]]) -> None:
     newest, best = Run(whole[0]), Run(whole[0], best=True)
-    assert (newest.save.step, best.save.step) == (STEPS, best_of(whole[0])[0])
+    assert (newest.checkpoint.step, best.checkpoint.step) == (STEPS, best_of(whole[0])[0])
     assert not torch.equal(newest.sample(20), best.sample(20))
     assert torch.equal(best.sample(20), Run(whole[0], best=True).sample(20))
     assert newest.measures == best.measures == lines(whole[0])
@@ -215,7 +216,7 @@ def test_of_equal_figures_the_first_is_the_best(tmp_path: Path) -> None:
     """And the last of them is not called the best."""
     recipe = decode({**measured(ring(9), measures=["modes"]).canonical(), "data": {"kind": "ring", "sigma": 1e-9}})
     listener = Listener()
-    train(recipe, tmp_path / "run", watcher=listener)
+    train(recipe, tmp_path / "run", listener=listener)
     assert [line["measures"]["modes"] for line in lines(tmp_path / "run")] == [0, 0, 0]
     assert kept(tmp_path / "run") == ["step-00000003"]
     kept_in = tmp_path / "run" / "best"
@@ -234,9 +235,9 @@ def test_of_equal_figures_the_first_is_the_best(tmp_path: Path) -> None:
 )
 def test_the_last_beside_the_best(figures: list[float], told: str, tmp_path: Path) -> None:
     recipe = measured(ring(1000), measures=["fid"])
-    gauge = Gauge(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
+    gauge = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
     for i, figure in enumerate(figures, 1):
-        gauge._hear(500 * i, figure)
+        gauge._update_best(500 * i, figure)
     assert gauge.summary() == told.format(best=tmp_path / "best")
 
 
@@ -253,9 +254,11 @@ def test_what_is_said(whole: tuple[Path, list[str]]) -> None:
     assert heard[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
 
 
-def _gauge(out: Path, name: str) -> Gauge:
+def _gauge(out: Path, name: str) -> PeriodicEvaluator:
     recipe = measured(ring(), measures=[name])
-    return Gauge(recipe, Loaded(recipe.data.load().train), RunFolder(out), 0, torch.device("cpu"), lambda _: None)
+    return PeriodicEvaluator(
+        recipe, DataSplits(recipe.data.load().train), RunFolder(out), 0, torch.device("cpu"), lambda _: None
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,7 @@ def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None
 
 def test_nothing_measured_nothing_said(tmp_path: Path) -> None:
     gauge = _gauge(tmp_path, "fid")
-    assert (gauge.summary(), gauge.facts(), gauge.is_best(0)) == ("", None, False)
+    assert (gauge.summary(), gauge.best_info(), gauge.is_best(0)) == ("", None, False)
 
 
 # ---- resumed ---------------------------------------------------------------------------------------------
@@ -359,8 +362,8 @@ def test_what_was_measured_after_the_save_is_forgotten(tmp_path: Path) -> None:
     write_text(folder.recipe, recipe.to_toml())
     for step, value in ((3, 0.5), (6, 0.4), (9, 0.1)):
         append_line(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": 100})
-    save.write(folder.best, 6, {"weight": torch.zeros(1)}, {"seconds": 0.0}, {})
-    gauge = Gauge(recipe, recipe.data.load(), folder, 6, torch.device("cpu"), lambda _: None)
+    checkpoint.write(folder.best, 6, {"weight": torch.zeros(1)}, {"seconds": 0.0}, {})
+    gauge = PeriodicEvaluator(recipe, recipe.data.load(), folder, 6, torch.device("cpu"), lambda _: None)
     assert (gauge.best, gauge.last) == (Best(6, 0.4), 0.4)
 
 
@@ -368,14 +371,14 @@ def test_what_was_measured_after_the_save_is_forgotten(tmp_path: Path) -> None:
 
 
 def _refusing(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    write = save.write
+    write = checkpoint.write
 
     def full(saves: Path, *rest: Any) -> Path:
         if saves.name == place:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(saves, *rest)
 
-    monkeypatch.setattr(save, "write", full)
+    monkeypatch.setattr(checkpoint, "write", full)
 
 
 def test_a_disk_that_refuses_the_best_does_not_stop_the_run(
@@ -383,7 +386,7 @@ def test_a_disk_that_refuses_the_best_does_not_stop_the_run(
 ) -> None:
     _refusing(monkeypatch, "best")
     listener = Listener()
-    train(measured(ring()), tmp_path / "run", watcher=listener)
+    train(measured(ring()), tmp_path / "run", listener=listener)
     step, _ = best_of(whole[0])
     said = [sentence for sentence in listener.heard if "could not keep the best weights" in sentence]
     assert f"could not keep the best weights, of step {step}: [Errno 28] No space left on device" in said
@@ -395,7 +398,7 @@ def test_a_disk_that_refuses_the_best_does_not_stop_the_run(
 
 def test_a_damaged_best_is_refused_by_name(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     out = Path(shutil.copytree(whole[0], tmp_path / "run"))
-    tensors = out / "best" / kept(out)[0] / save.TENSORS
+    tensors = out / "best" / kept(out)[0] / checkpoint.TENSORS
     data = bytearray(tensors.read_bytes())
     data[len(data) // 2] ^= 4
     tensors.write_bytes(data)
@@ -407,7 +410,7 @@ def test_a_damaged_best_is_refused_by_name(whole: tuple[Path, list[str]], tmp_pa
 def test_the_unmeasurable_is_said_and_is_no_best(tmp_path: Path) -> None:
     """Points have no classifier: the run goes on, and says what there is none of and why."""
     listener = Listener()
-    train(measured(ring(3), measures=["class_balance", "fid"]), tmp_path / "run", watcher=listener)
+    train(measured(ring(3), measures=["class_balance", "fid"]), tmp_path / "run", listener=listener)
     (line,) = lines(tmp_path / "run")
     assert list(line["measures"]) == ["fid"]
     assert "no class_balance: these features come without a classifier" in listener.heard[-1]
@@ -434,13 +437,13 @@ def test_a_run_and_its_later_measuring_choose_the_same_features(
     recipe = pictures(tmp_path / "p.npz", features="auto", n=20)
     np.savez(tmp_path / "p.npz", images=rng.integers(0, 256, (200, 8, 8, 1), np.uint8), labels=rng.integers(0, 4, 200))
 
-    class Listener(Nobody):
-        def say(self, sentence: str) -> None:
+    class Listener(NullListener):
+        def on_message(self, sentence: str) -> None:
             said.append(sentence)
 
-    run = train(recipe, tmp_path / "a", watcher=Listener())
+    run = train(recipe, tmp_path / "a", listener=Listener())
     assert {line["features"] for line in lines(tmp_path / "a")} == {"pixels"}
     assert sum("not sure to tell the classes" in sentence for sentence in said) == 1
-    result, _ = measure_run(run, chosen("fid"))
+    result, _ = measure_run(run, select_measures("fid"))
     assert result.features == "pixels"
     assert any("not sure to tell the classes" in note for note in result.notes)

@@ -10,12 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.data.embedded import DigitsEntry
-from poise.data.source import Pictures, to_signed
-from poise.training.neighbours import COUNT, Neighbours, distances, nearest_ratio, shares, small, usual_nearest
+from poise.data.digits import DigitsConfig
+from poise.data.source import ImageDataset
+from poise.training.memorization import (
+    COUNT,
+    MemorizationCheck,
+    distances,
+    downsample_rows,
+    expected_nearest,
+    nearest_rank_probabilities,
+    nearest_ratio,
+)
+from poise.utils.images import to_float
 
 CPU = torch.device("cpu")
-COPIES, ENTRY = 0.7, DigitsEntry(kind="digits", size=28)
+COPIES, ENTRY = 0.7, DigitsConfig(kind="digits", size=28)
 """Below this the detector `memorising` speaks of copies (its default)."""
 
 
@@ -23,17 +32,17 @@ COPIES, ENTRY = 0.7, DigitsEntry(kind="digits", size=28)
 def digits() -> np.ndarray:
     """1,600 digits in an order of their own, N x 28 x 28 x 1."""
     train = ENTRY.load().train
-    assert isinstance(train, Pictures)
+    assert isinstance(train, ImageDataset)
     places = np.random.default_rng(3).permutation(len(train))[:1600]
     return train.images[places]
 
 
 def signed(images: np.ndarray) -> Tensor:
-    return to_signed(torch.from_numpy(np.ascontiguousarray(images)))
+    return to_float(torch.from_numpy(np.ascontiguousarray(images)))
 
 
-def told(one: Neighbours, fake: Tensor) -> dict[str, float]:
-    return {name: float(above / below) for name, (above, below, _) in one.take(fake.clamp(-1, 1)).items()}
+def told(one: MemorizationCheck, fake: Tensor) -> dict[str, float]:
+    return {name: float(above / below) for name, (above, below, _) in one.compute(fake.clamp(-1, 1)).items()}
 
 
 def noise(sigma: float, n: int = COUNT, seed: int = 0) -> Tensor:
@@ -45,10 +54,10 @@ def some(images: Tensor, n: int = COUNT) -> Tensor:
     return images[torch.arange(n) % len(images)]
 
 
-def among(digits: np.ndarray, known: int, held_out: int) -> tuple[Neighbours, Tensor, Tensor]:
+def among(digits: np.ndarray, known: int, held_out: int) -> tuple[MemorizationCheck, Tensor, Tensor]:
     """Neighbours of so many pictures; those pictures; and new ones."""
     train, others = digits[:known], digits[known : known + held_out]
-    return Neighbours(Pictures(train), Pictures(others), CPU), signed(train), signed(digits[-COUNT:])
+    return MemorizationCheck(ImageDataset(train), ImageDataset(others), CPU), signed(train), signed(digits[-COUNT:])
 
 
 @pytest.mark.parametrize(("known", "held_out"), [(20, 2), (45, 5), (100, 11), (900, 100), (50, 950)])
@@ -95,14 +104,14 @@ def test_repeated_training_pictures_hide_no_copies(digits: np.ndarray, how: str)
         "brighter": lambda: 9,
     }[how]
     train = np.concatenate([np.clip(first + (change() if k else 0), 0, 255) for k in range(3)]).astype(np.uint8)
-    one = Neighbours(Pictures(train), Pictures(digits[200:220]), CPU)
+    one = MemorizationCheck(ImageDataset(train), ImageDataset(digits[200:220]), CPU)
     assert told(one, some(signed(train)) + noise(0.2))["g/nearest_ratio"] < 0.5
     assert told(one, signed(digits[-COUNT:]))["g/nearest_ratio"] > COPIES
 
 
 def test_a_flat_training_picture_makes_no_copies_of_early_blobs(digits: np.ndarray) -> None:
     train = np.concatenate([digits[:60], np.full((1, 28, 28, 1), 77, np.uint8)])
-    one = Neighbours(Pictures(train), Pictures(digits[200:220]), CPU)
+    one = MemorizationCheck(ImageDataset(train), ImageDataset(digits[200:220]), CPU)
     blobs = noise(0.002) + (77 / 127.5 - 1)
     assert told(one, blobs)["g/newness"] < 0.1, "they lie on it"
     assert told(one, blobs)["g/nearest_ratio"] > COPIES
@@ -123,7 +132,7 @@ def test_the_train_ratio_needs_fifty_pictures_on_either_side(
     digits: np.ndarray, known: int, held_out: int, there: bool
 ) -> None:
     one, _, new = among(digits, known, held_out)
-    assert ("g/train_ratio" in one.take(new)) == there
+    assert ("g/train_ratio" in one.compute(new)) == there
 
 
 def test_nearest_ratio_by_hand() -> None:
@@ -139,11 +148,13 @@ def test_nearest_ratio_by_hand() -> None:
 def test_the_usual_nearest_is_the_mean_over_all_parts(count: int, n: int) -> None:
     apart = torch.from_numpy(np.random.default_rng(0).random((4, count)))
     wanted = [fmean(min(part) for part in combinations(row, n)) for row in apart.tolist()]
-    assert usual_nearest(apart, shares(count, n).double()).tolist() == pytest.approx(wanted, rel=1e-5)
+    assert expected_nearest(apart, nearest_rank_probabilities(count, n).double()).tolist() == pytest.approx(
+        wanted, rel=1e-5
+    )
 
 
 def test_shares_of_many() -> None:
-    found = shares(5000, 500)
+    found = nearest_rank_probabilities(5000, 500)
     assert len(found) < 200
     assert float(found.sum()) == pytest.approx(1)
     assert float(found[0]) == pytest.approx(0.1, rel=1e-4)
@@ -151,4 +162,4 @@ def test_shares_of_many() -> None:
 
 def test_pictures_are_shrunk_in_parts_as_they_would_be_at_once(digits: np.ndarray) -> None:
     one, train, _ = among(digits, 900, 100)
-    assert torch.equal(one.known, small(train))
+    assert torch.equal(one.known, downsample_rows(train))

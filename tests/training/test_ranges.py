@@ -10,14 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poise.data.source import Loaded
+from poise.core.random_streams import RandomStreams
+from poise.data.source import DataSplits
 from poise.latents import Gaussian, Sphere
-from poise.own.code import allow
-from poise.randomness import Dice
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
-from poise.training.ranges import Reach, drowned, ranges, reach, samples, scores
+from poise.recipe.shipped import load_table, recipe_names
+from poise.training.output_ranges import (
+    OutputRange,
+    check_output_ranges,
+    label_dominates,
+    output_range,
+    sample_range_warning,
+    score_range_warning,
+)
+from poise.user_code.loading import allow_user_code
 
 SIZE = 8
 G_ENDS = {
@@ -49,7 +56,7 @@ MINE = """
 import torch
 from math import prod
 from torch import nn
-from poise.core import Verdict
+from poise.core.types import DiscriminatorOutput
 
 class Do(nn.Module):
     def __init__(self, what):
@@ -81,31 +88,31 @@ class D(nn.Module):
     def forward(self, x):
         features = self.trunk(x)
         said = self.end(self.score(features))
-        return Verdict(said.flatten(), features) if self.verdict else said
+        return DiscriminatorOutput(said.flatten(), features) if self.verdict else said
 """
 
 
 @pytest.fixture(scope="module")
-def digits() -> Loaded:
-    return decode(table("dcgan") | {"data": {"kind": "digits", "size": SIZE}}).data.load()
+def digits() -> DataSplits:
+    return decode(load_table("dcgan") | {"data": {"kind": "digits", "size": SIZE}}).data.load()
 
 
 @pytest.fixture
-def own(tmp_path: Path, digits: Loaded) -> Callable[..., list[str]]:
+def own(tmp_path: Path, digits: DataSplits) -> Callable[..., list[str]]:
     """What is warned of where G, D or both are of the user's, with these ends; checked that no stream is moved."""
 
     def look(g: str = "", d: str = "", recipe: str = "dcgan", changes: dict[str, Any] | None = None, **options: Any):
         file = tmp_path / f"mine{len(list(tmp_path.iterdir()))}.py"
         file.write_text(MINE.replace("G_END", g or "nn.Tanh()").replace("D_END", d or "nn.Identity()"))
-        told = table(recipe) | {"data": {"kind": "digits", "size": SIZE}} | (changes or {})
+        told = load_table(recipe) | {"data": {"kind": "digits", "size": SIZE}} | (changes or {})
         for side, end in (("g", g), ("d", d)):
             if end:
                 part = {"kind": "python", "file": str(file), "name": side.upper(), "options": options}
                 told["network"] = told["network"] | {side: part}
         made: Recipe = decode(told)
-        allow(made, True)
+        allow_user_code(made, True)
         before = torch.random.get_rng_state()
-        found = ranges(made, digits.train)
+        found = check_output_ranges(made, digits.train)
         assert torch.equal(before, torch.random.get_rng_state())
         return [f"{one.field}: {one.message}" for one in found]
 
@@ -165,10 +172,10 @@ def test_labels_and_packs(own: Callable[..., list[str]]) -> None:
     assert own(d="nn.Identity()", changes=packed) == []
 
 
-@pytest.mark.parametrize("name", names())
-def test_shipped_networks_reach_what_they_should(name: str, digits: Loaded) -> None:
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_networks_reach_what_they_should(name: str, digits: DataSplits) -> None:
     """They are not asked, since their entries tell; asked, they are not found fault with."""
-    told = table(name)
+    told = load_table(name)
     points = told["data"]["kind"] in ("ring", "grid")
     shape = (2,) if points else (1, SIZE, SIZE)
     for network in told["network"].values():
@@ -177,19 +184,19 @@ def test_shipped_networks_reach_what_they_should(name: str, digits: Loaded) -> N
     g, d = recipe.network.g, recipe.network.d
     torch.manual_seed(1)
     z = torch.randn(16, recipe.latent.dim)
-    if not points and not g.misfit(shape):
-        net = g.finish(g.build(recipe.latent.dim, shape), z)
-        assert samples(reach(net, lambda net: net(z))) == []
-    if d is not None and d.says == "score" and not d.misfit(shape):
+    if not points and not g.incompatibility(shape):
+        net = g.apply_norm(g.build(recipe.latent.dim, shape), z)
+        assert sample_range_warning(output_range(net, lambda net: net(z))) == []
+    if d is not None and d.output_kind == "score" and not d.incompatibility(shape):
         x = torch.cat([2 * torch.rand(8, *shape) - 1, torch.randn(8, *shape)])
-        net = d.finish(d.build(shape), x)
-        assert scores(reach(net, lambda net: net(x).score), "any") == []
+        net = d.apply_norm(d.build(shape), x)
+        assert score_range_warning(output_range(net, lambda net: net(x).score), "any") == []
 
 
 def test_what_is_not_finite_says_nothing() -> None:
-    told = reach(nn.Linear(2, 2), lambda net: torch.tensor([float("nan")]))
-    assert scores(told, "any") == []
-    assert samples(Reach(-1, 1, -1, 1)) == []
+    told = output_range(nn.Linear(2, 2), lambda net: torch.tensor([float("nan")]))
+    assert score_range_warning(told, "any") == []
+    assert sample_range_warning(OutputRange(-1, 1, -1, 1)) == []
 
 
 def test_check_and_train_say_it(poise: Callable[..., Any], tmp_path: Path) -> None:
@@ -222,7 +229,7 @@ class Loud(nn.Module):
 @pytest.mark.parametrize(("loud", "warned"), [(0.0, False), (1.0, False), (50.0, True)])
 def test_a_label_that_drowns_z_is_warned_of(loud: float, warned: bool) -> None:
     torch.manual_seed(0)
-    found = drowned(Loud(loud).train(), Gaussian(dim=8), 4, Dice(0))
+    found = label_dominates(Loud(loud).train(), Gaussian(dim=8), 4, RandomStreams(0))
     assert [finding.field for finding in found] == (["latent"] if warned else [])
-    quiet = drowned(Loud(1.0), Sphere(dim=8, length=0.01), 4, Dice(0))
+    quiet = label_dominates(Loud(1.0), Sphere(dim=8, length=0.01), 4, RandomStreams(0))
     assert [finding.field for finding in quiet] == ["latent"], "a z of next to no length is drowned as well"

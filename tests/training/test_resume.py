@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from poise.core import Subject
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import SaveError, Stopped
-from poise.randomness import Dice
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.training import save
-from poise.training.begin import train
-from poise.training.build import build
-from poise.training.ledger import Ledger
-from poise.training.machine import Machine
-from poise.training.state import gather, restore
-from poise.training.watcher import Nobody
+from poise.runs import checkpoint
+from poise.runs.state_tensors import collect_tensors, load_tensors
+from poise.training.listener import NullListener
+from poise.training.train import train
 
 STEPS, STOP = 20, 12  # rows every 7 steps: the stop falls into the middle of an interval
 
@@ -63,25 +63,25 @@ def _table(network: dict[str, object], steps: int) -> dict[str, object]:
     }
 
 
-class StopAt(Nobody):
+class StopAt(NullListener):
     """Sends this very process SIGTERM once a step is done."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def tick(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         if step == self.step - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 def stopped(recipe: Recipe, out: Path, at: int, *, resume: bool = False) -> None:
     with pytest.raises(Stopped, match=f"after step {at}"):
-        train(recipe, out, resume=resume, watcher=StopAt(at))
+        train(recipe, out, resume=resume, listener=StopAt(at))
 
 
 def traces(out: Path) -> dict[str, object]:
     """All that must not differ: tensors, sheets, and the rows without their timings."""
-    newest, damaged = save.newest(out / "saves")
+    newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
@@ -90,7 +90,7 @@ def traces(out: Path) -> dict[str, object]:
         del row["stats"]["time/images_per_second"]
     return {
         "step": newest.step,
-        "tensors": (newest.path / save.TENSORS).read_bytes(),
+        "tensors": (newest.path / checkpoint.TENSORS).read_bytes(),
         "rows": rows,
         "sheets": {path.name: path.read_bytes() for path in sorted((out / "samples").iterdir())},
         "recipe": (out / "recipe.toml").read_text(),
@@ -139,7 +139,7 @@ def test_sigkill_at_any_time_loses_at_most_one_interval(undisturbed: Path, tmp_p
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(ring().to_toml())
     for wait in (0.0, 0.02, 0.1):
-        more = ["--resume"] if (out / "saves").is_dir() and save.newest(out / "saves")[0] else []
+        more = ["--resume"] if (out / "saves").is_dir() and checkpoint.newest_valid(out / "saves")[0] else []
         if not more:
             shutil.rmtree(out, ignore_errors=True)
         process = subprocess.Popen(
@@ -158,12 +158,12 @@ def test_sigkill_at_any_time_loses_at_most_one_interval(undisturbed: Path, tmp_p
 
 
 def _state_keys() -> list[str]:
-    machine = Machine(torch.device("cpu"), "fp32")
-    game = build(ring(), Subject((2,)), machine, Dice(0))
-    keys = [key for key in gather(game, Ledger()) if key.startswith("game/")]
-    moments = ("exp_avg", "exp_avg_sq", "step")
+    compute = ComputeSettings(torch.device("cpu"), "fp32")
+    game = build_game(ring(), DataSpec((2,)), compute, RandomStreams(0))
+    keys = [key for key in collect_tensors(game, StepMetrics()) if key.startswith("game/")]
+    contexts = ("exp_avg", "exp_avg_sq", "step")
     for side, player in game.players.items():
-        keys += [f"optimizer/{side}/{name}/{key}" for name, _ in player.net.named_parameters() for key in moments]
+        keys += [f"optimizer/{side}/{name}/{key}" for name, _ in player.net.named_parameters() for key in contexts]
     return keys
 
 
@@ -180,17 +180,17 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tampered(half: Path, out: Path, change: dict[str, torch.Tensor | None]) -> None:
     """A copy of the half-done run whose save has tensors changed or (None) dropped, under a true manifest."""
     shutil.copytree(half, out)
-    newest, _ = save.newest(out / "saves")
+    newest, _ = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert newest.step == STOP
     tensors = {name: change.get(name, tensor) for name, tensor in newest.tensors.items()}
     kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     facts = {key: value for key, value in newest.manifest.items() if key not in ("format", "step", "files")}
-    save.write(out / "saves", STOP, kept, {"seconds": newest.state["seconds"]}, facts)
+    checkpoint.write(out / "saves", STOP, kept, {"seconds": newest.state["seconds"]}, facts)
 
 
 def test_teeth_every_saved_tensor_is_known(half: Path) -> None:
-    newest, _ = save.newest(half / "saves")
+    newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
     saved = {name for name in newest.tensors if not name.startswith("ledger/")}
     assert saved == set(KEYS)
@@ -198,25 +198,28 @@ def test_teeth_every_saved_tensor_is_known(half: Path) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_teeth_a_dropped_tensor_is_refused(key: str, half: Path) -> None:
-    newest, _ = save.newest(half / "saves")
+    newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
-    game = build(ring(), Subject((2,)), Machine(torch.device("cpu"), "fp32"), Dice(0))
+    game = build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
     with pytest.raises(SaveError, match="is missing"):
-        restore(game, Ledger(), {name: tensor for name, tensor in newest.tensors.items() if name != key})
+        load_tensors(game, StepMetrics(), {name: tensor for name, tensor in newest.tensors.items() if name != key})
 
 
 def test_a_weight_that_had_no_gradient_yet_is_marked() -> None:
     """Before the first step that is every weight; a mark that is lost is missed like anything else."""
-    game, fresh = (build(ring(), Subject((2,)), Machine(torch.device("cpu"), "fp32"), Dice(0)) for _ in range(2))
-    tensors = gather(game, Ledger())
+    game, fresh = (
+        build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
+        for _ in range(2)
+    )
+    tensors = collect_tensors(game, StepMetrics())
     marks = {name for name in tensors if name.startswith("optimizer/")}
     weights = [(side, name) for side, player in game.players.items() for name, _ in player.net.named_parameters()]
     assert marks == {f"optimizer/{side}/{name}/untouched" for side, name in weights}
-    restore(fresh, Ledger(), tensors)
+    load_tensors(fresh, StepMetrics(), tensors)
     assert not any(player.optimizer.state for player in fresh.players.values())
     for mark in marks:
         with pytest.raises(SaveError, match=re.escape(mark.removesuffix("/untouched")) + ".* is missing"):
-            restore(fresh, Ledger(), {name: tensor for name, tensor in tensors.items() if name != mark})
+            load_tensors(fresh, StepMetrics(), {name: tensor for name, tensor in tensors.items() if name != mark})
 
 
 # the average copies the live counter at every step, so a lost one is found again; nothing else is
@@ -226,19 +229,19 @@ FOUND_AGAIN = [key for key in KEYS if "averaged_weights" in key and key.endswith
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in FOUND_AGAIN])
 def test_teeth_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed: Path, tmp_path: Path) -> None:
     if key.startswith("optimizer/"):
-        newest, _ = save.newest(half / "saves")
+        newest, _ = checkpoint.newest_valid(half / "saves")
         assert newest is not None
         fresh = torch.zeros_like(newest.tensors[key])
     else:
-        game = build(ring(), Subject((2,)), Machine(torch.device("cpu"), "fp32"), Dice(0))
-        fresh = gather(game, Ledger())[key]
+        game = build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
+        fresh = collect_tensors(game, StepMetrics())[key]
     _tampered(half, tmp_path / "run", {key: fresh})
     train(ring(), tmp_path / "run", resume=True)
     assert traces(tmp_path / "run") != traces(undisturbed)
 
 
 def test_teeth_a_lost_reading_changes_the_rows(half: Path, undisturbed: Path, tmp_path: Path) -> None:
-    newest, _ = save.newest(half / "saves")
+    newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
     pending = {name: series for name, series in newest.tensors.items() if name.startswith("ledger/")}
     assert "ledger/d/adversarial" in pending
@@ -257,7 +260,7 @@ def test_a_damaged_save_is_named_and_passed_over(damage: str, undisturbed: Path,
     out = tmp_path / "run"
     stopped(ring(), out, STOP + 1)
     place = out / "saves" / f"step-{STOP + 1:08d}"
-    file = place / save.TENSORS
+    file = place / checkpoint.TENSORS
     data = bytearray(file.read_bytes())
     if damage == "flip":
         data[len(data) // 2] ^= 1
@@ -265,17 +268,17 @@ def test_a_damaged_save_is_named_and_passed_over(damage: str, undisturbed: Path,
     elif damage == "cut":
         file.write_bytes(data[:-1])
     elif damage == "delete":
-        (place / save.MANIFEST).unlink()
+        (place / checkpoint.MANIFEST).unlink()
     else:
-        shutil.copy(out / "saves" / f"step-{STOP:08d}" / save.TENSORS, file)
+        shutil.copy(out / "saves" / f"step-{STOP:08d}" / checkpoint.TENSORS, file)
 
     heard: list[str] = []
 
-    class Listener(Nobody):
-        def start(self, start) -> None:  # type: ignore[no-untyped-def]
+    class Listener(NullListener):
+        def on_start(self, start) -> None:  # type: ignore[no-untyped-def]
             heard.extend(start.lines)
 
-    train(ring(), out, resume=True, watcher=Listener())
+    train(ring(), out, resume=True, listener=Listener())
     assert any(place.name in line and "damaged save" in line for line in heard)
     shutil.rmtree(place, ignore_errors=True)
     assert traces(out) == traces(undisturbed)
@@ -285,16 +288,16 @@ def test_every_flipped_byte_is_found(half: Path, tmp_path: Path) -> None:
     place = next(half.glob(f"saves/step-{STOP:08d}"))
     copied = tmp_path / place.name
     shutil.copytree(place, copied)
-    for name in (save.TENSORS, save.STATE):
+    for name in (checkpoint.TENSORS, checkpoint.STATE):
         whole = (copied / name).read_bytes()
         for at in range(0, len(whole), max(1, len(whole) // 50)):
             flipped = bytearray(whole)
             flipped[at] ^= 1 << at % 8
             (copied / name).write_bytes(flipped)
             with pytest.raises(SaveError, match=name):
-                save.check(copied)
+                checkpoint.verify(copied)
         (copied / name).write_bytes(whole)
-    save.check(copied)
+    checkpoint.verify(copied)
 
 
 def test_another_recipe_is_refused(half: Path) -> None:
@@ -309,27 +312,27 @@ def test_another_length_under_a_dial_over_progress_is_said(tmp_path: Path) -> No
     fading = [{"kind": "instance_noise"}]  # from 0.1 to 0 over the run's progress
     heard: list[str] = []
 
-    class Listener(Nobody):
-        def start(self, start) -> None:  # type: ignore[no-untyped-def]
+    class Listener(NullListener):
+        def on_start(self, start) -> None:  # type: ignore[no-untyped-def]
             heard.extend(start.lines)
 
     train(decode({**ring(4).canonical(), "tricks": fading}), tmp_path / "run")
-    train(decode({**ring(6).canonical(), "tricks": fading}), tmp_path / "run", resume=True, watcher=Listener())
+    train(decode({**ring(6).canonical(), "tricks": fading}), tmp_path / "run", resume=True, listener=Listener())
     assert any("4 steps before, 6 now" in line for line in heard)
 
 
 def test_other_threads_are_said(half: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(half, out)
-    newest, _ = save.newest(out / "saves")
+    newest, _ = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     facts = {key: value for key, value in newest.manifest.items() if key not in ("format", "step", "files")}
-    save.write(out / "saves", STOP, newest.tensors, newest.state, {**facts, "threads": 97})
+    checkpoint.write(out / "saves", STOP, newest.tensors, newest.state, {**facts, "threads": 97})
     heard: list[str] = []
 
-    class Listener(Nobody):
-        def start(self, start) -> None:  # type: ignore[no-untyped-def]
+    class Listener(NullListener):
+        def on_start(self, start) -> None:  # type: ignore[no-untyped-def]
             heard.extend(start.lines)
 
-    train(ring(), out, resume=True, watcher=Listener())
+    train(ring(), out, resume=True, listener=Listener())
     assert any("threads 97" in line and "not promised" in line for line in heard)

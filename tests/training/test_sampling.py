@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import recipe, session
-from poise.data.source import Bytes, Pictures, to_signed
+from poise.core.random_streams import RandomStreams
+from poise.data.source import ImageDataset
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
-from poise.measure.catalogue import chosen
-from poise.randomness import Dice
-from poise.training.begin import train
-from poise.training.folder import RunFolder
-from poise.training.measuring import Gauge, measure_run
-from poise.training.run import Run
-from poise.training.sampling import BLOCK, generate, labels_in_shares, latents
+from poise.measure.catalogue import select_measures
+from poise.runs.evaluate import measure_run
+from poise.runs.folder import RunFolder
+from poise.runs.generate import BLOCK, generate, proportional_labels, sample_latents
+from poise.runs.run import Run
+from poise.training.evaluation import PeriodicEvaluator
+from poise.training.train import train
+from poise.utils.images import Bytes, to_float
 
 COUNTS = (1, 3, 9, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK - 5, 3 * BLOCK)
 MOST = 3 * BLOCK
@@ -30,12 +32,12 @@ NOISE, DROPOUT = {"kind": "layer_noise"}, {"kind": "standing_dropout"}
 @pytest.mark.parametrize("dim", [1, 2, 3, 7, 16, 100])
 def test_a_latent_depends_on_its_number_alone(kind: type[Latent], dim: int) -> None:
     law = kind(dim=dim)
-    whole = latents(law, MOST, Dice(5), "sample")
+    whole = sample_latents(law, MOST, RandomStreams(5), "sample")
     assert whole.shape == (MOST, dim)
     for n in COUNTS:
-        assert torch.equal(latents(law, n, Dice(5), "sample"), whole[:n])
-    assert not torch.equal(latents(law, 9, Dice(6), "sample"), whole[:9])
-    assert not torch.equal(latents(law, 9, Dice(5), "measure"), whole[:9])
+        assert torch.equal(sample_latents(law, n, RandomStreams(5), "sample"), whole[:n])
+    assert not torch.equal(sample_latents(law, 9, RandomStreams(6), "sample"), whole[:9])
+    assert not torch.equal(sample_latents(law, 9, RandomStreams(5), "measure"), whole[:9])
     assert dim == 1 or len(whole.unique(dim=0)) == MOST, "no block repeats another"
 
 
@@ -43,14 +45,16 @@ def test_a_latent_depends_on_its_number_alone(kind: type[Latent], dim: int) -> N
 @pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
 def test_a_sample_depends_on_its_number_alone_to_the_bit(world: str, tricks: tuple[dict[str, Any], ...]) -> None:
     net = session(world, *tricks).play(2).game.g.net
-    z = torch.randn(MOST, 3, generator=Dice(1)("z"))
+    z = torch.randn(MOST, 3, generator=RandomStreams(1)("z"))
     labels = torch.arange(MOST) % 4 if world == "labelled" else None
-    whole = generate(net, z, labels, dice=Dice(0))
+    whole = generate(net, z, labels, streams=RandomStreams(0))
     for n in COUNTS:
-        some = generate(net, z[:n], None if labels is None else labels[:n], dice=Dice(0))
+        some = generate(net, z[:n], None if labels is None else labels[:n], streams=RandomStreams(0))
         assert torch.equal(some, whole[:n])
     if tricks:
-        same = generate(net, z[:1].expand(MOST, -1), None if labels is None else labels[:1].expand(MOST), dice=Dice(0))
+        same = generate(
+            net, z[:1].expand(MOST, -1), None if labels is None else labels[:1].expand(MOST), streams=RandomStreams(0)
+        )
         assert len(same.flatten(1).unique(dim=0)) > MOST // 2, "layers draw anew for every sample and every block"
 
 
@@ -74,10 +78,10 @@ def test_fewer_samples_of_a_run_are_the_beginning_of_more(tmp_path: Path, world:
 @pytest.mark.parametrize("seed", [0, 1, 17])
 def test_labels_come_in_the_shares_of_the_counts(counts: tuple[int, ...], seed: int) -> None:
     shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
-    whole = labels_in_shares(5000, counts, seed)
+    whole = proportional_labels(5000, counts, seed)
     assert whole.dtype == torch.int64
     for n in (1, 10, 64, 1000, 5000):
-        labels = labels_in_shares(n, counts, seed)
+        labels = proportional_labels(n, counts, seed)
         assert torch.equal(labels, whole[:n])
         found = labels.bincount(minlength=len(counts))
         assert len(found) == len(counts)
@@ -86,10 +90,10 @@ def test_labels_come_in_the_shares_of_the_counts(counts: tuple[int, ...], seed: 
 
 
 def test_labels_differ_from_seed_to_seed_and_need_a_picture() -> None:
-    assert not torch.equal(labels_in_shares(50, (5, 3, 2), 0), labels_in_shares(50, (5, 3, 2), 1))
+    assert not torch.equal(proportional_labels(50, (5, 3, 2), 0), proportional_labels(50, (5, 3, 2), 1))
     for none in ((), (0, 0)):
         with pytest.raises(ValueError, match="at least one class with a picture"):
-            labels_in_shares(3, none, 0)
+            proportional_labels(3, none, 0)
 
 
 # ---- conditional runs on data whose classes are not equally common ------------------------------------------
@@ -113,7 +117,7 @@ class Perfect(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[Tensor] = []
-        self.pools = [to_signed(torch.from_numpy(shades((500,), seed)[0] + 90 * seed)) for seed in range(len(SHARES))]
+        self.pools = [to_float(torch.from_numpy(shades((500,), seed)[0] + 90 * seed)) for seed in range(len(SHARES))]
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         self.asked.append(labels)
@@ -141,14 +145,14 @@ def skewed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_perfect_sampler_of_skewed_data_scores_at_the_floor(skewed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for equal shares of its classes it would be far from data that it knows perfectly."""
-    result, _ = measure_run(skewed, chosen("fid,precision,recall"), features="pixels")
-    fid = result.told["fid"]
+    result, _ = measure_run(skewed, select_measures("fid,precision,recall"), features="pixels")
+    fid = result.results["fid"]
     assert fid.floor is not None
-    assert fid.figure.value < 2 * fid.floor.value
-    assert result.told["recall"].figure.value > 0.9
-    monkeypatch.setattr(Pictures, "class_counts", (1, 1, 1))
-    equal, _ = measure_run(skewed, chosen("fid"), features="pixels")
-    assert equal.told["fid"].figure.value > 20 * fid.figure.value
+    assert fid.value.value < 2 * fid.floor.value
+    assert result.results["recall"].value.value > 0.9
+    monkeypatch.setattr(ImageDataset, "class_counts", (1, 1, 1))
+    equal, _ = measure_run(skewed, select_measures("fid"), features="pixels")
+    assert equal.results["fid"].value.value > 20 * fid.value.value
 
 
 def test_the_run_folder_counts_the_training_pictures_of_each_class(skewed: Run) -> None:
@@ -161,12 +165,12 @@ def test_the_run_folder_counts_the_training_pictures_of_each_class(skewed: Run) 
 
 
 def test_a_run_is_measured_in_the_datas_shares_as_it_goes(skewed: Run, tmp_path: Path) -> None:
-    gauge = Gauge(skewed.recipe, skewed.load(), RunFolder(tmp_path), 0, torch.device("cpu"), lambda _: None)
+    gauge = PeriodicEvaluator(skewed.recipe, skewed.load(), RunFolder(tmp_path), 0, torch.device("cpu"), lambda _: None)
     net = skewed.game.g.net
     net.asked.clear()
-    result = gauge.take(skewed.game, 1)
+    result = gauge.evaluate(skewed.game, 1)
     found = torch.cat(net.asked)[: result.n].bincount(minlength=3) / result.n
     assert (found - torch.tensor(SHARES) / 1000).abs().max() < 0.02
-    floor = result.told["fid"].floor
+    floor = result.results["fid"].floor
     assert floor is not None
-    assert result.told["fid"].figure.value < 2 * floor.value
+    assert result.results["fid"].value.value < 2 * floor.value

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from poise.errors import Diverged
-from poise.recipe.read import decode
-from poise.training import save
-from poise.training.begin import train
-from poise.training.run import Run
-from poise.tricks.averaged_weights import average_
+from poise.recipe.decode import decode
+from poise.runs import checkpoint
+from poise.runs.run import Run
+from poise.training.train import train
+from poise.tricks.averaged_weights import ema_update_
 
 PARTS = '''
 from math import prod
@@ -88,10 +88,10 @@ def test_a_tied_network_trains_saves_and_resumes_to_the_bit(tmp_path: Path, kind
     train(tied(file, 6, trick), tmp_path / "whole", trust_code=True)
     train(tied(file, 3, trick), tmp_path / "half", trust_code=True)
     train(tied(file, 6, trick), tmp_path / "half", trust_code=True, resume=True)
-    ends = [save.newest(tmp_path / name / "saves")[0] for name in ("whole", "half")]
+    ends = [checkpoint.newest_valid(tmp_path / name / "saves")[0] for name in ("whole", "half")]
     assert ends[0] is not None
     assert ends[1] is not None
-    assert (ends[0].path / save.TENSORS).read_bytes() == (ends[1].path / save.TENSORS).read_bytes()
+    assert (ends[0].path / checkpoint.TENSORS).read_bytes() == (ends[1].path / checkpoint.TENSORS).read_bytes()
     aliases = ends[0].manifest["aliases"]
     assert aliases["game/g.net.down.weight"] == "game/g.net.up.weight"
     assert any("body" in name and aliases[name].startswith("game/d.net.") for name in aliases)
@@ -118,8 +118,8 @@ def shared() -> dict[str, Tensor]:
 
 
 def test_views_of_one_memory_are_saved_as_what_they_hold(tmp_path: Path) -> None:
-    save.write(tmp_path, 1, shared(), {"seconds": 0.0}, {})
-    found = save.read(tmp_path / "step-00000001").tensors
+    checkpoint.write(tmp_path, 1, shared(), {"seconds": 0.0}, {})
+    found = checkpoint.read(tmp_path / "step-00000001").tensors
     assert found.keys() == shared().keys()
     for name, tensor in shared().items():
         assert torch.equal(found[name], tensor), name
@@ -129,10 +129,10 @@ def test_views_of_one_memory_are_saved_as_what_they_hold(tmp_path: Path) -> None
 def test_only_what_was_finite_must_stay_so(tmp_path: Path) -> None:
     tensors = {"game/mask": torch.tensor([0.0, -torch.inf]), "game/weight": torch.ones(2)}
     with pytest.raises(Diverged, match="game/mask"):
-        save.write(tmp_path, 1, tensors, {"seconds": 0.0}, {})
-    save.write(tmp_path, 1, tensors, {"seconds": 0.0}, {}, {"game/mask"})
+        checkpoint.write(tmp_path, 1, tensors, {"seconds": 0.0}, {})
+    checkpoint.write(tmp_path, 1, tensors, {"seconds": 0.0}, {}, {"game/mask"})
     with pytest.raises(Diverged, match="game/weight"):
-        save.write(tmp_path, 2, {"game/weight": torch.tensor([torch.nan])}, {"seconds": 0.0}, {}, {"game/mask"})
+        checkpoint.write(tmp_path, 2, {"game/weight": torch.tensor([torch.nan])}, {"seconds": 0.0}, {}, {"game/mask"})
 
 
 def test_an_average_keeps_a_mask() -> None:
@@ -144,6 +144,6 @@ def test_an_average_keeps_a_mask() -> None:
 
     mean, live = Masked(), Masked()
     live.count.mul_(3)
-    average_(mean, live, 0.5)
+    ema_update_(mean, live, 0.5)
     assert mean.mask.tolist() == [0.0, -torch.inf]
     assert mean.count.tolist() == [2.0, 2.0]

@@ -12,54 +12,56 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import recipe as tiny
-from poise.entries import kinds
+from poise.core.config import find_components
+from poise.engine.compute import choose_compute
 from poise.errors import RecipeError
-from poise.networks.base import Discriminator, Encoder, Generator, Network
-from poise.own.code import allow
-from poise.recipe.fit import fit
+from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NetworkConfig
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.recipe.shipped import names, table
-from poise.training.machine import choose
-from poise.training.standing import try_single
+from poise.recipe.shipped import load_table, recipe_names
+from poise.training.state import check_single_sample_batch
+from poise.user_code.loading import allow_user_code
 
 NORMS = ("batch", "spectral_batch", "instance", "virtual", "none")
 DIM, REFERENCE = 3, 16
 
 
-def entries() -> list[tuple[type[Network], Network, tuple[int, ...]]]:
+def entries() -> list[tuple[type[NetworkConfig], NetworkConfig, tuple[int, ...]]]:
     """All networks with every sort of norm, for points and small pictures that they can make or judge."""
     found = []
-    for base in (Generator, Discriminator, Encoder):
-        for entry in kinds(base, "poise.networks").values():
+    for base in (GeneratorConfig, DiscriminatorConfig, EncoderConfig):
+        for entry in find_components(base, "poise.networks").values():
             fields = entry.model_fields
             grid = [[{"norm": norm} for norm in NORMS] if "norm" in fields else [{}]]
             grid += [[{}, {"depth": 1}] if "depth" in fields else [{}]]
             for norm, depth in itertools.product(*grid):
                 made: Any = entry(**norm, **depth, **({"width": 4} if "width" in fields else {}))
-                found += [(base, made, shape) for shape in ((2,), (1, 8, 8), (1, 16, 16)) if not made.misfit(shape)]
+                found += [
+                    (base, made, shape) for shape in ((2,), (1, 8, 8), (1, 16, 16)) if not made.incompatibility(shape)
+                ]
     return found
 
 
-def built(base: type[Network], entry: Any, shape: tuple[int, ...]) -> tuple[nn.Module, Callable[[int], Tensor]]:
+def built(base: type[NetworkConfig], entry: Any, shape: tuple[int, ...]) -> tuple[nn.Module, Callable[[int], Tensor]]:
     """The network, and what it is fed."""
-    if base is Generator:
-        return entry.finish(entry.build(DIM, shape), torch.randn(REFERENCE, DIM)), lambda n: torch.randn(n, DIM)
-    net = entry.build(shape) if base is Discriminator else entry.build(shape, DIM, 50)
-    net = entry.finish(net, torch.randn(REFERENCE, *shape))
-    return net, torch.arange if getattr(entry, "by_place", False) else lambda n: torch.randn(n, *shape)
+    if base is GeneratorConfig:
+        return entry.apply_norm(entry.build(DIM, shape), torch.randn(REFERENCE, DIM)), lambda n: torch.randn(n, DIM)
+    net = entry.build(shape) if base is DiscriminatorConfig else entry.build(shape, DIM, 50)
+    net = entry.apply_norm(net, torch.randn(REFERENCE, *shape))
+    return net, torch.arange if getattr(entry, "by_index", False) else lambda n: torch.randn(n, *shape)
 
 
 def test_networks_say_how_few_they_take() -> None:
     wrong = []
     for base, entry, shape in entries():
-        net, feed = built(base, entry, shape)
+        net, batches = built(base, entry, shape)
         net.train()
-        least = entry.fewest(shape)
-        net(feed(least))
+        least = entry.min_batch(shape)
+        net(batches(least))
         if least > 1:
             with pytest.raises(ValueError, match="more than 1 value per channel"):
-                net(feed(least - 1))
+                net(batches(least - 1))
             wrong += [entry] if not fails_alone(entry) else []
     assert not wrong
 
@@ -70,7 +72,7 @@ def fails_alone(entry: Any) -> bool:
 
 def of_one(name: str, batch: int = 1) -> Recipe:
     """A shipped recipe, thin, with so many samples in a batch."""
-    told = table(name) | {"batch": batch, "steps": 3}
+    told = load_table(name) | {"batch": batch, "steps": 3}
     for network in told["network"].values():
         network |= {"width": 4} if "width" in network else {}
     if "size" in told["data"]:
@@ -78,19 +80,19 @@ def of_one(name: str, batch: int = 1) -> Recipe:
     return decode(told)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_takes_a_step_or_is_refused(name: str) -> None:
     recipe = of_one(name)
     loaded = recipe.data.load()
-    refused = fit(recipe, loaded.train.shape, len(loaded.train.classes)).refusals
+    refused = check_compatibility(recipe, loaded.train.shape, len(loaded.train.classes)).refusals
     if name == "gan":
         assert [one.field for one in refused] == ["network.g.norm"]
         assert "set batch to 2 or more" in refused[0].cure
         recipe = of_one(name, 2)
-        assert not fit(recipe, loaded.train.shape).refusals
+        assert not check_compatibility(recipe, loaded.train.shape).refusals
         return
     if not refused:
-        try_single(recipe, choose("cpu", "fp32", recipe), loaded)
+        check_single_sample_batch(recipe, choose_compute("cpu", "fp32", recipe), loaded)
 
 
 def test_a_pack_is_one(tmp_path: Path) -> None:
@@ -98,9 +100,9 @@ def test_a_pack_is_one(tmp_path: Path) -> None:
     base = tiny("points", {"kind": "packing", "samples": 2}, batch=2)
     told = base.canonical()
     told["network"]["d"] |= {"norm": "batch", "depth": 2}
-    (refused,) = fit(decode(told), (2,)).refusals
+    (refused,) = check_compatibility(decode(told), (2,)).refusals
     assert (refused.field, refused.cure) == ("network.d.norm", 'set batch to 4 or more, or this norm to "none"')
-    assert not fit(decode(told | {"batch": 4}), (2,)).refusals
+    assert not check_compatibility(decode(told | {"batch": 4}), (2,)).refusals
 
 
 OWN = """
@@ -149,9 +151,9 @@ def test_a_batch_of_more_is_not_tried(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(OWN)
     own = {"kind": "python", "file": str(file), "name": "G"}
-    recipe = decode(table("ring") | {"batch": 1, "network": table("ring")["network"] | {"g": own}})
-    allow(recipe, True)
-    machine, loaded = choose("cpu", "fp32", recipe), recipe.data.load()
+    recipe = decode(load_table("ring") | {"batch": 1, "network": load_table("ring")["network"] | {"g": own}})
+    allow_user_code(recipe, True)
+    compute, loaded = choose_compute("cpu", "fp32", recipe), recipe.data.load()
     with pytest.raises(RecipeError, match="one sample in a batch"):
-        try_single(recipe, machine, loaded)
-    try_single(recipe.model_copy(update={"batch": 2}), machine, loaded)
+        check_single_sample_batch(recipe, compute, loaded)
+    check_single_sample_batch(recipe.model_copy(update={"batch": 2}), compute, loaded)

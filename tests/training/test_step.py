@@ -21,7 +21,7 @@ from contracts.tiny import (
     Session,
     Shift,
     by_hand,
-    moment,
+    context,
     no_waiting,
     one_thread,
     recipe,
@@ -30,19 +30,20 @@ from contracts.tiny import (
     source,
     unequal,
 )
-from poise.core import Batch, Exchange, Side, Targets, Verdict
-from poise.networks.mlp import MLPDiscriminatorEntry
-from poise.objectives.base import Costs
+from poise.core.hooks import LossTerm
+from poise.core.move import MoveData
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Batch, DiscriminatorOutput, Side, Targets
+from poise.engine.batches import RealBatches
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.game import discriminate_jointly, discriminate_separately
+from poise.engine.step import alternate, compute_loss, discriminate, make_move, sample
+from poise.engine.step_metrics import StepMetrics
+from poise.networks.mlp import MLPDiscriminatorConfig
+from poise.objectives.base import Losses
 from poise.objectives.pointwise import NonSaturating
-from poise.randomness import Dice
-from poise.seams import Term
 from poise.tempo import Ratio
-from poise.training.build import build
-from poise.training.feed import Feed
-from poise.training.game import apart, together
-from poise.training.ledger import Ledger
-from poise.training.machine import Machine
-from poise.training.step import alternate, charge, draw, face, move
 from poise.tricks.gradient_penalties import R1
 from poise.tricks.soft_labels import SoftLabels
 
@@ -67,22 +68,22 @@ def test_a_move_changes_its_own_player_alone(side: Side, world: str) -> None:
     run = session(world)
     players = run.game.players
     before = {s: parameters(players[s].net) for s in Side}
-    states = copy.deepcopy(players[side.rival].optimizer.state_dict())
-    move(run.game, run.feed, run.moment().of(side, 0), run.ledger)
+    states = copy.deepcopy(players[side.opponent].optimizer.state_dict())
+    make_move(run.game, run.batches, run.context().for_move(side, 0), run.metrics)
     after = {s: parameters(players[s].net) for s in Side}
-    assert unequal(before[side.rival], after[side.rival]) == []
+    assert unequal(before[side.opponent], after[side.opponent]) == []
     assert unequal(before[side], after[side]) == sorted(before[side]), "and every weight of its own"
-    assert players[side.rival].optimizer.state_dict() == states
+    assert players[side.opponent].optimizer.state_dict() == states
     if world == "points":
-        buffers = dict(players[side.rival].net.named_buffers())
+        buffers = dict(players[side.opponent].net.named_buffers())
         assert buffers == {}
 
 
 @pytest.mark.parametrize("side", list(Side))
 def test_the_rival_is_given_no_gradient_at_all(side: Side) -> None:
     run = session("pictures")
-    rival = run.game.players[side.rival]
-    move(run.game, run.feed, run.moment().of(side, 0), run.ledger)
+    rival = run.game.players[side.opponent]
+    make_move(run.game, run.batches, run.context().for_move(side, 0), run.metrics)
     assert all(w.grad is None for w in rival.weights)
     assert all(w.grad is not None for w in run.game.players[side].weights)
     assert all(w.requires_grad for p in run.game.players.values() for w in p.weights)
@@ -92,31 +93,31 @@ def test_during_a_move_the_rivals_weights_want_no_gradient() -> None:
     wanted: list[tuple[Side, bool, bool]] = []
     game = by_hand()
 
-    class Spy(Term):
-        def cost(self, exchange: Exchange) -> Tensor:
-            wanted.append((exchange.moment.side, game.d.net.weight.requires_grad, game.g.net.by.requires_grad))
-            return exchange.score("fake").sum() * 0
+    class Spy(LossTerm):
+        def loss(self, move: MoveData) -> Tensor:
+            wanted.append((move.context.side, game.d.net.weight.requires_grad, game.g.net.by.requires_grad))
+            return move.score("fake").sum() * 0
 
     game = by_hand(Spy("spy", 1.0), d=game.d.net, g=game.g.net)
-    alternate(game, ring_feed(), moment(), Ledger())
+    alternate(game, ring_feed(), context(), StepMetrics())
     assert wanted == [(Side.D, True, False), (Side.G, False, True)]
 
 
 def test_ds_move_makes_its_fakes_without_a_graph_and_gs_with_one() -> None:
     game = by_hand()
-    assert not draw(game, ring_feed(), moment()).fake.requires_grad
-    assert draw(game, ring_feed(), moment(side=Side.G)).fake.requires_grad
+    assert not sample(game, ring_feed(), context()).fake.requires_grad
+    assert sample(game, ring_feed(), context(side=Side.G)).fake.requires_grad
 
 
 @pytest.mark.parametrize("side", list(Side))
 def test_gradients_are_wanted_again_after_an_error(side: Side) -> None:
-    class Broken(Term):
-        def cost(self, exchange: Exchange) -> Tensor:
+    class Broken(LossTerm):
+        def loss(self, move: MoveData) -> Tensor:
             raise ZeroDivisionError
 
     game = by_hand(Broken("broken", 1.0))
     with pytest.raises(ZeroDivisionError):
-        move(game, ring_feed(), moment(side=side), Ledger())
+        make_move(game, ring_feed(), context(side=side), StepMetrics())
     assert game.d.net.weight.requires_grad
     assert game.g.net.by.requires_grad
     assert torch.is_grad_enabled()
@@ -126,10 +127,10 @@ def test_gradients_of_an_earlier_move_are_not_left_over() -> None:
     """Twice the same move at rate 0 gives the same gradient, not twice it."""
     game = by_hand(lr=0.0)
     for _ in range(2):
-        move(game, ring_feed(), moment(), Ledger())
+        make_move(game, ring_feed(), context(), StepMetrics())
     again = game.d.net.weight.grad.clone()
     fresh = by_hand(lr=0.0)
-    move(fresh, ring_feed(), moment(), Ledger())
+    make_move(fresh, ring_feed(), context(), StepMetrics())
     assert torch.equal(again, fresh.d.net.weight.grad)
 
 
@@ -137,59 +138,59 @@ def test_gradients_of_an_earlier_move_are_not_left_over() -> None:
 
 
 def test_the_tempo_is_the_number_of_optimiser_steps() -> None:
-    game, feed = by_hand(tempo=Ratio(3, 2)), Counted(3)
+    game, batches = by_hand(tempo=Ratio(3, 2)), Counted(3)
     played: list[Side] = []
     for side, player in game.players.items():
         step = player.optimizer.step
         player.optimizer.step = lambda side=side, step=step: played.append(side) or step()  # type: ignore[method-assign]
     for at in range(2):
-        alternate(game, feed, moment(at), Ledger())
+        alternate(game, batches, context(at), StepMetrics())
     assert played == [Side.D, Side.D, Side.D, Side.G, Side.G] * 2
 
 
 def test_d_sees_fresh_reals_in_every_move_and_leaves_none_out() -> None:
-    feed, dice = Counted(3), Dice(0)
+    batches, streams = Counted(3), RandomStreams(0)
     for at in range(2):
-        alternate(by_hand(tempo=Ratio(3, 2)), feed, moment(at), Ledger())
-    assert feed.asked == [(Side.D, at, turn) for at in range(2) for turn in range(3)], (
+        alternate(by_hand(tempo=Ratio(3, 2)), batches, context(at), StepMetrics())
+    assert batches.asked == [(Side.D, at, turn) for at in range(2) for turn in range(3)], (
         "and G, who looks at none, asks for none"
     )
-    expected = [feed.source.batch(index, BATCH, dice).images for index in range(6)]
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(feed.given, expected, strict=True))
-    assert len({tuple(given.flatten().tolist()) for given in feed.given}) == 6
+    expected = [batches.source.batch(index, BATCH, streams).images for index in range(6)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(batches.given, expected, strict=True))
+    assert len({tuple(given.flatten().tolist()) for given in batches.given}) == 6
 
 
 def test_every_move_draws_its_own_latents() -> None:
     run = session("points", tempo={"kind": "ratio", "d": 2, "g": 2}).play(2)
     assert len(run.moves) == 8
-    assert len({tuple(move.latents.flatten().tolist()) for move in run.moves}) == 8
-    assert {tuple(move.latents.shape) for move in run.moves} == {(BATCH, 3)}
+    assert len({tuple(played_move.latents.flatten().tolist()) for played_move in run.moves}) == 8
+    assert {tuple(played_move.latents.shape) for played_move in run.moves} == {(BATCH, 3)}
 
 
 class Relative(NonSaturating):
     """An objective whose G looks at the reals too."""
 
-    compares = True
+    is_relativistic = True
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         assert real is not None
         return (softplus(real - fake),)
 
 
 def test_gs_move_sees_the_reals_of_ds_move_of_the_same_number() -> None:
     """And of D's last one if G moves more often."""
-    feed = Counted(2)
-    alternate(by_hand(objective=Relative(), tempo=Ratio(2, 4)), feed, moment(5), Ledger())
-    assert [side for side, *_ in feed.asked] == [Side.D] * 2 + [Side.G] * 4
-    for theirs, ours in zip((0, 1, 1, 1), feed.given[2:], strict=True):
-        assert torch.equal(feed.given[theirs], ours)
+    batches = Counted(2)
+    alternate(by_hand(objective=Relative(), tempo=Ratio(2, 4)), batches, context(5), StepMetrics())
+    assert [side for side, *_ in batches.asked] == [Side.D] * 2 + [Side.G] * 4
+    for theirs, ours in zip((0, 1, 1, 1), batches.given[2:], strict=True):
+        assert torch.equal(batches.given[theirs], ours)
 
 
 def test_an_epoch_of_pictures_leaves_none_out() -> None:
     """40 pictures, 8 at a time, two moves of D a step: ten moves are two epochs."""
     run = session("pictures", tempo={"kind": "ratio", "d": 2, "g": 1}).play(5)
     reals = torch.cat([m.real for m in run.of(Side.D)]).flatten(1)
-    every = run.source.some(40).flatten(1)
+    every = run.source.preview(40).flatten(1)
     for epoch in (reals[:40], reals[40:]):
         assert sorted(map(tuple, epoch.tolist())) == sorted(map(tuple, every.tolist()))
     assert not torch.equal(reals[:40], reals[40:])
@@ -202,36 +203,43 @@ def test_an_epoch_of_pictures_leaves_none_out() -> None:
 def test_one_pass_judges_as_two_do_without_batch_norm(side: Side) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        d = MLPDiscriminatorEntry(width=16, depth=3).build((2,))
+        d = MLPDiscriminatorConfig(width=16, depth=3).build((2,))
     found: dict[Any, list[Tensor]] = {}
-    for judge in (apart, together):
+    for judge in (discriminate_separately, discriminate_jointly):
         game = by_hand(d=copy.deepcopy(d), judge=judge, objective=Relative(), lr=0.0)
-        ledger = Ledger()
-        exchange = draw(game, ring_feed(), moment(side=side))
-        face(game, exchange)
-        cost = charge(game, exchange, ledger)
+        metrics = StepMetrics()
+        move = sample(game, ring_feed(), context(side=side))
+        discriminate(game, move)
+        cost = compute_loss(game, move, metrics)
         cost.backward()
-        scores = [exchange.score("real"), exchange.score("fake")]
+        scores = [move.score("real"), move.score("fake")]
         found[judge] = [*scores, cost, *(w.grad for w in game.players[side].weights)]
-    assert len(found[apart]) > 3
-    for one, two in zip(found[together], found[apart], strict=True):
+    assert len(found[discriminate_separately]) > 3
+    for one, two in zip(found[discriminate_jointly], found[discriminate_separately], strict=True):
         assert torch.allclose(one, two, rtol=1e-6, atol=1e-6)
 
 
 class Order(nn.Module):
     """Scores a sample by its place in the batch."""
 
-    def forward(self, images: Tensor) -> Verdict:
-        return Verdict(score=torch.arange(float(len(images))))
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(score=torch.arange(float(len(images))))
 
 
 def test_judges_hand_each_pile_its_own_verdict() -> None:
     real, fake = torch.zeros(2, 2), torch.zeros(3, 2)
-    shared, split = together(Order(), Batch(real), Batch(fake)), apart(Order(), Batch(real), Batch(fake))
+    shared, split = (
+        discriminate_jointly(Order(), Batch(real), Batch(fake)),
+        discriminate_separately(Order(), Batch(real), Batch(fake)),
+    )
     assert shared["real"].score.tolist() == [0, 1]
     assert shared["fake"].score.tolist() == [2, 3, 4]
     assert (split["real"].score.tolist(), split["fake"].score.tolist()) == ([0, 1], [0, 1, 2])
-    assert together(Order(), None, Batch(fake)).keys() == apart(Order(), None, Batch(fake)).keys() == {"fake"}
+    assert (
+        discriminate_jointly(Order(), None, Batch(fake)).keys()
+        == discriminate_separately(Order(), None, Batch(fake)).keys()
+        == {"fake"}
+    )
 
 
 def norm(world: str, kind: str) -> dict[str, Any]:
@@ -242,27 +250,27 @@ def norm(world: str, kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("world", "of_d", "judging", "tricks", "expected"),
     [
-        ("points", "none", "apart", [], together),
-        ("pictures", "none", "apart", [], together),
-        ("points", "batch", "apart", [], apart),
-        ("pictures", "batch", "apart", [], apart),
-        ("pictures", "batch", "together", [], together),
-        ("points", "none", "apart", ["r1"], apart),
-        ("points", "none", "together", ["r1"], together),
-        ("points", "none", "apart", ["instance_noise", "soft_labels", "averaged_weights"], together),
+        ("points", "none", "apart", [], discriminate_jointly),
+        ("pictures", "none", "apart", [], discriminate_jointly),
+        ("points", "batch", "apart", [], discriminate_separately),
+        ("pictures", "batch", "apart", [], discriminate_separately),
+        ("pictures", "batch", "together", [], discriminate_jointly),
+        ("points", "none", "apart", ["r1"], discriminate_separately),
+        ("points", "none", "together", ["r1"], discriminate_jointly),
+        ("points", "none", "apart", ["instance_noise", "soft_labels", "averaged_weights"], discriminate_jointly),
     ],
 )
 def test_build_judges_in_one_pass_only_where_it_is_the_same(
     world: str, of_d: str, judging: str, tricks: list[str], expected: object
 ) -> None:
     told = recipe(world, *({"kind": kind} for kind in tricks), network=norm(world, of_d), judging=judging)
-    game = build(told, source(world).subject(), Machine(CPU, "fp32"), Dice(0))
-    assert game.judge is expected
+    game = build_game(told, source(world).spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+    assert game.discriminate is expected
 
 
 def test_gs_batch_norm_is_no_reason_to_judge_apart() -> None:
     network = {"g": {"kind": "mlp", "norm": "batch"}, "d": {"kind": "mlp"}}
-    assert Session(recipe("points", network=network), source("points")).game.judge is together
+    assert Session(recipe("points", network=network), source("points")).game.discriminate is discriminate_jointly
 
 
 # ---------------------------------------------------------------- what it costs
@@ -270,53 +278,53 @@ def test_gs_batch_norm_is_no_reason_to_judge_apart() -> None:
 
 def test_a_d_that_cannot_tell_reads_log_two() -> None:
     """The rows show the mean over both halves: log 2 each, for both players."""
-    ledger = Ledger()
+    metrics = StepMetrics()
     game = by_hand(d=Linear([0.0, 0.0]), lr=0.0)
-    alternate(game, ring_feed(), moment(), ledger)
-    stats = ledger.stats()
+    alternate(game, ring_feed(), context(), metrics)
+    stats = metrics.reduce()
     assert stats["d/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
     assert stats["g/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
 
 
-def judged(game: Any, feed: Feed, at: Any) -> Exchange:
+def judged(game: Any, batches: RealBatches, at: Any) -> MoveData:
     """What the move at `at` will see: drawing and judging change nothing without batch norm."""
-    exchange = draw(game, feed, at)
+    move = sample(game, batches, at)
     with torch.no_grad():
-        face(game, exchange)
-    return exchange
+        discriminate(game, move)
+    return move
 
 
 def test_the_reading_is_the_mean_of_both_halves() -> None:
-    game, ledger = by_hand(lr=0.0), Ledger()
-    exchange = judged(game, ring_feed(), moment())
-    real, fake = softplus(-exchange.score("real")).mean(), softplus(exchange.score("fake")).mean()
-    move(game, ring_feed(), moment(), ledger)
-    assert ledger.stats()["d/adversarial"].mean == pytest.approx(float((real + fake) / 2), rel=1e-6)
+    game, metrics = by_hand(lr=0.0), StepMetrics()
+    move = judged(game, ring_feed(), context())
+    real, fake = softplus(-move.score("real")).mean(), softplus(move.score("fake")).mean()
+    make_move(game, ring_feed(), context(), metrics)
+    assert metrics.reduce()["d/adversarial"].mean == pytest.approx(float((real + fake) / 2), rel=1e-6)
 
 
-class Pull(Term):
+class Pull(LossTerm):
     """Charges D's mean score of the reals."""
 
-    piles = frozenset({"real"})
+    needs_output = frozenset({"real"})
 
-    def cost(self, exchange: Exchange) -> Tensor:
-        return exchange.score("real").mean()
+    def loss(self, move: MoveData) -> Tensor:
+        return move.score("real").mean()
 
 
 def test_ds_move_descends_a_loss_written_by_hand() -> None:
     """Soft targets, both halves summed, R1 and a second term with their weights: the gradient and the step."""
     soft, lr = SoftLabels("soft", (0.7, 1.2), (0.0, 0.3)), 0.05
-    game, ledger = by_hand(soft, R1("r1", 3.0), Pull("pull", 0.5), lr=lr), Ledger()
-    at = moment(2)
+    game, metrics = by_hand(soft, R1("r1", 3.0), Pull("pull", 0.5), lr=lr), StepMetrics()
+    at = context(2)
     start = [w.detach().clone() for w in game.d.weights]
     seen = judged(by_hand(), ring_feed(), at)
-    move(game, ring_feed(), at, ledger)
+    make_move(game, ring_feed(), at, metrics)
 
     d = Linear(start[0].tolist(), float(start[1])).double()
-    real, fake = seen.pile("real").detach().double().requires_grad_(), seen.fake.double()
+    real, fake = seen.samples("real").detach().double().requires_grad_(), seen.fake.double()
     score, lies = d(real).score, d(fake).score
     hard = Targets(torch.ones(BATCH), torch.zeros(BATCH))
-    t = soft.aim(hard, at)
+    t = soft.transform_targets(hard, at)
     entropy = (t.real * softplus(-score) + (1 - t.real) * softplus(score)).mean()
     entropy = entropy + (t.fake * softplus(-lies) + (1 - t.fake) * softplus(lies)).mean()
     (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
@@ -327,7 +335,7 @@ def test_ds_move_descends_a_loss_written_by_hand() -> None:
     for weight, before, grad in zip(game.d.weights, start, wanted, strict=True):
         assert torch.allclose(weight.grad.double(), grad, atol=1e-6)
         assert torch.allclose(weight.detach(), before - lr * grad.float(), atol=1e-6)
-    told = ledger.stats()
+    told = metrics.reduce()
     expected = {"d/adversarial": entropy / 2, "d/r1": penalty, "d/pull": pull}
     for name, number in expected.items():
         assert told[name].mean == pytest.approx(float(number.detach()), rel=1e-5), "each alone, before its weight"
@@ -338,61 +346,61 @@ def test_ds_move_descends_a_loss_written_by_hand() -> None:
 
 
 def test_gs_move_descends_a_loss_written_by_hand() -> None:
-    game, ledger = by_hand(lr=0.05), Ledger()
-    at = moment(1, side=Side.G)
+    game, metrics = by_hand(lr=0.05), StepMetrics()
+    at = context(1, side=Side.G)
     before = game.g.net.by.detach().clone()
-    latents = draw(game, ring_feed(), at).latents
-    move(game, ring_feed(), at, ledger)
+    latents = sample(game, ring_feed(), at).latents
+    make_move(game, ring_feed(), at, metrics)
     g, d = Shift(before.tolist()).double(), Linear([0.5, -0.25]).double()
     cost = softplus(-d(g(latents.double())).score).mean()
     (grad,) = torch.autograd.grad(cost, g.by)
     assert torch.allclose(game.g.net.by.detach(), before - 0.05 * grad.float(), atol=1e-6)
-    assert ledger.stats()["g/adversarial"].mean == pytest.approx(float(cost.detach()), rel=1e-6)
+    assert metrics.reduce()["g/adversarial"].mean == pytest.approx(float(cost.detach()), rel=1e-6)
 
 
 def test_a_lazy_term_acts_in_every_fourth_step_with_four_times_the_force() -> None:
-    def gradients(*terms: Term) -> tuple[list[Tensor], Ledger]:
-        game, ledger = by_hand(*terms, lr=0.0), Ledger()
+    def gradients(*terms: LossTerm) -> tuple[list[Tensor], StepMetrics]:
+        game, metrics = by_hand(*terms, lr=0.0), StepMetrics()
         found = []
         for at in range(9):
-            move(game, ring_feed(), moment(at), ledger)
+            make_move(game, ring_feed(), context(at), metrics)
             found.append(game.d.net.bias.grad.clone())
-        return found, ledger
+        return found, metrics
 
     plain, _ = gradients()
-    lazy, ledger = gradients(Pull("pull", 0.25, every=4))
+    lazy, metrics = gradients(Pull("pull", 0.25, every=4))
     force = [float(a - b) for a, b in zip(lazy, plain, strict=True)]
     assert force == pytest.approx([1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0], abs=1e-6)
-    assert len(ledger.state()["d/pull"]) == 3
-    assert len(ledger.state()["d/adversarial"]) == 9
+    assert len(metrics.state_dict()["d/pull"]) == 3
+    assert len(metrics.state_dict()["d/adversarial"]) == 9
 
 
-class Never(Term):
+class Never(LossTerm):
     """Must not be computed."""
 
-    slopes = frozenset({"real"})
+    needs_input_gradient = frozenset({"real"})
 
-    def cost(self, exchange: Exchange) -> Tensor:
+    def loss(self, move: MoveData) -> Tensor:
         pytest.fail("a term of weight 0 was computed")
 
 
 def test_a_term_of_weight_zero_is_never_computed_nor_asked_for() -> None:
-    game, ledger = by_hand(Never("never", 0.0)), Ledger()
-    assert game.needs(moment()).slopes == ()
-    alternate(game, ring_feed(), moment(), ledger)
-    assert "d/never" not in ledger.stats()
+    game, metrics = by_hand(Never("never", 0.0)), StepMetrics()
+    assert game.requirements(context()).input_gradients == ()
+    alternate(game, ring_feed(), context(), metrics)
+    assert "d/never" not in metrics.reduce()
     off_duty = by_hand(Never("never", 1.0, every=3))
-    move(off_duty, ring_feed(), moment(1), Ledger())
-    assert off_duty.needs(moment(3)).slopes == ("real",)
+    make_move(off_duty, ring_feed(), context(1), StepMetrics())
+    assert off_duty.requirements(context(3)).input_gradients == ("real",)
 
 
 def test_gs_move_brings_the_reals_only_if_something_reads_them() -> None:
-    at = moment(side=Side.G)
-    assert draw(by_hand(), ring_feed(), at).real is None
-    assert draw(by_hand(Pull("pull", 1.0)), ring_feed(), at).real is not None
-    assert draw(by_hand(Pull("pull", 0.0)), ring_feed(), at).real is None
-    assert draw(by_hand(Pull("pull", 1.0, every=2)), ring_feed(), moment(1, side=Side.G)).real is None
-    assert draw(by_hand(objective=Relative()), ring_feed(), at).real is not None
+    at = context(side=Side.G)
+    assert sample(by_hand(), ring_feed(), at).real is None
+    assert sample(by_hand(Pull("pull", 1.0)), ring_feed(), at).real is not None
+    assert sample(by_hand(Pull("pull", 0.0)), ring_feed(), at).real is None
+    assert sample(by_hand(Pull("pull", 1.0, every=2)), ring_feed(), context(1, side=Side.G)).real is None
+    assert sample(by_hand(objective=Relative()), ring_feed(), at).real is not None
 
 
 # ---------------------------------------------------------------- nothing waits
@@ -412,9 +420,9 @@ def test_the_step_never_waits_for_the_device(world: str) -> None:
     run = session(world).play(1)  # optimisers make their moments
     with no_waiting():
         for _ in range(2):
-            alternate(run.game, run.feed, run.moment(), run.ledger)
+            alternate(run.game, run.batches, run.context(), run.metrics)
             run.done += 1
-    assert run.ledger.stats()["d/adversarial"].mean > 0
+    assert run.metrics.reduce()["d/adversarial"].mean > 0
 
 
 def test_the_step_is_in_float32_under_bfloat16() -> None:
@@ -424,7 +432,7 @@ def test_the_step_is_in_float32_under_bfloat16() -> None:
     run.game.d.net.trunk[0].register_forward_hook(lambda m, x, y: inside.append(y.dtype))
     run.play(2)
     assert set(inside) == {torch.bfloat16}
-    exchange = run.moves[0].exchange
-    assert exchange.score("real").dtype == exchange.fake.dtype == torch.float32
+    move = run.moves[0].move
+    assert move.score("real").dtype == move.fake.dtype == torch.float32
     assert all(w.dtype == w.grad.dtype == torch.float32 for p in run.game.players.values() for w in p.weights)
     assert all(torch.isfinite(t).all() for t in run.saved().values())

@@ -16,19 +16,19 @@ from test_resume import digits, ring, traces
 from torch import Tensor, nn
 
 from contracts.tiny import CPU, recipe
-from poise.core import Side
-from poise.data.source import Loaded, Pictures
-from poise.data.toys import RingEntry
-from poise.networks.base import heard
-from poise.randomness import Dice
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Side
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.toys import RingConfig
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.networks.base import call_network
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.read import decode
-from poise.training import standing
-from poise.training.begin import train
-from poise.training.build import build
-from poise.training.machine import Machine
-from poise.training.sampling import labels_in_shares
-from poise.training.vitals import COUNT, Vitals
+from poise.runs.generate import proportional_labels
+from poise.training import state
+from poise.training.diagnostics import COUNT, Diagnostics
+from poise.training.train import train
 
 Numbers = npt.NDArray[np.float64]
 Answer = Callable[[Tensor, Tensor | None], Tensor]
@@ -60,31 +60,33 @@ class Planted(nn.Module):
         return self.answer(latents, labels)
 
 
-def photos(n: int, size: int = 8, seed: int = 0, classes: int = 0) -> Pictures:
+def photos(n: int, size: int = 8, seed: int = 0, classes: int = 0) -> ImageDataset:
     """Noise of which some is black or white."""
     rng = np.random.default_rng(seed)
     images = np.clip(rng.normal(128, 110, (n, size, size, 1)), 0, 255).astype(np.uint8)
     labels = np.arange(n) % classes if classes else None
-    return Pictures(images, labels, tuple(map(str, range(classes))))
+    return ImageDataset(images, labels, tuple(map(str, range(classes))))
 
 
-def vitals(world: str = "pictures", *tricks: dict[str, Any], loaded: Loaded | None = None, **changes: Any) -> Vitals:
+def vitals(
+    world: str = "pictures", *tricks: dict[str, Any], loaded: DataSplits | None = None, **changes: Any
+) -> Diagnostics:
     """Of a tiny game; `game.g.net` can be planted."""
     told = recipe(world, *tricks, **changes)
     if loaded is None and world == "points":
         loaded = told.data.load()
-    return taken(told, loaded or Loaded(photos(90, classes=4), photos(30, seed=1, classes=4)))
+    return taken(told, loaded or DataSplits(photos(90, classes=4), photos(30, seed=1, classes=4)))
 
 
-def taken(told: Recipe, loaded: Loaded) -> Vitals:
-    game = build(told, loaded.train.subject(), Machine(CPU, "fp32"), Dice(0))
-    return Vitals(told, loaded, game, CPU)
+def taken(told: Recipe, loaded: DataSplits) -> Diagnostics:
+    game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+    return Diagnostics(told, loaded, game, CPU)
 
 
-def plant(one: Vitals, answer: Answer) -> dict[str, float]:
+def plant(one: Diagnostics, answer: Answer) -> dict[str, float]:
     """The numbers with such a G."""
     one.game.g.net = Planted(answer)
-    return {name: stat.mean for name, stat in one.take().items()}
+    return {name: stat.mean for name, stat in one.compute().items()}
 
 
 def always(samples: Tensor) -> Answer:
@@ -112,12 +114,12 @@ def mean_pair(samples: Tensor) -> float:
     return float(apart(rows, rows)[np.triu_indices(len(rows), 1)].mean())
 
 
-def signed(pictures: Pictures) -> Numbers:
+def signed(pictures: ImageDataset) -> Numbers:
     """All of them in [-1, 1], N x H x W."""
     return pictures.images[..., 0].astype(np.float64) / 127.5 - 1
 
 
-def evenly(pictures: Pictures, n: int) -> Numbers:
+def evenly(pictures: ImageDataset, n: int) -> Numbers:
     places = np.linspace(0, len(pictures) - 1, min(n, len(pictures))).astype(int)
     return signed(pictures)[places]
 
@@ -155,7 +157,7 @@ def test_diversity_against_numpy(world: str) -> None:
     one = vitals(world)
     fake = noise(COUNT, *((1, 8, 8) if world == "pictures" else (2,)))
     real = one.real if world == "points" else torch.from_numpy(evenly(photos(90), COUNT))
-    assert world == "pictures" or torch.equal(real, RingEntry().load().train.some(COUNT))
+    assert world == "pictures" or torch.equal(real, RingConfig().load().train.preview(COUNT))
     assert plant(one, always(fake))["g/diversity"] == pytest.approx(mean_pair(fake) / mean_pair(real), rel=1e-5)
 
 
@@ -193,7 +195,7 @@ def test_a_g_that_hands_out_held_out_pictures_is_as_new_as_they_are() -> None:
 @pytest.mark.parametrize(("size", "by"), [(8, 1), (16, 1), (32, 2)])
 def test_newness_against_numpy(size: int, by: int) -> None:
     """Pictures are compared at 16 x 16 at most: the means of blocks."""
-    loaded = Loaded(photos(90, size), photos(30, size, seed=1))
+    loaded = DataSplits(photos(90, size), photos(30, size, seed=1))
     fake = noise(COUNT, 1, size, size)
     known = shrunk(signed(photos(90, size)), by)
 
@@ -206,7 +208,7 @@ def test_newness_against_numpy(size: int, by: int) -> None:
 
 
 def test_not_more_than_five_thousand_pictures_are_looked_among() -> None:
-    one = vitals(loaded=Loaded(photos(5100), photos(30, seed=1)))
+    one = vitals(loaded=DataSplits(photos(5100), photos(30, seed=1)))
     assert one.neighbours is not None
     assert len(one.neighbours.known) == 5000
 
@@ -220,15 +222,15 @@ def test_feature_diversity_against_numpy(changes: dict[str, Any]) -> None:
     one = vitals(**changes)
     fake, d = noise(COUNT, 1, 8, 8), one.game.d.net
     for _ in range(3):
-        heard(d, noise(16, 1, 8, 8, sigma=2.0), torch.zeros(16, dtype=torch.int64))  # statistics of its own
+        call_network(d, noise(16, 1, 8, 8, sigma=2.0), torch.zeros(16, dtype=torch.int64))  # statistics of its own
     d.eval()
     places = np.linspace(0, 89, COUNT).astype(int)
     real = torch.from_numpy(evenly(photos(90), COUNT)).float()[:, None]
-    labels = labels_in_shares(COUNT, (23, 23, 22, 22), 0) if changes else None
+    labels = proportional_labels(COUNT, (23, 23, 22, 22), 0) if changes else None
     with torch.no_grad():
         told = [
-            heard(d, fake, labels).features,
-            heard(d, real, torch.from_numpy(places % 4) if changes == BOTH else None).features,
+            call_network(d, fake, labels).features,
+            call_network(d, real, torch.from_numpy(places % 4) if changes == BOTH else None).features,
         ]
     d.train()
     wanted = mean_pair(told[0]) / mean_pair(told[1])
@@ -243,7 +245,7 @@ def test_real_pictures_are_shown_to_d_with_their_own_labels() -> None:
     assert len(seen) == 2
     (first, asked), (real, kinds) = seen
     assert torch.equal(first, fake)
-    assert torch.equal(asked, labels_in_shares(COUNT, (23, 23, 22, 22), 0))
+    assert torch.equal(asked, proportional_labels(COUNT, (23, 23, 22, 22), 0))
     assert torch.equal(real, one.real)
     assert kinds.tolist() == [int(i) % 4 for i in np.linspace(0, 89, COUNT).astype(int)]
 
@@ -259,7 +261,7 @@ def test_a_g_that_ignores_labels_has_no_label_effect() -> None:
 @pytest.mark.parametrize(("classes", "looked_at"), [(2, 2), (4, 4), (10, 10), (16, 16), (40, 16)])
 def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
     """Each latent with the next label, against the next sample of its own label; 16 classes at most."""
-    loaded = Loaded(photos(90, classes=classes), photos(30, seed=1, classes=classes))
+    loaded = DataSplits(photos(90, classes=classes), photos(30, seed=1, classes=classes))
     one = vitals(loaded=loaded, **CONCAT)
     heads, tails = noise(classes, 8, 8, seed=1).double(), noise(COUNT, 8, 8, seed=2).double()
 
@@ -272,7 +274,7 @@ def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
         return told.reshape(COUNT, -1)
 
     sizes = np.bincount(np.arange(90) % classes)[:looked_at].tolist()
-    own = labels_in_shares(COUNT, sizes, 0).numpy()
+    own = proportional_labels(COUNT, sizes, 0).numpy()
     by_label = np.linalg.norm(made((own + 1) % looked_at) - made(own), axis=1).mean()
     groups = [np.flatnonzero(own == kind) for kind in range(looked_at)]
     by_latent = np.mean([np.linalg.norm(made(own)[i] - made(own)[j]) for g in groups for i, j in pairwise(g)])
@@ -282,7 +284,7 @@ def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
 def test_samples_are_asked_for_in_the_datas_shares() -> None:
     """Else their diversity is that of other data: here nine of ten reals are of one class."""
     images, labels = photos(200).images, np.repeat([0, 1, 2], [180, 16, 4])
-    loaded = Loaded(Pictures(images, labels, ("a", "b", "c")), photos(30, seed=1))
+    loaded = DataSplits(ImageDataset(images, labels, ("a", "b", "c")), photos(30, seed=1))
     one = vitals(loaded=loaded, **CONCAT)
     assert one.labels is not None
     assert abs(one.labels.bincount(minlength=3) - COUNT * torch.tensor([0.9, 0.08, 0.02])).max() < 2
@@ -290,7 +292,9 @@ def test_samples_are_asked_for_in_the_datas_shares() -> None:
 
 @pytest.mark.parametrize("labels", [np.zeros(90, int), np.full(90, 2)])
 def test_a_single_class_has_no_label_effect_to_measure(labels: npt.NDArray[np.int64]) -> None:
-    one = vitals(loaded=Loaded(Pictures(photos(90).images, labels, ("a", "b", "c")), photos(30, seed=1)), **CONCAT)
+    one = vitals(
+        loaded=DataSplits(ImageDataset(photos(90).images, labels, ("a", "b", "c")), photos(30, seed=1)), **CONCAT
+    )
     assert "g/label_effect" not in plant(one, always(noise(COUNT, 1, 8, 8)))
 
 
@@ -299,7 +303,7 @@ def test_a_single_class_has_no_label_effect_to_measure(labels: npt.NDArray[np.in
 
 def test_update_is_the_length_of_the_last_step_of_all_weights() -> None:
     one = vitals()
-    one.before()
+    one.before_step()
     wanted = {}
     with torch.no_grad():
         for side, sigma in ((Side.D, 0.1), (Side.G, 3.0)):
@@ -307,7 +311,7 @@ def test_update_is_the_length_of_the_last_step_of_all_weights() -> None:
             wanted[side] = float(np.linalg.norm(np.concatenate([m.double().numpy().ravel() for m in moves])))
             for weight, move in zip(one.game.players[side].weights, moves, strict=True):
                 weight += move
-    told = {name: stat.mean for name, stat in one.take().items()}
+    told = {name: stat.mean for name, stat in one.compute().items()}
     assert told["d/update"] == pytest.approx(wanted[Side.D], rel=1e-4)
     assert told["g/update"] == pytest.approx(wanted[Side.G], rel=1e-4)
 
@@ -347,22 +351,22 @@ def test_what_makes_no_sense_is_left_out(
     world: str, tricks: list[dict[str, Any]], changes: dict[str, Any], left_out: set[str]
 ) -> None:
     one = vitals(world, *tricks, **changes)
-    one.before()
-    told = one.take()
+    one.before_step()
+    told = one.compute()
     assert set(told) == NAMES - left_out
     assert all(np.isfinite(stat.mean) and stat.std == 0 and stat.min == stat.max for stat in told.values())
 
 
 def test_without_held_out_pictures_no_newness_and_without_a_step_no_update() -> None:
-    assert set(vitals(loaded=Loaded(photos(90))).take()) == {"g/diversity", "g/shades", "g/feature_diversity"}
+    assert set(vitals(loaded=DataSplits(photos(90))).compute()) == {"g/diversity", "g/shades", "g/feature_diversity"}
 
 
 def test_a_d_without_features_has_no_diversity_of_them() -> None:
     told = recipe("pictures")
-    loaded = Loaded(photos(90), photos(30, seed=1))
-    game = build(told, loaded.train.subject(), Machine(CPU, "fp32"), Dice(0))
+    loaded = DataSplits(photos(90), photos(30, seed=1))
+    game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
     game.d.net.width = None
-    assert "g/feature_diversity" not in Vitals(told, loaded, game, CPU).take()
+    assert "g/feature_diversity" not in Diagnostics(told, loaded, game, CPU).compute()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -373,7 +377,7 @@ def test_networks_are_asked_in_evaluation_mode_and_left_in_their_own(training: b
     d.register_forward_pre_hook(lambda net, _: modes.append(net.training))
     g.train(training)
     d.train(training)
-    one.take()
+    one.compute()
     assert (g.training, d.training) == (training, training)
     assert all(module.training == training for module in d.modules())
     assert g.modes == [False, False]
@@ -385,20 +389,20 @@ def test_it_leaves_buffers_weights_gradients_and_global_dice_alone() -> None:
     torch.manual_seed(11)
     one = vitals("pictures", {"kind": "standing_dropout"}, {"kind": "layer_noise"}, **BOTH)
     one.game.d.net.register_forward_pre_hook(lambda _, given: (given[0] + torch.randn_like(given[0]), *given[1:]))
-    one.before()
+    one.before_step()
     before = {name: tensor.clone() for name, tensor in one.game.state_dict().items()}
     torch.manual_seed(12)
-    dice = torch.random.get_rng_state()
-    first = one.take()
-    assert torch.equal(torch.random.get_rng_state(), dice)
+    streams = torch.random.get_rng_state()
+    first = one.compute()
+    assert torch.equal(torch.random.get_rng_state(), streams)
     assert all(torch.equal(tensor, before[name]) for name, tensor in one.game.state_dict().items())
     assert all(weight.grad is None and weight.requires_grad for p in one.game.players.values() for weight in p.weights)
     torch.manual_seed(13)
-    assert one.take() == {name: stat for name, stat in first.items() if "update" not in name}
+    assert one.compute() == {name: stat for name, stat in first.items() if "update" not in name}
     torch.manual_seed(14)
-    dice = torch.random.get_rng_state()
-    Vitals(recipe("pictures"), Loaded(photos(90), photos(30, seed=1)), one.game, CPU)
-    assert torch.equal(torch.random.get_rng_state(), dice)
+    streams = torch.random.get_rng_state()
+    Diagnostics(recipe("pictures"), DataSplits(photos(90), photos(30, seed=1)), one.game, CPU)
+    assert torch.equal(torch.random.get_rng_state(), streams)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -411,10 +415,10 @@ class Absent:
     def __init__(self, *_: object) -> None:
         pass
 
-    def before(self) -> None:
+    def before_step(self) -> None:
         pass
 
-    def take(self) -> dict[str, Any]:
+    def compute(self) -> dict[str, Any]:
         return {}
 
 
@@ -432,7 +436,7 @@ def test_the_run_is_the_same_with_and_without(which: str, tmp_path: Path, monkey
     told = ring(9) if which == "points" else thin(tmp_path / "p.npz")
     train(told, tmp_path / "seen")
     assert not (tmp_path / "seen" / "alarms.jsonl").exists()
-    monkeypatch.setattr(standing, "Vitals", Absent)
+    monkeypatch.setattr(state, "Diagnostics", Absent)
     train(told, tmp_path / "alone")
     seen, alone = traces(tmp_path / "seen"), traces(tmp_path / "alone")
     wanted = {"d/update", "g/update", "g/diversity", "g/feature_diversity"}
@@ -446,17 +450,19 @@ def test_the_run_is_the_same_with_and_without(which: str, tmp_path: Path, monkey
 # ---- real samples that have no spread, no shades, no distance -------------------------------------------------
 
 
-def _alike() -> Loaded:
-    return Loaded(Pictures(np.full((90, 8, 8, 1), 100, np.uint8)), Pictures(np.full((30, 8, 8, 1), 100, np.uint8)))
+def _alike() -> DataSplits:
+    return DataSplits(
+        ImageDataset(np.full((90, 8, 8, 1), 100, np.uint8)), ImageDataset(np.full((30, 8, 8, 1), 100, np.uint8))
+    )
 
 
-def _binary() -> Loaded:
+def _binary() -> DataSplits:
     images = np.random.default_rng(0).integers(0, 2, (120, 8, 8, 1)).astype(np.uint8) * 255
-    return Loaded(Pictures(images[:90]), Pictures(images[90:]))
+    return DataSplits(ImageDataset(images[:90]), ImageDataset(images[90:]))
 
 
-def _copied() -> Loaded:
-    return Loaded(photos(90), photos(90))
+def _copied() -> DataSplits:
+    return DataSplits(photos(90), photos(90))
 
 
 @pytest.mark.parametrize(
@@ -468,7 +474,7 @@ def _copied() -> Loaded:
     ],
     ids=["all alike", "black and white", "held out and trained on"],
 )
-def test_a_ratio_to_nothing_is_left_out(loaded: Callable[[], Loaded], without: set[str]) -> None:
+def test_a_ratio_to_nothing_is_left_out(loaded: Callable[[], DataSplits], without: set[str]) -> None:
     """A number that is not finite would send a run back that nothing is wrong with."""
     told = plant(vitals(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
     there = set(told) - {"g/train_ratio"}  # where both sides have 50 pictures

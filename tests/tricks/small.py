@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import Linear, Shift, moment
-from poise.core import Exchange, Moment, Pile, Side, Verdict
+from contracts.tiny import Linear, Shift, context
+from poise.core.hooks import InputTransform, Trick
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.types import DiscriminatorOutput, MoveContext, Origin, Side
+from poise.engine.batches import RealBatches
+from poise.engine.game import Discriminate, Game, discriminate_separately
+from poise.engine.step import discriminate
+from poise.engine.step_metrics import StepMetrics
 from poise.latents import Gaussian
 from poise.objectives.pointwise import NonSaturating
-from poise.players import Player
-from poise.seams import Trick, View
 from poise.tempo import Ratio
-from poise.training.feed import Feed
-from poise.training.game import Game, Judge, apart
-from poise.training.ledger import Ledger
-from poise.training.step import face
 
 N = 8
 
@@ -31,14 +32,16 @@ def cloud(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Ten
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-class Given(Feed):
+class Given(RealBatches):
     """A feed that gives the same reals, and labels, in every move."""
 
     def __init__(self, real: Tensor, labels: Tensor | None = None) -> None:
         self.real, self.labels = real, labels
 
-    def draw(self, moment: Moment, *, reals: bool = True, labels: bool = False) -> tuple[Tensor | None, Tensor | None]:
-        return self.real.clone() if reals else None, self.labels if labels else None
+    def load(
+        self, context: MoveContext, *, real: bool = True, labels: bool = False
+    ) -> tuple[Tensor | None, Tensor | None]:
+        return self.real.clone() if real else None, self.labels if labels else None
 
 
 class Quadratic(nn.Module):
@@ -48,8 +51,8 @@ class Quadratic(nn.Module):
         super().__init__()
         self.a = nn.Parameter(a.clone())
 
-    def forward(self, x: Tensor) -> Verdict:
-        return Verdict(score=((x @ self.a) * x).sum(1) / 2)
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(score=((x @ self.a) * x).sum(1) / 2)
 
 
 class Bent(nn.Module):
@@ -61,27 +64,27 @@ class Bent(nn.Module):
         self.second = nn.Parameter(cloud(width, seed=seed + 1))
         self.head = nn.Parameter(cloud(classes, width, seed=seed + 2)) if classes else None
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
         hidden = torch.tanh(x @ self.first.T)
-        return Verdict(hidden @ self.second, hidden, None if self.head is None else hidden @ self.head.T)
+        return DiscriminatorOutput(hidden @ self.second, hidden, None if self.head is None else hidden @ self.head.T)
 
 
-class Doubled(View):
-    """D sees twice the sample; `piles` is what it was shown."""
+class Doubled(InputTransform):
+    """D sees twice the sample; `origins` is what it was shown."""
 
     def __init__(self) -> None:
         super().__init__("doubled")
-        self.piles: list[Pile] = []
+        self.origins: list[Origin] = []
 
-    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
-        self.piles.append(pile)
+    def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
+        self.origins.append(origin)
         return 2 * images
 
 
 def game_of(
     *tricks: Trick,
     d: nn.Module | None = None,
-    judge: Judge = apart,
+    judge: Discriminate = discriminate_separately,
     lr: float = 0.0,
     labelled: bool = False,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -97,12 +100,17 @@ def game_of(
 
 
 def faced(
-    d: nn.Module, real: Tensor, fake: Tensor, *sloped: Pile, views: tuple[View, ...] = (), judge: Judge = apart
-) -> Exchange:
+    d: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    *sloped: Origin,
+    views: tuple[InputTransform, ...] = (),
+    judge: Discriminate = discriminate_separately,
+) -> MoveData:
     """An exchange of D's move as the step leaves it before anything is charged."""
-    exchange = Exchange(moment(), torch.zeros(len(fake), 2), fake, real, sloped=sloped)
-    face(game_of(*views, d=d, judge=judge), exchange)
-    return exchange
+    move = MoveData(context(), torch.zeros(len(fake), 2), fake, real, differentiated=sloped)
+    discriminate(game_of(*views, d=d, judge=judge), move)
+    return move
 
 
 def gradients(net: nn.Module) -> list[Tensor]:
@@ -110,9 +118,9 @@ def gradients(net: nn.Module) -> list[Tensor]:
     return [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in net.parameters()]
 
 
-def shown(ledger: Ledger) -> dict[str, float]:
+def shown(metrics: StepMetrics) -> dict[str, float]:
     """The means of a row."""
-    return {name: stat.mean for name, stat in ledger.stats().items()}
+    return {name: stat.mean for name, stat in metrics.reduce().items()}
 
 
 def central(f: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-6) -> Tensor:

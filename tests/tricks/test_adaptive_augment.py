@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from contracts.tiny import Session, misfits, moment, recipe, session, source, unequal
-from poise.core import Exchange, Side, Subject, Verdict
+from contracts.tiny import Session, context, misfits, recipe, session, source, unequal
+from poise.core.move import MoveData
+from poise.core.types import DataSpec, DiscriminatorOutput, Side
 from poise.errors import RecipeError
-from poise.seams import Stage
 from poise.tricks import adaptive_augment
-from poise.tricks.adaptive_augment import AdaptiveAugment, AdaptiveAugmentEntry, Policy, matrix, turned
-from poise.tricks.augment import resampled
+from poise.tricks.adaptive_augment import AdaptiveAugment, AdaptiveAugmentConfig, Policy, matrix, turned
+from poise.tricks.augment_ops import resample_images
+from poise.tricks.base import TrickContext
 from tricks.small import as_float64, cloud, game_of
 
 ADA: dict[str, Any] = {"kind": "adaptive_augment"}
@@ -29,14 +30,14 @@ N, S = 3000, 16
 Numbers = NDArray[np.float64]
 
 
-def trick(undecided: float | None = 0.0, **told: Any) -> AdaptiveAugment:
-    stage = Stage({}, Subject((3, 8, 8)), undecided=undecided)
-    return AdaptiveAugmentEntry(**told).build("ada", stage)
+def trick(decision_threshold: float | None = 0.0, **told: Any) -> AdaptiveAugment:
+    context = TrickContext({}, DataSpec((3, 8, 8)), decision_threshold=decision_threshold)
+    return AdaptiveAugmentConfig(**told).build("ada", context)
 
 
-def seen(images: Tensor, p: float, *policy: Policy, pile: Any = "real", **at: Any) -> Tensor:
+def seen(images: Tensor, p: float, *policy: Policy, origin: Any = "real", **at: Any) -> Tensor:
     """What D sees at a p that stands still."""
-    return trick(start=p, speed=0.0, policy=policy).view(images, pile, moment(**at))
+    return trick(start=p, speed=0.0, policy=policy).transform_input(images, origin, context(**at))
 
 
 def about(found: float, expected: float, n: int = N) -> bool:
@@ -53,7 +54,7 @@ def read(monkeypatch: pytest.MonkeyPatch, p: float, *policy: Policy) -> tuple[Nu
         return images
 
     with monkeypatch.context() as patch:
-        patch.setattr(adaptive_augment, "resampled", catch)
+        patch.setattr(adaptive_augment, "resample_images", catch)
         seen(torch.zeros(N, 1, S, S), p, *policy)
     x, y = (as_float64(place) for place in caught)
     assert x.shape == (N, S, S)
@@ -76,9 +77,9 @@ def read(monkeypatch: pytest.MonkeyPatch, p: float, *policy: Policy) -> tuple[Nu
 def test_at_p_0_nothing_changes(channels: int, policy: tuple[Policy, ...]) -> None:
     images = cloud(64, channels, 8, 8)
     moving = trick(start=0.0, policy=policy)  # p may still rise, so the changes are worked out
-    assert torch.equal(moving.view(images, "real", moment()), images)
+    assert torch.equal(moving.transform_input(images, "real", context()), images)
     still = trick(start=0.0, speed=0.0, policy=policy)
-    assert still.view(images, "real", moment()) is images
+    assert still.transform_input(images, "real", context()) is images
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -208,7 +209,7 @@ def test_a_turn_and_its_reverse_give_back_the_middle() -> None:
 
     def turn(images: Tensor, angle: Tensor) -> Tensor:
         places = turned(angle) @ torch.stack((x, y)).flatten(1) + (size - 1) / 2
-        return resampled(images, *places.view(-1, 2, size, size).unbind(1))
+        return resample_images(images, *places.view(-1, 2, size, size).unbind(1))
 
     there = turn(smooth, angle)
     again = turn(there, -angle)
@@ -324,11 +325,13 @@ def test_piles_and_moves_draw_anew_by_one_law() -> None:
     assert torch.equal(first, seen(images, 1.0, *EVERYTHING))
     others = [
         seen(images, 1.0, *EVERYTHING, **at)
-        for at in ({"pile": "fake"}, {"at": 1}, {"side": Side.G}, {"turn": 1}, {"seed": 1})
+        for at in ({"origin": "fake"}, {"at": 1}, {"side": Side.G}, {"turn": 1}, {"seed": 1})
     ]
     assert not any(torch.allclose(first, other, atol=1e-2) for other in others)
     many = torch.ones(N, 1, 8, 8)
-    dark = [(seen(many, 0.6, "colour", pile=pile).mean((1, 2, 3)) < 0).float().mean() for pile in ("real", "fake")]
+    dark = [
+        (seen(many, 0.6, "colour", origin=origin).mean((1, 2, 3)) < 0).float().mean() for origin in ("real", "fake")
+    ]
     assert all(about(float(share), 0.3) for share in dark)
 
 
@@ -369,9 +372,9 @@ def test_ds_network_is_given_what_the_trick_makes() -> None:
     assert isinstance(view, AdaptiveAugment)
     shown = []
     for told in run.moves:
-        if told.moment.side is Side.D:
-            shown.append(view.view(told.exchange.pile("real").detach(), "real", told.moment))
-        shown.append(view.view(told.fake, "fake", told.moment))
+        if told.context.side is Side.D:
+            shown.append(view.transform_input(told.move.samples("real").detach(), "real", told.context))
+        shown.append(view.transform_input(told.fake, "fake", told.context))
     assert torch.equal(torch.cat(run.seen), torch.cat(shown))
     assert len(shown) == 6
 
@@ -379,15 +382,15 @@ def test_ds_network_is_given_what_the_trick_makes() -> None:
 # ---------------------------------------------------------------- p
 
 
-def after(ada: AdaptiveAugment, scores: Tensor, side: Side = Side.D, batch: int = 8) -> Exchange:
+def after(ada: AdaptiveAugment, scores: Tensor, side: Side = Side.D, batch: int = 8) -> MoveData:
     """A step's only move, whose reals had these scores; p's last change was as many steps ago as there were moves."""
     game = game_of()
-    at = moment(side=side)
-    at = type(at)(int(ada.moves), at.steps, batch, at.dice, side)
-    exchange = Exchange(at, torch.zeros(1), torch.zeros(1), torch.zeros(1))
-    exchange.verdicts = {"real": Verdict(scores), "fake": Verdict(-scores)}
-    ada.remember(game.players[side], exchange)
-    return exchange
+    at = context(side=side)
+    at = type(at)(int(ada.moves), at.steps, batch, at.streams, side)
+    move = MoveData(at, torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    move.outputs = {"real": DiscriminatorOutput(scores), "fake": DiscriminatorOutput(-scores)}
+    ada.after_update(game.players[side], move)
+    return move
 
 
 UP, DOWN = torch.ones(8), -torch.ones(8)
@@ -400,9 +403,9 @@ def test_p_goes_up_and_down_by_batch_times_every_over_speed(batch: int, every: i
     for round_, scores in enumerate((UP, UP, DOWN, UP, DOWN, DOWN, DOWN)):
         for k in range(every):
             before = float(ada.p)
-            exchange = after(ada, scores, batch=batch)
-            assert float(exchange.readings["ada_p"]) == before
-            assert float(exchange.readings["r_t"]) == float(scores[0])
+            move = after(ada, scores, batch=batch)
+            assert float(move.logged["ada_p"]) == before
+            assert float(move.logged["r_t"]) == float(scores[0])
             if k < every - 1:
                 assert float(ada.p) == before, (round_, k)
         expected = min(1.0, max(0.0, expected + float(scores[0]) * step))
@@ -426,8 +429,8 @@ def test_the_target_is_what_r_t_is_held_against(right: int, target: float, way: 
     """`right` of 8 reals on the right side: r_t = (2 right - 8) / 8."""
     ada = trick(every=1, speed=80.0, start=0.5, target=target)
     scores = torch.cat((torch.full((right,), 3.0), torch.full((8 - right,), -0.01)))
-    exchange = after(ada, scores)
-    assert float(exchange.readings["r_t"]) == pytest.approx((2 * right - 8) / 8)
+    move = after(ada, scores)
+    assert float(move.logged["r_t"]) == pytest.approx((2 * right - 8) / 8)
     assert float(ada.p) == pytest.approx(0.5 + way * 0.1)
 
 
@@ -450,21 +453,21 @@ def test_p_is_as_fast_whatever_the_number_of_ds_moves_in_a_step() -> None:
 
 def test_which_side_is_the_objectives_own() -> None:
     run = session("pictures", ADA, objective={"kind": "least_squares"})
-    assert run.game.tricks["adaptive_augment"].undecided == 0.5
+    assert run.game.tricks["adaptive_augment"].decision_threshold == 0.5
     other = session("pictures", ADA, objective={"kind": "least_squares", "a": -1.0, "b": 1.0})
-    assert other.game.tricks["adaptive_augment"].undecided == 0.0
+    assert other.game.tricks["adaptive_augment"].decision_threshold == 0.0
     ada = trick(0.5, every=1, speed=80.0, start=0.5)
-    exchange = after(ada, torch.tensor([0.1, 0.4, 0.49, 0.6]))
-    assert float(exchange.readings["r_t"]) == -0.5
+    move = after(ada, torch.tensor([0.1, 0.4, 0.49, 0.6]))
+    assert float(move.logged["r_t"]) == -0.5
     assert float(ada.p) == pytest.approx(0.4)
 
 
 def test_gs_moves_and_a_p_that_stands_still_are_not_counted() -> None:
     ada = trick(every=1, speed=80.0, start=0.5)
-    assert after(ada, UP, Side.G).readings == {}
+    assert after(ada, UP, Side.G).logged == {}
     assert float(ada.p) == 0.5
     still = trick(every=1, speed=0.0, start=0.5)
-    assert after(still, UP).readings == {}
+    assert after(still, UP).logged == {}
     assert float(still.p) == 0.5
 
 
@@ -473,12 +476,12 @@ def test_in_a_run_p_follows_the_scores_of_the_reals() -> None:
     p, step = 0.4, 8 * 2 / 200
     signs = []
     for told in run.of(Side.D):
-        assert float(told.exchange.readings["adaptive_augment_p"]) == pytest.approx(p, abs=1e-6)
-        signs.append(float(told.exchange.score("real").detach().sign().mean()))
+        assert float(told.move.logged["adaptive_augment_p"]) == pytest.approx(p, abs=1e-6)
+        signs.append(float(told.move.score("real").detach().sign().mean()))
         if len(signs) % 2 == 0:
             p = min(1.0, max(0.0, p + step * float(np.sign(sum(signs[-2:])))))
     assert float(run.game.tricks["adaptive_augment"].p) == pytest.approx(p, abs=1e-6)
-    rows = run.ledger.stats()
+    rows = run.metrics.reduce()
     assert rows["d/r_t"].mean == pytest.approx(np.mean(signs), abs=1e-6)
     assert not any(name.startswith("g/") and ("r_t" in name or "_p" in name) for name in rows)
 
@@ -515,19 +518,19 @@ def test_one_with_a_fence_is_taken(objective: str) -> None:
 
 
 def test_only_square_pictures() -> None:
-    assert AdaptiveAugmentEntry().misfit((3, 8, 8)) is None
-    assert AdaptiveAugmentEntry().misfit((2,)) is not None
+    assert AdaptiveAugmentConfig().incompatibility((3, 8, 8)) is None
+    assert AdaptiveAugmentConfig().incompatibility((2,)) is not None
 
 
 def test_pictures_that_are_not_square_are_refused() -> None:
     """It says of itself that it takes square pictures; no data here has others."""
-    misfit = AdaptiveAugmentEntry().misfit((3, 8, 16))
+    misfit = AdaptiveAugmentConfig().incompatibility((3, 8, 16))
     assert misfit is not None
     assert "square" in misfit[0]
 
 
 def test_the_settings_are_the_papers() -> None:
-    entry = AdaptiveAugmentEntry()
+    entry = AdaptiveAugmentConfig()
     assert (entry.policy, entry.target, entry.speed, entry.every, entry.start) == (EVERYTHING, 0.6, 500_000.0, 4, 0.0)
 
 

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from poise.tricks.augment import each, for_pictures, reflected, resampled, shifted, uniform, whole, without_square
+from poise.tricks.augment_ops import (
+    erase_square,
+    per_sample,
+    random_integers,
+    reflect_indices,
+    requires_images,
+    resample_images,
+    shift_images,
+    uniform,
+)
 from tricks.small import cloud
 
 SHAPES = [(3, 8, 8), (1, 5, 5), (4, 6, 9)]
@@ -36,7 +45,7 @@ def test_shifted_is_a_loop_over_pixels(shape: tuple[int, ...], layout: torch.mem
         steps = [(d, max(-most, min(most, r))) for d, r in steps]
         images = cloud(len(steps), *shape).to(memory_format=layout)
         down, right = torch.tensor(steps).unbind(1)
-        ours = shifted(images, down, right, most).numpy()
+        ours = shift_images(images, down, right, most).numpy()
         for picture, told, (d, r) in zip(images.numpy(), ours, steps, strict=True):
             np.testing.assert_array_equal(told, moved(picture, d, r))
 
@@ -48,7 +57,7 @@ def test_without_square_is_a_loop_over_pixels(shape: tuple[int, ...]) -> None:
         corners = [(t, s) for t in range(-6, 11, 2) for s in (-7, -5, -1, 0, 1, 3, 8, 10)]
         images = cloud(len(corners), *shape) + 10
         top, left = torch.tensor(corners).unbind(1)
-        ours = without_square(images, top, left, side).numpy()
+        ours = erase_square(images, top, left, side).numpy()
         for picture, told, (t, s) in zip(images.numpy(), ours, corners, strict=True):
             expected = picture.copy()
             for row in range(height):
@@ -62,7 +71,7 @@ def test_without_square_is_a_loop_over_pixels(shape: tuple[int, ...]) -> None:
 def test_reflected_is_numpys_symmetric_padding(size: int) -> None:
     reach = 5 * size + 3
     expected = np.pad(np.arange(size), reach, mode="symmetric")
-    assert reflected(torch.arange(-reach, size + reach), size).tolist() == expected.tolist()
+    assert reflect_indices(torch.arange(-reach, size + reach), size).tolist() == expected.tolist()
 
 
 def places(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -77,14 +86,14 @@ def test_at_whole_places_it_is_the_picture_itself(shape: tuple[int, ...], dtype:
     images = cloud(7, *shape).to(dtype) * 100
     images[0, 0, 0, :2] = torch.tensor([-0.0, 0.0])
     x, y = places(7, *shape[1:])
-    assert torch.equal(resampled(images, x, y), images)
-    assert resampled(images, x, y).dtype == dtype
+    assert torch.equal(resample_images(images, x, y), images)
+    assert resample_images(images, x, y).dtype == dtype
     _, height, width = shape
     for right, down in ((1, 0), (0, 1), (-2, 3), (width, -height), (3 * width + 1, 2 * height + 2)):
         reach = 4 * max(height, width)
         wide = np.pad(images.double().numpy(), ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="symmetric")
         expected = wide[:, :, reach + down : reach + down + height, reach + right : reach + right + width]
-        np.testing.assert_array_equal(resampled(images, x + right, y + down).double().numpy(), expected)
+        np.testing.assert_array_equal(resample_images(images, x + right, y + down).double().numpy(), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -102,14 +111,14 @@ def test_elsewhere_it_is_pytorchs_bilinear_reflection(shape: tuple[int, ...], sp
         images.double(), grid.double(), mode="bilinear", padding_mode="reflection", align_corners=False
     )
     tolerance = 1e-5 if spread < 10 else 1e-4  # at 100 pixels, float32 knows places to 1e-5
-    assert torch.allclose(resampled(images, x, y).double(), theirs, atol=tolerance)
+    assert torch.allclose(resample_images(images, x, y).double(), theirs, atol=tolerance)
 
 
 def test_halfway_it_is_the_mean_of_four() -> None:
     images = torch.arange(9.0).view(1, 1, 3, 3)
     x, y = places(1, 3, 3)
-    assert resampled(images, x + 0.5, y + 0.5)[0, 0, :2, :2].tolist() == [[2.0, 3.0], [5.0, 6.0]]
-    quarter = resampled(images, x + 0.25, y)[0, 0]
+    assert resample_images(images, x + 0.5, y + 0.5)[0, 0, :2, :2].tolist() == [[2.0, 3.0], [5.0, 6.0]]
+    quarter = resample_images(images, x + 0.25, y)[0, 0]
     assert quarter[0].tolist() == [0.25, 1.25, 2.0]  # the last pixel is mirrored behind itself
 
 
@@ -120,13 +129,13 @@ def test_gradients_of_first_and_second_order() -> None:
     down, right = torch.tensor([1, -2]), torch.tensor([-1, 2])
 
     def read(images: Tensor) -> Tensor:
-        return resampled(images, x, y).square()
+        return resample_images(images, x, y).square()
 
     def shift(images: Tensor) -> Tensor:
-        return shifted(images, down, right, 2).square()
+        return shift_images(images, down, right, 2).square()
 
     def cut(images: Tensor) -> Tensor:
-        return without_square(images, down, right, 2).square()
+        return erase_square(images, down, right, 2).square()
 
     for change in (read, shift, cut):
         assert torch.autograd.gradcheck(change, images)
@@ -142,7 +151,7 @@ def test_draws_are_uniform_and_include_both_ends() -> None:
         assert -0.5 <= draws.min() < -0.48
         assert 1.98 < draws.max() <= 2.0
         assert abs(float(draws.double().mean()) - 0.75) < 5 * 2.5 / math.sqrt(12 * n) + 4e-3
-    numbers = whole(like, -2, 3, torch.Generator().manual_seed(1))
+    numbers = random_integers(like, -2, 3, torch.Generator().manual_seed(1))
     counts = torch.bincount(numbers + 2, minlength=6)
     assert len(counts) == 6
     assert (counts - n / 6).abs().max() < 5 * math.sqrt(n * 5 / 36)
@@ -150,14 +159,14 @@ def test_draws_are_uniform_and_include_both_ends() -> None:
 
 def test_each_is_one_number_a_sample() -> None:
     images = torch.ones(3, 2, 4, 4)
-    made = images * each(images, torch.tensor([1.0, 2.0, 3.0]))
+    made = images * per_sample(images, torch.tensor([1.0, 2.0, 3.0]))
     assert made.mean((1, 2, 3)).tolist() == [1.0, 2.0, 3.0]
-    assert each(torch.ones(3, 2), torch.ones(3)).shape == (3, 1)
+    assert per_sample(torch.ones(3, 2), torch.ones(3)).shape == (3, 1)
 
 
 def test_points_are_refused_with_a_cure() -> None:
-    assert for_pictures((3, 8, 8)) is None
-    misfit = for_pictures((2,))
+    assert requires_images((3, 8, 8)) is None
+    misfit = requires_images((2,))
     assert misfit is not None
     assert "points" in misfit[0]
     assert "instance_noise" in misfit[1]

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.tiny import moment
-from poise.core import Exchange, Side, Verdict
-from poise.dials import Linear
-from poise.training.game import Game, Judge, apart, together
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.auxiliary_classifier import AuxiliaryClassifier, AuxiliaryClassifierEntry
+from contracts.tiny import context
+from poise.core.move import MoveData
+from poise.core.schedules import Linear
+from poise.core.types import DiscriminatorOutput, Side
+from poise.engine.game import Discriminate, Game, discriminate_jointly, discriminate_separately
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
+from poise.tricks.auxiliary_classifier import AuxiliaryClassifier, AuxiliaryClassifierConfig
 from tricks.small import Bent, Given, N, as_float64, cloud, game_of, gradients, shown
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -34,60 +35,62 @@ def accuracy(logits: Numbers, labels: Numbers) -> float:
     return float((logits.argmax(1) == labels).mean())
 
 
-def exchange_of(side: Side, logits: dict[Any, Tensor], labels: Tensor = LABELS) -> Exchange:
-    exchange = Exchange(moment(side=side), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2), labels, labels)
-    exchange.verdicts = {pile: Verdict(torch.zeros(N), classes=said) for pile, said in logits.items()}
-    return exchange
+def exchange_of(side: Side, logits: dict[Any, Tensor], labels: Tensor = LABELS) -> MoveData:
+    move = MoveData(context(side=side), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2), labels, labels)
+    move.outputs = {origin: DiscriminatorOutput(torch.zeros(N), classes=said) for origin, said in logits.items()}
+    return move
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_d_pays_for_both_piles_and_g_for_its_own(scale: float, dtype: torch.dtype) -> None:
-    trick = AuxiliaryClassifierEntry().build("ac", {})
+    trick = AuxiliaryClassifierConfig().build("ac", {})
     real, fake = (cloud(N, CLASSES, seed=s, dtype=dtype) * scale for s in (1, 2))
     labels = as_float64(LABELS)
     on_real, on_fake = cross_entropy(as_float64(real), labels), cross_entropy(as_float64(fake), labels)
     assert on_real != pytest.approx(on_fake, rel=1e-2)
     d, g = exchange_of(Side.D, {"real": real, "fake": fake}), exchange_of(Side.G, {"real": real, "fake": fake})
-    assert float(trick.cost(d)) == pytest.approx(on_real + on_fake, rel=1e-5)
-    assert float(trick.cost(g)) == pytest.approx(on_fake, rel=1e-5)
+    assert float(trick.loss(d)) == pytest.approx(on_real + on_fake, rel=1e-5)
+    assert float(trick.loss(g)) == pytest.approx(on_fake, rel=1e-5)
     right = accuracy(as_float64(real), labels), accuracy(as_float64(fake), labels)
     assert right[0] != right[1]
-    assert float(d.readings["class_accuracy"]) == pytest.approx(sum(right) / 2)
-    assert float(g.readings["class_accuracy"]) == pytest.approx(right[1])
+    assert float(d.logged["class_accuracy"]) == pytest.approx(sum(right) / 2)
+    assert float(g.logged["class_accuracy"]) == pytest.approx(right[1])
 
 
 @pytest.mark.parametrize("side", Side)
 def test_gradients(side: Side) -> None:
     """By differences, and softmax less one-hot over the batch for each pile that counts."""
-    piles = [cloud(N, CLASSES, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2)]
+    origins = [cloud(N, CLASSES, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2)]
 
     def cost(real: Tensor, fake: Tensor) -> Tensor:
-        return AuxiliaryClassifier("ac", 1.0).cost(exchange_of(side, {"real": real, "fake": fake}))
+        return AuxiliaryClassifier("ac", 1.0).loss(exchange_of(side, {"real": real, "fake": fake}))
 
-    assert torch.autograd.gradcheck(cost, piles)
+    assert torch.autograd.gradcheck(cost, origins)
     hot = torch.eye(CLASSES, dtype=torch.float64)[LABELS]
-    for pile, grad in zip(piles, torch.autograd.grad(cost(*piles), piles, materialize_grads=True), strict=True):
-        counts = side is Side.D or pile is piles[1]
-        assert torch.allclose(grad, counts * (pile.detach().softmax(1) - hot) / N, atol=1e-12)
+    for origin, grad in zip(origins, torch.autograd.grad(cost(*origins), origins, materialize_grads=True), strict=True):
+        counts = side is Side.D or origin is origins[1]
+        assert torch.allclose(grad, counts * (origin.detach().softmax(1) - hot) / N, atol=1e-12)
 
 
-def classifying(weight: float, judge: Judge = apart) -> Game:
+def classifying(weight: float, judge: Discriminate = discriminate_separately) -> Game:
     return game_of(AuxiliaryClassifier("ac", weight), d=Bent(classes=CLASSES), judge=judge, labelled=True)
 
 
-@pytest.mark.parametrize("judge", [apart, together])
-def test_in_a_game_the_rows_show_cost_and_accuracy(judge: Judge) -> None:
+@pytest.mark.parametrize("judge", [discriminate_separately, discriminate_jointly])
+def test_in_a_game_the_rows_show_cost_and_accuracy(judge: Discriminate) -> None:
     """Fake i is held to real i's class."""
     labels = as_float64(LABELS)
     for side in Side:
-        game, ledger = classifying(1.0, judge), Ledger()
-        exchange = move(game, Given(cloud(N, 2), LABELS), moment(side=side), ledger)
-        piles = [exchange.fake] if exchange.real is None else [exchange.real, exchange.fake]
-        assert len(piles) == (2 if side is Side.D else 1)
+        game, metrics = classifying(1.0, judge), StepMetrics()
+        move = make_move(game, Given(cloud(N, 2), LABELS), context(side=side), metrics)
+        origins = [move.fake] if move.real is None else [move.real, move.fake]
+        assert len(origins) == (2 if side is Side.D else 1)
         with torch.no_grad():
-            logits = [as_float64(said) for said in (game.d.net(pile).classes for pile in piles) if said is not None]
-        row = shown(ledger)
+            logits = [
+                as_float64(said) for said in (game.d.net(origin).classes for origin in origins) if said is not None
+            ]
+        row = shown(metrics)
         assert row[f"{side}/ac"] == pytest.approx(sum(cross_entropy(said, labels) for said in logits), rel=1e-5)
         assert row[f"{side}/class_accuracy"] == pytest.approx(np.mean([accuracy(said, labels) for said in logits]))
 
@@ -96,7 +99,7 @@ def test_in_a_game_the_rows_show_cost_and_accuracy(judge: Judge) -> None:
 def test_the_weight_multiplies_its_pull(side: Side) -> None:
     def pulled(weight: float) -> list[Tensor]:
         game = classifying(weight)
-        move(game, Given(cloud(N, 2), LABELS), moment(side=side), Ledger())
+        make_move(game, Given(cloud(N, 2), LABELS), context(side=side), StepMetrics())
         return gradients(game.players[side].net)
 
     moved = []
@@ -107,6 +110,6 @@ def test_the_weight_multiplies_its_pull(side: Side) -> None:
 
 
 def test_d_needs_a_head_only_if_it_ever_weighs_anything() -> None:
-    assert AuxiliaryClassifierEntry().reads == {"classes"}
-    assert AuxiliaryClassifierEntry(weight=Linear(start=0.0, end=1.0)).reads == {"classes"}
-    assert AuxiliaryClassifierEntry(weight=0.0).reads == frozenset()
+    assert AuxiliaryClassifierConfig().required_outputs == {"classes"}
+    assert AuxiliaryClassifierConfig(weight=Linear(start=0.0, end=1.0)).required_outputs == {"classes"}
+    assert AuxiliaryClassifierConfig(weight=0.0).required_outputs == frozenset()

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from contracts.tiny import BATCH, Session, by_hand, moment, recipe, ring_feed, session, source, unequal
-from poise.core import Side
+from contracts.tiny import BATCH, Session, by_hand, context, recipe, ring_feed, session, source, unequal
+from poise.core.types import Side
+from poise.engine.step import alternate
+from poise.engine.step_metrics import StepMetrics
 from poise.tempo import Ratio
-from poise.training.ledger import Ledger
-from poise.training.step import alternate
-from poise.tricks.averaged_weights import AveragedWeights, AveragedWeightsEntry, average_, decay
+from poise.tricks.averaged_weights import AveragedWeights, AveragedWeightsConfig, decay, ema_update_
 
 
 @pytest.mark.parametrize("beta", [0.9, 0.999, 0.0, 0.5])
@@ -26,7 +26,7 @@ def test_a_thousand_steps_are_the_closed_form(beta: float) -> None:
         mean.weight.copy_(path[0].view(3, 2))
         for k in range(1, n + 1):
             live.weight.copy_(path[k].view(3, 2))
-            average_(mean, live, beta)
+            ema_update_(mean, live, beta)
     shares = torch.tensor([beta ** (n - k) for k in range(1, n + 1)], dtype=torch.float64)
     expected = beta**n * path[0] + (1 - beta) * (shares[:, None] * path[1:]).sum(0)
     assert torch.allclose(mean.weight.flatten(), expected, rtol=0, atol=1e-12)
@@ -60,7 +60,7 @@ def test_the_first_step_of_a_ramp_counts_its_own_pictures() -> None:
     trick = AveragedWeights("mean", game.g.net, 1e9, 1.0)
     game = by_hand(trick, g=game.g.net)
     before = game.g.net.by.detach().clone()
-    alternate(game, ring_feed(), moment(), Ledger())
+    alternate(game, ring_feed(), context(), StepMetrics())
     assert torch.allclose(trick.mean.by, (before + game.g.net.by.detach()) / 2, atol=1e-7)
 
 
@@ -72,7 +72,7 @@ def test_one_half_life_leaves_a_half_however_many_moves_g_has(moves: int) -> Non
     game = by_hand(trick, g=game.g.net, tempo=Ratio(1, moves), lr=0.0)
     trick.mean.by.copy_(game.g.net.by.detach() + 1)
     for at in range(4):
-        alternate(game, ring_feed(moves), moment(at), Ledger())
+        alternate(game, ring_feed(moves), context(at), StepMetrics())
     assert torch.allclose(trick.mean.by - game.g.net.by.detach(), torch.tensor(0.5), atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_it_is_g_that_is_averaged_once_in_a_step() -> None:
         live.append(game.g.net.by.detach().clone())
 
     game.g.optimizer.step = spied  # type: ignore[method-assign]
-    alternate(game, ring_feed(3), moment(), Ledger())
+    alternate(game, ring_feed(3), context(), StepMetrics())
     assert len(live) == 3
     assert torch.allclose(trick.mean.by, live[0] / 2 + live[1] / 2, atol=1e-7)
 
@@ -100,9 +100,9 @@ def test_training_is_the_same_to_the_bit_with_and_without() -> None:
         without, averaged = session(world).play(5), session(world, told).play(5)
         mine = {n: t for n, t in averaged.saved().items() if "averaged_weights" not in n}
         assert unequal(mine, without.saved()) == []
-        assert unequal(dict(averaged.game.shown().named_parameters()), dict(averaged.game.g.net.named_parameters())), (
-            "yet the average is not the live G"
-        )
+        assert unequal(
+            dict(averaged.game.sampling_network().named_parameters()), dict(averaged.game.g.net.named_parameters())
+        ), "yet the average is not the live G"
 
 
 def test_statistics_are_averaged_and_counters_copied() -> None:
@@ -110,7 +110,7 @@ def test_statistics_are_averaged_and_counters_copied() -> None:
     live.running_mean.copy_(torch.tensor([4.0, -8.0]))
     live.running_var.copy_(torch.tensor([3.0, 5.0]))
     live.num_batches_tracked.fill_(17)
-    average_(mean, live, 0.75)
+    ema_update_(mean, live, 0.75)
     assert mean.running_mean.tolist() == [1.0, -2.0]
     assert mean.running_var.tolist() == [1.5, 2.0]
     assert int(mean.num_batches_tracked) == 17
@@ -121,16 +121,16 @@ def test_samples_come_from_the_average_unless_raw() -> None:
     run = session("pictures", {"kind": "averaged_weights", "half_life": 50.0}).play(2)
     game = run.game
     trick = game.tricks["averaged_weights"]
-    assert game.shown() is trick.mean
-    assert game.shown(raw=True) is game.g.net
-    assert trick.shown(Side.D) is None
-    assert session("pictures").game.shown() is not None
+    assert game.sampling_network() is trick.mean
+    assert game.sampling_network(raw=True) is game.g.net
+    assert trick.sampling_network(Side.D) is None
+    assert session("pictures").game.sampling_network() is not None
 
 
 def test_the_average_is_out_of_training() -> None:
     """No gradient, no training mode even if the whole game is told to train, no part of any optimiser."""
     game = session("pictures", {"kind": "averaged_weights"}).game
-    mean = game.shown()
+    mean = game.sampling_network()
     game.train()
     assert game.g.net.training
     assert not any(module.training for module in mean.modules())
@@ -144,17 +144,17 @@ def test_the_average_lies_in_memory_as_the_live_g_does() -> None:
     """Else equal weights give samples that differ in the last bits, and slower."""
     network = {"g": {"kind": "dcgan", "width": 8}, "d": {"kind": "dcgan", "width": 2}}
     game = session("pictures", {"kind": "averaged_weights"}, network=network).game
-    for ours, live in zip(game.shown().parameters(), game.g.net.parameters(), strict=True):
+    for ours, live in zip(game.sampling_network().parameters(), game.g.net.parameters(), strict=True):
         assert ours.stride() == live.stride()
 
 
 def test_the_average_starts_at_the_first_weights() -> None:
     run = Session(recipe("pictures", {"kind": "averaged_weights"}), source("pictures"))
-    assert unequal(run.game.shown().state_dict(), run.game.g.net.state_dict()) == []
+    assert unequal(run.game.sampling_network().state_dict(), run.game.g.net.state_dict()) == []
 
 
 def test_the_default_keeps_half_after_ten_thousand_pictures() -> None:
-    entry = AveragedWeightsEntry()
+    entry = AveragedWeightsConfig()
     assert math.isclose(decay(10**7, 64, entry.half_life, entry.ramp_up) ** (10_000 / 64), 0.5)
 
 
@@ -164,10 +164,10 @@ def test_the_half_life_may_be_a_dial() -> None:
     told, constant = ({"kind": "averaged_weights", "half_life": life, "ramp_up": 0.0} for life in (dial, 64.0))
     ours, theirs = session("points", told).play(2), session("points", constant).play(2)
     assert unequal(ours.saved(), theirs.saved()) == []
-    before = [w.clone() for w in ours.game.shown().parameters()]
+    before = [w.clone() for w in ours.game.sampling_network().parameters()]
     ours.play(1)
     live = list(ours.game.g.net.parameters())
-    for mean, old, new in zip(ours.game.shown().parameters(), before, live, strict=True):
+    for mean, old, new in zip(ours.game.sampling_network().parameters(), before, live, strict=True):
         assert torch.allclose(mean, 0.5 * old + 0.5 * new, atol=1e-6), "a batch of 8 is one half-life now"
     half = session("points", told).play(2)
     assert unequal(half.resumed().play(1).saved(), ours.saved()) == []

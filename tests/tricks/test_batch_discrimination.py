@@ -11,40 +11,41 @@ import torch
 from torch import Tensor, nn
 
 from contracts.tiny import Session, misfits, recipe, session, source, suited, unequal
-from poise.core import Exchange, Side, Subject, Verdict
-from poise.networks.base import heard, mixes_samples
-from poise.seams import Stage
-from poise.training.game import apart, together
+from poise.core.move import MoveData
+from poise.core.types import DataSpec, DiscriminatorOutput, Side
+from poise.engine.game import discriminate_jointly, discriminate_separately
+from poise.networks.base import call_network, mixes_samples
+from poise.tricks.base import TrickContext
 from poise.tricks.batch_discrimination import (
-    Compare,
-    Comparing,
-    Kernels,
-    MinibatchDiscriminationEntry,
+    DiscriminationKernels,
+    MinibatchDiscrimination,
+    MinibatchDiscriminationConfig,
+    WithBatchStatistic,
     closeness,
 )
-from poise.tricks.batch_stddev import MinibatchStddevEntry, Told, group_stddev
+from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev, group_stddev
 from poise.tricks.gradient_penalties import R1
-from poise.tricks.unit_slope import WGANGPEntry
+from poise.tricks.unit_gradient_penalties import WGANGPConfig
 from tricks.small import Bent, as_float64, cloud, faced
 
 KERNELS: dict[str, Any] = {"kind": "minibatch_discrimination", "kernels": 3, "dims": 2}
 STDDEV: dict[str, Any] = {"kind": "minibatch_stddev", "group": 4}
 BOTH = pytest.mark.parametrize("trick", [KERNELS, STDDEV], ids=["discrimination", "stddev"])
-STAGE = Stage({}, Subject((2,)))
+STAGE = TrickContext({}, DataSpec((2,)))
 SMOOTH: dict[str, Any] = {
     "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}
 }
 
 
-def comparing(run: Session) -> Comparing:
+def comparing(run: Session) -> WithBatchStatistic:
     net = run.game.d.net
-    assert isinstance(net, Comparing)
+    assert isinstance(net, WithBatchStatistic)
     return net
 
 
 def awake(run: Session) -> Session:
     """With a head that already says something."""
-    if not isinstance(run.game.d.net, Comparing):
+    if not isinstance(run.game.d.net, WithBatchStatistic):
         return run
     with torch.no_grad():
         head = comparing(run).head.weight
@@ -91,7 +92,7 @@ def test_identical_samples_have_finite_gradients() -> None:
     features = torch.ones(8, 3, requires_grad=True)
     spread = group_stddev(features, 4)
     assert spread.tolist() == pytest.approx([1e-4] * 8, rel=1e-5)
-    for statistic in (Told(nn.Linear(4, 1), 4), Kernels(3, 2, 2)):
+    for statistic in (WithGroupStddev(nn.Linear(4, 1), 4), DiscriminationKernels(3, 2, 2)):
         (slope,) = torch.autograd.grad(statistic(features).sum(), features, create_graph=True)
         assert torch.isfinite(slope).all()
         slope.square().sum().backward()
@@ -101,14 +102,14 @@ def test_identical_samples_have_finite_gradients() -> None:
 
 
 def test_kernels_see_features_through_their_tensor() -> None:
-    layer, features = Kernels(4, 3, 2).double(), cloud(5, 4, dtype=torch.float64)
+    layer, features = DiscriminationKernels(4, 3, 2).double(), cloud(5, 4, dtype=torch.float64)
     tensor = as_float64(layer.weight).reshape(4, 3, 2)
     rows = np.einsum("na,abc->nbc", as_float64(features), tensor)
     told = layer(features)
     assert told.shape == (5, 3)
     np.testing.assert_allclose(as_float64(told), as_float64(closeness(torch.from_numpy(rows))), rtol=1e-10)
     torch.manual_seed(0)
-    wide = Kernels(400, 50, 5).weight.detach()
+    wide = DiscriminationKernels(400, 50, 5).weight.detach()
     assert float(wide.std()) == pytest.approx(1 / 20, rel=5 / math.sqrt(2 * wide.numel()))
     assert abs(float(wide.mean())) < 5 / 20 / math.sqrt(wide.numel())
 
@@ -119,8 +120,8 @@ def test_kernels_see_features_through_their_tensor() -> None:
 def test_the_score_is_the_inner_ds_and_what_the_head_makes_of_the_statistic() -> None:
     d, x = Bent(2), cloud(8, 2)
     d.width = 5
-    for statistic, count in ((Kernels(5, 3, 2), 3),):
-        net = Comparing(d, statistic, count)
+    for statistic, count in ((DiscriminationKernels(5, 3, 2), 3),):
+        net = WithBatchStatistic(d, statistic, count)
         assert net.head.weight.shape == (1, count)
         assert net.head.bias is None
         assert torch.equal(net(x).score, d(x).score)
@@ -141,9 +142,9 @@ def test_d_starts_as_it_would_without_and_learns(world: str) -> None:
     assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
     assert net.head.weight.tolist() == [[0.0] * 3]
     assert mixes_samples(net)
-    first, alone = run.play(1).of(Side.D)[0].exchange, plain.play(1).of(Side.D)[0].exchange
-    for pile in ("real", "fake"):
-        assert torch.equal(first.score(pile), alone.score(pile))
+    first, alone = run.play(1).of(Side.D)[0].move, plain.play(1).of(Side.D)[0].move
+    for origin in ("real", "fake"):
+        assert torch.equal(first.score(origin), alone.score(origin))
     assert net.head.weight.abs().min() > 0
     run.play(3)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
@@ -151,22 +152,22 @@ def test_d_starts_as_it_would_without_and_learns(world: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [MinibatchDiscriminationEntry(kernels=0), MinibatchStddevEntry(group=1)], ids=["kernels", "group"]
+    "entry", [MinibatchDiscriminationConfig(kernels=0), MinibatchStddevConfig(group=1)], ids=["kernels", "group"]
 )
-def test_nothing_to_compare_leaves_d_itself(entry: MinibatchDiscriminationEntry | MinibatchStddevEntry) -> None:
+def test_nothing_to_compare_leaves_d_itself(entry: MinibatchDiscriminationConfig | MinibatchStddevConfig) -> None:
     net = nn.Identity()
-    assert entry.build("t", STAGE).operate(Side.D, net) is net
+    assert entry.build("t", STAGE).transform_network(Side.D, net) is net
 
 
 def test_the_settings_are_the_papers() -> None:
     net = Bent(2)
     net.width = 5
-    made = MinibatchDiscriminationEntry().build("t", STAGE).operate(Side.D, net)
-    assert isinstance(made, Comparing)
-    assert isinstance(made.statistic, Kernels)
+    made = MinibatchDiscriminationConfig().build("t", STAGE).transform_network(Side.D, net)
+    assert isinstance(made, WithBatchStatistic)
+    assert isinstance(made.statistic, DiscriminationKernels)
     assert (made.statistic.kernels, made.statistic.dims, made.head.in_features) == (50, 5, 50)
     assert made.statistic.weight.shape == (5, 250)
-    assert Compare.sides == {Side.D}
+    assert MinibatchDiscrimination.sides == {Side.D}
 
 
 # ---------------------------------------------------------------- in games
@@ -175,14 +176,14 @@ def test_the_settings_are_the_papers() -> None:
 @BOTH
 def test_piles_are_judged_apart_and_never_mix(trick: dict[str, Any]) -> None:
     alone = session("pictures", **SMOOTH)
-    assert alone.game.judge is together
+    assert alone.game.discriminate is discriminate_jointly
     run = awake(session("pictures", trick, **SMOOTH))
-    assert run.game.judge is apart
+    assert run.game.discriminate is discriminate_separately
     real = cloud(8, 1, 8, 8)
 
     def scores(fake: Tensor) -> tuple[Tensor, Tensor]:
-        exchange = faced(run.game.d.net, real, fake, judge=run.game.judge)
-        return exchange.score("real"), exchange.score("fake")
+        move = faced(run.game.d.net, real, fake, judge=run.game.discriminate)
+        return move.score("real"), move.score("fake")
 
     first, second = scores(cloud(8, 1, 8, 8, seed=1)), scores(cloud(8, 1, 8, 8, seed=2))
     assert torch.equal(first[0], second[0])
@@ -218,11 +219,11 @@ def test_labels_go_through(trick: dict[str, Any], conditioning: dict[str, Any], 
     run = awake(Session(told, source("labelled"))).play(2)
     net = run.game.d.net
     assert all(torch.isfinite(t).all() for t in run.saved().values())
-    exchange = run.of(Side.D)[-1].exchange
-    assert (exchange.verdicts["real"].classes is not None) is bool(others)
+    move = run.of(Side.D)[-1].move
+    assert (move.outputs["real"].classes is not None) is bool(others)
     x, labels = cloud(8, 1, 8, 8), torch.arange(8) % 4
     with torch.no_grad():
-        first, second = (heard(net, x, kinds).score for kinds in (labels, labels.flip(0)))
+        first, second = (call_network(net, x, kinds).score for kinds in (labels, labels.flip(0)))
     assert torch.equal(first, second) is ("d" not in conditioning)
 
 
@@ -252,14 +253,14 @@ def test_a_penaltys_gradient_is_that_of_differences(charge: str) -> None:
     inner = Bent(3).double()
     inner.width = 5
     torch.manual_seed(2)
-    net = Comparing(inner, Kernels(5, 3, 2), 3).double()
+    net = WithBatchStatistic(inner, DiscriminationKernels(5, 3, 2), 3).double()
     with torch.no_grad():
         net.head.weight.copy_(cloud(*net.head.weight.shape, seed=4))
-    term = R1("p", 1.0) if charge == "r1" else WGANGPEntry().build("p", STAGE)
-    piles = [cloud(8, 3, seed=s, dtype=torch.float64) for s in (5, 6)]
+    term = R1("p", 1.0) if charge == "r1" else WGANGPConfig().build("p", STAGE)
+    origins = [cloud(8, 3, seed=s, dtype=torch.float64) for s in (5, 6)]
 
     def cost() -> Tensor:
-        return term.cost(faced(net, piles[0].clone(), piles[1].clone(), *sorted(term.slopes)))
+        return term.loss(faced(net, origins[0].clone(), origins[1].clone(), *sorted(term.needs_input_gradient)))
 
     watched = [net.head.weight, inner.first, *net.statistic.parameters()]
     for weight, slope in zip(watched, torch.autograd.grad(cost(), watched), strict=True):
@@ -285,14 +286,14 @@ def test_is_resumed(trick: dict[str, Any]) -> None:
 def test_both_at_once() -> None:
     run = session("pictures", KERNELS, STDDEV).play(2)
     outer = comparing(run)
-    assert isinstance(outer.statistic, Kernels)
-    assert any(isinstance(module, Told) for module in outer.modules())
+    assert isinstance(outer.statistic, DiscriminationKernels)
+    assert any(isinstance(module, WithGroupStddev) for module in outer.modules())
 
 
 def test_other_tricks_see_the_features_behind_it() -> None:
     run = session("pictures", STDDEV, {"kind": "pulling_away"}, {"kind": "feature_matching"}).play(2)
-    exchange: Exchange = run.of(Side.G)[-1].exchange
-    assert exchange.said("fake", "features").shape == (8, run.game.d.net.width)
+    move: MoveData = run.of(Side.G)[-1].move
+    assert move.extra_output("fake", "features").shape == (8, run.game.d.net.width)
 
 
 class Halved(nn.Module):
@@ -300,15 +301,15 @@ class Halved(nn.Module):
 
     width = 16
 
-    def forward(self, x: Tensor) -> Verdict:
-        return Verdict(x.bfloat16().sum(1), x.bfloat16())
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(x.bfloat16().sum(1), x.bfloat16())
 
 
 def test_half_precision_ends_before_the_statistic() -> None:
     """Samples that nearly coincide, which is what this is for, differ by less than bfloat16 tells in a sum of 64."""
     torch.manual_seed(0)
-    statistic = Kernels(16, 50, 5)
-    net = Comparing(Halved(), statistic, 50)
+    statistic = DiscriminationKernels(16, 50, 5)
+    net = WithBatchStatistic(Halved(), statistic, 50)
     heard_of: list[Tensor] = []
     statistic.register_forward_hook(lambda *told: heard_of.append(told[2].detach()))
     x = (cloud(64, 16) * 0.05).bfloat16().float()

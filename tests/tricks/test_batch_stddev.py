@@ -14,18 +14,18 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from contracts.tiny import Session, recipe, source, unequal
-from poise.core import Side, Subject, Verdict
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec, DiscriminatorOutput, Side
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
 from poise.errors import RecipeError
-from poise.networks.base import heard
-from poise.randomness import Dice
-from poise.seams import Stage
-from poise.training.build import build
-from poise.training.machine import Machine
-from poise.tricks.batch_stddev import MinibatchStddevEntry, Told, group_of, group_stddev, widened_
+from poise.networks.base import call_network
+from poise.tricks.base import TrickContext
+from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev, group_of, group_stddev, widen_input_
 from tricks.small import as_float64, cloud
 
 STDDEV: dict[str, Any] = {"kind": "minibatch_stddev"}
-CPU = Machine(torch.device("cpu"), "fp32")
+CPU = ComputeSettings(torch.device("cpu"), "fp32")
 
 
 def stylegan2(x: np.ndarray[Any, Any], group: int) -> np.ndarray[Any, Any]:
@@ -45,7 +45,7 @@ def test_the_map_is_stylegan2s(n: int, group: int) -> None:
     np.testing.assert_allclose(as_float64(group_stddev(x, group)), wanted[:, 0, 0, 0], rtol=1e-12)
     layer = nn.Conv2d(4, 2, 3, padding=1).double()
     told = conv2d(torch.cat((x, torch.from_numpy(wanted)), 1), layer.weight, layer.bias, padding=1)
-    assert torch.allclose(Told(layer, group)(x), told, rtol=1e-10)
+    assert torch.allclose(WithGroupStddev(layer, group)(x), told, rtol=1e-10)
 
 
 def test_a_batch_that_does_not_divide_takes_the_largest_divisor() -> None:
@@ -83,8 +83,8 @@ def told(network: dict[str, Any], *tricks: dict[str, Any], **changes: Any) -> Se
     return Session(recipe(world, *tricks, network={"g": g, "d": network}, **changes), source(world))
 
 
-def inner(net: nn.Module) -> Told:
-    (found,) = (module for module in net.modules() if isinstance(module, Told))
+def inner(net: nn.Module) -> WithGroupStddev:
+    (found,) = (module for module in net.modules() if isinstance(module, WithGroupStddev))
     return found
 
 
@@ -135,13 +135,13 @@ def test_shells_stay_around_it(d: str | None, network: str) -> None:
     conditioning = {"g": {"kind": "concat"}} | ({"d": {"kind": d}} if d else {})
     run = told(NETWORKS[network], STDDEV, *others, conditioning=conditioning).play(2)
     assert inner(run.game.d.net)
-    assert run.of(Side.D)[-1].exchange.score("real").shape == (8,)
+    assert run.of(Side.D)[-1].move.score("real").shape == (8,)
 
 
 def test_packs_are_compared_with_packs() -> None:
     for tricks in ((STDDEV, {"kind": "packing"}), ({"kind": "packing"}, STDDEV)):
         run = told(NETWORKS["dcgan"], *tricks).play(2)
-        assert run.of(Side.D)[-1].exchange.score("real").shape == (4,)
+        assert run.of(Side.D)[-1].move.score("real").shape == (4,)
         assert inner(run.game.d.net)
 
 
@@ -154,33 +154,33 @@ class Own(nn.Module):
         self.first = weight_norm(first) if normed else first
         self.last = nn.Linear(3 * 36, 1) if layers else nn.Identity()
 
-    def forward(self, x: Tensor) -> Verdict:
-        return Verdict(self.last(self.first(x).relu().flatten(1)).sum(1))
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self.last(self.first(x).relu().flatten(1)).sum(1))
 
 
 def test_own_networks() -> None:
-    x, trick = cloud(8, 1, 8, 8), MinibatchStddevEntry().build("t", Stage({}, Subject((1, 8, 8))))
+    x, trick = cloud(8, 1, 8, 8), MinibatchStddevConfig().build("t", TrickContext({}, DataSpec((1, 8, 8))))
     for normed in (False, True):
         net = Own(normed=normed)
         before = net.first.weight.detach().clone()
-        trick.operate(Side.D, net)
+        trick.transform_network(Side.D, net)
         layer = inner(net).layer
         assert is_parametrized(layer) is normed
         assert layer.weight.shape == (3, 2, 3, 3)
         assert torch.allclose(layer.weight[:, :1], before)
         assert net(x).score.shape == (8,)
     with pytest.raises(RecipeError, match="no convolution and no linear layer"):
-        trick.operate(Side.D, nn.Sequential(nn.Flatten()))
+        trick.transform_network(Side.D, nn.Sequential(nn.Flatten()))
     old = nn.Linear(3, 2)
     torch.nn.utils.spectral_norm(old)
     with pytest.raises(RecipeError, match="made by a hook"):
-        widened_(old)
+        widen_input_(old)
 
 
 # ---------------------------------------------------------------- what it is for
 
 
-def pile(samples: Tensor, count: int, *, one: bool, generator: torch.Generator) -> Tensor:
+def origin(samples: Tensor, count: int, *, one: bool, generator: torch.Generator) -> Tensor:
     """Real digits, or one of them again and again."""
     places = torch.randint(len(samples), (count,), generator=generator)
     return samples[places[:1].expand(count) if one else places]
@@ -199,18 +199,20 @@ def test_a_pile_of_one_repeated_digit_is_told_from_real_piles(trick: dict[str, A
     """After a short training on piles of both kinds, on digits that were not there, in over 95 % of cases."""
     digits = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
     shown = recipe("pictures", trick, batch=16, network={"g": {"kind": "dcgan", "width": 2}, "d": network})
-    d = build(shown, Subject((1, 8, 8), 0, digits[:64], 1200), CPU, Dice(0)).d.net
+    d = build_game(shown, DataSpec((1, 8, 8), 0, digits[:64], 1200), CPU, RandomStreams(0)).d.net
     optimizer = torch.optim.Adam(d.parameters(), lr=5e-3, betas=(0.5, 0.99))
     generator = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
-        real, same = (heard(d, pile(digits[:1200], 16, one=one, generator=generator), None).score for one in (0, 1))
+        real, same = (
+            call_network(d, origin(digits[:1200], 16, one=one, generator=generator), None).score for one in (0, 1)
+        )
         optimizer.zero_grad()
         (softplus(-real).mean() + softplus(same).mean()).backward()
         optimizer.step()
     right = 0
     with torch.no_grad():
         for _ in range(100):
-            scores = [d(pile(digits[1200:], 16, one=one, generator=generator)).score.mean() for one in (False, True)]
+            scores = [d(origin(digits[1200:], 16, one=one, generator=generator)).score.mean() for one in (False, True)]
             right += bool(scores[0] > scores[1])
     assert right > 95
 

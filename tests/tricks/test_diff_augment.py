@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from contracts.tiny import Session, misfits, moment, recipe, session, source
-from poise.core import Moment, Side, Subject
-from poise.randomness import Dice
-from poise.seams import Stage
-from poise.tricks.augment import uniform, whole
-from poise.tricks.diff_augment import CHANGES, DiffAugment, DiffAugmentEntry, Policy, colour, cutout, translation
+from contracts.tiny import Session, context, misfits, recipe, session, source
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec, MoveContext, Side
+from poise.tricks.augment_ops import random_integers, uniform
+from poise.tricks.base import TrickContext
+from poise.tricks.diff_augment import CHANGES, DiffAugment, DiffAugmentConfig, Policy, colour, cutout, translation
 from tricks.small import as_float64, cloud
 
 ALL: tuple[Policy, ...] = ("colour", "translation", "cutout")
@@ -25,12 +25,12 @@ DIFF: dict[str, Any] = {"kind": "diff_augment"}
 Numbers = NDArray[np.float64]
 
 
-def dice(seed: int = 0) -> torch.Generator:
+def streams(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def augment(*policy: Policy) -> DiffAugment:
-    return DiffAugmentEntry(policy=policy).build("diff", Stage({}, Subject((3, 8, 8))))
+    return DiffAugmentConfig(policy=policy).build("diff", TrickContext({}, DataSpec((3, 8, 8))))
 
 
 # ---------------------------------------------------------------- the authors' formulas
@@ -72,8 +72,8 @@ SHAPES = [(1, 8, 8), (3, 8, 8), (4, 16, 16), (3, 5, 5), (2, 7, 7), (3, 32, 32)]
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.04)])
 def test_colour_is_theirs(shape: tuple[int, ...], dtype: torch.dtype, rtol: float) -> None:
     images = cloud(20, *shape).to(dtype)
-    made = colour(images, dice())
-    again = dice()
+    made = colour(images, streams())
+    again = streams()
     b, s, c = (as_float64(uniform(images, 0.0, 1.0, again)) for _ in range(3))
     expected = their_colour(as_float64(images), b, s, c)
     np.testing.assert_allclose(as_float64(made), expected, rtol=rtol, atol=rtol * 4)
@@ -84,8 +84,8 @@ def test_colour_is_theirs(shape: tuple[int, ...], dtype: torch.dtype, rtol: floa
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_translation_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     images, most = cloud(60, *shape).to(dtype), int(shape[1] * 0.125 + 0.5)
-    made, again = translation(images, dice()), dice()
-    down, right = (whole(images, -most, most, again).numpy() for _ in range(2))
+    made, again = translation(images, streams()), streams()
+    down, right = (random_integers(images, -most, most, again).numpy() for _ in range(2))
     np.testing.assert_array_equal(as_float64(made), their_translation(as_float64(images), -down, -right))
     assert made.dtype == dtype
 
@@ -94,9 +94,9 @@ def test_translation_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> No
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_cutout_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     images, side = cloud(60, *shape).to(dtype), int(shape[1] * 0.5 + 0.5)
-    made, again = cutout(images, dice()), dice()
+    made, again = cutout(images, streams()), streams()
     highest = shape[1] + (1 - side % 2) - 1  # randint(0, x.size(2) + (1 - cutout_size[0] % 2)), the end left out
-    top, left = (whole(images, 0, highest, again).numpy() for _ in range(2))
+    top, left = (random_integers(images, 0, highest, again).numpy() for _ in range(2))
     np.testing.assert_array_equal(as_float64(made), their_cutout(as_float64(images), top, left, side))
     assert made.dtype == dtype
 
@@ -106,7 +106,7 @@ def test_cutout_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 def test_brightness_saturation_and_contrast_are_uniform_and_independent() -> None:
     images = cloud(3000, 3, 4, 4, dtype=torch.float64)
-    made = as_float64(colour(images, dice(1)))
+    made = as_float64(colour(images, streams(1)))
     x = as_float64(images)
     light, made_light = x.mean(1), made.mean(1)
     b = made.mean((1, 2, 3)) - x.mean((1, 2, 3))
@@ -123,7 +123,7 @@ def test_translation_reaches_both_ends_alike(size: int, most: int) -> None:
     n = 2000
     images = torch.zeros(n, 1, size, size)
     images[:, :, size // 2, size // 2] = 1
-    spots = translation(images, dice(2)).flatten(1).argmax(1)
+    spots = translation(images, streams(2)).flatten(1).argmax(1)
     down, right = spots // size - size // 2, spots % size - size // 2
     for steps in (down, right):
         counts = np.bincount(steps.numpy() + most, minlength=2 * most + 1)
@@ -131,14 +131,14 @@ def test_translation_reaches_both_ends_alike(size: int, most: int) -> None:
         assert most == 0 or chisquare(counts).pvalue > 1e-3
     if most:
         assert abs(float(np.corrcoef(down.numpy(), right.numpy())[0, 1])) < 5 / math.sqrt(n)
-    ones = translation(torch.ones(n, 1, size, size), dice(2)).sum((1, 2, 3))
+    ones = translation(torch.ones(n, 1, size, size), streams(2)).sum((1, 2, 3))
     assert torch.equal(ones, ((size - down.abs()) * (size - right.abs())).float())  # grey comes in
 
 
 @pytest.mark.parametrize(("size", "side"), [(8, 4), (16, 8), (5, 3), (7, 4), (6, 3)])
 def test_cutouts_middle_is_anywhere(size: int, side: int) -> None:
     n = 4000
-    gone = cutout(torch.ones(n, 2, size, size), dice(3)) == 0
+    gone = cutout(torch.ones(n, 2, size, size), streams(3)) == 0
     assert torch.equal(gone[:, 0], gone[:, 1])
     rows, columns = gone[:, 0].any(2), gone[:, 0].any(1)
     assert torch.equal(gone[:, 0], rows[:, :, None] & columns[:, None, :])
@@ -160,16 +160,16 @@ def test_real_and_fake_have_one_law_and_their_own_draws() -> None:
     images = cloud(2000, 3, 4, 4, dtype=torch.float64)
     for policy in ALL:
         trick = augment(policy)
-        real, fake = (trick.view(images, pile, moment()) for pile in ("real", "fake"))
+        real, fake = (trick.transform_input(images, origin, context()) for origin in ("real", "fake"))
         assert not torch.allclose(real, fake, atol=1e-2)
-        assert torch.equal(real, trick.view(images, "real", moment()))
+        assert torch.equal(real, trick.transform_input(images, "real", context()))
         if policy == "colour":
             shifts = [as_float64((made - images).mean((1, 2, 3))) for made in (real, fake)]
             assert all(kstest(shift + 0.5, "uniform").pvalue > 1e-3 for shift in shifts)
             assert abs(float(np.corrcoef(*shifts)[0, 1])) < 5 / math.sqrt(2000)
-        others = [moment(1), moment(side=Side.G), moment(turn=1), moment(seed=1)]
+        others = [context(1), context(side=Side.G), context(turn=1), context(seed=1)]
         for at in others:
-            assert not torch.allclose(real, trick.view(images, "real", at), atol=1e-2)
+            assert not torch.allclose(real, trick.transform_input(images, "real", at), atol=1e-2)
 
 
 # ---------------------------------------------------------------- policies
@@ -177,26 +177,28 @@ def test_real_and_fake_have_one_law_and_their_own_draws() -> None:
 
 @pytest.mark.parametrize("policy", [(), ("cutout",), ("cutout", "colour"), ("translation", "colour"), ALL, ALL[::-1]])
 def test_changes_come_in_the_policys_order(policy: tuple[Policy, ...]) -> None:
-    images, at = cloud(8, 3, 8, 8), moment(2)
+    images, at = cloud(8, 3, 8, 8), context(2)
     expected = images
     for change in policy:
         expected = CHANGES[change](expected, at.generator(f"diff/real/{change}"))
-    made = augment(*policy).view(images, "real", at)
+    made = augment(*policy).transform_input(images, "real", at)
     assert torch.equal(made, expected)
     assert torch.equal(made, images) is (not policy)
     if len(policy) > 1:
-        assert not torch.equal(made, augment(*policy[::-1]).view(images, "real", at))
+        assert not torch.equal(made, augment(*policy[::-1]).transform_input(images, "real", at))
 
 
 def test_a_change_draws_the_same_whatever_else_is_in_the_policy() -> None:
-    images, at = torch.ones(8, 3, 8, 8), moment()
-    alone, last = (augment(*policy).view(images, "real", at) for policy in (("cutout",), ("translation", "cutout")))
+    images, at = torch.ones(8, 3, 8, 8), context()
+    alone, last = (
+        augment(*policy).transform_input(images, "real", at) for policy in (("cutout",), ("translation", "cutout"))
+    )
     assert torch.equal(alone == 0, (last == 0) & (alone == 0))
 
 
 def test_all_changes_are_there() -> None:
     assert list(CHANGES.items()) == [("colour", colour), ("translation", translation), ("cutout", cutout)]
-    assert DiffAugmentEntry().policy == ALL
+    assert DiffAugmentConfig().policy == ALL
     assert DiffAugment.sides == frozenset(Side)
 
 
@@ -217,7 +219,7 @@ def test_it_is_differentiable_twice(policy: tuple[Policy, ...]) -> None:
     images = cloud(2, 3, 4, 4, dtype=torch.float64).requires_grad_()
 
     def seen(images: Tensor) -> Tensor:
-        return trick.view(images, "fake", Moment(0, 1, 2, Dice(0))).square()
+        return trick.transform_input(images, "fake", MoveContext(0, 1, 2, RandomStreams(0))).square()
 
     assert torch.autograd.gradcheck(seen, images)
     assert torch.autograd.gradgradcheck(seen, images)
@@ -228,11 +230,11 @@ def test_penalties_go_through_to_the_raw_picture(penalty: str) -> None:
     smooth = {"network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}}
     run = session("pictures", DIFF | {"policy": ["cutout"]}, {"kind": penalty}, **smooth).play(2)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
-    exchange = run.of(Side.D)[0].exchange
-    if exchange.sloped:
-        slope = exchange.slope(exchange.sloped[0])
+    move = run.of(Side.D)[0].move
+    if move.differentiated:
+        slope = move.input_gradient(move.differentiated[0])
         assert slope.shape == (8, 1, 8, 8)
-        gone = cutout(torch.ones(8, 1, 8, 8), moment().generator(f"diff_augment/{exchange.sloped[0]}/cutout")) == 0
+        gone = cutout(torch.ones(8, 1, 8, 8), context().generator(f"diff_augment/{move.differentiated[0]}/cutout")) == 0
         assert gone.any()
         assert (slope[gone] == 0).all()  # what D is not shown has no slope
 
@@ -243,10 +245,10 @@ def test_ds_network_is_given_what_the_trick_makes() -> None:
     assert isinstance(trick, DiffAugment)
     shown = []
     for told in run.moves:
-        piles = [("real", told.real)] if told.real is not None else []
-        shown += [trick.view(pile, name, told.moment) for name, pile in [*piles, ("fake", told.fake)]]
+        origins = [("real", told.real)] if told.real is not None else []
+        shown += [trick.transform_input(origin, name, told.context) for name, origin in [*origins, ("fake", told.fake)]]
     assert torch.equal(torch.cat(run.seen), torch.cat(shown))
-    assert [told.moment.side for told in run.moves] == [Side.D, Side.G] * 2
+    assert [told.context.side for told in run.moves] == [Side.D, Side.G] * 2
 
 
 def test_runs_in_bfloat16() -> None:

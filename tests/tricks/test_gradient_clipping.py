@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import moment, recipe
-from poise.core import Exchange, Side, Subject
-from poise.dials import Dial, Linear
+from contracts.tiny import context, recipe
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.schedules import Linear, Schedulable
+from poise.core.types import DataSpec, Side
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.players import Player
-from poise.seams import Stage
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.gradient_clipping import GradientClipping, GradientClippingEntry, clip_grads_
+from poise.tricks.base import TrickContext
+from poise.tricks.gradient_clipping import GradientClipping, GradientClippingConfig, clip_grads_
 from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
 
 SHAPES = ((3, 4), (5,), (1,), (2, 1, 3))
@@ -106,13 +107,13 @@ def test_what_is_no_number_stays_visible(bad: float) -> None:
 # ---------------------------------------------------------------- in a game
 
 
-def cut(most: Dial, at: int = 0, scale: float = 1.0, steps: int = 10) -> tuple[float, float]:
+def cut(most: Schedulable, at: int = 0, scale: float = 1.0, steps: int = 10) -> tuple[float, float]:
     """The reading, and the length after it."""
     net = nn.ParameterList(weights(scale))
     player = Player(Side.D, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {})
-    exchange = Exchange(moment(at, steps=steps), torch.zeros(1, 2), torch.zeros(1, 2))
-    GradientClipping("clip", most).adjust(player, exchange)
-    reading = exchange.readings["clip"]
+    move = MoveData(context(at, steps=steps), torch.zeros(1, 2), torch.zeros(1, 2))
+    GradientClipping("clip", most).transform_gradients(player, move)
+    reading = move.logged["clip"]
     assert reading.shape == ()
     assert reading.is_floating_point()
     return float(reading), float(flat(player.weights).norm())
@@ -137,11 +138,11 @@ def test_the_limit_is_a_dial() -> None:
 def test_both_players_steps_are_held_and_the_row_tells_the_length_as_it_was(side: Side) -> None:
     rows, steps, grads = [], [], []
     for tricks in ((), (GradientClipping("clip", 1e-3),)):
-        game, ledger = game_of(*tricks, d=Bent(), lr=1.0), Ledger()
+        game, metrics = game_of(*tricks, d=Bent(), lr=1.0), StepMetrics()
         net = game.players[side].net
         before = [w.detach().double() for w in net.parameters()]
-        move(game, Given(cloud(N, 2)), moment(side=side), ledger)
-        rows.append(shown(ledger))
+        make_move(game, Given(cloud(N, 2)), context(side=side), metrics)
+        rows.append(shown(metrics))
         grads.append(torch.cat([grad.flatten() for grad in gradients(net)]))
         steps.append(
             torch.cat([(w.detach().double() - v).flatten() for w, v in zip(net.parameters(), before, strict=True)])
@@ -156,20 +157,20 @@ def test_both_players_steps_are_held_and_the_row_tells_the_length_as_it_was(side
 
 def test_the_row_shows_the_share_of_moves() -> None:
     """A limit that falls below the gradient's length half way, at a learning rate of 0."""
-    lengths = Ledger()
-    move(game_of(d=Bent()), Given(cloud(N, 2)), moment(), lengths)
+    lengths = StepMetrics()
+    make_move(game_of(d=Bent()), Given(cloud(N, 2)), context(), lengths)
     length = shown(lengths)["d/grad_norm"]
-    game, ledger = game_of(GradientClipping("clip", 0.99 * length), d=Bent()), Ledger()
+    game, metrics = game_of(GradientClipping("clip", 0.99 * length), d=Bent()), StepMetrics()
     other = game_of(GradientClipping("clip", 1.01 * length), d=Bent())
     for held in (game, other, other, game):
-        move(held, Given(cloud(N, 2)), moment(), ledger)
-    assert shown(ledger)["d/clip"] == 0.5
+        make_move(held, Given(cloud(N, 2)), context(), metrics)
+    assert shown(metrics)["d/clip"] == 0.5
 
 
 def test_the_entry_builds_it() -> None:
-    stage = Stage({}, Subject((2,)))
-    assert GradientClippingEntry().build("clip", stage).max_norm == 100.0
-    trick = GradientClippingEntry(max_norm=3.0).build("x", stage)
+    context = TrickContext({}, DataSpec((2,)))
+    assert GradientClippingConfig().build("clip", context).max_norm == 100.0
+    trick = GradientClippingConfig(max_norm=3.0).build("x", context)
     assert (trick.name, trick.max_norm) == ("x", 3.0)
     assert GradientClipping.sides == set(Side)
     with pytest.raises(RecipeError, match="max_norm"):

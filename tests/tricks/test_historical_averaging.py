@@ -8,17 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import by_hand, moment, recipe
-from poise.core import Exchange, Side, Subject, Verdict
-from poise.dials import Linear
+from contracts.tiny import by_hand, context, recipe
+from poise.core.hooks import PostUpdate
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.schedules import Linear
+from poise.core.types import DataSpec, DiscriminatorOutput, Side
+from poise.engine.step import alternate, make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
 from poise.objectives.wasserstein import Wasserstein
-from poise.players import Player
-from poise.seams import After, Stage
 from poise.tempo import Ratio
-from poise.training.ledger import Ledger
-from poise.training.step import alternate, move
-from poise.tricks.historical_averaging import HistoricalAveraging, HistoricalAveragingEntry, pull_
+from poise.tricks.base import TrickContext
+from poise.tricks.historical_averaging import HistoricalAveraging, HistoricalAveragingConfig, add_pull_
 from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
 
 
@@ -47,7 +49,7 @@ def test_the_pull_is_the_gradient_of_the_papers_cost(weight: float) -> None:
     distance = torch.stack([(w - m).square().sum() for w, m in zip(theirs, means, strict=True)]).sum()
     (base(theirs) + weight * distance).backward()
     base(ours).backward()
-    told = pull_(ours, means, weight)
+    told = add_pull_(ours, means, weight)
     for mine, right, old in zip(ours, theirs, start, strict=True):
         assert torch.allclose(mine.grad, right.grad, rtol=0, atol=1e-12)
         assert torch.equal(mine.detach(), old), "the weights themselves stay"
@@ -61,7 +63,7 @@ def test_a_weight_without_a_gradient_is_left_alone() -> None:
     weights, means = leaves(doubles((3,), (4,), (2,))), doubles((3,), (4,), (2,), seed=5)
     for k in (0, 2):
         weights[k].grad = torch.full_like(weights[k], 0.25)
-    told = pull_(weights, means, 0.5)
+    told = add_pull_(weights, means, 0.5)
     assert weights[1].grad is None
     gaps = [(weights[k] - means[k]).detach() for k in (0, 2)]
     for k, gone in zip((0, 2), gaps, strict=True):
@@ -72,7 +74,7 @@ def test_a_weight_without_a_gradient_is_left_alone() -> None:
 def test_no_gradient_at_all_is_no_distance() -> None:
     """Nothing has moved: all are left alone."""
     weights = leaves(doubles((3,), (4,)))
-    assert float(pull_(weights, doubles((3,), (4,), seed=5), 0.5)) == 0.0
+    assert float(add_pull_(weights, doubles((3,), (4,), seed=5), 0.5)) == 0.0
     assert all(weight.grad is None for weight in weights)
 
 
@@ -80,7 +82,7 @@ def test_where_it_stands_at_its_mean_nothing_pulls() -> None:
     weights = leaves(doubles(*SHAPES))
     for weight in weights:
         weight.grad = torch.ones_like(weight)
-    assert float(pull_(weights, [weight.detach().clone() for weight in weights], 3.0)) == 0.0
+    assert float(add_pull_(weights, [weight.detach().clone() for weight in weights], 3.0)) == 0.0
     assert all(torch.equal(weight.grad, torch.ones_like(weight)) for weight in weights)
 
 
@@ -101,9 +103,9 @@ def player(side: Side, net: nn.Module) -> Player:
     return Player(side, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": 0.0})
 
 
-def after(at: int, side: Side = Side.D, turn: int = 0) -> Exchange:
+def after(at: int, side: Side = Side.D, turn: int = 0) -> MoveData:
     nothing = torch.zeros(1, 2)
-    return Exchange(moment(at, side=side, turn=turn, steps=1000), nothing, nothing)
+    return MoveData(context(at, side=side, turn=turn, steps=1000), nothing, nothing)
 
 
 def means_of(trick: HistoricalAveraging, side: Side) -> list[Tensor]:
@@ -121,12 +123,12 @@ def test_after_a_thousand_steps_it_is_the_arithmetic_mean_of_all_and_of_the_star
             paths[side].append([w.detach().clone() for w in net.parameters()])
             for w in net.parameters():
                 w.grad = torch.zeros_like(w)
-            trick.adjust(players[side], after(at, side))
+            trick.transform_gradients(players[side], after(at, side))
             with torch.no_grad():
                 for k, w in enumerate(net.parameters()):
                     w += cloud(*w.shape, seed=7 * at + k + 3 * (side is Side.G), dtype=torch.float64) / 10
-            if isinstance(trick, After):
-                trick.remember(players[side], after(at, side))
+            if isinstance(trick, PostUpdate):
+                trick.after_update(players[side], after(at, side))
             if at not in (0, 1, 2, 10, 1000):
                 continue
             for k, w in enumerate(net.parameters()):
@@ -155,11 +157,11 @@ def history(tempo: Ratio, steps: int, weight: float) -> tuple[float, list[list[l
     path = [[[w.detach().double() for w in d.parameters()]]]
     for at in range(steps):
         path.append([])
-        for turn in range(tempo.most.d):
-            move(game, Given(cloud(N, 2, seed=at)), moment(at, turn=turn), Ledger())
+        for turn in range(tempo.max_moves.d):
+            make_move(game, Given(cloud(N, 2, seed=at)), context(at, turn=turn), StepMetrics())
             path[-1].append([w.detach().double() for w in d.parameters()])
     trick.weight = 1.0
-    return float(move(game, Given(cloud(N, 2)), moment(steps), Ledger()).readings["h"]), path
+    return float(make_move(game, Given(cloud(N, 2)), context(steps), StepMetrics()).logged["h"]), path
 
 
 def away(path: list[list[list[Tensor]]], thetas: list[list[Tensor]]) -> float:
@@ -200,9 +202,9 @@ def test_the_row_shows_the_distance_and_the_weight_multiplies_the_pull() -> None
         with torch.no_grad():
             for w in d.parameters():
                 w += 0.3
-        ledger = Ledger()
-        move(game, Given(cloud(N, 2)), moment(), ledger)
-        return gradients(d), shown(ledger), [w.detach().clone() for w in d.parameters()]
+        metrics = StepMetrics()
+        make_move(game, Given(cloud(N, 2)), context(), metrics)
+        return gradients(d), shown(metrics), [w.detach().clone() for w in d.parameters()]
 
     (none, silent, _), (one, row, weights), (three, _, _) = (pulled(weight) for weight in (0.0, 1.0, 3.0))
     assert "d/h" not in silent
@@ -218,9 +220,9 @@ def test_each_player_is_drawn_to_its_own_mean() -> None:
     game = by_hand(trick, d=game.d.net, g=game.g.net)
     with torch.no_grad():
         game.g.net.by += 2.0
-    ledger = Ledger()
-    alternate(game, Given(torch.zeros(N, 2)), moment(), ledger)
-    row = shown(ledger)
+    metrics = StepMetrics()
+    alternate(game, Given(torch.zeros(N, 2)), context(), metrics)
+    row = shown(metrics)
     assert row["g/h"] == pytest.approx(8.0, rel=1e-5)
     assert row["d/h"] == 0.0
 
@@ -232,17 +234,17 @@ def test_the_weight_is_a_dial() -> None:
         for w in d.parameters():
             w += 1.0
     for at, pull in ((0, 4.0), (500, 2.0), (1000, 0.0)):
-        exchange = after(at, turn=1)
+        move = after(at, turn=1)
         for w in d.parameters():
             w.grad = torch.zeros_like(w)
-        trick.adjust(player(Side.D, d), exchange)
+        trick.transform_gradients(player(Side.D, d), move)
         assert all(torch.allclose(w.grad, torch.full_like(w, pull), atol=1e-12) for w in d.parameters())
-        assert ("h" in exchange.readings) == (pull > 0)
+        assert ("h" in move.logged) == (pull > 0)
 
 
 def test_the_entry_builds_it() -> None:
     nets: dict[Side, nn.Module] = {Side.D: Walker(), Side.G: Walker()}
-    trick = HistoricalAveragingEntry(weight=0.25).build("h", Stage(nets, Subject((2,))))
+    trick = HistoricalAveragingConfig(weight=0.25).build("h", TrickContext(nets, DataSpec((2,))))
     assert (trick.name, trick.weight) == ("h", 0.25)
     assert set(trick.means) == {"d", "g"}
     assert HistoricalAveraging.sides == set(Side)
@@ -278,8 +280,8 @@ class Slope(nn.Module):
         self.at = nn.Parameter(torch.tensor([y]))
         self.centre = centre
 
-    def forward(self, samples: Tensor) -> Verdict:
-        return Verdict(-(self.at - self.centre) * samples[:, 0])
+    def forward(self, samples: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(-(self.at - self.centre) * samples[:, 0])
 
 
 def radii(weight: float, *, bent: bool, start: tuple[float, float], lr: float = 0.1, moves: int = 2000) -> list[float]:
@@ -288,7 +290,7 @@ def radii(weight: float, *, bent: bool, start: tuple[float, float], lr: float = 
     d, g = Slope(start[1], centre), Place(start[0], bent)
     trick = HistoricalAveraging("h", {Side.D: d, Side.G: g}, weight)
     game = by_hand(trick, d=d, g=g, objective=Wasserstein(), lr=lr)
-    feed, ledger = Given(torch.zeros(2, 1)), Ledger()
+    batches, metrics = Given(torch.zeros(2, 1)), StepMetrics()
 
     def radius() -> float:
         with torch.no_grad():
@@ -296,7 +298,7 @@ def radii(weight: float, *, bent: bool, start: tuple[float, float], lr: float = 
 
     path = [radius()]
     for at in range(moves // 2):
-        alternate(game, feed, moment(at, steps=moves // 2), ledger)
+        alternate(game, batches, context(at, steps=moves // 2), metrics)
         path.append(radius())
     return path
 

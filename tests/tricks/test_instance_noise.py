@@ -8,17 +8,17 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from contracts.tiny import moment
-from poise.core import Side
-from poise.dials import Linear
-from poise.tricks.instance_noise import InstanceNoise, InstanceNoiseEntry, add_noise
+from contracts.tiny import context
+from poise.core.schedules import Linear
+from poise.core.types import Side
+from poise.tricks.instance_noise import InstanceNoise, InstanceNoiseConfig, add_noise
 
 PICTURES = torch.linspace(-1, 1, 4 * 3 * 8 * 8).view(4, 3, 8, 8)
 
 
 def test_zero_sigma_hands_back_the_very_same_tensor() -> None:
     assert add_noise(PICTURES, 0.0, torch.Generator()) is PICTURES
-    assert InstanceNoise("noise", 0.0).view(PICTURES, "real", moment()) is PICTURES
+    assert InstanceNoise("noise", 0.0).transform_input(PICTURES, "real", context()) is PICTURES
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 3.0])
@@ -47,8 +47,8 @@ def test_gradient_passes_unchanged() -> None:
 
 
 def test_every_pile_move_step_seed_and_name_has_its_own_noise() -> None:
-    def noise(pile: str = "real", name: str = "noise", **when: int | Side) -> torch.Tensor:
-        return InstanceNoise(name, 0.5).view(PICTURES, pile, moment(**when)) - PICTURES  # type: ignore[arg-type]
+    def noise(origin: str = "real", name: str = "noise", **when: int | Side) -> torch.Tensor:
+        return InstanceNoise(name, 0.5).transform_input(PICTURES, origin, context(**when)) - PICTURES  # type: ignore[arg-type]
 
     base = noise()
     assert torch.equal(base, noise())
@@ -74,15 +74,17 @@ def test_samples_of_a_pile_do_not_share_their_noise() -> None:
 
 def test_sigma_is_a_dial() -> None:
     trick = InstanceNoise("noise", Linear(start=0.4, end=0.0, over="steps", until=4))
-    sizes = [float((trick.view(PICTURES, "real", moment(at)) - PICTURES).std()) for at in range(5)]
+    sizes = [float((trick.transform_input(PICTURES, "real", context(at)) - PICTURES).std()) for at in range(5)]
     for size, sigma in zip(sizes, (0.4, 0.3, 0.2, 0.1, 0.0), strict=True):
         assert size == pytest.approx(sigma, rel=0.15)
     assert sizes[4] == 0.0
 
 
 def test_the_default_clears_up_over_the_run() -> None:
-    trick = InstanceNoiseEntry().build("noise", {})
-    size = [float((trick.view(PICTURES, "fake", moment(at, steps=100)) - PICTURES).std()) for at in (0, 50, 99)]
+    trick = InstanceNoiseConfig().build("noise", {})
+    size = [
+        float((trick.transform_input(PICTURES, "fake", context(at, steps=100)) - PICTURES).std()) for at in (0, 50, 99)
+    ]
     assert size[0] == pytest.approx(0.1, rel=0.1)
     assert size[1] == pytest.approx(0.05, rel=0.1)
     assert size[2] == pytest.approx(0.001, rel=0.1)

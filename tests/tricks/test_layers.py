@@ -14,21 +14,22 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
 from contracts.tiny import Session, no_waiting, recipe, session, source, unequal
-from poise.core import Moment, Side, Subject
+from poise.core.hooks import LayerContext
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec, MoveContext, Side
 from poise.errors import RecipeError
-from poise.networks.base import heard
-from poise.randomness import Dice
-from poise.seams import Clock, Stage
-from poise.training.run import Run
-from poise.training.sampling import generate
+from poise.networks.base import call_network
+from poise.runs.generate import generate
+from poise.runs.run import Run
+from poise.tricks.base import TrickContext
 from poise.tricks.layers import (
-    InLayers,
-    LayerNoiseEntry,
-    Random,
-    StandingDropoutEntry,
-    dropped,
+    InsertLayers,
+    LayerNoiseConfig,
+    StandingDropoutConfig,
+    StochasticLayer,
+    add_layer_noise,
+    dropout,
     hidden_activations,
-    noised,
 )
 from tricks.small import cloud
 
@@ -37,20 +38,20 @@ DROPOUT: dict[str, Any] = {"kind": "standing_dropout", "rate": 0.5}
 D: dict[str, Any] = {"kind": "dcgan", "width": 2, "norm": "none"}
 CONCAT = {"g": {"kind": "concat", "dim": 4}}
 CLASS_NORM = {"g": {"kind": "class_norm"}}
-STAGE = Stage({}, Subject((2,)))
+STAGE = TrickContext({}, DataSpec((2,)))
 
 
-def randoms(net: nn.Module) -> list[Random]:
-    return [module for module in net.modules() if isinstance(module, Random)]
+def randoms(net: nn.Module) -> list[StochasticLayer]:
+    return [module for module in net.modules() if isinstance(module, StochasticLayer)]
 
 
-def told(run: Session) -> dict[str, list[tuple[Moment | None, Tensor, Tensor]]]:
+def told(run: Session) -> dict[str, list[tuple[MoveContext | None, Tensor, Tensor]]]:
     """By stream, what each layer is given and makes of it, move by move, from now on."""
-    heard_of: dict[str, list[tuple[Moment | None, Tensor, Tensor]]] = {}
+    heard_of: dict[str, list[tuple[MoveContext | None, Tensor, Tensor]]] = {}
 
     def hear(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
-        assert isinstance(layer, Random)
-        at = layer.clock.now, given[0].detach().clone(), made.detach().clone()
+        assert isinstance(layer, StochasticLayer)
+        at = layer.clock.current, given[0].detach().clone(), made.detach().clone()
         heard_of.setdefault(layer.stream, []).append(at)
 
     for layer in randoms(run.game.g.net):
@@ -125,10 +126,10 @@ def test_behind_every_hidden_activation_in_their_order(
         assert both[0] == both[1]
     for parent in run.game.g.net.modules():
         for child in parent.children():
-            if isinstance(child, nn.Sequential) and any(isinstance(m, Random) for m in child.children()):
+            if isinstance(child, nn.Sequential) and any(isinstance(m, StochasticLayer) for m in child.children()):
                 first, second = child.children()
                 assert isinstance(first, nn.LeakyReLU | nn.ReLU | nn.Tanh | nn.PReLU | nn.GELU | nn.ELU)
-                assert isinstance(second, Random)
+                assert isinstance(second, StochasticLayer)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
 
 
@@ -142,9 +143,9 @@ def test_the_output_is_left_alone() -> None:
 def test_dropout_takes_the_first_layers_only() -> None:
     run = session("points", DROPOUT | {"layers": 2}, **world_of("points", {"kind": "mlp", "width": 6, "depth": 4}))
     assert [layer.stream for layer in randoms(run.game.g.net)] == ["standing_dropout/0", "standing_dropout/1"]
-    places = [name for name, module in run.game.g.net.named_modules() if isinstance(module, Random)]
+    places = [name for name, module in run.game.g.net.named_modules() if isinstance(module, StochasticLayer)]
     assert places == ["layers.1.1", "layers.3.1"]
-    assert StandingDropoutEntry().layers == 3
+    assert StandingDropoutConfig().layers == 3
 
 
 def test_both_tricks_and_one_twice_stand_behind_each_other() -> None:
@@ -169,32 +170,32 @@ class Functional(nn.Module):
 
 
 @pytest.mark.parametrize("net", [Functional(), nn.Sequential(nn.Linear(3, 2), nn.Tanh()), nn.Identity()])
-@pytest.mark.parametrize("entry", [LayerNoiseEntry(), StandingDropoutEntry()])
+@pytest.mark.parametrize("entry", [LayerNoiseConfig(), StandingDropoutConfig()])
 def test_a_g_without_hidden_activations_is_refused_with_a_cure(
-    net: nn.Module, entry: LayerNoiseEntry | StandingDropoutEntry
+    net: nn.Module, entry: LayerNoiseConfig | StandingDropoutConfig
 ) -> None:
     trick = entry.build("loud", STAGE)
     with pytest.raises(RecipeError, match="'loud' finds no hidden activation in G") as refused:
-        trick.operate(Side.G, net)
+        trick.transform_network(Side.G, net)
     assert refused.value.where == "network.g"
     assert "modules" in refused.value.cure
     assert "leave the trick out" in refused.value.cure
     assert randoms(net) == []
 
 
-@pytest.mark.parametrize("entry", [LayerNoiseEntry(sigma=0.0), StandingDropoutEntry(rate=0.0)])
-def test_without_strength_the_network_is_itself(entry: LayerNoiseEntry | StandingDropoutEntry) -> None:
+@pytest.mark.parametrize("entry", [LayerNoiseConfig(sigma=0.0), StandingDropoutConfig(rate=0.0)])
+def test_without_strength_the_network_is_itself(entry: LayerNoiseConfig | StandingDropoutConfig) -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
     before = str(net)
-    assert entry.build("t", STAGE).operate(Side.G, net) is net
+    assert entry.build("t", STAGE).transform_network(Side.G, net) is net
     assert str(net) == before
-    assert entry.build("t", STAGE).operate(Side.G, Functional())  # nor is there anything to refuse
+    assert entry.build("t", STAGE).transform_network(Side.G, Functional())  # nor is there anything to refuse
 
 
 def test_the_network_says_what_was_put_in() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
-    InLayers("t", noised, 0.25, None).operate(Side.G, net)
-    assert "noised, 0.25" in repr(net)
+    InsertLayers("t", add_layer_noise, 0.25, None).transform_network(Side.G, net)
+    assert "add_layer_noise, 0.25" in repr(net)
 
 
 # ---------------------------------------------------------------- what
@@ -203,7 +204,7 @@ def test_the_network_says_what_was_put_in() -> None:
 def test_noise_has_its_size_and_no_mean() -> None:
     maps, n = cloud(50, 8, 20, 20), 50 * 8 * 400
     for sigma in (0.1, 2.0):
-        noise = noised(maps, sigma, torch.Generator().manual_seed(3)) - maps
+        noise = add_layer_noise(maps, sigma, torch.Generator().manual_seed(3)) - maps
         assert abs(float(noise.mean())) < 5 * sigma / math.sqrt(n)
         assert abs(float(noise.std()) - sigma) < 5 * sigma / math.sqrt(2 * n)
         assert abs(float((noise[:25] * noise[25:]).mean())) < 5 * sigma**2 / math.sqrt(n / 2)
@@ -213,7 +214,7 @@ def test_noise_has_its_size_and_no_mean() -> None:
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     maps, n = torch.full((50, 8, 20, 20), 3.0), 50 * 8 * 400
     for rate in (0.1, 0.5, 0.9):
-        made = dropped(maps, rate, torch.Generator().manual_seed(4))
+        made = dropout(maps, rate, torch.Generator().manual_seed(4))
         zeros = float((made == 0).float().mean())
         assert abs(zeros - rate) < 5 * math.sqrt(rate * (1 - rate) / n)
         assert made[made != 0].tolist() == pytest.approx([3 / (1 - rate)] * int((made != 0).sum()), rel=1e-5)
@@ -226,13 +227,13 @@ def test_dropout_may_stand_on_either_side_of_a_rectifier(act: Callable[[Tensor],
     maps = cloud(20, 7)
 
     def drop(x: Tensor) -> Tensor:
-        return dropped(x, rate, torch.Generator().manual_seed(5))
+        return dropout(x, rate, torch.Generator().manual_seed(5))
 
     assert torch.allclose(drop(act(maps)), act(drop(maps)), rtol=1e-6, atol=0)
     assert not torch.allclose(drop(torch.sigmoid(maps)), torch.sigmoid(drop(maps)), atol=1e-2)
 
 
-@pytest.mark.parametrize("act", [noised, dropped])
+@pytest.mark.parametrize("act", [add_layer_noise, dropout])
 def test_types_and_layouts_stay(act: Callable[..., Tensor]) -> None:
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         maps = cloud(4, 3, 5, 5).to(dtype).to(memory_format=torch.channels_last)
@@ -247,7 +248,7 @@ def test_types_and_layouts_stay(act: Callable[..., Tensor]) -> None:
             assert not torch.allclose(made[:, 0], made[:, 1], atol=1e-3)
 
 
-@pytest.mark.parametrize("act", [noised, dropped])
+@pytest.mark.parametrize("act", [add_layer_noise, dropout])
 def test_the_gradient_passes_and_its_gradient(act: Callable[..., Tensor]) -> None:
     def through(maps: Tensor) -> Tensor:
         return act(maps, 0.4, torch.Generator().manual_seed(1)).square()
@@ -280,7 +281,7 @@ def test_noise_is_each_layers_own_stream_of_the_move() -> None:
         assert [(at.side, at.step) for at, *_ in calls if at] == [(s, k) for k in range(3) for s in (Side.D, Side.G)]
         for at, given, made in calls:
             assert at is not None
-            assert torch.equal(made, noised(given, 0.3, at.generator(stream)))
+            assert torch.equal(made, add_layer_noise(given, 0.3, at.generator(stream)))
 
 
 def test_layers_samples_and_moves_are_independent() -> None:
@@ -326,9 +327,9 @@ def test_another_seed_is_other_noise() -> None:
 def test_between_moves_the_clock_is_off() -> None:
     run = session("points", NOISE, {"kind": "r1"})
     (clock,) = {layer.clock for layer in randoms(run.game.g.net)}
-    assert clock.now is None
+    assert clock.current is None
     run.play(2)
-    assert clock.now is None
+    assert clock.current is None
     assert clock.generator("anything") is None
     broken = session("points", NOISE)
 
@@ -338,13 +339,13 @@ def test_between_moves_the_clock_is_off() -> None:
     broken.game.d.net.register_forward_pre_hook(spoil)
     with pytest.raises(ArithmeticError):
         broken.play(1)
-    assert randoms(broken.game.g.net)[0].clock.now is None
+    assert randoms(broken.game.g.net)[0].clock.current is None
 
 
 def test_in_a_move_the_clock_gives_that_moves_numbers() -> None:
-    clock, at = Clock(), Moment(3, 10, 8, Dice(1), Side.G, 2)
-    clock.now = at
-    ours, theirs = clock.generator("x"), Dice(1)("g/x", 3, 2)
+    clock, at = LayerContext(), MoveContext(3, 10, 8, RandomStreams(1), Side.G, 2)
+    clock.current = at
+    ours, theirs = clock.generator("x"), RandomStreams(1)("g/x", 3, 2)
     assert ours is not None
     assert torch.equal(torch.rand(5, generator=ours), torch.rand(5, generator=theirs))
 
@@ -358,19 +359,19 @@ def test_they_stay_on_in_evaluation(trick: dict[str, Any], world: str) -> None:
     net = session(world, trick).play(2).game.g.net.eval()
     z, labels = cloud(6, 3), torch.zeros(6, dtype=torch.long) if world == "labelled" else None
     with torch.no_grad():
-        assert not torch.equal(heard(net, z, labels), heard(net, z, labels))
+        assert not torch.equal(call_network(net, z, labels), call_network(net, z, labels))
 
 
 @pytest.mark.parametrize("trick", [NOISE, DROPOUT], ids=["noise", "dropout"])
 def test_the_same_call_gives_the_same_samples_and_another_seed_others(trick: dict[str, Any]) -> None:
     net, z = session("pictures", trick).play(2).game.g.net, cloud(6, 3)
     state = torch.get_rng_state()
-    first, again, other = (generate(net, z, dice=Dice(seed)) for seed in (0, 0, 1))
+    first, again, other = (generate(net, z, streams=RandomStreams(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other, atol=1e-3)
     assert torch.equal(state, torch.get_rng_state())
     assert net.training
-    same = generate(net, z[:1].expand(6, -1), dice=Dice(0))
+    same = generate(net, z[:1].expand(6, -1), streams=RandomStreams(0))
     assert not torch.allclose(same[0], same[1], atol=1e-4)
 
 
@@ -384,7 +385,7 @@ def test_a_run_is_sampled_with_them(poise: Callable[..., Any], tmp_path: Path) -
     assert torch.equal(run.sample(20), run.sample(20))
     assert torch.equal(run.sample(20), Run(tmp_path / "run").sample(20))
     net, z = run.generator(), run.latents(20)
-    assert not torch.equal(generate(net, z, dice=Dice(0)), generate(net, z, dice=Dice(1)))
+    assert not torch.equal(generate(net, z, streams=RandomStreams(0)), generate(net, z, streams=RandomStreams(1)))
     assert not torch.equal(run.sample(20, raw=True), run.sample(20, seed=1, raw=True))
 
 
@@ -399,12 +400,12 @@ def test_copies_share_the_clock() -> None:
     assert randoms(again)[0] is not layers[0]
 
     selves = randoms(run.game.tricks["past_selves"])
-    moments: list[Moment | None] = []
+    contexts: list[MoveContext | None] = []
     for layer in selves:
-        layer.register_forward_hook(lambda layer, *_: moments.append(layer.clock.now))
+        layer.register_forward_hook(lambda layer, *_: contexts.append(layer.clock.current))
     run.play(6)
-    assert moments
-    assert all(at is not None and at.side is Side.D for at in moments)
+    assert contexts
+    assert all(at is not None and at.side is Side.D for at in contexts)
 
 
 @pytest.mark.parametrize("trick", [NOISE, DROPOUT], ids=["noise", "dropout"])
@@ -441,7 +442,7 @@ def in_sampling(net: nn.Module) -> set[float]:
     """The strengths that samples are drawn with."""
     net = copy.deepcopy(net)
     used = strengths(net)
-    generate(net, cloud(4, 3), dice=Dice(0))
+    generate(net, cloud(4, 3), streams=RandomStreams(0))
     return {round(strength, 6) for strength in used}
 
 
@@ -465,7 +466,12 @@ def test_samples_are_drawn_with_the_strength_that_was_reached(trick: dict[str, A
     assert in_sampling(run.game.g.net) == {wanted[0]} - {0.0}
     for strength in wanted:
         run.play(1)
-        for net in (run.game.g.net, run.game.shown(), run.resumed().game.g.net, run.resumed().game.shown()):
+        for net in (
+            run.game.g.net,
+            run.game.sampling_network(),
+            run.resumed().game.g.net,
+            run.resumed().game.sampling_network(),
+        ):
             assert in_sampling(net) == {strength} - {0.0}
 
 
@@ -476,7 +482,7 @@ def test_a_run_whose_strength_moves_resumes_bit_for_bit(trick: dict[str, Any]) -
     whole, half = session("pictures", *tricks).play(6), session("pictures", *tricks).play(3)
     assert unequal(whole.saved(), half.resumed().play(3).saved()) == []
     z = cloud(4, 3)
-    first, second = (generate(run.game.g.net, z, dice=Dice(0)) for run in (half, half.resumed()))
+    first, second = (generate(run.game.g.net, z, streams=RandomStreams(0)) for run in (half, half.resumed()))
     assert torch.equal(first, second)
 
 
@@ -507,7 +513,7 @@ def test_while_the_strength_is_zero_the_run_is_that_without_it(trick: dict[str, 
     renamed = {name.replace("layers.1.0.", "layers.1."): tensor for name, tensor in saved.items()}
     assert unequal(renamed, without.play(3).saved()) == []
     z = cloud(4, 3)
-    ours, theirs = (generate(net, z, dice=Dice(0)) for net in (run.game.g.net, without.game.g.net))
+    ours, theirs = (generate(net, z, streams=RandomStreams(0)) for net in (run.game.g.net, without.game.g.net))
     assert torch.equal(ours, theirs)
     assert unequal(
         {name: run.play(1).saved()[name] for name in ("game/d.net.score.weight",)},

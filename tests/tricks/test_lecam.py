@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.tiny import moment
-from poise.core import Exchange, Side, Verdict
-from poise.players import Player
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.lecam import LeCam, LeCamEntry, lecam
+from contracts.tiny import context
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.types import DiscriminatorOutput, Side
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
+from poise.tricks.lecam import LeCam, LeCamConfig, lecam
 from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -39,17 +40,17 @@ class Plain:
         self.means.append((float(real.mean()), float(fake.mean())))
 
 
-def judged(at: int) -> Exchange:
+def judged(at: int) -> MoveData:
     """Scores that drift, reals at first above the fakes and later below."""
     real, fake = cloud(N, seed=at) + 2 - 0.07 * at, cloud(N, seed=100 + at) - 1 + 0.07 * at
-    exchange = Exchange(moment(at), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2))
-    exchange.verdicts = {"real": Verdict(real), "fake": Verdict(fake)}
-    return exchange
+    move = MoveData(context(at), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2))
+    move.outputs = {"real": DiscriminatorOutput(real), "fake": DiscriminatorOutput(fake)}
+    return move
 
 
-def numbers(exchange: Exchange) -> tuple[Numbers, Numbers]:
+def numbers(move: MoveData) -> tuple[Numbers, Numbers]:
     with torch.no_grad():
-        return exchange.score("real").double().numpy(), exchange.score("fake").double().numpy()
+        return move.score("real").double().numpy(), move.score("fake").double().numpy()
 
 
 def player() -> Player:
@@ -58,26 +59,26 @@ def player() -> Player:
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
 def test_thirty_moves_are_those_of_the_plain_one(decay: float) -> None:
-    trick, plain, d = LeCamEntry(decay=decay).build("lecam", {}), Plain(decay), player()
+    trick, plain, d = LeCamConfig(decay=decay).build("lecam", {}), Plain(decay), player()
     costs = []
     for at in range(30):
-        exchange = judged(at)
-        costs.append(plain.cost(*numbers(exchange)))
-        assert float(trick.cost(exchange)) == pytest.approx(costs[-1], rel=1e-4)
-        trick.remember(d, exchange)
-        plain.remember(*numbers(exchange))
+        move = judged(at)
+        costs.append(plain.cost(*numbers(move)))
+        assert float(trick.loss(move)) == pytest.approx(costs[-1], rel=1e-4)
+        trick.after_update(d, move)
+        plain.remember(*numbers(move))
     assert costs[0] == 0.0
     assert np.median(costs) > 0.5
 
 
 def test_the_start_has_no_bias() -> None:
     """Scores that never change have their own means from the first move on."""
-    trick, d, exchange = LeCam("lecam", 1.0, 0.99), player(), judged(0)
-    real, fake = numbers(exchange)
+    trick, d, move = LeCam("lecam", 1.0, 0.99), player(), judged(0)
+    real, fake = numbers(move)
     expected = (np.maximum(real - fake.mean(), 0) ** 2).mean() + (np.maximum(real.mean() - fake, 0) ** 2).mean()
     for _ in range(5):
-        trick.remember(d, exchange)
-        assert float(trick.cost(exchange)) == pytest.approx(expected, rel=1e-5)
+        trick.after_update(d, move)
+        assert float(trick.loss(move)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -91,8 +92,8 @@ def test_the_cost_is_its_formula_and_its_gradient(scale: float) -> None:
         for dtype in (torch.float32, torch.float64):
             again = lecam(real.to(dtype), fake.to(dtype), *means.to(dtype))
             assert float(again) == pytest.approx(ours, rel=1e-5)
-    piles = [pile.div(scale).requires_grad_() for pile in (real, fake)]
-    assert torch.autograd.gradcheck(lambda r, f: lecam(r, f, torch.tensor(0.3), torch.tensor(-0.4)), piles)
+    origins = [origin.div(scale).requires_grad_() for origin in (real, fake)]
+    assert torch.autograd.gradcheck(lambda r, f: lecam(r, f, torch.tensor(0.3), torch.tensor(-0.4)), origins)
 
 
 def test_without_the_positive_part_it_is_the_papers_equation_where_d_ranks_rightly() -> None:
@@ -105,14 +106,14 @@ def test_without_the_positive_part_it_is_the_papers_equation_where_d_ranks_right
 def test_in_a_game_ds_moves_are_charged_and_remembered() -> None:
     game, plain = game_of(LeCam("lecam", 0.3, 0.9), d=Bent(), lr=0.1), Plain(0.9)
     for at in range(8):
-        ledger = Ledger()
-        expected = move(game, Given(cloud(N, 2, seed=at)), moment(at), ledger)
-        assert shown(ledger)["d/lecam"] == pytest.approx(plain.cost(*numbers(expected)), rel=1e-4)
+        metrics = StepMetrics()
+        expected = make_move(game, Given(cloud(N, 2, seed=at)), context(at), metrics)
+        assert shown(metrics)["d/lecam"] == pytest.approx(plain.cost(*numbers(expected)), rel=1e-4)
         plain.remember(*numbers(expected))
-        ledger = Ledger()
+        metrics = StepMetrics()
         before = [w.clone() for w in game.tricks.buffers()]
-        move(game, Given(cloud(N, 2)), moment(at, side=Side.G), ledger)
-        assert "g/lecam" not in shown(ledger)
+        make_move(game, Given(cloud(N, 2)), context(at, side=Side.G), metrics)
+        assert "g/lecam" not in shown(metrics)
         assert all(torch.equal(w, old) for w, old in zip(game.tricks.buffers(), before, strict=True))
 
 
@@ -120,7 +121,7 @@ def test_the_weight_multiplies_its_pull_and_the_means_want_no_gradient() -> None
     def pulled(weight: float) -> list[Tensor]:
         game = game_of(LeCam("lecam", weight, 0.9), d=Bent())
         for at in range(2):
-            move(game, Given(cloud(N, 2)), moment(at), Ledger())
+            make_move(game, Given(cloud(N, 2)), context(at), StepMetrics())
         assert not any(buffer.requires_grad for buffer in game.tricks.buffers())
         return gradients(game.d.net)
 
@@ -132,25 +133,25 @@ def test_the_weight_multiplies_its_pull_and_the_means_want_no_gradient() -> None
 def test_means_gather_while_the_weight_is_zero() -> None:
     """A dial that lifts it later finds them ready."""
     game = game_of(LeCam("lecam", 0.0, 0.9), d=Bent())
-    row = Ledger()
-    exchange = move(game, Given(cloud(N, 2)), moment(), row)
+    row = StepMetrics()
+    move = make_move(game, Given(cloud(N, 2)), context(), row)
     assert "d/lecam" not in shown(row)
-    real, fake = numbers(exchange)
+    real, fake = numbers(move)
     trick = game.tricks["lecam"]
     assert isinstance(trick, LeCam)
     plain = Plain(0.9)
     plain.remember(real, fake)
-    assert float(trick.cost(exchange).detach()) == pytest.approx(plain.cost(real, fake), rel=1e-5)
+    assert float(trick.loss(move).detach()) == pytest.approx(plain.cost(real, fake), rel=1e-5)
 
 
 def test_is_resumed() -> None:
     old, fresh, d = LeCam("lecam", 1.0, 0.9), LeCam("lecam", 1.0, 0.9), player()
     for at in range(7):
-        old.remember(d, judged(at))
+        old.after_update(d, judged(at))
     assert set(old.state_dict()) == {"sums", "gathered"}
     fresh.load_state_dict(old.state_dict())
     for at in range(7, 12):
-        assert torch.equal(old.cost(judged(at)), fresh.cost(judged(at)))
-        assert float(old.cost(judged(at))) > 0
-        old.remember(d, judged(at))
-        fresh.remember(d, judged(at))
+        assert torch.equal(old.loss(judged(at)), fresh.loss(judged(at)))
+        assert float(old.loss(judged(at))) > 0
+        old.after_update(d, judged(at))
+        fresh.after_update(d, judged(at))

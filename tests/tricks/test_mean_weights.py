@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from contracts.tiny import Shift, by_hand, moment, recipe, ring_feed, session, unequal
-from poise.core import Exchange, Side, Subject
+from contracts.tiny import Shift, by_hand, context, recipe, ring_feed, session, unequal
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.types import DataSpec, Side
+from poise.engine.step import alternate, make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.players import Player
-from poise.seams import Stage
 from poise.tempo import Ratio
-from poise.training.ledger import Ledger
-from poise.training.step import alternate, move
-from poise.tricks.averaged_weights import MeanWeights, MeanWeightsEntry
+from poise.tricks.averaged_weights import MeanWeights, MeanWeightsConfig
+from poise.tricks.base import TrickContext
 from tricks.small import Given, N, cloud
 
 EXACT = ("num_batches_tracked", "0._u", "0._v", "table")
@@ -44,8 +45,8 @@ def player(net: nn.Module) -> Player:
     return Player(Side.G, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": 0.0})
 
 
-def after(at: int, turn: int = 0) -> Exchange:
-    return Exchange(moment(at, side=Side.G, turn=turn, steps=1000), torch.zeros(1, 2), torch.zeros(1, 2))
+def after(at: int, turn: int = 0) -> MoveData:
+    return MoveData(context(at, side=Side.G, turn=turn, steps=1000), torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_it_is_the_mean_of_the_last_copies(last: int, every: int, rich: Rich) ->
     for at in range(every * (2 * last + 3)):
         before = state(trick.mean)
         wander(rich, at)
-        trick.remember(live, after(at))
+        trick.after_update(live, after(at))
         if (at + 1) % every == 0:
             snapshots.append(state(rich))
             expected = mean_of(snapshots[-last:])
@@ -104,10 +105,10 @@ def test_before_the_first_copy_it_is_the_start(rich: Rich) -> None:
     trick = MeanWeights("mean", rich, 3, 5)
     for at in range(4):
         wander(rich, at)
-        trick.remember(player(rich), after(at))
-        assert unequal(state(trick.shown(Side.G)), start) == []  # type: ignore[arg-type]
+        trick.after_update(player(rich), after(at))
+        assert unequal(state(trick.sampling_network(Side.G)), start) == []  # type: ignore[arg-type]
     wander(rich, 4)
-    trick.remember(player(rich), after(4))
+    trick.after_update(player(rich), after(4))
     assert unequal(state(trick.mean), state(rich)) == [], "and then the first copy, to the bit"
 
 
@@ -119,7 +120,7 @@ def test_no_rounding_gathers(rich: Rich) -> None:
     for at in range(300):
         with torch.no_grad():
             net.first.weight.copy_(cloud(4, 3, seed=at) * 10 ** (at % 4))
-        trick.remember(player(net), after(at))
+        trick.after_update(player(net), after(at))
         kept = [*kept, net.first.weight.detach().double()][-3:]
         off.append(float((trick.mean.first.weight.double() - torch.stack(kept).mean(0)).abs().max()))  # type: ignore[union-attr]
     assert max(off[-100:]) < 1e-3
@@ -132,7 +133,7 @@ def test_of_a_step_with_several_moves_the_last_is_copied() -> None:
     game = by_hand(trick, g=g, tempo=Ratio(1, 3))
     path: list[Tensor] = []
     for at in range(5):
-        alternate(game, ring_feed(), moment(at), Ledger())
+        alternate(game, ring_feed(), context(at), StepMetrics())
         path.append(g.by.detach().double())
         expected = torch.stack(path[-2:]).mean(0)
         assert torch.allclose(trick.mean.by.double(), expected, atol=1e-7)  # type: ignore[union-attr]
@@ -144,7 +145,7 @@ def test_ds_moves_copy_nothing() -> None:
     game = by_hand(trick, g=g)
     with torch.no_grad():
         g.by += 1.0
-    move(game, Given(cloud(N, 2)), moment(), Ledger())
+    make_move(game, Given(cloud(N, 2)), context(), StepMetrics())
     assert trick.mean.by.tolist() == pytest.approx([0.3, 0.1])  # type: ignore[union-attr]
     assert MeanWeights.sides == {Side.G}
 
@@ -155,7 +156,7 @@ def test_while_g_waits_out_a_head_start_its_copies_are_its_start() -> None:
     game = by_hand(trick, g=g, tempo=Ratio(1, 1, head_start=4))
     path = [g.by.detach().double()]
     for at in range(6):
-        alternate(game, ring_feed(), moment(at), Ledger())
+        alternate(game, ring_feed(), context(at), StepMetrics())
         path.append(g.by.detach().double())
     assert torch.equal(path[4], path[0])
     expected = torch.stack([path[2], path[4], path[6]]).mean(0)
@@ -179,20 +180,20 @@ def test_in_a_run_on_pictures_it_is_the_mean_of_the_last_two(norm: str) -> None:
     for _ in range(4):
         run.play(1)
         snapshots.append({name: t.double() for name, t in state(run.game.g.net).items()})
-    shown = state(run.game.shown())
+    shown = state(run.game.sampling_network())
     for name, expected in mean_of(snapshots[-2:]).items():
         assert torch.allclose(shown[name].double(), expected, rtol=1e-6, atol=1e-7), name
     assert any(name.endswith("0._u") for name in shown) == (norm == "spectral_batch")
-    images = run.game.shown()(run.of(Side.G)[-1].latents)
+    images = run.game.sampling_network()(run.of(Side.G)[-1].latents)
     assert torch.isfinite(images).all()
 
 
 def test_samples_come_from_the_mean_unless_raw() -> None:
     game = session("pictures", TOLD).play(2).game
     trick = game.tricks["mean_weights"]
-    assert game.shown() is trick.mean
-    assert game.shown(raw=True) is game.g.net
-    assert trick.shown(Side.D) is None
+    assert game.sampling_network() is trick.mean
+    assert game.sampling_network(raw=True) is game.g.net
+    assert trick.sampling_network(Side.D) is None
 
 
 def test_the_mean_and_its_copies_are_out_of_training() -> None:
@@ -214,7 +215,7 @@ def test_sampling_from_the_mean_changes_nothing() -> None:
     run = session("pictures", TOLD).play(2)
     before = run.saved()
     with torch.no_grad():
-        run.game.shown()(torch.zeros(4, 3))
+        run.game.sampling_network()(torch.zeros(4, 3))
     assert unequal(run.saved(), before) == []
 
 
@@ -224,20 +225,20 @@ def test_is_resumed(rich: Rich) -> None:
     fresh = MeanWeights("mean", rich, 3, 2)
     for at in range(9):
         wander(rich, at)
-        old.remember(player(rich), after(at))
+        old.after_update(player(rich), after(at))
     fresh.load_state_dict(old.state_dict())
     for at in range(9, 15):
         wander(rich, at)
         for trick in (old, fresh):
-            trick.remember(player(rich), after(at))
+            trick.after_update(player(rich), after(at))
         assert unequal(state(fresh.mean), state(old.mean)) == []
 
 
 def test_the_entry_builds_it() -> None:
-    stage = Stage({Side.G: Shift([0.3, 0.1]), Side.D: nn.Identity()}, Subject((2,)))
-    trick = MeanWeightsEntry().build("mean", stage)
+    context = TrickContext({Side.G: Shift([0.3, 0.1]), Side.D: nn.Identity()}, DataSpec((2,)))
+    trick = MeanWeightsConfig().build("mean", context)
     assert (trick.last, trick.every, len(trick.copies)) == (10, 100, 10)
-    told = MeanWeightsEntry(last=3, every=7).build("x", stage)
+    told = MeanWeightsConfig(last=3, every=7).build("x", context)
     assert (told.name, told.last, told.every, len(told.copies)) == ("x", 3, 7, 3)
     for key in ("last", "every"):
         with pytest.raises(RecipeError, match=key):

@@ -8,15 +8,16 @@ from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from contracts.tiny import moment, recipe
-from poise.core import Moment, Side, Subject, Targets
-from poise.dials import Dial, Linear
+from contracts.tiny import context, recipe
+from poise.core.hooks import apply_target_transforms
+from poise.core.schedules import Linear, Schedulable
+from poise.core.types import DataSpec, MoveContext, Side, Targets
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.recipe.fit import fit
-from poise.seams import Stage, fold_aims
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.noisy_labels import NoisyLabels, NoisyLabelsEntry, flipped
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.tricks.base import TrickContext
+from poise.tricks.noisy_labels import NoisyLabels, NoisyLabelsConfig, flip_targets
 from poise.tricks.soft_labels import SoftLabels
 from tricks.small import Bent, Given, N, cloud, game_of, shown
 
@@ -26,7 +27,7 @@ NUMBERED = Targets(torch.arange(B).float(), -1 - torch.arange(B).float())
 """Each target another number, so that none can be taken for another."""
 
 
-def coins(p: float, now: Moment, name: str = "noisy", count: int = B) -> tuple[list[bool], list[bool]]:
+def coins(p: float, now: MoveContext, name: str = "noisy", count: int = B) -> tuple[list[bool], list[bool]]:
     """Which reals and which fakes are flipped."""
     draws = torch.rand(2, count, generator=now.generator(name))
     real, fake = ([float(u) < p for u in row] for row in draws)
@@ -45,8 +46,8 @@ def by_hand(targets: Targets, real: list[bool], fake: list[bool]) -> tuple[list[
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.9])
 def test_targets_are_exchanged_where_coins_say_so(p: float) -> None:
     trick = NoisyLabels("noisy", p)
-    for now in (moment(), moment(3), moment(turn=2), moment(seed=5)):
-        aimed = trick.aim(NUMBERED, now)
+    for now in (context(), context(3), context(turn=2), context(seed=5)):
+        aimed = trick.transform_targets(NUMBERED, now)
         real, fake = by_hand(NUMBERED, *coins(p, now))
         assert aimed.real.tolist() == real
         assert aimed.fake.tolist() == fake
@@ -55,17 +56,17 @@ def test_targets_are_exchanged_where_coins_say_so(p: float) -> None:
 
 def test_flipped_is_where_it_is_told_to() -> None:
     targets = Targets(torch.tensor([0.9, 0.8, 0.7, 1.0]), torch.tensor([0.1, 0.2, 0.3, 0.0]))
-    swap = flipped(targets, torch.tensor([True, False, True, False]), torch.tensor([True, True, False, False]))
+    swap = flip_targets(targets, torch.tensor([True, False, True, False]), torch.tensor([True, True, False, False]))
     assert torch.equal(swap.real, torch.tensor([0.1, 0.8, 0.3, 1.0]))
     assert torch.equal(swap.fake, torch.tensor([0.9, 0.8, 0.3, 0.0]))
 
 
 def test_never_and_always() -> None:
-    never = NoisyLabels("noisy", 0.0).aim(NUMBERED, moment())
+    never = NoisyLabels("noisy", 0.0).transform_targets(NUMBERED, context())
     assert never is NUMBERED
     always = NoisyLabels("noisy", 1.0)
     for at in range(20):
-        aimed = always.aim(NUMBERED, moment(at))
+        aimed = always.transform_targets(NUMBERED, context(at))
         assert torch.equal(aimed.real, NUMBERED.fake)
         assert torch.equal(aimed.fake, NUMBERED.real)
 
@@ -73,9 +74,9 @@ def test_never_and_always() -> None:
 def test_soft_targets_keep_their_ranges() -> None:
     """After soft labels, a flipped real is asked for what its own fake was softened to, and the other way round."""
     soft, noisy = SoftLabels("soft", (0.7, 1.2), (0.0, 0.3)), NoisyLabels("noisy", 0.25)
-    before = soft.aim(HARD, moment())
-    aimed = fold_aims([soft, noisy], HARD, moment())
-    real, fake = coins(0.25, moment())
+    before = soft.transform_targets(HARD, context())
+    aimed = apply_target_transforms([soft, noisy], HARD, context())
+    real, fake = coins(0.25, context())
     for now, own, other, flips in (
         (aimed.real, before.real, before.fake, real),
         (aimed.fake, before.fake, before.real, fake),
@@ -91,7 +92,7 @@ def test_soft_targets_keep_their_ranges() -> None:
 def test_in_the_mean_both_sides_are_smoothed_by_p(p: float) -> None:
     """E = (1 - p) real + p fake; each coin falls by itself: both of a pair p^2 of the time."""
     trick, targets = NoisyLabels("noisy", p), Targets(torch.full((B,), 0.9), torch.full((B,), 0.2))
-    moves = [trick.aim(targets, moment(at, steps=100)) for at in range(100)]
+    moves = [trick.transform_targets(targets, context(at, steps=100)) for at in range(100)]
     real, fake = torch.stack([aimed.real for aimed in moves]), torch.stack([aimed.fake for aimed in moves])
     spread = 0.7 * (p * (1 - p) / real.numel()) ** 0.5
     assert float(real.double().mean()) == pytest.approx((1 - p) * 0.9 + p * 0.2, abs=4 * spread)
@@ -103,57 +104,57 @@ def test_in_the_mean_both_sides_are_smoothed_by_p(p: float) -> None:
 
 
 def test_every_move_seed_and_name_has_its_own_coins() -> None:
-    def flips(now: Moment, name: str = "noisy") -> Tensor:
-        return NoisyLabels(name, 0.5).aim(HARD, now).real
+    def flips(now: MoveContext, name: str = "noisy") -> Tensor:
+        return NoisyLabels(name, 0.5).transform_targets(HARD, now).real
 
-    first = flips(moment())
-    assert torch.equal(first, flips(moment()))
-    for other in (flips(moment(1)), flips(moment(turn=1)), flips(moment(seed=1)), flips(moment(), "noisy_2")):
+    first = flips(context())
+    assert torch.equal(first, flips(context()))
+    for other in (flips(context(1)), flips(context(turn=1)), flips(context(seed=1)), flips(context(), "noisy_2")):
         assert 0.4 < float((first != other).float().mean()) < 0.6
 
 
 def test_the_probability_is_a_dial_over_the_run() -> None:
     dial = Linear(start=0.5, end=0.0)
     for at, p in ((0, 0.5), (4, 0.3), (9, 0.05)):
-        now = moment(at, steps=10)
-        aimed = NoisyLabels("noisy", dial).aim(HARD, now)
+        now = context(at, steps=10)
+        aimed = NoisyLabels("noisy", dial).transform_targets(HARD, now)
         assert (1 - aimed.real).bool().tolist() == coins(p, now)[0]
         assert aimed.fake.bool().tolist() == coins(p, now)[1]
-    assert NoisyLabels("noisy", dial).aim(HARD, moment(10, steps=10)) is HARD
+    assert NoisyLabels("noisy", dial).transform_targets(HARD, context(10, steps=10)) is HARD
 
 
 def test_the_default_is_occasional_and_dies_out() -> None:
-    trick = NoisyLabelsEntry().build("noisy", Stage({}, Subject((2,))))
+    trick = NoisyLabelsConfig().build("noisy", TrickContext({}, DataSpec((2,))))
     assert trick.name == "noisy"
     for at, p in ((0, 0.05), (5, 0.025)):
-        now = moment(at, steps=10)
-        assert (1 - trick.aim(HARD, now).real).bool().tolist() == coins(p, now)[0]
-    assert trick.aim(HARD, moment(10, steps=10)) is HARD
+        now = context(at, steps=10)
+        assert (1 - trick.transform_targets(HARD, now).real).bool().tolist() == coins(p, now)[0]
+    assert trick.transform_targets(HARD, context(10, steps=10)) is HARD
 
 
 @pytest.mark.parametrize("p", [0.3, 1.0])
 def test_in_a_game_d_pays_for_the_flipped_targets(p: float) -> None:
-    game, ledger = game_of(NoisyLabels("noisy", p), d=Bent()), Ledger()
-    exchange = move(game, Given(cloud(N, 2)), moment(), ledger)
-    wanted = by_hand(Targets(torch.ones(N), torch.zeros(N)), *coins(p, moment(), count=N))
+    game, metrics = game_of(NoisyLabels("noisy", p), d=Bent()), StepMetrics()
+    move = make_move(game, Given(cloud(N, 2)), context(), metrics)
+    wanted = by_hand(Targets(torch.ones(N), torch.zeros(N)), *coins(p, context(), count=N))
     with torch.no_grad():
-        scores = exchange.score("real"), exchange.score("fake")
+        scores = move.score("real"), move.score("fake")
         paid = [binary_cross_entropy_with_logits(s, torch.tensor(t)) for s, t in zip(scores, wanted, strict=True)]
-    assert shown(ledger)["d/adversarial"] == pytest.approx(float(sum(paid)) / 2, rel=1e-5)
+    assert shown(metrics)["d/adversarial"] == pytest.approx(float(sum(paid)) / 2, rel=1e-5)
 
 
 def test_gs_move_is_what_it_was() -> None:
     rows = []
     for tricks in ((), (NoisyLabels("noisy", 1.0),)):
-        ledger = Ledger()
-        move(game_of(*tricks, d=Bent()), Given(cloud(N, 2)), moment(side=Side.G), ledger)
-        rows.append(shown(ledger))
+        metrics = StepMetrics()
+        make_move(game_of(*tricks, d=Bent()), Given(cloud(N, 2)), context(side=Side.G), metrics)
+        rows.append(shown(metrics))
     assert rows[0] == rows[1]
     assert NoisyLabels.sides == {Side.D}
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, Linear(start=0.5, end=1.5)])
-def test_what_is_no_probability_is_refused(p: Dial) -> None:
+def test_what_is_no_probability_is_refused(p: Schedulable) -> None:
     told = p.model_dump() if isinstance(p, Linear) else p
     with pytest.raises(RecipeError, match="probability"):
         recipe("points", {"kind": "noisy_labels", "probability": told})
@@ -161,6 +162,6 @@ def test_what_is_no_probability_is_refused(p: Dial) -> None:
 
 def test_fit_names_an_objective_without_targets() -> None:
     tables = {"objective": {"kind": "hinge"}}
-    (refusal,) = fit(recipe("points", {"kind": "noisy_labels"}, **tables)).refusals
+    (refusal,) = check_compatibility(recipe("points", {"kind": "noisy_labels"}, **tables)).refusals
     assert (refusal.field, refusal.tip) == ("tricks.0", "T07b")
-    assert fit(recipe("points", {"kind": "noisy_labels"})).refusals == []
+    assert check_compatibility(recipe("points", {"kind": "noisy_labels"})).refusals == []

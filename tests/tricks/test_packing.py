@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from contracts.tiny import BATCH, Linear, Session, misfits, moment, recipe, session, source, suited, unequal
-from poise.core import Side, Subject, packed
-from poise.networks.norms import Accompanied
-from poise.seams import Stage
-from poise.training.game import apart, together
-from poise.training.ledger import Ledger
-from poise.training.step import move
+from contracts.tiny import BATCH, Linear, Session, context, misfits, recipe, session, source, suited, unequal
+from poise.core.types import DataSpec, Side, packed_shape
+from poise.engine.game import discriminate_jointly, discriminate_separately
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
+from poise.networks.norms import WithReferenceBatch
+from poise.tricks.base import TrickContext
 from poise.tricks.gradient_penalties import R1, R2
-from poise.tricks.packing import Packed, Packing, PackingEntry, packs
-from poise.tricks.unit_slope import DRAGANEntry, WGANGPEntry
+from poise.tricks.packing import PackedDiscriminator, Packing, PackingConfig, pack_samples
+from poise.tricks.unit_gradient_penalties import DRAGANConfig, WGANGPConfig
 from tricks.small import Given, N, Quadratic, cloud, faced, game_of, gradients, shown
 
 TWO: dict[str, Any] = {"kind": "packing", "samples": 2}
 FOUR: dict[str, Any] = {"kind": "packing", "samples": 4}
-STAGE = Stage({}, Subject((2,)))
+STAGE = TrickContext({}, DataSpec((2,)))
 PILES = ("real", "fake")
 
 
@@ -35,23 +35,23 @@ def test_packs_are_neighbours_side_by_side(m: int, shape: tuple[int, ...], last:
     samples = cloud(12, *shape)
     if last and len(shape) == 3:
         samples = samples.to(memory_format=torch.channels_last)
-    made = packs(samples, m)
-    assert made.shape == (12 // m, *packed(shape, m))
+    made = pack_samples(samples, m)
+    assert made.shape == (12 // m, *packed_shape(shape, m))
     for k in range(12 // m):
         assert torch.equal(made[k], torch.cat([samples[k * m + i] for i in range(m)]))
 
 
 def test_one_is_none() -> None:
     net = nn.Identity()
-    assert PackingEntry(samples=1).build("p", STAGE).operate(Side.D, net) is net
-    assert PackingEntry(samples=1).pack == 1
-    assert PackingEntry().pack == 2
+    assert PackingConfig(samples=1).build("p", STAGE).transform_network(Side.D, net) is net
+    assert PackingConfig(samples=1).pack == 1
+    assert PackingConfig().pack == 2
     assert Packing.sides == {Side.D}
 
 
 def test_a_packed_d_judges_packs() -> None:
-    net = Packing("p", 3).operate(Side.D, Linear([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
-    assert isinstance(net, Packed)
+    net = Packing("p", 3).transform_network(Side.D, Linear([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert isinstance(net, PackedDiscriminator)
     samples = cloud(12, 2)
     expected = [
         sum(float(samples[k * 3 + i] @ torch.tensor([1.0 + 2 * i, 2 + 2 * i])) for i in range(3)) for k in range(4)
@@ -82,7 +82,7 @@ def test_two_packings_multiply() -> None:
     run = session("points", TWO, three, batch=12)
     x = cloud(12, 2)
     inner = run.game.d.net.net.net
-    assert torch.equal(run.game.d.net(x).score, inner(packs(x, 6)).score)
+    assert torch.equal(run.game.d.net(x).score, inner(pack_samples(x, 6)).score)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_d_is_built_for_packs_and_g_is_not(world: str, d: dict[str, Any], m: int
     plain, run = session(world, **tables), session(world, {"kind": "packing", "samples": m}, **tables)
     assert misfits(run.recipe, world).refusals == []
     net = run.game.d.net
-    assert isinstance(net, Packed)
+    assert isinstance(net, PackedDiscriminator)
     shape = source(world).shape
     first = next(w for w in net.modules() if isinstance(w, nn.Linear | nn.Conv2d))
     taken = first.in_channels if isinstance(first, nn.Conv2d) else first.in_features
@@ -136,15 +136,15 @@ def test_d_is_built_for_packs_and_g_is_not(world: str, d: dict[str, Any], m: int
     assert taken == m * before
     assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
     run.play(2)
-    for pile in PILES:
-        assert run.of(Side.D)[0].exchange.score(pile).shape == (BATCH // m,)
-    assert run.of(Side.G)[0].exchange.score("fake").shape == (BATCH // m,)
+    for origin in PILES:
+        assert run.of(Side.D)[0].move.score(origin).shape == (BATCH // m,)
+    assert run.of(Side.G)[0].move.score("fake").shape == (BATCH // m,)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     if d.get("norm") == "virtual":
-        assert isinstance(net.net, Accompanied)
-        few = source(world).subject().few
+        assert isinstance(net.net, WithReferenceBatch)
+        few = source(world).spec().calibration_samples
         assert few is not None
-        led = packs(torch.cat([few] * 8)[: 64 * m], m)
+        led = pack_samples(torch.cat([few] * 8)[: 64 * m], m)
         assert torch.equal(net.net.reference, led)
         assert net.net.reference.shape == (64, m, 8, 8)
 
@@ -152,37 +152,35 @@ def test_d_is_built_for_packs_and_g_is_not(world: str, d: dict[str, Any], m: int
 # ---------------------------------------------------------------- what it is worth
 
 
-def packed_linear(*weight: float) -> Packed:
-    return Packed(Linear(list(weight)), 2)
+def packed_linear(*weight: float) -> PackedDiscriminator:
+    return PackedDiscriminator(Linear(list(weight)), 2)
 
 
-@pytest.mark.parametrize("judge", [apart, together])
+@pytest.mark.parametrize("judge", [discriminate_separately, discriminate_jointly])
 def test_penalties_charge_the_packs_slope(judge: Any) -> None:
     """D(x1, x2) = <w, (x1, x2)>: slope w, of length 3."""
     weight, length = (2.0, -1.0, 0.0, 2.0), 3.0
     for term, expected in (
         (R1("p", 1.0), length**2 / 2),
         (R2("p", 1.0), length**2 / 2),
-        (WGANGPEntry(weight=1.0).build("p", STAGE), (length - 1) ** 2),
-        (DRAGANEntry(weight=1.0).build("p", STAGE), (length - 1) ** 2),
+        (WGANGPConfig(weight=1.0).build("p", STAGE), (length - 1) ** 2),
+        (DRAGANConfig(weight=1.0).build("p", STAGE), (length - 1) ** 2),
     ):
-        game, ledger = game_of(term, d=packed_linear(*weight), judge=judge), Ledger()
-        move(game, Given(cloud(N, 2)), moment(), ledger)
-        assert shown(ledger)["d/p"] == pytest.approx(expected, rel=1e-6)
+        game, metrics = game_of(term, d=packed_linear(*weight), judge=judge), StepMetrics()
+        make_move(game, Given(cloud(N, 2)), context(), metrics)
+        assert shown(metrics)["d/p"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_slope_that_differs_from_pack_to_pack() -> None:
     """D(x) = x'Ax / 2 over packs of two: 1/2 E |Ax|^2 and E (|Ax| - 1)^2 over packs."""
     a = cloud(4, 4, dtype=torch.float64)
-    d, x = Packed(Quadratic(a + a.T), 2), cloud(N, 2, seed=1, dtype=torch.float64)
-    slope = packs(x, 2) @ (a + a.T)
-    exchange = faced(d, x.clone(), x.clone(), "real")
-    assert torch.allclose(exchange.slope("real"), slope, atol=1e-12)
-    assert float(R1("r1", 1.0).cost(exchange).detach()) == pytest.approx(
-        float(slope.square().sum(1).mean() / 2), rel=1e-9
-    )
-    exchange = faced(d, x.clone(), x.clone())
-    told = WGANGPEntry().build("p", STAGE).cost(exchange)  # real = fake, so x^ = x
+    d, x = PackedDiscriminator(Quadratic(a + a.T), 2), cloud(N, 2, seed=1, dtype=torch.float64)
+    slope = pack_samples(x, 2) @ (a + a.T)
+    move = faced(d, x.clone(), x.clone(), "real")
+    assert torch.allclose(move.input_gradient("real"), slope, atol=1e-12)
+    assert float(R1("r1", 1.0).loss(move).detach()) == pytest.approx(float(slope.square().sum(1).mean() / 2), rel=1e-9)
+    move = faced(d, x.clone(), x.clone())
+    told = WGANGPConfig().build("p", STAGE).loss(move)  # real = fake, so x^ = x
     assert float(told.detach()) == pytest.approx(float((slope.norm(dim=1) - 1).square().mean()), rel=1e-6)
 
 
@@ -197,39 +195,39 @@ def test_terms_stand_packs(world: str, kind: str) -> None:
 
 @pytest.mark.parametrize("m", [1, 2, 4])
 def test_apart_and_together_are_the_same(m: int) -> None:
-    d = Packed(Quadratic(cloud(2 * m, 2 * m)), m)
+    d = PackedDiscriminator(Quadratic(cloud(2 * m, 2 * m)), m)
     real, fake = cloud(N, 2), cloud(N, 2, seed=1) * 3
-    for judge in (apart, together):
-        exchange = faced(d, real, fake, judge=judge)
-        for pile, samples in (("real", real), ("fake", fake)):
-            told = exchange.score(pile)
+    for judge in (discriminate_separately, discriminate_jointly):
+        move = faced(d, real, fake, judge=judge)
+        for origin, samples in (("real", real), ("fake", fake)):
+            told = move.score(origin)
             assert told.shape == (N // m,)
-            assert torch.allclose(told, d.net(packs(samples, m)).score, atol=1e-5)
+            assert torch.allclose(told, d.net(pack_samples(samples, m)).score, atol=1e-5)
 
 
 def test_packs_alone_do_not_mix_samples() -> None:
     smooth = {"network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}}
-    assert session("pictures", TWO, **smooth).game.judge is together
-    assert session("pictures", TWO).game.judge is apart
+    assert session("pictures", TWO, **smooth).game.discriminate is discriminate_jointly
+    assert session("pictures", TWO).game.discriminate is discriminate_separately
 
 
 @pytest.mark.parametrize("objective", ["relativistic", "relativistic_average"])
 def test_relativistic_compares_packs(objective: str) -> None:
     run = session("points", TWO, objective={"kind": objective}).play(2)
-    exchange = run.of(Side.G)[0].exchange
-    real, fake = exchange.score("real"), exchange.score("fake")
+    move = run.of(Side.G)[0].move
+    real, fake = move.score("real"), move.score("fake")
     assert real.shape == fake.shape == (BATCH // 2,)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     if objective == "relativistic":
-        told = run.of(Side.G)[0].exchange.readings["adversarial"]
+        told = run.of(Side.G)[0].move.logged["adversarial"]
         assert float(told) == pytest.approx(float(softplus(real - fake).mean().detach()), rel=1e-5)
 
 
 def test_g_is_pulled_by_every_sample_of_a_pack() -> None:
     """G only shifts: its gradient is E of -sigmoid(-D) times the sum of D's weights over the places of a pack."""
     game = game_of(d=packed_linear(2.0, -1.0, 0.5, 3.0))
-    exchange = move(game, Given(cloud(N, 2)), moment(side=Side.G), Ledger())
-    share = torch.sigmoid(-exchange.score("fake").detach())
+    move = make_move(game, Given(cloud(N, 2)), context(side=Side.G), StepMetrics())
+    share = torch.sigmoid(-move.score("fake").detach())
     expected = -(share.mean() * torch.tensor([2.5, 2.0]))
     (told,) = gradients(game.g.net)
     assert told.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
@@ -250,7 +248,7 @@ def test_batch_discrimination_compares_packs() -> None:
         run = session("pictures", *order)
         spread: list[Tensor] = []
         net = run.game.d.net
-        (statistic,) = [m for m in net.modules() if type(m).__name__ == "Told"]
+        (statistic,) = [m for m in net.modules() if type(m).__name__ == "WithGroupStddev"]
         statistic.register_forward_pre_hook(lambda _, told, spread=spread: spread.append(told[0]))
         run.play(1)
         assert {len(told) for told in spread} == {BATCH // 2}

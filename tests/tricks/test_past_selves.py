@@ -11,16 +11,17 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from contracts.tiny import Session, Shift, by_hand, moment, recipe, ring_feed, session, unequal
-from poise.core import Exchange, Moment, Side, Subject
+from contracts.tiny import Session, Shift, by_hand, context, recipe, ring_feed, session, unequal
+from poise.core.move import MoveData
+from poise.core.player import Player
+from poise.core.random_streams import derive_seed
+from poise.core.types import DataSpec, MoveContext, Side
+from poise.engine.step import alternate, make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.players import Player
-from poise.randomness import derive
-from poise.seams import Stage
 from poise.tempo import Ratio
-from poise.training.ledger import Ledger
-from poise.training.step import alternate, move
-from poise.tricks.past_selves import PastSelves, PastSelvesEntry
+from poise.tricks.base import TrickContext
+from poise.tricks.past_selves import PastSelves, PastSelvesConfig
 from tricks.small import Bent, Given, N, cloud, gradients
 
 TABLE = [
@@ -69,14 +70,14 @@ def test_somebody_stands_in_for_the_first_steps_after_a_copy(every: int, duratio
         net = nn.Identity()
         for at, sign in enumerate(plan):
             for turn in (0, 3):
-                now = moment(at, side=side.rival, turn=turn, steps=20)
-                who, plays = trick.who(side, now), trick.stand_in(side, net, now)
+                now = context(at, side=side.opponent, turn=turn, steps=20)
+                who, plays = trick.who(side, now), trick.select_network(side, net, now)
                 assert (who is not None) == (sign == "x"), at
                 if who is None:
                     assert plays is net
                     continue
                 made = at // every
-                assert who == derive(0, f"{side.value}/past_selves", made) % min(made, keep)
+                assert who == derive_seed(0, f"{side.value}/past_selves", made) % min(made, keep)
                 assert plays is selves(trick, side)[who]
 
 
@@ -84,14 +85,14 @@ def test_of_the_first_copies_only_those_that_are_there_are_drawn() -> None:
     """With room for five: the first alone, then one of two, of three, of four, of five, and of five for ever."""
     trick = trick_of(5, 10, 8)
     for made in range(1, 12):
-        drawn = {trick.who(Side.G, moment(10 * made, seed=seed, steps=200)) for seed in range(100)}
+        drawn = {trick.who(Side.G, context(10 * made, seed=seed, steps=200)) for seed in range(100)}
         assert drawn == set(range(min(made, 5)))
 
 
 def test_one_of_them_plays_for_the_whole_duration() -> None:
     trick = trick_of(4, 6, 5)
     for made in range(4, 40):
-        plays = {trick.who(Side.D, moment(6 * made + k, turn=k, steps=300)) for k in range(5)}
+        plays = {trick.who(Side.D, context(6 * made + k, turn=k, steps=300)) for k in range(5)}
         assert len(plays) == 1
         assert None not in plays
 
@@ -100,7 +101,7 @@ def test_one_of_them_plays_for_the_whole_duration() -> None:
 def test_each_copy_is_drawn_alike(keep: int) -> None:
     trick = trick_of(keep, 10, 1)
     for side in Side:
-        times = Counter(trick.who(side, moment(10 * made, steps=10)) for made in range(keep, keep + 3000))
+        times = Counter(trick.who(side, context(10 * made, steps=10)) for made in range(keep, keep + 3000))
         assert set(times) == set(range(keep))
         assert chisquare(list(times.values())).pvalue > 1e-3
 
@@ -108,7 +109,7 @@ def test_each_copy_is_drawn_alike(keep: int) -> None:
 def test_each_side_seed_and_name_draws_its_own() -> None:
     def drawn(side: Side, name: str = "past_selves", seed: int = 0) -> list[int | None]:
         trick = trick_of(4, 3, 1, name)
-        return [trick.who(side, moment(3 * at, seed=seed, steps=10)) for at in range(4, 200)]
+        return [trick.who(side, context(3 * at, seed=seed, steps=10)) for at in range(4, 200)]
 
     first = drawn(Side.D)
     assert first == drawn(Side.D)
@@ -137,13 +138,13 @@ def test_in_a_game_the_rival_is_replaced_and_the_mover_is_not(every: int, durati
     for at, sign in enumerate(plan[:12]):
         for side in (Side.D, Side.G):
             heard.clear()
-            move(run.game, run.feed, run.moment().of(side, 0), run.ledger)
+            make_move(run.game, run.batches, run.context().for_move(side, 0), run.metrics)
             movers = {which for who, which in heard if who is side}
-            rivals = {which for who, which in heard if who is side.rival}
+            rivals = {which for who, which in heard if who is side.opponent}
             assert movers == {None}
             assert len(rivals) == 1
             assert (rivals != {None}) == (sign == "x"), (at, side)
-            assert rivals == {of(run).who(side.rival, run.moment().of(side, 0))}
+            assert rivals == {of(run).who(side.opponent, run.context().for_move(side, 0))}
         run.done += 1
 
 
@@ -154,12 +155,12 @@ def test_a_copy_is_the_player_one_step_after_the_stand_ins(keep: int, every: int
     run = session("pictures", told, tempo={"kind": "ratio", "d": 2, "g": 2}, steps=20)
     trick = of(run)
     kept: dict[tuple[Side, int], dict[str, Tensor]] = {}
-    remember = trick.remember
+    remember = trick.after_update
 
-    def watched(player: Player, exchange: Exchange) -> None:
+    def watched(player: Player, move: MoveData) -> None:
         before = [state(net) for net in selves(trick, player.side)]
-        remember(player, exchange)
-        made, since = divmod(exchange.moment.step - duration, every)
+        remember(player, move)
+        made, since = divmod(move.context.step - duration, every)
         for k, net in enumerate(selves(trick, player.side)):
             if since == 0 and k == made % keep:
                 assert unequal(state(net), state(player.net)) == []
@@ -167,7 +168,7 @@ def test_a_copy_is_the_player_one_step_after_the_stand_ins(keep: int, every: int
             else:
                 assert unequal(state(net), before[k]) == []
 
-    trick.remember = watched  # type: ignore[method-assign]
+    trick.after_update = watched  # type: ignore[method-assign]
     starts = {side: state(run.game.players[side].net) for side in Side}
     for _ in range(14):
         run.play(1)
@@ -186,21 +187,21 @@ def test_an_old_g_draws_as_it_did_and_leaves_the_live_one_alone() -> None:
     run = session("pictures", {"kind": "past_selves", "keep": 2, "every": 4, "duration": 2}, steps=20)
     trick = of(run)
     for _ in range(9):
-        now = run.moment().of(Side.D, 0)
+        now = run.context().for_move(Side.D, 0)
         live, who = run.game.g.net, trick.who(Side.G, now)
         before, plays = state(live), live if who is None else selves(trick, Side.G)[who]
         then, expected = state(plays), copy.deepcopy(plays).train()
         others = [state(net) for net in selves(trick, Side.G) if net is not plays]
-        exchange = move(run.game, run.feed, now, run.ledger)
+        move = make_move(run.game, run.batches, now, run.metrics)
         with torch.no_grad():
-            assert torch.equal(exchange.fake.detach(), expected(exchange.latents))
+            assert torch.equal(move.fake.detach(), expected(move.latents))
         changed = unequal(state(plays), then)
         assert changed
         assert all("running" in name or "num_batches" in name for name in changed), "its batch norms only"
         assert (unequal(state(live), before) == []) == (who is not None)
         still = [state(net) for net in selves(trick, Side.G) if net is not plays]
         assert all(unequal(a, b) == [] for a, b in zip(still, others, strict=True))
-        move(run.game, run.feed, run.moment().of(Side.G, 0), run.ledger)
+        make_move(run.game, run.batches, run.context().for_move(Side.G, 0), run.metrics)
         run.done += 1
 
 
@@ -210,16 +211,16 @@ def test_g_learns_from_the_old_d() -> None:
     trick = PastSelves("past_selves", {Side.D: d, Side.G: g}, 1, 2, 1)
     game = by_hand(trick, d=d, g=g, lr=0.5)
     for at in range(2):
-        alternate(game, Given(cloud(N, 2, seed=at)), moment(at), Ledger())
+        alternate(game, Given(cloud(N, 2, seed=at)), context(at), StepMetrics())
     old = copy.deepcopy(selves(trick, Side.D)[0])
     with torch.no_grad():
         for w in d.parameters():
             w += 1.0
     start = g.by.detach().clone()
-    exchange = move(game, Given(cloud(N, 2)), moment(2, side=Side.G), Ledger())
+    move = make_move(game, Given(cloud(N, 2)), context(2, side=Side.G), StepMetrics())
     for judge, same in ((old, True), (d, False)):
         shift = start.clone().requires_grad_()
-        score = judge(exchange.latents[:, :2] + shift).score
+        score = judge(move.latents[:, :2] + shift).score
         (right,) = torch.autograd.grad(nn.functional.softplus(-score).mean(), shift)
         assert torch.allclose(gradients(g)[0], right, atol=1e-6) == same
     assert torch.allclose(g.by, start - 0.5 * gradients(g)[0], atol=1e-6)
@@ -259,7 +260,7 @@ def test_while_g_waits_out_a_head_start_its_copies_are_its_start() -> None:
     game = by_hand(trick, d=d, g=g, tempo=Ratio(1, 1, head_start=5))
     path = [weights(g)]
     for at in range(8):
-        alternate(game, ring_feed(), moment(at), Ledger())
+        alternate(game, ring_feed(), context(at), StepMetrics())
         path.append(weights(g))
     assert unequal(path[4], path[0]) == []
     made = [weights(net) for net in selves(trick, Side.G)]
@@ -286,11 +287,11 @@ def test_what_is_none_is_refused(key: str, value: int) -> None:
 
 def test_the_entry_builds_it() -> None:
     nets: dict[Side, nn.Module] = {Side.D: Bent(), Side.G: Shift([0.3, 0.1])}
-    trick = PastSelvesEntry().build("past_selves", Stage(nets, Subject((2,))))
+    trick = PastSelvesConfig().build("past_selves", TrickContext(nets, DataSpec((2,))))
     assert (trick.name, trick.keep, trick.every, trick.duration) == ("past_selves", 3, 500, 10)
     assert set(trick.selves) == {"d", "g"}
     assert all(len(selves(trick, side)) == 3 for side in Side)
-    told = PastSelvesEntry(keep=2, every=7, duration=5).build("x", Stage(nets, Subject((2,))))
+    told = PastSelvesConfig(keep=2, every=7, duration=5).build("x", TrickContext(nets, DataSpec((2,))))
     assert (told.name, told.keep, told.every, told.duration) == ("x", 2, 7, 5)
-    now: Moment = moment(7, steps=20)
+    now: MoveContext = context(7, steps=20)
     assert told.who(Side.G, now) == 0

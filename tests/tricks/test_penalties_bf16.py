@@ -14,40 +14,43 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import moment
-from poise.core import Exchange
-from poise.networks.dcgan import DCGANDiscriminatorEntry
-from poise.seams import Term
-from poise.training.game import Judge, apart, together
-from poise.training.step import face
+from contracts.tiny import context
+from poise.core.hooks import LossTerm
+from poise.core.move import MoveData
+from poise.engine.game import Discriminate, discriminate_jointly, discriminate_separately
+from poise.engine.step import discriminate
+from poise.networks.dcgan import DCGANDiscriminatorConfig
 from poise.tricks.gradient_penalties import R1, R2
-from poise.tricks.unit_slope import WGANGP
+from poise.tricks.unit_gradient_penalties import WGANGP
 from tricks.small import game_of
 
-PENALTIES: dict[str, list[Term]] = {"r1 + r2": [R1("r1", 1.0), R2("r2", 1.0)], "wgan_gp": [WGANGP("gp", 1.0, 1, "two")]}
+PENALTIES: dict[str, list[LossTerm]] = {
+    "r1 + r2": [R1("r1", 1.0), R2("r2", 1.0)],
+    "wgan_gp": [WGANGP("gp", 1.0, 1, "two")],
+}
 
 
 def critic(seed: int, scale: float) -> nn.Module:
     torch.manual_seed(seed)
-    d = DCGANDiscriminatorEntry(width=16, norm="none").build((1, 32, 32))
+    d = DCGANDiscriminatorConfig(width=16, norm="none").build((1, 32, 32))
     with torch.no_grad():
         for weight in d.parameters():
             weight.mul_(scale)
     return d
 
 
-def charged(d: nn.Module, terms: list[Term], precision: str, judge: Judge) -> tuple[float, Tensor]:
+def charged(d: nn.Module, terms: list[LossTerm], precision: str, judge: Discriminate) -> tuple[float, Tensor]:
     """What the penalties come to, and their gradient with respect to all of D's weights, as the step takes it."""
     generator = torch.Generator().manual_seed(5)
     real, fake = torch.rand(2, 16, 1, 32, 32, generator=generator) * 2 - 1
-    sloped = tuple(sorted(frozenset().union(*(term.slopes for term in terms))))
-    exchange = Exchange(moment(), torch.zeros(16, 2), fake.clone(), real.clone(), sloped=sloped)
+    sloped = tuple(sorted(frozenset().union(*(term.needs_input_gradient for term in terms))))
+    move = MoveData(context(), torch.zeros(16, 2), fake.clone(), real.clone(), differentiated=sloped)
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16")
     game = game_of(*terms, d=d, judge=judge, autocast=autocast)
-    with game.numerics():
-        face(game, exchange)
-    assert exchange.verdicts["real"].score.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-    costs = [term.cost(exchange) for term in terms]
+    with game.autocast():
+        discriminate(game, move)
+    assert move.outputs["real"].score.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+    costs = [term.loss(move) for term in terms]
     assert all(cost.dtype == torch.float32 for cost in costs)
     total = torch.stack(costs).sum()
     grads = torch.autograd.grad(total, list(d.parameters()), materialize_grads=True)
@@ -56,9 +59,9 @@ def charged(d: nn.Module, terms: list[Term], precision: str, judge: Judge) -> tu
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("judge", [apart, together])
+@pytest.mark.parametrize("judge", [discriminate_separately, discriminate_jointly])
 @pytest.mark.parametrize("scale", [1.0, 3.0, 6.0])
-def test_the_gradient_agrees_with_float32(penalty: str, judge: Judge, scale: float) -> None:
+def test_the_gradient_agrees_with_float32(penalty: str, judge: Discriminate, scale: float) -> None:
     for seed in range(2):
         d = critic(seed, scale)
         (exact, wanted), (cost, found) = (charged(d, PENALTIES[penalty], p, judge) for p in ("fp32", "bf16"))

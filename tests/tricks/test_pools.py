@@ -13,25 +13,25 @@ import torch
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from contracts.tiny import moment, no_waiting, recipe
-from poise.core import Batch, Moment, Side, Subject
+from contracts.tiny import context, no_waiting, recipe
+from poise.core.hooks import FakeReplacement, apply_fake_replacements, concat_batches
+from poise.core.types import Batch, DataSpec, MoveContext, Side
+from poise.engine.step import make_move, replace_fakes, sample
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.seams import Offer, Stage, fold_offer, joined
-from poise.training.ledger import Ledger
-from poise.training.step import draw, move, offer
-from poise.tricks.base import TrickEntry
-from poise.tricks.gradient_penalties import R2Entry
+from poise.tricks.base import TrickConfig, TrickContext
+from poise.tricks.gradient_penalties import R2Config
 from poise.tricks.pools import (
     ExperienceReplay,
-    ExperienceReplayEntry,
+    ExperienceReplayConfig,
+    FakePool,
     History,
-    HistoryEntry,
+    HistoryConfig,
     ImagePool,
-    ImagePoolEntry,
-    Pool,
-    chosen,
-    part,
-    share_of,
+    ImagePoolConfig,
+    fraction_of_batch,
+    select_batch,
+    where_batch,
 )
 from tricks.small import Bent, Given, N, cloud, game_of
 
@@ -61,9 +61,9 @@ def read(images: Tensor) -> list[int]:
     return [int(number) for number in flat[:, 0].tolist()]
 
 
-def handed(trick: Offer, fakes: Batch, now: Moment) -> Batch:
+def handed(trick: FakeReplacement, fakes: Batch, now: MoveContext) -> Batch:
     """What D is handed where there is one pool."""
-    return fold_offer([trick], fakes, now)
+    return apply_fake_replacements([trick], fakes, now)
 
 
 class Model:
@@ -74,15 +74,15 @@ class Model:
         self.places = [0] * size
         self.seen = 0
 
-    def free(self, at: Moment, name: str, overwritten: int) -> list[int]:
+    def free(self, at: MoveContext, name: str, overwritten: int) -> list[int]:
         """Places in random order; after the first move those that it did not overwrite."""
-        order = torch.randperm(self.size, generator=at.of(at.side, 0).generator(name)).tolist()
+        order = torch.randperm(self.size, generator=at.for_move(at.side, 0).generator(name)).tolist()
         if at.turn == 0:
             return order
         kept = order[: self.size - overwritten]
         return [kept[k] for k in torch.randperm(len(kept), generator=at.generator(name)).tolist()]
 
-    def offer(self, fakes: list[int], at: Moment, name: str) -> list[int]:
+    def offer(self, fakes: list[int], at: MoveContext, name: str) -> list[int]:
         raise NotImplementedError
 
 
@@ -94,7 +94,7 @@ class Queue(Model):
         self.fraction, self.every = fraction, every
         self.newest: deque[int] = deque(maxlen=size)
 
-    def offer(self, fakes: list[int], at: Moment, name: str) -> list[int]:
+    def offer(self, fakes: list[int], at: MoveContext, name: str) -> list[int]:
         count = min(round(len(fakes) * self.fraction), self.size)
         if at.step % self.every != 0 or count == 0:
             return fakes
@@ -117,7 +117,7 @@ class Half(Model):
         super().__init__(size)
         self.fraction = fraction
 
-    def offer(self, fakes: list[int], at: Moment, name: str) -> list[int]:
+    def offer(self, fakes: list[int], at: MoveContext, name: str) -> list[int]:
         count = min(round(len(fakes) * self.fraction), self.size)
         if count == 0:
             return fakes
@@ -136,7 +136,7 @@ class Half(Model):
 class Zhu(Model):
     """One fake after the other, as in CycleGAN's released code; but no two of a batch at the same place."""
 
-    def offer(self, fakes: list[int], at: Moment, name: str) -> list[int]:
+    def offer(self, fakes: list[int], at: MoveContext, name: str) -> list[int]:
         if self.size == 0:
             return fakes
         most = min(len(fakes), self.size)
@@ -165,7 +165,7 @@ def played(trick: Any, model: Model, batches: tuple[int, ...], moves: int, label
         count = batches[at // 2 % len(batches)]  # the same in both moves of a step
         ids = list(range(number + 1, number + count + 1))
         number += count
-        now = moment(at // 2, turn=at % 2, steps=moves)
+        now = context(at // 2, turn=at % 2, steps=moves)
         given = numbered(ids, labels)
         before = given.images.clone()
         offered = handed(trick, given, now)
@@ -192,7 +192,7 @@ def played(trick: Any, model: Model, batches: tuple[int, ...], moves: int, label
 def test_experience_replay_is_its_model(
     size: int, batches: tuple[int, ...], fraction: float, every: int, labels: bool
 ) -> None:
-    trick = ExperienceReplay("pool", Pool(size, SHAPE), fraction, every)
+    trick = ExperienceReplay("pool", FakePool(size, SHAPE), fraction, every)
     model = Queue(size, fraction, every)
     played(trick, model, batches, 40, labels)
     assert int(trick.pool.stored) == model.seen
@@ -204,14 +204,14 @@ def test_experience_replay_is_its_model(
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 1.0])
 def test_history_is_its_model(size: int, batches: tuple[int, ...], fraction: float, labels: bool) -> None:
-    played(History("pool", Pool(size, SHAPE), fraction), Half(size, fraction), batches, 40, labels)
+    played(History("pool", FakePool(size, SHAPE), fraction), Half(size, fraction), batches, 40, labels)
 
 
 @pytest.mark.parametrize("labels", [True, False])
 @pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize("size", [0, *SIZES])
 def test_image_pool_is_its_model(size: int, batches: tuple[int, ...], labels: bool) -> None:
-    played(ImagePool("pool", Pool(size, SHAPE)), Zhu(size), batches, 40, labels)
+    played(ImagePool("pool", FakePool(size, SHAPE)), Zhu(size), batches, 40, labels)
 
 
 # ---------------------------------------------------------------- the laws, counted
@@ -219,9 +219,9 @@ def test_image_pool_is_its_model(size: int, batches: tuple[int, ...], labels: bo
 
 def test_replayed_fakes_are_of_every_age_alike() -> None:
     """4 of 16 in each turn and room for 40: ages of 1 to 10 turns, a tenth each."""
-    trick, ages = ExperienceReplay("pool", Pool(40, SHAPE), 0.25, 1), Counter[int]()
+    trick, ages = ExperienceReplay("pool", FakePool(40, SHAPE), 0.25, 1), Counter[int]()
     for at in range(1500):
-        shown = read(handed(trick, numbered([at + 1] * 16, False), moment(at)).images)
+        shown = read(handed(trick, numbered([at + 1] * 16, False), context(at)).images)
         assert shown[:12] == [at + 1] * 12
         if at >= 10:
             ages.update(at + 1 - then for then in shown[12:])
@@ -230,15 +230,15 @@ def test_replayed_fakes_are_of_every_age_alike() -> None:
 
 
 def test_nobody_is_replayed_in_the_move_in_which_it_is_remembered() -> None:
-    trick = ExperienceReplay("pool", Pool(8, SHAPE), 1.0, 1)
+    trick = ExperienceReplay("pool", FakePool(8, SHAPE), 1.0, 1)
     for at in range(20):
-        shown = read(handed(trick, numbered([at + 1] * 8, False), moment(at)).images)
+        shown = read(handed(trick, numbered([at + 1] * 8, False), context(at)).images)
         assert set(shown) == ({1} if at == 0 else {at})
 
 
 def test_history_shows_and_replaces_every_place_alike() -> None:
     """Of 20 places 4 are shown, all different, and 4 are replaced; so a fake stays for 5 moves in the mean."""
-    trick = History("pool", Pool(20, SHAPE), 0.5)
+    trick = History("pool", FakePool(20, SHAPE), 0.5)
     shown, replaced, lives = Counter[int](), Counter[int](), []
     born: dict[int, int] = {}
     number = 0
@@ -246,7 +246,7 @@ def test_history_shows_and_replaces_every_place_alike() -> None:
         ids = list(range(number + 1, number + 9))
         number += 8
         before = read(trick.pool.images)
-        seen = read(handed(trick, numbered(ids, False), moment(at)).images)
+        seen = read(handed(trick, numbered(ids, False), context(at)).images)
         after = read(trick.pool.images)
         if at < 3:
             assert seen == ids
@@ -270,13 +270,13 @@ def test_history_shows_and_replaces_every_place_alike() -> None:
 
 
 def test_the_image_pool_swaps_every_second_fake_and_every_place_alike() -> None:
-    trick, number, swapped, total = ImagePool("pool", Pool(10, SHAPE)), 0, 0, 0
+    trick, number, swapped, total = ImagePool("pool", FakePool(10, SHAPE)), 0, 0, 0
     places, positions = Counter[int](), Counter[int]()
     for at in range(2000):
         ids = list(range(number + 1, number + 6))
         number += 5
         before = read(trick.pool.images)
-        seen = read(handed(trick, numbered(ids, False), moment(at)).images)
+        seen = read(handed(trick, numbered(ids, False), context(at)).images)
         after = read(trick.pool.images)
         assert sorted(seen + after) == sorted(ids + before) if at >= 2 else seen == ids, "nobody is lost or twice"
         if at >= 2:
@@ -293,16 +293,16 @@ def test_the_image_pool_swaps_every_second_fake_and_every_place_alike() -> None:
 def test_every_step_turn_seed_and_name_draws_its_own(law: str) -> None:
     """From the same full pool, one offer each."""
 
-    def shown(now: Moment, name: str = "pool") -> list[int]:
+    def shown(now: MoveContext, name: str = "pool") -> list[int]:
         trick = built(law, name, size=32)
         for k in range(4):
-            trick.offer(numbered(list(range(1 + 32 * k, 33 + 32 * k)), False), moment(k))
+            trick.replace_fakes(numbered(list(range(1 + 32 * k, 33 + 32 * k)), False), context(k))
         return read(handed(trick, numbered(list(range(1000, 1032)), False), now).images)
 
-    first = shown(moment(8))
-    assert shown(moment(8)) == first
+    first = shown(context(8))
+    assert shown(context(8)) == first
     assert first != list(range(1000, 1032))
-    others = [shown(moment(9)), shown(moment(8, turn=1)), shown(moment(8, seed=1)), shown(moment(8), "pool_2")]
+    others = [shown(context(9)), shown(context(8, turn=1)), shown(context(8, seed=1)), shown(context(8), "pool_2")]
     assert all(other != first for other in others)
 
 
@@ -314,7 +314,7 @@ def test_ages_are_counted_in_steps_however_many_moves_a_step_has(law: str) -> No
         trick, seen = built(law, size=64), list[int]()
         for at in range(400):
             for turn in range(moves):
-                shown = read(handed(trick, numbered([at + 1] * 8, False), moment(at, turn=turn)).images)
+                shown = read(handed(trick, numbered([at + 1] * 8, False), context(at, turn=turn)).images)
                 seen += [at + 1 - then for then in shown if then != at + 1] if at >= 60 else []
         return seen
 
@@ -335,7 +335,7 @@ def test_two_pools_share_a_pile(one: str, other: str) -> None:
     for at in range(80):
         before = [read(trick.pool.images) for trick in tricks]
         ids = list(range(8 * at + 1, 8 * at + 9))
-        shown = read(fold_offer(tricks, numbered(ids, False), moment(at)).images)
+        shown = read(apply_fake_replacements(tricks, numbered(ids, False), context(at)).images)
         stored = [set(read(trick.pool.images)) - set(then) for trick, then in zip(tricks, before, strict=True)]
         assert all(new <= set(ids) for new in stored), "only new fakes go in"
         assert [one for one in shown if one in ids] == [ids[k] for k, one in enumerate(shown) if one in ids]
@@ -349,14 +349,14 @@ def test_two_pools_share_a_pile(one: str, other: str) -> None:
 # ---------------------------------------------------------------- nothing waits, no gradient, no shared memory
 
 
-def entry(law: str, **settings: Any) -> TrickEntry:
-    entries = {"experience_replay": ExperienceReplayEntry, "history": HistoryEntry, "image_pool": ImagePoolEntry}
+def entry(law: str, **settings: Any) -> TrickConfig:
+    entries = {"experience_replay": ExperienceReplayConfig, "history": HistoryConfig, "image_pool": ImagePoolConfig}
     return entries[law](**settings)
 
 
 def built(law: str, name: str = "pool", shape: tuple[int, ...] = SHAPE, **settings: Any) -> Any:
     """A pool as a recipe builds it."""
-    return entry(law, **settings).build(name, Stage({}, Subject(shape)))
+    return entry(law, **settings).build(name, TrickContext({}, DataSpec(shape)))
 
 
 WAITS: dict[str, Callable[[Tensor], object]] = {
@@ -388,7 +388,7 @@ def test_an_offer_waits_for_nothing(law: str, size: int, labels: bool, monkeypat
     for at in range(6):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)), labels)
         with no_waiting():
-            trick.offer(given, moment(at))
+            trick.replace_fakes(given, context(at))
     assert int(trick.pool.stored) >= 12
 
 
@@ -399,7 +399,7 @@ def test_what_is_shown_and_what_is_stored_share_no_memory(law: str, labels: bool
     trick = built(law, size=8)
     for at in range(8):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)), labels)
-        shown = handed(trick, given, moment(at))
+        shown = handed(trick, given, context(at))
         stored = [buffer.clone() for buffer in trick.buffers()]
         for tensor in (*given, *shown):
             if tensor is not None:
@@ -414,7 +414,7 @@ def test_a_pool_keeps_no_graph(law: str) -> None:
     weight = torch.ones((), requires_grad=True)
     for at in range(5):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)))
-        trick.offer(Batch(given.images * weight, given.labels), moment(at))
+        trick.replace_fakes(Batch(given.images * weight, given.labels), context(at))
         assert not any(buffer.requires_grad for buffer in trick.buffers())
     assert sum(number > 0 for number in read(trick.pool.images)) == 8
 
@@ -423,20 +423,20 @@ def test_a_pool_keeps_no_graph(law: str) -> None:
 def test_ds_move_carries_no_gradient_of_g_and_gs_move_has_no_pool(law: str) -> None:
     trick = built(law, shape=(2,), size=4)
     game = game_of(trick, d=Bent(), lr=0.1)
-    feed = Given(cloud(N, 2))
+    batches = Given(cloud(N, 2))
     changed = 0
     for at in range(6):
-        exchange = draw(game, feed, moment(at))
-        own = exchange.fake.clone()
-        offer(game, exchange)
-        assert not exchange.fake.requires_grad
-        assert exchange.fake.grad_fn is None
-        changed += not torch.equal(exchange.fake, own)
+        move = sample(game, batches, context(at))
+        own = move.fake.clone()
+        replace_fakes(game, move)
+        assert not move.fake.requires_grad
+        assert move.fake.grad_fn is None
+        changed += not torch.equal(move.fake, own)
         kept = [buffer.clone() for buffer in trick.buffers()]
-        exchange = draw(game, feed, moment(at, side=Side.G))
-        own = exchange.fake
-        offer(game, exchange)
-        assert exchange.fake is own
+        move = sample(game, batches, context(at, side=Side.G))
+        own = move.fake
+        replace_fakes(game, move)
+        assert move.fake is own
         assert own.requires_grad
         assert all(torch.equal(now, then) for now, then in zip(trick.buffers(), kept, strict=True))
     assert changed >= 3
@@ -447,11 +447,11 @@ def test_ds_move_carries_no_gradient_of_g_and_gs_move_has_no_pool(law: str) -> N
 def test_a_penalty_at_the_offered_fakes_reads_no_slope_of_the_pool(law: str) -> None:
     """R2 makes the pile want a gradient: G gets none, and the pool stays what it is."""
     trick = built(law, shape=(2,), size=4)
-    game = game_of(trick, R2Entry().build("r2", Stage({}, Subject((2,)))), d=Bent(), lr=0.1)
+    game = game_of(trick, R2Config().build("r2", TrickContext({}, DataSpec((2,)))), d=Bent(), lr=0.1)
     for at in range(5):
-        exchange = move(game, Given(cloud(N, 2)), moment(at), Ledger())
-        assert exchange.fake.requires_grad
-        assert exchange.fake.is_leaf
+        move = make_move(game, Given(cloud(N, 2)), context(at), StepMetrics())
+        assert move.fake.requires_grad
+        assert move.fake.is_leaf
         assert not any(buffer.requires_grad for buffer in trick.buffers())
         assert all(weight.grad is None for weight in game.g.weights)
 
@@ -465,14 +465,14 @@ def test_labels_that_d_is_told_are_those_of_the_fakes_it_is_shown(law: str) -> N
     old = 0
     for at in range(12):
         labels = torch.arange(N) + N * at
-        feed = Given(cloud(N, 2), labels)
-        exchange = draw(game, feed, moment(at))
-        known |= {tuple(row): int(label) for row, label in zip(exchange.fake.tolist(), labels, strict=True)}
-        offer(game, exchange)
-        assert exchange.asked is not None
-        assert exchange.asked.tolist() == [known[tuple(row)] for row in exchange.fake.tolist()]
-        assert torch.equal(exchange.labels, labels)
-        old += int((exchange.asked < N * at).sum())
+        batches = Given(cloud(N, 2), labels)
+        move = sample(game, batches, context(at))
+        known |= {tuple(row): int(label) for row, label in zip(move.fake.tolist(), labels, strict=True)}
+        replace_fakes(game, move)
+        assert move.fake_labels is not None
+        assert move.fake_labels.tolist() == [known[tuple(row)] for row in move.fake.tolist()]
+        assert torch.equal(move.labels, labels)
+        old += int((move.fake_labels < N * at).sum())
     assert old > 10
 
 
@@ -481,7 +481,7 @@ def test_the_pile_keeps_its_precision_and_the_pool_its_own(law: str) -> None:
     trick = built(law, size=4)
     for at in range(4):
         given = numbered(list(range(8 * at + 1, 8 * at + 9)))
-        shown = handed(trick, Batch(given.images.double(), given.labels), moment(at))
+        shown = handed(trick, Batch(given.images.double(), given.labels), context(at))
         assert shown.images.dtype == torch.float64
         assert shown.labels.dtype == torch.int64
         assert trick.pool.images.dtype == torch.float32
@@ -491,33 +491,45 @@ def test_the_pile_keeps_its_precision_and_the_pool_its_own(law: str) -> None:
 
 
 def test_a_share_is_the_nearest_number() -> None:
-    assert [share_of(8, fraction) for fraction in (0.0, 0.05, 0.07, 0.25, 0.5, 0.94, 1.0)] == [0, 0, 1, 2, 4, 8, 8]
-    assert share_of(1, 0.25) == 0
-    assert share_of(1, 1.0) == 1
+    assert [fraction_of_batch(8, fraction) for fraction in (0.0, 0.05, 0.07, 0.25, 0.5, 0.94, 1.0)] == [
+        0,
+        0,
+        1,
+        2,
+        4,
+        8,
+        8,
+    ]
+    assert fraction_of_batch(1, 0.25) == 0
+    assert fraction_of_batch(1, 1.0) == 1
 
 
 def test_chosen_part_and_joined_go_sample_by_sample() -> None:
     ours, theirs = numbered([1, 2, 3]), numbered([4, 5, 6])
-    mixed = chosen(torch.tensor([True, False, True]), ours, theirs)
+    mixed = where_batch(torch.tensor([True, False, True]), ours, theirs)
     assert read(mixed.images) == [4, 2, 6]
     assert torch.equal(mixed.labels, label_of(torch.tensor([4, 2, 6])))
-    assert read(part(ours, slice(1, None)).images) == [2, 3]
-    assert read(part(ours, torch.tensor([2, 0])).images) == [3, 1]
-    assert torch.equal(joined(ours, theirs).labels, label_of(torch.arange(1, 7)))
+    assert read(select_batch(ours, slice(1, None)).images) == [2, 3]
+    assert read(select_batch(ours, torch.tensor([2, 0])).images) == [3, 1]
+    assert torch.equal(concat_batches(ours, theirs).labels, label_of(torch.arange(1, 7)))
     bare = numbered([7, 8, 9], False)
-    for none in (chosen(torch.ones(3, dtype=torch.bool), bare, theirs), joined(bare, ours), joined(ours, bare)):
+    for none in (
+        where_batch(torch.ones(3, dtype=torch.bool), bare, theirs),
+        concat_batches(bare, ours),
+        concat_batches(ours, bare),
+    ):
         assert none.labels is None
-    assert part(bare, slice(2)).labels is None
+    assert select_batch(bare, slice(2)).labels is None
 
 
 def test_a_pool_writes_where_it_is_told_to() -> None:
-    pool = Pool(5, SHAPE)
+    pool = FakePool(5, SHAPE)
     assert set(pool.state_dict()) == {"images", "labels", "stored"}
     assert pool.stored.dtype == torch.int64
     order = [3, 0, 4]
     pool.put(numbered([7, 8, 9]), torch.tensor(order), torch.tensor([True, False, True]))
     assert read(pool.images) == [0, 0, 0, 7, 9]
-    taken = pool.take(torch.tensor([4, 3, 1]))
+    taken = pool.get(torch.tensor([4, 3, 1]))
     assert read(taken.images) == [9, 7, 0]
     assert torch.equal(taken.labels, torch.tensor([65, 51, 0]))
 
@@ -528,11 +540,11 @@ def test_is_resumed(law: str) -> None:
     for until in (1, 6):
         old, fresh = built(law, size=12), built(law, size=12)
         for at in range(until):
-            old.offer(numbered(list(range(8 * at + 1, 8 * at + 9))), moment(at))
+            old.replace_fakes(numbered(list(range(8 * at + 1, 8 * at + 9))), context(at))
         fresh.load_state_dict(old.state_dict())
         for at in range(until, until + 5):
             given = numbered(random.Random(at).sample(range(1, 1000), 8))
-            one, two = (handed(trick, given, moment(at)) for trick in (old, fresh))
+            one, two = (handed(trick, given, context(at)) for trick in (old, fresh))
             assert torch.equal(one.images, two.images)
             assert torch.equal(one.labels, two.labels)
 
@@ -540,21 +552,21 @@ def test_is_resumed(law: str) -> None:
 @pytest.mark.parametrize("told", [{"fraction": 0.0}, {"every": 2}])
 def test_replay_that_rests_draws_nothing_and_remembers_nothing(told: dict[str, Any]) -> None:
     trick, given = built("experience_replay", size=8, **told), numbered([1, 2, 3, 4])
-    assert handed(trick, given, moment(1)) is given
+    assert handed(trick, given, context(1)) is given
     assert int(trick.pool.stored) == 0
     assert not trick.pool.images.any()
 
 
 def test_defaults_are_those_of_the_papers() -> None:
     replay, history, pool = built("experience_replay"), built("history"), built("image_pool")
-    assert isinstance(replay, Offer)
+    assert isinstance(replay, FakeReplacement)
     assert (replay.pool.size, replay.fraction, replay.every) == (2000, 0.25, 1)
     assert (history.pool.size, history.fraction) == (1024, 0.5)
     assert pool.pool.size == 50
     assert pool.pool.images.shape == (50, *SHAPE)
-    settings = entry("experience_replay", size=7, fraction=0.5, every=3).build("x", Stage({}, Subject((2,))))
+    settings = entry("experience_replay", size=7, fraction=0.5, every=3).build("x", TrickContext({}, DataSpec((2,))))
     assert (settings.name, settings.pool.images.shape, settings.fraction, settings.every) == ("x", (7, 2), 0.5, 3)
-    assert entry("history", size=7, fraction=0.25).build("x", Stage({}, Subject((2,)))).fraction == 0.25
+    assert entry("history", size=7, fraction=0.25).build("x", TrickContext({}, DataSpec((2,)))).fraction == 0.25
 
 
 @pytest.mark.parametrize(

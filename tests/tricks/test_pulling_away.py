@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from contracts.tiny import moment
-from poise.core import Side
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.pulling_away import PullingAway, PullingAwayEntry, pulling_away
+from contracts.tiny import context
+from poise.core.types import Side
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
+from poise.tricks.pulling_away import PullingAway, PullingAwayConfig, pulling_away
 from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
 
 
@@ -57,25 +57,25 @@ def test_gradients() -> None:
 
 
 def test_g_alone_pays_it_for_what_d_says_of_its_fakes() -> None:
-    d, ledger = Bent(), Ledger()
-    game = game_of(PullingAwayEntry().build("pt", {}), d=d)
-    exchange = move(game, Given(cloud(N, 2)), moment(side=Side.G), ledger)
+    d, metrics = Bent(), StepMetrics()
+    game = game_of(PullingAwayConfig().build("pt", {}), d=d)
+    move = make_move(game, Given(cloud(N, 2)), context(side=Side.G), metrics)
     with torch.no_grad():
-        codes = d(exchange.fake).features
+        codes = d(move.fake).features
     assert codes is not None
-    assert shown(ledger)["g/pt"] == pytest.approx(loop(codes.tolist()), rel=1e-4)
-    row = Ledger()
-    move(game, Given(cloud(N, 2)), moment(), row)
+    assert shown(metrics)["g/pt"] == pytest.approx(loop(codes.tolist()), rel=1e-4)
+    row = StepMetrics()
+    make_move(game, Given(cloud(N, 2)), context(), row)
     assert "d/pt" not in shown(row)
 
 
 def test_the_weight_multiplies_its_pull() -> None:
     def pulled(weight: float) -> torch.Tensor:
         game = game_of(PullingAway("pt", weight), d=Bent())
-        move(game, Given(cloud(N, 2)), moment(side=Side.G), Ledger())
+        make_move(game, Given(cloud(N, 2)), context(side=Side.G), StepMetrics())
         return gradients(game.g.net)[0]
 
     plain = pulled(0.0)
     assert torch.allclose(pulled(3.0) - plain, 3 * (pulled(1.0) - plain), atol=1e-5)
     assert not torch.allclose(pulled(1.0), plain, atol=1e-3)
-    assert PullingAwayEntry().weight == 0.1
+    assert PullingAwayConfig().weight == 0.1

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.tiny import Linear, moment
-from poise.core import Batch, Moment, Side
-from poise.seams import Offer, Offered, Term
-from poise.training.game import Judge, apart, together
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.gradient_penalties import R1, R2, R2Entry
-from poise.tricks.unit_slope import WGANGP
+from contracts.tiny import Linear, context
+from poise.core.hooks import FakeReplacement, LossTerm, ReplacedFakes
+from poise.core.types import Batch, MoveContext, Side
+from poise.engine.game import Discriminate, discriminate_jointly, discriminate_separately
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
+from poise.tricks.gradient_penalties import R1, R2, R2Config
+from poise.tricks.unit_gradient_penalties import WGANGP
 from tricks.small import (
     Bent,
     Doubled,
@@ -33,7 +33,7 @@ from tricks.small import (
     shown,
 )
 
-JUDGES = pytest.mark.parametrize("judge", [apart, together])
+JUDGES = pytest.mark.parametrize("judge", [discriminate_separately, discriminate_jointly])
 A = torch.tensor([[1.0, 0.5], [0.5, -2.0]])
 
 
@@ -42,22 +42,22 @@ def half_mean_square(slope: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 
 @JUDGES
-def test_a_linear_d_is_charged_half_gamma_times_its_squared_weight(judge: Judge) -> None:
+def test_a_linear_d_is_charged_half_gamma_times_its_squared_weight(judge: Discriminate) -> None:
     found = []
     for gamma in (0.0, 3.0):
-        game, ledger = game_of(R2("r2", gamma), d=Linear([3.0, -4.0]), judge=judge), Ledger()
-        move(game, Given(cloud(N, 2)), moment(), ledger)
+        game, metrics = game_of(R2("r2", gamma), d=Linear([3.0, -4.0]), judge=judge), StepMetrics()
+        make_move(game, Given(cloud(N, 2)), context(), metrics)
         found.append(gradients(game.d.net)[0])
-    assert shown(ledger)["d/r2"] == pytest.approx(25 / 2, rel=1e-6)
+    assert shown(metrics)["d/r2"] == pytest.approx(25 / 2, rel=1e-6)
     assert (found[1] - found[0]).tolist() == pytest.approx([9.0, -12.0], rel=1e-5)
 
 
 @JUDGES
-def test_a_quadratic_d_is_charged_for_its_slope_at_the_fakes(judge: Judge) -> None:
+def test_a_quadratic_d_is_charged_for_its_slope_at_the_fakes(judge: Discriminate) -> None:
     real, fake = cloud(N, 2), 3 * cloud(N, 2, seed=1) + 1
     d = Quadratic(A)
-    exchange = faced(d, real.clone(), fake.clone(), "fake", judge=judge)
-    cost = R2Entry().build("r2", {}).cost(exchange)
+    move = faced(d, real.clone(), fake.clone(), "fake", judge=judge)
+    cost = R2Config().build("r2", {}).loss(move)
     expected = half_mean_square(as_float64(fake) @ as_float64(A))
     assert float(cost.detach()) == pytest.approx(expected, rel=1e-5)
     assert expected != pytest.approx(half_mean_square(as_float64(real) @ as_float64(A)), rel=0.5)
@@ -69,14 +69,14 @@ def test_a_quadratic_d_is_charged_for_its_slope_at_the_fakes(judge: Judge) -> No
 
 def test_the_value_is_that_of_central_differences() -> None:
     d, fake = Bent(3).double(), cloud(N, 3, seed=1, dtype=torch.float64)
-    cost = R2("r2", 1.0).cost(faced(d, fake.clone(), fake.clone(), "fake"))
+    cost = R2("r2", 1.0).loss(faced(d, fake.clone(), fake.clone(), "fake"))
     with torch.no_grad():
         slope = central(lambda x: d(x).score, fake)
     assert float(cost.detach()) == pytest.approx(half_mean_square(as_float64(slope)), rel=1e-7)
 
 
 @JUDGES
-def test_the_two_share_one_grad(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_share_one_grad(judge: Discriminate, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen(monkeypatch)
     for tricks, calls in (
         ([], 0),
@@ -88,27 +88,29 @@ def test_the_two_share_one_grad(judge: Judge, monkeypatch: pytest.MonkeyPatch) -
         ([R1("r1", 1.0), R2("r2", 0.0)], 1),
     ):
         seen.calls = 0
-        move(game_of(*tricks, d=Bent(), judge=judge), Given(cloud(N, 2)), moment(), Ledger())
+        make_move(game_of(*tricks, d=Bent(), judge=judge), Given(cloud(N, 2)), context(), StepMetrics())
         assert seen.calls == calls
 
 
-def charged(judge: Judge, *tricks: Term) -> tuple[dict[str, float], list[Tensor]]:
+def charged(judge: Discriminate, *tricks: LossTerm) -> tuple[dict[str, float], list[Tensor]]:
     """The row of one move, and D's gradient."""
-    game, ledger = game_of(*tricks, d=Bent(), judge=judge), Ledger()
-    move(game, Given(cloud(N, 2)), moment(), ledger)
-    return shown(ledger), gradients(game.d.net)
+    game, metrics = game_of(*tricks, d=Bent(), judge=judge), StepMetrics()
+    make_move(game, Given(cloud(N, 2)), context(), metrics)
+    return shown(metrics), gradients(game.d.net)
 
 
 def test_the_same_numbers_whether_judged_apart_or_together() -> None:
     for tricks in ([R2("r2", 3.0)], [R1("r1", 5.0), R2("r2", 3.0)]):
-        (row, grads), (other_row, other_grads) = (charged(judge, *tricks) for judge in (apart, together))
+        (row, grads), (other_row, other_grads) = (
+            charged(judge, *tricks) for judge in (discriminate_separately, discriminate_jointly)
+        )
         assert row == pytest.approx(other_row, rel=1e-5)
         for ours, theirs in zip(grads, other_grads, strict=True):
             assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 @JUDGES
-def test_both_together_pull_as_each_alone(judge: Judge) -> None:
+def test_both_together_pull_as_each_alone(judge: Discriminate) -> None:
     r1, r2 = R1("r1", 5.0), R2("r2", 3.0)
     (_, plain), (one, by_r1), (two, by_r2), (both, by_both) = (charged(judge, *t) for t in ([], [r1], [r2], [r1, r2]))
     assert both["d/r1"] == pytest.approx(one["d/r1"], rel=1e-5)
@@ -119,34 +121,34 @@ def test_both_together_pull_as_each_alone(judge: Judge) -> None:
         assert not torch.allclose(w2, w, atol=1e-2)
 
 
-class Replaced(Offer):
+class Replaced(FakeReplacement):
     """D is handed these fakes, whatever G made."""
 
     def __init__(self, fake: Tensor) -> None:
         super().__init__("replaced")
         self.fake = fake
 
-    def offer(self, fake: Batch, moment: Moment) -> Offered:
-        return Offered(Batch(fake.images[:0], None), Batch(self.fake.clone(), None))
+    def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
+        return ReplacedFakes(Batch(fake.images[:0], None), Batch(self.fake.clone(), None))
 
 
 def test_is_taken_at_the_fakes_that_d_is_handed() -> None:
-    fake, ledger = 3 * cloud(N, 2, seed=5) - 1, Ledger()
-    move(game_of(Replaced(fake), R2("r2", 1.0), d=Quadratic(A)), Given(cloud(N, 2)), moment(), ledger)
-    assert shown(ledger)["d/r2"] == pytest.approx(half_mean_square(as_float64(fake) @ as_float64(A)), rel=1e-5)
+    fake, metrics = 3 * cloud(N, 2, seed=5) - 1, StepMetrics()
+    make_move(game_of(Replaced(fake), R2("r2", 1.0), d=Quadratic(A)), Given(cloud(N, 2)), context(), metrics)
+    assert shown(metrics)["d/r2"] == pytest.approx(half_mean_square(as_float64(fake) @ as_float64(A)), rel=1e-5)
 
 
 def test_differentiates_at_the_raw_fakes_through_views() -> None:
     """D(2x) = 2 x'Ax: its slope at x is 4 Ax."""
     fake = cloud(N, 2, seed=5)
-    exchange = faced(Quadratic(A), cloud(N, 2), fake.clone(), "fake", views=(Doubled(),))
-    assert torch.allclose(exchange.slope("fake"), 4 * fake @ A, atol=1e-5)
+    move = faced(Quadratic(A), cloud(N, 2), fake.clone(), "fake", views=(Doubled(),))
+    assert torch.allclose(move.input_gradient("fake"), 4 * fake @ A, atol=1e-5)
 
 
 def test_every_multiplies_gamma() -> None:
     def pulled(gamma: float, every: int, at: int) -> Tensor:
-        game = game_of(R2Entry(gamma=gamma, every=every).build("r2", {}), d=Linear([3.0, -4.0]))
-        move(game, Given(cloud(N, 2)), moment(at), Ledger())
+        game = game_of(R2Config(gamma=gamma, every=every).build("r2", {}), d=Linear([3.0, -4.0]))
+        make_move(game, Given(cloud(N, 2)), context(at), StepMetrics())
         return gradients(game.d.net)[0]
 
     for at, force in ((8, 12.0), (9, 0.0)):
@@ -154,6 +156,6 @@ def test_every_multiplies_gamma() -> None:
 
 
 def test_is_no_business_of_g() -> None:
-    ledger = Ledger()
-    move(game_of(R2("r2", 10.0)), Given(cloud(N, 2)), moment(side=Side.G), ledger)
-    assert list(shown(ledger)) == ["g/adversarial", "g/grad_norm"]
+    metrics = StepMetrics()
+    make_move(game_of(R2("r2", 10.0)), Given(cloud(N, 2)), context(side=Side.G), metrics)
+    assert list(shown(metrics)) == ["g/adversarial", "g/grad_norm"]

@@ -6,18 +6,18 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from contracts.tiny import moment, recipe
-from poise.core import Side, Targets
-from poise.dials import Linear
+from contracts.tiny import context, recipe
+from poise.core.schedules import Linear
+from poise.core.types import Side, Targets
 from poise.errors import RecipeError
-from poise.recipe.fit import fit
-from poise.tricks.soft_labels import SoftLabels, SoftLabelsEntry, spread
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.tricks.soft_labels import SoftLabels, SoftLabelsConfig, spread
 
 HARD = Targets(torch.ones(4000), torch.zeros(4000))
 
 
 def test_default_ranges_hold_and_are_filled_evenly() -> None:
-    aimed = SoftLabelsEntry().build("soft", {}).aim(HARD, moment())
+    aimed = SoftLabelsConfig().build("soft", {}).transform_targets(HARD, context())
     for targets, low, high in ((aimed.real, 0.7, 1.2), (aimed.fake, 0.0, 0.3)):
         assert targets.shape == (4000,)
         assert targets.dtype == torch.float32
@@ -28,7 +28,7 @@ def test_default_ranges_hold_and_are_filled_evenly() -> None:
 
 
 def test_one_sided_leaves_the_fakes_at_exactly_zero() -> None:
-    aimed = SoftLabels("soft", (0.9, 0.9), (0.0, 0.0)).aim(HARD, moment())
+    aimed = SoftLabels("soft", (0.9, 0.9), (0.0, 0.0)).transform_targets(HARD, context())
     assert torch.equal(aimed.fake, HARD.fake)
     assert torch.equal(aimed.real, torch.full((4000,), 0.9))
 
@@ -42,22 +42,22 @@ def test_ends_that_meet_draw_nothing() -> None:
 
 def test_every_move_side_and_seed_draws_its_own() -> None:
     trick = SoftLabels("soft", (0.7, 1.2), (0.7, 1.2))
-    base = trick.aim(HARD, moment())
-    assert torch.equal(base.real, trick.aim(HARD, moment()).real)
+    base = trick.transform_targets(HARD, context())
+    assert torch.equal(base.real, trick.transform_targets(HARD, context()).real)
     assert not torch.isclose(base.real, base.fake).all()
-    for other in (moment(1), moment(turn=1), moment(seed=1)):
-        assert not torch.isclose(base.real, trick.aim(HARD, other).real, atol=1e-3).all()
-    other = SoftLabels("soft_2", (0.7, 1.2), (0.7, 1.2)).aim(HARD, moment())
+    for other in (context(1), context(turn=1), context(seed=1)):
+        assert not torch.isclose(base.real, trick.transform_targets(HARD, other).real, atol=1e-3).all()
+    other = SoftLabels("soft_2", (0.7, 1.2), (0.7, 1.2)).transform_targets(HARD, context())
     assert not torch.isclose(base.real, other.real, atol=1e-3).all()
 
 
 def test_targets_are_per_sample() -> None:
-    assert len(torch.unique(SoftLabels("soft", (0.7, 1.2), (0.0, 0.3)).aim(HARD, moment()).real)) > 3900
+    assert len(torch.unique(SoftLabels("soft", (0.7, 1.2), (0.0, 0.3)).transform_targets(HARD, context()).real)) > 3900
 
 
 def test_edges_are_dials() -> None:
     trick = SoftLabels("soft", (Linear(start=0.5, end=1.0), Linear(start=0.5, end=1.0)), (0.0, 0.0))
-    asked = [trick.aim(HARD, moment(at, steps=10)).real.unique().tolist() for at in (0, 5)]
+    asked = [trick.transform_targets(HARD, context(at, steps=10)).real.unique().tolist() for at in (0, 5)]
     assert asked == [[0.5], [0.75]]
 
 
@@ -75,11 +75,11 @@ def test_fit_names_what_takes_no_targets() -> None:
     """The check asks the objective; an objective without targets is refused, with the tip and a cure."""
 
     class Blunt(type(recipe("points").objective)):  # type: ignore[misc]
-        takes_targets = False
+        accepts_targets = False
 
     told = recipe("points", {"kind": "soft_labels"}).model_copy(update={"objective": Blunt()})
-    (refusal,) = fit(told).refusals
+    (refusal,) = check_compatibility(told).refusals
     assert (refusal.field, refusal.tip) == ("tricks.0", "T07a")
     assert "soft_labels" in refusal.message
     assert refusal.cure
-    assert fit(recipe("points", {"kind": "soft_labels"})).refusals == []
+    assert check_compatibility(recipe("points", {"kind": "soft_labels"})).refusals == []

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from contracts.tiny import by_hand, moment, recipe
-from poise.core import Exchange, Side, Subject, Verdict
-from poise.dials import Dial, Linear
+from contracts.tiny import by_hand, context, recipe
+from poise.core.hooks import apply_sample_selections
+from poise.core.move import MoveData
+from poise.core.schedules import Linear, Schedulable
+from poise.core.types import DataSpec, DiscriminatorOutput, Side
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
 from poise.objectives.base import Objective
 from poise.objectives.pointwise import NonSaturating
 from poise.objectives.relativistic import Relativistic, RelativisticAverage
-from poise.seams import Stage, fold_picks
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.top_k import TopK, TopKEntry, best
+from poise.tricks.base import TrickContext
+from poise.tricks.top_k import TopK, TopKConfig, top_k_indices
 from tricks.small import Bent, Given, N, as_float64, cloud, gradients, shown
 
 
@@ -28,7 +30,7 @@ from tricks.small import Bent, Given, N, as_float64, cloud, gradients, shown
 def test_the_best_are_numpys_last(fraction: float, k: int) -> None:
     for seed in range(10):
         scores = cloud(20, seed=seed) * 10 - 5
-        places = best(scores, fraction)
+        places = top_k_indices(scores, fraction)
         assert len(places) == k
         assert set(places.tolist()) == set(np.argsort(as_float64(scores))[20 - k :].tolist())
 
@@ -37,59 +39,59 @@ def test_one_is_always_left() -> None:
     for count in (1, 2, 3):
         scores = cloud(count)
         for fraction in (0.0, 0.1):
-            assert best(scores, fraction).tolist() == [int(scores.argmax())]
-    assert best(cloud(1), 1.0).tolist() == [0]
+            assert top_k_indices(scores, fraction).tolist() == [int(scores.argmax())]
+    assert top_k_indices(cloud(1), 1.0).tolist() == [0]
 
 
 def test_among_equals_it_takes_as_many_as_are_wanted_and_nobody_twice() -> None:
     scores = torch.tensor([1.0, 3.0, 3.0, 2.0, 3.0, -7.0, 2.0, 2.0])
     for k in range(1, 9):
-        places = best(scores, k / 8)
+        places = top_k_indices(scores, k / 8)
         assert len(set(places.tolist())) == k
         assert scores[places].sort(descending=True).values.tolist() == [3.0, 3.0, 3.0, 2.0, 2.0, 2.0, 1.0, -7.0][:k]
-    assert len(set(best(torch.zeros(8), 0.5).tolist())) == 4
+    assert len(set(top_k_indices(torch.zeros(8), 0.5).tolist())) == 4
 
 
 def test_negative_scores_are_ranked_by_height_not_by_size() -> None:
-    assert best(torch.tensor([-9.0, -1.0, -5.0, -2.0]), 0.5).tolist() == [1, 3]
+    assert top_k_indices(torch.tensor([-9.0, -1.0, -5.0, -2.0]), 0.5).tolist() == [1, 3]
 
 
-def judged(fake: Tensor, at: int = 0, steps: int = 10) -> Exchange:
-    exchange = Exchange(moment(at, side=Side.G, steps=steps), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
-    exchange.verdicts = {"fake": Verdict(fake), "real": Verdict(-fake)}
-    return exchange
+def judged(fake: Tensor, at: int = 0, steps: int = 10) -> MoveData:
+    move = MoveData(context(at, side=Side.G, steps=steps), torch.zeros(len(fake), 2), torch.zeros(len(fake), 2))
+    move.outputs = {"fake": DiscriminatorOutput(fake), "real": DiscriminatorOutput(-fake)}
+    return move
 
 
 def test_each_expectation_keeps_the_same_places() -> None:
     """Those of the fakes' scores, whatever the costs are."""
     scores = torch.tensor([0.5, 2.0, -1.0, 1.0])
     costs = (torch.tensor([10.0, 20.0, 30.0, 40.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    first, second = fold_picks([TopK("top", 0.5)], costs, judged(scores))
+    first, second = apply_sample_selections([TopK("top", 0.5)], costs, judged(scores))
     assert sorted(first.tolist()) == [20.0, 40.0]
     assert sorted(second.tolist()) == [2.0, 4.0]
     assert [a / 10 for a in first.tolist()] == second.tolist(), "place by place"
-    assert len(fold_picks([TopK("top", 0.5)], costs[:1], judged(scores))) == 1
-    (best_of_best,) = fold_picks([TopK("top", 0.5), TopK("top_2", 0.5)], costs[:1], judged(scores))
+    assert len(apply_sample_selections([TopK("top", 0.5)], costs[:1], judged(scores))) == 1
+    (best_of_best,) = apply_sample_selections([TopK("top", 0.5), TopK("top_2", 0.5)], costs[:1], judged(scores))
     assert best_of_best.tolist() == [float(costs[0][scores.argmax()])], "the second picks among the first one's"
 
 
 def test_all_of_them_is_what_came_in() -> None:
     costs = (cloud(8), cloud(8, seed=1))
-    assert fold_picks([TopK("top", 1.0)], costs, judged(cloud(8))) is costs
+    assert apply_sample_selections([TopK("top", 1.0)], costs, judged(cloud(8))) is costs
 
 
 @pytest.mark.parametrize(
     ("dial", "sizes"),
     [
-        (TopKEntry().fraction, [10, 9, 8, 7, 6, 5, 5, 5, 5, 5, 5]),
+        (TopKConfig().fraction, [10, 9, 8, 7, 6, 5, 5, 5, 5, 5, 5]),
         (Linear(start=0.2, end=1.0), [2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10]),
         (0.3, [3] * 11),
     ],
 )
-def test_the_fraction_is_a_dial(dial: Dial, sizes: list[int]) -> None:
+def test_the_fraction_is_a_dial(dial: Schedulable, sizes: list[int]) -> None:
     """As it stands: from all to half over the first half of the run."""
     trick = TopK("top", dial)
-    assert [len(fold_picks([trick], (cloud(10),), judged(cloud(10), at))[0]) for at in range(11)] == sizes
+    assert [len(apply_sample_selections([trick], (cloud(10),), judged(cloud(10), at))[0]) for at in range(11)] == sizes
 
 
 # ---------------------------------------------------------------- in a game
@@ -109,25 +111,25 @@ def test_g_pays_for_its_best_only(objective: Objective, fraction: float, k: int)
 
     Where a formula holds a sample against a mean, the mean stays that of the whole pile.
     """
-    game, ledger = by_hand(TopK("top", fraction), d=Bent(), objective=objective, lr=0.0), Ledger()
-    exchange = move(game, Given(cloud(N, 2, seed=3)), moment(side=Side.G), ledger)
+    game, metrics = by_hand(TopK("top", fraction), d=Bent(), objective=objective, lr=0.0), StepMetrics()
+    move = make_move(game, Given(cloud(N, 2, seed=3)), context(side=Side.G), metrics)
     shift = game.g.net.by.detach().clone().requires_grad_()
-    fake = game.d.net(exchange.latents + shift).score
+    fake = game.d.net(move.latents + shift).score
     real = game.d.net(cloud(N, 2, seed=3)).score.detach()
     places = torch.from_numpy(np.argsort(as_float64(fake))[N - k :].copy())
     costs = by_formula(objective, fake, real)
     cost = torch.stack([of_each[places].mean() for of_each in costs]).sum()
     (right,) = torch.autograd.grad(cost, shift)
-    assert shown(ledger)["g/adversarial"] == pytest.approx(float(cost.detach()) / len(costs), rel=1e-5)
+    assert shown(metrics)["g/adversarial"] == pytest.approx(float(cost.detach()) / len(costs), rel=1e-5)
     assert torch.allclose(gradients(game.g.net)[0], right, rtol=1e-4, atol=1e-6)
 
 
 def test_ds_move_is_what_it_was() -> None:
     rows = []
     for tricks in ((), (TopK("top", 0.1),)):
-        ledger = Ledger()
-        move(by_hand(*tricks, d=Bent()), Given(cloud(N, 2)), moment(), ledger)
-        rows.append(shown(ledger))
+        metrics = StepMetrics()
+        make_move(by_hand(*tricks, d=Bent()), Given(cloud(N, 2)), context(), metrics)
+        rows.append(shown(metrics))
     assert rows[0] == rows[1]
     assert TopK.sides == {Side.G}
 
@@ -136,16 +138,16 @@ def test_the_fewer_and_better_the_cheaper() -> None:
     """The non-saturating cost falls with the score, so it falls with the fraction."""
     paid = []
     for fraction in (1.0, 0.75, 0.5, 0.25, 0.0):
-        ledger = Ledger()
-        move(by_hand(TopK("top", fraction), d=Bent()), Given(cloud(N, 2)), moment(side=Side.G), ledger)
-        paid.append(shown(ledger)["g/adversarial"])
+        metrics = StepMetrics()
+        make_move(by_hand(TopK("top", fraction), d=Bent()), Given(cloud(N, 2)), context(side=Side.G), metrics)
+        paid.append(shown(metrics)["g/adversarial"])
     assert paid == sorted(paid, reverse=True)
     assert paid[0] > paid[-1]
 
 
 def test_the_entry_builds_it() -> None:
-    stage = Stage({}, Subject((2,)))
-    trick = TopKEntry(fraction=0.25).build("x", stage)
+    context = TrickContext({}, DataSpec((2,)))
+    trick = TopKConfig(fraction=0.25).build("x", context)
     assert (trick.name, trick.fraction) == ("x", 0.25)
     for fraction in (-0.1, 1.1):
         with pytest.raises(RecipeError, match="fraction"):

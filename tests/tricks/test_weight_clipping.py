@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.tiny import moment
-from poise.core import Side
+from contracts.tiny import context
+from poise.core.types import Side
+from poise.engine.step import make_move
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
-from poise.recipe.read import decode
-from poise.training.ledger import Ledger
-from poise.training.step import move
-from poise.tricks.weight_clipping import WeightClipping, WeightClippingEntry, clip_
+from poise.recipe.decode import decode
+from poise.tricks.weight_clipping import WeightClipping, WeightClippingConfig, clip_
 from tricks.small import Bent, Given, N, as_float64, cloud, game_of
 
 
@@ -29,10 +29,13 @@ def test_clip_is_numpys_in_place(limit: float) -> None:
 
 def test_clips_what_the_step_came_to() -> None:
     """D's weights after a clipped move are the clipped weights after an unclipped one, to the bit."""
-    plain, clipped = game_of(d=Bent(), lr=0.3), game_of(WeightClippingEntry(limit=0.4).build("c", {}), d=Bent(), lr=0.3)
+    plain, clipped = (
+        game_of(d=Bent(), lr=0.3),
+        game_of(WeightClippingConfig(limit=0.4).build("c", {}), d=Bent(), lr=0.3),
+    )
     for at in range(3):
         for game in (plain, clipped):
-            move(game, Given(cloud(N, 2)), moment(at), Ledger())
+            make_move(game, Given(cloud(N, 2)), context(at), StepMetrics())
         for free, held in zip(plain.d.net.parameters(), clipped.d.net.parameters(), strict=True):
             assert torch.equal(held, free.clamp(-0.4, 0.4))
             assert held.requires_grad
@@ -43,9 +46,9 @@ def test_clips_what_the_step_came_to() -> None:
 def test_g_is_not_clipped_and_clips_nobody() -> None:
     game = game_of(WeightClipping("c", 0.01), d=Bent(), lr=0.3)
     before = [w.detach().clone() for w in game.d.net.parameters()]
-    move(game, Given(cloud(N, 2)), moment(side=Side.G), Ledger())
+    make_move(game, Given(cloud(N, 2)), context(side=Side.G), StepMetrics())
     assert all(torch.equal(w, old) for w, old in zip(game.d.net.parameters(), before, strict=True))
-    move(game, Given(cloud(N, 2)), moment(), Ledger())
+    make_move(game, Given(cloud(N, 2)), context(), StepMetrics())
     assert all(w.abs().max() <= 0.01 for w in game.d.net.parameters())
     assert all(w.abs().max() > 0.01 for w in game.g.net.parameters())
 
@@ -54,4 +57,4 @@ def test_g_is_not_clipped_and_clips_nobody() -> None:
 def test_a_limit_that_leaves_nothing_is_refused(limit: float) -> None:
     with pytest.raises(RecipeError, match="limit"):
         decode({"tricks": [{"kind": "weight_clipping", "limit": limit}]})
-    assert WeightClippingEntry().limit == 0.01
+    assert WeightClippingConfig().limit == 0.01

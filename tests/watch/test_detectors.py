@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.entries import kinds
+from poise.core.config import find_components
+from poise.core.metrics_log import Stat
 from poise.objectives.base import Objective
 from poise.recipe import shipped
-from poise.recipe.fit import fit
-from poise.recipe.read import decode
-from poise.recipe.text import set_value
-from poise.rows import Stat
+from poise.recipe.checks.compatibility import check_compatibility
+from poise.recipe.decode import decode
+from poise.recipe.toml import set_value
 from poise.tips.catalogue import tips
 from poise.watch.base import ANY, FAMILIES, GAMES, LEVELS, Alarm
-from poise.watch.monitor import DETECTORS, Monitor, Monitoring
+from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 D, G, ACCURACY = "d/adversarial", "g/adversarial", "d/accuracy"
 BALANCE, GAN_TEST = "measure/class_balance", "measure/gan_test"
@@ -46,10 +46,10 @@ def told(every: int, until: int, curves: Mapping[str, float | Curve]) -> Rows:
     return rows
 
 
-def hear(rows: Rows, family: str | None, how: Monitoring | None = None, length: int | None = None) -> list[Alarm]:
+def hear(rows: Rows, family: str | None, how: MonitorConfig | None = None, length: int | None = None) -> list[Alarm]:
     monitor = Monitor(how, family, length)
     alarms = [alarm for step, numbers in rows for alarm in monitor.hear(step, numbers)]
-    return alarms + monitor.settle()
+    return alarms + monitor.flush()
 
 
 def then(first: float, later: float, after: int) -> Curve:
@@ -342,16 +342,16 @@ def test_each_looks_in_its_families_alone(name: str, family: str) -> None:
 
 @PAIRS
 def test_off_by_policy(name: str) -> None:
-    assert hear(PLANTED[name].rows, first_family(name), Monitoring(policy={name: "off"})) == []
+    assert hear(PLANTED[name].rows, first_family(name), MonitorConfig(policy={name: "off"})) == []
 
 
 @pytest.mark.parametrize("name", [name for name, planted in PLANTED.items() if planted.moved is not None])
 def test_the_threshold_is_moved(name: str) -> None:
     planted, usual = PLANTED[name], DETECTORS[name].threshold
     assert planted.moved is not None
-    further = Monitoring(threshold={name: planted.moved})
+    further = MonitorConfig(threshold={name: planted.moved})
     assert hear(planted.rows, first_family(name), further) == []
-    nearer = Monitoring(threshold={name: usual - 1.2 * (planted.moved - usual)})
+    nearer = MonitorConfig(threshold={name: usual - 1.2 * (planted.moved - usual)})
     assert [alarm.detector for alarm in hear(planted.sound, first_family(name), nearer)][:1] == [name]
 
 
@@ -360,14 +360,14 @@ def test_the_window_is_changed(name: str) -> None:
     planted = PLANTED[name]
     assert planted.shorter is not None
     window, step = planted.shorter
-    found = hear(planted.rows, first_family(name), Monitoring(window={name: window}))
+    found = hear(planted.rows, first_family(name), MonitorConfig(window={name: window}))
     assert [(alarm.step, alarm.detector) for alarm in found] == [(step, name)]
-    longer = Monitoring(window={name: planted.rows[-1][0] + 50})
+    longer = MonitorConfig(window={name: planted.rows[-1][0] + 50})
     assert hear(planted.rows, first_family(name), longer) == []
 
 
 def test_thresholds_and_windows_of_others_change_nothing() -> None:
-    how = Monitoring(threshold={"d_never_wrong": 0.5}, window={"d_never_wrong": 50})
+    how = MonitorConfig(threshold={"d_never_wrong": 0.5}, window={"d_never_wrong": 50})
     assert hear(PLANTED["d_at_zero"].rows, "logistic", how) == hear(PLANTED["d_at_zero"].rows, "logistic")
 
 
@@ -789,7 +789,7 @@ def test_no_window_is_longer_than_an_eighth_of_the_run() -> None:
 # ---- what a detector says of itself ------------------------------------------------------------------------
 
 SET = re.compile(r"--set (?:'([^']*)'|(\S+?))(?=[,;.)]*(?:\s|$))")
-TABLES = {name: shipped.table(name) for name in shipped.names()}
+TABLES = {name: shipped.load_table(name) for name in shipped.recipe_names()}
 
 
 def words_of(advice: str) -> list[str]:
@@ -835,7 +835,7 @@ def refused(recipe: str, words: tuple[str, ...]) -> list[Any]:
     for word in words:
         set_value(table, word)
     assert table != TABLES[recipe] or words == ('conditioning.d={kind="projection"}',)
-    return fit(decode(table, recipe)).refusals
+    return check_compatibility(decode(table, recipe)).refusals
 
 
 @pytest.mark.parametrize("recipe", TABLES)
@@ -876,9 +876,9 @@ def test_the_advice_names_the_player_that_was_seen(name: str, side: str, who: st
 @PAIRS
 def test_what_a_detector_says_of_itself(name: str) -> None:
     detector = DETECTORS[name]
-    assert detector.meaning
+    assert detector.description
     assert detector.advice
-    assert "\n" not in detector.meaning + detector.advice
+    assert "\n" not in detector.description + detector.advice
     assert detector.tip in {tip.id for tip in tips()}
     assert math.isfinite(detector.threshold)
     assert detector.window >= 1
@@ -891,23 +891,23 @@ def test_the_numbers_a_detector_goes_by(name: str) -> None:
     """What is planted is among what it reads, and hearing it is enough not to be deaf."""
     planted, detector = PLANTED[name], DETECTORS[name]
     heard = {quantity for _, numbers in planted.rows for quantity in numbers}
-    assert set(detector.reads) & heard or not detector.reads
+    assert set(detector.inputs) & heard or not detector.inputs
     monitor = Monitor()
-    assert (name in monitor.deaf()) == bool(detector.reads)
+    assert (name in monitor.inactive_detectors()) == bool(detector.inputs)
     for step, numbers in planted.rows:
         monitor.hear(step, numbers)
-    assert name not in monitor.deaf()
+    assert name not in monitor.inactive_detectors()
 
 
 def test_every_objective_has_a_family() -> None:
-    assert set(kinds(Objective, "poise.objectives")) <= set(FAMILIES)
+    assert set(find_components(Objective, "poise.objectives")) <= set(FAMILIES)
     assert set(FAMILIES.values()) == ANY
     for kind, family in FAMILIES.items():
         word = {"non_saturating": "logistic", "minimax": "logistic", "least_squares": "squares", "began": "energy"}
         word |= {"kl_divergence": "divergence", "reconstruction": "rebuilding", "elbo": "rebuilding"}
         assert family == ("pairs" if kind.startswith("relativistic") else word.get(kind, kind))
-    for kind, part in kinds(Objective, "poise.objectives").items():
-        assert (FAMILIES[kind] in GAMES) == bool(part.reads), "who asks nobody plays alone"  # type: ignore[attr-defined]
+    for kind, part in find_components(Objective, "poise.objectives").items():
+        assert (FAMILIES[kind] in GAMES) == bool(part.output_kinds), "who asks nobody plays alone"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -926,7 +926,7 @@ def test_a_loss_that_varies_little_is_calm_where_it_has_an_even_level(family: st
 VALUES = [0.0, 1.0, 0.5, 5e-324, 1e-310, 1e-30, 1e-12, 1e-7, 0.03, 0.97, 3.0, -2.0, 700.0, 1e30, 1e99, 1e160, 1.7e308]
 BROKEN = [math.inf, -math.inf, math.nan]
 SPREADS = [0.0, 0.0, 0.0, 1e-16, 1e-9, 0.3, 1e200, math.inf, math.nan]
-READ = sorted({name for detector in DETECTORS.values() for name in detector.reads} | {"d/r1", "d/r2"})
+READ = sorted({name for detector in DETECTORS.values() for name in detector.inputs} | {"d/r1", "d/r2"})
 FIGURE = re.compile(r"(?<![\w.])[-+]?[0-9][0-9,]*\.?[0-9]*(?:e[-+]?[0-9]+)?")
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from poise.rows import Stat
-from poise.watch.heard import Heard, Series, Window
+from poise.core.metrics_log import Stat
+from poise.watch.history import MetricHistory, MetricSeries, Window
 
 NAME = "d/adversarial"
 
@@ -24,9 +24,9 @@ def of_steps(values: np.ndarray) -> Window:
     return Window(list(range(len(values))), stats)
 
 
-def heard(steps: list[int], length: int | None = None, name: str = NAME) -> Heard:
+def heard(steps: list[int], length: int | None = None, name: str = NAME) -> MetricHistory:
     """A row at each step, whose number is its place."""
-    found = Heard(length)
+    found = MetricHistory(length)
     for place, step in enumerate(steps):
         found.add(step, {name: Stat.of(float(place))})
     return found
@@ -85,8 +85,8 @@ def test_halves() -> None:
 # ---- series ---------------------------------------------------------------------------------------------
 
 
-def series() -> Series:
-    found = Series()
+def series() -> MetricSeries:
+    found = MetricSeries()
     for step in (10, 20, 30, 40):
         found.add(step, Stat.of(step / 10))
     return found
@@ -106,7 +106,7 @@ def test_between_is_after_low_and_up_to_high(low: int, high: int, steps: list[in
 @pytest.mark.parametrize(("step", "left"), [(30, 3), (29, 2), (40, 4), (9, 0)], ids=str)
 def test_a_series_is_cut_after_a_step(step: int, left: int) -> None:
     found = series()
-    found.cut(step)
+    found.drop_after(step)
     assert found.steps == [10, 20, 30, 40][:left]
     assert len(found.stats) == left
 
@@ -162,10 +162,10 @@ def test_the_last_window_is_its_newest_rows() -> None:
 
 def test_a_quantity_that_is_not_in_the_newest_row_has_no_window() -> None:
     found = heard(every(10, 400))
-    assert found.fresh(NAME)
+    assert found.is_fresh(NAME)
     assert found.newest(NAME) == Stat.of(39)
     found.add(410, {"other": Stat.of(1)})
-    assert not found.fresh(NAME)
+    assert not found.is_fresh(NAME)
     assert found.newest(NAME) is None
     assert found.last(NAME, 300) is None
     assert found.before(NAME) is None
@@ -215,7 +215,7 @@ def test_early_must_be_past_and_finite() -> None:
     assert heard(every(50, 200)).early(NAME, 100) is None
     assert heard([50, 60, 70, 900, 1800]).early(NAME, 1) is None
     assert heard(every(50, 400)).early("nothing", 300) is None
-    found = Heard()
+    found = MetricHistory()
     for step in every(50, 600):
         found.add(step, {NAME: Stat.of(math.inf if step == 100 else 1.0)})
     assert found.early(NAME, 300) is None
@@ -230,7 +230,7 @@ def test_early_wants_three_rows_and_two_more() -> None:
 
 
 def test_a_first_row_that_is_not_finite_is_no_matter_to_early() -> None:
-    found = Heard()
+    found = MetricHistory()
     for step in every(50, 600):
         found.add(step, {NAME: Stat.of(math.nan if step == 50 else 1.0)})
     assert found.early(NAME, 300) is not None
@@ -247,13 +247,13 @@ def test_before_is_all_but_the_newest_of_nine() -> None:
 def test_a_cut_forgets_all_quantities() -> None:
     found = heard(every(10, 400))
     found.add(410, {"other": Stat.of(1)})
-    found.cut(205)
+    found.drop_after(205)
     assert found.step == 205
     assert found.series[NAME].steps == every(10, 200)
     assert found.series["other"].steps == []
-    assert not found.fresh(NAME)
+    assert not found.is_fresh(NAME)
     assert found.newest("other") is None
     found.add(210, {NAME: Stat.of(-1)})
     assert found.newest(NAME) == Stat.of(-1)
-    found.cut(900)
+    found.drop_after(900)
     assert found.step == 210

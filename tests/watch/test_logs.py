@@ -14,9 +14,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 from torch.utils.tensorboard import SummaryWriter
 
+from poise.core.metrics_log import Row, Stat, row_to_json
 from poise.errors import DataError, PoiseError, RecipeError, SaveError
-from poise.rows import Row, Stat, as_json
-from poise.watch.logs import KNOWN, SHORT, Log, columns_of, measured_of, read_log
+from poise.watch.logs import KNOWN, SHORT, Log, measures_to_metrics, parse_columns, read_log
 
 D, G = "d/adversarial", "g/adversarial"
 Plain = list[tuple[int, dict[str, float]]]
@@ -40,7 +40,7 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 def row(step: int, **stats: Stat) -> str:
     named = {name.replace("_", "/", 1): stat for name, stat in stats.items()}
-    return json.dumps(as_json(Row(step, 64 * step, 0.1 * step, named))) + "\n"
+    return json.dumps(row_to_json(Row(step, 64 * step, 0.1 * step, named))) + "\n"
 
 
 def a_run(folder: Path, *, recipe: str = 'steps = 400\n[objective]\nkind = "hinge"\n', rows: str | None = None) -> Path:
@@ -119,7 +119,7 @@ def test_a_run_without_its_recipe(tmp_path: Path) -> None:
 
 def test_measured() -> None:
     line = {"step": 3, "measures": {"fid": 2, "kid": "inf"}, "floor": {"fid": 1}}
-    assert measured_of(line) == {
+    assert measures_to_metrics(line) == {
         "measure/fid": Stat.of(2.0),
         "measure/kid": Stat.of(math.inf),
         "floor/fid": Stat.of(1.0),
@@ -448,15 +448,15 @@ def test_a_step_that_is_not_finite(tmp_path: Path, step: str) -> None:
     ids=str,
 )
 def test_columns(words: str, found: dict[str, str]) -> None:
-    assert columns_of(words) == found
+    assert parse_columns(words) == found
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_every_short_name(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, "log.csv", "a,loss_d\n0.75,2\n")
-    columns = columns_of(f"{name}=a")
+    columns = parse_columns(f"{name}=a")
     assert plain(read_log(path, columns))[0][1][SHORT[name]] == 0.75
-    full = columns_of(f"{SHORT[name]}=a")
+    full = parse_columns(f"{SHORT[name]}=a")
     assert full == {SHORT[name]: "a"}
 
 
@@ -474,7 +474,7 @@ def test_every_short_name(tmp_path: Path, name: str) -> None:
 )
 def test_columns_refused(words: str, parts: list[str]) -> None:
     with pytest.raises(RecipeError) as raised:
-        columns_of(words)
+        parse_columns(words)
     for part in parts:
         assert part in str(raised.value)
 

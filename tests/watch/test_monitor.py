@@ -11,13 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 import poise
+from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.recipe import shipped
-from poise.recipe.read import decode
-from poise.rows import Stat
+from poise.recipe.decode import decode
 from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm
-from poise.watch.heard import Heard
-from poise.watch.monitor import DETECTORS, Monitor, Monitoring
+from poise.watch.history import MetricHistory
+from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 D, NORM, BALANCE = "d/adversarial", "g/grad_norm", "measure/class_balance"
 BURST = 2 * DETECTORS["gradient_burst"].threshold
@@ -46,7 +46,7 @@ AGAIN = [*QUIET, (10, BURST), (20, 1.0), (60, BURST), (61, 1.0)]
     ids=["quiet for a window", "quiet for less", "loud again", "a window since the last", "again, once"],
 )
 def test_an_alarm_comes_again_after_a_quiet_window(more: list[tuple[int, float]], found: list[int]) -> None:
-    monitor = Monitor(Monitoring(window={"gradient_burst": 100}))
+    monitor = Monitor(MonitorConfig(window={"gradient_burst": 100}))
     alarms = [alarm for step, value in AGAIN + more for alarm in monitor.hear(step, {NORM: value})]
     assert steps(alarms) == found
     assert {alarm.detector for alarm in alarms} == {"gradient_burst"}
@@ -78,7 +78,7 @@ def test_two_at_once_come_in_the_order_of_the_list() -> None:
 )
 def test_what_is_measured_now_and_then_is_latched_between(name: str, values: list[float]) -> None:
     """Even where the measurings lie farther apart than the window that is asked for."""
-    monitor = Monitor(Monitoring(window={"classes_missing": 200, "labels_wrong": 200}))
+    monitor = Monitor(MonitorConfig(window={"classes_missing": 200, "labels_wrong": 200}))
     alarms = []
     for step in range(50, 3001, 50):
         numbers = {D: 0.7} | ({name: values[step // 500 - 1]} if step % 500 == 0 else {})
@@ -92,13 +92,13 @@ def test_what_is_measured_now_and_then_is_latched_between(name: str, values: lis
 def looks(monkeypatch: pytest.MonkeyPatch, rows: list[tuple[int, dict[str, float | Stat]]]) -> list[int]:
     """The steps at which a monitor looked."""
     seen: list[int] = []
-    add = Heard.add
+    add = MetricHistory.add
 
-    def watched(heard: Heard, step: int, stats: dict[str, Stat]) -> None:
+    def watched(heard: MetricHistory, step: int, stats: dict[str, Stat]) -> None:
         seen.append(step)
         add(heard, step, stats)
 
-    monkeypatch.setattr(Heard, "add", watched)
+    monkeypatch.setattr(MetricHistory, "add", watched)
     monitor = Monitor()
     for step, numbers in rows:
         monitor.hear(step, numbers)
@@ -128,11 +128,11 @@ def test_ten_rows_together_are_one() -> None:
     values = np.random.default_rng(0).normal(1, 0.3, 10)
     for step, value in enumerate(values, 501):
         monitor.hear(step, {D: value} | ({"g/update": 2.0 * step} if step > 508 else {}))
-    stat = monitor.heard.newest(D)
+    stat = monitor.history.newest(D)
     assert stat is not None
     assert stat == pytest.approx((values.mean(), values.std(), values.min(), values.max()))
-    assert monitor.heard.newest("g/update") == (1019, 1, 1018, 1020)
-    assert monitor.heard.step == 510
+    assert monitor.history.newest("g/update") == (1019, 1, 1018, 1020)
+    assert monitor.history.step == 510
 
 
 def test_stats_and_numbers_together_keep_the_spread_of_each() -> None:
@@ -141,7 +141,7 @@ def test_stats_and_numbers_together_keep_the_spread_of_each() -> None:
         monitor.hear(step, {D: 0.7})
     monitor.hear(501, {D: 1.0})
     monitor.hear(502, {D: Stat(3.0, 2.0, -4.0, 9.0)})
-    assert monitor.heard.newest(D) == pytest.approx((2.0, math.sqrt(3), -4.0, 9.0))
+    assert monitor.history.newest(D) == pytest.approx((2.0, math.sqrt(3), -4.0, 9.0))
 
 
 def test_settle_looks_at_what_is_left() -> None:
@@ -150,10 +150,10 @@ def test_settle_looks_at_what_is_left() -> None:
         assert monitor.hear(step, {NORM: 1.0}) == []
     for step in range(501, 505):
         assert monitor.hear(step, {NORM: BURST}) == []
-    [alarm] = monitor.settle()
+    [alarm] = monitor.flush()
     assert (alarm.step, alarm.detector) == (504, "gradient_burst")
-    assert monitor.settle() == []
-    assert Monitor().settle() == []
+    assert monitor.flush() == []
+    assert Monitor().flush() == []
 
 
 # ---- going back -----------------------------------------------------------------------------------------
@@ -163,8 +163,8 @@ def test_going_back_forgets() -> None:
     monitor = Monitor(family="logistic")
     alarms = [alarm for step in range(50, 401, 50) for alarm in monitor.hear(step, {D: 0.001})]
     assert steps(alarms) == [300]
-    monitor.go_back(200)
-    assert monitor.heard.series[D].steps == [50, 100, 150, 200]
+    monitor.roll_back(200)
+    assert monitor.history.series[D].steps == [50, 100, 150, 200]
     again = [alarm for step in range(250, 601, 50) for alarm in monitor.hear(step, {D: 0.001})]
     assert steps(again) == [300]
 
@@ -173,7 +173,7 @@ def test_what_was_loud_before_is_still_latched_after_going_back() -> None:
     monitor = Monitor(family="logistic")
     for step in range(50, 401, 50):
         monitor.hear(step, {D: 0.001})
-    monitor.go_back(400)
+    monitor.roll_back(400)
     assert monitor.hear(450, {D: 0.001}) == []
 
 
@@ -181,9 +181,9 @@ def test_going_back_forgets_rows_that_wait() -> None:
     monitor = Monitor()
     for step in range(1, 506):
         assert monitor.hear(step, {NORM: 1.0 if step <= 500 else BURST}) == []
-    monitor.go_back(500)
-    assert monitor.settle() == []
-    assert monitor.heard.series[NORM].steps[-1] == 500
+    monitor.roll_back(500)
+    assert monitor.flush() == []
+    assert monitor.history.series[NORM].steps[-1] == 500
 
 
 # ---- what it is told to do otherwise --------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_going_back_forgets_rows_that_wait() -> None:
 
 @pytest.mark.parametrize("policy", LEVELS)
 def test_levels_by_policy(policy: str) -> None:
-    monitor = Monitor(Monitoring.model_validate({"policy": {"gradient_burst": policy}}))
+    monitor = Monitor(MonitorConfig.model_validate({"policy": {"gradient_burst": policy}}))
     [alarm] = [alarm for step, value in [*QUIET, (10, BURST)] for alarm in monitor.hear(step, {NORM: value})]
     assert (alarm.step, alarm.detector) == (10, "gradient_burst")
     level = {"note": "note", "warn": "warning", "keep": "warning", "roll_back": "failure", "stop": "failure"}[policy]
@@ -199,14 +199,14 @@ def test_levels_by_policy(policy: str) -> None:
 
 
 def test_the_policy_of_a_detector() -> None:
-    how = Monitoring(policy={"collapse": "off"})
+    how = MonitorConfig(policy={"collapse": "off"})
     assert how.policy_of("collapse") == "off"
-    assert {name: Monitoring().policy_of(name) for name in DETECTORS} == {n: d.policy for n, d in DETECTORS.items()}
+    assert {name: MonitorConfig().policy_of(name) for name in DETECTORS} == {n: d.policy for n, d in DETECTORS.items()}
 
 
 @pytest.mark.parametrize("key", ["policy", "threshold", "window"])
 def test_a_detector_that_is_not_there(key: str) -> None:
-    table = shipped.table("dcgan") | {"monitor": {key: {"colapse": "warn" if key == "policy" else 1}}}
+    table = shipped.load_table("dcgan") | {"monitor": {key: {"colapse": "warn" if key == "policy" else 1}}}
     with pytest.raises(RecipeError) as raised:
         decode(table)
     assert str(raised.value).startswith(f"monitor.{key}.colapse: no such detector 'colapse'")
@@ -230,14 +230,14 @@ def test_a_detector_that_is_not_there(key: str) -> None:
 )
 def test_refused(table: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Monitoring.model_validate(table)
+        MonitorConfig.model_validate(table)
 
 
 def test_bounds_that_are_taken() -> None:
-    how = Monitoring(window={"collapse": 1}, roll_backs=0, back_off=1.0)
+    how = MonitorConfig(window={"collapse": 1}, roll_backs=0, back_off=1.0)
     assert (how.roll_backs, how.back_off, how.window) == (0, 1.0, {"collapse": 1})
-    assert (Monitoring().roll_backs, Monitoring().back_off) == (3, 0.5)
-    assert Monitoring(roll_backs=100).roll_backs == 100
+    assert (MonitorConfig().roll_backs, MonitorConfig().back_off) == (3, 0.5)
+    assert MonitorConfig(roll_backs=100).roll_backs == 100
 
 
 def test_an_objective_will_do_as_family() -> None:
@@ -268,14 +268,14 @@ def test_a_family_that_is_not_there(word: str, cure: str) -> None:
 
 
 def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
-    monitor = Monitor(Monitoring(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
+    monitor = Monitor(MonitorConfig(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
     monitor.hear(1, {"g/diversity": 1.0})
-    assert monitor.deaf() == [
+    assert monitor.inactive_detectors() == [
         *("wasserstein_stuck", "codes_ignored", "gradient_burst", "update_burst", "slopes_uneven"),
         *("labels_ignored", "labels_wrong", "classes_missing", "past_its_best", "memorising"),
     ]
     monitor.hear(2, {NORM: 1.0, "d/r1": 1.0, BALANCE: 1.0})
-    assert monitor.deaf() == [
+    assert monitor.inactive_detectors() == [
         "wasserstein_stuck",
         "codes_ignored",
         "update_burst",

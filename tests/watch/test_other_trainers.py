@@ -12,10 +12,10 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from poise.errors import DataError, RecipeError
-from poise.watch.columns import columns_of
+from poise.watch.columns import parse_columns
 from poise.watch.logs import Log, read_log
 from poise.watch.replay import replay
-from poise.watch.texts import read_text
+from poise.watch.text_tables import read_text
 
 D, G, ACCURACY = "d/adversarial", "g/adversarial", "d/accuracy"
 
@@ -298,7 +298,7 @@ PERCENT = [48.44, 51.56, 53.12, 54.69]
     ids=["clear", "signs in cells", "a sign in the name", "said", "signs in lines", "signs after a blank"],
 )
 def test_per_cent(name: str, text: str, columns: str, tmp_path: Path) -> None:
-    log = read_log(written(tmp_path, text, name), columns_of(columns))
+    log = read_log(written(tmp_path, text, name), parse_columns(columns))
     assert curves(log)[ACCURACY] == pytest.approx([p / 100 for p in PERCENT])
     assert [note for note in log.notes if "per cent" in note]
 
@@ -355,15 +355,15 @@ def test_two_parts_are_ds_loss_by_their_mean(real: str, fake: str, tmp_path: Pat
     assert list(log.notes) == [f"D's loss is taken to be the mean of {real} and {fake}"]
     whole = read_log(written(tmp_path, f"{real},{fake},d_loss\n0.5,0.25,3\n", "b.csv"))
     assert (curves(whole), whole.notes) == ({D: [3.0]}, ())
-    asked = read_log(path, columns_of(f"d={real}"))
+    asked = read_log(path, parse_columns(f"d={real}"))
     assert (curves(asked)[D], asked.notes) == ([0.5, 0.5, 1.0], ())
 
 
 def test_columns_by_plus_are_averaged(tmp_path: Path) -> None:
     path = written(tmp_path, "a,b,c+d\n0.5,0.25,3\n", "a.csv")
-    assert curves(read_log(path, columns_of("d=a+b,g=c+d"))) == {D: [0.375], G: [3.0]}
+    assert curves(read_log(path, parse_columns("d=a+b,g=c+d"))) == {D: [0.375], G: [3.0]}
     with pytest.raises(RecipeError, match="no such column") as raised:
-        read_log(path, columns_of("d=a+bb"))
+        read_log(path, parse_columns("d=a+bb"))
     assert "'bb'" in str(raised.value)
 
 

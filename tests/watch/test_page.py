@@ -18,4 +18,4 @@ def test_a_row_for_every_detector(name: str) -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     threshold = "" if name == "not_finite" else f"{detector.threshold:g}"
     window = "" if detector.window == 1 else f"{detector.window:,}"
-    assert cells[1:6] == [detector.meaning, threshold, window, detector.policy, detector.tip]
+    assert cells[1:6] == [detector.description, threshold, window, detector.policy, detector.tip]

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from poise.rows import Stat
+from poise.core.metrics_log import Stat
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
 from poise.watch.plot import COLOURS, plot

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
-from poise.rows import Stat
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
-from poise.watch.monitor import DETECTORS, Monitor, Monitoring
+from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 from poise.watch.replay import replay
 
 D, G, NORM = "d/adversarial", "g/adversarial", "g/grad_norm"
@@ -46,12 +46,12 @@ def mixed() -> Rows:
 
 def test_a_replay_is_what_was_heard_live() -> None:
     rows = mixed()
-    monitor = Monitor(Monitoring(threshold={"saturated": 0.3}), "logistic", 740)
+    monitor = Monitor(MonitorConfig(threshold={"saturated": 0.3}), "logistic", 740)
     live = [alarm for step, numbers in rows for alarm in monitor.hear(step, numbers)]
-    live += monitor.settle()
+    live += monitor.flush()
     told = replay(log(rows, "logistic", 740, threshold={"saturated": 0.3}))
     assert told.alarms == live
-    assert told.deaf == monitor.deaf()
+    assert told.inactive_detectors == monitor.inactive_detectors()
     assert found(live) == [
         *[(192, "saturated"), (650, "classes_missing"), (680, "gradient_burst"), (734, "not_finite")],
     ]
@@ -75,8 +75,8 @@ def test_what_was_measured_at_a_rows_step_is_an_entry_of_its_own() -> None:
 def test_a_sound_log() -> None:
     told = replay(log(constant(0.69), "logistic"))
     assert told.alarms == []
-    assert "d_at_zero" not in told.deaf
-    assert {"collapse", "d_never_wrong"} <= set(told.deaf)
+    assert "d_at_zero" not in told.inactive_detectors
+    assert {"collapse", "d_never_wrong"} <= set(told.inactive_detectors)
 
 
 def test_the_length_of_the_log_shortens_windows() -> None:

@@ -15,10 +15,10 @@ from typer.exceptions import TyperException
 
 from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
 from poise.cli.examples import epilog
-from poise.cli.streams import forgiving_streams
+from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, is_out_of_memory
-from poise.printing import fit_streams, print_error, say, say_lines
 from poise.training.signals import Signals, owned_process
+from poise.utils.printing import make_streams_lenient, print_error, say, say_lines
 
 app = typer.Typer(
     name="poise",
@@ -48,7 +48,7 @@ for _name, _command in COMMANDS.items():
 @app.callback(invoke_without_command=True)
 def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
     if version:
-        from poise import __version__
+        from poise.version import __version__
 
         say(__version__)
         raise typer.Exit(0)
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     ours = arguments is None
     words = list(sys.argv[1:] if arguments is None else arguments)
-    fit_streams()
-    with forgiving_streams(ours=ours), owned_process() if ours else nullcontext():
+    make_streams_lenient()
+    with lenient_streams(ours=ours), owned_process() if ours else nullcontext():
         try:
             code = _run([word for word in words if word != "--debug"], debug="--debug" in words)
         except KeyboardInterrupt:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli import complete
-from poise.printing import say_json
+from poise.cli import completion
+from poise.utils.printing import say_json
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from poise.recipe.findings import Finding
-    from poise.training.check import Report
+    from poise.recipe.checks.findings import Finding
+    from poise.training.precheck import Report
 
 Words = str | None
 
@@ -22,11 +22,13 @@ Words = str | None
 def check(
     recipe: Annotated[
         Words,
-        typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=complete.recipes),
+        typer.Argument(
+            help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=completion.recipes
+        ),
     ] = None,
     data: Annotated[
         Words,
-        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=complete.data),
+        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=completion.data),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     no_data: Annotated[bool, typer.Option("--no-data", help="Look at the recipe alone.")] = False,
@@ -39,20 +41,20 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=complete.devices)
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=completion.devices)
     ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=complete.precisions)] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)] = "auto",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
 ) -> None:
     """Inspect a recipe before training: what does not fit, what is doubtful, what it will cost. Writes nothing."""
-    from poise.cli.recipe_words import changed
+    from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
-    from poise.recipe.findings import Findings
-    from poise.recipe.read import decode
-    from poise.recipe.shipped import DEFAULT, find
+    from poise.recipe.checks.findings import Findings
+    from poise.recipe.decode import decode
+    from poise.recipe.shipped import DEFAULT, load_recipe
 
     try:
-        table = changed(find(DEFAULT if recipe is None else recipe), data, {"steps": steps}, changes)
+        table = apply_changes(load_recipe(DEFAULT if recipe is None else recipe), data, {"steps": steps}, changes)
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     except RecipeError as error:
         if as_json:
@@ -60,10 +62,10 @@ def check(
             refused.refuse(error)
             say_json({"refusals": [refusal._asdict() for refusal in refused.refusals], "warnings": []})
         raise
-    from poise.cli.figures import progress
-    from poise.training.check import check as look
+    from poise.cli.results import progress_bar
+    from poise.training.precheck import check as look
 
-    with progress("looking"):
+    with progress_bar("looking"):
         report = look(
             decoded,
             data_root=data_root,
@@ -83,10 +85,10 @@ def check(
 def _tell(name: str, report: Report) -> None:
     from rich.table import Table
 
-    from poise.console import Terminal
-    from poise.printing import printable
+    from poise.utils.console import TerminalConsole
+    from poise.utils.printing import printable
 
-    console = Terminal()
+    console = TerminalConsole()
     for sort, colour, findings in (
         ("refused", "bold red", report.findings.refusals),
         ("warning", "yellow", report.findings.warnings),
@@ -99,7 +101,7 @@ def _tell(name: str, report: Report) -> None:
     if (told := report.warm_up) is not None:
         table.add_row("warm-up", told.words)
     if (cost := report.estimate) is not None:
-        from poise.training.about import WHO
+        from poise.training.run_info import WHO
 
         sizes = ", ".join(f"{WHO[name]} {cost.parameters[name]:,}" for name in WHO if name in cost.parameters)
         table.add_row("players", f"{sizes} weights")
@@ -114,13 +116,13 @@ def _tell(name: str, report: Report) -> None:
 
 
 def _finding(sort: str, colour: str, finding: Finding) -> Text:
-    from poise.console import styled
+    from poise.utils.console import styled_text
 
     tip = f" ({finding.tip})" if finding.tip else ""
-    return styled((sort, colour), "  ", (finding.field, "bold"), f": {finding.message}; {finding.cure}{tip}")
+    return styled_text((sort, colour), "  ", (finding.field, "bold"), f": {finding.message}; {finding.cure}{tip}")
 
 
 def _clock(seconds: float) -> str:
-    from poise.cli.view import clock
+    from poise.cli.progress_view import format_duration
 
-    return clock(seconds)
+    return format_duration(seconds)

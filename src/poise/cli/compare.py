@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli import complete
-from poise.cli.figures import FEATURES, MEASURES, progress, show
+from poise.cli import completion
+from poise.cli.results import FEATURES, MEASURES, print_result, progress_bar
 
 if TYPE_CHECKING:
-    from poise.core import Shape
-    from poise.data.source import DataEntry, Loaded
-    from poise.training.run import Run
+    from poise.core.types import Shape
+    from poise.data.source import DataConfig, DataSplits
+    from poise.runs.run import Run
 
 Text = str | None
 
@@ -21,12 +21,12 @@ Text = str | None
 def compare(
     fake: Annotated[
         str,
-        typer.Argument(help="Pictures as a folder, .zip or .npz, or a run.", autocompletion=complete.data),
+        typer.Argument(help="Pictures as a folder, .zip or .npz, or a run.", autocompletion=completion.data),
     ],
     real: Annotated[
         str,
         typer.Argument(
-            help="The pictures they are held against; a data set's name will do.", autocompletion=complete.data
+            help="The pictures they are held against; a data set's name will do.", autocompletion=completion.data
         ),
     ],
     measures: Annotated[Text, typer.Option(help=MEASURES, show_default="all but the slow ones")] = None,
@@ -48,16 +48,18 @@ def compare(
 
     A run folder stands for samples of that run.
     """
-    from poise.data.native import native_side
-    from poise.measure.catalogue import chosen
+    from poise.data.native_size import native_side
+    from poise.measure.catalogue import select_measures
     from poise.measure.compare import compare as compared
-    from poise.training.run import Run
+    from poise.runs.run import Run
 
-    wanted = chosen(measures)
+    wanted = select_measures(measures)
     ours, given = _side(fake, "FAKE", trust_code), _side(real, "REAL", trust_code)
-    with progress() as tell:
+    with progress_bar() as tell:
         fakes, reals, theirs = _loaded(ours, given, size, n, data_root)
-        result = compared(fakes, reals, wanted, entry=theirs, n=n, features=features, tell=tell, trust_code=trust_code)
+        result = compared(
+            fakes, reals, wanted, entry=theirs, n=n, features=features, progress=tell, trust_code=trust_code
+        )
     notes, side = list(result.notes), reals.train.shape[-1]
     for name, entry, data in (("FAKE", ours, fakes), ("REAL", given, reals)):
         seen = entry.shape[-1] if isinstance(entry, Run) else native_side(entry)
@@ -65,43 +67,47 @@ def compare(
             resized = f"was resized from {seen} to {side} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}: the figures include that")
         notes += [f"{name} is {note}" for note in data.notes if isinstance(entry, Run)]
-        notes += [f"{name}: {doubt.message}; {doubt.cure}" for doubt in data.doubts]
-    show(result._replace(notes=tuple(notes)), as_json=as_json, every=measures in (None, "all"))
+        notes += [f"{name}: {doubt.message}; {doubt.cure}" for doubt in data.warnings]
+    print_result(result._replace(notes=tuple(notes)), as_json=as_json, every=measures in (None, "all"))
 
 
-def _side(words: str, where: str, trust_code: bool) -> DataEntry | Run:
+def _side(words: str, where: str, trust_code: bool) -> DataConfig | Run:
     """The data, or the run, that an argument names."""
-    from poise.cli.data_words import data_entry
-    from poise.data.folder import FolderEntry
-    from poise.training.sampled import run_at
+    from poise.cli.data_arguments import data_config
+    from poise.data.folder import FolderConfig
+    from poise.runs.run_samples import open_run
 
-    entry = data_entry(words, where)
-    run = run_at(Path(entry.path), where, trust_code=trust_code) if isinstance(entry, FolderEntry) else None
+    entry = data_config(words, where)
+    run = open_run(Path(entry.path), where, trust_code=trust_code) if isinstance(entry, FolderConfig) else None
     return run or entry
 
 
 def _loaded(
-    ours: DataEntry | Run, given: DataEntry | Run, size: int | None, n: int | None, data_root: Path | None
-) -> tuple[Loaded, Loaded, DataEntry]:
+    ours: DataConfig | Run, given: DataConfig | Run, size: int | None, n: int | None, data_root: Path | None
+) -> tuple[DataSplits, DataSplits, DataConfig]:
     """FAKE and REAL at one size and with as many channels, and what REAL is an entry of."""
-    from poise.data.native import at_native_side, native_side, whole
-    from poise.data.source import Finite
-    from poise.measure.bench import MOST
-    from poise.measure.compare import at_most, same_channels
-    from poise.training.run import Run
-    from poise.training.sampled import sampled
+    from poise.data.native_size import at_native_side, native_side, without_held_out
+    from poise.data.source import SizedSource
+    from poise.measure.compare import match_channels, max_samples
+    from poise.measure.evaluator import MOST
+    from poise.runs.run import Run
+    from poise.runs.run_samples import run_samples
 
-    def fakes(shape: Shape, most: int) -> Loaded:
+    def fakes(shape: Shape, most: int) -> DataSplits:
         if isinstance(ours, Run):
-            return sampled(ours, n or most, shape[-1], shape[0])
-        return same_channels(at_native_side(whole(ours), shape[-1]), shape[0]).load(data_root)
+            return run_samples(ours, n or most, shape[-1], shape[0])
+        return match_channels(at_native_side(without_held_out(ours), shape[-1]), shape[0]).load(data_root)
 
     if isinstance(given, Run):
         side = size or given.shape[-1]
         made = fakes((given.shape[0], side, side), MOST)
-        there = len(made.train) if isinstance(made.train, Finite) else MOST
-        return made, sampled(given, 2 * min(n or MOST, there), side), given.recipe.data  # half of them for the floors
+        there = len(made.train) if isinstance(made.train, SizedSource) else MOST
+        return (
+            made,
+            run_samples(given, 2 * min(n or MOST, there), side),
+            given.recipe.data,
+        )  # half of them for the floors
     own = ours.shape[-1] if isinstance(ours, Run) and native_side(given) is None else None
-    theirs = at_native_side(whole(given), size or own)
+    theirs = at_native_side(without_held_out(given), size or own)
     reals = theirs.load(data_root)
-    return fakes(reals.train.shape, at_most(reals)), reals, theirs
+    return fakes(reals.train.shape, max_samples(reals)), reals, theirs

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poise.errors import RecipeError, SaveError
-from poise.printing import say
+from poise.utils.printing import say
 
 if TYPE_CHECKING:
-    from poise.training.run import Run
+    from poise.runs.run import Run
 
 
-def writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
+def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
     """Raises RecipeError unless `path` ends as it should and its folder is there."""
     if path.suffix.lower() not in suffixes:
         wanted = " or ".join(suffixes)
@@ -25,13 +25,13 @@ def writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
         raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="make it first")
 
 
-def a_run(run: Path) -> None:
+def check_run(run: Path) -> None:
     """Raises SaveError unless there is a run folder at `run`."""
     if not (run / "run.json").is_file():
         raise SaveError("not a run folder: it has no run.json", where=str(run))
 
 
-def tell_passed(run: Run) -> None:
+def report_skipped_checkpoints(run: Run) -> None:
     """Say which saves were passed over for older ones."""
-    for sentence in run.passed:
+    for sentence in run.skipped_checkpoints:
         say(f"passed over a damaged save: {sentence}", err=True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from poise.cli import complete
-from poise.printing import counted, say
+from poise.cli import completion
+from poise.utils.printing import count_noun, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from poise.training.coding import Known
-    from poise.training.run import Run
+    from poise.runs.encode import EncodedSamples
+    from poise.runs.run import Run
 
 EXAMPLES = 2000
 """Training pictures whose codes tell where a class lies."""
@@ -40,7 +40,7 @@ def interpolate(
     best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
     data: Annotated[
         str | None,
-        typer.Option(help="Where the run's data lies now, if it was moved.", autocompletion=complete.data),
+        typer.Option(help="Where the run's data lies now, if it was moved.", autocompletion=completion.data),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
@@ -49,28 +49,28 @@ def interpolate(
 
     With --between or --towards a row begins with a real picture and its code; that takes a run with an encoder.
     """
-    from poise.cli.files import a_run, tell_passed, writable
+    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
     from poise.errors import RecipeError
 
-    a_run(run)
+    check_run(run)
     out = out or run / "interpolation.png"
-    writable(out, (".png", ".gif"), "--out")
+    check_writable(out, (".png", ".gif"), "--out")
     if between is not None and towards is not None:
         raise RecipeError("one walk at a time", where="--towards", found="--between as well", cure="leave one out")
 
     import torch
 
-    from poise.cli.data_words import moved_entry
-    from poise.files import writing
+    from poise.cli.data_arguments import relocate_config
+    from poise.core.random_streams import RandomStreams
     from poise.latents import lerp, slerp
-    from poise.randomness import Dice
-    from poise.sheets import as_image, draw, most, spread, write_png
-    from poise.training.run import Run
-    from poise.training.sampling import generate
+    from poise.runs.generate import generate
+    from poise.runs.run import Run
+    from poise.utils.files import open_atomic
+    from poise.utils.image_grid import evenly_spaced, grid_capacity, sample_grid, to_pil, write_png
 
     opened = Run(run, trust_code=trust_code, best=best)
     if data is not None:
-        opened.read_data_from(moved_entry(data, opened.recipe.data))
+        opened.read_data_from(relocate_config(data, opened.recipe.data))
     ends: tuple[Tensor, Tensor] | None = None
     walk, latent = {"slerp": slerp, "lerp": lerp}[path], opened.recipe.latent
     if between is not None:
@@ -85,49 +85,56 @@ def interpolate(
         latents = opened.latents(2 * rows, seed)
         start, end = latents[::2], latents[1::2]  # so that fewer walks are the first of more
     kind = None if label is None else opened.label(label)
-    labels = opened.row_labels(len(start)) if kind is None else opened.labels(len(start), kind)  # one class to a walk
+    labels = (
+        opened.labels_by_row(len(start)) if kind is None else opened.labels(len(start), kind)
+    )  # one class to a walk
     coded = ends is not None  # codes are those of the live weights
     _ = opened.game
-    tell_passed(opened)
-    net, dice = opened.generator(raw=raw or coded), Dice(seed)  # a G that draws noise draws the same in every frame
+    report_skipped_checkpoints(opened)
+    net, streams = (
+        opened.generator(raw=raw or coded),
+        RandomStreams(seed),
+    )  # a G that draws noise draws the same in every frame
     shares, told = torch.linspace(0, 1, steps), ""
     if len(opened.shape) > 1:
-        down, across = most(opened.shape)
-        shown = spread(steps, max(2, across - 2 * coded)) if out.suffix.lower() == ".png" else torch.arange(steps)
+        down, across = grid_capacity(opened.shape)
+        shown = (
+            evenly_spaced(steps, max(2, across - 2 * coded)) if out.suffix.lower() == ".png" else torch.arange(steps)
+        )
         kept = min(len(start), down if out.suffix.lower() == ".png" else down * across)
         if len(shown) < steps or kept < len(start):
-            told = f"; a sheet has room for {len(shown)} pictures of {counted(kept, 'walk')}"
+            told = f"; a sheet has room for {len(shown)} pictures of {count_noun(kept, 'walk')}"
         shares, start, end = shares[shown], start[:kept], end[:kept]
         labels = None if labels is None else labels[:kept]
         ends = None if ends is None else (ends[0][:kept], ends[1][:kept])
     straight = path == "lerp" and towards is None  # who asks for the straight path gets it, off the sphere and all
     places = [walk(start, end, share) for share in shares]
-    frames = [generate(net, z if straight else latent.held(z), labels, dice=dice) for z in places]
+    frames = [generate(net, z if straight else latent.project(z), labels, streams=streams) for z in places]
     if ends is not None:
         frames = [ends[0], *frames, *([ends[1]] if towards is None else [])]
     samples = torch.stack(frames, dim=1)  # rows x steps x shape
     real_points = opened.real(2000)
     if out.suffix.lower() == ".png":
-        write_png(draw(samples.flatten(0, 1), real_points, columns=len(frames), alpha=opened.alpha), out)
+        write_png(sample_grid(samples.flatten(0, 1), real_points, columns=len(frames), alpha=opened.alpha), out)
     else:
-        shown = [as_image(draw(frame, real_points, alpha=opened.alpha)) for frame in frames]
+        shown = [to_pil(sample_grid(frame, real_points, alpha=opened.alpha)) for frame in frames]
         there_and_back = shown + shown[-2:0:-1]
-        with writing(out) as stream:
+        with open_atomic(out) as stream:
             there_and_back[0].save(stream, "gif", save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
-    say(f"{out}: {counted(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}{told}", err=True)
+    say(f"{out}: {count_noun(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}{told}", err=True)
 
 
-def _known(run: Run, places: Tensor | None, data_root: Path | None) -> Known:
+def _known(run: Run, places: Tensor | None, data_root: Path | None) -> EncodedSamples:
     """Training samples and their codes: those at `places`, or some from all over the data."""
-    from poise.data.source import Finite
+    from poise.data.source import SizedSource
     from poise.errors import RecipeError
-    from poise.training.coding import known
+    from poise.runs.encode import encode_training_samples
 
     source = run.load(data_root).train
-    if not isinstance(source, Finite):
+    if not isinstance(source, SizedSource):
         cure = "leave --between and --towards out"
         raise RecipeError("this run's training samples have no end", where=str(run.path), cure=cure)
-    return known(run, source, source.spread(EXAMPLES) if places is None else places)
+    return encode_training_samples(run, source, source.evenly_spaced(EXAMPLES) if places is None else places)
 
 
 def _towards(run: Run, word: str, rows: int, data_root: Path | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +142,7 @@ def _towards(run: Run, word: str, rows: int, data_root: Path | None) -> tuple[Te
     import torch
 
     from poise.errors import RecipeError
-    from poise.training.coding import directions
+    from poise.runs.encode import class_directions
 
     kind = run.class_number(word, "--towards")
     found = _known(run, None, data_root)
@@ -147,5 +154,5 @@ def _towards(run: Run, word: str, rows: int, data_root: Path | None) -> tuple[Te
     if not len(others):
         raise RecipeError("all training pictures are of this class already", where="--towards", found=f"'{word}'")
     chosen = others[torch.linspace(0, len(others) - 1, min(rows, len(others))).long()]
-    end = found.latents + directions(found, kind)
+    end = found.latents + class_directions(found, kind)
     return found.images[chosen], found.latents[chosen], end[chosen]

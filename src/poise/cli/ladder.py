@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poise.cli import complete
+from poise.cli import completion
 
 Text = str | None
 
@@ -15,7 +15,7 @@ Text = str | None
 def ladder(
     data: Annotated[
         Text,
-        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=complete.data),
+        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=completion.data),
     ] = None,
     out: Annotated[Path, typer.Option(help="The ladder's folder; a ladder that is there is gone on with.")] = Path(
         "runs/ladder"
@@ -26,26 +26,26 @@ def ladder(
     size: Annotated[int | None, typer.Option(min=8, help="Side of the pictures.", show_default="32")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of each rung.")] = 0,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=complete.devices)
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=completion.devices)
     ] = "auto",
 ) -> None:
     """Start simple (tip T25): climb from an autoencoder to a GAN on the same decoder, and see what each step brings."""
-    from poise.ladder.plan import MODEL, plan
-    from poise.recipe.shipped import table
+    from poise.ladder.plan import MODEL, ladder_tables
+    from poise.recipe.shipped import load_table
 
-    told = dict(table(MODEL)["data"])
+    told = dict(load_table(MODEL)["data"])
     if data is not None:
-        from poise.cli.data_words import data_table
+        from poise.cli.data_arguments import data_table
 
         told = data_table(data, told)
     if size is not None:
         told["size"] = size
-    from poise.cli.view import look_on
-    from poise.ladder.climb import climb
-    from poise.recipe.read import decode
+    from poise.cli.progress_view import choose_view
+    from poise.ladder.run import run_ladder
+    from poise.recipe.decode import decode
 
-    recipes = {rung: decode(recipe) for rung, recipe in plan(told, steps, seed, batch).items()}
-    view = look_on()
-    view.say("getting ready ...")
-    report = climb(recipes, out, device=device, data_root=data_root, watcher=view, tell=view.progress)
-    view.say(f"done: {report}, and {report.with_suffix('.md').name} beside it")
+    recipes = {rung: decode(recipe) for rung, recipe in ladder_tables(told, steps, seed, batch).items()}
+    view = choose_view()
+    view.on_message("getting ready ...")
+    report = run_ladder(recipes, out, device=device, data_root=data_root, listener=view, tell=view.on_progress)
+    view.on_message(f"done: {report}, and {report.with_suffix('.md').name} beside it")

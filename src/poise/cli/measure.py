@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from poise.cli import complete
-from poise.cli.figures import FEATURES, MEASURES, progress, show
-from poise.printing import say
+from poise.cli import completion
+from poise.cli.results import FEATURES, MEASURES, print_result, progress_bar
+from poise.utils.printing import say
 
 Text = str | None
 
@@ -31,36 +31,36 @@ def measure(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Where the run's data lies now, if it was moved.", autocompletion=complete.data),
+        typer.Option(help="Where the run's data lies now, if it was moved.", autocompletion=completion.data),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Let Python files that are named run.")] = False,
 ) -> None:
     """Measure a run against the data it held out, each figure beside its floor: real pictures against real ones."""
-    from poise.cli.files import a_run, tell_passed, writable
+    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
 
-    a_run(run)
+    check_run(run)
     if neighbours is not None:
-        writable(neighbours, (".png",), "--neighbours")
+        check_writable(neighbours, (".png",), "--neighbours")
 
-    from poise.cli.data_words import moved_entry
-    from poise.measure.catalogue import chosen
-    from poise.training.measuring import measure_run
-    from poise.training.run import Run
+    from poise.cli.data_arguments import relocate_config
+    from poise.measure.catalogue import select_measures
+    from poise.runs.evaluate import measure_run
+    from poise.runs.run import Run
 
-    wanted = chosen(measures)
-    with progress() as tell:
+    wanted = select_measures(measures)
+    with progress_bar() as tell:
         opened = Run(run, trust_code=trust_code, best=best)
         if data is not None:
-            opened.read_data_from(moved_entry(data, opened.recipe.data))
+            opened.read_data_from(relocate_config(data, opened.recipe.data))
         result, bench = measure_run(
-            opened, wanted, n=n, features=features, seed=seed, raw=raw, data_root=data_root, tell=tell
+            opened, wanted, n=n, features=features, seed=seed, raw=raw, data_root=data_root, progress=tell
         )
-        sheet = None if neighbours is None else bench.neighbours(opened.sample(24, seed, raw=raw))
-    tell_passed(opened)
-    show(result, as_json=as_json, every=measures in (None, "all"))
+        sheet = None if neighbours is None else bench.nearest_training_grid(opened.sample(24, seed, raw=raw))
+    report_skipped_checkpoints(opened)
+    print_result(result, as_json=as_json, every=measures in (None, "all"))
     if neighbours is not None and sheet is not None:
-        from poise.sheets import write_png
+        from poise.utils.image_grid import write_png
 
         write_png(sheet, neighbours)
         say(f"{neighbours}: samples, each beside its three nearest training pictures", err=True)

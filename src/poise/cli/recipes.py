@@ -7,11 +7,11 @@ def recipes() -> None:
     """List the shipped recipes: name, what it is, default data."""
     from rich.table import Table
 
-    from poise.console import Terminal, styled
-    from poise.recipe.shipped import DEFAULT, shelf
+    from poise.recipe.shipped import DEFAULT, list_recipes
+    from poise.utils.console import TerminalConsole, styled_text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for recipe in shelf():
-        about = styled(recipe.about, (" (the default)" if recipe.name == DEFAULT else "", "bold"))
-        table.add_row(styled((recipe.name, "bold")), about, styled((recipe.data, "dim")))
-    Terminal(piped=160).print(table)
+    for recipe in list_recipes():
+        about = styled_text(recipe.about, (" (the default)" if recipe.name == DEFAULT else "", "bold"))
+        table.add_row(styled_text((recipe.name, "bold")), about, styled_text((recipe.data, "dim")))
+    TerminalConsole(piped=160).print(table)

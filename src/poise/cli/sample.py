@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poise.printing import counted, say
+from poise.utils.printing import count_noun, say
 
 
 def sample(
@@ -26,27 +26,27 @@ def sample(
     Where G takes labels, an .npz holds the classes in the shares of the training pictures, and a sheet a row of each,
     or of 16 of many. A sheet has at most 4,096 pixels on a side.
     """
-    from poise.cli.files import a_run, tell_passed, writable
+    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
 
-    a_run(run)
+    check_run(run)
     out = out if out is not None or npz is not None else run / "sample.png"
     for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
         if path is not None:
-            writable(path, (suffix,), option)
+            check_writable(path, (suffix,), option)
 
     import numpy as np
 
-    from poise.data.source import to_bytes
-    from poise.files import writing
-    from poise.sheets import by_class, draw, held, write_png
-    from poise.training.run import Run
+    from poise.runs.run import Run
+    from poise.utils.files import open_atomic
+    from poise.utils.image_grid import grid_by_class, num_shown, sample_grid, write_png
+    from poise.utils.images import to_bytes
 
     opened = Run(run, trust_code=trust_code, best=best)
     _ = opened.game
-    tell_passed(opened)
+    report_skipped_checkpoints(opened)
     kind = None if label is None else opened.label(label)
-    rows = None if kind is not None else opened.sheet_labels(n)
-    room = held(opened.shape, n)
+    rows = None if kind is not None else opened.grid_labels(n)
+    room = num_shown(opened.shape, n)
     samples = None
     if npz is not None or rows is None:
         samples = opened.sample(n if npz is not None else room, seed, label=kind, raw=raw)
@@ -54,16 +54,16 @@ def sample(
         labels = opened.labels(n, kind, seed)
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
         arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
-        with writing(npz) as stream:
+        with open_atomic(npz) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
-        say(f"{npz}: {counted(n, 'sample')}", err=True)
+        say(f"{npz}: {count_noun(n, 'sample')}", err=True)
     if out is not None:
         columns, told = None, "" if room == n else f", the first of {n:,}: a sheet has no room for more"
         if rows is not None:  # a grid asks for each class equally often
-            samples, columns = by_class(opened.sample(len(rows), seed, labels=rows, raw=raw), rows)
+            samples, columns = grid_by_class(opened.sample(len(rows), seed, labels=rows, raw=raw), rows)
             kinds, classes = len(rows.unique()), len(opened.classes)
             told = f", a row for each of {kinds} of the {classes:,} classes" if kinds < classes else told
         assert samples is not None
         samples = samples[:room]
-        write_png(draw(samples, opened.real(2000), columns, alpha=opened.alpha), out)
-        say(f"{out}: {counted(len(samples), 'sample')}{told}", err=True)
+        write_png(sample_grid(samples, opened.real(2000), columns, alpha=opened.alpha), out)
+        say(f"{out}: {count_noun(len(samples), 'sample')}{told}", err=True)

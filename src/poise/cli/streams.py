@@ -14,7 +14,7 @@ GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN, errno.ECONNRESET, errno.ENXIO, 
 """What a system says of a pipe, a terminal or a socket that nobody reads any more."""
 
 
-class Forgiving:
+class LenientStream:
     """A text stream that drops what can't be written any more.
 
     Args:
@@ -61,7 +61,7 @@ class Forgiving:
 
 
 @contextmanager
-def forgiving_streams(*, ours: bool) -> Iterator[None]:
+def lenient_streams(*, ours: bool) -> Iterator[None]:
     """Let stdout forgive a reader that is gone, and stderr everything, as long as this is open.
 
     Args:
@@ -71,7 +71,7 @@ def forgiving_streams(*, ours: bool) -> Iterator[None]:
     if ours:
         _fill_descriptors()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Forgiving(before[0], all_errors=False), Forgiving(before[1], all_errors=True)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = LenientStream(before[0], all_errors=False), LenientStream(before[1], all_errors=True)  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -91,7 +91,7 @@ def _fill_descriptors() -> None:
 def _mute(streams: tuple[Any, ...]) -> None:
     """Point the streams that are gone at nothing: Python flushes them once more at its end, and would complain."""
     for number, stream in enumerate(streams, 1):
-        if isinstance(stream, Forgiving):
+        if isinstance(stream, LenientStream):
             try:
                 stream.flush()
             except OSError:  # it was told already, and would be told again

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli import complete
-from poise.printing import say_json
+from poise.cli import completion
+from poise.utils.printing import say_json
 
 if TYPE_CHECKING:
-    from poise.console import Terminal
     from poise.tips.catalogue import Tip
+    from poise.utils.console import TerminalConsole
 
 Text = str | None
 COLOURS = {"followed": "green", "broken": "yellow", "open": "dim"}
@@ -22,7 +22,7 @@ def tips(
     tip: Annotated[
         Text,
         typer.Argument(
-            help="An id (T07a), a name (soft-labels) or a kind (soft_labels).", autocompletion=complete.tips
+            help="An id (T07a), a name (soft-labels) or a kind (soft_labels).", autocompletion=completion.tips
         ),
     ] = None,
     recipe: Annotated[
@@ -30,7 +30,7 @@ def tips(
         typer.Option(
             help="Which tips this recipe follows, breaks and leaves open.",
             metavar="RECIPE",
-            autocompletion=complete.recipes,
+            autocompletion=completion.recipes,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
@@ -50,64 +50,64 @@ def tips(
             _tell(one)
 
 
-def _console() -> Terminal:
-    from poise.console import Terminal
+def _console() -> TerminalConsole:
+    from poise.utils.console import TerminalConsole
 
-    return Terminal()
+    return TerminalConsole()
 
 
 def _list(chosen: tuple[Tip, ...]) -> None:
     from rich.table import Table
 
-    from poise.console import styled
+    from poise.utils.console import styled_text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for one in chosen:
         tricks = ", ".join(part.kind for part in one.parts if part.at == "tricks")
-        table.add_row(styled((one.id, "bold")), one.name, styled((tricks, "dim")))
+        table.add_row(styled_text((one.id, "bold")), one.name, styled_text((tricks, "dim")))
     console = _console()
     console.print(table)
     one, all_of_them = ("poise tips soft-labels", "bold"), ("poise tips --recipe dcgan", "bold")
-    console.print(styled("\nOne of them: ", one, ". A recipe's: ", all_of_them, "."))
+    console.print(styled_text("\nOne of them: ", one, ". A recipe's: ", all_of_them, "."))
 
 
 def _tell(tip: Tip) -> None:
-    from poise.console import styled
+    from poise.utils.console import styled_text
 
     console = _console()
-    console.print(styled((f"{tip.id} {tip.name}", "bold"), f"\n\n{tip.summary.strip()}\n"))
-    console.print(styled(("switch", "bold"), f"  poise train {tip.switch}\n"), soft_wrap=True)
+    console.print(styled_text((f"{tip.id} {tip.name}", "bold"), f"\n\n{tip.summary.strip()}\n"))
+    console.print(styled_text(("switch", "bold"), f"  poise train {tip.switch}\n"), soft_wrap=True)
     for part in tip.parts:
-        console.print(styled((part.kind, "bold"), f" ({part.at}): {part.note}"))
+        console.print(styled_text((part.kind, "bold"), f" ({part.at}): {part.note}"))
         for name, default in part.fields.items():
             console.print(f"    {name} = {json.dumps(default, ensure_ascii=False)}")
         if part.switch != tip.switch:
-            console.print(styled((f"    {part.switch}", "dim")), soft_wrap=True)
-    console.print(styled(("\nknown" if tip.parts else "known", "bold")))
+            console.print(styled_text((f"    {part.switch}", "dim")), soft_wrap=True)
+    console.print(styled_text(("\nknown" if tip.parts else "known", "bold")))
     for one in tip.evidence:
         console.print(f"  {one.says}: {one.words}")
     if tip.disagree:
-        console.print(styled("  ", ("sources disagree", "bold"), f": {tip.disagree}"))
-    console.print(styled(("our verdict", "bold"), f"  {tip.verdict}"))
-    console.print(styled(("sources", "bold"), f"  {'; '.join(tip.source)}\n"))
+        console.print(styled_text("  ", ("sources disagree", "bold"), f": {tip.disagree}"))
+    console.print(styled_text(("our verdict", "bold"), f"  {tip.verdict}"))
+    console.print(styled_text(("sources", "bold"), f"  {'; '.join(tip.source)}\n"))
 
 
 def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:
-    from poise.recipe.shipped import find
-    from poise.tips.rules import standings
+    from poise.recipe.shipped import load_recipe
+    from poise.tips.rules import tip_statuses
 
-    told = [(tip, standing) for tip, standing in standings(find(name)) if tip.id in chosen]
+    told = [(tip, standing) for tip, standing in tip_statuses(load_recipe(name)) if tip.id in chosen]
     if as_json:
-        lines = [{"id": t.id, "name": t.name, "stands": s.stands, "reason": s.reason} for t, s in told]
+        lines = [{"id": t.id, "name": t.name, "stands": s.status, "reason": s.reason} for t, s in told]
         say_json(lines)
         return
     from rich.table import Table
 
-    from poise.console import styled
+    from poise.utils.console import styled_text
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for stands, colour in COLOURS.items():
         for tip, standing in told:
-            if standing.stands == stands:
-                table.add_row(styled((stands, colour)), styled((tip.id, "bold")), tip.name, standing.reason)
+            if standing.status == stands:
+                table.add_row(styled_text((stands, colour)), styled_text((tip.id, "bold")), tip.name, standing.reason)
     _console().print(table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from poise.printing import say, say_json
+from poise.utils.printing import say, say_json
 
 if TYPE_CHECKING:
     from poise.watch.base import Alarm
@@ -43,16 +43,16 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
 ) -> None:
     """Replay the monitor over a run, or over another trainer's log."""
-    from poise.cli.files import writable
-    from poise.watch.logs import columns_of, read_log
+    from poise.cli.files import check_writable
+    from poise.watch.logs import parse_columns, read_log
     from poise.watch.replay import replay
 
     if plot is not None:
-        from poise.plotting import ready
+        from poise.utils.plotting import import_matplotlib
 
-        writable(plot, (".png",), "--plot")
-        ready()
-    log = read_log(run, columns_of(columns or ""), pattern)
+        check_writable(plot, (".png",), "--plot")
+        import_matplotlib()
+    log = read_log(run, parse_columns(columns or ""), pattern)
     for note in log.notes:
         say(f"{run}: {note}", err=True)
     alarms, deaf = replay(log, loss_family)
@@ -70,15 +70,15 @@ def watch(
 def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Families | None) -> None:
     from rich.table import Table
 
-    from poise.console import Terminal, styled
-    from poise.printing import counted, printable
+    from poise.utils.console import TerminalConsole, styled_text
+    from poise.utils.printing import count_noun, printable
 
-    console = Terminal()
+    console = TerminalConsole()
     sort = family or log.family
     losses = f"losses of the {sort} sort" if sort else "losses of an unknown sort"
-    console.print(f"{printable(str(run))}: {counted(log.count, 'row')} up to step {log.rows[-1][0]:,}, {losses}")
+    console.print(f"{printable(str(run))}: {count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}, {losses}")
     if deaf:
-        console.print(styled((f"no numbers for {', '.join(deaf)}", "dim")))
+        console.print(styled_text((f"no numbers for {', '.join(deaf)}", "dim")))
     if not alarms:
         console.print("no alarm" if log.judged else "nothing alarming in what was read, but D's loss was not found")
         return
@@ -87,6 +87,6 @@ def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Fam
         table.add_column(column, justify="right" if column == "step" else "left")
     for alarm in alarms:
         colour = COLOURS[alarm.level]
-        told = styled(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
-        table.add_row(f"{alarm.step:,}", styled((alarm.detector, colour)), told)
+        told = styled_text(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
+        table.add_row(f"{alarm.step:,}", styled_text((alarm.detector, colour)), told)
     console.print(table)

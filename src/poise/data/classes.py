@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from poise.data.listing import in_order, shown
-from poise.data.source import Doubt, Labels
-from poise.printing import counted
+from poise.data.listing import display_name, sort_key
+from poise.data.source import DataWarning, Labels
+from poise.utils.printing import count_noun
 
 LISTED = 8
 """Up to that many classes are named one by one."""
@@ -44,16 +44,16 @@ class Classes(NamedTuple):
         labels: one for each picture, from 0 without a gap, or None where the pictures have no classes.
         names: of the classes, by number.
         notes: what was decided.
-        doubts: what is likely not to be meant.
+        warnings: what is likely not to be meant.
     """
 
     labels: Labels | None
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
+    warnings: tuple[DataWarning, ...] = ()
 
 
-class Place(NamedTuple):
+class Container(NamedTuple):
     """What holds the folders.
 
     Attributes:
@@ -78,7 +78,7 @@ def summary(labels: Labels, names: Sequence[str]) -> str:
     return f"{len(names)} class{'' if len(names) == 1 else 'es'}: {', '.join(names)}; {told}"
 
 
-def by_folder(names: Sequence[str], folders: Collection[str], place: Place) -> Classes:
+def classes_by_folder(names: Sequence[str], folders: Collection[str], place: Container) -> Classes:
     """The first folders in which the names differ are classes, if no picture lies beside them.
 
     A folder around everything is passed. Numbered shelves are no classes: at least two folders whose names are numbers
@@ -94,18 +94,18 @@ def by_folder(names: Sequence[str], folders: Collection[str], place: Place) -> C
     base = posixpath.commonpath(inside) if inside else ""
     depth = len(base.split("/")) if base else 0
     empty = _without(inside, folders, base)
-    notes = [f"{counted(len(empty), 'folder')} without a usable picture: {_some(empty)}"] if empty else []
+    notes = [f"{count_noun(len(empty), 'folder')} without a usable picture: {_some(empty)}"] if empty else []
     parts = [name.split("/")[depth:] for name in names]
     tops = [inner[0] if len(inner) > 1 else None for inner in parts]
-    kinds = sorted({top for top in tops if top is not None}, key=in_order)
+    kinds = sorted({top for top in tops if top is not None}, key=sort_key)
     if not kinds:
         around = (
             [f"all pictures are in one folder, {_short(base)}: they have no classes"] if depth > place.outer else []
         )
         return Classes(None, (), (*around, *notes))
     if None in tops:
-        top = counted(tops.count(None), "picture")
-        others = f"{top} at the top and others in {counted(len(kinds), 'folder')}"
+        top = count_noun(tops.count(None), "picture")
+        others = f"{top} at the top and others in {count_noun(len(kinds), 'folder')}"
         return Classes(None, (), (f"{others}: the folders are not taken as classes", *notes))
     if depth > place.outer:
         notes.insert(0, f"all pictures are below {_short(base)}: the folders in it are taken as classes")
@@ -114,12 +114,12 @@ def by_folder(names: Sequence[str], folders: Collection[str], place: Place) -> C
         return Classes(None, (), (f"{told}: they are not taken as classes",))
     number = {kind: i for i, kind in enumerate(kinds)}
     labels = np.array([number[top] for top in tops if top is not None], np.int64)
-    shown_names = tuple(map(shown, kinds))
+    shown_names = tuple(map(display_name, kinds))
     doubts = _doubts(kinds, parts, shelves, lambda top: place.inside(posixpath.join(base, top)))
     return Classes(labels, shown_names, (summary(labels, shown_names), *notes), doubts)
 
 
-def by_table(names: Sequence[str], table: dict[str, str] | None, root: str = "") -> Classes:
+def classes_by_table(names: Sequence[str], table: dict[str, str] | None, root: str = "") -> Classes:
     """The classes that StyleGAN's `dataset.json` gives; its shelves are none.
 
     Args:
@@ -131,19 +131,18 @@ def by_table(names: Sequence[str], table: dict[str, str] | None, root: str = "")
         return Classes(None, (), ("dataset.json says that there are no labels: the folders are not taken as classes",))
     found = [table.get(posixpath.relpath(name, root) if root else name) for name in names]
     if missing := found.count(None):
-        message = (
-            f"dataset.json has no label for {missing:,} of {counted(len(names), 'picture')}: none of its labels is used"
-        )
-        return Classes(None, (), (), (Doubt(message, "give each picture one, or remove the file", "T13"),))
+        of = count_noun(len(names), "picture")
+        message = f"dataset.json has no label for {missing:,} of {of}: none of its labels is used"
+        return Classes(None, (), (), (DataWarning(message, "give each picture one, or remove the file", "T13"),))
     whole = [label for label in found if label is not None]
     kinds = sorted(set(whole), key=lambda label: (not _number(label), int(label) if _number(label) else 0, label))
     number = {kind: i for i, kind in enumerate(kinds)}
     labels = np.array([number[label] for label in whole], np.int64)
-    shown_names = tuple(map(shown, kinds))
+    shown_names = tuple(map(display_name, kinds))
     return Classes(labels, shown_names, (f"by dataset.json: {summary(labels, shown_names)}",))
 
 
-def by_number(found: npt.NDArray[Any], names: Sequence[str] | None = None) -> Classes:
+def classes_by_number(found: npt.NDArray[Any], names: Sequence[str] | None = None) -> Classes:
     """Every number that occurs is a class, called by `names` or by itself; what has no picture is none.
 
     Args:
@@ -152,11 +151,11 @@ def by_number(found: npt.NDArray[Any], names: Sequence[str] | None = None) -> Cl
     """
     kinds, dense = np.unique(found, return_inverse=True)
     labels = dense.reshape(-1).astype(np.int64)
-    told = tuple(str(int(kind)) if names is None else shown(str(names[int(kind)])) for kind in kinds)
+    told = tuple(str(int(kind)) if names is None else display_name(str(names[int(kind)])) for kind in kinds)
     notes = [summary(labels, told)] if len(told) else []
     if names is not None and len(told) < len(names):
         gone = sorted(set(range(len(names))) - {int(kind) for kind in kinds})
-        notes.append(f"classes without a picture are left out: {_some([shown(str(names[i])) for i in gone])}")
+        notes.append(f"classes without a picture are left out: {_some([display_name(str(names[i])) for i in gone])}")
     elif names is None and len(kinds) and int(kinds[-1]) != len(kinds) - 1:
         there = {int(kind) for kind in kinds}
         gap = next(number for number in count(min(0, *there)) if number not in there)
@@ -167,25 +166,25 @@ def by_number(found: npt.NDArray[Any], names: Sequence[str] | None = None) -> Cl
 
 def _doubts(
     kinds: list[str], parts: list[list[str]], shelves: dict[str, list[str]], inside: Callable[[str], str]
-) -> tuple[Doubt, ...]:
+) -> tuple[DataWarning, ...]:
     """Folders that were taken as classes and look like something else."""
     below: dict[str, set[str]] = {kind: set() for kind in kinds}
     for inner in parts:
         if len(inner) > 2:
             below[inner[0]].add(inner[1])
     met = Counter(name for names in below.values() for name in names if name.lower() not in PARTS)
-    again = sorted((name for name, n in met.items() if n >= 2 and 2 * n > len(kinds)), key=in_order)
-    first = min(kinds, key=lambda kind: ("train" not in _parts(kind), len(below[kind]) < len(again), in_order(kind)))
+    again = sorted((name for name, n in met.items() if n >= 2 and 2 * n > len(kinds)), key=sort_key)
+    first = min(kinds, key=lambda kind: ("train" not in _parts(kind), len(below[kind]) < len(again), sort_key(kind)))
     if _are_parts(kinds):
         repeated = f"; {_some(again)} repeat below them" if again else ""
         message = f"the folders {_some(kinds)} look like splits of a data set, and are taken as classes{repeated}"
-        return (Doubt(message, f"give one of them: {inside(first)}", "T13"),)
+        return (DataWarning(message, f"give one of them: {inside(first)}", "T13"),)
     if len(again) > 1:
         message = f"the folders {_some(again)} repeat below {_some(kinds)}, which are taken as classes: one level off?"
-        return (Doubt(message, f"if {_some(again)} are the classes, give one folder: {inside(first)}", "T13"),)
+        return (DataWarning(message, f"if {_some(again)} are the classes, give one folder: {inside(first)}", "T13"),)
     if all(map(SHELF.fullmatch, kinds)) or _maybe_shelves(shelves):
         message = f"the folders {_some(kinds)} look like numbered shelves, and are taken as classes"
-        return (Doubt(message, "if they are no classes, put all pictures into one folder", "T13"),)
+        return (DataWarning(message, "if they are no classes, put all pictures into one folder", "T13"),)
     return ()
 
 
@@ -215,7 +214,7 @@ def _by_top(parts: list[list[str]]) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = {}
     for inner in parts:
         stems.setdefault(inner[0], []).append(posixpath.splitext(inner[-1])[0])
-    return dict(sorted(stems.items(), key=lambda pair: in_order(pair[0])))
+    return dict(sorted(stems.items(), key=lambda pair: sort_key(pair[0])))
 
 
 def _numbered(shelves: dict[str, list[str]], width: int) -> bool:
@@ -259,7 +258,7 @@ def _without(inside: Collection[str], folders: Collection[str], base: str) -> li
         around.add(base)
         base = posixpath.dirname(base)
     gone = (folder for folder in folders if folder not in holding and posixpath.dirname(folder) in around)
-    return sorted(gone, key=in_order)
+    return sorted(gone, key=sort_key)
 
 
 def _number(label: str) -> bool:
@@ -272,4 +271,4 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _short(name: str) -> str:
-    return shown(name if len(name) <= 80 else f"...{name[-77:]}")
+    return display_name(name if len(name) <= 80 else f"...{name[-77:]}")

@@ -15,8 +15,8 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from poise.data.source import Bytes
-from poise.progress import Slow
+from poise.utils.images import Bytes
+from poise.utils.progress import SlowWork
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The only decoders that ever run."""
@@ -49,11 +49,11 @@ Background = Literal["white", "black", "grey"]
 LEVELS = {"white": 255, "black": 0, "grey": 128}
 
 
-class Unusable(Exception):
+class UnusableImage(Exception):
     """A picture that is not damaged and still can't be used; the text is the reason."""
 
 
-class Frame(NamedTuple):
+class TargetFormat(NamedTuple):
     """What every picture becomes: size x size x channels, alpha over `background` where it is not kept."""
 
     size: int
@@ -87,7 +87,7 @@ class Trait(StrEnum):
 
 
 @contextmanager
-def careful() -> Iterator[None]:
+def strict_pillow() -> Iterator[None]:
     """Pillow as a scan needs it, for all threads: a cut file is an error, and no warning gets out.
 
     Each thing that Pillow only warns of has a rule in this file. Filters and Pillow's switch belong to the
@@ -103,7 +103,7 @@ def careful() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def look(stream: IO[bytes]) -> Header:
+def read_header(stream: IO[bytes]) -> Header:
     """Read the header only, and refuse what should never be decoded."""
     with Image.open(stream, formats=FORMATS) as im:
         _refuse(im)
@@ -111,7 +111,7 @@ def look(stream: IO[bytes]) -> Header:
         return Header(str(im.format), im.mode, im.width, im.height, several)
 
 
-def read(stream: IO[bytes], frame: Frame) -> tuple[Bytes, set[Trait]]:
+def decode_image(stream: IO[bytes], frame: TargetFormat) -> tuple[Bytes, set[Trait]]:
     """Decode the first frame, upright and in sRGB, into size x size x channels."""
     traits: set[Trait] = set()
     with Image.open(stream, formats=FORMATS) as im:
@@ -132,7 +132,7 @@ def read(stream: IO[bytes], frame: Frame) -> tuple[Bytes, set[Trait]]:
 
 def reason(error: Exception) -> str:
     """Why a file can't be used, one line."""
-    if isinstance(error, Unusable):
+    if isinstance(error, UnusableImage):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
@@ -146,7 +146,7 @@ def reason(error: Exception) -> str:
     return f"damaged: {words or type(error).__name__}"
 
 
-def square(im: Image.Image, frame: Frame) -> Bytes:
+def square(im: Image.Image, frame: TargetFormat) -> Bytes:
     """The largest centred square of an L, LA, RGB or RGBA picture, resized with Pillow's Lanczos filter.
 
     Lanczos widens with the shrinking factor, so nothing aliases, and keeps more detail than bicubic or a box.
@@ -164,12 +164,12 @@ def square(im: Image.Image, frame: Frame) -> Bytes:
     return np.asarray(fitted).reshape(frame.size, frame.size, frame.channels)
 
 
-def refit(images: Bytes, frame: Frame) -> Bytes:
+def convert_array(images: Bytes, frame: TargetFormat) -> Bytes:
     """N x H x W x C, C from 1 to 4, to N x size x size x channels, by the same rules as files."""
     if images.shape[1:] == (frame.size, frame.size, frame.channels):
         return images
     fitted = np.empty((len(images), frame.size, frame.size, frame.channels), np.uint8)
-    with Slow() as slow:
+    with SlowWork() as slow:
         slow.phase("resizing {:,} of {:,} pictures", len(images))
         for row, pixels in enumerate(images):
             flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
@@ -181,16 +181,16 @@ def refit(images: Bytes, frame: Frame) -> Bytes:
 def _refuse(im: Image.Image) -> None:
     width, height = im.size
     if min(width, height) < 1:
-        raise Unusable("has no pixels")
+        raise UnusableImage("has no pixels")
     if width * height > LARGEST:
         millions = width * height / 10**6
-        raise Unusable(f"{millions:.0f} megapixels ({width} x {height}) are above the cap of {LARGEST // 10**6}")
+        raise UnusableImage(f"{millions:.0f} megapixels ({width} x {height}) are above the cap of {LARGEST // 10**6}")
     if max(width, height) > LONGEST * min(width, height):
-        raise Unusable(f"{width} x {height} is longer than {LONGEST}:1")
+        raise UnusableImage(f"{width} x {height} is longer than {LONGEST}:1")
     if im.mode == "F":
-        raise Unusable("float pixels (mode F) have no stated range; save them as 8 or 16 bits")
+        raise UnusableImage("float pixels (mode F) have no stated range; save them as 8 or 16 bits")
     if im.mode == "I" and im.format != "PNG":
-        raise Unusable("32-bit pixels (mode I) have no stated range; save them as 8 or 16 bits")
+        raise UnusableImage("32-bit pixels (mode I) have no stated range; save them as 8 or 16 bits")
 
 
 def _plain(im: Image.Image, traits: set[Trait]) -> Image.Image:

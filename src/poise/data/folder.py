@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, ignored_as, in_order, is_run, shown, stamp_of
-from poise.data.places import WHERE, barred, folder_at
-from poise.data.scan import ScannedEntry, scan
-from poise.data.source import Bad, Loaded
+from poise.data.listing import HIDDEN, TABLE, Item, Listing, display_name, ignored_reason, is_run, sort_key, stamp_of
+from poise.data.paths import WHERE, access_error, folder_at
+from poise.data.scan import ScannedConfig, scan
+from poise.data.source import BadFile, DataSplits
 from poise.errors import DataError
 
 
-class FolderEntry(ScannedEntry):
+class FolderConfig(ScannedConfig):
     """A folder. Links that lead out of it are bad unless `follow_links` is set."""
 
     place: ClassVar[str] = "folder"
@@ -28,7 +28,7 @@ class FolderEntry(ScannedEntry):
         """See `ScannedEntry.inside`."""
         return f"--data {shlex.quote(str(Path(self.path, folder)))}"
 
-    def load(self, root: Path | None = None) -> Loaded:
+    def load(self, root: Path | None = None) -> DataSplits:
         """List, then scan; `root` is for data sets by name and is not looked at.
 
         Raises:
@@ -39,13 +39,13 @@ class FolderEntry(ScannedEntry):
             with os.scandir(place) as entries:
                 names = {entry.name for entry in entries}
         except OSError as error:
-            raise barred(self.path, error) from None
+            raise access_error(self.path, error) from None
         if is_run(names):
             what, cure = (
                 "this is a run's folder, not one of pictures",
                 "sample it first: poise sample RUN --npz FILE.npz",
             )
-            raise DataError(what, where=WHERE, found=shown(self.path), cure=cure)
+            raise DataError(what, where=WHERE, found=display_name(self.path), cure=cure)
         listing = Walk(place, self.follow_links).listing()
         return scan(listing, self)
 
@@ -71,9 +71,9 @@ class Walk:
             inside = self._waiting.pop()
             try:
                 with os.scandir(self.top / inside) as entries:
-                    within = sorted(entries, key=lambda entry: in_order(entry.name))
+                    within = sorted(entries, key=lambda entry: sort_key(entry.name))
             except OSError as error:
-                self._found.bad.append(Bad(shown(inside), f"unreadable folder: {error.strerror}"))
+                self._found.bad_files.append(BadFile(display_name(inside), f"unreadable folder: {error.strerror}"))
                 continue
             if inside and is_run({entry.name for entry in within}):
                 self._found.runs += 1
@@ -85,7 +85,7 @@ class Walk:
 
     def _judge(self, entry: os.DirEntry[str], name: str) -> None:
         """Put one name where it belongs: waiting, listed, bad or ignored."""
-        ignored = ignored_as(entry.name)
+        ignored = ignored_reason(entry.name)
         if ignored == HIDDEN:
             self._found.ignored[HIDDEN] += 1
             return
@@ -93,7 +93,7 @@ class Walk:
             status = entry.stat()
         except OSError as error:
             if ignored is None or entry.is_dir(follow_symlinks=False):
-                self._found.bad.append(Bad(shown(name), _unreachable(error, entry.is_symlink())))
+                self._found.bad_files.append(BadFile(display_name(name), _unreachable(error, entry.is_symlink())))
             else:
                 self._found.ignored[ignored] += 1
             return
@@ -105,7 +105,7 @@ class Walk:
         elif ignored is not None:
             self._found.ignored[ignored] += 1
         elif why := self._unfit(status, out):
-            self._found.bad.append(Bad(shown(name), why))
+            self._found.bad_files.append(BadFile(display_name(name), why))
         else:
             self._found.items.append(_item(name, entry, status))
 
@@ -119,7 +119,7 @@ class Walk:
     def _judge_folder(self, name: str, status: os.stat_result, link: bool, out: bool) -> None:
         """A link to a folder inside adds nothing: its pictures are met under their own names."""
         if out and not self.follow:
-            self._found.bad.append(Bad(shown(name), "a link out of the folder (data.follow_links)"))
+            self._found.bad_files.append(BadFile(display_name(name), "a link out of the folder (data.follow_links)"))
         elif (link and not out) or _identity(status) in self._met:
             self._found.ignored["links to folders met before"] += 1
         else:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import IO, NamedTuple
 
 from poise.data.decode import SUFFIXES
-from poise.data.source import Bad
+from poise.data.source import BadFile
 
 HIDDEN = "hidden"
 TABLE = "dataset.json"
@@ -59,16 +59,16 @@ class Listing:
     items: list[Item] = field(default_factory=list)
     tables: list[Item] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
-    bad: list[Bad] = field(default_factory=list)
+    bad_files: list[BadFile] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     listed: float = field(default_factory=time.time)
 
     @property
-    def passed_over(self) -> str:
+    def describe_ignored(self) -> str:
         """The ignored files by suffix, "3 .txt, 1 hidden", and which of them could be used if converted."""
         sorts = sorted(self.ignored.items(), key=lambda pair: (-pair[1], pair[0]))
-        told = ", ".join(f"{n:,} {shown(kind)}" for kind, n in sorts[:MOST])
+        told = ", ".join(f"{n:,} {display_name(kind)}" for kind, n in sorts[:MOST])
         told += f" and {len(sorts) - MOST} other sorts" if len(sorts) > MOST else ""
         foreign = ", ".join(sorted(kind for kind in self.ignored if kind in FOREIGN))
         return told + (f" (convert {foreign} to PNG to use them)" if foreign else "")
@@ -79,13 +79,13 @@ def is_run(names: Collection[str]) -> bool:
     return "run.json" in names and "recipe.toml" in names
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """A name on one line, fit for UTF-8 and CSV: odd ones are quoted and escaped, and no two look alike."""
     odd = not name.isprintable() or any(sign in name for sign in "\\'\"")
     return repr(name) if odd else name
 
 
-def ignored_as(name: str) -> str | None:
+def ignored_reason(name: str) -> str | None:
     """What a file of this name is counted as when passed over: "hidden" or its suffix. None for a picture."""
     if name.startswith(".") or name.lower() in SYSTEM:
         return HIDDEN
@@ -93,6 +93,6 @@ def ignored_as(name: str) -> str | None:
     return None if suffix in SUFFIXES else suffix or "without suffix"
 
 
-def in_order(name: str) -> bytes:
+def sort_key(name: str) -> bytes:
     """The key that names are sorted by: their bytes, whatever the locale and the file system say."""
     return name.encode("utf-8", "surrogateescape")

@@ -10,21 +10,22 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from poise.data.classes import Classes, by_number
-from poise.data.decode import Background, Frame, refit
-from poise.data.listing import shown
-from poise.data.places import WHERE, PathText, barred, file_at
-from poise.data.remarks import of_alpha, of_pixels, of_range, resized
-from poise.data.source import Bytes, Loaded, PictureEntry
-from poise.data.stack import divide, enough
+from poise.data.classes import Classes, classes_by_number
+from poise.data.decode import Background, TargetFormat, convert_array
+from poise.data.image_array import check_enough, split_dataset
+from poise.data.listing import display_name
+from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note
+from poise.data.paths import WHERE, PathText, access_error, file_at
+from poise.data.source import DataSplits, ImageDataConfig
 from poise.errors import DataError
-from poise.printing import counted
+from poise.utils.images import Bytes
+from poise.utils.printing import count_noun
 
 KEYS = ("images", "labels", "classes")
 SAVE = "make one with np.savez(path, images=images, labels=labels)"
 
 
-class NpzEntry(PictureEntry):
+class NpzConfig(ImageDataConfig):
     """`images`: uint8, N x H x W x C or N x H x W; `labels`: whole numbers, N. Pickles are never read.
 
     Every label that occurs is a class, called by its number, or by its name if `classes` holds the names of 0, 1, ...
@@ -39,7 +40,7 @@ class NpzEntry(PictureEntry):
     background: Background = "white"
     held_out: float = Field(default=0.1, ge=0, lt=1)
 
-    def load(self, root: Path | None = None) -> Loaded:
+    def load(self, root: Path | None = None) -> DataSplits:
         """Read both arrays; `root` is for data sets by name and is not looked at.
 
         Raises:
@@ -47,20 +48,20 @@ class NpzEntry(PictureEntry):
         """
         arrays = _arrays(self.path)
         if "images" not in arrays:
-            keys = ", ".join(map(shown, arrays)) or "no arrays"
+            keys = ", ".join(map(display_name, arrays)) or "no arrays"
             raise DataError("no array is called 'images'", where=WHERE, found=keys, cure=SAVE)
         images = _images(arrays["images"])
         classes = _classes(arrays, len(images))
-        enough(len(images), counted(len(images), "picture"))
+        check_enough(len(images), count_noun(len(images), "picture"))
         channels = self.channels or (1 if images.shape[3] < 3 else 3)
-        frame = Frame(self.size, channels, self.background)
+        frame = TargetFormat(self.size, channels, self.background)
         height, width, given = images.shape[1:]
-        notes = [*classes.notes, *resized(width, height, self.size)]
-        notes += of_alpha(images[..., -1], frame) if given in (2, 4) else []
-        fitted = refit(images, frame)
-        loaded = divide(fitted, np.arange(len(fitted)), classes.labels, classes.names, self.held_out)
-        loaded.notes = notes + of_pixels(fitted)
-        loaded.doubts = [*classes.doubts, *of_range(fitted)]
+        notes = [*classes.notes, *resize_note(width, height, self.size)]
+        notes += alpha_notes(images[..., -1], frame) if given in (2, 4) else []
+        fitted = convert_array(images, frame)
+        loaded = split_dataset(fitted, np.arange(len(fitted)), classes.labels, classes.names, self.held_out)
+        loaded.notes = notes + pixel_notes(fitted)
+        loaded.warnings = [*classes.warnings, *range_note(fitted)]
         return loaded
 
 
@@ -69,14 +70,14 @@ def _arrays(path: str) -> dict[str, npt.NDArray[Any]]:
     try:
         stream = file_at(path).open("rb")
     except OSError as error:
-        raise barred(path, error) from None
+        raise access_error(path, error) from None
     with stream:
         try:
             archive = np.load(stream, allow_pickle=False)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
-            raise DataError("not an npz archive", where=WHERE, found=shown(path), cure=SAVE) from None
+            raise DataError("not an npz archive", where=WHERE, found=display_name(path), cure=SAVE) from None
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError("a single array, not an npz archive", where=WHERE, found=shown(path), cure=SAVE)
+            raise DataError("a single array, not an npz archive", where=WHERE, found=display_name(path), cure=SAVE)
         return {key: _array(archive, key) if key in KEYS else np.empty(0) for key in archive.files}
 
 
@@ -119,7 +120,7 @@ def _classes(arrays: dict[str, npt.NDArray[Any]], n: int) -> Classes:
         return Classes(None)
     labels = _labels(arrays["labels"], n)
     if "classes" not in arrays:
-        return by_number(labels)
+        return classes_by_number(labels)
     names = arrays["classes"]
     where = f"{WHERE}: classes"
     if names.ndim != 1 or names.dtype.kind not in "USiu" or len(np.unique(names)) != len(names):
@@ -128,9 +129,9 @@ def _classes(arrays: dict[str, npt.NDArray[Any]], n: int) -> Classes:
     least, most = (int(labels.min()), int(labels.max())) if n else (0, -1)
     if least < 0 or most >= len(names):
         cure = f"number the classes from 0 to {len(names) - 1:,}, or leave their names out"
-        what = f"must name every label, and has {counted(len(names), 'name')}"
+        what = f"must name every label, and has {count_noun(len(names), 'name')}"
         raise DataError(what, where=where, found=f"labels from {least} to {most}", cure=cure)
-    return by_number(labels, [_text(name) for name in names])
+    return classes_by_number(labels, [_text(name) for name in names])
 
 
 def _text(name: Any) -> str:
@@ -146,5 +147,5 @@ def _labels(found: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
     if found.dtype.kind not in "iu":
         raise DataError("must be whole numbers", where=where, found=what, cure="labels.astype('int64')")
     if found.shape != (n,):
-        raise DataError(f"must be one for each of {counted(n, 'picture')}", where=where, found=what)
+        raise DataError(f"must be one for each of {count_noun(n, 'picture')}", where=where, found=what)
     return found

@@ -21,30 +21,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.core import Batch, Shape, Subject
-from poise.entries import Part
-from poise.errors import enough_memory
-from poise.randomness import Dice, derive
+from poise.core.config import ComponentConfig
+from poise.core.random_streams import RandomStreams, derive_seed
+from poise.core.types import Batch, DataSpec, Shape
+from poise.errors import memory_errors
+from poise.utils.images import Bytes, to_float
 
 FEW, COUNTED = 64, 1 << 20
 
-Bytes = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
 
-def to_signed(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """uint8, B x H x W x C, to float32 in [-1, 1], B x C x H x W in channels_last: x / 127.5 - 1."""
-    moved = images.to(device, non_blocking=True)
-    return moved.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
-
-
-def to_bytes(images: Tensor) -> Bytes:
-    """Float in [-1, 1], B x C x H x W, to uint8, B x H x W x C, rounded; the inverse of `to_signed`."""
-    scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-class Bad(NamedTuple):
+class BadFile(NamedTuple):
     """A file that could not be used, and why."""
 
     name: str
@@ -63,15 +51,15 @@ class Source(ABC):
     classes: tuple[str, ...] = ()
 
     @abstractmethod
-    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+    def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Batch `index` of the endless feed, on the host; pictures still as uint8, B x H x W x C."""
 
-    def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
+    def batch_labels(self, index: int, size: int, streams: RandomStreams) -> Tensor | None:
         """The labels of batch `index` alone, B, or None where the data has none."""
-        return self.batch(index, size, dice).labels
+        return self.batch(index, size, streams).labels
 
     @abstractmethod
-    def some(self, n: int) -> Tensor:
+    def preview(self, n: int) -> Tensor:
         """n samples in [-1, 1], always the same ones, to look at beside G's."""
 
     @property
@@ -79,9 +67,9 @@ class Source(ABC):
         """How many samples there are of each class; empty where the data has none."""
         return ()
 
-    def subject(self) -> Subject:
+    def spec(self) -> DataSpec:
         """What networks must know of it before they are built."""
-        return Subject(self.shape, len(self.classes), self.some(FEW))
+        return DataSpec(self.shape, len(self.classes), self.preview(FEW))
 
     @property
     @abstractmethod
@@ -89,7 +77,7 @@ class Source(ABC):
         """A hash that tells this data from other data."""
 
 
-class Finite(Source):
+class SizedSource(Source):
     """A source with a last sample; every epoch goes through all of them in a new order."""
 
     _orders: dict[int, Tensor]
@@ -98,65 +86,67 @@ class Finite(Source):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def take(self, places: Tensor) -> Batch:
+    def gather(self, places: Tensor) -> Batch:
         """The samples at `places`, int64, B: uint8, B x H x W x C, with their labels."""
 
     @abstractmethod
-    def labels_at(self, places: Tensor) -> Tensor | None:
+    def gather_labels(self, places: Tensor) -> Tensor | None:
         """Their labels alone, B, or None where the data has none."""
 
-    def order(self, epoch: int, dice: Dice) -> Tensor:
+    def epoch_order(self, epoch: int, streams: RandomStreams) -> Tensor:
         """The order of one epoch: a permutation that depends on (seed, epoch) alone."""
         if epoch not in self._orders:
             # numpy's permutation knows no device, and the order must not depend on one
-            shuffled = np.random.Generator(np.random.Philox(derive(dice.seed, "data", epoch))).permutation(len(self))
+            shuffled = np.random.Generator(np.random.Philox(derive_seed(streams.seed, "data", epoch))).permutation(
+                len(self)
+            )
             self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
             self._orders[epoch] = torch.from_numpy(shuffled)
         return self._orders[epoch]
 
-    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+    def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Samples index * size, ... of all epochs laid end to end, so that none is left over."""
-        return self.take(self.places(index, size, dice))
+        return self.gather(self.batch_indices(index, size, streams))
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """See `Source.class_counts`."""
         counts = torch.zeros(len(self.classes), dtype=torch.int64)
         for start in range(0, len(self) if self.classes else 0, COUNTED):
-            labels = self.labels_at(torch.arange(start, min(start + COUNTED, len(self))))
+            labels = self.gather_labels(torch.arange(start, min(start + COUNTED, len(self))))
             assert labels is not None, "classes have labels"
             counts += torch.bincount(labels, minlength=len(counts))
         return tuple(counts.tolist())
 
-    def subject(self) -> Subject:
+    def spec(self) -> DataSpec:
         """The same, and how many there are."""
-        return super().subject()._replace(count=len(self))
+        return super().spec()._replace(num_samples=len(self))
 
-    def labels_of(self, index: int, size: int, dice: Dice) -> Tensor | None:
+    def batch_labels(self, index: int, size: int, streams: RandomStreams) -> Tensor | None:
         """The same without touching the samples."""
-        return self.labels_at(self.places(index, size, dice))
+        return self.gather_labels(self.batch_indices(index, size, streams))
 
-    def spread(self, n: int) -> Tensor:
+    def evenly_spaced(self, n: int) -> Tensor:
         """Up to n places, spread evenly over the data."""
         return torch.from_numpy(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
 
-    def some(self, n: int) -> Tensor:
+    def preview(self, n: int) -> Tensor:
         """n samples spread evenly over the data."""
-        return to_signed(self.take(self.spread(n)).images)
+        return to_float(self.gather(self.evenly_spaced(n)).images)
 
-    def places(self, index: int, size: int, dice: Dice) -> Tensor:
+    def batch_indices(self, index: int, size: int, streams: RandomStreams) -> Tensor:
         """Where batch `index` is taken from, int64, B."""
         places: list[Tensor] = []
         start, stop = index * size, (index + 1) * size
         while start < stop:
             epoch, at = divmod(start, len(self))
-            taken = self.order(epoch, dice)[at : at + stop - start]
+            taken = self.epoch_order(epoch, streams)[at : at + stop - start]
             places.append(taken)
             start += len(taken)
         return places[0] if len(places) == 1 else torch.cat(places)
 
 
-class Pictures(Finite):
+class ImageDataset(SizedSource):
     """Pictures in memory.
 
     Args:
@@ -176,11 +166,11 @@ class Pictures(Finite):
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, places: Tensor) -> Batch:
+    def gather(self, places: Tensor) -> Batch:
         """See `Finite.take`."""
-        return Batch(self._pool.index_select(0, places), self.labels_at(places))
+        return Batch(self._pool.index_select(0, places), self.gather_labels(places))
 
-    def labels_at(self, places: Tensor) -> Tensor | None:
+    def gather_labels(self, places: Tensor) -> Tensor | None:
         """See `Finite.labels_at`."""
         return None if self._labels is None else self._labels[places]
 
@@ -195,7 +185,7 @@ class Pictures(Finite):
         return digest.hexdigest()[:16]
 
 
-class Doubt(NamedTuple):
+class DataWarning(NamedTuple):
     """What is likely to be a mistake about the data, what would mend it, and the tip that it goes back to."""
 
     message: str
@@ -204,28 +194,28 @@ class Doubt(NamedTuple):
 
 
 @dataclass
-class Loaded:
+class DataSplits:
     """Data, ready: what to train on, what to hold out, and what there is to say about it.
 
     Attributes:
         train: the feed.
         held_out: pictures that are never trained on, or None.
         notes: sentences that the user should read once.
-        bad: files left out, with the reason.
-        doubts: what is likely to be a mistake; said at the start of a run and by the check, as warnings.
+        bad_files: files left out, with the reason.
+        warnings: what is likely to be a mistake; said at the start of a run and by the check, as warnings.
     """
 
     train: Source
     held_out: Source | None = None
     notes: list[str] = field(default_factory=list)
-    bad: list[Bad] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    bad_files: list[BadFile] = field(default_factory=list)
+    warnings: list[DataWarning] = field(default_factory=list)
 
 
-class DataEntry(Part):
+class DataConfig(ComponentConfig):
     """Data in a recipe."""
 
-    def load(self, root: Path | None = None) -> Loaded:
+    def load(self, root: Path | None = None) -> DataSplits:
         """Read and check everything. `root` is where data sets by name are looked for (`--data-root`).
 
         Raises:
@@ -234,7 +224,7 @@ class DataEntry(Part):
         raise NotImplementedError
 
 
-class PictureEntry(DataEntry):
+class ImageDataConfig(DataConfig):
     """What all picture data shares: the side of the square picture that the players see.
 
     Attributes:
@@ -246,13 +236,13 @@ class PictureEntry(DataEntry):
     size: int = Field(default=32, ge=1, le=4096)
 
 
-class ToyEntry(DataEntry):
+class ToyConfig(DataConfig):
     """A distribution in the plane; its shape is known before it is loaded."""
 
     shape: ClassVar[Shape] = (2,)
 
 
-def memory_for(entry: DataEntry) -> AbstractContextManager[None]:
+def loading_memory(entry: DataConfig) -> AbstractContextManager[None]:
     """Turn "out of memory" while data is loaded into an error with a cure.
 
     Raises:
@@ -260,4 +250,4 @@ def memory_for(entry: DataEntry) -> AbstractContextManager[None]:
     """
     size = getattr(entry, "size", None)
     cure = "bring fewer pictures" + (f", or smaller ones: --set data.size={size // 2}" if size else "")
-    return enough_memory("there is too little memory for the data", f"{size} pixels" if size else "", cure)
+    return memory_errors("there is too little memory for the data", f"{size} pixels" if size else "", cure)

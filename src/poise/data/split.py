@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from poise.data.source import Bytes, Labels
+from poise.data.source import Labels
+from poise.utils.images import Bytes
 
 SALT = b"held out"
 
 
-def digests(pictures: Iterable[Bytes]) -> list[bytes]:
+def pixel_hashes(pictures: Iterable[Bytes]) -> list[bytes]:
     """A hash of the pixels of each picture, H x W x C of uint8: equal for equal pixels."""
     return [hashlib.blake2b(np.ascontiguousarray(one).tobytes(), digest_size=16).digest() for one in pictures]
 

@@ -17,9 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.core import Batch
-from poise.data.source import Loaded, Source, ToyEntry
-from poise.randomness import Dice
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Batch
+from poise.data.source import DataSplits, Source, ToyConfig
+from poise.retired import attribute_of
 
 
 @cache
@@ -67,17 +68,17 @@ def spiral(n: int, sigma: float, generator: torch.Generator, arms: int = 2) -> T
     return line + torch.randn(n, 2, generator=generator) * sigma
 
 
-class Points(Source):
+class ToySource(Source):
     """An endless supply of fresh points: `entry.points(n, generator)`."""
 
-    def __init__(self, entry: PlaneEntry) -> None:
+    def __init__(self, entry: PlaneConfig) -> None:
         self.entry, self.shape = entry, entry.shape
 
-    def batch(self, index: int, size: int, dice: Dice) -> Batch:
+    def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Batch `index`: a function of (seed, index), on the host whatever the device."""
-        return Batch(self.entry.points(size, _host(dice)("data", index)))
+        return Batch(self.entry.points(size, _host(streams)("data", index)))
 
-    def some(self, n: int) -> Tensor:
+    def preview(self, n: int) -> Tensor:
         """n points, the same ones whatever the seed."""
         return self.entry.points(n, torch.Generator().manual_seed(20161204))
 
@@ -87,11 +88,11 @@ class Points(Source):
         return hashlib.sha256(self.entry.model_dump_json().encode()).hexdigest()[:16]
 
 
-def _host(dice: Dice) -> Dice:
-    return dice if dice.device.type == "cpu" else Dice(dice.seed)
+def _host(streams: RandomStreams) -> RandomStreams:
+    return streams if streams.device.type == "cpu" else RandomStreams(streams.seed)
 
 
-class PlaneEntry(ToyEntry):
+class PlaneConfig(ToyConfig):
     """What the toys share."""
 
     sigma: float = Field(default=0.05, ge=0)
@@ -100,16 +101,16 @@ class PlaneEntry(ToyEntry):
         """n points, n x 2, float32."""
         raise NotImplementedError
 
-    def modes_at(self) -> tuple[Tensor, float] | None:
+    def mode_centres(self) -> tuple[Tensor, float] | None:
         """The modes' centres, K x 2, and their sigma; None for what has no modes."""
         return None
 
-    def load(self, root: Path | None = None) -> Loaded:
+    def load(self, root: Path | None = None) -> DataSplits:
         """Train on the distribution, measure with fresh points of it."""
-        return Loaded(train=Points(self), held_out=Points(self))
+        return DataSplits(train=ToySource(self), held_out=ToySource(self))
 
 
-class RingEntry(PlaneEntry):
+class RingConfig(PlaneConfig):
     """`modes` Gaussians on a circle."""
 
     kind: Literal["ring"] = "ring"
@@ -121,12 +122,12 @@ class RingEntry(PlaneEntry):
         """See `ring_modes` and `mixture`."""
         return mixture(n, ring_modes(self.modes, self.radius), self.sigma, generator)
 
-    def modes_at(self) -> tuple[Tensor, float]:
+    def mode_centres(self) -> tuple[Tensor, float]:
         """See `ring_modes`."""
         return ring_modes(self.modes, self.radius), self.sigma
 
 
-class GridEntry(PlaneEntry):
+class GridConfig(PlaneConfig):
     """side x side Gaussians on a lattice."""
 
     kind: Literal["grid"] = "grid"
@@ -137,12 +138,12 @@ class GridEntry(PlaneEntry):
         """See `grid_modes` and `mixture`."""
         return mixture(n, grid_modes(self.side, self.step), self.sigma, generator)
 
-    def modes_at(self) -> tuple[Tensor, float]:
+    def mode_centres(self) -> tuple[Tensor, float]:
         """See `grid_modes`."""
         return grid_modes(self.side, self.step), self.sigma
 
 
-class SwissRollEntry(PlaneEntry):
+class SwissRollConfig(PlaneConfig):
     """A rolled-up line."""
 
     kind: Literal["swiss_roll"] = "swiss_roll"
@@ -152,7 +153,7 @@ class SwissRollEntry(PlaneEntry):
         return swiss_roll(n, self.sigma, generator)
 
 
-class TwoMoonsEntry(PlaneEntry):
+class TwoMoonsConfig(PlaneConfig):
     """Two interleaved half circles."""
 
     kind: Literal["two_moons"] = "two_moons"
@@ -162,7 +163,7 @@ class TwoMoonsEntry(PlaneEntry):
         return two_moons(n, self.sigma, generator)
 
 
-class SpiralEntry(PlaneEntry):
+class SpiralConfig(PlaneConfig):
     """Spiral arms."""
 
     kind: Literal["spiral"] = "spiral"
@@ -171,3 +172,6 @@ class SpiralEntry(PlaneEntry):
     def points(self, n: int, generator: torch.Generator) -> Tensor:
         """See `spiral`."""
         return spiral(n, self.sigma, generator, self.arms)
+
+
+__getattr__ = attribute_of(__name__)

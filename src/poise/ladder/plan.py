@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from poise.recipe.shipped import table
-from poise.recipe.text import Table
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import Table
 
 RUNGS = {"autoencoder": "autoencoder", "vae": "vae", "gan": "dcgan", "vae-gan": "vae-gan"}
 """Each rung's folder, from the bottom up, and the shipped recipe it is."""
@@ -16,7 +16,9 @@ MODEL = "vae"
 STEPS = 3000
 
 
-def plan(data: Table | None = None, steps: int = STEPS, seed: int = 0, batch: int | None = None) -> dict[str, Table]:
+def ladder_tables(
+    data: Table | None = None, steps: int = STEPS, seed: int = 0, batch: int | None = None
+) -> dict[str, Table]:
     """A recipe's table for each rung.
 
     Decoder, latents, data, batch, number of steps and seed are the same; so every rung sees the same pictures in the
@@ -29,7 +31,7 @@ def plan(data: Table | None = None, steps: int = STEPS, seed: int = 0, batch: in
         seed: of each rung.
         batch: pictures in a step.
     """
-    model = table(MODEL)
+    model = load_table(MODEL)
     shared: dict[str, Any] = {
         "data": data or model["data"],
         "latent": model["latent"],
@@ -41,7 +43,7 @@ def plan(data: Table | None = None, steps: int = STEPS, seed: int = 0, batch: in
     }
     rungs: dict[str, Table] = {}
     for rung, name in RUNGS.items():
-        own = table(name)
+        own = load_table(name)
         networks = own["network"] | {"g": model["network"]["g"]}
         rungs[rung] = own | shared | {"name": rung, "network": networks}
     return rungs

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.errors import SaveError
-from poise.recipe.text import Table
-from poise.training.folder import RunFolder
+from poise.recipe.toml import Table
+from poise.runs.folder import RunFolder
 
 
 class Rung(NamedTuple):

@@ -8,11 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from poise.files import write_bytes, write_text
-from poise.ladder.findings import shown
+from poise.ladder.findings import find_results
 from poise.ladder.read import Rung, read
-from poise.plotting import as_png, new_figure
-from poise.printing import counted
+from poise.utils.files import write_bytes, write_text
+from poise.utils.plotting import as_png, new_figure
+from poise.utils.printing import count_noun
 
 MEASURES = {
     "fid": "FID",
@@ -33,20 +33,20 @@ FAR = 1.25
 COLOURS = {"autoencoder": "#8a6d3b", "vae": "#2b6cb0", "gan": "#d9622b", "vae-gan": "#2f855a"}
 
 
-class Picture(NamedTuple):
+class ReportImage(NamedTuple):
     """A picture and what is under it."""
 
     path: Path
     caption: str
 
 
-class Part(NamedTuple):
+class ReportSection(NamedTuple):
     """A section of the report: a heading, sentences, then a table (its head first) or pictures side by side."""
 
     heading: str
     words: Sequence[str] = ()
     table: Sequence[Sequence[str]] = ()
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[ReportImage] = ()
 
 
 def write(out: Path, names: list[str]) -> Path:
@@ -64,26 +64,26 @@ def write(out: Path, names: list[str]) -> Path:
     return out / "report.html"
 
 
-def _parts(rungs: list[Rung], out: Path) -> Iterator[Part]:
+def _parts(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
     first = rungs[0]
     recipe, data = first.recipe, first.info["data"]
     pictures = recipe["steps"] * recipe["batch"]
-    yield Part(
+    yield ReportSection(
         "The ladder",
         [
-            f"Data: {data['kind']}, {counted(data['count'], 'picture')} of {'x'.join(map(str, data['shape']))}. "
-            f"Decoder: '{recipe['network']['g']['kind']}' with {counted(first.info['parameters']['g'], 'weight')} and "
-            f"{counted(recipe['latent']['dim'], 'latent')}, the same in every rung, with the same first weights. "
-            f"Budget: {counted(recipe['steps'], 'step')} of {recipe['batch']}, {counted(pictures, 'picture')}. "
+            f"Data: {data['kind']}, {count_noun(data['count'], 'picture')} of {'x'.join(map(str, data['shape']))}. "
+            f"Decoder: '{recipe['network']['g']['kind']}' with {count_noun(first.info['parameters']['g'], 'weight')} "
+            f"and {count_noun(recipe['latent']['dim'], 'latent')}, the same in all rungs, with equal initial weights. "
+            f"Budget: {count_noun(recipe['steps'], 'step')} of {recipe['batch']}, {count_noun(pictures, 'picture')}. "
             f"Seed {recipe['seed']}.",
             "One seed shows what differs, not how certain that is.",
         ],
     )
-    yield Part(
+    yield ReportSection(
         "What there is to see",
-        [f"{'As told' if one.held else 'NOT as told'}: {one.expected}. {one.found}." for one in shown(rungs)],
+        [f"{'As told' if one.held else 'NOT as told'}: {one.expected}. {one.found}." for one in find_results(rungs)],
     )
-    yield Part(
+    yield ReportSection(
         "Measures",
         [
             f"Of {first.figures['n']:,} samples against as many held-out pictures, by {first.figures['features']}. "
@@ -91,31 +91,31 @@ def _parts(rungs: list[Rung], out: Path) -> Iterator[Part]:
         ],
         table=list(_table(rungs)),
     )
-    yield Part("Samples", _on_samples(rungs), pictures=_sheets(rungs, "samples", "latents from the prior"))
+    yield ReportSection("Samples", _on_samples(rungs), pictures=_sheets(rungs, "samples", "latents from the prior"))
     fitted = _sheets(rungs, "fitted", "latents from a Gaussian fitted to the codes")
     if fitted:
-        yield Part("Samples from where the codes lie", _on_codes(rungs), pictures=fitted)
-    yield Part(
+        yield ReportSection("Samples from where the codes lie", _on_codes(rungs), pictures=fitted)
+    yield ReportSection(
         "Rebuilt",
         ["Rows by turns: held-out pictures, and what is made of their codes. A GAN has no codes."],
         pictures=_sheets(rungs, "rebuilt", "real above rebuilt"),
     )
     for path, words in (("lerp", "By line"), ("slerp", "By great circle")):
-        yield Part(
+        yield ReportSection(
             f"Walks: {words.lower()}",
             ["From the code of one training picture to another's; the GAN's walks are between latents."],
             pictures=_sheets(rungs, path, words.lower()),
         )
-    yield Part(
+    yield ReportSection(
         "Blur",
         [
             "A squared error asks for the mean of all pictures that could be meant, and a mean of edges in slightly "
             "different places is a soft edge. What is lost is power at high frequencies: below 1 is blur, above it "
             "noise. A discriminator takes soft edges for what they are: fake.",
         ],
-        pictures=[Picture(out / "spectrum.png", "power of samples over that of real pictures, by frequency")],
+        pictures=[ReportImage(out / "spectrum.png", "power of samples over that of real pictures, by frequency")],
     )
-    yield Part("Cost and repeating", [], table=list(_costs(rungs)))
+    yield ReportSection("Cost and repeating", [], table=list(_costs(rungs)))
 
 
 def _table(rungs: list[Rung]) -> Iterator[list[str]]:
@@ -158,8 +158,8 @@ def _on_codes(rungs: list[Rung]) -> list[str]:
     ]
 
 
-def _sheets(rungs: list[Rung], name: str, caption: str) -> list[Picture]:
-    return [Picture(path, f"{rung.name}: {caption}") for rung in rungs if (path := rung.sheet(name)) is not None]
+def _sheets(rungs: list[Rung], name: str, caption: str) -> list[ReportImage]:
+    return [ReportImage(path, f"{rung.name}: {caption}") for rung in rungs if (path := rung.sheet(name)) is not None]
 
 
 def _costs(rungs: list[Rung]) -> Iterator[list[str]]:
@@ -190,7 +190,7 @@ def _curves(rungs: list[Rung], path: Path) -> None:
     write_bytes(path, as_png(figure))
 
 
-def markdown(parts: Sequence[Part], out: Path) -> str:
+def markdown(parts: Sequence[ReportSection], out: Path) -> str:
     """The report as Markdown; pictures by their paths from `out`."""
     lines: list[str] = []
     for number, part in enumerate(parts):
@@ -219,7 +219,7 @@ figcaption { font-size: .85rem; opacity: .75; }
 """
 
 
-def html(parts: Sequence[Part]) -> str:
+def html(parts: Sequence[ReportSection]) -> str:
     """The report as one HTML file with its pictures inside."""
     body: list[str] = []
     for number, part in enumerate(parts):
@@ -248,7 +248,7 @@ def _html_table(table: Sequence[Sequence[str]]) -> str:
     return "<table>" + line(head, "th") + "".join(line(row, "td") for row in rows) + "</table>"
 
 
-def _html_picture(picture: Picture) -> str:
+def _html_picture(picture: ReportImage) -> str:
     inside = base64.b64encode(picture.path.read_bytes()).decode()
     wide = ' class="wide"' if picture.path.name == "spectrum.png" else ""
     shown = f'<img alt="{escape(picture.caption)}" src="data:image/png;base64,{inside}">'

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from poise.measure.sitting import Sitting
+from poise.measure.context import EvalContext
 
 Better = Literal["less", "more", "floor"]
-Stand = Literal["other", "real", "halves", "none"]
-Need = Literal[
+FloorSource = Literal["other", "real", "halves", "none"]
+Requirement = Literal[
     "logits", "labels", "asked labels", "train", "held out", "modes", "centres", "game", "d", "coder", "likelihood"
 ]
 
-WHY: dict[Need, str] = {
+MISSING_REASONS: dict[Requirement, str] = {
     "logits": "these features come without a classifier",
     "labels": "the data has no labels",
     "asked labels": "it is not known of which class each sample is meant to be",
@@ -36,7 +35,7 @@ BLOCK = 1024
 """Rows of a distance or kernel matrix that are worked out at a time."""
 
 
-class Figure(NamedTuple):
+class MeasuredValue(NamedTuple):
     """A measured number, with its standard error where that is known."""
 
     value: float
@@ -57,24 +56,24 @@ class Measure(NamedTuple):
         name: what `--measures` calls it.
         about: a line: what it says, its range, its source.
         better: whether less or more of it is better, or whatever is nearest to its floor.
-        of: the function.
+        compute: the function.
         floor: what is put in the fakes' place for the floor: `other` real samples, the `real` ones themselves, others
             that were held out as well (`halves`: then the figure itself is taken at no more than half of what is held
             out), or nothing.
-        needs: what the data or the run must have for it, beside features.
+        requires: what the data or the run must have for it, beside features.
         slow: whether it takes a training of its own; such ones are left out unless they are asked for.
     """
 
     name: str
     about: str
     better: Better
-    of: Callable[[Sitting], Figure]
-    needs: frozenset[Need] = frozenset()
-    floor: Stand = "other"
+    compute: Callable[[EvalContext], MeasuredValue]
+    requires: frozenset[Requirement] = frozenset()
+    floor: FloorSource = "other"
     slow: bool = False
 
 
-def matching(fake: Tensor, real: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
+def validate_features(fake: Tensor, real: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
     """Both piles' features as float64 on the CPU.
 
     Raises:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from poise.core import Shape
-from poise.data.source import Finite, Pictures, to_signed
-from poise.data.split import digests, held_out_split
-from poise.measure import cache
-from poise.progress import Progress, silent
-from poise.randomness import Dice, derive
+from poise.core.random_streams import RandomStreams, derive_seed
+from poise.core.types import Shape
+from poise.data.source import ImageDataset, SizedSource
+from poise.data.split import held_out_split, pixel_hashes
+from poise.measure import feature_cache
+from poise.utils.images import to_float
+from poise.utils.progress import Progress, silent
 
 WIDTH = 64
 """Features: few enough for a covariance to be known from a thousand samples."""
@@ -42,7 +43,7 @@ FEW = 20
 """As many pictures of each class, on average, make a classifier worth training."""
 
 
-class Small(nn.Module):
+class SmallClassifier(nn.Module):
     """Pictures, B x C x H x W in [-1, 1], to 64 features, B x 64, and logits, B x K."""
 
     def __init__(self, shape: Shape, classes: int) -> None:
@@ -67,7 +68,7 @@ class Small(nn.Module):
         return features, self.head(features)
 
 
-class Trained(NamedTuple):
+class TrainedClassifier(NamedTuple):
     """A classifier and what it is worth.
 
     Attributes:
@@ -78,7 +79,7 @@ class Trained(NamedTuple):
         largest: the share of the largest class among them.
     """
 
-    net: Small
+    net: SmallClassifier
     name: str
     right: float
     asked: int
@@ -103,16 +104,21 @@ class Trained(NamedTuple):
         return self.chance < CLEAR
 
 
-def fitted(
-    images: Callable[[Tensor], Tensor], labels: Tensor, shape: Shape, classes: int, seed: int, tell: Progress = silent
-) -> Small:
+def train_classifier(
+    images: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    shape: Shape,
+    classes: int,
+    seed: int,
+    progress: Progress = silent,
+) -> SmallClassifier:
     """A classifier trained on labels, N, and images(places), B x shape in [-1, 1]; the same for the same seed.
 
     Adam under one cosine; each batch is moved by up to two pixels, its edge repeated.
     """
-    dice, n = Dice(seed), len(labels)
-    with dice.everywhere("classifier"):
-        net = Small(shape, classes).to(memory_format=torch.channels_last)
+    streams, n = RandomStreams(seed), len(labels)
+    with streams.seeded_global("classifier"):
+        net = SmallClassifier(shape, classes).to(memory_format=torch.channels_last)
         steps = max(1, min(max(SEEN[0], 5 * n), SEEN[1]) // BATCH)
         optimizer = torch.optim.Adam(net.parameters(), RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
@@ -129,70 +135,70 @@ def fitted(
             optimizer.step()
             schedule.step()
             if step % 20 == 0:
-                tell("training a small classifier to measure with", step / steps)
+                progress("training a small classifier to measure with", step / steps)
     return net.eval()
 
 
 @torch.no_grad()
-def share_right(net: Small, source: Finite, places: Tensor) -> float:
+def accuracy_on(net: SmallClassifier, source: SizedSource, places: Tensor) -> float:
     """Its share of right answers on some pictures of a labelled source."""
     right = 0
     for some in places.split(500):
-        batch = source.take(some)
+        batch = source.gather(some)
         assert batch.labels is not None
-        right += int((net(to_signed(batch.images))[1].argmax(1) == batch.labels).sum())
+        right += int((net(to_float(batch.images))[1].argmax(1) == batch.labels).sum())
     return right / max(1, len(places))
 
 
-def worth_it(source: Finite) -> bool:
+def can_train_on(source: SizedSource) -> bool:
     """Whether there are two classes and enough pictures of each to train on."""
     return len(source.classes) >= 2 and len(source) >= FEW * len(source.classes) and min(source.shape[1:]) >= 8
 
 
-def classifier(train: Finite, held_out: Finite | None, tell: Progress = silent) -> Trained:
+def load_or_train(train: SizedSource, held_out: SizedSource | None, progress: Progress = silent) -> TrainedClassifier:
     """The classifier of this data: from the cache, or trained now.
 
     Where nothing is held out a tenth is kept back, by content and by class (`data/split.py`): on copies of what it was
     trained on it could not be tested.
     """
     if held_out is None:
-        assert isinstance(train, Pictures), "stacks are read by a classifier of their digits"
-        places, kept = map(torch.from_numpy, held_out_split(digests(train.images), train.labels, KEPT))
+        assert isinstance(train, ImageDataset), "stacks are read by a classifier of their digits"
+        places, kept = map(torch.from_numpy, held_out_split(pixel_hashes(train.images), train.labels, KEPT))
         test, asked = train, kept
     else:
         test, places, asked = held_out, torch.arange(len(train)), torch.arange(len(held_out))
-    told = test.labels_at(asked)
+    told = test.gather_labels(asked)
     assert told is not None
     largest = int(told.bincount().max()) / len(asked) if len(asked) else 1.0
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another way of training is another classifier
-    key = cache.key_of(code, train.fingerprint, "kept" if held_out is None else held_out.fingerprint)
-    found = cache.load("classifiers", key)
+    key = feature_cache.cache_key(code, train.fingerprint, "kept" if held_out is None else held_out.fingerprint)
+    found = feature_cache.load("classifiers", key)
     if found is not None:
         right = float(found.pop("right"))
         net = _of(train, found)
-        return Trained(net, _name(net), right, len(asked), largest)
-    labels = train.labels_at(places)
+        return TrainedClassifier(net, _name(net), right, len(asked), largest)
+    labels = train.gather_labels(places)
     assert labels is not None
 
     def images(chosen: Tensor) -> Tensor:
-        return to_signed(train.take(places[chosen]).images)
+        return to_float(train.gather(places[chosen]).images)
 
-    made = fitted(images, labels, train.shape, len(train.classes), derive(0, STREAM), tell)
+    made = train_classifier(images, labels, train.shape, len(train.classes), derive_seed(0, STREAM), progress)
     net = _of(train, made.state_dict())  # laid out in memory as it will be next time: then its features are, too
-    right = share_right(net, test, asked)
-    cache.store("classifiers", key, net.state_dict() | {"right": torch.tensor(right, dtype=torch.float64)})
-    return Trained(net, _name(net), right, len(asked), largest)
+    right = accuracy_on(net, test, asked)
+    feature_cache.store("classifiers", key, net.state_dict() | {"right": torch.tensor(right, dtype=torch.float64)})
+    return TrainedClassifier(net, _name(net), right, len(asked), largest)
 
 
-def _of(train: Finite, weights: Mapping[str, Tensor]) -> Small:
+def _of(train: SizedSource, weights: Mapping[str, Tensor]) -> SmallClassifier:
     """The classifier with these weights, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
-        net = Small(train.shape, len(train.classes)).eval()
+        net = SmallClassifier(train.shape, len(train.classes)).eval()
     net.load_state_dict(weights)
     return net
 
 
-def _name(net: Small) -> str:
+def _name(net: SmallClassifier) -> str:
     digest = hashlib.sha256()
     for tensor in net.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())

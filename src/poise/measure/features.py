@@ -16,21 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from poise.core import Shape
-from poise.data.source import Finite, Source
-from poise.data.stacked import Stacked, numbers
+from poise.core.types import Shape
+from poise.data.source import SizedSource, Source
+from poise.data.stacked_digits import StackedDigits, mode_numbers
 from poise.errors import DataError, RecipeError
-from poise.measure import cache
-from poise.measure.classifier import classifier, worth_it
-from poise.networks.base import heard
-from poise.own.code import Own, short, trust
-from poise.progress import Progress, silent
+from poise.measure import feature_cache
+from poise.measure.classifier import can_train_on, load_or_train
+from poise.networks.base import call_network
+from poise.user_code.loading import UserCode, short_error, trust_file
+from poise.utils.progress import Progress, silent
 
 MOST_PIXELS = 32
 """The side that `pixels` shrinks larger pictures to: a distance between Gaussians needs a matrix of all pairs."""
 
 
-class Looked(NamedTuple):
+class ExtractorOutput(NamedTuple):
     """What an extractor makes of B samples: features, B x d, and if it classifies, logits, B x K."""
 
     features: Tensor
@@ -58,7 +58,7 @@ class Extractor(Protocol):
     def key(self) -> str:
         """See above."""
 
-    def __call__(self, samples: Tensor) -> Looked:
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
         """Samples, B x C x H x W in [-1, 1] or points B x 2."""
 
 
@@ -69,7 +69,7 @@ def resized(images: Tensor, side: int) -> Tensor:
     return interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def in_colour(images: Tensor, *, alpha: bool = True) -> Tensor:
+def to_rgb(images: Tensor, *, alpha: bool = True) -> Tensor:
     """B x C x H x W to three channels: grey repeated, alpha laid over white; two inks without alpha, red and green."""
     channels = images.shape[1]
     if channels == 2 and not alpha:
@@ -80,7 +80,7 @@ def in_colour(images: Tensor, *, alpha: bool = True) -> Tensor:
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
-class Plain:
+class IdentityExtractor:
     """Numbers as they are: points of the plane, or pixels."""
 
     classifies = False
@@ -89,23 +89,23 @@ class Plain:
         self.shrinks = len(shape) == 3 and max(shape[1:]) > MOST_PIXELS
         kind = "pixels" if len(shape) == 3 else "points"
         self.name = f"{kind} (resized to {MOST_PIXELS} x {MOST_PIXELS}, antialiased)" if self.shrinks else kind
-        self.key = cache.key_of(self.name)
+        self.key = feature_cache.cache_key(self.name)
 
-    def __call__(self, samples: Tensor) -> Looked:
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`."""
-        return Looked((resized(samples, MOST_PIXELS) if self.shrinks else samples).flatten(1))
+        return ExtractorOutput((resized(samples, MOST_PIXELS) if self.shrinks else samples).flatten(1))
 
 
-class OfClassifier:
+class ClassifierExtractor:
     """The small classifier's 64 features; of stacked digits, those of each channel, one after the other."""
 
-    def __init__(self, train: Finite, held_out: Finite | None, tell: Progress = silent) -> None:
-        self.stack = train.stack if isinstance(train, Stacked) else 1
+    def __init__(self, train: SizedSource, held_out: SizedSource | None, tell: Progress = silent) -> None:
+        self.stack = train.stack if isinstance(train, StackedDigits) else 1
         self.classifies = self.stack == 1
-        self.trained = classifier(_digits(train), None if held_out is None else _digits(held_out), tell)
+        self.trained = load_or_train(_digits(train), None if held_out is None else _digits(held_out), tell)
         each = f" on each of {self.stack} channels" if self.stack > 1 else ""
         self.name = f"{self.trained.name}{each}, {self.trained.right:.1%} right on pictures it was not trained on"
-        self.key = cache.key_of(self.trained.name, self.stack)
+        self.key = feature_cache.cache_key(self.trained.name, self.stack)
 
     @property
     def doubt(self) -> str:
@@ -116,35 +116,35 @@ class OfClassifier:
         of = f"{told.right:.1%} of {told.asked:,} pictures that it was not trained on"
         return f"right on {of}, and the largest class has {told.largest:.1%} of these (p = {told.chance:.2g})"
 
-    def __call__(self, samples: Tensor) -> Looked:
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`; no logits for stacks, whose classes are the `numbers`."""
         if self.stack == 1:
-            return Looked(*self.trained.net(samples))
-        return Looked(torch.cat([features for features, _ in self._channels(samples)], 1))
+            return ExtractorOutput(*self.trained.net(samples))
+        return ExtractorOutput(torch.cat([features for features, _ in self._channels(samples)], 1))
 
     def numbers(self, samples: Tensor) -> Tensor:
         """The mode of each stack, as the classifier reads it, B."""
-        return numbers(torch.stack([logits.argmax(1) for _, logits in self._channels(samples)], 1))
+        return mode_numbers(torch.stack([logits.argmax(1) for _, logits in self._channels(samples)], 1))
 
     def _channels(self, samples: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [self.trained.net(samples[:, channel : channel + 1]) for channel in range(self.stack)]
 
 
-class OfD:
+class DiscriminatorExtractor:
     """A discriminator's features: what it reads its score from. They are its own; no two runs' can be compared."""
 
     classifies = False
 
     def __init__(self, d: nn.Module, name: str) -> None:
         self.d, self.name = d.eval(), f"features of D ({name})"
-        self.key = cache.key_of(self.name, _hash_of(d))
+        self.key = feature_cache.cache_key(self.name, _hash_of(d))
 
-    def __call__(self, samples: Tensor) -> Looked:
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`."""
-        return Looked(heard(self.d, samples, None).features.float())
+        return ExtractorOutput(call_network(self.d, samples, None).features.float())
 
 
-class Network:
+class NetworkExtractor:
     """A network of torchvision's or the user's: images, B x 3 x S x S, to features, B x d (maps are averaged).
 
     Args:
@@ -170,18 +170,18 @@ class Network:
         self.alpha = alpha
         self.net, self.side = net.eval(), side
         self.name = f"{name} (resized to {side} x {side}, antialiased)" if side else name
-        self.key = cache.key_of(self.name, _hash_of(net))
+        self.key = feature_cache.cache_key(self.name, _hash_of(net))
         self.shift, self.scale = (torch.tensor(one)[:, None, None] for one in (shift, scale))
 
-    def __call__(self, samples: Tensor) -> Looked:
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`."""
-        images = in_colour(samples, alpha=self.alpha)
+        images = to_rgb(samples, alpha=self.alpha)
         images = images if self.side is None else resized(images, self.side)
         features = self.net(((images + 1) / 2 - self.shift) / self.scale)
-        return Looked(features.mean((2, 3)) if features.dim() == 4 else features.flatten(1))
+        return ExtractorOutput(features.mean((2, 3)) if features.dim() == 4 else features.flatten(1))
 
 
-class Inception:
+class InceptionExtractor:
     """The Inception network of the published FID, by torch-fidelity, from a local weights file."""
 
     classifies = True
@@ -197,27 +197,27 @@ class Inception:
         except Exception as error:  # whatever a file of another kind makes of it
             cure = "it must be torch-fidelity's own weights-inception-2015-12-05-6726825d.pth"
             raise DataError(
-                "can't be read as Inception's weights", where=str(file), found=short(error), cure=cure
+                "can't be read as Inception's weights", where=str(file), found=short_error(error), cure=cure
             ) from None
         self.alpha = alpha
         self.name = f"Inception {file.name} (resized to {self.SIDE} x {self.SIDE} by torch-fidelity)"
-        self.key = cache.key_of(self.name, hashlib.sha256(file.read_bytes()).hexdigest())
+        self.key = feature_cache.cache_key(self.name, hashlib.sha256(file.read_bytes()).hexdigest())
 
-    def __call__(self, samples: Tensor) -> Looked:
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`."""
-        bytes_ = in_colour(samples, alpha=self.alpha).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        bytes_ = to_rgb(samples, alpha=self.alpha).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         features, logits = self.net(bytes_)
-        return Looked(features, logits)
+        return ExtractorOutput(features, logits)
 
 
-class Setting(NamedTuple):
+class ExtractorContext(NamedTuple):
     """What features can be made from.
 
     Attributes:
         train: the data trained on, or whatever stands for it.
         held_out: what was held out of it, if anything.
         d: the discriminator, where a run is measured, and why its features can't be had, if they can't.
-        tell: told of work that takes its time.
+        progress: told of work that takes its time.
         trust_code: whether a Python file may run.
         note: told what the reader of the figures should know.
     """
@@ -225,12 +225,12 @@ class Setting(NamedTuple):
     train: Source
     held_out: Source | None
     d: Callable[[], nn.Module] | str = "there is no discriminator here"
-    tell: Progress = silent
+    progress: Progress = silent
     trust_code: bool = False
     note: Callable[[str], None] = lambda sentence: None
 
 
-def extractor(word: str, setting: Setting) -> Extractor:
+def make_extractor(word: str, setting: ExtractorContext) -> Extractor:
     """The extractor that `--features` names.
 
     `auto` (the classifier where the data has labels enough and it has learnt them, else pixels or points), `pixels`,
@@ -243,25 +243,25 @@ def extractor(word: str, setting: Setting) -> Extractor:
     """
     name, _, file = word.partition("=")
     train, held_out = setting.train, setting.held_out
-    plain = not isinstance(train, Finite)
+    plain = not isinstance(train, SizedSource)
     if name == "auto":
         return _best(setting)
     if name in ("pixels", "points") or (plain and name == "classifier"):
-        return Plain(train.shape)
+        return IdentityExtractor(train.shape)
     if name == "d":
         if isinstance(setting.d, str):
             raise RecipeError(setting.d, where="--features", found="d", cure="take another one, or auto")
-        return OfD(setting.d(), "this run's")
+        return DiscriminatorExtractor(setting.d(), "this run's")
     if plain:
         raise RecipeError("points have no such features", where="--features", found=name, cure="leave it out")
     if name == "classifier":
-        assert isinstance(train, Finite)
-        suits(name, train)
-        made = OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+        assert isinstance(train, SizedSource)
+        check_features(name, train)
+        made = ClassifierExtractor(train, held_out if isinstance(held_out, SizedSource) else None, setting.progress)
         if made.doubt:
             setting.note(f"these features mean little: the classifier is {made.doubt}; take --features pixels")
         return made
-    alpha = not isinstance(train, Stacked)
+    alpha = not isinstance(train, StackedDigits)
     if ".py:" in word:
         return _own(word, setting.trust_code, alpha)
     if not file:
@@ -269,36 +269,38 @@ def extractor(word: str, setting: Setting) -> Extractor:
         raise RecipeError("no such features", where="--features", found=f"'{word}'", cure=cure)
     if not Path(file).is_file():
         raise DataError("there is no such file", where="--features", found=file)
-    return Inception(Path(file), alpha=alpha) if name == "inception" else _torchvision(name, Path(file), alpha)
+    return InceptionExtractor(Path(file), alpha=alpha) if name == "inception" else _torchvision(name, Path(file), alpha)
 
 
-def _best(setting: Setting) -> Extractor:
+def _best(setting: ExtractorContext) -> Extractor:
     """What `auto` stands for: the classifier if it has learnt the classes, else the numbers as they are."""
     train, held_out = setting.train, setting.held_out
-    if isinstance(train, Finite) and worth_it(_digits(train)):
-        made = OfClassifier(train, held_out if isinstance(held_out, Finite) else None, setting.tell)
+    if isinstance(train, SizedSource) and can_train_on(_digits(train)):
+        made = ClassifierExtractor(train, held_out if isinstance(held_out, SizedSource) else None, setting.progress)
         if not made.doubt:
             return made
         setting.note(f"features are pixels, for a classifier is not sure to tell the classes: it is {made.doubt}")
-    return Plain(train.shape)
+    return IdentityExtractor(train.shape)
 
 
-def suits(name: str, train: Source) -> None:
+def check_features(name: str, train: Source) -> None:
     """Raises RecipeError if these features can't be made of this data, before anything is trained or written."""
-    if name == "classifier" and isinstance(train, Finite) and not worth_it(_digits(train)):
+    if name == "classifier" and isinstance(train, SizedSource) and not can_train_on(_digits(train)):
         cure = "take --features pixels"
         raise RecipeError("a classifier needs labels, twenty pictures to each", where="--features", cure=cure)
 
 
-def _torchvision(name: str, file: Path, alpha: bool) -> Network:
+def _torchvision(name: str, file: Path, alpha: bool) -> NetworkExtractor:
     """A network by name with weights from a file, its maps averaged and its last layers left off."""
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
-        from poise.entries import nearest
+        from poise.core.config import did_you_mean
 
-        raise RecipeError("no torchvision network", where="--features", found=f"'{name}'", cure=nearest(name, known))
+        raise RecipeError(
+            "no torchvision network", where="--features", found=f"'{name}'", cure=did_you_mean(name, known)
+        )
     net = models.get_model(name, weights=None)
     try:
         if file.suffix == ".safetensors":
@@ -310,32 +312,34 @@ def _torchvision(name: str, file: Path, alpha: bool) -> Network:
         net.load_state_dict(weights)
     except Exception as error:  # a damaged file, another network's, one that wants to run code
         what = f"can't be read as {name}'s weights"
-        raise DataError(what, where=str(file), found=short(error)) from None
+        raise DataError(what, where=str(file), found=short_error(error)) from None
     if isinstance(net, models.VGG | models.AlexNet):  # these lay their last map flat
         net.avgpool = nn.AdaptiveAvgPool2d(1)
     for last in ("fc", "classifier", "head", "heads"):
         if hasattr(net, last):  # a squeezenet's classifier is convolutions, and nothing before it averages
             setattr(net, last, nn.AdaptiveAvgPool2d(1) if isinstance(net, models.SqueezeNet) else nn.Identity())
             break
-    return Network(net, f"torchvision {name} from {file.name}", side=224, alpha=alpha)
+    return NetworkExtractor(net, f"torchvision {name} from {file.name}", side=224, alpha=alpha)
 
 
-def _own(word: str, trust_code: bool, alpha: bool) -> Network:
+def _own(word: str, trust_code: bool, alpha: bool) -> NetworkExtractor:
     """`FILE.py:NAME`: a class or function without arguments that gives a network; attributes say what it expects."""
     file, _, name = word.rpartition(":")
-    trust(Path(file), name, trust_code)
-    own = Own(file=file, name=name)
-    net = own.made()
+    trust_file(Path(file), name, trust_code)
+    own = UserCode(file=file, name=name)
+    net = own.instantiate()
     if not isinstance(net, nn.Module):
         raise RecipeError("is not a torch.nn.Module", where=word, found=type(net).__name__)
     shift, scale = getattr(net, "shift", (0.5,)), getattr(net, "scale", (0.5,))
-    return Network(net, f"{name} of {Path(file).name}", getattr(net, "side", None), tuple(shift), tuple(scale), alpha)
+    return NetworkExtractor(
+        net, f"{name} of {Path(file).name}", getattr(net, "side", None), tuple(shift), tuple(scale), alpha
+    )
 
 
-def _digits(source: Source) -> Finite:
+def _digits(source: Source) -> SizedSource:
     """What a classifier of this data is trained on: of stacks, the digits they are made of."""
-    assert isinstance(source, Finite)
-    return source.digits if isinstance(source, Stacked) else source
+    assert isinstance(source, SizedSource)
+    return source.digits if isinstance(source, StackedDigits) else source
 
 
 def _hash_of(net: nn.Module) -> str:

@@ -8,28 +8,13 @@ sampler scores 98.89 % good in the plane, 1 - exp(-9/2), and its reverse KL is n
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from poise.measure.base import Figure, Measure
+from poise.measure.base import Measure, MeasuredValue
+from poise.measure.context import EvalContext, Modes
 
 REACH = 3.0
-
-
-class Modes(NamedTuple):
-    """What was found.
-
-    Attributes:
-        found: modes with a good sample, 0 to K.
-        good: share of good samples, 0 to 1.
-        reverse_kl: KL(model || uniform) over the good samples' modes, nats, 0 to log K; infinite if none is good.
-    """
-
-    found: int
-    good: float
-    reverse_kl: float
 
 
 def reverse_kl(counts: Tensor) -> float:
@@ -65,24 +50,29 @@ def count_numbers(numbers: Tensor, total: int) -> Modes:
     return Modes(int((counts > 0).sum()), 1.0, reverse_kl(counts))
 
 
+def _modes(context: EvalContext) -> Modes:
+    assert context.count_modes is not None
+    return context.cached("modes", context.count_modes)
+
+
 MODES = Measure(
     name="modes",
     about="modes found, of those there are (VEEGAN's rule)",
     better="more",
-    of=lambda sitting: Figure(float(sitting.modes.found)),
-    needs=frozenset({"modes"}),
+    compute=lambda context: MeasuredValue(float(_modes(context).found)),
+    requires=frozenset({"modes"}),
 )
 HIGH_QUALITY = Measure(
     name="high_quality",
     about="share of points within 3 sigma of a mode, 0 to 0.9889: more means modes that shrank",
     better="floor",
-    of=lambda sitting: Figure(sitting.modes.good),
-    needs=frozenset({"modes", "centres"}),
+    compute=lambda context: MeasuredValue(_modes(context).good),
+    requires=frozenset({"modes", "centres"}),
 )
 REVERSE_KL = Measure(
     name="reverse_kl",
     about="KL from G's modes to evenly found ones, nats, 0 to log of their number",
     better="less",
-    of=lambda sitting: Figure(sitting.modes.reverse_kl),
-    needs=frozenset({"modes"}),
+    compute=lambda context: MeasuredValue(_modes(context).reverse_kl),
+    requires=frozenset({"modes"}),
 )

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor
 
-from poise.measure.base import Figure, Measure
+from poise.core.random_streams import derive_seed
+from poise.measure.base import Measure, MeasuredValue
+from poise.measure.classifier import train_classifier
+from poise.measure.classifier_scores import accuracy
+from poise.measure.context import EvalContext
+from poise.measure.sample_set import batch_slices, extract
 
 ROUNDS = 300
 
@@ -29,20 +35,41 @@ def linear_probe(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) ->
     return float(probe.score(test.double().numpy(), wanted.numpy()))
 
 
+def _gan_train(context: EvalContext) -> MeasuredValue:
+    """The accuracy on real samples of the small classifier, trained on the generated ones and their labels."""
+    fake, real = context.fake, context.real
+    shape = tuple(fake.normalized(slice(0, 1)).shape[1:])
+    seed = derive_seed(0, "gan_train")
+    net = train_classifier(fake.normalized, fake.required_labels, shape, context.classes, seed, context.progress)
+    with torch.no_grad():
+        logits = torch.cat([net(real.normalized(part))[1] for part in batch_slices(len(real))])
+    return MeasuredValue(accuracy(logits, real.required_labels))
+
+
+def _d_probe(context: EvalContext) -> MeasuredValue:
+    """The accuracy on held-out samples of a linear classifier, trained on D's features of the training samples."""
+    d, train, real = context.d, context.required_train, context.real
+    assert d is not None
+    on_train, on_real = (
+        extract(samples.normalized, len(samples), d, progress=context.progress).features for samples in (train, real)
+    )
+    return MeasuredValue(linear_probe(on_train, train.required_labels, on_real, real.required_labels))
+
+
 GAN_TRAIN = Measure(
     name="gan_train",
     about="accuracy on real pictures of a classifier trained on fakes of known labels, 0 to 1 (Shmelkov 2018)",
     better="more",
-    of=lambda sitting: Figure(sitting.trained_on_fakes()),
-    needs=frozenset({"labels", "asked labels"}),
+    compute=_gan_train,
+    requires=frozenset({"labels", "asked labels"}),
     slow=True,
 )
 D_PROBE = Measure(
     name="d_probe",
     about="accuracy of a linear classifier on D's features of real pictures, 0 to 1 (Radford 2015); about D, not G",
     better="more",
-    of=lambda sitting: Figure(sitting.probed_d()),
+    compute=_d_probe,
     floor="none",
-    needs=frozenset({"d", "labels", "train", "held out"}),
+    requires=frozenset({"d", "labels", "train", "held out"}),
     slow=True,
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poise.measure.base import Figure, Measure
-from poise.measure.sitting import Pile, parts
+from poise.measure.base import Measure, MeasuredValue
+from poise.measure.sample_set import SampleSet, batch_slices
 
 HIGH = 0.5
 """Frequencies above this share of the highest that the pixels can hold are high."""
@@ -36,9 +36,9 @@ def radial_power(images: Tensor) -> Tensor:
     return total / rings[inside].bincount()
 
 
-def spectrum(pile: Pile) -> Tensor:
+def spectrum(pile: SampleSet) -> Tensor:
     """`radial_power` of all samples of a pile."""
-    some = [(part, pile.signed(part)) for part in parts(len(pile))]
+    some = [(part, pile.normalized(part)) for part in batch_slices(len(pile))]
     return sum((radial_power(x) * len(x) for _, x in some[1:]), radial_power(some[0][1]) * len(some[0][1])) / len(pile)
 
 
@@ -56,5 +56,5 @@ HIGH_FREQUENCIES = Measure(
     name="high_frequencies",
     about="power in the upper half of the frequencies over that of reals: below 1 blur, above 1 noise",
     better="floor",
-    of=lambda sitting: Figure(high_frequencies(spectrum(sitting.fake), spectrum(sitting.real))),
+    compute=lambda context: MeasuredValue(high_frequencies(spectrum(context.fake), spectrum(context.real))),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

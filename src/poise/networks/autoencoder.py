@@ -14,13 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Judgement, Shape, Verdict, in_full
-from poise.networks.base import Discriminator
-from poise.networks.blocks import Down, Up, first_weights_
-from poise.networks.dcgan import DCGAN, DCGANGenerator
+from poise.core.types import DiscriminatorOutput, OutputKind, Shape, to_float32
+from poise.networks.base import DiscriminatorConfig
+from poise.networks.blocks import Down, Up, init_weights_
+from poise.networks.dcgan import DCGANConfig, DCGANGenerator
 from poise.networks.encoders import convolved, flattened
-from poise.networks.mlp import MLP, MLPGenerator
-from poise.networks.norms import MIXING, Norm
+from poise.networks.mlp import MLPConfig, MLPGenerator
+from poise.networks.norms import BATCH_STATISTICS_NORMS, Norm
 
 Measure = Literal["norm", "squared", "absolute"]
 
@@ -31,7 +31,7 @@ def energy(images: Tensor, rebuilt: Tensor, measure: Measure) -> Tensor:
     `norm`: the Euclidean length of the residual (EBGAN, equation 3); `squared`: its mean square per number;
     `absolute`: its mean absolute value (BEGAN, with eta = 1).
     """
-    residual = (in_full(rebuilt) - in_full(images)).flatten(1)
+    residual = (to_float32(rebuilt) - to_float32(images)).flatten(1)
     if measure == "norm":
         return torch.linalg.vector_norm(residual, dim=1)
     return residual.square().mean(1) if measure == "squared" else residual.abs().mean(1)
@@ -43,7 +43,7 @@ class Autoencoder(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, code: int, measure: Measure) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        first_weights_(self, "none")  # with norms too: small weights leave a deep autoencoder deaf
+        init_weights_(self, "none")  # with norms too: small weights leave a deep autoencoder deaf
         self.width, self.measure = code, measure
 
     def rebuild(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,13 +51,13 @@ class Autoencoder(nn.Module):
         code = self.encoder(images)
         return self.decoder(code), code
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """What D says."""
         rebuilt, code = self.rebuild(images)
-        return Verdict(-energy(images, rebuilt, self.measure), code)
+        return DiscriminatorOutput(-energy(images, rebuilt, self.measure), code)
 
 
-class AutoencoderEntry(DCGAN, Discriminator):
+class AutoencoderConfig(DCGANConfig, DiscriminatorConfig):
     """An autoencoder of DCGAN's layers for pictures; `code` numbers are left of a picture in the middle."""
 
     kind: Literal["autoencoder"] = "autoencoder"
@@ -68,19 +68,19 @@ class AutoencoderEntry(DCGAN, Discriminator):
     measure: Measure = "norm"
 
     @property
-    def says(self) -> Judgement:
+    def output_kind(self) -> OutputKind:
         """An energy."""
         return "energy"
 
     def build(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
-        widths, base = self.plan(shape)
+        widths, base = self.channel_plan(shape)
         encoder = convolved(self, shape, self.down, self.code)
         decoder = DCGANGenerator(self.code, shape, widths[::-1], base, self.norm, self.activation, self.up, "linear")
         return Autoencoder(encoder, decoder, self.code, self.measure)
 
 
-class FlatAutoencoderEntry(MLP, Discriminator):
+class FlatAutoencoderConfig(MLPConfig, DiscriminatorConfig):
     """A fully connected autoencoder, for points of the plane and pictures laid flat."""
 
     kind: Literal["flat_autoencoder"] = "flat_autoencoder"
@@ -88,12 +88,12 @@ class FlatAutoencoderEntry(MLP, Discriminator):
     measure: Measure = "norm"
 
     @property
-    def mixing(self) -> bool:
+    def uses_batch_statistics(self) -> bool:
         """Its layers are a generator's, all of them normed."""
-        return self.norm in MIXING
+        return self.norm in BATCH_STATISTICS_NORMS
 
     @property
-    def says(self) -> Judgement:
+    def output_kind(self) -> OutputKind:
         """An energy."""
         return "energy"
 

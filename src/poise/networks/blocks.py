@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from poise.core import Shape
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
+from poise.core.types import Shape
 from poise.networks.norms import Norm
 
 Activation = Literal["leaky_relu", "relu", "prelu", "gelu", "elu", "tanh"]
@@ -78,7 +78,7 @@ def output(name: Output, shape: Shape) -> nn.Module:
     return OUTPUTS[name]()
 
 
-class ToMap(nn.ConvTranspose2d):
+class ProjectAndReshape(nn.ConvTranspose2d):
     """Latents, B x in, to a first map, B x out x base x base: "project and reshape".
 
     The transposed convolution of a 1 x 1 map, with its weight (in x out x base x base) and its initial values,
@@ -97,7 +97,7 @@ class ToMap(nn.ConvTranspose2d):
         return (maps if self.bias is None else maps + self.bias).permute(0, 3, 1, 2)
 
 
-class FromMap(nn.Conv2d):
+class MapToScore(nn.Conv2d):
     """A last map, B x in x base x base, to one number per sample, B: a convolution that covers its whole map."""
 
     def __init__(self, channels: int, base: int) -> None:
@@ -110,7 +110,7 @@ class FromMap(nn.Conv2d):
 
 
 @torch.no_grad()
-def normal_(net: nn.Module, std: float = 0.02) -> None:
+def init_dcgan_(net: nn.Module, std: float = 0.02) -> None:
     """DCGAN's initial weights, in place (Radford 2015, arXiv:1511.06434, section 4).
 
     Every weight ~ N(0, 0.02), every bias 0. A batch norm's scale ~ N(1, 0.02): the paper says "all weights";
@@ -130,7 +130,7 @@ def normal_(net: nn.Module, std: float = 0.02) -> None:
 SMALLEST, LARGEST = 8, 256
 
 
-def square_misfit(who: str, shape: Shape, depth: int | None) -> tuple[str, str] | None:
+def square_incompatibility(who: str, shape: Shape, depth: int | None) -> tuple[str, str] | None:
     """Why a network that halves or doubles maps can't do with `shape`, and the cure; None if it can."""
     if len(shape) != 3:
         return f"a {who} makes pictures, and this data is points", "take network kind 'mlp'"
@@ -145,12 +145,12 @@ def square_misfit(who: str, shape: Shape, depth: int | None) -> tuple[str, str] 
     return None
 
 
-def halvings(size: int, depth: int | None) -> int:
+def num_halvings(size: int, depth: int | None) -> int:
     """How often a map is halved from the picture's side: `depth`, or down to 4 (2 for size 8)."""
     return depth or max(2, size.bit_length() - 3)
 
 
-def widening(width: int, widest: int, count: int) -> list[int]:
+def channel_widths(width: int, widest: int, count: int) -> list[int]:
     """Channels of `count` maps from the picture inwards: doubled with each halving, up to `widest`."""
     return [min(widest, width << k) for k in range(count)]
 
@@ -159,14 +159,14 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @torch.no_grad()
-def he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
+def init_he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
     """Weights ~ N(0, gain^2 / fan_in) (He et al. 2015, arXiv:1502.01852), in place; biases 0.
 
     fan_in counts the numbers that one output sums over: of a transposed convolution, kernel / stride per channel.
     """
     fan_in: float = layer.weight[0].numel()
     if isinstance(layer, nn.ConvTranspose2d):
-        taps = 1 if isinstance(layer, ToMap) else math.prod(layer.kernel_size) / math.prod(layer.stride)
+        taps = 1 if isinstance(layer, ProjectAndReshape) else math.prod(layer.kernel_size) / math.prod(layer.stride)
         fan_in = layer.in_channels * taps
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
     if layer.bias is not None:
@@ -174,9 +174,9 @@ def he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
     return layer
 
 
-def first_weights_(net: nn.Module, norm: Norm) -> None:
+def init_weights_(net: nn.Module, norm: Norm) -> None:
     """DCGAN's small weights (`normal_`) where a norm makes up for them, He's where nothing does."""
-    normal_(net)
+    init_dcgan_(net)
     for module in net.modules() if norm == "none" else ():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            he_(module)  # type: ignore[bad-specialization]
+            init_he_(module)  # type: ignore[bad-specialization]

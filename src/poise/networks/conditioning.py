@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Said, Shape, Verdict
-from poise.entries import Part
+from poise.core.config import ComponentConfig
+from poise.core.types import DiscriminatorOutput, ExtraOutput, Shape
 from poise.errors import RecipeError
-from poise.networks.norms import MIXING, normed_like_
+from poise.networks.norms import BATCH_STATISTICS_NORMS, match_spectral_norm_
 
 Finding = tuple[str, str]
 """Why something does not fit, and the cure."""
@@ -25,59 +25,59 @@ Finding = tuple[str, str]
 NO_NORMS = ("class-conditional batch norm needs batch norms, and this G has none", 'set network.g.norm to "batch"')
 
 
-class GeneratorLabels(Part):
+class GeneratorConditioning(ComponentConfig):
     """How G learns of the label."""
 
-    def misfit(self, norm: str) -> Finding | None:
+    def incompatibility(self, norm: str) -> Finding | None:
         """Why a G with `norm` can't be told in this way; None if it can."""
         return None
 
-    def latent(self, dim: int) -> int:
+    def latent_dim(self, dim: int) -> int:
         """How long a z the inner network takes."""
         return dim
 
-    def dress(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
+    def wrap(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
         """The network, told: B x dim and B to samples. `scale` is the standard deviation of a coordinate of z."""
         raise NotImplementedError
 
 
-class DiscriminatorLabels(Part):
+class DiscriminatorConditioning(ComponentConfig):
     """How D learns of the label."""
 
-    reads: ClassVar[frozenset[Said]] = frozenset()
+    required_outputs: ClassVar[frozenset[ExtraOutput]] = frozenset()
     """What D must say beside its score."""
 
-    def misfit(self, norm: str, says: str) -> Finding | None:
+    def incompatibility(self, norm: str, says: str) -> Finding | None:
         """Why such a D can't be told in this way; None if it can."""
         if says == "energy":
             reason = "an autoencoder's energy says how well it rebuilds, not whether a label fits"
             return reason, "leave conditioning.d out and add the trick 'auxiliary_classifier', which reads D's code"
         return None
 
-    def shape(self, shape: Shape) -> Shape:
+    def input_shape(self, shape: Shape) -> Shape:
         """The shape of what the inner network sees."""
         return shape
 
-    def dress(self, net: nn.Module, classes: int) -> nn.Module:
+    def wrap(self, net: nn.Module, classes: int) -> nn.Module:
         """The network, told: B x shape and B to a verdict."""
         raise NotImplementedError
 
 
-class ConcatEntry(GeneratorLabels):
+class ConcatConfig(GeneratorConditioning):
     """An embedding of `dim` numbers beside z (Mirza & Osindero 2014, arXiv:1411.1784; R3GAN does the same)."""
 
     kind: Literal["concat"] = "concat"
     dim: int = Field(default=16, ge=1, le=4096)
 
-    def misfit(self, norm: str) -> Finding | None:
+    def incompatibility(self, norm: str) -> Finding | None:
         """Not with virtual batch norm."""
         return _no_reference() if norm == "virtual" else None
 
-    def latent(self, dim: int) -> int:
+    def latent_dim(self, dim: int) -> int:
         """z and the embedding."""
         return dim + self.dim
 
-    def dress(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
+    def wrap(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
         """See `Concat`."""
         return Concat(net, classes, self.dim, scale)
 
@@ -100,16 +100,16 @@ class Concat(nn.Module):
         return self.net(torch.cat((latents, told if self.scale == 1 else self.scale * told), 1))
 
 
-class ClassNormEntry(GeneratorLabels):
+class ClassNormConfig(GeneratorConditioning):
     """Every batch norm's scale and shift become the label's own (Dumoulin 2017, arXiv:1610.07629; de Vries 2017)."""
 
     kind: Literal["class_norm"] = "class_norm"
 
-    def misfit(self, norm: str) -> Finding | None:
+    def incompatibility(self, norm: str) -> Finding | None:
         """Only with batch norm; whether a network of the user's has any is seen when it is built."""
-        return None if norm in (*MIXING, "own") else NO_NORMS
+        return None if norm in (*BATCH_STATISTICS_NORMS, "own") else NO_NORMS
 
-    def dress(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
+    def wrap(self, net: nn.Module, classes: int, scale: float = 1.0) -> nn.Module:
         """See `ClassNorm`."""
         return ClassNorm(net, classes)
 
@@ -165,21 +165,21 @@ class ClassNorm(nn.Module):
                 norm.labels = None
 
 
-class ChannelsEntry(DiscriminatorLabels):
+class ChannelsConfig(DiscriminatorConditioning):
     """An embedding of `dim` numbers, spread over the picture as `dim` extra channels (ganhacks 16)."""
 
     kind: Literal["channels"] = "channels"
     dim: int = Field(default=8, ge=1, le=256)
 
-    def misfit(self, norm: str, says: str) -> Finding | None:
+    def incompatibility(self, norm: str, says: str) -> Finding | None:
         """Not with virtual batch norm, nor for an autoencoder."""
-        return _no_reference() if norm == "virtual" else super().misfit(norm, says)
+        return _no_reference() if norm == "virtual" else super().incompatibility(norm, says)
 
-    def shape(self, shape: Shape) -> Shape:
+    def input_shape(self, shape: Shape) -> Shape:
         """`dim` channels more; `dim` coordinates more for points."""
         return (shape[0] + self.dim, *shape[1:])
 
-    def dress(self, net: nn.Module, classes: int) -> nn.Module:
+    def wrap(self, net: nn.Module, classes: int) -> nn.Module:
         """See `Channels`."""
         return Channels(net, classes, self.dim)
 
@@ -194,19 +194,19 @@ class Channels(nn.Module):
         self.net, self.embedding = net, nn.Embedding(classes, dim)
         self.width = getattr(net, "width", None)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """What D says."""
         told = self.embedding(labels)[(..., *(None for _ in images.shape[2:]))]
         return self.net(torch.cat((images, told.expand(-1, -1, *images.shape[2:]).to(images.dtype)), 1))
 
 
-class ProjectionEntry(DiscriminatorLabels):
+class ProjectionConfig(DiscriminatorConditioning):
     """The score grows by <embedding of y, features> (Miyato & Koyama 2018, arXiv:1802.05637, equation 4)."""
 
     kind: Literal["projection"] = "projection"
-    reads: ClassVar[frozenset[Said]] = frozenset({"features"})
+    required_outputs: ClassVar[frozenset[ExtraOutput]] = frozenset({"features"})
 
-    def dress(self, net: nn.Module, classes: int) -> nn.Module:
+    def wrap(self, net: nn.Module, classes: int) -> nn.Module:
         """See `Projection`."""
         return Projection(net, classes)
 
@@ -224,11 +224,11 @@ class Projection(nn.Module):
         self.width: int = net.width  # type: ignore[assignment]
         self.net, self.embedding = net, nn.Embedding(classes, self.width)
         nn.init.normal_(self.embedding.weight, 0.0, self.width**-0.5)
-        normed_like_(self.embedding, net)
+        match_spectral_norm_(self.embedding, net)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """What D says."""
-        said: Verdict = self.net(images)
+        said: DiscriminatorOutput = self.net(images)
         assert said.features is not None
         return said._replace(score=said.score + (self.embedding(labels) * said.features).sum(1))
 

@@ -13,23 +13,23 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Shape, Verdict
-from poise.networks.base import Discriminator, Generator, Network
+from poise.core.types import DiscriminatorOutput, Shape
+from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from poise.networks.blocks import (
     Activation,
     Down,
-    FromMap,
+    MapToScore,
     Output,
-    ToMap,
+    ProjectAndReshape,
     Up,
     activation,
+    channel_widths,
     downsampling,
-    first_weights_,
-    halvings,
+    init_weights_,
+    num_halvings,
     output,
-    square_misfit,
+    square_incompatibility,
     upsampling,
-    widening,
 )
 from poise.networks.norms import Norm, has_bias, norm_layer
 
@@ -57,13 +57,13 @@ class DCGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         bias = has_bias(norm)
-        layers: list[nn.Module] = [ToMap(latent, widths[0], base, bias=bias)]
+        layers: list[nn.Module] = [ProjectAndReshape(latent, widths[0], base, bias=bias)]
         layers += [*norm_layer(norm, widths[0]), activation(act)]
         for here, there in pairwise(widths):
             layers += [*upsampling(up, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
         layers += [*upsampling(up, widths[-1], shape[0], bias=True), output(out, shape)]
         self.layers = nn.Sequential(*layers)
-        first_weights_(self, norm)
+        init_weights_(self, norm)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Pictures."""
@@ -80,17 +80,19 @@ class DCGANDiscriminator(nn.Module):
         for here, there in pairwise(widths):
             layers += [*downsampling(down, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
         self.trunk = nn.Sequential(*layers)
-        self.score = FromMap(widths[-1], base)
+        self.score = MapToScore(widths[-1], base)
         self.width = widths[-1] * base * base
-        first_weights_(self, norm)
+        init_weights_(self, norm)
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """What D says."""
         maps = self.trunk(images)
-        return Verdict(self.score(maps), maps.permute(0, 2, 3, 1).flatten(1))  # no copy where maps are channels_last
+        return DiscriminatorOutput(
+            self.score(maps), maps.permute(0, 2, 3, 1).flatten(1)
+        )  # no copy where maps are channels_last
 
 
-class DCGAN(Network):
+class DCGANConfig(NetworkConfig):
     """What both players' entries share.
 
     `width` is the number of channels beside the picture; it doubles with every halving of the map, up to
@@ -103,17 +105,17 @@ class DCGAN(Network):
     norm: Norm = "batch"
     activation: Activation = "leaky_relu"
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Only square pictures, any power of two from 8 to 256, deep enough to leave a map."""
-        return square_misfit("DCGAN", shape, self.depth)
+        return square_incompatibility("DCGAN", shape, self.depth)
 
-    def plan(self, shape: Shape) -> tuple[list[int], int]:
+    def channel_plan(self, shape: Shape) -> tuple[list[int], int]:
         """Channels from the picture's side inwards, and the side of the smallest map."""
-        depth = halvings(shape[1], self.depth)
-        return widening(self.width, self.widest, depth), shape[1] >> depth
+        depth = num_halvings(shape[1], self.depth)
+        return channel_widths(self.width, self.widest, depth), shape[1] >> depth
 
 
-class DCGANGeneratorEntry(DCGAN, Generator):
+class DCGANGeneratorConfig(DCGANConfig, GeneratorConfig):
     """A DCGAN generator; `width = 128` at size 64 is the paper's 4 x 4 x 1024."""
 
     kind: Literal["dcgan"] = "dcgan"
@@ -122,11 +124,11 @@ class DCGANGeneratorEntry(DCGAN, Generator):
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `DCGANGenerator`."""
-        widths, base = self.plan(shape)
+        widths, base = self.channel_plan(shape)
         return DCGANGenerator(latent, shape, widths[::-1], base, self.norm, self.activation, self.up, self.output)
 
 
-class DCGANDiscriminatorEntry(DCGAN, Discriminator):
+class DCGANDiscriminatorConfig(DCGANConfig, DiscriminatorConfig):
     """A DCGAN discriminator."""
 
     kind: Literal["dcgan"] = "dcgan"
@@ -134,5 +136,5 @@ class DCGANDiscriminatorEntry(DCGAN, Discriminator):
 
     def build(self, shape: Shape) -> nn.Module:
         """See `DCGANDiscriminator`."""
-        widths, base = self.plan(shape)
+        widths, base = self.channel_plan(shape)
         return DCGANDiscriminator(shape, widths, base, self.norm, self.activation, self.down)

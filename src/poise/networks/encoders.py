@@ -12,22 +12,22 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from poise.core import Shape
-from poise.networks.base import Encoder
-from poise.networks.blocks import Down, first_weights_
-from poise.networks.dcgan import DCGAN, DCGANDiscriminator
-from poise.networks.mlp import MLP, MLPGenerator
+from poise.core.types import Shape
+from poise.networks.base import EncoderConfig
+from poise.networks.blocks import Down, init_weights_
+from poise.networks.dcgan import DCGANConfig, DCGANDiscriminator
+from poise.networks.mlp import MLPConfig, MLPGenerator
 from poise.networks.norms import Norm
 
 
-def convolved(entry: DCGAN, shape: Shape, down: Down, numbers: int) -> nn.Sequential:
+def convolved(entry: DCGANConfig, shape: Shape, down: Down, numbers: int) -> nn.Sequential:
     """DCGAN's layers from a picture to `numbers` numbers."""
-    widths, base = entry.plan(shape)
+    widths, base = entry.channel_plan(shape)
     trunk = DCGANDiscriminator(shape, widths, base, entry.norm, entry.activation, down).trunk
     return nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * base * base, numbers))
 
 
-def flattened(entry: MLP, shape: Shape, numbers: int) -> nn.Sequential:
+def flattened(entry: MLPConfig, shape: Shape, numbers: int) -> nn.Sequential:
     """Fully connected layers from a sample to `numbers` numbers."""
     flat = [nn.Flatten()] if len(shape) > 1 else []
     return nn.Sequential(
@@ -35,7 +35,7 @@ def flattened(entry: MLP, shape: Shape, numbers: int) -> nn.Sequential:
     )
 
 
-class DCGANEncoderEntry(DCGAN, Encoder):
+class DCGANEncoderConfig(DCGANConfig, EncoderConfig):
     """The mirror image of a DCGAN generator."""
 
     kind: Literal["dcgan"] = "dcgan"
@@ -45,11 +45,11 @@ class DCGANEncoderEntry(DCGAN, Encoder):
     def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
         """See `convolved`."""
         net = convolved(self, shape, self.down, numbers)
-        first_weights_(net, self.norm)
+        init_weights_(net, self.norm)
         return net
 
 
-class MLPEncoderEntry(MLP, Encoder):
+class MLPEncoderConfig(MLPConfig, EncoderConfig):
     """A fully connected encoder."""
 
     kind: Literal["mlp"] = "mlp"
@@ -59,7 +59,7 @@ class MLPEncoderEntry(MLP, Encoder):
         return flattened(self, shape, numbers)
 
 
-class FreeCodesEntry(Encoder):
+class FreeCodesConfig(EncoderConfig):
     """One code for each training picture, which begins as N(0, `std`^2); there is none for any other picture.
 
     A picture is seen once an epoch and its code moves in between by what Adam remembers, so codes want a rate of
@@ -67,7 +67,7 @@ class FreeCodesEntry(Encoder):
     """
 
     kind: Literal["free_codes"] = "free_codes"
-    by_place: ClassVar[bool] = True
+    by_index: ClassVar[bool] = True
     pace: float = Field(default=10.0, gt=0)
     std: float = Field(default=1.0, gt=0)
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Shape, Verdict
-from poise.networks.base import Discriminator, Generator, Network
+from poise.core.types import DiscriminatorOutput, Shape
+from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from poise.networks.blocks import Activation, Output, activation, output
-from poise.networks.norms import MIXING, Norm, has_bias, norm_layer
+from poise.networks.norms import BATCH_STATISTICS_NORMS, Norm, has_bias, norm_layer
 
 
 def _hidden(here: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first: bool) -> list[nn.Module]:
@@ -50,38 +50,38 @@ class MLPDiscriminator(nn.Module):
         self.score = nn.Linear(width, 1)
         self.width = width
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """What D says."""
         features = self.trunk(images)
-        return Verdict(self.score(features).squeeze(1), features)
+        return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
-class MLP(Network):
+class MLPConfig(NetworkConfig):
     """What both players' entries share. Initial weights are PyTorch's own for linear layers."""
 
-    likes_bf16: ClassVar[bool] = False
+    allows_bf16: ClassVar[bool] = False
     width: int = Field(default=128, ge=1, le=65536)
     depth: int = Field(default=2, ge=1, le=64)
     norm: Norm = "none"
     activation: Activation = "leaky_relu"
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """No instance norm: a hidden layer has no space to take statistics over."""
         if self.norm == "instance":
             return "instance norm needs maps, and a fully connected layer has none", 'take norm "layer"'
         return None
 
-    def fewest(self, shape: Shape | None) -> int:
+    def min_batch(self, shape: Shape | None) -> int:
         """A vector has no space, so that a batch norm of vectors has the batch alone to take its means over."""
-        return 2 if self.norm in MIXING else 1
+        return 2 if self.norm in BATCH_STATISTICS_NORMS else 1
 
     @property
-    def mixing(self) -> bool:
+    def uses_batch_statistics(self) -> bool:
         """D's first layer has no norm, so a D of depth 1 has none at all."""
-        return super().mixing and (isinstance(self, Generator) or self.depth > 1)
+        return super().uses_batch_statistics and (isinstance(self, GeneratorConfig) or self.depth > 1)
 
 
-class MLPGeneratorEntry(MLP, Generator):
+class MLPGeneratorConfig(MLPConfig, GeneratorConfig):
     """A fully connected generator."""
 
     kind: Literal["mlp"] = "mlp"
@@ -92,14 +92,14 @@ class MLPGeneratorEntry(MLP, Generator):
         return MLPGenerator(latent, shape, self.width, self.depth, self.norm, self.activation, self.output)
 
 
-class MLPDiscriminatorEntry(MLP, Discriminator):
+class MLPDiscriminatorConfig(MLPConfig, DiscriminatorConfig):
     """A fully connected discriminator."""
 
     kind: Literal["mlp"] = "mlp"
 
-    def fewest(self, shape: Shape | None) -> int:
+    def min_batch(self, shape: Shape | None) -> int:
         """Its first layer has no norm."""
-        return 2 if self.mixing else 1
+        return 2 if self.uses_batch_statistics else 1
 
     def build(self, shape: Shape) -> nn.Module:
         """See `MLPDiscriminator`."""

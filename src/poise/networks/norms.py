@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from poise.core import Verdict, in_full
+from poise.core.types import DiscriminatorOutput, to_float32
 
 Norm = Literal["batch", "spectral", "spectral_batch", "instance", "layer", "group", "virtual", "none"]
-MIXING = ("batch", "spectral_batch")
+BATCH_STATISTICS_NORMS = ("batch", "spectral_batch")
 """Norms that make a sample's output depend on the other samples of its batch."""
 
 GROUP = 16
@@ -26,7 +26,7 @@ GROUP = 16
 
 def norm_layer(norm: Norm, channels: int, *, flat: bool = False) -> list[nn.Module]:
     """The layer that `norm` puts behind a linear one, or none: B x C x H x W, or B x C if `flat`."""
-    if norm in MIXING:
+    if norm in BATCH_STATISTICS_NORMS:
         return [nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)]
     if norm == "instance":
         return [nn.InstanceNorm2d(channels, affine=True)]
@@ -42,18 +42,18 @@ def has_bias(norm: Norm) -> bool:
     return norm in ("none", "spectral", "layer", "group")
 
 
-def finished(net: nn.Module, norm: Norm, reference: Tensor) -> nn.Module:
+def apply_norm(net: nn.Module, norm: Norm, reference: Tensor) -> nn.Module:
     """`net` with what `norm` does to it as a whole: weights spectrally normed, or a reference batch that goes along.
 
     Args:
         reference: inputs of the network, for virtual batch norm.
     """
     if norm in ("spectral", "spectral_batch"):
-        spectral_(net)
-    return Accompanied(net, reference) if norm == "virtual" else net
+        spectral_norm_(net)
+    return WithReferenceBatch(net, reference) if norm == "virtual" else net
 
 
-def spectral_(net: nn.Module) -> None:
+def spectral_norm_(net: nn.Module) -> None:
     """Divide every linear layer's weight by its largest singular value, in place.
 
     sigma is estimated by one power iteration per forward pass in training, on the weight as a matrix: output
@@ -65,7 +65,7 @@ def spectral_(net: nn.Module) -> None:
             spectral_norm(module, n_power_iterations=1, dim=getattr(module, "matrix_dim", None))
 
 
-def normed_like_(layer: nn.Module, net: nn.Module) -> None:
+def match_spectral_norm_(layer: nn.Module, net: nn.Module) -> None:
     """Norm a layer that is put beside `net` spectrally, in place, if the network's own are."""
     if any(is_parametrized(module) for module in net.modules()):
         spectral_norm(layer)
@@ -91,7 +91,7 @@ class VirtualBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """B x C x H x W, or B x C; the same shape."""
         space = tuple(range(2, x.dim()))
-        full = in_full(x)
+        full = to_float32(x)
         mean, square = (full, full.square()) if not space else (full.mean(space), full.square().mean(space))
         n = self.leading
         lead_mean, lead_square = mean[:n].mean(0), square[:n].mean(0)
@@ -104,7 +104,7 @@ class VirtualBatchNorm(nn.Module):
         return (full * scale[over] + shift[over]).to(x.dtype)
 
 
-class Accompanied(nn.Module):
+class WithReferenceBatch(nn.Module):
     """A network with virtual batch norms: the reference batch goes through with every batch, and is left out after."""
 
     def __init__(self, net: nn.Module, reference: Tensor) -> None:
@@ -116,8 +116,8 @@ class Accompanied(nn.Module):
             if isinstance(module, VirtualBatchNorm):
                 module.leading = len(reference)
 
-    def forward(self, x: Tensor) -> Tensor | Verdict:
+    def forward(self, x: Tensor) -> Tensor | DiscriminatorOutput:
         """What the network says of `x`."""
         n = len(self.reference)
         out = self.net(torch.cat((self.reference.to(x.dtype), x)))
-        return out.part(slice(n, None)) if isinstance(out, Verdict) else out[n:]
+        return out.select(slice(n, None)) if isinstance(out, DiscriminatorOutput) else out[n:]

@@ -14,10 +14,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Shape, Verdict
-from poise.derivatives import Conv2d
-from poise.networks.base import Discriminator, Generator, Network
-from poise.networks.blocks import HE_GAIN, SLOPE, Output, enlarged, halvings, he_, output, square_misfit, widening
+from poise.core.double_backward import Conv2d
+from poise.core.types import DiscriminatorOutput, Shape
+from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from poise.networks.blocks import (
+    HE_GAIN,
+    SLOPE,
+    Output,
+    channel_widths,
+    enlarged,
+    init_he_,
+    num_halvings,
+    output,
+    square_incompatibility,
+)
 
 
 class Block(nn.Module):
@@ -32,11 +42,11 @@ class Block(nn.Module):
         groups = wide // group if wide % group == 0 else 1
         gain = HE_GAIN * blocks**-0.25
         self.layers = nn.Sequential(
-            he_(Conv2d(channels, wide, 1), gain),
+            init_he_(Conv2d(channels, wide, 1), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            he_(Conv2d(wide, wide, 3, padding=1, groups=groups), gain),
+            init_he_(Conv2d(wide, wide, 3, padding=1, groups=groups), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            he_(Conv2d(wide, channels, 1, bias=False), 0.0),
+            init_he_(Conv2d(wide, channels, 1, bias=False), 0.0),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +56,7 @@ class Block(nn.Module):
 
 def resized(here: int, there: int, resize: nn.Module, *, first: bool) -> list[nn.Module]:
     """A map at another size and with other channels; the 1 x 1 convolution goes where the map is small."""
-    wider = [he_(Conv2d(here, there, 1, bias=False), 1.0)] if here != there else []
+    wider = [init_he_(Conv2d(here, there, 1, bias=False), 1.0)] if here != there else []
     return [*wider, resize] if first else [resize, *wider]
 
 
@@ -56,7 +66,7 @@ class Start(nn.Module):
     def __init__(self, latent: int, channels: int, base: int) -> None:
         super().__init__()
         self.basis = nn.Parameter(torch.randn(channels, base, base))
-        self.scale = he_(nn.Linear(latent, channels, bias=False), 1.0)
+        self.scale = init_he_(nn.Linear(latent, channels, bias=False), 1.0)
 
     def forward(self, latents: Tensor) -> Tensor:
         """B x latent to B x channels x base x base."""
@@ -84,7 +94,7 @@ class R3GANGenerator(nn.Module):
         for here, there in pairwise(widths):
             layers += resized(here, there, enlarged("bilinear"), first=True)
             layers += [Block(there, expansion, group, count) for _ in range(blocks)]
-        layers += [he_(Conv2d(widths[-1], shape[0], 1, bias=False), 1.0), output(out, shape)]
+        layers += [init_he_(Conv2d(widths[-1], shape[0], 1, bias=False), 1.0), output(out, shape)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -98,30 +108,30 @@ class R3GANDiscriminator(nn.Module):
     def __init__(self, shape: Shape, widths: list[int], base: int, blocks: int, expansion: int, group: int) -> None:
         super().__init__()
         count = blocks * len(widths)
-        layers: list[nn.Module] = [he_(Conv2d(shape[0], widths[0], 1, bias=False), 1.0)]
+        layers: list[nn.Module] = [init_he_(Conv2d(shape[0], widths[0], 1, bias=False), 1.0)]
         for here, there in pairwise(widths):
             layers += [Block(here, expansion, group, count) for _ in range(blocks)]
             layers += resized(here, there, nn.AvgPool2d(2), first=False)
         self.width = widths[-1]
         layers += [Block(self.width, expansion, group, count) for _ in range(blocks)]
-        layers += [he_(Conv2d(self.width, self.width, base, groups=self.width, bias=False), 1.0), nn.Flatten()]
+        layers += [init_he_(Conv2d(self.width, self.width, base, groups=self.width, bias=False), 1.0), nn.Flatten()]
         self.trunk = nn.Sequential(*layers)
-        self.score = he_(nn.Linear(self.width, 1, bias=False), 1.0)
+        self.score = init_he_(nn.Linear(self.width, 1, bias=False), 1.0)
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """What D says."""
         features = self.trunk(images)
-        return Verdict(self.score(features).squeeze(1), features)
+        return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
-class R3GAN(Network):
+class R3GANConfig(NetworkConfig):
     """What both players' entries share: `blocks` per size, channels grouped by `group` in the middle of a block.
 
     The paper's networks have `blocks` = 2, `expansion` = 2, `group` = 16, hundreds of channels, and a [1, 2, 1] filter
     where maps are resized.
     """
 
-    skips: ClassVar[bool] = True
+    has_skip_connections: ClassVar[bool] = True
     width: int = Field(default=64, ge=1, le=4096)
     widest: int = Field(default=256, ge=1, le=16384)
     blocks: int = Field(default=2, ge=1, le=32)
@@ -129,17 +139,17 @@ class R3GAN(Network):
     group: int = Field(default=16, ge=1, le=4096)
     depth: int | None = Field(default=None, ge=1, le=7)
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Square pictures, a power of two from 8 to 256."""
-        return square_misfit("residual network", shape, self.depth)
+        return square_incompatibility("residual network", shape, self.depth)
 
-    def plan(self, shape: Shape) -> tuple[list[int], int]:
+    def channel_plan(self, shape: Shape) -> tuple[list[int], int]:
         """Channels from the picture's side inwards, and the side of the smallest map (4, or 2 for size 8)."""
-        depth = halvings(shape[1], self.depth)
-        return widening(self.width, self.widest, depth + 1), shape[1] >> depth
+        depth = num_halvings(shape[1], self.depth)
+        return channel_widths(self.width, self.widest, depth + 1), shape[1] >> depth
 
 
-class R3GANGeneratorEntry(R3GAN, Generator):
+class R3GANGeneratorConfig(R3GANConfig, GeneratorConfig):
     """A generator without normalisation."""
 
     kind: Literal["r3gan"] = "r3gan"
@@ -147,16 +157,16 @@ class R3GANGeneratorEntry(R3GAN, Generator):
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `R3GANGenerator`."""
-        widths, base = self.plan(shape)
+        widths, base = self.channel_plan(shape)
         return R3GANGenerator(latent, shape, widths[::-1], base, self.blocks, self.expansion, self.group, self.output)
 
 
-class R3GANDiscriminatorEntry(R3GAN, Discriminator):
+class R3GANDiscriminatorConfig(R3GANConfig, DiscriminatorConfig):
     """A discriminator without normalisation."""
 
     kind: Literal["r3gan"] = "r3gan"
 
     def build(self, shape: Shape) -> nn.Module:
         """See `R3GANDiscriminator`."""
-        widths, base = self.plan(shape)
+        widths, base = self.channel_plan(shape)
         return R3GANDiscriminator(shape, widths, base, self.blocks, self.expansion, self.group)

@@ -16,11 +16,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Shape, Verdict
-from poise.derivatives import Conv2d
+from poise.core.double_backward import Conv2d
+from poise.core.types import DiscriminatorOutput, Shape
 from poise.networks.attention import SelfAttention
-from poise.networks.base import Discriminator, Generator, Network
-from poise.networks.blocks import Activation, Output, ToMap, activation, enlarged, output, square_misfit, widening
+from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from poise.networks.blocks import (
+    Activation,
+    Output,
+    ProjectAndReshape,
+    activation,
+    channel_widths,
+    enlarged,
+    output,
+    square_incompatibility,
+)
 from poise.networks.norms import Norm, has_bias, norm_layer
 
 
@@ -83,12 +92,14 @@ def fresh(act: Activation) -> nn.Module:
 
 
 @torch.no_grad()
-def glorot_(net: nn.Module) -> None:
+def init_glorot_(net: nn.Module) -> None:
     """Uniform of Glorot & Bengio 2010: gain sqrt(2) for 3 x 3 convolutions, 1 for all else; biases 0 (SNGAN's code)."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             wide = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
-            weight = module.weight.flatten(1) if isinstance(module, ToMap) else module.weight  # a dense layer's fans
+            weight = (
+                module.weight.flatten(1) if isinstance(module, ProjectAndReshape) else module.weight
+            )  # a dense layer's fans
             nn.init.xavier_uniform_(weight, math.sqrt(2) if wide else 1.0)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -115,7 +126,7 @@ class ResNetGenerator(nn.Module):
         out: Output,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [ToMap(latent, widths[0], base, bias=True)]
+        layers: list[nn.Module] = [ProjectAndReshape(latent, widths[0], base, bias=True)]
         size = base
         for here, there in pairwise(widths):
             size *= 2
@@ -123,7 +134,7 @@ class ResNetGenerator(nn.Module):
             layers += [SelfAttention(there)] if size == attention else []
         last = Conv2d(widths[-1], shape[0], 3, padding=1)
         self.layers = nn.Sequential(*layers, *norm_layer(norm, widths[-1]), activation(act), last, output(out, shape))
-        glorot_(self)
+        init_glorot_(self)
         nn.init.xavier_uniform_(last.weight)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -154,21 +165,21 @@ class ResNetDiscriminator(nn.Module):
         layers += [DiscriminatorBlock(self.width, self.width, norm, act, halve=False) for _ in range(plain)]
         self.trunk = nn.Sequential(*layers, *norm_layer(norm, self.width), activation(act))
         self.score = nn.Linear(self.width, 1)
-        glorot_(self)
+        init_glorot_(self)
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """What D says."""
         features = self.trunk(images).sum((2, 3))
-        return Verdict(self.score(features).squeeze(1), features)
+        return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
-class ResNet(Network):
+class ResNetConfig(NetworkConfig):
     """What both players' entries share; `attention` is the side of the map that attends to itself (SAGAN: 32 of 128).
 
     `depth` is the number of halvings.
     """
 
-    skips: ClassVar[bool] = True
+    has_skip_connections: ClassVar[bool] = True
     width: int = Field(default=64, ge=1, le=4096)
     widest: int = Field(default=1024, ge=1, le=16384)
     depth: int | None = Field(default=None, ge=1, le=7)
@@ -184,19 +195,19 @@ class ResNet(Network):
         """How often the side is halved between the picture and the smallest map."""
         return self.depth or max(1, (shape[1] // self.smallest()).bit_length() - 1)
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Square pictures, a power of two from 8 to 256, with a map of the size that attends."""
-        square = square_misfit("residual network", shape, self.depth)
+        square = square_incompatibility("residual network", shape, self.depth)
         if square is not None:
             return square
         sizes = [shape[1] >> k for k in range(self.halvings(shape) + 1)]
-        inner = sizes[:-1] if isinstance(self, Generator) else sizes[1:]
+        inner = sizes[:-1] if isinstance(self, GeneratorConfig) else sizes[1:]
         if self.attention is not None and self.attention not in inner:
             return f"no map here is {self.attention} wide", f"set attention to one of {', '.join(map(str, inner))}"
         return None
 
 
-class ResNetGeneratorEntry(ResNet, Generator):
+class ResNetGeneratorConfig(ResNetConfig, GeneratorConfig):
     """A residual generator."""
 
     kind: Literal["resnet"] = "resnet"
@@ -211,14 +222,14 @@ class ResNetGeneratorEntry(ResNet, Generator):
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `ResNetGenerator`."""
         depth = self.halvings(shape)
-        widths = widening(self.width, self.widest, depth + 1)[::-1]
+        widths = channel_widths(self.width, self.widest, depth + 1)[::-1]
         base = shape[1] >> depth
         return ResNetGenerator(
             latent, shape, widths, base, self.norm, self.activation, self.up, self.attention, self.output
         )
 
 
-class ResNetDiscriminatorEntry(ResNet, Discriminator):
+class ResNetDiscriminatorConfig(ResNetConfig, DiscriminatorConfig):
     """A residual discriminator; `plain` blocks follow that do not halve."""
 
     kind: Literal["resnet"] = "resnet"
@@ -231,5 +242,5 @@ class ResNetDiscriminatorEntry(ResNet, Discriminator):
 
     def build(self, shape: Shape) -> nn.Module:
         """See `ResNetDiscriminator`."""
-        widths = widening(self.width, self.widest, self.halvings(shape))
+        widths = channel_widths(self.width, self.widest, self.halvings(shape))
         return ResNetDiscriminator(shape, widths, self.plain, self.norm, self.activation, self.attention)

@@ -14,10 +14,10 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Shape, Verdict
-from poise.derivatives import Conv2d
-from poise.networks.base import Discriminator, Generator, Network
-from poise.networks.blocks import ToMap, first_weights_
+from poise.core.double_backward import Conv2d
+from poise.core.types import DiscriminatorOutput, Shape
+from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
+from poise.networks.blocks import ProjectAndReshape, init_weights_
 
 SLOPE = 0.3
 
@@ -37,12 +37,16 @@ class UnrolledGenerator(nn.Module):
         super().__init__()
         channels, maps = shape[0], sides(shape[1])
         widths = [8 * width, 4 * width, 2 * width, width]
-        layers: list[nn.Module] = [ToMap(latent, widths[0], maps[0], bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        layers: list[nn.Module] = [
+            ProjectAndReshape(latent, widths[0], maps[0], bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        ]
         for here, there, small, large in zip(widths, widths[1:], maps, maps[1:], strict=False):
             left = large - (2 * small - 1)  # a row and a column more where the side doubles exactly
             layers += [nn.ConvTranspose2d(here, there, 3, 2, 1, left, bias=False), nn.BatchNorm2d(there), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
-        first_weights_(self, "batch")
+        init_weights_(self, "batch")
 
     def forward(self, latents: Tensor) -> Tensor:
         """Pictures."""
@@ -60,34 +64,34 @@ class UnrolledDiscriminator(nn.Module):
         self.trunk = nn.Sequential(*layers, nn.Flatten())
         self.width = 4 * width * sides(shape[1])[0] ** 2
         self.score = nn.Linear(self.width, 1)
-        first_weights_(self, "batch")
+        init_weights_(self, "batch")
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """What D says."""
         features = self.trunk(images)
-        return Verdict(self.score(features).squeeze(1), features)
+        return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
-class Unrolled(Network):
+class UnrolledConfig(NetworkConfig):
     """What both players' entries share."""
 
     @property
-    def mixing(self) -> bool:
+    def uses_batch_statistics(self) -> bool:
         """Both have batch norms."""
         return True
 
-    def fewest(self, shape: Shape | None) -> int:
+    def min_batch(self, shape: Shape | None) -> int:
         """Pictures of 8 x 8 become maps of 1 x 1, which are vectors to a batch norm."""
         return 2 if shape is not None and sides(shape[1])[0] == 1 else 1
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Only square pictures, of 8 x 8 or more."""
         if len(shape) == 3 and shape[1] == shape[2] >= 8:
             return None
         return "these players are made for square pictures of 8 x 8 or more", "take mlp, or set data.size = 28"
 
 
-class UnrolledGeneratorEntry(Unrolled, Generator):
+class UnrolledGeneratorConfig(UnrolledConfig, GeneratorConfig):
     """The generator; `width = 8` is the published 64-32-16-8."""
 
     kind: Literal["unrolled"] = "unrolled"
@@ -98,7 +102,7 @@ class UnrolledGeneratorEntry(Unrolled, Generator):
         return UnrolledGenerator(latent, shape, self.width)
 
 
-class UnrolledDiscriminatorEntry(Unrolled, Discriminator):
+class UnrolledDiscriminatorConfig(UnrolledConfig, DiscriminatorConfig):
     """The discriminator; `width = 2` is the published quarter of G's, 4 the half."""
 
     kind: Literal["unrolled"] = "unrolled"

@@ -1,5 +1,5 @@
 """The adversarial costs: what each player pays for what D says. One file per family."""
 
-from poise.parts import offer
+from poise.utils.lazy_exports import lazy_exports
 
-__getattr__, __dir__ = offer(__name__)
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -14,8 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.core import Exchange, Judgement, Moment, Side, Targets
-from poise.objectives.base import Costs, Objective, Rule
+from poise.core.move import MoveData
+from poise.core.types import MoveContext, OutputKind, Side, Targets
+from poise.objectives.base import Losses, Objective, ObjectiveModule
 
 
 def next_k(k: Tensor, real: Tensor, fake: Tensor, gamma: float, lambda_k: float) -> Tensor:
@@ -32,18 +33,18 @@ class Began(Objective):
     """`gamma` in [0, 1]; `lambda_k` is the controller's gain; `k` its value at the start."""
 
     kind: Literal["began"] = "began"
-    reads: ClassVar[frozenset[Judgement]] = frozenset({"energy"})
-    by_pile: ClassVar[bool] = False
+    output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"energy"})
+    is_separable: ClassVar[bool] = False
     gamma: float = Field(default=0.5, ge=0, le=1)
     lambda_k: float = Field(default=1e-3, ge=0)
     k: float = Field(default=0.0, ge=0, le=1)
 
-    def build(self) -> Rule[Began]:
+    def build(self) -> ObjectiveModule[Began]:
         """See `Balance`."""
-        return Balance(self)
+        return BeganModule(self)
 
 
-class Balance(Rule[Began]):
+class BeganModule(ObjectiveModule[Began]):
     """The costs at the present k, and the controller that moves it once in each step, after G's first move."""
 
     def __init__(self, told: Began) -> None:
@@ -51,23 +52,23 @@ class Balance(Rule[Began]):
         self.register_buffer("k", torch.tensor(told.k))
         self.register_buffer("real", torch.tensor(0.0))
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None, moment: Moment) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None, context: MoveContext) -> Losses:
         """E[L(x)] - k E[L(G(z))]."""
         return -real, self.k * fake
 
-    def g_costs(self, fake: Tensor, real: Tensor | None, moment: Moment) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None, context: MoveContext) -> Losses:
         """E[L(G(z))]."""
         return (-fake,)
 
     @torch.no_grad()
-    def remember(self, exchange: Exchange) -> None:
+    def after_update(self, move: MoveData) -> None:
         """D's move leaves E L(x); G's first one in a step moves k, and each tells `g/k` and `g/convergence` (M)."""
-        if exchange.moment.side is Side.D:
-            self.real.copy_(-exchange.score("real").mean())
+        if move.context.side is Side.D:
+            self.real.copy_(-move.score("real").mean())
             return
-        fake = -exchange.score("fake").mean()
-        exchange.readings["convergence"] = convergence(self.real, fake, self.told.gamma)
-        if exchange.moment.turn == 0:
-            turned = next_k(self.k, self.real, fake, self.told.gamma, self.told.lambda_k)
+        fake = -move.score("fake").mean()
+        move.logged["convergence"] = convergence(self.real, fake, self.config.gamma)
+        if move.context.turn == 0:
+            turned = next_k(self.k, self.real, fake, self.config.gamma, self.config.lambda_k)
             self.k.copy_(torch.where(self.real > 0, turned, self.k))  # where G begins, D has seen no reals yet
-        exchange.readings["k"] = self.k.clone()
+        move.logged["k"] = self.k.clone()

@@ -16,14 +16,14 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import relu
 
-from poise.core import Targets
-from poise.objectives.base import Costs, Objective
+from poise.core.types import Targets
+from poise.objectives.base import Losses, Objective
 
 CAP = 5.0
 """The log of p / q up to which the bound is that of the KL; a fake further out costs no more than in proportion."""
 
 
-def conjugate(v: Tensor) -> Tensor:
+def kl_conjugate(v: Tensor) -> Tensor:
     """exp(v - 1), and its tangent from v - 1 = `CAP` on: convex still, and finite for any score. Per sample, B."""
     beyond = relu(v - 1 - CAP)
     return (v - 1 - beyond).exp() + math.exp(CAP) * beyond
@@ -36,18 +36,18 @@ class KLDivergence(Objective):
     generator: Literal["modified", "bound"] = "modified"
 
     @property
-    def undecided(self) -> float | None:
+    def decision_threshold(self) -> float | None:
         """v = 1 where both densities are equal."""
         return 1.0
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """-E_P[v] + E_Q[exp(v - 1)]."""
-        return -real, conjugate(fake)
+        return -real, kl_conjugate(fake)
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """-E_Q[v], or of the bound the part that is G's."""
-        return (-fake,) if self.generator == "modified" else (-conjugate(fake),)
+        return (-fake,) if self.generator == "modified" else (-kl_conjugate(fake),)
 
-    def readings(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def extra_metrics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`d/divergence`: the bound, in nats."""
-        return {"divergence": real.mean() - conjugate(fake).mean()}
+        return {"divergence": real.mean() - kl_conjugate(fake).mean()}

@@ -11,12 +11,12 @@ from typing import Annotated, ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import relu
 
-from poise.core import Judgement, Moment, Targets
-from poise.dials import Dial, value, within
-from poise.objectives.base import Costs, Objective, Rule
+from poise.core.schedules import Schedulable, current_value, in_range
+from poise.core.types import MoveContext, OutputKind, Targets
+from poise.objectives.base import Losses, Objective, ObjectiveModule
 
 
-def push(energy: Tensor, margin: float) -> Tensor:
+def margin_loss(energy: Tensor, margin: float) -> Tensor:
     """[m - E(G(z))]^+: what D pays for fakes whose energy is below the margin; per sample, B."""
     return relu(margin - energy)
 
@@ -25,26 +25,26 @@ class Energy(Objective):
     """`margin` m in units of the energy. At m = 0 fakes cost D nothing: a dial from 0 pretrains it on reals alone."""
 
     kind: Literal["energy"] = "energy"
-    reads: ClassVar[frozenset[Judgement]] = frozenset({"energy"})
-    by_pile: ClassVar[bool] = False
-    margin: Annotated[Dial, within(0)] = 10.0
+    output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"energy"})
+    is_separable: ClassVar[bool] = False
+    margin: Annotated[Schedulable, in_range(0)] = 10.0
 
-    def readings(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def extra_metrics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`d/real_energy`, `d/fake_energy`: mean energies of both piles."""
         return {"real_energy": -real.mean(), "fake_energy": -fake.mean()}
 
-    def build(self) -> Rule[Energy]:
+    def build(self) -> ObjectiveModule[Energy]:
         """See `EnergyRule`."""
-        return EnergyRule(self)
+        return EnergyModule(self)
 
 
-class EnergyRule(Rule[Energy]):
+class EnergyModule(ObjectiveModule[Energy]):
     """The game at the moment's margin."""
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None, moment: Moment) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None, context: MoveContext) -> Losses:
         """E[E(x)] + E[[m - E(G(z))]^+] (equation 1)."""
-        return -real, push(-fake, value(self.told.margin, moment))
+        return -real, margin_loss(-fake, current_value(self.config.margin, context))
 
-    def g_costs(self, fake: Tensor, real: Tensor | None, moment: Moment) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None, context: MoveContext) -> Losses:
         """E[E(G(z))] (equation 2)."""
         return (-fake,)

@@ -11,11 +11,11 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import relu
 
-from poise.core import Side, Targets
-from poise.objectives.base import Costs, Objective
+from poise.core.types import Side, Targets
+from poise.objectives.base import Losses, Objective
 
 
-def short_of_one(score: Tensor) -> Tensor:
+def hinge(score: Tensor) -> Tensor:
     """max(0, 1 - s); per sample, B."""
     return relu(1 - score)
 
@@ -26,7 +26,7 @@ class Hinge(Objective):
     kind: Literal["hinge"] = "hinge"
 
     @property
-    def undecided(self) -> float:
+    def decision_threshold(self) -> float:
         """The middle between the two edges."""
         return 0.0
 
@@ -35,10 +35,10 @@ class Hinge(Objective):
         """1 for D, halfway between its edges, and 0 for G there."""
         return {Side.D: 1.0, Side.G: 0.0}
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]."""
-        return short_of_one(real), short_of_one(-fake)
+        return hinge(real), hinge(-fake)
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """E[-D(G(z))]."""
         return (-fake,)

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from poise.core import Side, Targets
-from poise.objectives.base import Costs, Objective
+from poise.core.types import Side, Targets
+from poise.objectives.base import Losses, Objective
 
 
-def squared(score: Tensor, goal: Tensor | float) -> Tensor:
+def half_squared_error(score: Tensor, goal: Tensor | float) -> Tensor:
     """(D - goal)^2 / 2; per sample, B. Squares of scores up to 1e4 are far from float32's end."""
     return (score - goal).square() / 2
 
@@ -24,28 +24,30 @@ class LeastSquares(Objective):
     """Half squared distances to `a` (fake), `b` (real) and `c` (what G wants D to say)."""
 
     kind: Literal["least_squares"] = "least_squares"
-    takes_targets: ClassVar[bool] = True
+    accepts_targets: ClassVar[bool] = True
     a: float = 0.0
     b: float = 1.0
     c: float = 1.0
 
     @property
-    def undecided(self) -> float:
+    def decision_threshold(self) -> float:
         """The middle between a and b."""
         return (self.a + self.b) / 2
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:
         """What it costs to stand in the middle."""
-        return {Side.D: (self.b - self.a) ** 2 / 8, Side.G: (self.undecided - self.c) ** 2 / 2}
+        return {Side.D: (self.b - self.a) ** 2 / 8, Side.G: (self.decision_threshold - self.c) ** 2 / 2}
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """E[(D(x) - b)^2] / 2 + E[(D(G(z)) - a)^2] / 2; a target t of [0, 1] means a + t (b - a)."""
         if targets is None:
-            return squared(real, self.b), squared(fake, self.a)
+            return half_squared_error(real, self.b), half_squared_error(fake, self.a)
         span = self.b - self.a
-        return squared(real, self.a + span * targets.real), squared(fake, self.a + span * targets.fake)
+        return half_squared_error(real, self.a + span * targets.real), half_squared_error(
+            fake, self.a + span * targets.fake
+        )
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """E[(D(G(z)) - c)^2] / 2."""
-        return (squared(fake, self.c),)
+        return (half_squared_error(fake, self.c),)

@@ -14,8 +14,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from poise.core import Side, Targets
-from poise.objectives.base import Costs, Objective
+from poise.core.types import Side, Targets
+from poise.objectives.base import Losses, Objective
 
 
 def cross_entropy(score: Tensor, target: Tensor) -> Tensor:
@@ -40,14 +40,14 @@ def minimax(fake: Tensor) -> Tensor:
 class CrossEntropy(Objective):
     """What both share: D's side, and log 2 as what a D that can't tell pays for each picture."""
 
-    takes_targets: ClassVar[bool] = True
+    accepts_targets: ClassVar[bool] = True
 
     @property
-    def undecided(self) -> float:
+    def decision_threshold(self) -> float:
         """A logit of 0: probability one half."""
         return 0.0
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """E[-log D(x)] + E[-log(1 - D(G(z)))], or the cross-entropy of the targets if there are any."""
         if targets is None:
             return -logsigmoid(real), -logsigmoid(-fake)
@@ -64,7 +64,7 @@ class NonSaturating(CrossEntropy):
         """log 2 for both."""
         return {Side.D: math.log(2), Side.G: math.log(2)}
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """See `non_saturating`."""
         return (non_saturating(fake),)
 
@@ -79,6 +79,6 @@ class Minimax(CrossEntropy):
         """log 2 for D, and what G pays is minus what D gains of it."""
         return {Side.D: math.log(2), Side.G: -math.log(2)}
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """See `minimax`."""
         return (minimax(fake),)

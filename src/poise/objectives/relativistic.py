@@ -14,26 +14,26 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from poise.core import Judgement, Side, Targets
-from poise.objectives.base import Costs, Objective
+from poise.core.types import OutputKind, Side, Targets
+from poise.objectives.base import Losses, Objective
 
 
-def paired(better: Tensor, worse: Tensor) -> Tensor:
+def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
     """-log sigmoid(C(better_i) - C(worse_i)) = softplus of minus the difference; per pair, B."""
     return softplus(worse - better)
 
 
-def averaged(better: Tensor, worse: Tensor) -> Costs:
+def relativistic_average_loss(better: Tensor, worse: Tensor) -> Losses:
     """-log sigmoid(C(better) - E C(worse)) and -log(1 - sigmoid(C(worse) - E C(better))); per sample, B each."""
     return softplus(worse.mean() - better), softplus(worse - better.mean())
 
 
-class Comparing(Objective):
+class RelativisticBase(Objective):
     """What both share: G's cost is D's with the piles exchanged, log 2 where nobody can tell."""
 
-    compares: ClassVar[bool] = True
-    by_pile: ClassVar[bool] = False
-    reads: ClassVar[frozenset[Judgement]] = frozenset({"score", "energy"})
+    is_relativistic: ClassVar[bool] = True
+    is_separable: ClassVar[bool] = False
+    output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"score", "energy"})
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:
@@ -41,32 +41,32 @@ class Comparing(Objective):
         return {Side.D: math.log(2), Side.G: math.log(2)}
 
 
-class Relativistic(Comparing):
+class Relativistic(RelativisticBase):
     """Pair by pair: real i of the batch against fake i."""
 
     kind: Literal["relativistic"] = "relativistic"
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """See `paired`."""
-        return (paired(real, fake),)
+        return (relativistic_loss(real, fake),)
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """See `paired`, the other way round."""
         assert real is not None
-        return (paired(fake, real),)
+        return (relativistic_loss(fake, real),)
 
 
-class RelativisticAverage(Comparing):
+class RelativisticAverage(RelativisticBase):
     """Each sample against the mean of the other pile."""
 
     kind: Literal["relativistic_average"] = "relativistic_average"
-    by_sample: ClassVar[bool] = False  # every cost has the mean of all fakes in it
+    has_per_sample_g_loss: ClassVar[bool] = False  # every cost has the mean of all fakes in it
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """See `averaged`."""
-        return averaged(real, fake)
+        return relativistic_average_loss(real, fake)
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """See `averaged`, the other way round."""
         assert real is not None
-        return averaged(fake, real)
+        return relativistic_average_loss(fake, real)

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from poise.core import Judgement, Targets
-from poise.objectives.base import Costs, Objective
+from poise.core.types import OutputKind, Targets
+from poise.objectives.base import Losses, Objective
 
 
 def distance(real: Tensor, fake: Tensor) -> Tensor:
@@ -23,17 +23,17 @@ class Wasserstein(Objective):
     """The critic climbs its estimate of the distance, G descends it. Only differences of scores matter."""
 
     kind: Literal["wasserstein"] = "wasserstein"
-    reads: ClassVar[frozenset[Judgement]] = frozenset({"score", "energy"})
-    needs_slope_bound: ClassVar[bool] = True
+    output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"score", "energy"})
+    needs_lipschitz_bound: ClassVar[bool] = True
 
-    def d_costs(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Costs:
+    def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
         """E[-f(x)] + E[f(G(z))]."""
         return -real, fake
 
-    def g_costs(self, fake: Tensor, real: Tensor | None) -> Costs:
+    def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
         """E[-f(G(z))]."""
         return (-fake,)
 
-    def readings(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def extra_metrics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`d/wasserstein`: see `distance`; in units of the critic's Lipschitz constant."""
         return {"wasserstein": distance(real, fake)}

@@ -11,47 +11,47 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from poise.core import Said
-from poise.data.source import DataEntry
-from poise.entries import Entry, complain, one_of
+from poise.core.config import Config, component_union, reject_value
+from poise.core.types import ExtraOutput
+from poise.data.source import DataConfig
 from poise.latents import Latent
-from poise.measure.entry import Measuring
-from poise.networks.base import Discriminator, Encoder, Generator
-from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
+from poise.measure.config import MeasureConfig
+from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
+from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
 from poise.objectives.base import Objective
-from poise.optimizers import OptimizerEntry
-from poise.recipe.text import NAME, write
-from poise.tempo import TempoEntry
-from poise.tricks.base import TrickEntry
-from poise.watch.monitor import Monitoring
+from poise.optimizers import OptimizerConfig
+from poise.recipe.toml import NAME, to_toml
+from poise.tempo import TempoConfig
+from poise.tricks.base import TrickConfig
+from poise.watch.monitor import MonitorConfig
 
 if TYPE_CHECKING:
-    AnyData = DataEntry
+    AnyData = DataConfig
     AnyLatent = Latent
-    AnyGenerator = Generator
-    AnyDiscriminator = Discriminator
-    AnyEncoder = Encoder
-    AnyGeneratorLabels = GeneratorLabels
-    AnyDiscriminatorLabels = DiscriminatorLabels
+    AnyGenerator = GeneratorConfig
+    AnyDiscriminator = DiscriminatorConfig
+    AnyEncoder = EncoderConfig
+    AnyGeneratorLabels = GeneratorConditioning
+    AnyDiscriminatorLabels = DiscriminatorConditioning
     AnyObjective = Objective
-    AnyOptimizer = OptimizerEntry
-    AnyTempo = TempoEntry
-    AnyTrick = TrickEntry
+    AnyOptimizer = OptimizerConfig
+    AnyTempo = TempoConfig
+    AnyTrick = TrickConfig
 else:
-    AnyData = one_of(DataEntry, "poise.data")
-    AnyLatent = one_of(Latent, "poise.latents")
-    AnyGenerator = one_of(Generator, "poise.networks", "poise.own")
-    AnyDiscriminator = one_of(Discriminator, "poise.networks", "poise.own")
-    AnyEncoder = one_of(Encoder, "poise.networks")
-    AnyGeneratorLabels = one_of(GeneratorLabels, "poise.networks")
-    AnyDiscriminatorLabels = one_of(DiscriminatorLabels, "poise.networks")
-    AnyObjective = one_of(Objective, "poise.objectives", "poise.own")
-    AnyOptimizer = one_of(OptimizerEntry, "poise.optimizers")
-    AnyTempo = one_of(TempoEntry, "poise.tempo")
-    AnyTrick = one_of(TrickEntry, "poise.tricks", "poise.own")
+    AnyData = component_union(DataConfig, "poise.data")
+    AnyLatent = component_union(Latent, "poise.latents")
+    AnyGenerator = component_union(GeneratorConfig, "poise.networks", "poise.user_code")
+    AnyDiscriminator = component_union(DiscriminatorConfig, "poise.networks", "poise.user_code")
+    AnyEncoder = component_union(EncoderConfig, "poise.networks")
+    AnyGeneratorLabels = component_union(GeneratorConditioning, "poise.networks")
+    AnyDiscriminatorLabels = component_union(DiscriminatorConditioning, "poise.networks")
+    AnyObjective = component_union(Objective, "poise.objectives", "poise.user_code")
+    AnyOptimizer = component_union(OptimizerConfig, "poise.optimizers")
+    AnyTempo = component_union(TempoConfig, "poise.tempo")
+    AnyTrick = component_union(TrickConfig, "poise.tricks", "poise.user_code")
 
 
-class Networks(Entry):
+class NetworksConfig(Config):
     """Both players' networks, and G's encoder where codes are read; a game for one has no `d`."""
 
     g: AnyGenerator
@@ -59,21 +59,21 @@ class Networks(Entry):
     e: AnyEncoder | None = None
 
 
-class Optimizers(Entry):
+class OptimizersConfig(Config):
     """Both players' optimisers; G's is also its encoder's."""
 
     g: AnyOptimizer
     d: AnyOptimizer | None = None
 
 
-class Conditioning(Entry):
+class ConditioningConfig(Config):
     """How each player learns of the label; left out, it doesn't."""
 
     g: AnyGeneratorLabels | None = None
     d: AnyDiscriminatorLabels | None = None
 
 
-class Log(Entry):
+class LogConfig(Config):
     """How often the run folder hears of the run, in steps."""
 
     rows: int = Field(default=50, ge=1)
@@ -83,7 +83,7 @@ class Log(Entry):
     sheet: int = Field(default=100, ge=1, le=10_000)
 
 
-class Recipe(Entry):
+class Recipe(Config):
     """A run, described.
 
     `judging = "apart"` lets D judge an all-real and an all-fake batch (tip T04); `"together"` mixes them.
@@ -98,20 +98,20 @@ class Recipe(Entry):
     judging: Literal["apart", "together"] = "apart"
     data: AnyData
     latent: AnyLatent
-    network: Networks
-    conditioning: Conditioning | None = None
+    network: NetworksConfig
+    conditioning: ConditioningConfig | None = None
     objective: AnyObjective
-    optimizer: Optimizers
+    optimizer: OptimizersConfig
     tempo: AnyTempo
     tricks: Annotated[tuple[AnyTrick, ...], Strict(False)] = ()
-    log: Log = Log()
-    measure: Measuring | None = None
-    monitor: Monitoring | None = None
+    log: LogConfig = LogConfig()
+    measure: MeasureConfig | None = None
+    monitor: MonitorConfig | None = None
 
     @model_validator(mode="after")
     def _one_line(self) -> Self:
         if "\n" in self.about:
-            complain("must be one line", key="about")
+            reject_value("must be one line", key="about")
         return self
 
     def canonical(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Recipe(Entry):
 
     def to_toml(self) -> str:
         """The canonical form. Reading it back gives an equal recipe."""
-        return write(self.canonical())
+        return to_toml(self.canonical())
 
     @property
     def hash(self) -> str:
@@ -130,32 +130,32 @@ class Recipe(Entry):
     @property
     def core(self) -> str:
         """The canonical form without what a resumed run may change: two runs with one core have the same steps."""
-        return write(_without(self.canonical(), ""))
+        return to_toml(_without(self.canonical(), ""))
 
     @property
-    def labels(self) -> Conditioning:
+    def labels(self) -> ConditioningConfig:
         """How the players learn of labels, whether or not the recipe speaks of it."""
-        return self.conditioning or Conditioning()
+        return self.conditioning or ConditioningConfig()
 
     @property
-    def judged(self) -> bool:
+    def has_discriminator(self) -> bool:
         """Whether there is a D: not in a game for one."""
-        return bool(self.objective.reads)
+        return bool(self.objective.output_kinds)
 
     @property
-    def reads_codes(self) -> bool:
+    def needs_codes(self) -> bool:
         """Whether reals are encoded."""
-        return not self.judged or any(trick.reads_codes for trick in self.tricks)
+        return not self.has_discriminator or any(trick.needs_codes for trick in self.tricks)
 
     @property
-    def reads_region(self) -> bool:
+    def needs_code_variance(self) -> bool:
         """Whether the encoder says in what region a code may lie, and not only where it is."""
-        return self.objective.reads_region or any(trick.reads_region for trick in self.tricks)
+        return self.objective.needs_code_variance or any(trick.needs_code_variance for trick in self.tricks)
 
     @property
-    def reads(self) -> frozenset[Said]:
+    def required_outputs(self) -> frozenset[ExtraOutput]:
         """What D must say beside its score, for some trick."""
-        return frozenset[Said]().union(*(trick.reads for trick in self.tricks))
+        return frozenset[ExtraOutput]().union(*(trick.required_outputs for trick in self.tricks))
 
     @property
     def pack(self) -> int:
@@ -163,16 +163,16 @@ class Recipe(Entry):
         return prod(trick.pack for trick in self.tricks)
 
     @property
-    def labelled(self) -> bool:
+    def uses_labels(self) -> bool:
         """Whether labels are drawn: a player or a trick reads them."""
-        return bool(self.labels.g or self.labels.d or "classes" in self.reads)
+        return bool(self.labels.g or self.labels.d or "classes" in self.required_outputs)
 
     def trick_names(self) -> list[str]:
         """A name for each trick: its kind, numbered from the second on if the kind comes again."""
         seen: dict[str, int] = {}
         names: list[str] = []
         for trick in self.tricks:
-            kind = trick.called
+            kind = trick.trick_name
             seen[kind] = seen.get(kind, 0) + 1
             names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
         return names
@@ -202,7 +202,7 @@ def _without(table: dict[str, Any], root: str) -> dict[str, Any]:
     return {key: _without(value, f"{root}{key}.") if isinstance(value, dict) else value for key, value in kept.items()}
 
 
-def completed(core: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def with_free_fields(core: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """A `core` as a whole recipe again: what is free to change is that of `recipe`."""
 
     def fill(ours: dict[str, Any], theirs: dict[str, Any], root: str) -> dict[str, Any]:

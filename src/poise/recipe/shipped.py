@@ -6,14 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from poise.entries import nearest
+from poise.core.config import did_you_mean
 from poise.errors import RecipeError
-from poise.recipe.text import Table, parse, read_file
+from poise.recipe.toml import Table, parse_toml, read_file
+from poise.retired import attribute_of
 
 DEFAULT = "dcgan"
 
 
-class Shipped(NamedTuple):
+class ShippedRecipe(NamedTuple):
     """One shipped recipe."""
 
     name: str
@@ -21,24 +22,24 @@ class Shipped(NamedTuple):
     data: str
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """All names, sorted."""
     return sorted(file.name[:-5] for file in files("poise.recipes").iterdir() if file.name.endswith(".toml"))
 
 
-def table(name: str) -> Table:
+def load_table(name: str) -> Table:
     """A shipped recipe as a dictionary."""
     file = f"{name}.toml"
-    return parse((files("poise.recipes") / file).read_text("utf-8"), file)
+    return parse_toml((files("poise.recipes") / file).read_text("utf-8"), file)
 
 
-def shelf() -> list[Shipped]:
+def list_recipes() -> list[ShippedRecipe]:
     """One line for each."""
-    tables = [table(name) for name in names()]
-    return [Shipped(t["name"], t["about"], t["data"]["kind"]) for t in tables]
+    tables = [load_table(name) for name in recipe_names()]
+    return [ShippedRecipe(t["name"], t["about"], t["data"]["kind"]) for t in tables]
 
 
-def find(recipe: str) -> Table:
+def load_recipe(recipe: str) -> Table:
     """The recipe called `recipe`, or the one in the file of that path.
 
     Raises:
@@ -46,12 +47,15 @@ def find(recipe: str) -> Table:
     """
     if recipe.endswith(".toml"):
         return read_file(Path(recipe))
-    if recipe in names():
-        return table(recipe)
-    cure = nearest(recipe, names())
+    if recipe in recipe_names():
+        return load_table(recipe)
+    cure = did_you_mean(recipe, recipe_names())
     raise RecipeError(
         "no shipped recipe of that name",
         where="RECIPE",
         found=f"'{recipe}'",
         cure=f"{cure} (or give a .toml file)",
     )
+
+
+__getattr__ = attribute_of(__name__)

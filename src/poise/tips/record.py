@@ -15,33 +15,33 @@ from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from poise.data.source import DataEntry, ToyEntry
-from poise.dials import Scheduled
-from poise.entries import Part, kinds
-from poise.files import write_text
+from poise.core.config import ComponentConfig, find_components
+from poise.core.schedules import Schedule
+from poise.data.source import DataConfig, ToyConfig
 from poise.latents import Latent
-from poise.networks.base import Discriminator, Encoder, Generator
-from poise.networks.conditioning import DiscriminatorLabels, GeneratorLabels
+from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
+from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
 from poise.objectives.base import Objective
-from poise.optimizers import OptimizerEntry
-from poise.recipe.model import Log
-from poise.tempo import TempoEntry
+from poise.optimizers import OptimizerConfig
+from poise.recipe.model import LogConfig
+from poise.tempo import TempoConfig
 from poise.tips.catalogue import REQUIRED, Fields, Tip, tips
-from poise.tricks.base import TrickEntry
+from poise.tricks.base import TrickConfig
+from poise.utils.files import write_text
 
-FAMILIES: dict[str, tuple[type[Part], str]] = {
-    "data": (DataEntry, "poise.data"),
+FAMILIES: dict[str, tuple[type[ComponentConfig], str]] = {
+    "data": (DataConfig, "poise.data"),
     "latent": (Latent, "poise.latents"),
-    "network.g": (Generator, "poise.networks"),
-    "network.d": (Discriminator, "poise.networks"),
-    "network.e": (Encoder, "poise.networks"),
-    "conditioning.g": (GeneratorLabels, "poise.networks"),
-    "conditioning.d": (DiscriminatorLabels, "poise.networks"),
+    "network.g": (GeneratorConfig, "poise.networks"),
+    "network.d": (DiscriminatorConfig, "poise.networks"),
+    "network.e": (EncoderConfig, "poise.networks"),
+    "conditioning.g": (GeneratorConditioning, "poise.networks"),
+    "conditioning.d": (DiscriminatorConditioning, "poise.networks"),
     "objective": (Objective, "poise.objectives"),
-    "optimizer.g": (OptimizerEntry, "poise.optimizers"),
-    "optimizer.d": (OptimizerEntry, "poise.optimizers"),
-    "tempo": (TempoEntry, "poise.tempo"),
-    "tricks": (TrickEntry, "poise.tricks"),
+    "optimizer.g": (OptimizerConfig, "poise.optimizers"),
+    "optimizer.d": (OptimizerConfig, "poise.optimizers"),
+    "tempo": (TempoConfig, "poise.tempo"),
+    "tricks": (TrickConfig, "poise.tricks"),
 }
 
 
@@ -57,11 +57,13 @@ def fields(entry: type[Any]) -> Fields:
 def all_parts() -> dict[str, Any]:
     """What `parts.json` holds."""
     told: dict[str, Any] = {
-        place: {kind: fields(entry) for kind, entry in kinds(base, package).items()}
+        place: {kind: fields(entry) for kind, entry in find_components(base, package).items()}
         for place, (base, package) in FAMILIES.items()
     }
-    told["log"] = {"": fields(Log)}
-    told["points"] = [kind for kind, entry in kinds(DataEntry, "poise.data").items() if issubclass(entry, ToyEntry)]
+    told["log"] = {"": fields(LogConfig)}
+    told["points"] = [
+        kind for kind, entry in find_components(DataConfig, "poise.data").items() if issubclass(entry, ToyConfig)
+    ]
     return told
 
 
@@ -71,18 +73,18 @@ def parts_text() -> str:
 
 
 def may_move(annotation: Any) -> bool:
-    """Whether a number over time (`poise.dials.Scheduled`) fits this annotation, or a part of it."""
-    if isinstance(annotation, type) and issubclass(annotation, Scheduled):
+    """Whether a number over time (`poise.core.schedules.Scheduled`) fits this annotation, or a part of it."""
+    if isinstance(annotation, type) and issubclass(annotation, Schedule):
         return True
     return any(may_move(part) for part in get_args(annotation))
 
 
-def dials() -> str:
+def schedulable_fields() -> str:
     """The table of the fields that may be dials, as `docs/recipes.md` has it between `DIALS`."""
     lines = ["| where | kind | fields |", "|---|---|---|"]
     for base in dict.fromkeys(base for base, _ in FAMILIES.values()):
         places = [place for place, family in FAMILIES.items() if family[0] is base]
-        for kind, entry in kinds(base, FAMILIES[places[0]][1]).items():
+        for kind, entry in find_components(base, FAMILIES[places[0]][1]).items():
             found = [name for name, field in entry.model_fields.items() if may_move(field.annotation)]
             if found:
                 where, names = (", ".join(f"`{one}`" for one in many) for many in (places, found))
@@ -90,17 +92,17 @@ def dials() -> str:
     return "\n".join(lines)
 
 
-DIALS = (
+SCHEDULABLE = (
     "<!-- fields that accept a schedule, written by python -m poise.tips.record -->",
     "<!-- end of the fields that accept a schedule -->",
 )
 """The lines around `dials` in `docs/recipes.md`."""
 
 
-def with_dials(text: str) -> str:
+def insert_schedulable_fields(text: str) -> str:
     """`docs/recipes.md`, with the table as it is now."""
-    begin, end = DIALS
-    table = f"{begin}\n{dials()}\n{end}"
+    begin, end = SCHEDULABLE
+    table = f"{begin}\n{schedulable_fields()}\n{end}"
     return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: table, text, flags=re.DOTALL)
 
 
@@ -155,7 +157,7 @@ def main() -> None:
     write_text(Path(__file__).parent / "parts.json", parts_text())
     write_text(docs / "tips.md", page() + "\n")
     recipes = docs / "recipes.md"
-    write_text(recipes, with_dials(recipes.read_text("utf-8")))
+    write_text(recipes, insert_schedulable_fields(recipes.read_text("utf-8")))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poise.errors import RecipeError
-from poise.printing import agreeing, counted
-from poise.recipe.text import Table
+from poise.recipe.toml import Table
 from poise.tips.catalogue import Tip, parts, tips
-from poise.tips.told import Standing, Told, broken, followed, neither
+from poise.tips.recipe_view import RecipeView, TipStatus, broken, followed, neither
+from poise.utils.printing import agree, count_noun
 
 PENALTIES = ("r1", "r2", "wgan_gp", "dragan")
 BATCH = ("batch", "spectral_batch")
@@ -19,17 +19,17 @@ SPECTRAL = ("spectral", "spectral_batch")
 UNTIED = ("instance", "layer", "group", "virtual")
 
 
-def normalised_inputs(told: Told) -> Standing:
+def normalised_inputs(told: RecipeView) -> TipStatus:
     """T01: the output has the range of the data."""
     output = told.get("network.g.output")
-    if told.points:
+    if told.is_toy:
         return neither("points of the plane have no fixed range")
     if output in ("auto", "tanh"):
         return followed("pictures lie in [-1, 1], and G ends in tanh")
     return neither("G's output is its own") if output is None else broken(f"G's output is {output}")
 
 
-def non_saturating_loss(told: Told) -> Standing:
+def non_saturating_loss(told: RecipeView) -> TipStatus:
     """T02: G's loss has a slope where G is losing."""
     kind = told.get("objective.kind")
     if kind == "non_saturating":
@@ -37,7 +37,7 @@ def non_saturating_loss(told: Told) -> Standing:
     return broken("G minimises log(1 - D(G(z)))") if kind == "minimax" else neither(f"the game is '{kind}'")
 
 
-def spherical_latent(told: Told) -> Standing:
+def spherical_latent(told: RecipeView) -> TipStatus:
     """T03: z is not drawn from a cube."""
     kind = told.get("latent.kind")
     if kind is None:
@@ -45,7 +45,7 @@ def spherical_latent(told: Told) -> Standing:
     return broken("z is drawn from a cube") if kind == "uniform" else followed(f"z is {kind}")
 
 
-def separate_batches(told: Told) -> Standing:
+def separate_batches(told: RecipeView) -> TipStatus:
     """T04: no mixed batch goes through batch norm."""
     if told.get("judging") != "together":
         return followed("D judges reals and fakes apart")
@@ -55,7 +55,7 @@ def separate_batches(told: Told) -> Standing:
     return neither("D judges a mixed batch, and its scores are the same as apart")
 
 
-def batch_norm(told: Told) -> Standing:
+def batch_norm(told: RecipeView) -> TipStatus:
     """T05a: batch norm in both players, unless a penalty forbids it."""
     g, d, penalties = told.norm("g"), told.norm("d"), told.has(*PENALTIES)
     if d in BATCH and penalties:
@@ -63,13 +63,13 @@ def batch_norm(told: Told) -> Standing:
     return followed("batch norm in both players") if g in BATCH and d in BATCH else neither(f"G {g}, D {d}")
 
 
-def spectral_norm(told: Told) -> Standing:
+def spectral_norm(told: RecipeView) -> TipStatus:
     """T05b: D's weights are divided by their largest singular value."""
     norm = told.norm("d")
     return followed("D's weights are spectrally normed") if norm in SPECTRAL else neither(f"D {norm}")
 
 
-def other_norms(told: Told) -> Standing:
+def other_norms(told: RecipeView) -> TipStatus:
     """T05c: a norm that does not tie the batch together, where one is wanted."""
     norms = {side: told.norm(side) for side in ("g", "d")}
     kept = [f"{norm} norm in {side.upper()}" for side, norm in norms.items() if norm in UNTIED]
@@ -80,7 +80,7 @@ def other_norms(told: Told) -> Standing:
     return neither(f"G {norms['g']}, D {norms['d']}")
 
 
-def no_sparse_gradients(told: Told) -> Standing:
+def no_sparse_gradients(told: RecipeView) -> TipStatus:
     """T06a: activations and pools that pass gradient everywhere."""
     if told.get("network.d.down") == "max":
         return broken("a max pool in D hands the gradient to one pixel in four")
@@ -93,11 +93,11 @@ def no_sparse_gradients(told: Told) -> Standing:
     return followed("activations that pass some gradient everywhere, no max pool")
 
 
-def gradient_penalty(told: Told) -> Standing:
+def gradient_penalty(told: RecipeView) -> TipStatus:
     """T06b: D is charged for its slope; always where the game needs it."""
     penalties = told.has(*PENALTIES)
     lazy = [kind for kind in penalties if told.tricks[kind].get("every", 1) > 1]
-    if lazy and told.points:
+    if lazy and told.is_toy:
         return broken(f"'{lazy[0]}' is lazy, which fails on toys")
     if penalties:
         return followed(" and ".join(penalties))
@@ -107,25 +107,25 @@ def gradient_penalty(told: Told) -> Standing:
     return neither("no penalty")
 
 
-def dcgan(told: Told) -> Standing:
+def dcgan(told: RecipeView) -> TipStatus:
     """T08a: both players are DCGANs."""
     kinds = [told.get(f"network.{side}.kind") for side in ("g", "d")]
     return followed("both players") if kinds == ["dcgan", "dcgan"] else neither(f"G {kinds[0]}, D {kinds[1]}")
 
 
-def hybrids(told: Told) -> Standing:
+def hybrids(told: RecipeView) -> TipStatus:
     """T08b: a game with an autoencoder or a KL in it."""
     kind, terms = told.get("objective.kind"), told.has("posterior_kl", "feature_reconstruction")
     if kind in ("energy", "began"):
         return followed(f"D is an autoencoder ('{kind}')")
-    if told.alone:
+    if told.has_no_discriminator:
         return neither("no GAN at all")
     if terms:
         return followed(f"G is also a decoder ('{terms[0]}')")
     return followed("the game is a KL divergence") if kind == "kl_divergence" else neither("a GAN alone")
 
 
-def optimizer_per_player(told: Told) -> Standing:
+def optimizer_per_player(told: RecipeView) -> TipStatus:
     """T10: Adam for G; no momentum for a clipped critic."""
     g, d = (told.part(f"optimizer.{side}") for side in ("g", "d"))
     beta1 = (d.get("betas") or [0])[0]
@@ -137,15 +137,15 @@ def optimizer_per_player(told: Told) -> Standing:
     return followed(ours) if g.get("kind") in ("adam", "adamw") else neither(ours)
 
 
-def track_failures(told: Told) -> Standing:
+def track_failures(told: RecipeView) -> TipStatus:
     """T11: a monitor hears the rows."""
     rows = told.get("log.rows") or parts()["log"][""]["rows"]
     return followed(
-        f"a monitor hears losses, accuracy, gradients and samples every {agreeing(rows, 'step', f'{rows:,} steps')}"
+        f"a monitor hears losses, accuracy, gradients and samples every {agree(rows, 'step', f'{rows:,} steps')}"
     )
 
 
-def loss_thresholds(told: Told) -> Standing:
+def loss_thresholds(told: RecipeView) -> TipStatus:
     """T12: moves are not counted out by the losses."""
     kind = told.get("tempo.kind")
     if kind == "thresholds":
@@ -153,14 +153,14 @@ def loss_thresholds(told: Told) -> Standing:
     return followed("no balancing by the losses")
 
 
-def use_labels(told: Told) -> Standing:
+def use_labels(told: RecipeView) -> TipStatus:
     """T13: labels are told to a player, or asked of one."""
     if told.part("conditioning.g") or told.part("conditioning.d") or told.has("auxiliary_classifier"):
         return followed("the players are told the labels")
     return neither("no labels are used")
 
 
-def instance_noise(told: Told) -> Standing:
+def instance_noise(told: RecipeView) -> TipStatus:
     """T14a: noise on D's inputs, which dies out."""
     trick = told.tricks.get("instance_noise")
     if trick is None:
@@ -170,23 +170,23 @@ def instance_noise(told: Told) -> Standing:
     return followed("noise that dies out") if end == 0 else broken(f"the noise stays, at {end}")
 
 
-def train_d_more(told: Told) -> Standing:
+def train_d_more(told: RecipeView) -> TipStatus:
     """T15: several moves of D, always for the Wasserstein game."""
     d, g, kind = told.get("tempo.d") or 1, told.get("tempo.g") or 1, told.get("objective.kind")
     if told.get("tempo.kind") == "thresholds":
         return neither("as many moves as the losses ask for")
     if d > g:
-        return followed(f"{counted(d, 'move')} of D to {g} of G")
+        return followed(f"{count_noun(d, 'move')} of D to {g} of G")
     return broken("a Wasserstein critic with one move") if kind == "wasserstein" else neither("one move each")
 
 
-def label_embedding(told: Told) -> Standing:
+def label_embedding(told: RecipeView) -> TipStatus:
     """T17: labels come as embeddings."""
     kinds = [told.get(f"conditioning.{side}.kind") for side in ("g", "d")]
     return followed(", ".join(kind for kind in kinds if kind)) if any(kinds) else neither("no labels are used")
 
 
-def width_before_depth(told: Told) -> Standing:
+def width_before_depth(told: RecipeView) -> TipStatus:
     """T22: players of similar capacity, as far as their fields tell."""
     g, d = told.part("network.g"), told.part("network.d")
     if g.get("kind") != d.get("kind") or not isinstance(g.get("width"), int) or not isinstance(d.get("width"), int):
@@ -197,32 +197,32 @@ def width_before_depth(told: Told) -> Standing:
     return followed(f"players of one kind, {g['width']} and {d['width']} wide")
 
 
-def continuous_outputs(told: Told) -> Standing:
+def continuous_outputs(told: RecipeView) -> TipStatus:
     """T23: nothing here is discrete."""
     return followed("G's output is continuous")
 
 
-def sanity_first(told: Told) -> Standing:
+def sanity_first(told: RecipeView) -> TipStatus:
     """T24: D alone first."""
     alone = told.get("tempo.head_start")
     if alone and told.get("objective.kind") in ("energy", "began"):
-        return neither(f"D begins alone for {counted(alone, 'step')}, to learn to rebuild the reals")
+        return neither(f"D begins alone for {count_noun(alone, 'step')}, to learn to rebuild the reals")
     return (
-        followed(f"D begins alone, for {counted(alone, 'step')}")
+        followed(f"D begins alone, for {count_noun(alone, 'step')}")
         if alone
         else neither("a matter of a run before this one")
     )
 
 
-def start_simple(told: Told) -> Standing:
+def start_simple(told: RecipeView) -> TipStatus:
     """T25: a game for one, or the simplest players."""
-    if told.alone:
+    if told.has_no_discriminator:
         return followed("G rebuilds, and nobody judges")
     kinds = {told.get(f"network.{side}.kind") for side in ("g", "d")}
     return followed("fully connected players") if kinds == {"mlp"} else neither("a matter of the runs before this one")
 
 
-def r3gan(told: Told) -> Standing:
+def r3gan(told: RecipeView) -> TipStatus:
     """M01: the relativistic game with both penalties and no norm."""
     if told.get("objective.kind") not in ("relativistic", "relativistic_average"):
         return neither("another game")
@@ -236,7 +236,7 @@ def r3gan(told: Told) -> Standing:
     return broken(f"a norm in {' and '.join(normed)}") if normed else followed("relativistic, R1 and R2, no norms")
 
 
-def later_additions(told: Told) -> Standing:
+def later_additions(told: RecipeView) -> TipStatus:
     """M03: any of them."""
     found = told.has("lecam", "consistency", "top_k", "feature_matching")
     found += ["hinge"] if told.get("objective.kind") == "hinge" else []
@@ -244,17 +244,17 @@ def later_additions(told: Told) -> Standing:
     return followed(", ".join(found)) if found else neither("none of them")
 
 
-def any_of(*kinds: str) -> Callable[[Told], Standing]:
+def any_of(*kinds: str) -> Callable[[RecipeView], TipStatus]:
     """Followed if one of some tricks is there, else open."""
 
-    def rule(told: Told) -> Standing:
+    def rule(told: RecipeView) -> TipStatus:
         found = told.has(*kinds)
         return followed(", ".join(found)) if found else neither("not in the recipe")
 
     return rule
 
 
-RULES: dict[str, Callable[[Told], Standing]] = {
+RULES: dict[str, Callable[[RecipeView], TipStatus]] = {
     "T01": normalised_inputs,
     "T02": non_saturating_loss,
     "T03": spherical_latent,
@@ -297,19 +297,19 @@ OF_ONE = {"T01", "T03", "T06a", "T08b", "T11", "T14b", "T18", "T20", "T21", "T23
 """Tips about G and its samples. The others are about D or about playing, and a game for one says nothing to them."""
 
 
-def standing(tip: str, told: Told) -> Standing:
+def tip_status(tip: str, told: RecipeView) -> TipStatus:
     """How a recipe stands to the tip of that id."""
-    return neither("a game for one") if told.alone and tip not in OF_ONE else RULES[tip](told)
+    return neither("a game for one") if told.has_no_discriminator and tip not in OF_ONE else RULES[tip](told)
 
 
-def standings(table: Table) -> list[tuple[Tip, Standing]]:
+def tip_statuses(table: Table) -> list[tuple[Tip, TipStatus]]:
     """How a recipe's table stands to every tip.
 
     Raises:
         RecipeError: a field is of a wrong type.
     """
     try:
-        told = Told(table)
-        return [(tip, standing(tip.id, told)) for tip in tips()]
+        told = RecipeView(table)
+        return [(tip, tip_status(tip.id, told)) for tip in tips()]
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
         raise RecipeError("a field is not what it must be", where="RECIPE", cure="poise train says which") from None

@@ -25,7 +25,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 _owned: list[bool] = [False]
 
 
-class Arrived(BaseException):
+class SignalReceived(BaseException):
     """A signal ends what is going on.
 
     It is no `Exception`: whoever expects that a damaged file or somebody else's code may raise anything must not take
@@ -54,7 +54,7 @@ class Signals:
     """
 
     def __init__(self, nothing: str = " before the first step; there is nothing to save yet") -> None:
-        self.asked: str | None = None
+        self.requested_by: str | None = None
         self.patient = False
         self._nothing = nothing
         self._since = 0.0
@@ -68,25 +68,25 @@ class Signals:
                 with suppress(ValueError, OSError):  # a subinterpreter, or a system that does not let it be handled
                     self._before[number] = signal.signal(number, self._hear)
         self._changing = False
-        if self.asked:
+        if self.requested_by:
             self._restore()
-            raise Stopped(f"stopped by {self.asked}{self._nothing}")
+            raise Stopped(f"stopped by {self.requested_by}{self._nothing}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._restore()
-        if kind is not None and issubclass(kind, Arrived):
+        if kind is not None and issubclass(kind, SignalReceived):
             raise Stopped(f"stopped by {error}{self._nothing}") from None
 
-    def ask(self, who: str) -> None:
+    def request_stop(self, who: str) -> None:
         """Ask for an end as a signal does.
 
         Raises:
             Arrived: there is nothing to save yet.
         """
-        self.asked = who
+        self.requested_by = who
         if not self.patient:
-            raise Arrived(who)
+            raise SignalReceived(who)
 
     def interrupt(self) -> None:
         """Break off work that can be done again later, if somebody wants the run to end.
@@ -94,8 +94,8 @@ class Signals:
         Raises:
             Arrived: somebody does.
         """
-        if self.asked:
-            raise Arrived(self.asked)
+        if self.requested_by:
+            raise SignalReceived(self.requested_by)
 
     def _restore(self) -> None:
         """Put back every handler that was there; a signal that arrives meanwhile waits, so that none is left out."""
@@ -107,12 +107,12 @@ class Signals:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        again = self.asked is not None and number == signal.SIGINT and time.monotonic() - self._since < HASTE
-        self.asked, self._since = name, time.monotonic()
+        again = self.requested_by is not None and number == signal.SIGINT and time.monotonic() - self._since < HASTE
+        self.requested_by, self._since = name, time.monotonic()
         if self._changing:
             return
         if not self.patient:
-            raise Arrived(name)
+            raise SignalReceived(name)
         if again:
             if _owned[0]:
                 os._exit(130)

@@ -1,178 +1,167 @@
-"""What must be saved for a run to go on as if nothing had happened, as named tensors; and the way back.
-
-    game/...       weights, batch statistics, and whatever the tricks keep
-    optimizer/...  each player's moments, by the weight's name
-    ledger/...     readings of a row that was not finished
-
-Random numbers need no state (`randomness.py`), nor does the data's order: both are functions of the step.
-"""
+"""Where a run stands: the game and what goes with it, put together before the first step or taken up from a save."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from poise.errors import SaveError
-from poise.players import Player
-from poise.training.game import Game
-from poise.training.ledger import Ledger
-from poise.training.save import finite
+from poise.core.random_streams import RandomStreams
+from poise.core.types import MoveContext
+from poise.data.source import DataSplits
+from poise.engine.batches import RealBatches
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.reconstruction_step import reconstruction_step
+from poise.engine.step import alternate, simultaneous
+from poise.engine.step_metrics import StepMetrics
+from poise.errors import PoiseError, RecipeError, SaveError
+from poise.recipe.model import Recipe
+from poise.runs import checkpoint, state_tensors
+from poise.runs.resume import choose_checkpoint, core_hash
+from poise.training.diagnostics import Diagnostics
+from poise.user_code.loading import code_hash, short_error
+from poise.watch.monitor import MonitorConfig
 
-UNTOUCHED = "untouched"
-"""Marks, in a save, a weight that has had no gradient yet, of which the optimiser remembers nothing."""
-
-
-def gather(game: Game, ledger: Ledger) -> dict[str, Tensor]:
-    """All of it, by name."""
-    tensors = {f"game/{name}": tensor for name, tensor in game.state_dict().items()}
-    for side, player in game.players.items():
-        for name, weight in player.named_weights():
-            kept = _tensors(player.optimizer.state.get(weight, {}))
-            for key, tensor in kept.items():
-                tensors[f"optimizer/{side}/{name}/{key}"] = tensor
-            if not kept and _remembers(player.optimizer):  # it has never had a gradient
-                tensors[f"optimizer/{side}/{name}/{UNTOUCHED}"] = torch.ones(())
-    return tensors | {f"ledger/{name}": tensor for name, tensor in ledger.state().items()}
+STEPS = {"alternate": alternate, "simultaneous": simultaneous, "alone": reconstruction_step}
+"""What a step is, by the tempo's style."""
 
 
-def constants(game: Game) -> frozenset[str]:
-    """Which of the tensors of a game before its first step are not finite and need not be: buffers, such as a mask."""
-    weights = {name for name, _ in game.named_parameters(remove_duplicate=False)}
-    held = game.state_dict()
-    return frozenset(f"game/{name}" for name in held.keys() - weights if not finite(held[name]))
+def check_single_sample_batch(recipe: Recipe, compute: ComputeSettings, loaded: DataSplits) -> None:
+    """Where D judges one sample at a time, a step is tried that leaves nothing behind: not every part can do that.
 
-
-def refuse_non_finite(tensors: Mapping[str, Tensor], constant: frozenset[str]) -> None:
-    """Raises SaveError if a gathered state holds a number that is not finite, beside what need not be."""
-    for name, tensor in tensors.items():
-        if not name.startswith("ledger/") and name not in constant and not finite(tensor):
-            raise SaveError(f"{name} is not finite")
-
-
-@torch.no_grad()
-def restore(game: Game, ledger: Ledger, tensors: Mapping[str, Tensor]) -> None:
-    """Put a gathered state back into a game from `build`; nothing is changed unless all of it fits.
+    A norm, a statistic over the batch or the user's own code may want two; what is known of the package's own
+    networks is refused by `fit` already.
 
     Raises:
-        SaveError: a tensor is missing, left over or of another shape; names up to ten.
+        RecipeError: the step fails; says how.
     """
-    faults = _game_faults(game, tensors)
-    for side, player in game.players.items():
-        faults += _optimizer_faults(player, _below(tensors, f"optimizer/{side}/"))
-    pending = _below(tensors, "ledger/")
-    faults += [f"ledger/{name} is no series" for name, t in pending.items() if t.dim() != 1 or not _counts(t)]
-    known = ("game/", "ledger/", *(f"optimizer/{side}/" for side in game.players))
-    faults += [f"{name} is unknown" for name in tensors if not name.startswith(known)]
-    _refuse(faults)
-    restore_game(game, tensors)
-    for side, player in game.players.items():
-        _restore_optimizer(player, _below(tensors, f"optimizer/{side}/"))
-    device = next(iter(game.players.values())).weights[0].device
-    ledger.restore({name: series.to(device) for name, series in pending.items()})
+    if recipe.batch > recipe.pack:
+        return
+    try:
+        TrainState(recipe, compute, loaded).step()
+    except (PoiseError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        cure = f"set it to {2 * recipe.pack} or more, or look where with --debug"
+        what = f"a step fails with one {'pack' if recipe.pack > 1 else 'sample'} in a batch"
+        raise RecipeError(what, where="batch", found=short_error(error), cure=cure) from error
 
 
-@torch.no_grad()
-def restore_game(game: Game, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what sampling needs: the game without its optimisers.
+class TrainState:
+    """A run at one of its steps.
 
-    Raises:
-        SaveError: as above.
+    Args:
+        recipe: what is trained.
+        compute: where.
+        data: on what.
+
+    Attributes:
+        steps_done: steps done.
+        seconds: what they took.
+        num_rollbacks: how often the run had to go back to a save.
+        alarms: lines of `alarms.jsonl` at the save that was taken up; None where that does not say.
     """
-    _refuse(_game_faults(game, tensors))
-    theirs = _below(tensors, "game/")
-    for name, tensor in game.state_dict().items():
-        _once(tensor).copy_(_once(theirs[name], tensor))
 
+    def __init__(self, recipe: Recipe, compute: ComputeSettings, data: DataSplits) -> None:
+        self.recipe, self.compute, self.data = recipe, compute, data
+        self.monitoring = recipe.monitor or MonitorConfig()
+        self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
+        self.fingerprint = self.source.fingerprint
+        self.num_rollbacks = 0
+        self.alarms: int | None = None
+        self.initialize()
 
-def _once(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """The part of a tensor, or of one `like` it, in which each place in memory comes once (an expanded buffer)."""
-    for dim, (size, stride) in enumerate(zip(tensor.shape, (tensor if like is None else like).stride(), strict=True)):
-        if stride == 0 and size > 1:
-            tensor = tensor.narrow(dim, 0, 1)
-    return tensor
+    def initialize(self) -> None:
+        """Before the first step."""
+        self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams)
+        self.batches = RealBatches(self.source, self.compute.device, max(1, self.game.tempo.max_moves.d))
+        self.step_metrics = StepMetrics(self.recipe.objective.decision_threshold)
+        self.diagnostics = Diagnostics(self.recipe, self.data, self.game, self.compute.device)
+        self.step_function = STEPS[self.game.tempo.step_kind]
+        for player in self.game.players.values():
+            _ = player.optimizer  # built before anything is written: what it refuses is an error of the start
+        self.steps_done, self.seconds = 0, 0.0
+        self.non_finite_buffers = state_tensors.non_finite_buffers(self.game)
+        self._apply_lr_scale()
 
+    def resume(self, saves: Path) -> list[str]:
+        """At the newest save that is whole and of this run; notes on what was passed over, and on another machine.
 
-def _game_faults(game: Game, tensors: Mapping[str, Tensor]) -> list[str]:
-    ours, theirs = game.state_dict(), _below(tensors, "game/")
-    faults = [f"{name} is missing" for name in ours.keys() - theirs.keys()]
-    faults += [f"{name} is unknown" for name in theirs.keys() - ours.keys()]
-    return faults + [
-        _differs(name, theirs[name], ours[name])
-        for name in ours.keys() & theirs.keys()
-        if _other(theirs[name], ours[name])
-    ]
+        Raises:
+            SaveError, RecipeError: see `pick`.
+        """
+        past, passed = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore)
+        self.steps_done, self.seconds = past.step, float(past.state["seconds"])
+        self.num_rollbacks = max(self.num_rollbacks, int(past.state.get("setbacks", 0)))
+        self.alarms = past.state.get("alarms")
+        self._apply_lr_scale()
+        then, now = past.manifest, self.reproducibility_info()
+        changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
+        notes = [f"passed over a damaged save: {sentence}" for sentence in passed]
+        return notes + ([f"resumed, but not promised to be exact: {', '.join(changed)}"] if changed else [])
 
+    def _restore(self, past: checkpoint.Checkpoint) -> None:
+        state_tensors.refuse_non_finite(past.tensors, self.non_finite_buffers)
+        state_tensors.load_tensors(self.game, self.step_metrics, past.tensors)
 
-def _other(theirs: Tensor, ours: Tensor) -> bool:
-    return theirs.shape != ours.shape or theirs.dtype != ours.dtype
+    def roll_back(self, saves: Path) -> None:
+        """To the newest save or the beginning, with lower rates."""
+        self.num_rollbacks += 1
+        self.initialize()
+        with suppress(SaveError):
+            self.resume(saves)
 
+    @property
+    def lr_scale(self) -> float:
+        """What both rates are multiplied with."""
+        return self.monitoring.back_off**self.num_rollbacks
 
-def _differs(name: str, theirs: Tensor, ours: Tensor) -> str:
-    seen, wanted = ((list(t.shape), str(t.dtype)[6:]) for t in (theirs, ours))
-    return f"{name} is {seen[1]}{seen[0]} and should be {wanted[1]}{wanted[0]}"
+    def _apply_lr_scale(self) -> None:
+        for player in self.game.players.values():
+            player.lr_scale = self.lr_scale
 
+    def step(self) -> None:
+        """One step further."""
+        context = MoveContext(self.steps_done, self.recipe.steps, self.recipe.batch, self.streams)
+        self.streams.seed_global("step", self.steps_done)
+        self.step_function(self.game, self.batches, context, self.step_metrics)
+        self.steps_done += 1
 
-def _optimizer_faults(player: Player, tensors: Mapping[str, Tensor]) -> list[str]:
-    names = dict(player.named_weights())
-    untouched = {name for name in names if f"{name}/{UNTOUCHED}" in tensors}
-    known = {full for full in tensors if full.rpartition("/")[2] != UNTOUCHED}
-    marks = {full for full in tensors if full not in known and full.rpartition("/")[0] not in names}
-    wanted = {f"{name}/{key}" for name in names.keys() - untouched for key in _remembers(player.optimizer)}
-    faults = [f"optimizer/{player.side}/{name} is missing" for name in wanted - known]
-    faults += [f"optimizer/{player.side}/{name} is unknown" for name in (known - wanted) | marks]
-    for full in known & wanted:
-        weight, held = names[full.rpartition("/")[0]], tensors[full]
-        if held.dim() and _other(held, weight):
-            faults.append(_differs(f"optimizer/{player.side}/{full}", held, weight))
-        elif not _counts(held):
-            faults.append(f"optimizer/{player.side}/{full} is {str(held.dtype)[6:]}")
-    return faults
+    def checkpoint_contents(
+        self, seconds: float, alarms: int
+    ) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+        """What a save holds: tensors, what goes with them, what it stands on."""
+        recipe = self.recipe
+        facts = {
+            "recipe": recipe.hash,
+            "core": core_hash(recipe),
+            "data": self.fingerprint,
+            **self.reproducibility_info(),
+        }
+        words = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
+        return state_tensors.collect_tensors(self.game, self.step_metrics), words, facts
 
+    def reproducibility_info(self) -> dict[str, Any]:
+        """What exact repetition depends on, beside recipe and data."""
+        code = code_hash(self.recipe)
+        return self.compute.settings() | ({"code": code} if code else {})
 
-def _counts(tensor: Tensor) -> bool:
-    """Whether it holds numbers of the kind that an optimiser or a reading has."""
-    return tensor.is_floating_point() or not (tensor.is_complex() or tensor.dtype == torch.bool)
-
-
-def _restore_optimizer(player: Player, tensors: Mapping[str, Tensor]) -> None:
-    names = dict(player.named_weights())
-    player.optimizer.state.clear()
-    for full, tensor in tensors.items():
-        name, _, key = full.rpartition("/")
-        if key == UNTOUCHED:
-            continue
-        weight = names[name]
-        # a moment lies in memory as its weight does, or the fused step would round in another order
-        like = weight if tensor.shape == weight.shape else tensor
-        player.optimizer.state[weight][key] = torch.empty_like(like, dtype=tensor.dtype, device=weight.device).copy_(
-            tensor
+    def first_non_finite_tensor(self, net: nn.Module) -> str:
+        """The first tensor of a network of the game's that is not finite and should be, by name; empty if none is."""
+        root = next((f"game/{name}." for name, module in self.game.named_modules() if module is net), "")
+        return checkpoint.first_non_finite(
+            {n: t for n, t in net.state_dict().items() if f"{root}{n}" not in self.non_finite_buffers}
         )
 
-
-def _remembers(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What this optimiser keeps for each weight, found by letting a twin of it take one step."""
-    weight = torch.zeros(1, requires_grad=True)
-    weight.grad = torch.zeros(1)
-    asked = inspect.signature(type(optimizer)).parameters
-    twin = type(optimizer)([weight], **{key: told for key, told in optimizer.defaults.items() if key in asked})
-    twin.step()
-    return set(_tensors(twin.state[weight]))
-
-
-def _tensors(kept: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What of an optimiser's memory is tensors: some put None where they keep nothing."""
-    return {key: held for key, held in kept.items() if isinstance(held, Tensor)}
-
-
-def _below(tensors: Mapping[str, Tensor], root: str) -> dict[str, Tensor]:
-    return {name[len(root) :]: tensor for name, tensor in tensors.items() if name.startswith(root)}
-
-
-def _refuse(faults: list[str]) -> None:
-    if faults:
-        told = "; ".join(sorted(faults)[:10]) + (f" (and {len(faults) - 10} more)" if len(faults) > 10 else "")
-        raise SaveError(f"the save does not fit this recipe: {told}")
+    def describe_non_finite(self) -> str:
+        """Which gradient was the first that was not finite, in words; nothing if all were."""
+        for side, player in self.game.players.items():
+            if (found := self.step_metrics.first_non_finite(f"{side}/grad_norm")) is not None:
+                names = [name for name, weight in player.named_weights() if weight.grad is not None]
+                same = found.count == len(names)  # a later step may have had other gradients
+                return f"{side.upper()}'s gradient" + (f" of {names[found.index]}" if same else "")
+        return ""

@@ -24,15 +24,16 @@ import torch
 from pydantic import Field, Strict, model_validator
 from torch import Tensor
 
-from poise.core import Exchange, Moment, Pile, Shape, Side
-from poise.dials import Dial, Scheduled, value, within
-from poise.entries import complain
-from poise.seams import After, Stage, View
-from poise.tricks.augment import each, for_pictures, resampled
-from poise.tricks.base import TrickEntry
+from poise.core.config import reject_value
+from poise.core.hooks import InputTransform, PostUpdate
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, Schedule, current_value, in_range
+from poise.core.types import MoveContext, Origin, Shape, Side
+from poise.tricks.augment_ops import per_sample, requires_images, resample_images
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 Policy = Literal["blit", "geometry", "colour"]
 OCTAVE = math.log(2)
@@ -104,7 +105,7 @@ def moved(images: Tensor, policy: tuple[Policy, ...], draws: Draws) -> Tensor:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     places = torch.stack((x, y)).flatten(1)
     read = back @ places + shift[:, :, None] + middle
-    return resampled(images, *read.view(-1, 2, size, size).unbind(1))
+    return resample_images(images, *read.view(-1, 2, size, size).unbind(1))
 
 
 def coloured(images: Tensor, draws: Draws) -> Tensor:
@@ -114,19 +115,19 @@ def coloured(images: Tensor, draws: Draws) -> Tensor:
     negative = draws.if_so(draws.uniform(0, 1).round() * 2 - 1, 1.0)
     hue = draws.if_so(draws.uniform(-math.pi, math.pi), 0.0)
     saturation = draws.if_so((draws.normal(1.0) * OCTAVE).exp(), 1.0)
-    images = (images + each(images, bright)) * each(images, contrast)
+    images = (images + per_sample(images, bright)) * per_sample(images, contrast)
     if images.shape[1] != 3:
-        return images * each(images, negative)
+        return images * per_sample(images, negative)
     light = images.mean(1, keepdim=True)
     chroma = images - light
     # a turn about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
     crossed = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
-    around = chroma * each(images, hue.cos()) + crossed * each(images, hue.sin())
-    changes = light * each(images, negative - 1) + (around * each(images, saturation) - chroma)
+    around = chroma * per_sample(images, hue.cos()) + crossed * per_sample(images, hue.sin())
+    changes = light * per_sample(images, negative - 1) + (around * per_sample(images, saturation) - chroma)
     return images + changes  # exactly the picture where there are none
 
 
-class AdaptiveAugmentEntry(TrickEntry):
+class AdaptiveAugmentConfig(TrickConfig):
     """`target` for r_t; `speed`: the pictures in which p may go from 0 to 1.
 
     Where `speed` is 0, p is `start`, which may then be a dial.
@@ -140,12 +141,12 @@ class AdaptiveAugmentEntry(TrickEntry):
     target: float = Field(default=0.6, ge=-1, le=1)
     speed: float = Field(default=500_000.0, ge=0)
     every: int = Field(default=4, ge=1)
-    start: Annotated[Dial, within(0, 1)] = 0.0
+    start: Annotated[Schedulable, in_range(0, 1)] = 0.0
 
     @model_validator(mode="after")
     def _one_rule_for_p(self) -> Self:
-        if self.speed and isinstance(self.start, Scheduled):
-            complain(
+        if self.speed and isinstance(self.start, Schedule):
+            reject_value(
                 "p follows 'speed' or a dial, not both",
                 found=f"speed = {self.speed:g}",
                 key="start",
@@ -154,20 +155,20 @@ class AdaptiveAugmentEntry(TrickEntry):
         return self
 
     @property
-    def reads_sign(self) -> bool:
+    def needs_score_sign(self) -> bool:
         """Unless p stands still."""
         return self.speed > 0
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Square pictures."""
-        return for_pictures(shape)
+        return requires_images(shape)
 
-    def build(self, name: str, stage: Stage) -> AdaptiveAugment:
+    def build(self, name: str, context: TrickContext) -> AdaptiveAugment:
         """See `AdaptiveAugment`."""
-        return AdaptiveAugment(name, self, stage.undecided or 0.0)
+        return AdaptiveAugment(name, self, context.decision_threshold or 0.0)
 
 
-class AdaptiveAugment(View, After):
+class AdaptiveAugment(InputTransform, PostUpdate):
     """The view, and what moves p after D's moves. p, the sum of signs and the count of moves stay on the device.
 
     It acts before DiffAugment, whose cutout it would resample, and before noise.
@@ -175,42 +176,42 @@ class AdaptiveAugment(View, After):
 
     rank: ClassVar[int] = -2
 
-    def __init__(self, name: str, told: AdaptiveAugmentEntry, undecided: float) -> None:
+    def __init__(self, name: str, told: AdaptiveAugmentConfig, decision_threshold: float) -> None:
         super().__init__(name)
-        self.told, self.undecided = told, undecided
+        self.told, self.decision_threshold = told, decision_threshold
         self.register_buffer(
-            "p", torch.tensor(told.start.read(0.0) if isinstance(told.start, Scheduled) else told.start)
+            "p", torch.tensor(told.start.value_at(0.0) if isinstance(told.start, Schedule) else told.start)
         )
         self.register_buffer("signs", torch.zeros(()))
         self.register_buffer("moves", torch.zeros(()))
 
-    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+    def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
         """Each picture changed with probability p."""
         told = self.told
         if not told.speed:
-            if (p := value(told.start, moment)) == 0:
+            if (p := current_value(told.start, context)) == 0:
                 return images
             self.p.fill_(p)
-        draws = Draws(images, self.p, moment.generator(f"{self.name}/{pile}"))
+        draws = Draws(images, self.p, context.generator(f"{self.name}/{origin}"))
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round places by half a pixel of 64
             if "blit" in told.policy or "geometry" in told.policy:
                 images = moved(images, told.policy, draws)
             return coloured(images, draws) if "colour" in told.policy else images
 
     @torch.no_grad()
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         """One step of p in every `every`-th step, at D's first move in it; the rows show p and r_t."""
         if player.side is not Side.D or not self.told.speed:
             return
-        moment = exchange.moment
-        sign = (exchange.score("real") - self.undecided).sign().mean()
-        exchange.readings["r_t"] = sign
-        exchange.readings[f"{self.name}_p"] = self.p.clone()
+        context = move.context
+        sign = (move.score("real") - self.decision_threshold).sign().mean()
+        move.logged["r_t"] = sign
+        move.logged[f"{self.name}_p"] = self.p.clone()
         every = self.told.every
         self.signs += sign
         self.moves += 1
-        if moment.turn == 0 and (moment.step + 1) % every == 0:
-            step = (self.signs / self.moves - self.told.target).sign() * moment.batch * every / self.told.speed
+        if context.turn == 0 and (context.step + 1) % every == 0:
+            step = (self.signs / self.moves - self.told.target).sign() * context.batch_size * every / self.told.speed
             self.p.add_(step).clamp_(0, 1)
             self.signs.zero_()
             self.moves.zero_()

@@ -11,43 +11,44 @@ from typing import Annotated, ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from poise.core import Exchange, Pile, Said, Side
-from poise.dials import Dial, extremes, within
-from poise.seams import Stage, Term
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import LossTerm
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, bounds, in_range
+from poise.core.types import ExtraOutput, Origin, Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-class AuxiliaryClassifierEntry(TrickEntry):
+class AuxiliaryClassifierConfig(TrickConfig):
     """`weight` of the classification beside the adversarial cost; 1 in the paper."""
 
     kind: Literal["auxiliary_classifier"] = "auxiliary_classifier"
     tip: ClassVar[str] = "T13"
     source: ClassVar[str] = "Odena et al. 2017, arXiv:1610.09585"
 
-    weight: Annotated[Dial, within(0)] = 1.0
+    weight: Annotated[Schedulable, in_range(0)] = 1.0
 
     @property
-    def reads(self) -> frozenset[Said]:
+    def required_outputs(self) -> frozenset[ExtraOutput]:
         """Classes, unless it never weighs anything."""
-        return frozenset[Said]({"classes"}) if any(extremes(self.weight)) else frozenset()
+        return frozenset[ExtraOutput]({"classes"}) if any(bounds(self.weight)) else frozenset()
 
-    def build(self, name: str, stage: Stage) -> AuxiliaryClassifier:
+    def build(self, name: str, context: TrickContext) -> AuxiliaryClassifier:
         """See `AuxiliaryClassifier`."""
         return AuxiliaryClassifier(name, self.weight)
 
 
-class AuxiliaryClassifier(Term):
+class AuxiliaryClassifier(LossTerm):
     """-E log P(C = c | x) for the piles that the move trains on."""
 
-    def cost(self, exchange: Exchange) -> Tensor:
+    def loss(self, move: MoveData) -> Tensor:
         """The sum over both piles in D's move, the fakes alone in G's; tells `class_accuracy` of D on the same."""
-        piles: tuple[Pile, ...] = ("real", "fake") if exchange.moment.side is Side.D else ("fake",)
+        origins: tuple[Origin, ...] = ("real", "fake") if move.context.side is Side.D else ("fake",)
         costs: list[Tensor] = []
         right: list[Tensor] = []
-        for pile in piles:
-            said, labels = exchange.said(pile, "classes"), exchange.kinds(pile)
+        for origin in origins:
+            said, labels = move.extra_output(origin, "classes"), move.labels_of(origin)
             assert labels is not None, "a classifier needs labels"
             costs.append(cross_entropy(said, labels))
             right.append((said.detach().argmax(1) == labels).float().mean())
-        exchange.readings["class_accuracy"] = sum(right[1:], right[0]) / len(right)
+        move.logged["class_accuracy"] = sum(right[1:], right[0]) / len(right)
         return sum(costs[1:], costs[0])

@@ -17,13 +17,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Exchange, Side
-from poise.dials import Dial, value, within
-from poise.seams import After, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import PostUpdate
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, current_value, in_range
+from poise.core.types import Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 
 def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
@@ -33,12 +34,12 @@ def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
 
 
 @torch.no_grad()
-def average_(mean: nn.Module, live: nn.Module, beta: float) -> None:
+def ema_update_(mean: nn.Module, live: nn.Module, beta: float) -> None:
     """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; see `Pairs.of` for what is copied."""
-    blend_(Pairs.of(mean, live, not_finite(live)), beta)
+    blend_(TensorPairs.of(mean, live, non_finite_buffers(live)), beta)
 
 
-def not_finite(net: nn.Module) -> frozenset[str]:
+def non_finite_buffers(net: nn.Module) -> frozenset[str]:
     """The buffers that hold something that is not finite, such as a mask of -inf: a mean of those is no number."""
     return frozenset(
         name for name, held in net.named_buffers() if held.is_floating_point() and not bool(held.isfinite().all())
@@ -49,7 +50,7 @@ COPIED = ("_u", "_v", "weight_u", "weight_v", "strength_reached")
 """What buffers are called that an average copies: those of spectral norms, and of `tricks/layers.py`."""
 
 
-class Pairs(NamedTuple):
+class TensorPairs(NamedTuple):
     """The tensors of an average and of the network it follows, side by side."""
 
     old: list[Tensor]
@@ -57,7 +58,7 @@ class Pairs(NamedTuple):
     copied: list[tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> Pairs:
+    def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> TensorPairs:
         """Real-valued ones to be averaged, others to be copied.
 
         Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one), the
@@ -73,57 +74,57 @@ class Pairs(NamedTuple):
 
 
 @torch.no_grad()
-def blend_(pairs: Pairs, beta: float) -> None:
+def blend_(pairs: TensorPairs, beta: float) -> None:
     """See `average_`."""
     torch._foreach_lerp_(pairs.old, pairs.new, 1 - beta)
     for old, new in pairs.copied:
         old.copy_(new)
 
 
-class AveragedWeightsEntry(TrickEntry):
+class AveragedWeightsConfig(TrickConfig):
     """An average of G with `half_life` in pictures; 0 switches the averaging off, `ramp_up = 0` the ramp."""
 
     kind: Literal["averaged_weights"] = "averaged_weights"
     tip: ClassVar[str] = "T21"
-    asks_d: ClassVar[bool] = False
+    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196"
 
-    half_life: Annotated[Dial, within(0)] = 10_000.0
+    half_life: Annotated[Schedulable, in_range(0)] = 10_000.0
     ramp_up: float = Field(default=0.05, ge=0, le=1)
 
     @property
-    def shows(self) -> bool:
+    def has_sampling_network(self) -> bool:
         """Yes."""
         return True
 
-    def build(self, name: str, stage: Stage) -> AveragedWeights:
+    def build(self, name: str, context: TrickContext) -> AveragedWeights:
         """See `AveragedWeights`."""
-        return AveragedWeights(name, stage.nets[Side.G], self.half_life, self.ramp_up)
+        return AveragedWeights(name, context.networks[Side.G], self.half_life, self.ramp_up)
 
 
-class AveragedWeights(After):
+class AveragedWeights(PostUpdate):
     """Keeps the average and shows it in place of the live G."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(self, name: str, live: nn.Module, half_life: Dial, ramp_up: float) -> None:
+    def __init__(self, name: str, live: nn.Module, half_life: Schedulable, ramp_up: float) -> None:
         super().__init__(name)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.half_life, self.ramp_up = half_life, ramp_up
-        self.constant = not_finite(live)
-        self._pairs: Pairs | None = None
+        self.constant = non_finite_buffers(live)
+        self._pairs: TensorPairs | None = None
 
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         """One step of the average. Pictures are counted with this step's own."""
-        moment = exchange.moment
-        if moment.turn:
+        context = move.context
+        if context.turn:
             return
-        images = moment.images + moment.batch
+        images = context.images_seen + context.batch_size
         if self._pairs is None:  # at the first step both are where they stay
-            self._pairs = Pairs.of(self.mean, player.net, self.constant)
-        blend_(self._pairs, decay(images, moment.batch, value(self.half_life, moment), self.ramp_up))
+            self._pairs = TensorPairs.of(self.mean, player.net, self.constant)
+        blend_(self._pairs, decay(images, context.batch_size, current_value(self.half_life, context), self.ramp_up))
 
-    def shown(self, side: Side) -> nn.Module | None:
+    def sampling_network(self, side: Side) -> nn.Module | None:
         """The average, for G."""
         return self.mean if side is Side.G else None
 
@@ -132,33 +133,33 @@ class AveragedWeights(After):
         return super().train(False)
 
 
-class MeanWeightsEntry(TrickEntry):
+class MeanWeightsConfig(TrickConfig):
     """The plain mean of the `last` copies of G, one taken `every` steps; so it looks back last x every steps."""
 
     kind: Literal["mean_weights"] = "mean_weights"
     tip: ClassVar[str] = "T21"
-    asks_d: ClassVar[bool] = False
+    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = "Yazici et al. 2019, arXiv:1806.04498; Izmailov et al. 2018, arXiv:1803.05407"
 
     last: int = Field(default=10, ge=1, le=1000)
     every: int = Field(default=100, ge=1)
 
     @property
-    def shows(self) -> bool:
+    def has_sampling_network(self) -> bool:
         """Yes."""
         return True
 
     @property
-    def first_acts(self) -> int:
+    def first_active_step(self) -> int:
         """Before the first copy, samples come from the G of the start."""
         return self.every
 
-    def build(self, name: str, stage: Stage) -> MeanWeights:
+    def build(self, name: str, context: TrickContext) -> MeanWeights:
         """See `MeanWeights`."""
-        return MeanWeights(name, stage.nets[Side.G], self.last, self.every)
+        return MeanWeights(name, context.networks[Side.G], self.last, self.every)
 
 
-class MeanWeights(After):
+class MeanWeights(PostUpdate):
     """Keeps the copies, and shows their mean; before there is one, the G of the start is in its place.
 
     The mean is made anew from the copies whenever one is added, so no rounding gathers in it. Running statistics of
@@ -169,22 +170,22 @@ class MeanWeights(After):
 
     def __init__(self, name: str, live: nn.Module, last: int, every: int) -> None:
         super().__init__(name)
-        self.last, self.every, self.constant = last, every, not_finite(live)
+        self.last, self.every, self.constant = last, every, non_finite_buffers(live)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.copies = nn.ModuleList(copy.deepcopy(self.mean) for _ in range(last))
 
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         """After the last move of every `every`-th step the oldest copy makes room, and the mean is taken again."""
-        made, since = divmod(exchange.moment.step + 1, self.every)
+        made, since = divmod(move.context.step + 1, self.every)
         if since:
             return
         self.copies[(made - 1) % self.last].load_state_dict(player.net.state_dict())
         there = [self.copies[(made - 1 - back) % self.last] for back in range(min(made, self.last))]
         for k, net in enumerate(there):  # the newest first: what is copied, not averaged, is its
-            pairs = Pairs.of(self.mean, net, self.constant)
+            pairs = TensorPairs.of(self.mean, net, self.constant)
             blend_(pairs if k == 0 else pairs._replace(copied=[]), k / (k + 1))
 
-    def shown(self, side: Side) -> nn.Module | None:
+    def sampling_network(self, side: Side) -> nn.Module | None:
         """The mean, for G."""
         return self.mean if side is Side.G else None
 

@@ -19,9 +19,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Said, Side, Verdict, in_full
-from poise.seams import Stage, Surgery
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import NetworkTransform
+from poise.core.types import DiscriminatorOutput, ExtraOutput, Side, to_float32
+from poise.tricks.base import TrickConfig, TrickContext
 
 
 def closeness(rows: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def closeness(rows: Tensor) -> Tensor:
     return torch.exp(-apart).sum(1) - 1
 
 
-class Kernels(nn.Module):
+class DiscriminationKernels(nn.Module):
     """`closeness` of features seen through T."""
 
     def __init__(self, width: int, kernels: int, dims: int) -> None:
@@ -46,7 +46,7 @@ class Kernels(nn.Module):
         return closeness((features @ self.weight).view(-1, self.kernels, self.dims))
 
 
-class Comparing(nn.Module):
+class WithBatchStatistic(nn.Module):
     """A D that is told a statistic of the batch."""
 
     mixes_samples = True
@@ -59,16 +59,16 @@ class Comparing(nn.Module):
         self.head = nn.Linear(count, 1, bias=False)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, images: Tensor, *labels: Tensor) -> Verdict:
+    def forward(self, images: Tensor, *labels: Tensor) -> DiscriminatorOutput:
         """What D says."""
-        said: Verdict = self.net(images, *labels)
+        said: DiscriminatorOutput = self.net(images, *labels)
         assert said.features is not None
         with torch.autocast(images.device.type, enabled=False):  # near copies are all alike in bfloat16
-            more = self.head(self.statistic(in_full(said.features))).squeeze(1)
-        return said._replace(score=in_full(said.score) + more)
+            more = self.head(self.statistic(to_float32(said.features))).squeeze(1)
+        return said._replace(score=to_float32(said.score) + more)
 
 
-class MinibatchDiscriminationEntry(TrickEntry):
+class MinibatchDiscriminationConfig(TrickConfig):
     """`kernels` is the paper's B, `dims` its C; no kernels is none."""
 
     kind: Literal["minibatch_discrimination"] = "minibatch_discrimination"
@@ -79,30 +79,30 @@ class MinibatchDiscriminationEntry(TrickEntry):
     dims: int = Field(default=5, ge=1, le=1000)
 
     @property
-    def reads(self) -> frozenset[Said]:
+    def required_outputs(self) -> frozenset[ExtraOutput]:
         """Features."""
-        return frozenset[Said]({"features"}) if self.kernels else frozenset()
+        return frozenset[ExtraOutput]({"features"}) if self.kernels else frozenset()
 
     @property
-    def adds_to_score(self) -> bool:
+    def modifies_score(self) -> bool:
         """Yes."""
         return self.kernels > 0
 
     @property
-    def ties_samples(self) -> bool:
+    def couples_samples(self) -> bool:
         """That is what it is for."""
         return self.kernels > 0
 
-    def compares(self, scores: int) -> int | None:
+    def comparison_group(self, scores: int) -> int | None:
         """All of them."""
         return scores if self.kernels else None
 
-    def build(self, name: str, stage: Stage) -> Compare:
+    def build(self, name: str, context: TrickContext) -> MinibatchDiscrimination:
         """See `Compare`."""
-        return Compare(name, self.kernels, self.dims)
+        return MinibatchDiscrimination(name, self.kernels, self.dims)
 
 
-class Compare(Surgery):
+class MinibatchDiscrimination(NetworkTransform):
     """Dresses D."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
@@ -111,8 +111,8 @@ class Compare(Surgery):
         super().__init__(name)
         self.kernels, self.dims = kernels, dims
 
-    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+    def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
         """See `Comparing`."""
         if not self.kernels:
             return net
-        return Comparing(net, Kernels(net.width, self.kernels, self.dims), self.kernels)  # type: ignore[arg-type]
+        return WithBatchStatistic(net, DiscriminationKernels(net.width, self.kernels, self.dims), self.kernels)  # type: ignore[arg-type]

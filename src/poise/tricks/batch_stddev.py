@@ -25,16 +25,16 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from poise.core import Side, in_full
+from poise.core.hooks import NetworkTransform
+from poise.core.types import Side, to_float32
 from poise.errors import RecipeError
 from poise.networks.attention import SelfAttention
-from poise.networks.base import Classifier
+from poise.networks.base import WithClassifier
 from poise.networks.conditioning import Channels, Projection
-from poise.networks.norms import Accompanied
-from poise.seams import Stage, Surgery
-from poise.tricks.base import TrickEntry
-from poise.tricks.batch_discrimination import Comparing
-from poise.tricks.packing import Packed
+from poise.networks.norms import WithReferenceBatch
+from poise.tricks.base import TrickConfig, TrickContext
+from poise.tricks.batch_discrimination import WithBatchStatistic
+from poise.tricks.packing import PackedDiscriminator
 
 Linearly = nn.Conv2d | nn.Linear
 """A layer that can get one more input."""
@@ -51,12 +51,12 @@ def group_stddev(maps: Tensor, group: int) -> Tensor:
     The root is taken of variance + 1e-8, so that it has a slope where a group is all alike.
     """
     n = len(maps)
-    groups = in_full(maps).reshape(group_of(n, group), -1, maps[0].numel())
+    groups = to_float32(maps).reshape(group_of(n, group), -1, maps[0].numel())
     variance = (groups - groups.mean(0)).square().mean(0)  # PyTorch's own takes a hundred times as long this way up
     return variance.add(1e-8).sqrt().mean(1).repeat(len(groups))
 
 
-class Told(nn.Module):
+class WithGroupStddev(nn.Module):
     """A layer whose input has a map more: the standard deviation over groups.
 
     Args:
@@ -85,7 +85,7 @@ class Told(nn.Module):
         return self.layer(torch.cat((grouped, more), 2).flatten(1, 2))
 
 
-def widened_(layer: Linearly) -> None:
+def widen_input_(layer: Linearly) -> None:
     """Give a layer one more input channel, in place: old weights are kept, the new ones are drawn from their law.
 
     The law is the distribution of the weights that are there: each new weight is one of them, drawn at random. A
@@ -130,18 +130,18 @@ def _bared_(layer: Linearly) -> Callable[[], object]:
     )
 
 
-SHELLS = (Accompanied, Channels, Classifier, Comparing, Packed, Projection)
+SHELLS = (WithReferenceBatch, Channels, WithClassifier, WithBatchStatistic, PackedDiscriminator, Projection)
 """What stands around a network; its own layers do not count."""
 
 
-def core_of(net: nn.Module) -> nn.Module:
+def unwrap(net: nn.Module) -> nn.Module:
     """The network inside all shells."""
     while isinstance(net, SHELLS):
         net = net.net
     return net
 
 
-def place_of(net: nn.Module) -> tuple[nn.Module, str] | None:
+def find_last_hidden(net: nn.Module) -> tuple[nn.Module, str] | None:
     """Where the last hidden convolution is, or else the last hidden linear layer: its module and its name there.
 
     If a norm behind it would take a constant map away, the layer that makes the score. Layers are in the
@@ -169,7 +169,7 @@ def place_of(net: nn.Module) -> tuple[nn.Module, str] | None:
     return found[0][:2] if found else None
 
 
-class MinibatchStddevEntry(TrickEntry):
+class MinibatchStddevConfig(TrickConfig):
     """Groups of `group` samples, 4 in the authors' code; 1 is none."""
 
     kind: Literal["minibatch_stddev"] = "minibatch_stddev"
@@ -179,25 +179,25 @@ class MinibatchStddevEntry(TrickEntry):
     group: int = Field(default=4, ge=1, le=65536)
 
     @property
-    def adds_to_score(self) -> bool:
+    def modifies_score(self) -> bool:
         """It gives D's last layers something beside the sample."""
         return self.group > 1
 
     @property
-    def ties_samples(self) -> bool:
+    def couples_samples(self) -> bool:
         """That is what it is for."""
         return self.group > 1
 
-    def compares(self, scores: int) -> int | None:
+    def comparison_group(self, scores: int) -> int | None:
         """A group."""
         return group_of(scores, self.group) if self.group > 1 else None
 
-    def build(self, name: str, stage: Stage) -> MinibatchStddev:
+    def build(self, name: str, context: TrickContext) -> MinibatchStddev:
         """See `MinibatchStddev`."""
         return MinibatchStddev(name, self.group)
 
 
-class MinibatchStddev(Surgery):
+class MinibatchStddev(NetworkTransform):
     """Widens a layer of D and puts `Told` in its place."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
@@ -206,7 +206,7 @@ class MinibatchStddev(Surgery):
         super().__init__(name)
         self.group = group
 
-    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+    def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
         """The same network, with an extra feature map.
 
         Raises:
@@ -214,7 +214,7 @@ class MinibatchStddev(Surgery):
         """
         if self.group == 1:
             return net
-        place = place_of(core_of(net))
+        place = find_last_hidden(unwrap(net))
         if place is None:
             cure = "use nn.Conv2d or nn.Linear as a module, or leave the trick out"
             raise RecipeError(
@@ -222,9 +222,9 @@ class MinibatchStddev(Surgery):
             )
         parent, name = place
         layer, leading = getattr(parent, name), 0
-        widened_(layer)
+        widen_input_(layer)
         for module in net.modules():
-            if isinstance(module, Accompanied):
+            if isinstance(module, WithReferenceBatch):
                 leading = len(module.reference)
-        setattr(parent, name, Told(layer, self.group, leading))
+        setattr(parent, name, WithGroupStddev(layer, self.group, leading))
         return net

@@ -14,27 +14,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.core import Exchange, Pile, Shape, Side, in_full
-from poise.dials import Dial, within
-from poise.seams import Stage, Term
-from poise.tricks.augment import each, for_pictures, shifted, uniform, whole
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import LossTerm
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, in_range
+from poise.core.types import Origin, Shape, Side, to_float32
+from poise.tricks.augment_ops import per_sample, random_integers, requires_images, shift_images, uniform
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-def varied(images: Tensor, most: int, mirror: float, generator: torch.Generator) -> Tensor:
+def shift_and_flip(images: Tensor, most: int, mirror: float, generator: torch.Generator) -> Tensor:
     """Each picture moved by up to `most` pixels, its reflection coming in, and mirrored with probability `mirror`."""
-    down, right = (whole(images, -most, most, generator) for _ in range(2))
-    moved = shifted(images, down, right, most, "reflect")
-    coins = each(images, uniform(images, 0.0, 1.0, generator)) < mirror
+    down, right = (random_integers(images, -most, most, generator) for _ in range(2))
+    moved = shift_images(images, down, right, most, "reflect")
+    coins = per_sample(images, uniform(images, 0.0, 1.0, generator)) < mirror
     return torch.where(coins, moved.flip(3), moved)
 
 
-def unevenness(score: Tensor, varied: Tensor) -> Tensor:
+def consistency_loss(score: Tensor, varied: Tensor) -> Tensor:
     """E (D(x) - D(T(x)))^2, 0-dim, from scores, B each."""
     return (score - varied).square().mean()
 
 
-class ConsistencyEntry(TrickEntry):
+class ConsistencyConfig(TrickConfig):
     """`weight` is CR-GAN's lambda; `fakes` the share of it that the fakes' part has, 1 in the balanced form.
 
     `shift` is in parts of the side (4 of 32 pixels in the papers). `mirror = 0` for pictures that must not be, digits.
@@ -44,39 +45,39 @@ class ConsistencyEntry(TrickEntry):
     tip: ClassVar[str] = "M03"
     source: ClassVar[str] = "Zhang et al. 2020, arXiv:1910.12027; Zhao et al. 2021, arXiv:2002.04724"
 
-    weight: Annotated[Dial, within(0)] = 10.0
+    weight: Annotated[Schedulable, in_range(0)] = 10.0
     fakes: float = Field(default=0.0, ge=0)
     shift: float = Field(default=0.125, ge=0, le=0.5)
     mirror: float = Field(default=0.5, ge=0, le=1)
     every: int = Field(default=1, ge=1)
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Pictures only."""
-        return for_pictures(shape)
+        return requires_images(shape)
 
-    def build(self, name: str, stage: Stage) -> Consistency:
+    def build(self, name: str, context: TrickContext) -> Consistency:
         """See `Consistency`."""
         return Consistency(name, self)
 
 
-class Consistency(Term):
+class Consistency(LossTerm):
     """Charges D."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
-    def __init__(self, name: str, told: ConsistencyEntry) -> None:
+    def __init__(self, name: str, told: ConsistencyConfig) -> None:
         super().__init__(name, told.weight, told.every)
         self.told = told
 
-    def cost(self, exchange: Exchange) -> Tensor:
+    def loss(self, move: MoveData) -> Tensor:
         """The reals' unevenness, and the fakes' by its share."""
-        cost = self._of(exchange, "real")
-        return cost + self.told.fakes * self._of(exchange, "fake") if self.told.fakes else cost
+        cost = self._of(move, "real")
+        return cost + self.told.fakes * self._of(move, "fake") if self.told.fakes else cost
 
-    def _of(self, exchange: Exchange, pile: Pile) -> Tensor:
-        images = exchange.pile(pile).detach()
+    def _of(self, move: MoveData, origin: Origin) -> Tensor:
+        images = move.samples(origin).detach()
         most = round(images.shape[2] * self.told.shift)
-        generator = exchange.moment.generator(f"{self.name}/{pile}")
-        again = exchange.answer(varied(images, most, self.told.mirror, generator), exchange.kinds(pile))
-        return unevenness(exchange.score(pile), in_full(again.score))
+        generator = move.context.generator(f"{self.name}/{origin}")
+        again = move.discriminate(shift_and_flip(images, most, self.told.mirror, generator), move.labels_of(origin))
+        return consistency_loss(move.score(origin), to_float32(again.score))

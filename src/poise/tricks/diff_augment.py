@@ -18,37 +18,37 @@ import torch
 from pydantic import Field, Strict, field_validator
 from torch import Tensor
 
-from poise.core import Moment, Pile, Shape
-from poise.entries import complain
-from poise.seams import Stage, View
-from poise.tricks.augment import each, for_pictures, shifted, uniform, whole, without_square
-from poise.tricks.base import TrickEntry
+from poise.core.config import reject_value
+from poise.core.hooks import InputTransform
+from poise.core.types import MoveContext, Origin, Shape
+from poise.tricks.augment_ops import erase_square, per_sample, random_integers, requires_images, shift_images, uniform
+from poise.tricks.base import TrickConfig, TrickContext
 
 Policy = Literal["colour", "translation", "cutout"]
 
 
 def colour(images: Tensor, generator: torch.Generator) -> Tensor:
     """Another brightness, saturation and contrast for each picture."""
-    images = images + each(images, uniform(images, -0.5, 0.5, generator))
+    images = images + per_sample(images, uniform(images, -0.5, 0.5, generator))
     grey = images.mean(1, keepdim=True)
-    images = (images - grey) * each(images, uniform(images, 0.0, 2.0, generator)) + grey
+    images = (images - grey) * per_sample(images, uniform(images, 0.0, 2.0, generator)) + grey
     mean = images.mean((1, 2, 3), keepdim=True)
-    return (images - mean) * each(images, uniform(images, 0.5, 1.5, generator)) + mean
+    return (images - mean) * per_sample(images, uniform(images, 0.5, 1.5, generator)) + mean
 
 
 def translation(images: Tensor, generator: torch.Generator, ratio: float = 0.125) -> Tensor:
     """Each picture moved by whole pixels, up to `ratio` of its side."""
     most = int(images.shape[2] * ratio + 0.5)
-    down, right = (whole(images, -most, most, generator) for _ in range(2))
-    return shifted(images, down, right, most)
+    down, right = (random_integers(images, -most, most, generator) for _ in range(2))
+    return shift_images(images, down, right, most)
 
 
 def cutout(images: Tensor, generator: torch.Generator, ratio: float = 0.5) -> Tensor:
     """A square of `ratio` of the side gone from each; its middle is anywhere in the picture."""
     size = images.shape[2]
     side = int(size * ratio + 0.5)
-    top, left = (whole(images, 0, size - side % 2, generator) - side // 2 for _ in range(2))
-    return without_square(images, top, left, side)
+    top, left = (random_integers(images, 0, size - side % 2, generator) - side // 2 for _ in range(2))
+    return erase_square(images, top, left, side)
 
 
 CHANGES: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -58,7 +58,7 @@ CHANGES: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
 }
 
 
-class DiffAugmentEntry(TrickEntry):
+class DiffAugmentConfig(TrickConfig):
     """`policy`: which changes, in this order; the paper takes all three where data is scarce, fewer where it isn't."""
 
     kind: Literal["diff_augment"] = "diff_augment"
@@ -71,19 +71,19 @@ class DiffAugmentEntry(TrickEntry):
     @classmethod
     def _each_once(cls, policy: tuple[Policy, ...]) -> tuple[Policy, ...]:
         if len(set(policy)) < len(policy):
-            complain("names a change twice", found=", ".join(policy))
+            reject_value("names a change twice", found=", ".join(policy))
         return policy
 
-    def misfit(self, shape: Shape) -> tuple[str, str] | None:
+    def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Pictures only."""
-        return for_pictures(shape)
+        return requires_images(shape)
 
-    def build(self, name: str, stage: Stage) -> DiffAugment:
+    def build(self, name: str, context: TrickContext) -> DiffAugment:
         """See `DiffAugment`."""
         return DiffAugment(name, self.policy)
 
 
-class DiffAugment(View):
+class DiffAugment(InputTransform):
     """Draws anew for each pile of each move; acts before noise, which colour and cutout would change."""
 
     rank: ClassVar[int] = -1
@@ -92,8 +92,8 @@ class DiffAugment(View):
         super().__init__(name)
         self.policy = policy
 
-    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+    def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
         """All changes of the policy, in its order."""
         for change in self.policy:
-            images = CHANGES[change](images, moment.generator(f"{self.name}/{pile}/{change}"))
+            images = CHANGES[change](images, context.generator(f"{self.name}/{origin}/{change}"))
         return images

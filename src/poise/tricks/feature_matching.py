@@ -10,42 +10,45 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
-from poise.core import Exchange, Pile, Said, Side
-from poise.dials import Dial, extremes, within
-from poise.seams import Stage, Term
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import LossTerm
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, bounds, in_range
+from poise.core.types import ExtraOutput, Origin, Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-def mean_gap(real: Tensor, fake: Tensor) -> Tensor:
+def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
     """||mean of real - mean of fake||^2, 0-dim, from features, B x F each."""
     return (real.mean(0) - fake.mean(0)).square().sum()
 
 
-class FeatureMatchingEntry(TrickEntry):
+class FeatureMatchingConfig(TrickConfig):
     """`weight` beside the adversarial cost."""
 
     kind: Literal["feature_matching"] = "feature_matching"
     tip: ClassVar[str] = "M03"
     source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498"
 
-    weight: Annotated[Dial, within(0)] = 1.0
+    weight: Annotated[Schedulable, in_range(0)] = 1.0
 
     @property
-    def reads(self) -> frozenset[Said]:
+    def required_outputs(self) -> frozenset[ExtraOutput]:
         """Features, unless it never weighs anything."""
-        return frozenset[Said]({"features"}) if any(extremes(self.weight)) else frozenset()
+        return frozenset[ExtraOutput]({"features"}) if any(bounds(self.weight)) else frozenset()
 
-    def build(self, name: str, stage: Stage) -> FeatureMatching:
+    def build(self, name: str, context: TrickContext) -> FeatureMatching:
         """See `FeatureMatching`."""
         return FeatureMatching(name, self.weight)
 
 
-class FeatureMatching(Term):
+class FeatureMatching(LossTerm):
     """Charges G; the reals' features are where it shall go, and take no gradient."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
-    def cost(self, exchange: Exchange) -> Tensor:
+    def loss(self, move: MoveData) -> Tensor:
         """See `mean_gap`."""
-        return mean_gap(exchange.said("real", "features").detach(), exchange.said("fake", "features"))
+        return feature_matching_loss(
+            move.extra_output("real", "features").detach(), move.extra_output("fake", "features")
+        )

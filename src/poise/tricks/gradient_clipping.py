@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from poise.core import Exchange
-from poise.dials import Dial, value, within
-from poise.seams import Grads, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import GradientTransform
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, current_value, in_range
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 
 def clip_grads_(weights: Iterable[nn.Parameter], most: float) -> Tensor:
@@ -33,32 +33,32 @@ def clip_grads_(weights: Iterable[nn.Parameter], most: float) -> Tensor:
     return norm
 
 
-class GradientClippingEntry(TrickEntry):
+class GradientClippingConfig(TrickConfig):
     """No gradient longer than `max_norm`, for each player."""
 
     kind: Literal["gradient_clipping"] = "gradient_clipping"
     tip: ClassVar[str] = "T11"
-    asks_d: ClassVar[bool] = False
-    twice: ClassVar[str] = "only the smallest 'max_norm' makes a difference"
+    needs_discriminator: ClassVar[bool] = False
+    duplicate_note: ClassVar[str] = "only the smallest 'max_norm' makes a difference"
     source: ClassVar[str] = "Pascanu et al. 2013, arXiv:1211.5063; ganhacks 10"
 
-    max_norm: Annotated[Dial, within(1e-6)] = 100.0
+    max_norm: Annotated[Schedulable, in_range(1e-6)] = 100.0
 
-    def build(self, name: str, stage: Stage) -> GradientClipping:
+    def build(self, name: str, context: TrickContext) -> GradientClipping:
         """See `GradientClipping`."""
         return GradientClipping(name, self.max_norm)
 
 
-class GradientClipping(Grads):
+class GradientClipping(GradientTransform):
     """Cuts both players' gradients, and what other tricks have added to them."""
 
     rank: ClassVar[int] = 1
 
-    def __init__(self, name: str, max_norm: Dial) -> None:
+    def __init__(self, name: str, max_norm: Schedulable) -> None:
         super().__init__(name)
         self.max_norm = max_norm
 
-    def adjust(self, player: Player, exchange: Exchange) -> None:
+    def transform_gradients(self, player: Player, move: MoveData) -> None:
         """See `clip_grads_`; tells the share of moves that were cut."""
-        most = value(self.max_norm, exchange.moment)
-        exchange.readings[self.name] = (clip_grads_(player.weights, most) > most).float()
+        most = current_value(self.max_norm, move.context)
+        move.logged[self.name] = (clip_grads_(player.weights, most) > most).float()

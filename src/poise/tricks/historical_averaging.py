@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from poise.core import Exchange, Side
-from poise.dials import Dial, value, within
-from poise.seams import Grads, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import GradientTransform
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, current_value, in_range
+from poise.core.types import Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 
 @torch.no_grad()
-def pull_(weights: Sequence[Tensor], means: Sequence[Tensor], weight: float) -> Tensor:
+def add_pull_(weights: Sequence[Tensor], means: Sequence[Tensor], weight: float) -> Tensor:
     """Add weight x 2 (theta - mean) to each gradient, in place; returns ||theta - mean||^2, 0-dim.
 
     A weight that has no gradient has not moved in this step, and is left alone.
@@ -38,30 +39,30 @@ def pull_(weights: Sequence[Tensor], means: Sequence[Tensor], weight: float) -> 
 
 
 @torch.no_grad()
-def gather_(means: Sequence[Tensor], weights: Sequence[Tensor], t: int) -> None:
+def update_means_(means: Sequence[Tensor], weights: Sequence[Tensor], t: int) -> None:
     """mean_t = mean_(t-1) + (theta_t - mean_(t-1)) / (t + 1), in place; mean_0 is where the player started."""
     torch._foreach_lerp_(list(means), list(weights), 1 / (t + 1))
 
 
-class HistoricalAveragingEntry(TrickEntry):
+class HistoricalAveragingConfig(TrickConfig):
     """`weight` of the squared distance; 1 is ours."""
 
     kind: Literal["historical_averaging"] = "historical_averaging"
     tip: ClassVar[str] = "T20"
-    asks_d: ClassVar[bool] = False
+    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498"
 
-    weight: Annotated[Dial, within(0)] = 1.0
+    weight: Annotated[Schedulable, in_range(0)] = 1.0
 
-    def build(self, name: str, stage: Stage) -> HistoricalAveraging:
+    def build(self, name: str, context: TrickContext) -> HistoricalAveraging:
         """See `HistoricalAveraging`."""
-        return HistoricalAveraging(name, stage.nets, self.weight)
+        return HistoricalAveraging(name, context.networks, self.weight)
 
 
-class HistoricalAveraging(Grads):
+class HistoricalAveraging(GradientTransform):
     """A running mean of each player's weights: that of the start and of every step since, each with the same weight."""
 
-    def __init__(self, name: str, nets: Mapping[Side, nn.Module], weight: Dial) -> None:
+    def __init__(self, name: str, nets: Mapping[Side, nn.Module], weight: Schedulable) -> None:
         super().__init__(name)
         self.weight = weight
         self.means = nn.ModuleDict()
@@ -71,11 +72,11 @@ class HistoricalAveraging(Grads):
                 kept.register_buffer(str(k), w.detach().clone())
             self.means[side.value] = kept
 
-    def adjust(self, player: Player, exchange: Exchange) -> None:
+    def transform_gradients(self, player: Player, move: MoveData) -> None:
         """See `pull_`; the rows show the distance. A step's first move takes in what the last step came to."""
-        means, moment = list(self.means[player.side.value].buffers()), exchange.moment
+        means, context = list(self.means[player.side.value].buffers()), move.context
         weights = list(player.net.parameters())
-        if moment.step and moment.turn == 0:
-            gather_(means, weights, moment.step)
-        if weight := value(self.weight, moment):
-            exchange.readings[self.name] = pull_(weights, means, weight)
+        if context.step and context.turn == 0:
+            update_means_(means, weights, context.step)
+        if weight := current_value(self.weight, context):
+            move.logged[self.name] = add_pull_(weights, means, weight)

@@ -12,11 +12,11 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from poise.core import Moment, Pile
-from poise.dials import Dial, Linear, value, within
-from poise.randomness import normal_like
-from poise.seams import Stage, View
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import InputTransform
+from poise.core.random_streams import normal_like
+from poise.core.schedules import Linear, Schedulable, current_value, in_range
+from poise.core.types import MoveContext, Origin
+from poise.tricks.base import TrickConfig, TrickContext
 
 
 def add_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -26,27 +26,27 @@ def add_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tenso
     return images + normal_like(images, sigma, generator)
 
 
-class InstanceNoiseEntry(TrickEntry):
+class InstanceNoiseConfig(TrickConfig):
     """Gaussian noise on D's inputs; sigma in units of the data ([-1, 1] for pictures)."""
 
     kind: Literal["instance_noise"] = "instance_noise"
     tip: ClassVar[str] = "T14a"
     source: ClassVar[str] = "Arjovsky & Bottou 2017, arXiv:1701.04862; Sonderby et al. 2017, arXiv:1610.04490"
 
-    sigma: Annotated[Dial, within(0)] = Linear(start=0.1, end=0.0)
+    sigma: Annotated[Schedulable, in_range(0)] = Linear(start=0.1, end=0.0)
 
-    def build(self, name: str, stage: Stage) -> InstanceNoise:
+    def build(self, name: str, context: TrickContext) -> InstanceNoise:
         """See `InstanceNoise`."""
         return InstanceNoise(name, self.sigma)
 
 
-class InstanceNoise(View):
+class InstanceNoise(InputTransform):
     """Noise of its own for each pile of each move; augmentation acts before it: cutout and resampling weaken it."""
 
-    def __init__(self, name: str, sigma: Dial) -> None:
+    def __init__(self, name: str, sigma: Schedulable) -> None:
         super().__init__(name)
         self.sigma = sigma
 
-    def view(self, images: Tensor, pile: Pile, moment: Moment) -> Tensor:
+    def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
         """See `add_noise`."""
-        return add_noise(images, value(self.sigma, moment), moment.generator(f"{self.name}/{pile}"))
+        return add_noise(images, current_value(self.sigma, context), context.generator(f"{self.name}/{origin}"))

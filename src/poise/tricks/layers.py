@@ -19,13 +19,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Side
-from poise.dials import Dial, Scheduled, extremes, value, within
+from poise.core.hooks import LayerContext, NetworkTransform
+from poise.core.random_streams import filling, normal_like
+from poise.core.schedules import Schedulable, Schedule, bounds, current_value, in_range
+from poise.core.types import Side
 from poise.errors import RecipeError
 from poise.networks.blocks import ACTIVATIONS
-from poise.randomness import filling, normal_like
-from poise.seams import Clock, Stage, Surgery
-from poise.tricks.base import TrickEntry
+from poise.tricks.base import TrickConfig, TrickContext
 
 HIDDEN = (
     *ACTIVATIONS.values(),
@@ -33,7 +33,7 @@ HIDDEN = (
 )
 
 
-class Behind(nn.Sequential):
+class ActivationWithLayers(nn.Sequential):
     """An activation, and what surgery has put behind it, in the recipe's order."""
 
 
@@ -55,30 +55,30 @@ def hidden_activations(net: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]
     return sorted(found, key=lambda place: order[id(place[2])])
 
 
-def insert_(net: nn.Module, make: Callable[[int], nn.Module], most: int | None = None) -> int:
+def insert_after_activations_(net: nn.Module, make: Callable[[int], nn.Module], most: int | None = None) -> int:
     """Put `make(k)` behind the k-th hidden activation, for the first `most` or all, in place; returns how many."""
     places = hidden_activations(net)[:most]
     for k, (parent, name, child) in enumerate(places):
-        if isinstance(parent, Behind):
+        if isinstance(parent, ActivationWithLayers):
             parent.append(make(k))
         else:
-            setattr(parent, name, Behind(child, make(k)))
+            setattr(parent, name, ActivationWithLayers(child, make(k)))
     return len(places)
 
 
-def noised(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+def add_layer_noise(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
     """h + sigma eps, same shape."""
     return maps + normal_like(maps, sigma, generator)
 
 
-def dropped(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+def dropout(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
     draws, row = filling(maps, torch.float32)  # bfloat16 knows 256 rates only
     row.uniform_(generator=generator)  # faster than bernoulli_
     return maps * (draws >= rate) / (1 - rate)
 
 
-class Random(nn.Module):
+class StochasticLayer(nn.Module):
     """A layer that draws, in training and in sampling alike.
 
     A strength that moves is kept in the buffer `strength_reached`, float32, 0-dim: that of the last step which the
@@ -94,11 +94,11 @@ class Random(nn.Module):
 
     strength_reached: Tensor
 
-    def __init__(self, act: Callable[..., Tensor], strength: Dial, clock: Clock, stream: str) -> None:
+    def __init__(self, act: Callable[..., Tensor], strength: Schedulable, clock: LayerContext, stream: str) -> None:
         super().__init__()
         self.act, self.strength, self.clock, self.stream = act, strength, clock, stream
-        if isinstance(strength, Scheduled):
-            self.register_buffer("strength_reached", torch.tensor(strength.read(0.0)))
+        if isinstance(strength, Schedule):
+            self.register_buffer("strength_reached", torch.tensor(strength.value_at(0.0)))
 
     def forward(self, maps: Tensor) -> Tensor:
         """The same shape."""
@@ -107,71 +107,71 @@ class Random(nn.Module):
 
     def current(self) -> float:
         """The strength of the move that is being made; between moves the last one that was."""
-        if not isinstance(self.strength, Scheduled):
+        if not isinstance(self.strength, Schedule):
             return self.strength
-        if self.clock.now is None:
+        if self.clock.current is None:
             return float(self.strength_reached)
-        now = value(self.strength, self.clock.now)
+        now = current_value(self.strength, self.clock.current)
         self.strength_reached.fill_(now)
         return now
 
     def extra_repr(self) -> str:
         """For `print(net)`."""
-        return f"{self.act.__name__}, {' to '.join(f'{end:g}' for end in extremes(self.strength))}"
+        return f"{self.act.__name__}, {' to '.join(f'{end:g}' for end in bounds(self.strength))}"
 
 
-class LayerNoiseEntry(TrickEntry):
+class LayerNoiseConfig(TrickConfig):
     """`sigma` in units of the maps, which norms and first weights keep near one."""
 
     kind: Literal["layer_noise"] = "layer_noise"
     tip: ClassVar[str] = "T14b"
-    asks_d: ClassVar[bool] = False
+    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = "Zhao, Mathieu & LeCun 2017, arXiv:1609.03126; ganhacks 13"
 
-    sigma: Annotated[Dial, within(0)] = 0.1
+    sigma: Annotated[Schedulable, in_range(0)] = 0.1
 
-    def build(self, name: str, stage: Stage) -> InLayers:
+    def build(self, name: str, context: TrickContext) -> InsertLayers:
         """See `InLayers`."""
-        return InLayers(name, noised, self.sigma, None)
+        return InsertLayers(name, add_layer_noise, self.sigma, None)
 
 
-class StandingDropoutEntry(TrickEntry):
+class StandingDropoutConfig(TrickConfig):
     """`rate` of the numbers behind the first `layers` hidden activations are dropped, also when sampling."""
 
     kind: Literal["standing_dropout"] = "standing_dropout"
     tip: ClassVar[str] = "T18"
-    asks_d: ClassVar[bool] = False
+    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = "Isola et al. 2017, arXiv:1611.07004; ganhacks 17"
 
-    rate: Annotated[Dial, within(0, below=1)] = 0.5
+    rate: Annotated[Schedulable, in_range(0, below=1)] = 0.5
     layers: int = Field(default=3, ge=1)
 
-    def build(self, name: str, stage: Stage) -> InLayers:
+    def build(self, name: str, context: TrickContext) -> InsertLayers:
         """See `InLayers`."""
-        return InLayers(name, dropped, self.rate, self.layers)
+        return InsertLayers(name, dropout, self.rate, self.layers)
 
 
-class InLayers(Surgery):
+class InsertLayers(NetworkTransform):
     """Puts its layers into G."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(self, name: str, act: Callable[..., Tensor], strength: Dial, most: int | None) -> None:
+    def __init__(self, name: str, act: Callable[..., Tensor], strength: Schedulable, most: int | None) -> None:
         super().__init__(name)
-        constant = len(set(extremes(strength))) == 1  # a dial that never moves is the number that it stands at
-        self.act, self.strength, self.most = act, extremes(strength)[0] if constant else strength, most
+        constant = len(set(bounds(strength))) == 1  # a dial that never moves is the number that it stands at
+        self.act, self.strength, self.most = act, bounds(strength)[0] if constant else strength, most
 
-    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+    def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
         """The same network, with a layer more behind its activations.
 
         Raises:
             RecipeError: it has no activation that is a module.
         """
 
-        def layer(k: int) -> Random:
-            return Random(self.act, self.strength, self.clock, f"{self.name}/{k}")
+        def layer(k: int) -> StochasticLayer:
+            return StochasticLayer(self.act, self.strength, self.layer_context, f"{self.name}/{k}")
 
-        if self.strength and not insert_(net, layer, self.most):
+        if self.strength and not insert_after_activations_(net, layer, self.most):
             cure = "register activations as modules (nn.ReLU, not relu()) where they are called, or leave the trick out"
             raise RecipeError(f"'{self.name}' finds no hidden activation in G", where="network.g", cure=cure)
         return net

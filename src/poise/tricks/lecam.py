@@ -15,13 +15,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import relu
 
-from poise.core import Exchange, Pile, Side
-from poise.dials import Dial, within
-from poise.seams import After, Stage, Term
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import LossTerm, PostUpdate
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, in_range
+from poise.core.types import Origin, Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 
 def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> Tensor:
@@ -29,43 +30,43 @@ def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> T
     return relu(real - mean_fake).square().mean() + relu(mean_real - fake).square().mean()
 
 
-class LeCamEntry(TrickEntry):
+class LeCamConfig(TrickConfig):
     """`weight` is the paper's lambda (0.3 for BigGAN on a tenth of CIFAR-10); `decay` that of the running means."""
 
     kind: Literal["lecam"] = "lecam"
     tip: ClassVar[str] = "M03"
     source: ClassVar[str] = "Tseng et al. 2021, arXiv:2104.03310"
 
-    weight: Annotated[Dial, within(0)] = 0.3
+    weight: Annotated[Schedulable, in_range(0)] = 0.3
     decay: float = Field(default=0.99, ge=0, lt=1)
 
-    def build(self, name: str, stage: Stage) -> LeCam:
+    def build(self, name: str, context: TrickContext) -> LeCam:
         """See `LeCam`."""
         return LeCam(name, self.weight, self.decay)
 
 
-class LeCam(Term, After):
+class LeCam(LossTerm, PostUpdate):
     """The cost, and the running means it reads, which follow once D's step is done."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
-    piles: ClassVar[frozenset[Pile]] = frozenset({"real"})
+    needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
-    def __init__(self, name: str, weight: Dial, decay: float) -> None:
+    def __init__(self, name: str, weight: Schedulable, decay: float) -> None:
         super().__init__(name, weight)
         self.decay = decay
         self.register_buffer("sums", torch.zeros(2))
         """Running sums of mean scores, reals' and fakes', and below the weight they have gathered."""
         self.register_buffer("gathered", torch.zeros(()))
 
-    def cost(self, exchange: Exchange) -> Tensor:
+    def loss(self, move: MoveData) -> Tensor:
         """See `lecam`; 0 in the first step, when there is no mean yet."""
-        real, fake = exchange.score("real"), exchange.score("fake")
+        real, fake = move.score("real"), move.score("fake")
         mean_real, mean_fake = self.sums / self.gathered.clamp_min(1e-12)
         return lecam(real, fake, mean_real, mean_fake) * (self.gathered > 0)
 
     @torch.no_grad()
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         """sum <- decay sum + (1 - decay) mean score; dividing by the same of ones takes the start's bias away."""
-        now = torch.stack((exchange.score("real").mean(), exchange.score("fake").mean()))
+        now = torch.stack((move.score("real").mean(), move.score("fake").mean()))
         self.sums.lerp_(now, 1 - self.decay)
         self.gathered.lerp_(torch.ones_like(self.gathered), 1 - self.decay)

@@ -12,13 +12,13 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from poise.core import Moment, Targets
-from poise.dials import Dial, Linear, value, within
-from poise.seams import Aim, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import TargetTransform
+from poise.core.schedules import Linear, Schedulable, current_value, in_range
+from poise.core.types import MoveContext, Targets
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-def flipped(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
+def flip_targets(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
     """Targets exchanged with the other side's where `real` or `fake` (B, bool) says so."""
     return Targets(
         real=torch.where(real, targets.fake, targets.real),
@@ -26,7 +26,7 @@ def flipped(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
     )
 
 
-class NoisyLabelsEntry(TrickEntry):
+class NoisyLabelsConfig(TrickConfig):
     """`probability` that a target is flipped; the list says "occasionally", 0.05 that dies out is our reading."""
 
     kind: Literal["noisy_labels"] = "noisy_labels"
@@ -34,27 +34,27 @@ class NoisyLabelsEntry(TrickEntry):
     source: ClassVar[str] = "ganhacks 6; Salimans et al. 2016, arXiv:1606.03498, for the smoothing it amounts to"
     needs_targets: ClassVar[bool] = True
 
-    probability: Annotated[Dial, within(0, 1)] = Linear(start=0.05, end=0.0)
+    probability: Annotated[Schedulable, in_range(0, 1)] = Linear(start=0.05, end=0.0)
 
-    def build(self, name: str, stage: Stage) -> NoisyLabels:
+    def build(self, name: str, context: TrickContext) -> NoisyLabels:
         """See `NoisyLabels`."""
         return NoisyLabels(name, self.probability)
 
 
-class NoisyLabels(Aim):
+class NoisyLabels(TargetTransform):
     """A coin for each sample of each of D's moves; acts behind soft labels, which would draw the flips over."""
 
     rank: ClassVar[int] = 1
 
-    def __init__(self, name: str, probability: Dial) -> None:
+    def __init__(self, name: str, probability: Schedulable) -> None:
         super().__init__(name)
         self.probability = probability
 
-    def aim(self, targets: Targets, moment: Moment) -> Targets:
+    def transform_targets(self, targets: Targets, context: MoveContext) -> Targets:
         """See `flipped`."""
-        p = value(self.probability, moment)
+        p = current_value(self.probability, context)
         if p == 0:
             return targets
-        generator = moment.generator(self.name)
+        generator = context.generator(self.name)
         coins = torch.rand(2, len(targets.real), generator=generator, device=targets.real.device) < p
-        return flipped(targets, *coins)
+        return flip_targets(targets, *coins)

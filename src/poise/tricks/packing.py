@@ -12,17 +12,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Side, Verdict
-from poise.seams import Stage, Surgery
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import NetworkTransform
+from poise.core.types import DiscriminatorOutput, Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-def packs(samples: Tensor, m: int) -> Tensor:
+def pack_samples(samples: Tensor, m: int) -> Tensor:
     """B x C x ... to B/m x mC x ...: neighbours side by side."""
     return samples.reshape(len(samples) // m, m * samples.shape[1], *samples.shape[2:])
 
 
-class PackingEntry(TrickEntry):
+class PackingConfig(TrickConfig):
     """`samples` is the paper's m; 1 is none."""
 
     kind: Literal["packing"] = "packing"
@@ -36,12 +36,12 @@ class PackingEntry(TrickEntry):
         """m."""
         return self.samples
 
-    def build(self, name: str, stage: Stage) -> Packing:
+    def build(self, name: str, context: TrickContext) -> Packing:
         """See `Packing`."""
         return Packing(name, self.samples)
 
 
-class Packed(nn.Module):
+class PackedDiscriminator(nn.Module):
     """A D that is handed packs."""
 
     def __init__(self, net: nn.Module, m: int) -> None:
@@ -49,12 +49,12 @@ class Packed(nn.Module):
         self.net, self.m = net, m
         self.width = getattr(net, "width", None)
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor) -> DiscriminatorOutput:
         """B samples to B/m scores."""
-        return self.net(packs(images, self.m))
+        return self.net(pack_samples(images, self.m))
 
 
-class Packing(Surgery):
+class Packing(NetworkTransform):
     """Dresses D, whose network was built for m times the channels (`Recipe.pack`)."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
@@ -63,6 +63,6 @@ class Packing(Surgery):
         super().__init__(name)
         self.m = m
 
-    def operate(self, side: Side, net: nn.Module) -> nn.Module:
+    def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
         """See `Packed`."""
-        return Packed(net, self.m) if self.m > 1 else net
+        return PackedDiscriminator(net, self.m) if self.m > 1 else net

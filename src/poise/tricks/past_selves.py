@@ -16,22 +16,23 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from poise.core import Exchange, Moment, Side
-from poise.entries import complain
-from poise.randomness import derive
-from poise.seams import After, Opponent, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.config import reject_value
+from poise.core.hooks import OpponentSwap, PostUpdate
+from poise.core.move import MoveData
+from poise.core.random_streams import derive_seed
+from poise.core.types import MoveContext, Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 
-class PastSelvesEntry(TrickEntry):
+class PastSelvesConfig(TrickConfig):
     """`keep` copies of each player; every `every` steps one of them stands in for `duration` steps."""
 
     kind: Literal["past_selves"] = "past_selves"
     tip: ClassVar[str] = "T09b"
-    twice: ClassVar[str] = "in a step in which both would play, only the last one does"
+    duplicate_note: ClassVar[str] = "in a step in which both would play, only the last one does"
     source: ClassVar[str] = "ganhacks 8"
 
     keep: int = Field(default=3, ge=1, le=100)
@@ -42,20 +43,20 @@ class PastSelvesEntry(TrickEntry):
     def _some_of_the_time(self) -> Self:
         if self.duration and self.duration > self.every - 2:
             found = f"{self.duration} of {self.every} steps"
-            complain("'duration' must leave two steps of 'every', to be of the past", found=found, key="duration")
+            reject_value("'duration' must leave two steps of 'every', to be of the past", found=found, key="duration")
         return self
 
     @property
-    def first_acts(self) -> int:
+    def first_active_step(self) -> int:
         """The first stand-in comes after one round."""
         return self.every + 1 if self.duration else 0
 
-    def build(self, name: str, stage: Stage) -> PastSelves:
+    def build(self, name: str, context: TrickContext) -> PastSelves:
         """See `PastSelves`."""
-        return PastSelves(name, stage.nets, self.keep, self.every, self.duration)
+        return PastSelves(name, context.networks, self.keep, self.every, self.duration)
 
 
-class PastSelves(Opponent, After):
+class PastSelves(OpponentSwap, PostUpdate):
     """The copies, by side; which of them are there, and who plays, follows from the step."""
 
     def __init__(self, name: str, nets: Mapping[Side, nn.Module], keep: int, every: int, duration: int) -> None:
@@ -69,22 +70,22 @@ class PastSelves(Opponent, After):
             }
         )
 
-    def who(self, side: Side, moment: Moment) -> int | None:
+    def who(self, side: Side, context: MoveContext) -> int | None:
         """Which copy plays `side` in this step; None where the rival plays itself."""
-        made, since = divmod(moment.step, self.every)  # one copy is made in each round
+        made, since = divmod(context.step, self.every)  # one copy is made in each round
         if made == 0 or since >= self.duration:
             return None
-        return derive(moment.dice.seed, f"{side}/{self.name}", made) % min(made, self.keep)
+        return derive_seed(context.streams.seed, f"{side}/{self.name}", made) % min(made, self.keep)
 
-    def stand_in(self, side: Side, net: nn.Module, moment: Moment) -> nn.Module:
+    def select_network(self, side: Side, net: nn.Module, context: MoveContext) -> nn.Module:
         """A past self, or `net`."""
-        which = self.who(side, moment)
+        which = self.who(side, context)
         return net if which is None else self.selves[side.value][which]  # type: ignore[index]
 
     @torch.no_grad()
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         """Keep a copy one step after the round's stand-ins have played, in place of the oldest."""
-        made, since = divmod(exchange.moment.step - self.duration, self.every)
+        made, since = divmod(move.context.step - self.duration, self.every)
         if since or not self.duration:
             return
         slot = self.selves[player.side.value][made % self.keep]  # type: ignore[index]

@@ -28,12 +28,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from poise.core import Batch, Moment, Shape
-from poise.seams import Offer, Offered, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import FakeReplacement, ReplacedFakes
+from poise.core.types import Batch, MoveContext, Shape
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-class Pool(nn.Module):
+class FakePool(nn.Module):
     """Room for `size` fakes of `shape` with their labels; `stored` counts what has ever been put in."""
 
     def __init__(self, size: int, shape: Shape) -> None:
@@ -43,20 +43,20 @@ class Pool(nn.Module):
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("stored", torch.zeros((), dtype=torch.int64))
 
-    def take(self, places: Tensor) -> Batch:
+    def get(self, places: Tensor) -> Batch:
         """What lies at some places, n."""
         return Batch(self.images[places], self.labels[places])
 
     @torch.no_grad()
     def put(self, fakes: Batch, places: Tensor, where: Tensor) -> None:
         """Fakes to places, n of each and no place twice, where `where` (n, bool) says so."""
-        kept = chosen(where, self.take(places), fakes)
+        kept = where_batch(where, self.get(places), fakes)
         self.images.index_copy_(0, places, kept.images)
         if kept.labels is not None:
             self.labels.index_copy_(0, places, kept.labels)
 
 
-def chosen(which: Tensor, ours: Batch, theirs: Batch) -> Batch:
+def where_batch(which: Tensor, ours: Batch, theirs: Batch) -> Batch:
     """`theirs` where `which` (B, bool) says so, else `ours`; labels only if ours have any."""
     over = (slice(None), *(None for _ in ours.images.shape[1:]))
     images = torch.where(which[over], theirs.images.to(ours.images.dtype), ours.images)
@@ -65,41 +65,41 @@ def chosen(which: Tensor, ours: Batch, theirs: Batch) -> Batch:
     return Batch(images, torch.where(which, theirs.labels, ours.labels))
 
 
-def part(fakes: Batch, which: slice | Tensor) -> Batch:
+def select_batch(fakes: Batch, which: slice | Tensor) -> Batch:
     """Some of a pile."""
     return Batch(fakes.images[which], None if fakes.labels is None else fakes.labels[which])
 
 
-def share_of(batch: int, fraction: float) -> int:
+def fraction_of_batch(batch: int, fraction: float) -> int:
     """How many of a batch a fraction is, to the nearest one."""
     return round(batch * fraction)
 
 
-def free_places(size: int, overwritten: int, name: str, moment: Moment, device: torch.device) -> Tensor:
+def free_slots(size: int, overwritten: int, name: str, context: MoveContext, device: torch.device) -> Tensor:
     """The places of a pool in random order; in a step's further moves without those that its first move overwrote.
 
     The first move overwrites the last `overwritten` of its own order, which follows from the stream `name`:
     nobody needs to remember which these are.
     """
-    first = torch.randperm(size, generator=moment.of(moment.side, 0).generator(name), device=device)
-    if moment.turn == 0:
+    first = torch.randperm(size, generator=context.for_move(context.side, 0).generator(name), device=device)
+    if context.turn == 0:
         return first
     kept = first[: size - overwritten]
-    return kept[torch.randperm(len(kept), generator=moment.generator(name), device=device)]
+    return kept[torch.randperm(len(kept), generator=context.generator(name), device=device)]
 
 
-class PoolEntry(TrickEntry):
+class PoolConfig(TrickConfig):
     """What all three share: room for `size` pictures, which is memory and part of every save (4 bytes a number)."""
 
     size: int = Field(default=1024, ge=1, le=1_000_000)
 
     @property
-    def keeps(self) -> int:
+    def num_stored(self) -> int:
         """All that go in."""
         return self.size
 
 
-class ExperienceReplayEntry(PoolEntry):
+class ExperienceReplayConfig(PoolConfig):
     """`fraction` of D's fakes come from the queue, in every `every`-th step; as many of the newest go in."""
 
     kind: Literal["experience_replay"] = "experience_replay"
@@ -110,51 +110,51 @@ class ExperienceReplayEntry(PoolEntry):
     fraction: float = Field(default=0.25, ge=0, le=1)
     every: int = Field(default=1, ge=1)
 
-    def replaces(self, fakes: int) -> int:
+    def num_replaced(self, fakes: int) -> int:
         """Its share, rounded."""
-        return min(share_of(fakes, self.fraction), self.size)
+        return min(fraction_of_batch(fakes, self.fraction), self.size)
 
-    def filled(self, fakes: int) -> float:
+    def steps_to_fill(self, fakes: int) -> float:
         """As many go in as come out, in the steps in which it acts."""
-        taken = self.replaces(fakes)
+        taken = self.num_replaced(fakes)
         return math.ceil(self.size / taken) * self.every if taken else math.inf
 
-    def build(self, name: str, stage: Stage) -> ExperienceReplay:
+    def build(self, name: str, context: TrickContext) -> ExperienceReplay:
         """See `ExperienceReplay`."""
-        return ExperienceReplay(name, Pool(self.size, stage.subject.shape), self.fraction, self.every)
+        return ExperienceReplay(name, FakePool(self.size, context.data_spec.shape), self.fraction, self.every)
 
 
-class ExperienceReplay(Offer):
+class ExperienceReplay(FakeReplacement):
     """The last places of the pile are taken by fakes from the queue; as long as it is empty, they keep their own."""
 
-    def __init__(self, name: str, pool: Pool, fraction: float, every: int) -> None:
+    def __init__(self, name: str, pool: FakePool, fraction: float, every: int) -> None:
         super().__init__(name)
         self.pool, self.fraction, self.every = pool, fraction, every
 
-    def offer(self, fake: Batch, moment: Moment) -> Offered:
+    def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """Draw first, then remember: nobody meets itself, nor a fake of the same step."""
-        count = min(share_of(len(fake.images), self.fraction), self.pool.size)
-        if moment.step % self.every:
+        count = min(fraction_of_batch(len(fake.images), self.fraction), self.pool.size)
+        if context.step % self.every:
             count = 0
         pool, keep = self.pool, len(fake.images) - count
-        newest, device = part(fake, slice(keep, None)), fake.images.device
+        newest, device = select_batch(fake, slice(keep, None)), fake.images.device
         if count == 0:
-            return Offered(fake, newest)
+            return ReplacedFakes(fake, newest)
         held = pool.stored.clamp(max=pool.size)
-        oldest, this_step = pool.stored - held, count if moment.turn else 0
+        oldest, this_step = pool.stored - held, count if context.turn else 0
         known = (held - this_step).clamp(min=0)
-        draws = torch.rand(count, generator=moment.generator(self.name), device=device)
+        draws = torch.rand(count, generator=context.generator(self.name), device=device)
         nth = torch.minimum((draws * known).long(), (known - 1).clamp(min=0))
-        old = pool.take((oldest + nth) % pool.size)
-        shown = chosen((known > 0).expand(count), newest, old)
-        if moment.turn == 0:
+        old = pool.get((oldest + nth) % pool.size)
+        shown = where_batch((known > 0).expand(count), newest, old)
+        if context.turn == 0:
             places = (pool.stored + torch.arange(count, device=device)) % pool.size
             pool.put(newest, places, torch.ones_like(places, dtype=torch.bool))
             pool.stored.add_(count)
-        return Offered(part(fake, slice(keep)), shown)
+        return ReplacedFakes(select_batch(fake, slice(keep)), shown)
 
 
-class HistoryEntry(PoolEntry):
+class HistoryConfig(PoolConfig):
     """`fraction` of D's fakes come from a buffer of `size`; one half in the paper, the size is ours."""
 
     kind: Literal["history"] = "history"
@@ -163,43 +163,43 @@ class HistoryEntry(PoolEntry):
 
     fraction: float = Field(default=0.5, ge=0, le=1)
 
-    def replaces(self, fakes: int) -> int:
+    def num_replaced(self, fakes: int) -> int:
         """Its share, rounded."""
-        return min(share_of(fakes, self.fraction), self.size)
+        return min(fraction_of_batch(fakes, self.fraction), self.size)
 
-    def filled(self, fakes: int) -> float:
+    def steps_to_fill(self, fakes: int) -> float:
         """All go in until it is full."""
-        return math.ceil(self.size / fakes) if self.replaces(fakes) else math.inf
+        return math.ceil(self.size / fakes) if self.num_replaced(fakes) else math.inf
 
-    def build(self, name: str, stage: Stage) -> History:
+    def build(self, name: str, context: TrickContext) -> History:
         """See `History`."""
-        return History(name, Pool(self.size, stage.subject.shape), self.fraction)
+        return History(name, FakePool(self.size, context.data_spec.shape), self.fraction)
 
 
-class History(Offer):
+class History(FakeReplacement):
     """Until the buffer is full all fakes go in, and D is shown G's own."""
 
-    def __init__(self, name: str, pool: Pool, fraction: float) -> None:
+    def __init__(self, name: str, pool: FakePool, fraction: float) -> None:
         super().__init__(name)
         self.pool, self.fraction = pool, fraction
 
-    def offer(self, fake: Batch, moment: Moment) -> Offered:
+    def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """See `History`."""
         batch, pool, device = len(fake.images), self.pool, fake.images.device
-        count = min(share_of(batch, self.fraction), pool.size)
-        places = free_places(pool.size, count, self.name, moment, device)
+        count = min(fraction_of_batch(batch, self.fraction), pool.size)
+        places = free_slots(pool.size, count, self.name, context, device)
         many = min(count, len(places))
-        ours, full = part(fake, slice(batch - many, None)), pool.stored >= pool.size
-        shown = chosen(full.expand(many), ours, pool.take(places[:many]))
-        if moment.turn == 0 and count:
+        ours, full = select_batch(fake, slice(batch - many, None)), pool.stored >= pool.size
+        shown = where_batch(full.expand(many), ours, pool.get(places[:many]))
+        if context.turn == 0 and count:
             first = torch.arange(min(batch, pool.size), device=device) + pool.stored
-            pool.put(part(fake, slice(len(first))), first % pool.size, first < pool.size)
-            pool.put(part(fake, slice(count)), places[-count:], full.expand(count))
+            pool.put(select_batch(fake, slice(len(first))), first % pool.size, first < pool.size)
+            pool.put(select_batch(fake, slice(count)), places[-count:], full.expand(count))
             pool.stored.add_(batch)
-        return Offered(part(fake, slice(batch - many)), shown)
+        return ReplacedFakes(select_batch(fake, slice(batch - many)), shown)
 
 
-class ImagePoolEntry(PoolEntry):
+class ImagePoolConfig(PoolConfig):
     """CycleGAN's pool of `size` fakes, 50 in the paper; 0 is none."""
 
     kind: Literal["image_pool"] = "image_pool"
@@ -208,25 +208,25 @@ class ImagePoolEntry(PoolEntry):
 
     size: int = Field(default=50, ge=0, le=1_000_000)
 
-    def replaces(self, fakes: int) -> int:
+    def num_replaced(self, fakes: int) -> int:
         """Any of them."""
         return fakes if self.size else 0
 
-    def filled(self, fakes: int) -> float:
+    def steps_to_fill(self, fakes: int) -> float:
         """All go in until it is full."""
         return math.ceil(self.size / fakes)
 
     @property
-    def takes_all(self) -> bool:
+    def replaces_all_fakes(self) -> bool:
         """Nobody knows on the host which fakes it left as they were."""
         return self.size > 0
 
-    def build(self, name: str, stage: Stage) -> ImagePool:
+    def build(self, name: str, context: TrickContext) -> ImagePool:
         """See `ImagePool`."""
-        return ImagePool(name, Pool(self.size, stage.subject.shape))
+        return ImagePool(name, FakePool(self.size, context.data_spec.shape))
 
 
-class ImagePool(Offer):
+class ImagePool(FakeReplacement):
     """The first `size` fakes go in and are shown; of the others every second one changes places with a stored one.
 
     Coins on the device decide which, so nothing of the pile counts as new after it, and it acts behind other pools.
@@ -234,32 +234,32 @@ class ImagePool(Offer):
 
     rank: ClassVar[int] = 1
 
-    def __init__(self, name: str, pool: Pool) -> None:
+    def __init__(self, name: str, pool: FakePool) -> None:
         super().__init__(name)
         self.pool = pool
 
-    def offer(self, fake: Batch, moment: Moment) -> Offered:
+    def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """See `ImagePool`."""
         pool, batch, device = self.pool, len(fake.images), fake.images.device
-        none, most = part(fake, slice(0)), min(batch, pool.size)
+        none, most = select_batch(fake, slice(0)), min(batch, pool.size)
         if most == 0:
-            return Offered(fake, none)
-        free = free_places(pool.size, most, self.name, moment, device)
-        draws = torch.rand(batch, generator=moment.generator(f"{self.name}/coins"), device=device)
+            return ReplacedFakes(fake, none)
+        free = free_slots(pool.size, most, self.name, context, device)
+        draws = torch.rand(batch, generator=context.generator(f"{self.name}/coins"), device=device)
         full = (pool.stored >= pool.size).expand(batch)
-        if moment.turn == 0:
+        if context.turn == 0:
             arrived = torch.arange(batch, device=device) + pool.stored
             full = arrived >= pool.size
-            pool.put(part(fake, slice(most)), arrived[:most] % pool.size, arrived[:most] < pool.size)
+            pool.put(select_batch(fake, slice(most)), arrived[:most] % pool.size, arrived[:most] < pool.size)
         places = free[-min(most, len(free)) :]
         swaps = (draws < 0.5) & full
         who = torch.argsort(swaps.logical_not(), stable=True)[: len(places)]  # those that change places come first
-        ours, now, theirs = part(fake, who), swaps[who], pool.take(places)
-        if moment.turn == 0:
+        ours, now, theirs = select_batch(fake, who), swaps[who], pool.get(places)
+        if context.turn == 0:
             pool.put(ours, places, now)
             pool.stored.add_(batch)
-        shown = chosen(now, ours, theirs)
+        shown = where_batch(now, ours, theirs)
         images = fake.images.index_copy(0, who, shown.images)
         if fake.labels is None or shown.labels is None:
-            return Offered(none, Batch(images, None))
-        return Offered(none, Batch(images, fake.labels.index_copy(0, who, shown.labels)))
+            return ReplacedFakes(none, Batch(images, None))
+        return ReplacedFakes(none, Batch(images, fake.labels.index_copy(0, who, shown.labels)))

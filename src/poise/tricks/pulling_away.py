@@ -11,10 +11,11 @@ from typing import Annotated, ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from poise.core import Exchange, Said, Side
-from poise.dials import Dial, extremes, within
-from poise.seams import Stage, Term
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import LossTerm
+from poise.core.move import MoveData
+from poise.core.schedules import Schedulable, bounds, in_range
+from poise.core.types import ExtraOutput, Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 
 def pulling_away(codes: Tensor) -> Tensor:
@@ -25,34 +26,34 @@ def pulling_away(codes: Tensor) -> Tensor:
     return (squares.sum() - squares.diagonal().sum()) / max(1, n * (n - 1))
 
 
-class PullingAwayEntry(TrickEntry):
+class PullingAwayConfig(TrickConfig):
     """`weight` 0.1, as in the paper."""
 
     kind: Literal["pulling_away"] = "pulling_away"
     tip: ClassVar[str] = "T16"
     source: ClassVar[str] = "Zhao et al. 2017, arXiv:1609.03126"
 
-    weight: Annotated[Dial, within(0)] = 0.1
+    weight: Annotated[Schedulable, in_range(0)] = 0.1
 
     @property
-    def reads(self) -> frozenset[Said]:
+    def required_outputs(self) -> frozenset[ExtraOutput]:
         """D's code, or whatever its last hidden layer holds, unless it never weighs anything."""
-        return frozenset[Said]({"features"}) if any(extremes(self.weight)) else frozenset()
+        return frozenset[ExtraOutput]({"features"}) if any(bounds(self.weight)) else frozenset()
 
-    def compares(self, scores: int) -> int | None:
+    def comparison_group(self, scores: int) -> int | None:
         """All of them."""
-        return scores if any(extremes(self.weight)) else None
+        return scores if any(bounds(self.weight)) else None
 
-    def build(self, name: str, stage: Stage) -> PullingAway:
+    def build(self, name: str, context: TrickContext) -> PullingAway:
         """See `PullingAway`."""
         return PullingAway(name, self.weight)
 
 
-class PullingAway(Term):
+class PullingAway(LossTerm):
     """Charges G for fakes whose codes point the same way."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def cost(self, exchange: Exchange) -> Tensor:
+    def loss(self, move: MoveData) -> Tensor:
         """See `pulling_away`."""
-        return pulling_away(exchange.said("fake", "features"))
+        return pulling_away(move.extra_output("fake", "features"))

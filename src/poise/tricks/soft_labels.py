@@ -13,13 +13,13 @@ import torch
 from pydantic import Strict, model_validator
 from torch import Tensor
 
-from poise.core import Moment, Pile, Targets
-from poise.dials import Dial, extremes, value, within
-from poise.entries import complain
-from poise.seams import Aim, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.config import reject_value
+from poise.core.hooks import TargetTransform
+from poise.core.schedules import Schedulable, bounds, current_value, in_range
+from poise.core.types import MoveContext, Origin, Targets
+from poise.tricks.base import TrickConfig, TrickContext
 
-Edge = Annotated[Dial, within(0, 2)]
+Edge = Annotated[Schedulable, in_range(0, 2)]
 Span = Annotated[tuple[Edge, Edge], Strict(False)]
 
 
@@ -31,14 +31,14 @@ def spread(like: Tensor, low: float, high: float, generator: torch.Generator) ->
     return draws.mul_(high - low).add_(low)
 
 
-class SoftLabelsEntry(TrickEntry):
+class SoftLabelsConfig(TrickConfig):
     """Targets drawn per sample from a range per side. One-sided as in the paper: `real = [0.9, 0.9], fake = [0, 0]`."""
 
     kind: Literal["soft_labels"] = "soft_labels"
     tip: ClassVar[str] = "T07a"
     source: ClassVar[str] = "Salimans et al. 2016, arXiv:1606.03498; ganhacks 6"
     needs_targets: ClassVar[bool] = True
-    twice: ClassVar[str] = "only the last one decides D's targets"
+    duplicate_note: ClassVar[str] = "only the last one decides D's targets"
 
     real: Span = (0.7, 1.2)
     fake: Span = (0.0, 0.3)
@@ -46,29 +46,31 @@ class SoftLabelsEntry(TrickEntry):
     @model_validator(mode="after")
     def _low_first(self) -> Self:
         for side, (low, high) in (("real", self.real), ("fake", self.fake)):
-            if max(extremes(low)) > min(extremes(high)) and extremes(low) != extremes(high):
-                complain(f"'{side}' must be [low, high]", found=f"[{low}, {high}]")
+            if max(bounds(low)) > min(bounds(high)) and bounds(low) != bounds(high):
+                reject_value(f"'{side}' must be [low, high]", found=f"[{low}, {high}]")
         return self
 
-    def build(self, name: str, stage: Stage) -> SoftLabels:
+    def build(self, name: str, context: TrickContext) -> SoftLabels:
         """See `SoftLabels`."""
         return SoftLabels(name, self.real, self.fake)
 
 
-class SoftLabels(Aim):
+class SoftLabels(TargetTransform):
     """Draws D's targets anew for each sample of each of D's moves."""
 
-    def __init__(self, name: str, real: tuple[Dial, Dial], fake: tuple[Dial, Dial]) -> None:
+    def __init__(self, name: str, real: tuple[Schedulable, Schedulable], fake: tuple[Schedulable, Schedulable]) -> None:
         super().__init__(name)
         self.real, self.fake = real, fake
 
-    def aim(self, targets: Targets, moment: Moment) -> Targets:
+    def transform_targets(self, targets: Targets, context: MoveContext) -> Targets:
         """Real in [real], fake in [fake], whatever was asked before."""
         return Targets(
-            real=self._draw(targets.real, "real", self.real, moment),
-            fake=self._draw(targets.fake, "fake", self.fake, moment),
+            real=self._draw(targets.real, "real", self.real, context),
+            fake=self._draw(targets.fake, "fake", self.fake, context),
         )
 
-    def _draw(self, like: Tensor, pile: Pile, span: tuple[Dial, Dial], moment: Moment) -> Tensor:
-        low, high = (value(edge, moment) for edge in span)
-        return spread(like, low, high, moment.generator(f"{self.name}/{pile}"))
+    def _draw(
+        self, like: Tensor, origin: Origin, span: tuple[Schedulable, Schedulable], context: MoveContext
+    ) -> Tensor:
+        low, high = (current_value(edge, context) for edge in span)
+        return spread(like, low, high, context.generator(f"{self.name}/{origin}"))

@@ -11,46 +11,47 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
-from poise.core import Exchange, Side
-from poise.dials import Dial, Linear, extremes, value, within
-from poise.seams import Pick, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import SampleSelection
+from poise.core.move import MoveData
+from poise.core.schedules import Linear, Schedulable, bounds, current_value, in_range
+from poise.core.types import Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 
-def best(scores: Tensor, fraction: float) -> Tensor:
+def top_k_indices(scores: Tensor, fraction: float) -> Tensor:
     """The places of the highest scores, k = max(1, round(fraction B)) of them."""
     return scores.topk(max(1, round(fraction * len(scores)))).indices
 
 
-class TopKEntry(TrickEntry):
+class TopKConfig(TrickConfig):
     """`fraction` of the batch that counts; from all to half over the first half of the run."""
 
     kind: Literal["top_k"] = "top_k"
     tip: ClassVar[str] = "M03"
     source: ClassVar[str] = "Sinha et al. 2020, arXiv:2002.06224"
 
-    fraction: Annotated[Dial, within(0, 1)] = Linear(start=1.0, end=0.5, until=0.5)
+    fraction: Annotated[Schedulable, in_range(0, 1)] = Linear(start=1.0, end=0.5, until=0.5)
 
     @property
-    def picks(self) -> bool:
+    def selects_samples(self) -> bool:
         """Unless all of them always count."""
-        return min(extremes(self.fraction)) < 1
+        return min(bounds(self.fraction)) < 1
 
-    def build(self, name: str, stage: Stage) -> TopK:
+    def build(self, name: str, context: TrickContext) -> TopK:
         """See `TopK`."""
         return TopK(name, self.fraction)
 
 
-class TopK(Pick):
+class TopK(SampleSelection):
     """Picks by D's scores of the fakes."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(self, name: str, fraction: Dial) -> None:
+    def __init__(self, name: str, fraction: Schedulable) -> None:
         super().__init__(name)
         self.fraction = fraction
 
-    def pick(self, scores: Tensor, exchange: Exchange) -> Tensor | None:
+    def select_samples(self, scores: Tensor, move: MoveData) -> Tensor | None:
         """See `best`."""
-        fraction = value(self.fraction, exchange.moment)
-        return None if fraction >= 1 else best(scores, fraction)
+        fraction = current_value(self.fraction, move.context)
+        return None if fraction >= 1 else top_k_indices(scores, fraction)

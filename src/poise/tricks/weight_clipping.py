@@ -13,12 +13,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.core import Exchange, Side
-from poise.seams import After, Stage
-from poise.tricks.base import TrickEntry
+from poise.core.hooks import PostUpdate
+from poise.core.move import MoveData
+from poise.core.types import Side
+from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
-    from poise.players import Player
+    from poise.core.player import Player
 
 
 @torch.no_grad()
@@ -28,27 +29,27 @@ def clip_(weights: Sequence[Tensor], limit: float) -> None:
     torch._foreach_clamp_max_(list(weights), limit)
 
 
-class WeightClippingEntry(TrickEntry):
+class WeightClippingConfig(TrickConfig):
     """All of D's weights within [-limit, limit]; 0.01 in the paper."""
 
     kind: Literal["weight_clipping"] = "weight_clipping"
     tip: ClassVar[str] = "T15"
-    twice: ClassVar[str] = "only the smallest 'limit' makes a difference"
+    duplicate_note: ClassVar[str] = "only the smallest 'limit' makes a difference"
     source: ClassVar[str] = "Arjovsky et al. 2017, arXiv:1701.07875"
 
     limit: float = Field(default=0.01, gt=0)
 
     @property
-    def bounds_slope(self) -> bool:
+    def bounds_lipschitz(self) -> bool:
         """Yes, if crudely."""
         return True
 
-    def build(self, name: str, stage: Stage) -> WeightClipping:
+    def build(self, name: str, context: TrickContext) -> WeightClipping:
         """See `WeightClipping`."""
         return WeightClipping(name, self.limit)
 
 
-class WeightClipping(After):
+class WeightClipping(PostUpdate):
     """Clips D once its step is done."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
@@ -57,6 +58,6 @@ class WeightClipping(After):
         super().__init__(name)
         self.limit = limit
 
-    def remember(self, player: Player, exchange: Exchange) -> None:
+    def after_update(self, player: Player, move: MoveData) -> None:
         """See `clip_`."""
         clip_(player.weights, self.limit)

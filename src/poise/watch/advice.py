@@ -7,12 +7,12 @@ rows: `d/r1` is there only with the trick `r1`, `g/label_effect` only where G is
 from __future__ import annotations
 
 from poise.watch.base import Family
-from poise.watch.heard import Heard
+from poise.watch.history import MetricHistory
 
 CLIPPING = "--set 'tricks+=[{kind=\"gradient_clipping\"}]'"
 
 
-def rates(family: Family | None, *sides: str) -> str:
+def lower_rates(family: Family | None, *sides: str) -> str:
     """`--set` words for lower rates of these players. The shipped critics' rates are lower than the others'."""
     rate = "2e-5" if family == "wasserstein" else "5e-5"
     return " ".join(f"--set optimizer.{side}.lr={rate}" for side in sides)
@@ -23,9 +23,9 @@ def players(family: Family | None) -> tuple[str, ...]:
     return ("g",) if family == "rebuilding" else ("g", "d")
 
 
-def after_not_finite(heard: Heard, family: Family | None) -> str:
+def after_not_finite(heard: MetricHistory, family: Family | None) -> str:
     """Lower rates; and a bound on D's slope, where there is a D."""
-    lower = rates(family, *players(family))
+    lower = lower_rates(family, *players(family))
     if family == "rebuilding":
         return f"lower the rate: {lower}"
     slope = "raise the weight of R1: --set tricks.r1.gamma=5.0"
@@ -34,13 +34,13 @@ def after_not_finite(heard: Heard, family: Family | None) -> str:
     return f"lower both rates: {lower}; or {slope}"
 
 
-def for_variety(heard: Heard) -> str:
+def increase_variety(heard: MetricHistory) -> str:
     """A D that sees several samples at once. Packed samples would need one label in common."""
     kind = 'minibatch_discrimination"' if "g/label_effect" in heard.series else 'packing", samples=2'
     return f"let D see several samples at once: --set 'tricks+=[{{kind=\"{kind}}}]'"
 
 
-def for_codes(name: str) -> str:
+def weaken_kl(name: str) -> str:
     """A KL that costs less at first: of the bound itself, or of a hybrid's own term."""
     ramp = '{kind="linear", start=0.0, end=1.0, until=0.3}'
     if name == "g/posterior_kl":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
-    from poise.watch.heard import Heard
+    from poise.watch.history import MetricHistory
 
 Level = Literal["note", "warning", "failure"]
 Policy = Literal["off", "note", "warn", "keep", "roll_back", "stop"]
@@ -74,7 +74,7 @@ class Alarm(NamedTuple):
     tip: str
 
 
-class Seen(NamedTuple):
+class Detection(NamedTuple):
     """What a detector saw.
 
     Attributes:
@@ -86,7 +86,7 @@ class Seen(NamedTuple):
     advice: str = ""
 
 
-class Look(NamedTuple):
+class DetectorSettings(NamedTuple):
     """What a detector is told beside the rows.
 
     Attributes:
@@ -100,7 +100,7 @@ class Look(NamedTuple):
     family: Family | None
 
     @property
-    def even(self) -> float:
+    def even_loss(self) -> float:
         """D's loss at the balance; the cross-entropy's where the family is not known."""
         return EVEN.get(self.family or "logistic", math.log(2))
 
@@ -110,24 +110,24 @@ class Detector(NamedTuple):
 
     Attributes:
         name: what alarms and recipes call it.
-        meaning: a line: what is seen, what the threshold is compared with.
+        description: a line: what is seen, what the threshold is compared with.
         threshold: the default.
         window: in steps, the default.
         policy: what an alarm leads to by default.
-        look: what is seen in the rows heard so far, in words, or with an advice of its own; None if nothing is.
+        detect: what is seen in the rows heard so far, in words, or with an advice of its own; None if nothing is.
         advice: what to do, where what was seen does not say more.
         tip: the tip it belongs to.
-        reads: the numbers it goes by; a log that has none of them leaves it silent. Empty: whatever comes.
+        inputs: the numbers it goes by; a log that has none of them leaves it silent. Empty: whatever comes.
         families: the games in which it means something; where a log's is not known, all do.
     """
 
     name: str
-    meaning: str
+    description: str
     threshold: float
     window: int
     policy: Policy
-    look: Callable[[Heard, Look], str | Seen | None]
+    detect: Callable[[MetricHistory, DetectorSettings], str | Detection | None]
     advice: str
     tip: str
-    reads: tuple[str, ...]
+    inputs: tuple[str, ...]
     families: frozenset[Family] = ANY

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
-from poise.entries import nearest
+from poise.core.config import did_you_mean
+from poise.core.metrics_log import Stat
 from poise.errors import DataError, RecipeError
-from poise.rows import Stat
-from poise.watch.steps import Numbers, by_step
-from poise.watch.texts import Flat, Table
+from poise.watch.step_column import Numbers, by_step
+from poise.watch.text_tables import Flat, Table
 
 SHORT = {
     "d": "d/adversarial",
@@ -88,14 +88,14 @@ SHARES = ("d/accuracy", "d/real_accuracy", "d/fake_accuracy")
 """Quantities between 0 and 1 that others write in per cent."""
 
 
-class Mapped(NamedTuple):
+class MappedTable(NamedTuple):
     """Rows by our names, in order, and what was decided on the way."""
 
     rows: list[tuple[int, Numbers]]
     notes: list[str]
 
 
-def columns_of(words: str) -> dict[str, str]:
+def parse_columns(words: str) -> dict[str, str]:
     """`step=iter,d=loss_D` as a table.
 
     Raises:
@@ -107,18 +107,18 @@ def columns_of(words: str) -> dict[str, str]:
         if not equals or not name or not column:
             raise RecipeError("must be name=column, by commas", where="--columns", found=f"'{word}'")
         if name != "step" and name not in SHORT and "/" not in name:
-            cure = nearest(name, ["step", *SHORT])
+            cure = did_you_mean(name, ["step", *SHORT])
             raise RecipeError("no such quantity", where="--columns", found=f"'{name}'", cure=cure)
         told[name] = column
     return told
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Letters and digits, in small letters."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def meant(name: str) -> str | None:
+def quantity_of(name: str) -> str | None:
     """The quantity that a column's name stands for; of a path its last part, and without what the mean was taken over.
 
     A name of validation is none: its losses are another curve.
@@ -126,18 +126,20 @@ def meant(name: str) -> str | None:
     if re.match(r"(val|valid|validation|test|eval)[_/ ]", name.lower()):
         return None
     bare = re.sub(r"^(train|training)[_/ ]|[_/ ](step|epoch|mean|avg)$", "", name, flags=re.IGNORECASE)
-    return next((KNOWN[key] for form in (bare, bare.rsplit("/", 1)[-1]) if (key := plain(form)) in KNOWN), None)
+    return next(
+        (KNOWN[key] for form in (bare, bare.rsplit("/", 1)[-1]) if (key := normalize_name(form)) in KNOWN), None
+    )
 
 
-def shortened(name: str) -> str:
+def shorten_name(name: str) -> str:
     """The end of a name of several words, if that is understood: of `INFO epoch 3 d_loss` that is `d_loss`."""
     words = name.split()
     ends = [" ".join(words[start:]) for start in range(len(words))]
-    understood = (end for end in ends if plain(end) in {*KNOWN, *PARTS, *STEPS, *EPOCHS})
+    understood = (end for end in ends if normalize_name(end) in {*KNOWN, *PARTS, *STEPS, *EPOCHS})
     return next(understood, ends[0] if ends else name)
 
 
-def mapped(table: Table, columns: Mapping[str, str], where: str) -> Mapped:
+def map_columns(table: Table, columns: Mapping[str, str], where: str) -> MappedTable:
     """A table by the log's names as rows by ours.
 
     Args:
@@ -170,7 +172,7 @@ def mapped(table: Table, columns: Mapping[str, str], where: str) -> Mapped:
     read = [(line, {n: Stat.of(told) for n, c in wanted.items() if (told := c.of(line)) is not None}) for line in lines]
     kept = [(line, numbers) for line, numbers in read if numbers]
     step = asked["step"].names[0] if "step" in asked else _first(STEPS, there)
-    return Mapped(by_step(kept, step, _first(EPOCHS, there), notes), notes)
+    return MappedTable(by_step(kept, step, _first(EPOCHS, there), notes), notes)
 
 
 class Column(NamedTuple):
@@ -188,23 +190,25 @@ class Column(NamedTuple):
 
 
 def _first(keys: Iterable[str], there: list[str]) -> str | None:
-    return next((name for key in keys for name in there if plain(name) == key), None)
+    return next((name for key in keys for name in there if normalize_name(name) == key), None)
 
 
 def _guessed(there: list[str], asked: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:
     """Quantities by what the columns are called: whole losses first, then their parts, then bare letters."""
-    found = {SHORT[key]: Column((name,)) for name in reversed(there) if (key := meant(name)) is not None}
-    found |= {SHORT[KNOWN[plain(name)]]: Column((name,)) for name in reversed(there) if plain(name) in KNOWN}
+    found = {SHORT[key]: Column((name,)) for name in reversed(there) if (key := quantity_of(name)) is not None}
+    found |= {
+        SHORT[KNOWN[normalize_name(name)]]: Column((name,)) for name in reversed(there) if normalize_name(name) in KNOWN
+    }
     found |= {
         name: Column((name,)) for name in there if name in SHORT.values() or name.startswith(("g/", "d/", "measure/"))
     }
-    parts = {PARTS[plain(name)]: name for name in reversed(there) if plain(name) in PARTS}
+    parts = {PARTS[normalize_name(name)]: name for name in reversed(there) if normalize_name(name) in PARTS}
     for side, ends in PAIRS:
         both = tuple(parts[side, end] for end in ends if (side, end) in parts)
         if f"{side}/adversarial" not in {*found, *asked} and len(both) == 2:
             found[f"{side}/adversarial"] = Column(both)
             notes.append(f"{side.upper()}'s loss is taken to be the mean of {both[0]} and {both[1]}")
-    bare = {BARE[plain(name)]: name for name in reversed(there) if plain(name) in BARE}
+    bare = {BARE[normalize_name(name)]: name for name in reversed(there) if normalize_name(name) in BARE}
     if len(bare) == 2 and not {"d/adversarial", "g/adversarial"} & {*found, *asked}:
         found |= {f"{side}/adversarial": Column((name,)) for side, name in bare.items()}
         notes.append("the columns D and G are taken to be their losses")
@@ -219,7 +223,7 @@ def _asked(column: str, there: list[str]) -> Column:
     names = (name,) if name in there else tuple(part.strip() for part in name.split("+"))
     for part in names:
         if part not in there:
-            raise RecipeError("no such column", where="--columns", found=f"'{part}'", cure=nearest(part, there))
+            raise RecipeError("no such column", where="--columns", found=f"'{part}'", cure=did_you_mean(part, there))
     return Column(names, percent=percent)
 
 

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from poise.core.metrics_log import Stat, check_measures, check_row, read_jsonl, stats_from_json
 from poise.errors import DataError, RecipeError, SaveError
-from poise.rows import Stat, read_lines, sound_measures, sound_row, stats_of
 from poise.watch.base import FAMILIES, Family
-from poise.watch.columns import KNOWN, SHORT, Numbers, columns_of, mapped, shortened
-from poise.watch.events import of_events
-from poise.watch.heard import SHORT as SHORT_RUN
-from poise.watch.texts import Flat, Table, lines_of, number, of_file, read_text
+from poise.watch.columns import KNOWN, SHORT, Numbers, map_columns, parse_columns, shorten_name
+from poise.watch.history import SHORT as SHORT_RUN
+from poise.watch.tensorboard_events import read_events
+from poise.watch.text_tables import Flat, Table, lines_of, parse_number, read_table, read_text
 
-__all__ = ["KNOWN", "SHORT", "Log", "columns_of", "measured_of", "read_log"]
+__all__ = ["KNOWN", "SHORT", "Log", "measures_to_metrics", "parse_columns", "read_log"]
 
 
 class Log(NamedTuple):
@@ -67,19 +67,19 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
         table = _matches(path, rule)
         columns = {name: name for name in rule.groupindex} | dict(columns or {})
     elif path.is_dir() or path.name.startswith("events.out.tfevents"):
-        table = of_events(path)
+        table = read_events(path)
     else:
-        table = _named(of_file(path))
-    rows, notes = mapped(table, columns or {}, str(path))
+        table = _named(read_table(path))
+    rows, notes = map_columns(table, columns or {}, str(path))
     judged = any("d/adversarial" in numbers for _, numbers in rows)
     return Log(rows, len(rows), rows[-1][0], _guess(rows), {}, tuple(notes), judged)
 
 
 def _ours(path: Path) -> Log:
     """A run folder: its rows, with what was measured between them."""
-    rows = [(line["step"], stats_of(line)) for line in read_lines(path / "rows.jsonl", sound_row, rising=True)]
-    measured = read_lines(path / "measures.jsonl", sound_measures, rising=True)
-    lines = rows + [(line["step"], measured_of(line)) for line in measured]
+    rows = [(line["step"], stats_from_json(line)) for line in read_jsonl(path / "rows.jsonl", check_row, rising=True)]
+    measured = read_jsonl(path / "measures.jsonl", check_measures, rising=True)
+    lines = rows + [(line["step"], measures_to_metrics(line)) for line in measured]
     try:
         recipe = tomllib.loads((path / "recipe.toml").read_text("utf-8"))
         steps, kind = int(recipe.get("steps", 0)), recipe.get("objective", {}).get("kind", "")
@@ -97,7 +97,7 @@ def _ours(path: Path) -> Log:
     )
 
 
-def measured_of(line: Mapping[str, Any]) -> Numbers:
+def measures_to_metrics(line: Mapping[str, Any]) -> Numbers:
     """A line of `measures.jsonl` as numbers: `measure/fid`, `floor/fid`."""
     told = {f"measure/{name}": Stat.of(float(value)) for name, value in line["measures"].items()}
     return told | {f"floor/{name}": Stat.of(float(value)) for name, value in line["floor"].items()}
@@ -105,7 +105,7 @@ def measured_of(line: Mapping[str, Any]) -> Numbers:
 
 def _named(table: Table) -> Table:
     """Names of several words shortened to their end, where that is understood."""
-    names = {name: shortened(name) for line in table.lines for name in line}
+    names = {name: shorten_name(name) for line in table.lines for name in line}
     lines = [{names[name]: told for name, told in line.items()} for line in table.lines]
     return table._replace(lines=lines, percent=frozenset(names[name] for name in table.percent))
 
@@ -122,7 +122,7 @@ def _rule(pattern: str) -> re.Pattern[str]:
 
 def _matches(path: Path, rule: re.Pattern[str]) -> Table:
     found = (rule.search(line) for line in lines_of(read_text(path)))
-    groups = ({name: number(cell) for name, cell in one.groupdict("").items()} for one in found if one)
+    groups = ({name: parse_number(cell) for name, cell in one.groupdict("").items()} for one in found if one)
     lines: list[Flat] = [{name: told for name, told in one.items() if told is not None} for one in groups]
     return Table(lines)
 

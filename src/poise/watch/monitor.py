@@ -16,12 +16,12 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from poise.entries import Entry, complain, nearest
+from poise.core.config import Config, did_you_mean, reject_value
+from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
-from poise.rows import Stat
 from poise.watch import gradients, losses, samples, scores
-from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm, Detector, Family, Look, Policy, Seen
-from poise.watch.heard import Heard
+from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm, Detection, Detector, DetectorSettings, Family, Policy
+from poise.watch.history import MetricHistory
 
 DETECTORS: dict[str, Detector] = {
     detector.name: detector
@@ -33,7 +33,7 @@ ONE_BY_ONE, TOGETHER = 500, 10
 """Numbers that come one by one are looked at each time for so many rows, and from then on so many at a time."""
 
 
-class Monitoring(Entry):
+class MonitorConfig(Config):
     """`[monitor]` in a recipe: what is done otherwise than by default.
 
     `policy`, `threshold` and `window` (in steps) are by detector's name; `roll_backs` is how often a run may go back to
@@ -51,7 +51,7 @@ class Monitoring(Entry):
     def _known(cls, told: dict[str, object]) -> dict[str, object]:
         for name in told:
             if name not in DETECTORS:
-                complain(f"no such detector '{name}'", key=name, cure=nearest(name, list(DETECTORS)))
+                reject_value(f"no such detector '{name}'", key=name, cure=did_you_mean(name, list(DETECTORS)))
         return told
 
     def policy_of(self, name: str) -> Policy:
@@ -69,7 +69,10 @@ def family_of(word: str | None) -> Family | None:
         return word  # type: ignore[return-value]
     if word not in FAMILIES:
         raise RecipeError(
-            "no such family of losses", where="family", found=f"'{word}'", cure=nearest(word, sorted({*ANY, *FAMILIES}))
+            "no such family of losses",
+            where="family",
+            found=f"'{word}'",
+            cure=did_you_mean(word, sorted({*ANY, *FAMILIES})),
         )
     return FAMILIES[word]
 
@@ -78,24 +81,24 @@ class Monitor:
     """See the module.
 
     Args:
-        how: policies, thresholds and windows other than the defaults.
+        config: policies, thresholds and windows other than the defaults.
         family: of the objective, or the objective's kind; None where it is not known, and every detector looks.
         length: steps of the whole run, where that is known: no window is longer than an eighth of it.
     """
 
     def __init__(
-        self, how: Monitoring | None = None, family: Family | str | None = None, length: int | None = None
+        self, config: MonitorConfig | None = None, family: Family | str | None = None, length: int | None = None
     ) -> None:
-        self.how = how or Monitoring()
+        self.config = config or MonitorConfig()
         self.family = family_of(family)
-        self.heard = Heard(length)
+        self.history = MetricHistory(length)
         self._waiting: list[tuple[int, dict[str, Stat]]] = []
         self._rows = 0
-        self._loud: dict[str, int] = {}
+        self._active: dict[str, int] = {}
         self._watching = [
             detector
             for name, detector in DETECTORS.items()
-            if self.how.policy_of(name) != "off" and (self.family is None or self.family in detector.families)
+            if self.config.policy_of(name) != "off" and (self.family is None or self.family in detector.families)
         ]
 
     def hear(self, step: int, numbers: Mapping[str, float | Stat]) -> list[Alarm]:
@@ -114,39 +117,39 @@ class Monitor:
         )
         if self._rows > ONE_BY_ONE and len(self._waiting) < TOGETHER and not urgent:
             return []
-        return self.settle()
+        return self.flush()
 
-    def settle(self) -> list[Alarm]:
+    def flush(self) -> list[Alarm]:
         """Look at what has come since the last look. `hear` does so by itself; at a log's end it is done by hand."""
         if not self._waiting:
             return []
         rows, self._waiting = self._waiting, []
-        self.heard.add(rows[-1][0], _together([stats for _, stats in rows]))
+        self.history.add(rows[-1][0], _together([stats for _, stats in rows]))
         return [alarm for detector in self._watching if (alarm := self._look(detector)) is not None]
 
-    def deaf(self) -> list[str]:
+    def inactive_detectors(self) -> list[str]:
         """The detectors that have heard none of the numbers they go by."""
-        return [one.name for one in self._watching if one.reads and not self.heard.series.keys() & set(one.reads)]
+        return [one.name for one in self._watching if one.inputs and not self.history.series.keys() & set(one.inputs)]
 
-    def go_back(self, step: int) -> None:
+    def roll_back(self, step: int) -> None:
         """Forget what came after `step`: the run was taken back to it."""
         self._waiting.clear()
-        self.heard.cut(step)
-        self._loud = {name: when for name, when in self._loud.items() if when <= step}
+        self.history.drop_after(step)
+        self._active = {name: when for name, when in self._active.items() if when <= step}
 
     def _look(self, detector: Detector) -> Alarm | None:
-        name, step = detector.name, self.heard.step
-        window = self.how.window.get(name, detector.window)
-        look = Look(self.how.threshold.get(name, detector.threshold), window, self.family)
-        seen = detector.look(self.heard, look)
+        name, step = detector.name, self.history.step
+        window = self.config.window.get(name, detector.window)
+        look = DetectorSettings(self.config.threshold.get(name, detector.threshold), window, self.family)
+        seen = detector.detect(self.history, look)
         if seen is None:
-            if name in self._loud and step - self._loud[name] >= window:
-                del self._loud[name]
+            if name in self._active and step - self._active[name] >= window:
+                del self._active[name]
             return None
-        new = name not in self._loud
-        self._loud[name] = step
-        level = LEVELS[self.how.policy_of(name)]
-        told = seen if isinstance(seen, Seen) else Seen(seen)
+        new = name not in self._active
+        self._active[name] = step
+        level = LEVELS[self.config.policy_of(name)]
+        told = seen if isinstance(seen, Detection) else Detection(seen)
         return Alarm(step, name, level, told.message, told.advice or detector.advice, detector.tip) if new else None
 
 

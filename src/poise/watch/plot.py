@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from poise.files import write_bytes
-from poise.plotting import as_png, new_figure
-from poise.printing import printable
+from poise.utils.files import write_bytes
+from poise.utils.plotting import as_png, new_figure
+from poise.utils.printing import printable
 from poise.watch.base import EVEN, Alarm, Family
 from poise.watch.logs import Log
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
-from poise.rows import Stat
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
-from poise.watch.monitor import Monitor, Monitoring
+from poise.watch.monitor import Monitor, MonitorConfig
 
 
 class Replay(NamedTuple):
@@ -18,11 +18,11 @@ class Replay(NamedTuple):
 
     Attributes:
         alarms: in order.
-        deaf: the detectors for which the log has no numbers.
+        inactive_detectors: the detectors for which the log has no numbers.
     """
 
     alarms: list[Alarm]
-    deaf: list[str]
+    inactive_detectors: list[str]
 
 
 def replay(log: Log, family: Family | None = None) -> Replay:
@@ -36,7 +36,7 @@ def replay(log: Log, family: Family | None = None) -> Replay:
         RecipeError: the run's own `[monitor]` can't be read.
     """
     try:
-        how = Monitoring.model_validate(log.monitor)
+        how = MonitorConfig.model_validate(log.monitor)
     except ValidationError as error:
         first = error.errors()[0]
         told = first.get("ctx", {})
@@ -47,7 +47,7 @@ def replay(log: Log, family: Family | None = None) -> Replay:
     alarms: list[Alarm] = []
     for step, numbers in log.rows:
         alarms += monitor.hear(step, _with_estimate(numbers) if told == "wasserstein" else numbers)
-    return Replay(alarms + monitor.settle(), monitor.deaf())
+    return Replay(alarms + monitor.flush(), monitor.inactive_detectors())
 
 
 def _with_estimate(numbers: dict[str, Stat]) -> dict[str, Stat]:

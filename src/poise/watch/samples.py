@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from poise.watch.advice import for_variety, rates
-from poise.watch.base import GAMES, Detector, Look, Seen
-from poise.watch.figures import NOISE
-from poise.watch.heard import Heard, Window
+from poise.watch.advice import increase_variety, lower_rates
+from poise.watch.base import GAMES, Detection, Detector, DetectorSettings
+from poise.watch.formatting import NOISE
+from poise.watch.history import MetricHistory, Window
 
 LESS, MORE = ("fid", "kid"), ("coverage", "high_quality")
 """Measures by which a best is told, the first that is there: less is better, more is better."""
@@ -18,7 +18,7 @@ NEAR, KNOWN, VARIED = 0.9, 0.9, 0.7
 that is not chance where they differ by this share of what real pictures do."""
 
 
-def collapse(heard: Heard, look: Look) -> Seen | None:
+def collapse(heard: MetricHistory, look: DetectorSettings) -> Detection | None:
     """Samples much more alike than reals, by pixels or by D's features; twice as patient if they never differed yet."""
     for name, by in (("g/diversity", "pixels"), ("g/feature_diversity", "D's features")):
         window = heard.last(name, look.window)
@@ -26,10 +26,10 @@ def collapse(heard: Heard, look: Look) -> Seen | None:
             continue
         series = heard.series[name]
         never = not (series.between(-1, heard.step).means >= look.threshold).any()
-        if never and series.age < 2 * heard.span(look.window, series):
+        if never and series.age < 2 * heard.window_length(look.window, series):
             continue
         message = f"samples differ {window.median:.0%} as much as real ones do, by {by}"
-        return Seen(message, f"{for_variety(heard)}; or start again with another seed and a lower rate for G")
+        return Detection(message, f"{increase_variety(heard)}; or start again with another seed and a lower rate for G")
     return None
 
 
@@ -38,17 +38,17 @@ def is_share(window: Window, below: float) -> bool:
     return float(window.means.min()) >= 0 and float(window.means.max()) < below
 
 
-def saturated(heard: Heard, look: Look) -> Seen | None:
+def saturated(heard: MetricHistory, look: DetectorSettings) -> Detection | None:
     """Nearly every pixel at the end of its range, where real pictures have shades."""
     window = heard.last("g/shades", look.window)
     if window is None or not is_share(window, look.threshold):
         return None
     message = f"samples have {window.median:.1%} of the shades between black and white that real ones have"
     cure = "see that G's output and the data have one range (poise check)"
-    return Seen(message, f"lower G's rate, {rates(look.family, 'g')}; and {cure}")
+    return Detection(message, f"lower G's rate, {lower_rates(look.family, 'g')}; and {cure}")
 
 
-def labels_ignored(heard: Heard, look: Look) -> str | None:
+def labels_ignored(heard: MetricHistory, look: DetectorSettings) -> str | None:
     """The same z with another label gives the same sample."""
     window = heard.last("g/label_effect", look.window)
     if window is None or not is_share(window, look.threshold):
@@ -56,7 +56,7 @@ def labels_ignored(heard: Heard, look: Look) -> str | None:
     return f"another label moves a sample {window.median:.0%} as far as another z does"
 
 
-def labels_wrong(heard: Heard, look: Look) -> str | None:
+def labels_wrong(heard: MetricHistory, look: DetectorSettings) -> str | None:
     """A classifier of real pictures seldom finds the class that was asked for."""
     window = heard.last("measure/gan_test", look.window, stale=True)
     if window is None or not is_share(window, look.threshold):
@@ -64,7 +64,7 @@ def labels_wrong(heard: Heard, look: Look) -> str | None:
     return f"{window.median:.0%} of the samples are of the class that was asked for, since step {window.steps[0]:,}"
 
 
-def classes_missing(heard: Heard, look: Look) -> Seen | None:
+def classes_missing(heard: MetricHistory, look: DetectorSettings) -> Detection | None:
     """A classifier of real pictures finds the samples' classes unevenly filled."""
     window = heard.last("measure/class_balance", look.window, stale=True)
     if window is None or not is_share(window, look.threshold):
@@ -72,10 +72,12 @@ def classes_missing(heard: Heard, look: Look) -> Seen | None:
     message = (
         f"class balance has been {window.median:.2f} since step {window.steps[0]:,}: some classes are rare or missing"
     )
-    return Seen(message, for_variety(heard) + ("" if "g/label_effect" in heard.series else "; or use the labels"))
+    return Detection(
+        message, increase_variety(heard) + ("" if "g/label_effect" in heard.series else "; or use the labels")
+    )
 
 
-def past_its_best(heard: Heard, look: Look) -> str | None:
+def past_its_best(heard: MetricHistory, look: DetectorSettings) -> str | None:
     """The first of the measures that tell a best, worse than its own best for two measurings running."""
     name = next((name for name in (*LESS, *MORE) if f"measure/{name}" in heard.series), None)
     series = heard.series.get(f"measure/{name}")
@@ -97,7 +99,7 @@ def past_its_best(heard: Heard, look: Look) -> str | None:
     return f"{told} at step {series.steps[place]:,}: the best is past"
 
 
-def memorising(heard: Heard, look: Look) -> str | None:
+def memorising(heard: MetricHistory, look: DetectorSettings) -> str | None:
     """Samples that are copies of single training pictures, or nearer to training pictures than to held-out ones.
 
     Nearness alone is neither: early blobs lie near to all pictures. So a log that has `g/newness` alone is passed over.
@@ -120,88 +122,94 @@ def memorising(heard: Heard, look: Look) -> str | None:
 DETECTORS = (
     Detector(
         name="collapse",
-        meaning="mean distance between samples, in pixels or in D's features, below this share of that between reals",
+        description=(
+            "mean distance between samples, in pixels or in D's features, below this share of that between reals"
+        ),
         threshold=0.5,
         window=300,
         policy="keep",
-        look=collapse,
+        detect=collapse,
         advice="let D see several samples at once, or start again with another seed and a lower rate for G",
         tip="T16",
-        reads=("g/diversity", "g/feature_diversity"),
+        inputs=("g/diversity", "g/feature_diversity"),
         families=GAMES,
     ),
     Detector(
         name="saturated",
-        meaning="share of pixels away from black and white, below this share of that in real pictures",
+        description="share of pixels away from black and white, below this share of that in real pictures",
         threshold=0.2,
         window=300,
         policy="warn",
-        look=saturated,
+        detect=saturated,
         advice="lower G's rate; and see that G's output and the data have one range (poise check)",
         tip="T01",
-        reads=("g/shades",),
+        inputs=("g/shades",),
     ),
     Detector(
         name="labels_ignored",
-        meaning="how far another label moves a sample, in shares of what another z does, below this",
+        description="how far another label moves a sample, in shares of what another z does, below this",
         threshold=0.1,
         window=1000,
         policy="warn",
-        look=labels_ignored,
+        detect=labels_ignored,
         advice="see that D is asked about the label: --set 'conditioning.d={kind=\"projection\"}'; if it is, give the "
         "label more room in G",
         tip="T13",
-        reads=("g/label_effect",),
+        inputs=("g/label_effect",),
         families=GAMES,
     ),
     Detector(
         name="labels_wrong",
-        meaning="share of samples that a classifier of real pictures finds to be of the class asked for, below this",
+        description=(
+            "share of samples that a classifier of real pictures finds to be of the class asked for, below this"
+        ),
         threshold=0.3,
         window=1000,
         policy="warn",
-        look=labels_wrong,
+        detect=labels_wrong,
         advice="see that D is asked about the label: --set 'conditioning.d={kind=\"projection\"}'",
         tip="T13",
-        reads=("measure/gan_test",),
+        inputs=("measure/gan_test",),
         families=GAMES,
     ),
     Detector(
         name="classes_missing",
-        meaning="class balance, by a classifier of real pictures, below this for a window of four measurings or more",
+        description=(
+            "class balance, by a classifier of real pictures, below this for a window of four measurings or more"
+        ),
         threshold=0.4,
         window=1000,
         policy="warn",
-        look=classes_missing,
+        detect=classes_missing,
         advice="let D see several samples at once, or use the labels",
         tip="T16",
-        reads=("measure/class_balance",),
+        inputs=("measure/class_balance",),
         families=GAMES,
     ),
     Detector(
         name="past_its_best",
-        meaning="a measure this many times as bad as at its best, twice running",
+        description="a measure this many times as bad as at its best, twice running",
         threshold=1.8,
         window=1,
         policy="keep",
-        look=past_its_best,
+        detect=past_its_best,
         advice="take the best weights (poise sample RUN --best); averaged weights and rates that fall hold it longer: "
         "--set 'tricks+=[{kind=\"averaged_weights\"}]'",
         tip="T21",
-        reads=tuple(f"measure/{name}" for name in (*LESS, *MORE)),
+        inputs=tuple(f"measure/{name}" for name in (*LESS, *MORE)),
         families=GAMES,
     ),
     Detector(
         name="memorising",
-        meaning="distance of samples to the nearest training picture over that to the next, in shares of held-out "
+        description="distance of samples to the nearest training picture over that to the next, in shares of held-out "
         "pictures', below this; or samples nearer to training pictures than to held-out ones",
         threshold=0.7,
         window=500,
         policy="warn",
-        look=memorising,
+        detect=memorising,
         advice="more pictures, or moved ones: --set 'tricks+=[{kind=\"diff_augment\"}]'",
         tip="M02",
-        reads=("g/nearest_ratio", "g/train_ratio"),
+        inputs=("g/nearest_ratio", "g/train_ratio"),
         families=GAMES,
     ),
 )

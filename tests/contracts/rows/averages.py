@@ -8,7 +8,7 @@ from torch import Tensor
 
 from contracts.rows.base import Gradients, Play, Row
 from contracts.tiny import BATCH, unequal
-from poise.core import Side
+from poise.core.types import Side
 
 
 def averages(play: Play) -> None:
@@ -21,11 +21,11 @@ def averages(play: Play) -> None:
         expected = [
             beta * e + (1 - beta) * w.detach().double() for e, w in zip(expected, run.game.g.weights, strict=True)
         ]
-    shown = run.game.shown()
+    shown = run.game.sampling_network()
     for ours, theirs, live in zip(expected, shown.parameters(), run.game.g.weights, strict=True):
         assert torch.allclose(ours.float(), theirs, atol=1e-6)
         assert not torch.equal(theirs, live)
-    assert run.game.shown(raw=True) is run.game.g.net
+    assert run.game.sampling_network(raw=True) is run.game.g.net
 
 
 def shows_a_mean(play: Play) -> None:
@@ -41,7 +41,7 @@ def shows_a_mean(play: Play) -> None:
         if at % 3 == 2:
             copies.append(live())
         kept = copies[-2:] or [start]
-        shown = run.game.shown()
+        shown = run.game.sampling_network()
         assert not shown.training
         assert not any(weight.requires_grad for weight in shown.parameters())
         for name, tensor in shown.state_dict().items():
@@ -53,7 +53,7 @@ def shows_a_mean(play: Play) -> None:
         if len(copies) > 1:
             assert all(not torch.equal(w, now) for w, now in zip(shown.parameters(), run.game.g.weights, strict=True))
     assert len(copies) == 3
-    assert run.game.shown(raw=True) is run.game.g.net
+    assert run.game.sampling_network(raw=True) is run.game.g.net
     saved = {name: t for name, t in run.saved().items() if not name.startswith("game/tricks.")}
     assert unequal(saved, play(False, 11).saved()) == []
 
@@ -66,7 +66,7 @@ def pulls_to_the_past(play: Play) -> None:
     run, weight = play(True, 0), 10.0
     seen, steps = Gradients(run), 12
     run.play(steps)
-    rows = run.ledger.state()
+    rows = run.metrics.state_dict()
     for side in Side:
         for at in range(steps):
             away = seen.at[side][at] - torch.stack(seen.at[side][: at + 1]).mean(0)

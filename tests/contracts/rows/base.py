@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from contracts.tiny import Session
-from poise.core import Side
+from poise.core.types import Side
 
 Play = Callable[..., Session]
 """play(on, steps, **changes): a fresh session with the trick in its strong settings, or without it."""

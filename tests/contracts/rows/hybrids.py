@@ -12,8 +12,8 @@ from torch.nn.functional import softplus
 
 from contracts.rows.base import Play, Row, flat, weights
 from contracts.tiny import BATCH, Played, Session, unequal
-from poise.core import Codes, Side
-from poise.networks.base import heard
+from poise.core.types import EncoderOutput, Side
+from poise.networks.base import call_network
 
 WEIGHT = 0.5
 """Neither nothing nor one, so that a weight that is left out is seen."""
@@ -44,7 +44,7 @@ def alike(ours: Tensor, theirs: Tensor) -> bool:
     return float((ours - theirs).norm()) < 1e-4 * float(theirs.norm())
 
 
-def nats(codes: Codes) -> Tensor:
+def nats(codes: EncoderOutput) -> Tensor:
     """KL of each code's region to N(0, I), B, axis by axis."""
     assert codes.log_var is not None
     region = Normal(codes.mean, codes.log_var.exp().sqrt())
@@ -57,20 +57,20 @@ def stays_near_the_prior(play: Play) -> None:
     Where something else draws the codes apart, that KL of the same reals stays lower than with hardly any weight.
     """
     fresh, run, without = play(True, 0), play(True, 1), play(False, 1)
-    move = run.of(Side.G)[0]
-    assert move.real is not None
-    codes = fresh.game.g.encoder(move.real)
-    rebuilt = move.exchange.rebuilt
+    played_move = run.of(Side.G)[0]
+    assert played_move.real is not None
+    codes = fresh.game.g.encoder(played_move.real)
+    rebuilt = played_move.move.reconstruction
     assert codes.mean.shape == codes.log_var.shape == (BATCH, run.recipe.latent.dim)
     assert torch.allclose(rebuilt.codes.mean, codes.mean, atol=1e-6)
     assert torch.allclose(rebuilt.codes.log_var, codes.log_var, atol=1e-6)
-    eps = torch.empty(BATCH, run.recipe.latent.dim).normal_(generator=move.moment.generator("codes"))
+    eps = torch.empty(BATCH, run.recipe.latent.dim).normal_(generator=played_move.context.generator("codes"))
     assert torch.allclose(rebuilt.latents, codes.mean + codes.log_var.exp().sqrt() * eps, atol=1e-6)
-    told = run.ledger.stats()
+    told = run.metrics.reduce()
     assert told["g/posterior_kl"].mean == pytest.approx(float(nats(codes).mean().detach()), rel=1e-5)
     assert "d/posterior_kl" not in told
-    assert "g/posterior_kl" not in without.ledger.stats()
-    score = heard(run.game.d.net, fresh.game.g.net(move.latents), None).score
+    assert "g/posterior_kl" not in without.metrics.reduce()
+    score = call_network(run.game.d.net, fresh.game.g.net(played_move.latents), None).score
     cost = softplus(-score).mean() + WEIGHT * nats(codes).mean()
     assert alike(pulled(run, Side.G), pull(fresh, Side.G, cost))
     for side in Side:
@@ -83,14 +83,14 @@ def stays_near_the_prior(play: Play) -> None:
             {"kind": "posterior_kl", "weight": weight},
         ]
         held = play(True, 40, tricks=drawn_apart)
-        return float(nats(held.game.g.encoder(move.real)).mean().detach())
+        return float(nats(held.game.g.encoder(played_move.real)).mean().detach())
 
     assert late(WEIGHT) < 0.5 * late(1e-9)
 
 
 def gap(d: torch.nn.Module, real: Tensor, rebuilt: Tensor) -> Tensor:
     """Half the squared distance of D's features, picture by picture, their mean."""
-    of_real, of_rebuilt = (heard(d, pile, None).features for pile in (real, rebuilt))
+    of_real, of_rebuilt = (call_network(d, origin, None).features for origin in (real, rebuilt))
     return torch.stack([(of_real[k] - of_rebuilt[k]).pow(2).sum() / 2 for k in range(BATCH)]).mean()
 
 
@@ -100,16 +100,16 @@ def rebuilds_for_d(play: Play) -> None:
     After some steps what is rebuilt is nearer than without. D pays nothing.
     """
     fresh, run, without = play(True, 0), play(True, 1), play(False, 1)
-    move, d = run.of(Side.G)[0], run.game.d.net
-    assert move.real is not None
-    codes = fresh.game.g.encoder(move.real)
+    played_move, d = run.of(Side.G)[0], run.game.d.net
+    assert played_move.real is not None
+    codes = fresh.game.g.encoder(played_move.real)
     assert codes.log_var is None
-    missed = gap(d, move.real, fresh.game.g.net(codes.mean))
-    told = run.ledger.stats()
+    missed = gap(d, played_move.real, fresh.game.g.net(codes.mean))
+    told = run.metrics.reduce()
     assert told["g/feature_reconstruction"].mean == pytest.approx(float(missed.detach()), rel=1e-4)
     assert "d/feature_reconstruction" not in told
-    assert "g/feature_reconstruction" not in without.ledger.stats()
-    score = heard(d, fresh.game.g.net(move.latents), None).score
+    assert "g/feature_reconstruction" not in without.metrics.reduce()
+    score = call_network(d, fresh.game.g.net(played_move.latents), None).score
     assert alike(pulled(run, Side.G), pull(fresh, Side.G, softplus(-score).mean() + WEIGHT * missed))
     before, now = encoder_weights(fresh), encoder_weights(run)
     assert unequal(before, now) == sorted(now), "every weight of the encoder learns"
@@ -120,8 +120,8 @@ def rebuilds_for_d(play: Play) -> None:
 
     def late(on: bool) -> float:
         held = play(on, 40, optimizer=still)
-        rebuilt = held.game.g.net(held.game.g.encoder(move.real).mean)
-        return float(gap(fresh.game.d.net, move.real, rebuilt).detach())
+        rebuilt = held.game.g.net(held.game.g.encoder(played_move.real).mean)
+        return float(gap(fresh.game.d.net, played_move.real, rebuilt).detach())
 
     assert late(True) < 0.7 * late(False)
 
@@ -130,27 +130,27 @@ def is_judged(play: Play) -> None:
     """Both rows are what the objective charges for the rebuilt; D and G learn from it, the encoder never does."""
     fresh, run, without = play(True, 0), play(True, 1), play(False, 1)
 
-    def rebuilt(move: Played) -> Tensor:
+    def rebuilt(played_move: Played) -> Tensor:
         """As G made them before its first move: with a gradient in its own weights, and none in the encoder's."""
-        assert move.real is not None
-        return fresh.game.g.net(fresh.game.g.encoder(move.real).mean.detach())
+        assert played_move.real is not None
+        return fresh.game.g.net(fresh.game.g.encoder(played_move.real).mean.detach())
 
     first, second = run.of(Side.D)[0], run.of(Side.G)[0]
     d = fresh.game.d.net
-    real, fake = (heard(d, pile, None).score for pile in (first.real, first.fake))
-    taken = softplus(heard(d, rebuilt(first).detach(), None).score).mean()
-    told = run.ledger.stats()
+    real, fake = (call_network(d, origin, None).score for origin in (first.real, first.fake))
+    taken = softplus(call_network(d, rebuilt(first).detach(), None).score).mean()
+    told = run.metrics.reduce()
     assert told["d/judged_reconstruction"].mean == pytest.approx(float(taken.detach()), rel=1e-5)
     cost = softplus(-real).mean() + softplus(fake).mean() + WEIGHT * taken
     assert alike(pulled(run, Side.D), pull(fresh, Side.D, cost))
     assert not alike(pulled(run, Side.D), pulled(without, Side.D))
 
     d = run.game.d.net
-    fooled = softplus(-heard(d, rebuilt(second), None).score).mean()
+    fooled = softplus(-call_network(d, rebuilt(second), None).score).mean()
     assert told["g/judged_reconstruction"].mean == pytest.approx(float(fooled.detach()), rel=1e-4)
-    cost = softplus(-heard(d, fresh.game.g.net(second.latents), None).score).mean() + WEIGHT * fooled
+    cost = softplus(-call_network(d, fresh.game.g.net(second.latents), None).score).mean() + WEIGHT * fooled
     assert alike(pulled(run, Side.G), pull(fresh, Side.G, cost))
-    assert not any(name.endswith("/judged_reconstruction") for name in without.ledger.stats())
+    assert not any(name.endswith("/judged_reconstruction") for name in without.metrics.reduce())
 
     run.play(4)
     assert unequal(encoder_weights(run), encoder_weights(fresh)) == []

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from contracts.rows.base import Play, Row
 from contracts.tiny import BATCH, Session
-from poise.core import Pile, Side
+from poise.core.types import Origin, Side
 
 
 class Sight(NamedTuple):
     """One pile of one move: as it was drawn, and as D's network was given it."""
 
     side: Side
-    pile: Pile
+    origin: Origin
     raw: Tensor
     seen: Tensor
 
@@ -28,14 +28,14 @@ def sights(run: Session) -> list[Sight]:
     """All that D saw; a game whose terms ask D nothing more."""
     shown, at = torch.cat(run.seen), 0
     found: list[Sight] = []
-    piles: tuple[Pile, Pile] = ("real", "fake")
-    for move in run.moves:
-        for pile, raw in zip(piles, (move.real, move.fake), strict=True):
+    origins: tuple[Origin, Origin] = ("real", "fake")
+    for played_move in run.moves:
+        for origin, raw in zip(origins, (played_move.real, played_move.fake), strict=True):
             if raw is not None:
-                found.append(Sight(move.moment.side, pile, raw, shown[at : at + len(raw)]))
+                found.append(Sight(played_move.context.side, origin, raw, shown[at : at + len(raw)]))
                 at += len(raw)
     assert at == len(shown)
-    assert {(sight.side, sight.pile) for sight in found} == {(Side.D, "real"), (Side.D, "fake"), (Side.G, "fake")}
+    assert {(sight.side, sight.origin) for sight in found} == {(Side.D, "real"), (Side.D, "fake"), (Side.G, "fake")}
     return found
 
 
@@ -87,7 +87,7 @@ def changes_all_it_sees(play: Play) -> None:
         assert len(fits) == 1, "moved by at most an eighth of the side, and grey came in"
         moves += fits
     count = len(moves)
-    assert all(abs(moves.count(move) - count / 9) < 5 * math.sqrt(count * 8 / 81) for move in set(moves))
+    assert all(abs(moves.count(played_move) - count / 9) < 5 * math.sqrt(count * 8 / 81) for played_move in set(moves))
     assert len(set(moves)) == 9
 
     corners = set()
@@ -124,10 +124,10 @@ def changes_as_much_as_needed(play: Play) -> None:
     paths = {}
     for start, target in ((0.5, 0.0), (0.25, -1.0), (0.5, 1.0), (0.5, 0.4)):
         run = play(True, steps, tricks=set_to(start=start, target=target, speed=128.0, every=every))
-        rows, path, p, signs = run.ledger.state(), [], start, list[float]()
-        for move in run.of(Side.D):
+        rows, path, p, signs = run.metrics.state_dict(), [], start, list[float]()
+        for played_move in run.of(Side.D):
             path.append(p)
-            signs.append(float(move.exchange.score("real").detach().sign().mean()))
+            signs.append(float(played_move.move.score("real").detach().sign().mean()))
             if len(signs) % every == 0:
                 r_t = sum(signs[-every:]) / every
                 p = min(1.0, max(0.0, p + step * ((r_t > target) - (r_t < target))))
@@ -145,7 +145,7 @@ def changes_as_much_as_needed(play: Play) -> None:
         moved = {round(abs(after - before), 9) for before, after in pairwise(path)}
         assert moved <= {0.0, 0.125}
     fallen = play(True, 12, tricks=set_to(start=0.2, target=1.0, speed=64.0, every=1))
-    assert min(fallen.ledger.state()["d/adaptive_augment_p"].tolist()) >= 0
+    assert min(fallen.metrics.state_dict()["d/adaptive_augment_p"].tolist()) >= 0
 
 
 ROWS = {

@@ -11,46 +11,48 @@ from torch.nn.functional import softplus
 
 from contracts.rows.base import Play, Row, weights
 from contracts.tiny import BATCH, Played, Session, source, unequal
-from poise.core import Moment, Side
-from poise.networks.base import heard
+from poise.core.types import MoveContext, Side
+from poise.networks.base import call_network
 
 
 def asks_for_less(play: Play) -> None:
     """D pays the cross-entropy of 0.9 for the reals; the first row is that number."""
     run = play(True, 1)
-    exchange = run.of(Side.D)[0].exchange
-    real, fake = exchange.score("real"), exchange.score("fake")
+    move = run.of(Side.D)[0].move
+    real, fake = move.score("real"), move.score("fake")
     wanted = ((0.9 * softplus(-real) + 0.1 * softplus(real)).mean() + softplus(fake).mean()).detach()
-    assert run.ledger.stats()["d/adversarial"].mean == pytest.approx(float(wanted) / 2, rel=1e-5)
+    assert run.metrics.reduce()["d/adversarial"].mean == pytest.approx(float(wanted) / 2, rel=1e-5)
     assert unequal(weights(run, Side.D), weights(play(False, 1), Side.D))
 
 
 def names_classes(play: Play) -> None:
     """The first row is the cross entropy of both piles by a head that D has for it; then classes are learnt."""
     fresh, first, without = play(True, 0), play(True, 1), play(False, 1)
-    labels = first.of(Side.D)[0].exchange.labels
+    labels = first.of(Side.D)[0].move.labels
     assert labels is not None
 
-    def costs(run: Session, move: Played, *piles: Tensor | None) -> float:
+    def costs(run: Session, played_move: Played, *origins: Tensor | None) -> float:
         total = 0.0
-        for pile in piles:
-            logits = heard(run.game.d.net, pile, labels).classes.detach().double()
+        for origin in origins:
+            logits = call_network(run.game.d.net, origin, labels).classes.detach().double()
             total += float((logits.logsumexp(1) - logits[torch.arange(BATCH), labels]).mean())
         return total
 
-    move, told = first.of(Side.D)[0], first.ledger.stats()
-    assert told["d/auxiliary_classifier"].mean == pytest.approx(costs(fresh, move, move.real, move.fake), rel=1e-5)
-    said = first.of(Side.G)[0].exchange.said("fake", "classes").detach().double()
+    played_move, told = first.of(Side.D)[0], first.metrics.reduce()
+    assert told["d/auxiliary_classifier"].mean == pytest.approx(
+        costs(fresh, played_move, played_move.real, played_move.fake), rel=1e-5
+    )
+    said = first.of(Side.G)[0].move.extra_output("fake", "classes").detach().double()
     wanted = -said.log_softmax(1)[torch.arange(BATCH), labels].mean()
     assert told["g/auxiliary_classifier"].mean == pytest.approx(float(wanted), rel=1e-5)
     head = fresh.game.d.net.head
     assert (head.in_features, head.out_features) == (fresh.game.d.net.width, len(source("labelled").classes))
-    assert without.of(Side.D)[0].exchange.verdicts["real"].classes is None
-    assert not any(name.endswith("/class_accuracy") for name in without.ledger.stats())
+    assert without.of(Side.D)[0].move.outputs["real"].classes is None
+    assert not any(name.endswith("/class_accuracy") for name in without.metrics.reduce())
 
     run = play(True, 150)
-    run.ledger.stats()
-    late = run.play(50).ledger.stats()
+    run.metrics.reduce()
+    late = run.play(50).metrics.reduce()
     assert late["d/class_accuracy"].mean > 0.6
     assert late["g/class_accuracy"].mean > 0.6
 
@@ -64,13 +66,13 @@ def tells_lies(play: Play) -> None:
     def asked(run: Session, steps: int) -> Tensor:
         """How D was asked for reals and for fakes, 2 x moves x B."""
         found: list[Tensor] = []
-        paid = run.game.objective.d_costs
+        paid = run.game.objective.d_losses
 
-        def d_costs(real: Tensor, fake: Tensor, targets: tuple[Tensor, Tensor], moment: Moment) -> object:
+        def d_costs(real: Tensor, fake: Tensor, targets: tuple[Tensor, Tensor], context: MoveContext) -> object:
             found.append(torch.stack(list(targets)))
-            return paid(real, fake, targets, moment)
+            return paid(real, fake, targets, context)
 
-        run.game.objective.d_costs = d_costs
+        run.game.objective.d_losses = d_costs
         run.play(steps)
         return torch.stack(found, 1)
 
@@ -83,14 +85,14 @@ def tells_lies(play: Play) -> None:
         within = 5 * math.sqrt(wanted * (1 - wanted) / lies.numel())
         assert abs(float(lies.double().mean()) - wanted) < within
     assert int((real_lies.sum(1) % BATCH > 0).sum()) > 0, "a coin for each sample, not for each pile"
-    rows = run.ledger.state()
-    for at, move in enumerate(run.of(Side.D)):
-        of_real, of_fake = (move.exchange.score(pile).detach() for pile in ("real", "fake"))
+    rows = run.metrics.state_dict()
+    for at, played_move in enumerate(run.of(Side.D)):
+        of_real, of_fake = (played_move.move.score(origin).detach() for origin in ("real", "fake"))
         costs = torch.where(real_lies[at], softplus(of_real), softplus(-of_real))
         costs = costs + torch.where(fake_lies[at], softplus(-of_fake), softplus(of_fake))
         assert float(rows["d/adversarial"][at]) == pytest.approx(float(costs.mean()) / 2, rel=1e-5)
-    for at, move in enumerate(run.of(Side.G)):
-        wanted = float(softplus(-move.exchange.score("fake").detach()).mean())
+    for at, played_move in enumerate(run.of(Side.G)):
+        wanted = float(softplus(-played_move.move.score("fake").detach()).mean())
         assert float(rows["g/adversarial"][at]) == pytest.approx(wanted, rel=1e-5)
 
     real, fake = asked(play(True, 0, tricks=[{"kind": "noisy_labels", "probability": 1.0}]), 5)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from contracts.rows.base import Play, Row
 from contracts.tiny import BATCH, Session, unequal
-from poise.core import Exchange, Moment, Side
-from poise.networks.base import heard
-from poise.training import step
-from poise.training.feed import Feed
-from poise.training.game import Game
-from poise.training.ledger import Ledger
+from poise.core.move import MoveData
+from poise.core.types import MoveContext, Side
+from poise.engine import step
+from poise.engine.batches import RealBatches
+from poise.engine.game import Game
+from poise.engine.step_metrics import StepMetrics
+from poise.networks.base import call_network
 
 Origin = tuple[int, int]
 """Of a fake: the how-manieth of D's moves it was drawn in, and its place in the pile."""
@@ -37,21 +38,23 @@ def origins(run: Session) -> list[list[Origin]]:
     drawn: dict[bytes, Origin] = {}
     found: list[list[Origin]] = []
     moves = run.of(Side.D)
-    for at, move in enumerate(moves):
-        assert move.exchange.fake.shape == move.fake.shape
-        for place, fake in enumerate(move.fake):
+    for at, played_move in enumerate(moves):
+        assert played_move.move.fake.shape == played_move.fake.shape
+        for place, fake in enumerate(played_move.fake):
             assert key(fake) not in drawn, "no fake is drawn twice"
             drawn[key(fake)] = (at, place)
-        assert all(key(fake) in drawn for fake in move.exchange.fake), "every fake was drawn once, in these very bits"
-        found.append([drawn[key(fake)] for fake in move.exchange.fake])
-        if move.exchange.labels is not None:
-            asked = [moves[then].exchange.labels[place] for then, place in found[-1]]
-            assert move.exchange.asked.tolist() == [int(label) for label in asked]
-    labelled = run.recipe.labelled
-    assert all((move.exchange.asked is not None) is labelled for move in moves)
-    for move in run.of(Side.G):
-        assert torch.equal(move.exchange.fake, move.fake)
-        assert move.exchange.asked is move.exchange.labels
+        assert all(key(fake) in drawn for fake in played_move.move.fake), (
+            "every fake was drawn once, in these very bits"
+        )
+        found.append([drawn[key(fake)] for fake in played_move.move.fake])
+        if played_move.move.labels is not None:
+            asked = [moves[then].move.labels[place] for then, place in found[-1]]
+            assert played_move.move.fake_labels.tolist() == [int(label) for label in asked]
+    labelled = run.recipe.uses_labels
+    assert all((played_move.move.fake_labels is not None) is labelled for played_move in moves)
+    for played_move in run.of(Side.G):
+        assert torch.equal(played_move.move.fake, played_move.fake)
+        assert played_move.move.fake_labels is played_move.move.labels
     return found
 
 
@@ -60,11 +63,11 @@ def shows_a_queue(play: Play) -> None:
     run = play(True, 150)
     told = origins(run)
     assert [at for at, _ in told[0]] == [0] * BATCH, "at first there is nothing to remember"
-    for at, pile in enumerate(told[1:], 1):
-        ours = [origin for origin in pile if origin[0] == at]
+    for at, batch in enumerate(told[1:], 1):
+        ours = [origin for origin in batch if origin[0] == at]
         assert len(ours) == len(set(ours)) == BATCH - 2
     old = [
-        (at - then, then % 3, place) for at, pile in enumerate(told) if at >= 3 for then, place in pile if then != at
+        (at - then, then % 3, place) for at, batch in enumerate(told) if at >= 3 for then, place in batch if then != at
     ]
     ages, turns, places = (Counter(seen) for seen in zip(*old, strict=True))
     assert sorted(ages) == sorted(turn + 1 for turn in turns) == [1, 2, 3]
@@ -72,11 +75,11 @@ def shows_a_queue(play: Play) -> None:
     for counts in (ages, turns, places):  # all six are as likely, whenever they came in
         p = 1 / len(counts)
         assert all(abs(n - len(old) * p) < 5 * math.sqrt(len(old) * p * (1 - p)) for n in counts.values())
-    assert all([at] * BATCH == [then for then, _ in pile] for at, pile in enumerate(origins(play(False, 3))))
+    assert all([at] * BATCH == [then for then, _ in batch] for at, batch in enumerate(origins(play(False, 3))))
 
     lazy = {"kind": "experience_replay", "size": 6, "fraction": 0.25, "every": 2}
-    for at, pile in enumerate(origins(play(True, 6, tricks=[lazy]))):
-        old = [then for then, _ in pile if then != at]
+    for at, batch in enumerate(origins(play(True, 6, tricks=[lazy]))):
+        old = [then for then, _ in batch if then != at]
         assert len(old) == (2 if at % 2 == 0 and at else 0)
         assert all(then % 2 == 0 for then in old)
 
@@ -90,20 +93,20 @@ def shows_half_a_buffer(play: Play) -> None:
         buffers.append({key(fake) for fake in run.game.tricks["history"].pool.images})
     told, moves = origins(run), run.of(Side.D)
     buffer, half = {(at, place) for at in (0, 1) for place in range(BATCH)}, BATCH // 2
-    for at, pile in enumerate(told):
-        ours = [origin for origin in pile if origin[0] == at]
-        old = set(pile) - set(ours)
+    for at, batch in enumerate(told):
+        ours = [origin for origin in batch if origin[0] == at]
+        old = set(batch) - set(ours)
         if at < 2:
             assert len(set(ours)) == BATCH, "until it is full, all are G's newest"
         else:
             assert len(set(ours)) == len(ours) == len(old) == half
             buffer |= {(at, place) for place in range(BATCH)}
-    assert buffer >= {origin for pile in told for origin in pile}
+    assert buffer >= {origin for batch in told for origin in batch}
     for at, (before, after) in enumerate(pairwise(buffers[1:]), 2):  # full from the second step on
         newest = {key(fake) for fake in moves[at].fake}
         assert len(before) == len(after) == 12, "no fake is there twice"
         assert after - before <= newest
-    ages = Counter(at - then for at, pile in enumerate(told) if at >= 20 for then, _ in pile if then != at)
+    ages = Counter(at - then for at, batch in enumerate(told) if at >= 20 for then, _ in batch if then != at)
     # a place is kept with probability 2/3 in each move, so the ages fall off as 1/3 (2/3)^(age - 1)
     count = sum(ages.values())
     for age in (1, 2, 3, 4):
@@ -111,7 +114,7 @@ def shows_half_a_buffer(play: Play) -> None:
         assert abs(ages[age] - count * p) < 5 * math.sqrt(count * p * (1 - p))
     assert max(ages) > 5
     # in each move a place is shown, taken or neither, as likely; so half of the fakes are shown before they go
-    ever = {origin for at, pile in enumerate(told) for origin in pile if 1 < origin[0] < min(at, len(told) - 10)}
+    ever = {origin for at, batch in enumerate(told) for origin in batch if 1 < origin[0] < min(at, len(told) - 10)}
     stored = half * (len(told) - 12)
     assert abs(len(ever) / stored - 1 / 2) < 5 * math.sqrt(1 / 4 / stored)
 
@@ -121,9 +124,9 @@ def swaps_by_a_coin(play: Play) -> None:
     run = play(True, 200)
     pool: set[Origin] = set()
     coins, ages = [], []
-    for at, pile in enumerate(origins(run)):
+    for at, batch in enumerate(origins(run)):
         there = set(pool)
-        for place, origin in enumerate(pile):
+        for place, origin in enumerate(batch):
             ours = (at, place)
             if at * BATCH + place < 12:
                 assert origin == ours, "the first ones are shown as they are"
@@ -154,28 +157,28 @@ def meets_old_rivals(play: Play) -> None:
     run, steps = play(True, 0), 30
     copies: dict[Side, list[nn.Module]] = {side: [] for side in Side}
     met_which: dict[Side, list[tuple[int, int]]] = {side: [] for side in Side}
-    moving = step.move
+    moving = step.make_move
 
     def state(side: Side) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in run.game.players[side].net.state_dict().items()}
 
     @torch.no_grad()
-    def told(net: nn.Module, exchange: Exchange) -> Tensor:
+    def told(net: nn.Module, move: MoveData) -> Tensor:
         """What a rival would have done in this move: G's fakes, or D's verdict on G's."""
-        net, labels = copy.deepcopy(net), exchange.labels
-        if exchange.moment.side is Side.D:
-            return heard(net, exchange.latents, labels)
-        return heard(net, exchange.fake.detach(), labels).score
+        net, labels = copy.deepcopy(net), move.labels
+        if move.context.side is Side.D:
+            return call_network(net, move.latents, labels)
+        return call_network(net, move.fake.detach(), labels).score
 
-    def move(game: Game, feed: Feed, moment: Moment, ledger: Ledger) -> Exchange:
-        mover, rival = moment.side, moment.side.rival
+    def played_move(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> MoveData:
+        mover, rival = context.side, context.side.opponent
         today, ours, theirs = copy.deepcopy(game.players[rival].net), state(mover), state(rival)
-        exchange = moving(game, feed, moment, ledger)
-        met = run.moves[-1].fake if mover is Side.D else exchange.score("fake").detach()
+        move = moving(game, batches, context, metrics)
+        met = run.moves[-1].fake if mover is Side.D else move.score("fake").detach()
         known = copies[rival][-2:]
-        same = [torch.allclose(told(net, exchange), met, rtol=1e-5, atol=1e-7) for net in known]
-        is_today = torch.allclose(told(today, exchange), met, rtol=1e-5, atol=1e-7)
-        if copies[rival] and moment.step % 3 == 0:
+        same = [torch.allclose(told(net, move), met, rtol=1e-5, atol=1e-7) for net in known]
+        is_today = torch.allclose(told(today, move), met, rtol=1e-5, atol=1e-7)
+        if copies[rival] and context.step % 3 == 0:
             assert sum(same) == 1
             assert not is_today
             age = len(known) - same.index(True)
@@ -188,9 +191,9 @@ def meets_old_rivals(play: Play) -> None:
         assert all(
             not torch.equal(weight, ours[name]) for name, weight in game.players[mover].net.named_parameters()
         ), "who moves learns"
-        return exchange
+        return move
 
-    with patch.object(step, "move", move):
+    with patch.object(step, "make_move", played_move):
         for at in range(steps):
             run.play(1)
             if at % 3 == 1:

@@ -15,9 +15,9 @@ from torch.nn.functional import softplus
 
 from contracts.rows.base import Play, Row, weights
 from contracts.tiny import BATCH, unequal
-from poise.core import Side
-from poise.networks.base import heard
-from poise.tricks.batch_stddev import Told
+from poise.core.types import Side
+from poise.networks.base import call_network
+from poise.tricks.batch_stddev import WithGroupStddev
 
 Statistic = Callable[[Tensor, nn.Module], Tensor]
 """What a pile's features come to, N x count, worked out slowly; given the trick's shell around D."""
@@ -41,32 +41,32 @@ def compares(statistic: Statistic, spread: Callable[[Tensor], bool], play: Play)
     fresh, plain = play(True, 0).game.d.net, play(False, 0).game.d.net
     run = play(True, 6)
     assert all(len(seen) == BATCH for seen in run.seen), "each pile is compared in itself"
-    first, move = play(True, 1).of(Side.D)[0], run.of(Side.D)[-1]
-    assert move.real is not None
-    labels = move.exchange.labels
+    first, played_move = play(True, 1).of(Side.D)[0], run.of(Side.D)[-1]
+    assert played_move.real is not None
+    labels = played_move.move.labels
     for ours, theirs in zip(fresh.net.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
     assert not fresh.head.weight.any()
-    others = heard(plain, first.real, first.exchange.labels).score
-    assert torch.equal(first.exchange.score("real"), others), "it starts as it would without"
+    others = call_network(plain, first.real, first.move.labels).score
+    assert torch.equal(first.move.score("real"), others), "it starts as it would without"
 
     d = run.game.d.net.eval()
     head = d.head.weight.detach().double()
     assert head.all(), "all of w learns"
 
-    def extra(pile: Tensor) -> tuple[Tensor, Tensor]:
+    def extra(origin: Tensor) -> tuple[Tensor, Tensor]:
         """What is added to the scores of a pile, and the statistic that it comes from."""
-        said, alone = heard(d, pile, labels), heard(d.net, pile, labels)
+        said, alone = call_network(d, origin, labels), call_network(d.net, origin, labels)
         assert torch.equal(said.features, alone.features)
         return (said.score - alone.score).detach().double(), statistic(alone.features.detach().double(), d)
 
-    for pile in (move.real, move.fake, 3 * move.real):
-        added, told = extra(pile)
+    for origin in (played_move.real, played_move.fake, 3 * played_move.real):
+        added, told = extra(origin)
         assert torch.allclose(added, (told * head).sum(1), rtol=1e-3, atol=1e-5)
         assert (told > 0).all()
         assert added.any()
-    copies, wide = move.real[:1].expand_as(move.real), 3 * move.real
-    assert spread(torch.stack([extra(pile)[1].mean(0) for pile in (copies, move.real, wide)]))
+    copies, wide = played_move.real[:1].expand_as(played_move.real), 3 * played_move.real
+    assert spread(torch.stack([extra(origin)[1].mean(0) for origin in (copies, played_move.real, wide)]))
     of_copies = extra(copies)[0] / head.sum()
     assert torch.allclose(of_copies, extra(copies)[1][:, 0], atol=2e-3)
 
@@ -81,7 +81,7 @@ def sees_the_spread(play: Play) -> None:
     """One layer of D is handed a map more: the standard deviation over a group of four, which is what makes it D's."""
     run, without = play(True, 0), play(False, 0)
     assert unequal(weights(run, Side.G), weights(without, Side.G)) == []
-    (layer,) = [m.layer for m in run.game.d.net.modules() if isinstance(m, Told)]
+    (layer,) = [m.layer for m in run.game.d.net.modules() if isinstance(m, WithGroupStddev)]
     given: list[Tensor] = []
     layer.register_forward_pre_hook(lambda _, handed: given.append(handed[0].detach().clone()))
     run.play(3)
@@ -93,10 +93,10 @@ def sees_the_spread(play: Play) -> None:
             spread = np.sqrt(others[first::2].var(axis=0) + 1e-8).mean()
             assert torch.allclose(told[first::2], torch.tensor(spread), rtol=1e-4)
     given.clear()
-    move, d = run.of(Side.D)[-1], run.game.d.net.eval()
-    assert move.real is not None
-    for pile in (move.real[:1].expand_as(move.real), move.real):
-        heard(d, pile, move.exchange.labels)
+    played_move, d = run.of(Side.D)[-1], run.game.d.net.eval()
+    assert played_move.real is not None
+    for origin in (played_move.real[:1].expand_as(played_move.real), played_move.real):
+        call_network(d, origin, played_move.move.labels)
     copies, reals = (float(maps[:, -1].mean()) for maps in given)
     assert copies < 2e-4 < reals
     assert layer.weight[:, -1].abs().min() > 0, "its weights learn"
@@ -115,21 +115,21 @@ def judges_packs(play: Play) -> None:
     given: list[Tensor] = []
     run.game.d.net.net.register_forward_pre_hook(lambda _, told: given.append(told[0].detach().clone()))
     run.play(3)
-    packs = [pack for pile in given for pack in pile]
-    for move in run.moves:
-        for pile in (move.real, move.fake):
-            for one, other in zip(pile[::2], pile[1::2], strict=True) if pile is not None else ():
+    packs = [pack for origin in given for pack in origin]
+    for played_move in run.moves:
+        for origin in (played_move.real, played_move.fake):
+            for one, other in zip(origin[::2], origin[1::2], strict=True) if origin is not None else ():
                 assert torch.equal(packs.pop(0), torch.cat((one, other)))
-        assert len(move.exchange.score("fake")) == BATCH // 2
+        assert len(played_move.move.score("fake")) == BATCH // 2
     assert packs == []
-    rows = run.ledger.state()
-    for at, move in enumerate(run.of(Side.D)):
-        real, fake = (move.exchange.score(pile).detach() for pile in ("real", "fake"))
+    rows = run.metrics.state_dict()
+    for at, played_move in enumerate(run.of(Side.D)):
+        real, fake = (played_move.move.score(origin).detach() for origin in ("real", "fake"))
         assert real.shape == fake.shape == (BATCH // 2,)
         wanted = (softplus(-real).mean() + softplus(fake).mean()) / 2
         assert float(rows["d/adversarial"][at]) == pytest.approx(float(wanted), rel=1e-5)
-    for move in run.of(Side.G):
-        assert move.fake.shape == (BATCH, *run.source.shape)
+    for played_move in run.of(Side.G):
+        assert played_move.fake.shape == (BATCH, *run.source.shape)
 
 
 class Maps(NamedTuple):
@@ -156,7 +156,7 @@ def sampled(net: nn.Module, like: Tensor, labels: Tensor | None, seed: int, time
     """Samples of some z, drawn with PyTorch's own dice, as `poise sample` does."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        return heard(net, like.repeat(times, 1), None if labels is None else labels.repeat(times))
+        return call_network(net, like.repeat(times, 1), None if labels is None else labels.repeat(times))
 
 
 Check = Callable[[Tensor, Tensor], Tensor]
@@ -179,20 +179,25 @@ def disturbs(kind: str, settings: dict[str, float], check: Check, play: Play) ->
     assert not any(torch.allclose(a.double(), b.double(), atol=1e-4) for a, b in alike), "each layer draws anew"
 
     averaged = play(True, 2, tricks=[{"kind": kind, **settings}, {"kind": "averaged_weights", "half_life": 16.0}])
-    move = run.moves[0]
-    for net in (run.game.g.net.train(), run.game.g.net.eval(), averaged.game.shown(), averaged.game.shown().eval()):
+    played_move = run.moves[0]
+    for net in (
+        run.game.g.net.train(),
+        run.game.g.net.eval(),
+        averaged.game.sampling_network(),
+        averaged.game.sampling_network().eval(),
+    ):
         before = torch.get_rng_state()
-        one, again, other = (sampled(net, move.latents, move.exchange.labels, seed) for seed in (1, 1, 2))
+        one, again, other = (sampled(net, played_move.latents, played_move.move.labels, seed) for seed in (1, 1, 2))
         assert torch.equal(torch.get_rng_state(), before)
         assert torch.equal(one, again), "the seed decides"
         assert (one != other).flatten(1).any(1).all()
         assert all(not torch.equal(one[k], one[j]) for k in range(BATCH) for j in range(k))
-    calm = play(False, 2).game.shown().eval()
-    same = [sampled(calm, move.latents, move.exchange.labels, seed) for seed in (1, 2)]
+    calm = play(False, 2).game.sampling_network().eval()
+    same = [sampled(calm, played_move.latents, played_move.move.labels, seed) for seed in (1, 2)]
     assert torch.equal(*same)
 
     maps = watched(run.game.g.net.eval())
-    sampled(run.game.g.net, move.latents, move.exchange.labels, 3, times=200)
+    sampled(run.game.g.net, played_move.latents, played_move.move.labels, 3, times=200)
     assert len(maps.given) == layers
     for given, handed in zip(*maps, strict=True):
         check(given, handed)

@@ -10,10 +10,11 @@ from torch.nn.functional import softplus
 
 from contracts.rows.base import Gradients, Play, Row, weights, without_norms
 from contracts.tiny import BATCH, unequal
-from poise.core import Exchange, Side
-from poise.networks.base import heard
-from poise.training import step
-from poise.training.game import Game
+from poise.core.move import MoveData
+from poise.core.types import Side
+from poise.engine import step
+from poise.engine.game import Game
+from poise.networks.base import call_network
 
 LIMIT = 0.05
 MOST = 0.01
@@ -39,7 +40,7 @@ def cuts(play: Play) -> None:
     run = play(True, 0)
     seen = Gradients(run)
     run.play(5)
-    rows = run.ledger.state()
+    rows = run.metrics.state_dict()
     for side in Side:
         for at, (left, used) in enumerate(zip(seen.left[side], seen.used[side], strict=True)):
             length = float(left.norm())
@@ -53,7 +54,7 @@ def cuts(play: Play) -> None:
     run = play(True, 0, tricks=[{"kind": "gradient_clipping", "max_norm": middle}])
     seen = Gradients(run)
     run.play(20)
-    told = run.ledger.state()["d/gradient_clipping"].tolist()
+    told = run.metrics.state_dict()["d/gradient_clipping"].tolist()
     cut = [float(left.norm() > middle) for left in seen.left[Side.D]]
     assert told == cut
     assert {*cut} == {0.0, 1.0}, "some are short enough"
@@ -68,32 +69,32 @@ def learns_from_the_best(play: Play) -> None:
     """
     network = without_norms(play(False, 0))
     fresh, run, without = (play(on, 0, network=network) for on in (True, True, False))
-    facing, faced = step.face, list[Exchange]()
+    facing, faced = step.discriminate, list[MoveData]()
 
-    def face(game: Game, exchange: Exchange) -> None:
-        if exchange.moment.side is Side.G:
-            exchange.fake.retain_grad()
-            faced.append(exchange)
-        facing(game, exchange)
+    def face(game: Game, move: MoveData) -> None:
+        if move.context.side is Side.G:
+            move.fake.retain_grad()
+            faced.append(move)
+        facing(game, move)
 
     seen = Gradients(run)
-    with patch.object(step, "face", face):
+    with patch.object(step, "discriminate", face):
         run.play(1)
     without.play(1)
     assert unequal(weights(run, Side.D), weights(without, Side.D)) == []
     assert unequal(weights(run, Side.G), weights(without, Side.G))
 
-    move = run.of(Side.G)[0]
-    fake = heard(fresh.game.g.net, move.latents, move.exchange.labels)
-    costs = softplus(-heard(run.game.d.net, fake, move.exchange.labels).score)
+    played_move = run.of(Side.G)[0]
+    fake = call_network(fresh.game.g.net, played_move.latents, played_move.move.labels)
+    costs = softplus(-call_network(run.game.d.net, fake, played_move.move.labels).score)
     best = sorted(range(BATCH), key=lambda place: float(costs[place].detach()))[: BATCH // 2]
     cost = sum(costs[place] for place in best) / len(best)
-    assert run.ledger.stats()["g/adversarial"].mean == pytest.approx(float(cost.detach()), rel=1e-5)
+    assert run.metrics.reduce()["g/adversarial"].mean == pytest.approx(float(cost.detach()), rel=1e-5)
     grads = torch.cat([grad.flatten() for grad in torch.autograd.grad(cost, list(fresh.game.g.weights))])
     assert torch.allclose(seen.used[Side.G][0].float(), grads, rtol=1e-4, atol=1e-7)
-    (exchange,) = faced
-    assert exchange.fake.grad is not None
-    reached = exchange.fake.grad.flatten(1).abs().sum(1)
+    (move,) = faced
+    assert move.fake.grad is not None
+    reached = move.fake.grad.flatten(1).abs().sum(1)
     assert [place for place in range(BATCH) if reached[place] > 0] == sorted(best)
     assert all(reached[place] == 0 for place in range(BATCH) if place not in best)
 

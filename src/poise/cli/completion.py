@@ -1,0 +1,65 @@
+"""What the shell completes: recipes and tips by name, small sets of words. No torch: a shell does not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def recipes(incomplete: str) -> Iterator[tuple[str, str]]:
+    """Shipped recipes with what they are, `.toml` files, and folders on the way to them."""
+    from poise.recipe.shipped import list_recipes
+
+    for recipe in list_recipes():
+        if recipe.name.startswith(incomplete):
+            yield recipe.name, recipe.about
+    yield from paths(incomplete, ".toml")
+
+
+def data(incomplete: str) -> Iterator[tuple[str, str]]:
+    """Folders, archives and arrays of pictures; the embedded digits."""
+    if "digits".startswith(incomplete):
+        yield "digits", "5,000 handwritten digits, which come with poise"
+    yield from paths(incomplete, ".zip", ".npz")
+
+
+def paths(incomplete: str, *suffixes: str) -> Iterator[tuple[str, str]]:
+    """Files with one of the suffixes, and folders, which end in a slash."""
+    folder, slash, name = incomplete.rpartition("/")
+    for path in _in_order(Path(f"{folder}{slash}")):
+        if path.name.startswith(name) and not path.name.startswith((".", "-")):
+            if path.suffix.lower() in suffixes:
+                yield f"{folder}{slash}{path.name}", ""
+            elif path.is_dir():
+                yield f"{folder}{slash}{path.name}/", ""
+
+
+def _in_order(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def tips(incomplete: str) -> Iterator[tuple[str, str]]:
+    """Tips by name and by id, however the id is written."""
+    from poise.tips.catalogue import tips as catalogue
+
+    for tip in catalogue():
+        if tip.name.startswith(incomplete):
+            yield tip.name, tip.id
+        if tip.id.lower().startswith(incomplete.lower()):
+            yield tip.id, tip.name
+
+
+def devices(incomplete: str) -> list[str]:
+    """Devices."""
+    return [word for word in DEVICES if word.startswith(incomplete)]
+
+
+def precisions(incomplete: str) -> list[str]:
+    """Precisions."""
+    return [word for word in PRECISIONS if word.startswith(incomplete)]

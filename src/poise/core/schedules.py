@@ -1,0 +1,172 @@
+"""Dials: numbers over time. `docs/recipes.md` lists the fields of a recipe that may be one.
+
+A plain number is a constant. The others go from one value to another while the run goes from `after` to
+`until`, counted in `progress` (the share of the run, 0 to 1) or in `steps`:
+
+    sigma = 0.1
+    sigma = { kind = "linear", start = 0.1, end = 0.0, until = 0.5 }
+    lr    = { kind = "cosine", start = 2e-4, end = 0.0 }
+    gamma = { kind = "steps", values = [1.0, 0.1], at = [2000], over = "steps" }
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Strict, Tag, model_validator
+
+from poise.core.config import Config, reject_value
+from poise.utils.printing import count_noun
+
+if TYPE_CHECKING:
+    from poise.core.types import MoveContext
+
+ScheduleUnit = Literal["progress", "steps"]
+
+
+class Schedule(Config):
+    """A dial that moves; `over` says by which clock."""
+
+    over: ScheduleUnit = "progress"
+
+    def value_at(self, time: float) -> float:
+        """The value at `time` on the dial's own clock."""
+        raise NotImplementedError
+
+    def bounds(self) -> tuple[float, ...]:
+        """Values that bound all others."""
+        raise NotImplementedError
+
+
+class Ramp(Schedule):
+    """From `start` to `end` while the clock goes from `after` to `until`; constant before and beyond."""
+
+    start: float
+    end: float
+    after: float = Field(default=0.0, ge=0)
+    until: float = Field(default=1.0, gt=0)
+
+    def ease(self, share: float) -> float:
+        """How much of the way is done when `share` of the time is, both 0 to 1."""
+        raise NotImplementedError
+
+    def value_at(self, time: float) -> float:
+        """start + (end - start) * ease(t), with t the share of [after, until] that is over."""
+        share = min(1.0, max(0.0, (time - self.after) / (self.until - self.after)))
+        return self.start + (self.end - self.start) * self.ease(share) if share < 1.0 else self.end
+
+    def bounds(self) -> tuple[float, ...]:
+        """Both ends: a ramp never leaves them."""
+        return (self.start, self.end)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.until <= self.after:
+            reject_value("'until' must lie beyond 'after'", found=f"after {self.after}, until {self.until}")
+        if self.over == "progress" and self.until > 1:
+            reject_value("progress ends at 1; a dial over 'steps' may go further", found=f"until {self.until}")
+        return self
+
+
+class Linear(Ramp):
+    """A straight line."""
+
+    kind: Literal["linear"] = "linear"
+
+    def ease(self, share: float) -> float:
+        """The share itself."""
+        return share
+
+
+class Cosine(Ramp):
+    """Half a cosine: (1 - cos(pi t)) / 2, flat at both ends (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+
+    kind: Literal["cosine"] = "cosine"
+
+    def ease(self, share: float) -> float:
+        """Half a cosine of the share."""
+        return (1 - math.cos(math.pi * share)) / 2
+
+
+class Staircase(Schedule):
+    """`values[0]` until `at[0]`, then `values[1]` until `at[1]`, and so on."""
+
+    kind: Literal["steps"] = "steps"
+    values: Annotated[tuple[float, ...], Strict(False)] = Field(min_length=2)
+    at: Annotated[tuple[float, ...], Strict(False)] = Field(min_length=1)
+
+    def value_at(self, time: float) -> float:
+        """The value of the stair that `time` stands on."""
+        return self.values[bisect_right(self.at, time)]
+
+    def bounds(self) -> tuple[float, ...]:
+        """All values."""
+        return self.values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.values) != len(self.at) + 1:
+            reject_value(
+                "needs one value more than times",
+                found=f"{count_noun(len(self.values), 'value')}, {count_noun(len(self.at), 'time')}",
+            )
+        if list(self.at) != sorted(set(self.at)):
+            reject_value("the times 'at' must rise", found=str(list(self.at)))
+        return self
+
+
+def _tag(given: Any) -> str:
+    kind = given.get("kind", "linear") if isinstance(given, dict) else getattr(given, "kind", "number")
+    return kind if isinstance(kind, str) else "linear"
+
+
+Schedulable = Annotated[
+    Annotated[float, Tag("number")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Staircase, Tag("steps")],
+    Discriminator(_tag),
+]
+"""A number, or a number over time."""
+
+
+def current_value(dial: Schedulable, context: MoveContext) -> float:
+    """What `dial` stands at in `context`: a plain float, known to the host."""
+    if isinstance(dial, float | int):  # asked first: nearly all are
+        return dial
+    return dial.value_at(context.step if dial.over == "steps" else context.progress)
+
+
+def bounds(dial: Schedulable) -> tuple[float, ...]:
+    """Values between which `dial` stays for the whole run."""
+    return dial.bounds() if isinstance(dial, Schedule) else (dial,)
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Bounds that a dial keeps over its whole run: `low` and `high` included, `below` not."""
+
+    low: float = 0.0
+    high: float = math.inf
+    below: float = math.inf
+
+    def __call__(self, dial: Schedulable) -> Schedulable:
+        """The dial itself, or a complaint with the range and the value that leaves it."""
+        for number in bounds(dial):
+            if not self.low <= number <= self.high or not number < self.below:
+                reject_value(f"must be {self}", found=repr(number))
+        return dial
+
+    def __str__(self) -> str:
+        low = f"at least {self.low:g}"
+        if self.below < math.inf:
+            return f"{low} and less than {self.below:g}"
+        return low if self.high == math.inf else f"{low} and at most {self.high:g}"
+
+
+def in_range(low: float = 0.0, high: float = math.inf, *, below: float = math.inf) -> AfterValidator:
+    """Holds a dial to [low, high], or [low, below): `sigma: Annotated[Dial, within(0)] = 0.1`."""
+    return AfterValidator(ValueRange(low, high, below))

@@ -1,0 +1,22 @@
+"""Images as bytes, as files hold them, and as floats, as networks see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def to_float(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """uint8, B x H x W x C, to float32 in [-1, 1], B x C x H x W in channels_last: x / 127.5 - 1."""
+    moved = images.to(device, non_blocking=True)
+    return moved.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
+
+
+def to_bytes(images: Tensor) -> Bytes:
+    """Float in [-1, 1], B x C x H x W, to uint8, B x H x W x C, rounded; the inverse of `to_float`."""
+    scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
