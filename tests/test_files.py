@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from poise.core.metrics_log import check_alarm, read_jsonl
-from poise.errors import DiskError, RecipeError, SaveError
+from poise.errors import CheckpointError, DiskError, RecipeError
 from poise.utils import temporary
 from poise.utils.files import (
     append_line,
@@ -229,12 +229,12 @@ def alarms(path: Path, *lines: object) -> Path:
 )
 def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
     path = alarms(tmp_path / "alarms.jsonl", ALARM, damage, ALARM | {"step": 9})
-    with pytest.raises(SaveError, match="line 2 is damaged") as raised:
+    with pytest.raises(CheckpointError, match="line 2 is damaged") as raised:
         read_jsonl(path, check_alarm)
     assert f"{path}:2" in str(raised.value)
     assert read_jsonl(path, check_alarm, until=1) == [ALARM]
     assert read_jsonl(path, check_alarm, most=1) == [ALARM]
-    with pytest.raises(SaveError, match="line 2"):
+    with pytest.raises(CheckpointError, match="line 2"):
         read_jsonl(path, check_alarm, until=9)
 
 
@@ -242,10 +242,10 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
 def test_a_line_of_wrong_types_is_named(tmp_path: Path, key: str) -> None:
     for wrong in (None, [], 1.5, {}):
         path = alarms(tmp_path / "alarms.jsonl", ALARM | {key: wrong}, ALARM)
-        with pytest.raises(SaveError, match="line 1 is damaged"):
+        with pytest.raises(CheckpointError, match="line 1 is damaged"):
             read_jsonl(path, check_alarm)
     short = {name: told for name, told in ALARM.items() if name != key}
-    with pytest.raises(SaveError, match="line 2 is damaged"):
+    with pytest.raises(CheckpointError, match="line 2 is damaged"):
         read_jsonl(alarms(tmp_path / "alarms.jsonl", ALARM, short), check_alarm)
 
 

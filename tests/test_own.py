@@ -23,7 +23,7 @@ from torch import Tensor
 from contracts.tiny import Session, recipe, session, source, unequal
 from poise.core.types import MoveContext, Side
 from poise.engine import compute
-from poise.errors import RecipeError, SaveError, Stopped
+from poise.errors import CheckpointError, RecipeError, Stopped
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
@@ -635,7 +635,7 @@ def test_a_copy_that_was_changed_is_not_run(
     else:
         file.unlink()
         for use in (lambda: Run(run, trust_code=True).sample(2), lambda: go_on(table, run)):
-            with pytest.raises(SaveError, match="copy of its code can't be used, found changed or damaged"):
+            with pytest.raises(CheckpointError, match="copy of its code can't be used, found changed or damaged"):
                 use()
     assert not (tmp_path / "ran").exists()
 

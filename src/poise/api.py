@@ -57,7 +57,7 @@ def train(
         trust_code: whether Python files that the recipe names may run (docs/custom-components.md).
 
     Raises:
-        RecipeError, DataError, SaveError: before anything is written.
+        RecipeError, DataError, CheckpointError: before anything is written.
         Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
         Stopped: by Ctrl-C or another signal, with the state saved.
     """

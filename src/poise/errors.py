@@ -45,8 +45,8 @@ class DataError(PoiseError):
     exit_code = 3
 
 
-class SaveError(PoiseError):
-    """No save can be resumed from, or one does not fit this recipe."""
+class CheckpointError(PoiseError):
+    """No checkpoint can be loaded, or it does not fit the recipe."""
 
     exit_code = 4
 

@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from poise.errors import SaveError
+from poise.errors import CheckpointError
 from poise.ladder.read import read
 from poise.ladder.report import ReportImage, ReportSection, html, markdown, write
 
@@ -331,7 +331,7 @@ def test_a_rung_that_is_missing(tmp_path: Path, name: str, gone: str) -> None:
     out = ladder(tmp_path / "ladder")
     place = out / name / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
-    with pytest.raises(SaveError, match="not a measured rung") as raised:
+    with pytest.raises(CheckpointError, match="not a measured rung") as raised:
         write(out, NAMES)
     assert str(raised.value).startswith(f"{out / name}: ")
     assert not list(out.glob("report.*"))
@@ -344,7 +344,7 @@ def test_figures_that_are_cut_off(tmp_path: Path) -> None:
     out = ladder(tmp_path / "ladder")
     path = out / "vae" / "ladder" / "figures.json"
     path.write_text(path.read_text()[:-9])
-    with pytest.raises(SaveError, match=re.escape(str(out / "vae"))):
+    with pytest.raises(CheckpointError, match=re.escape(str(out / "vae"))):
         write(out, NAMES)
 
 

@@ -96,7 +96,7 @@ def flip(run: Path, name: str, every: int) -> None:
         flipped = bytearray(whole)
         flipped[at // 8] ^= 1 << at % 8
         path.write_bytes(flipped)
-        with pytest.raises(checkpoint.SaveError, match="step-00000006"):
+        with pytest.raises(checkpoint.CheckpointError, match="step-00000006"):
             checkpoint.verify(place(run))
     path.write_bytes(whole)
     assert checkpoint.verify(place(run))["step"] == 6

@@ -20,7 +20,7 @@ from poise.core.types import DataSpec
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import SaveError, Stopped
+from poise.errors import CheckpointError, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
@@ -201,7 +201,7 @@ def test_teeth_a_dropped_tensor_is_refused(key: str, half: Path) -> None:
     newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
     game = build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
-    with pytest.raises(SaveError, match="is missing"):
+    with pytest.raises(CheckpointError, match="is missing"):
         load_tensors(game, StepMetrics(), {name: tensor for name, tensor in newest.tensors.items() if name != key})
 
 
@@ -218,7 +218,7 @@ def test_a_weight_that_had_no_gradient_yet_is_marked() -> None:
     load_tensors(fresh, StepMetrics(), tensors)
     assert not any(player.optimizer.state for player in fresh.players.values())
     for mark in marks:
-        with pytest.raises(SaveError, match=re.escape(mark.removesuffix("/untouched")) + ".* is missing"):
+        with pytest.raises(CheckpointError, match=re.escape(mark.removesuffix("/untouched")) + ".* is missing"):
             load_tensors(fresh, StepMetrics(), {name: tensor for name, tensor in tensors.items() if name != mark})
 
 
@@ -294,7 +294,7 @@ def test_every_flipped_byte_is_found(half: Path, tmp_path: Path) -> None:
             flipped = bytearray(whole)
             flipped[at] ^= 1 << at % 8
             (copied / name).write_bytes(flipped)
-            with pytest.raises(SaveError, match=name):
+            with pytest.raises(CheckpointError, match=name):
                 checkpoint.verify(copied)
         (copied / name).write_bytes(whole)
     checkpoint.verify(copied)

@@ -15,7 +15,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from torch.utils.tensorboard import SummaryWriter
 
 from poise.core.metrics_log import Row, Stat, row_to_json
-from poise.errors import DataError, PoiseError, RecipeError, SaveError
+from poise.errors import CheckpointError, DataError, PoiseError, RecipeError
 from poise.watch.logs import KNOWN, SHORT, Log, measures_to_metrics, parse_columns, read_log
 
 D, G = "d/adversarial", "g/adversarial"
@@ -105,7 +105,7 @@ def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
 )
 def test_runs_that_cannot_be_read(tmp_path: Path, rows: str, recipe: str, part: str) -> None:
     run = a_run(tmp_path, rows=rows, recipe=recipe)
-    with pytest.raises(SaveError if "damaged" in part else DataError, match=part) as raised:
+    with pytest.raises(CheckpointError if "damaged" in part else DataError, match=part) as raised:
         read_log(run)
     assert str(run) in str(raised.value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poise.errors import RecipeError, SaveError
+from poise.errors import CheckpointError, RecipeError
 from poise.utils.printing import say
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
 
 
 def check_run(run: Path) -> None:
-    """Raises SaveError unless there is a run folder at `run`."""
+    """Raises CheckpointError unless there is a run folder at `run`."""
     if not (run / "run.json").is_file():
-        raise SaveError("not a run folder: it has no run.json", where=str(run))
+        raise CheckpointError("not a run folder: it has no run.json", where=str(run))
 
 
 def report_skipped_checkpoints(run: Run) -> None:

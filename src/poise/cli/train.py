@@ -73,7 +73,7 @@ def train(
 
 def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
     """Where the recipe comes from: a name, a file, or the run that is resumed."""
-    from poise.errors import RecipeError, SaveError
+    from poise.errors import CheckpointError, RecipeError
     from poise.recipe.shipped import DEFAULT, load_recipe
 
     if resume and out is None:
@@ -81,7 +81,7 @@ def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
     if resume and recipe is None:
         folder = Path(out or "")
         if not (folder / "recipe.toml").is_file():
-            raise SaveError("no run to resume", where=str(folder), cure="start it without --resume")
+            raise CheckpointError("no run to resume", where=str(folder), cure="start it without --resume")
         from poise.runs.folder import RunFolder
 
         return RunFolder(folder).read_recipe()

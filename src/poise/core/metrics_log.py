@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poise.errors import SaveError
+from poise.errors import CheckpointError
 
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -131,7 +131,7 @@ def read_jsonl(
         rising: whether each line's step is above that of the line before.
 
     Raises:
-        SaveError: a line is damaged; names the file and the line.
+        CheckpointError: a line is damaged; names the file and the line.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         return []  # a device or a pipe has no end
@@ -140,7 +140,7 @@ def read_jsonl(
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise SaveError(f"can't be read: {error.strerror or error}", where=str(path)) from None
+        raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(path)) from None
     lines: list[dict[str, Any]] = []
     for number, piece in enumerate((*pieces, last), 1):
         if most is not None and len(lines) >= most:
@@ -156,6 +156,6 @@ def read_jsonl(
             if number > len(pieces) or (until is not None and lines and lines[-1]["step"] >= until):
                 break
             cure = f"without line {number} the file can be read: delete it, or put the file back from a copy"
-            raise SaveError(f"line {number} is damaged", where=f"{path}:{number}", cure=cure) from None
+            raise CheckpointError(f"line {number} is damaged", where=f"{path}:{number}", cure=cure) from None
         lines.append(line)
     return [line for line in lines if until is None or line["step"] <= until]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poise.errors import SaveError
+from poise.errors import CheckpointError
 from poise.recipe.toml import Table
 from poise.runs.folder import RunFolder
 
@@ -45,7 +45,7 @@ def read(out: Path, names: list[str]) -> list[Rung]:
     """The rungs in `out`.
 
     Raises:
-        SaveError: one is missing, or was not looked at.
+        CheckpointError: one is missing, or was not looked at.
     """
     return [_rung(out / name) for name in names]
 
@@ -58,5 +58,5 @@ def _rung(path: Path) -> Rung:
         _ = figures["step"], figures["measures"], figures["spectrum"]["real"], info["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
         cure = "poise ladder trains and measures it"
-        raise SaveError("not a measured rung of a ladder", where=str(path), cure=cure) from None
+        raise CheckpointError("not a measured rung of a ladder", where=str(path), cure=cure) from None
     return Rung(path.name, path, folder.read_recipe(), info, figures, folder.read_alarms())

@@ -53,7 +53,7 @@ def write(out: Path, names: list[str]) -> Path:
     """Write `report.html` and `report.md` into the ladder's folder; gives the first one's path.
 
     Raises:
-        SaveError: a rung is missing, or was not looked at.
+        CheckpointError: a rung is missing, or was not looked at.
         DiskError: a file can't be written.
     """
     rungs = read(out, names)

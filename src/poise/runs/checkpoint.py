@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from poise.core.metrics_log import check_count
-from poise.errors import Diverged, SaveError
+from poise.errors import CheckpointError, Diverged
 from poise.utils.files import remove_folder, write_folder
 from poise.utils.temporary import remove_leftovers
 
@@ -108,42 +108,44 @@ def verify(place: Path) -> dict[str, Any]:
     """The manifest of a save whose files are all as it says.
 
     Raises:
-        SaveError: says which file is damaged, and how.
+        CheckpointError: says which file is damaged, and how.
     """
     manifest, listed = _manifest(place)
     for name, (size, digest) in listed.items():
         try:
             data = (place / name).read_bytes()
         except OSError:
-            raise SaveError(f"{name} is missing", where=place.name) from None
+            raise CheckpointError(f"{name} is missing", where=place.name) from None
         if len(data) != size:
-            raise SaveError(f"{name} is cut: {len(data)} of {size} bytes", where=place.name)
+            raise CheckpointError(f"{name} is cut: {len(data)} of {size} bytes", where=place.name)
         if hashlib.sha256(data).hexdigest() != digest:
-            raise SaveError(f"{name} is damaged: its SHA-256 is not the manifest's", where=place.name)
+            raise CheckpointError(f"{name} is damaged: its SHA-256 is not the manifest's", where=place.name)
     return manifest
 
 
 def _manifest(place: Path) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
     """The manifest, and size and checksum of each file that it lists."""
-    damaged = SaveError(f"{MANIFEST} is damaged", where=place.name)
+    damaged = CheckpointError(f"{MANIFEST} is damaged", where=place.name)
     try:
         raw = (place / MANIFEST).read_bytes()
         manifest = json.loads(raw)
         step, version = check_count(manifest["step"]), check_count(manifest["format"])
         if version > FORMAT:
-            raise SaveError(f"made by a newer version of poise (format {version})", where=place.name)
+            raise CheckpointError(f"made by a newer version of poise (format {version})", where=place.name)
         if version > 1 and raw != seal_manifest({name: told for name, told in manifest.items() if name != "sha256"}):
             raise damaged
         listed = {str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()}
         _ = dict(manifest.setdefault("aliases", {}))
     except FileNotFoundError:
-        raise SaveError(f"has no {MANIFEST}", where=place.name) from None
+        raise CheckpointError(f"has no {MANIFEST}", where=place.name) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     if version < 1 or step != step_of(place):
-        raise SaveError(f"{MANIFEST} says step {step} in format {version}, in a folder of this name", where=place.name)
+        raise CheckpointError(
+            f"{MANIFEST} says step {step} in format {version}, in a folder of this name", where=place.name
+        )
     if set(listed) != {TENSORS, STATE}:
-        raise SaveError(f"{MANIFEST} does not list {TENSORS} and {STATE}", where=place.name)
+        raise CheckpointError(f"{MANIFEST} does not list {TENSORS} and {STATE}", where=place.name)
     return manifest, listed
 
 
@@ -151,14 +153,14 @@ def read(place: Path) -> Checkpoint:
     """A save, checked.
 
     Raises:
-        SaveError: it is not whole, or holds what no save does.
+        CheckpointError: it is not whole, or holds what no save does.
     """
     manifest = verify(place)
     try:
         tensors = safetensors.torch.load((place / TENSORS).read_bytes())
         tensors |= {str(name): tensors[stored] for name, stored in manifest["aliases"].items()}
     except Exception as error:  # the reader raises whatever it happens to meet
-        raise SaveError(f"{TENSORS} can't be read: {error}", where=place.name) from None
+        raise CheckpointError(f"{TENSORS} can't be read: {error}", where=place.name) from None
     try:
         state = json.loads((place / STATE).read_bytes())
         if check_count(state["step"]) != manifest["step"]:
@@ -167,7 +169,7 @@ def read(place: Path) -> Checkpoint:
             raise ValueError
         _ = check_count(state.get("setbacks", 0)), check_count(state.get("alarms") or 0), str(state.get("recipe", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise SaveError(
+        raise CheckpointError(
             f"{STATE} is damaged: it is not the state of step {manifest['step']}", where=place.name
         ) from None
     return Checkpoint(place, manifest["step"], manifest, state, tensors)
@@ -179,7 +181,7 @@ def valid_checkpoints(saves: Path, damaged: list[str]) -> Iterator[Checkpoint]:
     for _, place in sorted(places, reverse=True):
         try:
             found = read(place)
-        except SaveError as error:
+        except CheckpointError as error:
             damaged.append(str(error))
             continue
         yield found
@@ -199,7 +201,7 @@ def prune(saves: Path, keep: int) -> None:
     remove_leftovers(saves)
     kept: list[tuple[int, Path]] = []
     for place in saves.glob("step-*"):
-        with suppress(SaveError):
+        with suppress(CheckpointError):
             kept.append((verify(place)["step"], place))
     for _, place in sorted(kept)[:-keep]:
         _let_go(place)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from poise.errors import SaveError
+from poise.errors import CheckpointError
 from poise.recipe.model import Recipe
 from poise.user_code.loading import UserCode, source_of, use_copy, user_components
 
@@ -48,7 +48,7 @@ def use_copies(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> Recip
         hashes: of the code that the run was trained with, by file.
 
     Raises:
-        SaveError: neither the copy nor the file is what the run was trained with.
+        CheckpointError: neither the copy nor the file is what the run was trained with.
     """
     if not folder.is_dir():
         return recipe
@@ -73,7 +73,7 @@ def substitute_missing(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) 
     """Let copies stand in for files that are not there, when a run is resumed; a note on each, and on changed files.
 
     Raises:
-        SaveError: a file is not there and its copy is damaged.
+        CheckpointError: a file is not there and its copy is damaged.
     """
     notes: list[str] = []
     for file, name in copy_names(recipe).items():
@@ -99,7 +99,7 @@ def _whole(file: str, copy: Path, known: str | None) -> str:
         return file
     found = "changed or damaged" if copy.is_file() else "missing"
     cure = f"put the {Path(file).name} there that the run was trained with"
-    raise SaveError("the run's copy of its code can't be used", where=str(copy), found=found, cure=cure)
+    raise CheckpointError("the run's copy of its code can't be used", where=str(copy), found=found, cure=cure)
 
 
 def _hash(path: Path) -> str | None:

@@ -51,7 +51,7 @@ def measure_run(
 
     Raises:
         DataError: the data is not there, or not what the run was trained on.
-        RecipeError, SaveError: see `extractor` and `Run`.
+        RecipeError, CheckpointError: see `extractor` and `Run`.
     """
     recipe, game = run.recipe, run.game
     loaded = run.load(data_root)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from poise.core.metrics_log import check_alarm, check_count, check_measures, check_row, decode_number, read_jsonl
-from poise.errors import RecipeError, SaveError
+from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import NAME, Table, read_file
 from poise.utils.files import make_folder, write_text
 from poise.utils.locks import file_lock
@@ -53,7 +53,7 @@ class RunFolder:
 
         Raises:
             RecipeError: a bad name, a file in its place, a folder that is not empty (or no run to resume).
-            SaveError: nothing to resume from.
+            CheckpointError: nothing to resume from.
         """
         name = self.path.name
         if not re.fullmatch(NAME, name) or name.lower() in RESERVED:
@@ -66,7 +66,7 @@ class RunFolder:
         self.anew = self._begun_in_vain()
         if resume:
             if not self.recipe.is_file() and not self.anew:
-                raise SaveError("no run to resume", where=str(self.path), cure="start it without --resume")
+                raise CheckpointError("no run to resume", where=str(self.path), cure="start it without --resume")
         elif not self.anew and self.path.is_dir() and any(entry.name != "run.lock" for entry in self.path.iterdir()):
             damaged = sorted(place.name for place in self.saves.glob("step-*"))
             cure = "go on with --resume, or choose another --out"
@@ -77,7 +77,7 @@ class RunFolder:
         """Whether a run was begun here that came neither to a save nor to its end, and nothing else is here."""
         if not (self.path / "run.lock").is_file() or any(self.saves.glob("step-*")):
             return False
-        with suppress(SaveError):
+        with suppress(CheckpointError):
             if self.read_info()["state"] == "done":
                 return False
         found = (entry.relative_to(self.path) for entry in self.path.rglob("*"))
@@ -122,7 +122,7 @@ class RunFolder:
         """The lines of `rows.jsonl`, up to a step if one is given.
 
         Raises:
-            SaveError: one of them is damaged; names it.
+            CheckpointError: one of them is damaged; names it.
         """
         return read_jsonl(self.rows, check_row, until=until, rising=True)
 
@@ -150,7 +150,7 @@ class RunFolder:
         """`recipe.toml` as a table.
 
         Raises:
-            SaveError: it is missing or damaged; names the line.
+            CheckpointError: it is missing or damaged; names the line.
         """
         return self.parse_recipe(lambda table, where: table)
 
@@ -158,34 +158,34 @@ class RunFolder:
         """What `decode` makes of `recipe.toml`; where that raises RecipeError, the file is damaged.
 
         Raises:
-            SaveError: it is missing or damaged; names the line or the field.
+            CheckpointError: it is missing or damaged; names the line or the field.
         """
         try:
             return decode(read_file(self.recipe), str(self.recipe))
         except RecipeError as error:
             cure = "put it back from a copy, or name the recipe: poise train RECIPE --resume --out RUN"
-            raise SaveError(error.what, where=error.where, found=error.found, cure=cure) from None
+            raise CheckpointError(error.what, where=error.where, found=error.found, cure=cure) from None
 
     def read_info(self) -> dict[str, Any]:
         """`run.json`.
 
         Raises:
-            SaveError: this is not a run folder, or the file is damaged.
+            CheckpointError: this is not a run folder, or the file is damaged.
         """
         try:
             info = json.loads(self.info.read_bytes())
         except FileNotFoundError:
-            raise SaveError("not a run folder: it has no run.json", where=str(self.path)) from None
+            raise CheckpointError("not a run folder: it has no run.json", where=str(self.path)) from None
         except OSError as error:
-            raise SaveError(f"can't be read: {error.strerror or error}", where=str(self.info)) from None
+            raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.info)) from None
         except (ValueError, RecursionError) as error:
             line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise SaveError(f"is damaged{line}", where=str(self.info), cure=ANEW) from None
+            raise CheckpointError(f"is damaged{line}", where=str(self.info), cure=ANEW) from None
         for name, sound in INFO.items():
             try:
                 sound(info)
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise SaveError(
+                raise CheckpointError(
                     f"is damaged: {name} is not what it should be", where=str(self.info), cure=ANEW
                 ) from None
         return info

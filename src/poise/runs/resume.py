@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from poise.errors import PoiseError, RecipeError, SaveError
+from poise.errors import CheckpointError, PoiseError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences, with_free_fields
 from poise.recipe.toml import parse_toml
@@ -27,11 +27,11 @@ def choose_checkpoint(
         saves: their folder.
         recipe: of the run.
         fingerprint: of its data.
-        restore: puts a save back into the players; raises SaveError if it does not fit them, and then changes nothing.
+        restore: loads a checkpoint into the players; raises CheckpointError, and changes nothing, if it does not fit.
 
     Raises:
         RecipeError: there are whole saves, but the newest of them was made with another recipe; names the fields.
-        SaveError: there are none, or they are of other data.
+        CheckpointError: there are none, or they are of other data.
     """
     passed: list[str] = []
     strange: list[PoiseError] = []
@@ -41,7 +41,7 @@ def choose_checkpoint(
             try:
                 restore(past)
                 return past, passed
-            except SaveError as unfit:
+            except CheckpointError as unfit:
                 passed.append(f"{past.path.name}: {unfit.what}")
                 continue
         strange.append(error)
@@ -49,14 +49,14 @@ def choose_checkpoint(
     if strange:
         raise strange[0]
     found = "; ".join(passed) or "none at all"
-    raise SaveError("no valid save to go on with", where=str(saves), found=found, cure="start a new run")
+    raise CheckpointError("no valid save to go on with", where=str(saves), found=found, cure="start a new run")
 
 
 def _strange(past: checkpoint.Checkpoint, recipe: Recipe, fingerprint: str, saves: Path) -> PoiseError | None:
     """Why a whole save is not of this run."""
     if past.manifest.get("data") != fingerprint:
         cure = "bring that data back, or start a new run"
-        return SaveError("the data is not what this run was trained on", where=str(saves.parent), cure=cure)
+        return CheckpointError("the data is not what this run was trained on", where=str(saves.parent), cure=cure)
     if past.manifest.get("core") in (None, core_hash(recipe)):  # None: by a version that did not write it
         return None
     fields = _other(past.state.get("recipe"), recipe)

@@ -18,7 +18,7 @@ from poise.data.source import DataConfig, DataSplits, ToyConfig, loading_memory
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
-from poise.errors import RecipeError, SaveError
+from poise.errors import CheckpointError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
@@ -45,7 +45,7 @@ class Run:
         skipped_checkpoints: a sentence for each save that was passed over, damaged or unfit.
 
     Raises:
-        SaveError: it is not one, or its `run.json` is damaged.
+        CheckpointError: it is not one, or its `run.json` is damaged.
     """
 
     def __init__(self, path: str | Path, *, trust_code: bool = False, best: bool = False) -> None:
@@ -60,7 +60,7 @@ class Run:
         """What was trained; Python files of the user's are named by their copies in the run folder.
 
         Raises:
-            SaveError: `recipe.toml` is damaged; names the line or the field; or a copy of code is.
+            CheckpointError: `recipe.toml` is damaged; names the line or the field; or a copy of code is.
         """
         return use_copies(self.folder.parse_recipe(decode), self.folder.code, self.info.get("code", {}))
 
@@ -94,7 +94,7 @@ class Run:
         """The newest save that is whole and fits the recipe, or the best one.
 
         Raises:
-            SaveError: there is none; says what is wrong with the others.
+            CheckpointError: there is none; says what is wrong with the others.
         """
         return self._opened[0]
 
@@ -115,11 +115,13 @@ class Run:
                 state_tensors.refuse_non_finite(past.tensors, constant)
                 state_tensors.load_game_tensors(game, past.tensors)
                 return past, game
-            except SaveError as error:
+            except CheckpointError as error:
                 self.skipped_checkpoints.append(f"{past.path.name}: {error.what}")
         cure = "only a run that measures itself keeps one: [measure] in its recipe" if self.best else ""
         found = "; ".join(self.skipped_checkpoints) or "none at all"
-        raise SaveError("no valid save", where=str(place), found=found, cure="" if self.skipped_checkpoints else cure)
+        raise CheckpointError(
+            "no valid save", where=str(place), found=found, cure="" if self.skipped_checkpoints else cure
+        )
 
     def load(self, data_root: Path | None = None) -> DataSplits:
         """The data it was trained on.

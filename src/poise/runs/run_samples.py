@@ -23,7 +23,7 @@ def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
     """The run in `folder`, given as the argument `where`; None if it is a folder of pictures.
 
     Raises:
-        SaveError: it is a run that can't be sampled.
+        CheckpointError: it is a run that can't be sampled.
         DataError: it makes no pictures, or `folder` is a part of a run, such as its sheets.
     """
     place = folder.resolve()

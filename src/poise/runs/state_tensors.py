@@ -19,7 +19,7 @@ from torch import Tensor
 from poise.core.player import Player
 from poise.engine.game import Game
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import SaveError
+from poise.errors import CheckpointError
 from poise.runs.checkpoint import is_finite
 
 UNTOUCHED = "untouched"
@@ -47,10 +47,10 @@ def non_finite_buffers(game: Game) -> frozenset[str]:
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], constant: frozenset[str]) -> None:
-    """Raises SaveError if a gathered state holds a number that is not finite, beside what need not be."""
+    """Raises CheckpointError if a gathered state holds a number that is not finite, beside what need not be."""
     for name, tensor in tensors.items():
         if not name.startswith("ledger/") and name not in constant and not is_finite(tensor):
-            raise SaveError(f"{name} is not finite")
+            raise CheckpointError(f"{name} is not finite")
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def load_tensors(game: Game, metrics: StepMetrics, tensors: Mapping[str, Tensor]
     """Put a gathered state back into a game from `build`; nothing is changed unless all of it fits.
 
     Raises:
-        SaveError: a tensor is missing, left over or of another shape; names up to ten.
+        CheckpointError: a tensor is missing, left over or of another shape; names up to ten.
     """
     faults = _game_faults(game, tensors)
     for side, player in game.players.items():
@@ -80,7 +80,7 @@ def load_game_tensors(game: Game, tensors: Mapping[str, Tensor]) -> None:
     """Put back what sampling needs: the game without its optimisers.
 
     Raises:
-        SaveError: as above.
+        CheckpointError: as above.
     """
     _refuse(_game_faults(game, tensors))
     theirs = _below(tensors, "game/")
@@ -175,4 +175,4 @@ def _below(tensors: Mapping[str, Tensor], root: str) -> dict[str, Tensor]:
 def _refuse(faults: list[str]) -> None:
     if faults:
         told = "; ".join(sorted(faults)[:10]) + (f" (and {len(faults) - 10} more)" if len(faults) > 10 else "")
-        raise SaveError(f"the save does not fit this recipe: {told}")
+        raise CheckpointError(f"the save does not fit this recipe: {told}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits
 from poise.engine.game import Game
-from poise.errors import SaveError
+from poise.errors import CheckpointError
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
 from poise.measure.evaluator import Evaluator
 from poise.recipe.model import Recipe
@@ -82,7 +82,7 @@ class PeriodicEvaluator:
         """Whether the run that is resumed was measured so that its figures can't be compared with ours."""
         try:
             before = self.folder.read_recipe().get("measure", {})
-        except SaveError:
+        except CheckpointError:
             return False  # nobody can tell
         now = self.how.model_dump(mode="json")
         heads = [(told.get("features"), told.get("n"), *told.get("measures", ())[:1]) for told in (before, now)]
@@ -141,7 +141,7 @@ class PeriodicEvaluator:
             return False
         try:
             checkpoint.verify(place)
-        except SaveError as error:
+        except CheckpointError as error:
             self.notify(
                 f"the best weights are damaged, and the best from here on are kept: {self.folder.best / str(error)}"
             )

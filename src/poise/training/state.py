@@ -18,7 +18,7 @@ from poise.engine.compute import ComputeSettings
 from poise.engine.reconstruction_step import reconstruction_step
 from poise.engine.step import alternate, simultaneous
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import PoiseError, RecipeError, SaveError
+from poise.errors import CheckpointError, PoiseError, RecipeError
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
 from poise.runs.resume import choose_checkpoint, core_hash
@@ -92,7 +92,7 @@ class TrainState:
         """At the newest save that is whole and of this run; notes on what was passed over, and on another machine.
 
         Raises:
-            SaveError, RecipeError: see `pick`.
+            CheckpointError, RecipeError: see `pick`.
         """
         past, passed = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore)
         self.steps_done, self.seconds = past.step, float(past.state["seconds"])
@@ -112,7 +112,7 @@ class TrainState:
         """To the newest save or the beginning, with lower rates."""
         self.num_rollbacks += 1
         self.initialize()
-        with suppress(SaveError):
+        with suppress(CheckpointError):
             self.resume(saves)
 
     @property

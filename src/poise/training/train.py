@@ -10,7 +10,7 @@ from typing import Any
 
 from poise.data.source import ImageDataConfig, loading_memory
 from poise.engine.compute import choose_compute
-from poise.errors import RecipeError, SaveError, memory_errors
+from poise.errors import CheckpointError, RecipeError, memory_errors
 from poise.measure.features import check_features
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.suspicious import unused_labels_note
@@ -54,7 +54,7 @@ def train(
         trust_code: whether Python files that the recipe names may run (docs/custom-components.md).
 
     Raises:
-        RecipeError, DataError, SaveError: before anything is written.
+        RecipeError, DataError, CheckpointError: before anything is written.
         Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
         Stopped: by a signal, with the state saved.
     """
@@ -129,7 +129,7 @@ def _same_run(folder: RunFolder, new: Recipe) -> list[str]:
     """Refuse what a resumed run may not change; notes on what it may, if earlier steps went by it."""
     try:
         old = folder.parse_recipe(decode)
-    except SaveError as error:
+    except CheckpointError as error:
         return [f"{error.where}: {error.what}: it is written anew; the saves tell whether the recipe is theirs"]
     changed = differences(old, new)
     if changed:
@@ -145,7 +145,7 @@ def _same_run(folder: RunFolder, new: Recipe) -> list[str]:
 
 def _known(folder: RunFolder) -> dict[str, Any]:
     """What `run.json` says of the run that is resumed, as far as it can be read; the saves know the same."""
-    with suppress(SaveError):
+    with suppress(CheckpointError):
         return folder.read_info()
     return {}
 

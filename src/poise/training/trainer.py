@@ -16,7 +16,7 @@ from torch import Tensor
 from poise.core.metrics_log import Row, Stat
 from poise.data.source import DataSplits
 from poise.engine.compute import ComputeSettings
-from poise.errors import DiskError, Diverged, SaveError, Stopped
+from poise.errors import CheckpointError, DiskError, Diverged, Stopped
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
@@ -185,7 +185,7 @@ class Trainer:
             try:
                 checkpoint.write(self.folder.best, self.done, *self._checkpoint_contents())
                 checkpoint.prune(self.folder.best, 1)
-            except (OSError, SaveError, DiskError) as error:
+            except (OSError, CheckpointError, DiskError) as error:
                 self.listener.on_message(f"could not keep the best weights, of step {self.done}: {error}")
             except Diverged as error:
                 self.alarm_handler.not_finite(self.done, error.where)
@@ -210,7 +210,7 @@ class Trainer:
             self.alarm_handler.not_finite(self.done, error.where)
             if must:  # the alarm's policy was to go on: there is nothing to end with
                 raise
-        except (OSError, SaveError, DiskError) as error:
+        except (OSError, CheckpointError, DiskError) as error:
             self.failed += 1
             if must or self.failed >= MAX_ATTEMPTS:
                 raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None

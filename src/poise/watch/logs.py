@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.core.metrics_log import Stat, check_measures, check_row, read_jsonl, stats_from_json
-from poise.errors import DataError, RecipeError, SaveError
+from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
 from poise.watch.columns import KNOWN, SHORT, Numbers, map_columns, parse_columns, shorten_name
 from poise.watch.history import SHORT as SHORT_RUN
@@ -55,7 +55,7 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
 
     Raises:
         DataError: there is no such file, or no row in it.
-        SaveError: a file of a run folder is damaged.
+        CheckpointError: a file of a run folder is damaged.
         RecipeError: a column is not there, or nothing tells which are the losses.
     """
     if not path.exists():
@@ -84,7 +84,7 @@ def _ours(path: Path) -> Log:
         recipe = tomllib.loads((path / "recipe.toml").read_text("utf-8"))
         steps, kind = int(recipe.get("steps", 0)), recipe.get("objective", {}).get("kind", "")
     except tomllib.TOMLDecodeError as error:
-        raise SaveError(
+        raise CheckpointError(
             f"is damaged: {error}", where=str(path / "recipe.toml"), cure="put it back from a copy"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
