@@ -18,7 +18,7 @@ from poise.core.schedules import Linear
 from poise.core.types import EncoderOutput, ReconstructedBatch, Side
 from poise.errors import RecipeError
 from poise.objectives.reconstruction import (
-    EDGE,
+    MIN_PROBABILITY,
     Distance,
     Elbo,
     Likelihood,
@@ -93,7 +93,7 @@ def test_bernoulli_nats_are_pytorchs(shape: tuple[int, ...]) -> None:
 
 def test_a_coin_that_was_sure_and_wrong_costs_what_the_edge_says() -> None:
     white, black = torch.ones(1, 1, 2, 2), -torch.ones(1, 1, 2, 2)
-    most = 4 * -math.log(EDGE)
+    most = 4 * -math.log(MIN_PROBABILITY)
     assert most / 4 == pytest.approx(13.8, abs=0.02)
     for real, rebuilt in ((white, black), (black, white), (white, 3 * black)):
         assert float(bernoulli_nll(real.double(), rebuilt.double())) == pytest.approx(most, rel=1e-9)

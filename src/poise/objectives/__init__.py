@@ -1,4 +1,4 @@
-"""The adversarial costs: what each player pays for what D says. One file per family."""
+"""The objectives: the loss of each player as a function of D's output. One file per family."""
 
 from poise.utils.lazy_exports import lazy_exports
 

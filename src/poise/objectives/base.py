@@ -1,4 +1,9 @@
-"""What an objective is: two pure functions on D's output, what it declares about itself, and a rule at work."""
+"""The base classes of objectives.
+
+An `Objective` is the configuration in a recipe. It holds two pure functions of D's scores, the losses of D and of G,
+and declares what they need. `Objective.build` returns an `ObjectiveModule`, which computes the losses during training
+and holds state, if there is any.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +18,43 @@ from poise.core.types import EncoderOutput, MoveContext, OutputKind, Side, Targe
 from poise.retired import OBJECTIVE_MEMBERS, adopt, attribute_of
 
 Losses = tuple[Tensor, ...]
-"""Per-sample costs, one tensor (B) for every expectation in the paper's formula; means are taken at the end."""
+"""Per-sample losses: one tensor (B) for each expectation in the paper's formula. The mean is taken later."""
 
 
 class Objective(ComponentConfig):
-    """An objective declares what it reads and takes; the fit check holds it to that.
+    """The configuration of an objective, with its formulas.
 
-    A move descends the *sum* of the means of the costs, as the papers write it. The rows show their
-    *mean*, the cost per judged picture, so that the equilibrium lies at the same height for both players.
+    The class attributes declare what an objective needs; the compatibility check compares them with the rest of the
+    recipe. A move minimises the *sum* of the mean losses, as the papers write it. The logged rows show their *average*,
+    the loss per discriminated sample, so that both players have the same value at equilibrium.
     """
 
     output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"score"})
-    """What D's number may be: a free score, the minus of an energy (which is never above 0), or either; nothing in a
-    game for one (`rebuilding.py`)."""
+    """The accepted meanings of D's output: an unbounded score, the negative of an energy (at most 0), or both. Empty
+    for an objective that trains without a discriminator (`reconstruction.py`)."""
 
     needs_code_variance: ClassVar[bool] = False
-    """Whether it reads the region a code may lie in, not only the code."""
+    """Whether it needs an encoder that returns the variance of each latent code, and not only the code."""
 
     accepts_targets: ClassVar[bool] = False
-    """Whether D's side is a classification whose targets may be softened, flipped, ..."""
+    """Whether D's loss is that of a classifier, whose targets can be smoothed, flipped, ..."""
 
     is_relativistic: ClassVar[bool] = False
-    """Whether G's cost looks at the real pile too (relativistic)."""
+    """Whether G's loss depends on D's scores of the real samples too."""
 
     needs_lipschitz_bound: ClassVar[bool] = False
-    """Whether its costs run off unless something holds D's slope (weight clipping, a penalty, spectral norm)."""
+    """Whether its losses are unbounded unless D's Lipschitz constant is limited, by weight clipping, a gradient penalty
+    or spectral norm."""
 
     is_separable: ClassVar[bool] = True
-    """Whether D pays for each pile by itself, first for the reals, then for the fakes, by a formula that stays."""
+    """Whether D's loss is a sum of one term for the real and one for the fake samples, by formulas that do not change
+    during training."""
 
     allows_bf16: ClassVar[bool] = True
     """Whether `--precision auto` may choose bfloat16."""
 
     has_per_sample_g_loss: ClassVar[bool] = True
-    """Whether each of G's costs is about one fake, so that some of them can be left out."""
+    """Whether each of G's losses depends on one fake sample only, so that some samples can be left out."""
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -54,28 +62,39 @@ class Objective(ComponentConfig):
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:
-        """Each player's cost per judged picture where D can't tell real from fake; empty where undefined."""
+        """Each player's loss per discriminated sample if D cannot tell real from fake; empty if undefined."""
         return {}
 
     @property
     def decision_threshold(self) -> float | None:
-        """The score of a sample that D can't place; None where scores mean something in comparison only."""
+        """The score between real and fake; None if only differences of scores have a meaning."""
         return None
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
-        """What D pays, from its scores (B) on both piles; no targets means hard ones, 1 and 0."""
+        """D's losses.
+
+        Args:
+            real: D's scores of the real samples, B.
+            fake: D's scores of the fake samples, B.
+            targets: the targets of the classification; None for hard ones, 1 and 0.
+        """
         raise NotImplementedError
 
     def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
-        """What G pays, from D's scores (B); `real` is there if the objective `compares`."""
+        """G's losses.
+
+        Args:
+            fake: D's scores of the fake samples, B.
+            real: D's scores of the real samples, B, if the objective `is_relativistic`; None otherwise.
+        """
         raise NotImplementedError
 
     def extra_metrics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Numbers of D's move with a meaning of their own (a distance, say), 0-dim, by name."""
+        """Further metrics of D's move, such as a distance: 0-dim, by name."""
         return {}
 
     def build(self) -> ObjectiveModule[Any]:
-        """The objective at work: these formulas, unless it must know the time or remember something."""
+        """The module for training. Override it if the losses depend on the training step or on state."""
         return ObjectiveModule(self)
 
 
@@ -83,10 +102,10 @@ ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 
 
 class ObjectiveModule(nn.Module, Generic[ObjectiveT]):
-    """An objective at work in a game: what it costs in this very move. A buffer here is saved and resumed.
+    """An objective during training. Its buffers are saved and resumed.
 
     Args:
-        config: the entry it came from, whose formulas hold unless a subclass has its own.
+        config: the objective's configuration, whose formulas are used unless a subclass overrides them.
     """
 
     def __init__(self, config: ObjectiveT) -> None:
@@ -95,29 +114,29 @@ class ObjectiveModule(nn.Module, Generic[ObjectiveT]):
         self.is_relativistic = config.is_relativistic
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None, context: MoveContext) -> Losses:
-        """See `Objective.d_costs`."""
+        """See `Objective.d_losses`."""
         return self.config.d_losses(real, fake, targets)
 
     def g_losses(self, fake: Tensor, real: Tensor | None, context: MoveContext) -> Losses:
-        """See `Objective.g_costs`."""
+        """See `Objective.g_losses`."""
         return self.config.g_losses(fake, real)
 
     def prepare_real(self, real: Tensor, context: MoveContext) -> Tensor:
-        """In a game for one: the reals as this objective takes them."""
+        """Without a discriminator: the real samples as this objective uses them, such as a binarised copy."""
         return real
 
     def reconstruction_loss(self, move: MoveData) -> Tensor:
-        """In a game for one: what the move costs, 0-dim."""
+        """Without a discriminator: the loss of a move, 0-dim."""
         raise NotImplementedError
 
     def after_update(self, move: MoveData) -> None:
-        """Keep what the next move must know of this one, once its step is done."""
+        """Update the state after the optimiser's step, and log metrics of the move."""
         if move.context.side is Side.D:
             move.logged |= self.config.extra_metrics(move.score("real").detach(), move.score("fake").detach())
 
 
 class ReconstructionObjective(Objective):
-    """What games for one share: nothing is read of D, and costs are told by name."""
+    """The base class of objectives without a discriminator: G reconstructs real samples from their latent codes."""
 
     output_kinds: ClassVar[frozenset[OutputKind]] = frozenset()
     has_per_sample_g_loss: ClassVar[bool] = False
@@ -125,43 +144,54 @@ class ReconstructionObjective(Objective):
 
     @property
     def decision_threshold(self) -> float | None:
-        """There is no score."""
+        """None, as there are no scores."""
         return None
 
     def prepare_real(self, real: Tensor, context: MoveContext) -> Tensor:
-        """The reals as they are taken."""
+        """The real samples as the objective uses them: by default unchanged."""
         return real
 
-    def loss_parts(self, real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> dict[str, Tensor]:
-        """What rebuilding came to, per sample, B, by name; `reconstruction` is always there."""
+    def loss_parts(self, real: Tensor, reconstruction: Tensor, codes: EncoderOutput) -> dict[str, Tensor]:
+        """The parts of the loss by name, per sample, B; one of them is `reconstruction`.
+
+        Args:
+            real: the real samples, B x shape.
+            reconstruction: their reconstructions, B x shape.
+            codes: the encoder's output.
+        """
         raise NotImplementedError
 
-    def total_loss(self, told: Mapping[str, Tensor], context: MoveContext) -> Tensor:
-        """What of the parts' means is paid, 0-dim."""
-        return told["reconstruction"]
+    def total_loss(self, means: Mapping[str, Tensor], context: MoveContext) -> Tensor:
+        """The loss that is minimised, 0-dim.
+
+        Args:
+            means: the batch mean of each part, 0-dim, by name.
+            context: the context of the move.
+        """
+        return means["reconstruction"]
 
     def build(self) -> ObjectiveModule[Any]:
-        """See `RebuildingRule`."""
+        """See `ReconstructionModule`."""
         return ReconstructionModule(self)
 
 
 class ReconstructionModule(ObjectiveModule[ReconstructionObjective]):
-    """A game for one at work: it pays, and the rows show each part."""
+    """A reconstruction objective during training; it logs each part of the loss."""
 
     def prepare_real(self, real: Tensor, context: MoveContext) -> Tensor:
-        """See `Rebuilding.seen`."""
+        """See `ReconstructionObjective.prepare_real`."""
         return self.config.prepare_real(real, context)
 
     def reconstruction_loss(self, move: MoveData) -> Tensor:
-        """See `Rebuilding.paid`."""
-        rebuilt = move.reconstruction
-        parts = self.config.loss_parts(move.samples("real"), rebuilt.images, rebuilt.codes)
+        """See `ReconstructionObjective.total_loss`."""
+        batch = move.reconstruction
+        parts = self.config.loss_parts(move.samples("real"), batch.images, batch.codes)
         means = {name: part.mean() for name, part in parts.items()}
         move.logged |= {name: mean.detach() for name, mean in means.items()}
         return self.config.total_loss(means, move.context)
 
     def after_update(self, move: MoveData) -> None:
-        """Nothing."""
+        """Does nothing: there are no scores to compute metrics from."""
 
 
 __getattr__ = attribute_of(__name__)

@@ -1,7 +1,8 @@
-"""The energy-based game (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126): low energy where the data is.
+"""Energy-based GANs (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126).
 
-D gives every sample an energy, the length of an autoencoder's residual. It lowers the energy of reals and lifts
-that of fakes up to a margin; G lowers the energy of its fakes. D's score is minus the energy.
+D assigns an energy to each sample: the norm of an autoencoder's reconstruction residual. D minimises the energy of real
+samples and raises that of fake samples up to a margin; G minimises the energy of its samples. D's score is the negative
+of the energy.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from poise.objectives.base import Losses, Objective, ObjectiveModule
 
 
 def margin_loss(energy: Tensor, margin: float) -> Tensor:
-    """[m - E(G(z))]^+: what D pays for fakes whose energy is below the margin; per sample, B."""
+    """[m - E(G(z))]^+: D's loss for fake samples whose energy is below the margin; per sample, B."""
     return relu(margin - energy)
 
 
 class Energy(Objective):
-    """`margin` m in units of the energy. At m = 0 fakes cost D nothing: a dial from 0 pretrains it on reals alone."""
+    """`margin` is m, in units of the energy.
+
+    At m = 0 fake samples do not contribute to D's loss, so a schedule that starts at 0 pretrains D on real samples.
+    """
 
     kind: Literal["energy"] = "energy"
     output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"energy"})
@@ -30,16 +34,16 @@ class Energy(Objective):
     margin: Annotated[Schedulable, in_range(0)] = 10.0
 
     def extra_metrics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """`d/real_energy`, `d/fake_energy`: mean energies of both piles."""
+        """`d/real_energy`, `d/fake_energy`: the mean energies of the real and of the fake samples."""
         return {"real_energy": -real.mean(), "fake_energy": -fake.mean()}
 
     def build(self) -> ObjectiveModule[Energy]:
-        """See `EnergyRule`."""
+        """See `EnergyModule`."""
         return EnergyModule(self)
 
 
 class EnergyModule(ObjectiveModule[Energy]):
-    """The game at the moment's margin."""
+    """The losses at the current value of the margin."""
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None, context: MoveContext) -> Losses:
         """E[E(x)] + E[[m - E(G(z))]^+] (equation 1)."""

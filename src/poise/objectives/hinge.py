@@ -1,6 +1,7 @@
-"""The hinge (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018; tip M03): D pays only for what is not clear yet.
+"""The hinge loss (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018; tip M03).
 
-D wants reals above 1 and fakes below -1, and what is there already costs nothing; G wants its score up, without end.
+D's loss is zero for real samples with a score above 1 and for fake samples with a score below -1. G maximises the score
+of its samples, without a bound.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ def hinge(score: Tensor) -> Tensor:
 
 
 class Hinge(Objective):
-    """Goes with spectral norm, as in SNGAN and SAGAN."""
+    """The hinge loss; usually combined with spectral norm, as in SNGAN and SAGAN."""
 
     kind: Literal["hinge"] = "hinge"
 
     @property
     def decision_threshold(self) -> float:
-        """The middle between the two edges."""
+        """0, halfway between the margins at -1 and 1."""
         return 0.0
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:
-        """1 for D, halfway between its edges, and 0 for G there."""
+        """1 for D and 0 for G, at a score of 0."""
         return {Side.D: 1.0, Side.G: 0.0}
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:

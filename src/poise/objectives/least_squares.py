@@ -1,7 +1,8 @@
-"""Least squares (Mao et al. 2017, arXiv:1611.04076): D regresses to b for reals and a for fakes, G wants c.
+"""Least-squares GANs (Mao et al. 2017, arXiv:1611.04076).
 
-With b - c = 1 and b - a = 2 it minimises the Pearson chi-square divergence (section 3.2); a = 0, b = c = 1 is the
-paper's other choice, and the default.
+D regresses its score to b for real samples and to a for fake samples; G moves the score of its samples towards c. With
+b - c = 1 and b - a = 2, G minimises the Pearson chi-square divergence (section 3.2). a = 0 and b = c = 1 is the paper's
+other choice, and the default.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from poise.core.types import Side, Targets
 from poise.objectives.base import Losses, Objective
 
 
-def half_squared_error(score: Tensor, goal: Tensor | float) -> Tensor:
-    """(D - goal)^2 / 2; per sample, B. Squares of scores up to 1e4 are far from float32's end."""
-    return (score - goal).square() / 2
+def half_squared_error(score: Tensor, target: Tensor | float) -> Tensor:
+    """(D - target)^2 / 2; per sample, B. The squares of scores up to 1e4 are well within the range of float32."""
+    return (score - target).square() / 2
 
 
 class LeastSquares(Objective):
-    """Half squared distances to `a` (fake), `b` (real) and `c` (what G wants D to say)."""
+    """Half the squared distances to `a` (fake samples in D's loss), `b` (real samples) and `c` (G's loss)."""
 
     kind: Literal["least_squares"] = "least_squares"
     accepts_targets: ClassVar[bool] = True
@@ -31,16 +32,16 @@ class LeastSquares(Objective):
 
     @property
     def decision_threshold(self) -> float:
-        """The middle between a and b."""
+        """The midpoint of a and b."""
         return (self.a + self.b) / 2
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:
-        """What it costs to stand in the middle."""
+        """The losses at the midpoint of a and b."""
         return {Side.D: (self.b - self.a) ** 2 / 8, Side.G: (self.decision_threshold - self.c) ** 2 / 2}
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
-        """E[(D(x) - b)^2] / 2 + E[(D(G(z)) - a)^2] / 2; a target t of [0, 1] means a + t (b - a)."""
+        """E[(D(x) - b)^2] / 2 + E[(D(G(z)) - a)^2] / 2; a target t in [0, 1] stands for a + t (b - a)."""
         if targets is None:
             return half_squared_error(real, self.b), half_squared_error(fake, self.a)
         span = self.b - self.a

@@ -1,12 +1,13 @@
-"""Rebuilding: games for one, in which G makes a real anew from its code and pays for what it missed (tip T25).
+"""Objectives without a discriminator: G reconstructs real samples from their latent codes (tip T25).
 
-An autoencoder pays for the residual alone. A variational one (Kingma & Welling 2014, arXiv:1312.6114; Rezende, Mohamed
-& Wierstra 2014, arXiv:1401.4082) pays for what an evidence lower bound lacks, in nats for each sample:
+An autoencoder minimises the reconstruction error alone. A variational autoencoder (Kingma & Welling 2014,
+arXiv:1312.6114; Rezende, Mohamed & Wierstra 2014, arXiv:1401.4082) minimises the negative evidence lower bound, in nats
+per sample:
 
     -ELBO = -E log p(x | z) + beta KL(q(z | x) || p(z)),    z ~ q(z | x)
 
-beta = 1 is the bound itself, a larger one asks for simpler codes (Higgins et al. 2017, beta-VAE). Nobody asks a
-discriminator, so there is none.
+beta = 1 is the bound itself; a larger value penalises the information in the codes more strongly (beta-VAE, Higgins et
+al. 2017).
 """
 
 from __future__ import annotations
@@ -28,84 +29,92 @@ from poise.objectives.base import ReconstructionObjective
 Distance = Literal["l1", "l2", "huber"]
 Likelihood = Literal["bernoulli", "gaussian"]
 
-EDGE = 1e-6
-"""How near to certain a Bernoulli decoder may be: -log of it, 13.8 nats, is the most that one pixel can cost."""
+MIN_PROBABILITY = 1e-6
+"""The probabilities of a Bernoulli decoder are at least this far from 0 and 1; the loss of a pixel is therefore at most
+13.8 nats, the -log of it."""
 
 
-def reconstruction_error(real: Tensor, rebuilt: Tensor, distance: Distance, delta: float = 1.0) -> Tensor:
-    """How far `rebuilt` is from `real`, B x shape each: per sample, B, a mean over its numbers.
+def reconstruction_error(real: Tensor, reconstruction: Tensor, distance: Distance, delta: float = 1.0) -> Tensor:
+    """The reconstruction error: the mean over all elements of a sample; per sample, B.
 
-    `l1`: |r|; `l2`: r^2; `huber`: r^2 / 2 up to |r| = delta, delta (|r| - delta / 2) beyond (Huber 1964).
+    With r = reconstruction - real, `l1` is |r|, `l2` is r^2, and `huber` is r^2 / 2 up to |r| = delta and
+    delta (|r| - delta / 2) beyond (Huber 1964).
     """
-    rebuilt, real = to_float32(rebuilt), to_float32(real)
+    reconstruction, real = to_float32(reconstruction), to_float32(real)
     if distance == "huber":
-        return huber_loss(rebuilt, real, reduction="none", delta=delta).flatten(1).mean(1)
-    missed = (rebuilt - real).flatten(1)
-    return missed.abs().mean(1) if distance == "l1" else missed.square().mean(1)
+        return huber_loss(reconstruction, real, reduction="none", delta=delta).flatten(1).mean(1)
+    residual = (reconstruction - real).flatten(1)
+    return residual.abs().mean(1) if distance == "l1" else residual.square().mean(1)
 
 
-def bernoulli_nll(real: Tensor, rebuilt: Tensor) -> Tensor:
-    """-log p(x | z) in nats, B: every number of x, -1 or 1, is a coin that G gives a chance of (rebuilt + 1) / 2.
+def bernoulli_nll(real: Tensor, reconstruction: Tensor) -> Tensor:
+    """-log p(x | z) in nats, B, for binary samples.
 
-    The chance is kept `EDGE` away from 0 and 1; the gradient goes on as if it were not, so that a pixel that is sure
-    and wrong can still be put right.
+    Each element of x is -1 or 1, and 1 with probability (reconstruction + 1) / 2. The probability is clamped to
+    [`MIN_PROBABILITY`, 1 - `MIN_PROBABILITY`], but the gradient is that of the unclamped value, so that a confident and
+    wrong pixel can still be corrected.
     """
-    told = to_float32(rebuilt).add(1).div(2)
-    chance = told + (told.clamp(EDGE, 1 - EDGE) - told).detach()
-    return binary_cross_entropy(chance, to_float32(real).add(1).div(2), reduction="none").flatten(1).sum(1)
+    raw = to_float32(reconstruction).add(1).div(2)
+    probability = raw + (raw.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY) - raw).detach()
+    return binary_cross_entropy(probability, to_float32(real).add(1).div(2), reduction="none").flatten(1).sum(1)
 
 
-def gaussian_nll(real: Tensor, rebuilt: Tensor, sigma: float) -> Tensor:
-    """-log p(x | z) in nats, B: x ~ N(rebuilt, sigma^2) in each number; a density, so it may be below 0."""
-    missed = (to_float32(rebuilt) - to_float32(real)).flatten(1)
-    return (0.5 * (missed / sigma).square() + math.log(sigma) + 0.5 * math.log(2 * math.pi)).sum(1)
+def gaussian_nll(real: Tensor, reconstruction: Tensor, sigma: float) -> Tensor:
+    """-log p(x | z) in nats, B, for x ~ N(reconstruction, sigma^2) in each element; it can be negative."""
+    residual = (to_float32(reconstruction) - to_float32(real)).flatten(1)
+    return (0.5 * (residual / sigma).square() + math.log(sigma) + 0.5 * math.log(2 * math.pi)).sum(1)
 
 
 def binarize(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Black or white, -1 or 1, with the grey as its chance: the binarisation of Salakhutdinov & Murray 2008."""
-    streams = torch.rand(images.shape, generator=generator, device=generator.device)
-    return (streams < images.add(1).div(2)).to(images.dtype).mul_(2).sub_(1)
+    """Stochastic binarisation: each element becomes -1 or 1, with its grey level as probability of 1.
+
+    Source: Salakhutdinov & Murray 2008.
+    """
+    uniform = torch.rand(images.shape, generator=generator, device=generator.device)
+    return (uniform < images.add(1).div(2)).to(images.dtype).mul_(2).sub_(1)
 
 
 class Reconstruction(ReconstructionObjective):
-    """The plain residual of an autoencoder, or of free codes: per number, in units of [-1, 1]; see `residual`."""
+    """The reconstruction error of an autoencoder, or of free codes, in units of [-1, 1]; see `reconstruction_error`."""
 
     kind: Literal["reconstruction"] = "reconstruction"
     distance: Distance = "l2"
     delta: float = Field(default=1.0, gt=0)
 
-    def loss_parts(self, real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> dict[str, Tensor]:
-        """`reconstruction`."""
-        return {"reconstruction": reconstruction_error(real, rebuilt, self.distance, self.delta)}
+    def loss_parts(self, real: Tensor, reconstruction: Tensor, codes: EncoderOutput) -> dict[str, Tensor]:
+        """`reconstruction`: see `reconstruction_error`."""
+        return {"reconstruction": reconstruction_error(real, reconstruction, self.distance, self.delta)}
 
 
 class Elbo(ReconstructionObjective):
-    """The bound. `sigma` is the Gaussian's, in units of [-1, 1]: the smaller, the more a missed pixel costs.
+    """The negative evidence lower bound.
 
-    Under `bernoulli` each move sees its pictures as `coins`; for colour and finer greys take `gaussian`.
+    `sigma` is the standard deviation of the Gaussian likelihood, in units of [-1, 1]; a smaller one increases the
+    weight of the reconstruction error. With the `bernoulli` likelihood the images are binarised anew in each move
+    (`binarize`); use `gaussian` for colour images and fine grey levels.
     """
 
     kind: Literal["elbo"] = "elbo"
     needs_code_variance: ClassVar[bool] = True
-    allows_bf16: ClassVar[bool] = False  # a coin's chance near 0 or 1 has no digits left there
+    allows_bf16: ClassVar[bool] = False  # too coarse for outputs near -1 and 1, where probabilities are near 0 and 1
     likelihood: Likelihood = "gaussian"
     sigma: float = Field(default=0.5, gt=0)
     beta: Annotated[Schedulable, in_range(0)] = 1.0
 
-    def loss_parts(self, real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> dict[str, Tensor]:
+    def loss_parts(self, real: Tensor, reconstruction: Tensor, codes: EncoderOutput) -> dict[str, Tensor]:
         """`reconstruction` (-log p(x | z)), `kl` and `elbo`, in nats."""
         assert codes.log_var is not None
         if self.likelihood == "bernoulli":
-            missed = bernoulli_nll(real, rebuilt)
+            nll = bernoulli_nll(real, reconstruction)
         else:
-            missed = gaussian_nll(real, rebuilt, self.sigma)
-        apart = gaussian_kl(to_float32(codes.mean), to_float32(codes.log_var))
-        return {"reconstruction": missed, "kl": apart, "elbo": -missed - apart}
+            nll = gaussian_nll(real, reconstruction, self.sigma)
+        kl = gaussian_kl(to_float32(codes.mean), to_float32(codes.log_var))
+        return {"reconstruction": nll, "kl": kl, "elbo": -nll - kl}
 
     def prepare_real(self, real: Tensor, context: MoveContext) -> Tensor:
-        """Coins, where the likelihood is of coins."""
+        """The real samples, binarised for the `bernoulli` likelihood."""
         return binarize(real, context.generator("coins")) if self.likelihood == "bernoulli" else real
 
-    def total_loss(self, told: Mapping[str, Tensor], context: MoveContext) -> Tensor:
+    def total_loss(self, means: Mapping[str, Tensor], context: MoveContext) -> Tensor:
         """-log p(x | z) + beta KL."""
-        return told["reconstruction"] + current_value(self.beta, context) * told["kl"]
+        return means["reconstruction"] + current_value(self.beta, context) * means["kl"]

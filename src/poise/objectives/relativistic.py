@@ -1,8 +1,9 @@
-"""Relativistic costs: D says whether a real is more real than a fake (Jolicoeur-Martineau 2019, arXiv:1807.00734).
+"""Relativistic losses: D estimates whether a real sample is more realistic than a fake one.
 
-Paired (RpGAN), each real is held against one fake; that landscape has no basins of collapsed modes (Sun, Fang &
-Schwing 2020, arXiv:2011.04926), and R3GAN builds on it (Huang 2024, arXiv:2501.05441). Averaged (RaGAN), against
-the mean of the other pile.
+The paired loss (RpGAN) compares each real sample with one fake sample. Its loss landscape has no basins of collapsed
+modes (Sun, Fang & Schwing 2020, arXiv:2011.04926), and R3GAN builds on it (Huang 2024, arXiv:2501.05441). The averaged
+loss (RaGAN) compares each sample with the mean score of the opposite batch. Source: Jolicoeur-Martineau 2019,
+arXiv:1807.00734.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from poise.objectives.base import Losses, Objective
 
 
 def relativistic_loss(better: Tensor, worse: Tensor) -> Tensor:
-    """-log sigmoid(C(better_i) - C(worse_i)) = softplus of minus the difference; per pair, B."""
+    """-log sigmoid(C(better_i) - C(worse_i)) = softplus(C(worse_i) - C(better_i)); per pair, B."""
     return softplus(worse - better)
 
 
@@ -29,7 +30,7 @@ def relativistic_average_loss(better: Tensor, worse: Tensor) -> Losses:
 
 
 class RelativisticBase(Objective):
-    """What both share: G's cost is D's with the piles exchanged, log 2 where nobody can tell."""
+    """The base class of both objectives: G's loss is D's with real and fake exchanged."""
 
     is_relativistic: ClassVar[bool] = True
     is_separable: ClassVar[bool] = False
@@ -37,36 +38,36 @@ class RelativisticBase(Objective):
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:
-        """log 2 for both."""
+        """log 2 for both players."""
         return {Side.D: math.log(2), Side.G: math.log(2)}
 
 
 class Relativistic(RelativisticBase):
-    """Pair by pair: real i of the batch against fake i."""
+    """Compares real sample i of the batch with fake sample i."""
 
     kind: Literal["relativistic"] = "relativistic"
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
-        """See `paired`."""
+        """See `relativistic_loss`."""
         return (relativistic_loss(real, fake),)
 
     def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
-        """See `paired`, the other way round."""
+        """See `relativistic_loss`, with real and fake exchanged."""
         assert real is not None
         return (relativistic_loss(fake, real),)
 
 
 class RelativisticAverage(RelativisticBase):
-    """Each sample against the mean of the other pile."""
+    """Compares each sample with the mean score of the opposite batch."""
 
     kind: Literal["relativistic_average"] = "relativistic_average"
-    has_per_sample_g_loss: ClassVar[bool] = False  # every cost has the mean of all fakes in it
+    has_per_sample_g_loss: ClassVar[bool] = False  # each loss contains the mean over all fake samples
 
     def d_losses(self, real: Tensor, fake: Tensor, targets: Targets | None) -> Losses:
-        """See `averaged`."""
+        """See `relativistic_average_loss`."""
         return relativistic_average_loss(real, fake)
 
     def g_losses(self, fake: Tensor, real: Tensor | None) -> Losses:
-        """See `averaged`, the other way round."""
+        """See `relativistic_average_loss`, with real and fake exchanged."""
         assert real is not None
         return relativistic_average_loss(fake, real)

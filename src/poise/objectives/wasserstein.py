@@ -1,7 +1,7 @@
-"""The Wasserstein distance (Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875).
+"""The Wasserstein GAN (Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875).
 
-D is a critic f, and sup over 1-Lipschitz f of E f(x) - E f(G(z)) is the distance. The supremum is only bounded if
-something holds f's slope: weight clipping, a gradient penalty, spectral norm.
+D is a critic f. The Wasserstein-1 distance is the supremum of E f(x) - E f(G(z)) over all 1-Lipschitz functions f. It
+is bounded only if the Lipschitz constant of f is limited, by weight clipping, a gradient penalty or spectral norm.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from poise.objectives.base import Losses, Objective
 
 
 def distance(real: Tensor, fake: Tensor) -> Tensor:
-    """E f(x) - E f(G(z)), 0-dim: the critic's estimate of the distance, which falls as G gets better."""
+    """E f(x) - E f(G(z)), 0-dim: the critic's estimate of the distance, which falls as G improves."""
     return real.mean() - fake.mean()
 
 
 class Wasserstein(Objective):
-    """The critic climbs its estimate of the distance, G descends it. Only differences of scores matter."""
+    """The critic maximises its estimate of the distance, G minimises it. Only differences of scores have a meaning."""
 
     kind: Literal["wasserstein"] = "wasserstein"
     output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"score", "energy"})
@@ -35,5 +35,5 @@ class Wasserstein(Objective):
         return (-fake,)
 
     def extra_metrics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """`d/wasserstein`: see `distance`; in units of the critic's Lipschitz constant."""
+        """`d/wasserstein`: see `distance`; its scale is the critic's Lipschitz constant."""
         return {"wasserstein": distance(real, fake)}
