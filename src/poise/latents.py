@@ -1,7 +1,7 @@
-"""Latents: what G starts from, and the paths between two of them.
+"""Latent distributions, and interpolation between latents.
 
-Four laws over R^dim (tip T03: a Gaussian or a sphere rather than a cube), each a pure function of
-(n, dim, generator), and the straight and the great-circle path of White 2016 (arXiv:1609.04468).
+There are four distributions over R^dim (tip T03 recommends a Gaussian or a sphere over a cube), each sampled by a pure
+function of (n, dim, generator), and linear and spherical interpolation (White 2016, arXiv:1609.04468).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
 
 
 def sphere(n: int, dim: int, generator: torch.Generator, length: float = 1.0) -> Tensor:
-    """z uniform on the sphere of radius `length`: a Gaussian divided by its length and scaled, n x dim."""
+    """z uniform on the sphere of radius `length`, n x dim: normalised Gaussian vectors, scaled."""
     return scale_to_length(gaussian(n, dim, generator), length)
 
 
 def scale_to_length(codes: Tensor, length: float) -> Tensor:
-    """Rows of n x dim, each scaled to this Euclidean length."""
+    """Scale each row of `codes`, n x dim, to the Euclidean norm `length`."""
     unit = torch.nn.functional.normalize(codes, dim=1)
     return unit if length == 1 else unit * length
 
@@ -40,45 +40,45 @@ def uniform(n: int, dim: int, generator: torch.Generator) -> Tensor:
 def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2.0) -> Tensor:
     """z ~ N(0, 1) given |z| <= threshold, per coordinate, n x dim (Brock 2019, arXiv:1809.11096, section 3.1).
 
-    Drawn in one go by the inverse of the distribution function: z = sqrt(2) erfinv(u erf(t / sqrt 2)) with
-    u uniform in [-1, 1].
+    Sampled without rejection, by the inverse of the distribution function: z = sqrt(2) erfinv(u erf(t / sqrt 2)) with
+    t the threshold and u uniform in [-1, 1].
     """
-    edge = math.erf(threshold / math.sqrt(2))
-    u = uniform(n, dim, generator).mul_(edge)
+    bound = math.erf(threshold / math.sqrt(2))
+    u = uniform(n, dim, generator).mul_(bound)
     return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)
 
 
-def lerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
-    """The straight path: (1 - share) a + share b, exact at both ends."""
-    share = torch.as_tensor(share, dtype=a.dtype, device=a.device)
-    return torch.where(share >= 1, b, a + share * (b - a))
+def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """Linear interpolation: (1 - t) a + t b, exact at t = 0 and t = 1."""
+    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
+    return torch.where(t >= 1, b, a + t * (b - a))
 
 
-def slerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
-    """The great-circle path between `a` and `b`, along their last dimension.
+def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """Spherical linear interpolation between `a` and `b`, along their last dimension.
 
     sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985; for
-    latents White 2016, arXiv:1609.04468). Exact at both ends. Where no great circle is singled out
-    (parallel or opposite vectors, or one of length zero) the straight path is taken.
+    latents White 2016, arXiv:1609.04468). Exact at t = 0 and t = 1. If the great circle is not unique
+    (parallel or opposite vectors, or one of length zero), the interpolation is linear.
     """
-    share = torch.as_tensor(share, dtype=a.dtype, device=a.device)
+    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
     unit_a, unit_b = (x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (a, b))
-    # atan2 of the half-angle's chord lengths keeps its digits where acos of a dot product loses them
+    # atan2 of the chord lengths of the half-angle is accurate at small and wide angles, unlike acos of the dot product
     angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True))
     sine = angle.sin()
-    nowhere = (a == 0).all(-1, keepdim=True) | (b == 0).all(-1, keepdim=True)
-    straight = nowhere | (sine.abs() < 1e3 * torch.finfo(a.dtype).eps)
-    safe = torch.where(straight, torch.ones_like(sine), sine)
-    arc = ((1 - share) * angle).sin() / safe * a + (share * angle).sin() / safe * b
-    path = torch.where(straight, lerp(a, b, share), arc)
-    return torch.where(share <= 0, a, torch.where(share >= 1, b, path))
+    is_zero = (a == 0).all(-1, keepdim=True) | (b == 0).all(-1, keepdim=True)
+    linear = is_zero | (sine.abs() < 1e3 * torch.finfo(a.dtype).eps)
+    safe = torch.where(linear, torch.ones_like(sine), sine)
+    arc = ((1 - t) * angle).sin() / safe * a + (t * angle).sin() / safe * b
+    path = torch.where(linear, lerp(a, b, t), arc)
+    return torch.where(t <= 0, a, torch.where(t >= 1, b, path))
 
 
 Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Latent(ComponentConfig):
-    """What G starts from."""
+    """The distribution of the generator's input z: the `[latent]` table of a recipe."""
 
     dim: Dim = 100
 
@@ -87,12 +87,12 @@ class Latent(ComponentConfig):
         raise NotImplementedError
 
     def project(self, codes: Tensor) -> Tensor:
-        """Codes, n x dim, brought to where this law's latents lie: they may lie anywhere, unless it says otherwise."""
+        """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
         return codes
 
     @property
     def std(self) -> float:
-        """The standard deviation of one coordinate: the scale of what stands beside z."""
+        """The standard deviation of one coordinate: the scale for inputs that are concatenated to z."""
         return 1.0
 
 
@@ -107,14 +107,14 @@ class Gaussian(Latent):
 
 
 class Sphere(Latent):
-    """z on a sphere of radius `length`: 1, or "sqrt_dim", with which each coordinate has variance 1 (StyleGAN's z)."""
+    """z uniform on a sphere of radius `length`; "sqrt_dim" gives each coordinate variance 1 (StyleGAN's z)."""
 
     kind: Literal["sphere"] = "sphere"
     length: Annotated[float, Field(gt=0)] | Literal["sqrt_dim"] = 1.0
 
     @property
     def radius(self) -> float:
-        """`length` as a number."""
+        """The radius as a number."""
         return math.sqrt(self.dim) if isinstance(self.length, str) else self.length
 
     @property
@@ -127,12 +127,12 @@ class Sphere(Latent):
         return sphere(n, self.dim, generator, self.radius)
 
     def project(self, codes: Tensor) -> Tensor:
-        """Codes of that length."""
+        """The codes, scaled to the radius."""
         return scale_to_length(codes, self.radius)
 
 
 class Uniform(Latent):
-    """z in the cube [-1, 1]^dim."""
+    """z uniform in the cube [-1, 1]^dim."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -147,14 +147,14 @@ class Uniform(Latent):
 
 
 class Truncated(Latent):
-    """z ~ N(0, 1), |z| at most `threshold`."""
+    """z ~ N(0, 1) given |z| <= `threshold`, per coordinate."""
 
     kind: Literal["truncated"] = "truncated"
     threshold: float = Field(default=2.0, gt=0)
 
     @property
     def std(self) -> float:
-        """sqrt(1 - 2 t phi(t) / (2 Phi(t) - 1)) for the threshold t, with the normal law's density phi and Phi."""
+        """sqrt(1 - 2 t phi(t) / (2 Phi(t) - 1)) for the threshold t, with the normal density phi and cdf Phi."""
         t = self.threshold
         density = math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
         return math.sqrt(max(0.0, 1 - 2 * t * density / math.erf(t / math.sqrt(2))))

@@ -227,7 +227,7 @@ def test_max_bad(tmp_path: Path, fill: Fill) -> None:
 def test_too_few_usable(tmp_path: Path, fill: Fill, n: int) -> None:
     fill(tmp_path, n)
     (tmp_path / "x.png").write_bytes(b"")
-    words = "none of the pictures can be used" if n == 0 else "a single picture is not enough"
+    words = "none of the images can be used" if n == 0 else "a single image is not enough"
     with pytest.raises(DataError, match=words):
         load(tmp_path, max_bad=1.0)
 

@@ -39,7 +39,7 @@ def test_a_full_disk_is_an_error_not_a_crash(monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DataError, match="No space left on device; point TMPDIR"):
+    with pytest.raises(DataError, match="No space left on device; set TMPDIR"):
         allocate_images((4, 8, 8, 3), budget=10)
 
 

@@ -1,4 +1,4 @@
-"""Data as a contract: pictures as uint8 in memory and [-1, 1] on the device, or points of the plane.
+"""Data sets: images as uint8 in memory, converted to [-1, 1] on the device, or points in the plane.
 
-Read `source.py` first; every other file is one kind of data, with its recipe entry.
+Start with `source.py`. Each kind of data has a module with its config for the recipe's `[data]` table.
 """

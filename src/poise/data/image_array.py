@@ -1,4 +1,4 @@
-"""Pictures in one array: room for them, and their order."""
+"""Allocation of the array that holds all images, and its split into training and held-out images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from poise.data.split import held_out_split, pixel_hashes
 from poise.errors import DataError
 from poise.utils.images import Bytes
 
-BUDGET = 2 * 2**30
-"""Bytes of pictures that are held in memory; more than that lie in a temporary file."""
+MEMORY_BUDGET = 2 * 2**30
+"""The largest size of an image array in memory, in bytes; larger ones are mapped to a temporary file."""
 
 
-def allocate_images(shape: tuple[int, ...], budget: int = BUDGET) -> Bytes:
-    """An array to fill: in memory, or above `budget` bytes in a temporary file without a name.
+def allocate_images(shape: tuple[int, ...], budget: int = MEMORY_BUDGET) -> Bytes:
+    """An uninitialised uint8 array: in memory, or mapped to an unnamed temporary file if it exceeds `budget` bytes.
 
-    The file is gone when the array is. Its blocks are reserved at once: a disk that is full raises here
-    instead of killing the process at some later write.
+    The file is deleted with the array. Its blocks are reserved at once, so that a full disk raises here instead of
+    killing the process at a later write.
 
     Raises:
-        DataError: the temporary folder has too little room.
+        DataError: the temporary folder has too little space.
     """
     needed = int(np.prod(shape))
     if needed <= budget:
@@ -36,53 +36,53 @@ def allocate_images(shape: tuple[int, ...], budget: int = BUDGET) -> Bytes:
             return np.memmap(file, np.uint8, "w+", shape=shape)
     except OSError as error:
         raise DataError(
-            f"the pictures need {needed / 2**30:.1f} GiB of temporary space: {error.strerror or error}",
+            f"the images need {needed / 2**30:.1f} GiB of temporary space: {error.strerror or error}",
             where=tempfile.gettempdir(),
-            cure="point TMPDIR to a larger disk, or take a smaller data.size",
+            cure="set TMPDIR to a folder on a larger disk, or reduce data.size",
         ) from None
 
 
 def permute_rows(images: Bytes, order: npt.NDArray[np.intp]) -> None:
-    """Row i becomes what was row order[i], in place: one row of extra memory, however large the array is."""
-    settled = np.zeros(len(order), bool)
+    """Permute the rows in place: row i becomes the former row order[i]. Needs the memory of one extra row."""
+    done = np.zeros(len(order), bool)
     for start in range(len(order)):
-        if settled[start] or order[start] == start:
+        if done[start] or order[start] == start:
             continue
         first, row = images[start].copy(), start
         while order[row] != start:
             images[row] = images[order[row]]
-            settled[row] = True
+            done[row] = True
             row = int(order[row])
         images[row] = first
-        settled[row] = True
+        done[row] = True
 
 
 def split_dataset(
-    images: Bytes, usable: npt.NDArray[np.intp], labels: Labels | None, classes: tuple[str, ...], share: float
+    images: Bytes, usable: npt.NDArray[np.intp], labels: Labels | None, classes: tuple[str, ...], fraction: float
 ) -> DataSplits:
-    """The usable rows as two sources, views of the same array; the pictures to train on come first.
+    """Split the usable rows into training and held-out images, which are views of `images`.
 
     Args:
-        images: N x S x S x C; its rows are moved.
-        usable: the rows that hold a picture, ascending.
-        labels: one for each usable row, or None.
-        classes: the labels' names.
-        share: how much of the data is held out.
+        images: N x S x S x C. Its rows are permuted in place: training images, held-out images, unusable rows.
+        usable: the indices of the rows that hold an image, ascending.
+        labels: the label of each usable row, or None.
+        classes: the class names by label.
+        fraction: the fraction of the images that is held out.
     """
-    contents = pixel_hashes(images[row] for row in usable) if share else [b""] * len(usable)
-    train, held = held_out_split(contents, labels, share)
-    rest = np.setdiff1d(np.arange(len(images)), usable)
-    permute_rows(images, np.concatenate((usable[train], usable[held], rest)))
+    hashes = pixel_hashes(images[row] for row in usable) if fraction else [b""] * len(usable)
+    train, held_out = held_out_split(hashes, labels, fraction)
+    unusable = np.setdiff1d(np.arange(len(images)), usable)
+    permute_rows(images, np.concatenate((usable[train], usable[held_out], unusable)))
 
-    def source(places: npt.NDArray[np.intp], start: int) -> ImageDataset:
-        own = None if labels is None else labels[places]
-        return ImageDataset(images[start : start + len(places)], own, classes)
+    def dataset(indices: npt.NDArray[np.intp], start: int) -> ImageDataset:
+        subset = None if labels is None else labels[indices]
+        return ImageDataset(images[start : start + len(indices)], subset, classes)
 
-    return DataSplits(train=source(train, 0), held_out=source(held, len(train)) if len(held) else None)
+    return DataSplits(train=dataset(train, 0), held_out=dataset(held_out, len(train)) if len(held_out) else None)
 
 
 def check_enough(n: int, found: str = "") -> None:
-    """Raises DataError if n usable pictures are too few to train on at all."""
+    """Raise a DataError if n usable images are too few for training."""
     if n < 2:
-        what = "none of the pictures can be used" if n == 0 else "a single picture is not enough to train on"
-        raise DataError(what, where="data.path", found=found, cure="it takes two at the very least, better thousands")
+        what = "none of the images can be used" if n == 0 else "a single image is not enough for training"
+        raise DataError(what, where="data.path", found=found, cure="use at least two, preferably thousands")

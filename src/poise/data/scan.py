@@ -31,7 +31,7 @@ from poise.data.decode import (
     reason,
     strict_pillow,
 )
-from poise.data.image_array import BUDGET, allocate_images, check_enough, split_dataset
+from poise.data.image_array import MEMORY_BUDGET, allocate_images, check_enough, split_dataset
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
@@ -80,7 +80,7 @@ class ScannedImage(NamedTuple):
     header: Header
 
 
-def scan(listing: Listing, entry: ScannedConfig, budget: int = BUDGET) -> DataSplits:
+def scan(listing: Listing, entry: ScannedConfig, budget: int = MEMORY_BUDGET) -> DataSplits:
     """Decode everything on the list.
 
     Args:

@@ -1,8 +1,9 @@
-"""What every kind of data becomes: a source with an endless feed whose order is a function of (seed, index).
+"""Data sources: what every kind of data is loaded into.
 
-`Pictures` holds uint8 in memory (or memory-mapped) and hands out batches in a new order each epoch, `Stacked`
-(`stacked.py`) puts such pictures together as it goes; `Points` (`toys.py`) draws from a distribution in the plane.
-`to_signed` and `to_bytes` are the only two places that know how bytes and [-1, 1] belong together.
+A `Source` returns batches without end, and the order of the samples is a function of (seed, index). `ImageDataset`
+holds uint8 images in memory (or memory-mapped) and returns them in a new order each epoch, `StackedDigits`
+(`stacked_digits.py`) assembles its images on demand, and `ToySource` (`toys.py`) draws points in the plane. Images are
+converted between uint8 and [-1, 1] by `utils/images.py` only.
 """
 
 from __future__ import annotations
@@ -27,24 +28,28 @@ from poise.core.types import Batch, DataSpec, Shape
 from poise.errors import memory_errors
 from poise.utils.images import Bytes, to_float
 
-FEW, COUNTED = 64, 1 << 20
+CALIBRATION_SAMPLES = 64
+"""The number of samples from which virtual batch norm takes its statistics."""
+
+LABEL_CHUNK = 1 << 20
+"""The number of labels that are counted at once."""
 
 Labels = npt.NDArray[np.int64]
 
 
 class BadFile(NamedTuple):
-    """A file that could not be used, and why."""
+    """A file that cannot be used, and the reason."""
 
     name: str
     reason: str
 
 
 class Source(ABC):
-    """Real samples without end.
+    """An endless sequence of batches of real samples.
 
     Attributes:
-        shape: (C, H, W), or (2,).
-        classes: the labels' names, by number; empty where the data has none.
+        shape: the shape of a sample: (C, H, W), or (2,).
+        classes: the class names by label; empty if the data has no labels.
     """
 
     shape: Shape
@@ -52,33 +57,33 @@ class Source(ABC):
 
     @abstractmethod
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
-        """Batch `index` of the endless feed, on the host; pictures still as uint8, B x H x W x C."""
+        """Batch `index` of the sequence, on the host. Images are uint8, B x H x W x C."""
 
     def batch_labels(self, index: int, size: int, streams: RandomStreams) -> Tensor | None:
-        """The labels of batch `index` alone, B, or None where the data has none."""
+        """The labels of batch `index`, B, or None if the data has no labels."""
         return self.batch(index, size, streams).labels
 
     @abstractmethod
     def preview(self, n: int) -> Tensor:
-        """n samples in [-1, 1], always the same ones, to look at beside G's."""
+        """n samples in [-1, 1], the same ones in every call, to compare with generated samples."""
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """How many samples there are of each class; empty where the data has none."""
+        """The number of samples of each class; empty if the data has no labels."""
         return ()
 
     def spec(self) -> DataSpec:
-        """What networks must know of it before they are built."""
-        return DataSpec(self.shape, len(self.classes), self.preview(FEW))
+        """What networks must know about the data before they are built."""
+        return DataSpec(self.shape, len(self.classes), self.preview(CALIBRATION_SAMPLES))
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash that tells this data from other data."""
+        """A hash that identifies the data."""
 
 
 class SizedSource(Source):
-    """A source with a last sample; every epoch goes through all of them in a new order."""
+    """A source with a finite number of samples; each epoch visits all of them in a new order."""
 
     _orders: dict[int, Tensor]
 
@@ -86,17 +91,17 @@ class SizedSource(Source):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def gather(self, places: Tensor) -> Batch:
-        """The samples at `places`, int64, B: uint8, B x H x W x C, with their labels."""
+    def gather(self, indices: Tensor) -> Batch:
+        """The samples at `indices` (int64, B) with their labels; images are uint8, B x H x W x C."""
 
     @abstractmethod
-    def gather_labels(self, places: Tensor) -> Tensor | None:
-        """Their labels alone, B, or None where the data has none."""
+    def gather_labels(self, indices: Tensor) -> Tensor | None:
+        """The labels at `indices`, B, or None if the data has no labels."""
 
     def epoch_order(self, epoch: int, streams: RandomStreams) -> Tensor:
-        """The order of one epoch: a permutation that depends on (seed, epoch) alone."""
+        """The order of an epoch: a permutation that depends on (seed, epoch) only."""
         if epoch not in self._orders:
-            # numpy's permutation knows no device, and the order must not depend on one
+            # drawn with numpy, so that the order does not depend on the device
             shuffled = np.random.Generator(np.random.Philox(derive_seed(streams.seed, "data", epoch))).permutation(
                 len(self)
             )
@@ -105,78 +110,78 @@ class SizedSource(Source):
         return self._orders[epoch]
 
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
-        """Samples index * size, ... of all epochs laid end to end, so that none is left over."""
+        """Samples index * size to (index + 1) * size of the concatenated epochs, so that no sample is dropped."""
         return self.gather(self.batch_indices(index, size, streams))
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
         """See `Source.class_counts`."""
         counts = torch.zeros(len(self.classes), dtype=torch.int64)
-        for start in range(0, len(self) if self.classes else 0, COUNTED):
-            labels = self.gather_labels(torch.arange(start, min(start + COUNTED, len(self))))
-            assert labels is not None, "classes have labels"
+        for start in range(0, len(self) if self.classes else 0, LABEL_CHUNK):
+            labels = self.gather_labels(torch.arange(start, min(start + LABEL_CHUNK, len(self))))
+            assert labels is not None, "data with classes has labels"
             counts += torch.bincount(labels, minlength=len(counts))
         return tuple(counts.tolist())
 
     def spec(self) -> DataSpec:
-        """The same, and how many there are."""
+        """See `Source.spec`; includes the number of samples."""
         return super().spec()._replace(num_samples=len(self))
 
     def batch_labels(self, index: int, size: int, streams: RandomStreams) -> Tensor | None:
-        """The same without touching the samples."""
+        """See `Source.batch_labels`; does not read the samples."""
         return self.gather_labels(self.batch_indices(index, size, streams))
 
     def evenly_spaced(self, n: int) -> Tensor:
-        """Up to n places, spread evenly over the data."""
+        """The indices of up to n samples, evenly spaced over the data."""
         return torch.from_numpy(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
 
     def preview(self, n: int) -> Tensor:
-        """n samples spread evenly over the data."""
+        """Up to n samples, evenly spaced over the data."""
         return to_float(self.gather(self.evenly_spaced(n)).images)
 
     def batch_indices(self, index: int, size: int, streams: RandomStreams) -> Tensor:
-        """Where batch `index` is taken from, int64, B."""
-        places: list[Tensor] = []
+        """The indices of the samples of batch `index`, int64, B."""
+        parts: list[Tensor] = []
         start, stop = index * size, (index + 1) * size
         while start < stop:
-            epoch, at = divmod(start, len(self))
-            taken = self.epoch_order(epoch, streams)[at : at + stop - start]
-            places.append(taken)
-            start += len(taken)
-        return places[0] if len(places) == 1 else torch.cat(places)
+            epoch, offset = divmod(start, len(self))
+            part = self.epoch_order(epoch, streams)[offset : offset + stop - start]
+            parts.append(part)
+            start += len(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class ImageDataset(SizedSource):
-    """Pictures in memory.
+    """Images in memory.
 
     Args:
         images: uint8, N x H x W x C, C from 1 to 4; may be memory-mapped.
-        labels: int64, N, numbers below len(classes).
-        classes: the labels' names.
+        labels: int64, N, from 0 to len(classes) - 1.
+        classes: the class names by label.
     """
 
     def __init__(self, images: Bytes, labels: Labels | None = None, classes: tuple[str, ...] = ()) -> None:
         self.images, self.labels, self.classes = images, labels, classes
         _, height, width, channels = images.shape
         self.shape = (channels, height, width)
-        self._pool = torch.from_numpy(images)
-        self._labels = None if labels is None else torch.from_numpy(labels)
+        self._image_tensor = torch.from_numpy(images)
+        self._label_tensor = None if labels is None else torch.from_numpy(labels)
         self._orders = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def gather(self, places: Tensor) -> Batch:
-        """See `Finite.take`."""
-        return Batch(self._pool.index_select(0, places), self.gather_labels(places))
+    def gather(self, indices: Tensor) -> Batch:
+        """See `SizedSource.gather`."""
+        return Batch(self._image_tensor.index_select(0, indices), self.gather_labels(indices))
 
-    def gather_labels(self, places: Tensor) -> Tensor | None:
-        """See `Finite.labels_at`."""
-        return None if self._labels is None else self._labels[places]
+    def gather_labels(self, indices: Tensor) -> Tensor | None:
+        """See `SizedSource.gather_labels`."""
+        return None if self._label_tensor is None else self._label_tensor[indices]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of sizes, bytes and labels, 16 hex digits."""
+        """The first 16 hex digits of the SHA-256 of shape, class names, pixels and labels."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         for start in range(0, len(self), 4096):
             digest.update(self.images[start : start + 4096].tobytes())
@@ -186,7 +191,7 @@ class ImageDataset(SizedSource):
 
 
 class DataWarning(NamedTuple):
-    """What is likely to be a mistake about the data, what would mend it, and the tip that it goes back to."""
+    """A likely mistake in the data, how to correct it, and the tip that explains it."""
 
     message: str
     cure: str
@@ -195,14 +200,14 @@ class DataWarning(NamedTuple):
 
 @dataclass
 class DataSplits:
-    """Data, ready: what to train on, what to hold out, and what there is to say about it.
+    """Loaded data: the training and held-out samples, with notes and warnings.
 
     Attributes:
-        train: the feed.
-        held_out: pictures that are never trained on, or None.
-        notes: sentences that the user should read once.
-        bad_files: files left out, with the reason.
-        warnings: what is likely to be a mistake; said at the start of a run and by the check, as warnings.
+        train: the training samples.
+        held_out: samples that are never used for training, or None.
+        notes: sentences to show to the user once.
+        bad_files: the files that were skipped, with the reasons.
+        warnings: likely mistakes, which `poise check` and the start of a run report.
     """
 
     train: Source
@@ -213,22 +218,22 @@ class DataSplits:
 
 
 class DataConfig(ComponentConfig):
-    """Data in a recipe."""
+    """The `[data]` table of a recipe."""
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """Read and check everything. `root` is where data sets by name are looked for (`--data-root`).
+        """Read and check the data. `root` is the folder that holds data sets which are given by name (`--data-root`).
 
         Raises:
-            DataError: nothing usable is there; says what, where and what to do.
+            DataError: there is no usable data.
         """
         raise NotImplementedError
 
 
 class ImageDataConfig(DataConfig):
-    """What all picture data shares: the side of the square picture that the players see.
+    """The base of all image data; `size` is the side of the square images that the networks get.
 
     Attributes:
-        alpha: whether the second of two channels, and the fourth of four, is how opaque a pixel is.
+        alpha: whether the second of two channels, and the fourth of four, is an alpha channel.
     """
 
     alpha: ClassVar[bool] = True
@@ -237,17 +242,17 @@ class ImageDataConfig(DataConfig):
 
 
 class ToyConfig(DataConfig):
-    """A distribution in the plane; its shape is known before it is loaded."""
+    """A distribution in the plane, whose shape is known before it is loaded."""
 
     shape: ClassVar[Shape] = (2,)
 
 
-def loading_memory(entry: DataConfig) -> AbstractContextManager[None]:
-    """Turn "out of memory" while data is loaded into an error with a cure.
+def loading_memory(config: DataConfig) -> AbstractContextManager[None]:
+    """A context that turns "out of memory" while data is loaded into an error that suggests a remedy.
 
     Raises:
-        OutOfMemory: it was raised within.
+        OutOfMemory: memory ran out inside the context.
     """
-    size = getattr(entry, "size", None)
-    cure = "bring fewer pictures" + (f", or smaller ones: --set data.size={size // 2}" if size else "")
-    return memory_errors("there is too little memory for the data", f"{size} pixels" if size else "", cure)
+    size = getattr(config, "size", None)
+    cure = "use fewer images" + (f", or smaller ones: --set data.size={size // 2}" if size else "")
+    return memory_errors("not enough memory to load the data", f"{size} pixels" if size else "", cure)

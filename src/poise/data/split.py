@@ -1,7 +1,8 @@
-"""Which pictures are held out of training: chosen by what they show and by their class, never by where they lie.
+"""The choice of held-out images, by content and class only.
 
-Equal pictures stand on one side, else what was trained on would be measured as if it were new; every class keeps at
-least one picture to train on, else G could be asked for what it has never seen.
+Images with identical pixels are always on the same side: otherwise training images would be evaluated as if they were
+new. Every class keeps at least one training image: otherwise G would be conditioned on a class that it has never been
+trained on.
 """
 
 from __future__ import annotations
@@ -19,66 +20,70 @@ from poise.utils.images import Bytes
 SALT = b"held out"
 
 
-def pixel_hashes(pictures: Iterable[Bytes]) -> list[bytes]:
-    """A hash of the pixels of each picture, H x W x C of uint8: equal for equal pixels."""
-    return [hashlib.blake2b(np.ascontiguousarray(one).tobytes(), digest_size=16).digest() for one in pictures]
+def pixel_hashes(images: Iterable[Bytes]) -> list[bytes]:
+    """A hash of the pixels of each image, uint8, H x W x C; equal for equal pixels."""
+    return [hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest() for image in images]
 
 
 def held_out_split(
-    contents: Sequence[bytes], labels: Labels | None, share: float
+    hashes: Sequence[bytes], labels: Labels | None, fraction: float
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Places to train on and places to hold out, both ascending.
+    """The indices of the training images and of the held-out images, both ascending.
 
-    The share, rounded down to whole pictures, is dealt out to the classes by their sizes (largest remainders first).
-    Groups of equal pictures are met in the order of a hash of their content and held out whole: first those that fit
-    into what their classes still have to give, then those that overdraw it, as long as the total is kept. A group that
-    would leave a class without anything to train on stays. So the split depends on the contents and the classes alone,
-    not on names or on the order of the files.
+    The number of held-out images, rounded down, is divided among the classes in proportion to their sizes (largest
+    remainder method). Groups of equal images are visited in the order of a keyed hash of their content, and each is
+    held out as a whole or not at all: the first pass takes the groups that fit into the remaining quota of their
+    classes, the second those that exceed it, as long as the total is not exceeded. A group is skipped if a class would
+    be left without training images. So the split depends on the contents and the classes only, not on file names or
+    their order.
 
     Args:
-        contents: N, equal for equal pictures; see `digests`.
+        hashes: N, equal for equal images; see `pixel_hashes`.
         labels: N, or None.
-        share: how much is held out, from 0 to below 1.
+        fraction: the fraction that is held out, from 0 to below 1.
     """
-    kinds = np.zeros(len(contents), np.int64) if labels is None else labels
+    classes = np.zeros(len(hashes), np.int64) if labels is None else labels
     groups: dict[bytes, list[int]] = {}
-    for place, content in enumerate(contents):
-        groups.setdefault(content, []).append(place)
+    for index, content in enumerate(hashes):
+        groups.setdefault(content, []).append(index)
     order = sorted(groups, key=lambda content: hashlib.blake2b(content, key=SALT, digest_size=16).digest())
-    inside = [(groups[content], Counter(kinds[groups[content]].tolist())) for content in order]
-    left = Counter(kind for _, own in inside for kind in own)
-    total = int(len(contents) * share)
-    quota = _quotas(inside, left, total)
-    held: list[int] = []
-    for whole in (True, False):
-        waiting: list[tuple[list[int], Counter[int]]] = []
-        for places, own in inside:
-            fits = all(quota[kind] >= (size if whole else 1) and left[kind] > 1 for kind, size in own.items())
-            if not fits or len(held) + len(places) > total:
-                waiting.append((places, own))
+    pending = [(groups[content], Counter(classes[groups[content]].tolist())) for content in order]
+    groups_left = Counter(label for _, sizes in pending for label in sizes)
+    total = int(len(hashes) * fraction)
+    quota = _quotas(pending, groups_left, total)
+    held_out: list[int] = []
+    for within_quota in (True, False):
+        skipped: list[tuple[list[int], Counter[int]]] = []
+        for indices, sizes in pending:
+            fits = all(
+                quota[label] >= (size if within_quota else 1) and groups_left[label] > 1
+                for label, size in sizes.items()
+            )
+            if not fits or len(held_out) + len(indices) > total:
+                skipped.append((indices, sizes))
                 continue
-            held += places
-            quota.subtract(own)
-            left.subtract(own.keys())
-        inside = waiting
-    apart = np.sort(np.array(held, np.intp))
-    return np.setdiff1d(np.arange(len(contents)), apart, assume_unique=True), apart
+            held_out += indices
+            quota.subtract(sizes)
+            groups_left.subtract(sizes.keys())
+        pending = skipped
+    held_out_indices = np.sort(np.array(held_out, np.intp))
+    return np.setdiff1d(np.arange(len(hashes)), held_out_indices, assume_unique=True), held_out_indices
 
 
-def _quotas(inside: list[tuple[list[int], Counter[int]]], groups: Counter[int], total: int) -> Counter[int]:
-    """How many pictures each class gives, `total` in all where there are enough; a class of one group gives none.
+def _quotas(groups: list[tuple[list[int], Counter[int]]], num_groups: Counter[int], total: int) -> Counter[int]:
+    """The number of held-out images of each class, `total` in all if possible; 0 for a class with a single group.
 
-    Among equal remainders the class comes first whose first group does.
+    Among classes with equal remainders, the one whose first group comes first has precedence.
     """
     sizes = Counter[int]()
-    for _, own in inside:
-        sizes.update(own)
-    most = {kind: size - 1 if groups[kind] > 1 else 0 for kind, size in sizes.items()}
-    exact = {kind: total * size / max(1, sizes.total()) for kind, size in sizes.items()}
-    quota = Counter({kind: min(int(exact[kind]), most[kind]) for kind in sizes})
-    by_rest = sorted(sizes, key=lambda kind: int(exact[kind]) - exact[kind])  # stable: by first group
+    for _, group_sizes in groups:
+        sizes.update(group_sizes)
+    maximum = {label: size - 1 if num_groups[label] > 1 else 0 for label, size in sizes.items()}
+    exact = {label: total * size / max(1, sizes.total()) for label, size in sizes.items()}
+    quota = Counter({label: min(int(exact[label]), maximum[label]) for label in sizes})
+    by_remainder = sorted(sizes, key=lambda label: int(exact[label]) - exact[label])  # stable: by first group
     missing = total - quota.total()
-    while missing > 0 and (able := [kind for kind in by_rest if quota[kind] < most[kind]]):
-        quota.update(able[:missing])
+    while missing > 0 and (eligible := [label for label in by_remainder if quota[label] < maximum[label]]):
+        quota.update(eligible[:missing])
         missing = total - quota.total()
     return quota

@@ -1,8 +1,8 @@
-"""`stacked_digits`: random digits laid over each other, one to a channel; a thousand modes that can be counted.
+"""`stacked_digits`: images whose channels are random digits, with up to a thousand countable modes (stacked MNIST).
 
-Three digits are the thousand modes of Metz et al. 2017 (arXiv:1611.02163) and of Lin et al. 2018 (PacGAN,
-arXiv:1712.04086, whose 128,000 stacks are the default here); two digits, in two channels, a cheaper hundred.
-A stack's label is its number, read from the first channel on: digits 4, 0 and 7 are mode 407.
+Three digits give the thousand modes of Metz et al. 2017 (arXiv:1611.02163) and of Lin et al. 2018 (PacGAN,
+arXiv:1712.04086, whose 128,000 stacks are the default here); two digits, in two channels, give a hundred and train
+faster. The label of a stack is the number that its digits form, first channel first: digits 4, 0 and 7 are mode 407.
 """
 
 from __future__ import annotations
@@ -26,52 +26,52 @@ DIGITS = 10
 
 
 def mode_numbers(digits: Tensor) -> Tensor:
-    """Digits, B x stack, first channel first, to the mode's number, B."""
+    """The mode numbers, B, of digits, B x stack, first channel first."""
     return digits @ (DIGITS ** torch.arange(digits.shape[1] - 1, -1, -1))
 
 
 class StackedDigits(SizedSource):
-    """`count` stacks of `stack` pictures of `digits`, put together when they are asked for.
+    """`count` stacks of `stack` images of `digits`, assembled on demand.
 
     Args:
-        digits: grey pictures with labels from 0 to 9.
-        stack: how many are laid over each other.
-        count: how many stacks there are; which digits each is made of is the same in every run.
+        digits: greyscale images with labels from 0 to 9.
+        stack: the number of digits in a stack.
+        count: the number of stacks. Their composition is the same in every run.
     """
 
     def __init__(self, digits: ImageDataset, stack: int, count: int) -> None:
         self.digits, self.stack, self.count = digits, stack, count
         self.shape = (stack, *digits.shape[1:])
         self.classes = tuple(f"{number:0{stack}}" for number in range(DIGITS**stack))
-        drawn = np.random.Generator(np.random.Philox(SEED)).integers(len(digits), size=(count, stack))
-        self._places = torch.from_numpy(drawn)
+        indices = np.random.Generator(np.random.Philox(SEED)).integers(len(digits), size=(count, stack))
+        self._digit_indices = torch.from_numpy(indices)
         self._orders = {}
 
     def __len__(self) -> int:
         return self.count
 
-    def gather(self, places: Tensor) -> Batch:
-        """See `Finite.take`."""
-        chosen = self._places[places]
-        images = self.digits.gather(chosen.flatten()).images.squeeze(3)
-        stacked = images.unflatten(0, chosen.shape).permute(0, 2, 3, 1).contiguous()
-        return Batch(stacked, self.gather_labels(places))
+    def gather(self, indices: Tensor) -> Batch:
+        """See `SizedSource.gather`."""
+        digit_indices = self._digit_indices[indices]
+        images = self.digits.gather(digit_indices.flatten()).images.squeeze(3)
+        stacked = images.unflatten(0, digit_indices.shape).permute(0, 2, 3, 1).contiguous()
+        return Batch(stacked, self.gather_labels(indices))
 
-    def gather_labels(self, places: Tensor) -> Tensor:
-        """See `Finite.labels_at`."""
-        digits = self.digits.gather_labels(self._places[places].flatten())
+    def gather_labels(self, indices: Tensor) -> Tensor:
+        """See `SizedSource.gather_labels`."""
+        digits = self.digits.gather_labels(self._digit_indices[indices].flatten())
         assert digits is not None, "digits have labels"
         return mode_numbers(digits.unflatten(0, (-1, self.stack)))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the digits and of how they are stacked."""
-        told = f"{self.digits.fingerprint}/{self.stack}/{self.count}/{SEED}"
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        """A hash of the digits and of the parameters of the stacks."""
+        description = f"{self.digits.fingerprint}/{self.stack}/{self.count}/{SEED}"
+        return hashlib.sha256(description.encode()).hexdigest()[:16]
 
 
 class StackedConfig(ImageDataConfig):
-    """Stacks of real MNIST digits: of the 5,000 embedded ones, or of the complete set (`digits = "MNIST"`)."""
+    """Stacks of MNIST digits: of the 5,000 built-in ones, or of the complete data set (`digits = "MNIST"`)."""
 
     alpha: ClassVar[bool] = False
     kind: Literal["stacked_digits"] = "stacked_digits"
@@ -80,19 +80,19 @@ class StackedConfig(ImageDataConfig):
     count: int = Field(default=128_000, ge=2, le=10**8)
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """Stacks of the digits to train on; a quarter as many, up to 26,000, of those held out.
+        """`count` stacks of the training digits, and a quarter as many, at most 26,000, of the held-out digits.
 
         Raises:
-            RecipeError, DataError: as the digits' own entries do.
+            RecipeError: see `DigitsConfig.load`.
+            DataError: see `VisionConfig.load`.
         """
-        of = DigitsConfig(size=self.size) if self.digits == "digits" else VisionConfig(dataset="MNIST", size=self.size)
-        loaded = of.load(root)
-        train, held_out = loaded.train, loaded.held_out
+        config = (
+            DigitsConfig(size=self.size) if self.digits == "digits" else VisionConfig(dataset="MNIST", size=self.size)
+        )
+        splits = config.load(root)
+        train, held_out = splits.train, splits.held_out
         assert isinstance(train, ImageDataset)
         assert isinstance(held_out, ImageDataset)
-        fewer = max(1, min(26_000, self.count // 4))
-        loaded.train, loaded.held_out = (
-            StackedDigits(train, self.stack, self.count),
-            StackedDigits(held_out, self.stack, fewer),
-        )
-        return loaded
+        splits.train = StackedDigits(train, self.stack, self.count)
+        splits.held_out = StackedDigits(held_out, self.stack, max(1, min(26_000, self.count // 4)))
+        return splits

@@ -1,8 +1,8 @@
-"""Distributions in the plane: where a GAN's failures can be seen in a second.
+"""Toy distributions in the plane, on which a GAN trains within seconds and its failures are visible.
 
 Ring and grid are the published ones (Metz et al. 2017, arXiv:1611.02163; Lin et al. 2018, arXiv:1712.04086):
-eight distinct modes on a circle of radius 1 with sigma 0.01, and 25 modes two apart with sigma 0.05. Each is
-a pure function of (n, generator).
+eight modes on a circle of radius 1 with sigma 0.01, and 25 modes at distance 2 with sigma 0.05. Samples are pure
+functions of (n, generator).
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from poise.retired import attribute_of
 
 @cache
 def ring_modes(modes: int = 8, radius: float = 1.0) -> Tensor:
-    """Centres on a circle, modes x 2; the end point is left out, so that all are distinct."""
+    """Mode centres evenly spaced on a circle, modes x 2."""
     angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     return (radius * torch.stack((angle.cos(), angle.sin()), 1)).float()
 
 
 @cache
 def grid_modes(side: int = 5, step: float = 2.0) -> Tensor:
-    """Centres on a square lattice around 0, side^2 x 2."""
+    """Mode centres on a square lattice around 0, side^2 x 2."""
     line = (torch.arange(side) - (side - 1) / 2) * step
     return torch.cartesian_prod(line, line)
 
 
 def mixture(n: int, modes: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """n points, n x 2, from an even mixture of round Gaussians."""
-    which = torch.randint(len(modes), (n,), generator=generator)
-    return torch.randn(n, 2, generator=generator).mul_(sigma).add_(modes[which])
+    """n points, n x 2, from an equally weighted mixture of isotropic Gaussians."""
+    component = torch.randint(len(modes), (n,), generator=generator)
+    return torch.randn(n, 2, generator=generator).mul_(sigma).add_(modes[component])
 
 
 def swiss_roll(n: int, sigma: float, generator: torch.Generator) -> Tensor:
-    """The roll of WGAN-GP's toys: t (cos t, sin t) with t uniform in [1.5 pi, 4.5 pi], scaled to radius 2."""
-    turn = torch.rand(n, generator=generator).mul_(3 * math.pi).add_(1.5 * math.pi)
-    roll = torch.stack((turn.cos(), turn.sin()), 1) * (turn * (2 / (4.5 * math.pi)))[:, None]
+    """The Swiss roll of WGAN-GP's toy data: t (cos t, sin t), t uniform in [1.5 pi, 4.5 pi], scaled to radius 2."""
+    t = torch.rand(n, generator=generator).mul_(3 * math.pi).add_(1.5 * math.pi)
+    roll = torch.stack((t.cos(), t.sin()), 1) * (t * (2 / (4.5 * math.pi)))[:, None]
     return roll + torch.randn(n, 2, generator=generator) * sigma
 
 
@@ -60,32 +60,32 @@ def two_moons(n: int, sigma: float, generator: torch.Generator) -> Tensor:
 
 
 def spiral(n: int, sigma: float, generator: torch.Generator, arms: int = 2) -> Tensor:
-    """Arms of an Archimedean spiral that run 1.5 turns out to radius 2."""
-    share = torch.rand(n, generator=generator).sqrt()
+    """Arms of an Archimedean spiral, which run 1.5 turns from the centre to radius 2."""
+    t = torch.rand(n, generator=generator).sqrt()
     arm = torch.randint(arms, (n,), generator=generator)
-    angle = share * 3 * math.pi + arm * (2 * math.pi / arms)
-    line = torch.stack((angle.cos(), angle.sin()), 1) * (2 * share)[:, None]
+    angle = t * 3 * math.pi + arm * (2 * math.pi / arms)
+    line = torch.stack((angle.cos(), angle.sin()), 1) * (2 * t)[:, None]
     return line + torch.randn(n, 2, generator=generator) * sigma
 
 
 class ToySource(Source):
-    """An endless supply of fresh points: `entry.points(n, generator)`."""
+    """An endless source of fresh points: `config.points(n, generator)`."""
 
-    def __init__(self, entry: PlaneConfig) -> None:
-        self.entry, self.shape = entry, entry.shape
+    def __init__(self, config: PlaneConfig) -> None:
+        self.config, self.shape = config, config.shape
 
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
-        """Batch `index`: a function of (seed, index), on the host whatever the device."""
-        return Batch(self.entry.points(size, _host(streams)("data", index)))
+        """Batch `index`: a function of (seed, index), drawn on the host so that it does not depend on the device."""
+        return Batch(self.config.points(size, _host(streams)("data", index)))
 
     def preview(self, n: int) -> Tensor:
-        """n points, the same ones whatever the seed."""
-        return self.entry.points(n, torch.Generator().manual_seed(20161204))
+        """n points, which do not depend on the seed."""
+        return self.config.points(n, torch.Generator().manual_seed(20161204))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the distribution's own parameters."""
-        return hashlib.sha256(self.entry.model_dump_json().encode()).hexdigest()[:16]
+        """A hash of the distribution's parameters."""
+        return hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()[:16]
 
 
 def _host(streams: RandomStreams) -> RandomStreams:
@@ -93,7 +93,7 @@ def _host(streams: RandomStreams) -> RandomStreams:
 
 
 class PlaneConfig(ToyConfig):
-    """What the toys share."""
+    """The base of the toy distributions."""
 
     sigma: float = Field(default=0.05, ge=0)
 
@@ -102,16 +102,16 @@ class PlaneConfig(ToyConfig):
         raise NotImplementedError
 
     def mode_centres(self) -> tuple[Tensor, float] | None:
-        """The modes' centres, K x 2, and their sigma; None for what has no modes."""
+        """The centres of the modes, K x 2, and their sigma; None for a distribution without modes."""
         return None
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """Train on the distribution, measure with fresh points of it."""
+        """The distribution itself, for training and for evaluation: the held-out samples are fresh points."""
         return DataSplits(train=ToySource(self), held_out=ToySource(self))
 
 
 class RingConfig(PlaneConfig):
-    """`modes` Gaussians on a circle."""
+    """A mixture of `modes` Gaussians on a circle."""
 
     kind: Literal["ring"] = "ring"
     modes: int = Field(default=8, ge=1, le=10_000)
@@ -128,7 +128,7 @@ class RingConfig(PlaneConfig):
 
 
 class GridConfig(PlaneConfig):
-    """side x side Gaussians on a lattice."""
+    """A mixture of side x side Gaussians on a square lattice."""
 
     kind: Literal["grid"] = "grid"
     side: int = Field(default=5, ge=1, le=100)
@@ -144,7 +144,7 @@ class GridConfig(PlaneConfig):
 
 
 class SwissRollConfig(PlaneConfig):
-    """A rolled-up line."""
+    """A Swiss roll."""
 
     kind: Literal["swiss_roll"] = "swiss_roll"
 
@@ -164,7 +164,7 @@ class TwoMoonsConfig(PlaneConfig):
 
 
 class SpiralConfig(PlaneConfig):
-    """Spiral arms."""
+    """A spiral of `arms` arms."""
 
     kind: Literal["spiral"] = "spiral"
     arms: int = Field(default=2, ge=1, le=100)

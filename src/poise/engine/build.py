@@ -12,7 +12,7 @@ from poise.core.player import Player
 from poise.core.random_streams import RandomStreams
 from poise.core.schedules import bounds
 from poise.core.types import DataSpec, Side, packed_shape
-from poise.data.source import FEW
+from poise.data.source import CALIBRATION_SAMPLES
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Discriminate, Game, discriminate_jointly, discriminate_separately
 from poise.errors import RecipeError
@@ -67,7 +67,7 @@ def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
     entry, labels = recipe.network.g, recipe.labels.g
     dim = recipe.latent.dim if labels is None else labels.latent_dim(recipe.latent.dim)
     net = entry.build(dim, data_spec.shape)
-    net = entry.apply_norm(net, recipe.latent.sample(FEW, RandomStreams(recipe.seed)("reference/g")))
+    net = entry.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))
     return net if labels is None else labels.wrap(net, data_spec.num_classes, recipe.latent.std)
 
 
@@ -75,7 +75,7 @@ def _encoder(recipe: Recipe, entry: EncoderConfig, data_spec: DataSpec) -> nn.Mo
     """From a sample to its code, or to the region it may lie in."""
     region = recipe.needs_code_variance
     net = entry.build(data_spec.shape, recipe.latent.dim * (1 + region), data_spec.num_samples)
-    return EncoderModule(entry.apply_norm(net, _some(data_spec, FEW)), has_variance=region)
+    return EncoderModule(entry.apply_norm(net, _some(data_spec, CALIBRATION_SAMPLES)), has_variance=region)
 
 
 def _some(data_spec: DataSpec, count: int) -> torch.Tensor:
@@ -89,7 +89,9 @@ def _discriminator(recipe: Recipe, entry: DiscriminatorConfig, data_spec: DataSp
     labels = recipe.labels.d
     shape = packed_shape(data_spec.shape, recipe.pack)
     net = entry.build(shape if labels is None else labels.input_shape(shape))
-    net = entry.apply_norm(net, _some(data_spec, FEW * recipe.pack).reshape(FEW, *shape))
+    net = entry.apply_norm(
+        net, _some(data_spec, CALIBRATION_SAMPLES * recipe.pack).reshape(CALIBRATION_SAMPLES, *shape)
+    )
     reads = recipe.required_outputs if labels is None else recipe.required_outputs | labels.required_outputs
     if reads and getattr(net, "width", None) is None:
         cure = "answer with a Verdict that has features, and say their length by the attribute 'width'"
