@@ -137,10 +137,10 @@ def test_training_sheets_show_16_of_many_classes(classes: int, count: int, rows:
     assert (len(sheets.labels.unique()), sheets.columns) == (rows, columns)
     assert len(sheets.latents) == rows * columns
     assert sheets.labels.unique().tolist()[-1] == classes - 1
-    assert sheets.notes == ([f"a grid of samples shows {rows} of the {classes:,} classes"] if rows < classes else [])
+    assert sheets.notes == ([f"the sample grid shows {rows} of {classes:,} classes"] if rows < classes else [])
 
 
 def test_training_sheets_of_large_pictures_show_fewer() -> None:
     sheets = SampleGrids(Gaussian(dim=2), 100, torch.zeros(1, 3, 1024, 1024), RandomStreams(0))
     assert len(sheets.latents) == 9
-    assert sheets.notes == ["a grid of samples has room for 9 of 100 (log.sheet)"]
+    assert sheets.notes == ["the sample grid has room for 9 of 100 samples (log.sheet)"]

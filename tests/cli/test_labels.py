@@ -272,7 +272,7 @@ def test_a_sheet_of_many_classes_is_bounded(poise: Any, tmp_path: Path, monkeypa
     said = poise("train", "dcgan", "--data", tmp_path / "p.npz", "--steps", 1, "--out", run, *THIN, "--set", LABELS,
                  "--set", "log.sheet=100", "--set", "measure=none")  # fmt: skip
     assert said.code == 0, said.err
-    assert "a grid of samples shows 16 of the 100 classes" in said.err
+    assert "the sample grid shows 16 of 100 classes" in said.err
     tiles(next((run / "samples").iterdir()), 6, 16)
     made: list[int] = []
     whole = Run.sample

@@ -112,7 +112,7 @@ def test_a_watcher_that_fails_is_not_asked_again(
     safe.on_end()
     assert listener.calls == 1
     assert listener.ended
-    assert capsys.readouterr().err.count("the watcher Broken failed") == 1
+    assert capsys.readouterr().err.count("the listener Broken failed") == 1
 
 
 def test_a_run_goes_on_without_its_watcher(ring: Recipe, tmp_path: Path) -> None:

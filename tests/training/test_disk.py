@@ -90,7 +90,7 @@ def test_what_is_for_looking_at_may_fail(
     assert run.info["state"] == "done"
     assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
     assert len(run.rows) == 8
-    told = [line for line in notes.told if "can't be written, training goes on without them" in line]
+    told = [line for line in notes.told if "can't be written, training continues without them" in line]
     assert len(told) == 1
     assert "No space left on device" in told[0]
     assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name]

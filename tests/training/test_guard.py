@@ -567,7 +567,7 @@ def test_keep_copies_the_save_from_before_the_alarm(tmp_path: Path) -> None:
     assert saves(out, "kept") == ["step-00000006"]
     assert saves(out) == ["step-00000018", "step-00000020"]
     assert checkpoint.verify(out / "kept" / "step-00000006")["step"] == 6
-    assert [said for said in listener.said if "kept" in said] == [f"the save of step 6 is kept in {out / 'kept'}"]
+    assert [said for said in listener.said if "kept" in said] == [f"the checkpoint of step 6 is kept in {out / 'kept'}"]
     assert info(out)["state"] == "done"
 
 

@@ -16,7 +16,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import set_value
-from poise.training.diagnostics import supports_pairwise
+from poise.training.diagnostics import pairwise_device
 from poise.training.train import train
 
 CPU = torch.device("cpu")
@@ -77,8 +77,8 @@ def test_no_float64_is_asked_of_a_device_without_it() -> None:
 
     assert to_float64(Numbers()) == "float32"  # type: ignore[arg-type]
     assert to_float64(torch.ones(2)).dtype == torch.float64
-    assert supports_pairwise(torch.device("mps")) == CPU
-    assert supports_pairwise(torch.device("cuda")) == torch.device("cuda")
+    assert pairwise_device(torch.device("mps")) == CPU
+    assert pairwise_device(torch.device("cuda")) == torch.device("cuda")
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])

@@ -138,9 +138,9 @@ def test_the_train_ratio_needs_fifty_pictures_on_either_side(
 def test_nearest_ratio_by_hand() -> None:
     known = torch.tensor([[0.0, 0.0], [0.0, 0.1], [3.0, 0.0], [10.0, 0.0]])
     samples = torch.tensor([[1.0, 0.0], [9.0, 0.0], [3.0, 0.0]])
-    found = nearest_ratio(distances(samples, known, exactly=True), known, 0.2)
+    found = nearest_ratio(distances(samples, known, exact=True), known, 0.2)
     assert found.tolist() == pytest.approx([1 / 2, 1 / 6, 0.0])
-    alone = nearest_ratio(distances(samples, known, exactly=True), known, 20.0)
+    alone = nearest_ratio(distances(samples, known, exact=True), known, 20.0)
     assert alone.tolist() == [0.0, 0.0, 0.0]
 
 

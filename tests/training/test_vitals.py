@@ -209,8 +209,8 @@ def test_newness_against_numpy(size: int, by: int) -> None:
 
 def test_not_more_than_five_thousand_pictures_are_looked_among() -> None:
     one = vitals(loaded=DataSplits(photos(5100), photos(30, seed=1)))
-    assert one.neighbours is not None
-    assert len(one.neighbours.known) == 5000
+    assert one.memorization is not None
+    assert len(one.memorization.known) == 5000
 
 
 # ---- features of D ---------------------------------------------------------------------------------------

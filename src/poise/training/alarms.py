@@ -1,4 +1,4 @@
-"""The guard: hears a run's rows through a monitor, writes its alarms down, and says what is to be done about them."""
+"""The alarm handler: passes a run's metrics to the monitor, writes its alarms to a file and applies their policies."""
 
 from __future__ import annotations
 
@@ -26,21 +26,27 @@ NOT_FINITE = "not_finite"
 
 
 class AlarmTriggered(Exception):
-    """Where a run can't go on from: the loop goes back to its last save, or ends."""
+    """The policy of an alarm is to roll back to the last checkpoint or to stop the run.
 
-    def __init__(self, alarm: Alarm, *, ends: bool) -> None:
+    Args:
+        alarm: the alarm.
+        stops: whether the run stops; otherwise it is rolled back.
+    """
+
+    def __init__(self, alarm: Alarm, *, stops: bool) -> None:
         super().__init__(alarm.message)
-        self.alarm, self.ends = alarm, ends
+        self.alarm, self.stops = alarm, stops
 
 
 class AlarmHandler:
-    """One run's.
+    """Monitors one run and handles its alarms.
 
     Args:
-        recipe: says which policies hold.
-        folder: where alarms are written.
-        first: the step that is resumed from: what was heard up to it is heard again, silently.
-        listener: told of every alarm.
+        recipe: its table `monitor` sets the policies.
+        folder: the run folder; alarms are appended to its `alarms.jsonl`.
+        first: the step from which the run is resumed. The monitor gets the metrics up to this step first, and the
+            alarms that they raise are ignored.
+        listener: notified of every alarm.
     """
 
     def __init__(self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener) -> None:
@@ -48,43 +54,48 @@ class AlarmHandler:
         self.alarms = JsonLinesFile(folder.alarms, listener.on_message)
         self.num_written = 0
         self.counts: Counter[str] = Counter()
-        """Alarms so far, by detector."""
+        """The number of alarms so far, by detector."""
         self.monitor = Monitor(self.monitoring, FAMILIES.get(str(recipe.objective.tag())), max(SHORT, recipe.steps))
-        lines = [(line["step"], stats_from_json(line)) for line in (folder.read_rows(first) if first else [])]
-        lines += [(line["step"], measures_to_metrics(line)) for line in (folder.read_measures(first) if first else [])]
-        for step, numbers in sorted(lines, key=lambda line: line[0]):
-            self.monitor.hear(step, numbers)
+        past = [(line["step"], stats_from_json(line)) for line in (folder.read_rows(first) if first else [])]
+        past += [(line["step"], measures_to_metrics(line)) for line in (folder.read_measures(first) if first else [])]
+        for step, metrics in sorted(past, key=lambda line: line[0]):
+            self.monitor.hear(step, metrics)
 
-    def process(self, step: int, numbers: Mapping[str, Stat], where: str = "") -> None:
-        """Hear a row; write down, say and act on what is alarming in it.
+    def process(self, step: int, metrics: Mapping[str, Stat], where: str = "") -> None:
+        """Pass metrics to the monitor and handle the alarms that they raise.
 
         Args:
-            step: steps done.
-            numbers: by the names of `rows.jsonl`.
-            where: what is known of a number that is not finite.
+            step: the number of steps done.
+            metrics: statistics by the names of `rows.jsonl`.
+            where: where a number that is not finite occurred first, if this is known; added to the message.
 
         Raises:
-            Setback: an alarm's policy is to go back, or to stop.
+            AlarmTriggered: the policy of an alarm is to roll back or to stop.
         """
-        for alarm in self.monitor.hear(step, numbers):
-            told = f"{alarm.message}, first {where}" if where and alarm.detector == NOT_FINITE else alarm.message
-            self.handle(alarm._replace(message=told))
+        for alarm in self.monitor.hear(step, metrics):
+            if where and alarm.detector == NOT_FINITE:
+                alarm = alarm._replace(message=f"{alarm.message}, first {where}")
+            self.handle(alarm)
 
-    def not_finite(self, step: int, what: str) -> None:
-        """The same for what was found without a row.
+    def not_finite(self, step: int, name: str) -> None:
+        """Raise and handle an alarm about a number that is not finite and is not in a logged row.
+
+        Args:
+            step: the number of steps done.
+            name: what is not finite.
 
         Raises:
-            Setback: as above.
+            AlarmTriggered: the policy of the alarm is to roll back or to stop.
         """
         level = LEVELS.get(self.monitoring.policy_of(NOT_FINITE), "failure")
         advice, tip = after_not_finite(self.monitor.history, self.monitor.family), DETECTORS[NOT_FINITE].tip
-        self.handle(Alarm(step, NOT_FINITE, level, f"{what} is not finite any more", advice, tip))
+        self.handle(Alarm(step, NOT_FINITE, level, f"{name} is not finite any more", advice, tip))
 
     def handle(self, alarm: Alarm) -> None:
-        """Write an alarm down, say it, and do what its policy says.
+        """Write an alarm to `alarms.jsonl`, pass it to the listener and apply its policy.
 
         Raises:
-            Setback: that is to go back, or to stop.
+            AlarmTriggered: the policy is to roll back or to stop.
         """
         policy = self.monitoring.policy_of(alarm.detector)
         if policy == "off":
@@ -96,44 +107,54 @@ class AlarmHandler:
         if policy == "keep":
             self._keep_checkpoint(alarm)
         if policy in ("roll_back", "stop"):
-            raise AlarmTriggered(alarm, ends=policy == "stop")
+            raise AlarmTriggered(alarm, stops=policy == "stop")
 
-    def resume_at(self, recorded: int | None, first: int) -> None:
-        """Drop the alarms that were raised after the save that is resumed from: its first `recorded` lines are left."""
-        kept = self.folder.read_alarms(until=first) if recorded is None else self.folder.read_alarms(most=recorded)
-        self.folder.rewrite(self.folder.alarms, kept)
-        self.num_written, self.counts = len(kept), Counter(line["detector"] for line in kept)
+    def resume_at(self, num_alarms: int | None, first: int) -> None:
+        """Delete the alarms that were raised after the checkpoint from which the run is resumed.
+
+        Args:
+            num_alarms: the number of lines of `alarms.jsonl` at that checkpoint. If it is None, the alarms up to step
+                `first` stay.
+            first: the step of the checkpoint.
+        """
+        remaining = (
+            self.folder.read_alarms(until=first) if num_alarms is None else self.folder.read_alarms(most=num_alarms)
+        )
+        self.folder.rewrite(self.folder.alarms, remaining)
+        self.num_written, self.counts = len(remaining), Counter(line["detector"] for line in remaining)
 
     def summary(self) -> str:
-        """All alarms of the run, in a clause; nothing where there were none."""
+        """The number of alarms by detector, as a clause of a message; empty if there were none."""
         if not self.counts:
             return ""
-        each = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in self.counts.items())
-        look = f"see poise watch {shlex.quote(str(self.folder.path))}"
-        return f"{count_noun(self.counts.total(), 'alarm')}: {each}; {look}"
+        counts = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in self.counts.items())
+        hint = f"see poise watch {shlex.quote(str(self.folder.path))}"
+        return f"{count_noun(self.counts.total(), 'alarm')}: {counts}; {hint}"
 
     def roll_back(self, step: int) -> None:
-        """The run is back at `step`."""
+        """Remove what the monitor knows of the steps after `step`."""
         self.monitor.roll_back(step)
 
     def _keep_checkpoint(self, alarm: Alarm) -> None:
-        """Put the newest save from before the alarm where nothing is pruned, unless the best is kept already."""
+        """Copy the newest checkpoint from before the alarm to `kept/`, which is never pruned.
+
+        Nothing is copied if the run keeps its best weights anyway.
+        """
         if any(self.folder.best.glob("step-*")):
             return
-        saves = {
-            place: step for place in self.folder.saves.glob("step-*") if (step := checkpoint.step_of(place)) is not None
+        steps = {
+            path: step for path in self.folder.saves.glob("step-*") if (step := checkpoint.step_of(path)) is not None
         }
-        before = [place for place, step in saves.items() if step <= alarm.step]
-        if before:
-            newest = max(before, key=saves.__getitem__)
-            try:
-                with disk_errors(self.folder.kept):
-                    write_folder(
-                        self.folder.kept / newest.name, {one.name: one.read_bytes() for one in newest.iterdir()}
-                    )
-            except DiskError as error:
-                self.listener.on_message(
-                    f"could not keep the save of step {saves[newest]:,}, training goes on: {error}"
-                )
-                return
-            self.listener.on_message(f"the save of step {saves[newest]:,} is kept in {self.folder.kept}")
+        before = [path for path, step in steps.items() if step <= alarm.step]
+        if not before:
+            return
+        newest = max(before, key=steps.__getitem__)
+        try:
+            with disk_errors(self.folder.kept):
+                contents = {file.name: file.read_bytes() for file in newest.iterdir()}
+                write_folder(self.folder.kept / newest.name, contents)
+        except DiskError as error:
+            message = f"could not keep the checkpoint of step {steps[newest]:,}, training continues: {error}"
+        else:
+            message = f"the checkpoint of step {steps[newest]:,} is kept in {self.folder.kept}"
+        self.listener.on_message(message)

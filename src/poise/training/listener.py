@@ -1,4 +1,4 @@
-"""Who may look on while a run goes: told plain numbers and sentences, never asked for anything."""
+"""Progress listeners: objects that are notified as a run proceeds, with plain numbers and sentences."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from poise.watch.base import Alarm
 
 
 class StartInfo(NamedTuple):
-    """What there is to say before the first step.
+    """What a listener learns before the first step.
 
     Attributes:
         name: the recipe's name.
-        first: steps done already (a resumed run).
-        steps: steps in the whole run.
-        batch: samples per pile.
-        lines: sentences about machine, data and players.
-        equilibrium: each player's loss where D can't tell real from fake; empty if there is no such number.
-        folder: where the run is written.
+        first: the number of steps done already, in a resumed run.
+        steps: the number of steps of the whole run.
+        batch: the batch size.
+        lines: sentences about the device, the data and the players.
+        equilibrium: each player's loss if D can't tell real from fake samples; empty if there is no such number.
+        folder: the path of the run folder.
     """
 
     name: str
@@ -37,112 +37,114 @@ class StartInfo(NamedTuple):
 
 
 class ProgressListener(Protocol):
-    """Looks on. All calls come from the training thread and should return at once.
+    """Is notified as a run proceeds. All calls come from the training thread and should return at once.
 
-    Whatever it raises, training goes on without it; `Stopped` asks for an orderly end.
+    If a method raises an exception, training continues without the listener; `Stopped` stops the run in order, with
+    its state saved.
 
-    It may have a method `progress(what, share)` as well: told while the data is read or the run is measured, if that
-    takes its time, what is being done and how far it is, 0 to 1; told "" when that is over.
+    A listener may also have a method `on_progress(what, share)`. It is called while data is read or the run is
+    measured, if that takes long, with a description of the work and the fraction that is done, 0 to 1; and with an
+    empty description at the end.
     """
 
     def on_start(self, start: StartInfo) -> None:
-        """Training is about to begin."""
+        """Training is about to start."""
 
     def on_step(self, step: int) -> None:
-        """`step` steps are done; called after each."""
+        """A step has been made; `step` is the number of steps done."""
 
     def on_row(self, row: Row) -> None:
-        """A row was written."""
+        """A row has been logged."""
 
     def on_message(self, sentence: str) -> None:
-        """Something the user should know."""
+        """There is a message for the user."""
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """A sign of failure was seen."""
+        """The monitor has raised an alarm."""
 
     def on_end(self) -> None:
-        """Training is over, one way or another."""
+        """Training has ended, with or without an error."""
 
 
 class NullListener:
-    """A watcher that does not look."""
+    """A listener that does nothing; a base class for listeners that need only some of the methods."""
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
         adopt(cls, LISTENER_MEMBERS)
 
     def on_start(self, start: StartInfo) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_step(self, step: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_row(self, row: Row) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_message(self, sentence: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def on_end(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class SafeListener:
-    """Passes everything on to another watcher, whose errors never reach the run.
+    """Forwards all calls to another listener and keeps its errors away from the run.
 
-    After its first error a watcher is only told of the end, so that it can clean up. One that raises `Stopped` asks for
-    an orderly end: the step is finished and saved first.
+    After its first error only `on_end` of that listener is called, so that it can clean up. If it raises `Stopped`, the
+    run stops after the current step, with its state saved.
 
     Args:
-        listener: looks on.
-        ask: told who asks for an end.
+        listener: the other listener.
+        request_stop: called with the message of `Stopped`, which says who wants the run to stop.
     """
 
-    def __init__(self, listener: ProgressListener, ask: Callable[[str], None]) -> None:
-        self.listener, self.ask = listener, ask
+    def __init__(self, listener: ProgressListener, request_stop: Callable[[str], None]) -> None:
+        self.listener, self.request_stop = listener, request_stop
         self.failed = False
 
     def on_start(self, start: StartInfo) -> None:
-        """See `Watcher`."""
-        self._pass_on(self.listener.on_start, start)
+        """See `ProgressListener.on_start`."""
+        self._forward(self.listener.on_start, start)
 
     def on_step(self, step: int) -> None:
-        """See `Watcher`."""
-        self._pass_on(self.listener.on_step, step)
+        """See `ProgressListener.on_step`."""
+        self._forward(self.listener.on_step, step)
 
     def on_row(self, row: Row) -> None:
-        """See `Watcher`."""
-        self._pass_on(self.listener.on_row, row)
+        """See `ProgressListener.on_row`."""
+        self._forward(self.listener.on_row, row)
 
     def on_message(self, sentence: str) -> None:
-        """See `Watcher`."""
-        self._pass_on(self.listener.on_message, sentence)
+        """See `ProgressListener.on_message`."""
+        self._forward(self.listener.on_message, sentence)
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """See `Watcher`."""
-        self._pass_on(self.listener.on_alarm, alarm)
+        """See `ProgressListener.on_alarm`."""
+        self._forward(self.listener.on_alarm, alarm)
 
     def on_progress(self, what: str, share: float) -> None:
-        """See `Watcher`; not every watcher wants to know."""
+        """See `ProgressListener`; not every listener has this method."""
         if (method := getattr(self.listener, "on_progress", None)) is not None:
-            self._pass_on(method, what, share)
+            self._forward(method, what, share)
 
     def on_end(self) -> None:
-        """See `Watcher`; told even after an error."""
+        """See `ProgressListener.on_end`; called even after an error."""
         with suppress(Exception, SystemExit):
             self.listener.on_end()
 
-    def _pass_on(self, method: Callable[..., None], *told: Any) -> None:
+    def _forward(self, method: Callable[..., None], *args: Any) -> None:
         if self.failed:
             return
         try:
-            method(*told)
+            method(*args)
         except Stopped as stopped:
-            self.ask(str(stopped) or "the watcher")
-        except (Exception, SystemExit) as error:  # SystemExit: rich raises it where a pipe is closed
+            self.request_stop(str(stopped) or "the listener")
+        except (Exception, SystemExit) as error:  # rich raises SystemExit if a pipe is closed
             self.failed = True
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            print_error(f"the watcher {type(self.listener).__name__} failed and is not told any more: {what}")
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            print_error(f"the listener {type(self.listener).__name__} failed and is not called any more: {reason}")

@@ -1,4 +1,4 @@
-"""What a run leaves behind as it goes: rows, sheets and TensorBoard events, the same numbers in each."""
+"""Writes what a run logs: rows, sample grids and TensorBoard events with the same contents."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from poise.utils.system import disk_errors
 
 
 class Recorder:
-    """Writes to one run folder. Rows are needed to go on; events and sheets are for looking at, and may fail.
+    """Writes the logs of one run folder.
+
+    A run can't be resumed without its rows. Sample grids and TensorBoard events are only for viewing, so training
+    continues if they can't be written.
 
     Args:
-        folder: the claimed folder.
-        since: the step that is resumed from; what was recorded after it is dropped.
-        notify: told once of each sort of thing that can't be written.
+        folder: the run folder, which this run has claimed.
+        since: the step from which the run is resumed; everything logged after it is deleted.
+        notify: called with a message the first time that the grids, or the events, can't be written.
     """
 
     def __init__(self, folder: RunFolder, since: int, notify: Callable[[str], None]) -> None:
@@ -37,52 +40,63 @@ class Recorder:
         self._failed: set[str] = set()
 
     def open(self) -> None:
-        """The first writing."""
+        """Prepare the files for writing, after all checks of the run have passed."""
         self.folder.drop_after(self.since)
         self.events.open(self.since + 1 if self.since else None)
 
     def roll_back(self, step: int) -> None:
-        """What was recorded after `step` is dropped; alarms stay, they say why."""
+        """Delete what was logged after `step`, except the alarms, which give the reason."""
         self.rows.drop_after(step)
         self.folder.drop_after(step)
         self.events.open(step + 1)
 
     def row(self, row: Row) -> None:
-        """One row, to `rows.jsonl` and as events.
+        """Write a row to `rows.jsonl` and as TensorBoard events.
 
         Raises:
-            DiskError: the disk has refused rows three times in a row.
+            DiskError: rows could not be written three times in succession.
         """
         self.rows.append(row_to_json(row))
         means = {name: stat.mean for name, stat in row.stats.items()}
         self._try("TensorBoard events", self.events.add_scalars, row.step, means)
 
-    def sample_grid(self, sheet: Bytes, step: int) -> None:
-        """One sheet, to `samples/` and as an event."""
-        png = encode_png(sheet)
-        self._try("sample sheets", self._write_sheet, png, self.folder.samples / f"step-{step:08d}.png")
-        self._try("TensorBoard events", self.events.add_image, step, "samples", png, sheet.shape)
+    def sample_grid(self, grid: Bytes, step: int) -> None:
+        """Write a sample grid to `samples/` and as a TensorBoard event."""
+        png = encode_png(grid)
+        self._try("sample grids", self._write_grid, png, self.folder.samples / f"step-{step:08d}.png")
+        self._try("TensorBoard events", self.events.add_image, step, "samples", png, grid.shape)
 
-    def _write_sheet(self, png: bytes, path: Path) -> None:
+    def _write_grid(self, png: bytes, path: Path) -> None:
         with disk_errors(path):
             make_folder(path.parent)
         write_bytes(path, png)
 
-    def _try(self, what: str, write: Callable[..., None], *things: Any) -> None:
-        """Write what a run can do without; each time anew, for a full disk may be cleared."""
+    def _try(self, name: str, write: Callable[..., None], *args: Any) -> None:
+        """Write something optional; later writes are tried even after a failure, because a full disk may be cleared."""
         try:
-            write(*things)
+            write(*args)
         except (DiskError, OSError, ImportError) as error:
-            if what not in self._failed:
-                self._failed.add(what)
-                self.notify(f"{what} can't be written, training goes on without them: {error}")
+            if name not in self._failed:
+                self._failed.add(name)
+                self.notify(f"{name} can't be written, training continues without them: {error}")
 
 
 class SampleGrids:
-    """The same fixed latents each time (mission: always the same, in a grid, every so often).
+    """Draws the sample grids of a run, always from the same latents.
 
-    Where G takes labels, each class has a row, and every row has the same latents: what differs is the label. Of many
-    classes 16 have one. `told` says what is not shown.
+    If G takes labels, each class has a row, and all rows have the same latents, so that they differ by the label only.
+    Of more than 16 classes, 16 are shown.
+
+    Args:
+        latent: the distribution of the latents.
+        count: the largest number of samples.
+        real: real samples; they give the format of the grid, and points are drawn over them.
+        streams: the run's random streams.
+        classes: the number of classes if G takes labels, otherwise 0.
+        alpha: whether a fourth channel is transparency.
+
+    Attributes:
+        notes: messages about samples or classes that the grid has no room for.
     """
 
     def __init__(
@@ -90,21 +104,22 @@ class SampleGrids:
     ) -> None:
         self.alpha = alpha
         shown = num_shown(tuple(real.shape[1:]), count)
-        self.notes = [f"a grid of samples has room for {shown:,} of {count:,} (log.sheet)"] if shown < count else []
+        self.notes = (
+            [f"the sample grid has room for {shown:,} of {count:,} samples (log.sheet)"] if shown < count else []
+        )
         count = shown
         self.latents, self.real, self.streams = sample_latents(latent, count, streams, "sheet"), real, streams
         self.labels, self.columns = None, None
         if classes:
-            down, across = grid_capacity(tuple(real.shape[1:]))
-            kinds = evenly_spaced(classes, min(count, CLASS_ROWS, down))
-            if len(kinds) < classes:
-                self.notes = [f"a grid of samples shows {len(kinds)} of the {classes:,} classes"]
-            self.columns = max(1, min(count // len(kinds), 10, across))
-            self.latents = self.latents[: self.columns].repeat(len(kinds), 1)
-            self.labels = kinds.to(self.latents.device).repeat_interleave(self.columns)
+            max_rows, max_columns = grid_capacity(tuple(real.shape[1:]))
+            labels = evenly_spaced(classes, min(count, CLASS_ROWS, max_rows))
+            if len(labels) < classes:
+                self.notes = [f"the sample grid shows {len(labels)} of {classes:,} classes"]
+            self.columns = max(1, min(count // len(labels), 10, max_columns))
+            self.latents = self.latents[: self.columns].repeat(len(labels), 1)
+            self.labels = labels.to(self.latents.device).repeat_interleave(self.columns)
 
     def draw(self, net: nn.Module) -> Bytes:
-        """The sheet of `net`, which is left as it was."""
-        return sample_grid(
-            generate(net, self.latents, self.labels, streams=self.streams), self.real, self.columns, alpha=self.alpha
-        )
+        """The grid of samples from `net`, whose mode is restored."""
+        samples = generate(net, self.latents, self.labels, streams=self.streams)
+        return sample_grid(samples, self.real, self.columns, alpha=self.alpha)

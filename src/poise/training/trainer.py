@@ -239,9 +239,9 @@ class Trainer:
         """
         alarm, how = triggered.alarm, self.alarm_handler.monitoring
         where = f"{alarm.detector} at step {alarm.step:,}"
-        if triggered.ends or self.state.num_rollbacks >= how.roll_backs:
+        if triggered.stops or self.state.num_rollbacks >= how.roll_backs:
             after = (
-                "" if triggered.ends else f" after {count_noun(self.state.num_rollbacks, 'return')} to earlier saves"
+                "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'return')} to earlier saves"
             )
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier saves are kept")
         seconds = self._seconds()
