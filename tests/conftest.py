@@ -54,7 +54,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_lines_about_slow_work() -> None:
     """What a command says must not depend on how busy the machine is; tests/test_progress.py sets this back."""
-    progress_view.QUIET = math.inf
+    progress_view.QUIET_SECONDS = math.inf
 
 
 def _run(*words: object) -> Said:

@@ -301,7 +301,7 @@ def refuse(number: int) -> Callable[[int], bool]:
 def test_a_file_system_without_locks_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(system, "lock", refuse(number))
     with file_lock(tmp_path / "run.lock", "--out x") as note:
-        assert "no locks" in note
+        assert "does not support locks" in note
         assert os.strerror(number) in note
 
 
@@ -321,7 +321,7 @@ def test_a_rival_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as rival:
         assert rival.stdout is not None
         assert rival.stdout.readline() == "held\n"
-        told = f"another run is writing here, found process {rival.pid} on"
+        told = f"another run is writing to this folder, found process {rival.pid} on"
         for _ in range(2):  # being refused does not wipe out the name
             with pytest.raises(RecipeError, match=told), file_lock(path, "--out x"):
                 pass
@@ -357,7 +357,7 @@ def test_left_overs_of_another_machine_are_removed_after_a_day(tmp_path: Path) -
     half.write_text("half")
     write_text(tmp_path / "a.json", "whole")
     assert half.exists()
-    old = half.stat().st_mtime - temporary.DAY - 60
+    old = half.stat().st_mtime - temporary.MAX_AGE - 60
     os.utime(half, (old, old))
     write_text(tmp_path / "a.json", "whole")
     assert not half.exists()

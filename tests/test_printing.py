@@ -14,7 +14,16 @@ import pytest
 
 from poise.errors import DataError
 from poise.utils.console import TerminalConsole, styled_text
-from poise.utils.printing import OBEYED, count_noun, make_stream_lenient, one_line, printable, say, say_json, say_lines
+from poise.utils.printing import (
+    CONTROL_CHARACTERS,
+    count_noun,
+    make_stream_lenient,
+    one_line,
+    print_json,
+    print_line,
+    print_text,
+    printable,
+)
 
 OBEYED_ONES = [
     *map(chr, range(0x20)),
@@ -39,7 +48,7 @@ def test_words_of_every_writing_stay(text: str) -> None:
 
 
 def test_lines_stay_where_they_are_meant() -> None:
-    assert printable("a\nb\r\n", lines=True) == "a\nb\\r\n"
+    assert printable("a\nb\r\n", keep_newlines=True) == "a\nb\\r\n"
     assert printable("a\nb") == r"a\nb"
     assert one_line("  a\n   b \r\n c\td\re ") == "a b c d\re"
 
@@ -47,22 +56,22 @@ def test_lines_stay_where_they_are_meant() -> None:
 def test_an_error_keeps_what_is_no_space_until_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     error = DataError("no such\n  data", where="a\rb", found="\x1b[2J")
     assert str(error) == "a\rb: no such data, found \x1b[2J"
-    say(str(error), err=True)
+    print_line(str(error), err=True)
     assert capsys.readouterr().err == "a\\rb: no such data, found \\x1b[2J\n"
 
 
 @pytest.mark.parametrize("value", [HOSTILE, "é", "\udc80", "a\nb"])
 def test_json_is_ascii_and_says_the_same(value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    say_json({value: [value]})
+    print_json({value: [value]})
     out = capsys.readouterr().out
     assert out.isascii()
-    assert not OBEYED.search(out.replace("\n", ""))
+    assert not CONTROL_CHARACTERS.search(out.replace("\n", ""))
     assert json.loads(out) == {value: [value]}
 
 
 def test_json_refuses_what_it_cannot_say() -> None:
     with pytest.raises(ValueError):
-        say_json(float("nan"))
+        print_json(float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -138,8 +147,8 @@ def test_a_stream_replaces_what_it_cannot_encode(encoding: str, monkeypatch: pyt
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
     make_stream_lenient(sys.stdout)
     text = "± · ┊ ● ‖∇‖ σ² Ωmega → 漢"
-    say(text)
-    say_lines(text)
+    print_line(text)
+    print_text(text)
     console = TerminalConsole()
     console.print(text)
     sys.stdout.flush()

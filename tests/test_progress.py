@@ -26,7 +26,7 @@ from poise.training.listener import NullListener, SafeListener
 from poise.training.train import train
 from poise.utils import progress
 from poise.utils.console import TerminalConsole
-from poise.utils.progress import SlowWork, progress_to, report, silent
+from poise.utils.progress import DelayedProgress, no_progress, progress_to, report
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -103,7 +103,7 @@ def test_nothing_is_said_before_a_second_nor_too_often(monkeypatch: pytest.Monke
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def work() -> None:
-        with SlowWork() as slow:
+        with DelayedProgress() as slow:
             slow.phase("{:,} of {:,}", 20_000)
             for now[0] in np.arange(0, 2, 0.0001).tolist():
                 slow.step()
@@ -129,7 +129,7 @@ def test_the_listener_of_before_is_back_afterwards() -> None:
     outer: Told = []
     with progress_to(lambda what, share: outer.append((what, share))):
         heard(lambda: report("inside", 0.1))
-        with pytest.raises(ValueError, match="no"), progress_to(silent):
+        with pytest.raises(ValueError, match="no"), progress_to(no_progress):
             raise ValueError("no")
         report("outside", 0.2)
     report("nobody", 0.3)
@@ -189,7 +189,7 @@ def test_a_watcher_need_not_hear_and_may_fail() -> None:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The view's clock, set by hand."""
     clock = [0.0]
-    monkeypatch.setattr(progress_view, "QUIET", 1.0)
+    monkeypatch.setattr(progress_view, "QUIET_SECONDS", 1.0)
     monkeypatch.setattr(progress_view, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return clock
 
@@ -261,8 +261,8 @@ def test_a_panel_says_what_is_measured_and_stays_open() -> None:
 def test_commands_say_it_where_nobody_looks(
     poise: Command, places: dict[str, DataConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
 ) -> None:
-    monkeypatch.setattr(progress_view, "QUIET", 0.0)
-    monkeypatch.setattr(progress_view, "PAUSE", 0.0)
+    monkeypatch.setattr(progress_view, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress_view, "MESSAGE_INTERVAL", 0.0)
     folder, archive = (places[kind].path for kind in ("folder", "zip"))  # type: ignore[attr-defined]
     recipe = ("gan", "--data", folder, "--set", "data.size=8", "--steps", 2, "--set", "batch=4")
     words = {

@@ -15,11 +15,11 @@ from poise.latents import Gaussian
 from poise.runs.generate import labels_by_class
 from poise.training.recorder import SampleGrids
 from poise.utils.image_grid import (
+    BACKGROUND,
     GAP,
-    LARGEST,
-    PAPER,
+    MAX_SIDE,
+    MIN_WIDTH,
     REAL,
-    WIDTH,
     encode_png,
     evenly_spaced,
     grid_by_class,
@@ -35,8 +35,8 @@ from poise.utils.images import to_bytes
 def test_each_picture_is_in_its_place(channels: int) -> None:
     images = torch.rand(7, channels, 5, 4) * 2 - 1
     sheet = image_grid(images, columns=3)
-    scale = -(-(WIDTH - 4 * GAP) // (3 * 4))
-    assert sheet.shape[1] >= WIDTH
+    scale = -(-(MIN_WIDTH - 4 * GAP) // (3 * 4))
+    assert sheet.shape[1] >= MIN_WIDTH
     tiles = to_bytes(images).repeat(scale, axis=1).repeat(scale, axis=2)
     for k, tile in enumerate(tiles):
         top, left = (k // 3) * (5 * scale + GAP) + GAP, (k % 3) * (4 * scale + GAP) + GAP
@@ -56,7 +56,7 @@ def test_values_beyond_the_range_are_cut_and_not_wrapped() -> None:
 def test_fake_points_stand_where_they_are() -> None:
     real = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
     sheet = scatter_plot(torch.tensor([[1.0, -1.0], [float("nan"), 0.0], [90.0, 90.0]]), real)
-    red = np.argwhere((sheet != PAPER).any(2) & (sheet != REAL).any(2))
+    red = np.argwhere((sheet != BACKGROUND).any(2) & (sheet != REAL).any(2))
     row, column = red.mean(0)
     assert row > sheet.shape[0] * 0.7  # below
     assert column > sheet.shape[1] * 0.7  # and to the right
@@ -105,7 +105,7 @@ def test_no_sheet_is_larger_than_4096_pixels(n: int, side: int, columns: int | N
     """But for a single picture that is; what is shown are the first pictures, each in its place."""
     images = torch.linspace(-1, 1, n)[:, None, None, None].expand(n, 1, side, side)
     sheet = image_grid(images, columns)
-    assert max(sheet.shape) <= max(LARGEST, side + 2 * GAP)
+    assert max(sheet.shape) <= max(MAX_SIDE, side + 2 * GAP)
     rows, across = grid_capacity((1, side, side))
     assert sheet.shape[0] <= sheet.shape[1] or columns is not None or n < 9
     step = (sheet.shape[1] - GAP) // min(across, columns or math.ceil(math.sqrt(min(n, rows * across))))

@@ -1,7 +1,7 @@
 """poise: train GANs and keep the two players in balance.
 
-The parts can be used one by one in any PyTorch loop; nothing is imported before it is asked for. docs/library.md says
-what there is.
+The parts can also be used one by one in any PyTorch loop (see docs/library.md). Names and submodules are imported on
+first use, so that `import poise` is fast and does not import torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from poise.watch.base import Alarm as Alarm
     from poise.watch.monitor import Monitor as Monitor
 
-_HOMES = {
+_MODULE_OF = {
     "Alarm": "poise.watch.base",
     "Monitor": "poise.watch.monitor",
     "NullListener": "poise.training.listener",
@@ -44,7 +44,7 @@ _HOMES = {
     "slerp": "poise.latents",
     "train": "poise.api",
 }
-_MODULES = ("data", "functional", "latents", "measure", "networks", "objectives", "optimizers", "tricks")
+_SUBMODULES = ("data", "functional", "latents", "measure", "networks", "objectives", "optimizers", "tricks")
 
 __all__ = [
     "Alarm",
@@ -74,9 +74,9 @@ _retired = attribute_of("poise")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in _MODULES:
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    if name in _SUBMODULES:
         return import_module(f"poise.{name}")
     return _retired(name)
 

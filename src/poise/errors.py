@@ -1,7 +1,7 @@
-"""What can go wrong, told to people: one class per exit code, one line per error.
+"""The errors that a user can meet: one class per exit code, one line per error.
 
-Every error says what is wrong, where (a file, a key), what was found and what to do. The command line
-prints that line and leaves with the class's `exit_code`; a library user catches `PoiseError`.
+Every error says what is wrong, where (a file, a key), what was found and how to fix it. The command line prints that
+line and exits with the class's `exit_code`; library users catch `PoiseError`.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from poise.utils.printing import one_line
 
 
 class PoiseError(Exception):
-    """An error with an answer.
+    """The base class of all errors that poise raises on purpose.
 
     Args:
         what: what is wrong, as a clause: "must be at least 1".
-        where: the file and key it is about: "optimizer.d.lr".
-        found: what stood there instead, already printable.
-        cure: what to do about it.
+        where: the file or key that the error is about: "optimizer.d.lr".
+        found: the value that was found instead, already printable.
+        cure: how to fix it.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", found: str = "", cure: str = "") -> None:
         self.what, self.where, self.found, self.cure = what, where, found, cure
-        told = f"{where}: {what}" if where else what
-        told += f", found {found}" if found else ""
-        told += f"; {cure}" if cure else ""
-        super().__init__(one_line(told))
+        message = f"{where}: {what}" if where else what
+        message += f", found {found}" if found else ""
+        message += f"; {cure}" if cure else ""
+        super().__init__(one_line(message))
 
 
 class RecipeError(PoiseError):
-    """The recipe or the command line asks for something that is not there or can't be."""
+    """The recipe or the command line is invalid."""
 
     exit_code = 2
 
 
 class DataError(PoiseError):
-    """The pictures are missing, unreadable or too few."""
+    """The images are missing or unreadable, or there are too few of them."""
 
     exit_code = 3
 
@@ -52,18 +52,18 @@ class CheckpointError(PoiseError):
 
 
 class Diverged(PoiseError):
-    """Training left the finite numbers."""
+    """Training produced values that are not finite, and the policy for this case is exhausted."""
 
     exit_code = 5
 
 
 class DiskError(PoiseError):
-    """The run folder can't be written."""
+    """A file or folder can't be written."""
 
     exit_code = 6
 
 
-WORDS_OF_MEMORY = (
+OUT_OF_MEMORY_MESSAGES = (
     "out of memory",
     "not enough memory",
     "can't allocate memory",
@@ -76,18 +76,18 @@ WORDS_OF_MEMORY = (
     "not enough space",
     "insufficient memory",
 )
-"""How torch, CUDA, cuDNN, MPS, numpy and C++ say that there is too little memory, in small letters."""
+"""Lower-case parts of the messages with which torch, CUDA, cuDNN, MPS, NumPy and C++ report too little memory."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is too little memory, however it is worded."""
+    """Whether an error means that there is too little memory, whatever its type and wording."""
     if (
         isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError"
-    ):  # torch's, unimported
+    ):  # the class of torch, which is not imported here
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY_MESSAGES)
 
 
 class OutOfMemory(PoiseError):
@@ -98,10 +98,15 @@ class OutOfMemory(PoiseError):
 
 @contextmanager
 def memory_errors(what: str, found: str, cure: str) -> Iterator[None]:
-    """Turn "out of memory", however it is worded, into an error with a cure.
+    """Convert every out-of-memory error raised in the block into an `OutOfMemory` error with a cure.
+
+    Args:
+        what: see `PoiseError`.
+        found: see `PoiseError`.
+        cure: see `PoiseError`.
 
     Raises:
-        OutOfMemory: it was raised within.
+        OutOfMemory: the block ran out of memory.
     """
     try:
         yield
@@ -112,6 +117,6 @@ def memory_errors(what: str, found: str, cure: str) -> Iterator[None]:
 
 
 class Stopped(PoiseError):
-    """A signal asked for an end; the state is saved and `--resume` goes on."""
+    """A signal stopped the run; its state is saved, and `--resume` continues it."""
 
     exit_code = 75

@@ -317,7 +317,7 @@ def test_two_runs_in_one_place(poise: Any, held: Path) -> None:
     """A05: the second is told who has it, and changes nothing; looking is allowed."""
     before = contents(held)
     said = poise("train", "--resume", "--out", held, "--steps", 20)
-    said.complains(2, "another run is writing here", "process 4711 on elsewhere")
+    said.complains(2, "another run is writing to this folder", "process 4711 on elsewhere")
     poise("train", "ring", "--out", held).complains(2, "something here already")
     assert contents(held) == before
     assert poise("sample", held).code == 0

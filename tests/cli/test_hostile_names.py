@@ -19,7 +19,7 @@ from PIL import Image
 
 from poise.cli.progress_view import LiveView
 from poise.utils.console import TerminalConsole
-from poise.utils.printing import OBEYED
+from poise.utils.printing import CONTROL_CHARACTERS
 
 RED, MARKUP, RETURN, BIDI = "\x1b[31mred", "[bold]x[#]", "a\rb", "\u202etxt.exe"
 CLASSES = (RED, MARKUP, RETURN, BIDI)
@@ -43,7 +43,7 @@ def clean(said: Any) -> str:
     """All that was said, in which nothing is left to obey."""
     text = said.out + said.err
     assert "a fault in poise itself" not in text
-    found = OBEYED.search(text.replace("\n", ""))
+    found = CONTROL_CHARACTERS.search(text.replace("\n", ""))
     assert found is None, ascii(text)
     return text
 

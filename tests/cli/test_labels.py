@@ -281,7 +281,7 @@ def test_a_sheet_of_many_classes_is_bounded(poise: Any, tmp_path: Path, monkeypa
     said = poise("sample", run, "--n", 64, "--out", sheet)
     assert "64 samples, a row for each of 16 of the 100 classes" in said.err
     tiles(sheet, 4, 16)
-    monkeypatch.setattr("poise.utils.image_grid.LARGEST", 100)
+    monkeypatch.setattr("poise.utils.image_grid.MAX_SIDE", 100)
     said = poise("sample", run, "--n", 100_000, "--label", "7", "--out", sheet)
     assert "81 samples, the first of 100,000: a sheet has no room for more" in said.err
     said = poise("sample", run, "--n", 100_000, "--out", sheet)

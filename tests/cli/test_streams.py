@@ -68,7 +68,7 @@ def test_where_there_are_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     print_error("nobody hears this")
-    with lenient_streams(ours=False):
+    with lenient_streams(own_process=False):
         print("a")
         print("b", file=sys.stderr)
     assert sys.stdout is None

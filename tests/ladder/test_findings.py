@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from poise.ladder.findings import LadderFinding, find_results
+from poise.ladder.findings import LadderFinding, compare_rungs
 from poise.ladder.read import Rung
 
 NAMES = ("autoencoder", "vae", "gan", "vae-gan")
@@ -48,8 +48,8 @@ def without(name: str, measure: str | None = None) -> Figures:
 
 
 def test_as_the_lectures_say() -> None:
-    found = find_results(rungs(AS_TOLD, FITTED))
-    assert [one.held for one in found] == [True] * 6
+    found = compare_rungs(rungs(AS_TOLD, FITTED))
+    assert [one.confirmed for one in found] == [True] * 6
     for one, parts in zip(
         found,
         [
@@ -68,7 +68,9 @@ def test_as_the_lectures_say() -> None:
 
 @pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["up", "down"])
 def test_the_order_of_the_rungs_says_nothing(order: tuple[str, ...]) -> None:
-    assert find_results(rungs({name: AS_TOLD[name] for name in order}, FITTED)) == find_results(rungs(AS_TOLD, FITTED))
+    assert compare_rungs(rungs({name: AS_TOLD[name] for name in order}, FITTED)) == compare_rungs(
+        rungs(AS_TOLD, FITTED)
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,11 +92,11 @@ def test_the_order_of_the_rungs_says_nothing(order: tuple[str, ...]) -> None:
 )
 def test_otherwise_than_the_lectures_say(which: int, figures: Figures, fitted: float, parts: list[str]) -> None:
     """One pair of figures turned round turns one verdict, and the sentence has these figures."""
-    found = find_results(rungs(figures, {"fid": fitted}))
-    assert [one.held for one in found] == [number != which for number in range(6)]
+    found = compare_rungs(rungs(figures, {"fid": fitted}))
+    assert [one.confirmed for one in found] == [number != which for number in range(6)]
     for part in parts:
         assert part in found[which].found
-    before = find_results(rungs(AS_TOLD, FITTED))
+    before = compare_rungs(rungs(AS_TOLD, FITTED))
     assert [one.expected for one in found] == [one.expected for one in before]
     assert found[which].found != before[which].found
 
@@ -106,18 +108,18 @@ def test_all_turned_round() -> None:
         "gan": {"fid": 90.0, "coverage": 0.3, "high_frequencies": 0.2},
         "vae-gan": {"fid": 60.0},
     }
-    found = find_results(rungs(figures, {"fid": 20.0}))
-    assert [one.held for one in found] == [False] * 6
+    found = compare_rungs(rungs(figures, {"fid": 20.0}))
+    assert [one.confirmed for one in found] == [False] * 6
 
 
 def test_what_was_found_never_boasts() -> None:
     """Better or worse is said by the verdict alone; the sentence itself is figures."""
     for figures in (AS_TOLD, changed("vae", fid=1.0, coverage=0.99, high_frequencies=1.0)):
-        for one in find_results(rungs(figures, FITTED)):
+        for one in compare_rungs(rungs(figures, FITTED)):
             words = one.found.replace(",", " ").replace(":", " ").split()
             assert not {"better", "best", "sharper", "wins"} & set(words), one.found
             if "less" in words:
-                assert one.held == ("not" not in words)
+                assert one.confirmed == ("not" not in words)
 
 
 def expected_of(found: list[LadderFinding]) -> list[str]:
@@ -142,25 +144,25 @@ def expected_of(found: list[LadderFinding]) -> list[str]:
     ],
 )
 def test_where_something_is_missing_nothing_is_said(figures: Figures, gone: set[int]) -> None:
-    every = expected_of(find_results(rungs(AS_TOLD, FITTED)))
-    assert expected_of(find_results(rungs(figures, FITTED))) == [every[at] for at in range(6) if at not in gone]
+    every = expected_of(compare_rungs(rungs(AS_TOLD, FITTED)))
+    assert expected_of(compare_rungs(rungs(figures, FITTED))) == [every[at] for at in range(6) if at not in gone]
 
 
 def test_without_fitted_codes_nothing_is_said_of_them() -> None:
-    every = expected_of(find_results(rungs(AS_TOLD, FITTED)))
-    assert expected_of(find_results(rungs(AS_TOLD))) == [every[at] for at in range(6) if at != CODES]
+    every = expected_of(compare_rungs(rungs(AS_TOLD, FITTED)))
+    assert expected_of(compare_rungs(rungs(AS_TOLD))) == [every[at] for at in range(6) if at != CODES]
 
 
 @pytest.mark.parametrize("fid", [5.0, 50.0])
 def test_without_coverage_quality_is_by_fid(fid: float) -> None:
     figures = changed("gan", fid=fid) | {"vae": {"fid": 40.0, "high_frequencies": 0.4}}
-    found = find_results(rungs(figures, FITTED))[QUALITY]
-    assert found.held == (fid < 40)
+    found = compare_rungs(rungs(figures, FITTED))[QUALITY]
+    assert found.confirmed == (fid < 40)
     assert "coverage" not in found.found
 
 
 def test_a_figure_of_nought_is_a_figure() -> None:
-    found = find_results(rungs(changed("gan", fid=0.0, high_frequencies=0.0), FITTED))
+    found = compare_rungs(rungs(changed("gan", fid=0.0, high_frequencies=0.0), FITTED))
     assert len(found) == 6
-    assert found[QUALITY].held
-    assert not found[BLUR].held
+    assert found[QUALITY].confirmed
+    assert not found[BLUR].confirmed

@@ -12,7 +12,7 @@ from poise.core.random_streams import RandomStreams
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.ladder import plan as planning
-from poise.ladder.plan import MODEL, RUNGS, ladder_tables
+from poise.ladder.plan import REFERENCE, RUNGS, ladder_tables
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -40,14 +40,14 @@ def test_the_rungs_from_the_bottom_up() -> None:
 
 @every_rung
 def test_what_is_shared_is_the_same(rung: str) -> None:
-    told, model = (decode(ladder_tables()[name]).canonical() for name in (rung, MODEL))
+    told, model = (decode(ladder_tables()[name]).canonical() for name in (rung, REFERENCE))
     for name in SHARED:
         assert told[name] == model[name], name
     assert told["network"]["g"] == model["network"]["g"]
 
 
 def test_left_out_it_is_the_models_own() -> None:
-    model = load_table(MODEL)
+    model = load_table(REFERENCE)
     for told in ladder_tables().values():
         assert {name: told[name] for name in ("data", "latent", "batch")} == {
             name: model[name] for name in ("data", "latent", "batch")
@@ -75,7 +75,7 @@ def test_another_model_is_taken_over_by_all(monkeypatch: pytest.MonkeyPatch) -> 
     def changed(name: str) -> Table:
         told = load_table(name)
         wide = {"network": told["network"] | {"g": {"kind": "dcgan", "width": 12}}}
-        return told | odd | wide if name == MODEL else told
+        return told | odd | wide if name == REFERENCE else told
 
     monkeypatch.setattr(planning, "load_table", changed)
     for rung, told in ladder_tables().items():
@@ -125,9 +125,11 @@ def test_decoders_begin_with_the_same_weights() -> None:
         for rung, recipe in thin().items()
     }
     for rung, weights in first.items():
-        assert unequal(weights, first[MODEL]) == [], rung
-    other = thin(seed=6)[MODEL]
-    assert unequal(build_game(other, data_spec, compute, RandomStreams(other.seed)).g.net.state_dict(), first[MODEL])
+        assert unequal(weights, first[REFERENCE]) == [], rung
+    other = thin(seed=6)[REFERENCE]
+    assert unequal(
+        build_game(other, data_spec, compute, RandomStreams(other.seed)).g.net.state_dict(), first[REFERENCE]
+    )
 
 
 def test_all_see_the_same_pictures_in_the_same_order() -> None:
@@ -139,5 +141,5 @@ def test_all_see_the_same_pictures_in_the_same_order() -> None:
         seen[rung] = [piles[0] for piles in drawn]
     for rung, piles in seen.items():
         assert [len(pile) for pile in piles] == [4, 4, 4]
-        assert all(torch.equal(pile, other) for pile, other in zip(piles, seen[MODEL], strict=True)), rung
-    assert not torch.equal(seen[MODEL][0], seen[MODEL][1])
+        assert all(torch.equal(pile, other) for pile, other in zip(piles, seen[REFERENCE], strict=True)), rung
+    assert not torch.equal(seen[REFERENCE][0], seen[REFERENCE][1])

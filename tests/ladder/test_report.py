@@ -17,8 +17,8 @@ import tomli_w
 from PIL import Image
 
 from poise.errors import CheckpointError
-from poise.ladder.read import read
-from poise.ladder.report import ReportImage, ReportSection, html, markdown, write
+from poise.ladder.read import read_rungs
+from poise.ladder.report import ReportImage, ReportSection, html, markdown, write_report
 
 NAMES = ["autoencoder", "vae", "gan", "vae-gan"]
 CODED = ["autoencoder", "vae", "vae-gan"]
@@ -137,7 +137,7 @@ class Page(HTMLParser):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ladder with its report."""
     out = ladder(tmp_path_factory.mktemp("made") / "ladder")
-    assert write(out, NAMES) == out / "report.html"
+    assert write_report(out, NAMES) == out / "report.html"
     return out
 
 
@@ -210,7 +210,7 @@ def test_headings_captions_and_cells_are_text_too(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 7).save(tmp_path / "one.png")
     parts = [
         ReportSection(f"Head {ODD}", [f"Words {ODD}"], [["", f"th {ODD}"], [f"td {ODD}", "1"]]),
-        ReportSection(f"Second {ODD}", pictures=[ReportImage(tmp_path / "one.png", f"under {ODD}")]),
+        ReportSection(f"Second {ODD}", images=[ReportImage(tmp_path / "one.png", f"under {ODD}")]),
     ]
     found = Page(html(parts))
     assert "b" not in found.tags
@@ -238,7 +238,7 @@ def test_links_of_the_twin_are_there(made: Path, twin: str, page: Page) -> None:
 def test_the_twin_moves_with_its_folder(made: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(made, tmp_path / "moved"))
     (moved / "report.md").unlink()
-    write(moved, NAMES)
+    write_report(moved, NAMES)
     assert (moved / "report.md").read_bytes() == (made / "report.md").read_bytes()
     assert (moved / "report.html").read_bytes() == (made / "report.html").read_bytes()
 
@@ -266,7 +266,7 @@ def test_both_say_the_same(twin: str, page: Page) -> None:
 def test_markdown_alone(tmp_path: Path) -> None:
     parts = [
         ReportSection("One", ["Words."], [["", "a"], ["b", "1"]]),
-        ReportSection("Two", pictures=[ReportImage(tmp_path / "x.png", "c")]),
+        ReportSection("Two", images=[ReportImage(tmp_path / "x.png", "c")]),
     ]
     lines = [line for line in markdown(parts, tmp_path).splitlines() if line]
     assert lines == ["# One", "Words.", "|  | a |", "| --- | --- |", "| b | 1 |", "## Two", "![c](x.png)"]
@@ -308,14 +308,14 @@ def test_only_codes_that_lie_elsewhere_are_called_so(tmp_path: Path, length: flo
     told = figures("autoencoder", 0)
     told["codes"]["length"] = length
     (out / "autoencoder" / "ladder" / "figures.json").write_text(json.dumps(told))
-    write(out, NAMES)
+    write_report(out, NAMES)
     assert ("has never been to" in (out / "report.md").read_text("utf-8")) == away
 
 
 def test_a_lower_part_of_a_ladder_can_be_told(tmp_path: Path) -> None:
     """One rung without codes: nothing is said of codes."""
     out = ladder(tmp_path / "ladder")
-    write(out, ["gan"])
+    write_report(out, ["gan"])
     twin = (out / "report.md").read_text("utf-8")
     assert "codes lie" not in twin
     assert "fitted" not in twin
@@ -332,10 +332,10 @@ def test_a_rung_that_is_missing(tmp_path: Path, name: str, gone: str) -> None:
     place = out / name / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     with pytest.raises(CheckpointError, match="not a measured rung") as raised:
-        write(out, NAMES)
+        write_report(out, NAMES)
     assert str(raised.value).startswith(f"{out / name}: ")
     assert not list(out.glob("report.*"))
-    assert [rung.name for rung in read(out, [other for other in NAMES if other != name])] == [
+    assert [rung.name for rung in read_rungs(out, [other for other in NAMES if other != name])] == [
         other for other in NAMES if other != name
     ]
 
@@ -345,7 +345,7 @@ def test_figures_that_are_cut_off(tmp_path: Path) -> None:
     path = out / "vae" / "ladder" / "figures.json"
     path.write_text(path.read_text()[:-9])
     with pytest.raises(CheckpointError, match=re.escape(str(out / "vae"))):
-        write(out, NAMES)
+        write_report(out, NAMES)
 
 
 # ---------------------------------------------------------------- without torch

@@ -487,7 +487,7 @@ def test_without_fcntl_and_resource(tmp_path: Path) -> None:
     ]
     done = subprocess.run([sys.executable, "-c", HIDDEN, json.dumps(lines)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("no locks") == 2
+    assert done.stderr.count("does not support locks") == 2
     assert "Warning" not in done.stderr
     newest, _ = checkpoint.newest_valid(tmp_path / "run" / "saves")
     assert newest is not None
@@ -501,7 +501,7 @@ def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(system, "lock", refuse)
     listener = Listener()
     train(small(2), tmp_path / "run", listener=listener)
-    assert sum("no locks (Operation not supported)" in said for said in listener.said) == 1
+    assert sum("does not support locks (Operation not supported)" in said for said in listener.said) == 1
 
 
 # ---- rows have three tries -----------------------------------------------------------------------------

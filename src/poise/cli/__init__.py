@@ -18,7 +18,7 @@ from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, is_out_of_memory
 from poise.training.signals import Signals, owned_process
-from poise.utils.printing import make_streams_lenient, print_error, say, say_lines
+from poise.utils.printing import make_streams_lenient, print_error, print_line, print_text
 
 app = typer.Typer(
     name="poise",
@@ -50,7 +50,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
     if version:
         from poise.version import __version__
 
-        say(__version__)
+        print_line(__version__)
         raise typer.Exit(0)
 
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ours = arguments is None
     words = list(sys.argv[1:] if arguments is None else arguments)
     make_streams_lenient()
-    with lenient_streams(ours=ours), owned_process() if ours else nullcontext():
+    with lenient_streams(own_process=ours), owned_process() if ours else nullcontext():
         try:
             code = _run([word for word in words if word != "--debug"], debug="--debug" in words)
         except KeyboardInterrupt:
@@ -80,7 +80,7 @@ def _run(words: list[str], *, debug: bool) -> int:
         sys.stdout.flush()  # a full disk may be noticed only here
     except Exception as error:
         if debug:
-            say_lines(traceback.format_exc(), err=True)
+            print_text(traceback.format_exc(), err=True)
         return _told(error, words)
     return code if isinstance(code, int) else 0
 

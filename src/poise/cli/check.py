@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from poise.cli import completion
-from poise.utils.printing import say_json
+from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -60,7 +60,7 @@ def check(
         if as_json:
             refused = Findings()
             refused.refuse(error)
-            say_json({"refusals": [refusal._asdict() for refusal in refused.refusals], "warnings": []})
+            print_json({"refusals": [refusal._asdict() for refusal in refused.refusals], "warnings": []})
         raise
     from poise.cli.results import progress_bar
     from poise.training.precheck import check as look
@@ -76,7 +76,7 @@ def check(
             trust_code=trust_code,
         )
     if as_json:
-        say_json(report.as_json())
+        print_json(report.as_json())
     else:
         _tell(decoded.name, report)
     report.findings.raise_first()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poise.errors import CheckpointError, RecipeError
-from poise.utils.printing import say
+from poise.utils.printing import print_line
 
 if TYPE_CHECKING:
     from poise.runs.run import Run
@@ -34,4 +34,4 @@ def check_run(run: Path) -> None:
 def report_skipped_checkpoints(run: Run) -> None:
     """Say which saves were passed over for older ones."""
     for sentence in run.skipped_checkpoints:
-        say(f"passed over a damaged save: {sentence}", err=True)
+        print_line(f"passed over a damaged save: {sentence}", err=True)

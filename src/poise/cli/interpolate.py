@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from poise.cli import completion
-from poise.utils.printing import count_noun, say
+from poise.utils.printing import count_noun, print_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,7 +121,9 @@ def interpolate(
         there_and_back = shown + shown[-2:0:-1]
         with open_atomic(out) as stream:
             there_and_back[0].save(stream, "gif", save_all=True, append_images=there_and_back[1:], duration=80, loop=0)
-    say(f"{out}: {count_noun(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}{told}", err=True)
+    print_line(
+        f"{out}: {count_noun(len(start), 'walk')} of {steps} by {'lerp' if walk is lerp else path}{told}", err=True
+    )
 
 
 def _known(run: Run, places: Tensor | None, data_root: Path | None) -> EncodedSamples:

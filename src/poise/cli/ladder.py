@@ -30,10 +30,10 @@ def ladder(
     ] = "auto",
 ) -> None:
     """Start simple (tip T25): climb from an autoencoder to a GAN on the same decoder, and see what each step brings."""
-    from poise.ladder.plan import MODEL, ladder_tables
+    from poise.ladder.plan import REFERENCE, ladder_tables
     from poise.recipe.shipped import load_table
 
-    told = dict(load_table(MODEL)["data"])
+    told = dict(load_table(REFERENCE)["data"])
     if data is not None:
         from poise.cli.data_arguments import data_table
 
@@ -47,5 +47,5 @@ def ladder(
     recipes = {rung: decode(recipe) for rung, recipe in ladder_tables(told, steps, seed, batch).items()}
     view = choose_view()
     view.on_message("getting ready ...")
-    report = run_ladder(recipes, out, device=device, data_root=data_root, listener=view, tell=view.on_progress)
+    report = run_ladder(recipes, out, device=device, data_root=data_root, listener=view, progress=view.on_progress)
     view.on_message(f"done: {report}, and {report.with_suffix('.md').name} beside it")

@@ -9,7 +9,7 @@ import typer
 
 from poise.cli import completion
 from poise.cli.results import FEATURES, MEASURES, print_result, progress_bar
-from poise.utils.printing import say
+from poise.utils.printing import print_line
 
 Text = str | None
 
@@ -63,4 +63,4 @@ def measure(
         from poise.utils.image_grid import write_png
 
         write_png(sheet, neighbours)
-        say(f"{neighbours}: samples, each beside its three nearest training pictures", err=True)
+        print_line(f"{neighbours}: samples, each beside its three nearest training pictures", err=True)

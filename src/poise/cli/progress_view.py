@@ -18,12 +18,12 @@ from poise.core.metrics_log import Row
 from poise.core.types import Side
 from poise.training.listener import StartInfo
 from poise.utils.console import TerminalConsole, styled_text
-from poise.utils.printing import count_noun, printable, say, say_over
+from poise.utils.printing import count_noun, overwrite_line, print_line, printable
 from poise.watch.base import Alarm
 
-TRACK = 41
+TRACK_WIDTH = 41
 LOG2 = math.log(2)
-QUIET, PAUSE = 1.0, 5.0
+QUIET_SECONDS, MESSAGE_INTERVAL = 1.0, 5.0
 """Where lines are all there is, one says how far work is after a second in silence, then one every five seconds."""
 LEVEL_STYLES = {"note": "bold", "warning": "bold yellow", "failure": "bold red"}
 
@@ -44,23 +44,23 @@ def track_position(loss: float, equilibrium: float) -> int:
     """Where a loss stands on a track that goes from 0 to three times its equilibrium."""
     share = loss / (3 * equilibrium) if math.isfinite(loss) else 1.0
     share = min(1.0, max(0.0, share))
-    return round((share if equilibrium > 0 else 1 - share) * (TRACK - 1))
+    return round((share if equilibrium > 0 else 1 - share) * (TRACK_WIDTH - 1))
 
 
 def track(loss: float, equilibrium: float | None) -> Text:
     """A line of dots with the loss on it and a mark where neither player has the better of the other."""
     if not equilibrium:  # none, or 0, which has no scale
         return Text("")
-    cells = ["·"] * TRACK
+    cells = ["·"] * TRACK_WIDTH
     mark, here = track_position(equilibrium, equilibrium), track_position(loss, equilibrium)
     cells[mark] = "┊"
     cells[here] = "●"
     text = Text("".join(cells), style="dim")
-    text.stylize("bold green" if abs(here - mark) <= TRACK // 8 else "bold yellow", here, here + 1)
+    text.stylize("bold green" if abs(here - mark) <= TRACK_WIDTH // 8 else "bold yellow", here, here + 1)
     return text
 
 
-class Progress:
+class RunProgress:
     """How far the run is and how long it will take; asks only a clock that never jumps."""
 
     def __init__(self, start: StartInfo) -> None:
@@ -94,13 +94,13 @@ class PlainView:
     """One line per row: for log files and pipes."""
 
     def __init__(self) -> None:
-        self._pace: Progress | None = None
+        self._pace: RunProgress | None = None
         self._equilibrium: str = ""
-        self._due = time.monotonic() + QUIET
+        self._due = time.monotonic() + QUIET_SECONDS
 
     def on_start(self, start: StartInfo) -> None:
         """What is trained, where, on what."""
-        self._pace = Progress(start)
+        self._pace = RunProgress(start)
         levels = ", ".join(sorted({equilibrium_label(value) for value in start.equilibrium.values()}))
         self._equilibrium = f" (even: {levels})" if levels else ""
         self.on_message(f"{start.name}, {count_noun(start.steps - start.first, 'step')}, into {start.folder}")
@@ -109,7 +109,7 @@ class PlainView:
 
     def on_step(self, step: int) -> None:
         """Remember how far it is."""
-        self._due = time.monotonic() + QUIET
+        self._due = time.monotonic() + QUIET_SECONDS
         if self._pace is not None:
             self._pace.step = step
 
@@ -128,14 +128,14 @@ class PlainView:
 
     def on_message(self, sentence: str) -> None:
         """A line."""
-        self._due = time.monotonic() + QUIET
-        say(sentence, err=True)
+        self._due = time.monotonic() + QUIET_SECONDS
+        print_line(sentence, err=True)
 
     def on_progress(self, what: str, share: float) -> None:
         """A line about long work, one every five seconds."""
         if what and time.monotonic() >= self._due:
             self.on_message(f"{what} ..." if share == 0 else f"{what} ({share:.0%})")
-            self._due += PAUSE - QUIET
+            self._due += MESSAGE_INTERVAL - QUIET_SECONDS
 
     def on_alarm(self, alarm: Alarm) -> None:
         """What was seen, and what to do."""
@@ -189,12 +189,12 @@ class NotebookView(PlainView):
         self._finish()
 
     def _draw(self, line: str) -> None:
-        say_over(line, self._width)
+        overwrite_line(line, self._width)
         self._width = len(line)
 
     def _finish(self) -> None:
         if self._width:
-            say("")
+            print_line("")
         self._width = 0
 
 
@@ -208,7 +208,7 @@ def choose_view() -> PlainView | LiveView:
     """The view that fits where this process prints."""
     if in_notebook():
         return NotebookView()
-    return LiveView() if LiveView.wanted() else PlainView()
+    return LiveView() if LiveView.is_supported() else PlainView()
 
 
 class QuietLive(RichLive):
@@ -228,18 +228,18 @@ class LiveView:
         self._live: RichLive | None = None
         self._doing = ""
         self._start: StartInfo | None = None
-        self._pace: Progress | None = None
+        self._pace: RunProgress | None = None
         self._row: Row | None = None
 
     @staticmethod
-    def wanted() -> bool:
+    def is_supported() -> bool:
         """Whether somebody is looking: stderr is a terminal that can move its cursor."""
         console = TerminalConsole(err=True)
         return console.is_terminal and not console.is_dumb_terminal
 
     def on_start(self, start: StartInfo) -> None:
         """Say what is trained, then open the panel."""
-        self._start, self._pace = start, Progress(start)
+        self._start, self._pace = start, RunProgress(start)
         self.console.print(styled_text((printable(f"{start.name}, into {start.folder}"), "bold")))
         for line in start.lines:
             self.on_message(f"  {line}")
@@ -294,7 +294,7 @@ class LiveView:
         pace, row = self._pace, self._row
         rate = f"{row.stats['time/images_per_second'].mean:,.0f} images/s" if row else "first steps ..."
         head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=pace.steps, completed=pace.step, width=TRACK)
+        bar = ProgressBar(total=pace.steps, completed=pace.step, width=TRACK_WIDTH)
         head.add_row(bar, f"step {pace.step:,} of {pace.steps:,}", rate, f"{pace.left()} left")
         work = [self._work()] if self._doing else []
         return Group(head, self._losses(row), *work) if row else Group(head, *work)

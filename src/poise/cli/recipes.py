@@ -14,4 +14,4 @@ def recipes() -> None:
     for recipe in list_recipes():
         about = styled_text(recipe.about, (" (the default)" if recipe.name == DEFAULT else "", "bold"))
         table.add_row(styled_text((recipe.name, "bold")), about, styled_text((recipe.data, "dim")))
-    TerminalConsole(piped=160).print(table)
+    TerminalConsole(piped_width=160).print(table)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from poise.utils.printing import count_noun, say, say_json
+from poise.utils.printing import count_noun, print_json, print_line
 
 if TYPE_CHECKING:
     from poise.measure.catalogue import EvaluationResult, MeasureResult
@@ -46,7 +46,7 @@ def progress_bar(first: str = "reading the data") -> Iterator[Progress]:
 def print_result(result: EvaluationResult, *, as_json: bool, every: bool) -> None:
     """The figures, on stdout; notes on stderr. Of measures asked for by name, not `every` one, more is told."""
     if as_json:
-        say_json(result.as_json())
+        print_json(result.as_json())
         return
     from rich.table import Table
 
@@ -66,9 +66,9 @@ def print_result(result: EvaluationResult, *, as_json: bool, every: bool) -> Non
     console.print(f"{count_noun(result.n, 'sample')} against as many real ones, by {result.features}\n")
     console.print(table)
     for note in result.notes:
-        say(note, err=True)
+        print_line(note, err=True)
     for name, why in () if every else result.skipped.items():
-        say(f"no {name}: {why}", err=True)
+        print_line(f"no {name}: {why}", err=True)
 
 
 def _figures(told: MeasureResult) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poise.utils.printing import count_noun, say
+from poise.utils.printing import count_noun, print_line
 
 
 def sample(
@@ -56,7 +56,7 @@ def sample(
         arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
         with open_atomic(npz) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
-        say(f"{npz}: {count_noun(n, 'sample')}", err=True)
+        print_line(f"{npz}: {count_noun(n, 'sample')}", err=True)
     if out is not None:
         columns, told = None, "" if room == n else f", the first of {n:,}: a sheet has no room for more"
         if rows is not None:  # a grid asks for each class equally often
@@ -66,4 +66,4 @@ def sample(
         assert samples is not None
         samples = samples[:room]
         write_png(sample_grid(samples, opened.real(2000), columns, alpha=opened.alpha), out)
-        say(f"{out}: {count_noun(len(samples), 'sample')}{told}", err=True)
+        print_line(f"{out}: {count_noun(len(samples), 'sample')}{told}", err=True)

@@ -1,4 +1,4 @@
-"""stdout and stderr whose reader may go away: a closed terminal or pipe never ends a command."""
+"""stdout and stderr that survive their reader: a closed terminal or pipe does not end a command."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN, errno.ECONNRESET, errno.ENXIO, errno.EBADF)
-"""What a system says of a pipe, a terminal or a socket that nobody reads any more."""
+READER_GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN, errno.ECONNRESET, errno.ENXIO, errno.EBADF)
+"""The error numbers of a pipe, a terminal or a socket whose reader is gone."""
 
 
 class LenientStream:
-    """A text stream that drops what can't be written any more.
+    """A text stream that drops what can no longer be written.
 
     Args:
-        stream: written to; None where there is none, as under pythonw.
-        all_errors: whether every failure is forgiven, or only that the reader is gone; a full disk then still raises.
+        stream: the stream to write to; None if there is none, as under pythonw.
+        all_errors: whether every error is ignored, or only that the reader is gone, so that a full disk still raises.
     """
 
     def __init__(self, stream: TextIO | None, *, all_errors: bool) -> None:
@@ -28,19 +28,19 @@ class LenientStream:
         self.gone = stream is None
 
     def write(self, text: str) -> int:
-        """Write, or drop the text."""
+        """Write the text, or drop it."""
         if not isinstance(text, str):
             raise TypeError("a text stream takes str")
         self._attempt(self._stream.write, text)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write all lines, or drop them."""
+        """Write the lines, or drop them."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush, or drop what was waiting."""
+        """Flush the stream, or drop its buffer."""
         self._attempt(self._stream.flush)
 
     def __getattr__(self, name: str) -> Any:
@@ -51,37 +51,38 @@ class LenientStream:
             return
         try:
             method(*arguments)
-        except UnicodeError:  # one line that this stream has no letters for; the next may do
+        except UnicodeError:  # this line can't be encoded; the next one may be
             if not self._all_errors:
                 raise
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
-            if not (self._all_errors or isinstance(error, ValueError) or error.errno in GONE):
+            if not (self._all_errors or isinstance(error, ValueError) or error.errno in READER_GONE):
                 raise
             self.gone = True
 
 
 @contextmanager
-def lenient_streams(*, ours: bool) -> Iterator[None]:
-    """Let stdout forgive a reader that is gone, and stderr everything, as long as this is open.
+def lenient_streams(*, own_process: bool) -> Iterator[None]:
+    """In the block, let stdout ignore that its reader is gone, and stderr ignore all errors.
 
     Args:
-        ours: whether the process is the command line's own: then missing file descriptors are filled too, so that no
-            file that is opened later gets the number of stderr, and nothing is said of the streams at the very end.
+        own_process: whether the process belongs to the command line alone. If so, closed standard file descriptors are
+            opened, so that no file opened later gets the number of stderr, and Python's final flush of the streams is
+            silenced.
     """
-    if ours:
+    if own_process:
         _fill_descriptors()
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = LenientStream(before[0], all_errors=False), LenientStream(before[1], all_errors=True)  # type: ignore[assignment]
+    original = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = LenientStream(original[0], all_errors=False), LenientStream(original[1], all_errors=True)  # type: ignore[assignment]
     try:
         yield
     finally:
-        wrapped, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), before
-        if ours:
+        wrapped, (sys.stdout, sys.stderr) = (sys.stdout, sys.stderr), original
+        if own_process:
             _mute(wrapped)
 
 
 def _fill_descriptors() -> None:
-    """Point 0, 1 and 2 at nothing where they are closed."""
+    """Open the null device for each of the descriptors 0, 1 and 2 that is closed."""
     with suppress(OSError):
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
@@ -89,15 +90,15 @@ def _fill_descriptors() -> None:
 
 
 def _mute(streams: tuple[Any, ...]) -> None:
-    """Point the streams that are gone at nothing: Python flushes them once more at its end, and would complain."""
+    """Redirect the streams that are gone to the null device: Python flushes them again at exit and would complain."""
     for number, stream in enumerate(streams, 1):
         if isinstance(stream, LenientStream):
             try:
                 stream.flush()
-            except OSError:  # it was told already, and would be told again
+            except OSError:  # reported already; the flush at exit would report it again
                 stream.gone = True
             if stream.gone:
                 with suppress(OSError):
-                    nothing = os.open(os.devnull, os.O_WRONLY)
-                    os.dup2(nothing, number)
-                    os.close(nothing)
+                    null = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(null, number)
+                    os.close(null)

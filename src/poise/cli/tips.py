@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from poise.cli import completion
-from poise.utils.printing import say_json
+from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
     from poise.tips.catalogue import Tip
@@ -42,7 +42,7 @@ def tips(
     if recipe is not None:
         _stands(recipe, {one.id for one in chosen}, as_json=as_json)
     elif as_json:
-        say_json([one.as_json() for one in chosen])
+        print_json([one.as_json() for one in chosen])
     elif tip is None:
         _list(chosen)
     else:
@@ -99,7 +99,7 @@ def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:
     told = [(tip, standing) for tip, standing in tip_statuses(load_recipe(name)) if tip.id in chosen]
     if as_json:
         lines = [{"id": t.id, "name": t.name, "stands": s.status, "reason": s.reason} for t, s in told]
-        say_json(lines)
+        print_json(lines)
         return
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from poise.utils.printing import say, say_json
+from poise.utils.printing import print_json, print_line
 
 if TYPE_CHECKING:
     from poise.watch.base import Alarm
@@ -54,17 +54,17 @@ def watch(
         import_matplotlib()
     log = read_log(run, parse_columns(columns or ""), pattern)
     for note in log.notes:
-        say(f"{run}: {note}", err=True)
+        print_line(f"{run}: {note}", err=True)
     alarms, deaf = replay(log, loss_family)
     if as_json:
-        say_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
+        print_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
     else:
         _tell(run, log, alarms, deaf, loss_family)
     if plot is not None:
         from poise.watch.plot import plot as draw
 
         draw(log, alarms, plot, loss_family, str(run))
-        say(f"{plot}: the losses by step, with the alarms", err=True)
+        print_line(f"{plot}: the losses by step, with the alarms", err=True)
 
 
 def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Families | None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from poise.utils.images import Bytes
-from poise.utils.progress import SlowWork
+from poise.utils.progress import DelayedProgress
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """The only decoders that ever run."""
@@ -169,7 +169,7 @@ def convert_array(images: Bytes, frame: TargetFormat) -> Bytes:
     if images.shape[1:] == (frame.size, frame.size, frame.channels):
         return images
     fitted = np.empty((len(images), frame.size, frame.size, frame.channels), np.uint8)
-    with SlowWork() as slow:
+    with DelayedProgress() as slow:
         slow.phase("resizing {:,} of {:,} pictures", len(images))
         for row, pixels in enumerate(images):
             flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels

@@ -30,7 +30,7 @@ from poise.errors import DiskError
 from poise.utils.cache import cache_dir, cache_key, mark_used, prune
 from poise.utils.files import make_folder, open_atomic
 from poise.utils.images import Bytes
-from poise.utils.progress import SlowWork
+from poise.utils.progress import DelayedProgress
 
 WORTH = 0.5
 """Seconds of decoding from which on its result is kept."""
@@ -155,7 +155,7 @@ def _parts(images: Bytes) -> Iterator[memoryview]:
 def _filled(file: IO[bytes], images: Bytes, line: bytes) -> bytes:
     """Fill an array from a file; the checksum of the line before it and of all that was read."""
     digest = hashlib.sha256(line)
-    with SlowWork() as slow:
+    with DelayedProgress() as slow:
         slow.phase("reading {:,} of {:,} MiB that were decoded before", images.nbytes >> 20)
         for part in _parts(images):
             if file.readinto(part) != len(part):  # type: ignore[attr-defined]

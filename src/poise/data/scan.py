@@ -39,7 +39,7 @@ from poise.data.source import BadFile, DataSplits, ImageDataConfig
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
-from poise.utils.progress import SlowWork
+from poise.utils.progress import DelayedProgress
 
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256
@@ -128,7 +128,7 @@ def _decoded(
     key = decode_cache.key(items, entry.size, entry.channels, entry.background)
     kept, began = decode_cache.load(key, budget) if key else None, time.monotonic()
     if kept is None:
-        with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, SlowWork() as slow:
+        with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as slow:
             spread = ThreadedWork(pool, slow)
             headers = _headers(spread, items)
             good = [header for header in headers if isinstance(header, Header)]
@@ -174,7 +174,7 @@ class ThreadedWork(NamedTuple):
     """Threads to spread work over, and who says how far it is."""
 
     pool: ThreadPoolExecutor
-    slow: SlowWork
+    slow: DelayedProgress
 
     def __call__(self, work: Callable[[Thing], Result], things: Sequence[Thing], words: str) -> list[Result]:
         """`pool.map` in chunks: all at once would make a future for each of a million files."""

@@ -29,7 +29,7 @@ from poise.runs.run import Run
 from poise.utils.files import make_folder, write_json
 from poise.utils.image_grid import sample_grid, write_png
 from poise.utils.images import to_float
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 from poise.utils.system import disk_errors
 
 SAMPLES = "fid", "kid", "precision", "recall", "density", "coverage", "class_balance", "high_frequencies"
@@ -43,7 +43,7 @@ RIDGE, TINY = 1e-6, 1e-12
 root too."""
 
 
-def evaluate_rung(run: Run, *, data_root: Path | None = None, tell: Progress = silent) -> None:
+def evaluate_rung(run: Run, *, data_root: Path | None = None, progress: Progress = no_progress) -> None:
     """Measure and draw, unless that has been done for this save.
 
     Raises:
@@ -54,8 +54,8 @@ def evaluate_rung(run: Run, *, data_root: Path | None = None, tell: Progress = s
     if _looked_at(figures) == run.checkpoint.step:
         return
     loaded = run.load(data_root)
-    tell(f"looking at {run.recipe.name}", 0.0)
-    result, bench = measure_run(run, select_measures([*SAMPLES, *REBUILT]), data_root=data_root, progress=tell)
+    progress(f"looking at {run.recipe.name}", 0.0)
+    result, bench = measure_run(run, select_measures([*SAMPLES, *REBUILT]), data_root=data_root, progress=progress)
     with disk_errors(place):
         make_folder(place)
     sheets = {"samples": run.sample(COLUMNS * COLUMNS // 2)}

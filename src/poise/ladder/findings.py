@@ -19,13 +19,13 @@ class LadderFinding(NamedTuple):
 
     expected: str
     found: str
-    held: bool
+    confirmed: bool
 
 
-WHO = {"autoencoder": "the autoencoder", "vae": "the VAE", "gan": "the GAN", "vae-gan": "the VAE-GAN"}
+MODEL_NAMES = {"autoencoder": "the autoencoder", "vae": "the VAE", "gan": "the GAN", "vae-gan": "the VAE-GAN"}
 
 
-def find_results(rungs: list[Rung]) -> list[LadderFinding]:
+def compare_rungs(rungs: list[Rung]) -> list[LadderFinding]:
     """All that the rungs that are there let one see."""
     by_name = {rung.name: rung for rung in rungs}
     return [
@@ -78,7 +78,7 @@ def _quality(rungs: dict[str, Rung]) -> LadderFinding | None:
     if told is None or more[0] is None or more[1] is None:
         return told
     found = f"{told.found}; coverage {more[0]:.3f} and {more[1]:.3f}"
-    return LadderFinding(told.expected, found, told.held and more[0] > more[1])
+    return LadderFinding(told.expected, found, told.confirmed and more[0] > more[1])
 
 
 def _hybrid(rungs: dict[str, Rung]) -> LadderFinding | None:
@@ -89,7 +89,7 @@ def _less(rungs: dict[str, Rung], measure: str, better: str, worse: str, expecte
     one, other = (_value(rungs, name, measure) for name in (better, worse))
     if one is None or other is None:
         return None
-    found = f"{measure.upper()} {one:.4g} for {WHO[better]}, {other:.4g} for {WHO[worse]}"
+    found = f"{measure.upper()} {one:.4g} for {MODEL_NAMES[better]}, {other:.4g} for {MODEL_NAMES[worse]}"
     return LadderFinding(expected, found, one < other)
 
 

@@ -10,7 +10,7 @@ from poise.recipe.toml import Table
 RUNGS = {"autoencoder": "autoencoder", "vae": "vae", "gan": "dcgan", "vae-gan": "vae-gan"}
 """Each rung's folder, from the bottom up, and the shipped recipe it is."""
 
-MODEL = "vae"
+REFERENCE = "vae"
 """The recipe whose decoder, latents, data and batch all rungs share."""
 
 STEPS = 3000
@@ -31,7 +31,7 @@ def ladder_tables(
         seed: of each rung.
         batch: pictures in a step.
     """
-    model = load_table(MODEL)
+    model = load_table(REFERENCE)
     shared: dict[str, Any] = {
         "data": data or model["data"],
         "latent": model["latent"],

@@ -27,21 +27,21 @@ class Rung(NamedTuple):
     path: Path
     recipe: Table
     info: dict[str, Any]
-    figures: dict[str, Any]
+    results: dict[str, Any]
     alarms: list[dict[str, Any]]
 
     def value(self, measure: str, group: str = "measures") -> float | None:
         """A measured figure, if it is there."""
-        told = self.figures.get(group, {}).get(measure)
+        told = self.results.get(group, {}).get(measure)
         return None if told is None else told["value"]
 
-    def sheet(self, name: str) -> Path | None:
+    def image(self, name: str) -> Path | None:
         """A picture of it, if it was drawn."""
         path = self.path / "ladder" / f"{name}.png"
         return path if path.is_file() else None
 
 
-def read(out: Path, names: list[str]) -> list[Rung]:
+def read_rungs(out: Path, names: list[str]) -> list[Rung]:
     """The rungs in `out`.
 
     Raises:

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from poise.ladder.findings import find_results
-from poise.ladder.read import Rung, read
+from poise.ladder.findings import compare_rungs
+from poise.ladder.read import Rung, read_rungs
 from poise.utils.files import write_bytes, write_text
 from poise.utils.plotting import as_png, new_figure
 from poise.utils.printing import count_noun
@@ -44,19 +44,19 @@ class ReportSection(NamedTuple):
     """A section of the report: a heading, sentences, then a table (its head first) or pictures side by side."""
 
     heading: str
-    words: Sequence[str] = ()
+    paragraphs: Sequence[str] = ()
     table: Sequence[Sequence[str]] = ()
-    pictures: Sequence[ReportImage] = ()
+    images: Sequence[ReportImage] = ()
 
 
-def write(out: Path, names: list[str]) -> Path:
+def write_report(out: Path, names: list[str]) -> Path:
     """Write `report.html` and `report.md` into the ladder's folder; gives the first one's path.
 
     Raises:
         CheckpointError: a rung is missing, or was not looked at.
         DiskError: a file can't be written.
     """
-    rungs = read(out, names)
+    rungs = read_rungs(out, names)
     _curves(rungs, out / "spectrum.png")
     parts = list(_parts(rungs, out))
     write_text(out / "report.md", markdown(parts, out))
@@ -81,30 +81,33 @@ def _parts(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
     )
     yield ReportSection(
         "What there is to see",
-        [f"{'As told' if one.held else 'NOT as told'}: {one.expected}. {one.found}." for one in find_results(rungs)],
+        [
+            f"{'As told' if one.confirmed else 'NOT as told'}: {one.expected}. {one.found}."
+            for one in compare_rungs(rungs)
+        ],
     )
     yield ReportSection(
         "Measures",
         [
-            f"Of {first.figures['n']:,} samples against as many held-out pictures, by {first.figures['features']}. "
+            f"Of {first.results['n']:,} samples against as many held-out pictures, by {first.results['features']}. "
             "Floor: real pictures against real ones. Rebuilding error: mean squared, per number, in [-1, 1].",
         ],
         table=list(_table(rungs)),
     )
-    yield ReportSection("Samples", _on_samples(rungs), pictures=_sheets(rungs, "samples", "latents from the prior"))
+    yield ReportSection("Samples", _on_samples(rungs), images=_sheets(rungs, "samples", "latents from the prior"))
     fitted = _sheets(rungs, "fitted", "latents from a Gaussian fitted to the codes")
     if fitted:
-        yield ReportSection("Samples from where the codes lie", _on_codes(rungs), pictures=fitted)
+        yield ReportSection("Samples from where the codes lie", _on_codes(rungs), images=fitted)
     yield ReportSection(
         "Rebuilt",
         ["Rows by turns: held-out pictures, and what is made of their codes. A GAN has no codes."],
-        pictures=_sheets(rungs, "rebuilt", "real above rebuilt"),
+        images=_sheets(rungs, "rebuilt", "real above rebuilt"),
     )
     for path, words in (("lerp", "By line"), ("slerp", "By great circle")):
         yield ReportSection(
             f"Walks: {words.lower()}",
             ["From the code of one training picture to another's; the GAN's walks are between latents."],
-            pictures=_sheets(rungs, path, words.lower()),
+            images=_sheets(rungs, path, words.lower()),
         )
     yield ReportSection(
         "Blur",
@@ -113,15 +116,15 @@ def _parts(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
             "different places is a soft edge. What is lost is power at high frequencies: below 1 is blur, above it "
             "noise. A discriminator takes soft edges for what they are: fake.",
         ],
-        pictures=[ReportImage(out / "spectrum.png", "power of samples over that of real pictures, by frequency")],
+        images=[ReportImage(out / "spectrum.png", "power of samples over that of real pictures, by frequency")],
     )
     yield ReportSection("Cost and repeating", [], table=list(_costs(rungs)))
 
 
 def _table(rungs: list[Rung]) -> Iterator[list[str]]:
     columns = [(rung, "measures", rung.name) for rung in rungs]
-    columns[1:1] = [(rung, "fitted", f"{rung.name}, fitted codes") for rung in rungs[:1] if "fitted" in rung.figures]
-    floors = {name: told["floor"] for name, told in rungs[0].figures["measures"].items()}
+    columns[1:1] = [(rung, "fitted", f"{rung.name}, fitted codes") for rung in rungs[:1] if "fitted" in rung.results]
+    floors = {name: told["floor"] for name, told in rungs[0].results["measures"].items()}
     yield ["", *(title for _, _, title in columns), "floor"]
     for name, title in MEASURES.items():
         values = [rung.value(name, group) for rung, group, _ in columns]
@@ -134,7 +137,7 @@ def _figure(value: float | None) -> str:
 
 
 def _on_samples(rungs: list[Rung]) -> list[str]:
-    codes = rungs[0].figures.get("codes")
+    codes = rungs[0].results.get("codes")
     if codes is None:
         return []
     away = max(codes["length"], codes["prior_length"]) > FAR * min(codes["length"], codes["prior_length"])
@@ -147,7 +150,7 @@ def _on_samples(rungs: list[Rung]) -> list[str]:
 
 
 def _on_codes(rungs: list[Rung]) -> list[str]:
-    codes = rungs[0].figures.get("codes")
+    codes = rungs[0].results.get("codes")
     if codes is None:
         return []
     low, middle, high = codes["std"]
@@ -159,7 +162,7 @@ def _on_codes(rungs: list[Rung]) -> list[str]:
 
 
 def _sheets(rungs: list[Rung], name: str, caption: str) -> list[ReportImage]:
-    return [ReportImage(path, f"{rung.name}: {caption}") for rung in rungs if (path := rung.sheet(name)) is not None]
+    return [ReportImage(path, f"{rung.name}: {caption}") for rung in rungs if (path := rung.image(name)) is not None]
 
 
 def _costs(rungs: list[Rung]) -> Iterator[list[str]]:
@@ -167,7 +170,7 @@ def _costs(rungs: list[Rung]) -> Iterator[list[str]]:
     for rung in rungs:
         sizes = ", ".join(f"{name} {count:,}" for name, count in rung.info["parameters"].items())
         alarms = ", ".join(sorted({alarm["detector"] for alarm in rung.alarms})) or "none"
-        hashed, step = rung.info["recipe"], rung.figures["step"]
+        hashed, step = rung.info["recipe"], rung.results["step"]
         yield [rung.name, f"{rung.info['seconds']:,.0f}", sizes, alarms, hashed, f"step {step:,}"]
 
 
@@ -175,9 +178,9 @@ def _curves(rungs: list[Rung], path: Path) -> None:
     figure = new_figure(8, 3.6, dpi=120, layout="constrained")
     axes = figure.subplots()
     for rung in rungs:
-        real = rung.figures["spectrum"]["real"]
+        real = rung.results["spectrum"]["real"]
         for name, style in (("samples", "-"), ("fitted", ":")):
-            curve = rung.figures["spectrum"].get(name)
+            curve = rung.results["spectrum"].get(name)
             if curve is None or (name == "fitted" and rung is not rungs[0]):
                 continue
             ratio = [max(fake, 1e-12) / max(true, 1e-12) for fake, true in zip(curve, real, strict=True)]
@@ -195,11 +198,11 @@ def markdown(parts: Sequence[ReportSection], out: Path) -> str:
     lines: list[str] = []
     for number, part in enumerate(parts):
         lines += [f"{'#' if number == 0 else '##'} {part.heading}", ""]
-        lines += [line for words in part.words for line in (words, "")]
+        lines += [line for words in part.paragraphs for line in (words, "")]
         if part.table:
             head, *rows = part.table
             lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)] + [""]
-        for picture in part.pictures:
+        for picture in part.images:
             lines += [f"![{picture.caption}]({picture.path.relative_to(out).as_posix()})", ""]
     return "\n".join(lines)
 
@@ -225,11 +228,11 @@ def html(parts: Sequence[ReportSection]) -> str:
     for number, part in enumerate(parts):
         level = 1 if number == 0 else 2
         body.append(f"<h{level}>{escape(part.heading)}</h{level}>")
-        body += [f"<p>{escape(words)}</p>" for words in part.words]
+        body += [f"<p>{escape(words)}</p>" for words in part.paragraphs]
         if part.table:
             body.append(_html_table(part.table))
-        if part.pictures:
-            body.append('<div class="row">' + "".join(map(_html_picture, part.pictures)) + "</div>")
+        if part.images:
+            body.append('<div class="row">' + "".join(map(_html_picture, part.images)) + "</div>")
     title = escape(parts[0].heading)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     return (

@@ -7,7 +7,7 @@ from pathlib import Path
 from poise.errors import RecipeError, Stopped
 from poise.ladder.evaluate import evaluate_rung
 from poise.ladder.plan import RUNGS
-from poise.ladder.report import write
+from poise.ladder.report import write_report
 from poise.recipe.model import Recipe, differences
 from poise.runs.folder import RunFolder
 from poise.runs.run import Run
@@ -15,7 +15,7 @@ from poise.training.listener import ProgressListener
 from poise.training.signals import Signals
 from poise.training.train import train
 from poise.utils.plotting import import_matplotlib
-from poise.utils.progress import Progress, progress_to, silent
+from poise.utils.progress import Progress, no_progress, progress_to
 
 
 def run_ladder(
@@ -25,7 +25,7 @@ def run_ladder(
     device: str = "auto",
     data_root: Path | None = None,
     listener: ProgressListener | None = None,
-    tell: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Path:
     """Train what is not trained yet, look at what was not looked at yet, write the report; gives its path.
 
@@ -35,7 +35,7 @@ def run_ladder(
         device: see `train`.
         data_root: where data sets by name are looked for.
         listener: looks on while a rung is trained.
-        tell: told of other work that takes its time.
+        progress: gets the progress of the work between the runs.
 
     `train` lists the other errors.
 
@@ -55,10 +55,10 @@ def run_ladder(
                     raise Stopped(str(stopped).partition("; go on with")[0] + again) from None
             done = Run(run)
             done.read_data_from(recipe.data)  # it may lie elsewhere now
-            with progress_to(tell):
-                evaluate_rung(done, data_root=data_root, tell=tell)
-            tell("", 1.0)
-        return write(out, list(recipes))
+            with progress_to(progress):
+                evaluate_rung(done, data_root=data_root, progress=progress)
+            progress("", 1.0)
+        return write_report(out, list(recipes))
 
 
 def _left(recipe: Recipe, path: Path) -> bool | None:

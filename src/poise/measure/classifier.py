@@ -23,7 +23,7 @@ from poise.data.source import ImageDataset, SizedSource
 from poise.data.split import held_out_split, pixel_hashes
 from poise.measure import feature_cache
 from poise.utils.images import to_float
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 WIDTH = 64
 """Features: few enough for a covariance to be known from a thousand samples."""
@@ -110,7 +110,7 @@ def train_classifier(
     shape: Shape,
     classes: int,
     seed: int,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SmallClassifier:
     """A classifier trained on labels, N, and images(places), B x shape in [-1, 1]; the same for the same seed.
 
@@ -155,7 +155,9 @@ def can_train_on(source: SizedSource) -> bool:
     return len(source.classes) >= 2 and len(source) >= FEW * len(source.classes) and min(source.shape[1:]) >= 8
 
 
-def load_or_train(train: SizedSource, held_out: SizedSource | None, progress: Progress = silent) -> TrainedClassifier:
+def load_or_train(
+    train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress
+) -> TrainedClassifier:
     """The classifier of this data: from the cache, or trained now.
 
     Where nothing is held out a tenth is kept back, by content and by class (`data/split.py`): on copies of what it was

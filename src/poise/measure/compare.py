@@ -13,7 +13,7 @@ from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
 from poise.measure.evaluator import MOST, Evaluator
 from poise.measure.reference import random_order
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 
 def compare(
@@ -24,7 +24,7 @@ def compare(
     entry: DataConfig | None = None,
     n: int | None = None,
     features: str = "auto",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     trust_code: bool = False,
 ) -> EvaluationResult:
     """Measure the pictures of `fake` against those of `real`, which is taken for the data.

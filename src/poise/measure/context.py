@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poise.measure.features import Extractor
 from poise.measure.sample_set import SampleSet
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class EvalContext:
     duality_gap_fn: Callable[[], float] | None = None
     reconstructor: Reconstructor | None = None
     classes: int = 0
-    progress: Progress = silent
+    progress: Progress = no_progress
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def cached(self, name: str, compute: Callable[[], T]) -> T:

@@ -41,7 +41,7 @@ from poise.measure.reference import (
 from poise.measure.sample_set import BATCH, SampleSet, sample_set, samples_to_bytes
 from poise.utils.image_grid import grid_capacity, sample_grid
 from poise.utils.images import Bytes
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 ABREAST = 3
 MOST, TOYS, STACKS = 5_000, 2_500, 26_000
@@ -71,7 +71,7 @@ class Evaluator:
         n: int | None = None,
         *,
         d: Callable[[], nn.Module] | str = "there is no discriminator here",
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         trust_code: bool = False,
     ) -> None:
         self.entry, self.loaded, self.d, self.progress = entry, loaded, d, progress

@@ -24,7 +24,7 @@ from poise.measure import feature_cache
 from poise.measure.classifier import can_train_on, load_or_train
 from poise.networks.base import call_network
 from poise.user_code.loading import UserCode, short_error, trust_file
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 MOST_PIXELS = 32
 """The side that `pixels` shrinks larger pictures to: a distance between Gaussians needs a matrix of all pairs."""
@@ -99,7 +99,7 @@ class IdentityExtractor:
 class ClassifierExtractor:
     """The small classifier's 64 features; of stacked digits, those of each channel, one after the other."""
 
-    def __init__(self, train: SizedSource, held_out: SizedSource | None, tell: Progress = silent) -> None:
+    def __init__(self, train: SizedSource, held_out: SizedSource | None, tell: Progress = no_progress) -> None:
         self.stack = train.stack if isinstance(train, StackedDigits) else 1
         self.classifies = self.stack == 1
         self.trained = load_or_train(_digits(train), None if held_out is None else _digits(held_out), tell)
@@ -225,7 +225,7 @@ class ExtractorContext(NamedTuple):
     train: Source
     held_out: Source | None
     d: Callable[[], nn.Module] | str = "there is no discriminator here"
-    progress: Progress = silent
+    progress: Progress = no_progress
     trust_code: bool = False
     note: Callable[[str], None] = lambda sentence: None
 

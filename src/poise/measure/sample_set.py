@@ -13,7 +13,7 @@ from poise.data.source import SizedSource
 from poise.measure import feature_cache
 from poise.measure.features import Extractor, ExtractorOutput
 from poise.utils.images import to_bytes, to_float
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 BATCH = 250
 """How many samples an extractor is given at a time."""
@@ -39,7 +39,7 @@ class SampleSet:
         extractor: Extractor,
         labels: Tensor | None = None,
         fingerprint: str | None = None,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> None:
         self.samples, self.extractor, self.labels = samples, extractor, labels
         self.fingerprint, self.progress = fingerprint, progress
@@ -96,7 +96,7 @@ def extract(
     n: int,
     extractor: Extractor,
     fingerprint: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> ExtractorOutput:
     """Features and logits of n samples, a few at a time; kept for the next time if `fingerprint` says what they are."""
     key = None if fingerprint is None else feature_cache.cache_key("features", extractor.key, fingerprint)
@@ -120,7 +120,9 @@ def samples_to_bytes(samples: Tensor) -> Tensor:
     return torch.from_numpy(to_bytes(samples)) if samples.dim() == 4 else samples
 
 
-def sample_set(source: SizedSource, indices: Tensor, extractor: Extractor, progress: Progress = silent) -> SampleSet:
+def sample_set(
+    source: SizedSource, indices: Tensor, extractor: Extractor, progress: Progress = no_progress
+) -> SampleSet:
     """Samples of a source."""
     batch = source.gather(indices)
     chosen = feature_cache.cache_key(*indices[: 1 << 16].tolist(), len(indices))

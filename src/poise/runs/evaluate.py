@@ -20,7 +20,7 @@ from poise.recipe.model import Recipe
 from poise.runs.encode import make_reconstructor
 from poise.runs.generate import generate, no_interrupt, proportional_labels, sample_latents
 from poise.runs.run import Run
-from poise.utils.progress import Progress, silent
+from poise.utils.progress import Progress, no_progress
 
 PLAYED = 512
 """Points in a batch of the duality gap."""
@@ -35,7 +35,7 @@ def measure_run(
     seed: int = 0,
     raw: bool = False,
     data_root: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> tuple[EvaluationResult, Evaluator]:
     """Measure samples of a run against what its data holds out, with floors; and the bench they were measured on.
 

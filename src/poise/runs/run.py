@@ -27,7 +27,7 @@ from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
 from poise.user_code.loading import allow_user_code
-from poise.utils.image_grid import CLASS_ROWS, evenly_spaced, grid_capacity
+from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
 
 LISTED = 20
 """So many classes are named where one is not known."""
@@ -192,7 +192,7 @@ class Run:
         if self.recipe.labels.g is None:
             return None
         down, across = grid_capacity(self.shape)
-        kinds = evenly_spaced(len(self.classes), min(n, CLASS_ROWS, down))
+        kinds = evenly_spaced(len(self.classes), min(n, MAX_CLASS_ROWS, down))
         return kinds[labels_by_class(min(n, len(kinds) * across), len(kinds))]
 
     def sample(

@@ -17,7 +17,7 @@ from poise.runs.generate import generate, sample_latents
 from poise.runs.jsonl import JsonLinesFile
 from poise.training.tensorboard import TensorBoardWriter
 from poise.utils.files import make_folder, write_bytes
-from poise.utils.image_grid import CLASS_ROWS, encode_png, evenly_spaced, grid_capacity, num_shown, sample_grid
+from poise.utils.image_grid import MAX_CLASS_ROWS, encode_png, evenly_spaced, grid_capacity, num_shown, sample_grid
 from poise.utils.images import Bytes
 from poise.utils.system import disk_errors
 
@@ -112,7 +112,7 @@ class SampleGrids:
         self.labels, self.columns = None, None
         if classes:
             max_rows, max_columns = grid_capacity(tuple(real.shape[1:]))
-            labels = evenly_spaced(classes, min(count, CLASS_ROWS, max_rows))
+            labels = evenly_spaced(classes, min(count, MAX_CLASS_ROWS, max_rows))
             if len(labels) < classes:
                 self.notes = [f"the sample grid shows {len(labels)} of {classes:,} classes"]
             self.columns = max(1, min(count // len(labels), 10, max_columns))

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of GANs: files, locks, printing, plotting, caching, progress."""
+"""Helpers that are independent of GANs: files, locks, printing, plotting, caching and progress."""

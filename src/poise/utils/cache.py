@@ -1,7 +1,7 @@
-"""Where results that can be worked out again are kept between runs: classifiers, features, decoded pictures.
+"""The cache folder, which keeps trained classifiers, extracted features and decoded images between runs.
 
-In `$POISE_CACHE`, else `$XDG_CACHE_HOME/poise`, else `~/.cache/poise`. It may be deleted at any time, and whatever
-can't be read or written there is worked out anew: nothing depends on it but time.
+It is `$POISE_CACHE`, else `$XDG_CACHE_HOME/poise`, else `~/.cache/poise`. It may be deleted at any time: whatever is
+missing or can't be read is computed again.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from poise.utils.temporary import remove, remove_orphans
 
 
 def cache_key(*parts: object) -> str:
-    """A name for what depends on `parts`: a hash of their words, 16 hexadecimal digits."""
+    """A name for a result that depends on `parts`: a hash of their string forms, 16 hexadecimal digits."""
     return hashlib.sha256(repr(tuple(map(str, parts))).encode()).hexdigest()[:16]
 
 
 def cache_dir() -> Path:
-    """The folder."""
-    told = os.environ.get("POISE_CACHE")
-    if told:
-        return Path(told)
+    """The cache folder."""
+    configured = os.environ.get("POISE_CACHE")
+    if configured:
+        return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "poise"
 
 
 def mark_used(path: Path) -> None:
-    """Set a file's time to now, so that `prune` lets go of others first."""
+    """Set a file's modification time to now, so that `prune` deletes other files first."""
     with suppress(OSError):
         os.utime(path)
 
 
-def prune(folder: Path, most: int) -> None:
-    """Remove the files of a folder that were not used for the longest time, until the rest has at most `most` bytes.
+def prune(folder: Path, max_bytes: int) -> None:
+    """Delete the least recently used files of a folder until the others have at most `max_bytes` bytes in total.
 
-    What killed processes left half written goes as well.
+    Leftovers of killed processes are deleted as well.
     """
     remove_orphans(folder)
     with suppress(OSError):
         files = [(path, path.stat()) for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
         total = sum(status.st_size for _, status in files)
         for path, status in sorted(files, key=lambda file: file[1].st_mtime_ns):
-            if total <= most:
+            if total <= max_bytes:
                 return
-            with suppress(OSError):  # one that can't be removed does not keep the others
+            with suppress(OSError):  # a file that can't be deleted does not stop the others
                 remove(path)
                 total -= status.st_size

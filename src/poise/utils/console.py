@@ -1,7 +1,7 @@
-"""Coloured text and tables for people: a rich console that takes every word for a word.
+"""Coloured text and tables on a terminal: a rich console that prints every text literally.
 
-Nothing is read as markup (a class may be called `[bold]`), no `:name:` turns into a picture, and what a terminal would
-obey is escaped on its way out (see `utils/printing.py`). Colours are given by `styled`.
+No text is read as markup (a class may be called `[bold]`) or as an emoji code (`:name:`), and control characters are
+escaped (see `utils/printing.py`). Colours are given by `styled_text`.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from rich.text import Text
 
 from poise.utils.printing import printable
 
-PIPED = 120
-"""Columns where nobody looks and no width is known: wide enough that tables keep to one line for each row."""
+PIPED_WIDTH = 120
+"""The width in columns if the output is not a terminal: wide enough for one line per row of a table."""
 
 
 class TerminalConsole(Console):
-    """stdout or stderr, for people.
+    """A console for stdout or stderr.
 
     Args:
-        err: whether it is stderr.
-        piped: its width where it is no terminal.
-        given: anything else that rich's console takes.
+        err: whether it prints to stderr.
+        piped_width: its width if the output is not a terminal.
+        options: further arguments of `rich.console.Console`.
     """
 
-    def __init__(self, *, err: bool = False, piped: int = PIPED, **given: Any) -> None:
-        super().__init__(stderr=err, markup=False, emoji=False, highlight=False, **given)
-        if not self.is_terminal and "width" not in given:
-            self.width = piped
+    def __init__(self, *, err: bool = False, piped_width: int = PIPED_WIDTH, **options: Any) -> None:
+        super().__init__(stderr=err, markup=False, emoji=False, highlight=False, **options)
+        if not self.is_terminal and "width" not in options:
+            self.width = piped_width
 
     def on_broken_pipe(self) -> None:
-        """Fall silent where nobody reads any more; rich would end the process, whosever it is."""
+        """Stop printing when the reader is gone. rich would exit the process, even that of a library user."""
         self.quiet = True
 
-    def render_str(self, text: str, **given: Any) -> Text:
-        """Text as it is; escaped before it is laid out, so that columns are as wide as what is seen."""
-        return super().render_str(printable(text, lines=True), **given)
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text, escaped before the layout is computed, so that the columns fit what is printed."""
+        return super().render_str(printable(text, keep_newlines=True), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is sent to the terminal. Only rich's own control sequences go through as they are."""
+        """The segments to print. Only rich's own control sequences are passed on unescaped."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+            yield segment if segment.control else segment._replace(text=printable(segment.text, keep_newlines=True))
 
 
 def styled_text(*parts: str | tuple[str, str]) -> Text:
-    """A text of words, some of them with a style: `styled(("warning", "yellow"), " ", name)`."""
+    """A text made of strings and (string, style) pairs: `styled_text(("warning", "yellow"), " ", name)`."""
     pairs = ((part, "") if isinstance(part, str) else part for part in parts)
-    return Text.assemble(*((printable(words, lines=True), style) for words, style in pairs))
+    return Text.assemble(*((printable(text, keep_newlines=True), style) for text, style in pairs))

@@ -1,10 +1,10 @@
-"""Writing: everything that poise leaves on a disk is written here, in one of two ways.
+"""Writing files: everything that poise leaves on a disk is written atomically by these functions.
 
-A whole file (or folder of files) is put beside its place under a temporary name, synced, and renamed: whoever looks
-finds the old one or the new one, never half of either. A line is appended whole. What a killed process left behind is
-known by its name, `.tmp-HOST-PROCESS-NAME`, and removed at the next start.
+A file, or a folder of files, is written under a temporary name beside its destination, synced and renamed, so that a
+reader sees either the old version or the new one. A line is appended completely or not at all. The leftovers of a
+killed process are recognised by their names, `.tmp-HOST-PROCESS-NAME`, and removed at the next start.
 
-All calls to the operating system that change anything go through `system`: the fault rig fails or kills any of them.
+All system calls that change anything go through `system`, so that tests can make any of them fail.
 """
 
 from __future__ import annotations
@@ -19,60 +19,60 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from poise.utils.system import BINARY, CLOSED, disk_errors, retry_interrupted, system
+from poise.utils.system import BINARY, FOLDER_UNSUPPORTED, disk_errors, retry_interrupted, system
 from poise.utils.temporary import remove, remove_leftovers, temporary_name
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file, or leave the old one as it was.
+    """Write a file atomically: if this fails, the old version stays.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: it can't be written.
     """
     with open_atomic(path) as stream:
         stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for text, in UTF-8."""
+    """Write text in UTF-8, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The same for a value as JSON, which knows only finite numbers."""
+    """Write a value as JSON, as `write_bytes` does. Its numbers must be finite."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[io.BufferedWriter]:
-    """A stream whose content becomes the file once the block ends without an error.
+    """A stream whose content becomes the file when the block ends without an error.
 
-    What is no regular file (a pipe, a device) is written to directly.
+    Pipes and devices are written to directly.
 
     Raises:
-        DiskError: the disk refused; the old file stays.
+        DiskError: the file can't be written; the old version stays.
     """
     with disk_errors(path):
-        place = path.resolve() if path.is_symlink() else path
-        if place.exists() and not place.is_file():
-            with _stream(place, os.O_WRONLY, durable=False) as stream:
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not target.is_file():
+            with _stream(target, os.O_WRONLY, durable=False) as stream:
                 yield stream
             return
-        remove_leftovers(place.parent, place.name)
-        temporary = place.with_name(temporary_name(place.name))
+        remove_leftovers(target.parent, target.name)
+        temporary = target.with_name(temporary_name(target.name))
         try:
             with _stream(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as stream:
                 yield stream
-            retry_interrupted(lambda: system.replace(temporary, place))
+            retry_interrupted(lambda: system.replace(temporary, target))
         except BaseException:
             with suppress(OSError):
                 system.unlink(temporary)
             raise
-        sync_folder(place.parent)
+        sync_folder(target.parent)
 
 
 class _Raw(io.RawIOBase):
-    """A file that is written through `system`. It has no `fileno`, by which a library could write past that."""
+    """A file that is written through `system`. It has no `fileno`, with which a library could bypass that."""
 
     def __init__(self, path: Path, flags: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _Raw(io.RawIOBase):
 
 @contextmanager
 def _stream(path: Path, flags: int, *, durable: bool = True) -> Iterator[io.BufferedWriter]:
-    """An open file, synced at the end if it is to be durable."""
+    """An open file, synced at the end if `durable`."""
     raw = _Raw(path, flags)
     stream: io.BufferedWriter = io.BufferedWriter(raw, 1 << 20)
     try:
@@ -112,19 +112,23 @@ def _stream(path: Path, flags: int, *, durable: bool = True) -> Iterator[io.Buff
         if durable:
             retry_interrupted(lambda: system.fsync(raw.handle))
     finally:
-        with suppress(OSError):  # it has been flushed, or it was said that it can't be
+        with suppress(OSError):  # it has been flushed, or flushing has raised already
             stream.close()
 
 
-def write_folder(place: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of files in one go, in place of one that may be there.
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder of files atomically, replacing a folder of this name.
+
+    Args:
+        path: the folder.
+        contents: the content of each file by its name.
 
     Raises:
-        OSError: the disk refused; no half of it is left at its place.
+        OSError: the folder can't be written; no part of it is left at `path`.
     """
-    make_folder(place.parent)
-    remove_leftovers(place.parent, place.name)
-    temporary = place.with_name(temporary_name(place.name))
+    make_folder(path.parent)
+    remove_leftovers(path.parent, path.name)
+    temporary = path.with_name(temporary_name(path.name))
     if temporary.exists():
         remove(temporary)
     try:
@@ -133,10 +137,10 @@ def write_folder(place: Path, contents: Mapping[str, bytes]) -> None:
             with _stream(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as stream:
                 stream.write(data)
         sync_folder(temporary)
-        if place.exists():
-            remove_folder(place)
-        retry_interrupted(lambda: system.rename(temporary, place))
-        sync_folder(place.parent)
+        if path.exists():
+            remove_folder(path)
+        retry_interrupted(lambda: system.rename(temporary, path))
+        sync_folder(path.parent)
     finally:
         if temporary.exists():
             with suppress(OSError):
@@ -144,10 +148,10 @@ def write_folder(place: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, with those above it.
+    """Create a folder and its parents.
 
     Raises:
-        OSError: the disk refused.
+        OSError: it can't be created.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -156,57 +160,57 @@ def make_folder(path: Path) -> None:
         retry_interrupted(lambda: system.mkdir(path))
 
 
-def remove_folder(place: Path) -> None:
-    """Let go of a folder: it is renamed first, so that nobody finds half of it.
+def remove_folder(path: Path) -> None:
+    """Delete a folder with its contents. It is renamed first, so that no reader sees a part of it.
 
     Raises:
-        OSError: the disk refused.
+        OSError: it can't be deleted.
     """
-    doomed = place.with_name(temporary_name(f"{place.name}.old"))
+    doomed = path.with_name(temporary_name(f"{path.name}.old"))
     if doomed.exists():
         remove(doomed)
-    retry_interrupted(lambda: system.rename(place, doomed))
+    retry_interrupted(lambda: system.rename(path, doomed))
     remove(doomed)
 
 
 def remove_file(path: Path) -> None:
-    """Let go of a file.
+    """Delete a file.
 
     Raises:
-        OSError: the disk refused.
+        OSError: it can't be deleted.
     """
     retry_interrupted(lambda: system.unlink(path))
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Add a line of JSON, whole or not at all; a line that a killed process left half written is mended first.
+    """Append a line of JSON atomically, after repairing an incomplete last line that a killed process has left.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: the file can't be written.
     """
-    _append(path, json.dumps(value, allow_nan=False).encode() + b"\n", _mended)
+    _append(path, json.dumps(value, allow_nan=False).encode() + b"\n", _repaired_size)
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Add bytes, all of them or none.
+    """Append bytes atomically.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: the file can't be written.
     """
     _append(path, data, lambda handle: os.fstat(handle).st_size)
 
 
 def _append(path: Path, data: bytes, end_of: Callable[[int], int]) -> None:
-    """Add `data` where `end_of` says that an open file ends; if that fails, cut it there."""
+    """Append `data` to a file whose valid end is given by `end_of`; if this fails, truncate the file to that end."""
     with disk_errors(path):
         handle = retry_interrupted(lambda: system.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND))
         try:
             end = end_of(handle)
             try:
-                left = memoryview(data)
-                while left:
-                    taken = retry_interrupted(lambda part=left: system.write(handle, part))  # type: ignore[misc]
-                    left = left[taken:]
+                remaining = memoryview(data)
+                while remaining:
+                    written = retry_interrupted(lambda part=remaining: system.write(handle, part))  # type: ignore[misc]
+                    remaining = remaining[written:]
             except BaseException:
                 with suppress(OSError):
                     system.truncate(handle, end)
@@ -215,8 +219,11 @@ def _append(path: Path, data: bytes, end_of: Callable[[int], int]) -> None:
             os.close(handle)
 
 
-def _mended(handle: int) -> int:
-    """The size of a file of lines whose last one is whole: half a line is cut off, only a missing line end is added."""
+def _repaired_size(handle: int) -> int:
+    """The size of a file of JSON lines after its end is repaired.
+
+    An incomplete last line is cut off; a complete one that only lacks its newline gets it.
+    """
     size = os.fstat(handle).st_size
     if size == 0:
         return 0
@@ -225,10 +232,10 @@ def _mended(handle: int) -> int:
         return size
     os.lseek(handle, 0, os.SEEK_SET)
     with io.FileIO(handle, "r", closefd=False) as file:
-        whole = file.readall()
-    start = whole.rfind(b"\n") + 1
+        content = file.readall()
+    start = content.rfind(b"\n") + 1
     try:
-        json.loads(whole[start:])
+        json.loads(content[start:])
     except ValueError:
         retry_interrupted(lambda: system.truncate(handle, start))
         return start
@@ -237,10 +244,10 @@ def _mended(handle: int) -> int:
 
 
 def sync_file(path: Path) -> None:
-    """Make durable what was appended to a file, if it is there.
+    """Flush a file to the disk, if it exists.
 
     Raises:
-        OSError: the disk refused.
+        OSError: it can't be flushed.
     """
     if path.is_file():
         handle = os.open(path, os.O_RDWR | BINARY)
@@ -251,21 +258,21 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable, on file systems that know how to.
+    """Flush a folder's entries to the disk, if the file system supports that.
 
     Raises:
-        OSError: the disk refused.
+        OSError: they can't be flushed.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        if error.errno not in CLOSED:
+        if error.errno not in FOLDER_UNSUPPORTED:
             raise
         return
     try:
         retry_interrupted(lambda: system.fsync(handle))
     except OSError as error:
-        if error.errno not in CLOSED:
+        if error.errno not in FOLDER_UNSUPPORTED:
             raise
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Sheets: many samples in one picture file. Grids of pictures, and points of the plane over the real ones."""
+"""Sample grids: many samples in one image file, either images in rows and columns or points of the plane."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from torch import Tensor
 from poise.utils.files import write_bytes
 from poise.utils.images import Bytes, to_bytes
 
-PAPER, REAL, FAKE = (255, 255, 255), (176, 184, 196), (214, 74, 32)
+BACKGROUND, REAL, FAKE = (255, 255, 255), (176, 184, 196), (214, 74, 32)
 GAP = 2
-WIDTH = 640
-LARGEST = 4096
-"""Pixels that a sheet has on a side, at most; a single picture that is larger still has all of its own."""
+MIN_WIDTH = 640
+MAX_SIDE = 4096
+"""The largest side of a grid in pixels. A single image that is larger is still shown in full."""
 
-CLASS_ROWS = 16
-"""Rows of a sheet with a row for each class, at most."""
+MAX_CLASS_ROWS = 16
+"""The largest number of rows in a grid with one row per class."""
 
 
 def grid_capacity(shape: tuple[int, ...]) -> tuple[int, int]:
-    """How many rows and columns of pictures, C x H x W, a sheet holds."""
+    """The largest numbers of rows and columns in a grid of images of `shape`, C x H x W."""
     height, width = shape[1:] if len(shape) == 3 else (1, 1)
-    return max(1, (LARGEST - GAP) // (height + GAP)), max(1, (LARGEST - GAP) // (width + GAP))
+    return max(1, (MAX_SIDE - GAP) // (height + GAP)), max(1, (MAX_SIDE - GAP) // (width + GAP))
 
 
 def num_shown(shape: tuple[int, ...], n: int) -> int:
-    """How many of n samples of this shape a sheet shows: all points, and as many pictures as there is room for."""
+    """How many of n samples of `shape` fit into a grid: all points, and as many images as `grid_capacity` allows."""
     return n if len(shape) == 1 else min(n, math.prod(grid_capacity(shape)))
 
 
-def evenly_spaced(n: int, room: int) -> Tensor:
-    """Which of n things are shown where there is room for fewer: `room` of them, evenly, the first and the last too."""
-    return torch.linspace(0, n - 1, min(n, room)).round().long()
+def evenly_spaced(n: int, num: int) -> Tensor:
+    """The indices of at most `num` of n items, evenly spaced, including the first and the last."""
+    return torch.linspace(0, n - 1, min(n, num)).round().long()
 
 
 def image_grid(images: Tensor, columns: int | None = None, *, alpha: bool = True) -> Bytes:
-    """Pictures, B x C x H x W in [-1, 1], side by side: H' x W' x 1 (C = 1, 2), 3 or 4 channels.
+    """A grid of images: uint8, H' x W' x C', with C' = C, or 4 for grey with alpha.
 
-    Small pictures are enlarged by whole pixels to a sheet at least 640 wide. Two channels are
-    grey with alpha, shown as RGBA, or if not `alpha` two inks, red and green. What a sheet has no room for (see `most`)
-    is cut off at the right and at the bottom.
+    Small images are enlarged by an integer factor, so that the grid is at least 640 pixels wide. What exceeds
+    `MAX_SIDE` is cut off at the right and at the bottom.
+
+    Args:
+        images: B x C x H x W in [-1, 1].
+        columns: the number of columns; if None, about the square root of B.
+        alpha: whether the second of two channels is alpha, shown as RGBA. Otherwise two channels are shown as red and
+            green.
     """
-    images, columns = _cut(images, columns)
+    images, columns = _crop(images, columns)
     tiles = to_bytes(images)
     n, height, width, channels = tiles.shape
     if channels == 2 and not alpha:
@@ -56,76 +61,89 @@ def image_grid(images: Tensor, columns: int | None = None, *, alpha: bool = True
         tiles = np.concatenate((np.repeat(tiles[..., :1], 3, axis=3), tiles[..., 1:]), axis=3)
         channels = 4
     rows = math.ceil(n / columns)
-    scale = math.ceil((WIDTH - GAP * (columns + 1)) / (columns * width))
-    scale = max(1, min(scale, ((LARGEST - GAP) // rows - GAP) // height))
+    scale = math.ceil((MIN_WIDTH - GAP * (columns + 1)) / (columns * width))
+    scale = max(1, min(scale, ((MAX_SIDE - GAP) // rows - GAP) // height))
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = tiles.shape[1:3]
-    sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
-    sheet[...] = 128 if channels == 1 else np.array([128, 128, 128, 255][:channels])
+    grid = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
+    grid[...] = 128 if channels == 1 else np.array([128, 128, 128, 255][:channels])
     for k, tile in enumerate(tiles):
         top, left = (k // columns) * (height + GAP) + GAP, (k % columns) * (width + GAP) + GAP
-        sheet[top : top + height, left : left + width] = tile
-    return sheet
+        grid[top : top + height, left : left + width] = tile
+    return grid
 
 
-def _cut(images: Tensor, columns: int | None) -> tuple[Tensor, int]:
-    """The pictures that there is room for, and in how many columns they stand."""
-    rows, across = grid_capacity(tuple(images.shape[1:]))
+def _crop(images: Tensor, columns: int | None) -> tuple[Tensor, int]:
+    """The images that fit into a grid, and its number of columns."""
+    max_rows, max_columns = grid_capacity(tuple(images.shape[1:]))
     if columns is None:
-        images = images[: rows * across]
-        return images, min(across, math.ceil(math.sqrt(len(images))))
-    if columns > across:
-        images = torch.cat([row[:across] for row in images[: rows * columns].split(columns)])
-    columns = min(columns, across)
-    return images[: rows * columns], columns
+        images = images[: max_rows * max_columns]
+        return images, min(max_columns, math.ceil(math.sqrt(len(images))))
+    if columns > max_columns:
+        images = torch.cat([row[:max_columns] for row in images[: max_rows * columns].split(columns)])
+    columns = min(columns, max_columns)
+    return images[: max_rows * columns], columns
 
 
-def scatter_plot(fake: Tensor, real: Tensor, side: int = WIDTH) -> Bytes:
-    """Points of the plane, N x 2: the real ones broad and grey, G's in colour on top. The real ones set the window."""
+def scatter_plot(fake: Tensor, real: Tensor, side: int = MIN_WIDTH) -> Bytes:
+    """A scatter plot of points of the plane, uint8, side x side x 3.
+
+    Args:
+        fake: G's points, N x 2, drawn as small coloured squares on top.
+        real: the real points, M x 2, drawn as large grey squares. They determine the window.
+        side: in pixels.
+    """
     low, high = real.min(0).values, real.max(0).values
-    centre, reach = (low + high) / 2, float((high - low).max()) * 0.65 + 1e-6
-    sheet = np.full((side, side, 3), PAPER, np.uint8)
+    centre, half_width = (low + high) / 2, float((high - low).max()) * 0.65 + 1e-6
+    plot = np.full((side, side, 3), BACKGROUND, np.uint8)
     for points, colour, radius in ((real, REAL, 5), (fake, FAKE, 1)):
-        at = ((points.detach().float().cpu() - centre) / (2 * reach) + 0.5) * side
-        inside = at[torch.isfinite(at).all(1)].round().long().numpy()
+        pixels = ((points.detach().float().cpu() - centre) / (2 * half_width) + 0.5) * side
+        finite = pixels[torch.isfinite(pixels).all(1)].round().long().numpy()
         for dx in range(-radius, radius + 1):
             for dy in range(-radius, radius + 1):
-                x, y = inside[:, 0] + dx, side - 1 - inside[:, 1] + dy
-                seen = (x >= 0) & (x < side) & (y >= 0) & (y < side)
-                sheet[y[seen], x[seen]] = colour
-    return sheet
+                x, y = finite[:, 0] + dx, side - 1 - finite[:, 1] + dy
+                visible = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+                plot[y[visible], x[visible]] = colour
+    return plot
 
 
 def sample_grid(samples: Tensor, real: Tensor | None, columns: int | None = None, *, alpha: bool = True) -> Bytes:
-    """The sheet for whatever the samples are; points need some real ones to be drawn over."""
+    """An `image_grid` of images, or a `scatter_plot` of points.
+
+    Args:
+        samples: images, B x C x H x W, or points, B x 2.
+        real: real points for the scatter plot.
+        columns: see `image_grid`.
+        alpha: see `image_grid`.
+    """
     if samples.dim() == 4:
         return image_grid(samples, columns, alpha=alpha)
     return scatter_plot(samples, samples if real is None else real)
 
 
 def grid_by_class(samples: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Samples for a sheet with one row per class, and its columns: of each class as many as the rarest has."""
-    kinds, counts = labels.unique(return_counts=True)
+    """Samples sorted for a grid with one row per class, and its columns: as many as the rarest class has samples."""
+    classes, counts = labels.unique(return_counts=True)
     columns = int(counts.min())
-    return torch.cat([samples[labels == kind][:columns] for kind in kinds]), columns
+    return torch.cat([samples[labels == label][:columns] for label in classes]), columns
 
 
-def to_pil(sheet: Bytes) -> Image.Image:
-    """A sheet as a Pillow image."""
-    return Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
+def to_pil(grid: Bytes) -> Image.Image:
+    """A grid as a Pillow image."""
+    return Image.fromarray(grid[..., 0] if grid.shape[2] == 1 else grid)
 
 
-def encode_png(sheet: Bytes) -> bytes:
-    """A sheet as the bytes of a PNG file; equal sheets give equal bytes."""
+def encode_png(grid: Bytes) -> bytes:
+    """A grid as the bytes of a PNG file; equal grids give equal bytes."""
     buffer = BytesIO()
-    to_pil(sheet).save(buffer, "png")
+    to_pil(grid).save(buffer, "png")
     return buffer.getvalue()
 
 
-def write_png(sheet: Bytes, path: Path) -> None:
-    """Write a sheet; the folder must exist.
+def write_png(grid: Bytes, path: Path) -> None:
+    """Write a grid as a PNG file into an existing folder.
 
     Raises:
         DiskError: it can't be written.
     """
-    write_bytes(path, encode_png(sheet))
+    write_bytes(path, encode_png(grid))

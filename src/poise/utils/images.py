@@ -1,4 +1,4 @@
-"""Images as bytes, as files hold them, and as floats, as networks see them."""
+"""Conversion of images between bytes, as in files, and floats, as in networks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Bytes = npt.NDArray[np.uint8]
 
 def to_float(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8, B x H x W x C, to float32 in [-1, 1], B x C x H x W in channels_last: x / 127.5 - 1."""
-    moved = images.to(device, non_blocking=True)
-    return moved.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
+    on_device = images.to(device, non_blocking=True)
+    return on_device.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
 
 
 def to_bytes(images: Tensor) -> Bytes:

@@ -1,4 +1,4 @@
-"""The classes of a package's modules under the package's own name: `poise.tricks.R1`, found when it is asked for."""
+"""The classes of a package's modules under the package's own name, imported on first use: `poise.tricks.R1`."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 
 
 def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A `__getattr__` and a `__dir__` for a package whose modules define its parts.
+    """A `__getattr__` and a `__dir__` for a package that exports the public classes of its modules.
 
     Args:
-        package: its name.
+        package: its dotted name.
     """
 
     @cache
-    def found() -> dict[str, type]:
-        home = import_module(package)
-        modules = [import_module(f"{package}.{one.name}") for one in pkgutil.iter_modules(home.__path__)]
+    def exports() -> dict[str, type]:
+        path = import_module(package).__path__
+        modules = [import_module(f"{package}.{info.name}") for info in pkgutil.iter_modules(path)]
         return {
-            name: thing
+            name: value
             for module in modules
-            for name, thing in vars(module).items()
-            if isinstance(thing, type) and thing.__module__ == module.__name__ and not name.startswith("_")
+            for name, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
         }
 
-    def attribute(name: str) -> Any:
-        if name[:1].isupper() and name in found():  # a class; whoever imports a module must not import them all
-            return found()[name]
+    def get_attribute(name: str) -> Any:
+        if name[:1].isupper() and name in exports():  # importing one module must not import all of them
+            return exports()[name]
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
 
-    return attribute, lambda: sorted(found())
+    return get_attribute, lambda: sorted(exports())

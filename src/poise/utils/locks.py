@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a file, which the system lets go of when its process ends, however it ends."""
+"""Locks on files, which let only one process at a time write to a folder and end with that process."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from pathlib import Path
 from poise.errors import DiskError, RecipeError
 from poise.utils.system import UNSUPPORTED, disk_errors, retry_interrupted, system
 
-SILENT = "another process"
+UNKNOWN_HOLDER = "another process"
 
 
 @contextmanager
 def file_lock(path: Path, where: str) -> Iterator[str]:
-    """Hold the lock on the file at `path`, which is made if need be and says who holds it.
+    """Hold the lock on the file at `path`, which is created if necessary and records the process that holds it.
 
-    Only a lock that somebody holds is a rival. Where the file system has no locks the block is entered all the same,
-    and a sentence says so.
+    If the file system does not support locks, the block is entered anyway, with a note.
 
     Args:
-        path: of the lock file.
+        path: the lock file.
         where: what an error names.
 
     Yields:
-        A note for the user; empty if all is well.
+        A note for the user, empty if the lock is held.
 
     Raises:
-        RecipeError: another process holds it; says which.
-        DiskError: the file can't be made.
+        RecipeError: another process holds the lock; names it.
+        DiskError: the file can't be created or locked.
     """
     with disk_errors(path):
         handle = retry_interrupted(lambda: system.open(path, os.O_RDWR | os.O_CREAT))
     try:
-        note = _taken(handle, path, where)
-        with suppress(OSError):  # it only helps a rival to name us
+        note = _acquire(handle, path, where)
+        with suppress(OSError):  # the name of the holder is only informative
             system.truncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             system.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -45,18 +44,18 @@ def file_lock(path: Path, where: str) -> Iterator[str]:
         os.close(handle)
 
 
-def _taken(handle: int, path: Path, where: str) -> str:
+def _acquire(handle: int, path: Path, where: str) -> str:
     try:
-        free = retry_interrupted(lambda: system.lock(handle))
+        acquired = retry_interrupted(lambda: system.lock(handle))
     except OSError as error:
-        why = error.strerror or str(error)
+        reason = error.strerror or str(error)
         if error.errno not in UNSUPPORTED:
-            raise DiskError(f"can't be locked: {why}", where=str(path)) from None
-        return f"this file system has no locks ({why}): nothing keeps a second run out of {path.parent}"
-    if free:
+            raise DiskError(f"can't be locked: {reason}", where=str(path)) from None
+        return f"this file system does not support locks ({reason}), so a second run could write to {path.parent}"
+    if acquired:
         return ""
     try:
         holder = os.read(handle, 200).decode(errors="replace").strip()
-    except OSError:  # Windows lets nobody read what is locked
+    except OSError:  # Windows does not allow reading a locked file
         holder = ""
-    raise RecipeError("another run is writing here", where=where, found=holder or SILENT)
+    raise RecipeError("another run is writing to this folder", where=where, found=holder or UNKNOWN_HOLDER)

@@ -1,8 +1,8 @@
-"""matplotlib without its surroundings: one kind of canvas, whatever backend the environment names.
+"""Plots with matplotlib that go to files and are independent of the configured backend.
 
-A notebook sets MPLBACKEND for all it starts, and matplotlib refuses to be imported where it can't find that backend. A
-picture that goes to a file needs none, so the variable is out of the way while matplotlib is imported, and `pyplot`,
-which would choose a backend, is never used. What matplotlib logs about its own folders is no news of ours.
+A notebook sets MPLBACKEND for its child processes, and matplotlib can't be imported where that backend is missing. A
+plot in a file needs no backend, so the variable is unset while matplotlib is imported, and `pyplot`, which would choose
+a backend, is not used. What matplotlib logs about its own folders is suppressed.
 """
 
 from __future__ import annotations
@@ -22,41 +22,49 @@ BACKEND = "MPLBACKEND"
 
 
 def import_matplotlib() -> None:
-    """Import matplotlib, half a second: before work whose result it shall draw, not after.
+    """Import matplotlib, which takes half a second.
+
+    Called before the work whose result is plotted, so that a missing matplotlib is noticed before and not after it.
 
     Raises:
         ImportError: it can't be imported.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with _without(BACKEND):
+    with _unset_variable(BACKEND):
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
-    """The environment without one of its variables."""
-    before = os.environ.pop(name, None)
+def _unset_variable(name: str) -> Iterator[None]:
+    """Unset an environment variable in the block."""
+    previous = os.environ.pop(name, None)
     try:
         yield
     finally:
-        if before is not None:
-            os.environ[name] = before
+        if previous is not None:
+            os.environ[name] = previous
 
 
-def new_figure(width: float, height: float, **given: Any) -> Figure:
-    """An empty figure of so many inches; `given` goes to matplotlib's `Figure`."""
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        options: further arguments of `matplotlib.figure.Figure`.
+    """
     import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), **given)
+    figure = Figure(figsize=(width, height), **options)
     FigureCanvasAgg(figure)
     return figure
 
 
 def as_png(figure: Figure) -> bytes:
-    """The figure as a PNG file's bytes. A glyph that no font has is drawn as a box, and not spoken of."""
+    """The figure as the bytes of a PNG file. A glyph that no font has is drawn as a box, without a warning."""
     stream = BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -1,9 +1,9 @@
-"""All text that poise prints goes out here: no name can steer the terminal, and no encoding can end a command.
+"""Printing to stdout and stderr: safe for any terminal and any encoding.
 
-File names, recipe keys, column names, class names and the errors of the user's own code are not ours. What in them a
-terminal would obey (escape sequences, a carriage return, marks that turn the direction of writing) is printed as a
-visible escape. `utils/console.py` does the same for coloured text. What stdout or stderr can't encode is replaced by
-a plain word or an escape, so that a machine in ASCII, Latin-1 or cp1252 gets all figures.
+File names, recipe keys, column names, class names and errors of user code may contain anything. Characters that a
+terminal would interpret (escape sequences, carriage returns, bidirectional controls) are printed as visible escapes;
+`utils/console.py` does the same for coloured text. Characters that the encoding of stdout or stderr lacks (ASCII,
+Latin-1, cp1252) are replaced by a plain word or an escape, so that no command fails on them.
 """
 
 from __future__ import annotations
@@ -17,78 +17,89 @@ import unicodedata
 from contextlib import suppress
 from typing import Any, TextIO
 
-OBEYED = re.compile(
+CONTROL_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1: escape sequences begin with one of them
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # directions of writing
-    "\u2028\u2029\ufeff\ufff9-\ufffb"  # ends of lines, byte order mark, annotations
-    "\U000e0000-\U000e007f"  # tags, which nobody sees
-    "\ud800-\udfff]"  # half a character: bytes of a file name that are no UTF-8
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls
+    "\u2028\u2029\ufeff\ufff9-\ufffb"  # line and paragraph separators, byte order mark, annotations
+    "\U000e0000-\U000e007f"  # tags, which are invisible
+    "\ud800-\udfff]"  # lone surrogates: bytes of a file name that are not UTF-8
 )
-"""What a terminal would obey, or could not show, instead of printing it."""
+"""Characters that a terminal interprets, or cannot show, instead of printing them."""
 
-PLAIN = {"±": "+/-", "·": ".", "┊": "|", "●": "o", "²": "^2", "‖": "|", "∇": "grad ", "−": "-", "–": "-", "…": "..."}
-"""Our own signs, where a stream can't encode them; Greek letters are called by their names."""
+ASCII_SUBSTITUTES = {
+    "±": "+/-",
+    "·": ".",
+    "┊": "|",
+    "●": "o",
+    "²": "^2",
+    "‖": "|",
+    "∇": "grad ",
+    "−": "-",
+    "–": "-",
+    "…": "...",
+}
+"""Substitutes for poise's own symbols where an encoding lacks them; Greek letters are replaced by their names."""
 
-REPLACING = "poise.replacing"
-"""The name of `replaced` as an error handler of a codec."""
+ERROR_HANDLER = "poise.replacing"
+"""The name under which `replace_unencodable` is registered as an error handler for codecs."""
 
 
-def printable(text: str, *, lines: bool = False) -> str:
-    r"""`text` with every control character as a visible escape: ESC as `\x1b`, a change of direction as `\u202e`.
+def printable(text: str, *, keep_newlines: bool = False) -> str:
+    r"""`text` with every control character as a visible escape: ESC as `\x1b`, a bidirectional control as `\u202e`.
 
     Args:
-        text: whoever wrote it.
-        lines: whether newlines are meant and stay.
+        text: any text.
+        keep_newlines: whether newlines are kept.
     """
-    return OBEYED.sub(lambda found: "\n" if lines and found[0] == "\n" else _escape(found[0]), text)
+    return CONTROL_CHARACTERS.sub(lambda match: "\n" if keep_newlines and match[0] == "\n" else _escape(match[0]), text)
 
 
 def one_line(text: str) -> str:
-    """`text` with runs of spaces, tabs and newlines as one space: an error from elsewhere may have several lines."""
+    """`text` with each run of spaces, tabs and newlines as one space, as for an error message of several lines."""
     return re.sub(r"(?:[ \t]|\r?\n)+", " ", text).strip()
 
 
-def count_noun(n: int, thing: str, things: str = "") -> str:
-    """How many: `1 picture`, `2,000 pictures`; `things` is the plural where an "s" does not make it."""
-    return f"{n:,} {agree(n, thing, things or f'{thing}s')}"
+def count_noun(n: int, singular: str, plural: str = "") -> str:
+    """A number with its noun: `1 image`, `2,000 images`; `plural` if the plural is not the singular with an "s"."""
+    return f"{n:,} {agree(n, singular, plural or f'{singular}s')}"
 
 
-def agree(n: int, one: str, many: str) -> str:
-    """The word that goes with a number: `agreeing(n, "is", "are")`."""
-    return one if n == 1 else many
+def agree(n: int, singular: str, plural: str) -> str:
+    """The form of a word that agrees with a number: `agree(n, "is", "are")`."""
+    return singular if n == 1 else plural
 
 
 def _escape(char: str) -> str:
     return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char) or ascii(char)[1:-1]
 
 
-def say(sentence: str, *, err: bool = False) -> None:
-    """Print one line at once, on stderr if `err`."""
+def print_line(sentence: str, *, err: bool = False) -> None:
+    """Print one line and flush, to stderr if `err`, else to stdout."""
     _write(printable(sentence), err=err)
 
 
-def say_over(text: str, width: int) -> None:
-    """Print one line on stdout over the last one, which was `width` characters long, and stay on it."""
+def overwrite_line(text: str, width: int) -> None:
+    """Overwrite the current line of stdout, which is `width` characters long, without ending it."""
     print("\r" + printable(text).ljust(width), end="", flush=True)
 
 
 def print_error(line: str) -> None:
-    """Print an error or a warning as one line on stderr, if there is one and it can still be written to."""
-    if sys.stderr is not None:  # print(file=None) would go to stdout
+    """Print an error or a warning as one line to stderr, if stderr exists and can still be written to."""
+    if sys.stderr is not None:  # print(file=None) would write to stdout
         with suppress(OSError, ValueError):
-            say(f"poise: {one_line(line)}", err=True)
+            print_line(f"poise: {one_line(line)}", err=True)
 
 
-def say_lines(text: str, *, err: bool = False) -> None:
-    """Print text whose newlines are meant."""
-    _write(printable(text.rstrip("\n"), lines=True), err=err)
+def print_text(text: str, *, err: bool = False) -> None:
+    """Print text of several lines."""
+    _write(printable(text.rstrip("\n"), keep_newlines=True), err=err)
 
 
-def say_json(value: Any) -> None:
-    """Print a value as JSON on stdout: ASCII alone, so that every stream takes it and no terminal obeys it.
+def print_json(value: Any) -> None:
+    """Print a value as JSON to stdout, in ASCII, so that it is safe for every encoding and terminal.
 
     Raises:
-        ValueError: a number in it is not finite, which JSON can't say.
+        ValueError: `value` contains a number that is not finite, which JSON does not allow.
     """
     _write(json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f"), err=False)
 
@@ -97,30 +108,30 @@ def _write(text: str, *, err: bool) -> None:
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
-def replaced(error: UnicodeError) -> tuple[str, int]:
-    """What stands in a stream for characters that it can't encode, and where the text goes on."""
+def replace_unencodable(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for codecs: the replacement for characters that can't be encoded, and where to continue."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end
 
 
 def _in_ascii(char: str) -> str:
-    if char in PLAIN:
-        return PLAIN[char]
+    if char in ASCII_SUBSTITUTES:
+        return ASCII_SUBSTITUTES[char]
     name = unicodedata.name(char, "")
     return name.split()[-1].lower() if re.fullmatch(r"GREEK \w+ LETTER \w+", name) else ascii(char)[1:-1]
 
 
-codecs.register_error(REPLACING, replaced)
+codecs.register_error(ERROR_HANDLER, replace_unencodable)
 
 
 def make_streams_lenient() -> None:
-    """Let stdout and stderr replace what they can't encode, where they are text over bytes."""
+    """Let stdout and stderr replace characters that they can't encode."""
     for stream in (sys.stdout, sys.stderr):
         make_stream_lenient(stream)
 
 
 def make_stream_lenient(stream: TextIO | None) -> None:
-    """The same for one of them; a stream of another sort, a notebook's or none at all, is left as it is."""
+    """The same for one stream. A stream that does not wrap bytes (a notebook's), or None, is left unchanged."""
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors=REPLACING)
+        stream.reconfigure(errors=ERROR_HANDLER)

@@ -1,6 +1,6 @@
-"""How far a long piece of work is, told to whoever listens: `report` deep inside, `progress_to` around it.
+"""Progress reports of long work: the work calls `report`, and a caller around it receives the reports by `progress_to`.
 
-The listener is a context variable, so that nothing in between has to hand it on.
+The callback is a context variable, so that the functions in between need no parameter for it.
 """
 
 from __future__ import annotations
@@ -11,66 +11,67 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[str, float], None]
-"""Told what is being done, and how far it is, from 0 to 1; told "" when that is over."""
+"""A callback that gets what is being done and the fraction done, from 0 to 1; "" once the work is over."""
 
-PATIENCE = 1.0
-"""Seconds that work may take before `Slow` says anything of it."""
+DELAY = 1.0
+"""Seconds after which `DelayedProgress` makes its first report."""
 
-PAUSE = 0.25
-"""Seconds between two of its words."""
-
-
-def silent(what: str, share: float) -> None:
-    """Nobody listens."""
+INTERVAL = 0.25
+"""Seconds between two of its reports."""
 
 
-_listener: ContextVar[Progress | None] = ContextVar("progress", default=None)
+def no_progress(what: str, fraction: float) -> None:
+    """A callback that ignores all reports."""
+
+
+_callback: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
-def progress_to(listener: Progress) -> Iterator[None]:
-    """While this is open, `listener` is told how far work is."""
-    before = _listener.set(listener)
+def progress_to(callback: Progress) -> Iterator[None]:
+    """Send the reports that are made in the block to `callback`."""
+    previous = _callback.set(callback)
     try:
         yield
     finally:
-        _listener.reset(before)
+        _callback.reset(previous)
 
 
-def report(what: str, share: float) -> None:
-    """Tell the listener, if there is one, what is being done and how far it is, from 0 to 1."""
-    listener = _listener.get()
-    if listener is not None:
-        listener(what, share)
+def report(what: str, fraction: float) -> None:
+    """Report what is being done and the fraction done, from 0 to 1, to the callback, if there is one."""
+    callback = _callback.get()
+    if callback is not None:
+        callback(what, fraction)
 
 
-class SlowWork:
-    """Work on many things, of which something is said only once it has taken more than a second.
+class DelayedProgress:
+    """Reports the progress of work on many items, but only once it has taken more than a second.
 
-    Used as a context, whose end takes back what was said. It may have several phases; the second is one for all.
+    It is a context manager; leaving it clears what was reported. The work may have several phases, which share the
+    initial second.
     """
 
     def __init__(self) -> None:
-        self._next, self._told = time.monotonic() + PATIENCE, False
+        self._next_report, self._has_reported = time.monotonic() + DELAY, False
         self.phase("{:,} of {:,}", 0)
 
-    def __enter__(self) -> SlowWork:
+    def __enter__(self) -> DelayedProgress:
         """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take back what was said."""
-        if self._told:
+        """Clear what was reported."""
+        if self._has_reported:
             report("", 1.0)
 
-    def phase(self, words: str, total: int) -> None:
-        """What is done next, with places for how many are done and how many there are: "reading {:,} of {:,} files"."""
-        self._words, self._total, self._done = words, total, 0
+    def phase(self, template: str, total: int) -> None:
+        """Begin a phase; `template` takes the number done and the total: "reading {:,} of {:,} files"."""
+        self._template, self._total, self._done = template, total, 0
 
     def step(self, n: int = 1) -> None:
-        """`n` more are done."""
+        """Count `n` more items as done."""
         self._done += n
         now = time.monotonic()
-        if now >= self._next:
-            self._next, self._told = now + PAUSE, True
-            report(self._words.format(self._done, self._total), self._done / max(1, self._total))
+        if now >= self._next_report:
+            self._next_report, self._has_reported = now + INTERVAL, True
+            report(self._template.format(self._done, self._total), self._done / max(1, self._total))

@@ -1,6 +1,6 @@
-"""The operating system's calls that change anything on a disk, and what it may answer to them.
+"""The system calls that change anything on a disk, and their errors.
 
-Everything that poise writes goes through `system` (see `utils/files.py`), so that the fault rig can fail or kill it.
+Everything that poise writes goes through `system` (see `utils/files.py`), so that tests can make any call fail.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from typing import TypeVar
 
 from poise.errors import DiskError, PoiseError
 
-Got = TypeVar("Got")
+T = TypeVar("T")
 
 UNSUPPORTED = frozenset(
     getattr(errno, name)
     for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "ENOTTY", "ENOLCK", "EBADF", "EPROTONOSUPPORT")
     if hasattr(errno, name)
 )
-"""What a file system answers that does not have a call: to a folder's fsync, or to a lock."""
+"""The error numbers of a file system that does not support a call, such as the fsync of a folder, or a lock."""
 
-CLOSED = UNSUPPORTED | {errno.EACCES, errno.EPERM, errno.EISDIR}
-"""What it may answer to opening a folder, besides: Windows, CIFS and FUSE do."""
+FOLDER_UNSUPPORTED = UNSUPPORTED | {errno.EACCES, errno.EPERM, errno.EISDIR}
+"""The error numbers of a file system that can't open or sync a folder: Windows, CIFS and FUSE add some."""
 
 BINARY = getattr(os, "O_BINARY", 0)
 
 
 class System:
-    """The operating system's calls that write, one method each."""
+    """The system calls that write, one method each."""
 
     def open(self, path: Path, flags: int) -> int:
-        """A file descriptor."""
+        """Open a file; returns its descriptor."""
         return os.open(path, flags | BINARY, 0o666)
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
-        """How many bytes were taken."""
+        """Write to an open file; returns the number of bytes written."""
         return os.write(handle, data)
 
     def truncate(self, handle: int, size: int) -> None:
-        """Cut an open file."""
+        """Truncate an open file."""
         os.ftruncate(handle, size)
 
     def fsync(self, handle: int) -> None:
-        """Make durable what was written."""
+        """Flush an open file to the disk."""
         os.fsync(handle)
 
     def replace(self, old: Path, new: Path) -> None:
-        """Rename, over a file that may be there."""
+        """Rename a file, replacing one of that name."""
         os.replace(old, new)  # noqa: PTH105
 
     def rename(self, old: Path, new: Path) -> None:
@@ -58,7 +58,7 @@ class System:
         os.rename(old, new)  # noqa: PTH104
 
     def mkdir(self, path: Path) -> None:
-        """Make a folder; one that is there is fine."""
+        """Create a folder, unless it exists."""
         path.mkdir(exist_ok=True)
 
     def unlink(self, path: Path) -> None:
@@ -70,20 +70,22 @@ class System:
         path.rmdir()
 
     def lock(self, handle: int) -> bool:
-        """Whether the lock on an open file was free, and is ours now."""
+        """Lock an open file; returns False if another process holds the lock."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns, on import, where the system has no locks: we say that ourselves
+            warnings.simplefilter(
+                "ignore"
+            )  # filelock warns on import if the system has no locks; poise has its own note
             from filelock import lock_descriptor
 
         return lock_descriptor(handle, blocking=False)
 
 
 system = System()
-"""Its methods are replaced by the fault rig."""
+"""The system calls in use. Tests replace its methods to inject faults."""
 
 
-def retry_interrupted(call: Callable[[], Got]) -> Got:
-    """What a call gives; one that a signal interrupted is made again."""
+def retry_interrupted(call: Callable[[], T]) -> T:
+    """The result of a call, which is repeated if a signal interrupts it."""
     for _ in range(1000):
         with suppress(InterruptedError):
             return call()
@@ -92,7 +94,14 @@ def retry_interrupted(call: Callable[[], Got]) -> Got:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the system's refusal into an error that names the file."""
+    """Convert every `OSError` raised in the block into a `DiskError` that names the file.
+
+    Args:
+        path: the file or folder to name.
+
+    Raises:
+        DiskError: the block raised an `OSError`.
+    """
     try:
         yield
     except PoiseError:

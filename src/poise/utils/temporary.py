@@ -1,4 +1,4 @@
-"""Temporary names, and what killed processes left behind under them."""
+"""Names of temporary files, and the removal of those that killed processes have left behind."""
 
 from __future__ import annotations
 
@@ -12,75 +12,77 @@ from pathlib import Path
 
 from poise.utils.system import retry_interrupted, system
 
-MARK = ".tmp-"
-"""How the names of temporary files begin: `.tmp-HOST-PROCESS-NAME`."""
+PREFIX = ".tmp-"
+"""The prefix of temporary names, `.tmp-HOST-PROCESS-NAME`."""
 
-DAY = 86400.0
-"""Seconds after which a temporary file of another machine counts as left over."""
+MAX_AGE = 86400.0
+"""Seconds after which a temporary file of another machine counts as a leftover."""
 
 
-def _here() -> str:
-    """This machine in four hexadecimal digits."""
+def _host_id() -> str:
+    """This machine, as a hash of four hexadecimal digits."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:4]
 
 
 def temporary_name(name: str) -> str:
-    """Where this process puts together the file called `name`: the ending is kept, and no name becomes too long."""
+    """The name under which this process writes the file `name`: it keeps the suffix and never becomes too long."""
     if len(os.fsencode(name)) > 200:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32] + Path(name).suffix[-16:]
-    return f"{MARK}{_here()}-{os.getpid()}-{name}"
+    return f"{PREFIX}{_host_id()}-{os.getpid()}-{name}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether it is the name of a file that was being written, now or by an earlier version."""
-    old = name.rpartition(".")[2].isdecimal() and name.startswith((".run.json.", ".recipe.toml.", ".rows.jsonl."))
-    return name.startswith(MARK) or old
+    """Whether `name` is the temporary name of a file, of this version or an earlier one."""
+    old_style = name.rpartition(".")[2].isdecimal() and name.startswith((".run.json.", ".recipe.toml.", ".rows.jsonl."))
+    return name.startswith(PREFIX) or old_style
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes of this machine left half written; nothing is left over that can't be removed.
+    """Remove temporary files that killed processes of this machine have left behind, as far as they can be removed.
 
     Args:
-        folder: where to look.
-        name: the file that was being written; left out, everything: only for who has the folder to itself (a lock).
+        folder: the folder to clean.
+        name: the file that was being written. If None, all temporary files are removed, which requires that no other
+            process writes to the folder (a lock).
     """
     try:
-        found = [entry for entry in folder.iterdir() if is_temporary(entry.name)]
+        entries = [entry for entry in folder.iterdir() if is_temporary(entry.name)]
     except OSError:
         return
-    for entry in found:
-        if name is None or (_meant(entry.name, name) and _orphaned(entry)):
+    for entry in entries:
+        if name is None or (_is_for(entry.name, name) and _orphaned(entry)):
             with suppress(OSError):
                 remove(entry)
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder that others may be writing to."""
+    """Remove leftovers of killed processes in a folder to which other processes may be writing."""
     with suppress(OSError):
         for entry in list(folder.iterdir()):
-            if entry.name.startswith(MARK) and _orphaned(entry):
+            if entry.name.startswith(PREFIX) and _orphaned(entry):
                 with suppress(OSError):
                     remove(entry)
 
 
-def _meant(temporary: str, name: str) -> bool:
-    wanted = temporary_name(name).split("-", 3)[-1]
-    return temporary.split("-", 3)[-1] in (wanted, f"{wanted}.old")
+def _is_for(temporary: str, name: str) -> bool:
+    """Whether a temporary name stands for the file `name`, or for its old version."""
+    expected = temporary_name(name).split("-", 3)[-1]
+    return temporary.split("-", 3)[-1] in (expected, f"{expected}.old")
 
 
 def _orphaned(entry: Path) -> bool:
-    """Whether its process is gone (or this one: nothing is being written at this moment)."""
+    """Whether the process that wrote it has ended, or is this one, which is not writing at the moment."""
     _, host, process, *_ = [*entry.name.split("-", 3), "", ""]
-    if host == _here() and process.isdecimal():
+    if host == _host_id() and process.isdecimal():
         return int(process) == os.getpid() or not _alive(int(process))
     with suppress(OSError):
-        return time.time() - entry.lstat().st_mtime > DAY
+        return time.time() - entry.lstat().st_mtime > MAX_AGE
     return False
 
 
 def _alive(process: int) -> bool:
     if sys.platform == "win32":
-        return True  # there, signal 0 is Ctrl-C
+        return True  # on Windows, signal 0 is Ctrl-C
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -91,10 +93,10 @@ def _alive(process: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it.
+    """Remove a file, or a folder with its contents.
 
     Raises:
-        OSError: the disk refused.
+        OSError: it can't be removed.
     """
     if path.is_symlink() or not path.is_dir():
         retry_interrupted(lambda: system.unlink(path))
