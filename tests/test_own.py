@@ -561,7 +561,7 @@ def test_other_code_is_another_run(part: Part, tmp_path: Path, monkeypatch: pyte
     file.write_text(file.read_text() + "\n# a thought\n")
     notes = Notes()
     train(ring(table, steps=4), out, trust_code=True, resume=True, listener=notes)
-    told = [line for line in notes.lines if "not promised to be exact" in line]
+    told = [line for line in notes.lines if "may not be exactly reproducible" in line]
     assert len(told) == 1
     assert "code" in told[0]
     assert json.loads((out / "run.json").read_text())["code"] == {str(file): digest(file)}
@@ -596,7 +596,7 @@ def test_a_run_goes_on_where_its_files_are_not(part: Part, tmp_path: Path, monke
     longer = told.model_copy(update={"steps": 4})
     train(longer, tmp_path / "run", trust_code=True, resume=True, listener=notes)
     assert any(f"{file} is not there: the run's copy of it is taken" in line for line in notes.lines)
-    assert not any("not promised to be exact" in line for line in notes.lines)
+    assert not any("may not be exactly reproducible" in line for line in notes.lines)
     forget(monkeypatch)
     train(ring(part("Memory"), g=part("Sketcher"), steps=4), tmp_path / "whole", trust_code=True)
     assert unequal(tensors(tmp_path / "run"), tensors(tmp_path / "whole")) == []

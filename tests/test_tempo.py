@@ -16,7 +16,7 @@ from poise.engine.step_metrics import StepMetrics
 from poise.errors import RecipeError
 from poise.objectives.base import Losses, Objective
 from poise.tempo import RatioConfig, SimultaneousConfig, ThresholdsConfig
-from poise.training.state import STEPS
+from poise.training.state import STEP_FUNCTIONS
 
 D, G = Side.D, Side.G
 
@@ -161,7 +161,7 @@ def test_both_step_from_where_both_stood(style: str) -> None:
     game: Any = by_hand(objective=Bilinear(), tempo=tempo, lr=lr)
     assert game.tempo.step_kind == style
     for at in range(steps):
-        STEPS[game.tempo.step_kind](game, ring_feed(), context(at), StepMetrics())
+        STEP_FUNCTIONS[game.tempo.step_kind](game, ring_feed(), context(at), StepMetrics())
     w, bias, by = descent_ascent(steps, lr, style)
     assert torch.allclose(game.d.net.weight.detach().double(), w, atol=1e-5)
     assert torch.allclose(game.d.net.bias.detach().double(), bias, atol=1e-5)

@@ -26,7 +26,7 @@ from poise.recipe.shipped import DEFAULT, list_recipes
 from poise.recipe.toml import read_file
 from poise.runs import checkpoint
 from poise.training.listener import NullListener, StartInfo
-from poise.training.state import STEPS
+from poise.training.state import STEP_FUNCTIONS
 from poise.training.train import train
 
 
@@ -523,7 +523,7 @@ def test_out_of_memory_in_training(
     def hungry(*_: Any) -> None:
         raise error
 
-    monkeypatch.setitem(STEPS, "alternate", hungry)
+    monkeypatch.setitem(STEP_FUNCTIONS, "alternate", hungry)
     said = poise("train", "ring", "--out", tmp_path / "out", *small)
     said.complains(7, "too little memory", "batch 16", "--set batch=8")
     assert state(tmp_path / "out") == "failed"

@@ -26,7 +26,7 @@ from poise.runs import checkpoint
 from poise.training import evaluation, recorder, state, trainer
 from poise.training.listener import NullListener
 from poise.training.signals import Signals, owned_process
-from poise.training.state import STEPS
+from poise.training.state import STEP_FUNCTIONS
 from poise.training.train import train
 
 FOREVER = ["--steps", "100000", "--set", "log.rows=5", "--set", "log.samples=100000", "--set", "log.saves=100000"]
@@ -169,7 +169,7 @@ def test_stopped_in_every_part_of_a_step(
     with monkeypatch.context() as struck:
         home, name = {
             "sheet": (recorder.SampleGrids, "draw"),
-            "step": (STEPS, "alternate"),
+            "step": (STEP_FUNCTIONS, "alternate"),
             "save": (checkpoint, "write"),
             "row": (recorder.Recorder, "row"),
         }[during]
@@ -266,7 +266,7 @@ def test_a_second_ctrl_c_ends_our_own_process_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr("poise.training.signals.time.monotonic", lambda: now[0])
     presses = ((signal.SIGTERM, 1), (signal.SIGTERM, 9), (signal.SIGINT, 9), (signal.SIGINT, 4))
     with owned_process(), Signals() as signals:
-        signals.patient = True
+        signals.deferred = True
         for number, wait in presses:
             assert left == []
             now[0] += wait
@@ -311,7 +311,7 @@ def test_what_ignores_a_hangup_goes_on_ignoring_it(monkeypatch: pytest.MonkeyPat
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Signals() as signals:
-            signals.patient = True
+            signals.deferred = True
             os.kill(os.getpid(), signal.SIGHUP)
             assert signals.requested_by is None
             os.kill(os.getpid(), signal.SIGTERM)
@@ -324,7 +324,7 @@ def test_what_ignores_a_hangup_goes_on_ignoring_it(monkeypatch: pytest.MonkeyPat
 def test_a_system_without_hangups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")
     with Signals() as signals:
-        signals.patient = True
+        signals.deferred = True
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.requested_by == "SIGTERM"
 

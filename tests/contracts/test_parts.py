@@ -50,7 +50,7 @@ from poise.recipe.decode import decode
 from poise.recipe.toml import parse_toml
 from poise.runs.state_tensors import load_game_tensors
 from poise.tempo import TempoConfig
-from poise.training.state import STEPS
+from poise.training.state import STEP_FUNCTIONS
 
 OBJECTIVES = find_components(Objective, "poise.objectives")
 JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.output_kinds}  # type: ignore[attr-defined]
@@ -410,7 +410,7 @@ def test_a_game_for_one_waits_for_no_device(kind: str, world: str) -> None:
     run = session(world, **suited(world, kind)).play(1)
     with no_waiting():
         for _ in range(3):
-            STEPS[run.game.tempo.step_kind](run.game, run.batches, run.context(), run.metrics)
+            STEP_FUNCTIONS[run.game.tempo.step_kind](run.game, run.batches, run.context(), run.metrics)
             run.done += 1
     assert "g/reconstruction" in run.metrics.reduce()
 
@@ -719,7 +719,7 @@ def test_tempo_keeps_within_its_bounds_and_lets_both_play(kind: str) -> None:
     """
     run, steps = paced("points", kind, steps=30), 30
     tempo = run.game.tempo
-    assert tempo.step_kind in STEPS
+    assert tempo.step_kind in STEP_FUNCTIONS
     run.play(steps)
     moves = [(m.context.step, m.context.side, m.context.turn) for m in run.moves]
     count = Counter((step, side) for step, side, _ in moves)

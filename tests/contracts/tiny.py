@@ -42,7 +42,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.tempo import Ratio
-from poise.training.state import STEPS
+from poise.training.state import STEP_FUNCTIONS
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -246,7 +246,7 @@ class Session:
         with patch.object(step, "sample", draw), patch.object(reconstruction_step, "reconstruct", encode):
             for _ in range(steps):
                 self.streams.seed_global("step", self.done)
-                STEPS[self.game.tempo.step_kind](self.game, self.batches, self.context(), self.metrics)
+                STEP_FUNCTIONS[self.game.tempo.step_kind](self.game, self.batches, self.context(), self.metrics)
                 self.done += 1
         return self
 

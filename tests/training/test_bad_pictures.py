@@ -27,7 +27,7 @@ def test_the_run_goes_on_and_names_them(poise: Callable, tmp_path: Path) -> None
     (tmp_path / "in" / "cut \U0001f600.png").write_bytes(whole[: len(whole) // 2])
     said = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
     assert said.code == 0, said.err
-    assert "bad: empty.png: not an image" in said.err
+    assert "bad image: empty.png: not an image" in said.err
     with (tmp_path / "out" / "bad_images.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file))
     assert header == ["name", "reason"]

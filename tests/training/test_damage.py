@@ -212,7 +212,7 @@ def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str,
     more = ["--measures", "coverage", "--n", 10] if command == "measure" else []
     said = poise(command, run, *more)
     assert said.code == 0
-    assert "passed over a damaged save: step-00000006" in said.err
+    assert "skipped a damaged checkpoint: step-00000006" in said.err
     for step in (2, 4):
         tampered(run, SENSELESS[how], step)
     poise(command, run, *more).complains(4, "no valid save", "step-00000006", "step-00000002")

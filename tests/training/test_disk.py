@@ -199,7 +199,7 @@ def test_the_list_of_bad_pictures_may_fail(refuse: Refusing, tmp_path: Path) -> 
 
     refuse("bad_images", lambda n: True)
     notes = run_info.write_bad_images([BadFile(f"{n}.png", "not an image") for n in range(12)], RunFolder(tmp_path))
-    assert notes[-1].startswith("and 2 more; the list of all can't be written")
+    assert notes[-1].startswith("and 2 more; the list of bad images can't be written")
     assert not list(tmp_path.iterdir())
 
 

@@ -600,17 +600,17 @@ def test_what_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path
     assert [(folder.kept / name / "what").read_text() for name in saves(folder.path, "kept")] == list(map(str, kept))
 
 
-@pytest.mark.parametrize(("policy", "ends"), [("roll_back", False), ("stop", True), ("note", None), ("keep", None)])
-def test_a_policy_of_any_detector(policy: str, ends: bool | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("policy", "stops"), [("roll_back", False), ("stop", True), ("note", None), ("keep", None)])
+def test_a_policy_of_any_detector(policy: str, stops: bool | None, tmp_path: Path) -> None:
     folder, listener = RunFolder(tmp_path), Listener()
     guard = AlarmHandler(guarded(policy={"collapse": policy}), folder, 0, listener)
     alarm = Alarm(8, "collapse", "warning", "they are alike", "look", "T16")
-    if ends is None:
+    if stops is None:
         guard.handle(alarm)
     else:
         with pytest.raises(AlarmTriggered, match="they are alike") as caught:
             guard.handle(alarm)
-        assert (caught.value.ends, caught.value.alarm) == (ends, alarm)
+        assert (caught.value.stops, caught.value.alarm) == (stops, alarm)
     assert listener.alarms == [alarm]
     assert lines(tmp_path, "alarms") == [alarm._asdict()]
 

@@ -48,7 +48,7 @@ BAD_G = {
 BAD_D = {
     "sigmoid": ("nn.Sigmoid()", "[0, 1]"),
     "of two": ("Do(lambda x: torch.cat([x, -x], 1).softmax(1)[:, 1])", "[0, 1]"),
-    "of one": ("nn.Softmax(1)", "score is 1 for everything"),
+    "of one": ("nn.Softmax(1)", "score is 1 for all inputs"),
     "relu": ("nn.Softplus()", "never below 0"),
     "log": ("nn.LogSigmoid()", "never above 0"),
 }
@@ -150,7 +150,7 @@ def test_a_d_that_says_no_logit(own: Callable[..., list[str]], end: str, word: s
     (told,) = own(d=end, verdict=verdict)
     assert told.startswith("network.d: ")
     assert word in told
-    assert "'non_saturating' reads a free score (a logit)" in told
+    assert "'non_saturating' needs unbounded scores (logits)" in told
 
 
 def test_who_reads_it(own: Callable[..., list[str]]) -> None:

@@ -279,7 +279,7 @@ def test_a_damaged_save_is_named_and_passed_over(damage: str, undisturbed: Path,
             heard.extend(start.lines)
 
     train(ring(), out, resume=True, listener=Listener())
-    assert any(place.name in line and "damaged save" in line for line in heard)
+    assert any(place.name in line and "damaged checkpoint" in line for line in heard)
     shutil.rmtree(place, ignore_errors=True)
     assert traces(out) == traces(undisturbed)
 

@@ -101,9 +101,11 @@ def _tell(name: str, report: Report) -> None:
     if (told := report.warm_up) is not None:
         table.add_row("warm-up", told.words)
     if (cost := report.estimate) is not None:
-        from poise.training.run_info import WHO
+        from poise.training.run_info import NETWORK_NAMES
 
-        sizes = ", ".join(f"{WHO[name]} {cost.parameters[name]:,}" for name in WHO if name in cost.parameters)
+        sizes = ", ".join(
+            f"{NETWORK_NAMES[name]} {cost.parameters[name]:,}" for name in NETWORK_NAMES if name in cost.parameters
+        )
         table.add_row("players", f"{sizes} weights")
         table.add_row(
             "time", f"{_clock(cost.seconds)} at {1000 * cost.seconds_per_step:,.0f} ms a step, without measuring"

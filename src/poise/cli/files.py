@@ -34,4 +34,4 @@ def check_run(run: Path) -> None:
 def report_skipped_checkpoints(run: Run) -> None:
     """Say which saves were passed over for older ones."""
     for sentence in run.skipped_checkpoints:
-        print_line(f"passed over a damaged save: {sentence}", err=True)
+        print_line(f"skipped a damaged checkpoint: {sentence}", err=True)

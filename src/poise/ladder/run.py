@@ -44,7 +44,7 @@ def run_ladder(
     """
     import_matplotlib()
     left = {rung: _left(recipe, out / rung) for rung, recipe in recipes.items()}
-    again = f"; go on with the same command: poise ladder --out {out}"
+    again = f"; continue with the same command: poise ladder --out {out}"
     with Signals(again):  # between the rungs, and while one is looked at
         for rung, recipe in recipes.items():
             run = out / rung
@@ -52,7 +52,7 @@ def run_ladder(
                 try:
                     train(recipe, run, resume=bool(left[rung]), device=device, data_root=data_root, listener=listener)
                 except Stopped as stopped:
-                    raise Stopped(str(stopped).partition("; go on with")[0] + again) from None
+                    raise Stopped(str(stopped).partition("; continue with")[0] + again) from None
             done = Run(run)
             done.read_data_from(recipe.data)  # it may lie elsewhere now
             with progress_to(progress):

@@ -39,7 +39,7 @@ class StartInfo(NamedTuple):
 class ProgressListener(Protocol):
     """Is notified as a run proceeds. All calls come from the training thread and should return at once.
 
-    If a method raises an exception, training continues without the listener; `Stopped` stops the run in order, with
+    If a method raises an exception, training continues without the listener; `Stopped` stops the run gracefully, with
     its state saved.
 
     A listener may also have a method `on_progress(what, share)`. It is called while data is read or the run is

@@ -1,9 +1,9 @@
-"""What the user's own networks answer: whether G's samples can be pictures, and whether D's scores can be logits.
+"""Checks the output range of user-defined networks: can G's samples be images, and can D's scores be logits?
 
-Pictures lie in [-1, 1], and most objectives read a score of either sign and any size. A G that ends in a sigmoid, in
-[0, 255] or in a ReLU, and a D that ends in a sigmoid, train without an error and badly. Nothing declares how a network
-ends, so it is asked: as it begins, and with weights that are drawn anew and large. What stays on one side of nought
-with all of them was built so; what a network happens to answer at its start says little.
+Images lie in [-1, 1], and most objectives expect unbounded scores of either sign. A G that ends in a sigmoid, in a ReLU
+or in [0, 255], and a D that ends in a sigmoid, train badly and without an error. User code does not declare its last
+layer, so the network is run with its initial weights and with several sets of large random weights. An output that has
+the same sign with all of these weights is so by design; the initial outputs alone say little.
 """
 
 from __future__ import annotations
@@ -23,160 +23,171 @@ from poise.recipe.checks.findings import Finding
 from poise.recipe.model import Recipe
 from poise.user_code.components import UserDiscriminator, UserGenerator, UserObjective
 
-ASKED, REDRAWN = 8, 4
-"""Samples of a sort that a network is asked about, and how often its weights are drawn anew."""
+NUM_SAMPLES, NUM_REDRAWS = 8, 4
+"""The samples per batch on which a network is run, and how often its weights are drawn anew."""
 
 GAIN = 3.0
-"""How large the weights are that are drawn: of a standard deviation of this over the root of the inputs."""
+"""The scale of the new weights: their standard deviation is this over the square root of the number of inputs."""
 
-FAR = 10.0
-"""A first sample beyond this is on another scale. A linear end (R3GAN's, StyleGAN's) begins with some as far as 5."""
+MAX_INITIAL = 10.0
+"""First samples beyond this are on a wrong scale. A linear output (R3GAN, StyleGAN) may begin with values up to 5."""
 
-DROWNED = 0.2
-"""Below this share of what the label does to a first sample, z counts as drowned."""
+MIN_LATENT_EFFECT = 0.2
+"""The effect of z on a first sample, relative to that of the label, below which the label dominates."""
 
-EDGE = 1e-3
-"""What bfloat16 may lie beyond a bound."""
+TOLERANCE = 1e-3
+"""How far bfloat16 may exceed a bound."""
 
 
 class OutputRange(NamedTuple):
-    """The least and the greatest number that a network answered.
+    """The smallest and the largest output of a network.
 
     Attributes:
-        low, high: as it begins.
-        least, most: with any of the weights.
+        initial_low, initial_high: with the initial weights.
+        low, high: over all sets of weights.
     """
 
+    initial_low: float
+    initial_high: float
     low: float
     high: float
-    least: float
-    most: float
 
     @property
-    def constant(self) -> bool:
-        """Whether the answer was the same to everything, whatever the weights."""
-        return self.least == self.most
+    def is_constant(self) -> bool:
+        """Whether the output was the same for all inputs and all weights."""
+        return self.low == self.high
 
 
 def check_output_ranges(recipe: Recipe, source: Source) -> list[Finding]:
-    """Warnings about own networks whose answers can't be what the game takes them for. Touches no stream of a run."""
-    found: list[Finding] = []
+    """Warnings about user-defined networks with unsuitable output ranges. No random stream of a run is used."""
+    findings: list[Finding] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         g, d, streams = recipe.network.g, recipe.network.d, RandomStreams(recipe.seed)
-        labels = torch.arange(ASKED) % max(1, len(source.classes))
+        labels = torch.arange(NUM_SAMPLES) % max(1, len(source.classes))
         if isinstance(g, UserGenerator) and len(source.shape) == 3:
             dim = recipe.latent.dim if recipe.labels.g is None else recipe.labels.g.latent_dim(recipe.latent.dim)
-            z = torch.randn(ASKED, dim) if recipe.labels.g else recipe.latent.sample(ASKED, streams("ranges"))
-            found += sample_range_warning(
-                output_range(g.build(dim, source.shape), lambda net: call_network(net, z, labels))
+            z = (
+                torch.randn(NUM_SAMPLES, dim)
+                if recipe.labels.g
+                else recipe.latent.sample(NUM_SAMPLES, streams("ranges"))
             )
-        free = (
+            samples = output_range(g.build(dim, source.shape), lambda net: call_network(net, z, labels))
+            findings += sample_range_warning(samples)
+        needs_logits = (
             isinstance(d, UserDiscriminator)
             and d.output_kind == "score"
             and not isinstance(recipe.objective, UserObjective)
         )
-        if isinstance(d, UserDiscriminator) and free and recipe.objective.tag() != "least_squares":
+        if isinstance(d, UserDiscriminator) and needs_logits and recipe.objective.tag() != "least_squares":
             shape = packed_shape(source.shape, recipe.pack)
             shape = shape if recipe.labels.d is None else recipe.labels.d.input_shape(shape)
-            origins = [2 * torch.rand(ASKED, *shape) - 1]
+            batches = [2 * torch.rand(NUM_SAMPLES, *shape) - 1]
             if shape == source.shape:
-                origins.append(source.preview(ASKED))
-            sided = not (recipe.objective.is_relativistic or recipe.objective.needs_lipschitz_bound)
-            told = output_range(
-                d.build(shape), lambda net: torch.cat([_scores(net, origin, labels) for origin in origins])
+                batches.append(source.preview(NUM_SAMPLES))
+            both_signs = not (recipe.objective.is_relativistic or recipe.objective.needs_lipschitz_bound)
+            scores = output_range(
+                d.build(shape), lambda net: torch.cat([_scores(net, batch, labels) for batch in batches])
             )
-            found += score_range_warning(told, str(recipe.objective.tag()), sided=sided)
-    return found
+            findings += score_range_warning(scores, str(recipe.objective.tag()), both_signs=both_signs)
+    return findings
 
 
 @torch.no_grad()
 def label_dominates(net: nn.Module, latent: Latent, classes: int, streams: RandomStreams) -> list[Finding]:
-    """A warning if in a fresh G the label moves samples much more than z does: each class would be one picture.
+    """A warning if, in an untrained G, the label moves samples much more than z does.
 
-    Compared are the mean standard deviations of a sample's numbers over latents, the label being the same, and over
-    labels, the latent being the same. The network is left as it is.
+    Each class would then be a single image. The mean standard deviation of a sample's values over latents with the same
+    label is compared with that over labels with the same latent. The network is left unchanged.
     """
-    count = min(classes, ASKED)
-    z = latent.sample(ASKED, streams("ranges/latents")).repeat_interleave(count, 0)
+    count = min(classes, NUM_SAMPLES)
+    z = latent.sample(NUM_SAMPLES, streams("ranges/latents")).repeat_interleave(count, 0)
     labels = (torch.arange(len(z)) % count).to(z.device)
     training = net.training
     net.eval()
     try:
-        made = call_network(net, z, labels).float().flatten(1).unflatten(0, (ASKED, count))
+        samples = call_network(net, z, labels).float().flatten(1).unflatten(0, (NUM_SAMPLES, count))
     finally:
         net.train(training)
-    by_latent, by_label = (float(made.std(dim).mean()) for dim in (0, 1))
-    if by_latent >= DROWNED * by_label:
+    by_latent, by_label = (float(samples.std(dim).mean()) for dim in (0, 1))
+    if by_latent >= MIN_LATENT_EFFECT * by_label:
         return []
-    reason = f"another label moves a first sample {by_label / max(by_latent, 1e-12):.0f} times as far as another z does"
+    ratio = by_label / max(by_latent, 1e-12)
+    reason = f"another label changes a sample of the untrained G {ratio:.0f} times as much as another z does"
     cure = "bring both to one scale: latent.kind gaussian, or sphere with length sqrt_dim"
     return [Finding("latent", reason, "T17", cure)]
 
 
-def _scores(net: nn.Module, origin: Tensor, labels: Tensor) -> Tensor:
-    said = call_network(net, origin, labels[: len(origin)])
-    return (said.score if isinstance(said, DiscriminatorOutput) else said).flatten()
+def _scores(net: nn.Module, batch: Tensor, labels: Tensor) -> Tensor:
+    output = call_network(net, batch, labels[: len(batch)])
+    return (output.score if isinstance(output, DiscriminatorOutput) else output).flatten()
 
 
 @torch.no_grad()
-def output_range(net: nn.Module, ask: Callable[[nn.Module], Tensor]) -> OutputRange:
-    """How far a network's answers reach. Its weights are lost."""
+def output_range(net: nn.Module, run: Callable[[nn.Module], Tensor]) -> OutputRange:
+    """The range of a network's outputs. Its weights are overwritten.
+
+    Args:
+        net: the network.
+        run: runs the network on fixed inputs.
+    """
     net.eval()
-    first = ask(net).float()
-    answers = [first, *(ask(net).float() for _ in _redrawn(net))]
-    ends = [(float(one.min()), float(one.max())) for one in answers if one.isfinite().all()]
-    if not ends:
+    initial = run(net).float()
+    outputs = [initial, *(run(net).float() for _ in _random_weights(net))]
+    ranges = [(float(output.min()), float(output.max())) for output in outputs if output.isfinite().all()]
+    if not ranges:
         return OutputRange(float("-inf"), float("inf"), float("-inf"), float("inf"))
-    (low, high), least, most = ends[0], min(low for low, _ in ends), max(high for _, high in ends)
-    return OutputRange(low, high, least, most)
+    return OutputRange(*ranges[0], min(low for low, _ in ranges), max(high for _, high in ranges))
 
 
-def _redrawn(net: nn.Module) -> Iterator[None]:
-    for _ in range(REDRAWN):
+def _random_weights(net: nn.Module) -> Iterator[None]:
+    """Overwrite the weights of a network several times with large random ones."""
+    for _ in range(NUM_REDRAWS):
         for weight in net.parameters():
             inputs = weight[0].numel() if weight.dim() > 1 else 1
             weight.copy_(GAIN / max(1, inputs) ** 0.5 * torch.randn_like(weight))
         yield
 
 
-def sample_range_warning(told: OutputRange) -> list[Finding]:
-    """What is wrong with a G of pictures that reaches so far, if anything is."""
+def sample_range_warning(samples: OutputRange) -> list[Finding]:
+    """A warning if samples in this range can't be images."""
 
     def warn(reason: str, cure: str) -> list[Finding]:
-        return [Finding("network.g", f"{reason}, and pictures lie in [-1, 1]", "T01", cure)]
+        return [Finding("network.g", f"{reason}, but images lie in [-1, 1]", "T01", cure)]
 
-    if told.constant:
+    if samples.is_constant:
         return []
-    if told.least >= 0 and told.most <= 1 + EDGE:
-        return warn("all its samples lie in [0, 1], as behind a sigmoid", "end it in a tanh, or in 2 * x - 1")
-    if told.least >= 0:
-        return warn(f"its samples are never below 0 and go up to {told.most:.4g}", "end it in a tanh, not in 0 to 255")
-    if max(-told.low, told.high) > FAR:
-        return warn(f"its first samples lie in [{told.low:.3g}, {told.high:.3g}]", "end it in a tanh")
+    if samples.low >= 0 and samples.high <= 1 + TOLERANCE:
+        return warn("all its samples lie in [0, 1], as after a sigmoid", "end it with a tanh, or with 2 * x - 1")
+    if samples.low >= 0:
+        reason = f"its samples are never below 0 and go up to {samples.high:.4g}"
+        return warn(reason, "end it with a tanh, not with values from 0 to 255")
+    if max(-samples.initial_low, samples.initial_high) > MAX_INITIAL:
+        reason = f"its first samples lie in [{samples.initial_low:.3g}, {samples.initial_high:.3g}]"
+        return warn(reason, "end it with a tanh")
     return []
 
 
-def score_range_warning(told: OutputRange, objective: str, *, sided: bool = True) -> list[Finding]:
-    """What is wrong with a D whose scores reach so far, if anything is.
+def score_range_warning(scores: OutputRange, objective: str, *, both_signs: bool = True) -> list[Finding]:
+    """A warning if scores in this range can't be logits.
 
     Args:
-        told: its scores of noise and of real samples.
-        objective: what reads them.
-        sided: whether a score that never changes its sign is wrong as well: not where scores are only compared.
+        scores: the range of D's scores of noise and of real samples.
+        objective: the kind of the objective.
+        both_signs: whether the objective needs scores of both signs; one that only compares scores does not.
     """
 
     def warn(reason: str, cure: str) -> list[Finding]:
-        return [Finding("network.d", f"{reason}, and '{objective}' reads a free score (a logit)", "T06a", cure)]
+        return [Finding("network.d", f"{reason}, but '{objective}' needs unbounded scores (logits)", "T06a", cure)]
 
-    everywhere = "of noise and of real samples, whatever its weights"
-    if told.constant:
-        return warn(f"its score is {told.most:.3g} for everything, whatever its weights", "look at how it ends")
-    if told.least >= 0 and told.most <= 1 + EDGE:
-        return warn(f"all its scores lie in [0, 1], {everywhere}", "leave the sigmoid (or softmax) at its end out")
-    if sided and told.least >= 0:
-        return warn(f"its scores are never below 0, {everywhere}", "end it in a linear layer")
-    if sided and told.most <= 0:
-        cure = 'end it in a linear layer, or say that it is minus an energy: says = "energy"'
-        return warn(f"its scores are never above 0, {everywhere}", cure)
+    conditions = "for noise and for real samples, with any weights"
+    if scores.is_constant:
+        return warn(f"its score is {scores.high:.3g} for all inputs, with any weights", "check its last layers")
+    if scores.low >= 0 and scores.high <= 1 + TOLERANCE:
+        return warn(f"all its scores lie in [0, 1], {conditions}", "remove the sigmoid (or softmax) at its end")
+    if both_signs and scores.low >= 0:
+        return warn(f"its scores are never below 0, {conditions}", "end it with a linear layer")
+    if both_signs and scores.high <= 0:
+        cure = 'end it with a linear layer, or, if its score is minus an energy, declare output_kind = "energy"'
+        return warn(f"its scores are never above 0, {conditions}", cure)
     return []

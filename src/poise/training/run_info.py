@@ -1,4 +1,4 @@
-"""What a run says about itself: to the user before the first step, and in `run.json`."""
+"""The description of a run: the lines that are printed before the first step, and the contents of `run.json`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from poise.utils.files import make_folder, write_bytes, write_text
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
 
-SHOWN_BAD = 10
-WHO = {"g": "G", "d": "D", "e": "encoder"}
+MAX_BAD_NOTES = 10
+NETWORK_NAMES = {"g": "G", "d": "D", "e": "encoder"}
 
 
 def parameter_counts(game: Game) -> dict[str, int]:
-    """How many weights each player has, and G's encoder."""
+    """The number of parameters of each player and of G's encoder."""
     nets = {side.value: player.net for side, player in game.players.items()}
     nets |= {} if game.g.encoder is None else {"e": game.g.encoder}
     return {name: sum(weight.numel() for weight in net.parameters()) for name, net in nets.items()}
@@ -40,12 +40,13 @@ def start_info(
     notes: list[str],
     folder: RunFolder,
 ) -> StartInfo:
-    """What there is to say before the first step."""
+    """The information for listeners before the first step."""
     sizes = parameter_counts(game)
-    data = count_noun(len(source), "picture") if isinstance(source, SizedSource) else "endless points"
+    data = count_noun(len(source), "image") if isinstance(source, SizedSource) else "endless points"
+    parameters = " and ".join(f"{label} {sizes[name]:,}" for name, label in NETWORK_NAMES.items() if name in sizes)
     facts = [
         f"{recipe.data.tag()}: {data}, {'x'.join(map(str, source.shape))}",
-        f"{' and '.join(f'{WHO[name]} {sizes[name]:,}' for name in WHO if name in sizes)} parameters",
+        f"{parameters} parameters",
         f"{compute.device}, {compute.precision}, {count_noun(torch.get_num_threads(), 'thread')}",
     ]
     return StartInfo(
@@ -60,7 +61,13 @@ def start_info(
 
 
 def data_info(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
-    """The data, for `run.json`."""
+    """The description of the data in `run.json`.
+
+    Args:
+        recipe: the recipe of the run.
+        source: the training data.
+        bad: the number of files that could not be used.
+    """
     return {
         "kind": recipe.data.tag(),
         "fingerprint": source.fingerprint,
@@ -73,10 +80,10 @@ def data_info(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
 
 
 def copy_user_code(recipe: Recipe, folder: RunFolder) -> None:
-    """Copy the Python files that the recipe names, as they were when they ran: the run can be opened without them.
+    """Copy the Python files that the recipe names to the run folder, so that the run can be opened without them.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: a file can't be written.
     """
     for name, source in code_contents(recipe).items():
         with disk_errors(folder.code):
@@ -85,14 +92,16 @@ def copy_user_code(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def write_bad_images(bad: list[BadFile], folder: RunFolder) -> list[str]:
-    """Every picture that could not be used, with its reason, to a file; sentences about the first few."""
+    """List the images that could not be used, with reasons, in `bad_images.csv`; return messages about the first 10."""
     path = folder.path / "bad_images.csv"
-    lines = StringIO()
-    csv.writer(lines, lineterminator="\n").writerows([("name", "reason"), *bad])
-    notes = [f"bad: {one.name}: {one.reason}" for one in bad[:SHOWN_BAD]]
+    table = StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("name", "reason"), *bad])
+    notes = [f"bad image: {file.name}: {file.reason}" for file in bad[:MAX_BAD_NOTES]]
     try:
-        write_text(path, lines.getvalue())
-    except DiskError as error:  # the run can do without the list
-        more = f"and {len(bad) - SHOWN_BAD:,} more; " if len(bad) > SHOWN_BAD else ""
-        return [*notes, f"{more}the list of all can't be written: {error}"]
-    return notes + ([f"and {len(bad) - SHOWN_BAD:,} more; all are in {path}"] if len(bad) > SHOWN_BAD else [])
+        write_text(path, table.getvalue())
+    except DiskError as error:  # the run does not need the list
+        more = f"and {len(bad) - MAX_BAD_NOTES:,} more; " if len(bad) > MAX_BAD_NOTES else ""
+        return [*notes, f"{more}the list of bad images can't be written: {error}"]
+    if len(bad) > MAX_BAD_NOTES:
+        notes.append(f"and {len(bad) - MAX_BAD_NOTES:,} more; all are listed in {path}")
+    return notes

@@ -1,4 +1,4 @@
-"""Where a run stands: the game and what goes with it, put together before the first step or taken up from a save."""
+"""The training state: the game, its batches and its metrics, new or restored from a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from poise.training.diagnostics import Diagnostics
 from poise.user_code.loading import code_hash, short_error
 from poise.watch.monitor import MonitorConfig
 
-STEPS = {"alternate": alternate, "simultaneous": simultaneous, "alone": reconstruction_step}
-"""What a step is, by the tempo's style."""
+STEP_FUNCTIONS = {"alternate": alternate, "simultaneous": simultaneous, "alone": reconstruction_step}
+"""The step functions by `Tempo.step_kind`."""
 
 
-def check_single_sample_batch(recipe: Recipe, compute: ComputeSettings, loaded: DataSplits) -> None:
-    """Where D judges one sample at a time, a step is tried that leaves nothing behind: not every part can do that.
+def check_single_sample_batch(recipe: Recipe, compute: ComputeSettings, data: DataSplits) -> None:
+    """Try a step, without any lasting effect, if D sees a single sample (or pack) at a time.
 
-    A norm, a statistic over the batch or the user's own code may want two; what is known of the package's own
-    networks is refused by `fit` already.
+    A norm, a batch statistic or user code may need two. `check_compatibility` refuses only what is known of the
+    networks of the package.
 
     Raises:
-        RecipeError: the step fails; says how.
+        RecipeError: the step fails; the message gives the reason.
     """
     if recipe.batch > recipe.pack:
         return
     try:
-        TrainState(recipe, compute, loaded).step()
+        TrainState(recipe, compute, data).step()
     except (PoiseError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        cure = f"set it to {2 * recipe.pack} or more, or look where with --debug"
+        cure = f"set it to {2 * recipe.pack} or more, or see the traceback with --debug"
         what = f"a step fails with one {'pack' if recipe.pack > 1 else 'sample'} in a batch"
         raise RecipeError(what, where="batch", found=short_error(error), cure=cure) from error
 
 
 class TrainState:
-    """A run at one of its steps.
+    """The state of a run after some number of steps.
 
     Args:
-        recipe: what is trained.
-        compute: where.
-        data: on what.
+        recipe: the recipe.
+        compute: device and precision.
+        data: the data splits.
 
     Attributes:
-        steps_done: steps done.
-        seconds: what they took.
-        num_rollbacks: how often the run had to go back to a save.
-        alarms: lines of `alarms.jsonl` at the save that was taken up; None where that does not say.
+        steps_done: the number of steps done.
+        seconds: the time that they took.
+        num_rollbacks: how often the run has been rolled back.
+        alarms: the number of lines of `alarms.jsonl` at the checkpoint that was restored; None if it is unknown.
     """
 
     def __init__(self, recipe: Recipe, compute: ComputeSettings, data: DataSplits) -> None:
@@ -76,40 +76,43 @@ class TrainState:
         self.initialize()
 
     def initialize(self) -> None:
-        """Before the first step."""
+        """Set the state before the first step."""
         self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams)
         self.batches = RealBatches(self.source, self.compute.device, max(1, self.game.tempo.max_moves.d))
         self.step_metrics = StepMetrics(self.recipe.objective.decision_threshold)
         self.diagnostics = Diagnostics(self.recipe, self.data, self.game, self.compute.device)
-        self.step_function = STEPS[self.game.tempo.step_kind]
+        self.step_function = STEP_FUNCTIONS[self.game.tempo.step_kind]
         for player in self.game.players.values():
-            _ = player.optimizer  # built before anything is written: what it refuses is an error of the start
+            _ = player.optimizer  # built now, so that an invalid option is an error before anything is written
         self.steps_done, self.seconds = 0, 0.0
         self.non_finite_buffers = state_tensors.non_finite_buffers(self.game)
         self._apply_lr_scale()
 
     def resume(self, saves: Path) -> list[str]:
-        """At the newest save that is whole and of this run; notes on what was passed over, and on another machine.
+        """Restore the newest valid checkpoint of this run.
+
+        Returns:
+            Notes about checkpoints that were skipped, and about differences that make the run not exactly reproducible.
 
         Raises:
-            CheckpointError, RecipeError: see `pick`.
+            CheckpointError, RecipeError: see `choose_checkpoint`.
         """
-        past, passed = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore)
-        self.steps_done, self.seconds = past.step, float(past.state["seconds"])
-        self.num_rollbacks = max(self.num_rollbacks, int(past.state.get("setbacks", 0)))
-        self.alarms = past.state.get("alarms")
+        restored, skipped = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore)
+        self.steps_done, self.seconds = restored.step, float(restored.state["seconds"])
+        self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
+        self.alarms = restored.state.get("alarms")
         self._apply_lr_scale()
-        then, now = past.manifest, self.reproducibility_info()
+        then, now = restored.manifest, self.reproducibility_info()
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
-        notes = [f"passed over a damaged save: {sentence}" for sentence in passed]
-        return notes + ([f"resumed, but not promised to be exact: {', '.join(changed)}"] if changed else [])
+        notes = [f"skipped a damaged checkpoint: {reason}" for reason in skipped]
+        return notes + ([f"the resumed run may not be exactly reproducible: {', '.join(changed)}"] if changed else [])
 
-    def _restore(self, past: checkpoint.Checkpoint) -> None:
-        state_tensors.refuse_non_finite(past.tensors, self.non_finite_buffers)
-        state_tensors.load_tensors(self.game, self.step_metrics, past.tensors)
+    def _restore(self, saved: checkpoint.Checkpoint) -> None:
+        state_tensors.refuse_non_finite(saved.tensors, self.non_finite_buffers)
+        state_tensors.load_tensors(self.game, self.step_metrics, saved.tensors)
 
     def roll_back(self, saves: Path) -> None:
-        """To the newest save or the beginning, with lower rates."""
+        """Return to the newest checkpoint, or to the beginning, with lower learning rates."""
         self.num_rollbacks += 1
         self.initialize()
         with suppress(CheckpointError):
@@ -117,7 +120,7 @@ class TrainState:
 
     @property
     def lr_scale(self) -> float:
-        """What both rates are multiplied with."""
+        """The factor of both players' learning rates."""
         return self.monitoring.back_off**self.num_rollbacks
 
     def _apply_lr_scale(self) -> None:
@@ -125,7 +128,7 @@ class TrainState:
             player.lr_scale = self.lr_scale
 
     def step(self) -> None:
-        """One step further."""
+        """Make one training step."""
         context = MoveContext(self.steps_done, self.recipe.steps, self.recipe.batch, self.streams)
         self.streams.seed_global("step", self.steps_done)
         self.step_function(self.game, self.batches, context, self.step_metrics)
@@ -134,34 +137,39 @@ class TrainState:
     def checkpoint_contents(
         self, seconds: float, alarms: int
     ) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-        """What a save holds: tensors, what goes with them, what it stands on."""
+        """The contents of a checkpoint: its tensors, the contents of `state.json` and entries of `MANIFEST.json`.
+
+        Args:
+            seconds: the training time so far.
+            alarms: the number of lines of `alarms.jsonl`.
+        """
         recipe = self.recipe
-        facts = {
+        manifest = {
             "recipe": recipe.hash,
             "core": core_hash(recipe),
             "data": self.fingerprint,
             **self.reproducibility_info(),
         }
-        words = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
-        return state_tensors.collect_tensors(self.game, self.step_metrics), words, facts
+        state = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
+        return state_tensors.collect_tensors(self.game, self.step_metrics), state, manifest
 
     def reproducibility_info(self) -> dict[str, Any]:
-        """What exact repetition depends on, beside recipe and data."""
+        """What exact reproducibility depends on, apart from the recipe and the data."""
         code = code_hash(self.recipe)
         return self.compute.settings() | ({"code": code} if code else {})
 
     def first_non_finite_tensor(self, net: nn.Module) -> str:
-        """The first tensor of a network of the game's that is not finite and should be, by name; empty if none is."""
+        """The name of the first tensor of a network that is unexpectedly not finite; empty if there is none."""
         root = next((f"game/{name}." for name, module in self.game.named_modules() if module is net), "")
         return checkpoint.first_non_finite(
             {n: t for n, t in net.state_dict().items() if f"{root}{n}" not in self.non_finite_buffers}
         )
 
     def describe_non_finite(self) -> str:
-        """Which gradient was the first that was not finite, in words; nothing if all were."""
+        """The first gradient since the last row that was not finite, as a phrase; empty if all were finite."""
         for side, player in self.game.players.items():
             if (found := self.step_metrics.first_non_finite(f"{side}/grad_norm")) is not None:
                 names = [name for name, weight in player.named_weights() if weight.grad is not None]
-                same = found.count == len(names)  # a later step may have had other gradients
+                same = found.count == len(names)  # other steps may have had gradients of other weights
                 return f"{side.upper()}'s gradient" + (f" of {names[found.index]}" if same else "")
         return ""

@@ -1,7 +1,8 @@
-"""TensorBoard events, written by the training thread itself: a file that can't be written never ends or hangs a run.
+"""A TensorBoard event writer that runs in the training thread, so that a failed write never stops or blocks a run.
 
-PyTorch's SummaryWriter has a thread of its own, which prints a traceback at the first write that fails, and whose queue
-then raises, or never ends, in the run. Here an event is encoded by TensorBoard's own record writer and appended whole.
+PyTorch's `SummaryWriter` writes in another thread. After the first write that fails, this thread prints a traceback,
+and its queue raises an error in the run or blocks it. Here each event is encoded by TensorBoard's record writer and
+appended to the file in one piece.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ _numbers = count()
 
 
 class TensorBoardWriter:
-    """The event files of one run.
+    """Writes the event files of one run.
 
     Args:
-        folder: where they are.
+        folder: the folder of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.open(None)
 
-    def open(self, purge: int | None) -> None:
-        """Go on in a new file; what TensorBoard has read of steps from `purge` on is dropped, if that is given."""
+    def open(self, purge_step: int | None) -> None:
+        """Start a new file. If `purge_step` is not None, TensorBoard discards earlier events from this step on."""
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        self.path, self.purge, self.begun = self.folder / name, purge, False
+        self.path, self.purge_step, self._has_header = self.folder / name, purge_step, False
 
     def add_scalars(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers by name.
+        """Write numbers by name.
 
         Raises:
-            DiskError: the disk refused; nothing of them is written.
+            DiskError: the file can't be written; none of them is written.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[missing-module-attribute]
 
@@ -49,10 +50,16 @@ class TensorBoardWriter:
         self._write([_event(step=step, summary=Summary(value=[value])) for value in values])
 
     def add_image(self, step: int, name: str, png: bytes, shape: tuple[int, ...]) -> None:
-        """An image as PNG, H x W x C.
+        """Write an image.
+
+        Args:
+            step: the number of steps done.
+            name: its tag.
+            png: the image as a PNG file.
+            shape: H x W x C.
 
         Raises:
-            DiskError: the disk refused; nothing of it is written.
+            DiskError: the file can't be written; nothing of the image is written.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[missing-module-attribute]
 
@@ -64,18 +71,18 @@ class TensorBoardWriter:
         from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[missing-module-attribute]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        head = []
-        if not self.begun:
-            head = [_event(file_version="brain.Event:2")]
-            if self.purge is not None:
-                head += [_event(step=self.purge, session_log=SessionLog(status=SessionLog.START))]
+        header = []
+        if not self._has_header:
+            header = [_event(file_version="brain.Event:2")]
+            if self.purge_step is not None:
+                header += [_event(step=self.purge_step, session_log=SessionLog(status=SessionLog.START))]
         records = BytesIO()
-        for event in head + events:
+        for event in header + events:
             RecordWriter(records).write(event.SerializeToString())
         with disk_errors(self.path):
             make_folder(self.folder)
         append_bytes(self.path, records.getvalue())
-        self.begun = True
+        self._has_header = True
 
 
 def _event(**fields: Any) -> Any:

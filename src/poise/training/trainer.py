@@ -75,7 +75,7 @@ class Trainer:
         ended = "failed"
         try:
             self._open()
-            self.signals.patient = True
+            self.signals.deferred = True
             self._steps()
             self._end()
             ended = "done"
@@ -87,7 +87,7 @@ class Trainer:
             ended = "stopped"
             raise
         finally:
-            self.signals.patient = True  # a further signal must not break off what follows
+            self.signals.deferred = True  # a further signal must not break off what follows
             self.listener.on_end()
             if ended != "done":
                 with suppress(DiskError):
@@ -149,7 +149,7 @@ class Trainer:
             self._stop(asked)
 
     def _stop(self, asked: str) -> NoReturn:
-        cure = f"go on with: poise train --resume --out {shlex.quote(str(self.folder.path))}"
+        cure = f"continue with: poise train --resume --out {shlex.quote(str(self.folder.path))}"
         raise Stopped(f"stopped by {asked} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
