@@ -1,7 +1,7 @@
-"""Optimisers: each player has its own, with its own rate and schedule (tip T10; two rates: Heusel 2017, TTUR).
+"""Optimisers. Each player has its own, with its own learning rate and schedule (tip T10; TTUR: Heusel et al. 2017).
 
-They are PyTorch's, called below the wrappers that its compiler needs (`Eager`): those import `torch._dynamo` at their
-first call, which is a third of the time to the first step, and nothing here is compiled.
+They are PyTorch's optimisers without the wrappers for its compiler (`Eager`). These wrappers import `torch._dynamo` at
+their first call, which takes a third of the time to the first step, and poise does not compile.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from poise.core.config import ComponentConfig
 from poise.core.schedules import Schedulable, current_value, in_range
 from poise.core.types import MoveContext
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 Beta = Annotated[Schedulable, in_range(0, below=1)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
 class Eager(torch.optim.Optimizer):
-    """Mixed into one of PyTorch's optimisers: the same arithmetic, reached without `torch._dynamo`.
+    """A mixin for PyTorch's optimisers that calls the same methods without importing `torch._dynamo`.
 
-    PyTorch wraps what it must not trace by `functools.wraps`, so the method itself is at the end of `__wrapped__`.
-    Where a version wraps it in another way, the wrapper is called as it is: a slower start, and the same numbers.
+    PyTorch wraps methods that it must not trace with `functools.wraps`, so the chain of `__wrapped__` leads to the
+    original method. If a version of PyTorch wraps them differently, the wrapper is called: the start is slower, and the
+    results are the same.
     """
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -36,49 +37,49 @@ class Eager(torch.optim.Optimizer):
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
 
     def step(self, closure: Any = None) -> Any:
-        """See `torch.optim.Optimizer.step`; without a gradient of its own, as there unless it is differentiable."""
+        """See `torch.optim.Optimizer.step`. Runs without gradients, as there unless `differentiable` is set."""
         with torch.no_grad():
-            return inspect.unwrap(getattr(super(), "step"))(self, closure)  # noqa: B009 - typed abstract in the base
+            return inspect.unwrap(getattr(super(), "step"))(self, closure)  # noqa: B009 - abstract in the type stubs
 
 
 class Adam(Eager, torch.optim.Adam):
-    """`torch.optim.Adam`."""
+    """`torch.optim.Adam`; see `Eager`."""
 
 
 class AdamW(Eager, torch.optim.AdamW):
-    """`torch.optim.AdamW`."""
+    """`torch.optim.AdamW`; see `Eager`."""
 
 
 class SGD(Eager, torch.optim.SGD):
-    """`torch.optim.SGD`."""
+    """`torch.optim.SGD`; see `Eager`."""
 
 
 class RMSprop(Eager, torch.optim.RMSprop):
-    """`torch.optim.RMSprop`."""
+    """`torch.optim.RMSprop`; see `Eager`."""
 
 
 class OptimizerConfig(ComponentConfig):
-    """An optimiser in a recipe; `lr` is a dial, set before every step."""
+    """An optimiser in a recipe; `lr` may be a schedule and is set before every step."""
 
     lr: Annotated[Schedulable, in_range(0)] = 2e-4
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
-        """The optimiser over `parameters`, fused where the device has it."""
+        """The optimiser of `parameters`, in its fused implementation if it has one."""
         raise NotImplementedError
 
     def group_options(self, context: MoveContext) -> dict[str, Any]:
-        """What its parameter groups are set to before the step of `context`."""
+        """The options that its parameter groups are given before the step of `context`."""
         return {"lr": current_value(self.lr, context)}
 
 
 class AdamBase(OptimizerConfig):
-    """What Adam and AdamW share; both betas may be dials."""
+    """The base class of Adam and AdamW; both betas may be schedules."""
 
     betas: Betas = (0.5, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
     def group_options(self, context: MoveContext) -> dict[str, Any]:
-        """Rate and betas."""
+        """The learning rate and the betas."""
         return {
             "lr": current_value(self.lr, context),
             "betas": tuple(current_value(beta, context) for beta in self.betas),
@@ -86,7 +87,7 @@ class AdamBase(OptimizerConfig):
 
 
 class AdamConfig(AdamBase):
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980); for GANs with beta1 = 0.5 (Radford 2015)."""
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980); for GANs usually with beta1 = 0.5 (Radford 2015)."""
 
     kind: Literal["adam"] = "adam"
 
@@ -111,12 +112,13 @@ class SGDConfig(OptimizerConfig):
 
     kind: Literal["sgd"] = "sgd"
     lr: Annotated[Schedulable, in_range(0)] = 1e-2
-    momentum: Share = 0.0
+    momentum: Fraction = 0.0
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """`torch.optim.SGD`, fused.
 
-        The momentum starts as 0 and not as nothing: a first step that is not made would leave it unwritten otherwise.
+        The momentum buffers are created as zeros here: if the first step is skipped, PyTorch would leave them
+        uninitialised.
         """
         optimizer = SGD(parameters, lr=1.0, momentum=self.momentum, fused=True)
         if self.momentum:
@@ -126,14 +128,14 @@ class SGDConfig(OptimizerConfig):
 
 
 class RMSPropConfig(OptimizerConfig):
-    """RMSProp (Tieleman & Hinton 2012), as the Wasserstein GAN takes it (Arjovsky 2017, arXiv:1701.07875)."""
+    """RMSProp (Tieleman & Hinton 2012), as in the Wasserstein GAN (Arjovsky 2017, arXiv:1701.07875)."""
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Annotated[Schedulable, in_range(0)] = 5e-5
-    alpha: Share = 0.99
-    momentum: Share = 0.0
+    alpha: Fraction = 0.99
+    momentum: Fraction = 0.0
     eps: float = Field(default=1e-8, gt=0)
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
-        """`torch.optim.RMSprop`, all weights at once; it has no fused form."""
+        """`torch.optim.RMSprop` in its `foreach` implementation; it has no fused one."""
         return RMSprop(parameters, lr=1.0, alpha=self.alpha, momentum=self.momentum, eps=self.eps, foreach=True)

@@ -1,4 +1,4 @@
-"""Tempo: who moves how often, and in which order (tips T12 and T15)."""
+"""Tempos: how often each player moves, and in which order (tips T12 and T15)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class TempoConfig(ComponentConfig):
     """A tempo in a recipe."""
 
     def build(self) -> Tempo:
-        """The tempo itself."""
+        """The tempo for training."""
         raise NotImplementedError
 
 
 class TurnBasedConfig(TempoConfig):
-    """What all tempos share that let the players take turns.
+    """The base class of tempos in which the players take turns.
 
-    `first` moves first in each step. In the run's first `head_start` steps D moves alone: with costs that its
-    fakes have no part in (an energy's margin of 0) that is a pretraining on the real samples.
+    `first` is the player that moves first in each step. In the first `head_start` steps of the run only D moves. If its
+    loss does not depend on fake samples (an energy with a margin of 0), D is thereby pretrained on the real samples.
     """
 
     first: Literal["d", "g"] = "d"
@@ -44,7 +44,7 @@ class RatioConfig(TurnBasedConfig):
 
 
 class Ratio(Tempo):
-    """The same moves in every step."""
+    """A fixed number of moves of each player in every step."""
 
     def __init__(self, d: int, g: int, head_start: int = 0, first: Side = Side.D) -> None:
         super().__init__()
@@ -52,18 +52,19 @@ class Ratio(Tempo):
         self.order = (first, first.opponent)
 
     def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
-        """Until d and g are reached; G sits out the head start."""
+        """True until the player has made its d or g moves; G does not move during the head start."""
         if context.side is Side.D:
             return context.turn < self.max_moves.d
         return context.turn < self.max_moves.g and context.step >= self.head_start
 
 
 class ThresholdsConfig(TurnBasedConfig):
-    """While D's loss is above `d_above`, train D; while G's is above `g_above`, train G (ganhacks 11).
+    """Each player moves while its loss is above its threshold, `d_above` or `g_above` (ganhacks 11).
 
-    The loss is the adversarial one as the rows show it, per judged sample. Each player moves at least once and
-    at most `d_most` or `g_most` times in a step: an unbounded loop hangs once a loss cannot be reached. The
-    list itself advises against balancing by statistics, and this tempo waits for the device after each move.
+    The loss is the adversarial loss per discriminated sample, as it is logged. Each player moves at least once and at
+    most `d_most` or `g_most` times in a step, as an unbounded loop would hang if the threshold cannot be reached.
+    ganhacks itself advises against balancing the players by statistics, and this tempo waits for the device after each
+    move.
     """
 
     kind: Literal["thresholds"] = "thresholds"
@@ -74,26 +75,26 @@ class ThresholdsConfig(TurnBasedConfig):
 
     def build(self) -> Tempo:
         """See `Thresholds`."""
-        most = MoveCounts(self.d_most, self.g_most)
-        return Thresholds(self.d_above, self.g_above, most, self.head_start, Side(self.first))
+        max_moves = MoveCounts(self.d_most, self.g_most)
+        return Thresholds(self.d_above, self.g_above, max_moves, self.head_start, Side(self.first))
 
 
 class Thresholds(Ratio):
-    """As many moves as a player's own loss asks for, within bounds."""
+    """As many moves as it takes for a player's loss to fall below its threshold, up to a maximum."""
 
-    def __init__(self, d_above: float, g_above: float, most: MoveCounts, head_start: int, first: Side) -> None:
-        super().__init__(*most, head_start, first)
-        self.above = {Side.D: d_above, Side.G: g_above}
+    def __init__(self, d_above: float, g_above: float, max_moves: MoveCounts, head_start: int, first: Side) -> None:
+        super().__init__(*max_moves, head_start, first)
+        self.thresholds = {Side.D: d_above, Side.G: g_above}
 
     def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
-        """Once, and then while the loss of the move before is above the threshold."""
+        """True for the first move, then while the loss of the last move is above the threshold."""
         if not super().should_move(context, last):
             return False
-        return last is None or float(last.logged["adversarial"]) > self.above[context.side]
+        return last is None or float(last.logged["adversarial"]) > self.thresholds[context.side]
 
 
 class AloneConfig(TempoConfig):
-    """G moves alone, once in every step: there is no D to take turns with."""
+    """Only G moves, once in every step, for training without a discriminator."""
 
     kind: Literal["alone"] = "alone"
 
@@ -103,18 +104,18 @@ class AloneConfig(TempoConfig):
 
 
 class Alone(Tempo):
-    """One move of G."""
+    """One move of G in every step, none of D."""
 
     step_kind: ClassVar[Literal["alone"]] = "alone"
     max_moves = MoveCounts(0, 1)
 
     def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
-        """Once, and G only."""
+        """True for G's first move."""
         return context.side is Side.G and context.turn < 1
 
 
 class SimultaneousConfig(TempoConfig):
-    """Both players step at once, each by its gradient at where both stood (Mescheder et al. 2017, arXiv:1705.10461)."""
+    """Both players compute their gradients before either is updated (Mescheder et al. 2017, arXiv:1705.10461)."""
 
     kind: Literal["simultaneous"] = "simultaneous"
 
@@ -124,11 +125,11 @@ class SimultaneousConfig(TempoConfig):
 
 
 class Simultaneous(Tempo):
-    """One move each, made together."""
+    """One simultaneous move of each player in every step."""
 
     step_kind: ClassVar[Literal["simultaneous"]] = "simultaneous"
     max_moves = MoveCounts(1, 1)
 
     def should_move(self, context: MoveContext, last: MoveData | None) -> bool:
-        """Once."""
+        """True for each player's first move."""
         return context.turn < 1

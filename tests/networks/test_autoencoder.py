@@ -83,7 +83,7 @@ def test_score_is_minus_the_energy_and_features_are_the_code(kind: str, shape: S
     assert torch.equal(said.features, code)
     assert (said.score <= 0).all()
     np.testing.assert_allclose(said.score.detach().numpy(), -by_hand(x, rebuilt, measure), rtol=1e-5)
-    for ours, theirs in zip(d.rebuild(x), (rebuilt, code), strict=True):
+    for ours, theirs in zip(d.reconstruct(x), (rebuilt, code), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -94,7 +94,7 @@ def test_the_decoder_is_linear_at_its_end(kind: str, shape: Shape) -> None:
     with torch.no_grad():
         for weight in d.parameters():
             weight.mul_(2)
-        rebuilt, _ = d.rebuild(torch.randn(20, *shape) * 100)
+        rebuilt, _ = d.reconstruct(torch.randn(20, *shape) * 100)
     assert rebuilt.abs().max() > 10
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from poise.core.types import Shape
 from poise.networks.base import mixes_samples
-from poise.networks.blocks import ACTIVATIONS, activation, init_dcgan_, output
+from poise.networks.blocks import ACTIVATIONS, activation, init_dcgan_, output_activation
 from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
 
 SHAPES: list[Shape] = [(2,), (1, 5, 5), (3, 8, 4)]
@@ -80,9 +80,9 @@ def test_auto_output_is_tanh_for_pictures_and_linear_for_points(shape: Shape) ->
 
 def test_output_and_activation_by_name() -> None:
     x = torch.linspace(-3, 3, 13)
-    assert torch.equal(output("sigmoid", (2,))(x), x.sigmoid())
-    assert torch.equal(output("tanh", (2,))(x), x.tanh())
-    assert torch.equal(output("linear", (3, 8, 8))(x), x)
+    assert torch.equal(output_activation("sigmoid", (2,))(x), x.sigmoid())
+    assert torch.equal(output_activation("tanh", (2,))(x), x.tanh())
+    assert torch.equal(output_activation("linear", (3, 8, 8))(x), x)
     assert torch.equal(activation("leaky_relu")(x.clone()), torch.where(x > 0, x, 0.2 * x))
     assert torch.equal(activation("relu")(x.clone()), x.clamp_min(0))
     assert {type(activation(name)) for name in ACTIVATIONS} == set(ACTIVATIONS.values())  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from poise.core.double_backward import Conv2d
 from poise.networks.base import mixes_samples
-from poise.networks.r3gan import Block, R3GANDiscriminatorConfig, R3GANGeneratorConfig, Start, resized
+from poise.networks.r3gan import Block, GenerativeBasis, R3GANDiscriminatorConfig, R3GANGeneratorConfig, resize_layers
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))
 
@@ -101,7 +101,7 @@ def test_generator_is_linear_at_its_end_unless_told() -> None:
 
 
 def test_the_first_map_is_a_constant_scaled_channel_by_channel() -> None:
-    start = Start(8, 6, 4)
+    start = GenerativeBasis(8, 6, 4)
     z = torch.randn(3, 8)
     found = start(z)
     assert found.shape == (3, 6, 4, 4)
@@ -110,7 +110,7 @@ def test_the_first_map_is_a_constant_scaled_channel_by_channel() -> None:
             scale = float(start.scale.weight[c].detach() @ z[i])
             assert torch.allclose(found[i, c], scale * start.basis[c], atol=1e-5)
     assert start.scale.bias is None
-    wide = Start(64, 512, 4)
+    wide = GenerativeBasis(64, 512, 4)
     assert has_std(wide.basis, 1.0)
     assert has_std(wide.scale.weight, 1 / 8)
 
@@ -121,7 +121,19 @@ def test_maps_are_resized_where_that_is_cheaper() -> None:
     plan = {"Conv2d": "wider", "Upsample": "resize", "AvgPool2d": "resize", "Block": "block"}
     order = [plan.get(type(m).__name__, type(m).__name__) for m in g.layers]
     two = ["block"] * 2
-    assert order == ["Start", *two, "resize", *two, "resize", *two, "wider", "resize", *two, "wider", "Identity"]
+    assert order == [
+        "GenerativeBasis",
+        *two,
+        "resize",
+        *two,
+        "resize",
+        *two,
+        "wider",
+        "resize",
+        *two,
+        "wider",
+        "Identity",
+    ]
     order = [plan.get(type(m).__name__, type(m).__name__) for m in d.trunk]
     assert order == ["wider", *two, "resize", "wider", *two, "resize", *two, "resize", *two, "wider", "Flatten"]
     enlarged = [m for m in g.layers if isinstance(m, nn.Upsample)]
@@ -131,7 +143,9 @@ def test_maps_are_resized_where_that_is_cheaper() -> None:
 def test_the_order_of_resizing_makes_no_difference() -> None:
     x = torch.randn(2, 6, 8, 8, dtype=torch.float64)
     for resize in (nn.Upsample(scale_factor=2, mode="bilinear"), nn.AvgPool2d(2)):
-        ours, theirs = (nn.Sequential(*resized(6, 4, resize, first=first)).double() for first in (True, False))
+        ours, theirs = (
+            nn.Sequential(*resize_layers(6, 4, resize, convolve_first=first)).double() for first in (True, False)
+        )
         assert type(ours[0]) is type(theirs[1]) is Conv2d
         theirs[1].weight.data.copy_(ours[0].weight.data)  # type: ignore[union-attr, operator, arg-type]
         assert torch.allclose(ours(x), theirs(x), rtol=0, atol=1e-12)

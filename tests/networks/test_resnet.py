@@ -268,7 +268,7 @@ def test_one_map_attends_where_there_is_one_of_that_size(side: str, size: int, d
         misfit = entry.incompatibility(shape)
         if attention not in inner:
             assert misfit is not None
-            assert misfit[0] == f"no map here is {attention} wide"
+            assert misfit[0] == f"no feature map has a side of {attention}"
             assert set(misfit[1].removeprefix("set attention to one of ").split(", ")) == set(map(str, inner))
             continue
         assert misfit is None

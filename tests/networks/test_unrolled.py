@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from contracts.tiny import one_thread
 from poise.core.double_backward import Conv2d
 from poise.core.types import Shape
-from poise.networks.unrolled import UnrolledDiscriminatorConfig, UnrolledGeneratorConfig, sides
+from poise.networks.unrolled import UnrolledDiscriminatorConfig, UnrolledGeneratorConfig, map_sizes
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def weights(net: nn.Module) -> int:
     ],
 )
 def test_sides(side: int, expected: list[int]) -> None:
-    assert sides(side) == expected
+    assert map_sizes(side) == expected
 
 
 def test_the_published_maps() -> None:

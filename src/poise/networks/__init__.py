@@ -1,4 +1,4 @@
-"""The players' networks: one file per family, each with its two recipe entries and its two modules."""
+"""The networks of the players: one file per family, with the modules and their configurations in a recipe."""
 
 from poise.utils.lazy_exports import lazy_exports
 

@@ -1,4 +1,4 @@
-"""Self-attention over a map (Zhang, Goodfellow, Metaxas & Odena 2019, arXiv:1805.08318, section 3; tip M03)."""
+"""Self-attention over feature maps (Zhang, Goodfellow, Metaxas & Odena 2019, arXiv:1805.08318, section 3; tip M03)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from poise.core.double_backward import Conv2d
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax over places j of <query_i, key_j>, times value_j: B x C' x H x W each, B x C'' x H x W out.
+    """Dot-product attention over the positions of a map: out_i = sum_j softmax_j(<query_i, key_j>) value_j.
 
-    Written out, because the fused kernel has no second derivative, which a gradient penalty needs.
+    It is written out because PyTorch's fused kernel has no second derivative, which gradient penalties need.
+
+    Args:
+        query: B x C' x H x W.
+        key: B x C' x H x W.
+        value: B x C'' x H x W, the shape of the result.
     """
-    at, seen, told = query.flatten(2), key.flatten(2), value.flatten(2)
-    weights = torch.softmax(at.transpose(1, 2) @ seen, dim=-1)
-    return (told @ weights.transpose(1, 2)).unflatten(2, query.shape[2:])
+    q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
+    weights = torch.softmax(q.transpose(1, 2) @ k, dim=-1)
+    return (v @ weights.transpose(1, 2)).unflatten(2, query.shape[2:])
 
 
 class SelfAttention(nn.Module):
-    """x + gamma v(attend(f(x), g(x), h(x))), all of them 1 x 1 convolutions to an eighth of the channels and back.
+    """x + gamma out(attend(query(x), key(x), value(x))).
 
-    gamma starts at 0: local detail first, then evidence from elsewhere.
+    The layers are 1 x 1 convolutions; the attention has an eighth of the channels. gamma starts at 0, so the network
+    first uses local features and then learns to use distant ones.
     """
 
     def __init__(self, channels: int) -> None:
@@ -32,5 +38,5 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x H x W; the same shape."""
+        """B x C x H x W to the same shape."""
         return x + self.gamma * self.out(attend(self.query(x), self.key(x), self.value(x)))

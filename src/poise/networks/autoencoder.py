@@ -1,9 +1,9 @@
-"""A discriminator that is an autoencoder: what it can't rebuild, it calls fake.
+"""Autoencoders as discriminators: the score is the negative reconstruction error.
 
-EBGAN (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126) reads the Euclidean length of the residual as an energy;
-BEGAN (Berthelot 2017, arXiv:1703.10717) the mean absolute residual. D's score is the energy's minus, its features
-are the code. The encoder is a DCGAN discriminator without its head, the decoder a DCGAN generator with a linear
-output: through a tanh that is at its end D could no longer unlearn a picture that G has found it rebuilds well.
+EBGAN (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126) uses the Euclidean norm of the residual as an energy, BEGAN
+(Berthelot 2017, arXiv:1703.10717) the mean absolute residual. D's features are the latent code. The encoder is a DCGAN
+discriminator without its head, the decoder a DCGAN generator with a linear output: with a saturated tanh, D could not
+unlearn an image that it reconstructs well and that G has found.
 """
 
 from __future__ import annotations
@@ -18,47 +18,50 @@ from poise.core.types import DiscriminatorOutput, OutputKind, Shape, to_float32
 from poise.networks.base import DiscriminatorConfig
 from poise.networks.blocks import Down, Up, init_weights_
 from poise.networks.dcgan import DCGANConfig, DCGANGenerator
-from poise.networks.encoders import convolved, flattened
+from poise.networks.encoders import conv_encoder, mlp_encoder
 from poise.networks.mlp import MLPConfig, MLPGenerator
 from poise.networks.norms import BATCH_STATISTICS_NORMS, Norm
 
 Measure = Literal["norm", "squared", "absolute"]
 
 
-def energy(images: Tensor, rebuilt: Tensor, measure: Measure) -> Tensor:
-    """How far `rebuilt` is from `images`, B x shape each; per sample, B, at least 0.
+def energy(images: Tensor, reconstruction: Tensor, measure: Measure) -> Tensor:
+    """The reconstruction error; per sample, B, at least 0.
 
-    `norm`: the Euclidean length of the residual (EBGAN, equation 3); `squared`: its mean square per number;
-    `absolute`: its mean absolute value (BEGAN, with eta = 1).
+    Args:
+        images: the input, B x shape.
+        reconstruction: the autoencoder's output, B x shape.
+        measure: `norm` is the Euclidean norm of the residual (EBGAN, equation 3), `squared` the mean of its squared
+            elements, and `absolute` the mean of their absolute values (BEGAN, with eta = 1).
     """
-    residual = (to_float32(rebuilt) - to_float32(images)).flatten(1)
+    residual = (to_float32(reconstruction) - to_float32(images)).flatten(1)
     if measure == "norm":
         return torch.linalg.vector_norm(residual, dim=1)
     return residual.square().mean(1) if measure == "squared" else residual.abs().mean(1)
 
 
 class Autoencoder(nn.Module):
-    """Samples, B x shape, to minus their energy, with the code as features."""
+    """Maps samples, B x shape, to their negative energy, B, with the latent code as features."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, code: int, measure: Measure) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, code_dim: int, measure: Measure) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        init_weights_(self, "none")  # with norms too: small weights leave a deep autoencoder deaf
-        self.width, self.measure = code, measure
+        init_weights_(self, "none")  # with norms too: a deep autoencoder with small weights does not react to its input
+        self.width, self.measure = code_dim, measure
 
-    def rebuild(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples as the autoencoder sees them, and their codes."""
+    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The reconstructions, B x shape, and the latent codes, B x width."""
         code = self.encoder(images)
         return self.decoder(code), code
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """What D says."""
-        rebuilt, code = self.rebuild(images)
-        return DiscriminatorOutput(-energy(images, rebuilt, self.measure), code)
+        """The negative energy as score, and the code as features."""
+        reconstruction, code = self.reconstruct(images)
+        return DiscriminatorOutput(-energy(images, reconstruction, self.measure), code)
 
 
 class AutoencoderConfig(DCGANConfig, DiscriminatorConfig):
-    """An autoencoder of DCGAN's layers for pictures; `code` numbers are left of a picture in the middle."""
+    """An autoencoder of images with DCGAN's layers; `code` is the dimension of the latent code."""
 
     kind: Literal["autoencoder"] = "autoencoder"
     norm: Norm = "none"
@@ -69,19 +72,19 @@ class AutoencoderConfig(DCGANConfig, DiscriminatorConfig):
 
     @property
     def output_kind(self) -> OutputKind:
-        """An energy."""
+        """The score is the negative of an energy."""
         return "energy"
 
     def build(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
         widths, base = self.channel_plan(shape)
-        encoder = convolved(self, shape, self.down, self.code)
+        encoder = conv_encoder(self, shape, self.down, self.code)
         decoder = DCGANGenerator(self.code, shape, widths[::-1], base, self.norm, self.activation, self.up, "linear")
         return Autoencoder(encoder, decoder, self.code, self.measure)
 
 
 class FlatAutoencoderConfig(MLPConfig, DiscriminatorConfig):
-    """A fully connected autoencoder, for points of the plane and pictures laid flat."""
+    """A fully connected autoencoder, for points in the plane and flattened images."""
 
     kind: Literal["flat_autoencoder"] = "flat_autoencoder"
     code: int = Field(default=16, ge=1, le=65536)
@@ -89,16 +92,16 @@ class FlatAutoencoderConfig(MLPConfig, DiscriminatorConfig):
 
     @property
     def uses_batch_statistics(self) -> bool:
-        """Its layers are a generator's, all of them normed."""
+        """True with batch norm at any depth, as all hidden layers are normalised, the first one included."""
         return self.norm in BATCH_STATISTICS_NORMS
 
     @property
     def output_kind(self) -> OutputKind:
-        """An energy."""
+        """The score is the negative of an energy."""
         return "energy"
 
     def build(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
-        inwards = flattened(self, shape, self.code)
-        outwards = MLPGenerator(self.code, shape, self.width, self.depth, self.norm, self.activation, "linear")
-        return Autoencoder(inwards, outwards, self.code, self.measure)
+        encoder = mlp_encoder(self, shape, self.code)
+        decoder = MLPGenerator(self.code, shape, self.width, self.depth, self.norm, self.activation, "linear")
+        return Autoencoder(encoder, decoder, self.code, self.measure)

@@ -1,4 +1,4 @@
-"""What a network's recipe entry promises, how networks are asked, and the shells that give a player a head."""
+"""The base classes of network configurations, how networks are called, and the modules that add a head to one."""
 
 from __future__ import annotations
 
@@ -15,121 +15,146 @@ from poise.networks.norms import BATCH_STATISTICS_NORMS, apply_norm, match_spect
 
 
 class NetworkConfig(ComponentConfig):
-    """A network's recipe entry."""
+    """A network in a recipe."""
 
     allows_bf16: ClassVar[bool] = True
-    """Whether `--precision auto` may choose bfloat16: worth it for convolutions, not for tiny layers."""
+    """Whether `--precision auto` may choose bfloat16. It pays off for convolutions, but not for small linear layers."""
 
     has_skip_connections: ClassVar[bool] = False
-    """Whether paths lead around its activations, so that a gradient reaches its input whatever these let through."""
+    """Whether skip connections bypass its activations, so that a gradient reaches its input even if these block it."""
 
     @property
     def uses_batch_statistics(self) -> bool:
-        """Whether it keeps statistics over the batch."""
+        """Whether it has layers with statistics over the batch."""
         return getattr(self, "norm", "none") in BATCH_STATISTICS_NORMS
 
     def min_batch(self, shape: Shape | None) -> int:
-        """The least batch that it can be trained with: two, where a norm takes its means over the batch alone."""
+        """The smallest batch size for training: 2 if a norm takes its means over the batch alone, 1 otherwise."""
         return 1
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Why the network can't make or judge samples of `shape`, and the cure; None if it can."""
+        """Why the network does not support samples of `shape`, and what to do about it; None if it supports them."""
         return None
 
     def apply_norm(self, net: nn.Module, reference: Tensor) -> nn.Module:
-        """What this player's norm does to the network as a whole (`norms.finished`)."""
+        """Apply a norm that concerns the whole network; see `norms.apply_norm`."""
         return apply_norm(net, getattr(self, "norm", "none"), reference)
 
 
 class GeneratorConfig(NetworkConfig):
-    """Latents, B x dim, to samples, B x shape."""
+    """A generator: latents, B x dim, to samples, B x shape."""
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
-        """The module, initial weights drawn from PyTorch's global generator."""
+        """The module, with initial weights from PyTorch's global generator.
+
+        Args:
+            latent: the dimension of the latents.
+            shape: the shape of one sample.
+        """
         raise NotImplementedError
 
 
 class DiscriminatorConfig(NetworkConfig):
-    """Samples, B x shape, to a `Verdict`. The module's `width` is the length of its features, if it has any."""
+    """A discriminator: samples, B x shape, to a `DiscriminatorOutput`.
+
+    If it returns features, its module has an attribute `width`, the number of features.
+    """
 
     @property
     def output_kind(self) -> OutputKind:
-        """Whether its number is free, or the minus of an energy."""
+        """Whether its score is unbounded or the negative of an energy."""
         return "score"
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module, initial weights drawn from PyTorch's global generator."""
+        """The module, with initial weights from PyTorch's global generator.
+
+        Args:
+            shape: the shape of one sample.
+        """
         raise NotImplementedError
 
 
 class EncoderConfig(NetworkConfig):
-    """Samples, B x shape, to `Codes`; `pace` is what G's rate is multiplied with for the encoder's weights."""
+    """An encoder: samples, B x shape, to an `EncoderOutput`.
+
+    `pace` is the factor by which G's learning rate is multiplied for the encoder's weights.
+    """
 
     by_index: ClassVar[bool] = False
-    """Whether it knows samples by their places in the data, and no others."""
+    """Whether it maps indices of training samples to codes, instead of the samples themselves."""
 
     pace: float = Field(default=1.0, gt=0)
 
-    def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
-        """What makes `numbers` numbers of a sample, initial weights drawn from PyTorch's global generator.
+    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+        """The module, with initial weights from PyTorch's global generator.
 
         Args:
-            shape: of a sample.
-            numbers: how many a code has: the latents' dim, or twice that where the region is asked for.
-            count: how many samples there are to train on.
+            shape: the shape of one sample.
+            out_dim: the number of outputs per sample: the dimension of the latents, or twice that if the objective
+                needs the variance of the codes.
+            num_samples: the number of training samples.
         """
         raise NotImplementedError
 
 
 def call_network(net: nn.Module, x: Tensor, labels: Tensor | None) -> Any:
-    """What `net` answers to `x`; it is told the labels if it listens to them (`takes_labels = True`)."""
+    """The output of `net` for `x`; a module with an attribute `takes_labels = True` is given the labels too."""
     return net(x, labels) if getattr(net, "takes_labels", False) else net(x)
 
 
-def call_encoder(encoder: nn.Module, images: Tensor, places: Callable[[], Tensor]) -> EncoderOutput:
-    """What `encoder` says of samples; one that knows them by their places (`takes_places = True`) is told these."""
-    return encoder(places()) if getattr(encoder, "takes_places", False) else encoder(images)
+def call_encoder(encoder: nn.Module, images: Tensor, get_indices: Callable[[], Tensor]) -> EncoderOutput:
+    """The output of `encoder` for a batch.
+
+    Args:
+        encoder: a module; one with an attribute `takes_indices = True` is given the indices of the samples.
+        images: the samples, B x shape.
+        get_indices: returns the indices of the samples in the training set, int64, B. It is called only if needed.
+    """
+    return encoder(get_indices()) if getattr(encoder, "takes_indices", False) else encoder(images)
 
 
 def mixes_samples(net: nn.Module) -> bool:
-    """Whether a sample's output depends on the other samples of its batch (a batch norm, say).
+    """Whether the output for a sample depends on the other samples of its batch, as with batch norm.
 
-    A module that does so in another way says it by an attribute `mixes_samples = True`.
+    A custom module of which this is true declares it by an attribute `mixes_samples = True`.
     """
     return any(isinstance(m, _BatchNorm) or getattr(m, "mixes_samples", False) for m in net.modules())
 
 
 class WithClassifier(nn.Module):
-    """D with an auxiliary classifier: logits of the classes from its features (Odena 2017, arXiv:1610.09585)."""
+    """A discriminator with an auxiliary classifier, which computes class logits from its features.
 
-    def __init__(self, net: nn.Module, classes: int) -> None:
+    Source: Odena et al. 2017, arXiv:1610.09585.
+    """
+
+    def __init__(self, net: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.takes_labels = getattr(net, "takes_labels", False)
         self.width: int = net.width  # type: ignore[assignment]
-        self.net, self.head = net, nn.Linear(self.width, classes)
+        self.net, self.head = net, nn.Linear(self.width, num_classes)
         match_spectral_norm_(self.head, net)
 
     def forward(self, images: Tensor, *labels: Tensor) -> DiscriminatorOutput:
-        """What D says."""
-        said: DiscriminatorOutput = self.net(images, *labels)
-        assert said.features is not None
-        return said._replace(classes=self.head(said.features))
+        """The discriminator's output with class logits."""
+        output: DiscriminatorOutput = self.net(images, *labels)
+        assert output.features is not None
+        return output._replace(classes=self.head(output.features))
 
 
 class EncoderModule(nn.Module):
-    """Numbers as codes.
+    """An encoder: a network whose output is interpreted as latent codes.
 
     Args:
-        net: samples, or their places, to B x numbers.
-        has_variance: whether half of the numbers are the log of the variance of the region that a code may lie in.
+        net: maps samples, B x shape, or their indices, B, to B x `out_dim` (see `EncoderConfig.build`).
+        has_variance: whether the second half of the outputs is the log-variance of the code.
     """
 
     def __init__(self, net: nn.Module, *, has_variance: bool) -> None:
         super().__init__()
         self.net, self.has_variance = net, has_variance
-        self.takes_places = isinstance(net, nn.Embedding)
+        self.takes_indices = isinstance(net, nn.Embedding)
 
     def forward(self, x: Tensor) -> EncoderOutput:
-        """B x shape, or B places."""
-        said = self.net(x)
-        return EncoderOutput(*said.chunk(2, 1)) if self.has_variance else EncoderOutput(said)
+        """The codes of samples, B x shape, or of indices, B."""
+        output = self.net(x)
+        return EncoderOutput(*output.chunk(2, 1)) if self.has_variance else EncoderOutput(output)

@@ -1,4 +1,4 @@
-"""What networks are put together from: activations, ways up and down, first and last layers, first weights."""
+"""Building blocks of networks: activations, resampling layers, first and last layers, and initialisation."""
 
 from __future__ import annotations
 
@@ -26,63 +26,78 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 SLOPE = 0.2
-"""Of every LeakyReLU here, as in Radford 2015."""
+"""The negative slope of every LeakyReLU of this package (Radford 2015), except in `unrolled.py`."""
 
 HE_GAIN = math.sqrt(2 / (1 + SLOPE**2))
-"""What keeps a signal's size through a linear layer and such a LeakyReLU."""
+"""The gain that preserves the scale of a signal through a linear layer and a LeakyReLU with this slope."""
 
 OUTPUTS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "linear": nn.Identity, "sigmoid": nn.Sigmoid}
 
 
 def activation(name: Activation) -> nn.Module:
-    """The activation called `name`; `leaky_relu` has slope 0.2, as in Radford 2015.
+    """The activation called `name`; `leaky_relu` has negative slope 0.2, as in Radford 2015.
 
-    The two that need nothing but their result to go backward write over their input: it is always a linear
-    layer's or a norm's output here, which nobody reads again.
+    LeakyReLU and ReLU work in place, as their backward pass needs only their output. Their input must therefore be the
+    output of a linear layer or a norm that is not used elsewhere.
     """
     if name == "leaky_relu":
         return nn.LeakyReLU(SLOPE, inplace=True)
     return nn.ReLU(inplace=True) if name == "relu" else ACTIVATIONS[name]()
 
 
-def upsampling(name: Up, here: int, there: int, *, bias: bool) -> list[nn.Module]:
-    """Twice the side of a map. Strided and shuffled ones leave checkerboards where their weights are uneven.
+def upsampling(name: Up, in_channels: int, out_channels: int, *, bias: bool) -> list[nn.Module]:
+    """Layers that double the side of a feature map.
 
-    `transposed`: 4 x 4, stride 2 (Radford 2015); `pixel_shuffle`: 3 x 3 to four times the channels, laid out in
-    space (Shi 2016, arXiv:1609.05158); `nearest`, `bilinear`: enlarged, then 3 x 3 (Odena 2016).
+    `transposed` and `pixel_shuffle` can cause checkerboard artefacts, where their weights are uneven.
+
+    Args:
+        name: `transposed` is a 4 x 4 transposed convolution with stride 2 (Radford 2015). `pixel_shuffle` is a 3 x 3
+            convolution to four times the channels, which are rearranged in space (Shi 2016, arXiv:1609.05158).
+            `nearest` and `bilinear` interpolate and then apply a 3 x 3 convolution (Odena 2016).
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        bias: whether the convolution has a bias.
     """
     if name == "transposed":
-        return [nn.ConvTranspose2d(here, there, 4, 2, 1, bias=bias)]
+        return [nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=bias)]
     if name == "pixel_shuffle":
-        return [nn.Conv2d(here, 4 * there, 3, 1, 1, bias=bias), nn.PixelShuffle(2)]
-    return [enlarged(name), nn.Conv2d(here, there, 3, 1, 1, bias=bias)]
+        return [nn.Conv2d(in_channels, 4 * out_channels, 3, 1, 1, bias=bias), nn.PixelShuffle(2)]
+    return [interpolation(name), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias)]
 
 
-def enlarged(name: Literal["nearest", "bilinear"]) -> nn.Module:
-    """Twice the side, without weights."""
+def interpolation(name: Literal["nearest", "bilinear"]) -> nn.Module:
+    """A layer without weights that doubles the side of a feature map."""
     return nn.Upsample(scale_factor=2, mode=name, align_corners=False if name == "bilinear" else None)
 
 
-def downsampling(name: Down, here: int, there: int, *, bias: bool) -> list[nn.Module]:
-    """Half the side of a map: 4 x 4 with stride 2 (Radford 2015), or 3 x 3 and a pool (max: sparse gradients)."""
+def downsampling(name: Down, in_channels: int, out_channels: int, *, bias: bool) -> list[nn.Module]:
+    """Layers that halve the side of a feature map.
+
+    Args:
+        name: `conv` is a 4 x 4 convolution with stride 2 (Radford 2015). `average` and `max` are a 3 x 3 convolution
+            and a pooling layer; max-pooling has sparse gradients.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        bias: whether the convolution has a bias.
+    """
     if name == "conv":
-        return [Conv2d(here, there, 4, 2, 1, bias=bias)]
+        return [Conv2d(in_channels, out_channels, 4, 2, 1, bias=bias)]
     pool = nn.AvgPool2d(2) if name == "average" else nn.MaxPool2d(2)
-    return [Conv2d(here, there, 3, 1, 1, bias=bias), pool]
+    return [Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias), pool]
 
 
-def output(name: Output, shape: Shape) -> nn.Module:
-    """G's last activation; `auto` is tanh for pictures in [-1, 1] and linear for points of the plane."""
+def output_activation(name: Output, shape: Shape) -> nn.Module:
+    """The last activation of G; `auto` is tanh for images in [-1, 1] and linear for points in the plane."""
     if name == "auto":
         name = "tanh" if len(shape) == 3 else "linear"
     return OUTPUTS[name]()
 
 
 class ProjectAndReshape(nn.ConvTranspose2d):
-    """Latents, B x in, to a first map, B x out x base x base: "project and reshape".
+    """Latents, B x in, to a first feature map, B x out x base x base: "project and reshape".
 
-    The transposed convolution of a 1 x 1 map, with its weight (in x out x base x base) and its initial values,
-    worked out as the one matrix product that it is; convolution kernels take several times as long for it.
+    This is a transposed convolution of a 1 x 1 map, with its weight (in x out x base x base) and initialisation. It is
+    computed as a single matrix product, as convolution kernels take several times as long.
     """
 
     matrix_dim = 0
@@ -91,30 +106,30 @@ class ProjectAndReshape(nn.ConvTranspose2d):
         super().__init__(latent, channels, base, bias=bias)
 
     def forward(self, latents: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
-        """A map, in channels_last."""
+        """B x in to B x out x base x base, in channels_last format."""
         rows = latents @ self.weight.permute(0, 2, 3, 1).flatten(1)
         maps = rows.view(len(latents), *self.kernel_size, self.out_channels)
         return (maps if self.bias is None else maps + self.bias).permute(0, 3, 1, 2)
 
 
 class MapToScore(nn.Conv2d):
-    """A last map, B x in x base x base, to one number per sample, B: a convolution that covers its whole map."""
+    """The last feature map, B x in x base x base, to a score per sample, B: a convolution over the whole map."""
 
     def __init__(self, channels: int, base: int) -> None:
         super().__init__(channels, 1, base)
 
     def forward(self, maps: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
-        """B numbers."""
+        """B x in x base x base to B scores."""
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return linear(maps.permute(0, 2, 3, 1).flatten(1), weight, self.bias).flatten(0)
 
 
 @torch.no_grad()
 def init_dcgan_(net: nn.Module, std: float = 0.02) -> None:
-    """DCGAN's initial weights, in place (Radford 2015, arXiv:1511.06434, section 4).
+    """DCGAN's initialisation, in place (Radford 2015, arXiv:1511.06434, section 4).
 
-    Every weight ~ N(0, 0.02), every bias 0. A batch norm's scale ~ N(1, 0.02): the paper says "all weights";
-    centring the scale on one is what its released code does.
+    Weights ~ N(0, `std`), biases 0, and the scales of batch norms ~ N(1, `std`). The paper says "all weights"; centring
+    the scales at 1 follows its released code.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -127,32 +142,35 @@ def init_dcgan_(net: nn.Module, std: float = 0.02) -> None:
             nn.init.zeros_(module.bias)
 
 
-SMALLEST, LARGEST = 8, 256
+MIN_SIZE, MAX_SIZE = 8, 256
+"""The range of image sides for networks that halve or double feature maps."""
 
 
-def square_incompatibility(who: str, shape: Shape, depth: int | None) -> tuple[str, str] | None:
-    """Why a network that halves or doubles maps can't do with `shape`, and the cure; None if it can."""
+def square_incompatibility(name: str, shape: Shape, depth: int | None) -> tuple[str, str] | None:
+    """Why a network that halves or doubles maps does not support `shape`, and what to do; None if it does."""
     if len(shape) != 3:
-        return f"a {who} makes pictures, and this data is points", "take network kind 'mlp'"
+        return f"a {name} processes images, and the samples are points", "use network kind 'mlp'"
     size = shape[1]
-    legal = [2**k for k in range(SMALLEST.bit_length() - 1, LARGEST.bit_length())]
-    if size not in legal or shape[1] != shape[2]:
-        below, above = [s for s in legal if s < size][-1:], [s for s in legal if s > size][:1]
-        near = " or ".join(str(s) for s in below + above)
-        return f"a {who} needs a power of two from {SMALLEST} to {LARGEST} as picture size", f"set data.size to {near}"
+    valid = [2**k for k in range(MIN_SIZE.bit_length() - 1, MAX_SIZE.bit_length())]
+    if size not in valid or shape[1] != shape[2]:
+        below, above = [s for s in valid if s < size][-1:], [s for s in valid if s > size][:1]
+        nearest = " or ".join(str(s) for s in below + above)
+        reason = f"a {name} needs square images with a side that is a power of two from {MIN_SIZE} to {MAX_SIZE}"
+        return reason, f"set data.size to {nearest}"
     if depth is not None and size >> depth < 2:
-        return f"depth {depth} leaves no map of a {size}-pixel picture", f"at most {size.bit_length() - 2}"
+        reason = f"depth {depth} is too large for images of {size} x {size} pixels"
+        return reason, f"use at most {size.bit_length() - 2}"
     return None
 
 
 def num_halvings(size: int, depth: int | None) -> int:
-    """How often a map is halved from the picture's side: `depth`, or down to 4 (2 for size 8)."""
+    """The number of halvings from the image to the smallest map: `depth`, or down to a side of 4 (2 for size 8)."""
     return depth or max(2, size.bit_length() - 3)
 
 
-def channel_widths(width: int, widest: int, count: int) -> list[int]:
-    """Channels of `count` maps from the picture inwards: doubled with each halving, up to `widest`."""
-    return [min(widest, width << k) for k in range(count)]
+def channel_widths(width: int, max_width: int, count: int) -> list[int]:
+    """The channels of `count` maps, starting at the image: doubled with each halving, up to `max_width`."""
+    return [min(max_width, width << k) for k in range(count)]
 
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -162,7 +180,8 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 def init_he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
     """Weights ~ N(0, gain^2 / fan_in) (He et al. 2015, arXiv:1502.01852), in place; biases 0.
 
-    fan_in counts the numbers that one output sums over: of a transposed convolution, kernel / stride per channel.
+    fan_in is the number of inputs that one output sums over. For a transposed convolution this is the size of the
+    kernel divided by that of the stride, per channel.
     """
     fan_in: float = layer.weight[0].numel()
     if isinstance(layer, nn.ConvTranspose2d):
@@ -175,7 +194,7 @@ def init_he_(layer: Layer, gain: float = HE_GAIN) -> Layer:
 
 
 def init_weights_(net: nn.Module, norm: Norm) -> None:
-    """DCGAN's small weights (`normal_`) where a norm makes up for them, He's where nothing does."""
+    """DCGAN's small initial weights (`init_dcgan_`) with a norm, which rescales them; He's (`init_he_`) without."""
     init_dcgan_(net)
     for module in net.modules() if norm == "none" else ():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -1,8 +1,9 @@
 """DCGAN (Radford, Metz & Chintala 2015, arXiv:1511.06434; tip T08a).
 
-All-convolutional players with no fully connected hidden layer: G projects z onto a small map and doubles
-it by strided transposed convolutions, D halves the picture by strided convolutions. Batch norm in all but
-G's output and D's input layer, LeakyReLU, weights ~ N(0, 0.02); without norms, He's.
+Both networks are convolutional, without fully connected hidden layers. G projects z onto a small feature map and
+doubles its side by strided transposed convolutions; D halves the image by strided convolutions. Every layer but G's
+output and D's input layer has a batch norm. Activations are LeakyReLUs, and weights ~ N(0, 0.02); without norms, He's
+initialisation is used.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from poise.networks.blocks import (
     downsampling,
     init_weights_,
     num_halvings,
-    output,
+    output_activation,
     square_incompatibility,
     upsampling,
 )
@@ -35,13 +36,17 @@ from poise.networks.norms import Norm, has_bias, norm_layer
 
 
 class DCGANGenerator(nn.Module):
-    """z, B x latent, to pictures, B x C x S x S.
+    """z, B x latent, to images, B x C x S x S.
 
     Args:
-        latent: length of z.
+        latent: the dimension of z.
         shape: (C, S, S).
-        widths: channels of the maps, from the smallest map to the last one before the picture.
-        base: side of the smallest map.
+        widths: the channels of the feature maps, from the smallest one to the last one before the image.
+        base: the side of the smallest map.
+        norm: the kind of normalisation.
+        act: the hidden activation.
+        up: how maps are upsampled; see `blocks.upsampling`.
+        out: the last activation; see `blocks.output_activation`.
     """
 
     def __init__(
@@ -59,44 +64,46 @@ class DCGANGenerator(nn.Module):
         bias = has_bias(norm)
         layers: list[nn.Module] = [ProjectAndReshape(latent, widths[0], base, bias=bias)]
         layers += [*norm_layer(norm, widths[0]), activation(act)]
-        for here, there in pairwise(widths):
-            layers += [*upsampling(up, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
-        layers += [*upsampling(up, widths[-1], shape[0], bias=True), output(out, shape)]
+        for in_channels, out_channels in pairwise(widths):
+            layers += upsampling(up, in_channels, out_channels, bias=bias)
+            layers += [*norm_layer(norm, out_channels), activation(act)]
+        layers += [*upsampling(up, widths[-1], shape[0], bias=True), output_activation(out, shape)]
         self.layers = nn.Sequential(*layers)
         init_weights_(self, norm)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Pictures."""
+        """The images."""
         return self.layers(latents)
 
 
 class DCGANDiscriminator(nn.Module):
-    """Pictures, B x C x S x S, to a score, B; the mirror image of the generator. Its features are the last map."""
+    """Images, B x C x S x S, to a score, B: the mirror image of the generator. The features are the last map."""
 
     def __init__(self, shape: Shape, widths: list[int], base: int, norm: Norm, act: Activation, down: Down) -> None:
         super().__init__()
         bias = has_bias(norm)
         layers: list[nn.Module] = [*downsampling(down, shape[0], widths[0], bias=True), activation(act)]
-        for here, there in pairwise(widths):
-            layers += [*downsampling(down, here, there, bias=bias), *norm_layer(norm, there), activation(act)]
+        for in_channels, out_channels in pairwise(widths):
+            layers += downsampling(down, in_channels, out_channels, bias=bias)
+            layers += [*norm_layer(norm, out_channels), activation(act)]
         self.trunk = nn.Sequential(*layers)
         self.score = MapToScore(widths[-1], base)
         self.width = widths[-1] * base * base
         init_weights_(self, norm)
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """What D says."""
+        """The scores and the features."""
         maps = self.trunk(images)
-        return DiscriminatorOutput(
-            self.score(maps), maps.permute(0, 2, 3, 1).flatten(1)
-        )  # no copy where maps are channels_last
+        score = self.score(maps)
+        features = maps.permute(0, 2, 3, 1).flatten(1)  # no copy if the maps are in channels_last format
+        return DiscriminatorOutput(score, features)
 
 
 class DCGANConfig(NetworkConfig):
-    """What both players' entries share.
+    """The base class of both configurations.
 
-    `width` is the number of channels beside the picture; it doubles with every halving of the map, up to
-    `widest`. `depth` is the number of halvings; left out, the smallest map is 4 x 4 (2 x 2 for size 8).
+    `width` is the number of channels of the map next to the image; it doubles with each halving of the map, up to
+    `widest`. `depth` is the number of halvings; by default, the smallest map is 4 x 4 (2 x 2 for images of 8 x 8).
     """
 
     width: int = Field(default=64, ge=1, le=4096)
@@ -106,11 +113,11 @@ class DCGANConfig(NetworkConfig):
     activation: Activation = "leaky_relu"
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Only square pictures, any power of two from 8 to 256, deep enough to leave a map."""
+        """See `blocks.square_incompatibility`."""
         return square_incompatibility("DCGAN", shape, self.depth)
 
     def channel_plan(self, shape: Shape) -> tuple[list[int], int]:
-        """Channels from the picture's side inwards, and the side of the smallest map."""
+        """The channels of the maps, starting at the image, and the side of the smallest map."""
         depth = num_halvings(shape[1], self.depth)
         return channel_widths(self.width, self.widest, depth), shape[1] >> depth
 

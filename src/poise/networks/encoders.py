@@ -1,7 +1,8 @@
-"""Encoders: from a sample to its code, the way back through G (tips T08b and T25).
+"""Encoders, which map samples to latent codes (tips T08b and T25).
 
-Two are networks: a DCGAN discriminator without its head, and a fully connected one. The third is no network at all:
-one free code for each training picture, learnt with the decoder (Bojanowski et al. 2018, arXiv:1707.05776, "GLO").
+Two of them are networks: a DCGAN discriminator without its head, and a fully connected network. The third is a table
+with one free code per training image, which is optimised together with the decoder (GLO: Bojanowski et al. 2018,
+arXiv:1707.05776).
 """
 
 from __future__ import annotations
@@ -20,31 +21,30 @@ from poise.networks.mlp import MLPConfig, MLPGenerator
 from poise.networks.norms import Norm
 
 
-def convolved(entry: DCGANConfig, shape: Shape, down: Down, numbers: int) -> nn.Sequential:
-    """DCGAN's layers from a picture to `numbers` numbers."""
-    widths, base = entry.channel_plan(shape)
-    trunk = DCGANDiscriminator(shape, widths, base, entry.norm, entry.activation, down).trunk
-    return nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * base * base, numbers))
+def conv_encoder(config: DCGANConfig, shape: Shape, down: Down, out_dim: int) -> nn.Sequential:
+    """The layers of a DCGAN discriminator, from images, B x shape, to B x `out_dim`."""
+    widths, base = config.channel_plan(shape)
+    trunk = DCGANDiscriminator(shape, widths, base, config.norm, config.activation, down).trunk
+    return nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * base * base, out_dim))
 
 
-def flattened(entry: MLPConfig, shape: Shape, numbers: int) -> nn.Sequential:
-    """Fully connected layers from a sample to `numbers` numbers."""
-    flat = [nn.Flatten()] if len(shape) > 1 else []
-    return nn.Sequential(
-        *flat, MLPGenerator(prod(shape), (numbers,), entry.width, entry.depth, entry.norm, entry.activation, "auto")
-    )
+def mlp_encoder(config: MLPConfig, shape: Shape, out_dim: int) -> nn.Sequential:
+    """Fully connected layers from samples, B x shape, to B x `out_dim`."""
+    flatten = [nn.Flatten()] if len(shape) > 1 else []
+    net = MLPGenerator(prod(shape), (out_dim,), config.width, config.depth, config.norm, config.activation, "auto")
+    return nn.Sequential(*flatten, net)
 
 
 class DCGANEncoderConfig(DCGANConfig, EncoderConfig):
-    """The mirror image of a DCGAN generator."""
+    """A DCGAN discriminator with a linear layer for the code instead of its head."""
 
     kind: Literal["dcgan"] = "dcgan"
     norm: Norm = "batch"
     down: Down = "conv"
 
-    def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
-        """See `convolved`."""
-        net = convolved(self, shape, self.down, numbers)
+    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+        """See `conv_encoder`."""
+        net = conv_encoder(self, shape, self.down, out_dim)
         init_weights_(net, self.norm)
         return net
 
@@ -54,16 +54,16 @@ class MLPEncoderConfig(MLPConfig, EncoderConfig):
 
     kind: Literal["mlp"] = "mlp"
 
-    def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
-        """See `flattened`."""
-        return flattened(self, shape, numbers)
+    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+        """See `mlp_encoder`."""
+        return mlp_encoder(self, shape, out_dim)
 
 
 class FreeCodesConfig(EncoderConfig):
-    """One code for each training picture, which begins as N(0, `std`^2); there is none for any other picture.
+    """One code per training image, initialised from N(0, `std`^2); other images have no code.
 
-    A picture is seen once an epoch and its code moves in between by what Adam remembers, so codes want a rate of
-    their own: `pace` times that of G.
+    An image is used once per epoch, and in the other steps Adam moves its code by its momentum alone. Codes therefore
+    need a learning rate of their own: `pace` times that of G.
     """
 
     kind: Literal["free_codes"] = "free_codes"
@@ -71,8 +71,8 @@ class FreeCodesConfig(EncoderConfig):
     pace: float = Field(default=10.0, gt=0)
     std: float = Field(default=1.0, gt=0)
 
-    def build(self, shape: Shape, numbers: int, count: int) -> nn.Module:
-        """A table, count x numbers."""
-        table = nn.Embedding(count, numbers)
+    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+        """An embedding, `num_samples` x `out_dim`."""
+        table = nn.Embedding(num_samples, out_dim)
         nn.init.normal_(table.weight, 0.0, self.std)
         return table

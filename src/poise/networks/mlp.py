@@ -1,4 +1,4 @@
-"""Fully connected players: for points of the plane, and for pictures laid flat (Goodfellow 2014)."""
+"""Fully connected networks, for points in the plane and flattened images (Goodfellow 2014)."""
 
 from __future__ import annotations
 
@@ -10,54 +10,56 @@ from torch import Tensor, nn
 
 from poise.core.types import DiscriminatorOutput, Shape
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
-from poise.networks.blocks import Activation, Output, activation, output
+from poise.networks.blocks import Activation, Output, activation, output_activation
 from poise.networks.norms import BATCH_STATISTICS_NORMS, Norm, has_bias, norm_layer
 
 
-def _hidden(here: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first: bool) -> list[nn.Module]:
+def _hidden_layers(
+    in_dim: int, width: int, depth: int, norm: Norm, act: Activation, *, skip_first_norm: bool
+) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for k in range(depth):
-        here_norm: Norm = "none" if skip_first and k == 0 else norm
-        layers += [nn.Linear(here, width, bias=has_bias(here_norm)), *norm_layer(here_norm, width, flat=True)]
-        layers += [activation(act)]
-        here = width
+        layer_norm: Norm = "none" if skip_first_norm and k == 0 else norm
+        linear = nn.Linear(in_dim if k == 0 else width, width, bias=has_bias(layer_norm))
+        layers += [linear, *norm_layer(layer_norm, width, flat=True), activation(act)]
     return layers
 
 
 class MLPGenerator(nn.Module):
-    """z, B x latent, through `depth` hidden layers of `width` to samples, B x shape."""
+    """z, B x latent, to samples, B x shape, through `depth` hidden layers of `width` units."""
 
     def __init__(
         self, latent: int, shape: Shape, width: int, depth: int, norm: Norm, act: Activation, out: Output
     ) -> None:
         super().__init__()
-        hidden = _hidden(latent, width, depth, norm, act, skip_first=False)
-        last = [output(out, shape), nn.Unflatten(1, shape)] if len(shape) > 1 or out != "auto" else []
+        hidden = _hidden_layers(latent, width, depth, norm, act, skip_first_norm=False)
+        last = [output_activation(out, shape), nn.Unflatten(1, shape)] if len(shape) > 1 or out != "auto" else []
         self.layers = nn.Sequential(*hidden, nn.Linear(width, prod(shape)), *last)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Samples."""
+        """The samples."""
         return self.layers(latents)
 
 
 class MLPDiscriminator(nn.Module):
-    """Samples, B x shape, laid flat, through `depth` hidden layers of `width` to a score, B."""
+    """Samples, B x shape, to a score, B, through `depth` hidden layers; the features are the last one."""
 
     def __init__(self, shape: Shape, width: int, depth: int, norm: Norm, act: Activation) -> None:
         super().__init__()
-        flat = [nn.Flatten()] if len(shape) > 1 else []
-        self.trunk = nn.Sequential(*flat, *_hidden(prod(shape), width, depth, norm, act, skip_first=True))
+        flatten = [nn.Flatten()] if len(shape) > 1 else []
+        hidden = _hidden_layers(prod(shape), width, depth, norm, act, skip_first_norm=True)
+        self.trunk = nn.Sequential(*flatten, *hidden)
         self.score = nn.Linear(width, 1)
         self.width = width
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """What D says."""
+        """The scores and the features."""
         features = self.trunk(images)
         return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
 class MLPConfig(NetworkConfig):
-    """What both players' entries share. Initial weights are PyTorch's own for linear layers."""
+    """The base class of all configurations. Initial weights are PyTorch's defaults for linear layers."""
 
     allows_bf16: ClassVar[bool] = False
     width: int = Field(default=128, ge=1, le=65536)
@@ -66,18 +68,18 @@ class MLPConfig(NetworkConfig):
     activation: Activation = "leaky_relu"
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """No instance norm: a hidden layer has no space to take statistics over."""
+        """Instance norm is refused: it needs spatial dimensions."""
         if self.norm == "instance":
-            return "instance norm needs maps, and a fully connected layer has none", 'take norm "layer"'
+            return "instance norm needs feature maps, and fully connected layers have none", 'use norm "layer"'
         return None
 
     def min_batch(self, shape: Shape | None) -> int:
-        """A vector has no space, so that a batch norm of vectors has the batch alone to take its means over."""
+        """2 with batch norm: vectors have no spatial dimensions, so its means are over the batch alone."""
         return 2 if self.norm in BATCH_STATISTICS_NORMS else 1
 
     @property
     def uses_batch_statistics(self) -> bool:
-        """D's first layer has no norm, so a D of depth 1 has none at all."""
+        """True with batch norm, except for a D of depth 1: its first layer has no norm."""
         return super().uses_batch_statistics and (isinstance(self, GeneratorConfig) or self.depth > 1)
 
 
@@ -98,7 +100,7 @@ class MLPDiscriminatorConfig(MLPConfig, DiscriminatorConfig):
     kind: Literal["mlp"] = "mlp"
 
     def min_batch(self, shape: Shape | None) -> int:
-        """Its first layer has no norm."""
+        """2 with batch norm, unless the only layer is the first one, which has no norm."""
         return 2 if self.uses_batch_statistics else 1
 
     def build(self, shape: Shape) -> nn.Module:

@@ -1,8 +1,8 @@
-"""Normalisation, a choice of each player (tips T05a to T05c).
+"""Normalisation, which each player chooses separately (tips T05a to T05c).
 
 `batch` (Ioffe & Szegedy 2015), `instance` (Ulyanov 2016, arXiv:1607.08022), `layer` (Ba 2016), `group` (Wu & He
 2018, arXiv:1803.08494) and `virtual` (Salimans 2016, arXiv:1606.03498, section 3.5) are layers between a
-convolution and its activation. `spectral` (Miyato 2018, arXiv:1802.05957) is none: it divides every weight by
+convolution and its activation. `spectral` (Miyato 2018, arXiv:1802.05957) is not a layer; it divides every weight by
 its largest singular value. `spectral_batch` is both, as in SAGAN's generator (Zhang 2019, arXiv:1805.08318).
 """
 
@@ -19,34 +19,37 @@ from poise.core.types import DiscriminatorOutput, to_float32
 
 Norm = Literal["batch", "spectral", "spectral_batch", "instance", "layer", "group", "virtual", "none"]
 BATCH_STATISTICS_NORMS = ("batch", "spectral_batch")
-"""Norms that make a sample's output depend on the other samples of its batch."""
+"""The norms with which the output for a sample depends on the other samples of its batch."""
 
-GROUP = 16
+GROUP_SIZE = 16
+"""The number of channels per group of `group`."""
 
 
 def norm_layer(norm: Norm, channels: int, *, flat: bool = False) -> list[nn.Module]:
-    """The layer that `norm` puts behind a linear one, or none: B x C x H x W, or B x C if `flat`."""
+    """The normalisation layer of `norm`, or an empty list: for B x C x H x W, or for B x C if `flat`."""
     if norm in BATCH_STATISTICS_NORMS:
         return [nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)]
     if norm == "instance":
         return [nn.InstanceNorm2d(channels, affine=True)]
     if norm == "layer":
         return [nn.GroupNorm(1, channels)]
-    if norm == "group":  # of 16 channels where that comes out even, else one group
-        return [nn.GroupNorm(channels // GROUP if channels % GROUP == 0 else 1, channels)]
+    if norm == "group":  # a single group if the channels are not a multiple of the group size
+        return [nn.GroupNorm(channels // GROUP_SIZE if channels % GROUP_SIZE == 0 else 1, channels)]
     return [VirtualBatchNorm(channels)] if norm == "virtual" else []
 
 
 def has_bias(norm: Norm) -> bool:
-    """Whether the layer before the norm keeps a bias of its own: not if the norm takes each channel's mean away."""
+    """Whether the layer before the norm has a bias; it is redundant if the norm subtracts each channel's mean."""
     return norm in ("none", "spectral", "layer", "group")
 
 
 def apply_norm(net: nn.Module, norm: Norm, reference: Tensor) -> nn.Module:
-    """`net` with what `norm` does to it as a whole: weights spectrally normed, or a reference batch that goes along.
+    """Apply the part of `norm` that concerns the whole network: spectral norm of its weights, or a reference batch.
 
     Args:
-        reference: inputs of the network, for virtual batch norm.
+        net: the network, which may be changed in place.
+        norm: the kind of normalisation.
+        reference: inputs of the network, the reference batch of virtual batch norm.
     """
     if norm in ("spectral", "spectral_batch"):
         spectral_norm_(net)
@@ -54,11 +57,11 @@ def apply_norm(net: nn.Module, norm: Norm, reference: Tensor) -> nn.Module:
 
 
 def spectral_norm_(net: nn.Module) -> None:
-    """Divide every linear layer's weight by its largest singular value, in place.
+    """Divide the weight of every linear and convolutional layer by its largest singular value, in place.
 
-    sigma is estimated by one power iteration per forward pass in training, on the weight as a matrix: output
-    channels by the rest (Miyato 2018, algorithm 1). Evaluation leaves the estimate as it is. A module whose matrix
-    is another one says which of its weight's dimensions are the rows by `matrix_dim`.
+    The weight is seen as a matrix whose rows are the output channels. The singular value is estimated by one power
+    iteration per forward pass in training mode (Miyato 2018, algorithm 1); evaluation mode keeps the estimate. A module
+    whose matrix has other rows gives their dimension of the weight in an attribute `matrix_dim`.
     """
     for module in list(net.modules()):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -66,17 +69,18 @@ def spectral_norm_(net: nn.Module) -> None:
 
 
 def match_spectral_norm_(layer: nn.Module, net: nn.Module) -> None:
-    """Norm a layer that is put beside `net` spectrally, in place, if the network's own are."""
+    """Apply spectral norm to a layer that is added to `net`, in place, if the layers of `net` have it."""
     if any(is_parametrized(module) for module in net.modules()):
         spectral_norm(layer)
 
 
 class VirtualBatchNorm(nn.Module):
-    """Each sample normalised by its own statistics and those of a fixed reference batch, which leads the batch.
+    """Normalises each sample by its own statistics and those of a fixed reference batch, the first of the batch.
 
-    With R reference samples of mean m and mean square q, and a sample's own m_i and q_i (over space), the sample
-    is shifted by (R m + m_i) / (R + 1) and divided by the root of the variance that belongs to it. The reference
-    itself is normalised by m and q alone. So samples never mix with each other.
+    The R reference samples have mean m and mean square q; a sample has mean m_i and mean square q_i (over space). The
+    sample is normalised with mean (R m + m_i) / (R + 1) and the variance that belongs to the mean square
+    (R q + q_i) / (R + 1). The reference batch is normalised by m and q alone. The output for a sample therefore depends
+    on no other sample of the batch.
     """
 
     eps = 1e-5
@@ -86,26 +90,29 @@ class VirtualBatchNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.leading = 0
-        """How many samples of the batch are the reference; set by `Accompanied`."""
+        """The number of reference samples at the start of the batch; set by `WithReferenceBatch`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x H x W, or B x C; the same shape."""
+        """B x C x H x W, or B x C, to the same shape."""
         space = tuple(range(2, x.dim()))
-        full = to_float32(x)
-        mean, square = (full, full.square()) if not space else (full.mean(space), full.square().mean(space))
+        precise = to_float32(x)
+        mean, square = (precise, precise.square()) if not space else (precise.mean(space), precise.square().mean(space))
         n = self.leading
-        lead_mean, lead_square = mean[:n].mean(0), square[:n].mean(0)
-        share = 1 / (n + 1)
-        mean = torch.cat((lead_mean.expand(n, -1), lead_mean.lerp(mean[n:], share)))
-        square = torch.cat((lead_square.expand(n, -1), lead_square.lerp(square[n:], share)))
+        reference_mean, reference_square = mean[:n].mean(0), square[:n].mean(0)
+        weight = 1 / (n + 1)
+        mean = torch.cat((reference_mean.expand(n, -1), reference_mean.lerp(mean[n:], weight)))
+        square = torch.cat((reference_square.expand(n, -1), reference_square.lerp(square[n:], weight)))
         scale = self.weight * (square - mean.square()).clamp_min(0).add(self.eps).rsqrt()
         shift = self.bias - mean * scale
-        over = (..., *(None for _ in space))
-        return (full * scale[over] + shift[over]).to(x.dtype)
+        broadcast = (..., *(None for _ in space))
+        return (precise * scale[broadcast] + shift[broadcast]).to(x.dtype)
 
 
 class WithReferenceBatch(nn.Module):
-    """A network with virtual batch norms: the reference batch goes through with every batch, and is left out after."""
+    """A network with virtual batch norms. Each batch passes through it together with the reference batch.
+
+    The output does not contain the reference batch.
+    """
 
     def __init__(self, net: nn.Module, reference: Tensor) -> None:
         super().__init__()
@@ -117,7 +124,7 @@ class WithReferenceBatch(nn.Module):
                 module.leading = len(reference)
 
     def forward(self, x: Tensor) -> Tensor | DiscriminatorOutput:
-        """What the network says of `x`."""
+        """The output of the network for `x`."""
         n = len(self.reference)
-        out = self.net(torch.cat((self.reference.to(x.dtype), x)))
-        return out.select(slice(n, None)) if isinstance(out, DiscriminatorOutput) else out[n:]
+        output = self.net(torch.cat((self.reference.to(x.dtype), x)))
+        return output.select(slice(n, None)) if isinstance(output, DiscriminatorOutput) else output[n:]

@@ -1,8 +1,9 @@
-"""Residual players without any normalisation, as in R3GAN (Huang et al. 2024, arXiv:2501.05441; tip M01).
+"""Residual networks without normalisation, as in R3GAN (Huang et al. 2024, arXiv:2501.05441; tip M01).
 
-What keeps them trainable is how they start: in every block the last convolution is zero, so that the block is
-the identity, and the others are scaled by L^(-1/4) for L blocks (Zhang 2019, Fixup, arXiv:1901.09321, with three
-convolutions to a block). Maps are resized bilinearly; the middle convolution is grouped (ResNeXt).
+Their initialisation keeps them trainable (Fixup: Zhang 2019, arXiv:1901.09321, with three convolutions per block): the
+last convolution of each block is zero, so that the block is the identity, and the weights of the others are scaled by
+L^(-1/4) for L blocks. Feature maps are upsampled bilinearly and downsampled by averaging; the middle convolution of a
+block is grouped (ResNeXt).
 """
 
 from __future__ import annotations
@@ -22,46 +23,62 @@ from poise.networks.blocks import (
     SLOPE,
     Output,
     channel_widths,
-    enlarged,
     init_he_,
+    interpolation,
     num_halvings,
-    output,
+    output_activation,
     square_incompatibility,
 )
 
 
 class Block(nn.Module):
-    """x + C3(act(C2(act(C1(x))))): 1 x 1 to `expansion` times the channels, grouped 3 x 3, 1 x 1 back from zero.
+    """A residual block: x + C3(act(C2(act(C1(x))))).
 
-    A convolution before an activation has a bias, the others have none.
+    C1 is a 1 x 1 convolution to `expansion` times the channels, C2 a grouped 3 x 3 convolution, and C3 a 1 x 1
+    convolution back, initialised to zero. C1 and C2 have a bias.
+
+    Args:
+        channels: the channels of the input and the output.
+        expansion: the factor of the inner channels.
+        group: the channels per group of C2, if the inner channels are a multiple of it; otherwise there is one group.
+        num_blocks: the number of blocks of the network, for the scale of the initial weights.
     """
 
-    def __init__(self, channels: int, expansion: int, group: int, blocks: int) -> None:
+    def __init__(self, channels: int, expansion: int, group: int, num_blocks: int) -> None:
         super().__init__()
-        wide = channels * expansion
-        groups = wide // group if wide % group == 0 else 1
-        gain = HE_GAIN * blocks**-0.25
+        inner = channels * expansion
+        groups = inner // group if inner % group == 0 else 1
+        gain = HE_GAIN * num_blocks**-0.25
         self.layers = nn.Sequential(
-            init_he_(Conv2d(channels, wide, 1), gain),
+            init_he_(Conv2d(channels, inner, 1), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            init_he_(Conv2d(wide, wide, 3, padding=1, groups=groups), gain),
+            init_he_(Conv2d(inner, inner, 3, padding=1, groups=groups), gain),
             nn.LeakyReLU(SLOPE, inplace=True),
-            init_he_(Conv2d(wide, channels, 1, bias=False), 0.0),
+            init_he_(Conv2d(inner, channels, 1, bias=False), 0.0),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x S x S; the same shape."""
+        """B x C x S x S to the same shape."""
         return x + self.layers(x)
 
 
-def resized(here: int, there: int, resize: nn.Module, *, first: bool) -> list[nn.Module]:
-    """A map at another size and with other channels; the 1 x 1 convolution goes where the map is small."""
-    wider = [init_he_(Conv2d(here, there, 1, bias=False), 1.0)] if here != there else []
-    return [*wider, resize] if first else [resize, *wider]
+def resize_layers(in_channels: int, out_channels: int, resize: nn.Module, *, convolve_first: bool) -> list[nn.Module]:
+    """Layers that change the side of a feature map and its channels.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output; if they differ, a 1 x 1 convolution changes them.
+        resize: the layer that changes the side.
+        convolve_first: whether the convolution comes first. It is cheaper where the map is smaller.
+    """
+    if in_channels == out_channels:
+        return [resize]
+    convolution = init_he_(Conv2d(in_channels, out_channels, 1, bias=False), 1.0)
+    return [convolution, resize] if convolve_first else [resize, convolution]
 
 
-class Start(nn.Module):
-    """z to the first map: a learned constant map, each of its channels scaled by a linear function of z."""
+class GenerativeBasis(nn.Module):
+    """z to the first feature map: a learned constant map, whose channels are scaled by a linear function of z."""
 
     def __init__(self, latent: int, channels: int, base: int) -> None:
         super().__init__()
@@ -74,7 +91,7 @@ class Start(nn.Module):
 
 
 class R3GANGenerator(nn.Module):
-    """z, B x latent, to pictures, B x C x S x S; the paper's output is linear."""
+    """z, B x latent, to images, B x C x S x S; in the paper the output is linear."""
 
     def __init__(
         self,
@@ -88,47 +105,51 @@ class R3GANGenerator(nn.Module):
         out: Output,
     ) -> None:
         super().__init__()
-        count = blocks * len(widths)
-        layers: list[nn.Module] = [Start(latent, widths[0], base)]
-        layers += [Block(widths[0], expansion, group, count) for _ in range(blocks)]
-        for here, there in pairwise(widths):
-            layers += resized(here, there, enlarged("bilinear"), first=True)
-            layers += [Block(there, expansion, group, count) for _ in range(blocks)]
-        layers += [init_he_(Conv2d(widths[-1], shape[0], 1, bias=False), 1.0), output(out, shape)]
+        num_blocks = blocks * len(widths)
+        layers: list[nn.Module] = [GenerativeBasis(latent, widths[0], base)]
+        layers += [Block(widths[0], expansion, group, num_blocks) for _ in range(blocks)]
+        for in_channels, out_channels in pairwise(widths):
+            layers += resize_layers(in_channels, out_channels, interpolation("bilinear"), convolve_first=True)
+            layers += [Block(out_channels, expansion, group, num_blocks) for _ in range(blocks)]
+        layers += [init_he_(Conv2d(widths[-1], shape[0], 1, bias=False), 1.0), output_activation(out, shape)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Pictures."""
+        """The images."""
         return self.layers(latents)
 
 
 class R3GANDiscriminator(nn.Module):
-    """Pictures, B x C x S x S, to a score, B: the mirror image. Its features are its last map, weighted over space."""
+    """Images, B x C x S x S, to a score, B: the mirror image of the generator.
+
+    The features are a weighted sum of the last map over space, one per channel.
+    """
 
     def __init__(self, shape: Shape, widths: list[int], base: int, blocks: int, expansion: int, group: int) -> None:
         super().__init__()
-        count = blocks * len(widths)
+        num_blocks = blocks * len(widths)
         layers: list[nn.Module] = [init_he_(Conv2d(shape[0], widths[0], 1, bias=False), 1.0)]
-        for here, there in pairwise(widths):
-            layers += [Block(here, expansion, group, count) for _ in range(blocks)]
-            layers += resized(here, there, nn.AvgPool2d(2), first=False)
+        for in_channels, out_channels in pairwise(widths):
+            layers += [Block(in_channels, expansion, group, num_blocks) for _ in range(blocks)]
+            layers += resize_layers(in_channels, out_channels, nn.AvgPool2d(2), convolve_first=False)
         self.width = widths[-1]
-        layers += [Block(self.width, expansion, group, count) for _ in range(blocks)]
+        layers += [Block(self.width, expansion, group, num_blocks) for _ in range(blocks)]
         layers += [init_he_(Conv2d(self.width, self.width, base, groups=self.width, bias=False), 1.0), nn.Flatten()]
         self.trunk = nn.Sequential(*layers)
         self.score = init_he_(nn.Linear(self.width, 1, bias=False), 1.0)
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """What D says."""
+        """The scores and the features."""
         features = self.trunk(images)
         return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
 class R3GANConfig(NetworkConfig):
-    """What both players' entries share: `blocks` per size, channels grouped by `group` in the middle of a block.
+    """The base class of both configurations.
 
-    The paper's networks have `blocks` = 2, `expansion` = 2, `group` = 16, hundreds of channels, and a [1, 2, 1] filter
-    where maps are resized.
+    `blocks` is the number of blocks per map size. The middle convolution of a block has `expansion` times the channels,
+    in groups of `group`. `width`, `widest` and `depth` are as for `DCGANConfig`. The paper's networks have
+    `blocks` = 2, `expansion` = 2, `group` = 16, hundreds of channels, and a [1, 2, 1] filter for resizing.
     """
 
     has_skip_connections: ClassVar[bool] = True
@@ -140,11 +161,11 @@ class R3GANConfig(NetworkConfig):
     depth: int | None = Field(default=None, ge=1, le=7)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Square pictures, a power of two from 8 to 256."""
+        """See `blocks.square_incompatibility`."""
         return square_incompatibility("residual network", shape, self.depth)
 
     def channel_plan(self, shape: Shape) -> tuple[list[int], int]:
-        """Channels from the picture's side inwards, and the side of the smallest map (4, or 2 for size 8)."""
+        """The channels of the maps, starting at the image, and the side of the smallest map."""
         depth = num_halvings(shape[1], self.depth)
         return channel_widths(self.width, self.widest, depth + 1), shape[1] >> depth
 

@@ -1,9 +1,9 @@
-"""Residual players as in SNGAN (Miyato et al. 2018, arXiv:1802.05957, tables 3 and 4) and SAGAN.
+"""Residual networks as in SNGAN (Miyato et al. 2018, arXiv:1802.05957, tables 3 and 4) and SAGAN.
 
-G starts from a small map and doubles it block by block; D halves the picture, then keeps its size for a while,
-and sums its last map over space. With `width` = `widest` = 256 for G, 128 for D these are the paper's networks
-for 32 x 32. Elsewhere the width doubles towards the small maps, up to `widest`, as in its larger networks, which
-halve further instead of adding plain blocks.
+G starts from a small feature map and doubles its side in each block. D halves the image in its first blocks, keeps the
+size in the following ones, and sums the last map over space. With `width` = `widest` = 256 for G and 128 for D, these
+are the paper's networks for 32 x 32. Otherwise the width doubles towards the small maps, up to `widest`, as in the
+paper's larger networks, which have more halvings instead of blocks that keep the size.
 """
 
 from __future__ import annotations
@@ -26,91 +26,109 @@ from poise.networks.blocks import (
     ProjectAndReshape,
     activation,
     channel_widths,
-    enlarged,
-    output,
+    interpolation,
+    output_activation,
     square_incompatibility,
 )
 from poise.networks.norms import Norm, has_bias, norm_layer
 
 
 class GeneratorBlock(nn.Module):
-    """norm, activation, twice as large, 3 x 3, norm, activation, 3 x 3; beside it: twice as large, 1 x 1."""
+    """A residual block that doubles the side of a feature map.
 
-    def __init__(self, here: int, there: int, norm: Norm, act: Activation, up: Literal["nearest", "bilinear"]) -> None:
+    The branch is norm, activation, upsampling, 3 x 3 convolution, norm, activation, 3 x 3 convolution; the shortcut is
+    a 1 x 1 convolution and upsampling.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: Norm, act: Activation, up: Literal["nearest", "bilinear"]
+    ) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            *norm_layer(norm, here),
-            fresh(act),
-            enlarged(up),
-            Conv2d(here, there, 3, padding=1, bias=has_bias(norm)),
-            *norm_layer(norm, there),
+            *norm_layer(norm, in_channels),
+            out_of_place_activation(act),
+            interpolation(up),
+            Conv2d(in_channels, out_channels, 3, padding=1, bias=has_bias(norm)),
+            *norm_layer(norm, out_channels),
             activation(act),
-            Conv2d(there, there, 3, padding=1),
+            Conv2d(out_channels, out_channels, 3, padding=1),
         )
-        # a 1 x 1 convolution and an enlargement may change places: the cheaper order is the small map first
-        self.shortcut = nn.Sequential(Conv2d(here, there, 1), enlarged(up))
+        # a 1 x 1 convolution commutes with the interpolation, and is cheaper on the smaller map
+        self.shortcut = nn.Sequential(Conv2d(in_channels, out_channels, 1), interpolation(up))
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x here x S x S to B x there x 2S x 2S."""
+        """B x in_channels x S x S to B x out_channels x 2S x 2S."""
         return self.branch(x) + self.shortcut(x)
 
 
 class DiscriminatorBlock(nn.Module):
-    """norm, activation, 3 x 3, norm, activation, 3 x 3, half as large; beside it: 1 x 1, half as large.
+    """A residual block that halves the side of a feature map if `halve` is set.
 
-    The `first` block has no norm and no activation before its first convolution; one that keeps size and
-    channels adds its input as it is.
+    The branch is norm, activation, 3 x 3 convolution, norm, activation, 3 x 3 convolution, pooling; the shortcut is
+    pooling and a 1 x 1 convolution. The `first` block of a network has no norm and no activation before its first
+    convolution. A block that changes neither size nor channels has the identity as shortcut.
     """
 
-    def __init__(self, here: int, there: int, norm: Norm, act: Activation, *, halve: bool, first: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: Norm, act: Activation, *, halve: bool, first: bool = False
+    ) -> None:
         super().__init__()
-        before = [] if first else [*norm_layer(norm, here), fresh(act)]
-        inner = there if first else here
+        start = [] if first else [*norm_layer(norm, in_channels), out_of_place_activation(act)]
+        inner = out_channels if first else in_channels
         pool = [nn.AvgPool2d(2)] if halve else []
         self.branch = nn.Sequential(
-            *before,
-            Conv2d(here, inner, 3, padding=1, bias=has_bias(norm)),
+            *start,
+            Conv2d(in_channels, inner, 3, padding=1, bias=has_bias(norm)),
             *norm_layer(norm, inner),
             activation(act),
-            Conv2d(inner, there, 3, padding=1),
+            Conv2d(inner, out_channels, 3, padding=1),
             *pool,
         )
-        wider = [Conv2d(here, there, 1)] if halve or here != there else []
-        self.shortcut = nn.Sequential(*pool, *wider)  # pooling and 1 x 1 change places too
+        convolution = [Conv2d(in_channels, out_channels, 1)] if halve or in_channels != out_channels else []
+        self.shortcut = nn.Sequential(*pool, *convolution)  # in the cheaper order, as in `GeneratorBlock`
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x here x S x S to B x there x S' x S'."""
+        """B x in_channels x S x S to B x out_channels x S' x S', where S' is S or S / 2."""
         return self.branch(x) + self.shortcut(x)
 
 
-def fresh(act: Activation) -> nn.Module:
-    """An activation at the head of a branch: the shortcut reads the same tensor, so it may not write over it."""
-    made = activation(act)
-    if isinstance(made, nn.LeakyReLU | nn.ReLU):
-        made.inplace = False
-    return made
+def out_of_place_activation(act: Activation) -> nn.Module:
+    """An activation at the start of a branch; it must not overwrite its input, which the shortcut uses too."""
+    module = activation(act)
+    if isinstance(module, nn.LeakyReLU | nn.ReLU):
+        module.inplace = False
+    return module
 
 
 @torch.no_grad()
 def init_glorot_(net: nn.Module) -> None:
-    """Uniform of Glorot & Bengio 2010: gain sqrt(2) for 3 x 3 convolutions, 1 for all else; biases 0 (SNGAN's code)."""
+    """SNGAN's initialisation, in place: uniform weights (Glorot & Bengio 2010), biases 0.
+
+    The gain is sqrt(2) for 3 x 3 convolutions and 1 for all other layers, as in SNGAN's code.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            wide = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
-            weight = (
-                module.weight.flatten(1) if isinstance(module, ProjectAndReshape) else module.weight
-            )  # a dense layer's fans
-            nn.init.xavier_uniform_(weight, math.sqrt(2) if wide else 1.0)
+            is_3x3 = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+            # the fans of the first layer are those of a fully connected one
+            weight = module.weight.flatten(1) if isinstance(module, ProjectAndReshape) else module.weight
+            nn.init.xavier_uniform_(weight, math.sqrt(2) if is_3x3 else 1.0)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
 class ResNetGenerator(nn.Module):
-    """z, B x latent, to pictures, B x C x S x S.
+    """z, B x latent, to images, B x C x S x S.
 
     Args:
-        widths: channels of the maps, from the smallest one to that of the picture's size.
-        attention: side of the map that attends to itself, or None.
+        latent: the dimension of z.
+        shape: (C, S, S).
+        widths: the channels of the feature maps, from the smallest one to the one of the image's size.
+        base: the side of the smallest map.
+        norm: the kind of normalisation.
+        act: the hidden activation.
+        up: how maps are upsampled.
+        attention: the side of the map with self-attention, or None.
+        out: the last activation; see `blocks.output_activation`.
     """
 
     def __init__(
@@ -128,22 +146,33 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [ProjectAndReshape(latent, widths[0], base, bias=True)]
         size = base
-        for here, there in pairwise(widths):
+        for in_channels, out_channels in pairwise(widths):
             size *= 2
-            layers += [GeneratorBlock(here, there, norm, act, up)]
-            layers += [SelfAttention(there)] if size == attention else []
+            layers += [GeneratorBlock(in_channels, out_channels, norm, act, up)]
+            layers += [SelfAttention(out_channels)] if size == attention else []
         last = Conv2d(widths[-1], shape[0], 3, padding=1)
-        self.layers = nn.Sequential(*layers, *norm_layer(norm, widths[-1]), activation(act), last, output(out, shape))
+        self.layers = nn.Sequential(
+            *layers, *norm_layer(norm, widths[-1]), activation(act), last, output_activation(out, shape)
+        )
         init_glorot_(self)
         nn.init.xavier_uniform_(last.weight)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Pictures."""
+        """The images."""
         return self.layers(latents)
 
 
 class ResNetDiscriminator(nn.Module):
-    """Pictures, B x C x S x S, to a score, B. Its features are the last map, summed over space."""
+    """Images, B x C x S x S, to a score, B. The features are the sum of the last map over space.
+
+    Args:
+        shape: (C, S, S).
+        widths: the channels of the maps after each halving.
+        plain: the number of further blocks, which keep the size.
+        norm: the kind of normalisation.
+        act: the hidden activation.
+        attention: the side of the map with self-attention, or None.
+    """
 
     def __init__(
         self,
@@ -157,10 +186,10 @@ class ResNetDiscriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         size = shape[1]
-        for k, (here, there) in enumerate(pairwise([shape[0], *widths])):
+        for k, (in_channels, out_channels) in enumerate(pairwise([shape[0], *widths])):
             size //= 2
-            layers += [DiscriminatorBlock(here, there, norm, act, halve=True, first=k == 0)]
-            layers += [SelfAttention(there)] if size == attention else []
+            layers += [DiscriminatorBlock(in_channels, out_channels, norm, act, halve=True, first=k == 0)]
+            layers += [SelfAttention(out_channels)] if size == attention else []
         self.width = widths[-1]
         layers += [DiscriminatorBlock(self.width, self.width, norm, act, halve=False) for _ in range(plain)]
         self.trunk = nn.Sequential(*layers, *norm_layer(norm, self.width), activation(act))
@@ -168,15 +197,16 @@ class ResNetDiscriminator(nn.Module):
         init_glorot_(self)
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """What D says."""
+        """The scores and the features."""
         features = self.trunk(images).sum((2, 3))
         return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
 class ResNetConfig(NetworkConfig):
-    """What both players' entries share; `attention` is the side of the map that attends to itself (SAGAN: 32 of 128).
+    """The base class of both configurations.
 
-    `depth` is the number of halvings.
+    `attention` is the side of the feature map with self-attention (in SAGAN 32, for images of 128 x 128); `depth` is
+    the number of halvings.
     """
 
     has_skip_connections: ClassVar[bool] = True
@@ -187,23 +217,26 @@ class ResNetConfig(NetworkConfig):
     activation: Activation = "relu"
     attention: int | None = Field(default=None, ge=2, le=256)
 
-    def smallest(self) -> int:
-        """The side of the smallest map, where `depth` leaves it open."""
+    def default_base(self) -> int:
+        """The side of the smallest map if `depth` is not given."""
         raise NotImplementedError
 
-    def halvings(self, shape: Shape) -> int:
-        """How often the side is halved between the picture and the smallest map."""
-        return self.depth or max(1, (shape[1] // self.smallest()).bit_length() - 1)
+    def num_halvings(self, shape: Shape) -> int:
+        """The number of halvings from the image to the smallest map."""
+        return self.depth or max(1, (shape[1] // self.default_base()).bit_length() - 1)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Square pictures, a power of two from 8 to 256, with a map of the size that attends."""
-        square = square_incompatibility("residual network", shape, self.depth)
-        if square is not None:
-            return square
-        sizes = [shape[1] >> k for k in range(self.halvings(shape) + 1)]
+        """See `blocks.square_incompatibility`; self-attention needs a map of its size."""
+        reason = square_incompatibility("residual network", shape, self.depth)
+        if reason is not None:
+            return reason
+        sizes = [shape[1] >> k for k in range(self.num_halvings(shape) + 1)]
         inner = sizes[:-1] if isinstance(self, GeneratorConfig) else sizes[1:]
         if self.attention is not None and self.attention not in inner:
-            return f"no map here is {self.attention} wide", f"set attention to one of {', '.join(map(str, inner))}"
+            return (
+                f"no feature map has a side of {self.attention}",
+                f"set attention to one of {', '.join(map(str, inner))}",
+            )
         return None
 
 
@@ -215,13 +248,13 @@ class ResNetGeneratorConfig(ResNetConfig, GeneratorConfig):
     up: Literal["nearest", "bilinear"] = "nearest"
     output: Output = "auto"
 
-    def smallest(self) -> int:
+    def default_base(self) -> int:
         """4, as in the paper."""
         return 4
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """See `ResNetGenerator`."""
-        depth = self.halvings(shape)
+        depth = self.num_halvings(shape)
         widths = channel_widths(self.width, self.widest, depth + 1)[::-1]
         base = shape[1] >> depth
         return ResNetGenerator(
@@ -230,17 +263,17 @@ class ResNetGeneratorConfig(ResNetConfig, GeneratorConfig):
 
 
 class ResNetDiscriminatorConfig(ResNetConfig, DiscriminatorConfig):
-    """A residual discriminator; `plain` blocks follow that do not halve."""
+    """A residual discriminator; `plain` is the number of blocks after the last halving."""
 
     kind: Literal["resnet"] = "resnet"
     norm: Norm = "spectral"
     plain: int = Field(default=2, ge=0, le=64)
 
-    def smallest(self) -> int:
+    def default_base(self) -> int:
         """8, as in the paper."""
         return 8
 
     def build(self, shape: Shape) -> nn.Module:
         """See `ResNetDiscriminator`."""
-        widths = channel_widths(self.width, self.widest, self.halvings(shape))
+        widths = channel_widths(self.width, self.widest, self.num_halvings(shape))
         return ResNetDiscriminator(shape, widths, self.plain, self.norm, self.activation, self.attention)
