@@ -18,7 +18,7 @@ from poise.core.move import MoveData
 from poise.core.types import DataSpec, DiscriminatorOutput, Side
 from poise.errors import RecipeError
 from poise.tricks import adaptive_augment
-from poise.tricks.adaptive_augment import AdaptiveAugment, AdaptiveAugmentConfig, Policy, matrix, turned
+from poise.tricks.adaptive_augment import AdaptiveAugment, AdaptiveAugmentConfig, Policy, matrix, rotation
 from poise.tricks.augment_ops import resample_images
 from poise.tricks.base import TrickContext
 from tricks.small import as_float64, cloud, game_of
@@ -208,7 +208,7 @@ def test_a_turn_and_its_reverse_give_back_the_middle() -> None:
     angle = torch.tensor([0.3, -1.0, 2.0, math.pi / 2, 3.0])
 
     def turn(images: Tensor, angle: Tensor) -> Tensor:
-        places = turned(angle) @ torch.stack((x, y)).flatten(1) + (size - 1) / 2
+        places = rotation(angle) @ torch.stack((x, y)).flatten(1) + (size - 1) / 2
         return resample_images(images, *places.view(-1, 2, size, size).unbind(1))
 
     there = turn(smooth, angle)
@@ -216,8 +216,8 @@ def test_a_turn_and_its_reverse_give_back_the_middle() -> None:
     middle = slice(size // 4, -size // 4)
     assert torch.allclose(again[..., middle, middle], smooth[..., middle, middle], atol=0.02)
     assert (there - smooth)[..., middle, middle].abs().amax((1, 2, 3)).min() > 0.1
-    assert torch.allclose(turned(angle) @ turned(-angle), torch.eye(2).expand(5, 2, 2), atol=1e-6)
-    assert turned(torch.tensor([math.pi / 2])).flatten().tolist() == pytest.approx([0, -1, 1, 0], abs=1e-6)
+    assert torch.allclose(rotation(angle) @ rotation(-angle), torch.eye(2).expand(5, 2, 2), atol=1e-6)
+    assert rotation(torch.tensor([math.pi / 2])).flatten().tolist() == pytest.approx([0, -1, 1, 0], abs=1e-6)
     assert matrix(1.0, 2.0, angle, 4.0, angle)[1].tolist() == [[1.0, 2.0], [-1.0, 4.0]]
 
 
@@ -544,5 +544,5 @@ def test_p_may_be_a_dial_where_it_does_not_follow_d() -> None:
     run.play(2)
     assert float(run.saved()[f"{own}p"]) == 0.5
     assert unequal(run.saved(), session("pictures", trick).play(2).resumed().play(2).saved()) == []
-    with pytest.raises(RecipeError, match="not both"):
+    with pytest.raises(RecipeError, match="not by both"):
         session("pictures", trick | {"speed": 1000.0})

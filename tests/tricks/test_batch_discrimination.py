@@ -21,7 +21,7 @@ from poise.tricks.batch_discrimination import (
     MinibatchDiscrimination,
     MinibatchDiscriminationConfig,
     WithBatchStatistic,
-    closeness,
+    batch_similarity,
 )
 from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev, group_stddev
 from poise.tricks.gradient_penalties import R1
@@ -59,7 +59,7 @@ def awake(run: Session) -> Session:
 def test_closeness_is_three_loops() -> None:
     rows = cloud(7, 4, 3, dtype=torch.float64)
     rows[5] = rows[2]
-    told, numbers = closeness(rows), as_float64(rows)
+    told, numbers = batch_similarity(rows), as_float64(rows)
     for i in range(7):
         for b in range(4):
             expected = 0.0
@@ -67,9 +67,9 @@ def test_closeness_is_three_loops() -> None:
                 if j != i:
                     expected += math.exp(-sum(abs(numbers[i, b, c] - numbers[j, b, c]) for c in range(3)))
             assert float(told[i, b]) == pytest.approx(expected, rel=1e-12)
-    assert closeness(torch.zeros(6, 2, 3)).tolist() == [[5.0, 5.0]] * 6
-    assert closeness(1000.0 * torch.arange(4.0).view(4, 1, 1)).abs().max() == 0
-    assert closeness(cloud(1, 2, 3)).tolist() == [[0.0, 0.0]]
+    assert batch_similarity(torch.zeros(6, 2, 3)).tolist() == [[5.0, 5.0]] * 6
+    assert batch_similarity(1000.0 * torch.arange(4.0).view(4, 1, 1)).abs().max() == 0
+    assert batch_similarity(cloud(1, 2, 3)).tolist() == [[0.0, 0.0]]
 
 
 def test_gradients() -> None:
@@ -78,10 +78,10 @@ def test_gradients() -> None:
     weight = cloud(4, 6, seed=2, dtype=torch.float64).requires_grad_()
 
     def kernels(features: Tensor, weight: Tensor) -> Tensor:
-        return closeness((features @ weight).view(-1, 3, 2))
+        return batch_similarity((features @ weight).view(-1, 3, 2))
 
-    assert torch.autograd.gradcheck(closeness, rows)
-    assert torch.autograd.gradgradcheck(closeness, rows)
+    assert torch.autograd.gradcheck(batch_similarity, rows)
+    assert torch.autograd.gradgradcheck(batch_similarity, rows)
     assert torch.autograd.gradcheck(kernels, (features, weight))
     for group in (2, 3, 4):
         assert torch.autograd.gradcheck(lambda f, group=group: group_stddev(f, group), features)
@@ -107,7 +107,7 @@ def test_kernels_see_features_through_their_tensor() -> None:
     rows = np.einsum("na,abc->nbc", as_float64(features), tensor)
     told = layer(features)
     assert told.shape == (5, 3)
-    np.testing.assert_allclose(as_float64(told), as_float64(closeness(torch.from_numpy(rows))), rtol=1e-10)
+    np.testing.assert_allclose(as_float64(told), as_float64(batch_similarity(torch.from_numpy(rows))), rtol=1e-10)
     torch.manual_seed(0)
     wide = DiscriminationKernels(400, 50, 5).weight.detach()
     assert float(wide.std()) == pytest.approx(1 / 20, rel=5 / math.sqrt(2 * wide.numel()))

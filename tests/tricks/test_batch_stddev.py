@@ -21,7 +21,7 @@ from poise.engine.compute import ComputeSettings
 from poise.errors import RecipeError
 from poise.networks.base import call_network
 from poise.tricks.base import TrickContext
-from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev, group_of, group_stddev, widen_input_
+from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev, group_size, group_stddev, widen_input_
 from tricks.small import as_float64, cloud
 
 STDDEV: dict[str, Any] = {"kind": "minibatch_stddev"}
@@ -49,7 +49,7 @@ def test_the_map_is_stylegan2s(n: int, group: int) -> None:
 
 
 def test_a_batch_that_does_not_divide_takes_the_largest_divisor() -> None:
-    assert [group_of(n, 4) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 4, 1, 3, 1, 4, 3, 2]
+    assert [group_size(n, 4) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 4, 1, 3, 1, 4, 3, 2]
 
 
 def test_gradients() -> None:
@@ -123,9 +123,9 @@ def test_a_reference_batch_is_no_part_of_a_group() -> None:
         net(cloud(8, 1, 8, 8))
         net(cloud(8, 1, 8, 8, seed=2))
     maps = [given[:, -1, 0, 0] for given in seen]
-    assert layer.leading > 0
-    assert torch.equal(maps[0][: layer.leading], maps[1][: layer.leading])
-    assert not torch.equal(maps[0][layer.leading :], maps[1][layer.leading :])
+    assert layer.num_reference > 0
+    assert torch.equal(maps[0][: layer.num_reference], maps[1][: layer.num_reference])
+    assert not torch.equal(maps[0][layer.num_reference :], maps[1][layer.num_reference :])
 
 
 @pytest.mark.parametrize("d", ["projection", "channels", None])
@@ -173,7 +173,7 @@ def test_own_networks() -> None:
         trick.transform_network(Side.D, nn.Sequential(nn.Flatten()))
     old = nn.Linear(3, 2)
     torch.nn.utils.spectral_norm(old)
-    with pytest.raises(RecipeError, match="made by a hook"):
+    with pytest.raises(RecipeError, match="computed by a hook"):
         widen_input_(old)
 
 

@@ -17,7 +17,7 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, MoveContext, Side
 from poise.tricks.augment_ops import random_integers, uniform
 from poise.tricks.base import TrickContext
-from poise.tricks.diff_augment import CHANGES, DiffAugment, DiffAugmentConfig, Policy, colour, cutout, translation
+from poise.tricks.diff_augment import TRANSFORMS, DiffAugment, DiffAugmentConfig, Policy, colour, cutout, translation
 from tricks.small import as_float64, cloud
 
 ALL: tuple[Policy, ...] = ("colour", "translation", "cutout")
@@ -180,7 +180,7 @@ def test_changes_come_in_the_policys_order(policy: tuple[Policy, ...]) -> None:
     images, at = cloud(8, 3, 8, 8), context(2)
     expected = images
     for change in policy:
-        expected = CHANGES[change](expected, at.generator(f"diff/real/{change}"))
+        expected = TRANSFORMS[change](expected, at.generator(f"diff/real/{change}"))
     made = augment(*policy).transform_input(images, "real", at)
     assert torch.equal(made, expected)
     assert torch.equal(made, images) is (not policy)
@@ -197,7 +197,7 @@ def test_a_change_draws_the_same_whatever_else_is_in_the_policy() -> None:
 
 
 def test_all_changes_are_there() -> None:
-    assert list(CHANGES.items()) == [("colour", colour), ("translation", translation), ("cutout", cutout)]
+    assert list(TRANSFORMS.items()) == [("colour", colour), ("translation", translation), ("cutout", cutout)]
     assert DiffAugmentConfig().policy == ALL
     assert DiffAugment.sides == frozenset(Side)
 

@@ -51,7 +51,7 @@ def told(run: Session) -> dict[str, list[tuple[MoveContext | None, Tensor, Tenso
 
     def hear(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
         assert isinstance(layer, StochasticLayer)
-        at = layer.clock.current, given[0].detach().clone(), made.detach().clone()
+        at = layer.layer_context.current, given[0].detach().clone(), made.detach().clone()
         heard_of.setdefault(layer.stream, []).append(at)
 
     for layer in randoms(run.game.g.net):
@@ -179,7 +179,7 @@ def test_a_g_without_hidden_activations_is_refused_with_a_cure(
         trick.transform_network(Side.G, net)
     assert refused.value.where == "network.g"
     assert "modules" in refused.value.cure
-    assert "leave the trick out" in refused.value.cure
+    assert "remove the trick" in refused.value.cure
     assert randoms(net) == []
 
 
@@ -326,7 +326,7 @@ def test_another_seed_is_other_noise() -> None:
 
 def test_between_moves_the_clock_is_off() -> None:
     run = session("points", NOISE, {"kind": "r1"})
-    (clock,) = {layer.clock for layer in randoms(run.game.g.net)}
+    (clock,) = {layer.layer_context for layer in randoms(run.game.g.net)}
     assert clock.current is None
     run.play(2)
     assert clock.current is None
@@ -339,7 +339,7 @@ def test_between_moves_the_clock_is_off() -> None:
     broken.game.d.net.register_forward_pre_hook(spoil)
     with pytest.raises(ArithmeticError):
         broken.play(1)
-    assert randoms(broken.game.g.net)[0].clock.current is None
+    assert randoms(broken.game.g.net)[0].layer_context.current is None
 
 
 def test_in_a_move_the_clock_gives_that_moves_numbers() -> None:
@@ -394,15 +394,15 @@ def test_copies_share_the_clock() -> None:
     run = session("points", NOISE, *copies)
     layers = randoms(run.game)
     assert len(layers) == 4
-    assert len({id(layer.clock) for layer in layers}) == 1
+    assert len({id(layer.layer_context) for layer in layers}) == 1
     again = copy.deepcopy(run.game.g.net)
-    assert randoms(again)[0].clock is layers[0].clock
+    assert randoms(again)[0].layer_context is layers[0].layer_context
     assert randoms(again)[0] is not layers[0]
 
     selves = randoms(run.game.tricks["past_selves"])
     contexts: list[MoveContext | None] = []
     for layer in selves:
-        layer.register_forward_hook(lambda layer, *_: contexts.append(layer.clock.current))
+        layer.register_forward_hook(lambda layer, *_: contexts.append(layer.layer_context.current))
     run.play(6)
     assert contexts
     assert all(at is not None and at.side is Side.D for at in contexts)
@@ -434,7 +434,7 @@ def strengths(net: nn.Module) -> list[float]:
         return listen
 
     for layer in randoms(net):
-        layer.act = listening(layer.act)
+        layer.function = listening(layer.function)
     return used
 
 

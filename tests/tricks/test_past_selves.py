@@ -71,7 +71,7 @@ def test_somebody_stands_in_for_the_first_steps_after_a_copy(every: int, duratio
         for at, sign in enumerate(plan):
             for turn in (0, 3):
                 now = context(at, side=side.opponent, turn=turn, steps=20)
-                who, plays = trick.who(side, now), trick.select_network(side, net, now)
+                who, plays = trick.copy_index(side, now), trick.select_network(side, net, now)
                 assert (who is not None) == (sign == "x"), at
                 if who is None:
                     assert plays is net
@@ -85,14 +85,14 @@ def test_of_the_first_copies_only_those_that_are_there_are_drawn() -> None:
     """With room for five: the first alone, then one of two, of three, of four, of five, and of five for ever."""
     trick = trick_of(5, 10, 8)
     for made in range(1, 12):
-        drawn = {trick.who(Side.G, context(10 * made, seed=seed, steps=200)) for seed in range(100)}
+        drawn = {trick.copy_index(Side.G, context(10 * made, seed=seed, steps=200)) for seed in range(100)}
         assert drawn == set(range(min(made, 5)))
 
 
 def test_one_of_them_plays_for_the_whole_duration() -> None:
     trick = trick_of(4, 6, 5)
     for made in range(4, 40):
-        plays = {trick.who(Side.D, context(6 * made + k, turn=k, steps=300)) for k in range(5)}
+        plays = {trick.copy_index(Side.D, context(6 * made + k, turn=k, steps=300)) for k in range(5)}
         assert len(plays) == 1
         assert None not in plays
 
@@ -101,7 +101,7 @@ def test_one_of_them_plays_for_the_whole_duration() -> None:
 def test_each_copy_is_drawn_alike(keep: int) -> None:
     trick = trick_of(keep, 10, 1)
     for side in Side:
-        times = Counter(trick.who(side, context(10 * made, steps=10)) for made in range(keep, keep + 3000))
+        times = Counter(trick.copy_index(side, context(10 * made, steps=10)) for made in range(keep, keep + 3000))
         assert set(times) == set(range(keep))
         assert chisquare(list(times.values())).pvalue > 1e-3
 
@@ -109,7 +109,7 @@ def test_each_copy_is_drawn_alike(keep: int) -> None:
 def test_each_side_seed_and_name_draws_its_own() -> None:
     def drawn(side: Side, name: str = "past_selves", seed: int = 0) -> list[int | None]:
         trick = trick_of(4, 3, 1, name)
-        return [trick.who(side, context(3 * at, seed=seed, steps=10)) for at in range(4, 200)]
+        return [trick.copy_index(side, context(3 * at, seed=seed, steps=10)) for at in range(4, 200)]
 
     first = drawn(Side.D)
     assert first == drawn(Side.D)
@@ -144,7 +144,7 @@ def test_in_a_game_the_rival_is_replaced_and_the_mover_is_not(every: int, durati
             assert movers == {None}
             assert len(rivals) == 1
             assert (rivals != {None}) == (sign == "x"), (at, side)
-            assert rivals == {of(run).who(side.opponent, run.context().for_move(side, 0))}
+            assert rivals == {of(run).copy_index(side.opponent, run.context().for_move(side, 0))}
         run.done += 1
 
 
@@ -188,7 +188,7 @@ def test_an_old_g_draws_as_it_did_and_leaves_the_live_one_alone() -> None:
     trick = of(run)
     for _ in range(9):
         now = run.context().for_move(Side.D, 0)
-        live, who = run.game.g.net, trick.who(Side.G, now)
+        live, who = run.game.g.net, trick.copy_index(Side.G, now)
         before, plays = state(live), live if who is None else selves(trick, Side.G)[who]
         then, expected = state(plays), copy.deepcopy(plays).train()
         others = [state(net) for net in selves(trick, Side.G) if net is not plays]
@@ -294,4 +294,4 @@ def test_the_entry_builds_it() -> None:
     told = PastSelvesConfig(keep=2, every=7, duration=5).build("x", TrickContext(nets, DataSpec((2,))))
     assert (told.name, told.keep, told.every, told.duration) == ("x", 2, 7, 5)
     now: MoveContext = context(7, steps=20)
-    assert told.who(Side.G, now) == 0
+    assert told.copy_index(Side.G, now) == 0

@@ -30,8 +30,8 @@ from poise.tricks.pools import (
     ImagePool,
     ImagePoolConfig,
     fraction_of_batch,
+    replace_where,
     select_batch,
-    where_batch,
 )
 from tricks.small import Bent, Given, N, cloud, game_of
 
@@ -506,7 +506,7 @@ def test_a_share_is_the_nearest_number() -> None:
 
 def test_chosen_part_and_joined_go_sample_by_sample() -> None:
     ours, theirs = numbered([1, 2, 3]), numbered([4, 5, 6])
-    mixed = where_batch(torch.tensor([True, False, True]), ours, theirs)
+    mixed = replace_where(torch.tensor([True, False, True]), ours, theirs)
     assert read(mixed.images) == [4, 2, 6]
     assert torch.equal(mixed.labels, label_of(torch.tensor([4, 2, 6])))
     assert read(select_batch(ours, slice(1, None)).images) == [2, 3]
@@ -514,7 +514,7 @@ def test_chosen_part_and_joined_go_sample_by_sample() -> None:
     assert torch.equal(concat_batches(ours, theirs).labels, label_of(torch.arange(1, 7)))
     bare = numbered([7, 8, 9], False)
     for none in (
-        where_batch(torch.ones(3, dtype=torch.bool), bare, theirs),
+        replace_where(torch.ones(3, dtype=torch.bool), bare, theirs),
         concat_batches(bare, ours),
         concat_batches(ours, bare),
     ):

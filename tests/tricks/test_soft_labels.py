@@ -11,7 +11,7 @@ from poise.core.schedules import Linear
 from poise.core.types import Side, Targets
 from poise.errors import RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
-from poise.tricks.soft_labels import SoftLabels, SoftLabelsConfig, spread
+from poise.tricks.soft_labels import SoftLabels, SoftLabelsConfig, uniform_targets
 
 HARD = Targets(torch.ones(4000), torch.zeros(4000))
 
@@ -36,7 +36,7 @@ def test_one_sided_leaves_the_fakes_at_exactly_zero() -> None:
 def test_ends_that_meet_draw_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert torch.equal(spread(HARD.real, 0.25, 0.25, generator), torch.full((4000,), 0.25))
+    assert torch.equal(uniform_targets(HARD.real, 0.25, 0.25, generator), torch.full((4000,), 0.25))
     assert torch.equal(generator.get_state(), before)
 
 

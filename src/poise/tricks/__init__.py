@@ -1,4 +1,4 @@
-"""The tricks: one file each, with the formula, then the recipe entry, then the module that acts."""
+"""The tricks, one per file: the formula as a pure function, then the recipe's config, then the module that acts."""
 
 from poise.utils.lazy_exports import lazy_exports
 

@@ -1,18 +1,19 @@
-"""Adaptive augmentation (ADA: Karras et al. 2020, arXiv:2006.06676; tip M02): as much as D's memory calls for.
+"""Adaptive augmentation (ADA: Karras et al. 2020, arXiv:2006.06676; tip M02): augment more as D overfits.
 
-Every change is made to a picture with probability p only, so that for p below about 0.8 G can tell what is a change and
-what is the data. p follows D's overconfidence: r_t = E sign(D(x)) over the reals of the last `every` steps; above the
-target p rises by batch x every / speed, below it falls (section 3), however many moves D has in a step. The changes are
-those of the paper's "bgc" (appendix B), each drawn for each picture:
+Each transformation is applied to an image with probability p only: below about p = 0.8, G can still tell the
+augmentations from the data. p follows D's overfitting, measured by r_t = E sign(D(x)) over the real samples of the last
+`every` steps: p rises by batch x every / speed while r_t is above the target, and falls by the same amount below it
+(section 3), whatever the number of D's moves in a step. The transformations are those of the paper's "bgc" (appendix
+B), each drawn for each image:
 
-    blit      mirrored (half of the time), turned by 0, 90, 180 or 270 degrees, moved by whole pixels up to 1/8
-    geometry  scaled by 2^N(0, 0.2^2), turned by any angle (with 1 - sqrt(1 - p), before and after), stretched by
-              2^N(0, 0.2^2) one way and shrunk the other, moved by N(0, 1/8^2) of the side
-    colour    brightness + N(0, 0.2^2), contrast x 2^N(0, 0.5^2), light and dark exchanged (half of the time), hue
-              turned by any angle, saturation x 2^N(0, 1^2)
+    blit      flip (half of the time), rotation by 0, 90, 180 or 270 degrees, shift by whole pixels up to 1/8
+    geometry  scale by 2^N(0, 0.2^2), rotation by any angle (with 1 - sqrt(1 - p), before and after), stretch by
+              2^N(0, 0.2^2) along one axis and its inverse along the other, shift by N(0, 1/8^2) of the side
+    colour    brightness + N(0, 0.2^2), contrast x 2^N(0, 0.5^2), inverted lightness (half of the time), hue rotated
+              by any angle, saturation x 2^N(0, 1^2)
 
-The paper's filters against aliasing are left out: all moves are one bilinear resampling. A move by parts of the side is
-made in the old picture, where the paper makes it in the new one.
+The paper's anti-aliasing filters are left out: all geometric transformations are one bilinear resampling. Fractional
+shifts are made in the coordinates of the input image; the paper makes them in those of the output.
 """
 
 from __future__ import annotations
@@ -36,37 +37,39 @@ if TYPE_CHECKING:
     from poise.core.player import Player
 
 Policy = Literal["blit", "geometry", "colour"]
-OCTAVE = math.log(2)
+LOG_2 = math.log(2)
 
 
-class Draws:
-    """Random numbers for one pile, B at a time, each with the picture's coin: no change where the coin says so.
+class AugmentSampler:
+    """Random parameters for one batch, B at a time; a parameter takes effect with the probability of augmentation only.
 
     Args:
-        p: the probability of a change, 0-dim.
+        images: the images to augment, B x C x H x W.
+        p: the probability that a transformation is applied, 0-dim.
+        generator: the source of the random numbers.
     """
 
     def __init__(self, images: Tensor, p: Tensor, generator: torch.Generator) -> None:
         self.like, self.p, self.generator = images, p, generator
 
-    def coin(self, p: Tensor | None = None) -> Tensor:
-        """B times whether a change is made."""
+    def applied(self, p: Tensor | None = None) -> Tensor:
+        """Whether a transformation is applied, bool, B."""
         return self.uniform(0.0, 1.0) < (self.p if p is None else p)
 
     def uniform(self, low: float, high: float) -> Tensor:
-        """B numbers in [low, high)."""
+        """B numbers from U[low, high)."""
         like = self.like
         draws = torch.rand(len(like), generator=self.generator, device=like.device, dtype=torch.float32)
         return draws.mul_(high - low).add_(low)
 
     def normal(self, sigma: float) -> Tensor:
-        """B numbers ~ N(0, sigma^2)."""
+        """B numbers from N(0, sigma^2)."""
         like = self.like
         return torch.randn(len(like), generator=self.generator, device=like.device).mul_(sigma)
 
-    def if_so(self, changed: Tensor, otherwise: float, p: Tensor | None = None) -> Tensor:
-        """`changed` where the coin falls so."""
-        return torch.where(self.coin(p), changed, otherwise)
+    def or_identity(self, values: Tensor, identity: float, p: Tensor | None = None) -> Tensor:
+        """`values` where the transformation is applied, `identity` elsewhere, B."""
+        return torch.where(self.applied(p), values, identity)
 
 
 def matrix(a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float, like: Tensor) -> Tensor:
@@ -75,62 +78,63 @@ def matrix(a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | 
     return torch.stack(rows, 1).view(-1, 2, 2)
 
 
-def turned(angle: Tensor) -> Tensor:
-    """B rotations."""
+def rotation(angle: Tensor) -> Tensor:
+    """B rotation matrices."""
     return matrix(angle.cos(), -angle.sin(), angle.sin(), angle.cos(), angle)
 
 
-def moved(images: Tensor, policy: tuple[Policy, ...], draws: Draws) -> Tensor:
-    """`blit` and `geometry`: for each place of the new picture, where to read in the old one."""
+def transform_geometry(images: Tensor, policy: tuple[Policy, ...], sampler: AugmentSampler) -> Tensor:
+    """Apply `blit` and `geometry`: compute for each output pixel where to sample the input image."""
     size = images.shape[2]
     ones = torch.ones(len(images), device=images.device)
-    back, shift = matrix(1.0, 0.0, 0.0, 1.0, ones), torch.zeros(len(images), 2, device=images.device)
+    inverse, shift = matrix(1.0, 0.0, 0.0, 1.0, ones), torch.zeros(len(images), 2, device=images.device)
     if "blit" in policy:
-        mirror = draws.if_so(draws.uniform(0, 1).round() * 2 - 1, 1.0)
-        quarters = draws.if_so(draws.uniform(0, 4).floor(), 0.0)
+        flip = sampler.or_identity(sampler.uniform(0, 1).round() * 2 - 1, 1.0)
+        quarters = sampler.or_identity(sampler.uniform(0, 4).floor(), 0.0)
         cos, sin = (quarters == 0).float() - (quarters == 2).float(), (quarters == 1).float() - (quarters == 3).float()
-        back = matrix(cos, -sin, sin, cos, ones) @ matrix(mirror, 0.0, 0.0, 1.0, ones)
-        steps = torch.stack([draws.uniform(-0.125, 0.125) * size for _ in range(2)], 1).round()
-        shift = torch.where(draws.coin()[:, None], steps, shift)
+        inverse = matrix(cos, -sin, sin, cos, ones) @ matrix(flip, 0.0, 0.0, 1.0, ones)
+        pixels = torch.stack([sampler.uniform(-0.125, 0.125) * size for _ in range(2)], 1).round()
+        shift = torch.where(sampler.applied()[:, None], pixels, shift)
     if "geometry" in policy:
-        p_turn = 1 - (1 - draws.p.clamp(0, 1)).sqrt()
-        scale = draws.if_so((draws.normal(0.2) * OCTAVE).exp(), 1.0)
-        before, after = (draws.if_so(draws.uniform(-math.pi, math.pi), 0.0, p_turn) for _ in range(2))
-        stretch = draws.if_so((draws.normal(0.2) * OCTAVE).exp(), 1.0)
-        shape = turned(before) @ matrix(scale * stretch, 0.0, 0.0, scale / stretch, ones) @ turned(after)
-        drift = torch.stack([draws.normal(0.125) * size for _ in range(2)], 1)
-        back, shift = back @ shape, shift + torch.where(draws.coin()[:, None], drift, torch.zeros_like(drift))
-    middle = (size - 1) / 2
-    axis = torch.arange(size, device=images.device, dtype=torch.float32) - middle
+        p_rotation = 1 - (1 - sampler.p.clamp(0, 1)).sqrt()
+        scale = sampler.or_identity((sampler.normal(0.2) * LOG_2).exp(), 1.0)
+        before, after = (sampler.or_identity(sampler.uniform(-math.pi, math.pi), 0.0, p_rotation) for _ in range(2))
+        stretch = sampler.or_identity((sampler.normal(0.2) * LOG_2).exp(), 1.0)
+        shape = rotation(before) @ matrix(scale * stretch, 0.0, 0.0, scale / stretch, ones) @ rotation(after)
+        fraction = torch.stack([sampler.normal(0.125) * size for _ in range(2)], 1)
+        shift = shift + torch.where(sampler.applied()[:, None], fraction, torch.zeros_like(fraction))
+        inverse = inverse @ shape
+    centre = (size - 1) / 2
+    axis = torch.arange(size, device=images.device, dtype=torch.float32) - centre
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    places = torch.stack((x, y)).flatten(1)
-    read = back @ places + shift[:, :, None] + middle
-    return resample_images(images, *read.view(-1, 2, size, size).unbind(1))
+    output_pixels = torch.stack((x, y)).flatten(1)
+    input_pixels = inverse @ output_pixels + shift[:, :, None] + centre
+    return resample_images(images, *input_pixels.view(-1, 2, size, size).unbind(1))
 
 
-def coloured(images: Tensor, draws: Draws) -> Tensor:
-    """`colour`: brightness, contrast, light for dark; hue and saturation where there are three channels."""
-    bright = draws.if_so(draws.normal(0.2), 0.0)
-    contrast = draws.if_so((draws.normal(0.5) * OCTAVE).exp(), 1.0)
-    negative = draws.if_so(draws.uniform(0, 1).round() * 2 - 1, 1.0)
-    hue = draws.if_so(draws.uniform(-math.pi, math.pi), 0.0)
-    saturation = draws.if_so((draws.normal(1.0) * OCTAVE).exp(), 1.0)
-    images = (images + per_sample(images, bright)) * per_sample(images, contrast)
+def transform_colour(images: Tensor, sampler: AugmentSampler) -> Tensor:
+    """Apply `colour`: brightness, contrast and lightness inversion; hue and saturation if there are three channels."""
+    brightness = sampler.or_identity(sampler.normal(0.2), 0.0)
+    contrast = sampler.or_identity((sampler.normal(0.5) * LOG_2).exp(), 1.0)
+    negative = sampler.or_identity(sampler.uniform(0, 1).round() * 2 - 1, 1.0)
+    hue = sampler.or_identity(sampler.uniform(-math.pi, math.pi), 0.0)
+    saturation = sampler.or_identity((sampler.normal(1.0) * LOG_2).exp(), 1.0)
+    images = (images + per_sample(images, brightness)) * per_sample(images, contrast)
     if images.shape[1] != 3:
         return images * per_sample(images, negative)
     light = images.mean(1, keepdim=True)
     chroma = images - light
-    # a turn about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
-    crossed = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
-    around = chroma * per_sample(images, hue.cos()) + crossed * per_sample(images, hue.sin())
-    changes = light * per_sample(images, negative - 1) + (around * per_sample(images, saturation) - chroma)
-    return images + changes  # exactly the picture where there are none
+    # rotate about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
+    cross = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
+    rotated = chroma * per_sample(images, hue.cos()) + cross * per_sample(images, hue.sin())
+    changes = light * per_sample(images, negative - 1) + (rotated * per_sample(images, saturation) - chroma)
+    return images + changes  # exactly the image if nothing is applied
 
 
 class AdaptiveAugmentConfig(TrickConfig):
-    """`target` for r_t; `speed`: the pictures in which p may go from 0 to 1.
+    """`target` is the target for r_t; `speed` is the number of images in which p can rise from 0 to 1.
 
-    Where `speed` is 0, p is `start`, which may then be a dial.
+    If `speed` is 0, p is `start`, which may then be a schedule.
     """
 
     kind: Literal["adaptive_augment"] = "adaptive_augment"
@@ -144,10 +148,10 @@ class AdaptiveAugmentConfig(TrickConfig):
     start: Annotated[Schedulable, in_range(0, 1)] = 0.0
 
     @model_validator(mode="after")
-    def _one_rule_for_p(self) -> Self:
+    def _check_schedule(self) -> Self:
         if self.speed and isinstance(self.start, Schedule):
             reject_value(
-                "p follows 'speed' or a dial, not both",
+                "p is controlled by 'speed' or by a schedule, not by both",
                 found=f"speed = {self.speed:g}",
                 key="start",
                 cure="set speed to 0",
@@ -156,11 +160,11 @@ class AdaptiveAugmentConfig(TrickConfig):
 
     @property
     def needs_score_sign(self) -> bool:
-        """Unless p stands still."""
+        """True unless p is fixed."""
         return self.speed > 0
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Square pictures."""
+        """It needs square images."""
         return requires_images(shape)
 
     def build(self, name: str, context: TrickContext) -> AdaptiveAugment:
@@ -169,49 +173,52 @@ class AdaptiveAugmentConfig(TrickConfig):
 
 
 class AdaptiveAugment(InputTransform, PostUpdate):
-    """The view, and what moves p after D's moves. p, the sum of signs and the count of moves stay on the device.
+    """Augments D's input and adapts p after D's moves.
 
-    It acts before DiffAugment, whose cutout it would resample, and before noise.
+    p, the sum of signs and the number of moves are buffers, so nothing here waits for the device. The trick acts before
+    DiffAugment, whose cutout it would resample, and before noise.
     """
 
     rank: ClassVar[int] = -2
 
-    def __init__(self, name: str, told: AdaptiveAugmentConfig, decision_threshold: float) -> None:
+    def __init__(self, name: str, config: AdaptiveAugmentConfig, decision_threshold: float) -> None:
         super().__init__(name)
-        self.told, self.decision_threshold = told, decision_threshold
+        self.config, self.decision_threshold = config, decision_threshold
         self.register_buffer(
-            "p", torch.tensor(told.start.value_at(0.0) if isinstance(told.start, Schedule) else told.start)
+            "p", torch.tensor(config.start.value_at(0.0) if isinstance(config.start, Schedule) else config.start)
         )
         self.register_buffer("signs", torch.zeros(()))
         self.register_buffer("moves", torch.zeros(()))
 
     def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
-        """Each picture changed with probability p."""
-        told = self.told
-        if not told.speed:
-            if (p := current_value(told.start, context)) == 0:
+        """Apply each transformation to each image with probability p."""
+        config = self.config
+        if not config.speed:
+            if (p := current_value(config.start, context)) == 0:
                 return images
             self.p.fill_(p)
-        draws = Draws(images, self.p, context.generator(f"{self.name}/{origin}"))
-        with torch.autocast(images.device.type, enabled=False):  # bfloat16 would round places by half a pixel of 64
-            if "blit" in told.policy or "geometry" in told.policy:
-                images = moved(images, told.policy, draws)
-            return coloured(images, draws) if "colour" in told.policy else images
+        sampler = AugmentSampler(images, self.p, context.generator(f"{self.name}/{origin}"))
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 rounds coordinates by half a pixel in 64
+            if "blit" in config.policy or "geometry" in config.policy:
+                images = transform_geometry(images, config.policy, sampler)
+            return transform_colour(images, sampler) if "colour" in config.policy else images
 
     @torch.no_grad()
     def after_update(self, player: Player, move: MoveData) -> None:
-        """One step of p in every `every`-th step, at D's first move in it; the rows show p and r_t."""
-        if player.side is not Side.D or not self.told.speed:
+        """Update p in every `every`-th step, after D's first move in it; p and r_t are logged."""
+        if player.side is not Side.D or not self.config.speed:
             return
         context = move.context
         sign = (move.score("real") - self.decision_threshold).sign().mean()
         move.logged["r_t"] = sign
         move.logged[f"{self.name}_p"] = self.p.clone()
-        every = self.told.every
+        every = self.config.every
         self.signs += sign
         self.moves += 1
         if context.turn == 0 and (context.step + 1) % every == 0:
-            step = (self.signs / self.moves - self.told.target).sign() * context.batch_size * every / self.told.speed
+            step = (
+                (self.signs / self.moves - self.config.target).sign() * context.batch_size * every / self.config.speed
+            )
             self.p.add_(step).clamp_(0, 1)
             self.signs.zero_()
             self.moves.zero_()

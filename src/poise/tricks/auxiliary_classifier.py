@@ -1,7 +1,7 @@
 """An auxiliary classifier (AC-GAN: Odena, Olah & Shlens 2017, arXiv:1610.09585; tip T13).
 
-D has a second head that names the class of what it sees. Both players pay its cross-entropy: D on reals and on
-fakes (the paper's L_C has both terms), G on its fakes.
+D has a second head that predicts the class of its input. Its cross-entropy is part of both players' losses: D's on real
+and on generated samples (the paper's L_C has both terms), G's on generated samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from poise.tricks.base import TrickConfig, TrickContext
 
 
 class AuxiliaryClassifierConfig(TrickConfig):
-    """`weight` of the classification beside the adversarial cost; 1 in the paper."""
+    """`weight` of the classification loss relative to the adversarial loss; 1 in the paper."""
 
     kind: Literal["auxiliary_classifier"] = "auxiliary_classifier"
     tip: ClassVar[str] = "T13"
@@ -29,7 +29,7 @@ class AuxiliaryClassifierConfig(TrickConfig):
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """Classes, unless it never weighs anything."""
+        """Class logits, unless the weight is always 0."""
         return frozenset[ExtraOutput]({"classes"}) if any(bounds(self.weight)) else frozenset()
 
     def build(self, name: str, context: TrickContext) -> AuxiliaryClassifier:
@@ -38,17 +38,17 @@ class AuxiliaryClassifierConfig(TrickConfig):
 
 
 class AuxiliaryClassifier(LossTerm):
-    """-E log P(C = c | x) for the piles that the move trains on."""
+    """-E log P(C = c | x) over the samples of the move."""
 
     def loss(self, move: MoveData) -> Tensor:
-        """The sum over both piles in D's move, the fakes alone in G's; tells `class_accuracy` of D on the same."""
+        """The sum over real and generated samples in D's move, over generated ones in G's; logs `class_accuracy`."""
         origins: tuple[Origin, ...] = ("real", "fake") if move.context.side is Side.D else ("fake",)
-        costs: list[Tensor] = []
-        right: list[Tensor] = []
+        losses: list[Tensor] = []
+        accuracies: list[Tensor] = []
         for origin in origins:
-            said, labels = move.extra_output(origin, "classes"), move.labels_of(origin)
+            logits, labels = move.extra_output(origin, "classes"), move.labels_of(origin)
             assert labels is not None, "a classifier needs labels"
-            costs.append(cross_entropy(said, labels))
-            right.append((said.detach().argmax(1) == labels).float().mean())
-        move.logged["class_accuracy"] = sum(right[1:], right[0]) / len(right)
-        return sum(costs[1:], costs[0])
+            losses.append(cross_entropy(logits, labels))
+            accuracies.append((logits.detach().argmax(1) == labels).float().mean())
+        move.logged["class_accuracy"] = sum(accuracies[1:], accuracies[0]) / len(accuracies)
+        return sum(losses[1:], losses[0])

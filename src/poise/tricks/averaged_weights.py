@@ -1,11 +1,11 @@
-"""Averaged weights (tip T21): sample from the mean of recent generators.
+"""Averaged weights (tip T21): generate samples from an average of recent generators.
 
-theta_avg <- beta theta_avg + (1 - beta) theta once in each step, after G's first move in it, with beta = 0.5^(batch /
-half-life), both counted in real pictures (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196).
-However many moves a step has, it brings one batch of pictures, so one half-life leaves a half of what was before. The
-half-life ramps up, as min(half_life, ramp_up x pictures so far), so that the first steps are soon forgotten
-(Karras et al. 2020, arXiv:2006.06676, their released code). `mean_weights` is the plain mean of the last few copies
-instead. Averaging never touches training.
+theta_avg <- beta theta_avg + (1 - beta) theta once per step, after G's first move, with beta = 0.5^(batch / half-life),
+both counted in real images (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018, arXiv:1710.10196). A step uses
+one batch of images whatever its number of moves, so the weight of the past halves in one half-life. The half-life ramps
+up as min(half_life, ramp_up x images so far), so that the first steps are soon forgotten (Karras et al. 2020,
+arXiv:2006.06676, their released code). `mean_weights` is the plain mean of the last few copies instead. Averaging never
+affects training.
 """
 
 from __future__ import annotations
@@ -28,30 +28,36 @@ if TYPE_CHECKING:
 
 
 def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
-    """beta = 0.5^(batch / min(half_life, ramp_up x images)); 0 where the exponent's denominator is 0."""
+    """beta = 0.5^(batch / min(half_life, ramp_up x images)); 0 if that minimum is 0."""
     life = min(half_life, ramp_up * images) if ramp_up else half_life
     return 0.5 ** (batch / life) if life > 0 else 0.0
 
 
 @torch.no_grad()
 def ema_update_(mean: nn.Module, live: nn.Module, beta: float) -> None:
-    """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; see `Pairs.of` for what is copied."""
+    """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; see `TensorPairs.of` for the others."""
     blend_(TensorPairs.of(mean, live, non_finite_buffers(live)), beta)
 
 
 def non_finite_buffers(net: nn.Module) -> frozenset[str]:
-    """The buffers that hold something that is not finite, such as a mask of -inf: a mean of those is no number."""
+    """The names of buffers with values that are not finite, such as a mask of -inf, which cannot be averaged."""
     return frozenset(
-        name for name, held in net.named_buffers() if held.is_floating_point() and not bool(held.isfinite().all())
+        name for name, values in net.named_buffers() if values.is_floating_point() and not bool(values.isfinite().all())
     )
 
 
 COPIED = ("_u", "_v", "weight_u", "weight_v", "strength_reached")
-"""What buffers are called that an average copies: those of spectral norms, and of `tricks/layers.py`."""
+"""Names of buffers that are copied, not averaged: those of spectral norms, and of `tricks/layers.py`."""
 
 
 class TensorPairs(NamedTuple):
-    """The tensors of an average and of the network it follows, side by side."""
+    """The tensors of an averaged network, paired with those of the network it averages.
+
+    Attributes:
+        old: the average's tensors.
+        new: the network's tensors, in the same order.
+        copied: pairs (average, network) of tensors that are copied instead.
+    """
 
     old: list[Tensor]
     new: list[Tensor]
@@ -59,30 +65,33 @@ class TensorPairs(NamedTuple):
 
     @classmethod
     def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> TensorPairs:
-        """Real-valued ones to be averaged, others to be copied.
+        """Pair the tensors: real-valued ones are averaged, all others copied.
 
-        Copied too are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one), the
-        strength that noise and dropout in G have reached, and what is `constant`, by name.
+        Also copied are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one), the
+        strength of noise and dropout layers in G, and the buffers named in `constant`.
         """
-        ours, theirs = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
+        mean_tensors, live_tensors = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
-        for (name, old), (_, new) in zip(ours, theirs, strict=True):
-            exact = not old.is_floating_point() or name.rpartition(".")[2] in COPIED or name in constant
-            (copied if exact else averaged).append((old, new))
+        for (name, old), (_, new) in zip(mean_tensors, live_tensors, strict=True):
+            is_copied = not old.is_floating_point() or name.rpartition(".")[2] in COPIED or name in constant
+            (copied if is_copied else averaged).append((old, new))
         return cls([old for old, _ in averaged], [new for _, new in averaged], copied)
 
 
 @torch.no_grad()
 def blend_(pairs: TensorPairs, beta: float) -> None:
-    """See `average_`."""
+    """See `ema_update_`."""
     torch._foreach_lerp_(pairs.old, pairs.new, 1 - beta)
     for old, new in pairs.copied:
         old.copy_(new)
 
 
 class AveragedWeightsConfig(TrickConfig):
-    """An average of G with `half_life` in pictures; 0 switches the averaging off, `ramp_up = 0` the ramp."""
+    """An average of G's weights with `half_life` in images.
+
+    `half_life = 0` turns averaging off, `ramp_up = 0` the ramp.
+    """
 
     kind: Literal["averaged_weights"] = "averaged_weights"
     tip: ClassVar[str] = "T21"
@@ -94,7 +103,7 @@ class AveragedWeightsConfig(TrickConfig):
 
     @property
     def has_sampling_network(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def build(self, name: str, context: TrickContext) -> AveragedWeights:
@@ -103,7 +112,7 @@ class AveragedWeightsConfig(TrickConfig):
 
 
 class AveragedWeights(PostUpdate):
-    """Keeps the average and shows it in place of the live G."""
+    """Keeps the average, which replaces G when samples are generated."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
@@ -115,12 +124,12 @@ class AveragedWeights(PostUpdate):
         self._pairs: TensorPairs | None = None
 
     def after_update(self, player: Player, move: MoveData) -> None:
-        """One step of the average. Pictures are counted with this step's own."""
+        """Update the average; the images of this step are included in the count."""
         context = move.context
         if context.turn:
             return
         images = context.images_seen + context.batch_size
-        if self._pairs is None:  # at the first step both are where they stay
+        if self._pairs is None:  # both networks are on their final device from the first step on
             self._pairs = TensorPairs.of(self.mean, player.net, self.constant)
         blend_(self._pairs, decay(images, context.batch_size, current_value(self.half_life, context), self.ramp_up))
 
@@ -129,12 +138,12 @@ class AveragedWeights(PostUpdate):
         return self.mean if side is Side.G else None
 
     def train(self, mode: bool = True) -> AveragedWeights:
-        """Stay in evaluation mode: nobody trains an average."""
+        """Stay in evaluation mode, because the average is never trained."""
         return super().train(False)
 
 
 class MeanWeightsConfig(TrickConfig):
-    """The plain mean of the `last` copies of G, one taken `every` steps; so it looks back last x every steps."""
+    """The plain mean of the `last` copies of G, taken every `every` steps; the window is last x every steps long."""
 
     kind: Literal["mean_weights"] = "mean_weights"
     tip: ClassVar[str] = "T21"
@@ -146,12 +155,12 @@ class MeanWeightsConfig(TrickConfig):
 
     @property
     def has_sampling_network(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     @property
     def first_active_step(self) -> int:
-        """Before the first copy, samples come from the G of the start."""
+        """Before the first copy is taken, samples come from the initial G."""
         return self.every
 
     def build(self, name: str, context: TrickContext) -> MeanWeights:
@@ -160,10 +169,10 @@ class MeanWeightsConfig(TrickConfig):
 
 
 class MeanWeights(PostUpdate):
-    """Keeps the copies, and shows their mean; before there is one, the G of the start is in its place.
+    """Keeps copies of G and their mean, which replaces G when samples are generated; at first it is the initial G.
 
-    The mean is made anew from the copies whenever one is added, so no rounding gathers in it. Running statistics of
-    batch norms are averaged too; Izmailov et al. take them anew.
+    The mean is recomputed from the copies whenever one is added, so rounding errors do not accumulate. Running
+    statistics of batch norms are averaged too; Izmailov et al. recompute them.
     """
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
@@ -175,13 +184,13 @@ class MeanWeights(PostUpdate):
         self.copies = nn.ModuleList(copy.deepcopy(self.mean) for _ in range(last))
 
     def after_update(self, player: Player, move: MoveData) -> None:
-        """After the last move of every `every`-th step the oldest copy makes room, and the mean is taken again."""
-        made, since = divmod(move.context.step + 1, self.every)
-        if since:
+        """After every `every`-th step, replace the oldest copy and recompute the mean."""
+        num_copies, remainder = divmod(move.context.step + 1, self.every)
+        if remainder:
             return
-        self.copies[(made - 1) % self.last].load_state_dict(player.net.state_dict())
-        there = [self.copies[(made - 1 - back) % self.last] for back in range(min(made, self.last))]
-        for k, net in enumerate(there):  # the newest first: what is copied, not averaged, is its
+        self.copies[(num_copies - 1) % self.last].load_state_dict(player.net.state_dict())
+        newest_first = [self.copies[(num_copies - 1 - age) % self.last] for age in range(min(num_copies, self.last))]
+        for k, net in enumerate(newest_first):  # tensors that are not averaged come from the newest copy
             pairs = TensorPairs.of(self.mean, net, self.constant)
             blend_(pairs if k == 0 else pairs._replace(copied=[]), k / (k + 1))
 
@@ -190,5 +199,5 @@ class MeanWeights(PostUpdate):
         return self.mean if side is Side.G else None
 
     def train(self, mode: bool = True) -> MeanWeights:
-        """Stay in evaluation mode: nobody trains an average."""
+        """Stay in evaluation mode, because the mean is never trained."""
         return super().train(False)

@@ -1,4 +1,4 @@
-"""What a trick's recipe entry promises."""
+"""The base class of all trick configs: what a trick declares about itself, so that recipes can be checked."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from poise.objectives.base import Objective
 
 
 class TrickContext(NamedTuple):
-    """What a trick is built for: the game as it is before step 0.
+    """What a trick is built from: the game before step 0.
 
     Attributes:
         networks: the players' networks.
-        data_spec: what there is to learn.
-        decision_threshold: the score of a sample that D can't place, where the objective has one.
-        objective: what the players are charged by.
+        data_spec: the shape of the data and its classes.
+        decision_threshold: the score at which D is undecided between real and fake; None if the objective has none.
+        objective: the recipe's objective.
     """
 
     networks: Mapping[Side, nn.Module]
@@ -30,115 +30,118 @@ class TrickContext(NamedTuple):
 
 
 class TrickConfig(ComponentConfig):
-    """A trick in a recipe: `tricks = [{kind = "..."}]`, their order decides only between equals (`Trick.rank`)."""
+    """A trick in a recipe: `tricks = [{kind = "..."}]`.
+
+    The order in the list only matters between tricks of equal rank (`Trick.rank`).
+    """
 
     tip: ClassVar[str]
-    """Its row in the catalogue of tips: "T07a"."""
+    """The id of its entry in the catalogue of tips, such as "T07a"."""
 
     source: ClassVar[str]
-    """The paper, with its arXiv number where it has one."""
+    """The paper, with its arXiv number if it has one."""
 
     needs_targets: ClassVar[bool] = False
-    """Whether it acts on D's targets, which the objective must then take."""
+    """Whether it changes D's targets, which the objective must then accept."""
 
     needs_independent_scores: ClassVar[bool] = False
-    """Whether it is only what its paper says if D judges each sample by itself (no batch norm in D)."""
+    """Whether it matches its paper only if D scores each sample independently of the batch (no batch norm in D)."""
 
     duplicate_note: ClassVar[str] = "each of them acts"
-    """What two of its kind in one recipe come to, as the end of a warning."""
+    """What happens if a recipe has two tricks of this kind; the end of a warning."""
 
     needs_discriminator: ClassVar[bool] = True
-    """Whether it acts on D or on what D says, so that it has no place in a game for one."""
+    """Whether it uses D or D's output and so cannot be used in training without a discriminator."""
 
     @property
     def needs_codes(self) -> bool:
-        """Whether it reads the codes of reals, which takes an encoder."""
+        """Whether it uses the latent codes of real samples, which requires an encoder."""
         return self.needs_code_variance
 
     @property
     def needs_code_variance(self) -> bool:
-        """Whether it reads the region that a code may lie in."""
+        """Whether it uses the variance of the codes, which requires an encoder that returns a Gaussian."""
         return False
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """What D must say beside its score; "classes" takes labelled data and gives D a classifier's head."""
+        """What D must return besides its score; "classes" requires labelled data and adds a classifier head to D."""
         return frozenset()
 
     @property
     def bounds_lipschitz(self) -> bool:
-        """Whether it holds D's slope, which an objective without bounds needs."""
+        """Whether it bounds D's input gradient, as an unbounded objective requires."""
         return False
 
     @property
     def trick_name(self) -> str:
-        """What it is called in a run, before it is numbered."""
+        """Its name in a run, without the number that a duplicate gets."""
         return str(self.tag())
 
     @property
     def pack(self) -> int:
-        """How many samples it lets D judge at once."""
+        """The number of samples that D scores jointly."""
         return 1
 
     @property
     def needs_score_sign(self) -> bool:
-        """Whether it reads from D's score on which side D sees a sample, which not every objective's scores say."""
+        """Whether it compares D's score with the decision threshold, which not every objective has."""
         return False
 
     @property
     def selects_samples(self) -> bool:
-        """Whether it leaves out some of G's costs."""
+        """Whether it removes some samples from G's loss."""
         return False
 
     @property
     def needs_separate_fake_loss(self) -> bool:
-        """Whether it takes the objective's cost of fakes by itself, which not every objective has."""
+        """Whether it needs the objective's loss of fake samples alone, which not every objective has."""
         return False
 
     @property
     def has_sampling_network(self) -> bool:
-        """Whether it keeps a network that samples come from."""
+        """Whether it keeps a network from which samples are generated."""
         return False
 
     @property
     def couples_samples(self) -> bool:
-        """Whether a sample's score depends on the others of its pile with it."""
+        """Whether it makes a sample's score depend on the other samples of the batch."""
         return False
 
-    def comparison_group(self, scores: int) -> int | None:
-        """How many of a pile's `scores` samples it compares with each other; None if it compares none."""
+    def comparison_group(self, num_scores: int) -> int | None:
+        """The number of samples that it compares with each other in a batch with `num_scores` scores; None if none."""
         return None
 
     @property
     def first_active_step(self) -> int:
-        """The steps that a run must have before it does anything."""
+        """The number of steps that a run must have before the trick has an effect."""
         return 0
 
     @property
     def modifies_score(self) -> bool:
-        """Whether it puts something beside D's score, which an energy (a reconstruction error) can't take."""
+        """Whether it adds to D's score, which an energy (a reconstruction error) does not allow."""
         return False
 
     @property
     def num_stored(self) -> int:
-        """How many samples it keeps, in memory and in every save."""
+        """The number of samples that it stores, in memory and in every checkpoint."""
         return 0
 
-    def num_replaced(self, fakes: int) -> int:
-        """How many of `fakes` new fakes, at most, D is shown stored ones for."""
+    def num_replaced(self, num_fakes: int) -> int:
+        """The largest number of `num_fakes` new fake samples that it replaces by stored ones."""
         return 0
 
-    def steps_to_fill(self, fakes: int) -> float:
-        """The steps until its pool is full, if it is offered `fakes` new fakes in each; infinity for never."""
+    def steps_to_fill(self, num_fakes: int) -> float:
+        """The number of steps until its pool is full, with `num_fakes` new samples per step; infinity for never."""
         return 0
 
     @property
     def replaces_all_fakes(self) -> bool:
-        """Whether no fake counts as new once it has acted, so that another of its sort would have nothing to do."""
+        """Whether no sample counts as new after it, so that another such trick has nothing to replace."""
         return False
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Why it can't act on samples of `shape`, and the cure; None if it can."""
+        """Why it cannot be used for samples of `shape`, and the cure; None if it can."""
         return None
 
     def build(self, name: str, context: TrickContext) -> Trick:

@@ -1,14 +1,14 @@
-"""Minibatch discrimination (tip T16): D compares the samples of a batch, so that a G of one picture is found out.
+"""Minibatch discrimination (tip T16): D compares the samples of a batch, so that a collapsed G is easy to detect.
 
-A statistic of D's last hidden layer across the batch stands beside that layer, just before the score:
-D'(x_i) = D(x_i) + <w, o_i>. That is a last linear layer over [features, o], written as a sum; w starts at zero, so that
-D starts as it would without. Neither w nor T is spectrally normed, whatever D is (zero has no norm to divide by), so a
-critic that only spectral norm bounds is no longer bounded. Each pile is compared in itself, unless the recipe has them
-judged together.
+A statistic of D's last hidden layer across the batch is added before the score: D'(x_i) = D(x_i) + <w, o_i>. That is a
+last linear layer over [features, o], written as a sum; w starts at zero, so that D starts as it would without the
+trick. Neither w nor T is spectrally normalised, even if D is (a zero weight has no norm to divide by), so a critic that
+is bounded by spectral normalisation alone is no longer bounded. Real and generated samples are compared separately,
+unless the recipe joins them in one batch.
 
-Features f_i in R^A go through a tensor T in R^(A x B x C) to B rows of C numbers, and o_ib = sum over j of
-exp(-||M_ib - M_jb||_1), the other samples of the pile (Salimans et al. 2016, arXiv:1606.03498, section 3.2). Takes
-N^2 B C numbers for a pile of N.
+A tensor T in R^(A x B x C) maps features f_i in R^A to B rows M_ib of C numbers, and o_ib = sum over the other samples
+j of the batch of exp(-||M_ib - M_jb||_1) (Salimans et al. 2016, arXiv:1606.03498, section 3.2). A batch of N samples
+takes N^2 B C numbers.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ from poise.core.types import DiscriminatorOutput, ExtraOutput, Side, to_float32
 from poise.tricks.base import TrickConfig, TrickContext
 
 
-def closeness(rows: Tensor) -> Tensor:
-    """How near each sample is to the others, N x B, from N x B x C: sum over j != i of exp(-||M_ib - M_jb||_1)."""
-    first, *others = rows.permute(2, 0, 1).contiguous()  # dims one by one: a sum over five neighbours is slow
-    apart = (first[:, None] - first[None]).abs()
-    for one in others:
-        apart = apart + (one[:, None] - one[None]).abs()
-    return torch.exp(-apart).sum(1) - 1
+def batch_similarity(rows: Tensor) -> Tensor:
+    """The similarity of each sample to the others, N x B, from N x B x C.
+
+    This is the sum over j != i of exp(-||M_ib - M_jb||_1).
+    """
+    first, *others = rows.permute(
+        2, 0, 1
+    ).contiguous()  # one dimension at a time: summing over a short last axis is slow
+    distance = (first[:, None] - first[None]).abs()
+    for other in others:
+        distance = distance + (other[:, None] - other[None]).abs()
+    return torch.exp(-distance).sum(1) - 1
 
 
 class DiscriminationKernels(nn.Module):
-    """`closeness` of features seen through T."""
+    """`batch_similarity` of features that are mapped by T."""
 
     def __init__(self, width: int, kernels: int, dims: int) -> None:
         super().__init__()
@@ -43,33 +48,33 @@ class DiscriminationKernels(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """N x F to N x kernels."""
-        return closeness((features @ self.weight).view(-1, self.kernels, self.dims))
+        return batch_similarity((features @ self.weight).view(-1, self.kernels, self.dims))
 
 
 class WithBatchStatistic(nn.Module):
-    """A D that is told a statistic of the batch."""
+    """A discriminator whose score also depends on a statistic of the batch."""
 
     mixes_samples = True
 
-    def __init__(self, net: nn.Module, statistic: nn.Module, count: int) -> None:
+    def __init__(self, net: nn.Module, statistic: nn.Module, num_statistics: int) -> None:
         super().__init__()
         self.takes_labels = getattr(net, "takes_labels", False)
         self.width: int = net.width  # type: ignore[assignment]
         self.net, self.statistic = net, statistic
-        self.head = nn.Linear(count, 1, bias=False)
+        self.head = nn.Linear(num_statistics, 1, bias=False)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, images: Tensor, *labels: Tensor) -> DiscriminatorOutput:
-        """What D says."""
-        said: DiscriminatorOutput = self.net(images, *labels)
-        assert said.features is not None
-        with torch.autocast(images.device.type, enabled=False):  # near copies are all alike in bfloat16
-            more = self.head(self.statistic(to_float32(said.features))).squeeze(1)
-        return said._replace(score=to_float32(said.score) + more)
+        """The network's output, with the statistic's contribution added to the score."""
+        output: DiscriminatorOutput = self.net(images, *labels)
+        assert output.features is not None
+        with torch.autocast(images.device.type, enabled=False):  # similar samples would be equal in bfloat16
+            contribution = self.head(self.statistic(to_float32(output.features))).squeeze(1)
+        return output._replace(score=to_float32(output.score) + contribution)
 
 
 class MinibatchDiscriminationConfig(TrickConfig):
-    """`kernels` is the paper's B, `dims` its C; no kernels is none."""
+    """`kernels` is the paper's B, `dims` its C; `kernels = 0` turns the trick off."""
 
     kind: Literal["minibatch_discrimination"] = "minibatch_discrimination"
     tip: ClassVar[str] = "T16"
@@ -85,25 +90,25 @@ class MinibatchDiscriminationConfig(TrickConfig):
 
     @property
     def modifies_score(self) -> bool:
-        """Yes."""
+        """True unless there are no kernels."""
         return self.kernels > 0
 
     @property
     def couples_samples(self) -> bool:
-        """That is what it is for."""
+        """True unless there are no kernels."""
         return self.kernels > 0
 
-    def comparison_group(self, scores: int) -> int | None:
-        """All of them."""
-        return scores if self.kernels else None
+    def comparison_group(self, num_scores: int) -> int | None:
+        """The whole batch."""
+        return num_scores if self.kernels else None
 
     def build(self, name: str, context: TrickContext) -> MinibatchDiscrimination:
-        """See `Compare`."""
+        """See `MinibatchDiscrimination`."""
         return MinibatchDiscrimination(name, self.kernels, self.dims)
 
 
 class MinibatchDiscrimination(NetworkTransform):
-    """Dresses D."""
+    """Wraps D in `WithBatchStatistic`."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
 
@@ -112,7 +117,7 @@ class MinibatchDiscrimination(NetworkTransform):
         self.kernels, self.dims = kernels, dims
 
     def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
-        """See `Comparing`."""
+        """See `WithBatchStatistic`."""
         if not self.kernels:
             return net
         return WithBatchStatistic(net, DiscriminationKernels(net.width, self.kernels, self.dims), self.kernels)  # type: ignore[arg-type]

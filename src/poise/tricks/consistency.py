@@ -1,9 +1,10 @@
-"""Consistency (tip M03): D is charged for scoring a picture otherwise when it is moved or mirrored.
+"""Consistency regularisation (tip M03): D is penalised if its score changes when an image is shifted or flipped.
 
-E (D(x) - D(T(x)))^2 over the reals, T a random move by a few pixels and a mirror by a coin (CR-GAN: Zhang et al. 2020,
-arXiv:1910.12027); the balanced form adds the same over the fakes, or D would be even on reals alone (bCR: Zhao et al.
-2021, arXiv:2002.04724). T(x) goes through the same views as x, which draw anew for it: with instance noise D is charged
-for what the noise does as well. Costs D another pass for each pile.
+E (D(x) - D(T(x)))^2 over the real images, where T is a random shift by a few pixels and a random horizontal flip
+(CR-GAN: Zhang et al. 2020, arXiv:1910.12027). The balanced form adds the same term over the generated images, because
+D would otherwise be consistent on real images only (bCR: Zhao et al. 2021, arXiv:2002.04724). T(x) goes through the
+same input transforms as x, with new draws: with instance noise, D is also penalised for the effect of the noise. The
+term costs D another forward pass for real and, in the balanced form, for generated images.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from poise.tricks.augment_ops import per_sample, random_integers, requires_image
 from poise.tricks.base import TrickConfig, TrickContext
 
 
-def shift_and_flip(images: Tensor, most: int, mirror: float, generator: torch.Generator) -> Tensor:
-    """Each picture moved by up to `most` pixels, its reflection coming in, and mirrored with probability `mirror`."""
-    down, right = (random_integers(images, -most, most, generator) for _ in range(2))
-    moved = shift_images(images, down, right, most, "reflect")
-    coins = per_sample(images, uniform(images, 0.0, 1.0, generator)) < mirror
-    return torch.where(coins, moved.flip(3), moved)
+def shift_and_flip(images: Tensor, max_shift: int, flip_probability: float, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to `max_shift` pixels, padded by reflection, and flip it with `flip_probability`."""
+    down, right = (random_integers(images, -max_shift, max_shift, generator) for _ in range(2))
+    shifted = shift_images(images, down, right, max_shift, "reflect")
+    flipped = per_sample(images, uniform(images, 0.0, 1.0, generator)) < flip_probability
+    return torch.where(flipped, shifted.flip(3), shifted)
 
 
-def consistency_loss(score: Tensor, varied: Tensor) -> Tensor:
+def consistency_loss(score: Tensor, augmented_score: Tensor) -> Tensor:
     """E (D(x) - D(T(x)))^2, 0-dim, from scores, B each."""
-    return (score - varied).square().mean()
+    return (score - augmented_score).square().mean()
 
 
 class ConsistencyConfig(TrickConfig):
-    """`weight` is CR-GAN's lambda; `fakes` the share of it that the fakes' part has, 1 in the balanced form.
+    """`weight` is CR-GAN's lambda; `fakes` is the relative weight of the generated images, 1 in the balanced form.
 
-    `shift` is in parts of the side (4 of 32 pixels in the papers). `mirror = 0` for pictures that must not be, digits.
+    `shift` is a fraction of the side (4 of 32 pixels in the papers). Set `mirror = 0` for images that must not be
+    flipped, such as digits.
     """
 
     kind: Literal["consistency"] = "consistency"
@@ -52,7 +54,7 @@ class ConsistencyConfig(TrickConfig):
     every: int = Field(default=1, ge=1)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Pictures only."""
+        """It needs square images."""
         return requires_images(shape)
 
     def build(self, name: str, context: TrickContext) -> Consistency:
@@ -61,23 +63,24 @@ class ConsistencyConfig(TrickConfig):
 
 
 class Consistency(LossTerm):
-    """Charges D."""
+    """Adds the consistency term to D's loss."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
     needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
-    def __init__(self, name: str, told: ConsistencyConfig) -> None:
-        super().__init__(name, told.weight, told.every)
-        self.told = told
+    def __init__(self, name: str, config: ConsistencyConfig) -> None:
+        super().__init__(name, config.weight, config.every)
+        self.config = config
 
     def loss(self, move: MoveData) -> Tensor:
-        """The reals' unevenness, and the fakes' by its share."""
-        cost = self._of(move, "real")
-        return cost + self.told.fakes * self._of(move, "fake") if self.told.fakes else cost
+        """The loss of the real images, plus `fakes` times that of the generated images."""
+        loss = self._loss_of(move, "real")
+        return loss + self.config.fakes * self._loss_of(move, "fake") if self.config.fakes else loss
 
-    def _of(self, move: MoveData, origin: Origin) -> Tensor:
+    def _loss_of(self, move: MoveData, origin: Origin) -> Tensor:
         images = move.samples(origin).detach()
-        most = round(images.shape[2] * self.told.shift)
+        max_shift = round(images.shape[2] * self.config.shift)
         generator = move.context.generator(f"{self.name}/{origin}")
-        again = move.discriminate(shift_and_flip(images, most, self.told.mirror, generator), move.labels_of(origin))
-        return consistency_loss(move.score(origin), to_float32(again.score))
+        augmented = shift_and_flip(images, max_shift, self.config.mirror, generator)
+        output = move.discriminate(augmented, move.labels_of(origin))
+        return consistency_loss(move.score(origin), to_float32(output.score))

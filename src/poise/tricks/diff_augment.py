@@ -1,12 +1,13 @@
-"""DiffAugment (Zhao et al. 2020, arXiv:2006.10738; tip M02): D never sees a picture as it is, real or fake.
+"""DiffAugment (Zhao et al. 2020, arXiv:2006.10738; tip M02): augment every image that D sees, real or generated.
 
-The same random changes on reals and fakes, in both players' moves, with the gradient passing through: D can't learn a
-small set by heart, and G isn't taught to draw the changes, since D's reals have them too. As in the authors' code:
+The same random transformations are applied to real and generated images, in both players' moves, and are
+differentiable. D cannot memorise a small training set, and G does not learn to generate the augmentations, because the
+real images have them too. As in the authors' code:
 
-    colour       x + b, b ~ U[-1/2, 1/2]; then its distance from grey times s ~ U[0, 2], then from its mean times
+    colour       x + b, b ~ U[-1/2, 1/2]; then the difference from grey times s ~ U[0, 2], then from the mean times
                  c ~ U[1/2, 3/2]
-    translation  by up to an eighth of the side, what comes in is grey
-    cutout       a square of half the side, somewhere, made grey
+    translation  by up to an eighth of the side, padded with grey
+    cutout       a square of half the side at a random position is set to grey
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Policy = Literal["colour", "translation", "cutout"]
 
 
 def colour(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Another brightness, saturation and contrast for each picture."""
+    """Change the brightness, saturation and contrast of each image at random."""
     images = images + per_sample(images, uniform(images, -0.5, 0.5, generator))
     grey = images.mean(1, keepdim=True)
     images = (images - grey) * per_sample(images, uniform(images, 0.0, 2.0, generator)) + grey
@@ -37,21 +38,21 @@ def colour(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def translation(images: Tensor, generator: torch.Generator, ratio: float = 0.125) -> Tensor:
-    """Each picture moved by whole pixels, up to `ratio` of its side."""
-    most = int(images.shape[2] * ratio + 0.5)
-    down, right = (random_integers(images, -most, most, generator) for _ in range(2))
-    return shift_images(images, down, right, most)
+    """Shift each image by a random number of whole pixels, up to `ratio` of its side."""
+    max_shift = int(images.shape[2] * ratio + 0.5)
+    down, right = (random_integers(images, -max_shift, max_shift, generator) for _ in range(2))
+    return shift_images(images, down, right, max_shift)
 
 
 def cutout(images: Tensor, generator: torch.Generator, ratio: float = 0.5) -> Tensor:
-    """A square of `ratio` of the side gone from each; its middle is anywhere in the picture."""
+    """Erase a square of `ratio` of the side from each image; its centre is anywhere in the image."""
     size = images.shape[2]
     side = int(size * ratio + 0.5)
     top, left = (random_integers(images, 0, size - side % 2, generator) - side // 2 for _ in range(2))
     return erase_square(images, top, left, side)
 
 
-CHANGES: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
+TRANSFORMS: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
     "colour": colour,
     "translation": translation,
     "cutout": cutout,
@@ -59,7 +60,10 @@ CHANGES: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 
 class DiffAugmentConfig(TrickConfig):
-    """`policy`: which changes, in this order; the paper takes all three where data is scarce, fewer where it isn't."""
+    """`policy` lists the transformations, in this order.
+
+    The paper uses all three if data is scarce, and fewer otherwise.
+    """
 
     kind: Literal["diff_augment"] = "diff_augment"
     tip: ClassVar[str] = "M02"
@@ -69,13 +73,13 @@ class DiffAugmentConfig(TrickConfig):
 
     @field_validator("policy")
     @classmethod
-    def _each_once(cls, policy: tuple[Policy, ...]) -> tuple[Policy, ...]:
+    def _check_unique(cls, policy: tuple[Policy, ...]) -> tuple[Policy, ...]:
         if len(set(policy)) < len(policy):
-            reject_value("names a change twice", found=", ".join(policy))
+            reject_value("contains a transformation twice", found=", ".join(policy))
         return policy
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """Pictures only."""
+        """It needs square images."""
         return requires_images(shape)
 
     def build(self, name: str, context: TrickContext) -> DiffAugment:
@@ -84,7 +88,10 @@ class DiffAugmentConfig(TrickConfig):
 
 
 class DiffAugment(InputTransform):
-    """Draws anew for each pile of each move; acts before noise, which colour and cutout would change."""
+    """Augments D's input, with new draws for each batch of each move.
+
+    It acts before noise, which colour and cutout would change.
+    """
 
     rank: ClassVar[int] = -1
 
@@ -93,7 +100,7 @@ class DiffAugment(InputTransform):
         self.policy = policy
 
     def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
-        """All changes of the policy, in its order."""
-        for change in self.policy:
-            images = CHANGES[change](images, context.generator(f"{self.name}/{origin}/{change}"))
+        """Apply all transformations of the policy, in its order."""
+        for name in self.policy:
+            images = TRANSFORMS[name](images, context.generator(f"{self.name}/{origin}/{name}"))
         return images

@@ -1,7 +1,7 @@
-"""Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1; tip M03): fakes like reals to D's last layer.
+"""Feature matching (Salimans et al. 2016, arXiv:1606.03498, section 3.1; tip M03): match the mean features of D.
 
-G pays ||E f(x) - E f(G(z))||^2, f being D's last hidden layer and the means those of the batch. In the paper this is
-all that G pays; here it stands beside the adversarial cost, and a large `weight` comes near the paper.
+G's loss gets the term ||E f(x) - E f(G(z))||^2, where f is D's last hidden layer and the means are over the batch. In
+the paper this is G's only loss; here it is added to the adversarial loss, and a large `weight` approaches the paper.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def feature_matching_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 class FeatureMatchingConfig(TrickConfig):
-    """`weight` beside the adversarial cost."""
+    """`weight` relative to the adversarial loss."""
 
     kind: Literal["feature_matching"] = "feature_matching"
     tip: ClassVar[str] = "M03"
@@ -33,7 +33,7 @@ class FeatureMatchingConfig(TrickConfig):
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """Features, unless it never weighs anything."""
+        """Features, unless the weight is always 0."""
         return frozenset[ExtraOutput]({"features"}) if any(bounds(self.weight)) else frozenset()
 
     def build(self, name: str, context: TrickContext) -> FeatureMatching:
@@ -42,13 +42,13 @@ class FeatureMatchingConfig(TrickConfig):
 
 
 class FeatureMatching(LossTerm):
-    """Charges G; the reals' features are where it shall go, and take no gradient."""
+    """Adds the term to G's loss; the features of the real samples are the target and take no gradient."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
     needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
     def loss(self, move: MoveData) -> Tensor:
-        """See `mean_gap`."""
+        """See `feature_matching_loss`."""
         return feature_matching_loss(
             move.extra_output("real", "features").detach(), move.extra_output("fake", "features")
         )

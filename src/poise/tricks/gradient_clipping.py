@@ -1,9 +1,10 @@
-"""Gradient clipping (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, algorithm 1): no gradient longer than so much.
+"""Gradient clipping (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, algorithm 1): limit the norm of the gradient.
 
-g <- g min(1, c / ||g||), with the length taken over all of a player's weights together. The lists call a gradient
-norm over 100 a sign that things are going wrong (ganhacks 10, tip T11); clipping doesn't cure what is behind it. The
-rows show the norm as it was (`d/grad_norm`), and under the trick's name the share of moves in which it was cut. Adam
-divides by the gradient's size, so under Adam a cut in every move changes next to nothing; one of single bursts does.
+g <- g min(1, c / ||g||), where the norm is taken over all of a player's weights together. Practitioners' lists call a
+gradient norm over 100 a sign that training fails (ganhacks 10, tip T11); clipping does not remove the cause. The norm
+before clipping is logged as `d/grad_norm`, and the fraction of moves with a clipped gradient under the trick's name.
+Adam divides by the size of the gradient, so with Adam clipping in every move has almost no effect, while clipping
+occasional spikes does.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
     from poise.core.player import Player
 
 
-def clip_grads_(weights: Iterable[nn.Parameter], most: float) -> Tensor:
-    """Scale all gradients by min(1, most / ||g||), in place; returns ||g|| before, 0-dim. Waits for nothing."""
+def clip_grads_(weights: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients by min(1, max_norm / ||g||), in place, and return ||g|| before it, 0-dim.
+
+    Does not wait for the device.
+    """
     grads = [w.grad for w in weights if w.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
     if grads:
-        shrink = (most / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)
-        torch._foreach_mul_(grads, shrink)
+        factor = (max_norm / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp(max=1)
+        torch._foreach_mul_(grads, factor)
     return norm
 
 
 class GradientClippingConfig(TrickConfig):
-    """No gradient longer than `max_norm`, for each player."""
+    """`max_norm` is the largest gradient norm of each player."""
 
     kind: Literal["gradient_clipping"] = "gradient_clipping"
     tip: ClassVar[str] = "T11"
@@ -50,7 +54,7 @@ class GradientClippingConfig(TrickConfig):
 
 
 class GradientClipping(GradientTransform):
-    """Cuts both players' gradients, and what other tricks have added to them."""
+    """Clips both players' gradients, after other tricks have changed them."""
 
     rank: ClassVar[int] = 1
 
@@ -59,6 +63,6 @@ class GradientClipping(GradientTransform):
         self.max_norm = max_norm
 
     def transform_gradients(self, player: Player, move: MoveData) -> None:
-        """See `clip_grads_`; tells the share of moves that were cut."""
-        most = current_value(self.max_norm, move.context)
-        move.logged[self.name] = (clip_grads_(player.weights, most) > most).float()
+        """See `clip_grads_`; logs whether the gradient was clipped."""
+        max_norm = current_value(self.max_norm, move.context)
+        move.logged[self.name] = (clip_grads_(player.weights, max_norm) > max_norm).float()

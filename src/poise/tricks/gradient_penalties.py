@@ -1,8 +1,9 @@
-"""Zero-centred gradient penalties (tip T06b): D is charged for its slope.
+"""Zero-centred gradient penalties (tip T06b): penalise the gradient of D with respect to its input.
 
-R1 = 1/2 E ||grad_x D(x)||^2 over the real pile, weighted by gamma; R2 the same over the fakes (Mescheder, Geiger &
-Nowozin 2018, arXiv:1801.04406, equation 9 and below). Differentiated at the raw picture, before views; the gradient
-comes from the move's one forward pass, both penalties share one `autograd.grad`, and sums are taken in float32.
+R1 = 1/2 E ||grad_x D(x)||^2 over the real samples, weighted by gamma; R2 is the same over the generated samples
+(Mescheder, Geiger & Nowozin 2018, arXiv:1801.04406, equation 9 and below). The gradient is taken with respect to the
+samples before input transforms. It uses the move's only forward pass, both penalties share one `autograd.grad`, and
+sums are in float32.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from poise.core.types import Origin, Side, to_float32
 from poise.tricks.base import TrickConfig, TrickContext
 
 
-def zero_centred_penalty(slope: Tensor) -> Tensor:
+def zero_centred_penalty(gradient: Tensor) -> Tensor:
     """1/2 ||grad_x D(x)||^2 per sample, B, from the gradient of the score, B x shape."""
-    return to_float32(slope).flatten(1).square().sum(1) / 2
+    return to_float32(gradient).flatten(1).square().sum(1) / 2
 
 
 class ZeroCentredConfig(TrickConfig):
-    """What both share: weight `gamma` (10 in the paper), in every `every`-th step with `every` times the weight.
+    """The common fields: weight `gamma` (10 in the paper), times `every` in every `every`-th step.
 
-    Doing it lazily saves time on large pictures and fails on toys and small pictures (Huang et al. 2024,
-    arXiv:2501.05441, appendix E).
+    Lazy regularisation (`every` > 1) saves time on large images and fails on toy data and small images (Huang et al.
+    2024, arXiv:2501.05441, appendix E).
     """
 
     tip: ClassVar[str] = "T06b"
@@ -40,12 +41,12 @@ class ZeroCentredConfig(TrickConfig):
 
     @property
     def bounds_lipschitz(self) -> bool:
-        """Yes, unless it never weighs anything."""
+        """True unless the weight is always 0."""
         return any(bounds(self.gamma))
 
 
 class R1Config(ZeroCentredConfig):
-    """R1: D is flat where the data is."""
+    """R1: the gradient of D vanishes at real samples."""
 
     kind: Literal["r1"] = "r1"
 
@@ -55,7 +56,10 @@ class R1Config(ZeroCentredConfig):
 
 
 class R2Config(ZeroCentredConfig):
-    """R2: D is flat where the fakes are. With R1 and without norms it holds what R1 alone does not (Huang 2024)."""
+    """R2: the gradient of D vanishes at generated samples.
+
+    With R1 and without norm layers, it stabilises training that R1 alone does not (Huang et al. 2024).
+    """
 
     kind: Literal["r2"] = "r2"
 
@@ -65,22 +69,22 @@ class R2Config(ZeroCentredConfig):
 
 
 class R1(LossTerm):
-    """Charges D for its slope at the real pile."""
+    """Penalises the gradient of D at real samples."""
 
     sides = frozenset({Side.D})
     needs_input_gradient: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
     def loss(self, move: MoveData) -> Tensor:
-        """Mean of `zero_centred` over the real pile."""
+        """The mean of `zero_centred_penalty` over the real samples."""
         return zero_centred_penalty(move.input_gradient("real")).mean()
 
 
 class R2(LossTerm):
-    """Charges D for its slope at the fake pile."""
+    """Penalises the gradient of D at generated samples."""
 
     sides = frozenset({Side.D})
     needs_input_gradient: ClassVar[frozenset[Origin]] = frozenset({"fake"})
 
     def loss(self, move: MoveData) -> Tensor:
-        """Mean of `zero_centred` over the fake pile."""
+        """The mean of `zero_centred_penalty` over the generated samples."""
         return zero_centred_penalty(move.input_gradient("fake")).mean()

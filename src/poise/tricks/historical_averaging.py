@@ -1,9 +1,9 @@
-"""Historical averaging (tip T20): a player is drawn back to where it has been in the mean.
+"""Historical averaging (tip T20): pull each player's weights towards their mean over the past.
 
-Each player's cost grows by ||theta - 1/t sum_{i <= t} theta_i||^2, theta_i being its weights after step i (Salimans et
-al. 2016, arXiv:1606.03498, section 3.3). With the mean held still its gradient is 2 (theta - mean); it is added to what
-the backward pass left, which costs three passes over the weights and no graph. In games that circle, such as
-min_x max_y xy, the circle becomes a spiral inwards.
+Each player's loss gets the term ||theta - 1/t sum_{i <= t} theta_i||^2, where theta_i are its weights after step i
+(Salimans et al. 2016, arXiv:1606.03498, section 3.3). With the mean as a constant, its gradient is 2 (theta - mean),
+which is added to the gradients after the backward pass; this takes three passes over the weights and no graph. In games
+whose players circle, such as min_x max_y xy, the circle becomes an inward spiral.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def add_pull_(weights: Sequence[Tensor], means: Sequence[Tensor], weight: float) -> Tensor:
-    """Add weight x 2 (theta - mean) to each gradient, in place; returns ||theta - mean||^2, 0-dim.
+    """Add weight x 2 (theta - mean) to each gradient, in place, and return ||theta - mean||^2, 0-dim.
 
-    A weight that has no gradient has not moved in this step, and is left alone.
+    Weights without a gradient are skipped: they are not updated in this step.
     """
     pairs = [(w, m) for w, m in zip(weights, means, strict=True) if w.grad is not None]
     if not pairs:
         return means[0].new_zeros(())
-    away = torch._foreach_sub([w for w, _ in pairs], [m for _, m in pairs])
-    torch._foreach_add_([w.grad for w, _ in pairs if w.grad is not None], away, alpha=2 * weight)
-    return torch.stack(torch._foreach_norm(away)).square().sum()
+    differences = torch._foreach_sub([w for w, _ in pairs], [m for _, m in pairs])
+    torch._foreach_add_([w.grad for w, _ in pairs if w.grad is not None], differences, alpha=2 * weight)
+    return torch.stack(torch._foreach_norm(differences)).square().sum()
 
 
 @torch.no_grad()
 def update_means_(means: Sequence[Tensor], weights: Sequence[Tensor], t: int) -> None:
-    """mean_t = mean_(t-1) + (theta_t - mean_(t-1)) / (t + 1), in place; mean_0 is where the player started."""
+    """mean_t = mean_(t-1) + (theta_t - mean_(t-1)) / (t + 1), in place; mean_0 are the initial weights."""
     torch._foreach_lerp_(list(means), list(weights), 1 / (t + 1))
 
 
 class HistoricalAveragingConfig(TrickConfig):
-    """`weight` of the squared distance; 1 is ours."""
+    """`weight` of the squared distance; the paper gives no value, 1 is our choice."""
 
     kind: Literal["historical_averaging"] = "historical_averaging"
     tip: ClassVar[str] = "T20"
@@ -60,20 +60,23 @@ class HistoricalAveragingConfig(TrickConfig):
 
 
 class HistoricalAveraging(GradientTransform):
-    """A running mean of each player's weights: that of the start and of every step since, each with the same weight."""
+    """Keeps the mean of each player's weights: the initial ones and those after every step, equally weighted."""
 
     def __init__(self, name: str, nets: Mapping[Side, nn.Module], weight: Schedulable) -> None:
         super().__init__(name)
         self.weight = weight
         self.means = nn.ModuleDict()
         for side, net in nets.items():
-            kept = nn.Module()
+            means = nn.Module()
             for k, w in enumerate(net.parameters()):
-                kept.register_buffer(str(k), w.detach().clone())
-            self.means[side.value] = kept
+                means.register_buffer(str(k), w.detach().clone())
+            self.means[side.value] = means
 
     def transform_gradients(self, player: Player, move: MoveData) -> None:
-        """See `pull_`; the rows show the distance. A step's first move takes in what the last step came to."""
+        """See `add_pull_`; logs the squared distance.
+
+        The first move of a step updates the mean with the weights after the last step.
+        """
         means, context = list(self.means[player.side.value].buffers()), move.context
         weights = list(player.net.parameters())
         if context.step and context.turn == 0:

@@ -1,8 +1,8 @@
-"""Instance noise (tip T14a): blur what D sees until both distributions overlap, then let it clear up.
+"""Instance noise (tip T14a): add noise to D's input so that both distributions overlap, and anneal it.
 
-x + sigma * eps, eps ~ N(0, I), on real and fake alike, with sigma annealed to zero. Arjovsky & Bottou 2017
-(arXiv:1701.04862, section 3) for why; Sonderby et al. 2017 (arXiv:1610.04490, section 3.2) for instance
-noise with a linearly falling sigma. The list names no figure (ganhacks 13); 0.1 is ours.
+x + sigma * eps, eps ~ N(0, I), on real and generated samples alike, with sigma annealed to zero. Arjovsky & Bottou 2017
+(arXiv:1701.04862, section 3) give the reason, Sonderby et al. 2017 (arXiv:1610.04490, section 3.2) introduce instance
+noise with a linearly falling sigma. ganhacks 13 gives no value; 0.1 is our choice.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from poise.tricks.base import TrickConfig, TrickContext
 
 
 def add_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """x + sigma * eps with eps ~ N(0, I), same shape, differentiable in x; x itself at sigma 0."""
+    """x + sigma * eps with eps ~ N(0, I), same shape, differentiable in x; x itself if sigma is 0."""
     if sigma == 0:
         return images
     return images + normal_like(images, sigma, generator)
 
 
 class InstanceNoiseConfig(TrickConfig):
-    """Gaussian noise on D's inputs; sigma in units of the data ([-1, 1] for pictures)."""
+    """Gaussian noise on D's input; `sigma` is in units of the data ([-1, 1] for images)."""
 
     kind: Literal["instance_noise"] = "instance_noise"
     tip: ClassVar[str] = "T14a"
@@ -41,7 +41,10 @@ class InstanceNoiseConfig(TrickConfig):
 
 
 class InstanceNoise(InputTransform):
-    """Noise of its own for each pile of each move; augmentation acts before it: cutout and resampling weaken it."""
+    """Adds noise, with new draws for each batch of each move.
+
+    It acts after augmentation: cutout and resampling would weaken the noise.
+    """
 
     def __init__(self, name: str, sigma: Schedulable) -> None:
         super().__init__(name)

@@ -1,13 +1,14 @@
-"""Layers that surgery puts into G: noise (tip T14b) and standing dropout (tip T18), behind its hidden activations.
+"""Layers inserted into G after its hidden activations: noise (tip T14b) and dropout that stays on (tip T18).
 
-Both stay on when samples are drawn. In training each layer has a stream of random numbers of its own; outside it
-draws from PyTorch's global generator, which `poise sample` sets. Where the strength is a dial that moves, samples are
-drawn with the one that the last step had; it is saved with the layer.
+Both remain active when samples are generated. In training each layer draws from its own random stream; otherwise it
+draws from PyTorch's global generator, which `poise sample` seeds. If the strength follows a schedule, samples are
+generated with the strength of the last step; it is saved with the layer.
 
-`layer_noise`: h + sigma eps, eps ~ N(0, I), behind every hidden activation (ganhacks 13, after Zhao et al. 2017).
-`standing_dropout`: each number of a map is 0 with probability `rate`, else divided by 1 - rate, behind the first
-    `layers` activations (Isola et al. 2017, arXiv:1611.07004: half of three layers, the only noise their G has). There
-    it stands before the activation; for ReLU and LeakyReLU, which a factor passes through, that is the same.
+`layer_noise`: h + sigma eps, eps ~ N(0, I), after every hidden activation (ganhacks 13, after Zhao et al. 2017).
+`standing_dropout`: each value of a map is 0 with probability `rate`, else divided by 1 - rate, after the first
+    `layers` activations (Isola et al. 2017, arXiv:1611.07004: rate 0.5 in three layers, the only noise in their G).
+    In the paper dropout comes before the activation; for ReLU and LeakyReLU, which commute with positive factors, that
+    is the same.
 """
 
 from __future__ import annotations
@@ -34,36 +35,42 @@ HIDDEN = (
 
 
 class ActivationWithLayers(nn.Sequential):
-    """An activation, and what surgery has put behind it, in the recipe's order."""
+    """An activation, followed by the layers that tricks have inserted, in the recipe's order."""
 
 
 def hidden_activations(net: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Each activation that a layer with weights follows, in order: the module it is in, its name there, itself.
+    """Each activation that a layer with weights follows, in order: its parent module, its name there, and itself.
 
-    The order is that in which modules are registered; a network of the user's must register them as it calls them, an
-    activation for each place.
+    The order is that in which modules are registered. A user's network must therefore register them in the order in
+    which it calls them, with a separate activation module for each call.
     """
-    waiting: list[tuple[nn.Module, str, nn.Module]] = []
+    activations: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in net.modules():
         for name, child in parent.named_children():
             if isinstance(child, HIDDEN):
-                waiting.append((parent, name, child))
+                activations.append((parent, name, child))
     order = {id(module): k for k, module in enumerate(net.modules())}
     weighted = [k for k, m in enumerate(net.modules()) if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     last = max(weighted, default=-1)
-    found = [place for place in waiting if order[id(place[2])] < last]
-    return sorted(found, key=lambda place: order[id(place[2])])
+    hidden = [activation for activation in activations if order[id(activation[2])] < last]
+    return sorted(hidden, key=lambda activation: order[id(activation[2])])
 
 
-def insert_after_activations_(net: nn.Module, make: Callable[[int], nn.Module], most: int | None = None) -> int:
-    """Put `make(k)` behind the k-th hidden activation, for the first `most` or all, in place; returns how many."""
-    places = hidden_activations(net)[:most]
-    for k, (parent, name, child) in enumerate(places):
+def insert_after_activations_(
+    net: nn.Module, make_layer: Callable[[int], nn.Module], max_layers: int | None = None
+) -> int:
+    """Insert `make_layer(k)` after the k-th hidden activation, for the first `max_layers` or all, in place.
+
+    Returns:
+        The number of inserted layers.
+    """
+    activations = hidden_activations(net)[:max_layers]
+    for k, (parent, name, child) in enumerate(activations):
         if isinstance(parent, ActivationWithLayers):
-            parent.append(make(k))
+            parent.append(make_layer(k))
         else:
-            setattr(parent, name, ActivationWithLayers(child, make(k)))
-    return len(places)
+            setattr(parent, name, ActivationWithLayers(child, make_layer(k)))
+    return len(activations)
 
 
 def add_layer_noise(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
@@ -73,55 +80,58 @@ def add_layer_noise(maps: Tensor, sigma: float, generator: torch.Generator | Non
 
 def dropout(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
-    draws, row = filling(maps, torch.float32)  # bfloat16 knows 256 rates only
+    draws, row = filling(maps, torch.float32)  # bfloat16 has 256 distinct rates only
     row.uniform_(generator=generator)  # faster than bernoulli_
     return maps * (draws >= rate) / (1 - rate)
 
 
 class StochasticLayer(nn.Module):
-    """A layer that draws, in training and in sampling alike.
+    """A layer with random numbers, in training and in sampling alike.
 
-    A strength that moves is kept in the buffer `strength_reached`, float32, 0-dim: that of the last step which the
-    layer was passed in, at first that of step 0. A constant one has no buffer. In a copy of a network (an average, a
-    past self) it is the strength of the network that was copied; a past self that plays has today's.
+    A scheduled strength is kept in the buffer `strength_reached`, float32, 0-dim: that of the last step in which the
+    layer was called, and before that of step 0. A constant strength has no buffer. A copy of a network (an average, a
+    past self) has the strength of the network at the time of the copy; during a move, a past self uses the current
+    strength.
 
     Args:
-        act: what is done to the maps, given a strength above 0 and a generator.
-        strength: how much; where it is 0, the maps are passed on as they are.
-        clock: when it is.
-        stream: what its random numbers are called.
+        function: maps activations, a strength above 0 and a generator to activations of the same shape.
+        strength: the strength; if it is 0, activations are passed on unchanged.
+        layer_context: gives the current move.
+        stream: the name of its random stream.
     """
 
     strength_reached: Tensor
 
-    def __init__(self, act: Callable[..., Tensor], strength: Schedulable, clock: LayerContext, stream: str) -> None:
+    def __init__(
+        self, function: Callable[..., Tensor], strength: Schedulable, layer_context: LayerContext, stream: str
+    ) -> None:
         super().__init__()
-        self.act, self.strength, self.clock, self.stream = act, strength, clock, stream
+        self.function, self.strength, self.layer_context, self.stream = function, strength, layer_context, stream
         if isinstance(strength, Schedule):
             self.register_buffer("strength_reached", torch.tensor(strength.value_at(0.0)))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The same shape."""
-        strength = self.current()
-        return self.act(maps, strength, self.clock.generator(self.stream)) if strength else maps
+        """The transformed maps, of the same shape."""
+        strength = self.current_strength()
+        return self.function(maps, strength, self.layer_context.generator(self.stream)) if strength else maps
 
-    def current(self) -> float:
-        """The strength of the move that is being made; between moves the last one that was."""
+    def current_strength(self) -> float:
+        """The strength of the current move; between moves that of the last move."""
         if not isinstance(self.strength, Schedule):
             return self.strength
-        if self.clock.current is None:
+        if self.layer_context.current is None:
             return float(self.strength_reached)
-        now = current_value(self.strength, self.clock.current)
-        self.strength_reached.fill_(now)
-        return now
+        strength = current_value(self.strength, self.layer_context.current)
+        self.strength_reached.fill_(strength)
+        return strength
 
     def extra_repr(self) -> str:
-        """For `print(net)`."""
-        return f"{self.act.__name__}, {' to '.join(f'{end:g}' for end in bounds(self.strength))}"
+        """See `nn.Module.extra_repr`."""
+        return f"{self.function.__name__}, {' to '.join(f'{end:g}' for end in bounds(self.strength))}"
 
 
 class LayerNoiseConfig(TrickConfig):
-    """`sigma` in units of the maps, which norms and first weights keep near one."""
+    """`sigma` is in units of the activations, which norms and initial weights keep near one."""
 
     kind: Literal["layer_noise"] = "layer_noise"
     tip: ClassVar[str] = "T14b"
@@ -131,12 +141,12 @@ class LayerNoiseConfig(TrickConfig):
     sigma: Annotated[Schedulable, in_range(0)] = 0.1
 
     def build(self, name: str, context: TrickContext) -> InsertLayers:
-        """See `InLayers`."""
+        """See `InsertLayers`."""
         return InsertLayers(name, add_layer_noise, self.sigma, None)
 
 
 class StandingDropoutConfig(TrickConfig):
-    """`rate` of the numbers behind the first `layers` hidden activations are dropped, also when sampling."""
+    """`rate` of the values after the first `layers` hidden activations are dropped, also when samples are generated."""
 
     kind: Literal["standing_dropout"] = "standing_dropout"
     tip: ClassVar[str] = "T18"
@@ -147,31 +157,34 @@ class StandingDropoutConfig(TrickConfig):
     layers: int = Field(default=3, ge=1)
 
     def build(self, name: str, context: TrickContext) -> InsertLayers:
-        """See `InLayers`."""
+        """See `InsertLayers`."""
         return InsertLayers(name, dropout, self.rate, self.layers)
 
 
 class InsertLayers(NetworkTransform):
-    """Puts its layers into G."""
+    """Inserts a `StochasticLayer` after the hidden activations of G."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(self, name: str, act: Callable[..., Tensor], strength: Schedulable, most: int | None) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Tensor], strength: Schedulable, max_layers: int | None
+    ) -> None:
         super().__init__(name)
-        constant = len(set(bounds(strength))) == 1  # a dial that never moves is the number that it stands at
-        self.act, self.strength, self.most = act, bounds(strength)[0] if constant else strength, most
+        is_constant = len(set(bounds(strength))) == 1  # a constant schedule is replaced by its value
+        self.function, self.max_layers = function, max_layers
+        self.strength = bounds(strength)[0] if is_constant else strength
 
     def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
-        """The same network, with a layer more behind its activations.
+        """The same network, with the inserted layers.
 
         Raises:
-            RecipeError: it has no activation that is a module.
+            RecipeError: it has no hidden activation that is a module.
         """
 
-        def layer(k: int) -> StochasticLayer:
-            return StochasticLayer(self.act, self.strength, self.layer_context, f"{self.name}/{k}")
+        def make_layer(k: int) -> StochasticLayer:
+            return StochasticLayer(self.function, self.strength, self.layer_context, f"{self.name}/{k}")
 
-        if self.strength and not insert_after_activations_(net, layer, self.most):
-            cure = "register activations as modules (nn.ReLU, not relu()) where they are called, or leave the trick out"
+        if self.strength and not insert_after_activations_(net, make_layer, self.max_layers):
+            cure = "register activations as modules (nn.ReLU, not relu()) where they are called, or remove the trick"
             raise RecipeError(f"'{self.name}' finds no hidden activation in G", where="network.g", cure=cure)
         return net

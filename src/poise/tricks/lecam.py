@@ -1,9 +1,10 @@
-"""LeCam regularisation (Tseng et al. 2021, arXiv:2104.03310; tip M03): D's scores may not drift apart for good.
+"""LeCam regularisation (Tseng et al. 2021, arXiv:2104.03310; tip M03): keep D's scores close to their running means.
 
-With running means a_R, a_F of D's scores on reals and fakes, D is charged E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2:
-how far each pile lies on its own side of the rival's mean. So written in the authors' released code; the paper's
-equation 4 has no [.]^+, which is the same wherever D ranks a sample rightly. There the means take in the present batch
-before the cost is read, here after the step. Meant for small data.
+With running means a_R, a_F of D's scores of real and generated samples, D's loss gets the term
+E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2: how far the scores of each batch are on their own side of the other's mean.
+This is the form in the authors' released code; equation 4 of the paper has no [.]^+, which is the same wherever D ranks
+a sample correctly. There the means are updated before the term is computed, here after the update. Meant for small
+training sets.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> T
 
 
 class LeCamConfig(TrickConfig):
-    """`weight` is the paper's lambda (0.3 for BigGAN on a tenth of CIFAR-10); `decay` that of the running means."""
+    """`weight` is the paper's lambda (0.3 for BigGAN on a tenth of CIFAR-10); `decay` is that of the running means."""
 
     kind: Literal["lecam"] = "lecam"
     tip: ClassVar[str] = "M03"
@@ -46,7 +47,7 @@ class LeCamConfig(TrickConfig):
 
 
 class LeCam(LossTerm, PostUpdate):
-    """The cost, and the running means it reads, which follow once D's step is done."""
+    """Adds the term to D's loss and updates the running means after D's update."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
     needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
@@ -55,18 +56,18 @@ class LeCam(LossTerm, PostUpdate):
         super().__init__(name, weight)
         self.decay = decay
         self.register_buffer("sums", torch.zeros(2))
-        """Running sums of mean scores, reals' and fakes', and below the weight they have gathered."""
+        """Running sums of the mean scores of real and of generated samples; `gathered` is their total weight."""
         self.register_buffer("gathered", torch.zeros(()))
 
     def loss(self, move: MoveData) -> Tensor:
-        """See `lecam`; 0 in the first step, when there is no mean yet."""
+        """See `lecam`; 0 in the first step, when there are no means yet."""
         real, fake = move.score("real"), move.score("fake")
         mean_real, mean_fake = self.sums / self.gathered.clamp_min(1e-12)
         return lecam(real, fake, mean_real, mean_fake) * (self.gathered > 0)
 
     @torch.no_grad()
     def after_update(self, player: Player, move: MoveData) -> None:
-        """sum <- decay sum + (1 - decay) mean score; dividing by the same of ones takes the start's bias away."""
-        now = torch.stack((move.score("real").mean(), move.score("fake").mean()))
-        self.sums.lerp_(now, 1 - self.decay)
+        """sum <- decay sum + (1 - decay) mean score; the same average of ones corrects the bias of the zero start."""
+        means = torch.stack((move.score("real").mean(), move.score("fake").mean()))
+        self.sums.lerp_(means, 1 - self.decay)
         self.gathered.lerp_(torch.ones_like(self.gathered), 1 - self.decay)

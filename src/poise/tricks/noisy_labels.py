@@ -1,8 +1,8 @@
-"""Noisy labels (tip T07b): now and then D is told the wrong thing (ganhacks 6).
+"""Noisy labels (tip T07b): flip some of D's targets at random (ganhacks 6).
 
-With probability p a real is asked for what the fake at its place is asked for, and a fake for what its real is: hard
-targets are flipped, soft ones keep their ranges. Each sample has a coin of its own. In the mean D's gradient is that of
-targets (1 - p) real + p fake: both sides are smoothed by p, but by coins instead of by a number.
+With probability p, a real sample gets the target of the fake sample at its index in the batch, and a fake sample that
+of its real one: hard targets are flipped, soft targets keep their ranges. Each sample is flipped independently. In
+expectation D's gradient is that of targets (1 - p) real + p fake: both sides are smoothed by p, but at random.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from poise.tricks.base import TrickConfig, TrickContext
 
 
 def flip_targets(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
-    """Targets exchanged with the other side's where `real` or `fake` (B, bool) says so."""
+    """Exchange the targets where `real` or `fake` (bool, B) is true."""
     return Targets(
         real=torch.where(real, targets.fake, targets.real),
         fake=torch.where(fake, targets.real, targets.fake),
@@ -27,7 +27,10 @@ def flip_targets(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
 
 
 class NoisyLabelsConfig(TrickConfig):
-    """`probability` that a target is flipped; the list says "occasionally", 0.05 that dies out is our reading."""
+    """`probability` that a target is flipped.
+
+    ganhacks says "occasionally"; 0.05, annealed to 0, is our choice.
+    """
 
     kind: Literal["noisy_labels"] = "noisy_labels"
     tip: ClassVar[str] = "T07b"
@@ -42,7 +45,10 @@ class NoisyLabelsConfig(TrickConfig):
 
 
 class NoisyLabels(TargetTransform):
-    """A coin for each sample of each of D's moves; acts behind soft labels, which would draw the flips over."""
+    """Flips D's targets, with new draws in each of D's moves.
+
+    It acts after soft labels, which would overwrite the flipped targets.
+    """
 
     rank: ClassVar[int] = 1
 
@@ -51,10 +57,10 @@ class NoisyLabels(TargetTransform):
         self.probability = probability
 
     def transform_targets(self, targets: Targets, context: MoveContext) -> Targets:
-        """See `flipped`."""
+        """See `flip_targets`."""
         p = current_value(self.probability, context)
         if p == 0:
             return targets
         generator = context.generator(self.name)
-        coins = torch.rand(2, len(targets.real), generator=generator, device=targets.real.device) < p
-        return flip_targets(targets, *coins)
+        flipped = torch.rand(2, len(targets.real), generator=generator, device=targets.real.device) < p
+        return flip_targets(targets, *flipped)

@@ -1,8 +1,8 @@
-"""Packing (PacGAN: Lin et al. 2018, arXiv:1712.04086; tip T16): D judges m samples at once, all real or all fake.
+"""Packing (PacGAN: Lin et al. 2018, arXiv:1712.04086; tip T16): D scores m samples jointly, all real or all generated.
 
-D sees D(x_1, ..., x_m), the samples side by side as m times the channels, and gives one score. A G that leaves out a
-mode is easier to tell from the data by m samples than by one: their joint distributions lie further apart. G and the
-objective stay as they are; only D's first layer is wider. A batch of B pictures makes B / m packs.
+D computes D(x_1, ..., x_m), with the samples concatenated as m times the channels, and returns one score. A G that
+drops a mode is easier to distinguish from the data by m samples than by one, because their joint distributions are
+further apart. G and the objective are unchanged; only D's first layer is wider. A batch of B samples makes B / m packs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from poise.tricks.base import TrickConfig, TrickContext
 
 
 def pack_samples(samples: Tensor, m: int) -> Tensor:
-    """B x C x ... to B/m x mC x ...: neighbours side by side."""
+    """B x C x ... to B/m x mC x ...: neighbours in the batch are concatenated."""
     return samples.reshape(len(samples) // m, m * samples.shape[1], *samples.shape[2:])
 
 
 class PackingConfig(TrickConfig):
-    """`samples` is the paper's m; 1 is none."""
+    """`samples` is the paper's m; 1 turns the trick off."""
 
     kind: Literal["packing"] = "packing"
     tip: ClassVar[str] = "T16"
@@ -33,7 +33,7 @@ class PackingConfig(TrickConfig):
 
     @property
     def pack(self) -> int:
-        """m."""
+        """The paper's m."""
         return self.samples
 
     def build(self, name: str, context: TrickContext) -> Packing:
@@ -42,7 +42,7 @@ class PackingConfig(TrickConfig):
 
 
 class PackedDiscriminator(nn.Module):
-    """A D that is handed packs."""
+    """A discriminator whose network takes packs of m samples."""
 
     def __init__(self, net: nn.Module, m: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class PackedDiscriminator(nn.Module):
 
 
 class Packing(NetworkTransform):
-    """Dresses D, whose network was built for m times the channels (`Recipe.pack`)."""
+    """Wraps D, whose network was built for m times the channels (`Recipe.pack`)."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
 
@@ -64,5 +64,5 @@ class Packing(NetworkTransform):
         self.m = m
 
     def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
-        """See `Packed`."""
+        """See `PackedDiscriminator`."""
         return PackedDiscriminator(net, self.m) if self.m > 1 else net

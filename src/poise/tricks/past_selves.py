@@ -1,9 +1,10 @@
-"""Past selves (tip T09b): now and then a player meets the rival as it was (ganhacks 8).
+"""Past selves (tip T09b): a player sometimes plays against a past copy of its opponent (ganhacks 8).
 
-Every `every` steps one of the last `keep` copies, drawn at random, plays in the rival's place for `duration` steps: an
-old G draws what D learns from, an old D judges what G learns from. Who moves is always the player of today. One step
-later the next copy of each player is made, so that the newest past self is `every` - `duration` - 1 steps old when it
-plays. It plays as it was: its weights stand still, its batch norms take the statistics of the batch, as they did.
+Every `every` steps one of the last `keep` copies, drawn at random, replaces the opponent for `duration` steps: an old G
+generates the samples that D learns from, and an old D scores those that G learns from. The player that moves is always
+the current one. One step later the next copy of each player is made, so that the newest copy is `every` - `duration` -
+1 steps old when it plays. A copy plays as it did then: its weights are constant, and its batch norms use the statistics
+of the batch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class PastSelvesConfig(TrickConfig):
-    """`keep` copies of each player; every `every` steps one of them stands in for `duration` steps."""
+    """`keep` copies of each player; every `every` steps one of them plays for `duration` steps."""
 
     kind: Literal["past_selves"] = "past_selves"
     tip: ClassVar[str] = "T09b"
@@ -40,15 +41,15 @@ class PastSelvesConfig(TrickConfig):
     duration: int = Field(default=10, ge=0)
 
     @model_validator(mode="after")
-    def _some_of_the_time(self) -> Self:
+    def _check_duration(self) -> Self:
         if self.duration and self.duration > self.every - 2:
             found = f"{self.duration} of {self.every} steps"
-            reject_value("'duration' must leave two steps of 'every', to be of the past", found=found, key="duration")
+            reject_value("'duration' must be 0 or at most 'every' - 2", found=found, key="duration")
         return self
 
     @property
     def first_active_step(self) -> int:
-        """The first stand-in comes after one round."""
+        """The first copy plays after `every` steps."""
         return self.every + 1 if self.duration else 0
 
     def build(self, name: str, context: TrickContext) -> PastSelves:
@@ -57,7 +58,7 @@ class PastSelvesConfig(TrickConfig):
 
 
 class PastSelves(OpponentSwap, PostUpdate):
-    """The copies, by side; which of them are there, and who plays, follows from the step."""
+    """Keeps the copies of both players; which copies exist and which one plays follows from the step."""
 
     def __init__(self, name: str, nets: Mapping[Side, nn.Module], keep: int, every: int, duration: int) -> None:
         super().__init__(name)
@@ -70,23 +71,23 @@ class PastSelves(OpponentSwap, PostUpdate):
             }
         )
 
-    def who(self, side: Side, context: MoveContext) -> int | None:
-        """Which copy plays `side` in this step; None where the rival plays itself."""
-        made, since = divmod(context.step, self.every)  # one copy is made in each round
-        if made == 0 or since >= self.duration:
+    def copy_index(self, side: Side, context: MoveContext) -> int | None:
+        """The index of the copy that plays `side` in this step; None if the opponent plays itself."""
+        num_copies, offset = divmod(context.step, self.every)  # one copy is made in every `every` steps
+        if num_copies == 0 or offset >= self.duration:
             return None
-        return derive_seed(context.streams.seed, f"{side}/{self.name}", made) % min(made, self.keep)
+        return derive_seed(context.streams.seed, f"{side}/{self.name}", num_copies) % min(num_copies, self.keep)
 
     def select_network(self, side: Side, net: nn.Module, context: MoveContext) -> nn.Module:
-        """A past self, or `net`."""
-        which = self.who(side, context)
-        return net if which is None else self.selves[side.value][which]  # type: ignore[index]
+        """A past copy, or `net`."""
+        index = self.copy_index(side, context)
+        return net if index is None else self.selves[side.value][index]  # type: ignore[index]
 
     @torch.no_grad()
     def after_update(self, player: Player, move: MoveData) -> None:
-        """Keep a copy one step after the round's stand-ins have played, in place of the oldest."""
-        made, since = divmod(move.context.step - self.duration, self.every)
-        if since or not self.duration:
+        """Replace the oldest copy, one step after the copies have played."""
+        num_copies, offset = divmod(move.context.step - self.duration, self.every)
+        if offset or not self.duration:
             return
-        slot = self.selves[player.side.value][made % self.keep]  # type: ignore[index]
-        slot.load_state_dict(player.net.state_dict())
+        oldest = self.selves[player.side.value][num_copies % self.keep]  # type: ignore[index]
+        oldest.load_state_dict(player.net.state_dict())

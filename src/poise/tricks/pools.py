@@ -1,22 +1,23 @@
-"""Pools of past fakes (tips T09a and T19): D judges yesterday's fakes beside today's, so that G can't go in circles.
+"""Pools of past fake samples (tips T09a and T19): D is trained on old fakes too, so that the players do not cycle.
 
-Three laws of what goes in and what comes out; each is its paper's own.
+There are three policies for what is stored and what is replayed, each that of its paper:
 
-`experience_replay`: a queue. Some of every batch is remembered, the oldest is forgotten, and what D is shown is drawn
-    evenly from the queue: ages from 1 to size / (fraction x batch) of its turns (Pfau & Vinyals 2016,
-    arXiv:1610.01945, compare what steadies GANs and reinforcement learning; ganhacks 8).
-`history`: exactly half of D's fakes from a buffer, half from G; then as many places of the buffer, drawn at random
-    among those that were not shown just now if there are enough, are taken by G's (Shrivastava et al. 2017,
+`experience_replay`: a queue. A part of every batch is stored and replaces the oldest samples; the replayed samples are
+    drawn uniformly from the queue, so they are 1 to size / (fraction x batch) uses old (Pfau & Vinyals 2016,
+    arXiv:1610.01945, compare what stabilises GANs and reinforcement learning; ganhacks 8).
+`history`: exactly half of D's fake samples come from a buffer, half from G; then as many of G's replace random samples
+    of the buffer, chosen among those that were not just replayed if there are enough (Shrivastava et al. 2017,
     arXiv:1612.07828, section 2.3).
-`image_pool`: 50 pictures. Once they are full, a coin for each fake: it is shown as it is, or it changes places with a
-    stored one (Zhu et al. 2017, arXiv:1703.10593, section 4, and their released code). There two fakes of a batch may
-    meet at the same place, here never; at the paper's batch of one it is the same.
+`image_pool`: 50 images. Once they are full, each fake sample is, with probability 1/2 each, either used as it is or
+    swapped with a stored one (Zhu et al. 2017, arXiv:1703.10593, section 4, and their released code). There two samples
+    of a batch can be swapped with the same slot, here never; at the paper's batch size of one it is the same.
 
-A pool lives on the device and is saved with the run, the labels with the pictures. Nothing here waits: what is not in
-the pool yet is masked out, not counted on the host.
+A pool is on the device and saved in checkpoints, with the labels of its images. Nothing here waits for the device: what
+is not in the pool yet is masked out, not counted on the host.
 
-Ages are counted in steps: fakes go in with D's first move of a step only, and its further moves in that step are shown
-what was there before them. Where several pools share a pile, each is handed what is still new (`seams.fold_offer`).
+Ages are counted in steps: samples are stored in D's first move of a step only, and its further moves in that step
+replay what was stored before. If a recipe has several pools, each gets the samples that are still new
+(`hooks.apply_fake_replacements`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from poise.tricks.base import TrickConfig, TrickContext
 
 
 class FakePool(nn.Module):
-    """Room for `size` fakes of `shape` with their labels; `stored` counts what has ever been put in."""
+    """Memory for `size` fake samples of `shape` with their labels; `stored` counts all samples ever stored."""
 
     def __init__(self, size: int, shape: Shape) -> None:
         super().__init__()
@@ -43,64 +44,64 @@ class FakePool(nn.Module):
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("stored", torch.zeros((), dtype=torch.int64))
 
-    def get(self, places: Tensor) -> Batch:
-        """What lies at some places, n."""
-        return Batch(self.images[places], self.labels[places])
+    def get(self, slots: Tensor) -> Batch:
+        """The samples in n slots."""
+        return Batch(self.images[slots], self.labels[slots])
 
     @torch.no_grad()
-    def put(self, fakes: Batch, places: Tensor, where: Tensor) -> None:
-        """Fakes to places, n of each and no place twice, where `where` (n, bool) says so."""
-        kept = where_batch(where, self.get(places), fakes)
-        self.images.index_copy_(0, places, kept.images)
-        if kept.labels is not None:
-            self.labels.index_copy_(0, places, kept.labels)
+    def put(self, fakes: Batch, slots: Tensor, mask: Tensor) -> None:
+        """Store n fake samples in n different slots, where `mask` (bool, n) is true."""
+        contents = replace_where(mask, self.get(slots), fakes)
+        self.images.index_copy_(0, slots, contents.images)
+        if contents.labels is not None:
+            self.labels.index_copy_(0, slots, contents.labels)
 
 
-def where_batch(which: Tensor, ours: Batch, theirs: Batch) -> Batch:
-    """`theirs` where `which` (B, bool) says so, else `ours`; labels only if ours have any."""
-    over = (slice(None), *(None for _ in ours.images.shape[1:]))
-    images = torch.where(which[over], theirs.images.to(ours.images.dtype), ours.images)
-    if ours.labels is None or theirs.labels is None:
+def replace_where(mask: Tensor, batch: Batch, replacement: Batch) -> Batch:
+    """`replacement` where `mask` (bool, B) is true, else `batch`; without labels if either has none."""
+    broadcast = (slice(None), *(None for _ in batch.images.shape[1:]))
+    images = torch.where(mask[broadcast], replacement.images.to(batch.images.dtype), batch.images)
+    if batch.labels is None or replacement.labels is None:
         return Batch(images, None)
-    return Batch(images, torch.where(which, theirs.labels, ours.labels))
+    return Batch(images, torch.where(mask, replacement.labels, batch.labels))
 
 
-def select_batch(fakes: Batch, which: slice | Tensor) -> Batch:
-    """Some of a pile."""
-    return Batch(fakes.images[which], None if fakes.labels is None else fakes.labels[which])
+def select_batch(batch: Batch, indices: slice | Tensor) -> Batch:
+    """The samples of a batch at some indices, with their labels."""
+    return Batch(batch.images[indices], None if batch.labels is None else batch.labels[indices])
 
 
-def fraction_of_batch(batch: int, fraction: float) -> int:
-    """How many of a batch a fraction is, to the nearest one."""
-    return round(batch * fraction)
+def fraction_of_batch(batch_size: int, fraction: float) -> int:
+    """A fraction of the batch in samples, rounded to the nearest integer."""
+    return round(batch_size * fraction)
 
 
 def free_slots(size: int, overwritten: int, name: str, context: MoveContext, device: torch.device) -> Tensor:
-    """The places of a pool in random order; in a step's further moves without those that its first move overwrote.
+    """The slots of a pool in random order; in a step's further moves without those that the first move overwrote.
 
-    The first move overwrites the last `overwritten` of its own order, which follows from the stream `name`:
-    nobody needs to remember which these are.
+    The first move overwrites the last `overwritten` slots of its own order. That order follows from the stream `name`,
+    so these slots need not be stored.
     """
     first = torch.randperm(size, generator=context.for_move(context.side, 0).generator(name), device=device)
     if context.turn == 0:
         return first
-    kept = first[: size - overwritten]
-    return kept[torch.randperm(len(kept), generator=context.generator(name), device=device)]
+    free = first[: size - overwritten]
+    return free[torch.randperm(len(free), generator=context.generator(name), device=device)]
 
 
 class PoolConfig(TrickConfig):
-    """What all three share: room for `size` pictures, which is memory and part of every save (4 bytes a number)."""
+    """The common field of the pools: `size` images, in memory and in every checkpoint (4 bytes per value)."""
 
     size: int = Field(default=1024, ge=1, le=1_000_000)
 
     @property
     def num_stored(self) -> int:
-        """All that go in."""
+        """The size of the pool."""
         return self.size
 
 
 class ExperienceReplayConfig(PoolConfig):
-    """`fraction` of D's fakes come from the queue, in every `every`-th step; as many of the newest go in."""
+    """`fraction` of D's fake samples come from the queue, in every `every`-th step; as many new ones are stored."""
 
     kind: Literal["experience_replay"] = "experience_replay"
     tip: ClassVar[str] = "T09a"
@@ -110,14 +111,14 @@ class ExperienceReplayConfig(PoolConfig):
     fraction: float = Field(default=0.25, ge=0, le=1)
     every: int = Field(default=1, ge=1)
 
-    def num_replaced(self, fakes: int) -> int:
-        """Its share, rounded."""
-        return min(fraction_of_batch(fakes, self.fraction), self.size)
+    def num_replaced(self, num_fakes: int) -> int:
+        """The fraction of the batch, rounded."""
+        return min(fraction_of_batch(num_fakes, self.fraction), self.size)
 
-    def steps_to_fill(self, fakes: int) -> float:
-        """As many go in as come out, in the steps in which it acts."""
-        taken = self.num_replaced(fakes)
-        return math.ceil(self.size / taken) * self.every if taken else math.inf
+    def steps_to_fill(self, num_fakes: int) -> float:
+        """As many samples are stored as are replayed, in the steps in which the trick acts."""
+        num_replaced = self.num_replaced(num_fakes)
+        return math.ceil(self.size / num_replaced) * self.every if num_replaced else math.inf
 
     def build(self, name: str, context: TrickContext) -> ExperienceReplay:
         """See `ExperienceReplay`."""
@@ -125,37 +126,37 @@ class ExperienceReplayConfig(PoolConfig):
 
 
 class ExperienceReplay(FakeReplacement):
-    """The last places of the pile are taken by fakes from the queue; as long as it is empty, they keep their own."""
+    """Replaces the last samples of the batch by fake samples from the queue, once it contains any."""
 
     def __init__(self, name: str, pool: FakePool, fraction: float, every: int) -> None:
         super().__init__(name)
         self.pool, self.fraction, self.every = pool, fraction, every
 
     def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
-        """Draw first, then remember: nobody meets itself, nor a fake of the same step."""
+        """Sample from the queue before storing, so that no sample is replayed in the step in which it was generated."""
         count = min(fraction_of_batch(len(fake.images), self.fraction), self.pool.size)
         if context.step % self.every:
             count = 0
-        pool, keep = self.pool, len(fake.images) - count
-        newest, device = select_batch(fake, slice(keep, None)), fake.images.device
+        pool, num_kept = self.pool, len(fake.images) - count
+        newest, device = select_batch(fake, slice(num_kept, None)), fake.images.device
         if count == 0:
             return ReplacedFakes(fake, newest)
-        held = pool.stored.clamp(max=pool.size)
-        oldest, this_step = pool.stored - held, count if context.turn else 0
-        known = (held - this_step).clamp(min=0)
+        length = pool.stored.clamp(max=pool.size)
+        oldest, from_this_step = pool.stored - length, count if context.turn else 0
+        available = (length - from_this_step).clamp(min=0)
         draws = torch.rand(count, generator=context.generator(self.name), device=device)
-        nth = torch.minimum((draws * known).long(), (known - 1).clamp(min=0))
-        old = pool.get((oldest + nth) % pool.size)
-        shown = where_batch((known > 0).expand(count), newest, old)
+        positions = torch.minimum((draws * available).long(), (available - 1).clamp(min=0))
+        old = pool.get((oldest + positions) % pool.size)
+        replacements = replace_where((available > 0).expand(count), newest, old)
         if context.turn == 0:
-            places = (pool.stored + torch.arange(count, device=device)) % pool.size
-            pool.put(newest, places, torch.ones_like(places, dtype=torch.bool))
+            slots = (pool.stored + torch.arange(count, device=device)) % pool.size
+            pool.put(newest, slots, torch.ones_like(slots, dtype=torch.bool))
             pool.stored.add_(count)
-        return ReplacedFakes(select_batch(fake, slice(keep)), shown)
+        return ReplacedFakes(select_batch(fake, slice(num_kept)), replacements)
 
 
 class HistoryConfig(PoolConfig):
-    """`fraction` of D's fakes come from a buffer of `size`; one half in the paper, the size is ours."""
+    """`fraction` of D's fake samples come from a buffer of `size`; the paper uses one half, the size is our choice."""
 
     kind: Literal["history"] = "history"
     tip: ClassVar[str] = "T19"
@@ -163,13 +164,13 @@ class HistoryConfig(PoolConfig):
 
     fraction: float = Field(default=0.5, ge=0, le=1)
 
-    def num_replaced(self, fakes: int) -> int:
-        """Its share, rounded."""
-        return min(fraction_of_batch(fakes, self.fraction), self.size)
+    def num_replaced(self, num_fakes: int) -> int:
+        """The fraction of the batch, rounded."""
+        return min(fraction_of_batch(num_fakes, self.fraction), self.size)
 
-    def steps_to_fill(self, fakes: int) -> float:
-        """All go in until it is full."""
-        return math.ceil(self.size / fakes) if self.num_replaced(fakes) else math.inf
+    def steps_to_fill(self, num_fakes: int) -> float:
+        """All new samples are stored until the buffer is full."""
+        return math.ceil(self.size / num_fakes) if self.num_replaced(num_fakes) else math.inf
 
     def build(self, name: str, context: TrickContext) -> History:
         """See `History`."""
@@ -177,7 +178,7 @@ class HistoryConfig(PoolConfig):
 
 
 class History(FakeReplacement):
-    """Until the buffer is full all fakes go in, and D is shown G's own."""
+    """Stores all fake samples until the buffer is full, then replaces the last of each batch by stored ones."""
 
     def __init__(self, name: str, pool: FakePool, fraction: float) -> None:
         super().__init__(name)
@@ -185,22 +186,23 @@ class History(FakeReplacement):
 
     def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """See `History`."""
-        batch, pool, device = len(fake.images), self.pool, fake.images.device
-        count = min(fraction_of_batch(batch, self.fraction), pool.size)
-        places = free_slots(pool.size, count, self.name, context, device)
-        many = min(count, len(places))
-        ours, full = select_batch(fake, slice(batch - many, None)), pool.stored >= pool.size
-        shown = where_batch(full.expand(many), ours, pool.get(places[:many]))
+        batch_size, pool, device = len(fake.images), self.pool, fake.images.device
+        count = min(fraction_of_batch(batch_size, self.fraction), pool.size)
+        slots = free_slots(pool.size, count, self.name, context, device)
+        num_replaced = min(count, len(slots))
+        num_kept = batch_size - num_replaced
+        newest, is_full = select_batch(fake, slice(num_kept, None)), pool.stored >= pool.size
+        replacements = replace_where(is_full.expand(num_replaced), newest, pool.get(slots[:num_replaced]))
         if context.turn == 0 and count:
-            first = torch.arange(min(batch, pool.size), device=device) + pool.stored
-            pool.put(select_batch(fake, slice(len(first))), first % pool.size, first < pool.size)
-            pool.put(select_batch(fake, slice(count)), places[-count:], full.expand(count))
-            pool.stored.add_(batch)
-        return ReplacedFakes(select_batch(fake, slice(batch - many)), shown)
+            numbers = torch.arange(min(batch_size, pool.size), device=device) + pool.stored
+            pool.put(select_batch(fake, slice(len(numbers))), numbers % pool.size, numbers < pool.size)
+            pool.put(select_batch(fake, slice(count)), slots[-count:], is_full.expand(count))
+            pool.stored.add_(batch_size)
+        return ReplacedFakes(select_batch(fake, slice(num_kept)), replacements)
 
 
 class ImagePoolConfig(PoolConfig):
-    """CycleGAN's pool of `size` fakes, 50 in the paper; 0 is none."""
+    """CycleGAN's pool of `size` fake samples, 50 in the paper; 0 turns the trick off."""
 
     kind: Literal["image_pool"] = "image_pool"
     tip: ClassVar[str] = "T19"
@@ -208,17 +210,17 @@ class ImagePoolConfig(PoolConfig):
 
     size: int = Field(default=50, ge=0, le=1_000_000)
 
-    def num_replaced(self, fakes: int) -> int:
+    def num_replaced(self, num_fakes: int) -> int:
         """Any of them."""
-        return fakes if self.size else 0
+        return num_fakes if self.size else 0
 
-    def steps_to_fill(self, fakes: int) -> float:
-        """All go in until it is full."""
-        return math.ceil(self.size / fakes)
+    def steps_to_fill(self, num_fakes: int) -> float:
+        """All new samples are stored until the pool is full."""
+        return math.ceil(self.size / num_fakes)
 
     @property
     def replaces_all_fakes(self) -> bool:
-        """Nobody knows on the host which fakes it left as they were."""
+        """True unless the size is 0: which samples are replaced is only known on the device."""
         return self.size > 0
 
     def build(self, name: str, context: TrickContext) -> ImagePool:
@@ -227,9 +229,10 @@ class ImagePoolConfig(PoolConfig):
 
 
 class ImagePool(FakeReplacement):
-    """The first `size` fakes go in and are shown; of the others every second one changes places with a stored one.
+    """Stores the first `size` fake samples; after that, swaps each sample with a stored one with probability 1/2.
 
-    Coins on the device decide which, so nothing of the pile counts as new after it, and it acts behind other pools.
+    The draws are made on the device, so no sample of the batch counts as new afterwards, and the trick acts after other
+    pools.
     """
 
     rank: ClassVar[int] = 1
@@ -240,26 +243,27 @@ class ImagePool(FakeReplacement):
 
     def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """See `ImagePool`."""
-        pool, batch, device = self.pool, len(fake.images), fake.images.device
-        none, most = select_batch(fake, slice(0)), min(batch, pool.size)
-        if most == 0:
+        pool, batch_size, device = self.pool, len(fake.images), fake.images.device
+        none, max_swaps = select_batch(fake, slice(0)), min(batch_size, pool.size)
+        if max_swaps == 0:
             return ReplacedFakes(fake, none)
-        free = free_slots(pool.size, most, self.name, context, device)
-        draws = torch.rand(batch, generator=context.generator(f"{self.name}/coins"), device=device)
-        full = (pool.stored >= pool.size).expand(batch)
+        free = free_slots(pool.size, max_swaps, self.name, context, device)
+        draws = torch.rand(batch_size, generator=context.generator(f"{self.name}/coins"), device=device)
+        is_full = (pool.stored >= pool.size).expand(batch_size)
         if context.turn == 0:
-            arrived = torch.arange(batch, device=device) + pool.stored
-            full = arrived >= pool.size
-            pool.put(select_batch(fake, slice(most)), arrived[:most] % pool.size, arrived[:most] < pool.size)
-        places = free[-min(most, len(free)) :]
-        swaps = (draws < 0.5) & full
-        who = torch.argsort(swaps.logical_not(), stable=True)[: len(places)]  # those that change places come first
-        ours, now, theirs = select_batch(fake, who), swaps[who], pool.get(places)
+            numbers = torch.arange(batch_size, device=device) + pool.stored
+            is_full = numbers >= pool.size
+            first = numbers[:max_swaps]
+            pool.put(select_batch(fake, slice(max_swaps)), first % pool.size, first < pool.size)
+        slots = free[-min(max_swaps, len(free)) :]
+        swap = (draws < 0.5) & is_full
+        indices = torch.argsort(swap.logical_not(), stable=True)[: len(slots)]  # samples to swap come first
+        newest, mask, stored = select_batch(fake, indices), swap[indices], pool.get(slots)
         if context.turn == 0:
-            pool.put(ours, places, now)
-            pool.stored.add_(batch)
-        shown = where_batch(now, ours, theirs)
-        images = fake.images.index_copy(0, who, shown.images)
-        if fake.labels is None or shown.labels is None:
+            pool.put(newest, slots, mask)
+            pool.stored.add_(batch_size)
+        replacements = replace_where(mask, newest, stored)
+        images = fake.images.index_copy(0, indices, replacements.images)
+        if fake.labels is None or replacements.labels is None:
             return ReplacedFakes(none, Batch(images, None))
-        return ReplacedFakes(none, Batch(images, fake.labels.index_copy(0, who, shown.labels)))
+        return ReplacedFakes(none, Batch(images, fake.labels.index_copy(0, indices, replacements.labels)))

@@ -1,7 +1,7 @@
-"""The pulling-away term (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126, section 2.4; tip T16): fakes unlike each other.
+"""The pulling-away term (Zhao, Mathieu & LeCun 2017, arXiv:1609.03126, section 2.4; tip T16): make fakes differ.
 
-f(S) = 1 / (N (N - 1)) sum over i != j of cos(S_i, S_j)^2, with S the codes that D's encoder gives a batch of fakes.
-G pays it; it is 1 where all codes point one way and 0 where they are orthogonal.
+f(S) = 1 / (N (N - 1)) sum over i != j of cos(S_i, S_j)^2, where S are the codes that D's encoder returns for a batch of
+generated samples. It is added to G's loss; it is 1 if all codes are parallel and 0 if they are orthogonal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pulling_away(codes: Tensor) -> Tensor:
 
 
 class PullingAwayConfig(TrickConfig):
-    """`weight` 0.1, as in the paper."""
+    """`weight` of the term, 0.1 in the paper."""
 
     kind: Literal["pulling_away"] = "pulling_away"
     tip: ClassVar[str] = "T16"
@@ -37,12 +37,12 @@ class PullingAwayConfig(TrickConfig):
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """D's code, or whatever its last hidden layer holds, unless it never weighs anything."""
+        """D's code, or the features of its last hidden layer, unless the weight is always 0."""
         return frozenset[ExtraOutput]({"features"}) if any(bounds(self.weight)) else frozenset()
 
-    def comparison_group(self, scores: int) -> int | None:
-        """All of them."""
-        return scores if any(bounds(self.weight)) else None
+    def comparison_group(self, num_scores: int) -> int | None:
+        """The whole batch."""
+        return num_scores if any(bounds(self.weight)) else None
 
     def build(self, name: str, context: TrickContext) -> PullingAway:
         """See `PullingAway`."""
@@ -50,7 +50,7 @@ class PullingAwayConfig(TrickConfig):
 
 
 class PullingAway(LossTerm):
-    """Charges G for fakes whose codes point the same way."""
+    """Adds the term to G's loss."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 

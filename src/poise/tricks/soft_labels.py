@@ -1,8 +1,8 @@
-"""Soft labels (tip T07a): D is asked for less than certainty.
+"""Soft labels (tip T07a): train D towards targets other than 0 and 1.
 
-Salimans et al. 2016 (arXiv:1606.03498, section 3.4) smooth the real side only, to 0.9: with a smoothed fake
-side the optimal D has the model's own density in its numerator, and bad samples lose their incentive to
-move. The list's advice is two-sided: real from U[0.7, 1.2], fake from U[0, 0.3] (ganhacks 6).
+Salimans et al. 2016 (arXiv:1606.03498, section 3.4) smooth the real side only, to 0.9: with a smoothed fake side the
+optimal D has the model's own density in its numerator, and bad samples have no incentive to move. The advice of
+ganhacks 6 is two-sided: real targets from U[0.7, 1.2], fake ones from U[0, 0.3].
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from poise.core.schedules import Schedulable, bounds, current_value, in_range
 from poise.core.types import MoveContext, Origin, Targets
 from poise.tricks.base import TrickConfig, TrickContext
 
-Edge = Annotated[Schedulable, in_range(0, 2)]
-Span = Annotated[tuple[Edge, Edge], Strict(False)]
+Bound = Annotated[Schedulable, in_range(0, 2)]
+TargetRange = Annotated[tuple[Bound, Bound], Strict(False)]
 
 
-def spread(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Targets uniform in [low, high], shape and type of `like`; exactly `low` where both are the same."""
+def uniform_targets(like: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Targets from U[low, high], shape and type of `like`; exactly `low` if both are equal."""
     if low == high:
         return torch.full_like(like, low)
     draws = torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
@@ -32,7 +32,10 @@ def spread(like: Tensor, low: float, high: float, generator: torch.Generator) ->
 
 
 class SoftLabelsConfig(TrickConfig):
-    """Targets drawn per sample from a range per side. One-sided as in the paper: `real = [0.9, 0.9], fake = [0, 0]`."""
+    """Targets drawn per sample from a range per side.
+
+    One-sided smoothing as in the paper is `real = [0.9, 0.9], fake = [0, 0]`.
+    """
 
     kind: Literal["soft_labels"] = "soft_labels"
     tip: ClassVar[str] = "T07a"
@@ -40,11 +43,11 @@ class SoftLabelsConfig(TrickConfig):
     needs_targets: ClassVar[bool] = True
     duplicate_note: ClassVar[str] = "only the last one decides D's targets"
 
-    real: Span = (0.7, 1.2)
-    fake: Span = (0.0, 0.3)
+    real: TargetRange = (0.7, 1.2)
+    fake: TargetRange = (0.0, 0.3)
 
     @model_validator(mode="after")
-    def _low_first(self) -> Self:
+    def _check_ranges(self) -> Self:
         for side, (low, high) in (("real", self.real), ("fake", self.fake)):
             if max(bounds(low)) > min(bounds(high)) and bounds(low) != bounds(high):
                 reject_value(f"'{side}' must be [low, high]", found=f"[{low}, {high}]")
@@ -56,21 +59,21 @@ class SoftLabelsConfig(TrickConfig):
 
 
 class SoftLabels(TargetTransform):
-    """Draws D's targets anew for each sample of each of D's moves."""
+    """Draws D's targets for each sample of each of D's moves."""
 
     def __init__(self, name: str, real: tuple[Schedulable, Schedulable], fake: tuple[Schedulable, Schedulable]) -> None:
         super().__init__(name)
         self.real, self.fake = real, fake
 
     def transform_targets(self, targets: Targets, context: MoveContext) -> Targets:
-        """Real in [real], fake in [fake], whatever was asked before."""
+        """Real targets drawn from `real` and fake ones from `fake`; the given targets are ignored."""
         return Targets(
             real=self._draw(targets.real, "real", self.real, context),
             fake=self._draw(targets.fake, "fake", self.fake, context),
         )
 
     def _draw(
-        self, like: Tensor, origin: Origin, span: tuple[Schedulable, Schedulable], context: MoveContext
+        self, like: Tensor, origin: Origin, target_range: tuple[Schedulable, Schedulable], context: MoveContext
     ) -> Tensor:
-        low, high = (current_value(edge, context) for edge in span)
-        return spread(like, low, high, context.generator(f"{self.name}/{origin}"))
+        low, high = (current_value(bound, context) for bound in target_range)
+        return uniform_targets(like, low, high, context.generator(f"{self.name}/{origin}"))

@@ -1,8 +1,8 @@
-"""Top-k training of G (Sinha et al. 2020, arXiv:2002.06224; tip M03): G learns from its best fakes only.
+"""Top-k training of G (Sinha et al. 2020, arXiv:2002.06224; tip M03): G learns from its best samples only.
 
-In G's move the objective's costs are averaged over the k fakes that D scores highest. The paper starts with the whole
-batch and lets k fall to half of it. Bad fakes may be drawn to no mode in particular, so their gradients are left out;
-early, when D knows nothing yet, all are taken.
+In G's move the objective's losses are averaged over the k generated samples with D's highest scores. The paper starts
+with the whole batch and lets k fall to half of it. Bad samples may not be near any mode of the data, so their gradients
+are dropped; early in training, while D is uninformative, all samples are used.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from poise.tricks.base import TrickConfig, TrickContext
 
 
 def top_k_indices(scores: Tensor, fraction: float) -> Tensor:
-    """The places of the highest scores, k = max(1, round(fraction B)) of them."""
+    """The indices of the k highest scores, k = max(1, round(fraction B))."""
     return scores.topk(max(1, round(fraction * len(scores)))).indices
 
 
 class TopKConfig(TrickConfig):
-    """`fraction` of the batch that counts; from all to half over the first half of the run."""
+    """`fraction` of the batch that is used; from all to half over the first half of the run."""
 
     kind: Literal["top_k"] = "top_k"
     tip: ClassVar[str] = "M03"
@@ -34,7 +34,7 @@ class TopKConfig(TrickConfig):
 
     @property
     def selects_samples(self) -> bool:
-        """Unless all of them always count."""
+        """True unless all samples are always used."""
         return min(bounds(self.fraction)) < 1
 
     def build(self, name: str, context: TrickContext) -> TopK:
@@ -43,7 +43,7 @@ class TopKConfig(TrickConfig):
 
 
 class TopK(SampleSelection):
-    """Picks by D's scores of the fakes."""
+    """Selects generated samples by D's scores."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
@@ -52,6 +52,6 @@ class TopK(SampleSelection):
         self.fraction = fraction
 
     def select_samples(self, scores: Tensor, move: MoveData) -> Tensor | None:
-        """See `best`."""
+        """See `top_k_indices`."""
         fraction = current_value(self.fraction, move.context)
         return None if fraction >= 1 else top_k_indices(scores, fraction)

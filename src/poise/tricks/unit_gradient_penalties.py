@@ -1,10 +1,10 @@
-"""Penalties for a slope that is not one (tip T06b): WGAN-GP and DRAGAN.
+"""Penalties on gradient norms that differ from one (tip T06b): WGAN-GP and DRAGAN.
 
-lambda E (||grad D(x^)|| - 1)^2, or only what exceeds one: [||grad D(x^)|| - 1]^+ squared. They differ in where x^
-lies. WGAN-GP: on the lines between reals and fakes (Gulrajani et al. 2017, arXiv:1704.00028, equation 3; one-sided
-also Petzka 2018, arXiv:1709.08894). DRAGAN: around the reals, with Gaussian noise as in the paper (Kodali et al. 2017,
-arXiv:1705.07215) of the size in its released code, which takes uniform noise and a point on the way to it. Each costs
-D a pass of its own; the gradient is taken at the raw picture, before views.
+lambda E (||grad D(x^)|| - 1)^2, or only the excess over one: [||grad D(x^)|| - 1]^+ squared. They differ in the points
+x^. WGAN-GP: on the lines between real and generated samples (Gulrajani et al. 2017, arXiv:1704.00028, equation 3;
+one-sided also Petzka 2018, arXiv:1709.08894). DRAGAN: around the real samples, with Gaussian noise as in the paper
+(Kodali et al. 2017, arXiv:1705.07215) of the size in its released code, which uses uniform noise and a point on the
+line towards it. Each costs D another forward and backward pass; the gradient is taken before input transforms.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from poise.tricks.base import TrickConfig, TrickContext
 Sides = Literal["two", "one"]
 
 
-def unit_norm_penalty(slope: Tensor, sides: Sides = "two") -> Tensor:
-    """(||slope|| - 1)^2 per sample, B, from B x shape; one-sided: nothing where the length is below one.
+def unit_norm_penalty(gradient: Tensor, sides: Sides = "two") -> Tensor:
+    """(||gradient|| - 1)^2 per sample, B, from B x shape; one-sided: 0 if the norm is below one.
 
-    The length is taken as sqrt(sum + 1e-12), which keeps its gradient finite where the slope is zero.
+    The norm is computed as sqrt(sum + 1e-12), which keeps its derivative finite if the gradient is zero.
     """
-    length = to_float32(slope).flatten(1).square().sum(1).add(1e-12).sqrt()
-    return (length - 1 if sides == "two" else relu(length - 1)).square()
+    norm = to_float32(gradient).flatten(1).square().sum(1).add(1e-12).sqrt()
+    return (norm - 1 if sides == "two" else relu(norm - 1)).square()
 
 
 def interpolate_pairs(real: Tensor, fake: Tensor, generator: torch.Generator, pack: int = 1) -> Tensor:
-    """u x + (1 - u) G(z) with u ~ U[0, 1], one for each pair (of packs, where D judges several at once): B x shape."""
-    share = torch.rand(len(real) // pack, generator=generator, device=generator.device, dtype=real.dtype)
-    return torch.lerp(fake, real, share.repeat_interleave(pack).view(-1, *(1 for _ in real.shape[1:])))
+    """u x + (1 - u) G(z) with u ~ U[0, 1], one u for each pair (of packs, if D scores packs): B x shape."""
+    u = torch.rand(len(real) // pack, generator=generator, device=generator.device, dtype=real.dtype)
+    return torch.lerp(fake, real, u.repeat_interleave(pack).view(-1, *(1 for _ in real.shape[1:])))
 
 
 def perturb_real(real: Tensor, spread: float, generator: torch.Generator) -> Tensor:
@@ -48,7 +48,7 @@ def perturb_real(real: Tensor, spread: float, generator: torch.Generator) -> Ten
 
 
 class UnitGradientPenaltyConfig(TrickConfig):
-    """What both share; `weight` is the papers' lambda."""
+    """The common fields; `weight` is the papers' lambda."""
 
     tip: ClassVar[str] = "T06b"
     needs_independent_scores: ClassVar[bool] = True
@@ -59,12 +59,12 @@ class UnitGradientPenaltyConfig(TrickConfig):
 
     @property
     def bounds_lipschitz(self) -> bool:
-        """Yes, unless it never weighs anything."""
+        """True unless the weight is always 0."""
         return any(bounds(self.weight))
 
 
 class WGANGPConfig(UnitGradientPenaltyConfig):
-    """Unit slope on the way from fake to real; on toys a `weight` of 0.1 is faster (the authors' code)."""
+    """Unit gradient norm between generated and real samples; 0.1 is faster on toy data (the authors' code)."""
 
     kind: Literal["wgan_gp"] = "wgan_gp"
     source: ClassVar[str] = "Gulrajani et al. 2017, arXiv:1704.00028"
@@ -75,7 +75,7 @@ class WGANGPConfig(UnitGradientPenaltyConfig):
 
 
 class DRAGANConfig(UnitGradientPenaltyConfig):
-    """Unit slope around the data; `spread` in units of the batch's own standard deviation."""
+    """Unit gradient norm around the real samples; `spread` is in units of the batch's standard deviation."""
 
     kind: Literal["dragan"] = "dragan"
     source: ClassVar[str] = "Kodali et al. 2017, arXiv:1705.07215"
@@ -88,41 +88,41 @@ class DRAGANConfig(UnitGradientPenaltyConfig):
 
 
 class UnitGradientPenalty(LossTerm):
-    """Charges D for a slope that is not one, at samples that a subclass chooses."""
+    """Penalises gradient norms of D that differ from one, at points that a subclass chooses."""
 
     sides = frozenset({Side.D})
     needs_output: ClassVar[frozenset[Origin]] = frozenset({"real"})
 
-    def __init__(self, name: str, weight: Schedulable, every: int, one_or_two: Sides) -> None:
+    def __init__(self, name: str, weight: Schedulable, every: int, penalty_sides: Sides) -> None:
         super().__init__(name, weight, every)
-        self.one_or_two = one_or_two
+        self.penalty_sides = penalty_sides
 
     @abstractmethod
     def penalty_points(self, move: MoveData) -> Tensor:
-        """The samples x^, B x shape."""
+        """The points x^, B x shape."""
 
     def loss(self, move: MoveData) -> Tensor:
-        """Mean of `off_unit`."""
-        return unit_norm_penalty(move.input_gradient_at(self.penalty_points(move)), self.one_or_two).mean()
+        """The mean of `unit_norm_penalty`."""
+        return unit_norm_penalty(move.input_gradient_at(self.penalty_points(move)), self.penalty_sides).mean()
 
 
 class WGANGP(UnitGradientPenalty):
-    """On the lines between the piles."""
+    """The penalty on the lines between real and generated samples."""
 
     def penalty_points(self, move: MoveData) -> Tensor:
-        """See `between`."""
+        """See `interpolate_pairs`."""
         generator = move.context.generator(self.name)
         real = move.samples("real").detach()
         return interpolate_pairs(real, move.fake.detach(), generator, move.pack)
 
 
 class DRAGAN(UnitGradientPenalty):
-    """Around the reals."""
+    """The penalty around the real samples."""
 
-    def __init__(self, name: str, weight: Schedulable, every: int, one_or_two: Sides, spread: float) -> None:
-        super().__init__(name, weight, every, one_or_two)
+    def __init__(self, name: str, weight: Schedulable, every: int, penalty_sides: Sides, spread: float) -> None:
+        super().__init__(name, weight, every, penalty_sides)
         self.spread = spread
 
     def penalty_points(self, move: MoveData) -> Tensor:
-        """See `around`."""
+        """See `perturb_real`."""
         return perturb_real(move.samples("real").detach(), self.spread, move.context.generator(self.name))

@@ -1,14 +1,14 @@
-"""What makes a hybrid of a GAN and a variational autoencoder (VAE-GAN: Larsen et al. 2016, arXiv:1512.09300; tip T08b).
+"""The loss terms of a VAE-GAN: a GAN and a variational autoencoder (Larsen et al. 2016, arXiv:1512.09300; tip T08b).
 
-G is also the decoder of an encoder. Three terms stand beside the adversarial cost, and the paper has all three:
+G is also the decoder of an encoder. Three terms can be added to the adversarial loss; the paper uses all three:
 
-    posterior_kl             KL(q(z | x) || p(z)): codes stay where latents are drawn from (equation 6)
+    posterior_kl             KL(q(z | x) || p(z)): keeps codes where latents are sampled (equation 6)
     feature_reconstruction   |f(x) - f(G(z))|^2 / 2, z ~ q(z | x), f being D's last hidden layer (equation 7)
-    judged_reconstruction    D judges G(z), z ~ q(z | x), beside the samples of the prior; so does G's cost
+    judged_reconstruction    D also classifies reconstructions G(z), z ~ q(z | x); G's loss gets the matching term
 
-As in the paper (section 2.3) D learns nothing from the second and the encoder nothing from the third. The paper weighs
-the second with gamma against the third in the decoder only, and not in the encoder. Here a term has one weight: give
-the first two the same weight gamma, and the encoder's gradient is gamma times the paper's, which Adam takes out.
+As in the paper (section 2.3), the second term does not train D and the third does not train the encoder. The paper
+weights the second with gamma against the third in the decoder only, and not in the encoder. Here a term has one weight:
+if the first two have the same weight gamma, the encoder's gradient is gamma times the paper's, which Adam normalises.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from poise.objectives.base import Objective
 from poise.tricks.base import TrickConfig, TrickContext
 
 
-def feature_reconstruction_loss(real: Tensor, rebuilt: Tensor) -> Tensor:
-    """|f(x) - f(x~)|^2 / 2, from features, B x F each: -log N(f(x); f(x~), I) in nats but for a constant, B."""
-    return 0.5 * (rebuilt - real).square().sum(1)
+def feature_reconstruction_loss(real: Tensor, reconstruction: Tensor) -> Tensor:
+    """|f(x) - f(x~)|^2 / 2, B, from features, B x F each: -log N(f(x); f(x~), I) in nats up to a constant."""
+    return 0.5 * (reconstruction - real).square().sum(1)
 
 
 class HybridConfig(TrickConfig):
-    """What the three share: a weight, at which nothing acts if it is always 0."""
+    """The common fields of the three terms: a weight; the term is inactive if it is always 0."""
 
     tip: ClassVar[str] = "T08b"
     source: ClassVar[str] = "Larsen et al. 2016, arXiv:1512.09300"
@@ -42,17 +42,17 @@ class HybridConfig(TrickConfig):
 
     @property
     def is_active(self) -> bool:
-        """Whether it ever weighs anything."""
+        """Whether the weight is ever above 0."""
         return any(bounds(self.weight))
 
     @property
     def needs_codes(self) -> bool:
-        """Yes, if it acts."""
+        """True if the term is active."""
         return self.is_active
 
 
 class PosteriorKLConfig(HybridConfig):
-    """`weight` of the KL in nats; in a game for one of kind `reconstruction` it makes that a beta-VAE."""
+    """`weight` of the KL in nats; in training with `reconstruction` and no discriminator it makes a beta-VAE."""
 
     kind: Literal["posterior_kl"] = "posterior_kl"
     needs_discriminator: ClassVar[bool] = False
@@ -62,7 +62,7 @@ class PosteriorKLConfig(HybridConfig):
 
     @property
     def needs_code_variance(self) -> bool:
-        """Yes, if it acts."""
+        """True if the term is active."""
         return self.is_active
 
     def build(self, name: str, context: TrickContext) -> PosteriorKL:
@@ -71,20 +71,20 @@ class PosteriorKLConfig(HybridConfig):
 
 
 class PosteriorKL(LossTerm):
-    """Charges G's encoder for regions away from N(0, I)."""
+    """Penalises the encoder's Gaussians for their divergence from N(0, I)."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
     needs_real: ClassVar[bool] = True
 
     def loss(self, move: MoveData) -> Tensor:
-        """Mean of `gaussian_kl`."""
+        """The mean of `gaussian_kl`."""
         mean, log_var = move.reconstruction.codes
         assert log_var is not None
         return gaussian_kl(to_float32(mean), to_float32(log_var)).mean()
 
 
 class FeatureReconstructionConfig(HybridConfig):
-    """`weight` is the paper's gamma; ours, for features that are summed, not averaged."""
+    """`weight` is the paper's gamma; the default is our choice, for features that are summed, not averaged."""
 
     kind: Literal["feature_reconstruction"] = "feature_reconstruction"
 
@@ -92,7 +92,7 @@ class FeatureReconstructionConfig(HybridConfig):
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """Features, if it acts."""
+        """Features, if the term is active."""
         return frozenset[ExtraOutput]({"features"}) if self.is_active else frozenset()
 
     def build(self, name: str, context: TrickContext) -> FeatureReconstruction:
@@ -101,35 +101,36 @@ class FeatureReconstructionConfig(HybridConfig):
 
 
 class FeatureReconstruction(LossTerm):
-    """Charges G and its encoder; the reals' features are where to go, and take no gradient.
+    """Adds the term to the loss of G and its encoder; the features of the real samples are a constant target.
 
-    D is shown both in the same way, so that views (noise, shifts) do the same to a real and to what is made of it.
+    Both go through D in the same way, so that input transforms (noise, shifts) change a real sample and its
+    reconstruction alike.
     """
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
     needs_real: ClassVar[bool] = True
 
     def loss(self, move: MoveData) -> Tensor:
-        """Mean of `feature_gap`."""
+        """The mean of `feature_reconstruction_loss`."""
         with torch.no_grad():
-            goal = move.discriminate(move.samples("real"), move.labels).features
-        said = move.discriminate(move.reconstruction.images, move.labels).features
-        assert goal is not None, "this D says nothing of features"
-        assert said is not None, "this D says nothing of features"
-        return feature_reconstruction_loss(to_float32(goal), to_float32(said)).mean()
+            target = move.discriminate(move.samples("real"), move.labels).features
+        features = move.discriminate(move.reconstruction.images, move.labels).features
+        assert target is not None, "this D does not return features"
+        assert features is not None, "this D does not return features"
+        return feature_reconstruction_loss(to_float32(target), to_float32(features)).mean()
 
 
 class JudgedReconstructionConfig(HybridConfig):
-    """`weight` beside the cost of the prior's samples; 1 in the paper.
+    """`weight` relative to the loss of samples from the prior; 1 in the paper.
 
-    At 1 D is shown two fakes for each real, and where it can't tell it calls most things fake.
+    At 1, D gets two fake samples for each real one, and calls most samples fake that it cannot tell apart.
     """
 
     kind: Literal["judged_reconstruction"] = "judged_reconstruction"
 
     @property
     def needs_separate_fake_loss(self) -> bool:
-        """Yes, if it acts."""
+        """True if the term is active."""
         return self.is_active
 
     def build(self, name: str, context: TrickContext) -> JudgedReconstruction:
@@ -139,7 +140,7 @@ class JudgedReconstructionConfig(HybridConfig):
 
 
 class JudgedReconstruction(LossTerm):
-    """What the objective charges for fakes, for what is rebuilt; D's targets for these are hard ones, always."""
+    """The objective's loss of fake samples, applied to reconstructions; D's targets for these are always hard."""
 
     needs_real: ClassVar[bool] = True
 
@@ -148,10 +149,10 @@ class JudgedReconstruction(LossTerm):
         self.objective = objective
 
     def loss(self, move: MoveData) -> Tensor:
-        """In G's move of a code that is a constant: the encoder is not asked to fool D."""
-        rebuilt, g = move.reconstruction, move.context.side is Side.G
-        images = move.generate_from(rebuilt.latents.detach()) if g else rebuilt.images
+        """The loss of the reconstructions; in G's move codes are constant, so the encoder is not trained to fool D."""
+        reconstruction, is_g = move.reconstruction, move.context.side is Side.G
+        images = move.generate_from(reconstruction.latents.detach()) if is_g else reconstruction.images
         score = to_float32(move.discriminate(images, move.labels).score)
-        if g:
+        if is_g:
             return self.objective.g_losses(score, None)[0].mean()
         return self.objective.d_losses(move.score("real"), score, None)[1].mean()

@@ -1,7 +1,7 @@
 """Weight clipping (Arjovsky, Chintala & Bottou 2017, arXiv:1701.07875, algorithm 1): the first way to bound a critic.
 
-After each of D's steps every weight is held to [-c, c]. The authors call it "a clearly terrible way to enforce a
-Lipschitz constraint"; it is here because WGAN is.
+After each of D's updates, every weight is clamped to [-c, c]. The authors call it "a clearly terrible way to enforce a
+Lipschitz constraint"; it is included because the original WGAN uses it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def clip_(weights: Sequence[Tensor], limit: float) -> None:
 
 
 class WeightClippingConfig(TrickConfig):
-    """All of D's weights within [-limit, limit]; 0.01 in the paper."""
+    """All weights of D are kept within [-limit, limit]; 0.01 in the paper."""
 
     kind: Literal["weight_clipping"] = "weight_clipping"
     tip: ClassVar[str] = "T15"
@@ -41,7 +41,7 @@ class WeightClippingConfig(TrickConfig):
 
     @property
     def bounds_lipschitz(self) -> bool:
-        """Yes, if crudely."""
+        """Always true, although the bound is loose."""
         return True
 
     def build(self, name: str, context: TrickContext) -> WeightClipping:
@@ -50,7 +50,7 @@ class WeightClippingConfig(TrickConfig):
 
 
 class WeightClipping(PostUpdate):
-    """Clips D once its step is done."""
+    """Clips D's weights after its update."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
 
