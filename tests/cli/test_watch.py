@@ -48,7 +48,7 @@ def test_a_table(poise: Any, won: Path) -> None:
     assert "collapse" in words.split("step detector")[0]
     [row] = [line.split() for line in said.out.splitlines() if "d_at_zero" in line]
     assert row[:2] == ["200", "d_at_zero"]
-    assert "D's loss has been 0.001 on average since step 50 (even: 0.693)" in words
+    assert "D's loss has been 0.001 on average since step 50 (equilibrium: 0.693)" in words
     assert "(T11)" in words
     assert "sigma=0.5}]'" in said.out
     assert "no alarm" not in words
@@ -77,7 +77,7 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
         "step": 200,
         "detector": "d_at_zero",
         "level": "warning",
-        "message": "D's loss has been 0.001 on average since step 50 (even: 0.693)",
+        "message": "D's loss has been 0.001 on average since step 50 (equilibrium: 0.693)",
         "advice": detector.advice,
         "tip": detector.tip,
     }
@@ -111,7 +111,7 @@ def test_what_is_drawn(poise: Any, won: Path, tmp_path: Path, monkeypatch: pytes
 def test_the_family(poise: Any, won: Path) -> None:
     assert [a["detector"] for a in told(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
     assert told(poise, won, "--loss-family", "energy")["alarms"] == []
-    assert "(even: 1)" in told(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
+    assert "(equilibrium: 1)" in told(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
 
 
 def test_a_critic_is_known_by_its_loss(poise: Any, tmp_path: Path) -> None:

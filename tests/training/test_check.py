@@ -29,7 +29,7 @@ from poise.training import run_info
 from poise.training.precheck import ALONE, BLOCK, Report, WarmUp, _capacities, check, warm_up_discriminator
 from poise.training.state import TrainState
 from poise.training.train import train
-from poise.watch.base import EVEN, FAMILIES
+from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
 
 RELATIVISTIC = {"objective": {"kind": "relativistic"}}
 DEAF: dict[str, Any] = {"kind": "adam", "lr": 1e-12}
@@ -253,7 +253,7 @@ def test_a_sound_d_learns_to_tell(objective: str) -> None:
     assert warm.moves < ALONE
     assert warm.moves == BLOCK * len(warm.losses)
     assert f"learned to tell within {warm.moves} moves" in warm.words
-    assert f"(even: {EVEN[FAMILIES[objective]]:.3g})" in warm.words
+    assert f"(equilibrium: {EQUILIBRIUM_LOSS[FAMILIES[objective]]:.3g})" in warm.words
     assert report.findings.warnings == []
 
 

@@ -15,7 +15,7 @@ from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.recipe import shipped
 from poise.recipe.decode import decode
-from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm
+from poise.watch.base import ALL_FAMILIES, FAMILIES, LEVELS, Alarm
 from poise.watch.history import MetricHistory
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
@@ -246,7 +246,9 @@ def test_an_objective_will_do_as_family() -> None:
     assert Monitor(family="hinge").family == "hinge"
     assert Monitor().family is None
     assert {kind: Monitor(family=kind).family for kind in FAMILIES} == FAMILIES
-    assert {family: Monitor(family=family).family for family in ANY} == {family: family for family in ANY}
+    assert {family: Monitor(family=family).family for family in ALL_FAMILIES} == {
+        family: family for family in ALL_FAMILIES
+    }
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def labels(axes: Axes) -> list[str]:
 
 def test_curves_and_words(axes: Any) -> None:
     found = axes(log(USUAL, "logistic"), title="run")
-    assert labels(found) == ["D's loss", "G's loss", "even: log 2"]
+    assert labels(found) == ["D's loss", "G's loss", "equilibrium: log 2"]
     d, g, even = found.lines
     assert d.get_xdata().tolist() == [100, 200, 300, 400, 500]
     assert (d.get_ydata().tolist(), g.get_ydata().tolist()) == (USUAL[D], USUAL[G])
@@ -114,11 +114,11 @@ def test_curves_and_words(axes: Any) -> None:
 @pytest.mark.parametrize(
     ("of_log", "asked", "word"),
     [
-        ("hinge", None, "even: 1"),
-        ("squares", None, "even: 0.125"),
-        ("pairs", None, "even: log 2"),
-        (None, "hinge", "even: 1"),
-        ("squares", "hinge", "even: 1"),
+        ("hinge", None, "equilibrium: 1"),
+        ("squares", None, "equilibrium: 0.125"),
+        ("pairs", None, "equilibrium: log 2"),
+        (None, "hinge", "equilibrium: 1"),
+        ("squares", "hinge", "equilibrium: 1"),
         ("wasserstein", None, None),
         ("logistic", "wasserstein", None),
         (None, None, None),

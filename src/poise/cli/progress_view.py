@@ -102,7 +102,7 @@ class PlainView:
         """What is trained, where, on what."""
         self._pace = RunProgress(start)
         levels = ", ".join(sorted({equilibrium_label(value) for value in start.equilibrium.values()}))
-        self._equilibrium = f" (even: {levels})" if levels else ""
+        self._equilibrium = f" (equilibrium: {levels})" if levels else ""
         self.on_message(f"{start.name}, {count_noun(start.steps - start.first, 'step')}, into {start.folder}")
         for line in start.lines:
             self.on_message(f"  {line}")

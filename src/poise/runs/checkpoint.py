@@ -234,7 +234,7 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor], constant: Collection[str])
     if name := first_non_finite(
         {n: t for n, t in tensors.items() if not n.startswith("ledger/") and n not in constant}
     ):
-        raise Diverged("is not finite any more", where=name, cure="no save was made of this state")
+        raise Diverged("is not finite", where=name, cure="no save was made of this state")
 
 
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str:

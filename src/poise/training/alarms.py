@@ -16,9 +16,9 @@ from poise.training.listener import ProgressListener
 from poise.utils.files import write_folder
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
-from poise.watch.advice import after_not_finite
+from poise.watch.advice import recover_from_non_finite
 from poise.watch.base import FAMILIES, LEVELS, Alarm
-from poise.watch.history import SHORT
+from poise.watch.history import MIN_RUN_LENGTH
 from poise.watch.logs import measures_to_metrics
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
@@ -55,7 +55,9 @@ class AlarmHandler:
         self.num_written = 0
         self.counts: Counter[str] = Counter()
         """The number of alarms so far, by detector."""
-        self.monitor = Monitor(self.monitoring, FAMILIES.get(str(recipe.objective.tag())), max(SHORT, recipe.steps))
+        self.monitor = Monitor(
+            self.monitoring, FAMILIES.get(str(recipe.objective.tag())), max(MIN_RUN_LENGTH, recipe.steps)
+        )
         past = [(line["step"], stats_from_json(line)) for line in (folder.read_rows(first) if first else [])]
         past += [(line["step"], measures_to_metrics(line)) for line in (folder.read_measures(first) if first else [])]
         for step, metrics in sorted(past, key=lambda line: line[0]):
@@ -88,8 +90,8 @@ class AlarmHandler:
             AlarmTriggered: the policy of the alarm is to roll back or to stop.
         """
         level = LEVELS.get(self.monitoring.policy_of(NOT_FINITE), "failure")
-        advice, tip = after_not_finite(self.monitor.history, self.monitor.family), DETECTORS[NOT_FINITE].tip
-        self.handle(Alarm(step, NOT_FINITE, level, f"{name} is not finite any more", advice, tip))
+        advice, tip = recover_from_non_finite(self.monitor.history, self.monitor.family), DETECTORS[NOT_FINITE].tip
+        self.handle(Alarm(step, NOT_FINITE, level, f"{name} is not finite", advice, tip))
 
     def handle(self, alarm: Alarm) -> None:
         """Write an alarm to `alarms.jsonl`, pass it to the listener and apply its policy.

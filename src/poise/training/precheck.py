@@ -31,7 +31,7 @@ from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.state import TrainState, check_single_sample_batch
 from poise.user_code.loading import allow_user_code
 from poise.utils.printing import agree, count_noun
-from poise.watch.base import EVEN, FAMILIES
+from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
 
 APART = 20
 """How many times as many weights one player may have before it is spoken of (tip T22): SNGAN's and SAGAN's G have
@@ -279,13 +279,15 @@ def warm_up_discriminator(here: TrainState, moves: int = ALONE) -> WarmUp:
         stats = {name: stat.mean for name, stat in told.items()}
         noise = max(noise, told["d/adversarial"].std)
         losses.append(stats["d/adversarial"])
-        if family in EVEN and (losses[-1] < TOLD * EVEN[family] or stats.get("d/accuracy", 0.0) > RIGHT):
-            level = f"(even: {EVEN[family]:.3g})"
+        if family in EQUILIBRIUM_LOSS and (
+            losses[-1] < TOLD * EQUILIBRIUM_LOSS[family] or stats.get("d/accuracy", 0.0) > RIGHT
+        ):
+            level = f"(equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
             words = f"alone D learned to tell within {done + 1} moves: its loss is {losses[-1]:.3g} {level}"
             return WarmUp(done + 1, losses, True, words)
     fell = _fell(losses, noise)
-    if family in EVEN:
-        level = f"(even: {EVEN[family]:.3g})"
+    if family in EQUILIBRIUM_LOSS:
+        level = f"(equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
         words = f"alone against an untrained G, D's loss is {losses[-1]:.3g} {level} after {moves} moves: it can't tell"
         return WarmUp(moves, losses, False, words)
     words = f"alone D's loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} moves"

@@ -1,1 +1,1 @@
-"""Watching a run's numbers: signs of failure, alarms, other trainers' logs. Plain numbers only; no torch."""
+"""Detection of training failures from logged metrics, live or in the logs of other trainers. Does not import torch."""

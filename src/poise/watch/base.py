@@ -1,4 +1,4 @@
-"""What a detector is: a sign of failure, as a function of the rows heard so far; and the alarm it raises."""
+"""The types of the monitor: a detector looks for one sign of failure in the logged metrics and raises alarms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 Level = Literal["note", "warning", "failure"]
 Policy = Literal["off", "note", "warn", "keep", "roll_back", "stop"]
-"""What an alarm leads to: nothing at all, a line, a line in colour, the saves from before it kept, a return to the last
-of them at a lower rate, the end of the run."""
+"""What an alarm leads to: `off` disables the detector, `note` and `warn` log the alarm, `keep` also keeps the weights
+from before it, `roll_back` returns to the last checkpoint with lower learning rates, `stop` ends the run."""
 
 LEVELS: dict[Policy, Level] = {
     "note": "note",
@@ -21,10 +21,12 @@ LEVELS: dict[Policy, Level] = {
     "roll_back": "failure",
     "stop": "failure",
 }
+"""The level of the alarms of each policy."""
 
-Family = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy", "divergence", "rebuilding"]
-"""Games whose losses can be read alike: the cross-entropy of one sample and of a pair, least squares, hinge, a critic
-without bounds, an autoencoder's energy, the bound of a divergence; and games for one, which rebuild."""
+Family = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy", "divergence", "reconstruction"]
+"""Objectives whose losses can be interpreted alike: cross-entropy per sample (`logistic`) and per pair (`pairs`), least
+squares, hinge, a critic (`wasserstein`), the energy of an autoencoder, a bound of a divergence, and `reconstruction`:
+training without a discriminator."""
 
 FAMILIES: dict[str, Family] = {
     "non_saturating": "logistic",
@@ -37,33 +39,33 @@ FAMILIES: dict[str, Family] = {
     "energy": "energy",
     "began": "energy",
     "kl_divergence": "divergence",
-    "reconstruction": "rebuilding",
-    "elbo": "rebuilding",
+    "reconstruction": "reconstruction",
+    "elbo": "reconstruction",
 }
 """The family of each objective."""
 
-EVEN: dict[Family, float] = {"logistic": math.log(2), "pairs": math.log(2), "squares": 0.125, "hinge": 1.0}
-"""D's loss per judged picture where it can't tell real from fake."""
+EQUILIBRIUM_LOSS: dict[Family, float] = {"logistic": math.log(2), "pairs": math.log(2), "squares": 0.125, "hinge": 1.0}
+"""D's loss per sample at equilibrium, where it cannot distinguish real from fake samples."""
 
-BOUNDED = frozenset(EVEN)
-"""Families in which D's loss has a floor of 0 and an even level."""
+BOUNDED_FAMILIES = frozenset(EQUILIBRIUM_LOSS)
+"""Families in which D's loss is at least 0 and has a known value at equilibrium."""
 
-ANY = frozenset(get_args(Family))
+ALL_FAMILIES = frozenset(get_args(Family))
 
-GAMES = ANY - {"rebuilding"}
-"""The games of two."""
+GAN_FAMILIES = ALL_FAMILIES - {"reconstruction"}
+"""Families with a discriminator."""
 
 
 class Alarm(NamedTuple):
     """One line of `alarms.jsonl`.
 
     Attributes:
-        step: when it was raised.
-        detector: by which sign.
-        level: how grave it is taken to be.
-        message: what was seen, with its figures.
-        advice: what to do, with the words for the command line where there are any.
-        tip: the tip it belongs to.
+        step: the step at which it was raised.
+        detector: the name of the detector.
+        level: the severity, which follows from the detector's policy.
+        message: what was detected, with the relevant values.
+        advice: what to do about it, with command-line options where there are any.
+        tip: the id of the related tip.
     """
 
     step: int
@@ -75,11 +77,11 @@ class Alarm(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """What a detector saw.
+    """What a detector found.
 
     Attributes:
-        message: in words, with its figures.
-        advice: what to do about just that; empty: the detector's own advice fits.
+        message: see `Alarm`.
+        advice: advice specific to this finding; empty to use the detector's default advice.
     """
 
     message: str
@@ -87,12 +89,12 @@ class Detection(NamedTuple):
 
 
 class DetectorSettings(NamedTuple):
-    """What a detector is told beside the rows.
+    """The settings with which a detector examines the metrics.
 
     Attributes:
-        threshold: see its meaning.
-        window: how many steps it looks back.
-        family: of the objective; None where it is not known.
+        threshold: its meaning is in the detector's description.
+        window: the length of the window in steps.
+        family: the family of the objective, or None if it is not known.
     """
 
     threshold: float
@@ -100,25 +102,26 @@ class DetectorSettings(NamedTuple):
     family: Family | None
 
     @property
-    def even_loss(self) -> float:
-        """D's loss at the balance; the cross-entropy's where the family is not known."""
-        return EVEN.get(self.family or "logistic", math.log(2))
+    def equilibrium_loss(self) -> float:
+        """D's loss at equilibrium; that of the cross-entropy if the family has none or is not known."""
+        return EQUILIBRIUM_LOSS.get(self.family or "logistic", math.log(2))
 
 
 class Detector(NamedTuple):
-    """One sign.
+    """A sign of failure and how to look for it.
 
     Attributes:
-        name: what alarms and recipes call it.
-        description: a line: what is seen, what the threshold is compared with.
-        threshold: the default.
-        window: in steps, the default.
-        policy: what an alarm leads to by default.
-        detect: what is seen in the rows heard so far, in words, or with an advice of its own; None if nothing is.
-        advice: what to do, where what was seen does not say more.
-        tip: the tip it belongs to.
-        inputs: the numbers it goes by; a log that has none of them leaves it silent. Empty: whatever comes.
-        families: the games in which it means something; where a log's is not known, all do.
+        name: its name in alarms and recipes.
+        description: one line: the sign, and what the threshold is compared with.
+        threshold: the default threshold.
+        window: the default window, in steps.
+        policy: the default policy of its alarms.
+        detect: a function of the history and the settings that returns a message, a `Detection` with its own advice, or
+            None if there is no sign of failure.
+        advice: the default advice.
+        tip: the id of the related tip.
+        inputs: the metrics that it reads; it is inactive on a log that has none of them. Empty: all metrics.
+        families: the families to which it applies. If a log's family is not known, every detector applies.
     """
 
     name: str
@@ -130,4 +133,4 @@ class Detector(NamedTuple):
     advice: str
     tip: str
     inputs: tuple[str, ...]
-    families: frozenset[Family] = ANY
+    families: frozenset[Family] = ALL_FAMILIES

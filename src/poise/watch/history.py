@@ -1,4 +1,4 @@
-"""What was heard: every number that came, by name and step, and windows of it."""
+"""The history of logged metrics, by name and step, and windows of it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from poise.core.metrics_log import Stat
-from poise.watch.formatting import HUGE
+from poise.watch.formatting import MAX_MAGNITUDE
 
 Numbers = npt.NDArray[np.float64]
-LEAST = 4
-"""Rows below which a window says nothing."""
+MIN_ROWS = 4
+"""The smallest number of rows in a window."""
 
-SHORT = 400
-"""Steps below which a run of ours is listened to as if it had so many: its first fifty are nobody's failure."""
+MIN_RUN_LENGTH = 400
+"""Shorter runs are treated as if they had this many steps, because their first fifty steps are no sign of failure."""
 
 
 class Window:
-    """Some rows of one quantity, in order.
+    """Consecutive rows of one metric.
 
     Args:
-        steps: when each was.
-        stats: one for each step.
+        steps: the step of each row.
+        stats: the statistics of each row.
     """
 
     def __init__(self, steps: list[int], stats: list[Stat]) -> None:
@@ -38,40 +38,40 @@ class Window:
 
     @cached_property
     def means(self) -> Numbers:
-        """Row by row."""
+        """The mean of each row."""
         return np.array([stat.mean for stat in self._stats])
 
     @property
     def is_finite(self) -> bool:
-        """Whether all of it can be reckoned with: finite, and not so large that its square would not be."""
+        """Whether all values are finite and small enough for their squares to be finite too."""
         spreads = np.array([stat.std for stat in self._stats])
-        return bool((np.abs(self.means) < HUGE).all() and (np.abs(spreads) < HUGE).all())
+        return bool((np.abs(self.means) < MAX_MAGNITUDE).all() and (np.abs(spreads) < MAX_MAGNITUDE).all())
 
     @property
     def mean(self) -> float:
-        """Over all rows."""
+        """The mean over all rows."""
         return float(self.means.mean())
 
     @property
     def median(self) -> float:
-        """Of the rows' means."""
+        """The median of the rows' means."""
         return median(stat.mean for stat in self._stats)
 
     @property
     def std(self) -> float:
-        """Of the steps, within the rows and between them."""
+        """The standard deviation over all steps, within rows and between them."""
         within = np.array([stat.std for stat in self._stats])
         return float(np.sqrt((within**2).mean() + self.means.var()))
 
     @property
     def trend(self) -> float:
-        """Spearman's rank correlation of the rows' means with time, -1 to 1; 0 if they are all alike."""
+        """Spearman's rank correlation of the rows' means with time, -1 to 1; 0 if all means are equal."""
         if not len(self) or float(np.ptp(self.means)) == 0:
             return 0.0
-        _, place, count = np.unique(self.means, return_inverse=True, return_counts=True)
-        order = (np.cumsum(count) - (count + 1) / 2)[place]  # equal values share their rank
+        _, rank, count = np.unique(self.means, return_inverse=True, return_counts=True)
+        ranks = (np.cumsum(count) - (count + 1) / 2)[rank]  # equal values share the mean of their ranks
         time = np.arange(len(self), dtype=np.float64)
-        return float(np.corrcoef(order, time)[0, 1])
+        return float(np.corrcoef(ranks, time)[0, 1])
 
     def halves(self) -> tuple[Window, Window]:
         """The earlier and the later half."""
@@ -80,7 +80,7 @@ class Window:
 
 
 class MetricSeries:
-    """One quantity from the beginning."""
+    """All rows of one metric."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -88,30 +88,32 @@ class MetricSeries:
 
     @property
     def age(self) -> int:
-        """Steps that it is about: the first row's are taken to be as many as the second's."""
+        """The number of steps that it covers; the first row is taken to cover as many as the second."""
         return self.steps[-1] - self.steps[0] + (self.steps[1] - self.steps[0] if len(self.steps) > 1 else 0)
 
     def add(self, step: int, stat: Stat) -> None:
-        """The next row."""
+        """Append a row."""
         self.steps.append(step)
         self.stats.append(stat)
 
     def drop_after(self, step: int) -> None:
-        """Forget what came after `step`."""
-        keep = bisect_right(self.steps, step)
-        del self.steps[keep:], self.stats[keep:]
+        """Delete the rows after `step`."""
+        count = bisect_right(self.steps, step)
+        del self.steps[count:], self.stats[count:]
 
     def between(self, low: int, high: int) -> Window:
-        """The rows after step `low`, up to step `high`."""
+        """The rows after step `low`, up to and including step `high`."""
         a, b = bisect_right(self.steps, low), bisect_right(self.steps, high)
         return Window(self.steps[a:b], self.stats[a:b])
 
 
 class MetricHistory:
-    """All rows so far. A window is there only when the run is as old as it is long and it holds four rows at least.
+    """All rows so far, and windows of them.
+
+    A window is available only once the run is as long as the window and the window holds at least four rows.
 
     Args:
-        length: of the whole run, in steps, where that is known: a window is never longer than an eighth of it.
+        length: the number of steps of the whole run, if known. A window is never longer than an eighth of it.
     """
 
     def __init__(self, length: int | None = None) -> None:
@@ -120,65 +122,65 @@ class MetricHistory:
         self.step = 0
 
     def add(self, step: int, stats: Mapping[str, Stat]) -> None:
-        """The next row."""
+        """Append a row."""
         self.step = step
         for name, stat in stats.items():
             self.series.setdefault(name, MetricSeries()).add(step, stat)
 
     def drop_after(self, step: int) -> None:
-        """Forget what came after `step`: the run went back to it."""
+        """Delete the rows after `step`, after a roll-back to it."""
         self.step = min(self.step, step)
         for series in self.series.values():
             series.drop_after(step)
 
     def is_fresh(self, name: str) -> bool:
-        """Whether the newest row has this quantity."""
+        """Whether the newest row has this metric."""
         series = self.series.get(name)
         return series is not None and bool(series.steps) and series.steps[-1] == self.step
 
     def newest(self, name: str) -> Stat | None:
-        """The newest row's."""
+        """The metric in the newest row, or None if that row does not have it."""
         return self.series[name].stats[-1] if self.is_fresh(name) else None
 
     def window_length(self, window: int, series: MetricSeries) -> int:
-        """`window` steps, or as many as there are for this run: not above an eighth of it, nor below four rows."""
+        """The length of a window in steps: `window`, but at most an eighth of the run and at least four rows."""
         steps = series.steps
-        apart = (steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else math.inf
-        short = window if self.length is None else min(window, self.length // 8)
-        return int(max(short, LEAST * apart)) if math.isfinite(apart) else window
+        interval = (steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else math.inf
+        length = window if self.length is None else min(window, self.length // 8)
+        return int(max(length, MIN_ROWS * interval)) if math.isfinite(interval) else window
 
-    def last(self, name: str, window: int, *, whole: bool = True, stale: bool = False) -> Window | None:
-        """The newest `window` steps of a quantity.
+    def last(self, name: str, window: int, *, stale: bool = False) -> Window | None:
+        """The newest window of a metric, or None if there is none yet or a value in it is not finite.
 
         Args:
-            name: of the quantity.
-            window: in steps.
-            whole: whether all of it must be about finite numbers.
-            stale: whether it may have come with an earlier row than the newest: measurings are rare.
+            name: the name of the metric.
+            window: the length in steps.
+            stale: accept a window whose last row is older than the newest row, for measures, which are rare.
         """
         series = self.series.get(name)
-        if series is None or len(series.steps) < LEAST or not (stale or self.is_fresh(name)):
+        if series is None or len(series.steps) < MIN_ROWS or not (stale or self.is_fresh(name)):
             return None
         now = series.steps[-1]
-        span, (start, apart) = self.window_length(window, series), (series.steps[0], series.steps[1] - series.steps[0])
-        found = series.between(now - span, now)
-        if now - span < start - apart or len(found) < LEAST:
+        length = self.window_length(window, series)
+        start, interval = series.steps[0], series.steps[1] - series.steps[0]
+        found = series.between(now - length, now)
+        if now - length < start - interval or len(found) < MIN_ROWS:
             return None
-        return found if not whole or found.is_finite else None
+        return found if found.is_finite else None
 
     def early(self, name: str, window: int) -> Window | None:
-        """The first `window` steps of a quantity, without the first row, which is the beginning's turmoil."""
+        """The first window of a metric, without its first row, which is often unstable; None if there is none yet."""
         series = self.series.get(name)
-        if series is None or len(series.steps) <= LEAST:
+        if series is None or len(series.steps) <= MIN_ROWS:
             return None
         start = series.steps[0]
         found = series.between(start, start + self.window_length(window, series))
-        whole = len(found) >= LEAST - 1 and found.is_finite
-        return found if whole and found.steps[-1] < self.step else None
+        valid = len(found) >= MIN_ROWS - 1 and found.is_finite
+        return found if valid and found.steps[-1] < self.step else None
 
     def before(self, name: str) -> Window | None:
-        """All rows but the newest: eight at least."""
+        """All rows before the newest, or None if there are fewer than eight."""
         series = self.series.get(name)
-        if series is None or len(series.steps) < 2 * LEAST + 1 or not self.is_fresh(name):
+        if series is None or len(series.steps) < 2 * MIN_ROWS + 1 or not self.is_fresh(name):
             return None
         return Window(series.steps[:-1], series.stats[:-1])

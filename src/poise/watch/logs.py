@@ -16,7 +16,7 @@ from poise.core.metrics_log import Stat, check_measures, check_row, read_jsonl, 
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
 from poise.watch.columns import KNOWN, SHORT, Numbers, map_columns, parse_columns, shorten_name
-from poise.watch.history import SHORT as SHORT_RUN
+from poise.watch.history import MIN_RUN_LENGTH
 from poise.watch.tensorboard_events import read_events
 from poise.watch.text_tables import Flat, Table, lines_of, parse_number, read_table, read_text
 
@@ -91,7 +91,7 @@ def _ours(path: Path) -> Log:
         raise DataError("not a run folder that can be read", where=str(path), found=str(error)) from None
     if not rows:
         raise DataError("no row has been written yet", where=str(path))
-    length = max(SHORT_RUN, steps or rows[-1][0])
+    length = max(MIN_RUN_LENGTH, steps or rows[-1][0])
     return Log(
         sorted(lines, key=lambda line: line[0]), len(rows), length, FAMILIES.get(kind), recipe.get("monitor", {})
     )

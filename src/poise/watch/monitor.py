@@ -1,11 +1,11 @@
-"""The monitor: it is told numbers, and speaks up when one of its detectors sees something. It decides nothing.
+"""The monitor: it receives logged metrics step by step and returns alarms. It does not act on them.
 
     monitor = Monitor(family="logistic")
-    for step, d_loss, g_loss in my_own_loop():
+    for step, d_loss, g_loss in training_loop():
         for alarm in monitor.hear(step, {"d/adversarial": d_loss, "g/adversarial": g_loss}):
             print(alarm.message, alarm.advice)
 
-The same monitor hears a run as it goes, an old run's rows, and another trainer's log.
+The same monitor serves a run in training, the rows of a finished run, and the logs of other trainers.
 """
 
 from __future__ import annotations
@@ -20,24 +20,36 @@ from poise.core.config import Config, did_you_mean, reject_value
 from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.watch import gradients, losses, samples, scores
-from poise.watch.base import ANY, FAMILIES, LEVELS, Alarm, Detection, Detector, DetectorSettings, Family, Policy
+from poise.watch.base import (
+    ALL_FAMILIES,
+    FAMILIES,
+    LEVELS,
+    Alarm,
+    Detection,
+    Detector,
+    DetectorSettings,
+    Family,
+    Policy,
+)
 from poise.watch.history import MetricHistory
 
 DETECTORS: dict[str, Detector] = {
     detector.name: detector
     for detector in (*losses.DETECTORS, *scores.DETECTORS, *gradients.DETECTORS, *samples.DETECTORS)
 }
-"""All signs by name, in the order in which they are looked for."""
+"""All detectors by name, in the order in which they run."""
 
-ONE_BY_ONE, TOGETHER = 500, 10
-"""Numbers that come one by one are looked at each time for so many rows, and from then on so many at a time."""
+MAX_UNBATCHED_ROWS, BATCH_ROWS = 500, 10
+"""The first 500 rows of single values are examined one by one, later ones in batches of 10, to save time."""
+
+RETIRED_FAMILIES: dict[str, Family] = {"rebuilding": "reconstruction"}
 
 
 class MonitorConfig(Config):
-    """`[monitor]` in a recipe: what is done otherwise than by default.
+    """The table `[monitor]` of a recipe: deviations from the defaults.
 
-    `policy`, `threshold` and `window` (in steps) are by detector's name; `roll_backs` is how often a run may go back to
-    its last save before it ends, and `back_off` what both rates are multiplied with each time.
+    `policy`, `threshold` and `window` (in steps) are keyed by the detector's name. `roll_backs` is how many times a run
+    may return to its last checkpoint before it ends, and both learning rates are multiplied by `back_off` each time.
     """
 
     policy: dict[str, Policy] = Field(default_factory=dict)
@@ -48,42 +60,44 @@ class MonitorConfig(Config):
 
     @field_validator("policy", "threshold", "window")
     @classmethod
-    def _known(cls, told: dict[str, object]) -> dict[str, object]:
-        for name in told:
+    def _check_names(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in values:
             if name not in DETECTORS:
                 reject_value(f"no such detector '{name}'", key=name, cure=did_you_mean(name, list(DETECTORS)))
-        return told
+        return values
 
     def policy_of(self, name: str) -> Policy:
-        """What an alarm of this detector leads to."""
+        """The policy of the detector of that name."""
         return self.policy.get(name, DETECTORS[name].policy)
 
 
-def family_of(word: str | None) -> Family | None:
-    """The family of that name, or of the objective of that kind.
+def family_of(name: str | None) -> Family | None:
+    """The family of that name, or the family of the objective of that name; None for None.
 
     Raises:
-        RecipeError: there is none; names the nearest.
+        RecipeError: there is no such family or objective; the error names the closest match.
     """
-    if word is None or word in ANY:
-        return word  # type: ignore[return-value]
-    if word not in FAMILIES:
+    if name is None or name in ALL_FAMILIES:
+        return name  # type: ignore[return-value]
+    if name in RETIRED_FAMILIES:
+        return RETIRED_FAMILIES[name]
+    if name not in FAMILIES:
         raise RecipeError(
             "no such family of losses",
             where="family",
-            found=f"'{word}'",
-            cure=did_you_mean(word, sorted({*ANY, *FAMILIES})),
+            found=f"'{name}'",
+            cure=did_you_mean(name, sorted({*ALL_FAMILIES, *FAMILIES})),
         )
-    return FAMILIES[word]
+    return FAMILIES[name]
 
 
 class Monitor:
-    """See the module.
+    """Runs the detectors over metrics that arrive step by step.
 
     Args:
-        config: policies, thresholds and windows other than the defaults.
-        family: of the objective, or the objective's kind; None where it is not known, and every detector looks.
-        length: steps of the whole run, where that is known: no window is longer than an eighth of it.
+        config: policies, thresholds and windows that differ from the defaults.
+        family: the family of the losses, or the name of an objective. If it is None, every detector is active.
+        length: the number of steps of the whole run, if known. No window is longer than an eighth of it.
     """
 
     def __init__(
@@ -92,80 +106,83 @@ class Monitor:
         self.config = config or MonitorConfig()
         self.family = family_of(family)
         self.history = MetricHistory(length)
-        self._waiting: list[tuple[int, dict[str, Stat]]] = []
-        self._rows = 0
+        self._pending: list[tuple[int, dict[str, Stat]]] = []
+        self._num_rows = 0
         self._active: dict[str, int] = {}
-        self._watching = [
+        self._detectors = [
             detector
             for name, detector in DETECTORS.items()
             if self.config.policy_of(name) != "off" and (self.family is None or self.family in detector.families)
         ]
 
     def hear(self, step: int, numbers: Mapping[str, float | Stat]) -> list[Alarm]:
-        """Hear one row; what is alarming in it, and was not before.
+        """Add a row of metrics and return the alarms that it raises.
 
         Args:
-            step: how many steps are done; never less than before.
-            numbers: by the names of `rows.jsonl`, each a number or what it came to over an interval.
+            step: the number of steps done; it must not decrease.
+            numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval.
         """
-        stats = {name: told if isinstance(told, Stat) else Stat.of(float(told)) for name, told in numbers.items()}
-        self._waiting.append((step, stats))
-        self._rows += 1
+        stats = {name: value if isinstance(value, Stat) else Stat.of(float(value)) for name, value in numbers.items()}
+        self._pending.append((step, stats))
+        self._num_rows += 1
         urgent = any(
             name.startswith("measure/") or stat.min != stat.max or not math.isfinite(stat.mean)
             for name, stat in stats.items()
         )
-        if self._rows > ONE_BY_ONE and len(self._waiting) < TOGETHER and not urgent:
+        if self._num_rows > MAX_UNBATCHED_ROWS and len(self._pending) < BATCH_ROWS and not urgent:
             return []
         return self.flush()
 
     def flush(self) -> list[Alarm]:
-        """Look at what has come since the last look. `hear` does so by itself; at a log's end it is done by hand."""
-        if not self._waiting:
+        """Examine the rows that are still pending; `hear` calls it as needed. Call it at the end of a log."""
+        if not self._pending:
             return []
-        rows, self._waiting = self._waiting, []
-        self.history.add(rows[-1][0], _together([stats for _, stats in rows]))
-        return [alarm for detector in self._watching if (alarm := self._look(detector)) is not None]
+        rows, self._pending = self._pending, []
+        self.history.add(rows[-1][0], _merge_rows([stats for _, stats in rows]))
+        return [alarm for detector in self._detectors if (alarm := self._run(detector)) is not None]
 
     def inactive_detectors(self) -> list[str]:
-        """The detectors that have heard none of the numbers they go by."""
-        return [one.name for one in self._watching if one.inputs and not self.history.series.keys() & set(one.inputs)]
+        """The detectors for which no metric has been logged so far."""
+        return [one.name for one in self._detectors if one.inputs and not self.history.series.keys() & set(one.inputs)]
 
     def roll_back(self, step: int) -> None:
-        """Forget what came after `step`: the run was taken back to it."""
-        self._waiting.clear()
+        """Delete the rows after `step`, to which the run has returned."""
+        self._pending.clear()
         self.history.drop_after(step)
-        self._active = {name: when for name, when in self._active.items() if when <= step}
+        self._active = {name: last for name, last in self._active.items() if last <= step}
 
-    def _look(self, detector: Detector) -> Alarm | None:
+    def _run(self, detector: Detector) -> Alarm | None:
+        """The alarm of a detector; None if it finds nothing or did so in the last window too."""
         name, step = detector.name, self.history.step
         window = self.config.window.get(name, detector.window)
-        look = DetectorSettings(self.config.threshold.get(name, detector.threshold), window, self.family)
-        seen = detector.detect(self.history, look)
-        if seen is None:
+        settings = DetectorSettings(self.config.threshold.get(name, detector.threshold), window, self.family)
+        found = detector.detect(self.history, settings)
+        if found is None:
             if name in self._active and step - self._active[name] >= window:
                 del self._active[name]
             return None
-        new = name not in self._active
+        is_new = name not in self._active
         self._active[name] = step
+        if not is_new:
+            return None
+        detection = found if isinstance(found, Detection) else Detection(found)
         level = LEVELS[self.config.policy_of(name)]
-        told = seen if isinstance(seen, Detection) else Detection(seen)
-        return Alarm(step, name, level, told.message, told.advice or detector.advice, detector.tip) if new else None
+        return Alarm(step, name, level, detection.message, detection.advice or detector.advice, detector.tip)
 
 
-def _together(rows: list[dict[str, Stat]]) -> dict[str, Stat]:
-    """Rows of single numbers as one."""
+def _merge_rows(rows: list[dict[str, Stat]]) -> dict[str, Stat]:
+    """Several rows as one."""
     if len(rows) == 1:
         return rows[0]
-    found: dict[str, list[Stat]] = {}
+    by_name: dict[str, list[Stat]] = {}
     for row in rows:
         for name, stat in row.items():
-            found.setdefault(name, []).append(stat)
-    return {name: _merged(stats) for name, stats in found.items()}
+            by_name.setdefault(name, []).append(stat)
+    return {name: _merge_stats(stats) for name, stats in by_name.items()}
 
 
-def _merged(stats: list[Stat]) -> Stat:
+def _merge_stats(stats: list[Stat]) -> Stat:
     mean = sum(stat.mean / len(stats) for stat in stats)
-    apart = ((stat.std, stat.mean - mean) for stat in stats)
-    square = sum(std * std + gap * gap for std, gap in apart) / len(stats)  # inf where ** would raise
-    return Stat(mean, math.sqrt(square), min(stat.min for stat in stats), max(stat.max for stat in stats))
+    spreads = ((stat.std, stat.mean - mean) for stat in stats)
+    variance = sum(std * std + gap * gap for std, gap in spreads) / len(stats)  # where ** would raise, * gives infinity
+    return Stat(mean, math.sqrt(variance), min(stat.min for stat in stats), max(stat.max for stat in stats))

@@ -1,6 +1,6 @@
-"""The curves of a log, with its alarms and the level at which D can't tell real from fake.
+"""A plot of the losses in a log, with its alarms and D's loss at equilibrium.
 
-Both players' losses; of a game for one what rebuilding missed, and the KL of its codes where it has one.
+It shows the losses of both players; for training without a discriminator, the reconstruction error and the KL term.
 """
 
 from __future__ import annotations
@@ -12,71 +12,71 @@ import numpy as np
 from poise.utils.files import write_bytes
 from poise.utils.plotting import as_png, new_figure
 from poise.utils.printing import printable
-from poise.watch.base import EVEN, Alarm, Family
+from poise.watch.base import EQUILIBRIUM_LOSS, Alarm, Family
 from poise.watch.logs import Log
 
 COLOURS = {"note": "#8a8f98", "warning": "#e69f00", "failure": "#c0392b"}
-PLAYERS = (("d/adversarial", "D's loss", "#2b6cb0"), ("g/adversarial", "G's loss", "#d9622b"))
-PARTS = (("g/reconstruction", "rebuilding", "#d9622b"), ("g/kl", "KL", "#2f855a"))
-BEYOND = 6.0
-"""Even levels above which a curve is drawn on a scale of its own kind (symmetric logarithm)."""
+PLAYER_CURVES = (("d/adversarial", "D's loss", "#2b6cb0"), ("g/adversarial", "G's loss", "#d9622b"))
+RECONSTRUCTION_CURVES = (("g/reconstruction", "reconstruction", "#d9622b"), ("g/kl", "KL", "#2f855a"))
+MAX_LINEAR = 6.0
+"""Losses above this multiple of the equilibrium loss are plotted on a symmetric logarithmic scale."""
 
 
 def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None, title: str = "") -> None:
-    """Write a picture: losses by step, a vertical line for each alarm with its name, the even level dashed.
+    """Plot the losses by step, each alarm as a vertical line with its name, and the equilibrium loss as a dashed line.
 
     Args:
-        log: what was heard.
-        alarms: what was raised.
-        path: a .png.
-        family: of the objective; where it has an even level, that is marked.
-        title: over the picture.
+        log: the log.
+        alarms: the alarms raised on it.
+        path: the .png to write.
+        family: the family of the losses, if it is not the log's own.
+        title: the title.
 
     Raises:
-        DiskError: it can't be written.
+        DiskError: the file can't be written.
     """
     figure = new_figure(9, 4.2, dpi=120, layout="constrained")
     axes = figure.subplots()
-    even = None if family == "rebuilding" else EVEN.get(family or log.family or "logistic")
+    equilibrium = None if family == "reconstruction" else EQUILIBRIUM_LOSS.get(family or log.family or "logistic")
     highest = lowest = 0.0
-    alone = not any(name in numbers for _, numbers in log.rows for name, _, _ in PLAYERS)
-    for name, who, colour in PARTS if alone else PLAYERS:
-        heard = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
-        if not heard:
+    has_players = any(name in numbers for _, numbers in log.rows for name, _, _ in PLAYER_CURVES)
+    for name, label, colour in PLAYER_CURVES if has_players else RECONSTRUCTION_CURVES:
+        rows = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
+        if not rows:
             continue
-        steps, means = np.array([float(step) for step, _ in heard]), np.array([stat.mean for _, stat in heard])
-        low, high = (np.array([getattr(stat, end) for _, stat in heard]) for end in ("min", "max"))
-        axes.plot(steps, means, color=colour, linewidth=1.4, label=who)
+        steps, means = np.array([float(step) for step, _ in rows]), np.array([stat.mean for _, stat in rows])
+        low, high = (np.array([getattr(stat, bound) for _, stat in rows]) for bound in ("min", "max"))
+        axes.plot(steps, means, color=colour, linewidth=1.4, label=label)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         lowest = min(lowest, float(np.min(low[np.isfinite(low)], initial=0.0)))
         highest = max(highest, float(np.nanmax(np.abs(means[np.isfinite(means)]), initial=0.0)))
-    if even is not None and (family or log.family) is not None:
-        word = "log 2" if even == EVEN["logistic"] else f"{even:g}"
-        axes.axhline(even, color="black", linestyle="--", linewidth=0.8, label=f"even: {word}")
-    if even is not None and highest > BEYOND * even:
-        axes.set_yscale("symlog", linthresh=even)
+    if equilibrium is not None and (family or log.family) is not None:
+        level = "log 2" if equilibrium == EQUILIBRIUM_LOSS["logistic"] else f"{equilibrium:g}"
+        axes.axhline(equilibrium, color="black", linestyle="--", linewidth=0.8, label=f"equilibrium: {level}")
+    if equilibrium is not None and highest > MAX_LINEAR * equilibrium:
+        axes.set_yscale("symlog", linthresh=equilibrium)
     if lowest == 0:
         axes.set_ylim(bottom=0)
     end = float(max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1))
-    _mark(axes, alarms, end)
-    axes.set(xlabel="step", ylabel="cost" if alone else "adversarial loss", xlim=(0, end))
+    _plot_alarms(axes, alarms, end)
+    axes.set(xlabel="step", ylabel="adversarial loss" if has_players else "loss", xlim=(0, end))
     axes.set_title(printable(title).replace("$", r"\$"), loc="left", fontsize=10)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
     write_bytes(path, as_png(figure))
 
 
-def _mark(axes: object, alarms: list[Alarm], length: float) -> None:
-    """A line for each alarm; names that would lie on one another are set lower and lower."""
-    taken: list[tuple[int, int]] = []
+def _plot_alarms(axes: object, alarms: list[Alarm], length: float) -> None:
+    """Draw a vertical line for each alarm; names that would overlap go on separate lines of text."""
+    slots: list[tuple[int, int]] = []
     for alarm in alarms:
-        near = {place for step, place in taken if abs(step - alarm.step) < 0.04 * max(length, 1)}
-        place = next(p for p in range(len(taken) + 1) if p not in near)
-        taken.append((alarm.step, place))
+        taken = {slot for step, slot in slots if abs(step - alarm.step) < 0.04 * max(length, 1)}
+        slot = next(free for free in range(len(slots) + 1) if free not in taken)
+        slots.append((alarm.step, slot))
         colour = COLOURS[alarm.level]
         axes.axvline(float(alarm.step), color=colour, linewidth=1.0)  # type: ignore[attr-defined]
         axes.annotate(  # type: ignore[attr-defined]
             alarm.detector,
-            (float(alarm.step), 0.98 - 0.07 * place),
+            (float(alarm.step), 0.98 - 0.07 * slot),
             xycoords=("data", "axes fraction"),
             xytext=(3, 0),
             textcoords="offset points",

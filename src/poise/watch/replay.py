@@ -1,4 +1,4 @@
-"""A log heard from the beginning: the alarms that a monitor would have raised."""
+"""The replay of a log: the alarms that the monitor would have raised."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from poise.watch.monitor import Monitor, MonitorConfig
 
 
 class Replay(NamedTuple):
-    """What came of a log.
+    """The result of a replay.
 
     Attributes:
-        alarms: in order.
-        inactive_detectors: the detectors for which the log has no numbers.
+        alarms: the alarms, in order.
+        inactive_detectors: the detectors for which the log has no metrics.
     """
 
     alarms: list[Alarm]
@@ -26,32 +26,32 @@ class Replay(NamedTuple):
 
 
 def replay(log: Log, family: Family | None = None) -> Replay:
-    """Hear a log from beginning to end.
+    """Run the monitor over a log.
 
     Args:
-        log: see `read_log`.
-        family: of the objective, where the log does not know it or is wrong about it.
+        log: the log, see `read_log`.
+        family: the family of the losses; None for the log's own.
 
     Raises:
-        RecipeError: the run's own `[monitor]` can't be read.
+        RecipeError: the table `[monitor]` of the run is not valid.
     """
     try:
-        how = MonitorConfig.model_validate(log.monitor)
+        config = MonitorConfig.model_validate(log.monitor)
     except ValidationError as error:
         first = error.errors()[0]
-        told = first.get("ctx", {})
-        where = ".".join(str(part) for part in ("monitor", *first["loc"], told.get("key")) if part)
-        raise RecipeError(first["msg"], where=where, cure=str(told.get("cure", ""))) from None
-    told = family or log.family
-    monitor = Monitor(how, told, log.length)
+        context = first.get("ctx", {})
+        where = ".".join(str(part) for part in ("monitor", *first["loc"], context.get("key")) if part)
+        raise RecipeError(first["msg"], where=where, cure=str(context.get("cure", ""))) from None
+    family = family or log.family
+    monitor = Monitor(config, family, log.length)
     alarms: list[Alarm] = []
     for step, numbers in log.rows:
-        alarms += monitor.hear(step, _with_estimate(numbers) if told == "wasserstein" else numbers)
+        alarms += monitor.hear(step, _add_wasserstein_estimate(numbers) if family == "wasserstein" else numbers)
     return Replay(alarms + monitor.flush(), monitor.inactive_detectors())
 
 
-def _with_estimate(numbers: dict[str, Stat]) -> dict[str, Stat]:
-    """A critic's loss is minus its estimate of the distance; other trainers log the loss alone."""
+def _add_wasserstein_estimate(numbers: dict[str, Stat]) -> dict[str, Stat]:
+    """Add the estimate of the distance, which is minus the critic's loss; other trainers log the loss alone."""
     loss = numbers.get("d/adversarial")
     if loss is None or "d/wasserstein" in numbers:
         return numbers
