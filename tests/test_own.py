@@ -595,7 +595,7 @@ def test_a_run_goes_on_where_its_files_are_not(part: Part, tmp_path: Path, monke
     notes = Notes()
     longer = told.model_copy(update={"steps": 4})
     train(longer, tmp_path / "run", trust_code=True, resume=True, listener=notes)
-    assert any(f"{file} is not there: the run's copy of it is taken" in line for line in notes.lines)
+    assert any(f"{file} does not exist: the run's copy" in line for line in notes.lines)
     assert not any("may not be exactly reproducible" in line for line in notes.lines)
     forget(monkeypatch)
     train(ring(part("Memory"), g=part("Sketcher"), steps=4), tmp_path / "whole", trust_code=True)
@@ -615,7 +615,7 @@ def test_changed_code_is_named_when_a_run_goes_on(part: Part, tmp_path: Path, mo
     assert Run(tmp_path / "run", trust_code=True).sample(2) is not None
     notes = Notes()
     train(ring(table, steps=4), tmp_path / "run", trust_code=True, resume=True, listener=notes)
-    assert any(f"{file} is not what this run was trained with" in line for line in notes.lines)
+    assert any(f"{file} has changed since this run was started" in line for line in notes.lines)
     assert copy.read_bytes() == file.read_bytes()
 
 

@@ -75,7 +75,7 @@ def test_warnings_are_said_and_pass(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", "--no-data", *small, "--set", 'network.g.output="tanh"')
     assert said.code == 0
     (line,) = [line for line in said.out.splitlines() if line.startswith("warning")]
-    assert line.startswith("warning  network.g.output: a tanh ends at 1")
+    assert line.startswith("warning  network.g.output: a tanh's output is at most 1")
     assert said.out.rstrip().endswith('set it to "linear" (T01)')
     assert "nothing speaks against it" not in said.out
 
@@ -90,8 +90,8 @@ def test_brackets_are_not_taken_for_markup(poise: Poise, small: list[str]) -> No
 def test_a_refusal_is_said_and_is_code_2(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", *small, "--set", 'objective={kind="energy"}')
     assert said.code == 2
-    assert said.out.startswith("refused  objective: 'energy' reads an energy")
-    assert said.last.startswith("poise: objective: 'energy' reads an energy")
+    assert said.out.startswith("refused  objective: 'energy' needs an energy")
+    assert said.last.startswith("poise: objective: 'energy' needs an energy")
     assert "players" not in said.out
     assert "nothing speaks against it" not in said.out
 
@@ -356,7 +356,7 @@ UNMEASURED = ["--set", "measure=none"]
 def test_classes_that_a_recipe_does_not_use_are_noted(poise: Poise, tmp_path: Path, recipe: str, noted: bool) -> None:
     """At the start of a run as well; not of the data sets that come along."""
     place = noisy(tmp_path / "p", *(f"{kind}/{i}.png" for kind in "ab" for i in range(30)))
-    words = "the 2 classes are not used by this recipe"
+    words = "this recipe does not use the 2 classes"
     for said in (
         poise("check", recipe, "--data", place, *SIZED),
         poise("train", recipe, "--data", place, *SIZED, "--steps", 1, "--out", tmp_path / "run", *UNMEASURED),

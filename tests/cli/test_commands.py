@@ -190,7 +190,7 @@ def test_run_name_refused(poise: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     """A07."""
     monkeypatch.chdir(tmp_path)
     said = poise("train", "ring", "--steps", 1, "--out", name)
-    said.complains(2, "--out", "not a name for a run", "letters, digits")
+    said.complains(2, "--out", "not an allowed name of a run", "letters, digits")
     assert said.last.isascii()
     assert list(tmp_path.iterdir()) == []
 
@@ -273,14 +273,14 @@ def test_place_that_is_taken(poise: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("dear")
-    poise("train", "ring", "--out", out).complains(2, "out", "something here already", "--resume")
+    poise("train", "ring", "--out", out).complains(2, "out", "not empty", "--resume")
     assert contents(tmp_path) == {"out/thesis.txt": b"dear"}
 
 
 def test_place_that_is_a_run(poise: Any, ring_copy: Path) -> None:
     """A03."""
     before = contents(ring_copy)
-    poise("train", "ring", "--out", ring_copy).complains(2, "something here already", "--resume")
+    poise("train", "ring", "--out", ring_copy).complains(2, "not empty", "--resume")
     assert contents(ring_copy) == before
 
 
@@ -318,7 +318,7 @@ def test_two_runs_in_one_place(poise: Any, held: Path) -> None:
     before = contents(held)
     said = poise("train", "--resume", "--out", held, "--steps", 20)
     said.complains(2, "another run is writing to this folder", "process 4711 on elsewhere")
-    poise("train", "ring", "--out", held).complains(2, "something here already")
+    poise("train", "ring", "--out", held).complains(2, "not empty")
     assert contents(held) == before
     assert poise("sample", held).code == 0
 
@@ -372,7 +372,7 @@ def test_killed_before_the_first_save(poise: Any, ring_copy: Path) -> None:
     """A04."""
     shutil.rmtree(ring_copy / "saves")
     before = contents(ring_copy)
-    poise("train", "--resume", "--out", ring_copy).complains(4, "saves", "no valid save", "none at all")
+    poise("train", "--resume", "--out", ring_copy).complains(4, "saves", "no valid checkpoint", "none at all")
     assert contents(ring_copy) == before
 
 

@@ -252,7 +252,7 @@ def test_the_same_words_give_the_same_sheet(poise: Any, vae: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("run", "words", "parts"),
     [
-        ("vae", ["--between", "3", "60"], ["--between", "no such training picture", "60", "0 to 59"]),
+        ("vae", ["--between", "3", "60"], ["--between", "no such training image", "60", "0 to 59"]),
         ("vae", ["--between", "99", "3"], ["--between", "99", "0 to 59"]),
         ("vae", ["--between", "-1", "3"], ["--between", "equal to 0"]),
         ("vae", ["--between", "3"], ["--between"]),
@@ -263,8 +263,8 @@ def test_the_same_words_give_the_same_sheet(poise: Any, vae: Run, tmp_path: Path
         ("vae", ["--between", "3", "4", "--towards", "1"], ["--towards", "--between"]),
         ("vae", ["--between", "3", "4", "--label", "1"], ["--label", "no labels"]),
         ("free", ["--between", "3", "60"], ["--between", "0 to 59"]),
-        ("dcgan", ["--between", "3", "4"], ["encodes no pictures", "poise train vae"]),
-        ("dcgan", ["--towards", "1"], ["encodes no pictures", "poise train vae"]),
+        ("dcgan", ["--between", "3", "4"], ["has no encoder", "poise train vae"]),
+        ("dcgan", ["--towards", "1"], ["has no encoder", "poise train vae"]),
         ("toy", ["--between", "3", "4"], ["no end", "--between"]),
         ("toy", ["--towards", "1"], ["--towards"]),
     ],
@@ -338,7 +338,7 @@ def test_a_code_beside_a_label_is_not_all_of_a_picture(poise: Any, runs: Path, t
     """A conditional VAE trains and is sampled by class; its codes leave the class out, and lead to no picture alone."""
     for words in (("--between", 0, 1), ("--towards", 1)):
         said = poise("interpolate", runs / "labelled", "--out", tmp_path / "walk.png", *words)
-        said.complains(2, "labelled", "told the class beside the code", "--label")
+        said.complains(2, "labelled", "conditioned on the class", "--label")
     assert not (tmp_path / "walk.png").exists()
     assert poise("sample", runs / "labelled", "--n", 6, "--out", tmp_path / "sheet.png").code == 0
 

@@ -112,7 +112,7 @@ def test_what_lies_where_a_rung_should_be_stays(poise: Any, pictures: Path, tmp_
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "thesis.txt").write_text("dear")
     said = poise("ladder", "--data", pictures, "--out", tmp_path, *WORDS)
-    said.complains(2, "autoencoder", "something here already")
+    said.complains(2, "autoencoder", "not empty")
     assert contents(tmp_path) == {"autoencoder/thesis.txt": b"dear"}
 
 

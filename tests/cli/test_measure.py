@@ -142,7 +142,7 @@ def test_the_best_and_the_newest_are_what_their_lines_say(poise: Any, run: Path)
 
 def test_without_a_best_there_is_none_to_measure(poise: Any, run: Path, tmp_path: Path) -> None:
     without = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best")))
-    poise("measure", without, "--best").complains(4, "best", "no valid save", "[measure] in its recipe")
+    poise("measure", without, "--best").complains(4, "best", "no valid checkpoint", "[measure] in its recipe")
 
 
 def test_best_is_another_than_newest(poise: Any, run: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_d_as_the_judge(poise: Any, run: Path, conditional: Path) -> None:
     assert found["features"].startswith("features of D")
     assert set(found["measures"]) == {"fid", "d_probe"}
     assert list(found["skipped"]) == ["class_balance"]
-    poise("measure", conditional, "--features", "d").complains(2, "--features", "this D wants labels")
+    poise("measure", conditional, "--features", "d").complains(2, "--features", "this D needs class labels")
 
 
 def test_features_of_the_users_own(poise: Any, run: Path, tmp_path: Path) -> None:
@@ -588,10 +588,10 @@ def test_a_run_that_cannot_be_sampled_is_refused_with_its_reason(
     bare = Path(shutil.copytree(run, tmp_path / "bare"))
     shutil.rmtree(bare / "saves")
     for words in ((bare, npz), (npz, bare)):
-        poise("compare", *words).complains(4, "saves", "no valid save")
+        poise("compare", *words).complains(4, "saves", "no valid checkpoint")
     lost = Path(shutil.copytree(run, tmp_path / "lost"))
     (lost / "run.json").unlink()
     poise("compare", lost, npz).complains(4, "run.json")
-    poise("compare", ring_run, npz).complains(3, "FAKE", "only pictures can be compared", "ring")
+    poise("compare", ring_run, npz).complains(3, "FAKE", "only images can be compared", "ring")
     poise("compare", run / "samples", npz).complains(3, "FAKE", "samples belongs to a run", str(run))
     poise("compare", npz, run / "samples").complains(3, "REAL", "samples belongs to a run")

@@ -60,14 +60,14 @@ def test_a_run_goes_on_with_the_same_pictures_elsewhere(poise: Callable, there: 
         recipe.write_text(recipe.read_text().replace("/never/there/pics", str(there / "pics")))
     said = poise("train", "--resume", "--out", "run", "--steps", 4, *words)
     assert said.code == 0, said.err
-    told = [line for line in said.err.splitlines() if "the data is read from" in line]
+    told = [line for line in said.err.splitlines() if "the data is now read from" in line]
     assert len(told) == (how != "recipe")
     data = tomllib.loads((there / "run" / "recipe.toml").read_text())["data"]
     assert data["path"].endswith("pics")
     assert (data["background"], data["held_out"], data["size"]) == ("black", 0.4, 8)
     again = poise("train", "--resume", "--out", "run", "--steps", 6)
     assert again.code == 0
-    assert "the data is read from" not in again.err
+    assert "the data is now read from" not in again.err
     assert json.loads((there / "run" / "run.json").read_text())["step"] == 6
 
 

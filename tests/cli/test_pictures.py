@@ -121,7 +121,7 @@ def test_a_run_that_still_goes_on(poise: Any, ring_run: Path, tmp_path: Path) ->
 
 def test_no_save_yet(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
     (ring_copy / "saves").rename(tmp_path / "elsewhere")
-    poise("sample", ring_copy).complains(4, "saves", "no valid save", "none at all")
+    poise("sample", ring_copy).complains(4, "saves", "no valid checkpoint", "none at all")
 
 
 def test_an_older_save_where_the_newest_is_damaged(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_older_save_where_the_newest_is_damaged(poise: Any, ring_copy: Path, 
     assert intact.read_bytes() != damaged.read_bytes()
     spoil(ring_copy / "saves" / "step-00000006" / "state.json")
     said = poise("sample", ring_copy, "--npz", tmp_path / "no.npz")
-    said.complains(4, "no valid save", "step-00000006: state.json", "step-00000008: tensors.safetensors")
+    said.complains(4, "no valid checkpoint", "step-00000006: state.json", "step-00000008: tensors.safetensors")
 
 
 def spoil(path: Path) -> None:

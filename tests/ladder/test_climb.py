@@ -301,7 +301,7 @@ def test_a_rung_that_is_no_run_is_refused_before_the_first_is_trained(pictures: 
     (tmp_path / "ladder" / "gan").mkdir(parents=True)
     (tmp_path / "ladder" / "gan" / "mine.txt").write_text("mine")
     before = contents(tmp_path)
-    with pytest.raises(RecipeError, match="there is something here already"):
+    with pytest.raises(RecipeError, match="the folder is not empty"):
         run_ladder(recipes(pictures), tmp_path / "ladder")
     assert contents(tmp_path) == before
 

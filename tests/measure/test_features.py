@@ -264,7 +264,7 @@ def test_what_d_reads_its_score_from(shades: ImageDataset) -> None:
 
 def test_where_there_is_no_d_it_says_why(shades: ImageDataset) -> None:
     assert "there is no discriminator here" in refused("d", shades, RecipeError)
-    assert "this D wants labels" in refused("d", shades, RecipeError, d="this D wants labels")
+    assert "this D needs class labels" in refused("d", shades, RecipeError, d="this D wants labels")
 
 
 # ---- networks by file -----------------------------------------------------------------------------------------

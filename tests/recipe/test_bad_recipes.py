@@ -338,5 +338,5 @@ def test_soft_labels_need_an_objective_with_targets(poise: Any, tmp_path: Path) 
 
     words = ["--set", 'tricks=[{kind="soft_labels"}]']
     said = poise("train", "ring", "--out", tmp_path / "out", *words)
-    said.complains(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "leave the trick out")
+    said.complains(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "remove the trick")
     assert not (tmp_path / "out").exists()

@@ -89,17 +89,25 @@ PLAIN: tuple[Table, list[Table]] = ({}, [])
 CASES: dict[str, Case] = {
     # ---- _range
     "a sigmoid for pictures": Case(
-        (networks(g={"output": "sigmoid"}), []), (networks(g={"output": "tanh"}), []), "network.g.output", "T01", "grey"
+        (networks(g={"output": "sigmoid"}), []),
+        (networks(g={"output": "tanh"}), []),
+        "network.g.output",
+        "T01",
+        "dark pixels",
     ),
     "no bounds for pictures": Case(
-        (networks(g={"output": "linear"}), []), (networks(g={"output": "auto"}), []), "network.g.output", "T01", "lies"
+        (networks(g={"output": "linear"}), []),
+        (networks(g={"output": "auto"}), []),
+        "network.g.output",
+        "T01",
+        "outside that range",
     ),
     "a tanh for points": Case(
         (networks("points", g={"output": "tanh"}), []),
         (networks("points", g={"output": "linear"}), []),
         "network.g.output",
         "T01",
-        "a tanh ends at 1",
+        "a tanh's output is at most 1",
         "points",
     ),
     "a sigmoid for points": Case(
@@ -107,7 +115,7 @@ CASES: dict[str, Case] = {
         (networks("points", g={"output": "auto"}), []),
         "network.g.output",
         "T01",
-        "a sigmoid ends at 1",
+        "a sigmoid's output is at most 1",
         "points",
     ),
     # ---- _sparse
@@ -119,7 +127,7 @@ CASES: dict[str, Case] = {
         (networks(g={"activation": "relu"}, d={"activation": "leaky_relu"}), []),
         "network.d.activation",
         "T06a",
-        "below 0",
+        "negative",
     ),
     # ---- _momentum
     "a critic's beta": Case(
@@ -127,14 +135,14 @@ CASES: dict[str, Case] = {
         (WASSERSTEIN | optimizers(**ADAM, betas=[0.0, 0.9]), CLIPPED),
         "optimizer.d.betas",
         "T10",
-        "'wasserstein' and momentum",
+        "'wasserstein' is unstable with momentum",
     ),
     "a critic's beta that falls to 0": Case(
         (WASSERSTEIN | optimizers(**ADAM, betas=[ramp(start=0.5, end=0.0, until=5), 0.9]), CLIPPED),
         (optimizers(**ADAM, betas=[ramp(start=0.5, end=0.0, until=5), 0.9]), []),
         "optimizer.d.betas",
         "T10",
-        "go badly together",
+        "unstable with momentum",
     ),
     "a critic's momentum": Case(
         (WASSERSTEIN | optimizers(kind="sgd", momentum=0.9), CLIPPED),
@@ -156,7 +164,7 @@ CASES: dict[str, Case] = {
         ({}, [{"kind": "lecam"}, {"kind": "r1", "every": 1}]),
         "tricks.1.every",
         "T06b",
-        "one step of 4",
+        "only one step of 4",
         "points",
     ),
     "a lazy penalty on stacked digits": Case(
@@ -177,10 +185,14 @@ CASES: dict[str, Case] = {
     ),
     # ---- _head_start
     "a head start as long as the run": Case(
-        (tempo(head_start=12) | MARGIN, []), (tempo(head_start=11) | MARGIN, []), "tempo.head_start", "T12", "G never"
+        (tempo(head_start=12) | MARGIN, []),
+        (tempo(head_start=11) | MARGIN, []),
+        "tempo.head_start",
+        "T12",
+        "G is never trained",
     ),
     "a head start that D wins": Case(
-        (tempo(head_start=1), []), (tempo(head_start=0), []), "tempo.head_start", "T12", "wins outright"
+        (tempo(head_start=1), []), (tempo(head_start=0), []), "tempo.head_start", "T12", "perfectly"
     ),
     # ---- _twice
     "the same twice": Case(({}, tricks("lecam", "lecam")), ({}, tricks("lecam")), "tricks.1", "M03", "more than once"),
@@ -213,14 +225,14 @@ CASES: dict[str, Case] = {
         ({}, [{"kind": "mean_weights", "every": 2}]),
         "tricks.1",
         "T21",
-        "never shown",
+        "never used",
     ),
     "copies that come too late": Case(
         ({}, [{"kind": "mean_weights", "every": 13}]),
         ({}, [{"kind": "mean_weights", "every": 12}]),
         "tricks.0",
         "T21",
-        "nothing before step 13",
+        "no effect before step 13",
     ),
     # ---- _mixed
     "batch norm on a mixed batch": Case(
@@ -231,7 +243,7 @@ CASES: dict[str, Case] = {
         (SPECTRAL | {"judging": "together"}, []),
         "judging",
         "T04",
-        "'minibatch_stddev' sees",
+        "'minibatch_stddev' gets",
     ),
     # ---- _still_dials
     "a ramp after the end": Case(
@@ -239,14 +251,14 @@ CASES: dict[str, Case] = {
         ({}, [{"kind": NOISE, "sigma": ramp(after=11, until=20)}]),
         "tricks.0.sigma",
         "T11",
-        "moves after 12 steps",
+        "changes after 12 steps",
     ),
     "stairs after the end": Case(
         (rated(**stairs(at=[12.0], over="steps")), []),
         (rated(**stairs(at=[11.0], over="steps")), []),
         "optimizer.g.lr",
         "T11",
-        "over by then",
+        "already over",
     ),
     "stairs at the end": Case(
         (rated(**stairs(at=[1.0])), []), (rated(**stairs(at=[0.9])), []), "optimizer.g.lr", "T11", "after 1 progress"

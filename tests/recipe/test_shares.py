@@ -16,15 +16,15 @@ HISTORY, REPLAY, POOL = ({"kind": kind, "size": 16} for kind in ("history", "exp
     [
         ([HISTORY], {"batch": 1}, "rounds to 0"),
         ([REPLAY], {"batch": 1}, "rounds to 0"),
-        ([REPLAY | {"fraction": 1.0}], {}, "all 8 fakes"),
-        ([HISTORY | {"fraction": 0.97}], {}, "all 8 fakes"),
-        ([HISTORY | {"size": 1000}], {}, "full after 125 steps; the run has 12"),
+        ([REPLAY | {"fraction": 1.0}], {}, "all 8 fake samples"),
+        ([HISTORY | {"fraction": 0.97}], {}, "all 8 fake samples"),
+        ([HISTORY | {"size": 1000}], {}, "full after 125 steps, but the run has 12"),
         ([REPLAY | {"size": 1000}], {}, "full after 500 steps"),
         ([POOL | {"size": 1000}], {}, "full after 125 steps"),
-        ([REPLAY | {"fraction": 1.0}, HISTORY], {}, "replace all fakes"),
+        ([REPLAY | {"fraction": 1.0}, HISTORY], {}, "replace all fake samples"),
         ([{"kind": "top_k", "fraction": 0.95}], {}, "rounds to all"),
         ([{"kind": "minibatch_discrimination"}], {"batch": 1}, "nothing to compare"),
-        ([{"kind": "minibatch_stddev", "group": 2}], {"batch": 7}, "no group of 2"),
+        ([{"kind": "minibatch_stddev", "group": 2}], {"batch": 7}, "no group size from 2"),
     ],
 )
 def test_what_would_do_nothing_or_everything_is_warned_of(
@@ -47,4 +47,4 @@ def test_nothing_is_said_of_shares_that_are_some(tricks: list[dict[str, Any]]) -
 def test_a_second_image_pool_is_refused() -> None:
     (refusal,) = misfits(recipe("points", POOL, POOL, steps=100), "points").refusals
     assert refusal.field == "tricks.1"
-    assert "never act" in refusal.message
+    assert "no effect" in refusal.message

@@ -118,7 +118,7 @@ def test_a_save_under_another_name_is_found(run: Path) -> None:
     newest, damaged = checkpoint.newest_valid(run / "saves")
     assert newest is not None
     assert newest.step == 6
-    assert damaged == ["step-00000008: MANIFEST.json says step 4 in format 2, in a folder of this name"]
+    assert damaged == ["step-00000008: MANIFEST.json is of step 4 and format 2, which does not match the folder"]
 
 
 def test_the_first_format_is_still_read(run: Path) -> None:
@@ -215,7 +215,7 @@ def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str,
     assert "skipped a damaged checkpoint: step-00000006" in said.err
     for step in (2, 4):
         tampered(run, SENSELESS[how], step)
-    poise(command, run, *more).complains(4, "no valid save", "step-00000006", "step-00000002")
+    poise(command, run, *more).complains(4, "no valid checkpoint", "step-00000006", "step-00000002")
 
 
 def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path) -> None:
@@ -232,7 +232,7 @@ def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path)
         "step-00000006",
         "step-00000004",
     ]
-    assert any("other batch in step-00000004" in said for said in listener.said)
+    assert any("different values of batch in step-00000004" in said for said in listener.said)
     assert weights(run) == weights(whole)
 
 
@@ -240,7 +240,7 @@ def test_an_edited_recipe_is_noticed_and_its_fields_are_named(poise: Poise, run:
     path = run / "recipe.toml"
     path.write_text(path.read_text().replace("batch = 8", "batch = 16").replace("dim = 2", "dim = 3"))
     before = contents(run)
-    poise("train", "--resume", "--out", run).complains(2, "--resume", "other batch, latent.dim", "recipe.toml")
+    poise("train", "--resume", "--out", run).complains(2, "--resume", "batch, latent.dim", "recipe.toml")
     assert contents(run) == before
 
 
@@ -345,7 +345,7 @@ def test_a_damaged_recipe_is_named(poise: Poise, run: Path, text: str) -> None:
 def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run: Path) -> None:
     (best,) = (run / "best").iterdir()
     (best / checkpoint.TENSORS).write_bytes(b"?")
-    poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is cut")
+    poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is truncated")
     said = poise("train", "--resume", "--out", run, "--steps", 8)
     assert said.code == 0
     assert "the best weights are damaged" in said.err

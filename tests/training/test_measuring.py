@@ -138,7 +138,7 @@ def test_a_run_without_measure_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "measures.jsonl").exists()
     assert not (tmp_path / "run" / "best").exists()
     assert "best" not in info(tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"no valid save.*\[measure\] in its recipe"):
+    with pytest.raises(CheckpointError, match=r"no valid checkpoint.*\[measure\] in its recipe"):
         Run(tmp_path / "run", best=True).sample(2)
 
 
@@ -402,7 +402,7 @@ def test_a_damaged_best_is_refused_by_name(whole: tuple[Path, list[str]], tmp_pa
     data = bytearray(tensors.read_bytes())
     data[len(data) // 2] ^= 4
     tensors.write_bytes(data)
-    with pytest.raises(CheckpointError, match=f"best.*no valid save.*{kept(out)[0]}"):
+    with pytest.raises(CheckpointError, match=f"best.*no valid checkpoint.*{kept(out)[0]}"):
         Run(out, best=True).sample(2)
     assert torch.equal(Run(out).sample(4), Run(whole[0]).sample(4))
 

@@ -92,7 +92,7 @@ def test_labels_come_in_the_shares_of_the_counts(counts: tuple[int, ...], seed: 
 def test_labels_differ_from_seed_to_seed_and_need_a_picture() -> None:
     assert not torch.equal(proportional_labels(50, (5, 3, 2), 0), proportional_labels(50, (5, 3, 2), 1))
     for none in ((), (0, 0)):
-        with pytest.raises(ValueError, match="at least one class with a picture"):
+        with pytest.raises(ValueError, match="at least one class with a sample"):
             proportional_labels(3, none, 0)
 
 

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, and what can be made of them (samples, codes, figures)."""
+"""A run on disk: its folder and checkpoints, and what is computed from them (samples, latent codes, measures)."""

@@ -1,8 +1,8 @@
-"""Saves: the state of a run as safetensors and JSON, under a manifest of sizes and SHA-256 sums. No pickle.
+"""Checkpoints: the state of a run as safetensors and JSON, with a manifest of sizes and SHA-256 sums. No pickle.
 
-A save is put together in a temporary folder beside its place, synced, renamed and read back before an
-older one is let go. The newest *valid* one is chosen; a damaged one is named and passed over. The manifest carries a
-checksum of itself, so that nothing that is read back can change unseen.
+A checkpoint is written to a temporary folder, synced, renamed to its final name and read back before an older one is
+deleted. The newest *valid* one is loaded; a damaged one is reported and skipped. The manifest contains a checksum of
+itself, so that no change to any file goes unnoticed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A save that was read and found whole."""
+    """A checkpoint that was read and verified.
+
+    Attributes:
+        path: its folder.
+        step: the number of steps done.
+        manifest: the contents of `MANIFEST.json`.
+        state: the contents of `state.json`.
+        tensors: the tensors by name.
+    """
 
     path: Path
     step: int
@@ -44,125 +52,125 @@ def write(
     step: int,
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    constant: Collection[str] = (),
+    info: Mapping[str, Any],
+    allowed_non_finite: Collection[str] = (),
 ) -> Path:
-    """Write one save under `saves`.
+    """Write one checkpoint and return its folder.
 
     Args:
-        saves: the folder of the saves.
-        step: steps done.
-        tensors: by name; what has two names, or two places in one memory, is stored so that it can be read back.
-        state: goes with them, as JSON.
-        facts: what the save stands on, for the manifest.
-        constant: names of tensors that need not be finite (a mask of -inf).
+        saves: the folder of the checkpoints.
+        step: the number of steps done.
+        tensors: the tensors by name; tensors that share memory are stored so that they can be read back.
+        state: what is stored beside them as JSON.
+        info: further entries of the manifest, such as the hashes of the recipe and of the data.
+        allowed_non_finite: names of tensors that need not be finite, such as a mask of -inf.
 
     Raises:
-        Diverged: a tensor holds a number that is not finite; nothing is written.
-        OSError: the disk refused; no save of this name is left behind.
+        Diverged: a tensor is not finite; nothing is written.
+        OSError: the disk refused; no checkpoint of this name is left behind.
     """
-    _refuse_non_finite(tensors, constant)
+    _refuse_non_finite(tensors, allowed_non_finite)
     stored, aliases = unshare(tensors)
     contents = {TENSORS: safetensors.torch.save(stored), STATE: _json({"step": step, **state})}
     files = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
-    own = {"format": FORMAT, "step": step, "files": files, "aliases": aliases}
-    told = own | {name: fact for name, fact in facts.items() if name not in own and name != "sha256"}
-    place = saves / f"step-{step:08d}"
-    write_folder(place, contents | {MANIFEST: seal_manifest(told)})
-    verify(place)
-    return place
+    required = {"format": FORMAT, "step": step, "files": files, "aliases": aliases}
+    manifest = required | {name: fact for name, fact in info.items() if name not in required and name != "sha256"}
+    path = saves / f"step-{step:08d}"
+    write_folder(path, contents | {MANIFEST: seal_manifest(manifest)})
+    verify(path)
+    return path
 
 
 def unshare(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors that share no memory, and which of the others is which of these.
+    """Tensors that share no memory, and the names that are aliases of others.
 
-    Of tensors that are the very same memory (tied weights, a layer with two names) the first is stored. Views of one
-    memory that differ are copied.
+    Of tensors that are identical in memory (tied weights, a layer with two names) the first is stored, and the others
+    become aliases of it. Different views of the same memory are copied.
     """
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[object, str] = {}
-    memories: set[tuple[torch.device, int]] = set()
-    for name, tensor in tensors.items():
-        own = tensor.detach()
-        memory = own.device, own.untyped_storage().data_ptr()
-        if own.numel():
-            same = (*memory, own.storage_offset(), own.shape, own.stride(), own.dtype)
-            if (known := first.setdefault(same, name)) != name:
-                aliases[name] = known
+    storages: set[tuple[torch.device, int]] = set()
+    for name, shared in tensors.items():
+        tensor = shared.detach()
+        storage = tensor.device, tensor.untyped_storage().data_ptr()
+        if tensor.numel():
+            key = (*storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+            if (original := first.setdefault(key, name)) != name:
+                aliases[name] = original
                 continue
-        packed = own.contiguous()
-        if own.numel() and packed.untyped_storage().data_ptr() == memory[1]:
-            packed = packed.clone() if memory in memories else packed
-            memories.add(memory)
+        packed = tensor.contiguous()
+        if tensor.numel() and packed.untyped_storage().data_ptr() == storage[1]:
+            packed = packed.clone() if storage in storages else packed
+            storages.add(storage)
         stored[name] = packed
     return stored, aliases
 
 
-def seal_manifest(told: Mapping[str, Any]) -> bytes:
-    """A manifest as its file has it, with the SHA-256 of all the rest of it at its end."""
-    return _json({**told, "sha256": hashlib.sha256(_json(told)).hexdigest()})
+def seal_manifest(manifest: Mapping[str, Any]) -> bytes:
+    """The contents of a manifest file: the manifest and, as its last entry, the SHA-256 of the rest."""
+    return _json({**manifest, "sha256": hashlib.sha256(_json(manifest)).hexdigest()})
 
 
-def verify(place: Path) -> dict[str, Any]:
-    """The manifest of a save whose files are all as it says.
+def verify(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, after comparing all files with it.
 
     Raises:
-        CheckpointError: says which file is damaged, and how.
+        CheckpointError: a file is damaged; names it.
     """
-    manifest, listed = _manifest(place)
+    manifest, listed = _manifest(path)
     for name, (size, digest) in listed.items():
         try:
-            data = (place / name).read_bytes()
+            data = (path / name).read_bytes()
         except OSError:
-            raise CheckpointError(f"{name} is missing", where=place.name) from None
+            raise CheckpointError(f"{name} is missing", where=path.name) from None
         if len(data) != size:
-            raise CheckpointError(f"{name} is cut: {len(data)} of {size} bytes", where=place.name)
+            raise CheckpointError(f"{name} is truncated: {len(data)} of {size} bytes", where=path.name)
         if hashlib.sha256(data).hexdigest() != digest:
-            raise CheckpointError(f"{name} is damaged: its SHA-256 is not the manifest's", where=place.name)
+            raise CheckpointError(f"{name} is damaged: its SHA-256 differs from the manifest's", where=path.name)
     return manifest
 
 
-def _manifest(place: Path) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
-    """The manifest, and size and checksum of each file that it lists."""
-    damaged = CheckpointError(f"{MANIFEST} is damaged", where=place.name)
+def _manifest(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
+    """The manifest, and the size and checksum of each file that it lists."""
+    damaged = CheckpointError(f"{MANIFEST} is damaged", where=path.name)
     try:
-        raw = (place / MANIFEST).read_bytes()
+        raw = (path / MANIFEST).read_bytes()
         manifest = json.loads(raw)
         step, version = check_count(manifest["step"]), check_count(manifest["format"])
         if version > FORMAT:
-            raise CheckpointError(f"made by a newer version of poise (format {version})", where=place.name)
-        if version > 1 and raw != seal_manifest({name: told for name, told in manifest.items() if name != "sha256"}):
+            raise CheckpointError(f"written by a newer version of poise (format {version})", where=path.name)
+        if version > 1 and raw != seal_manifest({name: entry for name, entry in manifest.items() if name != "sha256"}):
             raise damaged
         listed = {str(name): (int(f["size"]), str(f["sha256"])) for name, f in manifest["files"].items()}
         _ = dict(manifest.setdefault("aliases", {}))
     except FileNotFoundError:
-        raise CheckpointError(f"has no {MANIFEST}", where=place.name) from None
+        raise CheckpointError(f"has no {MANIFEST}", where=path.name) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
-    if version < 1 or step != step_of(place):
+    if version < 1 or step != step_of(path):
         raise CheckpointError(
-            f"{MANIFEST} says step {step} in format {version}, in a folder of this name", where=place.name
+            f"{MANIFEST} is of step {step} and format {version}, which does not match the folder", where=path.name
         )
     if set(listed) != {TENSORS, STATE}:
-        raise CheckpointError(f"{MANIFEST} does not list {TENSORS} and {STATE}", where=place.name)
+        raise CheckpointError(f"{MANIFEST} does not list {TENSORS} and {STATE}", where=path.name)
     return manifest, listed
 
 
-def read(place: Path) -> Checkpoint:
-    """A save, checked.
+def read(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
 
     Raises:
-        CheckpointError: it is not whole, or holds what no save does.
+        CheckpointError: a file is missing, damaged or not what a checkpoint contains.
     """
-    manifest = verify(place)
+    manifest = verify(path)
     try:
-        tensors = safetensors.torch.load((place / TENSORS).read_bytes())
+        tensors = safetensors.torch.load((path / TENSORS).read_bytes())
         tensors |= {str(name): tensors[stored] for name, stored in manifest["aliases"].items()}
-    except Exception as error:  # the reader raises whatever it happens to meet
-        raise CheckpointError(f"{TENSORS} can't be read: {error}", where=place.name) from None
+    except Exception as error:  # safetensors documents no exception types
+        raise CheckpointError(f"{TENSORS} can't be read: {error}", where=path.name) from None
     try:
-        state = json.loads((place / STATE).read_bytes())
+        state = json.loads((path / STATE).read_bytes())
         if check_count(state["step"]) != manifest["step"]:
             raise ValueError
         if not 0 <= float(state["seconds"]) < float("inf"):
@@ -170,78 +178,76 @@ def read(place: Path) -> Checkpoint:
         _ = check_count(state.get("setbacks", 0)), check_count(state.get("alarms") or 0), str(state.get("recipe", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(
-            f"{STATE} is damaged: it is not the state of step {manifest['step']}", where=place.name
+            f"{STATE} is damaged: it is not the state of step {manifest['step']}", where=path.name
         ) from None
-    return Checkpoint(place, manifest["step"], manifest, state, tensors)
+    return Checkpoint(path, manifest["step"], manifest, state, tensors)
 
 
-def valid_checkpoints(saves: Path, damaged: list[str]) -> Iterator[Checkpoint]:
-    """The whole saves, the newest first; a sentence for every one that was passed over goes into `damaged`."""
-    places = [(step, place) for place in saves.glob("step-*") if (step := step_of(place)) is not None]
-    for _, place in sorted(places, reverse=True):
+def valid_checkpoints(saves: Path, skipped: list[str]) -> Iterator[Checkpoint]:
+    """The valid checkpoints, newest first; a message for each damaged one is appended to `skipped`."""
+    paths = [(step, path) for path in saves.glob("step-*") if (step := step_of(path)) is not None]
+    for _, path in sorted(paths, reverse=True):
         try:
-            found = read(place)
+            checkpoint = read(path)
         except CheckpointError as error:
-            damaged.append(str(error))
+            skipped.append(str(error))
             continue
-        yield found
+        yield checkpoint
 
 
 def newest_valid(saves: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole save, and a sentence for every newer one that is damaged."""
-    damaged: list[str] = []
-    return next(valid_checkpoints(saves, damaged), None), damaged
+    """The newest valid checkpoint, and a message for each newer one that is damaged."""
+    skipped: list[str] = []
+    return next(valid_checkpoints(saves, skipped), None), skipped
 
 
 def prune(saves: Path, keep: int) -> None:
-    """Let go of all but the newest `keep` whole saves, and of what a killed run left half written.
+    """Delete all but the newest `keep` valid checkpoints, and what a killed run left half written.
 
-    Damaged ones stay: they are evidence, and nothing loads them.
+    Damaged checkpoints stay, as evidence; they are never loaded.
     """
     remove_leftovers(saves)
-    kept: list[tuple[int, Path]] = []
-    for place in saves.glob("step-*"):
+    valid: list[tuple[int, Path]] = []
+    for path in saves.glob("step-*"):
         with suppress(CheckpointError):
-            kept.append((verify(place)["step"], place))
-    for _, place in sorted(kept)[:-keep]:
-        _let_go(place)
+            valid.append((verify(path)["step"], path))
+    for _, path in sorted(valid)[:-keep]:
+        _delete(path)
 
 
-def step_of(place: Path) -> int | None:
-    """The step that a save's folder is named for."""
-    word = place.name.removeprefix("step-")
-    return int(word) if word.isdecimal() else None
+def step_of(path: Path) -> int | None:
+    """The step in the name of a checkpoint's folder; None if it has none."""
+    digits = path.name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else None
 
 
 def delete_after(saves: Path, after: int) -> None:
-    """Let go of the saves that are of a later step than `after`."""
-    for place in saves.glob("step-*"):
-        if (step := step_of(place)) is not None and step > after:
-            _let_go(place)
+    """Delete the checkpoints of later steps than `after`."""
+    for path in saves.glob("step-*"):
+        if (step := step_of(path)) is not None and step > after:
+            _delete(path)
 
 
-def _let_go(place: Path) -> None:
-    with suppress(OSError):  # what can't be removed is in nobody's way
-        remove_folder(place)
+def _delete(path: Path) -> None:
+    with suppress(OSError):  # a folder that can't be removed does no harm
+        remove_folder(path)
 
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode()
 
 
-def _refuse_non_finite(tensors: Mapping[str, Tensor], constant: Collection[str]) -> None:
-    # the ledger's pending readings may be anything: they are what was seen, not what the run stands on
-    if name := first_non_finite(
-        {n: t for n, t in tensors.items() if not n.startswith("ledger/") and n not in constant}
-    ):
-        raise Diverged("is not finite", where=name, cure="no save was made of this state")
+def _refuse_non_finite(tensors: Mapping[str, Tensor], allowed: Collection[str]) -> None:
+    # values logged since the last row may be non-finite: no later step depends on them
+    if name := first_non_finite({n: t for n, t in tensors.items() if not n.startswith("ledger/") and n not in allowed}):
+        raise Diverged("is not finite", where=name, cure="no checkpoint was written of this state")
 
 
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str:
-    """The first tensor that is not all finite, by name; empty if there is none."""
+    """The name of the first tensor with a non-finite element; empty if there is none."""
     return next((name for name, tensor in tensors.items() if not is_finite(tensor)), "")
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether it holds no number that is not finite; waits for the device."""
+    """Whether all elements are finite. Waits for the device."""
     return not (tensor.is_floating_point() or tensor.is_complex()) or bool(torch.isfinite(tensor).all())

@@ -1,7 +1,7 @@
-"""Codes once training is over, or stands still: real samples encoded, rebuilt, and held against their likelihood.
+"""Encoding and reconstructing real samples with the encoder of a run, during training or afterwards.
 
-Like samples these are worked out in evaluation mode and float32; unlike samples they come from the live weights, since
-no average of the encoder is kept.
+Like samples, codes and reconstructions are computed in evaluation mode and float32. Unlike samples, they come from the
+live weights, since no average of the encoder is kept.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from poise.utils.images import to_float
 
 
 @contextmanager
-def _calm(game: Game, streams: RandomStreams) -> Iterator[None]:
-    """G's encoder in evaluation mode, and its mode put back after."""
+def _evaluation_mode(game: Game, streams: RandomStreams) -> Iterator[None]:
+    """Put G's encoder in evaluation mode, without gradients, and restore its mode afterwards."""
     encoder = game.g.encoder
     assert encoder is not None, "this game has no encoder"
     training = encoder.training
@@ -45,50 +45,49 @@ def _calm(game: Game, streams: RandomStreams) -> Iterator[None]:
         encoder.train(training)
 
 
-def encode_samples(game: Game, images: Tensor, places: Tensor, streams: RandomStreams) -> EncoderOutput:
-    """What G's encoder says of samples, B x shape, or of the training samples at `places`, B."""
+def encode_samples(game: Game, images: Tensor, indices: Tensor, streams: RandomStreams) -> EncoderOutput:
+    """The encoder's output for samples, B x shape; free codes need their `indices` in the training set, B."""
     assert game.g.encoder is not None, "this game has no encoder"
-    with _calm(game, streams):
-        return call_encoder(game.g.encoder, images, lambda: places)
+    with _evaluation_mode(game, streams):
+        return call_encoder(game.g.encoder, images, lambda: indices)
 
 
 def codes_to_latents(latent: Latent, codes: EncoderOutput) -> Tensor:
-    """The middle of each code's region, where latents lie: B x dim."""
+    """The mean of each code, projected to where latents lie: B x dim."""
     return latent.project(codes.mean.float())
 
 
 def make_reconstructor(recipe: Recipe, game: Game, streams: RandomStreams) -> Reconstructor | None:
-    """What measures may ask of this run; None if it rebuilds nothing, or nothing but what it has trained on."""
-    entry = recipe.network.e
-    if entry is None or entry.by_index or recipe.labels.g is not None or not recipe.needs_codes:
+    """The reconstructor for measures; None if the run has none, or can reconstruct only its training samples."""
+    encoder = recipe.network.e
+    if encoder is None or encoder.by_index or recipe.labels.g is not None or not recipe.needs_codes:
         return None
     net, objective = game.g.net, recipe.objective
-    nowhere, parts = torch.zeros(0), count()
+    no_indices, batches = torch.zeros(0), count()
 
-    def rebuild(images: Tensor) -> Tensor:
-        images = images.to(streams.device)
-        return generate(
-            net, codes_to_latents(recipe.latent, encode_samples(game, images, nowhere, streams)), streams=streams
-        ).cpu()
+    def reconstruct(images: Tensor) -> Tensor:
+        codes = encode_samples(game, images.to(streams.device), no_indices, streams)
+        return generate(net, codes_to_latents(recipe.latent, codes), streams=streams).cpu()
 
-    def bound(images: Tensor) -> dict[str, Tensor]:
+    def loss_parts(images: Tensor) -> dict[str, Tensor]:
         assert isinstance(objective, ReconstructionObjective)
-        context = MoveContext(next(parts), 1, len(images), streams, Side.G)  # other coins and draws for each part
-        seen = objective.prepare_real(images.to(streams.device), context)
-        codes = encode_samples(game, seen, nowhere, streams)
-        made = generate(net, recipe.latent.project(sample_codes(codes, context.generator("codes"))), streams=streams)
-        return {name: part.cpu() for name, part in objective.loss_parts(seen, made, codes).items()}
+        context = MoveContext(next(batches), 1, len(images), streams, Side.G)  # other random numbers for each batch
+        real = objective.prepare_real(images.to(streams.device), context)
+        codes = encode_samples(game, real, no_indices, streams)
+        latents = recipe.latent.project(sample_codes(codes, context.generator("codes")))
+        reconstruction = generate(net, latents, streams=streams)
+        return {name: part.cpu() for name, part in objective.loss_parts(real, reconstruction, codes).items()}
 
-    return Reconstructor(recipe.latent.dim, rebuild, bound if objective.needs_code_variance else None)
+    return Reconstructor(recipe.latent.dim, reconstruct, loss_parts if objective.needs_code_variance else None)
 
 
 class EncodedSamples(NamedTuple):
-    """Training samples and where they lie.
+    """Training samples and their latents.
 
     Attributes:
         images: float, B x shape.
         latents: float, B x dim: their codes.
-        labels: int64, B; None where the data has none.
+        labels: int64, B; None if the data has none.
     """
 
     images: Tensor
@@ -96,36 +95,36 @@ class EncodedSamples(NamedTuple):
     labels: Tensor | None
 
 
-def encode_training_samples(run: Run, source: SizedSource, places: Tensor) -> EncodedSamples:
-    """The training samples at `places`, encoded.
+def encode_training_samples(run: Run, source: SizedSource, indices: Tensor) -> EncodedSamples:
+    """Encode the training samples with the given indices, B.
 
     Raises:
-        RecipeError: this run has no encoder, G needs more than a code, or a sample is not there.
+        RecipeError: the run has no encoder, its G is conditioned on the class, or an index is out of range.
     """
     if run.recipe.network.e is None or not run.recipe.needs_codes:
-        cure = "train one that has: poise train vae"
-        raise RecipeError("this run encodes no pictures", where=str(run.path), found=run.recipe.name, cure=cure)
+        cure = "train one that has an encoder: poise train vae"
+        raise RecipeError("this run has no encoder", where=str(run.path), found=run.recipe.name, cure=cure)
     if run.recipe.labels.g is not None:
-        cure = "walk between latents of one class: --label"
-        raise RecipeError("this run's G is told the class beside the code", where=str(run.path), cure=cure)
-    beyond = [place for place in places.tolist() if place >= len(source)]
-    if beyond:
+        cure = "interpolate between latents of one class: --label"
+        raise RecipeError("this run's generator is conditioned on the class", where=str(run.path), cure=cure)
+    out_of_range = [index for index in indices.tolist() if index >= len(source)]
+    if out_of_range:
         cure = f"they are numbered from 0 to {len(source) - 1:,}"
-        raise RecipeError("there is no such training picture", where="--between", found=str(beyond[0]), cure=cure)
-    batch = source.gather(places)
+        raise RecipeError("no such training image", where="--between", found=str(out_of_range[0]), cure=cure)
+    batch = source.gather(indices)
     images = to_float(batch.images)
     streams, latent = RandomStreams(run.recipe.seed), run.recipe.latent
-    some = zip(images.split(BATCH), places.split(BATCH), strict=True)
-    codes = [codes_to_latents(latent, encode_samples(run.game, part, here, streams)) for part, here in some]
+    parts = zip(images.split(BATCH), indices.split(BATCH), strict=True)
+    codes = [codes_to_latents(latent, encode_samples(run.game, *part, streams)) for part in parts]
     return EncodedSamples(images, torch.cat(codes), batch.labels)
 
 
-def class_directions(found: EncodedSamples, kind: int) -> Tensor:
-    """From each sample's own class to class `kind`: the difference of the classes' mean codes, B x dim.
+def class_directions(samples: EncodedSamples, label: int) -> Tensor:
+    """The direction from each sample's own class to class `label`: the difference of the classes' mean codes, B x dim.
 
-    Adding it changes the class and, as far as codes keep them apart, nothing else (Radford 2015, section 6.3.2;
-    White 2016, section 3.2 on attribute vectors).
+    Adding it to a code changes the class and, as far as the codes are disentangled, nothing else (Radford 2015,
+    section 6.3.2; White 2016, section 3.2 on attribute vectors).
     """
-    assert found.labels is not None
-    means = {int(k): found.latents[found.labels == k].mean(0) for k in found.labels.unique()}
-    return torch.stack([means[kind] - means[int(own)] for own in found.labels])
+    assert samples.labels is not None
+    means = {int(k): samples.latents[samples.labels == k].mean(0) for k in samples.labels.unique()}
+    return torch.stack([means[label] - means[int(own)] for own in samples.labels])

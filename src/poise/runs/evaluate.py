@@ -1,4 +1,4 @@
-"""Evaluating a run from its folder: its samples against what its data holds out."""
+"""Evaluates a run from its folder: compares its samples with the held-out part of its data."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from poise.runs.generate import generate, no_interrupt, proportional_labels, sam
 from poise.runs.run import Run
 from poise.utils.progress import Progress, no_progress
 
-PLAYED = 512
-"""Points in a batch of the duality gap."""
+GAP_BATCH = 512
+"""The number of points in a batch of the duality gap."""
 
 
 def measure_run(
@@ -37,56 +37,56 @@ def measure_run(
     data_root: Path | None = None,
     progress: Progress = no_progress,
 ) -> tuple[EvaluationResult, Evaluator]:
-    """Measure samples of a run against what its data holds out, with floors; and the bench they were measured on.
+    """Measure samples of a run against the held-out data, with floors; also returns the evaluator that did it.
 
     Args:
-        run: finished or running.
-        measures: see `chosen`.
-        n: how many samples; see `Bench`.
-        features: see `extractor`.
-        seed: which latents.
-        raw: the live weights, not the averaged ones.
-        data_root: where data sets by name are looked for.
-        progress: told of work that takes its time.
+        run: a finished or running run.
+        measures: the measures, see `select_measures`.
+        n: the number of samples, see `Evaluator`.
+        features: the feature extractor, see `make_extractor`.
+        seed: the seed of the latents and labels.
+        raw: whether to use the live weights instead of the averaged ones.
+        data_root: the folder in which named data sets are looked for.
+        progress: called with the progress of slow work.
 
     Raises:
-        DataError: the data is not there, or not what the run was trained on.
-        RecipeError, CheckpointError: see `extractor` and `Run`.
+        DataError: the data is missing, or not what the run was trained on.
+        RecipeError, CheckpointError: see `make_extractor` and `Run`.
     """
     recipe, game = run.recipe, run.game
-    loaded = run.load(data_root)
-    bench = Evaluator(
-        recipe.data, loaded, features, n, d=_readable_d(run), progress=progress, trust_code=run.trust_code
-    )
+    splits = run.load(data_root)
+    d_features = _discriminator_or_reason(run)
+    evaluator = Evaluator(recipe.data, splits, features, n, d=d_features, progress=progress, trust_code=run.trust_code)
     net, streams = game.sampling_network(raw=raw), RandomStreams(seed)
 
     def labels(count: int) -> Tensor | None:
-        return labels_to_request(recipe, loaded, count, seed)
+        return labels_to_request(recipe, splits, count, seed)
 
     def samples(count: int) -> Tensor:
         progress("sampling", 0.0)
         return draw_samples(recipe, net, count, labels(count), streams)
 
     plane, d = isinstance(recipe.data, PlaneConfig), game.d
-    play = duality_gap_of(recipe, game, d.net, run.checkpoint.step) if plane and d is not None else None
-    return bench.measure(samples, measures, labels, play, make_reconstructor(recipe, game, streams)), bench
+    gap = duality_gap_of(recipe, game, d.net, run.checkpoint.step) if plane and d is not None else None
+    result = evaluator.measure(samples, measures, labels, gap, make_reconstructor(recipe, game, streams))
+    return result, evaluator
 
 
-def _readable_d(run: Run) -> Callable[[], nn.Module] | str:
-    """D, or why its features can't be read one sample at a time without labels."""
+def _discriminator_or_reason(run: Run) -> Callable[[], nn.Module] | str:
+    """A function that returns D, or why D's features can't be extracted sample by sample without labels."""
     if run.recipe.pack > 1:
-        return f"this D judges {run.recipe.pack} samples at once"
+        return f"this D scores packs of {run.recipe.pack} samples"
     if run.recipe.labels.d is not None:
-        return "this D wants labels"
+        return "this D needs class labels"
     if run.game.d is None:
         return "this run has no discriminator"
     d = run.game.d.net
     return "this D has no features" if getattr(d, "width", None) is None else lambda: d
 
 
-def labels_to_request(recipe: Recipe, loaded: DataSplits, n: int, seed: int) -> Tensor | None:
-    """n labels for a generator that takes them, in the shares of the training pictures; None for one that does not."""
-    return None if recipe.labels.g is None else proportional_labels(n, loaded.train.class_counts, seed)
+def labels_to_request(recipe: Recipe, splits: DataSplits, n: int, seed: int) -> Tensor | None:
+    """n labels in the proportions of the training samples; None if G takes none."""
+    return None if recipe.labels.g is None else proportional_labels(n, splits.train.class_counts, seed)
 
 
 def draw_samples(
@@ -97,25 +97,24 @@ def draw_samples(
     streams: RandomStreams,
     interrupt: Callable[[], None] = no_interrupt,
 ) -> Tensor:
-    """n samples; the latents depend on the dice's seed alone."""
-    asked = None if labels is None else labels.to(streams.device)
-    return generate(
-        net, sample_latents(recipe.latent, n, streams, "measure"), asked, streams=streams, interrupt=interrupt
-    )
+    """n samples for a measurement; the latents depend on the seed of the streams alone."""
+    latents = sample_latents(recipe.latent, n, streams, "measure")
+    labels = None if labels is None else labels.to(streams.device)
+    return generate(net, latents, labels, streams=streams, interrupt=interrupt)
 
 
-def duality_gap_of(recipe: Recipe, game: Game, judge: nn.Module, step: int) -> Callable[[], float]:
-    """The duality gap of this game: V is what D's objective is worth to it, with the sign turned."""
+def duality_gap_of(recipe: Recipe, game: Game, d: nn.Module, step: int) -> Callable[[], float]:
+    """A function that estimates the duality gap of this game, whose value V(G, D) is the negative of D's loss."""
     source = recipe.data.load().train
     streams = RandomStreams(0)
-    context = MoveContext(step, recipe.steps, PLAYED, streams)
+    context = MoveContext(step, recipe.steps, GAP_BATCH, streams)
 
-    def value(g: nn.Module, d: nn.Module, batch: int) -> Tensor:
+    def value(generator: nn.Module, discriminator: nn.Module, batch: int) -> Tensor:
         index = 2 * batch if batch >= 0 else -2 * batch - 1
-        real = source.batch(index, PLAYED, streams)
-        fake = Batch(g(recipe.latent.sample(PLAYED, streams("measure/gap", index))))
-        verdicts = discriminate_separately(d, real, fake)
-        costs = game.objective.d_losses(verdicts["real"].score, verdicts["fake"].score, None, context)
-        return -sum((cost.mean() for cost in costs[1:]), costs[0].mean())
+        real = source.batch(index, GAP_BATCH, streams)
+        fake = Batch(generator(recipe.latent.sample(GAP_BATCH, streams("measure/gap", index))))
+        outputs = discriminate_separately(discriminator, real, fake)
+        losses = game.objective.d_losses(outputs["real"].score, outputs["fake"].score, None, context)
+        return -sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
-    return lambda: duality_gap(game.g.net, judge, value, streams("measure/nudge"))
+    return lambda: duality_gap(game.g.net, d, value, streams("measure/nudge"))

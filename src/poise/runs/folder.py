@@ -1,7 +1,8 @@
-"""The run folder: the only bus between training and everything that looks at it.
+"""The run folder: all that training shares with the commands that read a run.
 
-Names are fixed (see docs/run-folder.md); every file is readable without torch. Whole files are replaced
-by rename, lines are appended whole (`poise.utils.files`), and one process at a time may write.
+File names are fixed (see docs/run-folder.md), and no file but the checkpoints' tensors needs torch to be read. Files
+are replaced atomically by a rename, lines are appended in one write (`poise.utils.files`), and only one process at a
+time may write.
 """
 
 from __future__ import annotations
@@ -18,26 +19,30 @@ from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import NAME, Table, read_file
 from poise.utils.files import make_folder, write_text
 from poise.utils.locks import file_lock
+from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary, remove, remove_leftovers
 
-Told = TypeVar("Told")
+Decoded = TypeVar("Decoded")
 
-RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
-SAVE = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
-BEGUN = re.compile(
+CHECKPOINT = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
+EARLY_FILES = re.compile(
     r"recipe\.toml|run\.json|run\.lock|(rows|measures|alarms)\.jsonl|bad_images\.csv|samples(/step-\d+\.png)?|saves"
-    rf"|code(/[^/]+)?|best(/{SAVE})?|tensorboard(/events\.out\.tfevents.*)?"
+    rf"|code(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?"
 )
-"""What a run may have written before its first save."""
+"""What a run may have written before its first checkpoint."""
 
 
 class RunFolder:
     """One run's folder.
 
     Args:
-        path: where it is, or shall be.
+        path: the folder, which need not exist yet.
+
+    Attributes:
+        start_over: whether the folder has only the beginnings of a run without a checkpoint, which is begun again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,101 +51,105 @@ class RunFolder:
         self.measures, self.best = path / "measures.jsonl", path / "best"
         self.alarms, self.kept, self.code = path / "alarms.jsonl", path / "kept", path / "code"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
-        self.anew = False
+        self.start_over = False
 
     def check(self, *, resume: bool) -> None:
-        """Refuse what can be refused before anything is loaded or written; `anew` says whether to begin from nothing.
+        """Check that a run can be started or resumed here, before anything is loaded or written; sets `start_over`.
 
         Raises:
-            RecipeError: a bad name, a file in its place, a folder that is not empty (or no run to resume).
-            CheckpointError: nothing to resume from.
+            RecipeError: the name is not allowed, the path is a file, or there is something in the folder already.
+            CheckpointError: there is no run to resume.
         """
         name = self.path.name
-        if not re.fullmatch(NAME, name) or name.lower() in RESERVED:
-            cure = "a run's name is 1 to 64 letters, digits, '.', '_' or '-', and starts with no dot"
-            raise RecipeError("not a name for a run", where="--out", found=ascii(name), cure=cure)
+        if not re.fullmatch(NAME, name) or name.lower() in RESERVED_NAMES:
+            cure = "a run's name is 1 to 64 letters, digits, '.', '_' or '-', and does not start with a dot"
+            raise RecipeError("not an allowed name of a run", where="--out", found=ascii(name), cure=cure)
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(
                 "a run is a folder", where=f"--out {self.path}", found="a file", cure="choose another name"
             )
-        self.anew = self._begun_in_vain()
+        self.start_over = self._is_abandoned_start()
         if resume:
-            if not self.recipe.is_file() and not self.anew:
+            if not self.recipe.is_file() and not self.start_over:
                 raise CheckpointError("no run to resume", where=str(self.path), cure="start it without --resume")
-        elif not self.anew and self.path.is_dir() and any(entry.name != "run.lock" for entry in self.path.iterdir()):
-            damaged = sorted(place.name for place in self.saves.glob("step-*"))
-            cure = "go on with --resume, or choose another --out"
-            found = f"a run with {len(damaged)} saves" if damaged else ""
-            raise RecipeError("there is something here already", where=f"--out {self.path}", found=found, cure=cure)
+        elif (
+            not self.start_over
+            and self.path.is_dir()
+            and any(entry.name != "run.lock" for entry in self.path.iterdir())
+        ):
+            checkpoints = list(self.saves.glob("step-*"))
+            cure = "continue it with --resume, or choose another --out"
+            found = f"a run with {count_noun(len(checkpoints), 'checkpoint')}" if checkpoints else ""
+            raise RecipeError("the folder is not empty", where=f"--out {self.path}", found=found, cure=cure)
 
-    def _begun_in_vain(self) -> bool:
-        """Whether a run was begun here that came neither to a save nor to its end, and nothing else is here."""
+    def _is_abandoned_start(self) -> bool:
+        """Whether a run was started here that has neither a checkpoint nor an end, and nothing else is here."""
         if not (self.path / "run.lock").is_file() or any(self.saves.glob("step-*")):
             return False
         with suppress(CheckpointError):
             if self.read_info()["state"] == "done":
                 return False
-        found = (entry.relative_to(self.path) for entry in self.path.rglob("*"))
-        return all(BEGUN.fullmatch(one.as_posix()) or any(map(is_temporary, one.parts)) for one in found)
+        paths = (entry.relative_to(self.path) for entry in self.path.rglob("*"))
+        return all(EARLY_FILES.fullmatch(path.as_posix()) or any(map(is_temporary, path.parts)) for path in paths)
 
     def stamp(self) -> tuple[bytes, list[str]]:
-        """What changes whenever a run goes on here."""
-        told, saves = b"", list[str]()
-        with suppress(OSError):  # a name that can't be, among others: `inspect` says what is wrong with it
-            saves = sorted(place.name for place in self.saves.glob("step-*"))
-            told = self.info.read_bytes()
-        return told, saves
+        """A value that changes whenever the run makes progress: `run.json` and the names of the checkpoints."""
+        info, checkpoints = b"", list[str]()
+        with suppress(OSError):  # an impossible path, among others, which `check` refuses with a reason
+            checkpoints = sorted(path.name for path in self.saves.glob("step-*"))
+            info = self.info.read_bytes()
+        return info, checkpoints
 
     @contextmanager
     def claim(self) -> Iterator[str]:
-        """Make the folder and keep other processes from writing to it; yields a note on that, if there is one.
+        """Create the folder and lock it against other writers; yields a note on the lock, which may be empty.
 
         Raises:
-            DiskError: it can't be made.
-            RecipeError: another process is writing; says which.
+            DiskError: the folder can't be created.
+            RecipeError: another process has the lock; says which.
         """
         with disk_errors(self.path):
             make_folder(self.path)
         with file_lock(self.path / "run.lock", f"--out {self.path}") as note:
             yield note
 
-    def clean_up(self, *, anew: bool) -> None:
-        """Remove what was left half written; with `anew`, all that a run wrote here before it had a save.
+    def clean_up(self, *, start_over: bool) -> None:
+        """Delete half-written files; with `start_over`, everything that a run wrote here before its first checkpoint.
 
         Raises:
             DiskError: the disk refused.
         """
-        for place in (self.path, self.samples, self.saves, self.best, self.kept):
-            remove_leftovers(place)
-        if anew:
+        for folder in (self.path, self.samples, self.saves, self.best, self.kept):
+            remove_leftovers(folder)
+        if start_over:
             with disk_errors(self.path):
                 for entry in sorted(self.path.iterdir()):
                     if entry.name != "run.lock":
                         remove(entry)
 
     def read_rows(self, until: int | None = None) -> list[dict[str, Any]]:
-        """The lines of `rows.jsonl`, up to a step if one is given.
+        """The rows of `rows.jsonl`, up to and including step `until`.
 
         Raises:
-            CheckpointError: one of them is damaged; names it.
+            CheckpointError: a line is damaged; names it.
         """
         return read_jsonl(self.rows, check_row, until=until, rising=True)
 
     def read_measures(self, until: int | None = None) -> list[dict[str, Any]]:
-        """The same of `measures.jsonl`."""
+        """The lines of `measures.jsonl`; see `read_rows`."""
         return read_jsonl(self.measures, check_measures, until=until, rising=True)
 
     def read_alarms(self, until: int | None = None, most: int | None = None) -> list[dict[str, Any]]:
-        """The same of `alarms.jsonl`; or its first lines."""
+        """The lines of `alarms.jsonl`; see `read_rows`. `most` limits their number."""
         return read_jsonl(self.alarms, check_alarm, until=until, most=most)
 
     def drop_after(self, step: int) -> None:
-        """Drop the rows and measures after `step`, and a line that a killed run left half written."""
+        """Delete the rows and measures after `step`, and a last line that is incomplete."""
         for path, lines in ((self.rows, self.read_rows(step)), (self.measures, self.read_measures(step))):
             self.rewrite(path, lines)
 
     def rewrite(self, path: Path, lines: list[dict[str, Any]]) -> None:
-        """Let a file of lines, if it is there, hold these alone."""
+        """Replace the contents of a JSON Lines file, if it exists."""
         if path.is_file():
             text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
             if path.read_bytes() != text.encode():
@@ -150,24 +159,24 @@ class RunFolder:
         """`recipe.toml` as a table.
 
         Raises:
-            CheckpointError: it is missing or damaged; names the line.
+            CheckpointError: the file is missing or damaged; names the line.
         """
         return self.parse_recipe(lambda table, where: table)
 
-    def parse_recipe(self, decode: Callable[[Table, str], Told]) -> Told:
-        """What `decode` makes of `recipe.toml`; where that raises RecipeError, the file is damaged.
+    def parse_recipe(self, decode: Callable[[Table, str], Decoded]) -> Decoded:
+        """`recipe.toml`, read and decoded by `decode`, whose RecipeError means that the file is damaged.
 
         Raises:
-            CheckpointError: it is missing or damaged; names the line or the field.
+            CheckpointError: the file is missing or damaged; names the line or the field.
         """
         try:
             return decode(read_file(self.recipe), str(self.recipe))
         except RecipeError as error:
-            cure = "put it back from a copy, or name the recipe: poise train RECIPE --resume --out RUN"
+            cure = "restore it from a copy, or give the recipe: poise train RECIPE --resume --out RUN"
             raise CheckpointError(error.what, where=error.where, found=error.found, cure=cure) from None
 
     def read_info(self) -> dict[str, Any]:
-        """`run.json`.
+        """The contents of `run.json`.
 
         Raises:
             CheckpointError: this is not a run folder, or the file is damaged.
@@ -180,50 +189,50 @@ class RunFolder:
             raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.info)) from None
         except (ValueError, RecursionError) as error:
             line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise CheckpointError(f"is damaged{line}", where=str(self.info), cure=ANEW) from None
-        for name, sound in INFO.items():
+            raise CheckpointError(f"is damaged{line}", where=str(self.info), cure=REWRITE) from None
+        for name, check in INFO_CHECKS.items():
             try:
-                sound(info)
+                check(info)
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise CheckpointError(
-                    f"is damaged: {name} is not what it should be", where=str(self.info), cure=ANEW
+                    f"is damaged: invalid value of {name}", where=str(self.info), cure=REWRITE
                 ) from None
         return info
 
 
-ANEW = "poise train --resume writes it anew"
+REWRITE = "poise train --resume writes a new one"
 
 
-def _texts(told: Any, kind: type = str) -> None:
-    if not isinstance(told, list) or not all(isinstance(one, kind) and not isinstance(one, bool) for one in told):
+def _check_list(value: Any, kind: type = str) -> None:
+    if not isinstance(value, list) or not all(isinstance(one, kind) and not isinstance(one, bool) for one in value):
         raise ValueError
 
 
-def _text(told: Any) -> None:
-    if not isinstance(told, str):
+def _check_text(value: Any) -> None:
+    if not isinstance(value, str):
         raise ValueError
 
 
-INFO: dict[str, Callable[[Mapping[str, Any]], object]] = {
-    "state": lambda info: _text(info["state"]),
+INFO_CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "state": lambda info: _check_text(info["state"]),
     "step": lambda info: check_count(info["step"]),
     "steps": lambda info: check_count(info["steps"]),
     "seconds": lambda info: decode_number(info["seconds"]),
-    "recipe": lambda info: _text(info["recipe"]),
-    "data.kind": lambda info: _text(info["data"]["kind"]),
-    "data.fingerprint": lambda info: _text(info["data"]["fingerprint"]),
-    "data.shape": lambda info: _texts(info["data"]["shape"], int),
-    "data.classes": lambda info: _texts(info["data"]["classes"]),
+    "recipe": lambda info: _check_text(info["recipe"]),
+    "data.kind": lambda info: _check_text(info["data"]["kind"]),
+    "data.fingerprint": lambda info: _check_text(info["data"]["fingerprint"]),
+    "data.shape": lambda info: _check_list(info["data"]["shape"], int),
+    "data.classes": lambda info: _check_list(info["data"]["classes"]),
     "data.count": lambda info: info["data"]["count"] is None or check_count(info["data"]["count"]),
     "parameters": lambda info: [check_count(count) for count in dict(info["parameters"]).values()],
 }
-"""What is read of `run.json`, with what raises unless it is as it should be."""
+"""The entries of `run.json` that are read, each with a function that raises if the value is invalid."""
 
 
 def unused_name(base: Path) -> Path:
-    """`base`, or the first of base-2, base-3, ... that is not there yet."""
-    taken, n = base, 1
-    while taken.exists():
+    """`base`, or the first of base-2, base-3, ... that does not exist yet."""
+    path, n = base, 1
+    while path.exists():
         n += 1
-        taken = base.with_name(f"{base.name}-{n}")
-    return taken
+        path = base.with_name(f"{base.name}-{n}")
+    return path

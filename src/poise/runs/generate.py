@@ -1,9 +1,9 @@
-"""Samples of a generator: sample i is a function of (seed, i), however many are asked for.
+"""Generates samples so that sample i is a function of (seed, i), however many are generated.
 
-Latents are drawn and the network is evaluated in blocks of `BLOCK` samples, each block with random streams of its own.
-The last block is drawn whole and cut, and the network sees it filled up to its full size: a kernel may compute in
-another order at another batch size, and then even the last bits of a sample would depend on n. Labels follow a sequence
-whose beginning does not depend on its length either.
+Latents are drawn and the network is evaluated in blocks of `BLOCK` samples, each with a random stream of its own. The
+last block of latents is drawn completely and then cut, and the network gets it padded to its full size: a kernel may
+sum in another order at another batch size, and then the last bits of a sample would depend on n. Labels follow a
+sequence whose beginning does not depend on its length.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from poise.latents import Latent
 from poise.networks.base import call_network
 
 BLOCK = 32
-"""Samples in a block: small enough that a single sample costs milliseconds, and large enough to fill the kernels."""
+"""The number of samples in a block: one sample takes only milliseconds, and the kernels are still well used."""
 
-GOLDEN = (5**0.5 - 1) / 2
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def sample_latents(latent: Latent, n: int, streams: RandomStreams, stream: str) -> Tensor:
-    """n latents, n x dim; latent i depends on the dice's seed, the stream's name and i alone."""
+    """n latents, n x dim; latent i depends on the seed of the streams, the stream's name and i alone."""
     blocks = [latent.sample(BLOCK, streams(stream, block)) for block in range(-(-n // BLOCK))]
     return torch.cat(blocks)[:n]
 
 
 def no_interrupt() -> None:
-    """Interrupts nothing."""
+    """The default of `interrupt`: does nothing."""
 
 
 @torch.no_grad()
@@ -43,13 +43,20 @@ def generate(
     block: int = BLOCK,
     interrupt: Callable[[], None] = no_interrupt,
 ) -> Tensor:
-    """Samples for `latents` (and labels) in evaluation mode and float32; the network's own mode is put back after.
+    """Generate samples in evaluation mode and float32. The network's mode is restored afterwards.
 
-    Sample i depends on its latent, its label and i alone. Layers that draw in sampling too (standing dropout) draw from
-    `streams`, from a stream for each block: the same call gives the same samples. Callers with a fixed number may
-    take another `block`. `interrupt` is called before each block, and may raise.
+    Sample i depends on its latent, its label and i alone. Layers that are random in evaluation too (standing dropout)
+    draw from `streams`, from one stream per block: the same call gives the same samples.
+
+    Args:
+        net: the generator.
+        latents: float, n x dim.
+        labels: int64, n; None if G takes none.
+        streams: the random streams of random layers.
+        block: the number of samples per forward pass; callers that always generate the same number may change it.
+        interrupt: called before each block; may raise.
     """
-    training, made = net.training, list[Tensor]()
+    training, samples = net.training, list[Tensor]()
     net.eval()
     try:
         with streams.seeded_global("sample/layers"):
@@ -57,43 +64,43 @@ def generate(
                 interrupt()
                 streams.seed_global("sample/layers", number)
                 z = latents[start : start + block]
-                kinds = None if labels is None else _filled(labels[start : start + block], block)
-                made.append(call_network(net, _filled(z, block), kinds)[: len(z)].float())
-        return torch.cat(made)
+                classes = None if labels is None else _padded(labels[start : start + block], block)
+                samples.append(call_network(net, _padded(z, block), classes)[: len(z)].float())
+        return torch.cat(samples)
     finally:
         net.train(training)
 
 
-def _filled(rows: Tensor, block: int) -> Tensor:
-    """`block` rows: the last one stands in for those that are missing."""
+def _padded(rows: Tensor, block: int) -> Tensor:
+    """Pad to `block` rows by repeating the last one."""
     missing = block - len(rows)
     return torch.cat((rows, rows[-1:].expand(missing, *rows.shape[1:]))) if missing else rows
 
 
 def proportional_labels(n: int, counts: Sequence[int], seed: int) -> Tensor:
-    """n labels, int64, in the shares of `counts`, the number of training pictures of each class.
+    """n labels, int64, in proportion to `counts`, the number of training samples of each class.
 
-    Label i is the class in which u_i = frac(u_0 + i (sqrt(5) - 1) / 2) falls when the classes lie side by side in
-    [0, 1), each as wide as its share; u_0 depends on the seed. So label i depends on (seed, i) alone, and any n labels
-    in a row hold each class within a sample or two of n times its share (Weyl 1916; the golden ratio spreads such a
-    sequence most evenly). A class without pictures is never asked for.
+    Label i is the class in which u_i = frac(u_0 + i (sqrt(5) - 1) / 2) falls when [0, 1) is divided among the classes
+    in proportion to their counts; u_0 depends on the seed. So label i depends on (seed, i) alone, and among any n
+    consecutive labels the number of each class differs from n times its proportion by a sample or two (Weyl 1916; the
+    golden ratio distributes such a sequence most evenly). A class without training samples never occurs.
 
     Raises:
-        ValueError: there is no picture of any class.
+        ValueError: all counts are 0.
     """
     edges = torch.tensor(counts, dtype=torch.float64).cumsum(0)
     if not len(edges) or edges[-1] <= 0:
-        raise ValueError("labels need at least one class with a picture")
+        raise ValueError("labels need at least one class with a sample")
     first = derive_seed(seed, "sample/labels") / 2**64
-    u = (first + torch.arange(n, dtype=torch.float64) * GOLDEN) % 1.0
-    return torch.searchsorted(edges, u * edges[-1], right=True).clamp_max(_last(counts))
+    u = (first + torch.arange(n, dtype=torch.float64) * GOLDEN_RATIO) % 1.0
+    return torch.searchsorted(edges, u * edges[-1], right=True).clamp_max(_last_class(counts))
 
 
-def _last(counts: Sequence[int]) -> int:
-    """The last class with a picture: where a product is rounded up to the end."""
-    return max(kind for kind, count in enumerate(counts) if count)
+def _last_class(counts: Sequence[int]) -> int:
+    """The last class with a sample, for a product that is rounded up to the total."""
+    return max(label for label, count in enumerate(counts) if count)
 
 
 def labels_by_class(n: int, classes: int) -> Tensor:
-    """n labels that rise from 0, each class as often as any other or once less; the first n classes if n is fewer."""
+    """n labels in ascending order, with equal counts up to 1; the first n classes if n is smaller than `classes`."""
     return torch.arange(n) * min(n, classes) // max(n, 1)

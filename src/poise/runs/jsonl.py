@@ -1,4 +1,4 @@
-"""Files of lines that a disk may refuse for a while: rows, measures and alarms get the same three tries as saves."""
+"""JSON Lines files that survive short disk failures: like checkpoints, rows, measures and alarms get three attempts."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from poise.errors import DiskError
 from poise.utils.files import append_line
 
 MAX_ATTEMPTS = 3
-"""How many failures in a row are survived, less one."""
+"""The number of failures in a row that end a run."""
 
 
 class JsonLinesFile:
-    """One file of lines. A line that could not be written is kept, and written before the next one.
+    """One JSON Lines file. A line that could not be written is kept, and written before the next one.
 
     Args:
         path: the file.
-        notify: told of the first failure.
+        notify: called with a message at the first failure.
     """
 
     def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
         self.path, self.notify = path, notify
-        self.waiting: list[dict[str, Any]] = []
-        self.failed = 0
+        self.pending: list[dict[str, Any]] = []
+        self.failures = 0
 
     def append(self, line: dict[str, Any]) -> None:
-        """Write a line after those that wait.
+        """Write a line after the pending ones.
 
         Raises:
             DiskError: the disk has refused three times in a row.
         """
-        self.waiting.append(line)
+        self.pending.append(line)
         try:
             self.flush()
         except DiskError as error:
-            self.failed += 1
-            if self.failed >= MAX_ATTEMPTS:
+            self.failures += 1
+            if self.failures >= MAX_ATTEMPTS:
                 raise
-            if self.failed == 1:
-                self.notify(f"could not write to {self.path.name}, it is tried again with the next line: {error}")
+            if self.failures == 1:
+                self.notify(f"could not write to {self.path.name}, which is tried again with the next line: {error}")
 
     def flush(self) -> None:
-        """Write what waits.
+        """Write the pending lines.
 
         Raises:
-            DiskError: the disk refused; what is left waits on.
+            DiskError: the disk refused; the rest stays pending.
         """
-        while self.waiting:
-            append_line(self.path, self.waiting[0])
-            del self.waiting[0]
-            self.failed = 0
+        while self.pending:
+            append_line(self.path, self.pending[0])
+            del self.pending[0]
+            self.failures = 0
 
     def drop_after(self, step: int) -> None:
-        """Forget the waiting lines after `step`: the run went back there."""
-        self.waiting = [line for line in self.waiting if line["step"] <= step]
+        """Discard the pending lines after `step`, after a rollback."""
+        self.pending = [line for line in self.pending if line["step"] <= step]

@@ -1,4 +1,4 @@
-"""Which save a run goes on from: the newest that is whole, and of this recipe and this data, and fits the players."""
+"""Chooses the checkpoint that a run is resumed from: the newest valid one with the same recipe and data that fits."""
 
 from __future__ import annotations
 
@@ -14,61 +14,62 @@ from poise.runs import checkpoint
 
 
 def core_hash(recipe: Recipe) -> str:
-    """SHA-256 of what of a recipe may not change when a run is resumed, 16 hex digits."""
+    """SHA-256 of the part of a recipe that may not change when a run is resumed, 16 hex digits."""
     return hashlib.sha256(recipe.core.encode()).hexdigest()[:16]
 
 
 def choose_checkpoint(
     saves: Path, recipe: Recipe, fingerprint: str, restore: Callable[[checkpoint.Checkpoint], None]
 ) -> tuple[checkpoint.Checkpoint, list[str]]:
-    """The newest save that can be gone on from, restored; and a sentence for each newer one that was passed over.
+    """Load the newest checkpoint that can be resumed from; also returns a message for each newer one that was skipped.
 
     Args:
-        saves: their folder.
-        recipe: of the run.
-        fingerprint: of its data.
+        saves: the folder of the checkpoints.
+        recipe: the run's recipe.
+        fingerprint: the fingerprint of the run's data.
         restore: loads a checkpoint into the players; raises CheckpointError, and changes nothing, if it does not fit.
 
     Raises:
-        RecipeError: there are whole saves, but the newest of them was made with another recipe; names the fields.
-        CheckpointError: there are none, or they are of other data.
+        RecipeError: there are valid checkpoints, but the newest was written with another recipe; names the fields.
+        CheckpointError: there are none, or they belong to other data.
     """
-    passed: list[str] = []
-    strange: list[PoiseError] = []
-    for past in checkpoint.valid_checkpoints(saves, passed):
-        error = _strange(past, recipe, fingerprint, saves)
-        if error is None:
+    skipped: list[str] = []
+    mismatches: list[PoiseError] = []
+    for candidate in checkpoint.valid_checkpoints(saves, skipped):
+        mismatch = _mismatch(candidate, recipe, fingerprint, saves)
+        if mismatch is None:
             try:
-                restore(past)
-                return past, passed
-            except CheckpointError as unfit:
-                passed.append(f"{past.path.name}: {unfit.what}")
+                restore(candidate)
+                return candidate, skipped
+            except CheckpointError as error:
+                skipped.append(f"{candidate.path.name}: {error.what}")
                 continue
-        strange.append(error)
-        passed.append(f"{past.path.name}: {error.what}" + (f" ({error.found})" if error.found else ""))
-    if strange:
-        raise strange[0]
-    found = "; ".join(passed) or "none at all"
-    raise CheckpointError("no valid save to go on with", where=str(saves), found=found, cure="start a new run")
+        mismatches.append(mismatch)
+        found = f" ({mismatch.found})" if mismatch.found else ""
+        skipped.append(f"{candidate.path.name}: {mismatch.what}{found}")
+    if mismatches:
+        raise mismatches[0]
+    found = "; ".join(skipped) or "none at all"
+    raise CheckpointError("no valid checkpoint to resume from", where=str(saves), found=found, cure="start a new run")
 
 
-def _strange(past: checkpoint.Checkpoint, recipe: Recipe, fingerprint: str, saves: Path) -> PoiseError | None:
-    """Why a whole save is not of this run."""
-    if past.manifest.get("data") != fingerprint:
-        cure = "bring that data back, or start a new run"
+def _mismatch(candidate: checkpoint.Checkpoint, recipe: Recipe, fingerprint: str, saves: Path) -> PoiseError | None:
+    """Why a valid checkpoint does not belong to this run; None if it does."""
+    if candidate.manifest.get("data") != fingerprint:
+        cure = "restore that data, or start a new run"
         return CheckpointError("the data is not what this run was trained on", where=str(saves.parent), cure=cure)
-    if past.manifest.get("core") in (None, core_hash(recipe)):  # None: by a version that did not write it
+    if candidate.manifest.get("core") in (None, core_hash(recipe)):  # None: written by a version without this entry
         return None
-    fields = _other(past.state.get("recipe"), recipe)
+    fields = _different_fields(candidate.state.get("recipe"), recipe)
     if not fields:
         return None
-    found = f"other {', '.join(fields)} in {past.path.name}"
-    cure = f"take it back, or start a new run; {saves.parent / 'recipe.toml'} may have been edited"
+    found = f"different values of {', '.join(fields)} in {candidate.path.name}"
+    cure = f"undo the change, or start a new run; {saves.parent / 'recipe.toml'} may have been edited"
     return RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
 
 
-def _other(core: object, recipe: Recipe) -> list[str]:
-    """Which fields a save's recipe has otherwise; none if it is the same in other words (an older version's)."""
+def _different_fields(core: object, recipe: Recipe) -> list[str]:
+    """The fields that differ between a checkpoint's recipe and this one; none if only the spelling differs."""
     try:
         return differences(decode(with_free_fields(parse_toml(str(core), ""), recipe)), recipe)
     except RecipeError:

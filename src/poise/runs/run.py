@@ -1,4 +1,4 @@
-"""A run, opened from its folder: its recipe, its newest save, and samples of it. Works while it still trains."""
+"""A run opened from its folder: its recipe, its newest checkpoint and samples. Works while it is still training."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from poise.runs.reload import reload_data
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
 
-LISTED = 20
-"""So many classes are named where one is not known."""
+MAX_LISTED = 20
+"""The number of classes that the message about an unknown one lists."""
 
 
 class Run:
@@ -38,14 +38,14 @@ class Run:
 
     Args:
         path: the run folder.
-        trust_code: whether Python files that its recipe names may run.
-        best: whether to take the weights that were measured best, not the newest ones.
+        trust_code: whether Python files that its recipe names may be executed.
+        best: whether to load the checkpoint with the best measured value instead of the newest one.
 
     Attributes:
-        skipped_checkpoints: a sentence for each save that was passed over, damaged or unfit.
+        skipped_checkpoints: a message for each checkpoint that was skipped because it is damaged or does not fit.
 
     Raises:
-        CheckpointError: it is not one, or its `run.json` is damaged.
+        CheckpointError: this is not a run folder, or its `run.json` is damaged.
     """
 
     def __init__(self, path: str | Path, *, trust_code: bool = False, best: bool = False) -> None:
@@ -57,10 +57,10 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What was trained; Python files of the user's are named by their copies in the run folder.
+        """The recipe; paths of user code are those of the copies in the run folder.
 
         Raises:
-            CheckpointError: `recipe.toml` is damaged; names the line or the field; or a copy of code is.
+            CheckpointError: `recipe.toml` is damaged (names the line or the field), or a copy of user code is.
         """
         return use_copies(self.folder.parse_recipe(decode), self.folder.code, self.info.get("code", {}))
 
@@ -71,73 +71,72 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names, by number; empty where the data has none."""
+        """The names of the classes by label; empty if the data has none."""
         return tuple(self.info["data"]["classes"])
 
     @property
     def alpha(self) -> bool:
-        """Whether the second of two channels is how opaque a pixel is, and not an ink of its own."""
+        """Whether the second of two channels is an alpha channel."""
         return getattr(self.recipe.data, "alpha", True)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows so far, as `rows.jsonl` has them."""
+        """The rows of `rows.jsonl` so far."""
         return self.folder.read_rows()
 
     @property
     def measures(self) -> list[dict[str, Any]]:
-        """What was measured so far, as `measures.jsonl` has it."""
+        """The lines of `measures.jsonl` so far."""
         return self.folder.read_measures()
 
     @property
     def checkpoint(self) -> checkpoint.Checkpoint:
-        """The newest save that is whole and fits the recipe, or the best one.
+        """The newest valid checkpoint that fits the recipe, or the best one.
 
         Raises:
-            CheckpointError: there is none; says what is wrong with the others.
+            CheckpointError: there is none; names the skipped ones with their defects.
         """
         return self._opened[0]
 
     @property
     def game(self) -> Game:
-        """The game as it was saved, on the CPU in float32."""
+        """The game with the state of the checkpoint, on the CPU in float32."""
         return self._opened[1]
 
     @cached_property
     def _opened(self) -> tuple[checkpoint.Checkpoint, Game]:
-        recipe, place = self.recipe, self.folder.best if self.best else self.folder.saves
+        recipe, folder = self.recipe, self.folder.best if self.best else self.folder.saves
         allow_user_code(recipe, self.trust_code)
         data_spec = DataSpec(self.shape, len(self.classes), num_samples=self.info["data"]["count"] or 0)
         game = build_game(recipe, data_spec, ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(recipe.seed))
-        constant = state_tensors.non_finite_buffers(game)
-        for past in checkpoint.valid_checkpoints(place, self.skipped_checkpoints):
+        allowed = state_tensors.non_finite_buffers(game)
+        for candidate in checkpoint.valid_checkpoints(folder, self.skipped_checkpoints):
             try:
-                state_tensors.refuse_non_finite(past.tensors, constant)
-                state_tensors.load_game_tensors(game, past.tensors)
-                return past, game
+                state_tensors.refuse_non_finite(candidate.tensors, allowed)
+                state_tensors.load_game_tensors(game, candidate.tensors)
+                return candidate, game
             except CheckpointError as error:
-                self.skipped_checkpoints.append(f"{past.path.name}: {error.what}")
-        cure = "only a run that measures itself keeps one: [measure] in its recipe" if self.best else ""
-        found = "; ".join(self.skipped_checkpoints) or "none at all"
-        raise CheckpointError(
-            "no valid save", where=str(place), found=found, cure="" if self.skipped_checkpoints else cure
-        )
+                self.skipped_checkpoints.append(f"{candidate.path.name}: {error.what}")
+        found, cure = "; ".join(self.skipped_checkpoints) or "none at all", ""
+        if self.best and not self.skipped_checkpoints:
+            cure = "only a run that is evaluated during training has one: [measure] in its recipe"
+        raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
 
     def load(self, data_root: Path | None = None) -> DataSplits:
-        """The data it was trained on.
+        """Load the data that the run was trained on.
 
         Raises:
-            DataError: it is not there, or has changed since.
+            DataError: the data is missing or has changed.
         """
         with loading_memory(self.recipe.data):
             return reload_data(self.recipe.data, self.info["data"]["fingerprint"], self.path, data_root)
 
     def read_data_from(self, data: DataConfig) -> None:
-        """Take the run's data from another place from now on; `load` refuses it if it is other data."""
+        """Set another place that `load` reads the data from; `load` still refuses data that differs."""
         self.__dict__["recipe"] = self.recipe.model_copy(update={"data": data})
 
     def generator(self, *, raw: bool = False) -> nn.Module:
-        """The generator that samples come from: the averaged one if there is one, the live one if `raw`."""
+        """The network that generates samples: with averaged weights if there are any, or the live ones if `raw`."""
         return self.game.sampling_network(raw=raw)
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
@@ -145,76 +144,76 @@ class Run:
         return sample_latents(self.recipe.latent, n, RandomStreams(seed), "sample")
 
     def label(self, word: str) -> int:
-        """The number of the class that `word` stands for, see `class_number`.
+        """The label of the class that `word` names, see `class_number`.
 
         Raises:
-            RecipeError: this G takes no labels, or there is no such class; names the nearest.
+            RecipeError: the generator takes no labels, or there is no such class; suggests the nearest name.
         """
         if self.recipe.labels.g is None:
             raise RecipeError("this run's generator takes no labels", where="--label", cure="leave it out")
         return self.class_number(word, "--label")
 
     def class_number(self, word: str, where: str) -> int:
-        """The number of the class called `word`, or with that number where no class is called by a number.
+        """The label of the class named `word`, or `word` itself as a label if no class has a number for a name.
 
         Raises:
-            RecipeError: there is no such class; names the nearest.
+            RecipeError: there is no such class; suggests the nearest name.
         """
-        for name in (word, display_name(word)):  # an odd name is kept as it is shown
+        for name in (word, display_name(word)):  # names with unprintable characters are stored as they are displayed
             if name in self.classes:
                 return self.classes.index(name)
-        numbered = any(_number(name) for name in self.classes)
-        if not numbered and word.isascii() and word.isdecimal() and int(word) < len(self.classes):
+        numeric_names = any(_is_number(name) for name in self.classes)
+        if not numeric_names and word.isascii() and word.isdecimal() and int(word) < len(self.classes):
             return int(word)
         cure = did_you_mean(word, list(self.classes)) if self.classes else "the data has no classes"
-        if "did you mean" not in cure and len(self.classes) > LISTED:
-            cure = f"there are {len(self.classes):,}: {', '.join(self.classes[:LISTED])}, ... (all are in run.json)"
-        cure += "; here numbers are names" if numbered and _number(word) else ""
+        if "did you mean" not in cure and len(self.classes) > MAX_LISTED:
+            cure = f"there are {len(self.classes):,}: {', '.join(self.classes[:MAX_LISTED])}, ... (all are in run.json)"
+        cure += "; a number here is a class's name" if numeric_names and _is_number(word) else ""
         raise RecipeError("no such class", where=where, found=f"'{word}'", cure=cure)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        """Training pictures of each class; equal where the run folder does not say, as older ones don't."""
+        """The number of training samples of each class; equal ones for runs of older versions, which lack them."""
         return tuple(self.info["data"].get("class_counts") or [1] * len(self.classes))
 
     def labels(self, n: int, label: int | None = None, seed: int = 0) -> Tensor | None:
-        """n labels, B: all `label`, or in the shares of the training pictures; None if G takes none."""
+        """n labels, B: all `label`, or in the proportions of the training samples; None if G takes none."""
         if self.recipe.labels.g is None:
             return None
         return proportional_labels(n, self.class_counts, seed) if label is None else torch.full((n,), label)
 
     def labels_by_row(self, n: int) -> Tensor | None:
-        """n labels for a grid with one row for each class (see `class_by_class`); None if G takes none."""
+        """n labels for a grid with one row per class (see `labels_by_class`); None if G takes none."""
         return None if self.recipe.labels.g is None else labels_by_class(n, len(self.classes))
 
     def grid_labels(self, n: int) -> Tensor | None:
-        """Up to n labels for a grid of samples: a row for each class, or for 16 of many; None if G takes none."""
+        """Up to n labels for a sample grid with one row per class, for at most 16 classes; None if G takes none."""
         if self.recipe.labels.g is None:
             return None
-        down, across = grid_capacity(self.shape)
-        kinds = evenly_spaced(len(self.classes), min(n, MAX_CLASS_ROWS, down))
-        return kinds[labels_by_class(min(n, len(kinds) * across), len(kinds))]
+        rows, columns = grid_capacity(self.shape)
+        classes = evenly_spaced(len(self.classes), min(n, MAX_CLASS_ROWS, rows))
+        return classes[labels_by_class(min(n, len(classes) * columns), len(classes))]
 
     def sample(
         self, n: int, seed: int = 0, *, label: int | None = None, labels: Tensor | None = None, raw: bool = False
     ) -> Tensor:
-        """n samples, B x shape, in [-1, 1] for pictures; sample i is a function of (seed, i) and of its label.
+        """n samples, B x shape, in [-1, 1] for images; sample i is a function of (seed, i) and of its label.
 
         Args:
-            n: how many.
-            seed: which latents and labels.
-            label: all are of this class.
-            labels: of which class each is, B; left out, `labels(n, label, seed)`.
-            raw: whether the live weights make them, not the averaged ones.
+            n: the number of samples.
+            seed: the seed of the latents and labels.
+            label: the label of all samples.
+            labels: the label of each sample, B; defaults to `labels(n, label, seed)`.
+            raw: whether to use the live weights instead of the averaged ones.
         """
         labels = self.labels(n, label, seed) if labels is None else labels
         return generate(self.generator(raw=raw), self.latents(n, seed), labels, streams=RandomStreams(seed))
 
     def real(self, n: int) -> Tensor | None:
-        """n real points for toys, which need no files; None for pictures."""
-        entry = self.recipe.data
-        return entry.load().train.preview(n) if isinstance(entry, ToyConfig) else None
+        """n real points of toy data, which needs no files; None for images."""
+        data = self.recipe.data
+        return data.load().train.preview(n) if isinstance(data, ToyConfig) else None
 
 
-def _number(word: str) -> bool:
+def _is_number(word: str) -> bool:
     return re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", word) is not None

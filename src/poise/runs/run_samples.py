@@ -1,4 +1,4 @@
-"""A run in the place of a pile of pictures: its samples, never the sheets that lie in its folder."""
+"""Uses a run as a set of images: its generated samples, never the sample grids in its folder."""
 
 from __future__ import annotations
 
@@ -10,49 +10,55 @@ from poise.errors import DataError
 from poise.runs.run import Run
 from poise.utils.images import to_bytes
 
-OWN = ("samples", "saves", "best", "kept", "ladder", "tensorboard", "code")
-"""Folders of a run that hold no pictures to be compared."""
+RUN_FOLDERS = ("samples", "saves", "best", "kept", "ladder", "tensorboard", "code")
+"""The subfolders of a run, which contain no images to be compared."""
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is one that a run has left, whole or damaged."""
+    """Whether a folder is a run folder, intact or damaged."""
     return (folder / "run.json").is_file() or ((folder / "recipe.toml").is_file() and (folder / "saves").is_dir())
 
 
 def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
-    """The run in `folder`, given as the argument `where`; None if it is a folder of pictures.
+    """Open the run in `folder`; None if it is a folder of images.
+
+    Args:
+        folder: the folder.
+        where: the command-line argument that gave it, for messages.
+        trust_code: whether Python files that the run's recipe names may be executed.
 
     Raises:
-        CheckpointError: it is a run that can't be sampled.
-        DataError: it makes no pictures, or `folder` is a part of a run, such as its sheets.
+        CheckpointError: the run has no valid checkpoint.
+        DataError: the run generates no images, or `folder` is a part of a run, such as its sample grids.
     """
-    place = folder.resolve()
-    for above in place.parents:
-        if is_run(above) and place.relative_to(above).parts[0] in OWN:
-            what = f"{place.relative_to(above)} belongs to a run and holds no single samples"
-            raise DataError(what, where=where, found=str(folder), cure=f"give the run itself, {above}: it is sampled")
-    if not is_run(place):
+    path = folder.resolve()
+    for parent in path.parents:
+        if is_run(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
+            what = f"{path.relative_to(parent)} is part of a run and contains no single samples"
+            cure = f"give the run {parent} itself, from which samples are generated"
+            raise DataError(what, where=where, found=str(folder), cure=cure)
+    if not is_run(path):
         return None
     run = Run(folder, trust_code=trust_code)
     if len(run.shape) != 3:
-        raise DataError("only pictures can be compared", where=where, found=f"a run on {run.recipe.data.tag()}")
-    _ = run.checkpoint  # whether it can be sampled is found before anything else is done
+        raise DataError("only images can be compared", where=where, found=f"a run on {run.recipe.data.tag()}")
+    _ = run.checkpoint  # raises if there is no valid checkpoint, before any other work is done
     return run
 
 
 def run_samples(run: Run, n: int, size: int | None = None, channels: int | None = None) -> DataSplits:
-    """The first n samples of a run with seed 0, as `poise sample` makes them, and how they were made, in a note.
+    """The first n samples of a run with seed 0, as `poise sample` generates them, with a note on their origin.
 
     Args:
-        run: its pictures are taken from the averaged weights, where there are any.
-        n: how many.
-        size: the side that they are resized to, as files would be; left out, their own.
-        channels: how many they get; left out, their own.
+        run: the run; its averaged weights are used if there are any.
+        n: the number of samples.
+        size: the side length that they are resized to, as image files would be; defaults to their own.
+        channels: the number of channels that they are converted to; defaults to their own.
     """
     samples, labels = to_bytes(run.sample(n)), run.labels(n)
     images = convert_array(samples, TargetFormat(size or run.shape[-1], channels or run.shape[0], "white"))
     weights = "the averaged weights" if run.generator() is not run.game.g.net else "the weights"
-    shares = "" if labels is None else ", classes in the shares of its training pictures"
-    note = f"a run: {n:,} samples of seed 0 by {weights} of step {run.checkpoint.step:,}{shares}"
+    classes_note = "" if labels is None else ", classes in the proportions of its training set"
+    note = f"a run: {n:,} samples of seed 0 by {weights} of step {run.checkpoint.step:,}{classes_note}"
     classes = () if labels is None else run.classes
     return DataSplits(ImageDataset(images, None if labels is None else labels.numpy(), classes), notes=[note])

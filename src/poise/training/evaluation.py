@@ -129,7 +129,7 @@ class PeriodicEvaluator:
         """Forget what was measured after `step`: the run is back there."""
         self.lines.drop_after(step)
         self.best = self.last = None
-        for line in [*self.folder.read_measures(step), *self.lines.waiting]:
+        for line in [*self.folder.read_measures(step), *self.lines.pending]:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
         if self.best is not None and not self._best_is_readable(self.best.step):
             self.best = self.last = None  # a later one had taken its place, and is gone too

@@ -62,15 +62,15 @@ def train(
         folder = RunFolder(unused_name(Path("runs") / recipe.name) if out is None else Path(out))
         stamp = folder.stamp()
         folder.check(resume=resume)
-        if not resume or folder.anew:
+        if not resume or folder.start_over:
             _outside(folder.path, recipe)
         known = _known(folder) if resume else {}
         code = substitute_missing(recipe, folder.code, known.get("code", {}))
         allow_user_code(recipe, trust_code)
         compute = choose_compute(device, precision, recipe)
         check_compatibility(recipe).raise_first()
-        notes = [f"nothing had been saved in {folder.path} yet: it is begun anew"] if folder.anew else []
-        resume = resume and not folder.anew
+        notes = [f"nothing had been saved in {folder.path} yet: it is begun anew"] if folder.start_over else []
+        resume = resume and not folder.start_over
         notes += _same_run(folder, recipe) if resume else []
         if isinstance(recipe.data, ImageDataConfig):
             check_compatibility(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()

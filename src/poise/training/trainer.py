@@ -99,7 +99,7 @@ class Trainer:
         for left in reversed(range(MAX_ATTEMPTS)):
             try:
                 self._write_info("done")
-                self.folder.clean_up(anew=False)  # what could not be removed at once
+                self.folder.clean_up(start_over=False)  # what could not be removed at once
                 return
             except DiskError:
                 if not left:
@@ -260,7 +260,7 @@ class Trainer:
 
     def _open(self) -> None:
         """The first writing: everything has been checked."""
-        self.folder.clean_up(anew=self.folder.anew)
+        self.folder.clean_up(start_over=self.folder.start_over)
         write_text(self.folder.recipe, self.recipe.to_toml())
         self._write_info("running")
         run_info.copy_user_code(self.recipe, self.folder)

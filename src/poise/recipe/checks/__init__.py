@@ -1,1 +1,1 @@
-"""What is checked about a recipe before it runs: who plays, what fits together, what is suspicious."""
+"""Checks of a recipe before it runs: its players, whether its parts fit together, and what is suspicious about it."""

@@ -1,4 +1,4 @@
-"""What is found about a recipe before it runs: the field, the reason, the tip, the cure."""
+"""The result of checking a recipe: refusals and warnings, each with its field, reason, tip and cure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from poise.errors import RecipeError
 
 
 class Finding(NamedTuple):
-    """One thing that does not fit, or only doubtfully."""
+    """One problem of a recipe.
+
+    Attributes:
+        field: the dotted path of the field.
+        message: the reason.
+        tip: the id of the tip that explains it.
+        cure: what to change.
+    """
 
     field: str
     message: str
@@ -19,17 +26,22 @@ class Finding(NamedTuple):
 
 @dataclass
 class Findings:
-    """Refusals stop a run before anything is written; warnings are said once."""
+    """The problems of a recipe.
+
+    Attributes:
+        refusals: problems that stop a run before anything is written.
+        warnings: problems that are printed once.
+    """
 
     refusals: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
     def refuse(self, error: RecipeError) -> None:
-        """Add what was raised somewhere to the refusals."""
+        """Add an error that was raised elsewhere to the refusals."""
         found = f", found {error.found}" if error.found else ""
         self.refusals.append(Finding(error.where, f"{error.what}{found}", "", error.cure))
 
     def raise_first(self) -> None:
-        """Raises RecipeError for the first refusal, if there is one."""
+        """Raise `RecipeError` for the first refusal, if there is one."""
         for finding in self.refusals:
             raise RecipeError(finding.message, where=finding.field, cure=finding.cure)

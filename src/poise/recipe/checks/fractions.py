@@ -1,7 +1,8 @@
-"""Shares of a batch: what rounds to nothing or to everything, and pools that the run cannot fill.
+"""Checks of fractions of a batch and of pool sizes.
 
-A share of a small batch can round to 0 samples, so that a trick does nothing, or to all of them, so that it does
-everything. Each finding is a warning with the numbers that lead to it.
+A fraction of a small batch can round to 0 samples, so that a trick does nothing, or to the whole batch, so that it
+replaces or keeps everything; and a pool can be larger than the run can fill. Each finding is a warning with the numbers
+that lead to it.
 """
 
 from __future__ import annotations
@@ -12,58 +13,56 @@ from poise.recipe.model import Recipe
 
 
 def check_fractions(recipe: Recipe, findings: Findings) -> None:
-    """Add what rounds badly in `recipe` to the warnings."""
-    for rule in (_pools, _top, _groups):
+    """Add a warning for each fraction that rounds to none or all of a batch, and for each pool that never fills."""
+    for rule in (_pools, _selected_fraction, _groups):
         rule(recipe, findings)
 
 
 def _pools(recipe: Recipe, findings: Findings) -> None:
-    """Each pool takes its share of the fakes that the pools before it have left; `image_pool` acts last."""
+    """Each pool replaces its fraction of the fake samples that the pools before it left; `image_pool` acts last."""
     new = recipe.batch
     pools = [(i, trick) for i, trick in enumerate(recipe.tricks) if trick.num_stored and getattr(trick, "fraction", 1)]
     for i, trick in sorted(pools, key=lambda pool: pool[1].tag() == "image_pool"):
-        kind, taken = f"'{trick.tag()}'", trick.num_replaced(new)
+        kind, replaced = f"'{trick.tag()}'", trick.num_replaced(new)
 
         def warn(reason: str, cure: str, i: int = i, tip: str = trick.tip) -> None:
             findings.warnings.append(Finding(f"tricks.{i}", reason, tip, cure))
 
         if new == 0:
-            warn(f"{kind} does nothing: the pools before it replace all fakes", "leave one of them out")
-        elif taken == 0:
-            reason = f"{kind} does nothing: its share of {new} new fakes rounds to 0"
-            warn(reason, "set its 'fraction' or the batch higher, or leave it out")
-        elif taken == recipe.batch and trick.tag() != "image_pool":
-            reason = f"{kind} replaces all {taken} fakes of a batch, so D never sees G's newest ones"
-            warn(reason, "set its 'fraction' lower, or the batch higher")
+            warn(f"{kind} has no effect: the pools before it replace all fake samples", "remove one of them")
+        elif replaced == 0:
+            reason = f"{kind} has no effect: its fraction of {new} new fake samples rounds to 0"
+            warn(reason, "set a larger 'fraction' or batch, or remove the trick")
+        elif replaced == recipe.batch and trick.tag() != "image_pool":
+            reason = f"{kind} replaces all {replaced} fake samples of a batch, so D never gets G's newest ones"
+            warn(reason, "set a smaller 'fraction' or a larger batch")
         elif trick.steps_to_fill(new) > recipe.steps:
-            reason = (
-                f"{kind} has room for {trick.num_stored:,} fakes, and is full after {trick.steps_to_fill(new):,} steps"
-            )
-            warn(f"{reason}; the run has {recipe.steps:,}", "set its 'size' lower, or run longer")
-        new -= taken
+            steps = trick.steps_to_fill(new)
+            reason = f"{kind} stores {trick.num_stored:,} fake samples and is full after {steps:,} steps"
+            warn(f"{reason}, but the run has {recipe.steps:,}", "set a smaller 'size', or train longer")
+        new -= replaced
 
 
-def _top(recipe: Recipe, findings: Findings) -> None:
-    """Costs that are left out."""
+def _selected_fraction(recipe: Recipe, findings: Findings) -> None:
+    """A fraction of selected samples below 1 should leave out at least one."""
     scores = recipe.batch // recipe.pack
     for i, trick in enumerate(recipe.tricks):
-        least = min(bounds(getattr(trick, "fraction", 1.0))) if trick.selects_samples else 1.0
-        if least < 1 and max(1, round(least * scores)) == scores:
-            reason = f"'{trick.tag()}' does nothing: {least:g} of {scores} scores rounds to all of them"
-            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set 'fraction' lower, or batch higher"))
+        smallest = min(bounds(getattr(trick, "fraction", 1.0))) if trick.selects_samples else 1.0
+        if smallest < 1 and max(1, round(smallest * scores)) == scores:
+            reason = f"'{trick.tag()}' has no effect: {smallest:g} of {scores} scores rounds to all of them"
+            cure = "set a smaller 'fraction' or a larger batch"
+            findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
 def _groups(recipe: Recipe, findings: Findings) -> None:
-    """What compares the samples of a batch needs more than one."""
+    """A trick that compares the samples of a batch needs groups of at least two."""
     scores = recipe.batch // recipe.pack
     for i, trick in enumerate(recipe.tricks):
         if (group := trick.comparison_group(scores)) is None or group > 1:
             continue
-        what = f"D judges {scores} at a time, which no group of 2 up to its size divides"
+        what = f"no group size from 2 to its own divides the {scores} scores of a batch"
         if scores == 1:
-            what = (
-                "D judges one sample at a time" if recipe.pack == 1 else f"D judges one pack of {recipe.pack} at a time"
-            )
-        cure = "take a batch that divides by its group" if scores > 1 else "set batch higher"
-        reason = f"'{trick.tag()}' does nothing: {what}, so there is nothing to compare"
+            what = f"a batch is one {'sample' if recipe.pack == 1 else f'pack of {recipe.pack}'}"
+        cure = "set a batch that is a multiple of its group size" if scores > 1 else "set a larger batch"
+        reason = f"'{trick.tag()}' has no effect: {what}, so there is nothing to compare"
         findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))

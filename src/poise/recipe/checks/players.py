@@ -1,6 +1,8 @@
-"""Who takes part: a game of two has a D, a game for one has none, and an encoder is there if codes are read.
+"""Checks that the recipe has the players that its objective needs, and no others.
 
-What stands here in a recipe without a part to play, or is missing, is refused before anything else is looked at.
+An adversarial game has a discriminator D and its optimiser. Training without a discriminator (`reconstruction`, `elbo`)
+has neither, and no tricks that act on D. An encoder is needed if, and only if, some part uses latent codes of real
+samples. What is missing or has no use is refused before anything else is checked.
 """
 
 from __future__ import annotations
@@ -11,62 +13,68 @@ from poise.recipe.model import Recipe
 
 
 def check_players(recipe: Recipe, findings: Findings) -> None:
-    """Add what is missing or has nothing to do to the refusals."""
-    for rule in (_rival, _tempo, _asking, _encoder, _latent):
+    """Add a finding for each player that is missing or has no use."""
+    for rule in (_discriminator, _tempo, _discriminator_tricks, _encoder, _latent):
         rule(recipe, findings)
 
 
-def _rival(recipe: Recipe, findings: Findings) -> None:
+def _discriminator(recipe: Recipe, findings: Findings) -> None:
+    """There is a discriminator with its optimiser if, and only if, the objective uses one."""
     kind = recipe.objective.tag()
-    there = {"network.d": recipe.network.d, "optimizer.d": recipe.optimizer.d}
+    parts = {"network.d": recipe.network.d, "optimizer.d": recipe.optimizer.d}
     if recipe.has_discriminator:
-        for where, part in there.items():
+        for where, part in parts.items():
             if part is None:
-                reason = f"'{kind}' asks a discriminator, and the recipe has no {where}"
-                cure = "add it, or take the objective 'reconstruction' or 'elbo', which rebuild what they see"
+                reason = f"'{kind}' needs a discriminator, but the recipe has no {where}"
+                cure = "add it, or use the objective 'reconstruction' or 'elbo', which train without a discriminator"
                 findings.refusals.append(Finding(where, reason, "T25", cure))
         return
-    for where, part in (there | {"conditioning.d": recipe.labels.d}).items():
+    for where, part in (parts | {"conditioning.d": recipe.labels.d}).items():
         if part is not None:
-            reason = f"'{kind}' is a game for one: nobody asks a discriminator"
-            cure = f"leave it out (--set {where}=none), or take another objective"
+            reason = f"'{kind}' trains without a discriminator"
+            cure = f"remove it (--set {where}=none), or use another objective"
             findings.refusals.append(Finding(where, reason, "T25", cure))
 
 
 def _tempo(recipe: Recipe, findings: Findings) -> None:
+    """The tempo `alone` is for training without a discriminator, and every other tempo for two players."""
     alone = recipe.tempo.tag() == "alone"
     if recipe.has_discriminator and alone:
-        reason = f"'{recipe.objective.tag()}' is a game of two, and only G would move"
-        findings.refusals.append(Finding("tempo", reason, "T12", 'take kind "ratio"'))
+        reason = f"'{recipe.objective.tag()}' trains two players, but with 'alone' only G moves"
+        findings.refusals.append(Finding("tempo", reason, "T12", 'use kind "ratio"'))
     if not recipe.has_discriminator and not alone:
-        reason = f"'{recipe.tempo.tag()}' lets two players move, and '{recipe.objective.tag()}' is a game for one"
-        findings.refusals.append(Finding("tempo", reason, "T25", 'take kind "alone"'))
+        kind = recipe.objective.tag()
+        reason = f"'{recipe.tempo.tag()}' moves two players, but '{kind}' trains without a discriminator"
+        findings.refusals.append(Finding("tempo", reason, "T25", 'use kind "alone"'))
 
 
-def _asking(recipe: Recipe, findings: Findings) -> None:
+def _discriminator_tricks(recipe: Recipe, findings: Findings) -> None:
+    """A trick that acts on D or its output needs a D."""
     for i, trick in enumerate(recipe.tricks):
         if trick.needs_discriminator and not recipe.has_discriminator:
-            reason = f"'{trick.tag()}' acts on D or on what D says, and '{recipe.objective.tag()}' is a game for one"
-            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "leave it out"))
+            kind = recipe.objective.tag()
+            reason = f"'{trick.tag()}' acts on D or its output, but '{kind}' trains without a discriminator"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "remove it"))
 
 
 def _encoder(recipe: Recipe, findings: Findings) -> None:
-    """One is there if, and only if, somebody reads codes; free codes are those of pictures that can be counted."""
+    """There is an encoder if, and only if, latent codes are used; free codes need a finite training set."""
     encoder = recipe.network.e
     if encoder is None and recipe.needs_codes:
-        readers = [trick.tag() for trick in recipe.tricks if trick.needs_codes] or [recipe.objective.tag()]
-        reason = f"'{readers[0]}' reads the codes of real samples, and nothing encodes them"
+        users = [trick.tag() for trick in recipe.tricks if trick.needs_codes] or [recipe.objective.tag()]
+        reason = f"'{users[0]}' uses the latent codes of real samples, but the recipe has no encoder"
         findings.refusals.append(Finding("network.e", reason, "T25", 'add network.e = {kind = "dcgan"}, or "mlp"'))
     if encoder is not None and not recipe.needs_codes:
-        reason = "nobody reads this encoder's codes, so it would learn nothing"
-        cure = "leave it out, or add the trick 'feature_reconstruction'"
+        reason = "nothing uses the codes of this encoder, so it would not be trained"
+        cure = "remove it, or add the trick 'feature_reconstruction'"
         findings.warnings.append(Finding("network.e", reason, "T08b", cure))
     if encoder is not None and encoder.by_index and isinstance(recipe.data, ToyConfig):
-        reason = "free codes are one for each training sample, and these have no end"
-        findings.refusals.append(Finding("network.e", reason, "T25", 'take network.e = {kind = "mlp"}'))
+        reason = "free codes are one per training sample, but this data set is endless"
+        findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "mlp"}'))
 
 
 def _latent(recipe: Recipe, findings: Findings) -> None:
+    """The KL divergence of the codes is computed in closed form between Gaussians."""
     if recipe.needs_code_variance and recipe.latent.tag() != "gaussian":
-        reason = f"the KL of a code's region is to a Gaussian, and latents are '{recipe.latent.tag()}'"
-        findings.refusals.append(Finding("latent", reason, "T08b", 'take kind "gaussian"'))
+        reason = f"the KL divergence of the codes needs a Gaussian prior, but the latents are '{recipe.latent.tag()}'"
+        findings.refusals.append(Finding("latent", reason, "T08b", 'use kind "gaussian"'))
