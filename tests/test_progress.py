@@ -75,13 +75,13 @@ def heard(work: Callable[[], object]) -> Told:
 @pytest.mark.usefixtures("slowly")
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("folder", ("looking at", "reading")), ("zip", ("looking at", "reading")), ("npz", ("resizing",))],
+    [("folder", ("inspecting", "reading")), ("zip", ("inspecting", "reading")), ("npz", ("resizing",))],
 )
 def test_reading_that_takes_its_time_is_told(places: dict[str, DataConfig], kind: str, words: tuple[str, ...]) -> None:
     told = heard(places[kind].load)
     assert told[-1] == ("", 1.0)
     assert [word for word in words if not any(what.startswith(word) for what, _ in told)] == []
-    assert (f"{words[-1]} 20 of 20 pictures", 1.0) in told
+    assert (f"{words[-1]} 20 of 20 images", 1.0) in told
     for word in words:
         shares = [share for what, share in told if what.startswith(word)]
         assert shares == sorted(shares)
@@ -162,7 +162,7 @@ def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, Data
     measured = recipe(places["folder"], measure={"every": 2, "measures": ["kid"], "features": "pixels"})
     train(measured, tmp_path / "run", listener=ear, device="cpu")  # type: ignore[arg-type]
     said = [what for what, _ in ear.told]
-    assert "reading 20 of 20 pictures" in said
+    assert "reading 20 of 20 images" in said
     assert "measuring at step 2" in said
     assert "measuring at step 2: kid" in said
     assert said[-1] == ""
@@ -272,5 +272,5 @@ def test_commands_say_it_where_nobody_looks(
     }
     said = poise(*words[command])
     assert said.code == 0, said.err
-    assert "reading 20 of 20 pictures (100%)\n" in said.err
+    assert "reading 20 of 20 images (100%)\n" in said.err
     assert "reading" not in said.out

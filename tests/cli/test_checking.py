@@ -239,7 +239,7 @@ def test_one_folder_is_a_note(poise: Poise, tmp_path: Path) -> None:
     """Such pictures have no classes, and no recipe can take them for one."""
     said = poise("check", "dcgan", "--data", folders(tmp_path, 1), *SIZED)
     assert said.code == 0
-    assert "note     all pictures are in one folder, kind00" in said.out
+    assert "note     all images are in one folder, kind00" in said.out
 
 
 def test_notes_of_the_data_are_said(poise: Poise, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_classes_that_a_recipe_does_not_use_are_noted(poise: Poise, tmp_path: Pa
     ):
         assert (words in " ".join((said.out + said.err).split())) is noted
         assert ("'cgan' would use them" in " ".join((said.out + said.err).split())) is noted
-        assert "2 classes: a, b; 30 pictures each" in said.out + said.err
+        assert "2 classes: a, b; 30 images each" in said.out + said.err
 
 
 def test_doubts_of_the_data_are_warnings_in_both_commands(poise: Poise, tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def test_doubts_of_either_side_are_told(poise: Callable[..., Any], tmp_path: Pat
     np.savez(tmp_path / "fake.npz", images=IMAGES // 64)
     said = poise("compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels")
     assert said.code == 0
-    assert "FAKE: all pictures are nearly black" in said.err
+    assert "FAKE: all images are nearly black" in said.err
     assert "REAL: all" not in said.err
     said = poise(
         "compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels", "--json"
     )
-    assert any("FAKE: all pictures are nearly black" in note for note in json.loads(said.out)["notes"])
+    assert any("FAKE: all images are nearly black" in note for note in json.loads(said.out)["notes"])

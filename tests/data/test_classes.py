@@ -22,7 +22,7 @@ PLACE = Container(lambda folder: f"--data top/{folder}")
 def found(*names: str, folders: tuple[str, ...] = (), outer: int = 0) -> Classes:
     """Names with a * stand for four pictures."""
     every = [name.replace("*", f"{i:03}") for name in names for i in range(4 if "*" in name else 1)]
-    return classes_by_folder(sorted(every), folders, PLACE._replace(outer=outer))
+    return classes_by_folder(sorted(every), folders, PLACE._replace(outer_levels=outer))
 
 
 def shelves(
@@ -40,12 +40,12 @@ def shelves(
 @pytest.mark.parametrize(
     ("counts", "told"),
     [
-        ((120, 80, 4), "3 classes: a, b, c; 120, 80, 4 pictures"),
-        ((5, 5), "2 classes: a, b; 5 pictures each"),
-        ((1, 1), "2 classes: a, b; 1 picture each"),
-        ((3,), "1 class: a; 3 pictures each"),
-        ((1200, *[3] * 9), "10 classes, 3 to 1,200 pictures each: a, b, c, ..."),
-        ([2] * 26, "26 classes, 2 pictures each: a, b, c, ..."),
+        ((120, 80, 4), "3 classes: a, b, c; 120, 80, 4 images"),
+        ((5, 5), "2 classes: a, b; 5 images each"),
+        ((1, 1), "2 classes: a, b; 1 image each"),
+        ((3,), "1 class: a; 3 images each"),
+        ((1200, *[3] * 9), "10 classes, 3 to 1,200 images each: a, b, c, ..."),
+        ([2] * 26, "26 classes, 2 images each: a, b, c, ..."),
     ],
     ids=str,
 )
@@ -57,7 +57,7 @@ def test_classes_in_a_line(counts: tuple[int, ...], told: str) -> None:
 def test_a_folder_and_an_archive_say_their_classes(tmp_path: Path, fill: Callable[..., None]) -> None:
     fill(tmp_path / "p" / "a", 3)
     fill(tmp_path / "p" / "é b", 5)
-    line = "2 classes: a, é b; 3, 5 pictures"
+    line = "2 classes: a, é b; 3, 5 images"
     loaded = load(tmp_path / "p", held_out=0.5)
     assert loaded.notes[0] == line
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
@@ -101,29 +101,29 @@ def test_folders_that_are_classes(names: list[str], classes: tuple[str, ...]) ->
     if classes:
         assert got.labels is not None
         assert np.unique(got.labels).tolist() == list(range(len(classes)))
-        assert sum("classes" in note and "pictures" in note for note in got.notes) >= 1
+        assert sum("classes" in note and "images" in note for note in got.notes) >= 1
     else:
         assert got.labels is None
 
 
 def test_what_stands_around_everything_is_said() -> None:
     assert found("archive/archive/a/*.png", "archive/archive/b/*.png").notes == (
-        "2 classes: a, b; 4 pictures each",
-        "all pictures are below archive/archive: the folders in it are taken as classes",
+        "2 classes: a, b; 4 images each",
+        "all images are below archive/archive: its sub-folders are treated as classes",
     )
-    assert found("x/y/*.png").notes == ("all pictures are in one folder, x/y: they have no classes",)
+    assert found("x/y/*.png").notes == ("all images are in one folder, x/y: they have no classes",)
     assert found("x/y/*.png", outer=1).notes == found("x/y/*.png").notes
-    assert found("x/a/*.png", "x/b/*.png", outer=1).notes == ("2 classes: a, b; 4 pictures each",)
+    assert found("x/a/*.png", "x/b/*.png", outer=1).notes == ("2 classes: a, b; 4 images each",)
 
 
 def test_folders_without_a_usable_picture_are_said() -> None:
     folders = ("a", "b", "c", "c/deep", "a/x", "d")
     got = found("a/x/*.png", "b/*.png", folders=folders)
     assert got.names == ("a", "b")
-    assert got.notes[1:] == ("2 folders without a usable picture: c, d",)
+    assert got.notes[1:] == ("2 folders without a usable image: c, d",)
     lonely = found("p/a/*.png", folders=("p", "p/a", "p/b", "q"))
     assert lonely.labels is None
-    assert lonely.notes[1:] == ("2 folders without a usable picture: p/b, q",)
+    assert lonely.notes[1:] == ("2 folders without a usable image: p/b, q",)
 
 
 def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(tmp_path: Path, fill: Callable[..., None]) -> None:
@@ -134,7 +134,7 @@ def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(tmp_path: Path,
         (tmp_path / name).write_bytes(b"")
     loaded = load(tmp_path)
     assert loaded.train.classes == ("a", "b")
-    assert "2 folders without a usable picture: c, d" in loaded.notes
+    assert "2 folders without a usable image: c, d" in loaded.notes
 
 
 # ---- folders that are none ----------------------------------------------------------------------------
@@ -153,7 +153,7 @@ SPLITS = {
     "intel": (["seg_train/sea/*.jpg", "seg_train/ice/*.jpg", "seg_test/sea/*.jpg", "seg_test/ice/*.jpg"],
               "seg_train", "ice, sea repeat"),
     "other names": (["day/cats/*.png", "day/dogs/*.png", "night/cats/*.png", "night/dogs/*.png"], "day",
-                    "cats, dogs repeat below day, night"),
+                    "cats, dogs repeat in day, night"),
 }  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_parts_of_a_data_set_are_doubted(names: list[str], give: str, why: str) 
     assert len(got.names) > 1
     (doubt,) = got.warnings
     assert why in doubt.message
-    assert "taken as classes" in doubt.message
+    assert "treated as classes" in doubt.message
     assert f"--data top/{give}" in doubt.cure
 
 
@@ -190,7 +190,7 @@ SHELVES = {
 def test_shelves_whose_files_count_on_are_no_classes(names: list[str]) -> None:
     got = found(*names)
     assert got.labels is None
-    assert any("numbered shelves" in note and "not taken as classes" in note for note in got.notes)
+    assert any("numbered parts" in note and "not treated as classes" in note for note in got.notes)
 
 
 LIKE_SHELVES = {
@@ -207,7 +207,7 @@ def test_what_looks_like_shelves_is_doubted(names: list[str]) -> None:
     got = found(*names)
     assert got.labels is not None
     (doubt,) = got.warnings
-    assert "numbered shelves" in doubt.message
+    assert "numbered parts" in doubt.message
     assert "one folder" in doubt.cure
 
 
@@ -259,16 +259,16 @@ def test_labels_of_a_dataset_json(tmp_path: Path, given: object) -> None:
         assert isinstance(loaded.train, ImageDataset)
         assert loaded.train.labels is not None
         assert [int(loaded.train.classes[label]) for label in loaded.train.labels] == LABELS
-        assert "by dataset.json: 3 classes: 0, 5, 10; 4 pictures each" in loaded.notes
+        assert "from dataset.json: 3 classes: 0, 5, 10; 4 images each" in loaded.notes
         assert loaded.warnings == []
-        assert not said(loaded, "passed over")
+        assert not said(loaded, "skipped")
 
 
 def test_a_dataset_json_without_labels(tmp_path: Path) -> None:
     place = stylegan(tmp_path / "p", None)
     for loaded in (load(place), zipped(place, place)):
         assert loaded.train.classes == ()
-        assert said(loaded, "dataset.json says that there are no labels")
+        assert said(loaded, "dataset.json states that there are no labels")
         assert loaded.warnings == []
 
 
@@ -297,7 +297,7 @@ def test_a_dataset_json_that_cannot_be_used_is_doubted(tmp_path: Path, raw: byte
 def test_pictures_without_a_label_leave_the_labels_unused(tmp_path: Path) -> None:
     loaded = load(stylegan(tmp_path / "p", pairs(LABELS)[:-2]))
     assert loaded.train.classes == ()
-    assert "no label for 2 of 12 pictures" in loaded.warnings[0].message
+    assert "no label for 2 of 12 images" in loaded.warnings[0].message
 
 
 def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, fill: Callable[..., None]) -> None:
@@ -305,6 +305,6 @@ def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, fill: Callabl
     fill(tmp_path / "b", 3)
     (tmp_path / "b" / "dataset.json").write_text(json.dumps({"labels": None}))
     loaded = load(tmp_path)
-    assert "passed over 1 other file: 1 .json" in loaded.notes
+    assert "skipped 1 other file: 1 .json" in loaded.notes
     assert loaded.train.classes == ("a", "b")
     assert loaded.warnings == []

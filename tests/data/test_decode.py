@@ -50,7 +50,7 @@ def test_16_bit_grey_keeps_256_levels(raw: bytes) -> None:
     pixels, traits = decoded(raw, 256, 1)
     assert len(np.unique(pixels)) == 256
     assert np.array_equal(pixels[..., 0], RAMP >> 8)
-    assert Trait.DEEP in traits
+    assert Trait.SIXTEEN_BIT in traits
 
 
 def test_12_bit_tiff_is_not_taken_for_16_bit() -> None:
@@ -104,7 +104,7 @@ def test_a_profile_moves_colours_to_srgb(colour: tuple[int, int, int], mode: str
     raw = saved(im, icc_profile=profile(b"RGB ", GAMMA, ADOBE.T))
     pixels, traits = decoded(raw, 8, len(mode))
     assert np.abs(pixels[..., :3] - expected).max() <= 3
-    assert Trait.PROFILE not in traits
+    assert Trait.BAD_PROFILE not in traits
     assert mode == "RGB" or (pixels[..., 3] == 77).all()
 
 
@@ -115,7 +115,7 @@ def test_a_grey_profile_moves_levels(mode: str) -> None:
         im.putalpha(50)
     pixels, traits = decoded(saved(im, icc_profile=profile(b"GRAY", 1.0)), 8, len(mode))
     assert abs(float(pixels[0, 0, 0]) - srgb_curve(np.array(128 / 255))) <= 3
-    assert Trait.PROFILE not in traits
+    assert Trait.BAD_PROFILE not in traits
     assert mode == "L" or (pixels[..., 1] == 50).all()
 
 
@@ -141,7 +141,7 @@ def test_a_broken_profile_is_set_aside_and_told(mode: str, broken: bytes) -> Non
     im = Image.new("RGB", (8, 8), (128, 64, 64)).convert(mode)
     pixels, traits = decoded(saved(im, "TIFF", icc_profile=broken), 8, 3)
     assert np.array_equal(pixels, np.asarray(im.convert("RGB")))
-    assert traits == {Trait.PROFILE}
+    assert traits == {Trait.BAD_PROFILE}
 
 
 def see_through(mode: str) -> bytes:
@@ -255,7 +255,7 @@ def test_broken_exif_is_set_aside_and_told() -> None:
     raw = saved(im, exif=b"Exif\0\0nonsense that is no TIFF header")
     pixels, traits = decoded(raw, 8, 3)
     assert np.array_equal(pixels, np.asarray(im))
-    assert traits == {Trait.EXIF}
+    assert traits == {Trait.BAD_EXIF}
 
 
 def test_a_shorter_side_that_fits_keeps_its_pixels() -> None:

@@ -31,8 +31,8 @@ from poise.utils.temporary import temporary_name
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes, transparency, 16 bits, another size, a damaged file, a text; kept however fast and new they are."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(decode_cache, "WORTH", 0.0)
-    monkeypatch.setattr(decode_cache, "RECENT", 0.0)
+    monkeypatch.setattr(decode_cache, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(decode_cache, "MIN_AGE", 0.0)
     rng = np.random.default_rng(0)
     for kind in "ab":
         (tmp_path / "pics" / kind).mkdir(parents=True)
@@ -140,7 +140,7 @@ def test_where_nothing_can_be_kept_all_goes_on(entry: Entry, tmp_path: Path, mon
 
 def test_only_what_took_its_time_and_has_settled_is_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry, kept = FolderConfig(path=str(pictures), size=8), cache.cache_dir() / "pictures"
-    for name, value in (("WORTH", 60.0), ("RECENT", 60.0)):
+    for name, value in (("MIN_SECONDS", 60.0), ("MIN_AGE", 60.0)):
         with monkeypatch.context() as patched:
             patched.setattr(decode_cache, name, value)
             entry.load()
@@ -157,7 +157,7 @@ def test_those_that_were_not_used_go_first(pictures: Path, monkeypatch: pytest.M
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (at, at))
     entries[0].load()  # used again
-    monkeypatch.setattr(decode_cache, "MOST", sum(path.stat().st_size for path in folder.iterdir()) + 3000)
+    monkeypatch.setattr(decode_cache, "MAX_BYTES", sum(path.stat().st_size for path in folder.iterdir()) + 3000)
     before = {path.name for path in folder.iterdir()}
     entries[2].load()
     assert len(before - {path.name for path in folder.iterdir()}) == 1
@@ -193,7 +193,7 @@ def test_a_reason_that_may_pass_is_not_kept(entry: Entry, monkeypatch: pytest.Mo
 
 def test_what_changed_just_before_it_was_listed_is_not_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long decoding takes: it may have changed again meanwhile, without a later time."""
-    monkeypatch.setattr(decode_cache, "RECENT", 0.3)
+    monkeypatch.setattr(decode_cache, "MIN_AGE", 0.3)
     for name in ("folder", "zip"):
         archive = shutil.make_archive(str(pictures), "zip", pictures)
         os.utime(pictures / "a/3.png")
@@ -246,7 +246,7 @@ def test_what_a_killed_process_left_there_goes(pictures: Path) -> None:
 def test_two_processes_at_once_agree(pictures: Path) -> None:
     code = (
         "import sys; from poise.data import decode_cache as decoded; from poise.data.folder import FolderConfig\n"
-        "decoded.WORTH = decoded.RECENT = 0.0\n"
+        "decoded.MIN_SECONDS = decoded.MIN_AGE = 0.0\n"
         "for _ in range(20): print(FolderConfig(path=sys.argv[1], size=8).load().train.fingerprint)"
     )
     words = [sys.executable, "-c", code, str(pictures)]

@@ -73,14 +73,14 @@ def test_pictures_at_both_levels_have_no_classes(tmp_path: Path, fill: Fill) -> 
     loaded = load(tmp_path)
     assert trained(loaded).labels is None
     assert len(trained(loaded)) == 6
-    assert said(loaded, "2 pictures at the top and others in 2 folders: the folders are not taken as classes")
+    assert said(loaded, "2 images at the top level and others in 2 folders: the folders are not treated as classes")
 
 
 def test_a_single_sub_folder_is_no_class(tmp_path: Path, fill: Fill) -> None:
     fill(tmp_path / "only", 3)
     loaded = load(tmp_path)
     assert trained(loaded).labels is None
-    assert said(loaded, "all pictures are in one folder, only: they have no classes")
+    assert said(loaded, "all images are in one folder, only: they have no classes")
 
 
 def test_a_class_without_a_usable_picture_is_none(tmp_path: Path, fill: Fill) -> None:
@@ -106,7 +106,7 @@ def test_what_is_no_picture_is_counted(tmp_path: Path, fill: Fill) -> None:
     assert loaded.bad_files == []
     assert len(trained(loaded)) == 3
     assert (
-        "passed over 11 other files: 5 hidden, 2 .txt, 1 .heic, 1 .mp4, 1 .svg, 1 without suffix "
+        "skipped 11 other files: 5 hidden, 2 .txt, 1 .heic, 1 .mp4, 1 .svg, 1 without suffix "
         "(convert .heic, .mp4, .svg to PNG to use them)"
     ) in loaded.notes
 
@@ -134,7 +134,7 @@ def test_links(tmp_path: Path, fill: Fill, follow: bool) -> None:
         assert names == own
         assert [bad.name for bad in loaded.bad_files] == ["again", "all", "one.png"]
         assert {bad.reason for bad in loaded.bad_files} == {"a link out of the folder (data.follow_links)"}
-    assert said(loaded, "links to folders met before")
+    assert said(loaded, "links to visited folders")
 
 
 def test_a_link_within_never_names_a_class(tmp_path: Path, fill: Fill) -> None:
@@ -210,24 +210,26 @@ def refused(path: Path | str) -> str:
 def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told = refused("no-such")
-    assert told.startswith("data.path: there is nothing here, found no-such; check the spelling; it is looked up in")
+    assert told.startswith(
+        "data.path: no such file or folder, found no-such; check the spelling; relative paths start at"
+    )
     assert refused(tmp_path / "no-such").endswith("check the spelling")
 
 
 @pytest.mark.parametrize(
     ("name", "cure"),
-    [("x.zip", 'take data.kind = "zip"'), ("x.npz", 'take data.kind = "npz"'), ("x.png", "name the folder that")],
+    [("x.zip", 'set data.kind = "zip"'), ("x.npz", 'set data.kind = "npz"'), ("x.png", "give the folder that")],
 )
 def test_a_file_is_no_folder(tmp_path: Path, name: str, cure: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     told = refused(tmp_path / name)
-    assert "this is not a folder but a file" in told
+    assert "this is a file, not a folder" in told
     assert cure in told
 
 
 def test_no_pictures(tmp_path: Path) -> None:
     """I23."""
-    assert "there are no pictures in this folder, found nothing at all" in refused(tmp_path)
+    assert "there are no images in this folder, found nothing at all" in refused(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.heic").write_text("x")
     assert "found only 1 .heic, 1 .txt (convert .heic to PNG to use them)" in refused(tmp_path)

@@ -148,7 +148,7 @@ def test_of_many_every_so_manieth_is_asked(tmp_path: Path, monkeypatch: pytest.M
         return look(stream)  # type: ignore[arg-type]
 
     monkeypatch.setattr(native_size, "read_header", counted)
-    monkeypatch.setattr(native_size, "ASKED", 10)
+    monkeypatch.setattr(native_size, "MAX_HEADERS", 10)
     entry = folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
     assert native_side(entry) == 20
     assert len(opened) == 10

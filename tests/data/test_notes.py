@@ -18,7 +18,7 @@ from poise.data.zip_archive import ZipConfig
 @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)], ids=["I23-under-50", "I23-50"])
 def test_few_pictures_are_warned_of(tmp_path: Path, fill: Fill, n: int, warned: bool) -> None:
     fill(tmp_path, n, size=4)
-    assert said(load(tmp_path), rf"only {n} pictures.*DiffAugment \(M02\)") is warned
+    assert said(load(tmp_path), rf"only {n} images.*DiffAugment \(M02\)") is warned
 
 
 def test_mixture_is_summed_up_once(tmp_path: Path, fill: Fill) -> None:
@@ -28,7 +28,9 @@ def test_mixture_is_summed_up_once(tmp_path: Path, fill: Fill) -> None:
     Image.fromarray(NOISE[:20]).convert("CMYK").save(tmp_path / "p" / "y.tif")
     loaded = load(tmp_path / "p")
     assert pixels(loaded).shape == (5, 8, 8, 3)
-    mixed = "the pictures are 3 RGB, 1 L, 1 CMYK, 3 sizes from 9 x 9 to 40 x 40; all become 8 x 8 x 3 channels"
+    mixed = (
+        "the images are 3 RGB, 1 L, 1 CMYK, of 3 sizes from 9 x 9 to 40 x 40; all are converted to 8 x 8 x 3 channels"
+    )
     assert loaded.notes.count(mixed) == 1
 
 
@@ -48,7 +50,7 @@ def test_the_first_frame_is_taken(tmp_path: Path, fill: Fill, kind: str) -> None
     first.save(tmp_path / f"x.{kind.lower()}", kind, save_all=True, append_images=[second], **lossless)
     loaded = load(tmp_path)
     assert np.array_equal(pixels(loaded)[-1], np.asarray(first))
-    assert said(loaded, "1 picture with more frames or pages than one: the first is taken")
+    assert said(loaded, "1 image with several frames or pages: the first is used")
 
 
 def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, fill: Fill) -> None:
@@ -57,7 +59,7 @@ def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, fil
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[first.rotate(90)])
     loaded = load(tmp_path)
     assert loaded.bad_files == []
-    assert said(loaded, "1 picture with more frames or pages than one")
+    assert said(loaded, "1 image with several frames or pages: the first is used")
     assert not said(loaded, "another format")
 
 
@@ -67,7 +69,7 @@ def test_small_ones_are_enlarged_and_told(tmp_path: Path, fill: Fill) -> None:
     Image.new("RGB", (1, 1), (7, 8, 9)).save(tmp_path / "x.png")
     loaded = load(tmp_path)
     assert (pixels(loaded)[-1] == (7, 8, 9)).all()
-    assert said(loaded, "1 picture smaller than 8 x 8: enlarged")
+    assert said(loaded, "1 image smaller than 8 x 8: enlarged")
 
 
 def test_content_counts_not_the_name(tmp_path: Path, fill: Fill) -> None:
@@ -76,7 +78,7 @@ def test_content_counts_not_the_name(tmp_path: Path, fill: Fill) -> None:
     (tmp_path / "x.png").write_bytes(encoded("JPEG"))
     loaded = load(tmp_path)
     assert loaded.bad_files == []
-    assert said(loaded, r"1 picture named after another format \(x.png is JPEG\)")
+    assert said(loaded, r"1 image with the suffix of another format \(x.png is JPEG\)")
 
 
 def test_16_bit_grey_is_told(tmp_path: Path, fill: Fill) -> None:
@@ -85,15 +87,17 @@ def test_16_bit_grey_is_told(tmp_path: Path, fill: Fill) -> None:
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "x.png")
     loaded = load(tmp_path)
     assert np.array_equal(pixels(loaded)[-1, ..., 0], np.arange(64).reshape(8, 8) * 1000 >> 8)
-    assert said(loaded, "1 picture with 16-bit grey")
+    assert said(loaded, "1 image with 16-bit grey")
 
 
-@pytest.mark.parametrize(("channels", "words"), [(3, "laid over black"), (4, "kept")], ids=["I12-laid", "I12-kept"])
+@pytest.mark.parametrize(
+    ("channels", "words"), [(3, "composited over black"), (4, "kept")], ids=["I12-composited", "I12-kept"]
+)
 def test_alpha_is_told(tmp_path: Path, fill: Fill, channels: int, words: str) -> None:
     fill(tmp_path)
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save(tmp_path / "x.png")
     loaded = load(tmp_path, background="black", channels=channels)
-    assert said(loaded, f"1 picture with transparency: {words}")
+    assert said(loaded, f"1 image with transparency: {words}")
     assert (pixels(loaded)[-1] == 0).all() or channels == 4
 
 
@@ -104,8 +108,8 @@ def test_copies_and_flat_pictures_are_counted(tmp_path: Path, fill: Fill) -> Non
         Image.fromarray(NOISE).save(tmp_path / name)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "x.png")
     loaded = load(tmp_path)
-    assert said(loaded, "^1 of 7 pictures repeats")
-    assert said(loaded, "^1 of 7 pictures is all one colour")
+    assert said(loaded, "^1 of 7 images is an exact copy")
+    assert said(loaded, "^1 of 7 images has a single colour")
     assert not said(loaded, "zero variance")
 
 
@@ -113,7 +117,7 @@ def test_zero_variance(tmp_path: Path) -> None:
     """I24."""
     for i in range(3):
         Image.fromarray(NOISE).save(tmp_path / f"{i}.png")
-    assert said(load(tmp_path), "all 3 pictures are the same.*zero variance")
+    assert said(load(tmp_path), "all 3 images are identical.*zero variance")
 
 
 # ---- the range of values, and what is cut away --------------------------------------------------------
@@ -132,9 +136,9 @@ RANGES = {
     "0 to 15": (grey(60, 0, 15), "nearly black", "multiply them by 17"),
     "dark": (grey(60, 0, 100), "dark", "multiply them by 2"),
     "bright": (grey(60, 200, 255), "bright", r"\(x - 200\) \* 255 / 55"),
-    "white": (grey(60, 240, 255), "nearly white", "stretch them"),
-    "flat": (grey(60, 100, 150), "low in contrast", "stretch them"),
-    "a few that are not": (np.concatenate((grey(58, 0, 1), grey(2, 0, 255))), "95% of the pictures are nearly", "255"),
+    "white": (grey(60, 240, 255), "nearly white", "rescale them"),
+    "flat": (grey(60, 100, 150), "low in contrast", "rescale them"),
+    "a few that are not": (np.concatenate((grey(58, 0, 1), grey(2, 0, 255))), "95% of the images are nearly", "255"),
     "empty masks": (np.concatenate((grey(20, 0, 1), np.zeros((60, 8, 8), np.uint8))), "nearly black", "by 255"),
     "full": (grey(60, 0, 255), None, ""),
     "half": (grey(60, 100, 228), None, ""),
@@ -179,9 +183,9 @@ def test_pictures_of_one_size_are_told_what_becomes_of_them(tmp_path: Path) -> N
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / "p" / f"{i:03}.png")
     np.savez(tmp_path / "p.npz", images=images)
-    cut = "none of them is square: the middle square of each is kept"
+    cut = "the images are not square: the centred square of each is used"
     for size in (4, 8, 32):
-        notes = [f"all pictures are 16 x 8 and become {size} x {size}", cut]
+        notes = [f"all images are 16 x 8 and are resized to {size} x {size}", cut]
         assert load(tmp_path / "p", size=size).notes == notes
         assert NpzConfig(path=str(tmp_path / "p.npz"), size=size, held_out=0.0).load().notes == notes
     np.savez(tmp_path / "q.npz", images=images[:, :, :8])
@@ -191,14 +195,14 @@ def test_pictures_of_one_size_are_told_what_becomes_of_them(tmp_path: Path) -> N
 def test_of_mixed_sizes_those_that_are_cut_are_counted(tmp_path: Path, fill: Fill) -> None:
     fill(tmp_path, 4, size=8)
     Image.fromarray(NOISE[:20]).save(tmp_path / "wide.png")
-    assert "1 picture that is not square: the middle square is kept" in load(tmp_path).notes
+    assert "1 image that is not square: the centred square is used" in load(tmp_path).notes
 
 
 def test_fully_transparent_pictures_are_told(tmp_path: Path, fill: Fill) -> None:
     fill(tmp_path, 3)
     clear = np.concatenate((NOISE, np.zeros_like(NOISE[..., :1])), axis=2)
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    assert said(load(tmp_path), "1 picture fully transparent: .*come out all white.*without alpha")
-    assert said(load(tmp_path, channels=4), "1 picture fully transparent: their alpha is kept")
+    assert said(load(tmp_path), "1 image fully transparent: .*entirely white.*without alpha")
+    assert said(load(tmp_path, channels=4), "1 image fully transparent: alpha is kept")
     np.savez(tmp_path / "p.npz", images=np.stack((clear, clear)))
-    assert said(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 pictures fully transparent")
+    assert said(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 images fully transparent")

@@ -56,8 +56,8 @@ def test_split_and_labels(tmp_path: Path) -> None:
 def test_another_size_is_cut_and_resized(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=IMAGES[:, :, :6]), size=4)
     assert np.array_equal(trained(loaded).images, convert_array(IMAGES[:, 1:7, :6], TargetFormat(4, 3, "white")))
-    assert "all pictures are 6 x 8 and become 4 x 4" in loaded.notes
-    assert "none of them is square: the middle square of each is kept" in loaded.notes
+    assert "all images are 6 x 8 and are resized to 4 x 4" in loaded.notes
+    assert "the images are not square: the centred square of each is used" in loaded.notes
 
 
 @pytest.mark.parametrize(("given", "asked", "got"), [
@@ -69,40 +69,49 @@ def test_channels(tmp_path: Path, given: int, asked: int | None, got: int) -> No
     loaded = load(saved(tmp_path, images=images if given else images[..., 0]), channels=asked)
     assert np.array_equal(trained(loaded).images, convert_array(images, TargetFormat(8, got, "white")))
     assert trained(loaded).images.shape[3] == got
-    kept = "kept" if got in (2, 4) else "laid over white"
-    assert any(f"60 pictures with transparency: {kept}" in note for note in loaded.notes) is (given in (2, 4))
+    kept = "kept" if got in (2, 4) else "composited over white"
+    assert any(f"60 images with transparency: {kept}" in note for note in loaded.notes) is (given in (2, 4))
 
 
 REFUSED = {
-    "other-keys": ({"x": IMAGES, "y": IMAGES}, "no array is called 'images', found x, y; make one with np.savez"),
+    "other-keys": ({"x": IMAGES, "y": IMAGES}, "no array is called 'images', found x, y; create one with np.savez"),
     "float": ({"images": IMAGES / 255}, r"images: must be uint8, found float64, 60 x 8 x 8 x 3; .*images \* 255"),
     "signed": ({"images": IMAGES.astype(np.int64)}, "must be uint8, found int64"),
     "flat": ({"images": IMAGES.reshape(60, -1)}, "must be N x H x W x C, .* found uint8, 60 x 192"),
-    "single": ({"images": np.uint8(3)}, "must be N x H x W x C, .* found uint8, a single number"),
-    "channels-first": ({"images": IMAGES.transpose(0, 3, 1, 2)}, r"channels go last: images.transpose\(0, 2, 3, 1\)"),
-    "five-channels": ({"images": np.zeros((9, 8, 8, 5), np.uint8)}, "1 to 4 channels, last, found .* 1 grey"),
+    "single": ({"images": np.uint8(3)}, "must be N x H x W x C, .* found uint8, a scalar"),
+    "channels-first": (
+        {"images": IMAGES.transpose(0, 3, 1, 2)},
+        r"move the channels to the end: images.transpose\(0, 2, 3, 1\)",
+    ),
+    "five-channels": (
+        {"images": np.zeros((9, 8, 8, 5), np.uint8)},
+        "1 to 4 channels in the last dimension, found .* 1 greyscale",
+    ),
     "no-width": ({"images": np.zeros((9, 8, 0, 3), np.uint8)}, "must be N x H x W x C"),
-    "I23-none": ({"images": IMAGES[:0]}, "none of the images can be used, found 0 pictures"),
+    "I23-none": ({"images": IMAGES[:0]}, "none of the images can be used, found 0 images"),
     "I23-one": ({"images": IMAGES[:1]}, "a single image is not enough"),
-    "objects": ({"images": np.array([IMAGES[0], None], object)}, "an array of objects is a pickle and is not read"),
-    "labels-short": ({"images": IMAGES, "labels": np.arange(59)}, "one for each of 60 pictures, found int64, 59"),
-    "labels-wide": ({"images": IMAGES, "labels": np.zeros((60, 2), int)}, "one for each of .* found int64, 60 x 2"),
+    "objects": ({"images": np.array([IMAGES[0], None], object)}, "an object array is pickled and is not loaded"),
+    "labels-short": ({"images": IMAGES, "labels": np.arange(59)}, "one label for each of 60 images, found int64, 59"),
+    "labels-wide": (
+        {"images": IMAGES, "labels": np.zeros((60, 2), int)},
+        "one label for each of .* found int64, 60 x 2",
+    ),
     "classes-short": (
         {"images": IMAGES, "labels": np.arange(60) % 3, "classes": ["a", "b"]},
-        "classes: must name every label, and has 2 names, found labels from 0 to 2; number the classes from 0 to 1",
+        "classes: must name every label, but has 2 names, found labels from 0 to 2; use labels from 0 to 1",
     ),
     "classes-negative": ({"images": IMAGES, "labels": -np.arange(60) % 2 - 1, "classes": ["a"]}, "must name every"),
     "classes-twice": (
         {"images": IMAGES, "labels": np.arange(60) % 2, "classes": ["a", "a"]},
-        "a list of names, each once",
+        "a list of distinct names",
     ),
     "classes-wide": ({"images": IMAGES, "labels": np.arange(60) % 2, "classes": [["a", "b"]]}, "found <U1, 1 x 2"),
     "classes-objects": (
         {"images": IMAGES, "labels": np.arange(60) % 2, "classes": np.array(["a", None])},
-        "classes: an array of objects is a pickle",
+        "classes: an object array is pickled",
     ),
-    "labels-float": ({"images": IMAGES, "labels": np.zeros(60)}, "must be whole numbers, found float64"),
-    "labels-objects": ({"images": IMAGES, "labels": np.array([None] * 60)}, "labels: an array of objects"),
+    "labels-float": ({"images": IMAGES, "labels": np.zeros(60)}, "must be integers, found float64"),
+    "labels-objects": ({"images": IMAGES, "labels": np.array([None] * 60)}, "labels: an object array"),
 }
 
 
@@ -142,9 +151,9 @@ def test_a_single_array_and_a_folder(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", IMAGES)
     with pytest.raises(DataError, match="a single array, not an npz archive"):
         load(tmp_path / "data.npy")
-    with pytest.raises(DataError, match="not a file but a folder"):
+    with pytest.raises(DataError, match="a folder, not a file"):
         load(tmp_path)
-    with pytest.raises(DataError, match="there is nothing here"):
+    with pytest.raises(DataError, match="no such file or folder"):
         load(tmp_path / "none.npz")
 
 
@@ -160,7 +169,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_remarks(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
-    assert "10 of 20 pictures repeat another one exactly" in loaded.notes
+    assert "10 of 20 images are exact copies of others" in loaded.notes
     assert any("DiffAugment" in note for note in loaded.notes)
 
 
@@ -189,7 +198,7 @@ def test_the_labels_that_occur_are_the_classes(tmp_path: Path, numbers: tuple[in
     assert labels is not None
     assert [int(loaded.train.classes[label]) for label in labels] == given.tolist()
     assert np.unique(labels).tolist() == list(range(len(numbers)))
-    told = [note for note in loaded.notes if "called by their labels" in note]
+    told = [note for note in loaded.notes if "named by their labels" in note]
     assert len(told) == (gap is not None)
     assert gap is None or (gap in told[0] if gap else "without" not in told[0])
 
@@ -203,10 +212,10 @@ def test_unsigned_labels_beyond_int64(tmp_path: Path) -> None:
 def test_names_of_the_classes_are_read(tmp_path: Path, names: list[object]) -> None:
     loaded = load(saved(tmp_path, images=IMAGES, labels=np.arange(60) % 3, classes=names))
     assert loaded.train.classes == tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
-    assert loaded.notes[0] == f"3 classes: {', '.join(loaded.train.classes)}; 20 pictures each"
+    assert loaded.notes[0] == f"3 classes: {', '.join(loaded.train.classes)}; 20 images each"
 
 
 def test_a_name_without_a_picture_is_no_class(tmp_path: Path) -> None:
     loaded = load(saved(tmp_path, images=IMAGES, labels=np.arange(60) % 2 * 2, classes=["cat", "dog", "eel", "fox"]))
     assert loaded.train.classes == ("cat", "eel")
-    assert "classes without a picture are left out: dog, fox" in loaded.notes
+    assert "classes without images are left out: dog, fox" in loaded.notes

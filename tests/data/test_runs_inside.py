@@ -41,15 +41,15 @@ def test_a_scan_passes_over_run_folders_and_says_so(pictures: Path) -> None:
         total = len(loaded.train) + len(loaded.held_out)
         assert total == 12
         assert loaded.train.classes == ("a", "b")
-        assert any("passed over 2 run folders" in note for note in loaded.notes)
+        assert any("skipped 2 run folders" in note for note in loaded.notes)
 
 
 def test_a_run_folder_is_no_folder_of_pictures(pictures: Path) -> None:
-    with pytest.raises(DataError, match=r"run's folder.*poise sample"):
+    with pytest.raises(DataError, match=r"folder of a run.*poise sample"):
         FolderConfig(path=str(pictures / "runs/one"), size=8).load()
     with zipfile.ZipFile(pictures.parent / "names.zip", "w") as archive:
         archive.writestr("run.json", "")
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         ZipConfig(path=str(pictures.parent / "names.zip"), size=8).load()
 
 
@@ -68,4 +68,4 @@ def test_a_run_beside_its_data_trains(pictures: Path, poise: Callable, monkeypat
     monkeypatch.chdir(pictures)
     said = poise("train", "--data", ".", "--out", "../pics-run", *SMALL)
     assert said.code == 0, said.err
-    assert "passed over 2 run folders" in said.err
+    assert "skipped 2 run folders" in said.err

@@ -43,10 +43,10 @@ BAD_FILES = {
     "I02-jpeg-cut-by-2-bytes": ("x.jpg", encoded("JPEG")[:-2], "^damaged: .*truncated"),
     "I03-png-cut": ("x.png", encoded("PNG")[:-2000], "^damaged: "),
     "I03-png-bad-crc": ("x.png", flipped(encoded("PNG"), 60), "^damaged: "),
-    "I06-20000-x-20000": ("x.png", png(20_000, 20_000), "^above the cap of 64 megapixels: .*400000000"),
-    "I07-10000-x-10000": ("x.png", png(10_000, 10_000), "^100 megapixels .* above the cap of 64"),
-    "I07-100M-x-1": ("x.png", png(10**8, 1), "^100 megapixels .* above the cap of 64"),
-    "I07-longer-than-20-to-1": ("x.png", png(2100, 100), "^2100 x 100 is longer than 20:1$"),
+    "I06-20000-x-20000": ("x.png", png(20_000, 20_000), "^above the limit of 64 megapixels: .*400000000"),
+    "I07-10000-x-10000": ("x.png", png(10_000, 10_000), "^100 megapixels .* above the limit of 64"),
+    "I07-100M-x-1": ("x.png", png(10**8, 1), "^100 megapixels .* above the limit of 64"),
+    "I07-longer-than-20-to-1": ("x.png", png(2100, 100), "^the aspect ratio of 2100 x 100 is above 20:1$"),
     "I08-ztxt-bomb": ("x.png", png(8, 8, BOMB), "^damaged: Decompressed data too large"),
     "I10-float-tiff": ("x.tif", float_tiff(np.float32), "^float pixels"),
     "I10-32-bit-tiff": ("x.tif", float_tiff(np.int32), "^32-bit pixels"),
@@ -63,7 +63,7 @@ def test_a_bad_file_is_left_out(tmp_path: Path, fill: Fill, name: str, raw: byte
     assert [bad.name for bad in loaded.bad_files] == [name]
     assert re.search(why, loaded.bad_files[0].reason)
     assert len(pixels(loaded)) == 4
-    assert "1 of 5 picture files left out as bad" in loaded.notes
+    assert "skipped 1 of 5 image files as invalid" in loaded.notes
 
 
 ANYTHING = [
@@ -141,9 +141,9 @@ def _socket(path: Path) -> None:
 
 
 ODD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "I20-folder-named-png": (_folder, "^a folder with a picture's name$"),
+    "I20-folder-named-png": (_folder, "^a folder with the name of an image file$"),
     "I20-broken-link": (lambda path: path.symlink_to("nowhere.png"), "^a broken link$"),
-    "I20-link-loop": (lambda path: path.symlink_to(path.name), "^a link that leads back to itself$"),
+    "I20-link-loop": (lambda path: path.symlink_to(path.name), "^a circular link$"),
     "I20-link-out-of-the-folder": (_outside, "^a link out of the folder"),
     "I21-fifo": (os.mkfifo, "^not a regular file$"),
     "I21-socket": (_socket, "^not a regular file$"),
@@ -211,8 +211,8 @@ def test_max_bad(tmp_path: Path, fill: Fill) -> None:
     for i in range(4):
         (tmp_path / f"bad-{i}.png").write_bytes(b"")
     message = (
-        "data.path: 4 of 7 picture files can't be used: bad-0.png (not an image), bad-1.png (not an image), "
-        "bad-2.png (not an image), ...; mend or remove them, or raise data.max_bad, which is 0.5"
+        "data.path: 4 of 7 image files can't be used: bad-0.png (not an image), bad-1.png (not an image), "
+        "bad-2.png (not an image), ...; repair or remove them, or raise data.max_bad, which is 0.5"
     )
     with pytest.raises(DataError) as raised:
         load(tmp_path)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from poise.data.decode import TargetFormat, convert_array
 from poise.data.digits import pad_to
 from poise.data.source import DataSplits, ImageDataset
-from poise.data.torchvision_data import SETS, VisionConfig
+from poise.data.torchvision_data import DATASETS, VisionConfig
 from poise.errors import DataError
 
 DICE = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_a_misspelt_name() -> None:
 
 
 def test_all_names_are_torchvisions() -> None:
-    assert all(isinstance(getattr(datasets, name), type) for name in SETS)
+    assert all(isinstance(getattr(datasets, name), type) for name in DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_fit(root: Path, fit: str, size: int, note: bool) -> None:
     padded = fit == "pad" and size >= 28
     expected = pad_to(images, size) if padded else convert_array(images, TargetFormat(size, 1, "white"))
     assert np.array_equal(train.images, expected)
-    assert loaded.notes == ([f"all pictures are 28 x 28 and become {size} x {size}"] if note else [])
+    assert loaded.notes == ([f"all images are 28 x 28 and are resized to {size} x {size}"] if note else [])
 
 
 class Stand:
@@ -153,7 +153,7 @@ def test_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         VisionConfig(dataset="MNIST", download=False).load(tmp_path)
     told = str(raised.value)
-    assert told.startswith(f"{tmp_path}: MNIST is not there")
+    assert told.startswith(f"{tmp_path}: MNIST was not found")
     assert "--data-root" in told
     assert "data.download" in told
     assert raised.value.exit_code == 3

@@ -51,12 +51,12 @@ def link() -> zipfile.ZipInfo:
 
 
 BAD_ENTRIES = {
-    "I26-leads-out": ("../x.png", picture(9), "../x.png", "its name leads out of the archive"),
-    "I26-leads-out-inside": ("p/../../x.png", picture(9), "p/../../x.png", "its name leads out of the archive"),
-    "I26-absolute": ("/etc/x.png", picture(9), "/etc/x.png", "its name is an absolute path"),
-    "I26-drive": ("C:\\x.png", picture(9), "'C:\\\\x.png'", "its name is an absolute path"),
-    "I26-symlink": (link(), b"/etc/passwd", "x.png", "a link"),
-    "I26-bomb": ("x.png", b"\0" * (20 * 2**20), "x.png", "unpacks to more than 100 times its size"),
+    "I26-leads-out": ("../x.png", picture(9), "../x.png", "its path leads out of the archive"),
+    "I26-leads-out-inside": ("p/../../x.png", picture(9), "p/../../x.png", "its path leads out of the archive"),
+    "I26-absolute": ("/etc/x.png", picture(9), "/etc/x.png", "its path is absolute"),
+    "I26-drive": ("C:\\x.png", picture(9), "'C:\\\\x.png'", "its path is absolute"),
+    "I26-symlink": (link(), b"/etc/passwd", "x.png", "a symbolic link"),
+    "I26-bomb": ("x.png", b"\0" * (20 * 2**20), "x.png", "expands to more than 100 times its compressed size"),
     "I01-text": ("x.png", b"just words", "x.png", "not an image"),
 }
 
@@ -95,7 +95,7 @@ def test_other_packings_are_bad(tmp_path: Path, method: int) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     with zipfile.ZipFile(path, "a") as made:
         made.writestr("x.png", picture(9), method)
-    assert [tuple(bad) for bad in load(path).bad_files] == [("x.png", "packed in another way than stored or deflated")]
+    assert [tuple(bad) for bad in load(path).bad_files] == [("x.png", "compressed by a method other than deflate")]
 
 
 def test_an_entry_above_its_cap_is_bad(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_an_entry_above_its_cap_is_bad(tmp_path: Path) -> None:
     changed(path, "x.png", 24, "<I", 2**31)
     (bad,) = load(path).bad_files
     assert bad.name == "x.png"
-    assert bad.reason.startswith("unpacks to 2,147,483,648 bytes, above the cap")
+    assert bad.reason.startswith("expands to 2,147,483,648 bytes, above the limit")
 
 
 def test_an_entry_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_the_total_is_capped(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     with zipfile.ZipFile(path) as opened:
         two = sum(info.file_size for info in opened.infolist()[:2])
-        listing = listing_of(opened, largest_total=two)
+        listing = listing_of(opened, max_total=two)
     assert [item.name for item in listing.items] == ["a.png", "b.png"]
     assert [bad.name for bad in listing.bad_files] == ["c.png", "d.png"]
-    assert f"beyond the cap of {two:,} bytes" in listing.bad_files[0].reason
+    assert f"beyond the limit of {two:,} bytes" in listing.bad_files[0].reason
 
 
 def test_blank_pictures_are_no_bombs(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_archive_within_is_not_opened(tmp_path: Path) -> None:
     add(path, "inner.zip", path.read_bytes())
     loaded = load(path)
     assert loaded.bad_files == []
-    assert "passed over 1 other file: 1 .zip" in loaded.notes
+    assert "skipped 1 other file: 1 .zip" in loaded.notes
 
 
 def test_an_archive_gives_what_its_folder_gives(tmp_path: Path, fill: Fill) -> None:
@@ -212,16 +212,16 @@ def refused(path: Path) -> str:
 def test_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "p.zip").write_bytes(b"no archive")
     assert "not a zip archive" in refused(tmp_path / "p.zip")
-    assert "there is nothing here" in refused(tmp_path / "q.zip")
-    assert "this is not a file but a folder, found " in refused(tmp_path)
-    assert 'take data.kind = "folder"' in refused(tmp_path)
+    assert "no such file or folder" in refused(tmp_path / "q.zip")
+    assert "this is a folder, not a file, found " in refused(tmp_path)
+    assert 'set data.kind = "folder"' in refused(tmp_path)
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    assert "no pictures in this archive, found nothing at all" in refused(archive(tmp_path / "p.zip"))
+    assert "no images in this archive, found nothing at all" in refused(archive(tmp_path / "p.zip"))
     assert "found only 1 .txt" in refused(archive(tmp_path / "q.zip", "words.txt"))
 
 
 def test_too_many_bad_ones(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", "a.png", "../b.png", "/c.png")
-    assert "2 of 3 picture files can't be used: ../b.png (its name leads out of the archive)" in refused(path)
+    assert "2 of 3 image files can't be used: ../b.png (its path leads out of the archive)" in refused(path)

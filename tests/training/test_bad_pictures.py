@@ -42,6 +42,6 @@ def test_too_many_end_it_before_anything_is_written(poise: Callable, tmp_path: P
         (tmp_path / "in" / f"bad{number}.png").write_text("no")
     said = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
     assert said.code == 3
-    assert "5 of 9 picture files" in said.last
+    assert "5 of 9 image files" in said.last
     assert "bad0.png (not an image)" in said.last
     assert not (tmp_path / "out").exists()

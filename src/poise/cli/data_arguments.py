@@ -7,7 +7,7 @@ from typing import Any
 
 from poise.core.config import did_you_mean, find_components
 from poise.data.source import DataConfig, ImageDataConfig
-from poise.data.torchvision_data import SETS
+from poise.data.torchvision_data import DATASETS
 from poise.errors import DataError
 from poise.utils.printing import print_line
 
@@ -23,7 +23,7 @@ def data_table(value: str, previous: dict[str, Any] | None, option: str = "--dat
         DataError: neither a name that is known nor a path that is there.
     """
     families = find_components(DataConfig, "poise.data")
-    by_name = {name.lower(): name for name in SETS}
+    by_name = {name.lower(): name for name in DATASETS}
     plain = [kind for kind, entry in families.items() if "path" not in entry.model_fields and kind != "torchvision"]
     path = Path(value)
     if value in plain:

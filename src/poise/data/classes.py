@@ -1,7 +1,7 @@
-"""Which classes pictures have: by the folders they lie in, by a table beside them, or by numbers.
+"""The classes of images: by their folders, by a label file beside them, or by integer labels.
 
-Everything here is told by names and numbers alone. What is decided is said in notes, and what is likely to be a
-mistake (the parts of a data set taken for classes) in doubts, with the words that mend it.
+Classes are found from names and labels only, never from pixels. The decisions are reported in notes. Likely mistakes,
+such as the splits of a data set treated as classes, are reported in warnings that say how to correct them.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ from poise.data.listing import display_name, sort_key
 from poise.data.source import DataWarning, Labels
 from poise.utils.printing import count_noun
 
-LISTED = 8
-"""Up to that many classes are named one by one."""
+MAX_NAMED = 8
+"""The largest number of classes or folders that a message lists by name."""
 
-PARTS = {
+SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
 }
-"""What the parts of a data set are called; `trainA` and `trainB` of two domains as well."""
+"""Folder names of splits; those of two domains, such as `trainA` and `trainB`, count as well."""
 
-SHELF = re.compile(
+NUMBERED_PART = re.compile(
     r"(images?|imgs?|pictures|photos|part|shard|chunk|batch|split|fold|archive)[-_ .]?\d+", re.IGNORECASE
 )
-EVEN = 0.9
-"""Shelves are as full as the fullest, up to this share; the last one need not be."""
+"""Folder names of the numbered parts of a data set."""
+
+MIN_FILL = 0.9
+"""Each numbered part holds at least this fraction of the files of the largest one; the last part is exempt."""
 
 
 class Classes(NamedTuple):
-    """What was found.
+    """The classes of a set of images.
 
     Attributes:
-        labels: one for each picture, from 0 without a gap, or None where the pictures have no classes.
-        names: of the classes, by number.
-        notes: what was decided.
-        warnings: what is likely not to be meant.
+        labels: the label of each image, from 0 without gaps, or None if the images have no classes.
+        names: the class names by label.
+        notes: how the classes were found.
+        warnings: likely mistakes.
     """
 
     labels: Labels | None
@@ -54,221 +56,225 @@ class Classes(NamedTuple):
 
 
 class Container(NamedTuple):
-    """What holds the folders.
+    """The root folder or the archive that holds the images.
 
     Attributes:
-        inside: says how to name a folder in it as the data, for a cure.
-        outer: how many folders around everything go without saying; an archive of a folder has one.
+        select_folder: returns the text, for a cure, that says how to select one of its folders as the data.
+        outer_levels: the number of enclosing folders that need no note: 1 for an archive, which often has one.
     """
 
-    inside: Callable[[str], str]
-    outer: int = 0
+    select_folder: Callable[[str], str]
+    outer_levels: int = 0
 
 
 def summary(labels: Labels, names: Sequence[str]) -> str:
-    """`3 classes: a, b, c; 120, 80, 4 pictures`, or shorter for many classes."""
+    """One line, such as `3 classes: a, b, c; 120, 80, 4 images`; many classes are not all named."""
     counts = np.bincount(labels, minlength=len(names)).tolist()
-    least, most = min(counts), max(counts)
-    each = (
-        f"{most:,} picture{'' if most == 1 else 's'} each" if least == most else f"{least:,} to {most:,} pictures each"
-    )
-    if len(names) > LISTED:
+    min_, max_ = min(counts), max(counts)
+    each = f"{count_noun(max_, 'image')} each" if min_ == max_ else f"{min_:,} to {max_:,} images each"
+    if len(names) > MAX_NAMED:
         return f"{len(names):,} classes, {each}: {', '.join(names[:3])}, ..."
-    told = each if least == most else f"{', '.join(f'{n:,}' for n in counts)} pictures"
-    return f"{len(names)} class{'' if len(names) == 1 else 'es'}: {', '.join(names)}; {told}"
+    sizes = each if min_ == max_ else f"{', '.join(f'{n:,}' for n in counts)} images"
+    return f"{len(names)} class{'' if len(names) == 1 else 'es'}: {', '.join(names)}; {sizes}"
 
 
-def classes_by_folder(names: Sequence[str], folders: Collection[str], place: Container) -> Classes:
-    """The first folders in which the names differ are classes, if no picture lies beside them.
+def classes_by_folder(names: Sequence[str], folders: Collection[str], container: Container) -> Classes:
+    """Treat folders as classes: the outermost level at which the paths differ, if there are no images beside them.
 
-    A folder around everything is passed. Numbered shelves are no classes: at least two folders whose names are numbers
-    of one width of three digits or more, filled with zeros, about equally full, whose files count on from one to the
-    next (00000/img00000000.png, 00001/img00001000.png).
+    Folders that enclose everything are skipped. Numbered parts are not classes: at least two folders whose names are
+    zero-padded numbers of the same width of at least three digits, which hold about equally many files and whose file
+    numbering continues from one to the next (00000/img00000000.png, 00001/img00001000.png).
 
     Args:
-        names: of the usable pictures below the root, "/" between the parts.
-        folders: all folders that there are, with or without pictures.
-        place: what holds them.
+        names: the paths of the usable images relative to the root, separated by "/".
+        folders: all folders, with or without images.
+        container: what holds the folders.
     """
-    inside = Counter(posixpath.dirname(name) for name in names)
-    base = posixpath.commonpath(inside) if inside else ""
+    image_folders = Counter(posixpath.dirname(name) for name in names)
+    base = posixpath.commonpath(image_folders) if image_folders else ""
     depth = len(base.split("/")) if base else 0
-    empty = _without(inside, folders, base)
-    notes = [f"{count_noun(len(empty), 'folder')} without a usable picture: {_some(empty)}"] if empty else []
-    parts = [name.split("/")[depth:] for name in names]
-    tops = [inner[0] if len(inner) > 1 else None for inner in parts]
-    kinds = sorted({top for top in tops if top is not None}, key=sort_key)
-    if not kinds:
-        around = (
-            [f"all pictures are in one folder, {_short(base)}: they have no classes"] if depth > place.outer else []
-        )
-        return Classes(None, (), (*around, *notes))
+    empty = _empty_folders(image_folders, folders, base)
+    notes = [f"{count_noun(len(empty), 'folder')} without a usable image: {_join(empty)}"] if empty else []
+    paths = [name.split("/")[depth:] for name in names]
+    tops = [path[0] if len(path) > 1 else None for path in paths]
+    classes = sorted({top for top in tops if top is not None}, key=sort_key)
+    if not classes:
+        enclosed = depth > container.outer_levels
+        enclosing = [f"all images are in one folder, {_shorten(base)}: they have no classes"] if enclosed else []
+        return Classes(None, (), (*enclosing, *notes))
     if None in tops:
-        top = count_noun(tops.count(None), "picture")
-        others = f"{top} at the top and others in {count_noun(len(kinds), 'folder')}"
-        return Classes(None, (), (f"{others}: the folders are not taken as classes", *notes))
-    if depth > place.outer:
-        notes.insert(0, f"all pictures are below {_short(base)}: the folders in it are taken as classes")
-    if _running(shelves := _by_top(parts)):
-        told = f"the folders {kinds[0]} to {kinds[-1]} are numbered shelves, whose files count on from one to the next"
-        return Classes(None, (), (f"{told}: they are not taken as classes",))
-    number = {kind: i for i, kind in enumerate(kinds)}
-    labels = np.array([number[top] for top in tops if top is not None], np.int64)
-    shown_names = tuple(map(display_name, kinds))
-    doubts = _doubts(kinds, parts, shelves, lambda top: place.inside(posixpath.join(base, top)))
-    return Classes(labels, shown_names, (summary(labels, shown_names), *notes), doubts)
+        at_top = count_noun(tops.count(None), "image")
+        mixed = f"{at_top} at the top level and others in {count_noun(len(classes), 'folder')}"
+        return Classes(None, (), (f"{mixed}: the folders are not treated as classes", *notes))
+    if depth > container.outer_levels:
+        notes.insert(0, f"all images are below {_shorten(base)}: its sub-folders are treated as classes")
+    if _is_continuous(stems := _stems_by_folder(paths)):
+        parts = f"the folders {classes[0]} to {classes[-1]} are numbered parts of the data set"
+        why = "whose file numbering continues from one to the next"
+        return Classes(None, (), (f"{parts}, {why}: they are not treated as classes",))
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.array([label_of[top] for top in tops if top is not None], np.int64)
+    class_names = tuple(map(display_name, classes))
+    warnings = _folder_warnings(classes, paths, stems, lambda top: container.select_folder(posixpath.join(base, top)))
+    return Classes(labels, class_names, (summary(labels, class_names), *notes), warnings)
 
 
 def classes_by_table(names: Sequence[str], table: dict[str, str] | None, root: str = "") -> Classes:
-    """The classes that StyleGAN's `dataset.json` gives; its shelves are none.
+    """The classes that StyleGAN's `dataset.json` defines; its numbered folders are not classes.
 
     Args:
-        names: of the usable pictures below the root.
-        table: the label of each name below `root`, or None where the file says that there are no labels.
-        root: the folder that the file is in.
+        names: the paths of the usable images relative to the data's root.
+        table: the label of each path relative to `root`, or None if the file states that there are no labels.
+        root: the folder that holds the file.
     """
     if table is None:
-        return Classes(None, (), ("dataset.json says that there are no labels: the folders are not taken as classes",))
+        note = "dataset.json states that there are no labels: the folders are not treated as classes"
+        return Classes(None, (), (note,))
     found = [table.get(posixpath.relpath(name, root) if root else name) for name in names]
     if missing := found.count(None):
-        of = count_noun(len(names), "picture")
-        message = f"dataset.json has no label for {missing:,} of {of}: none of its labels is used"
-        return Classes(None, (), (), (DataWarning(message, "give each picture one, or remove the file", "T13"),))
-    whole = [label for label in found if label is not None]
-    kinds = sorted(set(whole), key=lambda label: (not _number(label), int(label) if _number(label) else 0, label))
-    number = {kind: i for i, kind in enumerate(kinds)}
-    labels = np.array([number[label] for label in whole], np.int64)
-    shown_names = tuple(map(display_name, kinds))
-    return Classes(labels, shown_names, (f"by dataset.json: {summary(labels, shown_names)}",))
+        message = f"dataset.json has no label for {missing:,} of {count_noun(len(names), 'image')}: it is ignored"
+        cure = "give every image a label, or remove the file"
+        return Classes(None, (), (), (DataWarning(message, cure, "T13"),))
+    words = [label for label in found if label is not None]
+    classes = sorted(set(words), key=lambda word: (not _is_integer(word), int(word) if _is_integer(word) else 0, word))
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.array([label_of[word] for word in words], np.int64)
+    class_names = tuple(map(display_name, classes))
+    return Classes(labels, class_names, (f"from dataset.json: {summary(labels, class_names)}",))
 
 
-def classes_by_number(found: npt.NDArray[Any], names: Sequence[str] | None = None) -> Classes:
-    """Every number that occurs is a class, called by `names` or by itself; what has no picture is none.
+def classes_by_number(integers: npt.NDArray[Any], names: Sequence[str] | None = None) -> Classes:
+    """The classes of integer labels: every integer that occurs is a class, named by `names` or by itself.
 
     Args:
-        found: whole numbers, of any size and sign; with `names` from 0 to len(names) - 1.
-        names: what the numbers mean, where that is known.
+        integers: the label of each image: integers of any size and sign; with `names`, from 0 to len(names) - 1.
+        names: the names of the integers 0, 1, ..., if they are known. Names without images are left out.
     """
-    kinds, dense = np.unique(found, return_inverse=True)
+    values, dense = np.unique(integers, return_inverse=True)
     labels = dense.reshape(-1).astype(np.int64)
-    told = tuple(str(int(kind)) if names is None else display_name(str(names[int(kind)])) for kind in kinds)
-    notes = [summary(labels, told)] if len(told) else []
-    if names is not None and len(told) < len(names):
-        gone = sorted(set(range(len(names))) - {int(kind) for kind in kinds})
-        notes.append(f"classes without a picture are left out: {_some([display_name(str(names[i])) for i in gone])}")
-    elif names is None and len(kinds) and int(kinds[-1]) != len(kinds) - 1:
-        there = {int(kind) for kind in kinds}
-        gap = next(number for number in count(min(0, *there)) if number not in there)
-        empty = f", and a number without a picture, as {gap}, is no class" if gap < max(there) else ""
-        notes.append(f"the classes are called by their labels{empty}")
-    return Classes(labels, told, tuple(notes))
+    class_names = tuple(str(int(v)) if names is None else display_name(str(names[int(v)])) for v in values)
+    notes = [summary(labels, class_names)] if len(class_names) else []
+    if names is not None and len(class_names) < len(names):
+        unused = sorted(set(range(len(names))) - {int(value) for value in values})
+        notes.append(f"classes without images are left out: {_join([display_name(str(names[i])) for i in unused])}")
+    elif names is None and len(values) and int(values[-1]) != len(values) - 1:
+        present = {int(value) for value in values}
+        gap = next(integer for integer in count(min(0, *present)) if integer not in present)
+        absent = f"; labels without images, such as {gap}, are not classes" if gap < max(present) else ""
+        notes.append(f"the classes are named by their labels{absent}")
+    return Classes(labels, class_names, tuple(notes))
 
 
-def _doubts(
-    kinds: list[str], parts: list[list[str]], shelves: dict[str, list[str]], inside: Callable[[str], str]
+def _folder_warnings(
+    classes: list[str], paths: list[list[str]], stems: dict[str, list[str]], select_folder: Callable[[str], str]
 ) -> tuple[DataWarning, ...]:
-    """Folders that were taken as classes and look like something else."""
-    below: dict[str, set[str]] = {kind: set() for kind in kinds}
-    for inner in parts:
-        if len(inner) > 2:
-            below[inner[0]].add(inner[1])
-    met = Counter(name for names in below.values() for name in names if name.lower() not in PARTS)
-    again = sorted((name for name, n in met.items() if n >= 2 and 2 * n > len(kinds)), key=sort_key)
-    first = min(kinds, key=lambda kind: ("train" not in _parts(kind), len(below[kind]) < len(again), sort_key(kind)))
-    if _are_parts(kinds):
-        repeated = f"; {_some(again)} repeat below them" if again else ""
-        message = f"the folders {_some(kinds)} look like splits of a data set, and are taken as classes{repeated}"
-        return (DataWarning(message, f"give one of them: {inside(first)}", "T13"),)
-    if len(again) > 1:
-        message = f"the folders {_some(again)} repeat below {_some(kinds)}, which are taken as classes: one level off?"
-        return (DataWarning(message, f"if {_some(again)} are the classes, give one folder: {inside(first)}", "T13"),)
-    if all(map(SHELF.fullmatch, kinds)) or _maybe_shelves(shelves):
-        message = f"the folders {_some(kinds)} look like numbered shelves, and are taken as classes"
-        return (DataWarning(message, "if they are no classes, put all pictures into one folder", "T13"),)
+    """A warning if the folders that are treated as classes look like something else."""
+    subfolders: dict[str, set[str]] = {name: set() for name in classes}
+    for path in paths:
+        if len(path) > 2:
+            subfolders[path[0]].add(path[1])
+    counts = Counter(name for names in subfolders.values() for name in names if name.lower() not in SPLITS)
+    repeated = sorted((name for name, n in counts.items() if n >= 2 and 2 * n > len(classes)), key=sort_key)
+    best = min(
+        classes,
+        key=lambda name: ("train" not in _splits_named(name), len(subfolders[name]) < len(repeated), sort_key(name)),
+    )
+    if _are_splits(classes):
+        repeats = f"; {_join(repeated)} repeat in them" if repeated else ""
+        message = f"the folders {_join(classes)} look like splits of a data set, but are treated as classes{repeats}"
+        return (DataWarning(message, f"use one of them: {select_folder(best)}", "T13"),)
+    if len(repeated) > 1:
+        message = f"the folders {_join(repeated)} repeat in {_join(classes)}, which are treated as classes"
+        cure = f"if {_join(repeated)} are the classes, use one folder: {select_folder(best)}"
+        return (DataWarning(message, cure, "T13"),)
+    if all(map(NUMBERED_PART.fullmatch, classes)) or _looks_numbered(stems):
+        message = f"the folders {_join(classes)} look like numbered parts of a data set, but are treated as classes"
+        return (DataWarning(message, "if they are not classes, move all images into one folder", "T13"),)
     return ()
 
 
-def _part(name: str) -> str | None:
-    """Which part of a data set a folder of this name is: "train", "test", "val", or none."""
+def _split_of(name: str) -> str | None:
+    """The split that a folder of this name holds: "train", "test", "val" or None."""
     word = name.lower()
-    return PARTS.get(word) or (PARTS.get(word[:-1]) if word[-1:] in ("a", "b") else None)
+    return SPLITS.get(word) or (SPLITS.get(word[:-1]) if word[-1:] in ("a", "b") else None)
 
 
-def _parts(name: str) -> set[str]:
-    """The parts that a folder's name speaks of, in any of its words."""
-    words = {_part(name), *(PARTS.get(word) for word in re.findall("[a-z]+", name.lower()))}
-    return {word for word in words if word is not None}
+def _splits_named(name: str) -> set[str]:
+    """The splits that any word of a folder's name refers to."""
+    splits = {_split_of(name), *(SPLITS.get(word) for word in re.findall("[a-z]+", name.lower()))}
+    return {split for split in splits if split is not None}
 
 
-def _are_parts(kinds: list[str]) -> bool:
-    """Two parts by their plain names, or nothing but names with such words in them (`train2017`, `seg_test`)."""
-    exact = [_part(kind) for kind in kinds]
+def _are_splits(classes: list[str]) -> bool:
+    """Whether two splits are named exactly, or every name contains a split's name (`train2017`, `seg_test`)."""
+    exact = [_split_of(name) for name in classes]
     if len(set(exact) - {None}) > 1 or None not in exact:
         return True
-    words = [_parts(kind) for kind in kinds]
-    return all(words) and len(set.union(*words)) > 1
+    splits = [_splits_named(name) for name in classes]
+    return all(splits) and len(set.union(*splits)) > 1
 
 
-def _by_top(parts: list[list[str]]) -> dict[str, list[str]]:
-    """The stems in each folder, in the order of the folders' names."""
+def _stems_by_folder(paths: list[list[str]]) -> dict[str, list[str]]:
+    """The stems of the files in each top-level folder, sorted by the folders' names."""
     stems: dict[str, list[str]] = {}
-    for inner in parts:
-        stems.setdefault(inner[0], []).append(posixpath.splitext(inner[-1])[0])
+    for path in paths:
+        stems.setdefault(path[0], []).append(posixpath.splitext(path[-1])[0])
     return dict(sorted(stems.items(), key=lambda pair: sort_key(pair[0])))
 
 
-def _numbered(shelves: dict[str, list[str]], width: int) -> bool:
-    """Whether the names are numbers of one width, filled with zeros, and the folders about equally full."""
-    tops = list(shelves)
-    same = len(tops) > 1 and {len(top) for top in tops} == {len(tops[0])} and len(tops[0]) >= width
-    sizes = [len(stems) for stems in shelves.values()]
-    filled = all(top.isascii() and top.isdigit() for top in tops) and any(top.startswith("0") for top in tops)
-    return same and filled and min(sizes[:-1]) >= EVEN * max(sizes)
+def _is_numbered(stems: dict[str, list[str]], min_width: int) -> bool:
+    """Whether the folder names are zero-padded numbers of one width, and the folders about equally full."""
+    folders = list(stems)
+    same_width = len(folders) > 1 and {len(name) for name in folders} == {len(folders[0])}
+    numbers = all(name.isascii() and name.isdigit() for name in folders) and any(name[0] == "0" for name in folders)
+    sizes = [len(files) for files in stems.values()]
+    return same_width and len(folders[0]) >= min_width and numbers and min(sizes[:-1]) >= MIN_FILL * max(sizes)
 
 
-def _running(shelves: dict[str, list[str]]) -> bool:
-    """Whether the files of numbered shelves count on from one to the next."""
-    if not _numbered(shelves, width=3):
+def _is_continuous(stems: dict[str, list[str]]) -> bool:
+    """Whether the folders are numbered and the file numbering continues from one to the next."""
+    if not _is_numbered(stems, min_width=3):
         return False
     last = -1
-    for stems in shelves.values():
-        numbers = [int(found[-1]) if (found := re.findall("[0-9]+", stem)) else -1 for stem in stems]
+    for files in stems.values():
+        numbers = [int(digits[-1]) if (digits := re.findall("[0-9]+", stem)) else -1 for stem in files]
         if min(numbers) <= last or len(set(numbers)) < len(numbers):
             return False
         last = max(numbers)
     return True
 
 
-def _maybe_shelves(shelves: dict[str, list[str]]) -> bool:
-    """Whether the folders are numbered and no file name comes twice, or are the first letters of file names."""
-    stems = [stem for held in shelves.values() for stem in held]
-    begin = all(stem.startswith(top) for top, held in shelves.items() for stem in held)
-    hashed = len(shelves) >= 16 and begin and all(re.fullmatch("[0-9a-f]{1,4}", top) for top in shelves)
-    return hashed or (_numbered(shelves, width=2) and len(set(stems)) == len(stems) and not begin)
+def _looks_numbered(stems: dict[str, list[str]]) -> bool:
+    """Whether the folders are numbered and all file names differ, or the folders are prefixes of hashed file names."""
+    all_stems = [stem for files in stems.values() for stem in files]
+    are_prefixes = all(stem.startswith(folder) for folder, files in stems.items() for stem in files)
+    hashed = len(stems) >= 16 and are_prefixes and all(re.fullmatch("[0-9a-f]{1,4}", folder) for folder in stems)
+    return hashed or (_is_numbered(stems, min_width=2) and len(set(all_stems)) == len(all_stems) and not are_prefixes)
 
 
-def _without(inside: Collection[str], folders: Collection[str], base: str) -> list[str]:
-    """Folders beside the classes, or beside a folder around them, that have no usable picture in them."""
-    holding = set(inside)
-    for folder in inside:
+def _empty_folders(image_folders: Collection[str], folders: Collection[str], base: str) -> list[str]:
+    """Folders without a usable image, beside the class folders or beside a folder that encloses these."""
+    used = set(image_folders)
+    for folder in image_folders:
         while folder := posixpath.dirname(folder):
-            holding.add(folder)
-    around = {""}
+            used.add(folder)
+    enclosing = {""}
     while base:
-        around.add(base)
+        enclosing.add(base)
         base = posixpath.dirname(base)
-    gone = (folder for folder in folders if folder not in holding and posixpath.dirname(folder) in around)
-    return sorted(gone, key=sort_key)
+    empty = (folder for folder in folders if folder not in used and posixpath.dirname(folder) in enclosing)
+    return sorted(empty, key=sort_key)
 
 
-def _number(label: str) -> bool:
+def _is_integer(label: str) -> bool:
     return re.fullmatch("-?[0-9]+", label) is not None
 
 
-def _some(names: Sequence[str]) -> str:
-    told = ", ".join(map(_short, names[:LISTED]))
-    return told + (f", ... ({len(names):,} in all)" if len(names) > LISTED else "")
+def _join(names: Sequence[str]) -> str:
+    """The names separated by commas; the first `MAX_NAMED` if there are more."""
+    listed = ", ".join(map(_shorten, names[:MAX_NAMED]))
+    return listed + (f", ... ({len(names):,} in all)" if len(names) > MAX_NAMED else "")
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return display_name(name if len(name) <= 80 else f"...{name[-77:]}")

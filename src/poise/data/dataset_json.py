@@ -1,6 +1,6 @@
-"""`dataset.json`, the table of labels that StyleGAN's `dataset_tool.py` puts beside its numbered shelves.
+"""`dataset.json`, the label file that StyleGAN's `dataset_tool.py` writes beside its numbered folders.
 
-`{"labels": [["00000/img00000000.png", 6], ...]}`, or `{"labels": null}` where there are none.
+`{"labels": [["00000/img00000000.png", 6], ...]}`, or `{"labels": null}` if there are no labels.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from poise.data.classes import Classes, Container, classes_by_folder, classes_by
 from poise.data.listing import Item, Listing
 from poise.data.source import DataWarning
 
-LARGEST = 2**28
-"""Bytes of a table that are read."""
+MAX_BYTES = 2**28
+"""The largest label file that is read."""
 
 CURE = 'it should hold {"labels": [["00000/img00000000.png", 6], ...]} or {"labels": null}'
 
 
-def classes_of(names: Sequence[str], listing: Listing, place: Container) -> Classes:
-    """The classes of the usable pictures `names`: by the table beside them if there is one, else by their folders."""
-    doubts: list[DataWarning] = []
-    for item in listing.tables:
+def find_classes(names: Sequence[str], listing: Listing, container: Container) -> Classes:
+    """The classes of the usable images `names`: from a `dataset.json` beside them if there is one, else by folder."""
+    warnings: list[DataWarning] = []
+    for item in listing.label_files:
         root = posixpath.dirname(item.name)
         if root and not all(name.startswith(f"{root}/") for name in names):
             listing.ignored[".json"] += 1
@@ -31,48 +31,47 @@ def classes_of(names: Sequence[str], listing: Listing, place: Container) -> Clas
         try:
             table = read_table(item)
         except ValueError as error:
-            doubts.append(
-                DataWarning(f"{item.name} can't be used, and the folders are looked at: {error}", CURE, "T13")
-            )
+            message = f"{item.name} can't be used, so the classes are found by folder: {error}"
+            warnings.append(DataWarning(message, CURE, "T13"))
             continue
         return classes_by_table(names, table, root)
-    found = classes_by_folder(names, listing.folders, place)
-    return found._replace(warnings=(*doubts, *found.warnings))
+    classes = classes_by_folder(names, listing.folders, container)
+    return classes._replace(warnings=(*warnings, *classes.warnings))
 
 
 def read_table(item: Item) -> dict[str, str] | None:
-    """The label of each picture by its name, as a word; None where the file says that there are none.
+    """The class name of each file; None if the label file states that there are no labels.
 
     Raises:
-        ValueError: it can't be read, or holds something else.
+        ValueError: the file cannot be read, or has another format.
     """
     try:
         with item.open() as stream:
-            raw = stream.read(LARGEST + 1)
-        if len(raw) > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST:,} bytes")
-        told = json.loads(raw)
+            raw = stream.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        content = json.loads(raw)
     except (OSError, RecursionError) as error:
         raise ValueError(str(error) or type(error).__name__) from None
     except ValueError as error:
-        raise ValueError(f"no valid JSON: {error}") from None
-    if not isinstance(told, dict) or "labels" not in told:
+        raise ValueError(f"invalid JSON: {error}") from None
+    if not isinstance(content, dict) or "labels" not in content:
         raise ValueError("it has no 'labels'")
-    labels = told["labels"]
+    labels = content["labels"]
     if labels is None:
         return None
     pairs = list(labels.items()) if isinstance(labels, dict) else labels
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise ValueError("its 'labels' are not pairs of a name and a label")
-    return {str(name).replace("\\", "/"): _word(label) for name, label in pairs}
+        raise ValueError("its 'labels' are not pairs of a file name and a label")
+    return {str(name).replace("\\", "/"): _class_name(label) for name, label in pairs}
 
 
-def _word(label: Any) -> str:
-    """A label as a class's name: a number, a word, or the place of the 1 in a one-hot list."""
+def _class_name(label: Any) -> str:
+    """The name of a label's class: a number, a word, or the index of the 1 in a one-hot list."""
     if isinstance(label, list) and sorted(label) == [0] * (len(label) - 1) + [1]:
         return str(label.index(1))
     if isinstance(label, float) and label.is_integer():
         return str(int(label))
     if isinstance(label, str | int) and not isinstance(label, bool):
         return str(label)
-    raise ValueError(f"a label is {json.dumps(label)[:60]}, which is no class")
+    raise ValueError(f"a label is {json.dumps(label)[:60]}, which is not a class")

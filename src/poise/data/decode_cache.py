@@ -1,9 +1,10 @@
-"""Decoded pictures, kept for the next time that the same files are read: for `check`, resuming and measuring.
+"""A cache of decoded images, so that the same files are not decoded again by `check`, resumed runs and evaluation.
 
-What is kept is what decoding gave (headers, pixels, reasons), under a hash of the files' names and stamps (size, times
-and inode of a file; checksum, sizes and place of an archive's entry), of the size and channels that were asked for, and
-of the decoder itself. All that is said and decided about the pictures is worked out anew, so that it is the same either
-way. A file whose content changed has another stamp even if somebody set its time back: the time of that can't be set.
+It holds the result of decoding (headers, pixels, reasons). The key is a hash of the files' names and stamps (size,
+times and inode of a file; checksum, sizes and offset of an archive's entry), of the requested size and channels, and of
+the decoder itself. Notes and warnings are computed anew each time, so that they are the same with and without the
+cache. A file whose content changed has another stamp even if its modification time was set back, because the change
+time cannot be set.
 """
 
 from __future__ import annotations
@@ -32,32 +33,32 @@ from poise.utils.files import make_folder, open_atomic
 from poise.utils.images import Bytes
 from poise.utils.progress import DelayedProgress
 
-WORTH = 0.5
-"""Seconds of decoding from which on its result is kept."""
+MIN_SECONDS = 0.5
+"""The shortest decoding time, in seconds, whose result is cached."""
 
-RECENT = 2.0
-"""A file that changed within so many seconds before it was read may change again without a later time being seen."""
+MIN_AGE = 2.0
+"""A file that changed within this many seconds before it was listed may change again without a new change time."""
 
-MOST = 10 * 2**30
-"""Bytes that all kept pictures may take; those that were not used for the longest time go first."""
+MAX_BYTES = 10 * 2**30
+"""The largest size of all cached images, in bytes; the least recently used are deleted first."""
 
-SPARE = 2
-"""The disk must have room for that many times the pictures, or they are not kept."""
+MIN_FREE_FACTOR = 2
+"""Images are cached only if the free disk space is at least this many times their size."""
 
-PASSING = ("unreadable", NO_MEMORY)
-"""How reasons begin that have nothing to do with the file."""
+TRANSIENT = ("unreadable", NO_MEMORY)
+"""Prefixes of reasons that may disappear without a change to the file."""
 
 CHUNK = 2**24
 
 
 @dataclass
 class DecodedImages:
-    """What decoding a list of files gave.
+    """The result of decoding a list of files.
 
     Attributes:
-        headers: for each file, in the order of names, what it says of itself, or why it can't be opened.
-        images: N x S x S x C, a row for each file with a header.
-        traits: for each row what was settled on the way, or why there is no picture.
+        headers: for each file, in the order of names, its header, or the reason why it can't be opened.
+        images: N x S x S x C, one row for each file with a header.
+        traits: for each row, the traits of the image, or the reason why it can't be decoded.
     """
 
     headers: list[Header | str]
@@ -66,79 +67,79 @@ class DecodedImages:
 
 
 def key(items: Sequence[Item], size: int, channels: int | None, background: Background) -> str:
-    """A name for what decoding these files gives; empty if nothing tells a file from a later state of it."""
+    """The cache key for decoding these files; empty if a file's version cannot be identified."""
     if not all(item.stamp for item in items):
         return ""
     try:
         version = hashlib.sha256(Path(decode.__file__).read_bytes()).hexdigest()
-    except OSError:  # poise lies in an archive
+    except OSError:  # poise is imported from an archive
         return ""
     files = hashlib.sha256(repr([(item.name, item.stamp) for item in items]).encode()).hexdigest()
     return cache_key(version, PIL.__version__, np.__version__, files, size, channels, background)
 
 
 def load(key: str, budget: int) -> DecodedImages | None:
-    """What was kept under `key`, or None; a damaged file is as good as none.
+    """The result that is cached under `key`; None if there is none or it is damaged.
 
     Args:
-        key: see there.
-        budget: bytes that may be held in memory; see `room`.
+        key: see `key`.
+        budget: the largest number of bytes in memory; see `allocate_images`.
     """
     path = _path(key)
     try:
         with path.open("rb") as file:
             line = file.readline()
-            told = json.loads(line)
-            size = len(line) + math.prod(told["shape"]) + hashlib.sha256().digest_size
+            header = json.loads(line)
+            size = len(line) + math.prod(header["shape"]) + hashlib.sha256().digest_size
             if size != os.fstat(file.fileno()).st_size:
-                return None  # before room is made for it
-            images = allocate_images(tuple(told["shape"]), budget)
-            if _filled(file, images, line) != file.read():
+                return None  # before memory is allocated for it
+            images = allocate_images(tuple(header["shape"]), budget)
+            if _read_into(file, images, line) != file.read():
                 return None
-            headers = [Header(*one) if isinstance(one, list) else str(one) for one in told["headers"]]
-            traits = [set(map(Trait, one)) if isinstance(one, list) else str(one) for one in told["traits"]]
-    except Exception:  # whatever a damaged file makes of it
+            headers = [Header(*one) if isinstance(one, list) else str(one) for one in header["headers"]]
+            traits = [set(map(Trait, one)) if isinstance(one, list) else str(one) for one in header["traits"]]
+    except Exception:  # a damaged file can raise anything
         return None
     mark_used(path)
     return DecodedImages(headers, images, traits)
 
 
-def keep(key: str, items: Sequence[Item], decoded: DecodedImages, seconds: float, listed: float) -> None:
-    """Keep what took so many seconds to decode, if it is worth it and a change is sure to be seen.
+def store(key: str, items: Sequence[Item], decoded: DecodedImages, seconds: float, listed_at: float) -> None:
+    """Cache a result, if it took long enough and later changes to the files are certain to be detected.
 
-    A disk that refuses, or has little room left, is no error.
+    Write errors and a lack of disk space are ignored.
 
     Args:
-        key: see there.
+        key: see `key`.
         items: the files.
-        decoded: what they gave. Reasons that may pass (the disk, a permission, the memory) are not kept.
-        seconds: how long that took.
-        listed: when the files' stamps were taken. What changed just before that may have changed again after it, while
-            it was being decoded, without getting another stamp.
+        decoded: their decoding result. It is not cached if a reason may be transient (disk, permission, memory).
+        seconds: the time that decoding took.
+        listed_at: when the stamps of the files were taken. A file that changed shortly before may have changed again
+            while it was decoded, without getting a new stamp.
     """
     newest = max((item.changed for item in items), default=0) / 1e9
     reasons = [one for one in (*decoded.headers, *decoded.traits) if isinstance(one, str)]
-    passing = any(reason.startswith(PASSING) for reason in reasons)
+    transient = any(reason.startswith(TRANSIENT) for reason in reasons)
     needed = decoded.images.nbytes
-    if not key or passing or seconds < WORTH or needed > MOST or listed - newest < RECENT:
+    if not key or transient or seconds < MIN_SECONDS or needed > MAX_BYTES or listed_at - newest < MIN_AGE:
         return
-    told: dict[str, Any] = {
+    header: dict[str, Any] = {
         "shape": decoded.images.shape,
         "headers": [one if isinstance(one, str) else list(one) for one in decoded.headers],
         "traits": [one if isinstance(one, str) else sorted(one) for one in decoded.traits],
     }
-    line = json.dumps(told).encode() + b"\n"
+    line = json.dumps(header).encode() + b"\n"
     digest = hashlib.sha256(line)
     with suppress(OSError, DiskError):
         make_folder(_path(key).parent)
-        prune(_path(key).parent, MOST - needed)
-        if shutil.disk_usage(_path(key).parent).free < SPARE * needed:
+        prune(_path(key).parent, MAX_BYTES - needed)
+        if shutil.disk_usage(_path(key).parent).free < MIN_FREE_FACTOR * needed:
             return
         with open_atomic(_path(key)) as stream:
             stream.write(line)
-            for part in _parts(decoded.images):
-                stream.write(part)
-                digest.update(part)
+            for chunk in _chunks(decoded.images):
+                stream.write(chunk)
+                digest.update(chunk)
             stream.write(digest.digest())
 
 
@@ -146,20 +147,20 @@ def _path(key: str) -> Path:
     return cache_dir() / "pictures" / f"{key}.pixels"
 
 
-def _parts(images: Bytes) -> Iterator[memoryview]:
+def _chunks(images: Bytes) -> Iterator[memoryview]:
     flat = images.reshape(-1).data
     for start in range(0, len(flat), CHUNK):
         yield flat[start : start + CHUNK]
 
 
-def _filled(file: IO[bytes], images: Bytes, line: bytes) -> bytes:
-    """Fill an array from a file; the checksum of the line before it and of all that was read."""
+def _read_into(file: IO[bytes], images: Bytes, line: bytes) -> bytes:
+    """Fill an array from a file; returns the checksum of the header line and of the pixels."""
     digest = hashlib.sha256(line)
-    with DelayedProgress() as slow:
-        slow.phase("reading {:,} of {:,} MiB that were decoded before", images.nbytes >> 20)
-        for part in _parts(images):
-            if file.readinto(part) != len(part):  # type: ignore[attr-defined]
-                raise ValueError("cut")
-            digest.update(part)
-            slow.step(len(part) >> 20)
+    with DelayedProgress() as progress:
+        progress.phase("reading {:,} of {:,} MiB of cached images", images.nbytes >> 20)
+        for chunk in _chunks(images):
+            if file.readinto(chunk) != len(chunk):  # type: ignore[attr-defined]
+                raise ValueError("the file is truncated")
+            digest.update(chunk)
+            progress.step(len(chunk) >> 20)
     return digest.digest()

@@ -1,4 +1,4 @@
-"""`folder`: a folder of pictures, flat or with one sub-folder for each class."""
+"""`folder`: a folder of images, flat or with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -10,122 +10,132 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, display_name, ignored_reason, is_run, sort_key, stamp_of
+from poise.data.listing import (
+    HIDDEN,
+    LABEL_FILE,
+    Item,
+    Listing,
+    display_name,
+    ignored_reason,
+    is_run,
+    sort_key,
+    stamp_of,
+)
 from poise.data.paths import WHERE, access_error, folder_at
 from poise.data.scan import ScannedConfig, scan
 from poise.data.source import BadFile, DataSplits
 from poise.errors import DataError
 
+LINK_OUT = "a link out of the folder (data.follow_links)"
+
 
 class FolderConfig(ScannedConfig):
-    """A folder. Links that lead out of it are bad unless `follow_links` is set."""
+    """A folder. Links that lead out of it are bad files unless `follow_links` is set."""
 
-    place: ClassVar[str] = "folder"
+    container: ClassVar[str] = "folder"
     kind: Literal["folder"] = "folder"
     follow_links: bool = False
 
-    def inside(self, folder: str) -> str:
-        """See `ScannedEntry.inside`."""
+    def select_folder(self, folder: str) -> str:
+        """See `ScannedConfig.select_folder`."""
         return f"--data {shlex.quote(str(Path(self.path, folder)))}"
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """List, then scan; `root` is for data sets by name and is not looked at.
+        """List the files, then decode the images; `root` is not used.
 
         Raises:
-            DataError: no such folder, no permission, no pictures, or the scan's reasons.
+            DataError: the folder does not exist or is not readable, or see `scan`.
         """
-        place = folder_at(self.path)
+        folder = folder_at(self.path)
         try:
-            with os.scandir(place) as entries:
+            with os.scandir(folder) as entries:
                 names = {entry.name for entry in entries}
         except OSError as error:
             raise access_error(self.path, error) from None
         if is_run(names):
-            what, cure = (
-                "this is a run's folder, not one of pictures",
-                "sample it first: poise sample RUN --npz FILE.npz",
-            )
+            what = "this is the folder of a run, not a folder of images"
+            cure = "sample from the run first: poise sample RUN --npz FILE.npz"
             raise DataError(what, where=WHERE, found=display_name(self.path), cure=cure)
-        listing = Walk(place, self.follow_links).listing()
+        listing = Walk(folder, self.follow_links).listing()
         return scan(listing, self)
 
 
 class Walk:
-    """One walk through a folder, to any depth, without recursion and without opening a file.
+    """A traversal of a folder, to any depth. It is not recursive and opens no files.
 
     Args:
         top: the folder.
-        follow: whether links may lead out of it.
+        follow: whether links that lead out of it are followed.
     """
 
     def __init__(self, top: Path, follow: bool) -> None:
         self.top, self.follow = top, follow
         self._real_top = os.path.realpath(top)
-        self._met = {_identity(top.stat())}
-        self._waiting = [""]
-        self._found = Listing()
+        self._visited = {_identity(top.stat())}
+        self._pending = [""]
+        self._listing = Listing()
 
     def listing(self) -> Listing:
-        """Everything below, each real folder once."""
-        while self._waiting:
-            inside = self._waiting.pop()
+        """All files below the folder; each real folder is visited once."""
+        while self._pending:
+            folder = self._pending.pop()
             try:
-                with os.scandir(self.top / inside) as entries:
-                    within = sorted(entries, key=lambda entry: sort_key(entry.name))
+                with os.scandir(self.top / folder) as entries:
+                    content = sorted(entries, key=lambda entry: sort_key(entry.name))
             except OSError as error:
-                self._found.bad_files.append(BadFile(display_name(inside), f"unreadable folder: {error.strerror}"))
+                self._listing.bad_files.append(BadFile(display_name(folder), f"unreadable folder: {error.strerror}"))
                 continue
-            if inside and is_run({entry.name for entry in within}):
-                self._found.runs += 1
-                self._found.folders.remove(inside)
+            if folder and is_run({entry.name for entry in content}):
+                self._listing.num_runs += 1
+                self._listing.folders.remove(folder)
                 continue
-            for entry in within:
-                self._judge(entry, f"{inside}/{entry.name}" if inside else entry.name)
-        return self._found
+            for entry in content:
+                self._add(entry, f"{folder}/{entry.name}" if folder else entry.name)
+        return self._listing
 
-    def _judge(self, entry: os.DirEntry[str], name: str) -> None:
-        """Put one name where it belongs: waiting, listed, bad or ignored."""
+    def _add(self, entry: os.DirEntry[str], name: str) -> None:
+        """Classify a directory entry: a folder to visit, an image, a label file, a bad file, or one to ignore."""
         ignored = ignored_reason(entry.name)
         if ignored == HIDDEN:
-            self._found.ignored[HIDDEN] += 1
+            self._listing.ignored[HIDDEN] += 1
             return
         try:
             status = entry.stat()
         except OSError as error:
             if ignored is None or entry.is_dir(follow_symlinks=False):
-                self._found.bad_files.append(BadFile(display_name(name), _unreachable(error, entry.is_symlink())))
+                self._listing.bad_files.append(BadFile(display_name(name), _unreachable(error, entry.is_symlink())))
             else:
-                self._found.ignored[ignored] += 1
+                self._listing.ignored[ignored] += 1
             return
         out = entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(self._real_top)
         if stat.S_ISDIR(status.st_mode) and ignored is not None:
-            self._judge_folder(name, status, link=entry.is_symlink(), out=out)
-        elif entry.name == TABLE and not self._unfit(status, out):
-            self._found.tables.append(_item(name, entry, status))
+            self._add_folder(name, status, link=entry.is_symlink(), out=out)
+        elif entry.name == LABEL_FILE and not self._unusable_reason(status, out):
+            self._listing.label_files.append(_item(name, entry, status))
         elif ignored is not None:
-            self._found.ignored[ignored] += 1
-        elif why := self._unfit(status, out):
-            self._found.bad_files.append(BadFile(display_name(name), why))
+            self._listing.ignored[ignored] += 1
+        elif reason := self._unusable_reason(status, out):
+            self._listing.bad_files.append(BadFile(display_name(name), reason))
         else:
-            self._found.items.append(_item(name, entry, status))
+            self._listing.items.append(_item(name, entry, status))
 
-    def _unfit(self, status: os.stat_result, out: bool) -> str | None:
+    def _unusable_reason(self, status: os.stat_result, out: bool) -> str | None:
         if stat.S_ISDIR(status.st_mode):
-            return "a folder with a picture's name"
+            return "a folder with the name of an image file"
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
-        return "a link out of the folder (data.follow_links)" if out and not self.follow else None
+        return LINK_OUT if out and not self.follow else None
 
-    def _judge_folder(self, name: str, status: os.stat_result, link: bool, out: bool) -> None:
-        """A link to a folder inside adds nothing: its pictures are met under their own names."""
+    def _add_folder(self, name: str, status: os.stat_result, link: bool, out: bool) -> None:
+        """Add a folder to visit. A link to a folder inside is ignored, since its images are found under their paths."""
         if out and not self.follow:
-            self._found.bad_files.append(BadFile(display_name(name), "a link out of the folder (data.follow_links)"))
-        elif (link and not out) or _identity(status) in self._met:
-            self._found.ignored["links to folders met before"] += 1
+            self._listing.bad_files.append(BadFile(display_name(name), LINK_OUT))
+        elif (link and not out) or _identity(status) in self._visited:
+            self._listing.ignored["links to visited folders"] += 1
         else:
-            self._met.add(_identity(status))
-            self._found.folders.append(name)
-            self._waiting.append(name)
+            self._visited.add(_identity(status))
+            self._listing.folders.append(name)
+            self._pending.append(name)
 
 
 def _item(name: str, entry: os.DirEntry[str], status: os.stat_result) -> Item:
@@ -139,7 +149,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _unreachable(error: OSError, link: bool) -> str:
     if link and error.errno == errno.ELOOP:
-        return "a link that leads back to itself"
+        return "a circular link"
     if link and isinstance(error, FileNotFoundError):
         return "a broken link"
     return f"unreadable: {error.strerror}"

@@ -1,4 +1,4 @@
-"""What a folder or an archive holds, told by names alone: picture files, and what is passed over."""
+"""The files in a folder or an archive, classified by name: image files, and files that are skipped."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from poise.data.decode import SUFFIXES
 from poise.data.source import BadFile
 
 HIDDEN = "hidden"
-TABLE = "dataset.json"
-SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
+LABEL_FILE = "dataset.json"
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
-DRAWN = (".svg", ".psd", ".xcf", ".ai", ".pdf", ".eps", ".ps", ".ico", ".tga", ".ppm", ".pgm", ".pnm")
-TAKEN = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf")
-MEASURED = (".fits", ".fit", ".dcm", ".exr", ".hdr")
-FILMED = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
-FOREIGN = frozenset(DRAWN + TAKEN + MEASURED + FILMED)
-"""Pictures and films whose decoders never run."""
+GRAPHICS = (".svg", ".psd", ".xcf", ".ai", ".pdf", ".eps", ".ps", ".ico", ".tga", ".ppm", ".pgm", ".pnm")
+PHOTOS = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf")
+SCIENTIFIC = (".fits", ".fit", ".dcm", ".exr", ".hdr")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+UNSUPPORTED = frozenset(GRAPHICS + PHOTOS + SCIENTIFIC + VIDEOS)
+"""Image and video formats that are never decoded."""
 
-MOST = 12
+MAX_LISTED = 12
+"""The largest number of suffixes that a message lists."""
 
 
 class Item(NamedTuple):
-    """A picture file that is worth opening.
+    """An image file, before it is opened.
 
     Attributes:
-        name: where it is below the root, with "/" between the parts.
-        open: gives its bytes as a stream, from the start, each time.
-        stamp: what tells this state of the file from any other without opening it; empty if nothing does.
-        changed: when its content changed last, in nanoseconds; of an entry, when its archive did.
+        name: its path relative to the root, separated by "/".
+        open: opens the file; each call returns a new stream from the start.
+        stamp: identifies this version of the file without opening it; empty if that is not possible.
+        changed: when its content last changed, in nanoseconds since 1970; for an archive's entry, when the archive did.
     """
 
     name: str
@@ -44,55 +45,61 @@ class Item(NamedTuple):
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:
-    """What tells this state of a file from any other: the time of a change can't be set back, as the other one can."""
+    """A tuple that identifies a version of a file. Unlike the modification time, the change time cannot be set back."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass
 class Listing:
-    """What there is before any picture is opened; `ignored` counts by suffix.
+    """The files of a folder or an archive, before any image is opened.
 
-    `folders` are all that are not hidden, with or without pictures; `tables` are files called `dataset.json`; `runs`
-    counts run folders, whose pictures are G's own; `listed` is when the listing began, in seconds since 1970.
+    Attributes:
+        items: the image files.
+        label_files: the files called `dataset.json`.
+        folders: all folders that are not hidden, with or without images.
+        bad_files: files that look like images and cannot be used.
+        ignored: the number of other files, by suffix.
+        num_runs: the number of poise's run folders, which are skipped because their images are generated.
+        listed_at: when the listing began, in seconds since 1970.
     """
 
     items: list[Item] = field(default_factory=list)
-    tables: list[Item] = field(default_factory=list)
+    label_files: list[Item] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     bad_files: list[BadFile] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
-    runs: int = 0
-    listed: float = field(default_factory=time.time)
+    num_runs: int = 0
+    listed_at: float = field(default_factory=time.time)
 
     @property
     def describe_ignored(self) -> str:
-        """The ignored files by suffix, "3 .txt, 1 hidden", and which of them could be used if converted."""
-        sorts = sorted(self.ignored.items(), key=lambda pair: (-pair[1], pair[0]))
-        told = ", ".join(f"{n:,} {display_name(kind)}" for kind, n in sorts[:MOST])
-        told += f" and {len(sorts) - MOST} other sorts" if len(sorts) > MOST else ""
-        foreign = ", ".join(sorted(kind for kind in self.ignored if kind in FOREIGN))
-        return told + (f" (convert {foreign} to PNG to use them)" if foreign else "")
+        """The ignored files by suffix, "3 .txt, 1 hidden", and which of them could be used after conversion."""
+        suffixes = sorted(self.ignored.items(), key=lambda pair: (-pair[1], pair[0]))
+        text = ", ".join(f"{n:,} {display_name(suffix)}" for suffix, n in suffixes[:MAX_LISTED])
+        text += f" and {len(suffixes) - MAX_LISTED} other types" if len(suffixes) > MAX_LISTED else ""
+        unsupported = ", ".join(sorted(suffix for suffix in self.ignored if suffix in UNSUPPORTED))
+        return text + (f" (convert {unsupported} to PNG to use them)" if unsupported else "")
 
 
 def is_run(names: Collection[str]) -> bool:
-    """Whether a folder with these names in it is one that `poise train` wrote."""
+    """Whether a folder that contains these names was written by `poise train`."""
     return "run.json" in names and "recipe.toml" in names
 
 
 def display_name(name: str) -> str:
-    """A name on one line, fit for UTF-8 and CSV: odd ones are quoted and escaped, and no two look alike."""
-    odd = not name.isprintable() or any(sign in name for sign in "\\'\"")
-    return repr(name) if odd else name
+    """A name for one line of UTF-8 or CSV. Unusual names are quoted and escaped; different names stay different."""
+    unusual = not name.isprintable() or any(char in name for char in "\\'\"")
+    return repr(name) if unusual else name
 
 
 def ignored_reason(name: str) -> str | None:
-    """What a file of this name is counted as when passed over: "hidden" or its suffix. None for a picture."""
-    if name.startswith(".") or name.lower() in SYSTEM:
+    """Why a file of this name is ignored: "hidden", or its suffix. None for an image file."""
+    if name.startswith(".") or name.lower() in SYSTEM_FILES:
         return HIDDEN
     suffix = PurePosixPath(name).suffix.lower()
     return None if suffix in SUFFIXES else suffix or "without suffix"
 
 
 def sort_key(name: str) -> bytes:
-    """The key that names are sorted by: their bytes, whatever the locale and the file system say."""
+    """The key by which names are sorted: their bytes, independent of locale and file system."""
     return name.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""The size that pictures have by themselves, seen from their headers."""
+"""The native size of images, from their headers."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ from poise.data.source import DataConfig
 from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import Stopped
 
-ASKED = 500
-LARGEST = 256
+MAX_HEADERS = 500
+MAX_SIZE = 256
 
 
-def native_side(entry: DataConfig) -> int | None:
-    """The shorter side that is most common in a folder, an archive or an npz; None if none can be told.
+def native_side(config: DataConfig) -> int | None:
+    """The most common length of the shorter side in a folder, an archive or an npz file; None if it is unknown.
 
-    Of many files every so-manieth is asked, 500 in all. What is wrong with the data, loading it will say.
+    At most about 500 headers are read, evenly spaced. Errors are left to `DataConfig.load`.
     """
     try:
-        sides = _sides(entry)
+        sides = _sides(config)
     except Stopped:
         raise
-    except Exception:  # whatever a damaged archive makes of it
+    except Exception:  # a damaged archive can raise anything
         return None
     return Counter(sides).most_common(1)[0][0] if sides else None
 
 
-def _sides(entry: DataConfig) -> list[int]:
-    if isinstance(entry, NpzConfig):
-        with file_at(entry.path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+def _sides(config: DataConfig) -> list[int]:
+    if isinstance(config, NpzConfig):
+        with file_at(config.path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             shape = archive["images"].shape if "images" in archive else ()
         return [min(shape[1:3])] if len(shape) in (3, 4) else []
-    if isinstance(entry, FolderConfig):
-        return _of_items(Walk(folder_at(entry.path), entry.follow_links).listing().items)
-    if isinstance(entry, ZipConfig):
-        with zipfile.ZipFile(file_at(entry.path)) as archive:
-            return _of_items(listing_of(archive).items)
+    if isinstance(config, FolderConfig):
+        return _sides_of_items(Walk(folder_at(config.path), config.follow_links).listing().items)
+    if isinstance(config, ZipConfig):
+        with zipfile.ZipFile(file_at(config.path)) as archive:
+            return _sides_of_items(listing_of(archive).items)
     return []
 
 
-def _of_items(items: list[Item]) -> list[int]:
+def _sides_of_items(items: list[Item]) -> list[int]:
     sides: list[int] = []
     with strict_pillow():
-        for item in items[:: max(1, len(items) // ASKED)]:
+        for item in items[:: max(1, len(items) // MAX_HEADERS)]:
             try:
                 with item.open() as stream:
                     header = read_header(stream)
             except Stopped:
                 raise
-            except Exception:  # a decoder can raise anything; the scan will say what is wrong
+            except Exception:  # a decoder can raise anything; the scan reports the error
                 continue
             sides.append(min(header.width, header.height))
     return sides
 
 
-def at_native_side(entry: DataConfig, side: int | None = None) -> DataConfig:
-    """The entry with its pictures' own size, at most 256, or with `side`; as it is where neither is known."""
-    own = native_side(entry)
-    wanted = side or (None if own is None else min(own, LARGEST))
-    known = wanted is not None and "size" in type(entry).model_fields
-    return entry.model_copy(update={"size": wanted}) if known else entry
+def at_native_side(config: DataConfig, side: int | None = None) -> DataConfig:
+    """The config with `size` set to `side`, or to the native size of its images, at most 256, if that is known."""
+    native = native_side(config)
+    size = side or (None if native is None else min(native, MAX_SIZE))
+    resizable = size is not None and "size" in type(config).model_fields
+    return config.model_copy(update={"size": size}) if resizable else config
 
 
-def without_held_out(entry: DataConfig) -> DataConfig:
-    """The entry with nothing held out."""
-    return entry.model_copy(update={"held_out": 0.0}) if "held_out" in type(entry).model_fields else entry
+def without_held_out(config: DataConfig) -> DataConfig:
+    """The config without a held-out set."""
+    return config.model_copy(update={"held_out": 0.0}) if "held_out" in type(config).model_fields else config

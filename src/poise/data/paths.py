@@ -1,4 +1,4 @@
-"""Paths that a recipe names: there and of the right sort, or refused with the message that fits."""
+"""Checks of the paths in a recipe: whether they exist, are readable, and are of the right type."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ KINDS = {".zip": "zip", ".npz": "npz"}
 
 def _without_nul(path: str) -> str:
     if "\0" in path:
-        reject_value("a path has no NUL in it", found=display_name(path))
+        reject_value("a path can't contain a NUL character", found=display_name(path))
     return path
 
 
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
-"""A path in a recipe: `~` is the home folder, and a relative one starts at the current directory."""
+"""A path in a recipe; `~` is the home folder, and relative paths start at the current directory."""
 
 
 def folder_at(path: str) -> Path:
     """The folder at `path`.
 
     Raises:
-        DataError: nothing there, no permission, or a file; says which kind of data a file would be.
+        DataError: it does not exist, is not readable, or is a file.
     """
-    place = _existing(path)
-    if not place.is_dir():
-        kind = KINDS.get(place.suffix.lower())
-        cure = f'take data.kind = "{kind}"' if kind else "name the folder that holds the pictures"
-        raise DataError("this is not a folder but a file", where=WHERE, found=display_name(path), cure=cure)
-    return place
+    location = _existing(path)
+    if not location.is_dir():
+        kind = KINDS.get(location.suffix.lower())
+        cure = f'set data.kind = "{kind}"' if kind else "give the folder that contains the images"
+        raise DataError("this is a file, not a folder", where=WHERE, found=display_name(path), cure=cure)
+    return location
 
 
 def file_at(path: str) -> Path:
     """The regular file at `path`.
 
     Raises:
-        DataError: nothing there, no permission, a folder, or a pipe, socket or device.
+        DataError: it does not exist, is not readable, or is a folder, pipe, socket or device.
     """
-    place = _existing(path)
-    if place.is_dir():
-        cure = 'take data.kind = "folder"'
-        raise DataError("this is not a file but a folder", where=WHERE, found=display_name(path), cure=cure)
-    if not place.is_file():
+    location = _existing(path)
+    if location.is_dir():
+        cure = 'set data.kind = "folder"'
+        raise DataError("this is a folder, not a file", where=WHERE, found=display_name(path), cure=cure)
+    if not location.is_file():
         raise DataError("not a regular file", where=WHERE, found=display_name(path))
-    return place
+    return location
 
 
 def access_error(path: str, error: OSError) -> DataError:
-    """What to raise when the system refuses a path that is there."""
+    """The error to raise if the operating system denies access to an existing path."""
     if isinstance(error, PermissionError):
         return DataError(
             "no permission to read this", where=WHERE, found=display_name(path), cure="change its permissions"
@@ -64,15 +64,14 @@ def access_error(path: str, error: OSError) -> DataError:
 
 
 def _existing(path: str) -> Path:
-    place = Path(path)
+    location = Path(path)
     try:
-        place = place.expanduser()
-        place.stat()
+        location = location.expanduser()
+        location.stat()
     except (FileNotFoundError, NotADirectoryError, RuntimeError):
-        cure = "check the spelling" + (
-            "" if place.is_absolute() else f"; it is looked up in {display_name(str(Path.cwd()))}"
-        )
-        raise DataError("there is nothing here", where=WHERE, found=display_name(path), cure=cure) from None
+        base = "" if location.is_absolute() else f"; relative paths start at {display_name(str(Path.cwd()))}"
+        cure = f"check the spelling{base}"
+        raise DataError("no such file or folder", where=WHERE, found=display_name(path), cure=cure) from None
     except OSError as error:
         raise access_error(path, error) from None
-    return place
+    return location

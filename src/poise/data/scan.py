@@ -1,8 +1,8 @@
-"""The scan that folders and archives share: every picture is opened and decoded before step 0.
+"""The scan of folders and archives: every image is opened and decoded before the first step.
 
-Two passes: the headers tell how much room and how many channels are needed, then each picture is decoded
-straight into its row of the final array. What can't be used is listed with its reason; what was settled on
-the way (alpha, frames, sizes) is said once, in notes.
+There are two passes. The first reads all headers, which determine the size of the array and the number of channels; the
+second decodes each image into its row of the array. Files that can't be used are listed with the reason, and
+conversions (alpha, frames, sizes) are reported in notes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 
 from poise.data import decode_cache
 from poise.data.classes import Container
-from poise.data.dataset_json import classes_of
+from poise.data.dataset_json import find_classes
 from poise.data.decode import (
     SUFFIXES,
     Background,
@@ -44,23 +44,23 @@ from poise.utils.progress import DelayedProgress
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 Result = TypeVar("Result")
 
 
 class ScannedConfig(ImageDataConfig):
-    """What a folder and an archive share.
+    """The options that folders and archives share.
 
-    `channels` left out means 1 where all pictures are grey, else 3; with 2 or 4 alpha is kept, otherwise it
-    is laid over `background`. `held_out` is the share that is never trained on. If more than the share
-    `max_bad` of the picture files is bad, the run ends.
+    Without `channels`, the images have 1 channel if all are greyscale, and 3 otherwise. With 2 or 4 channels alpha is
+    kept, otherwise it is composited over `background`. `held_out` is the fraction of the images that is never used for
+    training. If more than the fraction `max_bad` of the image files is bad, the run ends.
     """
 
-    place: ClassVar[str]
-    """What holds the pictures, in a word."""
+    container: ClassVar[str]
+    """What contains the images: "folder" or "archive"."""
 
-    outer: ClassVar[int] = 0
-    """How many folders around everything go without saying."""
+    outer_levels: ClassVar[int] = 0
+    """The number of enclosing folders that need no note."""
 
     path: PathText
     channels: Literal[1, 2, 3, 4] | None = None
@@ -68,131 +68,135 @@ class ScannedConfig(ImageDataConfig):
     held_out: float = Field(default=0.1, ge=0, lt=1)
     max_bad: float = Field(default=0.5, ge=0, le=1)
 
-    def inside(self, folder: str) -> str:
-        """How to name a folder in it as the data, in words for a cure."""
+    def select_folder(self, folder: str) -> str:
+        """The text, for a cure, that says how to select one of its folders as the data."""
         raise NotImplementedError
 
 
 class ScannedImage(NamedTuple):
-    """A picture whose header is in order."""
+    """An image file with a valid header."""
 
     item: Item
     header: Header
 
 
-def scan(listing: Listing, entry: ScannedConfig, budget: int = MEMORY_BUDGET) -> DataSplits:
-    """Decode everything on the list.
+def scan(listing: Listing, config: ScannedConfig, budget: int = MEMORY_BUDGET) -> DataSplits:
+    """Decode all images of a listing.
 
     Args:
-        listing: what there is, in any order.
-        entry: what it is made into.
-        budget: bytes that may be held in memory; see `room`.
+        listing: the files, in any order.
+        config: how they are converted.
+        budget: the largest number of bytes in memory; see `allocate_images`.
 
     Raises:
-        DataError: no pictures at all, fewer than two usable ones, or too many bad ones.
+        DataError: there are no images, fewer than two usable ones, or too many bad files.
     """
     if not listing.items and not listing.bad_files:
         found = f"only {listing.describe_ignored}" if listing.ignored else "nothing at all"
-        cure = f"pictures are files that end in {' '.join(SUFFIXES)}"
-        raise DataError(f"there are no pictures in this {entry.place}", where=WHERE, found=found, cure=cure)
+        cure = f"image files end in {' '.join(SUFFIXES)}"
+        raise DataError(f"there are no images in this {config.container}", where=WHERE, found=found, cure=cure)
     bad = list(listing.bad_files)
     items = sorted(listing.items, key=lambda item: sort_key(item.name))
-    headers, images, found = _decoded(items, entry, budget, listing.listed)
-    frame = TargetFormat(entry.size, images.shape[3], entry.background)
-    both = list(zip(items, headers, strict=True))
-    seen = [ScannedImage(item, header) for item, header in both if isinstance(header, Header)]
-    bad += [BadFile(display_name(item.name), header) for item, header in both if isinstance(header, str)]
+    headers, images, traits = _decode(items, config, budget, listing.listed_at)
+    target = TargetFormat(config.size, images.shape[3], config.background)
+    pairs = list(zip(items, headers, strict=True))
+    scanned = [ScannedImage(item, header) for item, header in pairs if isinstance(header, Header)]
+    bad += [BadFile(display_name(item.name), header) for item, header in pairs if isinstance(header, str)]
     bad += [
-        BadFile(display_name(one.item.name), why) for one, why in zip(seen, found, strict=True) if isinstance(why, str)
+        BadFile(display_name(image.item.name), why)
+        for image, why in zip(scanned, traits, strict=True)
+        if isinstance(why, str)
     ]
-    bad.sort(key=lambda one: sort_key(one.name))
-    usable = np.array([row for row, why in enumerate(found) if not isinstance(why, str)], np.intp)
-    _few_enough(bad, len(usable), entry)
-    check_enough(len(usable), count_noun(len(bad), "bad picture file"))
-    good = [(seen[row].item.name, seen[row].header) for row in usable]
-    traits = Counter(trait for one in found if not isinstance(one, str) for trait in one)
-    classes = classes_of([name for name, _ in good], listing, Container(entry.inside, entry.outer))
-    loaded = split_dataset(images, usable, classes.labels, classes.names, entry.held_out)
-    images = images[: len(usable)]  # the others were moved behind them
-    loaded.notes = [*classes.notes, *file_notes(listing, bad, good)]
-    loaded.notes += content_notes([header for _, header in good], traits, frame) + pixel_notes(images)
-    loaded.warnings = [*classes.warnings, *range_note(images, traits[Trait.DEEP])]
-    loaded.bad_files = bad
-    return loaded
+    bad.sort(key=lambda file: sort_key(file.name))
+    usable = np.array([row for row, found in enumerate(traits) if not isinstance(found, str)], np.intp)
+    _check_bad_fraction(bad, len(usable), config)
+    check_enough(len(usable), count_noun(len(bad), "bad image file"))
+    good = [(scanned[row].item.name, scanned[row].header) for row in usable]
+    trait_counts = Counter(trait for found in traits if not isinstance(found, str) for trait in found)
+    container = Container(config.select_folder, config.outer_levels)
+    classes = find_classes([name for name, _ in good], listing, container)
+    splits = split_dataset(images, usable, classes.labels, classes.names, config.held_out)
+    images = images[: len(usable)]  # `split_dataset` moved the unusable rows to the end
+    splits.notes = [*classes.notes, *file_notes(listing, bad, good)]
+    splits.notes += content_notes([header for _, header in good], trait_counts, target) + pixel_notes(images)
+    splits.warnings = [*classes.warnings, *range_note(images, trait_counts[Trait.SIXTEEN_BIT])]
+    splits.bad_files = bad
+    return splits
 
 
-def _decoded(
-    items: list[Item], entry: ScannedConfig, budget: int, listed: float
+def _decode(
+    items: list[Item], config: ScannedConfig, budget: int, listed_at: float
 ) -> tuple[list[Header | str], Bytes, list[set[Trait] | str]]:
-    """Both passes, or what they gave the last time: for each item its header or why it has none, and see `_pixels`."""
-    key = decode_cache.key(items, entry.size, entry.channels, entry.background)
-    kept, began = decode_cache.load(key, budget) if key else None, time.monotonic()
-    if kept is None:
-        with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as slow:
-            spread = ThreadedWork(pool, slow)
-            headers = _headers(spread, items)
+    """The result of both passes, or the cached one; see `DecodedImages`."""
+    key = decode_cache.key(items, config.size, config.channels, config.background)
+    decoded, start = decode_cache.load(key, budget) if key else None, time.monotonic()
+    if decoded is None:
+        with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as progress:
+            work = ThreadedWork(pool, progress)
+            headers = _read_headers(work, items)
             good = [header for header in headers if isinstance(header, Header)]
-            channels = entry.channels or (1 if all(header.grey for header in good) else 3)
+            channels = config.channels or (1 if all(header.grey for header in good) else 3)
             with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
-            images, traits = _pixels(spread, with_header, TargetFormat(entry.size, channels, entry.background), budget)
-        kept = decode_cache.DecodedImages(headers, images, traits)
-        decode_cache.keep(key, items, kept, time.monotonic() - began, listed)
-    return kept.headers, kept.images, kept.traits
+            target = TargetFormat(config.size, channels, config.background)
+            images, traits = _read_pixels(work, with_header, target, budget)
+        decoded = decode_cache.DecodedImages(headers, images, traits)
+        decode_cache.store(key, items, decoded, time.monotonic() - start, listed_at)
+    return decoded.headers, decoded.images, decoded.traits
 
 
-def _headers(spread: ThreadedWork, items: list[Item]) -> list[Header | str]:
-    """The first pass: what each file says of itself, or why it can't be used."""
+def _read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
+    """The first pass: the header of each file, or the reason why it can't be used."""
 
     def header_of(item: Item) -> Header | str:
         try:
             with item.open() as stream:
                 return read_header(stream)
-        except Exception as error:  # a decoder can raise anything, and one file never ends the scan
+        except Exception as error:  # a decoder can raise anything, and one file must not end the scan
             return reason(error)
 
-    return spread(header_of, items, "looking at {:,} of {:,} pictures")
+    return work(header_of, items, "inspecting {:,} of {:,} images")
 
 
-def _pixels(
-    spread: ThreadedWork, items: list[Item], frame: TargetFormat, budget: int
+def _read_pixels(
+    work: ThreadedWork, items: list[Item], target: TargetFormat, budget: int
 ) -> tuple[Bytes, list[set[Trait] | str]]:
-    """The second pass: the array, and for each row the traits of its picture or why there is none."""
-    images = allocate_images((len(items), frame.size, frame.size, frame.channels), budget)
+    """The second pass: the array, and for each row the traits of its image or the reason why it can't be decoded."""
+    images = allocate_images((len(items), target.size, target.size, target.channels), budget)
 
     def fill(row: int) -> set[Trait] | str:
         try:
             with items[row].open() as stream:
-                images[row], traits = decode_image(stream, frame)
-        except Exception as error:  # as above
+                images[row], traits = decode_image(stream, target)
+        except Exception as error:  # see `_read_headers`
             return reason(error)
         return traits
 
-    return images, spread(fill, range(len(items)), "reading {:,} of {:,} pictures")
+    return images, work(fill, range(len(items)), "reading {:,} of {:,} images")
 
 
 class ThreadedWork(NamedTuple):
-    """Threads to spread work over, and who says how far it is."""
+    """A thread pool that reports its progress."""
 
     pool: ThreadPoolExecutor
-    slow: DelayedProgress
+    progress: DelayedProgress
 
-    def __call__(self, work: Callable[[Thing], Result], things: Sequence[Thing], words: str) -> list[Result]:
-        """`pool.map` in chunks: all at once would make a future for each of a million files."""
-        self.slow.phase(words, len(things))
+    def __call__(self, function: Callable[[T], Result], inputs: Sequence[T], message: str) -> list[Result]:
+        """Map `function` over `inputs`, in chunks, so that there is not one future for each of a million files."""
+        self.progress.phase(message, len(inputs))
         results: list[Result] = []
-        for start in range(0, len(things), CHUNK):
-            for result in self.pool.map(work, things[start : start + CHUNK]):
+        for start in range(0, len(inputs), CHUNK):
+            for result in self.pool.map(function, inputs[start : start + CHUNK]):
                 results.append(result)
-                self.slow.step()
+                self.progress.step()
         return results
 
 
-def _few_enough(bad: list[BadFile], good: int, entry: ScannedConfig) -> None:
-    files = len(bad) + good
-    if len(bad) > entry.max_bad * files:
-        first = ", ".join(f"{one.name} ({one.reason})" for one in bad[:3]) + (", ..." if len(bad) > 3 else "")
+def _check_bad_fraction(bad: list[BadFile], num_good: int, config: ScannedConfig) -> None:
+    total = len(bad) + num_good
+    if len(bad) > config.max_bad * total:
+        examples = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise DataError(
-            f"{len(bad):,} of {count_noun(files, 'picture file')} can't be used: {first}",
+            f"{len(bad):,} of {count_noun(total, 'image file')} can't be used: {examples}",
             where=WHERE,
-            cure=f"mend or remove them, or raise data.max_bad, which is {entry.max_bad:g}",
+            cure=f"repair or remove them, or raise data.max_bad, which is {config.max_bad:g}",
         )

@@ -1,4 +1,4 @@
-"""`zip`: a zip archive of pictures, read entry by entry; nothing is ever unpacked to the disk."""
+"""`zip`: a zip archive of images, read entry by entry without extracting it to the disk."""
 
 from __future__ import annotations
 
@@ -11,45 +11,44 @@ from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, TABLE, Item, Listing, display_name, ignored_reason, is_run, stamp_of
+from poise.data.listing import HIDDEN, LABEL_FILE, Item, Listing, display_name, ignored_reason, is_run, stamp_of
 from poise.data.paths import WHERE, access_error, file_at
 from poise.data.scan import ScannedConfig, scan
 from poise.data.source import BadFile, DataSplits
 from poise.errors import DataError
 
-RATIO = 100
-SMALL = 2**20
-LARGEST_ENTRY = 2**29
-LARGEST_TOTAL = 2**36
-DEEP = 10
-"""Caps against bombs. Entries up to `SMALL` bytes may be packed tighter than `RATIO`: blank pictures are.
-Folders are listed down to the depth `DEEP`."""
+MAX_RATIO = 100
+SMALL_ENTRY = 2**20
+MAX_ENTRY = 2**29
+MAX_TOTAL = 2**36
+MAX_DEPTH = 10
+"""Limits against zip bombs. Entries up to `SMALL_ENTRY` bytes may exceed the compression ratio `MAX_RATIO`, as blank
+images do. Folders are listed to the depth `MAX_DEPTH`."""
 
 
 class ZipConfig(ScannedConfig):
-    """An archive; a single folder around everything is not taken as a class."""
+    """A zip archive. A single folder that encloses everything is not a class."""
 
-    place: ClassVar[str] = "archive"
-    outer: ClassVar[int] = 1
+    container: ClassVar[str] = "archive"
+    outer_levels: ClassVar[int] = 1
     kind: Literal["zip"] = "zip"
 
-    def inside(self, folder: str) -> str:
-        """See `ScannedEntry.inside`."""
-        return f"unpack it, then --data {shlex.quote(folder)}"
+    def select_folder(self, folder: str) -> str:
+        """See `ScannedConfig.select_folder`."""
+        return f"extract it, then --data {shlex.quote(folder)}"
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """List, then scan; `root` is for data sets by name and is not looked at.
+        """List the entries, then decode the images; `root` is not used.
 
         Raises:
-            DataError: no such file, no zip archive, no pictures, or the scan's reasons.
+            DataError: the file does not exist or is not a zip archive, or see `scan`.
         """
-        place = file_at(self.path)
         try:
-            archive = zipfile.ZipFile(place)
+            archive = zipfile.ZipFile(file_at(self.path))
         except OSError as error:
             raise access_error(self.path, error) from None
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            cure = 'make it anew, or unpack it and take data.kind = "folder"'
+            cure = 'create it again, or extract it and set data.kind = "folder"'
             raise DataError(
                 f"not a zip archive: {error}", where=WHERE, found=display_name(self.path), cure=cure
             ) from None
@@ -58,93 +57,96 @@ class ZipConfig(ScannedConfig):
             return scan(listing, self)
 
 
-def listing_of(archive: zipfile.ZipFile, largest_total: int = LARGEST_TOTAL) -> Listing:
-    """The archive's entries, by its table of contents alone."""
-    runs = _runs(archive)
-    listing, total = Listing(runs=len(runs)), 0
-    around, changed = _state_of(archive)
+def listing_of(archive: zipfile.ZipFile, max_total: int = MAX_TOTAL) -> Listing:
+    """The entries of an archive, from its central directory only."""
+    runs = _run_folders(archive)
+    listing, total = Listing(num_runs=len(runs)), 0
+    archive_stamp, changed = _archive_stamp(archive)
     usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
     folders: set[str] = set()
     for info in archive.infolist():
-        parts = _parts(info)
+        parts = _path_parts(info)
         if any(parts[:end] in runs for end in range(1, len(parts) + 1)):
             continue
-        ignored = _ignored(parts) if parts else HIDDEN
+        ignored = _ignored_reason(parts) if parts else HIDDEN
         if ignored != HIDDEN and ".." not in parts:
-            folders.update("/".join(parts[:end]) for end in range(1, min(len(parts) + info.is_dir(), DEEP)))
+            folders.update("/".join(parts[:end]) for end in range(1, min(len(parts) + info.is_dir(), MAX_DEPTH)))
         if info.is_dir() or not parts:
             continue
-        why = _unfit(info, parts)
-        if ignored is not None and (ignored == HIDDEN or parts[-1] != TABLE or why):
+        reason = _unusable_reason(info, parts)
+        if ignored is not None and (ignored == HIDDEN or parts[-1] != LABEL_FILE or reason):
             listing.ignored[ignored] += 1
             continue
-        total += 0 if why else info.file_size
-        if why is None and total > largest_total:
-            why = f"beyond the cap of {largest_total:,} bytes for all pictures of an archive"
-        if why is None:
+        total += 0 if reason else info.file_size
+        if reason is None and total > max_total:
+            reason = f"beyond the limit of {max_total:,} bytes for all images of an archive"
+        if reason is None:
             usable.append((parts, info))
         else:
-            listing.bad_files.append(BadFile(display_name(info.filename), why))
+            listing.bad_files.append(BadFile(display_name(info.filename), reason))
     for parts, info in usable:
-        stamp = (info.CRC, info.file_size, info.compress_size, info.header_offset, *around)
-        item = Item("/".join(parts), partial(_entry, archive, info), stamp if around else (), changed)
-        (listing.tables if parts[-1] == TABLE else listing.items).append(item)
+        stamp = (info.CRC, info.file_size, info.compress_size, info.header_offset, *archive_stamp)
+        item = Item("/".join(parts), partial(_read_entry, archive, info), stamp if archive_stamp else (), changed)
+        (listing.label_files if parts[-1] == LABEL_FILE else listing.items).append(item)
     listing.folders = sorted(folders)
     return listing
 
 
-def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
+def _path_parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
     return tuple(part for part in info.filename.replace("\\", "/").split("/") if part not in ("", "."))
 
 
-def _runs(archive: zipfile.ZipFile) -> set[tuple[str, ...]]:
+def _run_folders(archive: zipfile.ZipFile) -> set[tuple[str, ...]]:
     """The outermost run folders in an archive."""
-    inside: dict[tuple[str, ...], set[str]] = {}
-    for *folder, name in filter(None, map(_parts, archive.infolist())):
+    names_in: dict[tuple[str, ...], set[str]] = {}
+    for *folder, name in filter(None, map(_path_parts, archive.infolist())):
         if name in ("run.json", "recipe.toml"):
-            inside.setdefault(tuple(folder), set()).add(name)
-    found = {folder for folder, names in inside.items() if folder and is_run(names)}
-    return {folder for folder in found if not any(folder[:end] in found for end in range(1, len(folder)))}
+            names_in.setdefault(tuple(folder), set()).add(name)
+    runs = {folder for folder, names in names_in.items() if folder and is_run(names)}
+    return {folder for folder in runs if not any(folder[:end] in runs for end in range(1, len(folder)))}
 
 
-def _state_of(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], int]:
-    """The stamp of the open archive and when it changed: an entry that was damaged or mended keeps its own numbers."""
+def _archive_stamp(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], int]:
+    """The stamp of the archive file and its change time.
+
+    They are part of the stamps of the entries, since damage to an entry does not change the central directory.
+    """
     try:
         assert archive.fp is not None
         status = os.fstat(archive.fp.fileno())
-    except OSError:  # it lies in memory
+    except OSError:  # the archive is in memory
         return (), 0
     return stamp_of(status), max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:
-    """The whole entry, its checksum verified, and never more than the bytes it says it has.
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:
+    """Read an entry and verify its checksum; never decompress more than its declared size.
 
-    Reading without a number would inflate everything first and then cut it off.
+    Reading without a limit would decompress everything before it is truncated.
     """
     with archive.open(info) as stream:
         return BytesIO(stream.read(info.file_size + 1))
 
 
-def _ignored(parts: tuple[str, ...]) -> str | None:
+def _ignored_reason(parts: tuple[str, ...]) -> str | None:
     if any(ignored_reason(part) == HIDDEN for part in parts if part != ".."):
         return HIDDEN
     return ignored_reason(parts[-1])
 
 
-def _unfit(info: zipfile.ZipInfo, parts: tuple[str, ...]) -> str | None:
+def _unusable_reason(info: zipfile.ZipInfo, parts: tuple[str, ...]) -> str | None:
     if ".." in parts:
-        return "its name leads out of the archive"
+        return "its path leads out of the archive"
     if info.filename.startswith(("/", "\\")) or parts[0].endswith(":"):
-        return "its name is an absolute path"
+        return "its path is absolute"
     if stat.S_ISLNK(info.external_attr >> 16):
-        return "a link"
+        return "a symbolic link"
     if info.flag_bits & 1:
         return "encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "packed in another way than stored or deflated"
-    if info.file_size > LARGEST_ENTRY:
-        return f"unpacks to {info.file_size:,} bytes, above the cap of {LARGEST_ENTRY:,}"
-    if info.file_size > max(SMALL, RATIO * info.compress_size):
-        return f"unpacks to more than {RATIO} times its size"
+        return "compressed by a method other than deflate"
+    if info.file_size > MAX_ENTRY:
+        return f"expands to {info.file_size:,} bytes, above the limit of {MAX_ENTRY:,}"
+    if info.file_size > max(SMALL_ENTRY, MAX_RATIO * info.compress_size):
+        return f"expands to more than {MAX_RATIO} times its compressed size"
     return None
