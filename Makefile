@@ -1,63 +1,63 @@
-# Every target sets itself up in .venv; all it takes is Python 3.11 or newer, and make.
+# Every target creates the virtual environment .venv if necessary. Only make and Python 3.11 or newer are needed.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection rebuilding slow clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction slow clean
 
-demo: $(READY)  ## train the default GAN on real digits and leave a sheet of samples
+demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
 
-test: $(READY)  ## every test, in minutes
+test: $(READY)  ## all tests; takes minutes
 	$(BIN)/python -m pytest -n 2
 
-lint: $(READY)  ## style and types
+lint: $(READY)  ## style and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 
-check: lint test  ## what must be green before a commit lands
+check: lint test  ## all checks that must pass before a commit is merged
 
 docs: export NO_MKDOCS_2_WARNING = 1
-docs: $(READY)  ## the documentation as a site in site/, with every broken link or docstring an error
+docs: $(READY)  ## build the documentation into site/; a broken link or docstring is an error
 	$(BIN)/mkdocs build --strict --quiet
 
-bench: $(READY)  ## how fast it is, beside loops written by hand
+bench: $(READY)  ## training speed, compared with hand-written loops
 	$(BIN)/python benchmarks/throughput.py
 
-tricks: $(READY)  ## what each trick costs, and two direct comparisons on toys
+tricks: $(READY)  ## the cost of each trick per step, and two direct comparisons on toy data
 	$(BIN)/python benchmarks/tricks.py
 	$(BIN)/python benchmarks/direct.py packing
 	$(BIN)/python benchmarks/direct.py noise
 
-zoo: $(READY)  ## every picture recipe on the same number of digits: a table, a sheet each
+zoo: $(READY)  ## train every image recipe on the same number of digits; prints a table and writes sample grids
 	$(BIN)/python benchmarks/zoo.py zoo
 
-measures: $(READY)  ## what each measure sees, and the Frechet distance beside two other ways
+measures: $(READY)  ## which measures detect what, and the speed of the Frechet distance
 	$(BIN)/python benchmarks/measures.py order
 	$(BIN)/python benchmarks/measures.py frechet
 
-modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside the published rows: an hour of one core
+modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside published results; an hour on one core
 	$(BIN)/python benchmarks/modes.py ring
 	$(BIN)/python benchmarks/modes.py grid
 
-detection: $(READY)  ## a hundred small trainings, healthy and failing, and what the monitor says of them: an hour of one core
+detection: $(READY)  ## detection rate of the monitor on a hundred small runs, healthy and failing; an hour on one core
 	$(BIN)/python benchmarks/detection.py train detection
 	$(BIN)/python benchmarks/detection.py table detection
 	$(BIN)/python benchmarks/monitoring.py
 
-rebuilding: $(READY)  ## an autoencoder beside PCA, and a VAE's bound on the complete MNIST in data/: half an hour of one core
-	$(BIN)/python benchmarks/rebuilding.py pca
-	$(BIN)/python benchmarks/rebuilding.py elbo --data-root data
+reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on the complete MNIST in data/; half an hour on one core
+	$(BIN)/python benchmarks/reconstruction.py pca
+	$(BIN)/python benchmarks/reconstruction.py elbo --data-root data
 
-slow: $(READY)  ## the rigs that take longer than a test may
+slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf .venv site
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "poise needs Python 3.11 or newer; say which: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "poise needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@

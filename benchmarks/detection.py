@@ -1,22 +1,22 @@
-"""Does the monitor see failure coming? Small real trainings, healthy and failing, their alarms, and how they ended.
+"""The detection rate of the monitor: small trainings, healthy and failing, their alarms and their outcomes.
 
     python benchmarks/detection.py train detection --seeds 6 --workers 2      (an hour of one core)
     python benchmarks/detection.py table detection
-    python benchmarks/detection.py train detection --quick                    (one short run: whether it works)
+    python benchmarks/detection.py train detection --quick                    (one short run, to see that it works)
 
-`train` makes, for every kind below and every seed, a run of 1,000 to 2,000 steps on digits of 16 pixels or on points of
-the plane, measured every 100 steps. Every alarm is only written down; a run goes on to its end, or until a number is
-not finite. `table` replays the monitor over the rows. Whether a run failed is read from its measures at the end, not
-from how it was made:
+`train` makes a run of 1,000 to 2,000 steps for every configuration below and every seed, on digits of 16 x 16 pixels or
+points in the plane, measured every 100 steps. Alarms are only logged; a run continues to its end, or until a value is
+not finite. `table` replays the monitor over the logged rows. Whether a run failed depends on its final measures, not on
+its configuration:
 
-    it broke off, or coverage (points: found modes) is below BAR, or its worst class is nearly missing, or the samples
-    are copies of training pictures (C_T), or they are not of the classes that were asked for, or the last FID is half
-    as much again as the best.
+    it was aborted, or coverage (for points: the number of modes) is below its limit (`LIMITS`), or classes are nearly
+    missing, or the samples are copies of training images (C_T), or they are not of the requested classes, or the last
+    FID is at least 1.5 times the best one.
 
-Thresholds are fitted on the even seeds, one detector at a time: the most sensitive of a grid that does not raise an
-alarm on a run that did not fail. Recall, false alarms and lead time are reported on the odd seeds, for the fitted
-thresholds and for the defaults. The lead is counted from the first alarm to the first measuring at which the figures
-show it: the run is below the bar for good, and a healthy one would be above.
+Thresholds are fitted on the even seeds, one detector at a time: the most sensitive value of a grid that raises no alarm
+on a healthy run. Recall, false alarms and lead are reported on the odd seeds for the fitted thresholds, and on all
+seeds for the defaults. The lead is the number of steps from the first alarm to the first measurement that shows the
+failure: from then on the run stays below the limits, while a healthy one would be above them.
 """
 
 from __future__ import annotations
@@ -76,27 +76,27 @@ TOY = {
 PAIRS = [{"kind": "r1", "gamma": 1.0}, {"kind": "r2", "gamma": 1.0}, AVERAGED]
 BETAS = [0.0, 0.9]
 LABELS = {"g": {"kind": "concat"}}
-ASKED = {"every": 100, "measures": ["fid", "coverage", "class_balance", "gan_test"], "n": 300}
+MEASURE_LABELS = {"every": 100, "measures": ["fid", "coverage", "class_balance", "gan_test"], "n": 300}
 
 
 def adam(lr: float, betas: list[float] | None = None) -> dict[str, Any]:
-    """An entry."""
+    """An Adam optimiser in a recipe."""
     return {"kind": "adam", "lr": lr} | ({} if betas is None else {"betas": betas})
 
 
 def critic(**changes: Any) -> dict[str, Any]:
-    """The Wasserstein family: no norm in D, no momentum."""
-    told: dict[str, Any] = {
+    """A recipe of the Wasserstein family: no norm in D, no momentum."""
+    recipe: dict[str, Any] = {
         "network": {**DCGAN["network"], "d": {"kind": "dcgan", "width": 16, "norm": "none"}},
         "objective": {"kind": "wasserstein"},
         "optimizer": {"g": adam(1e-3, BETAS), "d": adam(1e-3, BETAS)},
         "tempo": {"kind": "ratio", "d": 2},
     }
-    return {**DCGAN, **told, **changes}
+    return {**DCGAN, **recipe, **changes}
 
 
-KINDS: dict[str, dict[str, Any]] = {
-    # meant to do well
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    # meant to succeed
     "dcgan": DCGAN,
     "lsgan": {**DCGAN, "objective": {"kind": "least_squares"}},
     "wgan-gp": critic(tricks=[{"kind": "wgan_gp", "weight": 10.0}, AVERAGED]),
@@ -109,7 +109,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "pairs": {
         **critic(objective={"kind": "relativistic"}, tempo={"kind": "ratio"}, tricks=PAIRS),
     },
-    "conditional": {**DCGAN, "conditioning": {**LABELS, "d": {"kind": "projection"}}, "measure": ASKED},
+    "conditional": {**DCGAN, "conditioning": {**LABELS, "d": {"kind": "projection"}}, "measure": MEASURE_LABELS},
     "ring": TOY,
     # meant to fail
     "d-far-too-strong": critic(
@@ -144,7 +144,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "data": {"kind": "npz", "path": "FIFTY", "size": 16, "held_out": 0.95},
         "steps": 2000,
     },
-    "labels-ignored": {**DCGAN, "conditioning": LABELS, "measure": ASKED},
+    "labels-ignored": {**DCGAN, "conditioning": LABELS, "measure": MEASURE_LABELS},
     "critic-without-bounds": critic(tricks=[], optimizer={"g": adam(1e-3, BETAS), "d": adam(5e-3, BETAS)}),
     "toy-g-in-the-inner-loop": {
         **TOY,
@@ -154,13 +154,13 @@ KINDS: dict[str, dict[str, Any]] = {
         "tricks": [],
     },
 }
-SPOILER = '''"""A trick that spoils one fake at one step."""
+SPOILER = '''"""A trick that makes D's input NaN."""
 
 from poise.core.hooks import InputTransform
 
 
 class Spoiler(InputTransform):
-    """Not a number from step `at` on."""
+    """Multiplies the images by NaN from step `at` on."""
 
     def __init__(self, name, at=700):
         super().__init__(name)
@@ -169,13 +169,13 @@ class Spoiler(InputTransform):
     def transform_input(self, images, origin, context):
         return images * float("nan") if context.step >= self.at else images
 '''
-BAR = {"coverage": 0.2, "modes": 7, "class_balance": 0.6, "copying": -3.0, "gan_test": 0.3, "worse": 1.5}
+LIMITS = {"coverage": 0.2, "modes": 7, "class_balance": 0.6, "copying": -3.0, "gan_test": 0.3, "worse": 1.5}
 FACTORS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
-"""What each default threshold is multiplied with in the fit; those of a share are taken from its distance to 1 too."""
+"""The factors of the default thresholds in the fit; for a fraction also the factors of its distance to 1."""
 
 
 def prepare(out: Path) -> None:
-    """The files that some kinds need."""
+    """Write the files that some configurations need."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "spoiler.py").write_text(SPOILER)
     if not (out / "fifty.npz").is_file():
@@ -186,8 +186,8 @@ def prepare(out: Path) -> None:
         np.savez(out / "fifty.npz", images=images[order], labels=labels[order].astype(np.int64))
 
 
-def one(kind: str, seed: int, out: Path, *, quick: bool) -> None:
-    """Train one run and measure its end (in a process of its own)."""
+def train_one(kind: str, seed: int, out: Path, *, quick: bool) -> None:
+    """Train one run and measure it at the end, in this process."""
     from poise.errors import Diverged
     from poise.measure.catalogue import select_measures
     from poise.recipe.decode import decode
@@ -195,104 +195,111 @@ def one(kind: str, seed: int, out: Path, *, quick: bool) -> None:
     from poise.runs.run import Run
     from poise.training.train import train
 
-    words = json.dumps({**KINDS[kind], "seed": seed})
-    words = words.replace("SPOILER", str(out / "spoiler.py")).replace("FIFTY", str(out / "fifty.npz"))
-    table = json.loads(words) | ({"steps": 20, "batch": 16} if quick else {})
+    text = json.dumps({**CONFIGURATIONS[kind], "seed": seed})
+    text = text.replace("SPOILER", str(out / "spoiler.py")).replace("FIFTY", str(out / "fifty.npz"))
+    recipe = json.loads(text) | ({"steps": 20, "batch": 16} if quick else {})
     if quick:
-        table["measure"] |= {"every": 10, "n": 100}
-        table["log"] |= {"rows": 5}
-    table["monitor"] = {"policy": {"not_finite": "stop"}}
-    place = out / f"{kind}.{seed}"
-    ended: dict[str, Any] = {"broke": False}
+        recipe["measure"] |= {"every": 10, "n": 100}
+        recipe["log"] |= {"rows": 5}
+    recipe["monitor"] = {"policy": {"not_finite": "stop"}}
+    folder = out / f"{kind}.{seed}"
+    end: dict[str, Any] = {"broke": False}
     try:
-        run = train(decode(table), place, device="cpu", precision="fp32", trust_code=True)
+        run = train(decode(recipe), folder, device="cpu", precision="fp32", trust_code=True)
     except Diverged:
-        ended["broke"] = True
+        end["broke"] = True
         run = None
     if run is not None:
-        names = (
-            "modes,high_quality" if table["data"]["kind"] == "ring" else "fid,coverage,class_balance,copying,gan_test"
-        )
-        result, _ = measure_run(Run(place, trust_code=True), select_measures(names))
-        ended |= {name: told.value.value for name, told in result.results.items()}
-    (place / "end.json").write_text(json.dumps(ended))
+        is_toy = recipe["data"]["kind"] == "ring"
+        names = "modes,high_quality" if is_toy else "fid,coverage,class_balance,copying,gan_test"
+        result, _ = measure_run(Run(folder, trust_code=True), select_measures(names))
+        end |= {name: one.value.value for name, one in result.results.items()}
+    (folder / "end.json").write_text(json.dumps(end))
 
 
-class Ended(NamedTuple):
-    """One run, and what became of it."""
+class Outcome(NamedTuple):
+    """A run and its outcome.
+
+    Attributes:
+        kind: the configuration.
+        seed: the seed.
+        log: the logged rows.
+        failure: why the run failed; empty if it did not.
+        shown_at: the step of the first measurement that shows the failure.
+    """
 
     kind: str
     seed: int
     log: Log
-    why: str
-    shown: int
+    failure: str
+    shown_at: int
 
 
-def measured(place: Path) -> list[dict[str, Any]]:
-    """What was measured as a run went."""
-    return read_jsonl(place / "measures.jsonl", check_measures)
+def read_measures(folder: Path) -> list[dict[str, Any]]:
+    """The measurements during a run."""
+    return read_jsonl(folder / "measures.jsonl", check_measures)
 
 
-def verdict(place: Path) -> str:
+def find_failure(folder: Path) -> str:
     """Why a run failed; empty if it did not."""
-    end = json.loads((place / "end.json").read_text())
-    lines = measured(place)
+    end = json.loads((folder / "end.json").read_text())
+    lines = read_measures(folder)
     fids = [line["measures"]["fid"] for line in lines if "fid" in line["measures"]]
     if end["broke"]:
-        return "broke off"
+        return "aborted"
     for name in ("copying", "coverage", "modes", "class_balance", "gan_test"):
-        if name in end and end[name] < BAR[name]:
+        if name in end and end[name] < LIMITS[name]:
             return f"{name} {end[name]:.2f}"
-    if fids and fids[-1] > BAR["worse"] * min(fids) + lines[-1]["floor"]["fid"]:
-        return f"fid {fids[-1]:.1f}, was {min(fids):.1f}"
+    if fids and fids[-1] > LIMITS["worse"] * min(fids) + lines[-1]["floor"]["fid"]:
+        return f"fid {fids[-1]:.1f}, at best {min(fids):.1f}"
     return ""
 
 
-def above(line: dict[str, Any]) -> bool:
-    """Whether a measuring looks healthy."""
-    told = line["measures"]
-    return told.get("coverage", 1.0) >= BAR["coverage"] and told.get("modes", 8) >= BAR["modes"]
+def is_above_limits(line: dict[str, Any]) -> bool:
+    """Whether a measurement during a run is that of a healthy run."""
+    values = line["measures"]
+    return values.get("coverage", 1.0) >= LIMITS["coverage"] and values.get("modes", 8) >= LIMITS["modes"]
 
 
-def gather(out: Path) -> list[Ended]:
-    """All runs."""
+def read_outcomes(out: Path) -> list[Outcome]:
+    """The outcomes of all runs."""
     healthy: list[int] = []
-    places = sorted(place.parent for place in out.glob("*/end.json"))
-    for place in places:
-        if not verdict(place):
-            good = [line["step"] for line in measured(place) if above(line)]
-            healthy.append(min(good, default=0))
+    folders = sorted(file.parent for file in out.glob("*/end.json"))
+    for folder in folders:
+        if not find_failure(folder):
+            above = [line["step"] for line in read_measures(folder) if is_above_limits(line)]
+            healthy.append(min(above, default=0))
     expected = int(median(healthy)) if healthy else 0
-    found: list[Ended] = []
-    for place in places:
-        kind, _, seed = place.name.rpartition(".")
-        log, why = read_log(place), verdict(place)
-        good = [line["step"] for line in measured(place) if above(line)] if why else []
-        shown = max([expected, *(step + 100 for step in good)])
-        found.append(Ended(kind, int(seed), log, why, min(shown, log.rows[-1][0])))
-    return found
+    outcomes: list[Outcome] = []
+    for folder in folders:
+        kind, _, seed = folder.name.rpartition(".")
+        log, failure = read_log(folder), find_failure(folder)
+        above = [line["step"] for line in read_measures(folder) if is_above_limits(line)] if failure else []
+        shown_at = max([expected, *(step + 100 for step in above)])
+        outcomes.append(Outcome(kind, int(seed), log, failure, min(shown_at, log.rows[-1][0])))
+    return outcomes
 
 
-def alarms(run: Ended, how: MonitorConfig) -> list[Alarm]:
-    """What the monitor says of a run, told what [monitor] says."""
-    return replay(run.log._replace(monitor=how.model_dump())).alarms
+def find_alarms(run: Outcome, config: MonitorConfig) -> list[Alarm]:
+    """The alarms of a monitor with this configuration on a run."""
+    return replay(run.log._replace(monitor=config.model_dump())).alarms
 
 
-def counts(alarm: Alarm) -> bool:
-    """Whether an alarm speaks of failure: notes don't."""
+def is_alarm(alarm: Alarm) -> bool:
+    """Whether it counts as an alarm; notes do not."""
     return alarm.level != "note"
 
 
-def fitted(runs: list[Ended]) -> dict[str, float]:
-    """The most sensitive threshold of each detector that leaves the runs that did not fail in peace."""
-    told: dict[str, float] = {}
+def fit_thresholds(runs: list[Outcome]) -> dict[str, float]:
+    """The most sensitive threshold of each detector that raises no alarm on a healthy run."""
+    thresholds: dict[str, float] = {}
     for name, detector in DETECTORS.items():
         best: tuple[int, float] | None = None
         for threshold in grid(detector.threshold):
-            only = {other: "off" for other in DETECTORS if other != name}
-            how = MonitorConfig(policy={**only, name: "warn"}, threshold={name: threshold})
-            hits = [run for run in runs if alarms(run, how)]
-            if any(not run.why for run in hits):
+            others = {other: "off" for other in DETECTORS if other != name}
+            config = MonitorConfig(policy={**others, name: "warn"}, threshold={name: threshold})
+            hits = [run for run in runs if find_alarms(run, config)]
+            if any(not run.failure for run in hits):
                 continue
             closeness = -abs(np.log(max(threshold, 1e-9) / max(detector.threshold, 1e-9)))
             if best is None or (len(hits), closeness) > (
@@ -300,101 +307,102 @@ def fitted(runs: list[Ended]) -> dict[str, float]:
                 -abs(np.log(max(best[1], 1e-9) / max(detector.threshold, 1e-9))),
             ):
                 best = (len(hits), threshold)
-        told[name] = detector.threshold if best is None or best[0] == 0 else best[1]
-    return told
+        thresholds[name] = detector.threshold if best is None or best[0] == 0 else best[1]
+    return thresholds
 
 
 def grid(threshold: float) -> list[float]:
-    """Candidates around a default."""
-    shares = [1 - (1 - threshold) * factor for factor in FACTORS] if 0.5 < threshold < 1 else []
-    return sorted({round(t, 6) for t in [*(threshold * factor for factor in FACTORS), *shares] if t >= 0} | {threshold})
+    """Candidates around a default threshold."""
+    fractions = [1 - (1 - threshold) * factor for factor in FACTORS] if 0.5 < threshold < 1 else []
+    candidates = [*(threshold * factor for factor in FACTORS), *fractions]
+    return sorted({round(t, 6) for t in candidates if t >= 0} | {threshold})
 
 
-def line(cells: list[str]) -> str:
-    """A row in Markdown."""
+def table_line(cells: list[str]) -> str:
+    """A line of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
-def report(runs: list[Ended], thresholds: dict[str, float] | None, title: str) -> None:
-    """Recall, false alarms and lead, by detector and together."""
-    how = MonitorConfig(threshold=thresholds or {})
-    heard = {(run.kind, run.seed): alarms(run, how) for run in runs}
-    failed, sound = [run for run in runs if run.why], [run for run in runs if not run.why]
-    print(f"\n{title}: {len(failed)} runs that failed, {len(sound)} that did not\n")
-    print(line(["detector", "threshold", "failed runs it alarms on", "false alarms", "median lead, steps"]))
+def report(runs: list[Outcome], thresholds: dict[str, float] | None, title: str) -> None:
+    """Print recall, false alarms and lead, for each detector and for all of them."""
+    config = MonitorConfig(threshold=thresholds or {})
+    alarms = {(run.kind, run.seed): find_alarms(run, config) for run in runs}
+    failed, healthy = [run for run in runs if run.failure], [run for run in runs if not run.failure]
+    print(f"\n{title}\n")
+    with_alarm = [f"failed runs with an alarm (of {len(failed)})", f"healthy runs with an alarm (of {len(healthy)})"]
+    print(table_line(["detector", "threshold", *with_alarm, "median lead, steps"]))
     print("|---" * 5 + "|")
 
-    def row(name: str, pick: Callable[[Alarm], bool], threshold: str) -> None:
-        hits = {key: [a for a in told if pick(a)] for key, told in heard.items()}
-        right = [run for run in failed if hits[run.kind, run.seed]]
-        wrong = [run for run in sound if hits[run.kind, run.seed]]
-        leads = [run.shown - hits[run.kind, run.seed][0].step for run in right]
+    def print_row(name: str, includes: Callable[[Alarm], bool], threshold: str) -> None:
+        hits = {key: [alarm for alarm in raised if includes(alarm)] for key, raised in alarms.items()}
+        detected = [run for run in failed if hits[run.kind, run.seed]]
+        false_alarms = [run for run in healthy if hits[run.kind, run.seed]]
+        leads = [run.shown_at - hits[run.kind, run.seed][0].step for run in detected]
         lead = f"{median(leads):,.0f}" if leads else ""
-        share = f"{len(right)} of {len(failed)}"
-        print(line([name, threshold, share, f"{len(wrong)} of {len(sound)}", lead]))
+        print(table_line([name, threshold, str(len(detected)), str(len(false_alarms)), lead]))
 
     for name, detector in DETECTORS.items():
-        at = (thresholds or {}).get(name, detector.threshold)
-        row(name, lambda alarm, name=name: alarm.detector == name, f"{at:g}")  # type: ignore[misc]
-    row("**any, notes left out**", counts, "")
+        threshold = (thresholds or {}).get(name, detector.threshold)
+        print_row(f"`{name}`", lambda alarm, name=name: alarm.detector == name, f"{threshold:g}")  # type: ignore[misc]
+    print_row("**any, without notes**", is_alarm, "")
     for run in failed:
-        if not any(counts(alarm) for alarm in heard[run.kind, run.seed]):
-            print(f"missed: {run.kind}, seed {run.seed}: {run.why}")
-    for run in sound:
-        if wrong := [f"{a.detector} at {a.step}" for a in heard[run.kind, run.seed] if counts(a)]:
-            print(f"false alarm: {run.kind}, seed {run.seed}: {', '.join(wrong)}")
+        if not any(is_alarm(alarm) for alarm in alarms[run.kind, run.seed]):
+            print(f"missed: {run.kind}, seed {run.seed}: {run.failure}")
+    for run in healthy:
+        if raised := [f"{a.detector} at step {a.step}" for a in alarms[run.kind, run.seed] if is_alarm(a)]:
+            print(f"false alarm: {run.kind}, seed {run.seed}: {', '.join(raised)}")
 
 
-def table(out: Path) -> None:
-    """See the module."""
-    runs = gather(out)
-    print(line(["kind", "runs", "failed", "how they ended, by seed"]))
+def print_tables(out: Path) -> None:
+    """Print the outcomes of the runs and the detection rates."""
+    runs = read_outcomes(out)
+    print(table_line(["configuration", "runs", "failed", "outcomes by seed"]))
     print("|---" * 4 + "|")
-    for kind in KINDS:
-        those = [run for run in runs if run.kind == kind]
-        if those:
-            ends = "; ".join(run.why or "sound" for run in those)
-            print(line([kind, str(len(those)), str(sum(bool(run.why) for run in those)), ends]))
-    fit_on, held = [r for r in runs if r.seed % 2 == 0], [r for r in runs if r.seed % 2]
-    report(held, fitted(fit_on), "Thresholds fitted on the even seeds, reported on the odd ones")
+    for kind in CONFIGURATIONS:
+        same = [run for run in runs if run.kind == kind]
+        if same:
+            outcomes = "; ".join(run.failure or "healthy" for run in same)
+            print(table_line([kind, str(len(same)), str(sum(bool(run.failure) for run in same)), outcomes]))
+    even, odd = [run for run in runs if run.seed % 2 == 0], [run for run in runs if run.seed % 2]
+    report(odd, fit_thresholds(even), "Thresholds fitted on the even seeds, reported on the odd ones")
     report(runs, None, "Default thresholds, all seeds")
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("train", "table", "one"))
+    parser.add_argument("command", choices=("train", "table", "one"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=list(KINDS))
+    parser.add_argument("--only", nargs="*", default=list(CONFIGURATIONS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one run of twenty steps: not a measurement")
-    asked = parser.parse_args()
-    if asked.quick:
-        asked.seeds, asked.only = 1, ["ring"]
-    out = asked.out.resolve()
-    if asked.what == "table":
-        table(out)
+    parser.add_argument("--quick", action="store_true", help="one run of twenty steps; not a measurement")
+    args = parser.parse_args()
+    if args.quick:
+        args.seeds, args.only = 1, ["ring"]
+    out = args.out.resolve()
+    if args.command == "table":
+        print_tables(out)
         return
     prepare(out)
-    if asked.what == "one":
-        one(asked.only[0], asked.seed, out, quick=asked.quick)
+    if args.command == "one":
+        train_one(args.only[0], args.seed, out, quick=args.quick)
         return
-    waiting = [(kind, seed) for seed in range(asked.seeds) for kind in asked.only]
-    waiting = [(kind, seed) for kind, seed in waiting if not (out / f"{kind}.{seed}" / "end.json").is_file()]
+    jobs = [(kind, seed) for seed in range(args.seeds) for kind in args.only]
+    jobs = [(kind, seed) for kind, seed in jobs if not (out / f"{kind}.{seed}" / "end.json").is_file()]
 
     def run(job: tuple[str, int]) -> str:
         kind, seed = job
-        words = [sys.executable, __file__, "one", str(out), "--only", kind, "--seed", str(seed)]
-        words += ["--quick"] if asked.quick else []
+        command = [sys.executable, __file__, "one", str(out), "--only", kind, "--seed", str(seed)]
+        command += ["--quick"] if args.quick else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         return f"{kind}.{seed}: {'done' if done.returncode == 0 else (done.stderr.splitlines() or ['?'])[-1]}"
 
-    with ThreadPoolExecutor(asked.workers) as pool:
-        for told in pool.map(run, waiting):
-            print(told, file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(args.workers) as pool:
+        for message in pool.map(run, jobs):
+            print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

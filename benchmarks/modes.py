@@ -1,19 +1,22 @@
-"""How many modes the shipped recipes find, by the published protocols, over seeds, beside the published rows.
+"""The modes that the shipped recipes find over several seeds, by the published protocols, beside published results.
 
     python benchmarks/modes.py ring
     python benchmarks/modes.py grid
     python benchmarks/modes.py stacked --data-root data
     python benchmarks/modes.py small --data-root data --steps 20000
 
-ring, grid  The recipes of these names: 2,500 samples, a sample is good within 3 sigma of the nearest mode, a mode is
-            found if a good sample belongs to it, reverse KL over the good samples' modes. One thread to a seed.
-stacked     `stacked-digits` on the complete MNIST: 26,000 samples, each channel read by a classifier trained on MNIST,
-            a mode is found if one sample has its number, KL of the modes from the uniform law.
-small       `stacked-digits-small`, the published players with a D of a quarter of G, plain, with packing, and with the
-            pairs and penalties of `stacked-digits`: 25,600 samples; the published runs have 500,000 steps.
+ring, grid  The recipes of these names, with 2,500 samples. A sample is of high quality within 3 sigma of the nearest
+            mode, and a mode is found if a high-quality sample belongs to it. The reverse KL is over the modes of the
+            high-quality samples. Each run has one thread.
+stacked     The recipe `stacked-digits` on the complete MNIST, with 26,000 samples. A classifier trained on MNIST reads
+            the digit of each channel, and a mode is found if a sample has its number. The KL is that of the modes from
+            the uniform distribution.
+small       The recipe `stacked-digits-small`, the published networks with a D of a quarter of G's width, with 25,600
+            samples: without tricks, with packing, and with the relativistic loss and penalties of `stacked-digits`. The
+            published runs have 500,000 steps.
 
-Everything is by the measures that `poise measure` takes, with latents that training never saw. Training time is told in
-seconds of one core, which does not depend on what else the machine does.
+The results are those of `poise measure`, with latents that were not used in training. The training time is in CPU
+seconds, which do not depend on other load on the machine.
 """
 
 from __future__ import annotations
@@ -39,24 +42,24 @@ from poise.training.train import train
 
 PUBLISHED = {
     "ring": (
-        "GAN, small players (VEEGAN's table 1)         1.0 modes  99.3 % good",
-        "VEEGAN                                        8.0 modes  52.9 % good",
-        "GDPP-GAN, small players                       8.0 modes  71.7 % good",
-        "GAN, PacGAN's players (PacGAN's table 1)      6.3 modes  98.2 % good  reverse KL 0.45",
-        "PacGAN2                                       7.9 modes  95.6 % good  reverse KL 0.07",
+        "GAN, small networks (VEEGAN's table 1)        1.0 modes  99.3 % high quality",
+        "VEEGAN                                        8.0 modes  52.9 % high quality",
+        "GDPP-GAN, small networks                      8.0 modes  71.7 % high quality",
+        "GAN, PacGAN's networks (PacGAN's table 1)     6.3 modes  98.2 % high quality  reverse KL 0.45",
+        "PacGAN2                                       7.9 modes  95.6 % high quality  reverse KL 0.07",
     ),
     "grid": (
-        "GAN, small players (VEEGAN's table 1)         3.3 modes   0.5 % good",
-        "VEEGAN                                       24.6 modes  40.0 % good",
-        "GDPP-GAN, small players                      24.8 modes  68.5 % good",
-        "GAN, PacGAN's players (PacGAN's table 1)     17.3 modes  94.8 % good  reverse KL 0.70",
-        "PacGAN4                                      24.8 modes  93.6 % good  reverse KL 0.04",
+        "GAN, small networks (VEEGAN's table 1)        3.3 modes   0.5 % high quality",
+        "VEEGAN                                       24.6 modes  40.0 % high quality",
+        "GDPP-GAN, small networks                     24.8 modes  68.5 % high quality",
+        "GAN, PacGAN's networks (PacGAN's table 1)    17.3 modes  94.8 % high quality  reverse KL 0.70",
+        "PacGAN4                                      24.8 modes  93.6 % high quality  reverse KL 0.04",
     ),
     "stacked": (
         "DCGAN (VEEGAN's table 2)                       99 modes  KL 3.40",
         "DCGAN (PacGAN's table 2)                     78.9 modes  KL 4.50",
         "PacDCGAN2                                    1000 modes  KL 0.06",
-        "R3GAN, 20.7 million weights a player         1000 modes  KL 0.029",
+        "R3GAN, 20.7 million weights per network      1000 modes  KL 0.029",
         "real MNIST, 26,000 samples                   1000 modes  KL 0.0236",
     ),
     "small": (
@@ -67,26 +70,32 @@ PUBLISHED = {
     ),
 }
 RECIPES = {"ring": "ring", "grid": "grid", "stacked": "stacked-digits", "small": "stacked-digits-small"}
-FULL = ('data.digits="MNIST"',)
-PAIRS = 'objective={kind="relativistic"}'
+COMPLETE_MNIST = ('data.digits="MNIST"',)
+RELATIVISTIC = 'objective={kind="relativistic"}'
 PENALTIES = 'tricks=[{kind="r1",gamma=1.0},{kind="r2",gamma=1.0}]'
-ARMS: dict[str, dict[str, tuple[str, ...]]] = {
+VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "ring": {"the recipe": ()},
     "grid": {"the recipe": ()},
-    "stacked": {"the recipe": FULL},
+    "stacked": {"the recipe": COMPLETE_MNIST},
     "small": {
-        "plain": FULL,
-        "packing 2": (*FULL, 'tricks=[{kind="packing",samples=2}]'),
-        "pairs, R1, R2": (*FULL, PAIRS, PENALTIES, "optimizer.g.betas=[0.0,0.99]", "optimizer.d.betas=[0.0,0.99]"),
+        "plain": COMPLETE_MNIST,
+        "packing 2": (*COMPLETE_MNIST, 'tricks=[{kind="packing",samples=2}]'),
+        "pairs, R1, R2": (
+            *COMPLETE_MNIST,
+            RELATIVISTIC,
+            PENALTIES,
+            "optimizer.g.betas=[0.0,0.99]",
+            "optimizer.d.betas=[0.0,0.99]",
+        ),
     },
 }
 
 
 class Job(NamedTuple):
-    """One run to make and measure."""
+    """One run to train and measure."""
 
-    what: str
-    arm: str
+    experiment: str
+    variant: str
     seed: int
     steps: int | None
     threads: int
@@ -94,88 +103,90 @@ class Job(NamedTuple):
     quick: bool = False
 
 
-class Found(NamedTuple):
-    """What it came to."""
+class Result(NamedTuple):
+    """The results of one run."""
 
     modes: float
-    good: float | None
+    high_quality: float | None
     kl: float
     seconds: float
 
 
-def found(job: Job) -> Found:
-    """Train, then measure."""
+def train_and_measure(job: Job) -> Result:
+    """Train one run and measure it."""
     torch.set_num_threads(job.threads)
-    table = load_recipe(RECIPES[job.what])
-    for change in ARMS[job.what][job.arm]:
-        if not (job.quick and change in FULL):  # the complete MNIST is no matter of seconds
+    table = load_recipe(RECIPES[job.experiment])
+    for change in VARIANTS[job.experiment][job.variant]:
+        if not (job.quick and change in COMPLETE_MNIST):  # training on the complete MNIST takes too long
             set_value(table, change)
     table["seed"] = job.seed
     table.pop("measure", None)
     if job.steps:
         table["steps"] = job.steps
-    n = 250 if job.quick else {"small": 25_600, "stacked": 26_000}.get(job.what, 2_500)
+    n = 250 if job.quick else {"small": 25_600, "stacked": 26_000}.get(job.experiment, 2_500)
     with tempfile.TemporaryDirectory() as folder:
-        began = time.process_time()
+        start = time.process_time()
         run = train(decode(table), Path(folder) / "run", data_root=job.root)
-        seconds = time.process_time() - began
-        told = measure_run(run, select_measures("modes,high_quality,reverse_kl"), n=n, data_root=job.root)[0].results
-    good = told["high_quality"].value.value if "high_quality" in told else None
-    kl = told["reverse_kl"].value.value if "reverse_kl" in told else float("inf")
-    return Found(told["modes"].value.value, good, kl, seconds)
+        seconds = time.process_time() - start
+        measures = select_measures("modes,high_quality,reverse_kl")
+        values = measure_run(run, measures, n=n, data_root=job.root)[0].results
+    high_quality = values["high_quality"].value.value if "high_quality" in values else None
+    kl = values["reverse_kl"].value.value if "reverse_kl" in values else float("inf")
+    return Result(values["modes"].value.value, high_quality, kl, seconds)
 
 
-def words(one: Found) -> str:
-    """A line's end."""
-    good = "" if one.good is None else f"{100 * one.good:6.2f} % good  "
-    return f"{one.modes:7.1f} modes  {good}KL {one.kl:.4f}  {one.seconds:5.0f} core-s"
+def describe(result: Result) -> str:
+    """The result in a line of the output."""
+    quality = "" if result.high_quality is None else f"{100 * result.high_quality:6.2f} % high quality  "
+    return f"{result.modes:7.1f} modes  {quality}KL {result.kl:.4f}  {result.seconds:5.0f} CPU s"
 
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description="Modes found over seeds, beside the published rows.")
-    parser.add_argument("what", choices=tuple(RECIPES))
-    parser.add_argument("--seeds", type=int, help="10 on the toys, 3 else")
+    parser = argparse.ArgumentParser(description="The modes found over several seeds, beside published results.")
+    parser.add_argument("experiment", choices=tuple(RECIPES))
+    parser.add_argument("--seeds", type=int, help="default: 10 for ring and grid, 3 otherwise")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--steps", type=int, help="other than the recipe's")
-    parser.add_argument("--workers", type=int, default=1, help="runs at once")
-    parser.add_argument("--threads", type=int, help="threads to a run: 1 on the toys, 2 else")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="where the complete MNIST lies")
-    parser.add_argument("--quick", action="store_true", help="one seed, twenty steps, in this process: no measurement")
-    asked = parser.parse_args()
-    if asked.quick:
-        asked.seeds, asked.steps = 1, 20
-    toy = asked.what in ("ring", "grid")
-    seeds, threads = asked.seeds or (10 if toy else 3), asked.threads or (1 if toy else 2)
-    print(f"{RECIPES[asked.what]}, {seeds} seeds, {threads} thread(s) to a run, {asked.workers} at once\n")
-    for row in PUBLISHED[asked.what]:
+    parser.add_argument("--steps", type=int, help="default: those of the recipe")
+    parser.add_argument("--workers", type=int, default=1, help="the number of runs at the same time")
+    parser.add_argument("--threads", type=int, help="threads per run; default: 1 for ring and grid, 2 otherwise")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="the folder of the complete MNIST")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, twenty steps, in this process; not a measurement"
+    )
+    args = parser.parse_args()
+    if args.quick:
+        args.seeds, args.steps = 1, 20
+    toy = args.experiment in ("ring", "grid")
+    seeds, threads = args.seeds or (10 if toy else 3), args.threads or (1 if toy else 2)
+    print(f"{RECIPES[args.experiment]}, {seeds} seeds, {threads} thread(s) per run, {args.workers} run(s) at a time\n")
+    for row in PUBLISHED[args.experiment]:
         print(f"published  {row}")
-    for arm in ARMS[asked.what]:
+    for variant in VARIANTS[args.experiment]:
         jobs = [
-            Job(asked.what, arm, seed, asked.steps, threads, asked.data_root, asked.quick)
-            for seed in range(asked.first, asked.first + seeds)
+            Job(args.experiment, variant, seed, args.steps, threads, args.data_root, args.quick)
+            for seed in range(args.first, args.first + seeds)
         ]
-        told: list[Found] = []
-        with nullcontext() if asked.quick else ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
-            for job, one in zip(jobs, (pool.map if pool else map)(found, jobs), strict=True):
-                told.append(one)
-                print(f"ours       {arm:<14} seed {job.seed:<3} {words(one)}", flush=True)
-        goods = [one.good for one in told if one.good is not None]
-        middle = Found(
-            mean(one.modes for one in told),
-            mean(goods) if goods else None,
-            mean(one.kl for one in told),
-            mean(one.seconds for one in told),
+        results: list[Result] = []
+        with nullcontext() if args.quick else ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+            for job, result in zip(jobs, (pool.map if pool else map)(train_and_measure, jobs), strict=True):
+                results.append(result)
+                print(f"ours       {variant:<14} seed {job.seed:<3} {describe(result)}", flush=True)
+        qualities = [result.high_quality for result in results if result.high_quality is not None]
+        average = Result(
+            mean(result.modes for result in results),
+            mean(qualities) if qualities else None,
+            mean(result.kl for result in results),
+            mean(result.seconds for result in results),
         )
-        worst = Found(
-            min(one.modes for one in told),
-            min(goods) if goods else None,
-            max(one.kl for one in told),
-            max(one.seconds for one in told),
+        worst = Result(
+            min(result.modes for result in results),
+            min(qualities) if qualities else None,
+            max(result.kl for result in results),
+            max(result.seconds for result in results),
         )
-        print(
-            f"ours       {arm:<14} mean     {words(middle)}\nours       {arm:<14} worst    {words(worst)}", flush=True
-        )
+        for label, result in (("mean", average), ("worst", worst)):
+            print(f"ours       {variant:<14} {label:<8} {describe(result)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What the monitor costs: the default recipe with it and without, a row's worth of steps each in turn.
+"""The overhead of the monitor: the default recipe with and without it, alternately for the steps of one logged row.
 
     python benchmarks/monitoring.py
     python benchmarks/monitoring.py --recipe ring --rounds 40
 
-With: every gradient is looked at before the step, vital signs are taken once a row, and the monitor hears the row.
-Without: none of it; the row itself is worked out in both. Printed: the median over rounds of the ratio of both times.
+With the monitor, every gradient is checked before the step, diagnostics are computed once per row, and the monitor
+reads the row. Without it, none of this happens; the row itself is computed in both cases. The median over rounds of the
+ratio of both times is printed.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from poise.training.state import TrainState
 from poise.watch.monitor import Monitor
 
 
-def deaf(here: TrainState) -> TrainState:
-    """A run whose players look at no gradient."""
-    for player in here.game.players.values():
+def without_gradient_checks(state: TrainState) -> TrainState:
+    """Disable the check for non-finite gradients."""
+    for player in state.game.players.values():
         player.set_found_inf = lambda norms: None  # type: ignore[method-assign]
-    return here
+    return state
 
 
-def interval(here: TrainState, monitor: Monitor | None) -> float:
-    """Seconds for one row's steps and the row."""
-    began = time.perf_counter()
-    for left in range(here.recipe.log.rows, 0, -1):
-        if monitor is not None and left == 1:
-            here.diagnostics.before_step()
-        here.step()
-    stats = here.step_metrics.reduce()
+def time_row(state: TrainState, monitor: Monitor | None) -> float:
+    """The seconds that the steps of one row and the row itself take."""
+    start = time.perf_counter()
+    for remaining in range(state.recipe.log.rows, 0, -1):
+        if monitor is not None and remaining == 1:
+            state.diagnostics.before_step()
+        state.step()
+    stats = state.step_metrics.reduce()
     if monitor is not None:
-        monitor.hear(here.steps_done, stats | here.diagnostics.compute())
-    return time.perf_counter() - began
+        monitor.hear(state.steps_done, stats | state.diagnostics.compute())
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -48,28 +49,29 @@ def main() -> None:
     parser.add_argument("--recipe", default="dcgan")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--quick", action="store_true", help="two rounds of two small steps: not a measurement")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    told = load_table(asked.recipe)
-    if asked.quick:
-        asked.rounds = 2
-        told |= {"batch": 4, "log": {**told.get("log", {}), "rows": 2}}
-    recipe = decode(told)
-    loaded, compute = recipe.data.load(), choose_compute("cpu", "auto", recipe)
-    watched, bare = TrainState(recipe, compute, loaded), deaf(TrainState(recipe, compute, loaded))
+    parser.add_argument("--quick", action="store_true", help="two rounds of two small steps; not a measurement")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    table = load_table(args.recipe)
+    if args.quick:
+        args.rounds = 2
+        table |= {"batch": 4, "log": {**table.get("log", {}), "rows": 2}}
+    recipe = decode(table)
+    data, compute = recipe.data.load(), choose_compute("cpu", "auto", recipe)
+    monitored = TrainState(recipe, compute, data)
+    plain = without_gradient_checks(TrainState(recipe, compute, data))
     monitor = Monitor(family=str(recipe.objective.tag()), length=recipe.steps)
-    interval(watched, monitor), interval(bare, None)  # first steps are slower
+    time_row(monitored, monitor), time_row(plain, None)  # warm-up
     ratios = []
-    for turn in range(asked.rounds):
-        pair = {}
+    for turn in range(args.rounds):
+        seconds = {}
         for name in ("with", "without") if turn % 2 else ("without", "with"):
-            pair[name] = interval(watched, monitor) if name == "with" else interval(bare, None)
-        ratios.append(pair["with"] / pair["without"])
-        print(f"{pair['without']:.3f} s without, {pair['with']:.3f} s with: {ratios[-1]:.4f}", flush=True)
+            seconds[name] = time_row(monitored, monitor) if name == "with" else time_row(plain, None)
+        ratios.append(seconds["with"] / seconds["without"])
+        print(f"{seconds['without']:.3f} s without, {seconds['with']:.3f} s with: ratio {ratios[-1]:.4f}", flush=True)
     low, _, high = quantiles(ratios, n=4)
-    rows = f"{recipe.log.rows} steps and their row"
-    print(f"{asked.recipe}, {rows}: median ratio {median(ratios):.4f}, quartiles {low:.4f} to {high:.4f}")
+    print(f"{args.recipe}, {recipe.log.rows} steps per row, time with the monitor / without it:")
+    print(f"median {median(ratios):.4f}, quartiles {low:.4f} to {high:.4f}")
 
 
 if __name__ == "__main__":

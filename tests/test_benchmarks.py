@@ -27,7 +27,7 @@ TOOLS = {"ruff": "ruff", "pyrefly": "pyrefly", "pytest": "pytest", "pip": "pip",
 SHORT = ["--steps", "1", "--set", "batch=4", "--set", "measure=none", "--set", "log.sheet=4"]
 OTHERS = {
     "measures": ["measures.py speed"],
-    "rebuilding": ["rebuilding.py speed"],
+    "reconstruction": ["reconstruction.py speed"],
 }
 """Ways of calling a benchmark that no target has."""
 
