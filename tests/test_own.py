@@ -204,8 +204,8 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "_allowed", set())
-    monkeypatch.setattr(own, "_loaded", {})
+    monkeypatch.setattr(own, "_trusted", set())
+    monkeypatch.setattr(own, "_executed", {})
     monkeypatch.setattr(own, "_copies", {})
 
 
@@ -823,33 +823,41 @@ REFUSED: dict[str, Case] = {
         f"missing {seam}": (
             seam,
             {"file": "nowhere.py", "name": "A"},
-            ("nowhere.py", "the path is seen from where the command runs"),
+            ("nowhere.py", "paths are relative to the working directory"),
         )
         for seam in SEAMS
     },
     **{
-        f"misnamed {seam}": (seam, {"name": "Gramd"}, ("wrong.py", "no such part", "Gramd", "did you mean 'Grand'"))
+        f"misnamed {seam}": (seam, {"name": "Gramd"}, ("wrong.py", "no such name", "Gramd", "did you mean 'Grand'"))
         for seam in SEAMS
     },
     **{f"broken {seam}": (seam, {"file": "broken.py"}, ("broken.py", "ZeroDivisionError")) for seam in SEAMS},
     "unreadable": ("g", {"file": "syntax.py"}, ("syntax.py", "SyntaxError")),
     "leaves": ("g", {"file": "leaves.py"}, ("leaves.py", "SystemExit")),
-    "options of g": ("g", {"options": {"colour": 1}}, ("wrong.py", "'Grand' can't be built", "TypeError", "colour")),
-    "options of d": ("d", {"options": {"colour": 1}}, ("wrong.py", "'Grand' can't be built", "TypeError", "colour")),
+    "options of g": (
+        "g",
+        {"options": {"colour": 1}},
+        ("wrong.py", "'Grand' can't be constructed", "TypeError", "colour"),
+    ),
+    "options of d": (
+        "d",
+        {"options": {"colour": 1}},
+        ("wrong.py", "'Grand' can't be constructed", "TypeError", "colour"),
+    ),
     "options of a trick": (
         "trick",
         {"name": "Grain", "options": {"colour": 1}},
-        ("wrong.py", "'Grain' can't be built", "TypeError", "colour"),
+        ("wrong.py", "'Grain' can't be constructed", "TypeError", "colour"),
     ),
     "options of an objective": (
         "objective",
         {"name": "Exponential", "options": {"colour": 1}},
-        ("wrong.py", "'Exponential' can't be built", "colour"),
+        ("wrong.py", "'Exponential' can't be constructed", "colour"),
     ),
     "values of an objective": (
         "objective",
         {"name": "Exponential", "options": {"limit": "high"}},
-        ("wrong.py", "'Exponential' can't be built", "limit"),
+        ("wrong.py", "'Exponential' can't be constructed", "limit"),
     ),
     **{f"picky {seam}": (seam, {"name": "picky"}, ("wrong.py", "ValueError: not")) for seam in SEAMS},
     "plain g": ("g", {"name": "plain"}, ("wrong.py", "torch.nn.Module", "found int")),

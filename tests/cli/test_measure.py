@@ -208,7 +208,7 @@ def test_features_of_the_users_own(poise: Any, run: Path, tmp_path: Path) -> Non
     file = tmp_path / "own.py"
     file.write_text("from torch import nn\n\nclass Flat(nn.Flatten):\n    pass\n")
     words = ["measure", run, "--measures", "fid", "--features", f"{file}:Flat"]
-    poise(*words).complains(2, "own.py", "wants to run a Python file", "--trust-code")
+    poise(*words).complains(2, "own.py", "would execute a Python file", "--trust-code")
     assert told(poise, *words, "--trust-code")["features"] == "Flat of own.py"
 
 

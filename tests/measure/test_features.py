@@ -371,7 +371,7 @@ def test_a_network_of_the_users(tmp_path: Path, shades: ImageDataset) -> None:
     file = tmp_path / "own.py"
     file.write_text(OWN)
     told = refused(f"{file}:Doubled", shades, RecipeError)
-    assert "wants to run a Python file" in told
+    assert "would execute a Python file" in told
     assert "--trust-code" in told
     look = of(f"{file}:Doubled", shades, trust_code=True)
     assert isinstance(look, NetworkExtractor)

@@ -152,8 +152,8 @@ def test_later_changes_see_earlier_ones() -> None:
         ("judging=together", ["--set 'judging=\"together\"'"]),
         ("data.path=/pictures/of cats", ["--set 'data.path=\"/pictures/of cats\"'"]),
         ("data.path=~/cats", ["--set 'data.path=\"~/cats\"'"]),
-        ("steps+=[1]", ["adds items to a list"]),
-        ('tricks+={kind="r1"}', ["adds items to a list"]),
+        ("steps+=[1]", ["adds the items of a list"]),
+        ('tricks+={kind="r1"}', ["adds the items of a list"]),
         ("tricks++=[1]", ["path=value"]),
         ("steps=3\nbatch=8", ["--set"]),  # the second line would be lost in silence
         ("steps=3\n[log]", ["--set"]),
@@ -201,7 +201,7 @@ def test_fifty_is_the_deepest(depth: int) -> None:
     if depth <= 50:
         assert parse_toml(text, "here")
         return
-    with pytest.raises(RecipeError, match="here: nested more than 50 deep"):
+    with pytest.raises(RecipeError, match="here: nested more than 50 levels deep"):
         parse_toml(text, "here")
 
 

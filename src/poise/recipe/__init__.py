@@ -1,6 +1,6 @@
-"""Recipes: what a run is made of, as data.
+"""Recipes: the description of a run as data.
 
-`text.py` reads TOML and applies `--set`, `shipped.py` knows the files that come along (neither imports
-torch), `model.py` is the recipe itself, `read.py` turns text into it with errors made for people, `fit.py`
+`toml.py` reads TOML and applies `--set`, and `shipped.py` finds the recipes of the package; neither imports torch.
+`model.py` defines the recipe itself, `decode.py` validates a table into one, with readable errors, and `checks/`
 decides what fits together.
 """

@@ -1,4 +1,4 @@
-"""From a dictionary to a recipe, with errors that name the path, what was found and what to do."""
+"""Validates a dictionary into a recipe, with errors that name the path, what was found and how to fix it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from poise.errors import RecipeError
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
 
-TYPES = {
+MESSAGES = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "string_type": "must be text in quotes",
-    "string_unicode": "must be text, and these bytes are no UTF-8",
+    "string_unicode": "must be text, but these bytes are not UTF-8",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
@@ -29,25 +29,26 @@ TYPES = {
     "missing": "is missing",
     "finite_number": "must be a finite number",
     "extra_forbidden": "is not known here",
-    "string_pattern_mismatch": "must be 1 to 64 letters, digits, '.', '_' or '-', and start with no dot",
+    "string_pattern_mismatch": "must be 1 to 64 letters, digits, '.', '_' or '-', and not start with a dot",
 }
 
 
 def decode(table: Table, where: str = "") -> Recipe:
-    """The recipe that `table` describes.
+    """The recipe that a table describes.
 
     Args:
-        table: what a TOML file held.
-        where: the file or name it came from, for the message.
+        table: the contents of a TOML file.
+        where: the file or name that it came from, for the message.
 
     Raises:
-        RecipeError: about the first thing that is wrong, in one line.
+        RecipeError: the table is not a valid recipe; describes the first error in one line.
     """
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        first = min(details, key=lambda detail: detail["type"] == "missing")  # a misspelt key explains a missing one
+        # a misspelt key may be the cause of a missing one, which is therefore reported last
+        first = min(details, key=lambda detail: detail["type"] == "missing")
         raise _explain(first, table, where, len(details) - 1) from None
 
 
@@ -60,51 +61,46 @@ def _explain(detail: ErrorDetails, table: Table, where: str, more: int) -> Recip
         what, found, cure = context["what"], context["found"], context["cure"]
     elif detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag]
-        given = detail["input"].get("kind") if isinstance(detail["input"], dict) else None
-        what, found = ("has an unknown kind", _show(given)) if given is not None else ("needs a 'kind'", "")
-        cure = (
-            did_you_mean(str(given), known)
-            if given is not None and known
-            else f"one of {', '.join(known)}"
-            if known
-            else ""
-        )
+        kind = detail["input"].get("kind") if isinstance(detail["input"], dict) else None
+        what, found = ("has an unknown kind", _show(kind)) if kind is not None else ("needs a 'kind'", "")
+        if known:
+            cure = did_you_mean(str(kind), known) if kind is not None else f"one of {', '.join(known)}"
     elif detail["type"] == "literal_error":
         words = [word.strip(" '") for word in str(context["expected"]).replace(" or ", ",").split(",")]
         what, cure = f"must be {context['expected']}", did_you_mean(str(detail["input"]), words)
         cure = cure if "did you mean" in cure else ""
     else:
-        what = TYPES.get(detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
+        what = MESSAGES.get(detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
         what = what.replace("input should be", "must be").replace("or equal to ", "or equal to ")
         found = "" if detail["type"] == "missing" else found
     cure += f" (and {more} more)" if more and cure else ""
-    place = f"{where}: {path}" if where and path else where or path
-    return RecipeError(what, where=place, found=found, cure=cure or (f"{more} more after this one" if more else ""))
+    full_path = f"{where}: {path}" if where and path else where or path
+    return RecipeError(what, where=full_path, found=found, cure=cure or (f"{more} more after this one" if more else ""))
 
 
 def _path(loc: Sequence[int | str], table: Any) -> str:
-    """pydantic's location as a path in the file: the tags of unions, which the file does not have, left out."""
+    """Pydantic's location as a path in the file, without the tags of unions, which are not in the file."""
     parts: list[str] = []
-    here = table
+    value = table
     for key in loc:
-        inside = here[key] if isinstance(here, dict) and key in here else None
-        inside = here[key] if isinstance(here, list) and isinstance(key, int) and key < len(here) else inside
-        if inside is None and _is_tag(key, here):
+        child = value[key] if isinstance(value, dict) and key in value else None
+        child = value[key] if isinstance(value, list) and isinstance(key, int) and key < len(value) else child
+        if child is None and _is_tag(key, value):
             continue
         parts.append(str(key))
-        here = inside
+        value = child
     return ".".join(parts)
 
 
-def _is_tag(key: int | str, here: Any) -> bool:
-    kind = here.get("kind") if isinstance(here, dict) else "number"
-    return key == kind or (key == "number" and not isinstance(here, dict)) or (key == "linear" and kind is None)
+def _is_tag(key: int | str, value: Any) -> bool:
+    kind = value.get("kind") if isinstance(value, dict) else "number"
+    return key == kind or (key == "number" and not isinstance(value, dict)) or (key == "linear" and kind is None)
 
 
 def _show(value: Any) -> str:
-    """What was found, short and on one line, in TOML's words."""
-    told = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else repr(value)
+    """A value as TOML writes it, on one line of at most 60 characters."""
+    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else repr(value)
     if isinstance(value, datetime.date | datetime.time):
-        told = value.isoformat()
-    told = {dict: "a table", list: f"the list {value!r}"}.get(type(value), told) or ""
-    return told if len(told) <= 60 else told[:57] + "..."
+        text = value.isoformat()
+    text = {dict: "a table", list: f"the list {value!r}"}.get(type(value), text) or ""
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,6 +1,6 @@
-"""The recipe: a frozen, typed description of a run that reads and writes as TOML.
+"""The recipe: a frozen, typed description of a run that is read from and written as TOML.
 
-Every part's entry stands beside the part it builds; this file only says how they make a whole.
+The configuration of each component is defined beside the component that it builds; this module puts them together.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ else:
 
 
 class NetworksConfig(Config):
-    """Both players' networks, and G's encoder where codes are read; a game for one has no `d`."""
+    """The networks: the generator, the discriminator (None in training without one) and G's encoder, if any."""
 
     g: AnyGenerator
     d: AnyDiscriminator | None = None
@@ -60,21 +60,25 @@ class NetworksConfig(Config):
 
 
 class OptimizersConfig(Config):
-    """Both players' optimisers; G's is also its encoder's."""
+    """The players' optimisers; G's encoder is trained by G's."""
 
     g: AnyOptimizer
     d: AnyOptimizer | None = None
 
 
 class ConditioningConfig(Config):
-    """How each player learns of the label; left out, it doesn't."""
+    """How each player is conditioned on the class; an absent entry means not at all."""
 
     g: AnyGeneratorLabels | None = None
     d: AnyDiscriminatorLabels | None = None
 
 
 class LogConfig(Config):
-    """How often the run folder hears of the run, in steps."""
+    """How often the run folder is updated, in steps.
+
+    `rows`, `samples` and `saves` are the intervals between logged rows, sample grids and checkpoints; `keep` is the
+    number of checkpoints that are kept, and `sheet` the number of samples in a grid.
+    """
 
     rows: int = Field(default=50, ge=1)
     samples: int = Field(default=500, ge=1)
@@ -84,10 +88,10 @@ class LogConfig(Config):
 
 
 class Recipe(Config):
-    """A run, described.
+    """The description of a run.
 
-    `judging = "apart"` lets D judge an all-real and an all-fake batch (tip T04); `"together"` mixes them.
-    One step is the tempo's moves of D, then those of G; `batch` is the size of each pile.
+    With `judging = "apart"` D gets an all-real and an all-fake batch (tip T04), with `"together"` one batch of both.
+    A step consists of D's moves, then G's, as the tempo decides; `batch` is the number of real, and of fake, samples.
     """
 
     name: str = Field(default="custom", pattern=f"^{NAME}$")
@@ -115,66 +119,66 @@ class Recipe(Config):
         return self
 
     def canonical(self) -> dict[str, Any]:
-        """Every field, defaults spelled out, as TOML knows it (which has no null: absent means None)."""
+        """All fields, including defaults, as a TOML table. TOML has no null: None is an absent key."""
         return _kind_first(self.model_dump(mode="json", exclude_none=True))
 
     def to_toml(self) -> str:
-        """The canonical form. Reading it back gives an equal recipe."""
+        """The canonical form as TOML, which decodes to an equal recipe."""
         return to_toml(self.canonical())
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical form, 16 hex digits: the recipe's true name."""
+        """SHA-256 of the canonical form, 16 hex digits, which identifies the recipe."""
         return hashlib.sha256(self.to_toml().encode()).hexdigest()[:16]
 
     @property
     def core(self) -> str:
-        """The canonical form without what a resumed run may change: two runs with one core have the same steps."""
+        """The canonical form without the fields that a resumed run may change; it determines the steps of a run."""
         return to_toml(_without(self.canonical(), ""))
 
     @property
     def labels(self) -> ConditioningConfig:
-        """How the players learn of labels, whether or not the recipe speaks of it."""
+        """The players' conditioning; an empty one if the recipe has none."""
         return self.conditioning or ConditioningConfig()
 
     @property
     def has_discriminator(self) -> bool:
-        """Whether there is a D: not in a game for one."""
+        """Whether the objective trains a discriminator."""
         return bool(self.objective.output_kinds)
 
     @property
     def needs_codes(self) -> bool:
-        """Whether reals are encoded."""
+        """Whether real samples are encoded."""
         return not self.has_discriminator or any(trick.needs_codes for trick in self.tricks)
 
     @property
     def needs_code_variance(self) -> bool:
-        """Whether the encoder says in what region a code may lie, and not only where it is."""
+        """Whether the encoder returns a Gaussian over codes instead of a single code."""
         return self.objective.needs_code_variance or any(trick.needs_code_variance for trick in self.tricks)
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """What D must say beside its score, for some trick."""
+        """What D must return beside its score, because a trick needs it."""
         return frozenset[ExtraOutput]().union(*(trick.required_outputs for trick in self.tricks))
 
     @property
     def pack(self) -> int:
-        """How many samples D judges at once."""
+        """The number of samples that D scores at once (packing)."""
         return prod(trick.pack for trick in self.tricks)
 
     @property
     def uses_labels(self) -> bool:
-        """Whether labels are drawn: a player or a trick reads them."""
+        """Whether labels are loaded: a player or a trick uses them."""
         return bool(self.labels.g or self.labels.d or "classes" in self.required_outputs)
 
     def trick_names(self) -> list[str]:
-        """A name for each trick: its kind, numbered from the second on if the kind comes again."""
-        seen: dict[str, int] = {}
+        """The name of each trick: its kind, numbered from the second occurrence on."""
+        counts: dict[str, int] = {}
         names: list[str] = []
         for trick in self.tricks:
             kind = trick.trick_name
-            seen[kind] = seen.get(kind, 0) + 1
-            names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
+            counts[kind] = counts.get(kind, 0) + 1
+            names.append(kind if counts[kind] == 1 else f"{kind}_{counts[kind]}")
         return names
 
 
@@ -185,51 +189,51 @@ def _kind_first(value: Any) -> Any:
     return [_kind_first(item) for item in value] if isinstance(value, list) else value
 
 
-PLACE = ("data.kind", "data.path", "data.follow_links", "data.max_bad")
-"""Where the data lies and how it is read there; what it is, its fingerprint says."""
+DATA_LOCATION = ("data.kind", "data.path", "data.follow_links", "data.max_bad")
+"""Where the data is and how it is read. Its contents are checked by its fingerprint instead."""
 
-FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", *PLACE)
-"""What a resumed run may have otherwise than the run it goes on with: nothing that an earlier step depended on."""
+FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", *DATA_LOCATION)
+"""The fields that may change when a run is resumed: no earlier step depends on them."""
 
 
-def _free(path: str) -> bool:
+def _is_free(path: str) -> bool:
     return any(path == free or path.startswith(f"{free}.") for free in FREE_TO_CHANGE)
 
 
 def _without(table: dict[str, Any], root: str) -> dict[str, Any]:
-    """A table without what is free to change."""
-    kept = {key: value for key, value in table.items() if not _free(f"{root}{key}")}
+    """A table without the fields that are free to change."""
+    kept = {key: value for key, value in table.items() if not _is_free(f"{root}{key}")}
     return {key: _without(value, f"{root}{key}.") if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def with_free_fields(core: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """A `core` as a whole recipe again: what is free to change is that of `recipe`."""
+    """A complete table from the `core` of one recipe and the fields that are free to change of another."""
 
-    def fill(ours: dict[str, Any], theirs: dict[str, Any], root: str) -> dict[str, Any]:
-        whole = dict(ours)
-        for key, value in theirs.items():
-            inside = f"{root}{key}"
-            if _free(inside):
-                whole[key] = value
-            elif isinstance(value, dict) and isinstance(ours.get(key), dict):
-                whole[key] = fill(ours[key], value, f"{inside}.")
-        return whole
+    def merge(fixed: dict[str, Any], other: dict[str, Any], root: str) -> dict[str, Any]:
+        merged = dict(fixed)
+        for key, value in other.items():
+            path = f"{root}{key}"
+            if _is_free(path):
+                merged[key] = value
+            elif isinstance(value, dict) and isinstance(fixed.get(key), dict):
+                merged[key] = merge(fixed[key], value, f"{path}.")
+        return merged
 
-    return fill(core, recipe.canonical(), "")
+    return merge(core, recipe.canonical(), "")
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Dotted paths of fields that differ and may not when a run is resumed."""
+    """The dotted paths of the fields that differ, except for those that may change when a run is resumed."""
 
-    def flat(value: Any, path: str) -> dict[str, Any]:
+    def flatten(value: Any, path: str) -> dict[str, Any]:
         if isinstance(value, dict):
             return {
-                k: v for key, item in value.items() for k, v in flat(item, f"{path}.{key}" if path else key).items()
+                k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}" if path else key).items()
             }
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{path}.{i}").items()}
+            return {k: v for i, item in enumerate(value) for k, v in flatten(item, f"{path}.{i}").items()}
         return {path: value}
 
-    a, b = flat(old.canonical(), ""), flat(new.canonical(), "")
+    a, b = flatten(old.canonical(), ""), flatten(new.canonical(), "")
     paths = sorted(p for p in a.keys() | b.keys() if a.get(p) != b.get(p))
-    return [p for p in paths if not _free(p)]
+    return [p for p in paths if not _is_free(p)]

@@ -1,4 +1,4 @@
-"""The recipes that come with the package: their names, and one line about each. No torch."""
+"""The recipes of the package: their names, contents and descriptions. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ DEFAULT = "dcgan"
 
 
 class ShippedRecipe(NamedTuple):
-    """One shipped recipe."""
+    """A shipped recipe.
+
+    Attributes:
+        name: its name.
+        about: its description, one line.
+        data: the kind of its data.
+    """
 
     name: str
     about: str
@@ -23,27 +29,27 @@ class ShippedRecipe(NamedTuple):
 
 
 def recipe_names() -> list[str]:
-    """All names, sorted."""
+    """The names of all shipped recipes, sorted."""
     return sorted(file.name[:-5] for file in files("poise.recipes").iterdir() if file.name.endswith(".toml"))
 
 
 def load_table(name: str) -> Table:
-    """A shipped recipe as a dictionary."""
+    """A shipped recipe as a table."""
     file = f"{name}.toml"
     return parse_toml((files("poise.recipes") / file).read_text("utf-8"), file)
 
 
 def list_recipes() -> list[ShippedRecipe]:
-    """One line for each."""
+    """All shipped recipes with their descriptions, sorted by name."""
     tables = [load_table(name) for name in recipe_names()]
     return [ShippedRecipe(t["name"], t["about"], t["data"]["kind"]) for t in tables]
 
 
 def load_recipe(recipe: str) -> Table:
-    """The recipe called `recipe`, or the one in the file of that path.
+    """The shipped recipe named `recipe`, or the recipe in the file with that path, which ends in `.toml`.
 
     Raises:
-        RecipeError: neither is there; names the nearest shipped one.
+        RecipeError: there is no such recipe or file; suggests the nearest shipped one.
     """
     if recipe.endswith(".toml"):
         return read_file(Path(recipe))
@@ -54,7 +60,7 @@ def load_recipe(recipe: str) -> Table:
         "no shipped recipe of that name",
         where="RECIPE",
         found=f"'{recipe}'",
-        cure=f"{cure} (or give a .toml file)",
+        cure=f"{cure} (or give the path of a .toml file)",
     )
 
 

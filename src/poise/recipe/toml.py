@@ -1,4 +1,4 @@
-"""Recipe files as plain dictionaries: TOML in, `--set` on top, TOML out. No torch, no models."""
+"""Recipe files as plain dictionaries: reads TOML, applies `--set` and writes TOML. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from poise.utils.printing import count_noun
 Table = dict[str, Any]
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"
-"""What a recipe or a run may be called."""
+"""The pattern of the names of recipes and runs."""
 
-LARGEST = 1_000_000
-DEEPEST = 50
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 50
 
 
 def parse_toml(text: str, where: str) -> Table:
     """A TOML document as a dictionary.
 
     Raises:
-        RecipeError: it is not TOML, or nested more than 50 deep; names file and line.
+        RecipeError: the text is not TOML, or is nested more than 50 levels deep; names file and line.
     """
     try:
         table = tomllib.loads(text)
@@ -36,27 +36,27 @@ def parse_toml(text: str, where: str) -> Table:
             f"not valid TOML: {str(error).rstrip('.')}", where=where, found=line and ascii(line)
         ) from None
     except RecursionError:
-        raise RecipeError(f"nested more than {DEEPEST} deep", where=where, cure="write it flatter") from None
-    if _depth(table) > DEEPEST:
-        raise RecipeError(f"nested more than {DEEPEST} deep", where=where, cure="write it flatter")
+        raise RecipeError(f"nested more than {MAX_DEPTH} levels deep", where=where, cure="remove levels") from None
+    if _depth(table) > MAX_DEPTH:
+        raise RecipeError(f"nested more than {MAX_DEPTH} levels deep", where=where, cure="remove levels")
     return table
 
 
 def read_file(path: Path) -> Table:
-    """A recipe file as a dictionary; a byte order mark is accepted, an empty file is all defaults.
+    """A recipe file as a dictionary. A byte order mark is accepted, and an empty file is an empty dictionary.
 
     Raises:
-        RecipeError: it is missing, no regular file, larger than 1 MB, not UTF-8 or not TOML.
+        RecipeError: the file is missing, not a regular file, larger than 1 MB, not UTF-8 or not TOML.
     """
     where = str(path)
     if not path.exists():
         raise RecipeError("no such recipe file", where=where)
     if not path.is_file():
-        raise RecipeError("a recipe is a TOML file", where=where, found="something that is not a regular file")
+        raise RecipeError("a recipe must be a TOML file", where=where, found="something that is not a regular file")
     try:
         size = path.stat().st_size
-        if size > LARGEST:
-            raise RecipeError("a recipe is at most 1 MB", where=where, found=f"{count_noun(size, 'byte')}")
+        if size > MAX_BYTES:
+            raise RecipeError("a recipe can have at most 1 MB", where=where, found=f"{count_noun(size, 'byte')}")
         raw = path.read_bytes()
     except OSError as error:
         raise RecipeError(f"can't be read: {error.strerror}", where=where) from None
@@ -64,7 +64,7 @@ def read_file(path: Path) -> Table:
         return parse_toml(raw.decode("utf-8-sig").replace("\r\n", "\n"), where)
     except UnicodeDecodeError:
         kind = "UTF-16 text" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "bytes that are not text"
-        raise RecipeError("a recipe is UTF-8 text", where=where, found=kind, cure="save it as UTF-8") from None
+        raise RecipeError("a recipe must be UTF-8 text", where=where, found=kind, cure="save it as UTF-8") from None
 
 
 def to_toml(table: Table) -> str:
@@ -73,57 +73,56 @@ def to_toml(table: Table) -> str:
 
 
 NONE = "none"
-"""What `--set` says of a table that shall not be there; a field's "none" is written in quotes like all text."""
+"""The value with which `--set` removes a table. A field's value "none" is written in quotes, like all text."""
 
 
 def set_value(table: Table, assignment: str) -> None:
-    """Apply one `--set path=value` in place: a dotted path, a TOML value; `path+=value` adds a list's items to a list.
+    """Apply one `--set path=value` in place, with a dotted path and a TOML value; `path+=value` extends a list.
 
-    `path=none` takes a whole table out. A path may lead into the tricks by their number or by their kind:
-    `tricks.instance_noise.sigma=0.2`.
+    `path=none` removes a table. A trick is addressed by its index or by its kind: `tricks.instance_noise.sigma=0.2`.
 
     Raises:
-        RecipeError: no "=", an empty path, a value that is not TOML, a path through something that holds no keys, or
-            items that are added to something that is no list.
+        RecipeError: there is no "=", the path is empty or leads through a single value, the value is not TOML, or `+=`
+            is applied to something that is not a list.
     """
     path, equals, text = assignment.partition("=")
     path = path.strip()
-    more = path.endswith("+")
+    extends = path.endswith("+")
     path = path.removesuffix("+").strip()
     keys = _keys(path)
     where = f"--set {assignment}"
     if not equals or not keys:
         raise RecipeError("--set takes path=value", where=where, cure="for example --set optimizer.d.lr=1e-4")
-    if text.strip() == NONE and not more and _took_out(table, keys):
+    if text.strip() == NONE and not extends and _removed(table, keys):
         return
     value = _value(path.strip(), text.strip(), where)
-    here: Any = table
-    for at, key in enumerate(keys[:-1]):
-        here = _enter(here, key, ".".join(keys[:at]), where)
-    if isinstance(here, list):
-        last: Any = _place(here, keys[-1], ".".join(keys[:-1]), where)
-    elif isinstance(here, dict):
+    parent: Any = table
+    for depth, key in enumerate(keys[:-1]):
+        parent = _child(parent, key, ".".join(keys[:depth]), where)
+    if isinstance(parent, list):
+        last: Any = _index(parent, keys[-1], ".".join(keys[:-1]), where)
+    elif isinstance(parent, dict):
         last = keys[-1]
     else:
         raise RecipeError(f"'{'.'.join(keys[:-1])}' is a single value and has no keys", where=where)
-    if not more:
-        here[last] = value
+    if not extends:
+        parent[last] = value
         return
-    before = here.get(last, []) if isinstance(here, dict) else here[last]
+    before = parent.get(last, []) if isinstance(parent, dict) else parent[last]
     if not isinstance(before, list) or not isinstance(value, list):
         cure = "for example --set 'tricks+=[{kind=\"soft_labels\"}]'"
-        raise RecipeError("'+=' adds items to a list", where=where, cure=cure)
-    here[last] = [*before, *value]
+        raise RecipeError("'+=' adds the items of a list to a list", where=where, cure=cure)
+    parent[last] = [*before, *value]
 
 
-def _took_out(table: Table, keys: list[str]) -> bool:
-    """Take out the table at `keys`; whether there is one."""
-    here: Any = table
+def _removed(table: Table, keys: list[str]) -> bool:
+    """Remove the table at `keys`; False if there is none."""
+    parent: Any = table
     for key in keys[:-1]:
-        here = here.get(key) if isinstance(here, dict) else None
-    if not isinstance(here, dict) or not isinstance(here.get(keys[-1]), dict):
+        parent = parent.get(key) if isinstance(parent, dict) else None
+    if not isinstance(parent, dict) or not isinstance(parent.get(keys[-1]), dict):
         return False
-    del here[keys[-1]]
+    del parent[keys[-1]]
     return True
 
 
@@ -139,43 +138,50 @@ def _value(path: str, text: str, where: str) -> Any:
             ) from None
         raise
     if len(table) > 1:
-        raise RecipeError("one --set is one value", where=where, cure="write --set again for the next")
+        raise RecipeError("--set takes one value", where=where, cure="repeat --set for each value")
     return table["value"]
 
 
 def _keys(path: str) -> list[str]:
-    """The keys of a dotted path as TOML reads it, quoted ones too; none where it is no path."""
+    """The keys of a dotted path as TOML parses it, including quoted ones; an empty list if it is not a path."""
     try:
-        here: Any = tomllib.loads(f"{path} = 0")
+        value: Any = tomllib.loads(f"{path} = 0")
     except tomllib.TOMLDecodeError:
         return []
     keys: list[str] = []
-    while isinstance(here, dict) and len(here) == 1:
-        ((key, here),) = here.items()
+    while isinstance(value, dict) and len(value) == 1:
+        ((key, value),) = value.items()
         keys.append(key)
     return keys
 
 
-def _enter(here: Any, key: str, so_far: str, where: str) -> Any:
-    if isinstance(here, list):
-        return here[_place(here, key, so_far, where)]
-    if not isinstance(here, dict):
-        raise RecipeError(f"'{so_far}' is a single value and has no keys", where=where)
-    return here.setdefault(key, [] if key == "tricks" else {})
+def _child(parent: Any, key: str, parent_path: str, where: str) -> Any:
+    """The value of `key` in a table or list; a missing one is created in a table."""
+    if isinstance(parent, list):
+        return parent[_index(parent, key, parent_path, where)]
+    if not isinstance(parent, dict):
+        raise RecipeError(f"'{parent_path}' is a single value and has no keys", where=where)
+    return parent.setdefault(key, [] if key == "tricks" else {})
 
 
-def _place(here: list[Any], key: str, so_far: str, where: str) -> int:
-    if key.isdecimal() and int(key) < len(here):
+def _index(items: list[Any], key: str, path: str, where: str) -> int:
+    """The index of the item that `key` addresses, by its number or by a kind that occurs once."""
+    if key.isdecimal() and int(key) < len(items):
         return int(key)
-    there = [item.get("kind") if isinstance(item, dict) else None for item in here]
-    if there.count(key) == 1:
-        return there.index(key)
-    listed = ", ".join(map(str, there)) or "nothing"
-    cure = f"add it with --set '{so_far}+=[{{kind=\"{key}\"}}]'" if key not in there else "say which by its number"
-    raise RecipeError(f"'{so_far}' has no single entry '{key}'", where=where, found=listed, cure=cure)
+    kinds = [item.get("kind") if isinstance(item, dict) else None for item in items]
+    if kinds.count(key) == 1:
+        return kinds.index(key)
+    found = ", ".join(map(str, kinds)) or "nothing"
+    if key in kinds:
+        raise RecipeError(
+            f"'{path}' has more than one entry '{key}'", where=where, found=found, cure="give its number instead"
+        )
+    cure = f"add it with --set '{path}+=[{{kind=\"{key}\"}}]'"
+    raise RecipeError(f"'{path}' has no entry '{key}'", where=where, found=found, cure=cure)
 
 
 def _depth(value: Any) -> int:
+    """The number of levels of nested tables and lists."""
     depth, level = 0, [value]
     while level:
         depth += 1

@@ -1,11 +1,11 @@
-"""Own parts: a generator, a discriminator, an objective or a trick from a Python file of the user's.
+"""Custom components: a generator, discriminator, objective or trick from a Python file of the user.
 
     [network.g]
     kind = "python"
-    file = "mine.py"            # seen from where the command runs
-    name = "Sketcher"           # called with latent, shape and the options
+    file = "mine.py"            # relative to the working directory of the command
+    name = "Sketcher"           # constructed with latent, shape and the options
     options = { width = 32 }
 
-Such a file is code, and a recipe may come from anybody: nothing of it runs before `allow` was told that it may
-(`--trust-code`, `trust_code=True`). What is read of a recipe without that is text.
+Such a file is code, and a recipe may come from anyone: nothing of it is executed until the user allows it with
+`--trust-code` (`trust_code=True`). Without that, a recipe is only read as text.
 """

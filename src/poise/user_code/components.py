@@ -1,4 +1,4 @@
-"""The four parts that may come from a file, and how each is tried before anything is written."""
+"""The four components that may come from a Python file. Networks are tested before anything is written."""
 
 from __future__ import annotations
 
@@ -17,30 +17,34 @@ from poise.retired import DISCRIMINATOR_MEMBERS, adopt
 from poise.tricks.base import TrickConfig, TrickContext
 from poise.user_code.loading import UserCode, short_error
 
-TRIED = 5
-"""How many samples a network is tried on before anything is written."""
+TEST_BATCH = 5
+"""The number of samples that a network is tested on before anything is written."""
 
 
 class UserGenerator(UserCode, GeneratorConfig):
-    """A generator: `name(latent=..., shape=..., **options)` is a module from B x latent to B x shape."""
+    """A generator: `name(latent=..., shape=..., **options)` constructs a module from B x latent to B x shape."""
 
     kind: Literal["python"] = "python"
     allows_bf16: ClassVar[bool] = False
     norm: ClassVar[str] = "own"
 
     def build(self, latent: int, shape: Shape) -> nn.Module:
-        """What the file makes."""
-        net = _wanted(self, self.instantiate(latent=latent, shape=shape), nn.Module, "a torch.nn.Module")
+        """Construct the network; one that takes no labels is tested on a small batch.
+
+        Raises:
+            RecipeError: the constructor or the test fails, or the output has another shape.
+        """
+        net = _check_type(self, self.instantiate(latent=latent, shape=shape), nn.Module, "a torch.nn.Module")
         if not getattr(net, "takes_labels", False):
-            _fits(self, _tried(self, net, torch.zeros(TRIED, latent)), (TRIED, *shape))
+            _check_shape(self, _test_forward(self, net, torch.zeros(TEST_BATCH, latent)), (TEST_BATCH, *shape))
         return net
 
 
 class UserDiscriminator(UserCode, DiscriminatorConfig):
-    """A discriminator: `name(shape=..., **options)` is a module from B x shape to B scores, B x 1, or a `Verdict`.
+    """A discriminator: `name(shape=..., **options)` constructs a module from B x shape to scores.
 
-    An attribute `says = "energy"` of the class tells that the score is minus an energy; an attribute `width` of
-    the module, how long the features of its verdict are.
+    The module returns scores of shape B or B x 1, or a `DiscriminatorOutput`; in the latter case its attribute `width`
+    is the length of the features. A class with `output_kind = "energy"` returns the negative of an energy as score.
     """
 
     kind: Literal["python"] = "python"
@@ -48,54 +52,58 @@ class UserDiscriminator(UserCode, DiscriminatorConfig):
 
     @property
     def output_kind(self) -> OutputKind:
-        """A score, unless the class says otherwise."""
-        made = self.load()
-        if isinstance(made, type):
-            adopt(made, DISCRIMINATOR_MEMBERS)
-        return getattr(made, "output_kind", "score")
+        """The class's attribute `output_kind`; by default a score."""
+        component = self.load()
+        if isinstance(component, type):
+            adopt(component, DISCRIMINATOR_MEMBERS)
+        return getattr(component, "output_kind", "score")
 
     def build(self, shape: Shape) -> nn.Module:
-        """What the file makes, with a verdict around it."""
-        net = _wanted(self, self.instantiate(shape=shape), nn.Module, "a torch.nn.Module")
-        said = _tried(self, net, torch.zeros(TRIED, *shape))
-        if isinstance(said, DiscriminatorOutput):
-            _fits(self, said.score, (TRIED,))
-            if said.features is not None:
-                _fits(self, said.features, (TRIED, getattr(net, "width", 0)))
+        """Construct the network and test it on a small batch.
+
+        Raises:
+            RecipeError: the constructor or the test fails, or the output has another shape.
+        """
+        net = _check_type(self, self.instantiate(shape=shape), nn.Module, "a torch.nn.Module")
+        output = _test_forward(self, net, torch.zeros(TEST_BATCH, *shape))
+        if isinstance(output, DiscriminatorOutput):
+            _check_shape(self, output.score, (TEST_BATCH,))
+            if output.features is not None:
+                _check_shape(self, output.features, (TEST_BATCH, getattr(net, "width", 0)))
         else:
-            _fits(self, said, (TRIED,), (TRIED, 1))
+            _check_shape(self, output, (TEST_BATCH,), (TEST_BATCH, 1))
         return DiscriminatorAdapter(net)
 
 
 class DiscriminatorAdapter(nn.Module):
-    """A network that may answer with scores alone."""
+    """Wraps a network that may return scores alone into one that returns a `DiscriminatorOutput`."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net, self.width = net, getattr(net, "width", None)
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
-        """What D says."""
-        said = self.net(images)
-        return said if isinstance(said, DiscriminatorOutput) else DiscriminatorOutput(said.flatten())
+        """The network's output as a `DiscriminatorOutput`."""
+        output = self.net(images)
+        return output if isinstance(output, DiscriminatorOutput) else DiscriminatorOutput(output.flatten())
 
 
 class UserObjective(UserCode, Objective):
-    """An objective: `name(**options)` is a `poise.objectives.base.Objective`, whose declarations hold."""
+    """An objective: `name(**options)` constructs a `poise.objectives.base.Objective`, whose declarations apply."""
 
     kind: Literal["python"] = "python"
 
     @cached_property
     def objective(self) -> Objective:
-        """The objective that the file makes."""
-        return _wanted(self, self.instantiate(), Objective, "a poise.objectives.base.Objective")
+        """The objective from the file."""
+        return _check_type(self, self.instantiate(), Objective, "a poise.objectives.base.Objective")
 
     def __getattribute__(self, name: str) -> Any:
-        """What an objective declares is asked of the one in the file."""
+        """Forward the declarations of an objective to the one from the file."""
         return getattr(self.objective, name) if name in _DECLARED else super().__getattribute__(name)
 
     def build(self) -> ObjectiveModule[Any]:
-        """The file's own rule."""
+        """See `Objective.build`."""
         return self.objective.build()
 
 
@@ -114,86 +122,92 @@ _DECLARED = frozenset(
 
 
 class UserTrick(UserCode, TrickConfig):
-    """A trick: `name` is one of the seams' subclasses, called with its name in the run and the options."""
+    """A trick: `name` is a subclass of a hook, constructed with its name in the run and the options."""
 
     kind: Literal["python"] = "python"
     tip: ClassVar[str] = "own"
-    source: ClassVar[str] = "the user's own file"
+    source: ClassVar[str] = "a file of the user"
 
     @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
-        """What D must say for it: the class's attribute `reads`."""
+        """What D must return for it: the class's attribute `required_outputs`."""
         return frozenset(getattr(self.load(), "required_outputs", ()))
 
     @property
     def needs_targets(self) -> bool:  # type: ignore[bad-override]
-        """Whether it is an aim."""
-        made = self.load()
-        return isinstance(made, type) and issubclass(made, TargetTransform)
+        """Whether it is a `TargetTransform`."""
+        component = self.load()
+        return isinstance(component, type) and issubclass(component, TargetTransform)
 
     @property
     def needs_independent_scores(self) -> bool:  # type: ignore[bad-override]
-        """Whether it reads slopes, unless the class says otherwise."""
+        """The class's attribute of this name; by default, whether it uses input gradients."""
         return getattr(self.load(), "needs_independent_scores", bool(getattr(self.load(), "needs_input_gradient", ())))
 
     @property
     def bounds_lipschitz(self) -> bool:
-        """Whether the class says that it does."""
+        """The class's attribute of this name; by default False."""
         return getattr(self.load(), "bounds_lipschitz", False)
 
     @property
     def pack(self) -> int:
-        """How many samples the class says that it lets D judge at once."""
+        """The number of samples in a pack: the class's attribute of this name; by default 1."""
         return getattr(self.load(), "pack", 1)
 
     @property
     def needs_score_sign(self) -> bool:
-        """Whether the class says that it does."""
+        """The class's attribute of this name; by default False."""
         return getattr(self.load(), "needs_score_sign", False)
 
     @property
     def selects_samples(self) -> bool:
-        """Whether it is a pick."""
-        made = self.load()
-        return isinstance(made, type) and issubclass(made, SampleSelection)
+        """Whether it is a `SampleSelection`."""
+        component = self.load()
+        return isinstance(component, type) and issubclass(component, SampleSelection)
 
     @property
     def modifies_score(self) -> bool:
-        """Whether the class says that it does."""
+        """The class's attribute of this name; by default False."""
         return getattr(self.load(), "modifies_score", False)
 
     @property
     def trick_name(self) -> str:
-        """The name in the file, in small letters: what the rows and the random streams are called by."""
+        """The class name in lower case after `own_`: the name in logged rows and of the random streams."""
         return f"own_{self.name.lower()}"
 
     def build(self, name: str, context: TrickContext) -> Trick:
-        """What the file makes."""
-        return _wanted(self, self.instantiate(name), Trick, "one of the hooks in poise.core.hooks")
+        """Construct the trick."""
+        return _check_type(self, self.instantiate(name), Trick, "one of the hooks in poise.core.hooks")
 
 
-def _wanted(part: UserCode, made: Any, what: type, words: str) -> Any:
-    if not isinstance(made, what):
-        raise RecipeError(f"'{part.name}' must be {words}", where=part.file, found=type(made).__name__)
-    return made
+def _check_type(component: UserCode, value: Any, expected: type, description: str) -> Any:
+    if not isinstance(value, expected):
+        what = f"'{component.name}' must be {description}"
+        raise RecipeError(what, where=component.file, found=type(value).__name__)
+    return value
 
 
 @torch.no_grad()
-def _tried(part: UserCode, net: nn.Module, few: Tensor) -> Any:
-    """What the network answers to a few zeros, before anything is written."""
+def _test_forward(component: UserCode, net: nn.Module, inputs: Tensor) -> Any:
+    """The network's output for a small batch, in evaluation mode."""
     training = net.training
     try:
-        return net.eval()(few)
+        return net.eval()(inputs)
     except Exception as error:
-        what = f"'{part.name}' fails on {'x'.join(map(str, few.shape))}"
-        raise RecipeError(what, where=part.file, found=short_error(error), cure="see where with --debug") from error
+        what = f"'{component.name}' fails on an input of shape {_shape(inputs)}"
+        found, cure = short_error(error), "see the traceback with --debug"
+        raise RecipeError(what, where=component.file, found=found, cure=cure) from error
     finally:
         net.train(training)
 
 
-def _fits(part: UserCode, made: Any, *wanted: tuple[int, ...]) -> None:
-    if not isinstance(made, Tensor) or tuple(made.shape) not in wanted:
-        words = " or ".join("x".join(map(str, ("B", *shape[1:]))) for shape in wanted)
-        found = "x".join(map(str, made.shape)) if isinstance(made, Tensor) else type(made).__name__
-        cure = f"B is {TRIED} here"
-        raise RecipeError(f"'{part.name}' must make {words}", where=part.file, found=found, cure=cure)
+def _check_shape(component: UserCode, output: Any, *expected: tuple[int, ...]) -> None:
+    if not isinstance(output, Tensor) or tuple(output.shape) not in expected:
+        shapes = " or ".join("x".join(map(str, ("B", *shape[1:]))) for shape in expected)
+        found = _shape(output) if isinstance(output, Tensor) else type(output).__name__
+        what, cure = f"the output of '{component.name}' must have shape {shapes}", f"B is {TEST_BATCH} here"
+        raise RecipeError(what, where=component.file, found=found, cure=cure)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))

@@ -1,4 +1,4 @@
-"""Letting code of the user's run: where it is, whether it may, what it left, and what is told if it fails."""
+"""Executes Python files of the user: only trusted ones, each once per process, with readable errors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pydantic import Field, ValidationError, field_validator
 from poise.core.config import Config, did_you_mean, reject_value
 from poise.errors import RecipeError
 
-_allowed: set[Path] = set()
+_trusted: set[Path] = set()
 _copies: dict[Path, Path] = {}
-"""What stands in for files that are not there."""
+"""Copies that are used for missing files, by the path of the file."""
 
 
 class ExecutedFile(NamedTuple):
-    """Code that ran.
+    """A Python file that was executed.
 
     Attributes:
-        digest: SHA-256 of it, 16 hex digits.
+        digest: SHA-256 of the code, 16 hex digits.
         source: the code.
-        names: what it left.
+        names: the module's global names.
     """
 
     digest: str
@@ -35,12 +35,12 @@ class ExecutedFile(NamedTuple):
     names: dict[str, Any]
 
 
-_loaded: dict[Path, ExecutedFile] = {}
-"""By file."""
+_executed: dict[Path, ExecutedFile] = {}
+"""The files that were executed in this process, by path."""
 
 
 class UserCode(Config):
-    """Where a part of the user's is found, and what it is built with."""
+    """The location of a custom component and the options that it is constructed with."""
 
     file: str = Field(min_length=1)
     name: str = Field(min_length=1)
@@ -48,42 +48,45 @@ class UserCode(Config):
 
     @field_validator("options")
     @classmethod
-    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
         for key, value in options.items():
-            if not _comes_back(value):
-                cure = "take a finite number, text, true, false, or lists and tables of them"
-                reject_value("a recipe can't hold this", found=f"{value!r}"[:60], key=key, cure=cure)
+            if not _survives_toml(value):
+                cure = "use a finite number, text, true, false, or lists and tables of them"
+                reject_value("a recipe can't contain this value", found=f"{value!r}"[:60], key=key, cure=cure)
         return options
 
     def load(self) -> Any:
-        """What the file calls `name`; the file is run once per process.
+        """The object called `name` in the file, which is executed once per process.
 
         Raises:
-            RecipeError: it was not allowed to run, is not there, fails, or has no such name.
+            RecipeError: the file is not trusted, is missing, fails, or has no such name.
         """
-        there = _once(self).names
-        if self.name not in there:
-            public = [name for name in there if not name.startswith("_")]
-            raise RecipeError(
-                "has no such part", where=self.file, found=self.name, cure=did_you_mean(self.name, public)
-            )
-        return there[self.name]
+        names = _execute_once(self).names
+        if self.name not in names:
+            public = [name for name in names if not name.startswith("_")]
+            cure = did_you_mean(self.name, public)
+            raise RecipeError("the file has no such name", where=self.file, found=self.name, cure=cure)
+        return names[self.name]
 
-    def instantiate(self, *args: Any, **given: Any) -> Any:
-        """The part, built with what the package gives it and the recipe's options."""
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        """Construct the component from the given arguments and the recipe's options.
+
+        Raises:
+            RecipeError: see `load`, or the constructor raises.
+        """
         try:
-            return self.load()(*args, **given, **deepcopy(self.options))
+            return self.load()(*args, **kwargs, **deepcopy(self.options))
         except RecipeError:
             raise
         except Exception as error:
-            ours = isinstance(error, TypeError | ValidationError)
-            cure = "compare with docs/custom-components.md" if ours else "see where with --debug"
-            what = f"'{self.name}' can't be built"
+            wrong_arguments = isinstance(error, TypeError | ValidationError)
+            cure = "compare with docs/custom-components.md" if wrong_arguments else "see the traceback with --debug"
+            what = f"'{self.name}' can't be constructed"
             raise RecipeError(what, where=self.file, found=short_error(error), cure=cure) from error
 
 
 def user_components(recipe: Config) -> list[UserCode]:
-    """All components of a recipe that are user code, in the order of the recipe's fields."""
+    """All custom components of a recipe, in the order of its fields."""
     return list(_user_code_in(recipe))
 
 
@@ -99,97 +102,101 @@ def _user_code_in(value: object) -> Iterator[UserCode]:
 
 
 def allow_user_code(recipe: Config, trust_code: bool) -> None:
-    """Let the files that `recipe` names run from now on in this process, if the user trusts them.
+    """Allow the files that a recipe names to be executed in this process, if the user trusts them.
 
     Raises:
-        RecipeError: there are some, and the user has not said so.
+        RecipeError: the recipe names a file, and `trust_code` is False.
     """
-    for part in user_components(recipe):
-        trust_file(Path(part.file), part.name, trust_code)
+    for component in user_components(recipe):
+        trust_file(Path(component.file), component.name, trust_code)
 
 
 def trust_file(file: Path, name: str, trust_code: bool) -> None:
-    """Let one file run from now on in this process, if the user trusts it.
+    """Allow one file to be executed in this process, if the user trusts it.
 
     Args:
-        file: where the code is.
-        name: the part of it that is asked for.
-        trust_code: whether it may.
+        file: the Python file.
+        name: the name in it that is needed, for the message.
+        trust_code: whether the user trusts the file.
 
     Raises:
-        RecipeError: it may not.
+        RecipeError: `trust_code` is False.
     """
     if not trust_code:
         raise _untrusted(str(file), name)
-    _allowed.add(file.resolve())
+    _trusted.add(file.resolve())
 
 
 def code_hash(recipe: Config) -> dict[str, str]:
-    """SHA-256 of each such file as it was when it ran, 16 hex digits, by its name: other code is another run."""
-    return {part.file: _once(part).digest for part in user_components(recipe)}
+    """SHA-256 of each Python file as it was executed, 16 hex digits, by path."""
+    return {component.file: _execute_once(component).digest for component in user_components(recipe)}
 
 
-def source_of(part: UserCode) -> bytes:
-    """The code of a part as it was when it ran."""
-    return _once(part).source
+def source_of(component: UserCode) -> bytes:
+    """The code of a component's file as it was executed."""
+    return _execute_once(component).source
 
 
 def use_copy(file: str, copy: Path) -> None:
-    """Let `copy` be read in this process wherever a recipe names `file`, as long as that is not there."""
+    """Use `copy` in this process wherever a recipe names `file`, as long as that is missing."""
     _copies[Path(file).resolve()] = copy.resolve()
 
 
-def _comes_back(value: Any) -> bool:
-    """Whether an option is the same once it was written to a recipe and read again."""
+def _survives_toml(value: Any) -> bool:
+    """Whether a value is unchanged after it is written to TOML and read again."""
     if isinstance(value, dict):
-        return all(type(key) is str and _comes_back(item) for key, item in value.items())
+        return all(type(key) is str and _survives_toml(item) for key, item in value.items())
     if isinstance(value, list):
-        return all(map(_comes_back, value))
+        return all(map(_survives_toml, value))
     return type(value) in (bool, int, str) or (type(value) is float and isfinite(value))
 
 
 def _untrusted(file: str, name: str) -> RecipeError:
-    cure = "read it, and pass --trust-code (trust_code=True) if it may"
-    return RecipeError("this wants to run a Python file", where=file, found=name, cure=cure)
+    cure = "read it, and allow it with --trust-code (trust_code=True)"
+    return RecipeError("this would execute a Python file", where=file, found=name, cure=cure)
 
 
-def _once(part: UserCode) -> ExecutedFile:
-    """What the file left at its one run in this process."""
-    path = Path(part.file).resolve()
-    if path not in _allowed:
-        raise _untrusted(part.file, part.name)
+def _execute_once(component: UserCode) -> ExecutedFile:
+    """The component's file, executed at the first call in this process."""
+    path = Path(component.file).resolve()
+    if path not in _trusted:
+        raise _untrusted(component.file, component.name)
     if not path.exists():
         path = _copies.get(path, path)
-    if path not in _loaded:
-        _loaded[path] = _run(path, part.file)
-    return _loaded[path]
+    if path not in _executed:
+        _executed[path] = _execute(path, component.file)
+    return _executed[path]
 
 
-def _run(path: Path, told: str) -> ExecutedFile:
-    """Read once, so that what is hashed is what runs; a module of its own, as dataclasses and annotations need."""
+def _execute(path: Path, file: str) -> ExecutedFile:
+    """Execute a file, which is read only once so that the hash is that of the executed code.
+
+    It becomes a module in `sys.modules`, which dataclasses and annotations need. `file` is the path for messages.
+    """
     try:
         code = path.read_bytes()
     except OSError:
-        raise RecipeError("can't be read", where=told, cure="the path is seen from where the command runs") from None
+        cure = "paths are relative to the working directory"
+        raise RecipeError("can't be read", where=file, cure=cure) from None
     digest = hashlib.sha256(code).hexdigest()[:16]
-    if same := next((ran for ran in _loaded.values() if ran.digest == digest), None):
-        return same  # a copy of what ran already
-    module = ModuleType(f"_own_{digest}_{path.stem}")
+    if same := next((other for other in _executed.values() if other.digest == digest), None):
+        return same  # a copy of a file that was executed already
+    module = ModuleType(f"_user_code_{digest}_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
         exec(compile(code, str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        cure = "see where with --debug"
-        raise RecipeError("fails when it is run", where=told, found=short_error(error), cure=cure) from error
+        cure = "see the traceback with --debug"
+        raise RecipeError("fails when it is executed", where=file, found=short_error(error), cure=cure) from error
     return ExecutedFile(digest, code, vars(module))
 
 
 def short_error(error: BaseException) -> str:
-    """An error of the user's code in one line."""
-    told = str(error)
+    """An exception of the user's code in one line."""
+    text = str(error)
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        told = ": ".join([*map(str, first["loc"]), first["msg"]])
-    return f"{type(error).__name__}: {told}".split("\n")[0]
+        text = ": ".join([*map(str, first["loc"]), first["msg"]])
+    return f"{type(error).__name__}: {text}".split("\n")[0]
