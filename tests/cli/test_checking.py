@@ -220,9 +220,9 @@ def folder_each(tmp_path: Path) -> Path:
     ("data", "field", "tip", "word"),
     [
         (copies, "data", "M02", "copies of others"),
-        (one_colour, "data", "T01", "of one colour"),
-        (few, "batch", "M02", "has pictures twice"),
-        (folder_each, "data", "T13", "hardly classes"),
+        (one_colour, "data", "T01", "of a single colour"),
+        (few, "batch", "M02", "contains some images twice"),
+        (folder_each, "data", "T13", "probably not classes"),
     ],
 )
 def test_doubtful_pictures(
@@ -265,7 +265,7 @@ def test_the_warm_up_passes(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", "--warm-up", *small, *FAR)
     assert said.code == 0
     (line,) = [line for line in said.out.splitlines() if line.startswith("warm-up")]
-    assert "alone D learned to tell within" in line
+    assert "D alone learned to discriminate within" in line
     assert "T24" not in said.out
     assert "nothing speaks against it" in said.out
 

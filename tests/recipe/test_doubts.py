@@ -371,13 +371,13 @@ class Made(NamedTuple):
 
 
 MADE: dict[str, Made] = {
-    "fewer pictures than a batch": Made(few, (63,), (64,), "batch", "M02", "there are 63"),
-    "pictures of one colour": Made(coloured, (3,), (2,), "data", "T01", "3 of 200 pictures are of one colour"),
-    "many of one colour": Made(plain_copies, (20,), (1,), "data", "T01", "20 of 200 pictures are of one colour"),
-    "copies": Made(copied, (3,), (2,), "data", "M02", "3 of 200 pictures are copies"),
+    "fewer pictures than a batch": Made(few, (63,), (64,), "batch", "M02", "there are only 63"),
+    "pictures of one colour": Made(coloured, (3,), (2,), "data", "T01", "3 of 200 images are of a single colour"),
+    "many of one colour": Made(plain_copies, (20,), (1,), "data", "T01", "20 of 200 images are of a single colour"),
+    "copies": Made(copied, (3,), (2,), "data", "M02", "3 of 200 images are copies"),
     "one folder": Made(sorted_into, (1,), (2,), "data", "T13", "of one class, '0'"),
-    "hardly classes": Made(sorted_into, (41,), (40,), "data", "T13", "41 classes for 120 pictures"),
-    "a folder a picture": Made(sorted_into, (120,), (30,), "data", "T13", "120 classes for 120 pictures"),
+    "hardly classes": Made(sorted_into, (41,), (40,), "data", "T13", "41 classes for 120 images"),
+    "a folder a picture": Made(sorted_into, (120,), (30,), "data", "T13", "120 classes for 120 images"),
     "a small D": Made(widths, (240, 2), (16, 16), "network.g", "T22", "G has"),
     "a small G": Made(widths, (1, 60), (4, 16), "network.d", "T22", "D has"),
 }
@@ -410,14 +410,14 @@ def test_nothing_is_said_of_sound_ones(made: Made, tmp_path: Path) -> None:
     ("sizes", "said"),
     [
         ({"g": 2000, "d": 100}, None),
-        ({"g": 2001, "d": 100}, "G has 20 times as many weights: 2,001 weights against 100"),
-        ({"g": 100, "d": 5000}, "D has 50 times as many weights: 5,000 weights against 100"),
-        ({"g": 21, "d": 0}, "G has 21 times as many weights: 21 weights against 0"),
+        ({"g": 2001, "d": 100}, "G has 20 times as many weights as D: 2,001 against 100"),
+        ({"g": 100, "d": 5000}, "D has 50 times as many weights as G: 5,000 against 100"),
+        ({"g": 21, "d": 0}, "G has 21 times as many weights as D: 21 against 0"),
     ],
 )
 def test_how_far_apart_two_players_may_be(sizes: dict[str, int], said: str | None) -> None:
     findings = Findings()
-    checking._capacities(sizes, findings)
+    checking._compare_sizes(sizes, findings)
     assert [warning.message for warning in findings.warnings] == ([] if said is None else [said])
     if said is not None:
         larger, smaller = sorted(sizes, key=sizes.__getitem__, reverse=True)
@@ -505,7 +505,7 @@ def test_every_rule_is_asked() -> None:
 )
 def test_who_has_a_width_is_advised_to_change_it(wide: tuple[str, ...], cure: str) -> None:
     findings = Findings()
-    checking._capacities({"g": 5000, "d": 1}, findings, wide)
+    checking._compare_sizes({"g": 5000, "d": 1}, findings, wide)
     assert findings.warnings[0].cure == cure
 
 

@@ -30,7 +30,7 @@ from poise.runs.encode import codes_to_latents, encode_samples, make_reconstruct
 from poise.runs.evaluate import measure_run
 from poise.runs.run import Run
 from poise.training.listener import NullListener
-from poise.training.precheck import ALONE, BLOCK, check, warm_up_reconstruction
+from poise.training.precheck import BLOCK, WARM_UP_MOVES, check, warm_up_reconstruction
 from poise.training.run_info import parameter_counts
 from poise.training.state import TrainState
 from poise.training.train import train
@@ -302,7 +302,7 @@ def test_a_sound_game_for_one_passes_the_warm_up() -> None:
     report = check(at_rate(1e-2), warm_up=True, device="cpu", precision="fp32")
     warm = report.warm_up
     assert warm is not None
-    assert (warm.passed, warm.moves, len(warm.losses)) == (True, ALONE, ALONE // BLOCK)
+    assert (warm.passed, warm.moves, len(warm.losses)) == (True, WARM_UP_MOVES, WARM_UP_MOVES // BLOCK)
     assert warm.losses[-1] < 0.8 * warm.losses[0]
     assert f"from {warm.losses[0]:.3g} to {warm.losses[-1]:.3g}" in warm.words
     assert report.findings.refusals == report.findings.warnings == []
@@ -318,7 +318,7 @@ def test_a_g_that_does_not_learn_is_told() -> None:
     (warning,) = [finding for finding in report.findings.warnings if finding.tip == "T24"]
     assert (warning.field, warning.message) == ("network.g", report.warm_up.words)
     assert "it learned nothing" in warning.message
-    assert "G's rate" in warning.cure
+    assert "G's learning rate" in warning.cure
 
 
 @pytest.mark.parametrize("kind", ["vae", "free codes"])

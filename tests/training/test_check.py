@@ -26,7 +26,7 @@ from poise.recipe.shipped import load_table, recipe_names
 from poise.runs import checkpoint, state_tensors
 from poise.training import precheck as checking
 from poise.training import run_info
-from poise.training.precheck import ALONE, BLOCK, Report, WarmUp, _capacities, check, warm_up_discriminator
+from poise.training.precheck import BLOCK, WARM_UP_MOVES, Report, WarmUp, _compare_sizes, check, warm_up_discriminator
 from poise.training.state import TrainState
 from poise.training.train import train
 from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
@@ -86,7 +86,7 @@ def test_no_other_shipped_recipe_is_warned_of() -> None:
         loaded = told.data.load()
         findings = check_compatibility(told, loaded.train.shape, len(loaded.train.classes))
         game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
-        _capacities(run_info.parameter_counts(game), findings)
+        _compare_sizes(run_info.parameter_counts(game), findings)
         fields = [warning.field for warning in findings.warnings]
         assert fields == (["network.g"] if name == "stacked-digits-small" else []), (name, findings.warnings)
 
@@ -250,9 +250,9 @@ def test_a_sound_d_learns_to_tell(objective: str) -> None:
     warm = report.warm_up
     assert warm is not None
     assert warm.passed
-    assert warm.moves < ALONE
+    assert warm.moves < WARM_UP_MOVES
     assert warm.moves == BLOCK * len(warm.losses)
-    assert f"learned to tell within {warm.moves} moves" in warm.words
+    assert f"learned to discriminate within {warm.moves} moves" in warm.words
     assert f"(equilibrium: {EQUILIBRIUM_LOSS[FAMILIES[objective]]:.3g})" in warm.words
     assert report.findings.warnings == []
 
@@ -261,10 +261,10 @@ def test_a_d_that_does_not_learn_is_told_with_tip_24() -> None:
     report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC), warm_up=True)
     warm = report.warm_up
     assert warm is not None
-    assert (warm.passed, warm.moves, len(warm.losses)) == (False, ALONE, ALONE // BLOCK)
+    assert (warm.passed, warm.moves, len(warm.losses)) == (False, WARM_UP_MOVES, WARM_UP_MOVES // BLOCK)
     (one,) = report.findings.warnings
     assert (one.field, one.tip, one.message) == ("network.d", "T24", warm.words)
-    assert "it can't tell" in one.message
+    assert "can't discriminate" in one.message
     assert "rate" in one.cure
     assert report.estimate is not None
 

@@ -127,7 +127,7 @@ def test_the_first_format_is_still_read(run: Path) -> None:
     (place(run) / checkpoint.MANIFEST).write_text(json.dumps(old, indent=1))
     listener = Listener()
     train(small(8), run, resume=True, listener=listener)
-    assert not any("passed over" in said for said in listener.said)
+    assert not any("skipped" in said for said in listener.said)
 
 
 def again(found: checkpoint.Checkpoint, **facts: Any) -> None:
@@ -201,7 +201,7 @@ def test_a_save_that_is_whole_but_senseless_is_passed_over(
     tampered(run, change)
     listener = Listener()
     train(small(), run, resume=True, listener=listener)
-    assert any("passed over" in said and "step-00000006" in said for said in listener.said)
+    assert any("skipped" in said and "step-00000006" in said for said in listener.said)
     assert weights(run) == weights(whole)
 
 
@@ -228,7 +228,7 @@ def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path)
     )
     listener = Listener()
     train(small(), run, resume=True, listener=listener)
-    assert [said.partition(": ")[2][:13] for said in listener.said if "passed over" in said] == [
+    assert [said.partition(": ")[2][:13] for said in listener.said if "skipped" in said] == [
         "step-00000006",
         "step-00000004",
     ]
@@ -348,7 +348,7 @@ def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run
     poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is truncated")
     said = poise("train", "--resume", "--out", run, "--steps", 8)
     assert said.code == 0
-    assert "the best weights are damaged" in said.err
+    assert "the best checkpoint is damaged" in said.err
     assert poise("sample", run, "--best").code == 0
 
 

@@ -226,8 +226,8 @@ def test_of_equal_figures_the_first_is_the_best(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        ([128.8], "fid 128.8 at step 500, the best so far and the last"),
-        ([200.0, 128.8], "fid 128.8 at step 1,000, the best so far and the last"),
+        ([128.8], "fid 128.8 at step 500, which is both the best and the last"),
+        ([200.0, 128.8], "fid 128.8 at step 1,000, which is both the best and the last"),
         ([128.8, 128.8], "fid: best 128.8 at step 500, kept in {best}; last 128.8 (+0%)"),
         ([100.0, 150.0], "fid: best 100 at step 500, kept in {best}; last 150 (+50%)"),
         ([], ""),

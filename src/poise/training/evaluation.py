@@ -1,4 +1,4 @@
-"""Evaluating a run while it trains, every so many steps (`runs/evaluate.py` does it afterwards, from the folder)."""
+"""The periodic evaluation of a run while it trains; `runs/evaluate.py` evaluates a run folder afterwards."""
 
 from __future__ import annotations
 
@@ -26,29 +26,33 @@ from poise.utils.progress import report
 
 
 class Best(NamedTuple):
-    """The best figure so far, and the step it is of."""
+    """The best value so far of the measure that selects checkpoints, and its step."""
 
     step: int
     value: float
 
 
 class PeriodicEvaluator:
-    """Measures a run as it goes, without touching any of its random numbers.
+    """Measures a run while it trains, without using any of its random streams.
 
     Args:
-        recipe: with a table `measure`.
-        loaded: its data.
-        folder: the run's.
-        first: the step that is resumed from; the best of the lines up to it is remembered.
-        device: where the latents are drawn.
-        notify: told, once each, of work that takes its time.
-        interrupt: called often; what it raises ends a measuring, of which nothing is written then.
+        recipe: a recipe with a table `measure`.
+        data: the data splits.
+        folder: the run folder.
+        first: the step from which the run is resumed; the best value is that of the lines up to it.
+        device: the device of the latents.
+        notify: called with a message, once each, about long work and damaged checkpoints.
+        interrupt: called often; an exception that it raises ends the evaluation, and nothing is written.
+
+    Attributes:
+        settings_changed: whether the resumed run was measured with other settings, so that its earlier values are not
+            comparable.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        loaded: DataSplits,
+        data: DataSplits,
         folder: RunFolder,
         first: int,
         device: torch.device,
@@ -56,55 +60,57 @@ class PeriodicEvaluator:
         interrupt: Callable[[], None] = no_interrupt,
     ) -> None:
         assert recipe.measure is not None
-        self.recipe, self.loaded, self.folder, self.device, self.notify = recipe, loaded, folder, device, notify
+        self.recipe, self.data, self.folder, self.device, self.notify = recipe, data, folder, device, notify
         self.interrupt = interrupt
         self.lines = JsonLinesFile(folder.measures, notify)
-        self._said: set[str] = set()
-        self._measuring = "measuring"
-        self.how = recipe.measure
-        self.measures = select_measures(self.how.measures)
-        self.selecting_measure = MEASURES[self.how.measures[0]]
+        self._reported: set[str] = set()
+        self._title = "measuring"
+        self.config = recipe.measure
+        self.measures = select_measures(self.config.measures)
+        self.selecting_measure = MEASURES[self.config.measures[0]]
         self.best: Best | None = None
         self.last: float | None = None
         self.last_step = first
         for line in folder.read_measures(first) if first else []:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
-        self.anew = first > 0 and self._measured_otherwise()
-        if self.best is not None and (self.anew or not self._best_is_readable(self.best.step)):
+        self.settings_changed = first > 0 and self._have_settings_changed()
+        if self.best is not None and (self.settings_changed or not self._best_is_readable(self.best.step)):
             self.best = self.last = None
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """Made ready at the first measuring."""
-        return Evaluator(self.recipe.data, self.loaded, self.how.features, self.how.n, progress=self._report_progress)
+        """The evaluator, prepared on first use."""
+        return Evaluator(
+            self.recipe.data, self.data, self.config.features, self.config.n, progress=self._report_progress
+        )
 
-    def _measured_otherwise(self) -> bool:
-        """Whether the run that is resumed was measured so that its figures can't be compared with ours."""
+    def _have_settings_changed(self) -> bool:
+        """Whether the resumed run was measured with other features, sample size or first measure."""
         try:
             before = self.folder.read_recipe().get("measure", {})
         except CheckpointError:
-            return False  # nobody can tell
-        now = self.how.model_dump(mode="json")
-        heads = [(told.get("features"), told.get("n"), *told.get("measures", ())[:1]) for told in (before, now)]
-        return heads[0] != heads[1]
+            return False  # unknown
+        now = self.config.model_dump(mode="json")
+        settings = [(table.get("features"), table.get("n"), *table.get("measures", ())[:1]) for table in (before, now)]
+        return settings[0] != settings[1]
 
     def has_result(self, step: int) -> bool:
-        """Whether the run was measured after `step` steps."""
+        """Whether `measures.jsonl` has a line for `step`."""
         return any(line["step"] == step for line in self.folder.read_measures(step))
 
     def is_due(self, step: int) -> bool:
         """Whether to measure after `step` steps."""
-        return step == self.recipe.steps or step % self.how.every == 0
+        return step == self.recipe.steps or step % self.config.every == 0
 
     def evaluate(self, game: Game, step: int) -> EvaluationResult:
-        """Measure what samples come from now, and write the line."""
+        """Measure the network that samples are drawn from, and append the results to `measures.jsonl`."""
         streams, net = RandomStreams(0, self.device), game.sampling_network()
 
         def labels(n: int) -> Tensor | None:
-            return labels_to_request(self.recipe, self.loaded, n, streams.seed)
+            return labels_to_request(self.recipe, self.data, n, streams.seed)
 
-        self._measuring = f"measuring at step {step:,}"
-        report(self._measuring, 0.0)
+        self._title = f"measuring at step {step:,}"
+        report(self._title, 0.0)
         try:
             result = self.evaluator.measure(
                 lambda n: draw_samples(self.recipe, net, n, labels(n), streams, self.interrupt),
@@ -120,62 +126,62 @@ class PeriodicEvaluator:
         return result
 
     def to_json(self, result: EvaluationResult, step: int) -> dict[str, Any]:
-        """What was measured, as a line of `measures.jsonl`."""
-        floors = {name: told.floor.value for name, told in result.results.items() if told.floor is not None}
-        figures = {name: told.value.value for name, told in result.results.items()}
-        return {"step": step, "measures": figures, "floor": floors, "n": result.n, "features": result.features}
+        """Results as a line of `measures.jsonl`."""
+        floors = {name: one.floor.value for name, one in result.results.items() if one.floor is not None}
+        values = {name: one.value.value for name, one in result.results.items()}
+        return {"step": step, "measures": values, "floor": floors, "n": result.n, "features": result.features}
 
     def roll_back(self, step: int) -> None:
-        """Forget what was measured after `step`: the run is back there."""
+        """Delete the results after `step`, to which the run has been rolled back."""
         self.lines.drop_after(step)
         self.best = self.last = None
         for line in [*self.folder.read_measures(step), *self.lines.pending]:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
         if self.best is not None and not self._best_is_readable(self.best.step):
-            self.best = self.last = None  # a later one had taken its place, and is gone too
+            self.best = self.last = None  # a later checkpoint had replaced it, and is deleted too
 
     def _best_is_readable(self, step: int) -> bool:
-        """Whether the best weights, of `step`, can be had; if they are damaged, that is said."""
-        place = self.folder.best / f"step-{step:08d}"
-        if not place.is_dir():
+        """Whether the best checkpoint, of `step`, exists and is valid; notifies if it is damaged."""
+        path = self.folder.best / f"step-{step:08d}"
+        if not path.is_dir():
             return False
         try:
-            checkpoint.verify(place)
+            checkpoint.verify(path)
         except CheckpointError as error:
             self.notify(
-                f"the best weights are damaged, and the best from here on are kept: {self.folder.best / str(error)}"
+                f"the best checkpoint is damaged, the best of the next ones is kept: {self.folder.best / str(error)}"
             )
             return False
         return True
 
     def describe(self, result: EvaluationResult, step: int) -> str:
-        """What was measured, in a line."""
-        told = [
+        """Results as a message."""
+        values = [
             f"{name} {one.value.value:.4g}" + (f" (floor {one.floor.value:.4g})" if one.floor is not None else "")
             for name, one in result.results.items()
         ]
-        told += [f"no {name}: {why}" for name, why in result.skipped.items() if name not in self._said]
-        notes = [note for note in result.notes if note not in self._said]
-        self._said.update(result.skipped, notes)  # once is enough
-        ends = (["the best so far"] if self.is_best(step) else []) + notes
-        return "; ".join([f"step {step:,}: {', '.join(told)}", *ends])
+        values += [f"no {name}: {reason}" for name, reason in result.skipped.items() if name not in self._reported]
+        notes = [note for note in result.notes if note not in self._reported]
+        self._reported.update(result.skipped, notes)  # reported only once
+        remarks = (["the best so far"] if self.is_best(step) else []) + notes
+        return "; ".join([f"step {step:,}: {', '.join(values)}", *remarks])
 
     def is_best(self, step: int) -> bool:
-        """Whether the weights after `step` steps are the best so far."""
+        """Whether the weights of `step` are the best so far."""
         return self.best is not None and self.best.step == step
 
     def summary(self) -> str:
-        """The best against the last, in a line."""
+        """A message about the best and the last value of the selecting measure; empty if there is none."""
         if self.best is None or self.last is None:
             return ""
         name, best, last = self.selecting_measure.name, self.best, self.last
         if self.last_step == best.step:
-            return f"{name} {last:.4g} at step {best.step:,}, the best so far and the last"
+            return f"{name} {last:.4g} at step {best.step:,}, which is both the best and the last"
         gap = f" ({(last / best.value - 1):+.0%})" if best.value > 0 else ""
         return f"{name}: best {best.value:.4g} at step {best.step:,}, kept in {self.folder.best}; last {last:.4g}{gap}"
 
     def best_info(self) -> dict[str, Any] | None:
-        """The same for `run.json`."""
+        """The best and the last value for `run.json`; None if there is none."""
         if self.best is None:
             return None
         return {
@@ -185,12 +191,12 @@ class PeriodicEvaluator:
             "last": self.last,
         }
 
-    def _report_progress(self, what: str, share: float) -> None:
+    def _report_progress(self, task: str, fraction: float) -> None:
         self.interrupt()
-        report(f"{self._measuring}: {what}", share)
-        if what.startswith("training") and what not in self._said:
-            self._said.add(what)
-            self.notify(f"{what}; it is kept for the next time")
+        report(f"{self._title}: {task}", fraction)
+        if task.startswith("training") and task not in self._reported:
+            self._reported.add(task)
+            self.notify(f"{task}; it is cached for later evaluations")
 
     def _update_best(self, step: int, value: float | None) -> None:
         if value is None:

@@ -1,7 +1,7 @@
-"""The check before training: what does not fit, what is doubtful, what it will cost; and whether D can learn at all.
+"""The check before training: incompatible settings, suspicious ones, the cost of the run and, optionally, a warm-up.
 
-Nothing is written. The recipe is looked at first, then the data, then the players that they make: a few real steps tell
-the time, D alone against an untrained G tells whether there is anything to learn (tip T24).
+Nothing is written. The recipe is checked first, then the data, then the players. A few real steps give the time per
+step; in the warm-up, D alone is trained against an untrained G, which shows whether it can learn at all (tip T24).
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ from poise.user_code.loading import allow_user_code
 from poise.utils.printing import agree, count_noun
 from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
 
-APART = 20
-"""How many times as many weights one player may have before it is spoken of (tip T22): SNGAN's and SAGAN's G have
-fifteen times D's at the shipped width, and train (docs/zoo.md)."""
+MAX_SIZE_RATIO = 20
+"""The largest ratio of the players' numbers of weights without a warning (tip T22). The G of SNGAN and SAGAN has
+fifteen times as many weights as D at the shipped width, and these train (docs/zoo.md)."""
 
-LOOKED_AT = 20_000
-"""Pictures among which copies are looked for."""
+MAX_IMAGES = 20_000
+"""The number of images that are searched for copies."""
 
-COPIES, SINGLE = 0.01, 3.0
-"""The share of copies, and the pictures per class, from which on either is spoken of."""
+MAX_COPIES, MIN_IMAGES_PER_CLASS = 0.01, 3.0
+"""The largest fraction of copies and the smallest number of images per class without a warning."""
 
-TIMED, PATIENCE = 5, 20.0
-"""Steps that are timed, and the seconds after which no further one is begun."""
+TIMED_STEPS, MAX_SECONDS = 5, 20.0
+"""The number of steps that are timed, and the time after which no further one is started."""
 
-ALONE, BLOCK = 400, 50
-"""Moves that D gets in the warm-up, and how many of them are told as one."""
+WARM_UP_MOVES, BLOCK = 400, 50
+"""The largest number of moves of the warm-up, and the number of moves over which the loss is averaged."""
 
-TOLD, RIGHT = 0.2, 0.95
-"""The warm-up is passed with a loss below this share of the even level, or with this share of right answers."""
+PASSING_LOSS, PASSING_ACCURACY = 0.2, 0.95
+"""The warm-up is passed with a loss below this fraction of the equilibrium, or with an accuracy above this."""
 
 
 class Estimate(NamedTuple):
-    """What a run will cost, by a few real steps on this machine.
+    """The estimated cost of a run, from a few real steps on this machine.
 
     Attributes:
-        seconds_per_step: their median.
-        seconds: of all steps, without measuring.
-        megabytes: that this process held at most; None where the system does not say.
-        save_megabytes: of one save.
-        parameters: of each player, and of G's encoder.
+        seconds_per_step: the median time of a step.
+        seconds: the time of all steps, without evaluations.
+        megabytes: the peak memory of this process, or of the GPU; None if the system does not report it.
+        save_megabytes: the size of one checkpoint.
+        parameters: the number of parameters of each player and of G's encoder.
     """
 
     seconds_per_step: float
@@ -72,13 +72,13 @@ class Estimate(NamedTuple):
 
 
 class WarmUp(NamedTuple):
-    """How D did alone.
+    """The result of the warm-up.
 
     Attributes:
-        moves: that it made.
-        losses: its adversarial loss, in blocks of 50 moves.
-        passed: whether it learned to tell.
-        words: what that means.
+        moves: the number of moves that were made.
+        losses: the mean loss of each block of 50 moves.
+        passed: whether the player has learned anything.
+        words: the result as a message.
     """
 
     moves: int
@@ -88,7 +88,7 @@ class WarmUp(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that was found."""
+    """The result of the check."""
 
     findings: Findings
     notes: list[str]
@@ -96,17 +96,17 @@ class Report(NamedTuple):
     warm_up: WarmUp | None
 
     def as_json(self) -> dict[str, Any]:
-        """As `check --json` prints it."""
-        told: dict[str, Any] = {
+        """The report as `check --json` prints it."""
+        report: dict[str, Any] = {
             "refusals": [finding._asdict() for finding in self.findings.refusals],
             "warnings": [finding._asdict() for finding in self.findings.warnings],
             "notes": self.notes,
         }
         if self.estimate is not None:
-            told["estimate"] = self.estimate._asdict()
+            report["estimate"] = self.estimate._asdict()
         if self.warm_up is not None:
-            told["warm_up"] = self.warm_up._asdict()
-        return told
+            report["warm_up"] = self.warm_up._asdict()
+        return report
 
 
 def check(
@@ -119,20 +119,20 @@ def check(
     precision: str = "auto",
     trust_code: bool = False,
 ) -> Report:
-    """Look at a recipe, its data and its players.
+    """Check a recipe, its data and its players.
 
     Args:
-        recipe: what shall be trained.
-        data_root: where data sets by name are looked for.
-        with_data: whether to load the data; without it the recipe alone is looked at.
-        warm_up: whether D trains alone for some hundred moves.
+        recipe: the recipe.
+        data_root: the folder that is searched for data sets given by name.
+        with_data: whether to load the data; otherwise only the recipe is checked.
+        warm_up: whether to train D alone for some hundred moves.
         device: as for training.
         precision: as for training.
-        trust_code: whether Python files that the recipe names may run.
+        trust_code: whether Python files that the recipe names may be run.
 
     Raises:
-        DataError: the data can't be loaded.
-        RecipeError: the device is not there, or code is not trusted.
+        DataError: the data can't be data.
+        RecipeError: the device is not available, or user code is not trusted.
     """
     allow_user_code(recipe, trust_code)
     findings, notes = check_compatibility(recipe), list[str]()
@@ -142,178 +142,175 @@ def check(
         return Report(findings, notes, None, None)
     compute = choose_compute(device, precision, recipe)
     with loading_memory(recipe.data):
-        loaded = recipe.data.load(data_root)
-    notes += loaded.notes + unused_labels_note(recipe, len(loaded.train.classes))
-    findings = check_compatibility(recipe, loaded.train.shape, len(loaded.train.classes))
-    findings.warnings += [Finding("data", doubt.message, doubt.tip, doubt.cure) for doubt in loaded.warnings]
-    if isinstance(loaded.train, SizedSource):
-        _pictures(recipe, loaded, findings)
+        data = recipe.data.load(data_root)
+    notes += data.notes + unused_labels_note(recipe, len(data.train.classes))
+    findings = check_compatibility(recipe, data.train.shape, len(data.train.classes))
+    findings.warnings += [Finding("data", warning.message, warning.tip, warning.cure) for warning in data.warnings]
+    if isinstance(data.train, SizedSource):
+        _check_images(recipe, data, findings)
     if findings.refusals:
         return Report(findings, notes, None, None)
     try:
-        here = TrainState(recipe, compute, loaded)
-        check_single_sample_batch(recipe, compute, loaded)
-        findings.warnings += check_output_ranges(recipe, loaded.train)
+        state = TrainState(recipe, compute, data)
+        check_single_sample_batch(recipe, compute, data)
+        findings.warnings += check_output_ranges(recipe, data.train)
         if recipe.labels.g is not None:
-            classes = len(loaded.train.classes)
-            findings.warnings += label_dominates(here.game.g.net, recipe.latent, classes, here.streams)
+            classes = len(data.train.classes)
+            findings.warnings += label_dominates(state.game.g.net, recipe.latent, classes, state.streams)
     except RecipeError as error:
         findings.refuse(error)
         return Report(findings, notes, None, None)
-    wide = [side for side, network in recipe.network if hasattr(network, "width")]
-    _capacities(run_info.parameter_counts(here.game), findings, wide)
+    with_width = [side for side, network in recipe.network if hasattr(network, "width")]
+    _compare_sizes(run_info.parameter_counts(state.game), findings, with_width)
     learner = Side.D if recipe.has_discriminator else Side.G
-    told = (
-        None
-        if not warm_up
-        else warm_up_discriminator(here)
-        if recipe.has_discriminator
-        else warm_up_reconstruction(here)
-    )
-    if told is not None and not told.passed:
-        cure = f"look at the data, at {learner.upper()}'s rate and at its network before anything else"
-        findings.warnings.append(Finding(f"network.{learner}", told.words, "T24", cure))
-    here.initialize()
-    return Report(findings, notes, _estimate(here), told)
+    result: WarmUp | None = None
+    if warm_up:
+        result = warm_up_discriminator(state) if recipe.has_discriminator else warm_up_reconstruction(state)
+    if result is not None and not result.passed:
+        cure = f"check the data, {learner.upper()}'s learning rate and its network first"
+        findings.warnings.append(Finding(f"network.{learner}", result.words, "T24", cure))
+    state.initialize()
+    return Report(findings, notes, _estimate(state), result)
 
 
-def _pictures(recipe: Recipe, loaded: DataSplits, findings: Findings) -> None:
-    """Too few, all alike, copies of one another, classes that are none."""
-    train = loaded.train
+def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:
+    """Warn if there are few images, copies, images of a single colour or implausible classes."""
+    train = data.train
     assert isinstance(train, SizedSource)
 
-    def warn(where: str, message: str, tip: str, cure: str) -> None:
-        findings.warnings.append(Finding(where, message, tip, cure))
+    def warn(field: str, message: str, tip: str, cure: str) -> None:
+        findings.warnings.append(Finding(field, message, tip, cure))
 
     if len(train) < recipe.batch:
-        reason = f"a batch of {recipe.batch} has pictures twice: there {agree(len(train), 'is', 'are')} {len(train):,}"
-        warn("batch", reason, "M02", f"set it to {max(2, len(train) // 2)}, or bring more pictures")
-    images = train.gather(train.evenly_spaced(LOOKED_AT)).images
+        available = f"there {agree(len(train), 'is', 'are')} only {len(train):,}"
+        reason = f"a batch of {recipe.batch} contains some images twice, because {available}"
+        warn("batch", reason, "M02", f"set it to {max(2, len(train) // 2)}, or add images")
+    images = train.gather(train.evenly_spaced(MAX_IMAGES)).images
     flat = images.flatten(1)
     plain = int((flat.amin(1) == flat.amax(1)).sum())
-    if plain > COPIES * len(flat):
-        warn(
-            "data",
-            f"{plain:,} of {len(flat):,} pictures {agree(plain, 'is', 'are')} of one colour",
-            "T01",
-            "look at them, and leave them out",
-        )
+    if plain > MAX_COPIES * len(flat):
+        reason = f"{plain:,} of {len(flat):,} images {agree(plain, 'is', 'are')} of a single colour"
+        warn("data", reason, "T01", "check these images, and remove them")
     digests = {hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest() for row in flat}
-    if (copies := len(flat) - len(digests)) > max(COPIES * len(flat), plain):
-        told = agree(copies, "is a copy of another", "are copies of others")
-        reason = f"{copies:,} of {len(flat):,} pictures {told}: G will draw those more often"
-        warn("data", reason, "M02", "leave the copies out")
+    if (copies := len(flat) - len(digests)) > max(MAX_COPIES * len(flat), plain):
+        verb = agree(copies, "is a copy of another", "are copies of others")
+        reason = f"{copies:,} of {len(flat):,} images {verb}: G will generate those more often"
+        warn("data", reason, "M02", "remove the copies")
     classes = len(train.classes)
     if classes == 1:
-        reason = f"all pictures are of one class, '{train.classes[0]}'"
-        warn("data", reason, "T13", "name the folder above the classes, or leave the labels out")
-    elif classes and len(train) / classes < SINGLE:
-        reason = f"{count_noun(classes, 'class', 'classes')} for {count_noun(len(train), 'picture')} are hardly classes"
-        warn("data", reason, "T13", "name the folder one level up, or put all pictures into one")
+        reason = f"all images are of one class, '{train.classes[0]}'"
+        warn("data", reason, "T13", "name the parent folder of the classes, or remove the labels from the recipe")
+    elif classes and len(train) / classes < MIN_IMAGES_PER_CLASS:
+        reason = (
+            f"{count_noun(classes, 'class', 'classes')} for {count_noun(len(train), 'image')} are probably not classes"
+        )
+        warn("data", reason, "T13", "name the folder one level up, or put all images into one folder")
 
 
-def _capacities(sizes: dict[str, int], findings: Findings, wide: Sequence[str] = ("g", "d")) -> None:
-    """Players of very different size; the advice names the widths of those that have one."""
+def _compare_sizes(sizes: dict[str, int], findings: Findings, with_width: Sequence[str] = ("g", "d")) -> None:
+    """Warn if the players differ much in size; the advice names `width` for those networks that have this field."""
     if "d" not in sizes:
         return
     sizes = {side: sizes[side] for side in ("g", "d")}
     larger, smaller = sorted(sizes, key=sizes.__getitem__, reverse=True)
-    if sizes[larger] > APART * max(1, sizes[smaller]):
-        told = f"{count_noun(sizes[larger], 'weight')} against {sizes[smaller]:,}"
-        reason = f"{larger.upper()} has {sizes[larger] / max(1, sizes[smaller]):.0f} times as many weights: {told}"
-        ways = [f"network.{side}.width {how}" for side, how in ((smaller, "higher"), (larger, "lower")) if side in wide]
-        cure = (
-            f"set {' or '.join(ways)}" if ways else f"give {smaller.upper()} more channels, or {larger.upper()} fewer"
-        )
+    if sizes[larger] > MAX_SIZE_RATIO * max(1, sizes[smaller]):
+        ratio = sizes[larger] / max(1, sizes[smaller])
+        counts = f"{sizes[larger]:,} against {sizes[smaller]:,}"
+        reason = f"{larger.upper()} has {ratio:.0f} times as many weights as {smaller.upper()}: {counts}"
+        changes = ((smaller, "higher"), (larger, "lower"))
+        widths = [f"network.{side}.width {change}" for side, change in changes if side in with_width]
+        other = f"give {smaller.upper()} more channels, or {larger.upper()} fewer"
+        cure = f"set {' or '.join(widths)}" if widths else other
         findings.warnings.append(Finding(f"network.{larger}", reason, "T22", cure))
 
 
-def _estimate(here: TrainState) -> Estimate:
-    """A first step to warm up, then a few on the clock."""
+def _estimate(state: TrainState) -> Estimate:
+    """Time a few steps, after a first one that is not timed."""
     began = time.perf_counter()
-    here.step()
+    state.step()
     times: list[float] = []
-    while len(times) < TIMED and (not times or time.perf_counter() - began < PATIENCE):
+    while len(times) < TIMED_STEPS and (not times or time.perf_counter() - began < MAX_SECONDS):
         start = time.perf_counter()
-        here.step()
-        here.step_metrics.reduce()  # waits for the device
+        state.step()
+        state.step_metrics.reduce()  # waits for the device
         times.append(time.perf_counter() - start)
-    saved = sum(
-        t.numel() * t.element_size() for t in state_tensors.collect_tensors(here.game, here.step_metrics).values()
-    )
-    each = median(times)
-    sizes = run_info.parameter_counts(here.game)
-    return Estimate(each, each * here.recipe.steps, _held(here.compute.device), saved / 1e6, sizes)
+    tensors = state_tensors.collect_tensors(state.game, state.step_metrics).values()
+    checkpoint_size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    seconds = median(times)
+    sizes = run_info.parameter_counts(state.game)
+    memory = _peak_megabytes(state.compute.device)
+    return Estimate(seconds, seconds * state.recipe.steps, memory, checkpoint_size / 1e6, sizes)
 
 
-def _held(device: torch.device) -> float | None:
-    """Megabytes: of the device if it has its own, else of this process; None where the system does not say."""
+def _peak_megabytes(device: torch.device) -> float | None:
+    """The peak memory of a CUDA device, otherwise of this process; None if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:
-        import resource  # Windows has none
+        import resource  # not on Windows
     except ImportError:
         return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most / 1e3
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
-def warm_up_discriminator(here: TrainState, moves: int = ALONE) -> WarmUp:
-    """D against an untrained G that keeps still: real pictures from noise is an easy task, and its loss must go to 0.
+def warm_up_discriminator(state: TrainState, moves: int = WARM_UP_MOVES) -> WarmUp:
+    """Train D against an untrained G with fixed weights.
+
+    Telling real images from noise is an easy task, so D's loss must approach 0.
 
     Args:
-        here: a run before its first step; it is not fit to be trained after this.
-        moves: how many D gets at most; it stops when it can tell.
+        state: the state of a run before its first step; it can't be trained any more after this.
+        moves: the largest number of moves; D stops earlier when it discriminates.
     """
-    recipe = here.recipe
+    recipe = state.recipe
     family = FAMILIES.get(str(recipe.objective.tag()))
     losses: list[float] = []
     noise = 0.0
     for done in range(moves):
-        context = MoveContext(done, max(recipe.steps, moves), recipe.batch, here.streams).for_move(Side.D, 0)
-        here.streams.seed_global("step", done)
-        make_move(here.game, here.batches, context, here.step_metrics)
+        context = MoveContext(done, max(recipe.steps, moves), recipe.batch, state.streams).for_move(Side.D, 0)
+        state.streams.seed_global("step", done)
+        make_move(state.game, state.batches, context, state.step_metrics)
         if (done + 1) % BLOCK:
             continue
-        told = here.step_metrics.reduce()
-        stats = {name: stat.mean for name, stat in told.items()}
-        noise = max(noise, told["d/adversarial"].std)
-        losses.append(stats["d/adversarial"])
+        stats = state.step_metrics.reduce()
+        loss, accuracy = stats["d/adversarial"], stats.get("d/accuracy")
+        noise = max(noise, loss.std)
+        losses.append(loss.mean)
         if family in EQUILIBRIUM_LOSS and (
-            losses[-1] < TOLD * EQUILIBRIUM_LOSS[family] or stats.get("d/accuracy", 0.0) > RIGHT
+            loss.mean < PASSING_LOSS * EQUILIBRIUM_LOSS[family] or (accuracy is not None and accuracy.mean > PASSING_ACCURACY)
         ):
-            level = f"(equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
-            words = f"alone D learned to tell within {done + 1} moves: its loss is {losses[-1]:.3g} {level}"
-            return WarmUp(done + 1, losses, True, words)
-    fell = _fell(losses, noise)
+            level = f"its loss is {loss.mean:.3g} (equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
+            return WarmUp(done + 1, losses, True, f"D alone learned to discriminate within {done + 1} moves: {level}")
     if family in EQUILIBRIUM_LOSS:
-        level = f"(equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
-        words = f"alone against an untrained G, D's loss is {losses[-1]:.3g} {level} after {moves} moves: it can't tell"
-        return WarmUp(moves, losses, False, words)
-    words = f"alone D's loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} moves"
-    return WarmUp(moves, losses, fell, words if fell else f"{words}: it learned nothing")
+        level = f"its loss is {losses[-1]:.3g} (equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
+        message = f"D alone, against an untrained G, can't discriminate after {moves} moves: {level}"
+        return WarmUp(moves, losses, False, message)
+    has_fallen = _has_fallen(losses, noise)
+    message = f"the loss of D alone went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} moves"
+    return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: it learned nothing")
 
 
-def warm_up_reconstruction(here: TrainState, moves: int = ALONE) -> WarmUp:
-    """A game for one has no rival to be held still: what it pays must fall by itself within a few hundred steps.
+def warm_up_reconstruction(state: TrainState, moves: int = WARM_UP_MOVES) -> WarmUp:
+    """Train without a discriminator: the reconstruction loss must fall within a few hundred steps.
 
     Args:
-        here: a run before its first step; it is not fit to be trained after this.
-        moves: how many steps it gets.
+        state: the state of a run before its first step; it can't be trained any more after this.
+        moves: the number of steps.
     """
     losses: list[float] = []
     noise = 0.0
     for done in range(moves):
-        here.step()
+        state.step()
         if (done + 1) % BLOCK == 0:
-            told = here.step_metrics.reduce()["g/reconstruction"]
-            losses.append(told.mean)
-            noise = max(noise, told.std)
-    fell = _fell(losses, min(noise, 0.05 * abs(losses[0])))
-    words = f"what rebuilding missed went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} steps"
-    return WarmUp(moves, losses, fell, words if fell else f"{words}: it learned nothing")
+            loss = state.step_metrics.reduce()["g/reconstruction"]
+            losses.append(loss.mean)
+            noise = max(noise, loss.std)
+    has_fallen = _has_fallen(losses, min(noise, 0.05 * abs(losses[0])))
+    message = f"the reconstruction loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} steps"
+    return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: it learned nothing")
 
 
-def _fell(losses: list[float], noise: float) -> bool:
-    """Whether the last is below the first by more than chance."""
+def _has_fallen(losses: list[float], noise: float) -> bool:
+    """Whether the last loss is below the first by more than chance."""
     return losses[-1] < losses[0] - max(0.05 * abs(losses[0]), noise)

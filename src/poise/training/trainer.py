@@ -268,7 +268,7 @@ class Trainer:
             self.notes += run_info.write_bad_images(self.data.bad_files, self.folder)
         checkpoint.prune(self.folder.saves, self.recipe.log.keep)
         checkpoint.delete_after(
-            self.folder.best, -1 if self.evaluator is not None and self.evaluator.anew else self.first
+            self.folder.best, -1 if self.evaluator is not None and self.evaluator.settings_changed else self.first
         )
         self.recorder.open()
         self.alarm_handler.resume_at(self.state.alarms, self.first)
