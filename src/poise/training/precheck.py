@@ -278,7 +278,8 @@ def warm_up_discriminator(state: TrainState, moves: int = WARM_UP_MOVES) -> Warm
         noise = max(noise, loss.std)
         losses.append(loss.mean)
         if family in EQUILIBRIUM_LOSS and (
-            loss.mean < PASSING_LOSS * EQUILIBRIUM_LOSS[family] or (accuracy is not None and accuracy.mean > PASSING_ACCURACY)
+            loss.mean < PASSING_LOSS * EQUILIBRIUM_LOSS[family]
+            or (accuracy is not None and accuracy.mean > PASSING_ACCURACY)
         ):
             level = f"its loss is {loss.mean:.3g} (equilibrium: {EQUILIBRIUM_LOSS[family]:.3g})"
             return WarmUp(done + 1, losses, True, f"D alone learned to discriminate within {done + 1} moves: {level}")
