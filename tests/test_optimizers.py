@@ -163,4 +163,4 @@ def test_the_optimiser_of_a_player_is_built_once_and_when_it_is_asked_for() -> N
     first, second = player.optimizer.param_groups
     assert [id(w) for w in first["params"]] == [id(w) for w in net.parameters()]
     assert [id(w) for w in second["params"]] == [id(w) for w in encoder.parameters()]
-    assert second["pace"] == 3.0
+    assert second["lr_scale"] == 3.0

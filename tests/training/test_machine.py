@@ -61,7 +61,7 @@ def test_mps_is_taken_where_it_is_and_asked_for_by_name(monkeypatch: pytest.Monk
     for name in ("mps", "mps:0"):
         assert choose_compute(name, "auto", shipped("dcgan")) == ComputeSettings(torch.device(name), "fp32")
     assert choose_compute("auto", "auto", shipped("ring")).device == CPU
-    with pytest.raises(RecipeError, match=r"there is: cpu .*, mps"):
+    with pytest.raises(RecipeError, match=r"available devices: cpu .*, mps"):
         choose_compute("mps:1", "auto", shipped("ring"))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(RecipeError, match="no such device"):
@@ -83,7 +83,7 @@ def test_no_float64_is_asked_of_a_device_without_it() -> None:
 
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"--device.*there is: cpu"):
+    with pytest.raises(RecipeError, match=r"--device.*available devices: cpu"):
         choose_compute(name, "auto", shipped("ring"))
 
 

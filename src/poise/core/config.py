@@ -1,8 +1,8 @@
-"""Entries: the typed tables a recipe is made of.
+"""The base classes of a recipe's tables, and the registry of components.
 
-An entry is a frozen pydantic model tagged by `kind`; it stands beside the part it builds and knows how to
-build it. A family is all entries of one sort (tricks, objectives, generators, ...), found by walking a
-package, so that a new part is one new file.
+A component's config is a frozen pydantic model tagged by `kind`. It is defined next to the component that it builds. A
+family is all configs of one sort (tricks, objectives, generators, ...), found by importing the modules of a package, so that
+a new component is one new file.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pydantic_core import PydanticCustomError
 
 
 def reject_value(what: str, *, found: str = "", key: str = "", cure: str = "") -> NoReturn:
-    """Refuse a value inside a validator; the recipe's reader adds the path and makes it one line."""
+    """Raise a validation error from a pydantic validator; `recipe/decode.py` adds the path and makes it one line."""
     raise PydanticCustomError("poise", "{what}", {"what": what, "found": found, "key": key, "cure": cure})
 
 
 def did_you_mean(word: str, words: list[str]) -> str:
-    """A clause that helps with a misspelt word: the nearest right one, or all of them."""
+    """A suggestion for a misspelt word: the most similar known word, or all known words."""
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(words))}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(words))}"
 
 
 class Config(BaseModel):
-    """One table of a recipe: frozen, strictly typed, and deaf to keys it does not know."""
+    """A table of a recipe: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _know_every_key(cls, given: Any) -> Any:
+    def _refuse_unknown_keys(cls, given: Any) -> Any:
         if isinstance(given, dict):
             known = list(cls.model_fields)
             for key in given:
@@ -44,34 +44,34 @@ class Config(BaseModel):
 
 
 class ComponentConfig(Config):
-    """An entry that is one of several kinds; subclasses say `kind: Literal["its_name"] = "its_name"`."""
+    """The config of a component; each subclass declares `kind: Literal["its_name"] = "its_name"`."""
 
     @classmethod
     def tag(cls) -> str | None:
-        """The `kind` a recipe writes, or None for a class that is only a base."""
+        """The `kind` that selects this class in a recipe, or None for an abstract base."""
         field = cls.model_fields.get("kind")
         return None if field is None else str(field.default)
 
 
 def find_components(base: type[ComponentConfig], *packages: str) -> dict[str, type[ComponentConfig]]:
-    """All parts below `base` that the modules of `packages` define, by kind."""
+    """All subclasses of `base` that the modules of `packages` define, by kind."""
     for package in packages:
         home = importlib.import_module(package)
         for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
             importlib.import_module(f"{package}.{module.name}")
     found: dict[str, type[ComponentConfig]] = {}
-    waiting = [base]
-    while waiting:
-        part = waiting.pop()
-        waiting += part.__subclasses__()
-        name = part.tag()
-        if name is not None and part.__module__.startswith(packages):
-            found[name] = part
+    pending = [base]
+    while pending:
+        config = pending.pop()
+        pending += config.__subclasses__()
+        kind = config.tag()
+        if kind is not None and config.__module__.startswith(packages):
+            found[kind] = config
     return dict(sorted(found.items()))
 
 
 def component_union(base: type[ComponentConfig], *packages: str) -> Any:
-    """The field type "any part of this family", chosen by its `kind`."""
+    """The field type "any component of this family", discriminated by its `kind`."""
     union: Any = None
     members = find_components(base, *packages).values()
     for member in members:

@@ -1,9 +1,9 @@
-"""Second derivatives of convolutions at the price they should have.
+"""Convolutions with a faster double backward pass.
 
-A penalty on D's slope differentiates D by its input and then by its weights. PyTorch's own second derivative of a
-convolution works out the weights' part as a convolution whose kernel is a whole map, and turns its operands about for
-it; it is the plain gradient of a weight, for which there is a kernel. `Conv2d` says so. What that is worth is the last
-two lines of `benchmarks/tricks.py`.
+A gradient penalty differentiates D with respect to its input and then with respect to its weights. PyTorch computes the
+weights' part of a convolution's second derivative as a convolution whose kernel is a whole feature map, with its operands
+transposed. But it is an ordinary weight gradient, for which there is a kernel, and `Conv2d` uses that one. The last two lines
+that `benchmarks/tricks.py` prints show the gain.
 
 For y = x * w (convolution) and a gradient g of y there are, with <.,.> the sum of products,
 
@@ -26,7 +26,7 @@ from torch.nn.functional import conv2d
 
 
 class _Thread(threading.local):
-    """What the graphs of one thread share; a graph keeps it, since a device may go backward in a thread of its own."""
+    """A mark that the graphs of one thread share. A graph keeps it, as a device may run backward in its own thread."""
 
     def __init__(self) -> None:
         self.mark = _Mark()
@@ -34,16 +34,16 @@ class _Thread(threading.local):
 
 class _Mark:
     only_inputs = False
-    """Whether a slope is being taken, for which no weight's gradient is wanted."""
+    """Whether an input gradient is being computed, which needs no gradients of weights."""
 
 
 _thread = _Thread()
 
 
 def input_gradients(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """d total / d input for each input, of its shape, to be differentiated again.
+    """d total / d input for each input, of the same shape, differentiable again.
 
-    Convolutions' weights count as given: a weight that is itself a function of the input is not followed.
+    The weights of convolutions count as constants: a weight that is itself a function of the input is not followed.
     """
     mark = _thread.mark
     mark.only_inputs = True
@@ -54,7 +54,7 @@ def input_gradients(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ..
 
 
 class ConvGeometry(NamedTuple):
-    """How a kernel is laid over a map."""
+    """Stride, padding, dilation and groups of a convolution."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -65,60 +65,70 @@ class ConvGeometry(NamedTuple):
         """x * w (+ b)."""
         return conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def backward(self, grad: Tensor, x: Tensor, weight: Tensor, *wanted: bool) -> tuple[Tensor | None, ...]:
-        """The gradients of <grad, x * w + b> by x, w and b, those that are wanted."""
-        sizes, none = [len(weight)], [0] * len(self.stride)
+    def backward(self, grad: Tensor, x: Tensor, weight: Tensor, *output_mask: bool) -> tuple[Tensor | None, ...]:
+        """The gradients of <grad, x * w + b> with respect to x, w and b, for those in `output_mask`."""
+        bias_sizes, output_padding = [len(weight)], [0] * len(self.stride)
         return torch.ops.aten.convolution_backward(
-            grad, x, weight, sizes, self.stride, self.padding, self.dilation, False, none, self.groups, list(wanted)
+            grad,
+            x,
+            weight,
+            bias_sizes,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            output_padding,
+            self.groups,
+            list(output_mask),
         )
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, laid: ConvGeometry) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, weight)
-        ctx.laid, ctx.mark = laid, _thread.mark
-        return laid.forward(x, weight, bias)
+        ctx.geometry, ctx.mark = geometry, _thread.mark
+        return geometry.forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        by_x, by_weight, by_bias, _ = ctx.needs_input_grad
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         weights = not ctx.mark.only_inputs
-        wanted = by_x, by_weight and weights, by_bias and weights
-        return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.laid, wanted), None
+        output_mask = for_x, for_weight and weights, for_bias and weights
+        return *_Gradients.apply(grad, *ctx.saved_tensors, ctx.geometry, output_mask), None
 
 
 class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, laid: ConvGeometry, wanted: tuple[bool, ...]
+        ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry, output_mask: tuple[bool, ...]
     ) -> tuple[Tensor | None, ...]:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(grad, x, weight)
-        ctx.laid = laid
-        return laid.backward(grad, x, weight, *wanted)
+        ctx.geometry = geometry
+        return geometry.backward(grad, x, weight, *output_mask)
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, at_x: Tensor | None, at_weight: Tensor | None, at_bias: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         grad, x, weight = ctx.saved_tensors
-        laid, (by_grad, by_x, by_weight, *_) = ctx.laid, ctx.needs_input_grad
+        geometry, (for_grad, for_x, for_weight, *_) = ctx.geometry, ctx.needs_input_grad
         to_grad: list[Tensor] = []
         to_x = to_weight = None
         if at_x is not None:
-            to_grad += [laid.forward(at_x, weight)] if by_grad else []
-            to_weight = laid.backward(grad, at_x, weight, False, True, False)[1] if by_weight else None
+            to_grad += [geometry.forward(at_x, weight)] if for_grad else []
+            to_weight = geometry.backward(grad, at_x, weight, False, True, False)[1] if for_weight else None
         if at_weight is not None:
-            to_grad += [laid.forward(x, at_weight)] if by_grad else []
-            to_x = laid.backward(grad, x, at_weight, True, False, False)[0] if by_x else None
-        if at_bias is not None and by_grad:
+            to_grad += [geometry.forward(x, at_weight)] if for_grad else []
+            to_x = geometry.backward(grad, x, at_weight, True, False, False)[0] if for_x else None
+        if at_bias is not None and for_grad:
             to_grad += [at_bias[None, :, None, None].expand_as(grad)]
         return sum(to_grad[1:], to_grad[0]) if to_grad else None, to_x, to_weight, None, None
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's convolution, with the same numbers forward and back (in float32) and a cheaper second derivative."""
+    """`torch.nn.Conv2d` with a faster second derivative; output and first gradients are equal to the bit in float32."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         plain = self.padding_mode != "zeros" or isinstance(self.padding, str)
@@ -127,5 +137,5 @@ class Conv2d(nn.Conv2d):
         if torch.is_autocast_enabled(input.device.type):
             half = torch.get_autocast_dtype(input.device.type)
             input, weight, bias = input.to(half), weight.to(half), None if bias is None else bias.to(half)
-        laid = ConvGeometry(self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
-        return _Convolution.apply(input, weight, bias, laid)  # type: ignore[return-value]
+        geometry = ConvGeometry(self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return _Convolution.apply(input, weight, bias, geometry)  # type: ignore[return-value]

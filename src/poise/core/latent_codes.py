@@ -1,4 +1,4 @@
-"""Codes as latents: a draw from the region that a real sample may lie in, and how far that region is from the prior."""
+"""Latent codes of an encoder as latents of G: sampling from the posterior, and its KL divergence from the prior."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def sample_codes(codes: EncoderOutput, generator: torch.Generator) -> Tensor:
-    """One latent for each code, in float32 at least, B x dim: the code itself, or a draw from its region."""
+    """One latent per sample, B x dim, in float32 or higher precision: the code, or a draw from its Gaussian."""
     mean = to_float32(codes.mean)
     return mean if codes.log_var is None else reparameterize(mean, to_float32(codes.log_var), generator)

@@ -1,7 +1,6 @@
-"""Rows: plain numbers by name, as training writes them and everything else reads them. No torch.
+"""Rows of logged metrics, as training writes them and everything else reads them. Does not import torch.
 
-A row lies on disk as a line of JSON. JSON knows no number that is not finite; such a one is written as its name,
-"nan", "inf" or "-inf", so that every line stays valid.
+A row is a line of JSON. JSON has no non-finite numbers, so these are written as the strings "nan", "inf" and "-inf".
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class Stat(NamedTuple):
-    """One quantity over one interval."""
+    """The statistics of one metric over one logging interval."""
 
     mean: float
     std: float
@@ -27,7 +26,7 @@ class Stat(NamedTuple):
 
     @classmethod
     def of(cls, value: float) -> Stat:
-        """A quantity that was looked at once."""
+        """The statistics of a metric that was measured once."""
         return cls(value, 0.0, value, value)
 
 
@@ -35,10 +34,10 @@ class Row(NamedTuple):
     """One line of `rows.jsonl`, as plain numbers.
 
     Attributes:
-        step: steps done.
-        images: real pictures seen.
-        seconds: time spent training, from the run's beginning, resumed or not.
-        stats: by name, `side/quantity`.
+        step: the number of steps done.
+        images: the number of real images used.
+        seconds: the time spent training since the beginning of the run, over all resumptions.
+        stats: statistics by metric, named `side/quantity`.
     """
 
     step: int
@@ -48,36 +47,36 @@ class Row(NamedTuple):
 
 
 def encode_number(number: float) -> float | str:
-    """A number that JSON knows, or its name."""
+    """The number, or a string if it is not finite."""
     return number if math.isfinite(number) else repr(number)
 
 
-def decode_number(told: Any) -> float:
-    """The number that `encode` wrote.
+def decode_number(value: Any) -> float:
+    """The number that `encode_number` encoded.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: it is not a number.
     """
-    if isinstance(told, str) and told in NOT_FINITE:
-        return NOT_FINITE[told]
-    if isinstance(told, bool) or not isinstance(told, int | float):
-        raise ValueError(f"{told!r} is no number")
-    return float(told)
+    if isinstance(value, str) and value in NOT_FINITE:
+        return NOT_FINITE[value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
-    """The row as `rows.jsonl` has it."""
+    """The row as an object for `rows.jsonl`."""
     stats = {name: {k: encode_number(v) for k, v in stat._asdict().items()} for name, stat in row.stats.items()}
     return {"step": row.step, "images": row.images, "seconds": row.seconds, "stats": stats}
 
 
 def stats_from_json(line: Mapping[str, Any]) -> dict[str, Stat]:
-    """The stats of a line of `rows.jsonl`.
+    """The statistics in a line of `rows.jsonl`.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no such line.
+        ValueError, KeyError, TypeError: it is not such a line.
     """
-    return {name: Stat(*(decode_number(told[part]) for part in Stat._fields)) for name, told in line["stats"].items()}
+    return {name: Stat(*(decode_number(stat[field]) for field in Stat._fields)) for name, stat in line["stats"].items()}
 
 
 LineCheck = Callable[[Mapping[str, Any]], object]
@@ -95,8 +94,8 @@ def check_measures(line: Mapping[str, Any]) -> None:
     """Raises ValueError, KeyError or TypeError unless it is a line of `measures.jsonl`."""
     check_count(line["step"])
     for name in ("measures", "floor"):
-        for figure in dict(line[name]).values():
-            decode_number(figure)
+        for value in dict(line[name]).values():
+            decode_number(value)
 
 
 def check_alarm(line: Mapping[str, Any]) -> None:
@@ -104,31 +103,31 @@ def check_alarm(line: Mapping[str, Any]) -> None:
     check_count(line["step"])
     for name in ("detector", "level", "message", "advice", "tip"):
         if not isinstance(line[name], str):
-            raise ValueError(f"{name} is no text")
+            raise ValueError(f"{name} is not a string")
 
 
-def check_count(told: Any) -> int:
-    """A count.
+def check_count(value: Any) -> int:
+    """The value itself, an integer of at least 0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
-    if isinstance(told, bool) or not isinstance(told, int) or told < 0:
-        raise ValueError(f"{told!r} is no count")
-    return told
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
 
 
 def read_jsonl(
-    path: Path, sound: LineCheck, *, until: int | None = None, most: int | None = None, rising: bool = False
+    path: Path, check: LineCheck, *, until: int | None = None, limit: int | None = None, increasing: bool = False
 ) -> list[dict[str, Any]]:
-    """The lines of a file of lines; none if it is not there. A last one that is half written is passed over.
+    """The lines of a `.jsonl` file; none if it does not exist. An incomplete last line is ignored.
 
     Args:
-        path: of a `.jsonl` file.
-        sound: raises ValueError, KeyError or TypeError unless a line holds what it should.
-        until: lines of a later step are left out, and need not be sound.
-        most: later lines are left out, and need not be sound.
-        rising: whether each line's step is above that of the line before.
+        path: the file.
+        check: raises ValueError, KeyError or TypeError if a line is not valid.
+        until: lines of later steps are left out, and need not be valid.
+        limit: the largest number of lines to read; the others need not be valid.
+        increasing: whether the step of each line must be greater than that of the line before.
 
     Raises:
         CheckpointError: a line is damaged; names the file and the line.
@@ -143,15 +142,15 @@ def read_jsonl(
         raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(path)) from None
     lines: list[dict[str, Any]] = []
     for number, piece in enumerate((*pieces, last), 1):
-        if most is not None and len(lines) >= most:
+        if limit is not None and len(lines) >= limit:
             break
         if not piece.strip():
             continue
         try:
             line = json.loads(piece)
-            sound(line)
-            if rising and lines and line["step"] <= lines[-1]["step"]:
-                raise ValueError("its step is not above that of the line before")
+            check(line)
+            if increasing and lines and line["step"] <= lines[-1]["step"]:
+                raise ValueError("its step is not greater than that of the line before")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if number > len(pieces) or (until is not None and lines and lines[-1]["step"] >= until):
                 break

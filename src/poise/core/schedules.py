@@ -1,7 +1,7 @@
-"""Dials: numbers over time. `docs/recipes.md` lists the fields of a recipe that may be one.
+"""Schedules: values that change during a run. `docs/recipes.md` lists the fields of a recipe that accept one.
 
-A plain number is a constant. The others go from one value to another while the run goes from `after` to
-`until`, counted in `progress` (the share of the run, 0 to 1) or in `steps`:
+A plain number is a constant. A schedule moves from one value to another while the run goes from `after` to `until`, counted
+in `progress` (the fraction of the run, 0 to 1) or in `steps`:
 
     sigma = 0.1
     sigma = { kind = "linear", start = 0.1, end = 0.0, until = 0.5 }
@@ -28,46 +28,46 @@ ScheduleUnit = Literal["progress", "steps"]
 
 
 class Schedule(Config):
-    """A dial that moves; `over` says by which clock."""
+    """A value that changes during the run; `over` is the unit of its time axis."""
 
     over: ScheduleUnit = "progress"
 
     def value_at(self, time: float) -> float:
-        """The value at `time` on the dial's own clock."""
+        """The value at `time`, in the unit `over`."""
         raise NotImplementedError
 
     def bounds(self) -> tuple[float, ...]:
-        """Values that bound all others."""
+        """Values between which all others lie."""
         raise NotImplementedError
 
 
 class Ramp(Schedule):
-    """From `start` to `end` while the clock goes from `after` to `until`; constant before and beyond."""
+    """From `start` to `end` between the times `after` and `until`; constant before and afterwards."""
 
     start: float
     end: float
     after: float = Field(default=0.0, ge=0)
     until: float = Field(default=1.0, gt=0)
 
-    def ease(self, share: float) -> float:
-        """How much of the way is done when `share` of the time is, both 0 to 1."""
+    def ease(self, t: float) -> float:
+        """The fraction of the change that is done at the fraction t of the time, both 0 to 1."""
         raise NotImplementedError
 
     def value_at(self, time: float) -> float:
-        """start + (end - start) * ease(t), with t the share of [after, until] that is over."""
-        share = min(1.0, max(0.0, (time - self.after) / (self.until - self.after)))
-        return self.start + (self.end - self.start) * self.ease(share) if share < 1.0 else self.end
+        """start + (end - start) * ease(t), with t the fraction of [after, until] that has passed."""
+        t = min(1.0, max(0.0, (time - self.after) / (self.until - self.after)))
+        return self.start + (self.end - self.start) * self.ease(t) if t < 1.0 else self.end
 
     def bounds(self) -> tuple[float, ...]:
-        """Both ends: a ramp never leaves them."""
+        """Both ends."""
         return (self.start, self.end)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.until <= self.after:
-            reject_value("'until' must lie beyond 'after'", found=f"after {self.after}, until {self.until}")
+            reject_value("'until' must be greater than 'after'", found=f"after {self.after}, until {self.until}")
         if self.over == "progress" and self.until > 1:
-            reject_value("progress ends at 1; a dial over 'steps' may go further", found=f"until {self.until}")
+            reject_value("progress ends at 1; use over = 'steps' for later times", found=f"until {self.until}")
         return self
 
 
@@ -76,9 +76,9 @@ class Linear(Ramp):
 
     kind: Literal["linear"] = "linear"
 
-    def ease(self, share: float) -> float:
-        """The share itself."""
-        return share
+    def ease(self, t: float) -> float:
+        """t."""
+        return t
 
 
 class Cosine(Ramp):
@@ -86,9 +86,9 @@ class Cosine(Ramp):
 
     kind: Literal["cosine"] = "cosine"
 
-    def ease(self, share: float) -> float:
-        """Half a cosine of the share."""
-        return (1 - math.cos(math.pi * share)) / 2
+    def ease(self, t: float) -> float:
+        """(1 - cos(pi t)) / 2."""
+        return (1 - math.cos(math.pi * t)) / 2
 
 
 class Staircase(Schedule):
@@ -99,7 +99,7 @@ class Staircase(Schedule):
     at: Annotated[tuple[float, ...], Strict(False)] = Field(min_length=1)
 
     def value_at(self, time: float) -> float:
-        """The value of the stair that `time` stands on."""
+        """The value of the interval that `time` lies in."""
         return self.values[bisect_right(self.at, time)]
 
     def bounds(self) -> tuple[float, ...]:
@@ -110,11 +110,11 @@ class Staircase(Schedule):
     def _fits(self) -> Self:
         if len(self.values) != len(self.at) + 1:
             reject_value(
-                "needs one value more than times",
+                "needs one more value than times",
                 found=f"{count_noun(len(self.values), 'value')}, {count_noun(len(self.at), 'time')}",
             )
         if list(self.at) != sorted(set(self.at)):
-            reject_value("the times 'at' must rise", found=str(list(self.at)))
+            reject_value("the times 'at' must increase", found=str(list(self.at)))
         return self
 
 
@@ -130,35 +130,35 @@ Schedulable = Annotated[
     | Annotated[Staircase, Tag("steps")],
     Discriminator(_tag),
 ]
-"""A number, or a number over time."""
+"""A number, or a schedule."""
 
 
-def current_value(dial: Schedulable, context: MoveContext) -> float:
-    """What `dial` stands at in `context`: a plain float, known to the host."""
-    if isinstance(dial, float | int):  # asked first: nearly all are
-        return dial
-    return dial.value_at(context.step if dial.over == "steps" else context.progress)
+def current_value(schedule: Schedulable, context: MoveContext) -> float:
+    """The value in this step, as a Python float."""
+    if isinstance(schedule, float | int):  # first, because nearly all are plain numbers
+        return schedule
+    return schedule.value_at(context.step if schedule.over == "steps" else context.progress)
 
 
-def bounds(dial: Schedulable) -> tuple[float, ...]:
-    """Values between which `dial` stays for the whole run."""
-    return dial.bounds() if isinstance(dial, Schedule) else (dial,)
+def bounds(schedule: Schedulable) -> tuple[float, ...]:
+    """Values between which it stays for the whole run."""
+    return schedule.bounds() if isinstance(schedule, Schedule) else (schedule,)
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Bounds that a dial keeps over its whole run: `low` and `high` included, `below` not."""
+    """The range of a number or schedule over the whole run: `low` and `high` inclusive, `below` exclusive."""
 
     low: float = 0.0
     high: float = math.inf
     below: float = math.inf
 
-    def __call__(self, dial: Schedulable) -> Schedulable:
-        """The dial itself, or a complaint with the range and the value that leaves it."""
-        for number in bounds(dial):
+    def __call__(self, schedule: Schedulable) -> Schedulable:
+        """Return it, or raise a validation error with the range and the value outside it."""
+        for number in bounds(schedule):
             if not self.low <= number <= self.high or not number < self.below:
                 reject_value(f"must be {self}", found=repr(number))
-        return dial
+        return schedule
 
     def __str__(self) -> str:
         low = f"at least {self.low:g}"
@@ -168,5 +168,5 @@ class ValueRange:
 
 
 def in_range(low: float = 0.0, high: float = math.inf, *, below: float = math.inf) -> AfterValidator:
-    """Holds a dial to [low, high], or [low, below): `sigma: Annotated[Dial, within(0)] = 0.1`."""
+    """A validator for [low, high] or [low, below): `sigma: Annotated[Schedulable, in_range(0)] = 0.1`."""
     return AfterValidator(ValueRange(low, high, below))

@@ -1,4 +1,4 @@
-"""From a recipe to a game: the parts built, the tricks put in their places."""
+"""From a recipe to a game: build the networks, the optimisers and the tricks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def build_game(recipe: Recipe, data_spec: DataSpec, compute: ComputeSettings, streams: RandomStreams) -> Game:
-    """The game that `recipe` describes, for samples of `data_spec`, before step 0.
+    """Build the game that a recipe describes, in the state before step 0.
 
-    Each network's initial weights are a random stream of their own, so that changing one player's size
-    leaves the other's start as it was.
+    The initial weights of each network come from a random stream of their own, so that changing one network does not
+    change the initial weights of the others.
     """
     with streams.seeded_global("init/g"):
         g = _generator(recipe, data_spec)
@@ -39,95 +39,96 @@ def build_game(recipe: Recipe, data_spec: DataSpec, compute: ComputeSettings, st
     encoder = None
     if recipe.network.e is not None:
         with streams.seeded_global("init/e"):
-            encoder = _ready(_encoder(recipe, recipe.network.e, data_spec), compute)
+            encoder = _to_device(_encoder(recipe, recipe.network.e, data_spec), compute)
     tricks = _tricks(recipe, nets, data_spec)
-    surgeries = [trick for trick in tricks if isinstance(trick, NetworkTransform)]
-    nets = {
-        side: _ready(apply_network_transforms(surgeries, side, net, streams), compute) for side, net in nets.items()
-    }
-    if surgeries:  # the others are built anew, to see the networks as they are now
-        again = _tricks(recipe, nets, data_spec)
-        tricks = [old if isinstance(old, NetworkTransform) else new for old, new in zip(tricks, again, strict=True)]
-    d, (g, d_rule) = nets.get(Side.D), (recipe.optimizer.g, recipe.optimizer.d)
+    transforms = [trick for trick in tricks if isinstance(trick, NetworkTransform)]
+    for side, net in nets.items():
+        nets[side] = _to_device(apply_network_transforms(transforms, side, net, streams), compute)
+    if transforms:  # build the other tricks again, for the networks as they are now
+        rebuilt = _tricks(recipe, nets, data_spec)
+        pairs = zip(tricks, rebuilt, strict=True)
+        tricks = [old if isinstance(old, NetworkTransform) else new for old, new in pairs]
+    d, d_optimizer = nets.get(Side.D), recipe.optimizer.d
     return Game(
-        d=None if d is None or d_rule is None else _player(Side.D, d, d_rule),
-        g=_player(Side.G, nets[Side.G], g, recipe.network.e, encoder),
-        objective=_ready(recipe.objective.build(), compute),
+        d=None if d is None or d_optimizer is None else _player(Side.D, d, d_optimizer),
+        g=_player(Side.G, nets[Side.G], recipe.optimizer.g, recipe.network.e, encoder),
+        objective=_to_device(recipe.objective.build(), compute),
         latent=recipe.latent,
         tempo=recipe.tempo.build(),
-        tricks=[_ready(trick, compute) for trick in tricks],
-        discriminate=discriminate_separately if d is None else _judge(recipe, d, tricks),
+        tricks=[_to_device(trick, compute) for trick in tricks],
+        discriminate=discriminate_separately if d is None else _discriminate(recipe, d, tricks),
         autocast=compute.autocast,
         uses_labels=recipe.uses_labels,
     )
 
 
 def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
-    """The network, what its norm adds, then the shell that tells it the label."""
-    entry, labels = recipe.network.g, recipe.labels.g
+    """The network, then what its norm adds, then the module that gives it the labels."""
+    config, labels = recipe.network.g, recipe.labels.g
     dim = recipe.latent.dim if labels is None else labels.latent_dim(recipe.latent.dim)
-    net = entry.build(dim, data_spec.shape)
-    net = entry.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))
+    net = config.build(dim, data_spec.shape)
+    net = config.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))
     return net if labels is None else labels.wrap(net, data_spec.num_classes, recipe.latent.std)
 
 
-def _encoder(recipe: Recipe, entry: EncoderConfig, data_spec: DataSpec) -> nn.Module:
-    """From a sample to its code, or to the region it may lie in."""
-    region = recipe.needs_code_variance
-    net = entry.build(data_spec.shape, recipe.latent.dim * (1 + region), data_spec.num_samples)
-    return EncoderModule(entry.apply_norm(net, _some(data_spec, CALIBRATION_SAMPLES)), has_variance=region)
+def _encoder(recipe: Recipe, config: EncoderConfig, data_spec: DataSpec) -> nn.Module:
+    """A network from samples to latent codes, or to the mean and log-variance of a Gaussian over codes."""
+    has_variance = recipe.needs_code_variance
+    net = config.build(data_spec.shape, recipe.latent.dim * (1 + has_variance), data_spec.num_samples)
+    return EncoderModule(config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES)), has_variance=has_variance)
 
 
-def _some(data_spec: DataSpec, count: int) -> torch.Tensor:
-    """As many reals to calibrate with, the same ones over again if need be; black ones where there are none at hand."""
-    few = torch.zeros(1, *data_spec.shape) if data_spec.calibration_samples is None else data_spec.calibration_samples
-    return few[torch.arange(count) % len(few)]
+def _calibration_batch(data_spec: DataSpec, size: int) -> torch.Tensor:
+    """A batch of real samples for virtual batch norm: repeated if too few, zeros if none are at hand."""
+    samples = data_spec.calibration_samples
+    samples = torch.zeros(1, *data_spec.shape) if samples is None else samples
+    return samples[torch.arange(size) % len(samples)]
 
 
-def _discriminator(recipe: Recipe, entry: DiscriminatorConfig, data_spec: DataSpec) -> nn.Module:
-    """The same as for G; and the head of a classifier, if some trick reads one."""
+def _discriminator(recipe: Recipe, config: DiscriminatorConfig, data_spec: DataSpec) -> nn.Module:
+    """The network as for G, and the head of an auxiliary classifier if a trick needs one."""
     labels = recipe.labels.d
     shape = packed_shape(data_spec.shape, recipe.pack)
-    net = entry.build(shape if labels is None else labels.input_shape(shape))
-    net = entry.apply_norm(
-        net, _some(data_spec, CALIBRATION_SAMPLES * recipe.pack).reshape(CALIBRATION_SAMPLES, *shape)
-    )
-    reads = recipe.required_outputs if labels is None else recipe.required_outputs | labels.required_outputs
-    if reads and getattr(net, "width", None) is None:
-        cure = "answer with a Verdict that has features, and say their length by the attribute 'width'"
-        raise RecipeError("this D has no features, and something here reads them", where="network.d", cure=cure)
+    net = config.build(shape if labels is None else labels.input_shape(shape))
+    net = config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES * recipe.pack).reshape(CALIBRATION_SAMPLES, *shape))
+    required = recipe.required_outputs if labels is None else recipe.required_outputs | labels.required_outputs
+    if required and getattr(net, "width", None) is None:
+        cure = "return a DiscriminatorOutput with features, and set the attribute 'width' to their length"
+        what = "this D returns no features, and a part of the recipe needs them"
+        raise RecipeError(what, where="network.d", cure=cure)
     net = net if labels is None else labels.wrap(net, data_spec.num_classes)
     return WithClassifier(net, data_spec.num_classes) if "classes" in recipe.required_outputs else net
 
 
 def _tricks(recipe: Recipe, nets: dict[Side, nn.Module], data_spec: DataSpec) -> list[Trick]:
     context = TrickContext(nets, data_spec, recipe.objective.decision_threshold, recipe.objective)
-    return [entry.build(name, context) for entry, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
+    return [config.build(name, context) for config, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 
-def _ready(net: Net, compute: ComputeSettings) -> Net:
+def _to_device(net: Net, compute: ComputeSettings) -> Net:
     return net.to(compute.device).to(memory_format=torch.channels_last)
 
 
 def _player(
     side: Side,
     net: nn.Module,
-    rule: OptimizerConfig,
-    entry: EncoderConfig | None = None,
+    optimizer: OptimizerConfig,
+    encoder_config: EncoderConfig | None = None,
     encoder: nn.Module | None = None,
 ) -> Player:
-    """A player; its optimiser is built once somebody asks for it, which sampling never does."""
-    return Player(side, net, rule.build, rule.group_options, encoder, 1.0 if entry is None else entry.pace)
+    """A player whose optimiser is built on first use, which sampling never needs."""
+    lr_scale = 1.0 if encoder_config is None else encoder_config.pace
+    return Player(side, net, optimizer.build, optimizer.group_options, encoder, lr_scale)
 
 
-def _judge(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Discriminate:
-    """One pass over both piles where that is wanted, or where it is the same mathematics and saves time.
+def _discriminate(recipe: Recipe, d: nn.Module, tricks: list[Trick]) -> Discriminate:
+    """One forward pass over real and fake samples where the recipe says so, or where it is equivalent and faster.
 
-    It saves none if a penalty differentiates one pile only: its gradient would run through both.
+    It is not faster if a penalty needs the input gradient of one of the two only, which would then run through both.
     """
     if recipe.judging == "together":
         return discriminate_jointly
-    acting = [trick for trick in tricks if isinstance(trick, LossTerm) and any(bounds(trick.weight))]
-    slopes = [trick.needs_input_gradient for trick in acting if Side.D in trick.sides]
-    halves = len(frozenset[str]().union(*slopes)) == 1
-    return discriminate_separately if mixes_samples(d) or halves else discriminate_jointly
+    terms = [trick for trick in tricks if isinstance(trick, LossTerm) and any(bounds(trick.weight))]
+    input_gradients = [term.needs_input_gradient for term in terms if Side.D in term.sides]
+    only_one = len(frozenset[str]().union(*input_gradients)) == 1
+    return discriminate_separately if mixes_samples(d) or only_one else discriminate_jointly

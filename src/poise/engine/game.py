@@ -1,8 +1,8 @@
-"""The game: both players, the tricks and the rules. All the state that a run has is here.
+"""The game: both players, the objective, the tempo and the tricks. It holds all the state of a run.
 
-A `Game` is an `nn.Module`, so weights, averages, pools and counters are one `state_dict`. What a step
-reads is worked out once, when the game is put together: which tricks act in whose moves, what D must
-judge, whether real and fake may be judged in one pass. A game for one has no D.
+A `Game` is an `nn.Module`, so weights, averages, pools and counters form one `state_dict`. What a step needs is
+computed once, when the game is built: which tricks act in which player's moves, which samples D is run on, and whether
+real and fake samples share one forward pass. When training without a discriminator, there is only G with its encoder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,36 +34,40 @@ from poise.core.hooks import (
 from poise.core.latent_codes import sample_codes
 from poise.core.player import Player
 from poise.core.types import Batch, DiscriminatorOutput, MoveContext, Origin, ReconstructedBatch, Side, to_float32
+from poise.engine.batches import RealBatches
 from poise.latents import Latent
 from poise.networks.base import call_encoder, call_network
 from poise.objectives.base import ObjectiveModule
-
-if TYPE_CHECKING:
-    from poise.engine.batches import RealBatches
 
 Discriminate = Callable[[nn.Module, Batch | None, Batch], dict[Origin, DiscriminatorOutput]]
 HookT = TypeVar("HookT", bound=Trick)
 
 
 def discriminate_separately(d: nn.Module, real: Batch | None, fake: Batch) -> dict[Origin, DiscriminatorOutput]:
-    """D judges an all-real batch, then an all-fake one (tip T04)."""
-    verdicts: dict[Origin, DiscriminatorOutput] = {} if real is None else {"real": call_network(d, *real)}
-    verdicts["fake"] = call_network(d, *fake)
-    return verdicts
+    """Run D on a batch of real samples, then on a batch of fake samples (tip T04)."""
+    outputs: dict[Origin, DiscriminatorOutput] = {} if real is None else {"real": call_network(d, *real)}
+    outputs["fake"] = call_network(d, *fake)
+    return outputs
 
 
 def discriminate_jointly(d: nn.Module, real: Batch | None, fake: Batch) -> dict[Origin, DiscriminatorOutput]:
-    """D judges both in one batch: the same numbers, faster, unless D mixes its samples (a batch norm)."""
+    """Run D once on both: faster, and equivalent unless D's outputs depend on the batch (batch norm)."""
     if real is None:
         return {"fake": call_network(d, *fake)}
     labels = None if real.labels is None or fake.labels is None else torch.cat((real.labels, fake.labels))
     both = call_network(d, torch.cat((real.images, fake.images)), labels)
-    share = len(both.score) * len(real.images) // (len(real.images) + len(fake.images))  # D may judge several at once
-    return {"real": both.select(slice(share)), "fake": both.select(slice(share, None))}
+    num_real = len(both.score) * len(real.images) // (len(real.images) + len(fake.images))  # a score may be of a pack
+    return {"real": both.select(slice(num_real)), "fake": both.select(slice(num_real, None))}
 
 
 class MoveRequirements(NamedTuple):
-    """What a move needs: piles that D judges, those whose slope is read, and whether reals are drawn."""
+    """What a move needs.
+
+    Attributes:
+        outputs: the origins of the samples that D is run on.
+        input_gradients: the origins of the samples whose input gradient is used.
+        real: whether real samples are loaded.
+    """
 
     outputs: frozenset[Origin]
     input_gradients: tuple[Origin, ...]
@@ -72,7 +76,7 @@ class MoveRequirements(NamedTuple):
 
 @dataclass(frozen=True)
 class ActiveTricks:
-    """The tricks that act in one side's moves, by seam, in the order in which they act."""
+    """The tricks that act in one player's moves, by hook, in the order in which they act."""
 
     opponent_swaps: tuple[OpponentSwap, ...]
     fake_replacements: tuple[FakeReplacement, ...]
@@ -85,7 +89,7 @@ class ActiveTricks:
 
     @classmethod
     def by_hook(cls, tricks: list[Trick], side: Side) -> ActiveTricks:
-        """Each trick to every seam it is made for: by its `rank`, and in the recipe's order among equals."""
+        """Assign each trick to all hooks that it inherits from, ordered by `rank` and then by the recipe."""
         tricks = sorted(tricks, key=lambda trick: trick.rank)
 
         def acting_at(hook: type[HookT]) -> tuple[HookT, ...]:
@@ -104,18 +108,18 @@ class ActiveTricks:
 
 
 class Game(nn.Module):
-    """Everything that a step reads.
+    """Everything that a training step uses.
 
     Args:
-        d: the discriminator's player; None in a game for one, in which G rebuilds what its encoder has seen.
+        d: the discriminator's player; None when training without a discriminator, where G learns to reconstruct.
         g: the generator's player.
-        objective: what the verdicts cost, and what it must remember for that.
-        latent: what G starts from.
-        tempo: who moves how often.
-        tricks: in the recipe's order.
-        discriminate: `apart` or `together`.
-        autocast: the context in which networks run forward, a new one each time.
-        uses_labels: whether labels are drawn: a network or a term of this game reads them.
+        objective: the losses of both players.
+        latent: the distribution of the latents.
+        tempo: how often each player moves.
+        tricks: the tricks in the order of the recipe.
+        discriminate: `discriminate_separately` or `discriminate_jointly`.
+        autocast: returns a new context manager for the forward passes.
+        uses_labels: whether labels are loaded, because a network or a loss term uses them.
     """
 
     def __init__(
@@ -147,75 +151,74 @@ class Game(nn.Module):
 
     @contextmanager
     def in_move(self, context: MoveContext) -> Iterator[None]:
-        """A move: who does not move keeps still, and layers that surgery brought know when it is."""
-        for clock in self._layer_contexts:
-            clock.current = context
+        """A move: the other player's weights are frozen, and inserted layers know the context."""
+        for layer_context in self._layer_contexts:
+            layer_context.current = context
         try:
-            with ExitStack() as quiet:
+            with ExitStack() as frozen:
                 for side, player in self.players.items():
                     if side is not context.side:
-                        quiet.enter_context(player.no_weight_grad())
+                        frozen.enter_context(player.no_weight_grad())
                 yield
         finally:
-            for clock in self._layer_contexts:
-                clock.current = None
+            for layer_context in self._layer_contexts:
+                layer_context.current = None
 
     def active_tricks(self, side: Side) -> ActiveTricks:
         """The tricks that act in the moves of `side`."""
         return self._active[side]
 
     def network_for(self, side: Side, context: MoveContext) -> nn.Module:
-        """Who plays `side` in this move: its network, or a stand-in while the rival moves."""
+        """The network that plays `side` in this move; a trick may replace that of the player that does not move."""
         net = self.players[side].net
-        return (
-            net
-            if side is context.side
-            else apply_opponent_swaps(self._active[context.side].opponent_swaps, side, net, context)
-        )
+        if side is context.side:
+            return net
+        return apply_opponent_swaps(self._active[context.side].opponent_swaps, side, net, context)
 
     def discriminate_fn(
         self, d: nn.Module, context: MoveContext
     ) -> Callable[[Tensor, Tensor | None], DiscriminatorOutput]:
-        """How a term shows D other samples than the two piles: through this move's views, in the run's precision.
+        """A function that runs D on other samples than the real and fake ones, through the input transforms of the
+        move.
 
-        What views draw for one term they do not draw for the next.
+        Each call draws new random numbers for the input transforms.
         """
         calls = count()
 
-        def ask(images: Tensor, labels: Tensor | None) -> DiscriminatorOutput:
-            views, now = self._active[context.side].input_transforms, context.with_call(next(calls))
+        def discriminate(images: Tensor, labels: Tensor | None) -> DiscriminatorOutput:
+            tricks, call_context = self._active[context.side].input_transforms, context.with_call(next(calls))
             with self.autocast():
-                return call_network(d, apply_input_transforms(views, images, "between", now), labels)
+                return call_network(d, apply_input_transforms(tricks, images, "between", call_context), labels)
 
-        return ask
+        return discriminate
 
     def generate_fn(self, context: MoveContext, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """How G makes samples in this move: with a gradient in its own only, in the run's precision."""
+        """A function that generates samples in this move, with gradients only if it is G's move."""
 
-        def make(latents: Tensor) -> Tensor:
+        def generate(latents: Tensor) -> Tensor:
             with self.autocast(), torch.set_grad_enabled(context.side is Side.G):
                 return to_float32(call_network(self.network_for(Side.G, context), latents, labels))
 
-        return make
+        return generate
 
     def reconstruct_fn(
         self, batches: RealBatches, context: MoveContext, real: Tensor | None, labels: Tensor | None
     ) -> Callable[[], ReconstructedBatch]:
-        """How this move's reals are encoded, and made anew by G."""
-        make = self.generate_fn(context, labels)
+        """A function that encodes this move's real samples and decodes their codes with G."""
+        generate = self.generate_fn(context, labels)
 
-        def rebuild() -> ReconstructedBatch:
-            assert real is not None, "nothing in this move asked for the reals"
+        def reconstruct() -> ReconstructedBatch:
+            assert real is not None, "no part of the game needs real samples in this move"
             assert self.g.encoder is not None, "this game has no encoder"
             with self.autocast(), torch.set_grad_enabled(context.side is Side.G):
                 codes = call_encoder(self.g.encoder, real, lambda: batches.indices(context))
                 latents = self.latent.project(sample_codes(codes, context.generator("codes")))
-            return ReconstructedBatch(codes, latents, make(latents))
+            return ReconstructedBatch(codes, latents, generate(latents))
 
-        return rebuild
+        return reconstruct
 
     def requirements(self, context: MoveContext) -> MoveRequirements:
-        """What the objective and the terms that are due read in this move."""
+        """What the objective and the loss terms that are due need in this move."""
         due = tuple(term.is_due(context) for term in self._active[context.side].loss_terms)
         known = self._requirements.get((context.side, due))
         return known or self._requirements.setdefault(
@@ -225,12 +228,11 @@ class Game(nn.Module):
     def _compute_requirements(self, side: Side, due: tuple[bool, ...]) -> MoveRequirements:
         terms = [term for term, now in zip(self._active[side].loss_terms, due, strict=True) if now]
         origins = self._always_required[side].union(*(term.needs_output | term.needs_input_gradient for term in terms))
-        slopes = frozenset[Origin]().union(*(term.needs_input_gradient for term in terms))
-        return MoveRequirements(
-            origins, tuple(sorted(slopes)), "real" in origins or any(term.needs_real for term in terms)
-        )
+        input_gradients = frozenset[Origin]().union(*(term.needs_input_gradient for term in terms))
+        needs_real = "real" in origins or any(term.needs_real for term in terms)
+        return MoveRequirements(origins, tuple(sorted(input_gradients)), needs_real)
 
     def sampling_network(self, *, raw: bool = False) -> nn.Module:
-        """The generator that samples come from: an average if a trick keeps one, else (or if `raw`) the live one."""
-        stand_ins = [] if raw else [trick.sampling_network(Side.G) for trick in self._active[Side.G].post_updates]
-        return next((net for net in stand_ins if net is not None), self.g.net)
+        """The generator to sample from: with averaged weights if a trick keeps them, unless `raw` is set."""
+        averages = [] if raw else [trick.sampling_network(Side.G) for trick in self._active[Side.G].post_updates]
+        return next((net for net in averages if net is not None), self.g.net)

@@ -14,7 +14,7 @@ from poise.engine.step_metrics import StepMetrics
 
 
 def reconstruction_step(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> None:
-    """One step: G and its encoder pay for how far what they rebuild is from the real."""
+    """One step: G and its encoder are updated to reduce the reconstruction loss."""
     context = context.for_move(Side.G, 0)
     with game.in_move(context):
         move = reconstruct(game, batches, context)
@@ -23,11 +23,11 @@ def reconstruction_step(game: Game, batches: RealBatches, context: MoveContext, 
 
 
 def reconstruct(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:
-    """Reals from the data as the objective takes them, their codes, and what G makes of these."""
-    real, labels = batches.load(context, labels=game.uses_labels)
-    assert real is not None
-    seen = game.objective.prepare_real(real, context)
-    make, rebuilt = game.generate_fn(context, labels), game.reconstruct_fn(batches, context, seen, labels)()
-    return MoveData(
-        context, rebuilt.latents, rebuilt.images, seen, labels, labels, generate_fn=make, reconstruct_fn=lambda: rebuilt
-    )
+    """Load real samples, encode them and decode their codes with G."""
+    loaded, labels = batches.load(context, labels=game.uses_labels)
+    assert loaded is not None
+    real = game.objective.prepare_real(loaded, context)
+    generate, batch = game.generate_fn(context, labels), game.reconstruct_fn(batches, context, real, labels)()
+    move = MoveData(context, batch.latents, batch.images, real, labels, labels, generate_fn=generate)
+    move.reconstruct_fn = lambda: batch
+    return move

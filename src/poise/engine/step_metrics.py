@@ -1,7 +1,7 @@
-"""The ledger: what a step has to say stays on the device until a row is due, then moves in one transfer.
+"""Metrics of the training steps, which stay on the device until a row is logged and then move in one transfer.
 
-The step only appends detached tensors to lists. Means over a batch, accuracies and norms are worked out
-for a whole interval at once, when the row is written.
+The step only appends detached tensors to lists. Batch means, accuracies and norms are computed for a whole logging
+interval at once, when the row is written.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from poise.core.metrics_log import Stat
 from poise.core.types import to_float64
 
 Series = npt.NDArray[np.float64]
-CONDENSE = 64
+
+MAX_PENDING = 64
+"""The number of steps after which pending tensors are reduced."""
 
 
 def statistics(series: Series) -> Stat:
-    """Mean, standard deviation (of the interval itself: divided by n), least and greatest."""
+    """Mean, population standard deviation (divided by n), minimum and maximum of one metric over an interval."""
     if not np.isfinite(series).all():
         with np.errstate(invalid="ignore"):
             mean = float(series.sum())  # nan or inf, whichever it is
@@ -33,18 +35,18 @@ def statistics(series: Series) -> Stat:
 
 
 class NonFiniteGradient(NamedTuple):
-    """Which tensor of a norm was not finite: its place among those that were there, and how many these were."""
+    """The index of the first gradient with a non-finite norm among the gradients of a move, and the number of these."""
 
     index: int
     count: int
 
 
 class StepMetrics:
-    """Readings of the steps since the last row.
+    """Collects the metrics of the steps since the last logged row.
 
     Args:
-        decision_threshold: the score above which D calls a sample real, for its accuracy. None where scores
-            mean something in comparison only: then D is right about a pair if the real scores higher.
+        decision_threshold: the score above which D classifies a sample as real, for its accuracy. None if only
+            differences of scores have a meaning: then D is right about a pair if the real sample has the higher score.
     """
 
     def __init__(self, decision_threshold: float | None = 0.0) -> None:
@@ -55,38 +57,38 @@ class StepMetrics:
         self._series: dict[str, list[Tensor]] = defaultdict(list)
         self._first_non_finite: dict[str, list[Tensor]] = defaultdict(list)
 
-    def add(self, name: str, reading: Tensor) -> None:
-        """A 0-dim reading."""
-        self._values[name].append(reading.detach())
+    def add(self, name: str, value: Tensor) -> None:
+        """Add a scalar, 0-dim."""
+        self._values[name].append(value.detach())
 
     def add_norms(self, name: str, tensors: list[Tensor]) -> Tensor:
-        """The Euclidean length of all `tensors` together; returns that of each."""
+        """Add the Euclidean norm of all tensors together, and return the norm of each, 1-dim."""
         norms = torch.stack(torch._foreach_norm(tensors)) if tensors else torch.zeros(1)
         if tensors:
             self._norms[name].append(norms)
         return norms
 
     def add_scores(self, real: Tensor, fake: Tensor) -> None:
-        """D's scores of both piles, B each."""
+        """Add D's scores of the real and the fake samples, B each."""
         self._scores.append((real.detach(), fake.detach()))
-        if len(self._scores) >= CONDENSE:
-            self._condense()
+        if len(self._scores) >= MAX_PENDING:
+            self._reduce_pending()
 
-    def _condense(self) -> None:
-        """Reduce everything said so far to one number per step and name, still on the device.
+    def _reduce_pending(self) -> None:
+        """Reduce what is pending to one value per step and name, on the device.
 
-        Done every 64 steps at the latest: thousands of tensors of one number each, kept between the large ones
-        of a step, would leave the allocator's memory in shreds.
+        This happens every 64 steps at the latest, because thousands of small tensors between the large ones of a step
+        would fragment the allocator's memory.
         """
-        for name, notes in self._values.items():
-            self._series[name].append(torch.stack(notes))
+        for name, values in self._values.items():
+            self._series[name].append(torch.stack(values))
         for name, norms in self._norms.items():
-            self._series[name].append(_together(norms))
+            self._series[name].append(_total_norms(norms))
             self._first_non_finite[name].append(_first_non_finite(norms))
         if self._scores:
-            real, fake = (torch.stack(pile) for pile in zip(*self._scores, strict=True))
-            told = {"d/real_score": real.mean(1), "d/fake_score": fake.mean(1)} | self._accuracy(real, fake)
-            for name, series in told.items():
+            real, fake = (torch.stack(scores) for scores in zip(*self._scores, strict=True))
+            metrics = {"d/real_score": real.mean(1), "d/fake_score": fake.mean(1)} | self._accuracy(real, fake)
+            for name, series in metrics.items():
                 self._series[name].append(series)
         self._values.clear()
         self._norms.clear()
@@ -95,14 +97,12 @@ class StepMetrics:
     def _accuracy(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         if self._decision_threshold is None:
             return {"d/accuracy": (real > fake).float().mean(1)}
-        right_real, right_fake = (
-            right.float().mean(1) for right in (real > self._decision_threshold, fake < self._decision_threshold)
-        )
-        both = (right_real + right_fake) / 2
-        return {"d/real_accuracy": right_real, "d/fake_accuracy": right_fake, "d/accuracy": both}
+        on_real = (real > self._decision_threshold).float().mean(1)
+        on_fake = (fake < self._decision_threshold).float().mean(1)
+        return {"d/real_accuracy": on_real, "d/fake_accuracy": on_fake, "d/accuracy": (on_real + on_fake) / 2}
 
     def reduce(self) -> dict[str, Stat]:
-        """What the interval came to, in one transfer; the ledger is empty afterwards."""
+        """The statistics of the interval, in one transfer from the device; all metrics are dropped afterwards."""
         pending = self.state_dict()
         self._series.clear()
         self._first_non_finite.clear()
@@ -113,41 +113,38 @@ class StepMetrics:
         return {name: statistics(series) for name, series in sorted(zip(pending, np.split(numbers, ends), strict=True))}
 
     def first_non_finite(self, name: str) -> NonFiniteGradient | None:
-        """Which of a norm's tensors was the first that was not finite since the last row."""
-        self._condense()
+        """The first tensor of `add_norms` with a non-finite norm since the last row, or None."""
+        self._reduce_pending()
         found = (NonFiniteGradient(*part.tolist()) for part in self._first_non_finite.get(name, []))
-        return next((one for one in found if one.index >= 0), None)
+        return next((gradient for gradient in found if gradient.index >= 0), None)
 
     def all_finite(self) -> bool:
-        """Whether all that is pending is finite; waits for the device."""
+        """Whether all pending values are finite. Waits for the device."""
         pending = self.state_dict().values()
         return not pending or bool(torch.isfinite(torch.cat([to_float64(series) for series in pending])).all())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is pending, one number per step and name: for a row, or a save in the middle of an interval."""
-        self._condense()
+        """The pending values, one per step and name, for a row or for a checkpoint within an interval."""
+        self._reduce_pending()
         return {name: torch.cat(parts) for name, parts in self._series.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what was pending."""
+        """Restore pending values."""
         self._series = defaultdict(list, {name: [series] for name, series in state.items()})
 
 
-def _together(norms: list[Tensor]) -> Tensor:
-    """One length per step from the lengths of its tensors; a step may have had more tensors than another."""
+def _total_norms(norms: list[Tensor]) -> Tensor:
+    """One norm per step from the norms of its tensors; the number of tensors may differ between steps."""
     if len({len(step) for step in norms}) == 1:
         return torch.stack(norms).norm(dim=1)
     return torch.stack([step.norm() for step in norms])
 
 
 def _first_non_finite(norms: list[Tensor]) -> Tensor:
-    """In the first step that has any: the place of the first tensor whose length is not finite, and of how many.
-
-    The place is -1 if there is none.
-    """
-    wide = torch.nn.utils.rnn.pad_sequence(norms, batch_first=True)
-    many = torch.tensor([len(step) for step in norms], device=wide.device)
-    bad = ~torch.isfinite(wide)
-    flat = bad.flatten().int().argmax()
-    place = torch.where(bad.any(), flat % wide.shape[1], -torch.ones_like(flat))
-    return torch.stack((place, many[flat // wide.shape[1]]))
+    """The first non-finite norm: its index in its step (-1 if there is none), and the step's number of norms."""
+    padded = torch.nn.utils.rnn.pad_sequence(norms, batch_first=True)
+    counts = torch.tensor([len(step) for step in norms], device=padded.device)
+    non_finite = ~torch.isfinite(padded)
+    flat = non_finite.flatten().int().argmax()
+    index = torch.where(non_finite.any(), flat % padded.shape[1], -torch.ones_like(flat))
+    return torch.stack((index, counts[flat // padded.shape[1]]))

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core.hooks import LayerContext, NetworkTransform
-from poise.core.random_streams import filling, normal_like
+from poise.core.random_streams import empty_with_flat_view, normal_like
 from poise.core.schedules import Schedulable, Schedule, bounds, current_value, in_range
 from poise.core.types import Side
 from poise.errors import RecipeError
@@ -80,7 +80,7 @@ def add_layer_noise(maps: Tensor, sigma: float, generator: torch.Generator | Non
 
 def dropout(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
-    draws, row = filling(maps, torch.float32)  # bfloat16 has 256 distinct rates only
+    draws, row = empty_with_flat_view(maps, torch.float32)  # bfloat16 has 256 distinct rates only
     row.uniform_(generator=generator)  # faster than bernoulli_
     return maps * (draws >= rate) / (1 - rate)
 
