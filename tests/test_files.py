@@ -233,7 +233,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
         read_jsonl(path, check_alarm)
     assert f"{path}:2" in str(raised.value)
     assert read_jsonl(path, check_alarm, until=1) == [ALARM]
-    assert read_jsonl(path, check_alarm, most=1) == [ALARM]
+    assert read_jsonl(path, check_alarm, limit=1) == [ALARM]
     with pytest.raises(CheckpointError, match="line 2"):
         read_jsonl(path, check_alarm, until=9)
 

@@ -178,7 +178,7 @@ def test_a_sheet_has_a_row_for_each_class(poise: Any, labelled_run: Path, tmp_pa
 @pytest.mark.parametrize("command", ["sample", "interpolate"])
 @pytest.mark.parametrize(
     ("word", "cure"),
-    [("77", "did you mean '7'?"), ("seven", "known here: 0, 1, 2"), ("10", "did you mean '"), ("-1", "'1'")],
+    [("77", "did you mean '7'?"), ("seven", "known: 0, 1, 2"), ("10", "did you mean '"), ("-1", "'1'")],
 )
 def test_unknown_class(
     poise: Any, labelled_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, word: str, cure: str

@@ -35,7 +35,7 @@ def noise(sigma: str) -> str:
 
 CHANGES = [
     case("C01-misspelt-key", "optimizer.d.beats=[0.5, 0.9]", "optimizer.d.beats", "did you mean 'betas'?"),
-    case("C01-key-like-no-other", f"{LR[:-2]}speed=1e-4", "optimizer.d.speed", "known here: betas, eps, kind, lr"),
+    case("C01-key-like-no-other", f"{LR[:-2]}speed=1e-4", "optimizer.d.speed", "known: betas, eps, kind, lr"),
     case("C01-misspelt-key-at-top", "bacth=3", "bacth", "did you mean 'batch'?"),
     case("C01-misspelt-table", "optimizr.d.lr=1e-4", "optimizr", "did you mean 'optimizer'?"),
     case("C01-misspelt-in-trick", 'tricks=[{kind="r1", gama=1.0}]', "tricks.0.gama", "did you mean 'gamma'?"),
@@ -88,7 +88,7 @@ CHANGES = [
         "C06-stairs-that-do-not-rise",
         f'{LR}={{kind="steps", values=[3.0, 2.0, 1.0], at=[0.4, 0.2]}}',
         LR,
-        "must rise",
+        "must increase",
         "found [0.4, 0.2]",
     ),
     case("C06-stairs-one-short", f'{LR}={{kind="steps", values=[3.0, 2.0], at=[0.2, 0.4]}}', LR, "one value more"),
@@ -125,7 +125,7 @@ CHANGES = [
     case("kind-misspelt-in-trick", 'tricks=[{kind="soft_label"}]', "tricks.0", "did you mean 'soft_labels'?"),
     case("kind-misspelt-in-dial", f'{LR}={{kind="linaer", start=1.0, end=0.0}}', LR, "did you mean 'linear'?"),
     case("kind-misspelt-where-there-is-one", 'tempo.kind="ratoi"', "tempo", "did you mean 'ratio'?"),
-    case("kind-like-no-other", 'objective.kind="xyz"', "objective", "known here: ", "minimax, non_saturating"),
+    case("kind-like-no-other", 'objective.kind="xyz"', "objective", "known: ", "minimax, non_saturating"),
     case("kind-a-number", "tricks=[{kind=3}]", "tricks.0", "unknown kind", "found 3"),
     case("word-misspelt", 'network.d.norm="btch"', "network.d.norm", "'virtual' or 'none'", "did you mean 'batch'?"),
     case("dial-half-told", f'{LR}={{kind="linear", start=1e-3}}', f"{LR}.end", "is missing"),
@@ -215,7 +215,7 @@ def test_file_accepted(poise: Any, tmp_path: Path, content: bytes) -> None:
     ("recipe", "parts"),
     [
         pytest.param("rnig", ("RECIPE", "'rnig'", "did you mean 'ring'?"), id="nearest"),
-        pytest.param("qqq", ("RECIPE", "'qqq'", "known here: ", *recipe_names()), id="all"),
+        pytest.param("qqq", ("RECIPE", "'qqq'", "known: ", *recipe_names()), id="all"),
         pytest.param("no-such.toml", ("no-such.toml", "no such recipe file"), id="no-file"),
         pytest.param("folder.toml", ("folder.toml", "not a regular file"), id="folder"),
         pytest.param("pipe.toml", ("pipe.toml", "not a regular file"), id="pipe"),

@@ -257,8 +257,8 @@ def test_an_objective_will_do_as_family() -> None:
         ("hnge", "did you mean 'hinge'?"),
         ("logstic", "did you mean 'logistic'?"),
         ("non-saturating", "did you mean 'non_saturating'?"),
-        ("cycle", "known here: began, divergence, "),
-        ("", "known here: "),
+        ("cycle", "known: began, divergence, "),
+        ("", "known: "),
     ],
     ids=str,
 )

@@ -1,8 +1,8 @@
 """The base classes of a recipe's tables, and the registry of components.
 
 A component's config is a frozen pydantic model tagged by `kind`. It is defined next to the component that it builds. A
-family is all configs of one sort (tricks, objectives, generators, ...), found by importing the modules of a package, so that
-a new component is one new file.
+family is all configs of one sort (tricks, objectives, generators, ...), found by importing the modules of a package, so
+that a new component is one new file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Convolutions with a faster double backward pass.
 
 A gradient penalty differentiates D with respect to its input and then with respect to its weights. PyTorch computes the
-weights' part of a convolution's second derivative as a convolution whose kernel is a whole feature map, with its operands
-transposed. But it is an ordinary weight gradient, for which there is a kernel, and `Conv2d` uses that one. The last two lines
-that `benchmarks/tricks.py` prints show the gain.
+weights' part of a convolution's second derivative as a convolution whose kernel is a whole feature map, with its
+operands transposed. But it is an ordinary weight gradient, for which there is a kernel, and `Conv2d` uses that one. The
+last two lines that `benchmarks/tricks.py` prints show the gain.
 
 For y = x * w (convolution) and a gradient g of y there are, with <.,.> the sum of products,
 

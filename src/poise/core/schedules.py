@@ -1,7 +1,7 @@
 """Schedules: values that change during a run. `docs/recipes.md` lists the fields of a recipe that accept one.
 
-A plain number is a constant. A schedule moves from one value to another while the run goes from `after` to `until`, counted
-in `progress` (the fraction of the run, 0 to 1) or in `steps`:
+A plain number is a constant. A schedule moves from one value to another while the run goes from `after` to `until`,
+counted in `progress` (the fraction of the run, 0 to 1) or in `steps`:
 
     sigma = 0.1
     sigma = { kind = "linear", start = 0.1, end = 0.0, until = 0.5 }

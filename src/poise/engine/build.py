@@ -75,7 +75,9 @@ def _encoder(recipe: Recipe, config: EncoderConfig, data_spec: DataSpec) -> nn.M
     """A network from samples to latent codes, or to the mean and log-variance of a Gaussian over codes."""
     has_variance = recipe.needs_code_variance
     net = config.build(data_spec.shape, recipe.latent.dim * (1 + has_variance), data_spec.num_samples)
-    return EncoderModule(config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES)), has_variance=has_variance)
+    return EncoderModule(
+        config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES)), has_variance=has_variance
+    )
 
 
 def _calibration_batch(data_spec: DataSpec, size: int) -> torch.Tensor:
@@ -90,7 +92,9 @@ def _discriminator(recipe: Recipe, config: DiscriminatorConfig, data_spec: DataS
     labels = recipe.labels.d
     shape = packed_shape(data_spec.shape, recipe.pack)
     net = config.build(shape if labels is None else labels.input_shape(shape))
-    net = config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES * recipe.pack).reshape(CALIBRATION_SAMPLES, *shape))
+    net = config.apply_norm(
+        net, _calibration_batch(data_spec, CALIBRATION_SAMPLES * recipe.pack).reshape(CALIBRATION_SAMPLES, *shape)
+    )
     required = recipe.required_outputs if labels is None else recipe.required_outputs | labels.required_outputs
     if required and getattr(net, "width", None) is None:
         cure = "return a DiscriminatorOutput with features, and set the attribute 'width' to their length"

@@ -133,15 +133,15 @@ class RunFolder:
         Raises:
             CheckpointError: a line is damaged; names it.
         """
-        return read_jsonl(self.rows, check_row, until=until, rising=True)
+        return read_jsonl(self.rows, check_row, until=until, increasing=True)
 
     def read_measures(self, until: int | None = None) -> list[dict[str, Any]]:
         """The lines of `measures.jsonl`; see `read_rows`."""
-        return read_jsonl(self.measures, check_measures, until=until, rising=True)
+        return read_jsonl(self.measures, check_measures, until=until, increasing=True)
 
     def read_alarms(self, until: int | None = None, most: int | None = None) -> list[dict[str, Any]]:
         """The lines of `alarms.jsonl`; see `read_rows`. `most` limits their number."""
-        return read_jsonl(self.alarms, check_alarm, until=until, most=most)
+        return read_jsonl(self.alarms, check_alarm, until=until, limit=most)
 
     def drop_after(self, step: int) -> None:
         """Delete the rows and measures after `step`, and a last line that is incomplete."""

@@ -77,8 +77,10 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
 
 def _ours(path: Path) -> Log:
     """A run folder: its rows, with what was measured between them."""
-    rows = [(line["step"], stats_from_json(line)) for line in read_jsonl(path / "rows.jsonl", check_row, rising=True)]
-    measured = read_jsonl(path / "measures.jsonl", check_measures, rising=True)
+    rows = [
+        (line["step"], stats_from_json(line)) for line in read_jsonl(path / "rows.jsonl", check_row, increasing=True)
+    ]
+    measured = read_jsonl(path / "measures.jsonl", check_measures, increasing=True)
     lines = rows + [(line["step"], measures_to_metrics(line)) for line in measured]
     try:
         recipe = tomllib.loads((path / "recipe.toml").read_text("utf-8"))
