@@ -12,7 +12,7 @@ from typing import Any
 
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
-from poise.cli.train import start_table
+from poise.cli.train import initial_table
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.retired import renamed_argument
@@ -87,7 +87,7 @@ def _table(recipe: Any, out: str | Path | None, *, resume: bool) -> dict[str, An
         return recipe.canonical()
     if isinstance(recipe, Mapping):
         return deepcopy(dict(recipe))
-    return start_table(_text(recipe), _text(out), resume=resume)
+    return initial_table(_text(recipe), _text(out), resume=resume)
 
 
 def _text(words: str | Path | None) -> str | None:

@@ -61,11 +61,11 @@ def test_a_sound_recipe(poise: Poise, tmp_path: Path, small: list[str]) -> None:
     assert said.code == 0
     lines = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
     assert "G " in lines["players"]
-    assert "weights" in lines["players"]
-    assert "ms a step, without measuring" in lines["time"]
-    assert "MB held" in lines["memory"]
-    assert "MB a save" in lines["memory"]
-    assert said.out.splitlines()[-1] == "ring: nothing speaks against it"
+    assert "parameters" in lines["players"]
+    assert "ms per step, without periodic evaluation" in lines["time"]
+    assert "MB at peak" in lines["memory"]
+    assert "MB per checkpoint" in lines["memory"]
+    assert said.out.splitlines()[-1] == "ring: no problems found"
     assert "warning" not in said.out
     assert "warm-up" not in lines
     assert said.err == ""
@@ -77,7 +77,7 @@ def test_warnings_are_said_and_pass(poise: Poise, small: list[str]) -> None:
     (line,) = [line for line in said.out.splitlines() if line.startswith("warning")]
     assert line.startswith("warning  network.g.output: a tanh's output is at most 1")
     assert said.out.rstrip().endswith('set it to "linear" (T01)')
-    assert "nothing speaks against it" not in said.out
+    assert "no problems found" not in said.out
 
 
 def test_brackets_are_not_taken_for_markup(poise: Poise, small: list[str]) -> None:
@@ -90,10 +90,10 @@ def test_brackets_are_not_taken_for_markup(poise: Poise, small: list[str]) -> No
 def test_a_refusal_is_said_and_is_code_2(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", *small, "--set", 'objective={kind="energy"}')
     assert said.code == 2
-    assert said.out.startswith("refused  objective: 'energy' needs an energy")
+    assert said.out.startswith("error    objective: 'energy' needs an energy")
     assert said.last.startswith("poise: objective: 'energy' needs an energy")
     assert "players" not in said.out
-    assert "nothing speaks against it" not in said.out
+    assert "no problems found" not in said.out
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def test_the_warm_up_passes(poise: Poise, small: list[str]) -> None:
     (line,) = [line for line in said.out.splitlines() if line.startswith("warm-up")]
     assert "D alone learned to discriminate within" in line
     assert "T24" not in said.out
-    assert "nothing speaks against it" in said.out
+    assert "no problems found" in said.out
 
 
 def test_a_d_that_does_not_move_is_warned_of(poise: Poise, small: list[str]) -> None:
@@ -315,7 +315,7 @@ def test_words_are_handed_on(
 def test_left_out_the_recipe_is_the_default(poise: Poise) -> None:
     said = poise("check", "--no-data")
     assert said.code == 0
-    assert said.out.splitlines()[-1] == "dcgan: nothing speaks against it"
+    assert said.out.splitlines()[-1] == "dcgan: no problems found"
 
 
 def test_a_device_that_is_not_there_is_code_2(poise: Poise, small: list[str]) -> None:
@@ -342,8 +342,8 @@ def test_a_folder_named_like_a_data_set_is_spoken_of(
     for where in ("--data", "FAKE"):
         assert data_table(name, None, where).get("path") is None
         told = capsys.readouterr()
-        assert f"{where} {name} is the data set of this name" in told.err
-        assert f"give ./{name} to use it" in told.err
+        assert f"{where} {name} is taken as the name of a data set" in told.err
+        assert f"to use the folder of the same name, give ./{name}" in told.err
         assert (told.out, told.err.count("\n")) == ("", 1)
     assert data_table(f"./{name}", None)["path"] == str(Path(name).resolve())
     assert capsys.readouterr().err == ""

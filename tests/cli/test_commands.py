@@ -107,7 +107,7 @@ def test_one_is_told_as_one(poise: Any, small: list[str], tmp_path: Path) -> Non
     assert "1 step," in said[0].err
     assert "1 thread" in said[0].err
     assert "1 sample" in said[1].err
-    assert "1 walk " in said[2].err
+    assert "1 slerp interpolation " in said[2].err
 
 
 # ---- slips of the finger ------------------------------------------------------------------------------
@@ -547,7 +547,7 @@ def test_fault_of_our_own(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ZeroDivisionError("by\nnought")
 
     monkeypatch.setattr("poise.recipe.shipped.load_recipe", broken)
-    poise("train", "ring").complains(1, "fault in poise itself", "ZeroDivisionError: by", "--debug")
+    poise("train", "ring").complains(1, "internal error", "ZeroDivisionError: by", "--debug")
 
 
 def test_debug_shows_where_an_error_comes_from_and_keeps_its_code(poise: Callable) -> None:

@@ -42,7 +42,7 @@ Poise = Callable[..., Any]
 def clean(said: Any) -> str:
     """All that was said, in which nothing is left to obey."""
     text = said.out + said.err
-    assert "a fault in poise itself" not in text
+    assert "internal error" not in text
     found = CONTROL_CHARACTERS.search(text.replace("\n", ""))
     assert found is None, ascii(text)
     return text

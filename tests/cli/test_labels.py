@@ -279,16 +279,16 @@ def test_a_sheet_of_many_classes_is_bounded(poise: Any, tmp_path: Path, monkeypa
     monkeypatch.setattr(Run, "sample", lambda self, n, *args, **more: made.append(n) or whole(self, n, *args, **more))
     sheet = tmp_path / "sheet.png"
     said = poise("sample", run, "--n", 64, "--out", sheet)
-    assert "64 samples, a row for each of 16 of the 100 classes" in said.err
+    assert "64 samples, one row for each of 16 of the 100 classes" in said.err
     tiles(sheet, 4, 16)
     monkeypatch.setattr("poise.utils.image_grid.MAX_SIDE", 100)
     said = poise("sample", run, "--n", 100_000, "--label", "7", "--out", sheet)
-    assert "81 samples, the first of 100,000: a sheet has no room for more" in said.err
+    assert "81 samples, the first of 100,000: no more fit into a grid" in said.err
     said = poise("sample", run, "--n", 100_000, "--out", sheet)
     assert made == [64, 81, 9 * 9]
     with Image.open(sheet) as picture:
         assert max(picture.size) <= 100
     said = poise("interpolate", run, "--steps", 50, "--rows", 20, "--label", "7", "--out", sheet)
-    assert "; a sheet has room for 9 pictures of 9 walks" in said.err
+    assert "; the grid shows 9 images of 9 interpolations" in said.err
     with Image.open(sheet) as picture:
         assert max(picture.size) <= 100

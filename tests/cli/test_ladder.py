@@ -54,7 +54,7 @@ def test_words_go_into_every_rung(climbed: tuple[Path, str], pictures: Path) -> 
         assert (recipe["data"]["kind"], recipe["data"]["size"]) == ("npz", 8)
         assert Path(recipe["data"]["path"]) == pictures
         assert json.loads((out / rung / "run.json").read_text())["state"] == "done"
-        assert f"{rung}, 2 steps, into {out / rung}" in said
+        assert f"{rung}, 2 steps, run folder {out / rung}" in said
 
 
 def test_again_it_only_writes_the_report(poise: Any, climbed: tuple[Path, str], pictures: Path) -> None:

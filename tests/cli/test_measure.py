@@ -100,7 +100,7 @@ def test_a_table_with_floors(poise: Any, run: Path) -> None:
     before = contents(run)
     said = poise("measure", run)
     assert (said.code, said.err) == (0, HALVED + "\n")
-    assert said.out.startswith("40 samples against as many real ones, by classifier ")
+    assert said.out.startswith("40 samples, compared with as many real ones by classifier ")
     found = {line.split()[0]: line.split()[1:] for line in said.out.splitlines()[3:] if line.strip()}
     assert set(found) == {
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity"),
@@ -113,7 +113,7 @@ def test_a_table_with_floors(poise: Any, run: Path) -> None:
         spread = [] if one["floor_std"] is None else ["±", f"{one['floor_std']:.2g}"]
         figures = [f"{one['value']:.4g}", *error, f"{one['floor']:.4g}", *spread]
         assert words[: len(figures)] == figures
-        direction = {"less": "less is better", "more": "more is better", "floor": "best near its floor"}
+        direction = {"less": "lower is better", "more": "higher is better", "floor": "best near its floor"}
         assert " ".join(words[len(figures) :]) == direction[MEASURES[name].better]
     assert contents(run) == before
 
@@ -229,7 +229,7 @@ def test_a_sheet_of_neighbours(poise: Any, run: Path, tmp_path: Path) -> None:
     said = poise("measure", run, "--measures", "fid", "--neighbours", path, "--json")
     assert said.code == 0
     assert list(json.loads(said.out)["measures"]) == ["fid"]
-    assert said.err == f"{path}: samples, each beside its three nearest training pictures\n"
+    assert said.err == f"{path}: samples, each beside its three nearest training images\n"
     tiles = grid(path).reshape(24, 4, 8, 8)
     samples = ((Run(run).sample(24) + 1) * 127.5).round().to(torch.uint8).numpy()[:, 0]
     assert (tiles[:, 0] == samples).all()
@@ -375,7 +375,7 @@ def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]
     }
     assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
     assert found["notes"] == [
-        "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased): the figures include that",
+        "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased), which affects the results",
     ]
     said = poise("compare", piles("fake"), piles("real"))
     assert said.err.splitlines() == found["notes"]

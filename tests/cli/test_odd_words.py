@@ -1,4 +1,4 @@
-"""Odd words in every place of a command line: none is "a fault in poise itself", none prints a traceback."""
+"""Odd words in every place of a command line: none is an "internal error", none prints a traceback."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_no_run(
         ("sample", ["--out", "x.jpg"], ["--out", "must end in .png", "'x.jpg'", "x.png"]),
         ("sample", ["--npz", "x.npy"], ["--npz", "must end in .npz", "'x.npy'"]),
         ("sample", ["--out", "no/x.png"], ["--out", "its folder does not exist", "'no'"]),
-        ("sample", ["--out", "folder.png"], ["--out", "names a folder"]),
+        ("sample", ["--out", "folder.png"], ["--out", "is a folder"]),
         ("sample", ["--n", "0"], ["--n", "1"]),
         ("sample", ["--n", "many"], ["--n"]),
         ("sample", ["--seed", "-1"], ["--seed", "0"]),

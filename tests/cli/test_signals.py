@@ -101,7 +101,7 @@ def test_stopped_while_it_gets_ready(small: list[str], tmp_path: Path, number: s
         rest = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert "getting ready" in first
+    assert "starting" in first
     assert process.returncode == 75
     assert rest.splitlines()[-1].startswith("poise: stopped")
     assert "Traceback" not in rest

@@ -43,8 +43,8 @@ def test_a_table(poise: Any, won: Path) -> None:
     assert (said.code, said.err) == (0, "")
     words = " ".join(said.out.split())
     assert f"{won}:".replace("/", "") in words.replace(" ", "").replace("/", "")
-    assert "20 rows up to step 1,000, losses of an unknown sort" in words
-    assert "no numbers for g_falling" not in words
+    assert "20 rows up to step 1,000, loss family: unknown" in words
+    assert "detectors without data: g_falling" not in words
     assert "collapse" in words.split("step detector")[0]
     [row] = [line.split() for line in said.out.splitlines() if "d_at_zero" in line]
     assert row[:2] == ["200", "d_at_zero"]
@@ -58,7 +58,7 @@ def test_no_alarm(poise: Any, sound: Path) -> None:
     said = poise("watch", sound, "--loss-family", "logistic")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1] == "no alarm"
-    assert "losses of the logistic sort" in " ".join(said.out.split())
+    assert "loss family: logistic" in " ".join(said.out.split())
 
 
 def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
 def test_plot(poise: Any, won: Path, tmp_path: Path) -> None:
     path = tmp_path / "losses.png"
     said = poise("watch", won, "--plot", path, "--json")
-    assert (said.code, said.err) == (0, f"{path}: the losses by step, with the alarms\n")
+    assert (said.code, said.err) == (0, f"{path}: plot of the losses and alarms\n")
     assert len(json.loads(said.out)["alarms"]) == 1
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -117,7 +117,7 @@ def test_the_family(poise: Any, won: Path) -> None:
 def test_a_critic_is_known_by_its_loss(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, -5.0)
     said = poise("watch", path)
-    assert "losses of the wasserstein sort" in " ".join(said.out.split())
+    assert "loss family: wasserstein" in " ".join(said.out.split())
     assert [(a["step"], a["detector"]) for a in told(poise, path)["alarms"]] == [(600, "wasserstein_stuck")]
 
 
@@ -149,7 +149,7 @@ def test_a_run_of_ours(poise: Any, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     found = told(poise, run)
     assert [(a["step"], a["detector"], a["level"]) for a in found["alarms"]] == [(300, "d_at_zero", "warning")]
-    assert "losses of the hinge sort" in " ".join(poise("watch", run).out.split())
+    assert "loss family: hinge" in " ".join(poise("watch", run).out.split())
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 

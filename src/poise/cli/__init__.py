@@ -1,6 +1,6 @@
-"""The command line: one file per command, each importing what it needs when it runs.
+"""The command line: one module per command, each of which imports what it needs when it runs.
 
-Nothing here imports torch; `poise --help`, `poise recipes`, `poise tips` and `poise watch` answer at once.
+Nothing here imports torch, so that `poise --help`, `poise recipes`, `poise tips` and `poise watch` start quickly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from poise.utils.printing import make_streams_lenient, print_error, print_line, 
 app = typer.Typer(
     name="poise",
     help="Train GANs and keep the two players in balance.",
-    epilog="Add --debug to any command to see where an error comes from.",
+    epilog="Add --debug to any command to print the traceback of an error.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -46,7 +46,7 @@ for _name, _command in COMMANDS.items():
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
         from poise.version import __version__
 
@@ -58,59 +58,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; every error becomes one line on stderr and an exit code (docs/exit-codes.md).
 
     Args:
-        arguments: the words after `poise`; left out, those of this process, which then is the command line's own.
+        arguments: the arguments after `poise`. If None, those of this process, which then is assumed to belong to the
+            command line alone.
     """
-    ours = arguments is None
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    own_process = arguments is None
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     make_streams_lenient()
-    with lenient_streams(own_process=ours), owned_process() if ours else nullcontext():
+    with lenient_streams(own_process=own_process), owned_process() if own_process else nullcontext():
         try:
-            code = _run([word for word in words if word != "--debug"], debug="--debug" in words)
+            code = _run([argument for argument in arguments if argument != "--debug"], debug="--debug" in arguments)
         except KeyboardInterrupt:
-            if not ours:
+            if not own_process:
                 raise
             code = 130
     sys.exit(code)
 
 
-def _run(words: list[str], *, debug: bool) -> int:
+def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        with Signals("; there was nothing to save"):  # until a run looks after signals itself
-            code = app(words, prog_name="poise", standalone_mode=False)
+        with Signals("; there was nothing to save"):  # until a run handles signals itself
+            code = app(arguments, prog_name="poise", standalone_mode=False)
         sys.stdout.flush()  # a full disk may be noticed only here
     except Exception as error:
         if debug:
             print_text(traceback.format_exc(), err=True)
-        return _told(error, words)
+        return _report_error(error, arguments)
     return code if isinstance(code, int) else 0
 
 
-LESS = {
-    "sample": "ask for fewer at a time: --n",
-    "interpolate": "ask for fewer: --rows, --steps",
-    "measure": "ask for fewer: --n",
-    "compare": "ask for fewer, or smaller ones: --n, --size",
-    "ladder": "ask for fewer in a step, or smaller ones: --batch, --size",
-    "check": "ask for fewer in a step: --set batch=N",
+MEMORY_CURES = {
+    "sample": "generate fewer samples at a time: --n",
+    "interpolate": "generate fewer images: --rows, --steps",
+    "measure": "use fewer samples: --n",
+    "compare": "use fewer or smaller images: --n, --size",
+    "ladder": "use smaller batches or images: --batch, --size",
+    "check": "use smaller batches: --set batch=N",
 }
-"""What to do, by command, where there is too little memory."""
+"""The cure for too little memory, by command."""
 
 
-def _told(error: Exception, words: list[str]) -> int:
-    """Say what went wrong, and give the exit code that goes with it."""
+def _report_error(error: Exception, arguments: list[str]) -> int:
+    """Print an error as one line and return its exit code."""
     if isinstance(error, PoiseError):
-        return _complain(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     if isinstance(error, TyperException):
-        return _complain(error.format_message() or "a command is missing; try poise --help", 2)
+        return _fail(error.format_message() or "no command was given; try poise --help", 2)
     if is_out_of_memory(error):
-        cure = next((LESS[word] for word in words if word in LESS), "ask for less at a time")
-        return _complain(f"there is too little memory; {cure}", 7)
+        cure = next((MEMORY_CURES[word] for word in arguments if word in MEMORY_CURES), "use smaller batches or images")
+        return _fail(f"out of memory; {cure}", 7)
     if isinstance(error, OSError):
-        return _complain(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
-    told = f"{type(error).__name__}: {error}".split("\n")[0]
-    return _complain(f"a fault in poise itself: {told}; run it again with --debug and report what it prints", 1)
+        return _fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
+    summary = f"{type(error).__name__}: {error}".split("\n")[0]
+    return _fail(f"internal error: {summary}; run the command again with --debug and report the traceback", 1)
 
 
-def _complain(line: str, code: int) -> int:
+def _fail(line: str, code: int) -> int:
     print_error(line)
     return code

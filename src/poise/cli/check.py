@@ -1,13 +1,12 @@
-"""`poise check`: a recipe before it is trained."""
+"""`poise check`: inspects a recipe before training."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli import completion
+from poise.cli.options import AsJson, Changes, Data, DataRoot, Device, Precision, Recipe, TrustCode
 from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
@@ -16,37 +15,24 @@ if TYPE_CHECKING:
     from poise.recipe.checks.findings import Finding
     from poise.training.precheck import Report
 
-Words = str | None
-
 
 def check(
-    recipe: Annotated[
-        Words,
-        typer.Argument(
-            help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=completion.recipes
-        ),
-    ] = None,
-    data: Annotated[
-        Words,
-        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=completion.data),
-    ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
-    no_data: Annotated[bool, typer.Option("--no-data", help="Look at the recipe alone.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: optimizer.d.lr=1e-4")
-    ] = None,
+    recipe: Recipe = None,
+    data: Data = None,
+    data_root: DataRoot = None,
+    no_data: Annotated[bool, typer.Option("--no-data", help="Check the recipe alone, without its data.")] = False,
+    steps: Annotated[int | None, typer.Option(help="The number of training steps.")] = None,
+    changes: Changes = None,
     warm_up: Annotated[
-        bool, typer.Option("--warm-up", help="Train D alone for some hundred moves: its loss must go to 0.")
+        bool,
+        typer.Option("--warm-up", help="Train D alone for a few hundred updates: its loss should approach 0."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=completion.devices)
-    ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)] = "auto",
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
+    as_json: AsJson = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
-    """Inspect a recipe before training: what does not fit, what is doubtful, what it will cost. Writes nothing."""
+    """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
     from poise.recipe.checks.findings import Findings
@@ -58,15 +44,15 @@ def check(
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     except RecipeError as error:
         if as_json:
-            refused = Findings()
-            refused.refuse(error)
-            print_json({"refusals": [refusal._asdict() for refusal in refused.refusals], "warnings": []})
+            findings = Findings()
+            findings.refuse(error)
+            print_json({"refusals": [refusal._asdict() for refusal in findings.refusals], "warnings": []})
         raise
     from poise.cli.results import progress_bar
-    from poise.training.precheck import check as look
+    from poise.training.precheck import check as run_checks
 
-    with progress_bar("looking"):
-        report = look(
+    with progress_bar("checking"):
+        report = run_checks(
             decoded,
             data_root=data_root,
             with_data=not no_data,
@@ -78,53 +64,56 @@ def check(
     if as_json:
         print_json(report.as_json())
     else:
-        _tell(decoded.name, report)
+        _print_report(decoded.name, report)
     report.findings.raise_first()
 
 
-def _tell(name: str, report: Report) -> None:
+def _print_report(name: str, report: Report) -> None:
     from rich.table import Table
 
     from poise.utils.console import TerminalConsole
     from poise.utils.printing import printable
 
     console = TerminalConsole()
-    for sort, colour, findings in (
-        ("refused", "bold red", report.findings.refusals),
+    for level, colour, findings in (
+        ("error", "bold red", report.findings.refusals),
         ("warning", "yellow", report.findings.warnings),
     ):
         for finding in findings:
-            console.print(_finding(sort, colour, finding))
+            console.print(_finding_line(level, colour, finding))
     for note in report.notes:
         console.print(printable(f"note     {note}"))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    if (told := report.warm_up) is not None:
-        table.add_row("warm-up", told.words)
-    if (cost := report.estimate) is not None:
+    if (warm_up := report.warm_up) is not None:
+        table.add_row("warm-up", warm_up.words)
+    if (estimate := report.estimate) is not None:
         from poise.training.run_info import NETWORK_NAMES
 
-        sizes = ", ".join(
-            f"{NETWORK_NAMES[name]} {cost.parameters[name]:,}" for name in NETWORK_NAMES if name in cost.parameters
-        )
-        table.add_row("players", f"{sizes} weights")
-        table.add_row(
-            "time", f"{_clock(cost.seconds)} at {1000 * cost.seconds_per_step:,.0f} ms a step, without measuring"
-        )
-        held = "" if cost.megabytes is None else f"{cost.megabytes:,.0f} MB held, "
-        table.add_row("memory", f"{held}{cost.save_megabytes:,.1f} MB a save")
+        sizes = [
+            f"{NETWORK_NAMES[name]} {estimate.parameters[name]:,}"
+            for name in NETWORK_NAMES
+            if name in estimate.parameters
+        ]
+        table.add_row("players", f"{', '.join(sizes)} parameters")
+        duration, milliseconds = _format_duration(estimate.seconds), 1000 * estimate.seconds_per_step
+        table.add_row("time", f"{duration} at {milliseconds:,.0f} ms per step, without periodic evaluation")
+        peak = "" if estimate.megabytes is None else f"{estimate.megabytes:,.0f} MB at peak, "
+        table.add_row("memory", f"{peak}{estimate.save_megabytes:,.1f} MB per checkpoint")
     console.print(table)
     if not report.findings.refusals and not report.findings.warnings:
-        console.print(f"{name}: nothing speaks against it")
+        console.print(f"{name}: no problems found")
 
 
-def _finding(sort: str, colour: str, finding: Finding) -> Text:
+def _finding_line(level: str, colour: str, finding: Finding) -> Text:
     from poise.utils.console import styled_text
 
     tip = f" ({finding.tip})" if finding.tip else ""
-    return styled_text((sort, colour), "  ", (finding.field, "bold"), f": {finding.message}; {finding.cure}{tip}")
+    return styled_text(
+        (f"{level:<7}", colour), "  ", (finding.field, "bold"), f": {finding.message}; {finding.cure}{tip}"
+    )
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     from poise.cli.progress_view import format_duration
 
     return format_duration(seconds)

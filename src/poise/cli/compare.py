@@ -1,4 +1,4 @@
-"""`poise compare`: the same measures for any two piles of pictures."""
+"""`poise compare`: the measures for any two sets of images."""
 
 from __future__ import annotations
 
@@ -8,84 +8,96 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from poise.cli import completion
-from poise.cli.results import FEATURES, MEASURES, print_result, progress_bar
+from poise.cli.options import AsJson, DataRoot, Features, Measures, TrustNamedCode
+from poise.cli.results import print_result, progress_bar
 
 if TYPE_CHECKING:
     from poise.core.types import Shape
     from poise.data.source import DataConfig, DataSplits
     from poise.runs.run import Run
 
-Text = str | None
-
 
 def compare(
     fake: Annotated[
         str,
-        typer.Argument(help="Pictures as a folder, .zip or .npz, or a run.", autocompletion=completion.data),
+        typer.Argument(help="Images as a folder, .zip or .npz, or a run folder.", autocompletion=completion.data),
     ],
     real: Annotated[
         str,
         typer.Argument(
-            help="The pictures they are held against; a data set's name will do.", autocompletion=completion.data
+            help="The images to compare with: the same, or the name of a data set.", autocompletion=completion.data
         ),
     ],
-    measures: Annotated[Text, typer.Option(help=MEASURES, show_default="all but the slow ones")] = None,
+    measures: Measures = None,
     n: Annotated[
         int | None,
         typer.Option(
-            "--n", min=2, max=1_000_000, help="How many of each.", show_default="half of REAL at most, to 5,000"
+            "--n",
+            min=2,
+            max=1_000_000,
+            help="The number of images of each.",
+            show_default="half of REAL, at most 5,000",
         ),
     ] = None,
-    features: Annotated[str, typer.Option(help=FEATURES)] = "auto",
+    features: Features = "auto",
     size: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Compare at this size.", show_default="that of REAL")
+        int | None,
+        typer.Option(min=1, max=4096, help="The image size at which to compare.", show_default="that of REAL"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
-    data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let Python files that are named run.")] = False,
+    as_json: AsJson = False,
+    data_root: DataRoot = None,
+    trust_code: TrustNamedCode = False,
 ) -> None:
-    """Compare two piles of pictures: how good and how varied FAKE is, for somebody who wants REAL.
+    """Compare two sets of images: the quality and variety of FAKE, with REAL as the reference.
 
-    A run folder stands for samples of that run.
+    A run folder stands for samples from that run.
     """
     from poise.data.native_size import native_side
     from poise.measure.catalogue import select_measures
-    from poise.measure.compare import compare as compared
+    from poise.measure.compare import compare as compare_data
     from poise.runs.run import Run
 
-    wanted = select_measures(measures)
-    ours, given = _side(fake, "FAKE", trust_code), _side(real, "REAL", trust_code)
-    with progress_bar() as tell:
-        fakes, reals, theirs = _loaded(ours, given, size, n, data_root)
-        result = compared(
-            fakes, reals, wanted, entry=theirs, n=n, features=features, progress=tell, trust_code=trust_code
+    selected = select_measures(measures)
+    fake_source = _open_source(fake, "FAKE", trust_code)
+    real_source = _open_source(real, "REAL", trust_code)
+    with progress_bar() as progress:
+        fake_data, real_data, config = _load_both(fake_source, real_source, size, n, data_root)
+        result = compare_data(
+            fake_data,
+            real_data,
+            selected,
+            entry=config,
+            n=n,
+            features=features,
+            progress=progress,
+            trust_code=trust_code,
         )
-    notes, side = list(result.notes), reals.train.shape[-1]
-    for name, entry, data in (("FAKE", ours, fakes), ("REAL", given, reals)):
-        seen = entry.shape[-1] if isinstance(entry, Run) else native_side(entry)
-        if seen is not None and seen != side:
-            resized = f"was resized from {seen} to {side} pixels (Lanczos, antialiased)"
-            notes.append(f"{name} {resized}: the figures include that")
-        notes += [f"{name} is {note}" for note in data.notes if isinstance(entry, Run)]
-        notes += [f"{name}: {doubt.message}; {doubt.cure}" for doubt in data.warnings]
-    print_result(result._replace(notes=tuple(notes)), as_json=as_json, every=measures in (None, "all"))
+    notes, side = list(result.notes), real_data.train.shape[-1]
+    for name, source, data in (("FAKE", fake_source, fake_data), ("REAL", real_source, real_data)):
+        original = source.shape[-1] if isinstance(source, Run) else native_side(source)
+        if original is not None and original != side:
+            resized = f"was resized from {original} to {side} pixels (Lanczos, antialiased)"
+            notes.append(f"{name} {resized}, which affects the results")
+        notes += [f"{name} is {note}" for note in data.notes if isinstance(source, Run)]
+        notes += [f"{name}: {warning.message}; {warning.cure}" for warning in data.warnings]
+    print_result(result._replace(notes=tuple(notes)), as_json=as_json, brief=measures in (None, "all"))
 
 
-def _side(words: str, where: str, trust_code: bool) -> DataConfig | Run:
+def _open_source(value: str, argument: str, trust_code: bool) -> DataConfig | Run:
     """The data, or the run, that an argument names."""
     from poise.cli.data_arguments import data_config
     from poise.data.folder import FolderConfig
     from poise.runs.run_samples import open_run
 
-    entry = data_config(words, where)
-    run = open_run(Path(entry.path), where, trust_code=trust_code) if isinstance(entry, FolderConfig) else None
-    return run or entry
+    config = data_config(value, argument)
+    run = open_run(Path(config.path), argument, trust_code=trust_code) if isinstance(config, FolderConfig) else None
+    return run or config
 
 
-def _loaded(
-    ours: DataConfig | Run, given: DataConfig | Run, size: int | None, n: int | None, data_root: Path | None
+def _load_both(
+    fake: DataConfig | Run, real: DataConfig | Run, size: int | None, n: int | None, data_root: Path | None
 ) -> tuple[DataSplits, DataSplits, DataConfig]:
-    """FAKE and REAL at one size and with as many channels, and what REAL is an entry of."""
+    """FAKE and REAL with the same size and number of channels, and the config of REAL."""
     from poise.data.native_size import at_native_side, native_side, without_held_out
     from poise.data.source import SizedSource
     from poise.measure.compare import match_channels, max_samples
@@ -93,21 +105,18 @@ def _loaded(
     from poise.runs.run import Run
     from poise.runs.run_samples import run_samples
 
-    def fakes(shape: Shape, most: int) -> DataSplits:
-        if isinstance(ours, Run):
-            return run_samples(ours, n or most, shape[-1], shape[0])
-        return match_channels(at_native_side(without_held_out(ours), shape[-1]), shape[0]).load(data_root)
+    def load_fake(shape: Shape, num_samples: int) -> DataSplits:
+        if isinstance(fake, Run):
+            return run_samples(fake, n or num_samples, shape[-1], shape[0])
+        return match_channels(at_native_side(without_held_out(fake), shape[-1]), shape[0]).load(data_root)
 
-    if isinstance(given, Run):
-        side = size or given.shape[-1]
-        made = fakes((given.shape[0], side, side), MOST)
-        there = len(made.train) if isinstance(made.train, SizedSource) else MOST
-        return (
-            made,
-            run_samples(given, 2 * min(n or MOST, there), side),
-            given.recipe.data,
-        )  # half of them for the floors
-    own = ours.shape[-1] if isinstance(ours, Run) and native_side(given) is None else None
-    theirs = at_native_side(without_held_out(given), size or own)
-    reals = theirs.load(data_root)
-    return fakes(reals.train.shape, max_samples(reals)), reals, theirs
+    if isinstance(real, Run):
+        side = size or real.shape[-1]
+        fake_data = load_fake((real.shape[0], side, side), MOST)
+        num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MOST
+        num_real = 2 * min(n or MOST, num_fake)  # half of them for the floors
+        return fake_data, run_samples(real, num_real, side), real.recipe.data
+    run_side = fake.shape[-1] if isinstance(fake, Run) and native_side(real) is None else None
+    config = at_native_side(without_held_out(real), size or run_side)
+    real_data = config.load(data_root)
+    return load_fake(real_data.train.shape, max_samples(real_data)), real_data, config

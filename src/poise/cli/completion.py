@@ -1,4 +1,4 @@
-"""What the shell completes: recipes and tips by name, small sets of words. No torch: a shell does not wait."""
+"""Shell completion of recipes, tips, devices and paths. It imports no torch, so that the shell answers at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def recipes(incomplete: str) -> Iterator[tuple[str, str]]:
-    """Shipped recipes with what they are, `.toml` files, and folders on the way to them."""
+    """Shipped recipes with their descriptions, `.toml` files and folders."""
     from poise.recipe.shipped import list_recipes
 
     for recipe in list_recipes():
@@ -20,7 +20,7 @@ def recipes(incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def data(incomplete: str) -> Iterator[tuple[str, str]]:
-    """Folders, archives and arrays of pictures; the embedded digits."""
+    """The embedded digits, folders, and `.zip` and `.npz` files."""
     if "digits".startswith(incomplete):
         yield "digits", "5,000 handwritten digits, which come with poise"
     yield from paths(incomplete, ".zip", ".npz")
@@ -29,7 +29,7 @@ def data(incomplete: str) -> Iterator[tuple[str, str]]:
 def paths(incomplete: str, *suffixes: str) -> Iterator[tuple[str, str]]:
     """Files with one of the suffixes, and folders, which end in a slash."""
     folder, slash, name = incomplete.rpartition("/")
-    for path in _in_order(Path(f"{folder}{slash}")):
+    for path in _sorted_entries(Path(f"{folder}{slash}")):
         if path.name.startswith(name) and not path.name.startswith((".", "-")):
             if path.suffix.lower() in suffixes:
                 yield f"{folder}{slash}{path.name}", ""
@@ -37,7 +37,7 @@ def paths(incomplete: str, *suffixes: str) -> Iterator[tuple[str, str]]:
                 yield f"{folder}{slash}{path.name}/", ""
 
 
-def _in_order(folder: Path) -> list[Path]:
+def _sorted_entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -45,7 +45,7 @@ def _in_order(folder: Path) -> list[Path]:
 
 
 def tips(incomplete: str) -> Iterator[tuple[str, str]]:
-    """Tips by name and by id, however the id is written."""
+    """Tips by name, and by id in upper or lower case."""
     from poise.tips.catalogue import tips as catalogue
 
     for tip in catalogue():
@@ -56,10 +56,10 @@ def tips(incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def devices(incomplete: str) -> list[str]:
-    """Devices."""
-    return [word for word in DEVICES if word.startswith(incomplete)]
+    """Names of devices."""
+    return [device for device in DEVICES if device.startswith(incomplete)]
 
 
 def precisions(incomplete: str) -> list[str]:
-    """Precisions."""
-    return [word for word in PRECISIONS if word.startswith(incomplete)]
+    """Names of precisions."""
+    return [precision for precision in PRECISIONS if precision.startswith(incomplete)]

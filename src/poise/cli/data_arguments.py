@@ -1,4 +1,4 @@
-"""What `--data` may say: a data set's name, a toy's name, or a path to pictures."""
+"""Converts the value of `--data` into a recipe's table `data`: the name of a data set or of a toy, or a path."""
 
 from __future__ import annotations
 
@@ -11,82 +11,92 @@ from poise.data.torchvision_data import DATASETS
 from poise.errors import DataError
 from poise.utils.printing import print_line
 
-PATHS = {".zip": "zip", ".npz": "npz"}
+FILE_KINDS = {".zip": "zip", ".npz": "npz"}
 
 
 def data_table(value: str, previous: dict[str, Any] | None, option: str = "--data") -> dict[str, Any]:
-    """The recipe's `data` table for `words`; the picture size of the table `before` is kept.
+    """The table `data` for a name or a path.
 
-    A name goes before a folder of the same name, and that is said on stderr.
+    A name takes precedence over a folder of the same name, with a note on stderr.
+
+    Args:
+        value: the value of the option.
+        previous: the table that is replaced, whose image size is kept; or None.
+        option: what an error names.
 
     Raises:
-        DataError: neither a name that is known nor a path that is there.
+        DataError: `value` is neither a known name nor an existing path.
     """
-    families = find_components(DataConfig, "poise.data")
-    by_name = {name.lower(): name for name in DATASETS}
-    plain = [kind for kind, entry in families.items() if "path" not in entry.model_fields and kind != "torchvision"]
+    configs = find_components(DataConfig, "poise.data")
+    torchvision_names = {name.lower(): name for name in DATASETS}
+    own_names = [kind for kind, cls in configs.items() if "path" not in cls.model_fields and kind != "torchvision"]
     path = Path(value)
-    if value in plain:
+    if value in own_names:
         table: dict[str, Any] = {"kind": value}
-    elif value.lower() in by_name:
-        table = {"kind": "torchvision", "dataset": by_name[value.lower()]}
+    elif value.lower() in torchvision_names:
+        table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
     elif path.exists():
-        kind = PATHS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
-        table = {"kind": kind, "path": _text(path.resolve(), option)}
+        kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
+        table = {"kind": kind, "path": _path_text(path.resolve(), option)}
+    elif "/" in value:
+        raise DataError("no such data", where=option, found=f"'{value}'", cure="give a folder, a .zip or a .npz")
     else:
-        cure = (
-            did_you_mean(value.lower(), [*plain, *by_name]) if "/" not in value else "give a folder, a .zip or a .npz"
-        )
+        cure = did_you_mean(value.lower(), [*own_names, *torchvision_names])
         raise DataError("no such data", where=option, found=f"'{value}'", cure=cure)
     if "path" not in table and path.is_dir():
-        also = f"there is also a folder ./{value} here: give ./{value} to use it"
-        print_line(f"note: {option} {value} is the data set of this name; {also}", err=True)
-    if issubclass(families[table["kind"]], ImageDataConfig) and previous and "size" in previous:
+        cure = f"to use the folder of the same name, give ./{value}"
+        print_line(f"note: {option} {value} is taken as the name of a data set; {cure}", err=True)
+    if issubclass(configs[table["kind"]], ImageDataConfig) and previous and "size" in previous:
         table["size"] = previous["size"]
     return table
 
 
-def _text(path: Path, where: str) -> str:
-    """A path as a recipe holds it."""
+def _path_text(path: Path, option: str) -> str:
+    """A path as a string for a recipe."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         cure = "rename it: a recipe is UTF-8 text"
-        raise DataError("the bytes of this path are no UTF-8", where=where, found=f"'{path}'", cure=cure) from None
+        raise DataError("the path is not valid UTF-8", where=option, found=f"'{path}'", cure=cure) from None
     return str(path)
 
 
 def relocate_table(value: str, previous: dict[str, Any], option: str = "--data") -> dict[str, Any]:
-    """The table `before` with the same data at another place: all that says what is made of the pictures stays.
+    """The table `previous` with a new location of the same data; the keys for preprocessing and splits are kept.
+
+    Args:
+        value: the new location.
+        previous: the table with the old location.
+        option: what an error names.
 
     Raises:
         DataError: see `data_table`.
     """
     table = data_table(value, previous, option)
-    known = find_components(DataConfig, "poise.data")[table["kind"]].model_fields
-    kept = {key: value for key, value in previous.items() if key in known and key != "path"}
+    fields = find_components(DataConfig, "poise.data")[table["kind"]].model_fields
+    kept = {key: value for key, value in previous.items() if key in fields and key != "path"}
     return {**kept, **table}
 
 
 def relocate_config(value: str, previous: DataConfig) -> DataConfig:
-    """The same for an entry.
+    """The same for a config instead of a table.
 
     Raises:
         DataError: see `data_table`.
     """
-    table = relocate_table(value, previous.model_dump(mode="json", exclude_none=True))
-    entry = find_components(DataConfig, "poise.data")[table["kind"]].model_validate(table)
-    assert isinstance(entry, DataConfig)
-    return entry
+    return _validate(relocate_table(value, previous.model_dump(mode="json", exclude_none=True)))
 
 
 def data_config(value: str, option: str) -> DataConfig:
-    """The entry that `words`, given as the argument `where`, stand for.
+    """The config for a name or a path.
 
     Raises:
         DataError: see `data_table`.
     """
-    table = data_table(value, None, option)
-    entry = find_components(DataConfig, "poise.data")[table["kind"]].model_validate(table)
-    assert isinstance(entry, DataConfig)
-    return entry
+    return _validate(data_table(value, None, option))
+
+
+def _validate(table: dict[str, Any]) -> DataConfig:
+    config = find_components(DataConfig, "poise.data")[table["kind"]].model_validate(table)
+    assert isinstance(config, DataConfig)
+    return config

@@ -1,4 +1,4 @@
-"""What commands read and write: refused before any work is done, if it can't be."""
+"""Checks of the files that a command reads and writes, made before any work is done."""
 
 from __future__ import annotations
 
@@ -13,25 +13,38 @@ if TYPE_CHECKING:
 
 
 def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
-    """Raises RecipeError unless `path` ends as it should and its folder is there."""
+    """Check that `path` has one of the suffixes and that its folder exists.
+
+    Args:
+        path: the file to be written.
+        suffixes: with their dots.
+        option: what an error names.
+
+    Raises:
+        RecipeError: it does not.
+    """
     if path.suffix.lower() not in suffixes:
-        wanted = " or ".join(suffixes)
+        allowed = " or ".join(suffixes)
         raise RecipeError(
-            f"must end in {wanted}", where=option, found=f"'{path}'", cure=f"write {path.stem}{suffixes[0]}"
+            f"must end in {allowed}", where=option, found=f"'{path}'", cure=f"write {path.stem}{suffixes[0]}"
         )
     if path.is_dir():
-        raise RecipeError("names a folder", where=option, found=f"'{path}'", cure="name a file")
+        raise RecipeError("is a folder", where=option, found=f"'{path}'", cure="give the name of a file")
     if not path.parent.is_dir():
-        raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="make it first")
+        raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="create it first")
 
 
 def check_run(run: Path) -> None:
-    """Raises CheckpointError unless there is a run folder at `run`."""
+    """Check that `run` is a run folder.
+
+    Raises:
+        CheckpointError: it is not.
+    """
     if not (run / "run.json").is_file():
         raise CheckpointError("not a run folder: it has no run.json", where=str(run))
 
 
 def report_skipped_checkpoints(run: Run) -> None:
-    """Say which saves were passed over for older ones."""
-    for sentence in run.skipped_checkpoints:
-        print_line(f"skipped a damaged checkpoint: {sentence}", err=True)
+    """Print which damaged checkpoints were skipped in favour of older ones."""
+    for description in run.skipped_checkpoints:
+        print_line(f"skipped a damaged checkpoint: {description}", err=True)

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: a live panel on a terminal, a line per row elsewhere. All on stderr."""
+"""The progress of a run on stderr: a live panel on a terminal, one line per logged row elsewhere."""
 
 from __future__ import annotations
 
@@ -24,168 +24,168 @@ from poise.watch.base import Alarm
 TRACK_WIDTH = 41
 LOG2 = math.log(2)
 QUIET_SECONDS, MESSAGE_INTERVAL = 1.0, 5.0
-"""Where lines are all there is, one says how far work is after a second in silence, then one every five seconds."""
+"""`PlainView` reports long work after one second without output, and then every five seconds."""
 LEVEL_STYLES = {"note": "bold", "warning": "bold yellow", "failure": "bold red"}
 
 
 def format_duration(seconds: float) -> str:
-    """h:mm:ss, or m:ss below an hour."""
-    whole = max(0, round(seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    """A duration as h:mm:ss, or m:ss below an hour."""
+    total = max(0, round(seconds))
+    hours, minutes = divmod(total // 60, 60)
+    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"
 
 
 def equilibrium_label(equilibrium: float) -> str:
-    """How an equilibrium is called: "log 2", or a plain number."""
+    """The value of a loss at equilibrium as text: "log 2", or a number."""
     return {LOG2: "log 2", -LOG2: "-log 2"}.get(equilibrium, f"{equilibrium:.2f}")
 
 
 def track_position(loss: float, equilibrium: float) -> int:
-    """Where a loss stands on a track that goes from 0 to three times its equilibrium."""
+    """The position of a loss on a track that goes from 0 to three times its equilibrium."""
     share = loss / (3 * equilibrium) if math.isfinite(loss) else 1.0
     share = min(1.0, max(0.0, share))
     return round((share if equilibrium > 0 else 1 - share) * (TRACK_WIDTH - 1))
 
 
 def track(loss: float, equilibrium: float | None) -> Text:
-    """A line of dots with the loss on it and a mark where neither player has the better of the other."""
-    if not equilibrium:  # none, or 0, which has no scale
+    """A row of dots that shows the loss and, by a mark, its equilibrium, at which the players are balanced."""
+    if not equilibrium:  # unknown, or 0, which gives no scale
         return Text("")
     cells = ["·"] * TRACK_WIDTH
-    mark, here = track_position(equilibrium, equilibrium), track_position(loss, equilibrium)
+    mark, position = track_position(equilibrium, equilibrium), track_position(loss, equilibrium)
     cells[mark] = "┊"
-    cells[here] = "●"
+    cells[position] = "●"
     text = Text("".join(cells), style="dim")
-    text.stylize("bold green" if abs(here - mark) <= TRACK_WIDTH // 8 else "bold yellow", here, here + 1)
+    text.stylize("bold green" if abs(position - mark) <= TRACK_WIDTH // 8 else "bold yellow", position, position + 1)
     return text
 
 
 class RunProgress:
-    """How far the run is and how long it will take; asks only a clock that never jumps."""
+    """The current step of a run and an estimate of the remaining time, from a monotonic clock."""
 
     def __init__(self, start: StartInfo) -> None:
         self.first, self.steps, self.batch = start.first, start.steps, start.batch
-        self.step, self.began = start.first, time.monotonic()
+        self.step, self.start_time = start.first, time.monotonic()
 
-    def left(self) -> str:
-        """Time left at the pace so far."""
+    def remaining(self) -> str:
+        """The remaining time at the average speed so far."""
         done = self.step - self.first
-        return format_duration((time.monotonic() - self.began) / done * (self.steps - self.step)) if done else "?"
+        return format_duration((time.monotonic() - self.start_time) / done * (self.steps - self.step)) if done else "?"
 
 
 def describe_balance(row: Row) -> list[str]:
-    """How the players stand, in words: whatever of it this game has numbers for."""
+    """Short descriptions of the balance between the players, as far as the row has metrics for them."""
     mean = {name: stat.mean for name, stat in row.stats.items()}
-    told = [f"{name} {mean[f'g/{name}']:.4g}" for name in ("elbo", "reconstruction", "kl") if f"g/{name}" in mean]
+    parts = [f"{name} {mean[f'g/{name}']:.4g}" for name in ("elbo", "reconstruction", "kl") if f"g/{name}" in mean]
     if "d/real_accuracy" in mean:
-        told.append(f"D right on real {mean['d/real_accuracy']:.0%}, on fake {mean['d/fake_accuracy']:.0%}")
+        parts.append(f"D accuracy on real {mean['d/real_accuracy']:.0%}, on fake {mean['d/fake_accuracy']:.0%}")
     elif "d/accuracy" in mean:
-        told.append(f"D right on {mean['d/accuracy']:.0%} of pairs")
+        parts.append(f"D accuracy on pairs {mean['d/accuracy']:.0%}")
     if "d/class_accuracy" in mean and "g/class_accuracy" in mean:
-        told.append(f"class right on {mean['d/class_accuracy']:.0%}, of G's {mean['g/class_accuracy']:.0%}")
+        parts.append(f"class accuracy on real {mean['d/class_accuracy']:.0%}, on fake {mean['g/class_accuracy']:.0%}")
     if "d/wasserstein" in mean:
-        told.append(f"Wasserstein estimate {mean['d/wasserstein']:.3f}")
+        parts.append(f"Wasserstein estimate {mean['d/wasserstein']:.3f}")
     if "g/convergence" in mean:
-        told.append(f"convergence {mean['g/convergence']:.3f}, k {mean['g/k']:.3f}")
-    return told
+        parts.append(f"convergence {mean['g/convergence']:.3f}, k {mean['g/k']:.3f}")
+    return parts
 
 
 class PlainView:
-    """One line per row: for log files and pipes."""
+    """Prints one line per logged row: for log files and pipes."""
 
     def __init__(self) -> None:
-        self._pace: RunProgress | None = None
+        self._progress: RunProgress | None = None
         self._equilibrium: str = ""
-        self._due = time.monotonic() + QUIET_SECONDS
+        self._next_report = time.monotonic() + QUIET_SECONDS
 
     def on_start(self, start: StartInfo) -> None:
-        """What is trained, where, on what."""
-        self._pace = RunProgress(start)
+        """Print what is trained, on what data, and where the run is written."""
+        self._progress = RunProgress(start)
         levels = ", ".join(sorted({equilibrium_label(value) for value in start.equilibrium.values()}))
         self._equilibrium = f" (equilibrium: {levels})" if levels else ""
-        self.on_message(f"{start.name}, {count_noun(start.steps - start.first, 'step')}, into {start.folder}")
+        self.on_message(f"{start.name}, {count_noun(start.steps - start.first, 'step')}, run folder {start.folder}")
         for line in start.lines:
             self.on_message(f"  {line}")
 
     def on_step(self, step: int) -> None:
-        """Remember how far it is."""
-        self._due = time.monotonic() + QUIET_SECONDS
-        if self._pace is not None:
-            self._pace.step = step
+        """Record the current step."""
+        self._next_report = time.monotonic() + QUIET_SECONDS
+        if self._progress is not None:
+            self._progress.step = step
 
     def on_row(self, row: Row) -> None:
-        """The row in words."""
-        if self._pace is None:
+        """Print the row."""
+        if self._progress is None:
             return
-        self._pace.step = row.step
-        told = {name: stat.mean for name, stat in row.stats.items()}
-        losses = [f"{side.upper()} {told[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in told]
+        self._progress.step = row.step
+        mean = {name: stat.mean for name, stat in row.stats.items()}
+        losses = [f"{side.upper()} {mean[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in mean]
         self.on_message(
-            f"step {row.step:,}/{self._pace.steps:,}  {told['time/images_per_second']:,.0f} images/s  "
-            f"{self._pace.left()} left  "
+            f"step {row.step:,}/{self._progress.steps:,}  {mean['time/images_per_second']:,.0f} images/s  "
+            f"{self._progress.remaining()} left  "
             f"{'  '.join(losses)}{self._equilibrium}  {'  '.join(describe_balance(row))}"
         )
 
     def on_message(self, sentence: str) -> None:
-        """A line."""
-        self._due = time.monotonic() + QUIET_SECONDS
+        """Print a line."""
+        self._next_report = time.monotonic() + QUIET_SECONDS
         print_line(sentence, err=True)
 
     def on_progress(self, what: str, share: float) -> None:
-        """A line about long work, one every five seconds."""
-        if what and time.monotonic() >= self._due:
+        """Print a line about long work, every five seconds."""
+        if what and time.monotonic() >= self._next_report:
             self.on_message(f"{what} ..." if share == 0 else f"{what} ({share:.0%})")
-            self._due += MESSAGE_INTERVAL - QUIET_SECONDS
+            self._next_report += MESSAGE_INTERVAL - QUIET_SECONDS
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """What was seen, and what to do."""
+        """Print the alarm and its advice."""
         self.on_message(f"{alarm.level} at step {alarm.step:,}, {alarm.detector}: {alarm.message}; {alarm.advice}")
 
     def on_end(self) -> None:
-        """Nothing to take down."""
+        """Nothing to close."""
 
 
 class NotebookView(PlainView):
-    """One line that is written over twice a second, and whole lines above it: plain text that every notebook shows."""
+    """A status line that is overwritten twice a second, with messages above it, as plain text for any notebook."""
 
     def __init__(self) -> None:
         super().__init__()
         self._losses = ""
-        self._width, self._next = 0, 0.0
+        self._width, self._next_draw = 0, 0.0
 
     def on_step(self, step: int) -> None:
-        """Write over the line, unless that was done a moment ago."""
+        """Update the status line, at most twice a second."""
         super().on_step(step)
         now = time.monotonic()
-        if self._pace is not None and now >= self._next:
-            self._next = now + 0.5
-            self._draw(f"step {step:,}/{self._pace.steps:,}  {self._pace.left()} left{self._losses}")
+        if self._progress is not None and now >= self._next_draw:
+            self._next_draw = now + 0.5
+            self._draw(f"step {step:,}/{self._progress.steps:,}  {self._progress.remaining()} left{self._losses}")
 
     def on_row(self, row: Row) -> None:
-        """Remember the losses; the next tick shows them."""
-        told = {name: stat.mean for name, stat in row.stats.items()}
-        losses = [f"{side.upper()} {told[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in told]
-        rate = f"  {told['time/images_per_second']:,.0f} images/s  "
+        """Record the losses for the next update of the status line."""
+        mean = {name: stat.mean for name, stat in row.stats.items()}
+        losses = [f"{side.upper()} {mean[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in mean]
+        rate = f"  {mean['time/images_per_second']:,.0f} images/s  "
         self._losses = rate + "  ".join(losses) + self._equilibrium
-        self._next = 0.0
+        self._next_draw = 0.0
 
     def on_message(self, sentence: str) -> None:
-        """A line that stays, above the one that is written over."""
+        """Print a line above the status line."""
         self._draw(sentence)
         self._finish()
 
     def on_progress(self, what: str, share: float) -> None:
-        """Write long work over the line, twice a second at most."""
+        """Show long work in the status line, at most twice a second."""
         now = time.monotonic()
         if not what:
             self._draw("")
-            self._width, self._next = 0, 0.0
-        elif now >= self._next:
-            self._next = now + 0.5
+            self._width, self._next_draw = 0, 0.0
+        elif now >= self._next_draw:
+            self._next_draw = now + 0.5
             self._draw(f"{what} ...")
 
     def on_end(self) -> None:
-        """Leave the last line standing."""
+        """End the status line."""
         self._finish()
 
     def _draw(self, line: str) -> None:
@@ -205,110 +205,110 @@ def in_notebook() -> bool:
 
 
 def choose_view() -> PlainView | LiveView:
-    """The view that fits where this process prints."""
+    """The view for the output of this process: notebook, terminal, or anything else."""
     if in_notebook():
         return NotebookView()
     return LiveView() if LiveView.is_supported() else PlainView()
 
 
 class QuietLive(RichLive):
-    """A panel whose thread survives a terminal that is gone."""
+    """A panel whose drawing thread survives the loss of the terminal."""
 
     def refresh(self) -> None:
-        """Draw, if that is still possible."""
+        """Draw, if the terminal still exists."""
         with suppress(OSError, ValueError):
             super().refresh()
 
 
 class LiveView:
-    """A panel that redraws itself twice a second."""
+    """A panel that is redrawn twice a second."""
 
     def __init__(self, console: TerminalConsole | None = None) -> None:
         self.console = console or TerminalConsole(err=True)
         self._live: RichLive | None = None
-        self._doing = ""
+        self._work = ""
         self._start: StartInfo | None = None
-        self._pace: RunProgress | None = None
+        self._progress: RunProgress | None = None
         self._row: Row | None = None
 
     @staticmethod
     def is_supported() -> bool:
-        """Whether somebody is looking: stderr is a terminal that can move its cursor."""
+        """Whether stderr is a terminal that can move its cursor."""
         console = TerminalConsole(err=True)
         return console.is_terminal and not console.is_dumb_terminal
 
     def on_start(self, start: StartInfo) -> None:
-        """Say what is trained, then open the panel."""
-        self._start, self._pace = start, RunProgress(start)
-        self.console.print(styled_text((printable(f"{start.name}, into {start.folder}"), "bold")))
+        """Print what is trained, then open the panel."""
+        self._start, self._progress = start, RunProgress(start)
+        self.console.print(styled_text((printable(f"{start.name}, run folder {start.folder}"), "bold")))
         for line in start.lines:
             self.on_message(f"  {line}")
-        self.on_end()  # what was shown of the work before
+        self.on_end()  # closes the line about earlier work
         self._open(self.panel)
 
     def on_step(self, step: int) -> None:
-        """Remember how far it is; drawing is the panel's own affair."""
-        if self._pace is not None:
-            self._pace.step = step
+        """Record the current step; the panel draws itself."""
+        if self._progress is not None:
+            self._progress.step = step
 
     def on_row(self, row: Row) -> None:
-        """Remember the newest row."""
+        """Record the newest row."""
         self._row = row
 
     def on_message(self, sentence: str) -> None:
-        """A line above the panel."""
+        """Print a line above the panel."""
         self.console.print(printable(sentence))
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """The same in colour, above the panel."""
+        """Print the alarm in colour above the panel."""
         head = printable(f"step {alarm.step:,} {alarm.level}: {alarm.message}")
         self.console.print(styled_text((head, LEVEL_STYLES[alarm.level])))
         self.console.print(styled_text((printable(f"  {alarm.advice} ({alarm.detector}, {alarm.tip})"), "dim")))
 
     def on_progress(self, what: str, share: float) -> None:
-        """A line of the panel about long work; where there is no panel, a line that goes when the work is done."""
-        self._doing = f"{what} ..." if what else ""
+        """Show long work in the panel, or, before it is open, in a line that disappears when the work is done."""
+        self._work = f"{what} ..." if what else ""
         if what and self._live is None:
-            self._open(self._work, passing=True)
+            self._open(self._work_line, transient=True)
         elif not what and self._live is not None and self._live.transient:
             self.on_end()
 
-    def _open(self, shown: Callable[[], Group | Text], *, passing: bool = False) -> None:
+    def _open(self, render: Callable[[], Group | Text], *, transient: bool = False) -> None:
         console = self.console
-        self._live = QuietLive(get_renderable=shown, console=console, refresh_per_second=2, transient=passing)
-        self._live.start(refresh=passing)
+        self._live = QuietLive(get_renderable=render, console=console, refresh_per_second=2, transient=transient)
+        self._live.start(refresh=transient)
 
-    def _work(self) -> Text:
-        return Text(printable(self._doing), style="dim")
+    def _work_line(self) -> Text:
+        return Text(printable(self._work), style="dim")
 
     def on_end(self) -> None:
-        """Leave the last panel standing."""
+        """Close the panel, which stays on the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def panel(self) -> Group | Text:
-        """The panel as it is now."""
-        if self._start is None or self._pace is None:
+        """The current content of the panel."""
+        if self._start is None or self._progress is None:
             return Text("")
-        pace, row = self._pace, self._row
+        progress, row = self._progress, self._row
         rate = f"{row.stats['time/images_per_second'].mean:,.0f} images/s" if row else "first steps ..."
-        head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=pace.steps, completed=pace.step, width=TRACK_WIDTH)
-        head.add_row(bar, f"step {pace.step:,} of {pace.steps:,}", rate, f"{pace.left()} left")
-        work = [self._work()] if self._doing else []
-        return Group(head, self._losses(row), *work) if row else Group(head, *work)
+        header = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=progress.steps, completed=progress.step, width=TRACK_WIDTH)
+        header.add_row(bar, f"step {progress.step:,} of {progress.steps:,}", rate, f"{progress.remaining()} left")
+        work = [self._work_line()] if self._work else []
+        return Group(header, self._losses(row), *work) if row else Group(header, *work)
 
     def _losses(self, row: Row) -> Table:
         assert self._start is not None
         table = Table.grid(padding=(0, 2))
-        for side, who in ((Side.D, "D"), (Side.G, "G")):
-            if f"{side}/adversarial" not in row.stats:  # nobody to play against, or no move yet
+        for side, name in ((Side.D, "D"), (Side.G, "G")):
+            if f"{side}/adversarial" not in row.stats:  # no opponent, or no update yet
                 continue
             loss = row.stats[f"{side}/adversarial"].mean
-            even = self._start.equilibrium.get(side)
-            told = "" if even is None else f"┊ {equilibrium_label(even)}"
-            table.add_row(track(loss, even), f"{who} loss {loss:6.3f}", Text(told, style="dim"))
+            equilibrium = self._start.equilibrium.get(side)
+            label = "" if equilibrium is None else f"┊ {equilibrium_label(equilibrium)}"
+            table.add_row(track(loss, equilibrium), f"{name} loss {loss:6.3f}", Text(label, style="dim"))
         for sentence in describe_balance(row):
             table.add_row(Text(sentence), "", "")
         return table

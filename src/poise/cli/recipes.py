@@ -1,10 +1,10 @@
-"""`poise recipes`: what can be trained by name."""
+"""`poise recipes`: lists the shipped recipes."""
 
 from __future__ import annotations
 
 
 def recipes() -> None:
-    """List the shipped recipes: name, what it is, default data."""
+    """List the shipped recipes: name, description, default data."""
     from rich.table import Table
 
     from poise.recipe.shipped import DEFAULT, list_recipes

@@ -1,4 +1,4 @@
-"""What `measure` and `compare` share: the options' words, the progress bar, the table."""
+"""The progress bar and the table of results that `measure` and `compare` share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from poise.measure.catalogue import EvaluationResult, MeasureResult
     from poise.utils.progress import Progress
 
-MEASURES = "Some of them, by name, with commas between; `all` takes the slow ones too."
-FEATURES = "auto, pixels, classifier, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."
-DIRECTIONS = {"less": "less is better", "more": "more is better", "floor": "best near its floor"}
+DIRECTIONS = {"less": "lower is better", "more": "higher is better", "floor": "best near its floor"}
 
 
 @contextmanager
-def progress_bar(first: str = "reading the data") -> Iterator[Progress]:
-    """While something takes its time: a bar on stderr where somebody is looking, else a line now and then.
+def progress_bar(description: str = "reading the data") -> Iterator[Progress]:
+    """Show the progress of the block on stderr: a bar on a terminal, otherwise a line every few seconds.
 
     Args:
-        first: what is done first.
+        description: what is done first.
+
+    Yields:
+        A callback for further progress; `poise.utils.progress.report` reaches it, too.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -33,24 +34,31 @@ def progress_bar(first: str = "reading the data") -> Iterator[Progress]:
     console = TerminalConsole(err=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(first, total=1.0)
+        task = bar.add_task(description, total=1.0)
 
-        def on_bar(what: str, share: float) -> None:
-            bar.update(task, description=what or None, completed=share)
+        def update_bar(what: str, fraction: float) -> None:
+            bar.update(task, description=what or None, completed=fraction)
 
-        tell = on_bar if console.is_terminal else PlainView().on_progress
-        with progress_to(tell):
-            yield tell
+        callback = update_bar if console.is_terminal else PlainView().on_progress
+        with progress_to(callback):
+            yield callback
 
 
-def print_result(result: EvaluationResult, *, as_json: bool, every: bool) -> None:
-    """The figures, on stdout; notes on stderr. Of measures asked for by name, not `every` one, more is told."""
+def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> None:
+    """Print the results to stdout and the notes to stderr.
+
+    Args:
+        result: the results.
+        as_json: whether to print JSON.
+        brief: whether the table says only which direction of a measure is better. Otherwise it describes each measure,
+            and the reasons of skipped measures are printed.
+    """
     if as_json:
         print_json(result.as_json())
         return
     from rich.table import Table
 
-    from poise.measure.catalogue import MEASURES as KNOWN
+    from poise.measure.catalogue import MEASURES
     from poise.utils.console import TerminalConsole, styled_text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -58,22 +66,24 @@ def print_result(result: EvaluationResult, *, as_json: bool, every: bool) -> Non
     table.add_column("value", justify="right")
     table.add_column("floor (real)", justify="right", style="dim")
     table.add_column("")
-    for name, told in result.results.items():
-        direction = "" if told.floor is None and KNOWN[name].better == "floor" else DIRECTIONS[KNOWN[name].better]
-        said = direction if every else KNOWN[name].about
-        table.add_row(name, *_figures(told), styled_text((said, "dim")))
+    for name, measured in result.results.items():
+        measure = MEASURES[name]
+        direction = "" if measured.floor is None and measure.better == "floor" else DIRECTIONS[measure.better]
+        table.add_row(name, *_format_values(measured), styled_text((direction if brief else measure.about, "dim")))
     console = TerminalConsole()
-    console.print(f"{count_noun(result.n, 'sample')} against as many real ones, by {result.features}\n")
+    console.print(f"{count_noun(result.n, 'sample')}, compared with as many real ones by {result.features}\n")
     console.print(table)
     for note in result.notes:
         print_line(note, err=True)
-    for name, why in () if every else result.skipped.items():
-        print_line(f"no {name}: {why}", err=True)
+    for name, reason in () if brief else result.skipped.items():
+        print_line(f"no {name}: {reason}", err=True)
 
 
-def _figures(told: MeasureResult) -> tuple[str, str]:
-    error = "" if told.value.stderr is None else f" ± {told.value.stderr:.2g}"
-    if told.floor is None:
-        return f"{told.value.value:.4g}{error}", ""
-    spread = "" if told.floor.std is None else f" ± {told.floor.std:.2g}"
-    return f"{told.value.value:.4g}{error}", f"{told.floor.value:.4g}{spread}"
+def _format_values(measured: MeasureResult) -> tuple[str, str]:
+    """The value with its standard error, and the floor with its standard deviation."""
+    error = "" if measured.value.stderr is None else f" ± {measured.value.stderr:.2g}"
+    value = f"{measured.value.value:.4g}{error}"
+    if measured.floor is None:
+        return value, ""
+    spread = "" if measured.floor.std is None else f" ± {measured.floor.std:.2g}"
+    return value, f"{measured.floor.value:.4g}{spread}"

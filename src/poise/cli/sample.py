@@ -1,4 +1,4 @@
-"""`poise sample`: pictures from a finished or running run."""
+"""`poise sample`: generates samples from a finished or running run."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from typing import Annotated
 
 import typer
 
+from poise.cli.options import Best, Label, LatentSeed, Raw, RunArgument, TrustCode
 from poise.utils.printing import count_noun, print_line
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="How many.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Which latents.")] = 0,
-    label: Annotated[str | None, typer.Option(help="Only this class, by name or number (conditional runs).")] = None,
-    out: Annotated[Path | None, typer.Option(help="A .png sheet.", show_default="RUN/sample.png")] = None,
-    npz: Annotated[Path | None, typer.Option(help="The samples themselves, as a .npz file.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="The live weights, not the averaged ones.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="The weights that were measured best, not the newest.")] = False,
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
+    run: RunArgument,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="The number of samples.")] = 64,
+    seed: LatentSeed = 0,
+    label: Label = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .png file for the sample grid.", show_default="RUN/sample.png")
+    ] = None,
+    npz: Annotated[Path | None, typer.Option(help="A .npz file for the samples as an array.")] = None,
+    raw: Raw = False,
+    best: Best = False,
+    trust_code: TrustCode = False,
 ) -> None:
-    """Sample from a run: a sheet to look at, or an .npz to work with.
+    """Generate samples from a run, as a grid in a .png or as an array in a .npz file.
 
-    Where G takes labels, an .npz holds the classes in the shares of the training pictures, and a sheet a row of each,
-    or of 16 of many. A sheet has at most 4,096 pixels on a side.
+    If G is conditional, the classes in the .npz are as frequent as in the training data, and the grid has one row per
+    class, for at most 16 classes. A grid is at most 4,096 pixels wide and high.
     """
     from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
 
@@ -44,26 +47,30 @@ def sample(
     opened = Run(run, trust_code=trust_code, best=best)
     _ = opened.game
     report_skipped_checkpoints(opened)
-    kind = None if label is None else opened.label(label)
-    rows = None if kind is not None else opened.grid_labels(n)
-    room = num_shown(opened.shape, n)
+    class_index = None if label is None else opened.label(label)
+    grid_labels = None if class_index is not None else opened.grid_labels(n)
+    max_shown = num_shown(opened.shape, n)
     samples = None
-    if npz is not None or rows is None:
-        samples = opened.sample(n if npz is not None else room, seed, label=kind, raw=raw)
+    if npz is not None or grid_labels is None:
+        samples = opened.sample(n if npz is not None else max_shown, seed, label=class_index, raw=raw)
     if npz is not None and samples is not None:
-        labels = opened.labels(n, kind, seed)
+        labels = opened.labels(n, class_index, seed)
         arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
         arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(opened.classes, np.str_)}
         with open_atomic(npz) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
         print_line(f"{npz}: {count_noun(n, 'sample')}", err=True)
     if out is not None:
-        columns, told = None, "" if room == n else f", the first of {n:,}: a sheet has no room for more"
-        if rows is not None:  # a grid asks for each class equally often
-            samples, columns = grid_by_class(opened.sample(len(rows), seed, labels=rows, raw=raw), rows)
-            kinds, classes = len(rows.unique()), len(opened.classes)
-            told = f", a row for each of {kinds} of the {classes:,} classes" if kinds < classes else told
+        columns, remark = None, "" if max_shown == n else f", the first of {n:,}: no more fit into a grid"
+        if grid_labels is not None:  # a grid has equally many samples of each class
+            samples, columns = grid_by_class(
+                opened.sample(len(grid_labels), seed, labels=grid_labels, raw=raw), grid_labels
+            )
+            num_rows, num_classes = len(grid_labels.unique()), len(opened.classes)
+            remark = (
+                f", one row for each of {num_rows} of the {num_classes:,} classes" if num_rows < num_classes else remark
+            )
         assert samples is not None
-        samples = samples[:room]
+        samples = samples[:max_shown]
         write_png(sample_grid(samples, opened.real(2000), columns, alpha=opened.alpha), out)
-        print_line(f"{out}: {count_noun(len(samples), 'sample')}{told}", err=True)
+        print_line(f"{out}: {count_noun(len(samples), 'sample')}{remark}", err=True)

@@ -1,4 +1,4 @@
-"""`poise tips`: the catalogue, one tip of it, or how a recipe stands to all of them. No torch."""
+"""`poise tips`: the catalogue of tips, one tip, or the status of all tips in a recipe. It imports no torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from poise.cli import completion
+from poise.cli.options import AsJson, Text
 from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from poise.tips.catalogue import Tip
     from poise.utils.console import TerminalConsole
 
-Text = str | None
 COLOURS = {"followed": "green", "broken": "yellow", "open": "dim"}
 
 
@@ -22,32 +24,32 @@ def tips(
     tip: Annotated[
         Text,
         typer.Argument(
-            help="An id (T07a), a name (soft-labels) or a kind (soft_labels).", autocompletion=completion.tips
+            help="A tip by id (T07a), name (soft-labels) or kind (soft_labels).", autocompletion=completion.tips
         ),
     ] = None,
     recipe: Annotated[
         Text,
         typer.Option(
-            help="Which tips this recipe follows, breaks and leaves open.",
+            help="Show which tips this recipe follows, breaks or leaves open.",
             metavar="RECIPE",
             autocompletion=completion.recipes,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """The lists' tips: what each is, how to switch it on, where it comes from, what is known of it."""
+    """Show the catalogue of tips: what each one does, how to switch it on, its sources and the evidence for it."""
     from poise.tips import catalogue
 
-    chosen = catalogue.find(tip) if tip is not None else catalogue.tips()
+    selected = catalogue.find(tip) if tip is not None else catalogue.tips()
     if recipe is not None:
-        _stands(recipe, {one.id for one in chosen}, as_json=as_json)
+        _print_statuses(recipe, {one.id for one in selected}, as_json=as_json)
     elif as_json:
-        print_json([one.as_json() for one in chosen])
+        print_json([one.as_json() for one in selected])
     elif tip is None:
-        _list(chosen)
+        _print_list(selected)
     else:
-        for one in chosen:
-            _tell(one)
+        for one in selected:
+            _print_tip(one)
 
 
 def _console() -> TerminalConsole:
@@ -56,22 +58,26 @@ def _console() -> TerminalConsole:
     return TerminalConsole()
 
 
-def _list(chosen: tuple[Tip, ...]) -> None:
+def _table() -> Table:
     from rich.table import Table
 
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _print_list(selected: tuple[Tip, ...]) -> None:
     from poise.utils.console import styled_text
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for one in chosen:
-        tricks = ", ".join(part.kind for part in one.parts if part.at == "tricks")
-        table.add_row(styled_text((one.id, "bold")), one.name, styled_text((tricks, "dim")))
+    table = _table()
+    for tip in selected:
+        tricks = ", ".join(part.kind for part in tip.parts if part.at == "tricks")
+        table.add_row(styled_text((tip.id, "bold")), tip.name, styled_text((tricks, "dim")))
     console = _console()
     console.print(table)
-    one, all_of_them = ("poise tips soft-labels", "bold"), ("poise tips --recipe dcgan", "bold")
-    console.print(styled_text("\nOne of them: ", one, ". A recipe's: ", all_of_them, "."))
+    one_tip, of_recipe = ("poise tips soft-labels", "bold"), ("poise tips --recipe dcgan", "bold")
+    console.print(styled_text("\nDetails of a tip: ", one_tip, ". Tips that a recipe follows: ", of_recipe, "."))
 
 
-def _tell(tip: Tip) -> None:
+def _print_tip(tip: Tip) -> None:
     from poise.utils.console import styled_text
 
     console = _console()
@@ -83,7 +89,7 @@ def _tell(tip: Tip) -> None:
             console.print(f"    {name} = {json.dumps(default, ensure_ascii=False)}")
         if part.switch != tip.switch:
             console.print(styled_text((f"    {part.switch}", "dim")), soft_wrap=True)
-    console.print(styled_text(("\nknown" if tip.parts else "known", "bold")))
+    console.print(styled_text(("\nevidence" if tip.parts else "evidence", "bold")))
     for one in tip.evidence:
         console.print(f"  {one.says}: {one.words}")
     if tip.disagree:
@@ -92,22 +98,19 @@ def _tell(tip: Tip) -> None:
     console.print(styled_text(("sources", "bold"), f"  {'; '.join(tip.source)}\n"))
 
 
-def _stands(name: str, chosen: set[str], *, as_json: bool) -> None:
+def _print_statuses(recipe: str, ids: set[str], *, as_json: bool) -> None:
     from poise.recipe.shipped import load_recipe
     from poise.tips.rules import tip_statuses
 
-    told = [(tip, standing) for tip, standing in tip_statuses(load_recipe(name)) if tip.id in chosen]
+    statuses = [(tip, status) for tip, status in tip_statuses(load_recipe(recipe)) if tip.id in ids]
     if as_json:
-        lines = [{"id": t.id, "name": t.name, "stands": s.status, "reason": s.reason} for t, s in told]
-        print_json(lines)
+        print_json([{"id": t.id, "name": t.name, "stands": s.status, "reason": s.reason} for t, s in statuses])
         return
-    from rich.table import Table
-
     from poise.utils.console import styled_text
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for stands, colour in COLOURS.items():
-        for tip, standing in told:
-            if standing.status == stands:
-                table.add_row(styled_text((stands, colour)), styled_text((tip.id, "bold")), tip.name, standing.reason)
+    table = _table()
+    for name, colour in COLOURS.items():
+        for tip, status in statuses:
+            if status.status == name:
+                table.add_row(styled_text((name, colour)), styled_text((tip.id, "bold")), tip.name, status.reason)
     _console().print(table)

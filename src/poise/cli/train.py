@@ -1,4 +1,4 @@
-"""`poise train`: from words to a run."""
+"""`poise train`: trains a recipe, or resumes a run."""
 
 from __future__ import annotations
 
@@ -8,53 +8,38 @@ from typing import Annotated, Any
 
 import typer
 
-from poise.cli import completion
-
-Text = str | None
+from poise.cli.options import Changes, Data, DataRoot, Device, Precision, Recipe, Text, TrustCode
 
 
 def train(
-    recipe: Annotated[
-        Text,
-        typer.Argument(
-            help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=completion.recipes
-        ),
-    ] = None,
-    data: Annotated[
-        Text,
-        typer.Option(help="A folder, .zip or .npz of pictures, or a data set's name.", autocompletion=completion.data),
-    ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where data sets by name are looked for.")] = None,
+    recipe: Recipe = None,
+    data: Data = None,
+    data_root: DataRoot = None,
     out: Annotated[Text, typer.Option(help="The run folder.", show_default="runs/NAME")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps in the whole run.")] = None,
-    seed: Annotated[int | None, typer.Option(help="All random numbers follow from it.")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change the recipe: optimizer.d.lr=1e-4"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.", autocompletion=completion.devices)
-    ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)] = "auto",
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Let the recipe's own Python files run.")] = False,
+    steps: Annotated[int | None, typer.Option(help="The number of training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of all random numbers.")] = None,
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
-    """Train a GAN: the default recipe on real handwritten digits, or any recipe on any pictures."""
+    """Train a GAN: the default recipe on handwritten digits, or any recipe on any images."""
     from poise.cli.recipe_arguments import apply_changes
 
-    numbers = {"steps": steps, "seed": seed}
+    fields = {"steps": steps, "seed": seed}
     table = apply_changes(
-        start_table(recipe, out, resume=resume), data, numbers, changes, moved=resume and recipe is None
+        initial_table(recipe, out, resume=resume), data, fields, changes, moved=resume and recipe is None
     )
     from poise.cli.progress_view import choose_view
     from poise.recipe.decode import decode
 
     decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     view = choose_view()
-    view.on_message("getting ready ...")
-    from poise.training.train import train as run
+    view.on_message("starting ...")
+    from poise.training.train import train as train_recipe
 
-    finished = run(
+    run = train_recipe(
         decoded,
         out,
         resume=resume,
@@ -64,20 +49,29 @@ def train(
         listener=view,
         trust_code=trust_code,
     )
-    newest = max((finished.path / "samples").glob("step-*.png"), default=finished.path)
-    view.on_message(
-        f"{'samples' if finished.info.get('alarms') else 'done'}: {newest}"
-    )  # else it was said with the alarms
-    view.on_message(f"more of them: poise sample {shlex.quote(str(finished.path))}")
+    newest = max((run.path / "samples").glob("step-*.png"), default=run.path)
+    prefix = "samples" if run.info.get("alarms") else "done"  # a summary of the alarms has been printed already
+    view.on_message(f"{prefix}: {newest}")
+    view.on_message(f"to generate more samples: poise sample {shlex.quote(str(run.path))}")
 
 
-def start_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
-    """Where the recipe comes from: a name, a file, or the run that is resumed."""
+def initial_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
+    """The table of a recipe: of a shipped one, of a file, or of the run that is resumed.
+
+    Args:
+        recipe: the name of a shipped recipe or of a file; None for the default, or the one of the run.
+        out: the run folder.
+        resume: whether the run in `out` is resumed.
+
+    Raises:
+        RecipeError: there is no such recipe, or `out` is missing.
+        CheckpointError: there is no run to resume.
+    """
     from poise.errors import CheckpointError, RecipeError
     from poise.recipe.shipped import DEFAULT, load_recipe
 
     if resume and out is None:
-        raise RecipeError("needs to know which run", where="--resume", cure="name its folder with --out")
+        raise RecipeError("needs the folder of the run", where="--resume", cure="give it with --out")
     if resume and recipe is None:
         folder = Path(out or "")
         if not (folder / "recipe.toml").is_file():

@@ -1,4 +1,4 @@
-"""`poise watch`: what a monitor would have said of a run, ours or another trainer's. No torch."""
+"""`poise watch`: replays the monitor over a run, or over the log of another trainer. It imports no torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from poise.cli.options import AsJson, Text
 from poise.utils.printing import print_json, print_line
 
 if TYPE_CHECKING:
     from poise.watch.base import Alarm
     from poise.watch.logs import Log
 
-Text = str | None
 Families = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy"]
 COLOURS = {"note": "dim", "warning": "yellow", "failure": "bold red"}
 
@@ -22,27 +22,28 @@ def watch(
     run: Annotated[
         Path,
         typer.Argument(
-            help="A run folder, or a log: .csv, .json, .jsonl, TensorBoard events, text.", metavar="RUN_OR_LOG"
+            help="A run folder, or a log: .csv, .json, .jsonl, TensorBoard events or text.", metavar="RUN_OR_LOG"
         ),
     ],
     columns: Annotated[
         Text,
         typer.Option(
-            help="Which column holds what: step=iter,d=loss_D,g=loss_G,accuracy=...; several by + are averaged, "
-            "a % at the end says per cent.",
+            help="The columns of a log by quantity: step=iter,d=loss_D,g=loss_G,accuracy=...; columns joined by + are "
+            "averaged, a % at the end means per cent.",
             metavar="NAME=COLUMN,...",
         ),
     ] = None,
     loss_family: Annotated[
-        Families | None, typer.Option(help="The sort of losses.", show_default="the recipe's, or guessed")
+        Families | None, typer.Option(help="The family of the losses.", show_default="the recipe's, or guessed")
     ] = None,
     pattern: Annotated[
-        Text, typer.Option(help="For text: a regular expression with groups (?P<d>...), (?P<g>...), (?P<step>...).")
+        Text,
+        typer.Option(help="For text: a regular expression with the groups (?P<d>...), (?P<g>...) and (?P<step>...)."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="A .png: the losses, with the alarms.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on stdout alone.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="A .png file for a plot of the losses and alarms.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Replay the monitor over a run, or over another trainer's log."""
+    """Replay the monitor over a run or over another trainer's log, and list the alarms."""
     from poise.cli.files import check_writable
     from poise.watch.logs import parse_columns, read_log
     from poise.watch.replay import replay
@@ -55,38 +56,40 @@ def watch(
     log = read_log(run, parse_columns(columns or ""), pattern)
     for note in log.notes:
         print_line(f"{run}: {note}", err=True)
-    alarms, deaf = replay(log, loss_family)
+    alarms, inactive = replay(log, loss_family)
     if as_json:
         print_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
     else:
-        _tell(run, log, alarms, deaf, loss_family)
+        _print_alarms(run, log, alarms, inactive, loss_family)
     if plot is not None:
-        from poise.watch.plot import plot as draw
+        from poise.watch.plot import plot as draw_plot
 
-        draw(log, alarms, plot, loss_family, str(run))
-        print_line(f"{plot}: the losses by step, with the alarms", err=True)
+        draw_plot(log, alarms, plot, loss_family, str(run))
+        print_line(f"{plot}: plot of the losses and alarms", err=True)
 
 
-def _tell(run: Path, log: Log, alarms: list[Alarm], deaf: list[str], family: Families | None) -> None:
+def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str], loss_family: Families | None) -> None:
     from rich.table import Table
 
     from poise.utils.console import TerminalConsole, styled_text
     from poise.utils.printing import count_noun, printable
 
     console = TerminalConsole()
-    sort = family or log.family
-    losses = f"losses of the {sort} sort" if sort else "losses of an unknown sort"
-    console.print(f"{printable(str(run))}: {count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}, {losses}")
-    if deaf:
-        console.print(styled_text((f"no numbers for {', '.join(deaf)}", "dim")))
+    family = loss_family or log.family or "unknown"
+    rows = f"{count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}"
+    console.print(f"{printable(str(run))}: {rows}, loss family: {family}")
+    if inactive:
+        console.print(styled_text((f"detectors without data: {', '.join(inactive)}", "dim")))
     if not alarms:
-        console.print("no alarm" if log.judged else "nothing alarming in what was read, but D's loss was not found")
+        console.print(
+            "no alarm" if log.judged else "no alarm from the columns that were read, but no loss of D was found"
+        )
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("step", "detector", "what was seen"):
+    for column in ("step", "detector", "finding and advice"):
         table.add_column(column, justify="right" if column == "step" else "left")
     for alarm in alarms:
         colour = COLOURS[alarm.level]
-        told = styled_text(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
-        table.add_row(f"{alarm.step:,}", styled_text((alarm.detector, colour)), told)
+        finding = styled_text(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
+        table.add_row(f"{alarm.step:,}", styled_text((alarm.detector, colour)), finding)
     console.print(table)

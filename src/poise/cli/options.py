@@ -1,0 +1,55 @@
+"""The options that several commands share, as annotated types of their parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poise.cli import completion
+
+Text = str | None
+
+Recipe = Annotated[
+    Text,
+    typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=completion.recipes),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a field of the recipe: optimizer.d.lr=1e-4"),
+]
+Data = Annotated[
+    Text,
+    typer.Option(help="A folder, .zip or .npz of images, or the name of a data set.", autocompletion=completion.data),
+]
+DataRoot = Annotated[Path | None, typer.Option(help="The folder that contains the data sets given by name.")]
+MovedData = Annotated[
+    Text,
+    typer.Option(help="The new location of the run's data, if it was moved.", autocompletion=completion.data),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow the recipe to run its own Python files.")]
+TrustNamedCode = Annotated[bool, typer.Option("--trust-code", help="Allow Python files that are named to run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text to stdout.")]
+
+RunArgument = Annotated[Path, typer.Argument(help="The run folder.")]
+Label = Annotated[Text, typer.Option(help="Only this class, by name or number (conditional runs only).")]
+LatentSeed = Annotated[int, typer.Option(min=0, help="The seed of the latents.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Use the trained weights instead of the averaged ones.")]
+Best = Annotated[
+    bool, typer.Option("--best", help="Use the checkpoint with the best measure instead of the newest one.")
+]
+
+Measures = Annotated[
+    Text,
+    typer.Option(
+        help="Measures by name, separated by commas; `all` includes the slow ones.",
+        show_default="all but the slow ones",
+    ),
+]
+Features = Annotated[
+    str,
+    typer.Option(help="auto, pixels, classifier, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."),
+]
