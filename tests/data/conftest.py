@@ -1,4 +1,4 @@
-"""The one fixture of the data tests."""
+"""The fixture of the data tests."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import Fill
+from image_helpers import WriteImages
 from PIL import Image
 
 
 @pytest.fixture
-def fill() -> Fill:
-    """Write n different pictures of random pixels: `fill(folder, n=4, size=8, mode="RGB")`."""
+def write_images() -> WriteImages:
+    """Writes n different images of random pixels: `write_images(folder, n=4, size=8, mode="RGB")`."""
 
     def write(folder: Path, n: int = 4, size: int = 8, mode: str = "RGB", suffix: str = ".png") -> None:
         folder.mkdir(parents=True, exist_ok=True)

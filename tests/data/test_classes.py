@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import load, pixels, said
+from image_helpers import has_note, load, pixels
 from PIL import Image
 
 from poise.data.classes import Classes, Container, classes_by_folder, summary
@@ -54,9 +54,9 @@ def test_classes_in_a_line(counts: tuple[int, ...], told: str) -> None:
     assert summary(labels, [chr(97 + i) for i in range(len(counts))]) == told
 
 
-def test_a_folder_and_an_archive_say_their_classes(tmp_path: Path, fill: Callable[..., None]) -> None:
-    fill(tmp_path / "p" / "a", 3)
-    fill(tmp_path / "p" / "é b", 5)
+def test_a_folder_and_an_archive_say_their_classes(tmp_path: Path, write_images: Callable[..., None]) -> None:
+    write_images(tmp_path / "p" / "a", 3)
+    write_images(tmp_path / "p" / "é b", 5)
     line = "2 classes: a, é b; 3, 5 images"
     loaded = load(tmp_path / "p", held_out=0.5)
     assert loaded.notes[0] == line
@@ -126,9 +126,11 @@ def test_folders_without_a_usable_picture_are_said() -> None:
     assert lonely.notes[1:] == ("2 folders without a usable image: p/b, q",)
 
 
-def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(tmp_path: Path, fill: Callable[..., None]) -> None:
-    fill(tmp_path / "a", 3)
-    fill(tmp_path / "b", 3)
+def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(
+    tmp_path: Path, write_images: Callable[..., None]
+) -> None:
+    write_images(tmp_path / "a", 3)
+    write_images(tmp_path / "b", 3)
     for name in ("c/x.png", "d/readme.txt", ".hidden/x.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
@@ -168,10 +170,10 @@ def test_parts_of_a_data_set_are_doubted(names: list[str], give: str, why: str) 
     assert f"--data top/{give}" in doubt.cure
 
 
-def test_the_cure_can_be_typed(tmp_path: Path, fill: Callable[..., None]) -> None:
+def test_the_cure_can_be_typed(tmp_path: Path, write_images: Callable[..., None]) -> None:
     for split in ("train", "test"):
         for kind in ("cats", "dogs"):
-            fill(tmp_path / "my data" / split / kind, 3)
+            write_images(tmp_path / "my data" / split / kind, 3)
     (doubt,) = load(tmp_path / "my data").warnings
     assert f"--data '{tmp_path / 'my data' / 'train'}'" in doubt.cure
     assert load(tmp_path / "my data" / "train").warnings == []
@@ -261,14 +263,14 @@ def test_labels_of_a_dataset_json(tmp_path: Path, given: object) -> None:
         assert [int(loaded.train.classes[label]) for label in loaded.train.labels] == LABELS
         assert "from dataset.json: 3 classes: 0, 5, 10; 4 images each" in loaded.notes
         assert loaded.warnings == []
-        assert not said(loaded, "skipped")
+        assert not has_note(loaded, "skipped")
 
 
 def test_a_dataset_json_without_labels(tmp_path: Path) -> None:
     place = stylegan(tmp_path / "p", None)
     for loaded in (load(place), zipped(place, place)):
         assert loaded.train.classes == ()
-        assert said(loaded, "dataset.json states that there are no labels")
+        assert has_note(loaded, "dataset.json states that there are no labels")
         assert loaded.warnings == []
 
 
@@ -300,9 +302,9 @@ def test_pictures_without_a_label_leave_the_labels_unused(tmp_path: Path) -> Non
     assert "no label for 2 of 12 images" in loaded.warnings[0].message
 
 
-def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, fill: Callable[..., None]) -> None:
-    fill(tmp_path / "a", 3)
-    fill(tmp_path / "b", 3)
+def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, write_images: Callable[..., None]) -> None:
+    write_images(tmp_path / "a", 3)
+    write_images(tmp_path / "b", 3)
     (tmp_path / "b" / "dataset.json").write_text(json.dumps({"labels": None}))
     loaded = load(tmp_path)
     assert "skipped 1 other file: 1 .json" in loaded.notes

@@ -1,4 +1,4 @@
-"""Folders: what counts as a class, what is passed over, what is followed, and each way to find nothing."""
+"""Folders: classes, ignored files, links, and every reason for which a folder cannot be used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import Fill
+from image_helpers import WriteImages
 from PIL import Image
 from pydantic import ValidationError
 
@@ -27,12 +27,12 @@ def trained(loaded: DataSplits) -> ImageDataset:
     return loaded.train
 
 
-def said(loaded: DataSplits, words: str) -> bool:
-    return any(re.search(words, note) for note in loaded.notes)
+def has_note(loaded: DataSplits, pattern: str) -> bool:
+    return any(re.search(pattern, note) for note in loaded.notes)
 
 
-def test_flat_folder_has_no_classes(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path, 5)
+def test_a_flat_folder_has_no_classes(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path, 5)
     loaded = load(tmp_path)
     assert trained(loaded).images.shape == (5, 8, 8, 3)
     assert trained(loaded).labels is None
@@ -40,18 +40,18 @@ def test_flat_folder_has_no_classes(tmp_path: Path, fill: Fill) -> None:
     assert np.array_equal(trained(loaded).images[3], np.asarray(Image.open(tmp_path / "good-003.png")))
 
 
-def test_sub_folders_are_classes_by_their_first_part(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path / "dogs" / "small", 2)
-    fill(tmp_path / "dogs" / "large" / "old", 1)
-    fill(tmp_path / "cats", 3)
-    fill(tmp_path / "Zebras", 2)
+def test_first_level_folders_are_classes(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path / "dogs" / "small", 2)
+    write_images(tmp_path / "dogs" / "large" / "old", 1)
+    write_images(tmp_path / "cats", 3)
+    write_images(tmp_path / "Zebras", 2)
     loaded = load(tmp_path)
     assert loaded.train.classes == ("Zebras", "cats", "dogs")
     assert trained(loaded).labels is not None
     assert trained(loaded).labels.tolist() == [0, 0, 1, 1, 1, 2, 2, 2]  # type: ignore[union-attr]
 
 
-def test_labels_stay_with_their_pictures_when_held_out(tmp_path: Path) -> None:
+def test_held_out_images_keep_their_labels(tmp_path: Path) -> None:
     for level, name in enumerate(("a", "b", "c")):
         (tmp_path / name).mkdir()
         for i in range(10):
@@ -66,26 +66,26 @@ def test_labels_stay_with_their_pictures_when_held_out(tmp_path: Path) -> None:
         assert np.array_equal(part.images[:, 0, 0, 0] // 80, part.labels)
 
 
-def test_pictures_at_both_levels_have_no_classes(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path, 2)
-    fill(tmp_path / "a", 2)
-    fill(tmp_path / "b", 2)
+def test_images_at_both_levels_have_no_classes(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path, 2)
+    write_images(tmp_path / "a", 2)
+    write_images(tmp_path / "b", 2)
     loaded = load(tmp_path)
     assert trained(loaded).labels is None
     assert len(trained(loaded)) == 6
-    assert said(loaded, "2 images at the top level and others in 2 folders: the folders are not treated as classes")
+    assert has_note(loaded, "2 images at the top level and others in 2 folders: the folders are not treated as classes")
 
 
-def test_a_single_sub_folder_is_no_class(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path / "only", 3)
+def test_a_single_sub_folder_is_not_a_class(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path / "only", 3)
     loaded = load(tmp_path)
     assert trained(loaded).labels is None
-    assert said(loaded, "all images are in one folder, only: they have no classes")
+    assert has_note(loaded, "all images are in one folder, only: they have no classes")
 
 
-def test_a_class_without_a_usable_picture_is_none(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path / "a", 3)
-    fill(tmp_path / "b", 3)
+def test_a_folder_without_usable_images_is_not_a_class(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path / "a", 3)
+    write_images(tmp_path / "b", 3)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "x.png").write_bytes(b"")
     (tmp_path / "top.png").write_bytes(b"")
@@ -94,11 +94,11 @@ def test_a_class_without_a_usable_picture_is_none(tmp_path: Path, fill: Fill) ->
     assert [bad.name for bad in loaded.bad_files] == ["c/x.png", "top.png"]
 
 
-def test_what_is_no_picture_is_counted(tmp_path: Path, fill: Fill) -> None:
+def test_other_files_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
     """I18, I19."""
-    fill(tmp_path, 3)
-    fill(tmp_path / "__MACOSX", 2)
-    fill(tmp_path / ".cache", 2)
+    write_images(tmp_path, 3)
+    write_images(tmp_path / "__MACOSX", 2)
+    write_images(tmp_path / ".cache", 2)
     (tmp_path / "sub").mkdir()
     for name in ("._x.jpg", ".DS_Store", "Thumbs.db", "a.txt", "sub/b.TXT", "README", "c.svg", "d.heic", "e.mp4"):
         (tmp_path / name).write_bytes(b"anything")
@@ -112,11 +112,11 @@ def test_what_is_no_picture_is_counted(tmp_path: Path, fill: Fill) -> None:
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_links(tmp_path: Path, fill: Fill, follow: bool) -> None:
+def test_links(tmp_path: Path, write_images: WriteImages, follow: bool) -> None:
     """I20."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
-    fill(inside / "a", 3)
-    fill(outside, 2)
+    write_images(inside / "a", 3)
+    write_images(outside, 2)
     (outside / "up").symlink_to(tmp_path)
     (inside / "one.png").symlink_to(outside / "good-000.png")
     (inside / "all").symlink_to(outside)
@@ -126,21 +126,21 @@ def test_links(tmp_path: Path, fill: Fill, follow: bool) -> None:
     loaded = load(inside, follow_links=follow)
     listing = Walk(inside, follow).listing()
     names = sorted(item.name for item in listing.items)
-    own = ["a/good-000.png", "a/good-001.png", "a/good-002.png", "a/same.png"]
+    names_inside = ["a/good-000.png", "a/good-001.png", "a/good-002.png", "a/same.png"]
     if follow:
-        assert names == [*own, "again/good-000.png", "again/good-001.png", "one.png"]
+        assert names == [*names_inside, "again/good-000.png", "again/good-001.png", "one.png"]
         assert loaded.bad_files == []
     else:
-        assert names == own
+        assert names == names_inside
         assert [bad.name for bad in loaded.bad_files] == ["again", "all", "one.png"]
         assert {bad.reason for bad in loaded.bad_files} == {"a link out of the folder (data.follow_links)"}
-    assert said(loaded, "links to visited folders")
+    assert has_note(loaded, "links to visited folders")
 
 
-def test_a_link_within_never_names_a_class(tmp_path: Path, fill: Fill) -> None:
-    """However early its name comes: the pictures are met under the real folder's name."""
-    fill(tmp_path / "cats", 2)
-    fill(tmp_path / "dogs", 2)
+def test_a_link_to_a_folder_inside_is_not_a_class(tmp_path: Path, write_images: WriteImages) -> None:
+    """Also if the name of the link is sorted first: the images are found under the real folder's name."""
+    write_images(tmp_path / "cats", 2)
+    write_images(tmp_path / "dogs", 2)
     (tmp_path / "an alias").symlink_to(tmp_path / "dogs")
     assert load(tmp_path).train.classes == ("cats", "dogs")
     assert (
@@ -150,8 +150,8 @@ def test_a_link_within_never_names_a_class(tmp_path: Path, fill: Fill) -> None:
 
 
 @pytest.fixture
-def pit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder far deeper than Python recurses, whose last picture has a longer path than the system takes."""
+def deep_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder deeper than Python's recursion limit, whose last image has a longer path than the system allows."""
     monkeypatch.chdir(tmp_path)
     for _ in range(2100):
         Path("d").mkdir()
@@ -164,21 +164,23 @@ def pit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         Path("d").rmdir()
 
 
-def test_very_deep_folders(pit: Path, fill: Fill) -> None:
+def test_very_deep_folders(deep_folder: Path, write_images: WriteImages) -> None:
     """I26."""
-    fill(pit, 2)
-    fill(pit / "/".join(["e"] * 50), 2)
-    loaded = load(pit)
+    write_images(deep_folder, 2)
+    write_images(deep_folder / "/".join(["e"] * 50), 2)
+    loaded = load(deep_folder)
     assert len(trained(loaded)) == 4
     (bad,) = loaded.bad_files
     assert bad.name.startswith("d/d/d/")
     assert bad.reason.endswith("File name too long")
 
 
-def test_an_unreadable_sub_folder_is_bad(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_sub_folder_is_a_bad_file(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """I22."""
-    fill(tmp_path, 3)
-    fill(tmp_path / "closed", 3)
+    write_images(tmp_path, 3)
+    write_images(tmp_path / "closed", 3)
     original = os.scandir
 
     def guarded(path: Path) -> object:
@@ -192,8 +194,10 @@ def test_an_unreadable_sub_folder_is_bad(tmp_path: Path, fill: Fill, monkeypatch
     assert len(trained(loaded)) == 3
 
 
-def test_relative_paths_start_here(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path / "p", 3)
+def test_relative_paths_and_the_home_folder(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "p", 3)
     monkeypatch.chdir(tmp_path)
     assert len(trained(load("p"))) == 3
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -207,10 +211,10 @@ def refused(path: Path | str) -> str:
     return str(raised.value)
 
 
-def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told = refused("no-such")
-    assert told.startswith(
+    message = refused("no-such")
+    assert message.startswith(
         "data.path: no such file or folder, found no-such; check the spelling; relative paths start at"
     )
     assert refused(tmp_path / "no-such").endswith("check the spelling")
@@ -220,14 +224,14 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "cure"),
     [("x.zip", 'set data.kind = "zip"'), ("x.npz", 'set data.kind = "npz"'), ("x.png", "give the folder that")],
 )
-def test_a_file_is_no_folder(tmp_path: Path, name: str, cure: str) -> None:
+def test_a_file_instead_of_a_folder(tmp_path: Path, name: str, cure: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    told = refused(tmp_path / name)
-    assert "this is a file, not a folder" in told
-    assert cure in told
+    message = refused(tmp_path / name)
+    assert "this is a file, not a folder" in message
+    assert cure in message
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_a_folder_without_images(tmp_path: Path) -> None:
     """I23."""
     assert "there are no images in this folder, found nothing at all" in refused(tmp_path)
     (tmp_path / "a.txt").write_text("x")
@@ -235,8 +239,10 @@ def test_no_pictures(tmp_path: Path) -> None:
     assert "found only 1 .heic, 1 .txt (convert .heic to PNG to use them)" in refused(tmp_path)
 
 
-def test_no_permission(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, 2)
+def test_a_folder_without_permission(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, 2)
 
     def denied(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
@@ -260,6 +266,6 @@ def test_no_permission(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPat
     ],
     ids=str,
 )
-def test_fields_are_checked(fields: dict[str, object]) -> None:
+def test_invalid_fields_are_rejected(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         FolderConfig(**{"path": "x", **fields})  # type: ignore[arg-type]

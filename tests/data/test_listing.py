@@ -1,4 +1,4 @@
-"""Names: odd ones work and print, and the order is theirs alone."""
+"""File names: unusual ones can be read and printed, and images are sorted by name."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import Fill, encoded, load, pixels
+from image_helpers import WriteImages, encoded, load, pixels
 
-from poise.data import scan as scanning
+from poise.data import scan as scan_module
 from poise.data.folder import FolderConfig, Walk
 from poise.data.listing import display_name
 from poise.data.scan import scan
 from poise.errors import DataError
 
-ODD_NAMES = {
+UNUSUAL_NAMES = {
     "newline": b"a\nb.png",
     "not-utf8": b"caf\xe9\xff.png",
     "quotes": b'"it\'s",.png',
@@ -28,9 +28,9 @@ ODD_NAMES = {
 }
 
 
-@pytest.mark.parametrize("raw", ODD_NAMES.values(), ids=[f"I25-{name}" for name in ODD_NAMES])
-def test_odd_names_work_and_print(tmp_path: Path, fill: Fill, raw: bytes) -> None:
-    fill(tmp_path, 1)
+@pytest.mark.parametrize("raw", UNUSUAL_NAMES.values(), ids=[f"I25-{name}" for name in UNUSUAL_NAMES])
+def test_unusual_names_can_be_read_and_printed(tmp_path: Path, write_images: WriteImages, raw: bytes) -> None:
+    write_images(tmp_path, 1)
     good = tmp_path / "folder" / os.fsdecode(raw)
     good.parent.mkdir()
     try:
@@ -52,20 +52,20 @@ def test_odd_names_work_and_print(tmp_path: Path, fill: Fill, raw: bytes) -> Non
     assert str(raised.value).isprintable()
 
 
-def test_names_are_never_confused() -> None:
-    odd = "a\nb"
-    assert display_name(odd) != display_name(repr(odd)) != display_name(repr(repr(odd)))
+def test_different_names_are_displayed_differently() -> None:
+    unusual = "a\nb"
+    assert display_name(unusual) != display_name(repr(unusual)) != display_name(repr(repr(unusual)))
     assert display_name("plain name-1.png") == "plain name-1.png"
 
 
-def test_order_is_that_of_names(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, 6)
-    entry = FolderConfig(path=str(tmp_path), size=8)
+def test_images_are_sorted_by_name(tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path, 6)
+    config = FolderConfig(path=str(tmp_path), size=8)
     expected = load(tmp_path).train.fingerprint
     for seed in range(3):
         listing = Walk(tmp_path, follow=False).listing()
         np.random.default_rng(seed).shuffle(listing.items)  # type: ignore[arg-type]
-        assert scan(listing, entry.model_copy(update={"held_out": 0.0})).train.fingerprint == expected
-    monkeypatch.setattr(scanning, "THREADS", 1)
-    monkeypatch.setattr(scanning, "CHUNK", 2)
+        assert scan(listing, config.model_copy(update={"held_out": 0.0})).train.fingerprint == expected
+    monkeypatch.setattr(scan_module, "THREADS", 1)
+    monkeypatch.setattr(scan_module, "CHUNK", 2)
     assert load(tmp_path).train.fingerprint == expected

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import NOISE, Fill, encoded, load, pixels, said
+from image_helpers import NOISE, WriteImages, encoded, has_note, load, pixels
 from PIL import Image
 
 from poise.data.npz import NpzConfig
@@ -16,14 +16,14 @@ from poise.data.zip_archive import ZipConfig
 
 
 @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)], ids=["I23-under-50", "I23-50"])
-def test_few_pictures_are_warned_of(tmp_path: Path, fill: Fill, n: int, warned: bool) -> None:
-    fill(tmp_path, n, size=4)
-    assert said(load(tmp_path), rf"only {n} images.*DiffAugment \(M02\)") is warned
+def test_few_pictures_are_warned_of(tmp_path: Path, write_images: WriteImages, n: int, warned: bool) -> None:
+    write_images(tmp_path, n, size=4)
+    assert has_note(load(tmp_path), rf"only {n} images.*DiffAugment \(M02\)") is warned
 
 
-def test_mixture_is_summed_up_once(tmp_path: Path, fill: Fill) -> None:
+def test_mixture_is_summed_up_once(tmp_path: Path, write_images: WriteImages) -> None:
     """I13."""
-    fill(tmp_path / "p", 3, size=9)
+    write_images(tmp_path / "p", 3, size=9)
     Image.fromarray(NOISE).convert("L").save(tmp_path / "p" / "x.png")
     Image.fromarray(NOISE[:20]).convert("CMYK").save(tmp_path / "p" / "y.tif")
     loaded = load(tmp_path / "p")
@@ -34,90 +34,90 @@ def test_mixture_is_summed_up_once(tmp_path: Path, fill: Fill) -> None:
     assert loaded.notes.count(mixed) == 1
 
 
-def test_all_grey_gives_one_channel(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path / "p", 2, mode="L")
-    fill(tmp_path / "p" / "q", 2, mode="LA")
-    fill(tmp_path / "p" / "r", 2, mode="1")
+def test_all_grey_gives_one_channel(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path / "p", 2, mode="L")
+    write_images(tmp_path / "p" / "q", 2, mode="LA")
+    write_images(tmp_path / "p" / "r", 2, mode="1")
     assert pixels(load(tmp_path / "p")).shape == (6, 8, 8, 1)
     assert pixels(load(tmp_path / "p", channels=3)).shape == (6, 8, 8, 3)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"], ids=lambda kind: f"I15-{kind}")
-def test_the_first_frame_is_taken(tmp_path: Path, fill: Fill, kind: str) -> None:
-    fill(tmp_path)
+def test_the_first_frame_is_taken(tmp_path: Path, write_images: WriteImages, kind: str) -> None:
+    write_images(tmp_path)
     first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     lossless = {"lossless": True} if kind == "WEBP" else {}
     first.save(tmp_path / f"x.{kind.lower()}", kind, save_all=True, append_images=[second], **lossless)
     loaded = load(tmp_path)
     assert np.array_equal(pixels(loaded)[-1], np.asarray(first))
-    assert said(loaded, "1 image with several frames or pages: the first is used")
+    assert has_note(loaded, "1 image with several frames or pages: the first is used")
 
 
-def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path)
+def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path)
     first = Image.fromarray(NOISE)
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[first.rotate(90)])
     loaded = load(tmp_path)
     assert loaded.bad_files == []
-    assert said(loaded, "1 image with several frames or pages: the first is used")
-    assert not said(loaded, "another format")
+    assert has_note(loaded, "1 image with several frames or pages: the first is used")
+    assert not has_note(loaded, "another format")
 
 
-def test_small_ones_are_enlarged_and_told(tmp_path: Path, fill: Fill) -> None:
+def test_small_ones_are_enlarged_and_told(tmp_path: Path, write_images: WriteImages) -> None:
     """I16."""
-    fill(tmp_path)
+    write_images(tmp_path)
     Image.new("RGB", (1, 1), (7, 8, 9)).save(tmp_path / "x.png")
     loaded = load(tmp_path)
     assert (pixels(loaded)[-1] == (7, 8, 9)).all()
-    assert said(loaded, "1 image smaller than 8 x 8: enlarged")
+    assert has_note(loaded, "1 image smaller than 8 x 8: enlarged")
 
 
-def test_content_counts_not_the_name(tmp_path: Path, fill: Fill) -> None:
+def test_content_counts_not_the_name(tmp_path: Path, write_images: WriteImages) -> None:
     """I17."""
-    fill(tmp_path)
+    write_images(tmp_path)
     (tmp_path / "x.png").write_bytes(encoded("JPEG"))
     loaded = load(tmp_path)
     assert loaded.bad_files == []
-    assert said(loaded, r"1 image with the suffix of another format \(x.png is JPEG\)")
+    assert has_note(loaded, r"1 image with the suffix of another format \(x.png is JPEG\)")
 
 
-def test_16_bit_grey_is_told(tmp_path: Path, fill: Fill) -> None:
+def test_16_bit_grey_is_told(tmp_path: Path, write_images: WriteImages) -> None:
     """I09."""
-    fill(tmp_path, mode="L")
+    write_images(tmp_path, mode="L")
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "x.png")
     loaded = load(tmp_path)
     assert np.array_equal(pixels(loaded)[-1, ..., 0], np.arange(64).reshape(8, 8) * 1000 >> 8)
-    assert said(loaded, "1 image with 16-bit grey")
+    assert has_note(loaded, "1 image with 16-bit grey")
 
 
 @pytest.mark.parametrize(
     ("channels", "words"), [(3, "composited over black"), (4, "kept")], ids=["I12-composited", "I12-kept"]
 )
-def test_alpha_is_told(tmp_path: Path, fill: Fill, channels: int, words: str) -> None:
-    fill(tmp_path)
+def test_alpha_is_told(tmp_path: Path, write_images: WriteImages, channels: int, words: str) -> None:
+    write_images(tmp_path)
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save(tmp_path / "x.png")
     loaded = load(tmp_path, background="black", channels=channels)
-    assert said(loaded, f"1 image with transparency: {words}")
+    assert has_note(loaded, f"1 image with transparency: {words}")
     assert (pixels(loaded)[-1] == 0).all() or channels == 4
 
 
-def test_copies_and_flat_pictures_are_counted(tmp_path: Path, fill: Fill) -> None:
+def test_copies_and_flat_pictures_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
     """I24."""
-    fill(tmp_path)
+    write_images(tmp_path)
     for name in ("same-1.png", "same-2.png"):
         Image.fromarray(NOISE).save(tmp_path / name)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "x.png")
     loaded = load(tmp_path)
-    assert said(loaded, "^1 of 7 images is an exact copy")
-    assert said(loaded, "^1 of 7 images has a single colour")
-    assert not said(loaded, "zero variance")
+    assert has_note(loaded, "^1 of 7 images is an exact copy")
+    assert has_note(loaded, "^1 of 7 images has a single colour")
+    assert not has_note(loaded, "zero variance")
 
 
 def test_zero_variance(tmp_path: Path) -> None:
     """I24."""
     for i in range(3):
         Image.fromarray(NOISE).save(tmp_path / f"{i}.png")
-    assert said(load(tmp_path), "all 3 images are identical.*zero variance")
+    assert has_note(load(tmp_path), "all 3 images are identical.*zero variance")
 
 
 # ---- the range of values, and what is cut away --------------------------------------------------------
@@ -192,17 +192,17 @@ def test_pictures_of_one_size_are_told_what_becomes_of_them(tmp_path: Path) -> N
     assert NpzConfig(path=str(tmp_path / "q.npz"), size=8).load().notes == []
 
 
-def test_of_mixed_sizes_those_that_are_cut_are_counted(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path, 4, size=8)
+def test_of_mixed_sizes_those_that_are_cut_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path, 4, size=8)
     Image.fromarray(NOISE[:20]).save(tmp_path / "wide.png")
     assert "1 image that is not square: the centred square is used" in load(tmp_path).notes
 
 
-def test_fully_transparent_pictures_are_told(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path, 3)
+def test_fully_transparent_pictures_are_told(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path, 3)
     clear = np.concatenate((NOISE, np.zeros_like(NOISE[..., :1])), axis=2)
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    assert said(load(tmp_path), "1 image fully transparent: .*entirely white.*without alpha")
-    assert said(load(tmp_path, channels=4), "1 image fully transparent: alpha is kept")
+    assert has_note(load(tmp_path), "1 image fully transparent: .*entirely white.*without alpha")
+    assert has_note(load(tmp_path, channels=4), "1 image fully transparent: alpha is kept")
     np.savez(tmp_path / "p.npz", images=np.stack((clear, clear)))
-    assert said(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 images fully transparent")
+    assert has_note(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 images fully transparent")

@@ -1,4 +1,4 @@
-"""Bad files are left out by name and reason, odd ones are used and told, and nothing ends the scan."""
+"""The scan of a folder: bad files are skipped with a reason, and no file ends the scan."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import NOISE, Fill, chunk, encoded, load, pixels, png
+from image_helpers import NOISE, WriteImages, chunk, encoded, load, pixels, png
 from PIL import Image, ImageFile
 
-from poise.data import scan as scanning
+from poise.data import scan as scan_module
 from poise.data.decode import FORMATS, UnusableImage, reason
 from poise.data.source import BadFile
 from poise.errors import DataError
 
 
-def flipped(raw: bytes, at: int) -> bytes:
-    return raw[:at] + bytes([raw[at] ^ 255]) + raw[at + 1 :]
+def flip_byte(raw: bytes, offset: int) -> bytes:
+    return raw[:offset] + bytes([raw[offset] ^ 255]) + raw[offset + 1 :]
 
 
 def float_tiff(mode: type) -> bytes:
@@ -42,7 +42,7 @@ BAD_FILES = {
     "I02-jpeg-cut-in-half": ("x.jpg", encoded("JPEG")[: len(encoded("JPEG")) // 2], "^damaged: .*truncated"),
     "I02-jpeg-cut-by-2-bytes": ("x.jpg", encoded("JPEG")[:-2], "^damaged: .*truncated"),
     "I03-png-cut": ("x.png", encoded("PNG")[:-2000], "^damaged: "),
-    "I03-png-bad-crc": ("x.png", flipped(encoded("PNG"), 60), "^damaged: "),
+    "I03-png-bad-crc": ("x.png", flip_byte(encoded("PNG"), 60), "^damaged: "),
     "I06-20000-x-20000": ("x.png", png(20_000, 20_000), "^above the limit of 64 megapixels: .*400000000"),
     "I07-10000-x-10000": ("x.png", png(10_000, 10_000), "^100 megapixels .* above the limit of 64"),
     "I07-100M-x-1": ("x.png", png(10**8, 1), "^100 megapixels .* above the limit of 64"),
@@ -56,8 +56,8 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("name", "raw", "why"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_left_out(tmp_path: Path, fill: Fill, name: str, raw: bytes, why: str) -> None:
-    fill(tmp_path)
+def test_a_bad_file_is_skipped(tmp_path: Path, write_images: WriteImages, name: str, raw: bytes, why: str) -> None:
+    write_images(tmp_path)
     (tmp_path / name).write_bytes(raw)
     loaded = load(tmp_path)
     assert [bad.name for bad in loaded.bad_files] == [name]
@@ -66,27 +66,27 @@ def test_a_bad_file_is_left_out(tmp_path: Path, fill: Fill, name: str, raw: byte
     assert "skipped 1 of 5 image files as invalid" in loaded.notes
 
 
-ANYTHING = [
+ERRORS = [
     struct.error("unpack"), SyntaxError("no"), ValueError(""), MemoryError(), ZeroDivisionError("by 0"),
     RecursionError(), AssertionError(), OverflowError(), KeyError("k"), EOFError(), Image.DecompressionBombError("!"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("error", ANYTHING, ids=[f"I04-{type(error).__name__}" for error in ANYTHING])
+@pytest.mark.parametrize("error", ERRORS, ids=[f"I04-{type(error).__name__}" for error in ERRORS])
 @pytest.mark.parametrize("stage", ["read_header", "decode_image"])
-def test_whatever_a_decoder_raises(
-    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception
+def test_any_error_of_a_decoder(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception
 ) -> None:
-    fill(tmp_path)
+    write_images(tmp_path)
     (tmp_path / "x.png").write_bytes(b"the one that raises")
-    original = getattr(scanning, stage)
+    original = getattr(scan_module, stage)
 
     def raising(stream: io.BufferedReader, *more: object) -> object:
         if Path(stream.name).name == "x.png":
             raise error
         return original(stream, *more)
 
-    monkeypatch.setattr(scanning, stage, raising)
+    monkeypatch.setattr(scan_module, stage, raising)
     if stage == "decode_image":
         Image.fromarray(NOISE).save(tmp_path / "x.png")
     loaded = load(tmp_path)
@@ -96,12 +96,12 @@ def test_whatever_a_decoder_raises(
     assert len(pixels(loaded)) == 4
 
 
-def test_a_cut_file_is_bad_even_if_a_library_allows_it(
-    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
+def test_a_truncated_file_is_bad_even_if_pillow_allows_it(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I05."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    fill(tmp_path)
+    write_images(tmp_path)
     (tmp_path / "x.jpg").write_bytes(encoded("JPEG")[:-300])
     assert [bad.name for bad in load(tmp_path).bad_files] == ["x.jpg"]
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
@@ -115,8 +115,8 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED)
-def test_harmless_damage_is_accepted(tmp_path: Path, fill: Fill, raw: bytes) -> None:
-    fill(tmp_path)
+def test_harmless_damage_is_accepted(tmp_path: Path, write_images: WriteImages, raw: bytes) -> None:
+    write_images(tmp_path)
     (tmp_path / ("x.jpg" if raw.startswith(b"\xff") else "x.png")).write_bytes(raw)
     loaded = load(tmp_path)
     assert loaded.bad_files == []
@@ -140,7 +140,7 @@ def _socket(path: Path) -> None:
         listener.bind(path.name)
 
 
-ODD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+IRREGULAR_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "I20-folder-named-png": (_folder, "^a folder with the name of an image file$"),
     "I20-broken-link": (lambda path: path.symlink_to("nowhere.png"), "^a broken link$"),
     "I20-link-loop": (lambda path: path.symlink_to(path.name), "^a circular link$"),
@@ -152,23 +152,23 @@ ODD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize(("make", "why"), ODD_FILES.values(), ids=ODD_FILES)
-def test_what_is_no_file_is_never_opened(
-    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], why: str
+@pytest.mark.parametrize(("make", "why"), IRREGULAR_FILES.values(), ids=IRREGULAR_FILES)
+def test_irregular_files_are_not_opened(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "pictures"
-    fill(folder)
+    write_images(folder)
     make(folder / "x.png")
     opened: list[str] = []
     original = Path.open
 
-    def watched(path: Path, mode: str) -> object:
+    def recording(path: Path, mode: str) -> object:
         opened.append(path.name)
-        assert path.name != "x.png", "it was opened"  # and opening a pipe would wait for ever
+        assert path.name != "x.png", "the irregular file was opened"  # opening a pipe would block
         return original(path, mode)
 
-    monkeypatch.setattr(Path, "open", watched)
+    monkeypatch.setattr(Path, "open", recording)
     loaded = load(folder)
     assert [bad.name for bad in loaded.bad_files] == ["x.png"]
     assert re.search(why, loaded.bad_files[0].reason)
@@ -178,26 +178,28 @@ def test_what_is_no_file_is_never_opened(
 
 
 @pytest.mark.parametrize("when", [pytest.param(1, id="I22-unreadable"), pytest.param(2, id="I22-vanishes-between")])
-def test_unreadable(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch, when: int) -> None:
-    fill(tmp_path)
+def test_unreadable_files_are_bad(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    write_images(tmp_path)
     Image.fromarray(NOISE).save(tmp_path / "x.png")
     times, original = [0], Path.open
 
-    def guarded(path: Path, mode: str) -> object:
+    def failing(path: Path, mode: str) -> object:
         times[0] += path.name == "x.png"
         if path.name == "x.png" and times[0] == when:
             raise PermissionError(13, "Permission denied", str(path))
         return original(path, mode)
 
-    monkeypatch.setattr(Path, "open", guarded)
+    monkeypatch.setattr(Path, "open", failing)
     loaded = load(tmp_path)
     assert loaded.bad_files == [BadFile("x.png", "unreadable: Permission denied")]
     assert len(pixels(loaded)) == 4
 
 
-def test_bad_rows_leave_no_gap(tmp_path: Path, fill: Fill) -> None:
-    """A file that goes bad only when it is decoded takes its row with it."""
-    fill(tmp_path, 5)
+def test_bad_rows_are_removed(tmp_path: Path, write_images: WriteImages) -> None:
+    """Files whose damage is found only during decoding leave no empty rows."""
+    write_images(tmp_path, 5)
     before = pixels(load(tmp_path))
     for name in ("aaa.jpg", "good-002x.jpg", "zzz.jpg"):
         (tmp_path / name).write_bytes(encoded("JPEG")[:-300])
@@ -206,8 +208,8 @@ def test_bad_rows_leave_no_gap(tmp_path: Path, fill: Fill) -> None:
     assert np.array_equal(pixels(loaded), before)
 
 
-def test_max_bad(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path, 3)
+def test_max_bad(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path, 3)
     for i in range(4):
         (tmp_path / f"bad-{i}.png").write_bytes(b"")
     message = (
@@ -224,17 +226,17 @@ def test_max_bad(tmp_path: Path, fill: Fill) -> None:
 
 
 @pytest.mark.parametrize("n", [pytest.param(0, id="I23-none"), pytest.param(1, id="I23-one")])
-def test_too_few_usable(tmp_path: Path, fill: Fill, n: int) -> None:
-    fill(tmp_path, n)
+def test_too_few_usable_images(tmp_path: Path, write_images: WriteImages, n: int) -> None:
+    write_images(tmp_path, n)
     (tmp_path / "x.png").write_bytes(b"")
-    words = "none of the images can be used" if n == 0 else "a single image is not enough"
-    with pytest.raises(DataError, match=words):
+    message = "none of the images can be used" if n == 0 else "a single image is not enough"
+    with pytest.raises(DataError, match=message):
         load(tmp_path, max_bad=1.0)
 
 
-def test_no_warning_gets_out(tmp_path: Path, fill: Fill) -> None:
-    """Among them Pillow's on large pictures and on palettes with clear entries, raised in worker threads."""
-    fill(tmp_path)
+def test_no_warnings_are_shown(tmp_path: Path, write_images: WriteImages) -> None:
+    """Such as Pillow's warnings about large images and transparent palettes, which worker threads raise."""
+    write_images(tmp_path)
     (tmp_path / "x.png").write_bytes(png(10_000, 10_000))
     indexed = Image.fromarray(np.zeros((8, 8), np.uint8))
     indexed.putpalette([1, 2, 3, 4, 5, 6])
@@ -245,19 +247,21 @@ def test_no_warning_gets_out(tmp_path: Path, fill: Fill) -> None:
     assert caught == []
 
 
-def test_only_the_listed_decoders_run(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_listed_decoders_are_used(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """I19."""
-    fill(tmp_path)
-    asked: list[object] = []
+    write_images(tmp_path)
+    formats_used: list[object] = []
     original = Image.open
 
-    def watched(stream: object, formats: object = None) -> Image.Image:
-        asked.append(formats)
+    def recording(stream: object, formats: object = None) -> Image.Image:
+        formats_used.append(formats)
         return original(stream, formats=formats)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Image, "open", watched)
+    monkeypatch.setattr(Image, "open", recording)
     load(tmp_path)
-    assert asked == [FORMATS] * 8
+    assert formats_used == [FORMATS] * 8
 
 
 def test_reasons_are_one_line() -> None:

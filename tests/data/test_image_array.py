@@ -1,4 +1,4 @@
-"""One array: where it lies, how its rows move, and what is held out of it."""
+"""The image array: its allocation, the permutation of its rows, and its split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import Fill, encoded, load, pixels
+from image_helpers import WriteImages, encoded, load, pixels
 
 from poise.data.folder import FolderConfig, Walk
 from poise.data.image_array import allocate_images, permute_rows
@@ -17,24 +17,26 @@ from poise.data.source import ImageDataset
 from poise.errors import DataError
 
 
-def test_above_the_budget_lies_in_a_file(tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_above_the_budget_are_memory_mapped(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    fill(tmp_path / "p", 9)
+    write_images(tmp_path / "p", 9)
     (tmp_path / "p" / "x.jpg").write_bytes(encoded("JPEG")[:-300])
-    entry = FolderConfig(path=str(tmp_path / "p"), size=8, held_out=0.3)
+    config = FolderConfig(path=str(tmp_path / "p"), size=8, held_out=0.3)
     listing = Walk(tmp_path / "p", follow=False).listing()
-    small, large = scan(listing, entry), scan(listing, entry, budget=100)
-    assert [one.name for one in tmp_path.iterdir()] == ["p"]
-    for one, other in ((small.train, large.train), (small.held_out, large.held_out)):
-        assert isinstance(one, ImageDataset)
-        assert isinstance(other, ImageDataset)
-        assert not isinstance(one.images, np.memmap)
-        assert isinstance(other.images, np.memmap)
-        assert one.fingerprint == other.fingerprint
+    small, large = scan(listing, config), scan(listing, config, budget=100)
+    assert [first.name for first in tmp_path.iterdir()] == ["p"]
+    for first, second in ((small.train, large.train), (small.held_out, large.held_out)):
+        assert isinstance(first, ImageDataset)
+        assert isinstance(second, ImageDataset)
+        assert not isinstance(first.images, np.memmap)
+        assert isinstance(second.images, np.memmap)
+        assert first.fingerprint == second.fingerprint
     assert len(large.train.images) == 7  # type: ignore[attr-defined]
 
 
-def test_a_full_disk_is_an_error_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -44,16 +46,16 @@ def test_a_full_disk_is_an_error_not_a_crash(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_rearranging_in_place(seed: int) -> None:
+def test_rows_are_permuted_in_place(seed: int) -> None:
     order = np.random.default_rng(seed).permutation(seed * 3)
-    rows = np.random.default_rng(99).integers(0, 256, (seed * 3, 2, 2, 1), np.uint8)
-    expected = rows[order]
-    permute_rows(rows, order)
-    assert np.array_equal(rows, expected)
+    images = np.random.default_rng(99).integers(0, 256, (seed * 3, 2, 2, 1), np.uint8)
+    expected = images[order]
+    permute_rows(images, order)
+    assert np.array_equal(images, expected)
 
 
-def test_held_out_pictures_are_others(tmp_path: Path, fill: Fill) -> None:
-    fill(tmp_path, 20)
+def test_training_and_held_out_images_are_disjoint(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path, 20)
     everything = pixels(load(tmp_path))
     loaded = load(tmp_path, held_out=0.25)
     assert isinstance(loaded.held_out, ImageDataset)

@@ -1,4 +1,4 @@
-"""torchvision's sets, from files made here in their formats, so that nothing is downloaded."""
+"""torchvision's data sets, from small files that these tests write in the same formats; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from poise.data.source import DataSplits, ImageDataset
 from poise.data.torchvision_data import DATASETS, VisionConfig
 from poise.errors import DataError
 
-DICE = np.random.default_rng(0)
-TRAIN, TEST = DICE.integers(0, 256, (30, 28, 28), np.uint8), DICE.integers(0, 256, (20, 28, 28), np.uint8)
+RNG = np.random.default_rng(0)
+TRAIN, TEST = RNG.integers(0, 256, (30, 28, 28), np.uint8), RNG.integers(0, 256, (20, 28, 28), np.uint8)
 TRAIN_LABELS, TEST_LABELS = np.arange(30) % 10, np.arange(20) % 10
 
 
-def idx(path: Path, array: np.ndarray) -> None:
+def write_idx(path: Path, array: np.ndarray) -> None:
     code = {"u1": 8, "i4": 12}[array.dtype.str[1:]]
     head = struct.pack(">HBB", 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,25 +34,25 @@ def idx(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A data root with small sets in the formats of MNIST, QMNIST and USPS."""
+    """A data root with small data sets in the formats of MNIST, QMNIST and USPS."""
     for name in ("MNIST", "FashionMNIST", "KMNIST"):
         for part, images, labels in (("train", TRAIN, TRAIN_LABELS), ("t10k", TEST, TEST_LABELS)):
-            idx(tmp_path / name / "raw" / f"{part}-images-idx3-ubyte", images)
-            idx(tmp_path / name / "raw" / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
+            write_idx(tmp_path / name / "raw" / f"{part}-images-idx3-ubyte", images)
+            write_idx(tmp_path / name / "raw" / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
     for part, images, labels in (("train", TRAIN, TRAIN_LABELS), ("test", TEST, TEST_LABELS)):
-        idx(tmp_path / "QMNIST" / "raw" / f"qmnist-{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / "QMNIST" / "raw" / f"qmnist-{part}-images-idx3-ubyte", images)
         wide = np.stack([labels, *[labels * 0 + 99] * 7], 1).astype(np.int32)
-        idx(tmp_path / "QMNIST" / "raw" / f"qmnist-{part}-labels-idx2-int", wide)
+        write_idx(tmp_path / "QMNIST" / "raw" / f"qmnist-{part}-labels-idx2-int", wide)
         name = "usps.bz2" if part == "train" else "usps.t.bz2"
         rows = [
-            f"{label + 1} " + " ".join(f"{i + 1}:{value / 127.5 - 1:.6f}" for i, value in enumerate(one.ravel()))
-            for one, label in zip(images[:, :16, :16], labels, strict=True)
+            f"{label + 1} " + " ".join(f"{i + 1}:{value / 127.5 - 1:.6f}" for i, value in enumerate(image.ravel()))
+            for image, label in zip(images[:, :16, :16], labels, strict=True)
         ]
         (tmp_path / name).write_bytes(bz2.compress("\n".join(rows).encode()))
     return tmp_path
 
 
-def both(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
+def train_and_held_out(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
     assert isinstance(loaded.train, ImageDataset)
     assert isinstance(loaded.held_out, ImageDataset)
     assert loaded.train.classes == loaded.held_out.classes
@@ -61,7 +61,7 @@ def both(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST", "QMNIST"])
 def test_the_mnist_family(root: Path, name: str) -> None:
-    train, held_out = both(VisionConfig(dataset=name, download=False).load(root))
+    train, held_out = train_and_held_out(VisionConfig(dataset=name, download=False).load(root))
     assert np.array_equal(train.images, pad_to(TRAIN[..., None], 32))
     assert np.array_equal(held_out.images, pad_to(TEST[..., None], 32))
     assert train.labels is not None
@@ -72,7 +72,7 @@ def test_the_mnist_family(root: Path, name: str) -> None:
 
 
 def test_usps(root: Path) -> None:
-    train, _ = both(VisionConfig(dataset="usps", size=16, download=False).load(root))
+    train, _ = train_and_held_out(VisionConfig(dataset="usps", size=16, download=False).load(root))
     assert np.abs(train.images[..., 0].astype(int) - TRAIN[:, :16, :16]).max() <= 1
     assert train.classes == tuple("0123456789")
     assert train.labels is not None
@@ -80,7 +80,7 @@ def test_usps(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "Mnist", "MNIST"])
-def test_names_in_any_case(name: str) -> None:
+def test_names_are_case_insensitive(name: str) -> None:
     assert VisionConfig(dataset=name).dataset == "MNIST"
     assert VisionConfig(dataset="fashionmnist").dataset == "FashionMNIST"
 
@@ -91,7 +91,7 @@ def test_a_misspelt_name() -> None:
     assert raised.value.errors()[0]["ctx"]["cure"] == "did you mean 'CIFAR10'?"
 
 
-def test_all_names_are_torchvisions() -> None:
+def test_all_names_exist_in_torchvision() -> None:
     assert all(isinstance(getattr(datasets, name), type) for name in DATASETS)
 
 
@@ -99,9 +99,9 @@ def test_all_names_are_torchvisions() -> None:
     ("fit", "size", "note"),
     [("pad", 28, False), ("pad", 40, False), ("pad", 20, True), ("crop", 32, True), ("crop", 28, False)],
 )
-def test_fit(root: Path, fit: str, size: int, note: bool) -> None:
+def test_padding_and_cropping(root: Path, fit: str, size: int, note: bool) -> None:
     loaded = VisionConfig(dataset="MNIST", fit=fit, size=size, download=False).load(root)  # type: ignore[arg-type]
-    train, _ = both(loaded)
+    train, _ = train_and_held_out(loaded)
     images = TRAIN[..., None]
     padded = fit == "pad" and size >= 28
     expected = pad_to(images, size) if padded else convert_array(images, TargetFormat(size, 1, "white"))
@@ -109,74 +109,74 @@ def test_fit(root: Path, fit: str, size: int, note: bool) -> None:
     assert loaded.notes == ([f"all images are 28 x 28 and are resized to {size} x {size}"] if note else [])
 
 
-class Stand:
-    """Stands in for a set whose files carry checksums: channels first or last, targets or labels."""
+class FakeDataset:
+    """Replaces a data set whose files have checksums, with `targets` and channels last."""
 
     def __init__(self, root: str, download: bool, train: bool | None = None, split: str | None = None) -> None:
         assert (train is None) is (split is not None)
         self.n = 6 if train or split == "train" else 4
         self.data = np.random.default_rng(self.n).integers(0, 256, (self.n, 32, 32, 3), np.uint8)
-        self.prepare([i % 3 for i in range(self.n)])
+        self.set_labels([i % 3 for i in range(self.n)])
 
-    def prepare(self, numbers: list[int]) -> None:
+    def set_labels(self, numbers: list[int]) -> None:
         self.targets, self.classes = numbers, ["x", "y", "z"]
 
 
-class ByLabel(Stand):
-    """SVHN's and STL10's way."""
+class FakeDatasetWithLabels(FakeDataset):
+    """As SVHN and STL10: `labels`, and channels first."""
 
-    def prepare(self, numbers: list[int]) -> None:
+    def set_labels(self, numbers: list[int]) -> None:
         self.data = self.data.transpose(0, 3, 1, 2)
         self.labels = np.array(numbers)
 
 
 @pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100", "SVHN", "STL10"])
 @pytest.mark.parametrize("size", [32, 16, 48])
-def test_colour_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+def test_colour_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     by_label = name in ("SVHN", "STL10")
-    monkeypatch.setattr(datasets, name, ByLabel if by_label else Stand)
-    train, held_out = both(VisionConfig(dataset=name, size=size).load(tmp_path))
+    monkeypatch.setattr(datasets, name, FakeDatasetWithLabels if by_label else FakeDataset)
+    train, held_out = train_and_held_out(VisionConfig(dataset=name, size=size).load(tmp_path))
     expected = np.random.default_rng(6).integers(0, 256, (6, 32, 32, 3), np.uint8)
     assert np.array_equal(train.images, convert_array(expected, TargetFormat(size, 3, "white")))
     assert len(held_out) == 4
     assert train.classes == (("0", "1", "2") if by_label else ("x", "y", "z"))
-    assert train.batch(0, 4, _dice()).images.dtype == torch.uint8
+    assert train.batch(0, 4, _streams()).images.dtype == torch.uint8
 
 
-def _dice() -> object:
+def _streams() -> object:
     from poise.core.random_streams import RandomStreams
 
     return RandomStreams(0)
 
 
-def test_not_there(tmp_path: Path) -> None:
+def test_missing_files_without_download(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         VisionConfig(dataset="MNIST", download=False).load(tmp_path)
-    told = str(raised.value)
-    assert told.startswith(f"{tmp_path}: MNIST was not found")
-    assert "--data-root" in told
-    assert "data.download" in told
+    message = str(raised.value)
+    assert message.startswith(f"{tmp_path}: MNIST was not found")
+    assert "--data-root" in message
+    assert "data.download" in message
     assert raised.value.exit_code == 3
 
 
-def test_a_failed_download_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_a_failed_download_names_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[str] = []
 
     def offline(self: datasets.MNIST) -> None:
-        asked.append(self.raw_folder)
+        attempts.append(self.raw_folder)
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(datasets.MNIST, "download", offline)
     with pytest.raises(DataError) as raised:
         VisionConfig(dataset="MNIST").load(tmp_path)
-    assert len(asked) == 1
+    assert len(attempts) == 1
     assert "the download failed: OSError: Network is unreachable" in str(raised.value)
     assert "--data-root" in str(raised.value)
 
 
-def test_no_download_where_the_files_are(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_files_are_not_downloaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "download", lambda _: pytest.fail("tried to download"))
-    assert len(both(VisionConfig(dataset="MNIST").load(root))[0]) == 30
+    assert len(train_and_held_out(VisionConfig(dataset="MNIST").load(root))[0]) == 30
 
 
 def test_damaged_files(root: Path) -> None:
@@ -186,20 +186,22 @@ def test_damaged_files(root: Path) -> None:
         VisionConfig(dataset="MNIST").load(root)
 
 
-def test_the_default_root_is_here(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_root_is_in_the_current_directory(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "data").mkdir()
     (root / "MNIST").rename(tmp_path / "data" / "MNIST")
     monkeypatch.chdir(tmp_path)
-    assert len(both(VisionConfig(dataset="MNIST", download=False).load())[0]) == 30
+    assert len(train_and_held_out(VisionConfig(dataset="MNIST", download=False).load())[0]) == 30
 
 
 def test_the_real_mnist() -> None:
-    real = os.environ.get("POISE_MNIST_ROOT")
-    if not real:
-        pytest.skip("POISE_MNIST_ROOT names no folder with MNIST")
-    started = time.perf_counter()
-    train, held_out = both(VisionConfig(dataset="MNIST", download=False).load(Path(real)))
-    assert time.perf_counter() - started < 30
+    root_of_mnist = os.environ.get("POISE_MNIST_ROOT")
+    if not root_of_mnist:
+        pytest.skip("POISE_MNIST_ROOT is not set to a folder with MNIST")
+    start = time.perf_counter()
+    train, held_out = train_and_held_out(VisionConfig(dataset="MNIST", download=False).load(Path(root_of_mnist)))
+    assert time.perf_counter() - start < 30
     assert train.images.shape == (60_000, 32, 32, 1)
     assert held_out.images.shape == (10_000, 32, 32, 1)
     assert train.labels is not None

@@ -1,4 +1,4 @@
-"""Archives: entries that lie, lead out or blow up are bad by name; the rest is read without unpacking."""
+"""Archives: malicious and damaged entries are bad files; the others are read without extracting them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import Fill
+from image_helpers import WriteImages
 from PIL import Image
 
 from poise.data.folder import FolderConfig
@@ -23,22 +23,22 @@ def load(path: Path, **fields: object) -> DataSplits:
     return ZipConfig(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
 
 
-def picture(seed: int) -> bytes:
+def image(seed: int) -> bytes:
     out = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(out, "PNG")
     return out.getvalue()
 
 
 def archive(path: Path, *names: str) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive_file:
         for i, name in enumerate(names):
-            made.writestr(name, picture(i))
+            archive_file.writestr(name, image(i))
     return path
 
 
 def add(path: Path, info: zipfile.ZipInfo | str, body: bytes) -> None:
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as made:
-        made.writestr(info, body, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive_file:
+        archive_file.writestr(info, body, zipfile.ZIP_DEFLATED)
 
 
 GOOD = ("a.png", "b.png", "c.png", "d.png")
@@ -51,10 +51,10 @@ def link() -> zipfile.ZipInfo:
 
 
 BAD_ENTRIES = {
-    "I26-leads-out": ("../x.png", picture(9), "../x.png", "its path leads out of the archive"),
-    "I26-leads-out-inside": ("p/../../x.png", picture(9), "p/../../x.png", "its path leads out of the archive"),
-    "I26-absolute": ("/etc/x.png", picture(9), "/etc/x.png", "its path is absolute"),
-    "I26-drive": ("C:\\x.png", picture(9), "'C:\\\\x.png'", "its path is absolute"),
+    "I26-leads-out": ("../x.png", image(9), "../x.png", "its path leads out of the archive"),
+    "I26-leads-out-inside": ("p/../../x.png", image(9), "p/../../x.png", "its path leads out of the archive"),
+    "I26-absolute": ("/etc/x.png", image(9), "/etc/x.png", "its path is absolute"),
+    "I26-drive": ("C:\\x.png", image(9), "'C:\\\\x.png'", "its path is absolute"),
     "I26-symlink": (link(), b"/etc/passwd", "x.png", "a symbolic link"),
     "I26-bomb": ("x.png", b"\0" * (20 * 2**20), "x.png", "expands to more than 100 times its compressed size"),
     "I01-text": ("x.png", b"just words", "x.png", "not an image"),
@@ -62,7 +62,7 @@ BAD_ENTRIES = {
 
 
 @pytest.mark.parametrize(("info", "body", "name", "why"), BAD_ENTRIES.values(), ids=BAD_ENTRIES)
-def test_a_bad_entry_is_left_out_by_name(
+def test_a_bad_entry_is_skipped_with_a_reason(
     tmp_path: Path, info: zipfile.ZipInfo | str, body: bytes, name: str, why: str
 ) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
@@ -74,44 +74,44 @@ def test_a_bad_entry_is_left_out_by_name(
     assert [one.name for one in tmp_path.iterdir()] == ["p.zip"]
 
 
-def changed(path: Path, name: str, at: int, form: str, value: int) -> None:
-    """Overwrite a field of an entry in the table of contents at the archive's end."""
+def overwrite_field(path: Path, name: str, offset: int, format_: str, value: int) -> None:
+    """Overwrite a field of an entry in the central directory."""
     raw = bytearray(path.read_bytes())
     entry = raw.rindex(name.encode()) - 46
     assert raw[entry : entry + 4] == b"PK\1\2"
-    struct.pack_into(form, raw, entry + at, value)
+    struct.pack_into(format_, raw, entry + offset, value)
     path.write_bytes(raw)
 
 
 def test_encrypted_entries_are_bad(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD, "x.png")
-    changed(path, "x.png", 8, "<H", 1)
+    overwrite_field(path, "x.png", 8, "<H", 1)
     assert [tuple(bad) for bad in load(path).bad_files] == [("x.png", "encrypted")]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
-def test_other_packings_are_bad(tmp_path: Path, method: int) -> None:
-    """They can't be unpacked up to a number of bytes and no further."""
+def test_other_compression_methods_are_bad(tmp_path: Path, method: int) -> None:
+    """They cannot be decompressed up to a limit."""
     path = archive(tmp_path / "p.zip", *GOOD)
-    with zipfile.ZipFile(path, "a") as made:
-        made.writestr("x.png", picture(9), method)
+    with zipfile.ZipFile(path, "a") as archive_file:
+        archive_file.writestr("x.png", image(9), method)
     assert [tuple(bad) for bad in load(path).bad_files] == [("x.png", "compressed by a method other than deflate")]
 
 
-def test_an_entry_above_its_cap_is_bad(tmp_path: Path) -> None:
+def test_an_entry_above_the_size_limit_is_bad(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD, "x.png")
-    changed(path, "x.png", 20, "<I", 2**30)
-    changed(path, "x.png", 24, "<I", 2**31)
+    overwrite_field(path, "x.png", 20, "<I", 2**30)
+    overwrite_field(path, "x.png", 24, "<I", 2**31)
     (bad,) = load(path).bad_files
     assert bad.name == "x.png"
     assert bad.reason.startswith("expands to 2,147,483,648 bytes, above the limit")
 
 
-def test_an_entry_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
-    """A bomb whose table of contents says 1,000 bytes is never inflated beyond them."""
+def test_an_entry_larger_than_declared_is_truncated(tmp_path: Path) -> None:
+    """A bomb that declares 1,000 bytes is decompressed no further."""
     path = archive(tmp_path / "p.zip", *GOOD)
-    add(path, "x.png", picture(9) + b"\0" * (50 * 2**20))
-    changed(path, "x.png", 24, "<I", 1000)
+    add(path, "x.png", image(9) + b"\0" * (50 * 2**20))
+    overwrite_field(path, "x.png", 24, "<I", 1000)
     tracemalloc.start()
     loaded = load(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -121,11 +121,11 @@ def test_an_entry_that_lies_about_its_size_is_cut_off(tmp_path: Path) -> None:
     assert peak < 10 * 2**20
 
 
-def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "p.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as made:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive_file:
         for i, name in enumerate(GOOD):
-            made.writestr(name, picture(i))
+            archive_file.writestr(name, image(i))
     raw = bytearray(path.read_bytes())
     raw[raw.index(b"b.png") + 100] ^= 1
     path.write_bytes(raw)
@@ -134,18 +134,18 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     assert bad.reason.startswith("damaged: ")
 
 
-def test_the_total_is_capped(tmp_path: Path) -> None:
+def test_the_total_size_is_limited(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     with zipfile.ZipFile(path) as opened:
-        two = sum(info.file_size for info in opened.infolist()[:2])
-        listing = listing_of(opened, max_total=two)
+        total = sum(info.file_size for info in opened.infolist()[:2])
+        listing = listing_of(opened, max_total=total)
     assert [item.name for item in listing.items] == ["a.png", "b.png"]
     assert [bad.name for bad in listing.bad_files] == ["c.png", "d.png"]
-    assert f"beyond the limit of {two:,} bytes" in listing.bad_files[0].reason
+    assert f"beyond the limit of {total:,} bytes" in listing.bad_files[0].reason
 
 
-def test_blank_pictures_are_no_bombs(tmp_path: Path) -> None:
-    """An uncompressed blank picture packs tighter than 100:1 and is still a picture."""
+def test_blank_images_may_exceed_the_ratio(tmp_path: Path) -> None:
+    """A blank uncompressed image has a compression ratio above 100:1 and is valid."""
     path = archive(tmp_path / "p.zip", *GOOD)
     out = io.BytesIO()
     Image.new("RGB", (256, 256)).save(out, "BMP")
@@ -156,7 +156,7 @@ def test_blank_pictures_are_no_bombs(tmp_path: Path) -> None:
     assert load(path).bad_files == []
 
 
-def test_an_archive_within_is_not_opened(tmp_path: Path) -> None:
+def test_a_nested_archive_is_not_opened(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     add(path, "inner.zip", path.read_bytes())
     loaded = load(path)
@@ -164,12 +164,12 @@ def test_an_archive_within_is_not_opened(tmp_path: Path) -> None:
     assert "skipped 1 other file: 1 .zip" in loaded.notes
 
 
-def test_an_archive_gives_what_its_folder_gives(tmp_path: Path, fill: Fill) -> None:
+def test_an_archive_loads_like_its_folder(tmp_path: Path, write_images: WriteImages) -> None:
     for name in ("a", "b"):
-        fill(tmp_path / "p" / name, 5, size=11)
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
+        write_images(tmp_path / "p" / name, 5, size=11)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive_file:
         for file in sorted((tmp_path / "p").rglob("*"), reverse=True):
-            made.write(file, file.relative_to(tmp_path))
+            archive_file.write(file, file.relative_to(tmp_path))
     fields = {"size": 8, "held_out": 0.2}
     folder = FolderConfig(path=str(tmp_path / "p"), **fields).load()  # type: ignore[arg-type]
     zipped = ZipConfig(path=str(tmp_path / "p.zip"), **fields).load()  # type: ignore[arg-type]
@@ -192,11 +192,11 @@ def test_an_archive_gives_what_its_folder_gives(tmp_path: Path, fill: Fill) -> N
     ],
     ids=str,
 )
-def test_classes(tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]) -> None:
+def test_classes_are_found_by_folder(tmp_path: Path, names: tuple[str, ...], classes: tuple[str, ...]) -> None:
     assert load(archive(tmp_path / "p.zip", *names)).train.classes == classes
 
 
-def test_five_hundred_folders_deep(tmp_path: Path) -> None:
+def test_deeply_nested_folders(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", "a.png", "d/" * 2000 + "b.png")
     loaded = load(path)
     assert isinstance(loaded.train, ImageDataset)
@@ -209,7 +209,7 @@ def refused(path: Path) -> str:
     return str(raised.value)
 
 
-def test_what_is_no_archive(tmp_path: Path) -> None:
+def test_files_that_are_not_archives(tmp_path: Path) -> None:
     (tmp_path / "p.zip").write_bytes(b"no archive")
     assert "not a zip archive" in refused(tmp_path / "p.zip")
     assert "no such file or folder" in refused(tmp_path / "q.zip")
@@ -217,11 +217,11 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     assert 'set data.kind = "folder"' in refused(tmp_path)
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_an_archive_without_images(tmp_path: Path) -> None:
     assert "no images in this archive, found nothing at all" in refused(archive(tmp_path / "p.zip"))
     assert "found only 1 .txt" in refused(archive(tmp_path / "q.zip", "words.txt"))
 
 
-def test_too_many_bad_ones(tmp_path: Path) -> None:
+def test_too_many_bad_entries(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", "a.png", "../b.png", "/c.png")
     assert "2 of 3 image files can't be used: ../b.png (its path leads out of the archive)" in refused(path)

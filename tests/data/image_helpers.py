@@ -1,4 +1,4 @@
-"""Pictures to test with, and files that Pillow would never write."""
+"""Helpers that write test images, among them files that Pillow cannot write, and load them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from poise.data.folder import FolderConfig
 from poise.data.source import DataSplits, ImageDataset
 
-Fill = Callable[..., None]
+WriteImages = Callable[..., None]
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -24,7 +24,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0) -> bytes:
-    """A PNG of stated size and black pixels (a few rows at most), with chunks between header and pixels."""
+    """A PNG of the given size with black pixels (a few rows at most), with chunks between header and pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     rows = b"\0" * ((width * depth // 8 + 1) * min(height, 8))
     pixels = chunk(b"IDAT", zlib.compress(rows))
@@ -97,5 +97,5 @@ def encoded(kind: str, **options: object) -> bytes:
     return out.getvalue()
 
 
-def said(loaded: DataSplits, words: str) -> bool:
-    return any(re.search(words, note) for note in loaded.notes)
+def has_note(loaded: DataSplits, pattern: str) -> bool:
+    return any(re.search(pattern, note) for note in loaded.notes)

@@ -1,0 +1,172 @@
+"""The native size of images."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_helpers import WriteImages
+from PIL import Image
+
+from poise.data import native_size
+from poise.data.digits import DigitsConfig
+from poise.data.folder import FolderConfig
+from poise.data.native_size import at_native_side, native_side, without_held_out
+from poise.data.npz import NpzConfig
+from poise.data.source import DataConfig
+from poise.data.toys import RingConfig
+from poise.data.zip_archive import ZipConfig
+
+
+def png(width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height)).save(out, "png")
+    return out.getvalue()
+
+
+def image_folder(path: Path, *sizes: tuple[int, int]) -> FolderConfig:
+    path.mkdir()
+    for k, (width, height) in enumerate(sizes):
+        (path / f"{k:03}.png").write_bytes(png(width, height))
+    return FolderConfig(path=str(path))
+
+
+def zip_file(path: Path, *sizes: tuple[int, int]) -> ZipConfig:
+    with zipfile.ZipFile(path, "w") as archive:
+        for k, (width, height) in enumerate(sizes):
+            archive.writestr(f"{k:03}.png", png(width, height))
+    return ZipConfig(path=str(path))
+
+
+def npz_file(path: Path, *shape: int, key: str = "images") -> NpzConfig:
+    np.savez(path, **{key: np.zeros(shape, np.uint8)})
+    return NpzConfig(path=str(path))
+
+
+def test_images_of_one_size(tmp_path: Path) -> None:
+    assert native_side(image_folder(tmp_path / "a", *[(12, 12)] * 3)) == 12
+    assert native_side(zip_file(tmp_path / "a.zip", *[(13, 13)] * 3)) == 13
+    assert native_side(npz_file(tmp_path / "a.npz", 3, 14, 14, 3)) == 14
+    assert native_side(npz_file(tmp_path / "b.npz", 3, 15, 15)) == 15
+
+
+def test_the_shorter_side_is_used(tmp_path: Path) -> None:
+    assert native_side(image_folder(tmp_path / "a", (20, 12), (12, 30))) == 12
+    assert native_side(zip_file(tmp_path / "a.zip", (20, 11))) == 11
+    assert native_side(npz_file(tmp_path / "a.npz", 3, 9, 14, 3)) == 9
+    assert native_side(npz_file(tmp_path / "b.npz", 3, 14, 8, 1)) == 8
+
+
+def test_the_most_common_of_mixed_sizes(tmp_path: Path) -> None:
+    sizes = [(30, 30), (12, 12), (40, 40), (12, 50), (50, 50)]
+    assert native_side(image_folder(tmp_path / "a", *sizes)) == 12
+    assert native_side(zip_file(tmp_path / "a.zip", *sizes)) == 12
+
+
+def test_sizes_are_limited_to_256(tmp_path: Path) -> None:
+    for name, side in (("a", 256), ("b", 257)):
+        config = image_folder(tmp_path / name, (side, 300))
+        assert native_side(config) == side
+        assert at_native_side(config).size == 256
+    assert at_native_side(npz_file(tmp_path / "a.npz", 1, 300, 400, 1)).size == 256
+
+
+def test_classes_and_broken_files(tmp_path: Path, write_images: WriteImages) -> None:
+    write_images(tmp_path / "top" / "cats", size=10)
+    write_images(tmp_path / "top" / "dogs", size=10)
+    for k in range(20):
+        (tmp_path / "top" / "cats" / f"broken-{k}.png").write_bytes(b"words" if k % 2 else png(7, 7)[:20])
+    (tmp_path / "top" / "notes.txt").write_text("words")
+    assert native_side(FolderConfig(path=str(tmp_path / "top"))) == 10
+    with zipfile.ZipFile(tmp_path / "top.zip", "w") as archive:
+        archive.writestr("a.png", b"words")
+        archive.writestr("b.png", png(11, 11))
+        archive.writestr("c.png", b"")
+    assert native_side(ZipConfig(path=str(tmp_path / "top.zip"))) == 11
+
+
+def test_data_without_a_known_size(tmp_path: Path) -> None:
+    (tmp_path / "words.zip").write_text("words")
+    (tmp_path / "words.npz").write_text("words")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"words")
+    unknown: list[DataConfig] = [
+        FolderConfig(path=str(tmp_path / "nowhere")),
+        FolderConfig(path=str(tmp_path / "empty")),
+        FolderConfig(path=str(tmp_path / "broken")),
+        FolderConfig(path=str(tmp_path / "words.zip")),
+        ZipConfig(path=str(tmp_path / "nowhere.zip")),
+        ZipConfig(path=str(tmp_path / "words.zip")),
+        NpzConfig(path=str(tmp_path / "nowhere.npz")),
+        NpzConfig(path=str(tmp_path / "words.npz")),
+        npz_file(tmp_path / "others.npz", 3, 9, 9, 1, key="pictures"),
+        npz_file(tmp_path / "flat.npz", 3, 9),
+        DigitsConfig(),
+        RingConfig(),
+    ]
+    for config in unknown:
+        assert native_side(config) is None, config
+        assert at_native_side(config) == config
+
+
+def test_a_single_array_has_no_size(tmp_path: Path) -> None:
+    with (tmp_path / "alone.npz").open("wb") as file:
+        np.save(file, np.zeros((2, 3, 3), np.uint8))
+    assert native_side(NpzConfig(path=str(tmp_path / "alone.npz"))) is None
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x55])
+@pytest.mark.parametrize("suffix", [".npz", ".zip"])
+def test_damaged_archives_raise_no_error(tmp_path: Path, suffix: str, flip: int) -> None:
+    """A size or None is returned; loading the data reports the damage."""
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(path, images=np.random.default_rng(0).integers(0, 256, (4, 6, 6, 1), np.uint8))
+    else:
+        zip_file(path, (6, 6), (6, 6))
+    content = path.read_bytes()
+    config = NpzConfig(path=str(path)) if suffix == ".npz" else ZipConfig(path=str(path))
+    assert native_side(config) == 6
+    damaged = [content[:k] + bytes([content[k] ^ flip]) + content[k + 1 :] for k in range(0, len(content), 3)]
+    for data in [*damaged, *(content[:k] for k in range(0, len(content), 9))]:
+        path.write_bytes(data)
+        native_side(config)
+
+
+def test_a_limited_number_of_headers_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    read_header = native_size.read_header
+
+    def counted(stream: object) -> object:
+        opened.append(stream)
+        return read_header(stream)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native_size, "read_header", counted)
+    monkeypatch.setattr(native_size, "MAX_HEADERS", 10)
+    config = image_folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
+    assert native_side(config) == 20
+    assert len(opened) == 10
+
+
+def test_a_config_of_the_native_size(tmp_path: Path) -> None:
+    config = image_folder(tmp_path / "a", (12, 12), (12, 12)).model_copy(
+        update={"held_out": 0.3, "background": "black"}
+    )
+    assert at_native_side(config) == config.model_copy(update={"size": 12})
+    assert at_native_side(config, 40) == config.model_copy(update={"size": 40})
+    assert at_native_side(DigitsConfig(), 16) == DigitsConfig(size=16)
+    assert at_native_side(RingConfig(), 16) == RingConfig()
+    assert at_native_side(config).load().train.shape == (3, 12, 12)
+
+
+def test_a_config_without_held_out_images(tmp_path: Path) -> None:
+    config = image_folder(tmp_path / "a", *[(12, 12)] * 20)
+    assert config.held_out > 0
+    assert without_held_out(config).load().held_out is None
+    assert without_held_out(config) == config.model_copy(update={"held_out": 0.0})
+    assert without_held_out(DigitsConfig()) == DigitsConfig()
+    assert without_held_out(RingConfig()) == RingConfig()
