@@ -88,7 +88,7 @@ def packing(seeds: int, steps: int) -> None:
             find_modes(train_recipe(make_recipe("grid", seed, steps, tricks)), GridConfig()) for seed in range(seeds)
         ]
         modes = [one.found for one in found]
-        good = mean(one.good for one in found)
+        good = mean(one.high_quality for one in found)
         name = "two points" if m > 1 else "one point"
         print(
             f"D sees {name:<10}  modes found {modes}, mean {mean(modes):.1f}; good samples {100 * good:.1f} %",

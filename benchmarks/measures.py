@@ -150,7 +150,7 @@ def compare_frechet(dim: int, rounds: int) -> None:
     a, b = (torch.from_numpy(rng.standard_normal((samples, dim)) @ m + k / 20) for k, m in enumerate(mix))
 
     def by_poise() -> float:
-        return frechet(Gaussian.of(a), Gaussian.of(b))
+        return frechet(Gaussian.fit(a), Gaussian.fit(b))
 
     def by_scipy() -> float:
         (m, c), (n, d) = ((x.mean(0).numpy(), np.cov(x.numpy(), rowvar=False)) for x in (a, b))

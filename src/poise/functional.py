@@ -1,8 +1,8 @@
-"""Losses, penalties, latents and measures as plain functions of tensors, for any training loop: `poise.functional`.
+"""Losses, penalties, latents and measures as plain functions of tensors, for any PyTorch training loop.
 
-Each is one of the formulas that poise itself trains and measures with; here they stand under one name, with nothing of
-a recipe or a run around them. A discriminator `d` is anything that takes samples, B x shape, and returns scores, B or
-B x 1, or a `poise.core.Verdict`.
+They are the formulas that poise itself trains and measures with, independent of recipes and runs. A discriminator `d`
+is any callable that takes samples, B x shape, and returns scores, B or B x 1, or a
+`poise.core.types.DiscriminatorOutput`.
 """
 
 from __future__ import annotations
@@ -70,74 +70,78 @@ def __dir__() -> list[str]:
 def d_loss(
     kind: str, real: Tensor, fake: Tensor, *, targets: tuple[Tensor, Tensor] | None = None, **options: Any
 ) -> Tensor:
-    """What the discriminator pays: the sum of the mean costs over both batches, as the papers write it; 0-dim.
+    """The loss of the discriminator: the sum of the mean losses of both batches, as in the papers; 0-dim.
 
     Args:
-        kind: an objective as recipes call it: "non_saturating", "hinge", "least_squares", "wasserstein", ...
+        kind: the name of an objective in recipes: "non_saturating", "hinge", "least_squares", "wasserstein", ...
         real: D's scores of real samples, B.
         fake: D's scores of generated samples, B.
-        targets: what D shall say of each real and each fake, B each, in place of 1 and 0 (soft or flipped labels).
-        options: fields of the objective's table in a recipe.
+        targets: the targets of the real and of the fake samples, B each, in place of 1 and 0 (soft or flipped labels).
+        options: options of the objective, as in the table `objective` of a recipe.
 
     Raises:
         RecipeError: there is no such objective, or it has no such option.
     """
-    costs = _objective(kind, options).d_losses(real, fake, None if targets is None else Targets(*targets))
-    return sum((cost.mean() for cost in costs[1:]), costs[0].mean())
+    losses = _make_objective(kind, options).d_losses(real, fake, None if targets is None else Targets(*targets))
+    return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
 
 def g_loss(kind: str, fake: Tensor, real: Tensor | None = None, **options: Any) -> Tensor:
-    """What the generator pays; 0-dim.
+    """The loss of the generator; 0-dim.
 
     Args:
         kind: see `d_loss`.
         fake: D's scores of generated samples, B.
-        real: D's scores of real samples, B; only relativistic objectives read them.
+        real: D's scores of real samples, B; required by relativistic objectives only.
         options: see `d_loss`.
 
     Raises:
         RecipeError: see `d_loss`; or `real` is missing.
     """
-    objective = _objective(kind, options)
+    objective = _make_objective(kind, options)
     if objective.is_relativistic and real is None:
-        raise RecipeError("compares real with fake", where=kind, cure="give g_loss the scores of real samples too")
-    costs = objective.g_losses(fake, real)
-    return sum((cost.mean() for cost in costs[1:]), costs[0].mean())
+        raise RecipeError("is relativistic", where=kind, cure="pass the scores of real samples to g_loss, too")
+    losses = objective.g_losses(fake, real)
+    return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
 
-def _objective(kind: str, options: dict[str, Any]) -> Objective:
-    known = {name: entry for name, entry in find_components(Objective, "poise.objectives").items() if _of_scores(entry)}
+def _make_objective(kind: str, options: dict[str, Any]) -> Objective:
+    components = find_components(Objective, "poise.objectives")
+    known = {name: config for name, config in components.items() if _is_function_of_scores(config)}
     if kind not in known:
         raise RecipeError("no such objective", where="kind", found=f"'{kind}'", cure=did_you_mean(kind, list(known)))
     try:
-        made = known[kind].model_validate({"kind": kind, **options})
+        objective = known[kind].model_validate({"kind": kind, **options})
     except ValueError as error:
         raise RecipeError("has no such options", where=kind, found=str(options), cure=str(error)) from None
-    assert isinstance(made, Objective)
-    return made
+    assert isinstance(objective, Objective)
+    return objective
 
 
-def _of_scores(entry: type[Any]) -> bool:
-    """Whether it is a function of scores alone: no game for one, and nothing that is remembered from step to step."""
-    own_rule = entry.build is not Objective.build
-    return bool(entry.output_kinds) and not own_rule
+def _is_function_of_scores(config: type[Any]) -> bool:
+    """Whether an objective depends on scores alone: it has a discriminator and no state between steps."""
+    has_custom_module = config.build is not Objective.build
+    return bool(config.output_kinds) and not has_custom_module
 
 
 def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
-    """The gradient of D's scores with respect to its input, B x shape, itself differentiable."""
-    at = samples.detach().requires_grad_()
-    said = d(at)
-    score = said.score if isinstance(said, DiscriminatorOutput) else said
-    return torch.autograd.grad(score.sum(), at, create_graph=True)[0]
+    """The gradient of D's scores with respect to its input, B x shape; differentiable."""
+    samples = samples.detach().requires_grad_()
+    output = d(samples)
+    score = output.score if isinstance(output, DiscriminatorOutput) else output
+    return torch.autograd.grad(score.sum(), samples, create_graph=True)[0]
 
 
 def r1(d: Callable[[Tensor], Any], real: Tensor) -> Tensor:
-    """R1 = 1/2 E ||grad_x D(x)||^2 over real samples (Mescheder et al. 2018, arXiv:1801.04406); 0-dim, times gamma."""
+    """R1 = 1/2 E ||grad_x D(x)||^2 over real samples (Mescheder et al. 2018, arXiv:1801.04406).
+
+    0-dim; to be multiplied by the paper's gamma.
+    """
     return zero_centred_penalty(input_gradient(d, real)).mean()
 
 
 def r2(d: Callable[[Tensor], Any], fake: Tensor) -> Tensor:
-    """The same over generated samples."""
+    """R2, the same penalty as `r1` over generated samples."""
     return zero_centred_penalty(input_gradient(d, fake)).mean()
 
 
@@ -148,8 +152,18 @@ def wgan_gp(
     generator: torch.Generator | None = None,
     sides: Sides = "two",
 ) -> Tensor:
-    """E (||grad D(x)|| - 1)^2 on lines from real to fake (Gulrajani et al. 2017, arXiv:1704.00028); times lambda."""
-    generator = generator or _default(real.device)
+    """E (||grad_x D(x)|| - 1)^2 between real and fake samples (Gulrajani et al. 2017, arXiv:1704.00028).
+
+    0-dim; to be multiplied by the paper's lambda.
+
+    Args:
+        d: the discriminator.
+        real: real samples, B x shape.
+        fake: generated samples, B x shape; x is drawn uniformly on the line between a real and a fake sample.
+        generator: random numbers; by default seeded from PyTorch's global generator.
+        sides: "two", or "one" to penalise only gradient norms above 1.
+    """
+    generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, interpolate_pairs(real, fake, generator)), sides).mean()
 
 
@@ -160,13 +174,23 @@ def dragan(
     generator: torch.Generator | None = None,
     sides: Sides = "two",
 ) -> Tensor:
-    """The same around real samples, `spread` in their standard deviations (Kodali et al. 2017, arXiv:1705.07215)."""
-    generator = generator or _default(real.device)
+    """E (||grad_x D(x)|| - 1)^2 at perturbed real samples (Kodali et al. 2017, arXiv:1705.07215).
+
+    0-dim; to be multiplied by the paper's lambda.
+
+    Args:
+        d: the discriminator.
+        real: real samples, B x shape.
+        spread: the size of the perturbation in standard deviations of the batch.
+        generator: see `wgan_gp`.
+        sides: see `wgan_gp`.
+    """
+    generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, perturb_real(real, spread, generator)), sides).mean()
 
 
-def _default(device: torch.device) -> torch.Generator:
-    """A generator that follows from PyTorch's own."""
+def _default_generator(device: torch.device) -> torch.Generator:
+    """A generator that is seeded from PyTorch's global generator."""
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 

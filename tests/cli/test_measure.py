@@ -22,7 +22,7 @@ from poise.utils.images import to_float
 Arrays = dict[str, np.ndarray]
 THIN = ["--set", "batch=16", "--set", "latent.dim=4", "--set", "log.sheet=4", "--set", "log.rows=2"]
 NETS = ["--set", 'network.g={kind="mlp", width=8}', "--set", 'network.d={kind="mlp", width=8}']
-HALVED = "copying: of 20 samples, for the other held-out pictures are kept for its floor"
+HALVED = "copying: computed from 20 samples; the other held-out images are used for its floor"
 SLOW = {name for name, measure in MEASURES.items() if measure.slow}
 
 
@@ -31,7 +31,7 @@ def _quick_classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """A classifier for pictures that can't be mixed up: twenty steps will do, and are kept out of others' way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POISE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(classifier, "SEEN", (1280, 1280))
+        patch.setattr(classifier, "SAMPLES_SEEN", (1280, 1280))
         yield
 
 
@@ -180,7 +180,7 @@ def test_a_conditional_run_has_its_classes_tested(poise: Any, conditional: Path)
     assert 0 <= found["measures"]["gan_test"]["value"] <= 1
     assert found["measures"]["gan_test"]["floor"] > 0.9
     assert found["measures"]["gan_train"]["floor"] > 0.9
-    assert found["skipped"] == {"d_probe": "there is no discriminator whose features could be read"}
+    assert found["skipped"] == {"d_probe": "there is no discriminator whose features could be extracted"}
 
 
 def test_each_class_is_asked_for_in_its_share(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +323,7 @@ def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path) -
 def test_what_was_asked_for_and_is_skipped_is_said(poise: Any, run: Path) -> None:
     said = poise("measure", run, "--measures", "fid,modes", "--features", "pixels")
     assert said.code == 0
-    assert said.err == "no modes: this data has no modes to count, or these features can't tell them\n"
+    assert said.err == "no modes: this data has no modes to count, or these features cannot identify them\n"
     assert "modes" not in said.out
     assert poise("measure", run, "--features", "pixels").err == HALVED + "\n"
 
@@ -414,7 +414,7 @@ def test_figures_and_floors_are_of_as_many_or_there_is_no_floor(
     for one in found["measures"].values():
         assert (one["floor"] is not None) == floor
         assert (one.get("floor_std") is not None) == floor
-    reason = f"no floor for most: 100 real pictures are too few for two parts of {n}"
+    reason = f"most measures have no floor: 100 real images are too few for two parts of {n}"
     assert (reason in found["notes"]) == (not floor)
     if not floor:
         said = poise("compare", piles("fake.npz"), piles("real"), "--measures", "fid", *more)
@@ -493,8 +493,8 @@ def test_pictures_with_classes_against_a_data_set(poise: Any, npz: Path, tmp_pat
 
 
 def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
-    poise("compare", npz, "ring").complains(3, "REAL", "only pictures can be compared")
-    poise("compare", "ring", npz).complains(3, "FAKE", "only pictures can be compared")
+    poise("compare", npz, "ring").complains(3, "REAL", "only images can be compared")
+    poise("compare", "ring", npz).complains(3, "FAKE", "only images can be compared")
 
 
 @pytest.mark.parametrize(
@@ -502,11 +502,11 @@ def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
     [
         (["fake", "real", "--measures", "fdi"], 2, ["--measures", "'fdi'", "did you mean 'fid'?"]),
         (["fake", "real", "--features", "inceptoin"], 2, ["--features", "no such features", "'inceptoin'"]),
-        (["fake", "real", "--features", "d"], 2, ["--features", "there is no discriminator here"]),
+        (["fake", "real", "--features", "d"], 2, ["--features", "there is no discriminator"]),
         (["fake", "real", "--features", "classifier"], 2, ["--features", "needs labels", "--features pixels"]),
-        (["fake", "real", "--features", "rasnet18=fake.npz"], 2, ["no torchvision network", "resnet18"]),
-        (["fake", "real", "--features", "resnet18=fake.npz"], 3, ["fake.npz", "can't be read as resnet18's weights"]),
-        (["fake", "real", "--features", "inception=fake.npz"], 3, ["fake.npz", "can't be read as Inception's"]),
+        (["fake", "real", "--features", "rasnet18=fake.npz"], 2, ["no such torchvision network", "resnet18"]),
+        (["fake", "real", "--features", "resnet18=fake.npz"], 3, ["fake.npz", "cannot be read as weights of resnet18"]),
+        (["fake", "real", "--features", "inception=fake.npz"], 3, ["fake.npz", "cannot be read as Inception weights"]),
         (["nowhere/at/all", "real"], 3, ["FAKE", "nowhere/at/all", "give a folder, a .zip or a .npz"]),
         (["fake", "nowhere"], 3, ["REAL", "'nowhere'"]),
         (["fake", "reel.npz"], 3, ["REAL", "'reel.npz'"]),

@@ -12,14 +12,14 @@ from torch import Tensor
 from poise.data.source import DataSplits, ImageDataset
 from poise.measure import classifier, feature_cache
 from poise.measure.classifier import (
-    FEW,
+    MIN_PER_CLASS,
     SmallClassifier,
     TrainedClassifier,
     accuracy_on,
     can_train_on,
     train_classifier,
 )
-from poise.measure.features import ClassifierExtractor
+from poise.measure.extractors import ClassifierExtractor
 from poise.utils.images import to_float
 
 
@@ -37,7 +37,7 @@ class Told:
 def brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty steps, kept by themselves."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(classifier, "SEEN", (2560, 2560))
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", (2560, 2560))
 
 
 def weights(trained: TrainedClassifier | SmallClassifier) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def test_it_knows_digits_that_it_has_never_seen(digits: DataSplits) -> None:
     assert isinstance(held_out, ImageDataset)
     trained = classifier.load_or_train(train, held_out)
     assert not trained.net.training
-    assert trained.right >= 0.97
+    assert trained.accuracy >= 0.97
     assert held_out.labels is not None
     batch = held_out.gather(torch.arange(500))
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_it_knows_digits_that_it_has_never_seen(digits: DataSplits) -> None:
     assert features.shape == (500, 64)
     assert logits.shape == (500, 10)
     assert float((logits.argmax(1) == batch.labels).double().mean()) >= 0.96
-    assert trained.right == accuracy_on(trained.net, held_out, torch.arange(1000))
+    assert trained.accuracy == accuracy_on(trained.net, held_out, torch.arange(1000))
 
 
 def test_the_second_time_it_comes_from_the_cache(digits: DataSplits) -> None:
@@ -83,7 +83,7 @@ def test_the_second_time_it_comes_from_the_cache(digits: DataSplits) -> None:
     assert told.heard == []
     assert again.net is not first.net
     assert same(weights(again), weights(first))
-    assert (again.name, again.right) == (first.name, first.right)
+    assert (again.name, again.accuracy) == (first.name, first.accuracy)
     assert not again.net.training
 
 
@@ -93,11 +93,11 @@ def test_trained_once_and_kept(shades: ImageDataset) -> None:
     train, held_out = halves(shades, 150)
     first = classifier.load_or_train(train, held_out, told)
     assert [share for _, share in told.heard] == [0.0, 0.5]
-    assert {what for what, _ in told.heard} == {"training a small classifier to measure with"}
+    assert {what for what, _ in told.heard} == {"training a small classifier for the features"}
     again = classifier.load_or_train(train, held_out, told)
     assert len(told.heard) == 2
     assert same(weights(again), weights(first))
-    assert (again.name, again.right) == (first.name, first.right) == (first.name, 1.0)
+    assert (again.name, again.accuracy) == (first.name, first.accuracy) == (first.name, 1.0)
     batch = to_float(torch.from_numpy(shades.images))
     with torch.no_grad():
         assert torch.equal(again.net(batch)[0], first.net(batch)[0]), "the same figure the first time and after it"
@@ -112,7 +112,7 @@ def test_a_cache_that_lies_is_not_believed(shades: ImageDataset, monkeypatch: py
     told = Told()
     again = classifier.load_or_train(train, held_out, told)
     assert told.heard
-    assert (again.name, again.right) == (first.name, first.right)
+    assert (again.name, again.accuracy) == (first.name, first.accuracy)
 
 
 @pytest.mark.usefixtures("brief")
@@ -152,7 +152,7 @@ def test_without_pictures_held_out_a_tenth_is_kept_back(shades: ImageDataset, mo
     assert len(tested) == 20
     assert trained_on | tested == set(range(200))
     assert not trained_on & tested
-    assert trained.right == 1.0
+    assert trained.accuracy == 1.0
 
 
 def fit(pictures: ImageDataset, seed: int) -> SmallClassifier:
@@ -211,13 +211,13 @@ def test_the_map_before_the_features_is_small(side: int) -> None:
 @pytest.mark.parametrize(
     ("n", "classes", "side", "worth"),
     [
-        (2 * FEW, 2, 8, True),
-        (2 * FEW - 1, 2, 8, False),
+        (2 * MIN_PER_CLASS, 2, 8, True),
+        (2 * MIN_PER_CLASS - 1, 2, 8, False),
         (200, 1, 8, False),
         (200, 0, 8, False),
         (200, 2, 7, False),
-        (10 * FEW, 10, 8, True),
-        (10 * FEW - 1, 10, 8, False),
+        (10 * MIN_PER_CLASS, 10, 8, True),
+        (10 * MIN_PER_CLASS - 1, 10, 8, False),
     ],
 )
 def test_worth_it(n: int, classes: int, side: int, worth: bool) -> None:
@@ -230,9 +230,9 @@ def test_worth_it(n: int, classes: int, side: int, worth: bool) -> None:
 def test_the_name_is_of_the_weights(shades: ImageDataset) -> None:
     train, held_out = halves(shades, 150)
     look = ClassifierExtractor(train, held_out)
-    assert look.name == f"{look.trained.name}, 100.0% right on pictures it was not trained on"
-    assert look.trained.name.startswith("classifier ")
-    assert len(look.trained.name) == len("classifier ") + 8
+    assert look.name == f"{look.classifier.name}, accuracy 100.0% on unseen images"
+    assert look.classifier.name.startswith("classifier ")
+    assert len(look.classifier.name) == len("classifier ") + 8
     with torch.no_grad():
-        look.trained.net.head.bias += 1
-    assert classifier._name(look.trained.net) != look.trained.name
+        look.classifier.net.head.bias += 1
+    assert classifier._classifier_name(look.classifier.net) != look.classifier.name

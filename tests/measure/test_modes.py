@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poise.data.toys import grid_modes, mixture, ring_modes
-from poise.measure.modes import count_modes, count_numbers, reverse_kl
+from poise.measure.modes import count_mode_indices, count_modes, reverse_kl
 
 CENTRES = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
 
@@ -19,7 +19,7 @@ def test_points_set_by_hand() -> None:
     points = torch.tensor([[0.0, 0.0], [0.0, 2.9], [-1.0, -1.0], [10.0, 3.1], [7.1, 0.0], [50.0, 50.0]])
     found = count_modes(points, CENTRES, 1.0)
     assert found.found == 2
-    assert found.good == 4 / 6
+    assert found.high_quality == 4 / 6
     expected = 0.75 * math.log(0.75 * 3) + 0.25 * math.log(0.25 * 3)
     assert found.reverse_kl == pytest.approx(expected, rel=1e-12)
 
@@ -27,14 +27,14 @@ def test_points_set_by_hand() -> None:
 @pytest.mark.parametrize("n", [1, 100], ids=["alone", "among many"])
 def test_the_edge_is_in(n: int) -> None:
     for angle in ([3.0, 0.0], [0.0, -3.0], [10.0, -3.0]):
-        assert count_modes(torch.tensor([angle]).repeat(n, 1), CENTRES, 1.0).good == 1
-    assert count_modes(torch.tensor([[3.001, 0.0]]).repeat(n, 1), CENTRES, 1.0).good == 0
+        assert count_modes(torch.tensor([angle]).repeat(n, 1), CENTRES, 1.0).high_quality == 1
+    assert count_modes(torch.tensor([[3.001, 0.0]]).repeat(n, 1), CENTRES, 1.0).high_quality == 0
 
 
 def test_sigma_and_reach_set_the_edge() -> None:
     point = torch.tensor([[4.0, 0.0]])
-    assert [count_modes(point, CENTRES, sigma).good for sigma in (1.3, 1.4)] == [0, 1]
-    assert [count_modes(point, CENTRES, 2.0, reach).good for reach in (1.9, 2.0)] == [0, 1]
+    assert [count_modes(point, CENTRES, sigma).high_quality for sigma in (1.3, 1.4)] == [0, 1]
+    assert [count_modes(point, CENTRES, 2.0, reach).high_quality for reach in (1.9, 2.0)] == [0, 1]
 
 
 def test_a_point_between_belongs_to_the_nearest_mode_alone() -> None:
@@ -64,7 +64,7 @@ def test_a_perfect_sampler(centres: Tensor, sigma: float) -> None:
     generator = torch.Generator().manual_seed(0)
     draws, n = 60, 2500
     found = [count_modes(mixture(n, centres, sigma, generator), centres, sigma) for _ in range(draws)]
-    share, good = 1 - math.exp(-4.5), np.mean([one.good for one in found])
+    share, good = 1 - math.exp(-4.5), np.mean([one.high_quality for one in found])
     assert good == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / (n * draws)))
     assert all(one.found == len(centres) for one in found)
     diverged = np.array([one.reverse_kl for one in found])
@@ -75,7 +75,7 @@ def test_a_perfect_sampler(centres: Tensor, sigma: float) -> None:
 
 @pytest.mark.parametrize("points", [torch.zeros(0, 2), torch.zeros(3, 3), torch.zeros(3), torch.zeros(3, 2, 1)])
 def test_what_is_no_point_in_the_plane_is_refused(points: Tensor) -> None:
-    with pytest.raises(ValueError, match="points must be N x 2, found"):
+    with pytest.raises(ValueError, match="points must be a non-empty N x 2 matrix, found"):
         count_modes(points, CENTRES, 1.0)
 
 
@@ -103,8 +103,8 @@ def test_it_is_scipys_entropy_relative_to_even_shares() -> None:
 
 
 def test_numbers_of_stacks_are_all_good() -> None:
-    found = count_numbers(torch.tensor([3, 3, 0, 999]), 1000)
+    found = count_mode_indices(torch.tensor([3, 3, 0, 999]), 1000)
     assert found.found == 3
-    assert found.good == 1
+    assert found.high_quality == 1
     assert found.reverse_kl == pytest.approx(0.5 * math.log(500) + 0.5 * math.log(250), rel=1e-12)
-    assert count_numbers(torch.tensor([3, 3, 3]), 1000).reverse_kl == pytest.approx(math.log(1000), rel=1e-12)
+    assert count_mode_indices(torch.tensor([3, 3, 3]), 1000).reverse_kl == pytest.approx(math.log(1000), rel=1e-12)

@@ -14,7 +14,7 @@ from poise.data.source import DataSplits, ImageDataset
 from poise.data.toys import RingConfig
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
 from poise.measure.evaluator import Evaluator
-from poise.measure.sample_set import BATCH, SampleSet
+from poise.measure.sample_set import BATCH_SIZE, SampleSet
 from poise.measure.spectrum import HIGH, high_frequencies, radial_power, spectrum
 from poise.utils.images import Bytes
 
@@ -102,7 +102,7 @@ def test_only_square_pictures_have_one(shape: tuple[int, ...]) -> None:
 def test_a_pile_in_parts_is_the_mean_of_all(digits: DataSplits) -> None:
     held_out = digits.held_out
     assert isinstance(held_out, ImageDataset)
-    pile = SampleSet(torch.from_numpy(held_out.images[: BATCH + 37]), lambda images: pytest.fail("nobody asked"))
+    pile = SampleSet(torch.from_numpy(held_out.images[: BATCH_SIZE + 37]), lambda images: pytest.fail("nobody asked"))
     torch.testing.assert_close(spectrum(pile), radial_power(pile.normalized()))
 
 
@@ -152,7 +152,7 @@ def of(bench: Evaluator, images: Bytes) -> float:
 
 
 def train_images(bench: Evaluator) -> Bytes:
-    train = bench.loaded.train
+    train = bench.data.train
     assert isinstance(train, ImageDataset)
     return train.images[np.random.default_rng(0).permutation(len(train))[:400]]
 

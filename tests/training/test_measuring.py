@@ -161,7 +161,7 @@ def test_so_it_is_where_the_live_weights_are_measured(tmp_path: Path) -> None:
 
 def test_so_it_is_with_a_classifier_trained_in_its_midst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(classifier, "SEEN", (2560, 2560))  # it tells twice how far it is
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", (2560, 2560))  # it tells twice how far it is
     recipe, listener = pictures(tmp_path / "p.npz", every=5, features="classifier"), Listener()
     train(recipe, tmp_path / "seen", listener=listener)
     assert [line["step"] for line in lines(tmp_path / "seen")] == [5, 10, 15, 20]
@@ -413,7 +413,7 @@ def test_the_unmeasurable_is_said_and_is_no_best(tmp_path: Path) -> None:
     train(measured(ring(3), measures=["class_balance", "fid"]), tmp_path / "run", listener=listener)
     (line,) = lines(tmp_path / "run")
     assert list(line["measures"]) == ["fid"]
-    assert "no class_balance: these features come without a classifier" in listener.heard[-1]
+    assert "no class_balance: the feature extractor does not classify" in listener.heard[-1]
     assert kept(tmp_path / "run") == []
     assert "best" not in info(tmp_path / "run")
 
@@ -432,7 +432,7 @@ def test_a_run_and_its_later_measuring_choose_the_same_features(
 ) -> None:
     """Labels that say nothing: pixels, as the run goes and after it, and it is said once."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(classifier, "SEEN", (1280, 1280))
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", (1280, 1280))
     rng, said = np.random.default_rng(0), list[str]()
     recipe = pictures(tmp_path / "p.npz", features="auto", n=20)
     np.savez(tmp_path / "p.npz", images=rng.integers(0, 256, (200, 8, 8, 1), np.uint8), labels=rng.integers(0, 4, 200))

@@ -66,7 +66,7 @@ def compare(
             fake_data,
             real_data,
             selected,
-            entry=config,
+            data_config=config,
             n=n,
             features=features,
             progress=progress,
@@ -100,8 +100,8 @@ def _load_both(
     """FAKE and REAL with the same size and number of channels, and the config of REAL."""
     from poise.data.native_size import at_native_side, native_side, without_held_out
     from poise.data.source import SizedSource
-    from poise.measure.compare import match_channels, max_samples
-    from poise.measure.evaluator import MOST
+    from poise.measure.compare import default_num_samples, match_channels
+    from poise.measure.evaluator import MAX_SAMPLES
     from poise.runs.run import Run
     from poise.runs.run_samples import run_samples
 
@@ -112,11 +112,11 @@ def _load_both(
 
     if isinstance(real, Run):
         side = size or real.shape[-1]
-        fake_data = load_fake((real.shape[0], side, side), MOST)
-        num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MOST
-        num_real = 2 * min(n or MOST, num_fake)  # half of them for the floors
+        fake_data = load_fake((real.shape[0], side, side), MAX_SAMPLES)
+        num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
+        num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
         return fake_data, run_samples(real, num_real, side), real.recipe.data
     run_side = fake.shape[-1] if isinstance(fake, Run) and native_side(real) is None else None
     config = at_native_side(without_held_out(real), size or run_side)
     real_data = config.load(data_root)
-    return load_fake(real_data.train.shape, max_samples(real_data)), real_data, config
+    return load_fake(real_data.train.shape, default_num_samples(real_data)), real_data, config

@@ -69,7 +69,9 @@ def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> Non
     for name, measured in result.results.items():
         measure = MEASURES[name]
         direction = "" if measured.floor is None and measure.better == "floor" else DIRECTIONS[measure.better]
-        table.add_row(name, *_format_values(measured), styled_text((direction if brief else measure.about, "dim")))
+        table.add_row(
+            name, *_format_values(measured), styled_text((direction if brief else measure.description, "dim"))
+        )
     console = TerminalConsole()
     console.print(f"{count_noun(result.n, 'sample')}, compared with as many real ones by {result.features}\n")
     console.print(table)

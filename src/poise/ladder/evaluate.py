@@ -126,7 +126,7 @@ def _rebuilt(run: Run, loaded: DataSplits) -> dict[str, Tensor]:
     if able is None or not isinstance(source, SizedSource):
         return {}
     real = to_float(source.gather(source.evenly_spaced(2 * COLUMNS)).images)
-    rows = zip(real.split(COLUMNS), able.rebuild(real).split(COLUMNS), strict=True)
+    rows = zip(real.split(COLUMNS), able.reconstruct(real).split(COLUMNS), strict=True)
     return {"rebuilt": torch.cat([pile for row in rows for pile in row])}
 
 

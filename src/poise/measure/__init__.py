@@ -1,5 +1,6 @@
-"""Measures: how good, how varied, how new samples are, as functions of features, points or classes.
+"""Measures of the quality, variety and novelty of samples, as functions of features, points or classes.
 
-Read `context.py` for what is measured and `catalogue.py` for all that can be; each other file is one family, its
-formulas first. A figure without its floor, its features' name and its n says little, so `measured` gives all of them.
+Start with `context.py`, which holds what a measure is computed from, and `catalogue.py`, which lists all measures. Each
+other module holds one family of measures, its formulas first. A value means little without its floor, the name of the
+features and the number of samples, so `Evaluator.measure` returns all of them.
 """

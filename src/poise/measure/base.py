@@ -1,4 +1,4 @@
-"""What a measure is: a name, a direction, what it needs, and a function of a sitting."""
+"""The definition of a measure: its name, its direction, what it requires and how it is computed."""
 
 from __future__ import annotations
 
@@ -13,26 +13,36 @@ from poise.measure.context import EvalContext
 Better = Literal["less", "more", "floor"]
 FloorSource = Literal["other", "real", "halves", "none"]
 Requirement = Literal[
-    "logits", "labels", "asked labels", "train", "held out", "modes", "centres", "game", "d", "coder", "likelihood"
+    "logits",
+    "labels",
+    "fake labels",
+    "train",
+    "held out",
+    "modes",
+    "mode centres",
+    "game",
+    "d",
+    "encoder",
+    "likelihood",
 ]
 
 MISSING_REASONS: dict[Requirement, str] = {
-    "logits": "these features come without a classifier",
+    "logits": "the feature extractor does not classify",
     "labels": "the data has no labels",
-    "asked labels": "it is not known of which class each sample is meant to be",
-    "train": "it is not known what was trained on, or it has no end",
-    "held out": "no pictures were held out",
-    "modes": "this data has no modes to count, or these features can't tell them",
-    "centres": "this data has no modes in the plane",
-    "game": "only the players of a toy's run can be played on",
-    "d": "there is no discriminator whose features could be read",
-    "coder": "nothing here rebuilds a picture that it has not trained on",
-    "likelihood": "only a variational autoencoder says how likely a picture is",
+    "fake labels": "the classes of the samples are not known",
+    "train": "the training samples are not known, or the data has no fixed size",
+    "held out": "no images are held out",
+    "modes": "this data has no modes to count, or these features cannot identify them",
+    "mode centres": "this data has no modes in the plane",
+    "game": "the duality gap is computed only for runs on 2-D data",
+    "d": "there is no discriminator whose features could be extracted",
+    "encoder": "there is no encoder that can reconstruct held-out images",
+    "likelihood": "only a variational autoencoder has a likelihood",
 }
-"""What to say where a need is not met."""
+"""The message for each requirement that is not met."""
 
-BLOCK = 1024
-"""Rows of a distance or kernel matrix that are worked out at a time."""
+BLOCK_SIZE = 1024
+"""The number of rows of a distance or kernel matrix that are computed at a time."""
 
 
 class MeasuredValue(NamedTuple):
@@ -43,7 +53,8 @@ class MeasuredValue(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """A measure of real samples in the fakes' place: the mean of its draws and, of several, the standard deviation."""
+    """A measure of real samples in place of the fake ones: the mean of its draws and, of several, their standard
+    deviation."""
 
     value: float
     std: float | None = None
@@ -53,19 +64,19 @@ class Measure(NamedTuple):
     """One measure.
 
     Attributes:
-        name: what `--measures` calls it.
-        about: a line: what it says, its range, its source.
-        better: whether less or more of it is better, or whatever is nearest to its floor.
-        compute: the function.
-        floor: what is put in the fakes' place for the floor: `other` real samples, the `real` ones themselves, others
-            that were held out as well (`halves`: then the figure itself is taken at no more than half of what is held
-            out), or nothing.
-        requires: what the data or the run must have for it, beside features.
-        slow: whether it takes a training of its own; such ones are left out unless they are asked for.
+        name: the name that `--measures` accepts.
+        description: one line: what it measures, its range and its source.
+        better: whether less or more is better, or whatever is nearest to the floor.
+        compute: computes the value.
+        requires: what the data or the run must provide besides features.
+        floor: the samples that replace the fake ones for the floor: `other` real samples; the `real` samples
+            themselves; `halves`: other held-out samples, so that the value itself uses at most half of the held-out
+            samples; or `none`.
+        slow: whether it trains a model of its own; slow measures are computed only on request.
     """
 
     name: str
-    about: str
+    description: str
     better: Better
     compute: Callable[[EvalContext], MeasuredValue]
     requires: frozenset[Requirement] = frozenset()
@@ -73,21 +84,22 @@ class Measure(NamedTuple):
     slow: bool = False
 
 
-def validate_features(fake: Tensor, real: Tensor, least: int = 2) -> tuple[Tensor, Tensor]:
-    """Both piles' features as float64 on the CPU.
+def validate_features(fake: Tensor, real: Tensor, min_rows: int = 2) -> tuple[Tensor, Tensor]:
+    """The features of fake and real samples as float64 on the CPU.
 
     Raises:
-        ValueError: not two matrices of the same width with at least `least` rows, or a number is not finite.
+        ValueError: they are not two finite matrices of the same width with at least `min_rows` rows.
     """
-    piles = []
-    for name, pile in (("fake", fake), ("real", real)):
-        if pile.dim() != 2 or len(pile) < least:
-            raise ValueError(f"{name} features must be a matrix of {least} rows or more, found {list(pile.shape)}")
-        pile = pile.detach().to("cpu", torch.float64)
-        if not bool(torch.isfinite(pile).all()):
-            raise ValueError(f"{name} features hold a number that is not finite")
-        piles.append(pile)
-    if piles[0].shape[1] != piles[1].shape[1]:
-        found = " and ".join(str(pile.shape[1]) for pile in piles)
-        raise ValueError(f"fake and real features must be of one width, found {found}")
-    return piles[0], piles[1]
+    matrices = []
+    for name, features in (("fake", fake), ("real", real)):
+        if features.dim() != 2 or len(features) < min_rows:
+            found = list(features.shape)
+            raise ValueError(f"{name} features must be a matrix of at least {min_rows} rows, found shape {found}")
+        features = features.detach().to("cpu", torch.float64)
+        if not bool(torch.isfinite(features).all()):
+            raise ValueError(f"{name} features must be finite")
+        matrices.append(features)
+    if matrices[0].shape[1] != matrices[1].shape[1]:
+        found = " and ".join(str(features.shape[1]) for features in matrices)
+        raise ValueError(f"fake and real features must have the same width, found {found}")
+    return matrices[0], matrices[1]

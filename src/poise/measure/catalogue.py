@@ -1,4 +1,4 @@
-"""All measures by name, and what is said of a set of samples by some of them."""
+"""All measures by name, and the result of evaluating a set of samples with some of them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ MEASURES = {
         diversity.VENDI,
         diversity.DIVERSITY,
         classifier_scores.INCEPTION_SCORE,
-        classifier_scores.CONFIDENCE,
-        classifier_scores.BALANCE,
+        classifier_scores.CLASS_CONFIDENCE,
+        classifier_scores.CLASS_BALANCE,
         classifier_scores.GAN_TEST,
         memorization.COPYING,
         memorization.AUTHENTICITY,
@@ -51,16 +51,16 @@ MEASURES = {
         duality_gap.DUALITY_GAP,
         spectrum.HIGH_FREQUENCIES,
         reconstruction.RECONSTRUCTION,
-        reconstruction.PCA,
+        reconstruction.PCA_RECONSTRUCTION,
         reconstruction.ELBO,
-        reconstruction.NEGATIVE_LIKELIHOOD,
-        reconstruction.KL,
+        reconstruction.ELBO_RECONSTRUCTION,
+        reconstruction.ELBO_KL,
     )
 }
 
 
 class MeasureResult(NamedTuple):
-    """One measure's figure, its floor, and of how many samples both are, if not of as many as the others."""
+    """The value of one measure, its floor, and the number of samples, if it differs from `EvaluationResult.n`."""
 
     value: MeasuredValue
     floor: Floor | None
@@ -68,14 +68,14 @@ class MeasureResult(NamedTuple):
 
 
 class EvaluationResult(NamedTuple):
-    """What was measured.
+    """The result of an evaluation.
 
     Attributes:
-        n: how many samples were compared, and held against as many real ones.
-        features: the features by name.
-        results: measured values by name, in the catalogue's order.
-        skipped: reasons by name.
-        notes: what the reader should know: another n for some figures, resizing.
+        n: the number of samples, and of the real samples that they were compared with.
+        features: the name of the features.
+        results: measured values by name, in the order of the catalogue.
+        skipped: for each measure that could not be computed, the reason.
+        notes: remarks on the result, such as a different n of some measures.
     """
 
     n: int
@@ -85,26 +85,26 @@ class EvaluationResult(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As `measure --json` and `compare --json` print it."""
+        """The object that `measure --json` and `compare --json` print."""
         measures = {}
-        for name, (figure, floor, n) in self.results.items():
+        for name, (measured, floor, n) in self.results.items():
             floors = {"floor": None} if floor is None else {"floor": floor.value, "floor_std": floor.std}
-            extra = {"stderr": figure.stderr, "n": n}
-            known = {key: value for key, value in extra.items() if value is not None}
-            measures[name] = {"value": figure.value, **floors, **known}
-        told = {"n": self.n, "features": self.features, "measures": measures, "skipped": self.skipped}
-        return told | ({"notes": list(self.notes)} if self.notes else {})
+            optional = {"stderr": measured.stderr, "n": n}
+            known = {key: value for key, value in optional.items() if value is not None}
+            measures[name] = {"value": measured.value, **floors, **known}
+        result = {"n": self.n, "features": self.features, "measures": measures, "skipped": self.skipped}
+        return result | ({"notes": list(self.notes)} if self.notes else {})
 
 
-def select_measures(words: str | Sequence[str] | None) -> list[Measure]:
-    """The measures of a comma-separated list; all but the slow ones by default, all of them for `all`.
+def select_measures(selection: str | Sequence[str] | None) -> list[Measure]:
+    """The measures named in a list or a comma-separated string; all but the slow ones by default, all for "all".
 
     Raises:
-        RecipeError: one is not known; names the nearest.
+        RecipeError: there is no measure of that name; suggests the most similar name.
     """
-    if words is None:
+    if selection is None:
         return [measure for measure in MEASURES.values() if not measure.slow]
-    names = [word.strip() for word in words.split(",")] if isinstance(words, str) else list(words)
+    names = [name.strip() for name in selection.split(",")] if isinstance(selection, str) else list(selection)
     if names == ["all"]:
         return list(MEASURES.values())
     for name in names:
@@ -114,13 +114,13 @@ def select_measures(words: str | Sequence[str] | None) -> list[Measure]:
     return [measure for name, measure in MEASURES.items() if name in names]
 
 
-def compute_or_reason(measure: Measure, context: EvalContext, given: set[Requirement]) -> MeasuredValue | str:
-    """The figure, or the reason why there is none."""
-    missing = sorted(measure.requires - given)
+def compute_or_reason(measure: Measure, context: EvalContext, available: set[Requirement]) -> MeasuredValue | str:
+    """The value of a measure, or the reason why it cannot be computed."""
+    missing = sorted(measure.requires - available)
     if missing:
         return MISSING_REASONS[missing[0]]
     try:
-        figure = measure.compute(context)
+        measured = measure.compute(context)
     except ValueError as error:
         return str(error)
-    return figure if math.isfinite(figure.value) else f"it came out as {figure.value}"
+    return measured if math.isfinite(measured.value) else f"its value is {measured.value}"

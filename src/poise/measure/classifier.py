@@ -1,8 +1,9 @@
-"""A small classifier, trained on the labelled data at hand: the features that need no download.
+"""A small classifier trained on the labelled data of a run, which provides features without a download.
 
-Strided and pooled convolutions with batch norms down to a map of 4 x 4 or so, 64 features, one linear layer. Seeded,
-trained once for the same data and kept; it says how right it is on pictures that it was not trained on. Distances in
-its features can be compared only where its name is the same: the name ends in a hash of its weights.
+It consists of strided and pooled convolutions with batch norm down to maps of about 4 x 4, a layer of 64 features and a
+linear head. It is trained once per data set with a fixed seed and cached, and its accuracy on images that it was not
+trained on is reported. Distances in its features are comparable only between classifiers of the same name; the name
+ends in a hash of the weights.
 """
 
 from __future__ import annotations
@@ -25,182 +26,197 @@ from poise.measure import feature_cache
 from poise.utils.images import to_float
 from poise.utils.progress import Progress, no_progress
 
-WIDTH = 64
-"""Features: few enough for a covariance to be known from a thousand samples."""
+NUM_FEATURES = 64
+"""The number of features; small enough for a thousand samples to determine a covariance matrix."""
 
 STREAM = "measure/classifier"
-BATCH, RATE, SHIFT = 64, 4e-3, 2
-SEEN = (40_000, 300_000)
-"""Least and most pictures that it sees in training: ten rounds of four thousand, five of sixty thousand."""
+BATCH_SIZE, LEARNING_RATE, MAX_SHIFT = 64, 4e-3, 2
+SAMPLES_SEEN = (40_000, 300_000)
+"""The least and the most images seen in training: ten epochs of four thousand images, five of sixty thousand."""
 
-CLEAR = 1e-3
-"""A classifier has learnt something if its answers would come by chance more rarely than this."""
+SIGNIFICANCE = 1e-3
+"""A classifier counts as trained successfully if its p-value is below this."""
 
-KEPT = 0.1
-"""The share that is kept back to test it where nothing is held out."""
+TEST_FRACTION = 0.1
+"""The share of the images that is reserved for testing if none are held out."""
 
-FEW = 20
-"""As many pictures of each class, on average, make a classifier worth training."""
+MIN_PER_CLASS = 20
+"""The mean number of images per class that training requires."""
 
 
 class SmallClassifier(nn.Module):
-    """Pictures, B x C x H x W in [-1, 1], to 64 features, B x 64, and logits, B x K."""
+    """Maps images, B x C x H x W in [-1, 1], to features, B x 64, and logits, B x K."""
 
-    def __init__(self, shape: Shape, classes: int) -> None:
+    def __init__(self, shape: Shape, num_classes: int) -> None:
         super().__init__()
         channels, side = shape[0], min(shape[1:])
         widths = [16, 32, 64]
         while side >> len(widths) > 7:
             widths.append(64)
-        first = 2 if side >= 16 else 1
-        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 5, first, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-        for here, there in pairwise(widths):
-            layers += [nn.Conv2d(here, there, 3, 1, 1, bias=False), nn.BatchNorm2d(there), nn.ReLU(), nn.MaxPool2d(2)]
+        stride = 2 if side >= 16 else 1
+        layers: list[nn.Module] = [nn.Conv2d(channels, 16, 5, stride, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+        for in_width, out_width in pairwise(widths):
+            layers += [nn.Conv2d(in_width, out_width, 3, 1, 1, bias=False), nn.BatchNorm2d(out_width)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2))
         with torch.no_grad():
             flat = self.trunk.eval()(torch.zeros(1, *shape)).shape[1]
-        self.features = nn.Sequential(nn.Linear(flat, WIDTH), nn.ReLU())
-        self.head = nn.Linear(WIDTH, classes)
+        self.features = nn.Sequential(nn.Linear(flat, NUM_FEATURES), nn.ReLU())
+        self.head = nn.Linear(NUM_FEATURES, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits."""
+        """Returns features and logits."""
         features = self.features(self.trunk(images))
         return features, self.head(features)
 
 
 class TrainedClassifier(NamedTuple):
-    """A classifier and what it is worth.
+    """A trained classifier and its accuracy.
 
     Attributes:
-        net: in evaluation mode.
-        name: with a hash of the weights.
-        right: share of right answers on pictures it was not trained on, 0 to 1.
-        asked: how many these were.
-        largest: the share of the largest class among them.
+        net: the network, in evaluation mode.
+        name: a name that ends in a hash of the weights.
+        accuracy: the accuracy on test images, which it was not trained on, 0 to 1.
+        num_tested: the number of test images.
+        majority_share: the share of the largest class among the test images, 0 to 1.
     """
 
     net: SmallClassifier
     name: str
-    right: float
-    asked: int
-    largest: float
+    accuracy: float
+    num_tested: int
+    majority_share: float
 
     @property
-    def chance(self) -> float:
-        """The p-value of its answers if it were no better than one who always names the largest class.
+    def p_value(self) -> float:
+        """The p-value of the null hypothesis that it is no better than always predicting the largest class.
 
-        One-sided exact binomial test: how likely so many right answers are if each is right with the probability of
-        that class's share; 1 if it was asked about nothing.
+        A one-sided exact binomial test of the number of correct predictions, with the share of the largest class as the
+        probability of success; 1 if there are no test images.
         """
         from scipy.stats import binomtest
 
-        if not self.asked:
+        if not self.num_tested:
             return 1.0
-        return float(binomtest(round(self.right * self.asked), self.asked, self.largest, "greater").pvalue)
+        num_correct = round(self.accuracy * self.num_tested)
+        return float(binomtest(num_correct, self.num_tested, self.majority_share, "greater").pvalue)
 
     @property
-    def knows(self) -> bool:
-        """Whether it has clearly learnt something about the classes that holds for new pictures."""
-        return self.chance < CLEAR
+    def has_learned(self) -> bool:
+        """Whether its predictions for unseen images are significantly better than the largest class."""
+        return self.p_value < SIGNIFICANCE
 
 
 def train_classifier(
     images: Callable[[Tensor], Tensor],
     labels: Tensor,
     shape: Shape,
-    classes: int,
+    num_classes: int,
     seed: int,
     progress: Progress = no_progress,
 ) -> SmallClassifier:
-    """A classifier trained on labels, N, and images(places), B x shape in [-1, 1]; the same for the same seed.
+    """Train a classifier; deterministic in the seed.
 
-    Adam under one cosine; each batch is moved by up to two pixels, its edge repeated.
+    Uses Adam with a one-cycle schedule. Each batch is shifted by up to two pixels, with edge pixels repeated.
+
+    Args:
+        images: returns the images at some indices, B, as B x shape in [-1, 1].
+        labels: the class of each image, N.
+        shape: the shape of an image.
+        num_classes: the number of classes.
+        seed: the seed of the weights, the order and the shifts.
+        progress: called with the share of the steps that is done.
     """
     streams, n = RandomStreams(seed), len(labels)
     with streams.seeded_global("classifier"):
-        net = SmallClassifier(shape, classes).to(memory_format=torch.channels_last)
-        steps = max(1, min(max(SEEN[0], 5 * n), SEEN[1]) // BATCH)
-        optimizer = torch.optim.Adam(net.parameters(), RATE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
-        order, at = torch.randperm(n), 0
+        net = SmallClassifier(shape, num_classes).to(memory_format=torch.channels_last)
+        steps = max(1, min(max(SAMPLES_SEEN[0], 5 * n), SAMPLES_SEEN[1]) // BATCH_SIZE)
+        optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps + 1)
+        order, start = torch.randperm(n), 0
         for step in range(steps):
-            if at + BATCH > n:
-                order, at = torch.randperm(n), 0
-            chosen, at = order[at : at + BATCH], at + BATCH
-            down, right = torch.randint(0, 2 * SHIFT + 1, (2,)).tolist()
-            batch = pad(images(chosen), (SHIFT,) * 4, mode="replicate")
+            if start + BATCH_SIZE > n:
+                order, start = torch.randperm(n), 0
+            indices, start = order[start : start + BATCH_SIZE], start + BATCH_SIZE
+            down, right = torch.randint(0, 2 * MAX_SHIFT + 1, (2,)).tolist()
+            batch = pad(images(indices), (MAX_SHIFT,) * 4, mode="replicate")
             batch = batch[:, :, down : down + shape[1], right : right + shape[2]]
             optimizer.zero_grad()
-            cross_entropy(net.train()(batch)[1], labels[chosen], label_smoothing=0.05).backward()
+            cross_entropy(net.train()(batch)[1], labels[indices], label_smoothing=0.05).backward()
             optimizer.step()
             schedule.step()
             if step % 20 == 0:
-                progress("training a small classifier to measure with", step / steps)
+                progress("training a small classifier for the features", step / steps)
     return net.eval()
 
 
 @torch.no_grad()
-def accuracy_on(net: SmallClassifier, source: SizedSource, places: Tensor) -> float:
-    """Its share of right answers on some pictures of a labelled source."""
-    right = 0
-    for some in places.split(500):
-        batch = source.gather(some)
+def accuracy_on(net: SmallClassifier, source: SizedSource, indices: Tensor) -> float:
+    """The accuracy, 0 to 1, on the samples of a labelled source at `indices`."""
+    num_correct = 0
+    for part in indices.split(500):
+        batch = source.gather(part)
         assert batch.labels is not None
-        right += int((net(to_float(batch.images))[1].argmax(1) == batch.labels).sum())
-    return right / max(1, len(places))
+        num_correct += int((net(to_float(batch.images))[1].argmax(1) == batch.labels).sum())
+    return num_correct / max(1, len(indices))
 
 
 def can_train_on(source: SizedSource) -> bool:
-    """Whether there are two classes and enough pictures of each to train on."""
-    return len(source.classes) >= 2 and len(source) >= FEW * len(source.classes) and min(source.shape[1:]) >= 8
+    """Whether there are at least two classes, enough images per class, and at least 8 x 8 pixels."""
+    num_classes = len(source.classes)
+    return num_classes >= 2 and len(source) >= MIN_PER_CLASS * num_classes and min(source.shape[1:]) >= 8
 
 
 def load_or_train(
     train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress
 ) -> TrainedClassifier:
-    """The classifier of this data: from the cache, or trained now.
+    """The classifier of this data, from the cache or newly trained.
 
-    Where nothing is held out a tenth is kept back, by content and by class (`data/split.py`): on copies of what it was
-    trained on it could not be tested.
+    If nothing is held out, a tenth of the images is reserved for testing. It is chosen by content and by class
+    (`data/split.py`), because copies of training images would not test the classifier.
     """
     if held_out is None:
-        assert isinstance(train, ImageDataset), "stacks are read by a classifier of their digits"
-        places, kept = map(torch.from_numpy, held_out_split(pixel_hashes(train.images), train.labels, KEPT))
-        test, asked = train, kept
+        assert isinstance(train, ImageDataset), "stacked digits are classified by a classifier of single digits"
+        split = held_out_split(pixel_hashes(train.images), train.labels, TEST_FRACTION)
+        train_indices, test_indices = map(torch.from_numpy, split)
+        test: SizedSource = train
     else:
-        test, places, asked = held_out, torch.arange(len(train)), torch.arange(len(held_out))
-    told = test.gather_labels(asked)
-    assert told is not None
-    largest = int(told.bincount().max()) / len(asked) if len(asked) else 1.0
-    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another way of training is another classifier
+        test, train_indices, test_indices = held_out, torch.arange(len(train)), torch.arange(len(held_out))
+    test_labels = test.gather_labels(test_indices)
+    assert test_labels is not None
+    num_tested = len(test_indices)
+    majority_share = int(test_labels.bincount().max()) / num_tested if num_tested else 1.0
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # a change of the training changes the classifier
     key = feature_cache.cache_key(code, train.fingerprint, "kept" if held_out is None else held_out.fingerprint)
-    found = feature_cache.load("classifiers", key)
-    if found is not None:
-        right = float(found.pop("right"))
-        net = _of(train, found)
-        return TrainedClassifier(net, _name(net), right, len(asked), largest)
-    labels = train.gather_labels(places)
+    cached = feature_cache.load("classifiers", key)
+    if cached is not None:
+        accuracy = float(cached.pop("accuracy"))
+        net = _build_classifier(train, cached)
+        return TrainedClassifier(net, _classifier_name(net), accuracy, num_tested, majority_share)
+    labels = train.gather_labels(train_indices)
     assert labels is not None
 
-    def images(chosen: Tensor) -> Tensor:
-        return to_float(train.gather(places[chosen]).images)
+    def images(indices: Tensor) -> Tensor:
+        return to_float(train.gather(train_indices[indices]).images)
 
-    made = train_classifier(images, labels, train.shape, len(train.classes), derive_seed(0, STREAM), progress)
-    net = _of(train, made.state_dict())  # laid out in memory as it will be next time: then its features are, too
-    right = accuracy_on(net, test, asked)
-    feature_cache.store("classifiers", key, net.state_dict() | {"right": torch.tensor(right, dtype=torch.float64)})
-    return TrainedClassifier(net, _name(net), right, len(asked), largest)
+    trained = train_classifier(images, labels, train.shape, len(train.classes), derive_seed(0, STREAM), progress)
+    # rebuilt as from the cache: the memory layout of the weights, and thus rounding, is the same in every process
+    net = _build_classifier(train, trained.state_dict())
+    accuracy = accuracy_on(net, test, test_indices)
+    stored = net.state_dict() | {"accuracy": torch.tensor(accuracy, dtype=torch.float64)}
+    feature_cache.store("classifiers", key, stored)
+    return TrainedClassifier(net, _classifier_name(net), accuracy, num_tested, majority_share)
 
 
-def _of(train: SizedSource, weights: Mapping[str, Tensor]) -> SmallClassifier:
-    """The classifier with these weights, in evaluation mode."""
-    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and thrown away
+def _build_classifier(train: SizedSource, weights: Mapping[str, Tensor]) -> SmallClassifier:
+    """A classifier with given weights, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced, so they must not consume random numbers
         net = SmallClassifier(train.shape, len(train.classes)).eval()
     net.load_state_dict(weights)
     return net
 
 
-def _name(net: SmallClassifier) -> str:
+def _classifier_name(net: SmallClassifier) -> str:
     digest = hashlib.sha256()
     for tensor in net.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""What a classifier of real pictures makes of the fakes: is each clearly something, is there some of everything?"""
+"""Measures from the predictions of a classifier of real images: confidence, balance of classes, accuracy."""
 
 from __future__ import annotations
 
@@ -8,73 +8,77 @@ from torch import Tensor
 from poise.measure.base import Measure, MeasuredValue
 
 SPLITS = 10
-LEAST = -700.0
-"""A log-probability whose exponential is still a number."""
+MIN_LOG_PROB = -700.0
+"""A lower bound of log-probabilities; its exponential is above 0 in float64."""
 
 
 def inception_score(logits: Tensor, splits: int = SPLITS) -> MeasuredValue:
     """exp E KL(p(y|x) || p(y)) for logits N x K: 1 to K (Salimans 2016, arXiv:1606.03498), by torch-fidelity.
 
-    The mean over `splits` parts of the samples, as published, and the standard error of that mean. It is named for the
-    Inception network; with another classifier it is another scale. It is no measure of variety within a class.
+    The value is the mean over `splits` parts of the samples, as published, with the standard error of that mean. The
+    name refers to the Inception network; the values of other classifiers are not comparable. Variety within a class is
+    not measured.
     """
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
     splits = min(splits, len(logits))
-    sure = logits.detach().cpu().double().log_softmax(1).clamp_min(LEAST)
-    told = isc_features_to_metric(sure, splits)
-    return MeasuredValue(told[KEY_METRIC_ISC_MEAN], told[KEY_METRIC_ISC_STD] / splits**0.5)
+    log_probs = logits.detach().cpu().double().log_softmax(1).clamp_min(MIN_LOG_PROB)
+    scores = isc_features_to_metric(log_probs, splits)
+    return MeasuredValue(scores[KEY_METRIC_ISC_MEAN], scores[KEY_METRIC_ISC_STD] / splits**0.5)
 
 
-def confidence(logits: Tensor) -> float:
-    """Mean of the highest class probability, 1 / K to 1."""
+def class_confidence(logits: Tensor) -> float:
+    """The mean of the highest class probability, 1 / K to 1, for logits N x K."""
     return float(logits.double().softmax(1).amax(1).mean())
 
 
-def balance(said: Tensor, wanted: Tensor, classes: int) -> float:
-    """1 - total variation between two piles' shares of classes, 0 to 1; labels N and M, whole numbers.
+def class_balance(fake_labels: Tensor, real_labels: Tensor, num_classes: int) -> float:
+    """1 - total variation distance between the class frequencies of two sets, 0 to 1; int64 labels, N and M.
 
-    1 if both have the same of each; one of ten equal classes missing makes 0.9; all of one class 1 / K.
+    1 for equal frequencies; 0.9 if one of ten equally frequent classes is missing; 1 / K if all samples are of one of K
+    such classes.
     """
-    shares = [torch.bincount(pile, minlength=classes).double() / len(pile) for pile in (said, wanted)]
+    shares = [
+        torch.bincount(labels, minlength=num_classes).double() / len(labels) for labels in (fake_labels, real_labels)
+    ]
     return 1 - float((shares[0] - shares[1]).abs().sum()) / 2
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of right answers, 0 to 1; logits N x K, labels N."""
+    """The share of correct predictions, 0 to 1; logits N x K, labels N."""
     return float((logits.argmax(1) == labels).double().mean())
 
 
 INCEPTION_SCORE = Measure(
     name="inception_score",
-    about="clear and varied classes by the named classifier, 1 to their number (Salimans 2016); blind within a class",
+    description="confident, varied class predictions, 1 to the number of classes (Salimans 2016); blind within a class",
     better="more",
     compute=lambda context: inception_score(context.fake.logits),
     floor="real",
     requires=frozenset({"logits"}),
 )
-CONFIDENCE = Measure(
+CLASS_CONFIDENCE = Measure(
     name="class_confidence",
-    about="mean certainty of a classifier of real pictures about the fakes, to 1; quality",
+    description="mean confidence of a classifier trained on real images, up to 1; quality, but noise can score high",
     better="more",
-    compute=lambda context: MeasuredValue(confidence(context.fake.logits)),
+    compute=lambda context: MeasuredValue(class_confidence(context.fake.logits)),
     floor="real",
     requires=frozenset({"logits"}),
 )
-BALANCE = Measure(
+CLASS_BALANCE = Measure(
     name="class_balance",
-    about="how alike the shares of classes are, 0 to 1 (1 - total variation); variety of classes",
+    description="1 - total variation distance between the class frequencies, 0 to 1; variety of classes",
     better="more",
     compute=lambda context: MeasuredValue(
-        balance(context.fake.logits.argmax(1), context.real.logits.argmax(1), context.fake.logits.shape[1])
+        class_balance(context.fake.logits.argmax(1), context.real.logits.argmax(1), context.fake.logits.shape[1])
     ),
     requires=frozenset({"logits"}),
 )
 GAN_TEST = Measure(
     name="gan_test",
-    about="accuracy of a classifier of real pictures on fakes of known labels, 0 to 1 (Shmelkov 2018); quality",
+    description="accuracy on fakes with known labels of a classifier of real images, 0 to 1 (Shmelkov 2018); quality",
     better="more",
     compute=lambda context: MeasuredValue(accuracy(context.fake.logits, context.fake.required_labels)),
     floor="real",
-    requires=frozenset({"logits", "labels", "asked labels"}),
+    requires=frozenset({"logits", "labels", "fake labels"}),
 )

@@ -1,4 +1,4 @@
-"""Two piles of pictures, whoever made them, by the same measures as a run."""
+"""Comparison of any two sets of images by the measures that evaluate a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poise.data.source import DataConfig, DataSplits, ImageDataConfig, SizedSour
 from poise.errors import DataError
 from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
-from poise.measure.evaluator import MOST, Evaluator
+from poise.measure.evaluator import MAX_SAMPLES, Evaluator
 from poise.measure.reference import random_order
 from poise.utils.progress import Progress, no_progress
 
@@ -21,63 +21,66 @@ def compare(
     real: DataSplits,
     measures: Sequence[Measure],
     *,
-    entry: DataConfig | None = None,
+    data_config: DataConfig | None = None,
     n: int | None = None,
     features: str = "auto",
     progress: Progress = no_progress,
     trust_code: bool = False,
 ) -> EvaluationResult:
-    """Measure the pictures of `fake` against those of `real`, which is taken for the data.
+    """Measure the images of `fake` against those of `real`, which serves as the data.
 
     Args:
-        fake: pictures of the same size and channels; those trained on are compared, `n` of them at random.
-        real: if it holds some out, these are compared and the others serve floors and tests of copying; else one random
-            part of them is compared, and floors hold others against it.
-        measures: see `chosen`.
-        entry: what `real` was loaded from.
-        n: how many of each are compared; left out, as many as FAKE has, as long as REAL has as many and others for the
-            floors.
-        features: see `extractor`.
-        progress: told of work that takes its time.
-        trust_code: whether a Python file may make features.
+        fake: images of the same size and channels as `real`; `n` of its training split are compared, chosen at random.
+        real: if it has a held-out split, that split is compared and the training split serves floors and tests of
+            copying; otherwise one random part is compared, and other parts serve the floors.
+        measures: see `poise.measure.catalogue.select_measures`.
+        data_config: what `real` was loaded from.
+        n: the number of images of each set; by default the number of images of `fake`, as far as `real` has that many
+            and others for the floors.
+        features: see `poise.measure.extractors.make_extractor`.
+        progress: called with what is being computed and which share of it is done.
+        trust_code: whether a Python file may provide the features.
 
     Raises:
-        DataError: no pictures, or of another size or other channels.
+        DataError: one of the two is not a set of images, or their sizes or channels differ.
     """
-    ours, theirs = fake.train, real.train
-    if not isinstance(ours, SizedSource) or not isinstance(theirs, SizedSource):
-        raise DataError("only pictures can be compared", where="FAKE" if not isinstance(ours, SizedSource) else "REAL")
-    if ours.shape != theirs.shape:
-        told = [" x ".join(map(str, one.shape)) for one in (ours, theirs)]
-        raise DataError("both must have the same size and channels", found=f"{told[0]} against {told[1]}")
+    fake_images, real_images = fake.train, real.train
+    if not isinstance(fake_images, SizedSource) or not isinstance(real_images, SizedSource):
+        where = "FAKE" if not isinstance(fake_images, SizedSource) else "REAL"
+        raise DataError("only images can be compared", where=where)
+    if fake_images.shape != real_images.shape:
+        shapes = [" x ".join(map(str, source.shape)) for source in (fake_images, real_images)]
+        found = f"{shapes[0]} and {shapes[1]}"
+        raise DataError("both sets of images must have the same size and channels", found=found)
     held_out = real.held_out if isinstance(real.held_out, SizedSource) else None
-    asked, n = n or 0, min(n or max_samples(real), len(ours), len(theirs if held_out is None else held_out))
-    bench = Evaluator(entry, real, features, n, progress=progress, trust_code=trust_code)
-    order = random_order(len(ours))
-    number = {name: kind for kind, name in enumerate(theirs.classes)}
-    known = bool(ours.classes) and number.keys() >= set(ours.classes)
-    numbers = torch.tensor([number.get(name, -1) for name in ours.classes])
+    num_real = len(real_images if held_out is None else held_out)
+    requested, n = n or 0, min(n or default_num_samples(real), len(fake_images), num_real)
+    evaluator = Evaluator(data_config, real, features, n, progress=progress, trust_code=trust_code)
+    order = random_order(len(fake_images))
+    class_index = {name: index for index, name in enumerate(real_images.classes)}
+    has_known_classes = bool(fake_images.classes) and class_index.keys() >= set(fake_images.classes)
+    class_map = torch.tensor([class_index.get(name, -1) for name in fake_images.classes])
 
     def samples(count: int) -> Tensor:
-        return ours.gather(order[:count]).images
+        return fake_images.gather(order[:count]).images
 
     def labels(count: int) -> Tensor | None:
-        found = ours.gather_labels(order[:count]) if known else None
-        return None if found is None else numbers[found]
+        fake_labels = fake_images.gather_labels(order[:count]) if has_known_classes else None
+        return None if fake_labels is None else class_map[fake_labels]
 
-    if asked > n:
-        bench.notes.append(f"there are {n:,} of each to compare, not {asked:,}")
-    return bench.measure(samples, measures, labels)
+    if requested > n:
+        evaluator.notes.append(f"only {n:,} images of each set can be compared, not {requested:,}")
+    return evaluator.measure(samples, measures, labels)
 
 
-def max_samples(real: DataSplits) -> int:
-    """How many pictures of each are compared where nobody says: half of REAL is kept for the floor."""
+def default_num_samples(real: DataSplits) -> int:
+    """The default number of images of each set; half of REAL is reserved for the floor if nothing is held out."""
     if isinstance(real.held_out, SizedSource):
-        return min(MOST, len(real.held_out))
-    return min(MOST, max(2, len(real.train) // 2)) if isinstance(real.train, SizedSource) else MOST
+        return min(MAX_SAMPLES, len(real.held_out))
+    return min(MAX_SAMPLES, max(2, len(real.train) // 2)) if isinstance(real.train, SizedSource) else MAX_SAMPLES
 
 
-def match_channels(entry: DataConfig, channels: int) -> DataConfig:
-    """FAKE's entry, told to give as many channels as REAL has."""
-    fits = isinstance(entry, ImageDataConfig) and "channels" in type(entry).model_fields
-    return entry.model_copy(update={"channels": channels}) if fits else entry
+def match_channels(config: DataConfig, channels: int) -> DataConfig:
+    """The config of FAKE with the channels of REAL, where it can convert channels."""
+    has_channels = isinstance(config, ImageDataConfig) and "channels" in type(config).model_fields
+    return config.model_copy(update={"channels": channels}) if has_channels else config

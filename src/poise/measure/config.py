@@ -1,4 +1,4 @@
-"""`[measure]` in a recipe: what is measured as a run goes, and by what its best weights are chosen."""
+"""The table `[measure]` of a recipe: periodic evaluation, and the measure that selects the best weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from poise.measure.catalogue import MEASURES
 
 
 class MeasureConfig(Config):
-    """A few cheap measures every so often, in steps; the first of them chooses the weights that are kept as the best.
+    """Evaluate the run every `every` steps; the first of the measures selects the best weights.
 
-    The same n latents each time, against real pictures that are not trained on where there are any.
+    Each evaluation uses the same n latents, and held-out real samples where there are any.
     """
 
     every: int = Field(default=500, ge=1)
@@ -29,7 +29,7 @@ class MeasureConfig(Config):
                 reject_value("no such measure", found=f"'{name}'", cure=did_you_mean(name, list(MEASURES)))
         if MEASURES[measures[0]].better == "floor":
             reject_value(
-                "the first chooses the best weights, and of this one neither less nor more is better",
+                "the first measure selects the best weights, but for this one neither less nor more is better",
                 found=f"'{measures[0]}'",
             )
         return measures

@@ -1,7 +1,7 @@
-"""What a measure may look at: generated and real samples, and what their run can provide beside them.
+"""What a measure is computed from: generated and real samples, and what their run provides besides them.
 
 A result that several measures share is computed once (`EvalContext.cached`). A floor is the same measure with real
-samples in the place of the generated ones.
+samples in place of the generated ones.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ class Modes(NamedTuple):
     """How many modes of the data samples cover, how well, and how evenly.
 
     Attributes:
-        found: modes with a good sample, 0 to K.
-        good: share of good samples, 0 to 1.
-        reverse_kl: KL(model || uniform) over the good samples' modes, nats, 0 to log K; infinite if none is good.
+        found: the number of modes with a high-quality sample, 0 to K.
+        high_quality: the share of high-quality samples, 0 to 1.
+        reverse_kl: KL(model || uniform) over the modes of the high-quality samples in nats, 0 to log K; infinite if
+            there are none.
     """
 
     found: int
-    good: float
+    high_quality: float
     reverse_kl: float
 
 
@@ -38,13 +39,14 @@ class Reconstructor(NamedTuple):
 
     Attributes:
         dim: the length of a latent code.
-        rebuild: images, B x shape, to their reconstructions, B x shape.
-        bound: `reconstruction`, `kl` and `elbo` of images in nats, B each; None where there is no likelihood.
+        reconstruct: maps images, B x shape, to their reconstructions, B x shape.
+        elbo_terms: computes `reconstruction`, `kl` and `elbo` of images in nats, B each; None if there is no
+            likelihood.
     """
 
     dim: int
-    rebuild: Callable[[Tensor], Tensor]
-    bound: Callable[[Tensor], dict[str, Tensor]] | None = None
+    reconstruct: Callable[[Tensor], Tensor]
+    elbo_terms: Callable[[Tensor], dict[str, Tensor]] | None = None
 
 
 @dataclass
@@ -54,12 +56,12 @@ class EvalContext:
     Attributes:
         fake: the generated samples, or whichever samples are measured.
         real: the real samples that they are compared with; held-out ones where there are any.
-        train: returns the training samples, for tests of memorisation; None where there are none to be had.
-        count_modes: counts the modes of `fake`, or of a reference; None where the data has no modes to count.
-        d: extracts the discriminator's features, which `d_probe` trains a linear classifier on.
-        duality_gap_fn: estimates the duality gap of the game that the samples come from.
-        reconstructor: reconstructs images, where the run has an encoder.
-        classes: the number of classes.
+        train: returns the training samples, for tests of memorisation; None if they are not available.
+        count_modes: counts the modes of `fake`, or of a reference set; None if the data has no modes to count.
+        d_extractor: extracts the discriminator's features, which `d_probe` trains a linear classifier on.
+        duality_gap_fn: estimates the duality gap of the game that the samples come from; None if there is none.
+        reconstructor: reconstructs images; None if the run has no encoder.
+        num_classes: the number of classes of the data.
         progress: called with what is being computed and which share of it is done.
     """
 
@@ -67,10 +69,10 @@ class EvalContext:
     real: SampleSet
     train: Callable[[], SampleSet | None] = lambda: None
     count_modes: Callable[[], Modes] | None = None
-    d: Extractor | None = None
+    d_extractor: Extractor | None = None
     duality_gap_fn: Callable[[], float] | None = None
     reconstructor: Reconstructor | None = None
-    classes: int = 0
+    num_classes: int = 0
     progress: Progress = no_progress
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 

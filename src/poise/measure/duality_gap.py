@@ -1,8 +1,8 @@
-"""The duality gap: how much either player could still gain if the other kept still (Grnarova 2019, arXiv:1811.05512).
+"""The duality gap: what each player could still gain against a fixed opponent (Grnarova 2019, arXiv:1811.05512).
 
-max_D' V(G, D') - min_G' V(G', D), estimated by steps of Adam on copies of both players. 0 at a Nash equilibrium; it
-stays large on collapse and divergence. Weights of the copies start a little off (Sidheekh 2021, arXiv:2012.06822), so
-that a saddle where gradients vanish does not pass for an equilibrium.
+max_D' V(G, D') - min_G' V(G', D), estimated by steps of Adam on copies of both players. It is 0 at a Nash equilibrium
+and stays large on collapse and divergence. The weights of the copies are perturbed first (Sidheekh 2021,
+arXiv:2012.06822), so that a saddle point where gradients vanish is not mistaken for an equilibrium.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from poise.measure.base import Measure, MeasuredValue
 from poise.measure.context import EvalContext
 
 Value = Callable[[nn.Module, nn.Module, int], Tensor]
-"""V(G, D), a number that D wants great and G small, on fresh samples number i; differentiable."""
+"""V(G, D) on batch i of fresh samples, differentiable; D maximises it and G minimises it."""
 
-STEPS, RATE, NUDGE, JUDGES = 100, 1e-3, 1e-3, 10
+STEPS, LEARNING_RATE, PERTURBATION, NUM_EVAL_BATCHES = 100, 1e-3, 1e-3, 10
 
 
 def duality_gap(
@@ -28,41 +28,41 @@ def duality_gap(
     value: Value,
     generator: torch.Generator,
     steps: int = STEPS,
-    rate: float = RATE,
-    nudge: float = NUDGE,
+    lr: float = LEARNING_RATE,
+    perturbation: float = PERTURBATION,
 ) -> float:
-    """The gap between the best D' and the best G' that `steps` steps of Adam find from here; both stay untouched.
+    """The difference between the best D' and the best G' that `steps` steps of Adam find; neither player is changed.
 
-    Each is judged by its mean value over ten batches that it has not seen, numbered from -1 down. An estimate from
-    below: better deviations than a hundred steps find may exist, and it may come out a little under 0.
+    Each is evaluated by its mean value over ten batches that it was not trained on, numbered from -1 down. The result
+    is a lower estimate, since more than a hundred steps may find better deviations, and it may be slightly below 0.
     """
-    best = []
-    for mover, rival, sign in ((d, g, -1.0), (g, d, 1.0)):
-        copy, still = deepcopy(mover).requires_grad_(True), deepcopy(rival).requires_grad_(False)
+    values = []
+    for player, opponent, sign in ((d, g, -1.0), (g, d, 1.0)):
+        trained, fixed = deepcopy(player).requires_grad_(True), deepcopy(opponent).requires_grad_(False)
         with torch.no_grad():
-            for weight in copy.parameters():
-                weight += nudge * torch.randn(weight.shape, generator=generator).to(weight.device)
-        optimizer = torch.optim.Adam(copy.parameters(), rate, betas=(0.5, 0.999))
-        pair = (still, copy) if mover is d else (copy, still)
+            for weight in trained.parameters():
+                weight += perturbation * torch.randn(weight.shape, generator=generator).to(weight.device)
+        optimizer = torch.optim.Adam(trained.parameters(), lr, betas=(0.5, 0.999))
+        pair = (fixed, trained) if player is d else (trained, fixed)
         for step in range(steps):
             optimizer.zero_grad()
             (sign * value(*pair, step)).backward()
             optimizer.step()
         with torch.no_grad():
-            best.append(sum(float(value(*pair, -1 - k)) for k in range(JUDGES)) / JUDGES)
-    return best[0] - best[1]
+            values.append(sum(float(value(*pair, -1 - k)) for k in range(NUM_EVAL_BATCHES)) / NUM_EVAL_BATCHES)
+    return values[0] - values[1]
 
 
-def _gap(context: EvalContext) -> MeasuredValue:
+def _duality_gap(context: EvalContext) -> MeasuredValue:
     assert context.duality_gap_fn is not None
     return MeasuredValue(context.duality_gap_fn())
 
 
 DUALITY_GAP = Measure(
     name="duality_gap",
-    about="what both players could gain together against a still rival, about 0 and up (Grnarova 2019); toys",
+    description="what both players could still gain against a fixed opponent, about 0 and up (Grnarova 2019); 2-D data",
     better="less",
-    compute=_gap,
+    compute=_duality_gap,
     floor="none",
     requires=frozenset({"game"}),
     slow=True,

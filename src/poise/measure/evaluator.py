@@ -1,7 +1,7 @@
-"""A bench: real data made ready, so that samples can be measured against it, once or at every turn of a run.
+"""The evaluator: prepares real data once, so that any number of sample sets can be measured against it.
 
-The reals are held out of training where there are any (`reals.py` draws them); floors are worked out with other real
-samples at the same n, and kept as long as the bench stands.
+Samples are compared with held-out real samples if there are any (`reference.py` draws them). Floors are computed from
+other real samples at the same n and cached in the evaluator.
 """
 
 from __future__ import annotations
@@ -21,15 +21,10 @@ from poise.errors import RecipeError
 from poise.measure.base import Floor, FloorSource, Measure, MeasuredValue, Requirement
 from poise.measure.catalogue import EvaluationResult, MeasureResult, compute_or_reason
 from poise.measure.context import EvalContext, Modes, Reconstructor
-from poise.measure.features import (
-    ClassifierExtractor,
-    DiscriminatorExtractor,
-    Extractor,
-    ExtractorContext,
-    make_extractor,
-)
+from poise.measure.extractors import ClassifierExtractor, DiscriminatorExtractor, ExtractorContext, make_extractor
+from poise.measure.features import Extractor
 from poise.measure.memorization import nearest_neighbours
-from poise.measure.modes import count_modes, count_numbers
+from poise.measure.modes import count_mode_indices, count_modes
 from poise.measure.reference import (
     FloorDraw,
     ReferenceSamples,
@@ -38,54 +33,58 @@ from poise.measure.reference import (
     split_reference,
     toy_reference,
 )
-from poise.measure.sample_set import BATCH, SampleSet, sample_set, samples_to_bytes
+from poise.measure.sample_set import SampleSet, batch_slices, sample_set, samples_to_bytes
 from poise.utils.image_grid import grid_capacity, sample_grid
 from poise.utils.images import Bytes
 from poise.utils.progress import Progress, no_progress
 
-ABREAST = 3
-MOST, TOYS, STACKS = 5_000, 2_500, 26_000
-MOST_TRAINED = 100_000
-"""Samples that are measured by default: at most that many pictures, points of the plane, stacks whose modes count."""
+MAX_SAMPLES, NUM_POINTS, NUM_STACKS = 5_000, 2_500, 26_000
+"""The default number of samples: at most that many images, 2-D points, and stacks of digits whose modes are counted."""
+
+MAX_TRAINING_SAMPLES = 100_000
+"""The largest number of training samples that are searched for nearest neighbours."""
+
+MAX_GROUPS_PER_ROW = 3
+"""The largest number of samples with their neighbours in one row of the grid of neighbours."""
 
 
 class Evaluator:
-    """Real data, ready.
+    """Measures samples against real data.
 
     Args:
-        entry: the data's entry, which knows its modes.
-        loaded: the data; what it holds out is measured against, else a part of it.
-        features: a word for `extractor`.
-        n: how many samples are compared; left out, as many as are held out, or where nothing is, half of all; at most
-            5,000 (toys 2,500).
-        d: gives the discriminator, or says why there is none.
-        progress: told of work that takes its time.
-        trust_code: whether a Python file may make features.
+        data_config: the config of the data, which defines its modes.
+        data: the data; samples are compared with its held-out split, or with a part of it if nothing is held out.
+        features: see `poise.measure.extractors.make_extractor`.
+        n: the number of samples to compare; by default the number of held-out samples, or half of all if none are held
+            out, at most 5,000 (2,500 for 2-D data).
+        d: returns the discriminator, or is the reason why there is none.
+        progress: called with what is being computed and which share of it is done.
+        trust_code: whether a Python file may provide the features.
     """
 
     def __init__(
         self,
-        entry: DataConfig | None,
-        loaded: DataSplits,
+        data_config: DataConfig | None,
+        data: DataSplits,
         features: str = "auto",
         n: int | None = None,
         *,
-        d: Callable[[], nn.Module] | str = "there is no discriminator here",
+        d: Callable[[], nn.Module] | str = "there is no discriminator",
         progress: Progress = no_progress,
         trust_code: bool = False,
     ) -> None:
-        self.entry, self.loaded, self.d, self.progress = entry, loaded, d, progress
+        self.data_config, self.data, self.d, self.progress = data_config, data, d, progress
         self.notes: list[str] = []
-        setting = ExtractorContext(loaded.train, loaded.held_out, d, progress, trust_code, self.notes.append)
-        self.extractor: Extractor = make_extractor(features, setting)
+        context = ExtractorContext(data.train, data.held_out, d, progress, trust_code, self.notes.append)
+        self.extractor: Extractor = make_extractor(features, context)
         self.available: set[Requirement] = set()
         self._floors: dict[str, Floor | None] = {}
         self._floor_contexts: dict[FloorSource, list[EvalContext]] = {}
         self.reference = self._reference_samples(n)
         self.real, self.n = self.reference.real, len(self.reference.real)
         self.notes += self.reference.notes
-        many = self.reference.many
-        self.n_modes = min(n or STACKS, len(many)) if len(many) else self.n
+        num_available = len(self.reference.mode_samples)
+        self.num_mode_samples = min(n or NUM_STACKS, num_available) if num_available else self.n
 
     def measure(
         self,
@@ -95,123 +94,134 @@ class Evaluator:
         duality_gap: Callable[[], float] | None = None,
         reconstructor: Reconstructor | None = None,
     ) -> EvaluationResult:
-        """Measure samples, and say what of it could not be done.
+        """Measure samples; measures that cannot be computed are skipped with a reason.
 
         Args:
-            samples: gives n of them: points, or pictures in [-1, 1] or as uint8.
-            measures: which.
-            labels: of which class the first n samples are meant to be, where that is known.
-            duality_gap: works out the duality gap of the game they come from.
-            reconstructor: rebuilds pictures, if what they come from can.
+            samples: returns n samples: points, or images in [-1, 1] or as uint8.
+            measures: the measures to compute.
+            labels: returns the classes that the first n samples were generated for, or None if they are not known.
+            duality_gap: estimates the duality gap of the game that the samples come from.
+            reconstructor: reconstructs images, if the samples come from a run with an encoder.
         """
-        n_fakes, asked = self.n, labels(self.n)
-        made = samples(max(n_fakes, self.n_modes if self._counts(measures) else 0))
-        fakes = made if made.dtype == torch.uint8 else samples_to_bytes(made)
-        fake = SampleSet(
-            fakes[:n_fakes], self.extractor, None if asked is None else asked[:n_fakes], progress=self.progress
-        )
-        context = self._context(fake, partial(self._modes, fakes), duality_gap)
+        fake_labels = labels(self.n)
+        generated = samples(max(self.n, self.num_mode_samples if self._needs_mode_samples(measures) else 0))
+        fakes = generated if generated.dtype == torch.uint8 else samples_to_bytes(generated)
+        fake_labels = None if fake_labels is None else fake_labels[: self.n]
+        fake = SampleSet(fakes[: self.n], self.extractor, fake_labels, progress=self.progress)
+        context = self._context(fake, partial(self._count_modes, fakes), duality_gap)
         context.reconstructor = reconstructor
-        given = set(self.available)
+        available = set(self.available)
         conditions: dict[Requirement, bool] = {
-            "asked labels": asked is not None,
+            "fake labels": fake_labels is not None,
             "game": duality_gap is not None,
             "logits": self.extractor.classifies,
-            "coder": reconstructor is not None,
-            "likelihood": reconstructor is not None and reconstructor.bound is not None,
+            "encoder": reconstructor is not None,
+            "likelihood": reconstructor is not None and reconstructor.elbo_terms is not None,
         }
-        given.update(need for need, met in conditions.items() if met)
-        told, skipped = {}, {}
+        available.update(requirement for requirement, is_met in conditions.items() if is_met)
+        results, skipped = {}, {}
         for measure in measures:
             self.progress(measure.name, 0.0)
-            some = self._halved(context) if measure.floor == "halves" and measure.requires <= given else context
-            figure = compute_or_reason(measure, some, given)
-            if isinstance(figure, str):
-                skipped[measure.name] = figure
+            uses_half = measure.floor == "halves" and measure.requires <= available
+            measure_context = self._copying_context(context) if uses_half else context
+            measured = compute_or_reason(measure, measure_context, available)
+            if isinstance(measured, str):
+                skipped[measure.name] = measured
             else:
-                n = self.n_modes if "modes" in measure.requires else len(some.fake)
-                told[measure.name] = MeasureResult(figure, self._floor(measure, given), None if n == self.n else n)
-        return EvaluationResult(
-            len(fake), self.extractor.name, told, skipped, (*self.notes, *self._notes_on(told, measures))
-        )
+                n = self.num_mode_samples if "modes" in measure.requires else len(measure_context.fake)
+                floor = self._floor(measure, available)
+                results[measure.name] = MeasureResult(measured, floor, None if n == self.n else n)
+        notes = (*self.notes, *self._result_notes(results, measures))
+        return EvaluationResult(len(fake), self.extractor.name, results, skipped, notes)
 
     def nearest_training_grid(self, samples: Tensor, k: int = 3) -> Bytes:
-        """A sheet: samples, each beside the k training pictures nearest to it in features, three such rows abreast.
+        """An image grid of samples, each followed by the k training images that are nearest to it in features.
+
+        A row of the grid holds up to three such groups.
 
         Raises:
-            RecipeError: it is not known what was trained on.
+            RecipeError: the training images are not known or have no fixed number.
         """
         if self.train is None:
-            raise RecipeError("this run's training pictures have no end", where="--neighbours", cure="leave it out")
+            message = "the training data of this run has no fixed set of images"
+            raise RecipeError(message, where="--neighbours", cure="leave it out")
         fakes = SampleSet(samples_to_bytes(samples), self.extractor, progress=self.progress)
-        places = nearest_neighbours(fakes.features.double(), self.train.features.double(), k).places
-        rows = [
-            torch.cat((fakes.normalized(slice(row, row + 1)), self.train.normalized(places[row])))
-            for row in range(len(fakes))
+        indices = nearest_neighbours(fakes.features.double(), self.train.features.double(), k).indices
+        groups = [
+            torch.cat((fakes.normalized(slice(i, i + 1)), self.train.normalized(indices[i]))) for i in range(len(fakes))
         ]
-        abreast = max(1, min(ABREAST, grid_capacity(self.loaded.train.shape)[1] // (k + 1)))
-        return sample_grid(torch.cat(rows), None, abreast * (k + 1), alpha=getattr(self.entry, "alpha", True))
+        num_columns = grid_capacity(self.data.train.shape)[1]
+        groups_per_row = max(1, min(MAX_GROUPS_PER_ROW, num_columns // (k + 1)))
+        alpha = getattr(self.data_config, "alpha", True)
+        return sample_grid(torch.cat(groups), None, groups_per_row * (k + 1), alpha=alpha)
 
     def _context(
-        self, fake: SampleSet, count: Callable[[], Modes], play: Callable[[], float] | None = None
+        self, fake: SampleSet, count_modes: Callable[[], Modes], duality_gap: Callable[[], float] | None = None
     ) -> EvalContext:
-        classes = len(self.loaded.train.classes)
         return EvalContext(
-            fake, self.real, lambda: self.train, count, self._probed, play, classes=classes, progress=self.progress
+            fake,
+            self.real,
+            lambda: self.train,
+            count_modes,
+            self._d_extractor,
+            duality_gap,
+            num_classes=len(self.data.train.classes),
+            progress=self.progress,
         )
 
     @cached_property
-    def _probed(self) -> DiscriminatorExtractor | None:
+    def _d_extractor(self) -> DiscriminatorExtractor | None:
         return None if isinstance(self.d, str) else DiscriminatorExtractor(self.d(), "this run's")
 
-    def _halved(self, context: EvalContext) -> EvalContext:
-        """The first of the fakes, against as many reals as leave others of the held-out ones for a floor."""
-        real = self.reference.copying[0].real
+    def _copying_context(self, context: EvalContext) -> EvalContext:
+        """The context with so few samples that the same number of other held-out samples remains for a floor."""
+        real = self.reference.copying_draws[0].real
         return replace(context, fake=context.fake.subset(slice(len(real))), real=real)
 
-    def _floor(self, measure: Measure, given: set[Requirement]) -> Floor | None:
-        """The measure on real samples, worked out the first time that it is asked for; None if there is none."""
+    def _floor(self, measure: Measure, available: set[Requirement]) -> Floor | None:
+        """The measure of real samples, computed on first use; None if there is no floor."""
         if measure.name not in self._floors:
-            self._floors[measure.name] = self._worked_out(measure, given)
+            self._floors[measure.name] = self._compute_floor(measure, available)
         return self._floors[measure.name]
 
-    def _worked_out(self, measure: Measure, given: set[Requirement]) -> Floor | None:
-        contexts = self._contexts_for_floor(measure.floor)
-        if measure.slow or (self.stacks and "modes" in measure.requires):
-            contexts = contexts[:1]  # a training, or thousands of stacks to be read, for each
-        figures = [compute_or_reason(measure, context, given) for context in contexts]
-        values = [figure.value for figure in figures if isinstance(figure, MeasuredValue)]
+    def _compute_floor(self, measure: Measure, available: set[Requirement]) -> Floor | None:
+        contexts = self._get_floor_contexts(measure.floor)
+        if measure.slow or (self.is_stacked and "modes" in measure.requires):
+            contexts = contexts[:1]  # each draw would train a model or classify thousands of stacks
+        results = [compute_or_reason(measure, context, available) for context in contexts]
+        values = [result.value for result in results if isinstance(result, MeasuredValue)]
         return Floor(fmean(values), stdev(values) if len(values) > 1 else None) if values else None
 
-    def _contexts_for_floor(self, stand: FloorSource) -> list[EvalContext]:
-        """Sittings with real samples in the fakes' place, the same ones for all measures: much is worked out once."""
-        if stand not in self._floor_contexts:
+    def _get_floor_contexts(self, source: FloorSource) -> list[EvalContext]:
+        """Contexts with real samples in place of the fake ones; all measures share them and their cached results."""
+        if source not in self._floor_contexts:
             draws = {
-                "other": lambda: self.reference.draws,
+                "other": lambda: self.reference.floor_draws,
                 "real": lambda: [FloorDraw(self.real, self.real)],
-                "halves": lambda: self.reference.copying,
+                "halves": lambda: self.reference.copying_draws,
                 "none": list[FloorDraw],
             }
-            self._floor_contexts[stand] = [self._floor_context(draw) for draw in draws[stand]()]
-        return self._floor_contexts[stand]
+            self._floor_contexts[source] = [self._floor_context(draw) for draw in draws[source]()]
+        return self._floor_contexts[source]
 
     def _floor_context(self, draw: FloorDraw) -> EvalContext:
-        counted = draw.fake.samples if isinstance(self.entry, PlaneConfig) else self.reference.many
-        return replace(self._context(draw.fake, partial(self._modes, counted)), real=draw.real)
+        is_plane = isinstance(self.data_config, PlaneConfig)
+        mode_samples = draw.fake.samples if is_plane else self.reference.mode_samples
+        return replace(self._context(draw.fake, partial(self._count_modes, mode_samples)), real=draw.real)
 
     @property
-    def stacks(self) -> bool:
-        """Whether the samples are stacks, of which more are counted than compared."""
-        return isinstance(self.loaded.train, StackedDigits)
+    def is_stacked(self) -> bool:
+        """Whether the samples are stacks of digits, of which more are counted than compared."""
+        return isinstance(self.data.train, StackedDigits)
 
     def _reference_samples(self, n: int | None) -> ReferenceSamples:
-        """Which real samples are held against the fakes, and which stand in for them in the floors."""
-        train, held_out = self.loaded.train, self.loaded.held_out
+        """The real samples to compare with and those for the floors; fills `available` with what the data provides."""
+        train, held_out = self.data.train, self.data.held_out
         if not isinstance(train, SizedSource):
-            assert isinstance(self.entry, PlaneConfig)
-            if self.entry.mode_centres() is not None:
-                self.available.update(("modes", "centres"))
-            return toy_reference(self.entry, n or TOYS, self.extractor)
+            assert isinstance(self.data_config, PlaneConfig)
+            if self.data_config.mode_centres() is not None:
+                self.available.update(("modes", "mode centres"))
+            return toy_reference(self.data_config, n or NUM_POINTS, self.extractor)
         if train.classes:
             self.available.add("labels")
         if not isinstance(self.d, str):
@@ -219,51 +229,49 @@ class Evaluator:
         if not isinstance(train, StackedDigits):
             self.available.add("train")
         if not isinstance(held_out, SizedSource):
-            return split_reference(train, n, MOST, self.extractor, self.progress)
+            return split_reference(train, n, MAX_SAMPLES, self.extractor, self.progress)
         self.available.add("held out")
-        reals = held_out_reference(train, held_out, n, MOST, self.extractor, self.progress)
-        if isinstance(held_out, StackedDigits) and isinstance(
-            self.extractor, ClassifierExtractor
-        ):  # it can read the digits
+        reference = held_out_reference(train, held_out, n, MAX_SAMPLES, self.extractor, self.progress)
+        if isinstance(held_out, StackedDigits) and isinstance(self.extractor, ClassifierExtractor):
             self.available.add("modes")
-            reals.many = held_out.gather(random_order(len(held_out))[:STACKS]).images
-        return reals
+            reference.mode_samples = held_out.gather(random_order(len(held_out))[:NUM_STACKS]).images
+        return reference
 
     @cached_property
     def train(self) -> SampleSet | None:
-        """What was trained on, up to 100,000 pictures of it; None where that has no end."""
-        train = self.loaded.train
+        """The training samples, at most 100,000; None if their number is not fixed."""
+        train = self.data.train
         if not isinstance(train, SizedSource) or isinstance(train, StackedDigits):
             return None
-        if len(train) > MOST_TRAINED:
-            self.notes.append(f"copying is looked for in {MOST_TRAINED:,} of {len(train):,} training pictures")
-        return sample_set(train, train.evenly_spaced(MOST_TRAINED), self.extractor, self.progress)
+        if len(train) > MAX_TRAINING_SAMPLES:
+            self.notes.append(f"copies are searched for in {MAX_TRAINING_SAMPLES:,} of {len(train):,} training images")
+        return sample_set(train, train.evenly_spaced(MAX_TRAINING_SAMPLES), self.extractor, self.progress)
 
-    def _counts(self, measures: Sequence[Measure]) -> bool:
+    def _needs_mode_samples(self, measures: Sequence[Measure]) -> bool:
         return any("modes" in measure.requires for measure in measures) and "modes" in self.available
 
-    def _modes(self, samples: Tensor) -> Modes:
-        samples = samples[: self.n_modes]
-        if isinstance(self.entry, PlaneConfig):
-            found = self.entry.mode_centres()
-            assert found is not None
-            return count_modes(samples, *found)
-        assert isinstance(self.extractor, ClassifierExtractor), "stacks are looked at by a classifier"
-        pile, numbers = SampleSet(samples, self.extractor), []
+    def _count_modes(self, samples: Tensor) -> Modes:
+        samples = samples[: self.num_mode_samples]
+        if isinstance(self.data_config, PlaneConfig):
+            centres = self.data_config.mode_centres()
+            assert centres is not None
+            return count_modes(samples, *centres)
+        assert isinstance(self.extractor, ClassifierExtractor), "the modes of stacked digits require a classifier"
+        stacks, indices = SampleSet(samples, self.extractor), []
         with torch.no_grad():
-            for start in range(0, len(samples), BATCH):
-                self.progress("counting modes", start / len(samples))
-                numbers.append(self.extractor.numbers(pile.normalized(slice(start, start + BATCH))))
-        return count_numbers(torch.cat(numbers), len(self.loaded.train.classes))
+            for part in batch_slices(len(samples)):
+                self.progress("counting modes", part.start / len(samples))
+                indices.append(self.extractor.mode_indices(stacks.normalized(part)))
+        return count_mode_indices(torch.cat(indices), len(self.data.train.classes))
 
-    def _notes_on(self, told: dict[str, MeasureResult], measures: Sequence[Measure]) -> list[str]:
-        """Which figures are of another number of samples, and why some have no floor."""
-        notes, stands = [], {measure.name: measure.floor for measure in measures if measure.name in told}
-        if {"modes", "reverse_kl", "high_quality"} & told.keys() and self.n_modes != self.n:
-            notes.append(f"modes: of {self.n_modes:,} samples")
-        for name, stand in stands.items():
-            if stand == "halves" and (n := told[name].n) is not None:
-                notes.append(f"{name}: of {n:,} samples, for the other held-out pictures are kept for its floor")
-        if self.reference.no_floor and "other" in stands.values():
-            notes.append(f"no floor for most: {self.reference.no_floor}")
+    def _result_notes(self, results: dict[str, MeasureResult], measures: Sequence[Measure]) -> list[str]:
+        """Notes on values that use another number of samples, and on missing floors."""
+        notes, floors = [], {measure.name: measure.floor for measure in measures if measure.name in results}
+        if {"modes", "reverse_kl", "high_quality"} & results.keys() and self.num_mode_samples != self.n:
+            notes.append(f"modes: computed from {self.num_mode_samples:,} samples")
+        for name, floor in floors.items():
+            if floor == "halves" and (n := results[name].n) is not None:
+                notes.append(f"{name}: computed from {n:,} samples; the other held-out images are used for its floor")
+        if self.reference.no_floor_reason and "other" in floors.values():
+            notes.append(f"most measures have no floor: {self.reference.no_floor_reason}")
         return notes

@@ -1,6 +1,6 @@
-"""What is worked out once for the same data: classifiers and reference features, by a hash of all they depend on.
+"""A cache of classifiers and reference features on disk, under a hash of everything that they depend on.
 
-See `utils/cache.py` for where they are kept.
+`poise.utils.cache` defines where it is.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ __all__ = ["cache_key", "load", "store"]
 
 
 def load(kind: str, key: str) -> dict[str, Tensor] | None:
-    """What was stored, or None; a damaged file is as good as none."""
+    """The stored tensors, or None if there are none or the file is damaged."""
     try:
-        found = safetensors.torch.load((cache_dir() / kind / f"{key}.safetensors").read_bytes())
-        sums = found.pop("sum", None)
-        return found if sums is not None and sums.tolist() == list(_sum(found)) else None
+        tensors = safetensors.torch.load((cache_dir() / kind / f"{key}.safetensors").read_bytes())
+        checksum = tensors.pop("sum", None)
+        return tensors if checksum is not None and checksum.tolist() == list(_checksum(tensors)) else None
     except Stopped:
         raise
-    except Exception:  # a damaged header raises whatever the reader happens to meet
+    except Exception:  # a damaged header may raise anything
         return None
 
 
 def store(kind: str, key: str, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors, in one go; a disk that refuses is no error."""
+    """Store tensors in one atomic write; a failing disk is not an error."""
     import torch
 
-    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    data = safetensors.torch.save(whole | {"sum": torch.tensor(list(_sum(whole)), dtype=torch.uint8)})
+    stored = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    checksum = torch.tensor(list(_checksum(stored)), dtype=torch.uint8)
+    data = safetensors.torch.save(stored | {"sum": checksum})
     path = cache_dir() / kind / f"{key}.safetensors"
     with suppress(OSError, DiskError):
         make_folder(path.parent)
         write_bytes(path, data)
 
 
-def _sum(tensors: Mapping[str, Tensor]) -> bytes:
-    """SHA-256 of names and contents."""
+def _checksum(tensors: Mapping[str, Tensor]) -> bytes:
+    """SHA-256 of names, types, shapes and contents."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)} ".encode())

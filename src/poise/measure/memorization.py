@@ -1,8 +1,8 @@
-"""Copying: are fakes nearer to the pictures trained on than new real pictures are?
+"""Memorisation: whether fake samples are nearer to the training images than new real images are.
 
-Nearest neighbours to look at, and two numbers: C_T (Meehan, Chaudhuri & Dasgupta 2020, arXiv:2004.05675) and the share
-of authentic samples (Alaa 2022, arXiv:2102.08921). Distances are Euclidean in features; a distance from Gaussians or
-from balls does not see copying at all, it rewards it.
+It provides nearest neighbours for inspection and two measures: C_T (Meehan, Chaudhuri & Dasgupta 2020,
+arXiv:2004.05675) and the share of authentic samples (Alaa 2022, arXiv:2102.08921). Distances are Euclidean in features.
+Distances between distributions, such as FID, and precision and recall do not detect copies but reward them.
 """
 
 from __future__ import annotations
@@ -13,95 +13,98 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poise.measure.base import BLOCK, Measure, MeasuredValue, validate_features
-from poise.measure.ndb import assigned, cells
+from poise.measure.base import BLOCK_SIZE, Measure, MeasuredValue, validate_features
+from poise.measure.ndb import assign_cells, kmeans_centres
 
-CELLS, SHARE, SPARE = 5, 0.01, 8
+NUM_CELLS, MIN_CELL_SHARE, EXTRA_CANDIDATES = 5, 0.01, 8
 
 
 class NearestNeighbours(NamedTuple):
-    """For each sample its nearest others: their distances and their places, N x k, nearest first."""
+    """The nearest neighbours of N samples: their distances and their indices, N x k each, nearest first."""
 
     distances: Tensor
-    places: Tensor
+    indices: Tensor
 
 
 def nearest_neighbours(features: Tensor, among: Tensor, k: int = 1) -> NearestNeighbours:
     """The k nearest rows of `among`, M x d, to each row of `features`, N x d.
 
-    A few more than k are found by expanded squares, ten times as fast, and their distances worked out as differences: a
-    copy is at distance 0. Rows that the squares can't tell from the k-th may stand in for it.
+    A few more than k candidates are found by expanded squares, which is ten times as fast; their distances are then
+    computed from differences, so that a copy is at distance 0. Rows whose distances differ by less than the rounding
+    error of the expanded squares may be exchanged for the k-th.
     """
-    k, wide = min(k, len(among)), min(k + SPARE, len(among))
-    gaps, places = [], []
-    for some in features.split(BLOCK):
-        rough = torch.cdist(some, among, compute_mode="use_mm_for_euclid_dist").topk(wide, largest=False).indices
-        exact = (among[rough] - some[:, None]).square().sum(2).sqrt().topk(k, largest=False)
-        gaps.append(exact.values)
-        places.append(rough.gather(1, exact.indices))
-    return NearestNeighbours(torch.cat(gaps), torch.cat(places))
+    k, num_candidates = min(k, len(among)), min(k + EXTRA_CANDIDATES, len(among))
+    distances, indices = [], []
+    for block in features.split(BLOCK_SIZE):
+        approximate = torch.cdist(block, among, compute_mode="use_mm_for_euclid_dist")
+        candidates = approximate.topk(num_candidates, largest=False).indices
+        exact = (among[candidates] - block[:, None]).square().sum(2).sqrt().topk(k, largest=False)
+        distances.append(exact.values)
+        indices.append(candidates.gather(1, exact.indices))
+    return NearestNeighbours(torch.cat(distances), torch.cat(indices))
 
 
-def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, count: int = CELLS) -> float:
-    """C_T: how much nearer fakes lie to the training pictures than held-out real ones do, in standard deviations.
+def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, num_cells: int = NUM_CELLS) -> float:
+    """C_T: how much nearer fakes are to the training samples than held-out real samples, in standard deviations.
 
-    The training features are cut into `count` cells by k-means. In each cell with at least 1 % of the fakes (and of the
-    held-out), Z is the standardised Mann-Whitney U of the distances to the nearest training sample, fakes against
-    held-out. C_T is the mean of Z, weighted by the held-out shares of those cells. Far below 0: copies (below -3 it is
-    no chance); about 0: as new as new pictures; far above 0: not near the data at all.
+    The training features are partitioned into `num_cells` cells by k-means. In each cell with at least 1 % of the fake
+    and of the held-out samples, Z is the standardised Mann-Whitney U of the distances to the nearest training sample,
+    fake against held-out. C_T is the mean of Z, weighted by the held-out shares of those cells. Far below 0: copies
+    (significant below -3); about 0: as new as held-out samples; far above 0: far from the data.
 
     Args:
-        fake: N x d.
-        held_out: real, never trained on, M x d.
-        train: T x d.
-        count: cells.
+        fake: features of fake samples, N x d.
+        held_out: features of real samples that were not trained on, M x d.
+        train: features of the training samples, T x d.
+        num_cells: the number of k-means cells.
 
     Raises:
-        ValueError: see `matching`; or no cell has enough of both.
+        ValueError: see `poise.measure.base.validate_features`; or no cell has enough fake and held-out samples.
     """
     from scipy.stats import mannwhitneyu
 
     fake, train = validate_features(fake, train)
     held_out, train = validate_features(held_out, train)
-    centres = torch.from_numpy(cells(train, min(count, len(train.unique(dim=0)))))
-    gaps = [nearest_neighbours(pile, train).distances[:, 0].numpy() for pile in (fake, held_out)]
-    homes = [assigned(pile, centres).numpy() for pile in (fake, held_out)]
+    centres = torch.from_numpy(kmeans_centres(train, min(num_cells, len(train.unique(dim=0)))))
+    distances = [nearest_neighbours(features, train).distances[:, 0].numpy() for features in (fake, held_out)]
+    assignments = [assign_cells(features, centres).numpy() for features in (fake, held_out)]
     scores, weights = [], []
     for cell in range(len(centres)):
-        ours, theirs = (gap[home == cell] for gap, home in zip(gaps, homes, strict=True))
-        if len(ours) < max(1, SHARE * len(fake)) or len(theirs) < max(1, SHARE * len(held_out)):
+        of_fake, of_held_out = (d[cells == cell] for d, cells in zip(distances, assignments, strict=True))
+        n, m = len(of_fake), len(of_held_out)
+        if n < max(1, MIN_CELL_SHARE * len(fake)) or m < max(1, MIN_CELL_SHARE * len(held_out)):
             continue
-        n, m = len(ours), len(theirs)
-        u = float(mannwhitneyu(ours, theirs).statistic)
+        u = float(mannwhitneyu(of_fake, of_held_out).statistic)
         scores.append((u - n * m / 2) / (n * m * (n + m + 1) / 12) ** 0.5)
         weights.append(m)
     if not scores:
-        raise ValueError("no cell of the training features has enough fakes and held-out samples")
+        raise ValueError("no cell of the training features has enough fake and held-out samples")
     return float(np.average(scores, weights=weights))
 
 
 def authenticity(fake: Tensor, train: Tensor) -> float:
-    """Share of authentic fakes, 0 to 1: those farther from their nearest training sample t than t from its own nearest.
+    """The share of authentic fakes, 0 to 1.
 
-    A copy is never authentic, and half of what is new is not either: compare with the share among held-out samples.
-    Exact repeats among the training samples count once.
+    A fake sample is authentic if it is farther from its nearest training sample t than t is from its own nearest
+    neighbour. A copy is never authentic, but about half of all new samples are not either, so the value must be
+    compared with the share among held-out samples. Duplicate training samples count once.
 
     Raises:
-        ValueError: see `matching`; or all training samples are the same.
+        ValueError: see `poise.measure.base.validate_features`; or all training samples are equal.
     """
     fake, train = validate_features(fake, train)
     train = train.unique(dim=0)
     if len(train) < 2:
-        raise ValueError("all training samples are the same")
-    found = nearest_neighbours(fake, train)
-    met, which = found.places[:, 0].unique(return_inverse=True)
-    own = nearest_neighbours(train[met], train, 2).distances[:, 1]
-    return float((found.distances[:, 0] > own[which]).double().mean())
+        raise ValueError("all training samples are equal")
+    neighbours = nearest_neighbours(fake, train)
+    nearest, inverse = neighbours.indices[:, 0].unique(return_inverse=True)
+    own_distances = nearest_neighbours(train[nearest], train, 2).distances[:, 1]
+    return float((neighbours.distances[:, 0] > own_distances[inverse]).double().mean())
 
 
 COPYING = Measure(
     name="copying",
-    about="C_T: near 0 as new as held-out pictures, below -3 copies, far above 0 far from the data (Meehan 2020)",
+    description="C_T: about 0 as new as held-out images, below -3 copies, far above 0 far from the data (Meehan 2020)",
     better="floor",
     compute=lambda context: MeasuredValue(
         copying_test(context.fake.features, context.real.features, context.required_train.features)
@@ -111,7 +114,7 @@ COPYING = Measure(
 )
 AUTHENTICITY = Measure(
     name="authenticity",
-    about="share of fakes that crowd no training picture, 0 to 1 (Alaa 2022); compare with the floor",
+    description="share of fakes not too close to a training image, 0 to 1 (Alaa 2022); compare with the floor",
     better="floor",
     compute=lambda context: MeasuredValue(authenticity(context.fake.features, context.required_train.features)),
     floor="real",

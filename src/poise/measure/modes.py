@@ -1,9 +1,10 @@
-"""Modes: how many G finds, how well it hits them, how evenly, by the published rules.
+"""Modes: how many the samples cover, how well and how evenly, by the published rules.
 
-In the plane a sample belongs to the nearest mode and is good within 3 sigma of it; a mode is found if a good sample
-belongs to it (VEEGAN, Srivastava 2017, arXiv:1705.07761; PacGAN, Lin 2018, arXiv:1712.04086; 2,500 samples). With
-stacked digits a sample's mode is the number that a classifier reads from its channels (26,000 samples). A perfect
-sampler scores 98.89 % good in the plane, 1 - exp(-9/2), and its reverse KL is not 0 but near (modes - 1) / 2N.
+In the plane a sample belongs to the nearest mode and is of high quality within 3 sigma of it; a mode is found if a
+high-quality sample belongs to it (VEEGAN, Srivastava 2017, arXiv:1705.07761; PacGAN, Lin 2018, arXiv:1712.04086; 2,500
+samples). The mode of a stack of digits is the number that a classifier reads from its channels (26,000 samples). A
+perfect sampler has 98.89 % high-quality points in the plane, 1 - exp(-9/2), and a reverse KL of about (modes - 1) / 2N
+rather than 0.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from torch import Tensor
 from poise.measure.base import Measure, MeasuredValue
 from poise.measure.context import EvalContext, Modes
 
-REACH = 3.0
+NUM_SIGMAS = 3.0
+"""The distance from a mode, in its standard deviations, up to which a point is of high quality."""
 
 
 def reverse_kl(counts: Tensor) -> float:
-    """sum p log(p K) for the shares p of K counts: KL from the model's modes to the uniform law, nats.
+    """KL(model || uniform) over modes, sum p log(p K) for the shares p of K counts, in nats.
 
-    0 for equal counts, log K if one mode has all; infinite if there are none at all. Counting good samples only is what
-    PacGAN's released code does.
+    0 for equal counts, log K if one mode has all samples, infinite if all counts are 0. Only high-quality samples are
+    counted, as in PacGAN's released code.
     """
     total = float(counts.sum())
     if not total:
@@ -30,23 +32,32 @@ def reverse_kl(counts: Tensor) -> float:
     return max(0.0, float(torch.xlogy(shares, shares * len(counts)).sum()))
 
 
-def count_modes(points: Tensor, centres: Tensor, sigma: float, reach: float = REACH) -> Modes:
-    """For points, N x d, and the centres of round Gaussians, K x d, with standard deviation `sigma`.
+def count_modes(points: Tensor, centres: Tensor, sigma: float, num_sigmas: float = NUM_SIGMAS) -> Modes:
+    """Count the modes that points cover.
+
+    Args:
+        points: N x d.
+        centres: the means of isotropic Gaussians, K x d.
+        sigma: their standard deviation.
+        num_sigmas: the distance from a centre, in standard deviations, up to which a point is of high quality.
 
     Raises:
-        ValueError: no points, or not of the centres' dimension.
+        ValueError: there are no points, or their dimension is not that of the centres.
     """
     if points.dim() != 2 or not len(points) or points.shape[1] != centres.shape[1]:
-        raise ValueError(f"points must be N x {centres.shape[1]}, found {list(points.shape)}")
+        raise ValueError(f"points must be a non-empty N x {centres.shape[1]} matrix, found shape {list(points.shape)}")
     distance, nearest = torch.cdist(points.double(), centres.double().to(points.device)).min(1)
-    good = distance <= reach * sigma
-    counts = torch.bincount(nearest[good], minlength=len(centres))
-    return Modes(int((counts > 0).sum()), float(good.double().mean()), reverse_kl(counts))
+    is_close = distance <= num_sigmas * sigma
+    counts = torch.bincount(nearest[is_close], minlength=len(centres))
+    return Modes(int((counts > 0).sum()), float(is_close.double().mean()), reverse_kl(counts))
 
 
-def count_numbers(numbers: Tensor, total: int) -> Modes:
-    """For the modes' numbers, N, each from 0 to total - 1: every sample is good, for a classifier always answers."""
-    counts = torch.bincount(numbers, minlength=total)
+def count_mode_indices(indices: Tensor, num_modes: int) -> Modes:
+    """Count the modes of samples from their mode indices, N, each from 0 to num_modes - 1.
+
+    All samples count as high-quality, because a classifier assigns a mode to every sample.
+    """
+    counts = torch.bincount(indices, minlength=num_modes)
     return Modes(int((counts > 0).sum()), 1.0, reverse_kl(counts))
 
 
@@ -57,21 +68,21 @@ def _modes(context: EvalContext) -> Modes:
 
 MODES = Measure(
     name="modes",
-    about="modes found, of those there are (VEEGAN's rule)",
+    description="number of modes found (VEEGAN's rule)",
     better="more",
     compute=lambda context: MeasuredValue(float(_modes(context).found)),
     requires=frozenset({"modes"}),
 )
 HIGH_QUALITY = Measure(
     name="high_quality",
-    about="share of points within 3 sigma of a mode, 0 to 0.9889: more means modes that shrank",
+    description="share of points within 3 sigma of a mode, 0 to 0.9889; more means that modes have shrunk",
     better="floor",
-    compute=lambda context: MeasuredValue(_modes(context).good),
-    requires=frozenset({"modes", "centres"}),
+    compute=lambda context: MeasuredValue(_modes(context).high_quality),
+    requires=frozenset({"modes", "mode centres"}),
 )
 REVERSE_KL = Measure(
     name="reverse_kl",
-    about="KL from G's modes to evenly found ones, nats, 0 to log of their number",
+    description="KL from the frequencies of the modes to uniform ones in nats, 0 to the log of their number",
     better="less",
     compute=lambda context: MeasuredValue(_modes(context).reverse_kl),
     requires=frozenset({"modes"}),

@@ -1,7 +1,8 @@
-"""Bins that differ (NDB; Richardson & Weiss 2018, arXiv:1805.12462): does each region get its share of samples?
+"""The number of statistically different bins (NDB; Richardson & Weiss 2018, arXiv:1805.12462).
 
-Real features are cut into cells by k-means; a cell is different if the share of fakes in it is, by a test of two
-proportions. What the whole distance hides (a few cells without any fakes) is counted here.
+The real features are partitioned into cells by k-means. A cell is different if a two-proportion z-test rejects that
+fake and real samples fall into it equally often. This detects missing regions that a distance between the whole sets
+hides, such as a few cells without any fakes.
 """
 
 from __future__ import annotations
@@ -16,64 +17,65 @@ from torch import Tensor
 
 from poise.measure.base import Measure, MeasuredValue, validate_features
 
-BINS, LEAST, Z = 100, 20, 1.96
+NUM_CELLS, MIN_PER_CELL, Z = 100, 20, 1.96
 
 
 class BinComparison(NamedTuple):
-    """How the shares of fakes and reals compare over the cells.
+    """Comparison of the histograms of fake and real samples over the cells.
 
     Attributes:
-        different: share of cells whose proportions differ at the 5 % level, 0 to 1; 0.05 on average for equal laws.
-        divergence: Jensen-Shannon divergence of the two histograms, nats, 0 to log 2.
+        share_different: the share of cells whose proportions differ at the 5 % level, 0 to 1; 0.05 on average for equal
+            distributions.
+        js_divergence: the Jensen-Shannon divergence between the two histograms, in nats, 0 to log 2.
     """
 
-    different: float
-    divergence: float
+    share_different: float
+    js_divergence: float
 
 
-def cells(features: Tensor, count: int) -> npt.NDArray[np.float64]:
-    """Centres of k-means, count x d, the same ones for the same features."""
+def kmeans_centres(features: Tensor, num_cells: int) -> npt.NDArray[np.float64]:
+    """The centres of k-means, num_cells x d, for features N x d; deterministic."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # rows that are nearly the same make fewer cells
-        found = KMeans(count, n_init=1, random_state=0).fit(features.numpy())
-    return np.asarray(found.cluster_centers_, np.float64)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near-duplicate rows give fewer cells
+        kmeans = KMeans(num_cells, n_init=1, random_state=0).fit(features.numpy())
+    return np.asarray(kmeans.cluster_centers_, np.float64)
 
 
-def assigned(features: Tensor, centres: Tensor) -> Tensor:
-    """The number of the nearest centre, N."""
+def assign_cells(features: Tensor, centres: Tensor) -> Tensor:
+    """The index of the nearest centre for each row, N."""
     return torch.cdist(features, centres).argmin(1)
 
 
-def ndb(fake: Tensor, real: Tensor, count: int = BINS) -> BinComparison:
-    """See `Bins`; at most `count` cells, fewer where 20 reals to a cell ask for it.
+def ndb(fake: Tensor, real: Tensor, num_cells: int = NUM_CELLS) -> BinComparison:
+    """Compare features, N x d and M x d, over at most `num_cells` cells with 20 real samples each on average.
 
-    z = (p - q) / sqrt(s (1 - s) (1 / N + 1 / M)) with the shares p, q of a cell and their common share s; different
-    beyond 1.96.
+    z = (p - q) / sqrt(s (1 - s) (1 / N + 1 / M)) with the shares p, q of a cell and the pooled share s; the cell is
+    different if |z| > 1.96.
 
     Raises:
-        ValueError: see `matching`.
+        ValueError: see `poise.measure.base.validate_features`.
     """
     fake, real = validate_features(fake, real)
-    count = max(2, min(count, len(real) // LEAST))
-    centres = torch.from_numpy(cells(real, min(count, len(real.unique(dim=0)))))
+    num_cells = max(2, min(num_cells, len(real) // MIN_PER_CELL))
+    centres = torch.from_numpy(kmeans_centres(real, min(num_cells, len(real.unique(dim=0)))))
     n, m = len(fake), len(real)
-    in_fake, in_real = (
-        torch.bincount(assigned(pile, centres), minlength=len(centres)).double() for pile in (fake, real)
+    fake_counts, real_counts = (
+        torch.bincount(assign_cells(features, centres), minlength=len(centres)).double() for features in (fake, real)
     )
-    p, q, common = in_fake / n, in_real / m, (in_fake + in_real) / (n + m)
-    error = (common * (1 - common) * (1 / n + 1 / m)).sqrt()
+    p, q, pooled = fake_counts / n, real_counts / m, (fake_counts + real_counts) / (n + m)
+    error = (pooled * (1 - pooled) * (1 / n + 1 / m)).sqrt()
     z = (p - q) / error.clamp_min(torch.finfo(error.dtype).tiny)
-    middle = (p + q) / 2
-    divergence = sum(float(torch.xlogy(side, side / middle.clamp_min(1e-300)).sum()) / 2 for side in (p, q))
+    mixture = (p + q) / 2
+    divergence = sum(float(torch.xlogy(share, share / mixture.clamp_min(1e-300)).sum()) / 2 for share in (p, q))
     return BinComparison(float((z.abs() > Z).double().mean()), max(0.0, divergence))
 
 
 NDB = Measure(
     name="ndb",
-    about="share of k-means cells with too many or too few fakes, 0 to 1 (Richardson 2018); variety",
+    description="share of k-means cells with too many or too few fakes, 0 to 1 (Richardson 2018); variety",
     better="less",
-    compute=lambda context: MeasuredValue(ndb(context.fake.features, context.real.features).different),
+    compute=lambda context: MeasuredValue(ndb(context.fake.features, context.real.features).share_different),
 )

@@ -1,8 +1,7 @@
-"""Balls around samples: precision and recall (Kynkaanniemi 2019, arXiv:1904.06991), density and coverage (Naeem 2020,
-arXiv:2002.09797).
+"""Precision and recall (Kynkaanniemi 2019, arXiv:1904.06991), density and coverage (Naeem 2020, arXiv:2002.09797).
 
-A ball reaches from a sample to its k-th nearest neighbour in its own pile. Distances are differences, not expanded
-squares, so that a copy is at distance 0; a sample on a ball's edge is inside.
+The ball of a sample reaches to its k-th nearest neighbour in its own set. Distances are computed from differences, not
+from expanded squares, so that a copy is at distance 0. Balls are closed: a sample on the boundary is inside.
 """
 
 from __future__ import annotations
@@ -12,20 +11,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from poise.measure.base import BLOCK, Measure, MeasuredValue, validate_features
+from poise.measure.base import BLOCK_SIZE, Measure, MeasuredValue, validate_features
 from poise.measure.context import EvalContext
 
 K = 5
 
 
 class PRDC(NamedTuple):
-    """The four figures.
+    """Precision, recall, density and coverage.
 
     Attributes:
-        precision: share of fakes inside some real ball; 0 to 1. How many look real.
-        recall: share of reals inside some fake ball; 0 to 1. How many G could make.
-        density: real balls around a fake, divided by k; 0 and up, 1 on average for equal laws.
-        coverage: share of real balls with a fake in them; 0 to 1, and robust to outliers.
+        precision: the share of fakes inside some real ball, 0 to 1: how many look real.
+        recall: the share of reals inside some fake ball, 0 to 1: how many G could generate.
+        density: the mean number of real balls around a fake, divided by k; 0 and up, 1 on average for equal
+            distributions.
+        coverage: the share of real balls that contain a fake, 0 to 1; robust to outliers.
     """
 
     precision: float
@@ -34,38 +34,40 @@ class PRDC(NamedTuple):
     coverage: float
 
 
-def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean, len(a) x len(b); exactly 0 for equal rows."""
+def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances, len(a) x len(b); exactly 0 for equal rows."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def radii(features: Tensor, k: int = K) -> Tensor:
-    """From each row to its k-th nearest other row, N; to the farthest where there are fewer."""
+def knn_radii(features: Tensor, k: int = K) -> Tensor:
+    """The distance from each row to its k-th nearest other row, N; to the farthest if there are fewer than k others."""
     k = min(k, len(features) - 1)
-    return torch.cat([distances(some, features).kthvalue(k + 1, dim=1).values for some in features.split(BLOCK)])
+    return torch.cat(
+        [pairwise_distances(block, features).kthvalue(k + 1, dim=1).values for block in features.split(BLOCK_SIZE)]
+    )
 
 
 def prdc(fake: Tensor, real: Tensor, k: int = K) -> PRDC:
-    """See `Balls`; for features N x d and M x d.
+    """Compute all four measures for features N x d and M x d.
 
     Raises:
-        ValueError: see `matching`.
+        ValueError: see `poise.measure.base.validate_features`.
     """
     fake, real = validate_features(fake, real)
-    fake_reach, real_reach = radii(fake, k), radii(real, k)
-    around, nearest = [], torch.full((len(real),), torch.inf, dtype=real.dtype)
-    recalled = torch.zeros(len(real), dtype=torch.bool)
-    for some, reach in zip(fake.split(BLOCK), fake_reach.split(BLOCK), strict=True):
-        apart = distances(some, real)
-        around.append((apart <= real_reach).sum(1))
-        recalled |= (apart <= reach[:, None]).any(0)
-        nearest = torch.minimum(nearest, apart.min(0).values)
-    inside = torch.cat(around)
+    fake_radii, real_radii = knn_radii(fake, k), knn_radii(real, k)
+    counts, nearest = [], torch.full((len(real),), torch.inf, dtype=real.dtype)
+    is_recalled = torch.zeros(len(real), dtype=torch.bool)
+    for block, radii in zip(fake.split(BLOCK_SIZE), fake_radii.split(BLOCK_SIZE), strict=True):
+        distances = pairwise_distances(block, real)
+        counts.append((distances <= real_radii).sum(1))
+        is_recalled |= (distances <= radii[:, None]).any(0)
+        nearest = torch.minimum(nearest, distances.min(0).values)
+    num_balls = torch.cat(counts)
     return PRDC(
-        precision=float((inside > 0).double().mean()),
-        recall=float(recalled.double().mean()),
-        density=float(inside.double().mean()) / min(k, len(real) - 1),
-        coverage=float((nearest <= real_reach).double().mean()),
+        precision=float((num_balls > 0).double().mean()),
+        recall=float(is_recalled.double().mean()),
+        density=float(num_balls.double().mean()) / min(k, len(real) - 1),
+        coverage=float((nearest <= real_radii).double().mean()),
     )
 
 
@@ -75,25 +77,25 @@ def _prdc(context: EvalContext) -> PRDC:
 
 PRECISION = Measure(
     name="precision",
-    about="share of fakes within the real ones' reach, 0 to 1 (Kynkaanniemi 2019); quality, blind to variety",
+    description="share of fakes in a ball around a real, 0 to 1 (Kynkaanniemi 2019); quality, not variety",
     better="more",
     compute=lambda context: MeasuredValue(_prdc(context).precision),
 )
 RECALL = Measure(
     name="recall",
-    about="share of reals within the fakes' reach, 0 to 1 (Kynkaanniemi 2019); variety, fooled by outliers",
+    description="share of reals in a ball around a fake, 0 to 1 (Kynkaanniemi 2019); variety, raised by outliers",
     better="more",
     compute=lambda context: MeasuredValue(_prdc(context).recall),
 )
 DENSITY = Measure(
     name="density",
-    about="how crowded with reals it is where the fakes are, 0 and up (Naeem 2020); quality, blind to variety",
+    description="mean number of real balls around a fake over k, 0 and up (Naeem 2020); quality, not variety",
     better="more",
     compute=lambda context: MeasuredValue(_prdc(context).density),
 )
 COVERAGE = Measure(
     name="coverage",
-    about="share of reals with a fake beside them, 0 to 1 (Naeem 2020); variety, and quality too",
+    description="share of reals with a fake in their ball, 0 to 1 (Naeem 2020); variety and quality",
     better="more",
     compute=lambda context: MeasuredValue(_prdc(context).coverage),
 )

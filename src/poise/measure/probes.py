@@ -1,4 +1,4 @@
-"""Probes: what can be learnt from the fakes, and what D has learnt."""
+"""Probes: classifiers that are trained on fake samples or on D's features."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from poise.measure.classifier_scores import accuracy
 from poise.measure.context import EvalContext
 from poise.measure.sample_set import batch_slices, extract
 
-ROUNDS = 300
+MAX_ITERATIONS = 300
 
 
-def linear_probe(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> float:
-    """Accuracy, 0 to 1, of a logistic regression on features: trained on N x d with labels N, asked about M x d.
+def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+    """The accuracy, 0 to 1, of a logistic regression trained on features N x d and tested on features M x d.
 
-    Features are standardised by the training ones. On D's features this is how Radford 2015 (arXiv:1511.06434, section
-    5.1) measured what D had learnt without labels.
+    Features are standardised by the statistics of the training features. On D's features this is the evaluation of
+    unsupervised features in Radford 2015 (arXiv:1511.06434, section 5.1).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=ROUNDS))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is near enough for an accuracy
-        probe.fit(train.double().numpy(), labels.numpy())
-    return float(probe.score(test.double().numpy(), wanted.numpy()))
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an approximate optimum suffices for an accuracy
+        probe.fit(train.double().numpy(), train_labels.numpy())
+    return float(probe.score(test.double().numpy(), test_labels.numpy()))
 
 
 def _gan_train(context: EvalContext) -> MeasuredValue:
@@ -40,7 +40,7 @@ def _gan_train(context: EvalContext) -> MeasuredValue:
     fake, real = context.fake, context.real
     shape = tuple(fake.normalized(slice(0, 1)).shape[1:])
     seed = derive_seed(0, "gan_train")
-    net = train_classifier(fake.normalized, fake.required_labels, shape, context.classes, seed, context.progress)
+    net = train_classifier(fake.normalized, fake.required_labels, shape, context.num_classes, seed, context.progress)
     with torch.no_grad():
         logits = torch.cat([net(real.normalized(part))[1] for part in batch_slices(len(real))])
     return MeasuredValue(accuracy(logits, real.required_labels))
@@ -48,7 +48,7 @@ def _gan_train(context: EvalContext) -> MeasuredValue:
 
 def _d_probe(context: EvalContext) -> MeasuredValue:
     """The accuracy on held-out samples of a linear classifier, trained on D's features of the training samples."""
-    d, train, real = context.d, context.required_train, context.real
+    d, train, real = context.d_extractor, context.required_train, context.real
     assert d is not None
     on_train, on_real = (
         extract(samples.normalized, len(samples), d, progress=context.progress).features for samples in (train, real)
@@ -58,15 +58,15 @@ def _d_probe(context: EvalContext) -> MeasuredValue:
 
 GAN_TRAIN = Measure(
     name="gan_train",
-    about="accuracy on real pictures of a classifier trained on fakes of known labels, 0 to 1 (Shmelkov 2018)",
+    description="accuracy on real images of a classifier trained on fakes with known labels, 0 to 1 (Shmelkov 2018)",
     better="more",
     compute=_gan_train,
-    requires=frozenset({"labels", "asked labels"}),
+    requires=frozenset({"labels", "fake labels"}),
     slow=True,
 )
 D_PROBE = Measure(
     name="d_probe",
-    about="accuracy of a linear classifier on D's features of real pictures, 0 to 1 (Radford 2015); about D, not G",
+    description="accuracy of a linear classifier on D's features of real images, 0 to 1 (Radford 2015); on D, not G",
     better="more",
     compute=_d_probe,
     floor="none",

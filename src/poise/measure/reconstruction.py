@@ -1,4 +1,4 @@
-"""How well a run rebuilds pictures that it has not trained on, beside what a linear method does with as few numbers."""
+"""Reconstruction of held-out images from their latent codes, with principal components as a baseline."""
 
 from __future__ import annotations
 
@@ -12,124 +12,124 @@ from poise.measure.base import Measure, MeasuredValue
 from poise.measure.context import EvalContext
 from poise.measure.sample_set import SampleSet, batch_slices
 
-WIDEST = 4096
-"""Numbers of a picture up to which its principal components are worked out."""
+MAX_WIDTH = 4096
+"""The largest number of values per image for which principal components are computed."""
 
 
 class PrincipalComponents(NamedTuple):
-    """The plane of a principal component analysis.
+    """The affine subspace of a principal component analysis.
 
     Attributes:
-        mean: D.
-        axes: D x k, orthonormal columns, the widest spread first.
+        mean: the mean of the rows, D.
+        axes: orthonormal columns in the order of decreasing variance, D x k.
     """
 
     mean: Tensor
     axes: Tensor
 
-    def rebuild(self, rows: Tensor) -> Tensor:
-        """The points of the plane that are nearest to `rows`, N x D."""
+    def reconstruct(self, rows: Tensor) -> Tensor:
+        """Project rows, N x D, onto the subspace."""
         return self.mean + (rows - self.mean) @ self.axes @ self.axes.T
 
 
 def fit_pca(blocks: Iterable[Tensor], k: int) -> PrincipalComponents:
-    """The k axes of greatest variance of N rows that come in blocks, n x D each, in float64.
+    """The k principal components of N rows that are given in blocks, n x D each; computed in float64.
 
-    Eigenvectors of the covariance (Pearson 1901): of all linear codes of k numbers these rebuild with the least mean
-    squared error.
+    Eigenvectors of the covariance (Pearson 1901). Of all linear codes of dimension k they have the least mean squared
+    reconstruction error.
 
     Raises:
-        ValueError: rows wider than `WIDEST`, or fewer numbers in a row than k.
+        ValueError: rows are wider than `MAX_WIDTH` or narrower than k.
     """
     n, total, outer = 0, torch.zeros(1), torch.zeros(1)
     for block in blocks:
         rows = block.double().cpu()
-        if not k <= rows.shape[1] <= WIDEST:
-            raise ValueError(f"{k} components of rows of {rows.shape[1]:,} numbers (at most {WIDEST:,})")
+        if not k <= rows.shape[1] <= MAX_WIDTH:
+            raise ValueError(f"{k} components need {k} to {MAX_WIDTH:,} values per image, found {rows.shape[1]:,}")
         n, total, outer = n + len(rows), total + rows.sum(0), outer + rows.T @ rows
     mean = total / n
     _, axes = torch.linalg.eigh(outer / n - mean[:, None] * mean)
     return PrincipalComponents(mean, axes.flip(1)[:, :k])
 
 
-def mean_squared_error(pile: SampleSet, rebuild: Callable[[Tensor], Tensor]) -> float:
-    """The mean squared error per number, in units of [-1, 1], of all samples of a pile."""
+def mean_squared_error(samples: SampleSet, reconstruct: Callable[[Tensor], Tensor]) -> float:
+    """The mean squared error per value of the reconstructions of all samples, for values in [-1, 1]."""
     total = 0.0
-    for part in batch_slices(len(pile)):
-        real = pile.normalized(part)
-        total += float((rebuild(real).double() - real).square().flatten(1).mean(1).sum())
-    return total / len(pile)
+    for part in batch_slices(len(samples)):
+        real = samples.normalized(part)
+        total += float((reconstruct(real).double() - real).square().flatten(1).mean(1).sum())
+    return total / len(samples)
 
 
-def _rebuilt(context: EvalContext) -> MeasuredValue:
-    return MeasuredValue(mean_squared_error(context.real, context.required_reconstructor.rebuild))
+def _reconstruction_error(context: EvalContext) -> MeasuredValue:
+    return MeasuredValue(mean_squared_error(context.real, context.required_reconstructor.reconstruct))
 
 
-def _by_plane(context: EvalContext) -> MeasuredValue:
+def _pca_error(context: EvalContext) -> MeasuredValue:
     train = context.required_train
-    plane = fit_pca(
-        (train.normalized(part).flatten(1) for part in batch_slices(len(train))), context.required_reconstructor.dim
-    )
+    blocks = (train.normalized(part).flatten(1) for part in batch_slices(len(train)))
+    components = fit_pca(blocks, context.required_reconstructor.dim)
 
-    def rebuild(real: Tensor) -> Tensor:
-        return plane.rebuild(real.flatten(1).double()).reshape(real.shape)
+    def reconstruct(real: Tensor) -> Tensor:
+        return components.reconstruct(real.flatten(1).double()).reshape(real.shape)
 
-    return MeasuredValue(mean_squared_error(context.real, rebuild))
+    return MeasuredValue(mean_squared_error(context.real, reconstruct))
 
 
-def _bound_terms(context: EvalContext) -> dict[str, Tensor]:
+def _all_elbo_terms(context: EvalContext) -> dict[str, Tensor]:
     """The terms of the evidence lower bound of the real images, N each."""
-    bound = context.required_reconstructor.bound
-    assert bound is not None
-    terms = [bound(context.real.normalized(part)) for part in batch_slices(len(context.real))]
-    return {name: torch.cat([some[name] for some in terms]) for name in terms[0]}
+    elbo_terms = context.required_reconstructor.elbo_terms
+    assert elbo_terms is not None
+    batches = [elbo_terms(context.real.normalized(part)) for part in batch_slices(len(context.real))]
+    return {name: torch.cat([terms[name] for terms in batches]) for name in batches[0]}
 
 
-def _nats(name: str) -> Callable[[EvalContext], MeasuredValue]:
-    def of(context: EvalContext) -> MeasuredValue:
-        told = context.cached("bound", lambda: _bound_terms(context))[name].double()
-        return MeasuredValue(float(told.mean()), float(told.std() / len(told) ** 0.5) if len(told) > 1 else None)
+def _elbo_term(name: str) -> Callable[[EvalContext], MeasuredValue]:
+    def compute(context: EvalContext) -> MeasuredValue:
+        values = context.cached("elbo_terms", lambda: _all_elbo_terms(context))[name].double()
+        stderr = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
+        return MeasuredValue(float(values.mean()), stderr)
 
-    return of
+    return compute
 
 
 RECONSTRUCTION = Measure(
     name="reconstruction",
-    about="mean squared error per number of held-out pictures rebuilt from their codes; at least 0",
+    description="mean squared error per value of held-out images reconstructed from their codes, 0 and up",
     better="less",
-    compute=_rebuilt,
-    requires=frozenset({"coder"}),
+    compute=_reconstruction_error,
+    requires=frozenset({"encoder"}),
     floor="none",
 )
-PCA = Measure(
+PCA_RECONSTRUCTION = Measure(
     name="pca_reconstruction",
-    about="the same by principal components, as many as a code has numbers, of the training pictures (Pearson 1901)",
+    description="the same error with an equal number of principal components of the training images (Pearson 1901)",
     better="less",
-    compute=_by_plane,
-    requires=frozenset({"coder", "train"}),
+    compute=_pca_error,
+    requires=frozenset({"encoder", "train"}),
     floor="none",
 )
 ELBO = Measure(
     name="elbo",
-    about="evidence lower bound of held-out pictures in nats, one draw for each (Kingma & Welling 2014)",
+    description="evidence lower bound of held-out images in nats, one sample per image (Kingma & Welling 2014)",
     better="more",
-    compute=_nats("elbo"),
+    compute=_elbo_term("elbo"),
     requires=frozenset({"likelihood"}),
     floor="none",
 )
-NEGATIVE_LIKELIHOOD = Measure(
+ELBO_RECONSTRUCTION = Measure(
     name="elbo_reconstruction",
-    about="the bound's first part, -log p(x | z) in nats",
+    description="reconstruction term of the bound, -log p(x | z) in nats",
     better="less",
-    compute=_nats("reconstruction"),
+    compute=_elbo_term("reconstruction"),
     requires=frozenset({"likelihood"}),
     floor="none",
 )
-KL = Measure(
+ELBO_KL = Measure(
     name="elbo_kl",
-    about="its second part, the KL from the prior to the codes' regions in nats: 0 says that codes tell nothing",
+    description="KL term of the bound, KL(q(z | x) || p(z)) in nats; 0 if codes carry no information about the image",
     better="floor",
-    compute=_nats("kl"),
+    compute=_elbo_term("kl"),
     requires=frozenset({"likelihood"}),
     floor="none",
 )

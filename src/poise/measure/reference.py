@@ -1,8 +1,8 @@
-"""Real samples, drawn at random: those that samples are held against, and those that stand in their place for a floor.
+"""Random sets of real samples: those that fake samples are compared with, and those that replace them for a floor.
 
-A floor is a measure of real samples against other real ones at the same n as the figure beside it, for most measures
-depend on n. It is drawn several times, so that one can see by how much it varies; where there are too few real samples
-for it, there is none, and it is said why.
+A floor is the measure of real samples against other real samples at the same n as the value that it stands beside,
+because most measures depend on n. It is drawn several times, which shows how much it varies. If there are too few real
+samples, there is no floor, and the reason is reported.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from poise.measure.features import Extractor
 from poise.measure.sample_set import SampleSet, sample_set
 from poise.utils.progress import Progress
 
-DRAWS = 4
-"""How often a floor is drawn."""
+NUM_DRAWS = 4
+"""The number of draws of a floor."""
 
 
 class FloorDraw(NamedTuple):
-    """Real samples in the fakes' place, and the real samples that they are held against: as many, and others."""
+    """Real samples in place of the fake ones, and an equal number of other real samples to compare them with."""
 
     fake: SampleSet
     real: SampleSet
@@ -36,123 +36,130 @@ class FloorDraw(NamedTuple):
 
 @dataclass
 class ReferenceSamples:
-    """What a bench holds samples against.
+    """The real samples that an evaluator compares samples with.
 
     Attributes:
         real: n real samples.
-        others: makes the draws for a floor at n.
-        no_floor: why there are none, if so.
-        halves: makes draws of which both sides were held out, for tests of copying; `real` of the first is what fakes
-            are held against there.
-        many: real samples whose modes count, for the floor; empty where there are none.
-        notes: what the reader of the figures should know.
+        make_floor_draws: makes the draws for a floor at n.
+        no_floor_reason: why there are no such draws; empty if there are.
+        make_copying_draws: makes draws of which both sides were held out, for tests of copying; fake samples are
+            compared with `real` of the first draw.
+        mode_samples: real samples whose modes are counted for the floor; empty if there are none.
+        notes: remarks that belong to every result.
     """
 
     real: SampleSet
-    others: Callable[[], list[FloorDraw]] = list
-    no_floor: str = ""
-    halves: Callable[[], list[FloorDraw]] = list
-    many: Tensor = field(default_factory=lambda: torch.empty(0))
+    make_floor_draws: Callable[[], list[FloorDraw]] = list
+    no_floor_reason: str = ""
+    make_copying_draws: Callable[[], list[FloorDraw]] = list
+    mode_samples: Tensor = field(default_factory=lambda: torch.empty(0))
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def draws(self) -> list[FloorDraw]:
-        """For a floor at n."""
-        return self.others()
+    def floor_draws(self) -> list[FloorDraw]:
+        """The draws for a floor at n."""
+        return self.make_floor_draws()
 
     @cached_property
-    def copying(self) -> list[FloorDraw]:
-        """For tests of copying."""
-        return self.halves()
+    def copying_draws(self) -> list[FloorDraw]:
+        """The draws for tests of copying."""
+        return self.make_copying_draws()
 
 
-def random_order(n: int, draw: int = 0) -> Tensor:
-    """The places of n samples in a random order, the same for the same draw."""
-    return torch.from_numpy(np.random.Generator(np.random.Philox(derive_seed(draw, "measure/reals"))).permutation(n))
+def random_order(n: int, seed: int = 0) -> Tensor:
+    """A random permutation of n indices, int64; the same for the same seed."""
+    return torch.from_numpy(np.random.Generator(np.random.Philox(derive_seed(seed, "measure/reals"))).permutation(n))
 
 
 def held_out_reference(
-    train: SizedSource, held_out: SizedSource, n: int | None, most: int, look: Extractor, tell: Progress
+    train: SizedSource, held_out: SizedSource, n: int | None, max_n: int, extractor: Extractor, progress: Progress
 ) -> ReferenceSamples:
-    """Reals that were held out; in the floors the training samples stand in the fakes' place.
+    """Reference samples from the held-out split; in the floors, training samples replace the fake ones.
 
     Args:
-        train: what was trained on.
-        held_out: what was not.
-        n: how many are compared; left out, all that are held out, at most `most`.
-        most: see `n`.
-        look: what makes features of them.
-        tell: told of work that takes its time.
+        train: the training split.
+        held_out: the held-out split.
+        n: the number of samples to compare; by default all held-out samples, at most `max_n`.
+        max_n: see `n`.
+        extractor: extracts the features.
+        progress: called with what is being computed and which share of it is done.
     """
-    asked, n = n, min(n or most, len(held_out))
+    requested, n = n, min(n or max_n, len(held_out))
     order, half = random_order(len(held_out)), min(n, len(held_out) // 2)
-    real = sample_set(held_out, order[:n], look, tell)
+    real = sample_set(held_out, order[:n], extractor, progress)
 
-    def halves() -> list[FloorDraw]:
-        """In the first, what fakes are held against is the beginning of the reals."""
-        both = real if 2 * half <= n else sample_set(held_out, order[: 2 * half], look, tell)
-        places = [torch.arange(2 * half), *(random_order(2 * half, draw) for draw in range(1, DRAWS))]
-        return [FloorDraw(both.subset(some[half:]), both.subset(some[:half])) for some in places]
+    def copying_draws() -> list[FloorDraw]:
+        """Draws of two disjoint halves; `real` of the first is the beginning of the reference samples."""
+        both = real if 2 * half <= n else sample_set(held_out, order[: 2 * half], extractor, progress)
+        orders = [torch.arange(2 * half), *(random_order(2 * half, draw) for draw in range(1, NUM_DRAWS))]
+        return [FloorDraw(both.subset(order[half:]), both.subset(order[:half])) for order in orders]
 
-    reals = ReferenceSamples(real, halves=halves)
-    if asked is not None and asked > n:
-        reals.notes.append(f"there are {n:,} real pictures to hold against the samples, not {asked:,}")
+    reference = ReferenceSamples(real, make_copying_draws=copying_draws)
+    if requested is not None and requested > n:
+        reference.notes.append(_too_few_note(n, requested))
     if len(train) < n:
-        reals.no_floor = f"{len(train):,} training pictures can't stand in for {n:,} samples"
+        reference.no_floor_reason = f"{len(train):,} training images are fewer than {n:,} samples"
     else:
-        reals.others = partial(_beside, real, train, random_order(len(train)), n, look, tell)
-    return reals
+        pool_order = random_order(len(train))
+        reference.make_floor_draws = partial(_draw_from_pool, real, train, pool_order, n, extractor, progress)
+    return reference
 
 
-def split_reference(source: SizedSource, n: int | None, most: int, look: Extractor, tell: Progress) -> ReferenceSamples:
-    """Reals of a source of which nothing is held out: one random part, and in the floors others.
+def split_reference(
+    source: SizedSource, n: int | None, max_n: int, extractor: Extractor, progress: Progress
+) -> ReferenceSamples:
+    """Reference samples from a source without a held-out split: one random part; the floors use other parts.
 
     Args:
         source: all real samples.
-        n: how many are compared; left out, as many as leave another part as large, at most `most`.
-        most: see `held_out_reals`.
-        look: see `held_out_reals`.
-        tell: see `held_out_reals`.
+        n: the number of samples to compare; by default half of all samples, at most `max_n`.
+        max_n: see `n`.
+        extractor: extracts the features.
+        progress: called with what is being computed and which share of it is done.
     """
-    asked, n = n, min(n or max(min(2, len(source)), min(most, len(source) // 2)), len(source))
+    requested, n = n, min(n or max(min(2, len(source)), min(max_n, len(source) // 2)), len(source))
     order = random_order(len(source))
-    reals = ReferenceSamples(sample_set(source, order[:n], look, tell))
-    if asked is not None and asked > n:
-        reals.notes.append(f"there are {n:,} real pictures to hold against the samples, not {asked:,}")
+    reference = ReferenceSamples(sample_set(source, order[:n], extractor, progress))
+    if requested is not None and requested > n:
+        reference.notes.append(_too_few_note(n, requested))
     if len(source) < 2 * n:
-        reals.no_floor = f"{len(source):,} real pictures are too few for two parts of {n:,}"
-    elif len(source) >= (1 + DRAWS) * n:
-        reals.others = partial(_beside, reals.real, source, order[n:], n, look, tell)
+        reference.no_floor_reason = f"{len(source):,} real images are too few for two parts of {n:,}"
+    elif len(source) >= (1 + NUM_DRAWS) * n:
+        reference.make_floor_draws = partial(_draw_from_pool, reference.real, source, order[n:], n, extractor, progress)
     else:
-        reals.others = partial(_anew, reals.real, source, order, n, look, tell)
-    return reals
+        reference.make_floor_draws = partial(_draw_both_sides, reference.real, source, order, n, extractor, progress)
+    return reference
 
 
-def toy_reference(entry: PlaneConfig, n: int, look: Extractor) -> ReferenceSamples:
-    """Points of the plane, of which there are as many as one likes."""
+def toy_reference(config: PlaneConfig, n: int, extractor: Extractor) -> ReferenceSamples:
+    """Reference samples of a distribution in the plane, which provides any number of points."""
     streams = RandomStreams(0)
-    drawn = [entry.points(n, streams("measure", draw)) for draw in range(1 + DRAWS)]
-    real, *others = (SampleSet(some, look) for some in drawn)
-    return ReferenceSamples(real, lambda: [FloorDraw(other, real) for other in others], many=drawn[1])
+    draws = [config.points(n, streams("measure", draw)) for draw in range(1 + NUM_DRAWS)]
+    real, *others = (SampleSet(points, extractor) for points in draws)
+    return ReferenceSamples(real, lambda: [FloorDraw(other, real) for other in others], mode_samples=draws[1])
 
 
-def _beside(
-    real: SampleSet, pool: SizedSource, places: Tensor, n: int, look: Extractor, tell: Progress
+def _too_few_note(n: int, requested: int) -> str:
+    return f"only {n:,} real images are available for the comparison, not {requested:,}"
+
+
+def _draw_from_pool(
+    real: SampleSet, pool: SizedSource, order: Tensor, n: int, extractor: Extractor, progress: Progress
 ) -> list[FloorDraw]:
-    """n at a time of the samples at `places`, against the same reals: disjoint draws where there are enough."""
-    whole = sample_set(pool, places[: DRAWS * n], look, tell)
-    if len(whole) == DRAWS * n:
-        chosen = list(torch.arange(len(whole)).split(n))
+    """Draws of n samples of a pool against the same real samples; disjoint draws if there are enough samples."""
+    drawn = sample_set(pool, order[: NUM_DRAWS * n], extractor, progress)
+    if len(drawn) == NUM_DRAWS * n:
+        parts = list(torch.arange(len(drawn)).split(n))
     else:
-        chosen = [random_order(len(whole), draw)[:n] for draw in range(DRAWS if len(whole) > n else 1)]
-    return [FloorDraw(whole.subset(some), real) for some in chosen]
+        parts = [random_order(len(drawn), draw)[:n] for draw in range(NUM_DRAWS if len(drawn) > n else 1)]
+    return [FloorDraw(drawn.subset(part), real) for part in parts]
 
 
-def _anew(
-    real: SampleSet, pool: SizedSource, order: Tensor, n: int, look: Extractor, tell: Progress
+def _draw_both_sides(
+    real: SampleSet, pool: SizedSource, order: Tensor, n: int, extractor: Extractor, progress: Progress
 ) -> list[FloorDraw]:
-    """Two disjoint parts of n, drawn anew each time; the first time one of them are the reals themselves."""
-    whole = sample_set(pool, order, look, tell)
-    again = (random_order(len(whole), draw) for draw in range(1, DRAWS))
-    first = FloorDraw(whole.subset(torch.arange(n, 2 * n)), real)
-    return [first, *(FloorDraw(whole.subset(some[n : 2 * n]), whole.subset(some[:n])) for some in again)]
+    """Draws of two disjoint parts of n samples each; one part of the first draw is `real` itself."""
+    drawn = sample_set(pool, order, extractor, progress)
+    orders = (random_order(len(drawn), draw) for draw in range(1, NUM_DRAWS))
+    first = FloorDraw(drawn.subset(torch.arange(n, 2 * n)), real)
+    return [first, *(FloorDraw(drawn.subset(order[n : 2 * n]), drawn.subset(order[:n])) for order in orders)]

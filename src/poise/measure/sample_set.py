@@ -15,22 +15,21 @@ from poise.measure.features import Extractor, ExtractorOutput
 from poise.utils.images import to_bytes, to_float
 from poise.utils.progress import Progress, no_progress
 
-BATCH = 250
-"""How many samples an extractor is given at a time."""
-
+BATCH_SIZE = 250
+"""The number of samples that are passed to an extractor at a time."""
 
 T = TypeVar("T")
 
 
 class SampleSet:
-    """Samples, looked at when asked.
+    """Samples whose features are extracted on first use.
 
     Args:
-        samples: pictures as uint8, N x H x W x C, or points, N x 2.
-        extractor: what makes features of them.
-        labels: N, or None.
-        fingerprint: a hash that tells them from other samples, if their features are worth keeping.
-        progress: told how far it is.
+        samples: images as uint8, N x H x W x C, or points, N x 2.
+        extractor: extracts the features.
+        labels: the class of each sample, N, or None.
+        fingerprint: a hash that identifies the samples; features are cached on disk only if it is given.
+        progress: called with what is being computed and which share of it is done.
     """
 
     def __init__(
@@ -49,29 +48,29 @@ class SampleSet:
         return len(self.samples)
 
     def normalized(self, part: slice | Tensor = slice(None)) -> Tensor:
-        """Samples as networks see them: pictures in [-1, 1], B x C x H x W."""
-        some = self.samples[part]
-        return to_float(some) if some.dim() == 4 else some
+        """Some of the samples as networks expect them: images in [-1, 1], B x C x H x W; points as they are."""
+        samples = self.samples[part]
+        return to_float(samples) if samples.dim() == 4 else samples
 
     @cached_property
     def extracted(self) -> ExtractorOutput:
-        """Features and logits of all."""
+        """The features and logits of all samples."""
         return extract(self.normalized, len(self), self.extractor, self.fingerprint, self.progress)
 
     @property
     def features(self) -> Tensor:
-        """N x d."""
+        """The features, N x d."""
         return self.extracted.features
 
     @property
     def logits(self) -> Tensor:
-        """N x K, of an extractor that classifies."""
+        """The logits, N x K, of an extractor that classifies."""
         assert self.extracted.logits is not None
         return self.extracted.logits
 
     @property
     def required_labels(self) -> Tensor:
-        """The labels of a pile that has them."""
+        """The labels, N, for a measure that requires them."""
         assert self.labels is not None
         return self.labels
 
@@ -81,13 +80,15 @@ class SampleSet:
             self._cache[name] = compute()
         return self._cache[name]
 
-    def subset(self, places: slice | Tensor) -> SampleSet:
-        """Some of them, with what was already worked out."""
-        labels = None if self.labels is None else self.labels[places]
-        pile = SampleSet(self.samples[places], self.extractor, labels, progress=self.progress)
+    def subset(self, indices: slice | Tensor) -> SampleSet:
+        """A subset of the samples, with their features."""
+        labels = None if self.labels is None else self.labels[indices]
+        subset = SampleSet(self.samples[indices], self.extractor, labels, progress=self.progress)
         known = self.extracted
-        pile.extracted = ExtractorOutput(known.features[places], None if known.logits is None else known.logits[places])
-        return pile
+        subset.extracted = ExtractorOutput(
+            known.features[indices], None if known.logits is None else known.logits[indices]
+        )
+        return subset
 
 
 @torch.no_grad()
@@ -98,37 +99,37 @@ def extract(
     fingerprint: str | None = None,
     progress: Progress = no_progress,
 ) -> ExtractorOutput:
-    """Features and logits of n samples, a few at a time; kept for the next time if `fingerprint` says what they are."""
+    """The features and logits of n samples, in batches; cached on disk if `fingerprint` identifies the samples."""
     key = None if fingerprint is None else feature_cache.cache_key("features", extractor.key, fingerprint)
-    found = feature_cache.load("features", key) if key else None
-    if found is not None:
-        return ExtractorOutput(found["features"], found.get("logits"))
-    parts = []
-    for start in range(0, n, BATCH):
-        progress("working out features", start / n)
-        parts.append(extractor(samples(slice(start, start + BATCH))))
-    features = torch.cat([part.features for part in parts])
-    kinds = [part.logits for part in parts if part.logits is not None]
-    logits = torch.cat(kinds) if kinds else None
+    cached = feature_cache.load("features", key) if key else None
+    if cached is not None:
+        return ExtractorOutput(cached["features"], cached.get("logits"))
+    outputs = []
+    for start in range(0, n, BATCH_SIZE):
+        progress("extracting features", start / n)
+        outputs.append(extractor(samples(slice(start, start + BATCH_SIZE))))
+    features = torch.cat([output.features for output in outputs])
+    logit_batches = [output.logits for output in outputs if output.logits is not None]
+    logits = torch.cat(logit_batches) if logit_batches else None
     if key:
         feature_cache.store("features", key, {"features": features} | ({} if logits is None else {"logits": logits}))
     return ExtractorOutput(features, logits)
 
 
 def samples_to_bytes(samples: Tensor) -> Tensor:
-    """G's samples as they would be read back from files: pictures as uint8, N x H x W x C; points as they are."""
+    """G's samples as they are read back from files: images as uint8, N x H x W x C; points as they are."""
     return torch.from_numpy(to_bytes(samples)) if samples.dim() == 4 else samples
 
 
 def sample_set(
     source: SizedSource, indices: Tensor, extractor: Extractor, progress: Progress = no_progress
 ) -> SampleSet:
-    """Samples of a source."""
+    """The samples of a source at some indices, N."""
     batch = source.gather(indices)
-    chosen = feature_cache.cache_key(*indices[: 1 << 16].tolist(), len(indices))
-    return SampleSet(batch.images, extractor, batch.labels, f"{source.fingerprint}/{chosen}", progress)
+    indices_key = feature_cache.cache_key(*indices[: 1 << 16].tolist(), len(indices))
+    return SampleSet(batch.images, extractor, batch.labels, f"{source.fingerprint}/{indices_key}", progress)
 
 
 def batch_slices(n: int) -> list[slice]:
-    """All of n samples, a few at a time."""
-    return [slice(start, start + BATCH) for start in range(0, n, BATCH)]
+    """Slices of `BATCH_SIZE` that cover n samples."""
+    return [slice(start, start + BATCH_SIZE) for start in range(0, n, BATCH_SIZE)]

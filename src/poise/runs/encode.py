@@ -22,7 +22,7 @@ from poise.engine.game import Game
 from poise.errors import RecipeError
 from poise.latents import Latent
 from poise.measure.context import Reconstructor
-from poise.measure.sample_set import BATCH
+from poise.measure.sample_set import BATCH_SIZE
 from poise.networks.base import call_encoder
 from poise.objectives.base import ReconstructionObjective
 from poise.recipe.model import Recipe
@@ -114,7 +114,7 @@ def encode_training_samples(run: Run, source: SizedSource, indices: Tensor) -> E
     batch = source.gather(indices)
     images = to_float(batch.images)
     streams, latent = RandomStreams(run.recipe.seed), run.recipe.latent
-    parts = zip(images.split(BATCH), indices.split(BATCH), strict=True)
+    parts = zip(images.split(BATCH_SIZE), indices.split(BATCH_SIZE), strict=True)
     codes = [codes_to_latents(latent, encode_samples(run.game, *part, streams)) for part in parts]
     return EncodedSamples(images, torch.cat(codes), batch.labels)
 

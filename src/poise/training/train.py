@@ -11,7 +11,7 @@ from typing import Any
 from poise.data.source import ImageDataConfig, loading_memory
 from poise.engine.compute import choose_compute
 from poise.errors import CheckpointError, RecipeError, memory_errors
-from poise.measure.features import check_features
+from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.suspicious import unused_labels_note
 from poise.recipe.decode import decode

@@ -48,7 +48,9 @@ def test_away_from_it_both_gains_add_up(g: tuple[float, ...], d: tuple[float, ..
 
 def test_of_a_bilinear_game_it_grows_with_the_steps_of_both() -> None:
     """Adam at a constant gradient goes `rate` at a step: k steps are worth k rate (|g|_1 + |d|_1)."""
-    told = [duality_gap(Point(2.0), Point(-1.0), bilinear, rng(), steps, 1e-2, nudge=0.0) for steps in (0, 10, 50)]
+    told = [
+        duality_gap(Point(2.0), Point(-1.0), bilinear, rng(), steps, 1e-2, perturbation=0.0) for steps in (0, 10, 50)
+    ]
     assert told == pytest.approx([0, 0.3, 1.5], rel=1e-3, abs=1e-9)
 
 
@@ -62,13 +64,13 @@ def test_the_steps_are_adams_with_less_momentum_than_usual() -> None:
             x -= 0.3 * (mean / (1 - 0.5**step)) / (square / (1 - 0.999**step)) ** 0.5
         found.append(x)
     expected = (g * g / 2 + g * found[0] - found[0] ** 2 / 2) - (found[1] ** 2 / 2 + found[1] * d - d * d / 2)
-    told = duality_gap(Point(g), Point(d), quadratic, rng(), steps=15, rate=0.3, nudge=0.0)
+    told = duality_gap(Point(g), Point(d), quadratic, rng(), steps=15, lr=0.3, perturbation=0.0)
     assert told == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("g", "d", "expected"), [(2.0, 0.0, 0.2), (0.0, -1.0, 0.1)])
 def test_a_hundred_steps_of_a_thousandth_are_the_default(g: float, d: float, expected: float) -> None:
-    assert duality_gap(Point(g), Point(d), bilinear, rng(), nudge=0.0) == pytest.approx(expected, rel=1e-3)
+    assert duality_gap(Point(g), Point(d), bilinear, rng(), perturbation=0.0) == pytest.approx(expected, rel=1e-3)
 
 
 def test_without_steps_all_there_is_is_the_nudge() -> None:
@@ -76,7 +78,7 @@ def test_without_steps_all_there_is_is_the_nudge() -> None:
     g, d, nudge = Point(1.0), Point(3.0), 0.1
     by_d, by_g = (nudge * torch.randn(1, generator=generator) for generator in [rng(4)] * 2)
     expected = 1.0 * (3 + float(by_d)) - (1 + float(by_g)) * 3.0
-    assert duality_gap(g, d, bilinear, rng(4), steps=0, nudge=nudge) == pytest.approx(expected, abs=1e-6)
+    assert duality_gap(g, d, bilinear, rng(4), steps=0, perturbation=nudge) == pytest.approx(expected, abs=1e-6)
     assert by_d != by_g
 
 
@@ -86,7 +88,7 @@ def test_the_nudge_leaves_a_saddle_where_gradients_vanish() -> None:
     def hill(g: nn.Module, d: nn.Module, batch: int) -> Tensor:
         return -g.at.square().sum() + 0 * d.at.sum()
 
-    assert duality_gap(Point(0.0), Point(0.0), hill, rng(), nudge=0.0) == 0
+    assert duality_gap(Point(0.0), Point(0.0), hill, rng(), perturbation=0.0) == 0
     assert duality_gap(Point(0.0), Point(0.0), hill, rng()) > 1e-3
 
 
@@ -113,7 +115,7 @@ def test_the_judgement_is_the_mean_of_its_batches() -> None:
     def of_batch(g: nn.Module, d: nn.Module, batch: int) -> Tensor:
         return (d.at - g.at).sum() * (batch if batch < 0 else 1)
 
-    told = duality_gap(Point(0.0), Point(0.0), of_batch, rng(), steps=10, rate=1e-2, nudge=0.0)
+    told = duality_gap(Point(0.0), Point(0.0), of_batch, rng(), steps=10, lr=1e-2, perturbation=0.0)
     assert told == pytest.approx(-5.5 * 0.2, rel=1e-3)
 
 
@@ -152,11 +154,11 @@ def test_the_players_stay_untouched(learning: bool) -> None:
 
 def test_players_that_were_frozen_can_still_be_improved_on() -> None:
     g, d = Net(3, 2).requires_grad_(False), Net(2, 1).requires_grad_(False)
-    assert duality_gap(g, d, gan, rng(), rate=1e-2) > 0.3
+    assert duality_gap(g, d, gan, rng(), lr=1e-2) > 0.3
 
 
 def test_more_steps_find_more_to_gain() -> None:
-    told = [duality_gap(Net(3, 2), Net(2, 1), gan, rng(), steps, rate=1e-2) for steps in (0, 20, 100)]
+    told = [duality_gap(Net(3, 2), Net(2, 1), gan, rng(), steps, lr=1e-2) for steps in (0, 20, 100)]
     assert told == sorted(told)
     assert told[0] == pytest.approx(0, abs=0.01)
     assert told[2] > 0.5

@@ -21,17 +21,15 @@ from poise.data.toys import RingConfig
 from poise.errors import DataError, PoiseError, RecipeError
 from poise.measure import classifier
 from poise.measure.classifier import SmallClassifier, TrainedClassifier
-from poise.measure.features import (
+from poise.measure.extractors import (
     ClassifierExtractor,
     DiscriminatorExtractor,
     ExtractorContext,
     IdentityExtractor,
-    InceptionExtractor,
-    NetworkExtractor,
     make_extractor,
-    resized,
-    to_rgb,
 )
+from poise.measure.features import resize, to_rgb
+from poise.measure.pretrained import InceptionExtractor, NetworkExtractor
 from poise.measure.sample_set import extract
 from poise.networks.mlp import MLPDiscriminatorConfig
 from poise.utils.images import Bytes, to_float
@@ -41,7 +39,7 @@ from poise.utils.images import Bytes, to_float
 def _brief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers of twenty steps, kept by themselves."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(classifier, "SEEN", (1280, 1280))
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", (1280, 1280))
 
 
 def noise(n: int, channels: int = 1, side: int = 8) -> Tensor:
@@ -108,7 +106,7 @@ def test_a_classifier_that_has_learnt_nothing_is_not_taken(classes: int, largest
     assert isinstance(
         of("classifier", meaningless(clouds(), classes, seed, largest=largest), note=notes.append), ClassifierExtractor
     )
-    assert "these features mean little" in notes[0]
+    assert "the features are not meaningful" in notes[0]
 
 
 def test_a_classifier_is_not_tested_on_copies_of_what_it_has_learnt() -> None:
@@ -130,7 +128,7 @@ def test_a_classifier_that_beats_the_largest_class_clearly_is_taken(shades: Imag
     asked = ImageDataset(np.repeat(shades.images[skewed], 2, 0), np.repeat(shades.labels[skewed], 2), shades.classes)
     chosen = make_extractor("auto", ExtractorContext(train, asked, note=notes.append))
     assert isinstance(chosen, ClassifierExtractor)
-    assert chosen.trained.right == 1.0
+    assert chosen.classifier.accuracy == 1.0
     assert notes == []
 
 
@@ -150,9 +148,9 @@ def test_a_classifier_that_beats_the_largest_class_clearly_is_taken(shades: Imag
 )
 def test_clearly_more_often_than_the_largest_class(right: float, asked: int, largest: float, knows: bool) -> None:
     trained = TrainedClassifier(SmallClassifier((1, 8, 8), 2), "", right, asked, largest)
-    assert trained.knows == knows
+    assert trained.has_learned == knows
     tail = sum(binom.pmf(k, asked, largest) for k in range(round(right * asked), asked + 1))
-    assert trained.chance == pytest.approx(tail, rel=1e-6)
+    assert trained.p_value == pytest.approx(tail, rel=1e-6)
 
 
 def test_what_is_asked_for_by_name(shades: ImageDataset) -> None:
@@ -165,7 +163,7 @@ def test_what_is_asked_for_by_name(shades: ImageDataset) -> None:
     assert found.logits is not None
     assert found.logits.shape == (3, 2)
     assert look.name.startswith("classifier ")
-    assert look.name.endswith("% right on pictures it was not trained on")
+    assert look.name.endswith("% on unseen images")
 
 
 @pytest.mark.parametrize("word", ["", "pixel", "inception", "resnet18", "Pixels", "own.py"])
@@ -182,7 +180,7 @@ def test_a_classifier_needs_labels(shades: ImageDataset) -> None:
 
 @pytest.mark.parametrize("word", ["inception=x.pth", "resnet18=x.pth", "own.py:Net", "nonsense"])
 def test_points_have_no_features_but_themselves(word: str) -> None:
-    with pytest.raises(RecipeError, match="points have no such features"):
+    with pytest.raises(RecipeError, match="no such features for 2-D points"):
         make_extractor(word, ExtractorContext(RingConfig().load().train, None))
 
 
@@ -211,9 +209,9 @@ def test_larger_ones_are_shrunk_without_aliasing_and_say_so() -> None:
 
 def test_resizing_leaves_the_right_size_alone() -> None:
     sample = noise(2, 3, 16)
-    assert resized(sample, 16) is sample
-    assert resized(sample, 24).shape == (2, 3, 24, 24)
-    assert resized(torch.full((1, 3, 5, 9), 0.25), 7).allclose(torch.tensor(0.25))
+    assert resize(sample, 16) is sample
+    assert resize(sample, 24).shape == (2, 3, 24, 24)
+    assert resize(torch.full((1, 3, 5, 9), 0.25), 7).allclose(torch.tensor(0.25))
 
 
 def test_pixels_of_another_size_have_another_key() -> None:
@@ -263,8 +261,8 @@ def test_what_d_reads_its_score_from(shades: ImageDataset) -> None:
 
 
 def test_where_there_is_no_d_it_says_why(shades: ImageDataset) -> None:
-    assert "there is no discriminator here" in refused("d", shades, RecipeError)
-    assert "this D needs class labels" in refused("d", shades, RecipeError, d="this D wants labels")
+    assert "there is no discriminator" in refused("d", shades, RecipeError)
+    assert "this D wants labels" in refused("d", shades, RecipeError, d="this D wants labels")
 
 
 # ---- networks by file -----------------------------------------------------------------------------------------
@@ -335,7 +333,7 @@ def test_files_that_are_no_weights_of_it(
         file.write_bytes({"words": b"words", "empty": b"", "cut": whole[: len(whole) // 2]}.get(kind, whole))
     told = refused(f"squeezenet1_1={file}", shades, DataError)
     assert str(file) in told
-    assert ("no such file" if kind == "folder" else "can't be read as squeezenet1_1's weights") in told
+    assert ("no such file" if kind == "folder" else "cannot be read as weights of squeezenet1_1") in told
     assert len(told) < 600
     assert not (tmp_path / "ran").exists()
 
@@ -410,7 +408,7 @@ def test_files_that_are_not_inceptions_weights(
     file = tmp_path / "inception.pth"
     file.write_bytes(b"words" if kind == "words" else (squeezed[1] / "weights.pth").read_bytes())
     told = refused(f"inception={file}", shades, DataError)
-    assert "can't be read as Inception's weights" in told
+    assert "cannot be read as Inception weights" in told
     assert "weights-inception-2015-12-05-6726825d.pth" in told
     assert "no such file" in refused(f"inception={tmp_path / 'no.pth'}", shades, DataError)
 
@@ -460,8 +458,8 @@ def test_stacks_are_looked_at_channel_by_channel(stacks: StackedDigits) -> None:
     sample = to_float(stacks.gather(torch.arange(20)).images)
     with torch.no_grad():
         found = look(sample)
-        parts = [look.trained.net(sample[:, k : k + 1]) for k in range(3)]
-        numbers = look.numbers(sample)
+        parts = [look.classifier.net(sample[:, k : k + 1]) for k in range(3)]
+        numbers = look.mode_indices(sample)
     assert found.logits is None
     assert not look.classifies
     assert torch.equal(found.features, torch.cat([features for features, _ in parts], 1))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from poise.measure import fid as module
-from poise.measure.fid import Gaussian, _nuclear, fid, frechet
+from poise.measure.fid import Gaussian, _nuclear_norm, fid, frechet
 
 
 def piles(n: int, m: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def test_a_shift_counts_squared_and_nothing_else() -> None:
 @pytest.mark.parametrize(("n", "d"), [(300, 8), (8, 20)], ids=["tall", "wide"])
 def test_the_root_is_one_of_the_covariance(n: int, d: int) -> None:
     fake, _ = piles(n, 2, d)
-    of = Gaussian.of(fake.float())
+    of = Gaussian.fit(fake.float())
     assert of.root.dtype == torch.float64
     assert len(of.root) == min(n, d)
     np.testing.assert_allclose((of.root.T @ of.root).numpy(), np.cov(fake.float().double().T.numpy()), atol=1e-12)
@@ -174,7 +174,7 @@ def test_the_slow_way_is_taken_where_the_fast_one_could_err(
     values: Tensor, slow: bool, shape: tuple[int, int], taken: list[Tensor]
 ) -> None:
     total = float(values.sum())
-    assert _nuclear(of_singular(values, *shape), 2 * total) == pytest.approx(total, rel=1e-12)
+    assert _nuclear_norm(of_singular(values, *shape), 2 * total) == pytest.approx(total, rel=1e-12)
     assert bool(taken) is slow
 
 
@@ -182,8 +182,8 @@ def test_the_slow_way_is_taken_where_the_fast_one_could_err(
 def test_both_ways_agree_as_far_as_they_are_trusted(values: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     cross, told = of_singular(values, 12, 20), []
     for trusted in (-1.0, 1e9):
-        monkeypatch.setattr(module, "TRUSTED", trusted)
-        told.append(_nuclear(cross, 1.0))
+        monkeypatch.setattr(module, "TOLERANCE", trusted)
+        told.append(_nuclear_norm(cross, 1.0))
     assert told[0] == pytest.approx(float(values.sum()), rel=1e-12)
     assert told[1] == pytest.approx(told[0], rel=1e-6)
 
@@ -191,14 +191,14 @@ def test_both_ways_agree_as_far_as_they_are_trusted(values: Tensor, monkeypatch:
 @pytest.mark.parametrize("values", [STEEP, FLAT[:3]], ids=["steep", "of low rank"])
 def test_what_the_fast_way_may_lose_is_held_against_the_scale(values: Tensor, taken: list[Tensor]) -> None:
     """Beside a great spread even matrices that are nearly singular, or wholly, may go the fast way."""
-    assert _nuclear(of_singular(values, 12, 20), 1e6) == pytest.approx(float(values.sum()), abs=1e-6)
+    assert _nuclear_norm(of_singular(values, 12, 20), 1e6) == pytest.approx(float(values.sum()), abs=1e-6)
     assert not taken
-    _nuclear(of_singular(values, 12, 20), 1.0)
+    _nuclear_norm(of_singular(values, 12, 20), 1.0)
     assert taken
 
 
 def test_nothing_has_a_sum_of_0_by_the_fast_way(taken: list[Tensor]) -> None:
-    assert _nuclear(torch.zeros(3, 4, dtype=torch.float64), 1.0) == 0
+    assert _nuclear_norm(torch.zeros(3, 4, dtype=torch.float64), 1.0) == 0
     assert not taken
 
 
@@ -208,13 +208,21 @@ def test_nothing_has_a_sum_of_0_by_the_fast_way(taken: list[Tensor]) -> None:
 @pytest.mark.parametrize(
     ("fake", "real", "words"),
     [
-        (torch.zeros(1, 3), torch.zeros(5, 3), r"fake features must be a matrix of 2 rows or more, found \[1, 3\]"),
-        (torch.zeros(5, 3), torch.zeros(1, 3), r"real features must be a matrix of 2 rows or more, found \[1, 3\]"),
+        (
+            torch.zeros(1, 3),
+            torch.zeros(5, 3),
+            r"fake features must be a matrix of at least 2 rows, found shape \[1, 3\]",
+        ),
+        (
+            torch.zeros(5, 3),
+            torch.zeros(1, 3),
+            r"real features must be a matrix of at least 2 rows, found shape \[1, 3\]",
+        ),
         (torch.zeros(5), torch.zeros(5, 3), r"fake features must be a matrix"),
         (torch.zeros(5, 3), torch.zeros(5, 3, 1), r"real features must be a matrix"),
         (torch.zeros(5, 3), torch.zeros(5, 4), "must be of one width, found 3 and 4"),
-        (torch.full((5, 3), torch.nan), torch.zeros(5, 3), "fake features hold a number that is not finite"),
-        (torch.zeros(5, 3), torch.full((5, 3), torch.inf), "real features hold a number that is not finite"),
+        (torch.full((5, 3), torch.nan), torch.zeros(5, 3), "fake features must be finite"),
+        (torch.zeros(5, 3), torch.full((5, 3), torch.inf), "real features must be finite"),
     ],
 )
 def test_what_is_no_pile_is_refused(fake: Tensor, real: Tensor, words: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poise.measure import ndb as module
-from poise.measure.ndb import assigned, cells, ndb
+from poise.measure.ndb import assign_cells, kmeans_centres, ndb
 
 
 def cloud(n: int, seed: int, d: int = 4) -> Tensor:
@@ -19,8 +19,8 @@ def cloud(n: int, seed: int, d: int = 4) -> Tensor:
 
 def test_for_equal_laws_about_one_cell_in_twenty_differs() -> None:
     found = [ndb(cloud(1000, 2 * seed), cloud(1000, 2 * seed + 1), 20) for seed in range(20)]
-    assert 0.01 < np.mean([one.different for one in found]) < 0.09
-    assert max(one.divergence for one in found) < 0.02
+    assert 0.01 < np.mean([one.share_different for one in found]) < 0.09
+    assert max(one.js_divergence for one in found) < 0.02
 
 
 def corners(shares: list[int], seed: int) -> Tensor:
@@ -46,29 +46,29 @@ def test_the_shares_of_planted_clusters_are_tested_one_by_one(fakes: list[int], 
     p = np.array(fakes) / sum(fakes)
     middle = (p + 0.25) / 2
     entropy = [-(side[side > 0] * np.log(side[side > 0])).sum() for side in (middle, p, np.full(4, 0.25))]
-    assert found.different == different
-    assert found.divergence == pytest.approx(entropy[0] - (entropy[1] + entropy[2]) / 2, abs=1e-12)
+    assert found.share_different == different
+    assert found.js_divergence == pytest.approx(entropy[0] - (entropy[1] + entropy[2]) / 2, abs=1e-12)
 
 
 def test_a_missing_cluster_is_seen() -> None:
     real = torch.cat([cloud(800, 1), cloud(200, 2) + 8])
     whole = torch.cat([cloud(800, 3), cloud(200, 4) + 8])
-    assert ndb(cloud(1000, 3), real, 20).different > ndb(whole, real, 20).different + 0.1
-    assert ndb(cloud(1000, 3), real, 20).divergence > ndb(whole, real, 20).divergence + 0.05
+    assert ndb(cloud(1000, 3), real, 20).share_different > ndb(whole, real, 20).share_different + 0.1
+    assert ndb(cloud(1000, 3), real, 20).js_divergence > ndb(whole, real, 20).js_divergence + 0.05
 
 
 def test_all_fakes_in_the_rarest_cell_come_close_to_log_2() -> None:
     real = corners([3000, 3000, 3000, 20], 0)
     found = ndb(corners([0, 0, 0, 500], 9), real, 4)
-    assert found.different == 1
-    assert 0.95 * math.log(2) < found.divergence < math.log(2)
+    assert found.share_different == 1
+    assert 0.95 * math.log(2) < found.js_divergence < math.log(2)
 
 
 def test_the_range_of_the_divergence() -> None:
     for seed in range(10):
         found = ndb(cloud(60, seed) * seed + seed, cloud(80, 100 + seed))
-        assert 0 <= found.divergence < math.log(2)
-        assert 0 <= found.different <= 1
+        assert 0 <= found.js_divergence < math.log(2)
+        assert 0 <= found.share_different <= 1
     real = cloud(300, 1)
     assert ndb(real, real) == (0, 0)
 
@@ -78,8 +78,8 @@ def test_piles_of_one_picture_over_and_over() -> None:
     assert ndb(same, same) == (0, 0)
     assert ndb(real, same) == (0, 0)
     found = ndb(same, real)
-    assert found.different > 0.5
-    assert 0 < found.divergence < math.log(2)
+    assert found.share_different > 0.5
+    assert 0 < found.js_divergence < math.log(2)
 
 
 @pytest.mark.parametrize(("reals", "asked", "count"), [(2, 100, 2), (59, 100, 2), (60, 100, 3), (500, 10, 10)])
@@ -90,7 +90,7 @@ def test_a_cell_asks_for_20_reals(reals: int, asked: int, count: int, monkeypatc
         counts.append(count)
         return features[:count].numpy()
 
-    monkeypatch.setattr(module, "cells", watched)
+    monkeypatch.setattr(module, "kmeans_centres", watched)
     ndb(cloud(50, 1), cloud(reals, 2), asked)
     assert counts == [count]
     ndb(cloud(50, 1), cloud(5000, 2))
@@ -99,12 +99,12 @@ def test_a_cell_asks_for_20_reals(reals: int, asked: int, count: int, monkeypatc
 
 def test_a_cell_where_nobody_is_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     centres = np.array([[-1.0, 0.0], [1.0, 0.0], [1e6, 0.0]])
-    monkeypatch.setattr(module, "cells", lambda features, count: centres)
+    monkeypatch.setattr(module, "kmeans_centres", lambda features, count: centres)
     fake, real = corners([50, 0, 0, 0], 1), corners([50, 0, 0, 0], 2)
     fake[:, 0], real[:, 0] = torch.linspace(-1, 1, 50).sign(), torch.linspace(-3, 1, 50).sign()
     found = ndb(fake, real)
-    assert found.different == pytest.approx(2 / 3, abs=1e-12)
-    assert 0 < found.divergence < 0.1
+    assert found.share_different == pytest.approx(2 / 3, abs=1e-12)
+    assert 0 < found.js_divergence < 0.1
 
 
 def test_there_are_no_more_cells_than_different_pictures() -> None:
@@ -114,14 +114,14 @@ def test_there_are_no_more_cells_than_different_pictures() -> None:
 
 def test_cells_are_the_same_each_time_and_means_of_their_own() -> None:
     real = cloud(300, 1)
-    centres = cells(real, 5)
-    np.testing.assert_array_equal(centres, cells(real, 5))
-    homes = assigned(real, torch.from_numpy(centres))
+    centres = kmeans_centres(real, 5)
+    np.testing.assert_array_equal(centres, kmeans_centres(real, 5))
+    homes = assign_cells(real, torch.from_numpy(centres))
     assert homes.tolist() == ((real[:, None].numpy() - centres) ** 2).sum(2).argmin(1).tolist()
     for cell in range(5):
         np.testing.assert_allclose(real[homes == cell].mean(0).numpy(), centres[cell], atol=0.05)
 
 
 def test_what_is_no_pile_is_refused() -> None:
-    with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
+    with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         ndb(torch.zeros(1, 3), torch.zeros(5, 3))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from poise.measure.base import BLOCK
-from poise.measure.prdc import PRDC, K, distances, prdc, radii
+from poise.measure.base import BLOCK_SIZE
+from poise.measure.prdc import PRDC, K, knn_radii, pairwise_distances, prdc
 
 Numbers = npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def test_they_are_those_of_plain_numpy(n: int, m: int, d: int, k: int) -> None:
     assert prdc(real, fake, k) == pytest.approx(plain(real, fake, k), rel=1e-14)
 
 
-@pytest.mark.parametrize(("n", "m"), [(BLOCK + 1, 300), (300, BLOCK + 1), (2 * BLOCK + 5, BLOCK)])
+@pytest.mark.parametrize(("n", "m"), [(BLOCK_SIZE + 1, 300), (300, BLOCK_SIZE + 1), (2 * BLOCK_SIZE + 5, BLOCK_SIZE)])
 def test_blocks_do_not_show(n: int, m: int) -> None:
     fake, real = cloud(n, 3, 1, scale=1.5) + 0.5, cloud(m, 3, 2)
     assert prdc(fake, real) == pytest.approx(plain(fake, real, 5), rel=1e-14)
@@ -126,10 +126,10 @@ def test_collapse_to_one_real_sample_is_all_precise_and_covers_next_to_nothing()
 
 def test_copies_are_at_distance_0_and_inside() -> None:
     real = cloud(100, 64, 1) + 1e3
-    assert not distances(real, real.clone()).diagonal().any()
+    assert not pairwise_distances(real, real.clone()).diagonal().any()
     assert prdc(real.clone(), real)[:2] == (1, 1)
     twins = real[:20].repeat(6, 1)
-    assert not radii(twins).any()
+    assert not knn_radii(twins).any()
     assert prdc(twins, twins) == (1, 1, 6 / 5, 1)
 
 
@@ -140,11 +140,11 @@ def test_what_lies_on_an_edge_is_inside() -> None:
 
 def test_where_there_are_fewer_than_k_others_the_farthest_counts() -> None:
     few = torch.tensor([[0.0], [1.0], [3.0]])
-    assert radii(few).tolist() == [3, 2, 3]
+    assert knn_radii(few).tolist() == [3, 2, 3]
     assert prdc(few, few) == prdc(few, few, 2) == (1, 1, 1.5, 1)
     assert prdc(torch.tensor([[1.0], [2.0], [2.5], [-9.0]]), few) == (0.75, 1, 9 / 4 / 2, 1)
 
 
 def test_what_is_no_pile_is_refused() -> None:
-    with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
+    with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         prdc(torch.zeros(1, 3), torch.zeros(5, 3))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from poise.measure.base import BLOCK
-from poise.measure.kid import kid, polynomial
+from poise.measure.base import BLOCK_SIZE
+from poise.measure.kid import kid, polynomial_kernel
 
 
 def piles(n: int, m: int, d: int, seed: int = 0, shift: float = 0.3, scale: float = 1.2) -> tuple[Tensor, Tensor]:
@@ -56,10 +56,12 @@ def test_it_is_that_of_a_double_loop(n: int, m: int) -> None:
 
 def test_the_kernel_is_the_cubic_one() -> None:
     a, b = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[3.0, 4.0], [-2.0, -1.0], [0.0, 0.0]])
-    assert polynomial(a, b).tolist() == [[6.5**3, -1.0, 1.0], [1.0, 1.0, 1.0]]
+    assert polynomial_kernel(a, b).tolist() == [[6.5**3, -1.0, 1.0], [1.0, 1.0, 1.0]]
 
 
-@pytest.mark.parametrize(("n", "m"), [(BLOCK, 5), (BLOCK + 1, 700), (700, 2 * BLOCK + 3), (2 * BLOCK, BLOCK - 1)])
+@pytest.mark.parametrize(
+    ("n", "m"), [(BLOCK_SIZE, 5), (BLOCK_SIZE + 1, 700), (700, 2 * BLOCK_SIZE + 3), (2 * BLOCK_SIZE, BLOCK_SIZE - 1)]
+)
 def test_blocks_do_not_show(n: int, m: int) -> None:
     fake, real = piles(n, m, 2)
     assert kid(fake, real).value == pytest.approx(whole(fake, real), rel=1e-9)
@@ -119,5 +121,5 @@ def test_two_piles_of_one_picture_each(shift: float) -> None:
 
 
 def test_what_is_no_pile_is_refused() -> None:
-    with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
+    with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         kid(torch.zeros(1, 3), torch.zeros(5, 3))

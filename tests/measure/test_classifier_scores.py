@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-from poise.measure.classifier_scores import accuracy, balance, confidence, inception_score
+from poise.measure.classifier_scores import accuracy, class_balance, class_confidence, inception_score
 
 
 def logits(n: int, k: int, seed: int = 0) -> Tensor:
@@ -59,19 +59,19 @@ def test_ten_parts_are_asked_and_no_more_than_samples() -> None:
 
 def test_confidence_is_the_mean_of_the_highest_probability() -> None:
     sure, half, unsure = [math.log(8), 0.0, 0.0], [math.log(2), 0.0, 0.0], [0.0, 0.0, 0.0]
-    assert confidence(torch.tensor([sure, half, unsure])) == pytest.approx((0.8 + 0.5 + 1 / 3) / 3, rel=1e-6)
-    assert confidence(torch.zeros(4, 10)) == pytest.approx(0.1, rel=1e-12)
-    assert confidence(1000 * torch.eye(4)) == 1
+    assert class_confidence(torch.tensor([sure, half, unsure])) == pytest.approx((0.8 + 0.5 + 1 / 3) / 3, rel=1e-6)
+    assert class_confidence(torch.zeros(4, 10)) == pytest.approx(0.1, rel=1e-12)
+    assert class_confidence(1000 * torch.eye(4)) == 1
 
 
 def test_balance() -> None:
     wanted = torch.arange(10).repeat(30)
-    assert balance(wanted.flip(0), wanted, 10) == 1
-    assert balance(torch.arange(10).repeat(7), wanted, 10) == pytest.approx(1, abs=1e-12)
-    assert balance(torch.arange(9).repeat(20), wanted, 10) == pytest.approx(0.9, abs=1e-12)
-    assert balance(torch.full((50,), 4), wanted, 10) == pytest.approx(0.1, abs=1e-12)
-    assert balance(torch.full((50,), 4), torch.full((9,), 2), 10) == 0
-    assert balance(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1]), 3) == pytest.approx(0.75, abs=1e-12)
+    assert class_balance(wanted.flip(0), wanted, 10) == 1
+    assert class_balance(torch.arange(10).repeat(7), wanted, 10) == pytest.approx(1, abs=1e-12)
+    assert class_balance(torch.arange(9).repeat(20), wanted, 10) == pytest.approx(0.9, abs=1e-12)
+    assert class_balance(torch.full((50,), 4), wanted, 10) == pytest.approx(0.1, abs=1e-12)
+    assert class_balance(torch.full((50,), 4), torch.full((9,), 2), 10) == 0
+    assert class_balance(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1]), 3) == pytest.approx(0.75, abs=1e-12)
 
 
 def test_accuracy() -> None:

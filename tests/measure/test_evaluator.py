@@ -22,10 +22,10 @@ from poise.measure import evaluator as bench_
 from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
 from poise.measure.context import EvalContext
-from poise.measure.evaluator import MOST, STACKS, TOYS, Evaluator
+from poise.measure.evaluator import MAX_SAMPLES, NUM_POINTS, NUM_STACKS, Evaluator
 from poise.measure.memorization import copying_test
 from poise.measure.modes import reverse_kl
-from poise.measure.reference import DRAWS, random_order
+from poise.measure.reference import NUM_DRAWS, random_order
 from poise.networks.mlp import MLPDiscriminatorConfig
 from poise.utils.images import Bytes, to_float
 
@@ -125,7 +125,7 @@ def test_and_is_blind_to_what_it_is_said_to_be_blind_to(
     if name in told["real"].results:
         assert not worse(told, pile, name)
     else:
-        assert MEASURES[name].requires & {"modes", "coder", "likelihood"}
+        assert MEASURES[name].requires & {"modes", "encoder", "likelihood"}
 
 
 def test_a_missing_class_is_seen_beside_the_spread_of_the_floor(digits: DataSplits) -> None:
@@ -209,7 +209,7 @@ def test_json(told: dict[str, EvaluationResult], pile: str, digits_bench: Evalua
 
 def test_a_figure_that_is_no_number_is_skipped(shades: ImageDataset) -> None:
     bench = Evaluator(None, split(shades, 100), "pixels", 20)
-    for bad, why in ((math.nan, "it came out as nan"), (math.inf, "it came out as inf")):
+    for bad, why in ((math.nan, "its value is nan"), (math.inf, "its value is inf")):
         result = bench.measure(
             these(shades.images), [Measure("bad", "", "less", lambda _, bad=bad: MeasuredValue(bad))]
         )
@@ -235,10 +235,12 @@ def test_floors_are_real_pictures_against_real_ones_at_the_same_n(
     train, held_out = digits.train, digits.held_out
     assert isinstance(train, ImageDataset)
     assert isinstance(held_out, ImageDataset)
-    draws = digits_bench.reference.draws
+    draws = digits_bench.reference.floor_draws
     assert digits_bench.n == told["real"].n == len(digits_bench.real) == N
-    assert [len(draw.fake) for draw in draws] == [N] * DRAWS
-    assert len(set.union(*(pictures_of(draw.fake.samples) for draw in draws))) == DRAWS * N, "draws share no picture"
+    assert [len(draw.fake) for draw in draws] == [N] * NUM_DRAWS
+    assert len(set.union(*(pictures_of(draw.fake.samples) for draw in draws))) == NUM_DRAWS * N, (
+        "draws share no picture"
+    )
     others = [digits_bench.measure(lambda n, draw=draw: draw.fake.samples, select_measures(None)) for draw in draws]
     real = digits_bench.measure(lambda n: digits_bench.real.samples, select_measures(None))
     for name, one in told["noise"].results.items():
@@ -254,7 +256,7 @@ def test_floors_are_real_pictures_against_real_ones_at_the_same_n(
 def test_the_floor_of_copying_is_held_out_pictures_against_others_at_the_figures_n(
     told: dict[str, EvaluationResult], digits: DataSplits, digits_bench: Evaluator
 ) -> None:
-    draws = digits_bench.reference.copying
+    draws = digits_bench.reference.copying_draws
     assert digits_bench.train is not None
     assert len(digits_bench.train) == 4000
     values = []
@@ -269,9 +271,9 @@ def test_the_floor_of_copying_is_held_out_pictures_against_others_at_the_figures
     result = few.measure(lambda n: images[:n], select_measures("fid,copying"))
     assert (result.n, result.results["copying"].n, result.results["fid"].n) == (1000, 500, None)
     assert result.as_json()["measures"]["copying"]["n"] == 500
-    assert result.notes == ("copying: of 500 samples, for the other held-out pictures are kept for its floor",)
-    assert [len(pile) for draw in few.reference.copying for pile in draw] == [500] * 2 * DRAWS
-    real = few.reference.copying[0].real
+    assert result.notes == ("copying: computed from 500 samples; the other held-out images are used for its floor",)
+    assert [len(pile) for draw in few.reference.copying_draws for pile in draw] == [500] * 2 * NUM_DRAWS
+    real = few.reference.copying_draws[0].real
     assert few.train is not None
     expected = copying_test(to_float(images[:500]).flatten(1), real.features, few.train.features)
     assert value(result, "copying") == pytest.approx(expected)
@@ -298,7 +300,7 @@ def test_both_sides_of_every_figure_and_floor_have_the_same_n(shades: ImageDatas
             told = result.results["other"].floor
             there = len(loaded.train) - (result.n if loaded.held_out is None else 0)  # type: ignore[arg-type]
             assert (told is None) == (there < result.n)
-            assert any("no floor for most" in note for note in result.notes) == (told is None)
+            assert any("most measures have no floor" in note for note in result.notes) == (told is None)
 
 
 def test_a_floor_is_worked_out_once(shades: ImageDataset) -> None:
@@ -311,10 +313,10 @@ def test_a_floor_is_worked_out_once(shades: ImageDataset) -> None:
     bench = Evaluator(None, split(shades, 100), "pixels", 25)
     measures = [Measure("mean", "", "less", count), Measure("bare", "", "less", count, floor="none")]
     first = bench.measure(these(shades.images[100:]), measures)
-    others = [draw.fake for draw in bench.reference.draws]
-    assert [context.fake in others for context in taken] == [False, *[True] * DRAWS, False]
+    others = [draw.fake for draw in bench.reference.floor_draws]
+    assert [context.fake in others for context in taken] == [False, *[True] * NUM_DRAWS, False]
     again = bench.measure(these(shades.images[:50]), measures)
-    assert len(taken) == DRAWS + 4
+    assert len(taken) == NUM_DRAWS + 4
     assert first.results["mean"].floor == again.results["mean"].floor
     assert first.results["bare"].floor is None
 
@@ -340,9 +342,9 @@ def test_without_pictures_held_out_two_piles_that_share_none(
     shades: ImageDataset, asked: int | None, n: int, draws: str
 ) -> None:
     bench = Evaluator(None, DataSplits(shades), "pixels", asked)
-    assert len(bench.reference.draws) == DRAWS
+    assert len(bench.reference.floor_draws) == NUM_DRAWS
     assert len(pictures_of(bench.real.samples)) == n
-    for k, draw in enumerate(bench.reference.draws):
+    for k, draw in enumerate(bench.reference.floor_draws):
         fake, real = (pictures_of(pile.samples) for pile in draw)
         assert len(fake) == len(real) == n
         assert not fake & real
@@ -353,7 +355,7 @@ def test_without_pictures_held_out_two_piles_that_share_none(
 def test_without_pictures_enough_for_two_piles_no_floor_and_a_note(shades: ImageDataset) -> None:
     bench = Evaluator(None, DataSplits(shades), "pixels", 151)
     result = bench.measure(these(shades.images), select_measures(None))
-    assert result.notes == ("no floor for most: 200 real pictures are too few for two parts of 151",)
+    assert result.notes == ("most measures have no floor: 200 real images are too few for two parts of 151",)
     assert result.as_json()["notes"] == list(result.notes)
     assert result.as_json()["measures"]["fid"]["floor"] is None
     assert result.n == 151
@@ -369,7 +371,7 @@ def test_reals_are_drawn_at_random_from_data_that_is_sorted_by_class() -> None:
         DataSplits(ImageDataset(images)),
     ):
         bench = Evaluator(None, loaded, "pixels", 40)
-        for pile in (bench.real, *(draw.fake for draw in bench.reference.draws)):
+        for pile in (bench.real, *(draw.fake for draw in bench.reference.floor_draws)):
             gaps = pile.samples.flatten(1)[:, 0].sort().values.diff()
             assert gaps.max() >= 5, "forty evenly spread ones of a hundred are two or three apart"
             assert gaps.min() == 1
@@ -386,12 +388,12 @@ def test_as_many_as_are_asked_for_and_held_out(shades: ImageDataset, asked: int 
 
     result = bench.measure(samples, select_measures("fid"))
     assert (result.n, wanted) == (n, [n])
-    assert result.notes == (("there are 100 real pictures to hold against the samples, not 1,000",) * (asked == 1000))
+    assert result.notes == (("only 100 real images are available for the comparison, not 1,000",) * (asked == 1000))
     assert pictures_of(bench.real.samples) <= pictures_of(torch.from_numpy(shades.images[100:]))
-    for draw in bench.reference.draws:
+    for draw in bench.reference.floor_draws:
         assert pictures_of(draw.fake.samples) <= pictures_of(torch.from_numpy(shades.images[:100]))
         assert draw.real is bench.real
-    assert (MOST, TOYS, STACKS) == (5_000, 2_500, 26_000)
+    assert (MAX_SAMPLES, NUM_POINTS, NUM_STACKS) == (5_000, 2_500, 26_000)
 
 
 def test_pictures_in_numbers_from_minus_one_count_as_their_bytes(shades: ImageDataset) -> None:
@@ -457,17 +459,17 @@ def test_each_sample_is_beside_its_nearest_training_pictures(shades: ImageDatase
 
 @pytest.mark.parametrize("entry", [RingConfig(), TwoMoonsConfig(), StackedConfig(size=32, count=40)])
 def test_what_has_no_end_has_no_neighbours_to_show(entry: DataConfig) -> None:
-    with pytest.raises(RecipeError, match="no end"):
+    with pytest.raises(RecipeError, match="no fixed set of images"):
         Evaluator(entry, entry.load(), "pixels").nearest_training_grid(torch.zeros(4, 2))
 
 
 def test_of_very_many_training_pictures_some_are_looked_at_for_copies(
     shades: ImageDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_, "MOST_TRAINED", 50)
+    monkeypatch.setattr(bench_, "MAX_TRAINING_SAMPLES", 50)
     bench = Evaluator(None, split(shades, 100), "pixels", 40)
     result = bench.measure(these(shades.images), select_measures("authenticity"))
-    assert result.notes == ("copying is looked for in 50 of 100 training pictures",)
+    assert result.notes == ("copies are searched for in 50 of 100 training images",)
     assert bench.train is not None
     assert len(pictures_of(bench.train.samples)) == 50
 
@@ -479,11 +481,11 @@ def test_of_very_many_training_pictures_some_are_looked_at_for_copies(
 def test_modes_in_the_plane(entry: PlaneConfig, modes: int) -> None:
     bench = Evaluator(entry, entry.load())
     real = bench.measure(lambda n: entry.points(n, torch.Generator().manual_seed(3)), select_measures("all"))
-    assert (real.n, real.features) == (TOYS, "points")
+    assert (real.n, real.features) == (NUM_POINTS, "points")
     for of in (value, floor):
         assert of(real, "modes") == modes
         assert of(real, "high_quality") == pytest.approx(1 - math.exp(-4.5), abs=0.01)
-        assert of(real, "reverse_kl") == pytest.approx((modes - 1) / (2 * TOYS), abs=0.01)
+        assert of(real, "reverse_kl") == pytest.approx((modes - 1) / (2 * NUM_POINTS), abs=0.01)
         assert 0 <= of(real, "fid") < 0.1
     assert value(real, "modes") == floor(real, "modes")
     assert value(real, "fid") != floor(real, "fid")
@@ -579,7 +581,7 @@ def test_stacks_that_count_are_more_than_those_compared(pairs: tuple[StackedConf
     assert wanted[0] == 300
     assert abs(value(result, "modes") - floor(result, "modes")) <= 6
     assert value(result, "reverse_kl") == pytest.approx(floor(result, "reverse_kl"), abs=0.05)
-    assert wanted[1] == bench.n_modes == len(loaded.held_out)
+    assert wanted[1] == bench.num_mode_samples == len(loaded.held_out)
 
 
 def test_a_note_where_modes_are_of_another_number(pairs: tuple[StackedConfig, DataSplits]) -> None:
@@ -587,8 +589,8 @@ def test_a_note_where_modes_are_of_another_number(pairs: tuple[StackedConfig, Da
     train = loaded.train
     assert isinstance(train, StackedDigits)
     bench = Evaluator(entry, replace(loaded), n=30)
-    bench.n_modes = 1000
+    bench.num_mode_samples = 1000
     result = bench.measure(lambda n: train.gather(torch.arange(n)).images, select_measures("modes,fid"))
-    assert (result.n, result.notes) == (30, ("modes: of 1,000 samples",))
+    assert (result.n, result.notes) == (30, ("modes: computed from 1,000 samples",))
     assert bench.measure(lambda n: train.gather(torch.arange(n)).images, select_measures("fid")).notes == ()
     assert value(result, "modes") > 95

@@ -111,5 +111,5 @@ def test_choosing_by_words() -> None:
 def test_every_measure_is_called_by_its_own_name_and_told_in_a_line() -> None:
     for name, measure in MEASURES.items():
         assert measure.name == name
-        assert measure.about
-        assert "\n" not in measure.about
+        assert measure.description
+        assert "\n" not in measure.description

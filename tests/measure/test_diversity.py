@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from poise.measure.base import BLOCK
-from poise.measure.diversity import FEW, diversity, vendi
+from poise.measure.base import BLOCK_SIZE
+from poise.measure.diversity import MAX_SAMPLES, diversity, vendi
 
 
 def cloud(n: int, d: int, seed: int) -> Tensor:
@@ -83,7 +83,7 @@ def test_equal_laws_are_equally_diverse() -> None:
     assert np.std(found) < 0.1
 
 
-@pytest.mark.parametrize("n", [2, 30, FEW])
+@pytest.mark.parametrize("n", [2, 30, MAX_SAMPLES])
 def test_it_is_the_mean_distance_of_two_different_samples(n: int) -> None:
     fake, real = cloud(n, 3, 1).numpy(), cloud(40, 3, 2).numpy()
     means = []
@@ -106,22 +106,22 @@ def test_collapse_is_0_and_has_nothing_to_be_held_against() -> None:
 
 
 def test_only_the_first_are_compared() -> None:
-    real = cloud(FEW + 1, 2, 1)
+    real = cloud(MAX_SAMPLES + 1, 2, 1)
     odd = real.clone()
-    odd[FEW] += 1e6
+    odd[MAX_SAMPLES] += 1e6
     assert diversity(odd, real) == diversity(real, odd) == 1
-    odd[FEW - 1] += 1e6
+    odd[MAX_SAMPLES - 1] += 1e6
     assert diversity(odd, real) > 10
     assert diversity(real, odd) < 0.1
-    assert diversity(real * 2, real, most=BLOCK + 1) == pytest.approx(2, rel=1e-12)
+    assert diversity(real * 2, real, max_samples=BLOCK_SIZE + 1) == pytest.approx(2, rel=1e-12)
 
 
 def test_blocks_do_not_show() -> None:
-    fake, real = cloud(BLOCK + 3, 2, 1), cloud(50, 2, 2)
+    fake, real = cloud(BLOCK_SIZE + 3, 2, 1), cloud(50, 2, 2)
     means = [float(torch.pdist(pile).mean()) for pile in (fake, real)]
-    assert diversity(fake, real, most=2 * BLOCK) == pytest.approx(means[0] / means[1], rel=1e-9)
+    assert diversity(fake, real, max_samples=2 * BLOCK_SIZE) == pytest.approx(means[0] / means[1], rel=1e-9)
 
 
 def test_what_is_no_pile_is_refused() -> None:
-    with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
+    with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         diversity(torch.zeros(1, 3), torch.zeros(5, 3))

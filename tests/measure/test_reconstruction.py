@@ -14,8 +14,8 @@ from poise.measure.base import MISSING_REASONS
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
 from poise.measure.context import Reconstructor
 from poise.measure.evaluator import Evaluator
-from poise.measure.reconstruction import WIDEST, fit_pca, mean_squared_error
-from poise.measure.sample_set import BATCH, SampleSet
+from poise.measure.reconstruction import MAX_WIDTH, fit_pca, mean_squared_error
+from poise.measure.sample_set import BATCH_SIZE, SampleSet
 from poise.utils.images import to_float
 
 NAMES = "reconstruction,pca_reconstruction,elbo,elbo_reconstruction,elbo_kl"
@@ -43,24 +43,24 @@ def test_the_plane_is_scikit_learns(k: int, sizes: tuple[int, ...]) -> None:
     alike = np.abs((plane.axes.numpy() * right.components_.T).sum(0))
     np.testing.assert_allclose(alike, 1, atol=1e-8)
     by_reference = right.inverse_transform(right.transform(fresh.numpy()))
-    np.testing.assert_allclose(plane.rebuild(fresh).numpy(), by_reference, atol=1e-8)
-    missed = float((plane.rebuild(fresh) - fresh).square().mean())
+    np.testing.assert_allclose(plane.reconstruct(fresh).numpy(), by_reference, atol=1e-8)
+    missed = float((plane.reconstruct(fresh) - fresh).square().mean())
     assert missed == pytest.approx(float(((by_reference - fresh.numpy()) ** 2).mean()), rel=1e-8, abs=1e-18)
 
 
 def test_what_lies_in_the_plane_comes_back_and_the_rest_falls_onto_it() -> None:
     plane = fit_pca([rows(300, 6)], 2)
     inside = plane.mean + rows(10, 2) @ plane.axes.T
-    torch.testing.assert_close(plane.rebuild(inside), inside)
-    once = plane.rebuild(rows(20, 6, seed=3))
-    torch.testing.assert_close(plane.rebuild(once), once)
+    torch.testing.assert_close(plane.reconstruct(inside), inside)
+    once = plane.reconstruct(rows(20, 6, seed=3))
+    torch.testing.assert_close(plane.reconstruct(once), once)
 
 
 def test_fewer_rows_than_numbers_are_enough() -> None:
     train = rows(5, 30)
     plane = fit_pca([train], 20)
     assert bool(torch.isfinite(plane.axes).all())
-    torch.testing.assert_close(plane.rebuild(train), train, atol=1e-6, rtol=0)
+    torch.testing.assert_close(plane.reconstruct(train), train, atol=1e-6, rtol=0)
 
 
 def test_rows_in_float32_are_worked_out_in_float64() -> None:
@@ -71,9 +71,9 @@ def test_rows_in_float32_are_worked_out_in_float64() -> None:
     np.testing.assert_allclose(np.abs((plane.axes.numpy() * right.components_.T).sum(0)), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize(("k", "wide"), [(7, 6), (3, WIDEST + 1)])
+@pytest.mark.parametrize(("k", "wide"), [(7, 6), (3, MAX_WIDTH + 1)])
 def test_what_cannot_be_worked_out_is_refused(k: int, wide: int) -> None:
-    with pytest.raises(ValueError, match=f"{k} components of rows of {wide:,} numbers"):
+    with pytest.raises(ValueError, match=f"{k} components need {k} to 4,096 values per image, found {wide:,}"):
         fit_pca([torch.zeros(2, wide)], k)
 
 
@@ -99,7 +99,7 @@ def signed(source: object) -> Tensor:
 
 
 def measured(bench: Evaluator, coder: Reconstructor | None, names: str = NAMES) -> EvaluationResult:
-    train = signed(bench.loaded.train)
+    train = signed(bench.data.train)
     return bench.measure(lambda n: train[:n], select_measures(names), reconstructor=coder)
 
 
@@ -128,7 +128,7 @@ def test_one_that_knows_the_mean_alone_misses_the_variance(bench: Evaluator, gre
 def test_pictures_beyond_the_first_look_count_as_much(greys: DataSplits) -> None:
     """300 pictures come in two unequal parts."""
     bench = Evaluator(None, greys, "pixels")
-    assert bench.n == 300 > BATCH
+    assert bench.n == 300 > BATCH_SIZE
     seen: list[int] = []
 
     def off(images: Tensor) -> Tensor:
@@ -136,8 +136,8 @@ def test_pictures_beyond_the_first_look_count_as_much(greys: DataSplits) -> None
         return images + (0.5 if len(seen) == 1 else 2.0)
 
     found = value(measured(bench, Reconstructor(1, off), "reconstruction"), "reconstruction")
-    assert seen == [BATCH, 50]
-    assert found == pytest.approx((BATCH * 0.25 + 50 * 4.0) / 300, rel=1e-5)
+    assert seen == [BATCH_SIZE, 50]
+    assert found == pytest.approx((BATCH_SIZE * 0.25 + 50 * 4.0) / 300, rel=1e-5)
 
 
 @pytest.mark.parametrize("dim", [1, 5, 16])
@@ -186,7 +186,7 @@ def test_the_bound_is_worked_out_once_for_all_its_parts(bench: Evaluator) -> Non
         return bounds(images)
 
     measured(bench, Reconstructor(3, same, counted))
-    assert calls == [BATCH, 50]
+    assert calls == [BATCH_SIZE, 50]
 
 
 # ---------------------------------------------------------------- where there is nothing to measure
@@ -194,7 +194,7 @@ def test_the_bound_is_worked_out_once_for_all_its_parts(bench: Evaluator) -> Non
 
 def test_without_a_coder_or_a_likelihood_figures_are_skipped_with_a_reason(bench: Evaluator) -> None:
     rebuilding, nats = select_measures(NAMES)[:2], select_measures(NAMES)[2:]
-    assert measured(bench, None).skipped == {measure.name: MISSING_REASONS["coder"] for measure in rebuilding} | {
+    assert measured(bench, None).skipped == {measure.name: MISSING_REASONS["encoder"] for measure in rebuilding} | {
         measure.name: MISSING_REASONS["likelihood"] for measure in nats
     }
     assert measured(bench, Reconstructor(3, same)).skipped == {
@@ -205,7 +205,7 @@ def test_without_a_coder_or_a_likelihood_figures_are_skipped_with_a_reason(bench
 
 def test_a_code_of_more_numbers_than_a_picture_has_no_plane(bench: Evaluator) -> None:
     told = measured(bench, Reconstructor(17, same))
-    assert "17 components of rows of 16 numbers" in told.skipped["pca_reconstruction"]
+    assert "17 components need 17 to 4,096 values per image, found 16" in told.skipped["pca_reconstruction"]
     assert value(told, "reconstruction") == 0
 
 

@@ -10,10 +10,10 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from poise.measure.base import BLOCK
+from poise.measure.base import BLOCK_SIZE
 from poise.measure.fid import fid
 from poise.measure.memorization import authenticity, copying_test, nearest_neighbours
-from poise.measure.ndb import assigned, cells
+from poise.measure.ndb import assign_cells, kmeans_centres
 
 D = 6
 
@@ -83,12 +83,12 @@ def z_by_hand(ours: np.ndarray, theirs: np.ndarray) -> float:
 def test_of_one_cell_it_is_the_standardised_u_of_mann_and_whitney(noise: float) -> None:
     fake = copied(TRAIN, 150, 4, noise)
     expected = z_by_hand(from_train(fake), from_train(HELD_OUT))
-    assert copying_test(fake, HELD_OUT, TRAIN, count=1) == pytest.approx(expected, abs=1e-9)
+    assert copying_test(fake, HELD_OUT, TRAIN, num_cells=1) == pytest.approx(expected, abs=1e-9)
 
 
 def test_of_many_cells_it_is_the_mean_by_the_shares_of_the_held_out() -> None:
-    fake, centres = copied(TRAIN, 150, 4, 0.4), torch.from_numpy(cells(TRAIN, 5))
-    homes = [assigned(pile, centres).numpy() for pile in (fake, HELD_OUT)]
+    fake, centres = copied(TRAIN, 150, 4, 0.4), torch.from_numpy(kmeans_centres(TRAIN, 5))
+    homes = [assign_cells(pile, centres).numpy() for pile in (fake, HELD_OUT)]
     gaps = [from_train(pile) for pile in (fake, HELD_OUT)]
     scores = [z_by_hand(*(gap[home == cell] for gap, home in zip(gaps, homes, strict=True))) for cell in range(5)]
     shares = [(homes[1] == cell).mean() for cell in range(5)]
@@ -108,7 +108,7 @@ def test_a_cell_with_less_than_one_percent_of_the_fakes_does_not_count(fakes: in
     near = [z_by_hand(*(_line_gaps(pile, train, high) for pile in (fake, held_out))) for high in (False, True)]
     expected = sum(near) / 2 if counts else near[0]
     assert near[0] != pytest.approx(near[1], abs=0.1)
-    assert copying_test(fake, held_out, train, count=2) == pytest.approx(expected, abs=1e-9)
+    assert copying_test(fake, held_out, train, num_cells=2) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(("held", "counts"), [(2, True), (1, False)], ids=["1 %", "less"])
@@ -118,7 +118,7 @@ def test_nor_one_with_less_of_the_held_out(held: int, counts: bool) -> None:
     near = [z_by_hand(*(_line_gaps(pile, train, high) for pile in (fake, held_out))) for high in (False, True)]
     expected = ((200 - held) * near[0] + held * near[1]) / 200 if counts else near[0]
     assert near[0] != pytest.approx(near[1], abs=0.1)
-    assert copying_test(fake, held_out, train, count=2) == pytest.approx(expected, abs=1e-9)
+    assert copying_test(fake, held_out, train, num_cells=2) == pytest.approx(expected, abs=1e-9)
 
 
 def _line_gaps(pile: Tensor, train: Tensor, high: bool) -> np.ndarray:
@@ -128,8 +128,8 @@ def _line_gaps(pile: Tensor, train: Tensor, high: bool) -> np.ndarray:
 
 def test_where_nobody_meets_there_is_nothing_to_tell() -> None:
     train = line((0, 50), (100, 50))
-    with pytest.raises(ValueError, match="no cell of the training features has enough fakes and held-out samples"):
-        copying_test(line((0, 50)), line((100, 50)), train, count=2)
+    with pytest.raises(ValueError, match="no cell of the training features has enough fake and held-out samples"):
+        copying_test(line((0, 50)), line((100, 50)), train, num_cells=2)
 
 
 def test_training_features_that_are_all_the_same() -> None:
@@ -172,21 +172,21 @@ def test_copies_of_repeated_training_samples_are_not_authentic() -> None:
 # ---------------------------------------------------------------- the nearest
 
 
-@pytest.mark.parametrize("n", [7, BLOCK + 1])
+@pytest.mark.parametrize("n", [7, BLOCK_SIZE + 1])
 def test_the_nearest_come_first(n: int) -> None:
     features, among = fresh(n, 1), fresh(40, 2)
     found = nearest_neighbours(features, among, 3)
     gaps = np.linalg.norm(features.numpy()[:, None] - among.numpy(), axis=2)
     order = gaps.argsort(axis=1)[:, :3]
-    np.testing.assert_array_equal(found.places.numpy(), order)
+    np.testing.assert_array_equal(found.indices.numpy(), order)
     np.testing.assert_allclose(found.distances.numpy(), np.take_along_axis(gaps, order, axis=1), rtol=1e-12)
     assert all((found.distances[:, a] <= found.distances[:, b]).all() for a, b in pairwise(range(3)))
 
 
 def test_no_more_neighbours_than_there_are() -> None:
     found = nearest_neighbours(fresh(4, 1), fresh(2, 2), 5)
-    assert found.places.shape == found.distances.shape == (4, 2)
-    assert nearest_neighbours(fresh(4, 1), fresh(2, 2)).places.shape == (4, 1)
+    assert found.indices.shape == found.distances.shape == (4, 2)
+    assert nearest_neighbours(fresh(4, 1), fresh(2, 2)).indices.shape == (4, 1)
 
 
 @pytest.mark.parametrize("which", range(3))
@@ -195,5 +195,5 @@ def test_what_is_no_pile_is_refused(which: int) -> None:
     piles[which] = piles[which][:, :2]
     with pytest.raises(ValueError, match="must be of one width"):
         copying_test(*piles)
-    with pytest.raises(ValueError, match="fake features must be a matrix of 2 rows or more"):
+    with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         authenticity(torch.zeros(1, 3), torch.zeros(5, 3))
