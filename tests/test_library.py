@@ -1,4 +1,4 @@
-"""`import poise`: what it offers, that it is light, and `train` as scripts and notebooks call it."""
+"""`import poise`: its public names, its import cost, and `train` in scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small(**more: object) -> dict[str, object]:
     return recipe
 
 
-def test_everything_that_is_listed_is_there() -> None:
+def test_listed_names_exist() -> None:
     assert dir(poise) == sorted(poise.__all__)
     for name in dir(poise):
         assert getattr(poise, name) is not None
@@ -43,23 +43,23 @@ def test_everything_that_is_listed_is_there() -> None:
         _ = poise.tricks.Nothing
 
 
-def test_listing_imports_nothing_heavy() -> None:
+def test_listing_does_not_import_torch() -> None:
     code = "import sys, poise; dir(poise); print({'torch', 'numpy'} & set(sys.modules) or '')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""
 
 
-def test_a_package_of_parts_imports_them_only_for_a_class() -> None:
+def test_component_modules_are_imported_lazily() -> None:
     code = "import sys, poise.tricks.base; print([m for m in sys.modules if m.endswith('.pools')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 # ---------------------------------------------------------------- train
 
 
-def test_train_takes_names_paths_tables_and_recipes(tmp_path: Path) -> None:
-    """All of them are the same run."""
+def test_train_accepts_names_paths_tables_and_recipes(tmp_path: Path) -> None:
+    """All of them give the same run."""
     file = tmp_path / "mine.toml"
     file.write_text(to_toml(small(steps=4)))
     given = {
@@ -81,19 +81,19 @@ def test_train_takes_names_paths_tables_and_recipes(tmp_path: Path) -> None:
     assert (named.recipe.name, named.recipe.steps, named.recipe.seed) == ("ring", 2, 3)
 
 
-def test_train_leaves_its_table_as_it_was(tmp_path: Path) -> None:
+def test_train_does_not_modify_its_table(tmp_path: Path) -> None:
     recipe, same = small(), small()
     poise.train(recipe, tmp_path / "run", steps=2, seed=5, progress=False)
     assert recipe == same
 
 
-def test_train_goes_on_without_a_recipe(tmp_path: Path) -> None:
+def test_train_resumes_without_a_recipe(tmp_path: Path) -> None:
     poise.train(small(), tmp_path / "run", steps=4, progress=False)
     run = poise.train(None, str(tmp_path / "run"), steps=6, resume=True, progress=False)
     assert run.info["step"] == 6
 
 
-def test_train_refuses_with_a_cure(tmp_path: Path) -> None:
+def test_train_errors_suggest_a_cure(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'ring'"):
         poise.train("rnig", tmp_path / "run")
     with pytest.raises(RecipeError, match="needs to know which run"):
@@ -101,59 +101,59 @@ def test_train_refuses_with_a_cure(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_progress_is_printed_or_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     poise.train(small(), tmp_path / "one", steps=4)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "step 4/4" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "step 4/4" in captured.err
     poise.train(small(), tmp_path / "two", steps=4, progress=False)
     assert capsys.readouterr() == ("", "")
 
-    class Mine(poise.NullListener):
+    class CountingListener(poise.NullListener):
         rows = 0
 
         def on_row(self, row: object) -> None:
             self.rows += 1
 
-    mine = Mine()
-    poise.train(small(), tmp_path / "three", steps=4, listener=mine)
-    assert mine.rows == 2
+    listener = CountingListener()
+    poise.train(small(), tmp_path / "three", steps=4, listener=listener)
+    assert listener.rows == 2
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What IPython looks like from inside a notebook's kernel."""
+    """IPython as seen from the kernel of a notebook."""
     shell = types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
 
 
-def test_a_notebook_gets_one_line_that_is_written_over(
+def test_notebook_progress_is_one_overwritten_line(
     kernel: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     poise.train(small(), tmp_path / "run", steps=6)
-    told = capsys.readouterr()
-    assert told.err == ""
-    screen = seen(told.out)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    screen = visible_lines(captured.out)
     assert any("into" in line for line in screen)
     assert screen[-1].startswith("step ")
     assert "D 0." in screen[-1]
     assert sum(line.startswith("step ") for line in screen) == 1
-    assert "\x1b" not in told.out
+    assert "\x1b" not in captured.out
 
 
-def seen(text: str) -> list[str]:
-    """What stands on the screen, with carriage returns obeyed."""
+def visible_lines(text: str) -> list[str]:
+    """The lines that a terminal shows, with carriage returns applied."""
     lines = []
     for line in text.splitlines() if "\r" not in text else text.split("\n"):
-        shown = ""
+        visible = ""
         for part in line.split("\r"):
-            shown = part + shown[len(part) :]
-        lines.append(shown.rstrip())
+            visible = part + visible[len(part) :]
+        lines.append(visible.rstrip())
     return [line for line in lines if line]
 
 
-def test_which_view_fits(kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_view(kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     assert type(choose_view()) is NotebookView
@@ -167,30 +167,30 @@ def test_which_view_fits(kernel: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scores() -> tuple[Tensor, Tensor]:
-    streams = torch.Generator().manual_seed(0)
-    return torch.randn(9, generator=streams), torch.randn(9, generator=streams)
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(9, generator=rng), torch.randn(9, generator=rng)
 
 
 @pytest.mark.parametrize("kind", sorted(find_components(Objective, "poise.objectives")))
-def test_losses_are_those_of_the_objectives(kind: str) -> None:
-    """Every objective that is a function of scores is there; the others are refused with a list."""
-    entry = find_components(Objective, "poise.objectives")[kind]
+def test_losses_match_the_objectives(kind: str) -> None:
+    """All objectives that are functions of scores are available; the others are rejected."""
+    config = find_components(Objective, "poise.objectives")[kind]
     real, fake = scores()
-    if not entry.output_kinds or entry.build is not Objective.build:  # type: ignore[attr-defined]
+    if not config.output_kinds or config.build is not Objective.build:  # type: ignore[attr-defined]
         with pytest.raises(RecipeError, match="no such objective"):
             F.d_loss(kind, real, fake)
         return
-    objective = entry()
+    objective = config()
     assert isinstance(objective, Objective)
-    wanted = sum(cost.mean() for cost in objective.d_losses(real, fake, None))
-    assert torch.equal(F.d_loss(kind, real, fake), torch.as_tensor(wanted))
+    expected = sum(loss.mean() for loss in objective.d_losses(real, fake, None))
+    assert torch.equal(F.d_loss(kind, real, fake), torch.as_tensor(expected))
     assert F.g_loss(kind, fake, real).dim() == 0
     if objective.is_relativistic:
         with pytest.raises(RecipeError, match="scores of real samples"):
             F.g_loss(kind, fake)
 
 
-def test_losses_take_targets_and_options() -> None:
+def test_losses_accept_targets_and_options() -> None:
     real, fake = scores()
     hard = F.d_loss("non_saturating", real, fake, targets=(torch.ones(9), torch.zeros(9)))
     assert torch.allclose(hard, F.d_loss("non_saturating", real, fake))
@@ -199,7 +199,7 @@ def test_losses_take_targets_and_options() -> None:
 
 
 def test_penalties_of_a_linear_discriminator() -> None:
-    """||grad|| is the weight's length wherever it is taken."""
+    """The gradient norm is the norm of the weight everywhere."""
     weight = torch.tensor([3.0, 4.0])
     real, fake = torch.randn(5, 2), torch.randn(5, 2)
 

@@ -316,7 +316,7 @@ def test_a_features_file_that_is_not_there(poise: Any, run: Path) -> None:
 
 def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     said = poise("measure", ring_run, "--n", 50, "--measures", "fid", "--neighbours", tmp_path / "x.png")
-    said.complains(2, "--neighbours", "no end", "leave it out")
+    said.complains(2, "--neighbours", "no fixed set of images", "leave it out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -503,7 +503,7 @@ def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
         (["fake", "real", "--measures", "fdi"], 2, ["--measures", "'fdi'", "did you mean 'fid'?"]),
         (["fake", "real", "--features", "inceptoin"], 2, ["--features", "no such features", "'inceptoin'"]),
         (["fake", "real", "--features", "d"], 2, ["--features", "there is no discriminator"]),
-        (["fake", "real", "--features", "classifier"], 2, ["--features", "needs labels", "--features pixels"]),
+        (["fake", "real", "--features", "classifier"], 2, ["--features", "requires labels", "--features pixels"]),
         (["fake", "real", "--features", "rasnet18=fake.npz"], 2, ["no such torchvision network", "resnet18"]),
         (["fake", "real", "--features", "resnet18=fake.npz"], 3, ["fake.npz", "cannot be read as weights of resnet18"]),
         (["fake", "real", "--features", "inception=fake.npz"], 3, ["fake.npz", "cannot be read as Inception weights"]),

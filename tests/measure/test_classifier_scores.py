@@ -1,4 +1,4 @@
-"""What a classifier makes of samples: the inception score, confidence, balance and accuracy."""
+"""Inception score, class confidence, class balance and accuracy."""
 
 from __future__ import annotations
 
@@ -18,63 +18,65 @@ def logits(n: int, k: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("k", [2, 10])
-def test_certain_and_even_answers_score_their_number(k: int) -> None:
-    told = inception_score(50 * torch.eye(k).repeat(400, 1), splits=1)
-    assert told == pytest.approx((k, 0), abs=1e-6)
-    told = inception_score(50 * torch.eye(k).repeat(400, 1))
-    assert told.value == pytest.approx(k, rel=0.05)
+def test_inception_score_of_confident_balanced_predictions(k: int) -> None:
+    score = inception_score(50 * torch.eye(k).repeat(400, 1), splits=1)
+    assert score == pytest.approx((k, 0), abs=1e-6)
+    score = inception_score(50 * torch.eye(k).repeat(400, 1))
+    assert score.value == pytest.approx(k, rel=0.05)
 
 
 @pytest.mark.parametrize("row", [[0.0, 0.0, 0.0], [9.0, -3.0, 1.0], [60.0, 0.0, 0.0]])
-def test_the_same_answer_to_everything_scores_1(row: list[float]) -> None:
+def test_inception_score_of_constant_predictions_is_1(row: list[float]) -> None:
     assert inception_score(torch.tensor([row]).repeat(50, 1)) == pytest.approx((1, 0), abs=1e-9)
 
 
 @pytest.mark.parametrize("gap", [200.0, 2000.0])
-def test_answers_beyond_all_doubt_score_too(gap: float) -> None:
-    """Where a probability is 0 in float64."""
+def test_inception_score_of_saturated_predictions_is_finite(gap: float) -> None:
+    """Some probabilities underflow to 0 in float64."""
     assert inception_score(gap * torch.eye(3)[[0] * 50]) == pytest.approx((1, 0), abs=1e-9)
     assert inception_score(gap * torch.eye(3)[[0, 1] * 50], splits=1).value == pytest.approx(2, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "splits"), [(503, 10), (200, 4), (60, 1)])
-def test_it_is_torch_fidelitys(n: int, splits: int) -> None:
-    asked = logits(n, 7)
-    theirs = isc_features_to_metric(asked, splits)
-    told = inception_score(asked, splits)
-    assert told.value == pytest.approx(theirs[KEY_METRIC_ISC_MEAN], rel=1e-9)
-    assert told.stderr == pytest.approx(theirs[KEY_METRIC_ISC_STD] / math.sqrt(splits), rel=1e-9, abs=1e-12)
+def test_inception_score_matches_torch_fidelity(n: int, splits: int) -> None:
+    predictions = logits(n, 7)
+    expected = isc_features_to_metric(predictions, splits)
+    score = inception_score(predictions, splits)
+    assert score.value == pytest.approx(expected[KEY_METRIC_ISC_MEAN], rel=1e-9)
+    assert score.stderr == pytest.approx(expected[KEY_METRIC_ISC_STD] / math.sqrt(splits), rel=1e-9, abs=1e-12)
 
 
-def test_of_one_part_it_is_the_formula() -> None:
+def test_inception_score_of_one_split_matches_the_formula() -> None:
     p = logits(80, 5).double().softmax(1).numpy()
     expected = math.exp((p * np.log(p / p.mean(0))).sum(1).mean())
     assert inception_score(logits(80, 5), splits=1).value == pytest.approx(expected, rel=1e-9)
 
 
-def test_ten_parts_are_asked_and_no_more_than_samples() -> None:
+def test_default_number_of_splits() -> None:
     assert inception_score(logits(100, 5)) == inception_score(logits(100, 5), 10) != inception_score(logits(100, 5), 5)
     assert inception_score(logits(3, 5)) == inception_score(logits(3, 5), 3)
 
 
-def test_confidence_is_the_mean_of_the_highest_probability() -> None:
-    sure, half, unsure = [math.log(8), 0.0, 0.0], [math.log(2), 0.0, 0.0], [0.0, 0.0, 0.0]
-    assert class_confidence(torch.tensor([sure, half, unsure])) == pytest.approx((0.8 + 0.5 + 1 / 3) / 3, rel=1e-6)
+def test_class_confidence() -> None:
+    confident, even, uniform = [math.log(8), 0.0, 0.0], [math.log(2), 0.0, 0.0], [0.0, 0.0, 0.0]
+    assert class_confidence(torch.tensor([confident, even, uniform])) == pytest.approx(
+        (0.8 + 0.5 + 1 / 3) / 3, rel=1e-6
+    )
     assert class_confidence(torch.zeros(4, 10)) == pytest.approx(0.1, rel=1e-12)
     assert class_confidence(1000 * torch.eye(4)) == 1
 
 
-def test_balance() -> None:
-    wanted = torch.arange(10).repeat(30)
-    assert class_balance(wanted.flip(0), wanted, 10) == 1
-    assert class_balance(torch.arange(10).repeat(7), wanted, 10) == pytest.approx(1, abs=1e-12)
-    assert class_balance(torch.arange(9).repeat(20), wanted, 10) == pytest.approx(0.9, abs=1e-12)
-    assert class_balance(torch.full((50,), 4), wanted, 10) == pytest.approx(0.1, abs=1e-12)
+def test_class_balance() -> None:
+    real_labels = torch.arange(10).repeat(30)
+    assert class_balance(real_labels.flip(0), real_labels, 10) == 1
+    assert class_balance(torch.arange(10).repeat(7), real_labels, 10) == pytest.approx(1, abs=1e-12)
+    assert class_balance(torch.arange(9).repeat(20), real_labels, 10) == pytest.approx(0.9, abs=1e-12)
+    assert class_balance(torch.full((50,), 4), real_labels, 10) == pytest.approx(0.1, abs=1e-12)
     assert class_balance(torch.full((50,), 4), torch.full((9,), 2), 10) == 0
     assert class_balance(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1]), 3) == pytest.approx(0.75, abs=1e-12)
 
 
 def test_accuracy() -> None:
-    answers = torch.tensor([[3.0, 1.0], [0.0, 1.0], [-5.0, -6.0], [2.0, 2.5]])
-    assert accuracy(answers, torch.tensor([0, 1, 1, 1])) == 0.75
-    assert accuracy(answers, torch.tensor([1, 0, 1, 0])) == 0
+    predictions = torch.tensor([[3.0, 1.0], [0.0, 1.0], [-5.0, -6.0], [2.0, 2.5]])
+    assert accuracy(predictions, torch.tensor([0, 1, 1, 1])) == 0.75
+    assert accuracy(predictions, torch.tensor([1, 0, 1, 0])) == 0

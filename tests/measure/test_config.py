@@ -1,4 +1,4 @@
-"""`[measure]` in a recipe: what it takes, what it refuses, and that it comes back."""
+"""The table `[measure]` of a recipe: its values, errors and round trip; and the selection of measures by name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def recipe(**measure: Any) -> Recipe:
     return decode({**load_recipe("ring"), "measure": measure})
 
 
-def test_left_out_the_distance_every_500_steps() -> None:
-    how = recipe().measure
-    assert how == MeasureConfig()
-    assert how is not None
-    assert (how.every, how.measures, how.features, how.n) == (500, ("fid",), "auto", 1000)
+def test_defaults() -> None:
+    config = recipe().measure
+    assert config == MeasureConfig()
+    assert config is not None
+    assert (config.every, config.measures, config.features, config.n) == (500, ("fid",), "auto", 1000)
 
 
-def test_without_the_table_nothing_is_measured() -> None:
+def test_the_table_is_optional() -> None:
     plain = decode({key: value for key, value in load_recipe("ring").items() if key != "measure"})
     assert plain.measure is None
     assert "measure" not in plain.canonical()
@@ -34,13 +34,13 @@ def test_without_the_table_nothing_is_measured() -> None:
 
 
 def test_round_trip() -> None:
-    told = recipe(every=7, measures=["coverage", "fid", "ndb"], features="pixels", n=123)
-    assert told.measure is not None
-    assert told.measure.measures == ("coverage", "fid", "ndb")
-    table = tomllib.loads(told.to_toml())
+    changed = recipe(every=7, measures=["coverage", "fid", "ndb"], features="pixels", n=123)
+    assert changed.measure is not None
+    assert changed.measure.measures == ("coverage", "fid", "ndb")
+    table = tomllib.loads(changed.to_toml())
     assert table["measure"] == {"every": 7, "measures": ["coverage", "fid", "ndb"], "features": "pixels", "n": 123}
-    assert decode(table) == told
-    assert decode(table).hash == told.hash != recipe().hash
+    assert decode(table) == changed
+    assert decode(table).hash == changed.hash != recipe().hash
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_round_trip() -> None:
     ],
     ids=str,
 )
-def test_refused(measure: dict[str, Any], parts: list[str]) -> None:
+def test_invalid_values_are_rejected(measure: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(RecipeError) as error:
         recipe(**measure)
-    told = str(error.value)
-    assert "\n" not in told
+    message = str(error.value)
+    assert "\n" not in message
     for part in parts:
-        assert part in told
+        assert part in message
 
 
 @pytest.mark.parametrize("name", list(MEASURES))
-def test_the_first_must_have_a_direction_and_the_others_need_none(name: str) -> None:
+def test_the_first_measure_must_have_a_direction(name: str) -> None:
     assert recipe(measures=["fid", name]).measure is not None
     if MEASURES[name].better == "floor":
         with pytest.raises(RecipeError, match="neither less nor more is better"):
@@ -80,7 +80,7 @@ def test_the_first_must_have_a_direction_and_the_others_need_none(name: str) -> 
         assert recipe(measures=[name]).measure is not None
 
 
-def test_a_resumed_run_may_change_it() -> None:
+def test_a_resumed_run_may_change_the_table() -> None:
     plain = decode({key: value for key, value in load_recipe("ring").items() if key != "measure"})
     for old, new in ((plain, recipe()), (recipe(), plain), (recipe(), recipe(every=3, measures=["kid"], n=50))):
         assert differences(old, new) == []
@@ -88,13 +88,15 @@ def test_a_resumed_run_may_change_it() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_recipes_measure_what_there_is(name: str) -> None:
-    how = decode(load_recipe(name)).measure
-    if how is not None:
-        assert [measure.name for measure in select_measures(how.measures)] == [m for m in MEASURES if m in how.measures]
+def test_shipped_recipes_use_known_measures(name: str) -> None:
+    config = decode(load_recipe(name)).measure
+    if config is not None:
+        assert [measure.name for measure in select_measures(config.measures)] == [
+            m for m in MEASURES if m in config.measures
+        ]
 
 
-def test_choosing_by_words() -> None:
+def test_select_measures() -> None:
     every, quick = (
         [measure.name for measure in select_measures("all")],
         [measure.name for measure in select_measures(None)],
@@ -103,12 +105,12 @@ def test_choosing_by_words() -> None:
     assert set(every) - set(quick) == {"gan_train", "d_probe", "duality_gap"}
     assert [measure.name for measure in select_measures(" kid , fid")] == ["fid", "kid"]
     assert select_measures(["fid", "kid"]) == select_measures("fid,kid")
-    for words in ("all,fid", "", "fid,", "FID"):
+    for selection in ("all,fid", "", "fid,", "FID"):
         with pytest.raises(RecipeError, match="no such measure"):
-            select_measures(words)
+            select_measures(selection)
 
 
-def test_every_measure_is_called_by_its_own_name_and_told_in_a_line() -> None:
+def test_catalogue_names_and_descriptions() -> None:
     for name, measure in MEASURES.items():
         assert measure.name == name
         assert measure.description

@@ -1,4 +1,4 @@
-"""The Vendi score against numpy's eigenvalues, and mean distances."""
+"""The Vendi score, compared with numpy's eigenvalues, and the mean pairwise distance."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def cloud(n: int, d: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 7), (7, 20)])
-def test_n_rows_at_right_angles_count_n(n: int, d: int) -> None:
+def test_vendi_of_orthogonal_rows_is_their_number(n: int, d: int) -> None:
     lengths = torch.arange(1, n + 1)[:, None]
     assert vendi(torch.eye(n, d) * lengths) == pytest.approx(n, rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d"), [(5, 30), (30, 5), (9, 9)])
-def test_one_picture_over_and_over_counts_1(n: int, d: int) -> None:
+def test_vendi_of_equal_rows_is_1(n: int, d: int) -> None:
     assert vendi(cloud(1, d, 0).repeat(n, 1)) == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize(("n", "d"), [(10, 40), (40, 10), (25, 25), (60, 2)])
-def test_it_is_exp_of_the_entropy_of_eigenvalues(n: int, d: int) -> None:
+def test_vendi_is_exp_of_the_entropy_of_eigenvalues(n: int, d: int) -> None:
     features = (cloud(n, d, 1) + 0.5).numpy()
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     shares = np.linalg.eigvalsh(unit @ unit.T / n)
@@ -42,13 +42,13 @@ def test_it_is_exp_of_the_entropy_of_eigenvalues(n: int, d: int) -> None:
     assert 1 < expected < min(n, d)
 
 
-def test_groups_count_by_their_shares() -> None:
+def test_vendi_of_groups_depends_on_their_shares() -> None:
     rows = torch.eye(3).repeat_interleave(torch.tensor([5, 3, 2]), 0)
     entropy = -sum(p * math.log(p) for p in (0.5, 0.3, 0.2))
     assert vendi(rows) == pytest.approx(math.exp(entropy), rel=1e-6)
 
 
-def test_roots_of_class_probabilities_give_their_overlap_as_kernel() -> None:
+def test_vendi_of_square_roots_of_class_probabilities() -> None:
     p = cloud(30, 6, 2).softmax(1)
     kernel = np.array([[sum(math.sqrt(float(a * b)) for a, b in zip(s, t, strict=True)) for t in p] for s in p])
     shares = np.linalg.eigvalsh(kernel / 30)
@@ -57,71 +57,71 @@ def test_roots_of_class_probabilities_give_their_overlap_as_kernel() -> None:
 
 
 @pytest.mark.parametrize(("n", "d"), [(4, 30), (30, 4)])
-def test_the_smaller_matrix_is_worked_on(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vendi_uses_the_smaller_matrix(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
     exact, sizes = torch.linalg.eigvalsh, []
 
-    def watched(matrix: Tensor) -> Tensor:
+    def recording_eigvalsh(matrix: Tensor) -> Tensor:
         sizes.append(tuple(matrix.shape))
         return exact(matrix)
 
-    monkeypatch.setattr(torch.linalg, "eigvalsh", watched)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", recording_eigvalsh)
     vendi(cloud(n, d, 0))
     assert sizes == [(4, 4)]
 
 
-def test_rows_of_zeros_do_not_break_it() -> None:
+def test_vendi_of_zero_rows_is_finite() -> None:
     assert vendi(torch.zeros(4, 3)) == 1
     assert math.isfinite(vendi(torch.cat([torch.zeros(2, 3), torch.eye(3)])))
 
 
-# ---------------------------------------------------------------- mean distances
+# ---------------------------------------------------------------- mean pairwise distance
 
 
-def test_equal_laws_are_equally_diverse() -> None:
+def test_diversity_of_equal_distributions_is_1() -> None:
     found = [diversity(cloud(100, 8, 2 * seed), cloud(100, 8, 2 * seed + 1)) for seed in range(30)]
     assert np.mean(found) == pytest.approx(1, abs=3 * np.std(found) / 30**0.5)
     assert np.std(found) < 0.1
 
 
 @pytest.mark.parametrize("n", [2, 30, MAX_SAMPLES])
-def test_it_is_the_mean_distance_of_two_different_samples(n: int) -> None:
+def test_diversity_is_a_ratio_of_mean_pairwise_distances(n: int) -> None:
     fake, real = cloud(n, 3, 1).numpy(), cloud(40, 3, 2).numpy()
     means = []
-    for pile in (fake, real):
-        apart = np.linalg.norm(pile[:, None] - pile, axis=2)
-        means.append(apart[~np.eye(len(pile), dtype=bool)].mean())
+    for features in (fake, real):
+        distances = np.linalg.norm(features[:, None] - features, axis=2)
+        means.append(distances[~np.eye(len(features), dtype=bool)].mean())
     assert diversity(torch.from_numpy(fake), torch.from_numpy(real)) == pytest.approx(means[0] / means[1], rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [0.25, 3.0])
-def test_it_grows_with_the_scale_and_ignores_the_place(scale: float) -> None:
+def test_diversity_scales_and_ignores_shifts(scale: float) -> None:
     real = cloud(80, 5, 3)
     assert diversity(scale * real + 7, real) == pytest.approx(scale, rel=1e-9)
 
 
-def test_collapse_is_0_and_has_nothing_to_be_held_against() -> None:
+def test_diversity_of_collapsed_samples() -> None:
     same, real = torch.full((20, 5), 0.3), cloud(20, 5, 1)
     assert diversity(same, real) == 0
     assert math.isnan(diversity(real, same))
 
 
-def test_only_the_first_are_compared() -> None:
+def test_only_the_first_samples_are_compared() -> None:
     real = cloud(MAX_SAMPLES + 1, 2, 1)
-    odd = real.clone()
-    odd[MAX_SAMPLES] += 1e6
-    assert diversity(odd, real) == diversity(real, odd) == 1
-    odd[MAX_SAMPLES - 1] += 1e6
-    assert diversity(odd, real) > 10
-    assert diversity(real, odd) < 0.1
+    changed = real.clone()
+    changed[MAX_SAMPLES] += 1e6
+    assert diversity(changed, real) == diversity(real, changed) == 1
+    changed[MAX_SAMPLES - 1] += 1e6
+    assert diversity(changed, real) > 10
+    assert diversity(real, changed) < 0.1
     assert diversity(real * 2, real, max_samples=BLOCK_SIZE + 1) == pytest.approx(2, rel=1e-12)
 
 
-def test_blocks_do_not_show() -> None:
+def test_diversity_does_not_depend_on_blocks() -> None:
     fake, real = cloud(BLOCK_SIZE + 3, 2, 1), cloud(50, 2, 2)
-    means = [float(torch.pdist(pile).mean()) for pile in (fake, real)]
+    means = [float(torch.pdist(features).mean()) for features in (fake, real)]
     assert diversity(fake, real, max_samples=2 * BLOCK_SIZE) == pytest.approx(means[0] / means[1], rel=1e-9)
 
 
-def test_what_is_no_pile_is_refused() -> None:
+def test_invalid_features_are_rejected() -> None:
     with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         diversity(torch.zeros(1, 3), torch.zeros(5, 3))

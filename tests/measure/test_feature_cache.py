@@ -1,4 +1,4 @@
-"""The cache: what is stored comes back as it was or not at all, and a disk that refuses is no error."""
+"""The cache: entries are loaded unchanged or not at all, and a failing disk is not an error."""
 
 from __future__ import annotations
 
@@ -42,95 +42,95 @@ def test_round_trip(home: Path) -> None:
     assert [path.relative_to(home) for path in home.rglob("*.*")] == [Path("features/0123.safetensors")]
 
 
-def test_whatever_lies_oddly_in_memory_or_wants_a_gradient() -> None:
-    odd = {
-        "turned": torch.arange(6.0).reshape(2, 3).T,
+def test_non_contiguous_tensors_and_parameters() -> None:
+    unusual = {
+        "transposed": torch.arange(6.0).reshape(2, 3).T,
         "last": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
         "weight": torch.nn.Parameter(torch.ones(2)),
         "part": torch.arange(10.0)[3:6],
     }
-    feature_cache.store("classifiers", "k", odd)
+    feature_cache.store("classifiers", "k", unusual)
     found = feature_cache.load("classifiers", "k")
-    assert same(found, odd)
+    assert same(found, unusual)
     assert found is not None
     assert not found["weight"].requires_grad
 
 
-def test_missing() -> None:
+def test_missing_entry() -> None:
     assert feature_cache.load("features", "k") is None
     feature_cache.store("features", "k", tensors())
     assert feature_cache.load("features", "l") is None
     assert feature_cache.load("classifiers", "k") is None
 
 
-def test_stored_again_is_replaced() -> None:
+def test_stored_entry_is_replaced() -> None:
     feature_cache.store("features", "k", tensors())
     feature_cache.store("features", "k", {"other": torch.ones(2)})
     assert same(feature_cache.load("features", "k"), {"other": torch.ones(2)})
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x0F, 0xFF])
-def test_no_flipped_byte_goes_unseen(home: Path, flip: int) -> None:
-    """Wherever it is, header or numbers; 0x0F makes I of F: the same bytes as numbers of another kind."""
+def test_flipped_bytes_are_detected(home: Path, flip: int) -> None:
+    """In the header and in the data; 0x0F turns F into I, that is, floats into integers."""
     feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
-    whole = path.read_bytes()
-    for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
+    original = path.read_bytes()
+    for offset in range(len(original)):
+        path.write_bytes(original[:offset] + bytes([original[offset] ^ flip]) + original[offset + 1 :])
         found = feature_cache.load("features", "k")
-        assert found is None or same(found, tensors()), place
-        assert found is None or chr(whole[place]).isspace(), place
-    path.write_bytes(whole)
+        assert found is None or same(found, tensors()), offset
+        assert found is None or chr(original[offset]).isspace(), offset
+    path.write_bytes(original)
     assert same(feature_cache.load("features", "k"), tensors())
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, -1, -40])
-def test_cut(home: Path, length: int) -> None:
+def test_truncated_file(home: Path, length: int) -> None:
     feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
     path.write_bytes(path.read_bytes()[:length])
     assert feature_cache.load("features", "k") is None
 
 
-def test_more_at_the_end(home: Path) -> None:
+def test_trailing_bytes(home: Path) -> None:
     feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
     path.write_bytes(path.read_bytes() + b"\0")
     assert feature_cache.load("features", "k") is None
 
 
-def test_other_names_and_no_sum(home: Path) -> None:
+def test_changed_tensors_and_missing_checksum(home: Path) -> None:
     feature_cache.store("features", "k", tensors())
     path = home / "features" / "k.safetensors"
-    whole = safetensors.torch.load(path.read_bytes())
-    plain = {name: tensor for name, tensor in whole.items() if name != "sum"}
-    renamed = {("fritures" if name == "features" else name): tensor for name, tensor in whole.items()}
-    fewer = {name: tensor for name, tensor in whole.items() if name != "count"}
-    more = {**whole, "more": torch.ones(1)}
-    turned = {**whole, "features": whole["features"].reshape(4, 3)}
-    for other in (plain, renamed, fewer, more, turned, {}):
+    original = safetensors.torch.load(path.read_bytes())
+    plain = {name: tensor for name, tensor in original.items() if name != "sum"}
+    renamed = {("fritures" if name == "features" else name): tensor for name, tensor in original.items()}
+    fewer = {name: tensor for name, tensor in original.items() if name != "count"}
+    more = {**original, "more": torch.ones(1)}
+    transposed = {**original, "features": original["features"].reshape(4, 3)}
+    for other in (plain, renamed, fewer, more, transposed, {}):
         path.write_bytes(safetensors.torch.save(other))
         assert feature_cache.load("features", "k") is None
-    path.write_bytes(safetensors.torch.save(whole))
+    path.write_bytes(safetensors.torch.save(original))
     assert same(feature_cache.load("features", "k"), tensors())
 
 
-def test_a_folder_in_its_place(home: Path) -> None:
+def test_folder_in_place_of_the_file(home: Path) -> None:
     (home / "features" / "k.safetensors").mkdir(parents=True)
     assert feature_cache.load("features", "k") is None
     feature_cache.store("features", "k", tensors())
     assert feature_cache.load("features", "k") is None
 
 
-def test_a_home_that_cannot_be(home: Path, tmp_path: Path) -> None:
-    """A file where a folder should be: nothing is stored, nothing is raised, nothing is touched."""
+def test_unusable_cache_folder(home: Path, tmp_path: Path) -> None:
+    """A file in place of the folder: nothing is stored, raised or changed."""
     (tmp_path / "a").write_text("dear")
     feature_cache.store("features", "k", tensors())
     assert feature_cache.load("features", "k") is None
     assert (tmp_path / "a").read_text() == "dear"
 
 
-def test_a_disk_that_refuses(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
@@ -141,8 +141,8 @@ def test_a_disk_that_refuses(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert same(feature_cache.load("features", "k"), tensors())
 
 
-def test_nothing_half_written_takes_its_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looks while another writes sees the old file."""
+def test_writes_are_atomic(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader sees the old file while another process writes."""
     feature_cache.store("features", "k", tensors())
     write, seen = system.write, []
 
@@ -158,7 +158,7 @@ def test_nothing_half_written_takes_its_place(home: Path, monkeypatch: pytest.Mo
     assert same(feature_cache.load("features", "k"), {"other": torch.ones(2)})
 
 
-def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "own"))
@@ -171,7 +171,7 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert feature_cache.cache_dir() == tmp_path / "me" / ".cache" / "poise"
 
 
-def test_keys() -> None:
+def test_cache_key() -> None:
     assert feature_cache.cache_key("a", 1) == feature_cache.cache_key("a", 1)
     assert len({feature_cache.cache_key(*parts) for parts in (("a", 1), ("a", 2), ("b", 1), (1, "a"), ("a",))}) == 5
     assert len(feature_cache.cache_key("a")) == 16

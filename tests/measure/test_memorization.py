@@ -1,4 +1,4 @@
-"""Copying: a machine that copies is caught where the distance of Gaussians praises it."""
+"""Memorisation: copies are detected where the Frechet distance rewards them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ D = 6
 
 
 def fresh(n: int, seed: int, d: int = D) -> Tensor:
-    """Of a law with two clusters."""
+    """Samples of a distribution with two clusters."""
     generator = torch.Generator().manual_seed(seed)
     points = torch.randn(n, d, dtype=torch.float64, generator=generator)
     points[:, 0] += 4 * (torch.rand(n, generator=generator) < 0.4)
@@ -36,7 +36,7 @@ TRAIN, HELD_OUT = fresh(600, 0), fresh(400, 1)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])
-def test_a_copying_machine_is_caught_and_fid_praises_it(noise: float) -> None:
+def test_copies_are_detected_and_have_a_low_fid(noise: float) -> None:
     fake = copied(TRAIN, 400, 2, noise)
     assert copying_test(fake, HELD_OUT, TRAIN) < -6
     assert authenticity(fake, TRAIN) < 0.01
@@ -45,13 +45,13 @@ def test_a_copying_machine_is_caught_and_fid_praises_it(noise: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2, 8))
-def test_fresh_samples_of_the_law_are_no_copies(seed: int) -> None:
+def test_fresh_samples_are_not_copies(seed: int) -> None:
     assert abs(copying_test(fresh(300, seed), HELD_OUT, TRAIN)) < 3
     assert authenticity(fresh(300, seed), TRAIN) == pytest.approx(authenticity(HELD_OUT, TRAIN), abs=0.15)
     assert authenticity(fresh(300, seed), TRAIN) > 0.3
 
 
-def test_over_many_draws_fresh_samples_score_0_on_average() -> None:
+def test_copying_test_of_fresh_samples_is_0_on_average() -> None:
     found = [copying_test(fresh(100, 10 + k), fresh(100, 50 + k), fresh(150, 90 + k)) for k in range(40)]
     assert np.mean(found) == pytest.approx(0, abs=3 * np.std(found) / 40**0.5)
 
@@ -62,138 +62,145 @@ def test_samples_far_from_the_data_score_high() -> None:
     assert authenticity(fake, TRAIN) > 0.9
 
 
-def test_a_part_that_copies_moves_both() -> None:
+def test_partial_copies_are_detected() -> None:
     fake = torch.cat([fresh(150, 2), copied(TRAIN, 150, 3, noise=0.0)])
     assert copying_test(fake, HELD_OUT, TRAIN) < -3
     assert authenticity(fake, TRAIN) == pytest.approx(authenticity(fresh(150, 2), TRAIN) / 2, abs=1e-12)
 
 
-def from_train(pile: Tensor) -> np.ndarray:
-    return np.array([((TRAIN - one) ** 2).sum(1).sqrt().min() for one in pile])
+def distances_to_train(features: Tensor) -> np.ndarray:
+    return np.array([((TRAIN - one) ** 2).sum(1).sqrt().min() for one in features])
 
 
-def z_by_hand(ours: np.ndarray, theirs: np.ndarray) -> float:
+def z_by_hand(fake: np.ndarray, held_out: np.ndarray) -> float:
     """U from the sum of ranks, standardised without a correction for ties."""
-    n, m = len(ours), len(theirs)
-    u = rankdata(np.concatenate([ours, theirs]))[:n].sum() - n * (n + 1) / 2
+    n, m = len(fake), len(held_out)
+    u = rankdata(np.concatenate([fake, held_out]))[:n].sum() - n * (n + 1) / 2
     return float((u - n * m / 2) / np.sqrt(n * m * (n + m + 1) / 12))
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.5])
-def test_of_one_cell_it_is_the_standardised_u_of_mann_and_whitney(noise: float) -> None:
+def test_copying_test_with_one_cell_is_the_standardised_mann_whitney_u(noise: float) -> None:
     fake = copied(TRAIN, 150, 4, noise)
-    expected = z_by_hand(from_train(fake), from_train(HELD_OUT))
+    expected = z_by_hand(distances_to_train(fake), distances_to_train(HELD_OUT))
     assert copying_test(fake, HELD_OUT, TRAIN, num_cells=1) == pytest.approx(expected, abs=1e-9)
 
 
-def test_of_many_cells_it_is_the_mean_by_the_shares_of_the_held_out() -> None:
+def test_copying_test_is_a_mean_weighted_by_held_out_shares() -> None:
     fake, centres = copied(TRAIN, 150, 4, 0.4), torch.from_numpy(kmeans_centres(TRAIN, 5))
-    homes = [assign_cells(pile, centres).numpy() for pile in (fake, HELD_OUT)]
-    gaps = [from_train(pile) for pile in (fake, HELD_OUT)]
-    scores = [z_by_hand(*(gap[home == cell] for gap, home in zip(gaps, homes, strict=True))) for cell in range(5)]
-    shares = [(homes[1] == cell).mean() for cell in range(5)]
+    cells = [assign_cells(features, centres).numpy() for features in (fake, HELD_OUT)]
+    distances = [distances_to_train(features) for features in (fake, HELD_OUT)]
+    scores = [
+        z_by_hand(*(distance[assignment == cell] for distance, assignment in zip(distances, cells, strict=True)))
+        for cell in range(5)
+    ]
+    shares = [(cells[1] == cell).mean() for cell in range(5)]
     assert len(set(shares)) > 1
     assert copying_test(fake, HELD_OUT, TRAIN) == pytest.approx(np.average(scores, weights=shares), abs=1e-9)
 
 
-def line(*piles: tuple[float, int]) -> Tensor:
-    """On a line, so and so many samples around each place, no two alike."""
-    return torch.cat([place + torch.linspace(0, 1, n, dtype=torch.float64) for place, n in piles])[:, None]
+def line(*groups: tuple[float, int]) -> Tensor:
+    """Distinct points on a line, in groups given as (position, number)."""
+    return torch.cat([start + torch.linspace(0, 1, n, dtype=torch.float64) for start, n in groups])[:, None]
 
 
-@pytest.mark.parametrize(("fakes", "counts"), [(2, True), (1, False)], ids=["1 %", "less"])
-def test_a_cell_with_less_than_one_percent_of_the_fakes_does_not_count(fakes: int, counts: bool) -> None:
+@pytest.mark.parametrize(("num_fakes", "is_used"), [(2, True), (1, False)], ids=["1 %", "less"])
+def test_cells_with_too_few_fakes_are_ignored(num_fakes: int, is_used: bool) -> None:
     train, held_out = line((0, 50), (100, 50)), line((0.005, 40), (100.005, 40))
-    fake = torch.cat([line((0.003, 200 - fakes)), line((100.9, fakes)) + 0.5])
-    near = [z_by_hand(*(_line_gaps(pile, train, high) for pile in (fake, held_out))) for high in (False, True)]
-    expected = sum(near) / 2 if counts else near[0]
+    fake = torch.cat([line((0.003, 200 - num_fakes)), line((100.9, num_fakes)) + 0.5])
+    near = [
+        z_by_hand(*(_line_distances(features, train, high) for features in (fake, held_out))) for high in (False, True)
+    ]
+    expected = sum(near) / 2 if is_used else near[0]
     assert near[0] != pytest.approx(near[1], abs=0.1)
     assert copying_test(fake, held_out, train, num_cells=2) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(("held", "counts"), [(2, True), (1, False)], ids=["1 %", "less"])
-def test_nor_one_with_less_of_the_held_out(held: int, counts: bool) -> None:
+@pytest.mark.parametrize(("num_held_out", "is_used"), [(2, True), (1, False)], ids=["1 %", "less"])
+def test_cells_with_too_few_held_out_samples_are_ignored(num_held_out: int, is_used: bool) -> None:
     train, fake = line((0, 50), (100, 50)), line((0.003, 40), (100.005, 40))
-    held_out = torch.cat([line((0.005, 200 - held)), line((100.9, held)) + 0.5])
-    near = [z_by_hand(*(_line_gaps(pile, train, high) for pile in (fake, held_out))) for high in (False, True)]
-    expected = ((200 - held) * near[0] + held * near[1]) / 200 if counts else near[0]
+    held_out = torch.cat([line((0.005, 200 - num_held_out)), line((100.9, num_held_out)) + 0.5])
+    near = [
+        z_by_hand(*(_line_distances(features, train, high) for features in (fake, held_out))) for high in (False, True)
+    ]
+    expected = ((200 - num_held_out) * near[0] + num_held_out * near[1]) / 200 if is_used else near[0]
     assert near[0] != pytest.approx(near[1], abs=0.1)
     assert copying_test(fake, held_out, train, num_cells=2) == pytest.approx(expected, abs=1e-9)
 
 
-def _line_gaps(pile: Tensor, train: Tensor, high: bool) -> np.ndarray:
-    inside = pile[(pile[:, 0] > 50) == high]
+def _line_distances(features: Tensor, train: Tensor, high: bool) -> np.ndarray:
+    inside = features[(features[:, 0] > 50) == high]
     return (inside - train.T).abs().min(1).values.numpy()
 
 
-def test_where_nobody_meets_there_is_nothing_to_tell() -> None:
+def test_no_cell_with_enough_samples_is_an_error() -> None:
     train = line((0, 50), (100, 50))
     with pytest.raises(ValueError, match="no cell of the training features has enough fake and held-out samples"):
         copying_test(line((0, 50)), line((100, 50)), train, num_cells=2)
 
 
-def test_training_features_that_are_all_the_same() -> None:
+def test_constant_training_features() -> None:
     train = torch.zeros(50, D)
     assert copying_test(fresh(60, 1), fresh(60, 2), train) == pytest.approx(0, abs=3)
     assert copying_test(torch.zeros(60, D), fresh(60, 2), train) < -6
 
 
-# ---------------------------------------------------------------- authentic ones
+# ---------------------------------------------------------------- authenticity
 
 
 def authentic_by_hand(fake: Tensor, train: Tensor) -> float:
     fakes, trained, count = fake.double().numpy(), train.double().numpy(), 0
-    for one in fakes:
-        gaps = np.sqrt(((trained - one) ** 2).sum(1))
-        found = int(gaps.argmin())
-        others = np.sqrt(((np.delete(trained, found, axis=0) - trained[found]) ** 2).sum(1))
-        count += bool(gaps[found] > others.min())
+    for sample in fakes:
+        distances = np.sqrt(((trained - sample) ** 2).sum(1))
+        nearest = int(distances.argmin())
+        others = np.sqrt(((np.delete(trained, nearest, axis=0) - trained[nearest]) ** 2).sum(1))
+        count += bool(distances[nearest] > others.min())
     return count / len(fakes)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(2, 2, 1), (200, 50, 3), (60, 300, 8)])
 @pytest.mark.parametrize("noise", [0.3, 1.0])
-def test_authentic_samples_are_those_of_a_loop(n: int, m: int, d: int, noise: float) -> None:
+def test_authenticity_matches_a_loop(n: int, m: int, d: int, noise: float) -> None:
     train = fresh(m, 0, d)
     fake = copied(train, n, 1, noise)
     assert authenticity(fake, train) == pytest.approx(authentic_by_hand(fake, train), abs=1e-12)
 
 
-def test_a_sample_as_far_away_as_the_next_training_one_is_not_authentic() -> None:
+def test_a_sample_at_equal_distance_is_not_authentic() -> None:
     train = torch.tensor([[0.0], [1.0], [5.0]])
     assert authenticity(torch.tensor([[-1.0], [-1.01], [1.0], [1.9], [9.01]]), train) == 0.4
 
 
-def test_copies_of_repeated_training_samples_are_not_authentic() -> None:
+def test_copies_of_duplicate_training_samples_are_not_authentic() -> None:
     train = torch.cat([TRAIN, TRAIN[:100]])
     assert authenticity(TRAIN[:100], train) == 0
 
 
-# ---------------------------------------------------------------- the nearest
+# ---------------------------------------------------------------- nearest neighbours
 
 
 @pytest.mark.parametrize("n", [7, BLOCK_SIZE + 1])
-def test_the_nearest_come_first(n: int) -> None:
+def test_nearest_neighbours_are_sorted(n: int) -> None:
     features, among = fresh(n, 1), fresh(40, 2)
-    found = nearest_neighbours(features, among, 3)
-    gaps = np.linalg.norm(features.numpy()[:, None] - among.numpy(), axis=2)
-    order = gaps.argsort(axis=1)[:, :3]
-    np.testing.assert_array_equal(found.indices.numpy(), order)
-    np.testing.assert_allclose(found.distances.numpy(), np.take_along_axis(gaps, order, axis=1), rtol=1e-12)
-    assert all((found.distances[:, a] <= found.distances[:, b]).all() for a, b in pairwise(range(3)))
+    neighbours = nearest_neighbours(features, among, 3)
+    distances = np.linalg.norm(features.numpy()[:, None] - among.numpy(), axis=2)
+    order = distances.argsort(axis=1)[:, :3]
+    np.testing.assert_array_equal(neighbours.indices.numpy(), order)
+    np.testing.assert_allclose(neighbours.distances.numpy(), np.take_along_axis(distances, order, axis=1), rtol=1e-12)
+    assert all((neighbours.distances[:, a] <= neighbours.distances[:, b]).all() for a, b in pairwise(range(3)))
 
 
-def test_no_more_neighbours_than_there_are() -> None:
+def test_k_is_limited_by_the_number_of_rows() -> None:
     found = nearest_neighbours(fresh(4, 1), fresh(2, 2), 5)
     assert found.indices.shape == found.distances.shape == (4, 2)
     assert nearest_neighbours(fresh(4, 1), fresh(2, 2)).indices.shape == (4, 1)
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_what_is_no_pile_is_refused(which: int) -> None:
-    piles = [fresh(30, k) for k in range(3)]
-    piles[which] = piles[which][:, :2]
-    with pytest.raises(ValueError, match="must be of one width"):
-        copying_test(*piles)
+def test_invalid_features_are_rejected(which: int) -> None:
+    sets = [fresh(30, k) for k in range(3)]
+    sets[which] = sets[which][:, :2]
+    with pytest.raises(ValueError, match="must have the same width"):
+        copying_test(*sets)
     with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         authenticity(torch.zeros(1, 3), torch.zeros(5, 3))

@@ -15,7 +15,7 @@ from poise.measure.modes import count_mode_indices, count_modes, reverse_kl
 CENTRES = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
 
 
-def test_points_set_by_hand() -> None:
+def test_count_modes_of_given_points() -> None:
     points = torch.tensor([[0.0, 0.0], [0.0, 2.9], [-1.0, -1.0], [10.0, 3.1], [7.1, 0.0], [50.0, 50.0]])
     found = count_modes(points, CENTRES, 1.0)
     assert found.found == 2
@@ -25,20 +25,20 @@ def test_points_set_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 100], ids=["alone", "among many"])
-def test_the_edge_is_in(n: int) -> None:
+def test_boundary_is_included(n: int) -> None:
     for angle in ([3.0, 0.0], [0.0, -3.0], [10.0, -3.0]):
         assert count_modes(torch.tensor([angle]).repeat(n, 1), CENTRES, 1.0).high_quality == 1
     assert count_modes(torch.tensor([[3.001, 0.0]]).repeat(n, 1), CENTRES, 1.0).high_quality == 0
 
 
-def test_sigma_and_reach_set_the_edge() -> None:
+def test_sigma_and_num_sigmas_set_the_boundary() -> None:
     point = torch.tensor([[4.0, 0.0]])
     assert [count_modes(point, CENTRES, sigma).high_quality for sigma in (1.3, 1.4)] == [0, 1]
-    assert [count_modes(point, CENTRES, 2.0, reach).high_quality for reach in (1.9, 2.0)] == [0, 1]
+    assert [count_modes(point, CENTRES, 2.0, num_sigmas).high_quality for num_sigmas in (1.9, 2.0)] == [0, 1]
 
 
-def test_a_point_between_belongs_to_the_nearest_mode_alone() -> None:
-    """Where the balls overlap, each sample is counted once."""
+def test_a_point_belongs_to_the_nearest_mode_only() -> None:
+    """Each sample is counted once where the balls overlap."""
     centres = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
     points = torch.tensor([[1.9, 0.0], [1.5, 0.0], [1.0, 0.5], [2.1, 0.0]])
     found = count_modes(points, centres, 1.0)
@@ -46,35 +46,35 @@ def test_a_point_between_belongs_to_the_nearest_mode_alone() -> None:
     assert count_modes(points[:3], centres, 1.0).found == 1
 
 
-def test_only_good_samples_count() -> None:
+def test_only_high_quality_samples_are_counted() -> None:
     even = CENTRES.repeat(5, 1)
     off = torch.tensor([[0.0, 4.0]]).repeat(85, 1)
     found = count_modes(torch.cat([even, off]), CENTRES, 1.0)
     assert found == (3, 0.15, 0)
 
 
-def test_none_good() -> None:
+def test_no_high_quality_samples() -> None:
     assert count_modes(torch.full((9, 2), 99.0), CENTRES, 1.0) == (0, 0.0, math.inf)
     assert count_modes(torch.full((9, 2), torch.nan), CENTRES, 1.0) == (0, 0.0, math.inf)
 
 
 @pytest.mark.parametrize(("centres", "sigma"), [(ring_modes(), 0.01), (grid_modes(), 0.05)], ids=["ring", "grid"])
-def test_a_perfect_sampler(centres: Tensor, sigma: float) -> None:
-    """1 - exp(-9 / 2) are good, and the KL of N even draws is a chi-square's: (K - 1) / 2N on average."""
+def test_perfect_sampler(centres: Tensor, sigma: float) -> None:
+    """A share of 1 - exp(-9 / 2) is of high quality; 2N KL is about chi-squared, so the mean KL is (K - 1) / 2N."""
     generator = torch.Generator().manual_seed(0)
     draws, n = 60, 2500
     found = [count_modes(mixture(n, centres, sigma, generator), centres, sigma) for _ in range(draws)]
-    share, good = 1 - math.exp(-4.5), np.mean([one.high_quality for one in found])
-    assert good == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / (n * draws)))
+    share, high_quality = 1 - math.exp(-4.5), np.mean([one.high_quality for one in found])
+    assert high_quality == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / (n * draws)))
     assert all(one.found == len(centres) for one in found)
-    diverged = np.array([one.reverse_kl for one in found])
+    divergences = np.array([one.reverse_kl for one in found])
     expected = (len(centres) - 1) / (2 * n * share)
-    assert diverged.mean() == pytest.approx(expected, abs=4 * diverged.std() / draws**0.5)
-    assert diverged.mean() == pytest.approx(expected, rel=0.25)
+    assert divergences.mean() == pytest.approx(expected, abs=4 * divergences.std() / draws**0.5)
+    assert divergences.mean() == pytest.approx(expected, rel=0.25)
 
 
 @pytest.mark.parametrize("points", [torch.zeros(0, 2), torch.zeros(3, 3), torch.zeros(3), torch.zeros(3, 2, 1)])
-def test_what_is_no_point_in_the_plane_is_refused(points: Tensor) -> None:
+def test_invalid_points_are_rejected(points: Tensor) -> None:
     with pytest.raises(ValueError, match="points must be a non-empty N x 2 matrix, found"):
         count_modes(points, CENTRES, 1.0)
 
@@ -82,27 +82,27 @@ def test_what_is_no_point_in_the_plane_is_refused(points: Tensor) -> None:
 # ---------------------------------------------------------------- counts
 
 
-def test_even_counts_diverge_by_nothing_and_never_by_less() -> None:
+def test_reverse_kl_of_equal_counts_is_0() -> None:
     for k in range(1, 200):
         assert 0 <= reverse_kl(torch.full((k,), 13)) < 1e-12
 
 
-def test_one_mode_of_k_diverges_by_log_k() -> None:
+def test_reverse_kl_of_one_mode_is_log_k() -> None:
     assert reverse_kl(torch.tensor([0, 0, 9, 0])) == pytest.approx(math.log(4), rel=1e-12)
 
 
-def test_no_counts_diverge_without_end() -> None:
+def test_reverse_kl_without_counts_is_infinite() -> None:
     assert reverse_kl(torch.zeros(4, dtype=torch.long)) == math.inf
 
 
-def test_it_is_scipys_entropy_relative_to_even_shares() -> None:
+def test_reverse_kl_matches_scipy() -> None:
     from scipy.stats import entropy
 
     counts = torch.tensor([5, 0, 1, 30, 2])
     assert reverse_kl(counts) == pytest.approx(entropy(counts.numpy(), np.ones(5)), rel=1e-12)
 
 
-def test_numbers_of_stacks_are_all_good() -> None:
+def test_count_mode_indices() -> None:
     found = count_mode_indices(torch.tensor([3, 3, 0, 999]), 1000)
     assert found.found == 3
     assert found.high_quality == 1

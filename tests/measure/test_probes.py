@@ -1,4 +1,4 @@
-"""A linear classifier on features."""
+"""The linear probe."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ def clusters(n: int, k: int, seed: int) -> tuple[Tensor, Tensor]:
     return cloud(n, 6, seed) / 4 + 5 * torch.eye(k, 6)[labels], labels
 
 
-def test_classes_that_a_plane_parts_are_told_apart() -> None:
-    train, labels = clusters(200, 4, 0)
-    test, wanted = clusters(100, 4, 1)
-    assert linear_probe(train, labels, test, wanted) == 1
+def test_linearly_separable_classes() -> None:
+    train, train_labels = clusters(200, 4, 0)
+    test, test_labels = clusters(100, 4, 1)
+    assert linear_probe(train, train_labels, test, test_labels) == 1
 
 
-def test_random_labels_are_guessed() -> None:
+def test_random_labels() -> None:
     generator = torch.Generator().manual_seed(0)
-    labels, wanted = (torch.randint(4, (n,), generator=generator) for n in (400, 2000))
-    found = linear_probe(cloud(400, 6, 1), labels, cloud(2000, 6, 2), wanted)
+    train_labels, test_labels = (torch.randint(4, (n,), generator=generator) for n in (400, 2000))
+    found = linear_probe(cloud(400, 6, 1), train_labels, cloud(2000, 6, 2), test_labels)
     assert abs(found - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
 
 
-def test_it_is_asked_about_the_test_samples() -> None:
-    """Labels turned round are wrong throughout; of three wanted labels one may be right."""
-    train, labels = clusters(200, 2, 0)
-    test, wanted = clusters(100, 2, 1)
-    assert linear_probe(train, labels, test, 1 - wanted) == 0
-    assert linear_probe(train, labels, test, torch.zeros_like(wanted)) == 0.5
+def test_accuracy_is_computed_on_the_test_samples() -> None:
+    """Swapped test train_labels give an accuracy of 0, constant ones of a half."""
+    train, train_labels = clusters(200, 2, 0)
+    test, test_labels = clusters(100, 2, 1)
+    assert linear_probe(train, train_labels, test, 1 - test_labels) == 0
+    assert linear_probe(train, train_labels, test, torch.zeros_like(test_labels)) == 0.5
 
 
-def test_a_column_in_the_middle_of_another_is_beyond_a_plane() -> None:
+def test_classes_that_are_not_linearly_separable() -> None:
     train, test = cloud(600, 2, 0), cloud(600, 2, 1)
-    inner = [(pile.norm(dim=1) < 1.18).long() for pile in (train, test)]
+    inner = [(points.norm(dim=1) < 1.18).long() for points in (train, test)]
     assert 0.4 < linear_probe(train, inner[0], test, inner[1]) < 0.65
 
 
-def test_the_scale_and_place_of_each_column_do_not_matter() -> None:
+def test_features_are_standardised() -> None:
     train, test = cloud(300, 5, 0), cloud(300, 5, 1)
-    labels, wanted = ((pile.sum(1) > 0).long() for pile in (train, test))
-    scales, places = torch.tensor([1e-5, 1.0, 1e4, 3.0, 1e-2]), torch.tensor([0.0, 5.0, -1e4, 7.0, 1.0])
-    plain = linear_probe(train, labels, test, wanted)
+    train_labels, test_labels = ((features.sum(1) > 0).long() for features in (train, test))
+    scales, shifts = torch.tensor([1e-5, 1.0, 1e4, 3.0, 1e-2]), torch.tensor([0.0, 5.0, -1e4, 7.0, 1.0])
+    plain = linear_probe(train, train_labels, test, test_labels)
     assert plain > 0.95
-    assert abs(linear_probe(train * scales + places, labels, test * scales + places, wanted) - plain) < 0.01
+    assert abs(linear_probe(train * scales + shifts, train_labels, test * scales + shifts, test_labels) - plain) < 0.01
 
 
-def test_what_does_not_converge_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "ROUNDS", 1)
-    train, labels = clusters(200, 4, 0)
-    assert linear_probe(train, labels, train, labels) > 0.5
+def test_missing_convergence_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "MAX_ITERATIONS", 1)
+    train, train_labels = clusters(200, 4, 0)
+    assert linear_probe(train, train_labels, train, train_labels) > 0.5
 
 
-def test_dead_columns_do_not_matter() -> None:
-    train, labels = clusters(200, 3, 0)
+def test_constant_columns() -> None:
+    train, train_labels = clusters(200, 3, 0)
     dead = torch.cat([train, torch.zeros(200, 3)], dim=1)
-    assert linear_probe(dead, labels, dead, labels) == 1
+    assert linear_probe(dead, train_labels, dead, train_labels) == 1
     assert np.isfinite(linear_probe(torch.zeros(20, 3), torch.arange(20) % 2, torch.ones(20, 3), torch.arange(20) % 2))

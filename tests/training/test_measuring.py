@@ -422,7 +422,7 @@ def test_features_that_the_data_cannot_have(tmp_path: Path) -> None:
     """That is known before the first step, or it would be a run of five hundred steps for nothing."""
     recipe = pictures(tmp_path / "p.npz", features="classifier")
     np.savez(tmp_path / "p.npz", images=np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), np.uint8))
-    with pytest.raises(RecipeError, match=r"a classifier needs labels.*take --features pixels"):
+    with pytest.raises(RecipeError, match=r"a classifier requires labels.*use --features pixels"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -443,7 +443,7 @@ def test_a_run_and_its_later_measuring_choose_the_same_features(
 
     run = train(recipe, tmp_path / "a", listener=Listener())
     assert {line["features"] for line in lines(tmp_path / "a")} == {"pixels"}
-    assert sum("not sure to tell the classes" in sentence for sentence in said) == 1
+    assert sum("because a classifier has an accuracy of" in sentence for sentence in said) == 1
     result, _ = measure_run(run, select_measures("fid"))
     assert result.features == "pixels"
-    assert any("not sure to tell the classes" in note for note in result.notes)
+    assert any("because a classifier has an accuracy of" in note for note in result.notes)

@@ -148,7 +148,9 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
         check_features(name, train)
         classifier = _train_classifier_extractor(train, context)
         if classifier.warning:
-            context.note(f"the features are not meaningful: the classifier has {classifier.warning}; use pixels")
+            context.note(
+                f"the features are not meaningful: the classifier has {classifier.warning}; use --features pixels"
+            )
         return classifier
     alpha = not isinstance(train, StackedDigits)
     if ".py:" in spec:
@@ -185,7 +187,7 @@ def check_features(name: str, train: Source) -> None:
     """Raises RecipeError if these features are not available for this data, before anything is trained or written."""
     if name == "classifier" and isinstance(train, SizedSource) and not can_train_on(_classifier_source(train)):
         message = "a classifier requires labels, with twenty images per class on average"
-        raise RecipeError(message, where="--features", cure="use pixels")
+        raise RecipeError(message, where="--features", cure="use --features pixels")
 
 
 def _classifier_source(source: SizedSource) -> SizedSource:
