@@ -16,7 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from poise.core.metrics_log import Row, Stat, row_to_json
 from poise.errors import CheckpointError, DataError, PoiseError, RecipeError
-from poise.watch.logs import KNOWN, SHORT, Log, measures_to_metrics, parse_columns, read_log
+from poise.watch.columns import KNOWN_COLUMNS, SHORT_NAMES, parse_columns
+from poise.watch.logs import Log, measures_to_metrics, read_log
 
 D, G = "d/adversarial", "g/adversarial"
 Plain = list[tuple[int, dict[str, float]]]
@@ -96,7 +97,7 @@ def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "recipe", "part"),
     [
-        ("", "steps = 4", "no row has been written yet"),
+        ("", "steps = 4", "no row has been logged yet"),
         ('{"step": 1}\n', "steps = 4", "rows.jsonl:1: line 1 is damaged"),
         ('{"step": 1, "stats": {"d/loss": 3}}\n', "steps = 4", "rows.jsonl:1: line 1 is damaged"),
         (row(50, d_adversarial=Stat.of(0.7)), "steps = ", "recipe.toml: is damaged"),
@@ -113,7 +114,7 @@ def test_runs_that_cannot_be_read(tmp_path: Path, rows: str, recipe: str, part: 
 def test_a_run_without_its_recipe(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     (run / "recipe.toml").unlink()
-    with pytest.raises(DataError, match="not a run folder that can be read"):
+    with pytest.raises(DataError, match="not a readable run folder"):
         read_log(run)
 
 
@@ -227,10 +228,10 @@ def test_other_numbers_of_a_line_are_left_out_or_asked_for(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", KNOWN_COLUMNS)
 def test_names_that_are_known(tmp_path: Path, name: str) -> None:
     log = read_log(written(tmp_path, "log.csv", f"{name},loss_d,loss_g\n0.75,2,1\n"))
-    assert plain(log)[0][1][SHORT[KNOWN[name]]] == 0.75
+    assert plain(log)[0][1][SHORT_NAMES[KNOWN_COLUMNS[name]]] == 0.75
 
 
 @pytest.mark.parametrize("name", ["D loss", "loss/D", "Loss_D", "errD", "D_err", "D_errors", "Loss/D/loss", "D/loss"])
@@ -283,7 +284,7 @@ def test_a_pattern_reads_any_file(tmp_path: Path) -> None:
     [
         ("D ([0-9.]+)", RecipeError, ["--pattern", "has no named group", "(?P<d>[0-9.]+)"]),
         (r"loss (?P<d>\d+)", PoiseError, []),
-        (r"D (?P<real>\S+)", RecipeError, ["nothing here is called a loss of D or G", "there is real"]),
+        (r"D (?P<real>\S+)", RecipeError, ["no column is recognised as a loss of D or G", "the columns are real"]),
     ],
     ids=["no group", "no match", "no loss"],
 )
@@ -370,7 +371,7 @@ def test_events_of_both_sorts_share_their_rows(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_events(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no line with a number in it") as raised:
+    with pytest.raises(DataError, match="no line contains a number") as raised:
         read_log(tmp_path)
     assert str(tmp_path) in str(raised.value)
 
@@ -413,7 +414,7 @@ def test_step_is_the_first_of_several_columns(tmp_path: Path) -> None:
         ("10 20  40", [1, 2, 3, 4]),
         ("1 2  40", [1, 2, 3, 40]),
     ],
-    ids=["starts anew", "the same twice", "rounded", "one missing, before", "one missing"],
+    ids=["restarts", "the same twice", "rounded", "one missing, before", "one missing"],
 )
 def test_steps_that_start_anew_are_counted(tmp_path: Path, steps: str, found: list[int]) -> None:
     lines = "".join(f"{step},0.5\n" for step in steps.split(" "))
@@ -451,24 +452,24 @@ def test_columns(words: str, found: dict[str, str]) -> None:
     assert parse_columns(words) == found
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", SHORT_NAMES)
 def test_every_short_name(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, "log.csv", "a,loss_d\n0.75,2\n")
     columns = parse_columns(f"{name}=a")
-    assert plain(read_log(path, columns))[0][1][SHORT[name]] == 0.75
-    full = parse_columns(f"{SHORT[name]}=a")
-    assert full == {SHORT[name]: "a"}
+    assert plain(read_log(path, columns))[0][1][SHORT_NAMES[name]] == 0.75
+    full = parse_columns(f"{SHORT_NAMES[name]}=a")
+    assert full == {SHORT_NAMES[name]: "a"}
 
 
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("d", ["--columns", "must be name=column, by commas", "'d'"]),
+        ("d", ["--columns", "must be name=column, separated by commas", "'d'"]),
         ("d=", ["must be name=column", "'d='"]),
         ("=d", ["must be name=column", "'=d'"]),
         ("d=a,,g", ["must be name=column", "'g'"]),
-        ("acuracy=a", ["--columns", "no such quantity", "'acuracy'", "did you mean 'accuracy'?"]),
-        ("stpe=a", ["no such quantity", "did you mean 'step'?"]),
+        ("acuracy=a", ["--columns", "no such metric", "'acuracy'", "did you mean 'accuracy'?"]),
+        ("stpe=a", ["no such metric", "did you mean 'step'?"]),
     ],
     ids=str,
 )
@@ -495,7 +496,7 @@ def test_columns_go_before_our_own_names(tmp_path: Path) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such run or log") as raised:
+    with pytest.raises(DataError, match="no such run or log") as raised:
         read_log(tmp_path / "nowhere")
     assert "nowhere" in str(raised.value)
 
@@ -503,7 +504,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.txt"])
 @pytest.mark.parametrize("text", ["", "\n \n", "words\n"], ids=["empty", "blank", "no number"])
 def test_files_without_numbers(tmp_path: Path, name: str, text: str) -> None:
-    with pytest.raises(DataError, match="no line with a number in it") as raised:
+    with pytest.raises(DataError, match="no line contains a number") as raised:
         read_log(written(tmp_path, name, text))
     assert "--pattern" in str(raised.value)
 
@@ -521,10 +522,10 @@ def test_a_column_that_is_not_there(tmp_path: Path, name: str) -> None:
 def test_no_loss_is_named(tmp_path: Path) -> None:
     head = ",".join(f"c{number}" for number in range(20))
     cells = ",".join("1" for _ in range(20))
-    with pytest.raises(RecipeError, match="nothing here is called a loss of D or G") as raised:
+    with pytest.raises(RecipeError, match="no column is recognised as a loss of D or G") as raised:
         read_log(written(tmp_path, "log.csv", f"{head}\n{cells}\n"))
     assert "--columns d=...,g=..." in str(raised.value)
-    assert str(raised.value).endswith("there is " + ", ".join(f"c{number}" for number in range(12)))
+    assert str(raised.value).endswith("the columns are " + ", ".join(f"c{number}" for number in range(12)))
 
 
 def test_one_loss_is_enough(tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ TRAINERS = {
         1,
     ),
     "lightweight-gan": Trainer(
-        "light.log", "G: {g:.2f} | D: {d} | GP: 0.10", None, "the columns D and G are taken to be their losses"
+        "light.log", "G: {g:.2f} | D: {d} | GP: 0.10", None, "the columns D and G are taken to be the losses of D and G"
     ),
     "rosinality's StyleGAN2": Trainer(
         "bar.log",
         "d: {d:.4f}; g: {g:.4f}; r1: 0.0100; path: 0.0000; mean path: 0.0000; augment: 0.0000",
         None,
-        "the columns D and G are taken to be their losses",
+        "the columns D and G are taken to be the losses of D and G",
     ),
     "Keras' fit": Trainer("fit.log", "938/938 [=====] - 41s 41ms/step - d_loss: {d:.4f} - g_loss: {g:.4f}", None),
     "Lightning's CSV": Trainer("metrics.csv", "{d},,0,{i}\n,{g},0,{i}", 1),
@@ -258,12 +258,12 @@ def test_commas_in_numbers(name: str, text: str, noted: bool, tmp_path: Path) ->
 )
 @pytest.mark.parametrize("name", ["a.log", "a.csv", "a.json"])
 def test_files_that_are_no_log_are_refused_as_such(name: str, body: bytes, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no line with a number in it"):
+    with pytest.raises(DataError, match="no line contains a number"):
         read_log(written(tmp_path, body, name))
 
 
 def test_a_cell_too_large_for_a_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a table that can be read"):
+    with pytest.raises(DataError, match="not a readable table"):
         read_log(written(tmp_path, "d_loss,note\n0.5," + "x" * 200_000 + "\n", "a.csv"))
 
 
@@ -321,9 +321,9 @@ def test_what_may_be_counts_is_left_out_or_refused(cells: str, tmp_path: Path) -
     text = "d_loss,D_acc\n" + "".join(f"0.7,{c}\n" for c in cells.split())
     log = read_log(written(tmp_path, text, "a.csv"))
     assert ACCURACY not in curves(log)
-    assert "D_acc is neither a share between 0 and 1 nor clearly per cent" in log.notes[0]
+    assert "D_acc is neither a fraction between 0 and 1 nor clearly per cent" in log.notes[0]
     assert "--columns accuracy=D_acc%" in log.notes[0]
-    with pytest.raises(RecipeError, match="neither a share"):
+    with pytest.raises(RecipeError, match="neither a fraction"):
         read_log(written(tmp_path, text, "a.csv"), {"accuracy": "D_acc"})
 
 
@@ -369,14 +369,16 @@ def test_columns_by_plus_are_averaged(tmp_path: Path) -> None:
 
 def test_a_log_without_ds_loss_says_so(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "D_A,g_loss\n0.5,1\n", "a.csv"))
-    assert (set(curves(log)), log.judged) == ({G}, False)
-    assert list(log.notes) == ["D's loss was not found, so nothing is said about it: --columns d=... names it"]
+    assert (set(curves(log)), log.has_d_loss) == ({G}, False)
+    assert list(log.notes) == [
+        "D's loss was not found, so its detectors are inactive; name its column with --columns d=..."
+    ]
 
 
 def test_bare_letters_are_losses_only_where_nothing_else_is(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "d,g,d_loss,g_loss\n9,9,0.5,1\n", "a.csv"))
     assert curves(log) == {D: [0.5], G: [1.0]}
-    with pytest.raises(RecipeError, match="nothing here is called a loss"):
+    with pytest.raises(RecipeError, match="no column is recognised as a loss"):
         read_log(written(tmp_path, "d,x\n9,9\n", "b.csv"))
 
 
@@ -428,7 +430,7 @@ EPOCHS = {
 def test_steps_that_start_anew_each_epoch_are_counted(how: str, tmp_path: Path) -> None:
     log = read_log(written(tmp_path, stepped(EPOCHS[how]), "a.csv"))
     assert steps(log) == list(range(1, len(EPOCHS[how]) + 1))
-    assert "as in each epoch: lines are counted instead" in log.notes[0] if log.notes else False
+    assert "as with each epoch: lines are counted instead" in log.notes[0] if log.notes else False
 
 
 def test_epochs_say_where_a_step_is(tmp_path: Path) -> None:
@@ -436,7 +438,7 @@ def test_epochs_say_where_a_step_is(tmp_path: Path) -> None:
     epochs = [1] * 4 + [2] * 4 + [3] * 4
     log = read_log(written(tmp_path, stepped(within, epochs), "a.csv"))
     assert steps(log) == list(range(0, 1200, 100))
-    assert log.notes == ("step starts anew 2 times, and is counted on from epoch to epoch by epoch",)
+    assert log.notes == ("step restarts 2 times, and is continued across epochs by epoch",)
     again = read_log(written(tmp_path, stepped([*within, *within[4:]], [*epochs, *epochs[4:]]), "b.csv"))
     assert steps(again) == list(range(0, 1200, 100))
     assert curves(again)[D] == [0, 1, 2, 3, *range(12, 20)]

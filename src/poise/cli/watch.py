@@ -45,7 +45,8 @@ def watch(
 ) -> None:
     """Replay the monitor over a run or over another trainer's log, and list the alarms."""
     from poise.cli.files import check_writable
-    from poise.watch.logs import parse_columns, read_log
+    from poise.watch.columns import parse_columns
+    from poise.watch.logs import read_log
     from poise.watch.replay import replay
 
     if plot is not None:
@@ -82,7 +83,7 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
         console.print(styled_text((f"detectors without data: {', '.join(inactive)}", "dim")))
     if not alarms:
         console.print(
-            "no alarm" if log.judged else "no alarm from the columns that were read, but no loss of D was found"
+            "no alarm" if log.has_d_loss else "no alarm from the columns that were read, but no loss of D was found"
         )
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

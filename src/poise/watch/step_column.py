@@ -1,7 +1,7 @@
-"""The steps of another trainer's log: where they are missing, begin anew each epoch, or go back with a resumed run.
+"""The step column of another trainer's log: it may be missing, restart with each epoch, or decrease after a resume.
 
-The rule: steps that go back to the beginning and end where they ended before are those of an epoch; anything else was
-written again by a run that was resumed or begun again, and the later rows count.
+The rule: steps that return to the beginning and end where they ended before restart with each epoch. In all other cases
+a run was resumed or restarted, and later rows replace earlier ones.
 """
 
 from __future__ import annotations
@@ -15,59 +15,72 @@ from poise.watch.text_tables import Flat
 Numbers = dict[str, Stat]
 
 
-def by_step(
-    kept: list[tuple[Flat, Numbers]], step: str | None, epoch: str | None, notes: list[str]
+def order_by_step(
+    lines: list[tuple[Flat, Numbers]], step: str | None, epoch: str | None, notes: list[str]
 ) -> list[tuple[int, Numbers]]:
-    """Rows in order of their steps; where there are none, or they begin anew each epoch, lines are counted."""
-    told = [math.nan if step is None else line.get(step, math.nan) for line, _ in kept]
-    steps = [round(at) if math.isfinite(at) else place for place, at in enumerate(told, 1)]
-    rows = [numbers for _, numbers in kept]
-    falls = [place for place, (one, other) in enumerate(pairwise(steps), 1) if other < one]
-    if falls and not all(map(math.isfinite, told)):
+    """The rows in the order of their steps.
+
+    Lines are counted if there is no step column or if it restarts with each epoch and no column gives the epoch.
+
+    Args:
+        lines: each line of the log, and its metrics.
+        step: the column of the step, if any.
+        epoch: the column of the epoch, if any.
+        notes: decisions are appended here.
+    """
+    logged = [math.nan if step is None else line.get(step, math.nan) for line, _ in lines]
+    steps = [round(value) if math.isfinite(value) else count for count, value in enumerate(logged, 1)]
+    rows = [numbers for _, numbers in lines]
+    restarts = [index for index, (before, after) in enumerate(pairwise(steps), 1) if after < before]
+    if restarts and not all(map(math.isfinite, logged)):
         notes.append(f"some lines have no {step}: lines are counted instead")
         return list(enumerate(rows, 1))
-    if falls and each_epoch(steps, falls):
-        epochs = [math.nan if epoch is None else line.get(epoch, math.nan) for line, _ in kept]
-        joined = joined_steps(steps, epochs, falls)
-        if joined is None:
-            notes.append(f"{step} starts anew {len(falls):,} times, as in each epoch: lines are counted instead")
+    if restarts and restarts_each_epoch(steps, restarts):
+        epochs = [math.nan if epoch is None else line.get(epoch, math.nan) for line, _ in lines]
+        continuous = continuous_steps(steps, epochs, restarts)
+        if continuous is None:
+            notes.append(f"{step} restarts {len(restarts):,} times, as with each epoch: lines are counted instead")
             return list(enumerate(rows, 1))
-        notes.append(f"{step} starts anew {len(falls):,} times, and is counted on from epoch to epoch by {epoch}")
-        steps = joined
-    return _rewritten(list(zip(steps, rows, strict=True)), notes)
+        notes.append(f"{step} restarts {len(restarts):,} times, and is continued across epochs by {epoch}")
+        steps = continuous
+    return _drop_replaced(list(zip(steps, rows, strict=True)), notes)
 
 
-def each_epoch(steps: list[int], falls: list[int]) -> bool:
-    """Whether steps that fall at these places are counted anew each epoch, and not written again by a resumed run.
+def restarts_each_epoch(steps: list[int], restarts: list[int]) -> bool:
+    """Whether the steps restart with each epoch, rather than return with a resumed run.
 
-    An epoch begins at the beginning, and ends where the others do. A run that was resumed goes back to its last save
-    and then beyond where it was; one that was begun again goes beyond too. Three returns to the beginning are epochs.
+    All epochs start and end at the same step. A resumed run returns to its last checkpoint and then continues past the
+    step that it had reached; so does a restarted run. Three returns to the beginning are taken for epochs in any case.
+
+    Args:
+        steps: the logged steps.
+        restarts: the indices at which the step decreases.
     """
-    bounds = [0, *falls, len(steps)]
+    bounds = [0, *restarts, len(steps)]
     parts = [steps[a:b] for a, b in pairwise(bounds)]
-    apart = max((part[1] - part[0] for part in parts if len(part) > 1), default=1)
-    back = [part[0] <= steps[0] + apart for part in parts[1:]]
-    beyond = any(part[-1] > parts[0][-1] + apart for part in parts[1:])
-    return (all(back) and not beyond) or sum(back) >= 3
+    interval = max((part[1] - part[0] for part in parts if len(part) > 1), default=1)
+    at_beginning = [part[0] <= steps[0] + interval for part in parts[1:]]
+    continues_past = any(part[-1] > parts[0][-1] + interval for part in parts[1:])
+    return (all(at_beginning) and not continues_past) or sum(at_beginning) >= 3
 
 
-def joined_steps(steps: list[int], epochs: list[float], falls: list[int]) -> list[int] | None:
-    """Steps within epochs as steps of the run: epoch x steps of an epoch + step. None where epochs don't tell."""
-    if not all(map(math.isfinite, epochs)) or any(epochs[place] == epochs[place - 1] for place in falls):
+def continuous_steps(steps: list[int], epochs: list[float], restarts: list[int]) -> list[int] | None:
+    """Steps of the run from steps within epochs: epoch x steps per epoch + step; None if the epochs are unusable."""
+    if not all(map(math.isfinite, epochs)) or any(epochs[index] == epochs[index - 1] for index in restarts):
         return None
-    apart = max((b - a for a, b in pairwise(steps) if b > a), default=1)
-    length = max(steps) - min(steps) + apart
-    return [round((epoch - epochs[0]) * length) + at for epoch, at in zip(epochs, steps, strict=True)]
+    interval = max((b - a for a, b in pairwise(steps) if b > a), default=1)
+    length = max(steps) - min(steps) + interval
+    return [round((epoch - epochs[0]) * length) + step for epoch, step in zip(epochs, steps, strict=True)]
 
 
-def _rewritten(rows: list[tuple[int, Numbers]], notes: list[str]) -> list[tuple[int, Numbers]]:
-    """What was written again takes the place of the old rows: a resumed run goes back to its last save."""
-    told: list[tuple[int, Numbers]] = []
-    for at, numbers in rows:
-        if told and told[-1][0] > at:
-            while told and told[-1][0] >= at:
-                told.pop()
-        told.append((at, numbers))
-    if dropped := len(rows) - len(told):
-        notes.append(f"{dropped:,} rows were written again, as by a resumed run: the later ones count")
-    return told
+def _drop_replaced(rows: list[tuple[int, Numbers]], notes: list[str]) -> list[tuple[int, Numbers]]:
+    """The rows without those that a resumed run has written again."""
+    current: list[tuple[int, Numbers]] = []
+    for step, numbers in rows:
+        if current and current[-1][0] > step:
+            while current and current[-1][0] >= step:
+                current.pop()
+        current.append((step, numbers))
+    if dropped := len(rows) - len(current):
+        notes.append(f"{dropped:,} rows were written again, as by a resumed run: the later ones replace them")
+    return current

@@ -1,4 +1,4 @@
-"""TensorBoard's scalars as rows, and those of the folders that `SummaryWriter.add_scalars` makes for each curve."""
+"""Reading TensorBoard's scalars, including the folders that `SummaryWriter.add_scalars` writes, one for each curve."""
 
 from __future__ import annotations
 
@@ -14,45 +14,50 @@ FILES = "*events.out.tfevents*"
 
 
 def read_events(path: Path) -> Table:
-    """The scalars of a folder or file of events, step by step; those of folders within it by the folder's name.
+    """Read the scalars of an event file or of a folder and its subfolders, one row per step.
 
-    `add_scalars("loss", {"D": d})` writes the tag `loss` into a folder `loss_D`: that column is called `loss_D`. A tag
-    of any other folder is called by folder and tag.
+    `add_scalars("loss", {"D": d})` writes the tag `loss` into a folder `loss_D`; the column is named `loss_D`. Tags in
+    any other subfolder are named by folder and tag.
 
     Raises:
-        DataError: several folders hold losses of the same name: they are several runs.
+        DataError: several folders have losses of the same name, so they are several runs.
     """
     rows: dict[int, Flat] = {}
-    holders: dict[str, list[str]] = {}
-    for folder in _folders(path):
-        inner = "" if folder == path or path.is_file() else folder.relative_to(path).as_posix()
-        for tag, step, value in _scalars(folder):
-            column = _column(inner, tag)
-            if column != folder.name and quantity_of(tag) is not None and inner not in holders.setdefault(tag, []):
-                holders[tag].append(inner)
+    subfolders_of_tag: dict[str, list[str]] = {}
+    for folder in _event_folders(path):
+        subfolder = "" if folder == path or path.is_file() else folder.relative_to(path).as_posix()
+        for tag, step, value in _read_scalars(folder):
+            column = _column_name(subfolder, tag)
+            if column != folder.name and quantity_of(tag) is not None:
+                subfolders = subfolders_of_tag.setdefault(tag, [])
+                if subfolder not in subfolders:
+                    subfolders.append(subfolder)
             rows.setdefault(step, {"step": float(step)})[column] = value
-    several = next((found for found in holders.values() if len(found) > 1 and "" not in found), None)
-    if several is not None:
-        shown = ", ".join(sorted(several)[:8])
-        raise DataError("holds the events of several runs", where=str(path), cure=f"name one of its folders: {shown}")
+    runs = next((found for found in subfolders_of_tag.values() if len(found) > 1 and "" not in found), None)
+    if runs is not None:
+        names = ", ".join(sorted(runs)[:8])
+        raise DataError(
+            "contains the events of several runs", where=str(path), cure=f"pass one of its folders: {names}"
+        )
     return Table([rows[step] for step in sorted(rows)])
 
 
-def _folders(path: Path) -> list[Path]:
-    """Where there are events: the file or folder itself, and all folders below it."""
+def _event_folders(path: Path) -> list[Path]:
+    """The file or folder itself, and all its subfolders that contain event files."""
     if path.is_file():
         return [path]
     return [path, *sorted({file.parent for file in path.rglob(FILES)} - {path})]
 
 
-def _column(inner: str, tag: str) -> str:
-    if not inner:
+def _column_name(subfolder: str, tag: str) -> str:
+    if not subfolder:
         return tag
-    name = inner.rsplit("/", 1)[-1]
-    return name if name.startswith(tag.replace("/", "_") + "_") else f"{inner}/{tag}"
+    name = subfolder.rsplit("/", 1)[-1]
+    return name if name.startswith(tag.replace("/", "_") + "_") else f"{subfolder}/{tag}"
 
 
-def _scalars(path: Path) -> Iterator[tuple[str, int, float]]:
+def _read_scalars(path: Path) -> Iterator[tuple[str, int, float]]:
+    """The tag, step and value of each scalar."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -61,8 +66,8 @@ def _scalars(path: Path) -> Iterator[tuple[str, int, float]]:
     tags: dict[str, Any] = events.Tags()
     for tag in tags[SCALARS]:
         yield from ((tag, event.step, float(event.value)) for event in events.Scalars(tag))
-    for tag in tags[TENSORS]:  # where TensorFlow 2 puts its scalars
-        kind = events.summary_metadata.get(tag)
-        if kind is not None and kind.plugin_data.plugin_name == "scalars":
-            told = ((event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag))
-            yield from ((tag, step, float(value.item())) for step, value in told if value.size == 1)
+    for tag in tags[TENSORS]:  # TensorFlow 2 writes scalars as tensors
+        metadata = events.summary_metadata.get(tag)
+        if metadata is not None and metadata.plugin_data.plugin_name == "scalars":
+            values = ((event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(tag))
+            yield from ((tag, step, float(value.item())) for step, value in values if value.size == 1)
