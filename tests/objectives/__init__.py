@@ -1,1 +1,1 @@
-"""Tests that mirror `src/poise/objectives`."""
+"""Tests of `src/poise/objectives`."""
