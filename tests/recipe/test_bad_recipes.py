@@ -1,8 +1,7 @@
-"""Every bad recipe is refused with exit code 2 and one line: where, what was found, what to do.
+"""Every invalid recipe is refused with exit code 2 and one line: the field, the value found and the cure.
 
-The numbers are those of the project's catalogue of bad inputs (C01 to C16). Nothing may be written, and
-each message must hold what helps: the dotted path, the value that stood there, the range or the nearest
-right word.
+The numbers are those of the project's catalogue of invalid inputs (C01 to C16). Nothing is written, and each message
+contains the dotted path, the value, and the valid range or the nearest valid word.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ LR = "optimizer.d.lr"
 
 
 def case(ident: str, changes: str | list[str], *parts: str) -> Any:
-    """A `--set` (or several) on the ring recipe, and what the message must hold."""
+    """One or several `--set` on the ring recipe, and what the message must contain."""
     return pytest.param([changes] if isinstance(changes, str) else changes, parts, id=ident)
 
 
@@ -35,12 +34,12 @@ def noise(sigma: str) -> str:
 
 CHANGES = [
     case("C01-misspelt-key", "optimizer.d.beats=[0.5, 0.9]", "optimizer.d.beats", "did you mean 'betas'?"),
-    case("C01-key-like-no-other", f"{LR[:-2]}speed=1e-4", "optimizer.d.speed", "known: betas, eps, kind, lr"),
+    case("C01-unknown-key", f"{LR[:-2]}speed=1e-4", "optimizer.d.speed", "known: betas, eps, kind, lr"),
     case("C01-misspelt-key-at-top", "bacth=3", "bacth", "did you mean 'batch'?"),
     case("C01-misspelt-table", "optimizr.d.lr=1e-4", "optimizr", "did you mean 'optimizer'?"),
     case("C01-misspelt-in-trick", 'tricks=[{kind="r1", gama=1.0}]', "tricks.0.gama", "did you mean 'gamma'?"),
     case(
-        "C01-misspelt-in-dial",
+        "C01-misspelt-in-schedule",
         f'{LR}={{kind="linear", start=1e-3, end=0.0, untill=0.5}}',
         f"{LR}.untill",
         "did you mean 'until'?",
@@ -70,35 +69,40 @@ CHANGES = [
     case("C06-eps-of-zero", "optimizer.d.eps=0.0", "optimizer.d.eps", "must be greater than 0", "found 0.0"),
     case("C06-negative-sigma", noise("-0.1"), "tricks.0.sigma", "must be at least 0", "found -0.1"),
     case(
-        "C06-dial-that-leaves-its-range-at-its-end",
+        "C06-schedule-that-ends-out-of-range",
         noise('{kind="linear", start=0.1, end=-0.1}'),
         "tricks.0.sigma",
         "must be at least 0",
         "found -0.1",
     ),
-    case("C06-dial-with-nan", noise('{kind="cosine", start=nan, end=0.0}'), "tricks.0.sigma.start", "finite"),
+    case("C06-schedule-with-nan", noise('{kind="cosine", start=nan, end=0.0}'), "tricks.0.sigma.start", "finite"),
     case(
-        "C06-stairs-with-one-step-too-low",
+        "C06-steps-with-a-negative-value",
         f'{LR}={{kind="steps", values=[1e-3, -1e-3, 1e-3], at=[0.2, 0.4]}}',
         LR,
         "must be at least 0",
         "found -0.001",
     ),
     case(
-        "C06-stairs-that-do-not-rise",
+        "C06-steps-that-do-not-increase",
         f'{LR}={{kind="steps", values=[3.0, 2.0, 1.0], at=[0.4, 0.2]}}',
         LR,
         "must increase",
         "found [0.4, 0.2]",
     ),
-    case("C06-stairs-one-short", f'{LR}={{kind="steps", values=[3.0, 2.0], at=[0.2, 0.4]}}', LR, "one value more"),
+    case(
+        "C06-steps-without-the-last-value",
+        f'{LR}={{kind="steps", values=[3.0, 2.0], at=[0.2, 0.4]}}',
+        LR,
+        "one more value",
+    ),
     case("C06-ramp-without-time", f'{LR}={{kind="linear", start=1.0, end=0.0, after=0.5, until=0.5}}', LR, "'until'"),
     case("C06-ramp-past-the-end", f'{LR}={{kind="linear", start=1.0, end=0.0, until=500}}', LR, "steps", "until 500"),
     case("C06-label-beyond-two", 'tricks=[{kind="soft_labels", real=[0.9, 3.0]}]', "tricks.0.real.1", "at most 2"),
     case("C06-label-high-first", 'tricks=[{kind="soft_labels", real=[0.9, 0.7]}]', "tricks.0", "[low, high]"),
     case("C07-batch-of-none", "batch=0", "batch", "1", "found 0"),
     case("C07-negative-batch", "batch=-1", "batch", "1", "found -1"),
-    case("C07-half-a-picture", "batch=2.5", "batch", "must be a whole number", "found 2.5"),
+    case("C07-fractional-batch", "batch=2.5", "batch", "must be a whole number", "found 2.5"),
     case("C07-huge-batch", "batch=1000000000", "batch", "65536", "found 1000000000"),
     case("C07-no-steps", "steps=0", "steps", "1", "found 0"),
     case("C07-no-moves", "tempo.d=0", "tempo.d", "1", "found 0"),
@@ -116,35 +120,35 @@ CHANGES = [
     case("C12-class-path", '_target_="os.system"', "_target_", "unknown key"),
     case("C12-class-path-as-kind", 'objective.kind="os.system"', "objective", "unknown kind", "'os.system'"),
     case("C12-variable-is-plain-text", 'name="${HOME}"', "name", "found '${HOME}'"),
-    case("A07-name-that-climbs", 'name="../../x"', "name", "found '../../x'"),
+    case("A07-name-with-parent-folders", 'name="../../x"', "name", "found '../../x'"),
     case("A07-name-rule-in-words", 'name="a/b"', "name", "letters, digits", "found 'a/b'"),
     case("about-of-two-lines", 'about="a\\nb"', "about", "must be one line"),
     case("kind-missing", "objective={}", "objective", "needs a 'kind'"),
     case("kind-missing-in-trick", "tricks=[{gamma=1.0}]", "tricks.0", "needs a 'kind'"),
     case("kind-misspelt", 'objective.kind="minmax"', "objective", "'minmax'", "did you mean 'minimax'?"),
     case("kind-misspelt-in-trick", 'tricks=[{kind="soft_label"}]', "tricks.0", "did you mean 'soft_labels'?"),
-    case("kind-misspelt-in-dial", f'{LR}={{kind="linaer", start=1.0, end=0.0}}', LR, "did you mean 'linear'?"),
-    case("kind-misspelt-where-there-is-one", 'tempo.kind="ratoi"', "tempo", "did you mean 'ratio'?"),
-    case("kind-like-no-other", 'objective.kind="xyz"', "objective", "known: ", "minimax, non_saturating"),
+    case("kind-misspelt-in-schedule", f'{LR}={{kind="linaer", start=1.0, end=0.0}}', LR, "did you mean 'linear'?"),
+    case("kind-misspelt-of-a-tempo", 'tempo.kind="ratoi"', "tempo", "did you mean 'ratio'?"),
+    case("kind-unknown", 'objective.kind="xyz"', "objective", "known: ", "minimax, non_saturating"),
     case("kind-a-number", "tricks=[{kind=3}]", "tricks.0", "unknown kind", "found 3"),
     case("word-misspelt", 'network.d.norm="btch"', "network.d.norm", "'virtual' or 'none'", "did you mean 'batch'?"),
-    case("dial-half-told", f'{LR}={{kind="linear", start=1e-3}}', f"{LR}.end", "is missing"),
-    case("trick-that-is-not-there", ["tricks=[]", "tricks.r1.gamma=3"], "tricks", "'r1'"),
+    case("schedule-incomplete", f'{LR}={{kind="linear", start=1e-3}}', f"{LR}.end", "is missing"),
+    case("trick-missing", ["tricks=[]", "tricks.r1.gamma=3"], "tricks", "'r1'"),
     case("set-without-value", "steps=", "--set steps=", "no value"),
     case("set-without-equals", "steps", "--set steps", "path=value"),
     case("set-without-path", "=3", "--set =3", "path=value"),
-    case("set-with-hole-in-path", "optimizer..lr=1e-4", "--set optimizer..lr=1e-4", "path=value"),
-    case("set-of-two-things", "steps=3\nbatch=8", "--set"),
-    case("two-faults-misspelling-first", ["steps=0", "bacth=3"], "bacth", "did you mean 'batch'?"),
+    case("set-with-empty-key", "optimizer..lr=1e-4", "--set optimizer..lr=1e-4", "path=value"),
+    case("set-of-two-values", "steps=3\nbatch=8", "--set"),
+    case("two-errors-misspelling-first", ["steps=0", "bacth=3"], "bacth", "did you mean 'batch'?"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "parts"), CHANGES)
 def test_change_refused(poise: Any, tmp_path: Path, changes: list[str], parts: tuple[str, ...]) -> None:
     words = [word for change in changes for word in ("--set", change)]
-    said = poise("train", "ring", "--out", tmp_path / "out", *words)
-    said.complains(2, *parts)
-    assert said.err.count("\n") == 1
+    result = poise("train", "ring", "--out", tmp_path / "out", *words)
+    result.complains(2, *parts)
+    assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -186,31 +190,31 @@ FILES = [
 def test_file_refused(poise: Any, tmp_path: Path, content: bytes, parts: tuple[str, ...]) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_bytes(content)
-    said = poise("train", recipe, "--out", tmp_path / "out")
-    said.complains(2, "mine.toml", *parts)
-    assert said.err.count("\n") == 1
-    assert len(said.err) < 500 + len(str(tmp_path))
+    result = poise("train", recipe, "--out", tmp_path / "out")
+    result.complains(2, "mine.toml", *parts)
+    assert result.err.count("\n") == 1
+    assert len(result.err) < 500 + len(str(tmp_path))
     assert list(tmp_path.iterdir()) == [recipe]
 
 
-ODD_BUT_FINE = [
+UNUSUAL_BUT_VALID = [
     pytest.param(b"\xef\xbb\xbf" + RING.encode(), id="C14-byte-order-mark"),
     pytest.param(RING.replace(" = ", "\t=\t").replace("\nkind", "\n\tkind").encode(), id="C14-tabs"),
     pytest.param(RING.replace("\n", "\r\n").encode(), id="line-ends-of-windows"),
-    pytest.param(b"\xef\xbb\xbf" + RING.replace("\n", "\r\n").encode() + b"# \xc3\xa9", id="all-of-a-windows-editor"),
+    pytest.param(b"\xef\xbb\xbf" + RING.replace("\n", "\r\n").encode() + b"# \xc3\xa9", id="all-of-these"),
 ]
 
 
-@pytest.mark.parametrize("content", ODD_BUT_FINE)
+@pytest.mark.parametrize("content", UNUSUAL_BUT_VALID)
 def test_file_accepted(poise: Any, tmp_path: Path, content: bytes) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_bytes(content)
-    # the last thing that is looked at before anything is made: whoever gets so far has a good recipe
-    said = poise("train", recipe, "--out", tmp_path / "out", "--device", "abacus")
-    said.complains(2, "--device", "abacus")
+    # the device is checked last, so this message means that the recipe was accepted
+    result = poise("train", recipe, "--out", tmp_path / "out", "--device", "abacus")
+    result.complains(2, "--device", "abacus")
 
 
-@pytest.mark.timeout(30)  # a pipe that nobody writes to must not be waited for
+@pytest.mark.timeout(30)  # an empty pipe must not block
 @pytest.mark.parametrize(
     ("recipe", "parts"),
     [
@@ -231,7 +235,7 @@ def test_recipe_not_found(
     assert not (tmp_path / "out").exists()
 
 
-# ---- C08: the size of the pictures -------------------------------------------------------------------
+# ---- C08: the size of the images -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -260,33 +264,33 @@ def test_size_refused(poise: Any, tmp_path: Path, pictures: Path, size: float, p
     assert not out.exists()
 
 
-def test_size_that_the_digits_do_not_have(poise: Any, tmp_path: Path) -> None:
-    said = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=7")
-    said.complains(2, "data.size", "7", "8")
+def test_size_below_the_minimum_of_the_digits(poise: Any, tmp_path: Path) -> None:
+    result = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=7")
+    result.complains(2, "data.size", "7", "8")
     assert not (tmp_path / "out").exists()
 
 
-def test_size_refused_before_the_pictures_are_made(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """5,000 digits of 4096 x 4096 are 80 GB: the network's own limit must speak first."""
+def test_size_refused_before_the_images_are_loaded(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5,000 digits of 4096 x 4096 are 80 GB: the network's limit must be checked first."""
 
     def load(self: DigitsConfig, root: Path | None = None) -> None:
         raise MemoryError
 
     monkeypatch.setattr(DigitsConfig, "load", load)
-    said = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=4096")
-    said.complains(2, "network.g", "256")
+    result = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=4096")
+    result.complains(2, "network.g", "256")
 
 
-def test_network_too_deep_for_its_pictures(poise: Any, tmp_path: Path, pictures: Path) -> None:
+def test_network_too_deep_for_its_images(poise: Any, tmp_path: Path, pictures: Path) -> None:
     data = f'data={{kind="npz", path="{pictures}", size=16}}'
     words = ["--set", data, "--set", "network.d.depth=4"]
     poise("train", "dcgan", "--out", tmp_path / "out", *words).complains(2, "network.d", "depth 4", "at most 3")
     assert not (tmp_path / "out").exists()
 
 
-def test_network_for_pictures_on_points(poise: Any, tmp_path: Path) -> None:
-    said = poise("train", "dcgan", "--out", tmp_path / "out", "--set", 'data={kind="ring"}')
-    said.complains(2, "network.g", "points", "'mlp'")
+def test_network_for_images_on_points(poise: Any, tmp_path: Path) -> None:
+    result = poise("train", "dcgan", "--out", tmp_path / "out", "--set", 'data={kind="ring"}')
+    result.complains(2, "network.g", "points", "'mlp'")
     assert not (tmp_path / "out").exists()
 
 
@@ -300,7 +304,7 @@ def ring(*tricks: dict[str, Any], norm: str = "none") -> Any:
     return decode(plain)
 
 
-def test_slope_penalty_with_batch_norm_in_d_is_warned_of() -> None:
+def test_a_gradient_penalty_with_batch_norm_in_d_causes_a_warning() -> None:
     findings = check_compatibility(ring({"kind": "instance_noise"}, {"kind": "r1"}, norm="batch"))
     assert findings.refusals == []
     (warning,) = findings.warnings
@@ -316,21 +320,21 @@ def test_slope_penalty_with_batch_norm_in_d_is_warned_of() -> None:
     [(({"kind": "r1"},), "none"), (({"kind": "instance_noise"},), "batch"), ((), "batch")],
     ids=["r1-alone", "noise-and-norm", "norm-alone"],
 )
-def test_no_warning_where_nothing_clashes(tricks: tuple[dict[str, Any], ...], norm: str) -> None:
+def test_no_warning_without_a_conflict(tricks: tuple[dict[str, Any], ...], norm: str) -> None:
     findings = check_compatibility(ring(*tricks, norm=norm))
     assert findings.refusals == []
     assert findings.warnings == []
 
 
-def test_warning_is_said_when_training_starts(poise: Any, tmp_path: Path) -> None:
+def test_a_warning_is_printed_when_training_starts(poise: Any, tmp_path: Path) -> None:
     words = ["--set", 'network.d.norm="batch"', "--set", 'tricks=[{kind="r1"}]', "--set", "batch=4"]
-    said = poise("train", "ring", "--steps", 1, "--out", tmp_path / "out", *words)
-    assert said.code == 0
-    assert "tricks.0: 'r1' penalises" in said.err
-    assert "network.d.norm" in said.err
+    result = poise("train", "ring", "--steps", 1, "--out", tmp_path / "out", *words)
+    assert result.code == 0
+    assert "tricks.0: 'r1' penalises" in result.err
+    assert "network.d.norm" in result.err
 
 
-def test_trick_that_stands_there_twice_is_warned_of() -> None:
+def test_a_repeated_trick_causes_a_warning() -> None:
     (warning,) = check_compatibility(ring({"kind": "r1", "gamma": 1.0}, {"kind": "r1", "gamma": 2.0})).warnings
     assert warning.field == "tricks.1"
     assert "more than once" in warning.message
@@ -342,6 +346,6 @@ def test_soft_labels_need_an_objective_with_targets(poise: Any, tmp_path: Path) 
     assert refusal.tip == "T07a"
 
     words = ["--set", 'tricks=[{kind="soft_labels"}]']
-    said = poise("train", "ring", "--out", tmp_path / "out", *words)
-    said.complains(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "remove the trick")
+    result = poise("train", "ring", "--out", tmp_path / "out", *words)
+    result.complains(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "remove the trick")
     assert not (tmp_path / "out").exists()

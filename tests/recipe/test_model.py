@@ -1,4 +1,4 @@
-"""A recipe and its text are the same thing: round trips, the canonical form, the hash, differences."""
+"""The recipe and its TOML: round trips, the canonical form, the hash and differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from poise.recipe.model import Recipe, differences
 from poise.recipe.shipped import load_table, recipe_names
 from poise.recipe.toml import parse_toml, set_value
 
-# ---- values as somebody would type them after --set ---------------------------------------------------
+# ---- values as they are written after --set ---------------------------------------------------
 
 
 def typed(value: Any) -> str:
@@ -43,23 +43,23 @@ def number(low: float = 0.0, high: float = 1e6, *, open_low: bool = False) -> st
 @st.composite
 def ramp(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> dict[str, Any]:
     over = draw(st.sampled_from(["progress", "steps"]))
-    most = 1.0 if over == "progress" else 1e5
-    after, until = sorted(draw(st.lists(number(0, most), min_size=2, max_size=2, unique=True)))
-    made = {"start": draw(numbers), "end": draw(numbers), "after": after, "until": until, "over": over}
-    return {"kind": draw(st.sampled_from(["linear", "cosine"])), **made}
+    largest = 1.0 if over == "progress" else 1e5
+    after, until = sorted(draw(st.lists(number(0, largest), min_size=2, max_size=2, unique=True)))
+    table = {"start": draw(numbers), "end": draw(numbers), "after": after, "until": until, "over": over}
+    return {"kind": draw(st.sampled_from(["linear", "cosine"])), **table}
 
 
 @st.composite
-def stairs(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> dict[str, Any]:
+def step_schedule(draw: st.DrawFn, numbers: st.SearchStrategy[float]) -> dict[str, Any]:
     at = sorted(draw(st.lists(number(0, 1e5), min_size=1, max_size=4, unique=True)))
     values = draw(st.lists(numbers, min_size=len(at) + 1, max_size=len(at) + 1))
     return {"kind": "steps", "values": values, "at": at, "over": draw(st.sampled_from(["progress", "steps"]))}
 
 
-def dial(low: float = 0.0, high: float = 1e6) -> st.SearchStrategy[Any]:
+def schedule(low: float = 0.0, high: float = 1e6) -> st.SearchStrategy[Any]:
     numbers = number(low, high)
-    whole = st.integers(int(low), int(high))  # TOML's 1 is as good as its 1.0
-    return numbers | whole | ramp(numbers) | stairs(numbers)
+    integers = st.integers(int(low), int(high))  # an integer is accepted for a float
+    return numbers | integers | ramp(numbers) | step_schedule(numbers)
 
 
 def span() -> st.SearchStrategy[list[float]]:
@@ -72,8 +72,8 @@ def trick(kind: str, **options: st.SearchStrategy[Any]) -> st.SearchStrategy[dic
 
 TRICKS = st.lists(
     trick("soft_labels", real=span(), fake=span())
-    | trick("instance_noise", sigma=dial())
-    | trick("r1", gamma=dial(), every=st.integers(1, 64))
+    | trick("instance_noise", sigma=schedule())
+    | trick("r1", gamma=schedule(), every=st.integers(1, 64))
     | trick("averaged_weights", half_life=number(), ramp_up=number(0, 1)),
     max_size=5,
 )
@@ -100,8 +100,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "network.g.width": st.integers(1, 65536),
     "network.d.norm": st.sampled_from(["batch", "none"]),
     "objective.kind": st.sampled_from(["minimax", "non_saturating"]),
-    "optimizer.g.lr": dial(),
-    "optimizer.d.lr": dial(),
+    "optimizer.g.lr": schedule(),
+    "optimizer.d.lr": schedule(),
     "optimizer.d.betas": st.tuples(beta, beta).map(list),
     "optimizer.g.eps": number(0, 1, open_low=True),
     "tempo.d": st.integers(1, 1000),
@@ -114,10 +114,10 @@ CHANGES = st.fixed_dictionaries({}, optional=FIELDS)
 
 
 def built(changes: dict[str, Any]) -> Recipe:
-    made = load_table("ring")
+    table = load_table("ring")
     for path, value in changes.items():
-        set_value(made, f"{path}={typed(value)}")
-    return decode(made)
+        set_value(table, f"{path}={typed(value)}")
+    return decode(table)
 
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -125,19 +125,19 @@ many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 
 @many
 @given(CHANGES)
-def test_whatever_is_set_survives_the_round_trip(changes: dict[str, Any]) -> None:
+def test_any_setting_survives_the_round_trip(changes: dict[str, Any]) -> None:
     recipe = built(changes)
-    told = recipe.to_toml()
-    again = decode(parse_toml(told, "recipe.toml"))
+    written = recipe.to_toml()
+    again = decode(parse_toml(written, "recipe.toml"))
     assert again == recipe
-    assert again.to_toml() == told
+    assert again.to_toml() == written
     assert again.hash == recipe.hash
     assert differences(recipe, again) == []
 
 
 @many
 @given(CHANGES, st.randoms())
-def test_the_order_of_keys_means_nothing(changes: dict[str, Any], streams: random.Random) -> None:
+def test_the_order_of_keys_does_not_matter(changes: dict[str, Any], streams: random.Random) -> None:
     def shuffled(value: Any) -> Any:
         if isinstance(value, dict):
             keys = list(value)
@@ -151,23 +151,23 @@ def test_the_order_of_keys_means_nothing(changes: dict[str, Any], streams: rando
 
 @many
 @given(CHANGES, CHANGES)
-def test_the_hash_tells_recipes_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_different_recipes_have_different_hashes(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = built(one), built(other)
     assert (first.hash == second.hash) == (first == second)
 
 
 @many
 @given(CHANGES)
-def test_kind_comes_first_everywhere(changes: dict[str, Any]) -> None:
-    def look(value: Any) -> None:
+def test_kind_is_the_first_key_of_every_table(changes: dict[str, Any]) -> None:
+    def check_order(value: Any) -> None:
         if isinstance(value, dict):
             assert "kind" not in list(value)[1:]
-            list(map(look, value.values()))
+            list(map(check_order, value.values()))
         elif isinstance(value, list):
-            list(map(look, value))
+            list(map(check_order, value))
 
-    look(built(changes).canonical())
-    look(parse_toml(built(changes).to_toml(), "recipe.toml"))
+    check_order(built(changes).canonical())
+    check_order(parse_toml(built(changes).to_toml(), "recipe.toml"))
 
 
 # ---- the shipped recipes ------------------------------------------------------------------------------
@@ -176,54 +176,54 @@ def test_kind_comes_first_everywhere(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipe_survives_the_round_trip(name: str) -> None:
     recipe = decode(load_table(name))
-    told = recipe.to_toml()
-    again = decode(parse_toml(told, name))
+    written = recipe.to_toml()
+    again = decode(parse_toml(written, name))
     assert again == recipe
-    assert again.to_toml() == told
+    assert again.to_toml() == written
     assert again.hash == recipe.hash
     assert recipe.name == name
 
 
-def test_shipped_recipes_have_hashes_of_their_own() -> None:
+def test_shipped_recipes_have_different_hashes() -> None:
     assert len({decode(load_table(name)).hash for name in recipe_names()}) == len(recipe_names())
 
 
-def test_defaults_are_spelled_out() -> None:
+def test_the_canonical_form_contains_defaults() -> None:
     bare = load_table("ring")
     del bare["log"]
-    told = decode(bare).canonical()
-    assert told["log"] == {"rows": 50, "samples": 500, "saves": 500, "keep": 2, "sheet": 100}
-    assert told["seed"] == 0
-    assert told["judging"] == "apart"
-    assert told["tempo"] == {"kind": "ratio", "first": "d", "head_start": 0, "d": 1, "g": 1}
+    written = decode(bare).canonical()
+    assert written["log"] == {"rows": 50, "samples": 500, "saves": 500, "keep": 2, "sheet": 100}
+    assert written["seed"] == 0
+    assert written["judging"] == "apart"
+    assert written["tempo"] == {"kind": "ratio", "first": "d", "head_start": 0, "d": 1, "g": 1}
 
 
-def test_spelling_a_default_out_changes_nothing() -> None:
+def test_an_explicit_default_does_not_change_the_hash() -> None:
     plain, spelled = load_table("ring"), load_table("ring")
     spelled["seed"], spelled["tempo"]["d"], spelled["optimizer"]["d"]["eps"] = 0, 1, 1e-8
     assert decode(spelled).hash == decode(plain).hash
 
 
-def test_whole_and_broken_ones_are_one_number() -> None:
-    whole, broken = load_table("ring"), load_table("ring")
-    whole["optimizer"]["d"]["lr"], broken["optimizer"]["d"]["lr"] = 1, 1.0
-    assert decode(whole) == decode(broken)
-    assert decode(whole).hash == decode(broken).hash
+def test_an_integer_equals_the_same_float() -> None:
+    integers, broken = load_table("ring"), load_table("ring")
+    integers["optimizer"]["d"]["lr"], broken["optimizer"]["d"]["lr"] = 1, 1.0
+    assert decode(integers) == decode(broken)
+    assert decode(integers).hash == decode(broken).hash
 
 
-def test_what_is_left_out_is_absent_not_null() -> None:
+def test_none_is_an_absent_key() -> None:
     recipe = decode(load_table("dcgan"))
     assert recipe.network.g.depth is None
     assert "depth" not in recipe.canonical()["network"]["g"]
 
 
-def test_the_order_of_tricks_means_something() -> None:
+def test_the_order_of_tricks_changes_the_hash() -> None:
     one, other = ({"kind": "r1"}, {"kind": "instance_noise"})
     first, second = (load_table("ring") | {"tricks": tricks} for tricks in ([one, other], [other, one]))
     assert decode(first).hash != decode(second).hash
 
 
-def test_a_trick_that_comes_again_is_numbered() -> None:
+def test_repeated_tricks_are_numbered() -> None:
     tricks = [{"kind": "r1"}, {"kind": "instance_noise"}, {"kind": "r1"}, {"kind": "r1"}]
     assert decode(load_table("ring") | {"tricks": tricks}).trick_names() == ["r1", "instance_noise", "r1_2", "r1_3"]
 
@@ -256,7 +256,7 @@ def test_recipes_are_frozen() -> None:
         ('judging="together"', ["judging"]),
     ],
 )
-def test_differences_name_what_may_not_change(change: str, expected: list[str]) -> None:
+def test_differences_are_the_fields_that_may_not_change(change: str, expected: list[str]) -> None:
     adam = {"kind": "adam", "lr": 1e-3}
     plain = load_table("ring") | {
         "optimizer": {"g": adam, "d": dict(adam)},
@@ -269,7 +269,7 @@ def test_differences_name_what_may_not_change(change: str, expected: list[str]) 
     assert differences(new, old) == expected
 
 
-def test_differences_see_what_came_and_went() -> None:
+def test_differences_include_added_and_removed_fields() -> None:
     old, new = {**load_table("ring"), "tricks": []}, load_table("ring")
     new["tricks"] = [{"kind": "r1"}]
     new["optimizer"]["d"]["lr"] = {"kind": "linear", "start": 1e-3, "end": 0.0}
@@ -279,7 +279,7 @@ def test_differences_see_what_came_and_went() -> None:
     assert all(path.startswith(("tricks", "optimizer.d.lr")) for path in found)
 
 
-def test_differences_see_a_value_that_was_left_out() -> None:
+def test_differences_include_a_value_that_was_None_before() -> None:
     old, new = load_table("dcgan"), load_table("dcgan")
     new["network"]["g"]["depth"] = 3
     assert differences(decode(old), decode(new)) == ["network.g.depth"]

@@ -1,7 +1,6 @@
-"""Every shipped recipe: decodes, is no longer than a page, takes a step at its true size, resumes to the bit, samples.
+"""Every shipped recipe decodes, is at most a page long, takes a step at its full size, resumes to the bit and samples.
 
-What takes long at the true size is done with thin networks, which are put together by the same code; `make slow` has
-the whole run at the true size.
+Slow tests use thin networks, which are built by the same code; `make slow` runs them at the full size.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from poise.runs.run import Run
 from poise.training.state import TrainState
 from poise.training.train import train
 
-PROMISED = {
+EXPECTED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
     *("ebgan", "began", "cgan", "acgan", "projection-gan", "r3gan", "ring", "grid"),
     *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan"),
 }
-PAGE = 80
+MAX_LINES = 80
 
 every = pytest.mark.parametrize("name", recipe_names())
 
 
 def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
-    """The recipe as it is, but for the size of a batch, the length of the run, and how many samples are measured.
+    """The recipe with a small batch, few steps and few samples to measure.
 
-    If `thin`, networks are narrow, and features are pixels: no classifier is trained to measure with.
+    If `thin`, networks are narrow and features are pixels, so that no classifier is trained for measuring.
     """
     measure = load_table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
     log = {"rows": 1, "samples": 2, "saves": 2, "keep": 2, "sheet": 4}
@@ -47,18 +46,18 @@ def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
 
 
 def narrow(part: dict[str, Any]) -> dict[str, Any]:
-    """A width with which a network of this kind still has all its layers."""
+    """A small width with which a network of this kind still has all its layers."""
     return {"width": min(part["width"], 8)} if "width" in part else {}
 
 
-def test_all_promised_names_are_there() -> None:
-    assert set(recipe_names()) >= PROMISED
+def test_all_expected_recipes_exist() -> None:
+    assert set(recipe_names()) >= EXPECTED
 
 
 @every
-def test_is_a_page_that_says_what_it_is(name: str) -> None:
+def test_is_at_most_a_page_with_name_and_description(name: str) -> None:
     text = (files("poise.recipes") / f"{name}.toml").read_text("utf-8")
-    assert len(text.splitlines()) <= PAGE
+    assert len(text.splitlines()) <= MAX_LINES
     recipe = decode(load_table(name), name)
     assert recipe.name == name
     assert recipe.about
@@ -66,7 +65,7 @@ def test_is_a_page_that_says_what_it_is(name: str) -> None:
 
 
 @every
-def test_fits_and_every_warning_is_meant(name: str) -> None:
+def test_is_compatible_and_every_warning_is_intended(name: str) -> None:
     recipe = decode(load_table(name))
     loaded = recipe.data.load()
     findings = check_compatibility(recipe, loaded.train.shape, len(loaded.train.classes))
@@ -77,43 +76,43 @@ def test_fits_and_every_warning_is_meant(name: str) -> None:
 
 
 @every
-def test_takes_finite_steps_and_samples_at_its_true_size(name: str) -> None:
-    """Forward, backward and the optimisers' step; what each player knows is moved, and all is finite."""
+def test_takes_a_finite_step_and_samples_at_its_full_size(name: str) -> None:
+    """Forward, backward and the optimisers' updates change each network, and all tensors are finite."""
     recipe = short(name, 2)
-    here = TrainState(recipe, ComputeSettings(torch.device("cpu"), "fp32"), recipe.data.load())
-    before = {n: tensor.clone() for n, tensor in here.game.state_dict().items()}
-    here.step()
-    after = here.game.state_dict()
+    state = TrainState(recipe, ComputeSettings(torch.device("cpu"), "fp32"), recipe.data.load())
+    before = {n: tensor.clone() for n, tensor in state.game.state_dict().items()}
+    state.step()
+    after = state.game.state_dict()
     assert all(tensor.isfinite().all() for tensor in after.values() if tensor.is_floating_point())
-    for side in here.game.players:
+    for side in state.game.players:
         assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith(f"{side}.net."))
-    g = here.game.sampling_network()
+    g = state.game.sampling_network()
     with torch.no_grad():
         labels = None if recipe.labels.g is None else torch.tensor([0, 1])
-        samples = generate(g, recipe.latent.sample(2, here.streams("sample")), labels, streams=here.streams)
-    assert samples.shape == (2, *here.source.shape)
+        samples = generate(g, recipe.latent.sample(2, state.streams("sample")), labels, streams=state.streams)
+    assert samples.shape == (2, *state.source.shape)
     assert samples.isfinite().all()
 
 
 @every
-@pytest.mark.parametrize("thin", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["thin", "true size"])
+@pytest.mark.parametrize("thin", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["thin", "full size"])
 def test_trains_resumes_to_the_bit_and_samples(name: str, thin: bool, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = train(short(name, 4, thin=thin), tmp_path / "whole", device="cpu", precision="fp32")
+        uninterrupted = train(short(name, 4, thin=thin), tmp_path / "whole", device="cpu", precision="fp32")
         train(short(name, 2, thin=thin), tmp_path / "half", device="cpu", precision="fp32")
-        half = train(short(name, 4, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
+        resumed = train(short(name, 4, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
     finally:
         torch.set_num_threads(threads)
-    (one, _), (other, _) = (checkpoint.newest_valid(run.folder.saves) for run in (whole, half))
-    assert one is not None
-    assert other is not None
-    dials = 'over = "progress"' in short(name, 4).to_toml()  # these go by the length of a run, which was another
-    if not dials:
-        assert one.tensors.keys() == other.tensors.keys()
-        assert [n for n in one.tensors if not torch.equal(one.tensors[n], other.tensors[n])] == []
+    (first, _), (second, _) = (checkpoint.newest_valid(run.folder.saves) for run in (uninterrupted, resumed))
+    assert first is not None
+    assert second is not None
+    has_schedules = 'over = "progress"' in short(name, 4).to_toml()  # they depend on the number of steps, which differs
+    if not has_schedules:
+        assert first.tensors.keys() == second.tensors.keys()
+        assert [n for n in first.tensors if not torch.equal(first.tensors[n], second.tensors[n])] == []
     samples = Run(tmp_path / "half").sample(5, seed=1)
-    assert samples.shape == (5, *whole.shape)
+    assert samples.shape == (5, *uninterrupted.shape)
     assert torch.isfinite(samples).all()
     assert not torch.equal(samples[0], samples[1])

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     AnyGenerator = GeneratorConfig
     AnyDiscriminator = DiscriminatorConfig
     AnyEncoder = EncoderConfig
-    AnyGeneratorLabels = GeneratorConditioning
-    AnyDiscriminatorLabels = DiscriminatorConditioning
+    AnyGeneratorConditioning = GeneratorConditioning
+    AnyDiscriminatorConditioning = DiscriminatorConditioning
     AnyObjective = Objective
     AnyOptimizer = OptimizerConfig
     AnyTempo = TempoConfig
@@ -43,8 +43,8 @@ else:
     AnyGenerator = component_union(GeneratorConfig, "poise.networks", "poise.user_code")
     AnyDiscriminator = component_union(DiscriminatorConfig, "poise.networks", "poise.user_code")
     AnyEncoder = component_union(EncoderConfig, "poise.networks")
-    AnyGeneratorLabels = component_union(GeneratorConditioning, "poise.networks")
-    AnyDiscriminatorLabels = component_union(DiscriminatorConditioning, "poise.networks")
+    AnyGeneratorConditioning = component_union(GeneratorConditioning, "poise.networks")
+    AnyDiscriminatorConditioning = component_union(DiscriminatorConditioning, "poise.networks")
     AnyObjective = component_union(Objective, "poise.objectives", "poise.user_code")
     AnyOptimizer = component_union(OptimizerConfig, "poise.optimizers")
     AnyTempo = component_union(TempoConfig, "poise.tempo")
@@ -69,8 +69,8 @@ class OptimizersConfig(Config):
 class ConditioningConfig(Config):
     """How each player is conditioned on the class; an absent entry means not at all."""
 
-    g: AnyGeneratorLabels | None = None
-    d: AnyDiscriminatorLabels | None = None
+    g: AnyGeneratorConditioning | None = None
+    d: AnyDiscriminatorConditioning | None = None
 
 
 class LogConfig(Config):

@@ -1,4 +1,4 @@
-"""Who takes part: each rule with its field, which tricks have a place in a game for one, and the shipped recipes."""
+"""The players of a recipe: each rule with its field, the tricks without a discriminator, and the shipped recipes."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from poise.tricks.base import TrickConfig
 
 TRICKS = find_components(TrickConfig, "poise.tricks")
 OBJECTIVES = find_components(Objective, "poise.objectives")
-FOR_ONE = [kind for kind, entry in OBJECTIVES.items() if not entry.output_kinds]  # type: ignore[attr-defined]
-ASKING = [kind for kind, entry in TRICKS.items() if entry.needs_discriminator]  # type: ignore[attr-defined]
-NOT_ASKING = [kind for kind in TRICKS if kind not in ASKING]
+WITHOUT_D = [kind for kind, entry in OBJECTIVES.items() if not entry.output_kinds]  # type: ignore[attr-defined]
+NEEDING_D = [kind for kind, entry in TRICKS.items() if entry.needs_discriminator]  # type: ignore[attr-defined]
+NOT_NEEDING_D = [kind for kind in TRICKS if kind not in NEEDING_D]
 RATE: dict[str, Any] = {"kind": "adam", "lr": 1e-3}
 D: dict[str, Any] = {"kind": "dcgan", "width": 2}
 
 
-def heard(told: Recipe) -> Findings:
+def check(config: Recipe) -> Findings:
     findings = Findings()
-    check_players(told, findings)
+    check_players(config, findings)
     return findings
 
 
-def solo(*tricks: dict[str, Any], objective: str = "reconstruction", **changes: Any) -> Recipe:
-    """A game for one on pictures, with changes."""
+def without_d(*tricks: dict[str, Any], objective: str = "reconstruction", **changes: Any) -> Recipe:
+    """A recipe on images that trains without a discriminator, with changes."""
     return recipe("pictures", *tricks, **({"objective": {"kind": objective}} | for_one("pictures") | changes))
 
 
-def one(found: list[Finding]) -> Finding:
+def only(found: list[Finding]) -> Finding:
     (finding,) = found
     assert finding.message
     assert finding.cure
@@ -48,40 +48,40 @@ def one(found: list[Finding]) -> Finding:
     return finding
 
 
-def test_the_two_sorts_of_objectives() -> None:
-    assert FOR_ONE == ["elbo", "reconstruction"]
-    assert not any(solo(objective=kind).has_discriminator for kind in FOR_ONE)
+def test_which_objectives_train_without_a_discriminator() -> None:
+    assert WITHOUT_D == ["elbo", "reconstruction"]
+    assert not any(without_d(objective=kind).has_discriminator for kind in WITHOUT_D)
     assert all(
-        recipe("pictures", objective={"kind": kind}).has_discriminator for kind in OBJECTIVES if kind not in FOR_ONE
+        recipe("pictures", objective={"kind": kind}).has_discriminator for kind in OBJECTIVES if kind not in WITHOUT_D
     )
 
 
-@pytest.mark.parametrize("kind", FOR_ONE)
+@pytest.mark.parametrize("kind", WITHOUT_D)
 @pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
-def test_a_game_for_one_fits(world: str, kind: str) -> None:
-    told = recipe(world, **suited(world, kind))
-    assert heard(told) == Findings()
-    assert misfits(told, world) == Findings()
+def test_training_without_a_discriminator_is_valid(world: str, kind: str) -> None:
+    config = recipe(world, **suited(world, kind))
+    assert check(config) == Findings()
+    assert misfits(config, world) == Findings()
 
 
-def test_a_game_of_two_fits() -> None:
+def test_training_with_a_discriminator_is_valid() -> None:
     for world in ("points", "pictures"):
-        assert heard(recipe(world)) == Findings()
-        assert heard(recipe(world, {"kind": "feature_reconstruction"}, **with_encoder(world))) == Findings()
+        assert check(recipe(world)) == Findings()
+        assert check(recipe(world, {"kind": "feature_reconstruction"}, **with_encoder(world))) == Findings()
 
 
-# ---------------------------------------------------------------- the rival
+# ---------------------------------------------------------------- the discriminator
 
 
 @pytest.mark.parametrize("missing", [{"network.d"}, {"optimizer.d"}, {"network.d", "optimizer.d"}])
 @pytest.mark.parametrize("objective", ["non_saturating", "kl_divergence", "relativistic"])
-def test_a_game_of_two_without_a_d(objective: str, missing: set[str]) -> None:
+def test_a_missing_discriminator_is_refused(objective: str, missing: set[str]) -> None:
     changes: dict[str, Any] = {"objective": {"kind": objective}}
     if "network.d" in missing:
         changes["network"] = {"g": D}
     if "optimizer.d" in missing:
         changes["optimizer"] = {"g": RATE}
-    refusals = heard(recipe("pictures", **changes)).refusals
+    refusals = check(recipe("pictures", **changes)).refusals
     assert {finding.field for finding in refusals} == missing
     for finding in refusals:
         assert f"'{objective}' needs a discriminator" in finding.message
@@ -89,7 +89,7 @@ def test_a_game_of_two_without_a_d(objective: str, missing: set[str]) -> None:
         assert (finding.tip, "'reconstruction'" in finding.cure) == ("T25", True)
 
 
-@pytest.mark.parametrize("objective", FOR_ONE)
+@pytest.mark.parametrize("objective", WITHOUT_D)
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
@@ -98,35 +98,35 @@ def test_a_game_of_two_without_a_d(objective: str, missing: set[str]) -> None:
         ("conditioning.d", {"conditioning": {"g": {"kind": "concat"}, "d": {"kind": "projection"}}}),
     ],
 )
-def test_a_game_for_one_with_something_of_ds(objective: str, field: str, changes: dict[str, Any]) -> None:
-    finding = one(heard(solo(objective=objective, **changes)).refusals)
+def test_parts_of_an_unused_discriminator_are_refused(objective: str, field: str, changes: dict[str, Any]) -> None:
+    finding = only(check(without_d(objective=objective, **changes)).refusals)
     assert (finding.field, finding.tip) == (field, "T25")
     assert f"'{objective}' trains without a discriminator" in finding.message
     assert "remove it" in finding.cure
 
 
-def test_g_may_be_told_the_label_in_a_game_for_one() -> None:
-    told = recipe("labelled", **suited("labelled", "reconstruction"))
-    assert told.labels.g is not None
-    assert misfits(told, "labelled") == Findings()
+def test_g_may_be_conditional_without_a_discriminator() -> None:
+    config = recipe("labelled", **suited("labelled", "reconstruction"))
+    assert config.labels.g is not None
+    assert misfits(config, "labelled") == Findings()
 
 
 # ---------------------------------------------------------------- the tempo
 
 
-def test_a_tempo_for_the_number_of_players() -> None:
-    finding = one(heard(recipe("pictures", tempo={"kind": "alone"})).refusals)
+def test_the_tempo_must_match_the_number_of_players() -> None:
+    finding = only(check(recipe("pictures", tempo={"kind": "alone"})).refusals)
     assert (finding.field, finding.tip) == ("tempo", "T12")
     assert "only G moves" in finding.message
     assert '"ratio"' in finding.cure
     for kind in ("ratio", "thresholds", "simultaneous"):
-        finding = one(heard(solo(tempo={"kind": kind})).refusals)
+        finding = only(check(without_d(tempo={"kind": kind})).refusals)
         assert (finding.field, finding.tip) == ("tempo", "T25")
         assert f"'{kind}' moves two players" in finding.message
         assert '"alone"' in finding.cure
 
 
-def test_alone_is_one_move_of_g() -> None:
+def test_alone_makes_one_move_of_g_per_step() -> None:
     run = session("pictures", **suited("pictures", "reconstruction")).play(4)
     assert [(move.context.side, move.context.step, move.context.turn) for move in run.moves] == [
         (Side.G, step, 0) for step in range(4)
@@ -138,32 +138,32 @@ def test_alone_is_one_move_of_g() -> None:
 # ---------------------------------------------------------------- tricks
 
 
-def test_there_are_tricks_of_both_sorts() -> None:
-    assert {"r1", "soft_labels", "feature_matching", "packing", "judged_reconstruction"} <= set(ASKING)
-    assert {"averaged_weights", "gradient_clipping", "posterior_kl"} <= set(NOT_ASKING)
+def test_some_tricks_need_a_discriminator_and_some_do_not() -> None:
+    assert {"r1", "soft_labels", "feature_matching", "packing", "judged_reconstruction"} <= set(NEEDING_D)
+    assert {"averaged_weights", "gradient_clipping", "posterior_kl"} <= set(NOT_NEEDING_D)
 
 
-@pytest.mark.parametrize("kind", ASKING)
-def test_a_trick_that_asks_d_is_refused_in_a_game_for_one(kind: str) -> None:
-    found = heard(solo({"kind": "averaged_weights"}, {"kind": kind})).refusals
-    finding = one([finding for finding in found if finding.field == "tricks.1"])
+@pytest.mark.parametrize("kind", NEEDING_D)
+def test_a_trick_that_needs_d_is_refused_without_a_discriminator(kind: str) -> None:
+    found = check(without_d({"kind": "averaged_weights"}, {"kind": kind})).refusals
+    finding = only([finding for finding in found if finding.field == "tricks.1"])
     assert f"'{kind}' acts on D or its output" in finding.message
     assert finding.tip == TRICKS[kind].tip  # type: ignore[attr-defined]
     assert {finding.field for finding in found} == {"tricks.1"}
-    assert heard(recipe("pictures", {"kind": kind}, **two())).refusals == []
+    assert check(recipe("pictures", {"kind": kind}, **with_encoder_tables())).refusals == []
 
 
-def two() -> dict[str, Any]:
-    """A game of two in which codes can be read."""
+def with_encoder_tables() -> dict[str, Any]:
+    """The tables of a recipe with a discriminator and an encoder."""
     return with_encoder("pictures")
 
 
-@pytest.mark.parametrize("objective", FOR_ONE)
-@pytest.mark.parametrize("kind", NOT_ASKING)
-def test_one_that_does_not_is_taken_and_trains(kind: str, objective: str) -> None:
-    told = solo({"kind": kind}, objective=objective)
-    assert misfits(told, "pictures").refusals == []
-    run = Session(told, source("pictures"))
+@pytest.mark.parametrize("objective", WITHOUT_D)
+@pytest.mark.parametrize("kind", NOT_NEEDING_D)
+def test_a_trick_that_does_not_need_d_trains_without_a_discriminator(kind: str, objective: str) -> None:
+    config = without_d({"kind": kind}, objective=objective)
+    assert misfits(config, "pictures").refusals == []
+    run = Session(config, source("pictures"))
     before = run.saved()
     after = run.play(3).saved()
     assert before.keys() <= after.keys() | {name for name in before if name.endswith("untouched")}
@@ -176,64 +176,64 @@ def test_one_that_does_not_is_taken_and_trains(kind: str, objective: str) -> Non
 # ---------------------------------------------------------------- the encoder
 
 
-@pytest.mark.parametrize("objective", FOR_ONE)
-def test_a_game_for_one_without_an_encoder(objective: str) -> None:
-    finding = one(heard(solo(objective=objective, network={"g": D})).refusals)
+@pytest.mark.parametrize("objective", WITHOUT_D)
+def test_an_objective_that_uses_codes_needs_an_encoder(objective: str) -> None:
+    finding = only(check(without_d(objective=objective, network={"g": D})).refusals)
     assert (finding.field, finding.tip) == ("network.e", "T25")
     assert f"'{objective}' uses the latent codes" in finding.message
 
 
 @pytest.mark.parametrize("kind", ["posterior_kl", "feature_reconstruction", "judged_reconstruction"])
-def test_a_trick_that_reads_codes_without_an_encoder(kind: str) -> None:
-    finding = one(heard(recipe("pictures", {"kind": kind})).refusals)
+def test_a_trick_that_uses_codes_needs_an_encoder(kind: str) -> None:
+    finding = only(check(recipe("pictures", {"kind": kind})).refusals)
     assert finding.field == "network.e"
     assert f"'{kind}' uses the latent codes" in finding.message
     assert "network.e" in finding.cure
-    assert heard(recipe("pictures", {"kind": kind, "weight": 0.0})) == Findings()
+    assert check(recipe("pictures", {"kind": kind, "weight": 0.0})) == Findings()
 
 
-def test_an_encoder_that_nobody_reads_is_warned_of() -> None:
+def test_an_unused_encoder_causes_a_warning() -> None:
     for tricks in ((), ({"kind": "feature_reconstruction", "weight": 0.0},)):
-        findings = heard(recipe("pictures", *tricks, **with_encoder("pictures")))
+        findings = check(recipe("pictures", *tricks, **with_encoder("pictures")))
         assert findings.refusals == []
-        finding = one(findings.warnings)
+        finding = only(findings.warnings)
         assert (finding.field, finding.tip) == ("network.e", "T08b")
         assert "nothing uses" in finding.message
 
 
-def test_free_codes_of_what_has_no_end() -> None:
+def test_free_codes_of_endless_data_are_refused() -> None:
     tables = suited("points", "reconstruction")
     tables["network"] = tables["network"] | {"e": {"kind": "free_codes"}}
-    finding = one(heard(recipe("points", **tables)).refusals)
+    finding = only(check(recipe("points", **tables)).refusals)
     assert (finding.field, finding.tip) == ("network.e", "T25")
     assert "endless" in finding.message
-    assert heard(solo(network={"g": D, "e": {"kind": "free_codes"}})) == Findings()
+    assert check(without_d(network={"g": D, "e": {"kind": "free_codes"}})) == Findings()
 
 
 # ---------------------------------------------------------------- the latents
 
 
 @pytest.mark.parametrize("latent", ["sphere", "uniform", "truncated"])
-def test_a_region_is_measured_against_a_gaussian(latent: str) -> None:
+def test_the_kl_divergence_needs_gaussian_latents(latent: str) -> None:
     other = {"latent": {"kind": latent, "dim": 3}}
-    readers = [solo(objective="elbo", **other), solo({"kind": "posterior_kl"}, **other)]
-    readers.append(recipe("pictures", {"kind": "posterior_kl"}, **two(), **other))
-    for told in readers:
-        finding = one(heard(told).refusals)
+    readers = [without_d(objective="elbo", **other), without_d({"kind": "posterior_kl"}, **other)]
+    readers.append(recipe("pictures", {"kind": "posterior_kl"}, **with_encoder_tables(), **other))
+    for config in readers:
+        finding = only(check(config).refusals)
         assert (finding.field, finding.tip) == ("latent", "T08b")
         assert f"'{latent}'" in finding.message
         assert '"gaussian"' in finding.cure
-    assert heard(solo(**other)) == Findings()
-    assert heard(recipe("pictures", {"kind": "feature_reconstruction"}, **two(), **other)) == Findings()
+    assert check(without_d(**other)) == Findings()
+    assert check(recipe("pictures", {"kind": "feature_reconstruction"}, **with_encoder_tables(), **other)) == Findings()
 
 
-# ---------------------------------------------------------------- before anything else
+# ---------------------------------------------------------------- the order of the checks
 
 
-def test_what_is_missing_is_refused_before_anything_is_looked_at() -> None:
-    """A norm that would be doubted, a picture that no network takes: nobody gets that far."""
-    told = recipe("pictures", {"kind": "r1"}, network={"g": D})
-    findings = check_compatibility(told, (3, 7, 9), 0)
+def test_missing_players_are_refused_before_other_checks() -> None:
+    """A norm that would cause a warning and a shape that no network accepts are not checked."""
+    config = recipe("pictures", {"kind": "r1"}, network={"g": D})
+    findings = check_compatibility(config, (3, 7, 9), 0)
     assert [finding.field for finding in findings.refusals] == ["network.d"]
     assert findings.warnings == []
     with pytest.raises(RecipeError, match=r"no network\.d"):
@@ -241,12 +241,12 @@ def test_what_is_missing_is_refused_before_anything_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan"])
-def test_shipped_recipes_fit(name: str) -> None:
-    told = decode(load_table(name))
-    assert heard(told) == Findings()
+def test_shipped_recipes_have_the_right_players(name: str) -> None:
+    config = decode(load_table(name))
+    assert check(config) == Findings()
     for shape in ((1, 32, 32), (3, 32, 32)):
-        assert check_compatibility(told, shape, 10) == Findings()
+        assert check_compatibility(config, shape, 10) == Findings()
     solos = ("autoencoder", "latent-optimisation", "vae")
-    assert told.has_discriminator is (name not in solos)
-    assert told.needs_codes is (name != "kl-gan")
-    assert told.needs_code_variance is (name in ("vae", "vae-gan"))
+    assert config.has_discriminator is (name not in solos)
+    assert config.needs_codes is (name != "kl-gan")
+    assert config.needs_code_variance is (name in ("vae", "vae-gan"))

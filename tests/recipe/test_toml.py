@@ -1,4 +1,4 @@
-"""Recipes as plain dictionaries: reading, writing, and `--set`."""
+"""Recipes as plain dictionaries: reading, writing and `--set`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def sample() -> Table:
 
 
 def changed(*assignments: str) -> Table:
-    made = sample()
+    table = sample()
     for assignment in assignments:
-        set_value(made, assignment)
-    return made
+        set_value(table, assignment)
+    return table
 
 
 @pytest.mark.parametrize(
@@ -47,94 +47,94 @@ def changed(*assignments: str) -> Table:
         ("seed=1_000", {"seed": 1000}),
     ],
 )
-def test_set_at_the_top(assignment: str, expected: Table) -> None:
-    made = changed(assignment)
-    assert {key: made[key] for key in expected} == expected
-    assert {key: made[key] for key in sample() if key not in expected} == {
+def test_set_at_the_top_level(assignment: str, expected: Table) -> None:
+    table = changed(assignment)
+    assert {key: table[key] for key in expected} == expected
+    assert {key: table[key] for key in sample() if key not in expected} == {
         key: value for key, value in sample().items() if key not in expected
     }
 
 
-def test_set_deep_leaves_the_neighbours() -> None:
-    made = changed("optimizer.d.lr=1e-4")
-    assert made["optimizer"]["d"] == {"kind": "adam", "lr": 1e-4, "betas": [0.5, 0.999]}
-    assert type(made["optimizer"]["d"]["lr"]) is float
+def test_set_of_a_nested_key_keeps_its_neighbours() -> None:
+    table = changed("optimizer.d.lr=1e-4")
+    assert table["optimizer"]["d"] == {"kind": "adam", "lr": 1e-4, "betas": [0.5, 0.999]}
+    assert type(table["optimizer"]["d"]["lr"]) is float
 
 
 def test_set_a_table_and_a_list() -> None:
-    made = changed('optimizer.d.lr={kind="linear", start=1e-3, end=0.0}', "optimizer.d.betas=[0.0, 0.9]")
-    assert made["optimizer"]["d"]["lr"] == {"kind": "linear", "start": 1e-3, "end": 0.0}
-    assert made["optimizer"]["d"]["betas"] == [0.0, 0.9]
+    table = changed('optimizer.d.lr={kind="linear", start=1e-3, end=0.0}', "optimizer.d.betas=[0.0, 0.9]")
+    assert table["optimizer"]["d"]["lr"] == {"kind": "linear", "start": 1e-3, "end": 0.0}
+    assert table["optimizer"]["d"]["betas"] == [0.0, 0.9]
 
 
-@pytest.mark.parametrize("way", ["tricks.1.sigma=0.2", "tricks.instance_noise.sigma=0.2"])
-def test_set_into_a_trick_by_number_or_kind(way: str) -> None:
-    made = changed(way)
+@pytest.mark.parametrize("path", ["tricks.1.sigma=0.2", "tricks.instance_noise.sigma=0.2"])
+def test_set_into_a_trick_by_number_or_kind(path: str) -> None:
+    table = changed(path)
     expected = sample()
     expected["tricks"][1]["sigma"] = 0.2
-    assert made == expected
+    assert table == expected
 
 
 def test_set_replaces_a_trick() -> None:
-    made = changed('tricks.0={kind="r1"}', 'tricks.instance_noise={kind="averaged_weights"}')
-    assert [trick["kind"] for trick in made["tricks"]] == ["r1", "averaged_weights", "r1", "r1"]
+    table = changed('tricks.0={kind="r1"}', 'tricks.instance_noise={kind="averaged_weights"}')
+    assert [trick["kind"] for trick in table["tricks"]] == ["r1", "averaged_weights", "r1", "r1"]
 
 
 @pytest.mark.parametrize("plus", ["tricks+=", "tricks +=", "tricks+= ", " tricks += "])
 def test_plus_adds_items_to_a_list(plus: str) -> None:
-    made = changed(plus + '[{kind="r2"}, {kind="packing", samples=3}]')
+    table = changed(plus + '[{kind="r2"}, {kind="packing", samples=3}]')
     expected = sample()
     expected["tricks"] += [{"kind": "r2"}, {"kind": "packing", "samples": 3}]
-    assert made == expected
+    assert table == expected
 
 
-def test_plus_makes_a_list_where_there_is_none() -> None:
+def test_plus_creates_a_missing_list() -> None:
     table: Table = {}
     set_value(table, 'tricks+=[{kind="r1"}]')
     assert table == {"tricks": [{"kind": "r1"}]}
 
 
-def test_plus_reaches_a_list_within() -> None:
+def test_plus_extends_a_nested_list() -> None:
     assert changed("tricks.0.real=[0.9]", "tricks.0.real+=[0.95]")["tricks"][0]["real"] == [0.9, 0.95]
     assert changed("optimizer.d.betas+=[0.5]")["optimizer"]["d"]["betas"] == [0.5, 0.999, 0.5]
 
 
-def test_plus_leaves_the_list_it_was_given_alone() -> None:
-    """Shipped recipes are read once and changed by many."""
-    made = sample()
-    before = made["tricks"]
-    set_value(made, 'tricks+=[{kind="r2"}]')
-    assert len(before) + 1 == len(made["tricks"])
+def test_plus_does_not_change_the_given_list() -> None:
+    """The list may be shared with other tables."""
+    table = sample()
+    before = table["tricks"]
+    set_value(table, 'tricks+=[{kind="r2"}]')
+    assert len(before) + 1 == len(table["tricks"])
 
 
 def test_a_quoted_key_is_one_key() -> None:
-    made = changed('data.options."a.b+"=1')
-    assert made["data"]["options"] == {"a.b+": 1}
+    table = changed('data.options."a.b+"=1')
+    assert table["data"]["options"] == {"a.b+": 1}
 
 
-def test_a_trick_that_is_not_there_is_helped() -> None:
-    for made in (sample(), {}):
+def test_a_missing_trick_is_refused_with_a_cure() -> None:
+    for table in (sample(), {}):
         with pytest.raises(RecipeError, match=r"'tricks\+=\[\{kind=\"lecam\"\}\]'"):
-            set_value(made, "tricks.lecam.weight=1.0")
+            set_value(table, "tricks.lecam.weight=1.0")
 
 
 def test_set_one_item_of_a_list() -> None:
     assert changed("optimizer.d.betas.0=0.9")["optimizer"]["d"]["betas"] == [0.9, 0.999]
 
 
-def test_set_twice_takes_the_last() -> None:
+def test_the_last_of_two_values_is_used() -> None:
     assert changed("steps=1", "steps=2")["steps"] == 2
 
 
 def test_later_changes_see_earlier_ones() -> None:
-    made = changed('tricks=[{kind="instance_noise"}]', "tricks.instance_noise.sigma=0.3")
-    assert made["tricks"] == [{"kind": "instance_noise", "sigma": 0.3}]
+    table = changed('tricks=[{kind="instance_noise"}]', "tricks.instance_noise.sigma=0.3")
+    assert table["tricks"] == [{"kind": "instance_noise", "sigma": 0.3}]
 
 
 @pytest.mark.parametrize(
     ("assignment", "parts"),
     [
-        ("tricks.r1.gamma=3", ["'r1'", "soft_labels, instance_noise, r1, r1"]),  # which of the two?
+        ("tricks.r1.gamma=3", ["'r1'", "soft_labels, instance_noise, r1, r1"]),  # ambiguous
         ("tricks.flips.rate=3", ["'flips'"]),
         ("tricks.4.gamma=3", ["'4'"]),
         ("tricks.-1.gamma=3", ["'-1'"]),
@@ -155,26 +155,26 @@ def test_later_changes_see_earlier_ones() -> None:
         ("steps+=[1]", ["adds the items of a list"]),
         ('tricks+={kind="r1"}', ["adds the items of a list"]),
         ("tricks++=[1]", ["path=value"]),
-        ("steps=3\nbatch=8", ["--set"]),  # the second line would be lost in silence
+        ("steps=3\nbatch=8", ["--set"]),  # the second line would be ignored silently
         ("steps=3\n[log]", ["--set"]),
     ],
 )
-def test_set_refused_and_nothing_changed(assignment: str, parts: list[str]) -> None:
-    made = sample()
+def test_a_refused_set_changes_nothing(assignment: str, parts: list[str]) -> None:
+    table = sample()
     with pytest.raises(RecipeError) as refused:
-        set_value(made, assignment)
+        set_value(table, assignment)
     for part in parts:
         assert part in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert made == sample()
+    assert table == sample()
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_file_is_read_and_written_alike(name: str) -> None:
+def test_a_shipped_recipe_survives_the_round_trip(name: str) -> None:
     assert parse_toml(to_toml(load_table(name)), name) == load_table(name)
 
 
-def test_shipped_names_are_the_files_own() -> None:
+def test_the_names_of_shipped_recipes_are_those_of_their_files() -> None:
     assert DEFAULT in recipe_names()
     assert [recipe.name for recipe in list_recipes()] == recipe_names()
     for recipe in list_recipes():
@@ -188,7 +188,7 @@ def test_found_by_name_and_by_path(tmp_path: Path) -> None:
     assert load_recipe(str(mine)) == load_recipe("ring") == load_table("ring")
 
 
-def test_reading_gives_a_table_of_its_own() -> None:
+def test_each_reading_returns_a_new_table() -> None:
     first = load_table("ring")
     before = copy.deepcopy(first)
     first["optimizer"]["d"]["lr"] = 9.0
@@ -196,7 +196,7 @@ def test_reading_gives_a_table_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("depth", [3, 50, 51, 2000])
-def test_fifty_is_the_deepest(depth: int) -> None:
+def test_at_most_fifty_levels(depth: int) -> None:
     text = "x = " + "[" * (depth - 1) + "]" * (depth - 1)  # the document itself is one level
     if depth <= 50:
         assert parse_toml(text, "here")
@@ -205,13 +205,13 @@ def test_fifty_is_the_deepest(depth: int) -> None:
         parse_toml(text, "here")
 
 
-def test_a_byte_order_mark_counts_for_nothing(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_bytes(b"\xef\xbb\xbfsteps = 3\r\n")
     assert read_file(path) == {"steps": 3}
 
 
-def test_one_megabyte_is_the_largest(tmp_path: Path) -> None:
+def test_at_most_one_megabyte(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_bytes(b"#" * 1_000_000)
     assert read_file(path) == {}
@@ -232,15 +232,15 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         read_file(path)
 
 
-def test_a_whole_table_is_taken_out() -> None:
+def test_none_removes_a_table() -> None:
     table = {"network": {"g": {"kind": "mlp"}, "d": {"kind": "mlp", "norm": "none"}}, "steps": 3}
     set_value(table, "network.d=none")
     assert table == {"network": {"g": {"kind": "mlp"}}, "steps": 3}
 
 
 @pytest.mark.parametrize("assignment", ["steps=none", "network.d.norm=none", "network.x=none", "network.d+=none"])
-def test_what_is_no_table_is_not_taken_out(assignment: str) -> None:
-    """A field's own "none" without its quotes is a slip, and would silently become the default."""
+def test_none_does_not_remove_other_values(assignment: str) -> None:
+    """A value "none" without quotes is a mistake, which must not silently become the default."""
     table = {"network": {"d": {"norm": "batch"}}, "steps": 3}
     with pytest.raises(RecipeError, match="text needs quotes"):
         set_value(table, assignment)

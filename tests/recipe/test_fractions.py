@@ -1,4 +1,4 @@
-"""Shares of a batch that round to nothing or to everything, and pools that the run can't fill, are warned of."""
+"""Warnings about fractions that round to none or all of a batch, and about pools that the run can't fill."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ HISTORY, REPLAY, POOL = ({"kind": kind, "size": 16} for kind in ("history", "exp
         ([{"kind": "minibatch_stddev", "group": 2}], {"batch": 7}, "no group size from 2"),
     ],
 )
-def test_what_would_do_nothing_or_everything_is_warned_of(
+def test_a_trick_without_effect_causes_a_warning(
     tricks: list[dict[str, Any]], changes: dict[str, Any], words: str
 ) -> None:
     found = misfits(recipe("points", *tricks, **changes), "points")
-    told = [finding for finding in found.warnings if words in finding.message]
-    assert told, found
-    assert all(finding.field.startswith("tricks.") and finding.cure for finding in told)
+    matching = [finding for finding in found.warnings if words in finding.message]
+    assert matching, found
+    assert all(finding.field.startswith("tricks.") and finding.cure for finding in matching)
 
 
 @pytest.mark.parametrize(
     "tricks",
     [[HISTORY], [REPLAY], [POOL], [REPLAY, HISTORY], [HISTORY, POOL], [{"kind": "top_k", "fraction": 0.5}]],
 )
-def test_nothing_is_said_of_shares_that_are_some(tricks: list[dict[str, Any]]) -> None:
+def test_proper_fractions_cause_no_warning(tricks: list[dict[str, Any]]) -> None:
     assert misfits(recipe("points", *tricks, steps=100), "points").warnings == []
 
 

@@ -1,4 +1,4 @@
-"""Own parts: they train, resume and sample like the package's own, run only where they may, and fail in one line."""
+"""Custom components train, resume and sample like built-in ones, run only if trusted, and fail in one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from poise.runs import checkpoint
 from poise.runs.run import Run
 from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
-from poise.user_code import loading as own
+from poise.user_code import loading
 
 Table = dict[str, Any]
 
@@ -57,24 +57,24 @@ class Sketcher(nn.Module):
     def forward(self, z):
         return self.layers(z)
 """,
-    "Judge": """
-class Judge(nn.Module):
+    "Critic": """
+class Critic(nn.Module):
     def __init__(self, shape, width=6, how="column"):
         super().__init__()
         self.how = how
         self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), width), nn.LeakyReLU(0.2), nn.Dropout(0.2))
         self.score = nn.Linear(width, 1)
-        if how == "verdict":
+        if how == "output":
             self.width = width
     def forward(self, images):
         features = self.trunk(images)
         score = self.score(features)
-        if self.how == "verdict":
+        if self.how == "output":
             return DiscriminatorOutput(score.squeeze(1), features)
         return score if self.how == "column" else score.squeeze(1)
 """,
-    "Rebuilder": """
-class Rebuilder(nn.Module):
+    "Autoencoder": """
+class Autoencoder(nn.Module):
     output_kind = "energy"
     def __init__(self, shape):
         super().__init__()
@@ -153,8 +153,8 @@ class Steepness(Flatness):
     def loss(self, move):
         return 1 + super().loss(move)
 """,
-    "Doubt": """
-class Doubt(TargetTransform):
+    "SmoothedTargets": """
+class SmoothedTargets(TargetTransform):
     def transform_targets(self, targets, context):
         return targets._replace(real=0.9 * targets.real)
 """,
@@ -172,12 +172,12 @@ class Memory(PostUpdate):
             weight.mul_(1 - 0.05 * torch.tanh(self.mean))
 """,
 }
-HOMES = {"Speckle": "Grain", "Steepness": "Flatness"}
-SEAMS = ("g", "d", "objective", "trick")
+DEFINED_IN = {"Speckle": "Grain", "Steepness": "Flatness"}
+SLOTS = ("g", "d", "objective", "trick")
 MLP = {"kind": "mlp", "width": 6, "depth": 1}
-OFTEN = {"rows": 1, "samples": 100, "saves": 100, "sheet": 4}
+EVERY_STEP = {"rows": 1, "samples": 100, "saves": 100, "sheet": 4}
 
-Part = Callable[..., Table]
+MakeTable = Callable[..., Table]
 
 
 def as_table(file: Path, name: str, **options: Any) -> Table:
@@ -185,44 +185,44 @@ def as_table(file: Path, name: str, **options: Any) -> Table:
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Part:
-    """`part("Grain", sigma=0.2)`: the file that holds it is there, and this is its table."""
+def component(tmp_path: Path) -> MakeTable:
+    """`component("Grain", sigma=0.2)` writes the file that defines it and returns its table."""
 
-    def put(name: str, **options: Any) -> Table:
-        home = HOMES.get(name, name)
-        file = tmp_path / f"{home.lower()}.py"
-        file.write_text(HEAD + SOURCES[home])
+    def write(name: str, **options: Any) -> Table:
+        source_name = DEFINED_IN.get(name, name)
+        file = tmp_path / f"{source_name.lower()}.py"
+        file.write_text(HEAD + SOURCES[source_name])
         return as_table(file, name, **options)
 
-    return put
+    return write
 
 
 @pytest.fixture(autouse=True)
-def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has run nothing of anybody's."""
-    forget(monkeypatch)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has not executed any user code."""
+    forget_user_code(monkeypatch)
 
 
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "_trusted", set())
-    monkeypatch.setattr(own, "_executed", {})
-    monkeypatch.setattr(own, "_copies", {})
+def forget_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_trusted", set())
+    monkeypatch.setattr(loading, "_executed", {})
+    monkeypatch.setattr(loading, "_copies", {})
 
 
 def ring(*tricks: Table, g: Table = MLP, d: Table = MLP, **changes: Any) -> Recipe:
-    return recipe("points", *tricks, **({"steps": 3, "log": OFTEN, "network": {"g": g, "d": d}} | changes))
+    return recipe("points", *tricks, **({"steps": 3, "log": EVERY_STEP, "network": {"g": g, "d": d}} | changes))
 
 
-def with_one(seam: str, table: Table, **changes: Any) -> Recipe:
-    """A recipe of which one part is somebody's own."""
-    if seam == "trick":
+def with_component(slot: str, table: Table, **changes: Any) -> Recipe:
+    """A recipe with one custom component."""
+    if slot == "trick":
         return ring(table, **changes)
-    return ring(**{seam: table}, **changes)
+    return ring(**{slot: table}, **changes)
 
 
-def trusted(told: Recipe) -> Recipe:
-    own.allow_user_code(told, True)
-    return told
+def trusted(config: Recipe) -> Recipe:
+    loading.allow_user_code(config, True)
+    return config
 
 
 def tensors(out: Path) -> dict[str, Tensor]:
@@ -233,14 +233,14 @@ def tensors(out: Path) -> dict[str, Tensor]:
 
 
 def rows(out: Path) -> list[Table]:
-    told = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
-    for row in told:
+    lines = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    for row in lines:
         del row["seconds"], row["stats"]["time/images_per_second"]
-    return told
+    return lines
 
 
 class Notes(NullListener):
-    """Keeps what is said at the start; stops the run by SIGTERM at a step, if one is given."""
+    """Keeps the messages at the start, and stops the run by SIGTERM at a step, if one is given."""
 
     def __init__(self, stop: int = 0) -> None:
         self.lines: list[str] = []
@@ -254,41 +254,48 @@ class Notes(NullListener):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-# ---- at work ------------------------------------------------------------------------------------------
+# ---- training -----------------------------------------------------------------------------------------
 
-WORKING: dict[str, tuple[str, str, Table]] = {
+COMPONENTS: dict[str, tuple[str, str, Table]] = {
     "generator": ("g", "Sketcher", {"width": 5}),
-    "column": ("d", "Judge", {"how": "column"}),
-    "flat": ("d", "Judge", {"how": "flat", "width": 4}),
-    "verdict": ("d", "Judge", {"how": "verdict"}),
+    "column": ("d", "Critic", {"how": "column"}),
+    "flat": ("d", "Critic", {"how": "flat", "width": 4}),
+    "output": ("d", "Critic", {"how": "output"}),
     "objective": ("objective", "Exponential", {"limit": 2.5}),
-    "rule": ("objective", "Swaying", {"pull": 0.25}),
-    "view": ("trick", "Grain", {"sigma": 0.1}),
-    "term": ("trick", "Flatness", {"weight": 2.0}),
-    "after": ("trick", "Memory", {}),
+    "objective with state": ("objective", "Swaying", {"pull": 0.25}),
+    "input transform": ("trick", "Grain", {"sigma": 0.1}),
+    "loss term": ("trick", "Flatness", {"weight": 2.0}),
+    "post-update": ("trick", "Memory", {}),
 }
 
 
-@pytest.mark.parametrize("which", WORKING)
-def test_each_trains_samples_and_reads_back(which: str, part: Part, tmp_path: Path) -> None:
-    seam, name, options = WORKING[which]
-    told = with_one(seam, part(name, **options))
-    run = train(told, tmp_path / "run", trust_code=True)
+@pytest.mark.parametrize("which", COMPONENTS)
+def test_a_component_trains_samples_and_survives_the_round_trip(
+    which: str, component: MakeTable, tmp_path: Path
+) -> None:
+    slot, name, options = COMPONENTS[which]
+    config = with_component(slot, component(name, **options))
+    run = train(config, tmp_path / "run", trust_code=True)
     assert [row["step"] for row in rows(run.path)] == [1, 2, 3]
     again = decode(tomllib.loads((run.path / "recipe.toml").read_text()))
-    assert again == told
-    assert again.hash == told.hash
-    assert again.to_toml() == told.to_toml()
-    assert own.user_components(again)[0].options == options
+    assert again == config
+    assert again.hash == config.hash
+    assert again.to_toml() == config.to_toml()
+    assert loading.user_components(again)[0].options == options
     points = Run(run.path, trust_code=True).sample(5, seed=3)
     assert points.shape == (5, 2)
     assert torch.equal(points, run.sample(5, seed=3))
 
 
-def test_options_reach_the_part(part: Part) -> None:
-    tables = part("Sketcher", width=5), part("Judge", width=7), part("Grain", sigma=0.125), part("Swaying", pull=0.25)
-    told = trusted(ring(tables[2], g=tables[0], d=tables[1], objective=tables[3]))
-    game = Session(told, source("points")).game
+def test_options_are_passed_to_the_component(component: MakeTable) -> None:
+    tables = (
+        component("Sketcher", width=5),
+        component("Critic", width=7),
+        component("Grain", sigma=0.125),
+        component("Swaying", pull=0.25),
+    )
+    config = trusted(ring(tables[2], g=tables[0], d=tables[1], objective=tables[3]))
+    game = Session(config, source("points")).game
     assert game.g.net.layers[0].out_features == 5  # type: ignore[union-attr, index]
     assert game.d.net.net.score.in_features == 7  # type: ignore[union-attr]
     assert game.tricks["own_grain"].sigma == 0.125
@@ -296,22 +303,22 @@ def test_options_reach_the_part(part: Part) -> None:
 
 
 @pytest.mark.parametrize("value", [5, 0.5, -3, True, "text", [], [1, [2.5]], {"a": {"b": [1]}}, [{"a": 1}, {"b": 2}]])
-def test_options_come_back(value: object, part: Part) -> None:
-    told = ring(part("Grain", sigma=value))
-    again = decode(tomllib.loads(told.to_toml()))
-    assert again.hash == told.hash
+def test_options_survive_the_round_trip(value: object, component: MakeTable) -> None:
+    config = ring(component("Grain", sigma=value))
+    again = decode(tomllib.loads(config.to_toml()))
+    assert again.hash == config.hash
     assert again.tricks[0].options == {"sigma": value}  # type: ignore[attr-defined]
     assert type(again.tricks[0].options["sigma"]) is type(value)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, None, date(2020, 1, 1), [math.inf], {"a": [None]}, Path("x")])
-def test_options_that_would_not_come_back_are_refused(value: object, part: Part) -> None:
+def test_options_that_toml_can_not_store_are_refused(value: object, component: MakeTable) -> None:
     with pytest.raises(RecipeError, match=r"tricks\.0\.options"):
-        decode(ring().canonical() | {"tricks": [part("Grain", sigma=value)]})
+        decode(ring().canonical() | {"tricks": [component("Grain", sigma=value)]})
 
 
-def test_a_part_can_not_change_the_recipe(tmp_path: Path) -> None:
-    """An option that is a list is the part's own copy."""
+def test_a_component_can_not_change_the_recipe(tmp_path: Path) -> None:
+    """It gets a copy of an option that is a list."""
     file = tmp_path / "greedy.py"
     code = """
 class Greedy(nn.Module):
@@ -322,23 +329,23 @@ class Greedy(nn.Module):
         return self.layer(z)
 """
     file.write_text(HEAD + code)
-    told = trusted(ring(g=as_table(file, "Greedy", widths=[5, 2])))
-    before = told.to_toml()
-    Session(told, source("points"))
-    assert told.to_toml() == before
+    config = trusted(ring(g=as_table(file, "Greedy", widths=[5, 2])))
+    before = config.to_toml()
+    Session(config, source("points"))
+    assert config.to_toml() == before
 
 
-def test_a_column_of_scores_is_as_good_as_a_row_or_a_verdict(part: Part) -> None:
-    played = [
-        Session(trusted(ring(d=part("Judge", how=how))), source("points")).play(3)
-        for how in ("column", "flat", "verdict")
+def test_all_forms_of_the_output_of_d_are_equivalent(component: MakeTable) -> None:
+    sessions = [
+        Session(trusted(ring(d=component("Critic", how=how))), source("points")).play(3)
+        for how in ("column", "flat", "output")
     ]
-    for other in played[1:]:
-        assert unequal(played[0].saved(), other.saved()) == []
+    for other in sessions[1:]:
+        assert unequal(sessions[0].saved(), other.saved()) == []
 
 
-def test_what_d_says_is_believed(part: Part) -> None:
-    energy, score = part("Rebuilder"), part("Judge")
+def test_the_output_kind_of_d_is_used(component: MakeTable) -> None:
+    energy, score = component("Autoencoder"), component("Critic")
     assert check_compatibility(trusted(ring(d=energy, objective={"kind": "energy"}))).refusals == []
     assert [r.field for r in check_compatibility(trusted(ring(d=energy))).refusals] == ["objective"]
     assert [r.field for r in check_compatibility(trusted(ring(d=score, objective={"kind": "energy"}))).refusals] == [
@@ -347,44 +354,44 @@ def test_what_d_says_is_believed(part: Part) -> None:
     Session(ring(d=energy, objective={"kind": "energy"}), source("points")).play(3)
 
 
-def test_what_an_objective_declares_holds(part: Part, tmp_path: Path) -> None:
-    told = trusted(ring({"kind": "soft_labels"}, objective=part("Declared")))
-    objective = told.objective
+def test_declarations_of_an_objective_are_used(component: MakeTable, tmp_path: Path) -> None:
+    config = trusted(ring({"kind": "soft_labels"}, objective=component("Declared")))
+    objective = config.objective
     assert objective.output_kinds == {"score", "energy"}
     assert (objective.accepts_targets, objective.is_relativistic, objective.needs_lipschitz_bound) == (True, True, True)
     assert objective.decision_threshold == 0.25
     assert objective.equilibrium == {Side.D: 0.5, Side.G: 1.5}
     assert objective.extra_metrics(torch.ones(2), torch.zeros(2)) == {"gap": torch.tensor(1.0)}
-    findings = check_compatibility(told)
+    findings = check_compatibility(config)
     assert findings.refusals == []
     assert [w.field for w in findings.warnings if w.tip == "T06b"] == ["objective"]
-    assert Session(told, source("points")).game.objective.is_relativistic
-    train(told, tmp_path / "run", trust_code=True)
+    assert Session(config, source("points")).game.objective.is_relativistic
+    train(config, tmp_path / "run", trust_code=True)
     assert {"d/gap", "d/real_accuracy"} <= rows(tmp_path / "run")[0]["stats"].keys()
 
 
-def test_what_an_objective_leaves_out_is_the_base_s(part: Part, tmp_path: Path) -> None:
-    told = trusted(ring({"kind": "soft_labels"}, objective=part("Exponential")))
-    assert told.objective.output_kinds == {"score"}
+def test_defaults_of_an_objective_are_those_of_the_base(component: MakeTable, tmp_path: Path) -> None:
+    config = trusted(ring({"kind": "soft_labels"}, objective=component("Exponential")))
+    assert config.objective.output_kinds == {"score"}
     assert (
-        told.objective.is_relativistic,
-        told.objective.needs_lipschitz_bound,
-        told.objective.decision_threshold,
+        config.objective.is_relativistic,
+        config.objective.needs_lipschitz_bound,
+        config.objective.decision_threshold,
     ) == (False, False, None)
-    refused = check_compatibility(told).refusals
-    assert [r.field for r in refused] == ["tricks.0"]
-    assert "targets" in refused[0].message
+    refusals = check_compatibility(config).refusals
+    assert [r.field for r in refusals] == ["tricks.0"]
+    assert "targets" in refusals[0].message
     with pytest.raises(RecipeError, match="targets"):
-        train(told, tmp_path / "run", trust_code=True)
+        train(config, tmp_path / "run", trust_code=True)
     assert not (tmp_path / "run").exists()
-    train(ring(objective=part("Exponential")), tmp_path / "run", trust_code=True)
+    train(ring(objective=component("Exponential")), tmp_path / "run", trust_code=True)
     stats = rows(tmp_path / "run")[0]["stats"]
     assert "d/accuracy" in stats
     assert "d/real_accuracy" not in stats
 
 
-def test_what_an_own_trick_declares_is_believed(tmp_path: Path) -> None:
-    """A pack is what D is built for, a pick is refused where no cost is one fake's, a sign where scores have none."""
+def test_declarations_of_a_trick_are_used(tmp_path: Path) -> None:
+    """`pack`, a sample selection that needs per-sample losses, and `needs_score_sign`."""
     code = """
 from torch import nn
 from poise.core.types import Side
@@ -411,27 +418,29 @@ class Signed(InputTransform):
     file = tmp_path / "declares.py"
     file.write_text(code)
 
-    def told(name: str, **changes: Any) -> Recipe:
+    def with_trick(name: str, **changes: Any) -> Recipe:
         return trusted(ring({"kind": "python", "file": str(file), "name": name}, **changes))
 
-    pairs = told("Pairs")
+    pairs = with_trick("Pairs")
     assert check_compatibility(pairs).refusals == []
     source = pairs.data.load().train
     run = Session(pairs, source).play(1)
     assert len(run.moves[0].move.score("real")) == pairs.batch // 2
     for name, kind in (("First", "relativistic_average"), ("Signed", "wasserstein")):
-        assert check_compatibility(told(name)).refusals == []
-        assert [r.field for r in check_compatibility(told(name, objective={"kind": kind})).refusals] == ["tricks.0"]
+        assert check_compatibility(with_trick(name)).refusals == []
+        assert [r.field for r in check_compatibility(with_trick(name, objective={"kind": kind})).refusals] == [
+            "tricks.0"
+        ]
 
 
-def test_an_own_aim_needs_targets(part: Part) -> None:
-    assert check_compatibility(trusted(ring(part("Doubt")))).refusals == []
-    refused = check_compatibility(trusted(ring(part("Doubt"), objective={"kind": "hinge"}))).refusals
-    assert [(r.field, "targets" in r.message) for r in refused] == [("tricks.0", True)]
+def test_a_target_transform_needs_targets(component: MakeTable) -> None:
+    assert check_compatibility(trusted(ring(component("SmoothedTargets")))).refusals == []
+    refusals = check_compatibility(trusted(ring(component("SmoothedTargets"), objective={"kind": "hinge"}))).refusals
+    assert [(r.field, "targets" in r.message) for r in refusals] == [("tricks.0", True)]
 
 
 def test_annotations_may_be_postponed(tmp_path: Path) -> None:
-    """`from __future__ import annotations`: dataclasses and objectives look their words up in the file."""
+    """With `from __future__ import annotations`, dataclasses and objectives look names up in the module."""
     file = tmp_path / "postponed.py"
     early = """
 from __future__ import annotations
@@ -452,29 +461,29 @@ class Chosen(Objective):
         return (softplus(-fake),)
 """
     file.write_text(early + HEAD + code)
-    told = trusted(ring(objective=as_table(file, "Chosen", how="mean")))
-    assert told.objective.accepts_targets
-    Session(told, source("points")).play(1)
+    config = trusted(ring(objective=as_table(file, "Chosen", how="mean")))
+    assert config.objective.accepts_targets
+    Session(config, source("points")).play(1)
 
 
-def test_precision_stays_full(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_custom_networks_use_full_precision(component: MakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "native_bf16", lambda device: True)
     dcgan = {"kind": "dcgan", "width": 2}
-    for g, d, wanted in (
+    for g, d, precision in (
         (dcgan, dcgan, "bf16"),
-        (part("Sketcher"), dcgan, "fp32"),
-        (dcgan, part("Judge"), "fp32"),
-        (part("Sketcher"), part("Judge"), "fp32"),
+        (component("Sketcher"), dcgan, "fp32"),
+        (dcgan, component("Critic"), "fp32"),
+        (component("Sketcher"), component("Critic"), "fp32"),
     ):
-        told = recipe("pictures", network={"g": g, "d": d})
-        assert compute.choose_compute("cpu", "auto", told).precision == wanted
+        config = recipe("pictures", network={"g": g, "d": d})
+        assert compute.choose_compute("cpu", "auto", config).precision == precision
 
 
 # ---- names --------------------------------------------------------------------------------------------
 
 
-def test_two_tricks_of_one_file_have_names_and_streams_of_their_own(part: Part) -> None:
-    grain, speckle = part("Grain"), part("Speckle")
+def test_two_tricks_of_one_file_have_different_names_and_streams(component: MakeTable) -> None:
+    grain, speckle = component("Grain"), component("Speckle")
     both = trusted(ring(grain, speckle, grain))
     assert both.trick_names() == ["own_grain", "own_speckle", "own_grain_2"]
     tricks = Session(both, source("points")).game.tricks
@@ -487,17 +496,17 @@ def test_two_tricks_of_one_file_have_names_and_streams_of_their_own(part: Part) 
     assert torch.equal(first, alone.transform_input(nothing, "real", now))  # type: ignore[operator]
 
 
-def test_terms_have_rows_of_their_own(part: Part, tmp_path: Path) -> None:
-    train(ring(part("Flatness"), part("Steepness")), tmp_path / "run", trust_code=True)
+def test_loss_terms_are_logged_by_their_names(component: MakeTable, tmp_path: Path) -> None:
+    train(ring(component("Flatness"), component("Steepness")), tmp_path / "run", trust_code=True)
     for row in rows(tmp_path / "run"):
         flat, steep = (row["stats"][f"d/own_{name}"]["mean"] for name in ("flatness", "steepness"))
         assert steep == pytest.approx(1 + flat)
         assert "g/own_flatness" not in row["stats"]
 
 
-def test_an_own_trick_moves_nobody_else_s_dice(part: Part) -> None:
+def test_a_custom_trick_does_not_change_other_random_numbers(component: MakeTable) -> None:
     plain = session("points", network={"g": MLP, "d": MLP}).play(3)
-    noisy = Session(trusted(ring(part("Grain"), steps=12)), source("points")).play(3)
+    noisy = Session(trusted(ring(component("Grain"), steps=12)), source("points")).play(3)
     for a, b in zip(plain.moves, noisy.moves, strict=True):
         assert torch.equal(a.latents, b.latents)
     assert unequal(plain.saved(), noisy.saved()) != []
@@ -506,22 +515,29 @@ def test_an_own_trick_moves_nobody_else_s_dice(part: Part) -> None:
 # ---- resuming -----------------------------------------------------------------------------------------
 
 
-def everything(part: Part, steps: int) -> Recipe:
-    """Own parts everywhere, each with something to lose; a row lasts three steps, so that a stop falls into one."""
-    tricks = part("Grain"), part("Flatness"), part("Memory"), {"kind": "averaged_weights", "ramp_up": 0.0}
-    players = {"g": part("Sketcher"), "d": part("Judge")}
-    return ring(*tricks, **players, objective=part("Swaying"), steps=steps, log=OFTEN | {"rows": 3})
+def all_custom(component: MakeTable, steps: int) -> Recipe:
+    """Custom components everywhere, each with state; rows of three steps, so that the stop falls within one."""
+    tricks = (
+        component("Grain"),
+        component("Flatness"),
+        component("Memory"),
+        {"kind": "averaged_weights", "ramp_up": 0.0},
+    )
+    players = {"g": component("Sketcher"), "d": component("Critic")}
+    return ring(*tricks, **players, objective=component("Swaying"), steps=steps, log=EVERY_STEP | {"rows": 3})
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = everything(part, 4)
-    train(told, tmp_path / "whole", trust_code=True)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    component: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = all_custom(component, 4)
+    train(config, tmp_path / "whole", trust_code=True)
     with pytest.raises(Stopped, match="after step 2"):
-        train(told, tmp_path / "halves", trust_code=True, listener=Notes(stop=2))
+        train(config, tmp_path / "halves", trust_code=True, listener=Notes(stop=2))
     half = tensors(tmp_path / "halves")
-    forget(monkeypatch)
+    forget_user_code(monkeypatch)
     notes = Notes()
-    train(told, tmp_path / "halves", trust_code=True, resume=True, listener=notes)
+    train(config, tmp_path / "halves", trust_code=True, resume=True, listener=notes)
     assert not any("exact" in line for line in notes.lines)
     whole = tensors(tmp_path / "whole")
     assert unequal(whole, tensors(tmp_path / "halves")) == []
@@ -531,84 +547,92 @@ def test_a_stopped_run_ends_like_one_that_was_not(part: Part, tmp_path: Path, mo
         assert half[name] != whole[name]
 
 
-def test_a_longer_run_begins_like_a_shorter_one(part: Part, tmp_path: Path) -> None:
-    train(everything(part, 4), tmp_path / "whole", trust_code=True)
-    train(everything(part, 2), tmp_path / "longer", trust_code=True)
-    train(everything(part, 4), tmp_path / "longer", trust_code=True, resume=True)
-    told = [tensors(tmp_path / name) for name in ("whole", "longer")]
-    for given in told:  # a row ended where the shorter run did, so the pending readings are others
-        for name in [name for name in given if name.startswith("ledger/")]:
-            del given[name]
-    assert unequal(*told) == []
+def test_an_extended_run_equals_a_longer_one(component: MakeTable, tmp_path: Path) -> None:
+    train(all_custom(component, 4), tmp_path / "whole", trust_code=True)
+    train(all_custom(component, 2), tmp_path / "longer", trust_code=True)
+    train(all_custom(component, 4), tmp_path / "longer", trust_code=True, resume=True)
+    states = [tensors(tmp_path / name) for name in ("whole", "longer")]
+    for state in states:  # a row ended where the shorter run did, so the pending values differ
+        for name in [name for name in state if name.startswith("ledger/")]:
+            del state[name]
+    assert unequal(*states) == []
 
 
 @pytest.mark.parametrize("buffer", ["game/tricks.own_memory.mean", "game/objective.level"])
-def test_what_is_remembered_matters(buffer: str, part: Part) -> None:
-    """The rig above would see a buffer that was lost."""
-    first = Session(trusted(everything(part, 4)), source("points")).play(2)
+def test_losing_a_buffer_changes_the_run(buffer: str, component: MakeTable) -> None:
+    """So the comparisons above would detect it."""
+    first = Session(trusted(all_custom(component, 4)), source("points")).play(2)
     lost = first.saved()
     lost[buffer] = torch.zeros(())
     assert unequal(first.resumed().play(2).saved(), first.resumed(lost).play(2).saved()) != []
 
 
-def test_other_code_is_another_run(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noted, and gone on with; `run.json` has the hash of the code that ran."""
-    table = part("Memory")
+def test_changed_code_is_noted_when_a_run_is_resumed(
+    component: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run continues, and `run.json` has the hash of the code that was executed."""
+    table = component("Memory")
     file, out = Path(table["file"]), tmp_path / "run"
     train(ring(table, steps=2), out, trust_code=True)
-    assert json.loads((out / "run.json").read_text())["code"] == {str(file): digest(file)}
-    forget(monkeypatch)
+    assert json.loads((out / "run.json").read_text())["code"] == {str(file): file_hash(file)}
+    forget_user_code(monkeypatch)
     file.write_text(file.read_text() + "\n# a thought\n")
     notes = Notes()
     train(ring(table, steps=4), out, trust_code=True, resume=True, listener=notes)
-    told = [line for line in notes.lines if "may not be exactly reproducible" in line]
-    assert len(told) == 1
-    assert "code" in told[0]
-    assert json.loads((out / "run.json").read_text())["code"] == {str(file): digest(file)}
+    warnings = [line for line in notes.lines if "may not be exactly reproducible" in line]
+    assert len(warnings) == 1
+    assert "code" in warnings[0]
+    assert json.loads((out / "run.json").read_text())["code"] == {str(file): file_hash(file)}
 
 
-def moved_away(part: Part, out: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Recipe, Path, Tensor]:
-    """A run whose file is not there any more, as on another machine; and samples from when it was."""
-    table = part("Memory")
-    told = ring(table, g=part("Sketcher"), steps=2)
-    train(told, out, trust_code=True)
+def run_without_files(component: MakeTable, out: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Recipe, Path, Tensor]:
+    """A run whose files no longer exist, as on another machine, and samples from before."""
+    table = component("Memory")
+    config = ring(table, g=component("Sketcher"), steps=2)
+    train(config, out, trust_code=True)
     samples = Run(out, trust_code=True).sample(3)
-    for each in own.user_components(told):
+    for each in loading.user_components(config):
         Path(each.file).unlink(missing_ok=True)
-    forget(monkeypatch)
-    return told, Path(table["file"]), samples
+    forget_user_code(monkeypatch)
+    return config, Path(table["file"]), samples
 
 
-def test_a_run_is_opened_where_its_files_are_not(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It samples from the copies; without trust these don't run either."""
-    _, file, samples = moved_away(part, tmp_path / "run", monkeypatch)
+def test_a_run_is_sampled_without_its_files(
+    component: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It uses the copies, which are not executed without trust either."""
+    _, file, samples = run_without_files(component, tmp_path / "run", monkeypatch)
     assert torch.equal(Run(tmp_path / "run", trust_code=True).sample(3), samples)
-    forget(monkeypatch)
+    forget_user_code(monkeypatch)
     with pytest.raises(RecipeError, match="--trust-code"):
         Run(tmp_path / "run").sample(3)
     assert (tmp_path / "run" / "code" / file.name).is_file()
 
 
-def test_a_run_goes_on_where_its_files_are_not(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And ends like one that always had them."""
-    told, file, _ = moved_away(part, tmp_path / "run", monkeypatch)
+def test_a_run_is_resumed_without_its_files(
+    component: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends like a run that always had them."""
+    config, file, _ = run_without_files(component, tmp_path / "run", monkeypatch)
     notes = Notes()
-    longer = told.model_copy(update={"steps": 4})
+    longer = config.model_copy(update={"steps": 4})
     train(longer, tmp_path / "run", trust_code=True, resume=True, listener=notes)
     assert any(f"{file} does not exist: the run's copy" in line for line in notes.lines)
     assert not any("may not be exactly reproducible" in line for line in notes.lines)
-    forget(monkeypatch)
-    train(ring(part("Memory"), g=part("Sketcher"), steps=4), tmp_path / "whole", trust_code=True)
+    forget_user_code(monkeypatch)
+    train(ring(component("Memory"), g=component("Sketcher"), steps=4), tmp_path / "whole", trust_code=True)
     assert unequal(tensors(tmp_path / "run"), tensors(tmp_path / "whole")) == []
     assert Run(tmp_path / "run").info["code"] == Run(tmp_path / "whole").info["code"]
 
 
-def test_changed_code_is_named_when_a_run_goes_on(part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken as it is now, for the copy too; the run samples from what it was trained with until then."""
-    table = part("Memory")
+def test_changed_code_replaces_the_copy_when_a_run_is_resumed(
+    component: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version is used and copied; until then the run is sampled with the code that it was trained with."""
+    table = component("Memory")
     file = Path(table["file"])
     train(ring(table, steps=2), tmp_path / "run", trust_code=True)
-    forget(monkeypatch)
+    forget_user_code(monkeypatch)
     file.write_text(file.read_text() + "\n# a thought\n")
     copy = tmp_path / "run" / "code" / file.name
     assert copy.read_bytes() != file.read_bytes()
@@ -619,52 +643,52 @@ def test_changed_code_is_named_when_a_run_goes_on(part: Part, tmp_path: Path, mo
     assert copy.read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_copy_that_was_changed_is_not_run(
-    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_changed_copy_is_not_executed(
+    component: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
 ) -> None:
-    """The file itself will do where it is what it was; else nothing runs."""
-    table = part("Memory")
+    """The original file is used if it is unchanged; otherwise nothing is executed."""
+    table = component("Memory")
     file, run = Path(table["file"]), tmp_path / "run"
     train(ring(table, steps=2), run, trust_code=True)
     copy = run / "code" / file.name
     copy.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    forget(monkeypatch)
-    if there:
+    forget_user_code(monkeypatch)
+    if exists:
         assert Run(run, trust_code=True).sample(2) is not None
     else:
         file.unlink()
-        for use in (lambda: Run(run, trust_code=True).sample(2), lambda: go_on(table, run)):
+        for use in (lambda: Run(run, trust_code=True).sample(2), lambda: resume_with(table, run)):
             with pytest.raises(CheckpointError, match="copy of its code can't be used, found changed or damaged"):
                 use()
     assert not (tmp_path / "ran").exists()
 
 
-def go_on(table: Table, run: Path) -> Run:
+def resume_with(table: Table, run: Path) -> Run:
     return train(ring(table, steps=4), run, trust_code=True, resume=True)
 
 
-def test_two_files_of_one_name_have_two_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_files_with_the_same_name_have_two_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for year in ("early", "late"):
         (tmp_path / year).mkdir()
-        (tmp_path / year / "mine.py").write_text(HEAD + SOURCES["Sketcher" if year == "early" else "Judge"])
-    told = ring(
-        g=as_table(tmp_path / "early" / "mine.py", "Sketcher"), d=as_table(tmp_path / "late" / "mine.py", "Judge")
+        (tmp_path / year / "mine.py").write_text(HEAD + SOURCES["Sketcher" if year == "early" else "Critic"])
+    config = ring(
+        g=as_table(tmp_path / "early" / "mine.py", "Sketcher"), d=as_table(tmp_path / "late" / "mine.py", "Critic")
     )
-    train(told, tmp_path / "run", trust_code=True)
+    train(config, tmp_path / "run", trust_code=True)
     assert sorted(path.name for path in (tmp_path / "run" / "code").iterdir()) == ["mine-2.py", "mine.py"]
     shutil.rmtree(tmp_path / "early")
     shutil.rmtree(tmp_path / "late")
-    forget(monkeypatch)
+    forget_user_code(monkeypatch)
     assert Run(tmp_path / "run", trust_code=True).sample(2) is not None
 
 
-def digest(file: Path) -> str:
+def file_hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def dated(file: Path, year: str) -> str:
-    """A generator that can be told from its other versions by the name of its layer; returns the file's digest."""
+def write_version(file: Path, year: str) -> str:
+    """Write a generator whose layer is named after the version; returns the hash of the file."""
     code = f"""
 class Dated(nn.Module):
     def __init__(self, latent, shape):
@@ -674,34 +698,34 @@ class Dated(nn.Module):
         return self.{year}(z)
 """
     file.write_text(HEAD + code)
-    return digest(file)
+    return file_hash(file)
 
 
-def test_the_hash_is_that_of_the_code_that_ran(tmp_path: Path) -> None:
-    """Even if the file was changed since it was run in this process."""
+def test_the_hash_is_that_of_the_executed_code(tmp_path: Path) -> None:
+    """Even if the file has changed since it was executed in this process."""
     file = tmp_path / "dated.py"
-    digests = {"early": dated(file, "early")}
+    digests = {"early": write_version(file, "early")}
     train(ring(g=as_table(file, "Dated")), tmp_path / "first", trust_code=True)
-    digests["late"] = dated(file, "late")
+    digests["late"] = write_version(file, "late")
     train(ring(g=as_table(file, "Dated")), tmp_path / "second", trust_code=True)
     (ran,) = [year for year in digests if f"game/g.net.{year}.bias" in tensors(tmp_path / "second")]
     assert json.loads((tmp_path / "second" / "run.json").read_text())["code"] == {str(file): digests[ran]}
 
 
-def test_a_path_is_seen_from_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for year in ("early", "late"):
         (tmp_path / year).mkdir()
         monkeypatch.chdir(tmp_path / year)
-        dated(Path("dated.py"), year)
+        write_version(Path("dated.py"), year)
         train(ring(g=as_table(Path("dated.py"), "Dated")), "run", trust_code=True)
         assert f"game/g.net.{year}.bias" in tensors(tmp_path / year / "run")
 
 
-def test_what_runs_is_what_the_file_says(tmp_path: Path) -> None:
-    """A compiled file beside it, which nobody reads, is not what was trusted."""
+def test_the_source_is_executed_and_not_a_compiled_file(tmp_path: Path) -> None:
+    """A compiled file beside it might contain other code than the one that was read and trusted."""
     file, other = tmp_path / "dated.py", tmp_path / "other.py"
-    dated(other, "hidden")
-    dated(file, "shown")
+    write_version(other, "hidden")
+    write_version(file, "shown")
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     cached = importlib.util.cache_from_source(str(file))
     py_compile.compile(str(other), cfile=cached, dfile=str(file), invalidation_mode=unchecked)
@@ -711,59 +735,59 @@ def test_what_runs_is_what_the_file_says(tmp_path: Path) -> None:
 
 # ---- trust --------------------------------------------------------------------------------------------
 
-PICK = {"g": "Sketcher", "d": "Judge", "objective": "Exponential", "trick": "Grain"}
+EXAMPLES = {"g": "Sketcher", "d": "Critic", "objective": "Exponential", "trick": "Grain"}
 
 
-@pytest.fixture(params=SEAMS)
-def watched(request: pytest.FixtureRequest, part: Part, tmp_path: Path) -> tuple[Recipe, Path]:
-    """A recipe with one own part, whose file adds a letter to the marker whenever it is run."""
-    table, marker = part(PICK[request.param]), tmp_path / "marker"
+@pytest.fixture(params=SLOTS)
+def marked(request: pytest.FixtureRequest, component: MakeTable, tmp_path: Path) -> tuple[Recipe, Path]:
+    """A recipe with one custom component, whose file adds a letter to the marker whenever it is executed."""
+    table, marker = component(EXAMPLES[request.param]), tmp_path / "marker"
     file = Path(table["file"])
     file.write_text(file.read_text() + f"with open({str(marker)!r}, 'a') as marker:\n    marker.write('x')\n")
-    return with_one(request.param, table), marker
+    return with_component(request.param, table), marker
 
 
-def test_reading_a_recipe_runs_nothing(watched: tuple[Recipe, Path]) -> None:
-    told, marker = watched
-    again = decode(tomllib.loads(told.to_toml()))
-    assert again == told
-    assert again.hash == told.hash
-    assert differences(told, again) == []
-    assert again.trick_names() == told.trick_names()
-    repr(told)
+def test_reading_a_recipe_executes_nothing(marked: tuple[Recipe, Path]) -> None:
+    config, marker = marked
+    again = decode(tomllib.loads(config.to_toml()))
+    assert again == config
+    assert again.hash == config.hash
+    assert differences(config, again) == []
+    assert again.trick_names() == config.trick_names()
+    repr(config)
     assert not marker.exists()
 
 
-def test_checking_and_building_without_trust_runs_nothing(watched: tuple[Recipe, Path], tmp_path: Path) -> None:
-    told, marker = watched
-    file = own.user_components(told)[0].file
-    if told.network.g.kind != "python":  # type: ignore[attr-defined]
-        with pytest.raises(RecipeError, match="--trust-code"):  # nothing is asked of a G until it is built
-            check_compatibility(told)
-    with pytest.raises(RecipeError, match="--trust-code") as refused:
-        Session(told, source("points"))
-    assert file in str(refused.value)
+def test_checking_and_building_without_trust_execute_nothing(marked: tuple[Recipe, Path], tmp_path: Path) -> None:
+    config, marker = marked
+    file = loading.user_components(config)[0].file
+    if config.network.g.kind != "python":  # type: ignore[attr-defined]
+        with pytest.raises(RecipeError, match="--trust-code"):  # the check needs nothing of a G from a file
+            check_compatibility(config)
+    with pytest.raises(RecipeError, match="--trust-code") as error:
+        Session(config, source("points"))
+    assert file in str(error.value)
     with pytest.raises(RecipeError, match="--trust-code"):
-        train(told, tmp_path / "run")
+        train(config, tmp_path / "run")
     assert not marker.exists()
     assert not (tmp_path / "run").exists()
 
 
-def test_no_command_runs_it_without_trust(
-    watched: tuple[Recipe, Path], tmp_path: Path, poise: Any, monkeypatch: pytest.MonkeyPatch
+def test_no_command_executes_a_file_without_trust(
+    marked: tuple[Recipe, Path], tmp_path: Path, poise: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, marker = watched
-    file, run = own.user_components(told)[0].file, tmp_path / "run"
-    (tmp_path / "mine.toml").write_text(told.to_toml())
+    config, marker = marked
+    file, run = loading.user_components(config)[0].file, tmp_path / "run"
+    (tmp_path / "mine.toml").write_text(config.to_toml())
     poise("train", tmp_path / "mine.toml", "--out", run).complains(2, file, "--trust-code")
     assert not run.exists()
     assert not marker.exists()
 
     assert poise("train", tmp_path / "mine.toml", "--out", run, "--trust-code").code == 0
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    for fresh in (False, True):  # it has run in this process already; or it hasn't
+    for fresh in (False, True):  # whether the file was executed in this process already
         if fresh:
-            forget(monkeypatch)
+            forget_user_code(monkeypatch)
         copy = str(run / "code" / Path(file).name)
         poise("sample", run).complains(2, copy, "--trust-code")
         poise("interpolate", run).complains(2, copy, "--trust-code")
@@ -774,20 +798,20 @@ def test_no_command_runs_it_without_trust(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_it_runs_once_in_a_process(watched: tuple[Recipe, Path], tmp_path: Path, poise: Any) -> None:
-    told, marker = watched
+def test_a_file_is_executed_once_per_process(marked: tuple[Recipe, Path], tmp_path: Path, poise: Any) -> None:
+    config, marker = marked
     run = tmp_path / "run"
-    train(told, run, trust_code=True)
+    train(config, run, trust_code=True)
     assert poise("sample", run, "--n", 4, "--trust-code").code == 0
     assert poise("interpolate", run, "--rows", 2, "--steps", 2, "--trust-code").code == 0
     assert poise("train", "--resume", "--out", run, "--steps", 4, "--trust-code").code == 0
     assert marker.read_text() == "x"
 
 
-def test_trust_in_one_file_is_not_trust_in_another(part: Part, tmp_path: Path) -> None:
-    trusted(ring(part("Grain")))
+def test_trusting_one_file_does_not_trust_another(component: MakeTable, tmp_path: Path) -> None:
+    trusted(ring(component("Grain")))
     with pytest.raises(RecipeError, match="--trust-code"):
-        check_compatibility(ring(part("Grain"), part("Memory")))
+        check_compatibility(ring(component("Grain"), component("Memory")))
 
 
 # ---- refusals -----------------------------------------------------------------------------------------
@@ -820,18 +844,18 @@ def picky(*args, **options):
 Case = tuple[str, Table, tuple[str, ...]]
 REFUSED: dict[str, Case] = {
     **{
-        f"missing {seam}": (
-            seam,
+        f"missing {slot}": (
+            slot,
             {"file": "nowhere.py", "name": "A"},
             ("nowhere.py", "paths are relative to the working directory"),
         )
-        for seam in SEAMS
+        for slot in SLOTS
     },
     **{
-        f"misnamed {seam}": (seam, {"name": "Gramd"}, ("wrong.py", "no such name", "Gramd", "did you mean 'Grand'"))
-        for seam in SEAMS
+        f"misnamed {slot}": (slot, {"name": "Gramd"}, ("wrong.py", "no such name", "Gramd", "did you mean 'Grand'"))
+        for slot in SLOTS
     },
-    **{f"broken {seam}": (seam, {"file": "broken.py"}, ("broken.py", "ZeroDivisionError")) for seam in SEAMS},
+    **{f"broken {slot}": (slot, {"file": "broken.py"}, ("broken.py", "ZeroDivisionError")) for slot in SLOTS},
     "unreadable": ("g", {"file": "syntax.py"}, ("syntax.py", "SyntaxError")),
     "leaves": ("g", {"file": "leaves.py"}, ("leaves.py", "SystemExit")),
     "options of g": (
@@ -859,13 +883,13 @@ REFUSED: dict[str, Case] = {
         {"name": "Exponential", "options": {"limit": "high"}},
         ("wrong.py", "'Exponential' can't be constructed", "limit"),
     ),
-    **{f"picky {seam}": (seam, {"name": "picky"}, ("wrong.py", "ValueError: not")) for seam in SEAMS},
+    **{f"picky {slot}": (slot, {"name": "picky"}, ("wrong.py", "ValueError: not")) for slot in SLOTS},
     "plain g": ("g", {"name": "plain"}, ("wrong.py", "torch.nn.Module", "found int")),
     "plain d": ("d", {"name": "plain"}, ("wrong.py", "torch.nn.Module", "found int")),
     "plain objective": ("objective", {"name": "plain"}, ("wrong.py", "Objective", "found int")),
     "plain trick": ("trick", {"name": "plain"}, ("wrong.py", "poise.core.hooks", "found int")),
-    "a module is no objective": ("objective", {"name": "Grand"}, ("wrong.py", "Objective", "found Grand")),
-    "an objective is no trick": ("trick", {"name": "Silent"}, ("wrong.py", "poise.core.hooks", "found Silent")),
+    "a module is not an objective": ("objective", {"name": "Grand"}, ("wrong.py", "Objective", "found Grand")),
+    "an objective is not a trick": ("trick", {"name": "Silent"}, ("wrong.py", "poise.core.hooks", "found Silent")),
     "g's shape": ("g", {"name": "Grand"}, ("wrong.py", "'Grand'", "3")),
     "g's failure": ("g", {"name": "Torn"}, ("wrong.py", "'Torn'")),
     "d's shape": ("d", {"name": "Twofold"}, ("wrong.py", "'Twofold'", "2")),
@@ -873,49 +897,49 @@ REFUSED: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_refusal_is_one_line_before_anything_is_written(
+def test_a_refusal_is_one_line_and_nothing_is_written(
     case: str, tmp_path: Path, poise: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seam, table, parts = REFUSED[case]
+    slot, table, parts = REFUSED[case]
     monkeypatch.chdir(tmp_path)
     Path("wrong.py").write_text(HEAD + SOURCES["Exponential"] + SOURCES["Grain"] + WRONG)
     Path("broken.py").write_text("1 / 0\n")
     Path("syntax.py").write_text("class (:\n")
     Path("leaves.py").write_text("raise SystemExit(3)\n")
-    told = with_one(seam, {"kind": "python", "file": "wrong.py", "name": "Grand"} | table)
-    Path("mine.toml").write_text(told.to_toml())
-    said = poise("train", "mine.toml", "--out", "run", "--trust-code")
-    said.complains(2, *parts)
+    config = with_component(slot, {"kind": "python", "file": "wrong.py", "name": "Grand"} | table)
+    Path("mine.toml").write_text(config.to_toml())
+    result = poise("train", "mine.toml", "--out", "run", "--trust-code")
+    result.complains(2, *parts)
     assert not Path("run").exists()
 
 
 CONCAT = {"g": {"kind": "concat", "dim": 4}}
-READERS: dict[str, Table] = {
+USERS_OF_FEATURES: dict[str, Table] = {
     "projection": {"conditioning": CONCAT | {"d": {"kind": "projection"}}},
     "classifier": {"conditioning": CONCAT, "tricks": [{"kind": "auxiliary_classifier"}]},
     "term": {"tricks": [{"kind": "pulling_away"}]},
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_heads_need_features(reader: str, part: Part, tmp_path: Path) -> None:
-    """A D that answers with scores alone has nothing for a projection, a classifier or a term to read."""
-    network = {"g": {"kind": "dcgan", "width": 2}, "d": part("Judge", how="column")}
-    told = recipe("pictures", network=network, steps=1, log=OFTEN, **READERS[reader])
+@pytest.mark.parametrize("user", USERS_OF_FEATURES)
+def test_heads_and_terms_need_features_of_d(user: str, component: MakeTable, tmp_path: Path) -> None:
+    """A D that returns only scores can't be used with a projection, a classifier or a term that uses features."""
+    network = {"g": {"kind": "dcgan", "width": 2}, "d": component("Critic", how="column")}
+    config = recipe("pictures", network=network, steps=1, log=EVERY_STEP, **USERS_OF_FEATURES[user])
     with pytest.raises(RecipeError, match="features"):
-        train(told, tmp_path / "run", trust_code=True)
+        train(config, tmp_path / "run", trust_code=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_heads_read_features(part: Part) -> None:
-    network = {"g": {"kind": "dcgan", "width": 2}, "d": part("Judge", how="verdict")}
+def test_heads_use_features_of_d(component: MakeTable) -> None:
+    network = {"g": {"kind": "dcgan", "width": 2}, "d": component("Critic", how="output")}
     labels = {"g": {"kind": "concat", "dim": 4}, "d": {"kind": "projection"}}
-    told = trusted(recipe("labelled", {"kind": "auxiliary_classifier"}, network=network, conditioning=labels))
-    played = Session(told, source("labelled")).play(2)
+    config = trusted(recipe("labelled", {"kind": "auxiliary_classifier"}, network=network, conditioning=labels))
+    played = Session(config, source("labelled")).play(2)
     assert {"d/auxiliary_classifier", "g/auxiliary_classifier"} <= played.metrics.reduce().keys()
 
 
-def test_weights_are_saved_by_their_names(part: Part) -> None:
-    played = Session(trusted(ring(g=part("Sketcher"), d=part("Judge"))), source("points"))
+def test_parameters_are_saved_under_their_names(component: MakeTable) -> None:
+    played = Session(trusted(ring(g=component("Sketcher"), d=component("Critic"))), source("points"))
     names = {name for name, _ in played.game.named_parameters()}
     assert {"g.net.layers.0.weight", "d.net.net.score.bias"} <= names

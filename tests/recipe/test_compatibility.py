@@ -1,4 +1,4 @@
-"""What the fit check finds, one case per rule: the field, and a word of the reason."""
+"""Refusals and warnings of the compatibility check, one case per rule: the field and a part of the reason."""
 
 from __future__ import annotations
 
@@ -14,34 +14,46 @@ CONCAT: dict[str, Any] = {"kind": "concat", "dim": 2}
 PROJECTION: dict[str, Any] = {"kind": "projection"}
 
 
-def found(told: Recipe, classes: int | None = None) -> Findings:
-    shape = (2,) if told.data.tag() == "ring" else (1, 8, 8)
-    return check_compatibility(told, shape, classes)
+def check(config: Recipe, classes: int | None = None) -> Findings:
+    shape = (2,) if config.data.tag() == "ring" else (1, 8, 8)
+    return check_compatibility(config, shape, classes)
 
 
 REFUSED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str, str]] = [
     ("an energy for a score", {"objective": {"kind": "energy"}}, [], "objective", "does not return"),
-    ("targets there are none of", {"objective": {"kind": "hinge"}}, [{"kind": "soft_labels"}], "tricks.0", "has none"),
-    ("labels in data without", {"conditioning": {"g": CONCAT, "d": PROJECTION}}, [], "conditioning", "no class labels"),
-    ("labels for D alone", {"conditioning": {"d": PROJECTION}}, [], "conditioning.g", "G is not conditioned"),
-    ("a class G was not told", {}, [{"kind": "auxiliary_classifier"}], "conditioning.g", "classifies"),
-    ("packs that don't come out even", {}, [{"kind": "packing", "samples": 3}], "tricks.0", "a batch of 8"),
     (
-        "a pack's one label",
+        "targets without an objective that has them",
+        {"objective": {"kind": "hinge"}},
+        [{"kind": "soft_labels"}],
+        "tricks.0",
+        "has none",
+    ),
+    (
+        "class labels for data without",
+        {"conditioning": {"g": CONCAT, "d": PROJECTION}},
+        [],
+        "conditioning",
+        "no class labels",
+    ),
+    ("conditioning of D alone", {"conditioning": {"d": PROJECTION}}, [], "conditioning.g", "G is not conditioned"),
+    ("a classifier without a conditional G", {}, [{"kind": "auxiliary_classifier"}], "conditioning.g", "classifies"),
+    ("a batch that is not a multiple of the pack", {}, [{"kind": "packing", "samples": 3}], "tricks.0", "a batch of 8"),
+    (
+        "a label for a pack",
         {"conditioning": {"g": CONCAT, "d": PROJECTION}},
         [{"kind": "packing"}],
         "tricks.0",
         "no common label",
     ),
     (
-        "fakes in every cost",
+        "sample selection without per-sample losses",
         {"objective": {"kind": "relativistic_average"}},
         [{"kind": "top_k"}],
         "tricks.0",
         "the mean over all",
     ),
     (
-        "signs that say nothing",
+        "score signs without a threshold",
         {"objective": {"kind": "relativistic"}},
         [{"kind": "adaptive_augment"}],
         "tricks.0",
@@ -54,56 +66,66 @@ REFUSED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str, str]] = [
     ("changes", "tricks", "where", "word"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
 )
 def test_refused(changes: dict[str, Any], tricks: list[dict[str, Any]], where: str, word: str) -> None:
-    refusals = found(recipe("pictures", *tricks, **changes), classes=0).refusals
+    refusals = check(recipe("pictures", *tricks, **changes), classes=0).refusals
     (one,) = [finding for finding in refusals if finding.field == where]
     assert word in one.message
     assert one.cure
 
 
-CALM = {"kind": "adam", "lr": 1e-4, "betas": [0.0, 0.9]}
-WASSERSTEIN: dict[str, Any] = {"objective": {"kind": "wasserstein"}, "optimizer": {"g": CALM, "d": CALM}}
+NO_MOMENTUM = {"kind": "adam", "lr": 1e-4, "betas": [0.0, 0.9]}
+WASSERSTEIN: dict[str, Any] = {"objective": {"kind": "wasserstein"}, "optimizer": {"g": NO_MOMENTUM, "d": NO_MOMENTUM}}
 SPECTRAL: dict[str, Any] = {
     "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
 }
 WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
-    ("a critic without bounds", WASSERSTEIN, [], "objective"),
-    ("a penalty that weighs nothing", WASSERSTEIN, [{"kind": "wgan_gp", "weight": 0.0}], "objective"),
-    ("clipping what is normed", WASSERSTEIN | SPECTRAL, [{"kind": "weight_clipping"}], "tricks.0"),
-    ("a slope that is not its own", {}, [{"kind": "r1"}], "tricks.0"),
+    ("an unbounded critic", WASSERSTEIN, [], "objective"),
+    ("a penalty of weight 0", WASSERSTEIN, [{"kind": "wgan_gp", "weight": 0.0}], "objective"),
+    ("clipping with spectral norm", WASSERSTEIN | SPECTRAL, [{"kind": "weight_clipping"}], "tricks.0"),
+    ("a gradient penalty with batch norm", {}, [{"kind": "r1"}], "tricks.0"),
     (
-        "an average nobody is shown",
+        "an unused average",
         {},
         [{"kind": "averaged_weights"}, {"kind": "mean_weights", "every": 2}],
         "tricks.1",
     ),
-    ("copies that come too late", {}, [{"kind": "mean_weights"}], "tricks.0"),
-    ("past selves of no past", {}, [{"kind": "past_selves"}], "tricks.0"),
+    ("an average that starts after the end", {}, [{"kind": "mean_weights"}], "tricks.0"),
+    ("past selves that start after the end", {}, [{"kind": "past_selves"}], "tricks.0"),
     ("batch norm on a mixed batch", {"judging": "together"}, [], "judging"),
-    ("a mixed batch compared", SPECTRAL | {"judging": "together"}, [{"kind": "minibatch_stddev"}], "judging"),
-    ("a slope of samples that are tied", SPECTRAL, [{"kind": "minibatch_stddev"}, {"kind": "r1"}], "tricks.1"),
-    ("noise that is charged for", {}, [{"kind": "consistency"}, {"kind": "instance_noise"}], "tricks.0"),
     (
-        "pairs of two classes",
+        "minibatch statistics of a mixed batch",
+        SPECTRAL | {"judging": "together"},
+        [{"kind": "minibatch_stddev"}],
+        "judging",
+    ),
+    (
+        "a gradient penalty with minibatch statistics",
+        SPECTRAL,
+        [{"kind": "minibatch_stddev"}, {"kind": "r1"}],
+        "tricks.1",
+    ),
+    ("consistency with instance noise", {}, [{"kind": "consistency"}, {"kind": "instance_noise"}], "tricks.0"),
+    (
+        "relativistic pairs of different classes",
         {"objective": {"kind": "relativistic"}, "conditioning": {"g": CONCAT, "d": PROJECTION}},
         [{"kind": "history", "size": 20}],
         "tricks.0",
     ),
     (
-        "a line between two classes",
+        "interpolation between different classes",
         SPECTRAL | {"conditioning": {"g": CONCAT, "d": PROJECTION}},
         [{"kind": "wgan_gp"}, {"kind": "image_pool"}],
         "tricks.1",
     ),
-    ("a head start beyond the end", {"tempo": {"kind": "ratio", "head_start": 12}}, [], "tempo.head_start"),
-    ("a head start that D wins", {"tempo": {"kind": "ratio", "head_start": 3}}, [], "tempo.head_start"),
+    ("a head start as long as the run", {"tempo": {"kind": "ratio", "head_start": 12}}, [], "tempo.head_start"),
+    ("a head start with an unbounded score", {"tempo": {"kind": "ratio", "head_start": 3}}, [], "tempo.head_start"),
     (
         "a max pool",
         {"network": {"g": {"kind": "dcgan"}, "d": {"kind": "dcgan", "down": "max"}}},
         [],
         "network.d.down",
     ),
-    ("labels that nobody checks", {"conditioning": {"g": CONCAT}}, [], "conditioning.d"),
-    ("the same twice", {}, [{"kind": "lecam"}, {"kind": "lecam"}], "tricks.1"),
+    ("an unchecked class", {"conditioning": {"g": CONCAT}}, [], "conditioning.d"),
+    ("the same trick twice", {}, [{"kind": "lecam"}, {"kind": "lecam"}], "tricks.1"),
 ]
 
 
@@ -111,7 +133,7 @@ WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
     ("changes", "tricks", "where"), [case[1:] for case in WARNED], ids=[case[0] for case in WARNED]
 )
 def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: str) -> None:
-    findings = found(recipe("pictures", *tricks, **changes), classes=10)
+    findings = check(recipe("pictures", *tricks, **changes), classes=10)
     assert findings.refusals == []
     assert where in [finding.field for finding in findings.warnings]
 
@@ -132,13 +154,13 @@ def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: st
         ({"objective": {"kind": "relativistic"}}, [{"kind": "adaptive_augment", "speed": 0.0, "start": 0.5}]),
     ],
 )
-def test_nothing_to_say(changes: dict[str, Any], tricks: list[dict[str, Any]]) -> None:
-    findings = found(recipe("pictures", *tricks, **changes), classes=10)
+def test_no_findings(changes: dict[str, Any], tricks: list[dict[str, Any]]) -> None:
+    findings = check(recipe("pictures", *tricks, **changes), classes=10)
     assert findings == Findings()
 
 
-def test_a_pool_of_half_a_gigabyte_is_spoken_of() -> None:
-    for size, said in ((10_000, False), (11_000, True)):
-        told = recipe("pictures", {"kind": "experience_replay", "size": size})
-        warnings = check_compatibility(told, (3, 64, 64)).warnings
-        assert any("MB in memory and in every checkpoint" in finding.message for finding in warnings) == said
+def test_a_pool_of_half_a_gigabyte_causes_a_warning() -> None:
+    for size, warned in ((10_000, False), (11_000, True)):
+        config = recipe("pictures", {"kind": "experience_replay", "size": size})
+        warnings = check_compatibility(config, (3, 64, 64)).warnings
+        assert any("MB in memory and in every checkpoint" in finding.message for finding in warnings) == warned
