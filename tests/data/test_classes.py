@@ -1,4 +1,4 @@
-"""Which folders are classes: of layouts that data sets come in, what is decided, said and doubted."""
+"""The classes of common folder layouts, with the notes and warnings about them."""
 
 from __future__ import annotations
 
@@ -16,29 +16,34 @@ from poise.data.classes import Classes, Container, classes_by_folder, summary
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.zip_archive import ZipConfig
 
-PLACE = Container(lambda folder: f"--data top/{folder}")
+CONTAINER = Container(lambda folder: f"--data top/{folder}")
 
 
-def found(*names: str, folders: tuple[str, ...] = (), outer: int = 0) -> Classes:
-    """Names with a * stand for four pictures."""
+def classes_of(*names: str, folders: tuple[str, ...] = (), outer: int = 0) -> Classes:
+    """The classes of these paths; a path with a * stands for four images."""
     every = [name.replace("*", f"{i:03}") for name in names for i in range(4 if "*" in name else 1)]
-    return classes_by_folder(sorted(every), folders, PLACE._replace(outer_levels=outer))
+    return classes_by_folder(sorted(every), folders, CONTAINER._replace(outer_levels=outer))
 
 
-def shelves(
-    tops: list[str], each: int = 10, *, last: int = 10, start: int = 0, name: str = "img{:08}.png"
+def numbered_parts(
+    folders: list[str],
+    size: int = 10,
+    *,
+    last: int = 10,
+    start: int = 0,
+    name: str = "img{:08}.png",
 ) -> list[str]:
-    """Files that count on from one folder to the next."""
-    sizes = [each] * (len(tops) - 1) + [last]
+    """Files whose numbering continues from one folder to the next."""
+    sizes = [size] * (len(folders) - 1) + [last]
     first = np.cumsum([start, *sizes])
-    return [f"{top}/{name.format(first[k] + i)}" for k, top in enumerate(tops) for i in range(sizes[k])]
+    return [f"{top}/{name.format(first[k] + i)}" for k, top in enumerate(folders) for i in range(sizes[k])]
 
 
-# ---- what is said of classes --------------------------------------------------------------------------
+# ---- the summary --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("counts", "told"),
+    ("counts", "line"),
     [
         ((120, 80, 4), "3 classes: a, b, c; 120, 80, 4 images"),
         ((5, 5), "2 classes: a, b; 5 images each"),
@@ -49,24 +54,24 @@ def shelves(
     ],
     ids=str,
 )
-def test_classes_in_a_line(counts: tuple[int, ...], told: str) -> None:
+def test_summary(counts: tuple[int, ...], line: str) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    assert summary(labels, [chr(97 + i) for i in range(len(counts))]) == told
+    assert summary(labels, [chr(97 + i) for i in range(len(counts))]) == line
 
 
-def test_a_folder_and_an_archive_say_their_classes(tmp_path: Path, write_images: Callable[..., None]) -> None:
+def test_a_folder_and_an_archive_report_their_classes(tmp_path: Path, write_images: Callable[..., None]) -> None:
     write_images(tmp_path / "p" / "a", 3)
     write_images(tmp_path / "p" / "é b", 5)
     line = "2 classes: a, é b; 3, 5 images"
     loaded = load(tmp_path / "p", held_out=0.5)
     assert loaded.notes[0] == line
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         for file in (tmp_path / "p").rglob("*.png"):
-            made.write(file, file.relative_to(tmp_path))
+            archive.write(file, file.relative_to(tmp_path))
     assert ZipConfig(path=str(tmp_path / "p.zip"), size=8).load().notes[0] == line
 
 
-# ---- which folders are classes ------------------------------------------------------------------------
+# ---- folders that are classes ------------------------------------------------------------------------
 
 
 CLASSES = {
@@ -79,7 +84,7 @@ CLASSES = {
     "deep": (["a/x/1/*.png", "b/*.png"], ("a", "b")),
     "digits": ([f"{k}/*.png" for k in range(10)], tuple("0123456789")),
     "one to twelve": ([f"{k}/{k}_*.png" for k in range(1, 13)], tuple(sorted(map(str, range(1, 13))))),
-    "digits that count on": (shelves(list("0123456789")), tuple("0123456789")),
+    "continuous digits": (numbered_parts(list("0123456789")), tuple("0123456789")),
     "traffic signs": ([f"{k:05}/0000{j}_0000{i}.png" for k in range(3) for j in range(2) for i in range(3)],
                       ("00000", "00001", "00002")),
     "people": ([f"{k:04}/{k:04}_c1s1_*.jpg" for k in (2, 7, 10)], ("0002", "0007", "0010")),
@@ -93,42 +98,40 @@ CLASSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("names", "classes"), CLASSES.values(), ids=CLASSES)
-def test_folders_that_are_classes(names: list[str], classes: tuple[str, ...]) -> None:
-    got = found(*names)
-    assert sorted(got.names) == sorted(classes)
-    assert got.warnings == ()
-    if classes:
-        assert got.labels is not None
-        assert np.unique(got.labels).tolist() == list(range(len(classes)))
-        assert sum("classes" in note and "images" in note for note in got.notes) >= 1
+@pytest.mark.parametrize(("names", "expected"), CLASSES.values(), ids=CLASSES)
+def test_folders_that_are_classes(names: list[str], expected: tuple[str, ...]) -> None:
+    classes = classes_of(*names)
+    assert sorted(classes.names) == sorted(expected)
+    assert classes.warnings == ()
+    if expected:
+        assert classes.labels is not None
+        assert np.unique(classes.labels).tolist() == list(range(len(expected)))
+        assert sum("classes" in note and "images" in note for note in classes.notes) >= 1
     else:
-        assert got.labels is None
+        assert classes.labels is None
 
 
-def test_what_stands_around_everything_is_said() -> None:
-    assert found("archive/archive/a/*.png", "archive/archive/b/*.png").notes == (
+def test_enclosing_folders_are_reported() -> None:
+    assert classes_of("archive/archive/a/*.png", "archive/archive/b/*.png").notes == (
         "2 classes: a, b; 4 images each",
         "all images are below archive/archive: its sub-folders are treated as classes",
     )
-    assert found("x/y/*.png").notes == ("all images are in one folder, x/y: they have no classes",)
-    assert found("x/y/*.png", outer=1).notes == found("x/y/*.png").notes
-    assert found("x/a/*.png", "x/b/*.png", outer=1).notes == ("2 classes: a, b; 4 images each",)
+    assert classes_of("x/y/*.png").notes == ("all images are in one folder, x/y: they have no classes",)
+    assert classes_of("x/y/*.png", outer=1).notes == classes_of("x/y/*.png").notes
+    assert classes_of("x/a/*.png", "x/b/*.png", outer=1).notes == ("2 classes: a, b; 4 images each",)
 
 
-def test_folders_without_a_usable_picture_are_said() -> None:
+def test_folders_without_usable_images_are_reported() -> None:
     folders = ("a", "b", "c", "c/deep", "a/x", "d")
-    got = found("a/x/*.png", "b/*.png", folders=folders)
-    assert got.names == ("a", "b")
-    assert got.notes[1:] == ("2 folders without a usable image: c, d",)
-    lonely = found("p/a/*.png", folders=("p", "p/a", "p/b", "q"))
-    assert lonely.labels is None
-    assert lonely.notes[1:] == ("2 folders without a usable image: p/b, q",)
+    classes = classes_of("a/x/*.png", "b/*.png", folders=folders)
+    assert classes.names == ("a", "b")
+    assert classes.notes[1:] == ("2 folders without a usable image: c, d",)
+    single = classes_of("p/a/*.png", folders=("p", "p/a", "p/b", "q"))
+    assert single.labels is None
+    assert single.notes[1:] == ("2 folders without a usable image: p/b, q",)
 
 
-def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(
-    tmp_path: Path, write_images: Callable[..., None]
-) -> None:
+def test_a_folder_whose_images_are_all_bad_is_not_a_class(tmp_path: Path, write_images: Callable[..., None]) -> None:
     write_images(tmp_path / "a", 3)
     write_images(tmp_path / "b", 3)
     for name in ("c/x.png", "d/readme.txt", ".hidden/x.png"):
@@ -139,7 +142,7 @@ def test_a_class_whose_pictures_are_all_bad_vanishes_with_a_note(
     assert "2 folders without a usable image: c, d" in loaded.notes
 
 
-# ---- folders that are none ----------------------------------------------------------------------------
+# ---- folders that may not be classes -----------------------------------------------------------------
 
 
 SPLITS = {
@@ -160,42 +163,42 @@ SPLITS = {
 
 
 @pytest.mark.parametrize(("names", "give", "why"), SPLITS.values(), ids=SPLITS)
-def test_parts_of_a_data_set_are_doubted(names: list[str], give: str, why: str) -> None:
-    """They stay classes: nothing is guessed."""
-    got = found(*names)
-    assert len(got.names) > 1
-    (doubt,) = got.warnings
-    assert why in doubt.message
-    assert "treated as classes" in doubt.message
-    assert f"--data top/{give}" in doubt.cure
+def test_splits_give_a_warning(names: list[str], give: str, why: str) -> None:
+    """The folders are still treated as classes."""
+    classes = classes_of(*names)
+    assert len(classes.names) > 1
+    (warning,) = classes.warnings
+    assert why in warning.message
+    assert "treated as classes" in warning.message
+    assert f"--data top/{give}" in warning.cure
 
 
-def test_the_cure_can_be_typed(tmp_path: Path, write_images: Callable[..., None]) -> None:
+def test_the_cure_works(tmp_path: Path, write_images: Callable[..., None]) -> None:
     for split in ("train", "test"):
         for kind in ("cats", "dogs"):
             write_images(tmp_path / "my data" / split / kind, 3)
-    (doubt,) = load(tmp_path / "my data").warnings
-    assert f"--data '{tmp_path / 'my data' / 'train'}'" in doubt.cure
+    (warning,) = load(tmp_path / "my data").warnings
+    assert f"--data '{tmp_path / 'my data' / 'train'}'" in warning.cure
     assert load(tmp_path / "my data" / "train").warnings == []
 
 
-SHELVES = {
-    "stylegan": shelves(["00000", "00001", "00002"], last=3),
-    "two": shelves(["00000", "00001"], last=1),
+NUMBERED_PARTS = {
+    "stylegan": numbered_parts(["00000", "00001", "00002"], last=3),
+    "two": numbered_parts(["00000", "00001"], last=1),
     "ffhq": [f"{k:05}/{k + i:05}.png" for k in (0, 1000, 2000) for i in range(8)],
-    "below": [f"data/{name}" for name in shelves(["000", "001"], start=5)],
-    "a hundred": shelves([f"{k:04}" for k in range(100)], each=3, last=3, name="{}.jpg"),
+    "below": [f"data/{name}" for name in numbered_parts(["000", "001"], start=5)],
+    "a hundred": numbered_parts([f"{k:04}" for k in range(100)], size=3, last=3, name="{}.jpg"),
 }
 
 
-@pytest.mark.parametrize("names", SHELVES.values(), ids=SHELVES)
-def test_shelves_whose_files_count_on_are_no_classes(names: list[str]) -> None:
-    got = found(*names)
-    assert got.labels is None
-    assert any("numbered parts" in note and "not treated as classes" in note for note in got.notes)
+@pytest.mark.parametrize("names", NUMBERED_PARTS.values(), ids=NUMBERED_PARTS)
+def test_numbered_parts_are_not_classes(names: list[str]) -> None:
+    classes = classes_of(*names)
+    assert classes.labels is None
+    assert any("numbered parts" in note and "not treated as classes" in note for note in classes.notes)
 
 
-LIKE_SHELVES = {
+LIKE_NUMBERED_PARTS = {
     "by rest": [f"{k:04}/{1000 * i + k}.jpg" for k in range(10) for i in range(1, 5)],
     "random names": [f"{k:02}/{k * 7919 + i * 104729:x}z.png" for k in range(4) for i in range(5)],
     "hashes": [f"{k:02x}/{k:02x}{i}abc.png" for k in range(256) for i in range(2)],
@@ -204,27 +207,27 @@ LIKE_SHELVES = {
 }
 
 
-@pytest.mark.parametrize("names", LIKE_SHELVES.values(), ids=LIKE_SHELVES)
-def test_what_looks_like_shelves_is_doubted(names: list[str]) -> None:
-    got = found(*names)
-    assert got.labels is not None
-    (doubt,) = got.warnings
-    assert "numbered parts" in doubt.message
-    assert "one folder" in doubt.cure
+@pytest.mark.parametrize("names", LIKE_NUMBERED_PARTS.values(), ids=LIKE_NUMBERED_PARTS)
+def test_folders_like_numbered_parts_give_a_warning(names: list[str]) -> None:
+    classes = classes_of(*names)
+    assert classes.labels is not None
+    (warning,) = classes.warnings
+    assert "numbered parts" in warning.message
+    assert "one folder" in warning.cure
 
 
 # ---- dataset.json -------------------------------------------------------------------------------------
 
 
-def stylegan(place: Path, labels: object, raw: bytes | None = None) -> Path:
-    """Twelve pictures on three shelves, and StyleGAN's table of labels."""
+def stylegan_dataset(folder: Path, labels: object, raw: bytes | None = None) -> Path:
+    """Twelve images in three numbered folders, and StyleGAN's label file."""
     rng = np.random.default_rng(0)
     for i in range(12):
-        file = place / f"{i // 5:05}" / f"img{i:08}.png"
+        file = folder / f"{i // 5:05}" / f"img{i:08}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(file)
-    (place / "dataset.json").write_bytes(json.dumps({"labels": labels}).encode() if raw is None else raw)
-    return place
+    (folder / "dataset.json").write_bytes(json.dumps({"labels": labels}).encode() if raw is None else raw)
+    return folder
 
 
 def pairs(labels: list[object]) -> list[list[object]]:
@@ -234,16 +237,16 @@ def pairs(labels: list[object]) -> list[list[object]]:
 LABELS = [i % 3 * 5 for i in range(12)]
 
 
-def zipped(folder: Path, under: Path) -> DataSplits:
+def load_zip(folder: Path, relative_to: Path) -> DataSplits:
     path = folder.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in folder.rglob("*.*"):
-            made.write(file, file.relative_to(under))
+            archive.write(file, file.relative_to(relative_to))
     return ZipConfig(path=str(path), size=8, held_out=0.0).load()
 
 
 @pytest.mark.parametrize(
-    "given",
+    "labels",
     [
         pairs(LABELS),
         dict(pairs(LABELS)),
@@ -254,9 +257,9 @@ def zipped(folder: Path, under: Path) -> DataSplits:
     ],
     ids=["pairs", "table", "floats", "one-hot", "words", "windows"],
 )
-def test_labels_of_a_dataset_json(tmp_path: Path, given: object) -> None:
-    place = stylegan(tmp_path / "p", given)
-    for loaded in (load(place), zipped(place, place), zipped(place, tmp_path)):
+def test_labels_of_a_dataset_json(tmp_path: Path, labels: object) -> None:
+    folder = stylegan_dataset(tmp_path / "p", labels)
+    for loaded in (load(folder), load_zip(folder, folder), load_zip(folder, tmp_path)):
         assert loaded.train.classes == ("0", "5", "10")
         assert isinstance(loaded.train, ImageDataset)
         assert loaded.train.labels is not None
@@ -267,14 +270,14 @@ def test_labels_of_a_dataset_json(tmp_path: Path, given: object) -> None:
 
 
 def test_a_dataset_json_without_labels(tmp_path: Path) -> None:
-    place = stylegan(tmp_path / "p", None)
-    for loaded in (load(place), zipped(place, place)):
+    folder = stylegan_dataset(tmp_path / "p", None)
+    for loaded in (load(folder), load_zip(folder, folder)):
         assert loaded.train.classes == ()
         assert has_note(loaded, "dataset.json states that there are no labels")
         assert loaded.warnings == []
 
 
-UNFIT = {
+INVALID = {
     "damaged": b"{nonsense",
     "other": b'{"images": []}',
     "a list": b"[1, 2]",
@@ -286,23 +289,23 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("raw", UNFIT.values(), ids=UNFIT)
-def test_a_dataset_json_that_cannot_be_used_is_doubted(tmp_path: Path, raw: bytes) -> None:
-    loaded = load(stylegan(tmp_path / "p", None, raw))
-    (doubt,) = loaded.warnings
-    assert doubt.message.startswith("dataset.json can't be used")
-    assert "\n" not in doubt.message
+@pytest.mark.parametrize("raw", INVALID.values(), ids=INVALID)
+def test_an_invalid_dataset_json_gives_a_warning(tmp_path: Path, raw: bytes) -> None:
+    loaded = load(stylegan_dataset(tmp_path / "p", None, raw))
+    (warning,) = loaded.warnings
+    assert warning.message.startswith("dataset.json can't be used")
+    assert "\n" not in warning.message
     assert loaded.train.classes == ()
     assert len(pixels(loaded)) == 12
 
 
-def test_pictures_without_a_label_leave_the_labels_unused(tmp_path: Path) -> None:
-    loaded = load(stylegan(tmp_path / "p", pairs(LABELS)[:-2]))
+def test_images_without_a_label_give_a_warning(tmp_path: Path) -> None:
+    loaded = load(stylegan_dataset(tmp_path / "p", pairs(LABELS)[:-2]))
     assert loaded.train.classes == ()
     assert "no label for 2 of 12 images" in loaded.warnings[0].message
 
 
-def test_a_dataset_json_elsewhere_is_not_looked_at(tmp_path: Path, write_images: Callable[..., None]) -> None:
+def test_a_dataset_json_in_another_folder_is_ignored(tmp_path: Path, write_images: Callable[..., None]) -> None:
     write_images(tmp_path / "a", 3)
     write_images(tmp_path / "b", 3)
     (tmp_path / "b" / "dataset.json").write_text(json.dumps({"labels": None}))

@@ -1,4 +1,4 @@
-"""Decoded pictures are kept for the next time, and never taken for other ones."""
+"""The cache of decoded images: it is used for unchanged files only."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from poise.utils.temporary import temporary_name
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two classes, transparency, 16 bits, another size, a damaged file, a text; kept however fast and new they are."""
+def image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes, with transparency, 16 bits, another size, a damaged file and a text; always cached."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(decode_cache, "MIN_SECONDS", 0.0)
     monkeypatch.setattr(decode_cache, "MIN_AGE", 0.0)
@@ -40,231 +40,235 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             pixels = rng.integers(0, 256, (20, 16, 4), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pics" / kind / f"{number}.png")
     Image.fromarray(rng.integers(0, 4096, (16, 16)).astype(np.uint16)).save(tmp_path / "pics/a/deep.png")
-    (tmp_path / "pics/a/bad.png").write_bytes(b"no picture")
+    (tmp_path / "pics/a/bad.png").write_bytes(b"not an image")
     (tmp_path / "pics/b/notes.txt").write_text("")
     return tmp_path / "pics"
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures were decoded."""
+def num_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of decoded images."""
     count, read = [0], scan.decode_image
 
-    def counting(*given: Any) -> Any:
+    def counting(*args: Any) -> Any:
         count[0] += 1
-        return read(*given)
+        return read(*args)
 
     monkeypatch.setattr(scan, "decode_image", counting)
     return count
 
 
-def all_of(loaded: DataSplits) -> tuple[Any, ...]:
-    """Everything that is known of loaded pictures."""
+def content_of(loaded: DataSplits) -> tuple[Any, ...]:
+    """Everything that a loaded data set consists of."""
     train, held_out = loaded.train, loaded.held_out
-    arrays = [(one.images.tobytes(), one.labels.tobytes(), one.classes) for one in (train, held_out)]  # type: ignore[union-attr]
+    arrays = [(dataset.images.tobytes(), dataset.labels.tobytes(), dataset.classes) for dataset in (train, held_out)]  # type: ignore[union-attr]
     return *arrays, train.fingerprint, loaded.notes, loaded.warnings, loaded.bad_files
 
 
-Entry = Callable[..., Any]
+MakeConfig = Callable[..., Any]
 
 
 @pytest.fixture(params=["folder", "zip"])
-def entry(request: pytest.FixtureRequest, pictures: Path) -> Entry:
-    """The pictures, in a folder or in an archive."""
+def make_config(request: pytest.FixtureRequest, image_folder: Path) -> MakeConfig:
+    """Configs of the images, in a folder or in an archive."""
     if request.param == "folder":
-        return lambda **told: FolderConfig(path=str(pictures), **{"size": 8} | told)
-    archive = shutil.make_archive(str(pictures), "zip", pictures)
-    return lambda **told: ZipConfig(path=archive, **{"size": 8} | told)
+        return lambda **fields: FolderConfig(path=str(image_folder), **{"size": 8} | fields)
+    archive = shutil.make_archive(str(image_folder), "zip", image_folder)
+    return lambda **fields: ZipConfig(path=archive, **{"size": 8} | fields)
 
 
-def test_what_was_kept_is_what_is_decoded(entry: Entry, opened: list[int]) -> None:
-    first = all_of(entry().load())
-    assert opened == [25]
+def test_cached_images_equal_decoded_ones(make_config: MakeConfig, num_decoded: list[int]) -> None:
+    first = content_of(make_config().load())
+    assert num_decoded == [25]
     assert len(first[-1]) == 1
-    assert all_of(entry().load()) == first
-    assert opened == [25], "nothing was decoded again"
-    assert all_of(entry(held_out=0.4).load())[0] != first[0], "what is held out is decided anew"
-    assert opened == [25]
+    assert content_of(make_config().load()) == first
+    assert num_decoded == [25], "nothing is decoded again"
+    assert content_of(make_config(held_out=0.4).load())[0] != first[0], "the split is computed anew"
+    assert num_decoded == [25]
 
 
-@pytest.mark.parametrize("told", [{"size": 16}, {"channels": 4}, {"background": "black"}])
-def test_asked_for_otherwise_they_are_decoded_anew(entry: Entry, opened: list[int], told: dict[str, Any]) -> None:
-    entry().load()
-    entry(**told).load()
-    assert opened == [50]
+@pytest.mark.parametrize("fields", [{"size": 16}, {"channels": 4}, {"background": "black"}])
+def test_other_options_decode_again(make_config: MakeConfig, num_decoded: list[int], fields: dict[str, Any]) -> None:
+    make_config().load()
+    make_config(**fields).load()
+    assert num_decoded == [50]
 
 
-def other(path: Path) -> None:
-    before = path.stat()
+def replace_content(path: Path) -> None:
+    stat_before = path.stat()
     Image.fromarray(np.zeros((20, 16, 4), np.uint8)).save(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as tools do that copy times along
+    os.utime(path, ns=(stat_before.st_atime_ns, stat_before.st_mtime_ns))  # as tools do that preserve times
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
-    "another content, its time set back": lambda top: other(top / "a/3.png"),
-    "a new file": lambda top: shutil.copy(top / "a/3.png", top / "a/new.png"),
-    "a file less": lambda top: (top / "a/3.png").unlink(),
-    "another name": lambda top: (top / "a/3.png").rename(top / "a/33.png"),
-    "another class": lambda top: (top / "a/3.png").rename(top / "b/33.png"),
-    "the bad one mended": lambda top: shutil.copy(top / "a/3.png", top / "a/bad.png"),
+    "other content with the same modification time": lambda folder: replace_content(folder / "a/3.png"),
+    "a new file": lambda folder: shutil.copy(folder / "a/3.png", folder / "a/new.png"),
+    "a deleted file": lambda folder: (folder / "a/3.png").unlink(),
+    "another name": lambda folder: (folder / "a/3.png").rename(folder / "a/33.png"),
+    "another class": lambda folder: (folder / "a/3.png").rename(folder / "b/33.png"),
+    "a repaired file": lambda folder: shutil.copy(folder / "a/3.png", folder / "a/bad.png"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_changed_is_seen(change: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = FolderConfig(path=str(pictures), size=8)
-    entry.load()
-    CHANGES[change](pictures)
-    again = all_of(entry.load())
-    monkeypatch.setenv("POISE_CACHE", str(pictures.parent / "empty"))
-    assert again == all_of(entry.load())
+def test_changes_are_detected(change: str, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = FolderConfig(path=str(image_folder), size=8)
+    config.load()
+    CHANGES[change](image_folder)
+    again = content_of(config.load())
+    monkeypatch.setenv("POISE_CACHE", str(image_folder.parent / "empty"))
+    assert again == content_of(config.load())
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "flipped head", "empty"])
-def test_a_damaged_file_is_as_good_as_none(entry: Entry, opened: list[int], damage: str) -> None:
-    first = all_of(entry().load())
-    (kept,) = (cache.cache_dir() / "pictures").glob("*.pixels")
-    data = bytearray(kept.read_bytes())
+def test_a_damaged_cache_file_is_ignored(make_config: MakeConfig, num_decoded: list[int], damage: str) -> None:
+    first = content_of(make_config().load())
+    (cached,) = (cache.cache_dir() / "pictures").glob("*.pixels")
+    data = bytearray(cached.read_bytes())
     if damage.startswith("flipped"):
         data[-100 if damage == "flipped" else 20] ^= 1
-    kept.write_bytes(data[: {"cut": len(data) // 2, "empty": 0}.get(damage, len(data))])
-    assert all_of(entry().load()) == first
-    assert opened == [50]
+    cached.write_bytes(data[: {"cut": len(data) // 2, "empty": 0}.get(damage, len(data))])
+    assert content_of(make_config().load()) == first
+    assert num_decoded == [50]
 
 
-def test_where_nothing_can_be_kept_all_goes_on(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_is_ignored(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "file"))
-    assert all_of(entry().load()) == all_of(entry().load())
+    assert content_of(make_config().load()) == content_of(make_config().load())
 
 
-def test_only_what_took_its_time_and_has_settled_is_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry, kept = FolderConfig(path=str(pictures), size=8), cache.cache_dir() / "pictures"
+def test_only_slow_results_of_unchanged_files_are_cached(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, cached = FolderConfig(path=str(image_folder), size=8), cache.cache_dir() / "pictures"
     for name, value in (("MIN_SECONDS", 60.0), ("MIN_AGE", 60.0)):
         with monkeypatch.context() as patched:
             patched.setattr(decode_cache, name, value)
-            entry.load()
-        assert not kept.exists()
-    entry.load()
-    assert len(list(kept.iterdir())) == 1
+            config.load()
+        assert not cached.exists()
+    config.load()
+    assert len(list(cached.iterdir())) == 1
 
 
-def test_those_that_were_not_used_go_first(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_are_deleted_first(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = cache.cache_dir() / "pictures"
-    entries = [FolderConfig(path=str(pictures), size=size) for size in (8, 9, 10)]
-    for at, entry in enumerate(entries[:2]):
-        entry.load()
+    configs = [FolderConfig(path=str(image_folder), size=size) for size in (8, 9, 10)]
+    for position, config in enumerate(configs[:2]):
+        config.load()
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        os.utime(newest, (at, at))
-    entries[0].load()  # used again
+        os.utime(newest, (position, position))
+    configs[0].load()  # used again
     monkeypatch.setattr(decode_cache, "MAX_BYTES", sum(path.stat().st_size for path in folder.iterdir()) + 3000)
     before = {path.name for path in folder.iterdir()}
-    entries[2].load()
+    configs[2].load()
     assert len(before - {path.name for path in folder.iterdir()}) == 1
     count = [0]
-    monkeypatch.setattr(scan, "decode_image", lambda *given: count.__setitem__(0, 1))
-    entries[0].load()
-    assert count == [0], "the one that was used is still there"
+    monkeypatch.setattr(scan, "decode_image", lambda *args: count.__setitem__(0, 1))
+    configs[0].load()
+    assert count == [0], "the result that was used again is still cached"
 
 
-def test_a_mended_archive_is_read_anew(pictures: Path, opened: list[int]) -> None:
-    """Its table of contents is the same: only the archive itself tells that it changed."""
-    archive = Path(shutil.make_archive(str(pictures), "zip", pictures))
-    whole = archive.read_bytes()
-    with zipfile.ZipFile(archive) as told:
-        info = max(told.infolist(), key=lambda info: info.compress_size)
-    at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
-    archive.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
-    entry = ZipConfig(path=str(archive), size=8)
-    assert len(entry.load().bad_files) == 2
-    archive.write_bytes(whole)
-    assert len(entry.load().bad_files) == 1
-    assert opened[0] > 25
+def test_a_repaired_archive_is_decoded_again(image_folder: Path, num_decoded: list[int]) -> None:
+    """Its central directory is the same; only the stamp of the archive file changes."""
+    archive = Path(shutil.make_archive(str(image_folder), "zip", image_folder))
+    content = archive.read_bytes()
+    with zipfile.ZipFile(archive) as opened:
+        info = max(opened.infolist(), key=lambda info: info.compress_size)
+    position = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    archive.write_bytes(content[:position] + bytes([content[position] ^ 255]) + content[position + 1 :])
+    config = ZipConfig(path=str(archive), size=8)
+    assert len(config.load().bad_files) == 2
+    archive.write_bytes(content)
+    assert len(config.load().bad_files) == 1
+    assert num_decoded[0] > 25
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error"), MemoryError()])
-def test_a_reason_that_may_pass_is_not_kept(entry: Entry, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_transient_errors_are_not_cached(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(scan, "decode_image", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(DataError):
-            entry().load()
-    assert len(entry().load().bad_files) == 1
+            make_config().load()
+    assert len(make_config().load().bad_files) == 1
 
 
-def test_what_changed_just_before_it_was_listed_is_not_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long decoding takes: it may have changed again meanwhile, without a later time."""
+def test_files_that_changed_recently_are_not_cached(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long decoding takes: they may have changed again meanwhile, without a new change time."""
     monkeypatch.setattr(decode_cache, "MIN_AGE", 0.3)
     for name in ("folder", "zip"):
-        archive = shutil.make_archive(str(pictures), "zip", pictures)
-        os.utime(pictures / "a/3.png")
-        entry = FolderConfig(path=str(pictures), size=8) if name == "folder" else ZipConfig(path=archive, size=8)
+        archive = shutil.make_archive(str(image_folder), "zip", image_folder)
+        os.utime(image_folder / "a/3.png")
+        config = FolderConfig(path=str(image_folder), size=8) if name == "folder" else ZipConfig(path=archive, size=8)
         with monkeypatch.context() as patched:
             read = scan.decode_image
-            patched.setattr(scan, "decode_image", lambda *given, read=read: (time.sleep(0.03), read(*given))[1])
-            entry.load()
+            patched.setattr(scan, "decode_image", lambda *args, read=read: (time.sleep(0.03), read(*args))[1])
+            config.load()
         assert not list((cache.cache_dir() / "pictures").glob("*")), name
         time.sleep(0.35)
-        entry.load()
+        config.load()
         assert len(list((cache.cache_dir() / "pictures").glob("*"))) == 1
         shutil.rmtree(cache.cache_dir())
 
 
-def test_a_disk_with_little_room_is_left_alone(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_cached_on_a_full_disk(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
-    FolderConfig(path=str(pictures), size=8).load()
+    FolderConfig(path=str(image_folder), size=8).load()
     assert not list((cache.cache_dir() / "pictures").iterdir())
 
 
-def test_no_room_is_made_for_a_size_that_can_not_be(
-    pictures: Path, opened: list[int], monkeypatch: pytest.MonkeyPatch
+def test_no_memory_is_allocated_for_an_invalid_size(
+    image_folder: Path, num_decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = FolderConfig(path=str(pictures), size=8)
-    entry.load()
-    (kept,) = (cache.cache_dir() / "pictures").iterdir()
-    kept.write_bytes(kept.read_bytes().replace(b'"shape": [25,', b'"shape": [99999999999,', 1))
-    asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(decode_cache, "allocate_images", lambda shape, budget: asked.append(shape))
-    entry.load()
-    assert opened == [50]
-    assert asked == []
+    config = FolderConfig(path=str(image_folder), size=8)
+    config.load()
+    (cached,) = (cache.cache_dir() / "pictures").iterdir()
+    cached.write_bytes(cached.read_bytes().replace(b'"shape": [25,', b'"shape": [99999999999,', 1))
+    allocations: list[tuple[int, ...]] = []
+    monkeypatch.setattr(decode_cache, "allocate_images", lambda shape, budget: allocations.append(shape))
+    config.load()
+    assert num_decoded == [50]
+    assert allocations == []
 
 
-def test_what_a_killed_process_left_there_goes(pictures: Path) -> None:
+def test_files_of_killed_processes_are_deleted(image_folder: Path) -> None:
     folder = cache.cache_dir() / "pictures"
     folder.mkdir(parents=True)
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    mine = temporary_name("other.pixels")
-    left = mine.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
-    alive = mine.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
-    for name in (left, alive):
+    finished = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    own_name = temporary_name("other.pixels")
+    stale_name = own_name.replace(f"-{os.getpid()}-", f"-{int(finished.stdout)}-")
+    live_name = own_name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
+    for name in (stale_name, live_name):
         (folder / name).write_bytes(b"half")
-    FolderConfig(path=str(pictures), size=8).load()
+    FolderConfig(path=str(image_folder), size=8).load()
     assert sorted(path.suffix for path in folder.iterdir()) == [".pixels", ".pixels"]
-    assert (folder / alive).exists()
+    assert (folder / live_name).exists()
 
 
-def test_two_processes_at_once_agree(pictures: Path) -> None:
+def test_two_concurrent_processes_agree(image_folder: Path) -> None:
     code = (
         "import sys; from poise.data import decode_cache as decoded; from poise.data.folder import FolderConfig\n"
         "decoded.MIN_SECONDS = decoded.MIN_AGE = 0.0\n"
         "for _ in range(20): print(FolderConfig(path=sys.argv[1], size=8).load().train.fingerprint)"
     )
-    words = [sys.executable, "-c", code, str(pictures)]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [one.communicate(timeout=60)[0].split() for one in both]
-    assert [one.returncode for one in both] == [0, 0]
-    assert set(told[0] + told[1]) == {FolderConfig(path=str(pictures), size=8).load().train.fingerprint}
+    command = [sys.executable, "-c", code, str(image_folder)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert set(outputs[0] + outputs[1]) == {FolderConfig(path=str(image_folder), size=8).load().train.fingerprint}
 
 
-def test_one_that_can_not_be_removed_does_not_keep_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for at, name in enumerate("abc"):
+def test_a_file_that_cannot_be_deleted_does_not_stop_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for position, name in enumerate("abc"):
         (tmp_path / name).write_bytes(b"0" * 100)
-        os.utime(tmp_path / name, (at, at))
+        os.utime(tmp_path / name, (position, position))
     unlink = system.unlink
-    monkeypatch.setattr(system, "unlink", lambda path: unlink(path) if path.name != "a" else refuse())
+    monkeypatch.setattr(system, "unlink", lambda path: unlink(path) if path.name != "a" else raise_permission_error())
     cache.prune(tmp_path, 250)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 
-def refuse() -> None:
+def raise_permission_error() -> None:
     raise PermissionError(13, "Permission denied")

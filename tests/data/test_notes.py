@@ -1,4 +1,4 @@
-"""What was settled on the way is told, once, with numbers."""
+"""Notes and warnings about images: each is reported once, with numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from poise.data.zip_archive import ZipConfig
 
 
 @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)], ids=["I23-under-50", "I23-50"])
-def test_few_pictures_are_warned_of(tmp_path: Path, write_images: WriteImages, n: int, warned: bool) -> None:
+def test_few_images_are_reported(tmp_path: Path, write_images: WriteImages, n: int, warned: bool) -> None:
     write_images(tmp_path, n, size=4)
     assert has_note(load(tmp_path), rf"only {n} images.*DiffAugment \(M02\)") is warned
 
 
-def test_mixture_is_summed_up_once(tmp_path: Path, write_images: WriteImages) -> None:
+def test_mixed_formats_are_summarised_once(tmp_path: Path, write_images: WriteImages) -> None:
     """I13."""
     write_images(tmp_path / "p", 3, size=9)
     Image.fromarray(NOISE).convert("L").save(tmp_path / "p" / "x.png")
@@ -34,7 +34,7 @@ def test_mixture_is_summed_up_once(tmp_path: Path, write_images: WriteImages) ->
     assert loaded.notes.count(mixed) == 1
 
 
-def test_all_grey_gives_one_channel(tmp_path: Path, write_images: WriteImages) -> None:
+def test_greyscale_images_have_one_channel(tmp_path: Path, write_images: WriteImages) -> None:
     write_images(tmp_path / "p", 2, mode="L")
     write_images(tmp_path / "p" / "q", 2, mode="LA")
     write_images(tmp_path / "p" / "r", 2, mode="1")
@@ -43,7 +43,7 @@ def test_all_grey_gives_one_channel(tmp_path: Path, write_images: WriteImages) -
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"], ids=lambda kind: f"I15-{kind}")
-def test_the_first_frame_is_taken(tmp_path: Path, write_images: WriteImages, kind: str) -> None:
+def test_the_first_frame_is_used(tmp_path: Path, write_images: WriteImages, kind: str) -> None:
     write_images(tmp_path)
     first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     lossless = {"lossless": True} if kind == "WEBP" else {}
@@ -53,7 +53,7 @@ def test_the_first_frame_is_taken(tmp_path: Path, write_images: WriteImages, kin
     assert has_note(loaded, "1 image with several frames or pages: the first is used")
 
 
-def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, write_images: WriteImages) -> None:
+def test_a_jpeg_with_several_frames_is_a_jpeg(tmp_path: Path, write_images: WriteImages) -> None:
     write_images(tmp_path)
     first = Image.fromarray(NOISE)
     first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[first.rotate(90)])
@@ -63,7 +63,7 @@ def test_a_phones_jpeg_with_more_pictures_than_one_is_a_jpeg(tmp_path: Path, wri
     assert not has_note(loaded, "another format")
 
 
-def test_small_ones_are_enlarged_and_told(tmp_path: Path, write_images: WriteImages) -> None:
+def test_small_images_are_enlarged_and_reported(tmp_path: Path, write_images: WriteImages) -> None:
     """I16."""
     write_images(tmp_path)
     Image.new("RGB", (1, 1), (7, 8, 9)).save(tmp_path / "x.png")
@@ -72,7 +72,7 @@ def test_small_ones_are_enlarged_and_told(tmp_path: Path, write_images: WriteIma
     assert has_note(loaded, "1 image smaller than 8 x 8: enlarged")
 
 
-def test_content_counts_not_the_name(tmp_path: Path, write_images: WriteImages) -> None:
+def test_the_content_determines_the_format(tmp_path: Path, write_images: WriteImages) -> None:
     """I17."""
     write_images(tmp_path)
     (tmp_path / "x.png").write_bytes(encoded("JPEG"))
@@ -81,7 +81,7 @@ def test_content_counts_not_the_name(tmp_path: Path, write_images: WriteImages) 
     assert has_note(loaded, r"1 image with the suffix of another format \(x.png is JPEG\)")
 
 
-def test_16_bit_grey_is_told(tmp_path: Path, write_images: WriteImages) -> None:
+def test_16_bit_greyscale_is_reported(tmp_path: Path, write_images: WriteImages) -> None:
     """I09."""
     write_images(tmp_path, mode="L")
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "x.png")
@@ -93,7 +93,7 @@ def test_16_bit_grey_is_told(tmp_path: Path, write_images: WriteImages) -> None:
 @pytest.mark.parametrize(
     ("channels", "words"), [(3, "composited over black"), (4, "kept")], ids=["I12-composited", "I12-kept"]
 )
-def test_alpha_is_told(tmp_path: Path, write_images: WriteImages, channels: int, words: str) -> None:
+def test_alpha_is_reported(tmp_path: Path, write_images: WriteImages, channels: int, words: str) -> None:
     write_images(tmp_path)
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save(tmp_path / "x.png")
     loaded = load(tmp_path, background="black", channels=channels)
@@ -101,7 +101,7 @@ def test_alpha_is_told(tmp_path: Path, write_images: WriteImages, channels: int,
     assert (pixels(loaded)[-1] == 0).all() or channels == 4
 
 
-def test_copies_and_flat_pictures_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
+def test_copies_and_single_colours_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
     """I24."""
     write_images(tmp_path)
     for name in ("same-1.png", "same-2.png"):
@@ -113,19 +113,19 @@ def test_copies_and_flat_pictures_are_counted(tmp_path: Path, write_images: Writ
     assert not has_note(loaded, "zero variance")
 
 
-def test_zero_variance(tmp_path: Path) -> None:
+def test_identical_images_are_reported(tmp_path: Path) -> None:
     """I24."""
     for i in range(3):
         Image.fromarray(NOISE).save(tmp_path / f"{i}.png")
     assert has_note(load(tmp_path), "all 3 images are identical.*zero variance")
 
 
-# ---- the range of values, and what is cut away --------------------------------------------------------
+# ---- the range of the values, and cropping --------------------------------------------------------
 
 
 def grey(n: int, low: int, high: int, size: int = 8, deep: bool = False) -> np.ndarray:
-    kind = np.uint16 if deep else np.uint8
-    return np.random.default_rng(high).integers(low, high + 1, (n, size, size)).astype(kind)
+    dtype = np.uint16 if deep else np.uint8
+    return np.random.default_rng(high).integers(low, high + 1, (n, size, size)).astype(dtype)
 
 
 RANGES = {
@@ -138,7 +138,7 @@ RANGES = {
     "bright": (grey(60, 200, 255), "bright", r"\(x - 200\) \* 255 / 55"),
     "white": (grey(60, 240, 255), "nearly white", "rescale them"),
     "flat": (grey(60, 100, 150), "low in contrast", "rescale them"),
-    "a few that are not": (np.concatenate((grey(58, 0, 1), grey(2, 0, 255))), "95% of the images are nearly", "255"),
+    "with outliers": (np.concatenate((grey(58, 0, 1), grey(2, 0, 255))), "95% of the images are nearly", "255"),
     "empty masks": (np.concatenate((grey(20, 0, 1), np.zeros((60, 8, 8), np.uint8))), "nearly black", "by 255"),
     "full": (grey(60, 0, 255), None, ""),
     "half": (grey(60, 100, 228), None, ""),
@@ -147,62 +147,62 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize(("images", "look", "cure"), RANGES.values(), ids=RANGES)
-def test_a_narrow_range_is_doubted(tmp_path: Path, images: np.ndarray, look: str | None, cure: str) -> None:
-    """In a folder, in an archive of it, and in an array."""
+@pytest.mark.parametrize(("images", "level", "cure"), RANGES.values(), ids=RANGES)
+def test_a_narrow_range_gives_a_warning(tmp_path: Path, images: np.ndarray, level: str | None, cure: str) -> None:
+    """In a folder, an archive and an array."""
     folder = tmp_path / "p"
     folder.mkdir()
     for i, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{i:03}.png")
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as made:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         for file in folder.iterdir():
-            made.write(file, file.name)
-    found = [load(folder), ZipConfig(path=str(tmp_path / "p.zip"), size=8).load()]
+            archive.write(file, file.name)
+    loaded_all = [load(folder), ZipConfig(path=str(tmp_path / "p.zip"), size=8).load()]
     if images.dtype == np.uint8:
         np.savez(tmp_path / "p.npz", images=images)
-        found.append(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load())
-    for loaded in found:
-        assert len(loaded.warnings) == (look is not None)
-        for doubt in loaded.warnings:
-            assert re.search(look or "", doubt.message)
-            assert re.search(cure, doubt.cure)
+        loaded_all.append(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load())
+    for loaded in loaded_all:
+        assert len(loaded.warnings) == (level is not None)
+        for warning in loaded.warnings:
+            assert re.search(level or "", warning.message)
+            assert re.search(cure, warning.cure)
 
 
-def test_transparency_is_no_colour(tmp_path: Path) -> None:
-    """Kept alpha of 0 to 255 does not hide that the colours are dark."""
+def test_alpha_does_not_count_for_the_range(tmp_path: Path) -> None:
+    """An alpha channel of 0 to 255 does not hide that the colours are dark."""
     images = np.stack((grey(60, 0, 15), grey(60, 0, 255)), axis=-1)
     np.savez(tmp_path / "p.npz", images=images)
-    (doubt,) = NpzConfig(path=str(tmp_path / "p.npz"), size=8, channels=2).load().warnings
-    assert "from 0 to 15" in doubt.message
+    (warning,) = NpzConfig(path=str(tmp_path / "p.npz"), size=8, channels=2).load().warnings
+    assert "from 0 to 15" in warning.message
 
 
-def test_pictures_of_one_size_are_told_what_becomes_of_them(tmp_path: Path) -> None:
-    """The same sentences for a folder and an array; nothing where every pixel is kept."""
+def test_images_of_one_size_are_reported(tmp_path: Path) -> None:
+    """The notes are the same for a folder and an array; there are none if no pixel is changed."""
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 16, 3), np.uint8)
     (tmp_path / "p").mkdir()
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / "p" / f"{i:03}.png")
     np.savez(tmp_path / "p.npz", images=images)
-    cut = "the images are not square: the centred square of each is used"
+    crop = "the images are not square: the centred square of each is used"
     for size in (4, 8, 32):
-        notes = [f"all images are 16 x 8 and are resized to {size} x {size}", cut]
+        notes = [f"all images are 16 x 8 and are resized to {size} x {size}", crop]
         assert load(tmp_path / "p", size=size).notes == notes
         assert NpzConfig(path=str(tmp_path / "p.npz"), size=size, held_out=0.0).load().notes == notes
     np.savez(tmp_path / "q.npz", images=images[:, :, :8])
     assert NpzConfig(path=str(tmp_path / "q.npz"), size=8).load().notes == []
 
 
-def test_of_mixed_sizes_those_that_are_cut_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
+def test_images_that_are_not_square_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
     write_images(tmp_path, 4, size=8)
     Image.fromarray(NOISE[:20]).save(tmp_path / "wide.png")
     assert "1 image that is not square: the centred square is used" in load(tmp_path).notes
 
 
-def test_fully_transparent_pictures_are_told(tmp_path: Path, write_images: WriteImages) -> None:
+def test_fully_transparent_images_are_reported(tmp_path: Path, write_images: WriteImages) -> None:
     write_images(tmp_path, 3)
-    clear = np.concatenate((NOISE, np.zeros_like(NOISE[..., :1])), axis=2)
-    Image.fromarray(clear).save(tmp_path / "clear.png")
+    transparent = np.concatenate((NOISE, np.zeros_like(NOISE[..., :1])), axis=2)
+    Image.fromarray(transparent).save(tmp_path / "clear.png")
     assert has_note(load(tmp_path), "1 image fully transparent: .*entirely white.*without alpha")
     assert has_note(load(tmp_path, channels=4), "1 image fully transparent: alpha is kept")
-    np.savez(tmp_path / "p.npz", images=np.stack((clear, clear)))
+    np.savez(tmp_path / "p.npz", images=np.stack((transparent, transparent)))
     assert has_note(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 images fully transparent")

@@ -1,4 +1,4 @@
-"""NumPy archives: exact where nothing has to change, and every other shape refused with the way to convert it."""
+"""NumPy archives: pixels, labels, class names, and errors that say how to convert other arrays."""
 
 from __future__ import annotations
 
@@ -21,59 +21,61 @@ def load(path: Path, **fields: object) -> DataSplits:
     return NpzConfig(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
 
 
-def saved(tmp_path: Path, **arrays: object) -> Path:
+def save(tmp_path: Path, **arrays: object) -> Path:
     path = tmp_path / "data.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
-def trained(loaded: DataSplits) -> ImageDataset:
+def training_set(loaded: DataSplits) -> ImageDataset:
     assert isinstance(loaded.train, ImageDataset)
     return loaded.train
 
 
-def test_exact_at_the_native_size(tmp_path: Path) -> None:
-    loaded = load(saved(tmp_path, images=IMAGES))
-    assert np.array_equal(trained(loaded).images, IMAGES)
-    assert trained(loaded).labels is None
+def test_pixels_are_unchanged_at_the_native_size(tmp_path: Path) -> None:
+    loaded = load(save(tmp_path, images=IMAGES))
+    assert np.array_equal(training_set(loaded).images, IMAGES)
+    assert training_set(loaded).labels is None
     assert loaded.notes == []
 
 
 def test_split_and_labels(tmp_path: Path) -> None:
     labels = np.arange(60) % 7
-    loaded = load(saved(tmp_path, images=IMAGES, labels=labels.astype(np.uint8)), held_out=0.25)
-    train, held = held_out_split(pixel_hashes(IMAGES), labels, 0.25)
-    assert len(held) == 15
+    loaded = load(save(tmp_path, images=IMAGES, labels=labels.astype(np.uint8)), held_out=0.25)
+    train, held_out = held_out_split(pixel_hashes(IMAGES), labels, 0.25)
+    assert len(held_out) == 15
     assert isinstance(loaded.held_out, ImageDataset)
-    for part, places in ((trained(loaded), train), (loaded.held_out, held)):
-        assert np.array_equal(part.images, IMAGES[places])
-        assert part.labels is not None
-        assert part.labels.dtype == np.int64
-        assert np.array_equal(part.labels, labels[places])
-        assert part.classes == tuple("0123456")
+    for dataset, indices in ((training_set(loaded), train), (loaded.held_out, held_out)):
+        assert np.array_equal(dataset.images, IMAGES[indices])
+        assert dataset.labels is not None
+        assert dataset.labels.dtype == np.int64
+        assert np.array_equal(dataset.labels, labels[indices])
+        assert dataset.classes == tuple("0123456")
 
 
-def test_another_size_is_cut_and_resized(tmp_path: Path) -> None:
-    loaded = load(saved(tmp_path, images=IMAGES[:, :, :6]), size=4)
-    assert np.array_equal(trained(loaded).images, convert_array(IMAGES[:, 1:7, :6], TargetFormat(4, 3, "white")))
+def test_images_of_another_size_are_cropped_and_resized(tmp_path: Path) -> None:
+    loaded = load(save(tmp_path, images=IMAGES[:, :, :6]), size=4)
+    assert np.array_equal(training_set(loaded).images, convert_array(IMAGES[:, 1:7, :6], TargetFormat(4, 3, "white")))
     assert "all images are 6 x 8 and are resized to 4 x 4" in loaded.notes
     assert "the images are not square: the centred square of each is used" in loaded.notes
 
 
-@pytest.mark.parametrize(("given", "asked", "got"), [
+@pytest.mark.parametrize(("array_channels", "channels", "expected"), [
     (0, None, 1), (1, None, 1), (2, None, 1), (3, None, 3), (4, None, 3),
     (0, 3, 3), (3, 1, 1), (2, 2, 2), (4, 4, 4), (4, 2, 2), (3, 4, 4),
 ])  # fmt: skip
-def test_channels(tmp_path: Path, given: int, asked: int | None, got: int) -> None:
-    images = np.random.default_rng(1).integers(0, 256, (60, 8, 8, max(given, 1)), np.uint8)
-    loaded = load(saved(tmp_path, images=images if given else images[..., 0]), channels=asked)
-    assert np.array_equal(trained(loaded).images, convert_array(images, TargetFormat(8, got, "white")))
-    assert trained(loaded).images.shape[3] == got
-    kept = "kept" if got in (2, 4) else "composited over white"
-    assert any(f"60 images with transparency: {kept}" in note for note in loaded.notes) is (given in (2, 4))
+def test_channels(tmp_path: Path, array_channels: int, channels: int | None, expected: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (60, 8, 8, max(array_channels, 1)), np.uint8)
+    loaded = load(save(tmp_path, images=images if array_channels else images[..., 0]), channels=channels)
+    assert np.array_equal(training_set(loaded).images, convert_array(images, TargetFormat(8, expected, "white")))
+    assert training_set(loaded).images.shape[3] == expected
+    handling = "kept" if expected in (2, 4) else "composited over white"
+    assert any(f"60 images with transparency: {handling}" in note for note in loaded.notes) is (
+        array_channels in (2, 4)
+    )
 
 
-REFUSED = {
+INVALID = {
     "other-keys": ({"x": IMAGES, "y": IMAGES}, "no array is called 'images', found x, y; create one with np.savez"),
     "float": ({"images": IMAGES / 255}, r"images: must be uint8, found float64, 60 x 8 x 8 x 3; .*images \* 255"),
     "signed": ({"images": IMAGES.astype(np.int64)}, "must be uint8, found int64"),
@@ -115,10 +117,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("arrays", "why"), REFUSED.values(), ids=REFUSED)
-def test_refused(tmp_path: Path, arrays: dict[str, object], why: str) -> None:
+@pytest.mark.parametrize(("arrays", "why"), INVALID.values(), ids=INVALID)
+def test_invalid_arrays_are_rejected(tmp_path: Path, arrays: dict[str, object], why: str) -> None:
     with pytest.raises(DataError) as raised:
-        load(saved(tmp_path, **arrays))
+        load(save(tmp_path, **arrays))
     assert re.search(why, str(raised.value))
     assert raised.value.exit_code == 3
 
@@ -132,14 +134,14 @@ def test_refused(tmp_path: Path, arrays: dict[str, object], why: str) -> None:
         pytest.param(b"PK\3\4 and nothing else", "not an npz archive", id="cut-zip"),
     ],
 )
-def test_no_archive(tmp_path: Path, raw: bytes, why: str) -> None:
+def test_files_that_are_not_archives(tmp_path: Path, raw: bytes, why: str) -> None:
     (tmp_path / "data.npz").write_bytes(raw)
     with pytest.raises(DataError, match=why):
         load(tmp_path / "data.npz")
 
 
-def test_damage_inside_is_found(tmp_path: Path) -> None:
-    path = saved(tmp_path, images=IMAGES)
+def test_damage_is_detected(tmp_path: Path) -> None:
+    path = save(tmp_path, images=IMAGES)
     raw = bytearray(path.read_bytes())
     raw[5000] ^= 1
     path.write_bytes(raw)
@@ -147,7 +149,7 @@ def test_damage_inside_is_found(tmp_path: Path) -> None:
         load(path)
 
 
-def test_a_single_array_and_a_folder(tmp_path: Path) -> None:
+def test_a_single_array_a_folder_and_a_missing_file(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", IMAGES)
     with pytest.raises(DataError, match="a single array, not an npz archive"):
         load(tmp_path / "data.npy")
@@ -161,14 +163,14 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    path = saved(tmp_path, images=IMAGES)
+    path = save(tmp_path, images=IMAGES)
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(DataError, match="no permission to read this"):
         load(path)
 
 
-def test_remarks(tmp_path: Path) -> None:
-    loaded = load(saved(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
+def test_notes(tmp_path: Path) -> None:
+    loaded = load(save(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
     assert "10 of 20 images are exact copies of others" in loaded.notes
     assert any("DiffAugment" in note for note in loaded.notes)
 
@@ -189,33 +191,33 @@ def test_remarks(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_the_labels_that_occur_are_the_classes(tmp_path: Path, numbers: tuple[int, ...], gap: str | None) -> None:
-    """None without a picture, and each is called by its own number."""
-    given = np.array(numbers)[np.arange(60) % len(numbers)]
-    loaded = load(saved(tmp_path, images=IMAGES, labels=given))
+def test_labels_that_occur_are_the_classes(tmp_path: Path, numbers: tuple[int, ...], gap: str | None) -> None:
+    """Each is named by its number; numbers without images are not classes."""
+    integers = np.array(numbers)[np.arange(60) % len(numbers)]
+    loaded = load(save(tmp_path, images=IMAGES, labels=integers))
     assert loaded.train.classes == tuple(map(str, sorted(numbers)))
-    labels = trained(loaded).labels
+    labels = training_set(loaded).labels
     assert labels is not None
-    assert [int(loaded.train.classes[label]) for label in labels] == given.tolist()
+    assert [int(loaded.train.classes[label]) for label in labels] == integers.tolist()
     assert np.unique(labels).tolist() == list(range(len(numbers)))
-    told = [note for note in loaded.notes if "named by their labels" in note]
-    assert len(told) == (gap is not None)
-    assert gap is None or (gap in told[0] if gap else "without" not in told[0])
+    notes = [note for note in loaded.notes if "named by their labels" in note]
+    assert len(notes) == (gap is not None)
+    assert gap is None or (gap in notes[0] if gap else "without" not in notes[0])
 
 
 def test_unsigned_labels_beyond_int64(tmp_path: Path) -> None:
-    given = np.array([0, 2**64 - 1], np.uint64)[np.arange(60) % 2]
-    assert load(saved(tmp_path, images=IMAGES, labels=given)).train.classes == ("0", str(2**64 - 1))
+    integers = np.array([0, 2**64 - 1], np.uint64)[np.arange(60) % 2]
+    assert load(save(tmp_path, images=IMAGES, labels=integers)).train.classes == ("0", str(2**64 - 1))
 
 
 @pytest.mark.parametrize("names", [["cat", "dog", "eel"], [b"cat", b"dog", b"eel"], [7, 8, 9]], ids=str)
-def test_names_of_the_classes_are_read(tmp_path: Path, names: list[object]) -> None:
-    loaded = load(saved(tmp_path, images=IMAGES, labels=np.arange(60) % 3, classes=names))
+def test_class_names_are_read(tmp_path: Path, names: list[object]) -> None:
+    loaded = load(save(tmp_path, images=IMAGES, labels=np.arange(60) % 3, classes=names))
     assert loaded.train.classes == tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
     assert loaded.notes[0] == f"3 classes: {', '.join(loaded.train.classes)}; 20 images each"
 
 
-def test_a_name_without_a_picture_is_no_class(tmp_path: Path) -> None:
-    loaded = load(saved(tmp_path, images=IMAGES, labels=np.arange(60) % 2 * 2, classes=["cat", "dog", "eel", "fox"]))
+def test_names_without_images_are_not_classes(tmp_path: Path) -> None:
+    loaded = load(save(tmp_path, images=IMAGES, labels=np.arange(60) % 2 * 2, classes=["cat", "dog", "eel", "fox"]))
     assert loaded.train.classes == ("cat", "eel")
     assert "classes without images are left out: dog, fox" in loaded.notes
