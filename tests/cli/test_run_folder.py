@@ -258,7 +258,7 @@ def test_a_run_that_leaves_the_finite_numbers(poise: Any, small: list[str], tmp_
     out = tmp_path / "out"
     words = ["--set", "optimizer.d.lr=1e30", "--set", "log.rows=1", "--steps", 50]
     said = poise("train", "ring", "--out", out, *small, *words)
-    said.complains(5, "not_finite at step", "is not finite", "after 3 returns", "lower both learning rates")
+    said.complains(5, "not_finite at step", "is not finite", "after 3 roll-backs", "lower both learning rates")
     assert strictly((out / "run.json").read_text())["state"] == "failed"
     last = rows(out)[-1]["stats"]
     assert "nan" in {last["d/adversarial"]["mean"], last["g/adversarial"]["mean"]}

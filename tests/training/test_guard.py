@@ -346,7 +346,7 @@ def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mon
         "tip": detector.tip,
     }
     assert [one._asdict() for one in listener.alarms] == [alarm]
-    assert listener.said[:-1] == ["back to step 6, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.said[:-1] == ["back to step 6 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
     assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 12), *range(7, 21)]
     assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
@@ -363,7 +363,7 @@ def test_a_row_names_the_first_spoiled_gradient_of_all(tmp_path: Path, monkeypat
     train(guarded(), out, listener=listener)
     (alarm,) = lines(out, "alarms")
     assert alarm["step"] == 14
-    assert alarm["message"].startswith("d/grad_norm is not finite, first D's gradient of trunk.2.weight")
+    assert alarm["message"].startswith("d/grad_norm is not finite, first in D's gradient of trunk.2.weight")
     assert listener.ticks == [*range(1, 14), *range(13, 21)]
     found = lines(out, "rows")
     assert [row["step"] for row in found] == [7, 14, 20]
@@ -390,7 +390,7 @@ def test_steps_with_fewer_gradients_after_the_spoiled_one(tmp_path: Path, monkey
     spoil(monkeypatch, {12: of_d("score.bias")})
     train(guarded(), tmp_path / "run")
     (alarm,) = lines(tmp_path / "run", "alarms")
-    assert "first D's gradient" in alarm["message"]
+    assert "first in D's gradient" in alarm["message"]
     assert "trunk" not in alarm["message"]
     assert info(tmp_path / "run")["state"] == "done"
 
@@ -438,7 +438,7 @@ def test_before_the_first_save_it_goes_back_to_the_beginning(tmp_path: Path, mon
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
     train(guarded(), out, listener=listener)
-    assert listener.said[:-1] == ["back to step 0, return 1 of 3; rates are multiplied with 0.5"]
+    assert listener.said[:-1] == ["back to step 0 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
     assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 6), *range(1, 21)]
     monkeypatch.undo()
@@ -466,11 +466,11 @@ def test_a_fault_that_always_comes_back_ends_the_run(
 ) -> None:
     out = tmp_path / "run"
     struck = spoil(monkeypatch, {8: of_all}, times=None)
-    with pytest.raises(Diverged, match=f"after {roll_backs} returns? to earlier saves") as caught:
+    with pytest.raises(Diverged, match=f"after {roll_backs} roll-back") as caught:
         train(guarded(roll_backs=roll_backs), out)
     assert caught.value.where == "not_finite at step 12"
     assert "lower both learning rates" in caught.value.cure
-    assert "earlier saves are kept" in caught.value.cure
+    assert "earlier checkpoints are kept" in caught.value.cure
     assert len(struck) == len(lines(out, "alarms")) == roll_backs + 1
     assert info(out)["state"] == "failed"
     assert info(out).get("setbacks", 0) == roll_backs

@@ -389,7 +389,7 @@ def test_a_disk_that_refuses_the_best_does_not_stop_the_run(
     train(measured(ring()), tmp_path / "run", listener=listener)
     step, _ = best_of(whole[0])
     said = [sentence for sentence in listener.heard if "could not keep the best weights" in sentence]
-    assert f"could not keep the best weights, of step {step}: [Errno 28] No space left on device" in said
+    assert f"could not keep the best weights, those of step {step}: [Errno 28] No space left on device" in said
     assert info(tmp_path / "run")["state"] == "done"
     assert traces(tmp_path / "run") == traces(whole[0])
     assert lines(tmp_path / "run") == lines(whole[0])

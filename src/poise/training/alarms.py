@@ -76,7 +76,7 @@ class AlarmHandler:
         """
         for alarm in self.monitor.hear(step, metrics):
             if where and alarm.detector == NOT_FINITE:
-                alarm = alarm._replace(message=f"{alarm.message}, first {where}")
+                alarm = alarm._replace(message=f"{alarm.message}, first in {where}")
             self.handle(alarm)
 
     def not_finite(self, step: int, name: str) -> None:

@@ -1,7 +1,7 @@
-"""The run around the step: step, row, sheet, save until it is done. `begin.py` is how it comes to it.
+"""The training loop: steps, logged rows, sample grids, evaluations and checkpoints. `train.py` prepares it.
 
-A monitor hears every row. Where its alarm says that the run can't go on like this, the loop goes back to the last save
-and tries at a lower rate; `guard.py` is between the two.
+A monitor sees every row. If the policy of one of its alarms is `roll_back`, the loop returns to the last checkpoint and
+continues with lower learning rates; `alarms.py` connects the two.
 """
 
 from __future__ import annotations
@@ -35,7 +35,18 @@ from poise.watch.logs import measures_to_metrics
 
 
 class Trainer:
-    """One run in progress: everything between the data and the last save."""
+    """Trains one run, from its first step to its last checkpoint.
+
+    Args:
+        recipe: the recipe.
+        folder: the run folder.
+        compute: device and precision.
+        data: the data splits.
+        notes: messages that the listener gets before the first step.
+        listener: notified as the run proceeds.
+        signals: says whether the run has been asked to stop.
+        resume: whether to continue from the newest checkpoint in `folder`.
+    """
 
     def __init__(
         self,
@@ -54,7 +65,7 @@ class Trainer:
         self.state = TrainState(recipe, compute, data)
         if resume:
             self.notes += self.state.resume(folder.saves)
-        self.first, self.failed = self.state.steps_done, 0
+        self.first, self.failed_saves = self.state.steps_done, 0
         self.recorder = Recorder(folder, self.first, listener.on_message)
         self.evaluator = None
         if recipe.measure:
@@ -63,62 +74,64 @@ class Trainer:
             )
         self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener)
         if self.first:
-            folder.read_alarms(until=self.first, most=self.state.alarms)  # refused here, before anything is written
+            folder.read_alarms(
+                until=self.first, most=self.state.alarms
+            )  # raises an error, if any, before anything is written
         self.started = time.perf_counter()
 
     def run(self) -> Run:
-        """Train to the end.
+        """Train to the last step.
 
         Raises:
-            PoiseError: see `train`.
+            PoiseError: see `poise.training.train.train`.
         """
-        ended = "failed"
+        outcome = "failed"
         try:
             self._open()
             self.signals.deferred = True
-            self._steps()
-            self._end()
-            ended = "done"
-            if self.evaluator is not None and (told := self.evaluator.summary()):
-                self.listener.on_message(told)
+            self._train()
+            self._finish()
+            outcome = "done"
+            if self.evaluator is not None and (summary := self.evaluator.summary()):
+                self.listener.on_message(summary)
             if alarms := self.alarm_handler.summary():
                 self.listener.on_message(f"done, with {alarms}")
         except (Stopped, SignalReceived, KeyboardInterrupt):
-            ended = "stopped"
+            outcome = "stopped"
             raise
         finally:
-            self.signals.deferred = True  # a further signal must not break off what follows
+            self.signals.deferred = True  # another signal must not interrupt what follows
             self.listener.on_end()
-            if ended != "done":
+            if outcome != "done":
                 with suppress(DiskError):
-                    self._write_info(ended)
-        return Run(self.folder.path, trust_code=True)  # it has run already
+                    self._write_info(outcome)
+        return Run(self.folder.path, trust_code=True)  # the code has been run already
 
-    def _end(self) -> None:
-        """Only what `run.json` says is done, is done: like any save, that has three tries."""
-        for left in reversed(range(MAX_ATTEMPTS)):
+    def _finish(self) -> None:
+        """Write to `run.json` that the run is done; like any checkpoint, this is tried up to three times."""
+        for remaining in reversed(range(MAX_ATTEMPTS)):
             try:
                 self._write_info("done")
-                self.folder.clean_up(start_over=False)  # what could not be removed at once
+                self.folder.clean_up(start_over=False)  # files that could not be removed earlier
                 return
             except DiskError:
-                if not left:
+                if not remaining:
                     raise
 
     @property
     def done(self) -> int:
-        """Steps done."""
+        """The number of steps done."""
         return self.state.steps_done
 
-    def _steps(self) -> None:
+    def _train(self) -> None:
         self.started = time.perf_counter()
-        self.told = (self.done, self.state.seconds)
+        self._last_row = (self.done, self.state.seconds)
         if self.done == 0:
             self._sample_grid()
         elif (
             self.evaluator is not None and self.evaluator.is_due(self.done) and not self.evaluator.has_result(self.done)
         ):
-            self._measure(self.evaluator)  # a signal broke it off
+            self._evaluate(self.evaluator)  # a signal interrupted it before
             if self.signals.requested_by:
                 self._stop(self.signals.requested_by)
         while self.done < self.recipe.steps:
@@ -128,95 +141,103 @@ class Trainer:
                 self._roll_back(triggered)
 
     def _step(self) -> None:
-        """One step, and whatever is due after it."""
+        """Make one step and everything that is due after it."""
         log, end = self.recipe.log, self.recipe.steps
         row_due = self.done + 1 == end or (self.done + 1) % log.rows == 0
         if row_due:
             self.state.diagnostics.before_step()
         self.state.step()
-        last, measured = self.done == end, True
+        last, evaluated = self.done == end, True
         if row_due:
             self._row()
         if last or self.done % log.samples == 0:
             self._sample_grid()
         if self.evaluator is not None and self.evaluator.is_due(self.done):
-            measured = self._measure(self.evaluator)
-        asked = self.signals.requested_by  # read once: it may come at any time
-        if last or self.done % log.saves == 0 or asked:
-            self._save(must=last or asked is not None)
+            evaluated = self._evaluate(self.evaluator)
+        requested_by = self.signals.requested_by  # read only once, because a signal may arrive at any time
+        if last or self.done % log.saves == 0 or requested_by:
+            self._save(required=last or requested_by is not None)
         self.listener.on_step(self.done)
-        if asked and not (last and measured):
-            self._stop(asked)
+        if requested_by and not (last and evaluated):
+            self._stop(requested_by)
 
-    def _stop(self, asked: str) -> NoReturn:
+    def _stop(self, requested_by: str) -> NoReturn:
         cure = f"continue with: poise train --resume --out {shlex.quote(str(self.folder.path))}"
-        raise Stopped(f"stopped by {asked} after step {self.done}, state saved; {cure}")
+        raise Stopped(f"stopped by {requested_by} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
-        seconds, here = self._seconds(), self.state
-        bad = here.describe_non_finite()
-        stats = here.step_metrics.reduce() | here.diagnostics.compute()
-        rate = (self.done - self.told[0]) * self.recipe.batch / max(1e-9, seconds - self.told[1])
+        seconds = self._seconds()
+        non_finite = self.state.describe_non_finite()
+        stats = self.state.step_metrics.reduce() | self.state.diagnostics.compute()
+        last_step, last_seconds = self._last_row
+        rate = (self.done - last_step) * self.recipe.batch / max(1e-9, seconds - last_seconds)
         stats["time/images_per_second"] = Stat.of(rate)
-        self.told = (self.done, seconds)
+        self._last_row = (self.done, seconds)
         row = Row(self.done, self.done * self.recipe.batch, round(seconds, 3), stats)
         self.recorder.row(row)
         self.listener.on_row(row)
-        self.alarm_handler.process(self.done, stats, f"{bad}; no such step was made" if bad else "")
+        self.alarm_handler.process(self.done, stats, f"{non_finite}; that update was skipped" if non_finite else "")
 
     def _sample_grid(self) -> None:
         self.recorder.sample_grid(self.sample_grids.draw(self.state.game.sampling_network()), self.done)
 
-    def _measure(self, gauge: PeriodicEvaluator) -> bool:
-        """Measure; weights that are the best so far are kept beside the newest ones.
+    def _evaluate(self, evaluator: PeriodicEvaluator) -> bool:
+        """Evaluate the run; if the weights are the best so far, keep a checkpoint of them in `best/`.
 
         Returns:
-            False if a signal broke it off; a resumed run measures first.
+            False if a signal has interrupted the evaluation; the resumed run evaluates first.
         """
-        began, shown = time.perf_counter(), self.state.game.sampling_network()
-        if bad := self.state.first_non_finite_tensor(shown):
-            self.alarm_handler.not_finite(self.done, f"{bad} of what samples come from")
+        started, net = time.perf_counter(), self.state.game.sampling_network()
+        if name := self.state.first_non_finite_tensor(net):
+            self.alarm_handler.not_finite(self.done, f"{name} of the network that samples are drawn from")
             return True
         try:
-            result = gauge.evaluate(self.state.game, self.done)
+            result = evaluator.evaluate(self.state.game, self.done)
         except SignalReceived:
             return False
-        if gauge.is_best(self.done):
+        if evaluator.is_best(self.done):
             try:
                 checkpoint.write(self.folder.best, self.done, *self._checkpoint_contents())
                 checkpoint.prune(self.folder.best, 1)
             except (OSError, CheckpointError, DiskError) as error:
-                self.listener.on_message(f"could not keep the best weights, of step {self.done}: {error}")
+                self.listener.on_message(f"could not keep the best weights, those of step {self.done}: {error}")
             except Diverged as error:
                 self.alarm_handler.not_finite(self.done, error.where)
-        self.listener.on_message(gauge.describe(result, self.done))
-        self.told = (self.told[0], self.told[1] + time.perf_counter() - began)  # no part of the training's pace
-        self.alarm_handler.process(self.done, measures_to_metrics(gauge.to_json(result, self.done)))
+        self.listener.on_message(evaluator.describe(result, self.done))
+        last_step, last_seconds = self._last_row
+        self._last_row = (last_step, last_seconds + time.perf_counter() - started)  # not part of the training speed
+        self.alarm_handler.process(self.done, measures_to_metrics(evaluator.to_json(result, self.done)))
         return True
 
-    def _save(self, *, must: bool) -> None:
-        """Save; a refusing disk is survived until it has refused three times in a row, or this save must be."""
-        if not self.state.step_metrics.all_finite():  # since the last row: what is spoiled is not saved
-            self.alarm_handler.not_finite(self.done, self.state.describe_non_finite() or "a reading")
+    def _save(self, *, required: bool) -> None:
+        """Write a checkpoint.
+
+        If the disk can't be written, training continues until three checkpoints in succession have failed.
+
+        Args:
+            required: whether the run can't continue without this checkpoint.
+        """
+        if not self.state.step_metrics.all_finite():  # in the steps since the last row
+            self.alarm_handler.not_finite(self.done, self.state.describe_non_finite() or "a logged value")
         try:
-            for lines in self._lines():
-                lines.flush()
-                sync_file(lines.path)  # a save stands on them: the monitor hears them again
+            for file in self._log_files():
+                file.flush()
+                sync_file(file.path)  # a resumed run needs all lines up to its checkpoint
             checkpoint.write(self.folder.saves, self.done, *self._checkpoint_contents())
             checkpoint.prune(self.folder.saves, self.recipe.log.keep)
-            self.failed = 0
+            self.failed_saves = 0
             self._write_info("running")
         except Diverged as error:
             self.alarm_handler.not_finite(self.done, error.where)
-            if must:  # the alarm's policy was to go on: there is nothing to end with
+            if required:  # the alarm's policy was to continue, but there is no state to stop with
                 raise
         except (OSError, CheckpointError, DiskError) as error:
-            self.failed += 1
-            if must or self.failed >= MAX_ATTEMPTS:
+            self.failed_saves += 1
+            if required or self.failed_saves >= MAX_ATTEMPTS:
                 raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
-            self.listener.on_message(f"could not save at step {self.done}, training goes on: {error}")
+            self.listener.on_message(f"could not save at step {self.done}, training continues: {error}")
 
-    def _lines(self) -> list[JsonLinesFile]:
+    def _log_files(self) -> list[JsonLinesFile]:
         return [
             self.recorder.rows,
             self.alarm_handler.alarms,
@@ -232,34 +253,32 @@ class Trainer:
         return self.state.seconds + time.perf_counter() - self.started
 
     def _roll_back(self, triggered: AlarmTriggered) -> None:
-        """To the last save, or the beginning, with lower rates.
+        """Return to the last checkpoint, or to the beginning, with lower learning rates.
 
         Raises:
-            Diverged: it had to too often, or the alarm ends the run.
+            Diverged: the run has been rolled back too often, or the alarm stops it.
         """
-        alarm, how = triggered.alarm, self.alarm_handler.monitoring
+        alarm, max_rollbacks = triggered.alarm, self.alarm_handler.monitoring.roll_backs
         where = f"{alarm.detector} at step {alarm.step:,}"
-        if triggered.stops or self.state.num_rollbacks >= how.roll_backs:
-            after = (
-                "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'return')} to earlier saves"
-            )
-            raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier saves are kept")
+        if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
+            after = "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'roll-back')}"
+            raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
         seconds = self._seconds()
         self.state.roll_back(self.folder.saves)
         self.state.seconds, self.started = seconds, time.perf_counter()
-        self.told = (self.done, seconds)
+        self._last_row = (self.done, seconds)
         self.recorder.roll_back(self.done)
         self.alarm_handler.roll_back(self.done)
         if self.evaluator is not None:
             self.evaluator.roll_back(self.done)
             checkpoint.delete_after(self.folder.best, self.done)
-        times = f"{self.state.num_rollbacks} of {how.roll_backs}"
+        count = f"roll-back {self.state.num_rollbacks} of {max_rollbacks}"
         self.listener.on_message(
-            f"back to step {self.done:,}, return {times}; rates are multiplied with {self.state.lr_scale:g}"
+            f"back to step {self.done:,} ({count}); learning rates are multiplied by {self.state.lr_scale:g}"
         )
 
     def _open(self) -> None:
-        """The first writing: everything has been checked."""
+        """Start to write to the run folder, after all checks have passed."""
         self.folder.clean_up(start_over=self.folder.start_over)
         write_text(self.folder.recipe, self.recipe.to_toml())
         self._write_info("running")
@@ -272,31 +291,32 @@ class Trainer:
         )
         self.recorder.open()
         self.alarm_handler.resume_at(self.state.alarms, self.first)
-        here, recipe = self.state, self.recipe
-        real = here.source.preview(recipe.log.sheet)
-        classes = len(here.source.classes) if recipe.labels.g else 0
+        state, recipe = self.state, self.recipe
+        real = state.source.preview(recipe.log.sheet)
+        classes = len(state.source.classes) if recipe.labels.g else 0
         alpha = getattr(recipe.data, "alpha", True)
-        self.sample_grids = SampleGrids(recipe.latent, recipe.log.sheet, real, here.streams, classes, alpha=alpha)
+        self.sample_grids = SampleGrids(recipe.latent, recipe.log.sheet, real, state.streams, classes, alpha=alpha)
         self.notes += self.sample_grids.notes
         self.listener.on_start(
-            run_info.start_info(recipe, here.game, here.source, here.compute, self.first, self.notes, self.folder)
+            run_info.start_info(recipe, state.game, state.source, state.compute, self.first, self.notes, self.folder)
         )
 
-    def _write_info(self, how: str) -> None:
-        here = self.state
+    def _write_info(self, run_state: str) -> None:
+        """Write `run.json`."""
+        state = self.state
         info: dict[str, Any] = {
             "name": self.recipe.name,
-            "state": how,
+            "state": run_state,
             "step": self.done,
             "steps": self.recipe.steps,
             "seconds": round(self._seconds(), 3),
             "recipe": self.recipe.hash,
-            **here.reproducibility_info(),
-            "data": run_info.data_info(self.recipe, here.source, len(self.data.bad_files)),
-            "parameters": run_info.parameter_counts(here.game),
+            **state.reproducibility_info(),
+            "data": run_info.data_info(self.recipe, state.source, len(self.data.bad_files)),
+            "parameters": run_info.parameter_counts(state.game),
         }
-        if here.num_rollbacks:
-            info["setbacks"] = here.num_rollbacks
+        if state.num_rollbacks:
+            info["setbacks"] = state.num_rollbacks
         if self.alarm_handler.counts:
             info["alarms"] = dict(self.alarm_handler.counts)
         if self.evaluator is not None and (best := self.evaluator.best_info()):
