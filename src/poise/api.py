@@ -1,6 +1,6 @@
-"""`poise.train`: the command line's `train` for scripts and notebooks.
+"""`poise.train`: the command `poise train` for scripts and notebooks.
 
-Recipes are given by name, path or table, and progress is printed as plain text.
+The recipe may be a name, a path or a table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from poise.recipe.model import Recipe
 from poise.retired import renamed_argument
 from poise.runs.run import Run
 from poise.training.listener import ProgressListener
-from poise.training.train import train as begin
+from poise.training.train import train as start_training
 
 
 def train(
@@ -37,29 +37,29 @@ def train(
     trust_code: bool = False,
     **retired: Any,
 ) -> Run:
-    """Train a GAN and leave everything about it in a run folder.
+    """Train a GAN and write everything about the run to a run folder.
 
     Args:
-        recipe: a shipped recipe's name, the path of a `.toml` file, a table as such a file holds, or a `Recipe`. Left
-            out, the default; with `resume`, the recipe of the run in `out`.
-        out: the run folder; left out, `runs/NAME`, numbered if it is taken.
-        data: a folder, .zip or .npz of pictures, or a data set's name, in place of the recipe's; with `resume`, where
-            the run's data lies now.
-        steps: steps in the whole run, in place of the recipe's.
-        seed: all random numbers follow from it; in place of the recipe's.
-        resume: go on with the run in `out`, bit for bit if machine and libraries are the same.
+        recipe: the name of a shipped recipe, the path of a `.toml` file, a table with the contents of such a file, or
+            a `Recipe`. The default is DCGAN on digits or, with `resume`, the recipe of the run in `out`.
+        out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
+        data: a folder, .zip or .npz of images, or the name of a data set; replaces that of the recipe. With `resume`,
+            the new location of the run's data.
+        steps: the number of steps of the whole run; replaces that of the recipe.
+        seed: the seed of all random numbers; replaces that of the recipe.
+        resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" (autocast).
-        data_root: where data sets by name are looked for.
-        progress: whether to print how it goes: a panel on a terminal, a line that is written over in a notebook, else a
-            line for each row. False prints nothing.
-        listener: called as training proceeds, in place of printing (see `poise.NullListener`).
-        trust_code: whether Python files that the recipe names may run (docs/custom-components.md).
+        data_root: the folder that is searched for data sets given by name.
+        progress: whether to print the progress: a panel in a terminal, a single line that is updated in a notebook,
+            otherwise one line per logged row.
+        listener: notified as training proceeds, instead of printing (see `poise.NullListener`).
+        trust_code: whether Python files that the recipe names may be run (docs/custom-components.md).
 
     Raises:
         RecipeError, DataError, CheckpointError: before anything is written.
-        Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
-        Stopped: by Ctrl-C or another signal, with the state saved.
+        Diverged, DiskError, OutOfMemory: during training; earlier checkpoints stay.
+        Stopped: a signal (Ctrl-C) or the listener has stopped the run; its state is saved.
     """
     listener = renamed_argument("watcher", "listener", retired, listener)
     if isinstance(recipe, Recipe) and data is None and steps is None and seed is None:
@@ -70,7 +70,7 @@ def train(
         decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")
     if listener is None and progress:
         listener = choose_view()
-    return begin(
+    return start_training(
         decoded,
         out,
         resume=resume,
@@ -90,5 +90,5 @@ def _table(recipe: Any, out: str | Path | None, *, resume: bool) -> dict[str, An
     return initial_table(_text(recipe), _text(out), resume=resume)
 
 
-def _text(words: str | Path | None) -> str | None:
-    return None if words is None else str(words)
+def _text(value: str | Path | None) -> str | None:
+    return None if value is None else str(value)

@@ -402,7 +402,7 @@ def test_a_start_in_vain_is_begun_anew(tmp_path: Path, whole: Path, resume: bool
         (out / "saves" / ".tmp-zzzz-4711-step-00000002").mkdir(parents=True)
     listener = Listener()
     train(small(), out, resume=resume, listener=listener)
-    assert any("begun anew" in said for said in listener.said)
+    assert any("starts from the beginning" in said for said in listener.said)
     assert weights(out) == weights(whole)
     assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".run.json"))]
 
@@ -426,7 +426,7 @@ def test_a_start_in_vain_with_something_foreign_is_refused(
 def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
     """Both find an empty place; the first comes to its end before the second claims it, and nothing is overwritten."""
     out, ended = tmp_path / "run", threading.Event()
-    still, turn = training._still, threading.Barrier(2, timeout=60)
+    still, turn = training._refuse_changed_folder, threading.Barrier(2, timeout=60)
     building = training.Trainer
 
     def waiting(*arguments: Any, **options: Any) -> Any:
@@ -453,10 +453,10 @@ def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who
     before = contents(out)
     ended.set()
     thread.join(60)
-    assert still is training._still
+    assert still is training._refuse_changed_folder
     (error,) = errors
     assert isinstance(error, RecipeError)
-    assert "another run has written here" in str(error)
+    assert "another run has written to this folder" in str(error)
     assert contents(out).keys() == before.keys()
     assert weights(out) == weights(whole)
 

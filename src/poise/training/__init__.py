@@ -1,1 +1,1 @@
-"""Training: read `step.py` first; `game.py` is its state, `begin.py` and `loop.py` the run around it."""
+"""Training runs: `train.py` prepares a run, `trainer.py` is its loop. The training step is in `poise.engine`."""

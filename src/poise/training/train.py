@@ -1,4 +1,4 @@
-"""How a run begins: the recipe checked, the data loaded, the folder claimed. Nothing is written before that."""
+"""The start of a run: the recipe is checked, the data loaded and the folder claimed before anything is written."""
 
 from __future__ import annotations
 
@@ -41,115 +41,119 @@ def train(
     listener: ProgressListener | None = None,
     trust_code: bool = False,
 ) -> Run:
-    """Train a GAN and leave everything about it in a run folder.
+    """Train a GAN and write everything about the run to a run folder.
 
     Args:
         recipe: what to train.
-        out: the run folder; left out, `runs/NAME`, numbered if it is taken.
-        resume: go on with the run in `out`, bit for bit if machine and libraries are the same.
+        out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
+        resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" (autocast).
-        data_root: where data sets by name are looked for.
-        listener: looks on.
-        trust_code: whether Python files that the recipe names may run (docs/custom-components.md).
+        data_root: the folder that is searched for data sets given by name.
+        listener: notified as training proceeds.
+        trust_code: whether Python files that the recipe names may be run (docs/custom-components.md).
 
     Raises:
         RecipeError, DataError, CheckpointError: before anything is written.
-        Diverged, DiskError, OutOfMemory: during training; earlier saves stay.
-        Stopped: by a signal, with the state saved.
+        Diverged, DiskError, OutOfMemory: during training; earlier checkpoints stay.
+        Stopped: a signal or the listener has stopped the run; its state is saved.
     """
-    with Signals() as signals, _room_to_compute(recipe), _listening(listener, signals) as listener:
+    with Signals() as signals, _memory_errors(recipe), _safe_listener(listener, signals) as listener:
         folder = RunFolder(unused_name(Path("runs") / recipe.name) if out is None else Path(out))
         stamp = folder.stamp()
         folder.check(resume=resume)
         if not resume or folder.start_over:
-            _outside(folder.path, recipe)
-        known = _known(folder) if resume else {}
-        code = substitute_missing(recipe, folder.code, known.get("code", {}))
+            _refuse_out_in_data(folder.path, recipe)
+        info = _read_info(folder) if resume else {}
+        code_notes = substitute_missing(recipe, folder.code, info.get("code", {}))
         allow_user_code(recipe, trust_code)
         compute = choose_compute(device, precision, recipe)
         check_compatibility(recipe).raise_first()
-        notes = [f"nothing had been saved in {folder.path} yet: it is begun anew"] if folder.start_over else []
+        notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
         resume = resume and not folder.start_over
-        notes += _same_run(folder, recipe) if resume else []
+        notes += _check_same_recipe(folder, recipe) if resume else []
         if isinstance(recipe.data, ImageDataConfig):
             check_compatibility(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
-        fingerprint = known.get("data", {}).get("fingerprint")
+        fingerprint = info.get("data", {}).get("fingerprint")
         with loading_memory(recipe.data):
-            again = (fingerprint, folder.path, data_root)
-            loaded = reload_data(recipe.data, *again) if resume else recipe.data.load(data_root)
-        findings = check_compatibility(recipe, loaded.train.shape, len(loaded.train.classes))
+            if resume:
+                data = reload_data(recipe.data, fingerprint, folder.path, data_root)
+            else:
+                data = recipe.data.load(data_root)
+        findings = check_compatibility(recipe, data.train.shape, len(data.train.classes))
         findings.raise_first()
         if recipe.measure is not None:
-            check_features(recipe.measure.features, loaded.train)
+            check_features(recipe.measure.features, data.train)
         if not resume:
-            check_single_sample_batch(recipe, compute, loaded)
-            findings.warnings += check_output_ranges(recipe, loaded.train)
-        notes += code + loaded.notes + unused_labels_note(recipe, len(loaded.train.classes))
-        notes += [f"warning, data: {doubt.message}; {doubt.cure}" for doubt in loaded.warnings]
-        notes += [f"{w.field}: {w.message}; {w.cure}" for w in findings.warnings]
-        training = Trainer(recipe, folder, compute, loaded, notes, listener, signals, resume=resume)
-        if training.first > recipe.steps:
-            done = f"it has done {count_noun(training.first, 'step')}"
-            raise RecipeError("the run is further already", where="steps", found=str(recipe.steps), cure=done)
+            check_single_sample_batch(recipe, compute, data)
+            findings.warnings += check_output_ranges(recipe, data.train)
+        notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
+        notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
+        notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
+        trainer = Trainer(recipe, folder, compute, data, notes, listener, signals, resume=resume)
+        if trainer.first > recipe.steps:
+            cure = f"set it to {trainer.first} or more"
+            what = f"the run has already done {count_noun(trainer.first, 'step')}"
+            raise RecipeError(what, where="steps", found=str(recipe.steps), cure=cure)
         with folder.claim() as note:
-            _still(folder, stamp)
-            training.notes += [note] if note else []
-            return training.run()
+            _refuse_changed_folder(folder, stamp)
+            trainer.notes += [note] if note else []
+            return trainer.run()
 
 
-def _outside(out: Path, recipe: Recipe) -> None:
-    """Refuse a run inside the folder of its own pictures: what it draws would be among them the next time."""
+def _refuse_out_in_data(out: Path, recipe: Recipe) -> None:
+    """Refuse a run folder inside the folder of the training images, because its sample grids would become images."""
     path = getattr(recipe.data, "path", None)
     if path is None or not Path(path).expanduser().is_dir():
         return
     data = Path(path).expanduser().resolve()
     if out.resolve().is_relative_to(data):
-        cure = f"choose an --out outside of it, for example --out {shlex.quote(str(data.with_name(out.name)))}"
-        what = "a run can't lie in the folder of its own pictures"
+        cure = f"choose an --out outside this folder, for example --out {shlex.quote(str(data.with_name(out.name)))}"
+        what = "a run folder can't be inside the folder of its training images"
         raise RecipeError(what, where=f"--out {out}", found=str(data), cure=cure)
 
 
 @contextmanager
-def _listening(listener: ProgressListener | None, signals: Signals) -> Iterator[SafeListener]:
-    """The watcher, made safe, who hears how far all work inside is."""
+def _safe_listener(listener: ProgressListener | None, signals: Signals) -> Iterator[SafeListener]:
+    """The listener without its errors; it also gets the progress of long work within the context."""
     safe = SafeListener(listener or NullListener(), signals.request_stop)
     with progress_to(safe.on_progress):
         yield safe
 
 
-def _still(folder: RunFolder, stamp: tuple[bytes, list[str]]) -> None:
-    """Refuse to go by what has been read of a folder, if another run has written there before it was claimed."""
+def _refuse_changed_folder(folder: RunFolder, stamp: tuple[bytes, list[str]]) -> None:
+    """Refuse a folder that another run has changed since it was read, before it was claimed."""
     if folder.stamp() != stamp:
-        cure = "look at it, then give the command again if there is anything left to do"
-        raise RecipeError("another run has written here meanwhile", where=f"--out {folder.path}", cure=cure)
+        cure = "check the folder, then repeat the command if necessary"
+        what = "another run has written to this folder in the meantime"
+        raise RecipeError(what, where=f"--out {folder.path}", cure=cure)
 
 
-def _same_run(folder: RunFolder, new: Recipe) -> list[str]:
-    """Refuse what a resumed run may not change; notes on what it may, if earlier steps went by it."""
+def _check_same_recipe(folder: RunFolder, new: Recipe) -> list[str]:
+    """Refuse changes that a resumed run does not allow; returns notes on allowed changes that affect earlier steps."""
     try:
         old = folder.parse_recipe(decode)
     except CheckpointError as error:
-        return [f"{error.where}: {error.what}: it is written anew; the saves tell whether the recipe is theirs"]
+        return [f"{error.where}: {error.what}: it is written anew, and the checkpoints are checked instead"]
     changed = differences(old, new)
     if changed:
-        cure = "take it back, or start a new run"
-        found = f"other {', '.join(changed)}"
+        cure = "undo the change, or start a new run"
+        found = f"different values of {', '.join(changed)}"
         raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
     notes = moved_note(old.data, new.data)
     if old.steps != new.steps and 'over = "progress"' in new.to_toml():
-        was = f"{count_noun(old.steps, 'step')} before, {new.steps:,} now"
-        notes += [f"{was}: dials over progress go by the new length from here on, so this is not a run of that length"]
+        lengths = f"{count_noun(old.steps, 'step')} before, {new.steps:,} now"
+        notes += [f"{lengths}: schedules over progress follow the new length from here on, not in the earlier steps"]
     return notes
 
 
-def _known(folder: RunFolder) -> dict[str, Any]:
-    """What `run.json` says of the run that is resumed, as far as it can be read; the saves know the same."""
+def _read_info(folder: RunFolder) -> dict[str, Any]:
+    """The contents of `run.json`; empty if it can't be read, because the checkpoints hold the same information."""
     with suppress(CheckpointError):
         return folder.read_info()
     return {}
 
 
-def _room_to_compute(recipe: Recipe) -> AbstractContextManager[None]:
+def _memory_errors(recipe: Recipe) -> AbstractContextManager[None]:
     cure = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
     return memory_errors("the device has too little memory", f"batch {recipe.batch}", cure)
