@@ -487,7 +487,7 @@ def test_on_the_command_line_that_is_code_5(
     said = poise("train", file, "--out", tmp_path / "run")
     assert said.code == 5
     assert "not_finite at step 12" in said.last
-    assert "after 3 returns" in said.last
+    assert "after 3 roll-backs" in said.last
     assert "Traceback" not in said.err
 
 
@@ -744,7 +744,7 @@ def test_a_resumed_run_has_as_many_returns_left_as_it_had(tmp_path: Path, monkey
     out = tmp_path / "run"
     with pytest.raises(Stopped, match="after step 13"):
         train(guarded(roll_backs=1), out, listener=Listener(13))
-    with pytest.raises(Diverged, match="after 1 return "):
+    with pytest.raises(Diverged, match="after 1 roll-back$"):
         train(guarded(roll_backs=1), out, resume=True)
 
 
