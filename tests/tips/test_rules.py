@@ -147,5 +147,5 @@ def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> No
     ids=str,
 )
 def test_a_field_of_a_wrong_type_is_one_line(odd: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match="poise train says which"):
+    with pytest.raises(RecipeError, match="poise train names it"):
         tip_statuses(odd)

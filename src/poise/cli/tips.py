@@ -91,7 +91,7 @@ def _print_tip(tip: Tip) -> None:
             console.print(styled_text((f"    {part.switch}", "dim")), soft_wrap=True)
     console.print(styled_text(("\nevidence" if tip.parts else "evidence", "bold")))
     for one in tip.evidence:
-        console.print(f"  {one.says}: {one.words}")
+        console.print(f"  {one.says}: {one.cited_text}")
     if tip.disagree:
         console.print(styled_text("  ", ("sources disagree", "bold"), f": {tip.disagree}"))
     console.print(styled_text(("our verdict", "bold"), f"  {tip.verdict}"))

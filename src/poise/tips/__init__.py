@@ -1,5 +1,5 @@
-"""The catalogue of tips: what is known of each, how it is switched on, whether a recipe follows it. No torch.
+"""The catalogue of tips: the evidence for each, how to enable it, and whether a recipe follows it. No torch.
 
-`catalogue.toml` holds the facts; `parts.json` the fields of every part with their defaults, written by
-`python -m poise.tips.record`, as is the page in the docs.
+`catalogue.toml` holds the content. `parts.json` lists the fields of all components with their defaults;
+`python -m poise.tips.record` writes it and the page in the documentation.
 """

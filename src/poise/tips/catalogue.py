@@ -1,4 +1,4 @@
-"""The catalogue as it is read: tips, the parts that belong to them, and how one is found."""
+"""The catalogue in memory: the tips, the components that implement them, and the search for a tip."""
 
 from __future__ import annotations
 
@@ -13,35 +13,41 @@ from typing import Any, Literal
 from poise.errors import RecipeError
 
 Fields = dict[str, Any]
-"""A part's fields with their defaults; None for a field that may be left out."""
+"""The fields of a component with their defaults; None for an optional field."""
 
 REQUIRED = "(required)"
-"""Stands for the default of a field that has none."""
+"""Shown in place of the default of a required field."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One thing that is known, with its figure and source; `open`: that nothing is known, or that it is disputed."""
+    """One piece of published evidence.
+
+    Attributes:
+        says: whether it is for or against the tip; `open` if there is no evidence or it is disputed.
+        text: the finding, with its numbers.
+        source: where it was published.
+    """
 
     says: Literal["for", "against", "open"]
     text: str
     source: str = ""
 
     @property
-    def words(self) -> str:
-        """What is known, and the source in brackets."""
+    def cited_text(self) -> str:
+        """The text, followed by the source in brackets."""
         return f"{self.text} ({self.source})" if self.source else self.text
 
 
 @dataclass(frozen=True)
 class TipPart:
-    """A part of poise that belongs to a tip.
+    """A component of poise that implements a tip.
 
     Attributes:
-        at: where it stands in a recipe: "tricks", "network.d", ...
-        kind: its kind there.
-        switch: the words after `poise train` that switch it on.
-        note: what tells it from the others.
+        at: its place in a recipe: "tricks", "network.d", ...
+        kind: its kind.
+        switch: the options of `poise train` that enable it.
+        note: how it differs from the other parts of the tip.
     """
 
     at: str
@@ -57,7 +63,19 @@ class TipPart:
 
 @dataclass(frozen=True)
 class Tip:
-    """One tip of the lists. `verdicts` are our own measurements; there are none yet."""
+    """One tip of the published lists.
+
+    Attributes:
+        id: its number in the catalogue, such as T07a.
+        name: its name, such as soft-labels.
+        summary: what it advises and how poise implements it.
+        switch: the options of `poise train` that apply it to the default recipe.
+        source: where it was published.
+        evidence: the published evidence.
+        verdicts: our own measurements; there are none yet.
+        disagree: how the sources disagree, if they do.
+        parts: the components that implement it.
+    """
 
     id: str
     name: str
@@ -76,58 +94,58 @@ class Tip:
 
     @property
     def verdict(self) -> str:
-        """What we measured ourselves, in words."""
-        return "; ".join(str(one["text"]) for one in self.verdicts) or "not measured yet"
+        """The result of our own measurements."""
+        return "; ".join(str(verdict["text"]) for verdict in self.verdicts) or "not measured yet"
 
     def as_json(self) -> dict[str, Any]:
-        """As `poise tips --json` prints it."""
-        evidence: list[dict[str, str]] = [vars(one) for one in self.evidence]
+        """The entry that `poise tips --json` prints."""
+        evidence: list[dict[str, str]] = [vars(item) for item in self.evidence]
         if self.disagree:
             evidence.append({"says": "disagree", "text": self.disagree, "source": ""})
-        told: dict[str, Any] = {"id": self.id, "name": self.name, "summary": self.summary, "switch": self.switch}
-        told["options"] = [
+        entry: dict[str, Any] = {"id": self.id, "name": self.name, "summary": self.summary, "switch": self.switch}
+        entry["options"] = [
             {"at": p.at, "kind": p.kind, "switch": p.switch, "note": p.note, "fields": p.fields} for p in self.parts
         ]
-        return told | {"source": list(self.source), "evidence": evidence, "verdicts": list(self.verdicts)}
+        return entry | {"source": list(self.source), "evidence": evidence, "verdicts": list(self.verdicts)}
 
 
 @cache
 def parts() -> dict[str, dict[str, Fields]]:
-    """Every kind that a recipe knows, by its place, with its fields and their defaults."""
+    """The fields and their defaults of every component, by place in a recipe and kind."""
     return json.loads((files("poise.tips") / "parts.json").read_text("utf-8"))
 
 
 @cache
 def tips() -> tuple[Tip, ...]:
-    """All tips, in the lists' order."""
-    told = tomllib.loads((files("poise.tips") / "catalogue.toml").read_text("utf-8"))
-    return tuple(_read(table) for table in told["tip"])
+    """All tips, in the order of the lists."""
+    document = tomllib.loads((files("poise.tips") / "catalogue.toml").read_text("utf-8"))
+    return tuple(_parse_tip(table) for table in document["tip"])
 
 
-def _read(table: dict[str, Any]) -> Tip:
+def _parse_tip(table: dict[str, Any]) -> Tip:
     table = dict(table)
-    made = tuple(TipPart(**part) for part in table.pop("part", ()))
-    evidence = tuple(Evidence(**one) for one in table.pop("evidence"))
+    tip_parts = tuple(TipPart(**part) for part in table.pop("part", ()))
+    evidence = tuple(Evidence(**item) for item in table.pop("evidence"))
     source, verdicts = tuple(table.pop("source")), tuple(table.pop("verdicts"))
-    return Tip(**table, source=source, evidence=evidence, verdicts=verdicts, parts=made)
+    return Tip(**table, source=source, evidence=evidence, verdicts=verdicts, parts=tip_parts)
 
 
-def find(word: str) -> tuple[Tip, ...]:
-    """The tips called `word`: by id (T07 is T07a and T07b), by name, or by the kind of one of their parts.
+def find(query: str) -> tuple[Tip, ...]:
+    """The tips with a given id (T07 stands for T07a and T07b), name, or kind of a part.
 
     Raises:
-        RecipeError: there is none; names the nearest.
+        RecipeError: there is none; the error names the closest match.
     """
-    plain = word.strip().lower().replace("_", "-")
-    for fits in (
-        lambda tip: tip.id.lower() == plain or tip.name == plain,
-        lambda tip: tip.id[-1].isalpha() and tip.id.lower()[:-1] == plain,
-        lambda tip: plain in {kind.replace("_", "-") for kind in tip.kinds},
+    key = query.strip().lower().replace("_", "-")
+    for matches in (
+        lambda tip: tip.id.lower() == key or tip.name == key,
+        lambda tip: tip.id[-1].isalpha() and tip.id.lower()[:-1] == key,
+        lambda tip: key in {kind.replace("_", "-") for kind in tip.kinds},
     ):
-        found = tuple(tip for tip in tips() if fits(tip))
+        found = tuple(tip for tip in tips() if matches(tip))
         if found:
             return found
-    words = [w for tip in tips() for w in (tip.id, tip.name, *(kind.replace("_", "-") for kind in tip.kinds))]
-    close = difflib.get_close_matches(plain, words, n=1)
+    names = [name for tip in tips() for name in (tip.id, tip.name, *(kind.replace("_", "-") for kind in tip.kinds))]
+    close = difflib.get_close_matches(key, names, n=1)
     cure = f"did you mean '{close[0]}'?" if close else "poise tips lists them"
-    raise RecipeError("no tip of that name", where="TIP", found=f"'{word}'", cure=cure)
+    raise RecipeError("no such tip", where="TIP", found=f"'{query}'", cure=cure)

@@ -1,4 +1,4 @@
-"""A recipe as it is told, read off its table without torch, and how it may stand to a tip."""
+"""A view of a recipe's table that needs no torch, and the status of a tip in a recipe."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ StatusKind = Literal["followed", "broken", "open"]
 
 
 class TipStatus(NamedTuple):
-    """How a recipe stands to a tip, and why."""
+    """Whether a recipe follows a tip, and why."""
 
     status: StatusKind
     reason: str
 
 
 class RecipeView:
-    """A recipe's table, with the defaults of its parts where it is silent."""
+    """A recipe's table, with the defaults of its components filled in."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -28,48 +28,48 @@ class RecipeView:
                 self.tricks[trick["kind"]] = parts()["tricks"].get(trick["kind"], {}) | trick
 
     def part(self, path: str) -> dict[str, Any]:
-        """The part at `path`, defaults spelled out; empty where there is none."""
-        here: Any = self.table
+        """The component at `path` with its defaults; empty if there is none."""
+        node: Any = self.table
         for key in path.split("."):
-            here = here.get(key) if isinstance(here, dict) else None
-        if not isinstance(here, dict):
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
             return {}
-        return parts().get(path, {}).get(str(here.get("kind")), {}) | here
+        return parts().get(path, {}).get(str(node.get("kind")), {}) | node
 
     def get(self, path: str) -> Any:
         """The field at `path`, or None."""
         part, _, field = path.rpartition(".")
         return self.part(part).get(field) if part else self.table.get(field)
 
-    def has(self, *kinds: str) -> list[str]:
-        """Those of some tricks that are there."""
+    def present_tricks(self, *kinds: str) -> list[str]:
+        """Those of the given kinds of tricks that the recipe has."""
         return [kind for kind in kinds if kind in self.tricks]
 
     def norm(self, side: str) -> str:
-        """The norm of a player; a network without that field has none."""
+        """The normalisation layers of a player's network; `none` for a network without this field."""
         return str(self.get(f"network.{side}.norm") or "none")
 
     @property
     def has_no_discriminator(self) -> bool:
-        """Whether it is a game for one, without a D."""
+        """Whether the recipe trains G without a discriminator."""
         return self.get("tempo.kind") == "alone"
 
     @property
     def is_toy(self) -> bool:
-        """Whether its data is points of the plane, by kind."""
+        """Whether the data are points in the plane."""
         return self.get("data.kind") in parts()["points"]
 
 
 def followed(reason: str) -> TipStatus:
-    """It does as the tip says."""
+    """The recipe follows the tip."""
     return TipStatus("followed", reason)
 
 
 def broken(reason: str) -> TipStatus:
-    """It does otherwise."""
+    """The recipe does the opposite."""
     return TipStatus("broken", reason)
 
 
-def neither(reason: str) -> TipStatus:
-    """It says nothing to this."""
+def left_open(reason: str) -> TipStatus:
+    """The recipe neither follows nor breaks the tip."""
     return TipStatus("open", reason)

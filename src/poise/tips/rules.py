@@ -1,6 +1,7 @@
-"""Which tips a recipe follows, which it breaks, which it leaves open: one rule for each tip.
+"""The rules that decide which tips a recipe follows, breaks or leaves open: one rule for each tip.
 
-The tips are advice and some contradict each other; "broken" says that a recipe does otherwise, not that it is wrong.
+The tips are advice, and some contradict each other. "Broken" means that a recipe deviates from a tip, not that the
+recipe is wrong.
 """
 
 from __future__ import annotations
@@ -10,246 +11,254 @@ from collections.abc import Callable
 from poise.errors import RecipeError
 from poise.recipe.toml import Table
 from poise.tips.catalogue import Tip, parts, tips
-from poise.tips.recipe_view import RecipeView, TipStatus, broken, followed, neither
+from poise.tips.recipe_view import RecipeView, TipStatus, broken, followed, left_open
 from poise.utils.printing import agree, count_noun
 
 PENALTIES = ("r1", "r2", "wgan_gp", "dragan")
-BATCH = ("batch", "spectral_batch")
-SPECTRAL = ("spectral", "spectral_batch")
-UNTIED = ("instance", "layer", "group", "virtual")
+BATCH_NORMS = ("batch", "spectral_batch")
+SPECTRAL_NORMS = ("spectral", "spectral_batch")
+BATCH_INDEPENDENT_NORMS = ("instance", "layer", "group", "virtual")
 
 
-def normalised_inputs(told: RecipeView) -> TipStatus:
-    """T01: the output has the range of the data."""
-    output = told.get("network.g.output")
-    if told.is_toy:
-        return neither("points of the plane have no fixed range")
+def normalised_inputs(recipe: RecipeView) -> TipStatus:
+    """T01: G's output has the range of the data."""
+    output = recipe.get("network.g.output")
+    if recipe.is_toy:
+        return left_open("2-D points have no fixed range")
     if output in ("auto", "tanh"):
-        return followed("pictures lie in [-1, 1], and G ends in tanh")
-    return neither("G's output is its own") if output is None else broken(f"G's output is {output}")
+        return followed("images are in [-1, 1], and G ends in tanh")
+    return left_open("G's network has no output setting") if output is None else broken(f"G's output is {output}")
 
 
-def non_saturating_loss(told: RecipeView) -> TipStatus:
-    """T02: G's loss has a slope where G is losing."""
-    kind = told.get("objective.kind")
+def non_saturating_loss(recipe: RecipeView) -> TipStatus:
+    """T02: G's loss has a gradient where D rejects its samples."""
+    kind = recipe.get("objective.kind")
     if kind == "non_saturating":
         return followed("G maximises log D(G(z))")
-    return broken("G minimises log(1 - D(G(z)))") if kind == "minimax" else neither(f"the game is '{kind}'")
+    return broken("G minimises log(1 - D(G(z)))") if kind == "minimax" else left_open(f"the objective is '{kind}'")
 
 
-def spherical_latent(told: RecipeView) -> TipStatus:
-    """T03: z is not drawn from a cube."""
-    kind = told.get("latent.kind")
+def spherical_latent(recipe: RecipeView) -> TipStatus:
+    """T03: z is not uniform in a cube."""
+    kind = recipe.get("latent.kind")
     if kind is None:
-        return neither("no latent is named")
-    return broken("z is drawn from a cube") if kind == "uniform" else followed(f"z is {kind}")
+        return left_open("the recipe sets no latent distribution")
+    return broken("z is uniform in a cube") if kind == "uniform" else followed(f"the latent distribution is '{kind}'")
 
 
-def separate_batches(told: RecipeView) -> TipStatus:
-    """T04: no mixed batch goes through batch norm."""
-    if told.get("judging") != "together":
-        return followed("D judges reals and fakes apart")
-    comparing = told.has("minibatch_discrimination", "minibatch_stddev")
-    if told.norm("d") in BATCH or comparing:
-        return broken(f"D judges a mixed batch, through {comparing[0] if comparing else 'batch norm'}")
-    return neither("D judges a mixed batch, and its scores are the same as apart")
+def separate_batches(recipe: RecipeView) -> TipStatus:
+    """T04: no mixed batch passes through batch norm."""
+    if recipe.get("judging") != "together":
+        return followed("real and fake batches pass through D separately")
+    batch_tricks = recipe.present_tricks("minibatch_discrimination", "minibatch_stddev")
+    if recipe.norm("d") in BATCH_NORMS or batch_tricks:
+        return broken(f"a mixed batch passes through {batch_tricks[0] if batch_tricks else 'batch norm'} in D")
+    return left_open("a mixed batch passes through D, but no layer of D depends on the batch")
 
 
-def batch_norm(told: RecipeView) -> TipStatus:
-    """T05a: batch norm in both players, unless a penalty forbids it."""
-    g, d, penalties = told.norm("g"), told.norm("d"), told.has(*PENALTIES)
-    if d in BATCH and penalties:
-        return broken(f"batch norm in D, and '{penalties[0]}' charges each picture for its own slope")
-    return followed("batch norm in both players") if g in BATCH and d in BATCH else neither(f"G {g}, D {d}")
+def batch_norm(recipe: RecipeView) -> TipStatus:
+    """T05a: batch norm in both players, unless D has a gradient penalty."""
+    g, d, penalties = recipe.norm("g"), recipe.norm("d"), recipe.present_tricks(*PENALTIES)
+    if d in BATCH_NORMS and penalties:
+        return broken(f"batch norm in D, and '{penalties[0]}' penalises the input gradient of each sample")
+    if g in BATCH_NORMS and d in BATCH_NORMS:
+        return followed("batch norm in both players")
+    return left_open(f"norms: G {g}, D {d}")
 
 
-def spectral_norm(told: RecipeView) -> TipStatus:
+def spectral_norm(recipe: RecipeView) -> TipStatus:
     """T05b: D's weights are divided by their largest singular value."""
-    norm = told.norm("d")
-    return followed("D's weights are spectrally normed") if norm in SPECTRAL else neither(f"D {norm}")
+    norm = recipe.norm("d")
+    return followed("D's weights are spectrally normalised") if norm in SPECTRAL_NORMS else left_open(f"norm: D {norm}")
 
 
-def other_norms(told: RecipeView) -> TipStatus:
-    """T05c: a norm that does not tie the batch together, where one is wanted."""
-    norms = {side: told.norm(side) for side in ("g", "d")}
-    kept = [f"{norm} norm in {side.upper()}" for side, norm in norms.items() if norm in UNTIED]
-    if kept:
-        return followed(", ".join(kept))
-    if norms["d"] in BATCH and told.has(*PENALTIES):
-        return broken("batch norm in D where a gradient penalty wants another norm or none")
-    return neither(f"G {norms['g']}, D {norms['d']}")
+def other_norms(recipe: RecipeView) -> TipStatus:
+    """T05c: a norm that does not depend on the batch, where batch norm is unsuitable."""
+    norms = {side: recipe.norm(side) for side in ("g", "d")}
+    independent = [f"{norm} norm in {side.upper()}" for side, norm in norms.items() if norm in BATCH_INDEPENDENT_NORMS]
+    if independent:
+        return followed(", ".join(independent))
+    if norms["d"] in BATCH_NORMS and recipe.present_tricks(*PENALTIES):
+        return broken("batch norm in D, where a gradient penalty requires another norm or none")
+    return left_open(f"norms: G {norms['g']}, D {norms['d']}")
 
 
-def no_sparse_gradients(told: RecipeView) -> TipStatus:
-    """T06a: activations and pools that pass gradient everywhere."""
-    if told.get("network.d.down") == "max":
-        return broken("a max pool in D hands the gradient to one pixel in four")
-    kinds = {side: told.get(f"network.{side}.activation") for side in ("g", "d")}
+def no_sparse_gradients(recipe: RecipeView) -> TipStatus:
+    """T06a: activations and downsampling that pass a gradient everywhere."""
+    if recipe.get("network.d.down") == "max":
+        return broken("max pooling in D passes the gradient to one pixel in four")
+    kinds = {side: recipe.get(f"network.{side}.activation") for side in ("g", "d")}
     sparse = [side.upper() for side, kind in kinds.items() if kind == "relu"]
     if sparse:
         return broken(f"ReLU in {' and '.join(sparse)}")
-    if None in kinds.values() and "python" in {told.get(f"network.{side}.kind") for side in ("g", "d")}:
-        return neither("a network of the user's own")
-    return followed("activations that pass some gradient everywhere, no max pool")
+    if None in kinds.values() and "python" in {recipe.get(f"network.{side}.kind") for side in ("g", "d")}:
+        return left_open("a custom network")
+    return followed("activations that pass some gradient everywhere, and no max pooling")
 
 
-def gradient_penalty(told: RecipeView) -> TipStatus:
-    """T06b: D is charged for its slope; always where the game needs it."""
-    penalties = told.has(*PENALTIES)
-    lazy = [kind for kind in penalties if told.tricks[kind].get("every", 1) > 1]
-    if lazy and told.is_toy:
-        return broken(f"'{lazy[0]}' is lazy, which fails on toys")
+def gradient_penalty(recipe: RecipeView) -> TipStatus:
+    """T06b: D's input gradient is penalised; always where the objective requires it."""
+    penalties = recipe.present_tricks(*PENALTIES)
+    lazy = [kind for kind in penalties if recipe.tricks[kind].get("every", 1) > 1]
+    if lazy and recipe.is_toy:
+        return broken(f"'{lazy[0]}' is not computed in every step, which fails on toy data")
     if penalties:
         return followed(" and ".join(penalties))
-    bounded = told.has("weight_clipping") or told.norm("d") in SPECTRAL
-    if told.get("objective.kind") == "wasserstein" and not bounded:
-        return broken("nothing bounds the critic's slope")
-    return neither("no penalty")
+    bounded = recipe.present_tricks("weight_clipping") or recipe.norm("d") in SPECTRAL_NORMS
+    if recipe.get("objective.kind") == "wasserstein" and not bounded:
+        return broken("the critic has no Lipschitz constraint")
+    return left_open("no gradient penalty")
 
 
-def dcgan(told: RecipeView) -> TipStatus:
+def dcgan(recipe: RecipeView) -> TipStatus:
     """T08a: both players are DCGANs."""
-    kinds = [told.get(f"network.{side}.kind") for side in ("g", "d")]
-    return followed("both players") if kinds == ["dcgan", "dcgan"] else neither(f"G {kinds[0]}, D {kinds[1]}")
+    kinds = [recipe.get(f"network.{side}.kind") for side in ("g", "d")]
+    if kinds == ["dcgan", "dcgan"]:
+        return followed("both players are DCGANs")
+    return left_open(f"networks: G {kinds[0]}, D {kinds[1]}")
 
 
-def hybrids(told: RecipeView) -> TipStatus:
-    """T08b: a game with an autoencoder or a KL in it."""
-    kind, terms = told.get("objective.kind"), told.has("posterior_kl", "feature_reconstruction")
+def hybrids(recipe: RecipeView) -> TipStatus:
+    """T08b: a GAN with an autoencoder or a KL divergence."""
+    kind, terms = recipe.get("objective.kind"), recipe.present_tricks("posterior_kl", "feature_reconstruction")
     if kind in ("energy", "began"):
         return followed(f"D is an autoencoder ('{kind}')")
-    if told.has_no_discriminator:
-        return neither("no GAN at all")
+    if recipe.has_no_discriminator:
+        return left_open("not a GAN")
     if terms:
         return followed(f"G is also a decoder ('{terms[0]}')")
-    return followed("the game is a KL divergence") if kind == "kl_divergence" else neither("a GAN alone")
+    if kind == "kl_divergence":
+        return followed("the objective is a KL divergence")
+    return left_open("a GAN without an autoencoder")
 
 
-def optimizer_per_player(told: RecipeView) -> TipStatus:
+def optimizer_per_player(recipe: RecipeView) -> TipStatus:
     """T10: Adam for G; no momentum for a clipped critic."""
-    g, d = (told.part(f"optimizer.{side}") for side in ("g", "d"))
+    g, d = (recipe.part(f"optimizer.{side}") for side in ("g", "d"))
     beta1 = (d.get("betas") or [0])[0]
-    if told.has("weight_clipping") and d.get("kind", "").startswith("adam") and beta1 != 0:
-        return broken("the clipped Wasserstein critic has momentum")
-    ours = f"G {g.get('kind')}, D {d.get('kind')}"
-    if told.has("weight_clipping") and d.get("kind") == "rmsprop" and not d.get("momentum"):
-        return followed(f"{ours}, without momentum")
-    return followed(ours) if g.get("kind") in ("adam", "adamw") else neither(ours)
+    clipped = recipe.present_tricks("weight_clipping")
+    if clipped and d.get("kind", "").startswith("adam") and beta1 != 0:
+        return broken("the optimiser of the clipped Wasserstein critic has momentum")
+    kinds = f"G {g.get('kind')}, D {d.get('kind')}"
+    if clipped and d.get("kind") == "rmsprop" and not d.get("momentum"):
+        return followed(f"{kinds}, without momentum")
+    return followed(kinds) if g.get("kind") in ("adam", "adamw") else left_open(kinds)
 
 
-def track_failures(told: RecipeView) -> TipStatus:
-    """T11: a monitor hears the rows."""
-    rows = told.get("log.rows") or parts()["log"][""]["rows"]
-    return followed(
-        f"a monitor hears losses, accuracy, gradients and samples every {agree(rows, 'step', f'{rows:,} steps')}"
-    )
+def track_failures(recipe: RecipeView) -> TipStatus:
+    """T11: a monitor reads the logged rows."""
+    rows = recipe.get("log.rows") or parts()["log"][""]["rows"]
+    interval = agree(rows, "step", f"{rows:,} steps")
+    return followed(f"the monitor checks losses, accuracy, gradients and samples every {interval}")
 
 
-def loss_thresholds(told: RecipeView) -> TipStatus:
-    """T12: moves are not counted out by the losses."""
-    kind = told.get("tempo.kind")
-    if kind == "thresholds":
-        return neither("balanced by the losses, in the bounded way")
-    return followed("no balancing by the losses")
+def loss_thresholds(recipe: RecipeView) -> TipStatus:
+    """T12: the number of moves does not depend on the losses."""
+    if recipe.get("tempo.kind") == "thresholds":
+        return left_open("the losses determine the number of moves, within bounds")
+    return followed("the number of moves does not depend on the losses")
 
 
-def use_labels(told: RecipeView) -> TipStatus:
-    """T13: labels are told to a player, or asked of one."""
-    if told.part("conditioning.g") or told.part("conditioning.d") or told.has("auxiliary_classifier"):
-        return followed("the players are told the labels")
-    return neither("no labels are used")
+def use_labels(recipe: RecipeView) -> TipStatus:
+    """T13: a player is conditioned on labels or predicts them."""
+    if recipe.part("conditioning.g") or recipe.part("conditioning.d") or recipe.present_tricks("auxiliary_classifier"):
+        return followed("the players use the labels")
+    return left_open("no labels are used")
 
 
-def instance_noise(told: RecipeView) -> TipStatus:
-    """T14a: noise on D's inputs, which dies out."""
-    trick = told.tricks.get("instance_noise")
+def instance_noise(recipe: RecipeView) -> TipStatus:
+    """T14a: noise on D's inputs that decays to 0."""
+    trick = recipe.tricks.get("instance_noise")
     if trick is None:
-        return neither("no noise on D's inputs")
+        return left_open("no noise on D's inputs")
     sigma = trick.get("sigma")
     end = sigma.get("end", (sigma.get("values") or [None])[-1]) if isinstance(sigma, dict) else sigma
-    return followed("noise that dies out") if end == 0 else broken(f"the noise stays, at {end}")
+    return followed("the noise decays to 0") if end == 0 else broken(f"the noise does not decay to 0, it ends at {end}")
 
 
-def train_d_more(told: RecipeView) -> TipStatus:
-    """T15: several moves of D, always for the Wasserstein game."""
-    d, g, kind = told.get("tempo.d") or 1, told.get("tempo.g") or 1, told.get("objective.kind")
-    if told.get("tempo.kind") == "thresholds":
-        return neither("as many moves as the losses ask for")
+def train_d_more(recipe: RecipeView) -> TipStatus:
+    """T15: several moves of D; always for a Wasserstein critic."""
+    d, g, kind = recipe.get("tempo.d") or 1, recipe.get("tempo.g") or 1, recipe.get("objective.kind")
+    if recipe.get("tempo.kind") == "thresholds":
+        return left_open("the losses determine the number of moves")
     if d > g:
         return followed(f"{count_noun(d, 'move')} of D to {g} of G")
-    return broken("a Wasserstein critic with one move") if kind == "wasserstein" else neither("one move each")
+    if kind == "wasserstein":
+        return broken("the Wasserstein critic makes no more moves than G")
+    return left_open("D makes no more moves than G")
 
 
-def label_embedding(told: RecipeView) -> TipStatus:
-    """T17: labels come as embeddings."""
-    kinds = [told.get(f"conditioning.{side}.kind") for side in ("g", "d")]
-    return followed(", ".join(kind for kind in kinds if kind)) if any(kinds) else neither("no labels are used")
+def label_embedding(recipe: RecipeView) -> TipStatus:
+    """T17: labels enter as embeddings."""
+    kinds = [recipe.get(f"conditioning.{side}.kind") for side in ("g", "d")]
+    return followed(", ".join(kind for kind in kinds if kind)) if any(kinds) else left_open("no labels are used")
 
 
-def width_before_depth(told: RecipeView) -> TipStatus:
-    """T22: players of similar capacity, as far as their fields tell."""
-    g, d = told.part("network.g"), told.part("network.d")
+def width_before_depth(recipe: RecipeView) -> TipStatus:
+    """T22: players of similar capacity, judged by the widths of networks of the same kind."""
+    g, d = recipe.part("network.g"), recipe.part("network.d")
     if g.get("kind") != d.get("kind") or not isinstance(g.get("width"), int) or not isinstance(d.get("width"), int):
-        return neither("players of two kinds are not compared by their fields")
+        return left_open("networks of different kinds are not compared")
     ratio = max(g["width"], d["width"]) / min(g["width"], d["width"])
     if ratio >= 4:
-        return broken(f"one player is {ratio:g} times as wide as the other")
-    return followed(f"players of one kind, {g['width']} and {d['width']} wide")
+        return broken(f"one network is {ratio:g} times as wide as the other")
+    return followed(f"networks of the same kind, G {g['width']} and D {d['width']} wide")
 
 
-def continuous_outputs(told: RecipeView) -> TipStatus:
-    """T23: nothing here is discrete."""
+def continuous_outputs(recipe: RecipeView) -> TipStatus:
+    """T23: G's output is continuous, as in every recipe of poise."""
     return followed("G's output is continuous")
 
 
-def sanity_first(told: RecipeView) -> TipStatus:
-    """T24: D alone first."""
-    alone = told.get("tempo.head_start")
-    if alone and told.get("objective.kind") in ("energy", "began"):
-        return neither(f"D begins alone for {count_noun(alone, 'step')}, to learn to rebuild the reals")
-    return (
-        followed(f"D begins alone, for {count_noun(alone, 'step')}")
-        if alone
-        else neither("a matter of a run before this one")
-    )
+def sanity_first(recipe: RecipeView) -> TipStatus:
+    """T24: D is trained alone first."""
+    head_start = recipe.get("tempo.head_start")
+    if not head_start:
+        return left_open("this concerns an earlier run")
+    alone = f"D is trained alone for {count_noun(head_start, 'step')} first"
+    if recipe.get("objective.kind") in ("energy", "began"):
+        return left_open(f"{alone}, to learn to reconstruct real samples")
+    return followed(alone)
 
 
-def start_simple(told: RecipeView) -> TipStatus:
-    """T25: a game for one, or the simplest players."""
-    if told.has_no_discriminator:
-        return followed("G rebuilds, and nobody judges")
-    kinds = {told.get(f"network.{side}.kind") for side in ("g", "d")}
-    return followed("fully connected players") if kinds == {"mlp"} else neither("a matter of the runs before this one")
+def start_simple(recipe: RecipeView) -> TipStatus:
+    """T25: training without a discriminator, or the simplest networks."""
+    if recipe.has_no_discriminator:
+        return followed("training without a discriminator")
+    kinds = {recipe.get(f"network.{side}.kind") for side in ("g", "d")}
+    return followed("fully connected networks") if kinds == {"mlp"} else left_open("this concerns earlier runs")
 
 
-def r3gan(told: RecipeView) -> TipStatus:
-    """M01: the relativistic game with both penalties and no norm."""
-    if told.get("objective.kind") not in ("relativistic", "relativistic_average"):
-        return neither("another game")
-    missing = [kind for kind in ("r1", "r2") if not told.has(kind)]
+def r3gan(recipe: RecipeView) -> TipStatus:
+    """M01: a relativistic objective with both penalties and no normalisation."""
+    if recipe.get("objective.kind") not in ("relativistic", "relativistic_average"):
+        return left_open("another objective")
+    missing = [kind for kind in ("r1", "r2") if not recipe.present_tricks(kind)]
     if missing:
-        return broken(f"a relativistic game without {' and '.join(missing)}")
-    lazy = [kind for kind in ("r1", "r2") if told.tricks[kind].get("every", 1) > 1]
+        return broken(f"a relativistic objective without {' and '.join(missing)}")
+    lazy = [kind for kind in ("r1", "r2") if recipe.tricks[kind].get("every", 1) > 1]
     if lazy:
-        return broken(f"'{lazy[0]}' is lazy")
-    normed = [s.upper() for s in ("g", "d") if told.norm(s) != "none"]
-    return broken(f"a norm in {' and '.join(normed)}") if normed else followed("relativistic, R1 and R2, no norms")
+        return broken(f"'{lazy[0]}' is not computed in every step")
+    normalised = [side.upper() for side in ("g", "d") if recipe.norm(side) != "none"]
+    if normalised:
+        return broken(f"normalisation in {' and '.join(normalised)}")
+    return followed("a relativistic objective, R1 and R2, no normalisation")
 
 
-def later_additions(told: RecipeView) -> TipStatus:
-    """M03: any of them."""
-    found = told.has("lecam", "consistency", "top_k", "feature_matching")
-    found += ["hinge"] if told.get("objective.kind") == "hinge" else []
-    found += ["self-attention"] if told.get("network.g.attention") or told.get("network.d.attention") else []
-    return followed(", ".join(found)) if found else neither("none of them")
+def later_additions(recipe: RecipeView) -> TipStatus:
+    """M03: any of the later additions."""
+    found = recipe.present_tricks("lecam", "consistency", "top_k", "feature_matching")
+    found += ["hinge"] if recipe.get("objective.kind") == "hinge" else []
+    found += ["self-attention"] if recipe.get("network.g.attention") or recipe.get("network.d.attention") else []
+    return followed(", ".join(found)) if found else left_open("none of them")
 
 
 def any_of(*kinds: str) -> Callable[[RecipeView], TipStatus]:
-    """Followed if one of some tricks is there, else open."""
+    """A rule for tips that are followed if the recipe has one of some tricks, and open otherwise."""
 
-    def rule(told: RecipeView) -> TipStatus:
-        found = told.has(*kinds)
-        return followed(", ".join(found)) if found else neither("not in the recipe")
+    def rule(recipe: RecipeView) -> TipStatus:
+        found = recipe.present_tricks(*kinds)
+        return followed(", ".join(found)) if found else left_open("not in the recipe")
 
     return rule
 
@@ -292,24 +301,28 @@ RULES: dict[str, Callable[[RecipeView], TipStatus]] = {
     "M03": later_additions,
 }
 
+TIPS_WITHOUT_D = {"T01", "T03", "T06a", "T08b", "T11", "T14b", "T18", "T20", "T21", "T23", "T25"}
+"""Tips that do not concern D. The others do not apply to training without a discriminator."""
 
-OF_ONE = {"T01", "T03", "T06a", "T08b", "T11", "T14b", "T18", "T20", "T21", "T23", "T25"}
-"""Tips about G and its samples. The others are about D or about playing, and a game for one says nothing to them."""
 
-
-def tip_status(tip: str, told: RecipeView) -> TipStatus:
-    """How a recipe stands to the tip of that id."""
-    return neither("a game for one") if told.has_no_discriminator and tip not in OF_ONE else RULES[tip](told)
+def tip_status(tip: str, recipe: RecipeView) -> TipStatus:
+    """Whether a recipe follows the tip of that id."""
+    if recipe.has_no_discriminator and tip not in TIPS_WITHOUT_D:
+        return left_open("training without a discriminator")
+    return RULES[tip](recipe)
 
 
 def tip_statuses(table: Table) -> list[tuple[Tip, TipStatus]]:
-    """How a recipe's table stands to every tip.
+    """Whether a recipe follows each tip.
+
+    Args:
+        table: the recipe's TOML table.
 
     Raises:
-        RecipeError: a field is of a wrong type.
+        RecipeError: a field has the wrong type.
     """
     try:
-        told = RecipeView(table)
-        return [(tip, tip_status(tip.id, told)) for tip in tips()]
+        recipe = RecipeView(table)
+        return [(tip, tip_status(tip.id, recipe)) for tip in tips()]
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
-        raise RecipeError("a field is not what it must be", where="RECIPE", cure="poise train says which") from None
+        raise RecipeError("a field has an invalid value", where="RECIPE", cure="poise train names it") from None
