@@ -267,7 +267,7 @@ def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
         assert torch.equal(one.latents, other.latents)
         if one.real is not None:
             assert torch.equal(one.real, other.real)
-    if not row(kind).global_dice:
+    if not row(kind).uses_global_rng:
         assert all(torch.equal(x, y) for x, y in zip(settled_a, settled_b, strict=True))
 
 
@@ -279,7 +279,7 @@ def test_acts(kind: str, world: str) -> None:
     def play(on: bool, steps: int, **changes: Any) -> Session:
         return session(world, *([strong(kind)] if on else []), **changes).play(steps)
 
-    row(kind).acts(play)
+    row(kind).check(play)
 
 
 # ---------------------------------------------------------------- all tricks on

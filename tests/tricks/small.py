@@ -1,4 +1,4 @@
-"""Games put together by hand around a D whose slope is known, and the few things that penalties are tried on."""
+"""Small games around a discriminator whose input gradient is known, and helpers that the tests of the tricks share."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from poise.tempo import Ratio
 N = 8
 
 
-def cloud(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Normal numbers."""
+def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Normally distributed numbers."""
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-class Given(RealBatches):
-    """A feed that gives the same reals, and labels, in every move."""
+class FixedBatches(RealBatches):
+    """Batches with the same real samples and labels in every move."""
 
     def __init__(self, real: Tensor, labels: Tensor | None = None) -> None:
         self.real, self.labels = real, labels
@@ -45,7 +45,7 @@ class Given(RealBatches):
 
 
 class Quadratic(nn.Module):
-    """D(x) = x'Ax / 2: its slope is (A + A')x / 2."""
+    """D(x) = x'Ax / 2: its input gradient is (A + A')x / 2."""
 
     def __init__(self, a: Tensor) -> None:
         super().__init__()
@@ -55,22 +55,22 @@ class Quadratic(nn.Module):
         return DiscriminatorOutput(score=((x @ self.a) * x).sum(1) / 2)
 
 
-class Bent(nn.Module):
-    """D(x) = <w2, tanh(W1 x)>, which says its hidden layer and, through a head, classes."""
+class TanhDiscriminator(nn.Module):
+    """D(x) = <w2, tanh(W1 x)>, which returns its hidden layer as features and, if it has a head, class logits."""
 
     def __init__(self, inputs: int = 2, width: int = 5, classes: int = 0, seed: int = 0) -> None:
         super().__init__()
-        self.first = nn.Parameter(cloud(width, inputs, seed=seed))
-        self.second = nn.Parameter(cloud(width, seed=seed + 1))
-        self.head = nn.Parameter(cloud(classes, width, seed=seed + 2)) if classes else None
+        self.first = nn.Parameter(randn(width, inputs, seed=seed))
+        self.second = nn.Parameter(randn(width, seed=seed + 1))
+        self.head = nn.Parameter(randn(classes, width, seed=seed + 2)) if classes else None
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
         hidden = torch.tanh(x @ self.first.T)
         return DiscriminatorOutput(hidden @ self.second, hidden, None if self.head is None else hidden @ self.head.T)
 
 
-class Doubled(InputTransform):
-    """D sees twice the sample; `origins` is what it was shown."""
+class DoublingTransform(InputTransform):
+    """D sees twice the sample; `origins` lists the origins of its inputs."""
 
     def __init__(self) -> None:
         super().__init__("doubled")
@@ -89,52 +89,54 @@ def game_of(
     labelled: bool = False,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Game:
-    """A game on the plane with plain gradient descent, by default at rate 0; G only shifts."""
+    """A game on the plane with plain gradient descent, by default with learning rate 0; G only shifts its input."""
     nets: dict[Side, nn.Module] = {Side.D: d or Linear([0.5, -0.25]), Side.G: Shift([0.3, 0.1])}
     players = {
         side: Player(side, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": lr})
         for side, net in nets.items()
     }
-    rule, tempo = NonSaturating().build(), Ratio(1, 1)
-    return Game(players[Side.D], players[Side.G], rule, Gaussian(dim=2), tempo, list(tricks), judge, autocast, labelled)
+    objective, tempo = NonSaturating().build(), Ratio(1, 1)
+    return Game(
+        players[Side.D], players[Side.G], objective, Gaussian(dim=2), tempo, list(tricks), judge, autocast, labelled
+    )
 
 
-def faced(
+def discriminated(
     d: nn.Module,
     real: Tensor,
     fake: Tensor,
-    *sloped: Origin,
-    views: tuple[InputTransform, ...] = (),
+    *differentiated: Origin,
+    transforms: tuple[InputTransform, ...] = (),
     judge: Discriminate = discriminate_separately,
 ) -> MoveData:
-    """An exchange of D's move as the step leaves it before anything is charged."""
-    move = MoveData(context(), torch.zeros(len(fake), 2), fake, real, differentiated=sloped)
-    discriminate(game_of(*views, d=d, judge=judge), move)
+    """The data of D's move after D has been run and before any loss is computed."""
+    move = MoveData(context(), torch.zeros(len(fake), 2), fake, real, differentiated=differentiated)
+    discriminate(game_of(*transforms, d=d, judge=judge), move)
     return move
 
 
 def gradients(net: nn.Module) -> list[Tensor]:
-    """Copies of the gradients of its parameters, zero where there is none."""
+    """Copies of the gradients of a network's parameters, zero where there is none."""
     return [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in net.parameters()]
 
 
-def shown(metrics: StepMetrics) -> dict[str, float]:
-    """The means of a row."""
+def logged_means(metrics: StepMetrics) -> dict[str, float]:
+    """The means of the logged values."""
     return {name: stat.mean for name, stat in metrics.reduce().items()}
 
 
-def central(f: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-6) -> Tensor:
+def central_difference(f: Callable[[Tensor], Tensor], x: Tensor, h: float = 1e-6) -> Tensor:
     """The gradient of each f(x)_i with respect to x_i by central differences, same shape as x."""
     columns = []
-    for place in range(x.shape[1]):
+    for index in range(x.shape[1]):
         step = torch.zeros_like(x)
-        step[:, place] = h
+        step[:, index] = h
         columns.append((f(x + step) - f(x - step)) / (2 * h))
     return torch.stack(columns, 1)
 
 
-class Seen:
-    """Counts calls of `torch.autograd.grad` and goes on to it."""
+class GradCounter:
+    """Counts the calls of `torch.autograd.grad`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
@@ -147,5 +149,5 @@ class Seen:
 
 
 def as_float64(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Its numbers for numpy."""
+    """The values as a NumPy array."""
     return tensor.detach().double().numpy()

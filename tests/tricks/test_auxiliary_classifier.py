@@ -1,4 +1,4 @@
-"""The auxiliary classifier's cost against cross-entropy in numpy."""
+"""The auxiliary classifier's loss, compared with cross-entropy in NumPy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from poise.engine.game import Discriminate, Game, discriminate_jointly, discrimi
 from poise.engine.step import make_move
 from poise.engine.step_metrics import StepMetrics
 from poise.tricks.auxiliary_classifier import AuxiliaryClassifier, AuxiliaryClassifierConfig
-from tricks.small import Bent, Given, N, as_float64, cloud, game_of, gradients, shown
+from tricks.small import FixedBatches, N, TanhDiscriminator, as_float64, game_of, gradients, logged_means, randn
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 CLASSES = 3
@@ -35,21 +35,21 @@ def accuracy(logits: Numbers, labels: Numbers) -> float:
     return float((logits.argmax(1) == labels).mean())
 
 
-def exchange_of(side: Side, logits: dict[Any, Tensor], labels: Tensor = LABELS) -> MoveData:
+def move_of(side: Side, logits: dict[Any, Tensor], labels: Tensor = LABELS) -> MoveData:
     move = MoveData(context(side=side), torch.zeros(N, 2), torch.zeros(N, 2), torch.zeros(N, 2), labels, labels)
-    move.outputs = {origin: DiscriminatorOutput(torch.zeros(N), classes=said) for origin, said in logits.items()}
+    move.outputs = {origin: DiscriminatorOutput(torch.zeros(N), classes=output) for origin, output in logits.items()}
     return move
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_d_pays_for_both_piles_and_g_for_its_own(scale: float, dtype: torch.dtype) -> None:
+def test_d_loss_has_both_terms_and_g_loss_the_fake_one(scale: float, dtype: torch.dtype) -> None:
     trick = AuxiliaryClassifierConfig().build("ac", {})
-    real, fake = (cloud(N, CLASSES, seed=s, dtype=dtype) * scale for s in (1, 2))
+    real, fake = (randn(N, CLASSES, seed=s, dtype=dtype) * scale for s in (1, 2))
     labels = as_float64(LABELS)
     on_real, on_fake = cross_entropy(as_float64(real), labels), cross_entropy(as_float64(fake), labels)
     assert on_real != pytest.approx(on_fake, rel=1e-2)
-    d, g = exchange_of(Side.D, {"real": real, "fake": fake}), exchange_of(Side.G, {"real": real, "fake": fake})
+    d, g = move_of(Side.D, {"real": real, "fake": fake}), move_of(Side.G, {"real": real, "fake": fake})
     assert float(trick.loss(d)) == pytest.approx(on_real + on_fake, rel=1e-5)
     assert float(trick.loss(g)) == pytest.approx(on_fake, rel=1e-5)
     right = accuracy(as_float64(real), labels), accuracy(as_float64(fake), labels)
@@ -60,56 +60,58 @@ def test_d_pays_for_both_piles_and_g_for_its_own(scale: float, dtype: torch.dtyp
 
 @pytest.mark.parametrize("side", Side)
 def test_gradients(side: Side) -> None:
-    """By differences, and softmax less one-hot over the batch for each pile that counts."""
-    origins = [cloud(N, CLASSES, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2)]
+    """By finite differences, and softmax minus one-hot over the batch for the samples that count."""
+    origins = [randn(N, CLASSES, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2)]
 
-    def cost(real: Tensor, fake: Tensor) -> Tensor:
-        return AuxiliaryClassifier("ac", 1.0).loss(exchange_of(side, {"real": real, "fake": fake}))
+    def loss(real: Tensor, fake: Tensor) -> Tensor:
+        return AuxiliaryClassifier("ac", 1.0).loss(move_of(side, {"real": real, "fake": fake}))
 
-    assert torch.autograd.gradcheck(cost, origins)
+    assert torch.autograd.gradcheck(loss, origins)
     hot = torch.eye(CLASSES, dtype=torch.float64)[LABELS]
-    for origin, grad in zip(origins, torch.autograd.grad(cost(*origins), origins, materialize_grads=True), strict=True):
+    for origin, grad in zip(origins, torch.autograd.grad(loss(*origins), origins, materialize_grads=True), strict=True):
         counts = side is Side.D or origin is origins[1]
         assert torch.allclose(grad, counts * (origin.detach().softmax(1) - hot) / N, atol=1e-12)
 
 
-def classifying(weight: float, judge: Discriminate = discriminate_separately) -> Game:
-    return game_of(AuxiliaryClassifier("ac", weight), d=Bent(classes=CLASSES), judge=judge, labelled=True)
+def classifier_game(weight: float, judge: Discriminate = discriminate_separately) -> Game:
+    return game_of(AuxiliaryClassifier("ac", weight), d=TanhDiscriminator(classes=CLASSES), judge=judge, labelled=True)
 
 
 @pytest.mark.parametrize("judge", [discriminate_separately, discriminate_jointly])
-def test_in_a_game_the_rows_show_cost_and_accuracy(judge: Discriminate) -> None:
-    """Fake i is held to real i's class."""
+def test_loss_and_accuracy_are_logged(judge: Discriminate) -> None:
+    """Fake sample i has the class of real sample i."""
     labels = as_float64(LABELS)
     for side in Side:
-        game, metrics = classifying(1.0, judge), StepMetrics()
-        move = make_move(game, Given(cloud(N, 2), LABELS), context(side=side), metrics)
+        game, metrics = classifier_game(1.0, judge), StepMetrics()
+        move = make_move(game, FixedBatches(randn(N, 2), LABELS), context(side=side), metrics)
         origins = [move.fake] if move.real is None else [move.real, move.fake]
         assert len(origins) == (2 if side is Side.D else 1)
         with torch.no_grad():
             logits = [
-                as_float64(said) for said in (game.d.net(origin).classes for origin in origins) if said is not None
+                as_float64(output)
+                for output in (game.d.net(origin).classes for origin in origins)
+                if output is not None
             ]
-        row = shown(metrics)
-        assert row[f"{side}/ac"] == pytest.approx(sum(cross_entropy(said, labels) for said in logits), rel=1e-5)
-        assert row[f"{side}/class_accuracy"] == pytest.approx(np.mean([accuracy(said, labels) for said in logits]))
+        row = logged_means(metrics)
+        assert row[f"{side}/ac"] == pytest.approx(sum(cross_entropy(output, labels) for output in logits), rel=1e-5)
+        assert row[f"{side}/class_accuracy"] == pytest.approx(np.mean([accuracy(output, labels) for output in logits]))
 
 
 @pytest.mark.parametrize("side", Side)
-def test_the_weight_multiplies_its_pull(side: Side) -> None:
-    def pulled(weight: float) -> list[Tensor]:
-        game = classifying(weight)
-        make_move(game, Given(cloud(N, 2), LABELS), context(side=side), StepMetrics())
+def test_weight_scales_the_gradient(side: Side) -> None:
+    def gradient_with_weight(weight: float) -> list[Tensor]:
+        game = classifier_game(weight)
+        make_move(game, FixedBatches(randn(N, 2), LABELS), context(side=side), StepMetrics())
         return gradients(game.players[side].net)
 
-    moved = []
-    for w, w1, w3 in zip(pulled(0.0), pulled(1.0), pulled(3.0), strict=True):
+    changed = []
+    for w, w1, w3 in zip(gradient_with_weight(0.0), gradient_with_weight(1.0), gradient_with_weight(3.0), strict=True):
         assert torch.allclose(w3 - w, 3 * (w1 - w), atol=1e-5)
-        moved.append(not torch.allclose(w1, w, atol=1e-3))
-    assert any(moved)
+        changed.append(not torch.allclose(w1, w, atol=1e-3))
+    assert any(changed)
 
 
-def test_d_needs_a_head_only_if_it_ever_weighs_anything() -> None:
+def test_d_needs_a_class_head_unless_the_weight_is_always_0() -> None:
     assert AuxiliaryClassifierConfig().required_outputs == {"classes"}
     assert AuxiliaryClassifierConfig(weight=Linear(start=0.0, end=1.0)).required_outputs == {"classes"}
     assert AuxiliaryClassifierConfig(weight=0.0).required_outputs == frozenset()

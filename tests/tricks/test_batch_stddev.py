@@ -1,4 +1,4 @@
-"""Minibatch standard deviation: StyleGAN2's formula in numpy, one more channel in every D, and piles told apart."""
+"""Minibatch standard deviation: StyleGAN2's formula in NumPy, one more channel in every D, and collapsed batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from poise.errors import RecipeError
 from poise.networks.base import call_network
 from poise.tricks.base import TrickContext
 from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev, group_size, group_stddev, widen_input_
-from tricks.small import as_float64, cloud
+from tricks.small import as_float64, randn
 
 STDDEV: dict[str, Any] = {"kind": "minibatch_stddev"}
 CPU = ComputeSettings(torch.device("cpu"), "fp32")
@@ -39,21 +39,21 @@ def stylegan2(x: np.ndarray[Any, Any], group: int) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(("n", "group"), [(8, 4), (12, 3), (8, 8), (4, 16)])
-def test_the_map_is_stylegan2s(n: int, group: int) -> None:
-    x = cloud(n, 3, 4, 4, dtype=torch.float64) * torch.linspace(0.1, 3, n, dtype=torch.float64)[:, None, None, None]
-    wanted = stylegan2(as_float64(x), min(group, n))
-    np.testing.assert_allclose(as_float64(group_stddev(x, group)), wanted[:, 0, 0, 0], rtol=1e-12)
+def test_the_map_equals_stylegan2s(n: int, group: int) -> None:
+    x = randn(n, 3, 4, 4, dtype=torch.float64) * torch.linspace(0.1, 3, n, dtype=torch.float64)[:, None, None, None]
+    expected = stylegan2(as_float64(x), min(group, n))
+    np.testing.assert_allclose(as_float64(group_stddev(x, group)), expected[:, 0, 0, 0], rtol=1e-12)
     layer = nn.Conv2d(4, 2, 3, padding=1).double()
-    told = conv2d(torch.cat((x, torch.from_numpy(wanted)), 1), layer.weight, layer.bias, padding=1)
-    assert torch.allclose(WithGroupStddev(layer, group)(x), told, rtol=1e-10)
+    output = conv2d(torch.cat((x, torch.from_numpy(expected)), 1), layer.weight, layer.bias, padding=1)
+    assert torch.allclose(WithGroupStddev(layer, group)(x), output, rtol=1e-10)
 
 
-def test_a_batch_that_does_not_divide_takes_the_largest_divisor() -> None:
+def test_the_group_size_is_the_largest_divisor() -> None:
     assert [group_size(n, 4) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 4, 1, 3, 1, 4, 3, 2]
 
 
 def test_gradients() -> None:
-    maps = cloud(6, 2, 2, 2, seed=1, dtype=torch.float64).requires_grad_()
+    maps = randn(6, 2, 2, 2, seed=1, dtype=torch.float64).requires_grad_()
     for group in (2, 3, 4):
         assert torch.autograd.gradcheck(lambda x, group=group: group_stddev(x, group), maps)
         assert torch.autograd.gradgradcheck(lambda x, group=group: group_stddev(x, group), maps)
@@ -77,52 +77,52 @@ NETWORKS: dict[str, dict[str, Any]] = {
 AT_SCORE = ("dcgan", "dcgan, instance", "sngan, batch", "mlp, batch", "unrolled")
 
 
-def told(network: dict[str, Any], *tricks: dict[str, Any], **changes: Any) -> Session:
+def session_with(network: dict[str, Any], *tricks: dict[str, Any], **changes: Any) -> Session:
     g = {"kind": "dcgan", "width": 2}
     world = "labelled" if "conditioning" in changes else "pictures"
     return Session(recipe(world, *tricks, network={"g": g, "d": network}, **changes), source(world))
 
 
-def inner(net: nn.Module) -> WithGroupStddev:
+def find_layer(net: nn.Module) -> WithGroupStddev:
     (found,) = (module for module in net.modules() if isinstance(module, WithGroupStddev))
     return found
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_d_gets_one_input_more_and_keeps_its_weights(name: str) -> None:
-    plain, run = told(NETWORKS[name]), told(NETWORKS[name], STDDEV)
-    net, layer = run.game.d.net, inner(run.game.d.net).layer
-    ours = {
+def test_every_d_gets_one_more_input_and_keeps_its_weights(name: str) -> None:
+    plain, run = session_with(NETWORKS[name]), session_with(NETWORKS[name], STDDEV)
+    net, layer = run.game.d.net, find_layer(run.game.d.net).layer
+    parameters = {
         key.replace(".layer.", ".").replace("parametrizations.weight.original", "weight"): w
         for key, w in net.named_parameters()
     }
-    wider = []
+    widened = []
     for key, w in plain.game.d.net.named_parameters():
         key = key.replace("parametrizations.weight.original", "weight")
-        if ours[key].shape == w.shape:
-            assert torch.equal(ours[key], w)
+        if parameters[key].shape == w.shape:
+            assert torch.equal(parameters[key], w)
         else:
-            wider.append(key)
-            assert torch.equal(ours[key][:, :-1], w)
-            assert bool(torch.isin(ours[key][:, -1], w).all())
-    assert len(wider) == 1
+            widened.append(key)
+            assert torch.equal(parameters[key][:, :-1], w)
+            assert bool(torch.isin(parameters[key][:, -1], w).all())
+    assert len(widened) == 1
     scores = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
     assert (scores == 1) is (name in AT_SCORE)
     assert is_parametrized(layer) is ("spectral" in name or name in ("sngan", "sagan"))
     assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
     assert all(torch.isfinite(t).all() for t in run.play(2).saved().values())
-    half = told(NETWORKS[name], STDDEV).play(1)
+    half = session_with(NETWORKS[name], STDDEV).play(1)
     assert unequal(half.resumed().play(1).saved(), run.saved()) == []
 
 
-def test_a_reference_batch_is_no_part_of_a_group() -> None:
-    net = told(NETWORKS["dcgan, virtual"], STDDEV).game.d.net.eval()
-    layer, seen = inner(net), []
-    layer.layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+def test_a_reference_batch_is_compared_separately() -> None:
+    net = session_with(NETWORKS["dcgan, virtual"], STDDEV).game.d.net.eval()
+    layer, inputs = find_layer(net), []
+    layer.layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     with torch.no_grad():
-        net(cloud(8, 1, 8, 8))
-        net(cloud(8, 1, 8, 8, seed=2))
-    maps = [given[:, -1, 0, 0] for given in seen]
+        net(randn(8, 1, 8, 8))
+        net(randn(8, 1, 8, 8, seed=2))
+    maps = [given[:, -1, 0, 0] for given in inputs]
     assert layer.num_reference > 0
     assert torch.equal(maps[0][: layer.num_reference], maps[1][: layer.num_reference])
     assert not torch.equal(maps[0][layer.num_reference :], maps[1][layer.num_reference :])
@@ -130,23 +130,23 @@ def test_a_reference_batch_is_no_part_of_a_group() -> None:
 
 @pytest.mark.parametrize("d", ["projection", "channels", None])
 @pytest.mark.parametrize("network", ["dcgan", "sngan", "mlp"])
-def test_shells_stay_around_it(d: str | None, network: str) -> None:
+def test_wrappers_are_kept(d: str | None, network: str) -> None:
     others = [] if d else [{"kind": "auxiliary_classifier"}]
     conditioning = {"g": {"kind": "concat"}} | ({"d": {"kind": d}} if d else {})
-    run = told(NETWORKS[network], STDDEV, *others, conditioning=conditioning).play(2)
-    assert inner(run.game.d.net)
+    run = session_with(NETWORKS[network], STDDEV, *others, conditioning=conditioning).play(2)
+    assert find_layer(run.game.d.net)
     assert run.of(Side.D)[-1].move.score("real").shape == (8,)
 
 
 def test_packs_are_compared_with_packs() -> None:
     for tricks in ((STDDEV, {"kind": "packing"}), ({"kind": "packing"}, STDDEV)):
-        run = told(NETWORKS["dcgan"], *tricks).play(2)
+        run = session_with(NETWORKS["dcgan"], *tricks).play(2)
         assert run.of(Side.D)[-1].move.score("real").shape == (4,)
-        assert inner(run.game.d.net)
+        assert find_layer(run.game.d.net)
 
 
-class Own(nn.Module):
-    """A D of the user's."""
+class UserDiscriminator(nn.Module):
+    """A user's discriminator."""
 
     def __init__(self, *, normed: bool = False, layers: bool = True) -> None:
         super().__init__()
@@ -158,13 +158,13 @@ class Own(nn.Module):
         return DiscriminatorOutput(self.last(self.first(x).relu().flatten(1)).sum(1))
 
 
-def test_own_networks() -> None:
-    x, trick = cloud(8, 1, 8, 8), MinibatchStddevConfig().build("t", TrickContext({}, DataSpec((1, 8, 8))))
+def test_user_networks() -> None:
+    x, trick = randn(8, 1, 8, 8), MinibatchStddevConfig().build("t", TrickContext({}, DataSpec((1, 8, 8))))
     for normed in (False, True):
-        net = Own(normed=normed)
+        net = UserDiscriminator(normed=normed)
         before = net.first.weight.detach().clone()
         trick.transform_network(Side.D, net)
-        layer = inner(net).layer
+        layer = find_layer(net).layer
         assert is_parametrized(layer) is normed
         assert layer.weight.shape == (3, 2, 3, 3)
         assert torch.allclose(layer.weight[:, :1], before)
@@ -177,13 +177,13 @@ def test_own_networks() -> None:
         widen_input_(old)
 
 
-# ---------------------------------------------------------------- what it is for
+# ---------------------------------------------------------------- detection of collapse
 
 
-def origin(samples: Tensor, count: int, *, one: bool, generator: torch.Generator) -> Tensor:
-    """Real digits, or one of them again and again."""
-    places = torch.randint(len(samples), (count,), generator=generator)
-    return samples[places[:1].expand(count) if one else places]
+def draw_batch(samples: Tensor, count: int, *, one: bool, generator: torch.Generator) -> Tensor:
+    """Real digits, or copies of one digit."""
+    indices = torch.randint(len(samples), (count,), generator=generator)
+    return samples[indices[:1].expand(count) if one else indices]
 
 
 @pytest.mark.parametrize(
@@ -195,26 +195,28 @@ def origin(samples: Tensor, count: int, *, one: bool, generator: torch.Generator
         ({"kind": "packing"}, {"kind": "resnet", "width": 8}),
     ],
 )
-def test_a_pile_of_one_repeated_digit_is_told_from_real_piles(trick: dict[str, Any], network: dict[str, Any]) -> None:
-    """After a short training on piles of both kinds, on digits that were not there, in over 95 % of cases."""
+def test_a_batch_of_one_repeated_digit_is_detected(trick: dict[str, Any], network: dict[str, Any]) -> None:
+    """After a short training on both kinds of batches, on unseen digits, in over 95 % of cases."""
     digits = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
-    shown = recipe("pictures", trick, batch=16, network={"g": {"kind": "dcgan", "width": 2}, "d": network})
-    d = build_game(shown, DataSpec((1, 8, 8), 0, digits[:64], 1200), CPU, RandomStreams(0)).d.net
+    checked = recipe("pictures", trick, batch=16, network={"g": {"kind": "dcgan", "width": 2}, "d": network})
+    d = build_game(checked, DataSpec((1, 8, 8), 0, digits[:64], 1200), CPU, RandomStreams(0)).d.net
     optimizer = torch.optim.Adam(d.parameters(), lr=5e-3, betas=(0.5, 0.99))
     generator = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
-        real, same = (
-            call_network(d, origin(digits[:1200], 16, one=one, generator=generator), None).score for one in (0, 1)
+        real, repeated = (
+            call_network(d, draw_batch(digits[:1200], 16, one=one, generator=generator), None).score for one in (0, 1)
         )
         optimizer.zero_grad()
-        (softplus(-real).mean() + softplus(same).mean()).backward()
+        (softplus(-real).mean() + softplus(repeated).mean()).backward()
         optimizer.step()
-    right = 0
+    num_correct = 0
     with torch.no_grad():
         for _ in range(100):
-            scores = [d(origin(digits[1200:], 16, one=one, generator=generator)).score.mean() for one in (False, True)]
-            right += bool(scores[0] > scores[1])
-    assert right > 95
+            scores = [
+                d(draw_batch(digits[1200:], 16, one=one, generator=generator)).score.mean() for one in (False, True)
+            ]
+            num_correct += bool(scores[0] > scores[1])
+    assert num_correct > 95
 
 
 STEPS = 150

@@ -1,4 +1,4 @@
-"""DiffAugment against the authors' formulas in numpy: each change, its law, its dice, and what passes through."""
+"""DiffAugment, compared with the authors' formulas in NumPy: transformations, distributions, streams and gradients."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from poise.core.types import DataSpec, MoveContext, Side
 from poise.tricks.augment_ops import random_integers, uniform
 from poise.tricks.base import TrickContext
 from poise.tricks.diff_augment import TRANSFORMS, DiffAugment, DiffAugmentConfig, Policy, colour, cutout, translation
-from tricks.small import as_float64, cloud
+from tricks.small import as_float64, randn
 
 ALL: tuple[Policy, ...] = ("colour", "translation", "cutout")
 DIFF: dict[str, Any] = {"kind": "diff_augment"}
 Numbers = NDArray[np.float64]
 
 
-def streams(seed: int = 0) -> torch.Generator:
+def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -36,7 +36,7 @@ def augment(*policy: Policy) -> DiffAugment:
 # ---------------------------------------------------------------- the authors' formulas
 
 
-def their_colour(x: Numbers, b: Numbers, s: Numbers, c: Numbers) -> Numbers:
+def authors_colour(x: Numbers, b: Numbers, s: Numbers, c: Numbers) -> Numbers:
     """rand_brightness, rand_saturation and rand_contrast of DiffAugment_pytorch.py; b, s and c are U[0, 1]."""
     x = x + (b[:, None, None, None] - 0.5)
     mean = x.mean(1, keepdims=True)
@@ -45,8 +45,8 @@ def their_colour(x: Numbers, b: Numbers, s: Numbers, c: Numbers) -> Numbers:
     return (x - mean) * (c[:, None, None, None] + 0.5) + mean
 
 
-def their_translation(x: Numbers, down: NDArray[np.int64], right: NDArray[np.int64]) -> Numbers:
-    """rand_translation: read at clamped places of a picture with a border of one zero pixel."""
+def authors_translation(x: Numbers, down: NDArray[np.int64], right: NDArray[np.int64]) -> Numbers:
+    """rand_translation: sampled at clamped coordinates of an image that is padded by one zero pixel."""
     n, _, height, width = x.shape
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 3, 1)
     rows = np.clip(np.arange(height)[None] + down[:, None] + 1, 0, height + 1)
@@ -54,8 +54,8 @@ def their_translation(x: Numbers, down: NDArray[np.int64], right: NDArray[np.int
     return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None]].transpose(0, 3, 1, 2)
 
 
-def their_cutout(x: Numbers, top: NDArray[np.int64], left: NDArray[np.int64], side: int) -> Numbers:
-    """rand_cutout: zeros at clamped places about an offset."""
+def authors_cutout(x: Numbers, top: NDArray[np.int64], left: NDArray[np.int64], side: int) -> Numbers:
+    """rand_cutout: zeros at clamped coordinates around an offset."""
     n, _, height, width = x.shape
     mask = np.ones((n, height, width))
     for i in range(n):
@@ -70,101 +70,104 @@ SHAPES = [(1, 8, 8), (3, 8, 8), (4, 16, 16), (3, 5, 5), (2, 7, 7), (3, 32, 32)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.04)])
-def test_colour_is_theirs(shape: tuple[int, ...], dtype: torch.dtype, rtol: float) -> None:
-    images = cloud(20, *shape).to(dtype)
-    made = colour(images, streams())
-    again = streams()
+def test_colour_equals_the_authors_code(shape: tuple[int, ...], dtype: torch.dtype, rtol: float) -> None:
+    images = randn(20, *shape).to(dtype)
+    augmented = colour(images, seeded())
+    again = seeded()
     b, s, c = (as_float64(uniform(images, 0.0, 1.0, again)) for _ in range(3))
-    expected = their_colour(as_float64(images), b, s, c)
-    np.testing.assert_allclose(as_float64(made), expected, rtol=rtol, atol=rtol * 4)
-    assert made.dtype == dtype
+    expected = authors_colour(as_float64(images), b, s, c)
+    np.testing.assert_allclose(as_float64(augmented), expected, rtol=rtol, atol=rtol * 4)
+    assert augmented.dtype == dtype
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_translation_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    images, most = cloud(60, *shape).to(dtype), int(shape[1] * 0.125 + 0.5)
-    made, again = translation(images, streams()), streams()
-    down, right = (random_integers(images, -most, most, again).numpy() for _ in range(2))
-    np.testing.assert_array_equal(as_float64(made), their_translation(as_float64(images), -down, -right))
-    assert made.dtype == dtype
+def test_translation_equals_the_authors_code(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    images, max_shift = randn(60, *shape).to(dtype), int(shape[1] * 0.125 + 0.5)
+    augmented, again = translation(images, seeded()), seeded()
+    down, right = (random_integers(images, -max_shift, max_shift, again).numpy() for _ in range(2))
+    np.testing.assert_array_equal(as_float64(augmented), authors_translation(as_float64(images), -down, -right))
+    assert augmented.dtype == dtype
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_cutout_is_theirs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    images, side = cloud(60, *shape).to(dtype), int(shape[1] * 0.5 + 0.5)
-    made, again = cutout(images, streams()), streams()
+def test_cutout_equals_the_authors_code(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    images, side = randn(60, *shape).to(dtype), int(shape[1] * 0.5 + 0.5)
+    augmented, again = cutout(images, seeded()), seeded()
     highest = shape[1] + (1 - side % 2) - 1  # randint(0, x.size(2) + (1 - cutout_size[0] % 2)), the end left out
     top, left = (random_integers(images, 0, highest, again).numpy() for _ in range(2))
-    np.testing.assert_array_equal(as_float64(made), their_cutout(as_float64(images), top, left, side))
-    assert made.dtype == dtype
+    np.testing.assert_array_equal(as_float64(augmented), authors_cutout(as_float64(images), top, left, side))
+    assert augmented.dtype == dtype
 
 
-# ---------------------------------------------------------------- laws, read off the pictures
+# ---------------------------------------------------------------- distributions
 
 
 def test_brightness_saturation_and_contrast_are_uniform_and_independent() -> None:
-    images = cloud(3000, 3, 4, 4, dtype=torch.float64)
-    made = as_float64(colour(images, streams(1)))
+    images = randn(3000, 3, 4, 4, dtype=torch.float64)
+    augmented = as_float64(colour(images, seeded(1)))
     x = as_float64(images)
-    light, made_light = x.mean(1), made.mean(1)
-    b = made.mean((1, 2, 3)) - x.mean((1, 2, 3))
+    light, made_light = x.mean(1), augmented.mean(1)
+    b = augmented.mean((1, 2, 3)) - x.mean((1, 2, 3))
     c = made_light.std((1, 2)) / light.std((1, 2))
-    s = np.sqrt(((made - made_light[:, None]) ** 2).sum((1, 2, 3)) / ((x - light[:, None]) ** 2).sum((1, 2, 3))) / c
+    s = (
+        np.sqrt(((augmented - made_light[:, None]) ** 2).sum((1, 2, 3)) / ((x - light[:, None]) ** 2).sum((1, 2, 3)))
+        / c
+    )
     for draws, low, high in ((b, -0.5, 0.5), (s, 0.0, 2.0), (c, 0.5, 1.5)):
         assert kstest((draws - low) / (high - low), "uniform").pvalue > 1e-3
     assert np.abs(np.corrcoef((b, s, c)) - np.eye(3)).max() < 5 / math.sqrt(3000)
 
 
-@pytest.mark.parametrize(("size", "most"), [(8, 1), (16, 2), (32, 4), (5, 1), (3, 0), (12, 2), (11, 1)])
-def test_translation_reaches_both_ends_alike(size: int, most: int) -> None:
-    """Up to an eighth of the side, halves rounded up: 1.5 to 2, 1.375 to 1."""
+@pytest.mark.parametrize(("size", "max_shift"), [(8, 1), (16, 2), (32, 4), (5, 1), (3, 0), (12, 2), (11, 1)])
+def test_translation_is_uniform_and_pads_with_grey(size: int, max_shift: int) -> None:
+    """Shifts are up to an eighth of the side, rounded to the nearest pixel with halves up: 1.5 to 2, 1.375 to 1."""
     n = 2000
     images = torch.zeros(n, 1, size, size)
     images[:, :, size // 2, size // 2] = 1
-    spots = translation(images, streams(2)).flatten(1).argmax(1)
-    down, right = spots // size - size // 2, spots % size - size // 2
-    for steps in (down, right):
-        counts = np.bincount(steps.numpy() + most, minlength=2 * most + 1)
-        assert len(counts) == 2 * most + 1
-        assert most == 0 or chisquare(counts).pvalue > 1e-3
-    if most:
+    positions = translation(images, seeded(2)).flatten(1).argmax(1)
+    down, right = positions // size - size // 2, positions % size - size // 2
+    for shifts in (down, right):
+        counts = np.bincount(shifts.numpy() + max_shift, minlength=2 * max_shift + 1)
+        assert len(counts) == 2 * max_shift + 1
+        assert max_shift == 0 or chisquare(counts).pvalue > 1e-3
+    if max_shift:
         assert abs(float(np.corrcoef(down.numpy(), right.numpy())[0, 1])) < 5 / math.sqrt(n)
-    ones = translation(torch.ones(n, 1, size, size), streams(2)).sum((1, 2, 3))
-    assert torch.equal(ones, ((size - down.abs()) * (size - right.abs())).float())  # grey comes in
+    ones = translation(torch.ones(n, 1, size, size), seeded(2)).sum((1, 2, 3))
+    assert torch.equal(ones, ((size - down.abs()) * (size - right.abs())).float())  # padded with grey
 
 
 @pytest.mark.parametrize(("size", "side"), [(8, 4), (16, 8), (5, 3), (7, 4), (6, 3)])
-def test_cutouts_middle_is_anywhere(size: int, side: int) -> None:
+def test_the_centre_of_the_cutout_is_uniform(size: int, side: int) -> None:
     n = 4000
-    gone = cutout(torch.ones(n, 2, size, size), streams(3)) == 0
-    assert torch.equal(gone[:, 0], gone[:, 1])
-    rows, columns = gone[:, 0].any(2), gone[:, 0].any(1)
-    assert torch.equal(gone[:, 0], rows[:, :, None] & columns[:, None, :])
+    erased = cutout(torch.ones(n, 2, size, size), seeded(3)) == 0
+    assert torch.equal(erased[:, 0], erased[:, 1])
+    rows, columns = erased[:, 0].any(2), erased[:, 0].any(1)
+    assert torch.equal(erased[:, 0], rows[:, :, None] & columns[:, None, :])
     choices = size + 1 - side % 2
     for lines in (rows, columns):
-        # the line's first and last missing place tell the middle
-        seen: dict[tuple[int, ...], int] = {}
+        # the erased pixels of a line determine the centre
+        counts: dict[tuple[int, ...], int] = {}
         for line in lines.tolist():
-            key = tuple(k for k, out in enumerate(line) if out)
-            seen[key] = seen.get(key, 0) + 1
+            key = tuple(k for k, is_erased in enumerate(line) if is_erased)
+            counts[key] = counts.get(key, 0) + 1
         spans = [tuple(k for k in range(m - side // 2, m - side // 2 + side) if 0 <= k < size) for m in range(choices)]
-        assert set(seen) == set(spans)
-        assert chisquare([seen[span] for span in spans]).pvalue > 1e-3
+        assert set(counts) == set(spans)
+        assert chisquare([counts[span] for span in spans]).pvalue > 1e-3
     starts = [lines.float().argmax(1).numpy() for lines in (rows, columns)]
     assert abs(float(np.corrcoef(*starts)[0, 1])) < 5 / math.sqrt(n)
 
 
-def test_real_and_fake_have_one_law_and_their_own_draws() -> None:
-    images = cloud(2000, 3, 4, 4, dtype=torch.float64)
+def test_real_and_fake_have_one_distribution_and_independent_draws() -> None:
+    images = randn(2000, 3, 4, 4, dtype=torch.float64)
     for policy in ALL:
         trick = augment(policy)
         real, fake = (trick.transform_input(images, origin, context()) for origin in ("real", "fake"))
         assert not torch.allclose(real, fake, atol=1e-2)
         assert torch.equal(real, trick.transform_input(images, "real", context()))
         if policy == "colour":
-            shifts = [as_float64((made - images).mean((1, 2, 3))) for made in (real, fake)]
+            shifts = [as_float64((augmented - images).mean((1, 2, 3))) for augmented in (real, fake)]
             assert all(kstest(shift + 0.5, "uniform").pvalue > 1e-3 for shift in shifts)
             assert abs(float(np.corrcoef(*shifts)[0, 1])) < 5 / math.sqrt(2000)
         others = [context(1), context(side=Side.G), context(turn=1), context(seed=1)]
@@ -176,19 +179,19 @@ def test_real_and_fake_have_one_law_and_their_own_draws() -> None:
 
 
 @pytest.mark.parametrize("policy", [(), ("cutout",), ("cutout", "colour"), ("translation", "colour"), ALL, ALL[::-1]])
-def test_changes_come_in_the_policys_order(policy: tuple[Policy, ...]) -> None:
-    images, at = cloud(8, 3, 8, 8), context(2)
+def test_transformations_are_applied_in_the_order_of_the_policy(policy: tuple[Policy, ...]) -> None:
+    images, at = randn(8, 3, 8, 8), context(2)
     expected = images
     for change in policy:
         expected = TRANSFORMS[change](expected, at.generator(f"diff/real/{change}"))
-    made = augment(*policy).transform_input(images, "real", at)
-    assert torch.equal(made, expected)
-    assert torch.equal(made, images) is (not policy)
+    augmented = augment(*policy).transform_input(images, "real", at)
+    assert torch.equal(augmented, expected)
+    assert torch.equal(augmented, images) is (not policy)
     if len(policy) > 1:
-        assert not torch.equal(made, augment(*policy[::-1]).transform_input(images, "real", at))
+        assert not torch.equal(augmented, augment(*policy[::-1]).transform_input(images, "real", at))
 
 
-def test_a_change_draws_the_same_whatever_else_is_in_the_policy() -> None:
+def test_draws_do_not_depend_on_the_rest_of_the_policy() -> None:
     images, at = torch.ones(8, 3, 8, 8), context()
     alone, last = (
         augment(*policy).transform_input(images, "real", at) for policy in (("cutout",), ("translation", "cutout"))
@@ -196,13 +199,13 @@ def test_a_change_draws_the_same_whatever_else_is_in_the_policy() -> None:
     assert torch.equal(alone == 0, (last == 0) & (alone == 0))
 
 
-def test_all_changes_are_there() -> None:
+def test_all_transformations_exist() -> None:
     assert list(TRANSFORMS.items()) == [("colour", colour), ("translation", translation), ("cutout", cutout)]
     assert DiffAugmentConfig().policy == ALL
     assert DiffAugment.sides == frozenset(Side)
 
 
-def test_points_are_refused_with_a_cure() -> None:
+def test_points_are_rejected_with_a_cure() -> None:
     (one,) = misfits(recipe("points", DIFF), "points").refusals
     assert one.field == "tricks.0"
     assert "points" in one.message
@@ -214,41 +217,45 @@ def test_points_are_refused_with_a_cure() -> None:
 
 
 @pytest.mark.parametrize("policy", [*((policy,) for policy in ALL), ALL])
-def test_it_is_differentiable_twice(policy: tuple[Policy, ...]) -> None:
+def test_is_twice_differentiable(policy: tuple[Policy, ...]) -> None:
     trick = augment(*policy)
-    images = cloud(2, 3, 4, 4, dtype=torch.float64).requires_grad_()
+    images = randn(2, 3, 4, 4, dtype=torch.float64).requires_grad_()
 
-    def seen(images: Tensor) -> Tensor:
+    def squared_output(images: Tensor) -> Tensor:
         return trick.transform_input(images, "fake", MoveContext(0, 1, 2, RandomStreams(0))).square()
 
-    assert torch.autograd.gradcheck(seen, images)
-    assert torch.autograd.gradgradcheck(seen, images)
+    assert torch.autograd.gradcheck(squared_output, images)
+    assert torch.autograd.gradgradcheck(squared_output, images)
 
 
 @pytest.mark.parametrize("penalty", ["r1", "r2", "wgan_gp", "dragan"])
-def test_penalties_go_through_to_the_raw_picture(penalty: str) -> None:
+def test_penalties_differentiate_at_the_untransformed_image(penalty: str) -> None:
     smooth = {"network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}}
     run = session("pictures", DIFF | {"policy": ["cutout"]}, {"kind": penalty}, **smooth).play(2)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     move = run.of(Side.D)[0].move
     if move.differentiated:
-        slope = move.input_gradient(move.differentiated[0])
-        assert slope.shape == (8, 1, 8, 8)
-        gone = cutout(torch.ones(8, 1, 8, 8), context().generator(f"diff_augment/{move.differentiated[0]}/cutout")) == 0
-        assert gone.any()
-        assert (slope[gone] == 0).all()  # what D is not shown has no slope
+        gradient = move.input_gradient(move.differentiated[0])
+        assert gradient.shape == (8, 1, 8, 8)
+        erased = (
+            cutout(torch.ones(8, 1, 8, 8), context().generator(f"diff_augment/{move.differentiated[0]}/cutout")) == 0
+        )
+        assert erased.any()
+        assert (gradient[erased] == 0).all()  # erased pixels have no gradient
 
 
-def test_ds_network_is_given_what_the_trick_makes() -> None:
+def test_ds_network_gets_the_augmented_images() -> None:
     run = session("pictures", DIFF).play(2)
     trick = run.game.tricks["diff_augment"]
     assert isinstance(trick, DiffAugment)
-    shown = []
-    for told in run.moves:
-        origins = [("real", told.real)] if told.real is not None else []
-        shown += [trick.transform_input(origin, name, told.context) for name, origin in [*origins, ("fake", told.fake)]]
-    assert torch.equal(torch.cat(run.seen), torch.cat(shown))
-    assert [told.context.side for told in run.moves] == [Side.D, Side.G] * 2
+    expected = []
+    for move in run.moves:
+        origins = [("real", move.real)] if move.real is not None else []
+        expected += [
+            trick.transform_input(origin, name, move.context) for name, origin in [*origins, ("fake", move.fake)]
+        ]
+    assert torch.equal(torch.cat(run.seen), torch.cat(expected))
+    assert [move.context.side for move in run.moves] == [Side.D, Side.G] * 2
 
 
 def test_runs_in_bfloat16() -> None:

@@ -1,4 +1,4 @@
-"""Historical averaging: its pull against autograd's, its mean against the arithmetic one, and a game that circles."""
+"""Historical averaging: its gradient compared with autograd, its mean with the arithmetic one, and cycling games."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from poise.objectives.wasserstein import Wasserstein
 from poise.tempo import Ratio
 from poise.tricks.base import TrickContext
 from poise.tricks.historical_averaging import HistoricalAveraging, HistoricalAveragingConfig, add_pull_
-from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
+from tricks.small import FixedBatches, N, TanhDiscriminator, game_of, gradients, logged_means, randn
 
 
-def doubles(*shapes: Sequence[int], seed: int = 0) -> list[Tensor]:
-    return [cloud(1, *shape, seed=seed + k, dtype=torch.float64)[0] for k, shape in enumerate(shapes)]
+def random_tensors(*shapes: Sequence[int], seed: int = 0) -> list[Tensor]:
+    return [randn(1, *shape, seed=seed + k, dtype=torch.float64)[0] for k, shape in enumerate(shapes)]
 
 
 def leaves(tensors: list[Tensor]) -> list[Tensor]:
-    """Fresh leaves with the same numbers."""
+    """New leaf tensors with the same values."""
     return [tensor.clone().requires_grad_() for tensor in tensors]
 
 
@@ -37,49 +37,51 @@ SHAPES = ((3, 4), (5,), (), (2, 1, 3))
 
 
 @pytest.mark.parametrize("weight", [0.1, 1.0, 7.5])
-def test_the_pull_is_the_gradient_of_the_papers_cost(weight: float) -> None:
+def test_the_pull_is_the_gradient_of_the_papers_loss(weight: float) -> None:
     """Of base + weight ||theta - mean||^2, by autograd, in float64 to 1e-12."""
-    start, means = doubles(*SHAPES), doubles(*SHAPES, seed=10)
-    ours, theirs = leaves(start), leaves(start)
-    kept = [mean.clone() for mean in means]
+    start, means = random_tensors(*SHAPES), random_tensors(*SHAPES, seed=10)
+    parameters, reference = leaves(start), leaves(start)
+    means_before = [mean.clone() for mean in means]
 
     def base(weights: list[Tensor]) -> Tensor:
         return torch.stack([(w**3).sum().sin() for w in weights]).sum()
 
-    distance = torch.stack([(w - m).square().sum() for w, m in zip(theirs, means, strict=True)]).sum()
-    (base(theirs) + weight * distance).backward()
-    base(ours).backward()
-    told = add_pull_(ours, means, weight)
-    for mine, right, old in zip(ours, theirs, start, strict=True):
-        assert torch.allclose(mine.grad, right.grad, rtol=0, atol=1e-12)
-        assert torch.equal(mine.detach(), old), "the weights themselves stay"
-    assert told.shape == ()
-    assert not told.requires_grad
-    assert float(told) == pytest.approx(float(distance.detach()), rel=1e-12)
-    assert all(torch.equal(mean, old) for mean, old in zip(means, kept, strict=True))
+    distance = torch.stack([(w - m).square().sum() for w, m in zip(reference, means, strict=True)]).sum()
+    (base(reference) + weight * distance).backward()
+    base(parameters).backward()
+    returned = add_pull_(parameters, means, weight)
+    for parameter, expected, old in zip(parameters, reference, start, strict=True):
+        assert torch.allclose(parameter.grad, expected.grad, rtol=0, atol=1e-12)
+        assert torch.equal(parameter.detach(), old), "the weights are not changed"
+    assert returned.shape == ()
+    assert not returned.requires_grad
+    assert float(returned) == pytest.approx(float(distance.detach()), rel=1e-12)
+    assert all(torch.equal(mean, old) for mean, old in zip(means, means_before, strict=True))
 
 
-def test_a_weight_without_a_gradient_is_left_alone() -> None:
-    weights, means = leaves(doubles((3,), (4,), (2,))), doubles((3,), (4,), (2,), seed=5)
+def test_weights_without_a_gradient_are_skipped() -> None:
+    weights, means = leaves(random_tensors((3,), (4,), (2,))), random_tensors((3,), (4,), (2,), seed=5)
     for k in (0, 2):
         weights[k].grad = torch.full_like(weights[k], 0.25)
-    told = add_pull_(weights, means, 0.5)
+    returned = add_pull_(weights, means, 0.5)
     assert weights[1].grad is None
-    gaps = [(weights[k] - means[k]).detach() for k in (0, 2)]
-    for k, gone in zip((0, 2), gaps, strict=True):
-        assert torch.allclose(weights[k].grad, 0.25 + gone, rtol=0, atol=1e-12)
-    assert float(told) == pytest.approx(sum(float(gone.square().sum()) for gone in gaps), rel=1e-12)
+    differences = [(weights[k] - means[k]).detach() for k in (0, 2)]
+    for k, difference in zip((0, 2), differences, strict=True):
+        assert torch.allclose(weights[k].grad, 0.25 + difference, rtol=0, atol=1e-12)
+    assert float(returned) == pytest.approx(
+        sum(float(difference.square().sum()) for difference in differences), rel=1e-12
+    )
 
 
-def test_no_gradient_at_all_is_no_distance() -> None:
-    """Nothing has moved: all are left alone."""
-    weights = leaves(doubles((3,), (4,)))
-    assert float(add_pull_(weights, doubles((3,), (4,), seed=5), 0.5)) == 0.0
+def test_without_any_gradient_the_distance_is_0() -> None:
+    """All weights are skipped."""
+    weights = leaves(random_tensors((3,), (4,)))
+    assert float(add_pull_(weights, random_tensors((3,), (4,), seed=5), 0.5)) == 0.0
     assert all(weight.grad is None for weight in weights)
 
 
-def test_where_it_stands_at_its_mean_nothing_pulls() -> None:
-    weights = leaves(doubles(*SHAPES))
+def test_at_the_mean_there_is_no_pull() -> None:
+    weights = leaves(random_tensors(*SHAPES))
     for weight in weights:
         weight.grad = torch.ones_like(weight)
     assert float(add_pull_(weights, [weight.detach().clone() for weight in weights], 3.0)) == 0.0
@@ -89,13 +91,13 @@ def test_where_it_stands_at_its_mean_nothing_pulls() -> None:
 # ---------------------------------------------------------------- the mean
 
 
-class Walker(nn.Module):
-    """Two weights and a buffer, which is none of its business."""
+class TwoWeights(nn.Module):
+    """Two weights and a buffer, which is not averaged."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Parameter(cloud(3, 2, seed=1, dtype=torch.float64))
-        self.second = nn.Parameter(cloud(4, seed=2, dtype=torch.float64))
+        self.first = nn.Parameter(randn(3, 2, seed=1, dtype=torch.float64))
+        self.second = nn.Parameter(randn(4, seed=2, dtype=torch.float64))
         self.register_buffer("seen", torch.ones(5, dtype=torch.float64))
 
 
@@ -103,7 +105,7 @@ def player(side: Side, net: nn.Module) -> Player:
     return Player(side, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": 0.0})
 
 
-def after(at: int, side: Side = Side.D, turn: int = 0) -> MoveData:
+def move_after(at: int, side: Side = Side.D, turn: int = 0) -> MoveData:
     nothing = torch.zeros(1, 2)
     return MoveData(context(at, side=side, turn=turn, steps=1000), nothing, nothing)
 
@@ -112,9 +114,9 @@ def means_of(trick: HistoricalAveraging, side: Side) -> list[Tensor]:
     return list(trick.means[side.value].buffers())
 
 
-def test_after_a_thousand_steps_it_is_the_arithmetic_mean_of_all_and_of_the_start() -> None:
-    """For both players, each by itself; in float64 to 1e-12. It is looked at where it is used: before a step."""
-    nets: dict[Side, nn.Module] = {Side.G: Walker(), Side.D: Walker()}
+def test_after_a_thousand_steps_it_is_the_mean_of_all_steps_and_the_start() -> None:
+    """For both players separately, to 1e-12 in float64. The mean is checked where it is used: before a step."""
+    nets: dict[Side, nn.Module] = {Side.G: TwoWeights(), Side.D: TwoWeights()}
     trick = HistoricalAveraging("h", nets, 0.5)
     players = {side: player(side, net) for side, net in nets.items()}
     paths: dict[Side, list[list[Tensor]]] = {side: [] for side in nets}
@@ -123,12 +125,12 @@ def test_after_a_thousand_steps_it_is_the_arithmetic_mean_of_all_and_of_the_star
             paths[side].append([w.detach().clone() for w in net.parameters()])
             for w in net.parameters():
                 w.grad = torch.zeros_like(w)
-            trick.transform_gradients(players[side], after(at, side))
+            trick.transform_gradients(players[side], move_after(at, side))
             with torch.no_grad():
                 for k, w in enumerate(net.parameters()):
-                    w += cloud(*w.shape, seed=7 * at + k + 3 * (side is Side.G), dtype=torch.float64) / 10
+                    w += randn(*w.shape, seed=7 * at + k + 3 * (side is Side.G), dtype=torch.float64) / 10
             if isinstance(trick, PostUpdate):
-                trick.after_update(players[side], after(at, side))
+                trick.after_update(players[side], move_after(at, side))
             if at not in (0, 1, 2, 10, 1000):
                 continue
             for k, w in enumerate(net.parameters()):
@@ -136,8 +138,8 @@ def test_after_a_thousand_steps_it_is_the_arithmetic_mean_of_all_and_of_the_star
                 assert torch.allclose(w.grad, paths[side][-1][k] - expected, rtol=0, atol=1e-12)
 
 
-def test_it_starts_at_the_first_weights_and_keeps_nothing_else() -> None:
-    net = Walker()
+def test_the_state_is_a_copy_of_the_initial_weights() -> None:
+    net = TwoWeights()
     trick = HistoricalAveraging("h", {Side.D: net}, 1.0)
     for mean, w in zip(means_of(trick, Side.D), net.parameters(), strict=True):
         assert torch.equal(mean, w.detach())
@@ -146,67 +148,67 @@ def test_it_starts_at_the_first_weights_and_keeps_nothing_else() -> None:
     assert set(trick.state_dict()) == {"means.d.0", "means.d.1"}
 
 
-def history(tempo: Ratio, steps: int, weight: float) -> tuple[float, list[list[list[Tensor]]]]:
-    """How far D is from its mean in the first move after some steps, and D's weights after each of its moves, by step.
+def logged_distance(tempo: Ratio, steps: int, weight: float) -> tuple[float, list[list[list[Tensor]]]]:
+    """D's logged distance from its mean after some steps, and its weights after each move, by step.
 
-    The start is the first of them, by itself. While it gathers, the trick's weight is `weight`.
+    The first step stands for the initial weights. While the mean is computed, the trick's weight is `weight`.
     """
-    d = Bent()
+    d = TanhDiscriminator()
     trick = HistoricalAveraging("h", {Side.D: d, Side.G: nn.Linear(1, 1)}, weight)
     game = by_hand(trick, d=d, tempo=tempo, lr=0.3)
     path = [[[w.detach().double() for w in d.parameters()]]]
     for at in range(steps):
         path.append([])
         for turn in range(tempo.max_moves.d):
-            make_move(game, Given(cloud(N, 2, seed=at)), context(at, turn=turn), StepMetrics())
+            make_move(game, FixedBatches(randn(N, 2, seed=at)), context(at, turn=turn), StepMetrics())
             path[-1].append([w.detach().double() for w in d.parameters()])
     trick.weight = 1.0
-    return float(make_move(game, Given(cloud(N, 2)), context(steps), StepMetrics()).logged["h"]), path
+    return float(make_move(game, FixedBatches(randn(N, 2)), context(steps), StepMetrics()).logged["h"]), path
 
 
-def away(path: list[list[list[Tensor]]], thetas: list[list[Tensor]]) -> float:
-    """The squared distance of the newest weights to the mean of some."""
+def squared_distance(path: list[list[list[Tensor]]], thetas: list[list[Tensor]]) -> float:
+    """The squared distance of the newest weights from the mean of some weights."""
     means = [torch.stack(weights).mean(0) for weights in zip(*thetas, strict=True)]
     return sum(float((w - m).square().sum()) for w, m in zip(path[-1][-1], means, strict=True))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
-def test_in_a_game_the_steps_own_weights_go_in(weight: float) -> None:
-    """What the optimiser has made of them, not what they were before; they gather at weight 0 too, for a dial."""
-    told, path = history(Ratio(1, 1), 12, weight)
-    assert told == pytest.approx(away(path, [turns[-1] for turns in path]), rel=1e-4)
+def test_the_mean_includes_the_weights_after_each_step(weight: float) -> None:
+    """After the optimiser's update, not before; the mean is updated at weight 0 too, in case a schedule raises it."""
+    distance, path = logged_distance(Ratio(1, 1), 12, weight)
+    assert distance == pytest.approx(squared_distance(path, [turns[-1] for turns in path]), rel=1e-4)
 
 
-def test_a_step_with_several_moves_weighs_as_much_as_the_start() -> None:
-    """Of each step one goes in."""
-    told, path = history(Ratio(3, 1), 12, 0.0)
-    ways = (away(path, [turns[k] for turns in path]) for k in (0, -1))
-    assert any(told == pytest.approx(way, rel=1e-4) for way in ways)
-    assert told != pytest.approx(away(path, [theta for turns in path for theta in turns]), rel=1e-2)
+def test_a_step_with_several_moves_counts_once() -> None:
+    """Like the initial weights, each step counts once."""
+    distance, path = logged_distance(Ratio(3, 1), 12, 0.0)
+    candidates = (squared_distance(path, [turns[k] for turns in path]) for k in (0, -1))
+    assert any(distance == pytest.approx(candidate, rel=1e-4) for candidate in candidates)
+    assert distance != pytest.approx(squared_distance(path, [theta for turns in path for theta in turns]), rel=1e-2)
 
 
-def test_of_a_step_with_several_moves_the_last_is_theta_i() -> None:
-    """The module says: "theta_i being its weights after step i"."""
-    told, path = history(Ratio(3, 1), 12, 0.0)
-    assert told == pytest.approx(away(path, [turns[-1] for turns in path]), rel=1e-4)
+def test_theta_i_are_the_weights_after_the_last_move_of_a_step() -> None:
+    """As the module's docstring states: "theta_i are its weights after step i"."""
+    distance, path = logged_distance(Ratio(3, 1), 12, 0.0)
+    assert distance == pytest.approx(squared_distance(path, [turns[-1] for turns in path]), rel=1e-4)
 
 
 # ---------------------------------------------------------------- in a game
 
 
-def test_the_row_shows_the_distance_and_the_weight_multiplies_the_pull() -> None:
-    def pulled(weight: float) -> tuple[list[Tensor], dict[str, float], list[Tensor]]:
-        d = Bent()
+def test_the_distance_is_logged_and_the_weight_scales_the_pull() -> None:
+    def play_with_weight(weight: float) -> tuple[list[Tensor], dict[str, float], list[Tensor]]:
+        d = TanhDiscriminator()
         trick = HistoricalAveraging("h", {Side.D: d, Side.G: nn.Linear(1, 1)}, weight)
         game = game_of(trick, d=d)
         with torch.no_grad():
             for w in d.parameters():
                 w += 0.3
         metrics = StepMetrics()
-        make_move(game, Given(cloud(N, 2)), context(), metrics)
-        return gradients(d), shown(metrics), [w.detach().clone() for w in d.parameters()]
+        make_move(game, FixedBatches(randn(N, 2)), context(), metrics)
+        return gradients(d), logged_means(metrics), [w.detach().clone() for w in d.parameters()]
 
-    (none, silent, _), (one, row, weights), (three, _, _) = (pulled(weight) for weight in (0.0, 1.0, 3.0))
+    (none, silent, _), (one, row, weights), (three, _, _) = (play_with_weight(weight) for weight in (0.0, 1.0, 3.0))
     assert "d/h" not in silent
     assert row["d/h"] == pytest.approx(0.09 * sum(w.numel() for w in weights), rel=1e-4)
     for w0, w1, w3 in zip(none, one, three, strict=True):
@@ -214,27 +216,27 @@ def test_the_row_shows_the_distance_and_the_weight_multiplies_the_pull() -> None
         assert torch.allclose(w3 - w0, torch.full_like(w0, 1.8), atol=1e-5)
 
 
-def test_each_player_is_drawn_to_its_own_mean() -> None:
+def test_each_player_has_its_own_mean() -> None:
     game = by_hand()
     trick = HistoricalAveraging("h", {Side.G: game.g.net, Side.D: game.d.net}, 1.0)
     game = by_hand(trick, d=game.d.net, g=game.g.net)
     with torch.no_grad():
         game.g.net.by += 2.0
     metrics = StepMetrics()
-    alternate(game, Given(torch.zeros(N, 2)), context(), metrics)
-    row = shown(metrics)
+    alternate(game, FixedBatches(torch.zeros(N, 2)), context(), metrics)
+    row = logged_means(metrics)
     assert row["g/h"] == pytest.approx(8.0, rel=1e-5)
     assert row["d/h"] == 0.0
 
 
-def test_the_weight_is_a_dial() -> None:
-    d = Walker()
+def test_the_weight_may_follow_a_schedule() -> None:
+    d = TwoWeights()
     trick = HistoricalAveraging("h", {Side.D: d}, Linear(start=2.0, end=0.0))
     with torch.no_grad():
         for w in d.parameters():
             w += 1.0
     for at, pull in ((0, 4.0), (500, 2.0), (1000, 0.0)):
-        move = after(at, turn=1)
+        move = move_after(at, turn=1)
         for w in d.parameters():
             w.grad = torch.zeros_like(w)
         trick.transform_gradients(player(Side.D, d), move)
@@ -242,8 +244,8 @@ def test_the_weight_is_a_dial() -> None:
         assert ("h" in move.logged) == (pull > 0)
 
 
-def test_the_entry_builds_it() -> None:
-    nets: dict[Side, nn.Module] = {Side.D: Walker(), Side.G: Walker()}
+def test_the_config_builds_the_trick() -> None:
+    nets: dict[Side, nn.Module] = {Side.D: TwoWeights(), Side.G: TwoWeights()}
     trick = HistoricalAveragingConfig(weight=0.25).build("h", TrickContext(nets, DataSpec((2,))))
     assert (trick.name, trick.weight) == ("h", 0.25)
     assert set(trick.means) == {"d", "g"}
@@ -256,24 +258,24 @@ def test_the_entry_builds_it() -> None:
 
 
 def f(x: Tensor) -> Tensor:
-    """The paper's: x below 0, else x^2."""
+    """The paper's function: x below 0, else x^2."""
     return torch.where(x < 0, x, x.square())
 
 
-class Place(nn.Module):
-    """G(z) = x, or f(x) - 1 in the paper's game, whatever z is."""
+class PointGenerator(nn.Module):
+    """G(z) = x, or f(x) - 1 in the paper's game, for every z."""
 
-    def __init__(self, x: float, bent: bool) -> None:
+    def __init__(self, x: float, nonlinear: bool) -> None:
         super().__init__()
         self.at = nn.Parameter(torch.tensor([x]))
-        self.bent = bent
+        self.nonlinear = nonlinear
 
     def forward(self, latents: Tensor) -> Tensor:
-        return (f(self.at) - 1 if self.bent else self.at).expand(len(latents), 1)
+        return (f(self.at) - 1 if self.nonlinear else self.at).expand(len(latents), 1)
 
 
-class Slope(nn.Module):
-    """D(s) = -(y - centre) s. With reals at 0 the critic climbs, and G descends, (y - centre) G."""
+class LinearCritic(nn.Module):
+    """D(s) = -(y - centre) s. With real samples at 0, D maximises and G minimises (y - centre) G."""
 
     def __init__(self, y: float, centre: float) -> None:
         super().__init__()
@@ -284,13 +286,15 @@ class Slope(nn.Module):
         return DiscriminatorOutput(-(self.at - self.centre) * samples[:, 0])
 
 
-def radii(weight: float, *, bent: bool, start: tuple[float, float], lr: float = 0.1, moves: int = 2000) -> list[float]:
-    """How far from the equilibrium the two are after each step of two moves, and first of all at the start."""
-    centre = 1.0 if bent else 0.0
-    d, g = Slope(start[1], centre), Place(start[0], bent)
+def distances_to_equilibrium(
+    weight: float, *, nonlinear: bool, start: tuple[float, float], lr: float = 0.1, moves: int = 2000
+) -> list[float]:
+    """The distance of both players from the equilibrium, at the start and after each step of two moves."""
+    centre = 1.0 if nonlinear else 0.0
+    d, g = LinearCritic(start[1], centre), PointGenerator(start[0], nonlinear)
     trick = HistoricalAveraging("h", {Side.D: d, Side.G: g}, weight)
     game = by_hand(trick, d=d, g=g, objective=Wasserstein(), lr=lr)
-    batches, metrics = Given(torch.zeros(2, 1)), StepMetrics()
+    batches, metrics = FixedBatches(torch.zeros(2, 1)), StepMetrics()
 
     def radius() -> float:
         with torch.no_grad():
@@ -303,36 +307,36 @@ def radii(weight: float, *, bent: bool, start: tuple[float, float], lr: float = 
     return path
 
 
-def test_a_circle_becomes_a_spiral_inwards() -> None:
-    """min_x max_y xy, by turns, 2,000 moves.
+def test_a_circle_becomes_an_inward_spiral() -> None:
+    """min_x max_y xy, with alternating steps, 2,000 moves.
 
     Salimans et al. 2016, section 3.3, claim that historical averaging "was able to find equilibria of low-dimensional,
     continuous non-convex games", on which "gradient descent fails by going into extended orbits that do not approach
-    the equilibrium point". Alternating gradient steps keep a circle's area (they are symplectic), so alone they go
-    round for ever.
+    the equilibrium point". Alternating gradient steps preserve area (they are symplectic), so without the trick the
+    players circle for ever.
     """
-    alone = radii(0.0, bent=False, start=(1.0, 0.0))
-    assert all(0.5 < radius < 2 for radius in alone)
-    held = radii(0.3, bent=False, start=(1.0, 0.0))
-    assert held[-1] < 0.05
-    quarters = [max(held[at : at + 250]) for at in range(1, 1000, 250)]
+    plain = distances_to_equilibrium(0.0, nonlinear=False, start=(1.0, 0.0))
+    assert all(0.5 < radius < 2 for radius in plain)
+    averaged = distances_to_equilibrium(0.3, nonlinear=False, start=(1.0, 0.0))
+    assert averaged[-1] < 0.05
+    quarters = [max(averaged[at : at + 250]) for at in range(1, 1000, 250)]
     assert quarters == sorted(quarters, reverse=True)
     assert quarters[-1] < quarters[0] / 10
-    assert all(radius < 0.2 for radius in held[200:])
+    assert all(radius < 0.2 for radius in averaged[200:])
 
 
 @pytest.mark.parametrize("start", [(1.6, 0.4), (-0.5, 1.0)])
-def test_the_papers_own_game_finds_its_equilibrium(start: tuple[float, float]) -> None:
+def test_the_game_of_the_paper_reaches_its_equilibrium(start: tuple[float, float]) -> None:
     """min_x max_y (f(x) - 1)(y - 1), f(x) = x below 0 and x^2 above: the equilibrium is at (1, 1)."""
-    alone = radii(0.0, bent=True, start=start)
-    assert all(0.5 * alone[0] < radius < 2.5 * alone[0] for radius in alone)
-    held = radii(0.3, bent=True, start=start)
-    assert held[-1] < 0.05 * held[0]
-    assert all(radius < 0.2 * held[0] for radius in held[300:])
+    plain = distances_to_equilibrium(0.0, nonlinear=True, start=start)
+    assert all(0.5 * plain[0] < radius < 2.5 * plain[0] for radius in plain)
+    averaged = distances_to_equilibrium(0.3, nonlinear=True, start=start)
+    assert averaged[-1] < 0.05 * averaged[0]
+    assert all(radius < 0.2 * averaged[0] for radius in averaged[300:])
 
 
-def test_the_game_is_its_recursion() -> None:
-    """Every step of the spiral in plain numbers: D first, then G against the D that has moved."""
+def test_the_game_equals_its_recursion() -> None:
+    """Every step of the spiral in plain numbers: D first, then G against the updated D."""
     lr, weight, x, y = 0.1, 0.3, 1.0, 0.5
     xs, ys, expected = [x], [y], [(x * x + y * y) ** 0.5]
     for _ in range(100):
@@ -341,4 +345,6 @@ def test_the_game_is_its_recursion() -> None:
         xs.append(x)
         ys.append(y)
         expected.append((x * x + y * y) ** 0.5)
-    assert radii(weight, bent=False, start=(1.0, 0.5), moves=200) == pytest.approx(expected, abs=1e-5)
+    assert distances_to_equilibrium(weight, nonlinear=False, start=(1.0, 0.5), moves=200) == pytest.approx(
+        expected, abs=1e-5
+    )

@@ -1,4 +1,4 @@
-"""The plain mean of the last copies of G, against a float64 mean of snapshots."""
+"""The plain mean of the last copies of G, compared with a float64 mean of snapshots."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from poise.errors import RecipeError
 from poise.tempo import Ratio
 from poise.tricks.averaged_weights import MeanWeights, MeanWeightsConfig
 from poise.tricks.base import TrickContext
-from tricks.small import Given, N, cloud
+from tricks.small import FixedBatches, N, randn
 
 EXACT = ("num_batches_tracked", "0._u", "0._v", "table")
-"""Endings of what is the newest copy's, not averaged."""
+"""Endings of the tensors that come from the newest copy and are not averaged."""
 
 
-class Rich(nn.Module):
-    """Weights, batch statistics, a counter, a spectral norm, and integers of its own."""
+class NetWithBuffers(nn.Module):
+    """Weights, batch statistics, a counter, a spectral norm and an integer buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,28 +45,28 @@ def player(net: nn.Module) -> Player:
     return Player(Side.G, net, torch.optim.SGD(net.parameters(), lr=1.0), lambda _: {"lr": 0.0})
 
 
-def after(at: int, turn: int = 0) -> MoveData:
+def move_after(at: int, turn: int = 0) -> MoveData:
     return MoveData(context(at, side=Side.G, turn=turn, steps=1000), torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 @pytest.fixture
-def rich() -> Rich:
+def net_with_buffers() -> NetWithBuffers:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Rich().double()
+        return NetWithBuffers().double()
 
 
 @torch.no_grad()
-def wander(net: Rich, at: int) -> None:
-    """Every weight moves, and a batch goes through, which moves all that else there is."""
+def perturb(net: NetWithBuffers, at: int) -> None:
+    """Change every weight, and run a batch, which changes all buffers."""
     for k, w in enumerate(net.parameters()):
-        w += cloud(1, *w.shape, seed=100 * at + k, dtype=torch.float64)[0] / 5
+        w += randn(1, *w.shape, seed=100 * at + k, dtype=torch.float64)[0] / 5
     net.table += 1
-    net.train()(cloud(6, 3, seed=at, dtype=torch.float64))
+    net.train()(randn(6, 3, seed=at, dtype=torch.float64))
 
 
 def mean_of(snapshots: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Their mean in float64; of what is exact, the last one's."""
+    """The mean in float64; for exact tensors the last one."""
     return {
         name: newest if name.endswith(EXACT) else torch.stack([snapshot[name] for snapshot in snapshots]).mean(0)
         for name, newest in snapshots[-1].items()
@@ -74,60 +74,62 @@ def mean_of(snapshots: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("last", "every"), [(1, 1), (4, 1), (4, 3), (3, 7), (10, 2)])
-def test_it_is_the_mean_of_the_last_copies(last: int, every: int, rich: Rich) -> None:
-    """Once round and more; to 1e-12 in float64. In between, and before the first copy, it stands still."""
-    trick = MeanWeights("mean", rich, last, every)
-    live = player(rich)
+def test_equals_the_mean_of_the_last_copies(last: int, every: int, net_with_buffers: NetWithBuffers) -> None:
+    """Exact to 1e-12 in float64 over more than one cycle; constant between copies and before the first one."""
+    trick = MeanWeights("mean", net_with_buffers, last, every)
+    live = player(net_with_buffers)
     snapshots: list[dict[str, Tensor]] = []
-    expected = state(rich)
+    expected = state(net_with_buffers)
     for at in range(every * (2 * last + 3)):
         before = state(trick.mean)
-        wander(rich, at)
-        trick.after_update(live, after(at))
+        perturb(net_with_buffers, at)
+        trick.after_update(live, move_after(at))
         if (at + 1) % every == 0:
-            snapshots.append(state(rich))
+            snapshots.append(state(net_with_buffers))
             expected = mean_of(snapshots[-last:])
         else:
             assert unequal(state(trick.mean), before) == []
-        for name, ours in state(trick.mean).items():
-            assert ours.dtype == expected[name].dtype
+        for name, tensor in state(trick.mean).items():
+            assert tensor.dtype == expected[name].dtype
             if name.endswith(EXACT):
-                assert torch.equal(ours, expected[name]), name
+                assert torch.equal(tensor, expected[name]), name
             else:
-                assert torch.allclose(ours, expected[name], rtol=0, atol=1e-12), name
-        assert all(unequal(state(rich), snapshots[-1]) == [] for _ in range((at + 1) % every == 0)), "only looked at"
-    moved = unequal(snapshots[-1], snapshots[-2])
-    assert set(moved) == set(snapshots[-1]), "the test moves everything that there is"
+                assert torch.allclose(tensor, expected[name], rtol=0, atol=1e-12), name
+        assert all(unequal(state(net_with_buffers), snapshots[-1]) == [] for _ in range((at + 1) % every == 0)), (
+            "the network is not changed"
+        )
+    changed = unequal(snapshots[-1], snapshots[-2])
+    assert set(changed) == set(snapshots[-1]), "the test changes every tensor"
 
 
-def test_before_the_first_copy_it_is_the_start(rich: Rich) -> None:
-    start = state(rich)
-    trick = MeanWeights("mean", rich, 3, 5)
+def test_before_the_first_copy_it_is_the_initial_g(net_with_buffers: NetWithBuffers) -> None:
+    start = state(net_with_buffers)
+    trick = MeanWeights("mean", net_with_buffers, 3, 5)
     for at in range(4):
-        wander(rich, at)
-        trick.after_update(player(rich), after(at))
+        perturb(net_with_buffers, at)
+        trick.after_update(player(net_with_buffers), move_after(at))
         assert unequal(state(trick.sampling_network(Side.G)), start) == []  # type: ignore[arg-type]
-    wander(rich, 4)
-    trick.after_update(player(rich), after(4))
-    assert unequal(state(trick.mean), state(rich)) == [], "and then the first copy, to the bit"
+    perturb(net_with_buffers, 4)
+    trick.after_update(player(net_with_buffers), move_after(4))
+    assert unequal(state(trick.mean), state(net_with_buffers)) == [], "then exactly the first copy"
 
 
-def test_no_rounding_gathers(rich: Rich) -> None:
-    """After 300 copies in float32 it is as near the mean of the last three as after three."""
-    net = rich.float()
-    trick, off = MeanWeights("mean", net, 3, 1), []
-    kept: list[Tensor] = []
+def test_rounding_errors_do_not_accumulate(net_with_buffers: NetWithBuffers) -> None:
+    """After 300 copies in float32, it is as close to the mean of the last three as after three."""
+    net = net_with_buffers.float()
+    trick, errors = MeanWeights("mean", net, 3, 1), []
+    last_three: list[Tensor] = []
     for at in range(300):
         with torch.no_grad():
-            net.first.weight.copy_(cloud(4, 3, seed=at) * 10 ** (at % 4))
-        trick.after_update(player(net), after(at))
-        kept = [*kept, net.first.weight.detach().double()][-3:]
-        off.append(float((trick.mean.first.weight.double() - torch.stack(kept).mean(0)).abs().max()))  # type: ignore[union-attr]
-    assert max(off[-100:]) < 1e-3
-    assert max(off[200:]) <= 2 * max(off[2:102])
+            net.first.weight.copy_(randn(4, 3, seed=at) * 10 ** (at % 4))
+        trick.after_update(player(net), move_after(at))
+        last_three = [*last_three, net.first.weight.detach().double()][-3:]
+        errors.append(float((trick.mean.first.weight.double() - torch.stack(last_three).mean(0)).abs().max()))  # type: ignore[union-attr]
+    assert max(errors[-100:]) < 1e-3
+    assert max(errors[200:]) <= 2 * max(errors[2:102])
 
 
-def test_of_a_step_with_several_moves_the_last_is_copied() -> None:
+def test_the_copy_is_taken_after_the_last_move_of_a_step() -> None:
     g = Shift([0.3, 0.1])
     trick = MeanWeights("mean", g, 2, 1)
     game = by_hand(trick, g=g, tempo=Ratio(1, 3))
@@ -145,12 +147,12 @@ def test_ds_moves_copy_nothing() -> None:
     game = by_hand(trick, g=g)
     with torch.no_grad():
         g.by += 1.0
-    make_move(game, Given(cloud(N, 2)), context(), StepMetrics())
+    make_move(game, FixedBatches(randn(N, 2)), context(), StepMetrics())
     assert trick.mean.by.tolist() == pytest.approx([0.3, 0.1])  # type: ignore[union-attr]
     assert MeanWeights.sides == {Side.G}
 
 
-def test_while_g_waits_out_a_head_start_its_copies_are_its_start() -> None:
+def test_during_a_head_start_the_copies_are_the_initial_g() -> None:
     g = Shift([0.3, 0.1])
     trick = MeanWeights("mean", g, 3, 2)
     game = by_hand(trick, g=g, tempo=Ratio(1, 1, head_start=4))
@@ -163,41 +165,41 @@ def test_while_g_waits_out_a_head_start_its_copies_are_its_start() -> None:
     assert torch.allclose(trick.mean.by.double(), expected, atol=1e-7)  # type: ignore[union-attr]
 
 
-TOLD = {"kind": "mean_weights", "last": 2, "every": 1}
+TRICK = {"kind": "mean_weights", "last": 2, "every": 1}
 
 
-def test_training_is_the_same_to_the_bit_with_and_without() -> None:
+def test_training_is_bitwise_unchanged() -> None:
     for world in ("points", "pictures"):
-        without, meant = session(world).play(4), session(world, TOLD).play(4)
-        mine = {name: tensor for name, tensor in meant.saved().items() if "mean_weights" not in name}
-        assert unequal(mine, without.saved()) == []
+        without, meant = session(world).play(4), session(world, TRICK).play(4)
+        shared = {name: tensor for name, tensor in meant.saved().items() if "mean_weights" not in name}
+        assert unequal(shared, without.saved()) == []
 
 
 @pytest.mark.parametrize("norm", ["batch", "spectral_batch"])
-def test_in_a_run_on_pictures_it_is_the_mean_of_the_last_two(norm: str) -> None:
+def test_in_a_run_on_images_it_is_the_mean_of_the_last_two(norm: str) -> None:
     network = {"g": {"kind": "dcgan", "width": 2, "norm": norm}, "d": {"kind": "dcgan", "width": 2}}
-    run, snapshots = session("pictures", TOLD, network=network), []
+    run, snapshots = session("pictures", TRICK, network=network), []
     for _ in range(4):
         run.play(1)
         snapshots.append({name: t.double() for name, t in state(run.game.g.net).items()})
-    shown = state(run.game.sampling_network())
+    averaged = state(run.game.sampling_network())
     for name, expected in mean_of(snapshots[-2:]).items():
-        assert torch.allclose(shown[name].double(), expected, rtol=1e-6, atol=1e-7), name
-    assert any(name.endswith("0._u") for name in shown) == (norm == "spectral_batch")
+        assert torch.allclose(averaged[name].double(), expected, rtol=1e-6, atol=1e-7), name
+    assert any(name.endswith("0._u") for name in averaged) == (norm == "spectral_batch")
     images = run.game.sampling_network()(run.of(Side.G)[-1].latents)
     assert torch.isfinite(images).all()
 
 
-def test_samples_come_from_the_mean_unless_raw() -> None:
-    game = session("pictures", TOLD).play(2).game
+def test_samples_come_from_the_mean_unless_raw_is_set() -> None:
+    game = session("pictures", TRICK).play(2).game
     trick = game.tricks["mean_weights"]
     assert game.sampling_network() is trick.mean
     assert game.sampling_network(raw=True) is game.g.net
     assert trick.sampling_network(Side.D) is None
 
 
-def test_the_mean_and_its_copies_are_out_of_training() -> None:
-    game = session("pictures", TOLD).play(2).game
+def test_the_mean_and_its_copies_are_not_trained() -> None:
+    game = session("pictures", TRICK).play(2).game
     trick = game.tricks["mean_weights"]
     game.train()
     assert game.g.net.training
@@ -212,34 +214,34 @@ def test_the_mean_and_its_copies_are_out_of_training() -> None:
 
 def test_sampling_from_the_mean_changes_nothing() -> None:
     """Evaluation mode: no statistics, no power iteration."""
-    run = session("pictures", TOLD).play(2)
+    run = session("pictures", TRICK).play(2)
     before = run.saved()
     with torch.no_grad():
         run.game.sampling_network()(torch.zeros(4, 3))
     assert unequal(run.saved(), before) == []
 
 
-def test_is_resumed(rich: Rich) -> None:
-    """From its state alone, in the middle of a round."""
-    old = MeanWeights("mean", rich, 3, 2)
-    fresh = MeanWeights("mean", rich, 3, 2)
+def test_is_resumed(net_with_buffers: NetWithBuffers) -> None:
+    """From its state alone, between two copies."""
+    old = MeanWeights("mean", net_with_buffers, 3, 2)
+    fresh = MeanWeights("mean", net_with_buffers, 3, 2)
     for at in range(9):
-        wander(rich, at)
-        old.after_update(player(rich), after(at))
+        perturb(net_with_buffers, at)
+        old.after_update(player(net_with_buffers), move_after(at))
     fresh.load_state_dict(old.state_dict())
     for at in range(9, 15):
-        wander(rich, at)
+        perturb(net_with_buffers, at)
         for trick in (old, fresh):
-            trick.after_update(player(rich), after(at))
+            trick.after_update(player(net_with_buffers), move_after(at))
         assert unequal(state(fresh.mean), state(old.mean)) == []
 
 
-def test_the_entry_builds_it() -> None:
+def test_the_config_builds_the_trick() -> None:
     context = TrickContext({Side.G: Shift([0.3, 0.1]), Side.D: nn.Identity()}, DataSpec((2,)))
     trick = MeanWeightsConfig().build("mean", context)
     assert (trick.last, trick.every, len(trick.copies)) == (10, 100, 10)
-    told = MeanWeightsConfig(last=3, every=7).build("x", context)
-    assert (told.name, told.last, told.every, len(told.copies)) == ("x", 3, 7, 3)
+    other = MeanWeightsConfig(last=3, every=7).build("x", context)
+    assert (other.name, other.last, other.every, len(other.copies)) == ("x", 3, 7, 3)
     for key in ("last", "every"):
         with pytest.raises(RecipeError, match=key):
             recipe("points", {"kind": "mean_weights", key: 0})

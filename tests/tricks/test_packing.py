@@ -1,4 +1,4 @@
-"""Packing: D judges several samples at once, and everything that reads a score reads a pack's."""
+"""Packing: D scores several samples jointly, and everything that uses a score uses that of a pack."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from poise.tricks.base import TrickContext
 from poise.tricks.gradient_penalties import R1, R2
 from poise.tricks.packing import PackedDiscriminator, Packing, PackingConfig, pack_samples
 from poise.tricks.unit_gradient_penalties import DRAGANConfig, WGANGPConfig
-from tricks.small import Given, N, Quadratic, cloud, faced, game_of, gradients, shown
+from tricks.small import FixedBatches, N, Quadratic, discriminated, game_of, gradients, logged_means, randn
 
 TWO: dict[str, Any] = {"kind": "packing", "samples": 2}
 FOUR: dict[str, Any] = {"kind": "packing", "samples": 4}
-STAGE = TrickContext({}, DataSpec((2,)))
-PILES = ("real", "fake")
+CONTEXT = TrickContext({}, DataSpec((2,)))
+ORIGINS = ("real", "fake")
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 2, 2), (2,)])
 @pytest.mark.parametrize("last", [False, True])
-def test_packs_are_neighbours_side_by_side(m: int, shape: tuple[int, ...], last: bool) -> None:
-    samples = cloud(12, *shape)
+def test_packs_are_concatenated_neighbours(m: int, shape: tuple[int, ...], last: bool) -> None:
+    samples = randn(12, *shape)
     if last and len(shape) == 3:
         samples = samples.to(memory_format=torch.channels_last)
-    made = pack_samples(samples, m)
-    assert made.shape == (12 // m, *packed_shape(shape, m))
+    packed = pack_samples(samples, m)
+    assert packed.shape == (12 // m, *packed_shape(shape, m))
     for k in range(12 // m):
-        assert torch.equal(made[k], torch.cat([samples[k * m + i] for i in range(m)]))
+        assert torch.equal(packed[k], torch.cat([samples[k * m + i] for i in range(m)]))
 
 
-def test_one_is_none() -> None:
+def test_packs_of_one_leave_d_unchanged() -> None:
     net = nn.Identity()
-    assert PackingConfig(samples=1).build("p", STAGE).transform_network(Side.D, net) is net
+    assert PackingConfig(samples=1).build("p", CONTEXT).transform_network(Side.D, net) is net
     assert PackingConfig(samples=1).pack == 1
     assert PackingConfig().pack == 2
     assert Packing.sides == {Side.D}
 
 
-def test_a_packed_d_judges_packs() -> None:
+def test_a_packed_d_scores_packs() -> None:
     net = Packing("p", 3).transform_network(Side.D, Linear([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     assert isinstance(net, PackedDiscriminator)
-    samples = cloud(12, 2)
+    samples = randn(12, 2)
     expected = [
         sum(float(samples[k * 3 + i] @ torch.tensor([1.0 + 2 * i, 2 + 2 * i])) for i in range(3)) for k in range(4)
     ]
     assert net(samples).score.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-# ---------------------------------------------------------------- what fits
+# ---------------------------------------------------------------- compatibility
 
 
 @pytest.mark.parametrize(("batch", "m", "cure"), [(8, 3, 6), (10, 4, 8), (3, 4, 4), (7, 2, 6), (65, 64, 64)])
-def test_a_batch_that_does_not_divide_is_refused(batch: int, m: int, cure: int) -> None:
+def test_an_indivisible_batch_size_is_rejected(batch: int, m: int, cure: int) -> None:
     trick = {"kind": "packing", "samples": m}
     (one,) = misfits(recipe("pictures", {"kind": "lecam"}, trick, batch=batch), "pictures").refusals
     assert one.field == "tricks.1"
@@ -75,12 +75,12 @@ def test_a_batch_that_does_not_divide_is_refused(batch: int, m: int, cure: int) 
 
 def test_two_packings_multiply() -> None:
     three = {"kind": "packing", "samples": 3}
-    told = recipe("points", TWO, three, batch=8)
-    assert told.pack == 6
-    assert {finding.cure for finding in misfits(told, "points").refusals} == {"set batch to 6"}
+    result = recipe("points", TWO, three, batch=8)
+    assert result.pack == 6
+    assert {finding.cure for finding in misfits(result, "points").refusals} == {"set batch to 6"}
     assert misfits(recipe("points", TWO, three, batch=12), "points").refusals == []
     run = session("points", TWO, three, batch=12)
-    x = cloud(12, 2)
+    x = randn(12, 2)
     inner = run.game.d.net.net.net
     assert torch.equal(run.game.d.net(x).score, inner(pack_samples(x, 6)).score)
 
@@ -93,7 +93,7 @@ def test_two_packings_multiply() -> None:
         ({"g": {"kind": "concat"}}, [{"kind": "auxiliary_classifier"}]),
     ],
 )
-def test_labels_for_d_are_refused_and_for_g_not(conditioning: dict[str, Any], others: list[dict[str, Any]]) -> None:
+def test_label_conditioning_is_rejected_for_d_only(conditioning: dict[str, Any], others: list[dict[str, Any]]) -> None:
     found = misfits(recipe("labelled", *others, TWO, conditioning=conditioning), "labelled").refusals
     (one,) = [finding for finding in found if "label" in finding.message]
     assert one.field == f"tricks.{len(others)}"
@@ -104,7 +104,7 @@ def test_labels_for_d_are_refused_and_for_g_not(conditioning: dict[str, Any], ot
     assert all(torch.isfinite(t).all() for t in session("labelled", TWO).play(2).saved().values())
 
 
-# ---------------------------------------------------------------- what is built
+# ---------------------------------------------------------------- networks
 
 KINDS: list[tuple[str, dict[str, Any]]] = [
     *(("pictures", {"kind": "dcgan", "width": 2, "norm": norm}) for norm in ("none", "batch", "spectral", "virtual")),
@@ -131,25 +131,25 @@ def test_d_is_built_for_packs_and_g_is_not(world: str, d: dict[str, Any], m: int
     assert isinstance(net, PackedDiscriminator)
     shape = source(world).shape
     first = next(w for w in net.modules() if isinstance(w, nn.Linear | nn.Conv2d))
-    taken = first.in_channels if isinstance(first, nn.Conv2d) else first.in_features
-    before = shape[0] if isinstance(first, nn.Conv2d) else math.prod(shape)
-    assert taken == m * before
+    inputs = first.in_channels if isinstance(first, nn.Conv2d) else first.in_features
+    inputs_per_sample = shape[0] if isinstance(first, nn.Conv2d) else math.prod(shape)
+    assert inputs == m * inputs_per_sample
     assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
     run.play(2)
-    for origin in PILES:
+    for origin in ORIGINS:
         assert run.of(Side.D)[0].move.score(origin).shape == (BATCH // m,)
     assert run.of(Side.G)[0].move.score("fake").shape == (BATCH // m,)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     if d.get("norm") == "virtual":
         assert isinstance(net.net, WithReferenceBatch)
-        few = source(world).spec().calibration_samples
-        assert few is not None
-        led = pack_samples(torch.cat([few] * 8)[: 64 * m], m)
-        assert torch.equal(net.net.reference, led)
+        calibration = source(world).spec().calibration_samples
+        assert calibration is not None
+        expected = pack_samples(torch.cat([calibration] * 8)[: 64 * m], m)
+        assert torch.equal(net.net.reference, expected)
         assert net.net.reference.shape == (64, m, 8, 8)
 
 
-# ---------------------------------------------------------------- what it is worth
+# ---------------------------------------------------------------- scores and losses
 
 
 def packed_linear(*weight: float) -> PackedDiscriminator:
@@ -157,36 +157,38 @@ def packed_linear(*weight: float) -> PackedDiscriminator:
 
 
 @pytest.mark.parametrize("judge", [discriminate_separately, discriminate_jointly])
-def test_penalties_charge_the_packs_slope(judge: Any) -> None:
-    """D(x1, x2) = <w, (x1, x2)>: slope w, of length 3."""
-    weight, length = (2.0, -1.0, 0.0, 2.0), 3.0
+def test_penalties_use_the_gradient_of_packs(judge: Any) -> None:
+    """D(x1, x2) = <w, (x1, x2)>: its input gradient is w, with norm 3."""
+    weight, norm = (2.0, -1.0, 0.0, 2.0), 3.0
     for term, expected in (
-        (R1("p", 1.0), length**2 / 2),
-        (R2("p", 1.0), length**2 / 2),
-        (WGANGPConfig(weight=1.0).build("p", STAGE), (length - 1) ** 2),
-        (DRAGANConfig(weight=1.0).build("p", STAGE), (length - 1) ** 2),
+        (R1("p", 1.0), norm**2 / 2),
+        (R2("p", 1.0), norm**2 / 2),
+        (WGANGPConfig(weight=1.0).build("p", CONTEXT), (norm - 1) ** 2),
+        (DRAGANConfig(weight=1.0).build("p", CONTEXT), (norm - 1) ** 2),
     ):
         game, metrics = game_of(term, d=packed_linear(*weight), judge=judge), StepMetrics()
-        make_move(game, Given(cloud(N, 2)), context(), metrics)
-        assert shown(metrics)["d/p"] == pytest.approx(expected, rel=1e-6)
+        make_move(game, FixedBatches(randn(N, 2)), context(), metrics)
+        assert logged_means(metrics)["d/p"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_slope_that_differs_from_pack_to_pack() -> None:
+def test_gradients_that_differ_between_packs() -> None:
     """D(x) = x'Ax / 2 over packs of two: 1/2 E |Ax|^2 and E (|Ax| - 1)^2 over packs."""
-    a = cloud(4, 4, dtype=torch.float64)
-    d, x = PackedDiscriminator(Quadratic(a + a.T), 2), cloud(N, 2, seed=1, dtype=torch.float64)
-    slope = pack_samples(x, 2) @ (a + a.T)
-    move = faced(d, x.clone(), x.clone(), "real")
-    assert torch.allclose(move.input_gradient("real"), slope, atol=1e-12)
-    assert float(R1("r1", 1.0).loss(move).detach()) == pytest.approx(float(slope.square().sum(1).mean() / 2), rel=1e-9)
-    move = faced(d, x.clone(), x.clone())
-    told = WGANGPConfig().build("p", STAGE).loss(move)  # real = fake, so x^ = x
-    assert float(told.detach()) == pytest.approx(float((slope.norm(dim=1) - 1).square().mean()), rel=1e-6)
+    a = randn(4, 4, dtype=torch.float64)
+    d, x = PackedDiscriminator(Quadratic(a + a.T), 2), randn(N, 2, seed=1, dtype=torch.float64)
+    gradient = pack_samples(x, 2) @ (a + a.T)
+    move = discriminated(d, x.clone(), x.clone(), "real")
+    assert torch.allclose(move.input_gradient("real"), gradient, atol=1e-12)
+    assert float(R1("r1", 1.0).loss(move).detach()) == pytest.approx(
+        float(gradient.square().sum(1).mean() / 2), rel=1e-9
+    )
+    move = discriminated(d, x.clone(), x.clone())
+    result = WGANGPConfig().build("p", CONTEXT).loss(move)  # real = fake, so x^ = x
+    assert float(result.detach()) == pytest.approx(float((gradient.norm(dim=1) - 1).square().mean()), rel=1e-6)
 
 
 @pytest.mark.parametrize("world", ["points", "pictures"])
 @pytest.mark.parametrize("kind", ["r1", "r2", "wgan_gp", "dragan", "consistency", "lecam", "pulling_away"])
-def test_terms_stand_packs(world: str, kind: str) -> None:
+def test_loss_terms_work_with_packs(world: str, kind: str) -> None:
     if kind == "consistency" and world == "points":
         world = "labelled"
     run = session(world, FOUR, {"kind": kind}).play(3)
@@ -194,18 +196,18 @@ def test_terms_stand_packs(world: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])
-def test_apart_and_together_are_the_same(m: int) -> None:
-    d = PackedDiscriminator(Quadratic(cloud(2 * m, 2 * m)), m)
-    real, fake = cloud(N, 2), cloud(N, 2, seed=1) * 3
+def test_separate_and_joint_batches_have_equal_scores(m: int) -> None:
+    d = PackedDiscriminator(Quadratic(randn(2 * m, 2 * m)), m)
+    real, fake = randn(N, 2), randn(N, 2, seed=1) * 3
     for judge in (discriminate_separately, discriminate_jointly):
-        move = faced(d, real, fake, judge=judge)
+        move = discriminated(d, real, fake, judge=judge)
         for origin, samples in (("real", real), ("fake", fake)):
-            told = move.score(origin)
-            assert told.shape == (N // m,)
-            assert torch.allclose(told, d.net(pack_samples(samples, m)).score, atol=1e-5)
+            result = move.score(origin)
+            assert result.shape == (N // m,)
+            assert torch.allclose(result, d.net(pack_samples(samples, m)).score, atol=1e-5)
 
 
-def test_packs_alone_do_not_mix_samples() -> None:
+def test_packing_alone_does_not_couple_packs() -> None:
     smooth = {"network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "none"}}}
     assert session("pictures", TWO, **smooth).game.discriminate is discriminate_jointly
     assert session("pictures", TWO).game.discriminate is discriminate_separately
@@ -219,18 +221,18 @@ def test_relativistic_compares_packs(objective: str) -> None:
     assert real.shape == fake.shape == (BATCH // 2,)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     if objective == "relativistic":
-        told = run.of(Side.G)[0].move.logged["adversarial"]
-        assert float(told) == pytest.approx(float(softplus(real - fake).mean().detach()), rel=1e-5)
+        result = run.of(Side.G)[0].move.logged["adversarial"]
+        assert float(result) == pytest.approx(float(softplus(real - fake).mean().detach()), rel=1e-5)
 
 
-def test_g_is_pulled_by_every_sample_of_a_pack() -> None:
-    """G only shifts: its gradient is E of -sigmoid(-D) times the sum of D's weights over the places of a pack."""
+def test_gs_gradient_is_that_of_every_sample_of_a_pack() -> None:
+    """G only shifts: its gradient is E of -sigmoid(-D) times the sum of D's weights over the samples of a pack."""
     game = game_of(d=packed_linear(2.0, -1.0, 0.5, 3.0))
-    move = make_move(game, Given(cloud(N, 2)), context(side=Side.G), StepMetrics())
+    move = make_move(game, FixedBatches(randn(N, 2)), context(side=Side.G), StepMetrics())
     share = torch.sigmoid(-move.score("fake").detach())
     expected = -(share.mean() * torch.tensor([2.5, 2.0]))
-    (told,) = gradients(game.g.net)
-    assert told.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    (result,) = gradients(game.g.net)
+    assert result.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize("tricks", [(TWO,), (FOUR, {"kind": "r1"}, {"kind": "minibatch_stddev", "group": 2})])
@@ -246,12 +248,12 @@ def test_batch_discrimination_compares_packs() -> None:
     assert kernels.width == kernels.net.width == kernels.net.net.width
     for order in ((TWO, {"kind": "minibatch_stddev"}), ({"kind": "minibatch_stddev"}, TWO)):
         run = session("pictures", *order)
-        spread: list[Tensor] = []
+        inputs: list[Tensor] = []
         net = run.game.d.net
         (statistic,) = [m for m in net.modules() if type(m).__name__ == "WithGroupStddev"]
-        statistic.register_forward_pre_hook(lambda _, told, spread=spread: spread.append(told[0]))
+        statistic.register_forward_pre_hook(lambda _, result, inputs=inputs: inputs.append(result[0]))
         run.play(1)
-        assert {len(told) for told in spread} == {BATCH // 2}
+        assert {len(result) for result in inputs} == {BATCH // 2}
 
 
 def test_runs_in_bfloat16() -> None:

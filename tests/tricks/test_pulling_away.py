@@ -1,4 +1,4 @@
-"""The pulling-away term against a double loop over pairs."""
+"""The pulling-away term, compared with a double loop over pairs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from poise.core.types import Side
 from poise.engine.step import make_move
 from poise.engine.step_metrics import StepMetrics
 from poise.tricks.pulling_away import PullingAway, PullingAwayConfig, pulling_away
-from tricks.small import Bent, Given, N, cloud, game_of, gradients, shown
+from tricks.small import FixedBatches, N, TanhDiscriminator, game_of, gradients, logged_means, randn
 
 
-def loop(codes: list[list[float]]) -> float:
+def by_loop(codes: list[list[float]]) -> float:
     """Equation 4 of the paper: 1 / (N (N - 1)) sum_i sum_{j != i} (S_i' S_j / (||S_i|| ||S_j||))^2."""
     total, n = 0.0, len(codes)
     for i, s in enumerate(codes):
@@ -27,55 +27,55 @@ def loop(codes: list[list[float]]) -> float:
 
 
 @pytest.mark.parametrize(("n", "width"), [(2, 3), (5, 2), (16, 8), (7, 1)])
-def test_is_the_double_loop(n: int, width: int) -> None:
-    codes = cloud(n, width, dtype=torch.float64) * torch.logspace(-3, 4, n, dtype=torch.float64)[:, None]
-    assert float(pulling_away(codes)) == pytest.approx(loop(codes.tolist()), rel=1e-10)
-    assert float(pulling_away(codes.float())) == pytest.approx(loop(codes.tolist()), rel=1e-4)
+def test_equals_the_double_loop(n: int, width: int) -> None:
+    codes = randn(n, width, dtype=torch.float64) * torch.logspace(-3, 4, n, dtype=torch.float64)[:, None]
+    assert float(pulling_away(codes)) == pytest.approx(by_loop(codes.tolist()), rel=1e-10)
+    assert float(pulling_away(codes.float())) == pytest.approx(by_loop(codes.tolist()), rel=1e-4)
 
 
-def test_codes_of_any_shape_are_laid_flat() -> None:
-    codes = cloud(6, 3, 2, 2, dtype=torch.float64)
-    assert float(pulling_away(codes)) == pytest.approx(loop(codes.flatten(1).tolist()), rel=1e-10)
+def test_codes_of_any_shape_are_flattened() -> None:
+    codes = randn(6, 3, 2, 2, dtype=torch.float64)
+    assert float(pulling_away(codes)) == pytest.approx(by_loop(codes.flatten(1).tolist()), rel=1e-10)
 
 
-def test_one_where_all_point_one_way_and_nothing_where_they_are_orthogonal() -> None:
-    ways = torch.tensor([1.0, -2.0, 0.5, 1e4])[:, None]
-    assert float(pulling_away(ways * cloud(1, 6))) == pytest.approx(1, abs=1e-6)
-    orthogonal, _ = torch.linalg.qr(cloud(6, 6, dtype=torch.float64))
+def test_1_for_parallel_and_0_for_orthogonal_codes() -> None:
+    lengths = torch.tensor([1.0, -2.0, 0.5, 1e4])[:, None]
+    assert float(pulling_away(lengths * randn(1, 6))) == pytest.approx(1, abs=1e-6)
+    orthogonal, _ = torch.linalg.qr(randn(6, 6, dtype=torch.float64))
     assert float(pulling_away(orthogonal * 7)) == pytest.approx(0, abs=1e-14)
     half = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
     assert float(pulling_away(half)) == pytest.approx(4 / 12, rel=1e-6)
 
 
 def test_gradients() -> None:
-    assert torch.autograd.gradcheck(pulling_away, (cloud(6, 4, dtype=torch.float64).requires_grad_(),))
-    blank = cloud(6, 4)
-    blank[2] = 0
-    blank.requires_grad_()
-    (grad,) = torch.autograd.grad(pulling_away(blank), blank)
+    assert torch.autograd.gradcheck(pulling_away, (randn(6, 4, dtype=torch.float64).requires_grad_(),))
+    codes = randn(6, 4)
+    codes[2] = 0
+    codes.requires_grad_()
+    (grad,) = torch.autograd.grad(pulling_away(codes), codes)
     assert torch.isfinite(grad).all()
 
 
-def test_g_alone_pays_it_for_what_d_says_of_its_fakes() -> None:
-    d, metrics = Bent(), StepMetrics()
+def test_the_term_is_added_to_gs_loss_only() -> None:
+    d, metrics = TanhDiscriminator(), StepMetrics()
     game = game_of(PullingAwayConfig().build("pt", {}), d=d)
-    move = make_move(game, Given(cloud(N, 2)), context(side=Side.G), metrics)
+    move = make_move(game, FixedBatches(randn(N, 2)), context(side=Side.G), metrics)
     with torch.no_grad():
         codes = d(move.fake).features
     assert codes is not None
-    assert shown(metrics)["g/pt"] == pytest.approx(loop(codes.tolist()), rel=1e-4)
+    assert logged_means(metrics)["g/pt"] == pytest.approx(by_loop(codes.tolist()), rel=1e-4)
     row = StepMetrics()
-    make_move(game, Given(cloud(N, 2)), context(), row)
-    assert "d/pt" not in shown(row)
+    make_move(game, FixedBatches(randn(N, 2)), context(), row)
+    assert "d/pt" not in logged_means(row)
 
 
-def test_the_weight_multiplies_its_pull() -> None:
-    def pulled(weight: float) -> torch.Tensor:
-        game = game_of(PullingAway("pt", weight), d=Bent())
-        make_move(game, Given(cloud(N, 2)), context(side=Side.G), StepMetrics())
+def test_weight_scales_the_gradient() -> None:
+    def gradient_with_weight(weight: float) -> torch.Tensor:
+        game = game_of(PullingAway("pt", weight), d=TanhDiscriminator())
+        make_move(game, FixedBatches(randn(N, 2)), context(side=Side.G), StepMetrics())
         return gradients(game.g.net)[0]
 
-    plain = pulled(0.0)
-    assert torch.allclose(pulled(3.0) - plain, 3 * (pulled(1.0) - plain), atol=1e-5)
-    assert not torch.allclose(pulled(1.0), plain, atol=1e-3)
+    plain = gradient_with_weight(0.0)
+    assert torch.allclose(gradient_with_weight(3.0) - plain, 3 * (gradient_with_weight(1.0) - plain), atol=1e-5)
+    assert not torch.allclose(gradient_with_weight(1.0), plain, atol=1e-3)
     assert PullingAwayConfig().weight == 0.1

@@ -1,4 +1,4 @@
-"""The rows of the exam that every trick sits (`test_tricks.py`), by what they are about; each module has a `ROWS`."""
+"""The rows of the contract that every trick must meet (`test_tricks.py`), by subject; each module has a `ROWS`."""
 
 from pkgutil import iter_modules
 

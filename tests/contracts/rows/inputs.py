@@ -1,4 +1,4 @@
-"""Rows of the tricks that change what D sees, on real and fake alike."""
+"""Rows of the tricks that transform D's input, for real and generated samples alike."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from contracts.tiny import BATCH, Session
 from poise.core.types import Origin, Side
 
 
-class Sight(NamedTuple):
-    """One pile of one move: as it was drawn, and as D's network was given it."""
+class ViewedBatch(NamedTuple):
+    """One batch of one move: before input transforms, and as D's network got it."""
 
     side: Side
     origin: Origin
@@ -24,44 +24,46 @@ class Sight(NamedTuple):
     seen: Tensor
 
 
-def sights(run: Session) -> list[Sight]:
-    """All that D saw; a game whose terms ask D nothing more."""
-    shown, at = torch.cat(run.seen), 0
-    found: list[Sight] = []
+def viewed_batches(run: Session) -> list[ViewedBatch]:
+    """All batches that D got, in a game whose loss terms do not run D again."""
+    seen, start = torch.cat(run.seen), 0
+    batches: list[ViewedBatch] = []
     origins: tuple[Origin, Origin] = ("real", "fake")
     for played_move in run.moves:
         for origin, raw in zip(origins, (played_move.real, played_move.fake), strict=True):
             if raw is not None:
-                found.append(Sight(played_move.context.side, origin, raw, shown[at : at + len(raw)]))
-                at += len(raw)
-    assert at == len(shown)
-    assert {(sight.side, sight.origin) for sight in found} == {(Side.D, "real"), (Side.D, "fake"), (Side.G, "fake")}
-    return found
+                batches.append(ViewedBatch(played_move.context.side, origin, raw, seen[start : start + len(raw)]))
+                start += len(raw)
+    assert start == len(seen)
+    assert {(sight.side, sight.origin) for sight in batches} == {(Side.D, "real"), (Side.D, "fake"), (Side.G, "fake")}
+    return batches
 
 
-def blurs(play: Play) -> None:
-    """D's network is given the piles plus noise of the right size in both players' moves, and without it the piles."""
-    for sight in sights(play(True, 3)):
+def check_instance_noise(play: Play) -> None:
+    """D's network gets samples plus noise of the right size in both players' moves, and plain samples without."""
+    for sight in viewed_batches(play(True, 3)):
         # chi-square: five standard errors of a standard deviation
         noise = sight.seen - sight.raw
         assert abs(float(noise.std()) - 0.5) < 5 * 0.5 / math.sqrt(2 * noise.numel())
-    assert all(torch.equal(sight.seen, sight.raw) for sight in sights(play(False, 3)))
+    assert all(torch.equal(sight.seen, sight.raw) for sight in viewed_batches(play(False, 3)))
 
 
-def differ(sight: Sight) -> list[bool]:
-    """Of each picture whether D saw another."""
+def is_changed(sight: ViewedBatch) -> list[bool]:
+    """For each image, whether D got a different one."""
     return (sight.seen != sight.raw).flatten(1).any(1).tolist()
 
 
-def changes_all_it_sees(play: Play) -> None:
-    """No pile of either player's moves is seen as it is; each change, taken alone, is what the paper's code does."""
-    told = sights(play(True, 3))
-    assert all(all(differ(sight)) for sight in told)
-    assert not any(any(differ(sight)) for sight in sights(play(False, 3)))
+def check_diff_augment(play: Play) -> None:
+    """Every batch of both players' moves is augmented; each transformation alone is that of the paper's code."""
+    batches = viewed_batches(play(True, 3))
+    assert all(all(is_changed(sight)) for sight in batches)
+    assert not any(any(is_changed(sight)) for sight in viewed_batches(play(False, 3)))
 
     def alone(change: str, steps: int = 10) -> list[tuple[Tensor, Tensor]]:
         run = play(True, steps, tricks=[{"kind": "diff_augment", "policy": [change]}])
-        return [pair for sight in sights(run) for pair in zip(sight.raw.double(), sight.seen.double(), strict=True)]
+        return [
+            pair for sight in viewed_batches(run) for pair in zip(sight.raw.double(), sight.seen.double(), strict=True)
+        ]
 
     shifts, stretches = [], []
     for raw, seen in alone("colour"):  # of one channel, which has no saturation
@@ -73,7 +75,7 @@ def changes_all_it_sees(play: Play) -> None:
         assert low - 1e-3 < min(draws) < low + 0.1
         assert high - 0.1 < max(draws) < high + 1e-3
         assert abs(sum(draws) / len(draws) - (low + high) / 2) < 5 * math.sqrt(1 / 12 / len(draws))
-        assert len({round(draw, 6) for draw in draws}) > 0.9 * len(draws), "each picture has its own"
+        assert len({round(draw, 6) for draw in draws}) > 0.9 * len(draws), "each image has its own"
 
     moves = []
     for raw, seen in alone("translation"):
@@ -84,7 +86,7 @@ def changes_all_it_sees(play: Play) -> None:
                 moved[:, 1 + down : 9 + down, 1 + right : 9 + right] = raw
                 if torch.equal(moved[:, 1:9, 1:9], seen):
                     fits.append((down, right))
-        assert len(fits) == 1, "moved by at most an eighth of the side, and grey came in"
+        assert len(fits) == 1, "shifted by at most an eighth of the side, padded with grey"
         moves += fits
     count = len(moves)
     assert all(abs(moves.count(played_move) - count / 9) < 5 * math.sqrt(count * 8 / 81) for played_move in set(moves))
@@ -98,25 +100,27 @@ def changes_all_it_sees(play: Play) -> None:
         assert gone.sum() == len(rows) * len(columns), "a rectangle"
         for lines in (rows, columns):
             assert lines == list(range(lines[0], lines[-1] + 1))
-            assert len(lines) == 4 or (len(lines) in (2, 3) and {0, 7} & {*lines}), "half the side, or what is inside"
+            assert len(lines) == 4 or (len(lines) in (2, 3) and {0, 7} & {*lines}), (
+                "half the side, or the part inside the image"
+            )
         corners.add((rows[0], columns[0], len(rows), len(columns)))
-    assert len(corners) > 40, "anywhere"
+    assert len(corners) > 40, "random positions"
 
 
-def changes_as_much_as_needed(play: Play) -> None:
-    """Each change has probability p, which rises where D is too sure of the reals and falls where it isn't, in 0 to 1.
+def check_adaptive_augment(play: Play) -> None:
+    """Each transformation has probability p in [0, 1], which rises while r_t is above the target and falls below it.
 
-    r_t is the mean sign of the reals' scores over `every` moves of D; a step of p is batch x every / speed.
+    r_t is the mean sign of the scores of real samples over `every` moves of D; p changes by batch x every / speed.
     """
 
     def set_to(**settings: object) -> list[dict[str, object]]:
         return [{"kind": "adaptive_augment", **settings}]
 
-    always = sights(play(True, 3, tricks=set_to(start=1.0, speed=0.0)))
-    assert all(all(differ(sight)) for sight in always)
+    always = viewed_batches(play(True, 3, tricks=set_to(start=1.0, speed=0.0)))
+    assert all(all(is_changed(sight)) for sight in always)
     run = play(True, 40, tricks=set_to(start=0.3, speed=0.0, policy=["colour"]))
-    assert float(run.game.tricks["adaptive_augment"].p) == pytest.approx(0.3), "without a speed it stays"
-    same = [not other for sight in sights(run) for other in differ(sight)]
+    assert float(run.game.tricks["adaptive_augment"].p) == pytest.approx(0.3), "without a speed it is constant"
+    same = [not other for sight in viewed_batches(run) for other in is_changed(sight)]
     p = 0.7 * 0.7 * 0.85  # brightness, contrast, and a negative half of the time; one channel has no hue
     assert abs(sum(same) / len(same) - p) < 5 * math.sqrt(p * (1 - p) / len(same))
 
@@ -152,12 +156,12 @@ ROWS = {
     "adaptive_augment": Row(
         strong={"start": 0.5, "target": 0.0, "speed": 128.0, "every": 2},
         zero={"start": 0.0, "speed": 0.0},
-        acts=changes_as_much_as_needed,
+        check=check_adaptive_augment,
     ),
     "diff_augment": Row(
         strong={"policy": ["colour", "translation", "cutout"]},
         zero={"policy": []},
-        acts=changes_all_it_sees,
+        check=check_diff_augment,
     ),
-    "instance_noise": Row(strong={"sigma": 0.5}, zero={"sigma": 0.0}, acts=blurs),
+    "instance_noise": Row(strong={"sigma": 0.5}, zero={"sigma": 0.0}, check=check_instance_noise),
 }

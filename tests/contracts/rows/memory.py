@@ -1,4 +1,4 @@
-"""Rows of the tricks that remember: D judges fakes of earlier moves, or a player meets its rival as it was."""
+"""Rows of the tricks that keep the past: D is trained on old fakes, or a player meets a past opponent."""
 
 from __future__ import annotations
 
@@ -22,149 +22,167 @@ from poise.engine.step_metrics import StepMetrics
 from poise.networks.base import call_network
 
 Origin = tuple[int, int]
-"""Of a fake: the how-manieth of D's moves it was drawn in, and its place in the pile."""
+"""Where a fake sample was generated: the index of D's move, and its index in the batch."""
 
 
-def key(fake: Tensor) -> bytes:
-    """The bytes of a fake."""
+def sample_bytes(fake: Tensor) -> bytes:
+    """The bytes of a sample."""
     return fake.detach().contiguous().numpy().tobytes()
 
 
 def origins(run: Session) -> list[list[Origin]]:
-    """Where each fake that D was handed comes from, move by move; with it came the label that it was made for.
+    """The origins of all fake samples in D's moves; their labels must be those that they were generated for.
 
-    G's own moves are about its own fakes.
+    G's moves use G's newest samples.
     """
-    drawn: dict[bytes, Origin] = {}
-    found: list[list[Origin]] = []
+    origin_of: dict[bytes, Origin] = {}
+    all_origins: list[list[Origin]] = []
     moves = run.of(Side.D)
-    for at, played_move in enumerate(moves):
+    for move_index, played_move in enumerate(moves):
         assert played_move.move.fake.shape == played_move.fake.shape
-        for place, fake in enumerate(played_move.fake):
-            assert key(fake) not in drawn, "no fake is drawn twice"
-            drawn[key(fake)] = (at, place)
-        assert all(key(fake) in drawn for fake in played_move.move.fake), (
+        for index, fake in enumerate(played_move.fake):
+            assert sample_bytes(fake) not in origin_of, "all samples differ"
+            origin_of[sample_bytes(fake)] = (move_index, index)
+        assert all(sample_bytes(fake) in origin_of for fake in played_move.move.fake), (
             "every fake was drawn once, in these very bits"
         )
-        found.append([drawn[key(fake)] for fake in played_move.move.fake])
+        all_origins.append([origin_of[sample_bytes(fake)] for fake in played_move.move.fake])
         if played_move.move.labels is not None:
-            asked = [moves[then].move.labels[place] for then, place in found[-1]]
-            assert played_move.move.fake_labels.tolist() == [int(label) for label in asked]
+            expected = [moves[then].move.labels[index] for then, index in all_origins[-1]]
+            assert played_move.move.fake_labels.tolist() == [int(label) for label in expected]
     labelled = run.recipe.uses_labels
     assert all((played_move.move.fake_labels is not None) is labelled for played_move in moves)
     for played_move in run.of(Side.G):
         assert torch.equal(played_move.move.fake, played_move.fake)
         assert played_move.move.fake_labels is played_move.move.labels
-    return found
+    return all_origins
 
 
-def shows_a_queue(play: Play) -> None:
-    """A quarter of D's fakes is from one of its last three steps, each as likely: six places, two new ones a step."""
+def check_experience_replay(play: Play) -> None:
+    """A quarter of D's fakes are from its last three steps, uniformly: six slots, two new samples per step."""
     run = play(True, 150)
-    told = origins(run)
-    assert [at for at, _ in told[0]] == [0] * BATCH, "at first there is nothing to remember"
-    for at, batch in enumerate(told[1:], 1):
-        ours = [origin for origin in batch if origin[0] == at]
-        assert len(ours) == len(set(ours)) == BATCH - 2
+    all_origins = origins(run)
+    assert [move_index for move_index, _ in all_origins[0]] == [0] * BATCH, "the queue is empty at first"
+    for move_index, batch in enumerate(all_origins[1:], 1):
+        newest = [origin for origin in batch if origin[0] == move_index]
+        assert len(newest) == len(set(newest)) == BATCH - 2
     old = [
-        (at - then, then % 3, place) for at, batch in enumerate(told) if at >= 3 for then, place in batch if then != at
+        (move_index - origin_move, origin_move % 3, index)
+        for move_index, batch in enumerate(all_origins)
+        if move_index >= 3
+        for origin_move, index in batch
+        if origin_move != move_index
     ]
-    ages, turns, places = (Counter(seen) for seen in zip(*old, strict=True))
+    ages, turns, indices = (Counter(seen) for seen in zip(*old, strict=True))
     assert sorted(ages) == sorted(turn + 1 for turn in turns) == [1, 2, 3]
-    assert len(places) == 2
-    for counts in (ages, turns, places):  # all six are as likely, whenever they came in
+    assert len(indices) == 2
+    for counts in (ages, turns, indices):  # all six are as likely, whenever they came in
         p = 1 / len(counts)
         assert all(abs(n - len(old) * p) < 5 * math.sqrt(len(old) * p * (1 - p)) for n in counts.values())
-    assert all([at] * BATCH == [then for then, _ in batch] for at, batch in enumerate(origins(play(False, 3))))
+    assert all(
+        [move_index] * BATCH == [origin_move for origin_move, _ in batch]
+        for move_index, batch in enumerate(origins(play(False, 3)))
+    )
 
     lazy = {"kind": "experience_replay", "size": 6, "fraction": 0.25, "every": 2}
-    for at, batch in enumerate(origins(play(True, 6, tricks=[lazy]))):
-        old = [then for then, _ in batch if then != at]
-        assert len(old) == (2 if at % 2 == 0 and at else 0)
-        assert all(then % 2 == 0 for then in old)
+    for move_index, batch in enumerate(origins(play(True, 6, tricks=[lazy]))):
+        old = [origin_move for origin_move, _ in batch if origin_move != move_index]
+        assert len(old) == (2 if move_index % 2 == 0 and move_index else 0)
+        assert all(origin_move % 2 == 0 for origin_move in old)
 
 
-def shows_half_a_buffer(play: Play) -> None:
-    """Twelve places: filled by a batch and a half; then half of each pile is from there, and half of G's goes in."""
+def check_history(play: Play) -> None:
+    """Twelve slots, filled by a batch and a half; then half of each batch is replayed, and half of G's is stored."""
     run = play(True, 0)
     buffers: list[set[bytes]] = []
     for _ in range(150):
         run.play(1)
-        buffers.append({key(fake) for fake in run.game.tricks["history"].pool.images})
-    told, moves = origins(run), run.of(Side.D)
-    buffer, half = {(at, place) for at in (0, 1) for place in range(BATCH)}, BATCH // 2
-    for at, batch in enumerate(told):
-        ours = [origin for origin in batch if origin[0] == at]
-        old = set(batch) - set(ours)
-        if at < 2:
-            assert len(set(ours)) == BATCH, "until it is full, all are G's newest"
+        buffers.append({sample_bytes(fake) for fake in run.game.tricks["history"].pool.images})
+    all_origins, moves = origins(run), run.of(Side.D)
+    buffer, half = {(move_index, index) for move_index in (0, 1) for index in range(BATCH)}, BATCH // 2
+    for move_index, batch in enumerate(all_origins):
+        newest_origins = [origin for origin in batch if origin[0] == move_index]
+        old = set(batch) - set(newest_origins)
+        if move_index < 2:
+            assert len(set(newest_origins)) == BATCH, "until the buffer is full, all are G's newest"
         else:
-            assert len(set(ours)) == len(ours) == len(old) == half
-            buffer |= {(at, place) for place in range(BATCH)}
-    assert buffer >= {origin for batch in told for origin in batch}
-    for at, (before, after) in enumerate(pairwise(buffers[1:]), 2):  # full from the second step on
-        newest = {key(fake) for fake in moves[at].fake}
-        assert len(before) == len(after) == 12, "no fake is there twice"
+            assert len(set(newest_origins)) == len(newest_origins) == len(old) == half
+            buffer |= {(move_index, index) for index in range(BATCH)}
+    assert buffer >= {origin for batch in all_origins for origin in batch}
+    for move_index, (before, after) in enumerate(pairwise(buffers[1:]), 2):  # full from the second step on
+        newest = {sample_bytes(fake) for fake in moves[move_index].fake}
+        assert len(before) == len(after) == 12, "no sample is stored twice"
         assert after - before <= newest
-    ages = Counter(at - then for at, batch in enumerate(told) if at >= 20 for then, _ in batch if then != at)
-    # a place is kept with probability 2/3 in each move, so the ages fall off as 1/3 (2/3)^(age - 1)
+    ages = Counter(
+        move_index - origin_move
+        for move_index, batch in enumerate(all_origins)
+        if move_index >= 20
+        for origin_move, _ in batch
+        if origin_move != move_index
+    )
+    # a slot is kept with probability 2/3 in each move, so ages are distributed as 1/3 (2/3)^(age - 1)
     count = sum(ages.values())
     for age in (1, 2, 3, 4):
         p = (2 / 3) ** (age - 1) / 3
         assert abs(ages[age] - count * p) < 5 * math.sqrt(count * p * (1 - p))
     assert max(ages) > 5
-    # in each move a place is shown, taken or neither, as likely; so half of the fakes are shown before they go
-    ever = {origin for at, batch in enumerate(told) for origin in batch if 1 < origin[0] < min(at, len(told) - 10)}
-    stored = half * (len(told) - 12)
-    assert abs(len(ever) / stored - 1 / 2) < 5 * math.sqrt(1 / 4 / stored)
+    # in each move a slot is replayed, overwritten or neither, equally likely; so half of the samples are ever replayed
+    replayed = {
+        origin
+        for move_index, batch in enumerate(all_origins)
+        for origin in batch
+        if 1 < origin[0] < min(move_index, len(all_origins) - 10)
+    }
+    stored = half * (len(all_origins) - 12)
+    assert abs(len(replayed) / stored - 1 / 2) < 5 * math.sqrt(1 / 4 / stored)
 
 
-def swaps_by_a_coin(play: Play) -> None:
-    """Twelve places, first come; then heads: a fake takes the place of a stored one, which D is shown instead."""
+def check_image_pool(play: Play) -> None:
+    """Twelve slots, filled first; then, with probability 1/2, a sample is swapped with a stored one."""
     run = play(True, 200)
     pool: set[Origin] = set()
-    coins, ages = [], []
-    for at, batch in enumerate(origins(run)):
-        there = set(pool)
-        for place, origin in enumerate(batch):
-            ours = (at, place)
-            if at * BATCH + place < 12:
-                assert origin == ours, "the first ones are shown as they are"
-                pool.add(ours)
+    swapped, ages = [], []
+    for move_index, batch in enumerate(origins(run)):
+        available = set(pool)
+        for index, origin in enumerate(batch):
+            own = (move_index, index)
+            if move_index * BATCH + index < 12:
+                assert origin == own, "the first samples are not replaced"
+                pool.add(own)
                 continue
-            coins.append(origin != ours)
-            if origin != ours:
-                assert origin in there, "it was there before this move, and no one has been shown it since"
-                there.remove(origin)
+            swapped.append(origin != own)
+            if origin != own:
+                assert origin in available, "it was stored before this move and has not been replayed since"
+                available.remove(origin)
                 pool.remove(origin)
-                pool.add(ours)
-                ages.append(at - origin[0])
-    assert abs(sum(coins) / len(coins) - 0.5) < 5 * 0.5 / math.sqrt(len(coins))
+                pool.add(own)
+                ages.append(move_index - origin[0])
+    assert abs(sum(swapped) / len(swapped) - 0.5) < 5 * 0.5 / math.sqrt(len(swapped))
     assert min(ages) == 1
-    assert max(ages) > 5, "a place is drawn at random, not in turn"
-    # each swap takes one of twelve places, so a fake stays for 12 / 4 moves in the mean
+    assert max(ages) > 5, "slots are drawn at random, not in order"
+    # each swap overwrites one of twelve slots, so a sample stays for 12 / 4 moves on average
     assert abs(sum(ages) / len(ages) - 3) < 0.5
     moves = run.of(Side.D)
-    stored = sorted(key(fake) for fake in run.game.tricks["image_pool"].pool.images)
-    assert stored == sorted(key(moves[at].fake[place]) for at, place in pool)
+    stored = sorted(sample_bytes(fake) for fake in run.game.tricks["image_pool"].pool.images)
+    assert stored == sorted(sample_bytes(moves[move_index].fake[index]) for move_index, index in pool)
 
 
-def meets_old_rivals(play: Play) -> None:
-    """A copy of each player after every third step; two steps later one of the last two plays, else nobody does.
+def check_past_selves(play: Play) -> None:
+    """A copy of each player is made every third step; two steps later one of the last two plays, otherwise none.
 
-    Who moves is the player of today, and whom it doesn't meet stands still.
+    The player that moves is the current one, and the replaced opponent does not change.
     """
     run, steps = play(True, 0), 30
     copies: dict[Side, list[nn.Module]] = {side: [] for side in Side}
-    met_which: dict[Side, list[tuple[int, int]]] = {side: [] for side in Side}
-    moving = step.make_move
+    draws: dict[Side, list[tuple[int, int]]] = {side: [] for side in Side}
+    make_move = step.make_move
 
     def state(side: Side) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in run.game.players[side].net.state_dict().items()}
 
     @torch.no_grad()
-    def told(net: nn.Module, move: MoveData) -> Tensor:
-        """What a rival would have done in this move: G's fakes, or D's verdict on G's."""
+    def output_of(net: nn.Module, move: MoveData) -> Tensor:
+        """The output of an opponent in this move: G's samples, or D's scores of G's samples."""
         net, labels = copy.deepcopy(net), move.labels
         if move.context.side is Side.D:
             return call_network(net, move.latents, labels)
@@ -172,25 +190,27 @@ def meets_old_rivals(play: Play) -> None:
 
     def played_move(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> MoveData:
         mover, rival = context.side, context.side.opponent
-        today, ours, theirs = copy.deepcopy(game.players[rival].net), state(mover), state(rival)
-        move = moving(game, batches, context, metrics)
-        met = run.moves[-1].fake if mover is Side.D else move.score("fake").detach()
-        known = copies[rival][-2:]
-        same = [torch.allclose(told(net, move), met, rtol=1e-5, atol=1e-7) for net in known]
-        is_today = torch.allclose(told(today, move), met, rtol=1e-5, atol=1e-7)
+        current, own_before, rival_before = copy.deepcopy(game.players[rival].net), state(mover), state(rival)
+        move = make_move(game, batches, context, metrics)
+        output = run.moves[-1].fake if mover is Side.D else move.score("fake").detach()
+        copies_so_far = copies[rival][-2:]
+        matches = [torch.allclose(output_of(net, move), output, rtol=1e-5, atol=1e-7) for net in copies_so_far]
+        is_current = torch.allclose(output_of(current, move), output, rtol=1e-5, atol=1e-7)
         if copies[rival] and context.step % 3 == 0:
-            assert sum(same) == 1
-            assert not is_today
-            age = len(known) - same.index(True)
-            met_which[rival].append((age, (len(copies[rival]) - age) % 2))
-            assert unequal(state(rival), theirs) == [], "whom nobody meets learns nothing, not even a statistic"
+            assert sum(matches) == 1
+            assert not is_current
+            age = len(copies_so_far) - matches.index(True)
+            draws[rival].append((age, (len(copies[rival]) - age) % 2))
+            assert unequal(state(rival), rival_before) == [], (
+                "the replaced opponent does not change, not even its statistics"
+            )
         else:
-            assert is_today
+            assert is_current
         for name, weight in game.players[rival].net.named_parameters():
-            assert torch.equal(weight, theirs[name])
+            assert torch.equal(weight, rival_before[name])
         assert all(
-            not torch.equal(weight, ours[name]) for name, weight in game.players[mover].net.named_parameters()
-        ), "who moves learns"
+            not torch.equal(weight, own_before[name]) for name, weight in game.players[mover].net.named_parameters()
+        ), "the player that moves is trained"
         return move
 
     with patch.object(step, "make_move", played_move):
@@ -200,19 +220,21 @@ def meets_old_rivals(play: Play) -> None:
                 for side in Side:
                     copies[side].append(copy.deepcopy(run.game.players[side].net))
     for side in Side:
-        assert len(met_which[side]) == steps // 3 - 1
-        ages, slots = ({*seen} for seen in zip(*met_which[side], strict=True))
-        assert ages == {1, 2}, "sometimes the newest, sometimes the other one"
-        assert slots == {0, 1}, "and neither always the odd one nor the even one"
+        assert len(draws[side]) == steps // 3 - 1
+        ages, slots = ({*seen} for seen in zip(*draws[side], strict=True))
+        assert ages == {1, 2}, "both copies are drawn"
+        assert slots == {0, 1}, "and both slots"
 
 
 ROWS = {
-    "experience_replay": Row(strong={"size": 6, "fraction": 0.25}, zero={"fraction": 0.0}, acts=shows_a_queue),
-    "history": Row(strong={"size": 12, "fraction": 0.5}, zero={"fraction": 0.0}, acts=shows_half_a_buffer),
-    "image_pool": Row(strong={"size": 12}, zero={"size": 0}, acts=swaps_by_a_coin),
+    "experience_replay": Row(
+        strong={"size": 6, "fraction": 0.25}, zero={"fraction": 0.0}, check=check_experience_replay
+    ),
+    "history": Row(strong={"size": 12, "fraction": 0.5}, zero={"fraction": 0.0}, check=check_history),
+    "image_pool": Row(strong={"size": 12}, zero={"size": 0}, check=check_image_pool),
     "past_selves": Row(
         strong={"keep": 2, "every": 3, "duration": 1},
         zero={"duration": 0},
-        acts=meets_old_rivals,
+        check=check_past_selves,
     ),
 }
