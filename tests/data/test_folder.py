@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from image_helpers import WriteImages
+from image_helpers import WriteImages, has_note, load
 from PIL import Image
 from pydantic import ValidationError
 
@@ -18,17 +17,9 @@ from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
 
 
-def load(folder: Path | str, **fields: object) -> DataSplits:
-    return FolderConfig(path=str(folder), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
-
-
 def trained(loaded: DataSplits) -> ImageDataset:
     assert isinstance(loaded.train, ImageDataset)
     return loaded.train
-
-
-def has_note(loaded: DataSplits, pattern: str) -> bool:
-    return any(re.search(pattern, note) for note in loaded.notes)
 
 
 def test_a_flat_folder_has_no_classes(tmp_path: Path, write_images: WriteImages) -> None:

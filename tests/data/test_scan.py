@@ -18,7 +18,7 @@ from image_helpers import NOISE, WriteImages, chunk, encoded, load, pixels, png
 from PIL import Image, ImageFile
 
 from poise.data import scan as scan_module
-from poise.data.decode import FORMATS, UnusableImage, reason
+from poise.data.decode import FORMATS, UnusableImage, describe_error
 from poise.data.source import BadFile
 from poise.errors import DataError
 
@@ -265,6 +265,6 @@ def test_only_the_listed_decoders_are_used(
 
 
 def test_reasons_are_one_line() -> None:
-    assert reason(UnusableImage("just so")) == "just so"
-    assert reason(ValueError("two\nlines \udcff")) == "damaged: two lines \\udcff"
-    assert reason(KeyError()) == "damaged: KeyError"
+    assert describe_error(UnusableImage("just so")) == "just so"
+    assert describe_error(ValueError("two\nlines \udcff")) == "damaged: two lines \\udcff"
+    assert describe_error(KeyError()) == "damaged: KeyError"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_helpers import train_and_held_out
 from PIL import Image
 
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
-from poise.data.source import DataSplits, ImageDataset
 from poise.data.split import held_out_split, pixel_hashes
 from poise.data.zip_archive import ZipConfig
 
@@ -114,13 +114,6 @@ def images_by_class(rng: Rng) -> dict[str, list[np.ndarray]]:
     """Images with copies within and between classes; one class has a single image."""
     images = rng.integers(0, 256, (40, 8, 8, 3), np.uint8)
     return {"a": [*images[:30], *images[:10]], "b": [*images[30:39], *images[5:8]], "c": [images[39]]}
-
-
-def train_and_held_out(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
-    train, held_out = loaded.train, loaded.held_out
-    assert isinstance(train, ImageDataset)
-    assert isinstance(held_out, ImageDataset)
-    return train, held_out
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "npz"])

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets as datasets
+from image_helpers import train_and_held_out
 from pydantic import ValidationError
 
 from poise.data.decode import TargetFormat, convert_array
 from poise.data.digits import pad_to
-from poise.data.source import DataSplits, ImageDataset
 from poise.data.torchvision_data import DATASETS, VisionConfig
 from poise.errors import DataError
 
@@ -50,13 +50,6 @@ def root(tmp_path: Path) -> Path:
         ]
         (tmp_path / name).write_bytes(bz2.compress("\n".join(rows).encode()))
     return tmp_path
-
-
-def train_and_held_out(loaded: DataSplits) -> tuple[ImageDataset, ImageDataset]:
-    assert isinstance(loaded.train, ImageDataset)
-    assert isinstance(loaded.held_out, ImageDataset)
-    assert loaded.train.classes == loaded.held_out.classes
-    return loaded.train, loaded.held_out
 
 
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST", "QMNIST"])

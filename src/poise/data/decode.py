@@ -1,6 +1,6 @@
 """Decoding of one image file to a square array: accepted formats, colour conversion, alpha, cropping and resizing.
 
-A file that can't be used raises an exception, which `reason` turns into text. Folders are handled elsewhere.
+A file that can't be used raises an exception, which `describe_error` turns into text. Folders are handled elsewhere.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Tr
         opacity = converted.getchannel("A").getextrema()
         traits |= {Trait.ALPHA} if opacity != (255, 255) else set()
         traits |= {Trait.FULLY_TRANSPARENT} if opacity == (0, 0) else set()
-    return square(converted, target), traits
+    return crop_and_resize(converted, target), traits
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The reason why a file can't be used, in one line."""
     if isinstance(error, UnusableImage):
         return str(error)
@@ -149,7 +149,7 @@ def reason(error: Exception) -> str:
     return f"damaged: {message or type(error).__name__}"
 
 
-def square(im: Image.Image, target: TargetFormat) -> Bytes:
+def crop_and_resize(im: Image.Image, target: TargetFormat) -> Bytes:
     """Crop an L, LA, RGB or RGBA image to its largest centred square, and resize it with Pillow's Lanczos filter.
 
     Pillow's filter is antialiased and keeps more detail than bicubic or box filters. The image is cropped first, at
@@ -176,7 +176,7 @@ def convert_array(images: Bytes, target: TargetFormat) -> Bytes:
         progress.phase("resizing {:,} of {:,} images", len(images))
         for row, pixels in enumerate(images):
             squeezed = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-            converted[row] = square(Image.fromarray(np.ascontiguousarray(squeezed)), target)
+            converted[row] = crop_and_resize(Image.fromarray(np.ascontiguousarray(squeezed)), target)
             progress.step()
     return converted
 

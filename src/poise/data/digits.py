@@ -22,7 +22,7 @@ DOWNSAMPLING = {16: 2, 8: 4}
 
 
 @cache
-def embedded() -> tuple[Bytes, Bytes]:
+def load_digits() -> tuple[Bytes, Bytes]:
     """The digits, 5,000 x 28 x 28 x 1, and their labels, 5,000, sorted by label; cached and read-only."""
     with (files("poise.data") / "digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         images, labels = arrays["images"][..., None], arrays["labels"]
@@ -58,7 +58,7 @@ class DigitsConfig(ImageDataConfig):
             cure = f"use {NATIVE_SIZE} or more (32 suits most networks), or one of {sizes}"
             what = f"the digits are {NATIVE_SIZE} pixels wide"
             raise RecipeError(what, where="data.size", found=str(self.size), cure=cure)
-        digits, digit_labels = embedded()
+        digits, digit_labels = load_digits()
         factor = DOWNSAMPLING.get(self.size, 1)
         images = pad_to(digits, self.size * factor)
         images = average_down(images, factor) if factor > 1 else images

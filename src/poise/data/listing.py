@@ -72,7 +72,7 @@ class Listing:
     listed_at: float = field(default_factory=time.time)
 
     @property
-    def describe_ignored(self) -> str:
+    def ignored_summary(self) -> str:
         """The ignored files by suffix, "3 .txt, 1 hidden", and which of them could be used after conversion."""
         suffixes = sorted(self.ignored.items(), key=lambda pair: (-pair[1], pair[0]))
         text = ", ".join(f"{n:,} {display_name(suffix)}" for suffix, n in suffixes[:MAX_LISTED])

@@ -36,7 +36,7 @@ def file_notes(listing: Listing, bad: Sequence[BadFile], good: Sequence[NamedHea
         total = count_noun(len(bad) + len(good), "image file")
         notes.append(f"skipped {len(bad):,} of {total} as invalid")
     if listing.ignored:
-        notes.append(f"skipped {count_noun(listing.ignored.total(), 'other file')}: {listing.describe_ignored}")
+        notes.append(f"skipped {count_noun(listing.ignored.total(), 'other file')}: {listing.ignored_summary}")
     if listing.num_runs:
         notes.append(f"skipped {count_noun(listing.num_runs, 'run folder')}, whose images are generated")
     wrong = [(name, _format(header)) for name, header in good if _format(header) != SUFFIXES.get(_suffix(name))]

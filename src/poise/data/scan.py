@@ -27,8 +27,8 @@ from poise.data.decode import (
     TargetFormat,
     Trait,
     decode_image,
+    describe_error,
     read_header,
-    reason,
     strict_pillow,
 )
 from poise.data.image_array import MEMORY_BUDGET, allocate_images, check_enough, split_dataset
@@ -92,7 +92,7 @@ def scan(listing: Listing, config: ScannedConfig, budget: int = MEMORY_BUDGET) -
         DataError: there are no images, fewer than two usable ones, or too many bad files.
     """
     if not listing.items and not listing.bad_files:
-        found = f"only {listing.describe_ignored}" if listing.ignored else "nothing at all"
+        found = f"only {listing.ignored_summary}" if listing.ignored else "nothing at all"
         cure = f"image files end in {' '.join(SUFFIXES)}"
         raise DataError(f"there are no images in this {config.container}", where=WHERE, found=found, cure=cure)
     bad = list(listing.bad_files)
@@ -152,7 +152,7 @@ def _read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
             with item.open() as stream:
                 return read_header(stream)
         except Exception as error:  # a decoder can raise anything, and one file must not end the scan
-            return reason(error)
+            return describe_error(error)
 
     return work(header_of, items, "inspecting {:,} of {:,} images")
 
@@ -168,7 +168,7 @@ def _read_pixels(
             with items[row].open() as stream:
                 images[row], traits = decode_image(stream, target)
         except Exception as error:  # see `_read_headers`
-            return reason(error)
+            return describe_error(error)
         return traits
 
     return images, work(fill, range(len(items)), "reading {:,} of {:,} images")
