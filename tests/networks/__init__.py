@@ -1,1 +1,1 @@
-"""Tests that mirror `src/poise/networks`."""
+"""Tests of `src/poise/networks`."""

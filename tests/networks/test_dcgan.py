@@ -1,4 +1,4 @@
-"""DCGAN: shapes at every legal size, the paper's widths, where batch norm stands, and the first weights."""
+"""DCGAN: shapes at every valid size, the paper's widths, the positions of batch norms, and the initial weights."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_shapes(size: int, channels: int) -> None:
     g, d = DCGANGeneratorConfig(width=1), DCGANDiscriminatorConfig(width=1)
     assert g.incompatibility(shape) is None
     assert d.incompatibility(shape) is None
-    pictures = g.build(3, shape)(latents(2))
-    assert pictures.shape == (2, *shape)
-    assert d.build(shape)(pictures).score.shape == (2,)
+    images = g.build(3, shape)(latents(2))
+    assert images.shape == (2, *shape)
+    assert d.build(shape)(images).score.shape == (2,)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
@@ -65,13 +65,13 @@ def test_any_batch(n: int) -> None:
         (8, 1, [3], 4),
     ],
 )
-def test_width_doubles_with_every_halving_up_to_widest(
+def test_width_doubles_with_each_halving_up_to_widest(
     size: int, depth: int | None, widths: list[int], base: int
 ) -> None:
     shape = (1, size, size)
-    told = {"width": 3, "widest": 20, "depth": depth}
-    d = DCGANDiscriminatorConfig(**told).build(shape)
-    g = DCGANGeneratorConfig(**told).build(5, shape)
+    options = {"width": 3, "widest": 20, "depth": depth}
+    d = DCGANDiscriminatorConfig(**options).build(shape)
+    g = DCGANGeneratorConfig(**options).build(5, shape)
     assert [c.out_channels for c in convolutions(d)] == [*widths, 1]
     assert [c.out_channels for c in convolutions(g)] == [*widths[::-1], 1]
     smallest: list[Shape] = []
@@ -99,7 +99,7 @@ def kinds_of(layers: nn.Sequential) -> list[str]:
     return [names.get(type(m), "act") for m in layers]
 
 
-def test_batch_norm_stands_everywhere_but_at_the_picture() -> None:
+def test_batch_norm_is_everywhere_but_next_to_the_image() -> None:
     g = DCGANGeneratorConfig(width=2).build(3, (3, 32, 32))
     d = DCGANDiscriminatorConfig(width=2).build((3, 32, 32))
     assert kinds_of(g.layers) == ["conv", "norm", "act"] * 3 + ["conv", "tanh"]
@@ -110,16 +110,16 @@ def test_batch_norm_stands_everywhere_but_at_the_picture() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_ends_are_convolutions_worked_out_as_products(bias: bool) -> None:
+def test_first_and_last_layers_match_convolutions(bias: bool) -> None:
     first, last = ProjectAndReshape(7, 5, 4, bias=bias).double(), MapToScore(5, 4).double()
     z, maps = latents(3, 7).double(), torch.randn(3, 5, 4, 4, dtype=torch.float64)
-    made = conv_transpose2d(z[:, :, None, None], first.weight, first.bias)
-    assert torch.allclose(first(z), made, rtol=0, atol=1e-13)
-    judged = conv2d(maps, last.weight, last.bias).flatten()
-    assert torch.allclose(last(maps), judged, rtol=0, atol=1e-13)
+    expected = conv_transpose2d(z[:, :, None, None], first.weight, first.bias)
+    assert torch.allclose(first(z), expected, rtol=0, atol=1e-13)
+    expected = conv2d(maps, last.weight, last.bias).flatten()
+    assert torch.allclose(last(maps), expected, rtol=0, atol=1e-13)
 
 
-def test_a_bias_wherever_no_batch_norm_would_swallow_it() -> None:
+def test_convolutions_have_a_bias_unless_a_batch_norm_follows() -> None:
     for norm, has in (("batch", False), ("none", True)):
         g = DCGANGeneratorConfig(width=2, norm=norm).build(3, (3, 32, 32))
         d = DCGANDiscriminatorConfig(width=2, norm=norm).build((3, 32, 32))
@@ -128,7 +128,7 @@ def test_a_bias_wherever_no_batch_norm_would_swallow_it() -> None:
         assert mixes_samples(g) is mixes_samples(d) is (not has)
 
 
-def test_first_weights_are_the_papers() -> None:
+def test_initial_weights_match_the_paper() -> None:
     """Weights ~ N(0, 0.02), batch norm's scale ~ N(1, 0.02), biases 0."""
     for net in (
         DCGANGeneratorConfig(width=64).build(100, (3, 32, 32)),
@@ -146,7 +146,7 @@ def test_first_weights_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "depth", "why", "cure"),
+    ("shape", "depth", "reason", "cure"),
     [
         ((2,), None, "points", "mlp"),
         ((3, 4, 4), None, "power of two", "data.size to 8"),
@@ -158,33 +158,35 @@ def test_first_weights_are_the_papers() -> None:
     ],
 )
 @pytest.mark.parametrize("entry", [DCGANGeneratorConfig, DCGANDiscriminatorConfig])
-def test_misfits_are_told_with_a_cure(entry: type, shape: Shape, depth: int | None, why: str, cure: str) -> None:
-    told = entry(depth=depth).incompatibility(shape)
-    assert told is not None
-    assert why in told[0]
-    assert cure in told[1]
+def test_incompatible_shapes_are_reported_with_a_cure(
+    entry: type, shape: Shape, depth: int | None, reason: str, cure: str
+) -> None:
+    misfit = entry(depth=depth).incompatibility(shape)
+    assert misfit is not None
+    assert reason in misfit[0]
+    assert cure in misfit[1]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_deepest_that_is_allowed_can_be_built(size: int) -> None:
+def test_the_maximum_depth_can_be_built(size: int) -> None:
     shape = (1, size, size)
     deepest = max(d for d in range(1, 8) if DCGANDiscriminatorConfig(depth=d).incompatibility(shape) is None)
     assert size >> deepest == 2
-    told = {"width": 1, "widest": 2, "depth": deepest}
-    d, g = DCGANDiscriminatorConfig(**told).build(shape), DCGANGeneratorConfig(**told).build(3, shape)
+    options = {"width": 1, "widest": 2, "depth": deepest}
+    d, g = DCGANDiscriminatorConfig(**options).build(shape), DCGANGeneratorConfig(**options).build(3, shape)
     assert d(g(latents(2))).score.shape == (2,)
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("auto", -1, 1), ("tanh", -1, 1), ("sigmoid", 0, 1)])
-def test_outputs_keep_their_range(name: str, low: float, high: float) -> None:
+def test_outputs_stay_in_their_range(name: str, low: float, high: float) -> None:
     g = DCGANGeneratorConfig(width=2, output=name).build(3, (1, 16, 16))
     with torch.no_grad():
         for weight in g.parameters():
             weight.mul_(100)
-        pictures = g(latents(50))
-    assert pictures.min() >= low
-    assert pictures.max() <= high
-    assert pictures.max() - pictures.min() > 0.9 * (high - low), "and fill it"
+        images = g(latents(50))
+    assert images.min() >= low
+    assert images.max() <= high
+    assert images.max() - images.min() > 0.9 * (high - low), "and use most of it"
 
 
 def test_a_linear_output_is_unbounded() -> None:
@@ -199,7 +201,7 @@ def test_a_linear_output_is_unbounded() -> None:
     ("name", "module"),
     [("leaky_relu", nn.LeakyReLU), ("relu", nn.ReLU), ("prelu", nn.PReLU), ("gelu", nn.GELU), ("tanh", nn.Tanh)],
 )
-def test_activation_is_the_one_asked_for(name: str, module: type[nn.Module]) -> None:
+def test_activation_is_the_configured_one(name: str, module: type[nn.Module]) -> None:
     g = DCGANGeneratorConfig(width=2, activation=name, output="linear").build(3, (1, 16, 16))
     d = DCGANDiscriminatorConfig(width=2, activation=name).build((1, 16, 16))
     for net, count in ((g, 2), (d, 2)):
@@ -214,18 +216,18 @@ def test_ds_gradient_reaches_every_weight_of_both_players(norm: str, size: int) 
     shape = (3, size, size)
     g = DCGANGeneratorConfig(width=4, norm=norm).build(3, shape)
     d = DCGANDiscriminatorConfig(width=4, norm=norm).build(shape)
-    force = torch.randn(6, generator=torch.Generator().manual_seed(1))
-    (d(g(latents(6))).score * force).sum().backward()
+    weights = torch.randn(6, generator=torch.Generator().manual_seed(1))
+    (d(g(latents(6))).score * weights).sum().backward()
     for net in (g, d):
         for name, weight in net.named_parameters():
             assert weight.grad is not None, name
             assert weight.grad.abs().sum() > 0, name
 
 
-def test_one_pixel_reaches_the_score_of_its_own_picture() -> None:
-    """Every pixel is looked at: the score's gradient with respect to the picture has no hole."""
+def test_every_pixel_affects_the_score_of_its_own_image_only() -> None:
+    """The gradient of a score with respect to its image has no zeros; with respect to another image it is zero."""
     d = DCGANDiscriminatorConfig(width=4, norm="none").build((1, 32, 32))
-    pictures = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    (slope,) = torch.autograd.grad(d(pictures).score[0], pictures)
-    assert (slope[0] != 0).all()
-    assert not slope[1].any()
+    images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(d(images).score[0], images)
+    assert (gradient[0] != 0).all()
+    assert not gradient[1].any()

@@ -1,4 +1,4 @@
-"""Fully connected players on points and on pictures, and the rules that all networks share."""
+"""Fully connected networks for points and images, and what all networks have in common."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_shapes_width_and_depth(shape: Shape, width: int, depth: int) -> None:
     assert MLPGeneratorConfig().incompatibility(shape) is None
 
 
-def test_nothing_but_an_activation_stands_between_two_layers() -> None:
+def test_there_is_only_an_activation_between_two_layers() -> None:
     g = MLPGeneratorConfig(width=4, depth=2, activation="relu").build(3, (2,))
     z = latents(6)
     first, second, last = (m for m in g.modules() if isinstance(m, nn.Linear))
@@ -69,13 +69,13 @@ def test_batch_norm_is_skipped_at_ds_input_and_gs_output() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_auto_output_is_tanh_for_pictures_and_linear_for_points(shape: Shape) -> None:
+def test_auto_output_is_tanh_for_images_and_linear_for_points(shape: Shape) -> None:
     g = MLPGeneratorConfig(width=4).build(3, shape)
     with torch.no_grad():
         for weight in g.parameters():
             weight.mul_(30)
-    reach = float(g(latents(50)).abs().max().detach())
-    assert reach > 10 if len(shape) == 1 else 0.9 < reach <= 1
+    largest = float(g(latents(50)).abs().max().detach())
+    assert largest > 10 if len(shape) == 1 else 0.9 < largest <= 1
 
 
 def test_output_and_activation_by_name() -> None:
@@ -93,27 +93,27 @@ def test_output_and_activation_by_name() -> None:
 def test_ds_gradient_reaches_every_weight_of_both_players(norm: str, shape: Shape) -> None:
     g = MLPGeneratorConfig(width=6, norm=norm).build(3, shape)
     d = MLPDiscriminatorConfig(width=6, norm=norm).build(shape)
-    force = torch.randn(8, generator=torch.Generator().manual_seed(1))
-    (d(g(latents(8))).score * force).sum().backward()
+    weights = torch.randn(8, generator=torch.Generator().manual_seed(1))
+    (d(g(latents(8))).score * weights).sum().backward()
     for net in (g, d):
         for name, weight in net.named_parameters():
             assert weight.grad is not None, name
             assert weight.grad.abs().sum() > 0, name
 
 
-class Neighbourly(nn.Module):
-    """Says by an attribute that it looks at the whole batch."""
+class MixingModule(nn.Module):
+    """Declares by an attribute that it mixes samples."""
 
     mixes_samples = True
 
 
-def test_mixes_samples_knows_batch_norm_and_what_says_so() -> None:
+def test_mixes_samples_detects_batch_norm_and_the_attribute() -> None:
     assert not mixes_samples(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.GroupNorm(1, 2)))
-    for norm in (nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.SyncBatchNorm(2), Neighbourly()):
+    for norm in (nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.SyncBatchNorm(2), MixingModule()):
         assert mixes_samples(nn.Sequential(nn.Linear(2, 2), nn.Sequential(norm)))
 
 
-def test_normal_sets_weights_scales_and_biases_in_place() -> None:
+def test_init_dcgan_sets_weights_scales_and_biases_in_place() -> None:
     net = nn.Sequential(
         nn.Conv2d(8, 64, 3), nn.BatchNorm2d(64), nn.Flatten(), nn.Linear(64, 300), nn.BatchNorm1d(9, affine=False)
     )

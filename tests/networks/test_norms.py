@@ -1,4 +1,4 @@
-"""Norms against their formulas: singular values, statistics over the right axes, and the reference batch."""
+"""Norms compared with their formulas: singular values, statistics over the right axes, and the reference batch."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _seeded() -> Iterator[None]:
 
 
 def matrix(kind: str, weight: Tensor) -> Tensor:
-    """The weight as the rows that a linear map has."""
-    if kind == "transposed":  # stored as in x out, and the rows are output channels
+    """The weight as a matrix with output channels as rows."""
+    if kind == "transposed":  # stored as in x out
         weight = weight.transpose(0, 1)
     return weight.reshape(len(weight), -1)
 
@@ -66,77 +66,77 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...], dict[str, bool], tuple[int, ...]]]
 
 
 def layer(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor, Tensor]:
-    """A layer with its norm, its weight before, and something it takes."""
-    make, sizes, told, shape = LAYERS[kind]
-    made: Any = make(*sizes, **told).to(dtype)
-    before = made.weight.detach().clone()
-    spectral_norm_(made)
-    return made, before, torch.randn(shape, dtype=dtype)
+    """A layer with spectral norm, its original weight, and an input."""
+    layer_type, sizes, options, shape = LAYERS[kind]
+    module: Any = layer_type(*sizes, **options).to(dtype)
+    before = module.weight.detach().clone()
+    spectral_norm_(module)
+    return module, before, torch.randn(shape, dtype=dtype)
 
 
 # ---------------------------------------------------------------- spectral
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
-def test_spectral_norm_divides_by_the_largest_singular_value(kind: str, dtype: torch.dtype, close: float) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
+def test_spectral_norm_divides_by_the_largest_singular_value(kind: str, dtype: torch.dtype, tolerance: float) -> None:
     net, before, x = layer(kind, dtype)
     for _ in range(100):
         net(x)
     net.eval()
     sigma = float(torch.linalg.svdvals(matrix(kind, before))[0])
-    told = before / net.weight.detach()
-    assert told.numpy() == pytest.approx(np.full(before.shape, sigma), rel=close)
+    ratio = before / net.weight.detach()
+    assert ratio.numpy() == pytest.approx(np.full(before.shape, sigma), rel=tolerance)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_each_pass_is_one_power_iteration_whose_sigma_is_never_too_large(kind: str) -> None:
+def test_each_pass_is_one_power_iteration_and_never_overestimates(kind: str) -> None:
     net, before, x = layer(kind)
-    kept = net.parametrizations.weight[0]
+    parametrization = net.parametrizations.weight[0]
     other = torch.randn_like(before)
     net.parametrizations.weight.original.data.copy_(other)
     rows = matrix(kind, other).numpy()
     largest = np.linalg.svd(rows, compute_uv=False)[0]
-    v = kept._v.numpy().copy()
+    v = parametrization._v.numpy().copy()
     estimates = []
     for _ in range(3):
         u = rows @ v / np.linalg.norm(rows @ v)
         v = rows.T @ u / np.linalg.norm(rows.T @ u)
         estimates.append(float(u @ rows @ v))
         net(x)
-        np.testing.assert_allclose(kept._u.numpy(), u, atol=1e-12)
-        np.testing.assert_allclose(kept._v.numpy(), v, atol=1e-12)
+        np.testing.assert_allclose(parametrization._u.numpy(), u, atol=1e-12)
+        np.testing.assert_allclose(parametrization._v.numpy(), v, atol=1e-12)
         assert estimates[-1] <= largest * (1 + 1e-12)
-    assert kind == "from_map" or estimates[0] < largest * (1 - 1e-6), "and the first ones are estimates"
+    assert kind == "from_map" or estimates[0] < largest * (1 - 1e-6), "the first values are estimates"
     net.eval()
     np.testing.assert_allclose((other / net.weight.detach()).numpy(), estimates[-1], rtol=1e-12)
 
 
-def test_the_matrix_of_the_first_map_is_the_linear_map_it_is() -> None:
+def test_the_first_layer_has_the_singular_values_of_its_linear_map() -> None:
     net, _, x = layer("to_map")
     for _ in range(100):
         net(x)
     net.eval()
-    slopes = jacrev(lambda z: net(z[None]).flatten())(x[0])
-    assert slopes.shape == (3 * 4 * 4, 5)
-    assert float(torch.linalg.svdvals(slopes.detach())[0]) == pytest.approx(1, rel=1e-6)
+    jacobian = jacrev(lambda z: net(z[None]).flatten())(x[0])
+    assert jacobian.shape == (3 * 4 * 4, 5)
+    assert float(torch.linalg.svdvals(jacobian.detach())[0]) == pytest.approx(1, rel=1e-6)
 
 
-def test_evaluation_moves_nothing_and_training_does() -> None:
+def test_only_training_mode_updates_the_estimate() -> None:
     net, _, x = layer("conv")
     net.parametrizations.weight.original.data.normal_()
     before = copy.deepcopy(net.state_dict())
     net.eval()
     for _ in range(3):
         net(x)
-    assert all(torch.equal(before[name], now) for name, now in net.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     net.train()
     net(x)
-    moved = [name for name, now in net.state_dict().items() if not torch.equal(before[name], now)]
-    assert sorted(name.rpartition(".")[2] for name in moved) == ["_u", "_v"]
+    changed = [name for name, tensor in net.state_dict().items() if not torch.equal(before[name], tensor)]
+    assert sorted(name.rpartition(".")[2] for name in changed) == ["_u", "_v"]
 
 
-def test_every_weight_of_both_players_is_normed() -> None:
+def test_every_weight_of_both_networks_is_normalised() -> None:
     g = DCGANGeneratorConfig(width=2, norm="spectral_batch")
     d = DCGANDiscriminatorConfig(width=2, norm="spectral")
     for net, x in (
@@ -150,42 +150,42 @@ def test_every_weight_of_both_players_is_normed() -> None:
         for _ in range(100):
             net(x)
         for module in linear:
-            straight = isinstance(module, ProjectAndReshape | nn.Conv2d)
-            rows = matrix("conv" if straight else "transposed", module.weight.detach())
+            out_channels_first = isinstance(module, ProjectAndReshape | nn.Conv2d)
+            rows = matrix("conv" if out_channels_first else "transposed", module.weight.detach())
             assert float(torch.linalg.svdvals(rows)[0]) == pytest.approx(1, rel=1e-2)
 
 
-def test_what_a_projection_adds_is_normed_too() -> None:
-    """Miyato & Koyama 2018 norm the embedding as every other weight: without, it leaves D's slope unbounded."""
+def test_the_embedding_of_a_projection_is_normalised_too() -> None:
+    """As in Miyato & Koyama 2018; otherwise D's Lipschitz constant would be unbounded."""
     conditioning = {"g": {"kind": "concat"}, "d": {"kind": "projection"}}
     network = {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
-    told = recipe("pictures", network=network, conditioning=conditioning)
-    d = build_game(told, DataSpec(SHAPE, 3), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0)).d.net
+    table = recipe("pictures", network=network, conditioning=conditioning)
+    d = build_game(table, DataSpec(SHAPE, 3), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0)).d.net
     linear = [m for m in d.modules() if isinstance(m, nn.Embedding | nn.Conv2d)]
     assert len(linear) == 4
     assert [type(m) for m in linear if not nn.utils.parametrize.is_parametrized(m, "weight")] == []
 
 
-def test_spectral_norm_survives_a_save_bit_for_bit() -> None:
+def test_spectral_norm_is_saved_and_loaded_bit_identically() -> None:
     entry = DCGANDiscriminatorConfig(width=2, norm="spectral")
-    ours, theirs = (entry.apply_norm(entry.build((1, 16, 16)), torch.zeros(1)) for _ in range(2))
+    original, loaded = (entry.apply_norm(entry.build((1, 16, 16)), torch.zeros(1)) for _ in range(2))
     x = torch.randn(4, 1, 16, 16)
     for _ in range(3):
-        ours(x)
-    held = BytesIO()
-    torch.save(ours.state_dict(), held)
-    held.seek(0)
-    assert not torch.equal(ours(x).score, theirs(x).score)
-    theirs.load_state_dict(torch.load(held))
-    ours.load_state_dict(theirs.state_dict())
+        original(x)
+    buffer = BytesIO()
+    torch.save(original.state_dict(), buffer)
+    buffer.seek(0)
+    assert not torch.equal(original(x).score, loaded(x).score)
+    loaded.load_state_dict(torch.load(buffer))
+    original.load_state_dict(loaded.state_dict())
     for _ in range(2):
-        assert torch.equal(ours(x).score, theirs(x).score)
-    for name, tensor in ours.state_dict().items():
-        assert torch.equal(tensor, theirs.state_dict()[name]), name
+        assert torch.equal(original(x).score, loaded(x).score)
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
 
 
-def test_an_average_copies_singular_vectors() -> None:
-    """Half of one unit vector and half of another is shorter than one."""
+def test_averaged_weights_copy_singular_vectors() -> None:
+    """The average of two unit vectors is not a unit vector."""
     entry = DCGANGeneratorConfig(width=2, norm="spectral_batch")
     live = entry.apply_norm(entry.build(3, (1, 16, 16)), torch.zeros(1))
     mean = copy.deepcopy(live)
@@ -203,9 +203,9 @@ def test_an_average_copies_singular_vectors() -> None:
         assert not torch.equal(before[name], new[name])
         assert torch.equal(now[name], new[name])
         assert float(now[name].norm()) == pytest.approx(1, rel=1e-5)
-    whole = [name for name in now if name.endswith("num_batches_tracked")]
-    assert len(TensorPairs.of(mean, live).copied) == len(vectors) + len(whole)
-    for name in now.keys() - set(vectors) - set(whole):
+    counters = [name for name in now if name.endswith("num_batches_tracked")]
+    assert len(TensorPairs.of(mean, live).copied) == len(vectors) + len(counters)
+    for name in now.keys() - set(vectors) - set(counters):
         assert torch.allclose(now[name], (before[name] + new[name]) / 2, atol=1e-6), name
 
 
@@ -213,7 +213,7 @@ def test_an_average_copies_singular_vectors() -> None:
 
 
 def normalised(x: Array, norm: str) -> Array:
-    """What each norm says with scale 1 and shift 0, B x C x H x W."""
+    """The output of each norm with scale 1 and shift 0, B x C x H x W."""
     if norm == "group":
         parts = x.reshape(len(x), -1, 16, *x.shape[2:]) if x.shape[1] % 16 == 0 else x[:, None]
         mean, var = parts.mean((2, 3, 4), keepdims=True), parts.var((2, 3, 4), keepdims=True)
@@ -224,40 +224,40 @@ def normalised(x: Array, norm: str) -> Array:
 
 @pytest.mark.parametrize("channels", [16, 24, 32])
 @pytest.mark.parametrize("norm", ["batch", "spectral_batch", "instance", "layer", "group"])
-def test_layers_are_their_formulas(norm: Norm, channels: int) -> None:
-    (made,) = norm_layer(norm, channels)
+def test_layers_match_their_formulas(norm: Norm, channels: int) -> None:
+    (module,) = norm_layer(norm, channels)
     x = torch.randn(5, channels, 3, 3, dtype=torch.float64) * torch.arange(1, channels + 1)[:, None, None] + 2
-    found = made.double()(x).detach().numpy()
-    np.testing.assert_allclose(found, normalised(x.numpy(), norm), atol=1e-10)
-    weights = dict(made.named_parameters())
+    actual = module.double()(x).detach().numpy()
+    np.testing.assert_allclose(actual, normalised(x.numpy(), norm), atol=1e-10)
+    weights = dict(module.named_parameters())
     assert {name: weight.shape for name, weight in weights.items()} == {"weight": (channels,), "bias": (channels,)}
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_layer_stands_where_one_is_asked_for(norm: Norm) -> None:
+def test_there_is_a_layer_for_each_norm_but_none_and_spectral(norm: Norm) -> None:
     count = 0 if norm in ("none", "spectral") else 1
     assert len(norm_layer(norm, 4)) == count
     for flat, x in ((False, torch.randn(6, 4, 3, 3)), (True, torch.randn(6, 4))):
         if flat and norm == "instance":
             continue
         layers = norm_layer(norm, 4, flat=flat)
-        for made in layers:
-            if isinstance(made, VirtualBatchNorm):
-                made.leading = 2
+        for module in layers:
+            if isinstance(module, VirtualBatchNorm):
+                module.leading = 2
         assert nn.Sequential(*layers)(x).shape == x.shape
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_bias_stands_where_no_norm_takes_it_away(norm: Norm) -> None:
-    """Where the norm takes a channel's mean away; over layers and groups it doesn't, so their bias means something."""
+def test_layers_have_a_bias_unless_the_norm_removes_it(norm: Norm) -> None:
+    """Norms per channel subtract its mean and with it the bias; layer and group norm do not."""
     assert has_bias(norm) is (norm in ("none", "spectral", "layer", "group"))
     if norm not in ("batch", "spectral_batch", "instance", "virtual"):
         return
-    (made,) = norm_layer(norm, 3)
-    if isinstance(made, VirtualBatchNorm):
-        made.leading = 2
+    (module,) = norm_layer(norm, 3)
+    if isinstance(module, VirtualBatchNorm):
+        module.leading = 2
     x, bias = torch.randn(5, 3, 4, 4), torch.randn(3, 1, 1)
-    assert torch.allclose(made(x), made(x + bias), atol=1e-4), "each channel's bias would be lost"
+    assert torch.allclose(module(x), module(x + bias), atol=1e-4), "a bias per channel has no effect"
 
 
 def network(side: str, norm: Norm, flat: bool = False) -> Any:
@@ -268,8 +268,8 @@ def network(side: str, norm: Norm, flat: bool = False) -> Any:
     return entry.apply_norm(entry.build(SHAPE), torch.randn(6, *SHAPE))
 
 
-def told(net: nn.Module, x: Tensor) -> Tensor:
-    """What a copy of `net` makes of x, in training mode: a spectral norm moves with each pass."""
+def run_copy(net: nn.Module, x: Tensor) -> Tensor:
+    """The output of a copy of `net` in training mode; each pass changes a spectral norm."""
     out = copy.deepcopy(net)(x)
     return out.score if isinstance(out, DiscriminatorOutput) else out
 
@@ -279,11 +279,11 @@ def told(net: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("norm", NORMS)
 def test_only_batch_norm_mixes_samples(norm: Norm, side: str, flat: bool) -> None:
     if flat and norm == "instance":
-        pytest.skip("no maps")
+        pytest.skip("no feature maps")
     net = network(side, norm, flat)
     x = torch.randn(5, 3) if side == "g" else torch.randn(5, *SHAPE)
-    moved = torch.cat((x[:1] + 1, x[1:]))
-    before, after = told(net, x), told(net, moved)
+    changed = torch.cat((x[:1] + 1, x[1:]))
+    before, after = run_copy(net, x), run_copy(net, changed)
     assert before.shape == ((5, *SHAPE) if side == "g" else (5,))
     assert not torch.allclose(before[0], after[0])
     assert (
@@ -295,7 +295,7 @@ def test_only_batch_norm_mixes_samples(norm: Norm, side: str, flat: bool) -> Non
 
 
 def virtual(x: Array, n: int, weight: Array, bias: Array) -> Array:
-    """Salimans 2016, section 3.5, sample by sample; the first n are the reference."""
+    """Salimans 2016, section 3.5, sample by sample; the first n samples are the reference."""
     columns = (len(weight), *(1 for _ in x.shape[2:]))
     axes = tuple(range(1, x.ndim - 1))
     m, q = (x[:n] ** power for power in (1, 2))
@@ -311,76 +311,76 @@ def virtual(x: Array, n: int, weight: Array, bias: Array) -> Array:
 
 @pytest.mark.parametrize("shape", [(9, 3, 4, 4), (9, 3)])
 @pytest.mark.parametrize("n", [1, 4])
-def test_virtual_batch_norm_is_its_formula(shape: tuple[int, ...], n: int) -> None:
-    made = VirtualBatchNorm(3)
-    made.leading = n
+def test_virtual_batch_norm_matches_its_formula(shape: tuple[int, ...], n: int) -> None:
+    module = VirtualBatchNorm(3)
+    module.leading = n
     with torch.no_grad():
-        made.weight.copy_(torch.tensor([0.5, 1.0, -2.0]))
-        made.bias.copy_(torch.tensor([0.1, -0.3, 0.0]))
+        module.weight.copy_(torch.tensor([0.5, 1.0, -2.0]))
+        module.bias.copy_(torch.tensor([0.1, -0.3, 0.0]))
     x = torch.randn(shape) * 2 + 1
-    weight, bias = (w.detach().double().numpy() for w in (made.weight, made.bias))
-    found = made(x).detach().numpy()
-    # one reference point has no variance, and eps alone holds the root: float32 has fewer digits there
+    weight, bias = (w.detach().double().numpy() for w in (module.weight, module.bias))
+    actual = module(x).detach().numpy()
+    # a single reference point has variance 0, so only eps remains, and float32 is less accurate
     after = slice(n if n == 1 else 0, None)
-    np.testing.assert_allclose(found[after], virtual(x.double().numpy(), n, weight, bias)[after], atol=1e-4)
+    np.testing.assert_allclose(actual[after], virtual(x.double().numpy(), n, weight, bias)[after], atol=1e-4)
 
 
-def test_virtual_batch_norm_keeps_half_precision_outside_only() -> None:
-    made = VirtualBatchNorm(3)
-    made.leading = 4
+def test_virtual_batch_norm_computes_in_float32() -> None:
+    module = VirtualBatchNorm(3)
+    module.leading = 4
     x = torch.randn(9, 3, 4, 4).bfloat16()
-    assert made(x).dtype == torch.bfloat16
-    assert torch.equal(made(x), made(x.float()).bfloat16())
+    assert module(x).dtype == torch.bfloat16
+    assert torch.equal(module(x), module(x.float()).bfloat16())
 
 
 @pytest.mark.parametrize("side", ["g", "d"])
-def test_the_reference_goes_along_and_is_left_out(side: str) -> None:
+def test_the_reference_is_part_of_the_batch_but_not_of_the_output(side: str) -> None:
     net = network(side, "virtual")
     assert isinstance(net, WithReferenceBatch)
     x = torch.randn(5, 3) if side == "g" else torch.randn(5, *SHAPE)
-    alone, all_of_it = net(x), net.net(torch.cat((net.reference, x)))
+    output, with_reference = net(x), net.net(torch.cat((net.reference, x)))
     assert not mixes_samples(net)
-    if isinstance(alone, DiscriminatorOutput):
-        assert alone.features is not None
-        assert torch.equal(alone.score, all_of_it.score[6:])
-        assert torch.equal(alone.features, all_of_it.features[6:])
-        assert alone.features.shape == (5, net.width)
+    if isinstance(output, DiscriminatorOutput):
+        assert output.features is not None
+        assert torch.equal(output.score, with_reference.score[6:])
+        assert torch.equal(output.features, with_reference.features[6:])
+        assert output.features.shape == (5, net.width)
         classified = WithClassifier(net, 3)(x)
         assert (classified.score.shape, classified.classes.shape) == ((5,), (5, 3))
     else:
-        assert torch.equal(alone, all_of_it[6:])
-    one_by_one = torch.cat([told(net, sample[None]) for sample in x])
-    assert torch.allclose(told(net, x), one_by_one, atol=1e-6)
+        assert torch.equal(output, with_reference[6:])
+    single = torch.cat([run_copy(net, sample[None]) for sample in x])
+    assert torch.allclose(run_copy(net, x), single, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", ["g", "d"])
-def test_the_reference_is_saved_and_matters(side: str) -> None:
+def test_the_reference_is_saved_and_affects_the_output(side: str) -> None:
     net = network(side, "virtual")
     x = torch.randn(5, 3) if side == "g" else torch.randn(5, *SHAPE)
     assert "reference" in net.state_dict()
-    before = told(net, x)
+    before = run_copy(net, x)
     net.reference += 1
-    assert not torch.allclose(told(net, x), before)
+    assert not torch.allclose(run_copy(net, x), before)
 
 
 @pytest.mark.parametrize("count", [40, 100])
-def test_a_save_fits_a_game_that_is_built_without_the_data(count: int) -> None:
-    """To sample from a run no data is read, and there may be fewer pictures than a reference batch wants."""
+def test_a_checkpoint_can_be_loaded_without_the_data(count: int) -> None:
+    """Sampling from a run reads no data, and the data may be smaller than the reference batch."""
     network = {side: {"kind": "dcgan", "width": 2, "norm": "virtual"} for side in ("g", "d")}
-    told = recipe("pictures", network=network)
+    table = recipe("pictures", network=network)
     compute = ComputeSettings(torch.device("cpu"), "fp32")
     data = ImageDataset(np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8))
-    trained = build_game(told, data.spec(), compute, RandomStreams(1))
-    fresh = build_game(told, DataSpec(data.shape), compute, RandomStreams(0))
-    load_game_tensors(fresh, collect_tensors(trained, StepMetrics()))
-    assert torch.equal(fresh.d.net.reference, trained.d.net.reference)  # type: ignore[arg-type]
+    trained = build_game(table, data.spec(), compute, RandomStreams(1))
+    loaded_game = build_game(table, DataSpec(data.shape), compute, RandomStreams(0))
+    load_game_tensors(loaded_game, collect_tensors(trained, StepMetrics()))
+    assert torch.equal(loaded_game.d.net.reference, trained.d.net.reference)  # type: ignore[arg-type]
 
 
 def test_the_reference_is_a_copy() -> None:
-    """It comes from the data's own memory, and batches of that are worked on in place."""
-    reals = torch.randn(6, *SHAPE)
+    """The samples may be a view of the data, whose batches are modified in place."""
+    real = torch.randn(6, *SHAPE)
     entry = DCGANDiscriminatorConfig(width=2, norm="virtual")
-    net: Any = entry.apply_norm(entry.build(SHAPE), reals)
-    kept = net.reference.clone()
-    reals.zero_()
-    assert torch.equal(net.reference, kept)
+    net: Any = entry.apply_norm(entry.build(SHAPE), real)
+    before = net.reference.clone()
+    real.zero_()
+    assert torch.equal(net.reference, before)

@@ -1,4 +1,4 @@
-"""Every way to double or halve a map: sizes, formulas where there is one, and a DCGAN that trains with it."""
+"""Layers that double or halve a feature map: sizes, formulas, and a DCGAN that trains with them."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def test_downsampling_halves(kind: Down, size: int, bias: bool) -> None:
     assert [m.bias is not None for m in layers if hasattr(m, "bias")] == [bias]
 
 
-def test_kinds_are_what_they_are_called() -> None:
+def test_layers_match_their_definitions() -> None:
     x = torch.randn(2, 5, 4, 4)
 
-    def made(layers: list[Any]) -> Tensor:
+    def apply(layers: list[Any]) -> Tensor:
         return nn.Sequential(*layers)(x)
 
     layers: list[Any] = upsampling("pixel_shuffle", 5, 3, bias=True)
-    assert torch.equal(made(layers), pixel_shuffle(layers[0](x), 2))
+    assert torch.equal(apply(layers), pixel_shuffle(layers[0](x), 2))
     layers = upsampling("nearest", 5, 3, bias=True)
-    assert torch.equal(made(layers), layers[1](interpolate(x, scale_factor=2, mode="nearest")))
+    assert torch.equal(apply(layers), layers[1](interpolate(x, scale_factor=2, mode="nearest")))
     layers = upsampling("bilinear", 5, 3, bias=True)
     smooth = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    assert torch.equal(made(layers), layers[1](smooth))
+    assert torch.equal(apply(layers), layers[1](smooth))
     layers = upsampling("transposed", 5, 3, bias=True)
     assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(nn.ConvTranspose2d, (4, 4), (2, 2))]
     layers = downsampling("conv", 5, 3, bias=True)
     assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(Conv2d, (4, 4), (2, 2))]
     layers = downsampling("average", 5, 3, bias=True)
-    assert torch.equal(made(layers), avg_pool2d(layers[0](x), 2))
+    assert torch.equal(apply(layers), avg_pool2d(layers[0](x), 2))
     layers = downsampling("max", 5, 3, bias=True)
-    assert torch.equal(made(layers), max_pool2d(layers[0](x), 2))
+    assert torch.equal(apply(layers), max_pool2d(layers[0](x), 2))
 
 
 @pytest.mark.parametrize("down", DOWNS)
@@ -84,7 +84,7 @@ def test_dcgan_trains_with_each(up: Up, down: Down) -> None:
     assert all(not torch.equal(before[name], after[name]) for name in weights)
 
 
-def test_a_max_pool_in_d_is_warned_of() -> None:
+def test_max_pooling_in_d_gives_a_warning() -> None:
     """T06a: avoid sparse gradients."""
     for down, warned in (("max", True), ("average", False), ("conv", False)):
         network = {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "down": down}}

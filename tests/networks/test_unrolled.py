@@ -1,4 +1,4 @@
-"""The players of the stacked-digits tests: their maps, channels and weights, as published and at other sizes."""
+"""The networks of the stacked-digits test: maps, channels and num_weights, as published and at other sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def shapes_of(net: nn.Module, sample: Tensor, kinds: tuple[type[nn.Module], ...]) -> list[tuple[int, ...]]:
-    """What each layer of these kinds gives for one sample, in turn."""
+    """The output shapes of all layers of these kinds, in order."""
     seen: list[tuple[int, ...]] = []
     hooks = [
         m.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
@@ -35,7 +35,7 @@ def shapes_of(net: nn.Module, sample: Tensor, kinds: tuple[type[nn.Module], ...]
     return seen
 
 
-def weights(net: nn.Module) -> int:
+def num_weights(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
@@ -50,12 +50,12 @@ def weights(net: nn.Module) -> int:
         (64, [8, 16, 32, 64]),
     ],
 )
-def test_sides(side: int, expected: list[int]) -> None:
+def test_map_sizes(side: int, expected: list[int]) -> None:
     assert map_sizes(side) == expected
 
 
 def test_the_published_maps() -> None:
-    """Lin 2018, table 3: G 4 x 4 x 64, 7 x 7 x 32, 14 x 14 x 16, 28 x 28 x 8, picture; D 2, 4, 8 channels."""
+    """Lin 2018, table 3: G 4 x 4 x 64, 7 x 7 x 32, 14 x 14 x 16, 28 x 28 x 8, image; D 2, 4, 8 channels."""
     g = UnrolledGeneratorConfig().build(256, (3, 28, 28))
     d = UnrolledDiscriminatorConfig().build((3, 28, 28))
     maps = shapes_of(g, torch.randn(1, 256), (nn.BatchNorm2d, nn.Tanh))
@@ -64,16 +64,16 @@ def test_the_published_maps() -> None:
     assert (UnrolledGeneratorConfig().width, UnrolledDiscriminatorConfig().width) == (8, 2)
 
 
-def test_their_weights_by_hand() -> None:
-    """Convolutions have no bias where a batch norm follows, which has two numbers for each channel."""
+def test_the_number_of_weights() -> None:
+    """Convolutions have no bias before a batch norm, which has two weights per channel."""
     g = UnrolledGeneratorConfig().build(256, (3, 28, 28))
     up = 256 * 64 * 16 + 9 * (64 * 32 + 32 * 16 + 16 * 8)
-    assert weights(g) == up + 2 * (64 + 32 + 16 + 8) + 9 * 8 * 3 + 3
+    assert num_weights(g) == up + 2 * (64 + 32 + 16 + 8) + 9 * 8 * 3 + 3
     d = UnrolledDiscriminatorConfig().build((3, 28, 28))
-    assert weights(d) == 9 * (3 * 2 + 2 * 4 + 4 * 8) + 2 * (2 + 4 + 8) + 8 * 16 + 1
+    assert num_weights(d) == 9 * (3 * 2 + 2 * 4 + 4 * 8) + 2 * (2 + 4 + 8) + 8 * 16 + 1
     half = UnrolledDiscriminatorConfig(width=4).build((2, 28, 28))
-    assert weights(half) == 9 * (2 * 4 + 4 * 8 + 8 * 16) + 2 * (4 + 8 + 16) + 16 * 16 + 1
-    assert weights(UnrolledGeneratorConfig(width=1).build(5, (1, 8, 8))) == 40 + 9 * (32 + 8 + 2) + 30 + 9 + 1
+    assert num_weights(half) == 9 * (2 * 4 + 4 * 8 + 8 * 16) + 2 * (4 + 8 + 16) + 16 * 16 + 1
+    assert num_weights(UnrolledGeneratorConfig(width=1).build(5, (1, 8, 8))) == 40 + 9 * (32 + 8 + 2) + 30 + 9 + 1
 
 
 @pytest.mark.parametrize("side", [*range(8, 34), 47, 64])
@@ -83,11 +83,11 @@ def test_any_square_of_eight_or_more(side: int, channels: int) -> None:
     g, d = UnrolledGeneratorConfig(width=1), UnrolledDiscriminatorConfig(width=1)
     assert g.incompatibility(shape) is None
     assert d.incompatibility(shape) is None
-    pictures = g.build(3, shape)(torch.randn(2, 3))
-    assert pictures.shape == (2, *shape)
-    assert float(pictures.detach().abs().max()) <= 1
+    images = g.build(3, shape)(torch.randn(2, 3))
+    assert images.shape == (2, *shape)
+    assert float(images.detach().abs().max()) <= 1
     critic = d.build(shape)
-    output = critic(pictures)
+    output = critic(images)
     assert output.score.shape == (2,)
     assert output.features.shape == (2, critic.width)
 
@@ -101,15 +101,15 @@ def test_other_shapes_are_refused(shape: Shape) -> None:
         assert "data.size = 28" in misfit[1]
 
 
-def test_where_batch_norm_stands_and_where_not() -> None:
+def test_positions_of_batch_norms() -> None:
     g = UnrolledGeneratorConfig(width=1).build(3, (1, 16, 16))
     d = UnrolledDiscriminatorConfig(width=1).build((1, 16, 16))
     assert sum(isinstance(m, nn.BatchNorm2d) for m in g.modules()) == 4
     assert sum(isinstance(m, nn.BatchNorm2d) for m in d.modules()) == 3
-    *_, paints, last = [m for m in g.modules() if not list(m.children())]
+    *_, last_convolution, last = [m for m in g.modules() if not list(m.children())]
     assert isinstance(last, nn.Tanh)
-    assert isinstance(paints, nn.Conv2d)
-    assert paints.bias is not None
+    assert isinstance(last_convolution, nn.Conv2d)
+    assert last_convolution.bias is not None
     assert (
         UnrolledGeneratorConfig().uses_batch_statistics is UnrolledDiscriminatorConfig().uses_batch_statistics is True
     )
@@ -128,14 +128,14 @@ def test_d_can_be_differentiated_twice() -> None:
     d = UnrolledDiscriminatorConfig(width=1).build((1, 9, 9))
     assert all(isinstance(m, Conv2d) for m in d.modules() if isinstance(m, nn.Conv2d))
     images = torch.randn(4, 1, 9, 9, requires_grad=True)
-    (slope,) = torch.autograd.grad(d(images).score.sum(), images, create_graph=True)
-    slope.square().sum().backward()
+    (gradient,) = torch.autograd.grad(d(images).score.sum(), images, create_graph=True)
+    gradient.square().sum().backward()
     first = next(d.parameters()).grad
     assert first is not None
     assert float(first.abs().sum()) > 0
 
 
-def test_every_weight_of_both_is_learnt() -> None:
+def test_every_weight_of_both_networks_has_a_gradient() -> None:
     g = UnrolledGeneratorConfig(width=2).build(5, (3, 28, 28))
     d = UnrolledDiscriminatorConfig(width=2).build((3, 28, 28))
     d(g(torch.randn(6, 5))).score.square().sum().backward()
@@ -146,7 +146,7 @@ def test_every_weight_of_both_is_learnt() -> None:
             assert float(weight.grad.abs().sum()) > 0, name
 
 
-def test_the_score_is_of_the_features() -> None:
+def test_the_score_is_computed_from_the_features() -> None:
     d = UnrolledDiscriminatorConfig(width=2).build((1, 12, 12)).eval()
     with torch.no_grad():
         output = d(torch.randn(3, 1, 12, 12))
