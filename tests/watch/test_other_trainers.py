@@ -508,4 +508,4 @@ def test_notes_go_to_stderr(poise: Any, tmp_path: Path) -> None:
 def test_no_word_of_no_alarm_where_ds_loss_was_not_read(poise: Any, tmp_path: Path) -> None:
     said = poise("watch", written(tmp_path, "g_loss\n" + "0.7\n" * 30, "a.csv"))
     assert "no alarm" not in said.out + said.err
-    assert "no loss of D was found" in said.out
+    assert "D's loss was not found" in said.out

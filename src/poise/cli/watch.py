@@ -83,7 +83,9 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
         console.print(styled_text((f"detectors without data: {', '.join(inactive)}", "dim")))
     if not alarms:
         console.print(
-            "no alarm" if log.has_d_loss else "no alarm from the columns that were read, but no loss of D was found"
+            "no alarm"
+            if log.has_d_loss
+            else "nothing was detected in the columns that were read, but D's loss was not found"
         )
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
