@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import ring, stopped, traces
 from torch import Tensor, nn
 
 from contracts.tiny import context
@@ -40,6 +39,7 @@ from poise.utils.files import append_line
 from poise.watch.base import Alarm
 from poise.watch.losses import DETECTORS as LOSSES
 from poise.watch.monitor import DETECTORS
+from runs.small_runs import ring, stopped, traces
 
 BAD = [math.nan, math.inf, -math.inf]
 KEYS = ["step", "detector", "level", "message", "advice", "tip"]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,81 +19,13 @@ from poise.core.types import DataSpec
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import CheckpointError, Stopped
+from poise.errors import CheckpointError
 from poise.recipe.decode import decode
-from poise.recipe.model import Recipe
 from poise.runs import checkpoint
 from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.training.listener import NullListener
 from poise.training.train import train
-
-STEPS, STOP = 20, 12  # rows every 7 steps: the stop falls into the middle of an interval
-
-TRICKS = [
-    {"kind": "soft_labels"},
-    {"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.3, "end": 0.0, "until": 15, "over": "steps"}},
-    {"kind": "r1", "gamma": 0.1, "every": 3},
-    {"kind": "averaged_weights", "half_life": 100.0},
-]
-
-
-def ring(steps: int = STEPS) -> Recipe:
-    """Points, small layers, batch norm in both players, every trick there is."""
-    mlp = {"kind": "mlp", "width": 8, "depth": 2, "norm": "batch"}
-    return decode(_table(mlp, steps) | {"data": {"kind": "ring"}})
-
-
-def digits(steps: int = STEPS) -> Recipe:
-    """Pictures through convolutions."""
-    return decode(_table({"kind": "dcgan", "width": 4}, steps) | {"data": {"kind": "digits", "size": 16}})
-
-
-def _table(network: dict[str, object], steps: int) -> dict[str, object]:
-    return {
-        "steps": steps,
-        "batch": 16,
-        "latent": {"kind": "gaussian", "dim": 5},
-        "network": {"g": network, "d": network},
-        "objective": {"kind": "non_saturating"},
-        "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam", "lr": 4e-4}},
-        "tempo": {"kind": "ratio", "d": 2},
-        "tricks": TRICKS,
-        "log": {"rows": 7, "samples": 10, "saves": 6, "sheet": 9},
-    }
-
-
-class StopAt(NullListener):
-    """Sends this very process SIGTERM once a step is done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, step: int) -> None:
-        if step == self.step - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def stopped(recipe: Recipe, out: Path, at: int, *, resume: bool = False) -> None:
-    with pytest.raises(Stopped, match=f"after step {at}"):
-        train(recipe, out, resume=resume, listener=StopAt(at))
-
-
-def traces(out: Path) -> dict[str, object]:
-    """All that must not differ: tensors, sheets, and the rows without their timings."""
-    newest, damaged = checkpoint.newest_valid(out / "saves")
-    assert newest is not None
-    assert damaged == []
-    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
-    for row in rows:
-        del row["seconds"]
-        del row["stats"]["time/images_per_second"]
-    return {
-        "step": newest.step,
-        "tensors": (newest.path / checkpoint.TENSORS).read_bytes(),
-        "rows": rows,
-        "sheets": {path.name: path.read_bytes() for path in sorted((out / "samples").iterdir())},
-        "recipe": (out / "recipe.toml").read_text(),
-    }
+from runs.small_runs import STEPS, STOP, digits, ring, stopped, traces
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from test_resume import digits, ring, traces
 from torch import Tensor, nn
 
 from contracts.tiny import CPU, recipe
@@ -29,6 +28,7 @@ from poise.runs.generate import proportional_labels
 from poise.training import state
 from poise.training.diagnostics import COUNT, Diagnostics
 from poise.training.train import train
+from runs.small_runs import digits, ring, traces
 
 Numbers = npt.NDArray[np.float64]
 Answer = Callable[[Tensor, Tensor | None], Tensor]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_resume import STEPS, digits, ring, stopped, traces
 
 from poise.data.source import DataSplits
 from poise.errors import CheckpointError, RecipeError
@@ -28,6 +27,7 @@ from poise.training.evaluation import Best, PeriodicEvaluator
 from poise.training.listener import NullListener
 from poise.training.train import train
 from poise.utils.files import append_line, write_text
+from runs.small_runs import STEPS, digits, ring, stopped, traces
 
 EVERY = 3
 KEYS = {"step", "measures", "floor", "n", "features"}
