@@ -149,7 +149,7 @@ def test_where_a_class_is_called_by_a_number_numbers_are_names(
     named = called(labelled_run, tmp_path / "named", *names)
     for word in ("0", "02", "77", "+3"):
         said = poise("sample", named, f"--label={word}", "--out", tmp_path / "x.png")
-        said.complains(2, "--label", "no such class", f"'{word}'", "numbers are names")
+        said.complains(2, "--label", "no such class", f"'{word}'", "a number here is a class's name")
     for label, word in enumerate(names):
         assert Run(named).class_number(word, "--label") == label
     assert not (tmp_path / "x.png").exists()
@@ -242,8 +242,8 @@ def test_training_sheets_have_a_row_for_each_class(labelled_run: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["ring", "--set", LABELS], ["conditioning", "no labels", "give each class a folder"]),
-        (["ring", "--set", CLASSIFIER, "--set", 'conditioning={g={kind="concat"}}'], ["conditioning", "no labels"]),
+        (["ring", "--set", LABELS], ["conditioning", "no class labels", "one folder per class"]),
+        (["ring", "--set", CLASSIFIER, "--set", 'conditioning={g={kind="concat"}}'], ["conditioning", "no class"]),
         (["dcgan", *THIN, "--set", CLASSIFIER], ["conditioning.g", "concat"]),
         (["dcgan", *THIN, "--set", 'conditioning={d={kind="projection"}}'], ["conditioning.g", "concat"]),
         (

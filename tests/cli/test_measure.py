@@ -510,7 +510,7 @@ def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
         (["nowhere/at/all", "real"], 3, ["FAKE", "nowhere/at/all", "give a folder, a .zip or a .npz"]),
         (["fake", "nowhere"], 3, ["REAL", "'nowhere'"]),
         (["fake", "reel.npz"], 3, ["REAL", "'reel.npz'"]),
-        (["empty", "real"], 3, ["no pictures"]),
+        (["empty", "real"], 3, ["no images"]),
         (["fake", "broken.npz"], 3, ["not an npz archive"]),
         (["fake", "alone.npz"], 3, ["a single array, not an npz archive"]),
         (["alone.npz", "real"], 3, ["a single array, not an npz archive"]),
@@ -552,7 +552,7 @@ def test_help(poise: Any, command: str) -> None:
 def test_a_run_is_compared_by_its_samples_and_not_by_its_sheets(
     poise: Any, run: Path, conditional: Path, npz: Path, tmp_path: Path
 ) -> None:
-    for made, more in ((run, "the averaged weights"), (conditional, "classes in the shares")):
+    for made, more in ((run, "the averaged weights"), (conditional, "classes in the proportions")):
         before = contents(made)
         words = ["--measures", "fid,coverage", "--features", "pixels"]
         found = told(poise, "compare", made, npz, *words)
@@ -593,5 +593,5 @@ def test_a_run_that_cannot_be_sampled_is_refused_with_its_reason(
     (lost / "run.json").unlink()
     poise("compare", lost, npz).complains(4, "run.json")
     poise("compare", ring_run, npz).complains(3, "FAKE", "only images can be compared", "ring")
-    poise("compare", run / "samples", npz).complains(3, "FAKE", "samples belongs to a run", str(run))
-    poise("compare", npz, run / "samples").complains(3, "REAL", "samples belongs to a run")
+    poise("compare", run / "samples", npz).complains(3, "FAKE", "samples is part of a run", str(run))
+    poise("compare", npz, run / "samples").complains(3, "REAL", "samples is part of a run")

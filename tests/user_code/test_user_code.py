@@ -87,10 +87,10 @@ class Autoencoder(nn.Module):
 class Exponential(Objective):
     limit: float = 5.0
     def d_losses(self, real, fake, targets):
-        return torch.exp(-self.held(real)), torch.exp(self.held(fake))
+        return torch.exp(-self.clip(real)), torch.exp(self.clip(fake))
     def g_losses(self, fake, real):
-        return (torch.exp(-self.held(fake)),)
-    def held(self, score):
+        return (torch.exp(-self.clip(fake)),)
+    def clip(self, score):
         return score.clamp(-self.limit, self.limit)
 """,
     "Declared": """
