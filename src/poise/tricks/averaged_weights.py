@@ -54,27 +54,27 @@ class TensorPairs(NamedTuple):
     """The tensors of an averaged network, paired with those of the network it averages.
 
     Attributes:
-        old: the average's tensors.
-        new: the network's tensors, in the same order.
+        mean: the average's tensors.
+        live: the network's tensors, in the same order.
         copied: pairs (average, network) of tensors that are copied instead.
     """
 
-    old: list[Tensor]
-    new: list[Tensor]
+    mean: list[Tensor]
+    live: list[Tensor]
     copied: list[tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, mean: nn.Module, live: nn.Module, constant: frozenset[str] = frozenset()) -> TensorPairs:
+    def of(cls, mean: nn.Module, live: nn.Module, also_copied: frozenset[str] = frozenset()) -> TensorPairs:
         """Pair the tensors: real-valued ones are averaged, all others copied.
 
         Also copied are the singular vectors of spectral norms (the mean of two unit vectors is shorter than one), the
-        strength of noise and dropout layers in G, and the buffers named in `constant`.
+        strength of noise and dropout layers in G, and the buffers named in `also_copied`.
         """
         mean_tensors, live_tensors = ([*net.named_parameters(), *net.named_buffers()] for net in (mean, live))
         averaged: list[tuple[Tensor, Tensor]] = []
         copied: list[tuple[Tensor, Tensor]] = []
         for (name, old), (_, new) in zip(mean_tensors, live_tensors, strict=True):
-            is_copied = not old.is_floating_point() or name.rpartition(".")[2] in COPIED or name in constant
+            is_copied = not old.is_floating_point() or name.rpartition(".")[2] in COPIED or name in also_copied
             (copied if is_copied else averaged).append((old, new))
         return cls([old for old, _ in averaged], [new for _, new in averaged], copied)
 
@@ -82,7 +82,7 @@ class TensorPairs(NamedTuple):
 @torch.no_grad()
 def blend_(pairs: TensorPairs, beta: float) -> None:
     """See `ema_update_`."""
-    torch._foreach_lerp_(pairs.old, pairs.new, 1 - beta)
+    torch._foreach_lerp_(pairs.mean, pairs.live, 1 - beta)
     for old, new in pairs.copied:
         old.copy_(new)
 
@@ -120,7 +120,7 @@ class AveragedWeights(PostUpdate):
         super().__init__(name)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.half_life, self.ramp_up = half_life, ramp_up
-        self.constant = non_finite_buffers(live)
+        self.also_copied = non_finite_buffers(live)
         self._pairs: TensorPairs | None = None
 
     def after_update(self, player: Player, move: MoveData) -> None:
@@ -130,7 +130,7 @@ class AveragedWeights(PostUpdate):
             return
         images = context.images_seen + context.batch_size
         if self._pairs is None:  # both networks are on their final device from the first step on
-            self._pairs = TensorPairs.of(self.mean, player.net, self.constant)
+            self._pairs = TensorPairs.of(self.mean, player.net, self.also_copied)
         blend_(self._pairs, decay(images, context.batch_size, current_value(self.half_life, context), self.ramp_up))
 
     def sampling_network(self, side: Side) -> nn.Module | None:
@@ -179,7 +179,7 @@ class MeanWeights(PostUpdate):
 
     def __init__(self, name: str, live: nn.Module, last: int, every: int) -> None:
         super().__init__(name)
-        self.last, self.every, self.constant = last, every, non_finite_buffers(live)
+        self.last, self.every, self.also_copied = last, every, non_finite_buffers(live)
         self.mean = copy.deepcopy(live).requires_grad_(False).eval()
         self.copies = nn.ModuleList(copy.deepcopy(self.mean) for _ in range(last))
 
@@ -191,7 +191,7 @@ class MeanWeights(PostUpdate):
         self.copies[(num_copies - 1) % self.last].load_state_dict(player.net.state_dict())
         newest_first = [self.copies[(num_copies - 1 - age) % self.last] for age in range(min(num_copies, self.last))]
         for k, net in enumerate(newest_first):  # tensors that are not averaged come from the newest copy
-            pairs = TensorPairs.of(self.mean, net, self.constant)
+            pairs = TensorPairs.of(self.mean, net, self.also_copied)
             blend_(pairs if k == 0 else pairs._replace(copied=[]), k / (k + 1))
 
     def sampling_network(self, side: Side) -> nn.Module | None:

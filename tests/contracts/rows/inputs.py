@@ -35,34 +35,34 @@ def viewed_batches(run: Session) -> list[ViewedBatch]:
                 batches.append(ViewedBatch(played_move.context.side, origin, raw, seen[start : start + len(raw)]))
                 start += len(raw)
     assert start == len(seen)
-    assert {(sight.side, sight.origin) for sight in batches} == {(Side.D, "real"), (Side.D, "fake"), (Side.G, "fake")}
+    assert {(batch.side, batch.origin) for batch in batches} == {(Side.D, "real"), (Side.D, "fake"), (Side.G, "fake")}
     return batches
 
 
 def check_instance_noise(play: Play) -> None:
     """D's network gets samples plus noise of the right size in both players' moves, and plain samples without."""
-    for sight in viewed_batches(play(True, 3)):
+    for batch in viewed_batches(play(True, 3)):
         # chi-square: five standard errors of a standard deviation
-        noise = sight.seen - sight.raw
+        noise = batch.seen - batch.raw
         assert abs(float(noise.std()) - 0.5) < 5 * 0.5 / math.sqrt(2 * noise.numel())
-    assert all(torch.equal(sight.seen, sight.raw) for sight in viewed_batches(play(False, 3)))
+    assert all(torch.equal(batch.seen, batch.raw) for batch in viewed_batches(play(False, 3)))
 
 
-def is_changed(sight: ViewedBatch) -> list[bool]:
+def is_changed(batch: ViewedBatch) -> list[bool]:
     """For each image, whether D got a different one."""
-    return (sight.seen != sight.raw).flatten(1).any(1).tolist()
+    return (batch.seen != batch.raw).flatten(1).any(1).tolist()
 
 
 def check_diff_augment(play: Play) -> None:
     """Every batch of both players' moves is augmented; each transformation alone is that of the paper's code."""
     batches = viewed_batches(play(True, 3))
-    assert all(all(is_changed(sight)) for sight in batches)
-    assert not any(any(is_changed(sight)) for sight in viewed_batches(play(False, 3)))
+    assert all(all(is_changed(batch)) for batch in batches)
+    assert not any(any(is_changed(batch)) for batch in viewed_batches(play(False, 3)))
 
     def alone(change: str, steps: int = 10) -> list[tuple[Tensor, Tensor]]:
         run = play(True, steps, tricks=[{"kind": "diff_augment", "policy": [change]}])
         return [
-            pair for sight in viewed_batches(run) for pair in zip(sight.raw.double(), sight.seen.double(), strict=True)
+            pair for batch in viewed_batches(run) for pair in zip(batch.raw.double(), batch.seen.double(), strict=True)
         ]
 
     shifts, stretches = [], []
@@ -94,10 +94,10 @@ def check_diff_augment(play: Play) -> None:
 
     corners = set()
     for raw, seen in alone("cutout"):
-        gone = (seen == 0).all(0)
-        rows, columns = (torch.nonzero(gone.any(axis)).flatten().tolist() for axis in (1, 0))
-        assert torch.equal(seen, raw * ~gone)
-        assert gone.sum() == len(rows) * len(columns), "a rectangle"
+        erased = (seen == 0).all(0)
+        rows, columns = (torch.nonzero(erased.any(axis)).flatten().tolist() for axis in (1, 0))
+        assert torch.equal(seen, raw * ~erased)
+        assert erased.sum() == len(rows) * len(columns), "a rectangle"
         for lines in (rows, columns):
             assert lines == list(range(lines[0], lines[-1] + 1))
             assert len(lines) == 4 or (len(lines) in (2, 3) and {0, 7} & {*lines}), (
@@ -117,10 +117,10 @@ def check_adaptive_augment(play: Play) -> None:
         return [{"kind": "adaptive_augment", **settings}]
 
     always = viewed_batches(play(True, 3, tricks=set_to(start=1.0, speed=0.0)))
-    assert all(all(is_changed(sight)) for sight in always)
+    assert all(all(is_changed(batch)) for batch in always)
     run = play(True, 40, tricks=set_to(start=0.3, speed=0.0, policy=["colour"]))
     assert float(run.game.tricks["adaptive_augment"].p) == pytest.approx(0.3), "without a speed it is constant"
-    same = [not other for sight in viewed_batches(run) for other in is_changed(sight)]
+    same = [not other for batch in viewed_batches(run) for other in is_changed(batch)]
     p = 0.7 * 0.7 * 0.85  # brightness, contrast, and a negative half of the time; one channel has no hue
     assert abs(sum(same) / len(same) - p) < 5 * math.sqrt(p * (1 - p) / len(same))
 
