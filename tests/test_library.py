@@ -96,7 +96,7 @@ def test_train_resumes_without_a_recipe(tmp_path: Path) -> None:
 def test_train_errors_suggest_a_cure(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'ring'"):
         poise.train("rnig", tmp_path / "run")
-    with pytest.raises(RecipeError, match="needs to know which run"):
+    with pytest.raises(RecipeError, match="needs the folder of the run"):
         poise.train(resume=True)
     assert not (tmp_path / "run").exists()
 
@@ -135,7 +135,7 @@ def test_notebook_progress_is_one_overwritten_line(
     captured = capsys.readouterr()
     assert captured.err == ""
     screen = visible_lines(captured.out)
-    assert any("into" in line for line in screen)
+    assert any("run folder" in line for line in screen)
     assert screen[-1].startswith("step ")
     assert "D 0." in screen[-1]
     assert sum(line.startswith("step ") for line in screen) == 1
