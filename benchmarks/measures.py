@@ -76,7 +76,7 @@ def degraded_sets(new: ImageDataset, trained: ImageDataset, n: int) -> dict[str,
     return {
         "blurred": gaussian_filter(images, (0, BLUR, BLUR, 0)),
         "no nines": no_nines[rng.permutation(len(no_nines))[: n - n // 10]],
-        "one picture": np.repeat(images[:1], n, axis=0),
+        "one image": np.repeat(images[:1], n, axis=0),
         "noise": rng.integers(0, 256, images.shape, np.uint8),
         "copies": trained.images[rng.permutation(len(trained))[:n]],
     }

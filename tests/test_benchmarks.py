@@ -1,7 +1,7 @@
-"""No benchmark and no target of the Makefile rots: each line of a target is run here, short, as it stands there.
+"""Every line of the Makefile's targets runs; benchmarks run with `--quick`.
 
-A benchmark has a form of a few seconds, `--quick`, which goes through the same code with small networks and few steps.
-A line that is no benchmark is a known tool; any other fails, and so does a benchmark that no target runs.
+With `--quick`, a benchmark takes a few seconds: it runs the same code with small networks and few steps. Any other line
+must call a known tool, and every benchmark must be run by a target.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ OTHERS = {
     "measures": ["measures.py speed"],
     "reconstruction": ["reconstruction.py speed"],
 }
-"""Ways of calling a benchmark that no target has."""
+"""Commands of benchmarks that no target runs."""
 
-LONGER = ["modes.py stacked", "modes.py small"]
-"""They train a classifier of digits before they count modes by it."""
+SLOW = ["modes.py stacked", "modes.py small"]
+"""Commands that train a classifier of digits first."""
 
 
 def targets() -> dict[str, list[str]]:
-    """The lines of each target, `$(BIN)/` taken off."""
-    found: dict[str, list[str]] = {}
+    """The lines of each target, without `$(BIN)/`."""
+    result: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in (ROOT / "Makefile").read_text("utf-8").splitlines():
         if match := TARGET.match(line):
-            lines = found.setdefault(match[1], [])
+            lines = result.setdefault(match[1], [])
         elif line.startswith("\t"):
             lines.append(line.strip().removeprefix("@$(BIN)/").removeprefix("$(BIN)/"))
-    return found
+    return result
 
 
 def commands(target: str) -> list[list[str]]:
-    """The benchmarks that a target runs."""
+    """The benchmark commands of a target."""
     return [words[1:] for words in map(shlex.split, targets()[target]) if is_benchmark(words)]
 
 
@@ -61,13 +61,13 @@ WITH_BENCHMARKS = [name for name in targets() if commands(name)]
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Runs a benchmark's script with these words and --quick, in an empty folder of the caller's."""
+    """Runs a benchmark with these arguments and `--quick`, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     threads = torch.get_num_threads()
 
-    def run(script: str, *words: str) -> None:
-        monkeypatch.setattr(sys, "argv", [script, *words, "--quick"])
+    def run(script: str, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", [script, *arguments, "--quick"])
         runpy.run_path(str(ROOT / script), run_name="__main__")
 
     yield run
@@ -78,19 +78,19 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_every_line_of_a_target_runs(target: str, quick: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for script, *words in commands(target):
         quick(script, *words)
-        said = capsys.readouterr()
-        assert (said.out + said.err).strip(), f"{script} {' '.join(words)} prints nothing"
+        output = capsys.readouterr()
+        assert (output.out + output.err).strip(), f"{script} {' '.join(words)} prints nothing"
 
 
 @pytest.mark.parametrize("line", [line for lines in OTHERS.values() for line in lines])
-def test_ways_that_no_target_has_run(line: str, quick: Any) -> None:
+def test_commands_that_no_target_runs(line: str, quick: Any) -> None:
     script, *words = shlex.split(line)
     quick(f"benchmarks/{script}", *words)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", LONGER)
-def test_longer_ways_run(line: str, quick: Any) -> None:
+@pytest.mark.parametrize("line", SLOW)
+def test_slow_commands_run(line: str, quick: Any) -> None:
     script, *words = shlex.split(line)
     quick(f"benchmarks/{script}", *words)
 
@@ -101,14 +101,14 @@ def test_every_benchmark_is_run_by_a_target() -> None:
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
-def test_every_other_line_is_a_tool_that_is_there(target: str, poise: Any, tmp_path: Path) -> None:
+def test_every_other_line_calls_an_installed_tool(target: str, poise: Any, tmp_path: Path) -> None:
     for line in targets()[target]:
         words = shlex.split(line)
         if is_benchmark(words) or words[0] in SETUP:
             continue
         if words[0] == "poise":
-            said = poise(*words[1:], "--out", tmp_path / "run", *SHORT)
-            assert said.code == 0, said.err
+            result = poise(*words[1:], "--out", tmp_path / "run", *SHORT)
+            assert result.code == 0, result.err
             continue
         if words[0] == "python" and words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file(), line
@@ -117,7 +117,7 @@ def test_every_other_line_is_a_tool_that_is_there(target: str, poise: Any, tmp_p
         assert find_spec(TOOLS[tool]) is not None, line
 
 
-def test_make_slow_has_something_to_run() -> None:
+def test_make_slow_runs_tests() -> None:
     marked = [
         path.name for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.slow" in path.read_text("utf-8")
     ]
