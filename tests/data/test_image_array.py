@@ -26,7 +26,7 @@ def test_arrays_above_the_budget_are_memory_mapped(
     config = FolderConfig(path=str(tmp_path / "p"), size=8, held_out=0.3)
     listing = Walk(tmp_path / "p", follow=False).listing()
     small, large = scan(listing, config), scan(listing, config, budget=100)
-    assert [first.name for first in tmp_path.iterdir()] == ["p"]
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
     for first, second in ((small.train, large.train), (small.held_out, large.held_out)):
         assert isinstance(first, ImageDataset)
         assert isinstance(second, ImageDataset)

@@ -143,7 +143,7 @@ RANGES = {
     "full": (grey(60, 0, 255), None, ""),
     "half": (grey(60, 100, 228), None, ""),
     "some dark": (np.concatenate((grey(50, 0, 60), grey(10, 0, 255))), None, ""),
-    "of one colour": (np.arange(60, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8), None, ""),
+    "of a single colour": (np.arange(60, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8), None, ""),
 }
 
 

@@ -32,8 +32,8 @@ def split_counts(
     parts = held_out_split(contents, label_array, fraction)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(contents)))
     assert all(part.tolist() == sorted(part) for part in parts)
-    classes_of = labels or [0] * len(contents)
-    return tuple(Counter((contents[index], classes_of[index]) for index in part) for part in parts)
+    class_of = labels or [0] * len(contents)
+    return tuple(Counter((contents[index], class_of[index]) for index in part) for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_invariants_for_random_data(seed: int) -> None:
     assert not {content for content, _ in train} & {content for content, _ in held_out}, (
         "equal contents are on one side"
     )
-    assert {kind for _, kind in train} == set(labels), "every class keeps training images"
+    assert {label for _, label in train} == set(labels), "every class keeps training images"
     assert held_out.total() <= int(n * fraction)
     order = rng.permutation(n)
     again = split_counts([contents[i] for i in order], [labels[i] for i in order], fraction)
     assert again == (train, held_out), "the split does not depend on the order"
-    contents_of = rng.permutation(classes)
-    renamed = split_counts(contents, [int(contents_of[kind]) for kind in labels], fraction)
+    permutation = rng.permutation(classes)
+    renamed = split_counts(contents, [int(permutation[label]) for label in labels], fraction)
     assert [{c for c, _ in part} for part in renamed] == [{c for c, _ in part} for part in (train, held_out)]
 
 

@@ -25,11 +25,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("modes", "n", "distance_between"), [(ring_modes(), 8, 0.765), (grid_modes(), 25, 2.0)])
-def test_modes_are_distinct(modes: torch.Tensor, n: int, distance_between: float) -> None:
+@pytest.mark.parametrize(("modes", "n", "min_distance"), [(ring_modes(), 8, 0.765), (grid_modes(), 25, 2.0)])
+def test_modes_are_distinct(modes: torch.Tensor, n: int, min_distance: float) -> None:
     assert modes.shape == (n, 2)
     distance = torch.cdist(modes, modes) + torch.eye(n) * 99
-    assert distance.min().item() == pytest.approx(distance_between, abs=1e-3)
+    assert distance.min().item() == pytest.approx(min_distance, abs=1e-3)
     assert modes.mean(0).abs().max() < 1e-6
 
 

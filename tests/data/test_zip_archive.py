@@ -71,7 +71,7 @@ def test_a_bad_entry_is_skipped_with_a_reason(
     assert [tuple(bad) for bad in loaded.bad_files] == [(name, why)]
     assert isinstance(loaded.train, ImageDataset)
     assert len(loaded.train) == 4
-    assert [one.name for one in tmp_path.iterdir()] == ["p.zip"]
+    assert [path.name for path in tmp_path.iterdir()] == ["p.zip"]
 
 
 def overwrite_field(path: Path, name: str, offset: int, format_: str, value: int) -> None:
