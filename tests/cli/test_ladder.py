@@ -41,7 +41,7 @@ def climbed(poise: Any, pictures: Path, tmp_path_factory: pytest.TempPathFactory
 def test_it_tells_where_the_report_is(climbed: tuple[Path, str]) -> None:
     out, said = climbed
     last = said.splitlines()[-1]
-    assert last == f"done: {out / 'report.html'}, and report.md beside it"
+    assert last == f"report: {out / 'report.html'} and report.md"
     assert (out / "report.html").is_file()
     assert (out / "report.md").is_file()
 
@@ -78,7 +78,7 @@ def test_another_ladder_in_its_place(
     out, _ = climbed
     before = contents(out)
     said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS, *words)
-    said.complains(2, f"--out {out}", "there is another ladder here")
+    said.complains(2, f"--out {out}", "contains a ladder with other options")
     assert contents(out) == before
 
 

@@ -100,7 +100,7 @@ def test_a_table_with_floors(poise: Any, run: Path) -> None:
     before = contents(run)
     said = poise("measure", run)
     assert (said.code, said.err) == (0, HALVED + "\n")
-    assert said.out.startswith("40 samples, compared with as many real ones by classifier ")
+    assert said.out.startswith("40 generated and 40 real samples, features: classifier ")
     found = {line.split()[0]: line.split()[1:] for line in said.out.splitlines()[3:] if line.strip()}
     assert set(found) == {
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity"),

@@ -19,7 +19,7 @@ from contracts.tiny import unequal
 from poise.errors import DataError, RecipeError, Stopped
 from poise.ladder import evaluate as looking
 from poise.ladder import run as climbing
-from poise.ladder.evaluate import COLUMNS, STEPS, WALKS
+from poise.ladder.evaluate import COLUMNS, NUM_INTERPOLATIONS, STEPS
 from poise.ladder.plan import RUNGS, ladder_tables
 from poise.ladder.run import run_ladder
 from poise.recipe.decode import decode
@@ -169,14 +169,14 @@ def test_rebuilt_has_held_out_pictures_above_what_is_made_of_them(whole: Path) -
 def test_both_walks_have_the_same_ends(whole: Path, rung: str) -> None:
     lerp, slerp = (whole / rung / "ladder" / f"{name}.png" for name in ("lerp", "slerp"))
     between = []
-    for row in range(WALKS):
+    for row in range(NUM_INTERPOLATIONS):
         for column in (0, STEPS - 1):
             assert np.array_equal(tile(lerp, row, column, STEPS), tile(slerp, row, column, STEPS))
         between.append((tile(lerp, row, 5, STEPS) != tile(slerp, row, 5, STEPS)).any())
     assert any(between)
     with Image.open(lerp) as sheet:
         side = (sheet.width - 2) // STEPS
-        assert sheet.height == WALKS * side + 2
+        assert sheet.height == NUM_INTERPOLATIONS * side + 2
 
 
 # ---------------------------------------------------------------- a second time
@@ -282,7 +282,7 @@ def test_another_ladder_is_refused(pictures: Path, copy: Path, rung: str) -> Non
     """Whichever rung it is that differs, and before anything is written."""
     before, written = contents(copy), stamps(copy)
     told = recipes(pictures) | {rung: recipes(pictures, seed=1)[rung]}
-    with pytest.raises(RecipeError, match="there is another ladder here") as raised:
+    with pytest.raises(RecipeError, match="contains a ladder with other options") as raised:
         run_ladder(told, copy)
     assert f"--out {copy}" in str(raised.value)
     assert (contents(copy), stamps(copy)) == (before, written)
@@ -292,7 +292,7 @@ def test_another_last_rung_is_refused_before_the_first_is_trained(pictures: Path
     out = tmp_path / "ladder"
     shutil.copytree(whole / "vae-gan", out / "vae-gan")
     before = contents(out)
-    with pytest.raises(RecipeError, match="there is another ladder here"):
+    with pytest.raises(RecipeError, match="contains a ladder with other options"):
         run_ladder(recipes(pictures, seed=1), out)
     assert contents(out) == before
 

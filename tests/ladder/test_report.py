@@ -186,7 +186,7 @@ def test_it_is_a_whole_document(made: Path, page: Page) -> None:
     assert text.endswith("</html>\n")
     assert 'charset="utf-8"' in text
     assert [page.tags.count(tag) for tag in ("html", "head", "title", "body", "h1")] == [1] * 5
-    assert page.said("title") == page.said("h1") == ["The ladder"]
+    assert page.said("title") == page.said("h1") == ["Ladder of generative models"]
 
 
 def test_every_picture_is_inside(made: Path, page: Page) -> None:
@@ -279,8 +279,8 @@ def test_figures_stand_where_they_belong(page: Page) -> None:
     by_name = {row[0]: row[1:] for row in page.rows}
     assert by_name["FID"] == ["40.25", "33.75", "41.25", "42.25", "43.25", "1.5"]
     assert by_name["coverage"] == ["0.5", "", "0.5625", "0.625", "0.6875", "0.97"]
-    assert by_name["rebuilding error"] == ["0.0625", "", "1.062", "", "3.062", ""]
-    assert by_name["of PCA"] == ["0.125", "", "0.125", "", "0.125", ""]
+    assert by_name["reconstruction error"] == ["0.0625", "", "1.062", "", "3.062", ""]
+    assert by_name["reconstruction error of PCA"] == ["0.125", "", "0.125", "", "0.125", ""]
     assert by_name["ELBO, nats"] == ["", "", "-321.5", "", "", ""]
     assert "precision" not in by_name
     assert by_name["gan"] == ["82", "g 4,323, d 99", f"d_at_zero, loud{ODD}", f"hash2{ODD}", "step 1,200"]
@@ -289,14 +289,21 @@ def test_figures_stand_where_they_belong(page: Page) -> None:
 
 def test_sentences_have_the_figures(page: Page) -> None:
     first = page.said("p")[0]
-    for part in ("5,400 pictures of 1x8x8", "4,321 weights", "7 latents", "1,200 steps of 16", "19,200", "Seed 9"):
+    for part in (
+        "5,400 images of 1x8x8",
+        "4,321 parameters",
+        "7 latent dimensions",
+        "1,200 steps with batch size 16",
+        "19,200",
+        "Seed 9",
+    ):
         assert part in first
     whole = " ".join(page.said("p"))
-    assert "NOT as told: the VAE's samples are better than those of an autoencoder" in whole
-    assert "As told: the autoencoder rebuilds with less error" in whole
+    assert "NOT confirmed: the VAE's samples are better than the autoencoder's" in whole
+    assert "Confirmed: the autoencoder has a lower reconstruction error" in whole
     assert "FID 41.25 for the VAE, 40.25 for the autoencoder" in whole
     assert "1,234 samples" in whole
-    assert "code is 8.5 long, a latent 5.75, so the decoder" in whole
+    assert "8.5 for codes of training images and 5.75 for latents, so the decoder" in whole
     assert "0.25 to 3.5 (median 0.75)" in whole
 
 
@@ -309,7 +316,7 @@ def test_only_codes_that_lie_elsewhere_are_called_so(tmp_path: Path, length: flo
     told["codes"]["length"] = length
     (out / "autoencoder" / "ladder" / "figures.json").write_text(json.dumps(told))
     write_report(out, NAMES)
-    assert ("has never been to" in (out / "report.md").read_text("utf-8")) == away
+    assert ("far from its training points" in (out / "report.md").read_text("utf-8")) == away
 
 
 def test_a_lower_part_of_a_ladder_can_be_told(tmp_path: Path) -> None:
@@ -317,7 +324,7 @@ def test_a_lower_part_of_a_ladder_can_be_told(tmp_path: Path) -> None:
     out = ladder(tmp_path / "ladder")
     write_report(out, ["gan"])
     twin = (out / "report.md").read_text("utf-8")
-    assert "codes lie" not in twin
+    assert "standard deviations" not in twin
     assert "fitted" not in twin
     assert tables(twin)[0][0] == ["", "gan", "floor"]
 
@@ -331,7 +338,7 @@ def test_a_rung_that_is_missing(tmp_path: Path, name: str, gone: str) -> None:
     out = ladder(tmp_path / "ladder")
     place = out / name / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
-    with pytest.raises(CheckpointError, match="not a measured rung") as raised:
+    with pytest.raises(CheckpointError, match="not an evaluated rung") as raised:
         write_report(out, NAMES)
     assert str(raised.value).startswith(f"{out / name}: ")
     assert not list(out.glob("report.*"))

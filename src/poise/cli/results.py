@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from poise.utils.printing import count_noun, print_json, print_line
+from poise.utils.printing import print_json, print_line
 
 if TYPE_CHECKING:
     from poise.measure.catalogue import EvaluationResult, MeasureResult
@@ -73,7 +73,8 @@ def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> Non
             name, *_format_values(measured), styled_text((direction if brief else measure.description, "dim"))
         )
     console = TerminalConsole()
-    console.print(f"{count_noun(result.n, 'sample')}, compared with as many real ones by {result.features}\n")
+    title = f"{result.n:,} generated and {result.n:,} real samples, features: {result.features}\n"
+    console.print(title, soft_wrap=True)
     console.print(table)
     for note in result.notes:
         print_line(note, err=True)

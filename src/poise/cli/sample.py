@@ -26,8 +26,9 @@ def sample(
 ) -> None:
     """Generate samples from a run, as a grid in a .png or as an array in a .npz file.
 
-    If G is conditional, the classes in the .npz are as frequent as in the training data, and the grid has one row per
-    class, for at most 16 classes. A grid is at most 4,096 pixels wide and high.
+    If G is conditional, the .npz has the class frequencies of the training data, and the grid one row per class.
+
+    A grid has at most 16 classes and is at most 4,096 pixels wide and high.
     """
     from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
 

@@ -1,5 +1,5 @@
-"""The ladder (tip T25): autoencoder, VAE, GAN and their hybrid on one decoder, side by side.
+"""The ladder (tip T25): an autoencoder, a VAE, a GAN and a VAE-GAN with the same decoder, trained and compared.
 
-`plan` makes the four recipes, `climb` trains them, `look` measures and draws each run into its own folder, `report`
-reads these folders and writes a page. Only the last is needed to read a ladder, and it imports no torch.
+`plan` makes the four recipes, `run` trains them, `evaluate` measures each run and draws its image grids, `read` loads
+the results and `report` writes a page. The last two need only the run folders and import no torch.
 """

@@ -1,4 +1,4 @@
-"""What the figures of a ladder show, said as they came out: each sentence holds, whichever way the figures lie."""
+"""Compares the results of a ladder with what is expected of these models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from poise.utils.printing import count_noun
 
 
 class LadderFinding(NamedTuple):
-    """One thing that a ladder is climbed to see.
+    """The comparison of one expectation with the results.
 
     Attributes:
-        expected: what the lectures say.
-        found: what the figures say.
-        held: whether that is what was expected.
+        expected: what is expected, as a clause.
+        found: the results that it concerns.
+        confirmed: whether they agree with the expectation.
     """
 
     expected: str
@@ -26,71 +26,70 @@ MODEL_NAMES = {"autoencoder": "the autoencoder", "vae": "the VAE", "gan": "the G
 
 
 def compare_rungs(rungs: list[Rung]) -> list[LadderFinding]:
-    """All that the rungs that are there let one see."""
+    """All findings for which the rungs have the necessary results."""
     by_name = {rung.name: rung for rung in rungs}
-    return [
-        told for rule in (_linear, _random_codes, _fitted_codes, _blur, _quality, _hybrid) if (told := rule(by_name))
-    ]
+    rules = (_reconstruction, _prior_samples, _fitted_samples, _blur, _quality, _hybrid)
+    return [finding for rule in rules if (finding := rule(by_name))]
 
 
-def _linear(rungs: dict[str, Rung]) -> LadderFinding | None:
-    ours, plane = (_value(rungs, "autoencoder", name) for name in ("reconstruction", "pca_reconstruction"))
-    if ours is None or plane is None:
+def _reconstruction(rungs: dict[str, Rung]) -> LadderFinding | None:
+    error = _value(rungs, "autoencoder", "reconstruction")
+    pca_error = _value(rungs, "autoencoder", "pca_reconstruction")
+    if error is None or pca_error is None:
         return None
     dim = rungs["autoencoder"].recipe["latent"]["dim"]
-    better = "less" if ours < plane else "not less"
-    found = f"{ours:.4f} against {plane:.4f} on held-out pictures, with {count_noun(dim, 'number')} each: {better}"
-    return LadderFinding("the autoencoder rebuilds with less error than principal components do", found, ours < plane)
-
-
-def _random_codes(rungs: dict[str, Rung]) -> LadderFinding | None:
-    return _less(rungs, "fid", "vae", "autoencoder", "the VAE's samples are better than those of an autoencoder")
-
-
-def _fitted_codes(rungs: dict[str, Rung]) -> LadderFinding | None:
-    fitted, vae = rungs.get("autoencoder"), _value(rungs, "vae", "fid")
-    ours = None if fitted is None else fitted.value("fid", "fitted")
-    if ours is None or vae is None:
-        return None
+    comparison = "lower" if error < pca_error else "not lower"
     found = (
-        f"FID {ours:.4g} with codes drawn from a Gaussian fitted to the training pictures' codes, the VAE's {vae:.4g}"
+        f"{error:.4f} versus {pca_error:.4f} on held-out images, both with {count_noun(dim, 'dimension')}: {comparison}"
     )
-    return LadderFinding(
-        "the VAE's samples are better even if the autoencoder's codes are drawn from where its pictures lie",
-        found,
-        ours > vae,
-    )
+    return LadderFinding("the autoencoder has a lower reconstruction error than PCA", found, error < pca_error)
+
+
+def _prior_samples(rungs: dict[str, Rung]) -> LadderFinding | None:
+    return _lower(rungs, "fid", "vae", "autoencoder", "the VAE's samples are better than the autoencoder's")
+
+
+def _fitted_samples(rungs: dict[str, Rung]) -> LadderFinding | None:
+    autoencoder, vae = rungs.get("autoencoder"), _value(rungs, "vae", "fid")
+    fitted = None if autoencoder is None else autoencoder.value("fid", "fitted")
+    if fitted is None or vae is None:
+        return None
+    found = f"FID {fitted:.4g} with codes from a Gaussian fitted to the codes of training images, {vae:.4g} for the VAE"
+    expected = "the VAE's samples are better even if the autoencoder's codes come from a fitted distribution"
+    return LadderFinding(expected, found, fitted > vae)
 
 
 def _blur(rungs: dict[str, Rung]) -> LadderFinding | None:
     gan, vae = (_value(rungs, name, "high_frequencies") for name in ("gan", "vae"))
     if gan is None or vae is None:
         return None
-    found = f"Of real pictures' power in the high frequencies the GAN's samples have {gan:.0%}, the VAE's {vae:.0%}"
-    return LadderFinding(
-        "the GAN's samples are nearer to real pictures in sharpness than the VAE's", found, abs(gan - 1) < abs(vae - 1)
-    )
+    found = f"Relative to real images, the power at high frequencies is {gan:.0%} for the GAN and {vae:.0%} for the VAE"
+    expected = "the GAN's samples are closer to the sharpness of real images than the VAE's"
+    return LadderFinding(expected, found, abs(gan - 1) < abs(vae - 1))
 
 
 def _quality(rungs: dict[str, Rung]) -> LadderFinding | None:
-    told = _less(rungs, "fid", "gan", "vae", "the GAN's samples are better than the VAE's, by FID and by coverage")
-    more = [_value(rungs, name, "coverage") for name in ("gan", "vae")]
-    if told is None or more[0] is None or more[1] is None:
-        return told
-    found = f"{told.found}; coverage {more[0]:.3f} and {more[1]:.3f}"
-    return LadderFinding(told.expected, found, told.confirmed and more[0] > more[1])
+    finding = _lower(rungs, "fid", "gan", "vae", "the GAN's samples are better than the VAE's in FID and coverage")
+    gan, vae = (_value(rungs, name, "coverage") for name in ("gan", "vae"))
+    if finding is None or gan is None or vae is None:
+        return finding
+    found = f"{finding.found}; coverage {gan:.3f} and {vae:.3f}"
+    return LadderFinding(finding.expected, found, finding.confirmed and gan > vae)
 
 
 def _hybrid(rungs: dict[str, Rung]) -> LadderFinding | None:
-    return _less(rungs, "fid", "vae-gan", "vae", "the hybrid, which rebuilds too, has better samples than the VAE")
+    return _lower(
+        rungs, "fid", "vae-gan", "vae", "the VAE-GAN, which can reconstruct images too, has better samples than the VAE"
+    )
 
 
-def _less(rungs: dict[str, Rung], measure: str, better: str, worse: str, expected: str) -> LadderFinding | None:
-    one, other = (_value(rungs, name, measure) for name in (better, worse))
-    if one is None or other is None:
+def _lower(rungs: dict[str, Rung], measure: str, better: str, worse: str, expected: str) -> LadderFinding | None:
+    """The finding that a measure is lower for the rung `better` than for `worse`."""
+    low, high = (_value(rungs, name, measure) for name in (better, worse))
+    if low is None or high is None:
         return None
-    found = f"{measure.upper()} {one:.4g} for {MODEL_NAMES[better]}, {other:.4g} for {MODEL_NAMES[worse]}"
-    return LadderFinding(expected, found, one < other)
+    found = f"{measure.upper()} {low:.4g} for {MODEL_NAMES[better]}, {high:.4g} for {MODEL_NAMES[worse]}"
+    return LadderFinding(expected, found, low < high)
 
 
 def _value(rungs: dict[str, Rung], name: str, measure: str) -> float | None:

@@ -1,4 +1,4 @@
-"""The four rungs: shipped recipes, made equal in all that is not what makes them themselves."""
+"""The recipes of the four rungs: shipped recipes with the same decoder, latents, data and budget."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from poise.recipe.shipped import load_table
 from poise.recipe.toml import Table
 
 RUNGS = {"autoencoder": "autoencoder", "vae": "vae", "gan": "dcgan", "vae-gan": "vae-gan"}
-"""Each rung's folder, from the bottom up, and the shipped recipe it is."""
+"""The folder of each rung, from the bottom up, and its shipped recipe."""
 
 REFERENCE = "vae"
-"""The recipe whose decoder, latents, data and batch all rungs share."""
+"""The recipe whose decoder, latents, data and batch size all rungs share."""
 
 STEPS = 3000
 
@@ -19,23 +19,23 @@ STEPS = 3000
 def ladder_tables(
     data: Table | None = None, steps: int = STEPS, seed: int = 0, batch: int | None = None
 ) -> dict[str, Table]:
-    """A recipe's table for each rung.
+    """The recipe of each rung, as a table.
 
-    Decoder, latents, data, batch, number of steps and seed are the same; so every rung sees the same pictures in the
-    same order, and its decoder begins with the same weights. Rates, encoders and discriminators are each recipe's own.
-    All are measured alike, every half of the way and at the end.
+    All rungs have the same decoder, latents, data, batch size, number of steps and seed. So they are trained on the
+    same images in the same order, and their decoders start from the same weights. Learning rates, encoders and
+    discriminators are those of each recipe. All rungs are evaluated after half of the steps and at the end.
 
     Args:
-        data: the recipe's table `data`; the model's own if left out.
-        steps: of each rung.
-        seed: of each rung.
-        batch: pictures in a step.
+        data: the table `data`; if None, that of the reference recipe.
+        steps: the number of training steps of each rung.
+        seed: the seed of each rung.
+        batch: the batch size; if None, that of the reference recipe.
     """
-    model = load_table(REFERENCE)
+    reference = load_table(REFERENCE)
     shared: dict[str, Any] = {
-        "data": data or model["data"],
-        "latent": model["latent"],
-        "batch": batch or model["batch"],
+        "data": data or reference["data"],
+        "latent": reference["latent"],
+        "batch": batch or reference["batch"],
         "steps": steps,
         "seed": seed,
         "log": {"rows": 50, "samples": max(1, steps // 6), "saves": max(1, steps // 6)},
@@ -43,7 +43,7 @@ def ladder_tables(
     }
     rungs: dict[str, Table] = {}
     for rung, name in RUNGS.items():
-        own = load_table(name)
-        networks = own["network"] | {"g": model["network"]["g"]}
-        rungs[rung] = own | shared | {"name": rung, "network": networks}
+        recipe = load_table(name)
+        networks = recipe["network"] | {"g": reference["network"]["g"]}
+        rungs[rung] = recipe | shared | {"name": rung, "network": networks}
     return rungs

@@ -1,4 +1,4 @@
-"""What a ladder's run folders say, as plain values: no torch, and nothing beside the folders."""
+"""Loads the results of a ladder from its run folders, without torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Rung(NamedTuple):
     """One run of a ladder.
 
     Attributes:
-        name: of its folder.
+        name: the name of its folder.
         path: the folder.
-        recipe: its `recipe.toml`.
-        info: its `run.json`.
-        figures: its `ladder/figures.json`.
-        alarms: lines of `alarms.jsonl`.
+        recipe: the content of `recipe.toml`.
+        info: the content of `run.json`.
+        results: the content of `ladder/figures.json`.
+        alarms: the lines of `alarms.jsonl`.
     """
 
     name: str
@@ -31,32 +31,36 @@ class Rung(NamedTuple):
     alarms: list[dict[str, Any]]
 
     def value(self, measure: str, group: str = "measures") -> float | None:
-        """A measured figure, if it is there."""
-        told = self.results.get(group, {}).get(measure)
-        return None if told is None else told["value"]
+        """The value of a measure; None if there is none.
+
+        Args:
+            measure: its name.
+            group: "measures", or "fitted" for samples from fitted codes.
+        """
+        result = self.results.get(group, {}).get(measure)
+        return None if result is None else result["value"]
 
     def image(self, name: str) -> Path | None:
-        """A picture of it, if it was drawn."""
+        """The path of an image grid; None if there is none."""
         path = self.path / "ladder" / f"{name}.png"
         return path if path.is_file() else None
 
 
 def read_rungs(out: Path, names: list[str]) -> list[Rung]:
-    """The rungs in `out`.
+    """The rungs called `names` in the folder `out`.
 
     Raises:
-        CheckpointError: one is missing, or was not looked at.
+        CheckpointError: a rung is missing or has not been evaluated.
     """
-    return [_rung(out / name) for name in names]
+    return [_read_rung(out / name) for name in names]
 
 
-def _rung(path: Path) -> Rung:
+def _read_rung(path: Path) -> Rung:
     folder = RunFolder(path)
     try:
         info = folder.read_info() if folder.info.is_file() else {}
-        figures = json.loads((path / "ladder" / "figures.json").read_text("utf-8"))
-        _ = figures["step"], figures["measures"], figures["spectrum"]["real"], info["parameters"]
+        results = json.loads((path / "ladder" / "figures.json").read_text("utf-8"))
+        _ = results["step"], results["measures"], results["spectrum"]["real"], info["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
-        cure = "poise ladder trains and measures it"
-        raise CheckpointError("not a measured rung of a ladder", where=str(path), cure=cure) from None
-    return Rung(path.name, path, folder.read_recipe(), info, figures, folder.read_alarms())
+        raise CheckpointError("not an evaluated rung of a ladder", where=str(path), cure="run poise ladder") from None
+    return Rung(path.name, path, folder.read_recipe(), info, results, folder.read_alarms())

@@ -1,4 +1,4 @@
-"""The report of a ladder: one self-contained HTML file and its Markdown twin, from run folders alone, without torch."""
+"""The report of a ladder, as a self-contained HTML file and as Markdown, made from the run folders without torch."""
 
 from __future__ import annotations
 
@@ -21,27 +21,34 @@ MEASURES = {
     "recall": "recall",
     "class_balance": "class balance",
     "high_frequencies": "high frequencies",
-    "reconstruction": "rebuilding error",
-    "pca_reconstruction": "of PCA",
+    "reconstruction": "reconstruction error",
+    "pca_reconstruction": "reconstruction error of PCA",
     "elbo": "ELBO, nats",
-    "elbo_reconstruction": "of it, rebuilding",
-    "elbo_kl": "of it, KL",
+    "elbo_reconstruction": "ELBO, reconstruction term",
+    "elbo_kl": "ELBO, KL divergence",
 }
-FAR = 1.25
-"""How many times as long codes are than latents, or the other way round, for that to be spoken of."""
+MAX_NORM_RATIO = 1.25
+"""The ratio of the norms of codes and latents, or its inverse, above which the report remarks on it."""
 
 COLOURS = {"autoencoder": "#8a6d3b", "vae": "#2b6cb0", "gan": "#d9622b", "vae-gan": "#2f855a"}
 
 
 class ReportImage(NamedTuple):
-    """A picture and what is under it."""
+    """An image with its caption."""
 
     path: Path
     caption: str
 
 
 class ReportSection(NamedTuple):
-    """A section of the report: a heading, sentences, then a table (its head first) or pictures side by side."""
+    """A section of the report.
+
+    Attributes:
+        heading: its heading.
+        paragraphs: its text.
+        table: rows of cells, of which the first is the header.
+        images: images in a row.
+    """
 
     heading: str
     paragraphs: Sequence[str] = ()
@@ -50,131 +57,142 @@ class ReportSection(NamedTuple):
 
 
 def write_report(out: Path, names: list[str]) -> Path:
-    """Write `report.html` and `report.md` into the ladder's folder; gives the first one's path.
+    """Write `report.html` and `report.md` into the ladder's folder.
+
+    Args:
+        out: the folder.
+        names: the rungs to report.
+
+    Returns:
+        The path of `report.html`.
 
     Raises:
-        CheckpointError: a rung is missing, or was not looked at.
+        CheckpointError: a rung is missing or has not been evaluated.
         DiskError: a file can't be written.
     """
     rungs = read_rungs(out, names)
-    _curves(rungs, out / "spectrum.png")
-    parts = list(_parts(rungs, out))
-    write_text(out / "report.md", markdown(parts, out))
-    write_text(out / "report.html", html(parts))
+    _plot_spectra(rungs, out / "spectrum.png")
+    sections = list(_sections(rungs, out))
+    write_text(out / "report.md", markdown(sections, out))
+    write_text(out / "report.html", html(sections))
     return out / "report.html"
 
 
-def _parts(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
+def _sections(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
     first = rungs[0]
     recipe, data = first.recipe, first.info["data"]
-    pictures = recipe["steps"] * recipe["batch"]
+    num_images = recipe["steps"] * recipe["batch"]
     yield ReportSection(
-        "The ladder",
+        "Ladder of generative models",
         [
-            f"Data: {data['kind']}, {count_noun(data['count'], 'picture')} of {'x'.join(map(str, data['shape']))}. "
-            f"Decoder: '{recipe['network']['g']['kind']}' with {count_noun(first.info['parameters']['g'], 'weight')} "
-            f"and {count_noun(recipe['latent']['dim'], 'latent')}, the same in all rungs, with equal initial weights. "
-            f"Budget: {count_noun(recipe['steps'], 'step')} of {recipe['batch']}, {count_noun(pictures, 'picture')}. "
-            f"Seed {recipe['seed']}.",
-            "One seed shows what differs, not how certain that is.",
+            f"Data: {data['kind']}, {count_noun(data['count'], 'image')} of {'x'.join(map(str, data['shape']))}. "
+            f"Decoder of all rungs: '{recipe['network']['g']['kind']}' with "
+            f"{count_noun(first.info['parameters']['g'], 'parameter')}, the same initial weights and "
+            f"{count_noun(recipe['latent']['dim'], 'latent dimension')}. Budget of each rung: "
+            f"{count_noun(recipe['steps'], 'step')} with batch size {recipe['batch']} "
+            f"({count_noun(num_images, 'image')}). Seed {recipe['seed']}.",
+            "With a single seed, the report shows differences but not their significance.",
         ],
     )
     yield ReportSection(
-        "What there is to see",
+        "Expectations and results",
         [
-            f"{'As told' if one.confirmed else 'NOT as told'}: {one.expected}. {one.found}."
+            f"{'Confirmed' if one.confirmed else 'NOT confirmed'}: {one.expected}. {one.found}."
             for one in compare_rungs(rungs)
         ],
     )
     yield ReportSection(
         "Measures",
         [
-            f"Of {first.results['n']:,} samples against as many held-out pictures, by {first.results['features']}. "
-            "Floor: real pictures against real ones. Rebuilding error: mean squared, per number, in [-1, 1].",
+            f"From {first.results['n']:,} samples and as many held-out images, with the features "
+            f"{first.results['features']}. The floor is the value for real images against other real images. The "
+            "reconstruction error is the mean squared error per pixel and channel, for values in [-1, 1].",
         ],
-        table=list(_table(rungs)),
+        table=list(_measure_table(rungs)),
     )
-    yield ReportSection("Samples", _on_samples(rungs), images=_sheets(rungs, "samples", "latents from the prior"))
-    fitted = _sheets(rungs, "fitted", "latents from a Gaussian fitted to the codes")
-    if fitted:
-        yield ReportSection("Samples from where the codes lie", _on_codes(rungs), images=fitted)
     yield ReportSection(
-        "Rebuilt",
-        ["Rows by turns: held-out pictures, and what is made of their codes. A GAN has no codes."],
-        images=_sheets(rungs, "rebuilt", "real above rebuilt"),
+        "Samples", _sample_paragraphs(rungs), images=_images(rungs, "samples", "latents from the prior")
     )
-    for path, words in (("lerp", "By line"), ("slerp", "By great circle")):
+    fitted = _images(rungs, "fitted", "latents from a Gaussian fitted to the codes")
+    if fitted:
+        yield ReportSection("Samples from fitted codes", _fitted_paragraphs(rungs), images=fitted)
+    yield ReportSection(
+        "Reconstructions",
+        ["Rows of held-out images alternate with rows of their reconstructions. A GAN has no encoder."],
+        images=_images(rungs, "rebuilt", "real images above their reconstructions"),
+    )
+    for path, method in (("lerp", "Linear interpolation"), ("slerp", "Spherical interpolation")):
         yield ReportSection(
-            f"Walks: {words.lower()}",
-            ["From the code of one training picture to another's; the GAN's walks are between latents."],
-            images=_sheets(rungs, path, words.lower()),
+            method,
+            ["Each row interpolates between the codes of two training images, or, for the GAN, between two latents."],
+            images=_images(rungs, path, method.lower()),
         )
     yield ReportSection(
         "Blur",
         [
-            "A squared error asks for the mean of all pictures that could be meant, and a mean of edges in slightly "
-            "different places is a soft edge. What is lost is power at high frequencies: below 1 is blur, above it "
-            "noise. A discriminator takes soft edges for what they are: fake.",
+            "The squared error is minimised by the mean of all images that are compatible with a code, and the mean of "
+            "edges at slightly different positions is a blurred edge. Blur is a loss of power at high frequencies: a "
+            "ratio below 1 means blur, above 1 noise. A discriminator recognises blurred edges as fake.",
         ],
-        images=[ReportImage(out / "spectrum.png", "power of samples over that of real pictures, by frequency")],
+        images=[ReportImage(out / "spectrum.png", "power spectrum of samples divided by that of real images")],
     )
-    yield ReportSection("Cost and repeating", [], table=list(_costs(rungs)))
+    yield ReportSection("Training cost and reproduction", table=list(_cost_table(rungs)))
 
 
-def _table(rungs: list[Rung]) -> Iterator[list[str]]:
+def _measure_table(rungs: list[Rung]) -> Iterator[list[str]]:
     columns = [(rung, "measures", rung.name) for rung in rungs]
     columns[1:1] = [(rung, "fitted", f"{rung.name}, fitted codes") for rung in rungs[:1] if "fitted" in rung.results]
-    floors = {name: told["floor"] for name, told in rungs[0].results["measures"].items()}
+    floors = {name: result["floor"] for name, result in rungs[0].results["measures"].items()}
     yield ["", *(title for _, _, title in columns), "floor"]
     for name, title in MEASURES.items():
         values = [rung.value(name, group) for rung, group, _ in columns]
         if any(value is not None for value in values):
-            yield [title, *("" if value is None else f"{value:.4g}" for value in values), _figure(floors.get(name))]
+            yield [title, *map(_format, values), _format(floors.get(name))]
 
 
-def _figure(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _on_samples(rungs: list[Rung]) -> list[str]:
+def _sample_paragraphs(rungs: list[Rung]) -> list[str]:
     codes = rungs[0].results.get("codes")
     if codes is None:
         return []
-    away = max(codes["length"], codes["prior_length"]) > FAR * min(codes["length"], codes["prior_length"])
-    asked = ", so the decoder is asked about places it has never been to" if away else ""
+    differ = max(codes["length"], codes["prior_length"]) > MAX_NORM_RATIO * min(codes["length"], codes["prior_length"])
+    remark = ", so the decoder is evaluated far from its training points" if differ else ""
     return [
-        "Why the autoencoder's look as they do: nobody asked its codes to lie where latents are drawn. A training "
-        f"picture's code is {codes['length']:.3g} long, a latent {codes['prior_length']:.3g}{asked}. The VAE's KL pays "
-        "for keeping codes at the prior."
+        "The autoencoder's objective does not tie the distribution of its codes to the prior. The median norm is "
+        f"{codes['length']:.3g} for codes of training images and {codes['prior_length']:.3g} for latents{remark}. The "
+        "KL divergence in the VAE's objective keeps the codes close to the prior."
     ]
 
 
-def _on_codes(rungs: list[Rung]) -> list[str]:
+def _fitted_paragraphs(rungs: list[Rung]) -> list[str]:
     codes = rungs[0].results.get("codes")
     if codes is None:
         return []
-    low, middle, high = codes["std"]
+    low, median, high = codes["std"]
     return [
-        f"The autoencoder's codes have standard deviations of {low:.3g} to {high:.3g} (median {middle:.3g}). Drawing "
-        "from a Gaussian with their mean and covariance brings the decoder back to familiar ground; what is still "
-        "wrong is that the codes are no Gaussian: between the classes there are places where nothing was ever put."
+        f"The autoencoder's codes have standard deviations of {low:.3g} to {high:.3g} (median {median:.3g}). A "
+        "Gaussian with their mean and covariance yields codes in the region where the decoder was trained. But the "
+        "codes are not Gaussian: between the classes there are regions without any codes."
     ]
 
 
-def _sheets(rungs: list[Rung], name: str, caption: str) -> list[ReportImage]:
+def _images(rungs: list[Rung], name: str, caption: str) -> list[ReportImage]:
     return [ReportImage(path, f"{rung.name}: {caption}") for rung in rungs if (path := rung.image(name)) is not None]
 
 
-def _costs(rungs: list[Rung]) -> Iterator[list[str]]:
-    yield ["", "seconds", "weights", "alarms", "recipe", "save"]
+def _cost_table(rungs: list[Rung]) -> Iterator[list[str]]:
+    yield ["", "seconds", "parameters", "alarms", "recipe hash", "checkpoint"]
     for rung in rungs:
         sizes = ", ".join(f"{name} {count:,}" for name, count in rung.info["parameters"].items())
         alarms = ", ".join(sorted({alarm["detector"] for alarm in rung.alarms})) or "none"
-        hashed, step = rung.info["recipe"], rung.results["step"]
-        yield [rung.name, f"{rung.info['seconds']:,.0f}", sizes, alarms, hashed, f"step {step:,}"]
+        recipe_hash, step = rung.info["recipe"], rung.results["step"]
+        yield [rung.name, f"{rung.info['seconds']:,.0f}", sizes, alarms, recipe_hash, f"step {step:,}"]
 
 
-def _curves(rungs: list[Rung], path: Path) -> None:
+def _plot_spectra(rungs: list[Rung], path: Path) -> None:
     figure = new_figure(8, 3.6, dpi=120, layout="constrained")
     axes = figure.subplots()
     for rung in rungs:
@@ -186,24 +204,24 @@ def _curves(rungs: list[Rung], path: Path) -> None:
             ratio = [max(fake, 1e-12) / max(true, 1e-12) for fake, true in zip(curve, real, strict=True)]
             label = rung.name if name == "samples" else f"{rung.name}, fitted codes"
             axes.plot(range(1, len(ratio)), ratio[1:], style, color=COLOURS.get(rung.name), label=label, linewidth=1.6)
-    axes.axhline(1, color="black", linestyle="--", linewidth=0.8, label="real pictures")
+    axes.axhline(1, color="black", linestyle="--", linewidth=0.8, label="real images")
     axes.set_yscale("log")
-    axes.set(xlabel="waves per picture", ylabel="power over that of reals")
+    axes.set(xlabel="frequency (cycles per image)", ylabel="power relative to real images")
     axes.legend(frameon=False, fontsize=8)
     write_bytes(path, as_png(figure))
 
 
-def markdown(parts: Sequence[ReportSection], out: Path) -> str:
-    """The report as Markdown; pictures by their paths from `out`."""
+def markdown(sections: Sequence[ReportSection], out: Path) -> str:
+    """The report as Markdown; images are linked by their paths relative to `out`."""
     lines: list[str] = []
-    for number, part in enumerate(parts):
-        lines += [f"{'#' if number == 0 else '##'} {part.heading}", ""]
-        lines += [line for words in part.paragraphs for line in (words, "")]
-        if part.table:
-            head, *rows = part.table
-            lines += ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)] + [""]
-        for picture in part.images:
-            lines += [f"![{picture.caption}]({picture.path.relative_to(out).as_posix()})", ""]
+    for index, section in enumerate(sections):
+        lines += [f"{'#' if index == 0 else '##'} {section.heading}", ""]
+        lines += [line for paragraph in section.paragraphs for line in (paragraph, "")]
+        if section.table:
+            header, *rows = section.table
+            lines += ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)] + [""]
+        for image in section.images:
+            lines += [f"![{image.caption}]({image.path.relative_to(out).as_posix()})", ""]
     return "\n".join(lines)
 
 
@@ -222,18 +240,18 @@ figcaption { font-size: .85rem; opacity: .75; }
 """
 
 
-def html(parts: Sequence[ReportSection]) -> str:
-    """The report as one HTML file with its pictures inside."""
+def html(sections: Sequence[ReportSection]) -> str:
+    """The report as a single HTML file with embedded images."""
     body: list[str] = []
-    for number, part in enumerate(parts):
-        level = 1 if number == 0 else 2
-        body.append(f"<h{level}>{escape(part.heading)}</h{level}>")
-        body += [f"<p>{escape(words)}</p>" for words in part.paragraphs]
-        if part.table:
-            body.append(_html_table(part.table))
-        if part.images:
-            body.append('<div class="row">' + "".join(map(_html_picture, part.images)) + "</div>")
-    title = escape(parts[0].heading)
+    for index, section in enumerate(sections):
+        level = 1 if index == 0 else 2
+        body.append(f"<h{level}>{escape(section.heading)}</h{level}>")
+        body += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
+        if section.table:
+            body.append(_html_table(section.table))
+        if section.images:
+            body.append('<div class="row">' + "".join(map(_html_image, section.images)) + "</div>")
+    title = escape(sections[0].heading)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n'
@@ -243,16 +261,16 @@ def html(parts: Sequence[ReportSection]) -> str:
 
 
 def _html_table(table: Sequence[Sequence[str]]) -> str:
-    head, *rows = table
+    header, *rows = table
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return "<table>" + line(head, "th") + "".join(line(row, "td") for row in rows) + "</table>"
+    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
 
 
-def _html_picture(picture: ReportImage) -> str:
-    inside = base64.b64encode(picture.path.read_bytes()).decode()
-    wide = ' class="wide"' if picture.path.name == "spectrum.png" else ""
-    shown = f'<img alt="{escape(picture.caption)}" src="data:image/png;base64,{inside}">'
-    return f"<figure{wide}>{shown}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+def _html_image(image: ReportImage) -> str:
+    encoded = base64.b64encode(image.path.read_bytes()).decode()
+    wide = ' class="wide"' if image.path.name == "spectrum.png" else ""
+    element = f'<img alt="{escape(image.caption)}" src="data:image/png;base64,{encoded}">'
+    return f"<figure{wide}>{element}<figcaption>{escape(image.caption)}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""Up the ladder: each rung trained, or taken up where it was left, then looked at."""
+"""Trains or resumes the rungs of a ladder, evaluates them and writes the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from poise.errors import RecipeError, Stopped
 from poise.ladder.evaluate import evaluate_rung
-from poise.ladder.plan import RUNGS
 from poise.ladder.report import write_report
 from poise.recipe.model import Recipe, differences
 from poise.runs.folder import RunFolder
@@ -27,57 +26,60 @@ def run_ladder(
     listener: ProgressListener | None = None,
     progress: Progress = no_progress,
 ) -> Path:
-    """Train what is not trained yet, look at what was not looked at yet, write the report; gives its path.
+    """Train and evaluate the rungs, as far as this has not been done, and write the report.
+
+    `train` lists further errors.
 
     Args:
-        recipes: by rung, see `plan`.
-        out: the ladder's folder: a run folder for each rung, `report.html` and `report.md`.
+        recipes: the recipes by rung, see `ladder_tables`.
+        out: the ladder's folder, which gets a run folder for each rung, `report.html` and `report.md`.
         device: see `train`.
-        data_root: where data sets by name are looked for.
-        listener: looks on while a rung is trained.
-        progress: gets the progress of the work between the runs.
+        data_root: the folder that contains the data sets given by name.
+        listener: is notified while a rung is trained.
+        progress: gets the progress of the evaluations.
 
-    `train` lists the other errors.
+    Returns:
+        The path of `report.html`.
 
     Raises:
-        RecipeError: there is another ladder in `out`.
+        RecipeError: `out` contains a ladder with other recipes.
     """
     import_matplotlib()
-    left = {rung: _left(recipe, out / rung) for rung, recipe in recipes.items()}
-    again = f"; continue with the same command: poise ladder --out {out}"
-    with Signals(again):  # between the rungs, and while one is looked at
+    resume = {rung: _resume(recipe, out / rung) for rung, recipe in recipes.items()}
+    advice = f"; continue with the same command: poise ladder --out {out}"
+    with Signals(advice):  # between the runs, and during an evaluation
         for rung, recipe in recipes.items():
             run = out / rung
-            if left[rung] is not None:
+            if resume[rung] is not None:
                 try:
-                    train(recipe, run, resume=bool(left[rung]), device=device, data_root=data_root, listener=listener)
+                    train(recipe, run, resume=bool(resume[rung]), device=device, data_root=data_root, listener=listener)
                 except Stopped as stopped:
-                    raise Stopped(str(stopped).partition("; continue with")[0] + again) from None
-            done = Run(run)
-            done.read_data_from(recipe.data)  # it may lie elsewhere now
+                    raise Stopped(str(stopped).partition("; continue with")[0] + advice) from None
+            completed = Run(run)
+            completed.read_data_from(recipe.data)  # the data may have been moved
             with progress_to(progress):
-                evaluate_rung(done, data_root=data_root, progress=progress)
+                evaluate_rung(completed, data_root=data_root, progress=progress)
             progress("", 1.0)
         return write_report(out, list(recipes))
 
 
-def _left(recipe: Recipe, path: Path) -> bool | None:
-    """None if the run there is done; whether there is one to go on with.
+def _resume(recipe: Recipe, path: Path) -> bool | None:
+    """Whether there is a run to resume at `path`; None if it is complete.
 
     Raises:
-        RecipeError: it is another run, or no run at all, or one that can't be gone on with.
+        RecipeError: the folder contains a run of another recipe, a run that can't be resumed, or other files.
     """
     if not (path / "run.json").is_file():
         RunFolder(path).check(resume=False)
         return False
     run = Run(path)
-    same_place = run.recipe.model_copy(update={"data": recipe.data})
-    if differences(run.recipe, recipe) or same_place.hash != recipe.hash:
-        cure = f"name another --out, or take the words that it was made with ({len(RUNGS)} rungs: {', '.join(RUNGS)})"
-        raise RecipeError("there is another ladder here", where=f"--out {path.parent}", cure=cure)
+    with_new_data = run.recipe.model_copy(update={"data": recipe.data})
+    if differences(run.recipe, recipe) or with_new_data.hash != recipe.hash:
+        cure = "give another --out, or use the same options as before"
+        raise RecipeError("contains a ladder with other options", where=f"--out {path.parent}", cure=cure)
     if run.info["state"] == "done":
         return None
-    if not any(run.folder.saves.glob("step-*")):  # ended before its first save: begun anew
+    if not any(run.folder.saves.glob("step-*")):  # stopped before its first checkpoint: start again
         RunFolder(path).check(resume=False)
         return False
     return True
