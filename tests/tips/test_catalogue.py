@@ -1,4 +1,4 @@
-"""The catalogue is whole, true to the parts it speaks of, and every line of it runs."""
+"""Tests of the catalogue: it is complete, agrees with the components, and all its commands run."""
 
 from __future__ import annotations
 
@@ -37,49 +37,49 @@ every_tip = pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
 
 
 def assignments(switch: str) -> list[str]:
-    """What a switch sets."""
-    words = shlex.split(switch)
-    assert words[::2] == ["--set"] * (len(words) // 2), "nothing but --set PATH=VALUE"
-    return words[1::2]
+    """The assignments of a switch."""
+    options = shlex.split(switch)
+    assert options[::2] == ["--set"] * (len(options) // 2), "nothing but --set PATH=VALUE"
+    return options[1::2]
 
 
-def test_every_tip_of_the_lists_is_there_once_and_in_order() -> None:
+def test_the_catalogue_has_every_tip_once_and_in_order() -> None:
     assert [tip.id for tip in tips()] == IDS
     assert len({tip.name for tip in tips()}) == len(IDS)
 
 
-def test_every_trick_has_its_place_under_its_own_tip() -> None:
+def test_every_trick_is_listed_under_its_tip() -> None:
     listed = [(part.kind, tip.id) for tip in tips() for part in tip.parts if part.at == "tricks"]
     assert sorted(listed) == sorted((kind, entry.tip) for kind, entry in TRICKS.items())
 
 
 @every_tip
-def test_says_what_it_must(tip: Tip) -> None:
+def test_required_content(tip: Tip) -> None:
     assert len(tip.summary) > 150
     assert "\n" not in tip.summary.strip()
     assert tip.source
     assert tip.evidence
-    for one in tip.evidence:
-        assert one.says in ("for", "against", "open")
-        assert one.text
-        assert one.source or one.says == "open", "a claim has a source"
+    for evidence in tip.evidence:
+        assert evidence.says in ("for", "against", "open")
+        assert evidence.text
+        assert evidence.source or evidence.says == "open", "a claim has a source"
     for number in re.findall(r"arXiv:(\S+?)(?=[;,)\s]|$)", " ".join((*tip.source, *(e.source for e in tip.evidence)))):
         assert re.fullmatch(r"\d{4}\.\d{4,5}", number), number
     for part in tip.parts:
-        assert part.kind in parts()[part.at], f"{part.at} knows no {part.kind}"
+        assert part.kind in parts()[part.at], f"{part.at} has no kind {part.kind}"
         assert part.note
         assert part.kind in part.switch or f"tricks.{part.kind}" in part.switch
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_every_switch_makes_a_recipe_that_fits_and_says_something(switch: str) -> None:
+def test_every_switch_gives_a_compatible_recipe(switch: str) -> None:
     changed = load_table(DEFAULT)
     for assignment in assignments(switch):
         set_value(changed, assignment)
     recipe = decode(changed)
     findings = check_compatibility(recipe, (1, 32, 32), 10)
     assert not findings.refusals
-    assert not findings.warnings, "what a tip advises is not warned of"
+    assert not findings.warnings, "following a tip raises no warning"
     for assignment in assignments(switch):
         path, value = assignment.split("=", 1)
         assert value.strip()
@@ -87,8 +87,8 @@ def test_every_switch_makes_a_recipe_that_fits_and_says_something(switch: str) -
 
 
 @pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
-def test_a_switch_that_restates_the_default_is_said_to(tip: Tip) -> None:
-    """Tips that the default recipe follows already, and the page says so; all others change it."""
+def test_switches_that_restate_the_default(tip: Tip) -> None:
+    """The summaries of tips that the default recipe already follows mention this; all others change the recipe."""
     changed = load_table(DEFAULT)
     for assignment in assignments(tip.switch):
         set_value(changed, assignment)
@@ -98,14 +98,14 @@ def test_a_switch_that_restates_the_default_is_said_to(tip: Tip) -> None:
 
 
 def small(switch: str) -> list[str]:
-    """What makes a run of three steps short, without touching what the switch is about."""
+    """Assignments for a small and short run that do not interfere with the switch."""
     widths = [] if "width" in switch else ["network.g.width=8", "network.d.width=8"]
     return ["batch=8", "log.sheet=4", "measure=none", *widths, *assignments(switch), "log.rows=1"]
 
 
 @every_tip
-def test_every_tips_switch_trains_three_steps_on_digits(tip: Tip, tmp_path: Path) -> None:
-    """As it is typed, but for the size."""
+def test_the_switch_of_every_tip_trains(tip: Tip, tmp_path: Path) -> None:
+    """The command of the page, for small networks."""
     train_command(data="digits", out=str(tmp_path / "run"), steps=3, changes=small(tip.switch))
     rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -113,7 +113,7 @@ def test_every_tips_switch_trains_three_steps_on_digits(tip: Tip, tmp_path: Path
 
 
 @pytest.mark.parametrize("switch", sorted(set(SWITCHES) - {tip.switch for tip in tips()}))
-def test_every_parts_switch_takes_three_finite_steps(switch: str) -> None:
+def test_the_switch_of_every_part_trains(switch: str) -> None:
     changed = load_table(DEFAULT)
     for assignment in small(switch):
         set_value(changed, assignment)
@@ -124,12 +124,12 @@ def test_every_parts_switch_takes_three_finite_steps(switch: str) -> None:
 
 @cache
 def digits() -> Source:
-    """The default recipe's pictures."""
+    """The training images of the default recipe."""
     return decode(load_table(DEFAULT)).data.load().train
 
 
-def test_what_is_derived_is_up_to_date() -> None:
-    """If this fails: `python -m poise.tips.record`."""
+def test_derived_files_are_up_to_date() -> None:
+    """If this fails, run `python -m poise.tips.record`."""
     stored = ROOT / "src/poise/tips/parts.json"
     assert stored.read_text("utf-8") == record.parts_text()
     assert (ROOT / "docs/tips.md").read_text("utf-8") == record.page() + "\n"
@@ -137,10 +137,10 @@ def test_what_is_derived_is_up_to_date() -> None:
     assert record.insert_schedulable_fields(recipes) == recipes
 
 
-def test_the_page_names_every_field_that_may_be_a_dial_and_no_other() -> None:
-    """What a whole recipe's JSON schema says, in which a dial that moves is a reference to its kinds."""
+def test_the_page_lists_all_fields_that_accept_a_schedule() -> None:
+    """Compared with the JSON schema of a recipe, in which a schedule is a reference to its kinds."""
     schemas = Recipe.model_json_schema()["$defs"]
-    wanted = {
+    expected = {
         (schema["properties"]["kind"]["const"], name)
         for schema in schemas.values()
         for name, field in schema.get("properties", {}).items()
@@ -149,12 +149,12 @@ def test_the_page_names_every_field_that_may_be_a_dial_and_no_other() -> None:
     begin, end = record.SCHEDULABLE
     table = (ROOT / "docs/recipes.md").read_text("utf-8").partition(begin)[2].partition(end)[0]
     rows = [re.findall(r"`(\w+)`", line.partition(" | ")[2]) for line in table.strip().splitlines()[2:]]
-    assert {(kind, name) for kind, *names in rows for name in names} == wanted
-    assert {("layer_noise", "sigma"), ("adam", "betas"), ("soft_labels", "real"), ("elbo", "beta")} <= wanted
+    assert {(kind, name) for kind, *names in rows for name in names} == expected
+    assert {("layer_noise", "sigma"), ("adam", "betas"), ("soft_labels", "real"), ("elbo", "beta")} <= expected
 
 
 @pytest.mark.parametrize(
-    ("word", "ids"),
+    ("query", "ids"),
     [
         ("T07a", ["T07a"]),
         ("t07", ["T07a", "T07b"]),
@@ -165,18 +165,18 @@ def test_the_page_names_every_field_that_may_be_a_dial_and_no_other() -> None:
         (" Historical-Averaging ", ["T20"]),
     ],
 )
-def test_is_found_by_id_name_and_kind(word: str, ids: list[str]) -> None:
-    assert [tip.id for tip in find(word)] == ids
+def test_find_by_id_name_and_kind(query: str, ids: list[str]) -> None:
+    assert [tip.id for tip in find(query)] == ids
 
 
-def test_a_slip_is_helped() -> None:
+def test_find_suggests_the_closest_name() -> None:
     with pytest.raises(RecipeError, match="did you mean 'soft-labels'"):
         find("soft-lables")
     with pytest.raises(RecipeError, match="poise tips lists them"):
         find("xyzzy")
 
 
-def test_fields_are_told_with_their_defaults() -> None:
-    (told,) = find("soft-labels")
-    assert told.as_json()["options"][0]["fields"] == {"real": [0.7, 1.2], "fake": [0.0, 0.3]}
+def test_json_lists_fields_with_defaults() -> None:
+    (tip,) = find("soft-labels")
+    assert tip.as_json()["options"][0]["fields"] == {"real": [0.7, 1.2], "fake": [0.0, 0.3]}
     assert parts()["optimizer.g"]["adam"]["lr"] is not None

@@ -1,4 +1,4 @@
-"""What a recipe makes of the tips: each rule in each of its outcomes, on small tables."""
+"""Tests of the rules of the tips, each with each of its outcomes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from poise.tips.recipe_view import RecipeView
 from poise.tips.rules import RULES, tip_status, tip_statuses
 
 
-def changed(name: str, *assignments: str) -> Table:
-    made = load_table(name)
+def changed_table(name: str, *assignments: str) -> Table:
+    table = load_table(name)
     for assignment in assignments:
-        set_value(made, assignment)
-    return made
+        set_value(table, assignment)
+    return table
 
 
 CASES: list[tuple[str, str, str, list[str]]] = [
@@ -109,36 +109,36 @@ CASES: list[tuple[str, str, str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("tip", "stands", "name", "changes"), CASES)
-def test_a_rule(tip: str, stands: str, name: str, changes: list[str]) -> None:
-    found = tip_status(tip, RecipeView(changed(name, *changes)))
-    assert found.status == stands, found.reason
+@pytest.mark.parametrize(("tip", "status", "name", "changes"), CASES)
+def test_rule(tip: str, status: str, name: str, changes: list[str]) -> None:
+    found = tip_status(tip, RecipeView(changed_table(name, *changes)))
+    assert found.status == status, found.reason
     assert found.reason
 
 
-def test_every_tip_has_a_rule_and_every_rule_a_tip() -> None:
+def test_every_tip_has_a_rule() -> None:
     assert set(RULES) == {tip.id for tip in tips()}
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_shipped_recipe_is_told_about_all_of_them(name: str) -> None:
-    told = tip_statuses(load_table(name))
-    assert [tip.id for tip, _ in told] == [tip.id for tip in tips()]
-    assert all(standing.reason for _, standing in told)
+def test_every_shipped_recipe_has_a_status_for_every_tip(name: str) -> None:
+    statuses = tip_statuses(load_table(name))
+    assert [tip.id for tip, _ in statuses] == [tip.id for tip in tips()]
+    assert all(status.reason for _, status in statuses)
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "table",
     [{}, {"tricks": [{}, 3, {"kind": 4}]}, {"network": {"d": 7}}, {"objective": "hinge", "tempo": []}],
     ids=str,
 )
-def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> None:
-    """Whether it can be trained is for `train` to say."""
-    assert len(tip_statuses(odd)) == len(tips())
+def test_incomplete_tables_are_accepted(table: dict[str, Any]) -> None:
+    """Validation is left to `train`."""
+    assert len(tip_statuses(table)) == len(tips())
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "table",
     [
         {"tricks": 5},
         {"tempo": {"kind": "ratio", "d": "x"}},
@@ -146,6 +146,6 @@ def test_a_table_that_is_no_recipe_gets_an_answer_too(odd: dict[str, Any]) -> No
     ],
     ids=str,
 )
-def test_a_field_of_a_wrong_type_is_one_line(odd: dict[str, Any]) -> None:
+def test_a_field_of_a_wrong_type_is_refused(table: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="poise train names it"):
-        tip_statuses(odd)
+        tip_statuses(table)

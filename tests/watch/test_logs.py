@@ -1,4 +1,4 @@
-"""Logs of all sorts become the same rows."""
+"""Tests of reading run folders and the logs of other trainers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Plain = list[tuple[int, dict[str, float]]]
 
 
 def plain(log: Log) -> Plain:
-    """Rows of numbers that were looked at once."""
+    """The rows of a log whose statistics are single values."""
     for _, numbers in log.rows:
         assert all(stat == Stat.of(stat.mean) or math.isnan(stat.mean) for stat in numbers.values())
     return [(step, {name: stat.mean for name, stat in numbers.items()}) for step, numbers in log.rows]
@@ -36,7 +36,7 @@ def written(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-# ---- runs of ours ---------------------------------------------------------------------------------------
+# ---- run folders -----------------------------------------------------------------------------------------
 
 
 def row(step: int, **stats: Stat) -> str:
@@ -44,17 +44,21 @@ def row(step: int, **stats: Stat) -> str:
     return json.dumps(row_to_json(Row(step, 64 * step, 0.1 * step, named))) + "\n"
 
 
-def a_run(folder: Path, *, recipe: str = 'steps = 400\n[objective]\nkind = "hinge"\n', rows: str | None = None) -> Path:
+def make_run(
+    folder: Path, *, recipe: str = 'steps = 400\n[objective]\nkind = "hinge"\n', rows: str | None = None
+) -> Path:
     path = folder / "run"
     path.mkdir()
-    told = row(50, d_adversarial=Stat(0.7, 0.1, 0.5, 0.9)) + row(100, d_adversarial=Stat(math.nan, 0.1, 0.5, math.inf))
-    written(path, "rows.jsonl", told if rows is None else rows)
+    default = row(50, d_adversarial=Stat(0.7, 0.1, 0.5, 0.9)) + row(
+        100, d_adversarial=Stat(math.nan, 0.1, 0.5, math.inf)
+    )
+    written(path, "rows.jsonl", default if rows is None else rows)
     written(path, "recipe.toml", recipe)
     return path
 
 
-def test_a_run_of_ours(tmp_path: Path) -> None:
-    run = a_run(tmp_path)
+def test_a_run_folder(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
     measured = [
         {"step": 75, "measures": {"fid": 12}, "floor": {"fid": 1.5}},
         {"step": 100, "measures": {"fid": "nan"}, "floor": {}},
@@ -72,9 +76,9 @@ def test_a_run_of_ours(tmp_path: Path) -> None:
     assert (log.count, log.length, log.family, log.monitor) == (2, 400, "hinge", {})
 
 
-def test_a_run_of_ours_says_what_is_monitored(tmp_path: Path) -> None:
-    recipe = '[objective]\nkind = "own"\n[monitor.policy]\ncollapse = "off"\n'
-    log = read_log(a_run(tmp_path, recipe=recipe))
+def test_the_monitor_table_of_a_run(tmp_path: Path) -> None:
+    recipe = '[objective]\nkind = "custom"\n[monitor.policy]\ncollapse = "off"\n'
+    log = read_log(make_run(tmp_path, recipe=recipe))
     assert log.monitor == {"policy": {"collapse": "off"}}
     assert log.family is None
 
@@ -82,16 +86,16 @@ def test_a_run_of_ours_says_what_is_monitored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("steps", "last", "length"),
     [("steps = 3000", 50, 3000), ("steps = 300", 50, 400), ("", 900, 900), ("", 100, 400)],
-    ids=["told", "told, short", "by its rows", "by its rows, short"],
+    ids=["given", "given, short", "from the rows", "from the rows, short"],
 )
 def test_the_length_of_a_run_is_at_least_400(tmp_path: Path, steps: str, last: int, length: int) -> None:
-    run = a_run(tmp_path, recipe=f"{steps}\n", rows=row(25, d_adversarial=Stat.of(1)) + row(last))
+    run = make_run(tmp_path, recipe=f"{steps}\n", rows=row(25, d_adversarial=Stat.of(1)) + row(last))
     assert read_log(run).length == length
 
 
-def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
-    whole = row(50, d_adversarial=Stat.of(0.7))
-    assert [step for step, _ in read_log(a_run(tmp_path, rows=whole + whole[:30])).rows] == [50]
+def test_an_incomplete_last_line_is_ignored(tmp_path: Path) -> None:
+    line = row(50, d_adversarial=Stat.of(0.7))
+    assert [step for step, _ in read_log(make_run(tmp_path, rows=line + line[:30])).rows] == [50]
 
 
 @pytest.mark.parametrize(
@@ -104,21 +108,21 @@ def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
     ],
     ids=["empty", "no stats", "no stat", "no TOML"],
 )
-def test_runs_that_cannot_be_read(tmp_path: Path, rows: str, recipe: str, part: str) -> None:
-    run = a_run(tmp_path, rows=rows, recipe=recipe)
+def test_unreadable_runs_are_refused(tmp_path: Path, rows: str, recipe: str, part: str) -> None:
+    run = make_run(tmp_path, rows=rows, recipe=recipe)
     with pytest.raises(CheckpointError if "damaged" in part else DataError, match=part) as raised:
         read_log(run)
     assert str(run) in str(raised.value)
 
 
 def test_a_run_without_its_recipe(tmp_path: Path) -> None:
-    run = a_run(tmp_path)
+    run = make_run(tmp_path)
     (run / "recipe.toml").unlink()
     with pytest.raises(DataError, match="not a readable run folder"):
         read_log(run)
 
 
-def test_measured() -> None:
+def test_measures_to_metrics() -> None:
     line = {"step": 3, "measures": {"fid": 2, "kid": "inf"}, "floor": {"fid": 1}}
     assert measures_to_metrics(line) == {
         "measure/fid": Stat.of(2.0),
@@ -127,7 +131,7 @@ def test_measured() -> None:
     }
 
 
-# ---- tables ---------------------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------------------
 
 TABLE = "iter{m}loss_D{m}loss_G{m}note\n10{m}0.5{m}1.5{m}fine\n20{m}0.25{m}{m}\n30{m}{m}1.25{m}3\n"
 ROWS: Plain = [(10, {D: 0.5, G: 1.5}), (20, {D: 0.25}), (30, {G: 1.25})]
@@ -135,9 +139,9 @@ ROWS: Plain = [(10, {D: 0.5, G: 1.5}), (20, {D: 0.25}), (30, {G: 1.25})]
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", ", "], ids=["comma", "semicolon", "tab", "comma and blank"])
 @pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "BOM"])
-@pytest.mark.parametrize("ending", ["csv", "CSV", "tsv"])
-def test_tables(tmp_path: Path, mark: str, start: str, ending: str) -> None:
-    log = read_log(written(tmp_path, f"log.{ending}", start + TABLE.format(m=mark)))
+@pytest.mark.parametrize("suffix", ["csv", "CSV", "tsv"])
+def test_csv_and_tsv(tmp_path: Path, mark: str, start: str, suffix: str) -> None:
+    log = read_log(written(tmp_path, f"log.{suffix}", start + TABLE.format(m=mark)))
     assert plain(log) == ROWS
     assert (log.count, log.length, log.family, log.monitor) == (3, 30, None, {})
 
@@ -154,7 +158,7 @@ def test_rows_longer_or_shorter_than_the_header(tmp_path: Path) -> None:
     assert plain(log) == [(1, {D: 0.5, G: 1.5}), (2, {D: 0.25})]
 
 
-def test_dots_and_exponents(tmp_path: Path) -> None:
+def test_number_formats(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "log.csv", " d_loss ,g_loss\n1e-3,.5\n-2,+3.\n"))
     assert plain(log) == [(1, {D: 0.001, G: 0.5}), (2, {D: -2.0, G: 3.0})]
 
@@ -171,14 +175,14 @@ def test_dots_and_exponents(tmp_path: Path) -> None:
     ],
     ids=["flat", "nested", "StyleGAN", "broken lines"],
 )
-def test_objects(tmp_path: Path, lines: str) -> None:
+def test_json_lines(tmp_path: Path, lines: str) -> None:
     found: Plain = [(10, {D: 0.5, G: 1.5}), (20, {D: 0.25})]
     broken = lines.startswith("half")
     path = written(tmp_path, "stats.jsonl", lines.removeprefix("half a line\n"))
     assert plain(read_log(path)) == (found[:1] if broken else found)
 
 
-def test_objects_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
+def test_json_lines_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
     lines = '\n{"d_loss": "nan", "g_loss": NaN, "on": true}\n{"d_loss": "inf", "g_loss": null}\n'
     (_, first), (_, second) = plain(read_log(written(tmp_path, "log.txt", lines)))
     assert math.isnan(first[D])
@@ -186,7 +190,7 @@ def test_objects_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
     assert second == {D: math.inf}
 
 
-# ---- lines of text --------------------------------------------------------------------------------------
+# ---- lines of text ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,12 +211,12 @@ def test_objects_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
     ],
     ids=["DCGAN", "PyTorch-GAN", "equals", "pix2pix", "exponents", "words", "dashes", "critic", "units"],
 )
-def test_lines(tmp_path: Path, line: str, numbers: tuple[int, dict[str, float]]) -> None:
+def test_lines_of_text(tmp_path: Path, line: str, numbers: tuple[int, dict[str, float]]) -> None:
     path = written(tmp_path, "train.log", f"Starting Training Loop...\n{line}\nSaved.\n")
     assert plain(read_log(path)) == [numbers]
 
 
-def test_lines_with_nan(tmp_path: Path) -> None:
+def test_lines_of_text_with_nan(tmp_path: Path) -> None:
     text = "[0/25][0/9]\tLoss_D: NaN\tLoss_G: nan\n[0/25][1/9]\tLoss_D: 0.5\tLoss_G: -nan\n"
     (one, first), (two, second) = plain(read_log(written(tmp_path, "log", text)))
     assert (one, two, second[D]) == (1, 2, 0.5)
@@ -221,21 +225,21 @@ def test_lines_with_nan(tmp_path: Path) -> None:
     assert math.isnan(second[G])
 
 
-def test_other_numbers_of_a_line_are_left_out_or_asked_for(tmp_path: Path) -> None:
+def test_other_numbers_are_ignored_unless_requested(tmp_path: Path) -> None:
     path = written(tmp_path, "log.txt", "Loss_D: 1.4\tLoss_G: 5.6\tD(x): 0.75\tD(G(z)): 0.5 / 0.01\n")
-    assert plain(read_log(path, {"real": "D(x)", "d/own": "D(G(z))"})) == [
-        (1, {D: 1.4, G: 5.6, "d/real_score": 0.75, "d/own": 0.5})
+    assert plain(read_log(path, {"real": "D(x)", "d/custom": "D(G(z))"})) == [
+        (1, {D: 1.4, G: 5.6, "d/real_score": 0.75, "d/custom": 0.5})
     ]
 
 
 @pytest.mark.parametrize("name", KNOWN_COLUMNS)
-def test_names_that_are_known(tmp_path: Path, name: str) -> None:
+def test_known_column_names(tmp_path: Path, name: str) -> None:
     log = read_log(written(tmp_path, "log.csv", f"{name},loss_d,loss_g\n0.75,2,1\n"))
     assert plain(log)[0][1][SHORT_NAMES[KNOWN_COLUMNS[name]]] == 0.75
 
 
 @pytest.mark.parametrize("name", ["D loss", "loss/D", "Loss_D", "errD", "D_err", "D_errors", "Loss/D/loss", "D/loss"])
-def test_letters_alone_count(tmp_path: Path, name: str) -> None:
+def test_punctuation_and_case_of_names_are_ignored(tmp_path: Path, name: str) -> None:
     log = read_log(written(tmp_path, "log.csv", f"{name}\n3\n"))
     assert plain(log) == [(1, {D: 3})]
 
@@ -253,28 +257,28 @@ def test_letters_alone_count(tmp_path: Path, name: str) -> None:
     ],
     ids=str,
 )
-def test_more_than_losses_is_guessed(tmp_path: Path, names: str, number: str) -> None:
+def test_other_metrics_are_recognised(tmp_path: Path, names: str, number: str) -> None:
     head = names.removeprefix("accuracy ")
     log = read_log(written(tmp_path, "log.csv", f"loss_g,{head},other\n2,0.75,9\n"))
     assert plain(log) == [(1, {G: 2, number: 0.75})]
 
 
-# ---- a pattern ------------------------------------------------------------------------------------------
+# ---- --pattern -------------------------------------------------------------------------------------------
 
 LINES = "epoch 1/9: it 5 D 0.5 G 1.5\nnothing\nepoch 1/9: it 10 D nan G 1.25\n"
 PATTERN = r"it (?P<step>\d+) D (?P<d>\S+) G (?P<g>\S+)"
 
 
-def test_a_pattern(tmp_path: Path) -> None:
+def test_pattern(tmp_path: Path) -> None:
     path = written(tmp_path, "log.txt", LINES)
     (one, first), (two, second) = plain(read_log(path, pattern=PATTERN))
     assert (one, two, first, second[G]) == (5, 10, {D: 0.5, G: 1.5}, 1.25)
     assert math.isnan(second[D])
-    told = plain(read_log(path, {"real": "g"}, r"it \d+ D (?P<d>[0-9.]+) G (?P<g>\S+)"))
-    assert told == [(1, {D: 0.5, G: 1.5, "d/real_score": 1.5})]
+    rows = plain(read_log(path, {"real": "g"}, r"it \d+ D (?P<d>[0-9.]+) G (?P<g>\S+)"))
+    assert rows == [(1, {D: 0.5, G: 1.5, "d/real_score": 1.5})]
 
 
-def test_a_pattern_reads_any_file(tmp_path: Path) -> None:
+def test_pattern_applies_to_any_file(tmp_path: Path) -> None:
     path = written(tmp_path, "log.csv", LINES)
     assert len(read_log(path, pattern=PATTERN).rows) == 2
 
@@ -288,24 +292,24 @@ def test_a_pattern_reads_any_file(tmp_path: Path) -> None:
     ],
     ids=["no group", "no match", "no loss"],
 )
-def test_patterns_refused(tmp_path: Path, pattern: str, error: type[PoiseError], parts: list[str]) -> None:
+def test_invalid_patterns_are_refused(tmp_path: Path, pattern: str, error: type[PoiseError], parts: list[str]) -> None:
     with pytest.raises(error) as raised:
         read_log(written(tmp_path, "log.txt", LINES), pattern=pattern)
     for part in parts:
         assert part in str(raised.value)
 
 
-def test_a_bad_regular_expression(tmp_path: Path) -> None:
+def test_an_invalid_regular_expression_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="not a regular expression"):
         read_log(written(tmp_path, "log.txt", LINES), pattern="(?P<d>")
 
 
-def test_a_folder_has_no_lines(tmp_path: Path) -> None:
+def test_pattern_needs_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read"):
         read_log(tmp_path, pattern=PATTERN)
 
 
-# ---- TensorBoard ----------------------------------------------------------------------------------------
+# ---- TensorBoard -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +324,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_events(events: Path) -> None:
+def test_tensorboard_events(events: Path) -> None:
     found: Plain = [
         (10, {D: 10 / 64, G: -10 / 32}),
         (20, {D: 20 / 64}),
@@ -329,11 +333,11 @@ def test_events(events: Path) -> None:
     assert plain(read_log(events)) == found
     (file,) = events.iterdir()
     assert plain(read_log(file)) == found
-    asked = read_log(events, {"accuracy": "lr"})
-    assert [numbers["d/accuracy"] for _, numbers in plain(asked)] == [0.5] * 3
+    requested = read_log(events, {"accuracy": "lr"})
+    assert [numbers["d/accuracy"] for _, numbers in plain(requested)] == [0.5] * 3
 
 
-def test_many_events_are_all_read(tmp_path: Path) -> None:
+def test_events_are_not_subsampled(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path)) as writer:
         for step in range(12_000):
             writer.add_scalar("d_loss", 0.5, step)
@@ -341,18 +345,20 @@ def test_many_events_are_all_read(tmp_path: Path) -> None:
 
 
 def test_events_of_tensorflow_2(tmp_path: Path) -> None:
-    """Its scalars are tensors of the plugin "scalars", as the first of each name tells; other tensors are none."""
-    writer, said = EventFileWriter(str(tmp_path)), set()
+    """Scalars are tensors whose first event names the plugin "scalars"; other tensors are ignored."""
+    writer, described = EventFileWriter(str(tmp_path)), set()
     for step in range(5, 205, 5):
-        told = {("d_loss", "scalars"): np.float32(step / 64), ("notes", "text"): np.array([b"fine"], dtype=object)}
+        values = {("d_loss", "scalars"): np.float32(step / 64), ("notes", "text"): np.array([b"fine"], dtype=object)}
         if step % 2:
-            told["g_loss", "scalars"] = np.float32(-step / 32)
-        told["g/weights", "histograms"] = np.ones((3, 3))
-        for (tag, plugin), value in told.items():
+            values["g_loss", "scalars"] = np.float32(-step / 32)
+        values["g/weights", "histograms"] = np.ones((3, 3))
+        for (tag, plugin), value in values.items():
             metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
-            one = Summary.Value(tag=tag, tensor=make_tensor_proto(value), metadata=None if tag in said else metadata)
+            one = Summary.Value(
+                tag=tag, tensor=make_tensor_proto(value), metadata=None if tag in described else metadata
+            )
             writer.add_event(Event(wall_time=1.0, step=step, summary=Summary(value=[one])))
-            said.add(tag)
+            described.add(tag)
     writer.close()
     found = [(step, {D: step / 64} | ({G: -step / 32} if step % 2 else {})) for step in range(5, 205, 5)]
     log = read_log(tmp_path)
@@ -362,7 +368,7 @@ def test_events_of_tensorflow_2(tmp_path: Path) -> None:
     assert plain(read_log(file)) == found
 
 
-def test_events_of_both_sorts_share_their_rows(tmp_path: Path) -> None:
+def test_events_of_both_formats_share_their_rows(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path)) as writer:
         for step in (20, 10):
             writer.add_scalar("d_loss", 0.5, step)
@@ -376,7 +382,7 @@ def test_a_folder_without_events(tmp_path: Path) -> None:
     assert str(tmp_path) in str(raised.value)
 
 
-# ---- steps ----------------------------------------------------------------------------------------------
+# ---- steps -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -391,7 +397,7 @@ def test_a_folder_without_events(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_steps_from_a_column_or_counted(tmp_path: Path, head: str, steps: list[int]) -> None:
+def test_steps_come_from_a_column_or_are_counted(tmp_path: Path, head: str, steps: list[int]) -> None:
     path = written(tmp_path, "log.csv", f"{head},d_loss\n10,0.5\n20,0.5\n30,0.5\n")
     log = read_log(path)
     assert [step for step, _ in log.rows] == steps
@@ -399,7 +405,7 @@ def test_steps_from_a_column_or_counted(tmp_path: Path, head: str, steps: list[i
     assert [step for step, _ in read_log(path, {"step": head}).rows] == [10, 20, 30]
 
 
-def test_step_is_the_first_of_several_columns(tmp_path: Path) -> None:
+def test_the_first_step_column_is_used(tmp_path: Path) -> None:
     path = written(tmp_path, "log.csv", "tick,iter,step,d_loss\n1,2,3,0.5\n4,5,6,0.5\n")
     assert [step for step, _ in read_log(path).rows] == [3, 6]
     assert [step for step, _ in read_log(path, {"step": "tick"}).rows] == [1, 4]
@@ -416,12 +422,12 @@ def test_step_is_the_first_of_several_columns(tmp_path: Path) -> None:
     ],
     ids=["restarts", "the same twice", "rounded", "one missing, before", "one missing"],
 )
-def test_steps_that_start_anew_are_counted(tmp_path: Path, steps: str, found: list[int]) -> None:
+def test_lines_are_counted_if_steps_restart_or_are_missing(tmp_path: Path, steps: str, found: list[int]) -> None:
     lines = "".join(f"{step},0.5\n" for step in steps.split(" "))
     assert [step for step, _ in read_log(written(tmp_path, "log.csv", f"step,d_loss\n{lines}")).rows] == found
 
 
-def test_rows_without_a_wanted_number_are_not_counted(tmp_path: Path) -> None:
+def test_rows_without_a_metric_are_not_counted(tmp_path: Path) -> None:
     text = "d_loss: 0.5\nlr: 0.1\nd_loss: 0.25\n"
     log = read_log(written(tmp_path, "log.txt", text))
     assert plain(log) == [(1, {D: 0.5}), (2, {D: 0.25})]
@@ -434,11 +440,11 @@ def test_a_step_that_is_not_finite(tmp_path: Path, step: str) -> None:
     assert [number for number, _ in log.rows] == [1, 2]
 
 
-# ---- --columns ------------------------------------------------------------------------------------------
+# ---- --columns -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("text", "found"),
     [
         ("", {}),
         ("d=loss_D", {"d": "loss_D"}),
@@ -448,8 +454,8 @@ def test_a_step_that_is_not_finite(tmp_path: Path, step: str) -> None:
     ],
     ids=str,
 )
-def test_columns(words: str, found: dict[str, str]) -> None:
-    assert parse_columns(words) == found
+def test_parse_columns(text: str, found: dict[str, str]) -> None:
+    assert parse_columns(text) == found
 
 
 @pytest.mark.parametrize("name", SHORT_NAMES)
@@ -462,7 +468,7 @@ def test_every_short_name(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("text", "parts"),
     [
         ("d", ["--columns", "must be name=column, separated by commas", "'d'"]),
         ("d=", ["must be name=column", "'d='"]),
@@ -473,29 +479,29 @@ def test_every_short_name(tmp_path: Path, name: str) -> None:
     ],
     ids=str,
 )
-def test_columns_refused(words: str, parts: list[str]) -> None:
+def test_invalid_columns_are_refused(text: str, parts: list[str]) -> None:
     with pytest.raises(RecipeError) as raised:
-        parse_columns(words)
+        parse_columns(text)
     for part in parts:
         assert part in str(raised.value)
 
 
-def test_columns_go_before_what_is_guessed(tmp_path: Path) -> None:
+def test_columns_override_guesses(tmp_path: Path) -> None:
     path = written(tmp_path, "log.csv", "loss_D,other,d_loss,iter,at\n1,2,3,4,5\n")
     assert plain(read_log(path)) == [(4, {D: 1})]
     assert plain(read_log(path, {"d": "other", "step": "at"})) == [(5, {D: 2})]
     assert plain(read_log(path, {D: "other"})) == [(4, {D: 2})]
 
 
-def test_columns_go_before_our_own_names(tmp_path: Path) -> None:
+def test_columns_override_metric_names(tmp_path: Path) -> None:
     path = written(tmp_path, "log.csv", "d/adversarial,other\n1,2\n")
     assert plain(read_log(path, {"d": "other"})) == [(1, {D: 2})]
 
 
-# ---- what is refused ------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------
 
 
-def test_no_such_file(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such run or log") as raised:
         read_log(tmp_path / "nowhere")
     assert "nowhere" in str(raised.value)
@@ -510,7 +516,7 @@ def test_files_without_numbers(tmp_path: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["d", "step"])
-def test_a_column_that_is_not_there(tmp_path: Path, name: str) -> None:
+def test_missing_column(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, "log.csv", "iter,loss_D,loss_G\n1,2,3\n")
     with pytest.raises(RecipeError, match="no such column") as raised:
         read_log(path, {name: "lossD"})
@@ -519,7 +525,7 @@ def test_a_column_that_is_not_there(tmp_path: Path, name: str) -> None:
     assert "did you mean 'loss_D'?" in str(raised.value)
 
 
-def test_no_loss_is_named(tmp_path: Path) -> None:
+def test_no_recognised_loss(tmp_path: Path) -> None:
     head = ",".join(f"c{number}" for number in range(20))
     cells = ",".join("1" for _ in range(20))
     with pytest.raises(RecipeError, match="no column is recognised as a loss of D or G") as raised:
@@ -532,14 +538,14 @@ def test_one_loss_is_enough(tmp_path: Path) -> None:
     assert plain(read_log(written(tmp_path, "log.csv", "a,b\n1,2\n"), {"g": "b"})) == [(1, {G: 2})]
 
 
-# ---- the family -----------------------------------------------------------------------------------------
+# ---- the family ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("below", "family"), [(0, None), (1, None), (2, "wasserstein"), (20, "wasserstein")], ids=str)
-def test_a_loss_of_d_below_0_again_and_again_is_a_critics(tmp_path: Path, below: int, family: str | None) -> None:
+def test_repeated_negative_losses_of_d_indicate_a_critic(tmp_path: Path, below: int, family: str | None) -> None:
     lines = "".join(f"{-1 if number < below else 1},-5\n" for number in range(20))
     assert read_log(written(tmp_path, "log.csv", f"d_loss,g_loss\n{lines}")).family == family
 
 
-def test_a_loss_of_g_below_0_says_nothing(tmp_path: Path) -> None:
+def test_negative_losses_of_g_indicate_nothing(tmp_path: Path) -> None:
     assert read_log(written(tmp_path, "log.csv", "g_loss\n-1\n-2\n")).family is None

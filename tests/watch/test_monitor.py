@@ -1,4 +1,4 @@
-"""The monitor: when it looks, what it says once, what it forgets."""
+"""Tests of the monitor: when detectors run, when an alarm is repeated, and what a roll-back deletes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 D, NORM, BALANCE = "d/adversarial", "g/grad_norm", "measure/class_balance"
 BURST = 2 * DETECTORS["gradient_burst"].threshold
-"""A gradient so long, after nine of length 1 or more, is seen at once."""
+"""A gradient norm that raises an alarm at once after nine rows with norm 1."""
 
 
 def steps(alarms: list[Alarm]) -> list[int]:
     return [alarm.step for alarm in alarms]
 
 
-# ---- latching -------------------------------------------------------------------------------------------
+# ---- repeated alarms -------------------------------------------------------------------------------------
 
 QUIET = [(step, 1.0) for step in range(1, 10)]
 AGAIN = [*QUIET, (10, BURST), (20, 1.0), (60, BURST), (61, 1.0)]
@@ -43,22 +43,22 @@ AGAIN = [*QUIET, (10, BURST), (20, 1.0), (60, BURST), (61, 1.0)]
         ([(110, BURST), (209, 1.0), (210, BURST)], [10]),
         ([(110, BURST), (210, 1.0), (211, BURST), (212, BURST)], [10, 211]),
     ],
-    ids=["quiet for a window", "quiet for less", "loud again", "a window since the last", "again, once"],
+    ids=["absent for a window", "absent for less", "present again", "a window since the last", "again, once"],
 )
-def test_an_alarm_comes_again_after_a_quiet_window(more: list[tuple[int, float]], found: list[int]) -> None:
+def test_an_alarm_is_repeated_after_a_window_without_its_sign(more: list[tuple[int, float]], found: list[int]) -> None:
     monitor = Monitor(MonitorConfig(window={"gradient_burst": 100}))
     alarms = [alarm for step, value in AGAIN + more for alarm in monitor.hear(step, {NORM: value})]
     assert steps(alarms) == found
     assert {alarm.detector for alarm in alarms} == {"gradient_burst"}
 
 
-def test_one_alarm_while_it_stays_loud() -> None:
+def test_one_alarm_while_the_sign_persists() -> None:
     monitor = Monitor(family="logistic")
     alarms = [alarm for step in range(50, 5001, 50) for alarm in monitor.hear(step, {D: 0.001})]
     assert [(alarm.step, alarm.detector) for alarm in alarms] == [(300, "d_at_zero")]
 
 
-def test_detectors_are_latched_one_by_one() -> None:
+def test_detectors_are_independent() -> None:
     monitor = Monitor(family="logistic")
     alarms = []
     for step in range(50, 1001, 50):
@@ -66,7 +66,7 @@ def test_detectors_are_latched_one_by_one() -> None:
     assert [(alarm.step, alarm.detector) for alarm in alarms] == [(300, "d_at_zero"), (800, "saturated")]
 
 
-def test_two_at_once_come_in_the_order_of_the_list() -> None:
+def test_simultaneous_alarms_come_in_the_order_of_the_detectors() -> None:
     monitor = Monitor(family="logistic")
     alarms = [a for step in range(50, 301, 50) for a in monitor.hear(step, {"g/shades": 0.1, D: 0.001})]
     assert [alarm.detector for alarm in alarms] == ["d_at_zero", "saturated"]
@@ -76,8 +76,8 @@ def test_two_at_once_come_in_the_order_of_the_list() -> None:
     ("name", "values"),
     [(BALANCE, [0.1] * 6), ("measure/gan_test", [0.1] * 6), ("measure/fid", [10, 20, 20, 20, 20, 20])],
 )
-def test_what_is_measured_now_and_then_is_latched_between(name: str, values: list[float]) -> None:
-    """Even where the measurings lie farther apart than the window that is asked for."""
+def test_rare_measures_raise_one_alarm(name: str, values: list[float]) -> None:
+    """Even if the measurements are farther apart than the configured window."""
     monitor = Monitor(MonitorConfig(window={"classes_missing": 200, "labels_wrong": 200}))
     alarms = []
     for step in range(50, 3001, 50):
@@ -86,42 +86,42 @@ def test_what_is_measured_now_and_then_is_latched_between(name: str, values: lis
     assert len(alarms) == 1
 
 
-# ---- rows one by one ------------------------------------------------------------------------------------
+# ---- batches of rows -------------------------------------------------------------------------------------
 
 
-def looks(monkeypatch: pytest.MonkeyPatch, rows: list[tuple[int, dict[str, float | Stat]]]) -> list[int]:
-    """The steps at which a monitor looked."""
-    seen: list[int] = []
+def examined_steps(monkeypatch: pytest.MonkeyPatch, rows: list[tuple[int, dict[str, float | Stat]]]) -> list[int]:
+    """The steps at which the monitor runs its detectors."""
+    examined: list[int] = []
     add = MetricHistory.add
 
-    def watched(heard: MetricHistory, step: int, stats: dict[str, Stat]) -> None:
-        seen.append(step)
-        add(heard, step, stats)
+    def recording_add(history: MetricHistory, step: int, stats: dict[str, Stat]) -> None:
+        examined.append(step)
+        add(history, step, stats)
 
-    monkeypatch.setattr(MetricHistory, "add", watched)
+    monkeypatch.setattr(MetricHistory, "add", recording_add)
     monitor = Monitor()
     for step, numbers in rows:
         monitor.hear(step, numbers)
-    return seen
+    return examined
 
 
-def test_500_are_looked_at_one_by_one_and_then_ten_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_500_rows_are_examined_one_by_one_and_then_ten_together(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(step, {D: 0.7}) for step in range(1, 536)]
-    assert looks(monkeypatch, rows) == [*range(1, 501), 510, 520, 530]
+    assert examined_steps(monkeypatch, rows) == [*range(1, 501), 510, 520, 530]
 
 
 @pytest.mark.parametrize("urgent", [math.nan, math.inf, Stat(0.7, 0.1, 0.5, 0.9), Stat(0.7, 0.0, 0.7, math.inf)])
-def test_what_is_urgent_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch, urgent: float | Stat) -> None:
+def test_urgent_rows_are_examined_at_once(monkeypatch: pytest.MonkeyPatch, urgent: float | Stat) -> None:
     rows = [(step, {D: urgent if step == 514 else 0.7, "g/update": 1.0}) for step in range(1, 530)]
-    assert looks(monkeypatch, rows)[499:] == [500, 510, 514, 524]
+    assert examined_steps(monkeypatch, rows)[499:] == [500, 510, 514, 524]
 
 
-def test_rows_of_stats_are_looked_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_statistics_are_examined_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(step, {D: Stat(0.7, 0.1, 0.5, 0.9)}) for step in range(1, 600)]
-    assert looks(monkeypatch, rows) == list(range(1, 600))
+    assert examined_steps(monkeypatch, rows) == list(range(1, 600))
 
 
-def test_ten_rows_together_are_one() -> None:
+def test_ten_rows_are_merged() -> None:
     monitor = Monitor()
     for step in range(1, 501):
         monitor.hear(step, {D: 0.7})
@@ -135,7 +135,7 @@ def test_ten_rows_together_are_one() -> None:
     assert monitor.history.step == 510
 
 
-def test_stats_and_numbers_together_keep_the_spread_of_each() -> None:
+def test_merging_keeps_the_spread_of_statistics() -> None:
     monitor = Monitor()
     for step in range(1, 501):
         monitor.hear(step, {D: 0.7})
@@ -144,7 +144,7 @@ def test_stats_and_numbers_together_keep_the_spread_of_each() -> None:
     assert monitor.history.newest(D) == pytest.approx((2.0, math.sqrt(3), -4.0, 9.0))
 
 
-def test_settle_looks_at_what_is_left() -> None:
+def test_flush_examines_pending_rows() -> None:
     monitor = Monitor(family="logistic")
     for step in range(1, 501):
         assert monitor.hear(step, {NORM: 1.0}) == []
@@ -156,10 +156,10 @@ def test_settle_looks_at_what_is_left() -> None:
     assert Monitor().flush() == []
 
 
-# ---- going back -----------------------------------------------------------------------------------------
+# ---- roll-backs ------------------------------------------------------------------------------------------
 
 
-def test_going_back_forgets() -> None:
+def test_roll_back_deletes_later_rows() -> None:
     monitor = Monitor(family="logistic")
     alarms = [alarm for step in range(50, 401, 50) for alarm in monitor.hear(step, {D: 0.001})]
     assert steps(alarms) == [300]
@@ -169,7 +169,7 @@ def test_going_back_forgets() -> None:
     assert steps(again) == [300]
 
 
-def test_what_was_loud_before_is_still_latched_after_going_back() -> None:
+def test_earlier_alarms_are_not_repeated_after_a_roll_back() -> None:
     monitor = Monitor(family="logistic")
     for step in range(50, 401, 50):
         monitor.hear(step, {D: 0.001})
@@ -177,7 +177,7 @@ def test_what_was_loud_before_is_still_latched_after_going_back() -> None:
     assert monitor.hear(450, {D: 0.001}) == []
 
 
-def test_going_back_forgets_rows_that_wait() -> None:
+def test_roll_back_deletes_pending_rows() -> None:
     monitor = Monitor()
     for step in range(1, 506):
         assert monitor.hear(step, {NORM: 1.0 if step <= 500 else BURST}) == []
@@ -186,7 +186,7 @@ def test_going_back_forgets_rows_that_wait() -> None:
     assert monitor.history.series[NORM].steps[-1] == 500
 
 
-# ---- what it is told to do otherwise --------------------------------------------------------------------
+# ---- configuration ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", LEVELS)
@@ -198,14 +198,14 @@ def test_levels_by_policy(policy: str) -> None:
     assert alarm.level == level
 
 
-def test_the_policy_of_a_detector() -> None:
-    how = MonitorConfig(policy={"collapse": "off"})
-    assert how.policy_of("collapse") == "off"
+def test_policy_of() -> None:
+    config = MonitorConfig(policy={"collapse": "off"})
+    assert config.policy_of("collapse") == "off"
     assert {name: MonitorConfig().policy_of(name) for name in DETECTORS} == {n: d.policy for n, d in DETECTORS.items()}
 
 
 @pytest.mark.parametrize("key", ["policy", "threshold", "window"])
-def test_a_detector_that_is_not_there(key: str) -> None:
+def test_unknown_detectors_are_refused(key: str) -> None:
     table = shipped.load_table("dcgan") | {"monitor": {key: {"colapse": "warn" if key == "policy" else 1}}}
     with pytest.raises(RecipeError) as raised:
         decode(table)
@@ -228,22 +228,23 @@ def test_a_detector_that_is_not_there(key: str) -> None:
     ],
     ids=str,
 )
-def test_refused(table: dict[str, object]) -> None:
+def test_invalid_values_are_refused(table: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         MonitorConfig.model_validate(table)
 
 
-def test_bounds_that_are_taken() -> None:
-    how = MonitorConfig(window={"collapse": 1}, roll_backs=0, back_off=1.0)
-    assert (how.roll_backs, how.back_off, how.window) == (0, 1.0, {"collapse": 1})
+def test_values_at_the_bounds_are_accepted() -> None:
+    config = MonitorConfig(window={"collapse": 1}, roll_backs=0, back_off=1.0)
+    assert (config.roll_backs, config.back_off, config.window) == (0, 1.0, {"collapse": 1})
     assert (MonitorConfig().roll_backs, MonitorConfig().back_off) == (3, 0.5)
     assert MonitorConfig(roll_backs=100).roll_backs == 100
 
 
-def test_an_objective_will_do_as_family() -> None:
+def test_family_accepts_the_name_of_an_objective() -> None:
     assert Monitor(family="non_saturating").family == "logistic"
     assert Monitor(family="relativistic_average").family == "pairs"
     assert Monitor(family="hinge").family == "hinge"
+    assert Monitor(family="rebuilding").family == "reconstruction", "the name of version 0.1"
     assert Monitor().family is None
     assert {kind: Monitor(family=kind).family for kind in FAMILIES} == FAMILIES
     assert {family: Monitor(family=family).family for family in ALL_FAMILIES} == {
@@ -252,7 +253,7 @@ def test_an_objective_will_do_as_family() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "cure"),
+    ("name", "cure"),
     [
         ("hnge", "did you mean 'hinge'?"),
         ("logstic", "did you mean 'logistic'?"),
@@ -262,14 +263,14 @@ def test_an_objective_will_do_as_family() -> None:
     ],
     ids=str,
 )
-def test_a_family_that_is_not_there(word: str, cure: str) -> None:
+def test_unknown_families_are_refused(name: str, cure: str) -> None:
     with pytest.raises(RecipeError) as raised:
-        Monitor(family=word)
-    assert str(raised.value).startswith(f"family: no such family of losses, found '{word}'")
+        Monitor(family=name)
+    assert str(raised.value).startswith(f"family: no such family of losses, found '{name}'")
     assert cure in str(raised.value)
 
 
-def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
+def test_inactive_detectors_have_none_of_their_inputs() -> None:
     monitor = Monitor(MonitorConfig(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
     monitor.hear(1, {"g/diversity": 1.0})
     assert monitor.inactive_detectors() == [
@@ -288,10 +289,10 @@ def test_deaf_are_those_that_have_heard_nothing_they_go_by() -> None:
     ]
 
 
-# ---- alone ----------------------------------------------------------------------------------------------
+# ---- stand-alone use -------------------------------------------------------------------------------------
 
 
-def test_plain_floats_in_a_loop_of_ones_own() -> None:
+def test_plain_floats_in_a_custom_loop() -> None:
     monitor = poise.Monitor(family="logistic")
     alarms = []
     for step in range(1, 400):
@@ -304,5 +305,5 @@ def test_plain_floats_in_a_loop_of_ones_own() -> None:
 @pytest.mark.parametrize("module", ["poise.watch.monitor", "poise.watch.replay", "poise.watch.plot", "poise.cli.watch"])
 def test_no_torch(module: str) -> None:
     script = f"import sys, {module}; print(sorted(m for m in sys.modules if m.split('.')[0] in {{'torch', 'scipy'}}))"
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""How other trainers write their logs, one small piece of each, and the forms that text comes in."""
+"""Tests of reading the logs of other trainers: an excerpt of each, and the formats of text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def written(folder: Path, text: str | bytes, name: str = "train.log") -> Path:
 
 
 def curves(log: Log) -> dict[str, list[float]]:
-    """The numbers of each quantity, in order."""
+    """The values of each metric, in order."""
     found: dict[str, list[float]] = {}
     for _, numbers in log.rows:
         for name, stat in numbers.items():
@@ -40,7 +40,7 @@ def steps(log: Log) -> list[int]:
 
 
 class Trainer(NamedTuple):
-    """Three lines of one trainer. D's loss in them is 0.5, 0.25 and 0.125, G's 1, 2 and 4."""
+    """The line format of one trainer. D's losses are 0.5, 0.25 and 0.125, G's losses 1, 2 and 4."""
 
     name: str
     line: str
@@ -136,36 +136,36 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("who", TRAINERS)
-def test_the_losses_of_a_trainer(who: str, tmp_path: Path) -> None:
-    trainer = TRAINERS[who]
-    text = HEADS.get(who, "") + "".join(trainer.line.format(i=i, d=d, g=g) + "\n" for i, d, g in VALUES)
+@pytest.mark.parametrize("name", TRAINERS)
+def test_the_losses_of_a_trainer(name: str, tmp_path: Path) -> None:
+    trainer = TRAINERS[name]
+    text = HEADS.get(name, "") + "".join(trainer.line.format(i=i, d=d, g=g) + "\n" for i, d, g in VALUES)
     log = read_log(written(tmp_path, text, trainer.name))
     found = curves(log)
     assert found[D] == [0.5, 0.25, 0.125]
     assert found[G] == [1.0, 2.0, 4.0]
     assert set(found) == {D, G}
-    if who != "Lightning's CSV":
+    if name != "Lightning's CSV":
         assert steps(log) == [i * trainer.step for i, _, _ in VALUES] if trainer.step else [1, 2, 3]
     assert list(log.notes) == [note for note in [trainer.note] if note] + (
-        ["G's loss is taken to be the mean of G_A and G_B"] if who == "CycleGAN" else []
+        ["G's loss is taken to be the mean of G_A and G_B"] if name == "CycleGAN" else []
     )
 
 
-# ---- the forms of text -----------------------------------------------------------------------------------
+# ---- formats of text -----------------------------------------------------------------------------------
 
 LINES = "".join(f"step {i}: d_loss: {0.5 + i / 8}, g_loss: 2.0\n" for i in range(5))
 TABLE = "step,d_loss,g_loss\n" + "".join(f"{i},{0.5 + i / 8},2.0\n" for i in range(5))
 FORMS: dict[str, Callable[[str], bytes]] = {
-    "UTF-8 with a mark": lambda text: text.encode("utf-8-sig"),
+    "UTF-8 with a byte order mark": lambda text: text.encode("utf-8-sig"),
     "UTF-16 as PowerShell writes it": lambda text: text.replace("\n", "\r\n").encode("utf-16"),
-    "UTF-16, big end first": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
-    "UTF-16 without its mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16, big-endian": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "UTF-16 without a byte order mark": lambda text: text.encode("utf-16-le"),
     "UTF-32": lambda text: text.encode("utf-32"),
     "Latin-1": lambda text: f"# générateur\n{text}".encode("latin-1") if text is LINES else text.encode("latin-1"),
-    "a UTF-16 character cut in two": lambda text: text.encode("utf-16") + b"\x31",
+    "UTF-16 with an incomplete character": lambda text: text.encode("utf-16") + b"\x31",
     "half in UTF-16 (>> in PowerShell)": lambda text: text[:40].encode() + text[40:].encode("utf-16-le"),
-    "Windows' lines": lambda text: text.replace("\n", "\r\n").encode(),
+    "Windows line endings": lambda text: text.replace("\n", "\r\n").encode(),
 }
 
 
@@ -186,26 +186,26 @@ def test_encodings(form: str, text: str, name: str, tmp_path: Path) -> None:
     ],
     ids=["colours", "title", "link"],
 )
-def test_terminal_codes_are_left_out(line: str, tmp_path: Path) -> None:
+def test_terminal_escape_sequences_are_removed(line: str, tmp_path: Path) -> None:
     text = "".join(line.format(i=i, d=0.5 + i / 8) + "\n" for i in range(5))
     assert curves(read_log(written(tmp_path, text))) == {D: [0.5, 0.625, 0.75, 0.875, 1.0], G: [2.0] * 5}
 
 
 def bar(epoch: int, *, end: str = "\n", back: str = "\r") -> str:
-    """An epoch's progress bar: four states, the last of which counts."""
+    """The progress bar of one epoch, in four states; the last one counts."""
     states = (f"{25 * k:3d}%|##  | {k}/4 [00:01<00:03, d_loss={epoch + k / 8}, g_loss=2.0]" for k in range(1, 5))
     return back + back.join(states) + end
 
 
 @pytest.mark.parametrize("back", ["\r", "\x08" * 60], ids=["carriage return", "backspaces"])
-def test_a_progress_bar_counts_by_its_last_state(back: str, tmp_path: Path) -> None:
+def test_the_last_state_of_a_progress_bar_counts(back: str, tmp_path: Path) -> None:
     text = "".join(bar(epoch, back=back) for epoch in range(5))
     assert curves(read_log(written(tmp_path, text)))[D] == [0.5, 1.5, 2.5, 3.5, 4.5]
     text = "".join(bar(epoch, end="\r\n") for epoch in range(5))
     assert len(read_log(written(tmp_path, text)).rows) == 5
 
 
-def test_a_log_that_is_one_long_bar_counts_by_its_states(tmp_path: Path) -> None:
+def test_every_state_counts_if_the_log_is_one_progress_bar(tmp_path: Path) -> None:
     text = "".join(f"\r{i}/100 d: {0.5 + i / 8}; g: 2.0; r1: 0.1" for i in range(100)) + "\n"
     assert curves(read_log(written(tmp_path, text)))[D] == [0.5 + i / 8 for i in range(100)]
 
@@ -214,13 +214,13 @@ ROWS = [{"step": 10 * i, "d_loss": 0.5 + i / 8, "g_loss": 2.0} for i in range(5)
 DOCUMENTS = {
     "an array": json.dumps(ROWS),
     "an array, printed": json.dumps(ROWS, indent=2),
-    "an array, a row a line": "[" + ",\n".join(map(json.dumps, ROWS)) + "]",
-    "an array that is not closed yet": "[" + ",\n".join(map(json.dumps, ROWS)) + ",\n",
+    "an array with a row per line": "[" + ",\n".join(map(json.dumps, ROWS)) + "]",
+    "an unterminated array": "[" + ",\n".join(map(json.dumps, ROWS)) + ",\n",
     "rows in an entry": json.dumps({"args": {"lr": 1e-4}, "log_history": ROWS}),
     "columns": json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}),
     "columns in an entry": json.dumps({"history": {name: [row[name] for row in ROWS] for name in ROWS[0]}}),
-    "a row a line": "\n".join(map(json.dumps, ROWS)),
-    "a row a line, by commas": ",\n".join(map(json.dumps, ROWS)),
+    "a row per line": "\n".join(map(json.dumps, ROWS)),
+    "a row per line, separated by commas": ",\n".join(map(json.dumps, ROWS)),
 }
 
 
@@ -257,12 +257,12 @@ def test_commas_in_numbers(name: str, text: str, noted: bool, tmp_path: Path) ->
     "body", [b"", b"\xff\xfe", b"\0" * 300, b"\x89PNG\r\n\x1a\n\0\0\x01", b"[", b"{", b"[1, 2]", b"{}", b"null"]
 )
 @pytest.mark.parametrize("name", ["a.log", "a.csv", "a.json"])
-def test_files_that_are_no_log_are_refused_as_such(name: str, body: bytes, tmp_path: Path) -> None:
+def test_files_without_numbers_are_refused(name: str, body: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no line contains a number"):
         read_log(written(tmp_path, body, name))
 
 
-def test_a_cell_too_large_for_a_table(tmp_path: Path) -> None:
+def test_a_cell_larger_than_the_csv_limit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable table"):
         read_log(written(tmp_path, "d_loss,note\n0.5," + "x" * 200_000 + "\n", "a.csv"))
 
@@ -271,12 +271,12 @@ def test_a_cell_too_large_for_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "long", ["word and more ", "tensor(", "tensor(1,", "<tf.Tensor: ", "1,234,", "\x1b]", "()", "a"], ids=repr
 )
-def test_the_time_does_not_grow_with_the_square_of_a_line(long: str, tmp_path: Path) -> None:
+def test_the_time_is_linear_in_the_length_of_a_line(long: str, tmp_path: Path) -> None:
     text = "tensor(1," + long * (300_000 // len(long)) + "\n[D loss: 0.5] [G loss: 2.0]\n"
     assert curves(read_log(written(tmp_path, text))) == {D: [0.5], G: [2.0]}
 
 
-def test_text_without_a_mark_is_left_alone(tmp_path: Path) -> None:
+def test_text_without_a_byte_order_mark(tmp_path: Path) -> None:
     assert read_text(written(tmp_path, "grün: 1\n")) == "grün: 1\n"
 
 
@@ -295,7 +295,7 @@ PERCENT = [48.44, 51.56, 53.12, 54.69]
         ("a.log", "".join(f"[D loss: 0.7, acc.: {p}%]\n" for p in PERCENT), "accuracy=acc."),
         ("a.log", "".join(f"D loss: 0.7 D_acc: {p} %\n" for p in PERCENT), ""),
     ],
-    ids=["clear", "signs in cells", "a sign in the name", "said", "signs in lines", "signs after a blank"],
+    ids=["clear", "signs in cells", "a sign in the name", "requested", "signs in lines", "signs after a blank"],
 )
 def test_per_cent(name: str, text: str, columns: str, tmp_path: Path) -> None:
     log = read_log(written(tmp_path, text, name), parse_columns(columns))
@@ -303,21 +303,21 @@ def test_per_cent(name: str, text: str, columns: str, tmp_path: Path) -> None:
     assert [note for note in log.notes if "per cent" in note]
 
 
-def test_small_figures_before_a_sign_are_per_cent_too(tmp_path: Path) -> None:
+def test_small_numbers_with_a_sign_are_per_cent(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "D loss: 0.7 D_acc: 0.5%\n"))
     assert curves(log)[ACCURACY] == [0.005]
 
 
 @pytest.mark.parametrize("cells", ["0.5 1.0 0.25", "1 0 1", "0 0 0"])
-def test_shares_stay(cells: str, tmp_path: Path) -> None:
+def test_fractions_are_unchanged(cells: str, tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "d_loss,D_acc\n" + "".join(f"0.7,{c}\n" for c in cells.split()), "a.csv"))
     assert curves(log)[ACCURACY] == [float(c) for c in cells.split()]
     assert log.notes == ()
 
 
 @pytest.mark.parametrize("cells", ["30 64 33", "1.5 0.5", "150 90", "-3 50", "2 1"])
-def test_what_may_be_counts_is_left_out_or_refused(cells: str, tmp_path: Path) -> None:
-    """32 of a batch of 64 is no per cent."""
+def test_unclear_accuracy_is_ignored_or_refused(cells: str, tmp_path: Path) -> None:
+    """The numbers may be counts, such as 32 images of 64."""
     text = "d_loss,D_acc\n" + "".join(f"0.7,{c}\n" for c in cells.split())
     log = read_log(written(tmp_path, text, "a.csv"))
     assert ACCURACY not in curves(log)
@@ -327,7 +327,7 @@ def test_what_may_be_counts_is_left_out_or_refused(cells: str, tmp_path: Path) -
         read_log(written(tmp_path, text, "a.csv"), {"accuracy": "D_acc"})
 
 
-# ---- D's loss in parts, and none --------------------------------------------------------------------------
+# ---- D's loss in parts, or missing -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -348,18 +348,18 @@ def test_what_may_be_counts_is_left_out_or_refused(cells: str, tmp_path: Path) -
     ],
     ids=str,
 )
-def test_two_parts_are_ds_loss_by_their_mean(real: str, fake: str, tmp_path: Path) -> None:
+def test_ds_loss_is_the_mean_of_its_parts(real: str, fake: str, tmp_path: Path) -> None:
     path = written(tmp_path, f"{real},{fake},g_loss\n0.5,0.25,1\n0.5,,1\n1,0,1\n", "a.csv")
     log = read_log(path)
     assert curves(log)[D] == [0.375, 0.5]
     assert list(log.notes) == [f"D's loss is taken to be the mean of {real} and {fake}"]
-    whole = read_log(written(tmp_path, f"{real},{fake},d_loss\n0.5,0.25,3\n", "b.csv"))
-    assert (curves(whole), whole.notes) == ({D: [3.0]}, ())
-    asked = read_log(path, parse_columns(f"d={real}"))
-    assert (curves(asked)[D], asked.notes) == ([0.5, 0.5, 1.0], ())
+    total = read_log(written(tmp_path, f"{real},{fake},d_loss\n0.5,0.25,3\n", "b.csv"))
+    assert (curves(total), total.notes) == ({D: [3.0]}, ())
+    requested = read_log(path, parse_columns(f"d={real}"))
+    assert (curves(requested)[D], requested.notes) == ([0.5, 0.5, 1.0], ())
 
 
-def test_columns_by_plus_are_averaged(tmp_path: Path) -> None:
+def test_columns_joined_by_plus_are_averaged(tmp_path: Path) -> None:
     path = written(tmp_path, "a,b,c+d\n0.5,0.25,3\n", "a.csv")
     assert curves(read_log(path, parse_columns("d=a+b,g=c+d"))) == {D: [0.375], G: [3.0]}
     with pytest.raises(RecipeError, match="no such column") as raised:
@@ -367,7 +367,7 @@ def test_columns_by_plus_are_averaged(tmp_path: Path) -> None:
     assert "'bb'" in str(raised.value)
 
 
-def test_a_log_without_ds_loss_says_so(tmp_path: Path) -> None:
+def test_a_missing_loss_of_d_is_noted(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "D_A,g_loss\n0.5,1\n", "a.csv"))
     assert (set(curves(log)), log.has_d_loss) == ({G}, False)
     assert list(log.notes) == [
@@ -375,30 +375,30 @@ def test_a_log_without_ds_loss_says_so(tmp_path: Path) -> None:
     ]
 
 
-def test_bare_letters_are_losses_only_where_nothing_else_is(tmp_path: Path) -> None:
+def test_one_letter_columns_are_losses_only_if_no_other_column_is(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "d,g,d_loss,g_loss\n9,9,0.5,1\n", "a.csv"))
     assert curves(log) == {D: [0.5], G: [1.0]}
     with pytest.raises(RecipeError, match="no column is recognised as a loss"):
         read_log(written(tmp_path, "d,x\n9,9\n", "b.csv"))
 
 
-# ---- steps that go back ----------------------------------------------------------------------------------
+# ---- steps that decrease ----------------------------------------------------------------------------------
 
 
-def stepped(numbers: list[int], epochs: list[int] | None = None) -> str:
-    """A table with D's loss counting the lines."""
+def table_with_steps(numbers: list[int], epochs: list[int] | None = None) -> str:
+    """A table in which D's loss is the index of the line."""
     if epochs is None:
         return "step,d_loss\n" + "".join(f"{at},{k}\n" for k, at in enumerate(numbers))
-    told = zip(epochs, numbers, strict=True)
-    return "epoch,step,d_loss\n" + "".join(f"{epoch},{at},{k}\n" for k, (epoch, at) in enumerate(told))
+    rows = zip(epochs, numbers, strict=True)
+    return "epoch,step,d_loss\n" + "".join(f"{epoch},{at},{k}\n" for k, (epoch, at) in enumerate(rows))
 
 
 RESUMED = {
     "once": ([0, 10, 20, 30, 40, 20, 30, 40, 50], [0, 10, 20, 30, 40, 50], [0, 1, 5, 6, 7, 8]),
     "twice": ([0, 10, 20, 30, 20, 30, 40, 20, 30, 40, 50], [0, 10, 20, 30, 40, 50], [0, 1, 7, 8, 9, 10]),
-    "to a step that was never written": ([0, 10, 20, 30, 25, 35, 45], [0, 10, 20, 25, 35, 45], [0, 1, 2, 4, 5, 6]),
+    "to a step that was not logged": ([0, 10, 20, 30, 25, 35, 45], [0, 10, 20, 25, 35, 45], [0, 1, 2, 4, 5, 6]),
     "not as far as before": ([0, 10, 20, 30, 40, 50, 30, 40], [0, 10, 20, 30, 40], [0, 1, 2, 6, 7]),
-    "from the beginning, and beyond": ([0, 10, 20, 0, 10, 20, 30, 40], [0, 10, 20, 30, 40], [3, 4, 5, 6, 7]),
+    "from the beginning, and further": ([0, 10, 20, 0, 10, 20, 30, 40], [0, 10, 20, 30, 40], [3, 4, 5, 6, 7]),
     "both players' lines": (
         [0, 0, 10, 10, 20, 20, 10, 10, 20, 20, 30, 30],
         [0, 0, 10, 10, 20, 20, 30, 30],
@@ -407,10 +407,10 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("how", RESUMED)
-def test_what_a_resumed_run_wrote_again_takes_the_place_of_the_old(how: str, tmp_path: Path) -> None:
-    given, kept, losses = RESUMED[how]
-    log = read_log(written(tmp_path, stepped(given), "a.csv"))
+@pytest.mark.parametrize("case", RESUMED)
+def test_rows_of_a_resumed_run_replace_earlier_rows(case: str, tmp_path: Path) -> None:
+    given, kept, losses = RESUMED[case]
+    log = read_log(written(tmp_path, table_with_steps(given), "a.csv"))
     assert steps(log) == kept
     assert curves(log)[D] == losses
     assert f"{len(given) - len(kept)} rows were written again" in " ".join(log.notes)
@@ -418,7 +418,7 @@ def test_what_a_resumed_run_wrote_again_takes_the_place_of_the_old(how: str, tmp
 
 
 EPOCHS = {
-    "two, the second not done": [0, 100, 200, 0, 100],
+    "two, the second incomplete": [0, 100, 200, 0, 100],
     "two": [0, 100, 200, 0, 100, 200],
     "five": [100, 200, 300] * 5,
     "with a short one": [0, 50, 100, 0, 50, 0, 50, 100, 0, 50, 100],
@@ -426,25 +426,25 @@ EPOCHS = {
 }
 
 
-@pytest.mark.parametrize("how", EPOCHS)
-def test_steps_that_start_anew_each_epoch_are_counted(how: str, tmp_path: Path) -> None:
-    log = read_log(written(tmp_path, stepped(EPOCHS[how]), "a.csv"))
-    assert steps(log) == list(range(1, len(EPOCHS[how]) + 1))
+@pytest.mark.parametrize("case", EPOCHS)
+def test_lines_are_counted_if_steps_restart_each_epoch(case: str, tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, table_with_steps(EPOCHS[case]), "a.csv"))
+    assert steps(log) == list(range(1, len(EPOCHS[case]) + 1))
     assert "as with each epoch: lines are counted instead" in log.notes[0] if log.notes else False
 
 
-def test_epochs_say_where_a_step_is(tmp_path: Path) -> None:
+def test_an_epoch_column_continues_the_steps(tmp_path: Path) -> None:
     within = [0, 100, 200, 300] * 3
     epochs = [1] * 4 + [2] * 4 + [3] * 4
-    log = read_log(written(tmp_path, stepped(within, epochs), "a.csv"))
+    log = read_log(written(tmp_path, table_with_steps(within, epochs), "a.csv"))
     assert steps(log) == list(range(0, 1200, 100))
     assert log.notes == ("step restarts 2 times, and is continued across epochs by epoch",)
-    again = read_log(written(tmp_path, stepped([*within, *within[4:]], [*epochs, *epochs[4:]]), "b.csv"))
+    again = read_log(written(tmp_path, table_with_steps([*within, *within[4:]], [*epochs, *epochs[4:]]), "b.csv"))
     assert steps(again) == list(range(0, 1200, 100))
     assert curves(again)[D] == [0, 1, 2, 3, *range(12, 20)]
 
 
-def test_a_resumed_run_that_fails_is_heard_as_one_that_was_not(tmp_path: Path) -> None:
+def test_a_resumed_run_raises_the_same_alarms(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [
         f"{50 * i},{0.69 + 0.03 * rng.standard_normal() if i < 350 else 0.003:.4f},{0.75 if i < 350 else 7}\n"
@@ -477,7 +477,7 @@ def test_add_scalars_of_a_tag_with_folders(tmp_path: Path) -> None:
     assert curves(read_log(tmp_path)) == {D: [0.5] * 4, G: [2.0] * 4}
 
 
-def test_folders_of_several_runs_are_named(tmp_path: Path) -> None:
+def test_several_runs_in_a_folder_are_refused(tmp_path: Path) -> None:
     for name in ("first", "second"):
         with SummaryWriter(str(tmp_path / name)) as writer:
             writer.add_scalar("d_loss", 0.5, 1)
@@ -487,7 +487,7 @@ def test_folders_of_several_runs_are_named(tmp_path: Path) -> None:
     assert curves(read_log(tmp_path / "first")) == {D: [0.5]}
 
 
-def test_the_one_run_in_a_folder(tmp_path: Path) -> None:
+def test_a_single_run_in_a_subfolder(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path / "version_0")) as writer:
         writer.add_scalar("d_loss", 0.5, 1)
     assert curves(read_log(tmp_path)) == {D: [0.5]}
@@ -498,14 +498,14 @@ def test_the_one_run_in_a_folder(tmp_path: Path) -> None:
 
 def test_notes_go_to_stderr(poise: Any, tmp_path: Path) -> None:
     path = written(tmp_path, "D_real,D_fake,g_loss\n" + "0.7,0.7,0.7\n" * 30, "a.csv")
-    for words in ((), ("--json",)):
-        said = poise("watch", path, *words)
-        assert said.code == 0
-        assert said.err == f"{path}: D's loss is taken to be the mean of D_real and D_fake\n"
-    assert json.loads(said.out) == {"rows": 30, "alarms": []}
+    for options in ((), ("--json",)):
+        result = poise("watch", path, *options)
+        assert result.code == 0
+        assert result.err == f"{path}: D's loss is taken to be the mean of D_real and D_fake\n"
+    assert json.loads(result.out) == {"rows": 30, "alarms": []}
 
 
-def test_no_word_of_no_alarm_where_ds_loss_was_not_read(poise: Any, tmp_path: Path) -> None:
-    said = poise("watch", written(tmp_path, "g_loss\n" + "0.7\n" * 30, "a.csv"))
-    assert "no alarm" not in said.out + said.err
-    assert "D's loss was not found" in said.out
+def test_no_alarm_is_not_printed_without_ds_loss(poise: Any, tmp_path: Path) -> None:
+    result = poise("watch", written(tmp_path, "g_loss\n" + "0.7\n" * 30, "a.csv"))
+    assert "no alarm" not in result.out + result.err
+    assert "D's loss was not found" in result.out

@@ -1,4 +1,4 @@
-"""The page about watching says of every detector what the code says."""
+"""Checks the table of detectors in docs/watching.md against the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "watching.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_row_for_every_detector(name: str) -> None:
+def test_every_detector_is_documented(name: str) -> None:
     detector = DETECTORS[name]
     (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |") and detector.tip in line]
     cells = [cell.strip() for cell in row.strip("|").split("|")]

@@ -1,4 +1,4 @@
-"""The picture of a log: it opens, it is not blank, and what was raised is in it."""
+"""Tests of the plot of a log: it is a valid image, and shows the curves and the alarms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALARM = Alarm(400, "d_at_zero", "warning", "seen", "do", "T11")
 
 
 def log(losses: dict[str, list[float]], family: Family | None = None, length: int = 1000) -> Log:
-    """Rows every 100 steps, whose steps lie 0.1 either side of the mean."""
+    """Rows every 100 steps, whose values lie within 0.1 of the mean."""
     count = len(next(iter(losses.values())))
     stats = [{name: Stat(v[k], 0.1, v[k] - 0.1, v[k] + 0.1) for name, v in losses.items()} for k in range(count)]
     return Log([(100 * k, numbers) for k, numbers in enumerate(stats, 1)], len(stats), length, family, {})
@@ -31,8 +31,8 @@ def log(losses: dict[str, list[float]], family: Family | None = None, length: in
 USUAL = {D: [1.0, 0.8, 0.7, 0.75, 0.7], G: [0.9, 1.2, 1.0, 1.1, 1.0]}
 
 
-def picture(path: Path, *words: Any, **named: Any) -> np.ndarray:
-    found, alarms = words
+def plot_pixels(path: Path, *args: Any, **named: Any) -> np.ndarray:
+    found, alarms = args
     plot(found, alarms, path, **named)
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -44,18 +44,18 @@ def has(pixels: np.ndarray, colour: str) -> bool:
     return bool((np.abs(pixels - rgb).max(-1) <= 6).any())
 
 
-def test_a_picture_with_both_losses(tmp_path: Path) -> None:
-    pixels = picture(tmp_path / "a.png", log(USUAL, "logistic"), [])
+def test_both_losses_are_plotted(tmp_path: Path) -> None:
+    pixels = plot_pixels(tmp_path / "a.png", log(USUAL, "logistic"), [])
     assert pixels.shape == (504, 1080, 3)
     assert has(pixels, "#2b6cb0")
     assert has(pixels, "#d9622b")
-    assert not has(picture(tmp_path / "g.png", log({G: USUAL[G]}), []), "#2b6cb0")
-    assert not has(picture(tmp_path / "d.png", log({D: USUAL[D]}), []), "#d9622b")
+    assert not has(plot_pixels(tmp_path / "g.png", log({G: USUAL[G]}), []), "#2b6cb0")
+    assert not has(plot_pixels(tmp_path / "d.png", log({D: USUAL[D]}), []), "#d9622b")
 
 
-def test_an_alarm_is_a_line(tmp_path: Path) -> None:
-    without = picture(tmp_path / "without.png", log(USUAL), [])
-    found = picture(tmp_path / "with.png", log(USUAL), [ALARM])
+def test_an_alarm_is_a_vertical_line(tmp_path: Path) -> None:
+    without = plot_pixels(tmp_path / "without.png", log(USUAL), [])
+    found = plot_pixels(tmp_path / "with.png", log(USUAL), [ALARM])
     changed = np.abs(found - without).max(-1) > 30
     assert 300 < changed.any(1).sum() < 504
     assert has(found, "#e69f00")
@@ -74,37 +74,37 @@ LOSSES: dict[str, dict[str, list[float]]] = {
 
 
 @pytest.mark.parametrize("what", LOSSES)
-def test_whatever_the_losses_there_is_a_picture(tmp_path: Path, what: str) -> None:
-    assert picture(tmp_path / "a.png", log(LOSSES[what], "logistic"), [ALARM]).std() > 5
+def test_unusual_losses_can_be_plotted(tmp_path: Path, what: str) -> None:
+    assert plot_pixels(tmp_path / "a.png", log(LOSSES[what], "logistic"), [ALARM]).std() > 5
 
 
-# ---- what is drawn, without drawing it --------------------------------------------------------------------
+# ---- the content of the axes, without rendering ----------------------------------------------------------
 
 
 @pytest.fixture
 def axes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """`axes(log, alarms, family)`: what would have been drawn."""
-    kept: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **given: kept.append(figure))
+    """`axes(log, alarms, family)`: the axes of the plot, without rendering it."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **given: figures.append(figure))
 
-    def drawn(found: Log, alarms: list[Alarm] | None = None, family: Family | None = None, title: str = "") -> Axes:
+    def plotted(found: Log, alarms: list[Alarm] | None = None, family: Family | None = None, title: str = "") -> Axes:
         plot(found, alarms or [], tmp_path / "a.png", family, title)
-        return kept[-1].axes[0]
+        return figures[-1].axes[0]
 
-    return drawn
+    return plotted
 
 
 def labels(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
 
 
-def test_curves_and_words(axes: Any) -> None:
+def test_curves_and_labels(axes: Any) -> None:
     found = axes(log(USUAL, "logistic"), title="run")
     assert labels(found) == ["D's loss", "G's loss", "equilibrium: log 2"]
-    d, g, even = found.lines
+    d, g, equilibrium = found.lines
     assert d.get_xdata().tolist() == [100, 200, 300, 400, 500]
     assert (d.get_ydata().tolist(), g.get_ydata().tolist()) == (USUAL[D], USUAL[G])
-    assert set(even.get_ydata()) == {math.log(2)}
+    assert set(equilibrium.get_ydata()) == {math.log(2)}
     assert (found.get_title(loc="left"), found.get_xlabel(), found.get_ylabel()) == ("run", "step", "adversarial loss")
     assert (found.get_xlim(), found.get_ylim()[0]) == ((0, 500), 0)
     band = found.collections[0].get_paths()[0].vertices
@@ -112,7 +112,7 @@ def test_curves_and_words(axes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_log", "asked", "word"),
+    ("of_log", "requested", "label"),
     [
         ("hinge", None, "equilibrium: 1"),
         ("squares", None, "equilibrium: 0.125"),
@@ -125,8 +125,8 @@ def test_curves_and_words(axes: Any) -> None:
     ],
     ids=str,
 )
-def test_the_even_level(axes: Any, of_log: Family | None, asked: Family | None, word: str | None) -> None:
-    assert labels(axes(log(USUAL, of_log), family=asked)) == ["D's loss", "G's loss", *([word] if word else [])]
+def test_the_equilibrium_loss(axes: Any, of_log: Family | None, requested: Family | None, label: str | None) -> None:
+    assert labels(axes(log(USUAL, of_log), family=requested)) == ["D's loss", "G's loss", *([label] if label else [])]
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_the_scale(axes: Any, highest: float, family: Family | None, scale: str)
 
 
 @pytest.mark.parametrize(("level", "colour"), COLOURS.items(), ids=str)
-def test_each_level_has_its_colour(axes: Any, level: Any, colour: str) -> None:
+def test_colours_of_the_levels(axes: Any, level: Any, colour: str) -> None:
     found = axes(log(USUAL), [ALARM._replace(level=level)])
     assert (found.lines[-1].get_color(), found.texts[-1].get_color()) == (colour, colour)
     assert len(set(COLOURS.values())) == 3
 
 
-def test_names_beside_one_another_are_set_lower(axes: Any) -> None:
+def test_names_do_not_overlap(axes: Any) -> None:
     at = [("a", 400), ("b", 439), ("c", 440), ("d", 478), ("e", 1000)]
     found = axes(log(USUAL), [ALARM._replace(detector=name, step=step) for name, step in at])
     assert [text.get_text() for text in found.texts] == ["a", "b", "c", "d", "e"]
@@ -164,5 +164,5 @@ def test_names_beside_one_another_are_set_lower(axes: Any) -> None:
     assert found.get_xlim() == (0, 1000)
 
 
-def test_dollars_in_the_title_are_dollars(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png", log(USUAL), [], title=r"runs/$\x$")
+def test_dollars_in_the_title_are_not_mathematics(tmp_path: Path) -> None:
+    plot_pixels(tmp_path / "a.png", log(USUAL), [], title=r"runs/$\x$")

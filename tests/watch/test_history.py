@@ -1,4 +1,4 @@
-"""Windows of what was heard, against numpy and scipy; when a window is there at all."""
+"""Tests of windows of the metric history against numpy and scipy, and of when a window is available."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ def window(means: list[float]) -> Window:
     return Window(list(range(1, len(means) + 1)), [Stat.of(mean) for mean in means])
 
 
-def of_steps(values: np.ndarray) -> Window:
-    """A row for each line of values, one value a step."""
+def window_of_steps(values: np.ndarray) -> Window:
+    """One row for each line of values, with one value per step."""
     stats = [Stat(float(row.mean()), float(row.std()), float(row.min()), float(row.max())) for row in values]
     return Window(list(range(len(values))), stats)
 
 
-def heard(steps: list[int], length: int | None = None, name: str = NAME) -> MetricHistory:
-    """A row at each step, whose number is its place."""
+def make_history(steps: list[int], length: int | None = None, name: str = NAME) -> MetricHistory:
+    """One row at each step; the value of a row is its index."""
     found = MetricHistory(length)
-    for place, step in enumerate(steps):
-        found.add(step, {name: Stat.of(float(place))})
+    for index, step in enumerate(steps):
+        found.add(step, {name: Stat.of(float(index))})
     return found
 
 
-def every(apart: int, until: int) -> list[int]:
-    return list(range(apart, until + 1, apart))
+def steps_every(interval: int, until: int) -> list[int]:
+    return list(range(interval, until + 1, interval))
 
 
-# ---- windows --------------------------------------------------------------------------------------------
+# ---- windows ---------------------------------------------------------------------------------------------
 
 
-def test_a_window_knows_what_its_steps_would_say() -> None:
+def test_statistics_of_a_window_equal_those_of_its_steps() -> None:
     values = np.random.default_rng(0).normal(3, 2, (7, 50)) + np.arange(7)[:, None]
-    found = of_steps(values)
+    found = window_of_steps(values)
     assert len(found) == 7
     assert found.mean == pytest.approx(values.mean())
     assert found.std == pytest.approx(values.std())
@@ -49,13 +49,13 @@ def test_a_window_knows_what_its_steps_would_say() -> None:
     np.testing.assert_array_equal(found.means, values.mean(1))
 
 
-def test_std_within_rows_alone_and_between_them_alone() -> None:
+def test_std_within_rows_and_between_rows() -> None:
     assert Window([1, 2], [Stat(5, 3, 0, 9), Stat(5, 4, 0, 9)]).std == pytest.approx(math.sqrt(12.5))
     assert window([1.0, 5.0]).std == 2
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_trend_is_spearmans(seed: int) -> None:
+def test_trend_is_spearmans_correlation(seed: int) -> None:
     values = np.random.default_rng(seed).normal(0, 1, 23).cumsum()
     found = window(values.tolist()).trend
     assert found == pytest.approx(spearmanr(np.arange(23), values).statistic, abs=1e-12)
@@ -82,7 +82,7 @@ def test_halves() -> None:
     assert (early.means.tolist(), late.means.tolist()) == ([1, 2], [3, 4, 5])
 
 
-# ---- series ---------------------------------------------------------------------------------------------
+# ---- series ----------------------------------------------------------------------------------------------
 
 
 def series() -> MetricSeries:
@@ -104,20 +104,20 @@ def test_between_is_after_low_and_up_to_high(low: int, high: int, steps: list[in
 
 
 @pytest.mark.parametrize(("step", "left"), [(30, 3), (29, 2), (40, 4), (9, 0)], ids=str)
-def test_a_series_is_cut_after_a_step(step: int, left: int) -> None:
+def test_series_drop_after(step: int, left: int) -> None:
     found = series()
     found.drop_after(step)
     assert found.steps == [10, 20, 30, 40][:left]
     assert len(found.stats) == left
 
 
-# ---- the last so many steps -----------------------------------------------------------------------------
+# ---- the newest window -----------------------------------------------------------------------------------
 
 
 def first_window(steps: list[int], window: int, length: int | None = None) -> int | None:
-    """The step at which a window is there for the first time."""
+    """The first step at which a window is available."""
     for count in range(1, len(steps) + 1):
-        if heard(steps[:count], length).last(NAME, window) is not None:
+        if make_history(steps[:count], length).last(NAME, window) is not None:
             return steps[count - 1]
     return None
 
@@ -125,43 +125,43 @@ def first_window(steps: list[int], window: int, length: int | None = None) -> in
 @pytest.mark.parametrize(
     ("steps", "length", "first"),
     [
-        (every(10, 400), None, 300),
-        (every(50, 400), None, 300),
-        (every(1, 400), None, 300),
-        (every(10, 400), 2400, 300),
-        (every(10, 400), 1600, 200),
-        (every(10, 400), 80, 40),
-        (every(100, 900), 80, 400),
-        (every(100, 900), None, 400),
-        (every(1, 9), 8, 4),
+        (steps_every(10, 400), None, 300),
+        (steps_every(50, 400), None, 300),
+        (steps_every(1, 400), None, 300),
+        (steps_every(10, 400), 2400, 300),
+        (steps_every(10, 400), 1600, 200),
+        (steps_every(10, 400), 80, 40),
+        (steps_every(100, 900), 80, 400),
+        (steps_every(100, 900), None, 400),
+        (steps_every(1, 9), 8, 4),
         (list(range(1000, 2000, 50)), None, 1250),
-        (every(10, 290), None, None),
-        (every(100, 300), None, None),
+        (steps_every(10, 290), None, None),
+        (steps_every(100, 300), None, None),
     ],
     ids=[
         *("every 10", "every 50", "every step", "a long run", "an eighth of a run", "four rows of a short run"),
-        *("four rows far apart", "four rows, no length", "four steps", "begun later", "too young", "three rows"),
+        *("four rows far apart", "four rows, no length", "four steps", "started later", "too short", "three rows"),
     ],
 )
-def test_a_window_is_there_when_the_run_is_as_old(steps: list[int], length: int | None, first: int | None) -> None:
+def test_a_window_needs_a_run_of_its_length(steps: list[int], length: int | None, first: int | None) -> None:
     assert first_window(steps, 300, length) == first
 
 
-def test_the_last_window_is_its_newest_rows() -> None:
-    found = heard(every(10, 1000)).last(NAME, 300)
+def test_the_last_window_has_the_newest_rows() -> None:
+    found = make_history(steps_every(10, 1000)).last(NAME, 300)
     assert found is not None
     assert found.steps == list(range(710, 1001, 10))
     assert found.means.tolist() == list(range(70, 100))
-    short = heard(every(10, 1000), 1600).last(NAME, 300)
+    short = make_history(steps_every(10, 1000), 1600).last(NAME, 300)
     assert short is not None
     assert short.steps == list(range(810, 1001, 10))
-    least = heard(every(10, 1000), 1000).last(NAME, 20)
-    assert least is not None
-    assert least.steps == [970, 980, 990, 1000]
+    shortest = make_history(steps_every(10, 1000), 1000).last(NAME, 20)
+    assert shortest is not None
+    assert shortest.steps == [970, 980, 990, 1000]
 
 
-def test_a_quantity_that_is_not_in_the_newest_row_has_no_window() -> None:
-    found = heard(every(10, 400))
+def test_a_metric_that_is_not_in_the_newest_row_has_no_window() -> None:
+    found = make_history(steps_every(10, 400))
     assert found.is_fresh(NAME)
     assert found.newest(NAME) == Stat.of(39)
     found.add(410, {"other": Stat.of(1)})
@@ -174,7 +174,7 @@ def test_a_quantity_that_is_not_in_the_newest_row_has_no_window() -> None:
 
 
 def test_a_window_with_a_number_that_is_not_finite() -> None:
-    found = heard(every(10, 400))
+    found = make_history(steps_every(10, 400))
     found.add(410, {NAME: Stat.of(math.nan)})
     assert found.last(NAME, 300) is None
     for step in range(420, 711, 10):
@@ -183,70 +183,70 @@ def test_a_window_with_a_number_that_is_not_finite() -> None:
     assert found.last(NAME, 300) is not None
 
 
-def test_few_rows_far_apart_are_no_window() -> None:
+def test_a_window_needs_four_rows() -> None:
     crowded = [*range(1, 10), 100, 200]
-    assert heard(crowded).last(NAME, 50) is None
-    assert heard([*crowded, 201, 202, 203]).last(NAME, 50) is not None
+    assert make_history(crowded).last(NAME, 50) is None
+    assert make_history([*crowded, 201, 202, 203]).last(NAME, 50) is not None
 
 
-def test_rows_on_one_step_are_no_window_of_time() -> None:
-    assert heard([7] * 9).last(NAME, 300) is None
+def test_rows_at_one_step_form_no_window() -> None:
+    assert make_history([7] * 9).last(NAME, 300) is None
 
 
-# ---- early, before, cut ---------------------------------------------------------------------------------
+# ---- early, before, drop_after ---------------------------------------------------------------------------
 
 
 def test_early_is_the_first_window_without_the_first_row() -> None:
-    found = heard(every(50, 1000)).early(NAME, 300)
+    found = make_history(steps_every(50, 1000)).early(NAME, 300)
     assert found is not None
     assert found.steps == [100, 150, 200, 250, 300, 350]
     assert found.means.tolist() == [1, 2, 3, 4, 5, 6]
-    short = heard(every(50, 1000), 1600).early(NAME, 300)
+    short = make_history(steps_every(50, 1000), 1600).early(NAME, 300)
     assert short is not None
     assert short.steps == [100, 150, 200, 250]
 
 
-def test_early_must_be_past_and_finite() -> None:
-    assert heard(every(50, 350)).early(NAME, 300) is None
-    assert heard(every(50, 400)).early(NAME, 300) is not None
-    assert heard(every(50, 200)).early(NAME, 100) is None
-    assert heard([50, 60, 70, 900, 1800]).early(NAME, 1) is None
-    assert heard(every(50, 400)).early("nothing", 300) is None
+def test_early_must_be_over_and_finite() -> None:
+    assert make_history(steps_every(50, 350)).early(NAME, 300) is None
+    assert make_history(steps_every(50, 400)).early(NAME, 300) is not None
+    assert make_history(steps_every(50, 200)).early(NAME, 100) is None
+    assert make_history([50, 60, 70, 900, 1800]).early(NAME, 1) is None
+    assert make_history(steps_every(50, 400)).early("nothing", 300) is None
     found = MetricHistory()
-    for step in every(50, 600):
+    for step in steps_every(50, 600):
         found.add(step, {NAME: Stat.of(math.inf if step == 100 else 1.0)})
     assert found.early(NAME, 300) is None
 
 
-def test_early_wants_three_rows_and_two_more() -> None:
-    assert heard([0, 300, 600, *range(610, 901, 10)]).early(NAME, 600) is None
-    assert heard([0, 300, 600, *range(610, 901, 10)]).early(NAME, 610) is not None
-    found = heard(every(50, 200))
+def test_early_needs_three_rows_and_two_others() -> None:
+    assert make_history([0, 300, 600, *range(610, 901, 10)]).early(NAME, 600) is None
+    assert make_history([0, 300, 600, *range(610, 901, 10)]).early(NAME, 610) is not None
+    found = make_history(steps_every(50, 200))
     found.add(250, {"other": Stat.of(1)})
     assert found.early(NAME, 100) is None
 
 
-def test_a_first_row_that_is_not_finite_is_no_matter_to_early() -> None:
+def test_early_ignores_the_first_row() -> None:
     found = MetricHistory()
-    for step in every(50, 600):
+    for step in steps_every(50, 600):
         found.add(step, {NAME: Stat.of(math.nan if step == 50 else 1.0)})
     assert found.early(NAME, 300) is not None
 
 
-def test_before_is_all_but_the_newest_of_nine() -> None:
-    assert heard(every(10, 80)).before(NAME) is None
-    found = heard(every(10, 90)).before(NAME)
+def test_before_has_all_rows_but_the_newest() -> None:
+    assert make_history(steps_every(10, 80)).before(NAME) is None
+    found = make_history(steps_every(10, 90)).before(NAME)
     assert found is not None
-    assert found.steps == every(10, 80)
+    assert found.steps == steps_every(10, 80)
     assert found.means.tolist() == list(range(8))
 
 
-def test_a_cut_forgets_all_quantities() -> None:
-    found = heard(every(10, 400))
+def test_drop_after_affects_all_metrics() -> None:
+    found = make_history(steps_every(10, 400))
     found.add(410, {"other": Stat.of(1)})
     found.drop_after(205)
     assert found.step == 205
-    assert found.series[NAME].steps == every(10, 200)
+    assert found.series[NAME].steps == steps_every(10, 200)
     assert found.series["other"].steps == []
     assert not found.is_fresh(NAME)
     assert found.newest("other") is None
