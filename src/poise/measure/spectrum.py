@@ -41,10 +41,9 @@ def radial_power(images: Tensor) -> Tensor:
 
 def spectrum(samples: SampleSet) -> Tensor:
     """The `radial_power` of all samples of a set."""
-    some = [(part, samples.normalized(part)) for part in batch_slices(len(samples))]
-    return sum((radial_power(x) * len(x) for _, x in some[1:]), radial_power(some[0][1]) * len(some[0][1])) / len(
-        samples
-    )
+    first, *rest = (samples.normalized(part) for part in batch_slices(len(samples)))
+    total = sum((radial_power(images) * len(images) for images in rest), radial_power(first) * len(first))
+    return total / len(samples)
 
 
 def high_frequencies(fake: Tensor, real: Tensor) -> float:
