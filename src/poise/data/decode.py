@@ -77,7 +77,15 @@ class Header(NamedTuple):
 
 
 class Trait(StrEnum):
-    """A property of an image that a note reports."""
+    """A property of an image that a note reports.
+
+    Attributes:
+        ALPHA: not all pixels are opaque.
+        FULLY_TRANSPARENT: all pixels are transparent.
+        SIXTEEN_BIT: greyscale with more than 8 bits.
+        BAD_PROFILE: the colour profile cannot be used.
+        BAD_EXIF: the EXIF data cannot be read.
+    """
 
     ALPHA = "alpha"
     FULLY_TRANSPARENT = "clear"
