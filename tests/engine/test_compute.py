@@ -1,4 +1,4 @@
-"""Device and precision: chosen by what is there, recorded, and refused with what there is."""
+"""Device and precision: automatic choice, what is recorded, and errors that list the available devices."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def shipped(name: str, *changes: str) -> Recipe:
         ({"avx512_bf16": False}, False),
     ],
 )
-def test_bf16_is_native_only_where_the_processor_has_it(
+def test_native_bf16_support_depends_on_the_processor(
     abilities: dict[str, bool], native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert native_bf16(CPU) is native
 
 
-def test_auto_takes_bf16_for_convolutions_and_never_for_small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_bf16_for_convolutions_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "native_bf16", lambda device: True)
     assert choose_compute("cpu", "auto", shipped("dcgan")) == ComputeSettings(CPU, "bf16")
     assert choose_compute("cpu", "auto", shipped("ring")) == ComputeSettings(CPU, "fp32")
@@ -54,8 +54,8 @@ def test_auto_takes_bf16_for_convolutions_and_never_for_small_layers(monkeypatch
     assert choose_compute("cpu", "auto", shipped("dcgan")) == ComputeSettings(CPU, "fp32")
 
 
-def test_mps_is_taken_where_it_is_and_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is run on it here: that takes such a machine."""
+def test_mps_is_used_if_available_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is computed on mps, because the test machine has none."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("mps", "mps:0"):
@@ -64,11 +64,11 @@ def test_mps_is_taken_where_it_is_and_asked_for_by_name(monkeypatch: pytest.Monk
     with pytest.raises(RecipeError, match=r"available devices: cpu .*, mps"):
         choose_compute("mps:1", "auto", shipped("ring"))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(RecipeError, match="no such device"):
+    with pytest.raises(RecipeError, match="device is not available"):
         choose_compute("mps", "auto", shipped("ring"))
 
 
-def test_no_float64_is_asked_of_a_device_without_it() -> None:
+def test_mps_needs_no_float64() -> None:
     class Numbers:
         device = torch.device("mps")
 
@@ -82,12 +82,12 @@ def test_no_float64_is_asked_of_a_device_without_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
+def test_an_unavailable_device_is_refused_with_the_available_ones(name: str) -> None:
     with pytest.raises(RecipeError, match=r"--device.*available devices: cpu"):
         choose_compute(name, "auto", shipped("ring"))
 
 
-def test_a_bf16_run_is_finite_and_says_so(tmp_path: Path) -> None:
+def test_a_bf16_run_is_finite_and_recorded(tmp_path: Path) -> None:
     small = ["network.g.width=4", "network.d.width=4", 'network.d.norm="none"', "data.size=16", "batch=8", "steps=3"]
     tricks = 'tricks=[{kind="r1", gamma=0.1}, {kind="instance_noise"}, {kind="averaged_weights"}]'
     run = train(shipped("dcgan", *small, tricks, "log.rows=1"), tmp_path / "run", precision="bf16")

@@ -1,4 +1,4 @@
-"""A game for one as a whole run: its folder, its rows, stopping and resuming, the check, and what is measured of it."""
+"""Training without a discriminator as a whole run: its folder, rows, resuming, the check and its measures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NATS = "reconstruction,pca_reconstruction,elbo,elbo_reconstruction,elbo_kl"
 
 
 def told(kind: str = "vae", steps: int = STEPS, **changes: Any) -> Recipe:
-    """A game for one on digits of 8 x 8."""
+    """A recipe without a discriminator on digits of 8 x 8 pixels."""
     encoder = {"kind": "free_codes"} if kind == "free codes" else NETWORK["e"]
     tables = for_one("pictures") | {
         "steps": steps,
@@ -59,21 +59,21 @@ def told(kind: str = "vae", steps: int = STEPS, **changes: Any) -> Recipe:
 
 
 @dataclass
-class Ended:
-    """A run that came to its end."""
+class FinishedRun:
+    """A finished run."""
 
     run: Run
     path: Path
 
 
 @pytest.fixture(scope="module")
-def vae(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def vae(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     path = tmp_path_factory.mktemp("runs") / "vae"
-    return Ended(poise.train(told(), path), path)
+    return FinishedRun(poise.train(told(), path), path)
 
 
 class StopAt(NullListener):
-    """Sends this very process SIGTERM once a step is done."""
+    """Sends SIGTERM to this process when a step is done."""
 
     def on_step(self, step: int) -> None:
         if step == STOP - 1:
@@ -81,7 +81,7 @@ class StopAt(NullListener):
 
 
 def traces(out: Path) -> dict[str, object]:
-    """All that must not differ."""
+    """What must not differ between two runs."""
     newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
@@ -100,7 +100,7 @@ def traces(out: Path) -> dict[str, object]:
 # ---------------------------------------------------------------- the folder
 
 
-def test_the_folder(vae: Ended) -> None:
+def test_the_folder(vae: FinishedRun) -> None:
     assert {"recipe.toml", "run.json", "rows.jsonl", "samples", "saves"} <= {one.name for one in vae.path.iterdir()}
     info = json.loads((vae.path / "run.json").read_text())
     assert info["state"] == "done"
@@ -114,7 +114,7 @@ def test_the_folder(vae: Ended) -> None:
         assert len(set(sheet.convert("L").tobytes())) > 2
 
 
-def test_rows_tell_of_g_alone(vae: Ended) -> None:
+def test_rows_have_statistics_of_g_only(vae: FinishedRun) -> None:
     assert [row["step"] for row in vae.run.rows] == [7, 14, 20]
     for row in vae.run.rows:
         stats = row["stats"]
@@ -128,7 +128,7 @@ def test_rows_tell_of_g_alone(vae: Ended) -> None:
     assert last > first
 
 
-def test_what_is_said_before_the_first_step(tmp_path: Path) -> None:
+def test_start_message(tmp_path: Path) -> None:
     heard: list[str] = []
 
     class Listener(NullListener):
@@ -140,7 +140,7 @@ def test_what_is_said_before_the_first_step(tmp_path: Path) -> None:
     assert re.fullmatch(r"G [\d,]+ and encoder [\d,]+ parameters", line)
 
 
-def test_samples_come_from_the_prior(vae: Ended) -> None:
+def test_samples_come_from_the_prior(vae: FinishedRun) -> None:
     samples = Run(vae.path).sample(6, seed=3)
     assert samples.shape == (6, 1, 8, 8)
     assert float(samples.abs().max()) <= 1
@@ -153,7 +153,7 @@ def test_samples_come_from_the_prior(vae: Ended) -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_stopped_and_resumed_equals_undisturbed(kind: str, vae: Ended, tmp_path: Path) -> None:
+def test_stopped_and_resumed_equals_undisturbed(kind: str, vae: FinishedRun, tmp_path: Path) -> None:
     whole = vae.path
     if kind != "vae":
         whole = tmp_path / "whole"
@@ -164,7 +164,7 @@ def test_stopped_and_resumed_equals_undisturbed(kind: str, vae: Ended, tmp_path:
     assert traces(tmp_path / "run") == traces(whole)
 
 
-def test_a_save_holds_the_encoder_and_its_moments(vae: Ended) -> None:
+def test_a_checkpoint_holds_the_encoder_and_its_optimizer_state(vae: FinishedRun) -> None:
     names = set(vae.run.checkpoint.tensors)
     weights = [f"encoder.{name}" for name, _ in vae.run.game.g.encoder.named_parameters()]
     assert weights
@@ -174,16 +174,16 @@ def test_a_save_holds_the_encoder_and_its_moments(vae: Ended) -> None:
     assert not [name for name in names if name.startswith(("game/d", "optimizer/d"))]
 
 
-def test_another_encoder_is_another_run(vae: Ended) -> None:
+def test_resuming_with_another_encoder_is_refused(vae: FinishedRun) -> None:
     other = told(network={"g": NETWORK["g"], "e": NETWORK["e"] | {"width": 4}})
     with pytest.raises(RecipeError, match=r"network\.e\.width"):
         train(other, vae.path, resume=True)
 
 
-# ---------------------------------------------------------------- measured
+# ---------------------------------------------------------------- measures
 
 
-def test_held_out_pictures_are_rebuilt_and_bounded(vae: Ended) -> None:
+def test_held_out_images_are_reconstructed_and_bounded(vae: FinishedRun) -> None:
     result, bench = measure_run(
         vae.run, select_measures(f"{NATS},high_frequencies,diversity"), n=200, features="pixels"
     )
@@ -201,7 +201,7 @@ def test_held_out_pictures_are_rebuilt_and_bounded(vae: Ended) -> None:
     }
 
 
-def test_a_run_gets_better_at_it(vae: Ended, tmp_path: Path) -> None:
+def test_training_improves_the_reconstruction(vae: FinishedRun, tmp_path: Path) -> None:
     longer = train(told("autoencoder", 60), tmp_path / "run")
     shorter = train(told("autoencoder", 2), tmp_path / "short")
     missed = []
@@ -213,7 +213,7 @@ def test_a_run_gets_better_at_it(vae: Ended, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["free codes", "labels"])
-def test_what_cannot_rebuild_others_pictures_is_told_with_a_reason(kind: str, tmp_path: Path) -> None:
+def test_reconstruction_without_an_encoder_is_skipped_with_a_reason(kind: str, tmp_path: Path) -> None:
     changes = {"conditioning": {"g": {"kind": "concat", "dim": 4}}} if kind == "labels" else {}
     run = train(told("free codes" if kind == "free codes" else "vae", 2, **changes), tmp_path / "run")
     result, _ = measure_run(run, select_measures(NATS), n=50, features="pixels")
@@ -221,7 +221,7 @@ def test_what_cannot_rebuild_others_pictures_is_told_with_a_reason(kind: str, tm
     assert "no encoder that can reconstruct" in result.skipped["reconstruction"]
 
 
-def test_a_run_measures_itself_and_keeps_its_best(tmp_path: Path) -> None:
+def test_a_run_is_evaluated_and_keeps_its_best_checkpoint(tmp_path: Path) -> None:
     measure = {"every": 5, "measures": ["reconstruction", "elbo"], "n": 50, "features": "pixels"}
     run = train(told(steps=10, measure=measure), tmp_path / "run")
     lines = run.measures
@@ -234,10 +234,10 @@ def test_a_run_measures_itself_and_keeps_its_best(tmp_path: Path) -> None:
     assert traces(run.path)["tensors"] == traces(plain.path)["tensors"]
 
 
-# ---------------------------------------------------------------- codes once it is over
+# ---------------------------------------------------------------- codes of a finished run
 
 
-def test_codes_are_worked_out_in_evaluation_mode(vae: Ended) -> None:
+def test_codes_are_computed_in_evaluation_mode(vae: FinishedRun) -> None:
     game, images = vae.run.game, source("pictures").preview(9)
     game.g.encoder.train()
     before = {name: tensor.clone() for name, tensor in game.state_dict().items()}
@@ -249,7 +249,7 @@ def test_codes_are_worked_out_in_evaluation_mode(vae: Ended) -> None:
     assert torch.equal(codes_to_latents(vae.run.recipe.latent, codes), codes.mean)
 
 
-def test_on_a_sphere_codes_are_brought_there() -> None:
+def test_codes_are_projected_onto_a_sphere() -> None:
     standing = here(told("free codes"))
     places = torch.tensor([3, 5])
     codes = encode_samples(standing.game, torch.zeros(0), places, RandomStreams(0))
@@ -258,8 +258,8 @@ def test_on_a_sphere_codes_are_brought_there() -> None:
     torch.testing.assert_close(latents, torch.nn.functional.normalize(codes.mean, dim=1))
 
 
-def test_what_a_coder_does(vae: Ended) -> None:
-    """It rebuilds from the middle of a region with the live weights, and bounds by a draw."""
+def test_the_reconstructor(vae: FinishedRun) -> None:
+    """It reconstructs from the mean code with the live weights, and computes the bound from a sampled code."""
     recipe, game, images = vae.run.recipe, vae.run.game, source("pictures").preview(9)
     ours = make_reconstructor(recipe, game, RandomStreams(0))
     assert ours is not None
@@ -278,7 +278,7 @@ def test_what_a_coder_does(vae: Ended) -> None:
     assert float((first["reconstruction"] - least).abs().max()) < 0.5 * float(least.abs().mean())
 
 
-def test_who_has_a_coder() -> None:
+def test_which_games_have_a_reconstructor() -> None:
     for kind, there in (("vae", (True, True)), ("autoencoder", (True, False)), ("free codes", (False, False))):
         standing = here(told(kind))
         found = make_reconstructor(standing.recipe, standing.game, RandomStreams(0))
@@ -298,7 +298,7 @@ def at_rate(rate: float) -> Recipe:
     return told("autoencoder", optimizer={"g": {"kind": "adam", "lr": rate}})
 
 
-def test_a_sound_game_for_one_passes_the_warm_up() -> None:
+def test_an_autoencoder_passes_the_warm_up() -> None:
     report = check(at_rate(1e-2), warm_up=True, device="cpu", precision="fp32")
     warm = report.warm_up
     assert warm is not None
@@ -311,7 +311,7 @@ def test_a_sound_game_for_one_passes_the_warm_up() -> None:
     json.dumps(report.as_json(), allow_nan=False)
 
 
-def test_a_g_that_does_not_learn_is_told() -> None:
+def test_a_g_that_does_not_learn_fails_the_warm_up() -> None:
     report = check(at_rate(0.0), warm_up=True, device="cpu", precision="fp32")
     assert report.warm_up is not None
     assert not report.warm_up.passed
@@ -322,7 +322,7 @@ def test_a_g_that_does_not_learn_is_told() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vae", "free codes"])
-def test_the_warm_up_of_others(kind: str) -> None:
+def test_the_warm_up_of_other_models(kind: str) -> None:
     standing = here(told(kind))
     before = [weight.detach().clone() for weight in standing.game.g.weights]
     warm = warm_up_reconstruction(standing, 2 * BLOCK)
@@ -331,7 +331,7 @@ def test_the_warm_up_of_others(kind: str) -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before, standing.game.players[Side.G].weights, strict=True))
 
 
-def test_without_the_warm_up_it_says_nothing_of_it() -> None:
+def test_without_the_warm_up_there_is_no_result() -> None:
     report = check(at_rate(0.0), device="cpu", precision="fp32")
     assert report.warm_up is None
     assert report.findings.warnings == []

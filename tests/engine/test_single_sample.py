@@ -1,4 +1,4 @@
-"""A batch of one: each network says truly how few samples it can be trained with; what can't be trained is refused."""
+"""Batches of one sample: networks declare the smallest batch that they can be trained with, and others are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIM, REFERENCE = 3, 16
 
 
 def entries() -> list[tuple[type[NetworkConfig], NetworkConfig, tuple[int, ...]]]:
-    """All networks with every sort of norm, for points and small pictures that they can make or judge."""
+    """All networks with every norm that they support, for points and small images."""
     found = []
     for base in (GeneratorConfig, DiscriminatorConfig, EncoderConfig):
         for entry in find_components(base, "poise.networks").values():
@@ -44,7 +44,7 @@ def entries() -> list[tuple[type[NetworkConfig], NetworkConfig, tuple[int, ...]]
 
 
 def built(base: type[NetworkConfig], entry: Any, shape: tuple[int, ...]) -> tuple[nn.Module, Callable[[int], Tensor]]:
-    """The network, and what it is fed."""
+    """The network and its input."""
     if base is GeneratorConfig:
         return entry.apply_norm(entry.build(DIM, shape), torch.randn(REFERENCE, DIM)), lambda n: torch.randn(n, DIM)
     net = entry.build(shape) if base is DiscriminatorConfig else entry.build(shape, DIM, 50)
@@ -52,7 +52,7 @@ def built(base: type[NetworkConfig], entry: Any, shape: tuple[int, ...]) -> tupl
     return net, torch.arange if getattr(entry, "by_index", False) else lambda n: torch.randn(n, *shape)
 
 
-def test_networks_say_how_few_they_take() -> None:
+def test_networks_declare_their_smallest_batch() -> None:
     wrong = []
     for base, entry, shape in entries():
         net, batches = built(base, entry, shape)
@@ -71,7 +71,7 @@ def fails_alone(entry: Any) -> bool:
 
 
 def of_one(name: str, batch: int = 1) -> Recipe:
-    """A shipped recipe, thin, with so many samples in a batch."""
+    """A shipped recipe with narrow networks and the given batch size."""
     told = load_table(name) | {"batch": batch, "steps": 3}
     for network in told["network"].values():
         network |= {"width": 4} if "width" in network else {}
@@ -81,7 +81,7 @@ def of_one(name: str, batch: int = 1) -> Recipe:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_takes_a_step_or_is_refused(name: str) -> None:
+def test_every_recipe_makes_a_step_or_is_refused(name: str) -> None:
     recipe = of_one(name)
     loaded = recipe.data.load()
     refused = check_compatibility(recipe, loaded.train.shape, len(loaded.train.classes)).refusals
@@ -95,8 +95,8 @@ def test_every_recipe_takes_a_step_or_is_refused(name: str) -> None:
         check_single_sample_batch(recipe, choose_compute("cpu", "fp32", recipe), loaded)
 
 
-def test_a_pack_is_one(tmp_path: Path) -> None:
-    """A packed D sees half as many."""
+def test_a_pack_counts_as_one_sample(tmp_path: Path) -> None:
+    """A packed D gets half as many inputs."""
     base = tiny("points", {"kind": "packing", "samples": 2}, batch=2)
     told = base.canonical()
     told["network"]["d"] |= {"norm": "batch", "depth": 2}
@@ -129,8 +129,8 @@ class D(nn.Module):
 @pytest.mark.parametrize(
     ("side", "found"), [("g", "ValueError: Expected more than 1"), ("d", "AssertionError: too few")]
 )
-def test_own_code_that_wants_two(side: str, found: str, tmp_path: Path, poise: Callable[..., Any]) -> None:
-    """It is refused before anything is written, by `train` and by `check`; a batch of two is trained."""
+def test_user_code_that_needs_two_samples(side: str, found: str, tmp_path: Path, poise: Callable[..., Any]) -> None:
+    """`train` and `check` refuse it before anything is written; a batch of two is trained."""
     file, out = tmp_path / "mine.py", tmp_path / "run"
     file.write_text(OWN)
     own = f'network.{side}={{kind="python", file="{file}", name="{side.upper()}"}}'
@@ -146,8 +146,8 @@ def test_own_code_that_wants_two(side: str, found: str, tmp_path: Path, poise: C
     assert said.code == 0, said.err
 
 
-def test_a_batch_of_more_is_not_tried(tmp_path: Path) -> None:
-    """It would cost a step before the first."""
+def test_a_larger_batch_is_not_tried(tmp_path: Path) -> None:
+    """The trial would cost an additional step."""
     file = tmp_path / "mine.py"
     file.write_text(OWN)
     own = {"kind": "python", "file": str(file), "name": "G"}

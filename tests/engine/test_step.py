@@ -1,4 +1,4 @@
-"""The step: who moves, on what, at what cost, and that nothing in it waits for the device."""
+"""The training step: moves, their samples and losses, and that nothing in it waits for the device."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def parameters(net: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in net.named_parameters()}
 
 
-# ---------------------------------------------------------------- who moves
+# ---------------------------------------------------------------- moves
 
 
 @pytest.mark.parametrize("side", list(Side))
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_move_changes_its_own_player_alone(side: Side, world: str) -> None:
-    """To the bit; batch norm's statistics are not weights, and follow whatever passes through."""
+def test_a_move_changes_only_its_own_player(side: Side, world: str) -> None:
+    """Bit for bit. Statistics of batch norm are not weights and may change."""
     run = session(world)
     players = run.game.players
     before = {s: parameters(players[s].net) for s in Side}
@@ -72,7 +72,7 @@ def test_a_move_changes_its_own_player_alone(side: Side, world: str) -> None:
     make_move(run.game, run.batches, run.context().for_move(side, 0), run.metrics)
     after = {s: parameters(players[s].net) for s in Side}
     assert unequal(before[side.opponent], after[side.opponent]) == []
-    assert unequal(before[side], after[side]) == sorted(before[side]), "and every weight of its own"
+    assert unequal(before[side], after[side]) == sorted(before[side]), "every weight of the moving player changes"
     assert players[side.opponent].optimizer.state_dict() == states
     if world == "points":
         buffers = dict(players[side.opponent].net.named_buffers())
@@ -80,37 +80,37 @@ def test_a_move_changes_its_own_player_alone(side: Side, world: str) -> None:
 
 
 @pytest.mark.parametrize("side", list(Side))
-def test_the_rival_is_given_no_gradient_at_all(side: Side) -> None:
+def test_the_opponent_gets_no_gradient(side: Side) -> None:
     run = session("pictures")
-    rival = run.game.players[side.opponent]
+    opponent = run.game.players[side.opponent]
     make_move(run.game, run.batches, run.context().for_move(side, 0), run.metrics)
-    assert all(w.grad is None for w in rival.weights)
+    assert all(w.grad is None for w in opponent.weights)
     assert all(w.grad is not None for w in run.game.players[side].weights)
     assert all(w.requires_grad for p in run.game.players.values() for w in p.weights)
 
 
-def test_during_a_move_the_rivals_weights_want_no_gradient() -> None:
-    wanted: list[tuple[Side, bool, bool]] = []
+def test_the_opponents_weights_are_frozen_during_a_move() -> None:
+    requires_grad: list[tuple[Side, bool, bool]] = []
     game = by_hand()
 
     class Spy(LossTerm):
         def loss(self, move: MoveData) -> Tensor:
-            wanted.append((move.context.side, game.d.net.weight.requires_grad, game.g.net.by.requires_grad))
+            requires_grad.append((move.context.side, game.d.net.weight.requires_grad, game.g.net.by.requires_grad))
             return move.score("fake").sum() * 0
 
     game = by_hand(Spy("spy", 1.0), d=game.d.net, g=game.g.net)
     alternate(game, ring_feed(), context(), StepMetrics())
-    assert wanted == [(Side.D, True, False), (Side.G, False, True)]
+    assert requires_grad == [(Side.D, True, False), (Side.G, False, True)]
 
 
-def test_ds_move_makes_its_fakes_without_a_graph_and_gs_with_one() -> None:
+def test_only_gs_move_has_a_graph_through_g() -> None:
     game = by_hand()
     assert not sample(game, ring_feed(), context()).fake.requires_grad
     assert sample(game, ring_feed(), context(side=Side.G)).fake.requires_grad
 
 
 @pytest.mark.parametrize("side", list(Side))
-def test_gradients_are_wanted_again_after_an_error(side: Side) -> None:
+def test_requires_grad_is_restored_after_an_error(side: Side) -> None:
     class Broken(LossTerm):
         def loss(self, move: MoveData) -> Tensor:
             raise ZeroDivisionError
@@ -123,8 +123,8 @@ def test_gradients_are_wanted_again_after_an_error(side: Side) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_gradients_of_an_earlier_move_are_not_left_over() -> None:
-    """Twice the same move at rate 0 gives the same gradient, not twice it."""
+def test_gradients_do_not_accumulate_over_moves() -> None:
+    """The same move twice at rate 0 gives the same gradient, not its double."""
     game = by_hand(lr=0.0)
     for _ in range(2):
         make_move(game, ring_feed(), context(), StepMetrics())
@@ -134,10 +134,10 @@ def test_gradients_of_an_earlier_move_are_not_left_over() -> None:
     assert torch.equal(again, fresh.d.net.weight.grad)
 
 
-# ---------------------------------------------------------------- how often, and on what
+# ---------------------------------------------------------------- numbers of moves and their batches
 
 
-def test_the_tempo_is_the_number_of_optimiser_steps() -> None:
+def test_the_tempo_determines_the_number_of_optimiser_steps() -> None:
     game, batches = by_hand(tempo=Ratio(3, 2)), Counted(3)
     played: list[Side] = []
     for side, player in game.players.items():
@@ -148,19 +148,19 @@ def test_the_tempo_is_the_number_of_optimiser_steps() -> None:
     assert played == [Side.D, Side.D, Side.D, Side.G, Side.G] * 2
 
 
-def test_d_sees_fresh_reals_in_every_move_and_leaves_none_out() -> None:
+def test_every_move_of_d_gets_the_next_real_batch() -> None:
     batches, streams = Counted(3), RandomStreams(0)
     for at in range(2):
         alternate(by_hand(tempo=Ratio(3, 2)), batches, context(at), StepMetrics())
     assert batches.asked == [(Side.D, at, turn) for at in range(2) for turn in range(3)], (
-        "and G, who looks at none, asks for none"
+        "G needs no real samples and loads none"
     )
     expected = [batches.source.batch(index, BATCH, streams).images for index in range(6)]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(batches.given, expected, strict=True))
     assert len({tuple(given.flatten().tolist()) for given in batches.given}) == 6
 
 
-def test_every_move_draws_its_own_latents() -> None:
+def test_every_move_samples_new_latents() -> None:
     run = session("points", tempo={"kind": "ratio", "d": 2, "g": 2}).play(2)
     assert len(run.moves) == 8
     assert len({tuple(played_move.latents.flatten().tolist()) for played_move in run.moves}) == 8
@@ -168,7 +168,7 @@ def test_every_move_draws_its_own_latents() -> None:
 
 
 class Relative(NonSaturating):
-    """An objective whose G looks at the reals too."""
+    """An objective whose loss of G uses real samples too."""
 
     is_relativistic = True
 
@@ -177,8 +177,8 @@ class Relative(NonSaturating):
         return (softplus(real - fake),)
 
 
-def test_gs_move_sees_the_reals_of_ds_move_of_the_same_number() -> None:
-    """And of D's last one if G moves more often."""
+def test_gs_move_gets_the_real_batch_of_ds_move_of_the_same_turn() -> None:
+    """If G moves more often, it gets that of D's last move."""
     batches = Counted(2)
     alternate(by_hand(objective=Relative(), tempo=Ratio(2, 4)), batches, context(5), StepMetrics())
     assert [side for side, *_ in batches.asked] == [Side.D] * 2 + [Side.G] * 4
@@ -186,8 +186,8 @@ def test_gs_move_sees_the_reals_of_ds_move_of_the_same_number() -> None:
         assert torch.equal(batches.given[theirs], ours)
 
 
-def test_an_epoch_of_pictures_leaves_none_out() -> None:
-    """40 pictures, 8 at a time, two moves of D a step: ten moves are two epochs."""
+def test_an_epoch_contains_every_image_once() -> None:
+    """40 images in batches of 8 and two moves of D per step: ten moves are two epochs."""
     run = session("pictures", tempo={"kind": "ratio", "d": 2, "g": 1}).play(5)
     reals = torch.cat([m.real for m in run.of(Side.D)]).flatten(1)
     every = run.source.preview(40).flatten(1)
@@ -196,37 +196,37 @@ def test_an_epoch_of_pictures_leaves_none_out() -> None:
     assert not torch.equal(reals[:40], reals[40:])
 
 
-# ---------------------------------------------------------------- apart or together
+# ---------------------------------------------------------------- one or two passes through D
 
 
 @pytest.mark.parametrize("side", list(Side))
-def test_one_pass_judges_as_two_do_without_batch_norm(side: Side) -> None:
+def test_one_pass_equals_two_passes_without_batch_norm(side: Side) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         d = MLPDiscriminatorConfig(width=16, depth=3).build((2,))
     found: dict[Any, list[Tensor]] = {}
-    for judge in (discriminate_separately, discriminate_jointly):
-        game = by_hand(d=copy.deepcopy(d), judge=judge, objective=Relative(), lr=0.0)
+    for discriminate_fn in (discriminate_separately, discriminate_jointly):
+        game = by_hand(d=copy.deepcopy(d), judge=discriminate_fn, objective=Relative(), lr=0.0)
         metrics = StepMetrics()
         move = sample(game, ring_feed(), context(side=side))
         discriminate(game, move)
-        cost = compute_loss(game, move, metrics)
-        cost.backward()
+        loss = compute_loss(game, move, metrics)
+        loss.backward()
         scores = [move.score("real"), move.score("fake")]
-        found[judge] = [*scores, cost, *(w.grad for w in game.players[side].weights)]
+        found[discriminate_fn] = [*scores, loss, *(w.grad for w in game.players[side].weights)]
     assert len(found[discriminate_separately]) > 3
     for one, two in zip(found[discriminate_jointly], found[discriminate_separately], strict=True):
         assert torch.allclose(one, two, rtol=1e-6, atol=1e-6)
 
 
 class Order(nn.Module):
-    """Scores a sample by its place in the batch."""
+    """Scores a sample by its index in the batch."""
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
         return DiscriminatorOutput(score=torch.arange(float(len(images))))
 
 
-def test_judges_hand_each_pile_its_own_verdict() -> None:
+def test_each_batch_gets_its_own_output() -> None:
     real, fake = torch.zeros(2, 2), torch.zeros(3, 2)
     shared, split = (
         discriminate_jointly(Order(), Batch(real), Batch(fake)),
@@ -260,7 +260,7 @@ def norm(world: str, kind: str) -> dict[str, Any]:
         ("points", "none", "apart", ["instance_noise", "soft_labels", "averaged_weights"], discriminate_jointly),
     ],
 )
-def test_build_judges_in_one_pass_only_where_it_is_the_same(
+def test_one_pass_is_chosen_only_if_it_is_equivalent(
     world: str, of_d: str, judging: str, tricks: list[str], expected: object
 ) -> None:
     told = recipe(world, *({"kind": kind} for kind in tricks), network=norm(world, of_d), judging=judging)
@@ -268,16 +268,16 @@ def test_build_judges_in_one_pass_only_where_it_is_the_same(
     assert game.discriminate is expected
 
 
-def test_gs_batch_norm_is_no_reason_to_judge_apart() -> None:
+def test_gs_batch_norm_does_not_require_two_passes() -> None:
     network = {"g": {"kind": "mlp", "norm": "batch"}, "d": {"kind": "mlp"}}
     assert Session(recipe("points", network=network), source("points")).game.discriminate is discriminate_jointly
 
 
-# ---------------------------------------------------------------- what it costs
+# ---------------------------------------------------------------- losses
 
 
-def test_a_d_that_cannot_tell_reads_log_two() -> None:
-    """The rows show the mean over both halves: log 2 each, for both players."""
+def test_the_loss_at_equilibrium_is_log_two() -> None:
+    """The logged loss is the mean over both halves: log 2 for each player."""
     metrics = StepMetrics()
     game = by_hand(d=Linear([0.0, 0.0]), lr=0.0)
     alternate(game, ring_feed(), context(), metrics)
@@ -286,24 +286,24 @@ def test_a_d_that_cannot_tell_reads_log_two() -> None:
     assert stats["g/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
 
 
-def judged(game: Any, batches: RealBatches, at: Any) -> MoveData:
-    """What the move at `at` will see: drawing and judging change nothing without batch norm."""
+def discriminated(game: Any, batches: RealBatches, at: Any) -> MoveData:
+    """The data of the move at `at`; sampling and discriminating change nothing without batch norm."""
     move = sample(game, batches, at)
     with torch.no_grad():
         discriminate(game, move)
     return move
 
 
-def test_the_reading_is_the_mean_of_both_halves() -> None:
+def test_the_logged_loss_is_the_mean_of_both_halves() -> None:
     game, metrics = by_hand(lr=0.0), StepMetrics()
-    move = judged(game, ring_feed(), context())
+    move = discriminated(game, ring_feed(), context())
     real, fake = softplus(-move.score("real")).mean(), softplus(move.score("fake")).mean()
     make_move(game, ring_feed(), context(), metrics)
     assert metrics.reduce()["d/adversarial"].mean == pytest.approx(float((real + fake) / 2), rel=1e-6)
 
 
 class Pull(LossTerm):
-    """Charges D's mean score of the reals."""
+    """Penalises D's mean score of the real samples."""
 
     needs_output = frozenset({"real"})
 
@@ -311,54 +311,54 @@ class Pull(LossTerm):
         return move.score("real").mean()
 
 
-def test_ds_move_descends_a_loss_written_by_hand() -> None:
-    """Soft targets, both halves summed, R1 and a second term with their weights: the gradient and the step."""
+def test_ds_gradient_equals_that_of_a_reference_loss() -> None:
+    """With soft targets, both halves summed, R1 and a second weighted term: the gradient and the update."""
     soft, lr = SoftLabels("soft", (0.7, 1.2), (0.0, 0.3)), 0.05
     game, metrics = by_hand(soft, R1("r1", 3.0), Pull("pull", 0.5), lr=lr), StepMetrics()
     at = context(2)
     start = [w.detach().clone() for w in game.d.weights]
-    seen = judged(by_hand(), ring_feed(), at)
+    seen = discriminated(by_hand(), ring_feed(), at)
     make_move(game, ring_feed(), at, metrics)
 
     d = Linear(start[0].tolist(), float(start[1])).double()
     real, fake = seen.samples("real").detach().double().requires_grad_(), seen.fake.double()
-    score, lies = d(real).score, d(fake).score
+    score, fake_score = d(real).score, d(fake).score
     hard = Targets(torch.ones(BATCH), torch.zeros(BATCH))
     t = soft.transform_targets(hard, at)
     entropy = (t.real * softplus(-score) + (1 - t.real) * softplus(score)).mean()
-    entropy = entropy + (t.fake * softplus(-lies) + (1 - t.fake) * softplus(lies)).mean()
-    (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
-    penalty = slope.square().sum(1).mean() / 2
+    entropy = entropy + (t.fake * softplus(-fake_score) + (1 - t.fake) * softplus(fake_score)).mean()
+    (gradient,) = torch.autograd.grad(score.sum(), real, create_graph=True)
+    penalty = gradient.square().sum(1).mean() / 2
     pull = score.mean()
-    wanted = torch.autograd.grad(entropy + 3.0 * penalty + 0.5 * pull, list(d.parameters()))
+    gradients = torch.autograd.grad(entropy + 3.0 * penalty + 0.5 * pull, list(d.parameters()))
 
-    for weight, before, grad in zip(game.d.weights, start, wanted, strict=True):
+    for weight, before, grad in zip(game.d.weights, start, gradients, strict=True):
         assert torch.allclose(weight.grad.double(), grad, atol=1e-6)
         assert torch.allclose(weight.detach(), before - lr * grad.float(), atol=1e-6)
-    told = metrics.reduce()
+    stats = metrics.reduce()
     expected = {"d/adversarial": entropy / 2, "d/r1": penalty, "d/pull": pull}
     for name, number in expected.items():
-        assert told[name].mean == pytest.approx(float(number.detach()), rel=1e-5), "each alone, before its weight"
-    length = torch.cat([g.flatten() for g in wanted]).norm()
-    assert told["d/grad_norm"].mean == pytest.approx(float(length.detach()), rel=1e-5)
-    assert told["d/real_score"].mean == pytest.approx(float(score.mean().detach()), rel=1e-5)
-    assert told["d/fake_score"].mean == pytest.approx(float(lies.mean().detach()), rel=1e-5)
+        assert stats[name].mean == pytest.approx(float(number.detach()), rel=1e-5), "logged alone and unweighted"
+    length = torch.cat([g.flatten() for g in gradients]).norm()
+    assert stats["d/grad_norm"].mean == pytest.approx(float(length.detach()), rel=1e-5)
+    assert stats["d/real_score"].mean == pytest.approx(float(score.mean().detach()), rel=1e-5)
+    assert stats["d/fake_score"].mean == pytest.approx(float(fake_score.mean().detach()), rel=1e-5)
 
 
-def test_gs_move_descends_a_loss_written_by_hand() -> None:
+def test_gs_gradient_equals_that_of_a_reference_loss() -> None:
     game, metrics = by_hand(lr=0.05), StepMetrics()
     at = context(1, side=Side.G)
     before = game.g.net.by.detach().clone()
     latents = sample(game, ring_feed(), at).latents
     make_move(game, ring_feed(), at, metrics)
     g, d = Shift(before.tolist()).double(), Linear([0.5, -0.25]).double()
-    cost = softplus(-d(g(latents.double())).score).mean()
-    (grad,) = torch.autograd.grad(cost, g.by)
+    loss = softplus(-d(g(latents.double())).score).mean()
+    (grad,) = torch.autograd.grad(loss, g.by)
     assert torch.allclose(game.g.net.by.detach(), before - 0.05 * grad.float(), atol=1e-6)
-    assert metrics.reduce()["g/adversarial"].mean == pytest.approx(float(cost.detach()), rel=1e-6)
+    assert metrics.reduce()["g/adversarial"].mean == pytest.approx(float(loss.detach()), rel=1e-6)
 
 
-def test_a_lazy_term_acts_in_every_fourth_step_with_four_times_the_force() -> None:
+def test_a_lazy_term_is_computed_in_every_fourth_step_with_four_times_the_weight() -> None:
     def gradients(*terms: LossTerm) -> tuple[list[Tensor], StepMetrics]:
         game, metrics = by_hand(*terms, lr=0.0), StepMetrics()
         found = []
@@ -384,7 +384,7 @@ class Never(LossTerm):
         pytest.fail("a term of weight 0 was computed")
 
 
-def test_a_term_of_weight_zero_is_never_computed_nor_asked_for() -> None:
+def test_a_term_of_weight_zero_is_never_computed() -> None:
     game, metrics = by_hand(Never("never", 0.0)), StepMetrics()
     assert game.requirements(context()).input_gradients == ()
     alternate(game, ring_feed(), context(), metrics)
@@ -394,7 +394,7 @@ def test_a_term_of_weight_zero_is_never_computed_nor_asked_for() -> None:
     assert off_duty.requirements(context(3)).input_gradients == ("real",)
 
 
-def test_gs_move_brings_the_reals_only_if_something_reads_them() -> None:
+def test_gs_move_loads_real_samples_only_if_needed() -> None:
     at = context(side=Side.G)
     assert sample(by_hand(), ring_feed(), at).real is None
     assert sample(by_hand(Pull("pull", 1.0)), ring_feed(), at).real is not None
@@ -403,11 +403,11 @@ def test_gs_move_brings_the_reals_only_if_something_reads_them() -> None:
     assert sample(by_hand(objective=Relative()), ring_feed(), at).real is not None
 
 
-# ---------------------------------------------------------------- nothing waits
+# ---------------------------------------------------------------- no synchronisation
 
 
-def test_reading_a_tensor_is_noticed() -> None:
-    """The guard of the next test, and of others."""
+def test_reading_a_tensor_is_detected() -> None:
+    """A test of `no_waiting`, which the next test and others use."""
     for read in (float, int, bool, lambda x: x.item(), lambda x: x.tolist(), lambda x: [1, 2][x.long()]):
         with no_waiting(), pytest.raises(AssertionError, match="waited"):
             read(torch.ones(()))
@@ -416,7 +416,7 @@ def test_reading_a_tensor_is_noticed() -> None:
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_step_never_waits_for_the_device(world: str) -> None:
-    """No reading of a value in two steps; the row reads, and may. With every trick: tests/contracts/test_tricks.py."""
+    """Only a logged row reads values. For all tricks see tests/contracts/test_tricks.py."""
     run = session(world).play(1)  # optimisers make their moments
     with no_waiting():
         for _ in range(2):
@@ -426,7 +426,7 @@ def test_the_step_never_waits_for_the_device(world: str) -> None:
 
 
 def test_the_step_is_in_float32_under_bfloat16() -> None:
-    """Networks run in bfloat16, scores, costs and weights' gradients do not."""
+    """Networks run in bfloat16; scores, losses and gradients of weights are in float32."""
     run = Session(recipe("pictures", {"kind": "r1"}), source("pictures"), precision="bf16")
     inside: list[torch.dtype] = []
     run.game.d.net.trunk[0].register_forward_hook(lambda m, x, y: inside.append(y.dtype))

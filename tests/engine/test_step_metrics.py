@@ -1,4 +1,4 @@
-"""The ledger: what it makes of readings, scores and norms, in one transfer, and over a save in mid-interval."""
+"""Step metrics: statistics of values, scores and norms, with a single transfer, also across checkpoints."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def noted(*values: float, metrics: StepMetrics | None = None) -> StepMetrics:
     return metrics
 
 
-def test_a_row_has_mean_spread_least_and_greatest() -> None:
+def test_statistics_of_an_interval() -> None:
     stats = noted(1.0, 2.0, 6.0).reduce()
     assert stats == {"d/adversarial": Stat(3.0, pytest.approx(math.sqrt(14 / 3)), 1.0, 6.0)}
 
 
-def test_an_interval_ends_with_its_row() -> None:
+def test_reduce_starts_a_new_interval() -> None:
     metrics = noted(1.0)
     metrics.reduce()
     assert metrics.reduce() == {}
@@ -37,7 +37,7 @@ def test_an_interval_ends_with_its_row() -> None:
 
 
 def steps(metrics: StepMetrics, first: int, last: int) -> StepMetrics:
-    """What a run says in steps `first` to `last`: two readings, one of them lazy, two lengths, the scores."""
+    """Metrics of steps `first` to `last`: two values, one of them lazy, two norms and the scores."""
     for at in range(first, last):
         generator = torch.Generator().manual_seed(at)
         real, fake, *grads = (torch.randn(n, generator=generator) for n in (31, 31, 5, 7))
@@ -50,8 +50,8 @@ def steps(metrics: StepMetrics, first: int, last: int) -> StepMetrics:
 
 
 @pytest.mark.parametrize("saves", [[1], [63, 64, 65], [100, 101, 149], list(range(1, 150))])
-def test_an_interval_with_saves_in_it_is_an_interval_without_to_the_bit(saves: list[int]) -> None:
-    """150 steps, so long that readings are condensed on the way; each save is taken up by a fresh ledger."""
+def test_checkpoints_do_not_change_an_interval(saves: list[int]) -> None:
+    """150 steps, so that values are condensed in between; a new `StepMetrics` loads each checkpoint."""
     whole = steps(StepMetrics(), 0, 150)
     metrics, done = StepMetrics(), 0
     for at in [*saves, 150]:
@@ -64,7 +64,7 @@ def test_an_interval_with_saves_in_it_is_an_interval_without_to_the_bit(saves: l
     assert whole.reduce() == metrics.reduce()
 
 
-def test_names_are_sorted_and_kept_apart() -> None:
+def test_names_are_sorted() -> None:
     metrics = StepMetrics()
     for name, value in (("g/x", 3.0), ("d/x", 1.0), ("g/x", 5.0)):
         metrics.add(name, torch.tensor(value))
@@ -73,14 +73,14 @@ def test_names_are_sorted_and_kept_apart() -> None:
     assert (stats["d/x"].mean, stats["g/x"].mean) == (1.0, 4.0)
 
 
-def test_readings_of_some_steps_only_are_their_own_mean() -> None:
-    """A term that is due in every fourth step has fewer readings than the rest."""
+def test_values_of_some_steps_have_their_own_mean() -> None:
+    """A term that is computed in every fourth step has fewer values than the others."""
     metrics = noted(1.0, 1.0, 1.0, 1.0)
     metrics.add("d/r1", torch.tensor(8.0))
     assert metrics.reduce()["d/r1"].mean == 8.0
 
 
-def test_norm_is_the_length_of_all_tensors_together() -> None:
+def test_norm_of_all_tensors_together() -> None:
     metrics = StepMetrics()
     generator = torch.Generator().manual_seed(0)
     steps = [[torch.randn(shape, generator=generator) for shape in ((3, 4), (5,), (2, 2, 2))] for _ in range(4)]
@@ -93,8 +93,8 @@ def test_norm_is_the_length_of_all_tensors_together() -> None:
     assert (stat.min, stat.max) == (pytest.approx(min(lengths), rel=1e-6), pytest.approx(max(lengths), rel=1e-6))
 
 
-def test_norm_where_steps_have_different_numbers_of_gradients() -> None:
-    """A head that only a lazy term uses has a gradient in some steps and none in the others."""
+def test_norm_with_varying_numbers_of_gradients() -> None:
+    """A head that only a lazy term uses has a gradient in some steps only."""
     metrics = StepMetrics()
     metrics.add_norms("d/grad_norm", [torch.tensor([3.0]), torch.tensor([4.0])])
     metrics.add_norms(
@@ -104,7 +104,7 @@ def test_norm_where_steps_have_different_numbers_of_gradients() -> None:
 
 
 def test_scores_become_means_and_accuracies() -> None:
-    """Right is above 0 for a real and below for a fake; 0 itself is neither."""
+    """A real sample is classified correctly above 0, a fake one below 0; at 0 neither is."""
     metrics = StepMetrics()
     metrics.add_scores(torch.tensor([1.0, 2.0, -4.0, 0.0]), torch.tensor([-1.0, 0.0, -2.0, -5.0]))
     metrics.add_scores(torch.tensor([1.0, 1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, -1.0]))
@@ -118,7 +118,7 @@ def test_scores_become_means_and_accuracies() -> None:
     }
 
 
-def test_what_is_kept_holds_no_graph_and_does_not_change_later() -> None:
+def test_values_are_detached_and_independent_of_later_changes() -> None:
     metrics = StepMetrics()
     score = torch.tensor([1.0, 3.0], requires_grad=True)
     metrics.add("x", (score * 2).sum())
@@ -130,8 +130,8 @@ def test_what_is_kept_holds_no_graph_and_does_not_change_later() -> None:
     assert metrics.reduce()["norm"].mean == pytest.approx(5.0)
 
 
-def test_a_graph_is_let_go_at_once() -> None:
-    """Not only when the row is due: until then a whole interval's activations would be kept."""
+def test_a_graph_is_freed_at_once() -> None:
+    """Otherwise the activations of a whole interval would stay in memory until the row is logged."""
 
     class Freed(torch.autograd.Function):
         @staticmethod
@@ -176,20 +176,20 @@ def test_a_row_is_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("values", "mean"), [((1.0, math.nan), math.nan), ((1.0, math.inf), math.inf), ((-math.inf, 2.0), -math.inf)]
 )
-def test_what_is_not_finite_is_told_as_it_is(values: tuple[float, ...], mean: float) -> None:
+def test_non_finite_values_stay_visible(values: tuple[float, ...], mean: float) -> None:
     stat = noted(*values).reduce()["d/adversarial"]
     assert stat.mean == mean or (math.isnan(mean) and math.isnan(stat.mean))
     assert math.isnan(stat.std)
 
 
-def test_statistics_are_of_the_interval_itself() -> None:
+def test_the_standard_deviation_is_divided_by_n() -> None:
     series = np.random.default_rng(0).normal(size=50)
     assert statistics(series) == Stat(
         *(pytest.approx(x) for x in (series.mean(), series.std(), series.min(), series.max()))
     )
 
 
-def test_a_save_in_mid_interval_loses_nothing() -> None:
+def test_state_dict_in_the_middle_of_an_interval() -> None:
     whole, first = noted(1.0, 2.0, 6.0), noted(1.0)
     first.add_norms("n", [torch.ones(4)])
     whole.add_norms("n", [torch.ones(4)])
@@ -201,7 +201,7 @@ def test_a_save_in_mid_interval_loses_nothing() -> None:
     assert noted(2.0, 6.0, metrics=second).reduce() == whole.reduce()
 
 
-def test_restoring_lets_go_of_what_was_there() -> None:
+def test_load_state_dict_replaces_pending_values() -> None:
     metrics = noted(100.0)
     metrics.add("g/adversarial", torch.tensor(100.0))
     metrics.state_dict()
@@ -210,7 +210,7 @@ def test_restoring_lets_go_of_what_was_there() -> None:
     assert StepMetrics().state_dict() == {}
 
 
-def test_json_names_what_json_has_no_number_for() -> None:
+def test_json_writes_non_finite_numbers_as_strings() -> None:
     assert [encode_number(x) for x in (1.5, math.nan, math.inf, -math.inf)] == [1.5, "nan", "inf", "-inf"]
     row = Row(3, 24, 0.5, {"d/x": Stat(math.nan, math.nan, -math.inf, 2.0)})
     told = json.loads(json.dumps(row_to_json(row), allow_nan=False))

@@ -1,4 +1,4 @@
-"""Run folders that are damaged, edited, half begun or written to by two: named, passed over, or begun anew."""
+"""Run folders that are damaged, edited, incomplete or used by two runs at once."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# ---- saves ---------------------------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------------------
 
 
 def flip(run: Path, name: str, every: int) -> None:
-    """Each of the bits, or some of them: found, and named."""
+    """All bits, or some of them, are flipped; each change is found."""
     path = place(run) / name
     whole = path.read_bytes()
     for at in range(0, 8 * len(whole), every):
@@ -113,7 +113,7 @@ def test_every_flipped_bit_is_found(run: Path, name: str) -> None:
     flip(run, name, 1)
 
 
-def test_a_save_under_another_name_is_found(run: Path) -> None:
+def test_a_renamed_checkpoint_is_found(run: Path) -> None:
     place(run, 4).rename(place(run, 8))
     newest, damaged = checkpoint.newest_valid(run / "saves")
     assert newest is not None
@@ -121,7 +121,7 @@ def test_a_save_under_another_name_is_found(run: Path) -> None:
     assert damaged == ["step-00000008: MANIFEST.json is of step 4 and format 2, which does not match the folder"]
 
 
-def test_the_first_format_is_still_read(run: Path) -> None:
+def test_the_first_format_is_supported(run: Path) -> None:
     manifest = json.loads((place(run) / checkpoint.MANIFEST).read_text())
     old = {name: told for name, told in manifest.items() if name not in ("sha256", "aliases", "core")} | {"format": 1}
     (place(run) / checkpoint.MANIFEST).write_text(json.dumps(old, indent=1))
@@ -131,12 +131,12 @@ def test_the_first_format_is_still_read(run: Path) -> None:
 
 
 def again(found: checkpoint.Checkpoint, **facts: Any) -> None:
-    """Write a save anew with other facts: whole, but strange."""
+    """Write a checkpoint again with other manifest entries: intact, but of another run."""
     checkpoint.write(found.path.parent, found.step, found.tensors, found.state, found.manifest | facts)
 
 
 def tampered(run: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None], step: int = 6) -> None:
-    """A save whose manifest is true, and whose contents make no sense."""
+    """A checkpoint with a correct manifest and invalid contents."""
     found = checkpoint.read(place(run, step))
     tensors, state = dict(found.tensors), dict(found.state)
     change(tensors, state)
@@ -195,7 +195,7 @@ SENSELESS = {
 
 
 @pytest.mark.parametrize("change", SENSELESS.values(), ids=SENSELESS.keys())
-def test_a_save_that_is_whole_but_senseless_is_passed_over(
+def test_an_intact_checkpoint_with_invalid_contents_is_skipped(
     run: Path, whole: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None]
 ) -> None:
     tampered(run, change)
@@ -207,7 +207,7 @@ def test_a_save_that_is_whole_but_senseless_is_passed_over(
 
 @pytest.mark.parametrize("how", ["nan", "shape", "step"])
 @pytest.mark.parametrize("command", ["sample", "measure", "interpolate"])
-def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str, how: str) -> None:
+def test_other_commands_skip_it_too(poise: Poise, run: Path, command: str, how: str) -> None:
     tampered(run, SENSELESS[how])
     more = ["--measures", "coverage", "--n", 10] if command == "measure" else []
     said = poise(command, run, *more)
@@ -218,7 +218,7 @@ def test_looking_at_it_passes_it_over_too(poise: Poise, run: Path, command: str,
     poise(command, run, *more).complains(4, "no valid checkpoint", "step-00000006", "step-00000002")
 
 
-def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path) -> None:
+def test_checkpoints_of_another_recipe_or_data_are_skipped(run: Path, whole: Path) -> None:
     found = checkpoint.read(place(run))
     again(found, data="other data")
     four = checkpoint.read(place(run, 4))
@@ -236,7 +236,7 @@ def test_saves_of_another_recipe_or_data_are_passed_over(run: Path, whole: Path)
     assert weights(run) == weights(whole)
 
 
-def test_an_edited_recipe_is_noticed_and_its_fields_are_named(poise: Poise, run: Path) -> None:
+def test_an_edited_recipe_is_refused_with_its_fields(poise: Poise, run: Path) -> None:
     path = run / "recipe.toml"
     path.write_text(path.read_text().replace("batch = 8", "batch = 16").replace("dim = 2", "dim = 3"))
     before = contents(run)
@@ -244,14 +244,14 @@ def test_an_edited_recipe_is_noticed_and_its_fields_are_named(poise: Poise, run:
     assert contents(run) == before
 
 
-def test_what_is_free_to_change_may_be_edited(poise: Poise, run: Path) -> None:
+def test_fields_that_may_change_can_be_edited(poise: Poise, run: Path) -> None:
     path = run / "recipe.toml"
     path.write_text(path.read_text().replace("steps = 6", "steps = 7").replace("rows = 1", "rows = 2"))
     assert poise("train", "--resume", "--out", run).code == 0
 
 
-def test_a_recipe_of_an_older_version_is_the_same_in_fewer_words(run: Path) -> None:
-    """A field that is new has its default there."""
+def test_a_recipe_of_an_older_version_with_fewer_fields(run: Path) -> None:
+    """A new field has its default value."""
     found = checkpoint.read(place(run))
     shorter = "\n".join(line for line in small().core.splitlines() if not line.startswith("judging"))
     checkpoint.write(
@@ -280,7 +280,7 @@ def damage(path: Path, line: int, how: str) -> None:
 
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("name", ["rows.jsonl", "measures.jsonl", "alarms.jsonl"])
-def test_a_damaged_line_that_is_needed_is_named(poise: Poise, run: Path, name: str, how: str) -> None:
+def test_a_damaged_line_before_the_checkpoint_is_an_error(poise: Poise, run: Path, name: str, how: str) -> None:
     damage(run / name, 1, how)
     before = contents(run)
     said = poise("train", "--resume", "--out", run, "--steps", 8)
@@ -292,7 +292,7 @@ def test_a_damaged_line_that_is_needed_is_named(poise: Poise, run: Path, name: s
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "measures.jsonl"])
-def test_a_damaged_line_after_the_save_is_dropped(run: Path, whole: Path, name: str) -> None:
+def test_a_damaged_line_after_the_checkpoint_is_deleted(run: Path, whole: Path, name: str) -> None:
     shutil.rmtree(place(run))
     damage(run / name, len((run / name).read_bytes().splitlines()), "bytes")
     train(small(), run, resume=True)
@@ -312,7 +312,7 @@ def test_a_damaged_line_after_the_save_is_dropped(run: Path, whole: Path, name: 
         ('{"state": 3}', "state"),
     ],
 )
-def test_a_damaged_run_json_is_named_and_written_anew(poise: Poise, run: Path, text: str, part: str) -> None:
+def test_a_damaged_run_json_is_written_again(poise: Poise, run: Path, text: str, part: str) -> None:
     (run / "run.json").write_text(text)
     for command in ("sample", "interpolate", "measure"):
         poise(command, run).complains(4, "run.json", "damaged", part)
@@ -321,7 +321,7 @@ def test_a_damaged_run_json_is_named_and_written_anew(poise: Poise, run: Path, t
 
 
 @pytest.mark.parametrize("key", ["shape", "classes", "count", "fingerprint", "kind"])
-def test_run_json_of_wrong_types_is_named(poise: Poise, run: Path, key: str) -> None:
+def test_wrong_types_in_run_json_are_an_error(poise: Poise, run: Path, key: str) -> None:
     info = json.loads((run / "run.json").read_text())
     for wrong in ({}, [None], 1.5, True):
         info["data"][key] = wrong
@@ -330,7 +330,7 @@ def test_run_json_of_wrong_types_is_named(poise: Poise, run: Path, key: str) -> 
 
 
 @pytest.mark.parametrize("text", ["steps = ", "steps = 'many'", "unknown = 1", "\x00", ""])
-def test_a_damaged_recipe_is_named(poise: Poise, run: Path, text: str) -> None:
+def test_a_damaged_recipe_is_an_error(poise: Poise, run: Path, text: str) -> None:
     recipe = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(text)
     before = contents(run)
@@ -342,7 +342,7 @@ def test_a_damaged_recipe_is_named(poise: Poise, run: Path, text: str) -> None:
     assert (run / "recipe.toml").read_text() == recipe
 
 
-def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run: Path) -> None:
+def test_a_damaged_best_checkpoint_is_replaced(poise: Poise, run: Path) -> None:
     (best,) = (run / "best").iterdir()
     (best / checkpoint.TENSORS).write_bytes(b"?")
     poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is truncated")
@@ -352,7 +352,7 @@ def test_damaged_best_weights_are_noticed_and_better_ones_kept(poise: Poise, run
     assert poise("sample", run, "--best").code == 0
 
 
-def test_only_what_run_json_says_is_done_is_done(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_done_only_if_run_json_says_so(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.toml").write_text(small(2).to_toml())
     write = trainer.write_json
 
@@ -369,15 +369,15 @@ def test_only_what_run_json_says_is_done_is_done(poise: Poise, tmp_path: Path, m
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "done"
 
 
-# ---- begun in vain, begun twice ------------------------------------------------------------------------
+# ---- incomplete and simultaneous starts ------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """As a kill would end it, but for the process."""
+    """Stops a run as a kill does, without ending the process."""
 
 
 def begun(out: Path) -> None:
-    """A run that dies before its first save."""
+    """A run that stops before its first checkpoint."""
 
     class Killer(NullListener):
         def on_step(self, step: int) -> None:
@@ -389,7 +389,7 @@ def begun(out: Path) -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("state", ["after a step", "only the lock", "a damaged row", "an old temporary"])
-def test_a_start_in_vain_is_begun_anew(tmp_path: Path, whole: Path, resume: bool, state: str) -> None:
+def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path, whole: Path, resume: bool, state: str) -> None:
     out = tmp_path / "run"
     begun(out)
     if state == "only the lock":
@@ -409,9 +409,7 @@ def test_a_start_in_vain_is_begun_anew(tmp_path: Path, whole: Path, resume: bool
 
 @pytest.mark.parametrize("inside", ["thesis.txt", "samples/mine.png", "saves/mine", "tensorboard/notes.txt", "best/x"])
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_start_in_vain_with_something_foreign_is_refused(
-    poise: Poise, tmp_path: Path, inside: str, resume: bool
-) -> None:
+def test_a_folder_with_foreign_files_is_refused(poise: Poise, tmp_path: Path, inside: str, resume: bool) -> None:
     out = tmp_path / "run"
     begun(out)
     (out / inside).parent.mkdir(exist_ok=True)
@@ -423,8 +421,8 @@ def test_a_start_in_vain_with_something_foreign_is_refused(
     assert contents(out) == before
 
 
-def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
-    """Both find an empty place; the first comes to its end before the second claims it, and nothing is overwritten."""
+def test_two_simultaneous_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
+    """Both find an empty folder; the first finishes before the second claims it, and nothing is overwritten."""
     out, ended = tmp_path / "run", threading.Event()
     still, turn = training._refuse_changed_folder, threading.Barrier(2, timeout=60)
     building = training.Trainer
@@ -461,7 +459,7 @@ def test_two_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who
     assert weights(out) == weights(whole)
 
 
-# ---- systems that lack something -----------------------------------------------------------------------
+# ---- missing system features -----------------------------------------------------------------------
 
 HIDDEN = """
 import json, sys
@@ -476,7 +474,7 @@ for words in json.loads(sys.argv[1]):
 
 
 def test_without_fcntl_and_resource(tmp_path: Path) -> None:
-    """As on Windows: it imports, trains, saves, resumes and checks, and says of each run that nothing is locked."""
+    """As on Windows: everything works, and each run reports that its folder is not locked."""
     (tmp_path / "small.toml").write_text(small(2).to_toml())
     recipe, out = str(tmp_path / "small.toml"), str(tmp_path / "run")
     lines = [
@@ -494,7 +492,7 @@ def test_without_fcntl_and_resource(tmp_path: Path) -> None:
     assert newest.step == 4
 
 
-def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_lock_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(handle: int) -> bool:
         raise OSError(95, "Operation not supported")
 
@@ -504,7 +502,7 @@ def test_a_lock_that_can_not_be_had_is_said_once(tmp_path: Path, monkeypatch: py
     assert sum("does not support locks (Operation not supported)" in said for said in listener.said) == 1
 
 
-# ---- rows have three tries -----------------------------------------------------------------------------
+# ---- rows are tried three times -----------------------------------------------------------------------------
 
 
 def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -519,7 +517,7 @@ def refusing_rows(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     monkeypatch.setattr(jsonl, "append_line", refused)
 
 
-def test_a_row_that_was_refused_is_written_with_the_next(
+def test_a_row_that_failed_is_written_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
     refusing_rows(monkeypatch, 1)
@@ -533,8 +531,8 @@ def test_a_row_that_was_refused_is_written_with_the_next(
     assert told[0] == told[1]
 
 
-def test_no_save_is_made_over_a_row_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a kill would lose the row for good; and after three refusals the run ends."""
+def test_no_checkpoint_is_written_while_a_row_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a kill would lose the row; after three failures the run stops."""
     refusing_rows(monkeypatch, 99)
     with pytest.raises(DiskError, match=r"rows\.jsonl"):
         train(small(), tmp_path / "run")

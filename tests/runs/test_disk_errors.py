@@ -1,4 +1,4 @@
-"""A disk that refuses now and then: what a run needs gets three tries, what is for looking at is given up."""
+"""Disk errors: what a run needs is tried three times, and grids and events are given up."""
 
 from __future__ import annotations
 
@@ -79,10 +79,8 @@ def values(folder: Path) -> dict[str, dict[int, float]]:
 
 @pytest.mark.parametrize("word", ["tfevents", "samples", "tensorboard"])
 @pytest.mark.parametrize("fails", [lambda n: True, lambda n: 1 <= n < 3], ids=["always", "for a while"])
-def test_what_is_for_looking_at_may_fail(
-    refuse: Refusing, tmp_path: Path, word: str, fails: Callable[[int], bool]
-) -> None:
-    """One sentence, the same run, and nothing half written."""
+def test_grids_and_events_may_fail(refuse: Refusing, tmp_path: Path, word: str, fails: Callable[[int], bool]) -> None:
+    """One message, the same run, and no partial files."""
     whole = train(small(), tmp_path / "whole")
     refuse(word, fails)
     notes = Notes()
@@ -96,8 +94,8 @@ def test_what_is_for_looking_at_may_fail(
     assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name]
 
 
-def test_events_are_written_by_the_run_itself(tmp_path: Path) -> None:
-    """No thread that could print a traceback or hang; every number of every row is there."""
+def test_events_are_written_by_the_training_thread(tmp_path: Path) -> None:
+    """No other thread can print a traceback or hang, and all numbers are written."""
     before = threading.active_count()
     alive: list[int] = []
 
@@ -114,8 +112,8 @@ def test_events_are_written_by_the_run_itself(tmp_path: Path) -> None:
     assert set(found["samples"]) == {0, 2, 4, 6, 8}
 
 
-def test_an_event_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that fails halfway is taken back: the file ends where it ended, and can be gone on with."""
+def test_an_event_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails halfway is undone, and later events are appended."""
     written = TensorBoardWriter(tmp_path)
     written.add_scalars(1, {"a": 1.0})
     before = written.path.read_bytes()
@@ -136,7 +134,7 @@ def test_an_event_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     assert values(tmp_path)["a"] == {1: 1.0, 3: 3.0}
 
 
-def test_tensorboard_that_can_not_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(**_: object) -> None:
         raise ImportError("no module named tensorboard")
 
@@ -147,8 +145,8 @@ def test_tensorboard_that_can_not_be_imported(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("word", ["rows.jsonl", "measures.jsonl"])
-def test_lines_get_three_tries(refuse: Refusing, tmp_path: Path, word: str) -> None:
-    """Two failures leave no trace but a sentence: each line is there once and in order."""
+def test_lines_are_tried_three_times(refuse: Refusing, tmp_path: Path, word: str) -> None:
+    """After two failures there is a message, and each line is written once and in order."""
     measure = {"every": 1, "measures": ["fid"], "n": 20}
     told = small(measure=measure, log={"rows": 1, "samples": 100, "saves": 100, "sheet": 4})
     refuse(word, lambda n: 2 <= n < 4)
@@ -160,8 +158,8 @@ def test_lines_get_three_tries(refuse: Refusing, tmp_path: Path, word: str) -> N
 
 
 @pytest.mark.parametrize("word", ["rows.jsonl", "measures.jsonl"])
-def test_three_failures_in_a_row_end_the_run(refuse: Refusing, tmp_path: Path, word: str) -> None:
-    """And it can be gone on with: steps without a line are done again."""
+def test_three_failures_in_succession_stop_the_run(refuse: Refusing, tmp_path: Path, word: str) -> None:
+    """It can be resumed; steps without a line are repeated."""
     measure = {"every": 1, "measures": ["fid"], "n": 20}
     told = small(measure=measure)
     whole = train(told, tmp_path / "whole")
@@ -175,8 +173,8 @@ def test_three_failures_in_a_row_end_the_run(refuse: Refusing, tmp_path: Path, w
     assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
 
 
-def test_no_save_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
-    """A resumed run hears the rows again: a save whose rows are not on the disk would not be the same run."""
+def test_no_checkpoint_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
+    """The monitor of a resumed run needs the rows, so there is no checkpoint without them."""
     told = small(steps=4, log={"rows": 4, "samples": 100, "saves": 4, "sheet": 4})
     refuse("rows.jsonl", lambda n: True)
     with pytest.raises(DiskError, match="could not save"):
@@ -184,7 +182,7 @@ def test_no_save_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
     assert not any((tmp_path / "run" / "saves").glob("step-*"))
 
 
-def test_lines_that_wait_are_forgotten_where_a_run_goes_back(tmp_path: Path) -> None:
+def test_a_roll_back_deletes_pending_lines(tmp_path: Path) -> None:
     lines = JsonLinesFile(tmp_path / "nowhere" / "rows.jsonl", lambda sentence: None)
     lines.append({"step": 1})
     lines.append({"step": 2})
@@ -194,7 +192,7 @@ def test_lines_that_wait_are_forgotten_where_a_run_goes_back(tmp_path: Path) -> 
     assert [json.loads(line)["step"] for line in lines.path.read_text().splitlines()] == [1, 3]
 
 
-def test_the_list_of_bad_pictures_may_fail(refuse: Refusing, tmp_path: Path) -> None:
+def test_the_list_of_bad_images_may_fail(refuse: Refusing, tmp_path: Path) -> None:
     from poise.data.source import BadFile
 
     refuse("bad_images", lambda n: True)
@@ -203,7 +201,7 @@ def test_the_list_of_bad_pictures_may_fail(refuse: Refusing, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_resumed_run_purges_the_events_after_its_save(tmp_path: Path) -> None:
+def test_a_resumed_run_purges_the_events_after_its_checkpoint(tmp_path: Path) -> None:
     train(small(), tmp_path / "run")
     Run(tmp_path / "run")
     train(small(steps=12), tmp_path / "run", resume=True)

@@ -1,4 +1,4 @@
-"""The fault rig: a run is killed before and after every call that changes the disk, and every call is failed.
+"""Fault injection: a run is killed before and after every call that changes the disk, and every call fails once.
 
 Each case is a forked process with torch in it already, so that it costs a fraction of a second. What must hold: after
 the same command again (or `--resume`) everything is equal to what an undisturbed run leaves, to the bit; no traceback,
@@ -32,20 +32,20 @@ CALLS = ("open", "write", "truncate", "fsync", "replace", "rename", "mkdir", "un
 KILLS = ("before", "after")
 FAILURES = ("EIO", "ENOSPC", "EINTR", "short", "full")
 FULL = ("open", "write", "mkdir")
-"""What a full disk refuses."""
+"""The calls that fail on a full disk."""
 
 STEPS, SAVES = 6, 2
 
 
 class Fault(NamedTuple):
-    """What happens at the k-th call, from 1."""
+    """The fault at the k-th call, counted from 1."""
 
     kind: str
     at: int
 
 
 class Ended(NamedTuple):
-    """How a process ended: its code (minus the signal's number), how many calls it made, what it printed."""
+    """The end of a process: its exit code (minus the number of the signal), number of calls and output."""
 
     code: int
     calls: int
@@ -53,7 +53,7 @@ class Ended(NamedTuple):
 
 
 def install(fault: Fault, count: list[int]) -> None:
-    """In a forked process: strike at the k-th call."""
+    """In a forked process: inject the fault at the k-th call."""
     from poise.utils.system import system
 
     def struck(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,7 +82,7 @@ def install(fault: Fault, count: list[int]) -> None:
 
 
 def command(words: list[str], fault: Fault, log: Path) -> Ended:
-    """`poise WORDS` in a process of its own, with a fault in it."""
+    """Run `poise WORDS` in another process with a fault."""
     told, tell = os.pipe()
     process = os.fork()
     if process == 0:
@@ -114,7 +114,7 @@ def command(words: list[str], fault: Fault, log: Path) -> Ended:
 NOTHING = Fault("nothing", 0)
 
 
-# ---- what is equal -------------------------------------------------------------------------------------
+# ---- comparison -------------------------------------------------------------------------------------
 
 
 def lines(path: Path) -> list[Any]:
@@ -126,7 +126,7 @@ def lines(path: Path) -> list[Any]:
 
 
 def traces(run: Path, *, sheets: bool = True) -> dict[str, Any]:
-    """All of a run that must not differ."""
+    """What must not differ between two runs."""
     info = json.loads((run / "run.json").read_text())
     newest, damaged = checkpoint.newest_valid(run / "saves")
     best, bad = checkpoint.newest_valid(run / "best")
@@ -146,7 +146,7 @@ def left_over(folder: Path) -> list[str]:
 
 
 def sound(ended: Ended, fault: Fault) -> None:
-    """It ended as it may: no traceback, a code that says what it was."""
+    """It ended without a traceback and with a suitable exit code."""
     assert "Traceback" not in ended.said, ended.said
     assert "fault in poise itself" not in ended.said, ended.said
     allowed = (0, -signal.SIGKILL) if fault.kind in KILLS else (0,) if fault.kind in ("EINTR", "short") else (0, 6)
@@ -157,7 +157,7 @@ def sound(ended: Ended, fault: Fault) -> None:
 
 
 def recipe() -> dict[str, Any]:
-    """Points through the smallest players, with measuring, alarms that ring, and an average."""
+    """Points and tiny players, with evaluations, alarms and averaged weights."""
     mlp = {"kind": "mlp", "width": 4, "depth": 2}
     return {
         "name": "faults",
@@ -177,7 +177,7 @@ def recipe() -> dict[str, Any]:
 
 
 class Bench(NamedTuple):
-    """A recipe, what an undisturbed run of it leaves, and how many calls that takes."""
+    """A recipe, the files of an uninterrupted run of it, and the number of its calls."""
 
     file: Path
     whole: dict[str, Any]
@@ -197,7 +197,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def words(bench: Bench, out: Path, *, stubborn: bool) -> list[str]:
-    """The same command again; `--resume` where there is something to resume, or where somebody always says so."""
+    """The same command again, with `--resume` if there is something to resume or if it is always given."""
     saved = any((out / "saves").glob("step-*"))
     done = (out / "run.json").is_file() and json.loads((out / "run.json").read_text())["state"] == "done"
     more = saved or done or (stubborn and (out / "run.lock").is_file())
@@ -205,14 +205,14 @@ def words(bench: Bench, out: Path, *, stubborn: bool) -> list[str]:
 
 
 def lost(out: Path) -> int:
-    """How many of the steps that were done, as far as rows tell, are not in a save."""
+    """The number of logged steps after the last checkpoint."""
     newest, _ = checkpoint.newest_valid(out / "saves")
     rows = (out / "rows.jsonl").read_text().count("\n") if (out / "rows.jsonl").is_file() else 0
     return rows - (0 if newest is None else newest.step)
 
 
 def chain(bench: Bench, place: Path, faults: list[Fault]) -> Counter[str]:
-    """One run through several faults, one after the other, until one leaves it undisturbed; what struck, by kind."""
+    """Continue one run through several faults until it finishes; returns the number of faults by kind."""
     out, struck, damp = place / "run", Counter[str](), False
     ended = None
     for number, fault in enumerate([*faults, NOTHING]):
@@ -240,7 +240,7 @@ def chain(bench: Bench, place: Path, faults: list[Fault]) -> Counter[str]:
 
 
 def walk(cases: list[list[Fault]], run: Callable[[Path, list[Fault]], Counter[str]], place: Path) -> Counter[str]:
-    """All cases, on two cores."""
+    """All cases, in two processes."""
 
     _walked[:] = [(run, place / f"case{number}", faults) for number, faults in enumerate(cases)]
     with multiprocessing.get_context("fork").Pool(2) as pool:  # forked now, so that they know what is walked
@@ -257,7 +257,7 @@ def _one(number: int) -> Counter[str]:
 
 
 def chains(calls: int, kinds: tuple[str, ...], length: int = 3) -> Iterator[list[Fault]]:
-    """Every call with every kind; after each, more faults at other calls of what is left to do."""
+    """Every call with every kind of fault, each followed by more faults at other calls of the remaining work."""
     later = cycle((3, 31, 8, 22, 14, 45, 1, 18, 27, 11, 38, 5))
     for at in range(1, calls + 1):
         for number, kind in enumerate(kinds):
@@ -265,8 +265,8 @@ def chains(calls: int, kinds: tuple[str, ...], length: int = 3) -> Iterator[list
             yield [Fault(kind, at), *more]
 
 
-def test_a_sample_of_all_faults(bench: Bench, tmp_path: Path) -> None:
-    """Two of each kind, at calls that a fixed seed has drawn."""
+def test_a_sample_of_all_training_faults(bench: Bench, tmp_path: Path) -> None:
+    """Two faults of each kind, at random calls from a fixed seed."""
     streams, kinds = random.Random(0), (*KILLS, *FAILURES)
     every = [*chains(bench.calls, kinds, 2)]
     drawn = [one for kind in kinds for one in streams.sample([chain for chain in every if chain[0].kind == kind], 2)]
@@ -284,12 +284,12 @@ def test_every_call_of_a_training(bench: Bench, tmp_path: Path, kinds: tuple[str
     assert struck.total() >= (1000 if kinds is KILLS else 500)
 
 
-# ---- commands that write a file or a few ---------------------------------------------------------------
+# ---- other commands ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, and a run on them."""
+    """Images and a run on them."""
     place = tmp_path_factory.mktemp("pictures")
     images = np.random.Generator(np.random.Philox(4)).integers(0, 256, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(place / "few.npz", images=images)
@@ -312,7 +312,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def writing(
     command_line: Callable[[Path], list[str]], place: Path, faults: list[Fault], whole: dict[str, bytes]
 ) -> Counter[str]:
-    """A command that is struck and given again leaves what it leaves undisturbed; what is there is whole."""
+    """A command that fails and is repeated writes the same files, and there are no partial files."""
     out = place / "out"
     out.mkdir()
     struck = Counter[str]()
@@ -350,13 +350,13 @@ def strike_writers(pictures: Path, tmp_path: Path, every: int) -> Counter[str]:
     return struck
 
 
-def test_a_sample_of_faults_in_sampling_and_measuring(pictures: Path, tmp_path: Path) -> None:
+def test_a_sample_of_faults_of_the_other_commands(pictures: Path, tmp_path: Path) -> None:
     assert strike_writers(pictures, tmp_path, 19).total() >= 4
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_call_of_sampling_and_measuring(pictures: Path, tmp_path: Path) -> None:
+def test_every_call_of_the_other_commands(pictures: Path, tmp_path: Path) -> None:
     struck = strike_writers(pictures, tmp_path, 1)
     print(f"struck: {dict(struck)}")
     assert struck.total() >= 100
@@ -376,7 +376,7 @@ def ladder_of(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_calls_of_a_ladder(pictures: Path, tmp_path: Path) -> None:
-    """Each case climbs all rungs, so only a sample of its calls is struck."""
+    """Each case runs all rungs, so only a sample of the calls is tested."""
 
     def line(out: Path) -> list[str]:
         sizes = ["--steps", "2", "--batch", "4", "--size", "8"]

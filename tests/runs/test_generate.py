@@ -1,4 +1,4 @@
-"""Sample i is a function of (seed, i), however many are asked for: latents, networks, layers that draw, and labels."""
+"""Sample i is a function of the seed and i, for any number of samples: latents, networks, random layers, labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOISE, DROPOUT = {"kind": "layer_noise"}, {"kind": "standing_dropout"}
 
 @pytest.mark.parametrize("kind", [Gaussian, Sphere, Uniform, Truncated])
 @pytest.mark.parametrize("dim", [1, 2, 3, 7, 16, 100])
-def test_a_latent_depends_on_its_number_alone(kind: type[Latent], dim: int) -> None:
+def test_a_latent_depends_only_on_its_index(kind: type[Latent], dim: int) -> None:
     law = kind(dim=dim)
     whole = sample_latents(law, MOST, RandomStreams(5), "sample")
     assert whole.shape == (MOST, dim)
@@ -43,7 +43,7 @@ def test_a_latent_depends_on_its_number_alone(kind: type[Latent], dim: int) -> N
 
 @pytest.mark.parametrize("tricks", [(), (NOISE,), (DROPOUT,), (NOISE, DROPOUT)], ids=["plain", "noise", "drop", "both"])
 @pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
-def test_a_sample_depends_on_its_number_alone_to_the_bit(world: str, tricks: tuple[dict[str, Any], ...]) -> None:
+def test_a_sample_depends_only_on_its_index(world: str, tricks: tuple[dict[str, Any], ...]) -> None:
     net = session(world, *tricks).play(2).game.g.net
     z = torch.randn(MOST, 3, generator=RandomStreams(1)("z"))
     labels = torch.arange(MOST) % 4 if world == "labelled" else None
@@ -60,7 +60,7 @@ def test_a_sample_depends_on_its_number_alone_to_the_bit(world: str, tricks: tup
 
 @pytest.mark.parametrize("kind", ["gaussian", "sphere", "uniform", "truncated"])
 @pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
-def test_fewer_samples_of_a_run_are_the_beginning_of_more(tmp_path: Path, world: str, kind: str) -> None:
+def test_fewer_samples_are_the_first_of_more(tmp_path: Path, world: str, kind: str) -> None:
     run = train(recipe(world, DROPOUT, steps=2, latent={"kind": kind, "dim": 5}), tmp_path / "run")
     whole = run.sample(70, seed=3)
     labels = run.labels(70, seed=3)
@@ -76,7 +76,7 @@ def test_fewer_samples_of_a_run_are_the_beginning_of_more(tmp_path: Path, world:
     "counts", [(90, 8, 2), (1, 1), (7,), (0, 5, 0), (3, 0, 0), (0, 0, 3), (1, 10**6), tuple(range(1, 101)), (1,) * 10]
 )
 @pytest.mark.parametrize("seed", [0, 1, 17])
-def test_labels_come_in_the_shares_of_the_counts(counts: tuple[int, ...], seed: int) -> None:
+def test_labels_are_proportional_to_the_class_counts(counts: tuple[int, ...], seed: int) -> None:
     shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     whole = proportional_labels(5000, counts, seed)
     assert whole.dtype == torch.int64
@@ -89,28 +89,28 @@ def test_labels_come_in_the_shares_of_the_counts(counts: tuple[int, ...], seed: 
         assert not found[shares == 0].any(), "a class without a picture is never asked for"
 
 
-def test_labels_differ_from_seed_to_seed_and_need_a_picture() -> None:
+def test_labels_depend_on_the_seed_and_need_an_image() -> None:
     assert not torch.equal(proportional_labels(50, (5, 3, 2), 0), proportional_labels(50, (5, 3, 2), 1))
     for none in ((), (0, 0)):
         with pytest.raises(ValueError, match="at least one class with a sample"):
             proportional_labels(3, none, 0)
 
 
-# ---- conditional runs on data whose classes are not equally common ------------------------------------------
+# ---- conditional runs on unbalanced classes ------------------------------------------
 
 
 SHARES = (900, 80, 20)
 
 
 def shades(counts: tuple[int, ...], seed: int) -> tuple[Bytes, np.ndarray]:
-    """Noise of 4 x 4 around a brightness of its own for each class."""
+    """Noise images of 4 x 4 pixels with a different brightness for each class."""
     labels = np.repeat(np.arange(len(counts)), counts)
     noise = np.random.default_rng(seed).integers(0, 60, (len(labels), 4, 4, 1))
     return (noise + 90 * labels[:, None, None, None]).astype(np.uint8), labels
 
 
 class Perfect(nn.Module):
-    """A G that gives a new real picture of the class that it is asked for."""
+    """A G that returns a new real image of the given class."""
 
     takes_labels = True
 
@@ -143,8 +143,8 @@ def skewed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_a_perfect_sampler_of_skewed_data_scores_at_the_floor(skewed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for equal shares of its classes it would be far from data that it knows perfectly."""
+def test_a_perfect_sampler_of_unbalanced_data_scores_at_the_floor(skewed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With equally frequent labels it would be far from the data."""
     result, _ = measure_run(skewed, select_measures("fid,precision,recall"), features="pixels")
     fid = result.results["fid"]
     assert fid.floor is not None
@@ -155,7 +155,7 @@ def test_a_perfect_sampler_of_skewed_data_scores_at_the_floor(skewed: Run, monke
     assert equal.results["fid"].value.value > 20 * fid.value.value
 
 
-def test_the_run_folder_counts_the_training_pictures_of_each_class(skewed: Run) -> None:
+def test_run_json_has_the_class_counts(skewed: Run) -> None:
     counts = skewed.info["data"]["class_counts"]
     assert sum(counts) == skewed.info["data"]["count"] == 700
     assert skewed.class_counts == tuple(counts) == skewed.load().train.class_counts
@@ -164,7 +164,7 @@ def test_the_run_folder_counts_the_training_pictures_of_each_class(skewed: Run) 
     assert (labels.bincount() - 1000 * torch.tensor(counts) / 700).abs().max() < 2
 
 
-def test_a_run_is_measured_in_the_datas_shares_as_it_goes(skewed: Run, tmp_path: Path) -> None:
+def test_periodic_evaluation_uses_the_class_frequencies_of_the_data(skewed: Run, tmp_path: Path) -> None:
     gauge = PeriodicEvaluator(skewed.recipe, skewed.load(), RunFolder(tmp_path), 0, torch.device("cpu"), lambda _: None)
     net = skewed.game.g.net
     net.asked.clear()

@@ -1,4 +1,4 @@
-"""The rig that kills: SIGKILL at random times, over and over, and the run ends as if nothing had been."""
+"""A run that is repeatedly killed with SIGKILL at random times ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGES = ["steps=400", "log.rows=30", "log.saves=20", "log.samples=200", "log.s
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_random_again_and_again(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_repeatedly(tmp_path: Path) -> None:
     changed = load_table("ring")
     for change in CHANGES:
         set_value(changed, change)

@@ -1,4 +1,4 @@
-"""Resuming is exact: a run that was stopped, killed or damaged ends like one that never was."""
+"""Exact resuming: a run that was stopped, killed or damaged ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_stopped_and_resumed_equals_undisturbed(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_stopped_and_resumed_run_is_exact(undisturbed: Path, tmp_path: Path) -> None:
     stopped(ring(), tmp_path / "run", STOP)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "stopped"
     train(ring(), tmp_path / "run", resume=True)
     assert traces(tmp_path / "run") == traces(undisturbed)
 
 
-def test_pictures_resume_exactly(tmp_path: Path) -> None:
+def test_a_run_on_images_resumes_exactly(tmp_path: Path) -> None:
     train(digits(), tmp_path / "a")
     stopped(digits(), tmp_path / "b", STOP)
     train(digits(), tmp_path / "b", resume=True)
@@ -56,7 +56,7 @@ def test_a_chain_of_stops_is_exact(undisturbed: Path, tmp_path: Path) -> None:
     assert traces(tmp_path / "run") == traces(undisturbed)
 
 
-def test_a_finished_run_can_be_made_longer(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_extended(undisturbed: Path, tmp_path: Path) -> None:
     train(ring(STOP), tmp_path / "run")
     train(ring(STEPS), tmp_path / "run", resume=True)
     long, whole = traces(tmp_path / "run"), traces(undisturbed)
@@ -109,7 +109,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tampered(half: Path, out: Path, change: dict[str, torch.Tensor | None]) -> None:
-    """A copy of the half-done run whose save has tensors changed or (None) dropped, under a true manifest."""
+    """A copy of the unfinished run with changed or (None) missing tensors and a correct manifest."""
     shutil.copytree(half, out)
     newest, _ = checkpoint.newest_valid(out / "saves")
     assert newest is not None
@@ -120,7 +120,7 @@ def _tampered(half: Path, out: Path, change: dict[str, torch.Tensor | None]) -> 
     checkpoint.write(out / "saves", STOP, kept, {"seconds": newest.state["seconds"]}, facts)
 
 
-def test_teeth_every_saved_tensor_is_known(half: Path) -> None:
+def test_every_saved_tensor_is_known(half: Path) -> None:
     newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
     saved = {name for name in newest.tensors if not name.startswith("ledger/")}
@@ -128,7 +128,7 @@ def test_teeth_every_saved_tensor_is_known(half: Path) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_teeth_a_dropped_tensor_is_refused(key: str, half: Path) -> None:
+def test_a_missing_tensor_is_refused(key: str, half: Path) -> None:
     newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
     game = build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
@@ -136,8 +136,8 @@ def test_teeth_a_dropped_tensor_is_refused(key: str, half: Path) -> None:
         load_tensors(game, StepMetrics(), {name: tensor for name, tensor in newest.tensors.items() if name != key})
 
 
-def test_a_weight_that_had_no_gradient_yet_is_marked() -> None:
-    """Before the first step that is every weight; a mark that is lost is missed like anything else."""
+def test_weights_without_a_gradient_yet_are_marked() -> None:
+    """Before the first step these are all weights; a missing mark is refused like any missing tensor."""
     game, fresh = (
         build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
         for _ in range(2)
@@ -158,7 +158,7 @@ FOUND_AGAIN = [key for key in KEYS if "averaged_weights" in key and key.endswith
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in FOUND_AGAIN])
-def test_teeth_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed: Path, tmp_path: Path) -> None:
     if key.startswith("optimizer/"):
         newest, _ = checkpoint.newest_valid(half / "saves")
         assert newest is not None
@@ -171,7 +171,7 @@ def test_teeth_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed:
     assert traces(tmp_path / "run") != traces(undisturbed)
 
 
-def test_teeth_a_lost_reading_changes_the_rows(half: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_lost_pending_value_changes_the_rows(half: Path, undisturbed: Path, tmp_path: Path) -> None:
     newest, _ = checkpoint.newest_valid(half / "saves")
     assert newest is not None
     pending = {name: series for name, series in newest.tensors.items() if name.startswith("ledger/")}
@@ -187,7 +187,7 @@ def test_teeth_a_lost_reading_changes_the_rows(half: Path, undisturbed: Path, tm
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete", "swap"])
-def test_a_damaged_save_is_named_and_passed_over(damage: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_note(damage: str, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(ring(), out, STOP + 1)
     place = out / "saves" / f"step-{STOP + 1:08d}"
@@ -239,7 +239,7 @@ def test_another_recipe_is_refused(half: Path) -> None:
         train(other, half, resume=True)
 
 
-def test_another_length_under_a_dial_over_progress_is_said(tmp_path: Path) -> None:
+def test_another_length_with_a_schedule_over_progress_gives_a_note(tmp_path: Path) -> None:
     fading = [{"kind": "instance_noise"}]  # from 0.1 to 0 over the run's progress
     heard: list[str] = []
 
@@ -252,7 +252,7 @@ def test_another_length_under_a_dial_over_progress_is_said(tmp_path: Path) -> No
     assert any("4 steps before, 6 now" in line for line in heard)
 
 
-def test_other_threads_are_said(half: Path, tmp_path: Path) -> None:
+def test_another_number_of_threads_gives_a_note(half: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(half, out)
     newest, _ = checkpoint.newest_valid(out / "saves")

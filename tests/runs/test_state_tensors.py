@@ -1,4 +1,4 @@
-"""Networks whose weights are tied or have two names, views of one memory, and buffers that are not finite."""
+"""Tied weights, weights with two names, views of one memory, and buffers that are not finite."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torch import nn
 
 
 class Tied(nn.Module):
-    """One layer twice, under two names, and a mask of -inf."""
+    """A network with one layer under two names, and a mask of -inf."""
 
     def __init__(self, shape):
         super().__init__()
@@ -38,7 +38,7 @@ class Tied(nn.Module):
 
 
 class TiedG(nn.Module):
-    """The same, and both directions of one matrix."""
+    """The same for G, with a matrix and its transpose."""
 
     def __init__(self, latent, shape):
         super().__init__()
@@ -82,7 +82,7 @@ TRICKS = {
 
 
 @pytest.mark.parametrize("kind", TRICKS)
-def test_a_tied_network_trains_saves_and_resumes_to_the_bit(tmp_path: Path, kind: str) -> None:
+def test_a_tied_network_resumes_exactly(tmp_path: Path, kind: str) -> None:
     file, trick = tmp_path / "mine.py", {"kind": kind, **TRICKS[kind]}
     file.write_text(PARTS)
     train(tied(file, 6, trick), tmp_path / "whole", trust_code=True)
@@ -117,7 +117,7 @@ def shared() -> dict[str, Tensor]:
     }
 
 
-def test_views_of_one_memory_are_saved_as_what_they_hold(tmp_path: Path) -> None:
+def test_views_of_one_memory_are_saved_by_value(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, 1, shared(), {"seconds": 0.0}, {})
     found = checkpoint.read(tmp_path / "step-00000001").tensors
     assert found.keys() == shared().keys()
@@ -126,7 +126,7 @@ def test_views_of_one_memory_are_saved_as_what_they_hold(tmp_path: Path) -> None
         assert found[name].dtype == tensor.dtype
 
 
-def test_only_what_was_finite_must_stay_so(tmp_path: Path) -> None:
+def test_only_finite_buffers_must_stay_finite(tmp_path: Path) -> None:
     tensors = {"game/mask": torch.tensor([0.0, -torch.inf]), "game/weight": torch.ones(2)}
     with pytest.raises(Diverged, match="game/mask"):
         checkpoint.write(tmp_path, 1, tensors, {"seconds": 0.0}, {})

@@ -1,4 +1,4 @@
-"""A run that fails shows its alarm, and the alarm's advice, followed as it is written, gives a run without it."""
+"""A failing run raises its alarm, and a run that follows the advice literally does not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CAUSES: dict[str, dict[str, Any]] = {
 
 
 def alarms(table: dict[str, Any], out: Path) -> dict[str, str]:
-    """Detectors that spoke, with their advice."""
+    """The detectors that raised an alarm, with their advice."""
     try:
         train(decode(table), out, device="cpu", precision="fp32")
     except Diverged:
@@ -71,7 +71,7 @@ def followed(table: dict[str, Any], advice: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("detector", CAUSES)
-def test_advice_followed_as_written_silences_the_alarm(detector: str, tmp_path: Path) -> None:
+def test_following_the_advice_prevents_the_alarm(detector: str, tmp_path: Path) -> None:
     table = {**SOUND, **CAUSES[detector]}
     spoke = alarms(table, tmp_path / "fails")
     assert detector in spoke

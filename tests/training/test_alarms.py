@@ -1,4 +1,4 @@
-"""The guard: what is not finite moves nobody, an alarm is written and acted on, and a run goes back and on."""
+"""Alarms of a run: non-finite gradients are skipped, policies are applied, and a run is rolled back and continues."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 
 def player(kind: str) -> Player:
-    """Two weights under an optimiser of a recipe."""
+    """A player with two weights and an optimiser of a recipe."""
     entry = decode({**ring().canonical(), "optimizer": {"g": OPTIMIZERS[kind], "d": OPTIMIZERS[kind]}}).optimizer.d
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -65,7 +65,7 @@ def player(kind: str) -> Player:
 
 
 def push(one: Player, first: float = 1.0) -> None:
-    """One move by gradients of 1, with `first` in the place of the very first."""
+    """One update with gradients of 1, the first of which is replaced by `first`."""
     for weight in one.weights:
         weight.grad = torch.ones_like(weight)
     grads = [weight.grad for weight in one.weights]
@@ -75,7 +75,7 @@ def push(one: Player, first: float = 1.0) -> None:
 
 
 def remembered(one: Player) -> list[Tensor]:
-    """Copies of all that the optimiser keeps."""
+    """Copies of the optimiser's state."""
     kept = [one.optimizer.state[weight] for weight in one.weights]
     return [held.clone() for state in kept for _, held in sorted(state.items()) if isinstance(held, Tensor)]
 
@@ -90,8 +90,8 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "sgd without momentum"])
-def test_a_spoiled_gradient_makes_no_step_and_no_memory(kind: str, bad: float) -> None:
-    """As if there had been no such move: the next one is the next one of a player that never heard of it."""
+def test_a_non_finite_gradient_changes_neither_weights_nor_optimizer_state(kind: str, bad: float) -> None:
+    """The next update equals that of a player that has never had this gradient."""
     one, other = player(kind), player(kind)
     for each in (one, other):
         push(each)
@@ -109,7 +109,7 @@ def test_a_spoiled_gradient_makes_no_step_and_no_memory(kind: str, bad: float) -
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_rmsprop_is_not_moved_by_it_either(bad: float) -> None:
+def test_rmsprop_skips_it_too(bad: float) -> None:
     one = player("rmsprop")
     push(one)
     before = weights(one)
@@ -122,7 +122,7 @@ def test_rmsprop_is_not_moved_by_it_either(bad: float) -> None:
 
 @pytest.fixture
 def _stained() -> Iterator[None]:
-    """Memory that nobody has written to holds no numbers."""
+    """Uninitialised memory is filled with NaN."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     yield
@@ -131,8 +131,8 @@ def _stained() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_stained")
 @pytest.mark.parametrize("kind", list(OPTIMIZERS))
-def test_the_very_first_gradient_may_be_the_spoiled_one(kind: str) -> None:
-    """What the optimiser would keep of it is not made of memory that was never written."""
+def test_the_first_gradient_of_all_may_be_non_finite(kind: str) -> None:
+    """The optimiser's state is then not taken from uninitialised memory."""
     one, other = player(kind), player(kind)
     before = weights(one)
     push(one, math.nan)
@@ -145,8 +145,8 @@ def test_the_very_first_gradient_may_be_the_spoiled_one(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sgd without momentum", "adam"])
 @pytest.mark.parametrize("pace", [0.5, 0.125, 1.0])
-def test_the_pace_multiplies_the_rate(kind: str, pace: float) -> None:
-    """And does so once, however many moves there are."""
+def test_lr_scale_multiplies_the_learning_rate(kind: str, pace: float) -> None:
+    """It is applied once, regardless of the number of updates."""
     one = player(kind)
     one.lr_scale = pace
     for _ in range(3):
@@ -157,7 +157,7 @@ def test_the_pace_multiplies_the_rate(kind: str, pace: float) -> None:
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(weights(one), wanted, strict=True))
 
 
-# ---- the ledger: which was the first ---------------------------------------------------------------------
+# ---- step metrics: the first non-finite ---------------------------------------------------------------------
 
 
 def lengths(metrics: StepMetrics, *rows: list[float]) -> None:
@@ -165,7 +165,7 @@ def lengths(metrics: StepMetrics, *rows: list[float]) -> None:
         metrics.add_norms("d/grad_norm", [torch.tensor([number, 0.0]) for number in row])
 
 
-def test_norm_hands_back_the_length_of_each() -> None:
+def test_add_norms_returns_the_norm_of_each_tensor() -> None:
     tensors = [torch.tensor([3.0, 4.0]), torch.full((2, 2), 6.0), torch.zeros(3)]
     assert StepMetrics().add_norms("x", tensors).tolist() == [5.0, 12.0, 0.0]
     assert StepMetrics().add_norms("x", []).tolist() == [0.0]
@@ -206,7 +206,7 @@ def place_of(metrics: StepMetrics, name: str) -> int | None:
         "now more now fewer",
     ],
 )
-def test_the_first_bad_tensor_of_the_first_spoiled_step(rows: list[list[float]], place: int | None) -> None:
+def test_the_first_non_finite_tensor_of_the_first_such_step(rows: list[list[float]], place: int | None) -> None:
     metrics = StepMetrics()
     for row in rows:
         lengths(metrics, row)
@@ -222,7 +222,7 @@ def test_the_first_bad_tensor_of_the_first_spoiled_step(rows: list[list[float]],
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_sound(bad: float) -> None:
+def test_all_finite(bad: float) -> None:
     metrics = StepMetrics()
     assert metrics.all_finite()
     for at in range(150):
@@ -240,13 +240,13 @@ def test_sound(bad: float) -> None:
 
 
 def guarded(steps: int = 20, **monitor: Any) -> Recipe:
-    """The ring; rows after 7, 14, 20 steps and saves after 6, 12, 18, 20."""
+    """The ring, with rows after 7, 14, 20 steps and checkpoints after 6, 12, 18, 20."""
     table = ring(steps).canonical()
     return decode(table | ({"monitor": monitor} if monitor else {}))
 
 
 class Listener(NullListener):
-    """Hears everything; ends the run by a signal when step `at` is done for the `time`-th time."""
+    """Records all calls; stops the run by a signal when step `at` is done for the `time`-th time."""
 
     def __init__(self, at: int = -1, time: int = 1) -> None:
         self.alarms: list[Alarm] = []
@@ -274,7 +274,7 @@ def of_all(_: Game, cost: Tensor) -> Tensor:
 
 
 def of_d(name: str) -> Fault:
-    """One gradient of D's is spoiled, and nothing else."""
+    """Makes one gradient of D non-finite."""
 
     def fault(game: Game, cost: Tensor) -> Tensor:
         return cost + (dict(game.d.net.named_parameters())[name] * math.nan).sum()
@@ -314,7 +314,7 @@ def saves(out: Path, place: str = "saves") -> list[str]:
 
 
 def finite(out: Path) -> bool:
-    """Every tensor in every save, in whatever folder."""
+    """Every tensor of every checkpoint, in any folder."""
     places = [path for name in ("saves", "best", "kept") for path in (out / name).glob("step-*")]
     tensors = [
         tensor for place in places for name, tensor in checkpoint.read(place).tensors.items() if "ledger/" not in name
@@ -323,12 +323,12 @@ def finite(out: Path) -> bool:
 
 
 def rates(out: Path) -> list[float]:
-    """What the last step's rates were, from the next step's point of view: D's weights moved so far."""
+    """How far D's weights moved in the step, which shows its learning rate."""
     return [line["stats"]["d/update"]["mean"] for line in lines(out, "rows")]
 
 
-def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At step 9, heard in the row of step 14 but for the save after step 12, which is not made of it."""
+def test_a_fault_that_occurs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It occurs at step 9 and is found by the checkpoint after step 12, before the row of step 14."""
     out, listener = tmp_path / "run", Listener()
     struck = spoil(monkeypatch, {8: of_d("score.bias"), 9: of_all})
     train(guarded(), out, listener=listener)
@@ -356,8 +356,8 @@ def test_a_fault_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Mon
     assert finite(out)
 
 
-def test_a_row_names_the_first_spoiled_gradient_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row of step 14 has it in step 13; rows after the save that the run goes back to are dropped."""
+def test_the_alarm_names_the_first_non_finite_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of step 14 contains it at step 13; rows after the restored checkpoint are deleted."""
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {12: of_d("trunk.2.weight"), 13: of_all})
     train(guarded(), out, listener=listener)
@@ -370,8 +370,8 @@ def test_a_row_names_the_first_spoiled_gradient_of_all(tmp_path: Path, monkeypat
     assert all(isinstance(row["stats"]["d/grad_norm"]["mean"], float) for row in found)
 
 
-def test_steps_with_fewer_gradients_after_the_spoiled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a head is used now and then: its place among all is none among those that the last step had."""
+def test_later_steps_with_fewer_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a head that is used in some steps only: the index is not that among the gradients of the last step."""
 
     def of_one_alone(game: Game, cost: Tensor) -> Tensor:
         return dict(game.d.net.named_parameters())["trunk.0.weight"].sum()
@@ -395,15 +395,15 @@ def test_steps_with_fewer_gradients_after_the_spoiled_one(tmp_path: Path, monkey
     assert info(tmp_path / "run")["state"] == "done"
 
 
-def test_gs_gradient_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_of_g_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, {3: of_all}, side=Side.G)
     train(guarded(), tmp_path / "run")
     (alarm,) = lines(tmp_path / "run", "alarms")
     assert alarm["message"] == "G's gradient of layers.0.weight is not finite"
 
 
-def test_rows_after_the_save_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of steps 7 and 8 were written when the fault is heard in 9; they come again, of smaller steps."""
+def test_rows_after_the_checkpoint_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of steps 7 and 8 are written before the fault is found at 9; they are written again, with lower rates."""
     often = {"log": {"rows": 1, "samples": 100, "saves": 6, "sheet": 4}}
     spoil(monkeypatch, {8: of_all})
     told = decode(guarded(10).canonical() | often)
@@ -417,7 +417,9 @@ def test_rows_after_the_save_are_dropped(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("back_off", [0.5, 0.25, 1.0])
-def test_the_rates_are_multiplied_each_time(back_off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_roll_back_lowers_the_learning_rates(
+    back_off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[int, float] = {}
     stepped = TrainState.step
 
@@ -434,7 +436,7 @@ def test_the_rates_are_multiplied_each_time(back_off: float, tmp_path: Path, mon
     assert info(tmp_path / "run")["setbacks"] == 3
 
 
-def test_before_the_first_save_it_goes_back_to_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_checkpoint_the_run_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
     train(guarded(), out, listener=listener)
@@ -449,7 +451,7 @@ def test_before_the_first_save_it_goes_back_to_the_beginning(tmp_path: Path, mon
     assert traces(out)["rows"] == traces(tmp_path / "half")["rows"]
 
 
-def test_a_fault_in_the_last_step_is_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, {19: of_all})
     train(guarded(), tmp_path / "run")
     assert [alarm["step"] for alarm in lines(tmp_path / "run", "alarms")] == [20]
@@ -457,13 +459,11 @@ def test_a_fault_in_the_last_step_is_not_the_end(tmp_path: Path, monkeypatch: py
     assert saves(tmp_path / "run")[-1] == "step-00000020"
 
 
-# ---- where it comes back ---------------------------------------------------------------------------------
+# ---- repeated faults ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("roll_backs", [3, 1, 0])
-def test_a_fault_that_always_comes_back_ends_the_run(
-    roll_backs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_permanent_fault_stops_the_run(roll_backs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     struck = spoil(monkeypatch, {8: of_all}, times=None)
     with pytest.raises(Diverged, match=f"after {roll_backs} roll-back") as caught:
@@ -478,7 +478,7 @@ def test_a_fault_that_always_comes_back_ends_the_run(
     assert finite(out)
 
 
-def test_on_the_command_line_that_is_code_5(
+def test_the_command_line_exits_with_code_5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poise: Callable[..., Any]
 ) -> None:
     file = tmp_path / "told.toml"
@@ -494,7 +494,7 @@ def test_on_the_command_line_that_is_code_5(
 # ---- policies --------------------------------------------------------------------------------------------
 
 
-def test_stop_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_policy_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     spoil(monkeypatch, {8: of_all})
     with pytest.raises(Diverged) as caught:
@@ -508,8 +508,8 @@ def test_stop_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(("policy", "level"), [("note", "note"), ("warn", "warning")])
-def test_a_note_or_a_warning_goes_on(policy: str, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No step was made by the spoiled gradient: what is saved is sound."""
+def test_policies_note_and_warn(policy: str, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The update with the non-finite gradient is skipped, so the checkpoint is finite."""
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {8: of_all})
     train(guarded(policy={"not_finite": policy}), out, listener=listener)
@@ -523,7 +523,7 @@ def test_a_note_or_a_warning_goes_on(policy: str, level: str, tmp_path: Path, mo
     assert finite(out)
 
 
-def test_off_is_silent_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_policy_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, {12: of_all})
     train(guarded(policy={"not_finite": "off"}), tmp_path / "run")
     assert lines(tmp_path / "run", "alarms") == []
@@ -540,8 +540,8 @@ def loud(steps: int = 20, rows: int = 2, policy: str = "note", **more: Any) -> R
     return decode(table)
 
 
-def test_the_end_tells_all_alarms(tmp_path: Path, poise: Callable[..., Any]) -> None:
-    """A run that is done says how many signs of failure it showed; `run.json` counts them."""
+def test_all_alarms_are_reported_at_the_end(tmp_path: Path, poise: Callable[..., Any]) -> None:
+    """The last message and `run.json` have the number of alarms."""
     out, listener = tmp_path / "a place" / "run", Listener()
     train(loud(), out, listener=listener)
     raised = [line["detector"] for line in lines(out, "alarms")]
@@ -558,8 +558,8 @@ def test_the_end_tells_all_alarms(tmp_path: Path, poise: Callable[..., Any]) -> 
     assert "done: " in said.err
 
 
-def test_keep_copies_the_save_from_before_the_alarm(tmp_path: Path) -> None:
-    """The alarm is of step 8, and saves are of 3, 6, 9, ...; the newest two stay in saves/."""
+def test_policy_keep_copies_the_checkpoint_from_before_the_alarm(tmp_path: Path) -> None:
+    """The alarm is of step 8, and checkpoints are of 3, 6, 9, ...; the newest two stay in saves/."""
     out, listener = tmp_path / "run", Listener()
     train(loud(policy="keep"), out, listener=listener)
     (alarm,) = lines(out, "alarms")
@@ -571,7 +571,7 @@ def test_keep_copies_the_save_from_before_the_alarm(tmp_path: Path) -> None:
     assert info(out)["state"] == "done"
 
 
-def test_keep_leaves_it_to_the_best_if_there_is_one(tmp_path: Path) -> None:
+def test_policy_keep_does_nothing_if_the_best_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "run"
     measure = {"every": 5, "measures": ["fid"], "n": 50}
     train(loud(policy="keep", measure=measure), out)
@@ -585,7 +585,7 @@ def test_keep_leaves_it_to_the_best_if_there_is_one(tmp_path: Path) -> None:
     [([3, 12], 8, [3]), ([3, 6, 9], 9, [9]), ([100, 20], 100, [100]), ([9], 8, []), ([], 8, [])],
     ids=["older", "of that very step", "by number", "only newer", "none"],
 )
-def test_what_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path) -> None:
+def test_which_checkpoint_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     for number in there:
         place = folder.saves / f"step-{number:08d}"
@@ -615,11 +615,11 @@ def test_a_policy_of_any_detector(policy: str, stops: bool | None, tmp_path: Pat
     assert lines(tmp_path, "alarms") == [alarm._asdict()]
 
 
-# ---- what is not finite is not saved ---------------------------------------------------------------------
+# ---- non-finite weights are not saved ---------------------------------------------------------------------
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, at: int, what: Callable[[Game], Tensor]) -> None:
-    """After step `at`, once, a number of the game's is not one."""
+    """After step `at`, once, make a number of the game NaN."""
     stepped, struck = TrainState.step, list[int]()
 
     def poisoned(here: TrainState) -> None:
@@ -642,10 +642,10 @@ def _average(game: Game) -> Tensor:
 
 @pytest.mark.parametrize("what", [_weight, _average], ids=["weight", "average"])
 @pytest.mark.parametrize("policy", ["roll_back", "warn"])
-def test_it_never_reaches_saves(
+def test_non_finite_weights_are_not_saved(
     what: Callable[[Game], Tensor], policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spoiled after the step, with no reading that says so: the save itself finds it."""
+    """The weight becomes NaN after the step, without any metric that shows it; the checkpoint finds it."""
     out, written = tmp_path / "run", list[bool]()
     writing = checkpoint.write
 
@@ -676,10 +676,10 @@ def test_it_never_reaches_saves(
 
 
 @pytest.mark.parametrize("what", [_weight, _average], ids=["weight", "average"])
-def test_it_never_reaches_the_best(
+def test_non_finite_weights_are_never_the_best(
     what: Callable[[Game], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spoiled after a step that is measured and has neither row nor save."""
+    """The weight becomes NaN after a step with an evaluation and neither row nor checkpoint."""
     out = tmp_path / "run"
     poison(monkeypatch, 10, what)
     table = guarded().canonical() | {"measure": {"every": 5, "measures": ["fid", "modes"], "n": 50}}
@@ -694,8 +694,8 @@ def test_it_never_reaches_the_best(
     assert all(math.isfinite(value) for value in told.values())
 
 
-def test_the_best_of_dropped_steps_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best was of step 10, and took the place of that of step 6; back at 6 neither is there any more."""
+def test_the_best_checkpoint_of_deleted_steps_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best, of step 10, has replaced that of step 6; after a roll-back to 6 there is none."""
     out, told, seen = tmp_path / "run", PeriodicEvaluator.to_json, set[int]()
 
     def planted(gauge: PeriodicEvaluator, result: Any, step: int) -> dict[str, Any]:
@@ -720,10 +720,10 @@ def test_the_best_of_dropped_steps_is_let_go(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("at", "time"), [(13, 1), (17, 1), (8, 2)], ids=["soon", "late", "on the way back up"])
-def test_resumed_after_a_setback_equals_undisturbed(
+def test_resuming_after_a_roll_back_is_exact(
     at: int, time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lower rate is kept: the state is in the save. The alarm that says why is kept too."""
+    """The lower learning rate is part of the checkpoint, and the alarm is kept."""
     spoil(monkeypatch, {8: of_all})
     train(guarded(), tmp_path / "whole")
     monkeypatch.undo()
@@ -739,7 +739,7 @@ def test_resumed_after_a_setback_equals_undisturbed(
     assert lines(out, "alarms") == lines(tmp_path / "whole", "alarms")
 
 
-def test_a_resumed_run_has_as_many_returns_left_as_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_roll_backs_survives_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, {8: of_all, 15: of_all}, times=1)
     out = tmp_path / "run"
     with pytest.raises(Stopped, match="after step 13"):
@@ -749,8 +749,8 @@ def test_a_resumed_run_has_as_many_returns_left_as_it_had(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("at", [3, 5, 8, 9, 11, 15])
-def test_a_resumed_monitor_has_heard_what_was_said_before(at: int, tmp_path: Path) -> None:
-    """So the alarms are those of a run that was never stopped: not sooner, not later, not twice."""
+def test_a_resumed_monitor_has_the_same_history(at: int, tmp_path: Path) -> None:
+    """The alarms are those of a run that was never stopped."""
     measure = {"every": 2, "measures": ["fid"], "n": 50}
     told = loud(measure=measure)
     policy = {"gradient_long": "note", "past_its_best": "note"}
@@ -765,8 +765,8 @@ def test_a_resumed_monitor_has_heard_what_was_said_before(at: int, tmp_path: Pat
     assert lines(tmp_path / "run", "alarms") == alarms
 
 
-def test_rows_and_measures_up_to_the_save_are_heard_again(tmp_path: Path) -> None:
-    """In the order of their steps, and silently."""
+def test_the_history_consists_of_rows_and_measures_up_to_the_checkpoint(tmp_path: Path) -> None:
+    """In the order of their steps, and without raising alarms."""
     folder, listener = RunFolder(tmp_path), Listener()
     for number in (2, 4, 6, 8):
         append_line(folder.rows, row_to_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
@@ -784,8 +784,8 @@ def test_rows_and_measures_up_to_the_save_are_heard_again(tmp_path: Path) -> Non
     assert lines(tmp_path, "alarms") == []
 
 
-def test_alarms_after_the_save_are_raised_anew(tmp_path: Path) -> None:
-    """A run that was killed: its last save is of step 6, its alarm of step 8."""
+def test_alarms_after_the_checkpoint_are_raised_again(tmp_path: Path) -> None:
+    """The run was killed; its last checkpoint is of step 6, its alarm of step 8."""
     train(loud(), tmp_path / "whole")
     out = tmp_path / "run"
     stopped(loud(), out, 9)
@@ -795,7 +795,7 @@ def test_alarms_after_the_save_are_raised_anew(tmp_path: Path) -> None:
     assert lines(out, "alarms") == lines(tmp_path / "whole", "alarms")
 
 
-def test_going_back_the_monitor_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roll_back_truncates_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The alarm of step 8 is raised again at step 8 of the second try."""
     spoil(monkeypatch, {8: of_all})
     train(loud(), tmp_path / "run")
@@ -806,7 +806,7 @@ def test_going_back_the_monitor_forgets(tmp_path: Path, monkeypatch: pytest.Monk
 # ---- in the recipe ---------------------------------------------------------------------------------------
 
 
-def test_monitoring_comes_back_from_toml() -> None:
+def test_the_monitor_table_survives_a_round_trip_through_toml() -> None:
     monitor = {
         "policy": {"collapse": "stop", "d_at_zero": "off"},
         "threshold": {"gradient_long": 7.5},
@@ -832,7 +832,7 @@ def test_an_unknown_detector_is_refused(table: str, name: str, near: str) -> Non
     assert caught.value.where.startswith("monitor")
 
 
-def test_on_the_command_line_that_is_code_2(poise: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_invalid_monitor_table_exits_with_code_2(poise: Callable[..., Any], tmp_path: Path) -> None:
     said = poise("train", "ring", "--out", tmp_path / "run", "--set", 'monitor.policy.colapse="off"')
     said.complains(2, "monitor", "no such detector 'colapse'", "did you mean 'collapse'?")
     assert not (tmp_path / "run").exists()
@@ -843,12 +843,12 @@ def test_on_the_command_line_that_is_code_2(poise: Callable[..., Any], tmp_path:
     [{"policy": {"collapse": "explode"}}, {"window": {"collapse": 0}}, {"roll_backs": -1}, {"back_off": 0.0}],
     ids=["policy", "window", "roll_backs", "back_off"],
 )
-def test_bad_monitoring_is_refused(bad: dict[str, Any]) -> None:
+def test_invalid_monitor_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match="monitor"):
         guarded(**bad)
 
 
-def test_a_resumed_run_may_be_watched_otherwise(tmp_path: Path) -> None:
+def test_monitor_settings_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
     assert "monitor" in FREE_TO_CHANGE
     out = tmp_path / "run"
     assert differences(guarded(), loud()) == []
@@ -858,8 +858,8 @@ def test_a_resumed_run_may_be_watched_otherwise(tmp_path: Path) -> None:
     assert decode(parse_toml((out / "recipe.toml").read_text(), "")).monitor == loud(policy="off").monitor
 
 
-def test_the_family_and_the_length_are_the_recipes(tmp_path: Path) -> None:
-    """A long run's; that of a short one would make windows of next to no steps."""
+def test_the_monitor_gets_the_loss_family_and_the_number_of_steps(tmp_path: Path) -> None:
+    """For a short run a minimum is used, so that windows are not too short."""
     guard = AlarmHandler(guarded(4000), RunFolder(tmp_path), 0, NullListener())
     assert (guard.monitor.family, guard.monitor.history.length) == ("logistic", 4000)
     assert {detector.name for detector in LOSSES} - {one.name for one in guard.monitor._detectors} == {

@@ -1,4 +1,4 @@
-"""Every trick that goes with the others, in one run on the digits: it trains, resumes to the bit, and is told of."""
+"""All compatible tricks in one run on digits: it trains, resumes bit-identically and records them."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ BUSY: dict[str, dict[str, Any]] = {
     "gradient_clipping": {"max_norm": 5.0},
     "minibatch_discrimination": {"kernels": 8},
 }
-"""Settings under which all of them have something to do in 80 steps."""
+"""Settings with which all of them act within 80 steps."""
 
 ALONE = {"auxiliary_classifier": "packing"}
-"""Tricks that exclude another one, which is there instead."""
+"""Tricks that are left out because they exclude another one."""
 
 
 def recipe() -> Recipe:
-    """All of them, on small players; spectral norm in D, where penalties are what they say."""
+    """All tricks with small players, and spectral norm in D, so that the penalties are well-defined."""
     player = {"kind": "dcgan", "width": 4}
     tricks = [{"kind": kind, **BUSY.get(kind, {})} for kind in TRICKS if kind not in ALONE]
     return decode(
@@ -69,7 +69,7 @@ class StopAt(NullListener):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_those_that_are_left_out_could_not_be_in() -> None:
+def test_the_tricks_left_out_are_incompatible() -> None:
     told = recipe().canonical()
     on = [trick["kind"] for trick in told["tricks"]]
     findings = check_compatibility(recipe(), (1, 16, 16), 10)
@@ -84,7 +84,7 @@ def test_those_that_are_left_out_could_not_be_in() -> None:
         assert check_compatibility(more, (1, 16, 16), 10).refusals, f"'{kind}' fits: put it in"
 
 
-def test_all_together_train_resume_exactly_and_are_told(tmp_path: Path) -> None:
+def test_all_tricks_train_resume_exactly_and_are_recorded(tmp_path: Path) -> None:
     whole = train(recipe(), tmp_path / "whole")
     with pytest.raises(Stopped):
         train(recipe(), tmp_path / "half", listener=StopAt())
@@ -109,7 +109,7 @@ def test_all_together_train_resume_exactly_and_are_told(tmp_path: Path) -> None:
 
 
 def told_by(run: Run) -> list[dict[str, float]]:
-    """The rows' means, without what the clock says."""
+    """The means of the rows, without timings."""
     return [
         {name: stat["mean"] for name, stat in row["stats"].items() if not name.startswith("time/")} for row in run.rows
     ]

@@ -1,4 +1,4 @@
-"""Bad pictures: listed by name with the reason, and the run goes on with the others."""
+"""Bad images are listed with their reasons, and the run uses the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pictures(folder: Path, good: int) -> None:
         Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number:02}.png")
 
 
-def test_the_run_goes_on_and_names_them(poise: Callable, tmp_path: Path) -> None:
+def test_bad_images_are_listed(poise: Callable, tmp_path: Path) -> None:
     pictures(tmp_path / "in", 16)
     (tmp_path / "in" / "empty.png").write_bytes(b"")
     (tmp_path / "in" / 'a "b", c.jpg').write_text("not a picture")
@@ -36,7 +36,7 @@ def test_the_run_goes_on_and_names_them(poise: Callable, tmp_path: Path) -> None
     assert all(reason for _, reason in rows)
 
 
-def test_too_many_end_it_before_anything_is_written(poise: Callable, tmp_path: Path) -> None:
+def test_too_many_bad_images_are_refused_before_anything_is_written(poise: Callable, tmp_path: Path) -> None:
     pictures(tmp_path / "in", 4)
     for number in range(5):
         (tmp_path / "in" / f"bad{number}.png").write_text("no")

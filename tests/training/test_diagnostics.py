@@ -1,4 +1,4 @@
-"""Vital signs: each number against plain numpy on G's whose samples are known, and that the run hears nothing of it."""
+"""Diagnostics: each is compared with numpy for a G of known samples, and none of them affects the run."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ NAMES = {
 }
 
 
-class Planted(nn.Module):
-    """A G whose samples are known; it remembers in which mode it was asked."""
+class FixedGenerator(nn.Module):
+    """A G of known samples; it records the mode in which it is called."""
 
     takes_labels = True
 
@@ -61,36 +61,36 @@ class Planted(nn.Module):
 
 
 def photos(n: int, size: int = 8, seed: int = 0, classes: int = 0) -> ImageDataset:
-    """Noise of which some is black or white."""
+    """Noise images with some black and white pixels."""
     rng = np.random.default_rng(seed)
     images = np.clip(rng.normal(128, 110, (n, size, size, 1)), 0, 255).astype(np.uint8)
     labels = np.arange(n) % classes if classes else None
     return ImageDataset(images, labels, tuple(map(str, range(classes))))
 
 
-def vitals(
+def build_diagnostics(
     world: str = "pictures", *tricks: dict[str, Any], loaded: DataSplits | None = None, **changes: Any
 ) -> Diagnostics:
-    """Of a tiny game; `game.g.net` can be planted."""
+    """The diagnostics of a tiny game, whose `game.g.net` can be replaced."""
     told = recipe(world, *tricks, **changes)
     if loaded is None and world == "points":
         loaded = told.data.load()
-    return taken(told, loaded or DataSplits(photos(90, classes=4), photos(30, seed=1, classes=4)))
+    return diagnostics_of(told, loaded or DataSplits(photos(90, classes=4), photos(30, seed=1, classes=4)))
 
 
-def taken(told: Recipe, loaded: DataSplits) -> Diagnostics:
+def diagnostics_of(told: Recipe, loaded: DataSplits) -> Diagnostics:
     game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
     return Diagnostics(told, loaded, game, CPU)
 
 
 def plant(one: Diagnostics, answer: Answer) -> dict[str, float]:
-    """The numbers with such a G."""
-    one.game.g.net = Planted(answer)
+    """The diagnostics with a G of these samples."""
+    one.game.g.net = FixedGenerator(answer)
     return {name: stat.mean for name, stat in one.compute().items()}
 
 
 def always(samples: Tensor) -> Answer:
-    """The same samples for whatever latents."""
+    """The same samples for all latents."""
     return lambda latents, _: samples[: len(latents)]
 
 
@@ -104,18 +104,18 @@ def flat(samples: Tensor) -> Numbers:
 
 
 def apart(a: Numbers, b: Numbers) -> Numbers:
-    """All distances, each of `a` to each of `b`."""
+    """The distances from each row of `a` to each row of `b`."""
     return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
 
 
 def mean_pair(samples: Tensor) -> float:
-    """The mean distance of two of them."""
+    """The mean distance between two samples."""
     rows = flat(samples)
     return float(apart(rows, rows)[np.triu_indices(len(rows), 1)].mean())
 
 
 def signed(pictures: ImageDataset) -> Numbers:
-    """All of them in [-1, 1], N x H x W."""
+    """All images in [-1, 1], N x H x W."""
     return pictures.images[..., 0].astype(np.float64) / 127.5 - 1
 
 
@@ -129,8 +129,8 @@ def shrunk(images: Numbers, by: int) -> Numbers:
     return images.reshape(n, height // by, by, width // by, by).mean((2, 4)).reshape(n, -1)
 
 
-def test_as_many_samples_as_are_said() -> None:
-    one = vitals()
+def test_the_number_of_samples() -> None:
+    one = build_diagnostics()
     asked: list[int] = []
     plant(one, lambda latents, _: (asked.append(len(latents)), noise(len(latents), 1, 8, 8))[1])
     assert asked == [COUNT] == [64]
@@ -141,12 +141,14 @@ def test_as_many_samples_as_are_said() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2,)], ids=["pictures", "points"])
 def test_a_collapsed_g_has_no_diversity(shape: tuple[int, ...]) -> None:
-    told = plant(vitals("pictures" if len(shape) == 3 else "points"), always(torch.full((COUNT, *shape), 0.25)))
+    told = plant(
+        build_diagnostics("pictures" if len(shape) == 3 else "points"), always(torch.full((COUNT, *shape), 0.25))
+    )
     assert told["g/diversity"] == 0.0
 
 
-def test_real_samples_have_as_much_diversity_as_real_ones() -> None:
-    one = vitals()
+def test_real_samples_have_diversity_1() -> None:
+    one = build_diagnostics()
     others = torch.from_numpy(signed(photos(COUNT, seed=9))).float()[:, None]
     assert plant(one, always(others))["g/diversity"] == pytest.approx(1.0, abs=0.05)
     assert plant(one, always(one.real))["g/diversity"] == pytest.approx(1.0, rel=1e-6)
@@ -154,7 +156,7 @@ def test_real_samples_have_as_much_diversity_as_real_ones() -> None:
 
 @pytest.mark.parametrize("world", ["pictures", "points"])
 def test_diversity_against_numpy(world: str) -> None:
-    one = vitals(world)
+    one = build_diagnostics(world)
     fake = noise(COUNT, *((1, 8, 8) if world == "pictures" else (2,)))
     real = one.real if world == "points" else torch.from_numpy(evenly(photos(90), COUNT))
     assert world == "pictures" or torch.equal(real, RingConfig().load().train.preview(COUNT))
@@ -164,8 +166,8 @@ def test_diversity_against_numpy(world: str) -> None:
 # ---- shades ----------------------------------------------------------------------------------------------
 
 
-def test_a_saturated_g_has_no_shades() -> None:
-    assert plant(vitals(), always(noise(COUNT, 1, 8, 8).sign()))["g/shades"] == 0.0
+def test_a_saturated_g_has_no_grey() -> None:
+    assert plant(build_diagnostics(), always(noise(COUNT, 1, 8, 8).sign()))["g/shades"] == 0.0
 
 
 def test_shades_against_numpy() -> None:
@@ -175,26 +177,26 @@ def test_shades_against_numpy() -> None:
     real = np.abs(evenly(photos(90), COUNT)) < 0.95
     assert 0.5 < real.mean() < 0.95
     wanted = (np.abs(flat(fake)) < 0.95).mean() / real.mean()
-    assert plant(vitals(), always(fake))["g/shades"] == pytest.approx(wanted, rel=1e-6)
+    assert plant(build_diagnostics(), always(fake))["g/shades"] == pytest.approx(wanted, rel=1e-6)
 
 
 # ---- newness ---------------------------------------------------------------------------------------------
 
 
-def test_a_g_that_hands_out_training_pictures_has_nothing_new() -> None:
+def test_training_images_have_newness_0() -> None:
     copies = torch.from_numpy(signed(photos(90)))[7 : 7 + COUNT, None].float()
-    assert plant(vitals(), always(copies))["g/newness"] == pytest.approx(0.0, abs=1e-3)
+    assert plant(build_diagnostics(), always(copies))["g/newness"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_g_that_hands_out_held_out_pictures_is_as_new_as_they_are() -> None:
-    """No training picture is a held-out one."""
+def test_held_out_images_have_newness_1() -> None:
+    """No training image is also held out."""
     held = torch.from_numpy(signed(photos(30, seed=1)))[:, None].float().repeat(3, 1, 1, 1)
-    assert plant(vitals(), always(held[:COUNT]))["g/newness"] == pytest.approx(1.0, abs=0.05)
+    assert plant(build_diagnostics(), always(held[:COUNT]))["g/newness"] == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize(("size", "by"), [(8, 1), (16, 1), (32, 2)])
 def test_newness_against_numpy(size: int, by: int) -> None:
-    """Pictures are compared at 16 x 16 at most: the means of blocks."""
+    """Images are compared at no more than 16 x 16 pixels, as means over blocks."""
     loaded = DataSplits(photos(90, size), photos(30, size, seed=1))
     fake = noise(COUNT, 1, size, size)
     known = shrunk(signed(photos(90, size)), by)
@@ -203,12 +205,12 @@ def test_newness_against_numpy(size: int, by: int) -> None:
         return float(np.sort(apart(shrunk(images, by), known).min(1))[(len(images) - 1) // 2])
 
     wanted = away(fake.double().numpy()[:, 0]) / away(signed(photos(30, size, seed=1)))
-    one = vitals(loaded=loaded, data={"kind": "digits", "size": size})
+    one = build_diagnostics(loaded=loaded, data={"kind": "digits", "size": size})
     assert plant(one, always(fake))["g/newness"] == pytest.approx(wanted, rel=1e-3)
 
 
-def test_not_more_than_five_thousand_pictures_are_looked_among() -> None:
-    one = vitals(loaded=DataSplits(photos(5100), photos(30, seed=1)))
+def test_at_most_five_thousand_training_images_are_searched() -> None:
+    one = build_diagnostics(loaded=DataSplits(photos(5100), photos(30, seed=1)))
     assert one.memorization is not None
     assert len(one.memorization.known) == 5000
 
@@ -218,8 +220,8 @@ def test_not_more_than_five_thousand_pictures_are_looked_among() -> None:
 
 @pytest.mark.parametrize("changes", [{}, CONCAT, BOTH], ids=["no labels", "for G", "for both"])
 def test_feature_diversity_against_numpy(changes: dict[str, Any]) -> None:
-    """In evaluation mode, the reals with their own labels."""
-    one = vitals(**changes)
+    """In evaluation mode, real samples with their own labels."""
+    one = build_diagnostics(**changes)
     fake, d = noise(COUNT, 1, 8, 8), one.game.d.net
     for _ in range(3):
         call_network(d, noise(16, 1, 8, 8, sigma=2.0), torch.zeros(16, dtype=torch.int64))  # statistics of its own
@@ -237,8 +239,8 @@ def test_feature_diversity_against_numpy(changes: dict[str, Any]) -> None:
     assert plant(one, always(fake))["g/feature_diversity"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_real_pictures_are_shown_to_d_with_their_own_labels() -> None:
-    one, seen = vitals(**BOTH), []
+def test_d_gets_real_images_with_their_own_labels() -> None:
+    one, seen = build_diagnostics(**BOTH), []
     one.game.d.net.register_forward_pre_hook(lambda _, given: seen.append(given))
     fake = noise(COUNT, 1, 8, 8)
     plant(one, always(fake))
@@ -255,14 +257,14 @@ def test_real_pictures_are_shown_to_d_with_their_own_labels() -> None:
 
 def test_a_g_that_ignores_labels_has_no_label_effect() -> None:
     table = noise(COUNT, 1, 8, 8)
-    assert plant(vitals(**CONCAT), always(table))["g/label_effect"] == 0.0
+    assert plant(build_diagnostics(**CONCAT), always(table))["g/label_effect"] == 0.0
 
 
 @pytest.mark.parametrize(("classes", "looked_at"), [(2, 2), (4, 4), (10, 10), (16, 16), (40, 16)])
 def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
-    """Each latent with the next label, against the next sample of its own label; 16 classes at most."""
+    """Each latent with the next label, relative to the next sample of the same label; at most 16 classes."""
     loaded = DataSplits(photos(90, classes=classes), photos(30, seed=1, classes=classes))
-    one = vitals(loaded=loaded, **CONCAT)
+    one = build_diagnostics(loaded=loaded, **CONCAT)
     heads, tails = noise(classes, 8, 8, seed=1).double(), noise(COUNT, 8, 8, seed=2).double()
 
     def answer(latents: Tensor, labels: Tensor | None) -> Tensor:
@@ -281,28 +283,28 @@ def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
     assert plant(one, answer)["g/label_effect"] == pytest.approx(by_label / by_latent, rel=1e-5)
 
 
-def test_samples_are_asked_for_in_the_datas_shares() -> None:
-    """Else their diversity is that of other data: here nine of ten reals are of one class."""
+def test_labels_have_the_class_frequencies_of_the_data() -> None:
+    """Otherwise their diversity would differ from that of the data, of which nine tenths are of one class here."""
     images, labels = photos(200).images, np.repeat([0, 1, 2], [180, 16, 4])
     loaded = DataSplits(ImageDataset(images, labels, ("a", "b", "c")), photos(30, seed=1))
-    one = vitals(loaded=loaded, **CONCAT)
+    one = build_diagnostics(loaded=loaded, **CONCAT)
     assert one.labels is not None
     assert abs(one.labels.bincount(minlength=3) - COUNT * torch.tensor([0.9, 0.08, 0.02])).max() < 2
 
 
 @pytest.mark.parametrize("labels", [np.zeros(90, int), np.full(90, 2)])
-def test_a_single_class_has_no_label_effect_to_measure(labels: npt.NDArray[np.int64]) -> None:
-    one = vitals(
+def test_a_single_class_has_no_label_effect(labels: npt.NDArray[np.int64]) -> None:
+    one = build_diagnostics(
         loaded=DataSplits(ImageDataset(photos(90).images, labels, ("a", "b", "c")), photos(30, seed=1)), **CONCAT
     )
     assert "g/label_effect" not in plant(one, always(noise(COUNT, 1, 8, 8)))
 
 
-# ---- the last step's length ------------------------------------------------------------------------------
+# ---- the norm of the last update ------------------------------------------------------------------------------
 
 
-def test_update_is_the_length_of_the_last_step_of_all_weights() -> None:
-    one = vitals()
+def test_update_is_the_norm_of_the_last_update() -> None:
+    one = build_diagnostics()
     one.before_step()
     wanted = {}
     with torch.no_grad():
@@ -316,8 +318,8 @@ def test_update_is_the_length_of_the_last_step_of_all_weights() -> None:
     assert told["g/update"] == pytest.approx(wanted[Side.G], rel=1e-4)
 
 
-def test_the_update_in_a_row_is_that_of_its_last_step(tmp_path: Path) -> None:
-    """Not of all steps since the row before; with sgd it is the rate times the gradient's length."""
+def test_a_row_has_the_update_of_its_last_step(tmp_path: Path) -> None:
+    """Not of all steps since the previous row. With SGD it is the learning rate times the gradient norm."""
     sgd = {"kind": "sgd", "lr": 0.05}
     changes = {"optimizer": {"g": sgd, "d": sgd}, "log": {"rows": 4, "samples": 100, "saves": 100, "sheet": 4}}
     train(recipe("points", steps=9, **changes), tmp_path / "run")
@@ -332,7 +334,7 @@ def test_the_update_in_a_row_is_that_of_its_last_step(tmp_path: Path) -> None:
             assert same[f"{side}/update"]["mean"] == pytest.approx(length, rel=1e-3)
 
 
-# ---- left out, and left alone ----------------------------------------------------------------------------
+# ---- side effects ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -347,21 +349,25 @@ def test_the_update_in_a_row_is_that_of_its_last_step(tmp_path: Path) -> None:
     ],
     ids=["points", "pictures", "labels for G", "labels for both", "packing", "classifier"],
 )
-def test_what_makes_no_sense_is_left_out(
+def test_diagnostics_that_do_not_apply_are_left_out(
     world: str, tricks: list[dict[str, Any]], changes: dict[str, Any], left_out: set[str]
 ) -> None:
-    one = vitals(world, *tricks, **changes)
+    one = build_diagnostics(world, *tricks, **changes)
     one.before_step()
     told = one.compute()
     assert set(told) == NAMES - left_out
     assert all(np.isfinite(stat.mean) and stat.std == 0 and stat.min == stat.max for stat in told.values())
 
 
-def test_without_held_out_pictures_no_newness_and_without_a_step_no_update() -> None:
-    assert set(vitals(loaded=DataSplits(photos(90))).compute()) == {"g/diversity", "g/shades", "g/feature_diversity"}
+def test_newness_needs_held_out_images_and_update_a_step() -> None:
+    assert set(build_diagnostics(loaded=DataSplits(photos(90))).compute()) == {
+        "g/diversity",
+        "g/shades",
+        "g/feature_diversity",
+    }
 
 
-def test_a_d_without_features_has_no_diversity_of_them() -> None:
+def test_a_d_without_features_has_no_feature_diversity() -> None:
     told = recipe("pictures")
     loaded = DataSplits(photos(90), photos(30, seed=1))
     game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
@@ -370,9 +376,9 @@ def test_a_d_without_features_has_no_diversity_of_them() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_networks_are_asked_in_evaluation_mode_and_left_in_their_own(training: bool) -> None:
-    one = vitals(**CONCAT)
-    g, d = Planted(always(noise(COUNT, 1, 8, 8))), one.game.d.net
+def test_networks_run_in_evaluation_mode_and_their_mode_is_restored(training: bool) -> None:
+    one = build_diagnostics(**CONCAT)
+    g, d = FixedGenerator(always(noise(COUNT, 1, 8, 8))), one.game.d.net
     one.game.g.net, modes = g, []
     d.register_forward_pre_hook(lambda net, _: modes.append(net.training))
     g.train(training)
@@ -384,10 +390,10 @@ def test_networks_are_asked_in_evaluation_mode_and_left_in_their_own(training: b
     assert modes == [False, False]
 
 
-def test_it_leaves_buffers_weights_gradients_and_global_dice_alone() -> None:
-    """With dropout that acts in sampling too, and a D of the same kind: both draw from the global generator."""
+def test_buffers_weights_gradients_and_random_state_are_unchanged() -> None:
+    """With dropout in evaluation mode in both players, which uses the global generator."""
     torch.manual_seed(11)
-    one = vitals("pictures", {"kind": "standing_dropout"}, {"kind": "layer_noise"}, **BOTH)
+    one = build_diagnostics("pictures", {"kind": "standing_dropout"}, {"kind": "layer_noise"}, **BOTH)
     one.game.d.net.register_forward_pre_hook(lambda _, given: (given[0] + torch.randn_like(given[0]), *given[1:]))
     one.before_step()
     before = {name: tensor.clone() for name, tensor in one.game.state_dict().items()}
@@ -409,8 +415,8 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
-class Absent:
-    """Vitals that take nothing."""
+class NoDiagnostics:
+    """Diagnostics that compute nothing."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -423,7 +429,7 @@ class Absent:
 
 
 def thin(file: Path) -> Recipe:
-    """Pictures of two kinds, batch norm in both players, labels for both, averaged weights."""
+    """Images of two classes, with batch norm and labels in both players and averaged weights."""
     images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), np.uint8)
     np.savez(file, images=images, labels=np.arange(80) % 2)
     table = {**digits(9).canonical(), "data": {"kind": "npz", "path": str(file), "size": 8, "held_out": 0.25}}
@@ -432,11 +438,11 @@ def thin(file: Path) -> Recipe:
 
 
 @pytest.mark.parametrize("which", ["points", "pictures"])
-def test_the_run_is_the_same_with_and_without(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diagnostics_do_not_change_a_run(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = ring(9) if which == "points" else thin(tmp_path / "p.npz")
     train(told, tmp_path / "seen")
     assert not (tmp_path / "seen" / "alarms.jsonl").exists()
-    monkeypatch.setattr(state, "Diagnostics", Absent)
+    monkeypatch.setattr(state, "Diagnostics", NoDiagnostics)
     train(told, tmp_path / "alone")
     seen, alone = traces(tmp_path / "seen"), traces(tmp_path / "alone")
     wanted = {"d/update", "g/update", "g/diversity", "g/feature_diversity"}
@@ -474,19 +480,19 @@ def _copied() -> DataSplits:
     ],
     ids=["all alike", "black and white", "held out and trained on"],
 )
-def test_a_ratio_to_nothing_is_left_out(loaded: Callable[[], DataSplits], without: set[str]) -> None:
-    """A number that is not finite would send a run back that nothing is wrong with."""
-    told = plant(vitals(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
+def test_a_ratio_to_zero_is_left_out(loaded: Callable[[], DataSplits], without: set[str]) -> None:
+    """A number that is not finite would roll back a healthy run."""
+    told = plant(build_diagnostics(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
     there = set(told) - {"g/train_ratio"}  # where both sides have 50 pictures
     assert there == {"g/diversity", "g/shades", "g/newness", "g/nearest_ratio", "g/feature_diversity"} - without
 
 
-def test_labels_of_a_g_that_is_deaf_to_its_latents() -> None:
-    """One sample a class: it has collapsed, and no number of it is infinite."""
+def test_labels_of_a_g_that_ignores_its_latents() -> None:
+    """It has one sample per class: G has collapsed, and no diagnostic is infinite."""
     heads = noise(4, 1, 8, 8)
 
     def answer(latents: Tensor, labels: Tensor | None) -> Tensor:
         assert labels is not None
         return heads[labels]
 
-    assert all(np.isfinite(value) for value in plant(vitals(**CONCAT), answer).values())
+    assert all(np.isfinite(value) for value in plant(build_diagnostics(**CONCAT), answer).values())

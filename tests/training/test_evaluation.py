@@ -1,4 +1,4 @@
-"""Measuring as a run goes: its lines, the best weights, and that nothing of the training hears of it."""
+"""Periodic evaluation: the lines of `measures.jsonl`, the best checkpoint, and that training is not affected."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CADENCE = [3, 6, 9, 12, 15, 18, 20]
 
 
 def measured(recipe: Recipe, **how: Any) -> Recipe:
-    """The recipe, measured every three steps by the distance between Gaussians, at a high rate."""
+    """The recipe with FID every three steps and a high learning rate."""
     told = {"every": EVERY, "measures": ["fid", "modes"], "n": 100, **how}
     optimizer = {"g": {"kind": "adam", "lr": 5e-2}, "d": {"kind": "adam", "lr": 1e-2}}
     return decode({**recipe.canonical(), "seed": 3, "optimizer": optimizer, "measure": told})
 
 
 def broad(steps: int, *measures: str, **how: Any) -> Recipe:
-    """On a ring that is one broad heap, where even a G that has learnt nothing covers something."""
+    """A ring with broad modes, of which even an untrained G covers some."""
     recipe = measured(ring(steps), measures=list(measures), **how)
     return decode({**recipe.canonical(), "data": {"kind": "ring", "sigma": 0.5}})
 
@@ -52,7 +52,7 @@ def unmeasured(recipe: Recipe) -> Recipe:
 
 
 def pictures(file: Path, **how: Any) -> Recipe:
-    """Pictures of 8 x 8, of two kinds, through convolutions and batch norm."""
+    """Images of 8 x 8 pixels and two classes, for convolutional networks with batch norm."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = rng.integers(0, 128, (120, 8, 8, 1)) + 128 * labels[:, None, None, None]
@@ -71,7 +71,7 @@ def info(out: Path) -> dict[str, Any]:
 
 
 def best_of(out: Path, name: str = "fid") -> tuple[int, float]:
-    """The step and the value that the lines say are the best: the first of the least."""
+    """The step and the value of the first smallest value in the lines."""
     return min(((line["step"], line["measures"][name]) for line in lines(out)), key=lambda one: one[1])
 
 
@@ -94,7 +94,7 @@ class Listener(NullListener):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A run that was never disturbed, whose best is neither its first nor its last; and what it said."""
+    """An uninterrupted run, whose best step is neither the first nor the last, and its messages."""
     out, listener = tmp_path_factory.mktemp("runs") / "whole", Listener()
     train(measured(ring()), out, listener=listener)
     assert CADENCE[1] <= best_of(out)[0] < CADENCE[-2]
@@ -104,7 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 # ---- the lines -----------------------------------------------------------------------------------------
 
 
-def test_each_line_has_its_keys_at_the_cadence_and_at_the_end(whole: tuple[Path, list[str]]) -> None:
+def test_lines_and_their_steps(whole: tuple[Path, list[str]]) -> None:
     found = lines(whole[0])
     assert [line["step"] for line in found] == CADENCE
     for line in found:
@@ -118,13 +118,13 @@ def test_each_line_has_its_keys_at_the_cadence_and_at_the_end(whole: tuple[Path,
     assert 0 <= found[0]["floor"]["fid"] < 0.1
 
 
-def test_an_end_on_the_cadence_is_measured_once(tmp_path: Path) -> None:
+def test_the_last_step_is_measured_once(tmp_path: Path) -> None:
     train(measured(ring(6)), tmp_path / "run")
     assert [line["step"] for line in lines(tmp_path / "run")] == [3, 6]
 
 
-def test_a_line_can_be_had_again_from_the_save(whole: tuple[Path, list[str]]) -> None:
-    """The latents are those of seed 0 each time: who measures these weights gets these figures again."""
+def test_a_line_can_be_reproduced_from_the_checkpoint(whole: tuple[Path, list[str]]) -> None:
+    """The latents are always those of seed 0."""
     out, _ = whole
     for best, step in ((False, STEPS), (True, best_of(out)[0])):
         result, _ = measure_run(Run(out, best=best), select_measures("fid,modes"), n=100)
@@ -133,7 +133,7 @@ def test_a_line_can_be_had_again_from_the_save(whole: tuple[Path, list[str]]) ->
         assert {name: one.floor.value for name, one in result.results.items() if one.floor} == line["floor"]
 
 
-def test_a_run_without_measure_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_without_a_measure_table_has_no_files(tmp_path: Path) -> None:
     train(unmeasured(measured(ring(3))), tmp_path / "run")
     assert not (tmp_path / "run" / "measures.jsonl").exists()
     assert not (tmp_path / "run" / "best").exists()
@@ -142,16 +142,16 @@ def test_a_run_without_measure_leaves_nothing(tmp_path: Path) -> None:
         Run(tmp_path / "run", best=True).sample(2)
 
 
-# ---- nothing of it is heard in training -----------------------------------------------------------------
+# ---- training is not affected -----------------------------------------------------------------
 
 
-def test_training_is_the_same_to_the_byte_measured_or_not(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_evaluation_does_not_change_training(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     train(unmeasured(measured(ring())), tmp_path / "run")
     assert traces(tmp_path / "run") == {**traces(whole[0]), "recipe": (tmp_path / "run" / "recipe.toml").read_text()}
 
 
-def test_so_it_is_where_the_live_weights_are_measured(tmp_path: Path) -> None:
-    """Without averaged weights it is the very G that trains, and its batch norm must go on learning."""
+def test_evaluating_the_live_weights_does_not_change_training(tmp_path: Path) -> None:
+    """Without averaged weights the trained G itself is measured, and its batch norm must stay in training mode."""
     recipe = decode({**measured(ring(8)).canonical(), "tricks": []})
     for name, one in (("seen", recipe), ("alone", unmeasured(recipe))):
         train(one, tmp_path / name)
@@ -159,7 +159,7 @@ def test_so_it_is_where_the_live_weights_are_measured(tmp_path: Path) -> None:
     assert traces(tmp_path / "seen")["rows"] == traces(tmp_path / "alone")["rows"]
 
 
-def test_so_it_is_with_a_classifier_trained_in_its_midst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_a_classifier_does_not_change_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(classifier, "SAMPLES_SEEN", (2560, 2560))  # it tells twice how far it is
     recipe, listener = pictures(tmp_path / "p.npz", every=5, features="classifier"), Listener()
@@ -177,7 +177,7 @@ def test_so_it_is_with_a_classifier_trained_in_its_midst(tmp_path: Path, monkeyp
 # ---- the best --------------------------------------------------------------------------------------------
 
 
-def test_the_best_is_one_whole_save_of_the_step_that_the_lines_say(whole: tuple[Path, list[str]]) -> None:
+def test_the_best_checkpoint_is_of_the_best_step(whole: tuple[Path, list[str]]) -> None:
     out, _ = whole
     step, value = best_of(out)
     assert kept(out) == [f"step-{step:08d}"]
@@ -186,7 +186,7 @@ def test_the_best_is_one_whole_save_of_the_step_that_the_lines_say(whole: tuple[
     assert info(out)["best"] == {"measure": "fid", "step": step, "value": value, "last": last}
 
 
-def test_the_best_is_what_a_run_of_that_length_ends_with(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_the_best_checkpoint_equals_the_end_of_a_shorter_run(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     step, _ = best_of(whole[0])
     stopped(measured(ring()), tmp_path / "run", step)
     newest, _ = checkpoint.newest_valid(tmp_path / "run" / "saves")
@@ -195,7 +195,7 @@ def test_the_best_is_what_a_run_of_that_length_ends_with(whole: tuple[Path, list
     assert best_tensors(whole[0]) == there
 
 
-def test_the_best_samples_are_others_than_the_newest(whole: tuple[Path, list[str]]) -> None:
+def test_the_best_samples_differ_from_the_newest(whole: tuple[Path, list[str]]) -> None:
     newest, best = Run(whole[0]), Run(whole[0], best=True)
     assert (newest.checkpoint.step, best.checkpoint.step) == (STEPS, best_of(whole[0])[0])
     assert not torch.equal(newest.sample(20), best.sample(20))
@@ -203,7 +203,7 @@ def test_the_best_samples_are_others_than_the_newest(whole: tuple[Path, list[str
     assert newest.measures == best.measures == lines(whole[0])
 
 
-def test_more_is_better_where_it_is(tmp_path: Path) -> None:
+def test_measures_for_which_more_is_better(tmp_path: Path) -> None:
     train(broad(18, "coverage"), tmp_path / "run")
     found = {line["step"]: line["measures"]["coverage"] for line in lines(tmp_path / "run")}
     assert found[3] < max(found.values()) > found[18]
@@ -212,8 +212,8 @@ def test_more_is_better_where_it_is(tmp_path: Path) -> None:
     assert kept(tmp_path / "run") == [f"step-{step:08d}"]
 
 
-def test_of_equal_figures_the_first_is_the_best(tmp_path: Path) -> None:
-    """And the last of them is not called the best."""
+def test_of_equal_values_the_first_is_the_best(tmp_path: Path) -> None:
+    """A later equal value is not the best."""
     recipe = decode({**measured(ring(9), measures=["modes"]).canonical(), "data": {"kind": "ring", "sigma": 1e-9}})
     listener = Listener()
     train(recipe, tmp_path / "run", listener=listener)
@@ -233,7 +233,7 @@ def test_of_equal_figures_the_first_is_the_best(tmp_path: Path) -> None:
         ([], ""),
     ],
 )
-def test_the_last_beside_the_best(figures: list[float], told: str, tmp_path: Path) -> None:
+def test_summary_of_best_and_last(figures: list[float], told: str, tmp_path: Path) -> None:
     recipe = measured(ring(1000), measures=["fid"])
     gauge = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
     for i, figure in enumerate(figures, 1):
@@ -241,7 +241,7 @@ def test_the_last_beside_the_best(figures: list[float], told: str, tmp_path: Pat
     assert gauge.summary() == told.format(best=tmp_path / "best")
 
 
-def test_what_is_said(whole: tuple[Path, list[str]]) -> None:
+def test_messages(whole: tuple[Path, list[str]]) -> None:
     out, heard = whole
     (step, value), last = best_of(out), lines(out)[-1]["measures"]["fid"]
     told = {line["step"]: sentence for line, sentence in zip(lines(out), heard[:-1], strict=True)}
@@ -265,14 +265,14 @@ def _gauge(out: Path, name: str) -> PeriodicEvaluator:
     ("best", "last", "gap"), [(0.5, 0.75, " (+50%)"), (2.0, 30.0, " (+1400%)"), (0.0, 0.2, ""), (-0.001, 0.002, "")]
 )
 def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None:
-    """An unbiased figure may lie at or below nought: a percentage of that would say nothing."""
+    """An unbiased value may be 0 or negative, so that a percentage would be meaningless."""
     gauge = _gauge(tmp_path, "kid")
     gauge.best, gauge.last = Best(1000, best), last
     told = f"kid: best {best:.4g} at step 1,000, kept in {tmp_path / 'best'}; last {last:.4g}{gap}"
     assert gauge.summary() == told
 
 
-def test_nothing_measured_nothing_said(tmp_path: Path) -> None:
+def test_no_summary_without_results(tmp_path: Path) -> None:
     gauge = _gauge(tmp_path, "fid")
     assert (gauge.summary(), gauge.best_info(), gauge.is_best(0)) == ("", None, False)
 
@@ -289,7 +289,7 @@ def same_end(out: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("late", [-2, 0, 1, 4], ids=["before-the-best", "at-the-best", "just-after", "long-after"])
-def test_resumed_equals_undisturbed(whole: tuple[Path, list[str]], tmp_path: Path, late: int) -> None:
+def test_resuming_is_exact(whole: tuple[Path, list[str]], tmp_path: Path, late: int) -> None:
     recipe = measured(ring())
     stopped(recipe, tmp_path / "run", best_of(whole[0])[0] + late)
     train(recipe, tmp_path / "run", resume=True)
@@ -297,8 +297,8 @@ def test_resumed_equals_undisturbed(whole: tuple[Path, list[str]], tmp_path: Pat
 
 
 @pytest.mark.parametrize("left", [1, 2], ids=["from-the-last-save", "from-the-one-before"])
-def test_killed_after_the_best_equals_undisturbed(whole: tuple[Path, list[str]], tmp_path: Path, left: int) -> None:
-    """What was measured and kept after the save that is resumed from is let go and comes again."""
+def test_resuming_after_a_kill_is_exact(whole: tuple[Path, list[str]], tmp_path: Path, left: int) -> None:
+    """Results and checkpoints after the restored checkpoint are deleted and computed again."""
     out, recipe = tmp_path / "run", measured(ring())
     step = best_of(whole[0])[0]
     stopped(recipe, out, step + 1)
@@ -312,8 +312,8 @@ def test_killed_after_the_best_equals_undisturbed(whole: tuple[Path, list[str]],
     same_end(out, whole[0])
 
 
-def test_a_best_of_steps_that_were_lost_is_let_go(tmp_path: Path) -> None:
-    """Resumed from before it, and measured at other steps, the run has another best."""
+def test_the_best_checkpoint_of_lost_steps_is_deleted(tmp_path: Path) -> None:
+    """A run that is resumed from before its best step and measured at other steps has another best."""
     out = tmp_path / "run"
     stopped(measured(ring()), out, 10)
     shutil.rmtree(out / "saves" / "step-00000010")
@@ -323,7 +323,7 @@ def test_a_best_of_steps_that_were_lost_is_let_go(tmp_path: Path) -> None:
     assert kept(out) == [f"step-{best_of(out)[0]:08d}"]
 
 
-def test_pictures_resume_exactly(tmp_path: Path) -> None:
+def test_resuming_with_images_is_exact(tmp_path: Path) -> None:
     recipe = pictures(tmp_path / "p.npz")
     train(recipe, tmp_path / "a")
     assert [line["step"] for line in lines(tmp_path / "a")] == CADENCE
@@ -333,7 +333,7 @@ def test_pictures_resume_exactly(tmp_path: Path) -> None:
     same_end(tmp_path / "b", tmp_path / "a")
 
 
-def test_resuming_may_begin_end_or_change_the_measuring(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_the_measure_table_may_change_when_a_run_is_resumed(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(unmeasured(measured(ring())), out, 7)
     train(measured(ring()), out, resume=True)
@@ -345,8 +345,8 @@ def test_resuming_may_begin_end_or_change_the_measuring(whole: tuple[Path, list[
 @pytest.mark.parametrize(
     ("measures", "how"), [(("density", "fid"), {}), (("fid",), {"n": 50})], ids=["another-measure", "another-n"]
 )
-def test_measured_another_way_the_best_starts_anew(tmp_path: Path, measures: tuple[str, ...], how: Any) -> None:
-    """What `run.json` calls the best and what lies in `best/` are of one step, and of figures that can be compared."""
+def test_other_settings_discard_the_best(tmp_path: Path, measures: tuple[str, ...], how: Any) -> None:
+    """`run.json` and `best/` agree on the step, and the best is among comparable values."""
     out = tmp_path / "run"
     train(broad(9, "fid", "density"), out)
     found = lines(out)
@@ -357,7 +357,7 @@ def test_measured_another_way_the_best_starts_anew(tmp_path: Path, measures: tup
     assert kept(out) == ["step-00000011"]
 
 
-def test_what_was_measured_after_the_save_is_forgotten(tmp_path: Path) -> None:
+def test_results_after_the_checkpoint_are_ignored(tmp_path: Path) -> None:
     folder, recipe = RunFolder(tmp_path), measured(ring())
     write_text(folder.recipe, recipe.to_toml())
     for step, value in ((3, 0.5), (6, 0.4), (9, 0.1)):
@@ -367,7 +367,7 @@ def test_what_was_measured_after_the_save_is_forgotten(tmp_path: Path) -> None:
     assert (gauge.best, gauge.last) == (Best(6, 0.4), 0.4)
 
 
-# ---- a disk that refuses -----------------------------------------------------------------------------------
+# ---- disk errors -----------------------------------------------------------------------------------
 
 
 def _refusing(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
@@ -381,7 +381,7 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     monkeypatch.setattr(checkpoint, "write", full)
 
 
-def test_a_disk_that_refuses_the_best_does_not_stop_the_run(
+def test_a_disk_error_at_the_best_checkpoint_does_not_stop_the_run(
     whole: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _refusing(monkeypatch, "best")
@@ -396,7 +396,7 @@ def test_a_disk_that_refuses_the_best_does_not_stop_the_run(
     assert kept(tmp_path / "run") == []
 
 
-def test_a_damaged_best_is_refused_by_name(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_a_damaged_best_checkpoint_is_an_error(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     out = Path(shutil.copytree(whole[0], tmp_path / "run"))
     tensors = out / "best" / kept(out)[0] / checkpoint.TENSORS
     data = bytearray(tensors.read_bytes())
@@ -407,8 +407,8 @@ def test_a_damaged_best_is_refused_by_name(whole: tuple[Path, list[str]], tmp_pa
     assert torch.equal(Run(out).sample(4), Run(whole[0]).sample(4))
 
 
-def test_the_unmeasurable_is_said_and_is_no_best(tmp_path: Path) -> None:
-    """Points have no classifier: the run goes on, and says what there is none of and why."""
+def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> None:
+    """There is no classifier for points: the run continues and reports the reason."""
     listener = Listener()
     train(measured(ring(3), measures=["class_balance", "fid"]), tmp_path / "run", listener=listener)
     (line,) = lines(tmp_path / "run")
@@ -418,8 +418,8 @@ def test_the_unmeasurable_is_said_and_is_no_best(tmp_path: Path) -> None:
     assert "best" not in info(tmp_path / "run")
 
 
-def test_features_that_the_data_cannot_have(tmp_path: Path) -> None:
-    """That is known before the first step, or it would be a run of five hundred steps for nothing."""
+def test_features_that_do_not_fit_the_data(tmp_path: Path) -> None:
+    """This is refused before the first step."""
     recipe = pictures(tmp_path / "p.npz", features="classifier")
     np.savez(tmp_path / "p.npz", images=np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), np.uint8))
     with pytest.raises(RecipeError, match=r"a classifier requires labels.*use --features pixels"):
@@ -427,10 +427,10 @@ def test_features_that_the_data_cannot_have(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_and_its_later_measuring_choose_the_same_features(
+def test_evaluation_during_and_after_training_use_the_same_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels that say nothing: pixels, as the run goes and after it, and it is said once."""
+    """With labels that can't be learned, both use pixels, and this is reported once."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(classifier, "SAMPLES_SEEN", (1280, 1280))
     rng, said = np.random.default_rng(0), list[str]()

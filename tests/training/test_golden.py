@@ -53,7 +53,7 @@ Rows = list[dict[str, float]]
 
 
 def rows(name: str, *changes: str, steps: int = STEPS, disturb: int | None = None) -> Rows:
-    """Each step's row, on one thread; if `disturb`, from weights with that seed's rounding errors."""
+    """The row of each step, on one thread; with `disturb`, from weights with random rounding errors of that seed."""
     recipe = load_table(name)
     log = [f"steps={steps}", "log.rows=1", f"log.samples={steps}", f"log.saves={steps}", "log.sheet=4", "measure=none"]
     for change in [*CHANGES[name], *log, *changes]:
@@ -71,7 +71,7 @@ def rows(name: str, *changes: str, steps: int = STEPS, disturb: int | None = Non
 
 
 def disturbing(build: Callable[..., Game], seed: int) -> Callable[..., Game]:
-    """`build`, with each initial weight off by about a rounding error."""
+    """`build_game`, with each initial weight changed by about a rounding error."""
 
     def built(*given: Any) -> Game:
         game, noise = build(*given), torch.Generator().manual_seed(seed)
@@ -85,14 +85,14 @@ def disturbing(build: Callable[..., Game], seed: int) -> Callable[..., Game]:
 
 
 def spread(name: str) -> Rows:
-    """How far each quantity of the first rows moves at most, over several disturbances."""
+    """The largest change of each quantity in the first rows over several disturbances."""
     still = rows(name, steps=STEPS)[:FIRST]
     moved = [rows(name, disturb=seed)[:FIRST] for seed in range(TRIES)]
     return [{key: max(abs(one[at][key] - row[key]) for one in moved) for key in row} for at, row in enumerate(still)]
 
 
 def kind_of_machine() -> dict[str, str]:
-    """What exact repetition depends on: torch, threads, the instruction sets kernels are chosen by, and limits."""
+    """What exact reproducibility depends on: torch, threads and the instruction sets of the kernels."""
     abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     sets = " ".join(sorted(name for name, has in abilities.items() if has is True))
     return {
@@ -115,14 +115,14 @@ def seen(name: str) -> Rows:
 
 
 class Worst(NamedTuple):
-    """The quantity that is nearest to its tolerance, or farthest beyond."""
+    """The quantity with the largest deviation relative to its tolerance."""
 
     ratio: float
     where: str
 
 
 def worst(name: str, now: Rows) -> Worst:
-    """The greatest ratio of a deviation to what is tolerated elsewhere, over the first rows."""
+    """The largest ratio of a deviation to its tolerance in the first rows."""
     golden, found = recorded(name), Worst(0.0, "nowhere")
     batch = decode(changed(name)).batch
     for at in range(FIRST):
@@ -137,7 +137,7 @@ def worst(name: str, now: Rows) -> Worst:
 
 
 def changed(name: str) -> dict[str, Any]:
-    """The recipe's table, as small as it is run here."""
+    """The table of the recipe at the size of this test."""
     recipe = load_table(name)
     for change in CHANGES[name]:
         set_value(recipe, change)
@@ -162,7 +162,7 @@ def test_golden(name: str, record_property: Any, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
-def test_elsewhere_it_says_what_it_checked(
+def test_the_skip_on_other_machines_names_the_checks(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(recorded(name)["machine"], "instructions", "another")
@@ -173,15 +173,15 @@ def test_elsewhere_it_says_what_it_checked(
 
 @pytest.mark.parametrize("side", ["g", "d"])
 @pytest.mark.parametrize("name", sorted(CHANGES))
-def test_a_rate_that_is_one_percent_off_is_found_elsewhere_too(name: str, side: str) -> None:
+def test_a_learning_rate_that_is_one_percent_off_is_found_on_other_machines(name: str, side: str) -> None:
     rate = changed(name)["optimizer"][side]["lr"]
     start = rate["start"] if isinstance(rate, dict) else rate
     path = f"optimizer.{side}.lr" + (".start" if isinstance(rate, dict) else "")
     assert worst(name, rows(name, f"{path}={1.01 * start!r}")).ratio > 3
 
 
-def test_what_is_recorded_says_how_far_it_may_move() -> None:
-    """Nothing that the tolerance rests on is missing, absurdly wide, or without any movement."""
+def test_the_recorded_spread_is_plausible() -> None:
+    """No recorded spread is missing, absurdly wide or 0."""
     for name in CHANGES:
         golden = recorded(name)
         assert len(golden["spread"]) == FIRST
@@ -212,7 +212,7 @@ print(json.dumps({name: test_golden.rows(name) for name in test_golden.CHANGES})
     "limits", [KERNELS[0], *(pytest.param(limits, marks=pytest.mark.slow) for limits in KERNELS[1:])]
 )
 def test_other_kernels_are_within_the_tolerance(limits: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """As on a CPU without AVX-512, or without AVX: PyTorch's and oneDNN's own choice of kernels, restricted."""
+    """As on a CPU without AVX-512 or AVX: the kernels that PyTorch and oneDNN may choose are restricted."""
     told = [sys.executable, "-c", RUN, str(Path(__file__).parent)]
     done = subprocess.run(told, env={**os.environ, **limits}, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Copies, new pictures and blobs: what the numbers about neighbours say of each, on real digits."""
+"""Memorisation statistics of copies, new images and blobs, on real digits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COPIES, ENTRY = 0.7, DigitsConfig(kind="digits", size=28)
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    """1,600 digits in an order of their own, N x 28 x 28 x 1."""
+    """1,600 shuffled digits, N x 28 x 28 x 1."""
     train = ENTRY.load().train
     assert isinstance(train, ImageDataset)
     places = np.random.default_rng(3).permutation(len(train))[:1600]
@@ -50,18 +50,18 @@ def noise(sigma: float, n: int = COUNT, seed: int = 0) -> Tensor:
 
 
 def some(images: Tensor, n: int = COUNT) -> Tensor:
-    """n of them, the first again where there are fewer."""
+    """n images; the first ones are repeated if there are fewer."""
     return images[torch.arange(n) % len(images)]
 
 
 def among(digits: np.ndarray, known: int, held_out: int) -> tuple[MemorizationCheck, Tensor, Tensor]:
-    """Neighbours of so many pictures; those pictures; and new ones."""
+    """The check for the given numbers of images, the training images, and new images."""
     train, others = digits[:known], digits[known : known + held_out]
     return MemorizationCheck(ImageDataset(train), ImageDataset(others), CPU), signed(train), signed(digits[-COUNT:])
 
 
 @pytest.mark.parametrize(("known", "held_out"), [(20, 2), (45, 5), (100, 11), (900, 100), (50, 950)])
-def test_copies_are_told_from_new_pictures_and_from_blobs(digits: np.ndarray, known: int, held_out: int) -> None:
+def test_copies_differ_from_new_images_and_from_blobs(digits: np.ndarray, known: int, held_out: int) -> None:
     one, train, new = among(digits, known, held_out)
     mean = train.mean(0, keepdim=True)
     mixed = torch.stack([some(train.roll(k, 0)) for k in (0, 3, 5, 7, 11)]).mean(0)
@@ -88,14 +88,14 @@ def test_copies_are_told_from_new_pictures_and_from_blobs(digits: np.ndarray, kn
     assert told(one, mixed)["g/newness"] < 0.9 or known > 100, "nearness alone would have called them copies"
 
 
-def test_slightly_moved_copies_of_a_small_set_are_copies(digits: np.ndarray) -> None:
+def test_slightly_shifted_copies_of_a_small_set_are_copies(digits: np.ndarray) -> None:
     one, train, _ = among(digits, 45, 5)
     assert told(one, some(train).roll(1, 3))["g/nearest_ratio"] < COPIES
 
 
 @pytest.mark.parametrize("how", ["same bytes", "a little noise", "brighter"])
-def test_repeated_training_pictures_hide_no_copies(digits: np.ndarray, how: str) -> None:
-    """Each picture stands three times in the data: its own twin is no second neighbour."""
+def test_duplicates_in_the_training_set_do_not_hide_copies(digits: np.ndarray, how: str) -> None:
+    """Each image occurs three times in the data; its duplicate is not a second neighbour."""
     first = digits[:60].astype(np.int64)
     rng = np.random.default_rng(1)
     change = {
@@ -109,7 +109,7 @@ def test_repeated_training_pictures_hide_no_copies(digits: np.ndarray, how: str)
     assert told(one, signed(digits[-COUNT:]))["g/nearest_ratio"] > COPIES
 
 
-def test_a_flat_training_picture_makes_no_copies_of_early_blobs(digits: np.ndarray) -> None:
+def test_blobs_are_no_copies_of_a_flat_training_image(digits: np.ndarray) -> None:
     train = np.concatenate([digits[:60], np.full((1, 28, 28, 1), 77, np.uint8)])
     one = MemorizationCheck(ImageDataset(train), ImageDataset(digits[200:220]), CPU)
     blobs = noise(0.002) + (77 / 127.5 - 1)
@@ -117,8 +117,8 @@ def test_a_flat_training_picture_makes_no_copies_of_early_blobs(digits: np.ndarr
     assert told(one, blobs)["g/nearest_ratio"] > COPIES
 
 
-def test_mixtures_of_training_pictures_are_nearer_to_them_than_to_held_out_ones(digits: np.ndarray) -> None:
-    """No copies, but made of training pictures alone; new pictures and blobs are as near to either side."""
+def test_mixtures_of_training_images_are_closer_to_them_than_to_held_out_images(digits: np.ndarray) -> None:
+    """They are not copies, but made of training images; new images and blobs are equally close to both splits."""
     one, train, new = among(digits, 60, 900)
     mixed, mean = 0.5 * (some(train) + some(train.roll(7, 0))), train.mean(0, keepdim=True)
     assert told(one, mixed)["g/train_ratio"] < 0.9
@@ -128,7 +128,7 @@ def test_mixtures_of_training_pictures_are_nearer_to_them_than_to_held_out_ones(
 
 
 @pytest.mark.parametrize(("known", "held_out", "there"), [(200, 49, False), (49, 200, False), (50, 50, True)])
-def test_the_train_ratio_needs_fifty_pictures_on_either_side(
+def test_the_train_ratio_needs_fifty_images_in_each_split(
     digits: np.ndarray, known: int, held_out: int, there: bool
 ) -> None:
     one, _, new = among(digits, known, held_out)
@@ -145,7 +145,7 @@ def test_nearest_ratio_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("count", "n"), [(6, 1), (6, 2), (6, 5), (6, 6), (7, 3)])
-def test_the_usual_nearest_is_the_mean_over_all_parts(count: int, n: int) -> None:
+def test_expected_nearest_is_the_mean_over_all_subsets(count: int, n: int) -> None:
     apart = torch.from_numpy(np.random.default_rng(0).random((4, count)))
     wanted = [fmean(min(part) for part in combinations(row, n)) for row in apart.tolist()]
     assert expected_nearest(apart, nearest_rank_probabilities(count, n).double()).tolist() == pytest.approx(
@@ -153,13 +153,13 @@ def test_the_usual_nearest_is_the_mean_over_all_parts(count: int, n: int) -> Non
     )
 
 
-def test_shares_of_many() -> None:
+def test_rank_probabilities_of_many_images() -> None:
     found = nearest_rank_probabilities(5000, 500)
     assert len(found) < 200
     assert float(found.sum()) == pytest.approx(1)
     assert float(found[0]) == pytest.approx(0.1, rel=1e-4)
 
 
-def test_pictures_are_shrunk_in_parts_as_they_would_be_at_once(digits: np.ndarray) -> None:
+def test_images_are_downsampled_in_chunks(digits: np.ndarray) -> None:
     one, train, _ = among(digits, 900, 100)
     assert torch.equal(one.known, downsample_rows(train))

@@ -1,4 +1,4 @@
-"""Own networks whose answers can't be what the game takes them for are found; no reasonable one is, nor any shipped."""
+"""User-defined networks with unsuitable output ranges give a warning; valid and shipped ones don't."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def digits() -> DataSplits:
 
 @pytest.fixture
 def own(tmp_path: Path, digits: DataSplits) -> Callable[..., list[str]]:
-    """What is warned of where G, D or both are of the user's, with these ends; checked that no stream is moved."""
+    """The warnings for a user-defined G, D or both with these output layers; random streams are not used."""
 
     def look(g: str = "", d: str = "", recipe: str = "dcgan", changes: dict[str, Any] | None = None, **options: Any):
         file = tmp_path / f"mine{len(list(tmp_path.iterdir()))}.py"
@@ -121,7 +121,7 @@ def own(tmp_path: Path, digits: DataSplits) -> Callable[..., list[str]]:
 
 @pytest.mark.parametrize("end", G_ENDS.values(), ids=G_ENDS)
 @pytest.mark.parametrize("norm", [False, True])
-def test_a_reasonable_g(own: Callable[..., list[str]], end: str, norm: bool) -> None:
+def test_a_valid_g(own: Callable[..., list[str]], end: str, norm: bool) -> None:
     assert own(g=end, norm=norm) == []
 
 
@@ -139,22 +139,22 @@ def test_a_g_out_of_range(own: Callable[..., list[str]], end: str, word: str) ->
     ids=str,
 )
 @pytest.mark.parametrize("recipe", ["dcgan", "hinge-sngan", "wgan", "ring"])
-def test_a_reasonable_d(own: Callable[..., list[str]], options: dict[str, Any], recipe: str) -> None:
-    """A fresh one whose few scores all happen to lie around a half as well."""
+def test_a_valid_d(own: Callable[..., list[str]], options: dict[str, Any], recipe: str) -> None:
+    """Also an untrained one whose few scores all lie around 0.5."""
     assert own(d="nn.Identity()", recipe=recipe, **options) == []
 
 
 @pytest.mark.parametrize(("end", "word"), BAD_D.values(), ids=BAD_D)
 @pytest.mark.parametrize("verdict", [False, True])
-def test_a_d_that_says_no_logit(own: Callable[..., list[str]], end: str, word: str, verdict: bool) -> None:
+def test_a_d_without_logits(own: Callable[..., list[str]], end: str, word: str, verdict: bool) -> None:
     (told,) = own(d=end, verdict=verdict)
     assert told.startswith("network.d: ")
     assert word in told
     assert "'non_saturating' needs unbounded scores (logits)" in told
 
 
-def test_who_reads_it(own: Callable[..., list[str]]) -> None:
-    """Squares with targets 0 and 1 have a use for [0, 1]; what compares scores, for those of one sign."""
+def test_which_objectives_need_logits(own: Callable[..., list[str]]) -> None:
+    """Least squares with targets 0 and 1 accepts [0, 1]; objectives that compare scores accept a single sign."""
     assert own(d="nn.Sigmoid()", recipe="lsgan") == []
     for recipe in ("wgan", "hinge-sngan", "dcgan"):
         assert len(own(d="nn.Sigmoid()", recipe=recipe)) == 1
@@ -164,7 +164,7 @@ def test_who_reads_it(own: Callable[..., list[str]]) -> None:
     assert len(own(d="nn.Sigmoid()", changes=relativistic)) == 1
 
 
-def test_labels_and_packs(own: Callable[..., list[str]]) -> None:
+def test_labels_and_packing(own: Callable[..., list[str]]) -> None:
     told = own(g="nn.Sigmoid()", d="nn.Sigmoid()", recipe="cgan")
     assert [one.split(":")[0] for one in told] == ["network.g", "network.d"]
     packed = {"tricks": [{"kind": "packing", "samples": 2}]}
@@ -173,8 +173,8 @@ def test_labels_and_packs(own: Callable[..., list[str]]) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_networks_reach_what_they_should(name: str, digits: DataSplits) -> None:
-    """They are not asked, since their entries tell; asked, they are not found fault with."""
+def test_shipped_networks_have_valid_ranges(name: str, digits: DataSplits) -> None:
+    """They are not checked in a run, because their classes declare the output; here they are."""
     told = load_table(name)
     points = told["data"]["kind"] in ("ring", "grid")
     shape = (2,) if points else (1, SIZE, SIZE)
@@ -193,13 +193,13 @@ def test_shipped_networks_reach_what_they_should(name: str, digits: DataSplits) 
         assert score_range_warning(output_range(net, lambda net: net(x).score), "any") == []
 
 
-def test_what_is_not_finite_says_nothing() -> None:
+def test_non_finite_outputs_give_no_warning() -> None:
     told = output_range(nn.Linear(2, 2), lambda net: torch.tensor([float("nan")]))
     assert score_range_warning(told, "any") == []
     assert sample_range_warning(OutputRange(-1, 1, -1, 1)) == []
 
 
-def test_check_and_train_say_it(poise: Callable[..., Any], tmp_path: Path) -> None:
+def test_check_and_train_print_the_warning(poise: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MINE.replace("G_END", "nn.Tanh()").replace("D_END", "nn.Sigmoid()"))
     words = ["dcgan", "--trust-code", "--steps", 1, "--set", f"data.size={SIZE}", "--set", "batch=4"]
@@ -213,8 +213,8 @@ def test_check_and_train_say_it(poise: Callable[..., Any], tmp_path: Path) -> No
     assert "network.d: all its scores lie in [0, 1]" in said.err
 
 
-class Loud(nn.Module):
-    """A G that is told its label `loud` times as strongly as z."""
+class LabelScaled(nn.Module):
+    """A G in which the label has `loud` times the effect of z."""
 
     takes_labels = True
 
@@ -227,9 +227,9 @@ class Loud(nn.Module):
 
 
 @pytest.mark.parametrize(("loud", "warned"), [(0.0, False), (1.0, False), (50.0, True)])
-def test_a_label_that_drowns_z_is_warned_of(loud: float, warned: bool) -> None:
+def test_a_dominant_label_gives_a_warning(loud: float, warned: bool) -> None:
     torch.manual_seed(0)
-    found = label_dominates(Loud(loud).train(), Gaussian(dim=8), 4, RandomStreams(0))
+    found = label_dominates(LabelScaled(loud).train(), Gaussian(dim=8), 4, RandomStreams(0))
     assert [finding.field for finding in found] == (["latent"] if warned else [])
-    quiet = label_dominates(Loud(1.0), Sphere(dim=8, length=0.01), 4, RandomStreams(0))
-    assert [finding.field for finding in quiet] == ["latent"], "a z of next to no length is drowned as well"
+    quiet = label_dominates(LabelScaled(1.0), Sphere(dim=8, length=0.01), 4, RandomStreams(0))
+    assert [finding.field for finding in quiet] == ["latent"], "a very short z is dominated as well"

@@ -1,4 +1,4 @@
-"""The check before training: what it finds where, what a run will cost, and whether D can learn alone."""
+"""The check before training: its findings, the estimated cost of a run, and the warm-up."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def text(name: str) -> str:
 
 
 def apart(told: Recipe) -> Report:
-    """The weights of both players, without data."""
+    """The numbers of weights of both players, without data."""
     shapes = {"digits": (1, 32, 32), "stacked_digits": (3, 32, 32)}
     shape = shapes.get(str(told.data.tag()), (2,))
     size = getattr(told.data, "size", 0)
@@ -62,8 +62,8 @@ def apart(told: Recipe) -> Report:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_nothing_speaks_against_a_shipped_recipe_but_what_it_says_itself(name: str) -> None:
-    """No refusal; and a warning only where a comment of its file says that the check has one."""
+def test_shipped_recipes_have_no_findings_but_those_in_their_comments(name: str) -> None:
+    """No refusals, and warnings only if a comment in the file mentions them."""
     findings = apart(decode(load_table(name))).findings
     assert findings.refusals == []
     comments = [line for line in text(name).splitlines() if line.startswith("#")]
@@ -71,16 +71,16 @@ def test_nothing_speaks_against_a_shipped_recipe_but_what_it_says_itself(name: s
         assert any("check" in comment for comment in comments), findings.warnings
 
 
-def test_a_recipe_whose_comments_speak_of_the_check_has_warnings() -> None:
-    """One alone: a D that is five hundred times smaller than G is what that setting is about."""
+def test_recipes_whose_comments_mention_the_check_have_warnings() -> None:
+    """There is one such recipe: a D five hundred times smaller than G is the point of its settings."""
     speaking = [
         name for name in recipe_names() if any("check" in line for line in text(name).splitlines() if line[:1] == "#")
     ]
     assert speaking == ["stacked-digits-small"]
 
 
-def test_no_other_shipped_recipe_is_warned_of() -> None:
-    """By its entries, its data and the weights of its players."""
+def test_other_shipped_recipes_have_no_warnings() -> None:
+    """Neither for its settings nor for its data nor for the sizes of its players."""
     for name in recipe_names():
         told = decode(load_table(name))
         loaded = told.data.load()
@@ -91,29 +91,29 @@ def test_no_other_shipped_recipe_is_warned_of() -> None:
         assert fields == (["network.g"] if name == "stacked-digits-small" else []), (name, findings.warnings)
 
 
-# ---- what is looked at, and in which order ---------------------------------------------------------------
+# ---- the order of the checks ---------------------------------------------------------------
 
 
 def missing(**changes: Any) -> Recipe:
-    """A recipe whose data is not there."""
+    """A recipe with missing data."""
     return recipe("pictures", data={"kind": "npz", "path": "/nowhere/at-all.npz", "size": 8}, **changes)
 
 
-def test_without_data_the_recipe_alone_is_looked_at() -> None:
+def test_without_data_only_the_recipe_is_checked() -> None:
     report = checked(missing(), with_data=False)
     assert report == Report(check_compatibility(missing()), [], None, None)
     with pytest.raises(DataError):
         checked(missing())
 
 
-def test_a_refusal_comes_before_the_data_is_touched() -> None:
+def test_the_recipe_is_refused_before_the_data_is_loaded() -> None:
     report = checked(missing(objective={"kind": "energy"}))
     assert [finding.field for finding in report.findings.refusals] == ["objective"]
     assert report.estimate is None
 
 
 def test_the_size_in_the_recipe_is_enough_to_refuse_a_network() -> None:
-    """Before the data is loaded, which is not there."""
+    """The network is refused before the missing data is loaded."""
     told = recipe("pictures", data={"kind": "npz", "path": "/nowhere.npz", "size": 12})
     report = checked(told)
     assert [finding.field for finding in report.findings.refusals] == ["network.g", "network.d"]
@@ -127,7 +127,7 @@ def npz(file: Path, n: int = 40, channels: int = 1, **more: Any) -> dict[str, An
 
 
 def test_the_data_may_refuse_what_the_recipe_does_not(tmp_path: Path) -> None:
-    """Labels are read, and there are none."""
+    """The recipe uses labels, but the data has none."""
     told = recipe("labelled", data=npz(tmp_path / "p.npz"))
     assert check_compatibility(told, (1, 8, 8)).refusals == []
     report = checked(told)
@@ -135,14 +135,14 @@ def test_the_data_may_refuse_what_the_recipe_does_not(tmp_path: Path) -> None:
     assert (report.estimate, report.warm_up) == (None, None)
 
 
-def test_what_the_data_says_is_among_the_notes(tmp_path: Path) -> None:
+def test_notes_of_the_data(tmp_path: Path) -> None:
     notes = checked(recipe("pictures", data=npz(tmp_path / "p.npz", n=4))).notes
     assert notes == recipe("pictures", data=npz(tmp_path / "p.npz", n=4)).data.load().notes
     assert notes
 
 
-def test_a_part_that_cannot_be_built_is_a_refusal(tmp_path: Path) -> None:
-    """A D of the user's own without features, of which a trick reads some."""
+def test_a_component_that_cannot_be_built_is_a_refusal(tmp_path: Path) -> None:
+    """A user-defined D without features, which a trick needs."""
     (tmp_path / "own.py").write_text(
         "import torch\n\n\nclass D(torch.nn.Module):\n"
         "    def __init__(self, shape):\n        super().__init__()\n        self.line = torch.nn.Linear(2, 1)\n\n"
@@ -177,7 +177,7 @@ def test_the_check_does_not_write_and_does_not_change_the_run(tmp_path: Path, mo
     assert all(torch.equal(tensor, both[1].tensors[name]) for name, tensor in both[0].tensors.items())
 
 
-# ---- what it costs ---------------------------------------------------------------------------------------
+# ---- the estimate ---------------------------------------------------------------------------------------
 
 
 def test_the_estimate(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_the_estimate(tmp_path: Path) -> None:
 
 
 def test_time_is_the_median_of_steps_after_a_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow first step and a slow one among the five change nothing."""
+    """A slow first step and a single slow one among the five have no effect."""
     clock, took = [0.0], iter([5.0, 1.0, 2.0, 7.0, 1.0, 2.0])
     standing = here(recipe("points", steps=100))
     stepped = standing.step
@@ -217,7 +217,7 @@ def test_time_is_the_median_of_steps_after_a_first_one(monkeypatch: pytest.Monke
     assert estimate.save_megabytes == pytest.approx(sum(t.numel() * t.element_size() for t in tensors) / 1e6)
 
 
-def test_slow_steps_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_slow_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     standing = here(recipe("points", steps=100))
     stepped = standing.step
@@ -232,11 +232,11 @@ def test_slow_steps_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     assert standing.steps_done == 2
 
 
-# ---- D alone ---------------------------------------------------------------------------------------------
+# ---- the warm-up ---------------------------------------------------------------------------------------------
 
 
 def far(**changes: Any) -> Recipe:
-    """A ring so wide that D tells it from G's heap at once."""
+    """A ring so wide that D discriminates it from G's samples at once."""
     d = {"kind": "adam", "lr": 5e-2}
     return recipe(
         "points", **{"data": {"kind": "ring", "radius": 5.0}, "optimizer": {"g": d, "d": d}, "batch": 32, **changes}
@@ -244,7 +244,7 @@ def far(**changes: Any) -> Recipe:
 
 
 @pytest.mark.parametrize("objective", ["non_saturating", "least_squares", "hinge", "relativistic"])
-def test_a_sound_d_learns_to_tell(objective: str) -> None:
+def test_a_good_d_passes_the_warm_up(objective: str) -> None:
     told = far(objective={"kind": objective})
     report = checked(told, warm_up=True)
     warm = report.warm_up
@@ -257,7 +257,7 @@ def test_a_sound_d_learns_to_tell(objective: str) -> None:
     assert report.findings.warnings == []
 
 
-def test_a_d_that_does_not_learn_is_told_with_tip_24() -> None:
+def test_a_d_that_does_not_learn_gives_a_warning_with_tip_24() -> None:
     report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC), warm_up=True)
     warm = report.warm_up
     assert warm is not None
@@ -269,14 +269,14 @@ def test_a_d_that_does_not_learn_is_told_with_tip_24() -> None:
     assert report.estimate is not None
 
 
-def test_without_the_warm_up_nothing_is_said_of_it() -> None:
+def test_without_the_warm_up_there_is_no_result() -> None:
     report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC))
     assert (report.warm_up, report.findings.warnings) == (None, [])
 
 
 @pytest.mark.parametrize(("rate", "passed"), [(5e-2, True), (1e-12, False)])
-def test_a_critic_has_to_fall(rate: float, passed: bool) -> None:
-    """A loss without an even level is only compared with itself."""
+def test_the_loss_of_a_critic_has_to_fall(rate: float, passed: bool) -> None:
+    """A loss without an equilibrium value is compared with its own start."""
     d = {"kind": "rmsprop", "lr": rate}
     told = far(objective={"kind": "wasserstein"}, optimizer={"g": d, "d": d})
     warm = warm_up_discriminator(here(told), 200)
@@ -287,7 +287,7 @@ def test_a_critic_has_to_fall(rate: float, passed: bool) -> None:
     assert ("it learned nothing" in warm.words) != passed
 
 
-def test_alone_g_keeps_still_and_d_moves() -> None:
+def test_only_d_changes_in_the_warm_up() -> None:
     standing = here(far())
     before = {side: [w.detach().clone() for w in standing.game.players[side].weights] for side in Side}
     warm_up_discriminator(standing, BLOCK)
@@ -296,8 +296,8 @@ def test_alone_g_keeps_still_and_d_moves() -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before[Side.D], now[Side.D], strict=True))
 
 
-def test_the_estimate_is_of_players_who_have_not_been_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the steps that are timed are the run's first."""
+def test_the_warm_up_does_not_affect_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timed steps are the first ones of the run."""
     seen: list[tuple[int, list[torch.Tensor]]] = []
     estimated = checking._estimate
 
@@ -316,7 +316,7 @@ def test_the_estimate_is_of_players_who_have_not_been_warmed_up(monkeypatch: pyt
 
 
 def planted(monkeypatch: pytest.MonkeyPatch, *losses: float, accuracy: float = 0.5) -> None:
-    """Moves that only say what D's loss was."""
+    """Moves that only log the given losses of D."""
     left = iter(losses)
 
     def moved(game: Any, batches: Any, context: Any, metrics: Any) -> None:
@@ -342,7 +342,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, *losses: float, accuracy: float = 0
         ("wasserstein", [1.0, 0.5, 0.5, 0.94], 1.0, True, 200),
     ],
 )
-def test_when_it_is_passed(
+def test_when_the_warm_up_is_passed(
     objective: str, losses: list[float], accuracy: float, passed: bool, moves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(monkeypatch, *losses, accuracy=accuracy)
