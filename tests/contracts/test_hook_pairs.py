@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from contracts.sampling import SAMPLE_OR_ALL, sample
-from contracts.test_tricks import SEAMS, TRICKS, strong
+from contracts.test_tricks import HOOKS, TRICKS, strong
 from contracts.tiny import CODED, WORLDS, Session, misfits, recipe, source, unequal, with_encoder
 from poise.core import hooks
 from poise.core.hooks import InputTransform, Trick, apply_input_transforms
@@ -96,7 +96,7 @@ def pairs() -> list[tuple[str, str, str]]:
     """A seam and two tricks that act there, which may be the same one twice."""
     return [
         (seam.__name__, *both)
-        for seam in SEAMS
+        for seam in HOOKS
         for both in combinations_with_replacement([kind for kind in TRICKS if isinstance(built(kind), seam)], 2)
     ]
 

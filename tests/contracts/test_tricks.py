@@ -1,7 +1,7 @@
-"""The exam that every trick sits. A new trick joins by a row in `rows/`; without one it fails by name.
+"""The contract that every trick must meet. A new trick is tested through a row in `rows/`; without one a test fails.
 
-A row states three things that nobody can guess: settings under which the trick surely acts, settings that
-mean "strength zero", and what is different in the game once it acts.
+A row states what cannot be derived: settings with a visible effect, settings of strength zero, and what the trick
+changes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from poise.recipe.toml import parse_toml
 from poise.runs.state_tensors import load_tensors
 from poise.tricks.base import TrickConfig, TrickContext
 
-SEAMS = (
+HOOKS = (
     hooks.NetworkTransform,
     hooks.OpponentSwap,
     hooks.FakeReplacement,
@@ -52,26 +52,26 @@ SEAMS = (
 )
 TRICKS = find_components(TrickConfig, "poise.tricks")
 OBJECTIVES = find_components(Objective, "poise.objectives")
-CODE = re.compile(r"[TM]\d\d[a-z]?")
+TIP_ID = re.compile(r"[TM]\d\d[a-z]?")
 
 FILES = (averages, hybrids, inputs, labels, memory, networks, penalties, steps)
-EXAM: dict[str, Row] = {kind: row for file in FILES for kind, row in file.ROWS.items()}
+CONTRACT: dict[str, Row] = {kind: row for file in FILES for kind, row in file.ROWS.items()}
 
 
 def row(kind: str) -> Row:
-    if kind not in EXAM:
-        cure = "state its strong and zero settings and how it acts"
-        pytest.fail(f"the trick '{kind}' has no row in EXAM, in no ROWS of tests/contracts/rows/*.py: {cure}")
-    return EXAM[kind]
+    if kind not in CONTRACT:
+        cure = "add one with its strong and zero settings and a check of its effect"
+        pytest.fail(f"the trick '{kind}' has no row in any ROWS of tests/contracts/rows/*.py: {cure}")
+    return CONTRACT[kind]
 
 
 def strong(kind: str) -> dict[str, Any]:
     return {"kind": kind, **row(kind).strong}
 
 
-def examined(kind: str) -> tuple[str, ...]:
-    """Where a trick sits the exam: what reads codes needs an encoder, and to all others one makes no difference."""
-    settings = EXAM[kind].strong if kind in EXAM else {}
+def candidate_worlds(kind: str) -> tuple[str, ...]:
+    """The worlds in which a trick is tested: one with an encoder if it needs codes, else those without."""
+    settings = CONTRACT[kind].strong if kind in CONTRACT else {}
     return (CODED,) if TRICKS[kind](**settings).needs_codes else WORLDS
 
 
@@ -81,50 +81,50 @@ def fits(world: str, kind: str, objective: str = "non_saturating") -> bool:
 
 
 def worlds(kind: str) -> list[str]:
-    """The worlds that take the trick under some objective; the tests below play in each."""
-    return [world for world in examined(kind) if fits(world, kind)]
+    """The candidate worlds that the trick fits with the default objective."""
+    return [world for world in candidate_worlds(kind) if fits(world, kind)]
 
 
 EVERYWHERE = (*WORLDS, CODED)
 every_trick = pytest.mark.parametrize("kind", list(TRICKS))
-in_its_worlds = pytest.mark.parametrize(
-    ("kind", "world"), [(kind, world) for world in EVERYWHERE for kind in TRICKS if world in examined(kind)]
+in_each_world = pytest.mark.parametrize(
+    ("kind", "world"), [(kind, world) for world in EVERYWHERE for kind in TRICKS if world in candidate_worlds(kind)]
 )
 
 
-def test_the_table_has_no_row_for_a_trick_that_is_gone() -> None:
-    assert set(EXAM) <= set(TRICKS)
+def test_every_row_belongs_to_a_trick() -> None:
+    assert set(CONTRACT) <= set(TRICKS)
 
 
-def test_every_file_of_rows_is_in_the_table_and_no_trick_has_two() -> None:
-    there = {module.name for module in iter_modules(rows.__path__)} - {"base"}
-    assert there == {file.__name__.rpartition(".")[2] for file in FILES}
-    assert len(EXAM) == sum(len(file.ROWS) for file in FILES)
+def test_every_file_of_rows_is_used_and_no_trick_has_two_rows() -> None:
+    modules = {module.name for module in iter_modules(rows.__path__)} - {"base"}
+    assert modules == {file.__name__.rpartition(".")[2] for file in FILES}
+    assert len(CONTRACT) == sum(len(file.ROWS) for file in FILES)
 
 
-def test_a_trick_without_a_row_fails_by_name() -> None:
-    with pytest.raises(pytest.fail.Exception, match="'nobody' has no row in EXAM"):
-        row("nobody")
+def test_a_trick_without_a_row_fails() -> None:
+    with pytest.raises(pytest.fail.Exception, match="'missing' has no row in any ROWS"):
+        row("missing")
 
 
 @every_trick
 def test_builds_from_its_defaults(kind: str) -> None:
-    entry, told = TRICKS[kind](), session("points")
-    nets = {side: player.net for side, player in told.game.players.items()}
-    objective = told.recipe.objective
-    trick = entry.build(
+    config, run = TRICKS[kind](), session("points")
+    nets = {side: player.net for side, player in run.game.players.items()}
+    objective = run.recipe.objective
+    trick = config.build(
         "its_name", TrickContext(nets, source("points").spec(), objective.decision_threshold, objective)
     )
     assert trick.name == "its_name"
-    assert not hasattr(nn.ModuleDict(), kind), "a game keeps its tricks in a ModuleDict, which needs that name itself"
-    assert isinstance(trick, SEAMS), "a trick acts at one of the seams"
+    assert not hasattr(nn.ModuleDict(), kind), "a game keeps its tricks in a ModuleDict, whose attribute this is"
+    assert isinstance(trick, HOOKS), "a trick acts at one of the hooks"
     assert trick.sides
     assert trick.sides <= hooks.BOTH_SIDES
 
 
 @every_trick
 @pytest.mark.parametrize("settings", ["defaults", "strong", "zero"])
-def test_survives_toml(kind: str, settings: str) -> None:
+def test_round_trips_through_toml(kind: str, settings: str) -> None:
     chosen = {} if settings == "defaults" else getattr(row(kind), settings)
     before = recipe("points", {"kind": kind, **chosen})
     after = decode(parse_toml(before.to_toml(), "recipe.toml"))
@@ -135,70 +135,70 @@ def test_survives_toml(kind: str, settings: str) -> None:
 
 
 @every_trick
-def test_says_where_it_comes_from(kind: str) -> None:
-    entry = TRICKS[kind]
-    assert CODE.fullmatch(entry.tip)
-    assert re.search(r"\b(19|20)\d\d\b|ganhacks \d+", entry.source), "name the paper and its year"
-    for number in re.findall(r"arXiv:(\S+?)(?=[;,\s]|$)", entry.source):
+def test_names_its_tip_and_source(kind: str) -> None:
+    config = TRICKS[kind]
+    assert TIP_ID.fullmatch(config.tip)
+    assert re.search(r"\b(19|20)\d\d\b|ganhacks \d+", config.source), "name the paper and its year"
+    for number in re.findall(r"arXiv:(\S+?)(?=[;,\s]|$)", config.source):
         assert re.fullmatch(r"\d{4}\.\d{4,5}", number)
-    assert entry.__doc__
+    assert config.__doc__
 
 
 @cache
-def beside(kind: str) -> dict[tuple[str, str], tuple[Recipe, Findings]]:
-    """The trick with each objective in each world."""
+def with_each_objective(kind: str) -> dict[tuple[str, str], tuple[Recipe, Findings]]:
+    """Recipe and findings for the trick with each objective in each world."""
     found: dict[tuple[str, str], tuple[Recipe, Findings]] = {}
     for objective, world in product(OBJECTIVES, EVERYWHERE):
-        if world in (*WORLDS, *examined(kind)):
-            told = recipe(world, strong(kind), **suited(world, objective))
-            found[objective, world] = told, misfits(told, world)
+        if world in (*WORLDS, *candidate_worlds(kind)):
+            candidate = recipe(world, strong(kind), **suited(world, objective))
+            found[objective, world] = candidate, misfits(candidate, world)
     return found
 
 
 @every_trick
-def test_goes_with_every_objective_or_is_refused_with_a_cure(kind: str) -> None:
-    for _, findings in beside(kind).values():
+def test_fits_every_objective_or_is_rejected_with_a_cure(kind: str) -> None:
+    for _, findings in with_each_objective(kind).values():
         for finding in findings.refusals + findings.warnings:
             assert finding.field
             assert finding.message
             assert finding.cure
-            assert CODE.fullmatch(finding.tip)
+            assert TIP_ID.fullmatch(finding.tip)
 
 
 @SAMPLE_OR_ALL
 @every_trick
-def test_plays_with_every_objective_that_takes_it(kind: str, whole: bool) -> None:
-    """In every run with each of these objectives once, and in each world that takes it."""
-    playable = [case for case, (_, findings) in beside(kind).items() if not findings.refusals]
+def test_trains_with_every_objective_that_it_fits(kind: str, whole: bool) -> None:
+    """With one of these objectives and worlds in every test run, and with all of them in the slow tests."""
+    playable = [case for case, (_, findings) in with_each_objective(kind).items() if not findings.refusals]
     assert playable
     for objective, world in playable if whole else sample(playable, 1, seed=kind):
-        moves_every_weight(beside(kind)[objective, world][0], world)
+        check_every_weight_changes(with_each_objective(kind)[objective, world][0], world)
 
 
-def moves_every_weight(told: Recipe, world: str) -> None:
-    """In three finite steps."""
-    run = Session(told, source(world))
+def check_every_weight_changes(candidate: Recipe, world: str) -> None:
+    """Three steps are finite and change every weight."""
+    run = Session(candidate, source(world))
     before = run.saved()
     run.play(3)
     for name, tensor in run.saved().items():
         if tensor.is_floating_point():
             assert torch.isfinite(tensor).all(), name
     after = run.saved()
-    learning = ("game/d.net", "game/g.net", *(() if told.has_discriminator else ("game/g.encoder",)))
-    stuck = [n for n in before if n.startswith(learning) and torch.equal(before[n], after[n])]
-    # D's last bias moves both piles alike: no pull where scores are only compared, none between the hinge's edges
-    assert [n for n in stuck if not n.endswith(("score.bias", "score.layer.bias"))] == [], (
-        "three steps move every weight"
+    trained = ("game/d.net", "game/g.net", *(() if candidate.has_discriminator else ("game/g.encoder",)))
+    unchanged = [n for n in before if n.startswith(trained) and torch.equal(before[n], after[n])]
+    # D's last bias shifts all scores alike: no gradient if scores are only compared, or within the hinge's margins
+    assert [n for n in unchanged if not n.endswith(("score.bias", "score.layer.bias"))] == [], (
+        "three steps change every weight"
     )
 
 
 @every_trick
-def test_fits_something(kind: str) -> None:
-    """Without this a trick that everything refuses would pass all the rest."""
-    assert worlds(kind), "no world takes this trick with the original game"
+def test_fits_some_world(kind: str) -> None:
+    """Otherwise a trick that is rejected everywhere would pass all other tests."""
+    assert worlds(kind), "no world fits this trick with the default objective"
 
 
-@in_its_worlds
+@in_each_world
 def test_resumes_bit_for_bit(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
@@ -207,58 +207,58 @@ def test_resumes_bit_for_bit(kind: str, world: str) -> None:
     assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
 
 
-@in_its_worlds
-def test_strength_zero_equals_absent_bit_for_bit(kind: str, world: str) -> None:
+@in_each_world
+def test_strength_zero_equals_absence_bit_for_bit(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
     without = session(world).play(3)
     zero = session(world, {"kind": kind, **row(kind).zero}).play(3)
-    own = (f"game/tricks.{kind}.", f"ledger/d/{kind}", f"ledger/g/{kind}")  # a trick may tell that it did nothing
+    own = (f"game/tricks.{kind}.", f"ledger/d/{kind}", f"ledger/g/{kind}")  # a trick may log that it did nothing
     saved = {name: tensor for name, tensor in zero.saved().items() if not name.startswith(own)}
     assert unequal(saved, without.saved()) == []
-    ours, theirs = zero.game.sampling_network().eval(), without.game.sampling_network().eval()
+    generator, generator_without = zero.game.sampling_network().eval(), without.game.sampling_network().eval()
     latents, labels = without.moves[0].latents, without.moves[0].move.labels
-    assert torch.equal(call_network(ours, latents, labels), call_network(theirs, latents, labels)), (
-        "samples are what they would be without it"
+    assert torch.equal(call_network(generator, latents, labels), call_network(generator_without, latents, labels)), (
+        "samples are the same as without it"
     )
 
 
-class Noted(RandomStreams):
-    """Dice that remember which streams were asked for, and how often."""
+class RecordingStreams(RandomStreams):
+    """Random streams that count how often each was requested."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.asked: Counter[tuple[Any, ...]] = Counter()
+        self.requests: Counter[tuple[Any, ...]] = Counter()
 
     def __call__(self, name: str, *index: int) -> torch.Generator:
-        self.asked[name, *index] += 1
+        self.requests[name, *index] += 1
         return super().__call__(name, *index)
 
 
-@in_its_worlds
-def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
-    """Latents, data order, first weights and the global generator are the same with and without the trick."""
+@in_each_world
+def test_does_not_change_other_random_streams(kind: str, world: str) -> None:
+    """Latents, data order, initial weights and the global generator are the same with and without the trick."""
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
 
-    def run(*tricks: dict[str, Any]) -> tuple[Session, Noted, list[Tensor]]:
-        streams = Noted(5)
+    def run(*tricks: dict[str, Any]) -> tuple[Session, RecordingStreams, list[Tensor]]:
+        streams = RecordingStreams(5)
         played = Session(recipe(world, *tricks, seed=5), source(world), streams=streams)
         first = {f"{s}/{n}": w.clone() for s in Side for n, w in weights(played, s).items()}
-        settled: list[Tensor] = []
+        global_states: list[Tensor] = []
         for _ in range(3):
             played.play(1)
-            settled.append(torch.get_rng_state())
-        return played, streams, [first, settled]
+            global_states.append(torch.get_rng_state())
+        return played, streams, [first, global_states]
 
-    (a, dice_a, (first_a, settled_a)), (b, dice_b, (first_b, settled_b)) = run(), run(strong(kind))
-    for stream, times in dice_a.asked.items():
-        if stream[0] != "data":  # G may look at the reals of D's move once more
-            assert dice_b.asked[stream] == times, "nobody draws from somebody else's stream"
-    for name, *_ in dice_b.asked.keys() - dice_a.asked.keys():
+    (a, streams_a, (first_a, global_states_a)), (b, streams_b, (first_b, global_states_b)) = run(), run(strong(kind))
+    for stream, count in streams_a.requests.items():
+        if stream[0] != "data":  # G's move may use the real samples of D's move again
+            assert streams_b.requests[stream] == count, "other streams are used as often as without the trick"
+    for name, *_ in streams_b.requests.keys() - streams_a.requests.keys():
         if TRICKS[kind](**row(kind).strong).needs_codes and name in ("d/codes", "g/codes"):
-            continue  # a move has one draw of codes, which all who read them share
-        assert kind in name.split("/"), f"a stream of its own carries the trick's name, unlike '{name}'"
+            continue  # a move has one draw of codes, which is shared
+        assert kind in name.split("/"), f"the trick's own streams must contain its name, unlike '{name}'"
     shared = first_a.keys() & first_b.keys()
     assert shared
     assert all(torch.equal(first_a[name], first_b[name]) for name in shared)
@@ -268,11 +268,11 @@ def test_moves_nobody_elses_dice(kind: str, world: str) -> None:
         if one.real is not None:
             assert torch.equal(one.real, other.real)
     if not row(kind).uses_global_rng:
-        assert all(torch.equal(x, y) for x, y in zip(settled_a, settled_b, strict=True))
+        assert all(torch.equal(x, y) for x, y in zip(global_states_a, global_states_b, strict=True))
 
 
-@in_its_worlds
-def test_acts(kind: str, world: str) -> None:
+@in_each_world
+def test_has_its_effect(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
 
@@ -285,19 +285,19 @@ def test_acts(kind: str, world: str) -> None:
 # ---------------------------------------------------------------- all tricks on
 
 
-MIDDLE: dict[str, dict[str, Any]] = {
+MID_PERIOD: dict[str, dict[str, Any]] = {
     "adaptive_augment": {"every": 11},
     "mean_weights": {"every": 3, "last": 1},
     "past_selves": {"every": 4, "keep": 1, "duration": 2},
 }
-"""Settings with which a save after three steps stands in the middle of a period: all that is kept is still needed."""
+"""Settings with which a checkpoint after three steps is in the middle of a period, so that all state is needed."""
 
 
 @cache
-def everything(world: str) -> Recipe:
-    """A recipe with every trick that fits this world, R1 and its like in every second step.
+def all_fitting_tricks(world: str) -> Recipe:
+    """A recipe with every trick that fits this world; lazy ones act in every second step.
 
-    Of tricks that exclude each other the later ones by name are left out, as few as it takes.
+    If tricks exclude each other, as few as possible are left out, those with later names first.
     """
     fitting = [kind for kind in TRICKS if fits(world, kind)]
 
@@ -306,29 +306,29 @@ def everything(world: str) -> Recipe:
         for kind in fitting:
             if kind not in left_out:
                 lazy = {"every": 2} if "every" in TRICKS[kind].model_fields else {}
-                tricks.append(strong(kind) | lazy | MIDDLE.get(kind, {}))
+                tricks.append(strong(kind) | lazy | MID_PERIOD.get(kind, {}))
         return recipe(world, *tricks, tempo={"kind": "ratio", "d": 2, "g": 1})
 
     fewer = (with_all_but(some) for count in range(len(fitting)) for some in combinations(fitting[::-1], count))
-    return next(told for told in fewer if not misfits(told, world).refusals)
+    return next(candidate for candidate in fewer if not misfits(candidate, world).refusals)
 
 
-def test_together_leaves_out_no_more_than_it_must() -> None:
-    """Packing and a classifier's labels are the only two that can't be together, and only pictures can be moved."""
-    there = {world: {str(trick.tag()) for trick in everything(world).tricks} for world in EVERYWHERE}
+def test_all_tricks_together_leave_out_no_more_than_necessary() -> None:
+    """Only packing and a classifier's labels exclude each other, and only images can be augmented."""
+    included = {world: {str(trick.tag()) for trick in all_fitting_tricks(world).tricks} for world in EVERYWHERE}
     for world in EVERYWHERE:
         fitting = {kind for kind in TRICKS if fits(world, kind)}
-        assert fitting - there[world] == ({"packing"} if world == "labelled" else set())
-    assert set.union(*there.values()) == set(TRICKS)
-    hybrid = {kind for kind in TRICKS if examined(kind) == (CODED,)}
-    assert there[CODED] == there["pictures"] | hybrid
+        assert fitting - included[world] == ({"packing"} if world == "labelled" else set())
+    assert set.union(*included.values()) == set(TRICKS)
+    hybrid = {kind for kind in TRICKS if candidate_worlds(kind) == (CODED,)}
+    assert included[CODED] == included["pictures"] | hybrid
     assert hybrid == set(hybrids.ROWS)
 
 
 @pytest.mark.parametrize("world", EVERYWHERE)
 def test_nothing_waits_for_the_device(world: str) -> None:
-    """No value is read in four steps with all of them on; the row reads, and may."""
-    run = Session(everything(world), source(world)).play(1)  # optimisers make their moments
+    """No value is read in four steps with all tricks; reading the metrics may wait."""
+    run = Session(all_fitting_tricks(world), source(world)).play(1)  # optimisers create their state
     with no_waiting():
         for _ in range(4):
             alternate(run.game, run.batches, run.context(), run.metrics)
@@ -338,87 +338,87 @@ def test_nothing_waits_for_the_device(world: str) -> None:
 
 @pytest.mark.parametrize("world", EVERYWHERE)
 def test_all_tricks_together_resume_after_every_step(world: str) -> None:
-    """Six steps in one go, and the same six with a save and a fresh process after each."""
-    whole = Session(everything(world), source(world)).play(6)
-    chained = Session(everything(world), source(world)).play(1)
+    """Six steps at once, compared with the same six with a checkpoint and a resume after each."""
+    whole = Session(all_fitting_tricks(world), source(world)).play(6)
+    chained = Session(all_fitting_tricks(world), source(world)).play(1)
     for _ in range(5):
         chained = chained.resumed().play(1)
     assert unequal(chained.saved(), whole.saved()) == []
 
 
 @cache
-def kept(world: str) -> Session:
-    """A run with everything on, after three steps."""
-    return Session(everything(world), source(world)).play(3)
+def run_with_everything(world: str) -> Session:
+    """A run with all fitting tricks, after three steps."""
+    return Session(all_fitting_tricks(world), source(world)).play(3)
 
 
-def worth_wiping(world: str) -> list[str]:
-    """What is saved and is not zero anyway. An average copies the norms' counters anew in each move."""
-    saved = kept(world).saved()
+def tensors_to_damage(world: str) -> list[str]:
+    """The saved tensors that are not zero. Norm counters are excluded, since an average copies them in each move."""
+    saved = run_with_everything(world).saved()
     return [name for name, tensor in saved.items() if tensor.any() and not name.endswith("num_batches_tracked")]
 
 
-def alike(name: str) -> tuple[str, ...]:
-    """What a tensor's name says but for the numbers of layers: those that are alike are saved by the same line."""
+def name_without_layer_numbers(name: str) -> tuple[str, ...]:
+    """A tensor's name without the numbers of layers: tensors that share it are saved by the same code."""
     return tuple(part for part in name.replace("/", ".").split(".") if not part.isdecimal())
 
 
-MOST_WIPED = 30
+MAX_DAMAGED = 30
 
 
 @SAMPLE_OR_ALL
 @pytest.mark.parametrize("world", EVERYWHERE)
-def test_losing_any_saved_tensor_is_noticed(world: str, whole: bool) -> None:
-    """The exam's teeth: wipe one tensor of a save after another, and the run never ends up in the same place.
+def test_every_saved_tensor_affects_the_run(world: str, whole: bool) -> None:
+    """If any one tensor of a checkpoint is set to zero, the run continues differently.
 
-    In every run some, at most one of those whose names differ only in the number of a layer; all in the slow walk.
-
-    Of labelled and of coded pictures only what others don't have, shells around a network apart: it is slow.
+    By default a sample is tested, at most one of those whose names differ only in the number of a layer; all of them in
+    the slow tests. Of labelled and coded data, only tensors that others do not have are tested, wrappers around a
+    network apart, because it is slow.
     """
-    half = kept(world)
-    more = world in ("labelled", CODED)
-    known = {name.replace("net.", "") for name in worth_wiping("pictures")} if more else set()
-    names = [name for name in worth_wiping(world) if name.replace("net.", "") not in known]
+    half = run_with_everything(world)
+    only_new = world in ("labelled", CODED)
+    known = {name.replace("net.", "") for name in tensors_to_damage("pictures")} if only_new else set()
+    names = [name for name in tensors_to_damage(world) if name.replace("net.", "") not in known]
     assert len(names) > 10
     if not whole:
-        names = list({alike(name): name for name in names}.values())
-        names = random.Random(0).sample(names, min(MOST_WIPED, len(names)))
-    goal = half.resumed().play(2).saved()
-    again = half.resumed()
+        names = list({name_without_layer_numbers(name): name for name in names}.values())
+        names = random.Random(0).sample(names, min(MAX_DAMAGED, len(names)))
+    expected = half.resumed().play(2).saved()
+    reused = half.resumed()
 
-    def goes_on(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Where two steps from here lead, always in the same process: to build a game takes longer than to play."""
-        load_tensors(again.game, again.metrics, tensors)
-        again.done = half.done
-        again.moves.clear()
-        again.seen.clear()
-        return again.play(2).saved()
+    def continue_from(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state two steps later, always with the same game, because building one takes longer than playing."""
+        load_tensors(reused.game, reused.metrics, tensors)
+        reused.done = half.done
+        reused.moves.clear()
+        reused.seen.clear()
+        return reused.play(2).saved()
 
-    assert unequal(goes_on(half.saved()), goal) == []
+    assert unequal(continue_from(half.saved()), expected) == []
     harmless = []
     for name in names:
         damaged = half.saved()
         damaged[name] = torch.zeros_like(damaged[name])
-        if unequal(goes_on(damaged), goal) == []:
+        if unequal(continue_from(damaged), expected) == []:
             harmless.append(name)
-    assert unequal(goes_on(half.saved()), goal) == [], "no damage outlives the next restore"
-    assert harmless == [], "these are saved and make no difference"
+    assert unequal(continue_from(half.saved()), expected) == [], "loading a checkpoint undoes any damage"
+    assert harmless == [], "these tensors are saved and have no effect"
 
 
 @pytest.mark.parametrize("kind", list(TRICKS))
-def test_the_same_trick_twice_has_two_names_and_two_streams(kind: str) -> None:
-    """A second one must not borrow the first one's dice or its place in a save; or it is refused."""
+def test_a_duplicate_has_its_own_name_and_streams(kind: str) -> None:
+    """A second trick of the same kind shares neither random streams nor state with the first; or it is rejected."""
     world = worlds(kind)[0]
-    told = recipe(world, strong(kind), strong(kind))
-    if misfits(told, world).refusals:
+    candidate = recipe(world, strong(kind), strong(kind))
+    if misfits(candidate, world).refusals:
         assert TRICKS[kind](**row(kind).strong).replaces_all_fakes
         return
-    assert told.trick_names() == [kind, f"{kind}_2"]
-    streams = Noted(0)
-    game = build_game(told, source(world).spec(), ComputeSettings(torch.device("cpu"), "fp32"), streams)
+    assert candidate.trick_names() == [kind, f"{kind}_2"]
+    streams = RecordingStreams(0)
+    game = build_game(candidate, source(world).spec(), ComputeSettings(torch.device("cpu"), "fp32"), streams)
     assert list(game.tricks) == [kind, f"{kind}_2"]
-    run = Session(told, source(world), streams=streams).play(1)
-    own = {name.replace(kind, "*", 1) for name, *_ in streams.asked if kind in name.split("/")}
-    second = {name.replace(f"{kind}_2", "*", 1) for name, *_ in streams.asked if f"{kind}_2" in name.split("/")}
+    run = Session(candidate, source(world), streams=streams).play(1)
+    own = {name.replace(kind, "*", 1) for name, *_ in streams.requests if kind in name.split("/")}
+    second = {name.replace(f"{kind}_2", "*", 1) for name, *_ in streams.requests if f"{kind}_2" in name.split("/")}
     assert own == second
     assert run.done == 1
