@@ -104,8 +104,8 @@ def _sections(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
     yield ReportSection(
         "Measures",
         [
-            f"From {first.results['n']:,} samples and as many held-out images, with the features "
-            f"{first.results['features']}. The floor is the value for real images against other real images. The "
+            f"From {first.results['n']:,} samples and as many held-out images (features: "
+            f"{first.results['features']}). The floor is the value for real images against other real images. The "
             "reconstruction error is the mean squared error per pixel and channel, for values in [-1, 1].",
         ],
         table=list(_measure_table(rungs)),
