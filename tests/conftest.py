@@ -53,7 +53,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_lines_about_slow_work() -> None:
-    """What a command says must not depend on how busy the machine is; tests/test_progress.py sets this back."""
+    """What a command says must not depend on how busy the machine is; tests/utils/test_progress.py sets this back."""
     progress_view.QUIET_SECONDS = math.inf
 
 

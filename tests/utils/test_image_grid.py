@@ -1,4 +1,4 @@
-"""Sheets: every sample in its place, untouched; equal sheets are equal bytes."""
+"""Sample grids: every sample is unchanged and at its position, and equal grids give equal bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from poise.utils.images import to_bytes
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_each_picture_is_in_its_place(channels: int) -> None:
+def test_each_image_is_at_its_position(channels: int) -> None:
     images = torch.rand(7, channels, 5, 4) * 2 - 1
     sheet = image_grid(images, columns=3)
     scale = -(-(MIN_WIDTH - 4 * GAP) // (3 * 4))
@@ -45,15 +45,15 @@ def test_each_picture_is_in_its_place(channels: int) -> None:
         assert np.array_equal(seen, wanted)
 
 
-def test_a_sheet_of_large_pictures_is_not_enlarged() -> None:
+def test_large_images_are_not_enlarged() -> None:
     assert image_grid(torch.zeros(4, 3, 400, 400)).shape == (2 * 402 + GAP, 2 * 402 + GAP, 3)
 
 
-def test_values_beyond_the_range_are_cut_and_not_wrapped() -> None:
+def test_values_out_of_range_are_clipped() -> None:
     assert set(np.unique(to_bytes(torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1)))) == {0, 255}
 
 
-def test_fake_points_stand_where_they_are() -> None:
+def test_fake_points_are_drawn_at_their_coordinates() -> None:
     real = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
     sheet = scatter_plot(torch.tensor([[1.0, -1.0], [float("nan"), 0.0], [90.0, 90.0]]), real)
     red = np.argwhere((sheet != BACKGROUND).any(2) & (sheet != REAL).any(2))
@@ -63,15 +63,15 @@ def test_fake_points_stand_where_they_are() -> None:
     assert len(red) == 9  # one dot: what is not finite or far away is not drawn
 
 
-def test_png_is_the_sheet() -> None:
+def test_png_contains_the_grid() -> None:
     sheet = image_grid(torch.rand(4, 3, 8, 8) * 2 - 1)
     assert encode_png(sheet) == encode_png(sheet.copy())
     assert np.array_equal(np.asarray(Image.open(BytesIO(encode_png(sheet)))), sheet)
 
 
 @pytest.mark.parametrize(("n", "classes"), [(64, 10), (15, 10), (100, 10), (7, 10), (1, 3), (10, 1)])
-def test_labels_class_by_class_are_even(n: int, classes: int) -> None:
-    """They rise, and no class comes more than once oftener than another; with few samples the first classes come."""
+def test_labels_by_class_are_balanced(n: int, classes: int) -> None:
+    """They are sorted, and the counts of two classes differ by at most 1; few samples are of the first classes."""
     labels = labels_by_class(n, classes)
     counts = labels.bincount()
     assert labels.tolist() == sorted(labels.tolist())
@@ -79,7 +79,7 @@ def test_labels_class_by_class_are_even(n: int, classes: int) -> None:
     assert counts.max() - counts.min() <= 1
 
 
-def test_a_sheet_by_class_has_a_row_for_each() -> None:
+def test_grid_by_class_has_one_row_per_class() -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
     shown, columns = grid_by_class(torch.arange(8)[:, None], labels)
     assert columns == 2
@@ -101,8 +101,8 @@ def test_a_sheet_by_class_has_a_row_for_each() -> None:
         (100, 4, 1),
     ],
 )
-def test_no_sheet_is_larger_than_4096_pixels(n: int, side: int, columns: int | None) -> None:
-    """But for a single picture that is; what is shown are the first pictures, each in its place."""
+def test_no_grid_is_larger_than_4096_pixels(n: int, side: int, columns: int | None) -> None:
+    """Except for a single larger image; the first images are shown, each at its position."""
     images = torch.linspace(-1, 1, n)[:, None, None, None].expand(n, 1, side, side)
     sheet = image_grid(images, columns)
     assert max(sheet.shape) <= max(MAX_SIDE, side + 2 * GAP)
@@ -117,7 +117,7 @@ def test_no_sheet_is_larger_than_4096_pixels(n: int, side: int, columns: int | N
         assert tiles[1, 0] == to_bytes(images[columns : columns + 1])[0, 0, 0, 0], "rows stay rows"
 
 
-def test_what_a_sheet_holds() -> None:
+def test_grid_capacity() -> None:
     assert num_shown((2,), 10**6) == 10**6
     assert num_shown((3, 32, 32), 50) == 50
     assert num_shown((3, 32, 32), 10**6) == 120 * 120
@@ -131,7 +131,7 @@ def test_what_a_sheet_holds() -> None:
 @pytest.mark.parametrize(
     ("classes", "count", "rows", "columns"), [(100, 100, 16, 6), (999, 64, 16, 4), (10, 40, 10, 4)]
 )
-def test_training_sheets_show_16_of_many_classes(classes: int, count: int, rows: int, columns: int) -> None:
+def test_training_grids_show_16_of_many_classes(classes: int, count: int, rows: int, columns: int) -> None:
     sheets = SampleGrids(Gaussian(dim=2), count, torch.zeros(4, 1, 8, 8), RandomStreams(0), classes)
     assert sheets.labels is not None
     assert (len(sheets.labels.unique()), sheets.columns) == (rows, columns)
@@ -140,7 +140,7 @@ def test_training_sheets_show_16_of_many_classes(classes: int, count: int, rows:
     assert sheets.notes == ([f"the sample grid shows {rows} of {classes:,} classes"] if rows < classes else [])
 
 
-def test_training_sheets_of_large_pictures_show_fewer() -> None:
+def test_training_grids_of_large_images_show_fewer() -> None:
     sheets = SampleGrids(Gaussian(dim=2), 100, torch.zeros(1, 3, 1024, 1024), RandomStreams(0))
     assert len(sheets.latents) == 9
     assert sheets.notes == ["the sample grid has room for 9 of 100 samples (log.sheet)"]

@@ -1,4 +1,4 @@
-"""One writer for all files: whole or not at all, whatever the system answers, and nothing left over."""
+"""Files are written atomically, whatever error a system call raises, and leave no temporary files behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from poise.utils.locks import file_lock
 from poise.utils.system import system
 from poise.utils.temporary import remove_leftovers, temporary_name
 
-SRC = Path(__file__).parents[1] / "src" / "poise"
+SRC = Path(__file__).parents[2] / "src" / "poise"
 
 
 def names(folder: Path) -> list[str]:
@@ -41,7 +41,7 @@ def names(folder: Path) -> list[str]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, method: str, number: int, times: int = 1) -> list[int]:
-    """The system refuses this call so many times."""
+    """Make a system call fail a number of times."""
     real, left = getattr(system, method), [times]
 
     def refused(*arguments: Any) -> Any:
@@ -59,7 +59,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, method: str, number: int, times: in
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("method", ["open", "write", "fsync", "replace"])
-def test_a_refusal_leaves_the_old_file_and_nothing_else(
+def test_failed_write_keeps_old_file_and_leaves_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, number: int
 ) -> None:
     write_text(tmp_path / "a.json", "old")
@@ -73,9 +73,7 @@ def test_a_refusal_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize("method", ["open", "write", "fsync", "replace", "mkdir", "rename"])
-def test_a_call_that_was_interrupted_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_interrupted_call_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     left = failing(monkeypatch, method, errno.EINTR, times=3)
     write_text(tmp_path / "a", "new")
     append_line(tmp_path / "lines", {"step": 1})
@@ -86,11 +84,11 @@ def test_a_call_that_was_interrupted_is_made_again(
 
 
 def short(handle: int, data: Any) -> int:
-    """A system that takes three bytes at a time."""
+    """A system that writes three bytes at a time."""
     return os.write(handle, bytes(data)[:3])
 
 
-def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "write", short)
     data = bytes(range(256)) * 20
     write_bytes(tmp_path / "a", data)
@@ -103,8 +101,8 @@ def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     assert np.load(tmp_path / "c.npz")["images"].tolist() == list(range(99))
 
 
-def test_libraries_write_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow would write past a stream that has a file number."""
+def test_libraries_write_through_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would bypass a stream that has a file descriptor."""
     frames = [Image.new("L", (64, 64), shade) for shade in range(9)]
     with open_atomic(tmp_path / "a.gif") as stream:
         frames[0].save(stream, "gif", save_all=True, append_images=frames[1:])
@@ -121,7 +119,7 @@ def test_libraries_write_through_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names(tmp_path) == ["a.gif"]
 
 
-def test_an_error_within_leaves_the_old_file(tmp_path: Path) -> None:
+def test_error_in_block_keeps_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
 
     def broken() -> None:
@@ -135,7 +133,7 @@ def test_an_error_within_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def test_a_link_stays_one_and_a_device_is_written_to(tmp_path: Path) -> None:
+def test_symlink_is_kept_and_device_is_written_to(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     write_text(tmp_path / "real" / "a", "old")
     (tmp_path / "link").symlink_to(tmp_path / "real" / "a")
@@ -151,7 +149,7 @@ def test_a_link_stays_one_and_a_device_is_written_to(tmp_path: Path) -> None:
     assert heard == [b"new"]
 
 
-def test_a_name_of_255_bytes(tmp_path: Path) -> None:
+def test_file_name_of_255_bytes(tmp_path: Path) -> None:
     write_text(tmp_path / ("ä" * 120 + ".toml"), "new")
     assert len(names(tmp_path)) == 1
 
@@ -160,7 +158,7 @@ def test_a_name_of_255_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["mkdir", "open", "write", "fsync", "rename"])
-def test_half_a_folder_is_never_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_folder_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     (tmp_path / "there").mkdir()
     with monkeypatch.context() as patch:
         failing(patch, method, errno.ENOSPC)
@@ -171,8 +169,8 @@ def test_half_a_folder_is_never_found(tmp_path: Path, monkeypatch: pytest.Monkey
     assert names(tmp_path / "there" / "save") == ["a", "b"]
 
 
-def test_a_folder_that_is_let_go_of_is_gone_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name first, then what is in it: a kill in between leaves something that is known for what it is."""
+def test_deleted_folder_disappears_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is renamed before its contents are deleted, so that a kill in between leaves a temporary folder."""
     write_folder(tmp_path / "save", {"a": b"1", "b": b"2"})
     with monkeypatch.context() as patch:
         failing(patch, "unlink", errno.EIO)
@@ -187,7 +185,7 @@ def test_a_folder_that_is_let_go_of_is_gone_at_once(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_line_that_does_not_fit_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     append_line(tmp_path / "rows.jsonl", {"step": 1})
     before = (tmp_path / "rows.jsonl").read_bytes()
     taken: list[int] = []
@@ -208,7 +206,7 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("torn", "kept"), [('{"step": 2, "im', [1]), ('{"step": 2}', [1, 2]), ("\x00\x00", [1]), ("", [1])]
 )
-def test_a_torn_line_is_mended_before_the_next(tmp_path: Path, torn: str, kept: list[int]) -> None:
+def test_incomplete_line_is_repaired_before_the_next_one(tmp_path: Path, torn: str, kept: list[int]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"step": 1}\n' + torn)
     append_line(path, {"step": 3})
@@ -227,7 +225,7 @@ def alarms(path: Path, *lines: object) -> Path:
     "damage",
     [b"{\n", b"\xff\xfe\n", b"[1]\n", b"3\n", b"null\n", b"\x00" * 9 + b"\n", b'{"step": "7"}\n', b"[" * 9999 + b"\n"],
 )
-def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_line_is_reported(tmp_path: Path, damage: bytes) -> None:
     path = alarms(tmp_path / "alarms.jsonl", ALARM, damage, ALARM | {"step": 9})
     with pytest.raises(CheckpointError, match="line 2 is damaged") as raised:
         read_jsonl(path, check_alarm)
@@ -239,7 +237,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", [*ALARM])
-def test_a_line_of_wrong_types_is_named(tmp_path: Path, key: str) -> None:
+def test_line_with_wrong_types_is_reported(tmp_path: Path, key: str) -> None:
     for wrong in (None, [], 1.5, {}):
         path = alarms(tmp_path / "alarms.jsonl", ALARM | {key: wrong}, ALARM)
         with pytest.raises(CheckpointError, match="line 1 is damaged"):
@@ -255,7 +253,7 @@ UNSUPPORTED = [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errn
 
 
 @pytest.mark.parametrize("number", UNSUPPORTED)
-def test_a_file_system_that_can_not_sync_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_file_system_that_cannot_sync_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     real = system.fsync
 
     def files_only(handle: int) -> None:
@@ -270,7 +268,7 @@ def test_a_file_system_that_can_not_sync_folders(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTSUP])
-def test_a_file_system_that_can_not_open_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_file_system_that_cannot_open_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     real = os.open
 
     def files_only(path: Any, flags: int, *mode: int) -> int:
@@ -284,7 +282,7 @@ def test_a_file_system_that_can_not_open_folders(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_disk_that_fails_is_not_taken_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_other_disk_errors_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     failing(monkeypatch, "fsync", number)
     with pytest.raises(OSError, match=os.strerror(number)):
         sync_folder(tmp_path)
@@ -298,20 +296,20 @@ def refuse(number: int) -> Callable[[int], bool]:
 
 
 @pytest.mark.parametrize("number", [*UNSUPPORTED, errno.ENOLCK])
-def test_a_file_system_without_locks_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_file_system_without_locks_gives_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(system, "lock", refuse(number))
     with file_lock(tmp_path / "run.lock", "--out x") as note:
         assert "does not support locks" in note
         assert os.strerror(number) in note
 
 
-def test_a_lock_that_fails_says_what_the_system_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_error_contains_system_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "lock", refuse(errno.EIO))
     with pytest.raises(DiskError, match="Input/output error"), file_lock(tmp_path / "run.lock", "--out x"):
         pass
 
 
-def test_a_rival_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
+def test_holder_of_lock_is_named_and_its_end_releases_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from poise.utils.locks import file_lock\n"
         "with file_lock(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
@@ -333,9 +331,7 @@ def test_a_rival_is_named_and_its_end_frees_the_lock(tmp_path: Path) -> None:
 # ---- left over -----------------------------------------------------------------------------------------
 
 
-def test_left_overs_of_the_dead_are_removed_and_those_of_the_living_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leftovers_of_ended_processes_only_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for process in (gone.pid, os.getppid()):
@@ -352,7 +348,7 @@ def test_left_overs_of_the_dead_are_removed_and_those_of_the_living_are_not(
     assert names(tmp_path) == ["a.json"]
 
 
-def test_left_overs_of_another_machine_are_removed_after_a_day(tmp_path: Path) -> None:
+def test_leftovers_of_another_machine_are_removed_after_a_day(tmp_path: Path) -> None:
     half = tmp_path / ".tmp-zzzz-4711-a.json"
     half.write_text("half")
     write_text(tmp_path / "a.json", "whole")
@@ -375,7 +371,7 @@ ALLOWED = {
 
 
 def writes(path: Path) -> list[str]:
-    """The calls of a file's by which something may reach a disk."""
+    """The calls in a module that may write to a disk."""
     found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if not isinstance(node, ast.Call):
@@ -391,7 +387,7 @@ def writes(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda path: str(path.relative_to(SRC)))
-def test_nobody_writes_past_the_one_writer(path: Path) -> None:
+def test_no_other_module_writes_files(path: Path) -> None:
     inside = path.relative_to(SRC).as_posix()
     if inside in HOMES:
         return

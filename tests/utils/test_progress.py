@@ -1,4 +1,4 @@
-"""Long work says how far it is, and short work says nothing."""
+"""Long work reports its progress, and short work reports nothing."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ Told = list[tuple[str, float]]
 
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes on by half a second whenever it is read."""
+    """A clock that advances by half a second whenever it is read."""
     ticks = count()
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 2))
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that stands."""
+    """A clock that has stopped."""
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataConfig]:
-    """The same twenty pictures in a folder, a zip and an npz."""
+    """The same twenty images in a folder, a zip and an npz."""
     base, streams = tmp_path_factory.mktemp("places"), np.random.default_rng(0)
     pixels = streams.integers(0, 256, (20, 8, 8, 3), np.uint8)
     (base / "folder").mkdir()
@@ -77,7 +77,7 @@ def heard(work: Callable[[], object]) -> Told:
     ("kind", "words"),
     [("folder", ("inspecting", "reading")), ("zip", ("inspecting", "reading")), ("npz", ("resizing",))],
 )
-def test_reading_that_takes_its_time_is_told(places: dict[str, DataConfig], kind: str, words: tuple[str, ...]) -> None:
+def test_slow_reading_is_reported(places: dict[str, DataConfig], kind: str, words: tuple[str, ...]) -> None:
     told = heard(places[kind].load)
     assert told[-1] == ("", 1.0)
     assert [word for word in words if not any(what.startswith(word) for what, _ in told)] == []
@@ -89,16 +89,16 @@ def test_reading_that_takes_its_time_is_told(places: dict[str, DataConfig], kind
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
-def test_reading_that_is_fast_is_not_told(places: dict[str, DataConfig], kind: str) -> None:
+def test_fast_reading_is_not_reported(places: dict[str, DataConfig], kind: str) -> None:
     assert heard(places[kind].load) == []
 
 
 @pytest.mark.usefixtures("slowly")
-def test_nobody_need_listen(places: dict[str, DataConfig]) -> None:
+def test_callback_is_optional(places: dict[str, DataConfig]) -> None:
     assert places["folder"].load().train.fingerprint == places["zip"].load().train.fingerprint
 
 
-def test_nothing_is_said_before_a_second_nor_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_delayed_and_rate_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -114,7 +114,7 @@ def test_nothing_is_said_before_a_second_nor_too_often(monkeypatch: pytest.Monke
     assert told[-1] == ("", 1.0)
 
 
-def test_what_was_said_is_taken_back_when_the_work_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_is_cleared_when_the_work_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = count(step=2)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
     for name in ("a.png", "b.png"):
@@ -125,7 +125,7 @@ def test_what_was_said_is_taken_back_when_the_work_fails(tmp_path: Path, monkeyp
     assert told[-1] == ("", 1.0)
 
 
-def test_the_listener_of_before_is_back_afterwards() -> None:
+def test_previous_callback_is_restored() -> None:
     outer: Told = []
     with progress_to(lambda what, share: outer.append((what, share))):
         heard(lambda: report("inside", 0.1))
@@ -140,7 +140,7 @@ def test_the_listener_of_before_is_back_afterwards() -> None:
 
 
 class Ear(NullListener):
-    """A watcher that hears how far work is."""
+    """A listener that receives progress reports."""
 
     def __init__(self) -> None:
         self.told: Told = []
@@ -157,7 +157,7 @@ def recipe(entry: DataConfig, **more: object) -> object:
 
 
 @pytest.mark.usefixtures("slowly")
-def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, DataConfig], tmp_path: Path) -> None:
+def test_run_reports_reading_and_measuring(places: dict[str, DataConfig], tmp_path: Path) -> None:
     ear = Ear()
     measured = recipe(places["folder"], measure={"every": 2, "measures": ["kid"], "features": "pixels"})
     train(measured, tmp_path / "run", listener=ear, device="cpu")  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_a_run_tells_its_watcher_of_reading_and_measuring(places: dict[str, Data
     assert said == [what for what, _ in ear.told]
 
 
-def test_a_watcher_need_not_hear_and_may_fail() -> None:
+def test_listener_without_progress_or_with_errors() -> None:
     SafeListener(NullListener(), lambda who: None).on_progress("reading", 0.5)
 
     class Failing(Ear):
@@ -187,14 +187,14 @@ def test_a_watcher_need_not_hear_and_may_fail() -> None:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The view's clock, set by hand."""
+    """The clock of the view, set by the test."""
     clock = [0.0]
     monkeypatch.setattr(progress_view, "QUIET_SECONDS", 1.0)
     monkeypatch.setattr(progress_view, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return clock
 
 
-def test_a_plain_stream_gets_a_line_after_a_second_and_then_every_five(
+def test_plain_view_prints_after_a_second_and_then_every_five(
     now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = PlainView()
@@ -214,7 +214,7 @@ def test_a_plain_stream_gets_a_line_after_a_second_and_then_every_five(
     assert capsys.readouterr().err == "a line\nkid ...\n"
 
 
-def test_a_notebook_writes_over_its_line(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_notebook_view_overwrites_its_line(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     book = NotebookView()
     for now[0] in np.arange(0, 1, 0.1).tolist():
         book.on_progress(f"reading {now[0]:.1f}", now[0])
@@ -223,7 +223,7 @@ def test_a_notebook_writes_over_its_line(now: list[float], capsys: pytest.Captur
     assert capsys.readouterr().out == "\rreading 0.0 ...\rreading 0.5 ...\r               "
 
 
-def test_a_terminal_shows_a_line_that_goes_again() -> None:
+def test_live_view_shows_a_transient_line() -> None:
     out = io.StringIO()
     live = LiveView(TerminalConsole(file=out, force_terminal=True, width=80))
     live.on_progress("reading \x1b[2J 5 of 9 pictures", 0.5)
@@ -237,7 +237,7 @@ def test_a_terminal_shows_a_line_that_goes_again() -> None:
     assert out.getvalue() == shown
 
 
-def test_a_panel_says_what_is_measured_and_stays_open() -> None:
+def test_panel_shows_what_is_measured_and_stays_open() -> None:
     from poise.training.listener import StartInfo
 
     out = io.StringIO()
@@ -258,7 +258,7 @@ def test_a_panel_says_what_is_measured_and_stays_open() -> None:
 
 @pytest.mark.usefixtures("slowly")
 @pytest.mark.parametrize("command", ["train", "check", "compare"])
-def test_commands_say_it_where_nobody_looks(
+def test_commands_report_progress_without_a_terminal(
     poise: Command, places: dict[str, DataConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
 ) -> None:
     monkeypatch.setattr(progress_view, "QUIET_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""What is printed: nothing that a terminal obeys, nothing that a stream can't encode, and the words as they are."""
+"""Printed text has no control characters and nothing that a stream can't encode, and is otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOSTILE = "\x1b[31mred\x1b]0;owned\x07 a\rb\b\x7f\x9b1m \u202eevil\u2066"
 
 
 @pytest.mark.parametrize("char", OBEYED_ONES, ids=ascii)
-def test_what_a_terminal_obeys_is_seen_instead(char: str) -> None:
+def test_control_characters_are_escaped(char: str) -> None:
     told = printable(f"a{char}b")
     assert told.isprintable()
     assert told == "a" + {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char, ascii(char)[1:-1]) + "b"
@@ -43,17 +43,17 @@ def test_what_a_terminal_obeys_is_seen_instead(char: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Ωmega é 漢字 😀", "नमस्ते", "[bold]x[/]", r"C:\new", "👩\u200d🔬"])
-def test_words_of_every_writing_stay(text: str) -> None:
+def test_text_in_any_script_is_unchanged(text: str) -> None:
     assert printable(text) == text
 
 
-def test_lines_stay_where_they_are_meant() -> None:
+def test_newlines_are_kept_on_request() -> None:
     assert printable("a\nb\r\n", keep_newlines=True) == "a\nb\\r\n"
     assert printable("a\nb") == r"a\nb"
     assert one_line("  a\n   b \r\n c\td\re ") == "a b c d\re"
 
 
-def test_an_error_keeps_what_is_no_space_until_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_keeps_control_characters_until_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     error = DataError("no such\n  data", where="a\rb", found="\x1b[2J")
     assert str(error) == "a\rb: no such data, found \x1b[2J"
     print_line(str(error), err=True)
@@ -61,7 +61,7 @@ def test_an_error_keeps_what_is_no_space_until_it_is_printed(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("value", [HOSTILE, "é", "\udc80", "a\nb"])
-def test_json_is_ascii_and_says_the_same(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_ascii_and_has_the_same_value(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_json({value: [value]})
     out = capsys.readouterr().out
     assert out.isascii()
@@ -69,7 +69,7 @@ def test_json_is_ascii_and_says_the_same(value: str, capsys: pytest.CaptureFixtu
     assert json.loads(out) == {value: [value]}
 
 
-def test_json_refuses_what_it_cannot_say() -> None:
+def test_json_rejects_non_finite_numbers() -> None:
     with pytest.raises(ValueError):
         print_json(float("nan"))
 
@@ -84,12 +84,12 @@ def test_json_refuses_what_it_cannot_say() -> None:
         (2, ("class", "classes"), "2 classes"),
     ],
 )
-def test_counted(n: int, words: tuple[str, ...], told: str) -> None:
+def test_count_noun(n: int, words: tuple[str, ...], told: str) -> None:
     assert count_noun(n, *words) == told
 
 
-def test_nobody_else_prints() -> None:
-    """What is printed past `utils/printing.py` and `utils/console.py` is not escaped."""
+def test_no_other_module_prints() -> None:
+    """Text that is not printed by `utils/printing.py` or `utils/console.py` would not be escaped."""
     import poise
 
     top = Path(poise.__file__).parent
@@ -114,7 +114,7 @@ def terminal(*, colours: bool) -> tuple[TerminalConsole, io.StringIO]:
 
 
 @pytest.mark.parametrize("colours", [False, True])
-def test_a_console_takes_every_word_for_a_word(colours: bool) -> None:
+def test_console_prints_text_literally(colours: bool) -> None:
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
@@ -142,7 +142,7 @@ def test_a_console_takes_every_word_for_a_word(colours: bool) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "utf-8"])
-def test_a_stream_replaces_what_it_cannot_encode(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_replaces_unencodable_characters(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
     make_stream_lenient(sys.stdout)
@@ -163,7 +163,7 @@ def test_a_stream_replaces_what_it_cannot_encode(encoding: str, monkeypatch: pyt
     assert r"\u6f22" in told or encoding == "utf-8"
 
 
-def test_a_stream_that_is_none_or_another_is_left_alone() -> None:
+def test_other_streams_are_unchanged() -> None:
     make_stream_lenient(None)
     other = io.StringIO()
     make_stream_lenient(other)
@@ -176,7 +176,7 @@ def test_a_stream_that_is_none_or_another_is_left_alone() -> None:
 @pytest.mark.parametrize(
     "backend", ["module://matplotlib_inline.backend_inline", "module://nonsense", "nonsense", "tkagg"]
 )
-def test_a_backend_in_the_environment_is_nobodys_business(backend: str, tmp_path: Path) -> None:
+def test_backend_in_the_environment_is_ignored(backend: str, tmp_path: Path) -> None:
     (tmp_path / "home").touch()  # a folder that can't be made: matplotlib's own is nowhere
     script = f"""
 import os
