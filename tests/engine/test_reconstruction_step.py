@@ -250,11 +250,11 @@ def test_codes_are_computed_in_evaluation_mode(vae: FinishedRun) -> None:
 
 
 def test_codes_are_projected_onto_a_sphere() -> None:
-    standing = here(told("free codes"))
+    train_state = initial_state(told("free codes"))
     places = torch.tensor([3, 5])
-    codes = encode_samples(standing.game, torch.zeros(0), places, RandomStreams(0))
-    assert torch.equal(codes.mean, standing.game.g.encoder.net.weight[places])
-    latents = codes_to_latents(standing.recipe.latent, codes)
+    codes = encode_samples(train_state.game, torch.zeros(0), places, RandomStreams(0))
+    assert torch.equal(codes.mean, train_state.game.g.encoder.net.weight[places])
+    latents = codes_to_latents(train_state.recipe.latent, codes)
     torch.testing.assert_close(latents, torch.nn.functional.normalize(codes.mean, dim=1))
 
 
@@ -280,8 +280,8 @@ def test_the_reconstructor(vae: FinishedRun) -> None:
 
 def test_which_games_have_a_reconstructor() -> None:
     for kind, there in (("vae", (True, True)), ("autoencoder", (True, False)), ("free codes", (False, False))):
-        standing = here(told(kind))
-        found = make_reconstructor(standing.recipe, standing.game, RandomStreams(0))
+        train_state = initial_state(told(kind))
+        found = make_reconstructor(train_state.recipe, train_state.game, RandomStreams(0))
         assert (found is not None, found is not None and found.elbo_terms is not None) == there
     two = TrainState(recipe("pictures"), ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
     assert make_reconstructor(two.recipe, two.game, RandomStreams(0)) is None
@@ -290,7 +290,7 @@ def test_which_games_have_a_reconstructor() -> None:
 # ---------------------------------------------------------------- the check
 
 
-def here(told: Recipe) -> TrainState:
+def initial_state(told: Recipe) -> TrainState:
     return TrainState(told, ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
 
 
@@ -323,12 +323,12 @@ def test_a_g_that_does_not_learn_fails_the_warm_up() -> None:
 
 @pytest.mark.parametrize("kind", ["vae", "free codes"])
 def test_the_warm_up_of_other_models(kind: str) -> None:
-    standing = here(told(kind))
-    before = [weight.detach().clone() for weight in standing.game.g.weights]
-    warm = warm_up_reconstruction(standing, 2 * BLOCK)
+    train_state = initial_state(told(kind))
+    before = [weight.detach().clone() for weight in train_state.game.g.weights]
+    warm = warm_up_reconstruction(train_state, 2 * BLOCK)
     assert warm.moves == 2 * BLOCK
     assert len(warm.losses) == 2
-    assert not any(torch.equal(a, b) for a, b in zip(before, standing.game.players[Side.G].weights, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before, train_state.game.players[Side.G].weights, strict=True))
 
 
 def test_without_the_warm_up_there_is_no_result() -> None:

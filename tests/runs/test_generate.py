@@ -165,10 +165,12 @@ def test_run_json_has_the_class_counts(skewed: Run) -> None:
 
 
 def test_periodic_evaluation_uses_the_class_frequencies_of_the_data(skewed: Run, tmp_path: Path) -> None:
-    gauge = PeriodicEvaluator(skewed.recipe, skewed.load(), RunFolder(tmp_path), 0, torch.device("cpu"), lambda _: None)
+    evaluator = PeriodicEvaluator(
+        skewed.recipe, skewed.load(), RunFolder(tmp_path), 0, torch.device("cpu"), lambda _: None
+    )
     net = skewed.game.g.net
     net.asked.clear()
-    result = gauge.evaluate(skewed.game, 1)
+    result = evaluator.evaluate(skewed.game, 1)
     found = torch.cat(net.asked)[: result.n].bincount(minlength=3) / result.n
     assert (found - torch.tensor(SHARES) / 1000).abs().max() < 0.02
     floor = result.results["fid"].floor

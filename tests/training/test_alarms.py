@@ -593,9 +593,9 @@ def test_which_checkpoint_is_kept(there: list[int], at: int, kept: list[int], tm
         (place / "what").write_text(str(number))
     folder.path.mkdir(exist_ok=True)
     (folder.saves / ".tmp-1").mkdir(parents=True)
-    guard = AlarmHandler(guarded(policy={"collapse": "keep"}), folder, 0, NullListener())
+    handler = AlarmHandler(guarded(policy={"collapse": "keep"}), folder, 0, NullListener())
     for _ in range(2):  # a second alarm finds it there already
-        guard.handle(Alarm(at, "collapse", "warning", "", "", ""))
+        handler.handle(Alarm(at, "collapse", "warning", "", "", ""))
     assert saves(folder.path, "kept") == [f"step-{number:08d}" for number in kept]
     assert [(folder.kept / name / "what").read_text() for name in saves(folder.path, "kept")] == list(map(str, kept))
 
@@ -603,13 +603,13 @@ def test_which_checkpoint_is_kept(there: list[int], at: int, kept: list[int], tm
 @pytest.mark.parametrize(("policy", "stops"), [("roll_back", False), ("stop", True), ("note", None), ("keep", None)])
 def test_a_policy_of_any_detector(policy: str, stops: bool | None, tmp_path: Path) -> None:
     folder, listener = RunFolder(tmp_path), Listener()
-    guard = AlarmHandler(guarded(policy={"collapse": policy}), folder, 0, listener)
+    handler = AlarmHandler(guarded(policy={"collapse": policy}), folder, 0, listener)
     alarm = Alarm(8, "collapse", "warning", "they are alike", "look", "T16")
     if stops is None:
-        guard.handle(alarm)
+        handler.handle(alarm)
     else:
         with pytest.raises(AlarmTriggered, match="they are alike") as caught:
-            guard.handle(alarm)
+            handler.handle(alarm)
         assert (caught.value.stops, caught.value.alarm) == (stops, alarm)
     assert listener.alarms == [alarm]
     assert lines(tmp_path, "alarms") == [alarm._asdict()]
@@ -698,8 +698,8 @@ def test_the_best_checkpoint_of_deleted_steps_is_deleted(tmp_path: Path, monkeyp
     """The best, of step 10, has replaced that of step 6; after a roll-back to 6 there is none."""
     out, told, seen = tmp_path / "run", PeriodicEvaluator.to_json, set[int]()
 
-    def planted(gauge: PeriodicEvaluator, result: Any, step: int) -> dict[str, Any]:
-        line = told(gauge, result, step)
+    def planted(evaluator: PeriodicEvaluator, result: Any, step: int) -> dict[str, Any]:
+        line = told(evaluator, result, step)
         value = 0.01 if step == 10 and 10 not in seen else 100.0 - step if step <= 6 else 1000.0 + step
         seen.add(step)
         return line | {"measures": {"fid": value}}
@@ -773,13 +773,13 @@ def test_the_history_consists_of_rows_and_measures_up_to_the_checkpoint(tmp_path
     for number in (3, 6, 9):
         told = {"measures": {"fid": 1.0}, "floor": {"fid": 0.5}, "n": 10, "features": "points"}
         append_line(folder.measures, {"step": number} | told)
-    guard = AlarmHandler(guarded(), folder, 6, listener)
-    series = guard.monitor.history.series
+    handler = AlarmHandler(guarded(), folder, 6, listener)
+    series = handler.monitor.history.series
     assert {name: one.steps for name, one in series.items() if "floor" not in name} == {
         "d/grad_norm": [2, 4, 6],
         "measure/fid": [3, 6],
     }
-    assert guard.monitor.history.step == 6
+    assert handler.monitor.history.step == 6
     assert listener.alarms == []
     assert lines(tmp_path, "alarms") == []
 
@@ -860,8 +860,8 @@ def test_monitor_settings_may_change_when_a_run_is_resumed(tmp_path: Path) -> No
 
 def test_the_monitor_gets_the_loss_family_and_the_number_of_steps(tmp_path: Path) -> None:
     """For a short run a minimum is used, so that windows are not too short."""
-    guard = AlarmHandler(guarded(4000), RunFolder(tmp_path), 0, NullListener())
-    assert (guard.monitor.family, guard.monitor.history.length) == ("logistic", 4000)
-    assert {detector.name for detector in LOSSES} - {one.name for one in guard.monitor._detectors} == {
+    handler = AlarmHandler(guarded(4000), RunFolder(tmp_path), 0, NullListener())
+    assert (handler.monitor.family, handler.monitor.history.length) == ("logistic", 4000)
+    assert {detector.name for detector in LOSSES} - {one.name for one in handler.monitor._detectors} == {
         "wasserstein_stuck"
     }

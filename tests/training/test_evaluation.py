@@ -235,10 +235,10 @@ def test_of_equal_values_the_first_is_the_best(tmp_path: Path) -> None:
 )
 def test_summary_of_best_and_last(figures: list[float], told: str, tmp_path: Path) -> None:
     recipe = measured(ring(1000), measures=["fid"])
-    gauge = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
+    evaluator = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
     for i, figure in enumerate(figures, 1):
-        gauge._update_best(500 * i, figure)
-    assert gauge.summary() == told.format(best=tmp_path / "best")
+        evaluator._update_best(500 * i, figure)
+    assert evaluator.summary() == told.format(best=tmp_path / "best")
 
 
 def test_messages(whole: tuple[Path, list[str]]) -> None:
@@ -254,7 +254,7 @@ def test_messages(whole: tuple[Path, list[str]]) -> None:
     assert heard[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
 
 
-def _gauge(out: Path, name: str) -> PeriodicEvaluator:
+def _evaluator(out: Path, name: str) -> PeriodicEvaluator:
     recipe = measured(ring(), measures=[name])
     return PeriodicEvaluator(
         recipe, DataSplits(recipe.data.load().train), RunFolder(out), 0, torch.device("cpu"), lambda _: None
@@ -266,15 +266,15 @@ def _gauge(out: Path, name: str) -> PeriodicEvaluator:
 )
 def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None:
     """An unbiased value may be 0 or negative, so that a percentage would be meaningless."""
-    gauge = _gauge(tmp_path, "kid")
-    gauge.best, gauge.last = Best(1000, best), last
+    evaluator = _evaluator(tmp_path, "kid")
+    evaluator.best, evaluator.last = Best(1000, best), last
     told = f"kid: best {best:.4g} at step 1,000, kept in {tmp_path / 'best'}; last {last:.4g}{gap}"
-    assert gauge.summary() == told
+    assert evaluator.summary() == told
 
 
 def test_no_summary_without_results(tmp_path: Path) -> None:
-    gauge = _gauge(tmp_path, "fid")
-    assert (gauge.summary(), gauge.best_info(), gauge.is_best(0)) == ("", None, False)
+    evaluator = _evaluator(tmp_path, "fid")
+    assert (evaluator.summary(), evaluator.best_info(), evaluator.is_best(0)) == ("", None, False)
 
 
 # ---- resumed ---------------------------------------------------------------------------------------------
@@ -363,8 +363,8 @@ def test_results_after_the_checkpoint_are_ignored(tmp_path: Path) -> None:
     for step, value in ((3, 0.5), (6, 0.4), (9, 0.1)):
         append_line(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": 100})
     checkpoint.write(folder.best, 6, {"weight": torch.zeros(1)}, {"seconds": 0.0}, {})
-    gauge = PeriodicEvaluator(recipe, recipe.data.load(), folder, 6, torch.device("cpu"), lambda _: None)
-    assert (gauge.best, gauge.last) == (Best(6, 0.4), 0.4)
+    evaluator = PeriodicEvaluator(recipe, recipe.data.load(), folder, 6, torch.device("cpu"), lambda _: None)
+    assert (evaluator.best, evaluator.last) == (Best(6, 0.4), 0.4)
 
 
 # ---- disk errors -----------------------------------------------------------------------------------

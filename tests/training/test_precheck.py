@@ -39,7 +39,7 @@ def checked(told: Recipe, **how: Any) -> Report:
     return check(told, device="cpu", precision="fp32", **how)
 
 
-def here(told: Recipe) -> TrainState:
+def initial_state(told: Recipe) -> TrainState:
     return TrainState(told, ComputeSettings(CPU, "fp32"), DataSplits(source("points")))
 
 
@@ -187,9 +187,9 @@ def test_the_estimate(tmp_path: Path) -> None:
     assert estimate.seconds_per_step > 0
     assert estimate.seconds == pytest.approx(1000 * estimate.seconds_per_step)
     assert 50 < estimate.megabytes < 1e5  # of a process with torch in it
-    standing = here(told)
+    train_state = initial_state(told)
     assert estimate.parameters == {
-        side.value: sum(weight.numel() for weight in standing.game.players[side].weights) for side in Side
+        side.value: sum(weight.numel() for weight in train_state.game.players[side].weights) for side in Side
     }
     run = train(recipe("points", steps=3), tmp_path / "run")
     (file,) = [path / checkpoint.TENSORS for path in (run.path / "saves").iterdir()]
@@ -201,35 +201,35 @@ def test_the_estimate(tmp_path: Path) -> None:
 def test_time_is_the_median_of_steps_after_a_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow first step and a single slow one among the five have no effect."""
     clock, took = [0.0], iter([5.0, 1.0, 2.0, 7.0, 1.0, 2.0])
-    standing = here(recipe("points", steps=100))
-    stepped = standing.step
+    train_state = initial_state(recipe("points", steps=100))
+    stepped = train_state.step
 
     def step() -> None:
         stepped()
         clock[0] += next(took)
 
-    standing.step = step  # type: ignore[method-assign]
+    train_state.step = step  # type: ignore[method-assign]
     monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
-    estimate = checking._estimate(standing)
+    estimate = checking._estimate(train_state)
     assert (estimate.seconds_per_step, estimate.seconds) == (2.0, 200.0)
-    assert standing.steps_done == 6
-    tensors = state_tensors.collect_tensors(standing.game, standing.step_metrics).values()
+    assert train_state.steps_done == 6
+    tensors = state_tensors.collect_tensors(train_state.game, train_state.step_metrics).values()
     assert estimate.save_megabytes == pytest.approx(sum(t.numel() * t.element_size() for t in tensors) / 1e6)
 
 
 def test_few_slow_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    standing = here(recipe("points", steps=100))
-    stepped = standing.step
+    train_state = initial_state(recipe("points", steps=100))
+    stepped = train_state.step
 
     def step() -> None:
         stepped()
         clock[0] += 15.0
 
-    standing.step = step  # type: ignore[method-assign]
+    train_state.step = step  # type: ignore[method-assign]
     monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
-    assert checking._estimate(standing).seconds_per_step == 15.0
-    assert standing.steps_done == 2
+    assert checking._estimate(train_state).seconds_per_step == 15.0
+    assert train_state.steps_done == 2
 
 
 # ---- the warm-up ---------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_the_loss_of_a_critic_has_to_fall(rate: float, passed: bool) -> None:
     """A loss without an equilibrium value is compared with its own start."""
     d = {"kind": "rmsprop", "lr": rate}
     told = far(objective={"kind": "wasserstein"}, optimizer={"g": d, "d": d})
-    warm = warm_up_discriminator(here(told), 200)
+    warm = warm_up_discriminator(initial_state(told), 200)
     assert warm.passed == passed
     assert warm.moves == 200
     assert len(warm.losses) == 4
@@ -288,10 +288,10 @@ def test_the_loss_of_a_critic_has_to_fall(rate: float, passed: bool) -> None:
 
 
 def test_only_d_changes_in_the_warm_up() -> None:
-    standing = here(far())
-    before = {side: [w.detach().clone() for w in standing.game.players[side].weights] for side in Side}
-    warm_up_discriminator(standing, BLOCK)
-    now = {side: standing.game.players[side].weights for side in Side}
+    train_state = initial_state(far())
+    before = {side: [w.detach().clone() for w in train_state.game.players[side].weights] for side in Side}
+    warm_up_discriminator(train_state, BLOCK)
+    now = {side: train_state.game.players[side].weights for side in Side}
     assert all(torch.equal(a, b) for a, b in zip(before[Side.G], now[Side.G], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(before[Side.D], now[Side.D], strict=True))
 
@@ -301,16 +301,16 @@ def test_the_warm_up_does_not_affect_the_estimate(monkeypatch: pytest.MonkeyPatc
     seen: list[tuple[int, list[torch.Tensor]]] = []
     estimated = checking._estimate
 
-    def looking(standing: TrainState) -> Any:
-        weights = [weight.detach().clone() for weight in standing.game.d.weights]
-        seen.append((standing.steps_done, weights))
-        return estimated(standing)
+    def looking(train_state: TrainState) -> Any:
+        weights = [weight.detach().clone() for weight in train_state.game.d.weights]
+        seen.append((train_state.steps_done, weights))
+        return estimated(train_state)
 
     monkeypatch.setattr(checking, "_estimate", looking)
     told = far(**RELATIVISTIC)
     checked(told, warm_up=True)
     ((done, weights),) = seen
-    fresh = here(told).game.d.weights
+    fresh = initial_state(told).game.d.weights
     assert done == 0
     assert all(torch.equal(a, b) for a, b in zip(weights, fresh, strict=True))
 
@@ -346,7 +346,7 @@ def test_when_the_warm_up_is_passed(
     objective: str, losses: list[float], accuracy: float, passed: bool, moves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(monkeypatch, *losses, accuracy=accuracy)
-    warm: WarmUp = warm_up_discriminator(here(recipe("points", objective={"kind": objective})), 200)
+    warm: WarmUp = warm_up_discriminator(initial_state(recipe("points", objective={"kind": objective})), 200)
     assert (warm.passed, warm.moves) == (passed, moves)
     assert warm.losses == pytest.approx(losses)
     assert f"{losses[-1]:.3g}" in warm.words

@@ -149,7 +149,7 @@ class PeriodicEvaluator:
             checkpoint.verify(path)
         except CheckpointError as error:
             self.notify(
-                f"the best checkpoint is damaged, the best of the next ones is kept: {self.folder.best / str(error)}"
+                f"the best checkpoint is damaged, the best of later ones will be kept: {self.folder.best / str(error)}"
             )
             return False
         return True
