@@ -1,4 +1,4 @@
-"""What is said of a ladder follows the figures, whichever way they lie."""
+"""The findings of a ladder agree with its results, whichever way they go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from poise.ladder.findings import LadderFinding, compare_rungs
 from poise.ladder.read import Rung
 
 NAMES = ("autoencoder", "vae", "gan", "vae-gan")
-AS_TOLD: dict[str, dict[str, float]] = {
+EXPECTED: dict[str, dict[str, float]] = {
     "autoencoder": {"fid": 90.0, "reconstruction": 0.02, "pca_reconstruction": 0.05},
     "vae": {"fid": 40.0, "coverage": 0.5, "high_frequencies": 0.4},
     "gan": {"fid": 10.0, "coverage": 0.8, "high_frequencies": 0.9},
@@ -24,7 +24,7 @@ Figures = dict[str, dict[str, float]]
 
 
 def rungs(figures: Figures, fitted: dict[str, float] | None = None) -> list[Rung]:
-    """Rungs that say these figures."""
+    """Rungs with these results."""
     told = []
     for name, values in figures.items():
         groups: dict[str, Any] = {"measures": {key: {"value": value} for key, value in values.items()}}
@@ -35,20 +35,20 @@ def rungs(figures: Figures, fitted: dict[str, float] | None = None) -> list[Rung
 
 
 def changed(name: str, **values: float) -> Figures:
-    """As told, but for some figures of one rung."""
-    return AS_TOLD | {name: AS_TOLD[name] | values}
+    """The expected results with other values for one rung."""
+    return EXPECTED | {name: EXPECTED[name] | values}
 
 
 def without(name: str, measure: str | None = None) -> Figures:
-    """As told, without a rung, or without one of its figures."""
-    left = {key: value for key, value in AS_TOLD.items() if key != name}
+    """The expected results without a rung, or without one of its measures."""
+    left = {key: value for key, value in EXPECTED.items() if key != name}
     if measure is None:
         return left
-    return AS_TOLD | {name: {key: value for key, value in AS_TOLD[name].items() if key != measure}}
+    return EXPECTED | {name: {key: value for key, value in EXPECTED[name].items() if key != measure}}
 
 
-def test_as_the_lectures_say() -> None:
-    found = compare_rungs(rungs(AS_TOLD, FITTED))
+def test_results_as_expected() -> None:
+    found = compare_rungs(rungs(EXPECTED, FITTED))
     assert [one.confirmed for one in found] == [True] * 6
     for one, parts in zip(
         found,
@@ -67,9 +67,9 @@ def test_as_the_lectures_say() -> None:
 
 
 @pytest.mark.parametrize("order", [NAMES, NAMES[::-1]], ids=["up", "down"])
-def test_the_order_of_the_rungs_says_nothing(order: tuple[str, ...]) -> None:
-    assert compare_rungs(rungs({name: AS_TOLD[name] for name in order}, FITTED)) == compare_rungs(
-        rungs(AS_TOLD, FITTED)
+def test_order_of_rungs_does_not_matter(order: tuple[str, ...]) -> None:
+    assert compare_rungs(rungs({name: EXPECTED[name] for name in order}, FITTED)) == compare_rungs(
+        rungs(EXPECTED, FITTED)
     )
 
 
@@ -80,8 +80,8 @@ def test_the_order_of_the_rungs_says_nothing(order: tuple[str, ...]) -> None:
         (PLANE, changed("autoencoder", reconstruction=0.05), 60.0, ["0.0500 versus 0.0500", "not lower"]),
         (RANDOM, changed("autoencoder", fid=39.0), 60.0, ["FID 40 for the VAE, 39 for the autoencoder"]),
         (RANDOM, changed("autoencoder", fid=40.0), 60.0, ["FID 40 for the VAE, 40 for the autoencoder"]),
-        (CODES, AS_TOLD, 35.0, ["FID 35 with codes", "40 for the VAE"]),
-        (CODES, AS_TOLD, 40.0, ["FID 40 with codes"]),
+        (CODES, EXPECTED, 35.0, ["FID 35 with codes", "40 for the VAE"]),
+        (CODES, EXPECTED, 40.0, ["FID 40 with codes"]),
         (BLUR, changed("gan", high_frequencies=0.3), 60.0, ["30% for the GAN and 40% for the VAE"]),
         (BLUR, changed("gan", high_frequencies=1.7), 60.0, ["170% for the GAN and 40% for the VAE"]),
         (QUALITY, changed("gan", coverage=0.4), 60.0, ["FID 10 for the GAN", "coverage 0.400 and 0.500"]),
@@ -90,18 +90,18 @@ def test_the_order_of_the_rungs_says_nothing(order: tuple[str, ...]) -> None:
         (HYBRID, changed("vae-gan", fid=45.0), 60.0, ["FID 45 for the VAE-GAN, 40 for the VAE"]),
     ],
 )
-def test_otherwise_than_the_lectures_say(which: int, figures: Figures, fitted: float, parts: list[str]) -> None:
-    """One pair of figures turned round turns one verdict, and the sentence has these figures."""
+def test_one_unexpected_result(which: int, figures: Figures, fitted: float, parts: list[str]) -> None:
+    """Reversing one pair of results reverses one finding, whose sentence contains the new values."""
     found = compare_rungs(rungs(figures, {"fid": fitted}))
     assert [one.confirmed for one in found] == [number != which for number in range(6)]
     for part in parts:
         assert part in found[which].found
-    before = compare_rungs(rungs(AS_TOLD, FITTED))
+    before = compare_rungs(rungs(EXPECTED, FITTED))
     assert [one.expected for one in found] == [one.expected for one in before]
     assert found[which].found != before[which].found
 
 
-def test_all_turned_round() -> None:
+def test_all_results_unexpected() -> None:
     figures = {
         "autoencoder": {"fid": 10.0, "reconstruction": 0.09, "pca_reconstruction": 0.05},
         "vae": {"fid": 40.0, "coverage": 0.5, "high_frequencies": 0.8},
@@ -112,9 +112,9 @@ def test_all_turned_round() -> None:
     assert [one.confirmed for one in found] == [False] * 6
 
 
-def test_what_was_found_never_boasts() -> None:
-    """Better or worse is said by the verdict alone; the sentence itself is figures."""
-    for figures in (AS_TOLD, changed("vae", fid=1.0, coverage=0.99, high_frequencies=1.0)):
+def test_sentences_contain_no_judgement() -> None:
+    """Only `confirmed` says whether a result is as expected; the sentence has just the values."""
+    for figures in (EXPECTED, changed("vae", fid=1.0, coverage=0.99, high_frequencies=1.0)):
         for one in compare_rungs(rungs(figures, FITTED)):
             words = one.found.replace(",", " ").replace(":", " ").split()
             assert not {"better", "best", "sharper", "wins"} & set(words), one.found
@@ -143,25 +143,25 @@ def expected_of(found: list[LadderFinding]) -> list[str]:
         ({}, set(range(6))),
     ],
 )
-def test_where_something_is_missing_nothing_is_said(figures: Figures, gone: set[int]) -> None:
-    every = expected_of(compare_rungs(rungs(AS_TOLD, FITTED)))
+def test_missing_results_give_no_finding(figures: Figures, gone: set[int]) -> None:
+    every = expected_of(compare_rungs(rungs(EXPECTED, FITTED)))
     assert expected_of(compare_rungs(rungs(figures, FITTED))) == [every[at] for at in range(6) if at not in gone]
 
 
-def test_without_fitted_codes_nothing_is_said_of_them() -> None:
-    every = expected_of(compare_rungs(rungs(AS_TOLD, FITTED)))
-    assert expected_of(compare_rungs(rungs(AS_TOLD))) == [every[at] for at in range(6) if at != CODES]
+def test_no_finding_without_fitted_codes() -> None:
+    every = expected_of(compare_rungs(rungs(EXPECTED, FITTED)))
+    assert expected_of(compare_rungs(rungs(EXPECTED))) == [every[at] for at in range(6) if at != CODES]
 
 
 @pytest.mark.parametrize("fid", [5.0, 50.0])
-def test_without_coverage_quality_is_by_fid(fid: float) -> None:
+def test_quality_without_coverage_uses_fid(fid: float) -> None:
     figures = changed("gan", fid=fid) | {"vae": {"fid": 40.0, "high_frequencies": 0.4}}
     found = compare_rungs(rungs(figures, FITTED))[QUALITY]
     assert found.confirmed == (fid < 40)
     assert "coverage" not in found.found
 
 
-def test_a_figure_of_nought_is_a_figure() -> None:
+def test_zero_is_a_result() -> None:
     found = compare_rungs(rungs(changed("gan", fid=0.0, high_frequencies=0.0), FITTED))
     assert len(found) == 6
     assert found[QUALITY].confirmed

@@ -1,4 +1,4 @@
-"""The four rungs: alike in all that is shared, and in all else the recipes that they are named after."""
+"""The recipes of the four rungs: equal in everything that is shared, and otherwise the shipped recipes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ every_rung = pytest.mark.parametrize("rung", list(RUNGS))
 
 
 def thin(seed: int = 5) -> dict[str, Recipe]:
-    """All rungs on digits of 8 x 8, with networks of next to no width."""
+    """All rungs on 8 x 8 digits, with very narrow networks."""
     recipes = {}
     for rung, told in ladder_tables({"kind": "digits", "size": 8}, 3, seed, 4).items():
         networks = {name: {**network, "width": 2} for name, network in told["network"].items()}
@@ -33,20 +33,20 @@ def thin(seed: int = 5) -> dict[str, Recipe]:
     return recipes
 
 
-def test_the_rungs_from_the_bottom_up() -> None:
+def test_order_of_rungs() -> None:
     assert list(ladder_tables()) == list(RUNGS) == ["autoencoder", "vae", "gan", "vae-gan"]
     assert [told["name"] for told in ladder_tables().values()] == list(RUNGS)
 
 
 @every_rung
-def test_what_is_shared_is_the_same(rung: str) -> None:
+def test_shared_fields_are_equal(rung: str) -> None:
     told, model = (decode(ladder_tables()[name]).canonical() for name in (rung, REFERENCE))
     for name in SHARED:
         assert told[name] == model[name], name
     assert told["network"]["g"] == model["network"]["g"]
 
 
-def test_left_out_it_is_the_models_own() -> None:
+def test_defaults_come_from_the_reference_recipe() -> None:
     model = load_table(REFERENCE)
     for told in ladder_tables().values():
         assert {name: told[name] for name in ("data", "latent", "batch")} == {
@@ -58,7 +58,7 @@ def test_left_out_it_is_the_models_own() -> None:
 
 @every_rung
 @pytest.mark.parametrize("words", [(), (PICTURES, 100, 3, 16)], ids=["plain", "told"])
-def test_nothing_else_differs_from_the_shipped_recipe(rung: str, words: tuple[Any, ...]) -> None:
+def test_other_fields_equal_the_shipped_recipe(rung: str, words: tuple[Any, ...]) -> None:
     own, told = load_table(RUNGS[rung]), ladder_tables(*words)[rung]
     assert set(told) == set(own) | set(SHARED)
     odd = {name for name in told if told[name] != own.get(name)}
@@ -68,8 +68,8 @@ def test_nothing_else_differs_from_the_shipped_recipe(rung: str, words: tuple[An
     }
 
 
-def test_another_model_is_taken_over_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the shipped recipes say by themselves."""
+def test_changed_reference_recipe_applies_to_all_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever values the shipped recipes have."""
     odd = {"batch": 24, "latent": {"kind": "sphere", "dim": 11}, "data": {"kind": "digits", "size": 16}}
 
     def changed(name: str) -> Table:
@@ -83,8 +83,8 @@ def test_another_model_is_taken_over_by_all(monkeypatch: pytest.MonkeyPatch) -> 
         assert told["network"]["g"] == {"kind": "dcgan", "width": 12}, rung
 
 
-def test_planning_changes_no_other_plan() -> None:
-    """Each call gives tables of its own."""
+def test_plans_are_independent() -> None:
+    """Each call returns new tables."""
     before = ladder_tables()
     changed = ladder_tables({"kind": "digits", "size": 8}, 1, 2, 3)
     assert ladder_tables() == before
@@ -93,13 +93,13 @@ def test_planning_changes_no_other_plan() -> None:
 
 @every_rung
 @pytest.mark.parametrize(("shape", "classes"), [((1, 32, 32), 10), ((3, 16, 16), 0)], ids=str)
-def test_every_rung_fits(rung: str, shape: tuple[int, ...], classes: int) -> None:
+def test_every_rung_is_a_valid_recipe(rung: str, shape: tuple[int, ...], classes: int) -> None:
     data = {"kind": "digits", "size": shape[1]} if classes else PICTURES
     assert check_compatibility(decode(ladder_tables(data)[rung]), shape, classes).refusals == []
 
 
 @every_rung
-def test_words_arrive(rung: str) -> None:
+def test_arguments_are_applied(rung: str) -> None:
     recipe = decode(ladder_tables(PICTURES, 60, 7, 5)[rung])
     assert recipe.canonical()["data"].items() >= PICTURES.items()
     assert (recipe.steps, recipe.seed, recipe.batch) == (60, 7, 5)
@@ -110,7 +110,7 @@ def test_words_arrive(rung: str) -> None:
 
 @every_rung
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_a_short_climb_can_be_planned(rung: str, steps: int) -> None:
+def test_few_steps(rung: str, steps: int) -> None:
     recipe = decode(ladder_tables(None, steps)[rung])
     assert recipe.steps == steps
     assert recipe.measure is not None
@@ -118,7 +118,7 @@ def test_a_short_climb_can_be_planned(rung: str, steps: int) -> None:
     assert 1 <= recipe.log.saves <= steps
 
 
-def test_decoders_begin_with_the_same_weights() -> None:
+def test_decoders_start_with_the_same_weights() -> None:
     data_spec, compute = source("pictures").spec(), ComputeSettings(CPU, "fp32")
     first = {
         rung: build_game(recipe, data_spec, compute, RandomStreams(recipe.seed)).g.net.state_dict()
@@ -132,8 +132,8 @@ def test_decoders_begin_with_the_same_weights() -> None:
     )
 
 
-def test_all_see_the_same_pictures_in_the_same_order() -> None:
-    """By step: the first pictures that are drawn in it, whoever draws them."""
+def test_all_rungs_train_on_the_same_images_in_the_same_order() -> None:
+    """The first images that are drawn in each step."""
     seen: dict[str, list[torch.Tensor]] = {}
     for rung, recipe in thin().items():
         moves = Session(recipe, source("pictures")).play(3).moves

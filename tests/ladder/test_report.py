@@ -1,4 +1,4 @@
-"""The report of a ladder, from folders made by hand: one page that needs nothing else, and its twin in Markdown."""
+"""The report of a ladder, from handmade run folders: a self-contained HTML page and its Markdown version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def figure(value: float, floor: float | None = None) -> dict[str, Any]:
 
 
 def figures(name: str, at: int) -> dict[str, Any]:
-    """What one rung says, with other numbers than the next."""
+    """The results of one rung; every rung has different numbers."""
     told: dict[str, Any] = {
         "step": 1200,
         "measures": {"fid": figure(40.25 + at, 1.5), "coverage": figure(0.5 + at / 16, 0.97)},
@@ -51,7 +51,7 @@ def figures(name: str, at: int) -> dict[str, Any]:
 
 
 def ladder(out: Path) -> Path:
-    """Four run folders with all that a report reads."""
+    """Four run folders with everything that a report reads."""
     for at, name in enumerate(NAMES):
         run = out / name
         (run / "ladder").mkdir(parents=True)
@@ -93,7 +93,7 @@ def ladder(out: Path) -> Path:
 
 
 class Page(HTMLParser):
-    """A page taken apart: its tags in balance, its texts by tag, its tables and what its attributes point to."""
+    """A parsed page: balanced tags, texts by tag, tables and links."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -163,14 +163,14 @@ def tables(twin: str) -> list[list[list[str]]]:
 
 
 def links(twin: str) -> list[tuple[str, str]]:
-    """Caption and path of each picture of a Markdown page."""
+    """Caption and path of each image in a Markdown page."""
     return re.findall(r"^!\[(.*)\]\((.*)\)$", twin, re.MULTILINE)
 
 
 # ---------------------------------------------------------------- the page
 
 
-def test_one_page_that_needs_nothing_else(made: Path, page: Page) -> None:
+def test_page_is_self_contained(made: Path, page: Page) -> None:
     text = (made / "report.html").read_text("utf-8")
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert len(page.links) == text.count("<img ")
@@ -180,7 +180,7 @@ def test_one_page_that_needs_nothing_else(made: Path, page: Page) -> None:
     assert {"script", "link", "iframe", "object", "a"}.isdisjoint(page.tags)
 
 
-def test_it_is_a_whole_document(made: Path, page: Page) -> None:
+def test_page_is_a_complete_document(made: Path, page: Page) -> None:
     text = (made / "report.html").read_text("utf-8")
     assert text.startswith("<!doctype html>\n")
     assert text.endswith("</html>\n")
@@ -189,7 +189,7 @@ def test_it_is_a_whole_document(made: Path, page: Page) -> None:
     assert page.said("title") == page.said("h1") == ["Ladder of generative models"]
 
 
-def test_every_picture_is_inside(made: Path, page: Page) -> None:
+def test_every_image_is_embedded(made: Path, page: Page) -> None:
     sheets = sorted(made.glob("*/ladder/*.png"))
     assert len(sheets) == 3 * 5 + 3
     inside = [base64.b64decode(link.partition(",")[2]) for link in page.links]
@@ -199,14 +199,14 @@ def test_every_picture_is_inside(made: Path, page: Page) -> None:
         assert len(set(curves.convert("L").tobytes())) > 2
 
 
-def test_what_others_wrote_is_text_and_nothing_else(page: Page) -> None:
+def test_foreign_text_is_escaped(page: Page) -> None:
     assert "b" not in page.tags
     whole = " ".join(page.said("p")) + " ".join(cell for row in page.rows for cell in row)
     for words in (f"npz {ODD}", f"dcgan {ODD}", f"features {ODD}", f"hash3{ODD}", f"loud{ODD}"):
         assert words in whole
 
 
-def test_headings_captions_and_cells_are_text_too(tmp_path: Path) -> None:
+def test_headings_captions_and_cells_are_escaped(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 7).save(tmp_path / "one.png")
     parts = [
         ReportSection(f"Head {ODD}", [f"Words {ODD}"], [["", f"th {ODD}"], [f"td {ODD}", "1"]]),
@@ -223,7 +223,7 @@ def test_headings_captions_and_cells_are_text_too(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the twin
 
 
-def test_links_of_the_twin_are_there(made: Path, twin: str, page: Page) -> None:
+def test_links_in_markdown_exist(made: Path, twin: str, page: Page) -> None:
     found = links(twin)
     paths = [path for _, path in found]
     assert len(paths) == len(set(paths)) == len(page.links)
@@ -235,7 +235,7 @@ def test_links_of_the_twin_are_there(made: Path, twin: str, page: Page) -> None:
     assert [caption for caption, _ in found] == page.said("figcaption") == page.alts
 
 
-def test_the_twin_moves_with_its_folder(made: Path, tmp_path: Path) -> None:
+def test_markdown_links_are_relative(made: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(made, tmp_path / "moved"))
     (moved / "report.md").unlink()
     write_report(moved, NAMES)
@@ -243,7 +243,7 @@ def test_the_twin_moves_with_its_folder(made: Path, tmp_path: Path) -> None:
     assert (moved / "report.html").read_bytes() == (made / "report.html").read_bytes()
 
 
-def test_tables_are_even(twin: str) -> None:
+def test_table_rows_have_equal_lengths(twin: str) -> None:
     found = tables(twin)
     assert len(found) == 2
     for table in found:
@@ -253,7 +253,7 @@ def test_tables_are_even(twin: str) -> None:
     assert [row[0] for row in found[1][2:]] == NAMES
 
 
-def test_both_say_the_same(twin: str, page: Page) -> None:
+def test_html_and_markdown_have_the_same_content(twin: str, page: Page) -> None:
     heads = re.findall(r"^#+ (.*)$", twin, re.MULTILINE)
     assert heads == page.said("h1", "h2")
     plain = [
@@ -275,7 +275,7 @@ def test_markdown_alone(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is in it
 
 
-def test_figures_stand_where_they_belong(page: Page) -> None:
+def test_values_are_in_their_cells(page: Page) -> None:
     by_name = {row[0]: row[1:] for row in page.rows}
     assert by_name["FID"] == ["40.25", "33.75", "41.25", "42.25", "43.25", "1.5"]
     assert by_name["coverage"] == ["0.5", "", "0.5625", "0.625", "0.6875", "0.97"]
@@ -287,7 +287,7 @@ def test_figures_stand_where_they_belong(page: Page) -> None:
     assert by_name["vae"] == ["72", "g 4,322, d 99", "none", f"hash1{ODD}", "step 1,200"]
 
 
-def test_sentences_have_the_figures(page: Page) -> None:
+def test_sentences_contain_the_values(page: Page) -> None:
     first = page.said("p")[0]
     for part in (
         "5,400 images of 1x8x8",
@@ -310,7 +310,7 @@ def test_sentences_have_the_figures(page: Page) -> None:
 @pytest.mark.parametrize(
     ("length", "away"), [(8.5, True), (6.0, False), (5.75, False), (5.0, False), (3.5, True)], ids=str
 )
-def test_only_codes_that_lie_elsewhere_are_called_so(tmp_path: Path, length: float, away: bool) -> None:
+def test_remark_on_codes_only_if_norms_differ(tmp_path: Path, length: float, away: bool) -> None:
     out = ladder(tmp_path / "ladder")
     told = figures("autoencoder", 0)
     told["codes"]["length"] = length
@@ -319,8 +319,8 @@ def test_only_codes_that_lie_elsewhere_are_called_so(tmp_path: Path, length: flo
     assert ("far from its training points" in (out / "report.md").read_text("utf-8")) == away
 
 
-def test_a_lower_part_of_a_ladder_can_be_told(tmp_path: Path) -> None:
-    """One rung without codes: nothing is said of codes."""
+def test_part_of_a_ladder_can_be_reported(tmp_path: Path) -> None:
+    """One rung without codes: the report does not mention codes."""
     out = ladder(tmp_path / "ladder")
     write_report(out, ["gan"])
     twin = (out / "report.md").read_text("utf-8")
@@ -334,7 +334,7 @@ def test_a_lower_part_of_a_ladder_can_be_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("gone", [".", "ladder", "ladder/figures.json", "run.json"])
-def test_a_rung_that_is_missing(tmp_path: Path, name: str, gone: str) -> None:
+def test_missing_rung(tmp_path: Path, name: str, gone: str) -> None:
     out = ladder(tmp_path / "ladder")
     place = out / name / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -347,7 +347,7 @@ def test_a_rung_that_is_missing(tmp_path: Path, name: str, gone: str) -> None:
     ]
 
 
-def test_figures_that_are_cut_off(tmp_path: Path) -> None:
+def test_truncated_results(tmp_path: Path) -> None:
     out = ladder(tmp_path / "ladder")
     path = out / "vae" / "ladder" / "figures.json"
     path.write_text(path.read_text()[:-9])

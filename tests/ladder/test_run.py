@@ -1,4 +1,4 @@
-"""A whole ladder on a few small pictures: what it leaves behind, going on with it, and what is not done twice."""
+"""A complete ladder on a few small images: its files, resuming it, and what is not repeated."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    """When each file was last written."""
+    """The modification time of each file."""
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty pictures of 8 x 8 in four classes, the brighter the higher."""
+    """Sixty 8 x 8 images in four classes; higher classes are brighter."""
     path, random = tmp_path_factory.mktemp("data") / "pictures.npz", np.random.Generator(np.random.Philox(3))
     labels = np.arange(60) % 4
     images = labels[:, None, None, None] * 48 + random.integers(0, 100, (60, 8, 8, 1))
@@ -53,7 +53,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipes(pictures: Path, seed: int = 0) -> dict[str, Recipe]:
-    """Four rungs, thin and quick."""
+    """Four rungs with narrow networks and few steps."""
     told = {}
     for rung, table in ladder_tables({"kind": "npz", "path": str(pictures), "size": 8}, LONG, seed, 4).items():
         networks = {name: {**network, "width": 4} for name, network in table["network"].items()}
@@ -65,7 +65,7 @@ def recipes(pictures: Path, seed: int = 0) -> dict[str, Recipe]:
 
 @pytest.fixture(scope="module")
 def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ladder that was climbed without a pause."""
+    """A ladder that was trained without interruption."""
     out = tmp_path_factory.mktemp("whole") / "ladder"
     assert run_ladder(recipes(pictures), out) == out / "report.html"
     return out
@@ -73,7 +73,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(whole: Path, tmp_path: Path) -> Path:
-    """A ladder to change."""
+    """A copy of the ladder, to be changed."""
     return Path(shutil.copytree(whole, tmp_path / "ladder"))
 
 
@@ -82,7 +82,7 @@ def figures(out: Path, rung: str) -> dict[str, Any]:
 
 
 def tile(path: Path, row: int, column: int, columns: int) -> np.ndarray:
-    """One picture of a sheet of 8 x 8 ones, brought back to its size."""
+    """One image of a grid of 8 x 8 images, at its original size."""
     with Image.open(path) as sheet:
         pixels = np.asarray(sheet)
     side = (pixels.shape[1] - 2) // columns
@@ -92,14 +92,14 @@ def tile(path: Path, row: int, column: int, columns: int) -> np.ndarray:
 
 
 def as_tile(image: torch.Tensor) -> np.ndarray:
-    """A picture, C x 8 x 8, as a sheet has it."""
+    """An image, C x 8 x 8, as it is in a grid."""
     return ((image[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
 
 
 # ---------------------------------------------------------------- what is left behind
 
 
-def test_the_folder(whole: Path) -> None:
+def test_files_of_a_ladder(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {*RUNGS, "report.html", "report.md", "spectrum.png"}
     for rung in RUNGS:
         found = {path.name for path in (whole / rung / "ladder").iterdir()}
@@ -109,7 +109,7 @@ def test_the_folder(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("rung", list(RUNGS))
-def test_figures(whole: Path, rung: str) -> None:
+def test_results(whole: Path, rung: str) -> None:
     told = figures(whole, rung)
     keys = {"step", "measures", "n", "features", "spectrum"}
     assert set(told) == (keys | {"codes", "fitted"} if rung in CODED else keys)
@@ -130,7 +130,7 @@ def test_figures(whole: Path, rung: str) -> None:
 
 
 @pytest.mark.parametrize("rung", CODED)
-def test_how_codes_lie(whole: Path, rung: str) -> None:
+def test_code_statistics(whole: Path, rung: str) -> None:
     run = Run(whole / rung)
     images = run.load().train.preview(54)
     with torch.no_grad():
@@ -142,14 +142,14 @@ def test_how_codes_lie(whole: Path, rung: str) -> None:
     assert told["prior_length"] == pytest.approx(float(run.latents(54).norm(dim=1).median()))
 
 
-def test_sheets_of_samples_are_the_runs_samples(whole: Path) -> None:
+def test_sample_grids_show_the_samples_of_the_run(whole: Path) -> None:
     for rung in RUNGS:
         with Image.open(whole / rung / "ladder" / "samples.png") as sheet:
             assert np.array_equal(np.asarray(sheet), image_grid(Run(whole / rung).sample(72), COLUMNS)[..., 0])
 
 
-def test_rebuilt_has_held_out_pictures_above_what_is_made_of_them(whole: Path) -> None:
-    """Six are held out: one row of them, and one of what the live weights make of their codes."""
+def test_held_out_images_are_above_their_reconstructions(whole: Path) -> None:
+    """Six images are held out: one row of them, and one of their reconstructions by the trained weights."""
     run = Run(whole / "vae")
     held = run.load().held_out
     assert held is not None
@@ -166,7 +166,7 @@ def test_rebuilt_has_held_out_pictures_above_what_is_made_of_them(whole: Path) -
 
 
 @pytest.mark.parametrize("rung", ["vae", "gan"])
-def test_both_walks_have_the_same_ends(whole: Path, rung: str) -> None:
+def test_both_interpolations_have_the_same_ends(whole: Path, rung: str) -> None:
     lerp, slerp = (whole / rung / "ladder" / f"{name}.png" for name in ("lerp", "slerp"))
     between = []
     for row in range(NUM_INTERPOLATIONS):
@@ -182,7 +182,7 @@ def test_both_walks_have_the_same_ends(whole: Path, rung: str) -> None:
 # ---------------------------------------------------------------- a second time
 
 
-def test_a_second_climb_trains_nothing(pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_ladder_is_not_trained_again(pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, written = contents(copy), stamps(copy)
     monkeypatch.setattr(climbing, "train", lambda *_, **__: pytest.fail("trained again"))
     assert run_ladder(recipes(pictures), copy) == copy / "report.html"
@@ -191,7 +191,7 @@ def test_a_second_climb_trains_nothing(pictures: Path, copy: Path, monkeypatch: 
     assert {name for name, when in stamps(copy).items() if when != written[name]} == mine
 
 
-def test_what_was_not_looked_at_is_looked_at(pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_evaluation_is_repeated(pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(copy)
     shutil.rmtree(copy / "vae" / "ladder")
     (copy / "report.html").unlink()
@@ -200,7 +200,7 @@ def test_what_was_not_looked_at_is_looked_at(pictures: Path, copy: Path, monkeyp
     assert contents(copy) == before
 
 
-def test_figures_of_another_save_are_old(pictures: Path, copy: Path) -> None:
+def test_results_of_another_checkpoint_are_replaced(pictures: Path, copy: Path) -> None:
     before = contents(copy)
     path = copy / "gan" / "ladder" / "figures.json"
     path.write_text(json.dumps(figures(copy, "gan") | {"step": 2, "n": 77}))
@@ -227,7 +227,7 @@ class StopAt(NullListener):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_stopped_and_gone_on_with_it_ends_as_if_nothing_had_been(pictures: Path, whole: Path, tmp_path: Path) -> None:
+def test_resumed_ladder_equals_uninterrupted_one(pictures: Path, whole: Path, tmp_path: Path) -> None:
     out, first, second = tmp_path / "ladder", StopAt("vae"), StopAt("")
     with pytest.raises(Stopped) as raised:
         run_ladder(recipes(pictures), out, listener=first)
@@ -247,10 +247,10 @@ def test_stopped_and_gone_on_with_it_ends_as_if_nothing_had_been(pictures: Path,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_stopped_while_a_rung_is_looked_at(
+def test_stopped_during_an_evaluation(
     pictures: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """Between trainings there is no run to save; the same command goes on all the same."""
+    """Between the runs there is nothing to save, and the same command continues."""
     before = contents(copy)
     (copy / "vae" / "ladder" / "figures.json").unlink()
     with monkeypatch.context() as struck:
@@ -261,8 +261,8 @@ def test_stopped_while_a_rung_is_looked_at(
     assert contents(copy) == before
 
 
-def test_the_same_pictures_elsewhere(pictures: Path, copy: Path, tmp_path: Path) -> None:
-    """A ladder is gone on with where its data was moved to, and not where it is other data."""
+def test_moved_data(pictures: Path, copy: Path, tmp_path: Path) -> None:
+    """A ladder continues with data that was moved, but not with other data."""
     before = contents(copy)
     (copy / "vae" / "ladder" / "figures.json").unlink()
     moved = Path(shutil.copy(pictures, tmp_path / "moved.npz"))
@@ -274,12 +274,12 @@ def test_the_same_pictures_elsewhere(pictures: Path, copy: Path, tmp_path: Path)
         run_ladder(recipes(moved), copy)
 
 
-# ---------------------------------------------------------------- another ladder
+# ---------------------------------------------------------------- a ladder with other options
 
 
 @pytest.mark.parametrize("rung", list(RUNGS))
-def test_another_ladder_is_refused(pictures: Path, copy: Path, rung: str) -> None:
-    """Whichever rung it is that differs, and before anything is written."""
+def test_ladder_with_other_options_is_refused(pictures: Path, copy: Path, rung: str) -> None:
+    """Whichever rung differs, and before anything is written."""
     before, written = contents(copy), stamps(copy)
     told = recipes(pictures) | {rung: recipes(pictures, seed=1)[rung]}
     with pytest.raises(RecipeError, match="contains a ladder with other options") as raised:
@@ -288,7 +288,7 @@ def test_another_ladder_is_refused(pictures: Path, copy: Path, rung: str) -> Non
     assert (contents(copy), stamps(copy)) == (before, written)
 
 
-def test_another_last_rung_is_refused_before_the_first_is_trained(pictures: Path, whole: Path, tmp_path: Path) -> None:
+def test_other_last_rung_is_refused_before_the_first_is_trained(pictures: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "ladder"
     shutil.copytree(whole / "vae-gan", out / "vae-gan")
     before = contents(out)
@@ -297,7 +297,7 @@ def test_another_last_rung_is_refused_before_the_first_is_trained(pictures: Path
     assert contents(out) == before
 
 
-def test_a_rung_that_is_no_run_is_refused_before_the_first_is_trained(pictures: Path, tmp_path: Path) -> None:
+def test_folder_that_is_not_a_run_is_refused_before_the_first_is_trained(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "ladder" / "gan").mkdir(parents=True)
     (tmp_path / "ladder" / "gan" / "mine.txt").write_text("mine")
     before = contents(tmp_path)
@@ -306,7 +306,7 @@ def test_a_rung_that_is_no_run_is_refused_before_the_first_is_trained(pictures: 
     assert contents(tmp_path) == before
 
 
-def test_a_rung_that_was_killed_before_its_first_save_is_begun_anew(pictures: Path, copy: Path) -> None:
+def test_rung_without_checkpoint_is_started_again(pictures: Path, copy: Path) -> None:
     for gone in ("saves", "ladder"):
         shutil.rmtree(copy / "vae" / gone)
     info = copy / "vae" / "run.json"
@@ -319,8 +319,8 @@ def test_a_rung_that_was_killed_before_its_first_save_is_begun_anew(pictures: Pa
 
 
 @pytest.mark.parametrize(("count", "grey"), [(6, None), (12, None), (24, 0), (24, 200)])
-def test_few_or_flat_pictures_have_a_report_too(tmp_path: Path, count: int, grey: int | None) -> None:
-    """Fewer than there are walks, one held out, all of one colour: figures may be missing, the page is there."""
+def test_report_with_few_or_uniform_images(tmp_path: Path, count: int, grey: int | None) -> None:
+    """Fewer images than interpolations, one held out, all of one colour: a report without some values."""
     random = np.random.Generator(np.random.Philox(4))
     images = random.integers(0, 256, (count, 8, 8, 1)) if grey is None else np.full((count, 8, 8, 1), grey)
     np.savez(tmp_path / "few.npz", images=images.astype(np.uint8))
