@@ -1,4 +1,4 @@
-"""Tiny runs, trained once, to look at. A test that changes one takes a copy."""
+"""Tiny runs that are trained once. A test that changes one makes a copy."""
 
 from __future__ import annotations
 

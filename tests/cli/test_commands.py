@@ -71,7 +71,7 @@ def test_help(poise: Any, words: list[str]) -> None:
             assert command in said.out
 
 
-def test_looking_around_imports_nothing_heavy() -> None:
+def test_informative_commands_import_nothing_heavy() -> None:
     """Help, recipes and a slip of the finger are answered at once: neither torch nor numpy is there."""
     asked = [["--help"], ["train", "--help"], ["recipes"], ["--version"], [], ["trian"], ["train", "--sed", "3"]]
     script = f"""
@@ -90,7 +90,7 @@ for words in {asked!r}:
     assert done.returncode == 0, done.stderr
 
 
-def test_one_is_told_as_one(poise: Any, small: list[str], tmp_path: Path) -> None:
+def test_singular_nouns(poise: Any, small: list[str], tmp_path: Path) -> None:
     """No "1 steps", "1 threads", "1 walks", "1 samples", "1 rows"."""
     run = tmp_path / "run"
     said = [
@@ -154,14 +154,16 @@ def test_no_arguments_show_the_help(poise: Any) -> None:
     ],
     ids=str,
 )
-def test_slip(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], parts: list[str]) -> None:
+def test_typing_errors(
+    poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], parts: list[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     poise(*words).complains(2, *parts)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_no_cuda_here(poise: Any, tmp_path: Path) -> None:
+def test_missing_cuda(poise: Any, tmp_path: Path) -> None:
     """A06."""
     said = poise("train", "ring", "--device", "cuda", "--out", tmp_path / "out")
     said.complains(2, "--device", "'cuda'", "no CUDA device")
@@ -228,7 +230,7 @@ def test_data_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_data_set_that_is_not_there(poise: Any, tmp_path: Path) -> None:
+def test_missing_data_set(poise: Any, tmp_path: Path) -> None:
     """A name is looked for below --data-root, and the message says so (nothing is downloaded here)."""
     words = ["--data", "mnist", "--data-root", tmp_path / "root", "--set", "data.download=false"]
     said = poise("train", "dcgan", "--out", tmp_path / "out", *words)
@@ -236,7 +238,7 @@ def test_data_set_that_is_not_there(poise: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_data_takes_the_place_of_the_recipes_own(poise: Any, small: list[str], tmp_path: Path) -> None:
+def test_data_option_replaces_the_data_of_the_recipe(poise: Any, small: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert poise("train", "ring", "--data", "grid", "--steps", 1, "--out", out, *small).code == 0
     assert decode(read_file(out / "recipe.toml")).data.tag() == "grid"
@@ -257,7 +259,7 @@ def test_pictures_keep_the_recipes_size(poise: Any, tmp_path: Path) -> None:
 # ---- the place of the run -----------------------------------------------------------------------------
 
 
-def test_left_out_the_place_is_numbered(
+def test_default_run_folders_are_numbered(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -268,7 +270,7 @@ def test_left_out_the_place_is_numbered(
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["ring", "ring-2", "ring-3"]
 
 
-def test_place_that_is_taken(poise: Any, tmp_path: Path) -> None:
+def test_out_with_other_files(poise: Any, tmp_path: Path) -> None:
     """A03."""
     out = tmp_path / "out"
     out.mkdir()
@@ -277,26 +279,26 @@ def test_place_that_is_taken(poise: Any, tmp_path: Path) -> None:
     assert contents(tmp_path) == {"out/thesis.txt": b"dear"}
 
 
-def test_place_that_is_a_run(poise: Any, ring_copy: Path) -> None:
+def test_out_is_a_run(poise: Any, ring_copy: Path) -> None:
     """A03."""
     before = contents(ring_copy)
     poise("train", "ring", "--out", ring_copy).complains(2, "not empty", "--resume")
     assert contents(ring_copy) == before
 
 
-def test_place_that_is_a_file(poise: Any, tmp_path: Path) -> None:
+def test_out_is_a_file(poise: Any, tmp_path: Path) -> None:
     """A03."""
     (tmp_path / "out").write_text("dear")
     poise("train", "ring", "--out", tmp_path / "out").complains(2, "out", "a run is a folder", "found a file")
     assert contents(tmp_path) == {"out": b"dear"}
 
 
-def test_place_that_is_empty_will_do(poise: Any, small: list[str], tmp_path: Path) -> None:
+def test_out_is_an_empty_folder(poise: Any, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert poise("train", "ring", "--steps", 1, "--out", tmp_path / "out", *small).code == 0
 
 
-def test_place_below_a_file(poise: Any, tmp_path: Path) -> None:
+def test_out_below_a_file(poise: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("dear")
     poise("train", "ring", "--out", tmp_path / "file" / "out").complains(6, "file", "Not a directory")
     assert contents(tmp_path) == {"file": b"dear"}
@@ -313,7 +315,7 @@ def held(ring_copy: Path) -> Any:
         yield ring_copy
 
 
-def test_two_runs_in_one_place(poise: Any, held: Path) -> None:
+def test_two_runs_in_one_folder(poise: Any, held: Path) -> None:
     """A05: the second is told who has it, and changes nothing; looking is allowed."""
     before = contents(held)
     said = poise("train", "--resume", "--out", held, "--steps", 20)
@@ -323,7 +325,7 @@ def test_two_runs_in_one_place(poise: Any, held: Path) -> None:
     assert poise("sample", held).code == 0
 
 
-def test_two_runs_in_one_place_that_is_still_empty(poise: Any, tmp_path: Path) -> None:
+def test_two_runs_in_one_empty_folder(poise: Any, tmp_path: Path) -> None:
     """A05: between the first one's lock and its first file."""
     out = tmp_path / "out"
     out.mkdir()
@@ -358,7 +360,7 @@ def test_nothing_to_resume(poise: Any, tmp_path: Path, place: str, recipe: list[
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_only_damaged_saves_to_resume(poise: Any, ring_copy: Path) -> None:
+def test_only_damaged_checkpoints_to_resume(poise: Any, ring_copy: Path) -> None:
     """A04: beginning anew in silence would throw the run away; each save is listed with what is wrong."""
     spoil(ring_copy / "saves" / "step-00000006" / "tensors.safetensors")
     (ring_copy / "saves" / "step-00000008" / "MANIFEST.json").write_text("{")
@@ -368,7 +370,7 @@ def test_only_damaged_saves_to_resume(poise: Any, ring_copy: Path) -> None:
     assert contents(ring_copy) == before
 
 
-def test_killed_before_the_first_save(poise: Any, ring_copy: Path) -> None:
+def test_killed_before_the_first_checkpoint(poise: Any, ring_copy: Path) -> None:
     """A04."""
     shutil.rmtree(ring_copy / "saves")
     before = contents(ring_copy)
@@ -376,7 +378,7 @@ def test_killed_before_the_first_save(poise: Any, ring_copy: Path) -> None:
     assert contents(ring_copy) == before
 
 
-def test_resume_from_an_older_save(poise: Any, ring_run: Path, ring_copy: Path) -> None:
+def test_resume_from_an_older_checkpoint(poise: Any, ring_run: Path, ring_copy: Path) -> None:
     """It says which save was passed over, does the lost steps again, and ends like the undisturbed run."""
     spoil(ring_copy / "saves" / "step-00000008" / "tensors.safetensors")
     said = poise("train", "--resume", "--out", ring_copy)
@@ -387,7 +389,7 @@ def test_resume_from_an_older_save(poise: Any, ring_run: Path, ring_copy: Path) 
     assert last[0].read_bytes() == last[1].read_bytes()
 
 
-def test_a_damaged_save_never_drives_out_a_whole_one(poise: Any, small: list[str], tmp_path: Path) -> None:
+def test_damaged_checkpoint_never_displaces_a_valid_one(poise: Any, small: list[str], tmp_path: Path) -> None:
     """Two damaged newer saves and `keep = 2`: the one the run stands on must outlive the start."""
     out = tmp_path / "run"
     often = ["--set", "log.saves=1", "--set", "log.keep=3"]
@@ -413,7 +415,7 @@ def test_a_damaged_save_never_drives_out_a_whole_one(poise: Any, small: list[str
     assert standing == [1, 2, 3]
 
 
-def test_resume_goes_further_and_logs_otherwise(poise: Any, ring_copy: Path) -> None:
+def test_resume_with_more_steps_and_other_logging(poise: Any, ring_copy: Path) -> None:
     """C16: what no earlier step depended on may change."""
     words = ["--steps", 11, "--set", "log.rows=1", "--set", 'about="longer"']
     assert poise("train", "--resume", "--out", ring_copy, *words).code == 0
@@ -446,7 +448,7 @@ def test_resume_with_another_recipe(poise: Any, ring_copy: Path) -> None:
     assert contents(ring_copy) == before
 
 
-def test_resume_what_is_done(poise: Any, ring_copy: Path) -> None:
+def test_resume_a_finished_run(poise: Any, ring_copy: Path) -> None:
     before = contents(ring_copy / "saves") | contents(ring_copy / "samples")
     assert poise("train", "--resume", "--out", ring_copy).code == 0
     assert contents(ring_copy / "saves") | contents(ring_copy / "samples") == before
@@ -454,7 +456,7 @@ def test_resume_what_is_done(poise: Any, ring_copy: Path) -> None:
     assert state(ring_copy) == "done"
 
 
-def test_resume_to_an_earlier_end(poise: Any, ring_copy: Path) -> None:
+def test_resume_with_fewer_steps(poise: Any, ring_copy: Path) -> None:
     before = contents(ring_copy)
     poise("train", "--resume", "--out", ring_copy, "--steps", 5).complains(2, "steps", "5", "8")
     assert contents(ring_copy) == before
@@ -476,7 +478,7 @@ def refusing(times: int) -> Callable[..., Path]:
     return full
 
 
-def test_two_saves_refused_and_the_third_taken(
+def test_checkpoint_written_at_the_third_attempt(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "write", refusing(2))
@@ -487,7 +489,7 @@ def test_two_saves_refused_and_the_third_taken(
 
 
 @pytest.mark.parametrize(("steps", "last"), [(9, 3), (1, 1)], ids=["three-in-a-row", "the-last-one"])
-def test_saves_refused_for_good(
+def test_checkpoints_that_cannot_be_written(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, last: int
 ) -> None:
     monkeypatch.setattr(checkpoint, "write", refusing(100))
@@ -499,7 +501,7 @@ def test_saves_refused_for_good(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_row_refused(poise: Any, ring_copy: Path) -> None:
+def test_row_that_cannot_be_written(poise: Any, ring_copy: Path) -> None:
     (ring_copy / "rows.jsonl").unlink()
     (ring_copy / "rows.jsonl").symlink_to("/dev/full")
     said = poise("train", "--resume", "--out", ring_copy, "--steps", 12)
@@ -542,7 +544,7 @@ def test_out_of_memory_in_sampling(
     poise("sample", ring_run, "--n", 1000, "--out", tmp_path / "x.png").complains(7, "memory")
 
 
-def test_fault_of_our_own(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(recipe: str) -> None:
         raise ZeroDivisionError("by\nnought")
 
@@ -550,7 +552,7 @@ def test_fault_of_our_own(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     poise("train", "ring").complains(1, "internal error", "ZeroDivisionError: by", "--debug")
 
 
-def test_debug_shows_where_an_error_comes_from_and_keeps_its_code(poise: Callable) -> None:
+def test_debug_prints_a_traceback_and_keeps_the_exit_code(poise: Callable) -> None:
     said = poise("train", "rnig", "--debug")
     assert said.code == 2
     assert "Traceback" in said.err

@@ -52,14 +52,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @narrow
-def test_looking_around(encoding: str) -> None:
+def test_informative_commands(encoding: str) -> None:
     for words in (["recipes"], ["tips"], ["tips", "T06b"], ["tips", "T05b"], ["tips", "--recipe", "dcgan"], ["--help"]):
         assert said(encoding, *words)
     assert json.loads(said(encoding, "tips", "--json"))
 
 
 @narrow
-def test_check_train_and_look(encoding: str, pictures: Path, tmp_path: Path) -> None:
+def test_check_train_and_evaluate(encoding: str, pictures: Path, tmp_path: Path) -> None:
     thin = ["--set", "data.size=8", "--set", "network.g.width=2", "--set", "network.d.width=2", "--set", "batch=4"]
     thin += ["--data", pictures, "--steps", 2, "--set", "log.rows=1", "--set", "log.sheet=4"]
     thin += ["--set", 'conditioning={g={kind="concat", dim=4}, d={kind="projection"}}', "--set", "measure.n=10"]

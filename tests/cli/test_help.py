@@ -1,4 +1,4 @@
-"""Help with an example for every command, `-h`, and what a shell completes."""
+"""The help with an example for every command, `-h`, and shell completion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_help(poise: Callable, command: str, flag: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("command", "example"), EVERY, ids=[example for _, example in EVERY])
-def test_examples_are_words_that_the_command_takes(command: str, example: str) -> None:
+def test_examples_are_valid_arguments(command: str, example: str) -> None:
     first, name, *words = shlex.split(example)
     assert (first, name) == ("poise", command)
     group = typer.main.get_command(app)
@@ -58,14 +58,14 @@ def completed(*words: str) -> tuple[list[str], str]:
     return done.stdout.split(), done.stderr.strip()
 
 
-def test_a_shell_is_offered_recipes_and_tips_without_torch() -> None:
+def test_completion_of_recipes_and_tips_imports_no_torch() -> None:
     assert completed("train", "hinge") == (["hinge-sngan"], "False")
     assert completed("tips", "soft") == (["soft-labels"], "False")
     assert completed("tips", "T07")[0][:1] == ["T07a"]
     assert completed("tips", "--recipe", "r3") == (["r3gan"], "False")
 
 
-def test_a_shell_is_offered_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mine.toml", "mine.txt", "pictures.zip", ".hidden.toml"):
         Path(name).touch()

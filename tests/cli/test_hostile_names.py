@@ -1,4 +1,4 @@
-"""Every command with names that steer terminals: classes, files, folders, columns, keys, labels, own code's errors.
+"""Every command with names that contain control sequences: classes, files, columns, keys, labels, errors.
 
 Nothing that a terminal obeys reaches stdout or stderr, and no name is taken for markup. The last of each pair of words
 below is what is seen instead.
@@ -166,7 +166,7 @@ def test_watch(poise: Poise, run: Path, tmp_path: Path) -> None:
     ],
     ids=lambda words: ascii(" ".join(words))[:40],
 )
-def test_what_is_refused(poise: Poise, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors(poise: Poise, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = poise(*words)
     assert said.code in (2, 3, 4, 6), said.err
@@ -181,7 +181,7 @@ def test_refused_by_a_run(poise: Poise, run: Path) -> None:
         assert SEEN[0] in clean(said)
 
 
-def test_recipes_of_others(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_recipes(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("key.toml").write_text('"\\u001b[31mkey" = 1\n')
     Path("about.toml").write_text('about = "\\u001b[31m [bold]"\nname = "x"\ntricks = [{kind = "\\u202e"}]\n')
@@ -198,7 +198,7 @@ def test_recipes_of_others(poise: Poise, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes elsewhere")
-def test_a_path_that_is_no_text(poise: Poise, pictures: Path, tmp_path: Path) -> None:
+def test_path_that_is_not_utf8(poise: Poise, pictures: Path, tmp_path: Path) -> None:
     """A recipe is UTF-8, so it can't hold such a path: refused, and nothing is written."""
     folder = shutil.copytree(pictures, tmp_path / os.fsdecode(b"a\xff"))
     out = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""`poise interpolate --between` and `--towards`: walks that begin with real pictures."""
+"""`poise interpolate --between` and `--towards`: interpolations that start with real images."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def codes(run: Run, *places: int) -> tuple[list[np.ndarray], Tensor]:
 # ---------------------------------------------------------------- --between
 
 
-def test_between_has_the_pictures_themselves_at_both_ends(vae: Run, walk: Any) -> None:
+def test_between_has_the_images_at_both_ends(vae: Run, walk: Any) -> None:
     (tiles,) = walk(vae.path, STEPS + 2, "--between", 3, 17)
     (first, last), latents = codes(vae, 3, 17)
     assert np.array_equal(tiles[0], first)
@@ -140,25 +140,25 @@ def test_between_has_the_pictures_themselves_at_both_ends(vae: Run, walk: Any) -
 
 
 @pytest.mark.parametrize(("words", "path"), [([], slerp), (["--path", "slerp"], slerp), (["--path", "lerp"], lerp)])
-def test_between_goes_by_the_path_that_is_asked_for(vae: Run, walk: Any, words: list[str], path: Any) -> None:
+def test_between_uses_the_given_path(vae: Run, walk: Any, words: list[str], path: Any) -> None:
     (tiles,) = walk(vae.path, STEPS + 2, "--between", 3, 16, *words)
     _, (start, end) = codes(vae, 3, 16)
     wanted = made(vae, torch.stack([path(start, end, at / (STEPS - 1)) for at in range(STEPS)]))
     assert all(near(tile, other) for tile, other in zip(tiles[1:-1], wanted, strict=True))
 
 
-def test_back_again_is_the_same_walk_turned_round(vae: Run, walk: Any) -> None:
+def test_reversed_ends_give_the_reversed_interpolation(vae: Run, walk: Any) -> None:
     (there,), (back,) = (walk(vae.path, STEPS + 2, "--between", *ends) for ends in ((3, 17), (17, 3)))
     assert all(near(one, other) for one, other in zip(there, back[::-1], strict=True))
 
 
-def test_from_a_picture_to_itself(vae: Run, walk: Any) -> None:
+def test_from_an_image_to_itself(vae: Run, walk: Any) -> None:
     (tiles,) = walk(vae.path, STEPS + 2, "--between", 59, 59)
     assert np.array_equal(tiles[0], tiles[-1])
     assert all(np.array_equal(tile, tiles[1]) for tile in tiles[1:-1])
 
 
-def test_free_codes_have_places_too(runs: Path, walk: Any) -> None:
+def test_free_codes(runs: Path, walk: Any) -> None:
     """A code of its own for each training picture, brought to the sphere. The great circle between two stays there; the
     straight path is straight, and leaves it."""
     run = Run(runs / "free")
@@ -177,7 +177,7 @@ def test_free_codes_have_places_too(runs: Path, walk: Any) -> None:
 # ---------------------------------------------------------------- --towards
 
 
-def test_towards_begins_with_real_pictures_of_other_classes(vae: Run, walk: Any) -> None:
+def test_towards_starts_with_real_images_of_other_classes(vae: Run, walk: Any) -> None:
     rows = walk(vae.path, STEPS + 1, "--towards", "2", "--rows", 5)
     assert len(rows) == 5
     source = vae.load().train
@@ -197,7 +197,7 @@ def test_towards_begins_with_real_pictures_of_other_classes(vae: Run, walk: Any)
     assert any(not near(tiles[1], tiles[-1]) for tiles in rows)
 
 
-def test_towards_is_straight_whatever_path_is_asked_for(poise: Any, vae: Run, tmp_path: Path) -> None:
+def test_towards_is_linear_for_any_path(poise: Any, vae: Run, tmp_path: Path) -> None:
     sheets = []
     for path in ("slerp", "lerp"):
         out = tmp_path / f"{path}.png"
@@ -208,7 +208,7 @@ def test_towards_is_straight_whatever_path_is_asked_for(poise: Any, vae: Run, tm
     assert sheets[0] == sheets[1]
 
 
-def test_no_more_rows_than_there_are_pictures(vae: Run, walk: Any) -> None:
+def test_no_more_rows_than_images(vae: Run, walk: Any) -> None:
     labels = vae.load().train.gather_labels(torch.arange(60))
     assert len(walk(vae.path, STEPS + 1, "--towards", "1", "--rows", 100)) == int((labels != 1).sum())
 
@@ -221,7 +221,7 @@ def test_no_more_rows_than_there_are_pictures(vae: Run, walk: Any) -> None:
     [(["--between", 3, 17], 1, STEPS + 2), (["--towards", "2", "--rows", 4], 4, STEPS + 1)],
     ids=["between", "towards"],
 )
-def test_moving_pictures(poise: Any, vae: Run, tmp_path: Path, words: list[object], tiles: int, length: int) -> None:
+def test_gif(poise: Any, vae: Run, tmp_path: Path, words: list[object], tiles: int, length: int) -> None:
     """There and back, all rows at once, and the first frame is real."""
     out = tmp_path / "walk.gif"
     said = poise("interpolate", vae.path, "--steps", STEPS, "--out", out, *words)
@@ -237,7 +237,7 @@ def test_moving_pictures(poise: Any, vae: Run, tmp_path: Path, words: list[objec
 
 
 @pytest.mark.parametrize("words", [["--between", 3, 17], ["--towards", "2"]], ids=["between", "towards"])
-def test_the_same_words_give_the_same_sheet(poise: Any, vae: Run, tmp_path: Path, words: list[object]) -> None:
+def test_same_arguments_give_the_same_grid(poise: Any, vae: Run, tmp_path: Path, words: list[object]) -> None:
     """Nothing of it is drawn, and the live weights are taken, which the encoder belongs to, asked for or not."""
     before = {path: path.read_bytes() for path in vae.path.rglob("*") if path.is_file()}
     sheets = []
@@ -305,7 +305,7 @@ def lying(labels: list[int], latents: list[list[float]]) -> EncodedSamples:
     return EncodedSamples(torch.zeros(len(labels), 1, 2, 2), torch.tensor(latents), torch.tensor(labels))
 
 
-def test_a_direction_is_the_difference_of_two_classes_means() -> None:
+def test_direction_is_the_difference_of_class_means() -> None:
     """Class 0 lies around (1, 0), class 1 around (0, 4), class 4 at (-3, -3); classes have no other numbers."""
     found = lying([0, 1, 0, 1, 4], [[0.0, 0.0], [0.0, 3.0], [2.0, 0.0], [0.0, 5.0], [-3.0, -3.0]])
     to_one = torch.tensor([[-1.0, 4.0], [0.0, 0.0], [-1.0, 4.0], [0.0, 0.0], [3.0, 7.0]])
@@ -314,17 +314,17 @@ def test_a_direction_is_the_difference_of_two_classes_means() -> None:
     assert torch.equal(class_directions(found, 4), to_four)
 
 
-def test_a_sample_of_that_class_already_stays_where_it_is() -> None:
+def test_sample_of_the_target_class_is_unchanged() -> None:
     found = lying([2, 2, 2], [[1.0, 9.0], [-5.0, 2.0], [0.25, 0.0]])
     assert torch.equal(class_directions(found, 2), torch.zeros(3, 2))
 
 
-def test_classes_of_unequal_size_weigh_the_same() -> None:
+def test_classes_of_unequal_size_have_equal_weight() -> None:
     found = lying([0] * 6 + [1], [[float(at)] for at in range(6)] + [[10.0]])
     assert class_directions(found, 1).flatten().tolist() == [7.5] * 6 + [0.0]
 
 
-def test_known_gives_what_stands_at_these_places(vae: Run) -> None:
+def test_encoding_of_given_indices(vae: Run) -> None:
     source = vae.load().train
     found = encode_training_samples(vae, source, torch.tensor([7, 2, 7]))
     images, latents = codes(vae, 7, 2, 7)
@@ -334,7 +334,7 @@ def test_known_gives_what_stands_at_these_places(vae: Run) -> None:
     assert found.labels.tolist() == source.gather_labels(torch.tensor([7, 2, 7])).tolist()
 
 
-def test_a_code_beside_a_label_is_not_all_of_a_picture(poise: Any, runs: Path, tmp_path: Path) -> None:
+def test_code_beside_a_label_is_incomplete(poise: Any, runs: Path, tmp_path: Path) -> None:
     """A conditional VAE trains and is sampled by class; its codes leave the class out, and lead to no picture alone."""
     for words in (("--between", 0, 1), ("--towards", 1)):
         said = poise("interpolate", runs / "labelled", "--out", tmp_path / "walk.png", *words)
@@ -343,7 +343,7 @@ def test_a_code_beside_a_label_is_not_all_of_a_picture(poise: Any, runs: Path, t
     assert poise("sample", runs / "labelled", "--n", 6, "--out", tmp_path / "sheet.png").code == 0
 
 
-def test_real_pictures_that_were_moved(runs: Path, pictures: Path, tmp_path: Path, poise: Any) -> None:
+def test_moved_data(runs: Path, pictures: Path, tmp_path: Path, poise: Any) -> None:
     """The ends of a walk are read from where --data says, if the pictures are the same."""
     run = Path(shutil.copytree(runs / "vae", tmp_path / "vae"))
     recipe = run / "recipe.toml"

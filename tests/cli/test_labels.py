@@ -1,4 +1,4 @@
-"""Conditional runs on the command line: training, `--label`, sheets with a row per class, and what is refused."""
+"""Conditional runs on the command line: training, `--label`, grids with one row per class, and errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     assert found["labels"].tolist() == [7] * 12
 
 
-def test_a_class_is_what_g_is_told(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+def test_label_is_passed_to_g(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     """The same latents for each class; two classes differ, and one is the same wherever it is asked for."""
     made = {}
     for label in (0, 7):
@@ -87,7 +87,7 @@ def test_a_class_is_what_g_is_told(poise: Any, labelled_run: Path, tmp_path: Pat
     assert torch.equal(run.sample(20, label=7), expected[:20])
 
 
-def test_an_npz_holds_the_classes_in_the_datas_shares(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+def test_npz_has_the_class_proportions_of_the_data(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     """As the run folder has them, without the data; and what it holds does not depend on how many are asked for."""
     skewed = Path(shutil.copytree(labelled_run, tmp_path / "skewed"))
     info = json.loads((skewed / "run.json").read_text())
@@ -105,7 +105,7 @@ def test_an_npz_holds_the_classes_in_the_datas_shares(poise: Any, labelled_run: 
         assert all((more[key][:50] == fewer[key]).all() for key in ("images", "labels"))
 
 
-def test_a_run_folder_that_does_not_count_its_classes_has_equal_shares(labelled_run: Path, tmp_path: Path) -> None:
+def test_run_folder_without_class_counts_gives_equal_proportions(labelled_run: Path, tmp_path: Path) -> None:
     older = Path(shutil.copytree(labelled_run, tmp_path / "older"))
     info = json.loads((older / "run.json").read_text())
     del info["data"]["class_counts"]
@@ -116,7 +116,7 @@ def test_a_run_folder_that_does_not_count_its_classes_has_equal_shares(labelled_
 
 
 @pytest.mark.parametrize("n", [10, 12, 64, 99])
-def test_no_class_is_left_out_of_a_grid_with_room_for_all(labelled_run: Path, n: int) -> None:
+def test_grid_shows_all_classes_if_they_fit(labelled_run: Path, n: int) -> None:
     labels = Run(labelled_run).labels_by_row(n)
     assert labels is not None
     assert len(labels) == n
@@ -132,7 +132,7 @@ def called(run: Path, place: Path, *classes: str) -> Path:
     return named
 
 
-def test_a_class_goes_by_its_name_or_its_number(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+def test_class_by_name_or_number(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     named = called(labelled_run, tmp_path / "named", *"abcdefgh", "nine", "'a\\tb'")
     for word, label in (("nine", 8), ("8", 8), ("0", 0), ("9", 9), ("a\tb", 9)):
         assert poise("sample", named, "--label", word, "--n", 2, "--npz", tmp_path / "a.npz").code == 0
@@ -141,7 +141,7 @@ def test_a_class_goes_by_its_name_or_its_number(poise: Any, labelled_run: Path, 
 
 
 @pytest.mark.parametrize("classes", [map(str, range(1, 11)), ["3", *"bcdefghij"], ["-1", "1.5", *"cdefghij"]])
-def test_where_a_class_is_called_by_a_number_numbers_are_names(
+def test_numeric_class_names_take_precedence(
     poise: Any, labelled_run: Path, tmp_path: Path, classes: Iterable[str]
 ) -> None:
     """Folders 1 to 10: 2 is the folder of this name, and 0 and 02 are none."""
@@ -155,14 +155,14 @@ def test_where_a_class_is_called_by_a_number_numbers_are_names(
     assert not (tmp_path / "x.png").exists()
 
 
-def test_of_many_classes_a_few_are_named(labelled_run: Path, tmp_path: Path) -> None:
+def test_error_lists_only_some_of_many_classes(labelled_run: Path, tmp_path: Path) -> None:
     named = called(labelled_run, tmp_path / "named", *(f"kind of {i}" for i in range(300)))
     with pytest.raises(RecipeError, match="there are 300: kind of 0, ") as raised:
         Run(named).class_number("zzz", "--label")
     assert len(str(raised.value)) < 500
 
 
-def test_a_sheet_has_a_row_for_each_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+def test_grid_has_one_row_per_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     sheet, held = tmp_path / "sheet.png", tmp_path / "sheet.npz"
     assert poise("sample", labelled_run, "--n", 30, "--out", sheet, "--npz", held).code == 0
     found = tiles(sheet, 3, 10)
@@ -199,7 +199,7 @@ def test_a_run_without_labels(poise: Any, digits_run: Path, tmp_path: Path, comm
 # ---- interpolate --------------------------------------------------------------------------------------
 
 
-def test_walks_stay_in_their_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+def test_interpolations_stay_in_their_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     def walk(*options: object) -> np.ndarray:
         out = tmp_path / "walk.png"
         said = poise("interpolate", labelled_run, "--steps", 5, "--rows", 3, "--out", out, *options)
@@ -216,7 +216,7 @@ def test_walks_stay_in_their_class(poise: Any, labelled_run: Path, tmp_path: Pat
         assert (mixed[row] != walk("--label", 9)[row]).any()
 
 
-def test_a_film_of_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
+def test_gif_of_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "walk.gif"
     assert poise("interpolate", labelled_run, "--label", 7, "--steps", 4, "--out", out).code == 0
     with Image.open(out) as film:
@@ -226,7 +226,7 @@ def test_a_film_of_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> 
 # ---- training -----------------------------------------------------------------------------------------
 
 
-def test_training_sheets_have_a_row_for_each_class(labelled_run: Path) -> None:
+def test_training_grids_have_one_row_per_class(labelled_run: Path) -> None:
     """40 tiles: four latents, the same in every row."""
     sheets = sorted((labelled_run / "samples").iterdir())
     assert [path.name for path in sheets] == ["step-00000000.png", "step-00000003.png"]
@@ -264,7 +264,7 @@ def test_conditioning_that_does_not_fit_is_refused(
 # ---- many classes -------------------------------------------------------------------------------------
 
 
-def test_a_sheet_of_many_classes_is_bounded(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grid_of_many_classes_is_limited(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred classes: rows for 16 of them, in training and afterwards; nothing is made that is not shown."""
     images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "p.npz", images=images, labels=np.arange(300) % 100)

@@ -1,4 +1,4 @@
-"""`poise ladder`: where the report is, and what is refused before anything is written."""
+"""`poise ladder`: the report, and errors before anything is written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def climbed(poise: Any, pictures: Path, tmp_path_factory: pytest.TempPathFactory
     return out, said.err
 
 
-def test_it_tells_where_the_report_is(climbed: tuple[Path, str]) -> None:
+def test_path_of_the_report_is_printed(climbed: tuple[Path, str]) -> None:
     out, said = climbed
     last = said.splitlines()[-1]
     assert last == f"report: {out / 'report.html'} and report.md"
@@ -46,7 +46,7 @@ def test_it_tells_where_the_report_is(climbed: tuple[Path, str]) -> None:
     assert (out / "report.md").is_file()
 
 
-def test_words_go_into_every_rung(climbed: tuple[Path, str], pictures: Path) -> None:
+def test_options_apply_to_every_rung(climbed: tuple[Path, str], pictures: Path) -> None:
     out, said = climbed
     for rung in RUNGS:
         recipe = read_file(out / rung / "recipe.toml")
@@ -57,7 +57,7 @@ def test_words_go_into_every_rung(climbed: tuple[Path, str], pictures: Path) -> 
         assert f"{rung}, 2 steps, run folder {out / rung}" in said
 
 
-def test_again_it_only_writes_the_report(poise: Any, climbed: tuple[Path, str], pictures: Path) -> None:
+def test_complete_ladder_only_rewrites_the_report(poise: Any, climbed: tuple[Path, str], pictures: Path) -> None:
     out, _ = climbed
     before = contents(out)
     (out / "report.html").unlink()
@@ -72,9 +72,7 @@ def test_again_it_only_writes_the_report(poise: Any, climbed: tuple[Path, str], 
     [["--steps", 3], ["--batch", 5], ["--size", 16], ["--seed", 4]],
     ids=["steps", "batch", "size", "seed"],
 )
-def test_another_ladder_in_its_place(
-    poise: Any, climbed: tuple[Path, str], pictures: Path, words: list[object]
-) -> None:
+def test_folder_with_another_ladder(poise: Any, climbed: tuple[Path, str], pictures: Path, words: list[object]) -> None:
     out, _ = climbed
     before = contents(out)
     said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS, *words)
@@ -108,7 +106,7 @@ def test_refused(
     assert [path.name for path in tmp_path.rglob("*")] == ["broken.npz"]
 
 
-def test_what_lies_where_a_rung_should_be_stays(poise: Any, pictures: Path, tmp_path: Path) -> None:
+def test_other_files_in_place_of_a_rung_are_kept(poise: Any, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "thesis.txt").write_text("dear")
     said = poise("ladder", "--data", pictures, "--out", tmp_path, *WORDS)

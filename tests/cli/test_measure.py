@@ -1,4 +1,4 @@
-"""`poise measure` and `poise compare`: figures, files, and what is refused."""
+"""`poise measure` and `poise compare`: results, files and errors."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 # ---- measure --------------------------------------------------------------------------------------------
 
 
-def test_a_table_with_floors(poise: Any, run: Path) -> None:
+def test_table_with_floors(poise: Any, run: Path) -> None:
     before = contents(run)
     said = poise("measure", run)
     assert (said.code, said.err) == (0, HALVED + "\n")
@@ -130,7 +130,7 @@ def test_json_of_a_run(poise: Any, run: Path) -> None:
     assert told(poise, "measure", run) == found
 
 
-def test_the_best_and_the_newest_are_what_their_lines_say(poise: Any, run: Path) -> None:
+def test_best_and_newest_agree_with_logged_measures(poise: Any, run: Path) -> None:
     best = json.loads((run / "run.json").read_text())["best"]
     words = ["measure", run, "--measures", "fid", "--features", "pixels", "--n", 40]
     by_step = {line["step"]: line["measures"]["fid"] for line in lines(run)}
@@ -140,12 +140,12 @@ def test_the_best_and_the_newest_are_what_their_lines_say(poise: Any, run: Path)
     assert values(poise, *words) == {"fid": by_step[6]}
 
 
-def test_without_a_best_there_is_none_to_measure(poise: Any, run: Path, tmp_path: Path) -> None:
+def test_best_without_a_best_checkpoint(poise: Any, run: Path, tmp_path: Path) -> None:
     without = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best")))
     poise("measure", without, "--best").complains(4, "best", "no valid checkpoint", "[measure] in its recipe")
 
 
-def test_best_is_another_than_newest(poise: Any, run: Path, tmp_path: Path) -> None:
+def test_best_differs_from_newest(poise: Any, run: Path, tmp_path: Path) -> None:
     spoilt = Path(shutil.copytree(run, tmp_path / "run"))
     (save,) = (spoilt / "best").iterdir()
     shutil.rmtree(save)
@@ -154,7 +154,7 @@ def test_best_is_another_than_newest(poise: Any, run: Path, tmp_path: Path) -> N
     assert values(poise, "measure", spoilt, "--best", *one) == values(poise, "measure", spoilt, *one)
 
 
-def test_other_latents_other_weights_other_figures(poise: Any, run: Path) -> None:
+def test_results_depend_on_latents_and_weights(poise: Any, run: Path) -> None:
     plain = ["measure", run, "--measures", "fid", "--features", "pixels"]
     found = [values(poise, *plain, *more)["fid"] for more in ([], ["--seed", 1], ["--raw"], ["--n", 20])]
     assert len(set(found)) == 4
@@ -174,7 +174,7 @@ def test_points(poise: Any, ring_run: Path) -> None:
     assert "duality_gap" not in told(poise, "measure", ring_run, "--n", 50)["measures"]
 
 
-def test_a_conditional_run_has_its_classes_tested(poise: Any, conditional: Path) -> None:
+def test_conditional_run_measures_its_classes(poise: Any, conditional: Path) -> None:
     found = told(poise, "measure", conditional, "--measures", "gan_test,gan_train,class_balance,d_probe")
     assert set(found["measures"]) == {"gan_test", "gan_train", "class_balance"}
     assert 0 <= found["measures"]["gan_test"]["value"] <= 1
@@ -183,7 +183,7 @@ def test_a_conditional_run_has_its_classes_tested(poise: Any, conditional: Path)
     assert found["skipped"] == {"d_probe": "there is no discriminator whose features could be extracted"}
 
 
-def test_each_class_is_asked_for_in_its_share(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_are_sampled_in_proportion(poise: Any, conditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator that does as it is told scores 1; one that does the contrary, 0."""
     pool = {label: to_float(torch.from_numpy(shades()["images"][label::2])) for label in (0, 1)}
     for turned, score in ((0, 1.0), (1, 0.0)):
@@ -196,7 +196,7 @@ def test_each_class_is_asked_for_in_its_share(poise: Any, conditional: Path, mon
         assert values(poise, "measure", conditional, "--measures", "gan_test") == {"gan_test": score}
 
 
-def test_d_as_the_judge(poise: Any, run: Path, conditional: Path) -> None:
+def test_features_of_d(poise: Any, run: Path, conditional: Path) -> None:
     found = told(poise, "measure", run, "--features", "d", "--measures", "fid,d_probe,class_balance")
     assert found["features"].startswith("features of D")
     assert set(found["measures"]) == {"fid", "d_probe"}
@@ -204,7 +204,7 @@ def test_d_as_the_judge(poise: Any, run: Path, conditional: Path) -> None:
     poise("measure", conditional, "--features", "d").complains(2, "--features", "this D needs class labels")
 
 
-def test_features_of_the_users_own(poise: Any, run: Path, tmp_path: Path) -> None:
+def test_custom_features(poise: Any, run: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text("from torch import nn\n\nclass Flat(nn.Flatten):\n    pass\n")
     words = ["measure", run, "--measures", "fid", "--features", f"{file}:Flat"]
@@ -224,7 +224,7 @@ def grid(path: Path, side: int = 8, columns: int = 12) -> np.ndarray:
     return tiles[:, :, ::every, ::every]
 
 
-def test_a_sheet_of_neighbours(poise: Any, run: Path, tmp_path: Path) -> None:
+def test_neighbours_grid(poise: Any, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "beside.png"
     said = poise("measure", run, "--measures", "fid", "--neighbours", path, "--json")
     assert said.code == 0
@@ -237,7 +237,7 @@ def test_a_sheet_of_neighbours(poise: Any, run: Path, tmp_path: Path) -> None:
     assert all(one.tobytes() in pool for one in tiles[:, 1:].reshape(-1, 8, 8))
 
 
-def test_copies_are_beside_their_originals(
+def test_copies_are_next_to_their_originals(
     poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = Run(run).recipe.data.load().train
@@ -310,7 +310,7 @@ def test_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_features_file_that_is_not_there(poise: Any, run: Path) -> None:
+def test_missing_features_file(poise: Any, run: Path) -> None:
     poise("measure", run, "--features", "resnet18=no.pth").complains(3, "--features", "no such file", "no.pth")
 
 
@@ -320,7 +320,7 @@ def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_asked_for_and_is_skipped_is_said(poise: Any, run: Path) -> None:
+def test_skipped_measures_are_explained_if_named(poise: Any, run: Path) -> None:
     said = poise("measure", run, "--measures", "fid,modes", "--features", "pixels")
     assert said.code == 0
     assert said.err == "no modes: this data has no modes to count, or these features cannot identify them\n"
@@ -383,7 +383,7 @@ def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]
 
 
 @pytest.mark.parametrize(("fake", "real"), [("fake.npz", "real.npz"), ("fake", "real.npz"), ("fake.zip", "real")])
-def test_png_and_array_give_the_same_figures(poise: Any, piles: Callable[[str], Path], fake: str, real: str) -> None:
+def test_png_and_npz_give_the_same_results(poise: Any, piles: Callable[[str], Path], fake: str, real: str) -> None:
     expected = told(poise, "compare", piles("fake"), piles("real"))
     found = told(poise, "compare", piles(fake), piles(real))
     assert found["skipped"] == expected["skipped"]
@@ -392,7 +392,7 @@ def test_png_and_array_give_the_same_figures(poise: Any, piles: Callable[[str], 
         assert found["measures"][name] == pytest.approx(one, abs=1e-6)
 
 
-def test_a_pile_against_itself(poise: Any, piles: Callable[[str], Path]) -> None:
+def test_images_against_themselves(poise: Any, piles: Callable[[str], Path]) -> None:
     found = told(poise, "compare", piles("real.npz"), piles("real"), "--measures", "fid,precision,recall,coverage")
     assert found["n"] == 50
     assert found["measures"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
@@ -405,7 +405,7 @@ def test_a_pile_against_itself(poise: Any, piles: Callable[[str], Path]) -> None
 @pytest.mark.parametrize(
     ("asked", "n", "floor"), [(None, 50, True), (20, 20, True), (50, 50, True), (51, 51, False), (200, 90, False)]
 )
-def test_figures_and_floors_are_of_as_many_or_there_is_no_floor(
+def test_floor_uses_as_many_samples_as_the_value(
     poise: Any, piles: Callable[[str], Path], asked: int | None, n: int, floor: bool
 ) -> None:
     more = [] if asked is None else ["--n", asked]
@@ -422,7 +422,7 @@ def test_figures_and_floors_are_of_as_many_or_there_is_no_floor(
 
 
 @pytest.mark.parametrize("real", ["folder", "npz"])
-def test_real_pictures_do_not_beat_their_floor(poise: Any, tmp_path: Path, real: str) -> None:
+def test_real_images_do_not_beat_their_floor(poise: Any, tmp_path: Path, real: str) -> None:
     """Two halves of the same pictures, however few: the figure lies within the floor's spread."""
     images = np.concatenate([colours(100, 8, seed) // (1 + seed) for seed in range(4)])  # sorted by kind
     order = np.random.default_rng(0).permutation(400)
@@ -450,14 +450,14 @@ def test_grey_against_colour(poise: Any, tmp_path: Path) -> None:
     assert plain["fid"] > 5
 
 
-def test_one_figure(poise: Any, piles: Callable[[str], Path]) -> None:
+def test_one_measure(poise: Any, piles: Callable[[str], Path]) -> None:
     found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "vendi")
     assert list(found["measures"]) == ["vendi"]
     assert set(found["measures"]["vendi"]) == {"value", "floor", "floor_std"}
     assert found["skipped"] == {}
 
 
-def test_sizes_and_numbers_that_are_asked_for(poise: Any, piles: Callable[[str], Path]) -> None:
+def test_size_and_n_options(poise: Any, piles: Callable[[str], Path]) -> None:
     words = ["compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid"]
     assert told(poise, *words, "--n", 20)["n"] == 20
     [note] = told(poise, *words, "--n", 20, "--size", 12)["notes"]
@@ -468,7 +468,7 @@ def test_sizes_and_numbers_that_are_asked_for(poise: Any, piles: Callable[[str],
     assert own[-1].startswith("REAL was resized from 16 to 6 pixels")
 
 
-def test_pictures_that_are_shrunk_say_so(poise: Any, tmp_path: Path) -> None:
+def test_resizing_is_noted(poise: Any, tmp_path: Path) -> None:
     """Larger ones are compared at 256: neither pile of 300 x 300 is what it was."""
     large = archive(tmp_path / "large.npz", colours(12, 300, 5)[..., :1])
     words = ["compare", large, large, "--measures", "vendi"]
@@ -476,13 +476,13 @@ def test_pictures_that_are_shrunk_say_so(poise: Any, tmp_path: Path) -> None:
     assert not any("300" in note for note in told(poise, *words, "--size", 300).get("notes", []))
 
 
-def test_fewer_pictures_than_were_asked_for_are_said(poise: Any, piles: Callable[[str], Path]) -> None:
+def test_fewer_images_than_requested_are_noted(poise: Any, piles: Callable[[str], Path]) -> None:
     found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid", "--n", 1000)
     assert found["n"] == 90
     assert any("1,000" in note for note in found["notes"])
 
 
-def test_pictures_with_classes_against_a_data_set(poise: Any, npz: Path, tmp_path: Path) -> None:
+def test_labelled_images_against_a_data_set(poise: Any, npz: Path, tmp_path: Path) -> None:
     found = told(poise, "compare", npz, npz)
     assert found["features"].startswith("classifier ")
     assert found["measures"]["gan_test"]["value"] > 0.9
@@ -549,7 +549,7 @@ def test_help(poise: Any, command: str) -> None:
 # ---- runs in the place of pictures ---------------------------------------------------------------------------
 
 
-def test_a_run_is_compared_by_its_samples_and_not_by_its_sheets(
+def test_run_is_compared_by_its_samples_not_its_grids(
     poise: Any, run: Path, conditional: Path, npz: Path, tmp_path: Path
 ) -> None:
     for made, more in ((run, "the averaged weights"), (conditional, "classes in the proportions")):
@@ -567,7 +567,7 @@ def test_a_run_is_compared_by_its_samples_and_not_by_its_sheets(
         assert note in poise("compare", made, npz, *words).err.splitlines()
 
 
-def test_a_run_as_the_real_side_is_sampled_too(poise: Any, run: Path, npz: Path) -> None:
+def test_run_as_real(poise: Any, run: Path, npz: Path) -> None:
     words = ["--measures", "fid", "--features", "pixels", "--n", 40]
     found = told(poise, "compare", npz, run, *words)
     assert found["notes"][-1].startswith("REAL is a run: 80 samples")
@@ -576,15 +576,13 @@ def test_a_run_as_the_real_side_is_sampled_too(poise: Any, run: Path, npz: Path)
     assert [note.split()[0] for note in both["notes"]] == ["FAKE", "REAL"]
 
 
-def test_a_run_against_a_set_by_name_is_compared_at_its_own_size(poise: Any, digits_run: Path) -> None:
+def test_run_against_a_named_data_set_uses_the_size_of_the_run(poise: Any, digits_run: Path) -> None:
     found = told(poise, "compare", digits_run, "digits", "--n", 20, "--measures", "fid", "--features", "pixels")
     assert found["n"] == 20
     assert not any("resized" in note for note in found["notes"])
 
 
-def test_a_run_that_cannot_be_sampled_is_refused_with_its_reason(
-    poise: Any, run: Path, ring_run: Path, npz: Path, tmp_path: Path
-) -> None:
+def test_run_that_cannot_be_sampled(poise: Any, run: Path, ring_run: Path, npz: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(run, tmp_path / "bare"))
     shutil.rmtree(bare / "saves")
     for words in ((bare, npz), (npz, bare)):

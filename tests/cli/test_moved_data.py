@@ -1,4 +1,4 @@
-"""A run whose pictures lie elsewhere now: --data names the place, the fingerprint says whether they are the same."""
+"""Runs whose data was moved: --data gives the new location, and the fingerprint shows whether the data is the same."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def there(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return place
 
 
-def test_without_a_word_the_cure_is_named(poise: Callable, there: Path) -> None:
+def test_error_names_the_data_option(poise: Callable, there: Path) -> None:
     for words in (("train", "--resume", "--out", "run", "--steps", 4), ("measure", "run", "--measures", "fid")):
         poise(*words).complains(3, "/never/there", "--data")
 
 
 @pytest.mark.parametrize("how", ["data", "set", "recipe"])
-def test_a_run_goes_on_with_the_same_pictures_elsewhere(poise: Callable, there: Path, how: str) -> None:
+def test_run_resumes_with_moved_images(poise: Callable, there: Path, how: str) -> None:
     """And the new place is written into its recipe, where the next command finds it."""
     words = {"data": ["--data", "pics"], "set": ["--set", 'data.path="pics"'], "recipe": []}[how]
     if how == "recipe":
@@ -71,7 +71,7 @@ def test_a_run_goes_on_with_the_same_pictures_elsewhere(poise: Callable, there: 
     assert json.loads((there / "run" / "run.json").read_text())["step"] == 6
 
 
-def test_a_zip_of_the_folder_is_the_same_data(poise: Callable, there: Path) -> None:
+def test_zip_of_the_folder_is_the_same_data(poise: Callable, there: Path) -> None:
     with zipfile.ZipFile("pics.zip", "w") as archive:
         for path in sorted(Path("pics").rglob("*.png")):
             archive.write(path, path.relative_to("pics"))
@@ -80,7 +80,7 @@ def test_a_zip_of_the_folder_is_the_same_data(poise: Callable, there: Path) -> N
     assert tomllib.loads((there / "run" / "recipe.toml").read_text())["data"]["kind"] == "zip"
 
 
-def test_other_pictures_are_refused_with_both_fingerprints(poise: Callable, there: Path) -> None:
+def test_other_images_are_refused_with_both_fingerprints(poise: Callable, there: Path) -> None:
     draw(there / "others", seed=1)
     was = Run("run").info["data"]["fingerprint"]
     before = (there / "run" / "recipe.toml").read_text()
@@ -90,18 +90,18 @@ def test_other_pictures_are_refused_with_both_fingerprints(poise: Callable, ther
 
 
 @pytest.mark.parametrize("change", ["data.size=16", "data.channels=1"])
-def test_what_the_pictures_become_may_not_change(poise: Callable, there: Path, change: str) -> None:
+def test_preprocessing_is_kept(poise: Callable, there: Path, change: str) -> None:
     said = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "pics", "--set", change)
     said.complains(2, change.partition("=")[0])
 
 
-def test_a_named_set_is_no_other_place(poise: Callable, there: Path) -> None:
+def test_named_data_set_is_not_a_new_location(poise: Callable, there: Path) -> None:
     said = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "ring")
     assert said.code in (2, 3)
     assert "Traceback" not in said.err
 
 
-def test_figures_of_the_same_pictures_elsewhere(poise: Callable, trained: Path, there: Path) -> None:
+def test_measures_with_moved_images(poise: Callable, trained: Path, there: Path) -> None:
     words = ("--measures", "fid,kid", "--json", "--features", "pixels")
     here = poise("measure", trained / "run", *words)
     moved = poise("measure", "run", *words, "--data", "pics")

@@ -1,4 +1,4 @@
-"""The run folder holds what users and scripts rely on."""
+"""The run folder contains what users and scripts rely on."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_rows(ring_run: Path) -> None:
             assert row["stats"][name]["min"] > 0
 
 
-def test_adversarial_part_is_told_alone(poise: Any, ring_run: Path, tmp_path: Path) -> None:
+def test_adversarial_loss_is_logged_separately(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     """A penalty a million times heavier leaves the first step's loss as it is, and is itself told unweighted."""
     recipe = tmp_path / "heavy.toml"
     shutil.copy(ring_run / "recipe.toml", recipe)
@@ -237,24 +237,24 @@ def test_rows_are_json_whatever_the_numbers(tmp_path: Path) -> None:
     [[1.0, math.nan], [math.inf, 1.0], [-math.inf, math.nan], [math.inf, -math.inf], [math.nan] * 3],
     ids=str,
 )
-def test_an_interval_with_a_hole_is_told_without_a_warning(series: list[float]) -> None:
+def test_interval_with_missing_values_gives_no_warning(series: list[float]) -> None:
     stat = statistics(np.array(series))
     assert not math.isfinite(stat.mean)
     strictly(json.dumps(row_to_json(Row(1, 1, 0.0, {"d/adversarial": stat})), allow_nan=False))
 
 
-def test_an_interval_that_is_finite() -> None:
+def test_finite_interval() -> None:
     series = [0.1, 0.4, -0.2, 3.0]
     mean = sum(series) / 4
     spread = math.sqrt(sum((x - mean) ** 2 for x in series) / 4)
     assert statistics(np.array(series)) == pytest.approx((mean, spread, -0.2, 3.0), rel=1e-12)
 
 
-def test_an_empty_interval_has_no_stats() -> None:
+def test_empty_interval_has_no_stats() -> None:
     assert StepMetrics().reduce() == {}
 
 
-def test_a_run_that_leaves_the_finite_numbers(poise: Any, small: list[str], tmp_path: Path) -> None:
+def test_diverging_run(poise: Any, small: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--set", "optimizer.d.lr=1e30", "--set", "log.rows=1", "--steps", 50]
     said = poise("train", "ring", "--out", out, *small, *words)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: exit code 75, the state saved, and the message says how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: exit code 75, the state saved, and the message says how to continue."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_stopped_in_the_middle_and_resumed(
 
 
 @ALL
-def test_stopped_while_it_gets_ready(small: list[str], tmp_path: Path, number: signal.Signals) -> None:
+def test_stopped_at_start_up(small: list[str], tmp_path: Path, number: signal.Signals) -> None:
     """From the first word on stderr: what is imported after it takes seconds, and a scheduler does not wait."""
     process = start(tmp_path / "out", small)
     try:
@@ -143,7 +143,7 @@ def test_stopped_while_players_are_built(
 
 
 @ALL
-def test_stopped_while_the_folder_is_begun(
+def test_stopped_while_the_folder_is_created(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
@@ -203,7 +203,7 @@ def once(kill: Callable[[int, int], None]) -> Callable[[int, int], None]:
 
 
 @ALL
-def test_stopped_while_it_measures(
+def test_stopped_during_a_periodic_evaluation(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """Measuring is broken off, and done first when the run goes on: the lines are those of a run left alone."""
@@ -235,7 +235,7 @@ def after(calls: int, kill: Callable[[int, int], None]) -> Callable[[int, int], 
 
 
 @ALL
-def test_a_signal_is_not_taken_for_a_damaged_file(
+def test_signal_is_not_mistaken_for_a_damaged_file(
     poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """Readers of files that may raise anything catch all exceptions; a signal is none of these."""
@@ -248,7 +248,7 @@ def test_a_signal_is_not_taken_for_a_damaged_file(
 
 @ALL
 @pytest.mark.parametrize("command", ["measure", "compare"])
-def test_stopped_while_figures_are_worked_out(
+def test_stopped_while_measures_are_computed(
     poise: Any, ring_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals, command: str
 ) -> None:
     np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 255, (40, 8, 8, 1), np.uint8))
@@ -258,7 +258,7 @@ def test_stopped_while_figures_are_worked_out(
     poise(command, *words).complains(75, f"stopped by {number.name}")
 
 
-def test_a_second_ctrl_c_ends_our_own_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_ctrl_c_ends_an_owned_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within five seconds of the first; later ones, and SIGTERM however often, wait for the save."""
     left: list[int] = []
     now = [100.0]
@@ -276,7 +276,7 @@ def test_a_second_ctrl_c_ends_our_own_process_at_once(monkeypatch: pytest.Monkey
     assert left == [130]
 
 
-def test_a_second_ctrl_c_never_ends_somebody_elses_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_ctrl_c_never_ends_a_foreign_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook's kernel goes on; handlers are as they were, and the run can be resumed."""
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("a process that is not ours was ended"))
     before = [signal.getsignal(each) for each in ENDING]
@@ -296,7 +296,7 @@ def test_a_second_ctrl_c_never_ends_somebody_elses_process(tmp_path: Path, monke
 
 
 @ALL
-def test_handlers_are_put_back_whatever_happens(number: signal.Signals) -> None:
+def test_handlers_are_always_restored(number: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in ENDING]
     with pytest.raises(RuntimeError, match="mine"), Signals():
         raise RuntimeError("mine")
@@ -306,7 +306,7 @@ def test_handlers_are_put_back_whatever_happens(number: signal.Signals) -> None:
     assert [signal.getsignal(each) for each in ENDING] == before
 
 
-def test_what_ignores_a_hangup_goes_on_ignoring_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_hangup_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """nohup, disown and setsid leave it so; other signals are heard all the same."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -339,7 +339,7 @@ def test_training_in_a_thread(tmp_path: Path) -> None:
     assert [signal.getsignal(each) for each in ENDING] == before
 
 
-def test_a_watcher_may_ask_for_an_end(tmp_path: Path) -> None:
+def test_listener_may_stop_the_run(tmp_path: Path) -> None:
     class Enough(NullListener):
         def on_step(self, step: int) -> None:
             if step == 3:

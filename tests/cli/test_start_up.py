@@ -1,4 +1,4 @@
-"""What a command imports before it does its work: time to the first step and to the first sample is mostly imports.
+"""What a command imports before it starts its work: time to the first step and to the first sample is mostly imports.
 
 Not timed, as other work on the machine would decide; the modules are listed instead. `torch._dynamo` alone is a third
 of the time to the first step, and PyTorch imports it at the first call of an optimiser, unless it is called as `Eager`

@@ -1,4 +1,4 @@
-"""stdout and stderr that nobody reads any more: no command ends otherwise than it would have."""
+"""stdout and stderr without a reader: every command ends as it would with one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ERRORS = [OSError(errno.EIO, "I/O"), BrokenPipeError(errno.EPIPE, "pipe"), Value
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=repr)
-def test_a_stream_that_is_gone_is_forgiven(error: Exception) -> None:
+def test_closed_stream_is_ignored(error: Exception) -> None:
     for everything in (True, False):
         stream = LenientStream(Failing(error), all_errors=everything)
         stream.write("a")
@@ -47,14 +47,14 @@ def test_a_stream_that_is_gone_is_forgiven(error: Exception) -> None:
         assert stream.gone
 
 
-def test_a_full_disk_is_told_on_stdout_and_forgiven_on_stderr() -> None:
+def test_full_disk_raises_on_stdout_and_is_ignored_on_stderr() -> None:
     full = OSError(errno.ENOSPC, "full")
     LenientStream(Failing(full), all_errors=True).write("a")
     with pytest.raises(OSError, match="full"):
         LenientStream(Failing(full), all_errors=False).write("a")
 
 
-def test_one_line_without_letters_does_not_silence_the_next() -> None:
+def test_unencodable_line_does_not_silence_the_next() -> None:
     raw = io.BytesIO()
     stream = LenientStream(io.TextIOWrapper(raw, "ascii"), all_errors=True)
     stream.write("é\n")
@@ -63,7 +63,7 @@ def test_one_line_without_letters_does_not_silence_the_next() -> None:
     assert raw.getvalue() == b"e\n"
 
 
-def test_where_there_are_no_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under pythonw."""
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
@@ -100,7 +100,7 @@ class Broken(NullListener):
 
 @pytest.mark.parametrize("call", ["on_start", "on_step", "on_row", "on_message"])
 @pytest.mark.parametrize("error", [*ERRORS, SystemExit(1)], ids=repr)
-def test_a_watcher_that_fails_is_not_asked_again(
+def test_failing_listener_is_removed(
     ring: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], call: str, error: BaseException
 ) -> None:
     ring = ring.model_copy(update={"steps": 1000})
@@ -115,7 +115,7 @@ def test_a_watcher_that_fails_is_not_asked_again(
     assert capsys.readouterr().err.count("the listener Broken failed") == 1
 
 
-def test_a_run_goes_on_without_its_watcher(ring: Recipe, tmp_path: Path) -> None:
+def test_run_continues_without_its_listener(ring: Recipe, tmp_path: Path) -> None:
     run = train(ring, tmp_path / "run", listener=Broken("row", RuntimeError("mine")))
     assert run.info["state"] == "done"
     assert len(run.rows) == 3
@@ -123,7 +123,7 @@ def test_a_run_goes_on_without_its_watcher(ring: Recipe, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=repr)
 @pytest.mark.parametrize("view", [PlainView, LiveView])
-def test_a_run_goes_on_without_its_terminal(
+def test_run_continues_without_its_terminal(
     ring: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, view: Callable[[], Any]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -146,7 +146,7 @@ def poise(*words: str, **streams: Any) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize(("words", "code"), [(["recipes"], 0), (["train", "no-such"], 2), (["--version"], 0)])
-def test_exit_codes_where_nobody_reads(pipe: int, words: list[str], code: int) -> None:
+def test_exit_codes_without_a_reader(pipe: int, words: list[str], code: int) -> None:
     """Python's own flush at its end would make 120 of each."""
     assert poise(*words, stdout=pipe, stderr=pipe).wait(60) == code
     other = poise(*words, stdout=pipe, stderr=subprocess.PIPE)
@@ -157,7 +157,7 @@ def test_exit_codes_where_nobody_reads(pipe: int, words: list[str], code: int) -
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_under_stdout_is_exit_code_6() -> None:
+def test_full_disk_under_stdout_exits_with_6() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = poise("recipes", stdout=full, stderr=subprocess.PIPE)
         told = done.communicate()[1].decode()
@@ -167,7 +167,7 @@ def test_a_full_disk_under_stdout_is_exit_code_6() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
-def test_closed_descriptors_are_not_given_to_files(tmp_path: Path) -> None:
+def test_closed_descriptors_are_not_reused_for_files(tmp_path: Path) -> None:
     """`poise ... >&- 2>&-`: a file that is opened later must not become stderr."""
     command = f"{sys.executable} -m poise train ring --steps 1 --set batch=8 --set measure=none --out run >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""`poise tips`, as it is typed."""
+"""`poise tips` on the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "minibatch_stddev" in out
 
 
-def test_tells_one_with_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_details_of_a_tip(capsys: pytest.CaptureFixture[str]) -> None:
     assert poise("packing") == 0
     out = " ".join(capsys.readouterr().out.split())
     (tip,) = (tip for tip in tips() if tip.id == "T16")
@@ -37,7 +37,7 @@ def test_tells_one_with_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not measured yet" in out
 
 
-def test_json_is_alone_on_stdout_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_complete_and_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert poise("--json") == 0
     told = capsys.readouterr()
     assert told.err == ""
@@ -49,7 +49,7 @@ def test_json_is_alone_on_stdout_and_whole(capsys: pytest.CaptureFixture[str]) -
     assert [one["id"] for one in json.loads(capsys.readouterr().out)] == ["T07a"]
 
 
-def test_a_recipes_standing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_statuses_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert poise("--recipe", "dcgan") == 0
     lines = capsys.readouterr().out.splitlines()
     (noise,) = [line for line in lines if "T14a" in line]
@@ -60,7 +60,7 @@ def test_a_recipes_standing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("words", [("soft-lables",), ("--recipe", "dcgam"), ("--recipe", "missing.toml")])
-def test_a_slip_is_exit_2_in_one_line(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_tip_exits_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert poise(*words) == 2
     told = capsys.readouterr()
     assert told.out == ""

@@ -1,4 +1,4 @@
-"""`poise watch`: a table, JSON, a picture; what is refused; and no torch."""
+"""`poise watch`: the table, JSON, the plot, errors, and no import of torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def told(poise: Any, *words: object) -> dict[str, Any]:
     return json.loads(said.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
-def test_a_table(poise: Any, won: Path) -> None:
+def test_table(poise: Any, won: Path) -> None:
     said = poise("watch", won)
     assert (said.code, said.err) == (0, "")
     words = " ".join(said.out.split())
@@ -98,7 +98,7 @@ def test_plot(poise: Any, won: Path, tmp_path: Path) -> None:
         assert image.tobytes() != with_alarm
 
 
-def test_what_is_drawn(poise: Any, won: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_of_the_plot(poise: Any, won: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[Any, ...]] = []
     monkeypatch.setattr("poise.watch.plot.plot", lambda *words: drawn.append(words))
     path = tmp_path / "losses.png"
@@ -108,13 +108,13 @@ def test_what_is_drawn(poise: Any, won: Path, tmp_path: Path, monkeypatch: pytes
     assert (family, title) == ("hinge", str(won))
 
 
-def test_the_family(poise: Any, won: Path) -> None:
+def test_loss_family(poise: Any, won: Path) -> None:
     assert [a["detector"] for a in told(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
     assert told(poise, won, "--loss-family", "energy")["alarms"] == []
     assert "(equilibrium: 1)" in told(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
 
 
-def test_a_critic_is_known_by_its_loss(poise: Any, tmp_path: Path) -> None:
+def test_critic_is_recognised_by_its_loss(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, -5.0)
     said = poise("watch", path)
     assert "loss family: wasserstein" in " ".join(said.out.split())
@@ -144,7 +144,7 @@ def a_run(folder: Path, recipe: str = "") -> Path:
     return run
 
 
-def test_a_run_of_ours(poise: Any, tmp_path: Path) -> None:
+def test_run_folder(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     found = told(poise, run)
@@ -153,7 +153,7 @@ def test_a_run_of_ours(poise: Any, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_measurings_are_heard_but_are_no_rows(poise: Any, tmp_path: Path) -> None:
+def test_evaluations_are_used_but_not_counted_as_rows(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path)
     lines = [{"step": 100 * k, "measures": {"class_balance": 0.1}, "floor": {}} for k in range(1, 11)]
     (run / "measures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -164,17 +164,17 @@ def test_measurings_are_heard_but_are_no_rows(poise: Any, tmp_path: Path) -> Non
     assert "20 rows up to step 1,000" in " ".join(poise("watch", run).out.split())
 
 
-def test_a_run_that_was_trained(poise: Any, ring_run: Path) -> None:
+def test_trained_run(poise: Any, ring_run: Path) -> None:
     assert told(poise, ring_run)["rows"] == 4
 
 
-def test_brackets_are_told_as_they_are(poise: Any, tmp_path: Path) -> None:
+def test_brackets_are_printed_literally(poise: Any, tmp_path: Path) -> None:
     folder = tmp_path / "[bold]x"
     folder.mkdir()
     assert "[bold]x" in "".join(poise("watch", csv(folder, 0.001)).out.split())
 
 
-def test_a_monitor_that_cannot_be_read(poise: Any, tmp_path: Path) -> None:
+def test_unreadable_monitor_settings(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path, '[monitor.policy]\ncolapse = "off"\n')
     poise("watch", run).complains(2, "monitor.policy", "no such detector 'colapse'", "did you mean 'collapse'?")
 
@@ -216,7 +216,7 @@ def test_a_bad_regular_expression(poise: Any, sound: Path) -> None:
     poise("watch", sound, "--pattern", "(?P<d>").complains(2, "--pattern", "not a regular expression")
 
 
-def test_a_picture_is_refused_before_anything_is_read(poise: Any, tmp_path: Path) -> None:
+def test_invalid_plot_path_is_refused_before_reading(poise: Any, tmp_path: Path) -> None:
     poise("watch", tmp_path / "nowhere", "--plot", "a.gif").complains(2, "--plot")
 
 

@@ -1,4 +1,4 @@
-"""`compare` matches classes by their names: another order, and classes that one side lacks, do not matter."""
+"""`poise compare` matches classes by name: their order, and classes that one side lacks, do not matter."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_labels_are_matched_by_name(
         assert labels.tolist() == [asked[shown] for shown in images[:, 0, 0, 0].tolist()]
 
 
-def test_doubts_of_either_side_are_told(poise: Callable[..., Any], tmp_path: Path) -> None:
+def test_warnings_about_either_side_are_printed(poise: Callable[..., Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", images=IMAGES)
     np.savez(tmp_path / "fake.npz", images=IMAGES // 64)
     said = poise("compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels")

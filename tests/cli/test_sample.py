@@ -1,4 +1,4 @@
-"""`poise sample` and `poise interpolate`: files, seeds, weights, and runs that still go on."""
+"""`poise sample` and `poise interpolate`: files, seeds, weights, and runs in progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def frames(path: Path) -> list[bytes]:
 # ---- sample -------------------------------------------------------------------------------------------
 
 
-def test_sheet_goes_into_the_run_by_default(poise: Any, ring_copy: Path) -> None:
+def test_grid_is_written_into_the_run_by_default(poise: Any, ring_copy: Path) -> None:
     said = poise("sample", ring_copy)
     assert (said.code, said.out) == (0, "")
     assert str(ring_copy / "sample.png") in said.err
@@ -44,7 +44,7 @@ def test_sheet_goes_into_the_run_by_default(poise: Any, ring_copy: Path) -> None
         assert sheet.format == "PNG"
 
 
-def test_npz_of_pictures(poise: Any, digits_run: Path, tmp_path: Path) -> None:
+def test_npz_of_images(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
     said = poise("sample", digits_run, "--n", 7, "--npz", path)
     assert (said.code, said.out) == (0, "")
@@ -56,7 +56,7 @@ def test_npz_of_pictures(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     assert not (digits_run / "sample.png").exists()  # who asks for the samples alone gets no sheet
 
 
-def test_both_at_once(poise: Any, digits_run: Path, tmp_path: Path) -> None:
+def test_png_and_npz_at_once(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     assert poise("sample", digits_run, "--n", 4, "--npz", tmp_path / "a.npz", "--out", tmp_path / "a.png").code == 0
     assert images(tmp_path / "a.npz").shape == (4, 32, 32, 1)
     with Image.open(tmp_path / "a.png") as sheet:
@@ -84,7 +84,7 @@ def test_seeds(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     assert (images(more) != images(one)).any()  # left out, the seed is 0
 
 
-def test_raw_weights_are_others_than_the_averaged_ones(poise: Any, digits_run: Path, tmp_path: Path) -> None:
+def test_raw_weights_differ_from_averaged_ones(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     for name, options in (("averaged", []), ("raw", ["--raw"])):
         assert poise("sample", digits_run, "--n", 5, "--npz", tmp_path / f"{name}.npz", *options).code == 0
     assert (images(tmp_path / "averaged.npz") != images(tmp_path / "raw.npz")).mean() > 0.1
@@ -93,14 +93,14 @@ def test_raw_weights_are_others_than_the_averaged_ones(poise: Any, digits_run: P
     assert run.generator() is not run.generator(raw=True)
 
 
-def test_sampling_leaves_the_run_as_it_was(poise: Any, digits_run: Path, tmp_path: Path) -> None:
+def test_sampling_does_not_change_the_run(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in digits_run.rglob("*") if path.is_file()}
     for command in ("sample", "interpolate"):
         assert poise(command, digits_run, "--out", tmp_path / f"{command}.png").code == 0
     assert {path: path.read_bytes() for path in digits_run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_that_still_goes_on(poise: Any, ring_run: Path, tmp_path: Path) -> None:
+def test_running_run(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     """From the newest save, while `run.json` says "running"; looking changes nothing about the run."""
     taken: list[tuple[int, str, bytes]] = []
     out = tmp_path / "run"
@@ -119,12 +119,12 @@ def test_a_run_that_still_goes_on(poise: Any, ring_run: Path, tmp_path: Path) ->
     assert last[0].read_bytes() == last[1].read_bytes()
 
 
-def test_no_save_yet(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
+def test_no_checkpoint_yet(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
     (ring_copy / "saves").rename(tmp_path / "elsewhere")
     poise("sample", ring_copy).complains(4, "saves", "no valid checkpoint", "none at all")
 
 
-def test_an_older_save_where_the_newest_is_damaged(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
+def test_older_checkpoint_if_the_newest_is_damaged(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
     intact, damaged = tmp_path / "intact.npz", tmp_path / "damaged.npz"
     assert poise("sample", ring_copy, "--npz", intact).code == 0
     spoil(ring_copy / "saves" / "step-00000008" / "tensors.safetensors")
@@ -173,7 +173,7 @@ def test_no_run(
         ("interpolate", ["--out", "no/x.gif"], ["--out", "its folder does not exist"]),
     ],
 )
-def test_options_refused(
+def test_invalid_options(
     poise: Any,
     ring_run: Path,
     tmp_path: Path,
@@ -208,7 +208,7 @@ def walk(poise: Any, run: Path, out: Path, *options: object) -> np.ndarray:
         return np.asarray(sheet)
 
 
-def test_paths_part_in_the_middle_and_meet_at_both_ends(poise: Any, digits_run: Path, tmp_path: Path) -> None:
+def test_paths_differ_except_at_both_ends(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     great, straight = (walk(poise, digits_run, tmp_path / f"{p}.png", "--path", p) for p in ("slerp", "lerp"))
     assert great.shape == straight.shape
     width = (great.shape[1] - 2) // 5  # five tiles, each with a gap to its right, after a gap on the left
@@ -223,7 +223,7 @@ def test_paths_part_in_the_middle_and_meet_at_both_ends(poise: Any, digits_run: 
 
 
 @pytest.mark.parametrize("path", ["slerp", "lerp"])
-def test_film_goes_there_and_back(poise: Any, ring_run: Path, tmp_path: Path, path: str) -> None:
+def test_gif_runs_forth_and_back(poise: Any, ring_run: Path, tmp_path: Path, path: str) -> None:
     out = tmp_path / "walk.gif"
     said = poise("interpolate", ring_run, "--path", path, "--steps", 6, "--rows", 50, "--out", out)
     assert (said.code, said.out) == (0, "")
@@ -236,7 +236,7 @@ def test_film_goes_there_and_back(poise: Any, ring_run: Path, tmp_path: Path, pa
         assert film.info["loop"] == 0
 
 
-def test_shortest_film(poise: Any, ring_run: Path, tmp_path: Path) -> None:
+def test_shortest_gif(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "walk.GIF"
     assert poise("interpolate", ring_run, "--steps", 2, "--rows", 30, "--out", out).code == 0
     assert len(frames(out)) == 2

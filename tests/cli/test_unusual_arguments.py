@@ -1,4 +1,4 @@
-"""Odd words in every place of a command line: none is an "internal error", none prints a traceback."""
+"""Unusual arguments in every position of a command line: none is an "internal error", none prints a traceback."""
 
 from __future__ import annotations
 
@@ -98,31 +98,31 @@ def answers(said: Any) -> None:
     ],
     ids=" ".join,
 )
-def test_an_odd_word(poise: Poise, place: Path, words: list[str]) -> None:
+def test_unusual_arguments(poise: Poise, place: Path, words: list[str]) -> None:
     for odd in WORDS:
         answers(poise(*(word.format(odd) if word == "{}" else word for word in words)))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_odd_value(poise: Poise, path: str) -> None:
+def test_unusual_values(poise: Poise, path: str) -> None:
     for value in VALUES:
         answers(poise("check", "ring", "--no-data", "--set", f"{path}={value}"))
 
 
-def test_numbers_that_no_memory_holds(poise: Poise, place: Path) -> None:
+def test_numbers_beyond_any_memory(poise: Poise, place: Path) -> None:
     for words in (["measure", "run"], ["compare", "run", "run"], ["sample", "run"]):
         said = poise(*words, "--n", "9" * 25)
         assert said.code == 2
         assert "--n" in said.last
 
 
-def test_a_log_of_enormous_steps(poise: Poise, place: Path) -> None:
+def test_log_with_enormous_steps(poise: Poise, place: Path) -> None:
     Path("log.csv").write_text("step,d,g\n1e300,1,1\n")
     said = poise("watch", "log.csv", "--plot", "log.png")
     assert said.code == 0, said.err
 
 
-def test_a_finished_run_without_its_sheets(poise: Poise, place: Path) -> None:
+def test_finished_run_without_grids(poise: Poise, place: Path) -> None:
     shutil.rmtree("run/samples")
     said = poise("train", "--resume", "--out", "run")
     assert said.code == 0, said.err

@@ -56,7 +56,7 @@ def told(said: Any) -> dict[str, Any]:
 # ---- a table ---------------------------------------------------------------------------------------------
 
 
-def test_a_sound_recipe(poise: Poise, tmp_path: Path, small: list[str]) -> None:
+def test_valid_recipe(poise: Poise, tmp_path: Path, small: list[str]) -> None:
     said = poise("check", "ring", "--steps", 7200, *small)
     assert said.code == 0
     lines = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
@@ -71,7 +71,7 @@ def test_a_sound_recipe(poise: Poise, tmp_path: Path, small: list[str]) -> None:
     assert said.err == ""
 
 
-def test_warnings_are_said_and_pass(poise: Poise, small: list[str]) -> None:
+def test_warnings_are_printed_and_exit_code_is_0(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", "--no-data", *small, "--set", 'network.g.output="tanh"')
     assert said.code == 0
     (line,) = [line for line in said.out.splitlines() if line.startswith("warning")]
@@ -80,14 +80,14 @@ def test_warnings_are_said_and_pass(poise: Poise, small: list[str]) -> None:
     assert "no problems found" not in said.out
 
 
-def test_brackets_are_not_taken_for_markup(poise: Poise, small: list[str]) -> None:
+def test_brackets_are_not_markup(poise: Poise, small: list[str]) -> None:
     """A finding may hold a list: it is printed as it is."""
     said = poise("check", "ring", "--no-data", *small, "--set", 'conditioning.d={kind="projection"}')
     assert said.code == 2
     assert 'add conditioning.g = {kind = "concat"}' in " ".join(said.out.split())
 
 
-def test_a_refusal_is_said_and_is_code_2(poise: Poise, small: list[str]) -> None:
+def test_errors_are_printed_and_exit_code_is_2(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", *small, "--set", 'objective={kind="energy"}')
     assert said.code == 2
     assert said.out.startswith("error    objective: 'energy' needs an energy")
@@ -133,7 +133,7 @@ def test_refusals_and_warnings_as_json(poise: Poise, small: list[str]) -> None:
     ids=["a bad value", "an unknown key", "no such recipe", "no such file", "no such detector", "no change at all"],
 )
 @pytest.mark.parametrize("as_json", [False, True])
-def test_an_unreadable_recipe_is_code_2(poise: Poise, words: list[str], where: str, word: str, as_json: bool) -> None:
+def test_unreadable_recipe_exits_with_2(poise: Poise, words: list[str], where: str, word: str, as_json: bool) -> None:
     said = poise("check", *words, *(["--json"] if as_json else []))
     assert said.code == 2
     assert said.last.startswith("poise: ")
@@ -148,7 +148,7 @@ def test_an_unreadable_recipe_is_code_2(poise: Poise, words: list[str], where: s
     assert one["tip"] == ""
 
 
-def test_a_file_that_is_no_toml(poise: Poise, tmp_path: Path) -> None:
+def test_invalid_toml(poise: Poise, tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text("steps = = 3\n")
     said = poise("check", file, "--json")
@@ -160,13 +160,13 @@ def test_a_file_that_is_no_toml(poise: Poise, tmp_path: Path) -> None:
 # ---- data ------------------------------------------------------------------------------------------------
 
 
-def test_missing_data_is_code_3(poise: Poise, tmp_path: Path) -> None:
+def test_missing_data_exits_with_3(poise: Poise, tmp_path: Path) -> None:
     poise("check", "dcgan", "--data", tmp_path / "nothing.npz").complains(3, "--data", "no such data")
     change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
     poise("check", "dcgan", "--set", change).complains(3, "gone.npz")
 
 
-def test_without_data_it_is_not_loaded(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_data_option_loads_no_data(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
     said = poise("check", "dcgan", "--no-data", "--set", change, "--json")
     assert said.code == 0
@@ -182,7 +182,7 @@ def test_without_data_it_is_not_loaded(poise: Poise, tmp_path: Path, monkeypatch
         assert told(said)["refusals"] == []
 
 
-def test_data_by_hand(poise: Poise, tmp_path: Path) -> None:
+def test_data_option(poise: Poise, tmp_path: Path) -> None:
     """The size of the recipe's own table is kept."""
     said = poise("check", "dcgan", "--data", sound(tmp_path), *SIZED, "--json")
     assert said.code == 0
@@ -225,7 +225,7 @@ def folder_each(tmp_path: Path) -> Path:
         (folder_each, "data", "T13", "probably not classes"),
     ],
 )
-def test_doubtful_pictures(
+def test_suspicious_images(
     data: Callable[[Path], Path], field: str, tip: str, word: str, poise: Poise, tmp_path: Path
 ) -> None:
     said = poise("check", "dcgan", "--data", data(tmp_path), *SIZED, "--json")
@@ -242,14 +242,14 @@ def test_one_folder_is_a_note(poise: Poise, tmp_path: Path) -> None:
     assert "note     all images are in one folder, kind00" in said.out
 
 
-def test_notes_of_the_data_are_said(poise: Poise, tmp_path: Path) -> None:
+def test_notes_on_the_data_are_printed(poise: Poise, tmp_path: Path) -> None:
     said = poise("check", "dcgan", "--data", few(tmp_path), *SIZED)
     assert said.code == 0
     assert [line for line in said.out.splitlines() if line.startswith("note     ")]
     assert poise("check", "dcgan", "--data", few(tmp_path), *SIZED, "--json").out.count('"notes"') == 1
 
 
-def test_labels_of_data_without_are_refused(poise: Poise, tmp_path: Path) -> None:
+def test_conditional_recipe_on_unlabelled_data(poise: Poise, tmp_path: Path) -> None:
     said = poise("check", "cgan", "--data", sound(tmp_path), *SIZED, "--json")
     assert said.code == 2
     assert [one["field"] for one in told(said)["refusals"]] == ["conditioning"]
@@ -270,7 +270,7 @@ def test_the_warm_up_passes(poise: Poise, small: list[str]) -> None:
     assert "no problems found" in said.out
 
 
-def test_a_d_that_does_not_move_is_warned_of(poise: Poise, small: list[str]) -> None:
+def test_warm_up_warns_of_a_frozen_d(poise: Poise, small: list[str]) -> None:
     said = poise("check", "ring", "--warm-up", "--json", *small, "--set", 'optimizer.d={kind="adam", lr=1e-12}')
     assert said.code == 0
     found = told(said)
@@ -295,7 +295,7 @@ def test_a_d_that_does_not_move_is_warned_of(poise: Poise, small: list[str]) -> 
         (["--trust-code"], {"trust_code": True}),
     ],
 )
-def test_words_are_handed_on(
+def test_options_are_passed_on(
     words: list[str], wanted: dict[str, Any], poise: Poise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[tuple[Any, dict[str, Any]]] = []
@@ -312,13 +312,13 @@ def test_words_are_handed_on(
     assert {key: how[key] for key in wanted} == wanted
 
 
-def test_left_out_the_recipe_is_the_default(poise: Poise) -> None:
+def test_default_recipe(poise: Poise) -> None:
     said = poise("check", "--no-data")
     assert said.code == 0
     assert said.out.splitlines()[-1] == "dcgan: no problems found"
 
 
-def test_a_device_that_is_not_there_is_code_2(poise: Poise, small: list[str]) -> None:
+def test_missing_device_exits_with_2(poise: Poise, small: list[str]) -> None:
     poise("check", "ring", *small, "--device", "cuda:99").complains(2, "--device")
 
 
@@ -330,7 +330,7 @@ def noisy(place: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ["digits", "grid", "MNIST", "mnist", "stacked_digits"])
-def test_a_folder_named_like_a_data_set_is_spoken_of(
+def test_folder_named_like_a_data_set_gives_a_note(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Wherever data is named; the rule stays that the name goes first."""
@@ -353,7 +353,7 @@ UNMEASURED = ["--set", "measure=none"]
 
 
 @pytest.mark.parametrize(("recipe", "noted"), [("dcgan", True), ("cgan", False), ("acgan", False)])
-def test_classes_that_a_recipe_does_not_use_are_noted(poise: Poise, tmp_path: Path, recipe: str, noted: bool) -> None:
+def test_unused_classes_give_a_note(poise: Poise, tmp_path: Path, recipe: str, noted: bool) -> None:
     """At the start of a run as well; not of the data sets that come along."""
     place = noisy(tmp_path / "p", *(f"{kind}/{i}.png" for kind in "ab" for i in range(30)))
     words = "this recipe does not use the 2 classes"
@@ -366,7 +366,7 @@ def test_classes_that_a_recipe_does_not_use_are_noted(poise: Poise, tmp_path: Pa
         assert "2 classes: a, b; 30 images each" in said.out + said.err
 
 
-def test_doubts_of_the_data_are_warnings_in_both_commands(poise: Poise, tmp_path: Path) -> None:
+def test_warnings_about_the_data_in_both_commands(poise: Poise, tmp_path: Path) -> None:
     folders = [f"{part}/{kind}" for part in ("test", "train") for kind in "ab"]
     place = noisy(tmp_path / "p", *(f"{folder}/{i}.png" for folder in folders for i in range(9)))
     checked = told(poise("check", "dcgan", "--data", place, *SIZED, "--json"))
