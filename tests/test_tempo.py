@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import Linear, Session, Shift, by_hand, context, recipe, ring_feed, source
+from contracts.tiny import Linear, Session, Shift, by_hand, context, recipe, ring_batches, source
 from poise.core.move import MoveData
 from poise.core.types import MoveContext, Side
 from poise.engine.step import alternate, simultaneous
@@ -119,7 +119,7 @@ def test_a_player_moves_until_its_loss_is_below_the_threshold(side: Side) -> Non
         return should_move(context, last)
 
     game.tempo.should_move = recording  # type: ignore[method-assign]
-    alternate(game, ring_feed(50), context(), StepMetrics())
+    alternate(game, ring_batches(50), context(), StepMetrics())
     assert 1 < len(losses) < 50
     assert all(loss > 0.3 for loss in losses[:-1])
     assert losses[-1] <= 0.3
@@ -142,7 +142,7 @@ def descent_ascent(steps: int, lr: float, style: str) -> tuple[Tensor, Tensor, T
     """w, b and the shift after gradient steps on V = <w, x - z - by>; D's bias has no gradient."""
     w, by = torch.tensor([0.5, -0.25]).double(), torch.tensor([0.3, 0.1]).double()
     bias = torch.zeros(()).double()
-    batches, latent = ring_feed(), by_hand().latent
+    batches, latent = ring_batches(), by_hand().latent
     for at in range(steps):
         real, _ = batches.load(context(at))
         assert real is not None
@@ -160,7 +160,7 @@ def test_simultaneous_gradients_are_those_at_the_same_weights(style: str) -> Non
     game: Any = by_hand(objective=Bilinear(), tempo=tempo, lr=lr)
     assert game.tempo.step_kind == style
     for at in range(steps):
-        STEP_FUNCTIONS[game.tempo.step_kind](game, ring_feed(), context(at), StepMetrics())
+        STEP_FUNCTIONS[game.tempo.step_kind](game, ring_batches(), context(at), StepMetrics())
     w, bias, by = descent_ascent(steps, lr, style)
     assert torch.allclose(game.d.net.weight.detach().double(), w, atol=1e-5)
     assert torch.allclose(game.d.net.bias.detach().double(), bias, atol=1e-5)
@@ -199,7 +199,7 @@ def test_simultaneous_steps_diverge_where_alternating_steps_stay_bounded() -> No
             lr=0.3,
         )
         for at in range(40):
-            step(game, ring_feed(), context(at), StepMetrics())
+            step(game, ring_batches(), context(at), StepMetrics())
         norms[step] = float(torch.cat((game.d.net.weight, game.g.net.by)).detach().norm())
     assert norms[simultaneous] == pytest.approx((1 + 0.3**2) ** 20, rel=1e-4)
     assert norms[alternate] < 1.5

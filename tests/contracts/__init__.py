@@ -1,1 +1,1 @@
-"""Exams that every part of a family sits, and the tiny games (`tiny.py`) they are held in."""
+"""Tests that every component of a family must pass, on tiny games (`tiny.py`)."""

@@ -1,4 +1,4 @@
-"""What the exams share."""
+"""Fixtures of the contract tests."""
 
 from __future__ import annotations
 

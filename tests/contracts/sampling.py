@@ -1,4 +1,4 @@
-"""Which of many combinations every run of the tests walks; the others are walked by `make slow`.
+"""Which of many combinations every test run checks; `make slow` checks all of them.
 
 All pairs of values that stand at two places of a combination are in the sample: each objective with each norm,
 each norm with each penalty. What is left out are combinations of three and more, of which all pairs were there. The
@@ -18,12 +18,12 @@ Case = TypeVar("Case", bound=tuple[Any, ...])
 
 
 def parts(case: Sequence[Hashable], strength: int = 2) -> set[tuple[tuple[int, Hashable], ...]]:
-    """What stands at each place, at each two places, or at each three, and where."""
+    """All values of a case with their positions, or all pairs or triples of them."""
     return set(combinations(enumerate(case), strength))
 
 
 def sample(cases: Iterable[Case], strength: int = 2, seed: object = 0) -> list[Case]:
-    """Few of the cases with all pairs that occur in them, in their order; all values, if `strength` is 1.
+    """A small subset of the cases that contains every pair of values that occurs (every value if `strength` is 1).
 
     Greedy: in a shuffled order, those that show many new pairs first. Whatever pairs are left then, one case each.
     """
@@ -42,4 +42,4 @@ def sample(cases: Iterable[Case], strength: int = 2, seed: object = 0) -> list[C
 SAMPLE_OR_ALL = pytest.mark.parametrize(
     "whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["sample", "all"]
 )
-"""For a test that walks a sample in every run, and everything in `make slow`."""
+"""Parametrises a test that checks a sample of all cases in every run, and all cases in `make slow`."""

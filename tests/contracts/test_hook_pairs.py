@@ -1,4 +1,4 @@
-"""The exam of two tricks at one seam: in either order both act, or the recipe is refused, or a warning names one.
+"""Two tricks at one hook: in either order both act, or the recipe is refused, or a warning names one of them.
 
 That a trick acts is seen in what a run does: the fakes of each move, what D is shown, and the samples of the network
 that samples come from. In a pair both act if these differ from what they are with the first alone, and from what they
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.test_tricks import HOOKS, TRICKS, strong
-from contracts.tiny import CODED, WORLDS, Session, misfits, recipe, source, unequal, with_encoder
+from contracts.tiny import CODED, WORLDS, Session, findings_of, recipe, source, unequal, with_encoder
 from poise.core import hooks
 from poise.core.hooks import InputTransform, Trick, apply_input_transforms
 from poise.core.random_streams import RandomStreams
@@ -31,17 +31,17 @@ from poise.runs.generate import generate
 from poise.tricks.base import TrickConfig
 
 STEPS = 8
-"""In which pools of the strong settings are full, and past selves have played."""
+"""The number of steps after which the pools are full and past copies have played."""
 
 PLACES: tuple[tuple[str, dict[str, Any]], ...] = (
     *((world, {}) for world in (*WORLDS, CODED)),
     ("labelled", with_encoder("labelled")),
 )
-"""Worlds, and what is changed in them: the cheapest first; in the last are both labels and codes."""
+"""Worlds and changes to them, the cheapest first; the last one has both labels and codes."""
 
 
 class Behaviour(NamedTuple):
-    """What a run does: the fakes of each move, what D was shown, and samples of some latents."""
+    """What a run does: the fake samples of each move, the inputs of D, and samples for some latents."""
 
     fakes: list[Tensor]
     shown_to_d: list[Tensor]
@@ -49,22 +49,22 @@ class Behaviour(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A run's behaviour and its state at the end."""
+    """The behaviour of a run and its final state."""
 
     behaviour: Behaviour
     saved: dict[str, Tensor]
 
 
 def told(place: int, kinds: tuple[str, ...]) -> Recipe:
-    """A tiny run with these tricks, in their strong settings."""
+    """The recipe of a tiny run with these tricks in their strong settings."""
     world, changes = PLACES[place]
     return recipe(world, *map(strong, kinds), **changes)
 
 
 @cache
 def findings(place: int, kinds: tuple[str, ...]) -> Findings:
-    """What is refused in it and warned of."""
-    return misfits(told(place, kinds), PLACES[place][0])
+    """The refusals and warnings of this recipe."""
+    return findings_of(told(place, kinds), PLACES[place][0])
 
 
 @cache
@@ -77,7 +77,7 @@ def played(place: int, kinds: tuple[str, ...]) -> Played:
 
 
 def alike(one: Behaviour, other: Behaviour) -> bool:
-    """To the bit."""
+    """Whether both are equal bit for bit."""
     return all(
         len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
         for a, b in zip(one, other, strict=True)
@@ -86,14 +86,14 @@ def alike(one: Behaviour, other: Behaviour) -> bool:
 
 @cache
 def built(kind: str) -> Trick:
-    """The trick as a run has it."""
+    """The trick as a module."""
     place = next(place for place in range(len(PLACES)) if not findings(place, (kind,)).refusals)
     run = Session(told(place, (kind,)), source(PLACES[place][0]))
     return run.game.tricks[kind]  # type: ignore[return-value]
 
 
 def pairs() -> list[tuple[str, str, str]]:
-    """A seam and two tricks that act there, which may be the same one twice."""
+    """All hooks with two tricks that act there, which may be the same trick twice."""
     return [
         (seam.__name__, *both)
         for seam in HOOKS
@@ -102,13 +102,13 @@ def pairs() -> list[tuple[str, str, str]]:
 
 
 def idle(place: int, kinds: tuple[str, ...]) -> list[str]:
-    """Which of two tricks could be left out, and the run would do the same."""
+    """Which of two tricks could be left out without changing the run."""
     both = played(place, kinds).behaviour
     return [kinds[k] for k in (0, 1) if alike(both, played(place, kinds[1 - k : 2 - k]).behaviour)]
 
 
 def complaint(kinds: tuple[str, str]) -> str | None:
-    """What is wrong with two tricks in this order; None if all is well."""
+    """What is wrong with two tricks in this order, or None."""
     fitting = [p for p in range(len(PLACES)) if not any(findings(p, (kind,)).refusals for kind in kinds)]
     allowed = [p for p in fitting if not findings(p, kinds).refusals]
     for place in fitting:
@@ -129,7 +129,7 @@ def complaint(kinds: tuple[str, str]) -> str | None:
 
 
 def order_matters(kinds: tuple[str, str]) -> str | None:
-    """Two tricks of different rank, of which the recipe's order changes something."""
+    """Two tricks of different rank for which the order in the recipe makes a difference, or None."""
     if built(kinds[0]).rank == built(kinds[1]).rank:
         return None
     place = next((p for p in range(len(PLACES)) if not findings(p, kinds).refusals), None)
@@ -139,7 +139,7 @@ def order_matters(kinds: tuple[str, str]) -> str | None:
 
 
 @SAMPLE_OR_ALL
-def test_both_of_two_tricks_at_one_seam_act_or_one_is_spoken_of(whole: bool) -> None:
+def test_two_tricks_at_one_hook_both_act_or_one_is_reported(whole: bool) -> None:
     every = pairs()
     faults = []
     for _, a, b in every if whole else sample(every, 1):
@@ -147,8 +147,8 @@ def test_both_of_two_tricks_at_one_seam_act_or_one_is_spoken_of(whole: bool) -> 
     assert [fault for fault in faults if fault] == []
 
 
-def test_the_exam_finds_a_trick_that_another_replaces() -> None:
-    """Here of all views only the last one acts."""
+def test_a_trick_that_another_one_replaces_is_found() -> None:
+    """Here only the last of all input transforms acts."""
 
     def last_view(views: Sequence[InputTransform], images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
         return apply_input_transforms(views[-1:], images, origin, context)
@@ -181,12 +181,12 @@ OFTEN, SELDOM = ({"kind": "past_selves", "keep": 1, "every": every, "duration": 
         ((UNSURE, SURE), SURE, "only the last one decides"),
     ],
 )
-def test_what_is_said_of_two_of_a_kind_is_true(
+def test_the_warning_about_two_of_a_kind_is_true(
     pair: tuple[dict[str, Any], ...], alone: dict[str, Any], says: str
 ) -> None:
-    """Both orders of two settings do what one of them does alone, and the other one does something else."""
+    """In both orders, two settings do what one of them does alone, while the other one alone does something else."""
     both = recipe("points", *pair)
-    (warning,) = [finding for finding in misfits(both, "points").warnings if finding.field == "tricks.1"]
+    (warning,) = [finding for finding in findings_of(both, "points").warnings if finding.field == "tricks.1"]
     assert says in warning.message
     (other,) = [trick for trick in pair if trick is not alone]
     sgd = {"optimizer": {side.value: {"kind": "sgd", "lr": 1.0} for side in Side}}  # Adam undoes a constant factor
@@ -199,9 +199,9 @@ def test_what_is_said_of_two_of_a_kind_is_true(
 
 
 @pytest.mark.parametrize("pair", [(OFTEN, SELDOM), (SELDOM, OFTEN)])
-def test_of_two_past_selves_the_last_one_plays_where_both_would(pair: tuple[dict[str, Any], ...]) -> None:
+def test_the_last_of_two_past_selves_plays_if_both_would(pair: tuple[dict[str, Any], ...]) -> None:
     both = recipe("points", *pair)
-    assert any("only the last one does" in finding.message for finding in misfits(both, "points").warnings)
+    assert any("only the last one does" in finding.message for finding in findings_of(both, "points").warnings)
     run = Session(both, source("points")).play(6)
     played_by: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Every objective with every penalty, norm and way to tell the label: refused for a true reason, or it trains.
+"""Every objective with every penalty, norm and way to condition on labels: refused for a valid reason, or it trains.
 
 The reasons are stated here once more, from the papers' side; a combination that `fit` refuses without one of them
 fails, and so does one that it lets through and that does not take three finite steps. Every run looks at all of them
@@ -38,7 +38,7 @@ CONDITIONINGS: dict[str, dict[str, Any]] = {
 
 
 def reasons(objective: str, norm: str, conditioning: str) -> set[str]:
-    """Where this combination can't work, by the field at fault."""
+    """The fields for which this combination must be refused."""
     energies = "score" not in OBJECTIVES[objective].output_kinds
     found = set()
     if conditioning in ("concat and channels", "concat and classifier") and norm == "virtual":
@@ -54,7 +54,7 @@ def reasons(objective: str, norm: str, conditioning: str) -> set[str]:
 
 @cache
 def labelled() -> ImageDataset:
-    """24 random pictures of three classes."""
+    """24 random images of three classes."""
     random = np.random.Generator(np.random.Philox(11))
     images = random.integers(0, 256, (24, 8, 8, 1), dtype=np.uint8)
     return ImageDataset(images, np.arange(24) % 3, ("a", "b", "c"))
@@ -90,7 +90,7 @@ SAMPLE = set(sample(PLAYED))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_refused_for_a_true_reason_or_for_none(objective: str) -> None:
+def test_refused_for_a_valid_reason_or_not_at_all(objective: str) -> None:
     for norm, penalty, conditioning in product(NORMS, PENALTIES, CONDITIONINGS):
         recipe = told(objective, penalty, norm, conditioning)
         findings = check_compatibility(recipe, labelled().shape, len(labelled().classes))
@@ -112,8 +112,8 @@ def test_what_is_not_refused_takes_three_finite_steps(objective: str, norm: str,
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
-def test_an_objective_is_held_to_the_d_it_reads(objective: str) -> None:
-    """A free score for an energy, or an energy for a free score, is refused at the objective."""
+def test_an_objective_is_refused_with_the_wrong_output_of_d(objective: str) -> None:
+    """A score in place of an energy, or an energy in place of a score, is refused at the objective."""
     reads = OBJECTIVES[objective].output_kinds
     for judgement, kind in (("score", "dcgan"), ("energy", "autoencoder")):
         recipe = told(objective, None, "none", "none")

@@ -1,4 +1,4 @@
-"""The smaller exams: every objective, latent law, network, tempo and optimiser there is."""
+"""Tests that every objective, latent distribution, network, tempo and optimiser must pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from contracts.tiny import (
     WORLDS,
     Session,
     context,
-    misfits,
+    findings_of,
     no_waiting,
     recipe,
     session,
@@ -63,7 +63,7 @@ TEMPOS = find_components(TempoConfig, "poise.tempo")
 OPTIMIZERS = find_components(OptimizerConfig, "poise.optimizers")
 SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16)]
 UNFIT = {"mlp": {"instance"}, "flat_autoencoder": {"instance"}}
-"""Norms that a kind of network has no place for."""
+"""Norms that a kind of network does not support."""
 
 
 def every(family: dict[str, Any]) -> pytest.MarkDecorator:
@@ -113,7 +113,7 @@ def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[Co
 # ---------------------------------------------------------------- objectives
 
 PLAYING: dict[str, dict[str, Any]] = {"began": {"k": 0.5}}
-"""Settings under which both players pay already at the start; elsewhere the defaults do."""
+"""Settings under which both losses are positive from the start; other objectives use their defaults."""
 
 
 def rule(kind: str) -> ObjectiveModule[Any]:
@@ -125,12 +125,12 @@ def reads_energy_alone(kind: str) -> bool:
 
 
 def score(kind: str, number: float) -> float:
-    """The number as a D that this objective reads might say it: an energy's minus is never above 0."""
+    """The number as a score that a suitable D could return: the negative of an energy is at most 0."""
     return -abs(number) if reads_energy_alone(kind) else number
 
 
 def unsure(kind: str) -> float:
-    """A score at which neither player has won."""
+    """A score at which neither player has an advantage."""
     undecided = OBJECTIVES[kind]().decision_threshold
     return score(kind, 1.0 if reads_energy_alone(kind) else 0.0) if undecided is None else undecided
 
@@ -150,7 +150,7 @@ def g_cost(objective: ObjectiveModule[Any], real: Tensor, fake: Tensor) -> Tenso
 @every(JUDGED)
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
 def test_objective_is_finite_far_out(kind: str, size: float) -> None:
-    """With scores of any size and sign that D can say, in float32, costs and gradients stay finite."""
+    """Losses and gradients are finite in float32 for scores of any size and sign that D can return."""
     objective = rule(kind)
     for a in (-size, size):
         for b in (-size, size):
@@ -164,7 +164,7 @@ def test_objective_is_finite_far_out(kind: str, size: float) -> None:
 
 @every(JUDGED)
 def test_objective_pulls_the_right_way(kind: str) -> None:
-    """Where D can't tell, D wants reals higher and fakes lower, and G wants its fakes higher."""
+    """D's loss falls for higher real and lower fake scores, and G's for higher fake scores."""
     objective = rule(kind)
     real, fake = (torch.full((5,), unsure(kind), requires_grad=True) for _ in range(2))
     up, down = torch.autograd.grad(d_cost(objective, real, fake), (real, fake))
@@ -175,7 +175,7 @@ def test_objective_pulls_the_right_way(kind: str) -> None:
 
 
 @every(JUDGED)
-def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> None:
+def test_equilibrium_is_the_loss_where_d_cannot_distinguish(kind: str) -> None:
     entry, objective = OBJECTIVES[kind](), rule(kind)
     same = torch.full((3,), unsure(kind), dtype=torch.float64)
     costs = {
@@ -189,8 +189,8 @@ def test_objective_equilibrium_is_its_cost_where_d_cannot_tell(kind: str) -> Non
 
 
 @every(OBJECTIVES)
-def test_objective_takes_targets_as_declared(kind: str) -> None:
-    """Hard targets are no targets, bit for bit; soft ones cost something else."""
+def test_objective_accepts_targets_as_declared(kind: str) -> None:
+    """Hard targets equal no targets bit for bit; soft targets change the loss."""
     if not OBJECTIVES[kind].accepts_targets:
         softened = check_compatibility(recipe("points", {"kind": "soft_labels"}, **suited("points", kind)))
         assert [finding.field for finding in softened.refusals] == ["tricks.0"]
@@ -207,8 +207,8 @@ def test_objective_takes_targets_as_declared(kind: str) -> None:
 
 
 @every(JUDGED)
-def test_objective_says_which_d_it_reads(kind: str) -> None:
-    """A D that says something else is refused, with the objective named; a D that says this is taken."""
+def test_objective_declares_the_output_of_d(kind: str) -> None:
+    """A D with another kind of output is refused at the objective; a suitable one is accepted."""
     for says, network in (("score", {"kind": "mlp"}), ("energy", {"kind": "flat_autoencoder"})):
         told = recipe("points", objective={"kind": kind}, network={"g": {"kind": "mlp"}, "d": network})
         refused = [finding.field for finding in check_compatibility(told).refusals]
@@ -219,7 +219,7 @@ def test_objective_says_which_d_it_reads(kind: str) -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_objective_trains_and_resumes(kind: str, world: str) -> None:
     told = recipe(world, **suited(world, kind))
-    assert misfits(told, world).refusals == []
+    assert findings_of(told, world).refusals == []
     whole = Session(told, source(world)).play(6)
     assert all(torch.isfinite(t).all() for t in whole.saved().values())
     half = Session(told, source(world)).play(3)
@@ -227,8 +227,8 @@ def test_objective_trains_and_resumes(kind: str, world: str) -> None:
 
 
 @every(JUDGED)
-def test_objective_of_two_is_refused_without_its_d(kind: str) -> None:
-    """What is missing is named: D's network, its optimiser, or a tempo that lets it move."""
+def test_adversarial_objective_is_refused_without_a_discriminator(kind: str) -> None:
+    """The refusal names what is missing: D's network, its optimiser, or a tempo that lets it move."""
     whole = suited("pictures", kind)
     network, adam = recipe("pictures", **whole).canonical()["network"], {"kind": "adam"}
     wrong: dict[str, dict[str, Any]] = {
@@ -240,10 +240,10 @@ def test_objective_of_two_is_refused_without_its_d(kind: str) -> None:
 
 
 def refused_each_at_its_place(world: str, whole: dict[str, Any], wrong: dict[str, dict[str, Any]]) -> None:
-    """`whole` fits; with any change in `wrong`, by the field at fault, it is refused there and nowhere else."""
-    assert misfits(recipe(world, **whole), world).refusals == []
+    """`whole` is accepted; each change in `wrong`, by the field at fault, is refused at that field only."""
+    assert findings_of(recipe(world, **whole), world).refusals == []
     for where, changes in wrong.items():
-        (finding,) = misfits(recipe(world, **(whole | changes)), world).refusals
+        (finding,) = findings_of(recipe(world, **(whole | changes)), world).refusals
         assert finding.field == where
         assert finding.message
         assert finding.cure
@@ -253,7 +253,7 @@ def refused_each_at_its_place(world: str, whole: dict[str, Any], wrong: dict[str
 
 
 def choices() -> Iterable[tuple[str, dict[str, Any]]]:
-    """Every game for one, once for each combination of what there is to choose from."""
+    """Every reconstruction objective, with every combination of its options."""
     for kind, part in ALONE.items():
         fields = {name: field.annotation for name, field in part.model_fields.items() if name != "kind"}
         words = {name: get_args(kind) for name, kind in fields.items() if get_origin(kind) is Literal}
@@ -267,14 +267,14 @@ every_choice = pytest.mark.parametrize(
 
 
 def codes_of(kind: str, mean: Tensor, log_var: Tensor | None = None) -> EncoderOutput:
-    """Codes as an encoder says them to this objective: regions where it reads regions."""
+    """An encoder's output for this objective, with a log-variance if it needs one."""
     if not ALONE[kind].needs_code_variance:
         return EncoderOutput(mean)
     return EncoderOutput(mean, torch.zeros_like(mean) if log_var is None else log_var)
 
 
 def rebuilding(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> MoveData:
-    """A move of G in which these reals came back like that, paid for: the readings are there, and `cost` is one."""
+    """A move of G with these reconstructions, after its loss was computed and logged as `cost`."""
     told = ReconstructedBatch(codes, codes.mean, rebuilt)
     move = MoveData(context(side=Side.G), codes.mean, rebuilt, real, reconstruct_fn=lambda: told)
     move.logged["cost"] = ALONE[kind](**chosen).build().reconstruction_loss(move)
@@ -286,19 +286,19 @@ def rebuilding_costs(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: T
 
 
 def shades(seed: int, n: int = 4) -> Tensor:
-    """Random pictures within (-1, 1), n x 1 x 8 x 8."""
+    """Random images within (-1, 1), n x 1 x 8 x 8."""
     return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 1.8 - 0.9
 
 
 def ink(seed: int, n: int = 4) -> Tensor:
-    """Random pictures of black and white, n x 1 x 8 x 8."""
+    """Random black and white images, n x 1 x 8 x 8."""
     return shades(seed, n).sign()
 
 
 @every_choice
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1e4])
-def test_rebuilding_is_finite_far_out(kind: str, chosen: dict[str, Any], size: float) -> None:
-    """With pictures, codes and regions as small as they may be, or as wide as e^30, costs and gradients are finite."""
+def test_reconstruction_loss_is_finite_for_extreme_values(kind: str, chosen: dict[str, Any], size: float) -> None:
+    """Losses and gradients are finite for the smallest images, codes and variances, and for variances up to e^30."""
     for a, b, width in product((-size, size), (-size, size), (-size, min(size, 30.0))):
         rebuilt = torch.full((4, 1, 8, 8), a, requires_grad=True)
         mean, log_var = (torch.full((4, 3), number, requires_grad=True) for number in (b, width))
@@ -309,8 +309,8 @@ def test_rebuilding_is_finite_far_out(kind: str, chosen: dict[str, Any], size: f
 
 
 @every_choice
-def test_rebuilding_costs_less_the_nearer_it_comes(kind: str, chosen: dict[str, Any]) -> None:
-    """All the way from another picture to the real one, and each number is pulled the right way."""
+def test_reconstruction_loss_falls_towards_the_real_image(kind: str, chosen: dict[str, Any]) -> None:
+    """Along the line from another image to the real one; each pixel's gradient points the right way."""
     real, other, codes = ink(1), shades(2), codes_of(kind, torch.zeros(4, 3))
     path = [rebuilding_costs(kind, chosen, real, torch.lerp(other, real, k / 8), codes) for k in range(9)]
     assert path == sorted(path, reverse=True)
@@ -321,8 +321,8 @@ def test_rebuilding_costs_less_the_nearer_it_comes(kind: str, chosen: dict[str, 
 
 
 @every_choice
-def test_rebuilding_charges_for_codes_if_it_reads_their_region(kind: str, chosen: dict[str, Any]) -> None:
-    """The prior itself is free, and whatever lies off it is not; who reads no regions lets a code lie anywhere."""
+def test_reconstruction_loss_penalises_codes_only_with_a_variance(kind: str, chosen: dict[str, Any]) -> None:
+    """With a variance, only the prior has no loss; without one, codes are free."""
     real, rebuilt, nothing = ink(1), shades(2), torch.zeros(4, 3)
     free = rebuilding_costs(kind, chosen, real, rebuilt, codes_of(kind, nothing))
     for mean, log_var in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
@@ -332,8 +332,8 @@ def test_rebuilding_charges_for_codes_if_it_reads_their_region(kind: str, chosen
 
 
 @every_choice
-def test_rebuilding_is_told_and_paid_by_the_sample(kind: str, chosen: dict[str, Any]) -> None:
-    """The rows have a number for what was missed; a pile laid down twice costs what it costs once."""
+def test_reconstruction_loss_is_logged_and_is_a_mean_over_samples(kind: str, chosen: dict[str, Any]) -> None:
+    """The reconstruction error is logged; repeating the batch does not change the loss."""
     real, rebuilt = ink(1), shades(2)
     mean = torch.randn(4, 3, generator=torch.Generator().manual_seed(3))
     once = rebuilding(kind, chosen, real, rebuilt, codes_of(kind, mean))
@@ -349,8 +349,8 @@ def test_rebuilding_is_told_and_paid_by_the_sample(kind: str, chosen: dict[str, 
 
 @every(ALONE)
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_game_for_one_is_refused_what_it_has_no_part_for(kind: str, world: str) -> None:
-    """A D, its optimiser, what tells D the label, a tempo of two; and nothing may be missing that encodes."""
+def test_without_a_discriminator_its_parts_are_refused(kind: str, world: str) -> None:
+    """A D, its optimiser, its conditioning and a tempo of two players are refused, and so is a missing encoder."""
     whole = suited(world, kind)
     network, adam = whole["network"], {"kind": "adam"}
     d = recipe(world).canonical()["network"]["d"]
@@ -368,8 +368,8 @@ def test_a_game_for_one_is_refused_what_it_has_no_part_for(kind: str, world: str
 
 @every(ALONE)
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_game_for_one_moves_every_weight_and_asks_nobody(kind: str, world: str) -> None:
-    """G moves once in each step, its samples are the reals made anew of their codes, and there is no D."""
+def test_without_a_discriminator_every_weight_is_trained(kind: str, world: str) -> None:
+    """G moves once in each step, its samples are reconstructions of the real ones, and there is no D."""
     run = session(world, **suited(world, kind))
     before = run.saved()
     run.play(3)
@@ -391,12 +391,12 @@ def test_a_game_for_one_moves_every_weight_and_asks_nobody(kind: str, world: str
 
 
 EXACTING: dict[str, dict[str, Any]] = {"elbo": {"sigma": 0.1}}
-"""Settings under which what was missed weighs more than the codes; elsewhere nothing else weighs."""
+"""Settings in which the reconstruction error outweighs the KL; other objectives have no KL."""
 
 
 @every(ALONE)
-def test_a_game_for_one_learns(kind: str) -> None:
-    """Over some steps less is missed than at first."""
+def test_without_a_discriminator_the_reconstruction_error_falls(kind: str) -> None:
+    """The error after some steps is below the first one."""
     objective = {"objective": {"kind": kind, **EXACTING.get(kind, {})}}
     run = session("points", **suited("points", kind) | objective, steps=150).play(150)
     missed = [float((played_move.move.fake - played_move.real).detach().square().mean()) for played_move in run.moves]
@@ -405,8 +405,8 @@ def test_a_game_for_one_learns(kind: str) -> None:
 
 @every(ALONE)
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_game_for_one_waits_for_no_device(kind: str, world: str) -> None:
-    """No value is read in three steps; the row reads, and may."""
+def test_without_a_discriminator_nothing_waits_for_the_device(kind: str, world: str) -> None:
+    """No value is read from the device in three steps; logging the row reads."""
     run = session(world, **suited(world, kind)).play(1)
     with no_waiting():
         for _ in range(3):
@@ -440,8 +440,8 @@ def test_latents_train(kind: str) -> None:
 
 
 @every(LATENTS)
-def test_latents_hold_codes_where_they_lie_themselves(kind: str) -> None:
-    """What the law drew stays where it is; any other code is brought to where it could have been drawn."""
+def test_project_keeps_latents_and_moves_codes_to_them(kind: str) -> None:
+    """Samples of the distribution are unchanged; other codes are projected onto its support."""
     law = LATENTS[kind](dim=7)
     generator = torch.Generator().manual_seed(1)
     drawn, far = law.sample(50, generator), 30 * torch.randn(50, 7, generator=generator)
@@ -460,15 +460,15 @@ def test_latents_hold_codes_where_they_lie_themselves(kind: str) -> None:
 
 
 @every(LATENTS)
-def test_latents_are_codes_in_a_game_for_one(kind: str) -> None:
-    """G starts from codes that lie where latents do; a region's KL knows of the Gaussian alone."""
+def test_latents_are_codes_without_a_discriminator(kind: str) -> None:
+    """G gets codes on the support of the latents; the KL is defined for the Gaussian only."""
     law = {"latent": {"kind": kind, "dim": 4}}
     run = session("points", **suited("points", "reconstruction"), **law).play(3)
     for played_move in run.moves:
         rebuilt = played_move.move.reconstruction
         assert rebuilt.latents.shape == (BATCH, 4)
         assert torch.equal(rebuilt.latents, run.recipe.latent.project(rebuilt.codes.mean))
-    found = misfits(recipe("points", **suited("points", "elbo"), **law), "points").refusals
+    found = findings_of(recipe("points", **suited("points", "elbo"), **law), "points").refusals
     assert [finding.field for finding in found] == ([] if kind == "gaussian" else ["latent"])
     assert all(finding.cure for finding in found)
 
@@ -561,7 +561,7 @@ def test_encoder(kind: str, shape: Shape) -> None:
 
 @torch.no_grad()
 def _perturb(net: nn.Module) -> None:
-    """Away from the start, where a last layer may be zero and keep the gradient from what is before it."""
+    """Move the weights away from their initial values, where a last layer may be zero and block all gradients."""
     generator = torch.Generator().manual_seed(4)
     for weight in net.parameters():
         weight += 0.1 * torch.randn(weight.shape, generator=generator)
@@ -580,7 +580,7 @@ def normed(part: type[ComponentConfig], norm: str | None) -> dict[str, Any]:
 @every(DISCRIMINATORS)
 @pytest.mark.parametrize("norm", [None, *get_args(Norm)])
 def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
-    """With its own norm and with each there is; G is of D's kind, or fully connected where none is."""
+    """With its default norm and with every other one; G is of D's kind, or fully connected if there is none."""
     d, other = DISCRIMINATORS[kind], kind if kind in GENERATORS else "mlp"
     if norm and not normed(d, norm):
         pytest.skip(f"'{kind}' has no choice of norms")
@@ -591,7 +591,7 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
     objective = "energy" if d().output_kind == "energy" else "non_saturating"
     told = recipe("pictures", network=parts, objective={"kind": objective})
     wanted = [f"network.{side}" for side in ("g", "d") if getattr(told.network, side).incompatibility((1, 8, 8))]
-    refusals = misfits(told, "pictures").refusals
+    refusals = findings_of(told, "pictures").refusals
     assert [finding.field for finding in refusals] == wanted
     assert bool(refusals) == (norm in UNFIT.get(kind, ()))
     if refusals:
@@ -607,11 +607,11 @@ ENCODINGS = [(kind, None, world) for kind in ENCODERS for world in WORLDS]
 ENCODINGS += [
     (kind, norm, "pictures") for kind, part in ENCODERS.items() if normed(part, "batch") for norm in get_args(Norm)
 ]
-"""Every encoder in each world with its own norm and, where it has the choice, with each there is."""
+"""Every encoder in each world with its default norm and, if it has a choice, with every other one."""
 
 
 def encoding(world: str, objective: str, kind: str, norm: str | None = None) -> Any:
-    """A recipe of a game for one with this encoder."""
+    """A recipe without a discriminator, with this encoder."""
     tables, part = suited(world, objective), ENCODERS[kind]
     small = {"width": 3} if "width" in part.model_fields else {}
     return recipe(
@@ -622,9 +622,9 @@ def encoding(world: str, objective: str, kind: str, norm: str | None = None) -> 
 @pytest.mark.parametrize("objective", list(ALONE))
 @pytest.mark.parametrize(("kind", "norm", "world"), ENCODINGS, ids=str)
 def test_encoder_trains_and_resumes(kind: str, norm: str | None, objective: str, world: str) -> None:
-    """Into a second epoch; points are no pictures, nor have they an end, and a hidden layer is no map."""
+    """Into a second epoch; points are endless and no images, and a hidden layer is no feature map."""
     told = encoding(world, objective, kind, norm)
-    refusals = misfits(told, world).refusals
+    refusals = findings_of(told, world).refusals
     misfit = told.network.e.incompatibility(source(world).shape) is not None
     assert misfit == ((kind == "dcgan" and world == "points") or norm in UNFIT.get(kind, ()))
     endless = kind == "free_codes" and world == "points"
@@ -639,8 +639,8 @@ def test_encoder_trains_and_resumes(kind: str, norm: str | None, objective: str,
 
 
 @every(ENCODERS)
-def test_encoder_goes_at_its_pace(kind: str) -> None:
-    """Adam's first step is as long as its rate: the encoder's is that of G times the pace, and G's stays."""
+def test_encoder_has_its_own_learning_rate(kind: str) -> None:
+    """Adam's first step is as long as its rate: the encoder's is G's times `pace`, and G's is unchanged."""
 
     def steps(pace: float) -> tuple[float, float]:
         tables = suited("pictures", "reconstruction")
@@ -658,8 +658,8 @@ def test_encoder_goes_at_its_pace(kind: str) -> None:
     assert steps(5.0) == pytest.approx((1e-2, 5e-2), rel=1e-2)
 
 
-def test_first_weights_are_each_networks_own() -> None:
-    """An encoder beside them changes neither player's start, nor a larger encoder anything but its own."""
+def test_initial_weights_are_independent_of_other_networks() -> None:
+    """An encoder does not change the initial weights of the players, nor does a larger one."""
     runs = [session("pictures")]
     for width in (2, 4):
         network = {**with_encoder("pictures")["network"], "e": {"kind": "dcgan", "width": width}}
@@ -671,8 +671,8 @@ def test_first_weights_are_each_networks_own() -> None:
 
 
 @every(ENCODERS)
-def test_a_saved_game_for_one_is_put_together_without_its_data(kind: str) -> None:
-    """It takes the number of its training samples beside their shape: there may be a code for each."""
+def test_a_saved_game_without_discriminator_is_built_without_its_data(kind: str) -> None:
+    """It needs the number of training samples beside their shape, as there may be a code for each."""
     run = Session(encoding("pictures", "reconstruction", kind), source("pictures")).play(1)
     blind = build_game(run.recipe, DataSpec((1, 8, 8), num_samples=40), ComputeSettings(CPU, "fp32"), run.streams)
     load_game_tensors(blind, run.saved())
@@ -682,8 +682,8 @@ def test_a_saved_game_for_one_is_put_together_without_its_data(kind: str) -> Non
 
 
 @pytest.mark.parametrize("norm", get_args(Norm))
-def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
-    """A run is sampled where its data may be gone: the shape and the number of classes must do."""
+def test_a_saved_game_is_built_without_its_data(norm: str) -> None:
+    """A run is sampled even if its data is gone, from the shape and the number of classes."""
     run = session("pictures", network=both_players({"kind": "dcgan", "width": 2, "norm": norm})).play(1)
     blind = build_game(run.recipe, DataSpec((1, 8, 8)), ComputeSettings(CPU, "fp32"), run.streams)
     load_game_tensors(blind, run.saved())
@@ -692,8 +692,8 @@ def test_a_saved_game_is_put_together_without_its_data(norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", get_args(Norm))
-def test_a_saved_encoder_is_put_together_without_its_data(norm: str) -> None:
-    """So must they do for an encoder, whatever batch its norm was calibrated with."""
+def test_a_saved_encoder_is_built_without_its_data(norm: str) -> None:
+    """The same holds for an encoder, whichever batch its norm was calibrated with."""
     tables = suited("pictures", "elbo")
     tables["network"] = {**tables["network"], "e": {"kind": "dcgan", "width": 2, "norm": norm}}
     run = session("pictures", **tables).play(1)
@@ -706,14 +706,14 @@ def test_a_saved_encoder_is_put_together_without_its_data(norm: str) -> None:
 
 
 def paced(world: str, kind: str, **changes: Any) -> Session:
-    """A game with this tempo: for one where G moves alone, for two elsewhere."""
+    """A game with this tempo; without a discriminator if G moves alone."""
     tables = suited(world, "reconstruction") if TEMPOS[kind]().build().step_kind == "alone" else {}
     return session(world, **tables | {"tempo": {"kind": kind}} | changes)
 
 
 @every(TEMPOS)
-def test_tempo_keeps_within_its_bounds_and_lets_both_play(kind: str) -> None:
-    """Counted in a real run: in each step the sides come in their order, turn by turn, neither beyond its most.
+def test_tempo_keeps_its_bounds_and_both_players_move(kind: str) -> None:
+    """In a real run, the players move in their order in each step, and neither exceeds `max_moves`.
 
     In a game for one both is one: whoever is not there never moves.
     """
@@ -752,8 +752,8 @@ def test_optimizer_trains_and_resumes(kind: str, world: str) -> None:
 
 
 @every(OPTIMIZERS)
-def test_optimizer_obeys_the_dial(kind: str) -> None:
-    """At rate 0 nothing moves; at ten times the rate the first step is ten times as long."""
+def test_optimizer_follows_the_schedule(kind: str) -> None:
+    """At rate 0 no weight changes; at ten times the rate the first step is ten times as long."""
 
     def length(lr: Any) -> float:
         run = session("points", optimizer=both_players({"kind": kind, "lr": lr}))

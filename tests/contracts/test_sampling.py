@@ -1,4 +1,4 @@
-"""The sample that every run walks has every pair, is small, and is the same each time."""
+"""The sample of all cases contains every pair, is small, and is the same in every run."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from contracts import rows
 from contracts.rows import averages, hybrids, inputs, labels, memory, networks, penalties, steps
 from contracts.rows.base import Row, weights
 from contracts.sampling import SAMPLE_OR_ALL, sample
-from contracts.tiny import CODED, WORLDS, Session, misfits, no_waiting, recipe, session, source, suited, unequal
+from contracts.tiny import CODED, WORLDS, Session, findings_of, no_waiting, recipe, session, source, suited, unequal
 from poise.core import hooks
 from poise.core.config import find_components
 from poise.core.random_streams import RandomStreams
@@ -77,7 +77,7 @@ def candidate_worlds(kind: str) -> tuple[str, ...]:
 
 @cache
 def fits(world: str, kind: str, objective: str = "non_saturating") -> bool:
-    return not misfits(recipe(world, strong(kind), objective={"kind": objective}), world).refusals
+    return not findings_of(recipe(world, strong(kind), objective={"kind": objective}), world).refusals
 
 
 def worlds(kind: str) -> list[str]:
@@ -151,7 +151,7 @@ def with_each_objective(kind: str) -> dict[tuple[str, str], tuple[Recipe, Findin
     for objective, world in product(OBJECTIVES, EVERYWHERE):
         if world in (*WORLDS, *candidate_worlds(kind)):
             candidate = recipe(world, strong(kind), **suited(world, objective))
-            found[objective, world] = candidate, misfits(candidate, world)
+            found[objective, world] = candidate, findings_of(candidate, world)
     return found
 
 
@@ -310,7 +310,7 @@ def all_fitting_tricks(world: str) -> Recipe:
         return recipe(world, *tricks, tempo={"kind": "ratio", "d": 2, "g": 1})
 
     fewer = (with_all_but(some) for count in range(len(fitting)) for some in combinations(fitting[::-1], count))
-    return next(candidate for candidate in fewer if not misfits(candidate, world).refusals)
+    return next(candidate for candidate in fewer if not findings_of(candidate, world).refusals)
 
 
 def test_all_tricks_together_leave_out_no_more_than_necessary() -> None:
@@ -410,7 +410,7 @@ def test_a_duplicate_has_its_own_name_and_streams(kind: str) -> None:
     """A second trick of the same kind shares neither random streams nor state with the first; or it is rejected."""
     world = worlds(kind)[0]
     candidate = recipe(world, strong(kind), strong(kind))
-    if misfits(candidate, world).refusals:
+    if findings_of(candidate, world).refusals:
         assert TRICKS[kind](**row(kind).strong).replaces_all_fakes
         return
     assert candidate.trick_names() == [kind, f"{kind}_2"]

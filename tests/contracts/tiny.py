@@ -1,9 +1,8 @@
-"""Games small enough for a test: four worlds, parts put together by hand, and a session that remembers.
+"""Tiny games for tests: four worlds, games built by hand, and a session that records what it samples.
 
 `points` is a fully connected pair on the ring, without statistics over the batch; `pictures` is a DCGAN with
-batch norm on 40 random 8 x 8 pictures, so that six steps of eight cross the border of an epoch; `labelled` is the
-same on pictures of four classes, the brighter the higher, of which G is told; `coded` is `pictures` with an encoder,
-a world for what reads codes.
+batch norm on 40 random 8 x 8 images, so that six steps of eight reach the second epoch; `labelled` is the same on
+images of four classes, brighter for higher classes, on which G is conditioned; `coded` is `pictures` with an encoder.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ _PARTS["coded"] = _PARTS["pictures"] | {"network": {**_PARTS["pictures"]["networ
 
 
 def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
-    """A recipe of a tiny run in `world`; `changes` replace whole tables."""
+    """The recipe of a tiny run in `world`; `changes` replace whole tables."""
     table: dict[str, Any] = {
         "steps": 12,
         "batch": BATCH,
@@ -96,18 +95,18 @@ def recipe(world: str, *tricks: dict[str, Any], **changes: Any) -> Recipe:
 
 
 def suited(world: str, objective: str) -> dict[str, Any]:
-    """The tables that bring an objective into `world`: with the D it reads, or with an encoder and no D at all."""
+    """The tables that an objective needs in `world`: a suitable D, or an encoder and no D."""
     tables: dict[str, Any] = {"objective": {"kind": objective}}
     reads = find_components(Objective, "poise.objectives")[objective].output_kinds  # type: ignore[attr-defined]
     if reads == {"energy"}:
         tables["network"] = {**_PARTS[world]["network"], "d": _AUTOENCODERS[world]}
     if not reads:
-        tables |= for_one(world)
+        tables |= without_discriminator(world)
     return tables
 
 
-def for_one(world: str) -> dict[str, Any]:
-    """The tables of a game for one, but for its objective."""
+def without_discriminator(world: str) -> dict[str, Any]:
+    """The tables for training without a discriminator, except for the objective."""
     return {
         "network": {"g": _PARTS[world]["network"]["g"], "e": ENCODERS[world]},
         "optimizer": {"g": {"kind": "adam", "lr": 1e-2}},
@@ -116,7 +115,7 @@ def for_one(world: str) -> dict[str, Any]:
 
 
 def with_encoder(world: str) -> dict[str, Any]:
-    """The networks of `world`, and an encoder."""
+    """The networks of `world` with an encoder."""
     return {"network": {**_PARTS[world]["network"], "e": ENCODERS[world]}}
 
 
@@ -133,14 +132,14 @@ def source(world: str) -> Source:
     return ImageDataset((labels[:, None, None, None] * 64 + noise).astype(np.uint8), labels, CLASSES)
 
 
-def misfits(told: Recipe, world: str) -> Findings:
-    """What of a recipe does not fit the data of `world`."""
+def findings_of(told: Recipe, world: str) -> Findings:
+    """What is found about a recipe with the data of `world`."""
     return check_compatibility(told, source(world).shape, len(source(world).classes))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost a tiny network a hundred times its arithmetic on a busy machine."""
+    """Use one thread: on a busy machine, waiting for others takes a hundred times longer than a tiny network."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -153,7 +152,7 @@ WAITING = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "c
 
 
 class NoReading(TorchDispatchMode):
-    """Refuses every operation that hands a value, or a shape that hangs on one, to the host."""
+    """Refuses every operation that transfers a value, or a shape that depends on one, to the host."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         waits = (
@@ -179,7 +178,7 @@ class NoReading(TorchDispatchMode):
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
-    """Every way in which Python or PyTorch reads a value raises."""
+    """Makes every way of reading a value from a tensor raise."""
 
     def refusing(name: str) -> Callable[..., None]:
         def refuse(self: Tensor, *args: object) -> None:
@@ -196,7 +195,7 @@ def no_waiting() -> Iterator[None]:
 
 @dataclass
 class Played:
-    """One move as it was drawn, and the exchange it became."""
+    """A move, with copies of what was sampled."""
 
     context: MoveContext
     latents: Tensor
@@ -206,11 +205,11 @@ class Played:
 
 
 class Session:
-    """A run without its folder: steps as the loop does, and remembers what was drawn.
+    """A run without a folder, which records its moves.
 
     Attributes:
         moves: every move.
-        seen: what D's network was given, call by call.
+        seen: the inputs of D's network, call by call.
     """
 
     def __init__(
@@ -228,7 +227,7 @@ class Session:
             self.game.d.net.register_forward_pre_hook(lambda _, given: self.seen.append(given[0].detach().clone()))
 
     def play(self, steps: int) -> Session:
-        """`steps` more steps."""
+        """Train for `steps` more steps."""
         drawn = step.sample
 
         def draw(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:
@@ -251,30 +250,30 @@ class Session:
         return self
 
     def context(self) -> MoveContext:
-        """The step that comes next."""
+        """The context of the next step."""
         return MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams)
 
     def saved(self) -> dict[str, Tensor]:
-        """All state, as a file would hold it."""
+        """All state, as a checkpoint holds it."""
         return {
             name: tensor.detach().clone().contiguous()
             for name, tensor in collect_tensors(self.game, self.metrics).items()
         }
 
     def resumed(self, tensors: dict[str, Tensor] | None = None) -> Session:
-        """A fresh session that goes on from this one's state, or from `tensors`."""
+        """A new session that continues from this one's state, or from `tensors`."""
         fresh = Session(self.recipe, self.source)
         load_tensors(fresh.game, fresh.metrics, self.saved() if tensors is None else tensors)
         fresh.done = self.done
         return fresh
 
     def of(self, side: Side) -> list[Played]:
-        """The moves of one side."""
+        """The moves of one player."""
         return [played_move for played_move in self.moves if played_move.context.side is side]
 
 
 def copied(tensor: Tensor | None) -> Tensor | None:
-    """A copy that nothing later can change."""
+    """A copy that later changes don't affect."""
     return None if tensor is None else tensor.detach().clone()
 
 
@@ -284,7 +283,7 @@ def session(world: str, *tricks: dict[str, Any], **changes: Any) -> Session:
 
 
 def unequal(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
-    """Names that only one has, or whose tensors differ in a bit, a type or a shape."""
+    """Names that only one has, or whose tensors differ in a bit, dtype or shape."""
     odd = list(a.keys() ^ b.keys())
     for name in a.keys() & b.keys():
         same = a[name].dtype == b[name].dtype and a[name].shape == b[name].shape
@@ -302,7 +301,7 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 class Linear(nn.Module):
-    """D(x) = <w, x> + b over all of x, with weights one can name."""
+    """D(x) = <w, x> + b over all of x, with given weights."""
 
     def __init__(self, weight: Sequence[float], bias: float = 0.0) -> None:
         super().__init__()
@@ -314,7 +313,7 @@ class Linear(nn.Module):
 
 
 class Shift(nn.Module):
-    """G(z) = the first coordinates of z, moved by a parameter."""
+    """G(z) = the first coordinates of z plus a parameter."""
 
     def __init__(self, by: Sequence[float]) -> None:
         super().__init__()
@@ -334,7 +333,7 @@ def by_hand(
     judge: Discriminate = discriminate_separately,
     lr: float = 0.1,
 ) -> Game:
-    """A game on the plane with plain gradient descent: a linear D and a G that only shifts, unless told otherwise."""
+    """A game in the plane with plain gradient descent; by default a linear D and a G that adds a shift."""
     d, g = d or Linear([0.5, -0.25]), g or Shift([0.3, 0.1])
     return Game(
         Player(Side.D, d, torch.optim.SGD(d.parameters(), lr=1.0), lambda _: {"lr": lr}),
@@ -347,18 +346,18 @@ def by_hand(
     )
 
 
-def ring_feed(most: int = 1) -> RealBatches:
-    """The ring, ready."""
+def ring_batches(most: int = 1) -> RealBatches:
+    """Batches of the ring."""
     return RealBatches(source("points"), CPU, most)
 
 
 def context(at: int = 0, *, side: Side = Side.D, turn: int = 0, seed: int = 0, steps: int = 10) -> MoveContext:
-    """A moment of a run of `steps`."""
+    """A context in a run of `steps`."""
     return MoveContext(at, steps, BATCH, RandomStreams(seed), side, turn)
 
 
 class Counted(RealBatches):
-    """A feed that remembers what it was asked for."""
+    """Batches that record what was loaded."""
 
     def __init__(self, most: int = 1) -> None:
         super().__init__(source("points"), CPU, most)

@@ -19,7 +19,7 @@ from contracts.tiny import (
     by_hand,
     context,
     recipe,
-    ring_feed,
+    ring_batches,
     session,
     source,
     unequal,
@@ -235,7 +235,7 @@ class Hide(PostUpdate):
 def judged(*tricks: Trick, side: Side = D, at: int = 0, **parts: nn.Module) -> MoveData:
     """One move up to D's verdict."""
     game = by_hand(*tricks, **parts)  # type: ignore[arg-type]
-    move = sample(game, ring_feed(), context(at, side=side))
+    move = sample(game, ring_batches(), context(at, side=side))
     replace_fakes(game, move)
     discriminate(game, move)
     return move
@@ -246,7 +246,7 @@ def played(
 ) -> tuple[dict[str, float], list[Tensor], list[Tensor]]:
     """One move: the readings, the gradients and the weights after it."""
     game, metrics = by_hand(*tricks, lr=lr), StepMetrics()
-    make_move(game, ring_feed(), context(at, side=side), metrics)
+    make_move(game, ring_batches(), context(at, side=side), metrics)
     weights = game.players[side].weights
     logged = {name: stat.mean for name, stat in metrics.reduce().items()}
     return logged, [w.grad.clone() for w in weights], [w.detach().clone() for w in weights]
@@ -257,13 +257,13 @@ class TestTempo:
         count = Count("count")
         game = by_hand(count, tempo=Alternating())
         for at in range(3):
-            alternate(game, ring_feed(3), context(at), StepMetrics())
+            alternate(game, ring_batches(3), context(at), StepMetrics())
         assert [side for side, _ in count.seen] == [D, D, D, *(D, G, G), D, D, D]
 
     def test_is_asked_after_each_move_and_shown_it(self) -> None:
         tempo = Curious()
         for at in range(2):
-            alternate(by_hand(tempo=tempo), ring_feed(2), context(at), StepMetrics())
+            alternate(by_hand(tempo=tempo), ring_batches(2), context(at), StepMetrics())
         step = [(side, turn, (side, turn - 1) if turn else None) for side in (G, D) for turn in range(3)]
         assert tempo.asked == step * 2
 
@@ -299,7 +299,7 @@ class TestOpponent:
             game = by_hand(stranger)
             for side in Side:
                 stranger.other = for_d if side is D else for_g
-                make_move(game, ring_feed(), context(side=side), StepMetrics())
+                make_move(game, ring_batches(), context(side=side), StepMetrics())
             assert stranger.asked == expected
 
     def test_the_last_one_asked_plays(self) -> None:
@@ -311,7 +311,7 @@ class TestOpponent:
         other = Shift([7.0, 7.0])
         game = by_hand(Stranger("stranger", other))
         before = [w.clone() for w in game.g.weights]
-        make_move(game, ring_feed(), context(), StepMetrics())
+        make_move(game, ring_batches(), context(), StepMetrics())
         assert other.by.tolist() == [7.0, 7.0]
         assert all(torch.equal(a, b) for a, b in zip(before, game.g.weights, strict=True))
 
@@ -348,7 +348,7 @@ class TestView:
     def test_both_piles_in_both_players_moves(self) -> None:
         view, pull = Times("view", 3.0), only(MeanScore("reads", 1e-9), G)
         pull.needs_output = frozenset({"real"})  # type: ignore[misc]
-        alternate(by_hand(view, pull), ring_feed(), context(), StepMetrics())
+        alternate(by_hand(view, pull), ring_batches(), context(), StepMetrics())
         assert sorted(view.origins) == sorted((side, origin) for side in Side for origin in ("real", "fake"))
 
     def test_d_judges_what_the_view_shows_and_the_raw_pile_stays(self) -> None:
@@ -376,7 +376,7 @@ class TestView:
     def test_keeps_to_its_side(self) -> None:
         for side in Side:
             view = only(Times("view", 3.0), side)
-            alternate(by_hand(view), ring_feed(), context(), StepMetrics())
+            alternate(by_hand(view), ring_batches(), context(), StepMetrics())
             assert {s for s, _ in view.origins} == {side}
 
 
@@ -418,7 +418,7 @@ class TestTerm:
     def test_keeps_to_its_side(self) -> None:
         for side in Side:
             metrics = StepMetrics()
-            alternate(by_hand(only(MeanScore("mean", 3.0), side)), ring_feed(), context(), metrics)
+            alternate(by_hand(only(MeanScore("mean", 3.0), side)), ring_batches(), context(), metrics)
             assert [name for name in metrics.reduce() if name.endswith("/mean")] == [f"{side}/mean"]
 
     def test_two_of_them_add_up(self) -> None:
@@ -466,7 +466,7 @@ class TestAfter:
     def test_sees_the_weights_after_the_step_once_per_move(self) -> None:
         count = Count("count")
         game = by_hand(count)
-        alternate(game, ring_feed(), context(), StepMetrics())
+        alternate(game, ring_batches(), context(), StepMetrics())
         assert int(count.count) == 2
         for side, weight in count.seen:
             assert torch.equal(weight, game.players[side].weights[0])
@@ -475,12 +475,12 @@ class TestAfter:
     def test_keeps_to_its_side(self) -> None:
         for side in Side:
             count = only(Count("count"), side)
-            alternate(by_hand(count), ring_feed(), context(), StepMetrics())
+            alternate(by_hand(count), ring_batches(), context(), StepMetrics())
             assert [s for s, _ in count.seen] == [side]
 
     def test_what_it_keeps_is_saved_with_the_game(self) -> None:
         game = by_hand(Count("count"))
-        alternate(game, ring_feed(), context(), StepMetrics())
+        alternate(game, ring_batches(), context(), StepMetrics())
         assert int(game.state_dict()["tricks.count.count"]) == 2
 
     def test_the_first_that_shows_a_network_is_shown(self) -> None:
@@ -608,7 +608,7 @@ def test_one_trick_acts_at_each_of_its_seams() -> None:
             self.calls.append("remember")
 
     both = Both("both")
-    make_move(by_hand(both), ring_feed(), context(), StepMetrics())
+    make_move(by_hand(both), ring_batches(), context(), StepMetrics())
     assert both.calls == ["view", "view", "remember"]
 
 

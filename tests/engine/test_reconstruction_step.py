@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import poise
-from contracts.tiny import CPU, for_one, recipe, source
+from contracts.tiny import CPU, recipe, source, without_discriminator
 from poise.core.latent_codes import gaussian_kl
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Side
@@ -42,14 +42,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "autoencoder": {"objective": {"kind": "reconstruction"}},
     "free codes": {"objective": {"kind": "reconstruction"}, "latent": {"kind": "sphere", "dim": 3}},
 }
-NETWORK = for_one("pictures")["network"]
+NETWORK = without_discriminator("pictures")["network"]
 NATS = "reconstruction,pca_reconstruction,elbo,elbo_reconstruction,elbo_kl"
 
 
 def told(kind: str = "vae", steps: int = STEPS, **changes: Any) -> Recipe:
     """A recipe without a discriminator on digits of 8 x 8 pixels."""
     encoder = {"kind": "free_codes"} if kind == "free codes" else NETWORK["e"]
-    tables = for_one("pictures") | {
+    tables = without_discriminator("pictures") | {
         "steps": steps,
         "batch": 16,
         "network": {"g": NETWORK["g"], "e": encoder},

@@ -25,7 +25,7 @@ from contracts.tiny import (
     no_waiting,
     one_thread,
     recipe,
-    ring_feed,
+    ring_batches,
     session,
     source,
     unequal,
@@ -99,14 +99,14 @@ def test_the_opponents_weights_are_frozen_during_a_move() -> None:
             return move.score("fake").sum() * 0
 
     game = by_hand(Spy("spy", 1.0), d=game.d.net, g=game.g.net)
-    alternate(game, ring_feed(), context(), StepMetrics())
+    alternate(game, ring_batches(), context(), StepMetrics())
     assert requires_grad == [(Side.D, True, False), (Side.G, False, True)]
 
 
 def test_only_gs_move_has_a_graph_through_g() -> None:
     game = by_hand()
-    assert not sample(game, ring_feed(), context()).fake.requires_grad
-    assert sample(game, ring_feed(), context(side=Side.G)).fake.requires_grad
+    assert not sample(game, ring_batches(), context()).fake.requires_grad
+    assert sample(game, ring_batches(), context(side=Side.G)).fake.requires_grad
 
 
 @pytest.mark.parametrize("side", list(Side))
@@ -117,7 +117,7 @@ def test_requires_grad_is_restored_after_an_error(side: Side) -> None:
 
     game = by_hand(Broken("broken", 1.0))
     with pytest.raises(ZeroDivisionError):
-        make_move(game, ring_feed(), context(side=side), StepMetrics())
+        make_move(game, ring_batches(), context(side=side), StepMetrics())
     assert game.d.net.weight.requires_grad
     assert game.g.net.by.requires_grad
     assert torch.is_grad_enabled()
@@ -127,10 +127,10 @@ def test_gradients_do_not_accumulate_over_moves() -> None:
     """The same move twice at rate 0 gives the same gradient, not its double."""
     game = by_hand(lr=0.0)
     for _ in range(2):
-        make_move(game, ring_feed(), context(), StepMetrics())
+        make_move(game, ring_batches(), context(), StepMetrics())
     again = game.d.net.weight.grad.clone()
     fresh = by_hand(lr=0.0)
-    make_move(fresh, ring_feed(), context(), StepMetrics())
+    make_move(fresh, ring_batches(), context(), StepMetrics())
     assert torch.equal(again, fresh.d.net.weight.grad)
 
 
@@ -208,7 +208,7 @@ def test_one_pass_equals_two_passes_without_batch_norm(side: Side) -> None:
     for discriminate_fn in (discriminate_separately, discriminate_jointly):
         game = by_hand(d=copy.deepcopy(d), judge=discriminate_fn, objective=Relative(), lr=0.0)
         metrics = StepMetrics()
-        move = sample(game, ring_feed(), context(side=side))
+        move = sample(game, ring_batches(), context(side=side))
         discriminate(game, move)
         loss = compute_loss(game, move, metrics)
         loss.backward()
@@ -280,7 +280,7 @@ def test_the_loss_at_equilibrium_is_log_two() -> None:
     """The logged loss is the mean over both halves: log 2 for each player."""
     metrics = StepMetrics()
     game = by_hand(d=Linear([0.0, 0.0]), lr=0.0)
-    alternate(game, ring_feed(), context(), metrics)
+    alternate(game, ring_batches(), context(), metrics)
     stats = metrics.reduce()
     assert stats["d/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
     assert stats["g/adversarial"].mean == pytest.approx(math.log(2), rel=1e-6)
@@ -296,9 +296,9 @@ def discriminated(game: Any, batches: RealBatches, at: Any) -> MoveData:
 
 def test_the_logged_loss_is_the_mean_of_both_halves() -> None:
     game, metrics = by_hand(lr=0.0), StepMetrics()
-    move = discriminated(game, ring_feed(), context())
+    move = discriminated(game, ring_batches(), context())
     real, fake = softplus(-move.score("real")).mean(), softplus(move.score("fake")).mean()
-    make_move(game, ring_feed(), context(), metrics)
+    make_move(game, ring_batches(), context(), metrics)
     assert metrics.reduce()["d/adversarial"].mean == pytest.approx(float((real + fake) / 2), rel=1e-6)
 
 
@@ -317,8 +317,8 @@ def test_ds_gradient_equals_that_of_a_reference_loss() -> None:
     game, metrics = by_hand(soft, R1("r1", 3.0), Pull("pull", 0.5), lr=lr), StepMetrics()
     at = context(2)
     start = [w.detach().clone() for w in game.d.weights]
-    seen = discriminated(by_hand(), ring_feed(), at)
-    make_move(game, ring_feed(), at, metrics)
+    seen = discriminated(by_hand(), ring_batches(), at)
+    make_move(game, ring_batches(), at, metrics)
 
     d = Linear(start[0].tolist(), float(start[1])).double()
     real, fake = seen.samples("real").detach().double().requires_grad_(), seen.fake.double()
@@ -349,8 +349,8 @@ def test_gs_gradient_equals_that_of_a_reference_loss() -> None:
     game, metrics = by_hand(lr=0.05), StepMetrics()
     at = context(1, side=Side.G)
     before = game.g.net.by.detach().clone()
-    latents = sample(game, ring_feed(), at).latents
-    make_move(game, ring_feed(), at, metrics)
+    latents = sample(game, ring_batches(), at).latents
+    make_move(game, ring_batches(), at, metrics)
     g, d = Shift(before.tolist()).double(), Linear([0.5, -0.25]).double()
     loss = softplus(-d(g(latents.double())).score).mean()
     (grad,) = torch.autograd.grad(loss, g.by)
@@ -363,7 +363,7 @@ def test_a_lazy_term_is_computed_in_every_fourth_step_with_four_times_the_weight
         game, metrics = by_hand(*terms, lr=0.0), StepMetrics()
         found = []
         for at in range(9):
-            make_move(game, ring_feed(), context(at), metrics)
+            make_move(game, ring_batches(), context(at), metrics)
             found.append(game.d.net.bias.grad.clone())
         return found, metrics
 
@@ -387,20 +387,20 @@ class Never(LossTerm):
 def test_a_term_of_weight_zero_is_never_computed() -> None:
     game, metrics = by_hand(Never("never", 0.0)), StepMetrics()
     assert game.requirements(context()).input_gradients == ()
-    alternate(game, ring_feed(), context(), metrics)
+    alternate(game, ring_batches(), context(), metrics)
     assert "d/never" not in metrics.reduce()
     off_duty = by_hand(Never("never", 1.0, every=3))
-    make_move(off_duty, ring_feed(), context(1), StepMetrics())
+    make_move(off_duty, ring_batches(), context(1), StepMetrics())
     assert off_duty.requirements(context(3)).input_gradients == ("real",)
 
 
 def test_gs_move_loads_real_samples_only_if_needed() -> None:
     at = context(side=Side.G)
-    assert sample(by_hand(), ring_feed(), at).real is None
-    assert sample(by_hand(Pull("pull", 1.0)), ring_feed(), at).real is not None
-    assert sample(by_hand(Pull("pull", 0.0)), ring_feed(), at).real is None
-    assert sample(by_hand(Pull("pull", 1.0, every=2)), ring_feed(), context(1, side=Side.G)).real is None
-    assert sample(by_hand(objective=Relative()), ring_feed(), at).real is not None
+    assert sample(by_hand(), ring_batches(), at).real is None
+    assert sample(by_hand(Pull("pull", 1.0)), ring_batches(), at).real is not None
+    assert sample(by_hand(Pull("pull", 0.0)), ring_batches(), at).real is None
+    assert sample(by_hand(Pull("pull", 1.0, every=2)), ring_batches(), context(1, side=Side.G)).real is None
+    assert sample(by_hand(objective=Relative()), ring_batches(), at).real is not None
 
 
 # ---------------------------------------------------------------- no synchronisation

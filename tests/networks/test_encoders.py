@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import BATCH, CPU, Session, for_one, misfits, recipe, session, source, with_encoder
+from contracts.tiny import (
+    BATCH,
+    CPU,
+    Session,
+    findings_of,
+    recipe,
+    session,
+    source,
+    with_encoder,
+    without_discriminator,
+)
 from poise.core.random_streams import RandomStreams
 from poise.core.types import EncoderOutput, MoveContext, Side
 from poise.engine.batches import RealBatches
@@ -23,7 +33,7 @@ FREE: dict[str, Any] = {"kind": "free_codes"}
 
 def reconstruction_session(encoder: dict[str, Any], world: str = "pictures", **changes: Any) -> Session:
     """A session without a discriminator, with this encoder."""
-    tables: dict[str, Any] = for_one(world) | {"objective": {"kind": "reconstruction"}} | changes
+    tables: dict[str, Any] = without_discriminator(world) | {"objective": {"kind": "reconstruction"}} | changes
     return session(world, **(tables | {"network": {"g": tables["network"]["g"], "e": encoder}}))
 
 
@@ -89,7 +99,7 @@ def test_an_encoder_returns_a_code_or_a_gaussian() -> None:
 @pytest.mark.parametrize("objective", ["reconstruction", "elbo"])
 @pytest.mark.parametrize("world", ["points", "pictures"])
 def test_codes_have_the_dimension_of_the_latents(world: str, objective: str) -> None:
-    run = session(world, **for_one(world), objective={"kind": objective}).play(1)
+    run = session(world, **without_discriminator(world), objective={"kind": objective}).play(1)
     mean, log_var = run.moves[0].move.reconstruction.codes
     assert mean.shape == (BATCH, run.recipe.latent.dim)
     assert (log_var is not None) is (objective == "elbo")
@@ -292,7 +302,7 @@ def test_an_image_encoder_is_refused_for_points(kind: str) -> None:
     encoder = {"network": {**with_encoder("points")["network"], "e": {"kind": kind}}}
     fields = [
         finding.field
-        for finding in misfits(recipe("points", {"kind": "feature_reconstruction"}, **encoder), "points").refusals
+        for finding in findings_of(recipe("points", {"kind": "feature_reconstruction"}, **encoder), "points").refusals
     ]
     assert fields == (["network.e"] if kind == "dcgan" else [])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 from torch.nn.functional import huber_loss, l1_loss, mse_loss
 
-from contracts.tiny import context, for_one, session, suited
+from contracts.tiny import context, session, suited, without_discriminator
 from poise.core.latent_codes import gaussian_kl, sample_codes
 from poise.core.move import MoveData
 from poise.core.schedules import Linear
@@ -319,7 +319,7 @@ def test_the_logged_values_are_those_of_the_move() -> None:
 
 
 def test_each_move_binarises_its_images_anew() -> None:
-    tables = for_one("pictures") | {"objective": {"kind": "elbo", "likelihood": "bernoulli"}}
+    tables = without_discriminator("pictures") | {"objective": {"kind": "elbo", "likelihood": "bernoulli"}}
     run = session("pictures", **tables).play(6)
     again = session("pictures", **tables).play(6)
     for record in run.moves:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contracts.tiny import misfits, recipe
+from contracts.tiny import findings_of, recipe
 
 HISTORY, REPLAY, POOL = ({"kind": kind, "size": 16} for kind in ("history", "experience_replay", "image_pool"))
 
@@ -30,7 +30,7 @@ HISTORY, REPLAY, POOL = ({"kind": kind, "size": 16} for kind in ("history", "exp
 def test_a_trick_without_effect_causes_a_warning(
     tricks: list[dict[str, Any]], changes: dict[str, Any], words: str
 ) -> None:
-    found = misfits(recipe("points", *tricks, **changes), "points")
+    found = findings_of(recipe("points", *tricks, **changes), "points")
     matching = [finding for finding in found.warnings if words in finding.message]
     assert matching, found
     assert all(finding.field.startswith("tricks.") and finding.cure for finding in matching)
@@ -41,10 +41,10 @@ def test_a_trick_without_effect_causes_a_warning(
     [[HISTORY], [REPLAY], [POOL], [REPLAY, HISTORY], [HISTORY, POOL], [{"kind": "top_k", "fraction": 0.5}]],
 )
 def test_proper_fractions_cause_no_warning(tricks: list[dict[str, Any]]) -> None:
-    assert misfits(recipe("points", *tricks, steps=100), "points").warnings == []
+    assert findings_of(recipe("points", *tricks, steps=100), "points").warnings == []
 
 
 def test_a_second_image_pool_is_refused() -> None:
-    (refusal,) = misfits(recipe("points", POOL, POOL, steps=100), "points").refusals
+    (refusal,) = findings_of(recipe("points", POOL, POOL, steps=100), "points").refusals
     assert refusal.field == "tricks.1"
     assert "no effect" in refusal.message

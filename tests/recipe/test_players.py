@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from contracts.tiny import Session, for_one, misfits, recipe, session, source, suited, with_encoder
+from contracts.tiny import Session, findings_of, recipe, session, source, suited, with_encoder, without_discriminator
 from poise.core.config import find_components
 from poise.core.types import Side
 from poise.errors import RecipeError
@@ -37,7 +37,9 @@ def check(config: Recipe) -> Findings:
 
 def without_d(*tricks: dict[str, Any], objective: str = "reconstruction", **changes: Any) -> Recipe:
     """A recipe on images that trains without a discriminator, with changes."""
-    return recipe("pictures", *tricks, **({"objective": {"kind": objective}} | for_one("pictures") | changes))
+    return recipe(
+        "pictures", *tricks, **({"objective": {"kind": objective}} | without_discriminator("pictures") | changes)
+    )
 
 
 def only(found: list[Finding]) -> Finding:
@@ -61,7 +63,7 @@ def test_which_objectives_train_without_a_discriminator() -> None:
 def test_training_without_a_discriminator_is_valid(world: str, kind: str) -> None:
     config = recipe(world, **suited(world, kind))
     assert check(config) == Findings()
-    assert misfits(config, world) == Findings()
+    assert findings_of(config, world) == Findings()
 
 
 def test_training_with_a_discriminator_is_valid() -> None:
@@ -93,7 +95,7 @@ def test_a_missing_discriminator_is_refused(objective: str, missing: set[str]) -
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
-        ("network.d", {"network": {**for_one("pictures")["network"], "d": D}}),
+        ("network.d", {"network": {**without_discriminator("pictures")["network"], "d": D}}),
         ("optimizer.d", {"optimizer": {"g": RATE, "d": RATE}}),
         ("conditioning.d", {"conditioning": {"g": {"kind": "concat"}, "d": {"kind": "projection"}}}),
     ],
@@ -108,7 +110,7 @@ def test_parts_of_an_unused_discriminator_are_refused(objective: str, field: str
 def test_g_may_be_conditional_without_a_discriminator() -> None:
     config = recipe("labelled", **suited("labelled", "reconstruction"))
     assert config.labels.g is not None
-    assert misfits(config, "labelled") == Findings()
+    assert findings_of(config, "labelled") == Findings()
 
 
 # ---------------------------------------------------------------- the tempo
@@ -162,7 +164,7 @@ def with_encoder_tables() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", NOT_NEEDING_D)
 def test_a_trick_that_does_not_need_d_trains_without_a_discriminator(kind: str, objective: str) -> None:
     config = without_d({"kind": kind}, objective=objective)
-    assert misfits(config, "pictures").refusals == []
+    assert findings_of(config, "pictures").refusals == []
     run = Session(config, source("pictures"))
     before = run.saved()
     after = run.play(3).saved()

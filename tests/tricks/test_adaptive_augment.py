@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from contracts.tiny import Session, context, misfits, recipe, session, source, unequal
+from contracts.tiny import Session, context, findings_of, recipe, session, source, unequal
 from poise.core.move import MoveData
 from poise.core.types import DataSpec, DiscriminatorOutput, Side
 from poise.errors import RecipeError
@@ -508,7 +508,7 @@ def test_an_objective_without_a_threshold_is_rejected_with_a_cure(objective: str
     def refusals(**settings: Any) -> list[Any]:
         bound = {"kind": "wgan_gp"}
         checked = recipe("pictures", bound, ADA | settings, objective={"kind": objective})
-        return misfits(checked, "pictures").refusals
+        return findings_of(checked, "pictures").refusals
 
     (finding,) = refusals()
     assert finding.field == "tricks.1"
@@ -521,7 +521,7 @@ def test_an_objective_without_a_threshold_is_rejected_with_a_cure(objective: str
 
 @pytest.mark.parametrize("objective", ["non_saturating", "minimax", "hinge", "least_squares"])
 def test_an_objective_with_a_threshold_is_accepted(objective: str) -> None:
-    assert misfits(recipe("pictures", ADA, objective={"kind": objective}), "pictures").refusals == []
+    assert findings_of(recipe("pictures", ADA, objective={"kind": objective}), "pictures").refusals == []
 
 
 def test_points_are_rejected() -> None:

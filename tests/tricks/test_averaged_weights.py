@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from contracts.tiny import BATCH, Session, by_hand, context, recipe, ring_feed, session, source, unequal
+from contracts.tiny import BATCH, Session, by_hand, context, recipe, ring_batches, session, source, unequal
 from poise.core.types import Side
 from poise.engine.step import alternate
 from poise.engine.step_metrics import StepMetrics
@@ -60,7 +60,7 @@ def test_the_first_step_of_a_ramp_counts_its_own_images() -> None:
     trick = AveragedWeights("mean", game.g.net, 1e9, 1.0)
     game = by_hand(trick, g=game.g.net)
     before = game.g.net.by.detach().clone()
-    alternate(game, ring_feed(), context(), StepMetrics())
+    alternate(game, ring_batches(), context(), StepMetrics())
     assert torch.allclose(trick.mean.by, (before + game.g.net.by.detach()) / 2, atol=1e-7)
 
 
@@ -72,7 +72,7 @@ def test_the_half_life_does_not_depend_on_gs_moves_per_step(moves: int) -> None:
     game = by_hand(trick, g=game.g.net, tempo=Ratio(1, moves), lr=0.0)
     trick.mean.by.copy_(game.g.net.by.detach() + 1)
     for at in range(4):
-        alternate(game, ring_feed(moves), context(at), StepMetrics())
+        alternate(game, ring_batches(moves), context(at), StepMetrics())
     assert torch.allclose(trick.mean.by - game.g.net.by.detach(), torch.tensor(0.5), atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_g_is_averaged_once_per_step() -> None:
         live.append(game.g.net.by.detach().clone())
 
     game.g.optimizer.step = spied  # type: ignore[method-assign]
-    alternate(game, ring_feed(3), context(), StepMetrics())
+    alternate(game, ring_batches(3), context(), StepMetrics())
     assert len(live) == 3
     assert torch.allclose(trick.mean.by, live[0] / 2 + live[1] / 2, atol=1e-7)
 

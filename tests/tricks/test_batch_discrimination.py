@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import Session, misfits, recipe, session, source, suited, unequal
+from contracts.tiny import Session, findings_of, recipe, session, source, suited, unequal
 from poise.core.move import MoveData
 from poise.core.types import DataSpec, DiscriminatorOutput, Side
 from poise.engine.game import discriminate_jointly, discriminate_separately
@@ -222,7 +222,7 @@ def test_labels_are_passed_on(
     trick: dict[str, Any], conditioning: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
     checked = recipe("labelled", trick, *others, conditioning=conditioning, **SMOOTH)
-    assert misfits(checked, "labelled").refusals == []
+    assert findings_of(checked, "labelled").refusals == []
     run = with_random_head(Session(checked, source("labelled"))).play(2)
     net = run.game.d.net
     assert all(torch.isfinite(t).all() for t in run.saved().values())
@@ -240,12 +240,12 @@ def test_labels_are_passed_on(
 def test_an_autoencoder_is_rejected_with_a_cure(trick: dict[str, Any], world: str, objective: str) -> None:
     tables = suited(world, "energy") | {"objective": {"kind": objective}}
     (one,) = [
-        f for f in misfits(recipe(world, {"kind": "lecam"}, trick, **tables), world).refusals if "adds" in f.message
+        f for f in findings_of(recipe(world, {"kind": "lecam"}, trick, **tables), world).refusals if "adds" in f.message
     ]
     assert one.field == "tricks.1"
     assert trick["kind"] in one.message
     assert "packing" in one.cure
-    assert misfits(recipe(world, trick), world).refusals == []
+    assert findings_of(recipe(world, trick), world).refusals == []
 
 
 @BOTH

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import Linear, Session, context, misfits, recipe, session, source
+from contracts.tiny import Linear, Session, context, findings_of, recipe, session, source
 from poise.core.move import MoveData
 from poise.core.types import DataSpec, DiscriminatorOutput, MoveContext, Side
 from poise.engine.step import make_move
@@ -220,6 +220,6 @@ def test_d_becomes_more_consistent() -> None:
 
 
 def test_points_are_rejected_with_a_cure() -> None:
-    (one,) = misfits(recipe("points", {"kind": "consistency"}), "points").refusals
+    (one,) = findings_of(recipe("points", {"kind": "consistency"}), "points").refusals
     assert "points" in one.message
     assert one.cure

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from contracts.tiny import Session, context, misfits, recipe, session, source
+from contracts.tiny import Session, context, findings_of, recipe, session, source
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, MoveContext, Side
 from poise.tricks.augment_ops import random_integers, uniform
@@ -206,11 +206,11 @@ def test_all_transformations_exist() -> None:
 
 
 def test_points_are_rejected_with_a_cure() -> None:
-    (one,) = misfits(recipe("points", DIFF), "points").refusals
+    (one,) = findings_of(recipe("points", DIFF), "points").refusals
     assert one.field == "tricks.0"
     assert "points" in one.message
     assert "instance_noise" in one.cure
-    assert misfits(recipe("pictures", DIFF), "pictures").refusals == []
+    assert findings_of(recipe("pictures", DIFF), "pictures").refusals == []
 
 
 # ---------------------------------------------------------------- gradients and games

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import BATCH, Counted, by_hand, context, ring_feed
+from contracts.tiny import BATCH, Counted, by_hand, context, ring_batches
 from poise.core.hooks import InputTransform
 from poise.core.move import MoveData
 from poise.core.types import Batch, DiscriminatorOutput, MoveContext, Origin, Side
@@ -53,7 +53,7 @@ def test_penalty_of_a_linear_d_is_half_its_squared_weight() -> None:
     with torch.no_grad():
         game.d.net.weight.copy_(torch.tensor(weight))
     metrics = StepMetrics()
-    make_move(game, ring_feed(), context(), metrics)
+    make_move(game, ring_batches(), context(), metrics)
     assert metrics.reduce()["d/r1"].mean == pytest.approx(25 / 2, rel=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_parameter_gradient_equals_central_differences() -> None:
 def test_r1_and_r2_share_one_autograd_grad(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     d = Quadratic(torch.tensor([[1.0, 0.5], [0.5, -2.0]]))
     game = by_hand(R1("r1", 1.0), R2("r2", 1.0), d=d, judge=judge)
-    move = sample(game, ring_feed(), context())
+    move = sample(game, ring_batches(), context())
     discriminate(game, move)
     assert move.differentiated == ("fake", "real")
     seen = GradCounter(monkeypatch)
@@ -132,11 +132,11 @@ def test_r1_and_r2_share_one_autograd_grad(judge: Any, monkeypatch: pytest.Monke
 
 def test_without_a_due_penalty_no_gradient_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = GradCounter(monkeypatch)
-    make_move(by_hand(), ring_feed(), context(), StepMetrics())
+    make_move(by_hand(), ring_batches(), context(), StepMetrics())
     assert seen.calls == 0
-    make_move(by_hand(R1("r1", 1.0, every=2)), ring_feed(), context(1), StepMetrics())
+    make_move(by_hand(R1("r1", 1.0, every=2)), ring_batches(), context(1), StepMetrics())
     assert seen.calls == 0
-    make_move(by_hand(R1("r1", 1.0, every=2)), ring_feed(), context(2), StepMetrics())
+    make_move(by_hand(R1("r1", 1.0, every=2)), ring_batches(), context(2), StepMetrics())
     assert seen.calls == 1
 
 
@@ -176,7 +176,7 @@ def test_gamma_scales_the_gradient() -> None:
     gradients = {}
     for gamma, every in ((0.0, 1), (3.0, 1), (3.0, 4)):
         game = by_hand(R1("r1", gamma, every), lr=0.0)
-        make_move(game, ring_feed(), context(8), StepMetrics())
+        make_move(game, ring_batches(), context(8), StepMetrics())
         gradients[gamma, every] = game.d.net.weight.grad.clone()
         weight = game.d.net.weight.detach()
     assert torch.allclose(gradients[3.0, 1] - gradients[0.0, 1], 3.0 * weight, atol=1e-6)
@@ -186,5 +186,5 @@ def test_gamma_scales_the_gradient() -> None:
 def test_g_is_not_penalised() -> None:
     game = by_hand(R1("r1", 10.0))
     metrics = StepMetrics()
-    make_move(game, ring_feed(), context(side=Side.G), metrics)
+    make_move(game, ring_batches(), context(side=Side.G), metrics)
     assert list(metrics.reduce()) == ["g/adversarial", "g/grad_norm"]

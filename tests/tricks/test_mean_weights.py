@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from contracts.tiny import Shift, by_hand, context, recipe, ring_feed, session, unequal
+from contracts.tiny import Shift, by_hand, context, recipe, ring_batches, session, unequal
 from poise.core.move import MoveData
 from poise.core.player import Player
 from poise.core.types import DataSpec, Side
@@ -135,7 +135,7 @@ def test_the_copy_is_taken_after_the_last_move_of_a_step() -> None:
     game = by_hand(trick, g=g, tempo=Ratio(1, 3))
     path: list[Tensor] = []
     for at in range(5):
-        alternate(game, ring_feed(), context(at), StepMetrics())
+        alternate(game, ring_batches(), context(at), StepMetrics())
         path.append(g.by.detach().double())
         expected = torch.stack(path[-2:]).mean(0)
         assert torch.allclose(trick.mean.by.double(), expected, atol=1e-7)  # type: ignore[union-attr]
@@ -158,7 +158,7 @@ def test_during_a_head_start_the_copies_are_the_initial_g() -> None:
     game = by_hand(trick, g=g, tempo=Ratio(1, 1, head_start=4))
     path = [g.by.detach().double()]
     for at in range(6):
-        alternate(game, ring_feed(), context(at), StepMetrics())
+        alternate(game, ring_batches(), context(at), StepMetrics())
         path.append(g.by.detach().double())
     assert torch.equal(path[4], path[0])
     expected = torch.stack([path[2], path[4], path[6]]).mean(0)

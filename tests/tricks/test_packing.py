@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from contracts.tiny import BATCH, Linear, Session, context, misfits, recipe, session, source, suited, unequal
+from contracts.tiny import BATCH, Linear, Session, context, findings_of, recipe, session, source, suited, unequal
 from poise.core.types import DataSpec, Side, packed_shape
 from poise.engine.game import discriminate_jointly, discriminate_separately
 from poise.engine.step import make_move
@@ -65,20 +65,20 @@ def test_a_packed_d_scores_packs() -> None:
 @pytest.mark.parametrize(("batch", "m", "cure"), [(8, 3, 6), (10, 4, 8), (3, 4, 4), (7, 2, 6), (65, 64, 64)])
 def test_an_indivisible_batch_size_is_rejected(batch: int, m: int, cure: int) -> None:
     trick = {"kind": "packing", "samples": m}
-    (one,) = misfits(recipe("pictures", {"kind": "lecam"}, trick, batch=batch), "pictures").refusals
+    (one,) = findings_of(recipe("pictures", {"kind": "lecam"}, trick, batch=batch), "pictures").refusals
     assert one.field == "tricks.1"
     assert f"{m} samples" in one.message
     assert f"batch of {batch} " in one.message
     assert one.cure == f"set batch to {cure}"
-    assert misfits(recipe("pictures", trick, batch=cure), "pictures").refusals == []
+    assert findings_of(recipe("pictures", trick, batch=cure), "pictures").refusals == []
 
 
 def test_two_packings_multiply() -> None:
     three = {"kind": "packing", "samples": 3}
     result = recipe("points", TWO, three, batch=8)
     assert result.pack == 6
-    assert {finding.cure for finding in misfits(result, "points").refusals} == {"set batch to 6"}
-    assert misfits(recipe("points", TWO, three, batch=12), "points").refusals == []
+    assert {finding.cure for finding in findings_of(result, "points").refusals} == {"set batch to 6"}
+    assert findings_of(recipe("points", TWO, three, batch=12), "points").refusals == []
     run = session("points", TWO, three, batch=12)
     x = randn(12, 2)
     inner = run.game.d.net.net.net
@@ -94,13 +94,13 @@ def test_two_packings_multiply() -> None:
     ],
 )
 def test_label_conditioning_is_rejected_for_d_only(conditioning: dict[str, Any], others: list[dict[str, Any]]) -> None:
-    found = misfits(recipe("labelled", *others, TWO, conditioning=conditioning), "labelled").refusals
+    found = findings_of(recipe("labelled", *others, TWO, conditioning=conditioning), "labelled").refusals
     (one,) = [finding for finding in found if "label" in finding.message]
     assert one.field == f"tricks.{len(others)}"
     assert "packing" in one.cure
-    assert misfits(recipe("labelled", TWO), "labelled").refusals == []
+    assert findings_of(recipe("labelled", TWO), "labelled").refusals == []
     alone = recipe("labelled", *others, TWO | {"samples": 1}, conditioning=conditioning)
-    assert misfits(alone, "labelled").refusals == []
+    assert findings_of(alone, "labelled").refusals == []
     assert all(torch.isfinite(t).all() for t in session("labelled", TWO).play(2).saved().values())
 
 
@@ -126,7 +126,7 @@ def test_d_is_built_for_packs_and_g_is_not(world: str, d: dict[str, Any], m: int
     tables = suited(world, "energy") if "autoencoder" in d["kind"] else {}
     tables["network"] = {"g": g, "d": d}
     plain, run = session(world, **tables), session(world, {"kind": "packing", "samples": m}, **tables)
-    assert misfits(run.recipe, world).refusals == []
+    assert findings_of(run.recipe, world).refusals == []
     net = run.game.d.net
     assert isinstance(net, PackedDiscriminator)
     shape = source(world).shape

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from contracts.tiny import Session, Shift, by_hand, context, recipe, ring_feed, session, unequal
+from contracts.tiny import Session, Shift, by_hand, context, recipe, ring_batches, session, unequal
 from poise.core.move import MoveData
 from poise.core.player import Player
 from poise.core.random_streams import derive_seed
@@ -260,7 +260,7 @@ def test_during_a_head_start_the_copies_are_the_initial_g() -> None:
     game = by_hand(trick, d=d, g=g, tempo=Ratio(1, 1, head_start=5))
     path = [weights(g)]
     for at in range(8):
-        alternate(game, ring_feed(), context(at), StepMetrics())
+        alternate(game, ring_batches(), context(at), StepMetrics())
         path.append(weights(g))
     assert unequal(path[4], path[0]) == []
     made = [weights(net) for net in copies_of(trick, Side.G)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from contracts.tiny import by_hand, context, misfits, recipe, session, suited, with_encoder
+from contracts.tiny import by_hand, context, findings_of, recipe, session, suited, with_encoder
 from poise.core.hooks import LossTerm
 from poise.core.latent_codes import gaussian_kl
 from poise.core.move import MoveData
@@ -324,7 +324,7 @@ def test_objectives_without_a_separate_fake_loss_are_rejected(objective: str) ->
         tables = suited("pictures", objective)
         tables["network"] = {**with_encoder("pictures")["network"], **tables.get("network", {})}
         checked = recipe("pictures", {"kind": "judged_reconstruction", "weight": weight}, **tables)
-        fields = [finding.field for finding in misfits(checked, "pictures").refusals]
+        fields = [finding.field for finding in findings_of(checked, "pictures").refusals]
         assert fields == (["tricks.0"] if rejected else [])
 
 
@@ -335,7 +335,7 @@ def test_objectives_without_a_separate_fake_loss_are_rejected(objective: str) ->
 def test_all_three_work_with_every_objective(objective: str, world: str) -> None:
     tricks = [{"kind": config.tag()} for config in CONFIGS]
     tables: dict[str, Any] = {**with_encoder(world), "objective": {"kind": objective}}
-    assert misfits(recipe(world, *tricks, **tables), world).refusals == []
+    assert findings_of(recipe(world, *tricks, **tables), world).refusals == []
     run = session(world, *tricks, **tables)
     before = run.saved()
     logged = run.play(3).metrics.reduce()
