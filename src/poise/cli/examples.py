@@ -1,27 +1,27 @@
-"""An example for every command, shown by its `--help` and run by a test."""
+"""Examples for every command, shown by its `--help` and checked by a test."""
 
 from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "recipes": ("poise recipes",),
     "tips": ("poise tips soft-labels", "poise tips --recipe dcgan"),
-    "check": ("poise check hinge-sngan --data pictures/", "poise check ring --warm-up"),
+    "check": ("poise check hinge-sngan --data images/", "poise check ring --warm-up"),
     "train": (
         "poise train",
         "poise train ring --steps 500 --out runs/ring",
-        "poise train dcgan --data pictures/ --set optimizer.d.lr=1e-4",
+        "poise train dcgan --data images/ --set optimizer.d.lr=1e-4",
         "poise train --resume --out runs/ring",
     ),
     "sample": ("poise sample runs/ring --n 64 --seed 1 --out samples.png",),
     "interpolate": ("poise interpolate runs/ring --path slerp --out walk.gif",),
     "measure": ("poise measure runs/ring --json",),
-    "compare": ("poise compare samples.npz pictures/ --measures fid,kid",),
+    "compare": ("poise compare samples.npz images/ --measures fid,kid",),
     "watch": ("poise watch runs/ring", "poise watch training.csv --columns step=iter,d=loss_D,g=loss_G"),
-    "ladder": ("poise ladder --data pictures/ --steps 1000 --out runs/ladder",),
+    "ladder": ("poise ladder --data images/ --steps 1000 --out runs/ladder",),
 }
 
 
 def epilog(command: str) -> str:
-    """The examples of a command as its help shows them: a paragraph each, which keeps it on a line of its own."""
+    """The examples of a command for its help, one paragraph each, so that each has its own line."""
     lines = [example.replace("[", "\\[") for example in EXAMPLES[command]]
     return "\n\n".join(["[bold]Examples[/]" if len(lines) > 1 else "[bold]Example[/]", *lines])
