@@ -176,7 +176,7 @@ def recipe() -> dict[str, Any]:
     }
 
 
-class Bench(NamedTuple):
+class Baseline(NamedTuple):
     """A recipe, the files of an uninterrupted run of it, and the number of its calls."""
 
     file: Path
@@ -185,7 +185,7 @@ class Bench(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Baseline:
     for module in ("poise.cli.progress_view", "poise.training.train", "torch.utils.tensorboard"):
         importlib.import_module(module)  # once, for all that are forked
     place = tmp_path_factory.mktemp("faults")
@@ -193,15 +193,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     file.write_text(decode(recipe()).to_toml())
     ended = command(["train", str(file), "--out", str(place / "whole")], NOTHING, place / "log")
     assert ended.code == 0, ended.said
-    return Bench(file, traces(place / "whole"), ended.calls)
+    return Baseline(file, traces(place / "whole"), ended.calls)
 
 
-def words(bench: Bench, out: Path, *, stubborn: bool) -> list[str]:
+def words(baseline: Baseline, out: Path, *, stubborn: bool) -> list[str]:
     """The same command again, with `--resume` if there is something to resume or if it is always given."""
     saved = any((out / "saves").glob("step-*"))
     done = (out / "run.json").is_file() and json.loads((out / "run.json").read_text())["state"] == "done"
     more = saved or done or (stubborn and (out / "run.lock").is_file())
-    return ["train", str(bench.file), "--out", str(out), *(["--resume"] if more else [])]
+    return ["train", str(baseline.file), "--out", str(out), *(["--resume"] if more else [])]
 
 
 def lost(out: Path) -> int:
@@ -211,14 +211,14 @@ def lost(out: Path) -> int:
     return rows - (0 if newest is None else newest.step)
 
 
-def chain(bench: Bench, place: Path, faults: list[Fault]) -> Counter[str]:
+def chain(baseline: Baseline, place: Path, faults: list[Fault]) -> Counter[str]:
     """Continue one run through several faults until it finishes; returns the number of faults by kind."""
     out, struck, damp = place / "run", Counter[str](), False
     ended = None
     for number, fault in enumerate([*faults, NOTHING]):
         if ended is not None and ended.code == 0:
             break
-        ended = command(words(bench, out, stubborn=number % 2 == 1), fault, place / "log")
+        ended = command(words(baseline, out, stubborn=number % 2 == 1), fault, place / "log")
         sound(ended, fault)
         if ended.code == -signal.SIGKILL or fault.at <= ended.calls:
             struck[fault.kind] += fault is not NOTHING
@@ -226,7 +226,7 @@ def chain(bench: Bench, place: Path, faults: list[Fault]) -> Counter[str]:
         assert lost(out) <= SAVES + (fault.kind in ("EIO", "ENOSPC", "full")) * SAVES, (fault, lost(out))
     assert ended is not None
     assert ended.code == 0, ended.said
-    found, whole = traces(out, sheets=not damp), dict(bench.whole)
+    found, whole = traces(out, sheets=not damp), dict(baseline.whole)
     if damp:  # sheets and best weights are aids: a disk that refused one of them did not end the run
         for name in ("samples", "best", "best weights"):
             whole.pop(name, None)
@@ -265,22 +265,24 @@ def chains(calls: int, kinds: tuple[str, ...], length: int = 3) -> Iterator[list
             yield [Fault(kind, at), *more]
 
 
-def test_a_sample_of_all_training_faults(bench: Bench, tmp_path: Path) -> None:
+def test_a_sample_of_all_training_faults(baseline: Baseline, tmp_path: Path) -> None:
     """Two faults of each kind, at random calls from a fixed seed."""
     streams, kinds = random.Random(0), (*KILLS, *FAILURES)
-    every = [*chains(bench.calls, kinds, 2)]
+    every = [*chains(baseline.calls, kinds, 2)]
     drawn = [one for kind in kinds for one in streams.sample([chain for chain in every if chain[0].kind == kind], 2)]
-    struck = walk(drawn, lambda place, faults: chain(bench, place, faults), tmp_path)
+    struck = walk(drawn, lambda place, faults: chain(baseline, place, faults), tmp_path)
     assert len(struck) >= 3
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kinds", [KILLS, FAILURES], ids=["kills", "failures"])
-def test_every_call_of_a_training(bench: Bench, tmp_path: Path, kinds: tuple[str, ...]) -> None:
+def test_every_call_of_a_training(baseline: Baseline, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     length = 6 if kinds is KILLS else 2
-    struck = walk([*chains(bench.calls, kinds, length)], lambda place, faults: chain(bench, place, faults), tmp_path)
-    print(f"{bench.calls} calls, struck: {dict(struck)}")
+    struck = walk(
+        [*chains(baseline.calls, kinds, length)], lambda place, faults: chain(baseline, place, faults), tmp_path
+    )
+    print(f"{baseline.calls} calls, struck: {dict(struck)}")
     assert struck.total() >= (1000 if kinds is KILLS else 500)
 
 

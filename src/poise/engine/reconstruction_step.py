@@ -1,6 +1,7 @@
-"""The step of a game for one: G rebuilds what its encoder has seen, and nobody judges. Read `step.py` first.
+"""The step of training without a discriminator: G reconstructs encoded samples. Read `step.py` first.
 
-reals > encoder > codes > G > rebuilt > objective + TERMs > backward > GRADS > step > AFTER
+real samples > encoder > codes > G > reconstructions > objective, loss terms > backward > gradient transforms
+      > optimiser > post-update
 """
 
 from __future__ import annotations
