@@ -136,8 +136,8 @@ def test_start_message(tmp_path: Path) -> None:
             heard.extend(start.lines)
 
     train(told(steps=1), tmp_path / "run", listener=Listener())
-    (line,) = [line for line in heard if line.endswith("parameters")]
-    assert re.fullmatch(r"G [\d,]+ and encoder [\d,]+ parameters", line)
+    (line,) = [line for line in heard if line.startswith("parameters")]
+    assert re.fullmatch(r"parameters: G [\d,]+, encoder [\d,]+", line)
 
 
 def test_samples_come_from_the_prior(vae: FinishedRun) -> None:

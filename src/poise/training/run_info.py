@@ -42,11 +42,12 @@ def start_info(
 ) -> StartInfo:
     """The information for listeners before the first step."""
     sizes = parameter_counts(game)
-    data = count_noun(len(source), "image") if isinstance(source, SizedSource) else "endless points"
-    parameters = " and ".join(f"{label} {sizes[name]:,}" for name, label in NETWORK_NAMES.items() if name in sizes)
+    shape = "x".join(map(str, source.shape))
+    data = f"{count_noun(len(source), 'image')}, {shape}" if isinstance(source, SizedSource) else "points in the plane"
+    parameters = ", ".join(f"{label} {sizes[name]:,}" for name, label in NETWORK_NAMES.items() if name in sizes)
     facts = [
-        f"{recipe.data.tag()}: {data}, {'x'.join(map(str, source.shape))}",
-        f"{parameters} parameters",
+        f"{recipe.data.tag()}: {data}",
+        f"parameters: {parameters}",
         f"{compute.device}, {compute.precision}, {count_noun(torch.get_num_threads(), 'thread')}",
     ]
     return StartInfo(
