@@ -19,8 +19,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 
-class Said(NamedTuple):
-    """What a command left behind."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a command."""
 
     code: object
     out: str
@@ -31,8 +31,8 @@ class Said(NamedTuple):
         """The last line on stderr."""
         return self.err.splitlines()[-1] if self.err else ""
 
-    def complains(self, code: int, *parts: str) -> None:
-        """It left with `code` and one line on stderr that holds every part, and nothing on stdout."""
+    def assert_error(self, code: int, *parts: str) -> None:
+        """Assert that it failed with `code` and one line on stderr that contains every part, and nothing on stdout."""
         assert self.code == code, self.err
         assert [line for line in self.err.splitlines() if line.startswith("poise: ")] == [self.last]
         assert self.out == ""
@@ -41,7 +41,7 @@ class Said(NamedTuple):
             assert part in self.last
 
 
-Command = Callable[..., Said]
+Command = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,11 +57,11 @@ def _no_lines_about_slow_work() -> None:
     progress_view.QUIET_SECONDS = math.inf
 
 
-def _run(*words: object) -> Said:
+def _run(*words: object) -> CommandResult:
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
         main([str(word) for word in words])
-    return Said(left.value.code, out.getvalue(), err.getvalue())
+    return CommandResult(left.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ def ring_run(poise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--set",
         "log.sheet=50",
     ]
-    said = poise("train", "ring", "--steps", 8, "--seed", 5, "--out", out, *SMALL, *often, "--set", TRICKS)
-    assert said.code == 0, said.err
+    result = poise("train", "ring", "--steps", 8, "--seed", 5, "--out", out, *SMALL, *often, "--set", TRICKS)
+    assert result.code == 0, result.err
     return out
 
 
@@ -51,8 +51,8 @@ def digits_run(poise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Pat
     thin += ["--set", "batch=8", "--set", "log.sheet=4", "--set", "measure=none"]
     slow = 'tricks=[{kind="averaged_weights", half_life=20.0, ramp_up=0.0}]'
     lag = ["--set", slow, "--set", "optimizer.g.lr=2e-2"]
-    said = poise("train", "--steps", 3, "--out", out, *thin, *lag)
-    assert said.code == 0, said.err
+    result = poise("train", "--steps", 3, "--out", out, *thin, *lag)
+    assert result.code == 0, result.err
     return out
 
 

@@ -45,9 +45,9 @@ def sound(tmp_path: Path) -> Path:
     return npz(tmp_path / "sound.npz", noise(120))
 
 
-def told(said: Any) -> dict[str, Any]:
+def told(result: Any) -> dict[str, Any]:
     """The JSON, and nothing but it, on stdout."""
-    found = json.loads(said.out)
+    found = json.loads(result.out)
     for one in found["refusals"] + found["warnings"]:
         assert set(one) == KEYS
     return found
@@ -57,52 +57,52 @@ def told(said: Any) -> dict[str, Any]:
 
 
 def test_valid_recipe(poise: Poise, tmp_path: Path, small: list[str]) -> None:
-    said = poise("check", "ring", "--steps", 7200, *small)
-    assert said.code == 0
-    lines = {line.split()[0]: line for line in said.out.splitlines() if line.strip()}
+    result = poise("check", "ring", "--steps", 7200, *small)
+    assert result.code == 0
+    lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
     assert "G " in lines["players"]
     assert "parameters" in lines["players"]
     assert "ms per step, without periodic evaluation" in lines["time"]
     assert "MB at peak" in lines["memory"]
     assert "MB per checkpoint" in lines["memory"]
-    assert said.out.splitlines()[-1] == "ring: no problems found"
-    assert "warning" not in said.out
+    assert result.out.splitlines()[-1] == "ring: no problems found"
+    assert "warning" not in result.out
     assert "warm-up" not in lines
-    assert said.err == ""
+    assert result.err == ""
 
 
 def test_warnings_are_printed_and_exit_code_is_0(poise: Poise, small: list[str]) -> None:
-    said = poise("check", "ring", "--no-data", *small, "--set", 'network.g.output="tanh"')
-    assert said.code == 0
-    (line,) = [line for line in said.out.splitlines() if line.startswith("warning")]
+    result = poise("check", "ring", "--no-data", *small, "--set", 'network.g.output="tanh"')
+    assert result.code == 0
+    (line,) = [line for line in result.out.splitlines() if line.startswith("warning")]
     assert line.startswith("warning  network.g.output: a tanh's output is at most 1")
-    assert said.out.rstrip().endswith('set it to "linear" (T01)')
-    assert "no problems found" not in said.out
+    assert result.out.rstrip().endswith('set it to "linear" (T01)')
+    assert "no problems found" not in result.out
 
 
 def test_brackets_are_not_markup(poise: Poise, small: list[str]) -> None:
     """A finding may hold a list: it is printed as it is."""
-    said = poise("check", "ring", "--no-data", *small, "--set", 'conditioning.d={kind="projection"}')
-    assert said.code == 2
-    assert 'add conditioning.g = {kind = "concat"}' in " ".join(said.out.split())
+    result = poise("check", "ring", "--no-data", *small, "--set", 'conditioning.d={kind="projection"}')
+    assert result.code == 2
+    assert 'add conditioning.g = {kind = "concat"}' in " ".join(result.out.split())
 
 
 def test_errors_are_printed_and_exit_code_is_2(poise: Poise, small: list[str]) -> None:
-    said = poise("check", "ring", *small, "--set", 'objective={kind="energy"}')
-    assert said.code == 2
-    assert said.out.startswith("error    objective: 'energy' needs an energy")
-    assert said.last.startswith("poise: objective: 'energy' needs an energy")
-    assert "players" not in said.out
-    assert "no problems found" not in said.out
+    result = poise("check", "ring", *small, "--set", 'objective={kind="energy"}')
+    assert result.code == 2
+    assert result.out.startswith("error    objective: 'energy' needs an energy")
+    assert result.last.startswith("poise: objective: 'energy' needs an energy")
+    assert "players" not in result.out
+    assert "no problems found" not in result.out
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------
 
 
 def test_as_json(poise: Poise, small: list[str]) -> None:
-    said = poise("check", "ring", "--json", "--steps", 1000, *small)
-    assert said.code == 0
-    found = told(said)
+    result = poise("check", "ring", "--json", "--steps", 1000, *small)
+    assert result.code == 0
+    found = told(result)
     assert (found["refusals"], found["warnings"]) == ([], [])
     cost = found["estimate"]
     assert min(cost["seconds_per_step"], cost["megabytes"], cost["save_megabytes"]) > 0
@@ -112,9 +112,9 @@ def test_as_json(poise: Poise, small: list[str]) -> None:
 
 def test_refusals_and_warnings_as_json(poise: Poise, small: list[str]) -> None:
     changes = ["--set", 'objective={kind="energy"}', "--set", 'network.g.output="tanh"']
-    said = poise("check", "ring", "--json", *small, *changes)
-    assert said.code == 2
-    found = told(said)
+    result = poise("check", "ring", "--json", *small, *changes)
+    assert result.code == 2
+    found = told(result)
     assert [one["field"] for one in found["refusals"]] == ["objective"]
     assert found["refusals"][0]["tip"] == "T08b"
     assert [one["field"] for one in found["warnings"]] == ["network.g.output"]
@@ -134,13 +134,13 @@ def test_refusals_and_warnings_as_json(poise: Poise, small: list[str]) -> None:
 )
 @pytest.mark.parametrize("as_json", [False, True])
 def test_unreadable_recipe_exits_with_2(poise: Poise, words: list[str], where: str, word: str, as_json: bool) -> None:
-    said = poise("check", *words, *(["--json"] if as_json else []))
-    assert said.code == 2
-    assert said.last.startswith("poise: ")
+    result = poise("check", *words, *(["--json"] if as_json else []))
+    assert result.code == 2
+    assert result.last.startswith("poise: ")
     if not as_json:
-        assert said.out == ""
+        assert result.out == ""
         return
-    found = told(said)
+    found = told(result)
     assert found["warnings"] == []
     (one,) = found["refusals"]
     assert where in one["field"]
@@ -151,9 +151,9 @@ def test_unreadable_recipe_exits_with_2(poise: Poise, words: list[str], where: s
 def test_invalid_toml(poise: Poise, tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text("steps = = 3\n")
-    said = poise("check", file, "--json")
-    assert said.code == 2
-    (one,) = told(said)["refusals"]
+    result = poise("check", file, "--json")
+    assert result.code == 2
+    (one,) = told(result)["refusals"]
     assert "bad.toml" in one["field"]
 
 
@@ -161,32 +161,32 @@ def test_invalid_toml(poise: Poise, tmp_path: Path) -> None:
 
 
 def test_missing_data_exits_with_3(poise: Poise, tmp_path: Path) -> None:
-    poise("check", "dcgan", "--data", tmp_path / "nothing.npz").complains(3, "--data", "no such data")
+    poise("check", "dcgan", "--data", tmp_path / "nothing.npz").assert_error(3, "--data", "no such data")
     change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
-    poise("check", "dcgan", "--set", change).complains(3, "gone.npz")
+    poise("check", "dcgan", "--set", change).assert_error(3, "gone.npz")
 
 
 def test_no_data_option_loads_no_data(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
-    said = poise("check", "dcgan", "--no-data", "--set", change, "--json")
-    assert said.code == 0
-    assert "estimate" not in told(said)
+    result = poise("check", "dcgan", "--no-data", "--set", change, "--json")
+    assert result.code == 0
+    assert "estimate" not in told(result)
 
     def refuse(*_: object) -> None:
         raise AssertionError("it built the players")
 
     monkeypatch.setattr(TrainState, "__init__", refuse)
     for name in recipe_names():
-        said = poise("check", name, "--no-data", "--json")
-        assert said.code == 0, name
-        assert told(said)["refusals"] == []
+        result = poise("check", name, "--no-data", "--json")
+        assert result.code == 0, name
+        assert told(result)["refusals"] == []
 
 
 def test_data_option(poise: Poise, tmp_path: Path) -> None:
     """The size of the recipe's own table is kept."""
-    said = poise("check", "dcgan", "--data", sound(tmp_path), *SIZED, "--json")
-    assert said.code == 0
-    found = told(said)
+    result = poise("check", "dcgan", "--data", sound(tmp_path), *SIZED, "--json")
+    assert result.code == 0
+    found = told(result)
     assert found["warnings"] == []
     assert found["estimate"]["seconds"] > 0
 
@@ -228,31 +228,31 @@ def folder_each(tmp_path: Path) -> Path:
 def test_suspicious_images(
     data: Callable[[Path], Path], field: str, tip: str, word: str, poise: Poise, tmp_path: Path
 ) -> None:
-    said = poise("check", "dcgan", "--data", data(tmp_path), *SIZED, "--json")
-    assert said.code == 0
-    (one,) = [one for one in told(said)["warnings"] if (one["field"], one["tip"]) == (field, tip)]
+    result = poise("check", "dcgan", "--data", data(tmp_path), *SIZED, "--json")
+    assert result.code == 0
+    (one,) = [one for one in told(result)["warnings"] if (one["field"], one["tip"]) == (field, tip)]
     assert word in one["message"]
     assert one["cure"]
 
 
 def test_one_folder_is_a_note(poise: Poise, tmp_path: Path) -> None:
     """Such pictures have no classes, and no recipe can take them for one."""
-    said = poise("check", "dcgan", "--data", folders(tmp_path, 1), *SIZED)
-    assert said.code == 0
-    assert "note     all images are in one folder, kind00" in said.out
+    result = poise("check", "dcgan", "--data", folders(tmp_path, 1), *SIZED)
+    assert result.code == 0
+    assert "note     all images are in one folder, kind00" in result.out
 
 
 def test_notes_on_the_data_are_printed(poise: Poise, tmp_path: Path) -> None:
-    said = poise("check", "dcgan", "--data", few(tmp_path), *SIZED)
-    assert said.code == 0
-    assert [line for line in said.out.splitlines() if line.startswith("note     ")]
+    result = poise("check", "dcgan", "--data", few(tmp_path), *SIZED)
+    assert result.code == 0
+    assert [line for line in result.out.splitlines() if line.startswith("note     ")]
     assert poise("check", "dcgan", "--data", few(tmp_path), *SIZED, "--json").out.count('"notes"') == 1
 
 
 def test_conditional_recipe_on_unlabelled_data(poise: Poise, tmp_path: Path) -> None:
-    said = poise("check", "cgan", "--data", sound(tmp_path), *SIZED, "--json")
-    assert said.code == 2
-    assert [one["field"] for one in told(said)["refusals"]] == ["conditioning"]
+    result = poise("check", "cgan", "--data", sound(tmp_path), *SIZED, "--json")
+    assert result.code == 2
+    assert [one["field"] for one in told(result)["refusals"]] == ["conditioning"]
 
 
 # ---- D alone ---------------------------------------------------------------------------------------------
@@ -262,18 +262,18 @@ FAR = ["--set", "data.radius=5.0", "--set", 'optimizer.d={kind="adam", lr=1e-2}'
 
 
 def test_the_warm_up_passes(poise: Poise, small: list[str]) -> None:
-    said = poise("check", "ring", "--warm-up", *small, *FAR)
-    assert said.code == 0
-    (line,) = [line for line in said.out.splitlines() if line.startswith("warm-up")]
+    result = poise("check", "ring", "--warm-up", *small, *FAR)
+    assert result.code == 0
+    (line,) = [line for line in result.out.splitlines() if line.startswith("warm-up")]
     assert "D alone learned to discriminate within" in line
-    assert "T24" not in said.out
-    assert "no problems found" in said.out
+    assert "T24" not in result.out
+    assert "no problems found" in result.out
 
 
 def test_warm_up_warns_of_a_frozen_d(poise: Poise, small: list[str]) -> None:
-    said = poise("check", "ring", "--warm-up", "--json", *small, "--set", 'optimizer.d={kind="adam", lr=1e-12}')
-    assert said.code == 0
-    found = told(said)
+    result = poise("check", "ring", "--warm-up", "--json", *small, "--set", 'optimizer.d={kind="adam", lr=1e-12}')
+    assert result.code == 0
+    found = told(result)
     (one,) = found["warnings"]
     assert (one["field"], one["tip"]) == ("network.d", "T24")
     assert found["warm_up"]["passed"] is False
@@ -298,28 +298,28 @@ def test_warm_up_warns_of_a_frozen_d(poise: Poise, small: list[str]) -> None:
 def test_options_are_passed_on(
     words: list[str], wanted: dict[str, Any], poise: Poise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[tuple[Any, dict[str, Any]]] = []
+    messages: list[tuple[Any, dict[str, Any]]] = []
     look = checking.check
 
     def listen(recipe: Any, **how: Any) -> Any:
-        heard.append((recipe, how))
+        messages.append((recipe, how))
         return look(recipe, with_data=False)
 
     monkeypatch.setattr(checking, "check", listen)
     assert poise("check", "ring", "--steps", 77, "--set", "batch=33", *words).code == 0
-    ((recipe, how),) = heard
+    ((recipe, how),) = messages
     assert (recipe.name, recipe.steps, recipe.batch) == ("ring", 77, 33)
     assert {key: how[key] for key in wanted} == wanted
 
 
 def test_default_recipe(poise: Poise) -> None:
-    said = poise("check", "--no-data")
-    assert said.code == 0
-    assert said.out.splitlines()[-1] == "dcgan: no problems found"
+    result = poise("check", "--no-data")
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == "dcgan: no problems found"
 
 
 def test_missing_device_exits_with_2(poise: Poise, small: list[str]) -> None:
-    poise("check", "ring", *small, "--device", "cuda:99").complains(2, "--device")
+    poise("check", "ring", *small, "--device", "cuda:99").assert_error(2, "--device")
 
 
 def noisy(place: Path, *names: str) -> Path:
@@ -357,13 +357,13 @@ def test_unused_classes_give_a_note(poise: Poise, tmp_path: Path, recipe: str, n
     """At the start of a run as well; not of the data sets that come along."""
     place = noisy(tmp_path / "p", *(f"{kind}/{i}.png" for kind in "ab" for i in range(30)))
     words = "this recipe does not use the 2 classes"
-    for said in (
+    for result in (
         poise("check", recipe, "--data", place, *SIZED),
         poise("train", recipe, "--data", place, *SIZED, "--steps", 1, "--out", tmp_path / "run", *UNMEASURED),
     ):
-        assert (words in " ".join((said.out + said.err).split())) is noted
-        assert ("'cgan' would use them" in " ".join((said.out + said.err).split())) is noted
-        assert "2 classes: a, b; 30 images each" in said.out + said.err
+        assert (words in " ".join((result.out + result.err).split())) is noted
+        assert ("'cgan' would use them" in " ".join((result.out + result.err).split())) is noted
+        assert "2 classes: a, b; 30 images each" in result.out + result.err
 
 
 def test_warnings_about_the_data_in_both_commands(poise: Poise, tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_warnings_about_the_data_in_both_commands(poise: Poise, tmp_path: Path) 
     (warning,) = [one for one in checked["warnings"] if one["tip"] == "T13"]
     assert "look like splits" in warning["message"]
     assert f"--data {place / 'train'}" in warning["cure"]
-    said = poise("train", "dcgan", "--data", place, *SIZED, "--steps", 1, "--out", tmp_path / "run")
-    (line,) = [line for line in said.err.splitlines() if "look like splits" in line]
+    result = poise("train", "dcgan", "--data", place, *SIZED, "--steps", 1, "--out", tmp_path / "run")
+    (line,) = [line for line in result.err.splitlines() if "look like splits" in line]
     assert line.startswith("  warning, data: ")
     assert f"--data {place / 'train'}" in line

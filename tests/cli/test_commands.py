@@ -46,9 +46,9 @@ def steps_told(run: Path) -> list[int]:
 
 
 def test_recipes_lists_every_recipe_with_its_data(poise: Any) -> None:
-    said = poise("recipes")
-    assert (said.code, said.err) == (0, "")
-    lines = said.out.splitlines()
+    result = poise("recipes")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
     assert len(lines) == len(list_recipes())
     for line, recipe in zip(lines, list_recipes(), strict=True):
         assert line.split()[0] == recipe.name
@@ -63,12 +63,12 @@ def test_version(poise: Any) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["sample", "--help"], ["interpolate", "--help"]])
 def test_help(poise: Any, words: list[str]) -> None:
-    said = poise(*words)
-    assert (said.code, said.err) == (0, "")
-    assert "Usage" in said.out
+    result = poise(*words)
+    assert (result.code, result.err) == (0, "")
+    assert "Usage" in result.out
     if words == ["--help"]:
         for command in ("recipes", "train", "sample", "interpolate"):
-            assert command in said.out
+            assert command in result.out
 
 
 def test_informative_commands_import_nothing_heavy() -> None:
@@ -93,7 +93,7 @@ for words in {asked!r}:
 def test_singular_nouns(poise: Any, small: list[str], tmp_path: Path) -> None:
     """No "1 steps", "1 threads", "1 walks", "1 samples", "1 rows"."""
     run = tmp_path / "run"
-    said = [
+    result = [
         poise("train", "ring", "--steps", 1, "--out", run, *small, "--set", "measure=none", "--set", "log.rows=1"),
         poise("sample", run, "--n", 1, "--npz", tmp_path / "one.npz", "--out", tmp_path / "one.png"),
         poise("interpolate", run, "--rows", 1, "--steps", 2),
@@ -101,13 +101,13 @@ def test_singular_nouns(poise: Any, small: list[str], tmp_path: Path) -> None:
         poise("check", "ring", "--steps", 1, *small),
         poise("tips", "--recipe", "ring"),
     ]
-    assert [one.code for one in said] == [0] * 6
-    for told in (text for one in said for text in (one.out, one.err)):
+    assert [one.code for one in result] == [0] * 6
+    for told in (text for one in result for text in (one.out, one.err)):
         assert re.findall(r"(?<![\d.,])1 (?!is\b|as\b)[a-z]+s\b", told) == []
-    assert "1 step," in said[0].err
-    assert "1 thread" in said[0].err
-    assert "1 sample" in said[1].err
-    assert "1 slerp interpolation " in said[2].err
+    assert "1 step," in result[0].err
+    assert "1 thread" in result[0].err
+    assert "1 sample" in result[1].err
+    assert "1 slerp interpolation " in result[2].err
 
 
 # ---- slips of the finger ------------------------------------------------------------------------------
@@ -115,11 +115,11 @@ def test_singular_nouns(poise: Any, small: list[str], tmp_path: Path) -> None:
 
 def test_no_arguments_show_the_help(poise: Any) -> None:
     """A01."""
-    said = poise()
-    assert said.code == 2
-    assert "Usage" in said.out + said.err
-    assert "train" in said.out + said.err
-    assert "Traceback" not in said.err
+    result = poise()
+    assert result.code == 2
+    assert "Usage" in result.out + result.err
+    assert "train" in result.out + result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_typing_errors(
     poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], parts: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    poise(*words).complains(2, *parts)
+    poise(*words).assert_error(2, *parts)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_missing_cuda(poise: Any, tmp_path: Path) -> None:
     """A06."""
-    said = poise("train", "ring", "--device", "cuda", "--out", tmp_path / "out")
-    said.complains(2, "--device", "'cuda'", "no CUDA device")
+    result = poise("train", "ring", "--device", "cuda", "--out", tmp_path / "out")
+    result.assert_error(2, "--device", "'cuda'", "no CUDA device")
     assert not (tmp_path / "out").exists()
 
 
@@ -191,9 +191,9 @@ def test_missing_cuda(poise: Any, tmp_path: Path) -> None:
 def test_run_name_refused(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A07."""
     monkeypatch.chdir(tmp_path)
-    said = poise("train", "ring", "--steps", 1, "--out", name)
-    said.complains(2, "--out", "not an allowed name of a run", "letters, digits")
-    assert said.last.isascii()
+    result = poise("train", "ring", "--steps", 1, "--out", name)
+    result.assert_error(2, "--out", "not an allowed name of a run", "letters, digits")
+    assert result.last.isascii()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,15 +226,15 @@ def test_data_refused(
     (tmp_path / "empty").mkdir()
     for name in ("notes.txt", "broken.npz", "broken.zip"):
         (tmp_path / name).write_text("words")
-    poise("train", "dcgan", "--data", source, "--out", "out").complains(3, *parts)
+    poise("train", "dcgan", "--data", source, "--out", "out").assert_error(3, *parts)
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_set(poise: Any, tmp_path: Path) -> None:
     """A name is looked for below --data-root, and the message says so (nothing is downloaded here)."""
     words = ["--data", "mnist", "--data-root", tmp_path / "root", "--set", "data.download=false"]
-    said = poise("train", "dcgan", "--out", tmp_path / "out", *words)
-    said.complains(3, "MNIST", "root", "--data-root")
+    result = poise("train", "dcgan", "--out", tmp_path / "out", *words)
+    result.assert_error(3, "MNIST", "root", "--data-root")
     assert not (tmp_path / "out").exists()
 
 
@@ -248,8 +248,8 @@ def test_pictures_keep_the_recipes_size(poise: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "p.npz", images=np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8))
     thin = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "batch=4"]
     out = tmp_path / "out"
-    said = poise("train", "dcgan", "--data", tmp_path / "p.npz", "--steps", 1, "--out", out, *thin)
-    assert said.code == 0, said.err
+    result = poise("train", "dcgan", "--data", tmp_path / "p.npz", "--steps", 1, "--out", out, *thin)
+    assert result.code == 0, result.err
     data = read_file(out / "recipe.toml")["data"]
     assert (data["kind"], data["size"]) == ("npz", 32)
     assert Path(data["path"]) == tmp_path / "p.npz"
@@ -264,9 +264,9 @@ def test_default_run_folders_are_numbered(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for expected in ("ring", "ring-2", "ring-3"):
-        said = poise("train", "ring", "--steps", 1, *small)
-        assert (said.code, said.out) == (0, "")
-        assert f"poise sample {Path('runs') / expected}" in said.err
+        result = poise("train", "ring", "--steps", 1, *small)
+        assert (result.code, result.out) == (0, "")
+        assert f"poise sample {Path('runs') / expected}" in result.err
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["ring", "ring-2", "ring-3"]
 
 
@@ -275,21 +275,21 @@ def test_out_with_other_files(poise: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("dear")
-    poise("train", "ring", "--out", out).complains(2, "out", "not empty", "--resume")
+    poise("train", "ring", "--out", out).assert_error(2, "out", "not empty", "--resume")
     assert contents(tmp_path) == {"out/thesis.txt": b"dear"}
 
 
 def test_out_is_a_run(poise: Any, ring_copy: Path) -> None:
     """A03."""
     before = contents(ring_copy)
-    poise("train", "ring", "--out", ring_copy).complains(2, "not empty", "--resume")
+    poise("train", "ring", "--out", ring_copy).assert_error(2, "not empty", "--resume")
     assert contents(ring_copy) == before
 
 
 def test_out_is_a_file(poise: Any, tmp_path: Path) -> None:
     """A03."""
     (tmp_path / "out").write_text("dear")
-    poise("train", "ring", "--out", tmp_path / "out").complains(2, "out", "a run is a folder", "found a file")
+    poise("train", "ring", "--out", tmp_path / "out").assert_error(2, "out", "a run is a folder", "found a file")
     assert contents(tmp_path) == {"out": b"dear"}
 
 
@@ -300,7 +300,7 @@ def test_out_is_an_empty_folder(poise: Any, small: list[str], tmp_path: Path) ->
 
 def test_out_below_a_file(poise: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("dear")
-    poise("train", "ring", "--out", tmp_path / "file" / "out").complains(6, "file", "Not a directory")
+    poise("train", "ring", "--out", tmp_path / "file" / "out").assert_error(6, "file", "Not a directory")
     assert contents(tmp_path) == {"file": b"dear"}
 
 
@@ -318,9 +318,9 @@ def held(ring_copy: Path) -> Any:
 def test_two_runs_in_one_folder(poise: Any, held: Path) -> None:
     """A05: the second is told who has it, and changes nothing; looking is allowed."""
     before = contents(held)
-    said = poise("train", "--resume", "--out", held, "--steps", 20)
-    said.complains(2, "another run is writing to this folder", "process 4711 on elsewhere")
-    poise("train", "ring", "--out", held).complains(2, "not empty")
+    result = poise("train", "--resume", "--out", held, "--steps", 20)
+    result.assert_error(2, "another run is writing to this folder", "process 4711 on elsewhere")
+    poise("train", "ring", "--out", held).assert_error(2, "not empty")
     assert contents(held) == before
     assert poise("sample", held).code == 0
 
@@ -331,7 +331,7 @@ def test_two_runs_in_one_empty_folder(poise: Any, tmp_path: Path) -> None:
     out.mkdir()
     with (out / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        poise("train", "ring", "--out", out).complains(2, "out")
+        poise("train", "ring", "--out", out).assert_error(2, "out")
     assert contents(out) == {"run.lock": b""}
 
 
@@ -354,8 +354,8 @@ def test_nothing_to_resume(poise: Any, tmp_path: Path, place: str, recipe: list[
     (tmp_path / "foreign" / "thesis.txt").write_text("dear")
     (tmp_path / "file").write_text("dear")
     before = contents(tmp_path)
-    said = poise("train", *recipe, "--resume", "--out", tmp_path / place)
-    said.complains(2 if place == "file" and recipe else 4, place)
+    result = poise("train", *recipe, "--resume", "--out", tmp_path / place)
+    result.assert_error(2 if place == "file" and recipe else 4, place)
     assert contents(tmp_path) == before
     assert not (tmp_path / "nowhere").exists()
 
@@ -365,8 +365,8 @@ def test_only_damaged_checkpoints_to_resume(poise: Any, ring_copy: Path) -> None
     spoil(ring_copy / "saves" / "step-00000006" / "tensors.safetensors")
     (ring_copy / "saves" / "step-00000008" / "MANIFEST.json").write_text("{")
     before = contents(ring_copy)
-    said = poise("train", "--resume", "--out", ring_copy, "--steps", 12)
-    said.complains(4, "step-00000006: tensors.safetensors", "step-00000008: MANIFEST.json")
+    result = poise("train", "--resume", "--out", ring_copy, "--steps", 12)
+    result.assert_error(4, "step-00000006: tensors.safetensors", "step-00000008: MANIFEST.json")
     assert contents(ring_copy) == before
 
 
@@ -374,16 +374,16 @@ def test_killed_before_the_first_checkpoint(poise: Any, ring_copy: Path) -> None
     """A04."""
     shutil.rmtree(ring_copy / "saves")
     before = contents(ring_copy)
-    poise("train", "--resume", "--out", ring_copy).complains(4, "saves", "no valid checkpoint", "none at all")
+    poise("train", "--resume", "--out", ring_copy).assert_error(4, "saves", "no valid checkpoint", "none at all")
     assert contents(ring_copy) == before
 
 
 def test_resume_from_an_older_checkpoint(poise: Any, ring_run: Path, ring_copy: Path) -> None:
     """It says which save was passed over, does the lost steps again, and ends like the undisturbed run."""
     spoil(ring_copy / "saves" / "step-00000008" / "tensors.safetensors")
-    said = poise("train", "--resume", "--out", ring_copy)
-    assert said.code == 0
-    assert "step-00000008: tensors.safetensors is damaged" in said.err
+    result = poise("train", "--resume", "--out", ring_copy)
+    assert result.code == 0
+    assert "step-00000008: tensors.safetensors is damaged" in result.err
     assert steps_told(ring_copy) == [2, 4, 6, 8]
     last = [run / "saves" / "step-00000008" / "tensors.safetensors" for run in (ring_run, ring_copy)]
     assert last[0].read_bytes() == last[1].read_bytes()
@@ -438,13 +438,13 @@ def test_resume_with_more_steps_and_other_logging(poise: Any, ring_copy: Path) -
 def test_resume_keeps_the_recipe(poise: Any, ring_copy: Path, words: list[str], path: str) -> None:
     """C16: the rest may not, and is named."""
     before = contents(ring_copy)
-    poise("train", "--resume", "--out", ring_copy, "--steps", 12, *words).complains(2, "--resume", path, "new run")
+    poise("train", "--resume", "--out", ring_copy, "--steps", 12, *words).assert_error(2, "--resume", path, "new run")
     assert contents(ring_copy) == before
 
 
 def test_resume_with_another_recipe(poise: Any, ring_copy: Path) -> None:
     before = contents(ring_copy)
-    poise("train", "dcgan", "--resume", "--out", ring_copy).complains(2, "--resume", "data.modes")
+    poise("train", "dcgan", "--resume", "--out", ring_copy).assert_error(2, "--resume", "data.modes")
     assert contents(ring_copy) == before
 
 
@@ -458,7 +458,7 @@ def test_resume_a_finished_run(poise: Any, ring_copy: Path) -> None:
 
 def test_resume_with_fewer_steps(poise: Any, ring_copy: Path) -> None:
     before = contents(ring_copy)
-    poise("train", "--resume", "--out", ring_copy, "--steps", 5).complains(2, "steps", "5", "8")
+    poise("train", "--resume", "--out", ring_copy, "--steps", 5).assert_error(2, "steps", "5", "8")
     assert contents(ring_copy) == before
 
 
@@ -482,9 +482,9 @@ def test_checkpoint_written_at_the_third_attempt(
     poise: Any, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "write", refusing(2))
-    said = poise("train", "ring", "--steps", 4, "--out", tmp_path / "out", *small, "--set", "log.saves=1")
-    assert said.code == 0
-    assert said.err.count("could not save at step") == 2
+    result = poise("train", "ring", "--steps", 4, "--out", tmp_path / "out", *small, "--set", "log.saves=1")
+    assert result.code == 0
+    assert result.err.count("could not save at step") == 2
     assert state(tmp_path / "out") == "done"
 
 
@@ -494,8 +494,8 @@ def test_checkpoints_that_cannot_be_written(
 ) -> None:
     monkeypatch.setattr(checkpoint, "write", refusing(100))
     words = ["--set", "log.saves=1", "--set", "log.rows=1"]
-    said = poise("train", "ring", "--steps", steps, "--out", tmp_path / "out", *small, *words)
-    said.complains(6, "saves", "could not save", "No space left on device")
+    result = poise("train", "ring", "--steps", steps, "--out", tmp_path / "out", *small, *words)
+    result.assert_error(6, "saves", "could not save", "No space left on device")
     assert steps_told(tmp_path / "out")[-1] == last
     assert state(tmp_path / "out") == "failed"
 
@@ -504,8 +504,8 @@ def test_checkpoints_that_cannot_be_written(
 def test_row_that_cannot_be_written(poise: Any, ring_copy: Path) -> None:
     (ring_copy / "rows.jsonl").unlink()
     (ring_copy / "rows.jsonl").symlink_to("/dev/full")
-    said = poise("train", "--resume", "--out", ring_copy, "--steps", 12)
-    said.complains(6, "rows.jsonl", "No space left on device")
+    result = poise("train", "--resume", "--out", ring_copy, "--steps", 12)
+    result.assert_error(6, "rows.jsonl", "No space left on device")
     assert state(ring_copy) == "failed"
     assert poise("sample", ring_copy).code == 0  # the saves are as they were
 
@@ -526,8 +526,8 @@ def test_out_of_memory_in_training(
         raise error
 
     monkeypatch.setitem(STEP_FUNCTIONS, "alternate", hungry)
-    said = poise("train", "ring", "--out", tmp_path / "out", *small)
-    said.complains(7, "too little memory", "batch 16", "--set batch=8")
+    result = poise("train", "ring", "--out", tmp_path / "out", *small)
+    result.assert_error(7, "too little memory", "batch 16", "--set batch=8")
     assert state(tmp_path / "out") == "failed"
 
 
@@ -541,7 +541,7 @@ def test_out_of_memory_in_sampling(
         raise error
 
     monkeypatch.setattr("poise.runs.run.Run.sample", hungry)
-    poise("sample", ring_run, "--n", 1000, "--out", tmp_path / "x.png").complains(7, "memory")
+    poise("sample", ring_run, "--n", 1000, "--out", tmp_path / "x.png").assert_error(7, "memory")
 
 
 def test_internal_error(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,11 +549,11 @@ def test_internal_error(poise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ZeroDivisionError("by\nnought")
 
     monkeypatch.setattr("poise.recipe.shipped.load_recipe", broken)
-    poise("train", "ring").complains(1, "internal error", "ZeroDivisionError: by", "--debug")
+    poise("train", "ring").assert_error(1, "internal error", "ZeroDivisionError: by", "--debug")
 
 
 def test_debug_prints_a_traceback_and_keeps_the_exit_code(poise: Callable) -> None:
-    said = poise("train", "rnig", "--debug")
-    assert said.code == 2
-    assert "Traceback" in said.err
-    assert said.last.startswith("poise: RECIPE: no shipped recipe")
+    result = poise("train", "rnig", "--debug")
+    assert result.code == 2
+    assert "Traceback" in result.err
+    assert result.last.startswith("poise: RECIPE: no shipped recipe")

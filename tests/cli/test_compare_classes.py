@@ -53,11 +53,11 @@ def test_labels_are_matched_by_name(
 def test_warnings_about_either_side_are_printed(poise: Callable[..., Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", images=IMAGES)
     np.savez(tmp_path / "fake.npz", images=IMAGES // 64)
-    said = poise("compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels")
-    assert said.code == 0
-    assert "FAKE: all images are nearly black" in said.err
-    assert "REAL: all" not in said.err
-    said = poise(
+    result = poise("compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels")
+    assert result.code == 0
+    assert "FAKE: all images are nearly black" in result.err
+    assert "REAL: all" not in result.err
+    result = poise(
         "compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels", "--json"
     )
-    assert any("FAKE: all images are nearly black" in note for note in json.loads(said.out)["notes"])
+    assert any("FAKE: all images are nearly black" in note for note in json.loads(result.out)["notes"])

@@ -28,7 +28,7 @@ def stream(encoding: str) -> tuple[io.TextIOWrapper, io.BytesIO]:
     return io.TextIOWrapper(raw, encoding=encoding, errors="strict"), raw
 
 
-def said(encoding: str, *words: object) -> str:
+def result(encoding: str, *words: object) -> str:
     """What a command prints on streams of this encoding."""
     (out, raw_out), (err, raw_err) = stream(encoding), stream(encoding)
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
@@ -54,8 +54,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @narrow
 def test_informative_commands(encoding: str) -> None:
     for words in (["recipes"], ["tips"], ["tips", "T06b"], ["tips", "T05b"], ["tips", "--recipe", "dcgan"], ["--help"]):
-        assert said(encoding, *words)
-    assert json.loads(said(encoding, "tips", "--json"))
+        assert result(encoding, *words)
+    assert json.loads(result(encoding, "tips", "--json"))
 
 
 @narrow
@@ -65,15 +65,15 @@ def test_check_train_and_evaluate(encoding: str, pictures: Path, tmp_path: Path)
     thin += ["--set", 'conditioning={g={kind="concat", dim=4}, d={kind="projection"}}', "--set", "measure.n=10"]
     out = tmp_path / "é"
     for words in (["check", "dcgan"], ["check", "dcgan", "--json"]):
-        said(encoding, *words, *thin)
-    told = said(encoding, "train", "dcgan", *thin, "--out", out / "run")
+        result(encoding, *words, *thin)
+    told = result(encoding, "train", "dcgan", *thin, "--out", out / "run")
     assert (r"\xe9" if encoding == "ascii" else "é") in told
     some = ["--measures", "kid", "--features", "pixels"]
-    assert ("±" in said(encoding, "measure", out / "run", *some, "--n", 10)) == (encoding != "ascii")
-    json.loads(said("ascii", "compare", pictures, pictures, *some, "--json").split("\n}\n")[0] + "}")
-    said(encoding, "compare", pictures, pictures, *some)
-    said(encoding, "sample", out / "run", "--label", "日本", "--n", 2)
-    said(encoding, "watch", out / "run")
+    assert ("±" in result(encoding, "measure", out / "run", *some, "--n", 10)) == (encoding != "ascii")
+    json.loads(result("ascii", "compare", pictures, pictures, *some, "--json").split("\n}\n")[0] + "}")
+    result(encoding, "compare", pictures, pictures, *some)
+    result(encoding, "sample", out / "run", "--label", "日本", "--n", 2)
+    result(encoding, "watch", out / "run")
 
 
 @narrow

@@ -28,10 +28,10 @@ def test_every_command_has_an_example() -> None:
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(poise: Callable, command: str, flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    said = poise(*([command] if command else []), flag)
-    assert said.code == 0
+    result = poise(*([command] if command else []), flag)
+    assert result.code == 0
     for example in EXAMPLES.get(command, ()):
-        assert example in said.out, said.out
+        assert example in result.out, result.out
 
 
 @pytest.mark.parametrize(("command", "example"), EVERY, ids=[example for _, example in EVERY])

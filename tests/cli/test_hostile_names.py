@@ -39,9 +39,9 @@ class G(nn.Module):
 Poise = Callable[..., Any]
 
 
-def clean(said: Any) -> str:
+def clean(result: Any) -> str:
     """All that was said, in which nothing is left to obey."""
-    text = said.out + said.err
+    text = result.out + result.err
     assert "internal error" not in text
     found = CONTROL_CHARACTERS.search(text.replace("\n", ""))
     assert found is None, ascii(text)
@@ -66,17 +66,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(poise: Poise, pictures: Path) -> Path:
     """A conditional run on them."""
     out = pictures.parent / f"runs {''.join(CLASSES)}" / "run"
-    said = poise("train", "dcgan", "--data", pictures, "--out", out, *THIN, *LABELS, "--set", "measure.n=10")
-    assert said.code == 0, said.err
-    text = clean(said)
+    result = poise("train", "dcgan", "--data", pictures, "--out", out, *THIN, *LABELS, "--set", "measure.n=10")
+    assert result.code == 0, result.err
+    text = clean(result)
     assert SEEN[3] + SEEN[0] in text, "the bad pictures are named"
     return out
 
 
 def test_check(poise: Poise, pictures: Path) -> None:
-    said = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS)
-    assert said.code == 0, said.err
-    clean(said)
+    result = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS)
+    assert result.code == 0, result.err
+    clean(result)
     told = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS, "--json")
     assert clean(told).isascii()
     json.loads(told.out)
@@ -103,22 +103,22 @@ def test_the_live_view(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", CLASSES, ids=ascii)
 def test_sample_and_interpolate(poise: Poise, run: Path, name: str, tmp_path: Path) -> None:
     out = tmp_path / f"{name}.png"
-    said = poise("sample", run, "--label", name, "--out", out, "--npz", tmp_path / f"{name}.npz", "--n", 2)
-    assert said.code == 0, said.err
-    clean(said)
-    said = poise("interpolate", run, "--label", name, "--out", out, "--steps", 2, "--rows", 1)
-    assert said.code == 0, said.err
-    assert SEEN[CLASSES.index(name)] in clean(said)
+    result = poise("sample", run, "--label", name, "--out", out, "--npz", tmp_path / f"{name}.npz", "--n", 2)
+    assert result.code == 0, result.err
+    clean(result)
+    result = poise("interpolate", run, "--label", name, "--out", out, "--steps", 2, "--rows", 1)
+    assert result.code == 0, result.err
+    assert SEEN[CLASSES.index(name)] in clean(result)
 
 
 def test_measure_and_compare(poise: Poise, run: Path, pictures: Path, tmp_path: Path) -> None:
     some = ["--measures", "fid,precision", "--features", "pixels"]
-    said = poise("measure", run, *some, "--n", 10, "--neighbours", tmp_path / f"{RED}.png")
-    assert said.code == 0, said.err
-    assert SEEN[0] in clean(said)
-    said = poise("compare", pictures, pictures, *some)
-    assert said.code == 0, said.err
-    clean(said)
+    result = poise("measure", run, *some, "--n", 10, "--neighbours", tmp_path / f"{RED}.png")
+    assert result.code == 0, result.err
+    assert SEEN[0] in clean(result)
+    result = poise("compare", pictures, pictures, *some)
+    assert result.code == 0, result.err
+    clean(result)
 
 
 def test_watch(poise: Poise, run: Path, tmp_path: Path) -> None:
@@ -126,14 +126,14 @@ def test_watch(poise: Poise, run: Path, tmp_path: Path) -> None:
     log = tmp_path / f"{''.join(CLASSES)}.csv"
     log.write_text(f"step,loss_D,loss_G,{RED}\n" + "".join(f"{50 * k},0.001,1.5,1\n" for k in range(1, 21)))
     for words in ([], ["--plot", tmp_path / f"{RED}{BIDI}.png"], ["--json"]):
-        said = poise("watch", log, *words)
-        assert said.code == 0, said.err
-        clean(said)
+        result = poise("watch", log, *words)
+        assert result.code == 0, result.err
+        clean(result)
     odd = tmp_path / "odd.csv"
     odd.write_text(f"{RED},{BIDI}\n1,2\n", "utf-8")
-    said = poise("watch", odd)
-    assert said.code == 2
-    clean(said)
+    result = poise("watch", odd)
+    assert result.code == 2
+    clean(result)
 
 
 @pytest.mark.parametrize(
@@ -168,17 +168,17 @@ def test_watch(poise: Poise, run: Path, tmp_path: Path) -> None:
 )
 def test_errors(poise: Poise, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    said = poise(*words)
-    assert said.code in (2, 3, 4, 6), said.err
-    clean(said)
-    assert said.last.startswith("poise: ")
+    result = poise(*words)
+    assert result.code in (2, 3, 4, 6), result.err
+    clean(result)
+    assert result.last.startswith("poise: ")
 
 
 def test_refused_by_a_run(poise: Poise, run: Path) -> None:
     for words in (["sample", run, "--label", EVIL], ["interpolate", run, "--towards", EVIL]):
-        said = poise(*words)
-        assert said.code == 2
-        assert SEEN[0] in clean(said)
+        result = poise(*words)
+        assert result.code == 2
+        assert SEEN[0] in clean(result)
 
 
 def test_foreign_recipes(poise: Poise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +192,9 @@ def test_foreign_recipes(poise: Poise, tmp_path: Path, monkeypatch: pytest.Monke
             clean(poise(*words, f"{name}.toml"))
     own = ["--set", 'network.g={kind="python", file="mine.py", name="G"}']
     for words in (["train", "ring", "--out", "x"], ["check", "ring"], ["--debug", "check", "ring"]):
-        said = poise(*words, *own, "--trust-code")
-        assert said.code == 2
-        assert r"\x1b[31mmine\r\u202e" in clean(said)
+        result = poise(*words, *own, "--trust-code")
+        assert result.code == 2
+        assert r"\x1b[31mmine\r\u202e" in clean(result)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes elsewhere")
@@ -202,7 +202,7 @@ def test_path_that_is_not_utf8(poise: Poise, pictures: Path, tmp_path: Path) -> 
     """A recipe is UTF-8, so it can't hold such a path: refused, and nothing is written."""
     folder = shutil.copytree(pictures, tmp_path / os.fsdecode(b"a\xff"))
     out = tmp_path / "run"
-    said = poise("train", "dcgan", "--data", folder, "--out", out, *THIN)
-    assert said.code == 3
-    assert r"a\udcff" in clean(said)
+    result = poise("train", "dcgan", "--data", folder, "--out", out, *THIN)
+    assert result.code == 3
+    assert r"a\udcff" in clean(result)
     assert not out.exists()

@@ -91,8 +91,8 @@ def walk(poise: Any, tmp_path: Path) -> Callable[..., list[list[np.ndarray]]]:
     """`walk(run, columns, "--between", 3, 17)`: the tiles of the sheet."""
 
     def walked(run: Path, columns: int, *words: object) -> list[list[np.ndarray]]:
-        said = poise("interpolate", run, "--steps", STEPS, "--out", tmp_path / "walk.png", *words)
-        assert (said.code, said.out) == (0, ""), said.err
+        result = poise("interpolate", run, "--steps", STEPS, "--out", tmp_path / "walk.png", *words)
+        assert (result.code, result.out) == (0, ""), result.err
         return sheet(tmp_path / "walk.png", columns)
 
     return walked
@@ -201,9 +201,9 @@ def test_towards_is_linear_for_any_path(poise: Any, vae: Run, tmp_path: Path) ->
     sheets = []
     for path in ("slerp", "lerp"):
         out = tmp_path / f"{path}.png"
-        said = poise("interpolate", vae.path, "--towards", "0", "--path", path, "--out", out)
-        assert said.code == 0, said.err
-        assert "lerp interpolation" in said.last
+        result = poise("interpolate", vae.path, "--towards", "0", "--path", path, "--out", out)
+        assert result.code == 0, result.err
+        assert "lerp interpolation" in result.last
         sheets.append(out.read_bytes())
     assert sheets[0] == sheets[1]
 
@@ -224,8 +224,8 @@ def test_no_more_rows_than_images(vae: Run, walk: Any) -> None:
 def test_gif(poise: Any, vae: Run, tmp_path: Path, words: list[object], tiles: int, length: int) -> None:
     """There and back, all rows at once, and the first frame is real."""
     out = tmp_path / "walk.gif"
-    said = poise("interpolate", vae.path, "--steps", STEPS, "--out", out, *words)
-    assert (said.code, said.out) == (0, ""), said.err
+    result = poise("interpolate", vae.path, "--steps", STEPS, "--out", out, *words)
+    assert (result.code, result.out) == (0, ""), result.err
     with Image.open(out) as film:
         assert film.format == "GIF"
         assert film.n_frames == 2 * length - 2
@@ -280,8 +280,8 @@ def test_refused(
     parts: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    poise("interpolate", runs / run, *words).complains(2, *parts)
-    poise("interpolate", runs / run, *words, "--out", "walk.gif").complains(2, *parts)
+    poise("interpolate", runs / run, *words).assert_error(2, *parts)
+    poise("interpolate", runs / run, *words, "--out", "walk.gif").assert_error(2, *parts)
     assert list(tmp_path.iterdir()) == []
     assert not (runs / run / "interpolation.png").exists()
 
@@ -291,10 +291,10 @@ def test_data_that_is_gone(poise: Any, runs: Path, pictures: Path, tmp_path: Pat
     moved = pictures.with_name("moved.npz")
     pictures.rename(moved)
     try:
-        said = poise("interpolate", runs / "vae", "--between", 3, 4, "--out", tmp_path / "walk.png")
+        result = poise("interpolate", runs / "vae", "--between", 3, 4, "--out", tmp_path / "walk.png")
     finally:
         moved.rename(pictures)
-    said.complains(3, "pictures.npz")
+    result.assert_error(3, "pictures.npz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -337,8 +337,8 @@ def test_encoding_of_given_indices(vae: Run) -> None:
 def test_code_beside_a_label_is_incomplete(poise: Any, runs: Path, tmp_path: Path) -> None:
     """A conditional VAE trains and is sampled by class; its codes leave the class out, and lead to no picture alone."""
     for words in (("--between", 0, 1), ("--towards", 1)):
-        said = poise("interpolate", runs / "labelled", "--out", tmp_path / "walk.png", *words)
-        said.complains(2, "labelled", "conditioned on the class", "--label")
+        result = poise("interpolate", runs / "labelled", "--out", tmp_path / "walk.png", *words)
+        result.assert_error(2, "labelled", "conditioned on the class", "--label")
     assert not (tmp_path / "walk.png").exists()
     assert poise("sample", runs / "labelled", "--n", 6, "--out", tmp_path / "sheet.png").code == 0
 
@@ -349,7 +349,7 @@ def test_moved_data(runs: Path, pictures: Path, tmp_path: Path, poise: Any) -> N
     recipe = run / "recipe.toml"
     recipe.write_text(recipe.read_text().replace(str(pictures), "/never/there.npz"))
     words = ("interpolate", run, "--between", 3, 17, "--steps", STEPS, "--out", tmp_path / "walk.png")
-    poise(*words).complains(3, "/never/there.npz", "--data")
+    poise(*words).assert_error(3, "/never/there.npz", "--data")
     assert poise(*words, "--data", pictures).code == 0
     there = (tmp_path / "walk.png").read_bytes()
     words = ("interpolate", runs / "vae", *words[2:])

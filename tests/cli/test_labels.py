@@ -28,8 +28,8 @@ def labelled_run(poise: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
     """Three steps on digits of eight pixels, each player told the digit."""
     out = tmp_path_factory.mktemp("labels") / "run"
     # at this rate the embedding alone makes the classes look different
-    said = poise("train", "dcgan", "--steps", 3, "--out", out, *THIN, "--set", LABELS, "--set", "optimizer.g.lr=5e-2")
-    assert said.code == 0, said.err
+    result = poise("train", "dcgan", "--steps", 3, "--out", out, *THIN, "--set", LABELS, "--set", "optimizer.g.lr=5e-2")
+    assert result.code == 0, result.err
     return out
 
 
@@ -57,8 +57,8 @@ def tiles(path: Path, columns: int, rows: int) -> np.ndarray:
 
 def test_one_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "seven.npz"
-    said = poise("sample", labelled_run, "--label", 7, "--n", 12, "--npz", path)
-    assert (said.code, said.out) == (0, "")
+    result = poise("sample", labelled_run, "--label", 7, "--n", 12, "--npz", path)
+    assert (result.code, result.out) == (0, "")
     found = arrays(path)
     assert set(found) == {"images", "labels", "classes"}
     assert found["classes"].tolist() == list("0123456789")
@@ -137,7 +137,7 @@ def test_class_by_name_or_number(poise: Any, labelled_run: Path, tmp_path: Path)
     for word, label in (("nine", 8), ("8", 8), ("0", 0), ("9", 9), ("a\tb", 9)):
         assert poise("sample", named, "--label", word, "--n", 2, "--npz", tmp_path / "a.npz").code == 0
         assert arrays(tmp_path / "a.npz")["labels"].tolist() == [label] * 2
-    poise("sample", named, "--label", "nin").complains(2, "--label", "no such class", "did you mean 'nine'?")
+    poise("sample", named, "--label", "nin").assert_error(2, "--label", "no such class", "did you mean 'nine'?")
 
 
 @pytest.mark.parametrize("classes", [map(str, range(1, 11)), ["3", *"bcdefghij"], ["-1", "1.5", *"cdefghij"]])
@@ -148,8 +148,8 @@ def test_numeric_class_names_take_precedence(
     names = list(classes)
     named = called(labelled_run, tmp_path / "named", *names)
     for word in ("0", "02", "77", "+3"):
-        said = poise("sample", named, f"--label={word}", "--out", tmp_path / "x.png")
-        said.complains(2, "--label", "no such class", f"'{word}'", "a number here is a class's name")
+        result = poise("sample", named, f"--label={word}", "--out", tmp_path / "x.png")
+        result.assert_error(2, "--label", "no such class", f"'{word}'", "a number here is a class's name")
     for label, word in enumerate(names):
         assert Run(named).class_number(word, "--label") == label
     assert not (tmp_path / "x.png").exists()
@@ -184,15 +184,15 @@ def test_unknown_class(
     poise: Any, labelled_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, word: str, cure: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = poise(command, labelled_run, f"--label={word}", "--out", "x.png")
-    said.complains(2, "--label", "no such class", f"'{word}'", cure)
+    result = poise(command, labelled_run, f"--label={word}", "--out", "x.png")
+    result.assert_error(2, "--label", "no such class", f"'{word}'", cure)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["sample", "interpolate"])
 def test_a_run_without_labels(poise: Any, digits_run: Path, tmp_path: Path, command: str) -> None:
     out = tmp_path / "x.png"
-    poise(command, digits_run, "--label", 7, "--out", out).complains(2, "--label", "takes no labels", "leave it out")
+    poise(command, digits_run, "--label", 7, "--out", out).assert_error(2, "--label", "takes no labels", "leave it out")
     assert not out.exists()
 
 
@@ -202,8 +202,8 @@ def test_a_run_without_labels(poise: Any, digits_run: Path, tmp_path: Path, comm
 def test_interpolations_stay_in_their_class(poise: Any, labelled_run: Path, tmp_path: Path) -> None:
     def walk(*options: object) -> np.ndarray:
         out = tmp_path / "walk.png"
-        said = poise("interpolate", labelled_run, "--steps", 5, "--rows", 3, "--out", out, *options)
-        assert (said.code, said.out) == (0, "")
+        result = poise("interpolate", labelled_run, "--steps", 5, "--rows", 3, "--out", out, *options)
+        assert (result.code, result.out) == (0, "")
         return tiles(out, 5, 3)
 
     seven, mixed = walk("--label", 7), walk()
@@ -257,7 +257,7 @@ def test_conditioning_that_does_not_fit_is_refused(
     poise: Any, tmp_path: Path, options: list[str], parts: list[str]
 ) -> None:
     out = tmp_path / "run"
-    poise("train", *options, "--steps", 2, "--out", out).complains(2, *parts)
+    poise("train", *options, "--steps", 2, "--out", out).assert_error(2, *parts)
     assert not out.exists()
 
 
@@ -269,26 +269,26 @@ def test_grid_of_many_classes_is_limited(poise: Any, tmp_path: Path, monkeypatch
     images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "p.npz", images=images, labels=np.arange(300) % 100)
     run = tmp_path / "run"
-    said = poise("train", "dcgan", "--data", tmp_path / "p.npz", "--steps", 1, "--out", run, *THIN, "--set", LABELS,
+    result = poise("train", "dcgan", "--data", tmp_path / "p.npz", "--steps", 1, "--out", run, *THIN, "--set", LABELS,
                  "--set", "log.sheet=100", "--set", "measure=none")  # fmt: skip
-    assert said.code == 0, said.err
-    assert "the sample grid shows 16 of 100 classes" in said.err
+    assert result.code == 0, result.err
+    assert "the sample grid shows 16 of 100 classes" in result.err
     tiles(next((run / "samples").iterdir()), 6, 16)
     made: list[int] = []
     whole = Run.sample
     monkeypatch.setattr(Run, "sample", lambda self, n, *args, **more: made.append(n) or whole(self, n, *args, **more))
     sheet = tmp_path / "sheet.png"
-    said = poise("sample", run, "--n", 64, "--out", sheet)
-    assert "64 samples, one row for each of 16 of the 100 classes" in said.err
+    result = poise("sample", run, "--n", 64, "--out", sheet)
+    assert "64 samples, one row for each of 16 of the 100 classes" in result.err
     tiles(sheet, 4, 16)
     monkeypatch.setattr("poise.utils.image_grid.MAX_SIDE", 100)
-    said = poise("sample", run, "--n", 100_000, "--label", "7", "--out", sheet)
-    assert "81 samples, the first of 100,000: no more fit into a grid" in said.err
-    said = poise("sample", run, "--n", 100_000, "--out", sheet)
+    result = poise("sample", run, "--n", 100_000, "--label", "7", "--out", sheet)
+    assert "81 samples, the first of 100,000: no more fit into a grid" in result.err
+    result = poise("sample", run, "--n", 100_000, "--out", sheet)
     assert made == [64, 81, 9 * 9]
     with Image.open(sheet) as picture:
         assert max(picture.size) <= 100
-    said = poise("interpolate", run, "--steps", 50, "--rows", 20, "--label", "7", "--out", sheet)
-    assert "; the grid shows 9 images of 9 interpolations" in said.err
+    result = poise("interpolate", run, "--steps", 50, "--rows", 20, "--label", "7", "--out", sheet)
+    assert "; the grid shows 9 images of 9 interpolations" in result.err
     with Image.open(sheet) as picture:
         assert max(picture.size) <= 100

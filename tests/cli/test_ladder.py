@@ -33,37 +33,37 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def climbed(poise: Any, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A ladder of two steps, and what was said on stderr."""
     out = tmp_path_factory.mktemp("runs") / "deep" / "ladder"
-    said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS)
-    assert (said.code, said.out) == (0, ""), said.err
-    return out, said.err
+    result = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS)
+    assert (result.code, result.out) == (0, ""), result.err
+    return out, result.err
 
 
 def test_path_of_the_report_is_printed(climbed: tuple[Path, str]) -> None:
-    out, said = climbed
-    last = said.splitlines()[-1]
+    out, result = climbed
+    last = result.splitlines()[-1]
     assert last == f"report: {out / 'report.html'} and report.md"
     assert (out / "report.html").is_file()
     assert (out / "report.md").is_file()
 
 
 def test_options_apply_to_every_rung(climbed: tuple[Path, str], pictures: Path) -> None:
-    out, said = climbed
+    out, result = climbed
     for rung in RUNGS:
         recipe = read_file(out / rung / "recipe.toml")
         assert (recipe["steps"], recipe["batch"], recipe["seed"]) == (2, 4, 3)
         assert (recipe["data"]["kind"], recipe["data"]["size"]) == ("npz", 8)
         assert Path(recipe["data"]["path"]) == pictures
         assert json.loads((out / rung / "run.json").read_text())["state"] == "done"
-        assert f"{rung}, 2 steps, run folder {out / rung}" in said
+        assert f"{rung}, 2 steps, run folder {out / rung}" in result
 
 
 def test_complete_ladder_only_rewrites_the_report(poise: Any, climbed: tuple[Path, str], pictures: Path) -> None:
     out, _ = climbed
     before = contents(out)
     (out / "report.html").unlink()
-    said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS)
-    assert (said.code, said.out) == (0, "")
-    assert "steps, into" not in said.err
+    result = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS)
+    assert (result.code, result.out) == (0, "")
+    assert "steps, into" not in result.err
     assert contents(out) == before
 
 
@@ -75,8 +75,8 @@ def test_complete_ladder_only_rewrites_the_report(poise: Any, climbed: tuple[Pat
 def test_folder_with_another_ladder(poise: Any, climbed: tuple[Path, str], pictures: Path, words: list[object]) -> None:
     out, _ = climbed
     before = contents(out)
-    said = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS, *words)
-    said.complains(2, f"--out {out}", "contains a ladder with other options")
+    result = poise("ladder", "--data", pictures, "--out", out, "--seed", 3, *WORDS, *words)
+    result.assert_error(2, f"--out {out}", "contains a ladder with other options")
     assert contents(out) == before
 
 
@@ -102,27 +102,27 @@ def test_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.npz").write_text("words")
-    poise("ladder", "--out", "out", *words).complains(code, *parts)
+    poise("ladder", "--out", "out", *words).assert_error(code, *parts)
     assert [path.name for path in tmp_path.rglob("*")] == ["broken.npz"]
 
 
 def test_other_files_in_place_of_a_rung_are_kept(poise: Any, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "thesis.txt").write_text("dear")
-    said = poise("ladder", "--data", pictures, "--out", tmp_path, *WORDS)
-    said.complains(2, "autoencoder", "not empty")
+    result = poise("ladder", "--data", pictures, "--out", tmp_path, *WORDS)
+    result.assert_error(2, "autoencoder", "not empty")
     assert contents(tmp_path) == {"autoencoder/thesis.txt": b"dear"}
 
 
 def test_help_lists_it(poise: Any) -> None:
-    said = poise("--help")
-    assert (said.code, said.err) == (0, "")
-    (line,) = [line for line in said.out.splitlines() if " ladder " in line]
+    result = poise("--help")
+    assert (result.code, result.err) == (0, "")
+    (line,) = [line for line in result.out.splitlines() if " ladder " in line]
     assert "Start simple" in line
-    said = poise("ladder", "--help")
-    assert said.code == 0
+    result = poise("ladder", "--help")
+    assert result.code == 0
     for option in ("--data", "--out", "--steps", "--batch", "--size", "--seed"):
-        assert option in said.out
+        assert option in result.out
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -51,8 +51,8 @@ def npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(poise: Any, npz: Path, out: Path, *words: object) -> Path:
     data = ["--data", npz, "--set", "data.size=8", "--set", "data.held_out=0.2"]
-    said = poise("train", "gan", "--out", out, "--steps", 6, *data, *THIN, *NETS, *words)
-    assert said.code == 0, said.err
+    result = poise("train", "gan", "--out", out, "--steps", 6, *data, *THIN, *NETS, *words)
+    assert result.code == 0, result.err
     return out
 
 
@@ -79,10 +79,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def told(poise: Any, *words: object) -> dict[str, Any]:
     """What `--json` prints: JSON and nothing else on stdout, and nothing on stderr."""
-    said = poise(*words, "--json")
-    assert said.code == 0, said.err
-    assert said.err == ""
-    return json.loads(said.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    result = poise(*words, "--json")
+    assert result.code == 0, result.err
+    assert result.err == ""
+    return json.loads(result.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
 def values(poise: Any, *words: object) -> dict[str, float]:
@@ -98,10 +98,10 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 def test_table_with_floors(poise: Any, run: Path) -> None:
     before = contents(run)
-    said = poise("measure", run)
-    assert (said.code, said.err) == (0, HALVED + "\n")
-    assert said.out.startswith("40 generated and 40 real samples, features: classifier ")
-    found = {line.split()[0]: line.split()[1:] for line in said.out.splitlines()[3:] if line.strip()}
+    result = poise("measure", run)
+    assert (result.code, result.err) == (0, HALVED + "\n")
+    assert result.out.startswith("40 generated and 40 real samples, features: classifier ")
+    found = {line.split()[0]: line.split()[1:] for line in result.out.splitlines()[3:] if line.strip()}
     assert set(found) == {
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity"),
         *("inception_score", "class_confidence", "class_balance", "copying", "authenticity", "high_frequencies"),
@@ -142,7 +142,7 @@ def test_best_and_newest_agree_with_logged_measures(poise: Any, run: Path) -> No
 
 def test_best_without_a_best_checkpoint(poise: Any, run: Path, tmp_path: Path) -> None:
     without = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best")))
-    poise("measure", without, "--best").complains(4, "best", "no valid checkpoint", "[measure] in its recipe")
+    poise("measure", without, "--best").assert_error(4, "best", "no valid checkpoint", "[measure] in its recipe")
 
 
 def test_best_differs_from_newest(poise: Any, run: Path, tmp_path: Path) -> None:
@@ -201,14 +201,14 @@ def test_features_of_d(poise: Any, run: Path, conditional: Path) -> None:
     assert found["features"].startswith("features of D")
     assert set(found["measures"]) == {"fid", "d_probe"}
     assert list(found["skipped"]) == ["class_balance"]
-    poise("measure", conditional, "--features", "d").complains(2, "--features", "this D needs class labels")
+    poise("measure", conditional, "--features", "d").assert_error(2, "--features", "this D needs class labels")
 
 
 def test_custom_features(poise: Any, run: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text("from torch import nn\n\nclass Flat(nn.Flatten):\n    pass\n")
     words = ["measure", run, "--measures", "fid", "--features", f"{file}:Flat"]
-    poise(*words).complains(2, "own.py", "would execute a Python file", "--trust-code")
+    poise(*words).assert_error(2, "own.py", "would execute a Python file", "--trust-code")
     assert told(poise, *words, "--trust-code")["features"] == "Flat of own.py"
 
 
@@ -226,10 +226,10 @@ def grid(path: Path, side: int = 8, columns: int = 12) -> np.ndarray:
 
 def test_neighbours_grid(poise: Any, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "beside.png"
-    said = poise("measure", run, "--measures", "fid", "--neighbours", path, "--json")
-    assert said.code == 0
-    assert list(json.loads(said.out)["measures"]) == ["fid"]
-    assert said.err == f"{path}: samples, each beside its three nearest training images\n"
+    result = poise("measure", run, "--measures", "fid", "--neighbours", path, "--json")
+    assert result.code == 0
+    assert list(json.loads(result.out)["measures"]) == ["fid"]
+    assert result.err == f"{path}: samples, each beside its three nearest training images\n"
     tiles = grid(path).reshape(24, 4, 8, 8)
     samples = ((Run(run).sample(24) + 1) * 127.5).round().to(torch.uint8).numpy()[:, 0]
     assert (tiles[:, 0] == samples).all()
@@ -268,13 +268,13 @@ def test_data_that_changed(poise: Any, moved: tuple[Path, Path]) -> None:
     other = shades()
     other["images"][3, 3, 3, 0] ^= 1
     np.savez(data, **other)
-    poise(*words).complains(3, str(out), "not what this run was trained on")
+    poise(*words).assert_error(3, str(out), "not what this run was trained on")
 
 
 def test_data_that_is_gone(poise: Any, moved: tuple[Path, Path]) -> None:
     out, data = moved
     data.unlink()
-    poise("measure", out).complains(3, "p.npz")
+    poise("measure", out).assert_error(3, "p.npz")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--neighbours", "x.png"], ["--best"]], ids=str)
@@ -283,7 +283,7 @@ def test_no_run(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nam
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    poise("measure", name, *options).complains(4, name, "not a run folder")
+    poise("measure", name, *options).assert_error(4, name, "not a run folder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 
@@ -306,25 +306,25 @@ def test_refused(
     poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    poise("measure", run, *options).complains(2, *parts)
+    poise("measure", run, *options).assert_error(2, *parts)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_features_file(poise: Any, run: Path) -> None:
-    poise("measure", run, "--features", "resnet18=no.pth").complains(3, "--features", "no such file", "no.pth")
+    poise("measure", run, "--features", "resnet18=no.pth").assert_error(3, "--features", "no such file", "no.pth")
 
 
 def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path) -> None:
-    said = poise("measure", ring_run, "--n", 50, "--measures", "fid", "--neighbours", tmp_path / "x.png")
-    said.complains(2, "--neighbours", "no fixed set of images", "leave it out")
+    result = poise("measure", ring_run, "--n", 50, "--measures", "fid", "--neighbours", tmp_path / "x.png")
+    result.assert_error(2, "--neighbours", "no fixed set of images", "leave it out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_skipped_measures_are_explained_if_named(poise: Any, run: Path) -> None:
-    said = poise("measure", run, "--measures", "fid,modes", "--features", "pixels")
-    assert said.code == 0
-    assert said.err == "no modes: this data has no modes to count, or these features cannot identify them\n"
-    assert "modes" not in said.out
+    result = poise("measure", run, "--measures", "fid,modes", "--features", "pixels")
+    assert result.code == 0
+    assert result.err == "no modes: this data has no modes to count, or these features cannot identify them\n"
+    assert "modes" not in result.out
     assert poise("measure", run, "--features", "pixels").err == HALVED + "\n"
 
 
@@ -353,7 +353,7 @@ def archive(path: Path, images: np.ndarray, **more: np.ndarray) -> Path:
 
 
 @pytest.fixture(scope="module")
-def piles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def image_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """FAKE of 12 x 12 and REAL of 16 x 16 pixels, as folders, zip and npz."""
     top = tmp_path_factory.mktemp("piles")
     fake, real = colours(90, 12, 1), colours(100, 16, 2)
@@ -367,8 +367,8 @@ def piles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return lambda name: top / name
 
 
-def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", piles("fake"), piles("real"))
+def test_two_folders_of_different_sizes(poise: Any, image_sets: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", image_sets("fake"), image_sets("real"))
     assert (found["n"], found["features"]) == (50, "pixels")
     assert set(found["measures"]) == {
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity", "high_frequencies")
@@ -377,23 +377,25 @@ def test_two_folders_of_different_sizes(poise: Any, piles: Callable[[str], Path]
     assert found["notes"] == [
         "FAKE was resized from 12 to 16 pixels (Lanczos, antialiased), which affects the results",
     ]
-    said = poise("compare", piles("fake"), piles("real"))
-    assert said.err.splitlines() == found["notes"]
-    assert f"{found['measures']['fid']['value']:.4g}" in said.out
+    result = poise("compare", image_sets("fake"), image_sets("real"))
+    assert result.err.splitlines() == found["notes"]
+    assert f"{found['measures']['fid']['value']:.4g}" in result.out
 
 
 @pytest.mark.parametrize(("fake", "real"), [("fake.npz", "real.npz"), ("fake", "real.npz"), ("fake.zip", "real")])
-def test_png_and_npz_give_the_same_results(poise: Any, piles: Callable[[str], Path], fake: str, real: str) -> None:
-    expected = told(poise, "compare", piles("fake"), piles("real"))
-    found = told(poise, "compare", piles(fake), piles(real))
+def test_png_and_npz_give_the_same_results(poise: Any, image_sets: Callable[[str], Path], fake: str, real: str) -> None:
+    expected = told(poise, "compare", image_sets("fake"), image_sets("real"))
+    found = told(poise, "compare", image_sets(fake), image_sets(real))
     assert found["skipped"] == expected["skipped"]
     assert list(found["measures"]) == list(expected["measures"])
     for name, one in expected["measures"].items():
         assert found["measures"][name] == pytest.approx(one, abs=1e-6)
 
 
-def test_images_against_themselves(poise: Any, piles: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", piles("real.npz"), piles("real"), "--measures", "fid,precision,recall,coverage")
+def test_images_against_themselves(poise: Any, image_sets: Callable[[str], Path]) -> None:
+    found = told(
+        poise, "compare", image_sets("real.npz"), image_sets("real"), "--measures", "fid,precision,recall,coverage"
+    )
     assert found["n"] == 50
     assert found["measures"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
     assert found["measures"]["fid"]["floor"] > 0.1
@@ -406,10 +408,10 @@ def test_images_against_themselves(poise: Any, piles: Callable[[str], Path]) -> 
     ("asked", "n", "floor"), [(None, 50, True), (20, 20, True), (50, 50, True), (51, 51, False), (200, 90, False)]
 )
 def test_floor_uses_as_many_samples_as_the_value(
-    poise: Any, piles: Callable[[str], Path], asked: int | None, n: int, floor: bool
+    poise: Any, image_sets: Callable[[str], Path], asked: int | None, n: int, floor: bool
 ) -> None:
     more = [] if asked is None else ["--n", asked]
-    found = told(poise, "compare", piles("fake.npz"), piles("real"), "--measures", "fid,coverage", *more)
+    found = told(poise, "compare", image_sets("fake.npz"), image_sets("real"), "--measures", "fid,coverage", *more)
     assert found["n"] == n
     for one in found["measures"].values():
         assert (one["floor"] is not None) == floor
@@ -417,8 +419,8 @@ def test_floor_uses_as_many_samples_as_the_value(
     reason = f"most measures have no floor: 100 real images are too few for two parts of {n}"
     assert (reason in found["notes"]) == (not floor)
     if not floor:
-        said = poise("compare", piles("fake.npz"), piles("real"), "--measures", "fid", *more)
-        assert reason in said.err.splitlines()
+        result = poise("compare", image_sets("fake.npz"), image_sets("real"), "--measures", "fid", *more)
+        assert reason in result.err.splitlines()
 
 
 @pytest.mark.parametrize("real", ["folder", "npz"])
@@ -450,15 +452,15 @@ def test_grey_against_colour(poise: Any, tmp_path: Path) -> None:
     assert plain["fid"] > 5
 
 
-def test_one_measure(poise: Any, piles: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "vendi")
+def test_one_measure(poise: Any, image_sets: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "vendi")
     assert list(found["measures"]) == ["vendi"]
     assert set(found["measures"]["vendi"]) == {"value", "floor", "floor_std"}
     assert found["skipped"] == {}
 
 
-def test_size_and_n_options(poise: Any, piles: Callable[[str], Path]) -> None:
-    words = ["compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid"]
+def test_size_and_n_options(poise: Any, image_sets: Callable[[str], Path]) -> None:
+    words = ["compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "fid"]
     assert told(poise, *words, "--n", 20)["n"] == 20
     [note] = told(poise, *words, "--n", 20, "--size", 12)["notes"]
     assert note.startswith("REAL was resized from 16 to 12 pixels")
@@ -476,8 +478,8 @@ def test_resizing_is_noted(poise: Any, tmp_path: Path) -> None:
     assert not any("300" in note for note in told(poise, *words, "--size", 300).get("notes", []))
 
 
-def test_fewer_images_than_requested_are_noted(poise: Any, piles: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", piles("fake.npz"), piles("real.npz"), "--measures", "fid", "--n", 1000)
+def test_fewer_images_than_requested_are_noted(poise: Any, image_sets: Callable[[str], Path]) -> None:
+    found = told(poise, "compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "fid", "--n", 1000)
     assert found["n"] == 90
     assert any("1,000" in note for note in found["notes"])
 
@@ -493,8 +495,8 @@ def test_labelled_images_against_a_data_set(poise: Any, npz: Path, tmp_path: Pat
 
 
 def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
-    poise("compare", npz, "ring").complains(3, "REAL", "only images can be compared")
-    poise("compare", "ring", npz).complains(3, "FAKE", "only images can be compared")
+    poise("compare", npz, "ring").assert_error(3, "REAL", "only images can be compared")
+    poise("compare", "ring", npz).assert_error(3, "FAKE", "only images can be compared")
 
 
 @pytest.mark.parametrize(
@@ -522,7 +524,7 @@ def test_points_cannot_be_compared(poise: Any, npz: Path) -> None:
 )
 def test_compare_refused(
     poise: Any,
-    piles: Callable[[str], Path],
+    image_sets: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
@@ -530,20 +532,20 @@ def test_compare_refused(
     parts: list[str],
 ) -> None:
     for name in ("fake", "real", "fake.npz"):
-        (tmp_path / name).symlink_to(piles(name))
+        (tmp_path / name).symlink_to(image_sets(name))
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.npz").write_text("words")
     with (tmp_path / "alone.npz").open("wb") as file:
         np.save(file, np.zeros((9, 8, 8), np.uint8))
     monkeypatch.chdir(tmp_path)
-    poise("compare", *words).complains(code, *parts)
+    poise("compare", *words).assert_error(code, *parts)
 
 
 @pytest.mark.parametrize("command", ["measure", "compare"])
 def test_help(poise: Any, command: str) -> None:
-    said = poise(command, "--help")
-    assert (said.code, said.err) == (0, "")
-    assert "--measures" in said.out
+    result = poise(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert "--measures" in result.out
 
 
 # ---- runs in the place of pictures ---------------------------------------------------------------------------
@@ -586,10 +588,10 @@ def test_run_that_cannot_be_sampled(poise: Any, run: Path, ring_run: Path, npz: 
     bare = Path(shutil.copytree(run, tmp_path / "bare"))
     shutil.rmtree(bare / "saves")
     for words in ((bare, npz), (npz, bare)):
-        poise("compare", *words).complains(4, "saves", "no valid checkpoint")
+        poise("compare", *words).assert_error(4, "saves", "no valid checkpoint")
     lost = Path(shutil.copytree(run, tmp_path / "lost"))
     (lost / "run.json").unlink()
-    poise("compare", lost, npz).complains(4, "run.json")
-    poise("compare", ring_run, npz).complains(3, "FAKE", "only images can be compared", "ring")
-    poise("compare", run / "samples", npz).complains(3, "FAKE", "samples is part of a run", str(run))
-    poise("compare", npz, run / "samples").complains(3, "REAL", "samples is part of a run")
+    poise("compare", lost, npz).assert_error(4, "run.json")
+    poise("compare", ring_run, npz).assert_error(3, "FAKE", "only images can be compared", "ring")
+    poise("compare", run / "samples", npz).assert_error(3, "FAKE", "samples is part of a run", str(run))
+    poise("compare", npz, run / "samples").assert_error(3, "REAL", "samples is part of a run")

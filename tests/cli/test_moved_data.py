@@ -31,8 +31,8 @@ def draw(folder: Path, seed: int = 0) -> None:
 def trained(poise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("here")
     draw(home / "pics")
-    said = poise("train", "gan", "--data", home / "pics", *SMALL, "--out", home / "run", "--set", "measure=none")
-    assert said.code == 0, said.err
+    result = poise("train", "gan", "--data", home / "pics", *SMALL, "--out", home / "run", "--set", "measure=none")
+    assert result.code == 0, result.err
     return home
 
 
@@ -48,7 +48,7 @@ def there(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_error_names_the_data_option(poise: Callable, there: Path) -> None:
     for words in (("train", "--resume", "--out", "run", "--steps", 4), ("measure", "run", "--measures", "fid")):
-        poise(*words).complains(3, "/never/there", "--data")
+        poise(*words).assert_error(3, "/never/there", "--data")
 
 
 @pytest.mark.parametrize("how", ["data", "set", "recipe"])
@@ -58,9 +58,9 @@ def test_run_resumes_with_moved_images(poise: Callable, there: Path, how: str) -
     if how == "recipe":
         recipe = there / "run" / "recipe.toml"
         recipe.write_text(recipe.read_text().replace("/never/there/pics", str(there / "pics")))
-    said = poise("train", "--resume", "--out", "run", "--steps", 4, *words)
-    assert said.code == 0, said.err
-    told = [line for line in said.err.splitlines() if "the data is now read from" in line]
+    result = poise("train", "--resume", "--out", "run", "--steps", 4, *words)
+    assert result.code == 0, result.err
+    told = [line for line in result.err.splitlines() if "the data is now read from" in line]
     assert len(told) == (how != "recipe")
     data = tomllib.loads((there / "run" / "recipe.toml").read_text())["data"]
     assert data["path"].endswith("pics")
@@ -75,8 +75,8 @@ def test_zip_of_the_folder_is_the_same_data(poise: Callable, there: Path) -> Non
     with zipfile.ZipFile("pics.zip", "w") as archive:
         for path in sorted(Path("pics").rglob("*.png")):
             archive.write(path, path.relative_to("pics"))
-    said = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "pics.zip")
-    assert said.code == 0, said.err
+    result = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "pics.zip")
+    assert result.code == 0, result.err
     assert tomllib.loads((there / "run" / "recipe.toml").read_text())["data"]["kind"] == "zip"
 
 
@@ -85,20 +85,20 @@ def test_other_images_are_refused_with_both_fingerprints(poise: Callable, there:
     was = Run("run").info["data"]["fingerprint"]
     before = (there / "run" / "recipe.toml").read_text()
     for words in (("train", "--resume", "--out", "run", "--steps", 4), ("measure", "run", "--measures", "fid")):
-        poise(*words, "--data", "others").complains(3, "not what this run was trained on", "others", was, "--data")
+        poise(*words, "--data", "others").assert_error(3, "not what this run was trained on", "others", was, "--data")
     assert (there / "run" / "recipe.toml").read_text() == before
 
 
 @pytest.mark.parametrize("change", ["data.size=16", "data.channels=1"])
 def test_preprocessing_is_kept(poise: Callable, there: Path, change: str) -> None:
-    said = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "pics", "--set", change)
-    said.complains(2, change.partition("=")[0])
+    result = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "pics", "--set", change)
+    result.assert_error(2, change.partition("=")[0])
 
 
 def test_named_data_set_is_not_a_new_location(poise: Callable, there: Path) -> None:
-    said = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "ring")
-    assert said.code in (2, 3)
-    assert "Traceback" not in said.err
+    result = poise("train", "--resume", "--out", "run", "--steps", 4, "--data", "ring")
+    assert result.code in (2, 3)
+    assert "Traceback" not in result.err
 
 
 def test_measures_with_moved_images(poise: Callable, trained: Path, there: Path) -> None:

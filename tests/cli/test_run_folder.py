@@ -122,10 +122,10 @@ def test_adversarial_loss_is_logged_separately(poise: Any, ring_run: Path, tmp_p
     first = {}
     for gamma in ("0.1", "1e5"):
         out = tmp_path / f"gamma-{gamma}"
-        said = poise(
+        result = poise(
             "train", recipe, "--steps", 1, "--out", out, "--set", f"tricks.r1.gamma={gamma}", "--set", "log.rows=1"
         )
-        assert said.code == 0, said.err
+        assert result.code == 0, result.err
         first[gamma] = rows(out)[0]["stats"]
     for name in ("d/adversarial", "d/r1"):
         assert first["0.1"][name] == first["1e5"][name]
@@ -257,8 +257,8 @@ def test_empty_interval_has_no_stats() -> None:
 def test_diverging_run(poise: Any, small: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["--set", "optimizer.d.lr=1e30", "--set", "log.rows=1", "--steps", 50]
-    said = poise("train", "ring", "--out", out, *small, *words)
-    said.complains(5, "not_finite at step", "is not finite", "after 3 roll-backs", "lower both learning rates")
+    result = poise("train", "ring", "--out", out, *small, *words)
+    result.assert_error(5, "not_finite at step", "is not finite", "after 3 roll-backs", "lower both learning rates")
     assert strictly((out / "run.json").read_text())["state"] == "failed"
     last = rows(out)[-1]["stats"]
     assert "nan" in {last["d/adversarial"]["mean"], last["g/adversarial"]["mean"]}

@@ -36,9 +36,9 @@ def frames(path: Path) -> list[bytes]:
 
 
 def test_grid_is_written_into_the_run_by_default(poise: Any, ring_copy: Path) -> None:
-    said = poise("sample", ring_copy)
-    assert (said.code, said.out) == (0, "")
-    assert str(ring_copy / "sample.png") in said.err
+    result = poise("sample", ring_copy)
+    assert (result.code, result.out) == (0, "")
+    assert str(ring_copy / "sample.png") in result.err
     with Image.open(ring_copy / "sample.png") as sheet:
         sheet.load()
         assert sheet.format == "PNG"
@@ -46,8 +46,8 @@ def test_grid_is_written_into_the_run_by_default(poise: Any, ring_copy: Path) ->
 
 def test_npz_of_images(poise: Any, digits_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
-    said = poise("sample", digits_run, "--n", 7, "--npz", path)
-    assert (said.code, said.out) == (0, "")
+    result = poise("sample", digits_run, "--n", 7, "--npz", path)
+    assert (result.code, result.out) == (0, "")
     found = images(path)
     assert found.dtype == np.uint8
     assert found.shape == (7, 32, 32, 1)
@@ -108,9 +108,9 @@ def test_running_run(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     class Looker(NullListener):
         def on_step(self, step: int) -> None:
             if step in (2, 4, 7):
-                said = poise("sample", out, "--raw", "--out", tmp_path / "look.png")
+                result = poise("sample", out, "--raw", "--out", tmp_path / "look.png")
                 state = json.loads((out / "run.json").read_text())["state"]
-                taken.append((said.code, state, b"" if said.code else (tmp_path / "look.png").read_bytes()))
+                taken.append((result.code, state, b"" if result.code else (tmp_path / "look.png").read_bytes()))
 
     train(decode(read_file(ring_run / "recipe.toml")), out, listener=Looker())
     assert [(code, state) for code, state, _ in taken] == [(4, "running"), (0, "running"), (0, "running")]
@@ -121,7 +121,7 @@ def test_running_run(poise: Any, ring_run: Path, tmp_path: Path) -> None:
 
 def test_no_checkpoint_yet(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
     (ring_copy / "saves").rename(tmp_path / "elsewhere")
-    poise("sample", ring_copy).complains(4, "saves", "no valid checkpoint", "none at all")
+    poise("sample", ring_copy).assert_error(4, "saves", "no valid checkpoint", "none at all")
 
 
 def test_older_checkpoint_if_the_newest_is_damaged(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_older_checkpoint_if_the_newest_is_damaged(poise: Any, ring_copy: Path, 
     assert poise("sample", ring_copy, "--npz", damaged).code == 0
     assert intact.read_bytes() != damaged.read_bytes()
     spoil(ring_copy / "saves" / "step-00000006" / "state.json")
-    said = poise("sample", ring_copy, "--npz", tmp_path / "no.npz")
-    said.complains(4, "no valid checkpoint", "step-00000006: state.json", "step-00000008: tensors.safetensors")
+    result = poise("sample", ring_copy, "--npz", tmp_path / "no.npz")
+    result.assert_error(4, "no valid checkpoint", "step-00000006: state.json", "step-00000008: tensors.safetensors")
 
 
 def spoil(path: Path) -> None:
@@ -151,7 +151,7 @@ def test_no_run(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    poise(command, run, *out).complains(4, run, "not a run folder")
+    poise(command, run, *out).assert_error(4, run, "not a run folder")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file"]
 
 
@@ -184,7 +184,7 @@ def test_invalid_options(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
-    poise(command, ring_run, *options).complains(2, *parts)
+    poise(command, ring_run, *options).assert_error(2, *parts)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
     assert not (ring_run / "sample.png").exists()
 
@@ -195,15 +195,15 @@ def test_full_disk(poise: Any, ring_run: Path, tmp_path: Path, command: str, nam
     full = tmp_path / name
     full.symlink_to("/dev/full")
     option = "--npz" if name.endswith("npz") else "--out"
-    poise(command, ring_run, option, full).complains(6, "No space left on device", name)
+    poise(command, ring_run, option, full).assert_error(6, "No space left on device", name)
 
 
 # ---- interpolate --------------------------------------------------------------------------------------
 
 
 def walk(poise: Any, run: Path, out: Path, *options: object) -> np.ndarray:
-    said = poise("interpolate", run, "--steps", 5, "--rows", 3, "--out", out, *options)
-    assert (said.code, said.out) == (0, "")
+    result = poise("interpolate", run, "--steps", 5, "--rows", 3, "--out", out, *options)
+    assert (result.code, result.out) == (0, "")
     with Image.open(out) as sheet:
         return np.asarray(sheet)
 
@@ -225,8 +225,8 @@ def test_paths_differ_except_at_both_ends(poise: Any, digits_run: Path, tmp_path
 @pytest.mark.parametrize("path", ["slerp", "lerp"])
 def test_gif_runs_forth_and_back(poise: Any, ring_run: Path, tmp_path: Path, path: str) -> None:
     out = tmp_path / "walk.gif"
-    said = poise("interpolate", ring_run, "--path", path, "--steps", 6, "--rows", 50, "--out", out)
-    assert (said.code, said.out) == (0, "")
+    result = poise("interpolate", ring_run, "--path", path, "--steps", 6, "--rows", 50, "--out", out)
+    assert (result.code, result.out) == (0, "")
     found = frames(out)
     assert len(found) == 2 * 6 - 2
     assert found[1] == found[-1]

@@ -123,8 +123,8 @@ def test_stopped_while_data_is_read(
 ) -> None:
     handlers = [signal.getsignal(each) for each in ENDING]
     monkeypatch.setattr(PlaneConfig, "load", stopping(number, PlaneConfig.load))
-    said = poise("train", "ring", "--out", tmp_path / "out", *small)
-    said.complains(75, f"stopped by {number.name}", "before the first step")
+    output = poise("train", "ring", "--out", tmp_path / "out", *small)
+    output.assert_error(75, f"stopped by {number.name}", "before the first step")
     assert not (tmp_path / "out").exists()
     assert [signal.getsignal(each) for each in ENDING] == handlers
 
@@ -137,7 +137,9 @@ def test_stopped_while_players_are_built(
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
         struck.setattr(state, "build_game", stopping(number, state.build_game))
-        poise("train", "ring", "--out", out, *small).complains(75, f"stopped by {number.name}", "before the first step")
+        poise("train", "ring", "--out", out, *small).assert_error(
+            75, f"stopped by {number.name}", "before the first step"
+        )
     assert poise("train", "ring", "--steps", 2, "--out", out, *small).code == 0
     assert state_of(out) == "done"
 
@@ -149,7 +151,7 @@ def test_stopped_while_the_folder_is_created(
     out = tmp_path / "out"
     with monkeypatch.context() as struck:
         struck.setattr(trainer.Recorder, "open", stopping(number, trainer.Recorder.open))
-        poise("train", "ring", "--steps", 3, "--out", out, *small).complains(75, f"stopped by {number.name}")
+        poise("train", "ring", "--steps", 3, "--out", out, *small).assert_error(75, f"stopped by {number.name}")
     assert state_of(out) == "stopped"
 
 
@@ -179,8 +181,8 @@ def test_stopped_in_every_part_of_a_step(
             struck.setattr(home, name, stopping(number, getattr(home, name)))
         # a signal a step: a second Ctrl-C within five seconds would end the process at once, so only one
         struck.setattr(os, "kill", once(os.kill))
-        said = poise("train", ring_run / "recipe.toml", "--out", out)
-    said.complains(75, f"stopped by {number.name}", f"--resume --out {out}")
+        output = poise("train", ring_run / "recipe.toml", "--out", out)
+    output.assert_error(75, f"stopped by {number.name}", f"--resume --out {out}")
     newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
@@ -214,8 +216,8 @@ def test_stopped_during_a_periodic_evaluation(
         with monkeypatch.context() as struck:
             struck.setattr(evaluation, "draw_samples", stopping(number, evaluation.draw_samples))
             struck.setattr(os, "kill", once(os.kill) if step == 2 else after(1, os.kill))
-            said = poise("train", *(resume or ["ring"]), "--out", out, *(() if resume else (*small, *often)))
-        said.complains(75, f"stopped by {number.name} after step {step},")
+            output = poise("train", *(resume or ["ring"]), "--out", out, *(() if resume else (*small, *often)))
+        output.assert_error(75, f"stopped by {number.name} after step {step},")
         assert state_of(out) == "stopped"
     assert poise("train", "--resume", "--out", out).code == 0
     assert state_of(out) == "done"
@@ -242,8 +244,8 @@ def test_signal_is_not_mistaken_for_a_damaged_file(
     np.savez(tmp_path / "few.npz", images=np.zeros((9, 8, 8, 1), np.uint8))
     read = np.lib.npyio.NpzFile.__getitem__
     monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", stopping(number, read))
-    said = poise("train", "--data", tmp_path / "few.npz", "--out", tmp_path / "out")
-    said.complains(75, f"stopped by {number.name} before the first step")
+    output = poise("train", "--data", tmp_path / "few.npz", "--out", tmp_path / "out")
+    output.assert_error(75, f"stopped by {number.name} before the first step")
 
 
 @ALL
@@ -255,7 +257,7 @@ def test_stopped_while_measures_are_computed(
     monkeypatch.setattr(catalogue, "compute_or_reason", stopping(number, catalogue.compute_or_reason))
     monkeypatch.setattr(evaluator, "compute_or_reason", stopping(number, catalogue.compute_or_reason))
     words = [ring_run] if command == "measure" else [tmp_path / "few.npz"] * 2
-    poise(command, *words).complains(75, f"stopped by {number.name}")
+    poise(command, *words).assert_error(75, f"stopped by {number.name}")
 
 
 def test_second_ctrl_c_ends_an_owned_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,9 @@ def imported(script: str, unwanted: set[str], *words: object) -> list[str]:
     """Which of the unwanted modules a command imported, in a process of its own."""
     told = [sys.executable, "-c", script, ",".join(unwanted), *map(str, words)]
     done = subprocess.run(told, capture_output=True, text=True, timeout=120)
-    said = [line for line in done.stdout.splitlines() if line.endswith("imported")]
-    assert said, done.stderr
-    return said[0].split()[:-1]
+    result = [line for line in done.stdout.splitlines() if line.endswith("imported")]
+    assert result, done.stderr
+    return result[0].split()[:-1]
 
 
 def test_sampling_imports_no_compiler_and_no_library_for_other_work(digits_run: Path, tmp_path: Path) -> None:

@@ -70,13 +70,13 @@ def place(tmp_path: Path, ring_run: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def answers(said: Any) -> None:
+def answers(result: Any) -> None:
     """It worked, or it was refused in one line."""
-    assert isinstance(said.code, int)
-    assert said.code != 1, said.last
-    assert "Traceback" not in said.err
-    if said.code:
-        assert said.last.startswith("poise: ")
+    assert isinstance(result.code, int)
+    assert result.code != 1, result.last
+    assert "Traceback" not in result.err
+    if result.code:
+        assert result.last.startswith("poise: ")
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,18 @@ def test_unusual_values(poise: Poise, path: str) -> None:
 
 def test_numbers_beyond_any_memory(poise: Poise, place: Path) -> None:
     for words in (["measure", "run"], ["compare", "run", "run"], ["sample", "run"]):
-        said = poise(*words, "--n", "9" * 25)
-        assert said.code == 2
-        assert "--n" in said.last
+        result = poise(*words, "--n", "9" * 25)
+        assert result.code == 2
+        assert "--n" in result.last
 
 
 def test_log_with_enormous_steps(poise: Poise, place: Path) -> None:
     Path("log.csv").write_text("step,d,g\n1e300,1,1\n")
-    said = poise("watch", "log.csv", "--plot", "log.png")
-    assert said.code == 0, said.err
+    result = poise("watch", "log.csv", "--plot", "log.png")
+    assert result.code == 0, result.err
 
 
 def test_finished_run_without_grids(poise: Poise, place: Path) -> None:
     shutil.rmtree("run/samples")
-    said = poise("train", "--resume", "--out", "run")
-    assert said.code == 0, said.err
+    result = poise("train", "--resume", "--out", "run")
+    assert result.code == 0, result.err

@@ -33,32 +33,32 @@ def sound(tmp_path: Path) -> Path:
 
 
 def told(poise: Any, *words: object) -> dict[str, Any]:
-    said = poise("watch", *words, "--json")
-    assert (said.code, said.err) == (0, "")
-    return json.loads(said.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    result = poise("watch", *words, "--json")
+    assert (result.code, result.err) == (0, "")
+    return json.loads(result.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
 def test_table(poise: Any, won: Path) -> None:
-    said = poise("watch", won)
-    assert (said.code, said.err) == (0, "")
-    words = " ".join(said.out.split())
+    result = poise("watch", won)
+    assert (result.code, result.err) == (0, "")
+    words = " ".join(result.out.split())
     assert f"{won}:".replace("/", "") in words.replace(" ", "").replace("/", "")
     assert "20 rows up to step 1,000, loss family: unknown" in words
     assert "detectors without data: g_falling" not in words
     assert "collapse" in words.split("step detector")[0]
-    [row] = [line.split() for line in said.out.splitlines() if "d_at_zero" in line]
+    [row] = [line.split() for line in result.out.splitlines() if "d_at_zero" in line]
     assert row[:2] == ["200", "d_at_zero"]
     assert "D's loss has been 0.001 on average since step 50 (equilibrium: 0.693)" in words
     assert "(T11)" in words
-    assert "sigma=0.5}]'" in said.out
+    assert "sigma=0.5}]'" in result.out
     assert "no alarm" not in words
 
 
 def test_no_alarm(poise: Any, sound: Path) -> None:
-    said = poise("watch", sound, "--loss-family", "logistic")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[-1] == "no alarm"
-    assert "loss family: logistic" in " ".join(said.out.split())
+    result = poise("watch", sound, "--loss-family", "logistic")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == "no alarm"
+    assert "loss family: logistic" in " ".join(result.out.split())
 
 
 def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
 
 def test_plot(poise: Any, won: Path, tmp_path: Path) -> None:
     path = tmp_path / "losses.png"
-    said = poise("watch", won, "--plot", path, "--json")
-    assert (said.code, said.err) == (0, f"{path}: plot of the losses and alarms\n")
-    assert len(json.loads(said.out)["alarms"]) == 1
+    result = poise("watch", won, "--plot", path, "--json")
+    assert (result.code, result.err) == (0, f"{path}: plot of the losses and alarms\n")
+    assert len(json.loads(result.out)["alarms"]) == 1
     with Image.open(path) as image:
         assert image.format == "PNG"
         with_alarm = image.tobytes()
@@ -116,8 +116,8 @@ def test_loss_family(poise: Any, won: Path) -> None:
 
 def test_critic_is_recognised_by_its_loss(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, -5.0)
-    said = poise("watch", path)
-    assert "loss family: wasserstein" in " ".join(said.out.split())
+    result = poise("watch", path)
+    assert "loss family: wasserstein" in " ".join(result.out.split())
     assert [(a["step"], a["detector"]) for a in told(poise, path)["alarms"]] == [(600, "wasserstein_stuck")]
 
 
@@ -176,7 +176,7 @@ def test_brackets_are_printed_literally(poise: Any, tmp_path: Path) -> None:
 
 def test_unreadable_monitor_settings(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path, '[monitor.policy]\ncolapse = "off"\n')
-    poise("watch", run).complains(2, "monitor.policy", "no such detector 'colapse'", "did you mean 'collapse'?")
+    poise("watch", run).assert_error(2, "monitor.policy", "no such detector 'colapse'", "did you mean 'collapse'?")
 
 
 @pytest.mark.parametrize(
@@ -209,22 +209,22 @@ def test_refused(
     csv(tmp_path, 0.5)
     (tmp_path / "empty.csv").touch()
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    poise("watch", *words).complains(code, *parts)
+    poise("watch", *words).assert_error(code, *parts)
 
 
 def test_a_bad_regular_expression(poise: Any, sound: Path) -> None:
-    poise("watch", sound, "--pattern", "(?P<d>").complains(2, "--pattern", "not a regular expression")
+    poise("watch", sound, "--pattern", "(?P<d>").assert_error(2, "--pattern", "not a regular expression")
 
 
 def test_invalid_plot_path_is_refused_before_reading(poise: Any, tmp_path: Path) -> None:
-    poise("watch", tmp_path / "nowhere", "--plot", "a.gif").complains(2, "--plot")
+    poise("watch", tmp_path / "nowhere", "--plot", "a.gif").assert_error(2, "--plot")
 
 
 def test_help(poise: Any) -> None:
-    said = poise("watch", "--help")
-    assert (said.code, said.err) == (0, "")
+    result = poise("watch", "--help")
+    assert (result.code, result.err) == (0, "")
     for option in ("--columns", "--loss-family", "--pattern", "--plot", "--json"):
-        assert option in said.out
+        assert option in result.out
 
 
 def test_no_torch(won: Path, tmp_path: Path) -> None:
@@ -234,6 +234,6 @@ def test_no_torch(won: Path, tmp_path: Path) -> None:
         "except SystemExit as left:\n    print(left.code, 'torch' in sys.modules, file=sys.stderr)\n"
     )
     words = [sys.executable, "-c", script, "watch", str(won), "--json", "--plot", str(tmp_path / "a.png")]
-    said = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert json.loads(said.stdout)["rows"] == 20
-    assert said.stderr.splitlines()[-1] == "0 False"
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout)["rows"] == 20
+    assert result.stderr.splitlines()[-1] == "0 False"

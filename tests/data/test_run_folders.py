@@ -60,7 +60,7 @@ def test_a_run_inside_its_own_data_is_refused(
     monkeypatch.chdir(image_folder)
     before = sorted(image_folder.rglob("*"))
     result = poise("train", "--data", ".", *SMALL, *([] if out is None else ["--out", out]))
-    result.complains(2, "--out", "can't be inside the folder of its training images", "outside")
+    result.assert_error(2, "--out", "can't be inside the folder of its training images", "outside")
     assert sorted(image_folder.rglob("*")) == before
 
 

@@ -129,14 +129,14 @@ def test_rows_have_statistics_of_g_only(vae: FinishedRun) -> None:
 
 
 def test_start_message(tmp_path: Path) -> None:
-    heard: list[str] = []
+    messages: list[str] = []
 
     class Listener(NullListener):
         def on_start(self, start: Any) -> None:
-            heard.extend(start.lines)
+            messages.extend(start.lines)
 
     train(told(steps=1), tmp_path / "run", listener=Listener())
-    (line,) = [line for line in heard if line.startswith("parameters")]
+    (line,) = [line for line in messages if line.startswith("parameters")]
     assert re.fullmatch(r"parameters: G [\d,]+, encoder [\d,]+", line)
 
 

@@ -136,14 +136,14 @@ def test_user_code_that_needs_two_samples(side: str, found: str, tmp_path: Path,
     own = f'network.{side}={{kind="python", file="{file}", name="{side.upper()}"}}'
     words = ["ring", "--trust-code", "--steps", 2, "--set", own, "--set", "measure=none", "--set", "batch=1"]
     for command in (["check"], ["train", "--out", out]):
-        said = poise(command[0], *words, *command[1:])
-        assert said.code == 2
-        assert said.last.startswith("poise: batch: a step fails with one sample in a batch")
-        assert found in said.last
-        assert "set it to 2 or more" in said.last
+        result = poise(command[0], *words, *command[1:])
+        assert result.code == 2
+        assert result.last.startswith("poise: batch: a step fails with one sample in a batch")
+        assert found in result.last
+        assert "set it to 2 or more" in result.last
     assert not out.exists()
-    said = poise("train", *words[:-1], "batch=2", "--out", out)
-    assert said.code == 0, said.err
+    result = poise("train", *words[:-1], "batch=2", "--out", out)
+    assert result.code == 0, result.err
 
 
 def test_a_larger_batch_is_not_tried(tmp_path: Path) -> None:

@@ -138,8 +138,10 @@ def test_all_rungs_train_on_the_same_images_in_the_same_order() -> None:
     for rung, recipe in thin().items():
         moves = Session(recipe, source("pictures")).play(3).moves
         drawn = [[m.real for m in moves if m.context.step == step and m.real is not None] for step in range(3)]
-        seen[rung] = [piles[0] for piles in drawn]
-    for rung, piles in seen.items():
-        assert [len(pile) for pile in piles] == [4, 4, 4]
-        assert all(torch.equal(pile, other) for pile, other in zip(piles, seen[REFERENCE], strict=True)), rung
+        seen[rung] = [image_sets[0] for image_sets in drawn]
+    for rung, image_sets in seen.items():
+        assert [len(image_set) for image_set in image_sets] == [4, 4, 4]
+        assert all(
+            torch.equal(image_set, other) for image_set, other in zip(image_sets, seen[REFERENCE], strict=True)
+        ), rung
     assert not torch.equal(seen[REFERENCE][0], seen[REFERENCE][1])

@@ -128,7 +128,7 @@ class Page(HTMLParser):
         elif self.open and data.strip():
             self.texts.append((self.open[-1], data))
 
-    def said(self, *tags: str) -> list[str]:
+    def result(self, *tags: str) -> list[str]:
         """The texts of these tags, in order."""
         return [text for tag, text in self.texts if tag in tags]
 
@@ -186,7 +186,7 @@ def test_page_is_a_complete_document(made: Path, page: Page) -> None:
     assert text.endswith("</html>\n")
     assert 'charset="utf-8"' in text
     assert [page.tags.count(tag) for tag in ("html", "head", "title", "body", "h1")] == [1] * 5
-    assert page.said("title") == page.said("h1") == ["Ladder of generative models"]
+    assert page.result("title") == page.result("h1") == ["Ladder of generative models"]
 
 
 def test_every_image_is_embedded(made: Path, page: Page) -> None:
@@ -194,14 +194,14 @@ def test_every_image_is_embedded(made: Path, page: Page) -> None:
     assert len(sheets) == 3 * 5 + 3
     inside = [base64.b64decode(link.partition(",")[2]) for link in page.links]
     assert sorted(inside) == sorted(path.read_bytes() for path in [*sheets, made / "spectrum.png"])
-    assert len(page.said("figcaption")) == len(inside)
+    assert len(page.result("figcaption")) == len(inside)
     with Image.open(made / "spectrum.png") as curves:
         assert len(set(curves.convert("L").tobytes())) > 2
 
 
 def test_foreign_text_is_escaped(page: Page) -> None:
     assert "b" not in page.tags
-    whole = " ".join(page.said("p")) + " ".join(cell for row in page.rows for cell in row)
+    whole = " ".join(page.result("p")) + " ".join(cell for row in page.rows for cell in row)
     for words in (f"npz {ODD}", f"dcgan {ODD}", f"features {ODD}", f"hash3{ODD}", f"loud{ODD}"):
         assert words in whole
 
@@ -214,8 +214,8 @@ def test_headings_captions_and_cells_are_escaped(tmp_path: Path) -> None:
     ]
     found = Page(html(parts))
     assert "b" not in found.tags
-    assert found.said("title", "h1", "h2") == [f"Head {ODD}", f"Head {ODD}", f"Second {ODD}"]
-    assert found.said("p", "figcaption") == [f"Words {ODD}", f"under {ODD}"]
+    assert found.result("title", "h1", "h2") == [f"Head {ODD}", f"Head {ODD}", f"Second {ODD}"]
+    assert found.result("p", "figcaption") == [f"Words {ODD}", f"under {ODD}"]
     assert found.alts == [f"under {ODD}"]
     assert found.rows == [["", f"th {ODD}"], [f"td {ODD}", "1"]]
 
@@ -232,7 +232,7 @@ def test_links_in_markdown_exist(made: Path, twin: str, page: Page) -> None:
         assert (made / path).is_file(), path
     inside = [base64.b64decode(link.partition(",")[2]) for link in page.links]
     assert [(made / path).read_bytes() for path in paths] == inside
-    assert [caption for caption, _ in found] == page.said("figcaption") == page.alts
+    assert [caption for caption, _ in found] == page.result("figcaption") == page.alts
 
 
 def test_markdown_links_are_relative(made: Path, tmp_path: Path) -> None:
@@ -255,11 +255,11 @@ def test_table_rows_have_equal_lengths(twin: str) -> None:
 
 def test_html_and_markdown_have_the_same_content(twin: str, page: Page) -> None:
     heads = re.findall(r"^#+ (.*)$", twin, re.MULTILINE)
-    assert heads == page.said("h1", "h2")
+    assert heads == page.result("h1", "h2")
     plain = [
         line for line in twin.splitlines() if line and not line.startswith(("|", "![")) and not re.match(r"#+ ", line)
     ]
-    assert plain == page.said("p")
+    assert plain == page.result("p")
     assert [row for table in tables(twin) for row in (table[0], *table[2:])] == page.rows
 
 
@@ -288,7 +288,7 @@ def test_values_are_in_their_cells(page: Page) -> None:
 
 
 def test_sentences_contain_the_values(page: Page) -> None:
-    first = page.said("p")[0]
+    first = page.result("p")[0]
     for part in (
         "5,400 images of 1x8x8",
         "4,321 parameters",
@@ -298,7 +298,7 @@ def test_sentences_contain_the_values(page: Page) -> None:
         "Seed 9",
     ):
         assert part in first
-    whole = " ".join(page.said("p"))
+    whole = " ".join(page.result("p"))
     assert "NOT confirmed: the VAE's samples are better than the autoencoder's" in whole
     assert "Confirmed: the autoencoder has a lower reconstruction error" in whole
     assert "FID 41.25 for the VAE, 40.25 for the autoencoder" in whole

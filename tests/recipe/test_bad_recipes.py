@@ -147,7 +147,7 @@ CHANGES = [
 def test_change_refused(poise: Any, tmp_path: Path, changes: list[str], parts: tuple[str, ...]) -> None:
     words = [word for change in changes for word in ("--set", change)]
     result = poise("train", "ring", "--out", tmp_path / "out", *words)
-    result.complains(2, *parts)
+    result.assert_error(2, *parts)
     assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -191,7 +191,7 @@ def test_file_refused(poise: Any, tmp_path: Path, content: bytes, parts: tuple[s
     recipe = tmp_path / "mine.toml"
     recipe.write_bytes(content)
     result = poise("train", recipe, "--out", tmp_path / "out")
-    result.complains(2, "mine.toml", *parts)
+    result.assert_error(2, "mine.toml", *parts)
     assert result.err.count("\n") == 1
     assert len(result.err) < 500 + len(str(tmp_path))
     assert list(tmp_path.iterdir()) == [recipe]
@@ -211,7 +211,7 @@ def test_file_accepted(poise: Any, tmp_path: Path, content: bytes) -> None:
     recipe.write_bytes(content)
     # the device is checked last, so this message means that the recipe was accepted
     result = poise("train", recipe, "--out", tmp_path / "out", "--device", "abacus")
-    result.complains(2, "--device", "abacus")
+    result.assert_error(2, "--device", "abacus")
 
 
 @pytest.mark.timeout(30)  # an empty pipe must not block
@@ -231,7 +231,7 @@ def test_recipe_not_found(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.toml").mkdir()
     os.mkfifo(tmp_path / "pipe.toml")
-    poise("train", recipe, "--out", "out").complains(2, *parts)
+    poise("train", recipe, "--out", "out").assert_error(2, *parts)
     assert not (tmp_path / "out").exists()
 
 
@@ -260,13 +260,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_size_refused(poise: Any, tmp_path: Path, pictures: Path, size: float, parts: tuple[str, ...]) -> None:
     data = f'data={{kind="npz", path="{pictures}"}}'
     out = tmp_path / "out"
-    poise("train", "dcgan", "--out", out, "--set", data, "--set", f"data.size={size}").complains(2, *parts)
+    poise("train", "dcgan", "--out", out, "--set", data, "--set", f"data.size={size}").assert_error(2, *parts)
     assert not out.exists()
 
 
 def test_size_below_the_minimum_of_the_digits(poise: Any, tmp_path: Path) -> None:
     result = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=7")
-    result.complains(2, "data.size", "7", "8")
+    result.assert_error(2, "data.size", "7", "8")
     assert not (tmp_path / "out").exists()
 
 
@@ -278,19 +278,19 @@ def test_size_refused_before_the_images_are_loaded(poise: Any, tmp_path: Path, m
 
     monkeypatch.setattr(DigitsConfig, "load", load)
     result = poise("train", "dcgan", "--out", tmp_path / "out", "--set", "data.size=4096")
-    result.complains(2, "network.g", "256")
+    result.assert_error(2, "network.g", "256")
 
 
 def test_network_too_deep_for_its_images(poise: Any, tmp_path: Path, pictures: Path) -> None:
     data = f'data={{kind="npz", path="{pictures}", size=16}}'
     words = ["--set", data, "--set", "network.d.depth=4"]
-    poise("train", "dcgan", "--out", tmp_path / "out", *words).complains(2, "network.d", "depth 4", "at most 3")
+    poise("train", "dcgan", "--out", tmp_path / "out", *words).assert_error(2, "network.d", "depth 4", "at most 3")
     assert not (tmp_path / "out").exists()
 
 
 def test_network_for_images_on_points(poise: Any, tmp_path: Path) -> None:
     result = poise("train", "dcgan", "--out", tmp_path / "out", "--set", 'data={kind="ring"}')
-    result.complains(2, "network.g", "points", "'mlp'")
+    result.assert_error(2, "network.g", "points", "'mlp'")
     assert not (tmp_path / "out").exists()
 
 
@@ -347,5 +347,5 @@ def test_soft_labels_need_an_objective_with_targets(poise: Any, tmp_path: Path) 
 
     words = ["--set", 'tricks=[{kind="soft_labels"}]']
     result = poise("train", "ring", "--out", tmp_path / "out", *words)
-    result.complains(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "remove the trick")
+    result.assert_error(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "remove the trick")
     assert not (tmp_path / "out").exists()

@@ -50,13 +50,13 @@ def small(steps: int = 6, **more: Any) -> Recipe:
 
 class Listener(NullListener):
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.result: list[str] = []
 
     def on_start(self, start: StartInfo) -> None:
-        self.said += start.lines
+        self.result += start.lines
 
     def on_message(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.result.append(sentence)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_the_first_format_is_supported(run: Path) -> None:
     (place(run) / checkpoint.MANIFEST).write_text(json.dumps(old, indent=1))
     listener = Listener()
     train(small(8), run, resume=True, listener=listener)
-    assert not any("skipped" in said for said in listener.said)
+    assert not any("skipped" in result for result in listener.result)
 
 
 def again(found: checkpoint.Checkpoint, **facts: Any) -> None:
@@ -201,7 +201,7 @@ def test_an_intact_checkpoint_with_invalid_contents_is_skipped(
     tampered(run, change)
     listener = Listener()
     train(small(), run, resume=True, listener=listener)
-    assert any("skipped" in said and "step-00000006" in said for said in listener.said)
+    assert any("skipped" in result and "step-00000006" in result for result in listener.result)
     assert weights(run) == weights(whole)
 
 
@@ -210,12 +210,12 @@ def test_an_intact_checkpoint_with_invalid_contents_is_skipped(
 def test_other_commands_skip_it_too(poise: Poise, run: Path, command: str, how: str) -> None:
     tampered(run, SENSELESS[how])
     more = ["--measures", "coverage", "--n", 10] if command == "measure" else []
-    said = poise(command, run, *more)
-    assert said.code == 0
-    assert "skipped a damaged checkpoint: step-00000006" in said.err
+    result = poise(command, run, *more)
+    assert result.code == 0
+    assert "skipped a damaged checkpoint: step-00000006" in result.err
     for step in (2, 4):
         tampered(run, SENSELESS[how], step)
-    poise(command, run, *more).complains(4, "no valid checkpoint", "step-00000006", "step-00000002")
+    poise(command, run, *more).assert_error(4, "no valid checkpoint", "step-00000006", "step-00000002")
 
 
 def test_checkpoints_of_another_recipe_or_data_are_skipped(run: Path, whole: Path) -> None:
@@ -228,11 +228,11 @@ def test_checkpoints_of_another_recipe_or_data_are_skipped(run: Path, whole: Pat
     )
     listener = Listener()
     train(small(), run, resume=True, listener=listener)
-    assert [said.partition(": ")[2][:13] for said in listener.said if "skipped" in said] == [
+    assert [result.partition(": ")[2][:13] for result in listener.result if "skipped" in result] == [
         "step-00000006",
         "step-00000004",
     ]
-    assert any("different values of batch in step-00000004" in said for said in listener.said)
+    assert any("different values of batch in step-00000004" in result for result in listener.result)
     assert weights(run) == weights(whole)
 
 
@@ -240,7 +240,7 @@ def test_an_edited_recipe_is_refused_with_its_fields(poise: Poise, run: Path) ->
     path = run / "recipe.toml"
     path.write_text(path.read_text().replace("batch = 8", "batch = 16").replace("dim = 2", "dim = 3"))
     before = contents(run)
-    poise("train", "--resume", "--out", run).complains(2, "--resume", "batch, latent.dim", "recipe.toml")
+    poise("train", "--resume", "--out", run).assert_error(2, "--resume", "batch, latent.dim", "recipe.toml")
     assert contents(run) == before
 
 
@@ -283,11 +283,11 @@ def damage(path: Path, line: int, how: str) -> None:
 def test_a_damaged_line_before_the_checkpoint_is_an_error(poise: Poise, run: Path, name: str, how: str) -> None:
     damage(run / name, 1, how)
     before = contents(run)
-    said = poise("train", "--resume", "--out", run, "--steps", 8)
-    said.complains(4, f"{name}:1", "line 1 is damaged", "delete it")
+    result = poise("train", "--resume", "--out", run, "--steps", 8)
+    result.assert_error(4, f"{name}:1", "line 1 is damaged", "delete it")
     assert contents(run) == before
     if name != "alarms.jsonl":
-        poise("watch", run).complains(4, f"{name}:1")
+        poise("watch", run).assert_error(4, f"{name}:1")
     assert poise("sample", run).code == 0
 
 
@@ -315,7 +315,7 @@ def test_a_damaged_line_after_the_checkpoint_is_deleted(run: Path, whole: Path, 
 def test_a_damaged_run_json_is_written_again(poise: Poise, run: Path, text: str, part: str) -> None:
     (run / "run.json").write_text(text)
     for command in ("sample", "interpolate", "measure"):
-        poise(command, run).complains(4, "run.json", "damaged", part)
+        poise(command, run).assert_error(4, "run.json", "damaged", part)
     assert poise("train", "--resume", "--out", run).code == 0
     assert poise("sample", run).code == 0
 
@@ -326,7 +326,7 @@ def test_wrong_types_in_run_json_are_an_error(poise: Poise, run: Path, key: str)
     for wrong in ({}, [None], 1.5, True):
         info["data"][key] = wrong
         (run / "run.json").write_text(json.dumps(info))
-        poise("sample", run).complains(4, "run.json", f"data.{key}")
+        poise("sample", run).assert_error(4, "run.json", f"data.{key}")
 
 
 @pytest.mark.parametrize("text", ["steps = ", "steps = 'many'", "unknown = 1", "\x00", ""])
@@ -335,7 +335,7 @@ def test_a_damaged_recipe_is_an_error(poise: Poise, run: Path, text: str) -> Non
     (run / "recipe.toml").write_text(text)
     before = contents(run)
     for words in (["sample", run], ["measure", run], ["interpolate", run]):
-        poise(*words).complains(4, "recipe.toml")
+        poise(*words).assert_error(4, "recipe.toml")
     assert contents(run) == before
     (run.parent / "mine.toml").write_text(recipe)
     assert poise("train", run.parent / "mine.toml", "--resume", "--out", run).code == 0
@@ -345,10 +345,10 @@ def test_a_damaged_recipe_is_an_error(poise: Poise, run: Path, text: str) -> Non
 def test_a_damaged_best_checkpoint_is_replaced(poise: Poise, run: Path) -> None:
     (best,) = (run / "best").iterdir()
     (best / checkpoint.TENSORS).write_bytes(b"?")
-    poise("sample", run, "--best").complains(4, "best", f"{best.name}: tensors.safetensors is truncated")
-    said = poise("train", "--resume", "--out", run, "--steps", 8)
-    assert said.code == 0
-    assert "the best checkpoint is damaged" in said.err
+    poise("sample", run, "--best").assert_error(4, "best", f"{best.name}: tensors.safetensors is truncated")
+    result = poise("train", "--resume", "--out", run, "--steps", 8)
+    assert result.code == 0
+    assert "the best checkpoint is damaged" in result.err
     assert poise("sample", run, "--best").code == 0
 
 
@@ -363,8 +363,8 @@ def test_a_run_is_done_only_if_run_json_says_so(poise: Poise, tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "write_json", full)
-        said = poise("train", tmp_path / "small.toml", "--out", tmp_path / "run")
-    said.complains(6, "run.json", "No space left")
+        result = poise("train", tmp_path / "small.toml", "--out", tmp_path / "run")
+    result.assert_error(6, "run.json", "No space left")
     assert poise("train", tmp_path / "small.toml", "--out", tmp_path / "run", "--resume").code == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "done"
 
@@ -402,7 +402,7 @@ def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path, whole: Path, re
         (out / "saves" / ".tmp-zzzz-4711-step-00000002").mkdir(parents=True)
     listener = Listener()
     train(small(), out, resume=resume, listener=listener)
-    assert any("starts from the beginning" in said for said in listener.said)
+    assert any("starts from the beginning" in result for result in listener.result)
     assert weights(out) == weights(whole)
     assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".run.json"))]
 
@@ -416,8 +416,8 @@ def test_a_folder_with_foreign_files_is_refused(poise: Poise, tmp_path: Path, in
     (out / inside).write_text("dear")
     (tmp_path / "small.toml").write_text(small().to_toml())
     before = contents(out)
-    said = poise("train", tmp_path / "small.toml", "--out", out, *(["--resume"] if resume else []))
-    assert said.code == (4 if resume else 2)
+    result = poise("train", tmp_path / "small.toml", "--out", out, *(["--resume"] if resume else []))
+    assert result.code == (4 if resume else 2)
     assert contents(out) == before
 
 
@@ -499,7 +499,7 @@ def test_an_unavailable_lock_is_reported_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(system, "lock", refuse)
     listener = Listener()
     train(small(2), tmp_path / "run", listener=listener)
-    assert sum("does not support locks (Operation not supported)" in said for said in listener.said) == 1
+    assert sum("does not support locks (Operation not supported)" in result for result in listener.result) == 1
 
 
 # ---- rows are tried three times -----------------------------------------------------------------------------
@@ -523,7 +523,7 @@ def test_a_row_that_failed_is_written_with_the_next(
     refusing_rows(monkeypatch, 1)
     listener = Listener()
     train(small(), tmp_path / "run", listener=listener)
-    assert [said for said in listener.said if "could not write to rows.jsonl" in said]
+    assert [result for result in listener.result if "could not write to rows.jsonl" in result]
     told = [
         [json.loads(line)["step"] for line in (run / "rows.jsonl").read_text().splitlines()]
         for run in (tmp_path / "run", whole)

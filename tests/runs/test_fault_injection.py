@@ -49,7 +49,7 @@ class Ended(NamedTuple):
 
     code: int
     calls: int
-    said: str
+    output: str
 
 
 def install(fault: Fault, count: list[int]) -> None:
@@ -105,10 +105,10 @@ def command(words: list[str], fault: Fault, log: Path) -> Ended:
         finally:
             os._exit(code)
     os.close(tell)
-    heard = os.read(told, 99)
+    messages = os.read(told, 99)
     os.close(told)
     _, status = os.waitpid(process, 0)
-    return Ended(os.waitstatus_to_exitcode(status), int(heard or 0), log.read_text(errors="replace"))
+    return Ended(os.waitstatus_to_exitcode(status), int(messages or 0), log.read_text(errors="replace"))
 
 
 NOTHING = Fault("nothing", 0)
@@ -147,8 +147,8 @@ def left_over(folder: Path) -> list[str]:
 
 def sound(ended: Ended, fault: Fault) -> None:
     """It ended without a traceback and with a suitable exit code."""
-    assert "Traceback" not in ended.said, ended.said
-    assert "fault in poise itself" not in ended.said, ended.said
+    assert "Traceback" not in ended.output, ended.output
+    assert "fault in poise itself" not in ended.output, ended.output
     allowed = (0, -signal.SIGKILL) if fault.kind in KILLS else (0,) if fault.kind in ("EINTR", "short") else (0, 6)
     assert ended.code in allowed, (fault, ended)
 
@@ -192,7 +192,7 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Baseline:
     file = place / "recipe.toml"
     file.write_text(decode(recipe()).to_toml())
     ended = command(["train", str(file), "--out", str(place / "whole")], NOTHING, place / "log")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     return Baseline(file, traces(place / "whole"), ended.calls)
 
 
@@ -225,7 +225,7 @@ def chain(baseline: Baseline, place: Path, faults: list[Fault]) -> Counter[str]:
         damp = damp or (ended.code == 0 and fault.kind in ("EIO", "ENOSPC", "full"))
         assert lost(out) <= SAVES + (fault.kind in ("EIO", "ENOSPC", "full")) * SAVES, (fault, lost(out))
     assert ended is not None
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     found, whole = traces(out, sheets=not damp), dict(baseline.whole)
     if damp:  # sheets and best weights are aids: a disk that refused one of them did not end the run
         for name in ("samples", "best", "best weights"):
@@ -303,7 +303,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told["measure"] = {"every": 99, "measures": ["fid"], "features": "pixels", "n": 10}
     (place / "recipe.toml").write_text(decode(told | {"steps": 2}).to_toml())
     ended = command(["train", str(place / "recipe.toml"), "--out", str(place / "run")], NOTHING, place / "log")
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     return place
 
 
@@ -345,7 +345,7 @@ def strike_writers(pictures: Path, tmp_path: Path, every: int) -> Counter[str]:
         line, place = make(pictures), tmp_path / name
         (place / "whole").mkdir(parents=True)
         undisturbed = command(line(place / "whole"), NOTHING, place / "log")
-        assert undisturbed.code == 0, undisturbed.said
+        assert undisturbed.code == 0, undisturbed.output
         whole = files(place / "whole")
         cases = [*chains(undisturbed.calls, (*KILLS, *FAILURES), 1)][::every]
         struck += walk(cases, lambda here, faults, line=line, whole=whole: writing(line, here, faults, whole), place)
@@ -385,7 +385,7 @@ def test_calls_of_a_ladder(pictures: Path, tmp_path: Path) -> None:
         return ["ladder", "--data", str(pictures / "few.npz"), *sizes, "--out", str(out)]
 
     undisturbed = command(line(tmp_path / "whole"), NOTHING, tmp_path / "log")
-    assert undisturbed.code == 0, undisturbed.said
+    assert undisturbed.code == 0, undisturbed.output
     whole = ladder_of(tmp_path / "whole")
 
     def climb(place: Path, faults: list[Fault]) -> Counter[str]:

@@ -203,14 +203,14 @@ def test_a_damaged_checkpoint_is_skipped_with_a_note(damage: str, undisturbed: P
     else:
         shutil.copy(out / "saves" / f"step-{STOP:08d}" / checkpoint.TENSORS, file)
 
-    heard: list[str] = []
+    messages: list[str] = []
 
     class Listener(NullListener):
         def on_start(self, start) -> None:  # type: ignore[no-untyped-def]
-            heard.extend(start.lines)
+            messages.extend(start.lines)
 
     train(ring(), out, resume=True, listener=Listener())
-    assert any(place.name in line and "damaged checkpoint" in line for line in heard)
+    assert any(place.name in line and "damaged checkpoint" in line for line in messages)
     shutil.rmtree(place, ignore_errors=True)
     assert traces(out) == traces(undisturbed)
 
@@ -241,15 +241,15 @@ def test_another_recipe_is_refused(half: Path) -> None:
 
 def test_another_length_with_a_schedule_over_progress_gives_a_note(tmp_path: Path) -> None:
     fading = [{"kind": "instance_noise"}]  # from 0.1 to 0 over the run's progress
-    heard: list[str] = []
+    messages: list[str] = []
 
     class Listener(NullListener):
         def on_start(self, start) -> None:  # type: ignore[no-untyped-def]
-            heard.extend(start.lines)
+            messages.extend(start.lines)
 
     train(decode({**ring(4).canonical(), "tricks": fading}), tmp_path / "run")
     train(decode({**ring(6).canonical(), "tricks": fading}), tmp_path / "run", resume=True, listener=Listener())
-    assert any("4 steps before, 6 now" in line for line in heard)
+    assert any("4 steps before, 6 now" in line for line in messages)
 
 
 def test_another_number_of_threads_gives_a_note(half: Path, tmp_path: Path) -> None:
@@ -259,11 +259,11 @@ def test_another_number_of_threads_gives_a_note(half: Path, tmp_path: Path) -> N
     assert newest is not None
     facts = {key: value for key, value in newest.manifest.items() if key not in ("format", "step", "files")}
     checkpoint.write(out / "saves", STOP, newest.tensors, newest.state, {**facts, "threads": 97})
-    heard: list[str] = []
+    messages: list[str] = []
 
     class Listener(NullListener):
         def on_start(self, start) -> None:  # type: ignore[no-untyped-def]
-            heard.extend(start.lines)
+            messages.extend(start.lines)
 
     train(ring(), out, resume=True, listener=Listener())
-    assert any("threads 97" in line and "not be exactly reproducible" in line for line in heard)
+    assert any("threads 97" in line and "not be exactly reproducible" in line for line in messages)

@@ -250,7 +250,7 @@ class Listener(NullListener):
 
     def __init__(self, at: int = -1, time: int = 1) -> None:
         self.alarms: list[Alarm] = []
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.ticks: list[int] = []
         self.at, self.time = at, time
 
@@ -258,7 +258,7 @@ class Listener(NullListener):
         self.alarms.append(alarm)
 
     def on_message(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.output.append(sentence)
 
     def on_step(self, step: int) -> None:
         self.ticks.append(step)
@@ -346,8 +346,8 @@ def test_a_fault_that_occurs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "tip": detector.tip,
     }
     assert [one._asdict() for one in listener.alarms] == [alarm]
-    assert listener.said[:-1] == ["back to step 6 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
-    assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
+    assert listener.output[:-1] == ["back to step 6 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.output[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 12), *range(7, 21)]
     assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
     told = info(out)
@@ -440,8 +440,8 @@ def test_without_a_checkpoint_the_run_starts_again(tmp_path: Path, monkeypatch: 
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
     train(guarded(), out, listener=listener)
-    assert listener.said[:-1] == ["back to step 0 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
-    assert listener.said[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
+    assert listener.output[:-1] == ["back to step 0 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.output[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 6), *range(1, 21)]
     monkeypatch.undo()
     half = guarded().canonical()
@@ -484,11 +484,11 @@ def test_the_command_line_exits_with_code_5(
     file = tmp_path / "told.toml"
     file.write_text(guarded().to_toml())
     spoil(monkeypatch, {8: of_all}, times=None)
-    said = poise("train", file, "--out", tmp_path / "run")
-    assert said.code == 5
-    assert "not_finite at step 12" in said.last
-    assert "after 3 roll-backs" in said.last
-    assert "Traceback" not in said.err
+    output = poise("train", file, "--out", tmp_path / "run")
+    assert output.code == 5
+    assert "not_finite at step 12" in output.last
+    assert "after 3 roll-backs" in output.last
+    assert "Traceback" not in output.err
 
 
 # ---- policies --------------------------------------------------------------------------------------------
@@ -547,15 +547,15 @@ def test_all_alarms_are_reported_at_the_end(tmp_path: Path, poise: Callable[...,
     raised = [line["detector"] for line in lines(out, "alarms")]
     assert info(out)["alarms"] == dict(Counter(raised))
     name, n = Counter(raised).most_common(1)[0]
-    (told,) = [sentence for sentence in listener.said if sentence.startswith("done, with")]
+    (told,) = [sentence for sentence in listener.output if sentence.startswith("done, with")]
     assert told.startswith(f"done, with {len(raised)} alarm{'s' if len(raised) > 1 else ''}: ")
     assert (f"{name} ({n})" if n > 1 else name) in told
     assert told.endswith(f"; see poise watch '{out}'")
     recipe = tmp_path / "loud.toml"
     recipe.write_text(loud().to_toml())
-    said = poise("train", recipe, "--out", tmp_path / "other", "--steps", 4, "--set", "monitor=none")
-    assert said.code == 0, said.err
-    assert "done: " in said.err
+    output = poise("train", recipe, "--out", tmp_path / "other", "--steps", 4, "--set", "monitor=none")
+    assert output.code == 0, output.err
+    assert "done: " in output.err
 
 
 def test_policy_keep_copies_the_checkpoint_from_before_the_alarm(tmp_path: Path) -> None:
@@ -567,7 +567,9 @@ def test_policy_keep_copies_the_checkpoint_from_before_the_alarm(tmp_path: Path)
     assert saves(out, "kept") == ["step-00000006"]
     assert saves(out) == ["step-00000018", "step-00000020"]
     assert checkpoint.verify(out / "kept" / "step-00000006")["step"] == 6
-    assert [said for said in listener.said if "kept" in said] == [f"the checkpoint of step 6 is kept in {out / 'kept'}"]
+    assert [output for output in listener.output if "kept" in output] == [
+        f"the checkpoint of step 6 is kept in {out / 'kept'}"
+    ]
     assert info(out)["state"] == "done"
 
 
@@ -833,8 +835,8 @@ def test_an_unknown_detector_is_refused(table: str, name: str, near: str) -> Non
 
 
 def test_an_invalid_monitor_table_exits_with_code_2(poise: Callable[..., Any], tmp_path: Path) -> None:
-    said = poise("train", "ring", "--out", tmp_path / "run", "--set", 'monitor.policy.colapse="off"')
-    said.complains(2, "monitor", "no such detector 'colapse'", "did you mean 'collapse'?")
+    output = poise("train", "ring", "--out", tmp_path / "run", "--set", 'monitor.policy.colapse="off"')
+    output.assert_error(2, "monitor", "no such detector 'colapse'", "did you mean 'collapse'?")
     assert not (tmp_path / "run").exists()
 
 

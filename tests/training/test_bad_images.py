@@ -25,9 +25,9 @@ def test_bad_images_are_listed(poise: Callable, tmp_path: Path) -> None:
     (tmp_path / "in" / 'a "b", c.jpg').write_text("not a picture")
     whole = (tmp_path / "in" / "03.png").read_bytes()
     (tmp_path / "in" / "cut \U0001f600.png").write_bytes(whole[: len(whole) // 2])
-    said = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
-    assert said.code == 0, said.err
-    assert "bad image: empty.png: not an image" in said.err
+    result = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
+    assert result.code == 0, result.err
+    assert "bad image: empty.png: not an image" in result.err
     with (tmp_path / "out" / "bad_images.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file))
     assert header == ["name", "reason"]
@@ -40,8 +40,8 @@ def test_too_many_bad_images_are_refused_before_anything_is_written(poise: Calla
     pictures(tmp_path / "in", 4)
     for number in range(5):
         (tmp_path / "in" / f"bad{number}.png").write_text("no")
-    said = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
-    assert said.code == 3
-    assert "5 of 9 image files" in said.last
-    assert "bad0.png (not an image)" in said.last
+    result = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
+    assert result.code == 3
+    assert "5 of 9 image files" in result.last
+    assert "bad0.png (not an image)" in result.last
     assert not (tmp_path / "out").exists()

@@ -86,10 +86,10 @@ def best_tensors(out: Path) -> bytes:
 
 class Listener(NullListener):
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def on_message(self, sentence: str) -> None:
-        self.heard.append(sentence)
+        self.messages.append(sentence)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     out, listener = tmp_path_factory.mktemp("runs") / "whole", Listener()
     train(measured(ring()), out, listener=listener)
     assert CADENCE[1] <= best_of(out)[0] < CADENCE[-2]
-    return out, listener.heard
+    return out, listener.messages
 
 
 # ---- the lines -----------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_training_a_classifier_does_not_change_training(tmp_path: Path, monkeypa
     train(recipe, tmp_path / "seen", listener=listener)
     assert [line["step"] for line in lines(tmp_path / "seen")] == [5, 10, 15, 20]
     assert lines(tmp_path / "seen")[0]["features"].startswith("classifier ")
-    assert len([said for said in listener.heard if said.startswith("training a small classifier")]) == 1
+    assert len([output for output in listener.messages if output.startswith("training a small classifier")]) == 1
     train(unmeasured(recipe), tmp_path / "alone")
     alone, seen = traces(tmp_path / "alone"), traces(tmp_path / "seen")
     assert alone["tensors"] == seen["tensors"]
@@ -220,7 +220,7 @@ def test_of_equal_values_the_first_is_the_best(tmp_path: Path) -> None:
     assert [line["measures"]["modes"] for line in lines(tmp_path / "run")] == [0, 0, 0]
     assert kept(tmp_path / "run") == ["step-00000003"]
     kept_in = tmp_path / "run" / "best"
-    assert f"modes: best 0 at step 3, kept in {kept_in}; last 0" in listener.heard
+    assert f"modes: best 0 at step 3, kept in {kept_in}; last 0" in listener.messages
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def test_summary_of_best_and_last(figures: list[float], told: str, tmp_path: Pat
 
 
 def test_messages(whole: tuple[Path, list[str]]) -> None:
-    out, heard = whole
+    out, messages = whole
     (step, value), last = best_of(out), lines(out)[-1]["measures"]["fid"]
-    told = {line["step"]: sentence for line, sentence in zip(lines(out), heard[:-1], strict=True)}
+    told = {line["step"]: sentence for line, sentence in zip(lines(out), messages[:-1], strict=True)}
     floor = lines(out)[0]["floor"]["fid"]
     assert told[step].startswith(f"step {step}: fid {value:.4g} (floor {floor:.4g}), modes ")
     assert told[step].endswith("; the best so far")
     assert not told[STEPS].endswith("; the best so far")
     more = f"{last / value - 1:+.0%}"
     assert more.startswith("+")
-    assert heard[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
+    assert messages[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
 
 
 def _evaluator(out: Path, name: str) -> PeriodicEvaluator:
@@ -388,8 +388,8 @@ def test_a_disk_error_at_the_best_checkpoint_does_not_stop_the_run(
     listener = Listener()
     train(measured(ring()), tmp_path / "run", listener=listener)
     step, _ = best_of(whole[0])
-    said = [sentence for sentence in listener.heard if "could not keep the best weights" in sentence]
-    assert f"could not keep the best weights, those of step {step}: [Errno 28] No space left on device" in said
+    output = [sentence for sentence in listener.messages if "could not keep the best weights" in sentence]
+    assert f"could not keep the best weights, those of step {step}: [Errno 28] No space left on device" in output
     assert info(tmp_path / "run")["state"] == "done"
     assert traces(tmp_path / "run") == traces(whole[0])
     assert lines(tmp_path / "run") == lines(whole[0])
@@ -413,7 +413,7 @@ def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> No
     train(measured(ring(3), measures=["class_balance", "fid"]), tmp_path / "run", listener=listener)
     (line,) = lines(tmp_path / "run")
     assert list(line["measures"]) == ["fid"]
-    assert "no class_balance: the feature extractor does not classify" in listener.heard[-1]
+    assert "no class_balance: the feature extractor does not classify" in listener.messages[-1]
     assert kept(tmp_path / "run") == []
     assert "best" not in info(tmp_path / "run")
 
@@ -433,17 +433,17 @@ def test_evaluation_during_and_after_training_use_the_same_features(
     """With labels that can't be learned, both use pixels, and this is reported once."""
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(classifier, "SAMPLES_SEEN", (1280, 1280))
-    rng, said = np.random.default_rng(0), list[str]()
+    rng, output = np.random.default_rng(0), list[str]()
     recipe = pictures(tmp_path / "p.npz", features="auto", n=20)
     np.savez(tmp_path / "p.npz", images=rng.integers(0, 256, (200, 8, 8, 1), np.uint8), labels=rng.integers(0, 4, 200))
 
     class Listener(NullListener):
         def on_message(self, sentence: str) -> None:
-            said.append(sentence)
+            output.append(sentence)
 
     run = train(recipe, tmp_path / "a", listener=Listener())
     assert {line["features"] for line in lines(tmp_path / "a")} == {"pixels"}
-    assert sum("because a classifier has an accuracy of" in sentence for sentence in said) == 1
+    assert sum("because a classifier has an accuracy of" in sentence for sentence in output) == 1
     result, _ = measure_run(run, select_measures("fid"))
     assert result.features == "pixels"
     assert any("because a classifier has an accuracy of" in note for note in result.notes)

@@ -166,9 +166,9 @@ def test_the_skip_on_other_machines_names_the_checks(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(recorded(name)["machine"], "instructions", "another")
-    said: list[tuple[str, str]] = []
-    test_golden(name, lambda *told: said.append(told), capsys)
-    assert f"the first {FIRST} rows, nearly" in said[0][1]
+    result: list[tuple[str, str]] = []
+    test_golden(name, lambda *told: result.append(told), capsys)
+    assert f"the first {FIRST} rows, nearly" in result[0][1]
 
 
 @pytest.mark.parametrize("side", ["g", "d"])

@@ -205,12 +205,12 @@ def test_check_and_train_print_the_warning(poise: Callable[..., Any], tmp_path: 
     words = ["dcgan", "--trust-code", "--steps", 1, "--set", f"data.size={SIZE}", "--set", "batch=4"]
     words += ["--set", "measure=none", "--set", "network.g.width=4", "--set", "log.sheet=4"]
     words += ["--set", f'network.d={{kind="python", file="{file}", name="D"}}']
-    said = poise("check", *words)
-    assert said.code == 0, said.err
-    assert "all its scores lie in [0, 1]" in said.out.replace("\n", " ")
-    said = poise("train", *words, "--out", tmp_path / "run")
-    assert said.code == 0, said.err
-    assert "network.d: all its scores lie in [0, 1]" in said.err
+    result = poise("check", *words)
+    assert result.code == 0, result.err
+    assert "all its scores lie in [0, 1]" in result.out.replace("\n", " ")
+    result = poise("train", *words, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert "network.d: all its scores lie in [0, 1]" in result.err
 
 
 class LabelScaled(nn.Module):

@@ -779,7 +779,7 @@ def test_no_command_executes_a_file_without_trust(
     config, marker = marked
     file, run = loading.user_components(config)[0].file, tmp_path / "run"
     (tmp_path / "mine.toml").write_text(config.to_toml())
-    poise("train", tmp_path / "mine.toml", "--out", run).complains(2, file, "--trust-code")
+    poise("train", tmp_path / "mine.toml", "--out", run).assert_error(2, file, "--trust-code")
     assert not run.exists()
     assert not marker.exists()
 
@@ -789,9 +789,9 @@ def test_no_command_executes_a_file_without_trust(
         if fresh:
             forget_user_code(monkeypatch)
         copy = str(run / "code" / Path(file).name)
-        poise("sample", run).complains(2, copy, "--trust-code")
-        poise("interpolate", run).complains(2, copy, "--trust-code")
-        poise("train", "--resume", "--out", run, "--steps", 5).complains(2, file, "--trust-code")
+        poise("sample", run).assert_error(2, copy, "--trust-code")
+        poise("interpolate", run).assert_error(2, copy, "--trust-code")
+        poise("train", "--resume", "--out", run, "--steps", 5).assert_error(2, file, "--trust-code")
         with pytest.raises(RecipeError, match="--trust-code"):
             Run(run).sample(2)
     assert marker.read_text() == "x"
@@ -909,7 +909,7 @@ def test_a_refusal_is_one_line_and_nothing_is_written(
     config = with_component(slot, {"kind": "python", "file": "wrong.py", "name": "Grand"} | table)
     Path("mine.toml").write_text(config.to_toml())
     result = poise("train", "mine.toml", "--out", "run", "--trust-code")
-    result.complains(2, *parts)
+    result.assert_error(2, *parts)
     assert not Path("run").exists()
 
 

@@ -141,12 +141,12 @@ def test_symlink_is_kept_and_device_is_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "a").read_text() == "new"
     os.mkfifo(tmp_path / "pipe")
-    heard: list[bytes] = []
-    reader = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_bytes()))
+    messages: list[bytes] = []
+    reader = threading.Thread(target=lambda: messages.append((tmp_path / "pipe").read_bytes()))
     reader.start()
     write_text(tmp_path / "pipe", "new")
     reader.join(5)
-    assert heard == [b"new"]
+    assert messages == [b"new"]
 
 
 def test_file_name_of_255_bytes(tmp_path: Path) -> None:

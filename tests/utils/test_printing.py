@@ -128,14 +128,14 @@ def test_console_prints_text_literally(colours: bool) -> None:
     console.print(HOSTILE, Text(HOSTILE), styled_text((HOSTILE, "dim")), "[bold]y[/bold]")
     with Live(Text(HOSTILE), console=console):
         pass
-    said = out.getvalue()
+    result = out.getvalue()
     for one in ("\x1b[31m", "\x1b]", "\x07", "\b", "\x7f", "\x9b", "\u202e", "\u2066", "a\rb"):
-        assert one not in said, ascii(one)
-    assert said.count(r"\x1b[31mred\x1b]0;owned\x07 a\rb\x08\x7f\x9b1m \u202eevil\u2066") >= 4
-    assert "[bold]x[/]" in said
-    assert "[bold]y[/bold]" in said
-    assert ":bug:" in said
-    assert ("\x1b[1m" in said) == colours
+        assert one not in result, ascii(one)
+    assert result.count(r"\x1b[31mred\x1b]0;owned\x07 a\rb\x08\x7f\x9b1m \u202eevil\u2066") >= 4
+    assert "[bold]x[/]" in result
+    assert "[bold]y[/bold]" in result
+    assert ":bug:" in result
+    assert ("\x1b[1m" in result) == colours
 
 
 # ---- streams that can't encode everything -------------------------------------------------------------

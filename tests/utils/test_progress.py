@@ -65,7 +65,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataConfig]:
     }
 
 
-def heard(work: Callable[[], object]) -> Told:
+def messages(work: Callable[[], object]) -> Told:
     told: Told = []
     with progress_to(lambda what, share: told.append((what, share))):
         work()
@@ -78,7 +78,7 @@ def heard(work: Callable[[], object]) -> Told:
     [("folder", ("inspecting", "reading")), ("zip", ("inspecting", "reading")), ("npz", ("resizing",))],
 )
 def test_slow_reading_is_reported(places: dict[str, DataConfig], kind: str, words: tuple[str, ...]) -> None:
-    told = heard(places[kind].load)
+    told = messages(places[kind].load)
     assert told[-1] == ("", 1.0)
     assert [word for word in words if not any(what.startswith(word) for what, _ in told)] == []
     assert (f"{words[-1]} 20 of 20 images", 1.0) in told
@@ -90,7 +90,7 @@ def test_slow_reading_is_reported(places: dict[str, DataConfig], kind: str, word
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
 def test_fast_reading_is_not_reported(places: dict[str, DataConfig], kind: str) -> None:
-    assert heard(places[kind].load) == []
+    assert messages(places[kind].load) == []
 
 
 @pytest.mark.usefixtures("slowly")
@@ -108,7 +108,7 @@ def test_reports_are_delayed_and_rate_limited(monkeypatch: pytest.MonkeyPatch) -
             for now[0] in np.arange(0, 2, 0.0001).tolist():
                 slow.step()
 
-    told = heard(work)
+    told = messages(work)
     assert told[0] == ("10,001 of 20,000", pytest.approx(0.5, abs=1e-3))
     assert len(told) == 5
     assert told[-1] == ("", 1.0)
@@ -128,7 +128,7 @@ def test_report_is_cleared_when_the_work_fails(tmp_path: Path, monkeypatch: pyte
 def test_previous_callback_is_restored() -> None:
     outer: Told = []
     with progress_to(lambda what, share: outer.append((what, share))):
-        heard(lambda: report("inside", 0.1))
+        messages(lambda: report("inside", 0.1))
         with pytest.raises(ValueError, match="no"), progress_to(no_progress):
             raise ValueError("no")
         report("outside", 0.2)
@@ -161,13 +161,13 @@ def test_run_reports_reading_and_measuring(places: dict[str, DataConfig], tmp_pa
     ear = Ear()
     measured = recipe(places["folder"], measure={"every": 2, "measures": ["kid"], "features": "pixels"})
     train(measured, tmp_path / "run", listener=ear, device="cpu")  # type: ignore[arg-type]
-    said = [what for what, _ in ear.told]
-    assert "reading 20 of 20 images" in said
-    assert "measuring at step 2" in said
-    assert "measuring at step 2: kid" in said
-    assert said[-1] == ""
+    result = [what for what, _ in ear.told]
+    assert "reading 20 of 20 images" in result
+    assert "measuring at step 2" in result
+    assert "measuring at step 2: kid" in result
+    assert result[-1] == ""
     report("afterwards", 0.0)
-    assert said == [what for what, _ in ear.told]
+    assert result == [what for what, _ in ear.told]
 
 
 def test_listener_without_progress_or_with_errors() -> None:
@@ -270,7 +270,7 @@ def test_commands_report_progress_without_a_terminal(
         "check": ("check", *recipe),
         "compare": ("compare", folder, archive, "--measures", "kid"),
     }
-    said = poise(*words[command])
-    assert said.code == 0, said.err
-    assert "reading 20 of 20 images (100%)\n" in said.err
-    assert "reading" not in said.out
+    result = poise(*words[command])
+    assert result.code == 0, result.err
+    assert "reading 20 of 20 images (100%)\n" in result.err
+    assert "reading" not in result.out
