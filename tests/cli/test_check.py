@@ -45,7 +45,7 @@ def sound(tmp_path: Path) -> Path:
     return npz(tmp_path / "sound.npz", noise(120))
 
 
-def told(result: Any) -> dict[str, Any]:
+def parse_output(result: Any) -> dict[str, Any]:
     """The JSON, and nothing but it, on stdout."""
     found = json.loads(result.out)
     for one in found["refusals"] + found["warnings"]:
@@ -102,7 +102,7 @@ def test_errors_are_printed_and_exit_code_is_2(poise: Poise, small: list[str]) -
 def test_as_json(poise: Poise, small: list[str]) -> None:
     result = poise("check", "ring", "--json", "--steps", 1000, *small)
     assert result.code == 0
-    found = told(result)
+    found = parse_output(result)
     assert (found["refusals"], found["warnings"]) == ([], [])
     cost = found["estimate"]
     assert min(cost["seconds_per_step"], cost["megabytes"], cost["save_megabytes"]) > 0
@@ -114,7 +114,7 @@ def test_refusals_and_warnings_as_json(poise: Poise, small: list[str]) -> None:
     changes = ["--set", 'objective={kind="energy"}', "--set", 'network.g.output="tanh"']
     result = poise("check", "ring", "--json", *small, *changes)
     assert result.code == 2
-    found = told(result)
+    found = parse_output(result)
     assert [one["field"] for one in found["refusals"]] == ["objective"]
     assert found["refusals"][0]["tip"] == "T08b"
     assert [one["field"] for one in found["warnings"]] == ["network.g.output"]
@@ -140,7 +140,7 @@ def test_unreadable_recipe_exits_with_2(poise: Poise, words: list[str], where: s
     if not as_json:
         assert result.out == ""
         return
-    found = told(result)
+    found = parse_output(result)
     assert found["warnings"] == []
     (one,) = found["refusals"]
     assert where in one["field"]
@@ -153,7 +153,7 @@ def test_invalid_toml(poise: Poise, tmp_path: Path) -> None:
     file.write_text("steps = = 3\n")
     result = poise("check", file, "--json")
     assert result.code == 2
-    (one,) = told(result)["refusals"]
+    (one,) = parse_output(result)["refusals"]
     assert "bad.toml" in one["field"]
 
 
@@ -170,7 +170,7 @@ def test_no_data_option_loads_no_data(poise: Poise, tmp_path: Path, monkeypatch:
     change = f'data={{kind="npz", path="{tmp_path / "gone.npz"}", size=8}}'
     result = poise("check", "dcgan", "--no-data", "--set", change, "--json")
     assert result.code == 0
-    assert "estimate" not in told(result)
+    assert "estimate" not in parse_output(result)
 
     def refuse(*_: object) -> None:
         raise AssertionError("it built the players")
@@ -179,14 +179,14 @@ def test_no_data_option_loads_no_data(poise: Poise, tmp_path: Path, monkeypatch:
     for name in recipe_names():
         result = poise("check", name, "--no-data", "--json")
         assert result.code == 0, name
-        assert told(result)["refusals"] == []
+        assert parse_output(result)["refusals"] == []
 
 
 def test_data_option(poise: Poise, tmp_path: Path) -> None:
     """The size of the recipe's own table is kept."""
     result = poise("check", "dcgan", "--data", sound(tmp_path), *SIZED, "--json")
     assert result.code == 0
-    found = told(result)
+    found = parse_output(result)
     assert found["warnings"] == []
     assert found["estimate"]["seconds"] > 0
 
@@ -230,7 +230,7 @@ def test_suspicious_images(
 ) -> None:
     result = poise("check", "dcgan", "--data", data(tmp_path), *SIZED, "--json")
     assert result.code == 0
-    (one,) = [one for one in told(result)["warnings"] if (one["field"], one["tip"]) == (field, tip)]
+    (one,) = [one for one in parse_output(result)["warnings"] if (one["field"], one["tip"]) == (field, tip)]
     assert word in one["message"]
     assert one["cure"]
 
@@ -252,7 +252,7 @@ def test_notes_on_the_data_are_printed(poise: Poise, tmp_path: Path) -> None:
 def test_conditional_recipe_on_unlabelled_data(poise: Poise, tmp_path: Path) -> None:
     result = poise("check", "cgan", "--data", sound(tmp_path), *SIZED, "--json")
     assert result.code == 2
-    assert [one["field"] for one in told(result)["refusals"]] == ["conditioning"]
+    assert [one["field"] for one in parse_output(result)["refusals"]] == ["conditioning"]
 
 
 # ---- D alone ---------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_the_warm_up_passes(poise: Poise, small: list[str]) -> None:
 def test_warm_up_warns_of_a_frozen_d(poise: Poise, small: list[str]) -> None:
     result = poise("check", "ring", "--warm-up", "--json", *small, "--set", 'optimizer.d={kind="adam", lr=1e-12}')
     assert result.code == 0
-    found = told(result)
+    found = parse_output(result)
     (one,) = found["warnings"]
     assert (one["field"], one["tip"]) == ("network.d", "T24")
     assert found["warm_up"]["passed"] is False
@@ -341,10 +341,10 @@ def test_folder_named_like_a_data_set_gives_a_note(
     Path(name).mkdir()
     for where in ("--data", "FAKE"):
         assert data_table(name, None, where).get("path") is None
-        told = capsys.readouterr()
-        assert f"{where} {name} is taken as the name of a data set" in told.err
-        assert f"to use the folder of the same name, give ./{name}" in told.err
-        assert (told.out, told.err.count("\n")) == ("", 1)
+        result = capsys.readouterr()
+        assert f"{where} {name} is taken as the name of a data set" in result.err
+        assert f"to use the folder of the same name, give ./{name}" in result.err
+        assert (result.out, result.err.count("\n")) == ("", 1)
     assert data_table(f"./{name}", None)["path"] == str(Path(name).resolve())
     assert capsys.readouterr().err == ""
 
@@ -369,7 +369,7 @@ def test_unused_classes_give_a_note(poise: Poise, tmp_path: Path, recipe: str, n
 def test_warnings_about_the_data_in_both_commands(poise: Poise, tmp_path: Path) -> None:
     folders = [f"{part}/{kind}" for part in ("test", "train") for kind in "ab"]
     place = noisy(tmp_path / "p", *(f"{folder}/{i}.png" for folder in folders for i in range(9)))
-    checked = told(poise("check", "dcgan", "--data", place, *SIZED, "--json"))
+    checked = parse_output(poise("check", "dcgan", "--data", place, *SIZED, "--json"))
     (warning,) = [one for one in checked["warnings"] if one["tip"] == "T13"]
     assert "look like splits" in warning["message"]
     assert f"--data {place / 'train'}" in warning["cure"]

@@ -102,8 +102,8 @@ def test_singular_nouns(poise: Any, small: list[str], tmp_path: Path) -> None:
         poise("tips", "--recipe", "ring"),
     ]
     assert [one.code for one in result] == [0] * 6
-    for told in (text for one in result for text in (one.out, one.err)):
-        assert re.findall(r"(?<![\d.,])1 (?!is\b|as\b)[a-z]+s\b", told) == []
+    for item in (text for one in result for text in (one.out, one.err)):
+        assert re.findall(r"(?<![\d.,])1 (?!is\b|as\b)[a-z]+s\b", item) == []
     assert "1 step," in result[0].err
     assert "1 thread" in result[0].err
     assert "1 sample" in result[1].err

@@ -35,9 +35,9 @@ def result(encoding: str, *words: object) -> str:
         main([str(word) for word in words])
     out.flush()
     err.flush()
-    told, complaint = raw_out.getvalue().decode(encoding), raw_err.getvalue().decode(encoding)
+    outcome, complaint = raw_out.getvalue().decode(encoding), raw_err.getvalue().decode(encoding)
     assert left.value.code == 0, complaint
-    return told + complaint
+    return outcome + complaint
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_check_train_and_evaluate(encoding: str, pictures: Path, tmp_path: Path)
     out = tmp_path / "é"
     for words in (["check", "dcgan"], ["check", "dcgan", "--json"]):
         result(encoding, *words, *thin)
-    told = result(encoding, "train", "dcgan", *thin, "--out", out / "run")
-    assert (r"\xe9" if encoding == "ascii" else "é") in told
+    outcome = result(encoding, "train", "dcgan", *thin, "--out", out / "run")
+    assert (r"\xe9" if encoding == "ascii" else "é") in outcome
     some = ["--measures", "kid", "--features", "pixels"]
     assert ("±" in result(encoding, "measure", out / "run", *some, "--n", 10)) == (encoding != "ascii")
     json.loads(result("ascii", "compare", pictures, pictures, *some, "--json").split("\n}\n")[0] + "}")
@@ -84,5 +84,5 @@ def test_the_live_view(encoding: str, ring_run: Path, tmp_path: Path) -> None:
     recipe = Run(ring_run).recipe
     train(recipe.model_copy(update={"name": "x"}), tmp_path / "live", listener=view)
     file.flush()
-    told = raw.getvalue().decode(encoding)
-    assert "| log 2" in told, "the mark of the even level, in ASCII"
+    outcome = raw.getvalue().decode(encoding)
+    assert "| log 2" in outcome, "the mark of the even level, in ASCII"

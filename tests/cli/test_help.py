@@ -39,11 +39,11 @@ def test_examples_are_valid_arguments(command: str, example: str) -> None:
     first, name, *words = shlex.split(example)
     assert (first, name) == ("poise", command)
     group = typer.main.get_command(app)
-    told = group.commands[name].make_context(name, words)  # type: ignore[attr-defined]
-    recipe = told.params.get("recipe")
+    result = group.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+    recipe = result.params.get("recipe")
     assert recipe is None or recipe in recipe_names()
-    if command == "tips" and told.params["tip"]:
-        assert catalogue.find(told.params["tip"])
+    if command == "tips" and result.params["tip"]:
+        assert catalogue.find(result.params["tip"])
 
 
 def completed(*words: str) -> tuple[list[str], str]:
@@ -51,9 +51,9 @@ def completed(*words: str) -> tuple[list[str], str]:
     heavy = "print('torch' in sys.modules, file=sys.stderr)"
     code = f"import sys\nfrom poise.cli import main\ntry:\n    main()\nfinally:\n    {heavy}"
     line = shlex.join(["poise", *words[:-1]]) + f" {words[-1]}"
-    told = {"_POISE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+    result = {"_POISE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | told
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | result
     )
     return done.stdout.split(), done.stderr.strip()
 

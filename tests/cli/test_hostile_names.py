@@ -77,9 +77,9 @@ def test_check(poise: Poise, pictures: Path) -> None:
     result = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS)
     assert result.code == 0, result.err
     clean(result)
-    told = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS, "--json")
-    assert clean(told).isascii()
-    json.loads(told.out)
+    outcome = poise("check", "dcgan", "--data", pictures, *THIN, *LABELS, "--json")
+    assert clean(outcome).isascii()
+    json.loads(outcome.out)
 
 
 def test_the_live_view(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

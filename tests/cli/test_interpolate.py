@@ -61,8 +61,8 @@ def runs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(recipe("points", **(CODED | elbo | {"steps": 2})), out / "toy")
     train(recipe("pictures", **(data | {"steps": 2})), out / "dcgan")
     train(recipe("pictures", **(CODED | FREE | data)), out / "free")
-    told = {"conditioning": {"g": {"kind": "concat", "dim": 2}}}
-    train(recipe("pictures", **(CODED | elbo | data | told | {"steps": 2})), out / "labelled")
+    result = {"conditioning": {"g": {"kind": "concat", "dim": 2}}}
+    train(recipe("pictures", **(CODED | elbo | data | result | {"steps": 2})), out / "labelled")
     return out
 
 

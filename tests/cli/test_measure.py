@@ -69,15 +69,15 @@ def run(poise: Any, npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def conditional(poise: Any, npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose G and D are told the class."""
     out = tmp_path_factory.mktemp("runs") / "conditional"
-    told = ["--set", 'conditioning={g={kind="concat"}, d={kind="channels"}}']
-    return trained(poise, npz, out, *told)
+    result = ["--set", 'conditioning={g={kind="concat"}, d={kind="channels"}}']
+    return trained(poise, npz, out, *result)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def told(poise: Any, *words: object) -> dict[str, Any]:
+def measured(poise: Any, *words: object) -> dict[str, Any]:
     """What `--json` prints: JSON and nothing else on stdout, and nothing on stderr."""
     result = poise(*words, "--json")
     assert result.code == 0, result.err
@@ -86,7 +86,7 @@ def told(poise: Any, *words: object) -> dict[str, Any]:
 
 
 def values(poise: Any, *words: object) -> dict[str, float]:
-    return {name: one["value"] for name, one in told(poise, *words)["measures"].items()}
+    return {name: one["value"] for name, one in measured(poise, *words)["measures"].items()}
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def test_table_with_floors(poise: Any, run: Path) -> None:
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity"),
         *("inception_score", "class_confidence", "class_balance", "copying", "authenticity", "high_frequencies"),
     }
-    as_json = told(poise, "measure", run)["measures"]
+    as_json = measured(poise, "measure", run)["measures"]
     for name, words in found.items():
         one = as_json[name]
         error = ["±", f"{one['stderr']:.2g}"] if "stderr" in one else []
@@ -119,7 +119,7 @@ def test_table_with_floors(poise: Any, run: Path) -> None:
 
 
 def test_json_of_a_run(poise: Any, run: Path) -> None:
-    found = told(poise, "measure", run)
+    found = measured(poise, "measure", run)
     assert list(found) == ["n", "features", "measures", "skipped", "notes"]
     assert (found["n"], found["notes"]) == (40, [HALVED])
     assert {name: one["n"] for name, one in found["measures"].items() if "n" in one} == {"copying": 20}
@@ -127,7 +127,7 @@ def test_json_of_a_run(poise: Any, run: Path) -> None:
     rebuilding = {"reconstruction", "pca_reconstruction", "elbo", "elbo_reconstruction", "elbo_kl"}
     assert set(found["skipped"]) == {"gan_test", "modes", "high_quality", "reverse_kl", *rebuilding}
     assert all(found["skipped"].values())
-    assert told(poise, "measure", run) == found
+    assert measured(poise, "measure", run) == found
 
 
 def test_best_and_newest_agree_with_logged_measures(poise: Any, run: Path) -> None:
@@ -159,11 +159,11 @@ def test_results_depend_on_latents_and_weights(poise: Any, run: Path) -> None:
     found = [values(poise, *plain, *more)["fid"] for more in ([], ["--seed", 1], ["--raw"], ["--n", 20])]
     assert len(set(found)) == 4
     assert values(poise, *plain, "--seed", 0)["fid"] == found[0]
-    assert told(poise, *plain, "--n", 20)["n"] == 20
+    assert measured(poise, *plain, "--n", 20)["n"] == 20
 
 
 def test_points(poise: Any, ring_run: Path) -> None:
-    found = told(poise, "measure", ring_run, "--n", 200, "--measures", "all")
+    found = measured(poise, "measure", ring_run, "--n", 200, "--measures", "all")
     assert (found["n"], found["features"]) == (200, "points")
     assert {"modes", "high_quality", "reverse_kl", "fid", "duality_gap"} - set(found["skipped"]) <= set(
         found["measures"]
@@ -171,11 +171,11 @@ def test_points(poise: Any, ring_run: Path) -> None:
     assert found["measures"]["modes"]["floor"] == 8
     assert found["measures"]["duality_gap"]["floor"] is None
     assert "gan_train" in found["skipped"]
-    assert "duality_gap" not in told(poise, "measure", ring_run, "--n", 50)["measures"]
+    assert "duality_gap" not in measured(poise, "measure", ring_run, "--n", 50)["measures"]
 
 
 def test_conditional_run_measures_its_classes(poise: Any, conditional: Path) -> None:
-    found = told(poise, "measure", conditional, "--measures", "gan_test,gan_train,class_balance,d_probe")
+    found = measured(poise, "measure", conditional, "--measures", "gan_test,gan_train,class_balance,d_probe")
     assert set(found["measures"]) == {"gan_test", "gan_train", "class_balance"}
     assert 0 <= found["measures"]["gan_test"]["value"] <= 1
     assert found["measures"]["gan_test"]["floor"] > 0.9
@@ -197,7 +197,7 @@ def test_classes_are_sampled_in_proportion(poise: Any, conditional: Path, monkey
 
 
 def test_features_of_d(poise: Any, run: Path, conditional: Path) -> None:
-    found = told(poise, "measure", run, "--features", "d", "--measures", "fid,d_probe,class_balance")
+    found = measured(poise, "measure", run, "--features", "d", "--measures", "fid,d_probe,class_balance")
     assert found["features"].startswith("features of D")
     assert set(found["measures"]) == {"fid", "d_probe"}
     assert list(found["skipped"]) == ["class_balance"]
@@ -209,7 +209,7 @@ def test_custom_features(poise: Any, run: Path, tmp_path: Path) -> None:
     file.write_text("from torch import nn\n\nclass Flat(nn.Flatten):\n    pass\n")
     words = ["measure", run, "--measures", "fid", "--features", f"{file}:Flat"]
     poise(*words).assert_error(2, "own.py", "would execute a Python file", "--trust-code")
-    assert told(poise, *words, "--trust-code")["features"] == "Flat of own.py"
+    assert measured(poise, *words, "--trust-code")["features"] == "Flat of own.py"
 
 
 def grid(path: Path, side: int = 8, columns: int = 12) -> np.ndarray:
@@ -368,7 +368,7 @@ def image_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 def test_two_folders_of_different_sizes(poise: Any, image_sets: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", image_sets("fake"), image_sets("real"))
+    found = measured(poise, "compare", image_sets("fake"), image_sets("real"))
     assert (found["n"], found["features"]) == (50, "pixels")
     assert set(found["measures"]) == {
         *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity", "high_frequencies")
@@ -384,8 +384,8 @@ def test_two_folders_of_different_sizes(poise: Any, image_sets: Callable[[str], 
 
 @pytest.mark.parametrize(("fake", "real"), [("fake.npz", "real.npz"), ("fake", "real.npz"), ("fake.zip", "real")])
 def test_png_and_npz_give_the_same_results(poise: Any, image_sets: Callable[[str], Path], fake: str, real: str) -> None:
-    expected = told(poise, "compare", image_sets("fake"), image_sets("real"))
-    found = told(poise, "compare", image_sets(fake), image_sets(real))
+    expected = measured(poise, "compare", image_sets("fake"), image_sets("real"))
+    found = measured(poise, "compare", image_sets(fake), image_sets(real))
     assert found["skipped"] == expected["skipped"]
     assert list(found["measures"]) == list(expected["measures"])
     for name, one in expected["measures"].items():
@@ -393,7 +393,7 @@ def test_png_and_npz_give_the_same_results(poise: Any, image_sets: Callable[[str
 
 
 def test_images_against_themselves(poise: Any, image_sets: Callable[[str], Path]) -> None:
-    found = told(
+    found = measured(
         poise, "compare", image_sets("real.npz"), image_sets("real"), "--measures", "fid,precision,recall,coverage"
     )
     assert found["n"] == 50
@@ -411,7 +411,7 @@ def test_floor_uses_as_many_samples_as_the_value(
     poise: Any, image_sets: Callable[[str], Path], asked: int | None, n: int, floor: bool
 ) -> None:
     more = [] if asked is None else ["--n", asked]
-    found = told(poise, "compare", image_sets("fake.npz"), image_sets("real"), "--measures", "fid,coverage", *more)
+    found = measured(poise, "compare", image_sets("fake.npz"), image_sets("real"), "--measures", "fid,coverage", *more)
     assert found["n"] == n
     for one in found["measures"].values():
         assert (one["floor"] is not None) == floor
@@ -431,7 +431,7 @@ def test_real_images_do_not_beat_their_floor(poise: Any, tmp_path: Path, real: s
     fake = archive(tmp_path / "fake.npz", images[order[:200]])
     rest = images[np.sort(order[200:])]
     against = folder(tmp_path / "real", rest) if real == "folder" else archive(tmp_path / "real.npz", rest)
-    one = told(poise, "compare", fake, against, "--measures", "fid")["measures"]["fid"]
+    one = measured(poise, "compare", fake, against, "--measures", "fid")["measures"]["fid"]
     assert one["floor"] - 4 * one["floor_std"] < one["value"] < one["floor"] + 4 * one["floor_std"]
 
 
@@ -446,14 +446,14 @@ def test_grey_against_colour(poise: Any, tmp_path: Path) -> None:
         for fake in (tmp_path / "grey", as_colour)
     )
     assert plain == pytest.approx(by_colour, abs=1e-6)
-    back = told(poise, "compare", as_colour, archive(tmp_path / "grey.npz", grey), "--measures", "fid,coverage")
+    back = measured(poise, "compare", as_colour, archive(tmp_path / "grey.npz", grey), "--measures", "fid,coverage")
     assert back["measures"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
     assert back["measures"]["coverage"]["value"] == 1
     assert plain["fid"] > 5
 
 
 def test_one_measure(poise: Any, image_sets: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "vendi")
+    found = measured(poise, "compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "vendi")
     assert list(found["measures"]) == ["vendi"]
     assert set(found["measures"]["vendi"]) == {"value", "floor", "floor_std"}
     assert found["skipped"] == {}
@@ -461,11 +461,11 @@ def test_one_measure(poise: Any, image_sets: Callable[[str], Path]) -> None:
 
 def test_size_and_n_options(poise: Any, image_sets: Callable[[str], Path]) -> None:
     words = ["compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "fid"]
-    assert told(poise, *words, "--n", 20)["n"] == 20
-    [note] = told(poise, *words, "--n", 20, "--size", 12)["notes"]
+    assert measured(poise, *words, "--n", 20)["n"] == 20
+    [note] = measured(poise, *words, "--n", 20, "--size", 12)["notes"]
     assert note.startswith("REAL was resized from 16 to 12 pixels")
     assert values(poise, *words, "--size", 12) != values(poise, *words)
-    own = told(poise, *words, "--size", 6)["notes"]
+    own = measured(poise, *words, "--size", 6)["notes"]
     assert own[-2].startswith("FAKE was resized from 12 to 6 pixels")
     assert own[-1].startswith("REAL was resized from 16 to 6 pixels")
 
@@ -474,22 +474,22 @@ def test_resizing_is_noted(poise: Any, tmp_path: Path) -> None:
     """Larger ones are compared at 256: neither pile of 300 x 300 is what it was."""
     large = archive(tmp_path / "large.npz", colours(12, 300, 5)[..., :1])
     words = ["compare", large, large, "--measures", "vendi"]
-    assert any("300" in note and "256" in note for note in told(poise, *words)["notes"])
-    assert not any("300" in note for note in told(poise, *words, "--size", 300).get("notes", []))
+    assert any("300" in note and "256" in note for note in measured(poise, *words)["notes"])
+    assert not any("300" in note for note in measured(poise, *words, "--size", 300).get("notes", []))
 
 
 def test_fewer_images_than_requested_are_noted(poise: Any, image_sets: Callable[[str], Path]) -> None:
-    found = told(poise, "compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "fid", "--n", 1000)
+    found = measured(poise, "compare", image_sets("fake.npz"), image_sets("real.npz"), "--measures", "fid", "--n", 1000)
     assert found["n"] == 90
     assert any("1,000" in note for note in found["notes"])
 
 
 def test_labelled_images_against_a_data_set(poise: Any, npz: Path, tmp_path: Path) -> None:
-    found = told(poise, "compare", npz, npz)
+    found = measured(poise, "compare", npz, npz)
     assert found["features"].startswith("classifier ")
     assert found["measures"]["gan_test"]["value"] > 0.9
     assert found["measures"]["class_balance"]["value"] == 1
-    digits = told(poise, "compare", npz, "digits", "--measures", "fid,copying", "--features", "pixels", "--n", 30)
+    digits = measured(poise, "compare", npz, "digits", "--measures", "fid,copying", "--features", "pixels", "--n", 30)
     assert set(digits["measures"]) == {"fid", "copying"}
     assert digits["n"] == 30
 
@@ -557,29 +557,29 @@ def test_run_is_compared_by_its_samples_not_its_grids(
     for made, more in ((run, "the averaged weights"), (conditional, "classes in the proportions")):
         before = contents(made)
         words = ["--measures", "fid,coverage", "--features", "pixels"]
-        found = told(poise, "compare", made, npz, *words)
+        found = measured(poise, "compare", made, npz, *words)
         assert found["n"] == 100
         (note,) = found["notes"]
         assert note.startswith("FAKE is a run: 100 samples of seed 0")
         assert more in note
         assert "step 6" in note
         assert poise("sample", made, "--n", 100, "--npz", tmp_path / "s.npz").code == 0
-        assert told(poise, "compare", tmp_path / "s.npz", npz, *words)["measures"] == found["measures"]
+        assert measured(poise, "compare", tmp_path / "s.npz", npz, *words)["measures"] == found["measures"]
         assert contents(made) == before
         assert note in poise("compare", made, npz, *words).err.splitlines()
 
 
 def test_run_as_real(poise: Any, run: Path, npz: Path) -> None:
     words = ["--measures", "fid", "--features", "pixels", "--n", 40]
-    found = told(poise, "compare", npz, run, *words)
+    found = measured(poise, "compare", npz, run, *words)
     assert found["notes"][-1].startswith("REAL is a run: 80 samples")
     assert found["measures"]["fid"]["floor"] is not None
-    both = told(poise, "compare", run, run, *words)
+    both = measured(poise, "compare", run, run, *words)
     assert [note.split()[0] for note in both["notes"]] == ["FAKE", "REAL"]
 
 
 def test_run_against_a_named_data_set_uses_the_size_of_the_run(poise: Any, digits_run: Path) -> None:
-    found = told(poise, "compare", digits_run, "digits", "--n", 20, "--measures", "fid", "--features", "pixels")
+    found = measured(poise, "compare", digits_run, "digits", "--n", 20, "--measures", "fid", "--features", "pixels")
     assert found["n"] == 20
     assert not any("resized" in note for note in found["notes"])
 

@@ -60,8 +60,8 @@ def test_run_resumes_with_moved_images(poise: Callable, there: Path, how: str) -
         recipe.write_text(recipe.read_text().replace("/never/there/pics", str(there / "pics")))
     result = poise("train", "--resume", "--out", "run", "--steps", 4, *words)
     assert result.code == 0, result.err
-    told = [line for line in result.err.splitlines() if "the data is now read from" in line]
-    assert len(told) == (how != "recipe")
+    outcome = [line for line in result.err.splitlines() if "the data is now read from" in line]
+    assert len(outcome) == (how != "recipe")
     data = tomllib.loads((there / "run" / "recipe.toml").read_text())["data"]
     assert data["path"].endswith("pics")
     assert (data["background"], data["held_out"], data["size"]) == ("black", 0.4, 8)

@@ -151,9 +151,9 @@ def test_saves(ring_run: Path) -> None:
         manifest = strictly((save / "MANIFEST.json").read_text())
         assert {path.name for path in save.iterdir()} == {"MANIFEST.json", *manifest["files"]}
         assert manifest["files"].keys() == {"tensors.safetensors", "state.json"}
-        for name, told in manifest["files"].items():
+        for name, result in manifest["files"].items():
             data = (save / name).read_bytes()
-            assert told == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            assert result == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         assert save.name == f"step-{manifest['step']:08d}"
         assert strictly((save / "state.json").read_text())["step"] == manifest["step"]
         assert manifest["recipe"] == decode(read_file(ring_run / "recipe.toml")).hash
@@ -223,11 +223,11 @@ def test_rows_are_json_whatever_the_numbers(tmp_path: Path) -> None:
     append_line(folder.rows, row_to_json(Row(6, 96, 1.5, stats)))
     first, second = rows(tmp_path)
     assert (first["step"], second["step"]) == (3, 6)
-    told = first["stats"]
-    assert told["d/adversarial"] == {"mean": "nan", "std": "nan", "min": "-inf", "max": "inf"}
+    result = first["stats"]
+    assert result["d/adversarial"] == {"mean": "nan", "std": "nan", "min": "-inf", "max": "inf"}
     for name in ("g/adversarial", 'd/<script>"\n'):
-        assert tuple(told[name].values()) == tuple(stats[name])
-    assert {name: [float(number) for number in stat.values()] for name, stat in told.items()} == {
+        assert tuple(result[name].values()) == tuple(stats[name])
+    assert {name: [float(number) for number in stat.values()] for name, stat in result.items()} == {
         name: pytest.approx(list(stat), nan_ok=True) for name, stat in stats.items()
     }
 

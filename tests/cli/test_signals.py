@@ -67,12 +67,12 @@ def test_stopped_in_the_middle_and_resumed(
     try:
         until(lambda: (out / "rows.jsonl").is_file() and bool(steps_told(out)), process)
         process.send_signal(number)
-        told = process.communicate(timeout=30)
+        result = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 75
-    assert told[0] == ""
-    last = told[1].splitlines()[-1]
+    assert result[0] == ""
+    last = result[1].splitlines()[-1]
     newest, damaged = checkpoint.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
@@ -80,7 +80,7 @@ def test_stopped_in_the_middle_and_resumed(
     for part in (f"stopped by {number.name}", f"step {newest.step},", f"poise train --resume --out {out}"):
         assert part in last
     assert last.startswith("poise: ")
-    assert "Traceback" not in told[1]
+    assert "Traceback" not in result[1]
     assert state_of(out) == "stopped"
 
     before = steps_told(out)

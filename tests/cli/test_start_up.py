@@ -40,8 +40,8 @@ main(sys.argv[2:])
 
 def imported(script: str, unwanted: set[str], *words: object) -> list[str]:
     """Which of the unwanted modules a command imported, in a process of its own."""
-    told = [sys.executable, "-c", script, ",".join(unwanted), *map(str, words)]
-    done = subprocess.run(told, capture_output=True, text=True, timeout=120)
+    outcome = [sys.executable, "-c", script, ",".join(unwanted), *map(str, words)]
+    done = subprocess.run(outcome, capture_output=True, text=True, timeout=120)
     result = [line for line in done.stdout.splitlines() if line.endswith("imported")]
     assert result, done.stderr
     return result[0].split()[:-1]

@@ -150,20 +150,20 @@ def test_exit_codes_without_a_reader(pipe: int, words: list[str], code: int) -> 
     """Python's own flush at its end would make 120 of each."""
     assert poise(*words, stdout=pipe, stderr=pipe).wait(60) == code
     other = poise(*words, stdout=pipe, stderr=subprocess.PIPE)
-    told = other.communicate()[1].decode()
+    result = other.communicate()[1].decode()
     assert other.returncode == code
-    assert "Traceback" not in told
-    assert "Exception ignored" not in told
+    assert "Traceback" not in result
+    assert "Exception ignored" not in result
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_under_stdout_exits_with_6() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = poise("recipes", stdout=full, stderr=subprocess.PIPE)
-        told = done.communicate()[1].decode()
+        message = done.communicate()[1].decode()
     assert done.returncode == 6
-    assert told.startswith("poise: ")
-    assert len(told.splitlines()) == 1
+    assert message.startswith("poise: ")
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")

@@ -39,9 +39,9 @@ def test_details_of_a_tip(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_is_complete_and_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert poise("--json") == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    listed = json.loads(told.out)
+    result = capsys.readouterr()
+    assert result.err == ""
+    listed = json.loads(result.out)
     assert [one["id"] for one in listed] == [tip.id for tip in tips()]
     for one in listed:
         assert set(one) == {"id", "name", "summary", "switch", "options", "source", "evidence", "verdicts"}
@@ -55,16 +55,16 @@ def test_statuses_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     (noise,) = [line for line in lines if "T14a" in line]
     assert noise.startswith("broken")
     assert poise("T14a", "--recipe", "dcgan", "--json") == 0
-    (told,) = json.loads(capsys.readouterr().out)
-    assert (told["id"], told["stands"]) == ("T14a", "broken")
+    (result,) = json.loads(capsys.readouterr().out)
+    assert (result["id"], result["stands"]) == ("T14a", "broken")
 
 
 @pytest.mark.parametrize("words", [("soft-lables",), ("--recipe", "dcgam"), ("--recipe", "missing.toml")])
 def test_unknown_tip_exits_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert poise(*words) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert len(told.err.strip().splitlines()) == 1
+    result = capsys.readouterr()
+    assert result.out == ""
+    assert len(result.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("words", [[], ["soft-labels"], ["--json"], ["--recipe", "wgan-gp"]], ids=str)

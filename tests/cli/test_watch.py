@@ -32,7 +32,7 @@ def sound(tmp_path: Path) -> Path:
     return csv(tmp_path, 0.69)
 
 
-def told(poise: Any, *words: object) -> dict[str, Any]:
+def watch_json(poise: Any, *words: object) -> dict[str, Any]:
     result = poise("watch", *words, "--json")
     assert (result.code, result.err) == (0, "")
     return json.loads(result.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
@@ -68,7 +68,7 @@ def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
 
 
 def test_json(poise: Any, won: Path, sound: Path) -> None:
-    found = told(poise, csv(won.parent, 0.001))
+    found = watch_json(poise, csv(won.parent, 0.001))
     assert list(found) == ["rows", "alarms"]
     assert found["rows"] == 20
     [alarm] = found["alarms"]
@@ -82,7 +82,7 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
         "tip": detector.tip,
     }
     assert list(alarm) == ["step", "detector", "level", "message", "advice", "tip"]
-    assert told(poise, csv(won.parent, 0.69)) == {"rows": 20, "alarms": []}
+    assert watch_json(poise, csv(won.parent, 0.69)) == {"rows": 20, "alarms": []}
 
 
 def test_plot(poise: Any, won: Path, tmp_path: Path) -> None:
@@ -109,29 +109,29 @@ def test_content_of_the_plot(poise: Any, won: Path, tmp_path: Path, monkeypatch:
 
 
 def test_loss_family(poise: Any, won: Path) -> None:
-    assert [a["detector"] for a in told(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
-    assert told(poise, won, "--loss-family", "energy")["alarms"] == []
-    assert "(equilibrium: 1)" in told(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
+    assert [a["detector"] for a in watch_json(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
+    assert watch_json(poise, won, "--loss-family", "energy")["alarms"] == []
+    assert "(equilibrium: 1)" in watch_json(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
 
 
 def test_critic_is_recognised_by_its_loss(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, -5.0)
     result = poise("watch", path)
     assert "loss family: wasserstein" in " ".join(result.out.split())
-    assert [(a["step"], a["detector"]) for a in told(poise, path)["alarms"]] == [(600, "wasserstein_stuck")]
+    assert [(a["step"], a["detector"]) for a in watch_json(poise, path)["alarms"]] == [(600, "wasserstein_stuck")]
 
 
 def test_columns(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, 0.001, "a,b,c")
-    [alarm] = told(poise, path, "--columns", "step=a,d=b,g=c")["alarms"]
+    [alarm] = watch_json(poise, path, "--columns", "step=a,d=b,g=c")["alarms"]
     assert (alarm["step"], alarm["detector"]) == (200, "d_at_zero")
-    assert told(poise, path, "--columns", "d=c")["alarms"] == []
+    assert watch_json(poise, path, "--columns", "d=c")["alarms"] == []
 
 
 def test_pattern(poise: Any, tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text("".join(f"at {50 * k}: D 0.001 against G 1.5\n" for k in range(1, 21)))
-    [alarm] = told(poise, path, "--pattern", r"at (?P<step>\d+): D (?P<d>\S+) against G (?P<g>\S+)")["alarms"]
+    [alarm] = watch_json(poise, path, "--pattern", r"at (?P<step>\d+): D (?P<d>\S+) against G (?P<g>\S+)")["alarms"]
     assert (alarm["step"], alarm["detector"]) == (200, "d_at_zero")
 
 
@@ -147,7 +147,7 @@ def a_run(folder: Path, recipe: str = "") -> Path:
 def test_run_folder(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    found = told(poise, run)
+    found = watch_json(poise, run)
     assert [(a["step"], a["detector"], a["level"]) for a in found["alarms"]] == [(300, "d_at_zero", "warning")]
     assert "loss family: hinge" in " ".join(poise("watch", run).out.split())
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
@@ -157,7 +157,7 @@ def test_evaluations_are_used_but_not_counted_as_rows(poise: Any, tmp_path: Path
     run = a_run(tmp_path)
     lines = [{"step": 100 * k, "measures": {"class_balance": 0.1}, "floor": {}} for k in range(1, 11)]
     (run / "measures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = told(poise, run)
+    found = watch_json(poise, run)
     assert found["rows"] == 20
     steps = [(300, "d_at_zero"), (500, "classes_missing")]  # an eighth of its 4,000 steps
     assert [(a["step"], a["detector"]) for a in found["alarms"]] == steps
@@ -165,7 +165,7 @@ def test_evaluations_are_used_but_not_counted_as_rows(poise: Any, tmp_path: Path
 
 
 def test_trained_run(poise: Any, ring_run: Path) -> None:
-    assert told(poise, ring_run)["rows"] == 4
+    assert watch_json(poise, ring_run)["rows"] == 4
 
 
 def test_brackets_are_printed_literally(poise: Any, tmp_path: Path) -> None:

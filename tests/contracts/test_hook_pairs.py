@@ -55,7 +55,7 @@ class Played(NamedTuple):
     saved: dict[str, Tensor]
 
 
-def told(place: int, kinds: tuple[str, ...]) -> Recipe:
+def recipe_of(place: int, kinds: tuple[str, ...]) -> Recipe:
     """The recipe of a tiny run with these tricks in their strong settings."""
     world, changes = PLACES[place]
     return recipe(world, *map(strong, kinds), **changes)
@@ -64,13 +64,13 @@ def told(place: int, kinds: tuple[str, ...]) -> Recipe:
 @cache
 def findings(place: int, kinds: tuple[str, ...]) -> Findings:
     """The refusals and warnings of this recipe."""
-    return findings_of(told(place, kinds), PLACES[place][0])
+    return findings_of(recipe_of(place, kinds), PLACES[place][0])
 
 
 @cache
 def played(place: int, kinds: tuple[str, ...]) -> Played:
     """A run with these tricks."""
-    run = Session(told(place, kinds), source(PLACES[place][0])).play(STEPS)
+    run = Session(recipe_of(place, kinds), source(PLACES[place][0])).play(STEPS)
     z, labels = run.moves[0].latents, run.moves[0].move.labels
     samples = generate(run.game.sampling_network(), z, labels, streams=RandomStreams(0))
     return Played(Behaviour([played_move.fake for played_move in run.moves], run.seen, [samples]), run.saved())
@@ -88,7 +88,7 @@ def alike(one: Behaviour, other: Behaviour) -> bool:
 def built(kind: str) -> Trick:
     """The trick as a module."""
     place = next(place for place in range(len(PLACES)) if not findings(place, (kind,)).refusals)
-    run = Session(told(place, (kind,)), source(PLACES[place][0]))
+    run = Session(recipe_of(place, (kind,)), source(PLACES[place][0]))
     return run.game.tricks[kind]  # type: ignore[return-value]
 
 

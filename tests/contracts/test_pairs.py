@@ -60,7 +60,7 @@ def labelled() -> ImageDataset:
     return ImageDataset(images, np.arange(24) % 3, ("a", "b", "c"))
 
 
-def told(objective: str, penalty: str | None, norm: str, conditioning: str) -> Recipe:
+def recipe_of(objective: str, penalty: str | None, norm: str, conditioning: str) -> Recipe:
     d = (
         {"kind": "dcgan", "width": 2}
         if "score" in OBJECTIVES[objective].output_kinds
@@ -92,7 +92,7 @@ SAMPLE = set(sample(PLAYED))
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_refused_for_a_valid_reason_or_not_at_all(objective: str) -> None:
     for norm, penalty, conditioning in product(NORMS, PENALTIES, CONDITIONINGS):
-        recipe = told(objective, penalty, norm, conditioning)
+        recipe = recipe_of(objective, penalty, norm, conditioning)
         findings = check_compatibility(recipe, labelled().shape, len(labelled().classes))
         assert {finding.field for finding in findings.refusals} == reasons(objective, norm, conditioning), recipe
         assert all(finding.cure and finding.message for finding in findings.refusals + findings.warnings)
@@ -105,7 +105,7 @@ def test_what_is_not_refused_takes_three_finite_steps(objective: str, norm: str,
         if case[:2] != (objective, norm):
             continue
         _, _, penalty, conditioning = case
-        recipe = told(objective, penalty, norm, conditioning)
+        recipe = recipe_of(objective, penalty, norm, conditioning)
         run = Session(recipe, labelled()).play(3)
         spoilt = [name for name, tensor in run.saved().items() if not torch.isfinite(tensor).all()]
         assert not spoilt, f"{penalty}, {conditioning}: {spoilt[:3]}"
@@ -116,7 +116,7 @@ def test_an_objective_is_refused_with_the_wrong_output_of_d(objective: str) -> N
     """A score in place of an energy, or an energy in place of a score, is refused at the objective."""
     reads = OBJECTIVES[objective].output_kinds
     for judgement, kind in (("score", "dcgan"), ("energy", "autoencoder")):
-        recipe = told(objective, None, "none", "none")
+        recipe = recipe_of(objective, None, "none", "none")
         network = {"g": {"kind": "dcgan"}, "d": {"kind": kind}}
         swapped = decode(recipe.canonical() | {"network": network})
         at_fault = {finding.field for finding in check_compatibility(swapped, (1, 8, 8)).refusals}

@@ -183,9 +183,9 @@ def test_equilibrium_is_the_loss_where_d_cannot_distinguish(kind: str) -> None:
         Side.G: objective.g_losses(same, same if objective.is_relativistic else None, context(side=Side.G)),
     }
     assert set(entry.equilibrium) in (set(), set(Side))
-    for side, told in entry.equilibrium.items():
+    for side, result in entry.equilibrium.items():
         mean = torch.stack([cost.mean() for cost in costs[side]]).mean()
-        assert float(mean) == pytest.approx(told, abs=1e-12)
+        assert float(mean) == pytest.approx(result, abs=1e-12)
 
 
 @every(OBJECTIVES)
@@ -210,19 +210,19 @@ def test_objective_accepts_targets_as_declared(kind: str) -> None:
 def test_objective_declares_the_output_of_d(kind: str) -> None:
     """A D with another kind of output is refused at the objective; a suitable one is accepted."""
     for says, network in (("score", {"kind": "mlp"}), ("energy", {"kind": "flat_autoencoder"})):
-        told = recipe("points", objective={"kind": kind}, network={"g": {"kind": "mlp"}, "d": network})
-        refused = [finding.field for finding in check_compatibility(told).refusals]
+        config = recipe("points", objective={"kind": kind}, network={"g": {"kind": "mlp"}, "d": network})
+        refused = [finding.field for finding in check_compatibility(config).refusals]
         assert refused == ([] if says in OBJECTIVES[kind].output_kinds else ["objective"])
 
 
 @every(OBJECTIVES)
 @pytest.mark.parametrize("world", WORLDS)
 def test_objective_trains_and_resumes(kind: str, world: str) -> None:
-    told = recipe(world, **suited(world, kind))
-    assert findings_of(told, world).refusals == []
-    whole = Session(told, source(world)).play(6)
+    config = recipe(world, **suited(world, kind))
+    assert findings_of(config, world).refusals == []
+    whole = Session(config, source(world)).play(6)
     assert all(torch.isfinite(t).all() for t in whole.saved().values())
-    half = Session(told, source(world)).play(3)
+    half = Session(config, source(world)).play(3)
     assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
 
 
@@ -275,8 +275,8 @@ def codes_of(kind: str, mean: Tensor, log_var: Tensor | None = None) -> EncoderO
 
 def rebuilding(kind: str, chosen: dict[str, Any], real: Tensor, rebuilt: Tensor, codes: EncoderOutput) -> MoveData:
     """A move of G with these reconstructions, after its loss was computed and logged as `cost`."""
-    told = ReconstructedBatch(codes, codes.mean, rebuilt)
-    move = MoveData(context(side=Side.G), codes.mean, rebuilt, real, reconstruct_fn=lambda: told)
+    result = ReconstructedBatch(codes, codes.mean, rebuilt)
+    move = MoveData(context(side=Side.G), codes.mean, rebuilt, real, reconstruct_fn=lambda: result)
     move.logged["cost"] = ALONE[kind](**chosen).build().reconstruction_loss(move)
     return move
 
@@ -589,17 +589,17 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
         "g": {"kind": other, "width": 3, **normed(GENERATORS[other], norm if kind == other else None)},
     }
     objective = "energy" if d().output_kind == "energy" else "non_saturating"
-    told = recipe("pictures", network=parts, objective={"kind": objective})
-    wanted = [f"network.{side}" for side in ("g", "d") if getattr(told.network, side).incompatibility((1, 8, 8))]
-    refusals = findings_of(told, "pictures").refusals
+    config = recipe("pictures", network=parts, objective={"kind": objective})
+    wanted = [f"network.{side}" for side in ("g", "d") if getattr(config.network, side).incompatibility((1, 8, 8))]
+    refusals = findings_of(config, "pictures").refusals
     assert [finding.field for finding in refusals] == wanted
     assert bool(refusals) == (norm in UNFIT.get(kind, ()))
     if refusals:
         assert all(finding.cure and finding.message for finding in refusals)
         return
-    whole = Session(told, source("pictures")).play(4)
+    whole = Session(config, source("pictures")).play(4)
     assert all(torch.isfinite(t).all() for t in whole.saved().values())
-    half = Session(told, source("pictures")).play(2)
+    half = Session(config, source("pictures")).play(2)
     assert unequal(half.resumed().play(2).saved(), whole.saved()) == []
 
 
@@ -623,18 +623,18 @@ def encoding(world: str, objective: str, kind: str, norm: str | None = None) -> 
 @pytest.mark.parametrize(("kind", "norm", "world"), ENCODINGS, ids=str)
 def test_encoder_trains_and_resumes(kind: str, norm: str | None, objective: str, world: str) -> None:
     """Into a second epoch; points are endless and no images, and a hidden layer is no feature map."""
-    told = encoding(world, objective, kind, norm)
-    refusals = findings_of(told, world).refusals
-    misfit = told.network.e.incompatibility(source(world).shape) is not None
+    config = encoding(world, objective, kind, norm)
+    refusals = findings_of(config, world).refusals
+    misfit = config.network.e.incompatibility(source(world).shape) is not None
     assert misfit == ((kind == "dcgan" and world == "points") or norm in UNFIT.get(kind, ()))
     endless = kind == "free_codes" and world == "points"
     assert [finding.field for finding in refusals] == ["network.e"] * (misfit or endless)
     assert all(finding.cure and finding.message for finding in refusals)
     if refusals:
         return
-    whole = Session(told, source(world)).play(6)
+    whole = Session(config, source(world)).play(6)
     assert all(torch.isfinite(t).all() for t in whole.saved().values())
-    half = Session(told, source(world)).play(3)
+    half = Session(config, source(world)).play(3)
     assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
 
 

@@ -132,9 +132,9 @@ def source(world: str) -> Source:
     return ImageDataset((labels[:, None, None, None] * 64 + noise).astype(np.uint8), labels, CLASSES)
 
 
-def findings_of(told: Recipe, world: str) -> Findings:
+def findings_of(config: Recipe, world: str) -> Findings:
     """What is found about a recipe with the data of `world`."""
-    return check_compatibility(told, source(world).shape, len(source(world).classes))
+    return check_compatibility(config, source(world).shape, len(source(world).classes))
 
 
 @contextmanager

@@ -18,14 +18,14 @@ KINDS: list[dict[str, Any]] = [
     {"kernel_size": 3, "stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
     {"kernel_size": 3, "padding": 1, "groups": 2},
 ]
-every_kind = pytest.mark.parametrize("told", KINDS, ids=str)
+every_kind = pytest.mark.parametrize("conv_options", KINDS, ids=str)
 
 
-def twins(told: dict[str, Any], **kwargs: Any) -> tuple[Conv2d, nn.Conv2d]:
+def twins(conv_options: dict[str, Any], **kwargs: Any) -> tuple[Conv2d, nn.Conv2d]:
     """Ours and PyTorch's, with the same weights."""
     torch.manual_seed(0)
-    ours = Conv2d(4, 6, **told, dtype=kwargs.get("dtype", torch.float64))
-    theirs = nn.Conv2d(4, 6, **told, dtype=kwargs.get("dtype", torch.float64))
+    ours = Conv2d(4, 6, **conv_options, dtype=kwargs.get("dtype", torch.float64))
+    theirs = nn.Conv2d(4, 6, **conv_options, dtype=kwargs.get("dtype", torch.float64))
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
@@ -46,8 +46,8 @@ def penalised(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 @every_kind
-def test_the_numbers_are_pytorchs(told: dict[str, Any]) -> None:
-    ours, theirs = twins(told)
+def test_the_numbers_are_pytorchs(conv_options: dict[str, Any]) -> None:
+    ours, theirs = twins(conv_options)
     mine, other = penalised(ours, maps()), penalised(theirs, maps())
     assert mine.keys() == other.keys()
     for name, tensor in mine.items():
@@ -55,8 +55,8 @@ def test_the_numbers_are_pytorchs(told: dict[str, Any]) -> None:
 
 
 @every_kind
-def test_forward_and_first_gradient_are_pytorchs_to_the_bit(told: dict[str, Any]) -> None:
-    ours, theirs = twins(told, dtype=torch.float32)
+def test_forward_and_first_gradient_are_pytorchs_to_the_bit(conv_options: dict[str, Any]) -> None:
+    ours, theirs = twins(conv_options, dtype=torch.float32)
     found = []
     for net in (ours, theirs):
         x = maps(torch.float32)
@@ -68,8 +68,8 @@ def test_forward_and_first_gradient_are_pytorchs_to_the_bit(told: dict[str, Any]
 
 
 @every_kind
-def test_against_differences(told: dict[str, Any]) -> None:
-    net, _ = twins(told)
+def test_against_differences(conv_options: dict[str, Any]) -> None:
+    net, _ = twins(conv_options)
     weights = list(net.parameters())
 
     def conv(x: Tensor, *given: Tensor) -> Tensor:
@@ -113,8 +113,8 @@ def test_where_no_second_derivative_can_be_wanted_it_is_pytorchs_own() -> None:
 
 
 def test_other_paddings_are_pytorchs() -> None:
-    for told in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
-        ours, theirs = twins({"kernel_size": 3, **told})
+    for item in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
+        ours, theirs = twins({"kernel_size": 3, **item})
         assert torch.equal(ours(maps()), theirs(maps()))
 
 
@@ -124,7 +124,7 @@ def test_in_half_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         out = ours(maps(torch.float32))
     assert out.dtype == torch.bfloat16
-    told = []
+    conv_options = []
     for net, half in ((ours, True), (theirs, False)):
         x = maps(torch.float32)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -133,8 +133,8 @@ def test_in_half_precision() -> None:
         slope.float().square().sum().backward()
         assert net.weight.grad is not None
         assert net.weight.grad.dtype == torch.float32
-        told.append(net.weight.grad.flatten())
-    assert float(torch.cosine_similarity(told[0], told[1], dim=0)) > 0.999
+        conv_options.append(net.weight.grad.flatten())
+    assert float(torch.cosine_similarity(conv_options[0], conv_options[1], dim=0)) > 0.999
 
 
 def test_spectral_norm_goes_through_it() -> None:

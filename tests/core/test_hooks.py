@@ -330,10 +330,10 @@ class TestOffer:
 
     def test_each_is_handed_what_is_still_new_and_fakes_keep_their_places(self) -> None:
         three, five = Constant("three", 3.0, 2), Constant("five", 5.0, 4)
-        for tricks, told in (((three, five), [5.0] * 4 + [3.0] * 2), ((five, three), [3.0] * 2 + [5.0] * 4)):
+        for tricks, result in (((three, five), [5.0] * 4 + [3.0] * 2), ((five, three), [3.0] * 2 + [5.0] * 4)):
             move = judged(*tricks)
             assert move.fake[:2].detach().eq(judged().fake[:2].detach()).all()
-            assert move.fake[2:, 0].tolist() == told
+            assert move.fake[2:, 0].tolist() == result
 
     def test_where_nothing_is_new_nobody_is_asked(self) -> None:
         assert torch.equal(judged(Constant("c", 3.0), Constant("d", 6.0)).fake, torch.full((BATCH, 2), 3.0))
@@ -546,8 +546,8 @@ class KeepEntry(AmplifyEntry):
 
 
 def built(*entries: TrickConfig) -> Session:
-    told = recipe("points").model_copy(update={"tricks": entries})
-    return Session(told, source("points"))
+    config = recipe("points").model_copy(update={"tricks": entries})
+    return Session(config, source("points"))
 
 
 def test_surgery_is_done_before_anybody_holds_the_network() -> None:
@@ -660,8 +660,8 @@ class TestRank:
 
     @pytest.mark.parametrize(("one", "other"), PAIRS)
     def test_either_order_in_the_recipe_is_the_same_run_to_the_bit(self, one: str, other: str) -> None:
-        told = [{"kind": kind, **self.STRONG.get(kind, {})} for kind in (one, other)]
-        saved = [session("pictures", *tricks).play(5).saved() for tricks in (told, told[::-1])]
+        result = [{"kind": kind, **self.STRONG.get(kind, {})} for kind in (one, other)]
+        saved = [session("pictures", *tricks).play(5).saved() for tricks in (result, result[::-1])]
         assert unequal(*saved) == []
 
     def test_equals_act_in_the_recipes_order(self) -> None:
@@ -692,8 +692,8 @@ class TestStreams:
         assert torch.equal(game.discriminate_fn(game.d.net, context())(images, None).score, scores[0])
 
     def test_prior_and_rebuilt_samples_of_a_move_have_other_masks(self) -> None:
-        told = recipe("coded", {"kind": "standing_dropout", "rate": 0.5}, {"kind": "feature_reconstruction"})
-        run, seen = Session(told, source("coded")), list[Tensor]()
+        config = recipe("coded", {"kind": "standing_dropout", "rate": 0.5}, {"kind": "feature_reconstruction"})
+        run, seen = Session(config, source("coded")), list[Tensor]()
         for layer in run.game.g.net.modules():
             if isinstance(layer, StochasticLayer):
                 layer.register_forward_hook(lambda _, given, out: seen.append((out == 0) & (given[0] != 0)))

@@ -46,7 +46,7 @@ NETWORK = without_discriminator("pictures")["network"]
 NATS = "reconstruction,pca_reconstruction,elbo,elbo_reconstruction,elbo_kl"
 
 
-def told(kind: str = "vae", steps: int = STEPS, **changes: Any) -> Recipe:
+def recipe_of(kind: str = "vae", steps: int = STEPS, **changes: Any) -> Recipe:
     """A recipe without a discriminator on digits of 8 x 8 pixels."""
     encoder = {"kind": "free_codes"} if kind == "free codes" else NETWORK["e"]
     tables = without_discriminator("pictures") | {
@@ -69,7 +69,7 @@ class FinishedRun:
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     path = tmp_path_factory.mktemp("runs") / "vae"
-    return FinishedRun(poise.train(told(), path), path)
+    return FinishedRun(poise.train(recipe_of(), path), path)
 
 
 class StopAt(NullListener):
@@ -135,7 +135,7 @@ def test_start_message(tmp_path: Path) -> None:
         def on_start(self, start: Any) -> None:
             messages.extend(start.lines)
 
-    train(told(steps=1), tmp_path / "run", listener=Listener())
+    train(recipe_of(steps=1), tmp_path / "run", listener=Listener())
     (line,) = [line for line in messages if line.startswith("parameters")]
     assert re.fullmatch(r"parameters: G [\d,]+, encoder [\d,]+", line)
 
@@ -157,10 +157,10 @@ def test_stopped_and_resumed_equals_undisturbed(kind: str, vae: FinishedRun, tmp
     whole = vae.path
     if kind != "vae":
         whole = tmp_path / "whole"
-        train(told(kind), whole)
+        train(recipe_of(kind), whole)
     with pytest.raises(Stopped, match=f"after step {STOP}"):
-        train(told(kind), tmp_path / "run", listener=StopAt())
-    train(told(kind), tmp_path / "run", resume=True)
+        train(recipe_of(kind), tmp_path / "run", listener=StopAt())
+    train(recipe_of(kind), tmp_path / "run", resume=True)
     assert traces(tmp_path / "run") == traces(whole)
 
 
@@ -175,7 +175,7 @@ def test_a_checkpoint_holds_the_encoder_and_its_optimizer_state(vae: FinishedRun
 
 
 def test_resuming_with_another_encoder_is_refused(vae: FinishedRun) -> None:
-    other = told(network={"g": NETWORK["g"], "e": NETWORK["e"] | {"width": 4}})
+    other = recipe_of(network={"g": NETWORK["g"], "e": NETWORK["e"] | {"width": 4}})
     with pytest.raises(RecipeError, match=r"network\.e\.width"):
         train(other, vae.path, resume=True)
 
@@ -202,8 +202,8 @@ def test_held_out_images_are_reconstructed_and_bounded(vae: FinishedRun) -> None
 
 
 def test_training_improves_the_reconstruction(vae: FinishedRun, tmp_path: Path) -> None:
-    longer = train(told("autoencoder", 60), tmp_path / "run")
-    shorter = train(told("autoencoder", 2), tmp_path / "short")
+    longer = train(recipe_of("autoencoder", 60), tmp_path / "run")
+    shorter = train(recipe_of("autoencoder", 2), tmp_path / "short")
     missed = []
     for run in (shorter, longer):
         result, _ = measure_run(run, select_measures("reconstruction,elbo"), n=200, features="pixels")
@@ -215,7 +215,7 @@ def test_training_improves_the_reconstruction(vae: FinishedRun, tmp_path: Path) 
 @pytest.mark.parametrize("kind", ["free codes", "labels"])
 def test_reconstruction_without_an_encoder_is_skipped_with_a_reason(kind: str, tmp_path: Path) -> None:
     changes = {"conditioning": {"g": {"kind": "concat", "dim": 4}}} if kind == "labels" else {}
-    run = train(told("free codes" if kind == "free codes" else "vae", 2, **changes), tmp_path / "run")
+    run = train(recipe_of("free codes" if kind == "free codes" else "vae", 2, **changes), tmp_path / "run")
     result, _ = measure_run(run, select_measures(NATS), n=50, features="pixels")
     assert result.results == {}
     assert "no encoder that can reconstruct" in result.skipped["reconstruction"]
@@ -223,14 +223,14 @@ def test_reconstruction_without_an_encoder_is_skipped_with_a_reason(kind: str, t
 
 def test_a_run_is_evaluated_and_keeps_its_best_checkpoint(tmp_path: Path) -> None:
     measure = {"every": 5, "measures": ["reconstruction", "elbo"], "n": 50, "features": "pixels"}
-    run = train(told(steps=10, measure=measure), tmp_path / "run")
+    run = train(recipe_of(steps=10, measure=measure), tmp_path / "run")
     lines = run.measures
     assert [line["step"] for line in lines] == [5, 10]
     assert all({"reconstruction", "elbo"} == set(line["measures"]) for line in lines)
     best = min(lines, key=lambda line: line["measures"]["reconstruction"])
     assert Run(run.path, best=True).checkpoint.step == best["step"]
     assert run.info["state"] == "done" or Run(run.path).info["state"] == "done"
-    plain = train(told(steps=10), tmp_path / "plain")
+    plain = train(recipe_of(steps=10), tmp_path / "plain")
     assert traces(run.path)["tensors"] == traces(plain.path)["tensors"]
 
 
@@ -250,7 +250,7 @@ def test_codes_are_computed_in_evaluation_mode(vae: FinishedRun) -> None:
 
 
 def test_codes_are_projected_onto_a_sphere() -> None:
-    train_state = initial_state(told("free codes"))
+    train_state = initial_state(recipe_of("free codes"))
     places = torch.tensor([3, 5])
     codes = encode_samples(train_state.game, torch.zeros(0), places, RandomStreams(0))
     assert torch.equal(codes.mean, train_state.game.g.encoder.net.weight[places])
@@ -280,7 +280,7 @@ def test_the_reconstructor(vae: FinishedRun) -> None:
 
 def test_which_games_have_a_reconstructor() -> None:
     for kind, there in (("vae", (True, True)), ("autoencoder", (True, False)), ("free codes", (False, False))):
-        train_state = initial_state(told(kind))
+        train_state = initial_state(recipe_of(kind))
         found = make_reconstructor(train_state.recipe, train_state.game, RandomStreams(0))
         assert (found is not None, found is not None and found.elbo_terms is not None) == there
     two = TrainState(recipe("pictures"), ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
@@ -290,12 +290,12 @@ def test_which_games_have_a_reconstructor() -> None:
 # ---------------------------------------------------------------- the check
 
 
-def initial_state(told: Recipe) -> TrainState:
-    return TrainState(told, ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
+def initial_state(config: Recipe) -> TrainState:
+    return TrainState(config, ComputeSettings(CPU, "fp32"), DataSplits(source("pictures")))
 
 
 def at_rate(rate: float) -> Recipe:
-    return told("autoencoder", optimizer={"g": {"kind": "adam", "lr": rate}})
+    return recipe_of("autoencoder", optimizer={"g": {"kind": "adam", "lr": rate}})
 
 
 def test_an_autoencoder_passes_the_warm_up() -> None:
@@ -323,7 +323,7 @@ def test_a_g_that_does_not_learn_fails_the_warm_up() -> None:
 
 @pytest.mark.parametrize("kind", ["vae", "free codes"])
 def test_the_warm_up_of_other_models(kind: str) -> None:
-    train_state = initial_state(told(kind))
+    train_state = initial_state(recipe_of(kind))
     before = [weight.detach().clone() for weight in train_state.game.g.weights]
     warm = warm_up_reconstruction(train_state, 2 * BLOCK)
     assert warm.moves == 2 * BLOCK

@@ -72,12 +72,12 @@ def fails_alone(entry: Any) -> bool:
 
 def of_one(name: str, batch: int = 1) -> Recipe:
     """A shipped recipe with narrow networks and the given batch size."""
-    told = load_table(name) | {"batch": batch, "steps": 3}
-    for network in told["network"].values():
+    result = load_table(name) | {"batch": batch, "steps": 3}
+    for network in result["network"].values():
         network |= {"width": 4} if "width" in network else {}
-    if "size" in told["data"]:
-        told["data"]["size"] = 16
-    return decode(told)
+    if "size" in result["data"]:
+        result["data"]["size"] = 16
+    return decode(result)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -98,11 +98,11 @@ def test_every_recipe_makes_a_step_or_is_refused(name: str) -> None:
 def test_a_pack_counts_as_one_sample(tmp_path: Path) -> None:
     """A packed D gets half as many inputs."""
     base = tiny("points", {"kind": "packing", "samples": 2}, batch=2)
-    told = base.canonical()
-    told["network"]["d"] |= {"norm": "batch", "depth": 2}
-    (refused,) = check_compatibility(decode(told), (2,)).refusals
+    config = base.canonical()
+    config["network"]["d"] |= {"norm": "batch", "depth": 2}
+    (refused,) = check_compatibility(decode(config), (2,)).refusals
     assert (refused.field, refused.cure) == ("network.d.norm", 'set batch to 4 or more, or this norm to "none"')
-    assert not check_compatibility(decode(told | {"batch": 4}), (2,)).refusals
+    assert not check_compatibility(decode(config | {"batch": 4}), (2,)).refusals
 
 
 OWN = """

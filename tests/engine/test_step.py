@@ -263,8 +263,8 @@ def norm(world: str, kind: str) -> dict[str, Any]:
 def test_one_pass_is_chosen_only_if_it_is_equivalent(
     world: str, of_d: str, judging: str, tricks: list[str], expected: object
 ) -> None:
-    told = recipe(world, *({"kind": kind} for kind in tricks), network=norm(world, of_d), judging=judging)
-    game = build_game(told, source(world).spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+    config = recipe(world, *({"kind": kind} for kind in tricks), network=norm(world, of_d), judging=judging)
+    game = build_game(config, source(world).spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
     assert game.discriminate is expected
 
 

@@ -213,8 +213,8 @@ def test_load_state_dict_replaces_pending_values() -> None:
 def test_json_writes_non_finite_numbers_as_strings() -> None:
     assert [encode_number(x) for x in (1.5, math.nan, math.inf, -math.inf)] == [1.5, "nan", "inf", "-inf"]
     row = Row(3, 24, 0.5, {"d/x": Stat(math.nan, math.nan, -math.inf, 2.0)})
-    told = json.loads(json.dumps(row_to_json(row), allow_nan=False))
-    assert told == {
+    result = json.loads(json.dumps(row_to_json(row), allow_nan=False))
+    assert result == {
         "step": 3,
         "images": 24,
         "seconds": 0.5,

@@ -25,13 +25,13 @@ Figures = dict[str, dict[str, float]]
 
 def rungs(figures: Figures, fitted: dict[str, float] | None = None) -> list[Rung]:
     """Rungs with these results."""
-    told = []
+    result = []
     for name, values in figures.items():
         groups: dict[str, Any] = {"measures": {key: {"value": value} for key, value in values.items()}}
         if name == "autoencoder" and fitted is not None:
             groups["fitted"] = {key: {"value": value} for key, value in fitted.items()}
-        told.append(Rung(name, Path(name), {"latent": {"dim": 7}}, {}, groups, []))
-    return told
+        result.append(Rung(name, Path(name), {"latent": {"dim": 7}}, {}, groups, []))
+    return result
 
 
 def changed(name: str, **values: float) -> Figures:

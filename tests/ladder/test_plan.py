@@ -27,43 +27,43 @@ every_rung = pytest.mark.parametrize("rung", list(RUNGS))
 def thin(seed: int = 5) -> dict[str, Recipe]:
     """All rungs on 8 x 8 digits, with very narrow networks."""
     recipes = {}
-    for rung, told in ladder_tables({"kind": "digits", "size": 8}, 3, seed, 4).items():
-        networks = {name: {**network, "width": 2} for name, network in told["network"].items()}
-        recipes[rung] = decode(told | {"network": networks, "latent": {"kind": "gaussian", "dim": 3}})
+    for rung, result in ladder_tables({"kind": "digits", "size": 8}, 3, seed, 4).items():
+        networks = {name: {**network, "width": 2} for name, network in result["network"].items()}
+        recipes[rung] = decode(result | {"network": networks, "latent": {"kind": "gaussian", "dim": 3}})
     return recipes
 
 
 def test_order_of_rungs() -> None:
     assert list(ladder_tables()) == list(RUNGS) == ["autoencoder", "vae", "gan", "vae-gan"]
-    assert [told["name"] for told in ladder_tables().values()] == list(RUNGS)
+    assert [item["name"] for item in ladder_tables().values()] == list(RUNGS)
 
 
 @every_rung
 def test_shared_fields_are_equal(rung: str) -> None:
-    told, model = (decode(ladder_tables()[name]).canonical() for name in (rung, REFERENCE))
+    result, model = (decode(ladder_tables()[name]).canonical() for name in (rung, REFERENCE))
     for name in SHARED:
-        assert told[name] == model[name], name
-    assert told["network"]["g"] == model["network"]["g"]
+        assert result[name] == model[name], name
+    assert result["network"]["g"] == model["network"]["g"]
 
 
 def test_defaults_come_from_the_reference_recipe() -> None:
     model = load_table(REFERENCE)
-    for told in ladder_tables().values():
-        assert {name: told[name] for name in ("data", "latent", "batch")} == {
+    for item in ladder_tables().values():
+        assert {name: item[name] for name in ("data", "latent", "batch")} == {
             name: model[name] for name in ("data", "latent", "batch")
         }
-        assert (told["steps"], told["seed"]) == (3000, 0)
-        assert told["network"]["g"] == model["network"]["g"]
+        assert (item["steps"], item["seed"]) == (3000, 0)
+        assert item["network"]["g"] == model["network"]["g"]
 
 
 @every_rung
 @pytest.mark.parametrize("words", [(), (PICTURES, 100, 3, 16)], ids=["plain", "told"])
 def test_other_fields_equal_the_shipped_recipe(rung: str, words: tuple[Any, ...]) -> None:
-    own, told = load_table(RUNGS[rung]), ladder_tables(*words)[rung]
-    assert set(told) == set(own) | set(SHARED)
-    odd = {name for name in told if told[name] != own.get(name)}
+    own, result = load_table(RUNGS[rung]), ladder_tables(*words)[rung]
+    assert set(result) == set(own) | set(SHARED)
+    odd = {name for name in result if result[name] != own.get(name)}
     assert odd <= {*SHARED, "name", "network"}
-    assert {name: part for name, part in told["network"].items() if name != "g"} == {
+    assert {name: part for name, part in result["network"].items() if name != "g"} == {
         name: part for name, part in own["network"].items() if name != "g"
     }
 
@@ -73,14 +73,14 @@ def test_changed_reference_recipe_applies_to_all_rungs(monkeypatch: pytest.Monke
     odd = {"batch": 24, "latent": {"kind": "sphere", "dim": 11}, "data": {"kind": "digits", "size": 16}}
 
     def changed(name: str) -> Table:
-        told = load_table(name)
-        wide = {"network": told["network"] | {"g": {"kind": "dcgan", "width": 12}}}
-        return told | odd | wide if name == REFERENCE else told
+        result = load_table(name)
+        wide = {"network": result["network"] | {"g": {"kind": "dcgan", "width": 12}}}
+        return result | odd | wide if name == REFERENCE else result
 
     monkeypatch.setattr(planning, "load_table", changed)
-    for rung, told in ladder_tables().items():
-        assert {name: told[name] for name in odd} == odd, rung
-        assert told["network"]["g"] == {"kind": "dcgan", "width": 12}, rung
+    for rung, result in ladder_tables().items():
+        assert {name: result[name] for name in odd} == odd, rung
+        assert result["network"]["g"] == {"kind": "dcgan", "width": 12}, rung
 
 
 def test_plans_are_independent() -> None:

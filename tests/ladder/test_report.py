@@ -33,7 +33,7 @@ def figure(value: float, floor: float | None = None) -> dict[str, Any]:
 
 def figures(name: str, at: int) -> dict[str, Any]:
     """The results of one rung; every rung has different numbers."""
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "step": 1200,
         "measures": {"fid": figure(40.25 + at, 1.5), "coverage": figure(0.5 + at / 16, 0.97)},
         "n": 1234,
@@ -41,13 +41,13 @@ def figures(name: str, at: int) -> dict[str, Any]:
         "spectrum": {"real": [4.0, 2.0, 1.0], "samples": [4.0, 2.0 - at / 8, 0.5]},
     }
     if name in CODED:
-        told["measures"] |= {"reconstruction": figure(0.0625 + at), "pca_reconstruction": figure(0.125)}
-        told["codes"] = {"mean_length": 1.0, "std": [0.25, 0.75, 3.5], "length": 8.5, "prior_length": 5.75}
-        told["fitted"] = {"fid": figure(33.75 + at, 1.5)}
-        told["spectrum"]["fitted"] = [4.0, 1.0, 0.0]
+        result["measures"] |= {"reconstruction": figure(0.0625 + at), "pca_reconstruction": figure(0.125)}
+        result["codes"] = {"mean_length": 1.0, "std": [0.25, 0.75, 3.5], "length": 8.5, "prior_length": 5.75}
+        result["fitted"] = {"fid": figure(33.75 + at, 1.5)}
+        result["spectrum"]["fitted"] = [4.0, 1.0, 0.0]
     if name == "vae":
-        told["measures"]["elbo"] = figure(-321.5)
-    return told
+        result["measures"]["elbo"] = figure(-321.5)
+    return result
 
 
 def ladder(out: Path) -> Path:
@@ -312,9 +312,9 @@ def test_sentences_contain_the_values(page: Page) -> None:
 )
 def test_remark_on_codes_only_if_norms_differ(tmp_path: Path, length: float, away: bool) -> None:
     out = ladder(tmp_path / "ladder")
-    told = figures("autoencoder", 0)
-    told["codes"]["length"] = length
-    (out / "autoencoder" / "ladder" / "figures.json").write_text(json.dumps(told))
+    result = figures("autoencoder", 0)
+    result["codes"]["length"] = length
+    (out / "autoencoder" / "ladder" / "figures.json").write_text(json.dumps(result))
     write_report(out, NAMES)
     assert ("far from its training points" in (out / "report.md").read_text("utf-8")) == away
 

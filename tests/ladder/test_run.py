@@ -54,13 +54,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipes(pictures: Path, seed: int = 0) -> dict[str, Recipe]:
     """Four rungs with narrow networks and few steps."""
-    told = {}
+    result = {}
     for rung, table in ladder_tables({"kind": "npz", "path": str(pictures), "size": 8}, LONG, seed, 4).items():
         networks = {name: {**network, "width": 4} for name, network in table["network"].items()}
         rates = {side: {**rule, "lr": 0.05} for side, rule in table["optimizer"].items()}
         smaller = {"network": networks, "optimizer": rates, "latent": {"kind": "gaussian", "dim": 3}}
-        told[rung] = decode(table | smaller)
-    return told
+        result[rung] = decode(table | smaller)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -110,22 +110,22 @@ def test_files_of_a_ladder(whole: Path) -> None:
 
 @pytest.mark.parametrize("rung", list(RUNGS))
 def test_results(whole: Path, rung: str) -> None:
-    told = figures(whole, rung)
+    result = figures(whole, rung)
     keys = {"step", "measures", "n", "features", "spectrum"}
-    assert set(told) == (keys | {"codes", "fitted"} if rung in CODED else keys)
-    assert (told["step"], told["n"], told["features"]) == (LONG, 6, "pixels")
+    assert set(result) == (keys | {"codes", "fitted"} if rung in CODED else keys)
+    assert (result["step"], result["n"], result["features"]) == (LONG, 6, "pixels")
     measures = {"fid", "kid", "precision", "recall", "density", "coverage", "high_frequencies"}
     rebuilt = {"reconstruction", "pca_reconstruction"} if rung in CODED else set()
     nats = {"elbo", "elbo_reconstruction", "elbo_kl"} if rung == "vae" else set()
-    assert set(told["measures"]) == measures | rebuilt | nats
-    assert all(math.isfinite(one["value"]) for one in told["measures"].values())
-    assert set(told["spectrum"]) == {"real", "samples", *(["fitted"] if rung in CODED else [])}
-    assert {len(curve) for curve in told["spectrum"].values()} == {5}
-    assert told["spectrum"]["real"] == figures(whole, "vae")["spectrum"]["real"]
+    assert set(result["measures"]) == measures | rebuilt | nats
+    assert all(math.isfinite(one["value"]) for one in result["measures"].values())
+    assert set(result["spectrum"]) == {"real", "samples", *(["fitted"] if rung in CODED else [])}
+    assert {len(curve) for curve in result["spectrum"].values()} == {5}
+    assert result["spectrum"]["real"] == figures(whole, "vae")["spectrum"]["real"]
     if rung in CODED:
-        assert set(told["fitted"]) == measures
-        assert set(told["codes"]) == {"mean_length", "std", "length", "prior_length"}
-        least, middle, most = told["codes"]["std"]
+        assert set(result["fitted"]) == measures
+        assert set(result["codes"]) == {"mean_length", "std", "length", "prior_length"}
+        least, middle, most = result["codes"]["std"]
         assert 0 < least <= middle <= most
 
 
@@ -135,11 +135,11 @@ def test_code_statistics(whole: Path, rung: str) -> None:
     images = run.load().train.preview(54)
     with torch.no_grad():
         codes = run.game.g.encoder.eval()(images).mean.double()
-    told = figures(whole, rung)["codes"]
-    assert told["mean_length"] == pytest.approx(float(codes.mean(0).norm()), rel=1e-3)
-    assert told["length"] == pytest.approx(float(codes.norm(dim=1).median()), rel=1e-3)
-    assert told["std"] == pytest.approx(codes.std(0).sort().values.tolist(), rel=1e-3)
-    assert told["prior_length"] == pytest.approx(float(run.latents(54).norm(dim=1).median()))
+    result = figures(whole, rung)["codes"]
+    assert result["mean_length"] == pytest.approx(float(codes.mean(0).norm()), rel=1e-3)
+    assert result["length"] == pytest.approx(float(codes.norm(dim=1).median()), rel=1e-3)
+    assert result["std"] == pytest.approx(codes.std(0).sort().values.tolist(), rel=1e-3)
+    assert result["prior_length"] == pytest.approx(float(run.latents(54).norm(dim=1).median()))
 
 
 def test_sample_grids_show_the_samples_of_the_run(whole: Path) -> None:
@@ -231,10 +231,10 @@ def test_resumed_ladder_equals_uninterrupted_one(pictures: Path, whole: Path, tm
     out, first, second = tmp_path / "ladder", StopAt("vae"), StopAt("")
     with pytest.raises(Stopped) as raised:
         run_ladder(recipes(pictures), out, listener=first)
-    told = str(raised.value)
-    assert told.startswith(f"stopped by SIGTERM after step {STOP}, state saved; ")
-    assert told.endswith(f"poise ladder --out {out}")
-    assert "poise train" not in told
+    message = str(raised.value)
+    assert message.startswith(f"stopped by SIGTERM after step {STOP}, state saved; ")
+    assert message.endswith(f"poise ladder --out {out}")
+    assert "poise train" not in message
     assert first.begun == ["autoencoder from 0", "vae from 0"]
     assert sorted(path.name for path in out.iterdir()) == ["autoencoder", "vae"]
     assert json.loads((out / "vae" / "run.json").read_text())["state"] == "stopped"
@@ -281,9 +281,9 @@ def test_moved_data(pictures: Path, copy: Path, tmp_path: Path) -> None:
 def test_ladder_with_other_options_is_refused(pictures: Path, copy: Path, rung: str) -> None:
     """Whichever rung differs, and before anything is written."""
     before, written = contents(copy), stamps(copy)
-    told = recipes(pictures) | {rung: recipes(pictures, seed=1)[rung]}
+    result = recipes(pictures) | {rung: recipes(pictures, seed=1)[rung]}
     with pytest.raises(RecipeError, match="contains a ladder with other options") as raised:
-        run_ladder(told, copy)
+        run_ladder(result, copy)
     assert f"--out {copy}" in str(raised.value)
     assert (contents(copy), stamps(copy)) == (before, written)
 
@@ -324,6 +324,6 @@ def test_report_with_few_or_uniform_images(tmp_path: Path, count: int, grey: int
     random = np.random.Generator(np.random.Philox(4))
     images = random.integers(0, 256, (count, 8, 8, 1)) if grey is None else np.full((count, 8, 8, 1), grey)
     np.savez(tmp_path / "few.npz", images=images.astype(np.uint8))
-    told = {rung: decode(one.canonical() | {"steps": 2}) for rung, one in recipes(tmp_path / "few.npz").items()}
-    assert run_ladder(told, tmp_path / "ladder").is_file()
+    result = {rung: decode(one.canonical() | {"steps": 2}) for rung, one in recipes(tmp_path / "few.npz").items()}
+    assert run_ladder(result, tmp_path / "ladder").is_file()
     assert {rung.name for rung in (tmp_path / "ladder").iterdir() if rung.is_dir()} == set(RUNGS)

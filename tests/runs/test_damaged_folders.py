@@ -123,7 +123,9 @@ def test_a_renamed_checkpoint_is_found(run: Path) -> None:
 
 def test_the_first_format_is_supported(run: Path) -> None:
     manifest = json.loads((place(run) / checkpoint.MANIFEST).read_text())
-    old = {name: told for name, told in manifest.items() if name not in ("sha256", "aliases", "core")} | {"format": 1}
+    old = {name: outcome for name, outcome in manifest.items() if name not in ("sha256", "aliases", "core")} | {
+        "format": 1
+    }
     (place(run) / checkpoint.MANIFEST).write_text(json.dumps(old, indent=1))
     listener = Listener()
     train(small(8), run, resume=True, listener=listener)
@@ -143,7 +145,7 @@ def tampered(run: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], No
     data = {checkpoint.TENSORS: safetensors.torch.save(tensors), checkpoint.STATE: json.dumps(state).encode()}
     for name, content in data.items():
         (place(run, step) / name).write_bytes(content)
-    manifest = {name: told for name, told in found.manifest.items() if name != "sha256"}
+    manifest = {name: result for name, result in found.manifest.items() if name != "sha256"}
     manifest["files"] = {
         name: {"size": len(content), "sha256": checkpoint.hashlib.sha256(content).hexdigest()}
         for name, content in data.items()
@@ -524,11 +526,11 @@ def test_a_row_that_failed_is_written_with_the_next(
     listener = Listener()
     train(small(), tmp_path / "run", listener=listener)
     assert [result for result in listener.result if "could not write to rows.jsonl" in result]
-    told = [
+    outcome = [
         [json.loads(line)["step"] for line in (run / "rows.jsonl").read_text().splitlines()]
         for run in (tmp_path / "run", whole)
     ]
-    assert told[0] == told[1]
+    assert outcome[0] == outcome[1]
 
 
 def test_no_checkpoint_is_written_while_a_row_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,10 +39,10 @@ def small(**more: Any) -> Recipe:
 
 class Notes(NullListener):
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def on_message(self, sentence: str) -> None:
-        self.told.append(sentence)
+        self.messages.append(sentence)
 
 
 Refusing = Callable[[str, Callable[[int], bool]], None]
@@ -88,9 +88,9 @@ def test_grids_and_events_may_fail(refuse: Refusing, tmp_path: Path, word: str, 
     assert run.info["state"] == "done"
     assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
     assert len(run.rows) == 8
-    told = [line for line in notes.told if "can't be written, training continues without them" in line]
-    assert len(told) == 1
-    assert "No space left on device" in told[0]
+    result = [line for line in notes.messages if "can't be written, training continues without them" in line]
+    assert len(result) == 1
+    assert "No space left on device" in result[0]
     assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name]
 
 
@@ -141,33 +141,33 @@ def test_tensorboard_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tensorboard, "_event", missing)
     notes = Notes()
     assert train(small(), tmp_path / "run", listener=notes).info["state"] == "done"
-    assert sum("TensorBoard events can't be written" in line for line in notes.told) == 1
+    assert sum("TensorBoard events can't be written" in line for line in notes.messages) == 1
 
 
 @pytest.mark.parametrize("word", ["rows.jsonl", "measures.jsonl"])
 def test_lines_are_tried_three_times(refuse: Refusing, tmp_path: Path, word: str) -> None:
     """After two failures there is a message, and each line is written once and in order."""
     measure = {"every": 1, "measures": ["fid"], "n": 20}
-    told = small(measure=measure, log={"rows": 1, "samples": 100, "saves": 100, "sheet": 4})
+    config = small(measure=measure, log={"rows": 1, "samples": 100, "saves": 100, "sheet": 4})
     refuse(word, lambda n: 2 <= n < 4)
     notes = Notes()
-    run = train(told, tmp_path / "run", listener=notes)
+    run = train(config, tmp_path / "run", listener=notes)
     lines = run.rows if word.startswith("rows") else run.measures
     assert [line["step"] for line in lines] == list(range(1, 9))
-    assert sum(f"could not write to {word}" in line for line in notes.told) == 1
+    assert sum(f"could not write to {word}" in line for line in notes.messages) == 1
 
 
 @pytest.mark.parametrize("word", ["rows.jsonl", "measures.jsonl"])
 def test_three_failures_in_succession_stop_the_run(refuse: Refusing, tmp_path: Path, word: str) -> None:
     """It can be resumed; steps without a line are repeated."""
     measure = {"every": 1, "measures": ["fid"], "n": 20}
-    told = small(measure=measure)
-    whole = train(told, tmp_path / "whole")
+    config = small(measure=measure)
+    whole = train(config, tmp_path / "whole")
     refuse(word, lambda n: 5 <= n < 8)
     with pytest.raises(DiskError, match=word):
-        train(told, tmp_path / "run")
+        train(config, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "failed"
-    run = train(told, tmp_path / "run", resume=True)
+    run = train(config, tmp_path / "run", resume=True)
     assert [line["step"] for line in run.rows] == list(range(1, 9))
     assert run.measures == whole.measures
     assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
@@ -175,10 +175,10 @@ def test_three_failures_in_succession_stop_the_run(refuse: Refusing, tmp_path: P
 
 def test_no_checkpoint_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
     """The monitor of a resumed run needs the rows, so there is no checkpoint without them."""
-    told = small(steps=4, log={"rows": 4, "samples": 100, "saves": 4, "sheet": 4})
+    config = small(steps=4, log={"rows": 4, "samples": 100, "saves": 4, "sheet": 4})
     refuse("rows.jsonl", lambda n: True)
     with pytest.raises(DiskError, match="could not save"):
-        train(told, tmp_path / "run")
+        train(config, tmp_path / "run")
     assert not any((tmp_path / "run" / "saves").glob("step-*"))
 
 

@@ -83,7 +83,7 @@ def install(fault: Fault, count: list[int]) -> None:
 
 def command(words: list[str], fault: Fault, log: Path) -> Ended:
     """Run `poise WORDS` in another process with a fault."""
-    told, tell = os.pipe()
+    result, tell = os.pipe()
     process = os.fork()
     if process == 0:
         code = 99
@@ -105,8 +105,8 @@ def command(words: list[str], fault: Fault, log: Path) -> Ended:
         finally:
             os._exit(code)
     os.close(tell)
-    messages = os.read(told, 99)
-    os.close(told)
+    messages = os.read(result, 99)
+    os.close(result)
     _, status = os.waitpid(process, 0)
     return Ended(os.waitstatus_to_exitcode(status), int(messages or 0), log.read_text(errors="replace"))
 
@@ -118,11 +118,11 @@ NOTHING = Fault("nothing", 0)
 
 
 def lines(path: Path) -> list[Any]:
-    told = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    for line in told:
+    result = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    for line in result:
         line.pop("seconds", None)
         line.get("stats", {}).pop("time/images_per_second", None)
-    return told
+    return result
 
 
 def traces(run: Path, *, sheets: bool = True) -> dict[str, Any]:
@@ -231,8 +231,8 @@ def chain(baseline: Baseline, place: Path, faults: list[Fault]) -> Counter[str]:
         for name in ("samples", "best", "best weights"):
             whole.pop(name, None)
             found.pop(name, None)
-        for told in (whole, found):  # nor did a save that came to nothing, but the last
-            told["saves"] = max(told["saves"].items())
+        for item in (whole, found):  # nor did a save that came to nothing, but the last
+            item["saves"] = max(item["saves"].items())
     assert {name for name in whole if whole[name] != found[name]} == set(), faults
     assert left_over(out) == []
     shutil.rmtree(place)
@@ -296,12 +296,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = np.random.Generator(np.random.Philox(4)).integers(0, 256, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(place / "few.npz", images=images)
     dcgan = {"kind": "dcgan", "width": 2}
-    told = recipe() | {
+    config = recipe() | {
         "data": {"kind": "npz", "path": str(place / "few.npz"), "size": 8},
         "network": {"g": dcgan, "d": dcgan},
     }
-    told["measure"] = {"every": 99, "measures": ["fid"], "features": "pixels", "n": 10}
-    (place / "recipe.toml").write_text(decode(told | {"steps": 2}).to_toml())
+    config["measure"] = {"every": 99, "measures": ["fid"], "features": "pixels", "n": 10}
+    (place / "recipe.toml").write_text(decode(config | {"steps": 2}).to_toml())
     ended = command(["train", str(place / "recipe.toml"), "--out", str(place / "run")], NOTHING, place / "log")
     assert ended.code == 0, ended.output
     return place

@@ -131,14 +131,14 @@ def skewed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     images, labels = shades(SHARES, 7)
     np.savez(folder / "p.npz", images=images, labels=labels)
     data = {"kind": "npz", "path": str(folder / "p.npz"), "size": 4, "held_out": 0.3}
-    told = recipe(
+    config = recipe(
         "labelled",
         steps=2,
         data=data,
         network={"g": {"kind": "mlp", "width": 4}, "d": {"kind": "mlp", "width": 4}},
         measure={"every": 2, "measures": ["fid"], "features": "pixels"},
     )
-    run = train(told, folder / "run")
+    run = train(config, folder / "run")
     run.game.g.net = Perfect()
     return run
 

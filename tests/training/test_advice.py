@@ -62,12 +62,12 @@ def alarms(table: dict[str, Any], out: Path) -> dict[str, str]:
 
 def followed(table: dict[str, Any], advice: str) -> dict[str, Any]:
     """The recipe with every `--set` of the advice."""
-    told = copy.deepcopy(table)
+    result = copy.deepcopy(table)
     changes = re.findall(r"--set (?:'([^']+)'|([^\s,;]+))", advice)
     assert changes
     for quoted, bare in changes:
-        set_value(told, quoted or bare)
-    return told
+        set_value(result, quoted or bare)
+    return result
 
 
 @pytest.mark.parametrize("detector", CAUSES)

@@ -350,8 +350,8 @@ def test_a_fault_that_occurs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert listener.output[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 12), *range(7, 21)]
     assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
-    told = info(out)
-    assert (told["state"], told["step"], told["setbacks"]) == ("done", 20, 1)
+    result = info(out)
+    assert (result["state"], result["step"], result["setbacks"]) == ("done", 20, 1)
     assert saves(out) == ["step-00000018", "step-00000020"]
     assert finite(out)
 
@@ -406,10 +406,10 @@ def test_rows_after_the_checkpoint_are_deleted(tmp_path: Path, monkeypatch: pyte
     """Rows of steps 7 and 8 are written before the fault is found at 9; they are written again, with lower rates."""
     often = {"log": {"rows": 1, "samples": 100, "saves": 6, "sheet": 4}}
     spoil(monkeypatch, {8: of_all})
-    told = decode(guarded(10).canonical() | often)
-    train(told, tmp_path / "run")
+    config = decode(guarded(10).canonical() | often)
+    train(config, tmp_path / "run")
     monkeypatch.undo()
-    train(told, tmp_path / "sound")
+    train(config, tmp_path / "sound")
     assert [row["step"] for row in lines(tmp_path / "run", "rows")] == [*range(1, 11)]
     before, after = rates(tmp_path / "sound"), rates(tmp_path / "run")
     assert before[:6] == after[:6]
@@ -547,10 +547,10 @@ def test_all_alarms_are_reported_at_the_end(tmp_path: Path, poise: Callable[...,
     raised = [line["detector"] for line in lines(out, "alarms")]
     assert info(out)["alarms"] == dict(Counter(raised))
     name, n = Counter(raised).most_common(1)[0]
-    (told,) = [sentence for sentence in listener.output if sentence.startswith("done, with")]
-    assert told.startswith(f"done, with {len(raised)} alarm{'s' if len(raised) > 1 else ''}: ")
-    assert (f"{name} ({n})" if n > 1 else name) in told
-    assert told.endswith(f"; see poise watch '{out}'")
+    (message,) = [sentence for sentence in listener.output if sentence.startswith("done, with")]
+    assert message.startswith(f"done, with {len(raised)} alarm{'s' if len(raised) > 1 else ''}: ")
+    assert (f"{name} ({n})" if n > 1 else name) in message
+    assert message.endswith(f"; see poise watch '{out}'")
     recipe = tmp_path / "loud.toml"
     recipe.write_text(loud().to_toml())
     output = poise("train", recipe, "--out", tmp_path / "other", "--steps", 4, "--set", "monitor=none")
@@ -658,12 +658,12 @@ def test_non_finite_weights_are_not_saved(
 
     monkeypatch.setattr(checkpoint, "write", watched)
     poison(monkeypatch, 12, what)
-    told = guarded(policy={"not_finite": policy})
+    config = guarded(policy={"not_finite": policy})
     if policy == "roll_back":
-        train(told, out)
+        train(config, out)
     else:
         with pytest.raises(Diverged):  # nothing after it is worth to end with
-            train(told, out)
+            train(config, out)
         assert info(out)["state"] == "failed"
         assert saves(out) == ["step-00000006"]
     first = lines(out, "alarms")[0]
@@ -690,18 +690,18 @@ def test_non_finite_weights_are_never_the_best(
     assert {alarm["detector"] for alarm in lines(out, "alarms")} == {"not_finite"}
     assert finite(out)
     (best,) = saves(out, "best")
-    told = {line["step"]: line["measures"]["fid"] for line in lines(out, "measures")}
-    assert sorted(told) == [5, 10, 15, 20]
-    assert best == f"step-{min(told, key=told.__getitem__):08d}"
-    assert all(math.isfinite(value) for value in told.values())
+    result = {line["step"]: line["measures"]["fid"] for line in lines(out, "measures")}
+    assert sorted(result) == [5, 10, 15, 20]
+    assert best == f"step-{min(result, key=result.__getitem__):08d}"
+    assert all(math.isfinite(value) for value in result.values())
 
 
 def test_the_best_checkpoint_of_deleted_steps_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best, of step 10, has replaced that of step 6; after a roll-back to 6 there is none."""
-    out, told, seen = tmp_path / "run", PeriodicEvaluator.to_json, set[int]()
+    out, outcome, seen = tmp_path / "run", PeriodicEvaluator.to_json, set[int]()
 
     def planted(evaluator: PeriodicEvaluator, result: Any, step: int) -> dict[str, Any]:
-        line = told(evaluator, result, step)
+        line = outcome(evaluator, result, step)
         value = 0.01 if step == 10 and 10 not in seen else 100.0 - step if step <= 6 else 1000.0 + step
         seen.add(step)
         return line | {"measures": {"fid": value}}
@@ -754,16 +754,16 @@ def test_the_number_of_roll_backs_survives_resuming(tmp_path: Path, monkeypatch:
 def test_a_resumed_monitor_has_the_same_history(at: int, tmp_path: Path) -> None:
     """The alarms are those of a run that was never stopped."""
     measure = {"every": 2, "measures": ["fid"], "n": 50}
-    told = loud(measure=measure)
+    config = loud(measure=measure)
     policy = {"gradient_long": "note", "past_its_best": "note"}
     monitor = LOUD | {"threshold": LOUD["threshold"] | {"past_its_best": 1e-6}, "policy": policy}
-    told = decode(told.canonical() | {"monitor": monitor})
-    train(told, tmp_path / "whole")
+    config = decode(config.canonical() | {"monitor": monitor})
+    train(config, tmp_path / "whole")
     alarms = lines(tmp_path / "whole", "alarms")
     assert {alarm["detector"] for alarm in alarms} == set(policy)
     assert [alarm["step"] for alarm in alarms if alarm["detector"] == "gradient_long"] == [8]
-    stopped(told, tmp_path / "run", at)
-    train(told, tmp_path / "run", resume=True)
+    stopped(config, tmp_path / "run", at)
+    train(config, tmp_path / "run", resume=True)
     assert lines(tmp_path / "run", "alarms") == alarms
 
 
@@ -773,8 +773,8 @@ def test_the_history_consists_of_rows_and_measures_up_to_the_checkpoint(tmp_path
     for number in (2, 4, 6, 8):
         append_line(folder.rows, row_to_json(Row(number, 0, 0.0, {"d/grad_norm": Stat.of(math.nan)})))
     for number in (3, 6, 9):
-        told = {"measures": {"fid": 1.0}, "floor": {"fid": 0.5}, "n": 10, "features": "points"}
-        append_line(folder.measures, {"step": number} | told)
+        result = {"measures": {"fid": 1.0}, "floor": {"fid": 0.5}, "n": 10, "features": "points"}
+        append_line(folder.measures, {"step": number} | result)
     handler = AlarmHandler(guarded(), folder, 6, listener)
     series = handler.monitor.history.series
     assert {name: one.steps for name, one in series.items() if "floor" not in name} == {
@@ -816,10 +816,10 @@ def test_the_monitor_table_survives_a_round_trip_through_toml() -> None:
         "roll_backs": 5,
         "back_off": 0.25,
     }
-    told = guarded(**monitor)
-    assert told.monitor is not None
-    again = decode(parse_toml(told.to_toml(), "told.toml"))
-    assert again == told
+    config = guarded(**monitor)
+    assert config.monitor is not None
+    again = decode(parse_toml(config.to_toml(), "told.toml"))
+    assert again == config
     assert again.monitor is not None
     assert again.monitor.model_dump() == monitor
     assert "monitor" not in guarded().canonical()
@@ -828,9 +828,9 @@ def test_the_monitor_table_survives_a_round_trip_through_toml() -> None:
 @pytest.mark.parametrize("table", ["policy", "threshold", "window"])
 @pytest.mark.parametrize(("name", "near"), [("colapse", "collapse"), ("not_finit", "not_finite")])
 def test_an_unknown_detector_is_refused(table: str, name: str, near: str) -> None:
-    told = {"policy": "stop", "threshold": 1.0, "window": 3}[table]
+    result = {"policy": "stop", "threshold": 1.0, "window": 3}[table]
     with pytest.raises(RecipeError, match=f"no such detector '{name}'.*did you mean '{near}'") as caught:
-        guarded(**{table: {name: told}})
+        guarded(**{table: {name: result}})
     assert caught.value.where.startswith("monitor")
 
 

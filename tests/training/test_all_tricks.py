@@ -70,8 +70,8 @@ class StopAt(NullListener):
 
 
 def test_the_tricks_left_out_are_incompatible() -> None:
-    told = recipe().canonical()
-    on = [trick["kind"] for trick in told["tricks"]]
+    config = recipe().canonical()
+    on = [trick["kind"] for trick in config["tricks"]]
     findings = check_compatibility(recipe(), (1, 16, 16), 10)
     assert not findings.refusals
     doubted = {on[int(finding.field.removeprefix("tricks."))] for finding in findings.warnings}
@@ -80,7 +80,9 @@ def test_the_tricks_left_out_are_incompatible() -> None:
     assert doubted == tied | {"weight_clipping", "mean_weights", "consistency"}
     for kind, other in ALONE.items():
         assert other in TRICKS
-        more = decode(told | {"tricks": [*told["tricks"], {"kind": kind}], "conditioning": {"g": {"kind": "concat"}}})
+        more = decode(
+            config | {"tricks": [*config["tricks"], {"kind": kind}], "conditioning": {"g": {"kind": "concat"}}}
+        )
         assert check_compatibility(more, (1, 16, 16), 10).refusals, f"'{kind}' fits: put it in"
 
 
@@ -96,19 +98,19 @@ def test_all_tricks_train_resume_exactly_and_are_recorded(tmp_path: Path) -> Non
 
     on = [trick["kind"] for trick in tomllib.loads((whole.path / "recipe.toml").read_text())["tricks"]]
     assert sorted([*on, *ALONE]) == sorted(TRICKS)
-    told = told_by(whole)
-    assert told == told_by(half)
-    for row in told:
+    result = logged_metrics(whole)
+    assert result == logged_metrics(half)
+    for row in result:
         assert all(math.isfinite(number) for number in row.values())
     assert (whole.sample(8, seed=1) == half.sample(8, seed=1)).all()
     for name in ("r1", "r2", "wgan_gp", "dragan", "lecam", "consistency", "historical_averaging", "r_t"):
-        assert f"d/{name}" in told[-1]
+        assert f"d/{name}" in result[-1]
     names = ("feature_matching", "pulling_away", "historical_averaging", "gradient_clipping")
     for name in (*names, "posterior_kl", "feature_reconstruction", "judged_reconstruction"):
-        assert f"g/{name}" in told[-1]
+        assert f"g/{name}" in result[-1]
 
 
-def told_by(run: Run) -> list[dict[str, float]]:
+def logged_metrics(run: Run) -> list[dict[str, float]]:
     """The means of the rows, without timings."""
     return [
         {name: stat["mean"] for name, stat in row["stats"].items() if not name.startswith("time/")} for row in run.rows

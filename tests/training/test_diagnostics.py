@@ -72,15 +72,15 @@ def build_diagnostics(
     world: str = "pictures", *tricks: dict[str, Any], loaded: DataSplits | None = None, **changes: Any
 ) -> Diagnostics:
     """The diagnostics of a tiny game, whose `game.g.net` can be replaced."""
-    told = recipe(world, *tricks, **changes)
+    config = recipe(world, *tricks, **changes)
     if loaded is None and world == "points":
-        loaded = told.data.load()
-    return diagnostics_of(told, loaded or DataSplits(photos(90, classes=4), photos(30, seed=1, classes=4)))
+        loaded = config.data.load()
+    return diagnostics_of(config, loaded or DataSplits(photos(90, classes=4), photos(30, seed=1, classes=4)))
 
 
-def diagnostics_of(told: Recipe, loaded: DataSplits) -> Diagnostics:
-    game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
-    return Diagnostics(told, loaded, game, CPU)
+def diagnostics_of(config: Recipe, loaded: DataSplits) -> Diagnostics:
+    game = build_game(config, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+    return Diagnostics(config, loaded, game, CPU)
 
 
 def plant(one: Diagnostics, answer: Answer) -> dict[str, float]:
@@ -141,10 +141,10 @@ def test_the_number_of_samples() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2,)], ids=["pictures", "points"])
 def test_a_collapsed_g_has_no_diversity(shape: tuple[int, ...]) -> None:
-    told = plant(
+    result = plant(
         build_diagnostics("pictures" if len(shape) == 3 else "points"), always(torch.full((COUNT, *shape), 0.25))
     )
-    assert told["g/diversity"] == 0.0
+    assert result["g/diversity"] == 0.0
 
 
 def test_real_samples_have_diversity_1() -> None:
@@ -230,12 +230,12 @@ def test_feature_diversity_against_numpy(changes: dict[str, Any]) -> None:
     real = torch.from_numpy(evenly(photos(90), COUNT)).float()[:, None]
     labels = proportional_labels(COUNT, (23, 23, 22, 22), 0) if changes else None
     with torch.no_grad():
-        told = [
+        result = [
             call_network(d, fake, labels).features,
             call_network(d, real, torch.from_numpy(places % 4) if changes == BOTH else None).features,
         ]
     d.train()
-    wanted = mean_pair(told[0]) / mean_pair(told[1])
+    wanted = mean_pair(result[0]) / mean_pair(result[1])
     assert plant(one, always(fake))["g/feature_diversity"] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -272,8 +272,8 @@ def test_label_effect_against_numpy(classes: int, looked_at: int) -> None:
         return (heads[labels] + (1 + labels[:, None, None]) * tails[: len(latents)])[:, None]
 
     def made(labels: npt.NDArray[np.int64]) -> Numbers:
-        told = heads.numpy()[labels] + (1 + labels)[:, None, None] * tails.numpy()
-        return told.reshape(COUNT, -1)
+        result = heads.numpy()[labels] + (1 + labels)[:, None, None] * tails.numpy()
+        return result.reshape(COUNT, -1)
 
     sizes = np.bincount(np.arange(90) % classes)[:looked_at].tolist()
     own = proportional_labels(COUNT, sizes, 0).numpy()
@@ -313,9 +313,9 @@ def test_update_is_the_norm_of_the_last_update() -> None:
             wanted[side] = float(np.linalg.norm(np.concatenate([m.double().numpy().ravel() for m in moves])))
             for weight, move in zip(one.game.players[side].weights, moves, strict=True):
                 weight += move
-    told = {name: stat.mean for name, stat in one.compute().items()}
-    assert told["d/update"] == pytest.approx(wanted[Side.D], rel=1e-4)
-    assert told["g/update"] == pytest.approx(wanted[Side.G], rel=1e-4)
+    result = {name: stat.mean for name, stat in one.compute().items()}
+    assert result["d/update"] == pytest.approx(wanted[Side.D], rel=1e-4)
+    assert result["g/update"] == pytest.approx(wanted[Side.G], rel=1e-4)
 
 
 def test_a_row_has_the_update_of_its_last_step(tmp_path: Path) -> None:
@@ -354,9 +354,9 @@ def test_diagnostics_that_do_not_apply_are_left_out(
 ) -> None:
     one = build_diagnostics(world, *tricks, **changes)
     one.before_step()
-    told = one.compute()
-    assert set(told) == NAMES - left_out
-    assert all(np.isfinite(stat.mean) and stat.std == 0 and stat.min == stat.max for stat in told.values())
+    result = one.compute()
+    assert set(result) == NAMES - left_out
+    assert all(np.isfinite(stat.mean) and stat.std == 0 and stat.min == stat.max for stat in result.values())
 
 
 def test_newness_needs_held_out_images_and_update_a_step() -> None:
@@ -368,11 +368,11 @@ def test_newness_needs_held_out_images_and_update_a_step() -> None:
 
 
 def test_a_d_without_features_has_no_feature_diversity() -> None:
-    told = recipe("pictures")
+    config = recipe("pictures")
     loaded = DataSplits(photos(90), photos(30, seed=1))
-    game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+    game = build_game(config, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
     game.d.net.width = None
-    assert "g/feature_diversity" not in Diagnostics(told, loaded, game, CPU).compute()
+    assert "g/feature_diversity" not in Diagnostics(config, loaded, game, CPU).compute()
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -439,11 +439,11 @@ def thin(file: Path) -> Recipe:
 
 @pytest.mark.parametrize("which", ["points", "pictures"])
 def test_diagnostics_do_not_change_a_run(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = ring(9) if which == "points" else thin(tmp_path / "p.npz")
-    train(told, tmp_path / "seen")
+    config = ring(9) if which == "points" else thin(tmp_path / "p.npz")
+    train(config, tmp_path / "seen")
     assert not (tmp_path / "seen" / "alarms.jsonl").exists()
     monkeypatch.setattr(state, "Diagnostics", NoDiagnostics)
-    train(told, tmp_path / "alone")
+    train(config, tmp_path / "alone")
     seen, alone = traces(tmp_path / "seen"), traces(tmp_path / "alone")
     wanted = {"d/update", "g/update", "g/diversity", "g/feature_diversity"}
     wanted |= {"g/shades", "g/newness", "g/nearest_ratio", "g/label_effect"} if which == "pictures" else set()
@@ -482,8 +482,8 @@ def _copied() -> DataSplits:
 )
 def test_a_ratio_to_zero_is_left_out(loaded: Callable[[], DataSplits], without: set[str]) -> None:
     """A number that is not finite would roll back a healthy run."""
-    told = plant(build_diagnostics(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
-    there = set(told) - {"g/train_ratio"}  # where both sides have 50 pictures
+    result = plant(build_diagnostics(loaded=loaded()), always(noise(COUNT, 1, 8, 8)))
+    there = set(result) - {"g/train_ratio"}  # where both sides have 50 pictures
     assert there == {"g/diversity", "g/shades", "g/newness", "g/nearest_ratio", "g/feature_diversity"} - without
 
 

@@ -36,9 +36,9 @@ CADENCE = [3, 6, 9, 12, 15, 18, 20]
 
 def measured(recipe: Recipe, **how: Any) -> Recipe:
     """The recipe with FID every three steps and a high learning rate."""
-    told = {"every": EVERY, "measures": ["fid", "modes"], "n": 100, **how}
+    result = {"every": EVERY, "measures": ["fid", "modes"], "n": 100, **how}
     optimizer = {"g": {"kind": "adam", "lr": 5e-2}, "d": {"kind": "adam", "lr": 1e-2}}
-    return decode({**recipe.canonical(), "seed": 3, "optimizer": optimizer, "measure": told})
+    return decode({**recipe.canonical(), "seed": 3, "optimizer": optimizer, "measure": result})
 
 
 def broad(steps: int, *measures: str, **how: Any) -> Recipe:
@@ -224,7 +224,7 @@ def test_of_equal_values_the_first_is_the_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figures", "told"),
+    ("figures", "message"),
     [
         ([128.8], "fid 128.8 at step 500, which is both the best and the last"),
         ([200.0, 128.8], "fid 128.8 at step 1,000, which is both the best and the last"),
@@ -233,22 +233,22 @@ def test_of_equal_values_the_first_is_the_best(tmp_path: Path) -> None:
         ([], ""),
     ],
 )
-def test_summary_of_best_and_last(figures: list[float], told: str, tmp_path: Path) -> None:
+def test_summary_of_best_and_last(figures: list[float], message: str, tmp_path: Path) -> None:
     recipe = measured(ring(1000), measures=["fid"])
     evaluator = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
     for i, figure in enumerate(figures, 1):
         evaluator._update_best(500 * i, figure)
-    assert evaluator.summary() == told.format(best=tmp_path / "best")
+    assert evaluator.summary() == message.format(best=tmp_path / "best")
 
 
 def test_messages(whole: tuple[Path, list[str]]) -> None:
     out, messages = whole
     (step, value), last = best_of(out), lines(out)[-1]["measures"]["fid"]
-    told = {line["step"]: sentence for line, sentence in zip(lines(out), messages[:-1], strict=True)}
+    result = {line["step"]: sentence for line, sentence in zip(lines(out), messages[:-1], strict=True)}
     floor = lines(out)[0]["floor"]["fid"]
-    assert told[step].startswith(f"step {step}: fid {value:.4g} (floor {floor:.4g}), modes ")
-    assert told[step].endswith("; the best so far")
-    assert not told[STEPS].endswith("; the best so far")
+    assert result[step].startswith(f"step {step}: fid {value:.4g} (floor {floor:.4g}), modes ")
+    assert result[step].endswith("; the best so far")
+    assert not result[STEPS].endswith("; the best so far")
     more = f"{last / value - 1:+.0%}"
     assert more.startswith("+")
     assert messages[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
@@ -268,8 +268,8 @@ def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None
     """An unbiased value may be 0 or negative, so that a percentage would be meaningless."""
     evaluator = _evaluator(tmp_path, "kid")
     evaluator.best, evaluator.last = Best(1000, best), last
-    told = f"kid: best {best:.4g} at step 1,000, kept in {tmp_path / 'best'}; last {last:.4g}{gap}"
-    assert evaluator.summary() == told
+    message = f"kid: best {best:.4g} at step 1,000, kept in {tmp_path / 'best'}; last {last:.4g}{gap}"
+    assert evaluator.summary() == message
 
 
 def test_no_summary_without_results(tmp_path: Path) -> None:

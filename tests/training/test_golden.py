@@ -64,10 +64,10 @@ def rows(name: str, *changes: str, steps: int = STEPS, disturb: int | None = Non
     try:
         with TemporaryDirectory() as folder, patch.object(state, "build_game", build):
             run = train(decode(recipe), Path(folder) / "run", device="cpu", precision="fp32")
-            told = run.rows
+            result = run.rows
     finally:
         torch.set_num_threads(threads)
-    return [{k: v["mean"] for k, v in row["stats"].items() if not k.startswith("time/")} for row in told]
+    return [{k: v["mean"] for k, v in row["stats"].items() if not k.startswith("time/")} for row in result]
 
 
 def disturbing(build: Callable[..., Game], seed: int) -> Callable[..., Game]:
@@ -167,7 +167,7 @@ def test_the_skip_on_other_machines_names_the_checks(
 ) -> None:
     monkeypatch.setitem(recorded(name)["machine"], "instructions", "another")
     result: list[tuple[str, str]] = []
-    test_golden(name, lambda *told: result.append(told), capsys)
+    test_golden(name, lambda *outcome: result.append(outcome), capsys)
     assert f"the first {FIRST} rows, nearly" in result[0][1]
 
 
@@ -213,8 +213,8 @@ print(json.dumps({name: test_golden.rows(name) for name in test_golden.CHANGES})
 )
 def test_other_kernels_are_within_the_tolerance(limits: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """As on a CPU without AVX-512 or AVX: the kernels that PyTorch and oneDNN may choose are restricted."""
-    told = [sys.executable, "-c", RUN, str(Path(__file__).parent)]
-    done = subprocess.run(told, env={**os.environ, **limits}, capture_output=True, text=True, timeout=200)
+    result = [sys.executable, "-c", RUN, str(Path(__file__).parent)]
+    done = subprocess.run(result, env={**os.environ, **limits}, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     for name, now in json.loads(done.stdout.splitlines()[-1]).items():
         found = worst(name, now)

@@ -41,7 +41,7 @@ def signed(images: np.ndarray) -> Tensor:
     return to_float(torch.from_numpy(np.ascontiguousarray(images)))
 
 
-def told(one: MemorizationCheck, fake: Tensor) -> dict[str, float]:
+def metrics_of(one: MemorizationCheck, fake: Tensor) -> dict[str, float]:
     return {name: float(above / below) for name, (above, below, _) in one.compute(fake.clamp(-1, 1)).items()}
 
 
@@ -82,15 +82,15 @@ def test_copies_differ_from_new_images_and_from_blobs(digits: np.ndarray, known:
         "a third of them, beside new ones": torch.cat([copied[: COUNT // 3], new[COUNT // 3 :]]),
     }
     for what, fake in harmless.items():
-        assert told(one, fake)["g/nearest_ratio"] > COPIES, what
+        assert metrics_of(one, fake)["g/nearest_ratio"] > COPIES, what
     for what, fake in copies.items():
-        assert told(one, fake)["g/nearest_ratio"] < 0.5, what
-    assert told(one, mixed)["g/newness"] < 0.9 or known > 100, "nearness alone would have called them copies"
+        assert metrics_of(one, fake)["g/nearest_ratio"] < 0.5, what
+    assert metrics_of(one, mixed)["g/newness"] < 0.9 or known > 100, "nearness alone would have called them copies"
 
 
 def test_slightly_shifted_copies_of_a_small_set_are_copies(digits: np.ndarray) -> None:
     one, train, _ = among(digits, 45, 5)
-    assert told(one, some(train).roll(1, 3))["g/nearest_ratio"] < COPIES
+    assert metrics_of(one, some(train).roll(1, 3))["g/nearest_ratio"] < COPIES
 
 
 @pytest.mark.parametrize("how", ["same bytes", "a little noise", "brighter"])
@@ -105,26 +105,26 @@ def test_duplicates_in_the_training_set_do_not_hide_copies(digits: np.ndarray, h
     }[how]
     train = np.concatenate([np.clip(first + (change() if k else 0), 0, 255) for k in range(3)]).astype(np.uint8)
     one = MemorizationCheck(ImageDataset(train), ImageDataset(digits[200:220]), CPU)
-    assert told(one, some(signed(train)) + noise(0.2))["g/nearest_ratio"] < 0.5
-    assert told(one, signed(digits[-COUNT:]))["g/nearest_ratio"] > COPIES
+    assert metrics_of(one, some(signed(train)) + noise(0.2))["g/nearest_ratio"] < 0.5
+    assert metrics_of(one, signed(digits[-COUNT:]))["g/nearest_ratio"] > COPIES
 
 
 def test_blobs_are_no_copies_of_a_flat_training_image(digits: np.ndarray) -> None:
     train = np.concatenate([digits[:60], np.full((1, 28, 28, 1), 77, np.uint8)])
     one = MemorizationCheck(ImageDataset(train), ImageDataset(digits[200:220]), CPU)
     blobs = noise(0.002) + (77 / 127.5 - 1)
-    assert told(one, blobs)["g/newness"] < 0.1, "they lie on it"
-    assert told(one, blobs)["g/nearest_ratio"] > COPIES
+    assert metrics_of(one, blobs)["g/newness"] < 0.1, "they lie on it"
+    assert metrics_of(one, blobs)["g/nearest_ratio"] > COPIES
 
 
 def test_mixtures_of_training_images_are_closer_to_them_than_to_held_out_images(digits: np.ndarray) -> None:
     """They are not copies, but made of training images; new images and blobs are equally close to both splits."""
     one, train, new = among(digits, 60, 900)
     mixed, mean = 0.5 * (some(train) + some(train.roll(7, 0))), train.mean(0, keepdim=True)
-    assert told(one, mixed)["g/train_ratio"] < 0.9
-    assert told(one, mixed)["g/nearest_ratio"] > COPIES
+    assert metrics_of(one, mixed)["g/train_ratio"] < 0.9
+    assert metrics_of(one, mixed)["g/nearest_ratio"] > COPIES
     for fake in (new, mean + 0.5 * (new - mean), noise(0.5)):
-        assert told(one, fake)["g/train_ratio"] == pytest.approx(1, abs=0.08)
+        assert metrics_of(one, fake)["g/train_ratio"] == pytest.approx(1, abs=0.08)
 
 
 @pytest.mark.parametrize(("known", "held_out", "there"), [(200, 49, False), (49, 200, False), (50, 50, True)])

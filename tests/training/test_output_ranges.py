@@ -104,12 +104,12 @@ def own(tmp_path: Path, digits: DataSplits) -> Callable[..., list[str]]:
     def look(g: str = "", d: str = "", recipe: str = "dcgan", changes: dict[str, Any] | None = None, **options: Any):
         file = tmp_path / f"mine{len(list(tmp_path.iterdir()))}.py"
         file.write_text(MINE.replace("G_END", g or "nn.Tanh()").replace("D_END", d or "nn.Identity()"))
-        told = load_table(recipe) | {"data": {"kind": "digits", "size": SIZE}} | (changes or {})
+        result = load_table(recipe) | {"data": {"kind": "digits", "size": SIZE}} | (changes or {})
         for side, end in (("g", g), ("d", d)):
             if end:
                 part = {"kind": "python", "file": str(file), "name": side.upper(), "options": options}
-                told["network"] = told["network"] | {side: part}
-        made: Recipe = decode(told)
+                result["network"] = result["network"] | {side: part}
+        made: Recipe = decode(result)
         allow_user_code(made, True)
         before = torch.random.get_rng_state()
         found = check_output_ranges(made, digits.train)
@@ -127,10 +127,10 @@ def test_a_valid_g(own: Callable[..., list[str]], end: str, norm: bool) -> None:
 
 @pytest.mark.parametrize(("end", "word"), BAD_G.values(), ids=BAD_G)
 def test_a_g_out_of_range(own: Callable[..., list[str]], end: str, word: str) -> None:
-    (told,) = own(g=end)
-    assert told.startswith("network.g: ")
-    assert word in told
-    assert "[-1, 1]" in told
+    (message,) = own(g=end)
+    assert message.startswith("network.g: ")
+    assert word in message
+    assert "[-1, 1]" in message
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_a_valid_d(own: Callable[..., list[str]], options: dict[str, Any], recip
 @pytest.mark.parametrize(("end", "word"), BAD_D.values(), ids=BAD_D)
 @pytest.mark.parametrize("verdict", [False, True])
 def test_a_d_without_logits(own: Callable[..., list[str]], end: str, word: str, verdict: bool) -> None:
-    (told,) = own(d=end, verdict=verdict)
-    assert told.startswith("network.d: ")
-    assert word in told
-    assert "'non_saturating' needs unbounded scores (logits)" in told
+    (message,) = own(d=end, verdict=verdict)
+    assert message.startswith("network.d: ")
+    assert word in message
+    assert "'non_saturating' needs unbounded scores (logits)" in message
 
 
 def test_which_objectives_need_logits(own: Callable[..., list[str]]) -> None:
@@ -165,8 +165,8 @@ def test_which_objectives_need_logits(own: Callable[..., list[str]]) -> None:
 
 
 def test_labels_and_packing(own: Callable[..., list[str]]) -> None:
-    told = own(g="nn.Sigmoid()", d="nn.Sigmoid()", recipe="cgan")
-    assert [one.split(":")[0] for one in told] == ["network.g", "network.d"]
+    result = own(g="nn.Sigmoid()", d="nn.Sigmoid()", recipe="cgan")
+    assert [one.split(":")[0] for one in result] == ["network.g", "network.d"]
     packed = {"tricks": [{"kind": "packing", "samples": 2}]}
     assert len(own(d="nn.Sigmoid()", changes=packed)) == 1
     assert own(d="nn.Identity()", changes=packed) == []
@@ -175,12 +175,12 @@ def test_labels_and_packing(own: Callable[..., list[str]]) -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_networks_have_valid_ranges(name: str, digits: DataSplits) -> None:
     """They are not checked in a run, because their classes declare the output; here they are."""
-    told = load_table(name)
-    points = told["data"]["kind"] in ("ring", "grid")
+    result = load_table(name)
+    points = result["data"]["kind"] in ("ring", "grid")
     shape = (2,) if points else (1, SIZE, SIZE)
-    for network in told["network"].values():
+    for network in result["network"].values():
         network |= {"width": 4} if "width" in network else {}
-    recipe = decode(told | ({} if points else {"data": {"kind": "digits", "size": SIZE}}))
+    recipe = decode(result | ({} if points else {"data": {"kind": "digits", "size": SIZE}}))
     g, d = recipe.network.g, recipe.network.d
     torch.manual_seed(1)
     z = torch.randn(16, recipe.latent.dim)
@@ -194,8 +194,8 @@ def test_shipped_networks_have_valid_ranges(name: str, digits: DataSplits) -> No
 
 
 def test_non_finite_outputs_give_no_warning() -> None:
-    told = output_range(nn.Linear(2, 2), lambda net: torch.tensor([float("nan")]))
-    assert score_range_warning(told, "any") == []
+    result = output_range(nn.Linear(2, 2), lambda net: torch.tensor([float("nan")]))
+    assert score_range_warning(result, "any") == []
     assert sample_range_warning(OutputRange(-1, 1, -1, 1)) == []
 
 

@@ -35,12 +35,12 @@ RELATIVISTIC = {"objective": {"kind": "relativistic"}}
 DEAF: dict[str, Any] = {"kind": "adam", "lr": 1e-12}
 
 
-def checked(told: Recipe, **how: Any) -> Report:
-    return check(told, device="cpu", precision="fp32", **how)
+def checked(config: Recipe, **how: Any) -> Report:
+    return check(config, device="cpu", precision="fp32", **how)
 
 
-def initial_state(told: Recipe) -> TrainState:
-    return TrainState(told, ComputeSettings(CPU, "fp32"), DataSplits(source("points")))
+def initial_state(config: Recipe) -> TrainState:
+    return TrainState(config, ComputeSettings(CPU, "fp32"), DataSplits(source("points")))
 
 
 # ---- shipped recipes -------------------------------------------------------------------------------------
@@ -50,13 +50,13 @@ def text(name: str) -> str:
     return (files("poise.recipes") / f"{name}.toml").read_text("utf-8")
 
 
-def apart(told: Recipe) -> Report:
+def apart(config: Recipe) -> Report:
     """The numbers of weights of both players, without data."""
     shapes = {"digits": (1, 32, 32), "stacked_digits": (3, 32, 32)}
-    shape = shapes.get(str(told.data.tag()), (2,))
-    size = getattr(told.data, "size", 0)
+    shape = shapes.get(str(config.data.tag()), (2,))
+    size = getattr(config.data, "size", 0)
     findings = check_compatibility(
-        told, (shape[0], size, size) if len(shape) == 3 else shape, 0 if len(shape) == 1 else 10
+        config, (shape[0], size, size) if len(shape) == 3 else shape, 0 if len(shape) == 1 else 10
     )
     return Report(findings, [], None, None)
 
@@ -82,10 +82,10 @@ def test_recipes_whose_comments_mention_the_check_have_warnings() -> None:
 def test_other_shipped_recipes_have_no_warnings() -> None:
     """Neither for its settings nor for its data nor for the sizes of its players."""
     for name in recipe_names():
-        told = decode(load_table(name))
-        loaded = told.data.load()
-        findings = check_compatibility(told, loaded.train.shape, len(loaded.train.classes))
-        game = build_game(told, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
+        config = decode(load_table(name))
+        loaded = config.data.load()
+        findings = check_compatibility(config, loaded.train.shape, len(loaded.train.classes))
+        game = build_game(config, loaded.train.spec(), ComputeSettings(CPU, "fp32"), RandomStreams(0))
         _compare_sizes(run_info.parameter_counts(game), findings)
         fields = [warning.field for warning in findings.warnings]
         assert fields == (["network.g"] if name == "stacked-digits-small" else []), (name, findings.warnings)
@@ -114,8 +114,8 @@ def test_the_recipe_is_refused_before_the_data_is_loaded() -> None:
 
 def test_the_size_in_the_recipe_is_enough_to_refuse_a_network() -> None:
     """The network is refused before the missing data is loaded."""
-    told = recipe("pictures", data={"kind": "npz", "path": "/nowhere.npz", "size": 12})
-    report = checked(told)
+    config = recipe("pictures", data={"kind": "npz", "path": "/nowhere.npz", "size": 12})
+    report = checked(config)
     assert [finding.field for finding in report.findings.refusals] == ["network.g", "network.d"]
     assert report.findings.refusals[0].tip == "T08a"
 
@@ -128,9 +128,9 @@ def npz(file: Path, n: int = 40, channels: int = 1, **more: Any) -> dict[str, An
 
 def test_the_data_may_refuse_what_the_recipe_does_not(tmp_path: Path) -> None:
     """The recipe uses labels, but the data has none."""
-    told = recipe("labelled", data=npz(tmp_path / "p.npz"))
-    assert check_compatibility(told, (1, 8, 8)).refusals == []
-    report = checked(told)
+    config = recipe("labelled", data=npz(tmp_path / "p.npz"))
+    assert check_compatibility(config, (1, 8, 8)).refusals == []
+    report = checked(config)
     assert [finding.field for finding in report.findings.refusals] == ["conditioning"]
     assert (report.estimate, report.warm_up) == (None, None)
 
@@ -150,12 +150,12 @@ def test_a_component_that_cannot_be_built_is_a_refusal(tmp_path: Path) -> None:
     )
     d = {"kind": "python", "file": str(tmp_path / "own.py"), "name": "D"}
     network = {"g": {"kind": "mlp", "width": 4}, "d": d}
-    told = recipe("points", {"kind": "feature_matching"}, network=network)
+    config = recipe("points", {"kind": "feature_matching"}, network=network)
     with pytest.raises(RecipeError, match="--trust-code"):
-        checked(told)
+        checked(config)
     with pytest.raises(RecipeError, match="--trust-code"):
-        checked(told, with_data=False)
-    report = checked(told, trust_code=True)
+        checked(config, with_data=False)
+    report = checked(config, trust_code=True)
     (one,) = report.findings.refusals
     assert one.field == "network.d"
     assert "no features" in one.message
@@ -165,12 +165,12 @@ def test_a_component_that_cannot_be_built_is_a_refusal(tmp_path: Path) -> None:
 
 def test_the_check_does_not_write_and_does_not_change_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told = recipe("points", steps=4)
-    train(told, tmp_path / "alone")
+    config = recipe("points", steps=4)
+    train(config, tmp_path / "alone")
     before = sorted(tmp_path.rglob("*"))
-    checked(told, warm_up=True)
+    checked(config, warm_up=True)
     assert sorted(tmp_path.rglob("*")) == before
-    train(told, tmp_path / "after")
+    train(config, tmp_path / "after")
     both = [(checkpoint.newest_valid(tmp_path / name / "saves")[0]) for name in ("alone", "after")]
     assert both[0] is not None
     assert both[1] is not None
@@ -181,13 +181,13 @@ def test_the_check_does_not_write_and_does_not_change_the_run(tmp_path: Path, mo
 
 
 def test_the_estimate(tmp_path: Path) -> None:
-    told = recipe("points", steps=1000)
-    estimate = checked(told).estimate
+    config = recipe("points", steps=1000)
+    estimate = checked(config).estimate
     assert estimate is not None
     assert estimate.seconds_per_step > 0
     assert estimate.seconds == pytest.approx(1000 * estimate.seconds_per_step)
     assert 50 < estimate.megabytes < 1e5  # of a process with torch in it
-    train_state = initial_state(told)
+    train_state = initial_state(config)
     assert estimate.parameters == {
         side.value: sum(weight.numel() for weight in train_state.game.players[side].weights) for side in Side
     }
@@ -245,8 +245,8 @@ def far(**changes: Any) -> Recipe:
 
 @pytest.mark.parametrize("objective", ["non_saturating", "least_squares", "hinge", "relativistic"])
 def test_a_good_d_passes_the_warm_up(objective: str) -> None:
-    told = far(objective={"kind": objective})
-    report = checked(told, warm_up=True)
+    result = far(objective={"kind": objective})
+    report = checked(result, warm_up=True)
     warm = report.warm_up
     assert warm is not None
     assert warm.passed
@@ -278,8 +278,8 @@ def test_without_the_warm_up_there_is_no_result() -> None:
 def test_the_loss_of_a_critic_has_to_fall(rate: float, passed: bool) -> None:
     """A loss without an equilibrium value is compared with its own start."""
     d = {"kind": "rmsprop", "lr": rate}
-    told = far(objective={"kind": "wasserstein"}, optimizer={"g": d, "d": d})
-    warm = warm_up_discriminator(initial_state(told), 200)
+    result = far(objective={"kind": "wasserstein"}, optimizer={"g": d, "d": d})
+    warm = warm_up_discriminator(initial_state(result), 200)
     assert warm.passed == passed
     assert warm.moves == 200
     assert len(warm.losses) == 4
@@ -307,10 +307,10 @@ def test_the_warm_up_does_not_affect_the_estimate(monkeypatch: pytest.MonkeyPatc
         return estimated(train_state)
 
     monkeypatch.setattr(checking, "_estimate", looking)
-    told = far(**RELATIVISTIC)
-    checked(told, warm_up=True)
+    result = far(**RELATIVISTIC)
+    checked(result, warm_up=True)
     ((done, weights),) = seen
-    fresh = initial_state(told).game.d.weights
+    fresh = initial_state(result).game.d.weights
     assert done == 0
     assert all(torch.equal(a, b) for a, b in zip(weights, fresh, strict=True))
 
@@ -364,10 +364,10 @@ def test_every_objective_has_a_family() -> None:
 
 def test_the_report_as_json() -> None:
     report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC), warm_up=True)
-    told = json.loads(json.dumps(report.as_json(), allow_nan=False))
-    assert list(told) == ["refusals", "warnings", "notes", "estimate", "warm_up"]
-    assert told["refusals"] == []
-    assert [list(one) for one in told["warnings"]] == [["field", "message", "tip", "cure"]]
-    assert set(told["estimate"]) == {"seconds_per_step", "seconds", "megabytes", "save_megabytes", "parameters"}
-    assert set(told["warm_up"]) == {"moves", "losses", "passed", "words"}
+    result = json.loads(json.dumps(report.as_json(), allow_nan=False))
+    assert list(result) == ["refusals", "warnings", "notes", "estimate", "warm_up"]
+    assert result["refusals"] == []
+    assert [list(one) for one in result["warnings"]] == [["field", "message", "tip", "cure"]]
+    assert set(result["estimate"]) == {"seconds_per_step", "seconds", "megabytes", "save_megabytes", "parameters"}
+    assert set(result["warm_up"]) == {"moves", "losses", "passed", "words"}
     assert list(checked(missing(), with_data=False).as_json()) == ["refusals", "warnings", "notes"]

@@ -242,7 +242,7 @@ def test_line_with_wrong_types_is_reported(tmp_path: Path, key: str) -> None:
         path = alarms(tmp_path / "alarms.jsonl", ALARM | {key: wrong}, ALARM)
         with pytest.raises(CheckpointError, match="line 1 is damaged"):
             read_jsonl(path, check_alarm)
-    short = {name: told for name, told in ALARM.items() if name != key}
+    short = {name: result for name, result in ALARM.items() if name != key}
     with pytest.raises(CheckpointError, match="line 2 is damaged"):
         read_jsonl(alarms(tmp_path / "alarms.jsonl", ALARM, short), check_alarm)
 
@@ -319,9 +319,9 @@ def test_holder_of_lock_is_named_and_its_end_releases_it(tmp_path: Path) -> None
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as rival:
         assert rival.stdout is not None
         assert rival.stdout.readline() == "held\n"
-        told = f"another run is writing to this folder, found process {rival.pid} on"
+        message = f"another run is writing to this folder, found process {rival.pid} on"
         for _ in range(2):  # being refused does not wipe out the name
-            with pytest.raises(RecipeError, match=told), file_lock(path, "--out x"):
+            with pytest.raises(RecipeError, match=message), file_lock(path, "--out x"):
                 pass
         rival.kill()
     with file_lock(path, "--out x") as note:

@@ -36,10 +36,10 @@ HOSTILE = "\x1b[31mred\x1b]0;owned\x07 a\rb\b\x7f\x9b1m \u202eevil\u2066"
 
 @pytest.mark.parametrize("char", OBEYED_ONES, ids=ascii)
 def test_control_characters_are_escaped(char: str) -> None:
-    told = printable(f"a{char}b")
-    assert told.isprintable()
-    assert told == "a" + {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char, ascii(char)[1:-1]) + "b"
-    assert printable(told) == told, "what is escaped already stays"
+    result = printable(f"a{char}b")
+    assert result.isprintable()
+    assert result == "a" + {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char, ascii(char)[1:-1]) + "b"
+    assert printable(result) == result, "what is escaped already stays"
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Ωmega é 漢字 😀", "नमस्ते", "[bold]x[/]", r"C:\new", "👩\u200d🔬"])
@@ -75,7 +75,7 @@ def test_json_rejects_non_finite_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "words", "told"),
+    ("n", "words", "message"),
     [
         (0, ("picture",), "0 pictures"),
         (1, ("picture",), "1 picture"),
@@ -84,8 +84,8 @@ def test_json_rejects_non_finite_numbers() -> None:
         (2, ("class", "classes"), "2 classes"),
     ],
 )
-def test_count_noun(n: int, words: tuple[str, ...], told: str) -> None:
-    assert count_noun(n, *words) == told
+def test_count_noun(n: int, words: tuple[str, ...], message: str) -> None:
+    assert count_noun(n, *words) == message
 
 
 def test_no_other_module_prints() -> None:
@@ -152,15 +152,15 @@ def test_stream_replaces_unencodable_characters(encoding: str, monkeypatch: pyte
     console = TerminalConsole()
     console.print(text)
     sys.stdout.flush()
-    told = raw.getvalue().decode(encoding)
-    assert len(told.splitlines()) == 3
+    message = raw.getvalue().decode(encoding)
+    assert len(message.splitlines()) == 3
     expected = {
         "ascii": r"+/- . | o |grad | sigma^2 omegamega \u2192 \u6f22",
         "utf-8": text,
     }
     if encoding in expected:
-        assert set(told.splitlines()) == {expected[encoding]}
-    assert r"\u6f22" in told or encoding == "utf-8"
+        assert set(message.splitlines()) == {expected[encoding]}
+    assert r"\u6f22" in message or encoding == "utf-8"
 
 
 def test_other_streams_are_unchanged() -> None:

@@ -31,7 +31,7 @@ from poise.utils.progress import DelayedProgress, no_progress, progress_to, repo
 if TYPE_CHECKING:
     from conftest import Command
 
-Told = list[tuple[str, float]]
+Reports = list[tuple[str, float]]
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DataConfig]:
     }
 
 
-def messages(work: Callable[[], object]) -> Told:
-    told: Told = []
-    with progress_to(lambda what, share: told.append((what, share))):
+def messages(work: Callable[[], object]) -> Reports:
+    result: Reports = []
+    with progress_to(lambda what, share: result.append((what, share))):
         work()
-    return told
+    return result
 
 
 @pytest.mark.usefixtures("slowly")
@@ -78,12 +78,12 @@ def messages(work: Callable[[], object]) -> Told:
     [("folder", ("inspecting", "reading")), ("zip", ("inspecting", "reading")), ("npz", ("resizing",))],
 )
 def test_slow_reading_is_reported(places: dict[str, DataConfig], kind: str, words: tuple[str, ...]) -> None:
-    told = messages(places[kind].load)
-    assert told[-1] == ("", 1.0)
-    assert [word for word in words if not any(what.startswith(word) for what, _ in told)] == []
-    assert (f"{words[-1]} 20 of 20 images", 1.0) in told
+    result = messages(places[kind].load)
+    assert result[-1] == ("", 1.0)
+    assert [word for word in words if not any(what.startswith(word) for what, _ in result)] == []
+    assert (f"{words[-1]} 20 of 20 images", 1.0) in result
     for word in words:
-        shares = [share for what, share in told if what.startswith(word)]
+        shares = [share for what, share in result if what.startswith(word)]
         assert shares == sorted(shares)
 
 
@@ -108,10 +108,10 @@ def test_reports_are_delayed_and_rate_limited(monkeypatch: pytest.MonkeyPatch) -
             for now[0] in np.arange(0, 2, 0.0001).tolist():
                 slow.step()
 
-    told = messages(work)
-    assert told[0] == ("10,001 of 20,000", pytest.approx(0.5, abs=1e-3))
-    assert len(told) == 5
-    assert told[-1] == ("", 1.0)
+    result = messages(work)
+    assert result[0] == ("10,001 of 20,000", pytest.approx(0.5, abs=1e-3))
+    assert len(result) == 5
+    assert result[-1] == ("", 1.0)
 
 
 def test_report_is_cleared_when_the_work_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,14 +119,14 @@ def test_report_is_cleared_when_the_work_fails(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no picture")
-    told: Told = []
-    with progress_to(lambda what, share: told.append((what, share))), pytest.raises(DataError):
+    result: Reports = []
+    with progress_to(lambda what, share: result.append((what, share))), pytest.raises(DataError):
         FolderConfig(path=str(tmp_path)).load()
-    assert told[-1] == ("", 1.0)
+    assert result[-1] == ("", 1.0)
 
 
 def test_previous_callback_is_restored() -> None:
-    outer: Told = []
+    outer: Reports = []
     with progress_to(lambda what, share: outer.append((what, share))):
         messages(lambda: report("inside", 0.1))
         with pytest.raises(ValueError, match="no"), progress_to(no_progress):
@@ -143,17 +143,17 @@ class Ear(NullListener):
     """A listener that receives progress reports."""
 
     def __init__(self) -> None:
-        self.told: Told = []
+        self.reports: Reports = []
 
     def on_progress(self, what: str, share: float) -> None:
-        self.told.append((what, share))
+        self.reports.append((what, share))
 
 
 def recipe(entry: DataConfig, **more: object) -> object:
     from poise.recipe.shipped import load_table
 
-    told = load_table("gan") | {"steps": 2, "batch": 4, "data": entry.model_dump(mode="json") | {"size": 8}} | more
-    return decode(told)
+    result = load_table("gan") | {"steps": 2, "batch": 4, "data": entry.model_dump(mode="json") | {"size": 8}} | more
+    return decode(result)
 
 
 @pytest.mark.usefixtures("slowly")
@@ -161,13 +161,13 @@ def test_run_reports_reading_and_measuring(places: dict[str, DataConfig], tmp_pa
     ear = Ear()
     measured = recipe(places["folder"], measure={"every": 2, "measures": ["kid"], "features": "pixels"})
     train(measured, tmp_path / "run", listener=ear, device="cpu")  # type: ignore[arg-type]
-    result = [what for what, _ in ear.told]
+    result = [what for what, _ in ear.reports]
     assert "reading 20 of 20 images" in result
     assert "measuring at step 2" in result
     assert "measuring at step 2: kid" in result
     assert result[-1] == ""
     report("afterwards", 0.0)
-    assert result == [what for what, _ in ear.told]
+    assert result == [what for what, _ in ear.reports]
 
 
 def test_listener_without_progress_or_with_errors() -> None:
