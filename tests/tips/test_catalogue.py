@@ -16,6 +16,7 @@ from poise.cli.train import train as train_command
 from poise.core.config import find_components
 from poise.data.source import Source
 from poise.errors import RecipeError
+from poise.objectives.base import Objective
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -32,6 +33,7 @@ LISTS = """
 """
 IDS = LISTS.split()
 TRICKS: dict[str, type[TrickConfig]] = find_components(TrickConfig, "poise.tricks")  # type: ignore[assignment]
+OBJECTIVES = sorted(find_components(Objective, "poise.objectives"))
 SWITCHES = sorted({switch for tip in tips() for switch in (tip.switch, *(part.switch for part in tip.parts))})
 every_tip = pytest.mark.parametrize("tip", tips(), ids=lambda tip: tip.id)
 
@@ -48,9 +50,23 @@ def test_the_catalogue_has_every_tip_once_and_in_order() -> None:
     assert len({tip.name for tip in tips()}) == len(IDS)
 
 
-def test_every_trick_is_listed_under_its_tip() -> None:
-    listed = [(part.kind, tip.id) for tip in tips() for part in tip.parts if part.at == "tricks"]
-    assert sorted(listed) == sorted((kind, entry.tip) for kind, entry in TRICKS.items())
+@pytest.mark.parametrize("kind", sorted(TRICKS))
+def test_every_trick_is_listed_under_its_tip(kind: str) -> None:
+    listed = [tip.id for tip in tips() for part in tip.parts if (part.at, part.kind) == ("tricks", kind)]
+    missing = f"add a part with kind '{kind}' to tip {TRICKS[kind].tip} in src/poise/tips/catalogue.toml"
+    assert listed == [TRICKS[kind].tip], missing
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_every_objective_is_listed_under_a_tip(kind: str) -> None:
+    listed = [tip.id for tip in tips() for part in tip.parts if (part.at, part.kind) == ("objective", kind)]
+    assert listed, f"add a part with kind '{kind}' to a tip in src/poise/tips/catalogue.toml"
+
+
+@pytest.mark.parametrize("kind", sorted({*OBJECTIVES, *TRICKS}))
+def test_the_recipes_page_has_a_row_for_every_objective_and_trick(kind: str) -> None:
+    rows = [line for line in (ROOT / "docs/recipes.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    assert any(f"`{kind}`" in row.split("|")[1] for row in rows), f"add a row for `{kind}` to docs/recipes.md"
 
 
 @every_tip

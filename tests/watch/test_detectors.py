@@ -975,12 +975,9 @@ def test_inputs(name: str) -> None:
 
 
 def test_every_objective_has_a_family() -> None:
-    assert set(find_components(Objective, "poise.objectives")) <= set(FAMILIES)
+    missing = set(find_components(Objective, "poise.objectives")) - set(FAMILIES)
+    assert not missing, "add it to FAMILIES in src/poise/watch/base.py"
     assert set(FAMILIES.values()) == ALL_FAMILIES
-    for kind, family in FAMILIES.items():
-        families = {"non_saturating": "logistic", "minimax": "logistic", "least_squares": "squares", "began": "energy"}
-        families |= {"kl_divergence": "divergence", "reconstruction": "reconstruction", "elbo": "reconstruction"}
-        assert family == ("pairs" if kind.startswith("relativistic") else families.get(kind, kind))
     for kind, part in find_components(Objective, "poise.objectives").items():
         assert (FAMILIES[kind] in GAN_FAMILIES) == bool(part.output_kinds)  # type: ignore[attr-defined]
 
