@@ -57,15 +57,14 @@ def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as a user may have it: pictures, a zip-able set of them, an array, another trainer's logs."""
+    """A folder as a user may have it: images, an array of images, another trainer's logs."""
     rng = np.random.default_rng(0)
     for kind in ("cats", "dogs"):
-        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        (tmp_path / "images" / kind).mkdir(parents=True)
         for number in range(12):
             pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / kind / f"{number}.png")
-    (tmp_path / "photos").symlink_to(tmp_path / "pictures", target_is_directory=True)
-    np.savez(tmp_path / "pictures.npz", images=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
+            Image.fromarray(pixels).save(tmp_path / "images" / kind / f"{number}.png")
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
     monkeypatch.chdir(tmp_path)
