@@ -14,7 +14,7 @@ import poise
 from poise import retired
 from poise.core.hooks import InputTransform
 from poise.objectives.base import Objective
-from poise.training.listener import NullListener
+from poise.training.listener import NullListener, SafeListener
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text("utf-8")
 MEMBERS = (
@@ -82,6 +82,19 @@ def test_members_of_a_listener() -> None:
 
     Old().on_step(3)
     assert steps == [3]
+
+
+def test_a_listener_that_inherits_from_nothing() -> None:
+    steps: list[int] = []
+
+    class Plain:
+        def tick(self, step: int) -> None:
+            steps.append(step)
+
+    with pytest.warns(DeprecationWarning, match=r"Plain\.tick is now called Plain\.on_step"):
+        safe = SafeListener(Plain(), print)  # type: ignore[arg-type]
+    safe.on_step(4)
+    assert steps == [4]
 
 
 def test_the_old_argument_of_train(tmp_path: Path) -> None:

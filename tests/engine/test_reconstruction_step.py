@@ -25,7 +25,6 @@ from poise.errors import RecipeError, Stopped
 from poise.measure.catalogue import select_measures
 from poise.objectives.reconstruction import gaussian_nll
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
 from poise.runs.encode import codes_to_latents, encode_samples, make_reconstructor
 from poise.runs.evaluate import measure_run
 from poise.runs.run import Run
@@ -34,6 +33,7 @@ from poise.training.precheck import BLOCK, WARM_UP_MOVES, check, warm_up_reconst
 from poise.training.run_info import parameter_counts
 from poise.training.state import TrainState
 from poise.training.train import train
+from runs.small_runs import traces
 
 STEPS, STOP = 20, 12  # rows every 7 steps: the stop falls into the middle of an interval
 KINDS: dict[str, dict[str, Any]] = {
@@ -78,23 +78,6 @@ class StopAt(NullListener):
     def on_step(self, step: int) -> None:
         if step == STOP - 1:
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-def traces(out: Path) -> dict[str, object]:
-    """What must not differ between two runs."""
-    newest, damaged = checkpoint.newest_valid(out / "saves")
-    assert newest is not None
-    assert damaged == []
-    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
-    for row in rows:
-        del row["seconds"]
-        del row["stats"]["time/images_per_second"]
-    return {
-        "step": newest.step,
-        "tensors": (newest.path / checkpoint.TENSORS).read_bytes(),
-        "rows": rows,
-        "sheets": {path.name: path.read_bytes() for path in sorted((out / "samples").iterdir())},
-    }
 
 
 # ---------------------------------------------------------------- the folder

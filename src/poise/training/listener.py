@@ -105,6 +105,7 @@ class SafeListener:
 
     def __init__(self, listener: ProgressListener, request_stop: Callable[[str], None]) -> None:
         self.listener, self.request_stop = listener, request_stop
+        adopt(type(listener), LISTENER_MEMBERS)  # a listener need not inherit from `NullListener`
         self.failed = False
 
     def on_start(self, start: StartInfo) -> None:
