@@ -17,7 +17,7 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 FLOORS = [
     {"version", "retired", "errors", "utils"},
     {"core"},
-    {"watch"},
+    {"watch", "report"},
     {"data", "latents", "networks", "objectives", "optimizers", "tempo"},
     {"tricks"},
     {"user_code"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"engine"},
     {"runs"},
     {"training"},
-    {"ladder"},
+    {"ladder", "study"},
     {"cli"},
     {"api"},
     {"__init__", "__main__"},

@@ -1,0 +1,123 @@
+"""What a study consists of and what it has measured, as plain records: `study.json` and `results.jsonl`. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+
+from poise.core.config import Config
+
+Better = Literal["less", "more"]
+Expected = Literal["", "helps", "harms", "no effect seen"]
+State = Literal["done", "diverged", "out of memory", "crashed"]
+Names = Annotated[tuple[str, ...], Strict(False)]
+
+
+class StudyMeasure(Config):
+    """A measure that decides.
+
+    Attributes:
+        name: its name, such as "fid".
+        better: whether less or more of it is better.
+        failure: a run whose final value is worse than this has failed; None if there is no limit.
+    """
+
+    name: str
+    better: Better
+    failure: float | None = None
+
+
+class StudyBase(Config):
+    """A base on one data set, to which the tips are added.
+
+    Attributes:
+        name: its name: that of the base in the plan, followed by "-" and that of the data set if the plan has any.
+        measures: the measures that decide, each for itself; the first is the most important one.
+        summary: the data, the networks and the budget in a sentence.
+    """
+
+    name: str
+    measures: Annotated[tuple[StudyMeasure, ...], Strict(False)]
+    summary: str = ""
+
+
+class Arm(Config):
+    """A recipe that is trained with several seeds.
+
+    Attributes:
+        base: the name of its base.
+        name: its name, unique within the base; that of the base itself is "base".
+        changes: the changes to the base, as with `poise train --set`.
+        steps: the steps of each run.
+        images: the real images that D sees in each run.
+        runs: the hash of the recipe for each seed, which names the run folder.
+        components: for each component that the changes add, remove or alter, such as "tricks.packing", the source file
+            that implements it, relative to the package.
+    """
+
+    base: str
+    name: str
+    changes: Names = ()
+    steps: int
+    images: int
+    runs: dict[str, str]
+    components: dict[str, str] = Field(default_factory=dict)
+
+
+class Comparison(Config):
+    """The effect of a tip: the difference between arms with and without it.
+
+    Attributes:
+        base: the name of the base.
+        tip: the id of the tip in the catalogue, such as "T07a"; may be empty.
+        name: what is compared, for example "soft labels"; unique within the base.
+        treatment: the arms with the tip. Of several, the mean is taken for each seed.
+        control: the arms without it, as many as `treatment`.
+        expected: what the literature says.
+    """
+
+    base: str
+    tip: str = ""
+    name: str
+    treatment: Names
+    control: Names
+    expected: Expected = ""
+
+
+class Study(Config):
+    """A plan in expanded form; the content of `study.json`."""
+
+    format: Literal[1] = 1
+    name: str
+    bases: Annotated[tuple[StudyBase, ...], Strict(False)]
+    arms: Annotated[tuple[Arm, ...], Strict(False)]
+    comparisons: Annotated[tuple[Comparison, ...], Strict(False)]
+
+
+class RunResult(Config):
+    """The result of one run; a line of `results.jsonl`.
+
+    Attributes:
+        run: the hash of its recipe.
+        state: whether it was trained to the end, or how it failed.
+        reason: the reason of a failure, one line.
+        step: the steps done.
+        images: the real images that D has seen.
+        values: the final measures; without those that could not be computed, and empty for a run that failed.
+        floor: the same measures of real samples, for those that have a floor.
+        curves: for each measure, pairs of a step and the value at that step.
+        cpu_seconds: the CPU time of training and measuring.
+        versions: of poise and torch, and the date, the device and the precision.
+    """
+
+    run: str
+    state: State
+    reason: str = ""
+    step: int
+    images: int
+    values: dict[str, float] = Field(default_factory=dict)
+    floor: dict[str, float] = Field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float]]] = Field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    versions: dict[str, str] = Field(default_factory=dict)
