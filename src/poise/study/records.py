@@ -1,4 +1,4 @@
-"""What a study consists of and what it has measured, as plain records: `study.json` and `results.jsonl`. No torch here."""
+"""What a study consists of and what it has measured, as plain records (`study.json`, `results.jsonl`); without torch."""
 
 from __future__ import annotations
 
