@@ -1,4 +1,4 @@
-"""What a study consists of and what it has measured, as plain records (`study.json`, `results.jsonl`); without torch."""
+"""The records of a study: what it consists of and what it has measured (`study.json`, `results.jsonl`). No torch."""
 
 from __future__ import annotations
 
