@@ -1,0 +1,134 @@
+"""An effect: what a study says about one tip on one base and one measure, as a line of text and as JSON. No numpy."""
+
+from __future__ import annotations
+
+from math import floor, log10
+from typing import Any, Literal, NamedTuple
+
+from poise.study.records import Better, Expected
+
+Verdict = Literal["helps", "harms", "unstable", "no effect seen", "too few seeds"]
+Agreement = Literal["agrees", "disagrees", "open"]
+
+
+class Estimate(NamedTuple):
+    """A value and its interval at 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> Estimate:
+        """The value and both ends of the interval times a positive factor."""
+        return Estimate(*(factor * number for number in self))
+
+
+class Effect(NamedTuple):
+    """The effect of a tip on one measure of one base. Differences are always treatment minus control.
+
+    What cannot be computed is None: intervals with fewer than 2 pairs, p-values with fewer than 6.
+
+    Attributes:
+        base: the name of the base.
+        tip: the id of the tip; may be empty.
+        name: what is compared.
+        measure: the name of the measure.
+        better: whether less or more of the measure is better.
+        seeds: the number of pairs.
+        treatment_iqm: the interquartile mean of the runs with the tip.
+        control_iqm: the same of the runs without it.
+        treatment_median: the median of the runs with the tip.
+        control_median: the same of the runs without it.
+        effect: the difference of the interquartile means, in the unit of the measure.
+        low: the lower end of its interval.
+        high: the upper end of its interval.
+        relative: effect and interval as fractions of `control_iqm`; None where it is 0 or a value is negative.
+        median_effect: the difference of the medians with its interval.
+        p: the p-value of the paired permutation test.
+        p_adjusted: the same, adjusted for the other tips on this base and measure.
+        failures: the number of seeds whose run with the tip failed.
+        control_failures: the number of seeds whose run without it failed.
+        failure_rate: their share, with its interval.
+        control_failure_rate: the same without the tip.
+        p_failures: the one-sided p-value that more runs fail with the tip.
+        p_failures_adjusted: the same, adjusted for the other tips on this base.
+        detectable: the smallest effect that would have been seen in four of five such studies, positive.
+        verdict: helps, harms, unstable, no effect seen or too few seeds.
+        expected: what the literature says; may be empty.
+        agreement: whether the verdict agrees with it.
+    """
+
+    base: str
+    tip: str
+    name: str
+    measure: str
+    better: Better
+    seeds: int
+    treatment_iqm: float | None
+    control_iqm: float | None
+    treatment_median: float | None
+    control_median: float | None
+    effect: float | None
+    low: float | None
+    high: float | None
+    relative: Estimate | None
+    median_effect: Estimate | None
+    p: float | None
+    p_adjusted: float | None
+    failures: int
+    control_failures: int
+    failure_rate: Estimate | None
+    control_failure_rate: Estimate | None
+    p_failures: float | None
+    p_failures_adjusted: float | None
+    detectable: float | None
+    verdict: Verdict
+    expected: Expected
+    agreement: Agreement
+
+    @property
+    def text(self) -> str:
+        """The effect in one line, for example "helps +12 % [4, 19], 10 seeds, digits".
+
+        The sign is that of the change of the measure. Where no percentage makes sense, the change is in the unit of the
+        measure and followed by the name of the measure.
+        """
+        return ", ".join([self._verdict_text(), f"{self.seeds} seed{'' if self.seeds == 1 else 's'}", self.base])
+
+    def _verdict_text(self) -> str:
+        if self.verdict == "unstable":
+            return f"unstable, {self.failures} runs fail with it and {self.control_failures} without it"
+        change = self.relative.scaled(100.0) if self.relative else self._absolute()
+        if change is None:
+            return self.verdict
+        unit = "%" if self.relative else self.measure
+        value, low, high = _formatted(change)
+        if self.verdict == "no effect seen":
+            if change.low == change.high:
+                return f"{self.verdict}, difference {value} {unit}"
+            return f"{self.verdict}, changes beyond [{low}, {high}] {unit} excluded"
+        return f"{self.verdict} {value} {unit} [{low}, {high}]"
+
+    def _absolute(self) -> Estimate | None:
+        if self.effect is None or self.low is None or self.high is None:
+            return None
+        return Estimate(self.effect, self.low, self.high)
+
+
+def as_json(effect: Effect) -> dict[str, Any]:
+    """The effect for `poise report --json`: first the keys that scripts rely on, then all others.
+
+    `data` is the name of the base, and an estimate is a list of value, low and high.
+    """
+    fields = {key: list(value) if isinstance(value, Estimate) else value for key, value in effect._asdict().items()}
+    fields["data"] = fields.pop("base")
+    first = ("tip", "data", "measure", "effect", "low", "high", "seeds", "failures", "verdict")
+    return {key: fields[key] for key in first} | fields
+
+
+def _formatted(change: Estimate) -> list[str]:
+    """Value with sign, low, high, all with as many decimals as give the largest one two digits."""
+    largest = max(abs(number) for number in change)
+    decimals = max(0, 1 - floor(log10(largest))) if largest > 0 else 0
+    numbers = [f"{round(number, decimals) + 0.0:.{decimals}f}" for number in change]
+    return [numbers[0] if change.value <= 0 else f"+{numbers[0]}", *numbers[1:]]
