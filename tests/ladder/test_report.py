@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from PIL import Image
 
 from poise.errors import CheckpointError
 from poise.ladder.read import read_rungs
-from poise.ladder.report import ReportImage, ReportSection, html, markdown, write_report
+from poise.ladder.report import write_report
+from poise.report.document import ReportImage, ReportSection
+from poise.report.render import html, markdown
 
 NAMES = ["autoencoder", "vae", "gan", "vae-gan"]
 CODED = ["autoencoder", "vae", "vae-gan"]
@@ -254,6 +257,7 @@ def test_table_rows_have_equal_lengths(twin: str) -> None:
 
 
 def test_html_and_markdown_have_the_same_content(twin: str, page: Page) -> None:
+    twin = unescape(twin)
     heads = re.findall(r"^#+ (.*)$", twin, re.MULTILINE)
     assert heads == page.result("h1", "h2")
     plain = [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from poise.ladder.findings import compare_rungs
 from poise.ladder.read import Rung, read_rungs
-from poise.utils.files import write_bytes, write_text
+from poise.report.document import ReportImage, ReportSection
+from poise.report.render import write_document
+from poise.utils.files import write_bytes
 from poise.utils.plotting import as_png, new_figure
 from poise.utils.printing import count_noun
 
@@ -33,29 +32,6 @@ MAX_NORM_RATIO = 1.25
 COLOURS = {"autoencoder": "#8a6d3b", "vae": "#2b6cb0", "gan": "#d9622b", "vae-gan": "#2f855a"}
 
 
-class ReportImage(NamedTuple):
-    """An image with its caption."""
-
-    path: Path
-    caption: str
-
-
-class ReportSection(NamedTuple):
-    """A section of the report.
-
-    Attributes:
-        heading: its heading.
-        paragraphs: its text.
-        table: rows of cells, of which the first is the header.
-        images: images in a row.
-    """
-
-    heading: str
-    paragraphs: Sequence[str] = ()
-    table: Sequence[Sequence[str]] = ()
-    images: Sequence[ReportImage] = ()
-
-
 def write_report(out: Path, names: list[str]) -> Path:
     """Write `report.html` and `report.md` into the ladder's folder.
 
@@ -72,10 +48,7 @@ def write_report(out: Path, names: list[str]) -> Path:
     """
     rungs = read_rungs(out, names)
     _plot_spectra(rungs, out / "spectrum.png")
-    sections = list(_sections(rungs, out))
-    write_text(out / "report.md", markdown(sections, out))
-    write_text(out / "report.html", html(sections))
-    return out / "report.html"
+    return write_document(list(_sections(rungs, out)), out)
 
 
 def _sections(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
@@ -134,7 +107,9 @@ def _sections(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
             "edges at slightly different positions is a blurred edge. Blur is a loss of power at high frequencies: a "
             "ratio below 1 means blur, above 1 noise. A discriminator recognises blurred edges as fake.",
         ],
-        images=[ReportImage(out / "spectrum.png", "power spectrum of samples divided by that of real images")],
+        images=[
+            ReportImage(out / "spectrum.png", "power spectrum of samples divided by that of real images", "smooth")
+        ],
     )
     yield ReportSection("Training cost and reproduction", table=list(_cost_table(rungs)))
 
@@ -209,68 +184,3 @@ def _plot_spectra(rungs: list[Rung], path: Path) -> None:
     axes.set(xlabel="frequency (cycles per image)", ylabel="power relative to real images")
     axes.legend(frameon=False, fontsize=8)
     write_bytes(path, as_png(figure))
-
-
-def markdown(sections: Sequence[ReportSection], out: Path) -> str:
-    """The report as Markdown; images are linked by their paths relative to `out`."""
-    lines: list[str] = []
-    for index, section in enumerate(sections):
-        lines += [f"{'#' if index == 0 else '##'} {section.heading}", ""]
-        lines += [line for paragraph in section.paragraphs for line in (paragraph, "")]
-        if section.table:
-            header, *rows = section.table
-            lines += ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)] + [""]
-        for image in section.images:
-            lines += [f"![{image.caption}]({image.path.relative_to(out).as_posix()})", ""]
-    return "\n".join(lines)
-
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.55 system-ui, sans-serif; max-width: 76rem; margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.9rem; margin-bottom: .4rem; } h2 { margin-top: 2.4rem; font-size: 1.25rem; }
-p { max-width: 46rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #8884; }
-th:first-child, td:first-child { text-align: left; }
-.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1.2rem; }
-figure { margin: 0; } img { width: 100%; image-rendering: pixelated; }
-figure.wide img { image-rendering: auto; background: white; }
-figcaption { font-size: .85rem; opacity: .75; }
-"""
-
-
-def html(sections: Sequence[ReportSection]) -> str:
-    """The report as a single HTML file with embedded images."""
-    body: list[str] = []
-    for index, section in enumerate(sections):
-        level = 1 if index == 0 else 2
-        body.append(f"<h{level}>{escape(section.heading)}</h{level}>")
-        body += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
-        if section.table:
-            body.append(_html_table(section.table))
-        if section.images:
-            body.append('<div class="row">' + "".join(map(_html_image, section.images)) + "</div>")
-    title = escape(sections[0].heading)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n'
-        + "\n".join(body)
-        + ("\n</body></html>\n")
-    )
-
-
-def _html_table(table: Sequence[Sequence[str]]) -> str:
-    header, *rows = table
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return "<table>" + line(header, "th") + "".join(line(row, "td") for row in rows) + "</table>"
-
-
-def _html_image(image: ReportImage) -> str:
-    encoded = base64.b64encode(image.path.read_bytes()).decode()
-    wide = ' class="wide"' if image.path.name == "spectrum.png" else ""
-    element = f'<img alt="{escape(image.caption)}" src="data:image/png;base64,{encoded}">'
-    return f"<figure{wide}>{element}<figcaption>{escape(image.caption)}</figcaption></figure>"
