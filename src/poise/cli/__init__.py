@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, tips, train, watch
+from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, study, tips, train, watch
 from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, is_out_of_memory
@@ -40,6 +40,7 @@ COMMANDS = {
     "compare": compare.compare,
     "watch": watch.watch,
     "ladder": ladder.ladder,
+    "study": study.study,
 }
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=epilog(_name))(_command)
@@ -91,6 +92,7 @@ MEMORY_CURES = {
     "interpolate": "generate fewer images: --rows, --steps",
     "measure": "use fewer samples: --n",
     "compare": "use fewer or smaller images: --n, --size",
+    "study": "use smaller batches in the plan",
     "ladder": "use smaller batches or images: --batch, --size",
     "check": "use smaller batches: --set batch=N",
 }

@@ -19,6 +19,11 @@ def recipes(incomplete: str) -> Iterator[tuple[str, str]]:
     yield from paths(incomplete, ".toml")
 
 
+def plans(incomplete: str) -> Iterator[tuple[str, str]]:
+    """`.toml` files and folders."""
+    yield from paths(incomplete, ".toml")
+
+
 def data(incomplete: str) -> Iterator[tuple[str, str]]:
     """The embedded digits, folders, and `.zip` and `.npz` files."""
     if "digits".startswith(incomplete):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from poise.core.config import did_you_mean
+from poise.core.config import Config, did_you_mean
 from poise.errors import RecipeError
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
+
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 MESSAGES = {
     "int_type": "must be a whole number",
@@ -43,8 +45,13 @@ def decode(table: Table, where: str = "") -> Recipe:
     Raises:
         RecipeError: the table is not a valid recipe; describes the first error in one line.
     """
+    return validate(Recipe, table, where)
+
+
+def validate(model: type[ConfigT], table: Table, where: str = "") -> ConfigT:
+    """An instance of a config class from a table; see `decode`."""
     try:
-        return Recipe.model_validate(table)
+        return model.model_validate(table)
     except ValidationError as error:
         details = error.errors(include_url=False)
         # a misspelt key may be the cause of a missing one, which is therefore reported last

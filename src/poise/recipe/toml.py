@@ -79,7 +79,8 @@ NONE = "none"
 def set_value(table: Table, assignment: str) -> None:
     """Apply one `--set path=value` in place, with a dotted path and a TOML value; `path+=value` extends a list.
 
-    `path=none` removes a table. A trick is addressed by its index or by its kind: `tricks.instance_noise.sigma=0.2`.
+    `path=none` removes a table or a trick. A trick is addressed by its index or by its kind:
+    `tricks.instance_noise.sigma=0.2`.
 
     Raises:
         RecipeError: there is no "=", the path is empty or leads through a single value, the value is not TOML, or `+=`
@@ -116,13 +117,20 @@ def set_value(table: Table, assignment: str) -> None:
 
 
 def _removed(table: Table, keys: list[str]) -> bool:
-    """Remove the table at `keys`; False if there is none."""
+    """Remove the table at `keys`, which may be an item of a list, such as a trick; False if there is none."""
     parent: Any = table
     for key in keys[:-1]:
         parent = parent.get(key) if isinstance(parent, dict) else None
-    if not isinstance(parent, dict) or not isinstance(parent.get(keys[-1]), dict):
+    last = keys[-1]
+    if isinstance(parent, list):
+        kinds = [item.get("kind") if isinstance(item, dict) else None for item in parent]
+        if kinds.count(last) != 1:
+            return False
+        del parent[kinds.index(last)]
+        return True
+    if not isinstance(parent, dict) or not isinstance(parent.get(last), dict):
         return False
-    del parent[keys[-1]]
+    del parent[last]
     return True
 
 

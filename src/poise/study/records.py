@@ -118,6 +118,6 @@ class RunResult(Config):
     images: int
     values: dict[str, float] = Field(default_factory=dict)
     floor: dict[str, float] = Field(default_factory=dict)
-    curves: dict[str, list[tuple[int, float]]] = Field(default_factory=dict)
+    curves: dict[str, list[Annotated[tuple[int, float], Strict(False)]]] = Field(default_factory=dict)
     cpu_seconds: float = 0.0
     versions: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,53 @@
+"""`poise study`: trains a recipe with and without each tip, over paired seeds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from poise.cli import completion
+from poise.cli.options import DataRoot, Device, Text, TrustCode
+
+
+def study(
+    plan: Annotated[Path, typer.Argument(help="The plan, a .toml file.", autocompletion=completion.plans)],
+    out: Annotated[Text, typer.Option(help="The study's folder.", show_default="runs/NAME")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Runs at the same time.", show_default="the number of cores")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray", "slurm"], typer.Option(help="local processes, a Ray cluster, or Slurm.")
+    ] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the study in --out.")] = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    trust_code: TrustCode = False,
+) -> None:
+    """Train a recipe with and without each tip over paired seeds; `poise report` shows the verdicts."""
+    from poise.cli.study_view import choose_study_view, print_estimate
+    from poise.study.engines import executor_of
+    from poise.study.execute import Options, run_study
+    from poise.study.folder import StudyFolder
+    from poise.study.plan import read_plan
+
+    options = Options(device, data_root, trust_code)
+    folder = Path(out) if out is not None else Path("runs") / read_plan(plan).name
+    workers = workers or os.cpu_count() or 1
+    if dry_run:
+        print_estimate(plan, StudyFolder(folder), workers, options)
+        return
+    view = choose_study_view()
+    view.on_message("starting ...")
+    run_study(
+        plan,
+        folder,
+        executor_of(engine, workers),
+        resume=resume,
+        options=options,
+        listener=view,
+    )
+    view.on_message(f"the verdicts: poise report {folder}")

@@ -1,0 +1,108 @@
+"""The folder of a study: its files, as written by `poise study` and read by `poise report`. Does not import torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from poise.core.metrics_log import read_jsonl
+from poise.errors import CheckpointError, RecipeError
+from poise.study.records import RunResult, Study
+from poise.utils.files import append_line, make_folder, sync_file, write_json
+from poise.utils.locks import file_lock
+from poise.utils.system import disk_errors
+
+
+class StudyFolder:
+    """One study's folder.
+
+    Args:
+        path: the folder, which need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan, self.study, self.results = path / "plan.toml", path / "study.json", path / "results.jsonl"
+        self.timing, self.runs = path / "timing.json", path / "runs"
+
+    def check(self, *, resume: bool) -> None:
+        """Check that a study can be started or resumed here, before anything is written.
+
+        Raises:
+            RecipeError: there is something in the folder already, and it is not to be resumed.
+            CheckpointError: there is no study to resume.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RecipeError("a study is a folder", where=f"--out {self.path}", found="a file")
+        if resume and not self.study.is_file():
+            raise CheckpointError("no study to resume", where=str(self.path), cure="start it without --resume")
+        others = [e for e in self.path.iterdir() if e.name != "study.lock"] if self.path.is_dir() else []
+        if not resume and others:
+            cure = "continue it with --resume, or choose another --out"
+            found = "a study" if self.study.is_file() else "other files"
+            raise RecipeError("the folder is not empty", where=f"--out {self.path}", found=found, cure=cure)
+
+    @contextmanager
+    def claim(self) -> Iterator[str]:
+        """Create the folder and lock it against other writers; yields a note on the lock, which may be empty.
+
+        Raises:
+            DiskError: the folder can't be created.
+            RecipeError: another process has the lock; says which.
+        """
+        with disk_errors(self.path):
+            make_folder(self.runs)
+        with file_lock(self.path / "study.lock", f"--out {self.path}") as note:
+            yield note
+
+    def write_study(self, study: Study) -> None:
+        """Write `study.json`.
+
+        Raises:
+            DiskError: the file can't be written.
+        """
+        write_json(self.study, study.model_dump(mode="json"))
+
+    def read_study(self) -> Study:
+        """The content of `study.json`.
+
+        Raises:
+            RecipeError: this is not the folder of a study.
+            CheckpointError: the file is damaged.
+        """
+        try:
+            return Study.model_validate(json.loads(self.study.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            cure = "give the folder that was --out of poise study"
+            raise RecipeError("not a study: it has no study.json", where=str(self.path), cure=cure) from None
+        except OSError as error:
+            raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.study)) from None
+        except (ValueError, RecursionError) as error:
+            first = error.errors()[0] if isinstance(error, ValidationError) else None
+            where = f": {'.'.join(map(str, first['loc']))}" if first else ""
+            cure = "poise study PLAN --resume writes a new one"
+            raise CheckpointError(f"is damaged{where}", where=str(self.study), cure=cure) from None
+
+    def read_results(self) -> list[RunResult]:
+        """The lines of `results.jsonl`: the newest result of each run, in the order of the file.
+
+        Raises:
+            CheckpointError: a line is damaged; names it.
+        """
+        lines = read_jsonl(self.results, RunResult.model_validate)
+        results = {line["run"]: RunResult.model_validate(line) for line in lines}
+        return list(results.values())
+
+    def append_result(self, result: RunResult) -> None:
+        """Append a result, which is on the disk when this returns.
+
+        Raises:
+            DiskError: the file can't be written.
+        """
+        append_line(self.results, result.model_dump(mode="json"))
+        with disk_errors(self.results):
+            sync_file(self.results)

@@ -1,0 +1,219 @@
+"""The plan of a study: its TOML file as a typed model (docs/studies.md). `expand.py` makes recipes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, Strict, field_validator, model_validator
+
+from poise.core.config import Config, did_you_mean, reject_value
+from poise.measure.catalogue import MEASURES
+from poise.recipe.decode import validate
+from poise.recipe.toml import NAME, read_file
+from poise.study.records import Better, Expected, Names, StudyMeasure
+
+BASE = "base"
+"""The name of the arm that is the base itself."""
+
+MAX_RUNS = 2000
+
+
+def _list_seeds(seeds: Any) -> Any:
+    """A number of seeds as the list of the first ones."""
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        if seeds < 1:
+            reject_value("must be at least 1", found=str(seeds))
+        return tuple(range(seeds))
+    return seeds
+
+
+def _check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        reject_value("must be a number of seeds, or a list of different seeds of at least 0", found=str(list(seeds)))
+    return seeds
+
+
+class _Seeds(Config):
+    """A table with seeds: a number n for the seeds 0 to n - 1, or a list."""
+
+    seeds: Annotated[tuple[int, ...], Strict(False)] | None = None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _numbers(cls, seeds: Any) -> Any:
+        return _list_seeds(seeds)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if seeds is None else _check_distinct(seeds)
+
+
+class MeasureChoice(Config):
+    """A measure that decides, with its direction."""
+
+    name: str
+    better: Better
+
+
+class BasePlan(_Seeds):
+    """A recipe to which tips are added.
+
+    Attributes:
+        recipe: the name of a shipped recipe, or a .toml file relative to the plan.
+        set: changes to the recipe.
+        measures: the measures that decide; a name has the direction of the catalogue.
+        failure: for some measures, the value beyond which a run has failed.
+    """
+
+    recipe: str
+    set: Names = ()
+    measures: Annotated[tuple[str | MeasureChoice, ...], Strict(False), Field(min_length=1)]
+    failure: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        names = [one if isinstance(one, str) else one.name for one in self.measures]
+        for name in names:
+            if name not in MEASURES:
+                reject_value(
+                    "no such measure", key="measures", found=f"'{name}'", cure=did_you_mean(name, list(MEASURES))
+                )
+        for one in self.measures:
+            if isinstance(one, str) and MEASURES[one].better == "floor":
+                cure = f'say whether less or more is better: {{ name = "{one}", better = "more" }}'
+                reject_value("is best at its floor", key="measures", found=f"'{one}'", cure=cure)
+        for name in self.failure:
+            if name not in names:
+                reject_value("is not one of the measures", key="failure", found=f"'{name}'", cure=f"{', '.join(names)}")
+        return self
+
+    @property
+    def study_measures(self) -> tuple[StudyMeasure, ...]:
+        """The measures with their directions and limits."""
+        choices = [
+            MeasureChoice(name=one, better=MEASURES[one].better)  # type: ignore[arg-type]  # not "floor", see `_known`
+            if isinstance(one, str)
+            else one
+            for one in self.measures
+        ]
+        return tuple(
+            StudyMeasure(name=one.name, better=one.better, failure=self.failure.get(one.name)) for one in choices
+        )
+
+
+class TipPlan(_Seeds):
+    """An arm with one tip.
+
+    Attributes:
+        id: the id of the tip in the catalogue.
+        name: the name of the arm.
+        set: changes to the base; None for the switch of the catalogue.
+        against: the arm that it is compared with.
+        on: the bases; None for all.
+        expected: what the literature says.
+    """
+
+    id: str = ""
+    name: str = Field(min_length=1, max_length=60)
+    set: Names | None = None
+    against: str = BASE
+    on: Names | None = None
+    expected: Expected = ""
+
+    @model_validator(mode="after")
+    def _has_changes(self) -> Self:
+        if self.name == BASE:
+            reject_value(f"'{BASE}' is the name of the base itself", key="name")
+        if self.set is None and not self.id:
+            reject_value("needs 'set', or the 'id' of a tip whose switch is used", key="set")
+        return self
+
+
+class FactorialPlan(Config):
+    """All combinations of the levels of some factors.
+
+    Attributes:
+        name: its name.
+        id: the id of a tip.
+        on: the bases; None for all.
+        factors: the levels of each factor by name, each a list of changes.
+    """
+
+    name: str = Field(min_length=1, max_length=40)
+    id: str = ""
+    on: Names | None = None
+    factors: Annotated[dict[str, dict[str, Names]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        for name, levels in self.factors.items():
+            if len(levels) < 2:
+                reject_value("needs at least two levels", key=f"factors.{name}", found=str(len(levels)))
+        return self
+
+
+class Budget(Config):
+    """What every run may use: a number of real images that D sees, or seconds of training."""
+
+    images: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.images is None) == (self.seconds is None):
+            reject_value("needs either 'images' or 'seconds'")
+        return self
+
+
+class Plan(Config):
+    """A plan; docs/studies.md explains each key.
+
+    Attributes:
+        evaluations: how often each run is measured; the points of its learning curve.
+    """
+
+    name: str = Field(pattern=f"^{NAME}$")
+    seeds: Annotated[tuple[int, ...], Strict(False)]
+    budget: Budget | None = None
+    limit: int = Field(default=MAX_RUNS, ge=1)
+    evaluations: int = Field(default=4, ge=1, le=100)
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    keep_checkpoints: bool = False
+    base: Annotated[dict[str, BasePlan], Field(min_length=1)]
+    data: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    tip: Annotated[tuple[TipPlan, ...], Strict(False)] = ()
+    leave_out: Names = ()
+    factorial: Annotated[tuple[FactorialPlan, ...], Strict(False)] = ()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _numbers(cls, seeds: Any) -> Any:
+        return _list_seeds(seeds)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return _check_distinct(seeds)
+
+    @model_validator(mode="after")
+    def _known_bases(self) -> Self:
+        for key, entries in (("tip", self.tip), ("factorial", self.factorial)):
+            for number, entry in enumerate(entries):
+                for base in entry.on or ():
+                    if base not in self.base:
+                        cure = did_you_mean(base, list(self.base))
+                        reject_value("no such base", key=f"{key}.{number}.on", found=f"'{base}'", cure=cure)
+        if not (self.tip or self.leave_out or self.factorial):
+            reject_value("a plan needs something to compare: [[tip]], leave_out or [[factorial]]")
+        return self
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a TOML file.
+
+    Raises:
+        RecipeError: the file is missing, or is not a valid plan; names the key.
+    """
+    return validate(Plan, read_file(path), str(path))
