@@ -20,6 +20,7 @@ class Draft(NamedTuple):
     name: str
     changes: tuple[str, ...]
     seeds: tuple[int, ...]
+    budget_factor: float = 1.0
 
 
 class Versus(NamedTuple):
@@ -55,7 +56,7 @@ def draft_arms(plan: Plan, base_name: str, base: BasePlan, table: Table) -> tupl
 
     for tip in plan.tip:
         if tip.on is None or base_name in tip.on:
-            add(Draft(tip.name, tip_changes(tip), tip.seeds or seeds))
+            add(Draft(tip.name, tip_changes(tip), tip.seeds or seeds, tip.budget_factor))
             pairs.append(Versus(tip.id, tip.name, (tip.name,), (tip.against,), tip.expected))
     for kind in plan.leave_out:
         if kind in [trick.get("kind") for trick in table.get("tricks", ())]:

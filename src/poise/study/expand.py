@@ -115,7 +115,7 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
     measures = [measure.name for measure in base.study_measures]
     measure = table.get("measure", {}) | {"measures": measures, "every": 1}
     table |= {"name": plan.name, "about": "", "seed": draft.seeds[0], "measure": measure}
-    steps = steps_for(decode(table, where))
+    steps = max(1, round(draft.budget_factor * steps_for(decode(table, where))))
     table["steps"] = steps
     table["measure"] = measure | {"every": -(-steps // plan.evaluations)}
     # a sample grid at the end, and a few checkpoints to resume from

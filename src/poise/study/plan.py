@@ -113,6 +113,7 @@ class TipPlan(_Seeds):
         against: the arm that it is compared with.
         on: the bases; None for all.
         expected: what the literature says.
+        budget_factor: the budget of this arm as a multiple of that of the plan.
     """
 
     id: str = ""
@@ -121,6 +122,7 @@ class TipPlan(_Seeds):
     against: str = BASE
     on: Names | None = None
     expected: Expected = ""
+    budget_factor: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
     def _has_changes(self) -> Self:
