@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import sys
 import pytest
 
 from poise import cli
-from poise.tips.catalogue import tips
+from poise.tips import catalogue
+from poise.tips.catalogue import Tip, tips
+from poise.utils.console import TerminalConsole
+from tips.example_verdicts import PACKING, with_examples
 
 
 def poise(*words: str) -> int:
@@ -34,7 +38,59 @@ def test_details_of_a_tip(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (tip.summary, tip.switch, tip.disagree, *(e.text for e in tip.evidence), *tip.source):
         assert " ".join(words.split()) in out
     assert "samples = 2" in out
-    assert "not measured yet" in out
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> tuple[Tip, ...]:
+    """A catalogue in which T16 has verdicts made by hand, and T20 has none."""
+    made = tuple(
+        dataclasses.replace(tip, verdicts=()) if tip.id == "T20" else tip for tip in with_examples(tips(), "T16")
+    )
+    monkeypatch.setattr(catalogue, "tips", lambda: made)
+    return made
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize(("columns", "lines"), [(80, 3), (120, 1)])
+def test_the_list_fits_the_terminal(
+    columns: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("poise.cli.tips._console", lambda: TerminalConsole(piped_width=columns))
+    assert poise() == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert max(map(len, listed)) <= columns
+    start = next(i for i, line in enumerate(listed) if line.startswith("T16"))
+    texts = ["helps -12 % [-19, -4] digits", "no effect seen grid", "harms +5.1 % [0.2, 9.3] colour"]
+    verdicts = [line[35:].strip() for line in listed[start : start + lines]]
+    assert verdicts == (texts if lines == 3 else [" · ".join(texts)])
+    assert "fid on digits and colour, modes on grid" in " ".join(" ".join(listed).split())
+    (other,) = [line for line in listed if line.startswith("T20")]
+    assert other.split() == ["T20", "historical-averaging", "not", "measured"]
+
+
+@pytest.mark.usefixtures("made")
+def test_verdicts_of_a_tip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert poise("T16") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "digits fid -12 % [-19, -4] helps 10 0, 1 without" in lines
+    assert "grid modes +2.5 [0.2, 3.5] too few seeds 5 0, 1 without" in lines
+    assert lines[lines.index("minibatch standard deviation, 2026-11-27") + 1] == f"(stale: {PACKING} changed since)"
+    assert lines.count(f"(stale: {PACKING} changed since)") == 1, "the other arm is current"
+    assert "measured by poise study benchmarks/studies/tips/plan.toml --out runs/tips" in lines
+    assert poise("T20") == 0
+    assert "our verdict  not measured" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("made")
+def test_verdicts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert poise("T16", "--json") == 0
+    (tip,) = json.loads(capsys.readouterr().out)
+    first, *_, last = tip["verdicts"]
+    assert len(tip["verdicts"]) == 6
+    assert (first["verdict"], first["data"], first["effect"], first["seeds"]) == ("helps", "digits", -6.0, 10)
+    assert first["text"] == "helps -12 % [-19, -4], 10 seeds, digits"
+    assert (first["stale"], last["stale"]) == ("", f"stale: {PACKING} changed since")
+    assert first["recipe"] == {"treatment": ["0123456789ab"], "control": ["ba9876543210"]}
 
 
 def test_json_is_complete_and_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:

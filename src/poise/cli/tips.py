@@ -13,11 +13,15 @@ from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text as StyledText
 
     from poise.tips.catalogue import Tip
+    from poise.tips.verdicts import Verdict
     from poise.utils.console import TerminalConsole
 
 COLOURS = {"followed": "green", "broken": "yellow", "open": "dim"}
+VERDICT_COLOURS = {"helps": "green", "harms": "red", "unstable": "yellow"}
+HEAD = ("    data", "measure", "effect", "verdict", "seeds", "failures")
 
 
 def tips(
@@ -67,14 +71,44 @@ def _table() -> Table:
 def _print_list(selected: tuple[Tip, ...]) -> None:
     from poise.utils.console import styled_text
 
-    table = _table()
+    console, table = _console(), _table()
+    width = console.width - max(len(tip.id) for tip in selected) - max(len(tip.name) for tip in selected) - 4
     for tip in selected:
-        tricks = ", ".join(part.kind for part in tip.parts if part.at == "tricks")
-        table.add_row(styled_text((tip.id, "bold")), tip.name, styled_text((tricks, "dim")))
-    console = _console()
+        kinds = [part.kind for part in tip.parts if part.at == "tricks"]
+        cell = _verdict_cell(tip, width)
+        if kinds not in ([], [tip.name.replace("-", "_")]):
+            cell.append_text(styled_text((f"\n{', '.join(kinds)}", "dim")))
+        table.add_row(styled_text((tip.id, "bold")), tip.name, cell)
     console.print(table)
-    one_tip, of_recipe = ("poise tips soft-labels", "bold"), ("poise tips --recipe dcgan", "bold")
-    console.print(styled_text("\nDetails of a tip: ", one_tip, ". Tips that a recipe follows: ", of_recipe, "."))
+    console.print(f"\n{_explanation(selected)}\n" if any(tip.verdicts for tip in selected) else "")
+    console.print(styled_text("Details of a tip: ", ("poise tips soft-labels", "bold")))
+    console.print(styled_text("Tips that a recipe follows: ", ("poise tips --recipe dcgan", "bold")))
+
+
+def _explanation(selected: tuple[Tip, ...]) -> str:
+    """The measures that the verdicts in the list are about."""
+    from poise.tips.verdicts import leading
+
+    data: dict[str, list[str]] = {}
+    for verdict in (verdict for tip in selected for verdict in leading(tip.verdicts)):
+        names = data.setdefault(verdict.measure, [])
+        names += [verdict.data] if verdict.data not in names else []
+    measures = ", ".join(f"{measure} on {' and '.join(names)}" for measure, names in data.items())
+    return f"Verdicts are about {measures}. The number is its change by the tip, with a 95 % interval."
+
+
+def _verdict_cell(tip: Tip, width: int) -> StyledText:
+    """The verdicts on several data sets, with line breaks between data sets only."""
+    from poise.tips.verdicts import NOT_MEASURED, leading, short_text
+    from poise.utils.console import styled_text
+
+    parts, used = [], 0
+    for verdict in leading(tip.verdicts):
+        text = short_text(verdict)
+        separator = "" if not used else " · " if used + 3 + len(text) <= width else "\n"
+        used = len(text) + (0 if separator == "\n" else used + len(separator))
+        parts += [(separator, "dim"), (text, VERDICT_COLOURS.get(verdict.verdict, ""))]
+    return styled_text(*parts) if parts else styled_text((NOT_MEASURED, "dim"))
 
 
 def _print_tip(tip: Tip) -> None:
@@ -94,8 +128,48 @@ def _print_tip(tip: Tip) -> None:
         console.print(f"  {one.says}: {one.cited_text}")
     if tip.disagree:
         console.print(styled_text("  ", ("sources disagree", "bold"), f": {tip.disagree}"))
-    console.print(styled_text(("our verdict", "bold"), f"  {tip.verdict}"))
+    _print_verdicts(tip, console)
     console.print(styled_text(("sources", "bold"), f"  {'; '.join(tip.source)}\n"))
+
+
+def _print_verdicts(tip: Tip, console: TerminalConsole) -> None:
+    """A table of the verdicts on each arm, and the commands that repeat their studies."""
+    from poise.tips.verdicts import NOT_MEASURED, by_arm
+    from poise.utils.console import styled_text
+
+    if not tip.verdicts:
+        console.print(styled_text(("our verdict", "bold"), f"  {NOT_MEASURED}"))
+        return
+    console.print(styled_text(("our verdicts", "bold")))
+    widths = [max(map(len, cells)) for cells in zip(HEAD, *map(_cells, tip.verdicts), strict=True)]
+    console.print(_aligned([[styled_text((name, "dim")) for name in HEAD]], widths))
+    for arm in by_arm(tip.verdicts):
+        console.print(f"  {arm[0].name}, {max(verdict.date for verdict in arm)}")
+        for note in dict.fromkeys(verdict.stale_note for verdict in arm if verdict.stale_note):
+            console.print(styled_text((f"  ({note})", "yellow")))
+        styles = [VERDICT_COLOURS.get(verdict.verdict, "") for verdict in arm]
+        rows = [[styled_text((cell, style)) for cell in _cells(v)] for v, style in zip(arm, styles, strict=True)]
+        console.print(_aligned(rows, widths))
+    for plan, name in dict.fromkeys((verdict.study.plan, verdict.study.name) for verdict in tip.verdicts):
+        console.print(styled_text(("measured by", "bold"), f"  poise study {plan} --out runs/{name}"), soft_wrap=True)
+
+
+def _cells(verdict: Verdict) -> tuple[str, ...]:
+    """The cells of a verdict below `HEAD`."""
+    from poise.tips.verdicts import format_effect
+
+    failures = f"{verdict.failures}, {verdict.control_failures} without"
+    return f"    {verdict.data}", verdict.measure, format_effect(verdict), verdict.verdict, str(verdict.seeds), failures
+
+
+def _aligned(rows: list[list[StyledText]], widths: list[int]) -> Table:
+    """A table whose columns have at least these widths, so that those of several tables are aligned."""
+    table = _table()
+    for width in widths:
+        table.add_column(min_width=width)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _print_statuses(recipe: str, ids: set[str], *, as_json: bool) -> None:

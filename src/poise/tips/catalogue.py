@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from poise.errors import RecipeError
+from poise.tips.verdicts import NOT_MEASURED, Verdict, leading, published, short_text
 
 Fields = dict[str, Any]
 """The fields of a component with their defaults; None for an optional field."""
@@ -72,7 +73,7 @@ class Tip:
         switch: the options of `poise train` that apply it to the default recipe.
         source: where it was published.
         evidence: the published evidence.
-        verdicts: our own measurements; there are none yet.
+        verdicts: what was measured here, in the order of the studies and their plans.
         disagree: how the sources disagree, if they do.
         parts: the components that implement it.
     """
@@ -83,7 +84,7 @@ class Tip:
     switch: str
     source: tuple[str, ...]
     evidence: tuple[Evidence, ...]
-    verdicts: tuple[dict[str, Any], ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     disagree: str = ""
     parts: tuple[TipPart, ...] = ()
 
@@ -94,8 +95,8 @@ class Tip:
 
     @property
     def verdict(self) -> str:
-        """The result of our own measurements."""
-        return "; ".join(str(verdict["text"]) for verdict in self.verdicts) or "not measured yet"
+        """The verdicts in one line: one per data set, that of the most widely measured arm on the first measure."""
+        return " · ".join(map(short_text, leading(self.verdicts))) or NOT_MEASURED
 
     def as_json(self) -> dict[str, Any]:
         """The entry that `poise tips --json` prints."""
@@ -106,7 +107,8 @@ class Tip:
         entry["options"] = [
             {"at": p.at, "kind": p.kind, "switch": p.switch, "note": p.note, "fields": p.fields} for p in self.parts
         ]
-        return entry | {"source": list(self.source), "evidence": evidence, "verdicts": list(self.verdicts)}
+        verdicts = [verdict.model_dump(mode="json") | {"stale": verdict.stale_note} for verdict in self.verdicts]
+        return entry | {"source": list(self.source), "evidence": evidence, "verdicts": verdicts}
 
 
 @cache
@@ -126,7 +128,7 @@ def _parse_tip(table: dict[str, Any]) -> Tip:
     table = dict(table)
     tip_parts = tuple(TipPart(**part) for part in table.pop("part", ()))
     evidence = tuple(Evidence(**item) for item in table.pop("evidence"))
-    source, verdicts = tuple(table.pop("source")), tuple(table.pop("verdicts"))
+    source, verdicts = tuple(table.pop("source")), published().get(table["id"], ())
     return Tip(**table, source=source, evidence=evidence, verdicts=verdicts, parts=tip_parts)
 
 
