@@ -15,8 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -123,3 +125,19 @@ def test_make_slow_runs_tests() -> None:
     ]
     assert set(marked) - {Path(__file__).name}
     assert any("-m slow" in line for line in targets()["slow"])
+
+
+def test_emoji_are_distinct_and_over_white(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = tmp_path / "assets", tmp_path / "emoji.npz"
+    folder.mkdir()
+    red, half = Image.new("RGBA", (32, 32), (255, 0, 0, 255)), Image.new("RGBA", (32, 32))
+    half.paste((0, 0, 255, 255), (0, 0, 16, 32))
+    for name, image in (("1f600", half), ("1f44b", red), ("1f44c", red), ("1f44b-1f3fd", half.rotate(90))):
+        image.save(folder / f"{name}.webp", lossless=True, exact=True)
+    monkeypatch.setattr(sys, "argv", ["emoji.py", str(folder), str(out), "--size", "8"])
+    runpy.run_path(str(BENCHMARKS / "studies" / "emoji.py"), run_name="__main__")
+    images = np.load(out)["images"]
+    assert images.shape == (2, 8, 8, 3)  # without the variant of the skin tone and the repetition
+    assert (images[0] == (255, 0, 0)).all()
+    assert (images[1][:, 0] == (0, 0, 255)).all()
+    assert (images[1][:, -1] == 255).all()
