@@ -41,7 +41,7 @@ modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside 
 	$(BIN)/python benchmarks/modes.py ring
 	$(BIN)/python benchmarks/modes.py grid
 
-detection: $(READY)  ## detection rate of the monitor on a hundred small runs, healthy and failing; an hour on one core
+detection: $(READY)  ## study of the monitor: its detection rate on a hundred small runs, healthy and failing; an hour on one core
 	$(BIN)/python benchmarks/detection.py train detection
 	$(BIN)/python benchmarks/detection.py table detection
 	$(BIN)/python benchmarks/monitoring.py

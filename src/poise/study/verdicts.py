@@ -188,10 +188,11 @@ def _has(run: RunResult, measure: str) -> bool:
 
 def _outcome(run: RunResult, measures: Sequence[StudyMeasure], worst: Mapping[str, float]) -> Outcome:
     values = {name: run.values[name] if _has(run, name) else value for name, value in worst.items()}
-    return Outcome(values, run.state != "done" or any(_is_beyond(measure, values) for measure in measures))
+    return Outcome(values, run.state != "done" or any(is_beyond(measure, values) for measure in measures))
 
 
-def _is_beyond(measure: StudyMeasure, values: Mapping[str, float]) -> bool:
+def is_beyond(measure: StudyMeasure, values: Mapping[str, float]) -> bool:
+    """Whether the value of a measure is worse than its limit; False if it has no limit or no value."""
     if measure.failure is None or measure.name not in values:
         return False
     value = values[measure.name]

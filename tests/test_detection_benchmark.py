@@ -1,0 +1,114 @@
+"""`benchmarks/detection.py`: the plan of its study, when a run counts as failed, and the rates with their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.core.metrics_log import Stat
+from poise.study.expand import expand
+from poise.study.plan import read_plan
+from poise.study.records import RunResult, State, StudyMeasure
+from poise.watch.logs import Log
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+STUDY = BENCHMARKS / "studies" / "detection"
+LIMITS = (StudyMeasure(name="fid", better="less"), StudyMeasure(name="coverage", better="more", failure=0.2))
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _detection_rates
+
+    return _detection_rates
+
+
+def result(coverage: Sequence[float], fid: Sequence[float] = (), state: State = "done") -> RunResult:
+    """A run that was measured every 100 steps."""
+    curves = {
+        name: [(100 * (i + 1), v) for i, v in enumerate(values)]
+        for name, values in (("coverage", coverage), ("fid", fid))
+        if values
+    }
+    values = {name: curve[-1][1] for name, curve in curves.items()} if state == "done" else {}
+    return RunResult(run="r", state=state, step=100 * len(coverage), images=0, values=values, curves=curves)
+
+
+def run(rates: Any, configuration: str, seed: int, *, failure: str, d_loss: float) -> Any:
+    """A run of 1,000 steps with a constant loss of D, whose failure is shown at step 600."""
+    row = {"d/adversarial": Stat.of(d_loss), "g/adversarial": Stat.of(1.0)}
+    rows = [
+        (step, {name: stat._replace(max=stat.mean + 1e-3) for name, stat in row.items()})
+        for step in range(25, 1001, 25)
+    ]
+    log = Log(rows, len(rows), 1000, "logistic", {})
+    return rates.Run(configuration, seed, result([0.5]), log, failure, 600)
+
+
+def test_the_plan_has_nineteen_configurations_with_six_seeds_each() -> None:
+    expansion = expand(read_plan(STUDY / "plan.toml"), STUDY)
+    assert len(expansion.study.arms) == 19
+    assert len(expansion.recipes) == 114
+    assert not expansion.notes
+    every = {recipe.steps: recipe.measure.every for recipe in expansion.recipes.values() if recipe.measure}
+    assert every == {1000: 67, 1500: 100, 2000: 134}
+    for recipe in expansion.recipes.values():
+        assert recipe.log.rows == 25
+        assert recipe.monitor.policy == {"not_finite": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("run", "failure"),
+    [
+        (result([0.1, 0.3]), ""),
+        (result([0.3, 0.1]), "coverage 0.10"),
+        (result([0.3, 0.3], state="diverged"), "diverged"),
+        (result([0.3, 0.3], fid=[10.0, 14.9]), ""),
+        (result([0.3, 0.3], fid=[10.0, 15.1]), "fid 15.1, at best 10.0"),
+    ],
+)
+def test_a_run_fails_by_its_end(rates: Any, run: RunResult, failure: str) -> None:
+    assert rates.find_failure(run, LIMITS) == failure
+
+
+def test_a_failure_is_shown_by_the_first_measurement_after_the_last_healthy_one(rates: Any) -> None:
+    assert rates.find_shown_at(result([0.1, 0.3, 0.1, 0.1]), LIMITS, 100) == 300
+    assert rates.find_shown_at(result([0.3, 0.3, 0.3], fid=[10, 16, 17]), LIMITS, 100) == 200
+    never_healthy = result([0.1, 0.1, 0.1, 0.1])
+    assert rates.find_shown_at(never_healthy, LIMITS, 250) == 300, "a healthy run is within the limits from step 250 on"
+    assert rates.find_shown_at(result([0.3, 0.3], state="diverged"), LIMITS, 100) == 200
+
+
+def test_rates_have_clopper_pearson_intervals_and_leads(rates: Any) -> None:
+    lost = [run(rates, "lost", seed, failure="coverage 0.00", d_loss=0.001) for seed in range(3)]
+    missed = run(rates, "missed", 0, failure="coverage 0.10", d_loss=0.7)
+    healthy = [run(rates, "healthy", seed, failure="", d_loss=0.7) for seed in range(5)]
+    table = rates.evaluate([*lost, missed, *healthy], {}, "title")
+    found = table["detectors"]["d_at_zero"]
+    # 1 - 0.025^(1/4) and so on: scipy.stats.binomtest(3, 4) and (0, 5), Clopper-Pearson
+    assert found["recall"] == pytest.approx(
+        {"count": 3, "of": 4, "share": 0.75, "low": 0.19412, "high": 0.99369}, abs=1e-5
+    )
+    assert found["false_alarms"] == pytest.approx(
+        {"count": 0, "of": 5, "share": 0.0, "low": 0.0, "high": 0.52182}, abs=1e-5
+    )
+    assert found["lead"]["min"] == found["lead"]["max"] == found["lead"]["median"] > 0
+    assert table["any"]["recall"]["count"] == 3
+    assert table["configurations"]["lost"]["recall"]["of"] == 3
+    assert table["missed"] == ["missed, seed 0: coverage 0.10"]
+    assert table["false_alarms"] == []
+    assert json.loads(json.dumps(table)) == table
+
+
+def test_thresholds_are_fitted_below_the_healthy_runs(rates: Any) -> None:
+    lost = [run(rates, "lost", seed, failure="coverage 0.00", d_loss=0.03) for seed in range(2)]
+    healthy = run(rates, "healthy", 0, failure="", d_loss=0.09)
+    threshold = rates.fit_thresholds([*lost, healthy])["d_at_zero"]
+    equilibrium = 1.3863 / 2
+    assert 0.03 / equilibrium <= threshold < 0.09 / equilibrium
+    assert rates.fit_thresholds([healthy])["d_at_zero"] == 0.03, "nothing to detect: the default"
