@@ -57,7 +57,7 @@ def draft_arms(plan: Plan, base_name: str, base: BasePlan, table: Table) -> tupl
     for tip in plan.tip:
         if tip.on is None or base_name in tip.on:
             add(Draft(tip.name, tip_changes(tip), tip.seeds or seeds, tip.budget_factor))
-            pairs.append(Versus(tip.id, tip.name, (tip.name,), (tip.against,), tip.expected))
+            pairs.append(_versus(tip))
     for kind in plan.leave_out:
         if kind in [trick.get("kind") for trick in table.get("tricks", ())]:
             name = f"without {kind}"
@@ -70,7 +70,7 @@ def draft_arms(plan: Plan, base_name: str, base: BasePlan, table: Table) -> tupl
                 add(draft)
             pairs += _main_effects(factorial.id, factorial.name, factorial.factors, combinations)
     for pair in pairs:
-        for name in pair.control:
+        for name in (*pair.treatment, *pair.control):
             if name not in drafts:
                 raise RecipeError("is compared with an arm that does not exist", where=pair.name, found=f"'{name}'")
     return _with_seeds_of_treatments(drafts, pairs), pairs
@@ -84,6 +84,14 @@ def _with_seeds_of_treatments(drafts: dict[str, Draft], pairs: list[Versus]) -> 
             seeds = {*extended[control].seeds, *drafts[treatment].seeds}
             extended[control] = extended[control]._replace(seeds=tuple(sorted(seeds)))
     return extended
+
+
+def _versus(tip: TipPlan) -> Versus:
+    """The comparison of an arm; the run with the tip is the treatment."""
+    if tip.inverse:
+        title = tip.title or f"{tip.against} instead of {tip.name}"
+        return Versus(tip.id, title, (tip.against,), (tip.name,), tip.expected)
+    return Versus(tip.id, tip.title or tip.name, (tip.name,), (tip.against,), tip.expected)
 
 
 def tip_changes(tip: TipPlan) -> tuple[str, ...]:

@@ -114,6 +114,9 @@ class TipPlan(_Seeds):
         on: the bases; None for all.
         expected: what the literature says.
         budget_factor: the budget of this arm as a multiple of that of the plan.
+        inverse: whether this arm is the one without the tip, because the base follows it. The effect is then that of
+            `against`, with the tip, compared with this arm.
+        title: what the comparison is called; by default the name of the arm, or "BASE instead of NAME".
     """
 
     id: str = ""
@@ -123,6 +126,8 @@ class TipPlan(_Seeds):
     on: Names | None = None
     expected: Expected = ""
     budget_factor: float = Field(default=1.0, gt=0)
+    inverse: bool = False
+    title: str = Field(default="", max_length=60)
 
     @model_validator(mode="after")
     def _has_changes(self) -> Self:
