@@ -30,9 +30,10 @@ def study(
     """Train a recipe with and without each tip over paired seeds; `poise report` shows the verdicts."""
     from poise.cli.study_view import choose_study_view, print_estimate
     from poise.study.engines import executor_of
-    from poise.study.execute import Options, run_study
+    from poise.study.execute import run_study
     from poise.study.folder import StudyFolder
     from poise.study.plan import read_plan
+    from poise.study.prepare import Options
 
     options = Options(device, data_root, trust_code)
     folder = Path(out) if out is not None else Path("runs") / read_plan(plan).name

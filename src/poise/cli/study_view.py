@@ -24,8 +24,8 @@ from poise.utils.console import TerminalConsole, styled_text
 from poise.utils.printing import count_noun, print_line
 
 if TYPE_CHECKING:
-    from poise.study.execute import Options
     from poise.study.expand import Expansion
+    from poise.study.prepare import Options
 
 MAX_FAILURES = 5
 """The number of failed runs in the live table."""
@@ -174,13 +174,13 @@ def choose_study_view() -> PlainStudyView:
 
 def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: Options) -> None:
     """Print what a study would train and how long that would take on this machine."""
-    from poise.study.execute import prepare
     from poise.study.plan import BASE, read_plan
+    from poise.study.prepare import prepare, timing_file
     from poise.study.timing import measure_timing
     from poise.training.train import train
 
     plan = read_plan(plan_file)
-    expansion = prepare(plan, plan_file.parent, folder.timing if folder.timing.is_file() else None, options)
+    expansion = prepare(plan, plan_file.parent, timing_file(plan, folder.timing, options), options)
     done = {result.run for result in folder.read_results() if result.state != "crashed"}
     timed = functools.partial(
         train,

@@ -6,25 +6,21 @@ import functools
 import shlex
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from poise.engine.compute import choose_compute
-from poise.errors import PoiseError, RecipeError, Stopped
-from poise.recipe.checks.compatibility import check_compatibility
+from poise.errors import DiskError, PoiseError, Stopped
 from poise.recipe.model import Recipe
-from poise.study.expand import Expansion, expand, steps_within_images
+from poise.study.expand import Expansion
 from poise.study.folder import StudyFolder
-from poise.study.job import Job, run_job
+from poise.study.job import Job, crashed, run_job
 from poise.study.local import WorkerDied
 from poise.study.plan import Plan, read_plan
+from poise.study.prepare import Options, prepare, timing_file
 from poise.study.records import RunResult
-from poise.study.timing import TimingFile
 from poise.training.signals import Signals
-from poise.training.train import train
-from poise.user_code.loading import allow_user_code
 from poise.utils.files import write_text
-from poise.utils.printing import one_line
 
 TICK = 0.5
 """Seconds between two updates of the view."""
@@ -44,14 +40,6 @@ class Executor(Protocol):
         """See `LocalExecutor.shutdown`."""
 
 
-class Options(NamedTuple):
-    """How the runs of a study are trained; see `train`."""
-
-    device: str = "auto"
-    data_root: Path | None = None
-    trust_code: bool = False
-
-
 class StudyListener(Protocol):
     """Is notified as a study proceeds."""
 
@@ -69,42 +57,6 @@ class StudyListener(Protocol):
 
     def on_end(self) -> None:
         """The study has ended, with or without an error."""
-
-
-def prepare(plan: Plan, folder: Path, timing: Path | None, options: Options) -> Expansion:
-    """Expand a plan and check every recipe with its data, before anything is trained.
-
-    Args:
-        plan: the plan.
-        folder: the folder of its file.
-        timing: the file for measured times, if the budget is in seconds; None to keep nothing.
-        options: see `Options`.
-
-    Raises:
-        RecipeError, DataError: an arm can't be trained; names it.
-    """
-    timed = functools.partial(train, device=options.device, precision=plan.precision, data_root=options.data_root)
-    steps_for = functools.partial(steps_within_images, plan=plan)
-    if plan.budget is not None and plan.budget.seconds is not None:
-        times = TimingFile(timing, timed, device=options.device)
-        seconds = plan.budget.seconds
-        steps_for = lambda recipe: max(1, round(seconds / times.step_seconds(recipe)))  # noqa: E731
-    expansion = expand(plan, folder, steps_for)
-    shapes: dict[str, tuple[tuple[int, ...], int]] = {}
-    for arm in expansion.study.arms:
-        recipe = expansion.recipes[next(iter(arm.runs.values()))]
-        try:
-            allow_user_code(recipe, options.trust_code)
-            choose_compute(options.device, plan.precision, recipe)
-            data = recipe.data.model_dump_json()
-            if data not in shapes:
-                source = recipe.data.load(options.data_root).train
-                shapes[data] = (source.shape, len(source.classes))
-            check_compatibility(recipe, *shapes[data]).raise_first()
-        except RecipeError as error:
-            where = f"{arm.base}, arm '{arm.name}': {error.where}"
-            raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
-    return expansion
 
 
 def run_study(
@@ -139,26 +91,26 @@ def run_study(
     folder.check(resume=resume)
     again = f"poise study {shlex.quote(str(plan_file))} --out {shlex.quote(str(out))} --resume"
     with Signals(f"; continue with: {again}") as signals:
-        expansion = prepare(plan, plan_file.parent, folder.timing if resume else None, options)
+        times = timing_file(plan, folder.timing, options)
+        expansion = prepare(plan, plan_file.parent, times, options)
         with folder.claim() as note:
+            times.save()
             for message in [note] if note else []:
                 listener.on_message(message)
             write_text(folder.plan, plan_file.read_text("utf-8"))
             folder.write_study(expansion.study)
-            results = {one.run: one for one in folder.read_results() if one.run in expansion.recipes}
-            listener.on_start(expansion, results, folder)
+            ended = [one for one in folder.read_results() if one.state != "crashed"]
+            results = {one.run: one for one in ended if one.run in expansion.recipes}
+            recipes = {key: recipe for key, recipe in expansion.recipes.items() if key not in results}
+            jobs = {key: _job(recipe, folder, plan, options) for key, recipe in recipes.items()}
             signals.deferred = True
-            jobs = {
-                key: _job(recipe, folder, plan, options)
-                for key, recipe in expansion.recipes.items()
-                if key not in results or results[key].state == "crashed"
-            }
+            listener.on_start(expansion, results, folder)
             try:
                 if jobs:
                     _train_all(jobs, executor(), folder, results, signals, listener)
             finally:
                 listener.on_end()
-            if signals.requested_by:
+            if len(results) < len(expansion.recipes):
                 raise Stopped(f"stopped by {signals.requested_by}, results and states saved; continue with: {again}")
             return [results[key] for key in expansion.recipes]
 
@@ -188,24 +140,33 @@ def _train_all(
     def submit(key: str) -> Future[Any]:
         return engine.submit(run_job, jobs[key], functools.partial(_progress, jobs[key].folder))
 
+    pending: dict[Future[Any], str] = {}
     try:
-        pending = {submit(key): key for key in jobs}
+        pending |= {submit(key): key for key in jobs}
         while pending and not signals.requested_by:
             for future in wait(pending, timeout=TICK, return_when=FIRST_COMPLETED).done:
                 key = pending.pop(future)
-                result = _result(future, key)
-                if result is None:
-                    pending[submit(key)] = key
-                else:
+                if (result := _result(future, key)) is not None:
                     _record(result, folder, results, listener)
+                elif not signals.requested_by:
+                    pending[submit(key)] = key
             listener.on_update([key for future, key in pending.items() if future.running()])
     except BaseException:
         engine.stop()
+        with suppress(DiskError):  # the first error is the one to report
+            _record_ended(pending, folder, results, listener)
         raise
-    if not signals.requested_by:
+    if not pending:
         engine.shutdown()
         return
     engine.stop()
+    _record_ended(pending, folder, results, listener)
+
+
+def _record_ended(
+    pending: dict[Future[Any], str], folder: StudyFolder, results: dict[str, RunResult], listener: StudyListener
+) -> None:
+    """Record the results of the runs that have ended, of those that were still pending when the study was stopped."""
     for future, key in pending.items():
         if future.done() and not future.cancelled() and future.exception() is None and (one := _result(future, key)):
             _record(one, folder, results, listener)
@@ -224,10 +185,9 @@ def _result(future: Future[Any], key: str) -> RunResult | None:
     except PoiseError:
         raise
     except WorkerDied as error:
-        reason = f"{error} (killed, perhaps by the system for lack of memory)"
+        return crashed(key, f"{error} (killed, perhaps by the system for lack of memory)")
     except Exception as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
-    return RunResult(run=key, state="crashed", reason=reason, step=0, images=0)
+        return crashed(key, f"{type(error).__name__}: {error}")
 
 
 def _record(result: RunResult, folder: StudyFolder, results: dict[str, RunResult], listener: StudyListener) -> None:
@@ -237,6 +197,5 @@ def _record(result: RunResult, folder: StudyFolder, results: dict[str, RunResult
 
 
 def _progress(folder: Path) -> object:
-    """A value that changes when the run in a folder makes progress: its newest files and their sizes."""
-    files = (folder / "rows.jsonl", folder / "run.json", folder / "measures.jsonl")
-    return [(file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None for file in files]
+    """A value that changes when the run in a folder makes progress that is not lost if its process dies."""
+    return sorted(path.name for path in folder.glob("saves/step-*")), (folder / "result.json").is_file()

@@ -15,6 +15,7 @@ from poise.study.records import RunResult, Study
 from poise.utils.files import append_line, make_folder, sync_file, write_json
 from poise.utils.locks import file_lock
 from poise.utils.system import disk_errors
+from poise.utils.temporary import is_temporary
 
 
 class StudyFolder:
@@ -27,7 +28,7 @@ class StudyFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.plan, self.study, self.results = path / "plan.toml", path / "study.json", path / "results.jsonl"
-        self.timing, self.runs = path / "timing.json", path / "runs"
+        self.timing, self.runs, self.lock = path / "timing.json", path / "runs", path / "study.lock"
 
     def check(self, *, resume: bool) -> None:
         """Check that a study can be started or resumed here, before anything is written.
@@ -38,13 +39,22 @@ class StudyFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError("a study is a folder", where=f"--out {self.path}", found="a file")
-        if resume and not self.study.is_file():
+        started = self.study.is_file()
+        abandoned = not started and self._is_abandoned_start()
+        if resume and not started and not abandoned:
             raise CheckpointError("no study to resume", where=str(self.path), cure="start it without --resume")
-        others = [e for e in self.path.iterdir() if e.name != "study.lock"] if self.path.is_dir() else []
-        if not resume and others:
+        others = [entry for entry in self.path.iterdir() if entry != self.lock] if self.path.is_dir() else []
+        if not resume and others and not abandoned:
             cure = "continue it with --resume, or choose another --out"
-            found = "a study" if self.study.is_file() else "other files"
+            found = "a study" if started else "other files"
             raise RecipeError("the folder is not empty", where=f"--out {self.path}", found=found, cure=cure)
+
+    def _is_abandoned_start(self) -> bool:
+        """Whether a study was started here and killed before it wrote `study.json`, and nothing else is here."""
+        if not self.lock.is_file() or (self.runs.is_dir() and any(self.runs.iterdir())):
+            return False
+        early = {path.name for path in (self.lock, self.plan, self.timing, self.runs)}
+        return all(entry.name in early or is_temporary(entry.name) for entry in self.path.iterdir())
 
     @contextmanager
     def claim(self) -> Iterator[str]:
@@ -56,7 +66,7 @@ class StudyFolder:
         """
         with disk_errors(self.path):
             make_folder(self.runs)
-        with file_lock(self.path / "study.lock", f"--out {self.path}") as note:
+        with file_lock(self.lock, f"--out {self.path}") as note:
             yield note
 
     def write_study(self, study: Study) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,17 +14,26 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import ValidationError
 
-from poise.errors import Diverged, OutOfMemory
+from poise.core.metrics_log import decode_number
+from poise.errors import CheckpointError, DataError, DiskError, Diverged, OutOfMemory, PoiseError, RecipeError, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
 from poise.study.expand import images_per_step
 from poise.study.records import RunResult, State
 from poise.training.train import train
-from poise.utils.files import write_json
+from poise.utils.files import make_folder, write_json
+from poise.utils.locks import file_lock
+from poise.utils.printing import one_line
 from poise.utils.system import disk_errors
 from poise.utils.temporary import remove
 from poise.version import __version__
+
+LOCK_SECONDS = 60.0
+"""How long a run waits for another process to end that writes to its folder: the worker of a study that was killed."""
+
+FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO") if hasattr(errno, name))
+"""The error numbers of a disk to which the other runs can't write either."""
 
 
 class Job(NamedTuple):
@@ -48,42 +59,108 @@ class Job(NamedTuple):
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """Train a run to its end and return its result as JSON; a run that has ended before is not trained again.
+    """Train a run to its end with one thread, and return its result as JSON. A run that has ended is not trained again.
 
-    The result is also written to `result.json` in the run folder, so that it is not lost if the caller is killed.
+    The result is also written to `result.json` in the run folder, so that it is not lost if the caller is killed. The
+    exception to this is the state "crashed": such a run is tried again when the study is resumed. An error of the
+    user's code has that state too, because its class may not exist in the process that receives the result.
 
     Raises:
         DataError, DiskError: the run can't be trained, for a reason that would stop the other runs as well.
         Stopped: a signal has stopped the run; its state is saved.
     """
+    torch.set_num_threads(1)
+    try:
+        return _result_of(job).model_dump(mode="json")
+    except (DataError, DiskError, Stopped):
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskError(error.strerror or str(error), where=str(error.filename or job.folder)) from None
+        reason = f"{type(error).__name__}: {error}"
+    except PoiseError as error:
+        reason = str(error)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    return crashed(job.folder.name, reason).model_dump(mode="json")
+
+
+def crashed(run: str, reason: str) -> RunResult:
+    """The result of a run that could not be trained, for an unexpected reason."""
+    return RunResult(run=run, state="crashed", reason=one_line(reason), step=0, images=0)
+
+
+def _result_of(job: Job) -> RunResult:
+    """The result in `result.json`; or that of the run, trained or resumed if it has not ended."""
+    _wait_for_lock(job.folder)
     path = job.folder / "result.json"
     if (result := _read_result(path)) is not None:
         _remove_checkpoints(job)  # the process may have been killed before it removed them
-        return result.model_dump(mode="json")
+        return result
     recipe, folder = decode(job.table), RunFolder(job.folder)
     state: State = "done"
-    reason = ""
-    first, started = _newest_checkpoint(folder), time.process_time()
+    reason, seconds = "", 0.0
     try:
         if not _has_ended(folder):
-            train(
-                recipe,
-                job.folder,
-                resume=first > 0,
-                device=job.device,
-                precision=job.precision,
-                data_root=job.data_root,
-                trust_code=job.trust_code,
-            )
+            seconds = _train(recipe, folder, job)
     except Diverged as error:
         state, reason = "diverged", str(error)
     except OutOfMemory as error:
         state, reason = "out of memory", str(error)
-    seconds = time.process_time() - started if first == 0 else 0.0
     result = summarise(recipe, folder, state, reason, cpu_seconds=seconds)
+    with disk_errors(job.folder):
+        make_folder(job.folder)
     write_json(path, result.model_dump(mode="json"))
     _remove_checkpoints(job)
-    return result.model_dump(mode="json")
+    return result
+
+
+def _wait_for_lock(folder: Path) -> None:
+    """Wait until no other process writes to the run folder.
+
+    Raises:
+        RecipeError: one still does after `LOCK_SECONDS`; says which.
+    """
+    lock, end = folder / "run.lock", time.monotonic() + LOCK_SECONDS
+    while lock.is_file():
+        try:
+            with file_lock(lock, str(folder)):
+                return
+        except RecipeError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def _train(recipe: Recipe, folder: RunFolder, job: Job) -> float:
+    """Train a run, from its newest checkpoint if it has a valid one.
+
+    Returns:
+        The CPU time in seconds; 0 if it is not known, because the run was resumed.
+    """
+
+    def train_run(*, resume: bool) -> None:
+        if not resume and folder.path.is_dir():
+            folder.clean_up(start_over=True)
+        train(
+            recipe,
+            folder.path,
+            resume=resume,
+            device=job.device,
+            precision=job.precision,
+            data_root=job.data_root,
+            trust_code=job.trust_code,
+        )
+
+    if any(folder.saves.glob("step-*")):
+        try:
+            train_run(resume=True)
+            return 0.0
+        except CheckpointError:  # no checkpoint is valid, or a log is damaged
+            pass
+    started = time.process_time()
+    train_run(resume=False)
+    return time.process_time() - started
 
 
 def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "", cpu_seconds: float = 0.0) -> RunResult:
@@ -96,11 +173,16 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
         reason: the reason of a failure.
         cpu_seconds: the CPU time; 0 if it is not known, because the run was interrupted.
     """
-    info, lines = folder.read_info(), folder.read_measures()
+    info: dict[str, Any] = {}
+    if folder.info.is_file():  # not if the memory was too small for the data or the networks
+        info = folder.read_info()
+    step, lines = info.get("step", 0), folder.read_measures()
     final = lines[-1] if lines and lines[-1]["step"] == recipe.steps and state == "done" else {}
     names = recipe.measure.measures if recipe.measure else ()
     curves = {
-        name: [(line["step"], _round(line["measures"][name])) for line in lines if name in line["measures"]]
+        name: [
+            (line["step"], value) for line in lines for key, value in _rounded(line["measures"]).items() if key == name
+        ]
         for name in names
     }
     device = {key: str(info[key]) for key in ("device", "precision") if key in info}
@@ -108,30 +190,26 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
         run=recipe.hash,
         state=state,
         reason=reason,
-        step=info["step"],
-        images=info["step"] * images_per_step(recipe),
-        values={name: _round(value) for name, value in final.get("measures", {}).items()},
-        floor={name: _round(value) for name, value in final.get("floor", {}).items()},
+        step=step,
+        images=step * images_per_step(recipe),
+        values=_rounded(final.get("measures", {})),
+        floor=_rounded(final.get("floor", {})),
         curves={name: curve for name, curve in curves.items() if curve},
         cpu_seconds=round(cpu_seconds, 2),
         versions={"poise": __version__, "torch": torch.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}"} | device,
     )
 
 
-def _round(value: float) -> float:
-    """Seven significant digits, so that `results.jsonl` stays small."""
-    return float(f"{value:.7g}")
+def _rounded(values: dict[str, Any]) -> dict[str, float]:
+    """Those values that are finite, with seven significant digits, so that `results.jsonl` stays small."""
+    numbers = {name: decode_number(value) for name, value in values.items()}
+    return {name: float(f"{number:.7g}") for name, number in numbers.items() if math.isfinite(number)}
 
 
 def _read_result(path: Path) -> RunResult | None:
     with suppress(OSError, ValueError, ValidationError):
         return RunResult.model_validate(json.loads(path.read_bytes()))
     return None
-
-
-def _newest_checkpoint(folder: RunFolder) -> int:
-    """The step of the newest checkpoint; 0 if there is none."""
-    return max((int(path.name.removeprefix("step-")) for path in folder.saves.glob("step-*")), default=0)
 
 
 def _has_ended(folder: RunFolder) -> bool:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
@@ -35,7 +35,7 @@ class LocalExecutor:
     """
 
     def __init__(self, workers: int) -> None:
-        self._threads = ThreadPoolExecutor(workers)
+        self._threads = ThreadPoolExecutor(workers, initializer=_block_interrupts)
         self._own = threading.local()
         self._pools: dict[ProcessPoolExecutor, int] = {}
         self._stopping = False
@@ -50,7 +50,7 @@ class LocalExecutor:
                 times without any is given up.
 
         Returns:
-            A future, whose exception is that of the function, or `WorkerDied`.
+            A future, whose exception is that of the function, `WorkerDied`, or `CancelledError` after `stop`.
         """
         return self._threads.submit(self._run, function, job, progress)
 
@@ -69,7 +69,7 @@ class LocalExecutor:
             pool.shutdown()
 
     def _run(self, function: Callable[[Any], Any], job: Any, progress: Progress) -> Any:
-        deaths, last = 0, None
+        deaths, last = 0, progress()
         while True:
             try:
                 return self._pool().submit(function, job).result()
@@ -85,10 +85,17 @@ class LocalExecutor:
     def _pool(self) -> ProcessPoolExecutor:
         """The worker of this thread."""
         if getattr(self._own, "pool", None) is None:
-            pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=prepare_worker)
-            self._own.pool = pool
+            pool = self._own.pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=prepare_worker)
             self._pools[pool] = pool.submit(os.getpid).result()
+        if self._stopping:  # `stop` may not have seen this worker
+            raise CancelledError
         return self._own.pool
+
+
+def _block_interrupts() -> None:
+    """Block SIGINT in this thread, and so in the workers that it starts until they have a handler."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 
 def prepare_worker() -> None:
@@ -96,6 +103,8 @@ def prepare_worker() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a run handles it itself
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -81,22 +81,29 @@ class TimingFile:
     """The time per step of each recipe, measured once and kept, so that a resumed study has the same budgets.
 
     Args:
-        path: the file, `timing.json`, or None to keep nothing.
+        path: the file, `timing.json`, which need not exist.
         train: see `measure_timing`.
         device: see `measure_timing`.
     """
 
-    def __init__(self, path: Path | None, train: Train, *, device: str = "cpu") -> None:
+    def __init__(self, path: Path, train: Train, *, device: str = "cpu") -> None:
         self.path, self.train, self.device = path, train, device
         self.seconds: dict[str, float] = {}
         with suppress(OSError, ValueError):
-            self.seconds = dict(json.loads(path.read_bytes())) if path is not None else {}
+            self.seconds = dict(json.loads(path.read_bytes()))
 
     def step_seconds(self, recipe: Recipe) -> float:
         """The seconds of a step of this recipe."""
         key = recipe.model_copy(update={"steps": 1, "seed": 0}).hash
         if key not in self.seconds:
             self.seconds[key] = measure_timing(recipe, self.train, device=self.device).step
-            if self.path is not None and self.path.parent.is_dir():
-                write_json(self.path, self.seconds)
         return self.seconds[key]
+
+    def save(self) -> None:
+        """Write the file, if anything was measured.
+
+        Raises:
+            DiskError: it can't be written.
+        """
+        if self.seconds:
+            write_json(self.path, self.seconds)
