@@ -75,6 +75,7 @@ def test_verdicts_of_a_tip(capsys: pytest.CaptureFixture[str]) -> None:
     assert "digits fid -12 % [-19, -4] helps 10 0, 1 without" in lines
     assert "grid modes +2.5 [0.2, 3.5] too few seeds 5 0, 1 without" in lines
     assert lines[lines.index("minibatch standard deviation, 2026-11-27") + 1] == f"(stale: {PACKING} changed since)"
+    assert lines.count("digits: Digits at 16 pixels, narrow DCGANs, 60,000 images.") == 1, "once per data set"
     assert lines.count(f"(stale: {PACKING} changed since)") == 1, "the other arm is current"
     assert "measured by poise study benchmarks/studies/tips/plan.toml --out runs/tips" in lines
     assert poise("T20") == 0

@@ -132,6 +132,7 @@ def test_the_page_has_an_overview_and_a_table_per_tip(made: tuple[Tip, ...]) -> 
     assert len(rows) == 2 + len(made)
     (row,) = [row for row in rows if "T16" in row]
     assert row.endswith("| helps -12 % [-19, -4] | no effect seen +0.2 % [-3.0, 4.0] | harms +5.1 % [0.2, 9.3] |")
+    assert overview.count("- **digits**: Digits at 16 pixels, narrow DCGANs, 60,000 images.\n") == 1
     table = sections.partition("\n## T16 ")[2].partition("\n## T17 ")[0]
     assert "| packing | digits | fid | -12 % [-19, -4] | helps | 10 | 0 / 1 | 2026-11-27 |" in table
     assert f"unstable (stale: {PACKING} changed since) | 10 | 7 / 1 |" in table

@@ -150,6 +150,8 @@ def _print_verdicts(tip: Tip, console: TerminalConsole) -> None:
         styles = [VERDICT_COLOURS.get(verdict.verdict, "") for verdict in arm]
         rows = [[styled_text((cell, style)) for cell in _cells(v)] for v, style in zip(arm, styles, strict=True)]
         console.print(_aligned(rows, widths))
+    for data, summary in dict.fromkeys((verdict.data, verdict.summary) for verdict in tip.verdicts):
+        console.print(styled_text((f"  {data}: {summary}", "dim")))
     for plan, name in dict.fromkeys((verdict.study.plan, verdict.study.name) for verdict in tip.verdicts):
         console.print(styled_text(("measured by", "bold"), f"  poise study {plan} --out runs/{name}"), soft_wrap=True)
 
