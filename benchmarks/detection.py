@@ -28,6 +28,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+from poise.errors import PoiseError
+
 ROOT = Path(__file__).parents[1]
 STUDY = Path("benchmarks/studies/detection")
 INTERVALS = (
@@ -157,10 +159,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two runs of twenty steps; not a measurement")
     args = parser.parse_args()
     plan = STUDY / ("quick.toml" if args.quick else "plan.toml")
-    if args.command == "table":
-        print_tables(plan, args.out, args.json)
-    else:
-        train(plan, args.out.resolve(), args.workers, dry_run=args.dry_run)
+    try:
+        if args.command == "table":
+            print_tables(plan, args.out, args.json)
+        else:
+            train(plan, args.out.resolve(), args.workers, dry_run=args.dry_run)
+    except PoiseError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def run_study(
     options = options or Options()
     plan, folder = read_plan(plan_file), StudyFolder(out)
     folder.check(resume=resume)
-    again = f"poise study {shlex.quote(str(plan_file))} --out {shlex.quote(str(out))} --resume"
+    again = _resume_command(plan_file, out, options)
     with Signals(f"; continue with: {again}") as signals:
         times = timing_file(plan, folder.timing, options)
         expansion = prepare(plan, plan_file.parent, times, options)
@@ -113,6 +113,15 @@ def run_study(
             if len(results) < len(expansion.recipes):
                 raise Stopped(f"stopped by {signals.requested_by}, results and states saved; continue with: {again}")
             return [results[key] for key in expansion.recipes]
+
+
+def _resume_command(plan_file: Path, out: Path, options: Options) -> str:
+    """The command that continues a study with the same options; the number of workers may be another."""
+    words = ["poise", "study", str(plan_file), "--out", str(out), "--resume"]
+    words += ["--device", options.device] if options.device != "auto" else []
+    words += ["--data-root", str(options.data_root)] if options.data_root is not None else []
+    words += ["--trust-code"] if options.trust_code else []
+    return shlex.join(words)
 
 
 def _job(recipe: Recipe, folder: StudyFolder, plan: Plan, options: Options) -> Job:
