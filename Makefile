@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction golden slow clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts golden slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -49,6 +49,9 @@ detection: $(READY)  ## study of the monitor: its detection rate on a hundred sm
 reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on the complete MNIST in data/; half an hour on one core
 	$(BIN)/python benchmarks/reconstruction.py pca
 	$(BIN)/python benchmarks/reconstruction.py elbo --data-root data
+
+verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; half an hour on one core
+	$(BIN)/python benchmarks/verdicts.py simulate
 
 golden: $(READY)  ## record the golden runs again, after a change that is meant to alter training
 	$(BIN)/python tests/training/test_golden.py

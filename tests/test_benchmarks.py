@@ -30,6 +30,7 @@ SHORT = ["--steps", "1", "--set", "batch=4", "--set", "measure=none", "--set", "
 OTHERS = {
     "measures": ["measures.py speed"],
     "reconstruction": ["reconstruction.py speed"],
+    "verdicts": ["verdicts.py control"],
 }
 """Commands of benchmarks that no target runs."""
 

@@ -94,6 +94,7 @@ def permutation_p(treatment: ArrayLike, control: ArrayLike) -> float:
     return min(1.0, float(result.pvalue))
 
 
+@cache
 def failure_rate(failed: int, runs: int) -> Estimate:
     """The share of the runs that failed, with the Clopper-Pearson interval at 95 %.
 
