@@ -37,7 +37,7 @@ evaluations = 2
 [base.ring]
 recipe = "ring"
 set = ["tricks=[]", 'objective={{kind="non_saturating"}}', "network.g.width=16", "network.d.width=16"]
-measures = ["modes", {{ name = "high_quality", better = "more" }}, {{ name = "reverse_kl", better = "less" }}]
+measures = ["modes", {{ name = "high_quality", better = "more" }}]
 failure = {{ modes = 3 }}
 
 [[tip]]

@@ -19,7 +19,7 @@ def study(
         int | None, typer.Option(min=1, max=1024, help="Runs at the same time.", show_default="the number of cores")
     ] = None,
     engine: Annotated[
-        Literal["local", "ray", "slurm"], typer.Option(help="local processes, a Ray cluster, or Slurm.")
+        Literal["local", "ray"], typer.Option(help="Processes of this machine, or a Ray cluster.")
     ] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and for how long.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the study in --out.")] = False,

@@ -6,13 +6,17 @@ from collections.abc import Callable
 
 from poise.study.execute import Executor
 from poise.study.local import LocalExecutor
+from poise.study.ray_engine import RayExecutor
+
+ENGINES: dict[str, Callable[[int], Executor]] = {"local": LocalExecutor, "ray": RayExecutor}
+"""Makes the engine of each name, from the number of runs at the same time."""
 
 
 def executor_of(engine: str, workers: int) -> Callable[[], Executor]:
     """A function that makes the engine.
 
     Args:
-        engine: "local".
+        engine: a key of `ENGINES`.
         workers: the number of runs at the same time.
     """
-    return lambda: LocalExecutor(workers)
+    return lambda: ENGINES[engine](workers)

@@ -18,6 +18,9 @@ from typing import Any
 MAX_DEATHS = 5
 """How often in a row a worker may die in the same job, without any progress, before the job is given up."""
 
+THREAD_VARIABLES = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""The environment variables that limit a process to one thread, before it imports torch."""
+
 Progress = Callable[[], Any]
 
 
@@ -100,8 +103,7 @@ def _block_interrupts() -> None:
 
 def prepare_worker() -> None:
     """Prepare a worker process: one thread, no Ctrl-C outside of a run, and no life after that of its parent."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+    os.environ |= THREAD_VARIABLES
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a run handles it itself
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

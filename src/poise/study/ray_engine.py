@@ -1,0 +1,137 @@
+"""The engine of Ray: every run is a task on a cluster of one or more machines."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
+
+from poise.errors import RecipeError
+from poise.study.local import MAX_DEATHS, THREAD_VARIABLES, Progress, WorkerDied
+
+NUM_CPUS = 1
+"""The cores of each run."""
+
+
+class RayExecutor:
+    """Runs jobs as Ray core tasks, and repeats a job whose process or node dies.
+
+    The cluster is the one that this machine belongs to, or that of the variable RAY_ADDRESS; without one, Ray is
+    started on this machine. Without a shared file system a run folder stays on its node; only the result comes back.
+
+    Args:
+        workers: the number of runs at the same time.
+
+    Raises:
+        RecipeError: Ray is not installed, or can't be started.
+    """
+
+    def __init__(self, workers: int) -> None:
+        with _keep_signal_handlers():
+            self._ray = _import_ray()
+            self._owned = not self._ray.is_initialized()
+            if self._owned:
+                _connect(self._ray, workers)
+        self._threads = ThreadPoolExecutor(workers)
+        self._running: set[Any] = set()
+        self._stopping = False
+
+    def submit(self, function: Callable[[Any], Any], job: Any, progress: Progress) -> Future[Any]:
+        """See `LocalExecutor.submit`. The death of a node is not counted as one of the job."""
+        return self._threads.submit(self._run, function, job, progress)
+
+    def stop(self) -> None:
+        """Interrupt the running jobs, as Ctrl-C does, and cancel the others; returns when all have ended."""
+        self._stopping = True
+        for task in list(self._running):
+            self._cancel(task)
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Wait for the running jobs, cancel those that have not begun, and leave the cluster."""
+        self._threads.shutdown(cancel_futures=True)
+        if self._owned:
+            with _keep_signal_handlers():
+                self._ray.shutdown()
+
+    def _run(self, function: Callable[[Any], Any], job: Any, progress: Progress) -> Any:
+        errors = self._ray.exceptions
+        options = {"num_cpus": NUM_CPUS, "max_retries": 0, "runtime_env": {"env_vars": THREAD_VARIABLES}}
+        remote = self._ray.remote(**options)(function)
+        deaths, last = 0, progress()
+        while not self._stopping:
+            task = remote.remote(job)
+            self._running.add(task)
+            if self._stopping:  # `stop` may not have seen this task
+                self._cancel(task)
+            try:
+                return self._ray.get(task)
+            except errors.TaskCancelledError:
+                raise CancelledError from None
+            except errors.RayTaskError as error:
+                raise error.cause from None
+            except (errors.WorkerCrashedError, errors.OutOfMemoryError):
+                now = progress()
+                deaths, last = (1 if now != last else deaths + 1), now
+                if deaths >= MAX_DEATHS:
+                    raise WorkerDied(f"its worker process died {deaths} times without progress") from None
+            except errors.RaySystemError:
+                raise
+            except errors.RayError:  # its node has died
+                pass
+            finally:
+                self._running.discard(task)
+        raise CancelledError
+
+    def _cancel(self, task: Any) -> None:
+        with suppress(self._ray.exceptions.RayError, ValueError):
+            self._ray.cancel(task, force=False)
+
+
+def _import_ray() -> Any:
+    """The library, which poise does not require.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
+    try:
+        return import_module("ray")
+    except ImportError:
+        cure = "install it: pip install 'poise[ray]'"
+        raise RecipeError("Ray is not installed", where="--engine ray", cure=cure) from None
+
+
+def _connect(ray: Any, workers: int) -> None:
+    """Connect to the cluster, or start Ray on this machine.
+
+    Raises:
+        RecipeError: Ray can't be started.
+    """
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        try:
+            ray.init(address="auto", **quiet)
+        except ConnectionError:
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        cure = "check RAY_ADDRESS and `ray status`"
+        raise RecipeError("Ray can't be started", where="--engine ray", found=str(error), cure=cure) from None
+
+
+@contextmanager
+def _keep_signal_handlers() -> Iterator[None]:
+    """Restore the handlers of SIGINT and SIGTERM at the end: Ray installs its own when it is imported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
