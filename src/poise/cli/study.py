@@ -36,7 +36,8 @@ def study(
     from poise.study.prepare import Options
 
     options = Options(device, data_root, trust_code)
-    folder = Path(out) if out is not None else Path("runs") / read_plan(plan).name
+    name = read_plan(plan).name
+    folder = Path(out) if out is not None else Path("runs") / name
     workers = workers or os.cpu_count() or 1
     if dry_run:
         print_estimate(plan, StudyFolder(folder), workers, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from poise.cli.progress_view import format_duration
@@ -173,44 +172,43 @@ def choose_study_view() -> PlainStudyView:
 
 
 def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: Options) -> None:
-    """Print what a study would train and how long that would take on this machine."""
+    """Print what a study would train and how long that would take on this machine.
+
+    Args:
+        plan_file: the plan.
+        folder: the study's folder; what it has results of is not trained again.
+        workers: the number of runs at the same time.
+        options: see `Options`.
+
+    Raises:
+        PoiseError: see `prepare`.
+    """
+    from poise.study.budget import Load, estimate_seconds, format_hours
     from poise.study.plan import BASE, read_plan
-    from poise.study.prepare import prepare, timing_file
-    from poise.study.timing import measure_timing
-    from poise.training.train import train
+    from poise.study.prepare import prepare, time_recipe, timing_file
 
     plan = read_plan(plan_file)
     expansion = prepare(plan, plan_file.parent, timing_file(plan, folder.timing, options), options)
-    done = {result.run for result in folder.read_results() if result.state != "crashed"}
-    timed = functools.partial(
-        train,
-        device=options.device,
-        precision=plan.precision,
-        data_root=options.data_root,
-        trust_code=options.trust_code,
-    )
-    table, seconds = Table("base", "arm", "steps", "seeds", "new", "changes", box=None, pad_edge=False), 0.0
-    for base in expansion.study.bases:
-        arms = [arm for arm in expansion.study.arms if arm.base == base.name]
-        first = next(arm for arm in arms if arm.name == BASE)
-        recipe = expansion.recipes[next(iter(first.runs.values()))]
-        timing = measure_timing(recipe, timed, device="cpu" if options.device == "auto" else options.device)
-        for arm in arms:
-            runs = [run for run in arm.runs.values() if run not in done]
-            moves = arm.images / max(1, arm.steps) / (first.images / max(1, first.steps))  # of D, per step
-            seconds += len(runs) * timing.run(round(arm.steps * (moves + 1) / 2), plan.evaluations)
-            changes = "; ".join(arm.changes)
-            table.add_row(base.name, arm.name, f"{arm.steps:,}", str(len(arm.runs)), str(len(runs)), changes)
+    results = folder.read_results() if folder.results.is_file() else []
+    done = {result.run for result in results if result.state != "crashed"}
+    recipe = {(arm.base, arm.name): expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}
+    loads: list[Load] = []
+    table = Table("base", "arm", *(Column(name, justify="right") for name in ("steps", "seeds", "new")), "changes")
+    table.box, table.pad_edge = None, False
+    for arm in expansion.study.arms:
+        new = sum(run not in done for run in arm.runs.values())
+        loads.append(Load(recipe[arm.base, BASE], recipe[arm.base, arm.name], new))
+        table.add_row(arm.base, arm.name, f"{arm.steps:,}", str(len(arm.runs)), str(new), "; ".join(arm.changes))
     TerminalConsole().print(table)
     for note in expansion.notes:
         print_line(note)
-    new = len(expansion.recipes.keys() - done)
-    comparisons, duration = (
-        count_noun(len(expansion.study.comparisons), "comparison"),
-        format_duration(seconds / workers),
-    )
-    print_line(f"{count_noun(len(expansion.recipes), 'run')}, {new:,} new; {comparisons}")
+    runs, comparisons = len(expansion.recipes), len(expansion.study.comparisons)
+    new_runs = len(expansion.recipes.keys() - done)
+    print_line(f"{count_noun(runs, 'run')}, {new_runs:,} new; {count_noun(comparisons, 'comparison')}")
+    if not new_runs:
+        return
+    seconds = estimate_seconds(loads, lambda base: time_recipe(base, plan, options), plan.evaluations)
     print_line(
-        f"about {seconds / 3600:.2g} core-hours, {duration} with {count_noun(workers, 'worker')}, "
+        f"about {format_hours(seconds)}, {format_duration(seconds / workers)} with {count_noun(workers, 'worker')}, "
         "if each arm is as fast as its base"
     )

@@ -42,21 +42,25 @@ def parse_toml(text: str, where: str) -> Table:
     return table
 
 
-def read_file(path: Path) -> Table:
-    """A recipe file as a dictionary. A byte order mark is accepted, and an empty file is an empty dictionary.
+def read_file(path: Path, kind: str = "recipe") -> Table:
+    """A recipe or another TOML file as a dictionary. A byte order mark is accepted, and an empty file is an empty one.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the messages.
 
     Raises:
         RecipeError: the file is missing, not a regular file, larger than 1 MB, not UTF-8 or not TOML.
     """
     where = str(path)
     if not path.exists():
-        raise RecipeError("no such recipe file", where=where)
+        raise RecipeError(f"no such {kind} file", where=where)
     if not path.is_file():
-        raise RecipeError("a recipe must be a TOML file", where=where, found="something that is not a regular file")
+        raise RecipeError(f"a {kind} must be a TOML file", where=where, found="something that is not a regular file")
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise RecipeError("a recipe can have at most 1 MB", where=where, found=f"{count_noun(size, 'byte')}")
+            raise RecipeError(f"a {kind} can have at most 1 MB", where=where, found=f"{count_noun(size, 'byte')}")
         raw = path.read_bytes()
     except OSError as error:
         raise RecipeError(f"can't be read: {error.strerror}", where=where) from None
@@ -64,7 +68,7 @@ def read_file(path: Path) -> Table:
         return parse_toml(raw.decode("utf-8-sig").replace("\r\n", "\n"), where)
     except UnicodeDecodeError:
         kind = "UTF-16 text" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "bytes that are not text"
-        raise RecipeError("a recipe must be UTF-8 text", where=where, found=kind, cure="save it as UTF-8") from None
+        raise RecipeError(f"a {kind} must be UTF-8 text", where=where, found=kind, cure="save it as UTF-8") from None
 
 
 def to_toml(table: Table) -> str:
@@ -94,7 +98,7 @@ def set_value(table: Table, assignment: str) -> None:
     where = f"--set {assignment}"
     if not equals or not keys:
         raise RecipeError("--set takes path=value", where=where, cure="for example --set optimizer.d.lr=1e-4")
-    if text.strip() == NONE and not extends and _removed(table, keys):
+    if text.strip() == NONE and not extends and _removed(table, keys, where):
         return
     value = _value(path.strip(), text.strip(), where)
     parent: Any = table
@@ -116,21 +120,24 @@ def set_value(table: Table, assignment: str) -> None:
     parent[last] = [*before, *value]
 
 
-def _removed(table: Table, keys: list[str]) -> bool:
-    """Remove the table at `keys`, which may be an item of a list, such as a trick; False if there is none."""
+def _removed(table: Table, keys: list[str], where: str) -> bool:
+    """Remove the table at `keys`, which may be an item of a list, such as a trick; False if there is none.
+
+    Raises:
+        RecipeError: a list has no such item, or more than one.
+    """
     parent: Any = table
-    for key in keys[:-1]:
-        parent = parent.get(key) if isinstance(parent, dict) else None
-    last = keys[-1]
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(parent, list):
+            parent = parent[_index(parent, key, ".".join(keys[:depth]), where)]
+        else:
+            parent = parent.get(key) if isinstance(parent, dict) else None
     if isinstance(parent, list):
-        kinds = [item.get("kind") if isinstance(item, dict) else None for item in parent]
-        if kinds.count(last) != 1:
-            return False
-        del parent[kinds.index(last)]
+        del parent[_index(parent, keys[-1], ".".join(keys[:-1]), where, "only what is there can be removed")]
         return True
-    if not isinstance(parent, dict) or not isinstance(parent.get(last), dict):
+    if not isinstance(parent, dict) or not isinstance(parent.get(keys[-1]), dict):
         return False
-    del parent[last]
+    del parent[keys[-1]]
     return True
 
 
@@ -172,7 +179,7 @@ def _child(parent: Any, key: str, parent_path: str, where: str) -> Any:
     return parent.setdefault(key, [] if key == "tricks" else {})
 
 
-def _index(items: list[Any], key: str, path: str, where: str) -> int:
+def _index(items: list[Any], key: str, path: str, where: str, cure: str = "") -> int:
     """The index of the item that `key` addresses, by its number or by a kind that occurs once."""
     if key.isdecimal() and int(key) < len(items):
         return int(key)
@@ -184,7 +191,7 @@ def _index(items: list[Any], key: str, path: str, where: str) -> int:
         raise RecipeError(
             f"'{path}' has more than one entry '{key}'", where=where, found=found, cure="give its number instead"
         )
-    cure = f"add it with --set '{path}+=[{{kind=\"{key}\"}}]'"
+    cure = cure or f"add it with --set '{path}+=[{{kind=\"{key}\"}}]'"
     raise RecipeError(f"'{path}' has no entry '{key}'", where=where, found=found, cure=cure)
 
 

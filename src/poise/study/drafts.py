@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
+from poise.core.config import did_you_mean
 from poise.errors import RecipeError
-from poise.recipe.toml import Table
-from poise.study.plan import BASE, BasePlan, Plan, TipPlan
+from poise.study.plan import BASE, BasePlan, FactorialPlan, Plan, TipPlan
 from poise.study.records import Expected
-from poise.tips.catalogue import find
+from poise.tips.catalogue import Tip, find, tips
 
 
 class Draft(NamedTuple):
@@ -33,17 +33,19 @@ class Versus(NamedTuple):
     expected: Expected = ""
 
 
-def draft_arms(plan: Plan, base_name: str, base: BasePlan, table: Table) -> tuple[dict[str, Draft], list[Versus]]:
+def draft_arms(
+    plan: Plan, base_name: str, base: BasePlan, tricks: Iterable[str]
+) -> tuple[dict[str, Draft], list[Versus]]:
     """All arms of a base by name, and all comparisons.
 
     Args:
         plan: the plan.
         base_name: the name of the base in the plan.
         base: the base.
-        table: its recipe's table, whose tricks may be left out.
+        tricks: the kinds of its tricks, which may be left out.
 
     Raises:
-        RecipeError: two arms have the same name, or a tip or an arm that is named does not exist.
+        RecipeError: two arms or comparisons have the same name, or a tip or an arm that is named does not exist.
     """
     seeds = base.seeds or plan.seeds
     drafts = {BASE: Draft(BASE, (), seeds)}
@@ -54,35 +56,42 @@ def draft_arms(plan: Plan, base_name: str, base: BasePlan, table: Table) -> tupl
             raise RecipeError("two arms have the same name", where=base_name, found=f"'{draft.name}'")
         drafts[draft.name] = draft
 
-    for tip in plan.tip:
-        if tip.on is None or base_name in tip.on:
-            add(Draft(tip.name, tip_changes(tip), tip.seeds or seeds, tip.budget_factor))
-            pairs.append(_versus(tip))
+    arms = [tip for tip in plan.tip if tip.on is None or base_name in tip.on]
+    for tip in arms:
+        add(Draft(tip.name, tip_changes(tip), tip.seeds or seeds, tip.budget_factor))
+        pairs.append(_versus(tip))
     for kind in plan.leave_out:
-        if kind in [trick.get("kind") for trick in table.get("tricks", ())]:
+        if kind in tricks:
             name = f"without {kind}"
             add(Draft(name, (f"tricks.{kind}=none",), seeds))
             pairs.append(Versus(_tip_of(kind), kind, (BASE,), (name,)))
     for factorial in plan.factorial:
         if factorial.on is None or base_name in factorial.on:
-            combinations = _combinations(factorial.name, factorial.factors, seeds)
+            combinations = _combinations(factorial, seeds)
             for draft in combinations.values():
                 add(draft)
-            pairs += _main_effects(factorial.id, factorial.name, factorial.factors, combinations)
+            pairs += _main_effects(factorial, combinations)
+    _check_pairs(base_name, drafts, pairs)
+    return _with_common_seeds(drafts, arms), pairs
+
+
+def _check_pairs(base_name: str, drafts: dict[str, Draft], pairs: list[Versus]) -> None:
+    names = [pair.name for pair in pairs]
     for pair in pairs:
+        if names.count(pair.name) > 1:
+            raise RecipeError("two comparisons have the same name", where=base_name, found=f"'{pair.name}'")
         for name in (*pair.treatment, *pair.control):
             if name not in drafts:
-                raise RecipeError("is compared with an arm that does not exist", where=pair.name, found=f"'{name}'")
-    return _with_seeds_of_treatments(drafts, pairs), pairs
+                where, cure = f"{base_name}, arm '{pair.name}': against", did_you_mean(name, list(drafts))
+                raise RecipeError("there is no such arm on this base", where=where, found=f"'{name}'", cure=cure)
 
 
-def _with_seeds_of_treatments(drafts: dict[str, Draft], pairs: list[Versus]) -> dict[str, Draft]:
-    """The arms, each also with the seeds of those that are compared with it."""
+def _with_common_seeds(drafts: dict[str, Draft], arms: Iterable[TipPlan]) -> dict[str, Draft]:
+    """The arms, each also with the seeds of those that name it as `against`."""
     extended = dict(drafts)
-    for pair in pairs:
-        for treatment, control in zip(pair.treatment, pair.control, strict=True):
-            seeds = {*extended[control].seeds, *drafts[treatment].seeds}
-            extended[control] = extended[control]._replace(seeds=tuple(sorted(seeds)))
+    for tip in arms:
+        seeds = {*extended[tip.against].seeds, *drafts[tip.name].seeds}
+        extended[tip.against] = extended[tip.against]._replace(seeds=tuple(sorted(seeds)))
     return extended
 
 
@@ -90,58 +99,62 @@ def _versus(tip: TipPlan) -> Versus:
     """The comparison of an arm; the run with the tip is the treatment."""
     if tip.inverse:
         title = tip.title or f"{tip.against} instead of {tip.name}"
-        return Versus(tip.id, title, (tip.against,), (tip.name,), tip.expected)
-    return Versus(tip.id, tip.title or tip.name, (tip.name,), (tip.against,), tip.expected)
+        return Versus(tip_id(tip.id), title, (tip.against,), (tip.name,), tip.expected)
+    return Versus(tip_id(tip.id), tip.title or tip.name, (tip.name,), (tip.against,), tip.expected)
+
+
+def tip_id(query: str) -> str:
+    """The id of a tip in the catalogue as it is written there; empty if none is given.
+
+    Raises:
+        RecipeError: there is no such tip, or more than one.
+    """
+    return _find(query).id if query else ""
+
+
+def _find(query: str) -> Tip:
+    first, *others = find(query)
+    if others:
+        ids = ", ".join(tip.id for tip in (first, *others))
+        raise RecipeError("stands for more than one tip", where="id", found=f"'{query}'", cure=f"one of {ids}")
+    return first
 
 
 def tip_changes(tip: TipPlan) -> tuple[str, ...]:
     """The changes of an arm: its own, or those of the switch in the catalogue.
 
     Raises:
-        RecipeError: there is no such tip.
+        RecipeError: there is no such tip, or more than one.
     """
-    if tip.id:
-        (entry, *_) = find(tip.id)
-        if tip.set is None:
-            words = shlex.split(entry.switch)
-            return tuple(word for word in words if word != "--set")
-    return tip.set or ()
+    if tip.set is not None:
+        return tip.set
+    return tuple(word for word in shlex.split(_find(tip.id).switch) if word != "--set")
 
 
 def _tip_of(kind: str) -> str:
     """The id of the tip that a trick implements, if any."""
-    try:
-        return find(kind)[0].id
-    except RecipeError:
-        return ""
+    return next((tip.id for tip in tips() for part in tip.parts if (part.at, part.kind) == ("tricks", kind)), "")
 
 
-def _combinations(
-    name: str, factors: dict[str, dict[str, tuple[str, ...]]], seeds: tuple[int, ...]
-) -> dict[tuple[str, ...], Draft]:
+def _combinations(factorial: FactorialPlan, seeds: tuple[int, ...]) -> dict[tuple[str, ...], Draft]:
     """The arms of a factorial design by their levels."""
+    factors = factorial.factors
     drafts: dict[tuple[str, ...], Draft] = {}
     for levels in product(*factors.values()):
         changes = [change for factor, level in zip(factors.values(), levels, strict=True) for change in factor[level]]
-        drafts[levels] = Draft(f"{name}: {', '.join(levels)}", tuple(changes), seeds)
+        drafts[levels] = Draft(f"{factorial.name}: {', '.join(levels)}", tuple(changes), seeds)
     return drafts
 
 
-def _main_effects(
-    tip: str,
-    name: str,
-    factors: dict[str, dict[str, tuple[str, ...]]],
-    drafts: dict[tuple[str, ...], Draft],
-) -> Iterator[Versus]:
+def _main_effects(factorial: FactorialPlan, drafts: dict[tuple[str, ...], Draft]) -> Iterator[Versus]:
     """Each level of each factor against its first level, over all combinations of the other factors."""
-    for position, (factor, levels) in enumerate(factors.items()):
-        first, *others = levels
+    for position, (factor, (first, *others)) in enumerate(factorial.factors.items()):
         for level in others:
             treatment = [key for key in drafts if key[position] == level]
             control = [(*key[:position], first, *key[position + 1 :]) for key in treatment]
             yield Versus(
-                tip,
-                f"{name}: {factor} {level} against {first}",
+                tip_id(factorial.id),
+                f"{factorial.name}: {factor} {level} against {first}",
                 tuple(drafts[key].name for key in treatment),
                 tuple(drafts[key].name for key in control),
             )

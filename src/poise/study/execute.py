@@ -90,7 +90,8 @@ def run_study(
     plan, folder = read_plan(plan_file), StudyFolder(out)
     folder.check(resume=resume)
     again = _resume_command(plan_file, out, options)
-    with Signals(f"; continue with: {again}") as signals:
+    unsaved = f"; continue with: {again}" if resume else " before the first run; there is nothing to save yet"
+    with Signals(unsaved) as signals:
         times = timing_file(plan, folder.timing, options)
         expansion = prepare(plan, plan_file.parent, times, options)
         with folder.claim() as note:

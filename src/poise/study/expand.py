@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+from poise.core.config import did_you_mean
 from poise.errors import RecipeError
+from poise.measure.catalogue import MEASURES
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_recipe
 from poise.recipe.toml import Table, set_value
+from poise.study.budget import Load, TooManyRuns, images_per_step, steps_within_images
 from poise.study.components import changed_components
 from poise.study.drafts import Draft, Versus, draft_arms
-from poise.study.plan import BASE, BasePlan, Plan
+from poise.study.plan import BASE, BasePlan, Plan, label_of
 from poise.study.records import Arm, Comparison, Study, StudyBase
 from poise.utils.printing import count_noun
 
@@ -37,6 +42,31 @@ class Expansion(NamedTuple):
     notes: list[str]
 
 
+class _Layout(NamedTuple):
+    """The arms on one base with one data set.
+
+    Attributes:
+        label: the name of the base.
+        plan: the base in the plan.
+        arms: for each arm its changes, its recipe with the first seed, and its seeds.
+        comparisons: what is compared.
+    """
+
+    label: str
+    plan: BasePlan
+    arms: dict[str, tuple[Draft, Recipe, tuple[int, ...]]]
+    comparisons: list[Comparison]
+
+    @property
+    def base(self) -> Recipe:
+        """The recipe of the base."""
+        return self.arms[BASE][1]
+
+    def loads(self) -> list[Load]:
+        """The runs of each arm."""
+        return [Load(self.base, recipe, len(seeds)) for _, recipe, seeds in self.arms.values()]
+
+
 def expand(plan: Plan, folder: Path, steps_for: StepsFor | None = None) -> Expansion:
     """The runs and comparisons of a plan.
 
@@ -46,46 +76,98 @@ def expand(plan: Plan, folder: Path, steps_for: StepsFor | None = None) -> Expan
         steps_for: the steps of a recipe within the budget; by default those of `steps_within_images`.
 
     Raises:
-        RecipeError: an arm is not a valid recipe, or the plan has more runs than its limit; names the arm.
+        RecipeError: an arm is not a valid recipe; names the arm.
+        TooManyRuns: the plan has more runs than its limit.
     """
     steps_for = steps_for or (lambda recipe: steps_within_images(recipe, plan))
-    bases: list[StudyBase] = []
-    arms: list[Arm] = []
-    comparisons: list[Comparison] = []
-    recipes: dict[str, Recipe] = {}
     notes: list[str] = []
-    for name, base in plan.base.items():
-        for data, table in base_tables(plan, base, folder).items():
-            label = f"{name}-{data}" if data else name
-            drafts, pairs = draft_arms(plan, name, base, table)
-            made = {key: _recipe(plan, base, label, table, draft, steps_for) for key, draft in drafts.items()}
-            merged = _merge_equal(label, made, notes)
-            for draft in drafts.values():
-                if merged[draft.name] == draft.name:
-                    seeds = sorted({seed for key in drafts if merged[key] == draft.name for seed in drafts[key].seeds})
-                    arms.append(_arm(label, draft, made[draft.name], made[BASE], seeds, recipes))
-            comparisons += _distinct(label, pairs, merged, notes)
-            bases.append(StudyBase(name=label, measures=base.study_measures, summary=describe(made[BASE])))
-    if len(recipes) > plan.limit:
-        cure = "reduce the seeds or the tips, or raise 'limit' in the plan"
-        raise RecipeError(
-            f"the plan has more than {count_noun(plan.limit, 'run')}", found=f"{len(recipes):,}", cure=cure
-        )
-    ordered = dict(sorted(recipes.items(), key=lambda item: item[1].seed))
-    study = Study(name=plan.name, bases=tuple(bases), arms=tuple(arms), comparisons=tuple(comparisons))
-    return Expansion(study, ordered, notes)
+    layouts = [
+        _lay_out(plan, name, data, table, steps_for, notes)
+        for name, base in plan.base.items()
+        for data, table in base_tables(plan, name, folder).items()
+    ]
+    _check_leave_out(plan, layouts)
+    loads = [load for layout in layouts for load in layout.loads()]
+    if sum(load.runs for load in loads) > plan.limit:
+        raise TooManyRuns(plan.limit, loads)
+    recipes: dict[str, Recipe] = {}
+    arms = [
+        _arm(layout, draft, recipe, seeds, recipes, notes)
+        for layout in layouts
+        for draft, recipe, seeds in layout.arms.values()
+    ]
+    study = Study(
+        name=plan.name,
+        bases=tuple(
+            StudyBase(name=layout.label, measures=layout.plan.study_measures, summary=describe(layout.base))
+            for layout in layouts
+        ),
+        arms=tuple(arms),
+        comparisons=tuple(comparison for layout in layouts for comparison in layout.comparisons),
+    )
+    return Expansion(study, dict(sorted(recipes.items(), key=lambda item: item[1].seed)), notes)
 
 
-def base_tables(plan: Plan, base: BasePlan, folder: Path) -> dict[str, Table]:
+def _lay_out(plan: Plan, name: str, data: str, table: Table, steps_for: StepsFor, notes: list[str]) -> _Layout:
+    """The arms of a base on a data set.
+
+    Raises:
+        RecipeError: an arm is not a valid recipe; names the arm.
+        TooManyRuns: a factorial design alone has more arms than the plan may have runs.
+    """
+    base, label = plan.base[name], label_of(name, data)
+    first = Draft(BASE, (), base.seeds or plan.seeds)
+    recipe = _recipe(plan, base, label, table, first, steps_for)
+    for factorial in plan.factorial:
+        combinations = prod(len(levels) for levels in factorial.factors.values())
+        if combinations > plan.limit and (factorial.on is None or name in factorial.on):
+            raise TooManyRuns(plan.limit, [Load(recipe, recipe, combinations * len(first.seeds))])
+    drafts, pairs = draft_arms(plan, name, base, [trick.trick_name for trick in recipe.tricks])
+    made = {key: _recipe(plan, base, label, table, draft, steps_for) for key, draft in drafts.items()}
+    merged = _merge_equal(label, made, notes)
+    seeds: dict[str, set[int]] = {}
+    for key, draft in drafts.items():
+        seeds.setdefault(merged[key], set()).update(draft.seeds)
+    arms = {key: (drafts[key], made[key], tuple(sorted(seeds[key]))) for key in drafts if key in seeds}
+    return _Layout(label, base, arms, list(_distinct(label, pairs, merged, notes)))
+
+
+def _check_leave_out(plan: Plan, layouts: list[_Layout]) -> None:
+    """Refuse a kind of trick that no base has."""
+    kinds = {trick.trick_name for layout in layouts for trick in layout.base.tricks}
+    for kind in plan.leave_out:
+        if kind not in kinds:
+            cure = did_you_mean(kind, sorted(kinds)) if kinds else "no base has any trick"
+            raise RecipeError("no base has this trick", where="leave_out", found=f"'{kind}'", cure=cure)
+
+
+def base_tables(plan: Plan, name: str, folder: Path) -> dict[str, Table]:
     """The recipe's table of a base on each data set; with the empty name if the plan has no data sets.
+
+    Args:
+        plan: the plan.
+        name: the name of the base.
+        folder: the folder in which its recipe file is looked for.
 
     Raises:
         RecipeError: there is no such recipe, or a change can't be made.
     """
-    table = load_recipe(str(folder / base.recipe) if base.recipe.endswith(".toml") else base.recipe)
-    for change in base.set:
-        set_value(table, change)
-    return {name: deepcopy(table) | {"data": data} for name, data in plan.data.items()} or {"": table}
+    base = plan.base[name]
+    with _in_base(name):
+        table = load_recipe(str(folder / base.recipe) if base.recipe.endswith(".toml") else base.recipe)
+        for change in base.set:
+            set_value(table, change)
+    return {data: deepcopy(table) | {"data": entry} for data, entry in plan.data.items()} or {"": table}
+
+
+@contextmanager
+def _in_base(where: str) -> Iterator[None]:
+    """Name the base, and the arm, in an error."""
+    try:
+        yield
+    except RecipeError as error:
+        where = f"{where}: {error.where}" if error.where else where
+        raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
 
 
 def _merge_equal(label: str, made: dict[str, Recipe], notes: list[str]) -> dict[str, str]:
@@ -106,50 +188,58 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
         RecipeError: it is not a valid recipe; names the arm.
     """
     table = deepcopy(table)
-    where = f"{label}, arm '{draft.name}'"
-    try:
+    where = label if draft.name == BASE else f"{label}, arm '{draft.name}'"
+    with _in_base(where):
         for change in draft.changes:
             set_value(table, change)
-    except RecipeError as error:
-        raise RecipeError(error.what, where=f"{where}: {error.where}", found=error.found, cure=error.cure) from None
-    measures = [measure.name for measure in base.study_measures]
-    measure = table.get("measure", {}) | {"measures": measures, "every": 1}
+    measure = _table(table, "measure") | {"measures": measured(base), "every": 1}
     table |= {"name": plan.name, "about": "", "seed": draft.seeds[0], "measure": measure}
     steps = max(1, round(draft.budget_factor * steps_for(decode(table, where))))
     table["steps"] = steps
     table["measure"] = measure | {"every": -(-steps // plan.evaluations)}
     # a sample grid at the end, and a few checkpoints to resume from
-    table["log"] = table.get("log", {}) | {"samples": steps, "saves": max(1, -(-steps // 4))}
+    table["log"] = _table(table, "log") | {"samples": steps, "saves": max(1, -(-steps // 4))}
     return decode(table, where)
 
 
-def images_per_step(recipe: Recipe) -> int:
-    """The real images that D sees in a step; a tempo that decides while it trains counts as one move of D."""
-    return recipe.batch * int(getattr(recipe.tempo, "d", 1))
+def _table(table: Table, key: str) -> Table:
+    """A table of the recipe, which is decoded, and so checked, afterwards."""
+    value = table.get(key, {})
+    return value if isinstance(value, dict) else {}
 
 
-def steps_within_images(recipe: Recipe, plan: Plan) -> int:
-    """The steps in which D sees the images of the budget; those of the recipe if there is no such budget."""
-    if plan.budget is None or plan.budget.images is None:
-        return recipe.steps
-    return max(1, round(plan.budget.images / images_per_step(recipe)))
+def measured(base: BasePlan) -> list[str]:
+    """The measures of each run. The first one selects the best weights, so it must have a direction of its own."""
+    names = [measure.name for measure in base.study_measures]
+    return sorted(names, key=lambda name: name != next((n for n in names if MEASURES[n].better != "floor"), None))
 
 
-def _arm(label: str, draft: Draft, recipe: Recipe, base: Recipe, seeds: list[int], recipes: dict[str, Recipe]) -> Arm:
+def _arm(
+    layout: _Layout,
+    draft: Draft,
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+    recipes: dict[str, Recipe],
+    notes: list[str],
+) -> Arm:
     """An arm; its recipes, one for each seed, are added to `recipes`."""
     runs: dict[str, str] = {}
+    known = 0
     for seed in seeds:
         seeded = recipe.model_copy(update={"seed": seed})
         runs[str(seed)] = seeded.hash
+        known += seeded.hash in recipes
         recipes.setdefault(seeded.hash, seeded)
+    if known:
+        notes.append(f"{layout.label}: {count_noun(known, 'run')} of '{draft.name}' belong to another base as well")
     return Arm(
-        base=label,
+        base=layout.label,
         name=draft.name,
         changes=draft.changes,
         steps=recipe.steps,
         images=recipe.steps * images_per_step(recipe),
         runs=runs,
-        components=changed_components(base, recipe),
+        components=changed_components(layout.base, recipe),
     )
 
 

@@ -19,7 +19,7 @@ from poise.errors import CheckpointError, DataError, DiskError, Diverged, OutOfM
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
-from poise.study.expand import images_per_step
+from poise.study.budget import images_per_step
 from poise.study.records import RunResult, State
 from poise.training.train import train
 from poise.utils.files import make_folder, write_json

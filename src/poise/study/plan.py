@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,19 +19,26 @@ BASE = "base"
 
 MAX_RUNS = 2000
 
+MAX_SEEDS = 10_000
+
+MAX_SEED = 2**63 - 1
+"""The largest seed of a recipe."""
+
 
 def _list_seeds(seeds: Any) -> Any:
     """A number of seeds as the list of the first ones."""
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        if seeds < 1:
-            reject_value("must be at least 1", found=str(seeds))
+        if not 1 <= seeds <= MAX_SEEDS:
+            reject_value(f"must be from 1 to {MAX_SEEDS:,} seeds", found=str(seeds)[:40])
         return tuple(range(seeds))
+    if seeds is not None and not isinstance(seeds, list | tuple):
+        reject_value("must be a number of seeds, or a list of seeds", found=repr(seeds)[:40])
     return seeds
 
 
 def _check_distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        reject_value("must be a number of seeds, or a list of different seeds of at least 0", found=str(list(seeds)))
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) > MAX_SEED:
+        reject_value("must be different seeds from 0 to 2^63 - 1, at least one", found=str(list(seeds))[:40])
     return seeds
 
 
@@ -77,16 +85,19 @@ class BasePlan(_Seeds):
         names = [one if isinstance(one, str) else one.name for one in self.measures]
         for name in names:
             if name not in MEASURES:
-                reject_value(
-                    "no such measure", key="measures", found=f"'{name}'", cure=did_you_mean(name, list(MEASURES))
-                )
+                cure = did_you_mean(name, list(MEASURES))
+                reject_value("no such measure", key="measures", found=f"'{name}'", cure=cure)
+            if names.count(name) > 1:
+                reject_value("names a measure more than once", key="measures", found=f"'{name}'")
         for one in self.measures:
             if isinstance(one, str) and MEASURES[one].better == "floor":
                 cure = f'say whether less or more is better: {{ name = "{one}", better = "more" }}'
                 reject_value("is best at its floor", key="measures", found=f"'{one}'", cure=cure)
         for name in self.failure:
             if name not in names:
-                reject_value("is not one of the measures", key="failure", found=f"'{name}'", cure=f"{', '.join(names)}")
+                reject_value(
+                    "is not one of the measures", key="failure", found=f"'{name}'", cure=did_you_mean(name, names)
+                )
         return self
 
     @property
@@ -133,6 +144,8 @@ class TipPlan(_Seeds):
     def _has_changes(self) -> Self:
         if self.name == BASE:
             reject_value(f"'{BASE}' is the name of the base itself", key="name")
+        if self.against == self.name:
+            reject_value("is the name of this arm itself", key="against", found=f"'{self.against}'")
         if self.set is None and not self.id:
             reject_value("needs 'set', or the 'id' of a tip whose switch is used", key="set")
         return self
@@ -205,9 +218,26 @@ class Plan(Config):
         return _check_distinct(seeds)
 
     @model_validator(mode="after")
+    def _names(self) -> Self:
+        for key, tables in (("base", self.base), ("data", self.data)):
+            for name in tables:
+                if not re.fullmatch(NAME, name):
+                    cure = "1 to 64 letters, digits, '.', '_' or '-', not beginning with a dot"
+                    reject_value("is not a valid name", key=key, found=f"'{name[:40]}'", cure=cure)
+        labels = [label_of(base, data) for base in self.base for data in self.data or ("",)]
+        for label in labels:
+            if labels.count(label) > 1:
+                reject_value("two bases with their data have the same name", key="base", found=f"'{label}'")
+        return self
+
+    @model_validator(mode="after")
     def _known_bases(self) -> Self:
         for key, entries in (("tip", self.tip), ("factorial", self.factorial)):
             for number, entry in enumerate(entries):
+                if entry.on == ():
+                    reject_value(
+                        "is empty, so it has no effect", key=f"{key}.{number}.on", cure="remove it for all bases"
+                    )
                 for base in entry.on or ():
                     if base not in self.base:
                         cure = did_you_mean(base, list(self.base))
@@ -217,10 +247,15 @@ class Plan(Config):
         return self
 
 
+def label_of(base: str, data: str) -> str:
+    """The name of a base on a data set of the plan; `data` is empty if the plan has none."""
+    return f"{base}-{data}" if data else base
+
+
 def read_plan(path: Path) -> Plan:
     """The plan in a TOML file.
 
     Raises:
         RecipeError: the file is missing, or is not a valid plan; names the key.
     """
-    return validate(Plan, read_file(path), str(path))
+    return validate(Plan, read_file(path, "plan"), str(path))

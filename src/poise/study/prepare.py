@@ -1,4 +1,4 @@
-"""Checks a plan before anything is trained: expands it, and checks every recipe with its data."""
+"""Expands a plan and checks every recipe with its data, before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poise.engine.compute import choose_compute
-from poise.errors import RecipeError
+from poise.errors import PoiseError, RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
-from poise.study.expand import Expansion, expand, steps_within_images
+from poise.recipe.model import Recipe
+from poise.study.budget import TooManyRuns, estimate_seconds
+from poise.study.expand import Expansion, expand
 from poise.study.plan import Plan
-from poise.study.timing import TimingFile
+from poise.study.timing import Timing, TimingFile, measure_timing
 from poise.training.train import train
 from poise.user_code.loading import allow_user_code
 
 
 class Options(NamedTuple):
-    """How the runs of a study are trained; see `poise.training.train.train`."""
+    """How the runs of a study are trained; see `train`."""
 
     device: str = "auto"
     data_root: Path | None = None
     trust_code: bool = False
 
 
-def timing_file(plan: Plan, path: Path, options: Options) -> TimingFile:
-    """The measured times of the plan's recipes, for a budget in seconds; those in the file are not measured again."""
+def time_recipe(recipe: Recipe, plan: Plan, options: Options) -> Timing:
+    """The time that a recipe needs on this machine, measured by a few steps.
+
+    Raises:
+        PoiseError: the recipe can't be trained.
+    """
     timed = functools.partial(
         train,
         device=options.device,
@@ -33,26 +39,64 @@ def timing_file(plan: Plan, path: Path, options: Options) -> TimingFile:
         data_root=options.data_root,
         trust_code=options.trust_code,
     )
-    return TimingFile(path, timed, device=options.device)
+    return measure_timing(recipe, timed, choose_compute(options.device, plan.precision, recipe).device)
+
+
+def timing_file(plan: Plan, path: Path, options: Options) -> TimingFile:
+    """The measured times per step, as far as a file has them; the others are measured when they are needed.
+
+    Args:
+        plan: the plan.
+        path: the file, `timing.json`.
+        options: see `Options`.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    return TimingFile(path, lambda recipe: time_recipe(recipe, plan, options).step)
 
 
 def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Expansion:
-    """Expand a plan and check every recipe with its data, before anything is trained.
+    """Expand a plan and check every recipe with its data.
 
     Args:
         plan: the plan.
         folder: the folder of its file.
-        times: the measured times, if the budget is in seconds.
+        times: the times per step, which a budget in seconds needs.
         options: see `Options`.
 
     Raises:
         RecipeError, DataError: an arm can't be trained; names it.
+        TooManyRuns: the plan has more runs than its limit; says how long they would take.
     """
-    steps_for = functools.partial(steps_within_images, plan=plan)
+    seconds = plan.budget.seconds if plan.budget is not None else None
+    try:
+        expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: 1)
+    except TooManyRuns as error:
+        raise _with_estimate(error, plan, options) from None
+    check(expansion, plan, options)
+    if seconds is None:
+        return expansion
+    return expand(plan, folder, lambda recipe: max(1, round(seconds / times.step_seconds(recipe))))
+
+
+def _with_estimate(error: TooManyRuns, plan: Plan, options: Options) -> TooManyRuns:
+    """The refusal with the estimated time, unless a base can't be trained."""
     if plan.budget is not None and plan.budget.seconds is not None:
-        seconds = plan.budget.seconds
-        steps_for = lambda recipe: max(1, round(seconds / times.step_seconds(recipe)))  # noqa: E731
-    expansion = expand(plan, folder, steps_for)
+        return TooManyRuns(error.limit, error.loads, sum(load.runs for load in error.loads) * plan.budget.seconds)
+    try:
+        seconds = estimate_seconds(error.loads, lambda base: time_recipe(base, plan, options), plan.evaluations)
+    except PoiseError:
+        return error
+    return TooManyRuns(error.limit, error.loads, seconds)
+
+
+def check(expansion: Expansion, plan: Plan, options: Options) -> None:
+    """Check every recipe of a plan with its data.
+
+    Raises:
+        RecipeError, DataError: an arm can't be trained; names it.
+    """
     shapes: dict[str, tuple[tuple[int, ...], int]] = {}
     for arm in expansion.study.arms:
         recipe = expansion.recipes[next(iter(arm.runs.values()))]
@@ -67,4 +111,3 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         except RecipeError as error:
             where = f"{arm.base}, arm '{arm.name}': {error.where}"
             raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
-    return expansion

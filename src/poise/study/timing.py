@@ -1,16 +1,20 @@
-"""The time that recipes need on this machine, measured by a few steps: for `--dry-run` and for budgets in seconds."""
+"""The time that recipes need on this machine, measured by a few steps: for estimates and for budgets in seconds."""
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import torch
+
+from poise.errors import CheckpointError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.training.listener import NullListener
@@ -19,8 +23,6 @@ from poise.utils.files import write_json
 TIMED_STEPS = 12
 UNTIMED_STEPS = 4
 """The first steps are slower, because memory is allocated."""
-
-Train = Callable[..., Any]
 
 
 class Timing(NamedTuple):
@@ -42,7 +44,7 @@ class Timing(NamedTuple):
 
 
 class _StepClock(NullListener):
-    """Records the time of each step; on a CPU that of the process, which does not depend on other load."""
+    """Records the time after each step."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -53,57 +55,103 @@ class _StepClock(NullListener):
         self.times.append(self.clock())
 
 
-def measure_timing(recipe: Recipe, train: Train, *, device: str = "cpu") -> Timing:
-    """Train a recipe for a few steps and evaluate it once.
+def measure_timing(
+    recipe: Recipe, train: Callable[..., Any], device: torch.device, clock: Callable[[], float] | None = None
+) -> Timing:
+    """Train a recipe for a few steps with one thread, as the workers of a study do, and evaluate it once.
 
     Args:
         recipe: the recipe; its number of steps does not matter.
         train: `poise.training.train.train` with everything but the recipe, the folder and the listener.
         device: the device of training.
+        clock: returns the time in seconds. The default is the CPU time of this process, which does not depend on other
+            load, or on another device the real time.
 
     Raises:
         PoiseError: the recipe can't be trained.
     """
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    clock = clock or (time.process_time if device.type == "cpu" else lambda: _synchronised_time(device))
     table = recipe.canonical() | {"steps": TIMED_STEPS}
     table["log"] = table["log"] | {"samples": TIMED_STEPS, "saves": TIMED_STEPS}
     if "measure" in table:
         table["measure"] = table["measure"] | {"every": TIMED_STEPS}
     listener, start = _StepClock(clock), clock()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
         train(decode(table), Path(folder) / "run", listener=listener)
     times = listener.times
     step = median(b - a for a, b in zip(times[UNTIMED_STEPS:-2], times[UNTIMED_STEPS + 1 : -1], strict=True))
     return Timing(max(0.0, times[0] - start - step), step, max(0.0, times[-1] - times[-2] - step))
 
 
+def _synchronised_time(device: torch.device) -> float:
+    """The time when the device has done what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class TimingFile:
-    """The time per step of each recipe, measured once and kept, so that a resumed study has the same budgets.
+    """The seconds per step of recipes, measured once and kept, so that a resumed study has the same budgets.
 
     Args:
-        path: the file, `timing.json`, which need not exist.
-        train: see `measure_timing`.
-        device: see `measure_timing`.
+        path: the file, `timing.json`, which need not exist yet.
+        measure: measures the seconds per step of a recipe.
+
+    Raises:
+        CheckpointError: the file is damaged.
     """
 
-    def __init__(self, path: Path, train: Train, *, device: str = "cpu") -> None:
-        self.path, self.train, self.device = path, train, device
-        self.seconds: dict[str, float] = {}
-        with suppress(OSError, ValueError):
-            self.seconds = dict(json.loads(path.read_bytes()))
+    def __init__(self, path: Path, measure: Callable[[Recipe], float]) -> None:
+        self._path, self._measure = path, measure
+        self._known = _read(path)
+        self._new = False
 
     def step_seconds(self, recipe: Recipe) -> float:
-        """The seconds of a step of this recipe."""
-        key = recipe.model_copy(update={"steps": 1, "seed": 0}).hash
-        if key not in self.seconds:
-            self.seconds[key] = measure_timing(recipe, self.train, device=self.device).step
-        return self.seconds[key]
+        """The seconds per step of a recipe; its name, steps, seed and measures do not matter."""
+        timed = recipe.model_copy(update={"steps": 1, "seed": 0, "measure": None, "name": "timed"})
+        if timed.hash not in self._known:
+            self._known[timed.hash] = self._measure(timed)
+            self._new = True
+        return self._known[timed.hash]
 
     def save(self) -> None:
-        """Write the file, if anything was measured.
+        """Write new times to the file, whose folder must exist.
 
         Raises:
-            DiskError: it can't be written.
+            DiskError: the file can't be written.
         """
-        if self.seconds:
-            write_json(self.path, self.seconds)
+        if self._new:
+            write_json(self._path, self._known)
+            self._new = False
+
+
+def _read(path: Path) -> dict[str, float]:
+    """The times in a file; none if there is no file.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        known = json.loads(path.read_bytes())
+        if not isinstance(known, dict) or not all(_is_time(value) for value in known.values()):
+            raise ValueError
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        cure = "remove it to measure the times again; runs with another number of steps are then trained again"
+        raise CheckpointError("is damaged", where=str(path), cure=cure) from None
+    return known
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value > 0
