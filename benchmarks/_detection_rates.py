@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -105,8 +106,8 @@ def find_shown_at(result: RunResult, measures: Sequence[StudyMeasure], expected:
     return min(after, default=result.step)
 
 
-def read_runs(out: Path) -> tuple[list[Run], list[str]]:
-    """The finished runs of a study in the order of the plan, and the names of those that neither ended nor diverged.
+def read_runs(out: Path) -> tuple[list[Run], Counter[str]]:
+    """The runs of a study that ended or diverged, in the order of the plan, and the number of others by their state.
 
     Raises:
         RecipeError, CheckpointError: the folder has no study, or a file in it is damaged.
@@ -115,15 +116,14 @@ def read_runs(out: Path) -> tuple[list[Run], list[str]]:
     study, results = folder.read_study(), {result.run: result for result in folder.read_results()}
     measures = {base.name: base.measures for base in study.bases}
     found: list[tuple[str, int, RunResult, tuple[StudyMeasure, ...]]] = []
-    unusable: list[str] = []
+    others: Counter[str] = Counter()
     for arm in study.arms:
         configuration = arm.base if arm.name == "base" else arm.name
         for seed, run in arm.runs.items():
             if run in results and results[run].state in ("done", "diverged"):
                 found.append((configuration, int(seed), results[run], measures[arm.base]))
             else:
-                state = results[run].state if run in results else "not finished"
-                unusable.append(f"{configuration}, seed {seed}: {state}")
+                others[results[run].state if run in results else "not finished"] += 1
     starts = [
         min(healthy_steps(result, limits)[1], default=0)
         for _, _, result, limits in found
@@ -135,7 +135,7 @@ def read_runs(out: Path) -> tuple[list[Run], list[str]]:
         log, failure = read_log(folder.runs / result.run), find_failure(result, limits)
         shown_at = find_shown_at(result, limits, expected) if failure else result.step
         runs.append(Run(configuration, seed, result, log, failure, shown_at))
-    return runs, unusable
+    return runs, others
 
 
 def find_alarms(run: Run, config: MonitorConfig) -> list[Alarm]:

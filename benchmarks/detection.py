@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.errors import PoiseError
+from poise.utils.printing import count_noun
 
 ROOT = Path(__file__).parents[1]
 STUDY = Path("benchmarks/studies/detection")
@@ -115,9 +116,9 @@ def print_tables(plan: Path, out: Path, file: Path | None) -> None:
     """Print the outcomes of the runs and the detection rates, and write them to a file as JSON."""
     from _detection_rates import Run, evaluate, fit_thresholds, read_runs, summarise
 
-    runs, unusable = read_runs(out)
-    for message in unusable:
-        print(f"left out: {message}", file=sys.stderr)
+    runs, others = read_runs(out)
+    for state, count in others.items():
+        print(f"left out: {count_noun(count, 'run')}: {state}", file=sys.stderr)
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         by_name.setdefault(run.configuration, []).append(run)

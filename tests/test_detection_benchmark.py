@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from poise.core.metrics_log import Stat
+from poise.core.metrics_log import Row, Stat, row_to_json
 from poise.study.expand import expand
+from poise.study.folder import StudyFolder
 from poise.study.plan import read_plan
-from poise.study.records import RunResult, State, StudyMeasure
+from poise.study.records import Arm, RunResult, State, Study, StudyBase, StudyMeasure
 from poise.watch.logs import Log
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -112,3 +113,46 @@ def test_thresholds_are_fitted_below_the_healthy_runs(rates: Any) -> None:
     equilibrium = 1.3863 / 2
     assert 0.03 / equilibrium <= threshold < 0.09 / equilibrium
     assert rates.fit_thresholds([healthy])["d_at_zero"] == 0.03, "nothing to detect: the default"
+
+
+def test_the_tables_are_made_of_the_files_of_a_study(
+    rates: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import detection
+
+    folder = StudyFolder(tmp_path / "study")
+    arms = [
+        Arm(base="dcgan", name=name, steps=1000, images=0, runs={"0": f"{name}0", "1": f"{name}1"})
+        for name in ("base", "lost")
+    ]
+    bases = (StudyBase(name="dcgan", measures=LIMITS),)
+    folder.path.mkdir()
+    folder.write_study(Study(name="detection", bases=bases, arms=tuple(arms), comparisons=()))
+    for name, coverage, loss in (("base0", 0.6, 0.7), ("base1", 0.6, 0.7), ("lost0", 0.1, 0.001)):
+        folder.append_result(result([coverage] * 10).model_copy(update={"run": name}))
+        write_run(folder.runs / name, loss)
+    detection.print_tables(Path("plan.toml"), folder.path, tmp_path / "rates.json")
+    output = capsys.readouterr()
+    assert "| lost | 1 | 1 | coverage 0.10 |" in output.out
+    assert "| **any, without notes** |  | 1 of 1 (100 % [3, 100]) | 0 of 2 (0 % [0, 84]) |" in output.out
+    assert output.err == "left out: 1 run: not finished\n"
+    content = json.loads((tmp_path / "rates.json").read_text())
+    assert [(one["configuration"], one["seed"], one["failure"]) for one in content["runs"]] == [
+        ("dcgan", 0, ""),
+        ("dcgan", 1, ""),
+        ("lost", 0, "coverage 0.10"),
+    ]
+    assert content["runs"][2]["shown_at"] == 100
+    assert "d_at_zero" in content["runs"][2]["alarms"]
+    assert content["default"]["any"]["recall"]["count"] == 1
+    assert content["fitted"]["any"]["false_alarms"]["of"] == 1
+
+
+def write_run(folder: Path, d_loss: float) -> None:
+    """The files of a run with a constant loss of D that the monitor reads."""
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text('steps = 1000\n[objective]\nkind = "non_saturating"\n')
+    (folder / "measures.jsonl").touch()
+    stats = {"d/adversarial": Stat(d_loss, 0.0, d_loss, d_loss + 1e-3)}
+    lines = [json.dumps(row_to_json(Row(step, step, 1.0, stats))) for step in range(25, 1001, 25)]
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
