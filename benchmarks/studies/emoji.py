@@ -4,10 +4,10 @@
     python benchmarks/studies/emoji.py package/assets benchmarks/studies/emoji.npz
 
 The images are decoded as `poise train --data package/assets` decodes them: sRGB, composited over white, resized with
-Pillow's Lanczos filter, in the order of their file names. Two kinds of images are left out, because held-out images
-would otherwise be copies or near copies of training images: those that differ from another one in the tone of the skin
-only (their names contain one of the five modifiers U+1F3FB to U+1F3FF), and repetitions of equal pixels. 1,870 images
-remain. `emoji.LICENSE.txt` has their source and licence.
+Pillow's Lanczos filter, in the order of their file names. Three kinds of images are left out. Two of them are copies or
+near copies, which would be on both sides of the split: those that differ from another one in the tone of the skin only
+(their names contain one of the five modifiers U+1F3FB to U+1F3FF), and repetitions of equal pixels. The third are the
+flags of countries and regions, which are not part of the original Fluent Emoji. 1,622 images remain. `emoji.LICENSE.txt` has their source and licence.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from poise.errors import DataError
 from poise.utils.images import Bytes
 
 SKIN_TONE = re.compile("1f3f[b-f]")
+FLAG = re.compile("1f1(e[6-9a-f]|f[0-9a-f])|1f3f4-e0067")
+"""A regional indicator, or the black flag with the tag of a region."""
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The image files of a folder without variants of the skin tone, in the order of their names.
+    """The image files of a folder without flags and variants of the skin tone, in the order of their names.
 
     Raises:
         DataError: there are none.
     """
-    files = [file for file in folder.glob("*.webp") if not SKIN_TONE.search(file.name)]
+    files = [file for file in folder.glob("*.webp") if not SKIN_TONE.search(file.name) and not FLAG.search(file.name)]
     if not files:
         raise DataError("there are no .webp files", where="SRC", found=str(folder), cure="see this script's docstring")
     return sorted(files, key=lambda file: sort_key(file.name))
