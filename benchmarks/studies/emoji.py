@@ -7,7 +7,8 @@ The images are decoded as `poise train --data package/assets` decodes them: sRGB
 Pillow's Lanczos filter, in the order of their file names. Three kinds of images are left out. Two of them are copies or
 near copies, which would be on both sides of the split: those that differ from another one in the tone of the skin only
 (their names contain one of the five modifiers U+1F3FB to U+1F3FF), and repetitions of equal pixels. The third are the
-flags of countries and regions, which are not part of the original Fluent Emoji. 1,622 images remain. `emoji.LICENSE.txt` has their source and licence.
+flags of countries and regions, which are not part of the original Fluent Emoji. 1,622 images remain.
+`emoji.LICENSE.txt` has their source and licence.
 """
 
 from __future__ import annotations
