@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts golden slow clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers golden slow clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -52,6 +52,9 @@ reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on t
 
 verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; half an hour on one core
 	$(BIN)/python benchmarks/verdicts.py simulate
+
+workers: $(READY)  ## how much faster two workers finish a study than one; minutes on two free cores
+	$(BIN)/python benchmarks/study_workers.py
 
 golden: $(READY)  ## record the golden runs again, after a change that is meant to alter training
 	$(BIN)/python tests/training/test_golden.py
