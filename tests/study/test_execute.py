@@ -197,7 +197,7 @@ def test_killed_before_the_first_run(study: Study, resume: bool) -> None:
 def test_a_budget_in_seconds_is_measured_once(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     study.plan.write_text(study.plan.read_text().replace("images = 20000", "seconds = 3"))
     durations = iter([0.25, 0.5])
-    monkeypatch.setattr("poise.study.timing.measure_timing", lambda *_, **__: Timing(1.0, next(durations), 1.0))
+    monkeypatch.setattr("poise.study.prepare.measure_timing", lambda *_, **__: Timing(1.0, next(durations), 1.0))
     runs = study.run()
     arms = json.loads((study.out / "study.json").read_text())["arms"]
     assert [arm["steps"] for arm in arms] == [12, 6]
