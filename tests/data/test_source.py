@@ -74,6 +74,8 @@ def test_seeds_give_different_orders() -> None:
         tuple(numbers_of(numbered_images(100).batch(0, 20, RandomStreams(seed)).images)) for seed in range(50)
     }
     assert len(first_batches) == 50
+    shared = numbered_images(100)  # by several runs in one process
+    assert len({tuple(numbers_of(shared.batch(0, 20, RandomStreams(seed)).images)) for seed in range(50)}) == 50
 
 
 def test_labels_belong_to_their_images() -> None:

@@ -85,7 +85,8 @@ class Source(ABC):
 class SizedSource(Source):
     """A source with a finite number of samples; each epoch visits all of them in a new order."""
 
-    _orders: dict[int, Tensor]
+    _orders: dict[tuple[int, int], Tensor]
+    """The orders of the last two epochs, by seed and epoch."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -100,14 +101,15 @@ class SizedSource(Source):
 
     def epoch_order(self, epoch: int, streams: RandomStreams) -> Tensor:
         """The order of an epoch: a permutation that depends on (seed, epoch) only."""
-        if epoch not in self._orders:
+        key = (streams.seed, epoch)
+        if key not in self._orders:
             # drawn with numpy, so that the order does not depend on the device
             shuffled = np.random.Generator(np.random.Philox(derive_seed(streams.seed, "data", epoch))).permutation(
                 len(self)
             )
-            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = torch.from_numpy(shuffled)
-        return self._orders[epoch]
+            self._orders = {k: order for k, order in self._orders.items() if k == (streams.seed, epoch - 1)}
+            self._orders[key] = torch.from_numpy(shuffled)
+        return self._orders[key]
 
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Samples index * size to (index + 1) * size of the concatenated epochs, so that no sample is dropped."""

@@ -192,20 +192,26 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
     with _in_base(where):
         for change in draft.changes:
             set_value(table, change)
-    measure = _table(table, "measure") | {"measures": measured(base), "every": 1}
+    measure = _table(table, "measure", where) | {"measures": measured(base), "every": 1}
     table |= {"name": plan.name, "about": "", "seed": draft.seeds[0], "measure": measure}
     steps = max(1, round(draft.budget_factor * steps_for(decode(table, where))))
     table["steps"] = steps
     table["measure"] = measure | {"every": -(-steps // plan.evaluations)}
     # a sample grid at the end, and a few checkpoints to resume from
-    table["log"] = _table(table, "log") | {"samples": steps, "saves": max(1, -(-steps // 4))}
+    table["log"] = _table(table, "log", where) | {"samples": steps, "saves": max(1, -(-steps // 4))}
     return decode(table, where)
 
 
-def _table(table: Table, key: str) -> Table:
-    """A table of the recipe, which is decoded, and so checked, afterwards."""
+def _table(table: Table, key: str, where: str) -> Table:
+    """A table of the recipe.
+
+    Raises:
+        RecipeError: it is something else.
+    """
     value = table.get(key, {})
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise RecipeError("must be a table", where=f"{where}: {key}", found=repr(value)[:40])
+    return value
 
 
 def measured(base: BasePlan) -> list[str]:

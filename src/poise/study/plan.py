@@ -235,9 +235,7 @@ class Plan(Config):
         for key, entries in (("tip", self.tip), ("factorial", self.factorial)):
             for number, entry in enumerate(entries):
                 if entry.on == ():
-                    reject_value(
-                        "is empty, so it has no effect", key=f"{key}.{number}.on", cure="remove it for all bases"
-                    )
+                    reject_value("names no base", key=f"{key}.{number}.on", cure="remove it for all bases")
                 for base in entry.on or ():
                     if base not in self.base:
                         cure = did_you_mean(base, list(self.base))

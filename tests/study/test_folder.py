@@ -1,0 +1,85 @@
+"""The folder of a study: what can be started and resumed, and damaged files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poise.errors import CheckpointError, RecipeError
+from poise.study.expand import expand
+from poise.study.folder import StudyFolder
+from poise.study.records import RunResult
+from study.test_expand import plan_of, tip
+
+
+def result(run: str, state: str = "done", **fields: object) -> RunResult:
+    return RunResult.model_validate({"run": run, "state": state, "step": 3, "images": 30} | fields)
+
+
+def test_a_new_folder(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "deep" / "study")
+    folder.check(resume=False)
+    assert not folder.path.parent.exists()
+    with pytest.raises(CheckpointError, match="no study to resume; start it without --resume"):
+        folder.check(resume=True)
+
+
+def test_study_and_results_are_read_back(tmp_path: Path) -> None:
+    folder, study = StudyFolder(tmp_path), expand(plan_of(tip()), Path()).study
+    with folder.claim():
+        folder.write_study(study)
+        for one in (result("a", "crashed"), result("b", values={"fid": 2.0}, curves={"fid": [(3, 2.0)]}), result("a")):
+            folder.append_result(one)
+    assert folder.read_study() == study
+    assert folder.read_results() == [result("a"), result("b", values={"fid": 2.0}, curves={"fid": [(3, 2.0)]})]
+    folder.check(resume=True)
+    with pytest.raises(RecipeError, match="is not empty, found a study; continue it with --resume"):
+        folder.check(resume=False)
+
+
+def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text("a plan")
+    with pytest.raises(RecipeError, match="not empty, found other files"):
+        StudyFolder(tmp_path).check(resume=False)
+    with pytest.raises(RecipeError, match="a study is a folder"):
+        StudyFolder(tmp_path / "plan.toml").check(resume=False)
+
+
+def test_a_study_that_was_killed_at_its_start_can_be_resumed(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    with folder.claim():
+        folder.plan.write_text("")
+    folder.check(resume=True)
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(CheckpointError, match="no study to resume"):
+        folder.check(resume=True)
+
+
+def test_two_studies_in_one_folder(tmp_path: Path) -> None:
+    with StudyFolder(tmp_path).claim(), pytest.raises(RecipeError, match="--out"), StudyFolder(tmp_path).claim():
+        pass
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    with pytest.raises(RecipeError, match="not a study"):
+        folder.read_study()
+    folder.study.write_text('{"format": 2}')
+    with pytest.raises(CheckpointError, match=r"study.json: is damaged: .*; poise study PLAN --resume"):
+        folder.read_study()
+    folder.append_result(result("a"))
+    folder.append_result(result("b"))
+    whole = folder.results.read_bytes()
+    folder.results.write_bytes(whole[:-9])  # killed while it was written
+    assert [one.run for one in folder.read_results()] == ["a"]
+    folder.results.write_bytes(whole.replace(b'"done"', b'"dnoe"', 1))
+    with pytest.raises(CheckpointError, match=r"results.jsonl"):
+        folder.read_results()
+
+
+def test_reading_a_study_does_not_import_torch() -> None:
+    script = "import sys, poise.study.folder; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
