@@ -136,7 +136,7 @@ def test_page_is_self_contained(sections: list[ReportSection], images: list[Repo
         one.path.read_bytes() for one in images
     ]
     assert {name for _, name, _ in page.attributes} <= {
-        *("lang", "charset", "name", "content", "class", "scope", "alt", "src")
+        *("lang", "charset", "name", "content", "class", "scope", "alt", "src", "style")
     }
     bare = re.sub(r'src="data:[^"]*"', "", text)
     for word in ("http", "://", "src=", "url(", "@import", "href", "file:"):

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import check, compare, interpolate, ladder, measure, recipes, sample, study, tips, train, watch
+from poise.cli import check, compare, interpolate, ladder, measure, recipes, report, sample, study, tips, train, watch
 from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, is_out_of_memory
@@ -41,6 +41,7 @@ COMMANDS = {
     "watch": watch.watch,
     "ladder": ladder.ladder,
     "study": study.study,
+    "report": report.report,
 }
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=epilog(_name))(_command)

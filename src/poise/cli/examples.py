@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compare": ("poise compare samples.npz images/ --measures fid,kid",),
     "watch": ("poise watch runs/ring", "poise watch training.csv --columns step=iter,d=loss_D,g=loss_G"),
     "study": ("poise study plan.toml --dry-run", "poise study plan.toml --out runs/study --workers 2"),
+    "report": ("poise report runs/study", "poise report runs/study --json"),
     "ladder": ("poise ladder --data images/ --steps 1000 --out runs/ladder",),
 }
 

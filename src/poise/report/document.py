@@ -28,12 +28,14 @@ class ReportImage(NamedTuple):
     Attributes:
         path: the file, PNG or SVG, below the folder of the report.
         caption: its caption.
-        rendering: how it is enlarged: "pixelated" for grids of small samples, "smooth" for plots, which span the page.
+        rendering: how it is enlarged: "pixelated" for grids of small samples, "smooth" for plots.
+        width: its smallest width in the page, in rem; a page narrower than this shows one image in each row.
     """
 
     path: Path
     caption: str
     rendering: Literal["pixelated", "smooth"] = "pixelated"
+    width: int = 30
 
 
 class ReportSection(NamedTuple):

@@ -95,6 +95,23 @@ class Effect(NamedTuple):
         """
         return ", ".join([self._verdict_text(), f"{self.seeds} seed{'' if self.seeds == 1 else 's'}", self.base])
 
+    @property
+    def change(self) -> str:
+        """The effect with its sign and unit, for example "+12 %"; empty if there is none."""
+        return self._formatted_change()[0]
+
+    @property
+    def interval(self) -> str:
+        """The interval of `change`, for example "[4, 19]"; empty if there is none."""
+        return self._formatted_change()[1]
+
+    def _formatted_change(self) -> tuple[str, str]:
+        change = self.relative.scaled(100.0) if self.relative else self._absolute()
+        if change is None:
+            return "", ""
+        value, low, high = _formatted(change)
+        return f"{value} %" if self.relative else value, f"[{low}, {high}]"
+
     def _verdict_text(self) -> str:
         if self.verdict == "unstable":
             return f"unstable, {self.failures} runs fail with it and {self.control_failures} without it"

@@ -1,0 +1,191 @@
+"""The report of a study, as a self-contained HTML file and as Markdown, made from its records without torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from poise.report.document import ReportSection
+from poise.report.render import write_document
+from poise.study import report_tables as tables
+from poise.study.records import StudyBase
+from poise.study.report_images import ImageFiles, curve_sections, forest_section, sample_section
+from poise.study.summary import StudyResults
+from poise.utils.files import make_folder, write_folder
+from poise.utils.printing import agree, count_noun
+from poise.utils.system import disk_errors
+
+IMAGES = "report"
+"""The folder with the images of `report.md`."""
+
+
+def write_report(results: StudyResults, out: Path, runs: Path, plan: str = "") -> Path:
+    """Write `report.html`, `report.md` and the images of the latter in `report/`.
+
+    Args:
+        results: the study, its results and its effects.
+        out: the folder, which is created if it does not exist.
+        runs: the folder of the run folders, for the sample grids; need not exist.
+        plan: the text of `plan.toml`, which the report quotes.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        DiskError: a file can't be written.
+    """
+    images = ImageFiles(out / IMAGES)
+    sections = [section for section in report_sections(results, images, runs, plan) if not _is_empty(section)]
+    with disk_errors(out):
+        make_folder(out)
+        write_folder(out / IMAGES, images.files)
+    return write_document(sections, out)
+
+
+def report_sections(results: StudyResults, images: ImageFiles, runs: Path, plan: str) -> Iterator[ReportSection]:
+    """The sections of the report; those that have nothing to say are empty.
+
+    Args:
+        results: the study, its results and its effects.
+        images: gets the images.
+        runs: the folder of the run folders.
+        plan: the text of `plan.toml`.
+    """
+    yield _summary(results)
+    yield from _verdicts(results)
+    yield forest_section(results, images)
+    yield _agreement(results)
+    yield _too_few_seeds(results)
+    yield from curve_sections(results, images)
+    yield from sample_section(results, images, runs)
+    yield from _failures(results)
+    yield from _reproduction(results, plan)
+
+
+def _is_empty(section: ReportSection) -> bool:
+    return not (section.paragraphs or len(section.table) > 1 or section.images or section.code)
+
+
+def _summary(results: StudyResults) -> ReportSection:
+    return ReportSection(
+        f"Study: {results.study.name}",
+        [
+            _counts(results),
+            f"Verdicts: {_verdict_counts(results)}.",
+            *(_base_sentences(results, base) for base in results.study.bases),
+            _versions(results),
+            "An effect is the difference of the interquartile means over paired seeds, in per cent of the mean without "
+            "the tip where that makes sense, and its interval of 95 % is a BCa bootstrap over the pairs. It is the "
+            "change of the measure, so its sign alone does not say whether it is an improvement. The p-values of the "
+            "tips on the same base and measure are adjusted by the method of Benjamini and Hochberg. The cost ratio is "
+            "CPU time per image with the tip divided by that without it, the median over the seeds.",
+        ],
+    )
+
+
+def _counts(results: StudyResults) -> str:
+    study, states = results.study, results.states()
+    failed = {state: n for state, n in states.items() if state not in ("done", "missing") and n}
+    reasons = f" ({', '.join(f'{n:,} {state}' for state, n in failed.items())})" if failed else ""
+    seeds = sorted({len(arm.runs) for arm in study.arms})
+    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}" if seeds else "0"
+    return (
+        f"{count_noun(results.num_planned, 'run')}: {states['done']:,} done, {sum(failed.values()):,} failed{reasons}, "
+        f"{states['missing']:,} missing. {count_noun(len(study.arms), 'arm')} on "
+        f"{count_noun(len(study.bases), 'base')} with {span} {agree(max(seeds, default=0), 'seed', 'seeds')} each, "
+        f"for {count_noun(len(study.comparisons), 'comparison')}."
+    )
+
+
+def _verdict_counts(results: StudyResults) -> str:
+    counts = Counter(effect.verdict for effect in results.effects)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in tables.TONES)
+
+
+def _base_sentences(results: StudyResults, base: StudyBase) -> str:
+    images = sorted({arm.images for arm in results.study.arms if arm.base == base.name})
+    budget = f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}" if images else "no"
+    limits = [
+        f"{measure.name} {'above' if measure.better == 'less' else 'below'} {measure.failure:g}"
+        for measure in base.measures
+        if measure.failure is not None
+    ]
+    failure = f" A run that ends with {' or '.join(limits)} counts as failed." if limits else ""
+    summary = f"{base.summary.rstrip('.')}. " if base.summary else ""
+    measures = ", ".join(f"{measure.name} ({measure.better} is better)" for measure in base.measures)
+    return f"{base.name}: {summary}D sees {budget} real images in each run. Measures: {measures}.{failure}"
+
+
+def _versions(results: StudyResults) -> str:
+    """The versions and settings of all runs; of the dates, the first and the last."""
+    versions = [result.versions for result in results.results.values()]
+    parts = []
+    for key in dict.fromkeys(key for one in versions for key in one):
+        values = sorted({one.get(key, "unknown") for one in versions})
+        shown = [values[0], values[-1]] if key == "date" and len(values) > 1 else values
+        parts.append(f"{key} {(' to ' if key == 'date' else ', ').join(shown)}")
+    return f"Versions and settings of the runs: {'; '.join(parts)}." if parts else "No run has a result yet."
+
+
+def _verdicts(results: StudyResults) -> Iterator[ReportSection]:
+    yield ReportSection("Verdicts", table=list(tables.overview_table(results.effects, results.study.bases)))
+    for base, measure, effects in results.groups():
+        costs = {effect.name: results.cost_ratio(results.comparison(effect)) for effect in effects}
+        heading = f"{base.name}: effects on {measure} ({effects[0].better} is better)"
+        yield ReportSection(heading, table=list(tables.effect_table(effects, costs)), level=3)
+    yield ReportSection(
+        "All numbers",
+        [
+            "In the units of the measures. Means are interquartile means. A failure rate is the share of the seeds, "
+            "with a Clopper-Pearson interval. A detectable effect is the smallest that would have been seen in four of "
+            "five studies of this size."
+        ],
+        table=list(tables.detail_table(results.effects)),
+        level=3,
+        folded=True,
+    )
+
+
+def _agreement(results: StudyResults) -> ReportSection:
+    effects = [effect for effect in results.effects if effect.expected]
+    counts = Counter(effect.agreement for effect in effects)
+    text = (
+        f"Verdicts that agree with the published direction: {counts['agrees']} of {len(effects)}; that disagree: "
+        f"{counts['disagrees']}; open, because an effect was expected and none was seen, or because there were too few "
+        f"seeds: {counts['open']}."
+    )
+    table = list(tables.agreement_table(effects))
+    return ReportSection("Agreement with the literature", [text] if effects else [], table)
+
+
+def _too_few_seeds(results: StudyResults) -> ReportSection:
+    few = [effect for effect in results.effects if tables.reason_for_seeds(effect)]
+    rule = (
+        "More seeds are needed if there are fewer than 6 pairs, and where no effect was seen, although the interval "
+        "does not contain zero, or although one of a fifth of the control may have been missed."
+    )
+    return ReportSection(
+        "Where seeds were too few",
+        [f"{len(few)} of {count_noun(len(results.effects), 'effect')}. {rule}"],
+        list(tables.seeds_table(few)) if few else [],
+    )
+
+
+def _failures(results: StudyResults) -> Iterator[ReportSection]:
+    failed, missing = list(tables.failure_table(results)), list(tables.missing_table(results))
+    text = "No run failed." if len(failed) == 1 else "These runs were not trained to the end."
+    yield ReportSection("Failed runs", [text], failed)
+    yield ReportSection("Missing runs", ["These runs have no result yet."] if len(missing) > 1 else [], missing)
+
+
+def _reproduction(results: StudyResults, plan: str) -> Iterator[ReportSection]:
+    folder = shlex.quote(f"runs/{results.study.name}")
+    yield ReportSection(
+        "Reproduction",
+        ["The plan is the file plan.toml in the folder of the study. With it, these commands repeat the study:"],
+        code=f"poise study plan.toml --out {folder}\npoise report {folder}",
+    )
+    yield ReportSection("plan.toml", code=plan.rstrip("\n"), level=3, folded=True)
+    yield ReportSection("Arms", table=list(tables.arm_table(results)), level=3, folded=True)
