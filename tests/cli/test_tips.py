@@ -51,7 +51,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> tuple[Tip, ...]:
 
 
 @pytest.mark.usefixtures("made")
-@pytest.mark.parametrize(("columns", "lines"), [(80, 3), (120, 1)])
+@pytest.mark.parametrize(("columns", "lines"), [(80, 4), (120, 2)])
 def test_the_list_fits_the_terminal(
     columns: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,9 +60,15 @@ def test_the_list_fits_the_terminal(
     listed = capsys.readouterr().out.splitlines()
     assert max(map(len, listed)) <= columns
     start = next(i for i, line in enumerate(listed) if line.startswith("T16"))
-    texts = ["helps -12 % [-19, -4] digits", "no effect seen grid", "harms +5.1 % [0.2, 9.3] colour"]
+    texts = [
+        "packing (1 of 2 arms):",
+        "helps -12 % [-19, -4] digits",
+        "no effect seen grid",
+        "harms +5.1 % [0.2, 9.3] colour",
+    ]
     verdicts = [line[35:].strip() for line in listed[start : start + lines]]
-    assert verdicts == (texts if lines == 3 else [" · ".join(texts)])
+    wide = [f"{texts[0]} {texts[1]} · {texts[2]}", texts[3]]
+    assert verdicts == (texts if columns == 80 else wide)
     assert "fid on digits and colour, modes on grid" in " ".join(" ".join(listed).split())
     (other,) = [line for line in listed if line.startswith("T20")]
     assert other.split() == ["T20", "historical-averaging", "not", "measured"]

@@ -18,6 +18,7 @@ from poise.tips.verdicts import (
     format_effect,
     is_stale,
     leading,
+    leading_arm,
     published,
     read_verdicts,
     short_text,
@@ -104,12 +105,14 @@ def test_the_arm_on_most_data_sets_leads_with_its_first_measure() -> None:
     assert leading(stddev + packing) == (packing[0], packing[2], packing[3])
     assert leading(stddev + packing[:3]) == stddev, "of two arms on as many data sets, the first"
     assert leading(()) == ()
+    assert leading_arm(examples()) == "packing (1 of 2 arms)"
+    assert (leading_arm(packing), leading_arm(())) == ("packing", "")
     assert by_arm(examples()) == [list(packing), list(stddev)]
 
 
 def test_a_tip_in_one_line() -> None:
     measured, other = (tip for tip in with_examples(tips(), "T16") if tip.id in ("T16", "T20"))
-    line = "helps -12 % [-19, -4] digits · no effect seen grid · harms +5.1 % [0.2, 9.3] colour"
+    line = "packing (1 of 2 arms): helps -12 % [-19, -4] digits · no effect seen grid · harms +5.1 % [0.2, 9.3] colour"
     assert measured.verdict == line
     if not other.verdicts:
         assert other.verdict == "not measured"
@@ -128,10 +131,11 @@ def test_the_page_has_an_overview_and_a_table_per_tip(made: tuple[Tip, ...]) -> 
     page = record.page()
     overview, sections = page.split("\n## T01 ")
     rows = [line for line in overview.splitlines() if line.startswith("|")]
-    assert rows[0] == "| tip | digits (fid) | grid (modes) | colour (fid) |"
+    assert rows[0] == "| tip | arm | digits (fid) | grid (modes) | colour (fid) |"
     assert len(rows) == 2 + len(made)
     (row,) = [row for row in rows if "T16" in row]
-    assert row.endswith("| helps -12 % [-19, -4] | no effect seen +0.2 % [-3.0, 4.0] | harms +5.1 % [0.2, 9.3] |")
+    cells = ["packing (1 of 2 arms)", "helps -12 % [-19, -4]", "no effect seen +0.2 % [-3.0, 4.0]"]
+    assert row.endswith(f"| {' | '.join(cells)} | harms +5.1 % [0.2, 9.3] |")
     assert overview.count("- **digits**: Digits at 16 pixels, narrow DCGANs, 60,000 images.\n") == 1
     table = sections.partition("\n## T16 ")[2].partition("\n## T17 ")[0]
     assert "| packing | digits | fid | -12 % [-19, -4] | helps | 10 | 0 / 1 | 2026-11-27 |" in table

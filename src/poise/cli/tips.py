@@ -98,17 +98,21 @@ def _explanation(selected: tuple[Tip, ...]) -> str:
 
 
 def _verdict_cell(tip: Tip, width: int) -> StyledText:
-    """The verdicts on several data sets, with line breaks between data sets only."""
-    from poise.tips.verdicts import NOT_MEASURED, leading, short_text
+    """The arm and its verdicts on several data sets, with line breaks between data sets where possible."""
+    from poise.tips.verdicts import NOT_MEASURED, leading, leading_arm, short_text
     from poise.utils.console import styled_text
 
-    parts, used = [], 0
+    if not tip.verdicts:
+        return styled_text((NOT_MEASURED, "dim"))
+    arm = leading_arm(tip.verdicts) + ":"
+    parts, used, separator = [(arm, "")], len(arm), " "
     for verdict in leading(tip.verdicts):
         text = short_text(verdict)
-        separator = "" if not used else " · " if used + 3 + len(text) <= width else "\n"
-        used = len(text) + (0 if separator == "\n" else used + len(separator))
-        parts += [(separator, "dim"), (text, VERDICT_COLOURS.get(verdict.verdict, ""))]
-    return styled_text(*parts) if parts else styled_text((NOT_MEASURED, "dim"))
+        fits = used + len(separator) + len(text) <= width
+        used = len(text) + (used + len(separator) if fits else 0)
+        parts += [(separator if fits else "\n", "dim"), (text, VERDICT_COLOURS.get(verdict.verdict, ""))]
+        separator = " · "
+    return styled_text(*parts)
 
 
 def _print_tip(tip: Tip) -> None:
@@ -142,6 +146,8 @@ def _print_verdicts(tip: Tip, console: TerminalConsole) -> None:
         return
     console.print(styled_text(("our verdicts", "bold")))
     widths = [max(map(len, cells)) for cells in zip(HEAD, *map(_cells, tip.verdicts), strict=True)]
+    if sum(widths) + 2 * len(widths) > console.width:
+        widths = [0] * len(widths)  # each table is as narrow as it can be, with line breaks in its cells
     console.print(_aligned([[styled_text((name, "dim")) for name in HEAD]], widths))
     for arm in by_arm(tip.verdicts):
         console.print(f"  {arm[0].name}, {max(verdict.date for verdict in arm)}")
@@ -168,7 +174,7 @@ def _aligned(rows: list[list[StyledText]], widths: list[int]) -> Table:
     """A table whose columns have at least these widths, so that those of several tables are aligned."""
     table = _table()
     for width in widths:
-        table.add_column(min_width=width)
+        table.add_column(min_width=width, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from poise.errors import RecipeError
-from poise.tips.verdicts import NOT_MEASURED, Verdict, leading, published, short_text
+from poise.tips.verdicts import NOT_MEASURED, Verdict, leading, leading_arm, published, short_text
 
 Fields = dict[str, Any]
 """The fields of a component with their defaults; None for an optional field."""
@@ -96,7 +96,8 @@ class Tip:
     @property
     def verdict(self) -> str:
         """The verdicts in one line: one per data set, that of the most widely measured arm on the first measure."""
-        return " · ".join(map(short_text, leading(self.verdicts))) or NOT_MEASURED
+        texts = " · ".join(map(short_text, leading(self.verdicts)))
+        return f"{leading_arm(self.verdicts)}: {texts}" if texts else NOT_MEASURED
 
     def as_json(self) -> dict[str, Any]:
         """The entry that `poise tips --json` prints."""

@@ -26,7 +26,7 @@ from poise.optimizers import OptimizerConfig
 from poise.recipe.model import LogConfig
 from poise.tempo import TempoConfig
 from poise.tips.catalogue import REQUIRED, Fields, Tip, tips
-from poise.tips.verdicts import NOT_MEASURED, Verdict, format_effect, leading
+from poise.tips.verdicts import NOT_MEASURED, Verdict, format_effect, leading, leading_arm
 from poise.tricks.base import TrickConfig
 from poise.utils.files import write_text
 
@@ -146,12 +146,12 @@ def page() -> str:
 
 def overview() -> str:
     """The table of all tips and their verdicts: a column per data set, or one if nothing has been measured."""
-    rows = [(f"[{tip.id} {tip.name}](#{tip.id.lower()}-{tip.name})", leading(tip.verdicts)) for tip in tips()]
-    bases = {verdict.data: f"{verdict.data} ({verdict.measure})" for _, verdicts in rows for verdict in verdicts}
-    table = [["tip", *(bases.values() or ["verdict"])]]
-    for link, verdicts in rows:
-        found = {v.data: brief(v) for v in verdicts}
-        table.append([link, *(found.get(data, NOT_MEASURED) for data in bases or [NOT_MEASURED])])
+    bases = {v.data: f"{v.data} ({v.measure})" for tip in tips() for v in leading(tip.verdicts)}
+    table = [["tip", "arm", *bases.values()] if bases else ["tip", "verdict"]]
+    for tip in tips():
+        link, found = f"[{tip.id} {tip.name}](#{tip.id.lower()}-{tip.name})", {v.data: v for v in leading(tip.verdicts)}
+        cells = [brief(found[data]) if data in found else NOT_MEASURED for data in bases]
+        table.append([link, leading_arm(tip.verdicts), *cells] if bases else [link, NOT_MEASURED])
     summaries = dict.fromkeys((v.data, v.summary) for tip in tips() for v in tip.verdicts)
     lines = "".join(f"\n- **{data}**: {summary}" for data, summary in summaries)
     return markdown_table(table) + (f"{EFFECTS}\n{lines}" if bases else "")

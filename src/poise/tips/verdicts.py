@@ -205,6 +205,13 @@ def leading(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
     return tuple(max(on.values(), key=len).values()) if on else ()
 
 
+def leading_arm(verdicts: tuple[Verdict, ...]) -> str:
+    """The name of the arm of `leading`, as `packing (1 of 2 arms)` if there are others; empty without verdicts."""
+    names = {verdict.name for verdict in verdicts}
+    several = f" (1 of {len(names)} arms)" if len(names) > 1 else ""
+    return f"{leading(verdicts)[0].name}{several}" if verdicts else ""
+
+
 def by_arm(verdicts: tuple[Verdict, ...]) -> list[list[Verdict]]:
     """The verdicts in groups, one for each arm of each study."""
     groups: dict[tuple[str, str], list[Verdict]] = {}
