@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers golden slow clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers golden slow kills clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -61,6 +61,9 @@ golden: $(READY)  ## record the golden runs again, after a change that is meant 
 
 slow: $(READY)  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+kills: $(READY)  ## of the slow tests, those that kill the processes and a node of a study; minutes
+	$(BIN)/python -m pytest -m slow tests/study/test_kills.py tests/study/test_ray.py
 
 clean:
 	rm -rf .venv site

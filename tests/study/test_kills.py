@@ -109,7 +109,7 @@ def test_stopped_and_resumed(tmp_path: Path, number: signal.Signals, send: Calla
     study = StudyProcess(plan, out)
     errors = stopped_by(study, number, send)
     said = [line for line in errors if line.startswith("poise: ")]
-    assert said == errors[-1:]
+    assert said == errors[-1:], "\n".join(errors)
     assert f"stopped by {number.name}, results and states saved" in said[0]
     assert f"poise study {plan} --out {out} --resume" in said[0]
     assert "Traceback" not in "".join(errors)
@@ -133,7 +133,7 @@ def test_interrupted_while_the_workers_start(tmp_path: Path) -> None:
         if code == 0:
             return  # it had ended before
         assert code == 75, errors
-        assert "Traceback" not in "".join(errors)
+        assert "Traceback" not in "\n".join(errors), "\n".join(errors)
         assert sum(line.startswith("poise: ") for line in errors) == 1
         study.start()
     assert study.end()[0] == 0

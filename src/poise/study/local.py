@@ -38,6 +38,7 @@ class LocalExecutor:
     """
 
     def __init__(self, workers: int) -> None:
+        _start_tracker()
         self._threads = ThreadPoolExecutor(workers, initializer=_block_interrupts)
         self._own = threading.local()
         self._pools: dict[ProcessPoolExecutor, int] = {}
@@ -93,6 +94,19 @@ class LocalExecutor:
         if self._stopping:  # `stop` may not have seen this worker
             raise CancelledError
         return self._own.pool
+
+
+def _start_tracker() -> None:
+    """Start the process of `multiprocessing` that the workers share, so that the signals of a terminal don't end it.
+
+    It ignores SIGINT and SIGTERM, but not SIGHUP. If the first worker started it, SIGINT would no longer be blocked.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
+
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _block_interrupts() -> None:
