@@ -95,7 +95,10 @@ def blocks(page: Path) -> list[str]:
 
 
 def write_files(page: Path) -> None:
-    """A block of Python that begins with a file's name is that file."""
+    """A block of Python that begins with a file's name is that file; one of TOML with a name is a plan, here tiny."""
+    for plan, called in re.findall(r'^```toml\n(name = "([\w-]+)".*?)^```', page.read_text("utf-8"), re.M | re.S):
+        tiny = re.sub(r"images = [\d_]+", "images = 1_000", re.sub(r"seeds = \d+", "seeds = 1", plan))
+        Path(f"{called}.toml").write_text(tiny)
     for block in blocks(page):
         if named := FILE.match(block):
             Path(named[1]).write_text(block)
