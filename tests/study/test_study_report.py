@@ -166,7 +166,9 @@ def shlex_of(twin: str) -> str:
 
 def test_the_summary_counts_the_runs(twin: str) -> None:
     text = section(twin, "Study: synthetic")
-    assert "144 runs: 134 done, 4 failed (4 diverged), 6 missing. 18 arms on 3 bases with 8 seeds each" in text
+    assert (
+        "144 runs: 134 trained to the end, 4 not (4 diverged), 6 missing. 18 arms on 3 bases with 8 seeds each" in text
+    )
     assert "for 15 comparisons" in text
     assert "grid: 25 Gaussians in the plane, MLPs with 2 layers of 64. D sees 32,000 real images" in text
     assert "A run that ends with modes below 5 counts as failed." in text
@@ -269,9 +271,9 @@ def test_a_study_without_results(tmp_path: Path) -> None:
     study = synthetic_study.study()
     write_report(made(study, []), tmp_path, tmp_path / "runs")
     twin = (tmp_path / "report.md").read_text("utf-8")
-    assert "0 done, 0 failed, 144 missing" in twin
+    assert "0 trained to the end, 0 not, 144 missing" in twin
     assert "No run has a result yet." in twin
-    assert "No run failed." in twin
+    assert "All finished runs were trained to the end. Runs that ended beyond the failure limit" in twin
     assert not list((tmp_path / "report").iterdir())
     assert "Forest plots" not in headings(twin)
 

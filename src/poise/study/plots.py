@@ -94,7 +94,7 @@ def curve_plot(treatment: Band | None, control: Band | None, measure: str, floor
     figure = new_figure(3.3, 2.3)
     from matplotlib import ticker
 
-    axes = figure.add_axes((0.17, 0.19, 0.8, 0.76))
+    axes = figure.add_axes((0.17, 0.19, 0.8, 0.7))
     for band, colour, label in bands:
         axes.fill_between(band.images, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
         axes.plot(band.images, band.median, color=colour, linewidth=1.4, label=label)
@@ -112,7 +112,7 @@ def curve_plot(treatment: Band | None, control: Band | None, measure: str, floor
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.set_xlabel("thousand images", fontsize=FONT - 1)
-    axes.set_ylabel(printable(measure), fontsize=FONT - 1, parse_math=False)
+    axes.set_title(printable(measure), fontsize=FONT - 1, loc="left", parse_math=False)
     axes.legend(frameon=False, fontsize=FONT - 1)
     return as_svg(figure)
 

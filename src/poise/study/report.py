@@ -92,7 +92,8 @@ def _counts(results: StudyResults) -> str:
     seeds = sorted({len(arm.runs) for arm in study.arms})
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}" if seeds else "0"
     return (
-        f"{count_noun(results.num_planned, 'run')}: {states['done']:,} done, {sum(failed.values()):,} failed{reasons}, "
+        f"{count_noun(results.num_planned, 'run')}: {states['done']:,} trained to the end, "
+        f"{sum(failed.values()):,} not{reasons}, "
         f"{states['missing']:,} missing. {count_noun(len(study.arms), 'arm')} on "
         f"{count_noun(len(study.bases), 'base')} with {span} {agree(max(seeds, default=0), 'seed', 'seeds')} each, "
         f"for {count_noun(len(study.comparisons), 'comparison')}."
@@ -175,8 +176,12 @@ def _too_few_seeds(results: StudyResults) -> ReportSection:
 
 def _failures(results: StudyResults) -> Iterator[ReportSection]:
     failed, missing = list(tables.failure_table(results)), list(tables.missing_table(results))
-    text = "No run failed." if len(failed) == 1 else "These runs were not trained to the end."
-    yield ReportSection("Failed runs", [text], failed)
+    text = (
+        "These runs were not trained to the end." if len(failed) > 1 else "All finished runs were trained to the end."
+    )
+    limit = " Runs that ended beyond the failure limit of their base are counted in the tables of effects."
+    has_limit = any(measure.failure is not None for base in results.study.bases for measure in base.measures)
+    yield ReportSection("Failed runs", [text + (limit if has_limit else "")], failed if len(failed) > 1 else [])
     yield ReportSection("Missing runs", ["These runs have no result yet."] if len(missing) > 1 else [], missing)
 
 
