@@ -232,3 +232,18 @@ def test_images_per_step() -> None:
     expansion = expanded(tip("d5", "tempo.d=5"), tip("thresholds", 'tempo={kind="thresholds"}'))
     steps = {arm.name: images_per_step(expansion.recipes[arm.runs["0"]]) for arm in expansion.study.arms}
     assert steps == {"base": 100, "d5": 500, "thresholds": 100}
+
+
+@pytest.mark.parametrize(
+    ("change", "cure"),
+    [("seed=3", "'seeds'"), ("measure.every=5", "'evaluations'"), ("log.saves=5", "remove the change")],
+)
+def test_a_change_that_the_plan_would_override_is_refused(change: str, cure: str) -> None:
+    message = refusal(tip(change=change))
+    assert message.startswith(f"ring, arm 'packing': set: {change}: the plan sets this field for all arms")
+    assert cure in message
+
+
+def test_the_steps_of_an_arm_are_its_own_only_without_a_budget() -> None:
+    assert arms(expanded(tip(change="steps=7")))["ring: packing"].steps == 7
+    assert "use 'budget_factor'" in refusal(tip(change="steps=7"), budget={"images": 1000})

@@ -16,6 +16,7 @@ from poise.study.expand import Expansion
 from poise.study.folder import StudyFolder
 from poise.study.job import Job, crashed, run_job
 from poise.study.local import WorkerDied
+from poise.study.origin import check_origins
 from poise.study.plan import Plan, read_plan
 from poise.study.prepare import Options, prepare, timing_file
 from poise.study.records import RunResult
@@ -98,10 +99,11 @@ def run_study(
             times.save()
             for message in [note] if note else []:
                 listener.on_message(message)
-            write_text(folder.plan, plan_file.read_text("utf-8"))
-            folder.write_study(expansion.study)
             ended = [one for one in folder.read_results() if one.state != "crashed"]
             results = {one.run: one for one in ended if one.run in expansion.recipes}
+            check_origins(expansion.origins, expansion.study.arms, results)
+            write_text(folder.plan, plan_file.read_text("utf-8"))
+            folder.write_study(expansion.study)
             recipes = {key: recipe for key, recipe in expansion.recipes.items() if key not in results}
             jobs = {key: _job(recipe, folder, plan, options) for key, recipe in recipes.items()}
             signals.deferred = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from poise.core.config import did_you_mean
@@ -27,6 +28,18 @@ StepsFor = Callable[[Recipe], int]
 """The number of steps of a recipe within the budget of the plan."""
 
 
+OVERRIDDEN = {
+    "name": "",
+    "about": "",
+    "seed": "seeds",
+    "measure.measures": "measures",
+    "measure.every": "evaluations",
+    "log.samples": "",
+    "log.saves": "",
+}
+"""The fields that a plan sets in all recipes, and the key of the plan that does so, if there is one."""
+
+
 class Expansion(NamedTuple):
     """A plan in expanded form.
 
@@ -35,11 +48,13 @@ class Expansion(NamedTuple):
         recipes: the recipe of each run by its hash, in the order of training: all arms with the first seed come first,
             so that a study that is stopped early has complete seeds.
         notes: messages about arms that were dropped.
+        origins: for each base and arm, what its results depend on besides the recipe; see `origin.py`.
     """
 
     study: Study
     recipes: dict[str, Recipe]
     notes: list[str]
+    origins: Mapping[tuple[str, str], dict[str, str]] = MappingProxyType({})
 
 
 class _Layout(NamedTuple):
@@ -191,6 +206,7 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
     where = label if draft.name == BASE else f"{label}, arm '{draft.name}'"
     with _in_base(where):
         for change in draft.changes:
+            _refuse_overridden(change, plan)
             set_value(table, change)
     measure = _table(table, "measure", where) | {"measures": measured(base), "every": 1}
     table |= {"name": plan.name, "about": "", "seed": draft.seeds[0], "measure": measure}
@@ -212,6 +228,16 @@ def _table(table: Table, key: str, where: str) -> Table:
     if not isinstance(value, dict):
         raise RecipeError("must be a table", where=f"{where}: {key}", found=repr(value)[:40])
     return value
+
+
+def _refuse_overridden(change: str, plan: Plan) -> None:
+    """Refuse a change of an arm to a field that the plan sets for all arms, because it would have no effect."""
+    field = change.partition("=")[0].strip().removesuffix("+")
+    if field == "steps" and plan.budget is not None:
+        raise RecipeError("the budget sets the steps", where=f"set: {change}", cure="use 'budget_factor' for this arm")
+    if field in OVERRIDDEN:
+        cure = f"set it by '{OVERRIDDEN[field]}' of the plan" if OVERRIDDEN[field] else "remove the change"
+        raise RecipeError("the plan sets this field for all arms", where=f"set: {change}", cure=cure)
 
 
 def measured(base: BasePlan) -> list[str]:

@@ -20,6 +20,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
 from poise.study.budget import images_per_step
+from poise.study.origin import recorded_origin
 from poise.study.records import RunResult, State
 from poise.training.train import train
 from poise.utils.files import make_folder, write_json
@@ -185,7 +186,7 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
         ]
         for name in names
     }
-    device = {key: str(info[key]) for key in ("device", "precision") if key in info}
+    device = {"device": str(info["device"])} if "device" in info else {}
     return RunResult(
         run=recipe.hash,
         state=state,
@@ -196,7 +197,9 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
         floor=_rounded(final.get("floor", {})),
         curves={name: curve for name, curve in curves.items() if curve},
         cpu_seconds=round(cpu_seconds, 2),
-        versions={"poise": __version__, "torch": torch.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}"} | device,
+        versions={"poise": __version__, "torch": torch.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        | device
+        | recorded_origin(info),
     )
 
 

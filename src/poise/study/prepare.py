@@ -6,12 +6,14 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
+from poise.data.source import Source
 from poise.engine.compute import choose_compute
 from poise.errors import PoiseError, RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
 from poise.study.budget import TooManyRuns, estimate_seconds
 from poise.study.expand import Expansion, expand
+from poise.study.origin import origin_of
 from poise.study.plan import Plan
 from poise.study.timing import Timing, TimingFile, measure_timing
 from poise.training.train import train
@@ -74,10 +76,10 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: 1)
     except TooManyRuns as error:
         raise _with_estimate(error, plan, options) from None
-    check(expansion, plan, options)
-    if seconds is None:
-        return expansion
-    return expand(plan, folder, lambda recipe: max(1, round(seconds / times.step_seconds(recipe))))
+    origins = check(expansion, plan, options)
+    if seconds is not None:
+        expansion = expand(plan, folder, lambda recipe: max(1, round(seconds / times.step_seconds(recipe))))
+    return expansion._replace(origins=origins)
 
 
 def _with_estimate(error: TooManyRuns, plan: Plan, options: Options) -> TooManyRuns:
@@ -91,23 +93,29 @@ def _with_estimate(error: TooManyRuns, plan: Plan, options: Options) -> TooManyR
     return TooManyRuns(error.limit, error.loads, seconds)
 
 
-def check(expansion: Expansion, plan: Plan, options: Options) -> None:
+def check(expansion: Expansion, plan: Plan, options: Options) -> dict[tuple[str, str], dict[str, str]]:
     """Check every recipe of a plan with its data.
+
+    Returns:
+        The origin of the results of each base and arm; see `origin.py`.
 
     Raises:
         RecipeError, DataError: an arm can't be trained; names it.
     """
-    shapes: dict[str, tuple[tuple[int, ...], int]] = {}
+    sources: dict[str, Source] = {}
+    origins: dict[tuple[str, str], dict[str, str]] = {}
     for arm in expansion.study.arms:
         recipe = expansion.recipes[next(iter(arm.runs.values()))]
         try:
             allow_user_code(recipe, options.trust_code)
-            choose_compute(options.device, plan.precision, recipe)
+            compute = choose_compute(options.device, plan.precision, recipe)
             data = recipe.data.model_dump_json()
-            if data not in shapes:
-                source = recipe.data.load(options.data_root).train
-                shapes[data] = (source.shape, len(source.classes))
-            check_compatibility(recipe, *shapes[data]).raise_first()
+            if data not in sources:
+                sources[data] = recipe.data.load(options.data_root).train
+            source = sources[data]
+            check_compatibility(recipe, source.shape, len(source.classes)).raise_first()
+            origins[arm.base, arm.name] = origin_of(recipe, source, compute)
         except RecipeError as error:
             where = f"{arm.base}, arm '{arm.name}': {error.where}"
             raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
+    return origins

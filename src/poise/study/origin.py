@@ -1,0 +1,66 @@
+"""What the result of a run depends on besides its recipe: the data, custom code and the precision.
+
+The hash of a recipe names the location of the data and of Python files, not their content. A study therefore records
+the content as well, and refuses to mix results that come from different contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from poise.data.source import Source
+from poise.engine.compute import ComputeSettings
+from poise.errors import DataError, RecipeError
+from poise.recipe.model import Recipe
+from poise.study.records import Arm, RunResult
+from poise.user_code.loading import code_hash
+from poise.utils.printing import count_noun
+
+
+def origin_of(recipe: Recipe, source: Source, compute: ComputeSettings) -> dict[str, str]:
+    """The origin of the results of a recipe that is trained now."""
+    return _origin(source.fingerprint, code_hash(recipe), compute.precision)
+
+
+def recorded_origin(info: Mapping[str, Any]) -> dict[str, str]:
+    """The origin of the result of a run, from the contents of its `run.json`; empty if the run never began."""
+    if "data" not in info:
+        return {}
+    return _origin(info["data"]["fingerprint"], info.get("code", {}), str(info.get("precision", "")))
+
+
+def _origin(fingerprint: str, code: Mapping[str, str], precision: str) -> dict[str, str]:
+    files = ", ".join(f"{file} {digest}" for file, digest in sorted(code.items()))
+    return {"data": fingerprint, "precision": precision} | ({"code": files} if files else {})
+
+
+def check_origins(
+    origins: Mapping[tuple[str, str], dict[str, str]], arms: Iterable[Arm], results: Mapping[str, RunResult]
+) -> None:
+    """Refuse to add to results that have another origin.
+
+    Args:
+        origins: the present origin of each base and arm.
+        arms: the arms.
+        results: the results so far, by the hash of the recipe.
+
+    Raises:
+        DataError: the data has changed.
+        RecipeError: custom code or the precision has changed.
+    """
+    for arm in arms:
+        now = origins.get((arm.base, arm.name), {})
+        known = [results[run].versions for run in arm.runs.values() if run in results]
+        for key, value in now.items():
+            others = [versions[key] for versions in known if versions.get(key, value) != value]
+            if others:
+                error = DataError if key == "data" else RecipeError
+                what = f"{count_noun(len(others), 'result')} of this study came from another {NAMES[key]}"
+                cure = "restore it, or start a new study with another --out"
+                raise error(
+                    what, where=f"{arm.base}, arm '{arm.name}'", found=f"{value}, before {others[0]}", cure=cure
+                )
+
+
+NAMES = {"data": "content of the data (fingerprint)", "code": "version of the custom code", "precision": "precision"}
