@@ -362,6 +362,8 @@ def test_cost_is_the_median_of_paired_ratios() -> None:
     failed = RunResult(run="t3", state="diverged", step=1, images=1, cpu_seconds=1e6)
     study = Study(name="s", bases=(base,), arms=arms, comparisons=(one,))
     assert StudyResults(study, [*done, failed]).cost_ratio(one) == 3.0
+    resumed = [run.model_copy(update={"cpu_seconds": 0.0}) if run.run == "t1" else run for run in done]
+    assert StudyResults(study, resumed).cost_ratio(one) == 6.0
     assert StudyResults(study, [failed]).cost_ratio(one) is None
 
 

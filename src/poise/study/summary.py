@@ -105,9 +105,9 @@ class StudyResults:
         return median(ratios) if ratios else None
 
     def _cost(self, arms: Sequence[Arm], seed: str) -> float | None:
-        """CPU seconds per image, the mean of the arms."""
+        """CPU seconds per image, the mean of the arms; None if one of them is not known (0, after an interruption)."""
         runs = [self.results.get(arm.runs.get(seed, "")) for arm in arms]
-        done = [run for run in runs if run is not None and run.state == "done" and run.images > 0]
+        done = [run for run in runs if run is not None and run.state == "done" and run.images > 0 < run.cpu_seconds]
         return fmean(run.cpu_seconds / run.images for run in done) if len(done) == len(arms) else None
 
     def band(self, arms: Sequence[Arm], measure: str) -> Band | None:
