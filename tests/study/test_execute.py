@@ -15,8 +15,8 @@ from tiny_studies import DirectExecutor, QuietView, lines_of, write_plan
 from poise.errors import CheckpointError, DiskError, RecipeError, Stopped
 from poise.study import execute, prepare
 from poise.study.execute import run_study
+from poise.study.executor import WorkerDied
 from poise.study.job import Job, crashed
-from poise.study.local import WorkerDied
 from poise.study.records import RunResult
 from poise.study.timing import Timing
 from poise.utils.locks import file_lock

@@ -14,7 +14,8 @@ from pathlib import Path
 import fake_jobs
 import pytest
 
-from poise.study.local import MAX_DEATHS, LocalExecutor, WorkerDied
+from poise.study.executor import MAX_DEATHS, WorkerDied
+from poise.study.local import LocalExecutor
 from poise.utils.temporary import _alive
 
 NEVER: Callable[[], object] = lambda: None  # noqa: E731

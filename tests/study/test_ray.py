@@ -26,7 +26,7 @@ from tiny_studies import (
 
 from poise.errors import RecipeError
 from poise.study.execute import run_study
-from poise.study.local import MAX_DEATHS, WorkerDied
+from poise.study.executor import MAX_DEATHS, WorkerDied
 from poise.study.ray_engine import RayExecutor
 from poise.study.records import RunResult
 

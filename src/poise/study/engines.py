@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poise.study.execute import Executor
+from poise.study.executor import Executor
 from poise.study.local import LocalExecutor
 from poise.study.ray_engine import RayExecutor
 

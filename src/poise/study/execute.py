@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from poise.errors import DiskError, PoiseError, Stopped
 from poise.recipe.model import Recipe
+from poise.study.executor import Executor, WorkerDied
 from poise.study.expand import Expansion
 from poise.study.folder import StudyFolder
 from poise.study.job import Job, crashed, run_job
-from poise.study.local import WorkerDied
 from poise.study.origin import check_origins
 from poise.study.plan import Plan, read_plan
 from poise.study.prepare import Options, prepare, timing_file
@@ -25,20 +25,6 @@ from poise.utils.files import write_text
 
 TICK = 0.5
 """Seconds between two updates of the view."""
-
-
-class Executor(Protocol):
-    """An engine: runs jobs elsewhere."""
-
-    def submit(self, function: Callable[[Any], Any], job: Any, progress: Callable[[], Any]) -> Future[Any]:
-        """See `LocalExecutor.submit`."""
-        ...
-
-    def stop(self) -> None:
-        """See `LocalExecutor.stop`."""
-
-    def shutdown(self) -> None:
-        """See `LocalExecutor.shutdown`."""
 
 
 class StudyListener(Protocol):

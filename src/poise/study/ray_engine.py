@@ -5,20 +5,20 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
 from poise.errors import RecipeError
-from poise.study.local import MAX_DEATHS, THREAD_VARIABLES, Progress, WorkerDied
+from poise.study.executor import THREAD_VARIABLES, Executor, NodeDied, ProcessDied
 
 NUM_CPUS = 1
 """The cores of each run."""
 
 
-class RayExecutor:
-    """Runs jobs as Ray core tasks, and repeats a job whose process or node dies.
+class RayExecutor(Executor):
+    """Runs jobs as Ray core tasks, which are asked to stop as by Ctrl-C.
 
     The cluster is the one that this machine belongs to, or that of the variable RAY_ADDRESS; without one, Ray is
     started on this machine. Without a shared file system a run folder stays on its node; only the result comes back.
@@ -36,56 +36,39 @@ class RayExecutor:
             self._owned = not self._ray.is_initialized()
             if self._owned:
                 _connect(self._ray, workers)
-        self._threads = ThreadPoolExecutor(workers)
+        super().__init__(workers)
         self._running: set[Any] = set()
-        self._stopping = False
 
-    def submit(self, function: Callable[[Any], Any], job: Any, progress: Progress) -> Future[Any]:
-        """See `LocalExecutor.submit`. The death of a node is not counted as one of the job."""
-        return self._threads.submit(self._run, function, job, progress)
+    def _attempt(self, function: Callable[[Any], Any], job: Any) -> Any:
+        errors = self._ray.exceptions
+        options = {"num_cpus": NUM_CPUS, "max_retries": 0, "runtime_env": {"env_vars": THREAD_VARIABLES}}
+        task = self._ray.remote(**options)(function).remote(job)
+        self._running.add(task)
+        if self._stopping:  # `_interrupt` may not have seen this task
+            self._cancel(task)
+        try:
+            return self._ray.get(task)
+        except errors.TaskCancelledError:
+            raise CancelledError from None
+        except errors.RayTaskError as error:
+            raise error.cause from None
+        except (errors.WorkerCrashedError, errors.OutOfMemoryError):
+            raise ProcessDied from None
+        except errors.RaySystemError:
+            raise
+        except errors.RayError:
+            raise NodeDied from None
+        finally:
+            self._running.discard(task)
 
-    def stop(self) -> None:
-        """Interrupt the running jobs, as Ctrl-C does, and cancel the others; returns when all have ended."""
-        self._stopping = True
+    def _interrupt(self) -> None:
         for task in list(self._running):
             self._cancel(task)
-        self.shutdown()
 
-    def shutdown(self) -> None:
-        """Wait for the running jobs, cancel those that have not begun, and leave the cluster."""
-        self._threads.shutdown(cancel_futures=True)
+    def _close(self) -> None:
         if self._owned:
             with _keep_signal_handlers():
                 self._ray.shutdown()
-
-    def _run(self, function: Callable[[Any], Any], job: Any, progress: Progress) -> Any:
-        errors = self._ray.exceptions
-        options = {"num_cpus": NUM_CPUS, "max_retries": 0, "runtime_env": {"env_vars": THREAD_VARIABLES}}
-        remote = self._ray.remote(**options)(function)
-        deaths, last = 0, progress()
-        while not self._stopping:
-            task = remote.remote(job)
-            self._running.add(task)
-            if self._stopping:  # `stop` may not have seen this task
-                self._cancel(task)
-            try:
-                return self._ray.get(task)
-            except errors.TaskCancelledError:
-                raise CancelledError from None
-            except errors.RayTaskError as error:
-                raise error.cause from None
-            except (errors.WorkerCrashedError, errors.OutOfMemoryError):
-                now = progress()
-                deaths, last = (1 if now != last else deaths + 1), now
-                if deaths >= MAX_DEATHS:
-                    raise WorkerDied(f"its worker process died {deaths} times without progress") from None
-            except errors.RaySystemError:
-                raise
-            except errors.RayError:  # its node has died
-                pass
-            finally:
-                self._running.discard(task)
-        raise CancelledError
 
     def _cancel(self, task: Any) -> None:
         with suppress(self._ray.exceptions.RayError, ValueError):
