@@ -11,6 +11,8 @@ from tiny_studies import DirectExecutor, QuietView
 from poise.errors import DataError, PoiseError, RecipeError
 from poise.study.execute import Options, run_study
 from poise.study.folder import StudyFolder
+from poise.study.origin import add_sources
+from poise.study.records import Arm, Study
 from poise.user_code import loading
 
 OUT = Path("study")
@@ -105,3 +107,25 @@ def test_other_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_precision_is_refused() -> None:
     message = refused(write_plan(2, precision='"bf16"'), RecipeError)
     assert "came from another precision, found bf16, before fp32" in message
+
+
+def with_component(file: str) -> Study:
+    arm = Arm(base="b", name="a", steps=1, images=1, runs={"0": "x"}, components={"tricks.packing": file})
+    return Study(name="s", bases=(), arms=(arm,), comparisons=())
+
+
+def test_source_files_are_recorded_as_they_were_when_the_study_began(tmp_path: Path) -> None:
+    (tmp_path / "packing.py").write_text("one")
+    began, notes = add_sources(with_component("packing.py"), None, tmp_path)
+    assert (list(began.sources), notes) == (["packing.py"], [])
+    assert add_sources(with_component("packing.py"), began, tmp_path) == (began, [])
+    (tmp_path / "packing.py").write_text("two")
+    resumed, notes = add_sources(with_component("packing.py"), began, tmp_path)
+    assert resumed == began
+    assert notes == ["changed since this study began, which makes its verdicts stale: packing.py"]
+
+
+def test_a_damaged_study_file_is_written_anew() -> None:
+    (OUT / "study.json").write_text("{")
+    study(write_plan(2))
+    assert StudyFolder(OUT).read_study().sources == {}  # custom code is not part of the package

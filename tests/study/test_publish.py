@@ -144,6 +144,14 @@ def test_the_components_of_both_arms_are_recorded_with_their_hashes(write: Write
     assert recorded["packing"]["tricks.packing"].sha256 == file_hash(PACKAGE / PACKING)
 
 
+def test_the_hash_is_that_of_the_file_when_the_study_began(write: Write, tmp_path: Path) -> None:
+    folder = StudyFolder(write())
+    folder.write_study(folder.read_study().model_copy(update={"sources": {PACKING: "0" * 64}}))
+    packing = publish([folder.path], tmp_path)[-1]
+    assert packing.components["tricks.packing"].sha256 == "0" * 64
+    assert packing.stale_files == (PACKING,)
+
+
 def test_a_published_verdict_becomes_stale_when_its_file_changes(write: Write, tmp_path: Path) -> None:
     package = tmp_path / "package"
     for file in (PACKING, LABELS):

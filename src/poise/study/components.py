@@ -11,6 +11,8 @@ from poise.core.config import ComponentConfig
 from poise.recipe.model import Recipe
 
 PACKAGE = Path(poise.__file__).parent
+USER_CODE = PACKAGE / "user_code"
+"""The configs of all custom components are here; the components themselves are not."""
 
 
 def changed_components(before: Recipe, after: Recipe) -> dict[str, str]:
@@ -23,7 +25,7 @@ def changed_components(before: Recipe, after: Recipe) -> dict[str, str]:
     old, new = dict(_components(before)), dict(_components(after))
     changed = [(place, config) for place, config in (old | new).items() if old.get(place) != new.get(place)]
     files = {place: Path(inspect.getfile(type(config))) for place, config in changed}
-    inside = {place: file for place, file in files.items() if file.is_relative_to(PACKAGE)}
+    inside = {place: file for place, file in files.items() if file.is_relative_to(PACKAGE) and file.parent != USER_CODE}
     return {place: file.relative_to(PACKAGE).as_posix() for place, file in sorted(inside.items())}
 
 

@@ -10,16 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from poise.errors import DiskError, PoiseError, Stopped
+from poise.errors import CheckpointError, DiskError, PoiseError, RecipeError, Stopped
 from poise.recipe.model import Recipe
 from poise.study.executor import Executor, WorkerDied
 from poise.study.expand import Expansion
 from poise.study.folder import StudyFolder
 from poise.study.job import Job, crashed, run_job
-from poise.study.origin import check_origins
+from poise.study.origin import add_sources, check_origins
 from poise.study.plan import Plan, read_plan
 from poise.study.prepare import Options, prepare, timing_file
-from poise.study.records import RunResult
+from poise.study.records import RunResult, Study
 from poise.training.signals import Signals
 from poise.utils.files import write_text
 
@@ -83,15 +83,16 @@ def run_study(
         expansion = prepare(plan, plan_file.parent, times, options)
         with folder.claim() as note:
             times.save()
-            for message in [note] if note else []:
-                listener.on_message(message)
             ended = [one for one in folder.read_results() if one.state != "crashed"]
             results = {one.run: one for one in ended if one.run in expansion.recipes}
             check_origins(expansion.origins, expansion.study.arms, results)
+            study, changed = add_sources(expansion.study, _earlier(folder) if results else None)
             write_text(folder.plan, plan_file.read_text("utf-8"))
-            folder.write_study(expansion.study)
+            folder.write_study(study)
             recipes = {key: recipe for key, recipe in expansion.recipes.items() if key not in results}
             jobs = {key: _job(recipe, folder, plan, options) for key, recipe in recipes.items()}
+            for message in [*([note] if note else []), *changed]:
+                listener.on_message(message)
             signals.deferred = True
             listener.on_start(expansion, results, folder)
             try:
@@ -102,6 +103,13 @@ def run_study(
             if len(results) < len(expansion.recipes):
                 raise Stopped(f"stopped by {signals.requested_by}, results and states saved; continue with: {again}")
             return [results[key] for key in expansion.recipes]
+
+
+def _earlier(folder: StudyFolder) -> Study | None:
+    """The study as it was last started; None if `study.json` can't be read, because a new one is written."""
+    with suppress(CheckpointError, RecipeError):
+        return folder.read_study()
+    return None
 
 
 def _resume_command(plan_file: Path, out: Path, options: Options) -> str:

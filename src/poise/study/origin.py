@@ -1,19 +1,22 @@
 """What the result of a run depends on besides its recipe: the data, custom code and the precision.
 
 The hash of a recipe names the location of the data and of Python files, not their content. A study therefore records
-the content as well, and refuses to mix results that come from different contents.
+the content as well, and refuses to mix results that come from different contents. It also records the source files of
+poise on which its verdicts depend, but goes on if they have changed, because most changes do not alter a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from poise.data.source import Source
 from poise.engine.compute import ComputeSettings
 from poise.errors import DataError, RecipeError
 from poise.recipe.model import Recipe
-from poise.study.records import Arm, RunResult
+from poise.study.records import Arm, RunResult, Study
+from poise.tips.verdicts import PACKAGE, file_hash
 from poise.user_code.loading import code_hash
 from poise.utils.printing import count_noun
 
@@ -61,6 +64,23 @@ def check_origins(
                 raise error(
                     what, where=f"{arm.base}, arm '{arm.name}'", found=f"{value}, before {others[0]}", cure=cure
                 )
+
+
+def add_sources(study: Study, before: Study | None, package: Path = PACKAGE) -> tuple[Study, list[str]]:
+    """A study with the hashes of its source files, and a message if some have changed since it began.
+
+    A file that has changed keeps the earlier hash, so that a verdict from both versions counts as stale.
+
+    Args:
+        study: the study.
+        before: the same study when it was last started, if it is resumed.
+        package: the folder that the files are relative to.
+    """
+    files = sorted({file for arm in study.arms for file in arm.components.values()})
+    now, old = {file: file_hash(package / file) for file in files}, before.sources if before is not None else {}
+    changed = [file for file in files if old.get(file, now[file]) != now[file]]
+    notes = [f"changed since this study began, which makes its verdicts stale: {', '.join(changed)}"] if changed else []
+    return study.model_copy(update={"sources": now | {file: old[file] for file in files if file in old}}), notes
 
 
 NAMES = {"data": "content of the data (fingerprint)", "code": "version of the custom code", "precision": "precision"}

@@ -132,10 +132,10 @@ def _first_seed(arms: Sequence[Arm], runs: dict[str, RunResult]) -> str:
 
 
 def _components(arms: Sequence[Arm], measured: _Measured) -> dict[str, ComponentFile]:
-    """The components in which any of the arms differs from the base, with the current hashes of their files."""
+    """The components in which any of the arms differs from the base, with the hashes of their files in the study."""
     components: dict[str, ComponentFile] = {}
     for name, file in sorted(item for arm in arms for item in arm.components.items()):
-        sha256 = file_hash(measured.package / file)
+        sha256 = measured.study.sources.get(file) or file_hash(measured.package / file)
         if not sha256:
             plan, cure = measured.reference.plan, "run the study again with this version of poise"
             raise RecipeError(f"the source file of {name} is gone", where=plan, found=file, cure=cure)

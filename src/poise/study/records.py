@@ -86,13 +86,23 @@ class Comparison(Config):
 
 
 class Study(Config):
-    """A plan in expanded form; the content of `study.json`."""
+    """A plan in expanded form; the content of `study.json`.
+
+    Attributes:
+        format: the version of this format.
+        name: its name.
+        bases: the bases.
+        arms: the arms of all bases.
+        comparisons: what is compared.
+        sources: the SHA-256 of each source file of `Arm.components` when the first run was trained.
+    """
 
     format: Literal[1] = 1
     name: str
     bases: Annotated[tuple[StudyBase, ...], Strict(False)]
     arms: Annotated[tuple[Arm, ...], Strict(False)]
     comparisons: Annotated[tuple[Comparison, ...], Strict(False)]
+    sources: dict[str, str] = Field(default_factory=dict)
 
 
 class RunResult(Config):
