@@ -58,8 +58,9 @@ def draft_arms(
 
     arms = [tip for tip in plan.tip if tip.on is None or base_name in tip.on]
     for tip in arms:
-        add(Draft(tip.name, tip_changes(tip), tip.seeds or seeds, tip.budget_factor))
-        pairs.append(_versus(tip))
+        where = f"{base_name}, arm '{tip.name}': id"
+        add(Draft(tip.name, tip_changes(tip, where), tip.seeds or seeds, tip.budget_factor))
+        pairs.append(_versus(tip, where))
     for kind in plan.leave_out:
         if kind in tricks:
             name = f"without {kind}"
@@ -70,7 +71,7 @@ def draft_arms(
             combinations = _combinations(factorial, seeds)
             for draft in combinations.values():
                 add(draft)
-            pairs += _main_effects(factorial, combinations)
+            pairs += _main_effects(factorial, combinations, f"{base_name}, factorial '{factorial.name}': id")
     _check_pairs(base_name, drafts, pairs)
     return _with_common_seeds(drafts, arms), pairs
 
@@ -95,40 +96,51 @@ def _with_common_seeds(drafts: dict[str, Draft], arms: Iterable[TipPlan]) -> dic
     return extended
 
 
-def _versus(tip: TipPlan) -> Versus:
+def _versus(tip: TipPlan, where: str) -> Versus:
     """The comparison of an arm; the run with the tip is the treatment."""
     if tip.inverse:
         title = tip.title or f"{tip.against} instead of {tip.name}"
-        return Versus(tip_id(tip.id), title, (tip.against,), (tip.name,), tip.expected)
-    return Versus(tip_id(tip.id), tip.title or tip.name, (tip.name,), (tip.against,), tip.expected)
+        return Versus(tip_id(tip.id, where), title, (tip.against,), (tip.name,), tip.expected)
+    return Versus(tip_id(tip.id, where), tip.title or tip.name, (tip.name,), (tip.against,), tip.expected)
 
 
-def tip_id(query: str) -> str:
+def tip_id(query: str, where: str) -> str:
     """The id of a tip in the catalogue as it is written there; empty if none is given.
+
+    Args:
+        query: what the plan says.
+        where: the key in the plan, for the message.
 
     Raises:
         RecipeError: there is no such tip, or more than one.
     """
-    return _find(query).id if query else ""
+    return _find(query, where).id if query else ""
 
 
-def _find(query: str) -> Tip:
-    first, *others = find(query)
+def _find(query: str, where: str) -> Tip:
+    try:
+        first, *others = find(query)
+    except RecipeError as error:
+        raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
     if others:
         ids = ", ".join(tip.id for tip in (first, *others))
-        raise RecipeError("stands for more than one tip", where="id", found=f"'{query}'", cure=f"one of {ids}")
+        raise RecipeError("stands for more than one tip", where=where, found=f"'{query}'", cure=f"one of {ids}")
     return first
 
 
-def tip_changes(tip: TipPlan) -> tuple[str, ...]:
+def tip_changes(tip: TipPlan, where: str) -> tuple[str, ...]:
     """The changes of an arm: its own, or those of the switch in the catalogue.
+
+    Args:
+        tip: the arm in the plan.
+        where: the key of the tip's id, for the message.
 
     Raises:
         RecipeError: there is no such tip, or more than one.
     """
     if tip.set is not None:
         return tip.set
-    return tuple(word for word in shlex.split(_find(tip.id).switch) if word != "--set")
+    return tuple(word for word in shlex.split(_find(tip.id, where).switch) if word != "--set")
 
 
 def _tip_of(kind: str) -> str:
@@ -146,14 +158,14 @@ def _combinations(factorial: FactorialPlan, seeds: tuple[int, ...]) -> dict[tupl
     return drafts
 
 
-def _main_effects(factorial: FactorialPlan, drafts: dict[tuple[str, ...], Draft]) -> Iterator[Versus]:
+def _main_effects(factorial: FactorialPlan, drafts: dict[tuple[str, ...], Draft], where: str) -> Iterator[Versus]:
     """Each level of each factor against its first level, over all combinations of the other factors."""
     for position, (factor, (first, *others)) in enumerate(factorial.factors.items()):
         for level in others:
             treatment = [key for key in drafts if key[position] == level]
             control = [(*key[:position], first, *key[position + 1 :]) for key in treatment]
             yield Versus(
-                tip_id(factorial.id),
+                tip_id(factorial.id, where),
                 f"{factorial.name}: {factor} {level} against {first}",
                 tuple(drafts[key].name for key in treatment),
                 tuple(drafts[key].name for key in control),

@@ -181,7 +181,8 @@ def _in_base(where: str) -> Iterator[None]:
     try:
         yield
     except RecipeError as error:
-        where = f"{where}: {error.where}" if error.where else where
+        inner = "recipe" if error.where == "RECIPE" else error.where  # the argument of `poise train` is a key here
+        where = f"{where}: {inner}" if inner else where
         raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
 
 

@@ -77,12 +77,27 @@ class BasePlan(_Seeds):
 
     recipe: str
     set: Names = ()
-    measures: Annotated[tuple[str | MeasureChoice, ...], Strict(False), Field(min_length=1)]
+    measures: Annotated[tuple[str | MeasureChoice, ...], Strict(False)]
     failure: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("measures", mode="before")
+    @classmethod
+    def _written_as(cls, measures: Any) -> Any:
+        """Refuse what is neither form of a measure in one sentence; a union would report each form by itself."""
+        for one in measures if isinstance(measures, list | tuple) else ():
+            is_table = isinstance(one, dict) and one.keys() == {"name", "better"}
+            if is_table and isinstance(one["name"], str) and one["better"] in ("less", "more"):
+                continue
+            if not isinstance(one, str | MeasureChoice):
+                cure = 'write { name = "high_quality", better = "more" }, with "less" or "more"'
+                reject_value("must be the name of a measure, or a table of its name and direction", cure=cure)
+        return measures
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         names = [one if isinstance(one, str) else one.name for one in self.measures]
+        if not names:
+            reject_value("names no measure", key="measures", cure='for example measures = ["fid"]')
         for name in names:
             if name not in MEASURES:
                 cure = did_you_mean(name, list(MEASURES))
@@ -92,7 +107,11 @@ class BasePlan(_Seeds):
         for one in self.measures:
             if isinstance(one, str) and MEASURES[one].better == "floor":
                 cure = f'say whether less or more is better: {{ name = "{one}", better = "more" }}'
-                reject_value("is best at its floor", key="measures", found=f"'{one}'", cure=cure)
+                what = "has no direction of its own, because it is best where real samples are"
+                reject_value(what, key="measures", found=f"'{one}'", cure=cure)
+            if isinstance(one, MeasureChoice) and MEASURES[one.name].better not in ("floor", one.better):
+                cure = f"of this measure, {MEASURES[one.name].better} is better"
+                reject_value("has the opposite direction", key="measures", found=f"'{one.name}'", cure=cure)
         for name in self.failure:
             if name not in names:
                 reject_value(
@@ -201,7 +220,7 @@ class Plan(Config):
     evaluations: int = Field(default=4, ge=1, le=100)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     keep_checkpoints: bool = False
-    base: Annotated[dict[str, BasePlan], Field(min_length=1)]
+    base: dict[str, BasePlan]
     data: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tip: Annotated[tuple[TipPlan, ...], Strict(False)] = ()
     leave_out: Names = ()
@@ -219,6 +238,8 @@ class Plan(Config):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
+        if not self.base:
+            reject_value("a plan needs a base", key="base", cure="for example [base.ring] with 'recipe' and 'measures'")
         for key, tables in (("base", self.base), ("data", self.data)):
             for name in tables:
                 if not re.fullmatch(NAME, name):

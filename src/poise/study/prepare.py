@@ -6,13 +6,14 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-from poise.data.source import Source
+from poise.data.source import DataSplits
 from poise.engine.compute import choose_compute
-from poise.errors import PoiseError, RecipeError
+from poise.errors import DataError, PoiseError, RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
 from poise.study.budget import TooManyRuns, estimate_seconds
 from poise.study.expand import Expansion, expand
+from poise.study.measurable import check_measures
 from poise.study.origin import origin_of
 from poise.study.plan import Plan
 from poise.study.timing import Timing, TimingFile, measure_timing
@@ -68,7 +69,7 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         options: see `Options`.
 
     Raises:
-        RecipeError, DataError: an arm can't be trained; names it.
+        RecipeError, DataError: an arm can't be trained or measured; names it. Or nothing is compared.
         TooManyRuns: the plan has more runs than its limit; says how long they would take.
     """
     seconds = plan.budget.seconds if plan.budget is not None else None
@@ -76,6 +77,8 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: 1)
     except TooManyRuns as error:
         raise _with_estimate(error, plan, options) from None
+    if not expansion.study.comparisons:
+        raise RecipeError("there is nothing to compare", where="tip", cure="; ".join(expansion.notes))
     origins = check(expansion, plan, options)
     if seconds is not None:
         expansion = expand(plan, folder, lambda recipe: max(1, round(seconds / times.step_seconds(recipe))))
@@ -100,9 +103,9 @@ def check(expansion: Expansion, plan: Plan, options: Options) -> dict[tuple[str,
         The origin of the results of each base and arm; see `origin.py`.
 
     Raises:
-        RecipeError, DataError: an arm can't be trained; names it.
+        RecipeError, DataError: an arm can't be trained or measured; names it.
     """
-    sources: dict[str, Source] = {}
+    loaded: dict[str, DataSplits] = {}
     origins: dict[tuple[str, str], dict[str, str]] = {}
     for arm in expansion.study.arms:
         recipe = expansion.recipes[next(iter(arm.runs.values()))]
@@ -110,12 +113,13 @@ def check(expansion: Expansion, plan: Plan, options: Options) -> dict[tuple[str,
             allow_user_code(recipe, options.trust_code)
             compute = choose_compute(options.device, plan.precision, recipe)
             data = recipe.data.model_dump_json()
-            if data not in sources:
-                sources[data] = recipe.data.load(options.data_root).train
-            source = sources[data]
+            if data not in loaded:
+                loaded[data] = recipe.data.load(options.data_root)
+            source = loaded[data].train
             check_compatibility(recipe, source.shape, len(source.classes)).raise_first()
+            check_measures(recipe, loaded[data])
             origins[arm.base, arm.name] = origin_of(recipe, source, compute)
-        except RecipeError as error:
+        except (RecipeError, DataError) as error:
             where = f"{arm.base}, arm '{arm.name}': {error.where}"
-            raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
+            raise type(error)(error.what, where=where, found=error.found, cure=error.cure) from None
     return origins
