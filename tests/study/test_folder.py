@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_study_and_results_are_read_back(tmp_path: Path) -> None:
 
 def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text("a plan")
-    with pytest.raises(RecipeError, match="not empty, found other files"):
+    with pytest.raises(RecipeError, match=r"not empty, found other files; choose another --out$"):
         StudyFolder(tmp_path).check(resume=False)
     with pytest.raises(RecipeError, match="a study is a folder"):
         StudyFolder(tmp_path / "plan.toml").check(resume=False)
@@ -67,7 +68,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     with pytest.raises(RecipeError, match="not a study"):
         folder.read_study()
-    folder.study.write_text('{"format": 2}')
+    folder.study.write_text('{"format": 1}')
     with pytest.raises(CheckpointError, match=r"study.json: is damaged: .*; poise study PLAN --resume"):
         folder.read_study()
     folder.append_result(result("a"))
@@ -77,6 +78,55 @@ def test_damaged_files(tmp_path: Path) -> None:
     assert [one.run for one in folder.read_results()] == ["a"]
     folder.results.write_bytes(whole.replace(b'"done"', b'"dnoe"', 1))
     with pytest.raises(CheckpointError, match=r"results.jsonl"):
+        folder.read_results()
+
+
+def test_a_study_of_a_newer_version_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.study.write_text('{"format": 2, "name": "small", "kinds": {}}')
+    newer = "study.json: was written by a newer version of poise, found format 2; update poise"
+    with pytest.raises(CheckpointError, match=newer):
+        folder.read_study()
+    with pytest.raises(CheckpointError, match=newer):
+        folder.check_same_study("small")
+
+
+def test_another_study_is_not_replaced(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.check_same_study("small")
+    folder.write_study(expand(plan_of(tip()), Path()).study)
+    folder.check_same_study("small")
+    with pytest.raises(RecipeError, match="not the folder of 'other', found 'small'; choose another --out"):
+        folder.check_same_study("other")
+    folder.study.write_text("{")
+    folder.check_same_study("other")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "change"),
+    [
+        ("comparisons", "treatment", ["gone"]),
+        ("comparisons", "treatment", []),
+        ("comparisons", "control", ["base", "base"]),
+        ("comparisons", "base", "gone"),
+        ("arms", "base", "gone"),
+        ("arms", "runs", {"first": "abc"}),
+        ("bases", "measures", []),
+    ],
+)
+def test_names_without_what_they_name_are_damage(tmp_path: Path, table: str, key: str, change: object) -> None:
+    folder = StudyFolder(tmp_path)
+    study = expand(plan_of(tip()), Path()).study.model_dump(mode="json")
+    study[table][0][key] = change
+    folder.study.write_text(json.dumps(study))
+    with pytest.raises(CheckpointError, match=r"study.json: is damaged: (arms|comparisons)"):
+        folder.read_study()
+
+
+def test_values_that_overflow_are_damage(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.results.write_text('{"run": "a", "state": "done", "step": 3, "images": 30, "values": {"fid": 1e200}}\n')
+    with pytest.raises(CheckpointError, match="line 1 is damaged"):
         folder.read_results()
 
 

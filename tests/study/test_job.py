@@ -201,4 +201,4 @@ def test_it_does_not_wait_forever(job: Job, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
-    assert module._rounded({"a": "nan", "b": "inf", "c": 1.23456789}) == {"c": 1.234568}
+    assert module._rounded({"a": "nan", "b": "inf", "c": 1.23456789, "d": 1e200}) == {"c": 1.234568}

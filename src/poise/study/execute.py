@@ -76,6 +76,7 @@ def run_study(
     options = options or Options()
     plan, folder = read_plan(plan_file), StudyFolder(out)
     folder.check(resume=resume)
+    folder.check_same_study(plan.name)
     again = _resume_command(plan_file, out, options)
     unsaved = f"; continue with: {again}" if resume else " before the first run; there is nothing to save yet"
     with Signals(unsaved) as signals:

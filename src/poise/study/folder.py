@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from poise.core.metrics_log import read_jsonl
 from poise.errors import CheckpointError, RecipeError
-from poise.study.records import RunResult, Study
+from poise.study.records import FORMAT, RunResult, Study
 from poise.utils.files import append_line, make_folder, sync_file, write_json
 from poise.utils.locks import file_lock
 from poise.utils.system import disk_errors
@@ -45,7 +46,7 @@ class StudyFolder:
             raise CheckpointError("no study to resume", where=str(self.path), cure="start it without --resume")
         others = [entry for entry in self.path.iterdir() if entry != self.lock] if self.path.is_dir() else []
         if not resume and others and not abandoned:
-            cure = "continue it with --resume, or choose another --out"
+            cure = "continue it with --resume, or choose another --out" if started else "choose another --out"
             found = "a study" if started else "other files"
             raise RecipeError("the folder is not empty", where=f"--out {self.path}", found=found, cure=cure)
 
@@ -85,7 +86,9 @@ class StudyFolder:
             CheckpointError: the file is damaged.
         """
         try:
-            return Study.model_validate(json.loads(self.study.read_bytes()))
+            table = json.loads(self.study.read_bytes())
+            self._check_format(table)
+            return Study.model_validate(table)
         except (FileNotFoundError, NotADirectoryError):
             cure = "give the folder that was --out of poise study"
             raise RecipeError("not a study: it has no study.json", where=str(self.path), cure=cure) from None
@@ -93,9 +96,44 @@ class StudyFolder:
             raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.study)) from None
         except (ValueError, RecursionError) as error:
             first = error.errors()[0] if isinstance(error, ValidationError) else None
-            where = f": {'.'.join(map(str, first['loc']))}" if first else ""
+            key = ".".join(map(str, (*first["loc"], *filter(None, [first.get("ctx", {}).get("key")])))) if first else ""
             cure = "poise study PLAN --resume writes a new one"
-            raise CheckpointError(f"is damaged{where}", where=str(self.study), cure=cure) from None
+            raise CheckpointError(f"is damaged{key and f': {key}'}", where=str(self.study), cure=cure) from None
+
+    def _check_format(self, table: Any) -> None:
+        """Refuse a file that a later version of poise has written.
+
+        Raises:
+            CheckpointError: it is such a file.
+        """
+        number = table.get("format") if isinstance(table, dict) else None
+        if isinstance(number, int) and number > FORMAT:
+            what = "was written by a newer version of poise"
+            raise CheckpointError(what, where=str(self.study), found=f"format {number}", cure="update poise")
+
+    def check_same_study(self, name: str) -> None:
+        """Check that a plan may be written over the one that is here; it may have been changed or extended.
+
+        A damaged `study.json` may be replaced.
+
+        Args:
+            name: the name of the plan.
+
+        Raises:
+            RecipeError: it is that of another study.
+            CheckpointError: a newer version of poise has written it.
+        """
+        try:
+            table = json.loads(self.study.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return
+        self._check_format(table)
+        found = table.get("name") if isinstance(table, dict) else None
+        if isinstance(found, str) and found != name:
+            cure = "choose another --out"
+            raise RecipeError(
+                f"this is not the folder of '{name}'", where=f"--out {self.path}", found=f"'{found}'", cure=cure
+            )
 
     def read_results(self) -> list[RunResult]:
         """The lines of `results.jsonl`: the newest result of each run, in the order of the file.

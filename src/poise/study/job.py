@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
 from poise.study.budget import images_per_step
 from poise.study.origin import recorded_origin
-from poise.study.records import RunResult, State
+from poise.study.records import LARGEST, RunResult, State
 from poise.training.train import train
 from poise.utils.files import make_folder, write_json
 from poise.utils.locks import file_lock
@@ -204,9 +203,9 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, float]:
-    """Those values that are finite, with seven significant digits, so that `results.jsonl` stays small."""
+    """The values up to `LARGEST`, with seven significant digits, so that `results.jsonl` stays small."""
     numbers = {name: decode_number(value) for name, value in values.items()}
-    return {name: float(f"{number:.7g}") for name, number in numbers.items() if math.isfinite(number)}
+    return {name: float(f"{number:.7g}") for name, number in numbers.items() if abs(number) <= LARGEST}
 
 
 def _read_result(path: Path) -> RunResult | None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, model_validator
 
-from poise.core.config import Config
+from poise.core.config import Config, reject_value
 
 Better = Literal["less", "more"]
 Expected = Literal["", "helps", "harms", "no effect seen"]
 State = Literal["done", "diverged", "out of memory", "crashed"]
 Names = Annotated[tuple[str, ...], Strict(False)]
+
+FORMAT = 1
+"""The version of the format of `study.json`."""
+
+LARGEST = 1e100
+"""The largest magnitude of a value: sums of squares of larger ones overflow. A run that had one has no such value."""
+
+Value = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 
 class StudyMeasure(Config):
@@ -104,6 +112,24 @@ class Study(Config):
     comparisons: Annotated[tuple[Comparison, ...], Strict(False)]
     sources: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse what only a file that was edited by hand can have: names without what they name."""
+        bases = {base.name for base in self.bases if base.measures}
+        arms = {(arm.base, arm.name) for arm in self.arms}
+        for arm in self.arms:
+            if arm.base not in bases:
+                reject_value("is not a base with measures", key="arms", found=f"'{arm.base}'")
+            if not all(seed.isdecimal() for seed in arm.runs):
+                reject_value("has a seed that is not a number", key="arms", found=f"'{arm.name}'")
+        for one in self.comparisons:
+            if not one.treatment or len(one.treatment) != len(one.control):
+                reject_value("has sides without arms, or of different sizes", key="comparisons", found=f"'{one.name}'")
+            for name in (*one.treatment, *one.control):
+                if (one.base, name) not in arms:
+                    reject_value("has an arm that is missing", key="comparisons", found=f"'{name}'")
+        return self
+
 
 class RunResult(Config):
     """The result of one run; a line of `results.jsonl`.
@@ -126,8 +152,8 @@ class RunResult(Config):
     reason: str = ""
     step: int
     images: int
-    values: dict[str, float] = Field(default_factory=dict)
-    floor: dict[str, float] = Field(default_factory=dict)
-    curves: dict[str, list[Annotated[tuple[int, float], Strict(False)]]] = Field(default_factory=dict)
+    values: dict[str, Value] = Field(default_factory=dict)
+    floor: dict[str, Value] = Field(default_factory=dict)
+    curves: dict[str, list[Annotated[tuple[int, Value], Strict(False)]]] = Field(default_factory=dict)
     cpu_seconds: float = 0.0
     versions: dict[str, str] = Field(default_factory=dict)
