@@ -122,6 +122,14 @@ def test_a_folder_that_cannot_be_written(poise: Callable, folder: Path, monkeypa
     assert not (folder / "report.html").exists()
 
 
+def test_a_measure_that_no_run_has(poise: Callable, folder: Path) -> None:
+    text = (folder / "results.jsonl").read_text()
+    (folder / "results.jsonl").write_text(text.replace('"fid"', '"kid"'))
+    result = poise("report", str(folder))
+    assert result.code == 0
+    assert "fid could not be computed for any run on digits, so it decides nothing.\n" in result.out
+
+
 def test_report_imports_no_torch(folder: Path) -> None:
     code = (
         "import sys\nfrom poise.cli import main\ntry:\n    main(sys.argv[1:])\n"

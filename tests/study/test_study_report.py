@@ -261,10 +261,30 @@ def test_missed_effects_are_told(whole: StudyResults) -> None:
     blind = effect._replace(detectable=effect.control_iqm / 2)
     reason = "an effect of 50 % would have been missed in one of five such studies"
     assert reason_for_seeds(blind) == list(seeds_table([blind]))[1][-1] == reason
+    wide = blind._replace(detectable=3.7 * effect.control_iqm)
+    assert reason_for_seeds(wide) == "an effect of 370 % would have been missed in one of five such studies"
     assert reason_for_seeds(blind._replace(relative=None)) == ""
     assert reason_for_seeds(blind._replace(verdict="helps")) == ""
     near = effect._replace(low=0.1, high=0.2, p_adjusted=0.0625)
     assert reason_for_seeds(near) == "the interval does not contain zero, but the adjusted p is 0.062"
+
+
+def test_a_measure_that_no_run_has_is_told(tmp_path: Path) -> None:
+    study = synthetic_study.study(bases=synthetic_study.BASES[:1])
+    results = [
+        one.model_copy(update={"values": {name: value for name, value in one.values.items() if name != "high_quality"}})
+        for one in synthetic_study.results(study)
+    ]
+    write_report(made(study, results), tmp_path, tmp_path / "runs")
+    twin = (tmp_path / "report.md").read_text("utf-8")
+    assert "high_quality could not be computed for any run on grid, so it decides nothing." in twin
+    assert "modes could not be computed" not in twin
+    with_modes, without = (
+        markdown_tables(section(twin, f"grid: effects on {name} (more is better)"))[0][1]
+        for name in ("modes", "high_quality")
+    )
+    assert (with_modes[4], with_modes[5]) == ("8", "0 / 0")
+    assert (without[4], without[5]) == ("0", "")
 
 
 def test_a_study_without_results(tmp_path: Path) -> None:

@@ -133,7 +133,9 @@ def test_estimate() -> None:
     loads = [Load(base, base, 3), Load(base, five, 2), Load(recipe(batch=7), base, 0)]
     assert estimate_seconds(loads, timing, evaluations=4) == 3 * (1 + 50 + 8) + 2 * (1 + 20 * 3 * 0.5 + 8)
     assert timed == [base]
-    assert [format_hours(hours * 3600) for hours in (0.01234, 3.21, 12.3, 12345)] == [
+    assert [format_hours(hours * 3600) for hours in (0.00002, 0.0036, 0.01234, 3.21, 12.3, 12345)] == [
+        "0.001 core-hours",
+        "0.004 core-hours",
         "0.012 core-hours",
         "3.2 core-hours",
         "12 core-hours",

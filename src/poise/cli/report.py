@@ -76,6 +76,7 @@ def _plan_text(path: Path) -> str:
 def _print_table(results: StudyResults) -> None:
     from rich.table import Table
 
+    from poise.study.report_tables import failure_counts, unmeasured
     from poise.utils.console import TerminalConsole, styled_text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -92,10 +93,12 @@ def _print_table(results: StudyResults) -> None:
             styled_text((effect.verdict, COLOURS[effect.verdict])),
             styled_text(f"{effect.change} {effect.interval}".strip()),
             str(effect.seeds),
-            f"{effect.failures} / {effect.control_failures}",
+            failure_counts(effect),
         )
     states = results.states()
     counts = ", ".join(f"{n:,} {state}" for state, n in states.items() if n) or "no runs"
     console = TerminalConsole()
     console.print(styled_text((results.study.name, "bold"), f": {counts}\n"))
     console.print(table)
+    for sentence in unmeasured(results):
+        print_line(sentence)

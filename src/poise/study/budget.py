@@ -56,8 +56,10 @@ def estimate_seconds(loads: Iterable[Load], timing: Callable[[Recipe], Timing], 
 
 
 def format_hours(seconds: float) -> str:
-    """A CPU time in core-hours, with two significant digits."""
+    """A CPU time in core-hours, with two significant digits; at least the 4 seconds that are 0.001 hours."""
     hours = seconds / 3600
+    if hours < 0.01:
+        return f"{max(hours, 0.001):.3f} core-hours"
     return f"{hours:,.0f} core-hours" if hours >= 10 else f"{hours:.2g} core-hours"
 
 

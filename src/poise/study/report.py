@@ -75,6 +75,7 @@ def _summary(results: StudyResults) -> ReportSection:
             _counts(results),
             f"Verdicts: {_verdict_counts(results)}.",
             *(_base_sentences(results, base) for base in results.study.bases),
+            *tables.unmeasured(results),
             _versions(results),
             "An effect is the difference of the interquartile means over paired seeds, in per cent of the mean without "
             "the tip where that makes sense, and its interval of 95 % is a BCa bootstrap over the pairs. It is the "

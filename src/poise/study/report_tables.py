@@ -50,7 +50,7 @@ def effect_table(effects: Sequence[Effect], costs: dict[str, float | None]) -> I
             effect.change,
             effect.interval,
             str(effect.seeds),
-            f"{effect.failures} / {effect.control_failures}",
+            failure_counts(effect),
             "" if cost is None else f"{cost:.2f}",
             effect.expected,
         ]
@@ -112,8 +112,28 @@ def reason_for_seeds(effect: Effect) -> str:
         return f"the interval does not contain zero, but the adjusted p is {_number(effect.p_adjusted, 2)}"
     detectable = _relative_detectable(effect)
     if detectable is not None and detectable > LARGE_EFFECT:
-        return f"an effect of {100 * detectable:.2g} % would have been missed in one of five such studies"
+        return f"an effect of {_percent(detectable)} % would have been missed in one of five such studies"
     return ""
+
+
+def failure_counts(effect: Effect) -> str:
+    """The seeds that failed with and without the tip; empty without any pair, where they could not be compared."""
+    return f"{effect.failures} / {effect.control_failures}" if effect.seeds else ""
+
+
+def unmeasured(results: StudyResults) -> Iterator[str]:
+    """A sentence for each measure of a base that none of its runs that were trained to the end has."""
+    for base in results.study.bases:
+        runs = [run for arm in results.study.arms if arm.base == base.name for run in results.of(arm).values()]
+        done = [run for run in runs if run.state == "done"]
+        for measure in base.measures:
+            if done and not any(measure.name in run.values for run in done):
+                yield f"{measure.name} could not be computed for any run on {base.name}, so it decides nothing."
+
+
+def _percent(fraction: float) -> str:
+    """Two significant digits, without an exponent."""
+    return f"{float(f'{100 * fraction:.2g}'):,.12g}"
 
 
 def _relative_detectable(effect: Effect) -> float | None:
