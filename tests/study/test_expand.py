@@ -247,3 +247,18 @@ def test_a_change_that_the_plan_would_override_is_refused(change: str, cure: str
 def test_the_steps_of_an_arm_are_its_own_only_without_a_budget() -> None:
     assert arms(expanded(tip(change="steps=7")))["ring: packing"].steps == 7
     assert "use 'budget_factor'" in refusal(tip(change="steps=7"), budget={"images": 1000})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "players"),
+    [
+        ("ring", "ring; G and D: mlp (width 128) and mlp (width 128); objective"),
+        ("vae-gan", "G and D: dcgan"),
+        ("autoencoder", "E and G: dcgan (width 32) and dcgan (width 32);"),
+        ("latent-optimisation", "E and G: free_codes and dcgan (width 32);"),
+    ],
+)
+def test_bases_are_described_by_their_players(recipe: str, players: str) -> None:
+    base = {"b": {"recipe": recipe, "set": [], "measures": ["fid"]}}
+    [summary] = [one.summary for one in expanded(tip("short", "batch=16"), base=base).study.bases]
+    assert players in summary

@@ -12,7 +12,7 @@ from poise.errors import DataError, PoiseError, RecipeError
 from poise.study.execute import Options, run_study
 from poise.study.folder import StudyFolder
 from poise.study.origin import add_sources
-from poise.study.records import Arm, Study
+from poise.study.records import Arm, Study, StudyBase, StudyMeasure
 from poise.user_code import loading
 
 OUT = Path("study")
@@ -111,7 +111,8 @@ def test_another_precision_is_refused() -> None:
 
 def with_component(file: str) -> Study:
     arm = Arm(base="b", name="a", steps=1, images=1, runs={"0": "x"}, components={"tricks.packing": file})
-    return Study(name="s", bases=(), arms=(arm,), comparisons=())
+    base = StudyBase(name="b", measures=(StudyMeasure(name="modes", better="more"),))
+    return Study(name="s", bases=(base,), arms=(arm,), comparisons=())
 
 
 def test_source_files_are_recorded_as_they_were_when_the_study_began(tmp_path: Path) -> None:

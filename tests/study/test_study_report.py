@@ -170,7 +170,7 @@ def test_the_summary_counts_the_runs(twin: str) -> None:
         "144 runs: 134 trained to the end, 4 not (4 diverged), 6 missing. 18 arms on 3 bases with 8 seeds each" in text
     )
     assert "for 15 comparisons" in text
-    assert "grid: 25 Gaussians in the plane, MLPs with 2 layers of 64. D sees 32,000 real images" in text
+    assert "grid: 25 Gaussians in the plane, MLPs with 2 layers of 64. Each run sees 32,000 real images." in text
     assert "A run that ends with modes below 5 counts as failed." in text
     assert "poise 0.1.0; torch 2.14.1; date 2026-11-27 to 2026-11-28; device cpu." in text
     assert "Verdicts: 8 helps, 8 harms, 0 unstable, 4 no effect seen, 0 too few seeds." in text

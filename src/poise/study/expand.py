@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from poise.core.config import did_you_mean
+from poise.core.config import ComponentConfig, did_you_mean
 from poise.errors import RecipeError
 from poise.measure.catalogue import MEASURES
 from poise.recipe.decode import decode
@@ -302,9 +302,14 @@ def describe(recipe: Recipe) -> str:
     """The data, the networks and the length of a run in a line."""
     data, networks = recipe.data, recipe.network
     size = f" at {data.size} x {data.size}" if hasattr(data, "size") else ""  # type: ignore[attr-defined]
-    players = [net for net in (networks.g, networks.d) if net is not None]
-    nets = " and ".join(f"{net.tag()} (width {net.width})" for net in players if hasattr(net, "width"))  # type: ignore[attr-defined]
+    # the encoder of a GAN is an addition; without D it is a player
+    players = {"G": networks.g, "D": networks.d} if networks.d is not None else {"E": networks.e, "G": networks.g}
+    nets = " and ".join(_tag_and_width(net) for net in players.values() if net is not None)
     return (
-        f"{data.tag()}{size}; G and D: {nets}; objective {recipe.objective.tag()}; batch {recipe.batch}, "
-        f"{count_noun(recipe.steps, 'step')}"
+        f"{data.tag()}{size}; {' and '.join(players)}: {nets}; objective {recipe.objective.tag()}; "
+        f"batch {recipe.batch}, {count_noun(recipe.steps, 'step')}"
     )
+
+
+def _tag_and_width(net: ComponentConfig) -> str:
+    return f"{net.tag()} (width {net.width})" if hasattr(net, "width") else str(net.tag())  # type: ignore[attr-defined]

@@ -117,7 +117,7 @@ def _base_sentences(results: StudyResults, base: StudyBase) -> str:
     failure = f" A run that ends with {' or '.join(limits)} counts as failed." if limits else ""
     summary = f"{base.summary.rstrip('.')}. " if base.summary else ""
     measures = ", ".join(f"{measure.name} ({measure.better} is better)" for measure in base.measures)
-    return f"{base.name}: {summary}D sees {budget} real images in each run. Measures: {measures}.{failure}"
+    return f"{base.name}: {summary}Each run sees {budget} real images. Measures: {measures}.{failure}"
 
 
 def _versions(results: StudyResults) -> str:
