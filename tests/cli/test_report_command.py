@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from contracts import synthetic_study
 from poise.study.folder import StudyFolder
@@ -138,3 +140,15 @@ def test_report_imports_no_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, "report", str(folder)], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "light"
     assert (folder / "report.html").is_file()
+
+
+def test_a_narrow_table_keeps_all_letters_of_a_name(
+    poise: Callable, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "pseudopseudohypoparathyroidism"
+    for file in ("study.json", "results.jsonl"):
+        (folder / file).write_text((folder / file).read_text().replace("identity", name))
+    narrow = functools.partial(Console, width=80)
+    monkeypatch.setattr("poise.utils.console.TerminalConsole", narrow)
+    result = poise("report", str(folder))
+    assert name in "".join(line.split()[0] for line in result.out.splitlines()[3:] if line[:1].strip())

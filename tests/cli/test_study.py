@@ -138,7 +138,8 @@ def test_live_table(tmp_path: Path) -> None:
     assert read_step(folder.runs / third) == 50
     results = {first: RunResult(run=first, state="done", step=78, images=1, values={"modes": 5.0})}
     view.on_start(expansion, results, folder)
-    bad = RunResult(run=second, state="diverged", reason="d/adversarial is nan at step 3", step=3, images=1)
+    reason = f"d/adversarial is nan at step 3; lower both learning rates {'and more ' * 30}"
+    bad = RunResult(run=second, state="diverged", reason=reason, step=3, images=1)
     results[second] = bad
     view.on_result(bad)
     console = Console(width=80, record=True, file=StringIO())
@@ -149,3 +150,4 @@ def test_live_table(tmp_path: Path) -> None:
     assert "2 of 4 runs done (1 diverged), 0:00 left" in text
     assert "running  ring, base, seed 1     step 50 of 78" in text
     assert "failed   ring, packing, seed 0  diverged: d/adversarial is nan at step 3" in text
+    assert [line[:8].strip() for line in text.splitlines()[1:]] == ["running", "failed"]

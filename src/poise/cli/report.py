@@ -81,7 +81,7 @@ def _print_table(results: StudyResults) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("tip", "data", "measure", "better", "verdict", "effect"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("seeds", "failed with / without"):
         table.add_column(column, justify="right")
     for effect in results.effects:

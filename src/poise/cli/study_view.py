@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_FAILURES = 5
 """The number of failed runs in the live table."""
 
+MAX_OUTCOME = 45
+"""The number of characters of their reasons there."""
+
 
 class StudyProgress:
     """What is done and what remains of a study.
@@ -152,9 +155,17 @@ class LiveStudyView(PlainStudyView):
         if self._last is not None and self._last.state == "done":
             table.add_row(styled_text(("done", "green")), progress.name(self._last.run), progress.outcome(self._last))
         for result in self._failures[-MAX_FAILURES:]:
-            table.add_row(styled_text(("failed", "red")), progress.name(result.run), progress.outcome(result))
+            table.add_row(
+                styled_text(("failed", "red")), progress.name(result.run), _shortened(progress.outcome(result))
+            )
         bar = ProgressBar(total=progress.total, completed=progress.done, width=40)
-        return Group(bar, Text(f"{progress.summary()}, {progress.remaining()} left"), table)
+        return Group(bar, Text(f" {progress.summary()}, {progress.remaining()} left"), table)
+
+
+def _shortened(outcome: str) -> str:
+    """The first clause of the reason of a failure, so that the table fits on the screen; the report has all of it."""
+    clause = outcome.partition(";")[0]
+    return clause if len(clause) <= MAX_OUTCOME else f"{clause[: MAX_OUTCOME - 1]}…"
 
 
 def read_step(folder: Path) -> int:
@@ -193,7 +204,8 @@ def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: 
     done = {result.run for result in results if result.state != "crashed"}
     recipe = {(arm.base, arm.name): expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}
     loads: list[Load] = []
-    table = Table("base", "arm", *(Column(name, justify="right") for name in ("steps", "seeds", "new")), "changes")
+    names, numbers = [Column(name, overflow="fold") for name in ("base", "arm", "changes")], ("steps", "seeds", "new")
+    table = Table(*names[:2], *(Column(name, justify="right") for name in numbers), names[2])
     table.box, table.pad_edge = None, False
     for arm in expansion.study.arms:
         new = sum(run not in done for run in arm.runs.values())
