@@ -129,6 +129,14 @@ def test_bad_arguments(poise: Any, tmp_path: Path) -> None:
     poise("study", plan, "--engine", "steam").assert_error(2, "--engine", "'steam'")
 
 
+def test_crashed_runs_are_told(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = RunResult(run="a", state="crashed", reason="killed", step=0, images=0)
+    monkeypatch.setattr("poise.study.execute.run_study", lambda *given, **options: [crash])
+    result = poise("study", write_plan(tmp_path / "plan.toml", seeds=1), "--out", tmp_path / "out")
+    assert result.code == 0
+    assert "1 run crashed; continue with --resume to try again\n" in result.err
+
+
 def test_live_table(tmp_path: Path) -> None:
     plan = read_plan(write_plan(tmp_path / "plan.toml", seeds=2))
     expansion, folder, view = expand(plan, tmp_path), StudyFolder(tmp_path / "out"), LiveStudyView()

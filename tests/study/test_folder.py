@@ -91,6 +91,15 @@ def test_a_study_of_a_newer_version_is_neither_read_nor_replaced(tmp_path: Path)
         folder.check_same_study("small")
 
 
+def test_a_study_is_outside_of_its_images(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    data = f'data={{kind="folder", path="{tmp_path / "photos"}"}}'
+    recipes = list(expand(plan_of(tip("photos", data)), Path()).recipes.values())
+    with pytest.raises(RecipeError, match=r"--out .*: a study can't be inside the folder of its training images"):
+        StudyFolder(tmp_path / "photos" / "study").check_outside(recipes)
+    StudyFolder(tmp_path / "study").check_outside(recipes)
+
+
 def test_another_study_is_not_replaced(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     folder.check_same_study("small")

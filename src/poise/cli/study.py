@@ -10,6 +10,7 @@ import typer
 
 from poise.cli import completion
 from poise.cli.options import DataRoot, Device, Text, TrustCode
+from poise.utils.printing import count_noun
 
 
 def study(
@@ -44,7 +45,7 @@ def study(
         return
     view = choose_study_view()
     view.on_message("starting ...")
-    run_study(
+    results = run_study(
         plan,
         folder,
         executor_of(engine, workers),
@@ -52,4 +53,6 @@ def study(
         options=options,
         listener=view,
     )
+    if crashed := sum(result.state == "crashed" for result in results):
+        view.on_message(f"{count_noun(crashed, 'run')} crashed; continue with --resume to try again")
     view.on_message(f"the verdicts: poise report {folder}")

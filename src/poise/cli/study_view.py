@@ -200,6 +200,7 @@ def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: 
 
     plan = read_plan(plan_file)
     expansion = prepare(plan, plan_file.parent, timing_file(plan, folder.timing, options), options)
+    folder.check_outside(expansion.recipes.values())
     results = folder.read_results() if folder.results.is_file() else []
     done = {result.run for result in results if result.state != "crashed"}
     recipe = {(arm.base, arm.name): expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}

@@ -82,6 +82,7 @@ def run_study(
     with Signals(unsaved) as signals:
         times = timing_file(plan, folder.timing, options)
         expansion = prepare(plan, plan_file.parent, times, options)
+        folder.check_outside(expansion.recipes.values())
         with folder.claim() as note:
             times.save()
             ended = [one for one in folder.read_results() if one.state != "crashed"]

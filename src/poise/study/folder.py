@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,6 +17,9 @@ from poise.utils.files import append_line, make_folder, sync_file, write_json
 from poise.utils.locks import file_lock
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary
+
+if TYPE_CHECKING:
+    from poise.recipe.model import Recipe
 
 
 class StudyFolder:
@@ -49,6 +52,21 @@ class StudyFolder:
             cure = "continue it with --resume, or choose another --out" if started else "choose another --out"
             found = "a study" if started else "other files"
             raise RecipeError("the folder is not empty", where=f"--out {self.path}", found=found, cure=cure)
+
+    def check_outside(self, recipes: Iterable[Recipe]) -> None:
+        """Check that the folder is not inside that of training images, where its sample grids would become images.
+
+        Args:
+            recipes: the recipes of the runs.
+
+        Raises:
+            RecipeError: it is; names the folder of the images.
+        """
+        for path in dict.fromkeys(getattr(recipe.data, "path", None) for recipe in recipes):
+            data = None if path is None else Path(path).expanduser().resolve()
+            if data is not None and data.is_dir() and self.path.resolve().is_relative_to(data):
+                what, cure = "a study can't be inside the folder of its training images", "choose another --out"
+                raise RecipeError(what, where=f"--out {self.path}", found=str(data), cure=cure)
 
     def _is_abandoned_start(self) -> bool:
         """Whether a study was started here and killed before it wrote `study.json`, and nothing else is here."""
