@@ -308,6 +308,44 @@ def test_handlers_are_always_restored(number: signal.Signals) -> None:
     assert [signal.getsignal(each) for each in ENDING] == before
 
 
+def turned_into_an_error(number: int) -> None:
+    try:
+        os.kill(os.getpid(), number)
+    except BaseException:
+        raise ImportError("cannot import") from None
+
+
+def fail_after(number: int) -> None:
+    os.kill(os.getpid(), number)
+    raise ImportError("mine")
+
+
+def swallowed(number: int) -> None:
+    with suppress(BaseException):
+        os.kill(os.getpid(), number)
+    with Signals(" before it began"):
+        pytest.fail("it began all the same")
+
+
+@ALL
+def test_a_signal_that_a_library_turns_into_an_error_still_stops(number: signal.Signals) -> None:
+    with pytest.raises(Stopped, match=f"stopped by {number.name}; nothing"), Signals("; nothing"):
+        turned_into_an_error(number)
+
+
+@ALL
+def test_a_signal_that_a_library_swallows_stops_before_the_next_work(number: signal.Signals) -> None:
+    with pytest.raises(Stopped, match=f"stopped by {number.name} before it began"), Signals():
+        swallowed(number)
+
+
+def test_an_error_once_there_is_a_state_to_save_is_the_error_itself() -> None:
+    signals = Signals()
+    signals.deferred = True
+    with pytest.raises(ImportError, match="mine"), signals:
+        fail_after(signal.SIGTERM)
+
+
 def test_ignored_hangup_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """nohup, disown and setsid leave it so; other signals are heard all the same."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

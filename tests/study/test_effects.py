@@ -30,8 +30,12 @@ def effect() -> Effect:
             "harms -3.4 % [-5.1, -1.2], 10 seeds, digits",
         ),
         (
-            {"verdict": "no effect seen", "relative": Estimate(0.01, -0.05, 0.072)},
+            {"verdict": "no effect seen", "low": -0.5, "high": 0.7, "relative": Estimate(0.01, -0.05, 0.072)},
             "no effect seen, changes beyond [-5.0, 7.2] % excluded, 10 seeds, digits",
+        ),
+        (
+            {"verdict": "no effect seen", "low": 0.1, "high": 0.7, "p_adjusted": 0.0782},
+            "no effect seen (adjusted p 0.078), changes beyond [4, 19] % excluded, 10 seeds, digits",
         ),
         ({"verdict": "too few seeds", "seeds": 1, "relative": None, "effect": None}, "too few seeds, 1 seed, digits"),
         ({"verdict": "too few seeds", "seeds": 4}, "too few seeds +12 % [4, 19], 4 seeds, digits"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from simulated import results_of, study_of
 
 from contracts import synthetic_study
 from poise.errors import DiskError
@@ -174,6 +175,14 @@ def test_the_summary_counts_the_runs(twin: str) -> None:
     assert "A run that ends with modes below 5 counts as failed." in text
     assert "poise 0.1.0; torch 2.14.1; date 2026-11-27 to 2026-11-28; device cpu." in text
     assert "Verdicts: 8 helps, 8 harms, 0 unstable, 4 no effect seen, 0 too few seeds." in text
+
+
+@pytest.mark.parametrize(("limit", "said"), [(1.0, True), (15.0, False)])
+def test_a_limit_that_all_runs_exceed_is_pointed_out(limit: float, said: bool, tmp_path: Path) -> None:
+    study = study_of({"base": 6, "tip": 6}, measures=(StudyMeasure(name="fid", better="less", failure=limit),))
+    results = results_of(study, {"base": [20.0] * 6, "tip": [10.0] * 6})
+    write_report(StudyResults(study, results, analyse(study, results)), tmp_path, tmp_path)
+    assert ("All runs did: the limit may be wrong." in (tmp_path / "report.md").read_text()) is said
 
 
 def test_reproduction_names_the_command_and_the_plan(twin: str) -> None:

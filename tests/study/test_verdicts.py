@@ -45,6 +45,17 @@ def test_a_large_effect_is_seen_with_its_size_and_direction() -> None:
     assert effect.median_effect.value == pytest.approx(effect.treatment_median - effect.control_median)
 
 
+def test_there_is_no_percentage_where_the_interval_includes_a_decrease_by_more_than_all() -> None:
+    sparse = np.array([0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.2, 5.0, 6.0, 7.0])
+    effect = two_arms(np.zeros(10), sparse, FID.model_copy(update={"better": "more", "failure": None}))
+    assert effect.low is not None
+    assert effect.control_iqm is not None
+    assert effect.low < -effect.control_iqm
+    assert effect.relative is None
+    assert effect.change.startswith("-")
+    assert "%" not in effect.change
+
+
 def test_swapping_the_sides_negates_the_effect_and_its_verdict() -> None:
     helps, harms = two_arms(15 + SPREAD, 20 + OTHER), two_arms(20 + OTHER, 15 + SPREAD)
     assert (helps.verdict, harms.verdict) == ("helps", "harms")

@@ -90,7 +90,7 @@ def _print_table(results: StudyResults) -> None:
             styled_text(effect.base),
             styled_text(effect.measure),
             styled_text((effect.better, "dim")),
-            styled_text((effect.verdict, COLOURS[effect.verdict])),
+            styled_text((effect.short_verdict, COLOURS[effect.verdict])),
             styled_text(f"{effect.change} {effect.interval}".strip()),
             str(effect.seeds),
             failure_counts(effect),

@@ -67,8 +67,8 @@ def read_file(path: Path, kind: str = "recipe") -> Table:
     try:
         return parse_toml(raw.decode("utf-8-sig").replace("\r\n", "\n"), where)
     except UnicodeDecodeError:
-        kind = "UTF-16 text" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "bytes that are not text"
-        raise RecipeError(f"a {kind} must be UTF-8 text", where=where, found=kind, cure="save it as UTF-8") from None
+        found = "UTF-16 text" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "bytes that are not text"
+        raise RecipeError(f"a {kind} must be UTF-8 text", where=where, found=found, cure="save it as UTF-8") from None
 
 
 def to_toml(table: Table) -> str:

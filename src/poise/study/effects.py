@@ -123,8 +123,18 @@ class Effect(NamedTuple):
         if self.verdict == "no effect seen":
             if change.low == change.high:
                 return f"{self.verdict}, difference {value} {unit}"
-            return f"{self.verdict}, changes beyond [{low}, {high}] {unit} excluded"
+            return f"{self.verdict}{self._reservation()}, changes beyond [{low}, {high}] {unit} excluded"
         return f"{self.verdict} {value} {unit} [{low}, {high}]"
+
+    def _reservation(self) -> str:
+        """Why no effect was seen although the interval does not contain zero; empty otherwise."""
+        outside = self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        return f" (adjusted p {self.p_adjusted:.2g})" if outside and self.p_adjusted is not None else ""
+
+    @property
+    def short_verdict(self) -> str:
+        """The verdict; with the p-value where no effect was seen although the interval does not contain zero."""
+        return f"{self.verdict}{self._reservation() if self.verdict == 'no effect seen' else ''}"
 
     def _absolute(self) -> Estimate | None:
         if self.effect is None or self.low is None or self.high is None:

@@ -104,15 +104,20 @@ def _result_of(job: Job) -> RunResult:
         if not _has_ended(folder):
             seconds = _train(recipe, folder, job)
     except Diverged as error:
-        state, reason = "diverged", str(error)
+        state, reason = "diverged", _reason(error)
     except OutOfMemory as error:
-        state, reason = "out of memory", str(error)
+        state, reason = "out of memory", _reason(error)
     result = summarise(recipe, folder, state, reason, cpu_seconds=seconds)
     with disk_errors(job.folder):
         make_folder(job.folder)
     write_json(path, result.model_dump(mode="json"))
     _remove_checkpoints(job)
     return result
+
+
+def _reason(error: PoiseError) -> str:
+    """An error without its cure, which is about a run of its own."""
+    return one_line(f"{error.where}: {error.what}" if error.where else error.what)
 
 
 def _wait_for_lock(folder: Path) -> None:

@@ -115,6 +115,9 @@ def _base_sentences(results: StudyResults, base: StudyBase) -> str:
         if measure.failure is not None
     ]
     failure = f" A run that ends with {' or '.join(limits)} counts as failed." if limits else ""
+    effects = [effect for effect in results.effects if effect.base == base.name and effect.seeds]
+    if effects and all(min(effect.failures, effect.control_failures) == effect.seeds for effect in effects):
+        failure += " All runs did: the limit may be wrong."
     summary = f"{base.summary.rstrip('.')}. " if base.summary else ""
     measures = ", ".join(f"{measure.name} ({measure.better} is better)" for measure in base.measures)
     return f"{base.name}: {summary}Each run sees {budget} real images. Measures: {measures}.{failure}"

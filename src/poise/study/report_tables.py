@@ -46,7 +46,7 @@ def effect_table(effects: Sequence[Effect], costs: dict[str, float | None]) -> I
         cost = costs[effect.name]
         yield [
             _title(effect.tip, effect.name),
-            Cell(effect.verdict, TONES[effect.verdict]),
+            Cell(effect.short_verdict, TONES[effect.verdict]),
             effect.change,
             effect.interval,
             str(effect.seeds),
@@ -69,7 +69,7 @@ def detail_table(effects: Sequence[Effect]) -> Iterator[Row]:
             difference = Estimate(effect.effect, effect.low, effect.high)
         yield [
             *(_title(effect.tip, effect.name), effect.base, effect.measure),
-            Cell(effect.verdict, TONES[effect.verdict]),
+            Cell(effect.short_verdict, TONES[effect.verdict]),
             *(_number(effect.control_iqm), _number(effect.treatment_iqm), _estimate(difference)),
             _estimate(effect.median_effect),
             *(_number(effect.p, 3), _number(effect.p_adjusted, 3), _number(effect.detectable, 3)),
@@ -96,7 +96,7 @@ def seeds_table(effects: Sequence[Effect]) -> Iterator[Row]:
     for effect in effects:
         yield [
             *(_title(effect.tip, effect.name), effect.base, effect.measure, str(effect.seeds)),
-            Cell(effect.verdict, TONES[effect.verdict]),
+            Cell(effect.short_verdict, TONES[effect.verdict]),
             " ".join(filter(None, (effect.change, effect.interval))),
             reason_for_seeds(effect),
         ]
@@ -176,7 +176,7 @@ def _title(tip: str, name: str) -> str:
 
 
 def _verdict_cell(effect: Effect) -> Cell:
-    words = (effect.verdict, effect.change, effect.interval)
+    words = (effect.short_verdict, effect.change, effect.interval)
     return Cell(" ".join(filter(None, words)), TONES[effect.verdict])
 
 

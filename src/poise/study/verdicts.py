@@ -200,8 +200,12 @@ def is_beyond(measure: StudyMeasure, values: Mapping[str, float]) -> bool:
 
 
 def _relative(effect: Estimate, pairs: Pairs) -> Estimate | None:
-    """The effect as fractions of the control; None if that is 0, or if a measure with negative values has no zero."""
+    """The effect as fractions of the control; None where a percentage would mislead.
+
+    This is so if the control is 0, if the measure can be negative, so that it has no natural zero, and if the interval
+    includes a decrease by more than 100 %, which cannot be: the control is then too small, or varies too much.
+    """
     control = float(statistics.interquartile_mean(pairs.control))
-    if control == 0 or min(*pairs.treatment, *pairs.control) < 0:
+    if control == 0 or min(*pairs.treatment, *pairs.control) < 0 or effect.low < -control:
         return None
     return effect.scaled(1.0 / control)

@@ -67,6 +67,10 @@ class Signals:
             for number in _handled():
                 with suppress(ValueError, OSError):  # a subinterpreter, or a system that does not allow it
                     self._previous[number] = signal.signal(number, self._handle)
+        for handler in self._previous.values():
+            outer = getattr(handler, "__self__", None)
+            if isinstance(outer, Signals) and outer.requested_by:  # its exception was swallowed by some library
+                self.requested_by = outer.requested_by
         self._changing = False
         if self.requested_by:
             self._restore()
@@ -75,8 +79,12 @@ class Signals:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._restore()
-        if kind is not None and issubclass(kind, SignalReceived):
-            raise Stopped(f"stopped by {error}{self._suffix}") from None
+        if kind is None or issubclass(kind, Stopped):
+            return
+        # a signal that arrives during an import, or in compiled code, may be turned into another exception
+        turned = issubclass(kind, Exception) and self.requested_by is not None and not self.deferred
+        if issubclass(kind, SignalReceived) or turned:
+            raise Stopped(f"stopped by {self.requested_by or error}{self._suffix}") from None
 
     def request_stop(self, who: str) -> None:
         """Ask the run to stop, as a signal does.
