@@ -50,7 +50,7 @@ reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on t
 	$(BIN)/python benchmarks/reconstruction.py pca
 	$(BIN)/python benchmarks/reconstruction.py elbo --data-root data
 
-verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; half an hour on one core
+verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; hours on one core
 	$(BIN)/python benchmarks/verdicts.py simulate
 
 workers: $(READY)  ## how much faster two workers finish a study than one; minutes on two free cores
