@@ -1,0 +1,32 @@
+"""The studies in `benchmarks/studies`: their files are valid and fit together, so that anyone can continue them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from poise.study.expand import expand
+from poise.study.folder import StudyFolder
+from poise.study.plan import read_plan
+
+STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
+PLANS = sorted(STUDIES.glob("*/plan.toml"))
+MEASURED = sorted(path.parent for path in STUDIES.glob("*/study.json"))
+
+
+@pytest.mark.parametrize("folder", MEASURED, ids=lambda folder: folder.name)
+def test_the_files_of_a_study_fit_together(folder: Path) -> None:
+    study, results = StudyFolder(folder).read_study(), StudyFolder(folder).read_results()
+    planned = {run for arm in study.arms for run in arm.runs.values()}
+    assert results
+    assert {result.run for result in results} <= planned
+    expected = expand(read_plan(folder / "plan.toml"), folder).study
+    assert [(arm.base, arm.name, arm.changes, list(arm.runs)) for arm in study.arms] == [
+        (arm.base, arm.name, arm.changes, list(arm.runs)) for arm in expected.arms
+    ]
+    assert study.comparisons == expected.comparisons
+
+
+def test_there_are_plans() -> None:
+    assert {path.parent.name for path in PLANS} >= {"tips", "detection"}
