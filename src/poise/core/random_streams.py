@@ -8,11 +8,15 @@ differ in nothing else, and a resumed run needs no generator state.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+_global_generators = threading.RLock()
+"""Held while PyTorch's global generators are borrowed, because threads that build networks share them."""
 
 
 def derive_seed(seed: int, name: str, *index: int) -> int:
@@ -71,9 +75,12 @@ class RandomStreams:
 
     @contextmanager
     def seeded_global(self, name: str, *index: int) -> Iterator[None]:
-        """Let PyTorch's global generators draw from the stream `name`, and restore their state afterwards."""
+        """Let PyTorch's global generators draw from the stream `name`, and restore their state afterwards.
+
+        Other threads that do so wait meanwhile.
+        """
         before = torch.mps.get_rng_state() if self.device.type == "mps" else None
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with _global_generators, torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self.seed_global(name, *index)
             try:
                 yield
