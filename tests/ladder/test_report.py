@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from contracts.html_page import Page
 from poise.errors import CheckpointError
 from poise.ladder.read import read_rungs
 from poise.ladder.report import write_report
@@ -26,7 +26,6 @@ from poise.report.render import html, markdown
 NAMES = ["autoencoder", "vae", "gan", "vae-gan"]
 CODED = ["autoencoder", "vae", "vae-gan"]
 ODD = """<b>&amp; "it's" & co</b>"""
-VOID = {"meta", "img", "br", "hr", "link", "input"}
 OUTSIDE = {"src", "href", "srcset", "action", "data", "poster", "background"}
 
 
@@ -95,45 +94,9 @@ def ladder(out: Path) -> Path:
     return out
 
 
-class Page(HTMLParser):
-    """A parsed page: balanced tags, texts by tag, tables and links."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.texts: list[tuple[str, str]] = []
-        self.rows: list[list[str]] = []
-        self.links: list[str] = []
-        self.alts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in OUTSIDE]
-        self.alts += [value or "" for name, value in attrs if name == "alt"]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
-        elif self.open and data.strip():
-            self.texts.append((self.open[-1], data))
-
-    def result(self, *tags: str) -> list[str]:
-        """The texts of these tags, in order."""
-        return [text for tag, text in self.texts if tag in tags]
+def references(page: Page) -> list[str]:
+    """What the page refers to."""
+    return [value for _, name, value in page.attributes if name in OUTSIDE]
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +138,8 @@ def links(twin: str) -> list[tuple[str, str]]:
 
 def test_page_is_self_contained(made: Path, page: Page) -> None:
     text = (made / "report.html").read_text("utf-8")
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert len(page.links) == text.count("<img ")
+    assert all(link.startswith("data:image/png;base64,") for link in references(page))
+    assert len(references(page)) == text.count("<img ")
     bare = re.sub(r'"data:[^"]*"', '""', text).lower()
     for word in ("http", "://", "src=", "url(", "@import", "<script", "<link", "<iframe", "href"):
         assert bare.replace('src=""', "").count(word) == 0, word
@@ -189,22 +152,22 @@ def test_page_is_a_complete_document(made: Path, page: Page) -> None:
     assert text.endswith("</html>\n")
     assert 'charset="utf-8"' in text
     assert [page.tags.count(tag) for tag in ("html", "head", "title", "body", "h1")] == [1] * 5
-    assert page.result("title") == page.result("h1") == ["Ladder of generative models"]
+    assert page.of("title") == page.of("h1") == ["Ladder of generative models"]
 
 
 def test_every_image_is_embedded(made: Path, page: Page) -> None:
     sheets = sorted(made.glob("*/ladder/*.png"))
     assert len(sheets) == 3 * 5 + 3
-    inside = [base64.b64decode(link.partition(",")[2]) for link in page.links]
+    inside = [base64.b64decode(link.partition(",")[2]) for link in references(page)]
     assert sorted(inside) == sorted(path.read_bytes() for path in [*sheets, made / "spectrum.png"])
-    assert len(page.result("figcaption")) == len(inside)
+    assert len(page.of("figcaption")) == len(inside)
     with Image.open(made / "spectrum.png") as curves:
         assert len(set(curves.convert("L").tobytes())) > 2
 
 
 def test_foreign_text_is_escaped(page: Page) -> None:
     assert "b" not in page.tags
-    whole = " ".join(page.result("p")) + " ".join(cell for row in page.rows for cell in row)
+    whole = " ".join(page.of("p")) + " ".join(cell for row in page.rows for cell in row)
     for words in (f"npz {ODD}", f"dcgan {ODD}", f"features {ODD}", f"hash3{ODD}", f"loud{ODD}"):
         assert words in whole
 
@@ -217,9 +180,9 @@ def test_headings_captions_and_cells_are_escaped(tmp_path: Path) -> None:
     ]
     found = Page(html(parts))
     assert "b" not in found.tags
-    assert found.result("title", "h1", "h2") == [f"Head {ODD}", f"Head {ODD}", f"Second {ODD}"]
-    assert found.result("p", "figcaption") == [f"Words {ODD}", f"under {ODD}"]
-    assert found.alts == [f"under {ODD}"]
+    assert found.of("title", "h1", "h2") == [f"Head {ODD}", f"Head {ODD}", f"Second {ODD}"]
+    assert found.of("p", "figcaption") == [f"Words {ODD}", f"under {ODD}"]
+    assert found.values("img", "alt") == [f"under {ODD}"]
     assert found.rows == [["", f"th {ODD}"], [f"td {ODD}", "1"]]
 
 
@@ -229,13 +192,13 @@ def test_headings_captions_and_cells_are_escaped(tmp_path: Path) -> None:
 def test_links_in_markdown_exist(made: Path, twin: str, page: Page) -> None:
     found = links(twin)
     paths = [path for _, path in found]
-    assert len(paths) == len(set(paths)) == len(page.links)
+    assert len(paths) == len(set(paths)) == len(references(page))
     for path in paths:
         assert not Path(path).is_absolute()
         assert (made / path).is_file(), path
-    inside = [base64.b64decode(link.partition(",")[2]) for link in page.links]
+    inside = [base64.b64decode(link.partition(",")[2]) for link in references(page)]
     assert [(made / path).read_bytes() for path in paths] == inside
-    assert [caption for caption, _ in found] == page.result("figcaption") == page.alts
+    assert [caption for caption, _ in found] == page.of("figcaption") == page.values("img", "alt")
 
 
 def test_markdown_links_are_relative(made: Path, tmp_path: Path) -> None:
@@ -259,11 +222,11 @@ def test_table_rows_have_equal_lengths(twin: str) -> None:
 def test_html_and_markdown_have_the_same_content(twin: str, page: Page) -> None:
     twin = unescape(twin)
     heads = re.findall(r"^#+ (.*)$", twin, re.MULTILINE)
-    assert heads == page.result("h1", "h2")
+    assert heads == page.of("h1", "h2")
     plain = [
         line for line in twin.splitlines() if line and not line.startswith(("|", "![")) and not re.match(r"#+ ", line)
     ]
-    assert plain == page.result("p")
+    assert plain == page.of("p")
     assert [row for table in tables(twin) for row in (table[0], *table[2:])] == page.rows
 
 
@@ -292,7 +255,7 @@ def test_values_are_in_their_cells(page: Page) -> None:
 
 
 def test_sentences_contain_the_values(page: Page) -> None:
-    first = page.result("p")[0]
+    first = page.of("p")[0]
     for part in (
         "5,400 images of 1x8x8",
         "4,321 parameters",
@@ -302,7 +265,7 @@ def test_sentences_contain_the_values(page: Page) -> None:
         "Seed 9",
     ):
         assert part in first
-    whole = " ".join(page.result("p"))
+    whole = " ".join(page.of("p"))
     assert "NOT confirmed: the VAE's samples are better than the autoencoder's" in whole
     assert "Confirmed: the autoencoder has a lower reconstruction error" in whole
     assert "FID 41.25 for the VAE, 40.25 for the autoencoder" in whole

@@ -7,58 +7,18 @@ import re
 import subprocess
 import sys
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from contracts.html_page import Page
 from poise.report.document import Cell, ReportImage, ReportSection
 from poise.report.render import html, markdown, write_document
 
 EVIL = "<script>alert(1)</script>|&lt;b&gt; \"'` [x](javascript:y) \x1b[31m\u202e{{ 7 * 7 }}"
 SHOWN = EVIL.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="2"><rect width="4" height="2"/></svg>'
-
-
-class Page(HTMLParser):
-    """The tags, texts and attributes of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.texts: list[tuple[str, str]] = []
-        self.rows: list[list[str]] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
-        elif self.open and data.strip():
-            self.texts.append((self.open[-1], data))
-
-    def of(self, *tags: str) -> list[str]:
-        return [text for tag, text in self.texts if tag in tags]
-
-    def values(self, tag: str, name: str) -> list[str]:
-        return [value for at, key, value in self.attributes if (at, key) == (tag, name)]
 
 
 def markdown_tables(text: str) -> list[list[list[str]]]:
