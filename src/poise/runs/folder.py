@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from poise.core.metrics_log import check_alarm, check_count, check_measures, check_row, decode_number, read_jsonl
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import NAME, Table, read_file
-from poise.utils.files import make_folder, write_text
-from poise.utils.locks import file_lock
+from poise.utils.files import write_text
+from poise.utils.locks import claimed_folder
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary, remove, remove_leftovers
@@ -100,18 +100,9 @@ class RunFolder:
             info = self.info.read_bytes()
         return info, checkpoints
 
-    @contextmanager
-    def claim(self) -> Iterator[str]:
-        """Create the folder and lock it against other writers; yields a note on the lock, which may be empty.
-
-        Raises:
-            DiskError: the folder can't be created.
-            RecipeError: another process has the lock; says which.
-        """
-        with disk_errors(self.path):
-            make_folder(self.path)
-        with file_lock(self.path / "run.lock", f"--out {self.path}") as note:
-            yield note
+    def claim(self) -> AbstractContextManager[str]:
+        """Create the folder and lock it against other writers; see `claimed_folder`."""
+        return claimed_folder(self.path, self.path / "run.lock", f"--out {self.path}")
 
     def clean_up(self, *, start_over: bool) -> None:
         """Delete half-written files; with `start_over`, everything that a run wrote here before its first checkpoint.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from poise.core.metrics_log import read_jsonl
 from poise.errors import CheckpointError, RecipeError
 from poise.study.records import FORMAT, RunResult, Study
-from poise.utils.files import append_line, make_folder, sync_file, write_json
-from poise.utils.locks import file_lock
+from poise.utils.files import append_line, sync_file, write_json
+from poise.utils.locks import claimed_folder
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary
 
@@ -75,18 +75,9 @@ class StudyFolder:
         early = {path.name for path in (self.lock, self.plan, self.timing, self.runs)}
         return all(entry.name in early or is_temporary(entry.name) for entry in self.path.iterdir())
 
-    @contextmanager
-    def claim(self) -> Iterator[str]:
-        """Create the folder and lock it against other writers; yields a note on the lock, which may be empty.
-
-        Raises:
-            DiskError: the folder can't be created.
-            RecipeError: another process has the lock; says which.
-        """
-        with disk_errors(self.path):
-            make_folder(self.runs)
-        with file_lock(self.lock, f"--out {self.path}") as note:
-            yield note
+    def claim(self) -> AbstractContextManager[str]:
+        """Create the folder and lock it against other writers; see `claimed_folder`."""
+        return claimed_folder(self.runs, self.lock, f"--out {self.path}")
 
     def write_study(self, study: Study) -> None:
         """Write `study.json`.

@@ -9,9 +9,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poise.errors import DiskError, RecipeError
+from poise.utils.files import make_folder
 from poise.utils.system import UNSUPPORTED, disk_errors, retry_interrupted, system
 
 UNKNOWN_HOLDER = "another process"
+
+
+@contextmanager
+def claimed_folder(folder: Path, lock: Path, where: str) -> Iterator[str]:
+    """Create a folder and hold the lock that keeps other writers away; yields a note on the lock, which may be empty.
+
+    Args:
+        folder: the folder, which may exist.
+        lock: the lock file.
+        where: what an error names.
+
+    Raises:
+        DiskError: the folder can't be created.
+        RecipeError: another process has the lock; says which.
+    """
+    with disk_errors(folder):
+        make_folder(folder)
+    with file_lock(lock, where) as note:
+        yield note
 
 
 @contextmanager
