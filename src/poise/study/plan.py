@@ -206,7 +206,7 @@ class Budget(Config):
         return self
 
 
-class Plan(Config):
+class Plan(_Seeds):
     """A plan; docs/studies.md explains each key.
 
     Attributes:
@@ -225,16 +225,6 @@ class Plan(Config):
     tip: Annotated[tuple[TipPlan, ...], Strict(False)] = ()
     leave_out: Names = ()
     factorial: Annotated[tuple[FactorialPlan, ...], Strict(False)] = ()
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _numbers(cls, seeds: Any) -> Any:
-        return _list_seeds(seeds)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return _check_distinct(seeds)
 
     @model_validator(mode="after")
     def _names(self) -> Self:
