@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_origin
+
 import pytest
 
 from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_recipe
 from poise.recipe.toml import set_value
-from poise.study.components import PACKAGE, changed_components
+from poise.study.components import FIELDS, PACKAGE, changed_components
 
 
 def changed(recipe: str, *changes: str) -> dict[str, str]:
@@ -26,6 +29,7 @@ def changed(recipe: str, *changes: str) -> dict[str, str]:
         (["network.d.norm='spectral'"], {"network.d.dcgan": "networks/dcgan.py"}),
         (["optimizer.d.lr=1e-3"], {"optimizer.d.adam": "optimizers.py"}),
         (["tempo.d=5"], {"tempo.ratio": "tempo.py"}),
+        (["judging='together'"], {"judging": "engine/game.py"}),
         (
             ["objective={kind='hinge'}"],
             {"objective.hinge": "objectives/hinge.py", "objective.non_saturating": "objectives/pointwise.py"},
@@ -45,3 +49,9 @@ def test_changed_components(changes: list[str], components: dict[str, str]) -> N
 def test_the_second_trick_of_a_kind_has_a_name_of_its_own() -> None:
     twice = "tricks=[{kind='instance_noise'}, {kind='instance_noise', sigma=0.5}]"
     assert "tricks.instance_noise_2" in changed("ring", twice)
+
+
+def test_every_field_that_selects_an_algorithm_has_a_file() -> None:
+    """A field with named alternatives that is no component would otherwise give verdicts that are never stale."""
+    named = {name for name, field in Recipe.model_fields.items() if get_origin(field.annotation) is Literal}
+    assert named == set(FIELDS)

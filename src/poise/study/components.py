@@ -14,19 +14,26 @@ PACKAGE = Path(poise.__file__).parent
 USER_CODE = PACKAGE / "user_code"
 """The configs of all custom components are here; the components themselves are not."""
 
+FIELDS = {"judging": "engine/game.py"}
+"""The fields of a recipe that select an algorithm without being a component, and the file that implements it."""
+
 
 def changed_components(before: Recipe, after: Recipe) -> dict[str, str]:
     """The components that only one of two recipes has, or that differ in a field.
 
     Returns:
-        For each of them, such as "tricks.packing" or "network.d.dcgan", its source file relative to the package.
-        Components of the user's own code are left out.
+        For each of them, such as "tricks.packing" or "network.d.dcgan", its source file relative to the package, and
+        for each of `FIELDS` in which they differ, the file that implements it. Components of the user's own code are
+        left out.
     """
     old, new = dict(_components(before)), dict(_components(after))
     changed = [(place, config) for place, config in (old | new).items() if old.get(place) != new.get(place)]
     files = {place: Path(inspect.getfile(type(config))) for place, config in changed}
     inside = {place: file for place, file in files.items() if file.is_relative_to(PACKAGE) and file.parent != USER_CODE}
-    return {place: file.relative_to(PACKAGE).as_posix() for place, file in sorted(inside.items())}
+    fields = {name: file for name, file in FIELDS.items() if getattr(before, name) != getattr(after, name)}
+    return dict(
+        sorted((fields | {place: file.relative_to(PACKAGE).as_posix() for place, file in inside.items()}).items())
+    )
 
 
 def _components(recipe: Recipe) -> Iterator[tuple[str, ComponentConfig]]:
