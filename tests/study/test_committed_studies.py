@@ -29,4 +29,13 @@ def test_the_files_of_a_study_fit_together(folder: Path) -> None:
 
 
 def test_there_are_plans() -> None:
-    assert {path.parent.name for path in PLANS} >= {"tips", "detection"}
+    assert {path.parent.name for path in PLANS} >= {"tips", "detection", "packing"}
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.parent.name)
+def test_a_plan_can_be_expanded(plan: Path) -> None:
+    study = expand(read_plan(plan), plan.parent).study
+    assert len(study.arms) >= 2
+    assert {arm for one in study.comparisons for arm in (*one.treatment, *one.control)} <= {
+        arm.name for arm in study.arms
+    }

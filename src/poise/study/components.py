@@ -31,9 +31,8 @@ def changed_components(before: Recipe, after: Recipe) -> dict[str, str]:
     files = {place: Path(inspect.getfile(type(config))) for place, config in changed}
     inside = {place: file for place, file in files.items() if file.is_relative_to(PACKAGE) and file.parent != USER_CODE}
     fields = {name: file for name, file in FIELDS.items() if getattr(before, name) != getattr(after, name)}
-    return dict(
-        sorted((fields | {place: file.relative_to(PACKAGE).as_posix() for place, file in inside.items()}).items())
-    )
+    fields |= {place: file.relative_to(PACKAGE).as_posix() for place, file in inside.items()}
+    return dict(sorted(fields.items()))
 
 
 def _components(recipe: Recipe) -> Iterator[tuple[str, ComponentConfig]]:
