@@ -156,3 +156,15 @@ def write_run(folder: Path, d_loss: float) -> None:
     stats = {"d/adversarial": Stat(d_loss, 0.0, d_loss, d_loss + 1e-3)}
     lines = [json.dumps(row_to_json(Row(step, step, 1.0, stats))) for step in range(25, 1001, 25)]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_the_documentation_has_the_rates_of_the_committed_run() -> None:
+    default = json.loads((STUDY / "rates.json").read_text())["default"]
+
+    def cell(rate: dict[str, float]) -> str:
+        return f"{rate['count']} ({100 * rate['share']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}])"
+
+    text = (BENCHMARKS.parent / "docs" / "watching.md").read_text().partition("## Evaluation of the detectors")[2]
+    for name, entry in (*default["detectors"].items(), ("any", default["any"])):
+        (line,) = (line for line in text.splitlines() if line.startswith((f"| `{name}` | ", f"| **{name}, without")))
+        assert [part.strip() for part in line.split("|")[2:4]] == [cell(entry["recall"]), cell(entry["false_alarms"])]
