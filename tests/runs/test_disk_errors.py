@@ -20,9 +20,11 @@ from poise.recipe.shipped import load_table
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import JsonLinesFile
 from poise.runs.run import Run
-from poise.training import run_info, tensorboard
+from poise.training import run_info
 from poise.training.listener import NullListener
-from poise.training.tensorboard import TensorBoardWriter
+from poise.training.trackers import tensorboard
+from poise.training.trackers.base import TrackedRun
+from poise.training.trackers.tensorboard import TensorBoardTracker
 from poise.training.train import train
 from poise.utils import system as systems
 
@@ -114,7 +116,8 @@ def test_events_are_written_by_the_training_thread(tmp_path: Path) -> None:
 
 def test_an_event_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails halfway is undone, and later events are appended."""
-    written = TensorBoardWriter(tmp_path)
+    written = TensorBoardTracker()
+    written.open(TrackedRun(tmp_path, {}), 0)
     written.add_scalars(1, {"a": 1.0})
     before = written.path.read_bytes()
     with monkeypatch.context() as broken:
@@ -131,7 +134,7 @@ def test_an_event_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatc
             written.add_scalars(2, {"a": 2.0})
     assert written.path.read_bytes() == before
     written.add_scalars(3, {"a": 3.0})
-    assert values(tmp_path)["a"] == {1: 1.0, 3: 3.0}
+    assert values(tmp_path / "tensorboard")["a"] == {1: 1.0, 3: 3.0}
 
 
 def test_tensorboard_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

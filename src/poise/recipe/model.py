@@ -9,7 +9,7 @@ import hashlib
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from poise.core.config import Config, component_union, reject_value
 from poise.core.types import ExtraOutput
@@ -73,11 +73,16 @@ class ConditioningConfig(Config):
     d: AnyDiscriminatorConditioning | None = None
 
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+"""The experiment trackers, `training/trackers/`."""
+
+
 class LogConfig(Config):
-    """How often the run folder is updated, in steps.
+    """How often the run folder is updated, in steps, and where else the run is logged.
 
     `rows`, `samples` and `saves` are the intervals between logged rows, sample grids and checkpoints; `keep` is the
-    number of checkpoints that are kept, and `sheet` the number of samples in a grid.
+    number of checkpoints that are kept, and `sheet` the number of samples in a grid. `to` lists the experiment trackers
+    that get the same rows, measures and grids.
     """
 
     rows: int = Field(default=50, ge=1)
@@ -85,6 +90,15 @@ class LogConfig(Config):
     saves: int = Field(default=500, ge=1)
     keep: int = Field(default=2, ge=2, le=1000)
     sheet: int = Field(default=100, ge=1, le=10_000)
+    to: Annotated[tuple[TrackerName, ...], Strict(False)] = ("tensorboard",)
+
+    @field_validator("to")
+    @classmethod
+    def _no_duplicates(cls, names: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                reject_value("each tracker can be named once", found=name)
+        return names
 
 
 class Recipe(Config):
@@ -222,18 +236,20 @@ def with_free_fields(core: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     return merge(core, recipe.canonical(), "")
 
 
+def dotted_fields(value: Any, path: str = "") -> dict[str, Any]:
+    """The values of a nested table by their dotted paths; tables in a list are numbered from 0."""
+    if isinstance(value, dict):
+        fields = [dotted_fields(item, f"{path}.{key}" if path else key) for key, item in value.items()]
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        fields = [dotted_fields(item, f"{path}.{i}") for i, item in enumerate(value)]
+    else:
+        return {path: value}
+    return {name: leaf for table in fields for name, leaf in table.items()}
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """The dotted paths of the fields that differ, except for those that may change when a run is resumed."""
 
-    def flatten(value: Any, path: str) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return {
-                k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}" if path else key).items()
-            }
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            return {k: v for i, item in enumerate(value) for k, v in flatten(item, f"{path}.{i}").items()}
-        return {path: value}
-
-    a, b = flatten(old.canonical(), ""), flatten(new.canonical(), "")
+    a, b = dotted_fields(old.canonical()), dotted_fields(new.canonical())
     paths = sorted(p for p in a.keys() | b.keys() if a.get(p) != b.get(p))
     return [p for p in paths if not _is_free(p)]

@@ -30,7 +30,7 @@ RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com",
 CHECKPOINT = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
 EARLY_FILES = re.compile(
     r"recipe\.toml|run\.json|run\.lock|(rows|measures|alarms)\.jsonl|bad_images\.csv|samples(/step-\d+\.png)?|saves"
-    rf"|code(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?"
+    rf"|code(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?|trackers\.json|wandb(/.*)?"
 )
 """What a run may have written before its first checkpoint."""
 

@@ -1,8 +1,8 @@
-"""Writes what a run logs: rows, sample grids and TensorBoard events with the same contents."""
+"""Writes what a run logs: rows and sample grids, and the same to the experiment trackers that the recipe names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from poise.core.metrics_log import Row, row_to_json
 from poise.core.random_streams import RandomStreams
-from poise.errors import DiskError
 from poise.latents import Latent
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, sample_latents
 from poise.runs.jsonl import JsonLinesFile
-from poise.training.tensorboard import TensorBoardWriter
+from poise.training.trackers.base import TrackedRun, Tracker
 from poise.utils.files import make_folder, write_bytes
 from poise.utils.image_grid import MAX_CLASS_ROWS, encode_png, evenly_spaced, grid_capacity, num_shown, sample_grid
 from poise.utils.images import Bytes
@@ -25,46 +24,68 @@ from poise.utils.system import disk_errors
 class Recorder:
     """Writes the logs of one run folder.
 
-    A run can't be resumed without its rows. Sample grids and TensorBoard events are only for viewing, so training
-    continues if they can't be written.
+    A run can't be resumed without its rows. Sample grids and trackers are only for viewing, so training continues
+    without them if they fail.
 
     Args:
         folder: the run folder, which this run has claimed.
         since: the step from which the run is resumed; everything logged after it is deleted.
-        notify: called with a message the first time that the grids, or the events, can't be written.
+        notify: called with a message the first time that the grids can't be written, or a tracker fails.
+        trackers: where else the run is logged.
+        config: the recipe in its canonical form, for the trackers.
     """
 
-    def __init__(self, folder: RunFolder, since: int, notify: Callable[[str], None]) -> None:
-        self.folder, self.since, self.notify = folder, since, notify
-        self.rows, self.events = JsonLinesFile(folder.rows, notify), TensorBoardWriter(folder.tensorboard)
+    def __init__(
+        self,
+        folder: RunFolder,
+        since: int,
+        notify: Callable[[str], None],
+        trackers: Sequence[Tracker],
+        config: dict[str, Any],
+    ) -> None:
+        self.folder, self.since, self.notify, self.trackers = folder, since, notify, trackers
+        self.run = TrackedRun(folder.path.resolve(), config)
+        self.rows = JsonLinesFile(folder.rows, notify)
         self._failed: set[str] = set()
 
     def open(self) -> None:
         """Prepare the files for writing, after all checks of the run have passed."""
         self.folder.drop_after(self.since)
-        self.events.open(self.since + 1 if self.since else None)
+        for tracker in self.trackers:
+            self._try(tracker.title, tracker.open, self.run, self.since)
 
     def roll_back(self, step: int) -> None:
         """Delete what was logged after `step`, except the alarms, which give the reason."""
         self.rows.drop_after(step)
         self.folder.drop_after(step)
-        self.events.open(step + 1)
+        for tracker in self.trackers:
+            self._try(tracker.title, tracker.open, self.run, step)
 
     def row(self, row: Row) -> None:
-        """Write a row to `rows.jsonl` and as TensorBoard events.
+        """Write a row to `rows.jsonl`, and its means to the trackers.
 
         Raises:
             DiskError: rows could not be written three times in succession.
         """
         self.rows.append(row_to_json(row))
-        means = {name: stat.mean for name, stat in row.stats.items()}
-        self._try("TensorBoard events", self.events.add_scalars, row.step, means)
+        self.scalars(row.step, {name: stat.mean for name, stat in row.stats.items()})
+
+    def scalars(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write numbers to the trackers."""
+        for tracker in self.trackers:
+            self._try(tracker.title, tracker.add_scalars, step, numbers)
 
     def sample_grid(self, grid: Bytes, step: int) -> None:
-        """Write a sample grid to `samples/` and as a TensorBoard event."""
+        """Write a sample grid to `samples/` and to the trackers."""
         png = encode_png(grid)
         self._try("sample grids", self._write_grid, png, self.folder.samples / f"step-{step:08d}.png")
-        self._try("TensorBoard events", self.events.add_image, step, "samples", png, grid.shape)
+        for tracker in self.trackers:
+            self._try(tracker.title, tracker.add_image, step, "samples", png, grid.shape)
+
+    def close(self, state: str) -> None:
+        """Tell the trackers that the run has ended, in the state "done", "stopped" or "failed"."""
+        for tracker in self.trackers:
+            self._try(tracker.title, tracker.close, state)
 
     def _write_grid(self, png: bytes, path: Path) -> None:
         with disk_errors(path):
@@ -75,10 +96,11 @@ class Recorder:
         """Write something optional; later writes are tried even after a failure, because a full disk may be cleared."""
         try:
             write(*args)
-        except (DiskError, OSError, ImportError) as error:
+        except Exception as error:  # a library may raise anything
             if name not in self._failed:
                 self._failed.add(name)
-                self.notify(f"{name} can't be written, training continues without them: {error}")
+                reason = str(error) or type(error).__name__
+                self.notify(f"{name} can't be written, training continues without them: {reason}")
 
 
 class SampleGrids:

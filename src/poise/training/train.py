@@ -24,6 +24,7 @@ from poise.training.listener import NullListener, ProgressListener, SafeListener
 from poise.training.output_ranges import check_output_ranges
 from poise.training.signals import Signals
 from poise.training.state import check_single_sample_batch
+from poise.training.trackers.choose import check_trackers
 from poise.training.trainer import Trainer
 from poise.user_code.loading import allow_user_code
 from poise.utils.printing import count_noun
@@ -69,6 +70,7 @@ def train(
         allow_user_code(recipe, trust_code)
         compute = choose_compute(device, precision, recipe)
         check_compatibility(recipe).raise_first()
+        check_trackers(recipe.log.to)
         notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
         resume = resume and not folder.start_over
         notes += _check_same_recipe(folder, recipe) if resume else []

@@ -29,6 +29,7 @@ from poise.training.listener import ProgressListener
 from poise.training.recorder import Recorder, SampleGrids
 from poise.training.signals import SignalReceived, Signals
 from poise.training.state import TrainState
+from poise.training.trackers.choose import TRACKERS
 from poise.utils.files import sync_file, write_json, write_text
 from poise.utils.printing import count_noun
 from poise.watch.logs import measures_to_metrics
@@ -66,7 +67,8 @@ class Trainer:
         if resume:
             self.notes += self.state.resume(folder.saves)
         self.first, self.failed_saves = self.state.steps_done, 0
-        self.recorder = Recorder(folder, self.first, listener.on_message)
+        trackers = [TRACKERS[name]() for name in recipe.log.to]
+        self.recorder = Recorder(folder, self.first, listener.on_message, trackers, recipe.canonical())
         self.evaluator = None
         if recipe.measure:
             self.evaluator = PeriodicEvaluator(
@@ -101,6 +103,7 @@ class Trainer:
             raise
         finally:
             self.signals.deferred = True  # another signal must not interrupt what follows
+            self.recorder.close(outcome)
             self.listener.on_end()
             if outcome != "done":
                 with suppress(DiskError):
@@ -206,7 +209,9 @@ class Trainer:
         self.listener.on_message(evaluator.describe(result, self.done))
         last_step, last_seconds = self._last_row
         self._last_row = (last_step, last_seconds + time.perf_counter() - started)  # not part of the training speed
-        self.alarm_handler.process(self.done, measures_to_metrics(evaluator.to_json(result, self.done)))
+        metrics = measures_to_metrics(evaluator.to_json(result, self.done))
+        self.recorder.scalars(self.done, {name: stat.mean for name, stat in metrics.items()})
+        self.alarm_handler.process(self.done, metrics)
         return True
 
     def _save(self, *, required: bool) -> None:

@@ -13,36 +13,31 @@ import time
 from collections.abc import Mapping
 from io import BytesIO
 from itertools import count
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from poise.training.trackers.base import TrackedRun, Tracker
 from poise.utils.files import append_bytes, make_folder
 from poise.utils.system import disk_errors
 
 _numbers = count()
 
 
-class TensorBoardWriter:
-    """Writes the event files of one run.
+class TensorBoardTracker(Tracker):
+    """Writes event files to the folder `tensorboard` of the run."""
 
-    Args:
-        folder: the folder of the event files.
-    """
+    title: ClassVar[str] = "TensorBoard events"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.open(None)
-
-    def open(self, purge_step: int | None) -> None:
-        """Start a new file. If `purge_step` is not None, TensorBoard discards earlier events from this step on."""
+    def open(self, run: TrackedRun, since: int) -> None:
+        """Start a new file, which makes TensorBoard discard what earlier files have after step `since`."""
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        self.path, self.purge_step, self._has_header = self.folder / name, purge_step, False
+        self.path = run.path / "tensorboard" / name
+        self.purge_step, self._has_header = since + 1 if since else None, False
 
     def add_scalars(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Write numbers by name.
+        """See `Tracker.add_scalars`.
 
         Raises:
-            DiskError: the file can't be written; none of them is written.
+            DiskError: the file can't be written; none of the numbers is written.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[missing-module-attribute]
 
@@ -50,13 +45,7 @@ class TensorBoardWriter:
         self._write([_event(step=step, summary=Summary(value=[value])) for value in values])
 
     def add_image(self, step: int, name: str, png: bytes, shape: tuple[int, ...]) -> None:
-        """Write an image.
-
-        Args:
-            step: the number of steps done.
-            name: its tag.
-            png: the image as a PNG file.
-            shape: H x W x C.
+        """See `Tracker.add_image`.
 
         Raises:
             DiskError: the file can't be written; nothing of the image is written.
@@ -66,6 +55,9 @@ class TensorBoardWriter:
         height, width, channels = shape
         image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png)
         self._write([_event(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))])
+
+    def close(self, state: str) -> None:
+        """Nothing is left to do: each event is written at once."""
 
     def _write(self, events: list[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[missing-module-attribute]
@@ -80,7 +72,7 @@ class TensorBoardWriter:
         for event in header + events:
             RecordWriter(records).write(event.SerializeToString())
         with disk_errors(self.path):
-            make_folder(self.folder)
+            make_folder(self.path.parent)
         append_bytes(self.path, records.getvalue())
         self._has_header = True
 
