@@ -23,11 +23,11 @@ def stats(path: Path) -> list[dict[str, Stat]]:
 def test_a_run_of_version_0_1_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "run"
     shutil.copytree(OLD, path)
-    before = path.joinpath("recipe.toml").read_text()
-    run = train(Run(path).recipe, path, resume=True, precision="fp32")
+    before = Run(path).recipe
+    run = train(before, path, resume=True, precision="fp32")
     assert run.info["step"] == 6
     assert not run.skipped_checkpoints
-    assert path.joinpath("recipe.toml").read_text() == before
+    assert Run(path).recipe == before
     rows, expected = stats(path / "rows.jsonl"), stats(OLD / "expected.jsonl")
     assert [row.keys() for row in rows] == [row.keys() for row in expected]
     for row, other in zip(rows, expected, strict=True):
