@@ -1,8 +1,8 @@
 """MLflow (`log.to = ["mlflow"]`, `pip install 'poise[mlflow]'`).
 
-The environment decides where: MLFLOW_TRACKING_URI, a server or a local database (sqlite:///mlflow.db unless it is set),
-and MLFLOW_EXPERIMENT_NAME. Numbers are sent by a thread of the library. MLflow keeps every value of a metric, so a run that
-is rolled back has two for the steps that were repeated.
+The environment decides where: MLFLOW_TRACKING_URI, a server or a local database (sqlite:///mlflow.db unless it is
+set), and MLFLOW_EXPERIMENT_NAME. Numbers are sent by a thread of the library. MLflow keeps every value of a metric, so
+a run that is rolled back has two for the steps that were repeated.
 """
 
 from __future__ import annotations
