@@ -41,6 +41,10 @@ Raw = Annotated[bool, typer.Option("--raw", help="Use the trained weights instea
 Best = Annotated[
     bool, typer.Option("--best", help="Use the checkpoint with the best measure instead of the newest one.")
 ]
+Gap = Annotated[
+    int | None,
+    typer.Option(min=0, max=1000, help="The pixels between two images of a grid, and around it.", show_default="2"),
+]
 
 Measures = Annotated[
     Text,

@@ -25,8 +25,13 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 def sample_latents(latent: Latent, n: int, streams: RandomStreams, stream: str) -> Tensor:
     """n latents, n x dim; latent i depends on the seed of the streams, the stream's name and i alone."""
-    blocks = [latent.sample(BLOCK, streams(stream, block)) for block in range(-(-n // BLOCK))]
+    blocks = [latent_block(latent, block, streams, stream) for block in range(-(-n // BLOCK))]
     return torch.cat(blocks)[:n]
+
+
+def latent_block(latent: Latent, number: int, streams: RandomStreams, stream: str) -> Tensor:
+    """The latents of the block `number`, BLOCK x dim: those from index number * BLOCK on, see `sample_latents`."""
+    return latent.sample(BLOCK, streams(stream, number))
 
 
 def no_interrupt() -> None:
@@ -42,6 +47,7 @@ def generate(
     streams: RandomStreams,
     block: int = BLOCK,
     interrupt: Callable[[], None] = no_interrupt,
+    first_block: int = 0,
 ) -> Tensor:
     """Generate samples in evaluation mode and float32. The network's mode is restored afterwards.
 
@@ -55,12 +61,13 @@ def generate(
         streams: the random streams of random layers.
         block: the number of samples per forward pass; callers that always generate the same number may change it.
         interrupt: called before each block; may raise.
+        first_block: the number of the first block, if the latents are not the first ones of their stream.
     """
     training, samples = net.training, list[Tensor]()
     net.eval()
     try:
         with streams.seeded_global("sample/layers"):
-            for number, start in enumerate(range(0, len(latents), block)):
+            for number, start in enumerate(range(0, len(latents), block), first_block):
                 interrupt()
                 streams.seed_global("sample/layers", number)
                 z = latents[start : start + block]

@@ -24,7 +24,7 @@ from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
-from poise.runs.generate import generate, labels_by_class, proportional_labels, sample_latents
+from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
@@ -194,6 +194,17 @@ class Run:
         classes = evenly_spaced(len(self.classes), min(n, MAX_CLASS_ROWS, rows))
         return classes[labels_by_class(min(n, len(classes) * columns), len(classes))]
 
+    def labels_of_grid(self, rows: int, columns: int) -> Tensor | None:
+        """The labels of a grid of rows x columns in which each row has one class; None if G takes none.
+
+        If there are fewer classes than rows, a class has several rows; if there are more, they are evenly spaced.
+        """
+        if self.recipe.labels.g is None:
+            return None
+        few = len(self.classes) <= rows
+        by_row = labels_by_class(rows, len(self.classes)) if few else evenly_spaced(len(self.classes), rows)
+        return by_row.repeat_interleave(columns)
+
     def sample(
         self, n: int, seed: int = 0, *, label: int | None = None, labels: Tensor | None = None, raw: bool = False
     ) -> Tensor:
@@ -208,6 +219,19 @@ class Run:
         """
         labels = self.labels(n, label, seed) if labels is None else labels
         return generate(self.generator(raw=raw), self.latents(n, seed), labels, streams=RandomStreams(seed))
+
+    def sample_block(self, number: int, seed: int = 0, *, labels: Tensor | None = None, raw: bool = False) -> Tensor:
+        """The samples of one block, those from index number * BLOCK on; equal to those of `sample`.
+
+        Args:
+            number: the number of the block.
+            seed: the seed of the latents.
+            labels: their labels, at most as many as a block has samples; None if G takes none.
+            raw: whether to use the live weights instead of the averaged ones.
+        """
+        streams = RandomStreams(seed)
+        latents = latent_block(self.recipe.latent, number, streams, "sample")
+        return generate(self.generator(raw=raw), latents, labels, streams=streams, first_block=number)
 
     def real(self, n: int) -> Tensor | None:
         """n real points of toy data, which needs no files; None for images."""

@@ -55,13 +55,13 @@ def open_atomic(path: Path) -> Iterator[io.BufferedWriter]:
     with disk_errors(path):
         target = path.resolve() if path.is_symlink() else path
         if target.exists() and not target.is_file():
-            with _stream(target, os.O_WRONLY, durable=False) as stream:
+            with synced_stream(target, os.O_WRONLY, durable=False) as stream:
                 yield stream
             return
         remove_leftovers(target.parent, target.name)
         temporary = target.with_name(temporary_name(target.name))
         try:
-            with _stream(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as stream:
+            with synced_stream(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as stream:
                 yield stream
             retry_interrupted(lambda: system.replace(temporary, target))
         except BaseException:
@@ -102,8 +102,8 @@ class _Raw(io.RawIOBase):
 
 
 @contextmanager
-def _stream(path: Path, flags: int, *, durable: bool = True) -> Iterator[io.BufferedWriter]:
-    """An open file, synced at the end if `durable`."""
+def synced_stream(path: Path, flags: int, *, durable: bool = True) -> Iterator[io.BufferedWriter]:
+    """A new or existing file, opened for writing with `flags` of `os.open`; synced at the end if `durable`."""
     raw = _Raw(path, flags)
     stream: io.BufferedWriter = io.BufferedWriter(raw, 1 << 20)
     try:
@@ -134,7 +134,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     try:
         retry_interrupted(lambda: system.mkdir(temporary))
         for name, data in contents.items():
-            with _stream(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as stream:
+            with synced_stream(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as stream:
                 stream.write(data)
         sync_folder(temporary)
         if path.exists():

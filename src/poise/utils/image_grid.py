@@ -24,15 +24,15 @@ MAX_CLASS_ROWS = 16
 """The largest number of rows in a grid with one row per class."""
 
 
-def grid_capacity(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The largest numbers of rows and columns in a grid of images of `shape`, C x H x W."""
+def grid_capacity(shape: tuple[int, ...], gap: int = GAP) -> tuple[int, int]:
+    """The largest numbers of rows and columns in a grid of images of `shape`, C x H x W, `gap` pixels apart."""
     height, width = shape[1:] if len(shape) == 3 else (1, 1)
-    return max(1, (MAX_SIDE - GAP) // (height + GAP)), max(1, (MAX_SIDE - GAP) // (width + GAP))
+    return max(1, (MAX_SIDE - gap) // (height + gap)), max(1, (MAX_SIDE - gap) // (width + gap))
 
 
-def num_shown(shape: tuple[int, ...], n: int) -> int:
+def num_shown(shape: tuple[int, ...], n: int, gap: int = GAP) -> int:
     """How many of n samples of `shape` fit into a grid: all points, and as many images as `grid_capacity` allows."""
-    return n if len(shape) == 1 else min(n, math.prod(grid_capacity(shape)))
+    return n if len(shape) == 1 else min(n, math.prod(grid_capacity(shape, gap)))
 
 
 def evenly_spaced(n: int, num: int) -> Tensor:
@@ -40,10 +40,24 @@ def evenly_spaced(n: int, num: int) -> Tensor:
     return torch.linspace(0, n - 1, min(n, num)).round().long()
 
 
-def image_grid(images: Tensor, columns: int | None = None, *, alpha: bool = True) -> Bytes:
+def in_colour(images: Bytes) -> Bytes:
+    """Images of two channels that are not grey with alpha as red and green, N x H x W x 3; others are unchanged."""
+    if images.shape[3] != 2:
+        return images
+    return np.concatenate((images, np.zeros_like(images[..., :1])), axis=3)
+
+
+def image_grid(
+    images: Tensor,
+    columns: int | None = None,
+    *,
+    alpha: bool = True,
+    gap: int = GAP,
+    min_width: int = MIN_WIDTH,
+) -> Bytes:
     """A grid of images: uint8, H' x W' x C', with C' = C, or 4 for grey with alpha.
 
-    Small images are enlarged by an integer factor, so that the grid is at least 640 pixels wide. What exceeds
+    Small images are enlarged by an integer factor, so that the grid is at least `min_width` pixels wide. What exceeds
     `MAX_SIDE` is cut off at the right and at the bottom.
 
     Args:
@@ -51,31 +65,31 @@ def image_grid(images: Tensor, columns: int | None = None, *, alpha: bool = True
         columns: the number of columns; if None, about the square root of B.
         alpha: whether the second of two channels is alpha, shown as RGBA. Otherwise two channels are shown as red and
             green.
+        gap: the number of pixels between two images, and around the grid.
+        min_width: in pixels.
     """
-    images, columns = _crop(images, columns)
-    tiles = to_bytes(images)
+    images, columns = _crop(images, columns, gap)
+    tiles = to_bytes(images) if alpha else in_colour(to_bytes(images))
     n, height, width, channels = tiles.shape
-    if channels == 2 and not alpha:
-        tiles, channels = np.concatenate((tiles, np.zeros_like(tiles[..., :1])), axis=3), 3
     if channels == 2:
         tiles = np.concatenate((np.repeat(tiles[..., :1], 3, axis=3), tiles[..., 1:]), axis=3)
         channels = 4
     rows = math.ceil(n / columns)
-    scale = math.ceil((MIN_WIDTH - GAP * (columns + 1)) / (columns * width))
-    scale = max(1, min(scale, ((MAX_SIDE - GAP) // rows - GAP) // height))
+    scale = math.ceil((min_width - gap * (columns + 1)) / (columns * width))
+    scale = max(1, min(scale, ((MAX_SIDE - gap) // rows - gap) // height))
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = tiles.shape[1:3]
-    grid = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
+    grid = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
     grid[...] = 128 if channels == 1 else np.array([128, 128, 128, 255][:channels])
     for k, tile in enumerate(tiles):
-        top, left = (k // columns) * (height + GAP) + GAP, (k % columns) * (width + GAP) + GAP
+        top, left = (k // columns) * (height + gap) + gap, (k % columns) * (width + gap) + gap
         grid[top : top + height, left : left + width] = tile
     return grid
 
 
-def _crop(images: Tensor, columns: int | None) -> tuple[Tensor, int]:
+def _crop(images: Tensor, columns: int | None, gap: int) -> tuple[Tensor, int]:
     """The images that fit into a grid, and its number of columns."""
-    max_rows, max_columns = grid_capacity(tuple(images.shape[1:]))
+    max_rows, max_columns = grid_capacity(tuple(images.shape[1:]), gap)
     if columns is None:
         images = images[: max_rows * max_columns]
         return images, min(max_columns, math.ceil(math.sqrt(len(images))))
@@ -107,7 +121,15 @@ def scatter_plot(fake: Tensor, real: Tensor, side: int = MIN_WIDTH) -> Bytes:
     return plot
 
 
-def sample_grid(samples: Tensor, real: Tensor | None, columns: int | None = None, *, alpha: bool = True) -> Bytes:
+def sample_grid(
+    samples: Tensor,
+    real: Tensor | None,
+    columns: int | None = None,
+    *,
+    alpha: bool = True,
+    gap: int = GAP,
+    min_width: int = MIN_WIDTH,
+) -> Bytes:
     """An `image_grid` of images, or a `scatter_plot` of points.
 
     Args:
@@ -115,9 +137,11 @@ def sample_grid(samples: Tensor, real: Tensor | None, columns: int | None = None
         real: real points for the scatter plot.
         columns: see `image_grid`.
         alpha: see `image_grid`.
+        gap: see `image_grid`.
+        min_width: see `image_grid`.
     """
     if samples.dim() == 4:
-        return image_grid(samples, columns, alpha=alpha)
+        return image_grid(samples, columns, alpha=alpha, gap=gap, min_width=min_width)
     return scatter_plot(samples, samples if real is None else real)
 
 

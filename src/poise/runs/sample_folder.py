@@ -1,0 +1,263 @@
+"""Writes the samples of a run to a folder, one PNG file each: `00000000.png`, or `cats/00000000.png` with classes.
+
+Samples are generated in blocks, so that memory does not grow with their number. Every file is complete from the moment
+it exists, and its name is the index of its sample, so a folder that was interrupted is continued by generating what is
+missing. The file `samples.json` records what the samples are; a folder never mixes samples of two origins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from poise.data.listing import HIDDEN, ignored_reason
+from poise.errors import RecipeError
+from poise.runs.checkpoint import TENSORS
+from poise.runs.folder import RESERVED_NAMES
+from poise.runs.generate import BLOCK
+from poise.runs.run import Run
+from poise.utils.batch_files import write_files
+from poise.utils.files import make_folder, remove_file, write_json
+from poise.utils.image_grid import encode_png, in_colour
+from poise.utils.images import to_bytes
+from poise.utils.locks import claimed_folder
+from poise.utils.printing import CONTROL_CHARACTERS
+from poise.utils.progress import Progress, no_progress
+from poise.utils.system import disk_errors
+from poise.utils.temporary import remove_orphans
+
+RECORD, LOCK = "samples.json", ".samples.lock"
+MAX_SAMPLES = 1_000_000
+FILE_NAME = re.compile(r"(\d{8})\.png")
+FORBIDDEN = re.compile(rf'[<>:"/\\|?*]|{CONTROL_CHARACTERS.pattern}')
+"""What no file system, or not every one, allows in a name."""
+
+MAX_NAME = 60
+"""The largest number of characters of a class's folder; four bytes each are still below the limit of file systems."""
+
+OTHER_FOLDER = "choose a new or an empty folder"
+
+
+class Origin(NamedTuple):
+    """What the samples of a folder are, apart from their number.
+
+    Attributes:
+        seed: the seed of the latents and labels.
+        label: the label of all samples; None for the proportions of the training data.
+        raw: whether the live weights are used instead of the averaged ones.
+    """
+
+    seed: int = 0
+    label: int | None = None
+    raw: bool = False
+
+
+def write_samples(run: Run, folder: Path, n: int, origin: Origin, progress: Progress = no_progress) -> tuple[int, int]:
+    """Write samples 0 to n - 1 of a run to a folder, except those that are there already.
+
+    Sample i is the same image as sample i of `Run.sample`.
+
+    Args:
+        run: a run that generates images.
+        folder: the folder, which is created if necessary.
+        n: the number of samples.
+        origin: which samples.
+        progress: called with the progress of the work.
+
+    Returns:
+        The number of samples that were written, and the number of all samples in the folder.
+
+    Raises:
+        RecipeError: the run generates points, or the folder has other files in it, or other samples, or is inside the
+            folder of the training images.
+        DiskError: a file can't be written; those that exist are complete.
+    """
+    _check(run, folder)
+    record = _record(run, origin)
+    present = _present(folder, record)  # before anything is written
+    with claimed_folder(folder, folder / LOCK, f"--dir {folder}"):
+        for place in (folder, *(folder / name for name in record["classes"])):
+            remove_orphans(place)
+        labels = run.labels(max([n, *(index + 1 for index in present)]), origin.label, origin.seed)
+        _check_labels(folder, present, record["classes"], labels)
+        write_json(folder / RECORD, record)
+        missing = [index for index in range(n) if index not in present]
+        for done, indices in _blocks(missing):
+            progress(f"writing samples: {n - len(missing) + done:,} of {n:,}", (n - len(missing) + done) / n)
+            _write_block(run, folder, indices, labels, record["classes"], origin)
+        with disk_errors(folder):
+            remove_file(folder / LOCK)
+    return len(missing), len(present) + len(missing)
+
+
+def _blocks(indices: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Ascending indices by the block that generates them, each with the number of indices before it."""
+    done, block = 0, list[int]()
+    for index in indices:
+        if block and index // BLOCK != block[0] // BLOCK:
+            yield done, block
+            done, block = done + len(block), []
+        block.append(index)
+    if block:
+        yield done, block
+
+
+def _write_block(
+    run: Run, folder: Path, indices: list[int], labels: Tensor | None, classes: Sequence[str], origin: Origin
+) -> None:
+    """Generate one block and write its samples at `indices`."""
+    first = indices[0] // BLOCK * BLOCK
+    block_labels = None if labels is None else labels[first : first + BLOCK]
+    samples = to_bytes(run.sample_block(first // BLOCK, origin.seed, labels=block_labels, raw=origin.raw))
+    samples = samples if run.alpha else in_colour(samples)
+    contents = {}
+    for index in indices:
+        place = folder if labels is None else folder / classes[int(labels[index])]
+        contents[place / f"{index:08d}.png"] = encode_png(samples[index - first])
+    with disk_errors(folder):
+        for place in {path.parent for path in contents}:
+            make_folder(place)
+    write_files(contents)
+
+
+def _check(run: Run, folder: Path) -> None:
+    """Refuse points, and a folder in which the samples would become training images."""
+    if len(run.shape) != 3:
+        cure = "write them as an array: --npz FILE.npz"
+        raise RecipeError("this run generates points, not images", where="--dir", cure=cure)
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError("is a file", where="--dir", found=f"'{folder}'", cure="give the name of a folder")
+    path = getattr(run.recipe.data, "path", None)
+    data = None if path is None else Path(path).expanduser().resolve()
+    if data is not None and data.is_dir() and folder.resolve().is_relative_to(data):
+        what = "samples can't be written into the folder of the training images"
+        raise RecipeError(what, where=f"--dir {folder}", found=str(data), cure="choose a folder outside of it")
+
+
+def _record(run: Run, origin: Origin) -> dict[str, Any]:
+    """The content of `samples.json`. Only `run`, the name of the run's folder, may change when it is continued."""
+    checkpoint = run.checkpoint
+    averaged = run.generator(raw=origin.raw) is not run.game.g.net
+    conditional = run.recipe.labels.g is not None
+    return {
+        "run": run.path.resolve().name,
+        "recipe": run.recipe.hash,
+        "step": checkpoint.step,
+        "weights": "averaged" if averaged else "trained",
+        "tensors": checkpoint.manifest["files"][TENSORS]["sha256"],
+        "seed": origin.seed,
+        "label": None if origin.label is None else run.classes[origin.label],
+        "classes": class_folders(run.classes) if conditional else [],
+    }
+
+
+def _present(folder: Path, record: dict[str, Any]) -> dict[int, str]:
+    """The samples that are in the folder: the name of the class's folder, or "", by index.
+
+    Raises:
+        RecipeError: there is something else in it.
+    """
+    entries = _entries(folder)
+    if not entries:
+        return {}
+    if RECORD in entries:
+        _check_record(folder, record)
+    present: dict[int, str] = {}
+    for name in entries:
+        if RECORD in entries and name in record["classes"] and (folder / name).is_dir():
+            for inner in _entries(folder / name):
+                present[_index(folder, f"{name}/{inner}")] = name
+        elif name != RECORD:
+            present[_index(folder, name, known=RECORD in entries and not record["classes"])] = ""
+    return present
+
+
+def _entries(folder: Path) -> list[str]:
+    """The names in a folder, sorted, without hidden ones, such as a lock or what a file manager leaves."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if ignored_reason(entry.name) != HIDDEN)
+
+
+def _index(folder: Path, name: str, *, known: bool = True) -> int:
+    """The index of the sample in the file `name`.
+
+    Args:
+        folder: the folder.
+        name: the path of the file in it.
+        known: whether a sample may be there at all.
+
+    Raises:
+        RecipeError: it is not the file of a sample.
+    """
+    match = FILE_NAME.fullmatch(name.rpartition("/")[2])
+    if match is None or not known or int(match[1]) >= MAX_SAMPLES:
+        raise RecipeError("has other files in it", where=f"--dir {folder}", found=f"'{name}'", cure=OTHER_FOLDER)
+    return int(match[1])
+
+
+def _check_record(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse a folder whose samples are of another run, step, seed or class.
+
+    Raises:
+        RecipeError: they are, or the record is damaged.
+    """
+    try:
+        found = dict(json.loads((folder / RECORD).read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise RecipeError(f"its {RECORD} can't be read", where=f"--dir {folder}", cure=OTHER_FOLDER) from None
+    changed = [key for key in record if key != "run" and found.get(key) != record[key]]
+    named = next((key for key in ("step", "seed", "label", "weights") if key in changed), None)
+    if changed and (named is None or "recipe" in changed):
+        what = "has samples of another run"
+        raise RecipeError(what, where=f"--dir {folder}", found=f"'{found.get('run')}'", cure=OTHER_FOLDER)
+    if named is not None:
+        shown = f"{found.get(named)} instead of {record[named]}"
+        raise RecipeError(
+            f"has samples of another {named}", where=f"--dir {folder}", found=shown, cure=OTHER_FOLDER
+        )
+
+
+def _check_labels(folder: Path, present: dict[int, str], classes: Sequence[str], labels: Tensor | None) -> None:
+    """Refuse a file that is in the folder of another class.
+
+    Raises:
+        RecipeError: there is one.
+    """
+    if labels is None:
+        return
+    for index, name in present.items():
+        if classes[int(labels[index])] != name:
+            found = f"'{name}/{index:08d}.png'"
+            raise RecipeError("has other files in it", where=f"--dir {folder}", found=found, cure=OTHER_FOLDER)
+
+
+def class_folders(classes: Collection[str]) -> list[str]:
+    """The names of the folders of classes: those of the classes, changed where a file system may not allow them.
+
+    They are different even where upper and lower case are not distinguished, and a folder is not skipped as hidden when
+    it is read back.
+    """
+    plain = [_plain_name(name) for name in classes]
+    taken = [unicodedata.normalize("NFC", name).casefold() for name in plain]
+    names: list[str] = []
+    for label, name in enumerate(plain):
+        unique = taken.count(taken[label]) == 1 or plain.count(name) == 1 and taken.index(taken[label]) == label
+        names.append(name if unique else f"{name}~{label}")
+    return names
+
+
+def _plain_name(name: str) -> str:
+    """A name that every file system allows."""
+    plain = FORBIDDEN.sub("_", name)[:MAX_NAME].rstrip(". ")
+    if not plain or plain.lower().partition(".")[0] in RESERVED_NAMES or ignored_reason(plain) == HIDDEN:
+        return f"_{plain}"
+    return plain
