@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contracts.tiny import recipe
+from poise.recipe.decode import decode
 from poise.runs import sample_folder
 from poise.runs.run import Run
 from poise.runs.sample_folder import class_folders
@@ -36,10 +36,12 @@ def trained(folder: Path, channels: int, *, labels: bool = False) -> Path:
         "latent": {"kind": "gaussian", "dim": 3},
         "batch": 8,
         "steps": 2,
-        "tricks": [],
+        "objective": {"kind": "non_saturating"},
+        "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
+        "tempo": {"kind": "ratio"},
     }
-    table |= {"conditioning": {"g": {"kind": "concat"}}} if labels else {}
-    return train(recipe(**table), folder / "run").path
+    table |= {"conditioning": {"g": {"kind": "concat", "dim": 2}}} if labels else {}
+    return train(decode(table), folder / "run").path
 
 
 @pytest.fixture(scope="module")

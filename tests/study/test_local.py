@@ -16,7 +16,7 @@ import pytest
 
 from poise.study.executor import MAX_DEATHS, WorkerDied
 from poise.study.local import LocalExecutor
-from poise.utils.temporary import _alive
+from poise.utils.temporary import is_process_alive
 
 NEVER: Callable[[], object] = lambda: None  # noqa: E731
 
@@ -134,4 +134,4 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
         worker = int(parent.stdout.readline())
         until((tmp_path / "started").is_file)
         parent.kill()
-    until(lambda: not _alive(worker), seconds=20)
+    until(lambda: not is_process_alive(worker), seconds=20)

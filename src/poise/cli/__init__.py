@@ -13,7 +13,7 @@ from contextlib import nullcontext
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import check, compare, interpolate, ladder, measure, recipes, report, sample, study, tips, train, watch
+from poise.cli import check, compare, interpolate, ladder, measure, recipes, report, runs, sample, study, tips, train, watch
 from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, is_out_of_memory
@@ -34,6 +34,7 @@ COMMANDS = {
     "tips": tips.tips,
     "check": check.check,
     "train": train.train,
+    "runs": runs.runs,
     "sample": sample.sample,
     "interpolate": interpolate.interpolate,
     "measure": measure.measure,

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from poise.runs.encode import EncodedSamples
     from poise.runs.run import Run
 
+FRAME_MILLISECONDS = 80
+"""The time of each image of an animation, without --through."""
+
 NUM_ENCODED = 2000
 """The number of training images whose latent codes determine the direction to a class."""
 
@@ -23,8 +26,14 @@ NUM_ENCODED = 2000
 def interpolate(
     run: RunArgument,
     path: Annotated[Literal["slerp", "lerp"], typer.Option(help="Spherical or linear interpolation.")] = "slerp",
-    steps: Annotated[int, typer.Option(min=2, max=1000, help="Images per interpolation, both ends included.")] = 10,
-    rows: Annotated[int, typer.Option(min=1, max=100, help="The number of interpolations.")] = 8,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=2, max=1000, help="Images per interpolation, both ends included.", show_default="10"),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="The number of interpolations.", show_default="8, or 1 with --through"),
+    ] = None,
     seed: LatentSeed = 0,
     between: Annotated[
         tuple[int, int] | None,
@@ -34,8 +43,20 @@ def interpolate(
         str | None,
         typer.Option(help="Change training images of other classes into this class, by name or number."),
     ] = None,
+    through: Annotated[
+        int | None, typer.Option(min=2, max=1000, help="Walk through this many random latents, back to the first one.")
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=3600, help="The length of the walk.", show_default="2 per latent"),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=1, max=120, help="Frames per second of the walk.", show_default="30, or 25 in a .gif"),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A .png grid or an animated .gif.", show_default="RUN/interpolation.png")
+        Path | None,
+        typer.Option(help="A .png grid, an animated .gif or a video, .mp4.", show_default="RUN/interpolation.png"),
     ] = None,
     label: Label = None,
     raw: Raw = False,
@@ -44,7 +65,9 @@ def interpolate(
     data_root: DataRoot = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Interpolate between latents. A .png has one row per interpolation; a .gif animates all of them side by side.
+    """Interpolate between latents. A .png has one row per interpolation; a .gif or .mp4 animates all of them side by side.
+
+    --through makes a closed walk through random latents, as a .gif or .mp4.
 
     --between and --towards start from real images and their latent codes, which requires a run with an encoder.
     """
@@ -53,7 +76,20 @@ def interpolate(
 
     check_run(run)
     out = out or run / "interpolation.png"
-    check_writable(out, (".png", ".gif"), "--out")
+    check_writable(out, (".png", ".gif", ".mp4"), "--out")
+    _check_walk(through, out, {"--seconds": seconds, "--fps": fps}, {"--steps": steps, "--between": between,
+                "--towards": towards})  # fmt: skip
+    if out.suffix.lower() == ".mp4":
+        from poise.utils.video import import_av
+
+        import_av()
+    if through is not None:
+        from poise.cli.walk import WalkOptions, write_walk
+
+        return write_walk(
+            run, out, WalkOptions(through, seconds, fps, rows or 1, path, seed, label, raw, best, trust_code)
+        )
+    steps, rows = steps or 10, rows or 8
     if between is not None and towards is not None:
         raise RecipeError("can't be combined with --between", where="--towards", cure="leave one of them out")
 
@@ -64,8 +100,8 @@ def interpolate(
     from poise.latents import lerp, slerp
     from poise.runs.generate import generate
     from poise.runs.run import Run
-    from poise.utils.files import open_atomic
-    from poise.utils.image_grid import evenly_spaced, grid_capacity, sample_grid, to_pil, write_png
+    from poise.utils.animation import write_animation
+    from poise.utils.image_grid import evenly_spaced, grid_capacity, sample_grid, write_png
 
     opened = Run(run, trust_code=trust_code, best=best)
     if data is not None:
@@ -112,12 +148,28 @@ def interpolate(
     if is_png:
         write_png(sample_grid(samples.flatten(0, 1), real_points, columns=len(frames), alpha=opened.alpha), out)
     else:
-        grids = [to_pil(sample_grid(frame, real_points, alpha=opened.alpha)) for frame in frames]
-        animation = grids + grids[-2:0:-1]  # forth and back
-        with open_atomic(out) as stream:
-            animation[0].save(stream, "gif", save_all=True, append_images=animation[1:], duration=80, loop=0)
+        grids = [sample_grid(frame, real_points, alpha=opened.alpha) for frame in frames]
+        write_animation(grids + grids[-2:0:-1], out, FRAME_MILLISECONDS)  # forth and back
     method = "lerp" if interpolation is lerp else path
     print_line(f"{out}: {count_noun(len(start), f'{method} interpolation')} of {steps} images{remark}", err=True)
+
+
+def _check_walk(
+    through: int | None, out: Path, only_walks: dict[str, object], never_walks: dict[str, object]
+) -> None:
+    """Refuse options that belong to the other kind of interpolation.
+
+    Raises:
+        RecipeError: one does.
+    """
+    from poise.errors import RecipeError
+
+    for option, value in (only_walks if through is None else never_walks).items():
+        if value is not None:
+            what = "is only for --through" if through is None else "can't be combined with --through"
+            raise RecipeError(what, where=option, cure="leave it out")
+    if through is not None and out.suffix.lower() == ".png":
+        raise RecipeError("a walk is an animation", where="--out", found=f"'{out}'", cure="write an .mp4 or a .gif")
 
 
 def _encode(run: Run, indices: Tensor | None, data_root: Path | None) -> EncodedSamples:

@@ -35,6 +35,11 @@ EARLY_FILES = re.compile(
 """What a run may have written before its first checkpoint."""
 
 
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder is a run folder, intact or damaged."""
+    return (path / "run.json").is_file() or ((path / "recipe.toml").is_file() and (path / "saves").is_dir())
+
+
 class RunFolder:
     """One run's folder.
 

@@ -7,16 +7,12 @@ from pathlib import Path
 from poise.data.decode import TargetFormat, convert_array
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
+from poise.runs.folder import is_run_folder
 from poise.runs.run import Run
 from poise.utils.images import to_bytes
 
 RUN_FOLDERS = ("samples", "saves", "best", "kept", "ladder", "tensorboard", "code")
 """The subfolders of a run, which contain no images to be compared."""
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run folder, intact or damaged."""
-    return (folder / "run.json").is_file() or ((folder / "recipe.toml").is_file() and (folder / "saves").is_dir())
 
 
 def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
@@ -33,11 +29,11 @@ def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
     """
     path = folder.resolve()
     for parent in path.parents:
-        if is_run(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
+        if is_run_folder(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
             what = f"{path.relative_to(parent)} is part of a run and contains no single samples"
             cure = f"give the run {parent} itself, from which samples are generated"
             raise DataError(what, where=where, found=str(folder), cure=cure)
-    if not is_run(path):
+    if not is_run_folder(path):
         return None
     run = Run(folder, trust_code=trust_code)
     if len(run.shape) != 3:

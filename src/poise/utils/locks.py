@@ -64,6 +64,25 @@ def file_lock(path: Path, where: str) -> Iterator[str]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock on the file at `path`; True if that can't be found out, False if there is none.
+
+    The lock is taken for a moment, so ask only where a holder is expected.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return not system.lock(handle)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
 def _acquire(handle: int, path: Path, where: str) -> str:
     try:
         acquired = retry_interrupted(lambda: system.lock(handle))

@@ -74,13 +74,14 @@ def _orphaned(entry: Path) -> bool:
     """Whether the process that wrote it has ended, or is this one, which is not writing at the moment."""
     _, host, process, *_ = [*entry.name.split("-", 3), "", ""]
     if host == _host_id() and process.isdecimal():
-        return int(process) == os.getpid() or not _alive(int(process))
+        return int(process) == os.getpid() or not is_process_alive(int(process))
     with suppress(OSError):
         return time.time() - entry.lstat().st_mtime > MAX_AGE
     return False
 
 
-def _alive(process: int) -> bool:
+def is_process_alive(process: int) -> bool:
+    """Whether there is a process of this number on this machine; on Windows always True."""
     if sys.platform == "win32":
         return True  # on Windows, signal 0 is Ctrl-C
     try:
