@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from poise.recipe.decode import decode
@@ -49,6 +50,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("rgb"), 3)
 
 
+def entries(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def arrays(poise: Any, run: Path, out: Path, n: int, *more: object) -> Any:
     assert poise("sample", run, "--n", n, "--npz", out, *more).code == 0
     return np.load(out)
@@ -61,7 +66,7 @@ def test_files_are_the_samples_in_their_mode(poise: Any, tmp_path: Path, channel
     assert (result.code, result.out) == (0, "")
     assert "70 samples of seed 3 by step 2" in result.last
     images = arrays(poise, run, tmp_path / "a.npz", 70, "--seed", 3)["images"]
-    assert sorted(os.listdir(out)) == [*(f"{i:08d}.png" for i in range(70)), "samples.json"]
+    assert sorted(entries(out)) == [*(f"{i:08d}.png" for i in range(70)), "samples.json"]
     for index, image in enumerate(images):
         with Image.open(out / f"{index:08d}.png") as opened:
             assert opened.mode == MODES[channels]
@@ -99,7 +104,7 @@ def test_classes_have_folders(poise: Any, tmp_path: Path) -> None:
     assert poise("sample", run, "--dir", out, "--n", 40).code == 0
     found = arrays(poise, run, tmp_path / "a.npz", 40)
     folders = ["cats", "a_b", "dogs"]
-    assert sorted(os.listdir(out)) == ["a_b", "cats", "dogs", "samples.json"]
+    assert sorted(entries(out)) == ["a_b", "cats", "dogs", "samples.json"]
     for index, (image, label) in enumerate(zip(found["images"], found["labels"], strict=True)):
         with Image.open(out / folders[label] / f"{index:08d}.png") as opened:
             assert np.array_equal(np.asarray(opened), image[..., 0])
@@ -118,9 +123,9 @@ def test_other_files_are_refused(poise: Any, run: Path, tmp_path: Path, name: st
         assert poise("sample", run, "--dir", out, "--n", 2).code == 0
     out.mkdir(exist_ok=True)
     (out / name).write_text("dear")
-    before = sorted(os.listdir(out))
+    before = sorted(entries(out))
     poise("sample", run, "--dir", out, "--n", 3).assert_error(2, "--dir", "other files", name, "empty folder")
-    assert sorted(os.listdir(out)) == before
+    assert sorted(entries(out)) == before
 
 
 def test_hidden_files_are_tolerated(poise: Any, run: Path, tmp_path: Path) -> None:
@@ -150,7 +155,7 @@ def test_a_signal_leaves_complete_files(poise: Any, run: Path, tmp_path: Path, m
 
     def struck(contents: Any) -> None:
         write(contents)
-        if len(os.listdir(out)) > 60:
+        if len(entries(out)) > 60:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(sample_folder, "write_files", struck)
@@ -225,8 +230,8 @@ def test_clean_fid_reads_the_folder(poise: Any, run: Path, tmp_path: Path, n: in
     out = tmp_path / "out"
     assert poise("sample", run, "--dir", out, "--n", n).code == 0
 
-    def means(batch: Any) -> np.ndarray:
-        return np.asarray(batch).reshape(len(batch), 3, -1).mean(2)
+    def means(batch: torch.Tensor) -> torch.Tensor:
+        return batch.flatten(2).mean(2)
 
     features = clean.get_folder_features(
         str(out), means, num_workers=0, batch_size=100, device="cpu", mode="clean", verbose=False

@@ -13,7 +13,21 @@ from contextlib import nullcontext
 import typer
 from typer.exceptions import TyperException
 
-from poise.cli import check, compare, interpolate, ladder, measure, recipes, report, runs, sample, study, tips, train, watch
+from poise.cli import (
+    check,
+    compare,
+    interpolate,
+    ladder,
+    measure,
+    recipes,
+    report,
+    runs,
+    sample,
+    study,
+    tips,
+    train,
+    watch,
+)
 from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, is_out_of_memory

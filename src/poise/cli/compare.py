@@ -10,6 +10,7 @@ import typer
 from poise.cli import completion
 from poise.cli.options import AsJson, DataRoot, Features, Measures, TrustNamedCode
 from poise.cli.results import print_result, progress_bar
+from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
     from poise.core.types import Shape
@@ -50,8 +51,19 @@ def compare(
 ) -> None:
     """Compare two sets of images: the quality and variety of FAKE, with REAL as the reference.
 
-    A run folder stands for samples from that run.
+    A run folder stands for samples from that run. Two run folders, without options, are compared by their recipes,
+    progress, measures and alarms instead.
     """
+    if measures is None and n is None and size is None and features == "auto" and _are_runs(fake, real):
+        from poise.cli.compare_view import print_comparison
+        from poise.runs.compare_runs import compare_runs
+
+        comparison = compare_runs(Path(fake).expanduser(), Path(real).expanduser())
+        if as_json:
+            print_json(comparison.as_json())
+        else:
+            print_comparison(comparison)
+        return
     from poise.data.native_size import native_side
     from poise.measure.catalogue import select_measures
     from poise.measure.compare import compare as compare_data
@@ -81,6 +93,16 @@ def compare(
         notes += [f"{name} is {note}" for note in data.notes if isinstance(source, Run)]
         notes += [f"{name}: {warning.message}; {warning.cure}" for warning in data.warnings]
     print_result(result._replace(notes=tuple(notes)), as_json=as_json, brief=measures in (None, "all"))
+
+
+def _are_runs(*values: str) -> bool:
+    """Whether all arguments are run folders."""
+    from poise.runs.folder import is_run_folder
+
+    try:
+        return all(is_run_folder(Path(value).expanduser()) for value in values)
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, no home
+        return False
 
 
 def _open_source(value: str, argument: str, trust_code: bool) -> DataConfig | Run:

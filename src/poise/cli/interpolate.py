@@ -65,7 +65,7 @@ def interpolate(
     data_root: DataRoot = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Interpolate between latents. A .png has one row per interpolation; a .gif or .mp4 animates all of them side by side.
+    """Interpolate between latents. A .png has one row per interpolation; a .gif or .mp4 shows all of them side by side.
 
     --through makes a closed walk through random latents, as a .gif or .mp4.
 
@@ -77,8 +77,8 @@ def interpolate(
     check_run(run)
     out = out or run / "interpolation.png"
     check_writable(out, (".png", ".gif", ".mp4"), "--out")
-    _check_walk(through, out, {"--seconds": seconds, "--fps": fps}, {"--steps": steps, "--between": between,
-                "--towards": towards})  # fmt: skip
+    never_walks = {"--steps": steps, "--between": between, "--towards": towards, "--data": data}
+    _check_walk(through, out, {"--seconds": seconds, "--fps": fps}, never_walks)
     if out.suffix.lower() == ".mp4":
         from poise.utils.video import import_av
 
@@ -86,9 +86,9 @@ def interpolate(
     if through is not None:
         from poise.cli.walk import WalkOptions, write_walk
 
-        return write_walk(
-            run, out, WalkOptions(through, seconds, fps, rows or 1, path, seed, label, raw, best, trust_code)
-        )
+        options = WalkOptions(through, seconds, fps, rows or 1, path, seed, label, raw, best, trust_code)
+        write_walk(run, out, options)
+        return
     steps, rows = steps or 10, rows or 8
     if between is not None and towards is not None:
         raise RecipeError("can't be combined with --between", where="--towards", cure="leave one of them out")
@@ -154,9 +154,7 @@ def interpolate(
     print_line(f"{out}: {count_noun(len(start), f'{method} interpolation')} of {steps} images{remark}", err=True)
 
 
-def _check_walk(
-    through: int | None, out: Path, only_walks: dict[str, object], never_walks: dict[str, object]
-) -> None:
+def _check_walk(through: int | None, out: Path, only_walks: dict[str, object], never_walks: dict[str, object]) -> None:
     """Refuse options that belong to the other kind of interpolation.
 
     Raises:

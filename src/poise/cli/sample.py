@@ -135,9 +135,9 @@ def _write_folder(run: Run, folder: Path, n: int, origin: Origin) -> None:
     from poise.runs.sample_folder import write_samples
     from poise.training.signals import Signals
 
-    with Signals(f"; the files in {folder} are complete, and the same command writes the missing ones"):
-        with progress_bar("writing samples") as progress:
-            written, total = write_samples(run, folder, n, origin, progress)
+    advice = f"; the files in {folder} are complete, and the same command writes the missing ones"
+    with Signals(advice), progress_bar("writing samples") as progress:
+        written, total = write_samples(run, folder, n, origin, progress)
     notes = [f"{count_noun(total, 'sample')} of seed {origin.seed} by step {run.checkpoint.step:,}"]
     notes += [f"{total - written:,} of them were there already"] if written < total else []
     print_line(f"{folder}: {', '.join(notes)}", err=True)
@@ -158,9 +158,7 @@ def _write_array(run: Run, path: Path, n: int, origin: Origin) -> None:
     print_line(f"{path}: {count_noun(n, 'sample')}", err=True)
 
 
-def _write_grid(
-    run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int | None
-) -> None:
+def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int | None) -> None:
     """Write a grid of samples: of `layout`, rows and columns, or as many as fit."""
     from poise.utils.image_grid import GAP, grid_by_class, num_shown, sample_grid, write_png
 
@@ -173,8 +171,9 @@ def _write_grid(
         remark = "" if max_shown == n else f", the first of {n:,}"
     elif origin.label is None:
         labels = run.grid_labels(n)
-    samples = run.sample(max_shown if labels is None else len(labels), origin.seed, label=origin.label, labels=labels,
-                         raw=origin.raw)
+    samples = run.sample(
+        max_shown if labels is None else len(labels), origin.seed, label=origin.label, labels=labels, raw=origin.raw
+    )
     if labels is not None and layout is None:  # a grid has equally many samples of each class
         samples, columns = grid_by_class(samples, labels)
     if labels is not None:

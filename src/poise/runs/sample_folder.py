@@ -11,7 +11,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from poise.utils.temporary import remove_orphans
 RECORD, LOCK = "samples.json", ".samples.lock"
 MAX_SAMPLES = 1_000_000
 FILE_NAME = re.compile(r"(\d{8})\.png")
-FORBIDDEN = re.compile(rf'[<>:"/\\|?*]|{CONTROL_CHARACTERS.pattern}')
+FORBIDDEN = re.compile(rf'[<>:"/\\|?*~]|{CONTROL_CHARACTERS.pattern}')
 """What no file system, or not every one, allows in a name."""
 
 MAX_NAME = 60
@@ -221,9 +221,7 @@ def _check_record(folder: Path, record: dict[str, Any]) -> None:
         raise RecipeError(what, where=f"--dir {folder}", found=f"'{found.get('run')}'", cure=OTHER_FOLDER)
     if named is not None:
         shown = f"{found.get(named)} instead of {record[named]}"
-        raise RecipeError(
-            f"has samples of another {named}", where=f"--dir {folder}", found=shown, cure=OTHER_FOLDER
-        )
+        raise RecipeError(f"has samples of another {named}", where=f"--dir {folder}", found=shown, cure=OTHER_FOLDER)
 
 
 def _check_labels(folder: Path, present: dict[int, str], classes: Sequence[str], labels: Tensor | None) -> None:
@@ -240,19 +238,18 @@ def _check_labels(folder: Path, present: dict[int, str], classes: Sequence[str],
             raise RecipeError("has other files in it", where=f"--dir {folder}", found=found, cure=OTHER_FOLDER)
 
 
-def class_folders(classes: Collection[str]) -> list[str]:
+def class_folders(classes: Sequence[str]) -> list[str]:
     """The names of the folders of classes: those of the classes, changed where a file system may not allow them.
 
     They are different even where upper and lower case are not distinguished, and a folder is not skipped as hidden when
     it is read back.
     """
     plain = [_plain_name(name) for name in classes]
-    taken = [unicodedata.normalize("NFC", name).casefold() for name in plain]
-    names: list[str] = []
-    for label, name in enumerate(plain):
-        unique = taken.count(taken[label]) == 1 or plain.count(name) == 1 and taken.index(taken[label]) == label
-        names.append(name if unique else f"{name}~{label}")
-    return names
+    folded = [unicodedata.normalize("NFC", name).casefold() for name in plain]
+    keeper: dict[str, int] = {}
+    for label in sorted(range(len(plain)), key=lambda label: plain[label] != classes[label]):
+        keeper.setdefault(folded[label], label)  # of equal names, one that was not changed stays as it is
+    return [name if keeper[folded[label]] == label else f"{name}~{label}" for label, name in enumerate(plain)]
 
 
 def _plain_name(name: str) -> str:
