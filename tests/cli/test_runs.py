@@ -119,10 +119,15 @@ def test_no_runs(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_runs_imports_no_torch(runs: Path) -> None:
-    code = (
-        f"import sys\nfrom poise.cli import main\ntry:\n    main(['runs', {str(runs)!r}])\nexcept SystemExit as left:\n"
-    )
-    code += "    assert not left.code\nassert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    code = f"""
+import sys
+from poise.cli import main
+try:
+    main(["runs", {str(runs)!r}])
+except SystemExit as left:
+    assert not left.code
+assert not {{"torch", "numpy", "PIL"}} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -366,6 +366,7 @@ WRITERS |= {"rename", "copytree", "copyfile", "truncate", "makedirs", "symlink_t
 HOMES = {"utils/files.py", "utils/system.py", "utils/temporary.py", "utils/locks.py"}
 ALLOWED = {
     ("utils/plotting.py", "savefig"),  # into memory
+    ("utils/video.py", "open"),  # below a temporary name of `atomic_path`
     ("cli/sample.py", "savez_compressed"),  # into a stream of `writing`
 }
 
