@@ -77,7 +77,7 @@ def interpolate(
     check_run(run)
     out = out or run / "interpolation.png"
     check_writable(out, (".png", ".gif", ".mp4"), "--out")
-    never_walks = {"--steps": steps, "--between": between, "--towards": towards, "--data": data}
+    never_walks: dict[str, object] = {"--steps": steps, "--between": between, "--towards": towards, "--data": data}
     _check_walk(through, out, {"--seconds": seconds, "--fps": fps}, never_walks)
     if out.suffix.lower() == ".mp4":
         from poise.utils.video import import_av

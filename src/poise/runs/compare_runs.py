@@ -109,8 +109,8 @@ def compare_runs(a: Path, b: Path) -> RunComparison:
     both = facts[0].measures.keys() & facts[1].measures.keys()
     if both and facts[0].settings != facts[1].settings:
         notes.append(f"their measures can't be compared: {facts[0].settings} and {facts[1].settings}")
-    tables = [named_tables(recipe) for recipe in recipes]
-    return RunComparison(facts[0], facts[1], field_differences(*tables), notes)
+    recipe_a, recipe_b = map(named_tables, recipes)
+    return RunComparison(facts[0], facts[1], field_differences(recipe_a, recipe_b), notes)
 
 
 def run_facts(folder: RunFolder, recipe: Recipe) -> RunFacts:

@@ -74,7 +74,7 @@ def write_video(path: Path, frames: Iterable[Bytes], fps: float) -> tuple[int, i
         DiskError: the file can't be written.
     """
     import_av()
-    import av
+    av = importlib.import_module("av")  # a static type checker need not have it
 
     remaining = iter(frames)
     first = video_frame(next(remaining))
