@@ -34,6 +34,9 @@ FAILURES = ("EIO", "ENOSPC", "EINTR", "short", "full")
 FULL = ("open", "write", "mkdir")
 """The calls that fail on a full disk."""
 
+HIDDEN = (".tmp-", ".samples.lock")
+"""What a killed command may leave behind until it is repeated."""
+
 STEPS, SAVES = 6, 2
 
 
@@ -323,7 +326,7 @@ def writing(
         sound(ended, fault)
         struck[fault.kind] += fault is not NOTHING
         for name, content in files(out).items():
-            assert name.startswith(".tmp-") or content == whole[name], (fault, name)
+            assert name.rpartition("/")[2].startswith(HIDDEN) or content == whole[name], (fault, name)
     assert files(out) == whole
     shutil.rmtree(place)
     return struck
@@ -334,6 +337,11 @@ def sampling(pictures: Path) -> Callable[[Path], list[str]]:
     return lambda out: ["sample", run, "--n", "4", "--out", str(out / "a.png"), "--npz", str(out / "a.npz")]
 
 
+def sampling_to_folder(pictures: Path) -> Callable[[Path], list[str]]:
+    run = str(pictures / "run")
+    return lambda out: ["sample", run, "--n", "3", "--dir", str(out / "samples")]
+
+
 def measuring(pictures: Path) -> Callable[[Path], list[str]]:
     words = ["measure", str(pictures / "run"), "--measures", "fid", "--features", "pixels", "--n", "10"]
     return lambda out: [*words, "--neighbours", str(out / "a.png")]
@@ -341,7 +349,7 @@ def measuring(pictures: Path) -> Callable[[Path], list[str]]:
 
 def strike_writers(pictures: Path, tmp_path: Path, every: int) -> Counter[str]:
     struck = Counter[str]()
-    for name, make in (("sample", sampling), ("measure", measuring)):
+    for name, make in (("sample", sampling), ("folder", sampling_to_folder), ("measure", measuring)):
         line, place = make(pictures), tmp_path / name
         (place / "whole").mkdir(parents=True)
         undisturbed = command(line(place / "whole"), NOTHING, place / "log")

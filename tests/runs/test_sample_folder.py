@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -14,12 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from poise.measure.fid import fid
 from poise.recipe.decode import decode
 from poise.runs import sample_folder
 from poise.runs.run import Run
 from poise.runs.sample_folder import class_folders
 from poise.training.train import train
 from poise.utils.files import write_json
+from poise.utils.images import to_bytes
 
 MLP = {"kind": "mlp", "width": 8, "depth": 1}
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -224,17 +227,37 @@ def test_names_of_class_folders() -> None:
     assert class_folders([str(digit) for digit in range(10)]) == [str(digit) for digit in range(10)]
 
 
-@pytest.mark.parametrize("n", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_clean_fid_reads_the_folder(poise: Any, run: Path, tmp_path: Path, n: int) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("n", "labels"),
+    [(40, False), (40, True), pytest.param(10_000, False, marks=pytest.mark.slow)],
+    ids=["folder", "class folders", "10,000 samples"],
+)
+def test_clean_fid_of_the_folder_is_that_of_the_samples(poise: Any, tmp_path: Path, n: int, labels: bool) -> None:
+    """clean-fid lists the files itself, decodes and resizes them; only its Inception network is replaced."""
     clean = pytest.importorskip("cleanfid.fid")
-    out = tmp_path / "out"
-    assert poise("sample", run, "--dir", out, "--n", n).code == 0
+    resize = importlib.import_module("cleanfid.resize").build_resizer("clean")
+    run, folders = trained(tmp_path, 3, labels=labels), [tmp_path / "a", tmp_path / "b"]
+    assert poise("sample", run, "--dir", folders[0], "--n", n).code == 0
+    assert poise("sample", run, "--dir", folders[1], "--n", 40, "--seed", 1).code == 0
 
-    def means(batch: torch.Tensor) -> torch.Tensor:
-        return batch.flatten(2).mean(2)
+    def mean_colours(batch: torch.Tensor) -> torch.Tensor:
+        """The mean colours of the upper and the lower half, from N x 3 x 299 x 299 with values from 0 to 255."""
+        return torch.nn.functional.adaptive_avg_pool2d(batch.double(), (2, 1)).flatten(1)
 
-    features = clean.get_folder_features(
-        str(out), means, num_workers=0, batch_size=100, device="cpu", mode="clean", verbose=False
+    value = clean.compute_fid(
+        *map(str, folders),
+        custom_feat_extractor=mean_colours,
+        num_workers=0,
+        batch_size=100,
+        device=torch.device("cpu"),
+        use_dataparallel=False,
+        verbose=False,
     )
-    assert features.shape == (n, 3)
-    assert np.isfinite(features).all()
+    features = []
+    for size, seed in ((n, 0), (40, 1)):
+        images = to_bytes(Run(run).sample(size, seed))
+        resized = (torch.from_numpy(resize(image)).permute(2, 0, 1)[None] for image in images)
+        features.append(torch.cat([mean_colours(image) for image in resized]))
+    assert value > 0
+    assert value == pytest.approx(fid(*features), rel=1e-4)

@@ -363,7 +363,7 @@ def test_leftovers_of_another_machine_are_removed_after_a_day(tmp_path: Path) ->
 
 WRITERS = {"write_text", "write_bytes", "savez", "savez_compressed", "savefig", "mkdir", "rmtree", "unlink", "rmdir"}
 WRITERS |= {"rename", "copytree", "copyfile", "truncate", "makedirs", "symlink_to", "touch", "imsave", "save_file"}
-HOMES = {"utils/files.py", "utils/system.py", "utils/temporary.py", "utils/locks.py"}
+HOMES = {"utils/files.py", "utils/batch_files.py", "utils/system.py", "utils/temporary.py", "utils/locks.py"}
 ALLOWED = {
     ("utils/plotting.py", "savefig"),  # into memory
     ("utils/video.py", "open"),  # below a temporary name of `atomic_path`
