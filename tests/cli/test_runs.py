@@ -84,6 +84,12 @@ def test_fid_comes_before_other_measures(poise: Any, runs: Path) -> None:
     assert found["alarms"] == 2
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "much", None])
+def test_a_best_value_that_is_no_number(poise: Any, runs: Path, value: object) -> None:
+    change(runs / "ring", best={"measure": "coverage", "value": value, "step": 2})
+    assert listed(poise, runs)["ring"]["best"] is None
+
+
 @pytest.mark.parametrize(
     ("file", "text", "reason"),
     [
@@ -173,7 +179,7 @@ def test_field_differences() -> None:
 
 
 def test_measure_histories() -> None:
-    line = {"floor": {"fid": 0.5}, "features": "pixels", "n": 10}
+    line = {"floor": {"fid": 0.5, "coverage": "nan"}, "features": "pixels", "n": 10}
     values = [{"fid": 3.0, "coverage": 0.9, "vendi": 1.0}, {"fid": "nan", "coverage": 0.5}, {"fid": 4.0}]
     found = measure_histories([{"step": step, "measures": one, **line} for step, one in enumerate(values)])
     assert found["fid"] == (4.0, 2, 0.5, 3.0, 0)

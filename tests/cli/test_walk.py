@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +14,28 @@ import torch
 from PIL import Image
 
 from poise.cli.walk import frame_time
+from poise.errors import DiskError
 from poise.latents import lerp
 from poise.runs.run import Run
 from poise.runs.walk import closed_walk, walk_positions
 from poise.utils.images import to_bytes
-from poise.utils.video import video_frame
+from poise.utils.video import video_frame, write_video
 
 
 def test_positions_are_equally_spaced_and_closed() -> None:
     assert walk_positions(2, 4) == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
-    positions = [station + share for station, share in walk_positions(3, 7)]
+    positions = [keyframe + fraction for keyframe, fraction in walk_positions(3, 7)]
     assert np.allclose(positions, np.arange(7) * 3 / 7)
     with pytest.raises(ValueError, match="too few"):
         walk_positions(3, 2)
 
 
 def test_closed_walk_passes_through_every_latent_and_returns() -> None:
-    stations = torch.randn(2, 3, 5)
-    points = torch.stack(list(closed_walk(stations, 12, lerp)), dim=1)
-    assert torch.equal(points[:, ::4], stations)
+    keyframes = torch.randn(2, 3, 5)
+    points = torch.stack(list(closed_walk(keyframes, 12, lerp)), dim=1)
+    assert torch.equal(points[:, ::4], keyframes)
     steps = (points - points.roll(-1, 1)).norm(dim=2)
-    torch.testing.assert_close(steps[:, -1], (stations[:, 2] - stations[:, 0]).norm(dim=1) / 4)
+    torch.testing.assert_close(steps[:, -1], (keyframes[:, 2] - keyframes[:, 0]).norm(dim=1) / 4)
 
 
 def test_frames_for_videos() -> None:
@@ -75,6 +78,34 @@ def test_video_is_read_back(poise: Any, digits_run: Path, tmp_path: Path) -> Non
     assert apart[-1] < 3 * max(apart[:-1]), "the last frame does not lead to the first one"
     data = out.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # faststart
+
+
+def test_a_full_disk_leaves_no_video(tmp_path: Path) -> None:
+    """FFmpeg writes past `poise.utils.system`, so a limit of the size of files stands for the full disk."""
+    pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    frames = (rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(20))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(DiskError, match="can't be written: File too large"):
+            write_video(tmp_path / "a.mp4", frames, 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_a_frame_leaves_the_old_video(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "a.mp4").write_bytes(b"old")
+
+    def frames() -> Iterator[np.ndarray]:
+        yield np.zeros((16, 16, 3), np.uint8)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_video(tmp_path / "a.mp4", frames(), 30)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.mp4", b"old")]
 
 
 def test_video_forth_and_back(poise: Any, ring_run: Path, tmp_path: Path) -> None:

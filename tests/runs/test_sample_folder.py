@@ -214,6 +214,26 @@ def test_grid_of_given_rows_and_columns(poise: Any, run: Path, tmp_path: Path) -
     assert np.array_equal(tiles, images)
 
 
+@pytest.mark.parametrize(("rows", "classes"), [(4, [0, 0, 1, 2]), (3, [0, 1, 2]), (2, [0, 2])])
+def test_rows_of_a_grid_have_one_class_each(poise: Any, tmp_path: Path, rows: int, classes: list[int]) -> None:
+    run = trained(tmp_path, 1, labels=True)
+    words = ("--grid", f"{rows}x5", "--gap", 0, "--out", tmp_path / "a.png")
+    result = poise("sample", run, *words)
+    assert result.code == 0
+    assert ("2 of the 3 classes" in result.last) == (rows == 2)
+    labels = torch.tensor(classes).repeat_interleave(5)
+    images = to_bytes(Run(run).sample(rows * 5, labels=labels))[..., 0]
+    with Image.open(tmp_path / "a.png") as opened:
+        grid = np.asarray(opened)
+    scale = grid.shape[0] // (rows * 8)
+    assert np.array_equal(grid[::scale, ::scale].reshape(rows, 8, 5, 8).swapaxes(1, 2).reshape(-1, 8, 8), images)
+    assert poise("sample", run, *words, "--label", "dogs").code == 0
+    with Image.open(tmp_path / "a.png") as opened:
+        assert np.array_equal(
+            np.asarray(opened)[::scale, ::scale][:8, :8], to_bytes(Run(run).sample(1, label=2))[0, ..., 0]
+        )
+
+
 def test_names_of_class_folders() -> None:
     names = ["cats", "Cats", "a/b", "a_b", "..", ".x", "con", "", "x" * 300, "ok ", "samples.json"]
     folders = class_folders(names)
@@ -230,7 +250,7 @@ def test_names_of_class_folders() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("n", "labels"),
-    [(40, False), (40, True), pytest.param(10_000, False, marks=pytest.mark.slow)],
+    [(40, False), (40, True), pytest.param(10_000, False, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
     ids=["folder", "class folders", "10,000 samples"],
 )
 def test_clean_fid_of_the_folder_is_that_of_the_samples(poise: Any, tmp_path: Path, n: int, labels: bool) -> None:

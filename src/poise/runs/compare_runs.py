@@ -26,7 +26,7 @@ class FieldDifference(NamedTuple):
 
 
 class MeasureHistory(NamedTuple):
-    """A measure of a run: its last value, its floor, and the best value with its step."""
+    """A measure of a run: its last value, its floor if that is finite, and the best value with its step."""
 
     last: float
     step: int
@@ -156,8 +156,8 @@ def measure_histories(lines: list[dict[str, Any]]) -> dict[str, MeasureHistory]:
         better = MEASURES[name].better if name in MEASURES else "floor"
         sign = {"less": 1, "more": -1}.get(better)
         best = min(values, key=lambda pair: sign * pair[1]) if sign else (None, None)
-        number = None if floor is None else decode_number(floor)
-        histories[name] = MeasureHistory(last, step, number, best[1], best[0])
+        floor = None if floor is None or not math.isfinite(decode_number(floor)) else decode_number(floor)
+        histories[name] = MeasureHistory(last, step, floor, best[1], best[0])
     return histories
 
 

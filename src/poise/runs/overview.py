@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections import deque
@@ -148,17 +149,19 @@ def _lowest_fid(lines: list[dict[str, Any]]) -> BestMeasure | None:
     lines = [line for line in lines if FID in line["measures"]]
     kept = [line for line in lines if all(line.get(key) == lines[-1].get(key) for key in ("features", "n"))]
     values = [BestMeasure(FID, decode_number(line["measures"][FID]), line["step"]) for line in kept]
-    finite = [best for best in values if abs(best.value) < float("inf")]
+    finite = [best for best in values if math.isfinite(best.value)]
     return min(finite, key=lambda best: best.value) if finite else None
 
 
 def _selected_best(info: dict[str, Any]) -> BestMeasure | None:
     """The best value of the measure that selects the weights, as the run has recorded it."""
-    best = info.get("best")
     try:
-        return None if best is None else BestMeasure(str(best["measure"]), float(best["value"]), int(best["step"]))
+        best = BestMeasure(
+            str(info["best"]["measure"]), decode_number(info["best"]["value"]), int(info["best"]["step"])
+        )
     except (KeyError, TypeError, ValueError):
         return None
+    return best if math.isfinite(best.value) else None
 
 
 def _last_step(rows: Path, tail: int = 1 << 16) -> int:

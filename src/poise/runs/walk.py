@@ -13,34 +13,34 @@ from poise.runs.run import Run
 Interpolation = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def walk_positions(stations: int, frames: int) -> list[tuple[int, float]]:
-    """The positions of equally spaced frames on a closed walk, each as the last station passed and the share of the way
-    to the next one. The first frame is at station 0; after the last frame the walk arrives there again.
+def walk_positions(keyframes: int, frames: int) -> list[tuple[int, float]]:
+    """The positions of equally spaced frames on a closed walk, each as the last keyframe passed and the fraction of the
+    way to the next one. The first frame is keyframe 0; after the last frame the walk arrives there again.
 
     Raises:
-        ValueError: there are fewer frames than stations, so that one would never be near to its frame.
+        ValueError: there are fewer frames than keyframes.
     """
-    if not 0 < stations <= frames:
-        raise ValueError(f"{frames} frames are too few for {stations} stations")
-    return [(frame * stations // frames, frame * stations % frames / frames) for frame in range(frames)]
+    if not 0 < keyframes <= frames:
+        raise ValueError(f"{frames} frames are too few for {keyframes} keyframes")
+    return [(frame * keyframes // frames, frame * keyframes % frames / frames) for frame in range(frames)]
 
 
-def closed_walk(stations: Tensor, frames: int, interpolation: Interpolation) -> Iterator[Tensor]:
+def closed_walk(keyframes: Tensor, frames: int, interpolation: Interpolation) -> Iterator[Tensor]:
     """The latents of each frame, R x dim, of R closed walks side by side.
 
     Args:
-        stations: the latents that the walks pass through, R x N x dim.
+        keyframes: the latents that the walks pass through, R x N x dim.
         frames: the number of frames, at least N.
         interpolation: from a latent to the next one, such as `slerp`.
     """
-    num = stations.shape[1]
-    for station, share in walk_positions(num, frames):
-        yield interpolation(stations[:, station], stations[:, (station + 1) % num], share)
+    num = keyframes.shape[1]
+    for keyframe, fraction in walk_positions(num, frames):
+        yield interpolation(keyframes[:, keyframe], keyframes[:, (keyframe + 1) % num], fraction)
 
 
 def walk_samples(
     run: Run,
-    stations: int,
+    keyframes: int,
     frames: int,
     interpolation: Interpolation,
     *,
@@ -54,7 +54,7 @@ def walk_samples(
 
     Args:
         run: the run.
-        stations: the number of random latents that each walk passes through. The first walk passes through the first
+        keyframes: the number of random latents that each walk passes through. The first walk passes through the first
             latents of this seed, those of `Run.sample`.
         frames: the number of frames.
         interpolation: from a latent to the next one.
@@ -65,7 +65,7 @@ def walk_samples(
         project: whether the latents are projected to the support of the latent distribution.
     """
     latent, net, streams = run.recipe.latent, run.generator(raw=raw), RandomStreams(seed)
-    latents = run.latents(walks * stations, seed).unflatten(0, (walks, stations))
+    latents = run.latents(walks * keyframes, seed).unflatten(0, (walks, keyframes))
     labels = run.labels_by_row(walks) if label is None else run.labels(walks, label)
     for z in closed_walk(latents, frames, interpolation):
         yield generate(net, latent.project(z) if project else z, labels, streams=streams, block=walks)
