@@ -67,7 +67,7 @@ def test_files_are_the_samples_in_their_mode(poise: Any, tmp_path: Path, channel
     run, out = trained(tmp_path, channels), tmp_path / "out"
     result = poise("sample", run, "--dir", out, "--n", 70, "--seed", 3)
     assert (result.code, result.out) == (0, "")
-    assert "70 samples of seed 3 by step 2" in result.last
+    assert "70 samples of seed 3 from step 2" in result.last
     images = arrays(poise, run, tmp_path / "a.npz", 70, "--seed", 3)["images"]
     assert sorted(entries(out)) == [*(f"{i:08d}.png" for i in range(70)), "samples.json"]
     for index, image in enumerate(images):

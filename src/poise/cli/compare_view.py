@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from poise.utils.printing import print_line
+from poise.utils.printing import count_noun, print_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ FACTS = ("state", "steps", "images seen", "training time", "data", "alarms")
 def _facts(run: RunFacts) -> tuple[str, ...]:
     from poise.cli.progress_view import format_duration
 
-    threads = "" if run.threads is None else f", {run.threads} threads"
+    threads = "" if run.threads is None else f", {count_noun(run.threads, 'thread')}"
     alarms = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in run.alarms.items())
     return (
         run.state,

@@ -138,7 +138,7 @@ def _write_folder(run: Run, folder: Path, n: int, origin: Origin) -> None:
     advice = f"; the files in {folder} are complete, and the same command writes the missing ones"
     with Signals(advice), progress_bar("writing samples") as progress:
         written, total = write_samples(run, folder, n, origin, progress)
-    notes = [f"{count_noun(total, 'sample')} of seed {origin.seed} by step {run.checkpoint.step:,}"]
+    notes = [f"{count_noun(total, 'sample')} of seed {origin.seed} from step {run.checkpoint.step:,}"]
     notes += [f"{total - written:,} of them were there already"] if written < total else []
     print_line(f"{folder}: {', '.join(notes)}", err=True)
 
