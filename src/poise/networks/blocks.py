@@ -108,7 +108,7 @@ class ProjectAndReshape(nn.ConvTranspose2d):
     def forward(self, latents: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
         """B x in to B x out x base x base, in channels_last format."""
         rows = latents @ self.weight.permute(0, 2, 3, 1).flatten(1)
-        maps = rows.view(len(latents), *self.kernel_size, self.out_channels)
+        maps = rows.unflatten(1, (*self.kernel_size, self.out_channels))  # no batch size, which an export would fix
         return (maps if self.bias is None else maps + self.bias).permute(0, 3, 1, 2)
 
 
