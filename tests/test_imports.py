@@ -28,6 +28,7 @@ FLOORS = [
     {"engine"},
     {"runs"},
     {"training"},
+    {"export"},
     {"ladder", "study"},
     {"cli"},
     {"api"},

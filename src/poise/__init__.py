@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from poise.api import train as train
     from poise.errors import PoiseError as PoiseError
     from poise.errors import Stopped as Stopped
+    from poise.export.load import load_generator as load_generator
     from poise.latents import lerp as lerp
     from poise.latents import slerp as slerp
     from poise.recipe.model import Recipe as Recipe
@@ -41,6 +42,7 @@ _MODULE_OF = {
     "Run": "poise.runs.run",
     "Stopped": "poise.errors",
     "lerp": "poise.latents",
+    "load_generator": "poise.export.load",
     "slerp": "poise.latents",
     "train": "poise.api",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "functional",
     "latents",
     "lerp",
+    "load_generator",
     "measure",
     "networks",
     "objectives",

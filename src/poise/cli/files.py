@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,17 @@ def check_run(run: Path) -> None:
     """
     if not (run / "run.json").is_file():
         raise CheckpointError("not a run folder: it has no run.json", where=str(run))
+
+
+def check_license(identifier: str | None) -> None:
+    """Check the form of a licence's identifier.
+
+    Raises:
+        RecipeError: it can't be one.
+    """
+    if identifier is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,99}", identifier):
+        cure = "use an identifier such as mit, apache-2.0, cc-by-nc-4.0 or other"
+        raise RecipeError("not an identifier of a licence", where="--license", found=f"'{identifier}'", cure=cure)
 
 
 def report_skipped_checkpoints(run: Run) -> None:

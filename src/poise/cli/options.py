@@ -46,6 +46,13 @@ Gap = Annotated[
     typer.Option(min=0, max=1000, help="The pixels between two images of a grid, and around it.", show_default="2"),
 ]
 
+NoNoise = Annotated[
+    bool, typer.Option("--no-noise", help="Replace layers of G that draw random numbers by their means.")
+]
+License = Annotated[
+    Text, typer.Option("--license", help="The licence to state, by its identifier: mit, cc-by-4.0, other.")
+]
+
 Measures = Annotated[
     Text,
     typer.Option(

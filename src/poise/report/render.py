@@ -46,12 +46,12 @@ def write_document(sections: Sequence[ReportSection], out: Path, name: str = "re
 
 def html(sections: Sequence[ReportSection]) -> str:
     """The report as a single HTML file with embedded images, which loads nothing and runs no script."""
-    return _environment().get_template("document.html.j2").render(sections=sections, max_still_rows=MAX_STILL_ROWS)
+    return environment().get_template("document.html.j2").render(sections=sections, max_still_rows=MAX_STILL_ROWS)
 
 
 def markdown(sections: Sequence[ReportSection], out: Path) -> str:
     """The report as Markdown (GitHub's dialect); images are linked by their paths relative to `out`."""
-    return _environment().get_template("document.md.j2").render(sections=sections, out=out).rstrip("\n") + "\n"
+    return environment().get_template("document.md.j2").render(sections=sections, out=out).rstrip("\n") + "\n"
 
 
 def escape_markdown(text: object) -> str:
@@ -60,7 +60,8 @@ def escape_markdown(text: object) -> str:
     return escaped.replace("<", "&lt;").replace("](", "]\\(")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Jinja2 with the templates of this package and the filters that they use."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

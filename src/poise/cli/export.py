@@ -1,0 +1,59 @@
+"""`poise export`: writes a run's generator as a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from poise.cli.options import Best, License, NoNoise, Raw, RunArgument, TrustCode
+from poise.utils.printing import print_line
+
+Format = Literal["safetensors", "onnx", "pt2"]
+
+
+def export(
+    run: RunArgument,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="The format.", show_default="that of --out, or safetensors")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file.", show_default="RUN/generator.FORMAT")] = None,
+    raw: Raw = False,
+    best: Best = False,
+    no_noise: NoNoise = False,
+    license: License = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Export the generator of a run, and check the file against PyTorch before it is written.
+
+    `safetensors` has the weights and the recipe, for poise.load_generator. `onnx` is a graph for onnxruntime and other
+    engines, `pt2` a torch.export program; both have a dynamic batch.
+    """
+    from poise.cli.files import check_license, check_run, check_writable, report_skipped_checkpoints
+
+    check_run(run)
+    suffix = "" if out is None else out.suffix.lower().removeprefix(".")
+    name = form or (suffix if suffix in ("safetensors", "onnx", "pt2") else "safetensors")
+    out = run / f"generator.{name}" if out is None else out
+    check_writable(out, (f".{name}",), "--out")
+    check_license(license)
+
+    from poise.export.comparison import BATCHES
+    from poise.export.exporter import export_generator
+    from poise.runs.run import Run
+    from poise.utils.files import write_bytes
+
+    opened = Run(run, trust_code=trust_code, best=best)
+    done = export_generator(opened, name, raw=raw, no_noise=no_noise, license=license or "")
+    report_skipped_checkpoints(opened)
+    write_bytes(out, done.data)
+    for note in done.notes:
+        print_line(f"note: {note}", err=True)
+    sizes = " and ".join(map(str, BATCHES))
+    print_line(
+        f"{out}: {done.description.weights} weights of step {done.description.step:,}, inputs: "
+        f"{', '.join(done.inputs)}; with {done.engine}, the largest difference from PyTorch is "
+        f"{done.comparison.difference:.2g} over batches of {sizes} (limit {done.comparison.limit:.2g})",
+        err=True,
+    )

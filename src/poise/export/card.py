@@ -1,0 +1,111 @@
+"""The model card of a pushed generator: the README.md of its repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from poise.core.metrics_log import decode_number
+from poise.export.description import Description, latent_sentence
+from poise.report.render import environment
+from poise.runs.run import Run
+
+PIPELINE = "unconditional-image-generation"
+"""The task under which huggingface.co lists models that generate images without a text."""
+
+
+class CardFacts(NamedTuple):
+    """What the card says beyond the description.
+
+    Attributes:
+        measures: rows of measure, value and floor, as text.
+        measured: how the measures were computed, in one sentence; empty if there are none.
+        training: rows of a fact's name and its value.
+        remarks: what readers should know.
+        files: what each file of the repository is, by its name.
+    """
+
+    measures: Sequence[tuple[str, str, str]]
+    measured: str
+    training: Sequence[tuple[str, str]]
+    remarks: Sequence[str]
+    files: Mapping[str, str]
+
+
+def model_card(description: Description, facts: CardFacts) -> str:
+    """The card in Markdown, with the metadata that huggingface.co reads in YAML at its head."""
+    recipe = description.recipe
+    front = {
+        "license": description.license or "unknown",
+        "library_name": "poise",
+        "tags": ["gan", "poise", recipe.name, *(["onnx"] if "generator.onnx" in facts.files else [])],
+        **({"pipeline_tag": PIPELINE} if description.is_image else {}),
+    }
+    return (
+        environment()
+        .get_template("model-card.md.j2")
+        .render(
+            front=front,
+            description=description,
+            recipe=recipe,
+            recipe_toml=recipe.to_toml().rstrip("\n"),
+            latents=latent_sentence(recipe.latent),
+            kind="images" if description.is_image else "points",
+            facts=facts,
+        )
+    )
+
+
+def card_facts(run: Run, description: Description, remarks: Sequence[str], files: Mapping[str, str]) -> CardFacts:
+    """Collect the facts of a run."""
+    line = last_measures(run, description.step) if description.weights == "averaged" or not _averages(run) else None
+    return CardFacts(
+        measures=[] if line is None else _measure_rows(line),
+        measured="" if line is None else _how_measured(line),
+        training=list(_training(run, description)),
+        remarks=remarks,
+        files=files,
+    )
+
+
+def last_measures(run: Run, step: int) -> dict[str, Any] | None:
+    """The last line of `measures.jsonl` up to a step, which is of the weights that are sampled from; None if none."""
+    lines = [line for line in run.measures if line["step"] <= step]
+    return lines[-1] if lines else None
+
+
+def _averages(run: Run) -> bool:
+    return run.generator() is not run.generator(raw=True)
+
+
+def _measure_rows(line: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    floors = line.get("floor", {})
+    return [(name, _number(value), _number(floors.get(name))) for name, value in line["measures"].items()]
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{decode_number(value):.4g}"
+
+
+def _how_measured(line: Mapping[str, Any]) -> str:
+    return (
+        f"Measured at step {line['step']:,} with {line['n']:,} samples, features: {line['features']}. The floor is the "
+        "same measure of real samples in place of generated ones: no generator can be expected to be better."
+    )
+
+
+def _training(run: Run, description: Description) -> list[tuple[str, str]]:
+    data, info = description.data, run.info
+    size = "x".join(map(str, description.shape))
+    counted = "points of the plane" if data["count"] is None else f"{data['count']:,} images of {size} (C x H x W)"
+    rows = [
+        ("data", f"{data['kind']}: {counted}"),
+        ("fingerprint of the data", str(data["fingerprint"])),
+        ("steps", f"{description.step:,} of {run.recipe.steps:,}, batch size {run.recipe.batch:,}"),
+        ("parameters of the generator", f"{info['parameters'].get('g', 0):,}"),
+        ("weights", "averaged over training" if description.weights == "averaged" else "as trained, not averaged"),
+        ("precision", f"trained in {info.get('precision', 'an unknown precision')}, stored as float32"),
+        ("poise", description.version),
+    ]
+    classes = [("classes", ", ".join(description.classes))] if description.classes else []
+    return rows[:2] + classes + rows[2:]

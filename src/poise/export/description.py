@@ -1,0 +1,164 @@
+"""What an exported file says about its generator: text by name, without the paths of this computer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple, Self
+
+from poise.errors import CheckpointError, RecipeError
+from poise.latents import Latent
+from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
+from poise.recipe.toml import parse_toml
+from poise.runs.code_copies import copy_names
+from poise.runs.run import Run
+from poise.version import __version__
+
+ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]")
+
+
+class Description(NamedTuple):
+    """The description of an exported generator.
+
+    Attributes:
+        recipe: the recipe of its run; paths are reduced to the names of the files or folders.
+        shape: the shape of a sample.
+        classes: the names of the classes; empty if G is not conditional.
+        num_classes: the number of classes of the data, whether or not G is conditional.
+        step: the step of the checkpoint.
+        weights: "averaged" or "live".
+        data: kind, fingerprint and number of the training samples.
+        code: the hash of each Python file that the recipe names, by the file's name.
+        random_layers: "kept", "replaced by their means", or "none".
+        license: an identifier such as "cc-by-4.0"; empty if unknown.
+        version: the version of poise.
+    """
+
+    recipe: Recipe
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    num_classes: int
+    step: int
+    weights: str
+    data: Mapping[str, Any]
+    code: Mapping[str, str]
+    random_layers: str = "none"
+    license: str = ""
+    version: str = __version__
+
+    @classmethod
+    def of(cls, run: Run, *, raw: bool = False, license: str = "") -> Self:
+        """The description of a run's generator."""
+        data, original = run.info["data"], run.folder.parse_recipe(decode)
+        names = copy_names(original)
+        return cls(
+            recipe=portable(original),
+            shape=run.shape,
+            classes=() if original.labels.g is None else run.classes,
+            num_classes=len(run.classes),
+            step=run.checkpoint.step,
+            weights="live" if run.generator(raw=raw) is run.game.g.net else "averaged",
+            data={key: data[key] for key in ("kind", "fingerprint", "count")},
+            code={names[file]: digest for file, digest in run.info.get("code", {}).items() if file in names},
+            license=license,
+        )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the samples are images, C x H x W, and not points."""
+        return len(self.shape) == 3
+
+    def as_text(self) -> dict[str, str]:
+        """All of it as text by name: the metadata of a file. Values that are not text are JSON."""
+        latent = self.recipe.latent
+        facts: dict[str, Any] = {
+            "generator": "poise",
+            "poise_version": self.version,
+            "name": self.recipe.name,
+            "latent": latent.model_dump(mode="json") | {"distribution": latent_sentence(latent)},
+            "shape": list(self.shape),
+            "range": [-1, 1] if self.is_image else None,
+            "classes": list(self.classes),
+            "num_classes": self.num_classes,
+            "step": self.step,
+            "weights": self.weights,
+            "random_layers": self.random_layers,
+            "data": dict(self.data),
+            "code": dict(self.code),
+            "license": self.license,
+            "recipe": self.recipe.to_toml(),
+        }
+        return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
+
+    @classmethod
+    def from_text(cls, metadata: Mapping[str, str], where: str) -> Self:
+        """The inverse of `as_text`.
+
+        Args:
+            metadata: the metadata of a file.
+            where: the file, for messages.
+
+        Raises:
+            CheckpointError: the metadata is not that of a generator exported by poise, or is damaged.
+        """
+        if metadata.get("generator") != "poise":
+            raise CheckpointError("not a generator exported by poise: its metadata says nothing of it", where=where)
+        try:
+            return cls(
+                recipe=decode(parse_toml(metadata["recipe"], where), where),
+                shape=tuple(map(int, json.loads(metadata["shape"]))),
+                classes=tuple(map(str, json.loads(metadata["classes"]))),
+                num_classes=int(json.loads(metadata["num_classes"])),
+                step=int(json.loads(metadata["step"])),
+                weights=metadata["weights"],
+                data=dict(json.loads(metadata["data"])),
+                code=dict(json.loads(metadata["code"])),
+                random_layers=metadata["random_layers"],
+                license=metadata["license"],
+                version=metadata["poise_version"],
+            )
+        except (KeyError, ValueError, TypeError, RecipeError) as error:
+            cure = f"it was written by poise {metadata.get('poise_version', 'of an unknown version')}"
+            raise CheckpointError(f"its metadata can't be read: {error}", where=where, cure=cure) from None
+
+
+def latent_sentence(latent: Latent) -> str:
+    """How latents are drawn, for a reader who does not have poise."""
+    sentences = {
+        "gaussian": "each coordinate from N(0, 1)",
+        "sphere": f"each coordinate from N(0, 1), then scaled to the Euclidean norm {getattr(latent, 'radius', 1.0):g}",
+        "uniform": "each coordinate uniform in [-1, 1]",
+        "truncated": f"each coordinate from N(0, 1), redrawn until within +-{getattr(latent, 'threshold', 2.0):g}",
+    }
+    return sentences.get(str(latent.tag()), f"see poise.latents, kind {latent.tag()}")
+
+
+def portable(recipe: Recipe) -> Recipe:
+    """The recipe without paths of this computer.
+
+    The path of the data, and every text that is an absolute path, is reduced to its last part. A Python file gets the
+    name of its copy, under which it is looked for beside the exported file.
+    """
+    names = copy_names(recipe)
+
+    def reduced(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: reduced(part, name) for name, part in value.items()}
+        if isinstance(value, list):
+            return [reduced(part, key) for part in value]
+        if not isinstance(value, str):
+            return value
+        if key == "file" and value in names:
+            return names[value]
+        return _last_part(value) if key == "path" or ABSOLUTE.match(value) else value
+
+    table = recipe.canonical()
+    return decode({name: part if name == "about" else reduced(part, name) for name, part in table.items()}, "recipe")
+
+
+def _last_part(path: str) -> str:
+    flavour = PureWindowsPath if "\\" in path else PurePosixPath
+    return flavour(path).name or "data"

@@ -1,0 +1,125 @@
+"""Exports a run's generator: encodes it, runs the result in its own engine, and compares that with PyTorch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from poise.errors import RecipeError
+from poise.export.comparison import BATCHES, Comparison, compare
+from poise.export.comparison import Run as RunGenerator
+from poise.export.description import Description
+from poise.export.formats import FORMATS, ExportFormat, require_packages
+from poise.export.load import MEANS
+from poise.export.network import ExportedGenerator, GeneratorInputs, is_random, mean_layer, plain_copy, replace_by_means
+from poise.runs.run import Run
+from poise.utils.printing import count_noun
+
+EXAMPLE_BATCH = 3
+"""The batch size of the inputs that a graph is traced with; torch.export would treat 1 as a constant."""
+
+
+class Export(NamedTuple):
+    """An export that has passed its comparison.
+
+    Attributes:
+        data: the contents of the file.
+        comparison: how far it is from PyTorch.
+        engine: what it was run with for the comparison.
+        inputs: the names of the inputs.
+        description: what the file says about the generator.
+        notes: what users should know about it.
+    """
+
+    data: bytes
+    comparison: Comparison
+    engine: str
+    inputs: tuple[str, ...]
+    description: Description
+    notes: list[str]
+
+
+def export_generator(run: Run, name: str, *, raw: bool = False, no_noise: bool = False, license: str = "") -> Export:
+    """Encode the generator of a run, and compare the result with PyTorch.
+
+    Args:
+        run: the run.
+        name: the format, a key of `FORMATS`.
+        raw: whether to use the live weights instead of the averaged ones.
+        no_noise: whether layers that draw random numbers are replaced by their means.
+        license: an identifier of the licence, for the metadata.
+
+    Raises:
+        RecipeError: packages are missing, the network can't be expressed in this format, it draws random numbers that
+            the format can't compare, or the result differs from PyTorch.
+        CheckpointError: the run has no valid checkpoint.
+    """
+    require_packages(name)
+    form, original = FORMATS[name], run.generator(raw=raw)
+    generator = ExportedGenerator(plain_copy(original)).eval()
+    example = example_inputs(run, generator, EXAMPLE_BATCH)
+    description = Description.of(run, raw=raw, license=license)
+    replaced = replace_by_means(generator.net) if no_noise else 0
+    random = is_random(generator, example)
+    if random and not form.keeps_random_layers:
+        raise _refuse_random(generator.net, name)
+    if not random and not form.keeps_random_layers:
+        replace_by_means(generator.net)  # layers whose strength has fallen to 0: a graph can't contain their branch
+    description = description._replace(random_layers="kept" if random else MEANS if replaced else "none")
+    data = form.encode(generator, example, description)
+    reference = _callable(generator if random or replaced else ExportedGenerator(original), original)
+    batches = [example_inputs(run, generator, n) for n in BATCHES]
+    comparison = compare(reference, form.open(data, run.folder.code), batches)
+    if not comparison.passed:
+        raise _refuse_difference(comparison, name, form)
+    return Export(data, comparison, form.engine, tuple(example.named), description, _notes(random, replaced))
+
+
+def example_inputs(run: Run, generator: ExportedGenerator, n: int) -> GeneratorInputs:
+    """n latents of seed n, and labels that run through the classes, if the generator takes any."""
+    labels = torch.arange(n) % len(run.classes) if generator.takes_labels else None
+    return GeneratorInputs(run.latents(n, seed=n), labels, torch.tensor(0.7) if generator.takes_truncation else None)
+
+
+def _callable(generator: ExportedGenerator, original: nn.Module) -> RunGenerator:
+    """The generator as a function; the run's network is in evaluation mode during a call."""
+
+    def run(inputs: GeneratorInputs) -> torch.Tensor:
+        training = original.training
+        original.eval()
+        try:
+            return generator(*inputs.positional, **inputs.by_keyword)
+        finally:
+            original.train(training)
+
+    return run
+
+
+def _refuse_random(net: nn.Module, name: str) -> RecipeError:
+    has_means = any(mean_layer(module) is not None for module in net.modules())
+    cure = "--no-noise replaces these layers by their means; " if has_means else ""
+    what = "this generator draws random numbers itself, and those of another engine can't be compared with PyTorch's"
+    return RecipeError(what, where=f"--format {name}", cure=f"{cure}--format safetensors keeps them")
+
+
+def _refuse_difference(comparison: Comparison, name: str, form: ExportFormat) -> RecipeError:
+    what = f"the exported generator differs from PyTorch when it is run with {form.engine}; nothing was written"
+    cure = "use another format" if name == "safetensors" else "use --format safetensors"
+    return RecipeError(
+        what,
+        where=f"--format {name}",
+        found=f"a difference of {comparison.difference:.2g} (limit {comparison.limit:.2g})",
+        cure=cure,
+    )
+
+
+def _notes(random: bool, replaced: int) -> list[str]:
+    notes = []
+    if random:
+        notes += ["this generator draws random numbers itself: the same latents give other samples in each call"]
+    if replaced:
+        layers = count_noun(replaced, "random layer")
+        notes += [f"{layers} replaced by the mean: samples are not those of `poise sample`"]
+    return notes

@@ -1,0 +1,140 @@
+"""The safetensors format: the weights of a plain generator with its description, from which it is rebuilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.errors import CheckpointError
+from poise.export.description import Description
+from poise.export.network import ExportedGenerator, plain_copy, replace_by_means
+from poise.runs.code_copies import use_copies
+from poise.runs.generate import sample_latents
+from poise.user_code.loading import allow_user_code
+
+
+class LoadedGenerator(ExportedGenerator):
+    """A generator read from a file: `generator(latents[, labels])` returns samples, B x shape.
+
+    Attributes:
+        description: what the file says about it.
+    """
+
+    def __init__(self, net: nn.Module, description: Description) -> None:
+        super().__init__(net)
+        self.description = description
+
+    def latents(self, n: int, seed: int = 0) -> Tensor:
+        """n latents, n x dim; latent i is a function of (seed, i), the same as that of `poise sample`."""
+        return sample_latents(self.description.recipe.latent, n, RandomStreams(seed), "sample")
+
+
+def encode_generator(net: nn.Module, description: Description) -> bytes:
+    """The contents of a safetensors file.
+
+    Args:
+        net: a network from `plain_copy`. Tensors that share memory are stored once, under their first name.
+        description: becomes the metadata, to which "format" = "pt" is added, as other libraries expect.
+    """
+    return safetensors.torch.save(_distinct_tensors(net), {"format": "pt"} | description.as_text())
+
+
+def _distinct_tensors(net: nn.Module) -> dict[str, Tensor]:
+    tensors, seen = dict[str, Tensor](), set[int]()
+    for name, tensor in net.state_dict().items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        tensors[name] = tensor
+    return tensors
+
+
+def load_generator(path: str | Path, *, trust_code: bool = False) -> LoadedGenerator:
+    """Load a generator that `poise export --format safetensors` has written; the run is not needed.
+
+    Args:
+        path: the file.
+        trust_code: whether Python files that its recipe names may be executed. They are looked for beside the file.
+
+    Returns:
+        The network on the CPU, in evaluation mode and float32.
+
+    Raises:
+        CheckpointError: the file can't be read, is damaged, or was not written by poise.
+        RecipeError: its recipe names Python files, and `trust_code` is not set.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(path)) from None
+    return decode_generator(data, str(path), path.parent, trust_code=trust_code)
+
+
+def decode_generator(data: bytes, where: str, code: Path, *, trust_code: bool) -> LoadedGenerator:
+    """The inverse of `encode_generator`.
+
+    Args:
+        data: the contents of a file.
+        where: the file, for messages.
+        code: the folder with the Python files that the recipe names, if it names any.
+        trust_code: whether they may be executed.
+
+    Raises:
+        CheckpointError, RecipeError: see `load_generator`.
+    """
+    description = Description.from_text(_metadata(data, where), where)
+    recipe = use_copies(description.recipe, code, description.code)
+    allow_user_code(recipe, trust_code)
+    data_spec = DataSpec(description.shape, description.num_classes, num_samples=1)
+    compute = ComputeSettings(torch.device("cpu"), "fp32")
+    net = plain_copy(build_game(recipe, data_spec, compute, RandomStreams(recipe.seed)).g.net)
+    if description.random_layers == MEANS:
+        replace_by_means(net)
+    _load_state(net, safetensors.torch.load(data), where)
+    return LoadedGenerator(net, description).eval()
+
+
+MEANS = "replaced by their means"
+"""The value of `Description.random_layers` if the file contains no random layers although the run has some."""
+
+
+def _metadata(data: bytes, where: str) -> dict[str, str]:
+    """The metadata in the header: 8 bytes with the length of a JSON table, then the table."""
+    try:
+        safetensors.deserialize(data)
+        length = int.from_bytes(data[:8], "little")
+        return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"not an intact safetensors file: {error}", where=where) from None
+
+
+@torch.no_grad()
+def _load_state(net: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy the tensors into the network; nothing is changed unless all of them fit.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, or of another shape or type.
+    """
+    expected = _distinct_tensors(net)
+    wrong = sorted(
+        name
+        for name in expected.keys() | tensors.keys()
+        if name not in tensors
+        or name not in expected
+        or (tensors[name].shape, tensors[name].dtype) != (expected[name].shape, expected[name].dtype)
+    )
+    if wrong:
+        what = f"its tensors do not fit its recipe: {', '.join(wrong[:10])}"
+        raise CheckpointError(what, where=where, cure="use the version of poise that its metadata names")
+    for name, tensor in expected.items():
+        tensor.copy_(tensors[name])

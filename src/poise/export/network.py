@@ -1,0 +1,165 @@
+"""The network that is exported: a plain copy of a run's generator, with named inputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
+
+from poise.networks.base import call_network
+from poise.tricks.layers import StochasticLayer
+
+
+class GeneratorInputs(NamedTuple):
+    """The inputs of a generator.
+
+    Attributes:
+        latents: float32, B x dim.
+        labels: int64, B; None if the generator is not conditional.
+        truncation: float32, 0-dim: 1 for none, 0 for the mean; None if the network can't be truncated.
+    """
+
+    latents: Tensor
+    labels: Tensor | None = None
+    truncation: Tensor | None = None
+
+    @property
+    def positional(self) -> tuple[Tensor, ...]:
+        """The latents and, if there are any, the labels."""
+        return (self.latents,) if self.labels is None else (self.latents, self.labels)
+
+    @property
+    def by_keyword(self) -> dict[str, Tensor]:
+        """The truncation, which is passed by keyword because labels may be absent before it."""
+        return {} if self.truncation is None else {"truncation": self.truncation}
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """All inputs that there are, by name and in order."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+class ExportedGenerator(nn.Module):
+    """A generator with the inputs that every export has: `generator(latents[, labels][, truncation=psi])`.
+
+    The output is float32, B x shape: images in [-1, 1], or points.
+
+    A layer that truncates declares `takes_truncation = True` and reads the strength from its attribute `psi`, which may
+    be a number or a 0-dim tensor. The attribute is set for the duration of a call, as the labels of a class-conditional
+    norm are, because the layers in between pass on feature maps only.
+
+    Args:
+        net: the network, with an attribute `takes_labels = True` if it needs labels.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the network is conditional on labels."""
+        return bool(getattr(self.net, "takes_labels", False))
+
+    @property
+    def takes_truncation(self) -> bool:
+        """Whether a layer of the network can truncate."""
+        return any(True for _ in self._truncating_layers())
+
+    def _truncating_layers(self) -> Iterator[Any]:
+        return (module for module in self.net.modules() if getattr(module, "takes_truncation", False))
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None) -> Tensor:
+        """The samples; without `truncation` the network's own setting is used."""
+        if truncation is None:
+            return call_network(self.net, latents, labels).float()
+        layers = [(layer, layer.psi) for layer in self._truncating_layers()]
+        for layer, _ in layers:
+            layer.psi = truncation
+        try:
+            return call_network(self.net, latents, labels).float()
+        finally:
+            for layer, psi in layers:
+                layer.psi = psi
+
+
+def plain_copy(net: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose state is what a foreign program expects.
+
+    Parametrised weights, such as those with a spectral norm, are replaced by their values, so that the state has one
+    entry `weight` per layer. No tensor has a gradient or a channels_last layout, and tensors on other devices are
+    copied to the CPU.
+    """
+    plain = copy.deepcopy(net).eval().requires_grad_(False).cpu()
+    for module in list(plain.modules()):
+        if is_parametrized(module):
+            _remove_parametrizations(module)
+    with torch.no_grad():
+        for tensor in [*plain.parameters(), *plain.buffers()]:
+            tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return plain.requires_grad_(False)
+
+
+def _remove_parametrizations(module: nn.Module) -> None:
+    """Replace parametrised weights by their values.
+
+    `torch.nn.utils.parametrize.remove_parametrizations` also deletes the property `weight` from the module's class,
+    which a copy shares with the original.
+    """
+    values = {name: getattr(module, name).detach() for name in list(module.parametrizations)}  # type: ignore[arg-type]
+    module.__class__ = type_before_parametrizations(module)
+    del module.parametrizations
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
+def replace_by_means(net: nn.Module) -> int:
+    """Replace each layer that is random in evaluation by its mean, in place.
+
+    Returns:
+        The number of layers that were replaced.
+    """
+    layers = [
+        (parent, name, mean)
+        for parent in net.modules()
+        for name, child in parent.named_children()
+        if (mean := mean_layer(child)) is not None
+    ]
+    for parent, name, mean in layers:
+        setattr(parent, name, mean)
+    return len(layers)
+
+
+def mean_layer(layer: nn.Module) -> nn.Module | None:
+    """The mean of a layer that is random in evaluation; None for other layers.
+
+    Layer noise, h + sigma eps, and standing dropout, h m / (1 - rate), both have the mean h. Any other layer that draws
+    random numbers has a method `mean_layer` that returns the module to use instead.
+    """
+    if isinstance(layer, StochasticLayer):
+        return nn.Identity()
+    make = getattr(layer, "mean_layer", None)
+    return None if make is None else make()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch's global generator with this seed; its state is restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@torch.no_grad()
+def is_random(generator: ExportedGenerator, inputs: GeneratorInputs) -> bool:
+    """Whether the generator's output depends on PyTorch's global random numbers."""
+    outputs = []
+    for seed in (0, 1):
+        with seeded(seed):
+            outputs.append(generator(*inputs.positional, **inputs.by_keyword))
+    return not torch.equal(*outputs)

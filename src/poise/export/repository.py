@@ -1,0 +1,168 @@
+"""A model repository: a folder with a generator, its card and a sample grid. `hub.py` uploads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from poise.errors import RecipeError
+from poise.export.card import card_facts, model_card
+from poise.export.description import Description
+from poise.export.exporter import Export, export_generator
+from poise.export.hub import HUB
+from poise.runs.code_copies import copy_names
+from poise.runs.run import Run
+from poise.utils.files import write_folder
+from poise.utils.image_grid import encode_png, grid_by_class, sample_grid
+from poise.utils.system import disk_errors
+
+FILES = {
+    "README.md": "this card",
+    "generator.safetensors": "the weights, with the recipe as metadata; `poise.load_generator` reads it",
+    "generator.onnx": "the generator as an ONNX graph with a dynamic batch",
+    "recipe.toml": "the recipe, with which poise trains the same model on the same data",
+    "samples.png": "samples of seed 0",
+}
+"""The files of a repository, except for the user's Python files."""
+
+SAMPLES = 64
+
+
+class Repository(NamedTuple):
+    """The contents of a model repository.
+
+    Attributes:
+        contents: the content of each file by its name.
+        notes: messages about what was exported.
+        differences: the largest difference from PyTorch of each exported file.
+    """
+
+    contents: dict[str, bytes]
+    notes: list[str]
+    differences: dict[str, float]
+
+
+def build_repository(
+    run: Run,
+    formats: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    raw: bool = False,
+    no_noise: bool = False,
+    license: str = "",
+) -> Repository:
+    """Everything that a repository contains; nothing is written.
+
+    Args:
+        run: the run.
+        formats: the formats of the generator, keys of `FORMATS`.
+        optional: those of them that are left out, with a note, if the generator can't be exported to them.
+        raw: whether to use the live weights instead of the averaged ones.
+        no_noise: whether layers that draw random numbers are replaced by their means.
+        license: an identifier of the licence, as huggingface.co knows it; empty if it is not stated.
+
+    Raises:
+        RecipeError, CheckpointError: see `export_generator`.
+    """
+    exports, omitted = dict[str, Export](), list[str]()
+    for name in formats:
+        try:
+            exports[f"generator.{name}"] = export_generator(run, name, raw=raw, no_noise=no_noise, license=license)
+        except RecipeError as error:
+            if name not in optional:
+                raise
+            omitted.append(f"no generator.{name}: {error.what}")
+    description = Description.of(run, raw=raw, license=license)
+    notes = list(dict.fromkeys(note for export in exports.values() for note in export.notes))
+    code = _code(run)
+    written = {"README.md", "recipe.toml", "samples.png", *exports}
+    files = {name: content for name, content in FILES.items() if name in written}
+    files |= dict.fromkeys(code, "code of the network, which runs only with `trust_code=True`")
+    card = model_card(description, card_facts(run, description, notes, files))
+    contents = {
+        "README.md": card.encode(),
+        "recipe.toml": description.recipe.to_toml().encode(),
+        "samples.png": _sample_png(run, raw=raw),
+        **{name: export.data for name, export in exports.items()},
+        **code,
+    }
+    return Repository(
+        contents, notes + omitted, {name: export.comparison.difference for name, export in exports.items()}
+    )
+
+
+def _sample_png(run: Run, *, raw: bool) -> bytes:
+    """A sample grid, with one row per class if G is conditional."""
+    labels = run.grid_labels(SAMPLES)
+    samples, columns = run.sample(SAMPLES if labels is None else len(labels), labels=labels, raw=raw), None
+    if labels is not None:
+        samples, columns = grid_by_class(samples, labels)
+    return encode_png(sample_grid(samples, run.real(2000), columns, alpha=run.alpha))
+
+
+def _code(run: Run) -> dict[str, bytes]:
+    """The Python files of the user that the run's recipe names, by the names of their copies."""
+    with disk_errors(run.folder.code):
+        return {name: Path(file).read_bytes() for file, name in copy_names(run.recipe).items()}
+
+
+def local_folder(target: str) -> Path | None:
+    """The folder that a target names; None if it names a repository on huggingface.co.
+
+    A folder is a path that exists, is absolute, or begins with `./`, `../` or `~`. Everything else is a repository,
+    `NAME` or `OWNER/NAME`, as is `hf://OWNER/NAME`.
+
+    Raises:
+        RecipeError: it could be either, as its first part is a folder here.
+    """
+    if target.startswith(HUB):
+        return None
+    path = Path(target).expanduser()
+    if path.is_absolute() or path.exists() or re.match(r"\.{1,2}([/\\]|$)|.*[/\\]$", target):
+        return path
+    if path.parent != Path() and Path(path.parts[0]).exists():
+        cure = f"write ./{target} for the folder or {HUB}{target} for the repository"
+        raise RecipeError(
+            "could be a folder or a repository on huggingface.co", where="REPO_OR_DIR", found=f"'{target}'", cure=cure
+        )
+    return None
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder may be written: it does not exist, is empty, or contains only what `poise push` writes.
+
+    Raises:
+        RecipeError: it may not.
+    """
+    where, found = "REPO_OR_DIR", f"'{folder}'"
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RecipeError("is a file", where=where, found=found, cure="name a folder")
+    if Path.cwd().resolve().is_relative_to(folder.resolve()):
+        cure = "name a new folder in it"
+        raise RecipeError("is the folder that the command runs in", where=where, found=found, cure=cure)
+    names = {entry.name for entry in folder.iterdir()}
+    foreign = sorted(name for name in names - FILES.keys() if not name.endswith(".py"))
+    card = folder / "README.md"
+    ours = not names or (
+        not foreign and card.is_file() and 'library_name: "poise"' in card.read_text("utf-8", "replace")
+    )
+    if not ours:
+        what = "the folder has files that poise push did not write"
+        cure = "name a new or an empty folder"
+        raise RecipeError(what, where=where, found=found, cure=cure)
+
+
+def write_repository(repository: Repository, folder: Path) -> None:
+    """Write the repository as a folder, atomically; an earlier one is replaced.
+
+    Raises:
+        RecipeError: see `check_folder`.
+        DiskError: the folder can't be written.
+    """
+    check_folder(folder)
+    with disk_errors(folder):
+        write_folder(folder.resolve(), repository.contents)

@@ -1,0 +1,148 @@
+"""Every generator in every format, run by the engine of the format. The slow tests have all graphs of all recipes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from export.untrained import thin, untrained
+from poise.errors import RecipeError
+from poise.export import formats
+from poise.export.exporter import export_generator
+from poise.export.formats import FORMATS, missing_packages, require_packages
+from poise.recipe.model import Recipe
+from poise.recipe.shipped import recipe_names
+from poise.runs.run import Run
+
+CLASS_NORM: dict[str, Any] = {"conditioning": {"g": {"kind": "class_norm"}, "d": {"kind": "projection"}}}
+NORMS = ("spectral_batch", "instance", "layer", "group", "virtual", "none")
+
+
+def with_norm(norm: str) -> Recipe:
+    network = thin("dcgan").canonical()["network"]
+    return thin("dcgan", network=network | {"g": network["g"] | {"norm": norm}})
+
+
+QUICK: dict[str, Recipe] = {
+    "dcgan": thin("dcgan"),
+    "cgan with class_norm": thin("cgan", **CLASS_NORM),
+    "hinge-sngan with spectral norm": thin(
+        "hinge-sngan",
+        network=thin("hinge-sngan").canonical()["network"]
+        | {"g": {"kind": "resnet", "width": 4, "norm": "spectral_batch", "attention": 8}},
+    ),
+}
+SLOW = {name: thin(name) for name in recipe_names()} | {f"dcgan with norm {norm}": with_norm(norm) for norm in NORMS}
+
+
+def run_of(recipe: Recipe, folder: Path) -> Run:
+    run = untrained(recipe, folder)
+    spread = run.sample(4).std()
+    assert spread > 0.02, "the samples are all alike, so that a wrong export would not be noticed"
+    return run
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_safetensors_of_every_recipe(name: str, tmp_path: Path) -> None:
+    run = run_of(SLOW[name], tmp_path)
+    export = export_generator(run, "safetensors")
+    assert export.comparison.passed
+    assert export.comparison.scale > 0.1
+    assert export.notes == []
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [*QUICK.items(), *(pytest.param(name, recipe, marks=pytest.mark.slow) for name, recipe in SLOW.items())],
+    ids=[*QUICK, *(f"{name} (slow)" for name in SLOW)],
+)
+def test_graphs(name: str, recipe: Recipe, form: str, tmp_path: Path) -> None:
+    """Exact inputs, a batch of any size, the metadata, and no larger difference than rounding."""
+    if missing_packages(form):
+        pytest.skip("the extra 'export' is not installed")
+    run = run_of(recipe, tmp_path)
+    export = export_generator(run, form)
+    print(f"{form} {name}: {export.comparison.difference:.2g} of {export.comparison.scale:.2g}")
+    assert export.comparison.difference <= 2e-5 * export.comparison.scale
+    conditional = recipe.labels.g is not None
+    assert export.inputs == (("latents", "labels") if conditional else ("latents",))
+    check = check_onnx if form == "onnx" else check_pt2
+    check(run, export.data, conditional)
+
+
+def check_onnx(run: Run, data: bytes, conditional: bool) -> None:
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(data, full_check=True)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    shapes = {one.name: (one.type, one.shape) for one in session.get_inputs()}
+    assert shapes.pop("latents") == ("tensor(float)", ["batch", run.recipe.latent.dim])
+    assert shapes == ({"labels": ("tensor(int64)", ["batch"])} if conditional else {})
+    [output] = session.get_outputs()
+    assert (output.name, output.type) == ("images" if len(run.shape) == 3 else "points", "tensor(float)")
+    assert output.shape == ["batch", *run.shape]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["recipe"] == run.recipe.to_toml()
+    assert json.loads(metadata["shape"]) == list(run.shape)
+    inputs = {"latents": run.latents(9).numpy()}
+    if conditional:
+        inputs["labels"] = run.labels(9, seed=0).numpy()  # type: ignore[union-attr]
+    [samples] = session.run(None, inputs)
+    torch.testing.assert_close(torch.from_numpy(samples), run.sample(9), rtol=1e-4, atol=1e-4)
+
+
+def check_pt2(run: Run, data: bytes, conditional: bool) -> None:
+    extra = {"recipe": ""}
+    module = torch.export.load(io.BytesIO(data), extra_files=extra).module()
+    assert extra["recipe"] == run.recipe.to_toml()
+    labels = run.labels(9, seed=0)
+    inputs = (run.latents(9),) if labels is None else (run.latents(9), labels)
+    assert conditional == (labels is not None)
+    torch.testing.assert_close(module(*inputs), run.sample(9), rtol=1e-4, atol=1e-4)
+
+
+def test_a_wrong_export_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight that differs by a thousandth part of itself is not noticed; one that is lost is."""
+    run = run_of(QUICK["dcgan"], tmp_path)
+    encode = formats.encode_generator
+
+    def spoilt(net: torch.nn.Module, description: Any) -> bytes:
+        with torch.no_grad():
+            net.layers[-2].weight[:, :, 0, 0] = 0  # type: ignore[union-attr,index,operator]
+        return encode(net, description)
+
+    monkeypatch.setattr(formats, "encode_generator", spoilt)
+    with pytest.raises(RecipeError, match=r"differs from PyTorch.*a difference of 0\.\d+ \(limit") as error:
+        export_generator(run, "safetensors")
+    assert error.value.exit_code == 2
+
+
+def test_an_error_of_the_exporter_is_one_line(tmp_path: Path) -> None:
+    run = run_of(thin("ring"), tmp_path)
+    net = run.generator()
+
+    class Deciding(torch.nn.Module):
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return net(latents) if float(latents.sum()) > 0 else -net(latents)
+
+    run.generator = lambda *, raw=False: Deciding()  # type: ignore[method-assign,assignment]
+    with pytest.raises(RecipeError, match="can't be exported as pt2") as error:
+        export_generator(run, "pt2")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(
+        RecipeError, match=r"no onnx, onnxscript, onnxruntime; install them: pip install 'poise\[export\]'"
+    ):
+        require_packages("onnx")
+    require_packages("pt2")
+    assert [missing_packages(name) for name in FORMATS] == [[], ["onnx", "onnxscript", "onnxruntime"], []]

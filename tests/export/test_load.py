@@ -1,0 +1,163 @@
+"""`poise.load_generator`: equal samples without the run, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+import poise
+from export.untrained import thin, untrained
+from poise.errors import CheckpointError, RecipeError
+from poise.export.description import Description, latent_sentence, portable
+from poise.export.exporter import export_generator
+from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.user_code.loading import allow_user_code, code_hash
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, bytes]:
+    """A conditional run with spectral norm, and its file."""
+    run = untrained(thin("sagan"), tmp_path_factory.mktemp("sagan"))
+    return run, export_generator(run, "safetensors", license="cc0-1.0").data
+
+
+def test_it_generates_the_samples_of_the_run(exported: tuple[Any, bytes], tmp_path: Path) -> None:
+    run, data = exported
+    (tmp_path / "g.safetensors").write_bytes(data)
+    generator = poise.load_generator(tmp_path / "g.safetensors")
+    assert not generator.training
+    assert not any(weight.requires_grad for weight in generator.parameters())
+    assert torch.equal(generator.latents(40, seed=3), run.latents(40, seed=3))
+    labels = torch.tensor([9, 0, 4])
+    samples = generator(generator.latents(3, seed=5), labels)
+    torch.testing.assert_close(samples, run.sample(3, seed=5, labels=labels), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(samples, generator(generator.latents(3, seed=5), labels.flip(0)))
+    description = generator.description
+    assert (description.step, description.weights, description.license) == (7, "averaged", "cc0-1.0")
+    assert description.classes == run.classes
+    assert description == Description.of(run, license="cc0-1.0")
+
+
+def test_the_file_is_readable_without_poise(exported: tuple[Any, bytes], tmp_path: Path) -> None:
+    run, data = exported
+    (tmp_path / "g.safetensors").write_bytes(data)
+    with safetensors.safe_open(tmp_path / "g.safetensors", "pt") as file:
+        metadata, names = file.metadata(), list(file.keys())
+    assert metadata["format"] == "pt"
+    assert json.loads(metadata["range"]) == [-1, 1]
+    assert json.loads(metadata["latent"])["dim"] == run.recipe.latent.dim
+    assert not [name for name in names if "parametrizations" in name or "original" in name]
+
+
+def test_raw_weights_are_others(exported: tuple[Any, bytes]) -> None:
+    run, data = exported
+    raw = export_generator(run, "safetensors", raw=True)
+    assert raw.description.weights == "live"
+    averaged, live = (safetensors.torch.load(one) for one in (data, raw.data))
+    assert averaged.keys() == live.keys()
+    assert any(not torch.equal(averaged[name], live[name]) for name in averaged)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda tensors, said: ({**tensors, "extra": torch.zeros(1)}, said), "do not fit its recipe: extra"),
+        (lambda tensors, said: (dict(list(tensors.items())[1:]), said), "do not fit its recipe"),
+        (lambda tensors, said: ({n: t.double() for n, t in tensors.items()}, said), "do not fit its recipe"),
+        (lambda tensors, said: (tensors, {}), "not a generator exported by poise"),
+        (lambda tensors, said: (tensors, {**said, "shape": "x"}), "its metadata can't be read"),
+        (lambda tensors, said: (tensors, {**said, "recipe": "steps = ["}), "its metadata can't be read"),
+        (lambda tensors, said: (tensors, {n: t for n, t in said.items() if n != "step"}), "its metadata can't be read"),
+    ],
+)
+def test_files_that_do_not_fit(spoil: Any, reason: str, exported: tuple[Any, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    path.write_bytes(exported[1])
+    with safetensors.safe_open(path, "pt") as file:
+        said = file.metadata()
+    tensors, said = spoil(safetensors.torch.load(exported[1]), said)
+    path.write_bytes(safetensors.torch.save(tensors, said))
+    with pytest.raises(CheckpointError, match=reason) as error:
+        poise.load_generator(path)
+    assert "g.safetensors" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 30, b"not a file of tensors at all", None])
+def test_files_that_are_no_tensors(content: bytes | None, exported: tuple[Any, bytes], tmp_path: Path) -> None:
+    (tmp_path / "g.safetensors").write_bytes(exported[1][:-10] if content is None else content)
+    with pytest.raises(CheckpointError, match="not an intact safetensors file"):
+        poise.load_generator(tmp_path / "g.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing\.safetensors: can't be read"):
+        poise.load_generator(tmp_path / "missing.safetensors")
+
+
+SKETCH = """
+from math import prod
+from torch import nn
+
+class Sketcher(nn.Module):
+    def __init__(self, latent, shape, width=8):
+        super().__init__()
+        self.first, self.second = nn.Linear(latent, width), nn.Linear(width, prod(shape))
+        self.second.bias = self.first.bias if width == prod(shape) else self.second.bias
+
+    def forward(self, z):
+        return self.second(self.first(z).tanh())
+"""
+
+
+@pytest.mark.parametrize("width", [8, 2], ids=["plain", "tied bias"])
+def test_code_of_the_user_runs_with_permission_only(width: int, tmp_path: Path) -> None:
+    (tmp_path / "sketch.py").write_text(SKETCH)
+    g = {"kind": "python", "file": str(tmp_path / "sketch.py"), "name": "Sketcher", "options": {"width": width}}
+    recipe = decode(load_table("ring") | {"network": load_table("ring")["network"] | {"g": g}})
+    allow_user_code(recipe, True)
+    run = untrained(recipe, tmp_path / "run")
+    run.info["code"] = code_hash(recipe)
+    run.__dict__["recipe"] = recipe
+    out = tmp_path / "out"
+    out.mkdir()
+    run.folder.code = tmp_path
+    (out / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
+    (out / "sketch.py").write_text(SKETCH)
+    with pytest.raises(RecipeError, match="--trust-code"):
+        poise.load_generator(out / "g.safetensors")
+    generator = poise.load_generator(out / "g.safetensors", trust_code=True)
+    torch.testing.assert_close(generator(run.latents(4)), run.sample(4))
+    (out / "sketch.py").write_text(SKETCH + "# changed\n")
+    with pytest.raises(CheckpointError, match=r"sketch\.py"):
+        poise.load_generator(out / "g.safetensors", trust_code=True)
+
+
+def test_a_portable_recipe_names_no_folder_of_this_computer() -> None:
+    table = load_table("dcgan") | {"data": {"kind": "folder", "path": "/home/somebody/pets", "size": 32}}
+    table["about"] = "/not/a/path but a text"
+    recipe = portable(decode(table))
+    assert recipe.data.path == "pets"  # type: ignore[attr-defined]
+    assert recipe.about == "/not/a/path but a text"
+    assert portable(recipe) == recipe
+    relative = decode(table | {"data": {"kind": "folder", "path": "private/sets/pets", "size": 32}})
+    assert portable(relative).data.path == "pets"  # type: ignore[attr-defined]
+    assert portable(decode(load_table("dcgan"))) == decode(load_table("dcgan"))
+
+
+@pytest.mark.parametrize(
+    ("latent", "words"),
+    [
+        (Gaussian(dim=4), "each coordinate from N(0, 1)"),
+        (Sphere(dim=16, length="sqrt_dim"), "scaled to the Euclidean norm 4"),
+        (Uniform(dim=4), "uniform in [-1, 1]"),
+        (Truncated(dim=4, threshold=1.5), "within +-1.5"),
+    ],
+)
+def test_the_distribution_of_latents_is_told(latent: Latent, words: str) -> None:
+    assert words in latent_sentence(latent)

@@ -1,0 +1,126 @@
+"""The plain copy, its inputs, truncation, and layers that draw random numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.untrained import thin, untrained
+from poise.errors import RecipeError
+from poise.export.exporter import export_generator
+from poise.export.formats import FORMATS, missing_packages
+from poise.export.network import ExportedGenerator, GeneratorInputs, is_random, plain_copy, replace_by_means, seeded
+from poise.networks.norms import spectral_norm_
+from poise.tricks.layers import StochasticLayer
+
+Z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_plain_copy_has_plain_weights() -> None:
+    net = nn.Sequential(nn.Linear(3, 6), nn.Unflatten(1, (6, 1, 1)), nn.ConvTranspose2d(6, 2, 4))
+    spectral_norm_(net)
+    net.to(memory_format=torch.channels_last).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    plain = plain_copy(net)
+    assert sorted(plain.state_dict()) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert all(
+        tensor.is_contiguous() and not tensor.requires_grad for tensor in plain.state_dict(keep_vars=True).values()
+    )
+    assert net.training
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    torch.testing.assert_close(plain(Z), net.eval()(Z))
+
+
+class Truncating(nn.Module):
+    """w to mean + psi (w - mean), as in StyleGAN."""
+
+    takes_truncation: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.psi: float | Tensor = 1.0
+        self.register_buffer("mean", torch.tensor([1.0, 2.0]))
+
+    def forward(self, w: Tensor) -> Tensor:
+        return self.mean + self.psi * (w - self.mean)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_truncation_is_an_input_of_a_network_that_can_truncate(form: str) -> None:
+    if missing_packages(form):
+        pytest.skip("the extra 'export' is not installed")
+    net = nn.Sequential(nn.Linear(3, 2), Truncating())
+    generator = ExportedGenerator(net).eval()
+    assert (generator.takes_labels, generator.takes_truncation) == (False, True)
+    assert torch.equal(generator(Z), net(Z))
+    assert torch.equal(generator(Z, truncation=torch.tensor(0.0)), torch.tensor([[1.0, 2.0]]).expand(4, 2))
+    assert net[1].psi == 1.0
+
+    class Said:
+        is_image = False
+
+        def as_text(self) -> dict[str, str]:
+            return {"generator": "poise"}
+
+    inputs = GeneratorInputs(Z, truncation=torch.tensor(0.5))
+    data = FORMATS[form].encode(generator, inputs, Said())  # type: ignore[arg-type]
+    run = FORMATS[form].open(data, None)
+    for psi in (0.0, 0.25, 1.0):
+        found = run(GeneratorInputs(Z[:2], truncation=torch.tensor(psi)))
+        torch.testing.assert_close(found, generator(Z[:2], truncation=torch.tensor(psi)).detach())
+
+
+NOISY: dict[str, Any] = {"tricks": [{"kind": "layer_noise", "sigma": 0.5}, {"kind": "standing_dropout"}]}
+FADED: dict[str, Any] = {"tricks": [{"kind": "layer_noise", "sigma": {"kind": "linear", "start": 0.5, "end": 0.0}}]}
+
+
+def test_random_layers_are_kept_by_safetensors_and_refused_by_graphs(tmp_path: Path) -> None:
+    run = untrained(thin("ring", **NOISY), tmp_path)
+    export = export_generator(run, "safetensors")
+    assert export.description.random_layers == "kept"
+    assert export.comparison.difference == 0
+    assert ["draws random numbers" in note for note in export.notes] == [True]
+    with pytest.raises(RecipeError, match=r"draws random numbers.*--no-noise.*--format safetensors keeps them"):
+        export_generator(run, "pt2")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt2"])
+def test_random_layers_are_replaced_by_their_means(form: str, tmp_path: Path) -> None:
+    run = untrained(thin("ring", **NOISY), tmp_path)
+    export = export_generator(run, form, no_noise=True)
+    assert export.description.random_layers == "replaced by their means"
+    assert ["replaced by the mean" in note for note in export.notes] == [True]
+    candidate = FORMATS[form].open(export.data, None if form == "pt2" else tmp_path)
+    inputs = GeneratorInputs(run.latents(6))
+    assert torch.equal(candidate(inputs), candidate(inputs))
+    draws = torch.stack([run.generator()(inputs.latents).detach() for _ in range(50)])
+    assert draws.std(0).min() > 0  # the run's own network still draws
+    plain = plain_copy(run.generator())
+    assert replace_by_means(plain) > 0
+    assert not any(isinstance(module, StochasticLayer) for module in plain.modules())
+    torch.testing.assert_close(candidate(inputs), plain(inputs.latents))
+
+
+def test_noise_that_has_faded_is_no_obstacle(tmp_path: Path) -> None:
+    run = untrained(thin("ring", **FADED), tmp_path)
+    for module in run.generator().modules():
+        if isinstance(module, StochasticLayer):
+            module.strength_reached.fill_(0.0)
+    export = export_generator(run, "pt2")
+    assert (export.description.random_layers, export.notes) == ("none", [])
+    assert export.comparison.passed
+
+
+def test_randomness_is_noticed_and_the_global_state_is_kept() -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    assert is_random(ExportedGenerator(nn.Dropout(0.5).train()), GeneratorInputs(Z))
+    assert not is_random(ExportedGenerator(nn.Dropout(0.5).eval()), GeneratorInputs(Z))
+    with seeded(1):
+        torch.rand(3)
+    assert torch.equal(before, torch.random.get_rng_state())
