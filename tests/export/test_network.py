@@ -37,17 +37,19 @@ def test_a_plain_copy_has_plain_weights() -> None:
 
 
 class Truncating(nn.Module):
-    """w to mean + psi (w - mean), as in StyleGAN."""
+    """w to mean + F (w - mean), as in StyleGAN."""
 
     takes_truncation: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.psi: float | Tensor = 1.0
+        self.truncation: float | Tensor = 1.0
         self.register_buffer("mean", torch.tensor([1.0, 2.0]))
 
     def forward(self, w: Tensor) -> Tensor:
-        return self.mean + self.psi * (w - self.mean)  # type: ignore[operator]
+        if isinstance(self.truncation, Tensor) or self.truncation != 1:
+            return self.mean.lerp(w, self.truncation)
+        return w
 
 
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
@@ -59,7 +61,7 @@ def test_truncation_is_an_input_of_a_network_that_can_truncate(form: str) -> Non
     assert (generator.takes_labels, generator.takes_truncation) == (False, True)
     assert torch.equal(generator(Z), net(Z))
     assert torch.equal(generator(Z, truncation=torch.tensor(0.0)), torch.tensor([[1.0, 2.0]]).expand(4, 2))
-    assert net[1].psi == 1.0
+    assert net[1].truncation == 1.0
 
     class Said:
         is_image = False
@@ -70,9 +72,9 @@ def test_truncation_is_an_input_of_a_network_that_can_truncate(form: str) -> Non
     inputs = GeneratorInputs(Z, truncation=torch.tensor(0.5))
     data = FORMATS[form].encode(generator, inputs, Said())  # type: ignore[arg-type]
     run = FORMATS[form].open(data, None)
-    for psi in (0.0, 0.25, 1.0):
-        found = run(GeneratorInputs(Z[:2], truncation=torch.tensor(psi)))
-        torch.testing.assert_close(found, generator(Z[:2], truncation=torch.tensor(psi)).detach())
+    for strength in (0.0, 0.25, 1.0):
+        found = run(GeneratorInputs(Z[:2], truncation=torch.tensor(strength)))
+        torch.testing.assert_close(found, generator(Z[:2], truncation=torch.tensor(strength)).detach())
 
 
 NOISY: dict[str, Any] = {"tricks": [{"kind": "layer_noise", "sigma": 0.5}, {"kind": "standing_dropout"}]}

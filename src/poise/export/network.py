@@ -45,13 +45,14 @@ class GeneratorInputs(NamedTuple):
 
 
 class ExportedGenerator(nn.Module):
-    """A generator with the inputs that every export has: `generator(latents[, labels][, truncation=psi])`.
+    """A generator with the inputs that every export has: `generator(latents[, labels][, truncation=F])`.
 
     The output is float32, B x shape: images in [-1, 1], or points.
 
-    A layer that truncates declares `takes_truncation = True` and reads the strength from its attribute `psi`, which may
-    be a number or a 0-dim tensor. The attribute is set for the duration of a call, as the labels of a class-conditional
-    norm are, because the layers in between pass on feature maps only.
+    A layer that truncates declares `takes_truncation = True` and reads the strength from its attribute `truncation`,
+    which may be a number or a 0-dim tensor; a graph can't contain a branch that depends on a tensor. The attribute is
+    set for the duration of a call, as the labels of a class-conditional norm are, because the layers in between pass
+    on feature maps only.
 
     Args:
         net: the network, with an attribute `takes_labels = True` if it needs labels.
@@ -78,14 +79,14 @@ class ExportedGenerator(nn.Module):
         """The samples; without `truncation` the network's own setting is used."""
         if truncation is None:
             return call_network(self.net, latents, labels).float()
-        layers = [(layer, layer.psi) for layer in self._truncating_layers()]
+        layers = [(layer, layer.truncation) for layer in self._truncating_layers()]
         for layer, _ in layers:
-            layer.psi = truncation
+            layer.truncation = truncation
         try:
             return call_network(self.net, latents, labels).float()
         finally:
-            for layer, psi in layers:
-                layer.psi = psi
+            for layer, before in layers:
+                layer.truncation = before
 
 
 def plain_copy(net: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,8 +130,12 @@ def local_folder(target: str) -> Path | None:
     return None
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, code: Collection[str] | None = None) -> None:
     """Check that a folder may be written: it does not exist, is empty, or contains only what `poise push` writes.
+
+    Args:
+        folder: the folder.
+        code: the names of the Python files that will be written; None if they are not known yet.
 
     Raises:
         RecipeError: it may not.
@@ -145,7 +149,7 @@ def check_folder(folder: Path) -> None:
         cure = "name a new folder in it"
         raise RecipeError("is the folder that the command runs in", where=where, found=found, cure=cure)
     names = {entry.name for entry in folder.iterdir()}
-    foreign = sorted(name for name in names - FILES.keys() if not name.endswith(".py"))
+    foreign = {name for name in names - FILES.keys() if not (name.endswith(".py") if code is None else name in code)}
     card = folder / "README.md"
     ours = not names or (
         not foreign and card.is_file() and 'library_name: "poise"' in card.read_text("utf-8", "replace")
@@ -163,6 +167,6 @@ def write_repository(repository: Repository, folder: Path) -> None:
         RecipeError: see `check_folder`.
         DiskError: the folder can't be written.
     """
-    check_folder(folder)
+    check_folder(folder, repository.contents)
     with disk_errors(folder):
         write_folder(folder.resolve(), repository.contents)
