@@ -19,7 +19,6 @@ from poise.export.exporter import export_generator
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
-from poise.user_code.loading import allow_user_code, code_hash
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +119,9 @@ def test_code_of_the_user_runs_with_permission_only(width: int, tmp_path: Path) 
     (tmp_path / "sketch.py").write_text(SKETCH)
     g = {"kind": "python", "file": str(tmp_path / "sketch.py"), "name": "Sketcher", "options": {"width": width}}
     recipe = decode(load_table("ring") | {"network": load_table("ring")["network"] | {"g": g}})
-    allow_user_code(recipe, True)
     run = untrained(recipe, tmp_path / "run")
-    run.info["code"] = code_hash(recipe)
-    run.__dict__["recipe"] = recipe
     out = tmp_path / "out"
     out.mkdir()
-    run.folder.code = tmp_path
     (out / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
     (out / "sketch.py").write_text(SKETCH)
     with pytest.raises(RecipeError, match="--trust-code"):

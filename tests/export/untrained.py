@@ -18,7 +18,10 @@ from poise.networks.base import call_network
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
+from poise.runs.code_copies import code_contents
 from poise.runs.run import Run
+from poise.user_code.loading import allow_user_code, code_hash
+from poise.utils.files import write_folder
 
 PASSES = 20
 CPU = ComputeSettings(torch.device("cpu"), "fp32")
@@ -34,16 +37,22 @@ def thin(name: str, **changes: Any) -> Recipe:
 
 
 def untrained(recipe: Recipe, folder: Path) -> Run:
-    """A run with a recipe, `run.json`, and a game whose weights and statistics are those of no initialisation."""
+    """A run with a recipe, `run.json`, and a game whose weights and statistics are those of no initialisation.
+
+    The Python files that the recipe names are trusted, and copied into the run folder.
+    """
+    allow_user_code(recipe, True)
     source = recipe.data.load().train
     count = len(source) if isinstance(source, SizedSource) else None
     data = {"kind": recipe.data.tag(), "fingerprint": source.fingerprint, "shape": list(source.shape), "count": count}
     data |= {"classes": list(source.classes), "class_counts": list(source.class_counts)}
     info = {"state": "done", "step": 7, "steps": 7, "seconds": 1.0, "recipe": recipe.hash, "data": data}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(info | {"parameters": {"g": 1}, "precision": "bf16"}))
+    write_folder(folder / "code", code_contents(recipe))
+    (folder / "run.json").write_text(
+        json.dumps(info | {"parameters": {"g": 1}, "precision": "bf16", "code": code_hash(recipe)})
+    )
     (folder / "recipe.toml").write_text(recipe.to_toml())
-    run = Run(folder)
+    run = Run(folder, trust_code=True)
     game = build_game(recipe, source.spec()._replace(calibration_samples=None), CPU, RandomStreams(0))
     for seed, raw in enumerate((True, False)):
         stir_(game.sampling_network(raw=raw), recipe, len(source.classes), seed)

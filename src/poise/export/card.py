@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from poise.core.metrics_log import decode_number
@@ -23,6 +23,7 @@ class CardFacts(NamedTuple):
         training: rows of a fact's name and its value.
         remarks: what readers should know.
         files: what each file of the repository is, by its name.
+        inputs: the names of the generator's inputs.
     """
 
     measures: Sequence[tuple[str, str, str]]
@@ -30,6 +31,7 @@ class CardFacts(NamedTuple):
     training: Sequence[tuple[str, str]]
     remarks: Sequence[str]
     files: Mapping[str, str]
+    inputs: Collection[str]
 
 
 def model_card(description: Description, facts: CardFacts) -> str:
@@ -56,8 +58,14 @@ def model_card(description: Description, facts: CardFacts) -> str:
     )
 
 
-def card_facts(run: Run, description: Description, remarks: Sequence[str], files: Mapping[str, str]) -> CardFacts:
-    """Collect the facts of a run."""
+def card_facts(
+    run: Run,
+    description: Description,
+    remarks: Sequence[str],
+    files: Mapping[str, str],
+    inputs: Collection[str],
+) -> CardFacts:
+    """Collect the facts of a run; the last three arguments are those of `CardFacts`."""
     line = last_measures(run, description.step) if description.weights == "averaged" or not _averages(run) else None
     return CardFacts(
         measures=[] if line is None else _measure_rows(line),
@@ -65,6 +73,7 @@ def card_facts(run: Run, description: Description, remarks: Sequence[str], files
         training=list(_training(run, description)),
         remarks=remarks,
         files=files,
+        inputs=inputs,
     )
 
 

@@ -12,7 +12,7 @@ from poise.export.card import card_facts, model_card
 from poise.export.description import Description
 from poise.export.exporter import Export, export_generator
 from poise.export.hub import HUB
-from poise.runs.code_copies import copy_names
+from poise.runs.code_copies import code_contents
 from poise.runs.run import Run
 from poise.utils.files import write_folder
 from poise.utils.image_grid import encode_png, grid_by_class, sample_grid
@@ -22,6 +22,7 @@ FILES = {
     "README.md": "this card",
     "generator.safetensors": "the weights, with the recipe as metadata; `poise.load_generator` reads it",
     "generator.onnx": "the generator as an ONNX graph with a dynamic batch",
+    "generator.pt2": "the generator as a `torch.export` program with a dynamic batch",
     "recipe.toml": "the recipe, with which poise trains the same model on the same data",
     "samples.png": "samples of seed 0",
 }
@@ -76,11 +77,12 @@ def build_repository(
             omitted.append(f"no generator.{name}: {error.what}")
     description = Description.of(run, raw=raw, license=license)
     notes = list(dict.fromkeys(note for export in exports.values() for note in export.notes))
-    code = _code(run)
+    code = code_contents(run.recipe)
     written = {"README.md", "recipe.toml", "samples.png", *exports}
     files = {name: content for name, content in FILES.items() if name in written}
     files |= dict.fromkeys(code, "code of the network, which runs only with `trust_code=True`")
-    card = model_card(description, card_facts(run, description, notes, files))
+    inputs = next((export.inputs for export in exports.values()), ())
+    card = model_card(description, card_facts(run, description, notes, files, inputs))
     contents = {
         "README.md": card.encode(),
         "recipe.toml": description.recipe.to_toml().encode(),
@@ -100,12 +102,6 @@ def _sample_png(run: Run, *, raw: bool) -> bytes:
     if labels is not None:
         samples, columns = grid_by_class(samples, labels)
     return encode_png(sample_grid(samples, run.real(2000), columns, alpha=run.alpha))
-
-
-def _code(run: Run) -> dict[str, bytes]:
-    """The Python files of the user that the run's recipe names, by the names of their copies."""
-    with disk_errors(run.folder.code):
-        return {name: Path(file).read_bytes() for file, name in copy_names(run.recipe).items()}
 
 
 def local_folder(target: str) -> Path | None:
