@@ -15,6 +15,7 @@ import poise
 from export.untrained import thin, untrained
 from poise.errors import DiskError, RecipeError
 from poise.export import repository as repositories
+from poise.export.formats import FORMATS, missing_packages
 from poise.export.hub import check_repository_name, upload_repository
 from poise.export.repository import Repository, build_repository, check_folder, local_folder, write_repository
 from poise.recipe.decode import decode
@@ -69,6 +70,50 @@ def test_the_card_is_valid_and_says_what_was_measured(built: Repository) -> None
     assert re.search(r"^\| fid \| 2\.5 \| 0\.25 \|$", card.text, re.M)
     assert re.search(r"^\| kid \| nan \|  \|$", card.text, re.M)
     assert "fingerprint of the data" in card.text
+
+
+STYLED = """
+import torch
+from torch import nn
+
+class Truncating(nn.Module):
+    takes_truncation = True
+    truncation = 1.0
+
+    def __init__(self, dim):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+
+    def forward(self, w):
+        if isinstance(self.truncation, torch.Tensor) or self.truncation != 1:
+            return self.mean.lerp(w, self.truncation)
+        return w
+
+class Styled(nn.Sequential):
+    def __init__(self, latent, shape):
+        super().__init__(nn.Linear(latent, 8), Truncating(8), nn.Linear(8, shape[0]))
+"""
+
+
+@pytest.mark.parametrize("name", ["cgan", "ring"])
+def test_the_instructions_of_the_card_work(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With labels, and with code of the user and a truncation."""
+    if missing_packages("onnx"):
+        pytest.skip("the extra 'export' is not installed")
+    (tmp_path / "styled.py").write_text(STYLED)
+    styled = {"kind": "python", "file": str(tmp_path / "styled.py"), "name": "Styled"}
+    network = thin(name).canonical()["network"] | ({"g": styled} if name == "ring" else {})
+    run = untrained(thin(name, network=network), tmp_path / "run")
+    write_repository(build_repository(run, ["safetensors", "onnx"]), tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert ("truncation" in card, "styled.py" in card) == (name == "ring", name == "ring")
+    blocks = re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path / "model")
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        assert names["samples"].shape == (16, *run.shape)
 
 
 def test_nothing_in_the_card_acts(built: Repository) -> None:
@@ -201,11 +246,11 @@ class FakeApi:
         self.created = {"repo_id": repo_id, "private": private, "exist_ok": exist_ok}
         return SimpleNamespace(repo_id=f"me/{repo_id}" if "/" not in repo_id else repo_id)
 
-    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str, delete_patterns: list[str]) -> None:
         if self.error is not None:
             raise self.error
         self.uploaded = {f"{repo_id}/{path.name}": path.read_bytes() for path in Path(folder_path).iterdir()}
-        self.folder = Path(folder_path)
+        self.folder, self.deleted = Path(folder_path), delete_patterns
 
 
 @pytest.mark.parametrize("target", ["model", "hf://me/model"])
@@ -215,6 +260,7 @@ def test_upload(target: str, built: Repository) -> None:
     assert api.created == {"repo_id": target.removeprefix("hf://"), "private": True, "exist_ok": True}
     assert api.uploaded == {f"me/model/{name}": content for name, content in built.contents.items()}
     assert not api.folder.exists()
+    assert api.deleted == ["generator.*"]
     upload_repository(built.contents, target, api)
     assert api.created["private"] is None
 
@@ -236,4 +282,4 @@ def test_the_library_has_the_functions_that_are_used() -> None:
 
 
 def test_every_file_is_described() -> None:
-    assert {f"generator.{name}" for name in ("safetensors", "onnx")} <= repositories.FILES.keys()
+    assert {f"generator.{name}" for name in FORMATS} <= repositories.FILES.keys()

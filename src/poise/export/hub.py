@@ -23,8 +23,8 @@ class HubApi(Protocol):
     def create_repo(self, *, repo_id: str, private: bool | None, exist_ok: bool) -> Any:
         """Create a repository unless it exists."""
 
-    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
-        """Upload all files of a folder in one commit."""
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str, delete_patterns: list[str]) -> Any:
+        """Upload all files of a folder in one commit, which deletes other files whose names match the patterns."""
 
 
 def hub_api() -> HubApi:
@@ -42,6 +42,8 @@ def hub_api() -> HubApi:
 
 def upload_repository(contents: Mapping[str, bytes], target: str, api: HubApi, *, private: bool = False) -> str:
     """Upload the repository to huggingface.co, in one commit; the repository is created if it does not exist.
+
+    A `generator.*` of an earlier upload that is not in `contents` is deleted, as it is not what the card describes.
 
     Args:
         contents: the content of each file by its name.
@@ -64,10 +66,13 @@ def upload_repository(contents: Mapping[str, bytes], target: str, api: HubApi, *
             created = api.create_repo(repo_id=repo_id, private=private or None, exist_ok=True)
             repo_id = getattr(created, "repo_id", repo_id)
             api.upload_folder(
-                repo_id=repo_id, folder_path=str(folder), commit_message="Upload a generator with poise push"
+                repo_id=repo_id,
+                folder_path=str(folder),
+                commit_message="Upload a generator with poise push",
+                delete_patterns=["generator.*"],
             )
         except Exception as error:
-            reason = str(error).strip().split("\n")[0]
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
             cure = "log in with `hf auth login`, and check the name and the connection"
             raise DiskError(f"the upload failed: {reason}", where=f"{HUB}{repo_id}", cure=cure) from error
     return f"https://huggingface.co/{repo_id}"
