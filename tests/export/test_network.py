@@ -53,7 +53,7 @@ class Truncating(nn.Module):
 
 
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
-def test_truncation_is_an_input_of_a_network_that_can_truncate(form: str) -> None:
+def test_truncation_is_an_input_of_a_network_that_can_truncate(form: str, tmp_path: Path) -> None:
     if missing_packages(form):
         pytest.skip("the extra 'export' is not installed")
     net = nn.Sequential(nn.Linear(3, 2), Truncating())
@@ -63,17 +63,17 @@ def test_truncation_is_an_input_of_a_network_that_can_truncate(form: str) -> Non
     assert torch.equal(generator(Z, truncation=torch.tensor(0.0)), torch.tensor([[1.0, 2.0]]).expand(4, 2))
     assert net[1].truncation == 1.0
 
-    class Said:
+    class NoDescription:
         is_image = False
 
         def as_text(self) -> dict[str, str]:
             return {"generator": "poise"}
 
     inputs = GeneratorInputs(Z, truncation=torch.tensor(0.5))
-    data = FORMATS[form].encode(generator, inputs, Said())  # type: ignore[arg-type]
-    run = FORMATS[form].open(data, None)
+    data = FORMATS[form].encode(generator, inputs, NoDescription())  # type: ignore[arg-type]
+    generate = FORMATS[form].open(data, tmp_path)
     for strength in (0.0, 0.25, 1.0):
-        found = run(GeneratorInputs(Z[:2], truncation=torch.tensor(strength)))
+        found = generate(GeneratorInputs(Z[:2], truncation=torch.tensor(strength)))
         torch.testing.assert_close(found, generator(Z[:2], truncation=torch.tensor(strength)).detach())
 
 
@@ -97,7 +97,7 @@ def test_random_layers_are_replaced_by_their_means(form: str, tmp_path: Path) ->
     export = export_generator(run, form, no_noise=True)
     assert export.description.random_layers == "replaced by their means"
     assert ["replaced by the mean" in note for note in export.notes] == [True]
-    candidate = FORMATS[form].open(export.data, None if form == "pt2" else tmp_path)
+    candidate = FORMATS[form].open(export.data, tmp_path)
     inputs = GeneratorInputs(run.latents(6))
     assert torch.equal(candidate(inputs), candidate(inputs))
     draws = torch.stack([run.generator()(inputs.latents).detach() for _ in range(50)])

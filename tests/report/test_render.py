@@ -156,6 +156,6 @@ def test_nothing_is_written_if_an_image_is_missing(tmp_path: Path) -> None:
 
 
 def test_rendering_imports_no_torch() -> None:
-    code = "import sys, poise.report.render as r; r._environment(); print({'torch', 'numpy'} & set(sys.modules) or '')"
+    code = "import sys, poise.report.render as r; r.environment(); print({'torch', 'numpy'} & set(sys.modules) or '')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

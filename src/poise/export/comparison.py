@@ -11,7 +11,7 @@ from torch import Tensor
 
 from poise.export.network import GeneratorInputs, seeded
 
-Run = Callable[[GeneratorInputs], Tensor]
+GenerateFn = Callable[[GeneratorInputs], Tensor]
 """Generates samples from inputs, in some engine."""
 
 BATCHES = (1, 5)
@@ -52,14 +52,14 @@ class Comparison(NamedTuple):
 
 
 @torch.no_grad()
-def compare(reference: Run, candidate: Run, batches: Sequence[GeneratorInputs]) -> Comparison:
+def compare(reference: GenerateFn, candidate: GenerateFn, batches: Sequence[GeneratorInputs]) -> Comparison:
     """Compare both on every batch, with the same state of PyTorch's global random numbers."""
     difference, scale = torch.zeros(()), torch.zeros(())
     for inputs in batches:
         outputs = []
-        for run in (reference, candidate):
+        for generate in (reference, candidate):
             with seeded(0):
-                outputs.append(run(inputs))
+                outputs.append(generate(inputs))
         expected, found = outputs
         if expected.shape != found.shape:
             return Comparison(float("nan"), 1.0)

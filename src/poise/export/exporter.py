@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from poise.errors import RecipeError
-from poise.export.comparison import BATCHES, Comparison, compare
-from poise.export.comparison import Run as RunGenerator
+from poise.export.comparison import BATCHES, Comparison, GenerateFn, compare
 from poise.export.description import Description
 from poise.export.formats import FORMATS, ExportFormat, require_packages
 from poise.export.load import MEANS
@@ -83,10 +82,10 @@ def example_inputs(run: Run, generator: ExportedGenerator, n: int) -> GeneratorI
     return GeneratorInputs(run.latents(n, seed=n), labels, torch.tensor(0.7) if generator.takes_truncation else None)
 
 
-def _callable(generator: ExportedGenerator, original: nn.Module) -> RunGenerator:
+def _callable(generator: ExportedGenerator, original: nn.Module) -> GenerateFn:
     """The generator as a function; the run's network is in evaluation mode during a call."""
 
-    def run(inputs: GeneratorInputs) -> torch.Tensor:
+    def generate(inputs: GeneratorInputs) -> torch.Tensor:
         training = original.training
         original.eval()
         try:
@@ -94,7 +93,7 @@ def _callable(generator: ExportedGenerator, original: nn.Module) -> RunGenerator
         finally:
             original.train(training)
 
-    return run
+    return generate
 
 
 def _refuse_random(net: nn.Module, name: str) -> RecipeError:

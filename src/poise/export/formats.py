@@ -8,13 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from poise.errors import RecipeError
-from poise.export.comparison import Run
+from poise.export.comparison import GenerateFn
 from poise.export.description import Description
 from poise.export.load import decode_generator, encode_generator
 from poise.export.network import ExportedGenerator, GeneratorInputs
@@ -51,12 +52,12 @@ class ExportFormat(ABC):
         """
 
     @abstractmethod
-    def open(self, data: bytes, run_code: Any) -> Run:
+    def open(self, data: bytes, code: Path) -> GenerateFn:
         """Run the contents of a file in the engine that users of the format have.
 
         Args:
             data: the contents.
-            run_code: the folder with the run's Python files, if it has any.
+            code: the folder with the Python files that the recipe names, if it names any.
         """
 
 
@@ -70,9 +71,9 @@ class SafetensorsFormat(ExportFormat):
         """See `encode_generator`."""
         return encode_generator(generator.net, description)
 
-    def open(self, data: bytes, run_code: Any) -> Run:
+    def open(self, data: bytes, code: Path) -> GenerateFn:
         """The network that `poise.load_generator` returns."""
-        generator = decode_generator(data, "the exported file", run_code, trust_code=True)
+        generator = decode_generator(data, "the exported file", code, trust_code=True)
         return lambda inputs: generator(*inputs.positional, **inputs.by_keyword)
 
 
@@ -109,18 +110,18 @@ class OnnxFormat(ExportFormat):
                 "a network above 2 GB can't be written as one ONNX file", where="--format", cure=cure
             ) from None
 
-    def open(self, data: bytes, run_code: Any) -> Run:
+    def open(self, data: bytes, code: Path) -> GenerateFn:
         """A session on the CPU."""
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
-        def run(inputs: GeneratorInputs) -> Tensor:
+        def generate(inputs: GeneratorInputs) -> Tensor:
             arrays = {name: value.numpy() for name, value in inputs.named.items()}
             return torch.from_numpy(session.run(None, arrays)[0])
 
-        return run
+        return generate
 
 
 class Pt2Format(ExportFormat):
@@ -139,7 +140,7 @@ class Pt2Format(ExportFormat):
             torch.export.save(program, stream, extra_files=description.as_text())
         return stream.getvalue()
 
-    def open(self, data: bytes, run_code: Any) -> Run:
+    def open(self, data: bytes, code: Path) -> GenerateFn:
         """The loaded program's module."""
         module = torch.export.load(io.BytesIO(data)).module()
         return lambda inputs: module(*inputs.positional, **inputs.by_keyword)
