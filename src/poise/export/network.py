@@ -140,7 +140,8 @@ def mean_layer(layer: nn.Module) -> nn.Module | None:
     """The mean of a layer that is random in evaluation; None for other layers.
 
     Layer noise, h + sigma eps, and standing dropout, h m / (1 - rate), both have the mean h. Any other layer that draws
-    random numbers has a method `mean_layer` that returns the module to use instead.
+    random numbers has a method `mean_layer` that returns the module to use instead, or None if it is not random in
+    evaluation.
     """
     if isinstance(layer, StochasticLayer):
         return nn.Identity()
