@@ -16,7 +16,7 @@ from torch import Tensor
 from poise.core.config import did_you_mean, find_components
 from poise.core.types import DiscriminatorOutput, Targets
 from poise.errors import RecipeError
-from poise.latents import gaussian, lerp, slerp, sphere, truncated, uniform
+from poise.latents import gaussian, lerp, slerp, sphere, truncate_gaussian, truncated, uniform
 from poise.measure.classifier_scores import inception_score
 from poise.measure.diversity import diversity, vendi
 from poise.measure.fid import fid
@@ -56,6 +56,7 @@ __all__ = [
     "r2",
     "slerp",
     "sphere",
+    "truncate_gaussian",
     "truncated",
     "uniform",
     "vendi",
