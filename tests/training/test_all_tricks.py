@@ -105,7 +105,7 @@ def test_all_tricks_train_resume_exactly_and_are_recorded(tmp_path: Path) -> Non
     assert (whole.sample(8, seed=1) == half.sample(8, seed=1)).all()
     for name in ("r1", "r2", "wgan_gp", "dragan", "lecam", "consistency", "historical_averaging", "r_t"):
         assert f"d/{name}" in result[-1]
-    names = ("feature_matching", "pulling_away", "historical_averaging", "gradient_clipping")
+    names = ("feature_matching", "pulling_away", "historical_averaging", "gradient_clipping", "orthogonal")
     for name in (*names, "posterior_kl", "feature_reconstruction", "judged_reconstruction"):
         assert f"g/{name}" in result[-1]
 

@@ -1,4 +1,4 @@
-"""Rows of the tricks that act on the step: selected samples, and limits for gradients and weights."""
+"""Rows of the tricks that act on the step: selected samples, limits for gradients and weights, and orthogonality."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from contracts.rows.base import Gradients, Play, Row, weights, without_norms
-from contracts.tiny import BATCH, unequal
+from contracts.tiny import BATCH, Session, unequal
 from poise.core.move import MoveData
 from poise.core.types import Side
 from poise.engine import step
@@ -18,6 +19,7 @@ from poise.networks.base import call_network
 
 LIMIT = 0.05
 MAX_NORM = 0.01
+ORTHOGONAL = 10.0
 
 
 def check_weight_clipping(play: Play) -> None:
@@ -99,8 +101,41 @@ def check_top_k(play: Play) -> None:
     assert all(reached[index] == 0 for index in range(BATCH) if index not in best)
 
 
+def non_orthogonality(run: Session) -> Tensor:
+    """Equation 3 of Brock 2019, over all matrices of G whose rows are output channels, except for embeddings."""
+    total = torch.zeros(())
+    for module in run.game.g.net.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            rows = module.weight.transpose(0, int(isinstance(module, nn.ConvTranspose2d))).flatten(1)
+            total = total + (rows @ rows.T * (1 - torch.eye(len(rows)))).square().sum()
+    return total
+
+
+def check_orthogonal(play: Play) -> None:
+    """G's gradient is that of its loss plus weight times the penalty; D's is unchanged; filters become orthogonal."""
+    fresh, run, plain = play(True, 0), play(True, 0), play(False, 0)
+    seen = Gradients(run)
+    run.play(1)
+    penalty = non_orthogonality(fresh)
+    grads = torch.autograd.grad(penalty, list(fresh.game.g.weights), allow_unused=True)
+    expected = torch.cat(
+        [
+            (torch.zeros_like(w) if grad is None else grad).flatten().double()
+            for w, grad in zip(fresh.game.g.weights, grads, strict=True)
+        ]
+    )
+    change = seen.used[Side.G][0] - seen.backward[Side.G][0]
+    assert torch.allclose(change, ORTHOGONAL * expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(seen.used[Side.D][0], seen.backward[Side.D][0])
+    logged = run.metrics.reduce()
+    assert logged["g/orthogonal"].mean == pytest.approx(float(penalty.detach()), rel=1e-4)
+    assert "d/orthogonal" not in logged
+    assert float(non_orthogonality(run.play(30)).detach()) < 0.5 * float(non_orthogonality(plain.play(31)).detach())
+
+
 ROWS = {
     "gradient_clipping": Row(strong={"max_norm": MAX_NORM}, zero={"max_norm": 1e9}, check=check_gradient_clipping),
+    "orthogonal": Row(strong={"weight": ORTHOGONAL}, zero={"weight": 0.0}, check=check_orthogonal),
     "top_k": Row(strong={"fraction": 0.5}, zero={"fraction": 1.0}, check=check_top_k),
     "weight_clipping": Row(strong={"limit": LIMIT}, zero={"limit": 1e6}, check=check_weight_clipping),
 }
