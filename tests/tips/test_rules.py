@@ -105,6 +105,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("M02", "followed", "dcgan", ['tricks+=[{kind="diff_augment"}]']),
     ("M03", "followed", "hinge-sngan", []),
     ("M03", "followed", "sagan", []),
+    ("M03", "followed", "dcgan", ['tricks+=[{kind="orthogonal"}]']),
     ("M03", "open", "dcgan", []),
 ]
 

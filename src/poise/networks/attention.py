@@ -1,4 +1,7 @@
-"""Self-attention over feature maps (Zhang, Goodfellow, Metaxas & Odena 2019, arXiv:1805.08318, section 3; tip M03)."""
+"""Self-attention over feature maps (Zhang, Goodfellow, Metaxas & Odena 2019, arXiv:1805.08318, section 3; tip M03).
+
+`SelfAttention` is the layer of the paper. `PooledSelfAttention` is that of its released code, which BigGAN adopted.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     It is written out because PyTorch's fused kernel has no second derivative, which gradient penalties need.
 
     Args:
-        query: B x C' x H x W.
-        key: B x C' x H x W.
-        value: B x C'' x H x W, the shape of the result.
+        query: B x C' x H x W; the result has this height and width.
+        key: B x C' x any height and width.
+        value: B x C'' x those of the keys; the result has these channels.
     """
     q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
     weights = torch.softmax(q.transpose(1, 2) @ k, dim=-1)
@@ -32,11 +35,32 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = max(1, channels // 8)
-        self.query, self.key, self.value = (Conv2d(channels, inner, 1) for _ in range(3))
-        self.out = Conv2d(inner, channels, 1)
+        self.query, self.key, self.value, self.out = self.make_layers(channels)
         self.gamma = nn.Parameter(torch.zeros(()))
+
+    @staticmethod
+    def make_layers(channels: int) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+        """The layers query, key, value and out."""
+        inner = max(1, channels // 8)
+        query, key, value = (Conv2d(channels, inner, 1) for _ in range(3))
+        return query, key, value, Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """B x C x H x W to the same shape."""
         return x + self.gamma * self.out(attend(self.query(x), self.key(x), self.value(x)))
+
+
+class PooledSelfAttention(SelfAttention):
+    """The same, with keys and values max-pooled over 2 x 2 positions, which takes a quarter of the memory.
+
+    Values have half of the channels, queries and keys an eighth, and no layer has a bias, as in the released code of
+    SAGAN and in BigGAN (Brock et al. 2019, arXiv:1809.11096, appendix B).
+    """
+
+    @staticmethod
+    def make_layers(channels: int) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+        """The layers query, key, value and out, of which key and value end in a pooling layer."""
+        inner, values = max(1, channels // 8), max(1, channels // 2)
+        query, key, value = (Conv2d(channels, width, 1, bias=False) for width in (inner, inner, values))
+        key, value = (nn.Sequential(layer, nn.MaxPool2d(2)) for layer in (key, value))
+        return query, key, value, Conv2d(values, channels, 1, bias=False)

@@ -54,6 +54,21 @@ class GeneratorConfig(NetworkConfig):
         raise NotImplementedError
 
 
+class EmbeddingGeneratorConfig(GeneratorConfig):
+    """A generator that can use an embedding of the label in its layers: latents and embeddings to samples."""
+
+    def build(self, latent: int, shape: Shape, embedding: int = 0) -> nn.Module:
+        """The module, with initial weights from PyTorch's global generator.
+
+        Args:
+            latent: the dimension of the latents.
+            shape: the shape of one sample.
+            embedding: the dimension of the embeddings, which the module takes as a second argument, B x embedding;
+                with 0 it takes latents alone.
+        """
+        raise NotImplementedError
+
+
 class DiscriminatorConfig(NetworkConfig):
     """A discriminator: samples, B x shape, to a `DiscriminatorOutput`.
 

@@ -25,16 +25,19 @@ GROUP_SIZE = 16
 """The number of channels per group of `group`."""
 
 
-def norm_layer(norm: Norm, channels: int, *, flat: bool = False) -> list[nn.Module]:
-    """The normalisation layer of `norm`, or an empty list: for B x C x H x W, or for B x C if `flat`."""
+def norm_layer(norm: Norm, channels: int, *, flat: bool = False, affine: bool = True) -> list[nn.Module]:
+    """The normalisation layer of `norm`, or an empty list: for B x C x H x W, or for B x C if `flat`.
+
+    With `affine` the layer has a learned scale and shift for each channel, which virtual batch norm always has.
+    """
     if norm in BATCH_STATISTICS_NORMS:
-        return [nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)]
+        return [nn.BatchNorm1d(channels, affine=affine) if flat else nn.BatchNorm2d(channels, affine=affine)]
     if norm == "instance":
-        return [nn.InstanceNorm2d(channels, affine=True)]
+        return [nn.InstanceNorm2d(channels, affine=affine)]
     if norm == "layer":
-        return [nn.GroupNorm(1, channels)]
+        return [nn.GroupNorm(1, channels, affine=affine)]
     if norm == "group":  # a single group if the channels are not a multiple of the group size
-        return [nn.GroupNorm(channels // GROUP_SIZE if channels % GROUP_SIZE == 0 else 1, channels)]
+        return [nn.GroupNorm(channels // GROUP_SIZE if channels % GROUP_SIZE == 0 else 1, channels, affine=affine)]
     return [VirtualBatchNorm(channels)] if norm == "virtual" else []
 
 

@@ -66,15 +66,24 @@ class DiscriminatorBlock(nn.Module):
 
     The branch is norm, activation, 3 x 3 convolution, norm, activation, 3 x 3 convolution, pooling; the shortcut is
     pooling and a 1 x 1 convolution. The `first` block of a network has no norm and no activation before its first
-    convolution. A block that changes neither size nor channels has the identity as shortcut.
+    convolution. A block that changes neither size nor channels has the identity as shortcut. Between the convolutions
+    there are `inner` channels; by default `in_channels`, and in the first block `out_channels`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, norm: Norm, act: Activation, *, halve: bool, first: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        norm: Norm,
+        act: Activation,
+        *,
+        halve: bool,
+        first: bool = False,
+        inner: int | None = None,
     ) -> None:
         super().__init__()
         start = [] if first else [*norm_layer(norm, in_channels), out_of_place_activation(act)]
-        inner = out_channels if first else in_channels
+        inner = inner or (out_channels if first else in_channels)
         pool = [nn.AvgPool2d(2)] if halve else []
         self.branch = nn.Sequential(
             *start,

@@ -117,11 +117,10 @@ def _conditioning(recipe: Recipe, classes: int | None, findings: Findings) -> No
         reason = "G is conditioned on the class, but nothing checks whether its samples match it"
         cure = 'add conditioning.d = {kind = "projection"}, or the trick "auxiliary_classifier"'
         findings.warnings.append(Finding("conditioning.d", reason, "T13", cure))
-    norms = {side: getattr(network, "norm", "none") for side, network in recipe.network}
-    if conditioning.g is not None and (mismatch := conditioning.g.incompatibility(norms["g"])):
+    if conditioning.g is not None and (mismatch := conditioning.g.incompatibility(recipe.network.g)):
         refuse("conditioning.g", mismatch[0], "T17", mismatch[1])
     d = recipe.network.d
-    if conditioning.d and d and (mismatch := conditioning.d.incompatibility(norms["d"], d.output_kind)):
+    if conditioning.d and d and (mismatch := conditioning.d.incompatibility(getattr(d, "norm", "none"), d.output_kind)):
         refuse("conditioning.d", mismatch[0], "T17", mismatch[1])
 
 
