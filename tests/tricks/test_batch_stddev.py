@@ -68,6 +68,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sngan": {"kind": "resnet", "width": 4},
     "sngan, batch": {"kind": "resnet", "width": 4, "norm": "batch"},
     "sagan": {"kind": "resnet", "width": 4, "attention": 4, "depth": 1, "plain": 0},
+    "biggan": {"kind": "biggan", "width": 4, "attention": 4, "depth": 1, "plain": 0},
     "r3gan": {"kind": "r3gan", "width": 4},
     "mlp": {"kind": "mlp", "width": 8},
     "mlp, batch": {"kind": "mlp", "width": 8, "norm": "batch"},
@@ -108,7 +109,7 @@ def test_every_d_gets_one_more_input_and_keeps_its_weights(name: str) -> None:
     assert len(widened) == 1
     scores = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
     assert (scores == 1) is (name in AT_SCORE)
-    assert is_parametrized(layer) is ("spectral" in name or name in ("sngan", "sagan"))
+    assert is_parametrized(layer) is ("spectral" in name or name in ("sngan", "sagan", "biggan"))
     assert unequal(dict(plain.game.g.net.state_dict()), dict(run.game.g.net.state_dict())) == []
     assert all(torch.isfinite(t).all() for t in run.play(2).saved().values())
     half = session_with(NETWORKS[name], STDDEV).play(1)
