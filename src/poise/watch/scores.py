@@ -94,8 +94,8 @@ DETECTORS = (
         window=500,
         policy="note",
         detect=d_fooled,
-        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}' (d=3 if it is 2 already), or raise its "
-        "learning rate",
+        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}' (d=3 if it is 2 already), or raise "
+        "its learning rate",
         tip="T24",
         inputs=(ACCURACY,),
         families=BOUNDED_FAMILIES,
