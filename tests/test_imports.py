@@ -19,7 +19,7 @@ FLOORS = [
     {"core"},
     {"watch", "report"},
     {"data", "latents", "networks", "objectives", "optimizers", "tempo"},
-    {"tricks"},
+    {"tricks", "truncation"},
     {"user_code"},
     {"measure"},
     {"functional"},

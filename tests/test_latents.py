@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import geometric_slerp
-from scipy.stats import kstest, norm, truncnorm
+from scipy.stats import kstest, truncnorm
 from torch import Tensor
 
 from contracts.tiny import recipe
@@ -23,7 +23,6 @@ from poise.latents import (
     lerp,
     slerp,
     sphere,
-    truncate_gaussian,
     truncated,
     uniform,
 )
@@ -129,44 +128,6 @@ def test_std_is_that_of_the_samples(latent: Latent) -> None:
 def test_invalid_configs_are_rejected(table: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="latent"):
         recipe("points", latent=table)
-
-
-# ---------------------------------------------------------------- truncation
-
-
-@pytest.mark.parametrize("truncation", [0.01, 0.3, 0.7, 0.999])
-def test_truncated_gaussian_latents_are_scaled_truncnorm(truncation: float) -> None:
-    """Compared with scipy's distribution functions, coordinate by coordinate, and as a sample."""
-    z = gaussian(5_000, 4, seeded())
-    result = truncate_gaussian(z, truncation)
-    expected = truncation * truncnorm(-2, 2).ppf(norm.cdf(z.double().numpy()))
-    assert np.allclose(result.numpy(), expected, rtol=1e-6, atol=1e-6)
-    assert result.dtype == z.dtype
-    assert kstest(result.flatten().numpy() / truncation, truncnorm(-2, 2).cdf).pvalue > 1e-3
-
-
-def test_truncation_is_monotonic_odd_and_finite_in_the_tails() -> None:
-    z = torch.linspace(-50, 50, 2001)[:, None]
-    result = truncate_gaussian(z, 0.5)
-    assert (result.diff(dim=0) >= 0).all()
-    assert torch.equal(result, -truncate_gaussian(-z, 0.5))
-    assert result.abs().max() <= 1
-    assert torch.equal(truncate_gaussian(z, 1.0), z)
-
-
-def test_configs_truncate_or_say_why_not() -> None:
-    z = torch.randn(5, 6, generator=seeded())
-    assert torch.equal(Gaussian(dim=6).truncate(z, 0.4), truncate_gaussian(z, 0.4))
-    narrow = Truncated(dim=6, threshold=0.2)
-    assert torch.equal(narrow.truncate(z, 0.4), 0.4 * z)
-    for latent, reason in ((Sphere(dim=6), "on a sphere"), (Uniform(dim=6), "in a cube")):
-        with pytest.raises(RecipeError, match=rf"latent\.kind: .*{reason}.*gaussian"):
-            latent.truncate(z, 0.4)
-    for latent in (Gaussian(dim=6), narrow, Sphere(dim=6), Uniform(dim=6)):
-        assert torch.equal(latent.truncate(z, 1.0), z), "1 is no truncation"
-        for wrong in (0.0, -0.5, 1.01, math.nan):
-            with pytest.raises(RecipeError, match="truncation: must be above 0 and at most 1"):
-                latent.truncate(z, wrong)
 
 
 # ---------------------------------------------------------------- interpolation

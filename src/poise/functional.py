@@ -16,7 +16,7 @@ from torch import Tensor
 from poise.core.config import did_you_mean, find_components
 from poise.core.types import DiscriminatorOutput, Targets
 from poise.errors import RecipeError
-from poise.latents import gaussian, lerp, slerp, sphere, truncate_gaussian, truncated, uniform
+from poise.latents import gaussian, lerp, slerp, sphere, truncated, uniform
 from poise.measure.classifier_scores import inception_score
 from poise.measure.diversity import diversity, vendi
 from poise.measure.fid import fid
@@ -32,6 +32,7 @@ from poise.tricks.instance_noise import add_noise
 from poise.tricks.lecam import lecam
 from poise.tricks.pulling_away import pulling_away
 from poise.tricks.unit_gradient_penalties import Sides, interpolate_pairs, perturb_real, unit_norm_penalty
+from poise.truncation import truncate_gaussian
 
 __all__ = [
     "add_noise",

@@ -1,22 +1,19 @@
-"""Latent distributions, truncation, and interpolation between latents.
+"""Latent distributions, and interpolation between latents.
 
 There are four distributions over R^dim (tip T03 recommends a Gaussian or a sphere over a cube), each sampled by a pure
-function of (n, dim, generator), the truncation of Gaussian latents for sampling, and linear and spherical interpolation
-(White 2016, arXiv:1609.04468).
+function of (n, dim, generator), and linear and spherical interpolation (White 2016, arXiv:1609.04468).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from poise.core.config import ComponentConfig
-from poise.core.types import to_float64
-from poise.errors import RecipeError
 
 
 def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -51,39 +48,6 @@ def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2
     return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)
 
 
-def truncate_gaussian(latents: Tensor, truncation: float, threshold: float = 2.0) -> Tensor:
-    """Latents whose coordinates are N(0, 1), mapped to F times a Gaussian truncated to [-t, t]; the same shape.
-
-    z' = F sqrt(2) erfinv(erf(z / sqrt 2) erf(t / sqrt 2)), the monotonic map of one distribution to the other, so that
-    every latent keeps its direction roughly and the result is a function of z. This is the truncation trick of BigGAN
-    with the convention of its published modules: F times a draw from the Gaussian truncated at t = 2 (Brock et al.
-    2019, arXiv:1809.11096, section 3.1). At F = 1 nothing is truncated and z is returned. The map does not tend to the
-    identity as F tends to 1, since the tails beyond t are missing for every F below 1.
-
-    Args:
-        latents: Gaussian latents.
-        truncation: F, above 0 and at most 1. Smaller values give samples of higher fidelity and less variety.
-        threshold: t.
-
-    Raises:
-        RecipeError: F is out of range.
-    """
-    check_truncation(truncation)
-    if truncation == 1:
-        return latents
-    inside = torch.erfinv(
-        torch.erf(to_float64(latents) / math.sqrt(2)) * math.erf(threshold / math.sqrt(2))
-    ) * math.sqrt(2)
-    return (truncation * inside.clamp(-threshold, threshold)).to(latents.dtype)
-
-
-def check_truncation(truncation: float) -> None:
-    """Raise a `RecipeError` unless 0 < F <= 1."""
-    if not 0 < truncation <= 1:
-        cure = "use a number such as 0.5, or 1 for no truncation"
-        raise RecipeError("must be above 0 and at most 1", where="truncation", found=f"{truncation:g}", cure=cure)
-
-
 def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """Linear interpolation: (1 - t) a + t b, exact at t = 0 and t = 1."""
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
@@ -116,9 +80,6 @@ Dim = Annotated[int, Field(ge=1, le=65536)]
 class Latent(ComponentConfig):
     """The distribution of the generator's input z: the `[latent]` table of a recipe."""
 
-    why_not_truncated: ClassVar[str] = "this distribution has no truncated form"
-    """The reason why `truncate` refuses, as a clause."""
-
     dim: Dim = 100
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -128,23 +89,6 @@ class Latent(ComponentConfig):
     def project(self, codes: Tensor) -> Tensor:
         """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
         return codes
-
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
-        """Latents nearer to the mode of the distribution, for samples of higher fidelity and less variety.
-
-        Args:
-            latents: samples of this distribution, n x dim.
-            truncation: F, above 0 and at most 1; at 1 the latents themselves are returned.
-
-        Raises:
-            RecipeError: F is out of range, or below 1 for a distribution that has no rare latents.
-        """
-        check_truncation(truncation)
-        if truncation == 1:
-            return latents
-        cure = 'train with latent kind "gaussian" or "truncated", or sample without truncation'
-        what = f"latents of kind '{self.tag()}' can't be truncated: {self.why_not_truncated}"
-        raise RecipeError(what, where="latent.kind", cure=cure)
 
     @property
     def std(self) -> float:
@@ -161,15 +105,9 @@ class Gaussian(Latent):
         """See `gaussian`."""
         return gaussian(n, self.dim, generator)
 
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
-        """See `truncate_gaussian`."""
-        return truncate_gaussian(latents, truncation)
-
 
 class Sphere(Latent):
     """z uniform on a sphere of radius `length`; "sqrt_dim" gives each coordinate variance 1 (StyleGAN's z)."""
-
-    why_not_truncated: ClassVar[str] = "all of them have the same density, as they lie on a sphere"
 
     kind: Literal["sphere"] = "sphere"
     length: Annotated[float, Field(gt=0)] | Literal["sqrt_dim"] = 1.0
@@ -195,8 +133,6 @@ class Sphere(Latent):
 
 class Uniform(Latent):
     """z uniform in the cube [-1, 1]^dim."""
-
-    why_not_truncated: ClassVar[str] = "all of them have the same density, as they are uniform in a cube"
 
     kind: Literal["uniform"] = "uniform"
 
@@ -226,8 +162,3 @@ class Truncated(Latent):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `truncated`."""
         return truncated(n, self.dim, generator, self.threshold)
-
-    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
-        """F z: z is a truncated Gaussian already, and keeps its own threshold."""
-        check_truncation(truncation)
-        return latents if truncation == 1 else truncation * latents

@@ -65,8 +65,7 @@ def build_game(recipe: Recipe, data_spec: DataSpec, compute: ComputeSettings, st
 def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
     """The network, then what its norm adds, then the module that gives it the labels."""
     config, labels = recipe.network.g, recipe.labels.g
-    dim, shape = recipe.latent.dim, data_spec.shape
-    net = config.build(dim, shape) if labels is None else labels.build(config, dim, shape)
+    net = config.build_for(labels, recipe.latent.dim, data_spec.shape)
     net = config.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))
     return net if labels is None else labels.wrap(net, data_spec.num_classes, recipe.latent.std)
 

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core.config import ComponentConfig
 from poise.core.types import DiscriminatorOutput, EncoderOutput, OutputKind, Shape
+from poise.networks.conditioning import GeneratorConditioning, Incompatibility
 from poise.networks.norms import BATCH_STATISTICS_NORMS, apply_norm, match_spectral_norm_
 
 
@@ -53,20 +54,19 @@ class GeneratorConfig(NetworkConfig):
         """
         raise NotImplementedError
 
-
-class EmbeddingGeneratorConfig(GeneratorConfig):
-    """A generator that can use an embedding of the label in its layers: latents and embeddings to samples."""
-
-    def build(self, latent: int, shape: Shape, embedding: int = 0) -> nn.Module:
-        """The module, with initial weights from PyTorch's global generator.
+    def build_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
+        """The module that `conditioning` will wrap: by default one for its longer latents, unaware of labels.
 
         Args:
-            latent: the dimension of the latents.
+            conditioning: how G is conditioned on the label; None if it is not.
+            latent: the dimension of the latents alone.
             shape: the shape of one sample.
-            embedding: the dimension of the embeddings, which the module takes as a second argument, B x embedding;
-                with 0 it takes latents alone.
         """
-        raise NotImplementedError
+        return self.build(latent if conditioning is None else conditioning.latent_dim(latent), shape)
+
+    def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
+        """Why the network does not support this conditioning, and what to do about it; None if it supports it."""
+        return conditioning.incompatibility(getattr(self, "norm", "none"))
 
 
 class DiscriminatorConfig(NetworkConfig):

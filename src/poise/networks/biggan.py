@@ -30,10 +30,12 @@ from poise.core.double_backward import Conv2d
 from poise.core.types import DiscriminatorOutput, Shape
 from poise.errors import RecipeError
 from poise.networks.attention import PooledSelfAttention
-from poise.networks.base import DiscriminatorConfig, EmbeddingGeneratorConfig
+from poise.networks.base import DiscriminatorConfig, GeneratorConfig
 from poise.networks.blocks import Activation, Output, activation, channel_widths, interpolation, output_activation
+from poise.networks.conditioning import VIRTUAL_NORM, GeneratorConditioning, Incompatibility
 from poise.networks.norms import Norm, has_bias, norm_layer
 from poise.networks.resnet import DiscriminatorBlock, ResNetConfig
+from poise.networks.shared_embedding import SharedEmbeddingConfig
 
 
 class ConditionalNorm(nn.Module):
@@ -179,7 +181,7 @@ class BigGANDiscriminator(nn.Module):
         return DiscriminatorOutput(self.score(features).squeeze(1), features)
 
 
-class BigGANGeneratorConfig(ResNetConfig, EmbeddingGeneratorConfig):
+class BigGANGeneratorConfig(ResNetConfig, GeneratorConfig):
     """A residual generator whose norms depend on z, and on an embedding of the label."""
 
     kind: Literal["biggan"] = "biggan"
@@ -191,7 +193,7 @@ class BigGANGeneratorConfig(ResNetConfig, EmbeddingGeneratorConfig):
         return 4
 
     def build(self, latent: int, shape: Shape, embedding: int = 0) -> nn.Module:
-        """See `BigGANGenerator`.
+        """See `BigGANGenerator`; by default it takes latents alone.
 
         Raises:
             RecipeError: z has fewer dimensions than parts.
@@ -204,6 +206,18 @@ class BigGANGeneratorConfig(ResNetConfig, EmbeddingGeneratorConfig):
         return BigGANGenerator(
             latent, shape, widths, base, self.norm, self.activation, self.attention, self.output, embedding
         )
+
+    def build_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
+        """A module that takes the embeddings of `shared_embedding`, and one that is unaware of labels otherwise."""
+        if isinstance(conditioning, SharedEmbeddingConfig):
+            return self.build(latent, shape, conditioning.dim)
+        return super().build_for(conditioning, latent, shape)
+
+    def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
+        """Of virtual batch norm with an embedding, and see the other kinds of conditioning."""
+        if isinstance(conditioning, SharedEmbeddingConfig):
+            return VIRTUAL_NORM if self.norm == "virtual" else None
+        return super().conditioning_incompatibility(conditioning)
 
 
 class BigGANDiscriminatorConfig(ResNetConfig, DiscriminatorConfig):

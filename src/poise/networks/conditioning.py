@@ -1,9 +1,9 @@
 """Class-conditional networks (tips T13 and T17).
 
-Each kind of conditioning is a module that wraps a network without labels. For G it concatenates z with an embedding of
-the label, gives batch norms a scale and shift per class, or passes an embedding to a network that uses it in its
-layers. For D it adds channels with an embedding of the label to the image, or adds to the score the inner product of
-the features with an embedding of the label. Labels are int64, B, below the number of classes.
+Each kind of conditioning is a module that wraps an unconditional network. For G it concatenates z with an embedding of
+the label, or gives batch norms a scale and shift per class. For D it adds channels with an embedding of the label to
+the image, or adds to the score the inner product of the features with an embedding of the label. Labels are int64, B,
+below the number of classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from poise.core.config import ComponentConfig
 from poise.core.types import DiscriminatorOutput, ExtraOutput, Shape
 from poise.errors import RecipeError
-from poise.networks.base import EmbeddingGeneratorConfig, GeneratorConfig
 from poise.networks.norms import BATCH_STATISTICS_NORMS, match_spectral_norm_
 
 Incompatibility = tuple[str, str]
@@ -28,31 +27,18 @@ NO_NORMS = (
     'set network.g.norm to "batch"',
 )
 VIRTUAL_NORM = ("the reference batch of virtual batch norm has no labels", 'use norm "layer" or "group"')
-NO_EMBEDDING = (
-    "this generator has no layers that use an embedding of the label",
-    'use network.g kind "biggan", or conditioning.g kind "concat" or "class_norm"',
-)
-
-
-def norm_of(network: GeneratorConfig) -> str:
-    """The norm of a generator; "none" if it has no such field."""
-    return getattr(network, "norm", "none")
 
 
 class GeneratorConditioning(ComponentConfig):
     """How G is conditioned on the label."""
 
-    def incompatibility(self, network: GeneratorConfig) -> Incompatibility | None:
-        """Why the generator does not support it, and what to do; None if it does."""
+    def incompatibility(self, norm: str) -> Incompatibility | None:
+        """Why a G with `norm` does not support it, and what to do; None if it does."""
         return None
 
     def latent_dim(self, dim: int) -> int:
         """The input dimension of the wrapped network, for latents of dimension `dim`."""
         return dim
-
-    def build(self, network: GeneratorConfig, dim: int, shape: Shape) -> nn.Module:
-        """The network to wrap, for latents of dimension `dim` and samples of shape `shape`."""
-        return network.build(self.latent_dim(dim), shape)
 
     def wrap(self, net: nn.Module, num_classes: int, scale: float = 1.0) -> nn.Module:
         """The conditional network: latents, B x dim, and labels, B, to samples.
@@ -93,9 +79,9 @@ class ConcatConfig(GeneratorConditioning):
     kind: Literal["concat"] = "concat"
     dim: int = Field(default=16, ge=1, le=4096)
 
-    def incompatibility(self, network: GeneratorConfig) -> Incompatibility | None:
+    def incompatibility(self, norm: str) -> Incompatibility | None:
         """Virtual batch norm is refused."""
-        return VIRTUAL_NORM if norm_of(network) == "virtual" else None
+        return VIRTUAL_NORM if norm == "virtual" else None
 
     def latent_dim(self, dim: int) -> int:
         """The dimension of z plus that of the embedding."""
@@ -130,9 +116,9 @@ class ClassNormConfig(GeneratorConditioning):
 
     kind: Literal["class_norm"] = "class_norm"
 
-    def incompatibility(self, network: GeneratorConfig) -> Incompatibility | None:
+    def incompatibility(self, norm: str) -> Incompatibility | None:
         """Norms other than batch norm are refused; a custom network is checked when it is wrapped."""
-        return None if norm_of(network) in (*BATCH_STATISTICS_NORMS, "own") else NO_NORMS
+        return None if norm in (*BATCH_STATISTICS_NORMS, "own") else NO_NORMS
 
     def wrap(self, net: nn.Module, num_classes: int, scale: float = 1.0) -> nn.Module:
         """See `ClassNorm`."""
@@ -188,53 +174,6 @@ class ClassNorm(nn.Module):
         finally:
             for norm in norms:
                 norm.labels = None
-
-
-class SharedEmbeddingConfig(GeneratorConditioning):
-    """An embedding of dimension `dim`, used in every norm of a BigGAN generator (Brock 2019, arXiv:1809.11096)."""
-
-    kind: Literal["shared_embedding"] = "shared_embedding"
-    dim: int = Field(default=128, ge=1, le=4096)
-
-    def incompatibility(self, network: GeneratorConfig) -> Incompatibility | None:
-        """Generators that do not take an embedding are refused, and virtual batch norm."""
-        if not isinstance(network, EmbeddingGeneratorConfig):
-            return NO_EMBEDDING
-        return VIRTUAL_NORM if norm_of(network) == "virtual" else None
-
-    def build(self, network: GeneratorConfig, dim: int, shape: Shape) -> nn.Module:
-        """The network, which takes an embedding beside z.
-
-        Raises:
-            RecipeError: it takes no embedding.
-        """
-        if not isinstance(network, EmbeddingGeneratorConfig):
-            raise RecipeError(NO_EMBEDDING[0], where="conditioning.g", cure=NO_EMBEDDING[1])
-        return network.build(dim, shape, self.dim)
-
-    def wrap(self, net: nn.Module, num_classes: int, scale: float = 1.0) -> nn.Module:
-        """See `SharedEmbedding`."""
-        return SharedEmbedding(net, num_classes, self.dim, scale)
-
-
-class SharedEmbedding(nn.Module):
-    """G(z, y) = net(z, scale x embedding of y), with an embedding whose matrix is initially orthogonal.
-
-    With at most `dim` classes their embeddings are initially orthogonal vectors of length `scale`. The embedding is
-    never spectrally normalised, as in BigGAN.
-    """
-
-    takes_labels = True
-
-    def __init__(self, net: nn.Module, num_classes: int, dim: int, scale: float = 1.0) -> None:
-        super().__init__()
-        self.net, self.embedding, self.scale = net, nn.Embedding(num_classes, dim), scale
-        nn.init.orthogonal_(self.embedding.weight)
-
-    def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """The samples."""
-        embedded = self.embedding(labels)
-        return self.net(latents, embedded if self.scale == 1 else self.scale * embedded)
 
 
 class ChannelsConfig(DiscriminatorConditioning):

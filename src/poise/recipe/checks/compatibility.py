@@ -117,7 +117,7 @@ def _conditioning(recipe: Recipe, classes: int | None, findings: Findings) -> No
         reason = "G is conditioned on the class, but nothing checks whether its samples match it"
         cure = 'add conditioning.d = {kind = "projection"}, or the trick "auxiliary_classifier"'
         findings.warnings.append(Finding("conditioning.d", reason, "T13", cure))
-    if conditioning.g is not None and (mismatch := conditioning.g.incompatibility(recipe.network.g)):
+    if conditioning.g is not None and (mismatch := recipe.network.g.conditioning_incompatibility(conditioning.g)):
         refuse("conditioning.g", mismatch[0], "T17", mismatch[1])
     d = recipe.network.d
     if conditioning.d and d and (mismatch := conditioning.d.incompatibility(getattr(d, "norm", "none"), d.output_kind)):
