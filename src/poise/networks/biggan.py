@@ -214,7 +214,7 @@ class BigGANGeneratorConfig(ResNetConfig, GeneratorConfig):
         return super().build_for(conditioning, latent, shape)
 
     def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
-        """Of virtual batch norm with an embedding, and see the other kinds of conditioning."""
+        """With an embedding virtual batch norm is refused; for the other kinds of conditioning see these."""
         if isinstance(conditioning, SharedEmbeddingConfig):
             return VIRTUAL_NORM if self.norm == "virtual" else None
         return super().conditioning_incompatibility(conditioning)
