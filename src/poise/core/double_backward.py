@@ -127,15 +127,25 @@ class _Gradients(torch.autograd.Function):
         return sum(to_grad[1:], to_grad[0]) if to_grad else None, to_x, to_weight, None, None
 
 
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """x * w (+ b), B x O x H' x W', with a faster second derivative; forward and first gradients are unchanged.
+
+    The weight may be computed from a parameter, as by an equalised learning rate, but not from x (see
+    `input_gradients`).
+    """
+    if not (torch.is_grad_enabled() and weight.requires_grad and x.requires_grad):
+        return geometry.forward(x, weight, bias)
+    if torch.is_autocast_enabled(x.device.type):
+        half = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(half), weight.to(half), None if bias is None else bias.to(half)
+    return _Convolution.apply(x, weight, bias, geometry)  # type: ignore[return-value]
+
+
 class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d` with a faster second derivative; output and first gradients are equal to the bit in float32."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        plain = self.padding_mode != "zeros" or isinstance(self.padding, str)
-        if plain or not (torch.is_grad_enabled() and weight.requires_grad and input.requires_grad):
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
             return super()._conv_forward(input, weight, bias)
-        if torch.is_autocast_enabled(input.device.type):
-            half = torch.get_autocast_dtype(input.device.type)
-            input, weight, bias = input.to(half), weight.to(half), None if bias is None else bias.to(half)
         geometry = ConvGeometry(self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
-        return _Convolution.apply(input, weight, bias, geometry)  # type: ignore[return-value]
+        return convolve(input, weight, bias, geometry)

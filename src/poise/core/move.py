@@ -97,7 +97,7 @@ class MoveData:
         return self._reconstruction
 
     def generate_from(self, latents: Tensor) -> Tensor:
-        """G's samples for other latents, B x dim, and the same labels; without a gradient in D's move."""
+        """G's samples for n <= B other latents, n x dim, and the first n labels; without a gradient in D's move."""
         assert self.generate_fn is not None, "the move has not been sampled yet"
         return self.generate_fn(latents)
 
