@@ -106,6 +106,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("M03", "followed", "hinge-sngan", []),
     ("M03", "followed", "sagan", []),
     ("M03", "followed", "dcgan", ['tricks+=[{kind="orthogonal"}]']),
+    ("M03", "followed", "stylegan2", []),
     ("M03", "open", "dcgan", []),
 ]
 

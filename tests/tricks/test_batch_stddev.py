@@ -70,6 +70,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sagan": {"kind": "resnet", "width": 4, "attention": 4, "depth": 1, "plain": 0},
     "biggan": {"kind": "biggan", "width": 4, "attention": 4, "depth": 1, "plain": 0},
     "r3gan": {"kind": "r3gan", "width": 4},
+    "stylegan2": {"kind": "stylegan2", "width": 4, "widest": 8},
     "mlp": {"kind": "mlp", "width": 8},
     "mlp, batch": {"kind": "mlp", "width": 8, "norm": "batch"},
     "mlp, one layer": {"kind": "mlp", "width": 8, "depth": 1},

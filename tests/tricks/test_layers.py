@@ -77,6 +77,11 @@ KINDS: list[tuple[str, dict[str, Any], int]] = [
     ("pictures", {"kind": "biggan", "width": 2, "attention": 8}, 3),
     ("pictures", {"kind": "r3gan", "width": 4, "blocks": 1}, 6),
     ("pictures", {"kind": "r3gan", "width": 4, "blocks": 1, "output": "tanh"}, 6),
+    (
+        "pictures",
+        {"kind": "stylegan2", "width": 2, "widest": 4, "style_dim": 4, "style_mixing": 0.0, "noise": "none"},
+        5,
+    ),
     ("points", {"kind": "mlp", "width": 6, "depth": 4, "activation": "tanh"}, 4),
     ("points", {"kind": "mlp", "width": 6, "depth": 2, "output": "tanh"}, 2),
 ]

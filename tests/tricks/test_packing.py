@@ -113,6 +113,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("pictures", {"kind": "resnet", "width": 2, "norm": "none"}),
     ("pictures", {"kind": "resnet", "width": 2, "norm": "virtual"}),
     ("pictures", {"kind": "r3gan", "width": 4, "blocks": 1}),
+    ("pictures", {"kind": "stylegan2", "width": 4, "widest": 8}),
     ("pictures", {"kind": "autoencoder", "width": 2, "code": 4}),
     ("points", {"kind": "mlp", "width": 6, "depth": 2}),
     ("points", {"kind": "flat_autoencoder", "width": 6, "depth": 1, "code": 2}),

@@ -135,7 +135,7 @@ class StyleBroadcast(nn.Module):
         return torch.where(from_other[:, None], other[:, None], styles)
 
     def _crossover(self, device: torch.device) -> Tensor:
-        """The first layer that gets the other w, 0-dim: uniform in 1 to L - 1, or L for none. It stays on the device."""
+        """The first layer that gets the other w, 0-dim: uniform in 1 to L - 1, or L for none; not read on the host."""
         crossover = torch.randint(1, self.num_layers, (), device=device)
         return torch.where(torch.rand((), device=device) < self.mixing, crossover, self.num_layers)
 

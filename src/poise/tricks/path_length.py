@@ -1,7 +1,7 @@
 """Path-length regularisation (Karras et al. 2020, arXiv:1912.04958, section 3.2 and appendix B; tip M03).
 
-G should map a step of fixed length in w to a change of fixed size of the image, in whatever direction. With the Jacobian
-J of the image with respect to w and noise y of the image's shape, the length |J^T y| is kept near its running mean a:
+G should map a step of fixed length in w to a change of fixed size of the image, in whatever direction. With the
+Jacobian J of the image with respect to w and noise y of the image's shape, |J^T y| is kept near its running mean a:
 
     weight E (|J^T y| - a)^2,    y ~ N(0, I) / sqrt(H W)
 
@@ -46,11 +46,13 @@ def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
     weighted = to_float32(images) * noise / math.sqrt(math.prod(images.shape[2:]))
     (gradient,) = input_gradients(weighted.sum(), [styles])
     squares = to_float32(gradient).square().sum(-1)  # B x L, or B for latents
-    return (squares.reshape(len(styles), -1).mean(1) + 1e-16).sqrt()  # the gradient stays finite if the images do not depend on the styles
+    return (
+        squares.reshape(len(styles), -1).mean(1) + 1e-16
+    ).sqrt()  # the gradient stays finite if the images do not depend on the styles
 
 
 class PathLengthConfig(TrickConfig):
-    """`weight`, times `every` in every `every`-th step, on one `shrink`-th of the batch; the defaults are the authors'."""
+    """`weight`, times `every` in every `every`-th step, on one `shrink`-th of the batch; defaults as the authors'."""
 
     kind: Literal["path_length"] = "path_length"
     tip: ClassVar[str] = "M03"

@@ -1,4 +1,4 @@
-"""Rows of the loss terms: gradient penalties, LeCam, pulling-away, consistency and feature matching."""
+"""Rows of the loss terms: gradient penalties, LeCam, pulling-away, consistency, feature matching, path length."""
 
 from __future__ import annotations
 
@@ -199,6 +199,42 @@ def check_feature_matching(play: Play) -> None:
     assert distance(True) < 0.7 * distance(False)
 
 
+def check_path_length(play: Play) -> None:
+    """The term of the first step is recomputed from z, y and the empty running mean; the mean follows in each step.
+
+    That mean is still near 0 after some steps, so the lengths are much smaller than without the trick.
+    """
+
+    def lengths(run: Session, played_move: Played, noise: Tensor) -> Tensor:
+        z = played_move.move.latents[: len(noise)].detach().clone().requires_grad_()
+        labels = None if played_move.move.labels is None else played_move.move.labels[: len(noise)]
+        weighted = call_network(run.game.g.net, z, labels) * noise / noise[0, :1].numel() ** 0.5
+        (gradient,) = torch.autograd.grad(weighted.sum(), z)
+        return gradient.norm(dim=1)
+
+    first, without = play(True, 1), play(False, 1)
+    played_move = first.of(Side.G)[0]
+    noise = torch.empty_like(played_move.fake[: BATCH // 2]).normal_(
+        generator=played_move.context.generator("path_length")
+    )
+    expected = lengths(play(True, 0), played_move, noise)
+    logged = first.metrics.reduce()
+    assert logged["g/path_length"].mean == pytest.approx(
+        float((expected - expected.mean() / 100).square().mean()), rel=0.05
+    )
+    assert "d/path_length" not in logged
+    assert "g/path_length" not in without.metrics.reduce()
+    assert unequal(weights(first, Side.D), weights(without, Side.D)) == []
+    mean = first.game.tricks["path_length"].mean_length
+    assert float(mean) == pytest.approx(float(expected.mean()) / 100, rel=0.05)
+
+    def late(on: bool) -> float:
+        run = play(on, 40)
+        return float(lengths(run, run.of(Side.G)[-1], noise).mean())
+
+    assert late(True) < 0.7 * late(False)
+
+
 ROWS = {
     "consistency": Row(strong={"weight": 10.0, "fakes": 0.5}, zero={"weight": 0.0}, check=check_consistency),
     "dragan": Row(
@@ -208,6 +244,7 @@ ROWS = {
     ),
     "feature_matching": Row(strong={"weight": 10.0}, zero={"weight": 0.0}, check=check_feature_matching),
     "lecam": Row(strong={"weight": 10.0, "decay": 0.5}, zero={"weight": 0.0}, check=check_lecam),
+    "path_length": Row(strong={"weight": 10.0, "every": 1}, zero={"weight": 0.0}, check=check_path_length),
     "pulling_away": Row(strong={"weight": 1.0}, zero={"weight": 0.0}, check=check_pulling_away),
     "r1": Row(strong={"gamma": 10.0}, zero={"gamma": 0.0}, check=partial(check_zero_centred, "r1", "real")),
     "r2": Row(strong={"gamma": 10.0}, zero={"gamma": 0.0}, check=partial(check_zero_centred, "r2", "fake")),
