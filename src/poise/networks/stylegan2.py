@@ -4,9 +4,9 @@ The layers are in `styles.py` (modulated convolutions, mapping network), `equali
 
 For the same weights, latents and noise they return what the authors' code returns (NVlabs/stylegan2-ada-pytorch, commit
 d72cc7d, its reference operations, at 8, 32 and 64 pixels). In float64 the largest difference is 1e-13 for images of
-size up to 38, 1e-14 for scores up to 10 and 4e-15 for path lengths, and w is equal; in float32 it is 2e-5, 4e-6 and 1e-6.
-D was compared with the trick `minibatch_stddev`, as the authors' D contains it. Theirs differs in what poise has
-elsewhere or not at all: labels enter D's score by a mapped embedding, and half precision is float16 with clamps.
+values up to 38, 1e-14 for scores up to 10 and 4e-15 for path lengths, and w is equal; in float32 it is 2e-5, 4e-6 and
+1e-6. D was compared with the trick `minibatch_stddev`, as the authors' D contains it. Not compared are labels, which
+enter the authors' D by a mapped embedding, and half precision.
 """
 
 from __future__ import annotations
