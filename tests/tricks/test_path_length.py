@@ -47,7 +47,7 @@ def test_its_mean_square_is_the_norm_of_the_jacobian() -> None:
     a = torch.randn(math.prod(SHAPE), 5)
     w, y = torch.zeros(20_000, 5).requires_grad_(), torch.randn(20_000, *SHAPE)
     squares = path_lengths((w @ a.T).view(-1, *SHAPE), w, y).square()
-    assert float(squares.mean()) == pytest.approx(float(a.square().sum()) / 24, rel=0.02)
+    assert float(squares.detach().mean()) == pytest.approx(float(a.square().sum()) / 24, rel=0.02)
 
 
 def test_points_have_no_height_and_width() -> None:
@@ -60,7 +60,7 @@ def test_a_generator_that_ignores_z_has_finite_gradients() -> None:
     z, scale = torch.randn(2, 3).requires_grad_(), torch.zeros(()).requires_grad_()
     lengths = path_lengths(scale * z, z, torch.randn(2, 3))
     (gradient,) = torch.autograd.grad(lengths.sum(), scale)
-    assert lengths.tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert lengths.detach().tolist() == pytest.approx([0, 0], abs=1e-6)
     assert gradient.isfinite()
 
 
@@ -93,8 +93,8 @@ def test_a_generator_with_styles_is_differentiated_with_respect_to_w(wrapped: bo
     trick, move = trick_and_move(nn.Sequential(net) if wrapped else net)
     lengths = expected_lengths(trick, move, net, 1.0, 4)
     mean = DECAY * lengths.mean()
-    assert float(trick.loss(move)) == pytest.approx(float((lengths - mean).square().mean()), rel=1e-4)
-    assert float(trick.mean_length) == pytest.approx(float(mean), rel=1e-4)
+    assert float(trick.loss(move).detach()) == pytest.approx(float((lengths - mean).square().mean().detach()), rel=1e-4)
+    assert float(trick.mean_length) == pytest.approx(float(mean.detach()), rel=1e-4)
     assert not net.broadcast._forward_hooks
 
 
@@ -103,7 +103,9 @@ def test_one_without_styles_with_respect_to_z() -> None:
     trick, move = trick_and_move(net, shrink=1)
     y = torch.empty(8, *SHAPE).normal_(generator=move.context.generator(trick.name))
     lengths = (y.flatten(1) @ net[0].weight).norm(dim=1) / math.sqrt(24)  # type: ignore[operator]
-    assert float(trick.loss(move)) == pytest.approx(float((lengths - DECAY * lengths.mean()).square().mean()), rel=1e-4)
+    assert float(trick.loss(move).detach()) == pytest.approx(
+        float((lengths - DECAY * lengths.mean()).square().mean().detach()), rel=1e-4
+    )
 
 
 def test_the_running_mean_is_state_and_the_generator_is_not() -> None:
@@ -111,7 +113,7 @@ def test_the_running_mean_is_state_and_the_generator_is_not() -> None:
     trick, move = trick_and_move(net)
     first, second = trick.loss(move), trick.loss(move)
     lengths = expected_lengths(trick, move, net, 1.0, 4)
-    mean = float(lengths.mean()) * (1 - (1 - DECAY) ** 2)
+    mean = float(lengths.detach().mean()) * (1 - (1 - DECAY) ** 2)
     assert second < first
     assert float(trick.mean_length) == pytest.approx(mean, rel=1e-4)
     assert list(trick.state_dict()) == ["mean_length"]

@@ -230,7 +230,7 @@ def check_path_length(play: Play) -> None:
 
     def late(on: bool) -> float:
         run = play(on, 40)
-        return float(lengths(run, run.of(Side.G)[-1], noise).mean())
+        return float(lengths(run, run.of(Side.G)[-1], noise).detach().mean())
 
     assert late(True) < 0.7 * late(False)
 
