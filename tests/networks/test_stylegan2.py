@@ -133,6 +133,46 @@ def test_noise_has_no_effect_at_first_and_then_the_chosen_one() -> None:
         assert torch.equal(g(z), g(z)) is (kind != "random")
 
 
+def test_the_mean_of_a_random_layer_is_the_layer_without_noise() -> None:
+    layers = {kind: StyledConv2d(3, 5, 4, (6, 6), kind, None).eval() for kind in ("constant", "random", "none")}  # type: ignore[arg-type]
+    assert layers["constant"].mean_layer() is None
+    assert layers["none"].mean_layer() is None
+    random, x, w = layers["random"], torch.randn(2, 3, 6, 6), torch.randn(2, 4)
+    without_noise = random(x, w)
+    random.noise_strength.data.fill_(0.7)
+    mean = random.mean_layer()
+    assert mean is not None
+    assert torch.equal(mean(x, w), without_noise)
+    assert set(mean.state_dict()) == set(layers["none"].state_dict())
+    assert not torch.equal(random(x, w), random(x, w)), "the layer itself still draws"
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_an_exported_graph_has_any_batch_size_and_truncation(batch: int) -> None:
+    """`torch.export` traces with a batch of 3 and with the truncation as an input."""
+
+    class Truncated(nn.Module):
+        def __init__(self, g: nn.Module) -> None:
+            super().__init__()
+            self.g = g
+
+        def forward(self, latents: Tensor, psi: Tensor) -> Tensor:
+            self.g.broadcast.truncation = psi  # type: ignore[union-attr]
+            try:
+                return self.g(latents)
+            finally:
+                self.g.broadcast.truncation = 1.0  # type: ignore[union-attr]
+
+    net = Truncated(generator(8)).eval()
+    net.g.broadcast.w_mean.normal_()  # type: ignore[union-attr]
+    size = torch.export.Dim("batch", min=1, max=64)
+    example = torch.randn(3, 5), torch.tensor(0.7)
+    exported = torch.export.export(net, example, dynamic_shapes=({0: size}, None)).module()
+    for psi in (0.2, 1.0):
+        inputs = torch.randn(batch, 5), torch.tensor(psi)
+        assert torch.allclose(exported(*inputs), net(*inputs), atol=1e-5)
+
+
 @pytest.mark.parametrize("noise", ["constant", "random"])
 def test_sample_i_does_not_depend_on_the_number_of_samples(noise: str) -> None:
     g = generator(8, noise=noise)

@@ -121,6 +121,9 @@ def test_truncation_moves_w_towards_its_mean_while_the_context_lasts() -> None:
             assert torch.allclose(net(w)[:, 1], expected, atol=1e-6)
             copied = copy.deepcopy(net)
             assert torch.equal(copied(w), net(w))
+        broadcast.truncation = torch.tensor(psi)
+        assert torch.allclose(net(w)[:, 1], expected, atol=1e-6), "a tensor is no branch, also if it is 1"
+        broadcast.truncation = 1.0
     assert torch.equal(net(w), plain)
     with pytest.raises(ZeroDivisionError), truncated_styles(net, 0.5):
         raise ZeroDivisionError

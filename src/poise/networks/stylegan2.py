@@ -11,6 +11,7 @@ enter the authors' D by a mapped embedding, and half precision.
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import partial
 from itertools import pairwise
@@ -58,13 +59,14 @@ class StyledConv2d(nn.Module):
         self, in_channels: int, out_channels: int, style_dim: int, size: Size, noise: Noise, kernel: Tensor | None
     ) -> None:
         super().__init__()
-        self.noise = noise
+        self.noise: Noise = noise
         self.affine = EqualizedLinear(style_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("kernel", kernel, persistent=False)
         if noise != "none":
             self.noise_strength = nn.Parameter(torch.zeros(()))
+        if noise == "constant":
             self.register_buffer("constant_noise", torch.randn(*size))
         self.activation = ScaledLeakyReLU()
 
@@ -76,10 +78,19 @@ class StyledConv2d(nn.Module):
             y = y + (self.noise_strength * self._draw_noise(y)).to(y.dtype)
         return self.activation(y + self.bias[:, None, None].to(y.dtype))
 
+    def mean_layer(self) -> StyledConv2d | None:
+        """A copy without noise, whose mean is 0, for an export; None if the layer is not random in evaluation."""
+        if self.noise != "random":
+            return None
+        layer = copy.deepcopy(self)
+        layer.noise = "none"
+        del layer.noise_strength
+        return layer
+
     def _draw_noise(self, maps: Tensor) -> Tensor:
         """One map per sample, B x 1 x H x W, or the constant map, H x W."""
         if self.training or self.noise == "random":
-            return torch.randn(len(maps), 1, *maps.shape[2:], device=maps.device, dtype=self.noise_strength.dtype)
+            return torch.randn(maps.shape[0], 1, *maps.shape[2:], device=maps.device, dtype=self.noise_strength.dtype)
         return self.constant_noise  # type: ignore[return-value]
 
 
@@ -122,7 +133,7 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, styles: Tensor) -> Tensor:
         """The images."""
-        x, image, k = self.constant.expand(len(styles), -1, -1, -1), None, 0
+        x, image, k = self.constant.expand(styles.shape[0], -1, -1, -1), None, 0
         for layer in self.layers:
             if isinstance(layer, ToImage):
                 image = layer(x, styles[:, k]) if image is None else self._upsample(image) + layer(x, styles[:, k])

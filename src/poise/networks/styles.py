@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,8 @@ class StyleBroadcast(nn.Module):
     from a random crossover on get the w of another latent (Karras et al. 2019, arXiv:1812.04948, section 3.1). The
     draws are from PyTorch's global generator.
 
-    In evaluation mode w becomes w_mean + psi (w - w_mean) with psi = `truncation`, which `truncated_styles` sets.
+    In evaluation mode w becomes w_mean + psi (w - w_mean) with psi = `truncation`, which `truncated_styles` sets. It
+    may be a 0-dim tensor, as in an exported graph, where it is an input and no branch can depend on its value.
 
     Args:
         num_layers: L, at least 2.
@@ -114,7 +116,11 @@ class StyleBroadcast(nn.Module):
         mixing: the probability of mixing.
     """
 
+    takes_truncation: ClassVar[bool] = True
+    """That it reads the attribute `truncation`, by which an export finds the layers that truncate."""
+
     w_mean: Tensor
+    truncation: float | Tensor
 
     def __init__(self, num_layers: int, style_dim: int, mixing: float) -> None:
         super().__init__()
@@ -126,7 +132,7 @@ class StyleBroadcast(nn.Module):
         if self.training:
             with torch.no_grad():
                 self.w_mean.lerp_(w.detach().to(self.w_mean.dtype).mean(0), 1 - W_MEAN_DECAY)
-        elif self.truncation != 1:
+        elif isinstance(self.truncation, Tensor) or self.truncation != 1:
             w = self.w_mean.to(w.dtype).lerp(w, self.truncation)
         styles = w[:, None].expand(-1, self.num_layers, -1)
         if other is None:
