@@ -212,6 +212,21 @@ def test_free_codes_of_endless_data_are_refused() -> None:
     assert check(without_d(network={"g": D, "e": {"kind": "free_codes"}})) == Findings()
 
 
+@pytest.mark.parametrize("tricks", [[], [{"kind": "feature_reconstruction"}]])
+def test_style_mixing_is_refused_where_g_decodes_codes(tricks: list[dict[str, Any]]) -> None:
+    """It would decode a sample from the styles of another latent; without codes it is valid."""
+    styles: dict[str, Any] = {"kind": "stylegan2", "width": 2}
+    tables = with_encoder("pictures") if tricks else without_discriminator("pictures") | {"objective": {"kind": "elbo"}}
+
+    def check_with(**options: Any) -> Findings:
+        network = tables["network"] | {"g": styles | options}
+        return check(recipe("pictures", *tricks, **tables | {"network": network}))
+
+    assert only(check_with().refusals).field == "network.g.style_mixing"
+    assert check_with(style_mixing=0.0) == Findings()
+    assert check(recipe("pictures", network={"g": styles, "d": D})) == Findings()
+
+
 # ---------------------------------------------------------------- the latents
 
 

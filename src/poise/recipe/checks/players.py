@@ -14,7 +14,7 @@ from poise.recipe.model import Recipe
 
 def check_players(recipe: Recipe, findings: Findings) -> None:
     """Add a finding for each player that is missing or has no use."""
-    for rule in (_discriminator, _tempo, _discriminator_tricks, _encoder, _latent):
+    for rule in (_discriminator, _tempo, _discriminator_tricks, _encoder, _style_mixing, _latent):
         rule(recipe, findings)
 
 
@@ -71,6 +71,13 @@ def _encoder(recipe: Recipe, findings: Findings) -> None:
     if encoder is not None and encoder.by_index and isinstance(recipe.data, ToyConfig):
         reason = "free codes are one per training sample, but this data set is endless"
         findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "mlp"}'))
+
+
+def _style_mixing(recipe: Recipe, findings: Findings) -> None:
+    """A reconstruction must depend on the code of its sample alone."""
+    if recipe.needs_codes and getattr(recipe.network.g, "style_mixing", 0) > 0:
+        reason = "G decodes the codes of real samples, but style mixing replaces some of their styles by random ones"
+        findings.refusals.append(Finding("network.g.style_mixing", reason, "T08b", "set it to 0"))
 
 
 def _latent(recipe: Recipe, findings: Findings) -> None:
