@@ -46,9 +46,8 @@ def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
     weighted = to_float32(images) * noise / math.sqrt(math.prod(images.shape[2:]))
     (gradient,) = input_gradients(weighted.sum(), [styles])
     squares = to_float32(gradient).square().sum(-1)  # B x L, or B for latents
-    return (
-        squares.reshape(len(styles), -1).mean(1) + 1e-16
-    ).sqrt()  # the gradient stays finite if the images do not depend on the styles
+    mean_squares = squares.reshape(len(styles), -1).mean(1)
+    return (mean_squares + 1e-16).sqrt()  # a finite gradient even if the images do not depend on the styles
 
 
 class PathLengthConfig(TrickConfig):
