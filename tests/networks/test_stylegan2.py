@@ -23,6 +23,7 @@ from poise.networks.stylegan2 import (
     ResidualDown,
     StyledConv2d,
     StyleGAN2DiscriminatorConfig,
+    StyleGAN2Generator,
     StyleGAN2GeneratorConfig,
     ToImage,
 )
@@ -195,6 +196,7 @@ def test_styles_are_mixed_in_training_only() -> None:
 def test_mixed_samples_keep_their_label() -> None:
     """Mixing replaces z and not the embedding of the label."""
     g = StyleGAN2GeneratorConfig(width=4, style_dim=6, style_mixing=1.0, noise="none").build(5 + 3, (3, 8, 8))
+    g.num_label_inputs = 3  # type: ignore[assignment]
     net = Concat(g, 4, 3)
     seen: list[Tensor] = []
     g.mapping.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
@@ -205,7 +207,9 @@ def test_mixed_samples_keep_their_label() -> None:
 
 
 def test_truncation_to_zero_gives_one_image_through_the_wrapper() -> None:
-    net = Concat(StyleGAN2GeneratorConfig(width=4, style_dim=6).build(5 + 3, (3, 8, 8)), 4, 3).eval()
+    g = StyleGAN2GeneratorConfig(width=4, style_dim=6).build(5 + 3, (3, 8, 8))
+    g.num_label_inputs = 3  # type: ignore[assignment]
+    net = Concat(g, 4, 3).eval()
     z, labels = torch.randn(3, 5), torch.tensor([0, 1, 3])
     assert not torch.allclose(net(z, labels)[0], net(z, labels)[1])
     with truncated_styles(net, 0.0) as found:
@@ -262,6 +266,8 @@ def test_every_weight_has_a_gradient(world: str) -> None:
     changes = {"conditioning": {"g": {"kind": "concat", "dim": 2}, "d": {"kind": "projection"}}}
     tricks = [{"kind": "path_length", "every": 1}, {"kind": "r1"}, {"kind": "minibatch_stddev"}]
     run = session(world, *tricks, network=players, **(changes if world == "labelled" else {}))
+    g = next(module for module in run.game.g.net.modules() if isinstance(module, StyleGAN2Generator))
+    assert g.num_label_inputs == (2 if world == "labelled" else 0)
     before = {side: [w.detach().clone() for w in player.net.parameters()] for side, player in run.game.players.items()}
     run.play(2)
     for side, player in run.game.players.items():

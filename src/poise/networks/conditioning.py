@@ -18,7 +18,6 @@ from poise.core.config import ComponentConfig
 from poise.core.types import DiscriminatorOutput, ExtraOutput, Shape
 from poise.errors import RecipeError
 from poise.networks.norms import BATCH_STATISTICS_NORMS, match_spectral_norm_
-from poise.networks.stylegan2 import StyleGAN2Generator
 
 Incompatibility = tuple[str, str]
 """The reason, and what to do about it."""
@@ -97,8 +96,7 @@ class Concat(nn.Module):
     """G(z, y) = net([z, scale x embedding of y]), with an embedding initialised from N(0, I).
 
     With the scale of z's coordinates the embedding does not dominate z, as an embedding of norm 4 would beside a z of
-    norm 1. A StyleGAN2 generator is told which of its inputs are the embedding, because it normalises z and embedding
-    separately, and because both latents of a mixed sample have the same label.
+    norm 1.
     """
 
     takes_labels = True
@@ -106,8 +104,6 @@ class Concat(nn.Module):
     def __init__(self, net: nn.Module, num_classes: int, dim: int, scale: float = 1.0) -> None:
         super().__init__()
         self.net, self.embedding, self.scale = net, nn.Embedding(num_classes, dim), scale
-        if isinstance(net, StyleGAN2Generator):
-            net.num_label_inputs = dim
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """The samples."""

@@ -150,8 +150,11 @@ class SynthesisNetwork(nn.Module):
 class StyleGAN2Generator(nn.Module):
     """z, B x latent, to images, B x C x H x W."""
 
-    num_label_inputs = 0
-    """How many of the last coordinates of the input are an embedding of the label; see `conditioning.Concat`."""
+    num_label_inputs: int = 0
+    """How many of the last inputs are an embedding of the label (see `GeneratorConfig.build`).
+
+    It is normalised separately from z, and both latents of a mixed sample have the same one.
+    """
 
     def __init__(
         self, mapping: MappingNetwork, broadcast: StyleBroadcast, synthesis: nn.Module, out: nn.Module
