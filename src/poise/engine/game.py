@@ -193,15 +193,11 @@ class Game(nn.Module):
         return discriminate
 
     def generate_fn(self, context: MoveContext, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """A function that generates samples in this move, with gradients only if it is G's move.
-
-        For n latents it uses the first n labels.
-        """
+        """A function that generates samples in this move, with gradients only if it is G's move."""
 
         def generate(latents: Tensor) -> Tensor:
-            classes = None if labels is None else labels[: len(latents)]
             with self.autocast(), torch.set_grad_enabled(context.side is Side.G):
-                return to_float32(call_network(self.network_for(Side.G, context), latents, classes))
+                return to_float32(call_network(self.network_for(Side.G, context), latents, labels))
 
         return generate
 
