@@ -193,11 +193,15 @@ class Game(nn.Module):
         return discriminate
 
     def generate_fn(self, context: MoveContext, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """A function that generates samples in this move, with gradients only if it is G's move."""
+        """A function that generates samples in this move from n latents, n x dim, and the first n labels.
+
+        Gradients are computed only if it is G's move.
+        """
 
         def generate(latents: Tensor) -> Tensor:
+            first = None if labels is None else labels[: len(latents)]
             with self.autocast(), torch.set_grad_enabled(context.side is Side.G):
-                return to_float32(call_network(self.network_for(Side.G, context), latents, labels))
+                return to_float32(call_network(self.network_for(Side.G, context), latents, first))
 
         return generate
 

@@ -10,7 +10,6 @@ from poise.core.move import MoveData
 from poise.core.types import MoveContext, Side
 from poise.engine.batches import RealBatches
 from poise.engine.game import Game
-from poise.engine.generation import generate_fn
 from poise.engine.step import add_loss_terms, apply_update, backward
 from poise.engine.step_metrics import StepMetrics
 
@@ -29,7 +28,7 @@ def reconstruct(game: Game, batches: RealBatches, context: MoveContext) -> MoveD
     loaded, labels = batches.load(context, labels=game.uses_labels)
     assert loaded is not None
     real = game.objective.prepare_real(loaded, context)
-    generate, batch = generate_fn(game, context, labels), game.reconstruct_fn(batches, context, real, labels)()
+    generate, batch = game.generate_fn(context, labels), game.reconstruct_fn(batches, context, real, labels)()
     move = MoveData(context, batch.latents, batch.images, real, labels, labels, generate_fn=generate)
     move.reconstruct_fn = lambda: batch
     return move

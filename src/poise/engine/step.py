@@ -9,14 +9,14 @@ nothing here waits for the device. `reconstruction_step.py` is the step of a gam
 
 from __future__ import annotations
 
-from torch import Tensor, ones_like, zeros_like
+import torch
+from torch import Tensor
 
 from poise.core import hooks
 from poise.core.move import MoveData
 from poise.core.types import Batch, MoveContext, Side, Targets
 from poise.engine.batches import RealBatches
 from poise.engine.game import Game
-from poise.engine.generation import generate_fn
 from poise.engine.step_metrics import StepMetrics
 from poise.objectives.base import Losses
 
@@ -66,7 +66,7 @@ def sample(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:
     needs = game.requirements(context)
     real, labels = batches.load(context, real=needs.real, labels=game.uses_labels)
     latents = game.latent.sample(context.batch_size, context.generator("latents"))
-    generate, reconstruct = generate_fn(game, context, labels), game.reconstruct_fn(batches, context, real, labels)
+    generate, reconstruct = game.generate_fn(context, labels), game.reconstruct_fn(batches, context, real, labels)
     fake, required = generate(latents), (needs.input_gradients, needs.outputs)
     return MoveData(context, latents, fake, real, labels, labels, *required, generate, reconstruct)
 
@@ -116,7 +116,7 @@ def adversarial_losses(game: Game, move: MoveData) -> Losses:
     if context.side is Side.G:
         return game.objective.g_losses(fake, move.score("real") if game.objective.is_relativistic else None, context)
     real, tricks = move.score("real"), game.active_tricks(Side.D).target_transforms
-    hard = Targets(ones_like(real), zeros_like(fake)) if tricks else None
+    hard = Targets(torch.ones_like(real), torch.zeros_like(fake)) if tricks else None
     return game.objective.d_losses(real, fake, hard and hooks.apply_target_transforms(tricks, hard, context), context)
 
 
