@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +17,8 @@ from poise.errors import RecipeError
 from poise.export import formats
 from poise.export.exporter import export_generator
 from poise.export.formats import FORMATS, missing_packages, require_packages
+from poise.export.network import GeneratorInputs
+from poise.networks.styles import truncated_styles
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import recipe_names
 from poise.runs.run import Run
@@ -23,21 +27,21 @@ CLASS_NORM: dict[str, Any] = {"conditioning": {"g": {"kind": "class_norm"}, "d":
 NORMS = ("spectral_batch", "instance", "layer", "group", "virtual", "none")
 
 
-def with_norm(norm: str) -> Recipe:
-    network = thin("dcgan").canonical()["network"]
-    return thin("dcgan", network=network | {"g": network["g"] | {"norm": norm}})
+def with_options(name: str, **options: Any) -> Recipe:
+    network = thin(name).canonical()["network"]
+    return thin(name, network=network | {"g": network["g"] | options})
 
 
 QUICK: dict[str, Recipe] = {
     "dcgan": thin("dcgan"),
     "cgan with class_norm": thin("cgan", **CLASS_NORM),
-    "hinge-sngan with spectral norm": thin(
-        "hinge-sngan",
-        network=thin("hinge-sngan").canonical()["network"]
-        | {"g": {"kind": "resnet", "width": 4, "norm": "spectral_batch", "attention": 8}},
-    ),
+    "hinge-sngan with spectral norm": with_options("hinge-sngan", width=4, norm="spectral_batch", attention=8),
+    "biggan": thin("biggan"),
+    "stylegan2 with labels": thin("stylegan2", conditioning={"g": {"kind": "concat"}, "d": {"kind": "projection"}}),
 }
-SLOW = {name: thin(name) for name in recipe_names()} | {f"dcgan with norm {norm}": with_norm(norm) for norm in NORMS}
+SLOW = {name: thin(name) for name in recipe_names()} | {
+    f"dcgan with norm {norm}": with_options("dcgan", norm=norm) for norm in NORMS
+}
 
 
 def run_of(recipe: Recipe, folder: Path) -> Run:
@@ -47,9 +51,9 @@ def run_of(recipe: Recipe, folder: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", QUICK | SLOW)
 def test_safetensors_of_every_recipe(name: str, tmp_path: Path) -> None:
-    run = run_of(SLOW[name], tmp_path)
+    run = run_of((QUICK | SLOW)[name], tmp_path)
     export = export_generator(run, "safetensors")
     assert export.comparison.passed
     assert export.comparison.scale > 0.1
@@ -70,13 +74,25 @@ def test_graphs(name: str, recipe: Recipe, form: str, tmp_path: Path) -> None:
     export = export_generator(run, form)
     print(f"{form} {name}: {export.comparison.difference:.2g} of {export.comparison.scale:.2g}")
     assert export.comparison.difference <= 2e-5 * export.comparison.scale
-    conditional = recipe.labels.g is not None
-    assert export.inputs == (("latents", "labels") if conditional else ("latents",))
+    labels = ("labels",) if recipe.labels.g is not None else ()
+    truncation = ("truncation",) if name.startswith("stylegan2") else ()  # BigGAN truncates latents, not styles
+    assert export.inputs == ("latents", *labels, *truncation)
     check = check_onnx if form == "onnx" else check_pt2
-    check(run, export.data, conditional)
+    check(run, export.data, export.inputs)
 
 
-def check_onnx(run: Run, data: bytes, conditional: bool) -> None:
+STRENGTHS = (1.0, 0.3)
+"""The truncations that are compared; networks that can't truncate ignore them."""
+
+
+def truncated_samples(run: Run, inputs: Collection[str], strength: float) -> torch.Tensor:
+    """What the run generates, 9 samples, with this truncation if it is an input."""
+    with truncated_styles(run.generator(), strength) as found:
+        assert found == ("truncation" in inputs)
+        return run.sample(9)
+
+
+def check_onnx(run: Run, data: bytes, inputs: Collection[str]) -> None:
     import onnx
     import onnxruntime
 
@@ -84,28 +100,57 @@ def check_onnx(run: Run, data: bytes, conditional: bool) -> None:
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     shapes = {one.name: (one.type, one.shape) for one in session.get_inputs()}
     assert shapes.pop("latents") == ("tensor(float)", ["batch", run.recipe.latent.dim])
-    assert shapes == ({"labels": ("tensor(int64)", ["batch"])} if conditional else {})
+    rest = {"labels": ("tensor(int64)", ["batch"]), "truncation": ("tensor(float)", [])}
+    assert shapes == {name: shape for name, shape in rest.items() if name in inputs}
     [output] = session.get_outputs()
     assert (output.name, output.type) == ("images" if len(run.shape) == 3 else "points", "tensor(float)")
     assert output.shape == ["batch", *run.shape]
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["recipe"] == run.recipe.to_toml()
     assert json.loads(metadata["shape"]) == list(run.shape)
-    inputs = {"latents": run.latents(9).numpy()}
-    if conditional:
-        inputs["labels"] = run.labels(9, seed=0).numpy()  # type: ignore[union-attr]
-    [samples] = session.run(None, inputs)
-    torch.testing.assert_close(torch.from_numpy(samples), run.sample(9), rtol=1e-4, atol=1e-4)
+    arrays = {"latents": run.latents(9).numpy()}
+    if "labels" in inputs:
+        arrays["labels"] = run.labels(9, seed=0).numpy()  # type: ignore[union-attr]
+    for strength in STRENGTHS:
+        if "truncation" in inputs:
+            arrays["truncation"] = np.array(strength, np.float32)
+        samples = torch.from_numpy(session.run(None, arrays)[0])
+        torch.testing.assert_close(samples, truncated_samples(run, inputs, strength), rtol=1e-4, atol=1e-4)
 
 
-def check_pt2(run: Run, data: bytes, conditional: bool) -> None:
+def check_pt2(run: Run, data: bytes, inputs: Collection[str]) -> None:
     extra = {"recipe": ""}
     module = torch.export.load(io.BytesIO(data), extra_files=extra).module()
     assert extra["recipe"] == run.recipe.to_toml()
     labels = run.labels(9, seed=0)
-    inputs = (run.latents(9),) if labels is None else (run.latents(9), labels)
-    assert conditional == (labels is not None)
-    torch.testing.assert_close(module(*inputs), run.sample(9), rtol=1e-4, atol=1e-4)
+    positional = (run.latents(9),) if labels is None else (run.latents(9), labels)
+    for strength in STRENGTHS:
+        keywords = {"truncation": torch.tensor(strength)} if "truncation" in inputs else {}
+        samples = module(*positional, **keywords)
+        torch.testing.assert_close(samples, truncated_samples(run, inputs, strength), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_noise_of_stylegan2_is_replaced_by_its_mean(form: str, tmp_path: Path) -> None:
+    """Random noise is refused by graphs; `no_noise` leaves it out, as does a strength that has stayed 0."""
+    if missing_packages(form):
+        pytest.skip("the extra 'export' is not installed")
+    run = run_of(with_options("stylegan2", noise="random"), tmp_path)
+    if form != "safetensors":
+        with pytest.raises(RecipeError, match=r"draws random numbers.*--no-noise"):
+            export_generator(run, form)
+    export = export_generator(run, form, no_noise=True)
+    assert export.description.random_layers == "replaced by their means"
+    silent = FORMATS[form].open(export.data, tmp_path)
+    strengths = [weight for name, weight in run.generator().named_parameters() if name.endswith("noise_strength")]
+    assert len(strengths) > 2
+    inputs = GeneratorInputs(run.latents(9), truncation=torch.tensor(1.0))
+    assert not torch.allclose(silent(inputs), run.sample(9), atol=0.01)
+    for strength in strengths:
+        strength.data.zero_()
+    torch.testing.assert_close(silent(inputs), run.sample(9), rtol=1e-4, atol=1e-4)
+    again = export_generator(run, form)
+    assert (again.description.random_layers, again.notes) == ("none", [])
 
 
 def test_a_wrong_export_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def test_styles_are_mixed_in_training_only() -> None:
 def test_mixed_samples_keep_their_label() -> None:
     """Mixing replaces z and not the embedding of the label."""
     g = StyleGAN2GeneratorConfig(width=4, style_dim=6, style_mixing=1.0, noise="none").build(5 + 3, (3, 8, 8))
-    g.num_label_inputs = 3  # type: ignore[assignment]
+    g.num_label_inputs = 3
     net = Concat(g, 4, 3)
     seen: list[Tensor] = []
     g.mapping.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
@@ -208,7 +208,7 @@ def test_mixed_samples_keep_their_label() -> None:
 
 def test_truncation_to_zero_gives_one_image_through_the_wrapper() -> None:
     g = StyleGAN2GeneratorConfig(width=4, style_dim=6).build(5 + 3, (3, 8, 8))
-    g.num_label_inputs = 3  # type: ignore[assignment]
+    g.num_label_inputs = 3
     net = Concat(g, 4, 3).eval()
     z, labels = torch.randn(3, 5), torch.tensor([0, 1, 3])
     assert not torch.allclose(net(z, labels)[0], net(z, labels)[1])

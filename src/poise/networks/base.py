@@ -48,11 +48,8 @@ class GeneratorConfig(NetworkConfig):
     def build(self, latent: int, shape: Shape) -> nn.Module:
         """The module, with initial weights from PyTorch's global generator.
 
-        A module that treats an embedding of the label differently from z has an attribute `num_label_inputs`. It is set
-        to the number of the last inputs that are the embedding.
-
         Args:
-            latent: the dimension of the latents, including such an embedding.
+            latent: the dimension of the latents.
             shape: the shape of one sample.
         """
         raise NotImplementedError

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from poise.core.types import DiscriminatorOutput, Shape, to_float32
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from poise.networks.blocks import Output, channel_widths, output_activation, square_incompatibility
+from poise.networks.conditioning import GeneratorConditioning
 from poise.networks.equalized import ACTIVATION_GAIN, EqualizedConv2d, EqualizedLinear, ScaledLeakyReLU
 from poise.networks.smoothing import blur, downsample, smoothing_kernel, upsample, upsampling_convolution
 from poise.networks.styles import (
@@ -151,7 +152,7 @@ class StyleGAN2Generator(nn.Module):
     """z, B x latent, to images, B x C x H x W."""
 
     num_label_inputs: int = 0
-    """How many of the last inputs are an embedding of the label (see `GeneratorConfig.build`).
+    """How many of the last inputs are an embedding of the label (see `StyleGAN2GeneratorConfig.build_for`).
 
     It is normalised separately from z, and both latents of a mixed sample have the same one.
     """
@@ -252,7 +253,14 @@ class StyleGAN2GeneratorConfig(StyleGAN2Config, GeneratorConfig):
     noise: Noise = "constant"
     output: Output = "linear"
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
+        """A module that knows how many of its last inputs are an embedding of the label (see `conditioning.Concat`)."""
+        inputs = latent if conditioning is None else conditioning.latent_dim(latent)
+        net = self.build(inputs, shape)
+        net.num_label_inputs = inputs - latent
+        return net
+
+    def build(self, latent: int, shape: Shape) -> StyleGAN2Generator:
         """See `StyleGAN2Generator`."""
         widths, base = self.channel_plan(shape)
         synthesis = SynthesisNetwork(shape, widths[::-1], base, self.style_dim, self.noise)
