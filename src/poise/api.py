@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from poise.cli.fine_tuning_arguments import apply_fine_tuning
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
 from poise.cli.train import initial_table
@@ -28,6 +29,9 @@ def train(
     data: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    init_from: str | Path | None = None,
+    init_players: str | None = None,
+    freeze: str | None = None,
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -41,12 +45,16 @@ def train(
 
     Args:
         recipe: the name of a shipped recipe, the path of a `.toml` file, a table with the contents of such a file, or
-            a `Recipe`. The default is DCGAN on digits or, with `resume`, the recipe of the run in `out`.
+            a `Recipe`. The default is DCGAN on digits; with `resume` it is the recipe of the run in `out`, and with
+            `init_from` that of the run there.
         out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
         data: a folder, .zip or .npz of images, or the name of a data set; replaces that of the recipe. With `resume`,
             the new location of the run's data.
         steps: the number of steps of the whole run; replaces that of the recipe.
         seed: the seed of all random numbers; replaces that of the recipe.
+        init_from: the folder of a run whose weights the players start from.
+        init_players: those players, "g", "d" or "g,d" (the default).
+        freeze: how many layers keep their weights: "d:3" the first 3 of D, "d:3,g:1" also the first of G.
         resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" (autocast).
@@ -62,11 +70,14 @@ def train(
         Stopped: a signal (Ctrl-C) or the listener has stopped the run; its state is saved.
     """
     listener = renamed_argument("watcher", "listener", retired, listener)
-    if isinstance(recipe, Recipe) and data is None and steps is None and seed is None:
+    changed = (data, steps, seed, init_from, init_players, freeze) != (None,) * 6
+    if isinstance(recipe, Recipe) and not changed:
         decoded = recipe
     else:
         moved, numbers = resume and recipe is None, {"steps": steps, "seed": seed}
-        table = apply_changes(_table(recipe, out, resume=resume), _text(data), numbers, None, moved=moved)
+        table = _table(recipe, out, _text(init_from), resume=resume)
+        apply_fine_tuning(table, _text(init_from), init_players, None if freeze is None else [freeze], moved=resume)
+        table = apply_changes(table, _text(data), numbers, None, moved=moved)
         decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")
     if listener is None and progress:
         listener = choose_view()
@@ -82,12 +93,12 @@ def train(
     )
 
 
-def _table(recipe: Any, out: str | Path | None, *, resume: bool) -> dict[str, Any]:
+def _table(recipe: Any, out: str | Path | None, init_from: str | None, *, resume: bool) -> dict[str, Any]:
     if isinstance(recipe, Recipe):
         return recipe.canonical()
     if isinstance(recipe, Mapping):
         return deepcopy(dict(recipe))
-    return initial_table(_text(recipe), _text(out), resume=resume)
+    return initial_table(_text(recipe), _text(out), resume=resume, init_from=init_from)
 
 
 def _text(value: str | Path | None) -> str | None:

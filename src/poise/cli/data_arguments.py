@@ -37,7 +37,7 @@ def data_table(value: str, previous: dict[str, Any] | None, option: str = "--dat
         table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
     elif path.exists():
         kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
-        table = {"kind": kind, "path": _path_text(path.resolve(), option)}
+        table = {"kind": kind, "path": path_text(path.resolve(), option)}
     elif "/" in value:
         raise DataError("no such data", where=option, found=f"'{value}'", cure="give a folder, a .zip or a .npz")
     else:
@@ -51,8 +51,12 @@ def data_table(value: str, previous: dict[str, Any] | None, option: str = "--dat
     return table
 
 
-def _path_text(path: Path, option: str) -> str:
-    """A path as a string for a recipe."""
+def path_text(path: Path, option: str) -> str:
+    """A path as a string for a recipe.
+
+    Raises:
+        DataError: it is not valid UTF-8.
+    """
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -28,6 +28,14 @@ MovedData = Annotated[
     Text,
     typer.Option(help="The new location of the run's data, if it was moved.", autocompletion=completion.data),
 ]
+InitFrom = Annotated[
+    Text, typer.Option(metavar="RUN", help="Start from the weights of this run; without RECIPE, with its recipe.")
+]
+InitPlayers = Annotated[Text, typer.Option(help="The players that start from these weights.", show_default="g,d")]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(metavar="d:N", help="Freeze D's first N layers, counted from the image; g:N: G's, from the latent."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow the recipe to run its own Python files.")]

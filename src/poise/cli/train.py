@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from poise.cli.options import Changes, Data, DataRoot, Device, Precision, Recipe, Text, TrustCode
+from poise.cli.options import (
+    Changes,
+    Data,
+    DataRoot,
+    Device,
+    Freeze,
+    InitFrom,
+    InitPlayers,
+    Precision,
+    Recipe,
+    Text,
+    TrustCode,
+)
 
 
 def train(
@@ -18,6 +30,9 @@ def train(
     out: Annotated[Text, typer.Option(help="The run folder.", show_default="runs/NAME")] = None,
     steps: Annotated[int | None, typer.Option(help="The number of training steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random numbers.")] = None,
+    init_from: InitFrom = None,
+    init_players: InitPlayers = None,
+    freeze: Freeze = None,
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     device: Device = "auto",
@@ -25,17 +40,19 @@ def train(
     trust_code: TrustCode = False,
 ) -> None:
     """Train a GAN: the default recipe on handwritten digits, or any recipe on any images."""
+    from poise.cli.fine_tuning_arguments import apply_fine_tuning
     from poise.cli.recipe_arguments import apply_changes
 
-    fields = {"steps": steps, "seed": seed}
-    table = apply_changes(
-        initial_table(recipe, out, resume=resume), data, fields, changes, moved=resume and recipe is None
-    )
+    table = initial_table(recipe, out, resume=resume, init_from=init_from)
+    apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
+    table = apply_changes(table, data, {"steps": steps, "seed": seed}, changes, moved=resume and recipe is None)
     from poise.cli.progress_view import choose_view
     from poise.recipe.decode import decode
 
     decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     view = choose_view()
+    if recipe is None and init_from is not None and not resume:
+        view.on_message(f"recipe: that of {init_from}, with the changes given")
     view.on_message("starting ...")
     from poise.training.train import train as train_recipe
 
@@ -55,17 +72,18 @@ def train(
     view.on_message(f"to generate more samples: poise sample {shlex.quote(str(run.path))}")
 
 
-def initial_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
-    """The table of a recipe: of a shipped one, of a file, or of the run that is resumed.
+def initial_table(recipe: Text, out: Text, *, resume: bool, init_from: Text = None) -> dict[str, Any]:
+    """The table of a recipe: of a shipped one, of a file, or of the run that is resumed or that weights come from.
 
     Args:
         recipe: the name of a shipped recipe or of a file; None for the default, or the one of the run.
         out: the run folder.
         resume: whether the run in `out` is resumed.
+        init_from: the run whose weights the players start from.
 
     Raises:
         RecipeError: there is no such recipe, or `out` is missing.
-        CheckpointError: there is no run to resume.
+        CheckpointError: there is no run to resume, or none in `init_from`.
     """
     from poise.errors import CheckpointError, RecipeError
     from poise.recipe.shipped import DEFAULT, load_recipe
@@ -79,4 +97,8 @@ def initial_table(recipe: Text, out: Text, *, resume: bool) -> dict[str, Any]:
         from poise.runs.folder import RunFolder
 
         return RunFolder(folder).read_recipe()
+    if recipe is None and init_from is not None:
+        from poise.cli.fine_tuning_arguments import recipe_of_run
+
+        return recipe_of_run(init_from)
     return load_recipe(DEFAULT if recipe is None else recipe)

@@ -36,7 +36,7 @@ class Config(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            known = list(cls.model_fields)
+            known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in given:
                 if key not in known:
                     reject_value(f"unknown key '{key}'", key=str(key), cure=did_you_mean(str(key), known))

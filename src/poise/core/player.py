@@ -44,7 +44,8 @@ class Player(nn.Module):
         super().__init__()
         self.side, self.net, self.group_options = side, net, group_options
         self.encoder, self._optimizer, self._encoder_lr_scale = encoder, optimizer, encoder_lr_scale
-        self.weights = [weight for _, weight in self.named_weights()]
+        self.weights = [weight for _, weight in self.named_weights() if weight.requires_grad]
+        """The trainable weights of the network, then of the encoder."""
         self.lr_scale = 1.0
         """The factor of the learning rate; below 1 after a roll-back."""
         self._found_inf: Tensor | None = None
@@ -53,17 +54,22 @@ class Player(nn.Module):
     def optimizer(self) -> torch.optim.Optimizer:
         """The optimiser; the encoder's weights are its second parameter group."""
         if not isinstance(self._optimizer, torch.optim.Optimizer):
-            groups: list[dict[str, Any]] = [{"params": list(self.net.parameters())}]
+            groups: list[dict[str, Any]] = [{"params": self._trainable(self.net)}]
             if self.encoder is not None:
-                groups.append({"params": list(self.encoder.parameters()), "lr_scale": self._encoder_lr_scale})
+                groups.append({"params": self._trainable(self.encoder), "lr_scale": self._encoder_lr_scale})
             self._optimizer = self._optimizer(groups)
         return self._optimizer
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The names and weights of the network, then of the encoder."""
+        """The names and weights of the network, then of the encoder, including frozen ones."""
         yield from self.net.named_parameters()
         if self.encoder is not None:
             yield from self.encoder.named_parameters("encoder")
+
+    def _trainable(self, net: nn.Module) -> list[nn.Parameter]:
+        """Those of `weights` that belong to `net`; `requires_grad` says less, as it changes during a move."""
+        trainable = {id(weight) for weight in self.weights}
+        return [weight for weight in net.parameters() if id(weight) in trainable]
 
     @contextmanager
     def no_weight_grad(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from poise.core.types import DataSpec, Side, packed_shape
 from poise.data.source import CALIBRATION_SAMPLES
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Discriminate, Game, discriminate_jointly, discriminate_separately
+from poise.engine.initial_weights import InitialTensors, copy_matching_
 from poise.errors import RecipeError
 from poise.networks.base import DiscriminatorConfig, EncoderConfig, EncoderModule, WithClassifier, mixes_samples
 from poise.optimizers import OptimizerConfig
@@ -24,11 +25,18 @@ from poise.tricks.base import TrickContext
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def build_game(recipe: Recipe, data_spec: DataSpec, compute: ComputeSettings, streams: RandomStreams) -> Game:
+def build_game(
+    recipe: Recipe,
+    data_spec: DataSpec,
+    compute: ComputeSettings,
+    streams: RandomStreams,
+    initial: InitialTensors | None = None,
+) -> Game:
     """Build the game that a recipe describes, in the state before step 0.
 
     The initial weights of each network come from a random stream of their own, so that changing one network does not
-    change the initial weights of the others.
+    change the initial weights of the others. Those that match a tensor of `initial` are replaced by it, also in the
+    averages and copies that tricks keep.
     """
     with streams.seeded_global("init/g"):
         g = _generator(recipe, data_spec)
@@ -41,10 +49,14 @@ def build_game(recipe: Recipe, data_spec: DataSpec, compute: ComputeSettings, st
         with streams.seeded_global("init/e"):
             encoder = _to_device(_encoder(recipe, recipe.network.e, data_spec), compute)
     tricks = _tricks(recipe, nets, data_spec)
-    transforms = [trick for trick in tricks if isinstance(trick, NetworkTransform)]
+    transforms = [trick for trick in sorted(tricks, key=lambda trick: trick.rank) if isinstance(trick, NetworkTransform)]
     for side, net in nets.items():
         nets[side] = _to_device(apply_network_transforms(transforms, side, net, streams), compute)
-    if transforms:  # build the other tricks again, for the networks as they are now
+    if initial is not None:
+        for name, net in (("g", nets[Side.G]), ("d", nets.get(Side.D)), ("e", encoder)):
+            if net is not None:
+                copy_matching_(net, initial.get(name, {}))
+    if transforms or initial is not None:  # build the other tricks again, for the networks as they are now
         rebuilt = _tricks(recipe, nets, data_spec)
         pairs = zip(tricks, rebuilt, strict=True)
         tricks = [old if isinstance(old, NetworkTransform) else new for old, new in pairs]

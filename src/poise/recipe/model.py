@@ -20,6 +20,7 @@ from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorCon
 from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerConfig
+from poise.recipe.init import InitConfig
 from poise.recipe.toml import NAME, to_toml
 from poise.tempo import TempoConfig
 from poise.tricks.base import TrickConfig
@@ -122,6 +123,7 @@ class Recipe(Config):
     optimizer: OptimizersConfig
     tempo: AnyTempo
     tricks: Annotated[tuple[AnyTrick, ...], Strict(False)] = ()
+    init: InitConfig | None = None
     log: LogConfig = LogConfig()
     measure: MeasureConfig | None = None
     monitor: MonitorConfig | None = None
@@ -206,7 +208,7 @@ def _kind_first(value: Any) -> Any:
 DATA_LOCATION = ("data.kind", "data.path", "data.follow_links", "data.max_bad")
 """Where the data is and how it is read. Its contents are checked by its fingerprint instead."""
 
-FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", *DATA_LOCATION)
+FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", "init.from", *DATA_LOCATION)
 """The fields that may change when a run is resumed: no earlier step depends on them."""
 
 

@@ -27,6 +27,7 @@ from poise.recipe.checks.suspicious import unused_labels_note
 from poise.recipe.model import Recipe
 from poise.runs import state_tensors
 from poise.training import run_info
+from poise.training.initial_weights import describe_initial_weights, read_initial_weights
 from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.state import TrainState, check_single_sample_batch
 from poise.user_code.loading import allow_user_code
@@ -132,6 +133,7 @@ def check(
 
     Raises:
         DataError: the data can't be data.
+        CheckpointError: `[init]` names no run, or one without a valid checkpoint.
         RecipeError: the device is not available, or user code is not trusted.
     """
     allow_user_code(recipe, trust_code)
@@ -151,7 +153,9 @@ def check(
     if findings.refusals:
         return Report(findings, notes, None, None)
     try:
-        state = TrainState(recipe, compute, data)
+        initial = None if recipe.init is None else read_initial_weights(recipe.init, trust_code=trust_code)
+        state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
+        notes += [] if initial is None else describe_initial_weights(initial, state.game)
         check_single_sample_batch(recipe, compute, data)
         findings.warnings += check_output_ranges(recipe, data.train)
         if recipe.labels.g is not None:

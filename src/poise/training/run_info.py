@@ -31,6 +31,15 @@ def parameter_counts(game: Game) -> dict[str, int]:
     return {name: sum(weight.numel() for weight in net.parameters()) for name, net in nets.items()}
 
 
+def frozen_counts(game: Game) -> dict[str, int]:
+    """The number of parameters that are not trained, for each player that has any."""
+    counts = {
+        NETWORK_NAMES[side.value]: sum(weight.numel() for weight in player.net.parameters() if not weight.requires_grad)
+        for side, player in game.players.items()
+    }
+    return {label: count for label, count in counts.items() if count}
+
+
 def start_info(
     recipe: Recipe,
     game: Game,
@@ -48,6 +57,7 @@ def start_info(
     facts = [
         f"{recipe.data.tag()}: {data}",
         f"parameters: {parameters}",
+        *[f"frozen: {count:,} of {label}'s parameters" for label, count in frozen_counts(game).items()],
         f"{compute.device}, {compute.precision}, {count_noun(torch.get_num_threads(), 'thread')}",
     ]
     return StartInfo(

@@ -15,6 +15,7 @@ from poise.data.source import DataSplits
 from poise.engine.batches import RealBatches
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
+from poise.engine.initial_weights import InitialTensors
 from poise.engine.reconstruction_step import reconstruction_step
 from poise.engine.step import alternate, simultaneous
 from poise.engine.step_metrics import StepMetrics
@@ -58,6 +59,7 @@ class TrainState:
         recipe: the recipe.
         compute: device and precision.
         data: the data splits.
+        initial: tensors that the networks start from, instead of their initial values.
 
     Attributes:
         steps_done: the number of steps done.
@@ -66,8 +68,10 @@ class TrainState:
         alarms: the number of lines of `alarms.jsonl` at the checkpoint that was restored; None if it is unknown.
     """
 
-    def __init__(self, recipe: Recipe, compute: ComputeSettings, data: DataSplits) -> None:
-        self.recipe, self.compute, self.data = recipe, compute, data
+    def __init__(
+        self, recipe: Recipe, compute: ComputeSettings, data: DataSplits, initial: InitialTensors | None = None
+    ) -> None:
+        self.recipe, self.compute, self.data, self.initial = recipe, compute, data, initial
         self.monitoring = recipe.monitor or MonitorConfig()
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
         self.fingerprint = self.source.fingerprint
@@ -77,7 +81,7 @@ class TrainState:
 
     def initialize(self) -> None:
         """Set the state before the first step."""
-        self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams)
+        self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams, self.initial)
         self.batches = RealBatches(self.source, self.compute.device, max(1, self.game.tempo.max_moves.d))
         self.step_metrics = StepMetrics(self.recipe.objective.decision_threshold)
         self.diagnostics = Diagnostics(self.recipe, self.data, self.game, self.compute.device)

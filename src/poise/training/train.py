@@ -20,6 +20,7 @@ from poise.runs.code_copies import substitute_missing
 from poise.runs.folder import RunFolder, unused_name
 from poise.runs.reload import moved_note, reload_data
 from poise.runs.run import Run
+from poise.training.initial_weights import read_initial_weights
 from poise.training.listener import NullListener, ProgressListener, SafeListener
 from poise.training.output_ranges import check_output_ranges
 from poise.training.signals import Signals
@@ -73,7 +74,13 @@ def train(
         check_trackers(recipe.log.to)
         notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
         resume = resume and not folder.start_over
-        notes += _check_same_recipe(folder, recipe) if resume else []
+        initial = None
+        if resume:
+            recipe = _with_known_checksum(folder, recipe)
+            notes += _check_same_recipe(folder, recipe)
+        elif recipe.init is not None:
+            initial = read_initial_weights(recipe.init, trust_code=trust_code)
+            recipe = recipe.model_copy(update={"init": initial.init})
         if isinstance(recipe.data, ImageDataConfig):
             check_compatibility(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
         fingerprint = info.get("data", {}).get("fingerprint")
@@ -92,7 +99,7 @@ def train(
         notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
         notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
         notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
-        trainer = Trainer(recipe, folder, compute, data, notes, listener, signals, resume=resume)
+        trainer = Trainer(recipe, folder, compute, data, notes, listener, signals, resume=resume, initial=initial)
         if trainer.first > recipe.steps:
             cure = f"set it to {trainer.first} or more"
             what = f"the run has already done {count_noun(trainer.first, 'step')}"
@@ -129,6 +136,16 @@ def _refuse_changed_folder(folder: RunFolder, stamp: tuple[bytes, list[str]]) ->
         cure = "check the folder, then repeat the command if necessary"
         what = "another run has written to this folder in the meantime"
         raise RecipeError(what, where=f"--out {folder.path}", cure=cure)
+
+
+def _with_known_checksum(folder: RunFolder, new: Recipe) -> Recipe:
+    """The recipe of a resumed run, with the checksum of the initial weights from its first start if it has none."""
+    if new.init is None or new.init.sha256 is not None:
+        return new
+    with suppress(CheckpointError):
+        if (old := folder.parse_recipe(decode).init) is not None:
+            return new.model_copy(update={"init": new.init.model_copy(update={"sha256": old.sha256})})
+    return new
 
 
 def _check_same_recipe(folder: RunFolder, new: Recipe) -> list[str]:

@@ -25,6 +25,7 @@ from poise.runs.run import Run
 from poise.training import run_info
 from poise.training.alarms import AlarmHandler, AlarmTriggered
 from poise.training.evaluation import PeriodicEvaluator
+from poise.training.initial_weights import InitialWeights, describe_initial_weights
 from poise.training.listener import ProgressListener
 from poise.training.recorder import Recorder, SampleGrids
 from poise.training.signals import SignalReceived, Signals
@@ -47,6 +48,7 @@ class Trainer:
         listener: notified as the run proceeds.
         signals: says whether the run has been asked to stop.
         resume: whether to continue from the newest checkpoint in `folder`.
+        initial: the weights that the players start from.
     """
 
     def __init__(
@@ -60,10 +62,13 @@ class Trainer:
         signals: Signals,
         *,
         resume: bool,
+        initial: InitialWeights | None = None,
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
         self.listener, self.signals, self.notes = listener, signals, list(notes)
-        self.state = TrainState(recipe, compute, data)
+        self.state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
+        if initial is not None:
+            self.notes += describe_initial_weights(initial, self.state.game)
         if resume:
             self.notes += self.state.resume(folder.saves)
         self.first, self.failed_saves = self.state.steps_done, 0

@@ -28,6 +28,7 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _unused,
         _mixed_batches,
         _constant_schedules,
+        _frozen_random_layers,
         check_fractions,
     ):
         rule(recipe, findings)
@@ -177,6 +178,18 @@ def _constant_schedules(recipe: Recipe, findings: Findings) -> None:
             steps = f"every {every:,} steps, but the run has {recipe.steps:,}"
             reason = f"'{trick.tag()}' acts {steps}: it acts only in the first"
             findings.warnings.append(Finding(f"tricks.{i}.every", reason, trick.tip, "set it lower"))
+
+
+def _frozen_random_layers(recipe: Recipe, findings: Findings) -> None:
+    """Frozen layers should have weights that were trained before."""
+    started = () if recipe.init is None else recipe.init.players
+    for i, trick in enumerate(recipe.tricks):
+        untrained = [side for side in ("d", "g") if trick.tag() == "frozen_layers" and getattr(trick, side)]
+        for side in untrained:
+            if side not in started:
+                reason = f"{side.upper()}'s frozen layers keep random weights, because {side.upper()} starts from no run"
+                cure = "name a trained run in init.from (--init-from RUN), or remove the trick"
+                findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
 def _schedules(config: Config, path: str) -> Iterator[tuple[str, Schedule]]:

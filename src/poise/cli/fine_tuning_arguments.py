@@ -1,0 +1,79 @@
+"""Applies the options for fine-tuning to the table of a recipe: `--init-from`, `--init-players` and `--freeze`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from poise.cli.data_arguments import path_text
+from poise.errors import CheckpointError, RecipeError
+from poise.recipe.toml import Table
+
+TRICK = "frozen_layers"
+
+
+def recipe_of_run(run: str) -> Table:
+    """The recipe of a run as a table, without the table `[init]` that says what the run itself started from.
+
+    Raises:
+        CheckpointError: there is no such run, or its recipe is damaged.
+    """
+    from poise.runs.folder import RunFolder
+
+    folder = RunFolder(Path(run))
+    if not folder.recipe.is_file():
+        raise CheckpointError("not a run folder: it has no recipe.toml", where=f"--init-from {run}")
+    return {key: value for key, value in folder.read_recipe().items() if key != "init"}
+
+
+def apply_fine_tuning(
+    table: Table, run: str | None, players: str | None, freeze: Sequence[str] | None, *, moved: bool = False
+) -> None:
+    """Change a recipe's table in place.
+
+    Args:
+        table: the recipe's table.
+        run: the value of `--init-from`, a run folder.
+        players: the value of `--init-players`, such as "g,d".
+        freeze: the values of `--freeze`, such as "d:3" or "d:3,g:1".
+        moved: whether `run` is a new path of the same run, as when a run is resumed.
+
+    Raises:
+        RecipeError: a value is invalid.
+    """
+    if run is not None:
+        previous = table.get("init") or {}
+        kept = {key: value for key, value in previous.items() if moved or key != "sha256"}
+        table["init"] = {**kept, "from": path_text(Path(run).resolve(), "--init-from")}
+    if players is not None:
+        if "init" not in table:
+            raise RecipeError("needs a run to start from", where="--init-players", cure="give it with --init-from")
+        table["init"]["players"] = _players(players)
+    if freeze:
+        others = [trick for trick in table.get("tricks", []) if trick.get("kind") != TRICK]
+        table["tricks"] = [*others, {"kind": TRICK, **frozen_layers(freeze)}]
+
+
+def _players(value: str) -> list[str]:
+    players = [player.strip() for player in value.split(",")]
+    if not set(players) <= {"g", "d"}:
+        raise RecipeError("must be g, d or g,d", where="--init-players", found=f"'{value}'")
+    return players
+
+
+def frozen_layers(values: Sequence[str]) -> dict[str, Any]:
+    """The numbers of frozen layers by player, from texts such as "d:3" and "d:3,g:1"; 0 for a player not named.
+
+    Raises:
+        RecipeError: a text is invalid.
+    """
+    counts = {"d": 0, "g": 0}
+    for value in values:
+        for part in value.split(","):
+            player, _, count = part.strip().partition(":")
+            if player not in counts or not (count.isascii() and count.isdecimal()):
+                cure = "give a player and a number of layers, such as d:3"
+                raise RecipeError("is not valid", where="--freeze", found=f"'{part.strip()}'", cure=cure)
+            counts[player] = int(count)
+    return counts
