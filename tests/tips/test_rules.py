@@ -108,6 +108,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("M03", "followed", "dcgan", ['tricks+=[{kind="orthogonal"}]']),
     ("M03", "followed", "stylegan2", []),
     ("M03", "open", "dcgan", []),
+    ("M03", "followed", "dcgan", ['tricks+=[{kind="frozen_layers"}]']),
 ]
 
 

@@ -247,7 +247,8 @@ def r3gan(recipe: RecipeView) -> TipStatus:
 
 def later_additions(recipe: RecipeView) -> TipStatus:
     """M03: any of the later additions."""
-    found = recipe.present_tricks("lecam", "consistency", "top_k", "feature_matching", "orthogonal", "path_length")
+    tricks = ("lecam", "consistency", "top_k", "feature_matching", "orthogonal", "path_length", "frozen_layers")
+    found = recipe.present_tricks(*tricks)
     found += ["hinge"] if recipe.get("objective.kind") == "hinge" else []
     found += ["self-attention"] if recipe.get("network.g.attention") or recipe.get("network.d.attention") else []
     return followed(", ".join(found)) if found else left_open("none of them")

@@ -83,7 +83,7 @@ class FrozenLayersConfig(TrickConfig):
     duplicate_note: ClassVar[str] = "only the larger numbers make a difference"
     source: ClassVar[str] = "Mo et al. 2020, arXiv:2002.10964 (FreezeD)"
 
-    d: int = Field(default=2, ge=0)
+    d: int = Field(default=1, ge=0)
     g: int = Field(default=0, ge=0)
 
     def build(self, name: str, context: TrickContext) -> FrozenLayers:

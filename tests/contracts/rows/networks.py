@@ -221,7 +221,28 @@ def is_noise(given: Tensor, handed: Tensor) -> Tensor:
     return noise
 
 
+def check_frozen_layers(play: Play) -> None:
+    """D's first layer keeps its initial weights; in D's first move all others get the update of a D without the trick.
+
+    This holds in D's first move only, because G then learns from another D.
+    """
+    (start, one, three), plain = (play(True, steps) for steps in (0, 1, 3)), play(False, 1)
+    initial, after, later, without = (weights(run, Side.D) for run in (start, one, three, plain))
+    assert initial.keys() == without.keys(), "no weight gets another name, so that the networks of a run still match"
+    frozen = {name for name, weight in initial.items() if not weight.requires_grad}
+    (first,) = {name.rpartition(".")[0] for name in frozen}
+    assert frozen == {name for name in initial if name.startswith(f"{first}.")}
+    for name in initial:
+        is_frozen = name in frozen
+        assert torch.equal(initial[name], after[name]) == is_frozen
+        assert torch.equal(initial[name], later[name]) == is_frozen
+        assert is_frozen or torch.allclose(after[name], without[name], rtol=1e-5, atol=1e-7)
+        assert not torch.equal(initial[name], without[name])
+    assert all(weight.requires_grad for weight in weights(start, Side.G).values())
+
+
 ROWS = {
+    "frozen_layers": Row(strong={"d": 1}, zero={"d": 0}, check=check_frozen_layers),
     "layer_noise": Row(
         strong={"sigma": 0.3},
         zero={"sigma": 0.0},
