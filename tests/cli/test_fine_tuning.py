@@ -97,10 +97,16 @@ def test_freeze_adds_the_trick(poise: Callable, ring_run: Path, tmp_path: Path) 
     assert kinds == [{"kind": "frozen_layers", "d": 1, "g": 0}]
 
 
-def test_frozen_layers_without_a_start_are_warned_about(poise: Callable, tmp_path: Path, small: list[str]) -> None:
-    result = poise("train", "ring", *small, "--freeze", "d:1", "--out", tmp_path / "run", "--steps", 1)
-    assert result.code == 0, result.err
-    assert "frozen layers keep random weights" in result.err
+def test_frozen_layers_without_a_start_are_noted(poise: Callable, ring_run: Path, tmp_path: Path) -> None:
+    note = "D's frozen layers keep random weights"
+    for number, (words, said) in enumerate(
+        [([], True), (["--init-from", ring_run], False), (["--init-from", ring_run, "--init-players", "g"], True)]
+    ):
+        out = tmp_path / f"run-{number}"
+        table = ring_run / "recipe.toml"
+        result = poise("train", table, *words, "--freeze", "d:1", "--out", out, "--steps", 1)
+        assert result.code == 0, result.err
+        assert (note in result.err) == said
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ def test_the_tricks_left_out_are_incompatible() -> None:
     assert not findings.refusals
     doubted = {on[int(finding.field.removeprefix("tricks."))] for finding in findings.warnings}
     tied = {kind for kind, entry in TRICKS.items() if entry.needs_independent_scores}  # beside batch discrimination
-    # beside spectral norm, never shown, beside instance noise, with random weights
-    assert doubted == tied | {"weight_clipping", "mean_weights", "consistency", "frozen_layers"}
+    # beside spectral norm, never shown, beside instance noise
+    assert doubted == tied | {"weight_clipping", "mean_weights", "consistency"}
     for kind, other in ALONE.items():
         assert other in TRICKS
         more = decode(

@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "poise train",
         "poise train ring --steps 500 --out runs/ring",
         "poise train dcgan --data images/ --set optimizer.d.lr=1e-4",
+        "poise train --init-from runs/animals --data images/ --freeze d:1",
         "poise train --resume --out runs/ring",
     ),
     "runs": ("poise runs", "poise runs runs/study --json"),

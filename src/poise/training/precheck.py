@@ -23,7 +23,7 @@ from poise.engine.step import make_move
 from poise.errors import RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.findings import Finding, Findings
-from poise.recipe.checks.suspicious import unused_labels_note
+from poise.recipe.checks.suspicious import unused_labels_note, untrained_layers_note
 from poise.recipe.model import Recipe
 from poise.runs import state_tensors
 from poise.training import run_info
@@ -145,7 +145,7 @@ def check(
     compute = choose_compute(device, precision, recipe)
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
-    notes += data.notes + unused_labels_note(recipe, len(data.train.classes))
+    notes += data.notes + unused_labels_note(recipe, len(data.train.classes)) + untrained_layers_note(recipe)
     findings = check_compatibility(recipe, data.train.shape, len(data.train.classes))
     findings.warnings += [Finding("data", warning.message, warning.tip, warning.cure) for warning in data.warnings]
     if isinstance(data.train, SizedSource):

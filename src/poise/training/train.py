@@ -13,7 +13,7 @@ from poise.engine.compute import choose_compute
 from poise.errors import CheckpointError, RecipeError, memory_errors
 from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
-from poise.recipe.checks.suspicious import unused_labels_note
+from poise.recipe.checks.suspicious import unused_labels_note, untrained_layers_note
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
 from poise.runs.code_copies import substitute_missing
@@ -97,6 +97,7 @@ def train(
             check_single_sample_batch(recipe, compute, data)
             findings.warnings += check_output_ranges(recipe, data.train)
         notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
+        notes += untrained_layers_note(recipe)
         notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
         notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
         trainer = Trainer(recipe, folder, compute, data, notes, listener, signals, resume=resume, initial=initial)

@@ -28,7 +28,6 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _unused,
         _mixed_batches,
         _constant_schedules,
-        _frozen_random_layers,
         check_fractions,
     ):
         rule(recipe, findings)
@@ -39,6 +38,17 @@ def unused_labels_note(recipe: Recipe, classes: int) -> list[str]:
     if recipe.uses_labels or classes < 2 or "path" not in type(recipe.data).model_fields:
         return []
     return [f"this recipe does not use the {classes:,} classes of the data; the recipe 'cgan' would use them"]
+
+
+def untrained_layers_note(recipe: Recipe) -> list[str]:
+    """A note for each player whose frozen layers have random weights, because it starts from no run."""
+    started = () if recipe.init is None else recipe.init.players
+    frozen = [trick for trick in recipe.tricks if trick.tag() == "frozen_layers"]
+    return [
+        f"{side.upper()}'s frozen layers keep random weights, because {side.upper()} starts from no run (--init-from)"
+        for side in ("d", "g")
+        if side not in started and any(getattr(trick, side) for trick in frozen)
+    ]
 
 
 def _output_range(recipe: Recipe, findings: Findings) -> None:
@@ -178,18 +188,6 @@ def _constant_schedules(recipe: Recipe, findings: Findings) -> None:
             steps = f"every {every:,} steps, but the run has {recipe.steps:,}"
             reason = f"'{trick.tag()}' acts {steps}: it acts only in the first"
             findings.warnings.append(Finding(f"tricks.{i}.every", reason, trick.tip, "set it lower"))
-
-
-def _frozen_random_layers(recipe: Recipe, findings: Findings) -> None:
-    """Frozen layers should have weights that were trained before."""
-    started = () if recipe.init is None else recipe.init.players
-    for i, trick in enumerate(recipe.tricks):
-        untrained = [side for side in ("d", "g") if trick.tag() == "frozen_layers" and getattr(trick, side)]
-        for side in untrained:
-            if side not in started:
-                reason = f"{side.upper()}'s frozen layers keep random weights, because {side.upper()} starts from no run"
-                cure = "name a trained run in init.from (--init-from RUN), or remove the trick"
-                findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
 def _schedules(config: Config, path: str) -> Iterator[tuple[str, Schedule]]:
