@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers golden slow kills clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers finetuning golden slow kills clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -55,6 +55,9 @@ verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on s
 
 workers: $(READY)  ## how much faster two workers finish a study than one; minutes on two free cores
 	$(BIN)/python benchmarks/study_workers.py
+
+finetuning: $(READY)  ## fine-tuning on 100 images beside training from scratch; minutes on one core
+	$(BIN)/python benchmarks/fine_tuning.py
 
 golden: $(READY)  ## record the golden runs again, after a change that is meant to alter training
 	$(BIN)/python tests/training/test_golden.py

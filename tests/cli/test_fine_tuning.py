@@ -87,7 +87,7 @@ def test_freeze_adds_the_trick(poise: Callable, ring_run: Path, tmp_path: Path) 
     frozen = [line.strip() for line in result.err.splitlines() if "frozen: " in line]
     assert [line.partition(" of ")[2] for line in frozen] == ["D's parameters", "G's parameters"]
     old, new = (Run(path).checkpoint.tensors for path in (ring_run, out))
-    first = [name for name in old if name.startswith("game/d.net.trunk.0.") or name.startswith("game/d.net.trunk.2.")]
+    first = [name for name in old if name.startswith(("game/d.net.trunk.0.", "game/d.net.trunk.2."))]
     assert len(first) == 4
     assert all(old[name].equal(new[name]) for name in first)
     assert not old["game/d.net.score.weight"].equal(new["game/d.net.score.weight"])

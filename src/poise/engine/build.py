@@ -49,7 +49,9 @@ def build_game(
         with streams.seeded_global("init/e"):
             encoder = _to_device(_encoder(recipe, recipe.network.e, data_spec), compute)
     tricks = _tricks(recipe, nets, data_spec)
-    transforms = [trick for trick in sorted(tricks, key=lambda trick: trick.rank) if isinstance(trick, NetworkTransform)]
+    transforms = [
+        trick for trick in sorted(tricks, key=lambda trick: trick.rank) if isinstance(trick, NetworkTransform)
+    ]
     for side, net in nets.items():
         nets[side] = _to_device(apply_network_transforms(transforms, side, net, streams), compute)
     if initial is not None:

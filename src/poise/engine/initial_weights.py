@@ -44,4 +44,17 @@ def copy_matching_(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy the tensors of the same name and shape to the weights and buffers of `net`, in place."""
     state = net.state_dict()
     for name in match_tensors(net, tensors).taken:
-        state[name].copy_(tensors[name])
+        copy_tensor_(state[name], tensors[name])
+
+
+def copy_tensor_(target: Tensor, source: Tensor) -> None:
+    """Copy the values of a tensor of the same shape; `target` may be expanded, as a buffer of a user's network may."""
+    _unexpanded(target).copy_(_unexpanded(source, target))
+
+
+def _unexpanded(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """The part of an expanded tensor in which each memory location occurs once; the strides may be those of `like`."""
+    for dim, (size, stride) in enumerate(zip(tensor.shape, (tensor if like is None else like).stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor

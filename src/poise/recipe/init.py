@@ -12,10 +12,10 @@ from poise.core.config import Config
 class InitConfig(Config):
     """The players start from the weights of another run. It acts before step 0 only.
 
-    `from` is the path of the run folder, and `weights` its checkpoint: the newest one, or the one with the best measured
-    value. `players` are those that start from it; G includes its encoder. `sha256` is the checksum of these weights
-    (`training.initial_weights.checksum`). It is optional, and a run writes it to its `recipe.toml`: the recipe is then
-    refused if the weights differ.
+    `from` (in Python `run`) is the path of the run folder, and `weights` its checkpoint: the newest one, or the one
+    with the best measured value. `players` are those that start from it; G includes its encoder. `sha256` is the
+    checksum of these weights (`training.initial_weights.checksum`). It may be left out, and a run adds it to its
+    `recipe.toml`: the recipe is refused if the weights have another one.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from poise.core.player import Player
 from poise.engine.game import Game
+from poise.engine.initial_weights import copy_tensor_
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import CheckpointError
 from poise.runs.checkpoint import is_finite
@@ -85,15 +86,7 @@ def load_game_tensors(game: Game, tensors: Mapping[str, Tensor]) -> None:
     _raise_errors(_game_errors(game, tensors))
     saved = _below(tensors, "game/")
     for name, tensor in game.state_dict().items():
-        _unexpanded(tensor).copy_(_unexpanded(saved[name], tensor))
-
-
-def _unexpanded(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """The part of an expanded tensor in which each memory location occurs once; the strides may be those of `like`."""
-    for dim, (size, stride) in enumerate(zip(tensor.shape, (tensor if like is None else like).stride(), strict=True)):
-        if stride == 0 and size > 1:
-            tensor = tensor.narrow(dim, 0, 1)
-    return tensor
+        copy_tensor_(tensor, saved[name])
 
 
 def _game_errors(game: Game, tensors: Mapping[str, Tensor]) -> list[str]:

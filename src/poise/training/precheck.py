@@ -23,7 +23,7 @@ from poise.engine.step import make_move
 from poise.errors import RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.findings import Finding, Findings
-from poise.recipe.checks.suspicious import unused_labels_note, untrained_layers_note
+from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_note
 from poise.recipe.model import Recipe
 from poise.runs import state_tensors
 from poise.training import run_info

@@ -13,7 +13,7 @@ from poise.engine.compute import choose_compute
 from poise.errors import CheckpointError, RecipeError, memory_errors
 from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
-from poise.recipe.checks.suspicious import unused_labels_note, untrained_layers_note
+from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_note
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
 from poise.runs.code_copies import substitute_missing

@@ -76,7 +76,7 @@ def _set_evaluation_mode(module: nn.Module, inputs: object) -> None:
 
 
 class FrozenLayersConfig(TrickConfig):
-    """The first `d` layers of D, counted from the image, and the first `g` of G, counted from the latent, are frozen."""
+    """Freezes the first `d` layers of D, counted from the image, and the first `g` of G, counted from the latent."""
 
     kind: Literal["frozen_layers"] = "frozen_layers"
     tip: ClassVar[str] = "M03"
