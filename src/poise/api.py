@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from poise.cli.fine_tuning_arguments import apply_fine_tuning
+from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
 from poise.cli.train import initial_table
@@ -78,6 +78,8 @@ def train(
         table = _table(recipe, out, _text(init_from), resume=resume)
         apply_fine_tuning(table, _text(init_from), init_players, None if freeze is None else [freeze], moved=resume)
         table = apply_changes(table, _text(data), numbers, None, moved=moved)
+        if recipe is None and init_from is not None and data is not None and not resume:
+            keep_channels(table, str(init_from))
         decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")
     if listener is None and progress:
         listener = choose_view()

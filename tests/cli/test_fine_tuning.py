@@ -65,18 +65,26 @@ def test_a_recipe_of_another_network_with_the_weights_of_a_run(
     assert "D: 8 of 8 tensors" in result.err
 
 
-def test_other_images(poise: Callable, digits_run: Path, tmp_path: Path) -> None:
+def test_other_images_are_read_with_the_shape_of_those_of_the_run(
+    poise: Callable, digits_run: Path, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for number in range(12):
-        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(tmp_path / "images" / f"{number}.png")
-    words = ["--data", tmp_path / "images", "--set", "data.channels=1", "--out", tmp_path / "run", "--steps", 2]
-    result = poise("train", "--init-from", digits_run, *words)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    words = ["--data", tmp_path / "images", "--steps", 2]
+    result = poise("train", "--init-from", digits_run, *words, "--out", tmp_path / "run")
     assert result.code == 0, result.err
     run = Run(tmp_path / "run")
     assert run.info["data"]["kind"] == "folder"
-    assert run.shape == Run(digits_run).shape
-    assert "(100% of the values)" in result.err
+    assert run.shape == Run(digits_run).shape == (1, 32, 32)
+    assert result.err.count("(100% of the values)") == 2
+    colour = poise("train", "--init-from", digits_run, *words, "--set", "data.channels=3", "--out", tmp_path / "colour")
+    assert colour.code == 0, colour.err
+    assert Run(tmp_path / "colour").shape == (3, 32, 32)
+    assert "D: trunk.0.weight keeps its initial values" in colour.err
+    same = api.train(out=tmp_path / "same", steps=2, init_from=digits_run, data=tmp_path / "images", progress=False)
+    assert same.shape == (1, 32, 32)
 
 
 def test_freeze_adds_the_trick(poise: Callable, ring_run: Path, tmp_path: Path) -> None:
@@ -145,6 +153,16 @@ def test_invalid_values_are_errors(
     result = poise("train", "--init-from", ring_run, *words, "--out", tmp_path / "run", "--steps", 2)
     result.assert_error(code, *parts)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("table", ["init = 3", "tricks = 3", "tricks = [3]", "[init]\nfrom = 3"], ids=str)
+def test_an_invalid_table_is_an_error_of_the_recipe(
+    poise: Callable, ring_run: Path, tmp_path: Path, table: str
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(table)
+    words = ["--freeze", "d:1", *(["--init-players", "g"] if "init" in table else [])]
+    poise("train", file, *words, "--out", tmp_path / "run").assert_error(2)
 
 
 def test_a_folder_that_is_no_run_is_an_error(poise: Callable, tmp_path: Path) -> None:

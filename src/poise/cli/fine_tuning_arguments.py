@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from poise.cli.data_arguments import path_text
+from poise.core.config import find_components
+from poise.data.source import DataConfig
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import Table
+from poise.runs.folder import RunFolder
 
 TRICK = "frozen_layers"
 
@@ -19,12 +22,24 @@ def recipe_of_run(run: str) -> Table:
     Raises:
         CheckpointError: there is no such run, or its recipe is damaged.
     """
-    from poise.runs.folder import RunFolder
-
     folder = RunFolder(Path(run))
     if not folder.recipe.is_file():
         raise CheckpointError("not a run folder: it has no recipe.toml", where=f"--init-from {run}")
     return {key: value for key, value in folder.read_recipe().items() if key != "init"}
+
+
+def keep_channels(table: Table, run: str) -> None:
+    """Let new images have as many channels as those of the run, unless the recipe says how many; in place.
+
+    The first layer of D and the last one of G would not fit otherwise.
+
+    Raises:
+        CheckpointError: `run.json` is missing or damaged.
+    """
+    data, shape = table["data"], RunFolder(Path(run)).read_info()["data"]["shape"]
+    config = find_components(DataConfig, "poise.data").get(data.get("kind"))
+    if config is not None and "channels" in config.model_fields and len(shape) == 3:
+        data.setdefault("channels", shape[0])
 
 
 def apply_fine_tuning(
@@ -43,15 +58,18 @@ def apply_fine_tuning(
         RecipeError: a value is invalid.
     """
     if run is not None:
-        previous = table.get("init") or {}
-        kept = {key: value for key, value in previous.items() if moved or key != "sha256"}
+        previous = table.get("init")
+        kept = dict(previous) if isinstance(previous, dict) else {}
+        if not moved:
+            kept.pop("sha256", None)
         table["init"] = {**kept, "from": path_text(Path(run).resolve(), "--init-from")}
     if players is not None:
-        if "init" not in table:
+        if not isinstance(table.get("init"), dict):
             raise RecipeError("needs a run to start from", where="--init-players", cure="give it with --init-from")
         table["init"]["players"] = _players(players)
-    if freeze:
-        others = [trick for trick in table.get("tricks", []) if trick.get("kind") != TRICK]
+    tricks = table.get("tricks", [])
+    if freeze and isinstance(tricks, list | tuple):  # anything else is refused when the table is decoded
+        others = [trick for trick in tricks if not (isinstance(trick, dict) and trick.get("kind") == TRICK)]
         table["tricks"] = [*others, {"kind": TRICK, **frozen_layers(freeze)}]
 
 

@@ -40,19 +40,22 @@ def train(
     trust_code: TrustCode = False,
 ) -> None:
     """Train a GAN: the default recipe on handwritten digits, or any recipe on any images."""
-    from poise.cli.fine_tuning_arguments import apply_fine_tuning
+    from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
 
     table = initial_table(recipe, out, resume=resume, init_from=init_from)
     apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
     table = apply_changes(table, data, {"steps": steps, "seed": seed}, changes, moved=resume and recipe is None)
+    recipe_run = init_from if recipe is None and not resume else None
+    if recipe_run is not None and data is not None:
+        keep_channels(table, recipe_run)
     from poise.cli.progress_view import choose_view
     from poise.recipe.decode import decode
 
     decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     view = choose_view()
-    if recipe is None and init_from is not None and not resume:
-        view.on_message(f"recipe: that of {init_from}, with the changes given")
+    if recipe_run is not None:
+        view.on_message(f"recipe: that of {recipe_run}, with the changes given")
     view.on_message("starting ...")
     from poise.training.train import train as train_recipe
 
