@@ -326,6 +326,17 @@ def test_a_roll_back_to_the_beginning_returns_to_these_weights(source: Run, data
     assert equal_states(state.game.g.net, source.generator())
 
 
+def test_a_resumed_run_without_a_valid_checkpoint_does_not_begin_anew_from_random_weights(
+    source: Run, data: DataSplits, tmp_path: Path
+) -> None:
+    resumed = TrainState(tuned(source), CPU, data)
+    with pytest.raises(CheckpointError, match="no valid checkpoint to resume from"):
+        resumed.roll_back(tmp_path / "no checkpoints")
+    plain = TrainState(digits(), CPU, data)
+    plain.roll_back(tmp_path / "no checkpoints")
+    assert plain.steps_done == 0
+
+
 # ---------------------------------------------------------------- the effect
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +115,19 @@ class TrainState:
         state_tensors.load_tensors(self.game, self.step_metrics, saved.tensors)
 
     def roll_back(self, saves: Path) -> None:
-        """Return to the newest checkpoint, or to the beginning, with lower learning rates."""
+        """Return to the newest checkpoint, or to the beginning, with lower learning rates.
+
+        Raises:
+            CheckpointError: there is no valid checkpoint, and the beginning is unknown: a resumed run has not read the
+                weights that `[init]` names.
+        """
         self.num_rollbacks += 1
         self.initialize()
-        with suppress(CheckpointError):
+        try:
             self.resume(saves)
+        except CheckpointError:
+            if self.recipe.init is not None and self.initial is None:
+                raise
 
     @property
     def lr_scale(self) -> float:
