@@ -90,7 +90,8 @@ def describe_initial_weights(initial: InitialWeights, game: Game) -> list[str]:
     networks = {"g": game.g.net, "e": game.g.encoder, "d": None if game.d is None else game.d.net}
     lines, left, matrices = [f"initial weights: {initial.origin}"], list[str](), 0
     for name, net in networks.items():
-        if net is None or name.replace("e", "g") not in initial.init.players:
+        player = "g" if name == "e" else name  # the encoder belongs to G
+        if net is None or player not in initial.init.players:
             continue
         source, label = initial.tensors.get(name), NETWORK_NAMES[name]
         if source is None:
@@ -98,7 +99,8 @@ def describe_initial_weights(initial: InitialWeights, game: Game) -> list[str]:
             continue
         state, matches = net.state_dict(), match_tensors(net, source)
         matrices += sum(state[key].dim() > 1 for key in matches.taken)
-        share = sum(state[key].numel() for key in matches.taken) / sum(tensor.numel() for tensor in state.values())
+        size = sum(tensor.numel() for tensor in state.values())
+        share = sum(state[key].numel() for key in matches.taken) / max(1, size)
         averaged = " from its averaged weights" if name == "g" and initial.averaged else ""
         lines.append(f"{label}: {len(matches.taken):,} of {len(state):,} tensors ({share:.0%} of the values){averaged}")
         left += [
