@@ -64,7 +64,7 @@ def compare(
         else:
             print_comparison(comparison)
         return
-    from poise.data.native_size import native_side
+    from poise.data.facts import native_side
     from poise.measure.catalogue import select_measures
     from poise.measure.compare import compare as compare_data
     from poise.runs.run import Run
@@ -120,7 +120,7 @@ def _load_both(
     fake: DataConfig | Run, real: DataConfig | Run, size: int | None, n: int | None, data_root: Path | None
 ) -> tuple[DataSplits, DataSplits, DataConfig]:
     """FAKE and REAL with the same size and number of channels, and the config of REAL."""
-    from poise.data.native_size import at_native_side, native_side, without_held_out
+    from poise.data.facts import at_native_side, native_side, without_held_out
     from poise.data.source import SizedSource
     from poise.measure.compare import default_num_samples, match_channels
     from poise.measure.evaluator import MAX_SAMPLES

@@ -29,6 +29,12 @@ def train(
     data_root: DataRoot = None,
     out: Annotated[Text, typer.Option(help="The run folder.", show_default="runs/NAME")] = None,
     steps: Annotated[int | None, typer.Option(help="The number of training steps.")] = None,
+    time: Annotated[
+        Text,
+        typer.Option(metavar="<duration>", help="The training time, 30m or 2h; sets the number of steps."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="The side of the images in pixels.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="The batch size.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random numbers.")] = None,
     init_from: InitFrom = None,
     init_players: InitPlayers = None,
@@ -39,13 +45,31 @@ def train(
     precision: Precision = "auto",
     trust_code: TrustCode = False,
 ) -> None:
-    """Train a GAN: the default recipe on handwritten digits, or any recipe on any images."""
+    """Train a GAN: any recipe on any images.
+
+    Without a recipe, one is chosen for the images in --data. Without --data as well, the default recipe learns
+    handwritten digits.
+    """
+    from poise.cli.default_recipe import check_time, choose_recipe, set_size, sets_steps, train_for
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
 
-    table = initial_table(recipe, out, resume=resume, init_from=init_from)
+    seconds = check_time(time)
+    _check_time_and_steps(seconds, steps, resume=resume)
+    choice = None
+    if recipe is None and data is not None and init_from is None and not resume:
+        from poise.recipe.choose import DEFAULT_SECONDS, Limits
+
+        choice = choose_recipe(data, Limits(seconds, size, batch), device=device, precision=precision)
+        if choice is not None and seconds is None and steps is None and not sets_steps(changes):
+            seconds = DEFAULT_SECONDS
+    table = choice.table if choice else initial_table(recipe, out, resume=resume, init_from=init_from)
     apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
-    table = apply_changes(table, data, {"steps": steps, "seed": seed}, changes, moved=resume and recipe is None)
+    fields = {"steps": steps, "seed": seed, "batch": batch}
+    table = apply_changes(table, None if choice else data, fields, None, moved=resume and recipe is None)
+    if size is not None:
+        set_size(table, size)
+    table = apply_changes(table, None, {}, changes)
     recipe_run = init_from if recipe is None and not resume else None
     if recipe_run is not None and data is not None:
         keep_channels(table, recipe_run)
@@ -57,6 +81,13 @@ def train(
     if recipe_run is not None:
         view.on_message(f"recipe: that of {recipe_run}, with the changes given")
     view.on_message("starting ...")
+    for reason in choice.reasons if choice else ():
+        view.on_message(reason)
+    if seconds is not None:
+        decoded, reason = train_for(
+            decoded, seconds, data_root=data_root, device=device, precision=precision, trust_code=trust_code
+        )
+        view.on_message(reason)
     from poise.training.train import train as train_recipe
 
     run = train_recipe(
@@ -73,6 +104,20 @@ def train(
     prefix = "samples" if run.info.get("alarms") else "done"  # a summary of the alarms has been printed already
     view.on_message(f"{prefix}: {newest}")
     view.on_message(f"to generate more samples: poise sample {shlex.quote(str(run.path))}")
+
+
+def _check_time_and_steps(seconds: float | None, steps: int | None, *, resume: bool) -> None:
+    """Refuse `--time` where the number of steps is already known.
+
+    Raises:
+        RecipeError: it is.
+    """
+    from poise.errors import RecipeError
+
+    if seconds is not None and (steps is not None or resume):
+        other = "--resume" if resume else "--steps"
+        cure = "give the new number of steps with --steps" if resume else "leave one of them out"
+        raise RecipeError(f"can't be combined with {other}", where="--time", cure=cure)
 
 
 def initial_table(recipe: Text, out: Text, *, resume: bool, init_from: Text = None) -> dict[str, Any]:

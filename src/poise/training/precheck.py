@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +28,7 @@ from poise.training import run_info
 from poise.training.initial_weights import describe_initial_weights, read_initial_weights
 from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.state import TrainState, check_single_sample_batch
+from poise.training.step_time import step_seconds
 from poise.user_code.loading import allow_user_code
 from poise.utils.printing import agree, count_noun
 from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
@@ -43,9 +42,6 @@ MAX_IMAGES = 20_000
 
 MAX_COPIES, MIN_IMAGES_PER_CLASS = 0.01, 3.0
 """The largest fraction of copies and the smallest number of images per class without a warning."""
-
-TIMED_STEPS, MAX_SECONDS = 5, 20.0
-"""The number of steps that are timed, and the time after which no further one is started."""
 
 WARM_UP_MOVES, BLOCK = 400, 50
 """The largest number of moves of the warm-up, and the number of moves over which the loss is averaged."""
@@ -229,18 +225,10 @@ def _compare_sizes(sizes: dict[str, int], findings: Findings, with_width: Sequen
 
 
 def _estimate(state: TrainState) -> Estimate:
-    """Time a few steps, after a first one that is not timed."""
-    began = time.perf_counter()
-    state.step()
-    times: list[float] = []
-    while len(times) < TIMED_STEPS and (not times or time.perf_counter() - began < MAX_SECONDS):
-        start = time.perf_counter()
-        state.step()
-        state.step_metrics.reduce()  # waits for the device
-        times.append(time.perf_counter() - start)
+    """The cost of a run, from a few steps."""
+    seconds = step_seconds(state)
     tensors = state_tensors.collect_tensors(state.game, state.step_metrics).values()
     checkpoint_size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    seconds = median(times)
     sizes = run_info.parameter_counts(state.game)
     memory = _peak_megabytes(state.compute.device)
     return Estimate(seconds, seconds * state.recipe.steps, memory, checkpoint_size / 1e6, sizes)

@@ -11,10 +11,10 @@ import pytest
 from image_helpers import WriteImages
 from PIL import Image
 
-from poise.data import native_size
+from poise.data import facts
 from poise.data.digits import DigitsConfig
+from poise.data.facts import at_native_side, native_side, without_held_out
 from poise.data.folder import FolderConfig
-from poise.data.native_size import at_native_side, native_side, without_held_out
 from poise.data.npz import NpzConfig
 from poise.data.source import DataConfig
 from poise.data.toys import RingConfig
@@ -139,14 +139,14 @@ def test_damaged_archives_raise_no_error(tmp_path: Path, suffix: str, flip: int)
 
 def test_a_limited_number_of_headers_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    read_header = native_size.read_header
+    read_header = facts.read_header
 
     def counted(stream: object) -> object:
         opened.append(stream)
         return read_header(stream)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(native_size, "read_header", counted)
-    monkeypatch.setattr(native_size, "MAX_HEADERS", 10)
+    monkeypatch.setattr(facts, "read_header", counted)
+    monkeypatch.setattr(facts, "MAX_HEADERS", 10)
     config = image_folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
     assert native_side(config) == 20
     assert len(opened) == 10

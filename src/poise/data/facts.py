@@ -1,0 +1,136 @@
+"""What the headers of images say about a data set before it is loaded: number, sizes, greyscale or colour."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from poise.data.decode import Header, read_header, strict_pillow
+from poise.data.digits import DigitsConfig
+from poise.data.folder import FolderConfig, Walk
+from poise.data.listing import Item
+from poise.data.npz import NpzConfig
+from poise.data.paths import file_at, folder_at
+from poise.data.source import DataConfig
+from poise.data.torchvision_data import VisionConfig
+from poise.data.zip_archive import ZipConfig, listing_of
+from poise.errors import Stopped
+
+MAX_HEADERS = 500
+MAX_SIZE = 256
+
+
+class ImageFacts(NamedTuple):
+    """Facts about the images of a data set.
+
+    Attributes:
+        count: the number of images; files that turn out to be damaged are counted.
+        shapes: height and width of each image that was inspected, at least one.
+        grey: whether all of these are greyscale.
+    """
+
+    count: int
+    shapes: Sequence[tuple[int, int]]
+    grey: bool
+
+    @property
+    def side(self) -> int:
+        """The most common length of the shorter side."""
+        return Counter(min(shape) for shape in self.shapes).most_common(1)[0][0]
+
+    @property
+    def typical_shape(self) -> tuple[int, int]:
+        """The median height and the median width."""
+        return round(median(height for height, _ in self.shapes)), round(median(width for _, width in self.shapes))
+
+
+KNOWN = {
+    "MNIST": ImageFacts(60_000, [(28, 28)], grey=True),
+    "FashionMNIST": ImageFacts(60_000, [(28, 28)], grey=True),
+    "KMNIST": ImageFacts(60_000, [(28, 28)], grey=True),
+    "QMNIST": ImageFacts(60_000, [(28, 28)], grey=True),
+    "USPS": ImageFacts(7_291, [(16, 16)], grey=True),
+    "CIFAR10": ImageFacts(50_000, [(32, 32)], grey=False),
+    "CIFAR100": ImageFacts(50_000, [(32, 32)], grey=False),
+    "SVHN": ImageFacts(73_257, [(32, 32)], grey=False),
+    "STL10": ImageFacts(5_000, [(96, 96)], grey=False),
+}
+"""The training splits of torchvision's data sets."""
+
+DIGITS = ImageFacts(4_000, [(28, 28)], grey=True)
+"""The digits of the package."""
+
+
+def image_facts(config: DataConfig) -> ImageFacts | None:
+    """Facts about a folder, an archive, an npz file or a named data set; None if they are unknown.
+
+    At most about 500 headers are read, evenly spaced. Errors are left to `DataConfig.load`.
+    """
+    if isinstance(config, VisionConfig):
+        return KNOWN[config.dataset]
+    return DIGITS if isinstance(config, DigitsConfig) else _inspect(config)
+
+
+def native_side(config: DataConfig) -> int | None:
+    """The most common length of the shorter side in a folder, an archive or an npz file; None if it is unknown."""
+    facts = _inspect(config)
+    return None if facts is None else facts.side
+
+
+def _inspect(config: DataConfig) -> ImageFacts | None:
+    try:
+        if isinstance(config, NpzConfig):
+            return _facts_of_array(config)
+        if isinstance(config, FolderConfig):
+            return _facts_of_items(Walk(folder_at(config.path), config.follow_links).listing().items)
+        if isinstance(config, ZipConfig):
+            with zipfile.ZipFile(file_at(config.path)) as archive:
+                return _facts_of_items(listing_of(archive).items)
+    except Stopped:
+        raise
+    except Exception:  # a damaged archive can raise anything
+        return None
+    return None
+
+
+def _facts_of_array(config: NpzConfig) -> ImageFacts | None:
+    with file_at(config.path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        images = archive["images"] if "images" in archive else np.zeros(0, np.uint8)
+    if images.ndim not in (3, 4) or not len(images):
+        return None
+    return ImageFacts(len(images), [images.shape[1:3]], grey=images.ndim == 3 or images.shape[3] <= 2)
+
+
+def _facts_of_items(items: list[Item]) -> ImageFacts | None:
+    headers: list[Header] = []
+    with strict_pillow():
+        for item in items[:: max(1, len(items) // MAX_HEADERS)]:
+            try:
+                with item.open() as stream:
+                    headers.append(read_header(stream))
+            except Stopped:
+                raise
+            except Exception:  # a decoder can raise anything; the scan reports the error
+                continue
+    if not headers:
+        return None
+    shapes = [(header.height, header.width) for header in headers]
+    return ImageFacts(len(items), shapes, grey=all(header.grey for header in headers))
+
+
+def at_native_side(config: DataConfig, side: int | None = None) -> DataConfig:
+    """The config with `size` set to `side`, or to the native size of its images, at most 256, if that is known."""
+    native = native_side(config)
+    size = side or (None if native is None else min(native, MAX_SIZE))
+    resizable = size is not None and "size" in type(config).model_fields
+    return config.model_copy(update={"size": size}) if resizable else config
+
+
+def without_held_out(config: DataConfig) -> DataConfig:
+    """The config without a held-out set."""
+    return config.model_copy(update={"held_out": 0.0}) if "held_out" in type(config).model_fields else config

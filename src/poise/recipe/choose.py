@@ -1,0 +1,135 @@
+"""The default recipe for a data set: which recipe, image size, batch and augmentation suit it.
+
+`poise train --data DIR` without a recipe starts from here. The choice depends on facts about the images, on the limits
+that the user gives, and on how fast the machine trains; it is written to `recipe.toml`, so the run depends on none of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from poise.data.facts import ImageFacts
+from poise.recipe.shipped import DEFAULT, load_table
+from poise.recipe.toml import Table
+from poise.utils.durations import duration_text
+from poise.utils.printing import count_noun
+
+GREY, COLOUR = DEFAULT, "images"
+"""The recipes for greyscale and for colour images, chosen by the study `benchmarks/studies/default`."""
+
+DEFAULT_SECONDS = 3600.0
+"""The training time if the user states neither a time nor a number of steps."""
+
+SMALLEST, LARGEST = 16, 256
+"""The range of image sizes that are chosen without `--size`, in pixels."""
+
+MAX_ENLARGEMENT = 4 / 3
+"""The largest factor by which images are enlarged to the next power of two."""
+
+ENOUGH_IMAGES = 500_000
+"""How many real images D should see, with repetitions, before a larger image size is worth its time. The shipped
+recipes for 16 to 32 pixels see 190,000 to 290,000."""
+
+FEW_IMAGES = 10_000
+"""Below this number of images D's input is augmented. The authors of DiffAugment find a small gain for the 50,000
+images of CIFAR-10, and a large one for 10,000 and 5,000 of them (Zhao et al. 2020, arXiv:2006.10738, table 2)."""
+
+
+class Limits(NamedTuple):
+    """What the user has decided; None leaves a value to `choose`.
+
+    Attributes:
+        seconds: the training time.
+        size: the side of the images.
+        batch: the batch size.
+    """
+
+    seconds: float | None = None
+    size: int | None = None
+    batch: int | None = None
+
+
+class Choice(NamedTuple):
+    """A recipe without a number of steps, and the reasons for it.
+
+    Attributes:
+        table: the recipe.
+        reasons: sentences for the user.
+    """
+
+    table: Table
+    reasons: list[str]
+
+
+def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Callable[[Table], float]) -> Choice:
+    """Choose a recipe.
+
+    Args:
+        facts: the images.
+        data: the table `data` of the recipe, without a size.
+        limits: what the user has decided.
+        images_per_second: measures how many real images the D of a recipe sees per second; called for each image size
+            above 32 pixels that is considered, and not at all if the user has decided the size.
+    """
+    table = load_table(GREY if facts.grey else COLOUR)
+    table["batch"] = limits.batch or batch_size(int(table["batch"]), facts.count)
+    augmented = not facts.grey and facts.count < FEW_IMAGES
+    if augmented:
+        table["tricks"] = [*table["tricks"], {"kind": "diff_augment"}]
+    if limits.size is not None:
+        size, why = limits.size, "as --size says"
+    else:
+        seconds = limits.seconds or DEFAULT_SECONDS
+        size, why = image_size(
+            facts.side, seconds, lambda size: images_per_second(table | {"data": data | {"size": size}})
+        )
+    table["data"] = data | {"size": size}
+    height, width = facts.typical_shape
+    kind = count_noun(facts.count, f"{'greyscale' if facts.grey else 'colour'} image")
+    small = f" with DiffAugment, as there are fewer than {FEW_IMAGES:,}" if augmented else ""
+    return Choice(
+        table,
+        [
+            f"{kind} of about {width} x {height}: the recipe {table['name']}{small}",
+            f"{size} x {size} pixels, {why}, in batches of {table['batch']}",
+        ],
+    )
+
+
+def batch_size(usual: int, count: int) -> int:
+    """The usual batch size, halved until a batch contains at most half of the images; at least 4."""
+    while usual > max(4, count // 2):
+        usual //= 2
+    return usual
+
+
+def largest_size(side: int) -> int:
+    """The largest power of two to which images are enlarged by at most `MAX_ENLARGEMENT`, within the range of sizes."""
+    size = SMALLEST
+    while 2 * size <= min(MAX_ENLARGEMENT * side, LARGEST):
+        size *= 2
+    return size
+
+
+def image_size(side: int, seconds: float, images_per_second: Callable[[int], float]) -> tuple[int, str]:
+    """The largest size for which the time suffices, and the reason.
+
+    Args:
+        side: the shorter side of the images, in pixels.
+        seconds: the training time.
+        images_per_second: measures how many images D sees per second at a size.
+    """
+    largest = largest_size(side)
+    size = min(32, largest)
+    while 2 * size <= largest:
+        shown = seconds * images_per_second(2 * size)
+        if shown < ENOUGH_IMAGES:
+            thousands = f"{max(1, round(shown / 1000)):,},000"
+            return (
+                size,
+                f"as D would see only {thousands} images of {2 * size} x {2 * size} in {duration_text(seconds)}",
+            )
+        size *= 2
+    return size, "their own size" if size == side else f"the power of two that suits {side}"

@@ -1,0 +1,60 @@
+"""How long a step of a recipe takes on this machine, from a few real steps."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from poise.data.source import DataSplits, ImageDataset, loading_memory
+from poise.engine.compute import choose_compute
+from poise.recipe.model import Recipe
+from poise.training.state import TrainState
+from poise.user_code.loading import allow_user_code
+
+TIMED_STEPS, MAX_SECONDS = 5, 20.0
+"""The number of steps that are timed, and the time after which no further one is started."""
+
+
+def step_seconds(state: TrainState) -> float:
+    """The median time of a step in seconds, after a first one that is not timed. These steps train the state."""
+    began = time.perf_counter()
+    state.step()
+    times: list[float] = []
+    while len(times) < TIMED_STEPS and (not times or time.perf_counter() - began < MAX_SECONDS):
+        start = time.perf_counter()
+        state.step()
+        state.step_metrics.reduce()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def recipe_step_seconds(
+    recipe: Recipe,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_code: bool = False,
+) -> float:
+    """The median time of a step of a recipe on its data, in seconds.
+
+    Raises:
+        PoiseError: the recipe can't be trained.
+    """
+    allow_user_code(recipe, trust_code)
+    compute = choose_compute(device, precision, recipe)
+    with loading_memory(recipe.data):
+        data = recipe.data.load(data_root)
+    return step_seconds(TrainState(recipe, compute, data))
+
+
+def step_seconds_at(
+    recipe: Recipe, shape: tuple[int, int, int], *, device: str = "auto", precision: str = "auto"
+) -> float:
+    """The median time of a step of a recipe on noise of `shape`, H x W x C, in seconds. No data is read."""
+    noise = np.random.default_rng(0).integers(0, 256, (2 * recipe.batch, *shape), np.uint8)
+    compute = choose_compute(device, precision, recipe)
+    return step_seconds(TrainState(recipe, compute, DataSplits(ImageDataset(noise))))

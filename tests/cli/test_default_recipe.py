@@ -1,0 +1,100 @@
+"""`poise train --data DIR` without a recipe, and the options --time, --size and --batch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise.cli.default_recipe import check_time, train_for
+from poise.errors import RecipeError
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_recipe
+from poise.training import step_time
+
+THIN = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "log.sheet=4", "--set", "measure=none"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for n in range(20):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{n}.png")
+    return folder
+
+
+def recipe_of(run: Path) -> dict[str, Any]:
+    return tomllib.loads((run / "recipe.toml").read_text())
+
+
+def test_a_recipe_is_chosen_and_explained(poise: Callable, photos: Path, tmp_path: Path) -> None:
+    result = poise("train", "--data", photos, "--steps", 1, "--out", tmp_path / "run", *THIN)
+    assert result.code == 0, result.err
+    recipe = recipe_of(tmp_path / "run")
+    assert (recipe["name"], recipe["data"]["size"], recipe["batch"]) == ("images", 16, 8)
+    assert "20 colour images of about 30 x 20: the recipe images with DiffAugment" in result.err
+    assert "16 x 16 pixels, the power of two that suits 20, in batches of 8" in result.err
+
+
+def test_a_recipe_that_is_named_is_not_changed(poise: Callable, photos: Path, tmp_path: Path) -> None:
+    result = poise(
+        "train", "dcgan", "--data", photos, "--steps", 1, "--out", tmp_path / "run", *THIN, "--set", "batch=4"
+    )
+    assert result.code == 0, result.err
+    assert recipe_of(tmp_path / "run")["name"] == "dcgan"
+    assert "colour images of about" not in result.err
+
+
+def test_size_and_batch_are_options(poise: Callable, photos: Path, tmp_path: Path) -> None:
+    options = ["--size", 8, "--batch", 4, "--steps", 1]
+    for recipe in ([], ["lsgan"]):
+        out = tmp_path / "-".join(["run", *recipe])
+        result = poise("train", *recipe, "--data", photos, *options, "--out", out, *THIN)
+        assert result.code == 0, result.err
+        assert (recipe_of(out)["data"]["size"], recipe_of(out)["batch"]) == (8, 4)
+
+
+def test_a_size_needs_images(poise: Callable, tmp_path: Path) -> None:
+    result = poise("train", "ring", "--size", 8, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert "--size" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("other", [["--steps", 3], ["--resume"]])
+def test_a_time_excludes_a_number_of_steps(poise: Callable, tmp_path: Path, other: list[Any]) -> None:
+    result = poise("train", "--time", "5s", *other, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert f"can't be combined with {other[0]}" in result.err
+
+
+def test_a_time_is_a_duration() -> None:
+    assert check_time(None) is None
+    assert check_time("1h30m") == 5400
+    with pytest.raises(RecipeError, match=r"--time.*'soon'.*30m"):
+        check_time("soon")
+
+
+def test_a_time_becomes_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_time, "recipe_step_seconds", lambda recipe, **options: 0.5)
+    recipe, sentence = train_for(decode(load_recipe("dcgan")), 800)
+    assert recipe.steps == 1440
+    assert (recipe.log.samples, recipe.log.saves) == (180, 180)
+    assert recipe.measure is not None
+    assert recipe.measure.every == 180
+    assert sentence.startswith("1,440 steps of 500 ms, about 13 min")
+    assert train_for(decode(load_recipe("dcgan")), 0.1)[0].steps == 1
+
+
+def test_steps_are_timed_on_the_data_of_the_recipe(poise: Callable, tmp_path: Path) -> None:
+    result = poise("train", "ring", "--time", "3s", "--out", tmp_path / "run", "--set", "measure=none")
+    assert result.code == 0, result.err
+    recipe = recipe_of(tmp_path / "run")
+    assert recipe["steps"] >= 1
+    assert f"{recipe['steps']:,} steps of" in result.err

@@ -1,0 +1,105 @@
+"""The default recipe for a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from poise.data.facts import ImageFacts
+from poise.recipe.choose import (
+    COLOUR,
+    ENOUGH_IMAGES,
+    FEW_IMAGES,
+    GREY,
+    Limits,
+    batch_size,
+    choose,
+    image_size,
+    largest_size,
+)
+from poise.recipe.decode import decode
+from poise.recipe.toml import Table
+
+DATA = {"kind": "folder", "path": "images"}
+
+
+def facts(count: int = 50_000, shape: tuple[int, int] = (64, 64), *, grey: bool = False) -> ImageFacts:
+    return ImageFacts(count, [shape], grey)
+
+
+def at_speed(images_per_second: float) -> Callable[[Table], float]:
+    """A machine whose speed falls with the number of pixels, and has the given value at 32 x 32."""
+    return lambda table: images_per_second * (32 / table["data"]["size"]) ** 2
+
+
+def never(table: Table) -> float:
+    raise AssertionError("nothing needs to be measured")
+
+
+def kinds(table: dict[str, Any]) -> set[str]:
+    return {trick["kind"] for trick in table["tricks"]}
+
+
+@pytest.mark.parametrize("count", [60, 600, 6_000, 60_000])
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("shape", [(28, 28), (32, 48), (1080, 1920)])
+def test_every_choice_is_a_valid_recipe(count: int, grey: bool, shape: tuple[int, int]) -> None:
+    choice = choose(facts(count, shape, grey=grey), DATA, Limits(), at_speed(500))
+    recipe = decode(choice.table)
+    assert recipe.batch <= count // 2
+    assert getattr(recipe.data, "path", None) == "images"
+    assert len(choice.reasons) == 2
+    assert f"{count:,}" in choice.reasons[0]
+
+
+def test_grey_and_colour_images_have_recipes_of_their_own() -> None:
+    assert choose(facts(grey=True), DATA, Limits(size=32), never).table["name"] == GREY
+    assert choose(facts(), DATA, Limits(size=32), never).table["name"] == COLOUR
+
+
+@pytest.mark.parametrize(("count", "grey", "augmented"), [(FEW_IMAGES - 1, False, True), (FEW_IMAGES, False, False)])
+def test_few_colour_images_are_augmented(count: int, grey: bool, augmented: bool) -> None:
+    choice = choose(facts(count, grey=grey), DATA, Limits(size=32), never)
+    assert ("diff_augment" in kinds(choice.table)) == augmented
+    assert ("DiffAugment" in choice.reasons[0]) == augmented
+
+
+def test_grey_images_are_not_augmented() -> None:
+    assert "diff_augment" not in kinds(choose(facts(500, grey=True), DATA, Limits(size=32), never).table)
+
+
+def test_limits_are_kept() -> None:
+    choice = choose(facts(60), DATA, Limits(seconds=10, size=128, batch=50), never)
+    assert choice.table["data"] == {**DATA, "size": 128}
+    assert choice.table["batch"] == 50
+    assert "--size" in choice.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("usual", "count", "size"), [(64, 1000, 64), (64, 128, 64), (64, 127, 32), (64, 9, 4), (64, 1, 4)]
+)
+def test_a_batch_is_at_most_half_of_the_images(usual: int, count: int, size: int) -> None:
+    assert batch_size(usual, count) == size
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(8, 16), (16, 16), (23, 16), (24, 32), (32, 32), (47, 32), (48, 64), (96, 128), (5000, 256)]
+)
+def test_images_are_enlarged_by_a_third_at_most(side: int, size: int) -> None:
+    assert largest_size(side) == size
+
+
+def test_the_time_limits_the_size() -> None:
+    rates = {64: 400.0, 128: 100.0, 256: 25.0}
+    for seconds, expected in ((600, 32), (1249, 32), (1250, 64), (4999, 64), (5000, 128), (20_000, 256)):
+        size, reason = image_size(256, seconds, rates.__getitem__)
+        assert size == expected
+        assert (f"{2 * size} x {2 * size}" in reason) == (size < 256)
+    assert ENOUGH_IMAGES == 400 * 1250
+
+
+def test_small_images_need_no_measurement() -> None:
+    assert choose(facts(shape=(32, 40)), DATA, Limits(), never).table["data"]["size"] == 32
+    assert choose(facts(shape=(17, 40)), DATA, Limits(), never).table["data"]["size"] == 16
