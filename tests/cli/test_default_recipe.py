@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,12 @@ def test_steps_are_timed_on_the_data_of_the_recipe(poise: Callable, tmp_path: Pa
     recipe = recipe_of(tmp_path / "run")
     assert recipe["steps"] >= 1
     assert f"{recipe['steps']:,} steps of" in result.err
+
+
+def test_the_check_is_of_the_recipe_that_would_be_chosen(poise: Callable, photos: Path) -> None:
+    result = poise("check", "--data", photos, "--json", *THIN)
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert "the recipe images" in report["notes"][0]
+    assert report["estimate"]["seconds"] == 3600
+    assert poise("check", "--data", photos, "--json", "--steps", 7, *THIN).code == 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from poise.recipe.checks.findings import Finding
-    from poise.training.precheck import Report
+    from poise.training.precheck import Estimate, Report
 
 
 def check(
@@ -33,6 +33,7 @@ def check(
     trust_code: TrustCode = False,
 ) -> None:
     """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
+    from poise.cli.default_recipe import choose_recipe, sets_steps
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
     from poise.recipe.checks.findings import Findings
@@ -40,7 +41,13 @@ def check(
     from poise.recipe.shipped import DEFAULT, load_recipe
 
     try:
-        table = apply_changes(load_recipe(DEFAULT if recipe is None else recipe), data, {"steps": steps}, changes)
+        choice = None
+        if recipe is None and data is not None:
+            from poise.recipe.choose import Limits
+
+            choice = choose_recipe(data, Limits(), device=device, precision=precision)
+        table = choice.table if choice else load_recipe(DEFAULT if recipe is None else recipe)
+        table = apply_changes(table, None if choice else data, {"steps": steps}, changes)
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     except RecipeError as error:
         if as_json:
@@ -61,11 +68,25 @@ def check(
             precision=precision,
             trust_code=trust_code,
         )
+    if choice is not None:
+        report = report._replace(notes=choice.reasons + report.notes)
+        if report.estimate is not None and steps is None and not sets_steps(changes):
+            report = _for_default_time(report, report.estimate)
     if as_json:
         print_json(report.as_json())
     else:
         _print_report(decoded.name, report)
     report.findings.raise_first()
+
+
+def _for_default_time(report: Report, estimate: Estimate) -> Report:
+    """The report on a run of the default time instead of the recipe's number of steps."""
+    from poise.cli.default_recipe import steps_within
+    from poise.recipe.choose import DEFAULT_SECONDS
+
+    steps = steps_within(DEFAULT_SECONDS, estimate.seconds_per_step)
+    note = f"poise train makes about {steps:,} steps, unless --time or --steps says otherwise"
+    return report._replace(notes=[*report.notes, note], estimate=estimate._replace(seconds=DEFAULT_SECONDS))
 
 
 def _print_report(name: str, report: Report) -> None:

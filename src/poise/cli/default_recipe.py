@@ -76,6 +76,11 @@ def set_size(table: Table, size: int) -> None:
     table["data"] = data | {"size": size}
 
 
+def steps_within(seconds: float, step_seconds: float) -> int:
+    """The number of steps of a run that takes `seconds` with its evaluations."""
+    return max(1, round(TRAINING_SHARE * seconds / step_seconds))
+
+
 def train_for(recipe: Recipe, seconds: float, **options: Any) -> tuple[Recipe, str]:
     """The recipe with the steps that a training time allows, and a sentence about them.
 
@@ -93,7 +98,7 @@ def train_for(recipe: Recipe, seconds: float, **options: Any) -> tuple[Recipe, s
     from poise.training.step_time import recipe_step_seconds
 
     step = recipe_step_seconds(recipe, **options)
-    steps = max(1, round(TRAINING_SHARE * seconds / step))
+    steps = steps_within(seconds, step)
     table = recipe.canonical() | {"steps": steps}
     every = max(1, round(steps / EVALUATIONS))
     table["log"] |= {"samples": every, "saves": every}
