@@ -113,6 +113,9 @@ def run_poise(words: list[str]) -> None:
         points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
         own = any("python" in word for word in words)
         small = SMALL_ALONE if ALONE.intersection(words) else SMALL
+        if "--time" in words:  # it excludes the number of steps in SHORT
+            at = words.index("--time")
+            words = words[:at] + words[at + 2 :]
         words = [*words, *SHORT, *([] if points or own else small)]
     if words[0] == "ladder":
         words = [*words, "--steps", "2", "--batch", "4", "--size", "8"]
