@@ -26,7 +26,7 @@ from poise.training.train import train
 
 EXPECTED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
-    *("ebgan", "began", "cgan", "acgan", "projection-gan", "biggan", "r3gan", "stylegan2", "ring", "grid"),
+    *("ebgan", "began", "cgan", "acgan", "projection-gan", "biggan", "r3gan", "stylegan2", "images", "ring", "grid"),
     *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan"),
 }
 MAX_LINES = 80
