@@ -20,6 +20,7 @@ from poise.data.source import DataConfig
 from poise.data.torchvision_data import VisionConfig
 from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import Stopped
+from poise.utils.images import Bytes
 
 MAX_HEADERS = 500
 MAX_SIZE = 256
@@ -100,10 +101,13 @@ def _inspect(config: DataConfig) -> ImageFacts | None:
 
 def _facts_of_array(config: NpzConfig) -> ImageFacts | None:
     with file_at(config.path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        images = archive["images"] if "images" in archive else np.zeros(0, np.uint8)
+        if "images" not in archive:
+            return None
+        images: Bytes = archive["images"]
     if images.ndim not in (3, 4) or not len(images):
         return None
-    return ImageFacts(len(images), [images.shape[1:3]], grey=images.ndim == 3 or images.shape[3] <= 2)
+    count, height, width, *channels = images.shape
+    return ImageFacts(count, [(height, width)], grey=channels in ([], [1], [2]))
 
 
 def _facts_of_items(items: list[Item]) -> ImageFacts | None:
