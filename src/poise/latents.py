@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+from scipy.special import gammaincinv
 from torch import Tensor
 
 from poise.core.config import ComponentConfig
@@ -74,6 +75,16 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     return torch.where(t <= 0, a, torch.where(t >= 1, b, path))
 
 
+def gaussian_norm_range(dim: int, tail: float = 1e-3) -> tuple[float, float]:
+    """The norms between which ||z|| of z ~ N(0, I) lies with probability 1 - 2 `tail`.
+
+    ||z||^2 has a chi-squared distribution with `dim` degrees of freedom, whose quantiles these are: 7.9 to 12.2 for a
+    dimension of 100, where the mean is 10.
+    """
+    low, high = (math.sqrt(2 * float(gammaincinv(dim / 2, share))) for share in (tail, 1 - tail))
+    return low, high
+
+
 Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -90,6 +101,13 @@ class Latent(ComponentConfig):
         """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
         return codes
 
+    def project_to_typical(self, codes: Tensor) -> Tensor:
+        """Map codes, n x dim, to the nearest latents of which the distribution has at least 99.8 %; differentiable.
+
+        By default the nearest ones in the support.
+        """
+        return self.project(codes)
+
     @property
     def std(self) -> float:
         """The standard deviation of one coordinate: the scale for inputs that are concatenated to z."""
@@ -104,6 +122,12 @@ class Gaussian(Latent):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `gaussian`."""
         return gaussian(n, self.dim, generator)
+
+    def project_to_typical(self, codes: Tensor) -> Tensor:
+        """The codes, scaled where their norm is outside `gaussian_norm_range`."""
+        low, high = gaussian_norm_range(self.dim)
+        norms = codes.norm(dim=1, keepdim=True).clamp_min(torch.finfo(codes.dtype).tiny)
+        return codes * (norms.clamp(low, high) / norms)
 
 
 class Sphere(Latent):
@@ -145,6 +169,10 @@ class Uniform(Latent):
         """See `uniform`."""
         return uniform(n, self.dim, generator)
 
+    def project_to_typical(self, codes: Tensor) -> Tensor:
+        """The codes, clamped to the cube."""
+        return codes.clamp(-1, 1)
+
 
 class Truncated(Latent):
     """z ~ N(0, 1) given |z| <= `threshold`, per coordinate."""
@@ -162,3 +190,7 @@ class Truncated(Latent):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `truncated`."""
         return truncated(n, self.dim, generator, self.threshold)
+
+    def project_to_typical(self, codes: Tensor) -> Tensor:
+        """The codes, clamped to the threshold."""
+        return codes.clamp(-self.threshold, self.threshold)

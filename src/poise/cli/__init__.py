@@ -20,6 +20,7 @@ from poise.cli import (
     interpolate,
     ladder,
     measure,
+    project,
     push,
     recipes,
     report,
@@ -53,6 +54,7 @@ COMMANDS = {
     "runs": runs.runs,
     "sample": sample.sample,
     "interpolate": interpolate.interpolate,
+    "project": project.project,
     "measure": measure.measure,
     "compare": compare.compare,
     "export": export.export,
@@ -110,6 +112,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 MEMORY_CURES = {
     "sample": "generate fewer samples at a time: --n",
     "interpolate": "generate fewer images: --rows, --steps",
+    "project": "start from fewer latents: --starts",
     "measure": "use fewer samples: --n",
     "compare": "use fewer or smaller images: --n, --size",
     "study": "use smaller batches in the plan",

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "poise interpolate runs/ring --path slerp --out walk.gif",
         "poise interpolate runs/images --through 8 --seconds 20 --out walk.mp4",
     ),
+    "project": ("poise project runs/images photo.jpg --out steps.png",),
     "measure": ("poise measure runs/ring --json",),
     "compare": ("poise compare samples.npz images/ --measures fid,kid", "poise compare runs/ring runs/r1"),
     "export": ("poise export runs/ring --out ring.onnx", "poise export runs/ring --format pt2 --raw"),

@@ -59,9 +59,7 @@ class DigitsConfig(ImageDataConfig):
             what = f"the digits are {NATIVE_SIZE} pixels wide"
             raise RecipeError(what, where="data.size", found=str(self.size), cure=cure)
         digits, digit_labels = load_digits()
-        factor = DOWNSAMPLING.get(self.size, 1)
-        images = pad_to(digits, self.size * factor)
-        images = average_down(images, factor) if factor > 1 else images
+        images = self.convert(digits)
         labels = digit_labels.astype(np.int64)
         classes = tuple("0123456789")
         held_out = np.arange(len(labels)) % 5 == 4
@@ -69,3 +67,11 @@ class DigitsConfig(ImageDataConfig):
             train=ImageDataset(images[~held_out], labels[~held_out], classes),
             held_out=ImageDataset(images[held_out], labels[held_out], classes),
         )
+
+    def convert(self, images: Bytes) -> Bytes:
+        """Images of 28 x 28 pixels as `load` converts the digits; others are resized."""
+        if images.shape[1:3] != (NATIVE_SIZE, NATIVE_SIZE):
+            return super().convert(images)
+        factor = DOWNSAMPLING.get(self.size, 1)
+        padded = pad_to(images, self.size * factor)
+        return average_down(padded, factor) if factor > 1 else padded

@@ -25,6 +25,7 @@ from torch import Tensor
 from poise.core.config import ComponentConfig
 from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.types import Batch, DataSpec, Shape
+from poise.data.decode import TargetFormat, convert_array
 from poise.errors import memory_errors
 from poise.utils.images import Bytes, to_float
 
@@ -241,6 +242,13 @@ class ImageDataConfig(DataConfig):
     alpha: ClassVar[bool] = True
 
     size: int = Field(default=32, ge=1, le=4096)
+
+    def convert(self, images: Bytes) -> Bytes:
+        """Convert decoded images, N x H x W x C, to the size of the data, N x size x size x C.
+
+        They are cropped to the centred square and resized, unless this kind of data does otherwise.
+        """
+        return convert_array(images, TargetFormat(self.size, images.shape[3], "white"))
 
 
 class ToyConfig(DataConfig):

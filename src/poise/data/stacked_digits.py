@@ -20,6 +20,7 @@ from poise.core.types import Batch
 from poise.data.digits import DigitsConfig
 from poise.data.source import DataSplits, ImageDataConfig, ImageDataset, SizedSource
 from poise.data.torchvision_data import VisionConfig
+from poise.utils.images import Bytes
 
 SEED = 20171212
 DIGITS = 10
@@ -86,13 +87,21 @@ class StackedConfig(ImageDataConfig):
             RecipeError: see `DigitsConfig.load`.
             DataError: see `VisionConfig.load`.
         """
-        config = (
-            DigitsConfig(size=self.size) if self.digits == "digits" else VisionConfig(dataset="MNIST", size=self.size)
-        )
-        splits = config.load(root)
+        splits = self._digits_config.load(root)
         train, held_out = splits.train, splits.held_out
         assert isinstance(train, ImageDataset)
         assert isinstance(held_out, ImageDataset)
         splits.train = StackedDigits(train, self.stack, self.count)
         splits.held_out = StackedDigits(held_out, self.stack, max(1, min(26_000, self.count // 4)))
         return splits
+
+    def convert(self, images: Bytes) -> Bytes:
+        """Each channel as the single digits are converted."""
+        return np.concatenate([self._digits_config.convert(channel) for channel in np.split(images, self.stack, 3)], 3)
+
+    @property
+    def _digits_config(self) -> ImageDataConfig:
+        """The config of the single digits."""
+        if self.digits == "digits":
+            return DigitsConfig(size=self.size)
+        return VisionConfig(dataset="MNIST", size=self.size)

@@ -10,7 +10,6 @@ from pydantic import field_validator
 
 from poise.core.config import did_you_mean, reject_value
 from poise.data.classes import classes_by_number
-from poise.data.decode import TargetFormat, convert_array
 from poise.data.digits import pad_to
 from poise.data.listing import display_name
 from poise.data.notes import resize_note
@@ -59,20 +58,19 @@ class VisionConfig(ImageDataConfig):
         height, width = train.images.shape[1:3]
         notes = [] if self._keeps_pixels(train.images) else resize_note(width, height, self.size)
         train, held_out, class_notes = _drop_empty_classes(train, held_out)
-        return DataSplits(train=self._convert(train), held_out=self._convert(held_out), notes=notes + class_notes)
+        train, held_out = (
+            ImageDataset(self.convert(split.images), split.labels, split.classes) for split in (train, held_out)
+        )
+        return DataSplits(train=train, held_out=held_out, notes=notes + class_notes)
 
     def _keeps_pixels(self, images: Bytes) -> bool:
         """Whether the images are padded at most, so that no pixel is changed."""
         side, channels = images.shape[1], images.shape[3]
         return side == self.size or (self.fit == "pad" and channels == 1 and side < self.size)
 
-    def _convert(self, dataset: ImageDataset) -> ImageDataset:
-        images = dataset.images
-        if self._keeps_pixels(images):
-            images = pad_to(images, self.size)
-        else:
-            images = convert_array(images, TargetFormat(self.size, images.shape[3], "white"))
-        return ImageDataset(images, dataset.labels, dataset.classes)
+    def convert(self, images: Bytes) -> Bytes:
+        """See the class."""
+        return pad_to(images, self.size) if self._keeps_pixels(images) else super().convert(images)
 
     def _load_split(self, folder: Path, train: bool) -> ImageDataset:
         """One split, unconverted."""
