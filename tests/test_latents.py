@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import geometric_slerp
-from scipy.stats import kstest, truncnorm
+from scipy.stats import chi, kstest, truncnorm
 from torch import Tensor
 
 from contracts.tiny import recipe
@@ -20,6 +20,7 @@ from poise.latents import (
     Truncated,
     Uniform,
     gaussian,
+    gaussian_norm_range,
     lerp,
     slerp,
     sphere,
@@ -226,3 +227,33 @@ def test_slerp_keeps_the_length_of_latents_unlike_lerp() -> None:
     a, b = gaussian(200, 100, seeded(1)), gaussian(200, 100, seeded(2))
     assert abs(float(slerp(a, b, 0.5).norm(dim=1).mean()) - 10) < 0.3
     assert abs(float(lerp(a, b, 0.5).norm(dim=1).mean()) - 10 / math.sqrt(2)) < 0.3
+
+
+def test_norms_of_a_gaussian() -> None:
+    for dim in (1, 3, 100):
+        assert gaussian_norm_range(dim) == pytest.approx(tuple(chi.ppf([0.001, 0.999], dim)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "latent",
+    [
+        Gaussian(dim=1),
+        Gaussian(dim=50),
+        Sphere(dim=7),
+        Sphere(dim=7, length="sqrt_dim"),
+        Uniform(),
+        Truncated(threshold=1),
+    ],
+    ids=str,
+)
+def test_typical_latents(latent: Latent) -> None:
+    """Samples are kept, and anything else is moved to where samples lie; and no further."""
+    z = latent.sample(4000, seeded())
+    kept = (latent.project_to_typical(z) - z).abs().amax(1) < 1e-5
+    assert kept.float().mean() > 0.99
+    for scale in (0.01, 1.0, 30.0):
+        moved = latent.project_to_typical(scale * torch.randn(500, latent.dim, generator=seeded(1)))
+        torch.testing.assert_close(latent.project_to_typical(moved), moved)
+        assert moved.abs().max() <= z.abs().max() * 1.2
+    zero = latent.project_to_typical(torch.zeros(1, latent.dim, requires_grad=True))
+    assert torch.isfinite(zero).all()

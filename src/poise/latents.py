@@ -126,7 +126,7 @@ class Gaussian(Latent):
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """The codes, scaled where their norm is outside `gaussian_norm_range`."""
         low, high = gaussian_norm_range(self.dim)
-        norms = codes.norm(dim=1, keepdim=True).clamp_min(torch.finfo(codes.dtype).tiny)
+        norms = codes.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return codes * (norms.clamp(low, high) / norms)
 
 

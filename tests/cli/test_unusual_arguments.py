@@ -84,6 +84,7 @@ def answers(result: Any) -> None:
     [
         *(["train", "{}"], ["check", "{}", "--no-data"], ["tips", "{}"], ["tips", "--recipe", "{}"], ["{}"]),
         *(["sample", "{}"], ["measure", "{}"], ["interpolate", "{}"], ["watch", "{}"], ["compare", "{}", "{}"]),
+        *(["project", "{}", "a.png"], ["project", "run", "{}"]),
         *(["check", "ring", "--no-data", f"--{option}", "{}"] for option in ("data", "steps", "device", "set")),
         *(
             ["train", "ring", f"--{option}", "{}", "--steps", "0"]

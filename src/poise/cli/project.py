@@ -80,7 +80,7 @@ def project(
     with progress_bar("opening the run") as progress:
         import torch
 
-        pixels = to_float(torch.from_numpy(target.pixels[None].copy()))[0]
+        pixels = to_float(torch.from_numpy(target.pixels[None]))[0]
         projection = project_image(opened, pixels, settings, data_root=data_root, progress=progress)
     _write_grid(out, opened, target, projection)
     _write_arrays(arrays, target, projection)

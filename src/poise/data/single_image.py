@@ -27,7 +27,7 @@ class SingleImage(NamedTuple):
     """A decoded image file.
 
     Attributes:
-        pixels: uint8, H x W x C.
+        pixels: uint8, H x W x C, writable.
         changes: what was changed, as phrases such as "cropped from 640 x 480 to 480 x 480"; empty if nothing was.
     """
 
@@ -64,7 +64,7 @@ def read_image(path: Path, config: ImageDataConfig, shape: Shape) -> SingleImage
             "can't be used as an image", where=display_name(str(path)), found=describe_error(error), cure=cure
         ) from None
     converted = config.convert(pixels[None, ..., :2] if drops_blue else pixels[None])
-    return SingleImage(converted[0], _describe_changes(header, traits, target, shape[-1]))
+    return SingleImage(converted[0].copy(), _describe_changes(header, traits, target, shape[-1]))
 
 
 def _describe_changes(header: Header, traits: set[Trait], target: TargetFormat, size: int) -> list[str]:

@@ -10,12 +10,10 @@ from torch.nn.functional import avg_pool2d
 
 from poise.measure.features import Extractor
 from poise.measure.sample_set import BATCH_SIZE
+from poise.utils.printing import count_noun
 
 MIN_SIDE = 4
 """The smallest side of the reduced images that are compared."""
-
-Representation = Callable[[Tensor], Tensor]
-"""A map from images, B x C x H x W, to vectors, B x d."""
 
 
 def average_pyramid(images: Tensor, min_side: int = MIN_SIDE) -> list[Tensor]:
@@ -39,22 +37,18 @@ class ImageDistance:
     Args:
         real: real images, N x C x H x W in [-1, 1], N at least 2.
         extractor: a differentiable extractor of features; None for pixels alone.
+
+    Attributes:
+        name: what is compared, such as "pixels at 4 sizes".
     """
 
     def __init__(self, real: Tensor, extractor: Extractor | None) -> None:
-        self._represent = (
-            (lambda images: [level.flatten(1) for level in average_pyramid(images)])
-            if extractor is None
-            else (lambda images: [images.flatten(1), extractor(images).features])
-        )
+        self.extractor = extractor
         with torch.no_grad():
             batches = [self._represent(batch) for batch in real.split(BATCH_SIZE)]
         self._scales = [_mean_pair_distance(torch.cat(vectors)) for vectors in zip(*batches, strict=True)]
-        if extractor is None:
-            halved = len(self._scales) - 1
-            self.name = f"pixels, and those of the image halved {halved} times" if halved else "pixels"
-        else:
-            self.name = f"pixels and features ({extractor.name})"
+        sizes = count_noun(len(self._scales), "size")
+        self.name = f"pixels at {sizes}" if extractor is None else f"pixels and features ({extractor.name})"
 
     def to(self, target: Tensor) -> Callable[[Tensor], Tensor]:
         """The function that maps images, B x C x H x W, to their distances from `target`, C x H x W: B."""
@@ -71,6 +65,12 @@ class ImageDistance:
             return torch.stack(terms).mean(0)
 
         return distance
+
+    def _represent(self, images: Tensor) -> list[Tensor]:
+        """The representations, B x d each, of images, B x C x H x W."""
+        if self.extractor is None:
+            return [level.flatten(1) for level in average_pyramid(images)]
+        return [images.flatten(1), self.extractor(images).features]
 
 
 def _mean_pair_distance(vectors: Tensor) -> float:

@@ -160,7 +160,7 @@ def choose_space(net: nn.Module, wanted: Space | None) -> Space:
     has_w = intermediate_space(net) is not None
     if wanted == "w" and not has_w:
         cure = "use --space z; networks such as stylegan2 have a w"
-        raise RecipeError("this run's generator has no intermediate latents w", where="--space", found="w", cure=cure)
+        raise RecipeError("this run's generator has no intermediate latents w", where="--space", cure=cure)
     return wanted or ("w" if has_w else "z")
 
 

@@ -1,0 +1,49 @@
+"""Which generators have intermediate latents, and how they are reached through the module that adds the labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from poise.networks.conditioning import Concat
+from poise.networks.intermediate_latents import intermediate_space
+
+
+class Mapped(nn.Module):
+    """Maps 5 inputs to a w of 3 numbers, and those to a 2 x 2 image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping, self.synthesis = nn.Linear(5, 3), nn.Linear(3, 4)
+
+    def map_latents(self, latents: Tensor) -> Tensor:
+        return self.mapping(latents)
+
+    def synthesize(self, w: Tensor) -> Tensor:
+        return self.synthesis(w).view(-1, 1, 2, 2)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.synthesize(self.map_latents(latents))
+
+
+def test_space_of_a_generator() -> None:
+    net, z = Mapped(), torch.randn(6, 5)
+    space = intermediate_space(net)
+    assert space is not None
+    w = space.map_latents(z, None)
+    assert w.shape == (6, 3)
+    assert torch.equal(space.synthesize(w), net(z))
+
+
+def test_space_of_a_conditional_generator() -> None:
+    net, z, labels = Concat(Mapped(), 4, 2, scale=0.5), torch.randn(6, 3), torch.arange(6) % 4
+    space = intermediate_space(net)
+    assert space is not None
+    w = space.map_latents(z, labels)
+    assert torch.equal(space.synthesize(w), net(z, labels))
+    assert not torch.equal(w, space.map_latents(z, labels.flip(0)))
+
+
+def test_other_generators_have_none() -> None:
+    for net in (nn.Linear(2, 3), Concat(nn.Linear(5, 3), 4, 2)):
+        assert intermediate_space(net) is None
