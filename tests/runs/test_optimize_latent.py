@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.test_intermediate_latents import Mapped
+from networks.test_base import Mapped
 from poise.core.random_streams import RandomStreams
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.measure.image_distance import ImageDistance
-from poise.networks.intermediate_latents import intermediate_space
+from poise.networks.base import intermediate_space
 from poise.runs.latent_space import LatentSpace, Start, WSpace, ZSpace
 from poise.runs.optimize_latent import (
     Trajectory,

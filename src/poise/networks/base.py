@@ -1,9 +1,12 @@
-"""The base classes of network configurations, how networks are called, and the modules that add a head to one."""
+"""The base classes of network configurations, how networks are called, and the modules that add a head to one.
+
+Also: which generators have intermediate latents, and how these are reached.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -126,6 +129,52 @@ def call_encoder(encoder: nn.Module, images: Tensor, get_indices: Callable[[], T
         get_indices: returns the indices of the samples in the training set, int64, B. It is called only if needed.
     """
     return encoder(get_indices()) if getattr(encoder, "takes_indices", False) else encoder(images)
+
+
+class HasIntermediateLatents(Protocol):
+    """A generator with an intermediate latent space, as StyleGAN has: it maps z to w, and w to the sample.
+
+    In evaluation mode, and without truncation, its output is synthesize(map_latents(latents)).
+    """
+
+    def map_latents(self, latents: Tensor) -> Tensor:
+        """w, B x dim of w, of the generator's inputs: z, or z and an embedding of the label."""
+        ...
+
+    def synthesize(self, w: Tensor) -> Tensor:
+        """The samples, B x shape, of intermediate latents, B x dim of w; differentiable."""
+        ...
+
+
+class IntermediateSpace(NamedTuple):
+    """The intermediate latent space of a network.
+
+    Attributes:
+        net: the network, including a module that adds the labels to its inputs.
+        mapped: the generator in it that has the space.
+    """
+
+    net: nn.Module
+    mapped: HasIntermediateLatents
+
+    def map_latents(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """w, B x dim of w, of latents z, B x dim, and labels, B."""
+        wrapped_inputs = getattr(self.net, "wrapped_inputs", None)
+        return self.mapped.map_latents(latents if wrapped_inputs is None else wrapped_inputs(latents, labels))
+
+    def synthesize(self, w: Tensor) -> Tensor:
+        """The samples of w, B x dim of w."""
+        return self.mapped.synthesize(w)
+
+
+def intermediate_space(net: nn.Module) -> IntermediateSpace | None:
+    """The intermediate latent space of a generator; None if it has none.
+
+    The generator is `net` itself, or its attribute `net` if it has a method `wrapped_inputs` (see `Concat`).
+    """
+    inner = net.net if hasattr(net, "wrapped_inputs") else net
+    has_space = all(callable(getattr(inner, name, None)) for name in ("map_latents", "synthesize"))
+    return IntermediateSpace(net, cast(HasIntermediateLatents, inner)) if has_space else None
 
 
 def mixes_samples(net: nn.Module) -> bool:

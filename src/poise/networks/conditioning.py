@@ -107,9 +107,9 @@ class Concat(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """The samples."""
-        return self.net(self.inputs(latents, labels))
+        return self.net(self.wrapped_inputs(latents, labels))
 
-    def inputs(self, latents: Tensor, labels: Tensor) -> Tensor:
+    def wrapped_inputs(self, latents: Tensor, labels: Tensor) -> Tensor:
         """The inputs of the wrapped network, B x (dim of z + dim of the embedding)."""
         embedded = self.embedding(labels)
         return torch.cat((latents, embedded if self.scale == 1 else self.scale * embedded), 1)

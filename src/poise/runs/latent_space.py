@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
 from poise.latents import Latent
-from poise.networks.base import call_network
-from poise.networks.intermediate_latents import IntermediateSpace
+from poise.networks.base import IntermediateSpace, call_network
 from poise.utils.printing import count_noun
 
 Space = Literal["z", "w"]

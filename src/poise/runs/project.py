@@ -21,7 +21,7 @@ from poise.errors import RecipeError
 from poise.measure.extractors import ExtractorContext, IdentityExtractor, make_extractor
 from poise.measure.image_distance import ImageDistance
 from poise.measure.sample_set import BATCH_SIZE
-from poise.networks.intermediate_latents import intermediate_space
+from poise.networks.base import intermediate_space
 from poise.runs.encode import codes_to_latents, encode_samples
 from poise.runs.generate import BLOCK, generate
 from poise.runs.latent_space import NUM_MEAN, LatentSpace, Space, Start, WSpace, ZSpace, repeat_label

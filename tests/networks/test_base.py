@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from poise.networks.base import intermediate_space
 from poise.networks.conditioning import Concat
-from poise.networks.intermediate_latents import intermediate_space
 
 
 class Mapped(nn.Module):
