@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from scipy.special import gammaincinv
 from torch import Tensor
 
 from poise.core.config import ComponentConfig
@@ -81,6 +80,8 @@ def gaussian_norm_range(dim: int, tail: float = 1e-3) -> tuple[float, float]:
     ||z||^2 has a chi-squared distribution with `dim` degrees of freedom, whose quantiles these are: 7.9 to 12.2 for a
     dimension of 100, where the mean is 10.
     """
+    from scipy.special import gammaincinv  # sampling does not need scipy
+
     low, high = (math.sqrt(2 * float(gammaincinv(dim / 2, share))) for share in (tail, 1 - tail))
     return low, high
 

@@ -35,7 +35,7 @@ class ImageDistance:
     they are the levels of `average_pyramid`: the larger the pixels, the less a shift by a few of them counts.
 
     Args:
-        real: real images, N x C x H x W in [-1, 1], N at least 2.
+        real: real images, N x C x H x W in [-1, 1].
         extractor: a differentiable extractor of features; None for pixels alone.
 
     Attributes:
@@ -74,5 +74,9 @@ class ImageDistance:
 
 
 def _mean_pair_distance(vectors: Tensor) -> float:
-    """The mean of ||a - b||^2 over pairs of different rows, N x d: twice the total variance; 1 if all are equal."""
-    return float(2 * vectors.double().var(0).sum()) or 1.0
+    """The mean of ||a - b||^2 over pairs of different rows, N x d: twice the total variance.
+
+    1 if that is 0 or there is a single row, so that one can divide by it.
+    """
+    total_variance = float(vectors.double().var(0).sum()) if len(vectors) > 1 else 0.0
+    return 2 * total_variance or 1.0

@@ -58,6 +58,20 @@ class ProjectionSettings:
     raw: bool = False
 
 
+class Encoded(NamedTuple):
+    """A latent z from an encoder, 1 x dim, and what it is."""
+
+    latent: Tensor
+    description: str
+
+
+class NearestStart(NamedTuple):
+    """The start that is nearest to the target, and its distance."""
+
+    distance: float
+    start: Start
+
+
 class Comparison(NamedTuple):
     """Distances to compare the result with.
 
@@ -132,7 +146,7 @@ def project(
     net, streams = run.generator(raw=settings.raw), RandomStreams(settings.seed)
     space_name = choose_space(net, settings.space)
     splits, notes = run.load(data_root), list[str]()
-    assert isinstance(splits.train, SizedSource), "images have a number"
+    assert isinstance(splits.train, SizedSource), "image data has a number of images"
     distance = _make_distance(splits, run.trust_code, notes.append, progress)
     distance_to_target = distance.to(target)
     progress("comparing with training images", 0.0)
@@ -140,10 +154,11 @@ def project(
     encoded = _encode(run, target, index, streams)
     progress("comparing with random samples", 0.0)
     with _evaluation(net, streams):
-        label, space, start = _nearest_start(run, net, space_name, settings, encoded, distance_to_target, streams)
-        trajectory = optimize_latent(
-            space, start, distance_to_target, settings.steps, streams("project/noise"), progress
-        )
+        spaces = _make_spaces(run, net, space_name, settings, streams)
+        starts = {label: _nearest_start(space, encoded, distance_to_target) for label, space in spaces.items()}
+        label = min(starts, key=lambda label: starts[label].distance)
+        start, noise = starts[label].start, streams("project/noise")
+        trajectory = optimize_latent(spaces[label], start, distance_to_target, settings.steps, noise, progress)
     latents = run.latents(settings.starts, settings.seed)
     with torch.no_grad():
         random = distance_to_target(generate(net, latents, repeat_label(label, latents), streams=streams))
@@ -196,47 +211,36 @@ def _nearest_real(train: SizedSource, distance: Callable[[Tensor], Tensor]) -> t
     return float(distances[nearest]), int(indices[nearest]), len(indices)
 
 
-def _encode(run: Run, target: Tensor, nearest_index: int, streams: RandomStreams) -> tuple[Tensor, str] | None:
-    """The code of the target, 1 x dim, and what it is, or that of the nearest training image if only these have codes.
-
-    None if the run has no encoder.
-    """
+def _encode(run: Run, target: Tensor, nearest_index: int, streams: RandomStreams) -> Encoded | None:
+    """The code of the target, or that of the nearest training image if only these have one; None without an encoder."""
     encoder = run.recipe.network.e
     if encoder is None or not run.recipe.needs_codes:
         return None
     codes = encode_samples(run.game, target[None], torch.tensor([nearest_index]), streams)
     whose = "the nearest training image" if encoder.by_index else "the image"
-    return codes_to_latents(run.recipe.latent, codes), f"the code of {whose}"
+    return Encoded(codes_to_latents(run.recipe.latent, codes), f"the code of {whose}")
 
 
-def _nearest_start(
-    run: Run,
-    net: nn.Module,
-    space_name: Space,
-    settings: ProjectionSettings,
-    encoded: tuple[Tensor, str] | None,
-    distance: Callable[[Tensor], Tensor],
-    streams: RandomStreams,
-) -> tuple[int | None, LatentSpace, Start]:
-    """The label, the space and the start that are nearest to the target."""
+def _make_spaces(
+    run: Run, net: nn.Module, name: Space, settings: ProjectionSettings, streams: RandomStreams
+) -> dict[int | None, LatentSpace]:
+    """The latent space for each label that the result may have."""
     labels: list[int | None] = [settings.label]
     if settings.label is None and run.recipe.labels.g is not None:
         labels = [label for label, count in enumerate(run.class_counts) if count]
-    num_starts = max(1, min(settings.starts, MAX_STARTS // len(labels)))
-    best: tuple[float, int | None, LatentSpace, Start] | None = None
-    for label in labels:
-        if space_name == "w":
-            intermediate = intermediate_space(net)
-            assert intermediate is not None, "see `choose_space`"
-            space: LatentSpace = WSpace(intermediate, label, run.latents(NUM_MEAN, settings.seed), streams)
-        else:
-            space = ZSpace(net, run.recipe.latent, label, run.latents(num_starts, settings.seed), streams)
-        starts = space.starts() + ([] if encoded is None else [space.start_from_code(*encoded)])
-        with torch.no_grad():
-            latents = torch.cat([start.latent for start in starts])
-            distances = torch.cat([distance(space.synthesize(part)) for part in latents.split(BLOCK)])
-        nearest = int(distances.argmin())
-        if best is None or float(distances[nearest]) < best[0]:
-            best = float(distances[nearest]), label, space, starts[nearest]
-    assert best is not None, "there is at least one label"
-    return best[1:]
+    intermediate = intermediate_space(net)
+    if name == "w" and intermediate is not None:
+        latents = run.latents(NUM_MEAN, settings.seed)
+        return {label: WSpace(intermediate, label, latents, streams) for label in labels}
+    latents = run.latents(max(1, min(settings.starts, MAX_STARTS // len(labels))), settings.seed)
+    return {label: ZSpace(net, run.recipe.latent, label, latents, streams) for label in labels}
+
+
+@torch.no_grad()
+def _nearest_start(space: LatentSpace, encoded: Encoded | None, distance: Callable[[Tensor], Tensor]) -> NearestStart:
+    """The start in one space that is nearest to the target."""
+    starts = space.starts() + ([] if encoded is None else [space.start_from_code(*encoded)])
+    latents = torch.cat([start.latent for start in starts])
+    distances = torch.cat([distance(space.synthesize(part)) for part in latents.split(BLOCK)])
+    nearest = int(distances.argmin())
+    return NearestStart(float(distances[nearest]), starts[nearest])
