@@ -255,5 +255,7 @@ def test_typical_latents(latent: Latent) -> None:
         moved = latent.project_to_typical(scale * torch.randn(500, latent.dim, generator=seeded(1)))
         torch.testing.assert_close(latent.project_to_typical(moved), moved)
         assert moved.abs().max() <= z.abs().max() * 1.2
+    assert float((z.norm(dim=1) > latent.max_norm * 1.0001).float().mean()) < 0.004
+    assert latent.project_to_typical(torch.full((1, latent.dim), 1e3)).norm() == pytest.approx(latent.max_norm)
     zero = latent.project_to_typical(torch.zeros(1, latent.dim, requires_grad=True))
     assert torch.isfinite(zero).all()

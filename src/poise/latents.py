@@ -110,6 +110,11 @@ class Latent(ComponentConfig):
         return self.project(codes)
 
     @property
+    def max_norm(self) -> float:
+        """The largest norm in the support; if that is unbounded, the norm that one latent in a thousand exceeds."""
+        raise NotImplementedError
+
+    @property
     def std(self) -> float:
         """The standard deviation of one coordinate: the scale for inputs that are concatenated to z."""
         return 1.0
@@ -123,6 +128,11 @@ class Gaussian(Latent):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `gaussian`."""
         return gaussian(n, self.dim, generator)
+
+    @property
+    def max_norm(self) -> float:
+        """The upper end of `gaussian_norm_range`."""
+        return gaussian_norm_range(self.dim)[1]
 
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """The codes, scaled where their norm is outside `gaussian_norm_range`."""
@@ -141,6 +151,11 @@ class Sphere(Latent):
     def radius(self) -> float:
         """The radius as a number."""
         return math.sqrt(self.dim) if isinstance(self.length, str) else self.length
+
+    @property
+    def max_norm(self) -> float:
+        """The radius."""
+        return self.radius
 
     @property
     def std(self) -> float:
@@ -162,6 +177,11 @@ class Uniform(Latent):
     kind: Literal["uniform"] = "uniform"
 
     @property
+    def max_norm(self) -> float:
+        """That of a corner, sqrt(dim)."""
+        return math.sqrt(self.dim)
+
+    @property
     def std(self) -> float:
         """1 / sqrt(3)."""
         return 1 / math.sqrt(3)
@@ -180,6 +200,11 @@ class Truncated(Latent):
 
     kind: Literal["truncated"] = "truncated"
     threshold: float = Field(default=2.0, gt=0)
+
+    @property
+    def max_norm(self) -> float:
+        """That of a corner, threshold sqrt(dim)."""
+        return self.threshold * math.sqrt(self.dim)
 
     @property
     def std(self) -> float:

@@ -112,13 +112,21 @@ def test_target_out_of_reach_ends_at_the_border() -> None:
         torch.testing.assert_close(trajectory.latent, nearest, atol=0.1 * latent.std, rtol=0)
 
 
-def test_code_of_an_encoder_may_leave_the_typical_latents() -> None:
-    net, long = Orthogonal(), torch.full((1, DIM), 4.0)
-    space = z_space(Gaussian(dim=DIM), net)
-    trajectory = optimized(space, space.start_from_code(long, "the code of the image"), net(long)[0].detach(), 50)
-    assert trajectory.distances[0] == 0
-    assert torch.equal(trajectory.latent, long[0])
-    assert trajectory.best_step == 0
+@pytest.mark.parametrize("latent", [LATENTS[0], *LATENTS[2:]], ids=str)
+def test_code_of_an_encoder_is_kept_and_not_exceeded(latent: Latent) -> None:
+    """A code may be shorter or longer than typical latents; what is longer than both is shortened."""
+    net = Orthogonal()
+    space = z_space(latent, net)
+    for scale in (0.01, 5.0):
+        code = latent.project(scale * latent.max_norm * torch.full((1, DIM), DIM**-0.5))
+        start = space.start_from_code(code, "the code of the image")
+        trajectory = optimized(space, start, net(code)[0].detach(), 1)
+        torch.testing.assert_close(trajectory.latent, code[0])
+        limit = max(latent.max_norm, float(code.norm()))
+        far = optimized(space, start, net(torch.full((1, DIM), 100.0))[0].detach(), 100)
+        assert far.latent.norm() <= limit * 1.0001
+        inner = space.constrain(torch.full((1, DIM), 0.1), start)
+        torch.testing.assert_close(inner, latent.project(torch.full((1, DIM), 0.1)))
 
 
 def test_projection_in_w() -> None:

@@ -64,7 +64,10 @@ class LatentSpace(Protocol):
 
 
 class ZSpace:
-    """The latents z of the prior. They stay typical of it, or just in its support if an encoder's code is the start.
+    """The latents z of the prior. They stay typical of it (see `Latent.project_to_typical`).
+
+    A code of an encoder need not be typical. If it is the start, the latents have no greater norm than the code or than
+    the prior's `max_norm`, whichever is greater: G has hardly been trained on longer ones.
 
     Args:
         net: the generator.
@@ -96,8 +99,11 @@ class ZSpace:
         return call_network(self.net, latents, repeat_label(self.label, latents)).float()
 
     def constrain(self, latents: Tensor, start: Start) -> Tensor:
-        """See `Latent.project_to_typical` and `Latent.project`."""
-        return self.latent.project(latents) if start.encoded else self.latent.project_to_typical(latents)
+        """See the class."""
+        if not start.encoded:
+            return self.latent.project_to_typical(latents)
+        max_norm = max(self.latent.max_norm, float(start.latent.norm()))
+        return self.latent.project(latents * (max_norm / latents.norm(dim=1, keepdim=True)).clamp_max(1.0))
 
 
 class WSpace:
