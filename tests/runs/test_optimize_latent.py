@@ -13,6 +13,7 @@ from poise.core.random_streams import RandomStreams
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.measure.image_distance import ImageDistance
 from poise.networks.base import intermediate_space
+from poise.networks.conditioning import Concat
 from poise.runs.latent_space import LatentSpace, Start, WSpace, ZSpace
 from poise.runs.optimize_latent import (
     Trajectory,
@@ -125,6 +126,9 @@ def test_code_of_an_encoder_is_kept_and_not_exceeded(latent: Latent) -> None:
         limit = max(latent.max_norm, float(code.norm()))
         far = optimized(space, start, net(torch.full((1, DIM), 100.0))[0].detach(), 100)
         assert far.latent.norm() <= limit * 1.0001
+        zero = torch.zeros(1, DIM, requires_grad=True)
+        (gradient,) = torch.autograd.grad(space.constrain(zero, start).sum(), [zero])
+        assert torch.isfinite(gradient).all()
         inner = space.constrain(torch.full((1, DIM), 0.1), start)
         torch.testing.assert_close(inner, latent.project(torch.full((1, DIM), 0.1)))
 
@@ -146,6 +150,17 @@ def test_projection_in_w() -> None:
     assert trajectory.distances[trajectory.best_step] < trajectory.distances[0] / 1000
     code = space.start_from_code(latents[:1], "the code of the image")
     torch.testing.assert_close(code.latent, w[:1])
+
+
+def test_w_of_a_label() -> None:
+    net = Concat(Mapped(), 4, 2)
+    intermediate, latents = intermediate_space(net), torch.randn(50, 3)
+    assert intermediate is not None
+    means = [WSpace(intermediate, label, latents, RandomStreams(0)).mean for label in range(2)]
+    for label, mean in enumerate(means):
+        w = intermediate.map_latents(latents, torch.full((50,), label))
+        torch.testing.assert_close(mean[0], w.mean(0).detach())
+    assert not torch.allclose(*means)
 
 
 def test_trajectory_is_a_function_of_the_seed() -> None:

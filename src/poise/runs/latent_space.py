@@ -103,7 +103,8 @@ class ZSpace:
         if not start.encoded:
             return self.latent.project_to_typical(latents)
         max_norm = max(self.latent.max_norm, float(start.latent.norm()))
-        return self.latent.project(latents * (max_norm / latents.norm(dim=1, keepdim=True)).clamp_max(1.0))
+        norms = latents.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return self.latent.project(latents * (max_norm / norms).clamp_max(1.0))
 
 
 class WSpace:
