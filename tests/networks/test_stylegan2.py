@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from contracts.tiny import recipe, session
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Side
-from poise.networks.base import mixes_samples
+from poise.networks.base import intermediate_space, mixes_samples
 from poise.networks.conditioning import Concat, Projection
 from poise.networks.equalized import ACTIVATION_GAIN, EqualizedConv2d
 from poise.networks.smoothing import upsample
@@ -274,3 +274,11 @@ def test_every_weight_has_a_gradient(world: str) -> None:
         named = zip(player.net.named_parameters(), before[side], strict=True)
         assert [name for (name, weight), old in named if torch.equal(weight, old)] == []
     assert recipe(world, network=players).network.g.has_skip_connections
+
+
+def test_images_are_synthesised_from_w() -> None:
+    """As `poise project` does it, which looks for w by these two methods."""
+    g, z = generator(style_mixing=0.9, noise="none").eval(), torch.randn(3, 5)
+    space = intermediate_space(g)
+    assert space is not None
+    torch.testing.assert_close(space.synthesize(space.map_latents(z, None)), g(z))

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from poise.errors import RecipeError
 from poise.tips import record
+from poise.tips import verdicts as verdicts_module
 from poise.tips.catalogue import Tip, tips
+from poise.tips.revise import revise
 from poise.tips.verdicts import (
     PACKAGE,
+    Revision,
     by_arm,
     changed_files,
     file_hash,
@@ -21,6 +25,7 @@ from poise.tips.verdicts import (
     leading_arm,
     published,
     read_verdicts,
+    revisions,
     short_text,
     verdicts_text,
 )
@@ -154,3 +159,33 @@ def test_every_published_verdict_is_about_a_tip_and_a_plan_in_the_repository() -
             assert re.fullmatch(r"[0-9a-f]{64}", part.sha256)
         assert f"{one.seeds} seed" in one.text
         assert one.text.endswith(f", {one.data}")
+
+
+def test_a_revision_keeps_a_verdict_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after several of them in a row, but not if one is missing, or for another file."""
+    one, file = verdict(), tmp_path / PACKING
+    (part,) = one.components.values()
+    file.parent.mkdir()
+    file.write_text("revised twice")
+    second = file_hash(file)
+    first = Revision(file=PACKING, old=part.sha256, new="1" * 64, reason="a new docstring")
+    then = Revision(file=PACKING, old="1" * 64, new=second, reason="a new function")
+    for known, stale in (((first, then), False), ((then,), True), ((first,), True), ((then, first), True)):
+        monkeypatch.setattr(verdicts_module, "revisions", lambda known=known: known)
+        assert is_stale(one, tmp_path) == stale
+    other = first.model_copy(update={"file": "networks/dcgan.py", "new": second})
+    monkeypatch.setattr(verdicts_module, "revisions", lambda: (other,))
+    assert is_stale(one, tmp_path)
+
+
+def test_revisions_lead_to_files_that_exist() -> None:
+    assert all(file_hash(PACKAGE / revision.file) for revision in revisions())
+
+
+def test_only_files_with_verdicts_that_changed_are_revised(monkeypatch: pytest.MonkeyPatch) -> None:
+    for file, message in (("errors.py", "no verdict depends"), (PACKING, "has not changed since")):
+        with pytest.raises(RecipeError, match=message):
+            revise(file, "a new docstring", revisions())
+    monkeypatch.setattr("poise.tips.revise.file_hash", lambda path: "2" * 64)
+    added = revise(PACKING, "a new docstring", ())
+    assert {revision.new for revision in added} == {"2" * 64}

@@ -171,6 +171,14 @@ class StyleGAN2Generator(nn.Module):
             other = self.mapping(torch.cat((torch.randn_like(z), label), 1), self.num_label_inputs)
         return self.output(self.synthesis(self.broadcast(w, other)))
 
+    def map_latents(self, latents: Tensor) -> Tensor:
+        """w, B x style_dim, neither truncated nor mixed; see `base.HasIntermediateLatents`."""
+        return self.mapping(latents, self.num_label_inputs)
+
+    def synthesize(self, w: Tensor) -> Tensor:
+        """The images of w, B x style_dim, as the style of all layers."""
+        return self.output(self.synthesis(w[:, None].expand(-1, self.broadcast.num_layers, -1)))
+
 
 class ResidualDown(nn.Module):
     """A block of D: two 3 x 3 convolutions, the second with stride 2, and a 1 x 1 convolution around them.

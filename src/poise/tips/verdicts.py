@@ -158,14 +158,51 @@ def file_hash(path: Path) -> str:
         return ""
 
 
+class Revision(Config):
+    """A change of a source file that left what it computes as it was, such as a new function or another docstring.
+
+    Attributes:
+        file: the file, relative to the package.
+        old: the hash before the change.
+        new: the hash after it.
+        reason: what shows that nothing else changed.
+    """
+
+    file: str
+    old: str
+    new: str
+    reason: str = Field(min_length=10)
+
+
+REVISIONS = TypeAdapter(tuple[Revision, ...])
+"""The content of `revisions.json`, a list in the order of the changes. `python -m poise.tips.revise` adds to it."""
+
+
+@cache
+def revisions() -> tuple[Revision, ...]:
+    """The revisions that ship with poise."""
+    return REVISIONS.validate_json((files("poise.tips") / "revisions.json").read_bytes())
+
+
+def equivalent_hashes(part: ComponentFile, known: Iterable[Revision]) -> frozenset[str]:
+    """The recorded hash of a component's file and those of its later revisions."""
+    hashes = {part.sha256}
+    for revision in known:
+        if revision.file == part.file and revision.old in hashes:
+            hashes.add(revision.new)
+    return frozenset(hashes)
+
+
 def changed_files(components: Iterable[ComponentFile], package: Path = PACKAGE) -> tuple[str, ...]:
-    """The files whose content differs from the recorded one, or that are gone, in alphabetical order.
+    """The files that are neither as recorded nor a known revision of that, or are gone, in alphabetical order.
 
     Args:
         components: the recorded files.
         package: the folder that they are relative to.
     """
-    return tuple(sorted({part.file for part in components if file_hash(package / part.file) != part.sha256}))
+    known = revisions()
+    changed = {part.file for part in components if file_hash(package / part.file) not in equivalent_hashes(part, known)}
+    return tuple(sorted(changed))
 
 
 def is_stale(verdict: Verdict, package: Path = PACKAGE) -> bool:
