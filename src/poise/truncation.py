@@ -1,15 +1,19 @@
 """Truncation of latents for sampling (Brock, Donahue & Simonyan 2019, arXiv:1809.11096, section 3.1).
 
 A trained G makes samples of higher fidelity and less variety from latents nearer to the mode of their distribution.
-Training is not affected. Distributions whose latents all have the same density have no such latents.
+Training is not affected. Distributions whose latents all have the same density have no such latents. A network with
+intermediate latents, such as StyleGAN2's, truncates these instead (Karras et al. 2019, arXiv:1812.04948, appendix B).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from poise.core.types import to_float64
 from poise.errors import RecipeError
@@ -76,3 +80,35 @@ def check_truncation(truncation: float) -> None:
     if not 0 < truncation <= 1:
         cure = "use a number such as 0.5, or 1 for no truncation"
         raise RecipeError("must be above 0 and at most 1", where="truncation", found=f"{truncation:g}", cure=cure)
+
+
+def truncating_layers(net: nn.Module) -> list[Any]:
+    """The layers of a network, inside any wrappers, that truncate intermediate latents.
+
+    Such a layer declares `takes_truncation = True` and reads the strength from its attribute `truncation`.
+    """
+    return [module for module in net.modules() if getattr(module, "takes_truncation", False)]
+
+
+@contextmanager
+def truncated_layers(net: nn.Module, truncation: float | Tensor) -> Iterator[bool]:
+    """Let the layers of a network truncate while the context lasts, as w_mean + truncation (w - w_mean) in StyleGAN2.
+
+    It acts in evaluation mode. 1 changes nothing, and 0 gives the mean to all samples.
+
+    Args:
+        net: the generator.
+        truncation: the factor; a 0-dim tensor in a graph that is exported.
+
+    Yields:
+        Whether the network has such layers; if not, nothing is truncated.
+    """
+    layers = truncating_layers(net)
+    previous = [layer.truncation for layer in layers]
+    for layer in layers:
+        layer.truncation = truncation
+    try:
+        yield bool(layers)
+    finally:
+        for layer, value in zip(layers, previous, strict=True):
+            layer.truncation = value

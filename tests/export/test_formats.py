@@ -18,10 +18,10 @@ from poise.export import formats
 from poise.export.exporter import export_generator
 from poise.export.formats import FORMATS, missing_packages, require_packages
 from poise.export.network import GeneratorInputs
-from poise.networks.styles import truncated_styles
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import recipe_names
 from poise.runs.run import Run
+from poise.truncation import truncated_layers
 
 CLASS_NORM: dict[str, Any] = {"conditioning": {"g": {"kind": "class_norm"}, "d": {"kind": "projection"}}}
 NORMS = ("spectral_batch", "instance", "layer", "group", "virtual", "none")
@@ -87,7 +87,7 @@ STRENGTHS = (1.0, 0.3)
 
 def truncated_samples(run: Run, inputs: Collection[str], strength: float) -> torch.Tensor:
     """What the run generates, 9 samples, with this truncation if it is an input."""
-    with truncated_styles(run.generator(), strength) as found:
+    with truncated_layers(run.generator(), strength) as found:
         assert found == ("truncation" in inputs)
         return run.sample(9)
 

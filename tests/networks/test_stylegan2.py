@@ -27,10 +27,11 @@ from poise.networks.stylegan2 import (
     StyleGAN2GeneratorConfig,
     ToImage,
 )
-from poise.networks.styles import modulated_conv2d, truncated_styles
+from poise.networks.styles import modulated_conv2d
 from poise.runs.generate import generate
 from poise.tricks.base import TrickContext
 from poise.tricks.batch_stddev import MinibatchStddevConfig, WithGroupStddev
+from poise.truncation import truncated_layers
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +213,7 @@ def test_truncation_to_zero_gives_one_image_through_the_wrapper() -> None:
     net = Concat(g, 4, 3).eval()
     z, labels = torch.randn(3, 5), torch.tensor([0, 1, 3])
     assert not torch.allclose(net(z, labels)[0], net(z, labels)[1])
-    with truncated_styles(net, 0.0) as found:
+    with truncated_layers(net, 0.0) as found:
         images = net(z, labels)
     assert found
     assert torch.allclose(images, images[:1].expand_as(images), atol=1e-6)

@@ -16,8 +16,8 @@ from poise.networks.styles import (
     MappingNetwork,
     StyleBroadcast,
     modulated_conv2d,
-    truncated_styles,
 )
+from poise.truncation import truncated_layers
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_truncation_moves_w_towards_its_mean_while_the_context_lasts() -> None:
     net, w = nn.Sequential(nn.Sequential(broadcast)).eval(), torch.randn(4, 3)
     plain = net(w)
     for psi in (0.0, 0.3, 1.0, 1.5):
-        with truncated_styles(net, psi) as found:
+        with truncated_layers(net, psi) as found:
             assert found
             expected = broadcast.w_mean + psi * (w - broadcast.w_mean)
             assert torch.allclose(net(w)[:, 1], expected, atol=1e-6)
@@ -125,14 +125,14 @@ def test_truncation_moves_w_towards_its_mean_while_the_context_lasts() -> None:
         assert torch.allclose(net(w)[:, 1], expected, atol=1e-6), "a tensor is no branch, also if it is 1"
         broadcast.truncation = 1.0
     assert torch.equal(net(w), plain)
-    with pytest.raises(ZeroDivisionError), truncated_styles(net, 0.5):
+    with pytest.raises(ZeroDivisionError), truncated_layers(net, 0.5):
         raise ZeroDivisionError
     assert torch.equal(net(w), plain), "also after an error"
-    with truncated_styles(nn.Linear(2, 2), 0.5) as found:
+    with truncated_layers(nn.Linear(2, 2), 0.5) as found:
         assert not found
 
 
 def test_training_ignores_truncation() -> None:
     broadcast, w = StyleBroadcast(2, 3, 0.0), torch.randn(4, 3)
-    with truncated_styles(broadcast, 0.0):
+    with truncated_layers(broadcast, 0.0):
         assert torch.equal(broadcast(w)[:, 0], w)

@@ -40,6 +40,7 @@ def sample(
         str | None, typer.Option(help="The rows and columns of the sample grid, such as 8x8.", metavar="ROWSxCOLUMNS")
     ] = None,
     gap: Gap = None,
+    truncation: Annotated[float, typer.Option(help="Above 0 and at most 1: less variety for better samples.")] = 1.0,
     raw: Raw = False,
     best: Best = False,
     trust_code: TrustCode = False,
@@ -54,6 +55,7 @@ def sample(
     from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
 
     check_run(run)
+    _check_truncation(truncation)
     layout = _check_arguments(n, out, npz, folder, grid, gap)
     out = out if out is not None or npz is not None or folder is not None else run / "sample.png"
     for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
@@ -66,7 +68,7 @@ def sample(
     opened = Run(run, trust_code=trust_code, best=best)
     _ = opened.game
     report_skipped_checkpoints(opened)
-    origin = Origin(seed, None if label is None else opened.label(label), raw)
+    origin = Origin(seed, None if label is None else opened.label(label), raw, truncation)
     if layout is not None:
         _check_layout(opened, layout, gap)
         n = layout[0] * layout[1] if n is None else n
@@ -77,6 +79,15 @@ def sample(
         _write_array(opened, npz, n, origin)
     if out is not None:
         _write_grid(opened, out, n, origin, layout, gap)
+
+
+def _check_truncation(truncation: float) -> None:
+    """Raise a `RecipeError` unless 0 < truncation <= 1; without the import of torch."""
+    from poise.errors import RecipeError
+
+    if not 0 < truncation <= 1:
+        cure = "use a number such as 0.7, or 1 for no truncation"
+        raise RecipeError("must be above 0 and at most 1", where="--truncation", found=f"{truncation:g}", cure=cure)
 
 
 def _check_arguments(
@@ -171,9 +182,7 @@ def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int,
         remark = "" if max_shown == n else f", the first of {n:,}"
     elif origin.label is None:
         labels = run.grid_labels(n)
-    samples = run.sample(
-        max_shown if labels is None else len(labels), origin.seed, label=origin.label, labels=labels, raw=origin.raw
-    )
+    samples = run.sample(max_shown if labels is None else len(labels), labels=labels, **origin._asdict())
     if labels is not None and layout is None:  # a grid has equally many samples of each class
         samples, columns = grid_by_class(samples, labels)
     if labels is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 
 from poise.networks.base import call_network
 from poise.tricks.layers import StochasticLayer
+from poise.truncation import truncated_layers, truncating_layers
 
 
 class GeneratorInputs(NamedTuple):
@@ -70,23 +71,14 @@ class ExportedGenerator(nn.Module):
     @property
     def takes_truncation(self) -> bool:
         """Whether a layer of the network can truncate."""
-        return any(True for _ in self._truncating_layers())
-
-    def _truncating_layers(self) -> Iterator[Any]:
-        return (module for module in self.net.modules() if getattr(module, "takes_truncation", False))
+        return bool(truncating_layers(self.net))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None) -> Tensor:
         """The samples; without `truncation` the network's own setting is used."""
         if truncation is None:
             return call_network(self.net, latents, labels).float()
-        layers = [(layer, layer.truncation) for layer in self._truncating_layers()]
-        for layer, _ in layers:
-            layer.truncation = truncation
-        try:
+        with truncated_layers(self.net, truncation):
             return call_network(self.net, latents, labels).float()
-        finally:
-            for layer, before in layers:
-                layer.truncation = before
 
 
 def plain_copy(net: nn.Module) -> nn.Module:

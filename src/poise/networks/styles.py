@@ -6,8 +6,7 @@ network, where an affine layer makes a style of it: one factor for each input ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -107,8 +106,9 @@ class StyleBroadcast(nn.Module):
     from a random crossover on get the w of another latent (Karras et al. 2019, arXiv:1812.04948, section 3.1). The
     draws are from PyTorch's global generator.
 
-    In evaluation mode w becomes w_mean + psi (w - w_mean) with psi = `truncation`, which `truncated_styles` sets. It
-    may be a 0-dim tensor, as in an exported graph, where it is an input and no branch can depend on its value.
+    In evaluation mode w becomes w_mean + psi (w - w_mean) with psi = `truncation`, which
+    `poise.truncation.truncated_layers` sets. It may be a 0-dim tensor, as in an exported graph, where it is an input
+    and no branch can depend on its value.
 
     Args:
         num_layers: L, at least 2.
@@ -148,27 +148,3 @@ class StyleBroadcast(nn.Module):
     def extra_repr(self) -> str:
         """See `nn.Module.extra_repr`."""
         return f"layers={self.num_layers}, mixing={self.mixing:g}"
-
-
-@contextmanager
-def truncated_styles(net: nn.Module, psi: float) -> Iterator[bool]:
-    """Truncate the styles of a network, inside any wrappers, while the context lasts: w_mean + psi (w - w_mean).
-
-    It acts in evaluation mode. psi = 1 changes nothing, and psi = 0 gives the same w, the mean, to all samples.
-
-    Args:
-        net: the generator.
-        psi: the factor.
-
-    Yields:
-        Whether the network has styles; if not, nothing is truncated.
-    """
-    modules = [module for module in net.modules() if isinstance(module, StyleBroadcast)]
-    previous = [module.truncation for module in modules]
-    for module in modules:
-        module.truncation = psi
-    try:
-        yield bool(modules)
-    finally:
-        for module, value in zip(modules, previous, strict=True):
-            module.truncation = value

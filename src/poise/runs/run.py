@@ -26,6 +26,7 @@ from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
+from poise.truncation import check_truncation, truncate, truncated_layers
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
 
@@ -206,7 +207,14 @@ class Run:
         return by_row.repeat_interleave(columns)
 
     def sample(
-        self, n: int, seed: int = 0, *, label: int | None = None, labels: Tensor | None = None, raw: bool = False
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        label: int | None = None,
+        labels: Tensor | None = None,
+        raw: bool = False,
+        truncation: float = 1.0,
     ) -> Tensor:
         """n samples, B x shape, in [-1, 1] for images; sample i is a function of (seed, i) and of its label.
 
@@ -216,22 +224,55 @@ class Run:
             label: the label of all samples.
             labels: the label of each sample, B; defaults to `labels(n, label, seed)`.
             raw: whether to use the live weights instead of the averaged ones.
+            truncation: above 0 and at most 1. Smaller values give better samples of less variety: StyleGAN2 moves w
+                towards its mean, other generators get latents of a truncated distribution (`poise.truncation`).
+
+        Raises:
+            RecipeError: the latents of this run can't be truncated.
         """
         labels = self.labels(n, label, seed) if labels is None else labels
-        return generate(self.generator(raw=raw), self.latents(n, seed), labels, streams=RandomStreams(seed))
+        return self._generate(self.latents(n, seed), labels, RandomStreams(seed), raw=raw, truncation=truncation)
 
-    def sample_block(self, number: int, seed: int = 0, *, labels: Tensor | None = None, raw: bool = False) -> Tensor:
+    def sample_block(
+        self,
+        number: int,
+        seed: int = 0,
+        *,
+        labels: Tensor | None = None,
+        raw: bool = False,
+        truncation: float = 1.0,
+    ) -> Tensor:
         """The samples of one block, those from index number * BLOCK on; equal to those of `sample`.
 
         Args:
             number: the number of the block.
             seed: the seed of the latents.
             labels: their labels, at most as many as a block has samples; None if G takes none.
-            raw: whether to use the live weights instead of the averaged ones.
+            raw: see `sample`.
+            truncation: see `sample`.
+
+        Raises:
+            RecipeError: the latents of this run can't be truncated.
         """
         streams = RandomStreams(seed)
         latents = latent_block(self.recipe.latent, number, streams, "sample")
-        return generate(self.generator(raw=raw), latents, labels, streams=streams, first_block=number)
+        return self._generate(latents, labels, streams, raw=raw, truncation=truncation, first_block=number)
+
+    def _generate(
+        self,
+        latents: Tensor,
+        labels: Tensor | None,
+        streams: RandomStreams,
+        *,
+        raw: bool,
+        truncation: float,
+        first_block: int = 0,
+    ) -> Tensor:
+        check_truncation(truncation)
+        net = self.generator(raw=raw)
+        with truncated_layers(net, truncation) as by_layers:
+            latents = latents if by_layers else truncate(self.recipe.latent, latents, truncation)
+            return generate(net, latents, labels, streams=streams, first_block=first_block)
 
     def real(self, n: int) -> Tensor | None:
         """n real points of toy data, which needs no files; None for images."""

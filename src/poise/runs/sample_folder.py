@@ -52,11 +52,13 @@ class Origin(NamedTuple):
         seed: the seed of the latents and labels.
         label: the label of all samples; None for the proportions of the training data.
         raw: whether the live weights are used instead of the averaged ones.
+        truncation: see `Run.sample`.
     """
 
     seed: int = 0
     label: int | None = None
     raw: bool = False
+    truncation: float = 1.0
 
 
 def write_samples(run: Run, folder: Path, n: int, origin: Origin, progress: Progress = no_progress) -> tuple[int, int]:
@@ -115,7 +117,10 @@ def _write_block(
     """Generate one block and write its samples at `indices`."""
     first = indices[0] // BLOCK * BLOCK
     block_labels = None if labels is None else labels[first : first + BLOCK]
-    samples = to_bytes(run.sample_block(first // BLOCK, origin.seed, labels=block_labels, raw=origin.raw))
+    block = run.sample_block(
+        first // BLOCK, origin.seed, labels=block_labels, raw=origin.raw, truncation=origin.truncation
+    )
+    samples = to_bytes(block)
     samples = samples if run.alpha else in_colour(samples)
     contents = {}
     for index in indices:
@@ -154,6 +159,7 @@ def _record(run: Run, origin: Origin) -> dict[str, Any]:
         "tensors": checkpoint.manifest["files"][TENSORS]["sha256"],
         "seed": origin.seed,
         "label": None if origin.label is None else run.classes[origin.label],
+        "truncation": origin.truncation,
         "classes": class_folders(run.classes) if conditional else [],
     }
 
@@ -215,7 +221,7 @@ def _check_record(folder: Path, record: dict[str, Any]) -> None:
     except (OSError, ValueError, TypeError, RecursionError):
         raise RecipeError(f"its {RECORD} can't be read", where=f"--dir {folder}", cure=OTHER_FOLDER) from None
     changed = [key for key in record if key != "run" and found.get(key) != record[key]]
-    named = next((key for key in ("step", "seed", "label", "weights") if key in changed), None)
+    named = next((key for key in ("step", "seed", "label", "truncation", "weights") if key in changed), None)
     if changed and (named is None or "recipe" in changed):
         what = "has samples of another run"
         raise RecipeError(what, where=f"--dir {folder}", found=f"'{found.get('run')}'", cure=OTHER_FOLDER)
