@@ -21,7 +21,7 @@ def data_table(value: str, previous: dict[str, Any] | None, option: str = "--dat
 
     Args:
         value: the value of the option.
-        previous: the table that is replaced, whose image size is kept; or None.
+        previous: the table that is replaced, whose `size` and `mirror` are kept if the new data is images; or None.
         option: what an error names.
 
     Raises:
@@ -46,8 +46,8 @@ def data_table(value: str, previous: dict[str, Any] | None, option: str = "--dat
     if "path" not in table and path.is_dir():
         cure = f"to use the folder of the same name, give ./{value}"
         print_line(f"note: {option} {value} is taken as the name of a data set; {cure}", err=True)
-    if issubclass(configs[table["kind"]], ImageDataConfig) and previous and "size" in previous:
-        table["size"] = previous["size"]
+    if issubclass(configs[table["kind"]], ImageDataConfig):
+        table |= {key: previous[key] for key in ("size", "mirror") if key in (previous or {})}
     return table
 
 

@@ -36,6 +36,7 @@ def train(
     size: Annotated[int | None, typer.Option(min=1, help="The side of the images in pixels.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="The batch size.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random numbers.")] = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Flip half of the real images left to right.")] = False,
     init_from: InitFrom = None,
     init_players: InitPlayers = None,
     freeze: Freeze = None,
@@ -69,6 +70,7 @@ def train(
     table = apply_changes(table, None if choice else data, fields, None, moved=resume and recipe is None)
     if size is not None:
         set_size(table, size)
+    changes = ["data.mirror=true", *(changes or [])] if mirror else changes
     table = apply_changes(table, None, {}, changes)
     recipe_run = init_from if recipe is None and not resume else None
     if recipe_run is not None and data is not None:

@@ -235,6 +235,9 @@ class DataConfig(ComponentConfig):
 class ImageDataConfig(DataConfig):
     """The base of all image data; `size` is the side of the square images that the networks get.
 
+    With `mirror`, each image of a training batch is flipped left to right with probability 1/2
+    (`poise.engine.batches`); everything else that uses the data gets the images as they are.
+
     Attributes:
         alpha: whether the second of two channels, and the fourth of four, is an alpha channel.
     """
@@ -242,6 +245,7 @@ class ImageDataConfig(DataConfig):
     alpha: ClassVar[bool] = True
 
     size: int = Field(default=32, ge=1, le=4096)
+    mirror: bool = False
 
     def convert(self, images: Bytes) -> Bytes:
         """Convert decoded images, N x H x W x C, to the size of the data, N x size x size x C.

@@ -18,6 +18,9 @@ from poise.errors import DataError
 from poise.utils.images import Bytes
 
 DATASETS = ["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "STL10", "SVHN", "USPS"]
+CHARACTERS = ("KMNIST", "MNIST", "QMNIST", "SVHN", "USPS")
+"""The data sets of digits, and of Japanese characters (KMNIST)."""
+
 WITH_SPLIT_ARGUMENT = ("STL10", "SVHN")
 """The data sets whose class takes `split` in place of `train`."""
 

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from poise.core.random_streams import RandomStreams
+from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.types import MoveContext
 from poise.data.source import SizedSource, Source
-from poise.utils.images import to_float
+from poise.utils.images import flip_where, to_float
+
+
+def flip_at_random(images: Tensor, seed: int, index: int) -> Tensor:
+    """Images, B x H x W x C, of which each one is flipped left to right with probability 1/2.
+
+    Which ones are flipped is a function of (seed, index) only. As G then learns the distribution of images and flips,
+    this is for images whose flips are as likely as themselves. StyleGAN2-ADA's `--mirror` instead doubles the data set
+    (its `xflip`), so that each epoch has every image and its flip once; the distribution is the same.
+
+    Args:
+        images: the images of batch `index`.
+        seed: the seed of the run.
+        index: the index of the batch.
+
+    Source: Karras et al. 2020 (StyleGAN2-ADA, arXiv:2006.06676), and the authors' `training/dataset.py`.
+    """
+    # drawn with numpy, so that the flips do not depend on the device
+    drawn = np.random.Generator(np.random.Philox(derive_seed(seed, "data/mirror", index))).random(len(images)) < 0.5
+    return flip_where(torch.from_numpy(drawn), images)
 
 
 class RealBatches:
@@ -22,10 +42,11 @@ class RealBatches:
         source: the training data.
         device: where the samples are needed.
         max_d_moves: the largest number of moves that D can make in a step.
+        mirror: whether the images are flipped at random, see `flip_at_random`.
     """
 
-    def __init__(self, source: Source, device: torch.device, max_d_moves: int) -> None:
-        self.source, self.device, self.max_d_moves = source, device, max_d_moves
+    def __init__(self, source: Source, device: torch.device, max_d_moves: int, *, mirror: bool = False) -> None:
+        self.source, self.device, self.max_d_moves, self.mirror = source, device, max_d_moves, mirror
 
     def load(
         self, context: MoveContext, *, real: bool = True, labels: bool = False
@@ -39,6 +60,7 @@ class RealBatches:
         images, classes = None, None
         if real:
             images, classes = self.source.batch(*batch)
+            images = flip_at_random(images, context.streams.seed, batch[0]) if self.mirror else images
         elif labels:
             classes = self.source.batch_labels(*batch)
         samples = None if images is None else self._to_device(images)

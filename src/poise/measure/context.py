@@ -57,6 +57,8 @@ class EvalContext:
         fake: the generated samples, or whichever samples are measured.
         real: the real samples that they are compared with; held-out ones where there are any.
         train: returns the training samples, for tests of memorisation; None if they are not available.
+        flipped_train: returns the flips of the training samples, in the same order, if the run trains on them too
+            (`data.mirror`); None otherwise.
         count_modes: counts the modes of `fake`, or of a reference set; None if the data has no modes to count.
         d_extractor: extracts the discriminator's features, which `d_probe` trains a linear classifier on.
         duality_gap_fn: estimates the duality gap of the game that the samples come from; None if there is none.
@@ -68,6 +70,7 @@ class EvalContext:
     fake: SampleSet
     real: SampleSet
     train: Callable[[], SampleSet | None] = lambda: None
+    flipped_train: Callable[[], SampleSet | None] = lambda: None
     count_modes: Callable[[], Modes] | None = None
     d_extractor: Extractor | None = None
     duality_gap_fn: Callable[[], float] | None = None
@@ -88,6 +91,12 @@ class EvalContext:
         train = self.train()
         assert train is not None
         return train
+
+    @property
+    def train_features(self) -> list[Tensor]:
+        """The features of the training samples, N x d, and those of their flips if the run trains on them too."""
+        flipped = self.flipped_train()
+        return [samples.features for samples in (self.required_train, flipped) if samples is not None]
 
     @property
     def required_reconstructor(self) -> Reconstructor:

@@ -52,7 +52,7 @@ class Evaluator:
     """Measures samples against real data.
 
     Args:
-        data_config: the config of the data, which defines its modes.
+        data_config: the config of the data, which defines its modes, and whether flips of training images count as such.
         data: the data; samples are compared with its held-out split, or with a part of it if nothing is held out.
         features: see `poise.measure.extractors.make_extractor`.
         n: the number of samples to compare; by default the number of held-out samples, or half of all if none are held
@@ -74,6 +74,7 @@ class Evaluator:
         trust_code: bool = False,
     ) -> None:
         self.data_config, self.data, self.d, self.progress = data_config, data, d, progress
+        self.mirror = bool(getattr(data_config, "mirror", False))
         self.notes: list[str] = []
         context = ExtractorContext(data.train, data.held_out, d, progress, trust_code, self.notes.append)
         self.extractor: Extractor = make_extractor(features, context)
@@ -137,7 +138,8 @@ class Evaluator:
     def nearest_training_grid(self, samples: Tensor, k: int = 3) -> Bytes:
         """An image grid of samples, each followed by the k training images that are nearest to it in features.
 
-        A row of the grid holds up to three such groups.
+        If the run trains on flipped images too, an image is shown as its flip where that is nearer. A row of the grid
+        holds up to three such groups.
 
         Raises:
             RecipeError: the training images are not known or have no fixed number.
@@ -146,10 +148,15 @@ class Evaluator:
             message = "the training data of this run has no fixed set of images"
             raise RecipeError(message, where="--neighbours", cure="leave it out")
         fakes = SampleSet(samples_to_bytes(samples), self.extractor, progress=self.progress)
-        indices = nearest_neighbours(fakes.features.double(), self.train.features.double(), k).indices
-        groups = [
-            torch.cat((fakes.normalized(slice(i, i + 1)), self.train.normalized(indices[i]))) for i in range(len(fakes))
-        ]
+        known = [self.train] if self.flipped_train is None else [self.train, self.flipped_train]
+        features = torch.cat([samples.features for samples in known]).double()
+        indices = nearest_neighbours(fakes.features.double(), features, k * len(known)).indices
+        groups = []
+        for i, row in enumerate(indices.tolist()):
+            nearest: dict[int, Tensor] = {}
+            for version, image in (divmod(index, len(self.train)) for index in row):
+                nearest.setdefault(image, known[version].normalized(slice(image, image + 1)))
+            groups.append(torch.cat((fakes.normalized(slice(i, i + 1)), *list(nearest.values())[:k])))
         num_columns = grid_capacity(self.data.train.shape)[1]
         groups_per_row = max(1, min(MAX_GROUPS_PER_ROW, num_columns // (k + 1)))
         alpha = getattr(self.data_config, "alpha", True)
@@ -162,6 +169,7 @@ class Evaluator:
             fake,
             self.real,
             lambda: self.train,
+            lambda: self.flipped_train,
             count_modes,
             self._d_extractor,
             duality_gap,
@@ -231,7 +239,9 @@ class Evaluator:
         if not isinstance(held_out, SizedSource):
             return split_reference(train, n, MAX_SAMPLES, self.extractor, self.progress)
         self.available.add("held out")
-        reference = held_out_reference(train, held_out, n, MAX_SAMPLES, self.extractor, self.progress)
+        reference = held_out_reference(
+            train, held_out, n, MAX_SAMPLES, self.extractor, self.progress, mirror=self.mirror
+        )
         if isinstance(held_out, StackedDigits) and isinstance(self.extractor, ClassifierExtractor):
             self.available.add("modes")
             reference.mode_samples = held_out.gather(random_order(len(held_out))[:NUM_STACKS]).images
@@ -246,6 +256,16 @@ class Evaluator:
         if len(train) > MAX_TRAINING_SAMPLES:
             self.notes.append(f"copies are searched for in {MAX_TRAINING_SAMPLES:,} of {len(train):,} training images")
         return sample_set(train, train.evenly_spaced(MAX_TRAINING_SAMPLES), self.extractor, self.progress)
+
+    @cached_property
+    def flipped_train(self) -> SampleSet | None:
+        """The flips of the training samples; None if the run does not train on them."""
+        train = self.data.train
+        if not self.mirror or not isinstance(train, SizedSource) or isinstance(train, StackedDigits):
+            return None
+        indices = train.evenly_spaced(MAX_TRAINING_SAMPLES)
+        flipped = torch.ones(len(indices), dtype=torch.bool)
+        return sample_set(train, indices, self.extractor, self.progress, flipped=flipped)
 
     def _needs_mode_samples(self, measures: Sequence[Measure]) -> bool:
         return any("modes" in measure.requires for measure in measures) and "modes" in self.available

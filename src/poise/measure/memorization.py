@@ -82,24 +82,44 @@ def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, num_cells: int =
     return float(np.average(scores, weights=weights))
 
 
-def authenticity(fake: Tensor, train: Tensor) -> float:
+def authenticity(fake: Tensor, train: Tensor, flipped: Tensor | None = None) -> float:
     """The share of authentic fakes, 0 to 1.
 
     A fake sample is authentic if it is farther from its nearest training sample t than t is from its own nearest
     neighbour. A copy is never authentic, but about half of all new samples are not either, so the value must be
     compared with the share among held-out samples. Duplicate training samples count once.
 
+    Args:
+        fake: features of fake samples, N x d.
+        train: features of the training samples, T x d.
+        flipped: features of the flips of the training samples, T x d, if G learns them too. They are training samples
+            as well, but the nearest neighbour of t is another image or its flip, not the flip of t, so that
+            a symmetric image has no neighbour at distance 0.
+
     Raises:
         ValueError: see `poise.measure.base.validate_features`; or all training samples are equal.
     """
     fake, train = validate_features(fake, train)
-    train = train.unique(dim=0)
-    if len(train) < 2:
+    rows = train if flipped is None else _ordered_pairs(train, validate_features(fake, flipped)[1])
+    rows = rows.unique(dim=0)
+    if len(rows) < 2:
         raise ValueError("all training samples are equal")
-    neighbours = nearest_neighbours(fake, train)
+    versions = rows.split(train.shape[1], dim=1)
+    known = torch.cat(versions)
+    neighbours = nearest_neighbours(fake, known)
     nearest, inverse = neighbours.indices[:, 0].unique(return_inverse=True)
-    own_distances = nearest_neighbours(train[nearest], train, 2).distances[:, 1]
+    own = nearest_neighbours(known[nearest], known, 1 + len(versions))
+    is_other = own.indices % len(rows) != nearest[:, None] % len(rows)
+    own_distances = own.distances.masked_fill(~is_other, torch.inf).amin(1)
     return float((neighbours.distances[:, 0] > own_distances[inverse]).double().mean())
+
+
+def _ordered_pairs(features: Tensor, flipped: Tensor) -> Tensor:
+    """The features of images and of their flips, N x d each, side by side, N x 2d: first those that are less at the
+    first difference, so that two images of which one is the flip of the other have equal rows."""
+    first_difference = (features != flipped).int().argmax(1, keepdim=True)
+    swap = features.gather(1, first_difference) > flipped.gather(1, first_difference)
+    return torch.cat((torch.where(swap, flipped, features), torch.where(swap, features, flipped)), 1)
 
 
 COPYING = Measure(
@@ -107,7 +127,7 @@ COPYING = Measure(
     description="C_T: about 0 as new as held-out images, below -3 copies, far above 0 far from the data (Meehan 2020)",
     better="floor",
     compute=lambda context: MeasuredValue(
-        copying_test(context.fake.features, context.real.features, context.required_train.features)
+        copying_test(context.fake.features, context.real.features, torch.cat(context.train_features))
     ),
     floor="halves",
     requires=frozenset({"train", "held out"}),
@@ -116,7 +136,7 @@ AUTHENTICITY = Measure(
     name="authenticity",
     description="share of fakes not too close to a training image, 0 to 1 (Alaa 2022); compare with the floor",
     better="floor",
-    compute=lambda context: MeasuredValue(authenticity(context.fake.features, context.required_train.features)),
+    compute=lambda context: MeasuredValue(authenticity(context.fake.features, *context.train_features)),
     floor="real",
     requires=frozenset({"train", "held out"}),
 )

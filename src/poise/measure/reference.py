@@ -71,8 +71,21 @@ def random_order(n: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.Generator(np.random.Philox(derive_seed(seed, "measure/reals"))).permutation(n))
 
 
+def random_flips(n: int) -> Tensor:
+    """Which of n images are flipped, bool, n: each one with probability 1/2; always the same."""
+    drawn = np.random.Generator(np.random.Philox(derive_seed(0, "measure/mirror"))).random(n)
+    return torch.from_numpy(drawn < 0.5)
+
+
 def held_out_reference(
-    train: SizedSource, held_out: SizedSource, n: int | None, max_n: int, extractor: Extractor, progress: Progress
+    train: SizedSource,
+    held_out: SizedSource,
+    n: int | None,
+    max_n: int,
+    extractor: Extractor,
+    progress: Progress,
+    *,
+    mirror: bool = False,
 ) -> ReferenceSamples:
     """Reference samples from the held-out split; in the floors, training samples replace the fake ones.
 
@@ -83,14 +96,20 @@ def held_out_reference(
         max_n: see `n`.
         extractor: extracts the features.
         progress: called with what is being computed and which share of it is done.
+        mirror: whether the run trains on flipped images too. Then new samples for tests of copying are flipped at
+            random, as those that G learns to generate.
     """
     requested, n = n, min(n or max_n, len(held_out))
     order, half = random_order(len(held_out)), min(n, len(held_out) // 2)
     real = sample_set(held_out, order[:n], extractor, progress)
 
     def copying_draws() -> list[FloorDraw]:
-        """Draws of two disjoint halves; `real` of the first is the beginning of the reference samples."""
-        both = real if 2 * half <= n else sample_set(held_out, order[: 2 * half], extractor, progress)
+        """Draws of two disjoint halves of the held-out samples with which the reference samples begin."""
+        flipped = random_flips(2 * half) if mirror else None
+        if flipped is None and 2 * half <= n:
+            both = real
+        else:
+            both = sample_set(held_out, order[: 2 * half], extractor, progress, flipped=flipped)
         orders = [torch.arange(2 * half), *(random_order(2 * half, draw) for draw in range(1, NUM_DRAWS))]
         return [FloorDraw(both.subset(order[half:]), both.subset(order[:half])) for order in orders]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from poise.data.source import SizedSource
 from poise.measure import feature_cache
 from poise.measure.features import Extractor, ExtractorOutput
-from poise.utils.images import to_bytes, to_float
+from poise.utils.images import flip_where, to_bytes, to_float
 from poise.utils.progress import Progress, no_progress
 
 BATCH_SIZE = 250
@@ -122,12 +122,24 @@ def samples_to_bytes(samples: Tensor) -> Tensor:
 
 
 def sample_set(
-    source: SizedSource, indices: Tensor, extractor: Extractor, progress: Progress = no_progress
+    source: SizedSource,
+    indices: Tensor,
+    extractor: Extractor,
+    progress: Progress = no_progress,
+    *,
+    flipped: Tensor | None = None,
 ) -> SampleSet:
-    """The samples of a source at some indices, N."""
+    """The samples of a source at some indices, N; those images for which `flipped`, bool, N, is true as their flips."""
     batch = source.gather(indices)
-    indices_key = feature_cache.cache_key(*indices[: 1 << 16].tolist(), len(indices))
-    return SampleSet(batch.images, extractor, batch.labels, f"{source.fingerprint}/{indices_key}", progress)
+    fingerprint = f"{source.fingerprint}/{_key(indices)}"
+    if flipped is None:
+        return SampleSet(batch.images, extractor, batch.labels, fingerprint, progress)
+    images = flip_where(flipped, batch.images)
+    return SampleSet(images, extractor, batch.labels, f"{fingerprint}/{_key(flipped)}", progress)
+
+
+def _key(values: Tensor) -> str:
+    return feature_cache.cache_key(*values[: 1 << 16].tolist(), len(values))
 
 
 def batch_slices(n: int) -> list[slice]:

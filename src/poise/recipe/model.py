@@ -13,7 +13,7 @@ from pydantic import Field, Strict, field_validator, model_validator
 
 from poise.core.config import Config, component_union, reject_value
 from poise.core.types import ExtraOutput
-from poise.data.source import DataConfig
+from poise.data.source import DataConfig, ImageDataConfig
 from poise.latents import Latent
 from poise.measure.config import MeasureConfig
 from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
@@ -186,6 +186,11 @@ class Recipe(Config):
     def uses_labels(self) -> bool:
         """Whether labels are loaded: a player or a trick uses them."""
         return bool(self.labels.g or self.labels.d or "classes" in self.required_outputs)
+
+    @property
+    def mirrors_images(self) -> bool:
+        """Whether the images of training batches are flipped at random; False for points."""
+        return isinstance(self.data, ImageDataConfig) and self.data.mirror
 
     def trick_names(self) -> list[str]:
         """The name of each trick: its kind, numbered from the second occurrence on."""

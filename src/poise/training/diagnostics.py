@@ -110,7 +110,9 @@ class Diagnostics:
         self.real_grey = share_of_grey(real) if self.has_images else None
         held_out, self.memorization = data.held_out, None
         if self.has_images and isinstance(source, SizedSource) and isinstance(held_out, SizedSource):
-            self.memorization = MemorizationCheck(source, held_out, pairwise_device(device))
+            self.memorization = MemorizationCheck(
+                source, held_out, pairwise_device(device), mirror=recipe.mirrors_images
+            )
         self._weights_before: dict[Side, list[Tensor]] = {}
 
     def before_step(self) -> None:

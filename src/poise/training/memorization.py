@@ -6,6 +6,10 @@ statistics. A copy is close to one image and far from all others (`g/nearest_rat
 training images, in parts or in mixtures, generates samples that are closer to them than to held-out images of the same
 distribution (`g/train_ratio`). For a blob both are 1.
 
+In a run that trains on flipped images too (`data.mirror`), an image and its flip are one image, and the distance to it
+is that to the nearer of the two. So flipped copies are found, no image is its own second neighbour, and training and
+held-out images are treated alike.
+
 Sources: the ratio of nearest to second-nearest distance is the matching test of Lowe 2004 (section 7.1); the comparison
 with equally many held-out images is the three-sample test of Meehan 2020 (C_T, `poise measure`), here cheap enough for
 every row.
@@ -48,10 +52,14 @@ Fraction = tuple[Tensor, Tensor, Tensor]
 scale, there is no ratio."""
 
 
+def downsampled_side(height: int, width: int) -> int:
+    """The side of the square to which images are downsampled."""
+    return min(SIDE, height, width)
+
+
 def downsample_rows(images: Tensor) -> Tensor:
     """Images, n x C x H x W, downsampled to at most 16 x 16 and flattened."""
-    side = min(SIDE, *images.shape[2:])
-    return adaptive_avg_pool2d(images.float(), side).flatten(1)
+    return adaptive_avg_pool2d(images.float(), downsampled_side(*images.shape[2:])).flatten(1)
 
 
 def standardize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,20 +69,32 @@ def standardize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     return centred / contrast.clamp_min(1e-6)[:, None], contrast
 
 
-def distances(samples: Tensor, known: Tensor, *, exact: bool = False) -> Tensor:
+def flip_rows(rows: Tensor, width: int) -> Tensor:
+    """The flattened images of that width, n x dim, flipped left to right."""
+    return rows.unflatten(1, (-1, width)).flip(2).flatten(1)
+
+
+def distances(samples: Tensor, known: Tensor, *, mirror_width: int | None = None, exact: bool = False) -> Tensor:
     """The Euclidean distance from each of n samples to each of m known ones, n x m.
 
     Args:
         samples: n x dim.
         known: m x dim.
+        mirror_width: the width of the images of which these are the pixels, if the distance to an image or its flip,
+            whichever is nearer, is wanted: min(||a - b||, ||flip(a) - b||).
         exact: compute differences, which gives 0 for a copy and takes ten times as long; matrix products are off by
             about a thousandth there.
     """
     mode = "donot_use_mm_for_euclid_dist" if exact else "use_mm_for_euclid_dist_if_necessary"
-    return torch.cdist(samples, known, compute_mode=mode)
+    result = torch.cdist(samples, known, compute_mode=mode)
+    if mirror_width is None:
+        return result
+    return torch.minimum(result, torch.cdist(flip_rows(samples, mirror_width), known, compute_mode=mode))
 
 
-def nearest_ratio(sample_distances: Tensor, known: Tensor, same: Tensor | float) -> Tensor:
+def nearest_ratio(
+    sample_distances: Tensor, known: Tensor, same: Tensor | float, *, mirror_width: int | None = None
+) -> Tensor:
     """For each of n samples, the distance to the nearest known one over that to the second nearest, n, 0 to 1.
 
     It is about 0 for a copy and about 1 for a new image or a blob near the mean of the data.
@@ -84,9 +104,10 @@ def nearest_ratio(sample_distances: Tensor, known: Tensor, same: Tensor | float)
         known: m x dim.
         same: known images within this distance of the nearest count as the same image and not as the second nearest.
             If this is true of all of them, the ratio is 0.
+        mirror_width: see `distances`.
     """
     first, index = sample_distances.min(1)
-    duplicates = distances(known[index], known) <= same
+    duplicates = distances(known[index], known, mirror_width=mirror_width) <= same
     second = sample_distances.masked_fill(duplicates.scatter_(1, index[:, None], True), torch.inf).min(1).values
     return first / second
 
@@ -121,29 +142,37 @@ class MemorizationCheck:
         train: the training images.
         held_out: images that are not trained on.
         device: the device of the samples.
+        mirror: whether the run trains on flipped images too.
     """
 
-    def __init__(self, train: SizedSource, held_out: SizedSource, device: torch.device) -> None:
+    def __init__(
+        self, train: SizedSource, held_out: SizedSource, device: torch.device, *, mirror: bool = False
+    ) -> None:
         self.known, self.held_out = (_downsampled(source, device) for source in (train, held_out))
+        self.mirror_width = downsampled_side(*train.shape[1:]) if mirror else None
         reference = downsample_rows(held_out.preview(COUNT).to(device))
-        self.usual_distance = distances(reference, self.known, exact=True).min(1).values.median()
+        self.usual_distance = self._distances(reference, self.known, exact=True).min(1).values.median()
         shapes, contrast = standardize_rows(self.known)
         self.min_contrast = FLAT * contrast.median()
         self.shapes = shapes[contrast > self.min_contrast]
         self.same = torch.zeros_like(self.usual_distance)
         self.usual_ratio = torch.zeros_like(self.usual_distance)
         if len(self.shapes) > 1:
-            nearest = distances(standardize_rows(reference)[0], self.shapes, exact=True).min(1).values
+            nearest = self._distances(standardize_rows(reference)[0], self.shapes, exact=True).min(1).values
             self.same = SAME * nearest.median()
             self.usual_ratio = self._ratio(reference)
         splits = (self.known, self.held_out)
         n = min(map(len, splits))
         self.weights = [nearest_rank_probabilities(len(rows), n).to(device) for rows in splits] if n >= ENOUGH else []
 
+    def _distances(self, samples: Tensor, known: Tensor, *, exact: bool = False) -> Tensor:
+        return distances(samples, known, mirror_width=self.mirror_width, exact=exact)
+
     def _ratio(self, rows: Tensor) -> Tensor:
         """The lower quartile over samples of `nearest_ratio` of standardised images, 0-dim; it is 1 for flat images."""
         shapes, contrast = standardize_rows(rows)
-        ratios = nearest_ratio(distances(shapes, self.shapes), self.shapes, self.same)
+        to_shapes = self._distances(shapes, self.shapes)
+        ratios = nearest_ratio(to_shapes, self.shapes, self.same, mirror_width=self.mirror_width)
         return ratios.masked_fill(contrast <= self.min_contrast, 1.0).quantile(QUARTER)
 
     def compute(self, fake: Tensor) -> dict[str, Fraction]:
@@ -155,13 +184,13 @@ class MemorizationCheck:
         held-out images; the median over samples. It is left out if a split has fewer than 50 images.
         """
         rows = downsample_rows(fake)
-        to_train, scale = distances(rows, self.known), self.known.norm(dim=1).mean()
+        to_train, scale = self._distances(rows, self.known), self.known.norm(dim=1).mean()
         fractions = {"g/newness": (to_train.min(1).values.median(), self.usual_distance, scale)}
         if len(self.shapes) > 1:
             fractions["g/nearest_ratio"] = self._ratio(rows), self.usual_ratio, torch.ones_like(self.usual_distance)
         if self.weights:
             train = expected_nearest(to_train, self.weights[0])
-            held_out = expected_nearest(distances(rows, self.held_out), self.weights[1])
+            held_out = expected_nearest(self._distances(rows, self.held_out), self.weights[1])
             usual = held_out.median()
             fractions["g/train_ratio"] = (train / held_out).nan_to_num(1.0, 1e6).median() * usual, usual, scale
         return fractions

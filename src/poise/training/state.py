@@ -81,7 +81,8 @@ class TrainState:
     def initialize(self) -> None:
         """Set the state before the first step."""
         self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams, self.initial)
-        self.batches = RealBatches(self.source, self.compute.device, max(1, self.game.tempo.max_moves.d))
+        max_d_moves = max(1, self.game.tempo.max_moves.d)
+        self.batches = RealBatches(self.source, self.compute.device, max_d_moves, mirror=self.recipe.mirrors_images)
         self.step_metrics = StepMetrics(self.recipe.objective.decision_threshold)
         self.diagnostics = Diagnostics(self.recipe, self.data, self.game, self.compute.device)
         self.step_function = STEP_FUNCTIONS[self.game.tempo.step_kind]

@@ -16,6 +16,11 @@ def to_float(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
     return on_device.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
 
 
+def flip_where(flipped: Tensor, images: Tensor) -> Tensor:
+    """Images, B x H x W x C, of which those for which `flipped`, bool, B, is true are flipped left to right."""
+    return torch.where(flipped[:, None, None, None], images.flip(2), images)
+
+
 def to_bytes(images: Tensor) -> Bytes:
     """Float in [-1, 1], B x C x H x W, to uint8, B x H x W x C, rounded; the inverse of `to_float`."""
     scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()

@@ -71,6 +71,10 @@ def _encoder(recipe: Recipe, findings: Findings) -> None:
     if encoder is not None and encoder.by_index and isinstance(recipe.data, ToyConfig):
         reason = "free codes are one per training sample, but this data set is endless"
         findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "mlp"}'))
+    if encoder is not None and encoder.by_index and recipe.mirrors_images:
+        reason = "free codes are one per training image, so an image and its flip would have the same code"
+        cure = 'set it to false, or use network.e = {kind = "dcgan"}'
+        findings.refusals.append(Finding("data.mirror", reason, "T25", cure))
 
 
 def _style_mixing(recipe: Recipe, findings: Findings) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from poise.core.config import Config
 from poise.core.schedules import Ramp, Schedule, Staircase, bounds
 from poise.data.source import ToyConfig
+from poise.data.torchvision_data import CHARACTERS, VisionConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.checks.fractions import check_fractions
 from poise.recipe.model import Recipe
@@ -21,6 +22,7 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _sparse_gradients,
         _critic_momentum,
         _lazy_penalties,
+        _mirrored_characters,
         _head_start,
         _duplicates,
         _noisy_consistency,
@@ -101,6 +103,15 @@ def _lazy_penalties(recipe: Recipe, findings: Findings) -> None:
         if small and trick.needs_independent_scores and every > 1:
             reason = f"'{trick.tag()}' acts in only one step of {every}, but lazy penalties fail on toy data"
             findings.warnings.append(Finding(f"tricks.{i}.every", reason, "T06b", "set it to 1"))
+
+
+def _mirrored_characters(recipe: Recipe, findings: Findings) -> None:
+    """The flips of most digits and letters are none."""
+    kind = recipe.data.tag()
+    name = recipe.data.dataset if isinstance(recipe.data, VisionConfig) else kind
+    if recipe.mirrors_images and name in ("digits", "stacked_digits", *CHARACTERS):
+        reason = f"most characters of '{name}' are none when flipped, but G would learn to generate the flips"
+        findings.warnings.append(Finding("data.mirror", reason, "M02", "set it to false"))
 
 
 def _head_start(recipe: Recipe, findings: Findings) -> None:
