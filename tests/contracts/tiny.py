@@ -218,7 +218,8 @@ class Session:
         self.recipe, self.source = recipe, source
         self.streams = streams or RandomStreams(recipe.seed)
         self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams)
-        self.batches = RealBatches(source, CPU, max(1, self.game.tempo.max_moves.d))
+        max_d_moves = max(1, self.game.tempo.max_moves.d)
+        self.batches = RealBatches(source, CPU, max_d_moves, mirror=recipe.mirrors_images)
         self.metrics = StepMetrics(recipe.objective.decision_threshold)
         self.done = 0
         self.moves: list[Played] = []

@@ -206,6 +206,9 @@ def test_alpha_does_not_change_other_image_grids(channels: int) -> None:
 
 def test_selected_by_name() -> None:
     assert data_table("stacked_digits", {"size": 28, "kind": "digits"}) == {"kind": "stacked_digits", "size": 28}
+    mirrored = {"kind": "folder", "path": "p", "size": 28, "mirror": True}
+    assert data_table("stacked_digits", mirrored) == {"kind": "stacked_digits", "size": 28, "mirror": True}
+    assert data_table("ring", mirrored) == {"kind": "ring"}
     assert data_config("stacked_digits", "REAL") == StackedConfig()
 
 

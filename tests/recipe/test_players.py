@@ -212,6 +212,20 @@ def test_free_codes_of_endless_data_are_refused() -> None:
     assert check(without_d(network={"g": D, "e": {"kind": "free_codes"}})) == Findings()
 
 
+def test_free_codes_of_flipped_images_are_refused() -> None:
+    """An image and its flip would share a code; an encoder that sees the image has one for each."""
+
+    def check_with(encoder: str, *, mirror: bool) -> Findings:
+        data = {"kind": "npz", "path": "images.npz", "size": 8, "mirror": mirror}
+        return check(without_d(network={"g": D, "e": {"kind": encoder}}, data=data))
+
+    finding = only(check_with("free_codes", mirror=True).refusals)
+    assert (finding.field, finding.tip) == ("data.mirror", "T25")
+    assert "the same code" in finding.message
+    assert "network.e" in finding.cure
+    assert check_with("dcgan", mirror=True) == check_with("free_codes", mirror=False) == Findings()
+
+
 @pytest.mark.parametrize("tricks", [[], [{"kind": "feature_reconstruction"}]])
 def test_style_mixing_is_refused_where_g_decodes_codes(tricks: list[dict[str, Any]]) -> None:
     """It would decode a sample from the styles of another latent; without codes it is valid."""

@@ -183,6 +183,28 @@ CASES: dict[str, Case] = {
         "lazy penalties",
         "points",
     ),
+    # ---- _mirrored_characters
+    "flipped digits": Case(
+        ({"data": {"kind": "digits", "size": 8, "mirror": True}}, []),
+        ({"data": {"kind": "npz", "path": "p.npz", "size": 8, "mirror": True}}, []),
+        "data.mirror",
+        "M02",
+        "'digits' shows characters",
+    ),
+    "flipped characters of torchvision": Case(
+        ({"data": {"kind": "torchvision", "dataset": "kmnist", "size": 32, "mirror": True}}, []),
+        ({"data": {"kind": "torchvision", "dataset": "FashionMNIST", "size": 32, "mirror": True}}, []),
+        "data.mirror",
+        "M02",
+        "'KMNIST' shows characters",
+    ),
+    "flipped stacks": Case(
+        ({"data": {"kind": "stacked_digits", "mirror": True}} | SPECTRAL, []),
+        ({"data": {"kind": "stacked_digits"}} | SPECTRAL, []),
+        "data.mirror",
+        "M02",
+        "'stacked_digits' shows characters",
+    ),
     # ---- _head_start
     "a head start as long as the run": Case(
         (tempo(head_start=12) | MARGIN, []),

@@ -32,9 +32,10 @@ def ring(steps: int = STEPS) -> Recipe:
     return decode(_table(mlp, steps) | {"data": {"kind": "ring"}})
 
 
-def digits(steps: int = STEPS) -> Recipe:
+def digits(steps: int = STEPS, *, mirror: bool = False) -> Recipe:
     """A recipe for images with convolutional networks."""
-    return decode(_table({"kind": "dcgan", "width": 4}, steps) | {"data": {"kind": "digits", "size": 16}})
+    data = {"kind": "digits", "size": 16, "mirror": mirror}
+    return decode(_table({"kind": "dcgan", "width": 4}, steps) | {"data": data})
 
 
 def _table(network: dict[str, object], steps: int) -> dict[str, object]:

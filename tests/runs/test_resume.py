@@ -19,7 +19,7 @@ from poise.core.types import DataSpec
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import CheckpointError
+from poise.errors import CheckpointError, RecipeError
 from poise.recipe.decode import decode
 from poise.runs import checkpoint
 from poise.runs.state_tensors import collect_tensors, load_tensors
@@ -47,6 +47,19 @@ def test_a_run_on_images_resumes_exactly(tmp_path: Path) -> None:
     stopped(digits(), tmp_path / "b", STOP)
     train(digits(), tmp_path / "b", resume=True)
     assert traces(tmp_path / "b") == traces(tmp_path / "a")
+
+
+def test_a_run_on_flipped_images_resumes_exactly(tmp_path: Path) -> None:
+    mirrored = digits(mirror=True)
+    train(mirrored, tmp_path / "a")
+    stopped(mirrored, tmp_path / "b", STOP)
+    with pytest.raises(RecipeError, match="must keep its recipe") as refused:
+        train(digits(), tmp_path / "b", resume=True)
+    assert "data.mirror" in refused.value.found
+    train(mirrored, tmp_path / "b", resume=True)
+    assert traces(tmp_path / "b") == traces(tmp_path / "a")
+    train(digits(), tmp_path / "c")
+    assert traces(tmp_path / "c") != traces(tmp_path / "a")
 
 
 def test_a_chain_of_stops_is_exact(undisturbed: Path, tmp_path: Path) -> None:

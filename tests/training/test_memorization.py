@@ -17,7 +17,9 @@ from poise.training.memorization import (
     MemorizationCheck,
     distances,
     downsample_rows,
+    downsampled_side,
     expected_nearest,
+    flip_rows,
     nearest_rank_probabilities,
     nearest_ratio,
 )
@@ -54,10 +56,13 @@ def some(images: Tensor, n: int = COUNT) -> Tensor:
     return images[torch.arange(n) % len(images)]
 
 
-def among(digits: np.ndarray, known: int, held_out: int) -> tuple[MemorizationCheck, Tensor, Tensor]:
+def among(
+    digits: np.ndarray, known: int, held_out: int, *, mirror: bool = False
+) -> tuple[MemorizationCheck, Tensor, Tensor]:
     """The check for the given numbers of images, the training images, and new images."""
     train, others = digits[:known], digits[known : known + held_out]
-    return MemorizationCheck(ImageDataset(train), ImageDataset(others), CPU), signed(train), signed(digits[-COUNT:])
+    one = MemorizationCheck(ImageDataset(train), ImageDataset(others), CPU, mirror=mirror)
+    return one, signed(train), signed(digits[-COUNT:])
 
 
 @pytest.mark.parametrize(("known", "held_out"), [(20, 2), (45, 5), (100, 11), (900, 100), (50, 950)])
@@ -133,6 +138,76 @@ def test_the_train_ratio_needs_fifty_images_in_each_split(
 ) -> None:
     one, _, new = among(digits, known, held_out)
     assert ("g/train_ratio" in one.compute(new)) == there
+
+
+@pytest.mark.parametrize(("known", "held_out"), [(45, 5), (100, 11), (900, 100), (50, 950)])
+def test_with_mirror_flipped_copies_are_copies_and_flipped_new_images_are_not(
+    digits: np.ndarray, known: int, held_out: int
+) -> None:
+    one, train, new = among(digits, known, held_out, mirror=True)
+    plain, _, _ = among(digits, known, held_out)
+    copied = some(train)
+    mixed = torch.cat([copied[::2], copied[1::2].flip(3)])
+    for fake in (copied, copied.flip(3), mixed, mixed + noise(0.3)):
+        found = metrics_of(one, fake)
+        assert found["g/nearest_ratio"] < 0.5
+        assert found["g/newness"] < 0.8
+    assert metrics_of(plain, copied.flip(3))["g/nearest_ratio"] > COPIES, "without mirror they are no copies"
+    for fake in (new, new.flip(3), torch.cat([new[::2], new[1::2].flip(3)])):
+        assert metrics_of(one, fake)["g/nearest_ratio"] > COPIES
+
+
+def test_with_mirror_an_image_and_its_flip_are_treated_alike(digits: np.ndarray) -> None:
+    one, train, new = among(digits, 200, 100, mirror=True)
+    for fake in (some(train) + noise(0.3), new):
+        assert metrics_of(one, fake.flip(3)) == pytest.approx(metrics_of(one, fake), rel=1e-4)
+
+
+def test_with_mirror_the_flip_of_an_image_is_not_its_second_neighbour(digits: np.ndarray) -> None:
+    """Nearly symmetric images are near their flips, which would be second neighbours as near as the first."""
+    noisy = np.random.default_rng(0).integers(0, 60, (60, 28, 28, 1))
+    half = digits[:60].astype(np.int64) // 2
+    symmetric = (half + half[:, :, ::-1]).clip(0, 195) + noisy
+    one = MemorizationCheck(ImageDataset(symmetric.astype(np.uint8)), ImageDataset(digits[200:220]), CPU, mirror=True)
+    copies = some(signed(symmetric.astype(np.uint8)))
+    assert metrics_of(one, copies + noise(0.3))["g/nearest_ratio"] < 0.5
+    rows, known = downsample_rows(copies[:1]), one.known
+    near = distances(rows, torch.cat([known, flip_rows(known, 16)]), exact=True).sort().values[0]
+    assert near[1] < near[2] / 2, "its own flip would have been the second neighbour"
+
+
+def test_with_mirror_duplicates_that_are_flips_do_not_hide_copies(digits: np.ndarray) -> None:
+    """The data set has each image and its flip already."""
+    train = np.concatenate([digits[:60], digits[:60, :, ::-1]])
+    one = MemorizationCheck(ImageDataset(train), ImageDataset(digits[200:220]), CPU, mirror=True)
+    assert metrics_of(one, some(signed(train)) + noise(0.2))["g/nearest_ratio"] < 0.5
+    assert metrics_of(one, signed(digits[-COUNT:]))["g/nearest_ratio"] > COPIES
+
+
+def test_with_mirror_new_images_are_equally_close_to_both_splits(digits: np.ndarray) -> None:
+    one, train, new = among(digits, 60, 900, mirror=True)
+    mixed = 0.5 * (some(train) + some(train.roll(7, 0))).flip(3)
+    assert metrics_of(one, mixed)["g/train_ratio"] < 0.9
+    for fake in (new, new.flip(3)):
+        assert metrics_of(one, fake)["g/train_ratio"] == pytest.approx(1, abs=0.08)
+    few, _, _ = among(digits, 200, 49, mirror=True)
+    assert "g/train_ratio" not in few.compute(new), "flips are no more images"
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 1), (16, 16, 3), (9, 13, 2), (20, 30, 4)])
+def test_downsampled_rows_of_flips_are_flipped_rows(height: int, width: int, channels: int) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).random((5, channels, height, width))).float()
+    side = downsampled_side(height, width)
+    torch.testing.assert_close(flip_rows(downsample_rows(images), side), downsample_rows(images.flip(3)))
+
+
+def test_distances_to_an_image_or_its_flip_by_hand() -> None:
+    """Images of one row with two pixels."""
+    samples, known = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 1.0], [3.0, 4.0]])
+    expected = [[0.0, 13**0.5], [1.0, 13**0.5]]
+    for exact in (True, False):
+        found = distances(samples, known, mirror_width=2, exact=exact)
+        torch.testing.assert_close(found, torch.tensor(expected), atol=1e-3, rtol=0)
 
 
 def test_nearest_ratio_by_hand() -> None:

@@ -52,7 +52,8 @@ class Evaluator:
     """Measures samples against real data.
 
     Args:
-        data_config: the config of the data, which defines its modes, and whether flips of training images count as such.
+        data_config: the config of the data, which defines its modes and whether flips of training images count as
+            training images (`mirror`).
         data: the data; samples are compared with its held-out split, or with a part of it if nothing is held out.
         features: see `poise.measure.extractors.make_extractor`.
         n: the number of samples to compare; by default the number of held-out samples, or half of all if none are held

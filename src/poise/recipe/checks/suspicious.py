@@ -110,7 +110,7 @@ def _mirrored_characters(recipe: Recipe, findings: Findings) -> None:
     kind = recipe.data.tag()
     name = recipe.data.dataset if isinstance(recipe.data, VisionConfig) else kind
     if recipe.mirrors_images and name in ("digits", "stacked_digits", *CHARACTERS):
-        reason = f"most characters of '{name}' are none when flipped, but G would learn to generate the flips"
+        reason = f"'{name}' shows characters, most of which are wrong when flipped: G would learn these too"
         findings.warnings.append(Finding("data.mirror", reason, "M02", "set it to false"))
 
 
