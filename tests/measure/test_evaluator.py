@@ -458,6 +458,43 @@ def test_samples_are_followed_by_their_nearest_training_images(shades: ImageData
             assert (tile == shades.images[expected]).all()
 
 
+def test_flipped_copies_are_found_if_flips_are_trained_on(digits: DataSplits) -> None:
+    """New images and their flips are no copies, and the floor is that of new images."""
+    train, held_out = digits.train, digits.held_out
+    assert isinstance(train, ImageDataset)
+    assert isinstance(held_out, ImageDataset)
+    rng = np.random.default_rng(0)
+    copies = train.images[rng.permutation(len(train))[:200]]
+    new = held_out.images[random_order(len(held_out))[400:600].numpy()]
+    found = {}
+    for mirror in (False, True):
+        config = DigitsConfig(size=28, mirror=mirror)
+        evaluator = Evaluator(config, digits, "pixels", 400)
+        for name, images in {"copies": copies[:, :, ::-1], "new": new, "flips of new": new[:, :, ::-1]}.items():
+            samples = first_of(np.ascontiguousarray(np.concatenate([images, images])))
+            found[name, mirror] = evaluator.measure(samples, select_measures("copying,authenticity"))
+    assert value(found["copies", True], "copying") < -6
+    assert value(found["copies", True], "authenticity") == 0
+    assert value(found["copies", False], "authenticity") > 0.3, "without mirror they are no copies"
+    for name in ("new", "flips of new"):
+        assert abs(value(found[name, True], "copying")) < 3
+        assert value(found[name, True], "authenticity") == pytest.approx(
+            floor(found[name, True], "authenticity"), abs=0.12
+        )
+    assert abs(floor(found["new", True], "copying")) < 3
+
+
+def test_the_nearest_training_images_are_shown_as_flips_where_these_are_nearer(shades: ImageDataset) -> None:
+    evaluator = Evaluator(DigitsConfig(size=8, mirror=True), split(shades, 100), "pixels")
+    images = torch.from_numpy(shades.images)[:4].flip(2)
+    grid = tiles(evaluator.nearest_training_grid(to_float(images)), 8, 12)
+    for k, image in enumerate(images.numpy()):
+        sample, nearest, *others = grid[k // 3][k % 3 * 4 : k % 3 * 4 + 4]
+        assert (sample == image).all()
+        assert (nearest == image).all()
+        assert all((tile != shades.images[k]).any() for tile in others), "each training image is shown once"
+
+
 @pytest.mark.parametrize("config", [RingConfig(), TwoMoonsConfig(), StackedConfig(size=32, count=40)])
 def test_neighbours_require_a_fixed_training_set(config: DataConfig) -> None:
     with pytest.raises(RecipeError, match="no fixed set of images"):

@@ -176,6 +176,54 @@ def test_copies_of_duplicate_training_samples_are_not_authentic() -> None:
     assert authenticity(TRAIN[:100], train) == 0
 
 
+FLIP = torch.tensor([1.0, -1, 1, 1, 1, 1], dtype=torch.float64)
+"""What flips do to these features: the second is a direction to the left or to the right."""
+
+
+def test_copies_of_flips_are_not_authentic() -> None:
+    fake = copied(TRAIN, 400, 2, 0.02)
+    assert authenticity(fake * FLIP, TRAIN) > 0.3
+    for found in (fake * FLIP, fake, torch.cat([fake[::2], fake[1::2] * FLIP])):
+        assert authenticity(found, TRAIN, TRAIN * FLIP) < 0.01
+    assert copying_test(fake * FLIP, HELD_OUT, torch.cat([TRAIN, TRAIN * FLIP])) < -6
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_new_samples_are_as_authentic_as_flips_of_new_samples(seed: int) -> None:
+    new = fresh(300, seed)
+    assert authenticity(new * FLIP, TRAIN, TRAIN * FLIP) == authenticity(new, TRAIN, TRAIN * FLIP) > 0.3
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_authenticity_with_flips_matches_a_loop(noise: float) -> None:
+    train, flipped = fresh(50, 0, 3), fresh(50, 7, 3)  # any features: those of flips need not be flipped features
+    fake, count = copied(torch.cat([train, flipped]), 200, 1, noise), 0
+    for sample in fake:
+        to_all = torch.stack([(version - sample).square().sum(1).sqrt() for version in (train, flipped)])
+        version, image = divmod(int(to_all.argmin()), 50)
+        neighbour = (train, flipped)[version][image]
+        others = [(rows - neighbour).square().sum(1).sqrt() for rows in (train, flipped)]
+        own = min(float(distance) for row in others for j, distance in enumerate(row) if j != image)
+        count += float(to_all.min()) > own
+    assert authenticity(fake, train, flipped) == pytest.approx(count / 200, abs=1e-12)
+
+
+def test_a_symmetric_image_is_not_its_own_neighbour() -> None:
+    """Its flip has the same features; the nearest other image is at distance 4."""
+    train = torch.tensor([[0.0], [4.0], [9.0]])
+    assert authenticity(torch.tensor([[1.0], [-3.9], [-4.1], [13.0]]), train, train) == 0.25
+    assert authenticity(torch.tensor([[1.0], [-3.9], [-4.1], [13.0]]), train) == 0.25
+
+
+def test_images_that_are_flips_of_each_other_count_once() -> None:
+    """Otherwise each one's nearest neighbour would be the other at distance 0, and near copies authentic."""
+    both = torch.cat([TRAIN, TRAIN * FLIP])
+    near = copied(TRAIN, 100, 2, 0.02)
+    assert authenticity(near, both, both * FLIP) == authenticity(near, TRAIN, TRAIN * FLIP) < 0.01
+    with pytest.raises(ValueError, match="all training samples are equal"):
+        authenticity(near, torch.stack([TRAIN[0], TRAIN[0] * FLIP]), torch.stack([TRAIN[0] * FLIP, TRAIN[0]]))
+
+
 # ---------------------------------------------------------------- nearest neighbours
 
 
