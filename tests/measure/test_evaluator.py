@@ -458,20 +458,19 @@ def test_samples_are_followed_by_their_nearest_training_images(shades: ImageData
             assert (tile == shades.images[expected]).all()
 
 
-def test_flipped_copies_are_found_if_flips_are_trained_on(digits: DataSplits) -> None:
+def test_flipped_copies_are_found_if_flips_are_trained_on() -> None:
     """New images and their flips are no copies, and the floor is that of new images."""
-    train, held_out = digits.train, digits.held_out
-    assert isinstance(train, ImageDataset)
-    assert isinstance(held_out, ImageDataset)
-    rng = np.random.default_rng(0)
-    copies = train.images[rng.permutation(len(train))[:200]]
-    new = held_out.images[random_order(len(held_out))[400:600].numpy()]
+    digits = DigitsConfig(size=8).load().train
+    assert isinstance(digits, ImageDataset)
+    shuffled = digits.images[np.random.default_rng(0).permutation(len(digits))]
+    train, held_out, new = np.split(shuffled[:1200], [500, 900])
+    data = DataSplits(ImageDataset(train), ImageDataset(held_out))
+    sets = {"copies": train[:300, :, ::-1], "new": new, "flips of new": new[:, :, ::-1]}
     found = {}
     for mirror in (False, True):
-        config = DigitsConfig(size=28, mirror=mirror)
-        evaluator = Evaluator(config, digits, "pixels", 400)
-        for name, images in {"copies": copies[:, :, ::-1], "new": new, "flips of new": new[:, :, ::-1]}.items():
-            samples = first_of(np.ascontiguousarray(np.concatenate([images, images])))
+        evaluator = Evaluator(DigitsConfig(size=8, mirror=mirror), data, "pixels", 300)
+        for name, images in sets.items():
+            samples = first_of(np.ascontiguousarray(images))
             found[name, mirror] = evaluator.measure(samples, select_measures("copying,authenticity"))
     assert value(found["copies", True], "copying") < -6
     assert value(found["copies", True], "authenticity") == 0
@@ -482,6 +481,20 @@ def test_flipped_copies_are_found_if_flips_are_trained_on(digits: DataSplits) ->
             floor(found[name, True], "authenticity"), abs=0.12
         )
     assert abs(floor(found["new", True], "copying")) < 3
+
+
+def test_half_of_the_held_out_images_of_copying_are_flipped_if_flips_are_trained_on(shades: ImageDataset) -> None:
+    held_out = torch.from_numpy(shades.images[100:])
+    plain, flips = image_set(held_out), image_set(held_out.flip(2))
+    for mirror in (False, True):
+        evaluator = Evaluator(DigitsConfig(size=8, mirror=mirror), split(shades, 100), "pixels")
+        for draw in evaluator.reference.copying_draws:
+            sides = [image_set(side.samples) for side in draw]
+            assert all(side <= plain | flips for side in sides)
+            assert all(len(side & flips) in (range(15, 36) if mirror else [0]) for side in sides)
+            as_they_were = [image_set(torch.cat([side.samples, side.samples.flip(2)])) & plain for side in draw]
+            assert len(as_they_were[0] | as_they_were[1]) == 100, "no image is on both sides, flipped or not"
+        assert image_set(evaluator.real.samples) == plain, "other measures use the images as they are"
 
 
 def test_the_nearest_training_images_are_shown_as_flips_where_these_are_nearer(shades: ImageDataset) -> None:

@@ -46,8 +46,8 @@ def data_table(value: str, previous: dict[str, Any] | None, option: str = "--dat
     if "path" not in table and path.is_dir():
         cure = f"to use the folder of the same name, give ./{value}"
         print_line(f"note: {option} {value} is taken as the name of a data set; {cure}", err=True)
-    if issubclass(configs[table["kind"]], ImageDataConfig):
-        table |= {key: previous[key] for key in ("size", "mirror") if key in (previous or {})}
+    if previous and issubclass(configs[table["kind"]], ImageDataConfig):
+        table |= {key: previous[key] for key in ("size", "mirror") if key in previous}
     return table
 
 
