@@ -1,4 +1,4 @@
-"""The batches of real samples: which ones a move gets is a function of (seed, step, turn)."""
+"""The batches of real samples: which ones a move gets, and which are flipped, is a function of (seed, step, turn)."""
 
 from __future__ import annotations
 

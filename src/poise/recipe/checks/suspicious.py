@@ -106,7 +106,7 @@ def _lazy_penalties(recipe: Recipe, findings: Findings) -> None:
 
 
 def _mirrored_characters(recipe: Recipe, findings: Findings) -> None:
-    """The flips of most digits and letters are none."""
+    """The flip of a digit or letter is usually not a valid one."""
     kind = recipe.data.tag()
     name = recipe.data.dataset if isinstance(recipe.data, VisionConfig) else kind
     if recipe.mirrors_images and name in ("digits", "stacked_digits", *CHARACTERS):
