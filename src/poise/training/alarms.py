@@ -58,10 +58,11 @@ class AlarmHandler:
         self.monitor = Monitor(
             self.monitoring, FAMILIES.get(str(recipe.objective.tag())), max(MIN_RUN_LENGTH, recipe.steps)
         )
+        self._raised: dict[str, Alarm] = {}
         past = [(line["step"], stats_from_json(line)) for line in (folder.read_rows(first) if first else [])]
         past += [(line["step"], measures_to_metrics(line)) for line in (folder.read_measures(first) if first else [])]
         for step, metrics in sorted(past, key=lambda line: line[0]):
-            self.monitor.hear(step, metrics)
+            self._raised |= {alarm.detector: alarm for alarm in self.monitor.hear(step, metrics)}
 
     def process(self, step: int, metrics: Mapping[str, Stat], where: str = "") -> None:
         """Pass metrics to the monitor and handle the alarms that they raise.
@@ -75,6 +76,7 @@ class AlarmHandler:
             AlarmTriggered: the policy of an alarm is to roll back or to stop.
         """
         for alarm in self.monitor.hear(step, metrics):
+            self._raised[alarm.detector] = alarm
             if where and alarm.detector == NOT_FINITE:
                 alarm = alarm._replace(message=f"{alarm.message}, first in {where}")
             self.handle(alarm)
@@ -132,6 +134,11 @@ class AlarmHandler:
         counts = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in self.counts.items())
         hint = f"see poise watch {shlex.quote(str(self.folder.path))}"
         return f"{count_noun(self.counts.total(), 'alarm')}: {counts}; {hint}"
+
+    def describe_open(self) -> str:
+        """The alarms whose condition held to the end, with the step at which each was raised; empty if none did."""
+        alarms = [self._raised[name] for name in self.monitor.open_detectors() if name in self._raised]
+        return "; ".join(f"{alarm.message} ({alarm.detector}, since step {alarm.step:,})" for alarm in alarms)
 
     def roll_back(self, step: int) -> None:
         """Remove what the monitor knows of the steps after `step`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ from poise.runs.folder import RunFolder
 from poise.runs.generate import no_interrupt
 from poise.runs.jsonl import JsonLinesFile
 from poise.utils.progress import report
+
+PATIENCE = 3
+"""The number of measurements without an improvement after which a run is said to improve no longer: with two, a
+single unlucky measurement between two checkpoints would suffice."""
 
 
 class Best(NamedTuple):
@@ -71,6 +76,8 @@ class PeriodicEvaluator:
         self.best: Best | None = None
         self.last: float | None = None
         self.last_step = first
+        self._improved: Best | None = None
+        self._num_since, self._hinted = 0, False
         for line in folder.read_measures(first) if first else []:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
         self.settings_changed = first > 0 and self._have_settings_changed()
@@ -109,7 +116,7 @@ class PeriodicEvaluator:
         def labels(n: int) -> Tensor | None:
             return labels_to_request(self.recipe, self.data, n, streams.seed)
 
-        self._title = f"measuring at step {step:,}"
+        self._title = f"measuring {', '.join(measure.name for measure in self.measures[:3])} at step {step:,}"
         report(self._title, 0.0)
         try:
             result = self.evaluator.measure(
@@ -122,7 +129,10 @@ class PeriodicEvaluator:
             report("", 1.0)
         line = self.to_json(result, step)
         self.lines.append(line)
-        self._update_best(step, line["measures"].get(self.selecting_measure.name))
+        selecting = result.results.get(self.selecting_measure.name)
+        floor = None if selecting is None else selecting.floor
+        spread = 0.0 if floor is None else floor.std or 0.0
+        self._update_best(step, line["measures"].get(self.selecting_measure.name), spread)
         return result
 
     def to_json(self, result: EvaluationResult, step: int) -> dict[str, Any]:
@@ -134,7 +144,7 @@ class PeriodicEvaluator:
     def roll_back(self, step: int) -> None:
         """Delete the results after `step`, to which the run has been rolled back."""
         self.lines.drop_after(step)
-        self.best = self.last = None
+        self.best = self.last = self._improved = None
         for line in [*self.folder.read_measures(step), *self.lines.pending]:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
         if self.best is not None and not self._best_is_readable(self.best.step):
@@ -180,6 +190,26 @@ class PeriodicEvaluator:
         gap = f" ({(last / best.value - 1):+.0%})" if best.value > 0 else ""
         return f"{name}: best {best.value:.4g} at step {best.step:,}, kept in {self.folder.best}; last {last:.4g}{gap}"
 
+    def no_longer_improving(self) -> str:
+        """A message if the last measurements, at least `PATIENCE`, improved the selecting measure by no more than the
+        standard deviation of its floor, which is what other real samples of the same number change; otherwise empty.
+        """
+        best, improved = self.best, self._improved
+        if best is None or improved is None or self.last is None or self._num_since < PATIENCE:
+            return ""
+        kept = f"the best weights, those of step {best.step:,}, are kept"
+        return (
+            f"{self.selecting_measure.name} has not improved since step {improved.step:,} "
+            f"({improved.value:.4g}; now {self.last:.4g}); {kept}: "
+            f"poise sample {shlex.quote(str(self.folder.path))} --best"
+        )
+
+    def new_hint(self) -> str:
+        """`no_longer_improving`, but only once until the measure improves again."""
+        hint = self.no_longer_improving()
+        is_new, self._hinted = bool(hint) and not self._hinted, bool(hint)
+        return hint if is_new else ""
+
     def best_info(self) -> dict[str, Any] | None:
         """The best and the last value for `run.json`; None if there is none."""
         if self.best is None:
@@ -198,10 +228,13 @@ class PeriodicEvaluator:
             self._reported.add(task)
             self.notify(f"{task}; it is cached for later evaluations")
 
-    def _update_best(self, step: int, value: float | None) -> None:
+    def _update_best(self, step: int, value: float | None, spread: float = 0.0) -> None:
         if value is None:
             return
         self.last, self.last_step = value, step
         sign = 1 if self.selecting_measure.better == "less" else -1
+        self._num_since += 1
+        if self._improved is None or sign * value < sign * self._improved.value - spread:
+            self._improved, self._num_since = Best(step, value), 0
         if self.best is None or sign * value < sign * self.best.value:
             self.best = Best(step, value)

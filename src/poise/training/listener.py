@@ -25,6 +25,7 @@ class StartInfo(NamedTuple):
         lines: sentences about the device, the data and the players.
         equilibrium: each player's loss if D can't tell real from fake samples; empty if there is no such number.
         folder: the path of the run folder.
+        measure_every: the number of steps between two measurements; 0 if the run is not measured.
     """
 
     name: str
@@ -34,6 +35,7 @@ class StartInfo(NamedTuple):
     lines: list[str]
     equilibrium: Mapping[Side, float]
     folder: str
+    measure_every: int = 0
 
 
 class ProgressListener(Protocol):

@@ -68,6 +68,7 @@ def start_info(
         lines=[*facts, *notes],
         equilibrium=recipe.objective.equilibrium,
         folder=str(folder.path),
+        measure_every=recipe.measure.every if recipe.measure else 0,
     )
 
 

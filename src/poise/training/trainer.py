@@ -101,8 +101,11 @@ class Trainer:
             outcome = "done"
             if self.evaluator is not None and (summary := self.evaluator.summary()):
                 self.listener.on_message(summary)
+                if hint := self.evaluator.no_longer_improving():
+                    self.listener.on_message(hint)
             if alarms := self.alarm_handler.summary():
-                self.listener.on_message(f"done, with {alarms}")
+                still_open = self.alarm_handler.describe_open()
+                self.listener.on_message(f"done, but {still_open}; {alarms}" if still_open else f"done, with {alarms}")
         except (Stopped, SignalReceived, KeyboardInterrupt):
             outcome = "stopped"
             raise
@@ -212,6 +215,8 @@ class Trainer:
             except Diverged as error:
                 self.alarm_handler.not_finite(self.done, error.where)
         self.listener.on_message(evaluator.describe(result, self.done))
+        if hint := evaluator.new_hint():
+            self.listener.on_message(hint)
         last_step, last_seconds = self._last_row
         self._last_row = (last_step, last_seconds + time.perf_counter() - started)  # not part of the training speed
         metrics = measures_to_metrics(evaluator.to_json(result, self.done))

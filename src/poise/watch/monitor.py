@@ -145,6 +145,10 @@ class Monitor:
         """The detectors for which no metric has been logged so far."""
         return [one.name for one in self._detectors if one.inputs and not self.history.series.keys() & set(one.inputs)]
 
+    def open_detectors(self) -> list[str]:
+        """The detectors that have raised an alarm and whose condition still held in the last rows examined."""
+        return [name for name, last in self._active.items() if last == self.history.step]
+
     def roll_back(self, step: int) -> None:
         """Delete the rows after `step`, to which the run has returned."""
         self._pending.clear()
