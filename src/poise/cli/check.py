@@ -135,6 +135,6 @@ def _finding_line(level: str, colour: str, finding: Finding) -> Text:
 
 
 def _format_duration(seconds: float) -> str:
-    from poise.cli.progress_view import format_duration
+    from poise.cli.run_progress import format_duration
 
     return format_duration(seconds)

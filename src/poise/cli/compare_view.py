@@ -46,7 +46,7 @@ FACTS = ("state", "steps", "images seen", "training time", "data", "alarms")
 
 
 def _facts(run: RunFacts) -> tuple[str, ...]:
-    from poise.cli.progress_view import format_duration
+    from poise.cli.run_progress import format_duration
 
     threads = "" if run.threads is None else f", {count_noun(run.threads, 'thread')}"
     alarms = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in run.alarms.items())

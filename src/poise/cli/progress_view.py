@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from poise.cli.run_progress import LongWork, RunProgress
 from poise.core.metrics_log import Row
 from poise.core.types import Side
 from poise.training.listener import StartInfo
@@ -25,16 +26,9 @@ TRACK_WIDTH = 41
 LOG2 = math.log(2)
 QUIET_SECONDS, MESSAGE_INTERVAL = 1.0, 5.0
 """`PlainView` reports long work after one second without output, and then every five seconds."""
-SHORT_WORK, LONG_WORK = 0.5, 3.0
-"""Work of less than half a second is not shown, so that nothing flickers; after three seconds its duration is."""
+SHORT_WORK = 0.5
+"""Seconds after which work appears in the panel, so that short work does not flicker."""
 LEVEL_STYLES = {"note": "bold", "warning": "bold yellow", "failure": "bold red"}
-
-
-def format_duration(seconds: float) -> str:
-    """A duration as h:mm:ss, or m:ss below an hour."""
-    total = max(0, round(seconds))
-    hours, minutes = divmod(total // 60, 60)
-    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"
 
 
 def equilibrium_label(equilibrium: float) -> str:
@@ -62,52 +56,6 @@ def track(loss: float, equilibrium: float | None) -> Text:
     return text
 
 
-def num_measurements_left(step: int, steps: int, every: int) -> int:
-    """How many measurements follow after `step`: at multiples of `every` and after the last of `steps` steps."""
-    if not every or step >= steps:
-        return 0
-    return steps // every - step // every + (steps % every != 0)
-
-
-class RunProgress:
-    """The current step of a run, the elapsed time and an estimate of the remaining time, from a monotonic clock.
-
-    The speed is that of the steps alone. Measurements are timed apart, and the last one, which unlike the first need
-    not prepare the real samples, is the estimate for each of those to come.
-    """
-
-    def __init__(self, start: StartInfo) -> None:
-        self.first, self.steps, self.batch = start.first, start.steps, start.batch
-        self.measure_every = start.measure_every
-        self.step, self.start_time = start.first, time.monotonic()
-        self._measuring_seconds, self._last_measurement = 0.0, 0.0
-        self._measuring_since: float | None = None
-
-    def on_progress(self, what: str) -> None:
-        """Note that the run is being measured, or, if `what` is empty, that it is over."""
-        now = time.monotonic()
-        if what:
-            self._measuring_since = now if self._measuring_since is None else self._measuring_since
-        elif self._measuring_since is not None:
-            self._last_measurement = now - self._measuring_since
-            self._measuring_seconds += self._last_measurement
-            self._measuring_since = None
-
-    def elapsed(self) -> str:
-        """The time since the start of this command's training."""
-        return format_duration(time.monotonic() - self.start_time)
-
-    def remaining(self) -> str:
-        """The remaining time: the remaining steps at the average speed so far, and the measurements to come."""
-        done = self.step - self.first
-        if not done:
-            return "?"
-        now = time.monotonic() if self._measuring_since is None else self._measuring_since
-        stepping = now - self.start_time - self._measuring_seconds
-        measurements = num_measurements_left(self.step, self.steps, self.measure_every)
-        return format_duration(stepping / done * (self.steps - self.step) + measurements * self._last_measurement)
-
-
 def describe_balance(row: Row) -> list[str]:
     """Short descriptions of the balance between the players, as far as the row has metrics for them."""
     mean = {name: stat.mean for name, stat in row.stats.items()}
@@ -130,6 +78,7 @@ class PlainView:
 
     def __init__(self) -> None:
         self._progress: RunProgress | None = None
+        self._work = LongWork()
         self._equilibrium: str = ""
         self._next_report = time.monotonic() + QUIET_SECONDS
 
@@ -146,18 +95,17 @@ class PlainView:
         """Record the current step."""
         self._next_report = time.monotonic() + QUIET_SECONDS
         if self._progress is not None:
-            self._progress.step = step
+            self._progress.on_step(step)
 
     def on_row(self, row: Row) -> None:
         """Print the row."""
         if self._progress is None:
             return
-        self._progress.step = row.step
         mean = {name: stat.mean for name, stat in row.stats.items()}
         losses = [f"{side.upper()} {mean[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in mean]
         self.on_message(
             f"step {row.step:,}/{self._progress.steps:,}  {mean['time/images_per_second']:,.0f} images/s  "
-            f"{self._progress.elapsed()} elapsed, {self._progress.remaining()} left  "
+            f"{self._progress.times()}  "
             f"{'  '.join(losses)}{self._equilibrium}  {'  '.join(describe_balance(row))}"
         )
 
@@ -167,11 +115,10 @@ class PlainView:
         print_line(sentence, err=True)
 
     def on_progress(self, what: str, share: float) -> None:
-        """Print a line about long work, every five seconds."""
-        if self._progress is not None:
-            self._progress.on_progress(what)
-        if what and time.monotonic() >= self._next_report:
-            self.on_message(f"{what} ..." if share == 0 else f"{what} ({share:.0%})")
+        """Print a line about long work, every five seconds; what is reported only once is too short for a line."""
+        begins = self._work.report(what)
+        if what and not begins and time.monotonic() >= self._next_report:
+            self.on_message(self._work.describe(share))
             self._next_report += MESSAGE_INTERVAL - QUIET_SECONDS
 
     def on_alarm(self, alarm: Alarm) -> None:
@@ -196,8 +143,7 @@ class NotebookView(PlainView):
         now = time.monotonic()
         if self._progress is not None and now >= self._next_draw:
             self._next_draw = now + 0.5
-            times = f"{self._progress.elapsed()} elapsed, {self._progress.remaining()} left"
-            self._draw(f"step {step:,}/{self._progress.steps:,}  {times}{self._losses}")
+            self._draw(f"step {step:,}/{self._progress.steps:,}  {self._progress.times()}{self._losses}")
 
     def on_row(self, row: Row) -> None:
         """Record the losses for the next update of the status line."""
@@ -215,14 +161,13 @@ class NotebookView(PlainView):
     def on_progress(self, what: str, share: float) -> None:
         """Show long work in the status line, at most twice a second."""
         now = time.monotonic()
-        if self._progress is not None:
-            self._progress.on_progress(what)
+        self._work.report(what)
         if not what:
             self._draw("")
             self._width, self._next_draw = 0, 0.0
         elif now >= self._next_draw:
             self._next_draw = now + 0.5
-            self._draw(f"{what} ...")
+            self._draw(self._work.describe())
 
     def on_end(self) -> None:
         """End the status line."""
@@ -266,7 +211,7 @@ class LiveView:
     def __init__(self, console: TerminalConsole | None = None) -> None:
         self.console = console or TerminalConsole(err=True)
         self._live: RichLive | None = None
-        self._work, self._work_since = "", 0.0
+        self._work = LongWork()
         self._start: StartInfo | None = None
         self._progress: RunProgress | None = None
         self._row: Row | None = None
@@ -287,9 +232,11 @@ class LiveView:
         self._open(self.panel)
 
     def on_step(self, step: int) -> None:
-        """Record the current step; the panel draws itself."""
+        """Record the current step; the panel draws itself, and closes after the last step."""
         if self._progress is not None:
-            self._progress.step = step
+            self._progress.on_step(step)
+            if step == self._progress.steps:
+                self.on_end()  # so that the messages about the whole run come below it
 
     def on_row(self, row: Row) -> None:
         """Record the newest row."""
@@ -307,10 +254,7 @@ class LiveView:
 
     def on_progress(self, what: str, share: float) -> None:
         """Show long work in the panel, or, before it is open, in a line that disappears when the work is done."""
-        if self._progress is not None:
-            self._progress.on_progress(what)
-        self._work_since = time.monotonic() if what and not self._work else self._work_since
-        self._work = f"{what} ..." if what else ""
+        self._work.report(what)
         if what and self._live is None:
             self._open(self._work_line, transient=True)
         elif not what and self._live is not None and self._live.transient:
@@ -322,9 +266,7 @@ class LiveView:
         self._live.start(refresh=transient)
 
     def _work_line(self) -> Text:
-        seconds = time.monotonic() - self._work_since
-        text = self._work + (f" {format_duration(seconds)}" if seconds >= LONG_WORK else "")
-        return Text(printable(text), style="dim")
+        return Text(printable(self._work.describe()), style="dim")
 
     def on_end(self) -> None:
         """Close the panel, which stays on the terminal."""
@@ -340,11 +282,9 @@ class LiveView:
         rate = f"{row.stats['time/images_per_second'].mean:,.0f} images/s" if row else "first steps ..."
         header = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=progress.steps, completed=progress.step, width=TRACK_WIDTH)
-        times = f"{progress.elapsed()} elapsed, {progress.remaining()} left"
-        header.add_row(bar, f"step {progress.step:,} of {progress.steps:,}", rate, times)
-        is_visible = self._work and time.monotonic() - self._work_since >= SHORT_WORK
-        work = [self._work_line()] if is_visible else []
-        return Group(header, self._losses(row), *work) if row else Group(header, *work)
+        header.add_row(bar, f"step {progress.step:,} of {progress.steps:,}", rate)
+        work = [self._work_line()] if self._work.what and self._work.seconds >= SHORT_WORK else []
+        return Group(header, Text(progress.times()), *([self._losses(row)] if row else []), *work)
 
     def _losses(self, row: Row) -> Table:
         assert self._start is not None

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from poise.cli.progress_view import format_duration
+from poise.cli.run_progress import format_duration
 from poise.study.folder import StudyFolder
 from poise.study.records import Arm, RunResult
 from poise.utils.console import TerminalConsole, styled_text

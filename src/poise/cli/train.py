@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +91,7 @@ def train(
         view.on_message(reason)
     from poise.training.train import train as train_recipe
 
-    run = train_recipe(
+    train_recipe(
         decoded,
         out,
         resume=resume,
@@ -102,10 +101,6 @@ def train(
         listener=view,
         trust_code=trust_code,
     )
-    newest = max((run.path / "samples").glob("step-*.png"), default=run.path)
-    prefix = "samples" if run.info.get("alarms") else "done"  # a summary of the alarms has been printed already
-    view.on_message(f"{prefix}: {newest}")
-    view.on_message(f"to generate more samples: poise sample {shlex.quote(str(run.path))}")
 
 
 def _check_time_and_steps(seconds: float | None, steps: int | None, *, resume: bool) -> None:

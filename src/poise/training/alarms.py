@@ -52,17 +52,16 @@ class AlarmHandler:
     def __init__(self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener) -> None:
         self.monitoring, self.folder, self.listener = recipe.monitor or MonitorConfig(), folder, listener
         self.alarms = JsonLinesFile(folder.alarms, listener.on_message)
-        self.num_written = 0
+        self.last_step, self.num_written = recipe.steps, 0
         self.counts: Counter[str] = Counter()
         """The number of alarms so far, by detector."""
         self.monitor = Monitor(
             self.monitoring, FAMILIES.get(str(recipe.objective.tag())), max(MIN_RUN_LENGTH, recipe.steps)
         )
-        self._raised: dict[str, Alarm] = {}
         past = [(line["step"], stats_from_json(line)) for line in (folder.read_rows(first) if first else [])]
         past += [(line["step"], measures_to_metrics(line)) for line in (folder.read_measures(first) if first else [])]
         for step, metrics in sorted(past, key=lambda line: line[0]):
-            self._raised |= {alarm.detector: alarm for alarm in self.monitor.hear(step, metrics)}
+            self.monitor.hear(step, metrics)
 
     def process(self, step: int, metrics: Mapping[str, Stat], where: str = "") -> None:
         """Pass metrics to the monitor and handle the alarms that they raise.
@@ -75,8 +74,10 @@ class AlarmHandler:
         Raises:
             AlarmTriggered: the policy of an alarm is to roll back or to stop.
         """
-        for alarm in self.monitor.hear(step, metrics):
-            self._raised[alarm.detector] = alarm
+        alarms = self.monitor.hear(step, metrics)
+        if step == self.last_step:
+            alarms += self.monitor.flush()  # no more rows will complete the batch
+        for alarm in alarms:
             if where and alarm.detector == NOT_FINITE:
                 alarm = alarm._replace(message=f"{alarm.message}, first in {where}")
             self.handle(alarm)
@@ -128,17 +129,20 @@ class AlarmHandler:
         self.num_written, self.counts = len(remaining), Counter(line["detector"] for line in remaining)
 
     def summary(self) -> str:
-        """The number of alarms by detector, as a clause of a message; empty if there were none."""
+        """How the run has ended, as a message: "done", the alarms that are still open, and the number of all alarms.
+
+        An alarm is open if its condition held to the end. Those of level "note" are only counted.
+        """
         if not self.counts:
-            return ""
+            return "done"
         counts = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in self.counts.items())
         hint = f"see poise watch {shlex.quote(str(self.folder.path))}"
-        return f"{count_noun(self.counts.total(), 'alarm')}: {counts}; {hint}"
-
-    def describe_open(self) -> str:
-        """The alarms whose condition held to the end, with the step at which each was raised; empty if none did."""
-        alarms = [self._raised[name] for name in self.monitor.open_detectors() if name in self._raised]
-        return "; ".join(f"{alarm.message} ({alarm.detector}, since step {alarm.step:,})" for alarm in alarms)
+        total = f"{count_noun(self.counts.total(), 'alarm')}: {counts}; {hint}"
+        open_alarms = [alarm for alarm in self.monitor.open_alarms() if alarm.level != "note"]
+        if not open_alarms:
+            return f"done, with {total}"
+        problems = [f"{alarm.message} ({alarm.detector}, since step {alarm.step:,})" for alarm in open_alarms]
+        return f"done, but {'; '.join(problems)}; {total}"
 
     def roll_back(self, step: int) -> None:
         """Remove what the monitor knows of the steps after `step`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,11 +22,11 @@ from poise.runs.evaluate import draw_samples, labels_to_request
 from poise.runs.folder import RunFolder
 from poise.runs.generate import no_interrupt
 from poise.runs.jsonl import JsonLinesFile
-from poise.utils.progress import report
+from poise.utils.progress import report, reporting
 
 PATIENCE = 3
-"""The number of measurements without an improvement after which a run is said to improve no longer: with two, a
-single unlucky measurement between two checkpoints would suffice."""
+"""The number of successive measurements without a new best value after which a run is said to improve no longer; one or
+two may be worse by chance."""
 
 
 class Best(NamedTuple):
@@ -52,6 +51,7 @@ class PeriodicEvaluator:
     Attributes:
         settings_changed: whether the resumed run was measured with other settings, so that its earlier values are not
             comparable.
+        num_since_best: the number of measurements since the best one.
     """
 
     def __init__(
@@ -75,9 +75,7 @@ class PeriodicEvaluator:
         self.selecting_measure = MEASURES[self.config.measures[0]]
         self.best: Best | None = None
         self.last: float | None = None
-        self.last_step = first
-        self._improved: Best | None = None
-        self._num_since, self._hinted = 0, False
+        self.last_step, self.num_since_best = first, 0
         for line in folder.read_measures(first) if first else []:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
         self.settings_changed = first > 0 and self._have_settings_changed()
@@ -116,23 +114,17 @@ class PeriodicEvaluator:
         def labels(n: int) -> Tensor | None:
             return labels_to_request(self.recipe, self.data, n, streams.seed)
 
-        self._title = f"measuring {', '.join(measure.name for measure in self.measures[:3])} at step {step:,}"
-        report(self._title, 0.0)
-        try:
+        self._title = f"measuring at step {step:,}"
+        with reporting(self._title):
             result = self.evaluator.measure(
                 lambda n: draw_samples(self.recipe, net, n, labels(n), streams, self.interrupt),
                 self.measures,
                 labels,
                 reconstructor=make_reconstructor(self.recipe, game, streams),
             )
-        finally:
-            report("", 1.0)
         line = self.to_json(result, step)
         self.lines.append(line)
-        selecting = result.results.get(self.selecting_measure.name)
-        floor = None if selecting is None else selecting.floor
-        spread = 0.0 if floor is None else floor.std or 0.0
-        self._update_best(step, line["measures"].get(self.selecting_measure.name), spread)
+        self._update_best(step, line["measures"].get(self.selecting_measure.name))
         return result
 
     def to_json(self, result: EvaluationResult, step: int) -> dict[str, Any]:
@@ -144,7 +136,7 @@ class PeriodicEvaluator:
     def roll_back(self, step: int) -> None:
         """Delete the results after `step`, to which the run has been rolled back."""
         self.lines.drop_after(step)
-        self.best = self.last = self._improved = None
+        self.best = self.last = None
         for line in [*self.folder.read_measures(step), *self.lines.pending]:
             self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
         if self.best is not None and not self._best_is_readable(self.best.step):
@@ -173,7 +165,8 @@ class PeriodicEvaluator:
         values += [f"no {name}: {reason}" for name, reason in result.skipped.items() if name not in self._reported]
         notes = [note for note in result.notes if note not in self._reported]
         self._reported.update(result.skipped, notes)  # reported only once
-        remarks = (["the best so far"] if self.is_best(step) else []) + notes
+        best = [f"no improvement since step {self.best.step:,}"] if self.best is not None and self.is_stalled else []
+        remarks = (["the best so far"] if self.is_best(step) else best) + notes
         return "; ".join([f"step {step:,}: {', '.join(values)}", *remarks])
 
     def is_best(self, step: int) -> bool:
@@ -188,27 +181,19 @@ class PeriodicEvaluator:
         if self.last_step == best.step:
             return f"{name} {last:.4g} at step {best.step:,}, which is both the best and the last"
         gap = f" ({(last / best.value - 1):+.0%})" if best.value > 0 else ""
-        return f"{name}: best {best.value:.4g} at step {best.step:,}, kept in {self.folder.best}; last {last:.4g}{gap}"
+        kept = f", kept in {self.folder.best}" if self.best_is_kept else ""
+        stalled = f"; none of the last {self.num_since_best} measurements was better" if self.is_stalled else ""
+        return f"{name}: best {best.value:.4g} at step {best.step:,}{kept}; last {last:.4g}{gap}{stalled}"
 
-    def no_longer_improving(self) -> str:
-        """A message if the last measurements, at least `PATIENCE`, improved the selecting measure by no more than the
-        standard deviation of its floor, which is what other real samples of the same number change; otherwise empty.
-        """
-        best, improved = self.best, self._improved
-        if best is None or improved is None or self.last is None or self._num_since < PATIENCE:
-            return ""
-        kept = f"the best weights, those of step {best.step:,}, are kept"
-        return (
-            f"{self.selecting_measure.name} has not improved since step {improved.step:,} "
-            f"({improved.value:.4g}; now {self.last:.4g}); {kept}: "
-            f"poise sample {shlex.quote(str(self.folder.path))} --best"
-        )
+    @property
+    def best_is_kept(self) -> bool:
+        """Whether the best checkpoint is in `best/`; the disk may have refused it."""
+        return self.best is not None and (self.folder.best / f"step-{self.best.step:08d}").is_dir()
 
-    def new_hint(self) -> str:
-        """`no_longer_improving`, but only once until the measure improves again."""
-        hint = self.no_longer_improving()
-        is_new, self._hinted = bool(hint) and not self._hinted, bool(hint)
-        return hint if is_new else ""
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the selecting measure has not improved in the last `PATIENCE` measurements or more."""
+        return self.num_since_best >= PATIENCE
 
     def best_info(self) -> dict[str, Any] | None:
         """The best and the last value for `run.json`; None if there is none."""
@@ -228,13 +213,10 @@ class PeriodicEvaluator:
             self._reported.add(task)
             self.notify(f"{task}; it is cached for later evaluations")
 
-    def _update_best(self, step: int, value: float | None, spread: float = 0.0) -> None:
+    def _update_best(self, step: int, value: float | None) -> None:
         if value is None:
             return
-        self.last, self.last_step = value, step
+        self.last, self.last_step, self.num_since_best = value, step, self.num_since_best + 1
         sign = 1 if self.selecting_measure.better == "less" else -1
-        self._num_since += 1
-        if self._improved is None or sign * value < sign * self._improved.value - spread:
-            self._improved, self._num_since = Best(step, value), 0
         if self.best is None or sign * value < sign * self.best.value:
-            self.best = Best(step, value)
+            self.best, self.num_since_best = Best(step, value), 0

@@ -25,7 +25,7 @@ class StartInfo(NamedTuple):
         lines: sentences about the device, the data and the players.
         equilibrium: each player's loss if D can't tell real from fake samples; empty if there is no such number.
         folder: the path of the run folder.
-        measure_every: the number of steps between two measurements; 0 if the run is not measured.
+        measure_every: the number of steps between two measurements, 0 if there are none; the last step is measured too.
     """
 
     name: str
@@ -44,9 +44,9 @@ class ProgressListener(Protocol):
     If a method raises an exception, training continues without the listener; `Stopped` stops the run gracefully, with
     its state saved.
 
-    A listener may also have a method `on_progress(what, share)`. It is called while data is read or the run is
-    measured, if that takes long, with a description of the work and the fraction that is done, 0 to 1; and with an
-    empty description at the end.
+    A listener may also have a method `on_progress(what, share)`. It is called while data is read, if that takes
+    long, and while the run is measured or a sample grid or checkpoint is written, with a description of the work and the
+    fraction that is done, 0 to 1; and with an empty description at the end.
     """
 
     def on_start(self, start: StartInfo) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import Tensor
@@ -33,6 +34,7 @@ from poise.training.state import TrainState
 from poise.training.trackers.choose import TRACKERS
 from poise.utils.files import sync_file, write_json, write_text
 from poise.utils.printing import count_noun
+from poise.utils.progress import reporting
 from poise.watch.logs import measures_to_metrics
 
 
@@ -99,13 +101,8 @@ class Trainer:
             self._train()
             self._finish()
             outcome = "done"
-            if self.evaluator is not None and (summary := self.evaluator.summary()):
-                self.listener.on_message(summary)
-                if hint := self.evaluator.no_longer_improving():
-                    self.listener.on_message(hint)
-            if alarms := self.alarm_handler.summary():
-                still_open = self.alarm_handler.describe_open()
-                self.listener.on_message(f"done, but {still_open}; {alarms}" if still_open else f"done, with {alarms}")
+            for message in self._closing_messages():
+                self.listener.on_message(message)
         except (Stopped, SignalReceived, KeyboardInterrupt):
             outcome = "stopped"
             raise
@@ -128,6 +125,19 @@ class Trainer:
             except DiskError:
                 if not remaining:
                     raise
+
+    def _closing_messages(self) -> list[str]:
+        """The best measure, where the samples are, and last how the run has ended."""
+        evaluator, folder = self.evaluator, self.folder
+        summary = evaluator.summary() if evaluator is not None else ""
+        older_is_best = evaluator is not None and evaluator.best_is_kept and not evaluator.is_best(self.done)
+        grid = max(folder.samples.glob("step-*.png"), default=folder.path)
+        return [
+            *([summary] if summary else []),
+            f"samples: {grid}",
+            f"to generate more samples: poise sample {shlex.quote(str(folder.path))}{' --best' if older_is_best else ''}",
+            self.alarm_handler.summary(),
+        ]
 
     @property
     def done(self) -> int:
@@ -190,7 +200,8 @@ class Trainer:
         self.alarm_handler.process(self.done, stats, f"{non_finite}; that update was skipped" if non_finite else "")
 
     def _sample_grid(self) -> None:
-        self.recorder.sample_grid(self.sample_grids.draw(self.state.game.sampling_network()), self.done)
+        with reporting(f"drawing the sample grid of step {self.done:,}"):
+            self.recorder.sample_grid(self.sample_grids.draw(self.state.game.sampling_network()), self.done)
 
     def _evaluate(self, evaluator: PeriodicEvaluator) -> bool:
         """Evaluate the run; if the weights are the best so far, keep a checkpoint of them in `best/`.
@@ -208,15 +219,12 @@ class Trainer:
             return False
         if evaluator.is_best(self.done):
             try:
-                checkpoint.write(self.folder.best, self.done, *self._checkpoint_contents())
-                checkpoint.prune(self.folder.best, 1)
+                self._write_checkpoint(self.folder.best, keep=1)
             except (OSError, CheckpointError, DiskError) as error:
                 self.listener.on_message(f"could not keep the best weights, those of step {self.done}: {error}")
             except Diverged as error:
                 self.alarm_handler.not_finite(self.done, error.where)
         self.listener.on_message(evaluator.describe(result, self.done))
-        if hint := evaluator.new_hint():
-            self.listener.on_message(hint)
         last_step, last_seconds = self._last_row
         self._last_row = (last_step, last_seconds + time.perf_counter() - started)  # not part of the training speed
         metrics = measures_to_metrics(evaluator.to_json(result, self.done))
@@ -238,8 +246,7 @@ class Trainer:
             for file in self._log_files():
                 file.flush()
                 sync_file(file.path)  # a resumed run needs all lines up to its checkpoint
-            checkpoint.write(self.folder.saves, self.done, *self._checkpoint_contents())
-            checkpoint.prune(self.folder.saves, self.recipe.log.keep)
+            self._write_checkpoint(self.folder.saves, keep=self.recipe.log.keep)
             self.failed_saves = 0
             self._write_info("running")
         except Diverged as error:
@@ -251,6 +258,11 @@ class Trainer:
             if required or self.failed_saves >= MAX_ATTEMPTS:
                 raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
             self.listener.on_message(f"could not save at step {self.done}, training continues: {error}")
+
+    def _write_checkpoint(self, folder: Path, *, keep: int) -> None:
+        with reporting(f"writing the checkpoint of step {self.done:,}"):
+            checkpoint.write(folder, self.done, *self._checkpoint_contents())
+            checkpoint.prune(folder, keep)
 
     def _log_files(self) -> list[JsonLinesFile]:
         return [

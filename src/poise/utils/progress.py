@@ -44,6 +44,16 @@ def report(what: str, fraction: float) -> None:
         callback(what, fraction)
 
 
+@contextmanager
+def reporting(what: str) -> Iterator[None]:
+    """Report that `what` is being done in the block, and at its end that it is over."""
+    report(what, 0.0)
+    try:
+        yield
+    finally:
+        report("", 1.0)
+
+
 class DelayedProgress:
     """Reports the progress of work on many items, but only once it has taken more than a second.
 

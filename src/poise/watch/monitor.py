@@ -109,6 +109,7 @@ class Monitor:
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
         self._active: dict[str, int] = {}
+        self._raised: dict[str, Alarm] = {}
         self._detectors = [
             detector
             for name, detector in DETECTORS.items()
@@ -145,9 +146,9 @@ class Monitor:
         """The detectors for which no metric has been logged so far."""
         return [one.name for one in self._detectors if one.inputs and not self.history.series.keys() & set(one.inputs)]
 
-    def open_detectors(self) -> list[str]:
-        """The detectors that have raised an alarm and whose condition still held in the last rows examined."""
-        return [name for name, last in self._active.items() if last == self.history.step]
+    def open_alarms(self) -> list[Alarm]:
+        """The alarms whose condition still held in the last rows examined, in the order in which they were raised."""
+        return [self._raised[name] for name, last in self._active.items() if last == self.history.step]
 
     def roll_back(self, step: int) -> None:
         """Delete the rows after `step`, to which the run has returned."""
@@ -171,7 +172,9 @@ class Monitor:
             return None
         detection = found if isinstance(found, Detection) else Detection(found)
         level = LEVELS[self.config.policy_of(name)]
-        return Alarm(step, name, level, detection.message, detection.advice or detector.advice, detector.tip)
+        alarm = Alarm(step, name, level, detection.message, detection.advice or detector.advice, detector.tip)
+        self._raised[name] = alarm
+        return alarm
 
 
 def _merge_rows(rows: list[dict[str, Stat]]) -> dict[str, Stat]:
