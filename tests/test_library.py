@@ -136,9 +136,10 @@ def test_notebook_progress_is_one_overwritten_line(
     assert captured.err == ""
     screen = visible_lines(captured.out)
     assert any("run folder" in line for line in screen)
-    assert screen[-1].startswith("step ")
-    assert "D 0." in screen[-1]
-    assert sum(line.startswith("step ") for line in screen) == 1
+    (status,) = [line for line in screen if line.startswith("step ")]
+    assert status.startswith("step 6/6  ")
+    assert "D 0." in status
+    assert screen[-1] == "done"
     assert "\x1b" not in captured.out
 
 

@@ -346,7 +346,7 @@ def test_a_fault_that_occurs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "tip": detector.tip,
     }
     assert [one._asdict() for one in listener.alarms] == [alarm]
-    assert listener.output[:-1] == ["back to step 6 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.output[:-3] == ["back to step 6 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
     assert listener.output[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 12), *range(7, 21)]
     assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
@@ -440,7 +440,7 @@ def test_without_a_checkpoint_the_run_starts_again(tmp_path: Path, monkeypatch: 
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
     train(guarded(), out, listener=listener)
-    assert listener.output[:-1] == ["back to step 0 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.output[:-3] == ["back to step 0 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
     assert listener.output[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 6), *range(1, 21)]
     monkeypatch.undo()
@@ -547,7 +547,7 @@ def test_all_alarms_are_reported_at_the_end(tmp_path: Path, poise: Callable[...,
     raised = [line["detector"] for line in lines(out, "alarms")]
     assert info(out)["alarms"] == dict(Counter(raised))
     name, n = Counter(raised).most_common(1)[0]
-    (message,) = [sentence for sentence in listener.output if sentence.startswith("done, with")]
+    message = listener.output[-1]
     assert message.startswith(f"done, with {len(raised)} alarm{'s' if len(raised) > 1 else ''}: ")
     assert (f"{name} ({n})" if n > 1 else name) in message
     assert message.endswith(f"; see poise watch '{out}'")
@@ -555,7 +555,38 @@ def test_all_alarms_are_reported_at_the_end(tmp_path: Path, poise: Callable[...,
     recipe.write_text(loud().to_toml())
     output = poise("train", recipe, "--out", tmp_path / "other", "--steps", 4, "--set", "monitor=none")
     assert output.code == 0, output.err
-    assert "done: " in output.err
+    assert output.err.endswith(f"to generate more samples: poise sample {tmp_path / 'other'}\ndone\n")
+
+
+@pytest.mark.parametrize(("policy", "is_named"), [("warn", True), ("note", False), ("keep", True)])
+def test_the_last_message_names_the_alarms_whose_condition_held_to_the_end(
+    policy: str, is_named: bool, tmp_path: Path
+) -> None:
+    """A gradient norm above 0 is an alarm from step 8 on, and stays one."""
+    out, listener = tmp_path / "run", Listener()
+    train(loud(policy=policy), out, listener=listener)
+    (alarm,) = lines(out, "alarms")
+    total = f"1 alarm: gradient_long; see poise watch {out}"
+    problem = f"done, but {alarm['message']} (gradient_long, step 8); {total}"
+    assert listener.output[-1] == (problem if is_named else f"done, with {total}")
+
+
+@pytest.mark.parametrize("at", [9, 19])
+def test_a_resumed_run_names_the_open_alarms_from_before(at: int, tmp_path: Path) -> None:
+    out, listener = tmp_path / "run", Listener()
+    stopped(loud(policy="warn"), out, at)
+    train(loud(policy="warn"), out, resume=True, listener=listener)
+    assert listener.alarms == []
+    assert "(gradient_long, step 8); 1 alarm: gradient_long" in listener.output[-1]
+
+
+def test_rows_that_wait_for_a_batch_are_examined_after_the_last_step(tmp_path: Path) -> None:
+    """Single values are examined in batches after 500 rows, and a detector may find its sign in the last ones only."""
+    handler = AlarmHandler(guarded(504, policy={"gradient_burst": "warn"}), RunFolder(tmp_path), 0, Listener())
+    for number in range(1, 505):
+        handler.process(number, {"g/grad_norm": Stat.of(1.0 if number < 504 else 1e4)})
+    assert handler.counts == {"gradient_burst": 1}
+    assert handler.summary().startswith("done, but ")
 
 
 def test_policy_keep_copies_the_checkpoint_from_before_the_alarm(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from poise.runs import checkpoint
 from poise.runs.evaluate import measure_run
 from poise.runs.folder import RunFolder
 from poise.runs.run import Run
-from poise.training.evaluation import Best, PeriodicEvaluator
+from poise.training.evaluation import PATIENCE, Best, PeriodicEvaluator
 from poise.training.listener import NullListener
 from poise.training.train import train
 from poise.utils.files import append_line, write_text
@@ -228,8 +228,14 @@ def test_of_equal_values_the_first_is_the_best(tmp_path: Path) -> None:
     [
         ([128.8], "fid 128.8 at step 500, which is both the best and the last"),
         ([200.0, 128.8], "fid 128.8 at step 1,000, which is both the best and the last"),
-        ([128.8, 128.8], "fid: best 128.8 at step 500, kept in {best}; last 128.8 (+0%)"),
-        ([100.0, 150.0], "fid: best 100 at step 500, kept in {best}; last 150 (+50%)"),
+        ([128.8, 128.8], "fid: best 128.8 at step 500; last 128.8 (+0%)"),
+        ([100.0, 150.0], "fid: best 100 at step 500; last 150 (+50%)"),
+        ([200.0, 100.0, 150.0, 101.0], "fid: best 100 at step 1,000; last 101 (+1%)"),
+        (
+            [200.0, 100.0, 150.0, 101.0, 110.0],
+            "fid: best 100 at step 1,000; last 110 (+10%); none of the last 3 measurements was better",
+        ),
+        ([100.0, 150.0, 101.0, 110.0, 99.0, 99.0], "fid: best 99 at step 2,500; last 99 (+0%)"),
         ([], ""),
     ],
 )
@@ -238,20 +244,63 @@ def test_summary_of_best_and_last(figures: list[float], message: str, tmp_path: 
     evaluator = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
     for i, figure in enumerate(figures, 1):
         evaluator._update_best(500 * i, figure)
-    assert evaluator.summary() == message.format(best=tmp_path / "best")
+    assert evaluator.summary() == message
 
 
 def test_messages(whole: tuple[Path, list[str]]) -> None:
     out, messages = whole
     (step, value), last = best_of(out), lines(out)[-1]["measures"]["fid"]
-    result = {line["step"]: sentence for line, sentence in zip(lines(out), messages[:-1], strict=True)}
+    result = {line["step"]: sentence for line, sentence in zip(lines(out), messages[:-4], strict=True)}
     floor = lines(out)[0]["floor"]["fid"]
     assert result[step].startswith(f"step {step}: fid {value:.4g} (floor {floor:.4g}), modes ")
     assert result[step].endswith("; the best so far")
     assert not result[STEPS].endswith("; the best so far")
     more = f"{last / value - 1:+.0%}"
     assert more.startswith("+")
-    assert messages[-1] == f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
+    summary = f"fid: best {value:.4g} at step {step}, kept in {out / 'best'}; last {last:.4g} ({more})"
+    since = CADENCE[CADENCE.index(step) + 1 :]
+    summary += f"; none of the last {len(since)} measurements was better" if len(since) >= PATIENCE else ""
+    assert messages[-4:] == [
+        summary,
+        f"samples: {out / 'samples' / f'step-{STEPS:08d}.png'}",
+        f"to generate more samples: poise sample {out} --best",
+        "done",
+    ]
+    stalled = {late for late in since if result[late].endswith(f"; no improvement since step {step}")}
+    assert stalled == set(since[PATIENCE - 1 :])
+
+
+def test_a_best_checkpoint_that_could_not_be_written_is_not_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checkpoint.write
+
+    def refusing(saves: Path, *args: Any) -> Path:
+        if saves.name == "best":
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(saves, *args)
+
+    monkeypatch.setattr(checkpoint, "write", refusing)
+    listener = Listener()
+    train(measured(ring()), tmp_path / "run", listener=listener)
+    *_, summary, _, more, end = listener.messages
+    assert summary.startswith("fid: best ")
+    assert "kept" not in summary
+    assert (more, end) == (f"to generate more samples: poise sample {tmp_path / 'run'}", "done")
+
+
+def test_a_roll_back_and_a_resumed_run_count_the_measurements_since_the_best(tmp_path: Path) -> None:
+    recipe, folder = measured(ring(1000), measures=["fid"]), RunFolder(tmp_path)
+    for i, value in enumerate([100.0, 110.0, 120.0, 90.0, 130.0], 1):
+        line = {"measures": {"fid": value}, "floor": {"fid": 0.5}, "n": 100, "features": "points"}
+        append_line(folder.measures, {"step": i} | line)
+    (folder.best / "step-00000001").mkdir(parents=True)
+    write_text(folder.recipe, recipe.to_toml())
+    checked: list[str] = []
+    evaluator = PeriodicEvaluator(recipe, recipe.data.load(), folder, 5, torch.device("cpu"), checked.append)
+    assert evaluator.num_since_best == 1
+    evaluator.roll_back(3)
+    assert evaluator.num_since_best == 2
 
 
 def _evaluator(out: Path, name: str) -> PeriodicEvaluator:
@@ -268,8 +317,7 @@ def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None
     """An unbiased value may be 0 or negative, so that a percentage would be meaningless."""
     evaluator = _evaluator(tmp_path, "kid")
     evaluator.best, evaluator.last = Best(1000, best), last
-    message = f"kid: best {best:.4g} at step 1,000, kept in {tmp_path / 'best'}; last {last:.4g}{gap}"
-    assert evaluator.summary() == message
+    assert evaluator.summary() == f"kid: best {best:.4g} at step 1,000; last {last:.4g}{gap}"
 
 
 def test_no_summary_without_results(tmp_path: Path) -> None:
@@ -413,7 +461,8 @@ def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> No
     train(measured(ring(3), measures=["class_balance", "fid"]), tmp_path / "run", listener=listener)
     (line,) = lines(tmp_path / "run")
     assert list(line["measures"]) == ["fid"]
-    assert "no class_balance: the feature extractor does not classify" in listener.messages[-1]
+    (message,) = [sentence for sentence in listener.messages if sentence.startswith("step 3: ")]
+    assert "no class_balance: the feature extractor does not classify" in message
     assert kept(tmp_path / "run") == []
     assert "best" not in info(tmp_path / "run")
 

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.cli import progress_view
+from poise.cli import progress_view, run_progress
 from poise.cli.progress_view import LiveView, NotebookView, PlainView
+from poise.cli.run_progress import RunProgress
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.source import DataConfig
 from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
 from poise.recipe.decode import decode
-from poise.training.listener import NullListener, SafeListener
+from poise.training.listener import NullListener, SafeListener, StartInfo
 from poise.training.train import train
 from poise.utils import progress
 from poise.utils.console import TerminalConsole
@@ -190,7 +191,8 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The clock of the view, set by the test."""
     clock = [0.0]
     monkeypatch.setattr(progress_view, "QUIET_SECONDS", 1.0)
-    monkeypatch.setattr(progress_view, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for module in (progress_view, run_progress):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     return clock
 
 
@@ -200,8 +202,8 @@ def test_plain_view_prints_after_a_second_and_then_every_five(
     plain = PlainView()
     for now[0] in np.arange(0, 13, 0.1).round(1).tolist():
         plain.on_progress(f"reading at {now[0]:g}", 0.5)
-        plain.on_progress("", 1.0)
-    assert capsys.readouterr().err == "".join(f"reading at {at} (50%)\n" for at in (1, 6, 11))
+    plain.on_progress("", 1.0)
+    assert capsys.readouterr().err == "reading at 1 (50%)\nreading at 6 (50%) 0:06\nreading at 11 (50%) 0:11\n"
     plain.on_message("a line")
     now[0] += 0.9
     plain.on_progress("kid", 0.0)
@@ -211,7 +213,17 @@ def test_plain_view_prints_after_a_second_and_then_every_five(
     plain.on_progress("kid", 0.0)
     now[0] += 0.2
     plain.on_progress("kid", 0.0)
-    assert capsys.readouterr().err == "a line\nkid ...\n"
+    assert capsys.readouterr().err == "a line\nkid ... 0:10\n"
+
+
+def test_plain_view_has_no_line_for_work_that_is_reported_only_once(
+    now: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = PlainView()
+    for now[0] in (10.0, 20.0):
+        plain.on_progress("writing a checkpoint", 0.0)
+        plain.on_progress("", 1.0)
+    assert capsys.readouterr().err == ""
 
 
 def test_notebook_view_overwrites_its_line(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,6 +233,9 @@ def test_notebook_view_overwrites_its_line(now: list[float], capsys: pytest.Capt
     book.on_progress("", 1.0)
     book.on_end()
     assert capsys.readouterr().out == "\rreading 0.0 ...\rreading 0.5 ...\r               "
+    for now[0] in (10.0, 14.0):
+        book.on_progress("measuring", 0.0)
+    assert capsys.readouterr().out == "\rmeasuring ...\rmeasuring ... 0:04"
 
 
 def test_live_view_shows_a_transient_line() -> None:
@@ -237,23 +252,91 @@ def test_live_view_shows_a_transient_line() -> None:
     assert out.getvalue() == shown
 
 
-def test_panel_shows_what_is_measured_and_stays_open() -> None:
-    from poise.training.listener import StartInfo
+def panel(live: LiveView) -> str:
+    console = TerminalConsole(file=io.StringIO(), width=80)
+    console.print(live.panel())
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
+
+def test_panel_shows_what_is_measured_and_stays_open(now: list[float]) -> None:
     out = io.StringIO()
     live = LiveView(TerminalConsole(file=out, force_terminal=True, width=80))
     live.on_progress("reading", 0.5)
+    live.on_progress("", 1.0)
     live.on_start(StartInfo("ring", 0, 10, 4, [], {}, "runs/x"))
     live.on_progress("kid", 0.0)
-    console = TerminalConsole(file=io.StringIO(), width=80)
-    console.print(live.panel())
-    assert "kid ..." in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kid" not in panel(live)  # short work would flicker
+    now[0] = 2.0
+    assert "kid ...\n" in panel(live)
+    now[0] = 75.0
+    assert "kid ... 1:15\n" in panel(live)
     live.on_progress("", 1.0)
-    console = TerminalConsole(file=io.StringIO(), width=80)
-    console.print(live.panel())
-    assert "kid" not in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "kid" not in panel(live)
     assert live._live is not None
     live.on_end()
+
+
+def test_panel_closes_after_the_last_step() -> None:
+    """So that the messages about the whole run come below it."""
+    out = io.StringIO()
+    live = LiveView(TerminalConsole(file=out, force_terminal=True, width=80))
+    live.on_start(StartInfo("ring", 0, 2, 4, [], {}, "runs/x"))
+    live.on_step(1)
+    assert live._live is not None
+    live.on_step(2)
+    live.on_message("done")
+    live.on_end()
+    assert "step 2 of 2" in out.getvalue()
+    assert out.getvalue().endswith("done\n")
+
+
+# ---- the remaining time -----------------------------------------------------------------------------------------
+
+
+def run_steps(progress: RunProgress, now: list[float], steps: range, seconds: float, measurement: float = 0.0) -> None:
+    """Make steps that take `seconds`; every tenth and the twenty-fifth are measured."""
+    for step in steps:
+        now[0] += seconds + (measurement if step % 10 == 0 or step == 25 else 0.0)
+        progress.on_step(step)
+
+
+def test_remaining_time_counts_steps_and_measurements(now: list[float]) -> None:
+    """A step takes 2 seconds; the first measurement 60, later ones 30 (steps 10, 20 and 25)."""
+    progress = RunProgress(StartInfo("ring", 0, 25, 4, [], {}, "runs/x", measure_every=10))
+    assert progress.times() == "0:00 elapsed, ? left"
+    now[0] += 100  # preparation
+    run_steps(progress, now, range(1, 2), 2)
+    assert progress.times() == "1:42 elapsed, ? left"  # one time alone includes the preparation
+    run_steps(progress, now, range(2, 10), 2)
+    assert progress.times() == "1:58 elapsed, at least 0:32 left"
+    run_steps(progress, now, range(10, 16), 2, 60)
+    assert progress.times() == "3:10 elapsed, 2:24 left"  # 10 steps, and measurements of 62 seconds
+    run_steps(progress, now, range(16, 21), 2, 30)
+    assert progress.times() == "3:50 elapsed, 0:42 left"
+    run_steps(progress, now, range(21, 26), 2, 30)
+    assert progress.times() == "4:30 elapsed, 0:00 left"
+
+
+def test_roll_back_does_not_change_the_speed(now: list[float]) -> None:
+    progress = RunProgress(StartInfo("ring", 0, 21, 4, [], {}, "runs/x"))
+    run_steps(progress, now, range(1, 12), 1)
+    now[0] += 50  # the failed step, and the checkpoint is read
+    run_steps(progress, now, range(6, 12), 1)
+    assert progress.times() == "1:07 elapsed, 0:10 left"
+
+
+def test_remaining_time_of_a_resumed_run_that_is_measured_at_every_step(now: list[float]) -> None:
+    progress = RunProgress(StartInfo("ring", 100, 104, 4, [], {}, "runs/x", measure_every=1))
+    for step in (101, 102):
+        now[0] += 5
+        progress.on_step(step)
+    assert progress.times() == "0:10 elapsed, 0:10 left"
+
+
+def test_a_single_step_leaves_nothing(now: list[float]) -> None:
+    progress = RunProgress(StartInfo("ring", 0, 1, 4, [], {}, "runs/x"))
+    run_steps(progress, now, range(1, 2), 5)
+    assert progress.times() == "0:05 elapsed, 0:00 left"
 
 
 @pytest.mark.usefixtures("slowly")

@@ -138,12 +138,14 @@ class NotebookView(PlainView):
         self._width, self._next_draw = 0, 0.0
 
     def on_step(self, step: int) -> None:
-        """Update the status line, at most twice a second."""
+        """Update the status line, at most twice a second; that of the last step stays."""
         super().on_step(step)
         now = time.monotonic()
-        if self._progress is not None and now >= self._next_draw:
+        if self._progress is not None and (now >= self._next_draw or step == self._progress.steps):
             self._next_draw = now + 0.5
             self._draw(f"step {step:,}/{self._progress.steps:,}  {self._progress.times()}{self._losses}")
+            if step == self._progress.steps:
+                self._finish()
 
     def on_row(self, row: Row) -> None:
         """Record the losses for the next update of the status line."""

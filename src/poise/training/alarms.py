@@ -141,7 +141,7 @@ class AlarmHandler:
         open_alarms = [alarm for alarm in self.monitor.open_alarms() if alarm.level != "note"]
         if not open_alarms:
             return f"done, with {total}"
-        problems = [f"{alarm.message} ({alarm.detector}, since step {alarm.step:,})" for alarm in open_alarms]
+        problems = [f"{alarm.message} ({alarm.detector}, step {alarm.step:,})" for alarm in open_alarms]
         return f"done, but {'; '.join(problems)}; {total}"
 
     def roll_back(self, step: int) -> None:

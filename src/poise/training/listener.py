@@ -44,8 +44,8 @@ class ProgressListener(Protocol):
     If a method raises an exception, training continues without the listener; `Stopped` stops the run gracefully, with
     its state saved.
 
-    A listener may also have a method `on_progress(what, share)`. It is called while data is read, if that takes
-    long, and while the run is measured or a sample grid or checkpoint is written, with a description of the work and the
+    A listener may also have a method `on_progress(what, share)`. It is called while data is read, if that takes long,
+    and while the run is measured or a sample grid or checkpoint is written, with a description of the work and the
     fraction that is done, 0 to 1; and with an empty description at the end.
     """
 

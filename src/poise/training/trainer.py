@@ -129,13 +129,15 @@ class Trainer:
     def _closing_messages(self) -> list[str]:
         """The best measure, where the samples are, and last how the run has ended."""
         evaluator, folder = self.evaluator, self.folder
-        summary = evaluator.summary() if evaluator is not None else ""
-        older_is_best = evaluator is not None and evaluator.best_is_kept and not evaluator.is_best(self.done)
+        summary, option = "", ""
+        if evaluator is not None:
+            summary = evaluator.summary()
+            option = " --best" if evaluator.best_is_kept and not evaluator.is_best(self.done) else ""
         grid = max(folder.samples.glob("step-*.png"), default=folder.path)
         return [
             *([summary] if summary else []),
             f"samples: {grid}",
-            f"to generate more samples: poise sample {shlex.quote(str(folder.path))}{' --best' if older_is_best else ''}",
+            f"to generate more samples: poise sample {shlex.quote(str(folder.path))}{option}",
             self.alarm_handler.summary(),
         ]
 
