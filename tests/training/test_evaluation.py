@@ -266,7 +266,7 @@ def test_messages(whole: tuple[Path, list[str]]) -> None:
         f"to generate more samples: poise sample {out} --best",
         "done",
     ]
-    stalled = {late for late in since if result[late].endswith(f"; no improvement since step {step}")}
+    stalled = {late for late in since if f"; fid has not improved since step {step} ({value:.4g})" in result[late]}
     assert stalled == set(since[PATIENCE - 1 :])
 
 

@@ -166,9 +166,25 @@ def test_run_reports_reading_and_measuring(places: dict[str, DataConfig], tmp_pa
     assert "reading 20 of 20 images" in result
     assert "measuring at step 2" in result
     assert "measuring at step 2: kid" in result
+    for work in ("drawing the sample grid of step 0", "writing the checkpoint of step 2"):
+        assert result[result.index(work) + 1] == ""
     assert result[-1] == ""
     report("afterwards", 0.0)
     assert result == [what for what, _ in ear.reports]
+
+
+@pytest.mark.parametrize("every", [0, 3])
+def test_a_listener_learns_how_often_the_run_is_measured(
+    places: dict[str, DataConfig], tmp_path: Path, every: int
+) -> None:
+    class StartListener(NullListener):
+        def on_start(self, start: StartInfo) -> None:
+            self.every = start.measure_every
+
+    table = {"every": every, "measures": ["kid"], "features": "pixels"} if every else None
+    listener = StartListener()
+    train(recipe(places["folder"], measure=table), tmp_path / "run", listener=listener)  # type: ignore[arg-type]
+    assert listener.every == every
 
 
 def test_listener_without_progress_or_with_errors() -> None:

@@ -165,8 +165,11 @@ class PeriodicEvaluator:
         values += [f"no {name}: {reason}" for name, reason in result.skipped.items() if name not in self._reported]
         notes = [note for note in result.notes if note not in self._reported]
         self._reported.update(result.skipped, notes)  # reported only once
-        best = [f"no improvement since step {self.best.step:,}"] if self.best is not None and self.is_stalled else []
-        remarks = (["the best so far"] if self.is_best(step) else best) + notes
+        remarks = ["the best so far"] if self.is_best(step) else []
+        if self.best is not None and self.is_stalled:
+            name, best = self.selecting_measure.name, self.best
+            remarks = [f"{name} has not improved since step {best.step:,} ({best.value:.4g})"]
+        remarks += notes
         return "; ".join([f"step {step:,}: {', '.join(values)}", *remarks])
 
     def is_best(self, step: int) -> bool:
