@@ -306,6 +306,20 @@ def test_panel_closes_after_the_last_step() -> None:
     assert out.getvalue().endswith("done\n")
 
 
+def test_panel_does_not_open_for_a_run_without_steps_to_make() -> None:
+    """A signal has interrupted the last measurement, and the run is resumed."""
+    out = io.StringIO()
+    live = LiveView(TerminalConsole(file=out, force_terminal=True, width=80))
+    live.on_start(StartInfo("ring", 10, 10, 4, [], {}, "runs/x", measure_every=5))
+    live.on_progress("measuring at step 10", 0.0)
+    live.on_progress("", 1.0)
+    live.on_message("done")
+    live.on_end()
+    assert "measuring at step 10 ..." in out.getvalue()
+    assert "elapsed" not in out.getvalue()
+    assert out.getvalue().endswith("done\n")
+
+
 # ---- the remaining time -----------------------------------------------------------------------------------------
 
 

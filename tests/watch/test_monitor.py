@@ -86,6 +86,26 @@ def test_rare_measures_raise_one_alarm(name: str, values: list[float]) -> None:
     assert len(alarms) == 1
 
 
+def test_an_alarm_is_open_while_its_sign_is_present() -> None:
+    monitor = Monitor(family="logistic")
+    for step in range(50, 301, 50):
+        (*_, last) = [None, *monitor.hear(step, {D: 0.001})]
+    assert monitor.open_alarms() == [last]
+    monitor.hear(350, {D: 0.7, "g/shades": 0.9})
+    assert monitor.open_alarms() == []  # although it would not be raised again within a window
+    assert monitor.hear(400, {D: 0.001}) == []
+
+
+def test_a_roll_back_closes_alarms_whose_sign_was_seen_later() -> None:
+    monitor = Monitor(family="logistic")
+    for step in range(50, 501, 50):
+        monitor.hear(step, {D: 0.001})
+    monitor.roll_back(250)
+    assert monitor.open_alarms() == []
+    (alarm,) = monitor.hear(300, {D: 0.001})
+    assert monitor.open_alarms() == [alarm]
+
+
 # ---- batches of rows -------------------------------------------------------------------------------------
 
 

@@ -225,13 +225,14 @@ class LiveView:
         return console.is_terminal and not console.is_dumb_terminal
 
     def on_start(self, start: StartInfo) -> None:
-        """Print what is trained, then open the panel."""
+        """Print what is trained, then open the panel if there are steps to make."""
         self._start, self._progress = start, RunProgress(start)
         self.console.print(styled_text((printable(f"{start.name}, run folder {start.folder}"), "bold")))
         for line in start.lines:
             self.on_message(f"  {line}")
         self.on_end()  # closes the line about earlier work
-        self._open(self.panel)
+        if start.first < start.steps:
+            self._open(self.panel)
 
     def on_step(self, step: int) -> None:
         """Record the current step; the panel draws itself, and closes after the last step."""

@@ -26,8 +26,7 @@ class RunProgress:
     """
 
     def __init__(self, start: StartInfo) -> None:
-        self.first, self.steps, self.batch = start.first, start.steps, start.batch
-        self.measure_every = start.measure_every
+        self.steps, self.measure_every = start.steps, start.measure_every
         self.step, self.start_time = start.first, time.monotonic()
         self._previous: tuple[int, float] | None = None
         self._step_seconds, self._num_timed = 0.0, 0
