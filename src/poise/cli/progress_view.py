@@ -226,7 +226,7 @@ class LiveView:
 
     def on_start(self, start: StartInfo) -> None:
         """Print what is trained, then open the panel if there are steps to make."""
-        self._start, self._progress = start, RunProgress(start)
+        self._start, self._progress, self._row = start, RunProgress(start), None
         self.console.print(styled_text((printable(f"{start.name}, run folder {start.folder}"), "bold")))
         for line in start.lines:
             self.on_message(f"  {line}")
