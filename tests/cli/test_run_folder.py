@@ -173,6 +173,9 @@ def test_tensorboard_has_the_numbers_of_the_rows(ring_run: Path) -> None:
             else:
                 scalars[summary.tag, event.step] = float(make_ndarray(summary.tensor))
     expected = {(name, row["step"]): stat["mean"] for row in rows(ring_run) for name, stat in row["stats"].items()}
+    (line,) = map(strictly, (ring_run / "measures.jsonl").read_text().splitlines())
+    for kind, key in (("measure", "measures"), ("floor", "floor")):
+        expected |= {(f"{kind}/{name}", line["step"]): value for name, value in line[key].items()}
     assert scalars == pytest.approx(expected, rel=1e-6)
     assert sheets == [0, 3, 6, 8]
 

@@ -244,8 +244,10 @@ def test_signal_is_not_mistaken_for_a_damaged_file(
     np.savez(tmp_path / "few.npz", images=np.zeros((9, 8, 8, 1), np.uint8))
     read = np.lib.npyio.NpzFile.__getitem__
     monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", stopping(number, read))
-    output = poise("train", "--data", tmp_path / "few.npz", "--out", tmp_path / "out")
-    output.assert_error(75, f"stopped by {number.name} before the first step")
+    for words, expected in ((["dcgan"], "before the first step"), ([], "there was nothing to save")):
+        output = poise("train", *words, "--data", tmp_path / "few.npz", "--out", tmp_path / "out")
+        output.assert_error(75, f"stopped by {number.name}")
+        assert expected in output.err
 
 
 @ALL

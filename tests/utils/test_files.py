@@ -367,7 +367,8 @@ HOMES = {"utils/files.py", "utils/batch_files.py", "utils/system.py", "utils/tem
 ALLOWED = {
     ("utils/plotting.py", "savefig"),  # into memory
     ("utils/video.py", "open"),  # below a temporary name of `atomic_path`
-    ("cli/sample.py", "savez_compressed"),  # into a stream of `writing`
+    ("cli/project.py", "savez_compressed"),  # into a stream of `open_atomic`
+    ("cli/sample.py", "savez_compressed"),  # into a stream of `open_atomic`
 }
 
 

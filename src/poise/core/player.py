@@ -66,6 +66,12 @@ class Player(nn.Module):
         if self.encoder is not None:
             yield from self.encoder.named_parameters("encoder")
 
+    @property
+    def trainable_weights(self) -> dict[str, nn.Parameter]:
+        """The names of `weights`, and these."""
+        trainable = {id(weight) for weight in self.weights}
+        return {name: weight for name, weight in self.named_weights() if id(weight) in trainable}
+
     def _trainable(self, net: nn.Module) -> list[nn.Parameter]:
         """Those of `weights` that belong to `net`; `requires_grad` says less, as it changes during a move."""
         trainable = {id(weight) for weight in self.weights}

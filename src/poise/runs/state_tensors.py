@@ -31,7 +31,7 @@ def collect_tensors(game: Game, metrics: StepMetrics) -> dict[str, Tensor]:
     """The complete state, by name."""
     tensors = {f"game/{name}": tensor for name, tensor in game.state_dict().items()}
     for side, player in game.players.items():
-        for name, weight in player.named_weights():
+        for name, weight in player.trainable_weights.items():
             state = _tensors(player.optimizer.state.get(weight, {}))
             for key, tensor in state.items():
                 tensors[f"optimizer/{side}/{name}/{key}"] = tensor
@@ -110,7 +110,7 @@ def _difference(name: str, saved: Tensor, expected: Tensor) -> str:
 
 
 def _optimizer_errors(player: Player, tensors: Mapping[str, Tensor]) -> list[str]:
-    weights = dict(player.named_weights())
+    weights = player.trainable_weights
     untouched = {name for name in weights if f"{name}/{UNTOUCHED}" in tensors}
     saved = {path for path in tensors if path.rpartition("/")[2] != UNTOUCHED}
     unknown_marks = {path for path in tensors if path not in saved and path.rpartition("/")[0] not in weights}
@@ -132,7 +132,7 @@ def _is_real(tensor: Tensor) -> bool:
 
 
 def _restore_optimizer(player: Player, tensors: Mapping[str, Tensor]) -> None:
-    weights = dict(player.named_weights())
+    weights = player.trainable_weights
     player.optimizer.state.clear()
     for path, tensor in tensors.items():
         name, _, key = path.rpartition("/")
