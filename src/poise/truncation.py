@@ -75,11 +75,11 @@ def truncate_gaussian(latents: Tensor, truncation: float, threshold: float = 2.0
     return (truncation * inside).to(latents.dtype)
 
 
-def check_truncation(truncation: float) -> None:
-    """Raise a `RecipeError` unless 0 < F <= 1."""
+def check_truncation(truncation: float, where: str = "truncation") -> None:
+    """Raise a `RecipeError`, which names `where`, unless 0 < F <= 1."""
     if not 0 < truncation <= 1:
         cure = "use a number such as 0.5, or 1 for no truncation"
-        raise RecipeError("must be above 0 and at most 1", where="truncation", found=f"{truncation:g}", cure=cure)
+        raise RecipeError("must be above 0 and at most 1", where=where, found=f"{truncation:g}", cure=cure)
 
 
 def truncating_layers(net: nn.Module) -> list[Any]:

@@ -108,3 +108,11 @@ def test_the_check_is_of_the_recipe_that_would_be_chosen(poise: Callable, photos
     assert "the recipe images" in report["notes"][0]
     assert report["estimate"]["seconds"] == 3600
     assert poise("check", "--data", photos, "--json", "--steps", 7, *THIN).code == 0
+
+
+def test_an_impossible_size_is_refused_before_steps_are_timed(poise: Callable, photos: Path, tmp_path: Path) -> None:
+    result = poise("train", "--data", photos, "--size", 41, "--out", tmp_path / "run", *THIN)
+    assert result.code == 2
+    assert "data.size" in result.err
+    assert "steps of" not in result.err
+    assert not (tmp_path / "run").exists()

@@ -55,7 +55,6 @@ def sample(
     from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
 
     check_run(run)
-    _check_truncation(truncation)
     layout = _check_arguments(n, out, npz, folder, grid, gap)
     out = out if out is not None or npz is not None or folder is not None else run / "sample.png"
     for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
@@ -64,7 +63,9 @@ def sample(
 
     from poise.runs.run import Run
     from poise.runs.sample_folder import Origin
+    from poise.truncation import check_truncation
 
+    check_truncation(truncation, "--truncation")
     opened = Run(run, trust_code=trust_code, best=best)
     _ = opened.game
     report_skipped_checkpoints(opened)
@@ -79,15 +80,6 @@ def sample(
         _write_array(opened, npz, n, origin)
     if out is not None:
         _write_grid(opened, out, n, origin, layout, gap)
-
-
-def _check_truncation(truncation: float) -> None:
-    """Raise a `RecipeError` unless 0 < truncation <= 1; without the import of torch."""
-    from poise.errors import RecipeError
-
-    if not 0 < truncation <= 1:
-        cure = "use a number such as 0.7, or 1 for no truncation"
-        raise RecipeError("must be above 0 and at most 1", where="--truncation", found=f"{truncation:g}", cure=cure)
 
 
 def _check_arguments(

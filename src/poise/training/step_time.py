@@ -10,6 +10,7 @@ import numpy as np
 
 from poise.data.source import DataSplits, ImageDataset, loading_memory
 from poise.engine.compute import choose_compute
+from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
 from poise.training.state import TrainState
 from poise.user_code.loading import allow_user_code
@@ -46,8 +47,10 @@ def recipe_step_seconds(
     """
     allow_user_code(recipe, trust_code)
     compute = choose_compute(device, precision, recipe)
+    check_compatibility(recipe).raise_first()
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
+    check_compatibility(recipe, data.train.shape, len(data.train.classes)).raise_first()
     return step_seconds(TrainState(recipe, compute, data))
 
 
