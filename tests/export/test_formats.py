@@ -127,7 +127,9 @@ def check_pt2(run: Run, data: bytes, inputs: Collection[str]) -> None:
         torch.testing.assert_close(samples, truncated_samples(run, inputs, strength), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(f, marks=[] if f == "safetensors" else pytest.mark.slow) for f in FORMATS]
+)
 def test_noise_of_stylegan2_is_replaced_by_its_mean(form: str, tmp_path: Path) -> None:
     """Random noise is refused by graphs; `no_noise` leaves it out, as does a strength that has stayed 0."""
     if missing_packages(form):
