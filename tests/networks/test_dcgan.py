@@ -111,7 +111,7 @@ def test_batch_norm_is_everywhere_but_next_to_the_image() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_first_and_last_layers_match_convolutions(bias: bool) -> None:
-    first, last = ProjectAndReshape(7, 5, 4, bias=bias).double(), MapToScore(5, 4).double()
+    first, last = ProjectAndReshape(7, 5, (4, 4), bias=bias).double(), MapToScore(5, (4, 4)).double()
     z, maps = latents(3, 7).double(), torch.randn(3, 5, 4, 4, dtype=torch.float64)
     expected = conv_transpose2d(z[:, :, None, None], first.weight, first.bias)
     assert torch.allclose(first(z), expected, rtol=0, atol=1e-13)
@@ -149,10 +149,11 @@ def test_initial_weights_match_the_paper() -> None:
     ("shape", "depth", "reason", "cure"),
     [
         ((2,), None, "points", "mlp"),
-        ((3, 4, 4), None, "power of two", "data.size to 8"),
-        ((3, 28, 28), None, "power of two", "16 or 32"),
-        ((3, 512, 512), None, "power of two", "data.size to 256"),
-        ((3, 64, 32), None, "power of two", "data.size"),
+        ((3, 4, 4), None, "8 to 256", "data.size to 8"),
+        ((3, 27, 27), None, "odd", "26 or 28"),
+        ((3, 512, 512), None, "8 to 256", "data.size to 256"),
+        ((3, 50, 70), None, "25 x 35", "data.size to [48, 64], [48, 72] or [56, 72]"),
+        ((3, 16, 24), 4, "depth 4", "at most 3"),
         ((3, 16, 16), 4, "depth 4", "at most 3"),
         ((3, 8, 8), 3, "depth 3", "at most 2"),
     ],

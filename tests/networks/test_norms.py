@@ -61,7 +61,7 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...], dict[str, bool], tuple[int, ...]]]
     "conv": (nn.Conv2d, (3, 6, 3), {}, (2, 3, 4, 4)),
     "transposed": (nn.ConvTranspose2d, (4, 6, 4, 2, 1), {}, (2, 4, 3, 3)),
     "to_map": (ProjectAndReshape, (5, 3, 4), {"bias": True}, (2, 5)),
-    "from_map": (MapToScore, (3, 4), {}, (2, 3, 4, 4)),
+    "from_map": (MapToScore, (3, (4, 4)), {}, (2, 3, 4, 4)),
 }
 
 

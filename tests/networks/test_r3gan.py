@@ -101,7 +101,7 @@ def test_the_output_of_the_generator_is_linear_by_default() -> None:
 
 
 def test_the_first_map_is_a_constant_scaled_channel_by_channel() -> None:
-    basis = GenerativeBasis(8, 6, 4)
+    basis = GenerativeBasis(8, 6, (4, 4))
     z = torch.randn(3, 8)
     result = basis(z)
     assert result.shape == (3, 6, 4, 4)
@@ -110,7 +110,7 @@ def test_the_first_map_is_a_constant_scaled_channel_by_channel() -> None:
             scale = float(basis.scale.weight[c].detach() @ z[i])
             assert torch.allclose(result[i, c], scale * basis.basis[c], atol=1e-5)
     assert basis.scale.bias is None
-    wide = GenerativeBasis(64, 512, 4)
+    wide = GenerativeBasis(64, 512, (4, 4))
     assert has_std(wide.basis, 1.0)
     assert has_std(wide.scale.weight, 1 / 8)
 

@@ -282,7 +282,7 @@ def test_the_map_of_the_given_size_has_attention(side: str, size: int, depth: in
     ("shape", "depth", "reason", "cure"),
     [
         ((2,), None, "points", "mlp"),
-        ((3, 28, 28), None, "power of two", "16 or 32"),
+        ((3, 27, 27), None, "odd", "26 or 28"),
         ((3, 16, 16), 4, "depth 4", "at most 3"),
     ],
 )

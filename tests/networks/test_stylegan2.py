@@ -73,7 +73,7 @@ def test_a_side_need_not_equal_the_other() -> None:
     assert d(images).score.shape == (2,)
 
 
-@pytest.mark.parametrize(("size", "refused"), [(8, False), (24, True), (256, False), (4, True)])
+@pytest.mark.parametrize(("size", "refused"), [(8, False), (24, False), (27, True), (256, False), (4, True)])
 def test_which_sizes_are_supported(size: int, refused: bool) -> None:
     for config in (StyleGAN2GeneratorConfig(), StyleGAN2DiscriminatorConfig()):
         assert (config.incompatibility((3, size, size)) is not None) is refused

@@ -53,7 +53,7 @@ class Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear, self.conv = nn.Linear(3, 4), spectral_norm(nn.Conv2d(3, 5, 3))
-        self.up, self.first = nn.ConvTranspose2d(3, 6, 4), ProjectAndReshape(3, 7, 4, bias=True)
+        self.up, self.first = nn.ConvTranspose2d(3, 6, 4), ProjectAndReshape(3, 7, (4, 4), bias=True)
         self.norm, self.table, self.free = (
             nn.BatchNorm2d(3),
             spectral_norm(nn.Embedding(9, 3)),

@@ -20,6 +20,7 @@ start at 0 instead of random values. The embeddings of a projection D start as `
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import Literal
 
 import torch
@@ -33,9 +34,13 @@ from poise.networks.attention import PooledSelfAttention
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig
 from poise.networks.blocks import Activation, Output, activation, channel_widths, interpolation, output_activation
 from poise.networks.conditioning import VIRTUAL_NORM, GeneratorConditioning, Incompatibility
+from poise.networks.map_sizes import Size, halved, max_halvings
 from poise.networks.norms import Norm, has_bias, norm_layer
 from poise.networks.resnet import DiscriminatorBlock, ResNetConfig
 from poise.networks.shared_embedding import SharedEmbeddingConfig
+
+SMALL_SIDE = 32
+"""The largest shorter side of the images for which D is the paper's network for 32 pixels."""
 
 
 class ConditionalNorm(nn.Module):
@@ -77,7 +82,7 @@ class ConditionalBlock(nn.Module):
         self.shortcut = nn.Sequential(Conv2d(in_channels, out_channels, 1), interpolation("nearest"))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """B x in_channels x S x S and B x condition to B x out_channels x 2S x 2S."""
+        """B x in_channels x H x W and B x condition to B x out_channels x 2H x 2W."""
         branch = self.branch1(self.norm1(x, condition))
         return self.branch2(self.norm2(branch, condition)) + self.shortcut(x)
 
@@ -93,16 +98,16 @@ def init_orthogonal_(net: nn.Module) -> None:
 
 
 class BigGANGenerator(nn.Module):
-    """z, B x latent, and embeddings, B x embedding, to images, B x C x S x S.
+    """z, B x latent, and embeddings, B x embedding, to images, B x C x H x W.
 
     Args:
         latent: the dimension of z. If it is not a multiple of the number of parts, the first ones are longer by one.
-        shape: (C, S, S).
+        shape: (C, H, W).
         widths: the channels of the feature maps, from the smallest one to the one of the image's size.
-        base: the side of the smallest map.
+        base: height and width of the smallest map.
         norm: the kind of normalisation.
         act: the hidden activation.
-        attention: the side of the map with self-attention, or None.
+        attention: the shorter side of the map with self-attention, or None.
         out: the last activation; see `blocks.output_activation`.
         embedding: the dimension of the embeddings; with 0 the module takes z alone.
     """
@@ -112,7 +117,7 @@ class BigGANGenerator(nn.Module):
         latent: int,
         shape: Shape,
         widths: list[int],
-        base: int,
+        base: Size,
         norm: Norm,
         act: Activation,
         attention: int | None,
@@ -121,14 +126,14 @@ class BigGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.parts = [len(part) for part in torch.arange(latent).tensor_split(len(widths))]
-        self.first = nn.Linear(self.parts[0], widths[0] * base**2)
-        self.first_shape = (widths[0], base, base)
+        self.first = nn.Linear(self.parts[0], widths[0] * prod(base))
+        self.first_shape = (widths[0], *base)
         self.blocks, self.attention = nn.ModuleList(), nn.ModuleList()
-        size = base
+        side = min(base)
         for (in_channels, out_channels), part in zip(pairwise(widths), self.parts[1:], strict=True):
-            size *= 2
+            side *= 2
             self.blocks.append(ConditionalBlock(in_channels, out_channels, norm, act, embedding + part))
-            self.attention.append(PooledSelfAttention(out_channels) if size == attention else nn.Identity())
+            self.attention.append(PooledSelfAttention(out_channels) if side == attention else nn.Identity())
         self.last = nn.Sequential(
             *norm_layer(norm, widths[-1]),
             activation(act),
@@ -148,15 +153,15 @@ class BigGANGenerator(nn.Module):
 
 
 class BigGANDiscriminator(nn.Module):
-    """Images, B x C x S x S, to a score, B. The features are the sum of the last map over space.
+    """Images, B x C x H x W, to a score, B. The features are the sum of the last map over space.
 
     Args:
-        shape: (C, S, S).
+        shape: (C, H, W).
         widths: the output channels of the blocks.
         halvings: the number of blocks that halve the map, the first ones.
         norm: the kind of normalisation.
         act: the hidden activation.
-        attention: the side of the map with self-attention, or None.
+        attention: the shorter side of the map with self-attention, or None.
     """
 
     def __init__(
@@ -169,7 +174,8 @@ class BigGANDiscriminator(nn.Module):
             layers += [
                 DiscriminatorBlock(in_channels, out_channels, norm, act, halve=halve, first=k == 0, inner=out_channels)
             ]
-            layers += [PooledSelfAttention(out_channels)] if halve and shape[1] >> (k + 1) == attention else []
+            side = min(halved(shape, k + 1))
+            layers += [PooledSelfAttention(out_channels)] if halve and side == attention else []
         self.width = widths[-1]
         self.trunk = nn.Sequential(*layers, *norm_layer(norm, self.width), activation(act))
         self.score = nn.Linear(self.width, 1)
@@ -202,7 +208,7 @@ class BigGANGeneratorConfig(ResNetConfig, GeneratorConfig):
         if latent <= depth:
             what = f"z is split into {depth + 1} parts, one for the first layer and one for each of {depth} blocks"
             raise RecipeError(what, where="latent.dim", found=str(latent), cure=f"use a multiple of {depth + 1}")
-        widths, base = channel_widths(self.width, self.widest, depth + 1)[::-1], shape[1] >> depth
+        widths, base = channel_widths(self.width, self.widest, depth + 1)[::-1], halved(shape, depth)
         return BigGANGenerator(
             latent, shape, widths, base, self.norm, self.activation, self.attention, self.output, embedding
         )
@@ -233,11 +239,13 @@ class BigGANDiscriminatorConfig(ResNetConfig, DiscriminatorConfig):
 
     def num_halvings(self, shape: Shape) -> int:
         """Down to a map of 8 x 8 for images of up to 32 pixels, and of 4 x 4 for larger ones, as in the paper."""
-        return super().num_halvings(shape) + (self.depth is None and shape[1] > 32)
+        if self.depth is None and min(shape[1:]) > SMALL_SIDE:
+            return max_halvings(shape)
+        return super().num_halvings(shape)
 
     def build(self, shape: Shape) -> nn.Module:
         """See `BigGANDiscriminator`."""
         halvings = self.num_halvings(shape)
-        plain = self.plain if self.plain is not None else 2 if shape[1] <= 32 else 1
+        plain = self.plain if self.plain is not None else 2 if min(shape[1:]) <= SMALL_SIDE else 1
         widths = channel_widths(self.width, self.widest, halvings + plain)
         return BigGANDiscriminator(shape, widths, halvings, self.norm, self.activation, self.attention)

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core.double_backward import Conv2d
 from poise.core.types import Shape
+from poise.networks.map_sizes import Size
 from poise.networks.norms import Norm
 
 Activation = Literal["leaky_relu", "relu", "prelu", "gelu", "elu", "tanh"]
@@ -46,7 +47,7 @@ def activation(name: Activation) -> nn.Module:
 
 
 def upsampling(name: Up, in_channels: int, out_channels: int, *, bias: bool) -> list[nn.Module]:
-    """Layers that double the side of a feature map.
+    """Layers that double the sides of a feature map.
 
     `transposed` and `pixel_shuffle` can cause checkerboard artefacts, where their weights are uneven.
 
@@ -66,12 +67,12 @@ def upsampling(name: Up, in_channels: int, out_channels: int, *, bias: bool) -> 
 
 
 def interpolation(name: Literal["nearest", "bilinear"]) -> nn.Module:
-    """A layer without weights that doubles the side of a feature map."""
+    """A layer without weights that doubles the sides of a feature map."""
     return nn.Upsample(scale_factor=2, mode=name, align_corners=False if name == "bilinear" else None)
 
 
 def downsampling(name: Down, in_channels: int, out_channels: int, *, bias: bool) -> list[nn.Module]:
-    """Layers that halve the side of a feature map.
+    """Layers that halve the sides of a feature map.
 
     Args:
         name: `conv` is a 4 x 4 convolution with stride 2 (Radford 2015). `average` and `max` are a 3 x 3 convolution
@@ -94,32 +95,38 @@ def output_activation(name: Output, shape: Shape) -> nn.Module:
 
 
 class ProjectAndReshape(nn.ConvTranspose2d):
-    """Latents, B x in, to a first feature map, B x out x base x base: "project and reshape".
+    """Latents, B x in, to a first feature map, B x out x h x w: "project and reshape".
 
-    This is a transposed convolution of a 1 x 1 map, with its weight (in x out x base x base) and initialisation. It is
+    This is a transposed convolution of a 1 x 1 map, with its weight (in x out x h x w) and initialisation. It is
     computed as a single matrix product, as convolution kernels take several times as long.
+
+    Args:
+        latent: the dimension of the latents.
+        channels: the channels of the map.
+        base: height and width of the map.
+        bias: whether there is a bias.
     """
 
     matrix_dim = 0
 
-    def __init__(self, latent: int, channels: int, base: int, *, bias: bool) -> None:
+    def __init__(self, latent: int, channels: int, base: Size, *, bias: bool) -> None:
         super().__init__(latent, channels, base, bias=bias)
 
     def forward(self, latents: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
-        """B x in to B x out x base x base, in channels_last format."""
+        """B x in to B x out x h x w, in channels_last format."""
         rows = latents @ self.weight.permute(0, 2, 3, 1).flatten(1)
         maps = rows.unflatten(1, (*self.kernel_size, self.out_channels))  # no batch size, which an export would fix
         return (maps if self.bias is None else maps + self.bias).permute(0, 3, 1, 2)
 
 
 class MapToScore(nn.Conv2d):
-    """The last feature map, B x in x base x base, to a score per sample, B: a convolution over the whole map."""
+    """The last feature map, B x in x h x w, to a score per sample, B: a convolution over the whole map."""
 
-    def __init__(self, channels: int, base: int) -> None:
+    def __init__(self, channels: int, base: Size) -> None:
         super().__init__(channels, 1, base)
 
     def forward(self, maps: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
-        """B x in x base x base to B scores."""
+        """B x in x h x w to B scores."""
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return linear(maps.permute(0, 2, 3, 1).flatten(1), weight, self.bias).flatten(0)
 
@@ -140,32 +147,6 @@ def init_dcgan_(net: nn.Module, std: float = 0.02) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-MIN_SIZE, MAX_SIZE = 8, 256
-"""The range of image sides for networks that halve or double feature maps."""
-
-
-def square_incompatibility(name: str, shape: Shape, depth: int | None) -> tuple[str, str] | None:
-    """Why a network that halves or doubles maps does not support `shape`, and what to do; None if it does."""
-    if len(shape) != 3:
-        return f"a {name} processes images, and the samples are points", "use network kind 'mlp'"
-    size = shape[1]
-    valid = [2**k for k in range(MIN_SIZE.bit_length() - 1, MAX_SIZE.bit_length())]
-    if size not in valid or shape[1] != shape[2]:
-        below, above = [s for s in valid if s < size][-1:], [s for s in valid if s > size][:1]
-        nearest = " or ".join(str(s) for s in below + above)
-        reason = f"a {name} needs square images with a side that is a power of two from {MIN_SIZE} to {MAX_SIZE}"
-        return reason, f"set data.size to {nearest}"
-    if depth is not None and size >> depth < 2:
-        reason = f"depth {depth} is too large for images of {size} x {size} pixels"
-        return reason, f"use at most {size.bit_length() - 2}"
-    return None
-
-
-def num_halvings(size: int, depth: int | None) -> int:
-    """The number of halvings from the image to the smallest map: `depth`, or down to a side of 4 (2 for size 8)."""
-    return depth or max(2, size.bit_length() - 3)
 
 
 def channel_widths(width: int, max_width: int, count: int) -> list[int]:

@@ -1,7 +1,7 @@
 """DCGAN (Radford, Metz & Chintala 2015, arXiv:1511.06434; tip T08a).
 
 Both networks are convolutional, without fully connected hidden layers. G projects z onto a small feature map and
-doubles its side by strided transposed convolutions; D halves the image by strided convolutions. Every layer but G's
+doubles its sides by strided transposed convolutions; D halves the image by strided convolutions. Every layer but G's
 output and D's input layer has a batch norm. Activations are LeakyReLUs, and weights ~ N(0, 0.02); without norms, He's
 initialisation is used.
 """
@@ -9,6 +9,7 @@ initialisation is used.
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import Literal
 
 from pydantic import Field
@@ -27,22 +28,21 @@ from poise.networks.blocks import (
     channel_widths,
     downsampling,
     init_weights_,
-    num_halvings,
     output_activation,
-    square_incompatibility,
     upsampling,
 )
+from poise.networks.map_sizes import Size, halved, num_halvings, shape_incompatibility
 from poise.networks.norms import Norm, has_bias, norm_layer
 
 
 class DCGANGenerator(nn.Module):
-    """z, B x latent, to images, B x C x S x S.
+    """z, B x latent, to images, B x C x H x W.
 
     Args:
         latent: the dimension of z.
-        shape: (C, S, S).
+        shape: (C, H, W).
         widths: the channels of the feature maps, from the smallest one to the last one before the image.
-        base: the side of the smallest map.
+        base: height and width of the smallest map.
         norm: the kind of normalisation.
         act: the hidden activation.
         up: how maps are upsampled; see `blocks.upsampling`.
@@ -54,7 +54,7 @@ class DCGANGenerator(nn.Module):
         latent: int,
         shape: Shape,
         widths: list[int],
-        base: int,
+        base: Size,
         norm: Norm,
         act: Activation,
         up: Up,
@@ -77,9 +77,9 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Images, B x C x S x S, to a score, B: the mirror image of the generator. The features are the last map."""
+    """Images, B x C x H x W, to a score, B: the mirror image of the generator. The features are the last map."""
 
-    def __init__(self, shape: Shape, widths: list[int], base: int, norm: Norm, act: Activation, down: Down) -> None:
+    def __init__(self, shape: Shape, widths: list[int], base: Size, norm: Norm, act: Activation, down: Down) -> None:
         super().__init__()
         bias = has_bias(norm)
         layers: list[nn.Module] = [*downsampling(down, shape[0], widths[0], bias=True), activation(act)]
@@ -88,7 +88,7 @@ class DCGANDiscriminator(nn.Module):
             layers += [*norm_layer(norm, out_channels), activation(act)]
         self.trunk = nn.Sequential(*layers)
         self.score = MapToScore(widths[-1], base)
-        self.width = widths[-1] * base * base
+        self.width = widths[-1] * prod(base)
         init_weights_(self, norm)
 
     def forward(self, images: Tensor) -> DiscriminatorOutput:
@@ -103,7 +103,8 @@ class DCGANConfig(NetworkConfig):
     """The base class of both configurations.
 
     `width` is the number of channels of the map next to the image; it doubles with each halving of the map, up to
-    `widest`. `depth` is the number of halvings; by default, the smallest map is 4 x 4 (2 x 2 for images of 8 x 8).
+    `widest`. `depth` is the number of halvings; by default, the smallest map of square images is 4 x 4 if their side
+    is a power of two (2 x 2 for images of 8 x 8); see `map_sizes.num_halvings`.
     """
 
     width: int = Field(default=64, ge=1, le=4096)
@@ -113,13 +114,13 @@ class DCGANConfig(NetworkConfig):
     activation: Activation = "leaky_relu"
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """See `blocks.square_incompatibility`."""
-        return square_incompatibility("DCGAN", shape, self.depth)
+        """See `map_sizes.shape_incompatibility`."""
+        return shape_incompatibility("DCGAN", shape, self.depth)
 
-    def channel_plan(self, shape: Shape) -> tuple[list[int], int]:
-        """The channels of the maps, starting at the image, and the side of the smallest map."""
-        depth = num_halvings(shape[1], self.depth)
-        return channel_widths(self.width, self.widest, depth), shape[1] >> depth
+    def channel_plan(self, shape: Shape) -> tuple[list[int], Size]:
+        """The channels of the maps, starting at the image, and height and width of the smallest map."""
+        depth = num_halvings(shape, self.depth)
+        return channel_widths(self.width, self.widest, depth), halved(shape, depth)
 
 
 class DCGANGeneratorConfig(DCGANConfig, GeneratorConfig):

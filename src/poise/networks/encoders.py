@@ -25,7 +25,7 @@ def conv_encoder(config: DCGANConfig, shape: Shape, down: Down, out_dim: int) ->
     """The layers of a DCGAN discriminator, from images, B x shape, to B x `out_dim`."""
     widths, base = config.channel_plan(shape)
     trunk = DCGANDiscriminator(shape, widths, base, config.norm, config.activation, down).trunk
-    return nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * base * base, out_dim))
+    return nn.Sequential(trunk, nn.Flatten(), nn.Linear(widths[-1] * prod(base), out_dim))
 
 
 def mlp_encoder(config: MLPConfig, shape: Shape, out_dim: int) -> nn.Sequential:

@@ -25,10 +25,9 @@ from poise.networks.blocks import (
     channel_widths,
     init_he_,
     interpolation,
-    num_halvings,
     output_activation,
-    square_incompatibility,
 )
+from poise.networks.map_sizes import Size, halved, num_halvings, shape_incompatibility
 
 
 class Block(nn.Module):
@@ -58,17 +57,17 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x S x S to the same shape."""
+        """B x C x H x W to the same shape."""
         return x + self.layers(x)
 
 
 def resize_layers(in_channels: int, out_channels: int, resize: nn.Module, *, convolve_first: bool) -> list[nn.Module]:
-    """Layers that change the side of a feature map and its channels.
+    """Layers that change the sides of a feature map and its channels.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output; if they differ, a 1 x 1 convolution changes them.
-        resize: the layer that changes the side.
+        resize: the layer that changes the sides.
         convolve_first: whether the convolution comes first. It is cheaper where the map is smaller.
     """
     if in_channels == out_channels:
@@ -80,25 +79,25 @@ def resize_layers(in_channels: int, out_channels: int, resize: nn.Module, *, con
 class GenerativeBasis(nn.Module):
     """z to the first feature map: a learned constant map, whose channels are scaled by a linear function of z."""
 
-    def __init__(self, latent: int, channels: int, base: int) -> None:
+    def __init__(self, latent: int, channels: int, base: Size) -> None:
         super().__init__()
-        self.basis = nn.Parameter(torch.randn(channels, base, base))
+        self.basis = nn.Parameter(torch.randn(channels, *base))
         self.scale = init_he_(nn.Linear(latent, channels, bias=False), 1.0)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """B x latent to B x channels x base x base."""
+        """B x latent to B x channels x h x w."""
         return self.basis * self.scale(latents)[:, :, None, None]
 
 
 class R3GANGenerator(nn.Module):
-    """z, B x latent, to images, B x C x S x S; in the paper the output is linear."""
+    """z, B x latent, to images, B x C x H x W; in the paper the output is linear."""
 
     def __init__(
         self,
         latent: int,
         shape: Shape,
         widths: list[int],
-        base: int,
+        base: Size,
         blocks: int,
         expansion: int,
         group: int,
@@ -120,12 +119,12 @@ class R3GANGenerator(nn.Module):
 
 
 class R3GANDiscriminator(nn.Module):
-    """Images, B x C x S x S, to a score, B: the mirror image of the generator.
+    """Images, B x C x H x W, to a score, B: the mirror image of the generator.
 
     The features are a weighted sum of the last map over space, one per channel.
     """
 
-    def __init__(self, shape: Shape, widths: list[int], base: int, blocks: int, expansion: int, group: int) -> None:
+    def __init__(self, shape: Shape, widths: list[int], base: Size, blocks: int, expansion: int, group: int) -> None:
         super().__init__()
         num_blocks = blocks * len(widths)
         layers: list[nn.Module] = [init_he_(Conv2d(shape[0], widths[0], 1, bias=False), 1.0)]
@@ -161,13 +160,13 @@ class R3GANConfig(NetworkConfig):
     depth: int | None = Field(default=None, ge=1, le=7)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """See `blocks.square_incompatibility`."""
-        return square_incompatibility("residual network", shape, self.depth)
+        """See `map_sizes.shape_incompatibility`."""
+        return shape_incompatibility("residual network", shape, self.depth)
 
-    def channel_plan(self, shape: Shape) -> tuple[list[int], int]:
-        """The channels of the maps, starting at the image, and the side of the smallest map."""
-        depth = num_halvings(shape[1], self.depth)
-        return channel_widths(self.width, self.widest, depth + 1), shape[1] >> depth
+    def channel_plan(self, shape: Shape) -> tuple[list[int], Size]:
+        """The channels of the maps, starting at the image, and height and width of the smallest map."""
+        depth = num_halvings(shape, self.depth)
+        return channel_widths(self.width, self.widest, depth + 1), halved(shape, depth)
 
 
 class R3GANGeneratorConfig(R3GANConfig, GeneratorConfig):

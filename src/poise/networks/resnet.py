@@ -1,6 +1,6 @@
 """Residual networks as in SNGAN (Miyato et al. 2018, arXiv:1802.05957, tables 3 and 4) and SAGAN.
 
-G starts from a small feature map and doubles its side in each block. D halves the image in its first blocks, keeps the
+G starts from a small feature map and doubles its sides in each block. D halves the image in its first blocks, keeps the
 size in the following ones, and sums the last map over space. With `width` = `widest` = 256 for G and 128 for D, these
 are the paper's networks for 32 x 32. Otherwise the width doubles towards the small maps, up to `widest`, as in the
 paper's larger networks, which have more halvings instead of blocks that keep the size.
@@ -28,13 +28,13 @@ from poise.networks.blocks import (
     channel_widths,
     interpolation,
     output_activation,
-    square_incompatibility,
 )
+from poise.networks.map_sizes import Size, halved, max_halvings, shape_incompatibility
 from poise.networks.norms import Norm, has_bias, norm_layer
 
 
 class GeneratorBlock(nn.Module):
-    """A residual block that doubles the side of a feature map.
+    """A residual block that doubles the sides of a feature map.
 
     The branch is norm, activation, upsampling, 3 x 3 convolution, norm, activation, 3 x 3 convolution; the shortcut is
     a 1 x 1 convolution and upsampling.
@@ -57,12 +57,12 @@ class GeneratorBlock(nn.Module):
         self.shortcut = nn.Sequential(Conv2d(in_channels, out_channels, 1), interpolation(up))
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x in_channels x S x S to B x out_channels x 2S x 2S."""
+        """B x in_channels x H x W to B x out_channels x 2H x 2W."""
         return self.branch(x) + self.shortcut(x)
 
 
 class DiscriminatorBlock(nn.Module):
-    """A residual block that halves the side of a feature map if `halve` is set.
+    """A residual block that halves the sides of a feature map if `halve` is set.
 
     The branch is norm, activation, 3 x 3 convolution, norm, activation, 3 x 3 convolution, pooling; the shortcut is
     pooling and a 1 x 1 convolution. The `first` block of a network has no norm and no activation before its first
@@ -97,7 +97,7 @@ class DiscriminatorBlock(nn.Module):
         self.shortcut = nn.Sequential(*pool, *convolution)  # in the cheaper order, as in `GeneratorBlock`
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x in_channels x S x S to B x out_channels x S' x S', where S' is S or S / 2."""
+        """B x in_channels x H x W to B x out_channels x H' x W': both sides halved, or the same size."""
         return self.branch(x) + self.shortcut(x)
 
 
@@ -126,17 +126,17 @@ def init_glorot_(net: nn.Module) -> None:
 
 
 class ResNetGenerator(nn.Module):
-    """z, B x latent, to images, B x C x S x S.
+    """z, B x latent, to images, B x C x H x W.
 
     Args:
         latent: the dimension of z.
-        shape: (C, S, S).
+        shape: (C, H, W).
         widths: the channels of the feature maps, from the smallest one to the one of the image's size.
-        base: the side of the smallest map.
+        base: height and width of the smallest map.
         norm: the kind of normalisation.
         act: the hidden activation.
         up: how maps are upsampled.
-        attention: the side of the map with self-attention, or None.
+        attention: the shorter side of the map with self-attention, or None.
         out: the last activation; see `blocks.output_activation`.
     """
 
@@ -145,7 +145,7 @@ class ResNetGenerator(nn.Module):
         latent: int,
         shape: Shape,
         widths: list[int],
-        base: int,
+        base: Size,
         norm: Norm,
         act: Activation,
         up: Literal["nearest", "bilinear"],
@@ -154,11 +154,11 @@ class ResNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [ProjectAndReshape(latent, widths[0], base, bias=True)]
-        size = base
+        side = min(base)
         for in_channels, out_channels in pairwise(widths):
-            size *= 2
+            side *= 2
             layers += [GeneratorBlock(in_channels, out_channels, norm, act, up)]
-            layers += [SelfAttention(out_channels)] if size == attention else []
+            layers += [SelfAttention(out_channels)] if side == attention else []
         last = Conv2d(widths[-1], shape[0], 3, padding=1)
         self.layers = nn.Sequential(
             *layers, *norm_layer(norm, widths[-1]), activation(act), last, output_activation(out, shape)
@@ -172,15 +172,15 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Images, B x C x S x S, to a score, B. The features are the sum of the last map over space.
+    """Images, B x C x H x W, to a score, B. The features are the sum of the last map over space.
 
     Args:
-        shape: (C, S, S).
+        shape: (C, H, W).
         widths: the channels of the maps after each halving.
         plain: the number of further blocks, which keep the size.
         norm: the kind of normalisation.
         act: the hidden activation.
-        attention: the side of the map with self-attention, or None.
+        attention: the shorter side of the map with self-attention, or None.
     """
 
     def __init__(
@@ -194,11 +194,11 @@ class ResNetDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        size = shape[1]
+        side = min(shape[1:])
         for k, (in_channels, out_channels) in enumerate(pairwise([shape[0], *widths])):
-            size //= 2
+            side //= 2
             layers += [DiscriminatorBlock(in_channels, out_channels, norm, act, halve=True, first=k == 0)]
-            layers += [SelfAttention(out_channels)] if size == attention else []
+            layers += [SelfAttention(out_channels)] if side == attention else []
         self.width = widths[-1]
         layers += [DiscriminatorBlock(self.width, self.width, norm, act, halve=False) for _ in range(plain)]
         self.trunk = nn.Sequential(*layers, *norm_layer(norm, self.width), activation(act))
@@ -214,8 +214,8 @@ class ResNetDiscriminator(nn.Module):
 class ResNetConfig(NetworkConfig):
     """The base class of both configurations.
 
-    `attention` is the side of the feature map with self-attention (in SAGAN 32, for images of 128 x 128); `depth` is
-    the number of halvings.
+    `attention` is the shorter side of the feature map with self-attention (in SAGAN 32, for images of 128 x 128);
+    `depth` is the number of halvings.
     """
 
     has_skip_connections: ClassVar[bool] = True
@@ -227,23 +227,24 @@ class ResNetConfig(NetworkConfig):
     attention: int | None = Field(default=None, ge=2, le=256)
 
     def default_base(self) -> int:
-        """The side of the smallest map if `depth` is not given."""
+        """The least length of the smallest map's shorter side if `depth` is not given."""
         raise NotImplementedError
 
     def num_halvings(self, shape: Shape) -> int:
         """The number of halvings from the image to the smallest map."""
-        return self.depth or max(1, (shape[1] // self.default_base()).bit_length() - 1)
+        return self.depth or max(1, max_halvings(shape, self.default_base()))
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """See `blocks.square_incompatibility`; self-attention needs a map of its size."""
-        reason = square_incompatibility("residual network", shape, self.depth)
+        """See `map_sizes.shape_incompatibility`; self-attention needs a map of its size."""
+        reason = shape_incompatibility("residual network", shape, self.depth)
         if reason is not None:
             return reason
-        sizes = [shape[1] >> k for k in range(self.num_halvings(shape) + 1)]
-        inner = sizes[:-1] if isinstance(self, GeneratorConfig) else sizes[1:]
+        sides = [min(halved(shape, k)) for k in range(self.num_halvings(shape) + 1)]
+        inner = sides[:-1] if isinstance(self, GeneratorConfig) else sides[1:]
         if self.attention is not None and self.attention not in inner:
+            side = "a side" if shape[1] == shape[2] else "a shorter side"
             return (
-                f"no feature map has a side of {self.attention}",
+                f"no feature map has {side} of {self.attention}",
                 f"set attention to one of {', '.join(map(str, inner))}",
             )
         return None
@@ -265,7 +266,7 @@ class ResNetGeneratorConfig(ResNetConfig, GeneratorConfig):
         """See `ResNetGenerator`."""
         depth = self.num_halvings(shape)
         widths = channel_widths(self.width, self.widest, depth + 1)[::-1]
-        base = shape[1] >> depth
+        base = halved(shape, depth)
         return ResNetGenerator(
             latent, shape, widths, base, self.norm, self.activation, self.up, self.attention, self.output
         )

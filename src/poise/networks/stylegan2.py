@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from poise.core.types import DiscriminatorOutput, Shape, to_float32
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
-from poise.networks.blocks import Output, channel_widths, output_activation, square_incompatibility
+from poise.networks.blocks import Output, channel_widths, output_activation
 from poise.networks.conditioning import GeneratorConditioning
 from poise.networks.equalized import ACTIVATION_GAIN, EqualizedConv2d, EqualizedLinear, ScaledLeakyReLU
+from poise.networks.map_sizes import Size, halved, max_halvings, shape_incompatibility
 from poise.networks.smoothing import blur, downsample, smoothing_kernel, upsample, upsampling_convolution
 from poise.networks.styles import (
     MappingNetwork,
@@ -36,10 +37,6 @@ from poise.networks.styles import (
 )
 
 Noise = Literal["constant", "random", "none"]
-Size = tuple[int, int]
-
-BASE = 4
-"""The smallest side of a feature map, at least."""
 
 
 class StyledConv2d(nn.Module):
@@ -227,7 +224,8 @@ class StyleGAN2Config(NetworkConfig):
     """The base class of both configurations.
 
     `width` is the number of channels of the maps at full size; it doubles with each halving, up to `widest`. The paper
-    has `width` = 32 at 1024 pixels and 64 at 512, and `widest` = 512. The smallest map is 4 x 4.
+    has `width` = 32 at 1024 pixels and 64 at 512, and `widest` = 512. The smallest map is
+    4 x 4 for square images whose side is a power of two; see `map_sizes.max_halvings`.
     """
 
     has_skip_connections: ClassVar[bool] = True
@@ -235,13 +233,13 @@ class StyleGAN2Config(NetworkConfig):
     widest: int = Field(default=512, ge=1, le=16384)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """See `blocks.square_incompatibility`."""
-        return square_incompatibility("StyleGAN2 network", shape, None)
+        """See `map_sizes.shape_incompatibility`."""
+        return shape_incompatibility("StyleGAN2 network", shape)
 
     def channel_plan(self, shape: Shape) -> tuple[list[int], Size]:
         """The channels of the maps, starting at the image, and height and width of the smallest map."""
-        depth = (min(shape[1:]) // BASE).bit_length() - 1
-        return channel_widths(self.width, self.widest, depth + 1), (shape[1] >> depth, shape[2] >> depth)
+        depth = max_halvings(shape)
+        return channel_widths(self.width, self.widest, depth + 1), halved(shape, depth)
 
 
 class StyleGAN2GeneratorConfig(StyleGAN2Config, GeneratorConfig):

@@ -43,7 +43,7 @@ class UnrolledGenerator(nn.Module):
         sizes = map_sizes(shape[1])
         widths = [8 * width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = [
-            ProjectAndReshape(latent, widths[0], sizes[0], bias=False),
+            ProjectAndReshape(latent, widths[0], (sizes[0], sizes[0]), bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
         ]
