@@ -45,7 +45,9 @@ def within_errors(found: float, expected: float, n: int = N) -> bool:
     return abs(found - expected) < 5 * math.sqrt(max(expected * (1 - expected), 1e-6) / n)
 
 
-def recovered_geometry(monkeypatch: pytest.MonkeyPatch, p: float, *policy: Policy) -> tuple[Numbers, Numbers]:
+def recovered_geometry(
+    monkeypatch: pytest.MonkeyPatch, p: float, *policy: Policy, height: int = S, width: int = S
+) -> tuple[Numbers, Numbers]:
     """The matrix and the shift (x, y) of each of N images, B x 2 x 2 and B x 2, from the resampling coordinates."""
     coordinates: list[Tensor] = []
 
@@ -55,21 +57,21 @@ def recovered_geometry(monkeypatch: pytest.MonkeyPatch, p: float, *policy: Polic
 
     with monkeypatch.context() as patch:
         patch.setattr(adaptive_augment, "resample_images", record)
-        augment(torch.zeros(N, 1, S, S), p, *policy)
+        augment(torch.zeros(N, 1, height, width), p, *policy)
     x, y = (as_float64(coordinate) for coordinate in coordinates)
-    assert x.shape == (N, S, S)
+    assert x.shape == (N, height, width)
     right, down = (
         np.stack((coordinate[:, 0, -1] - coordinate[:, 0, 0], coordinate[:, -1, 0] - coordinate[:, 0, 0]))
         for coordinate in (x, y)
     )
-    matrices = np.stack((right.T, down.T), 1) / (S - 1)
+    matrices = np.stack((right.T, down.T), 1) / (width - 1, height - 1)
     centre = np.stack((x.mean((1, 2)), y.mean((1, 2))), 1)
     # affine throughout
-    axis = np.arange(S) - (S - 1) / 2
-    py, px = np.meshgrid(axis, axis, indexing="ij")
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    py, px = np.meshgrid(np.arange(height) - middle[1], np.arange(width) - middle[0], indexing="ij")
     affine = np.einsum("bij,jhw->bihw", matrices, np.stack((px, py))) + centre[:, :, None, None]
     np.testing.assert_allclose(affine, np.stack((x, y), 1), atol=1e-4)
-    return matrices, centre - (S - 1) / 2
+    return matrices, centre - middle
 
 
 # ---------------------------------------------------------------- p of 0 and 1
@@ -529,11 +531,17 @@ def test_points_are_rejected() -> None:
     assert AdaptiveAugmentConfig().incompatibility((2,)) is not None
 
 
-def test_images_that_are_not_square_are_rejected() -> None:
-    """Only the config is tested, because no data source has such images."""
-    misfit = AdaptiveAugmentConfig().incompatibility((3, 8, 16))
-    assert misfit is not None
-    assert "square" in misfit[0]
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (32, 8)])
+def test_images_that_are_not_square(monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
+    """Quarter turns are about the centre, and shifts are fractions of each side."""
+    assert AdaptiveAugmentConfig().incompatibility((3, height, width)) is None
+    quarters, shift = recovered_geometry(monkeypatch, 1.0, "blit", height=height, width=width)
+    np.testing.assert_allclose(np.abs(quarters).sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(shift, shift.round(), atol=1e-5)
+    limits = np.array([width, height]) / 8
+    assert (np.abs(shift).max(0) == limits).all()
+    _, shift = recovered_geometry(monkeypatch, 1.0, "geometry", height=height, width=width)
+    np.testing.assert_allclose(shift.std(0) / limits, 1, atol=0.1)
 
 
 def test_defaults_are_the_papers() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from poise.tricks.augment_ops import (
-    erase_square,
+    erase_rectangle,
     per_sample,
     random_integers,
     reflect_indices,
@@ -41,6 +41,7 @@ def shift_by_loop(image: NDArray[np.float32], down: int, right: int) -> NDArray[
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_shift_images_equals_a_loop_over_pixels(shape: tuple[int, ...], layout: torch.memory_format) -> None:
     for max_shift in (0, 1, 3, 12):
+        limits = max_shift, max(1, max_shift)
         shifts = [
             (d, r)
             for d in range(-max_shift, max_shift + 1, max(1, max_shift // 3))
@@ -49,24 +50,24 @@ def test_shift_images_equals_a_loop_over_pixels(shape: tuple[int, ...], layout: 
         shifts = [(d, max(-max_shift, min(max_shift, r))) for d, r in shifts]
         images = randn(len(shifts), *shape).to(memory_format=layout)
         down, right = torch.tensor(shifts).unbind(1)
-        shifted = shift_images(images, down, right, max_shift).numpy()
+        shifted = shift_images(images, down, right, limits).numpy()
         for image, actual, (d, r) in zip(images.numpy(), shifted, shifts, strict=True):
             np.testing.assert_array_equal(actual, shift_by_loop(image, d, r))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_erase_square_equals_a_loop_over_pixels(shape: tuple[int, ...]) -> None:
+def test_erase_rectangle_equals_a_loop_over_pixels(shape: tuple[int, ...]) -> None:
     _, height, width = shape
-    for side in (0, 1, 2, 5):
+    for rows, columns in ((0, 0), (1, 1), (2, 2), (5, 5), (3, 1), (1, 4)):
         corners = [(t, s) for t in range(-6, 11, 2) for s in (-7, -5, -1, 0, 1, 3, 8, 10)]
         images = randn(len(corners), *shape) + 10
         top, left = torch.tensor(corners).unbind(1)
-        erased = erase_square(images, top, left, side).numpy()
+        erased = erase_rectangle(images, top, left, (rows, columns)).numpy()
         for image, actual, (t, s) in zip(images.numpy(), erased, corners, strict=True):
             expected = image.copy()
             for row in range(height):
                 for column in range(width):
-                    if t <= row < t + side and s <= column < s + side:
+                    if t <= row < t + rows and s <= column < s + columns:
                         expected[:, row, column] = 0
             np.testing.assert_array_equal(actual, expected)
 
@@ -136,10 +137,10 @@ def test_first_and_second_derivatives() -> None:
         return resample_images(images, x, y).square()
 
     def shift(images: Tensor) -> Tensor:
-        return shift_images(images, down, right, 2).square()
+        return shift_images(images, down, right, (2, 2)).square()
 
     def cut(images: Tensor) -> Tensor:
-        return erase_square(images, down, right, 2).square()
+        return erase_rectangle(images, down, right, (2, 2)).square()
 
     for change in (read, shift, cut):
         assert torch.autograd.gradcheck(change, images)
@@ -170,6 +171,7 @@ def test_per_sample_broadcasts_one_number_per_sample() -> None:
 
 def test_points_are_rejected_with_a_cure() -> None:
     assert requires_images((3, 8, 8)) is None
+    assert requires_images((3, 8, 12)) is None
     misfit = requires_images((2,))
     assert misfit is not None
     assert "points" in misfit[0]

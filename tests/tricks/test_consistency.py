@@ -86,7 +86,9 @@ def test_t_shifts_in_both_directions_and_flips_at_random() -> None:
     images_with_spot = torch.zeros(n, 1, 9, 9)
     images_with_spot[:, :, 4, 3] = 1
     for mirror in (0.0, 0.3, 1.0):
-        positions = shift_and_flip(images_with_spot, 1, mirror, torch.Generator().manual_seed(0)).flatten(1).argmax(1)
+        positions = (
+            shift_and_flip(images_with_spot, (1, 1), mirror, torch.Generator().manual_seed(0)).flatten(1).argmax(1)
+        )
         rows, columns = positions // 9 - 4, positions % 9
         for steps in (rows, (torch.where(columns > 4, 8 - columns, columns) - 3)[columns != 4]):
             assert steps.unique().tolist() in ([-1, 0, 1], [-1, 0])
@@ -95,8 +97,8 @@ def test_t_shifts_in_both_directions_and_flips_at_random() -> None:
         flipped = float((columns > 4).float().mean()) / (2 / 3)  # in the centre a flip has no effect
         assert abs(flipped - mirror) < 5 * 1.5 * math.sqrt(2 / 9 / n) * max(mirror, 1e-3) ** 0.5 + 1e-3
     images = randn(5, 3, 4, 4)
-    assert torch.equal(shift_and_flip(images, 0, 0.0, torch.Generator()), images)
-    assert torch.equal(shift_and_flip(images, 0, 1.0, torch.Generator()), images.flip(3))
+    assert torch.equal(shift_and_flip(images, (0, 0), 0.0, torch.Generator()), images)
+    assert torch.equal(shift_and_flip(images, (0, 0), 1.0, torch.Generator()), images.flip(3))
 
 
 def test_real_and_fake_have_independent_draws() -> None:

@@ -8,12 +8,13 @@ B), each drawn for each image:
 
     blit      flip (half of the time), rotation by 0, 90, 180 or 270 degrees, shift by whole pixels up to 1/8
     geometry  scale by 2^N(0, 0.2^2), rotation by any angle (with 1 - sqrt(1 - p), before and after), stretch by
-              2^N(0, 0.2^2) along one axis and its inverse along the other, shift by N(0, 1/8^2) of the side
+              2^N(0, 0.2^2) along one axis and its inverse along the other, shift by N(0, 1/8^2) of each side
     colour    brightness + N(0, 0.2^2), contrast x 2^N(0, 0.5^2), inverted lightness (half of the time), hue rotated
               by any angle, saturation x 2^N(0, 1^2)
 
-The paper's anti-aliasing filters are left out: all geometric transformations are one bilinear resampling. Fractional
-shifts are made in the coordinates of the input image; the paper makes them in those of the output.
+Rotations are about the centre of the image, whether or not it is square, and beyond its edges it is reflected. The
+paper's anti-aliasing filters are left out: all geometric transformations are one bilinear resampling. Fractional shifts
+are made in the coordinates of the input image; the paper makes them in those of the output.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def rotation(angle: Tensor) -> Tensor:
 
 def transform_geometry(images: Tensor, policy: tuple[Policy, ...], sampler: AugmentSampler) -> Tensor:
     """Apply `blit` and `geometry`: compute for each output pixel where to sample the input image."""
-    size = images.shape[2]
+    height, width = images.shape[2:]
     ones = torch.ones(len(images), device=images.device)
     inverse, shift = matrix(1.0, 0.0, 0.0, 1.0, ones), torch.zeros(len(images), 2, device=images.device)
     if "blit" in policy:
@@ -93,7 +94,7 @@ def transform_geometry(images: Tensor, policy: tuple[Policy, ...], sampler: Augm
         quarters = sampler.or_identity(sampler.uniform(0, 4).floor(), 0.0)
         cos, sin = (quarters == 0).float() - (quarters == 2).float(), (quarters == 1).float() - (quarters == 3).float()
         inverse = matrix(cos, -sin, sin, cos, ones) @ matrix(flip, 0.0, 0.0, 1.0, ones)
-        pixels = torch.stack([sampler.uniform(-0.125, 0.125) * size for _ in range(2)], 1).round()
+        pixels = torch.stack([sampler.uniform(-0.125, 0.125) * side for side in (width, height)], 1).round()
         shift = torch.where(sampler.applied()[:, None], pixels, shift)
     if "geometry" in policy:
         p_rotation = 1 - (1 - sampler.p.clamp(0, 1)).sqrt()
@@ -101,15 +102,14 @@ def transform_geometry(images: Tensor, policy: tuple[Policy, ...], sampler: Augm
         before, after = (sampler.or_identity(sampler.uniform(-math.pi, math.pi), 0.0, p_rotation) for _ in range(2))
         stretch = sampler.or_identity((sampler.normal(0.2) * LOG_2).exp(), 1.0)
         shape = rotation(before) @ matrix(scale * stretch, 0.0, 0.0, scale / stretch, ones) @ rotation(after)
-        fraction = torch.stack([sampler.normal(0.125) * size for _ in range(2)], 1)
+        fraction = torch.stack([sampler.normal(0.125) * side for side in (width, height)], 1)
         shift = shift + torch.where(sampler.applied()[:, None], fraction, torch.zeros_like(fraction))
         inverse = inverse @ shape
-    centre = (size - 1) / 2
-    axis = torch.arange(size, device=images.device, dtype=torch.float32) - centre
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    columns, rows = (torch.arange(side, device=images.device, dtype=torch.float32) for side in (width, height))
+    y, x = torch.meshgrid(rows - (height - 1) / 2, columns - (width - 1) / 2, indexing="ij")
     output_pixels = torch.stack((x, y)).flatten(1)
-    input_pixels = inverse @ output_pixels + shift[:, :, None] + centre
-    return resample_images(images, *input_pixels.view(-1, 2, size, size).unbind(1))
+    input_x, input_y = (inverse @ output_pixels + shift[:, :, None]).view(-1, 2, height, width).unbind(1)
+    return resample_images(images, input_x + (width - 1) / 2, input_y + (height - 1) / 2)
 
 
 def transform_colour(images: Tensor, sampler: AugmentSampler) -> Tensor:
@@ -164,7 +164,7 @@ class AdaptiveAugmentConfig(TrickConfig):
         return self.speed > 0
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """It needs square images."""
+        """It needs images."""
         return requires_images(shape)
 
     def build(self, name: str, context: TrickContext) -> AdaptiveAugment:

@@ -1,4 +1,4 @@
-"""Operations for augmentations: shifts, erased squares and bilinear resampling, with a separate draw for each image.
+"""Operations for augmentations: shifts, erased rectangles and bilinear resampling, with a separate draw for each image.
 
 Images are B x C x H x W in [-1, 1]. A gradient penalty at the untransformed image differentiates through the
 augmentation twice, so these operations use indexing and arithmetic only: PyTorch's `grid_sample` has no second
@@ -35,31 +35,35 @@ def random_integers(images: Tensor, low: int, high: int, generator: Generator) -
 
 
 def shift_images(
-    images: Tensor, down: Tensor, right: Tensor, max_shift: int, edge: Literal["constant", "reflect"] = "constant"
+    images: Tensor,
+    down: Tensor,
+    right: Tensor,
+    max_shift: tuple[int, int],
+    edge: Literal["constant", "reflect"] = "constant",
 ) -> Tensor:
-    """Shift each image by its own number of pixels, at most `max_shift` in each direction.
+    """Shift each image by its own number of pixels.
 
     Args:
         images: B x C x H x W.
         down: int64, B: the shift downwards.
         right: int64, B: the shift to the right.
-        max_shift: smaller than the side of the image.
+        max_shift: the largest shifts, vertical and horizontal, smaller than height and width.
         edge: the padding mode of `torch.nn.functional.pad`: grey (0), or the image's reflection.
     """
-    height, width = images.shape[2:]
-    padded = pad(images, (max_shift, max_shift, max_shift, max_shift), mode=edge).permute(0, 2, 3, 1)
-    rows = torch.arange(height, device=images.device) - down[:, None] + max_shift
-    columns = torch.arange(width, device=images.device) - right[:, None] + max_shift
+    (height, width), (vertical, horizontal) = images.shape[2:], max_shift
+    padded = pad(images, (horizontal, horizontal, vertical, vertical), mode=edge).permute(0, 2, 3, 1)
+    rows = torch.arange(height, device=images.device) - down[:, None] + vertical
+    columns = torch.arange(width, device=images.device) - right[:, None] + horizontal
     samples = torch.arange(len(images), device=images.device)
     return padded[samples[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def erase_square(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """Set a square of `side` pixels in each image to grey (0); its corner (top, left), B each, may be outside."""
+def erase_rectangle(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) -> Tensor:
+    """Set a rectangle of (height, width) in each image to grey (0); its corner (top, left), B each, may be outside."""
     height, width = images.shape[2:]
     down = torch.arange(height, device=images.device) - top[:, None]
     right = torch.arange(width, device=images.device) - left[:, None]
-    inside = ((down >= 0) & (down < side))[:, :, None] & ((right >= 0) & (right < side))[:, None, :]
+    inside = ((down >= 0) & (down < size[0]))[:, :, None] & ((right >= 0) & (right < size[1]))[:, None, :]
     return images * (~inside)[:, None]
 
 
@@ -90,8 +94,7 @@ def resample_images(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def requires_images(shape: Shape) -> tuple[str, str] | None:
-    """Why an augmentation cannot be used for samples of `shape`, and the cure; None if they are square images."""
-    cure = "remove the trick, or use instance_noise instead"
-    if len(shape) != 3:
-        return "it shifts and recolours images, but the data is points", cure
-    return ("it shifts and rotates images, which must be square", cure) if shape[1] != shape[2] else None
+    """Why an augmentation cannot be used for samples of `shape`, and the cure; None if they are images."""
+    if len(shape) == 3:
+        return None
+    return "it shifts and recolours images, but the data is points", "remove the trick, or use instance_noise instead"

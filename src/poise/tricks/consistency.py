@@ -23,9 +23,14 @@ from poise.tricks.augment_ops import per_sample, random_integers, requires_image
 from poise.tricks.base import TrickConfig, TrickContext
 
 
-def shift_and_flip(images: Tensor, max_shift: int, flip_probability: float, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `max_shift` pixels, padded by reflection, and flip it with `flip_probability`."""
-    down, right = (random_integers(images, -max_shift, max_shift, generator) for _ in range(2))
+def shift_and_flip(
+    images: Tensor, max_shift: tuple[int, int], flip_probability: float, generator: torch.Generator
+) -> Tensor:
+    """Shift each image by up to `max_shift` pixels, vertically and horizontally, and flip it with `flip_probability`.
+
+    What a shift leaves open is filled by reflection.
+    """
+    down, right = (random_integers(images, -limit, limit, generator) for limit in max_shift)
     shifted = shift_images(images, down, right, max_shift, "reflect")
     flipped = per_sample(images, uniform(images, 0.0, 1.0, generator)) < flip_probability
     return torch.where(flipped, shifted.flip(3), shifted)
@@ -39,7 +44,7 @@ def consistency_loss(score: Tensor, augmented_score: Tensor) -> Tensor:
 class ConsistencyConfig(TrickConfig):
     """`weight` is CR-GAN's lambda; `fakes` is the relative weight of the generated images, 1 in the balanced form.
 
-    `shift` is a fraction of the side (4 of 32 pixels in the papers). Set `mirror = 0` for images that must not be
+    `shift` is a fraction of each side (4 of 32 pixels in the papers). Set `mirror = 0` for images that must not be
     flipped, such as digits.
     """
 
@@ -54,7 +59,7 @@ class ConsistencyConfig(TrickConfig):
     every: int = Field(default=1, ge=1)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """It needs square images."""
+        """It needs images."""
         return requires_images(shape)
 
     def build(self, name: str, context: TrickContext) -> Consistency:
@@ -79,7 +84,7 @@ class Consistency(LossTerm):
 
     def _loss_of(self, move: MoveData, origin: Origin) -> Tensor:
         images = move.samples(origin).detach()
-        max_shift = round(images.shape[2] * self.config.shift)
+        max_shift = round(images.shape[2] * self.config.shift), round(images.shape[3] * self.config.shift)
         generator = move.context.generator(f"{self.name}/{origin}")
         augmented = shift_and_flip(images, max_shift, self.config.mirror, generator)
         output = move.discriminate(augmented, move.labels_of(origin))

@@ -6,8 +6,8 @@ real images have them too. As in the authors' code:
 
     colour       x + b, b ~ U[-1/2, 1/2]; then the difference from grey times s ~ U[0, 2], then from the mean times
                  c ~ U[1/2, 3/2]
-    translation  by up to an eighth of the side, padded with grey
-    cutout       a square of half the side at a random position is set to grey
+    translation  by up to an eighth of each side, padded with grey
+    cutout       a rectangle of half of each side at a random position is set to grey
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from torch import Tensor
 from poise.core.config import reject_value
 from poise.core.hooks import InputTransform
 from poise.core.types import MoveContext, Origin, Shape
-from poise.tricks.augment_ops import erase_square, per_sample, random_integers, requires_images, shift_images, uniform
+from poise.tricks.augment_ops import (
+    erase_rectangle,
+    per_sample,
+    random_integers,
+    requires_images,
+    shift_images,
+    uniform,
+)
 from poise.tricks.base import TrickConfig, TrickContext
 
 Policy = Literal["colour", "translation", "cutout"]
@@ -38,18 +45,18 @@ def colour(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def translation(images: Tensor, generator: torch.Generator, ratio: float = 0.125) -> Tensor:
-    """Shift each image by a random number of whole pixels, up to `ratio` of its side."""
-    max_shift = int(images.shape[2] * ratio + 0.5)
-    down, right = (random_integers(images, -max_shift, max_shift, generator) for _ in range(2))
-    return shift_images(images, down, right, max_shift)
+    """Shift each image by a random number of whole pixels, up to `ratio` of its sides."""
+    vertical, horizontal = (int(side * ratio + 0.5) for side in images.shape[2:])
+    down, right = (random_integers(images, -limit, limit, generator) for limit in (vertical, horizontal))
+    return shift_images(images, down, right, (vertical, horizontal))
 
 
 def cutout(images: Tensor, generator: torch.Generator, ratio: float = 0.5) -> Tensor:
-    """Erase a square of `ratio` of the side from each image; its centre is anywhere in the image."""
-    size = images.shape[2]
-    side = int(size * ratio + 0.5)
-    top, left = (random_integers(images, 0, size - side % 2, generator) - side // 2 for _ in range(2))
-    return erase_square(images, top, left, side)
+    """Erase a rectangle of `ratio` of the sides from each image; its centre is anywhere in the image."""
+    height, width = (int(side * ratio + 0.5) for side in images.shape[2:])
+    lengths = zip(images.shape[2:], (height, width), strict=True)
+    top, left = (random_integers(images, 0, side - cut % 2, generator) - cut // 2 for side, cut in lengths)
+    return erase_rectangle(images, top, left, (height, width))
 
 
 TRANSFORMS: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
@@ -79,7 +86,7 @@ class DiffAugmentConfig(TrickConfig):
         return policy
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
-        """It needs square images."""
+        """It needs images."""
         return requires_images(shape)
 
     def build(self, name: str, context: TrickContext) -> DiffAugment:
