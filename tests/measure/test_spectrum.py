@@ -93,10 +93,23 @@ def test_images_and_channels_are_averaged() -> None:
     torch.testing.assert_close(radial_power(2 * images), 4 * radial_power(images))
 
 
-@pytest.mark.parametrize("shape", [(5, 2), (5, 1, 8, 4), (5, 8, 8)])
-def test_non_square_images_are_rejected(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="square images"):
+@pytest.mark.parametrize("shape", [(5, 2), (5, 8, 8)])
+def test_samples_that_are_not_images_are_rejected(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="requires images"):
         radial_power(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 16), (24, 8)])
+def test_a_wave_in_an_oblong_image_is_at_its_frequency_per_shorter_side(height: int, width: int) -> None:
+    """Two periods in eight pixels are two cycles per shorter side, along either axis."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    for axis in (rows, columns):
+        power = radial_power((2 * torch.pi * 2 * axis.double() / 8).cos()[None, None])
+        assert len(power) == 5
+        assert int(power.argmax()) == 2
+        assert float(power[torch.arange(5) != 2].abs().max()) < 1e-12
+    white = radial_power(torch.randn(2000, 1, height, width, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(white, torch.ones(5, dtype=torch.float64), rtol=0.05, atol=0)
 
 
 def test_spectrum_is_a_mean_over_all_batches(digits: DataSplits) -> None:
@@ -196,13 +209,14 @@ def test_contrast_and_translation(evaluator: Evaluator) -> None:
 def test_missing_spectrum_is_a_reason_for_skipping() -> None:
     config = RingConfig()
     points = Evaluator(config, config.load(), n=50).measure(lambda n: torch.zeros(n, 2), MEASURE)
+    assert points.results == {}
+    assert "requires images" in points.skipped["high_frequencies"]
+
+
+def test_images_need_not_be_square() -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 12, 1)).astype(np.uint8)
-    not_square = measured(
-        Evaluator(None, DataSplits(ImageDataset(images[:40]), ImageDataset(images[40:])), "pixels"), images
-    )
-    for result in (points, not_square):
-        assert result.results == {}
-        assert "square images" in result.skipped["high_frequencies"]
+    evaluator = Evaluator(None, DataSplits(ImageDataset(images[:40]), ImageDataset(images[40:])), "pixels")
+    assert score(evaluator, images) == pytest.approx(1, abs=0.2)
 
 
 def test_direction_and_requirements() -> None:

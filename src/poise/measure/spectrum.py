@@ -17,23 +17,25 @@ HIGH = 0.5
 
 
 def radial_power(images: Tensor) -> Tensor:
-    """The radially averaged power spectrum of images, B x C x S x S in [-1, 1].
+    """The radially averaged power spectrum of images, B x C x H x W in [-1, 1].
 
     The squared modulus of the discrete Fourier transform of each image and channel, divided by the number of pixels and
-    averaged over rings of integer radius f from 0 to S / 2 cycles per image; the corners beyond S / 2 are left out.
+    averaged over rings of integer radius f from 0 to S / 2, in cycles per S pixels, S being the shorter side; the
+    corners beyond S / 2 are left out.
 
     Returns:
         The mean power at each frequency, S / 2 + 1 values in float64.
 
     Raises:
-        ValueError: the images are not square.
+        ValueError: the samples are not images.
     """
-    if images.dim() != 4 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"a spectrum requires square images, found shape {list(images.shape[1:])}")
-    side = images.shape[3]
-    power = torch.fft.fft2(images.double()).abs().square().mean((0, 1)) / side**2
-    frequencies = torch.fft.fftfreq(side, 1 / side, dtype=torch.float64)
-    radii = torch.hypot(frequencies[:, None], frequencies[None, :]).round().long()
+    if images.dim() != 4:
+        raise ValueError(f"a spectrum requires images, found shape {list(images.shape[1:])}")
+    height, width = images.shape[2:]
+    side = min(height, width)
+    power = torch.fft.fft2(images.double()).abs().square().mean((0, 1)) / (height * width)
+    rows, columns = (torch.fft.fftfreq(length, 1 / side, dtype=torch.float64) for length in (height, width))
+    radii = torch.hypot(rows[:, None], columns[None, :]).round().long()
     inside = radii <= side // 2
     total = torch.zeros(side // 2 + 1, dtype=torch.float64).index_add_(0, radii[inside], power.cpu()[inside])
     return total / radii[inside].bincount()
