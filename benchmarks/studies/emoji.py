@@ -56,7 +56,7 @@ def read_images(folder: Path, size: int, channels: Literal[3, 4] = 3) -> Bytes:
     Raises:
         DataError: there are none.
     """
-    target, distinct = TargetFormat(size, channels, "white"), dict[bytes, Bytes]()
+    target, distinct = TargetFormat((size, size), channels, "white"), dict[bytes, Bytes]()
     with strict_pillow():
         for file in list_files(folder):
             with file.open("rb") as stream:

@@ -15,8 +15,8 @@ from poise.data.decode import (
     TargetFormat,
     Trait,
     convert_array,
-    crop_and_resize,
     decode_image,
+    fit_image,
     read_header,
     strict_pillow,
 )
@@ -24,7 +24,7 @@ from poise.data.decode import (
 
 def decode(raw: bytes, size: int, channels: int, background: str = "white") -> tuple[np.ndarray, set[Trait]]:
     with strict_pillow():
-        return decode_image(io.BytesIO(raw), TargetFormat(size, channels, background))  # type: ignore[arg-type]
+        return decode_image(io.BytesIO(raw), TargetFormat((size, size), channels, background))  # type: ignore[arg-type]
 
 
 def encode(im: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -262,12 +262,12 @@ def test_broken_exif_is_ignored_and_reported() -> None:
 
 def test_cropping_alone_keeps_the_pixels() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (8, 13, 3), np.uint8)
-    assert np.array_equal(crop_and_resize(Image.fromarray(pixels), TargetFormat(8, 3, "white")), pixels[:, 2:10])
+    assert np.array_equal(fit_image(Image.fromarray(pixels), TargetFormat((8, 8), 3, "white")), pixels[:, 2:10])
 
 
 def test_resizing_does_not_alias() -> None:
     checkerboard = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    small = crop_and_resize(Image.fromarray(checkerboard), TargetFormat(8, 1, "white"))
+    small = fit_image(Image.fromarray(checkerboard), TargetFormat((8, 8), 1, "white"))
     assert small.min() >= 126
     assert small.max() <= 129
 
@@ -280,7 +280,7 @@ def test_resizing_is_lanczos() -> None:
     weights = np.where(np.abs(offset) < 3, np.sinc(offset) * np.sinc(offset / 3), 0)
     weights /= weights.sum(1, keepdims=True)
     expected = (weights @ pixels @ weights.T).clip(0, 255)
-    assert np.abs(crop_and_resize(Image.fromarray(pixels), TargetFormat(8, 1, "white"))[..., 0] - expected).max() <= 1.5
+    assert np.abs(fit_image(Image.fromarray(pixels), TargetFormat((8, 8), 1, "white"))[..., 0] - expected).max() <= 1.5
 
 
 def test_headers() -> None:
@@ -292,11 +292,11 @@ def test_headers() -> None:
 
 def test_arrays_are_converted_like_files() -> None:
     pixels = np.random.default_rng(5).integers(0, 256, (3, 10, 12, 4), np.uint8)
-    target = TargetFormat(6, 3, "grey")
+    target = TargetFormat((6, 6), 3, "grey")
     files = [decode(encode(Image.fromarray(image)), 6, 3, "grey")[0] for image in pixels]
     assert np.array_equal(convert_array(pixels, target), np.stack(files))
     unchanged = pixels[:, :10, :10, :3]
-    assert convert_array(unchanged, TargetFormat(10, 3, "white")) is unchanged
+    assert convert_array(unchanged, TargetFormat((10, 10), 3, "white")) is unchanged
 
 
 def test_strict_pillow_restores_all_settings(monkeypatch: pytest.MonkeyPatch) -> None:

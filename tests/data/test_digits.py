@@ -82,7 +82,7 @@ def test_training_and_held_out_digits_are_disjoint(digits: DataSplits) -> None:
 
 def test_padding_by_an_odd_number_of_pixels() -> None:
     images = np.full((1, 28, 28, 1), 9, np.uint8)
-    padded = pad_to(images, 33)
+    padded = pad_to(images, (33, 33))
     assert padded.shape == (1, 33, 33, 1)
     assert np.array_equal(padded[:, 2:30, 2:30], images)
     assert padded.sum() == images.sum()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from poise.data import facts
 from poise.data.digits import DigitsConfig
-from poise.data.facts import at_native_side, native_side, without_held_out
+from poise.data.facts import at_native_size, native_size, without_held_out
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.source import DataConfig
@@ -47,31 +47,42 @@ def npz_file(path: Path, *shape: int, key: str = "images") -> NpzConfig:
 
 
 def test_images_of_one_size(tmp_path: Path) -> None:
-    assert native_side(image_folder(tmp_path / "a", *[(12, 12)] * 3)) == 12
-    assert native_side(zip_file(tmp_path / "a.zip", *[(13, 13)] * 3)) == 13
-    assert native_side(npz_file(tmp_path / "a.npz", 3, 14, 14, 3)) == 14
-    assert native_side(npz_file(tmp_path / "b.npz", 3, 15, 15)) == 15
+    assert native_size(image_folder(tmp_path / "a", *[(12, 12)] * 3)) == (12, 12)
+    assert native_size(zip_file(tmp_path / "a.zip", *[(13, 13)] * 3)) == (13, 13)
+    assert native_size(npz_file(tmp_path / "a.npz", 3, 14, 14, 3)) == (14, 14)
+    assert native_size(npz_file(tmp_path / "b.npz", 3, 15, 15)) == (15, 15)
 
 
-def test_the_shorter_side_is_used(tmp_path: Path) -> None:
-    assert native_side(image_folder(tmp_path / "a", (20, 12), (12, 30))) == 12
-    assert native_side(zip_file(tmp_path / "a.zip", (20, 11))) == 11
-    assert native_side(npz_file(tmp_path / "a.npz", 3, 9, 14, 3)) == 9
-    assert native_side(npz_file(tmp_path / "b.npz", 3, 14, 8, 1)) == 8
+def test_the_shorter_side_is_used_if_sizes_differ(tmp_path: Path) -> None:
+    assert native_size(image_folder(tmp_path / "a", (20, 12), (12, 30))) == (12, 12)
+    assert native_size(zip_file(tmp_path / "a.zip", (20, 11), (19, 11))) == (11, 11)
+
+
+def test_images_of_one_size_that_is_not_square(tmp_path: Path) -> None:
+    """Height and width, as they are shown: the EXIF orientation is applied."""
+    assert native_size(image_folder(tmp_path / "a", (20, 12), (20, 12))) == (12, 20)
+    assert native_size(npz_file(tmp_path / "a.npz", 3, 9, 14, 3)) == (9, 14)
+    assert native_size(npz_file(tmp_path / "b.npz", 3, 14, 8, 1)) == (14, 8)
+    config = image_folder(tmp_path / "b", (12, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 12)).save(tmp_path / "b" / "turned.jpg", exif=exif)
+    assert native_size(config) == (20, 12)
 
 
 def test_the_most_common_of_mixed_sizes(tmp_path: Path) -> None:
     sizes = [(30, 30), (12, 12), (40, 40), (12, 50), (50, 50)]
-    assert native_side(image_folder(tmp_path / "a", *sizes)) == 12
-    assert native_side(zip_file(tmp_path / "a.zip", *sizes)) == 12
+    assert native_size(image_folder(tmp_path / "a", *sizes)) == (12, 12)
+    assert native_size(zip_file(tmp_path / "a.zip", *sizes)) == (12, 12)
 
 
 def test_sizes_are_limited_to_256(tmp_path: Path) -> None:
     for name, side in (("a", 256), ("b", 257)):
-        config = image_folder(tmp_path / name, (side, 300))
-        assert native_side(config) == side
-        assert at_native_side(config).size == 256
-    assert at_native_side(npz_file(tmp_path / "a.npz", 1, 300, 400, 1)).size == 256
+        config = image_folder(tmp_path / name, (side, 300), (301, side))
+        assert native_size(config) == (side, side)
+        assert at_native_size(config).size == 256
+    assert at_native_size(npz_file(tmp_path / "a.npz", 1, 300, 400, 1)).size == (192, 256)
+    assert at_native_size(npz_file(tmp_path / "b.npz", 1, 512, 1, 1)).size == (256, 1)
 
 
 def test_classes_and_broken_files(tmp_path: Path, write_images: WriteImages) -> None:
@@ -80,12 +91,12 @@ def test_classes_and_broken_files(tmp_path: Path, write_images: WriteImages) -> 
     for k in range(20):
         (tmp_path / "top" / "cats" / f"broken-{k}.png").write_bytes(b"words" if k % 2 else png(7, 7)[:20])
     (tmp_path / "top" / "notes.txt").write_text("words")
-    assert native_side(FolderConfig(path=str(tmp_path / "top"))) == 10
+    assert native_size(FolderConfig(path=str(tmp_path / "top"))) == (10, 10)
     with zipfile.ZipFile(tmp_path / "top.zip", "w") as archive:
         archive.writestr("a.png", b"words")
         archive.writestr("b.png", png(11, 11))
         archive.writestr("c.png", b"")
-    assert native_side(ZipConfig(path=str(tmp_path / "top.zip"))) == 11
+    assert native_size(ZipConfig(path=str(tmp_path / "top.zip"))) == (11, 11)
 
 
 def test_data_without_a_known_size(tmp_path: Path) -> None:
@@ -109,14 +120,14 @@ def test_data_without_a_known_size(tmp_path: Path) -> None:
         RingConfig(),
     ]
     for config in unknown:
-        assert native_side(config) is None, config
-        assert at_native_side(config) == config
+        assert native_size(config) is None, config
+        assert at_native_size(config) == config
 
 
 def test_a_single_array_has_no_size(tmp_path: Path) -> None:
     with (tmp_path / "alone.npz").open("wb") as file:
         np.save(file, np.zeros((2, 3, 3), np.uint8))
-    assert native_side(NpzConfig(path=str(tmp_path / "alone.npz"))) is None
+    assert native_size(NpzConfig(path=str(tmp_path / "alone.npz"))) is None
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x55])
@@ -130,11 +141,11 @@ def test_damaged_archives_raise_no_error(tmp_path: Path, suffix: str, flip: int)
         zip_file(path, (6, 6), (6, 6))
     content = path.read_bytes()
     config = NpzConfig(path=str(path)) if suffix == ".npz" else ZipConfig(path=str(path))
-    assert native_side(config) == 6
+    assert native_size(config) == (6, 6)
     damaged = [content[:k] + bytes([content[k] ^ flip]) + content[k + 1 :] for k in range(0, len(content), 3)]
     for data in [*damaged, *(content[:k] for k in range(0, len(content), 9))]:
         path.write_bytes(data)
-        native_side(config)
+        native_size(config)
 
 
 def test_a_limited_number_of_headers_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +159,7 @@ def test_a_limited_number_of_headers_is_read(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(facts, "read_header", counted)
     monkeypatch.setattr(facts, "MAX_HEADERS", 10)
     config = image_folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
-    assert native_side(config) == 20
+    assert native_size(config) == (20, 20)
     assert len(opened) == 10
 
 
@@ -156,11 +167,12 @@ def test_a_config_of_the_native_size(tmp_path: Path) -> None:
     config = image_folder(tmp_path / "a", (12, 12), (12, 12)).model_copy(
         update={"held_out": 0.3, "background": "black"}
     )
-    assert at_native_side(config) == config.model_copy(update={"size": 12})
-    assert at_native_side(config, 40) == config.model_copy(update={"size": 40})
-    assert at_native_side(DigitsConfig(), 16) == DigitsConfig(size=16)
-    assert at_native_side(RingConfig(), 16) == RingConfig()
-    assert at_native_side(config).load().train.shape == (3, 12, 12)
+    assert at_native_size(config) == config.model_copy(update={"size": 12})
+    assert at_native_size(config, (40, 40)) == config.model_copy(update={"size": 40})
+    assert at_native_size(config, (40, 30)) == config.model_copy(update={"size": (40, 30)})
+    assert at_native_size(DigitsConfig(), (16, 16)) == DigitsConfig(size=16)
+    assert at_native_size(RingConfig(), (16, 16)) == RingConfig()
+    assert at_native_size(config).load().train.shape == (3, 12, 12)
 
 
 def test_a_config_without_held_out_images(tmp_path: Path) -> None:

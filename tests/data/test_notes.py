@@ -183,7 +183,7 @@ def test_images_of_one_size_are_reported(tmp_path: Path) -> None:
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / "p" / f"{i:03}.png")
     np.savez(tmp_path / "p.npz", images=images)
-    crop = "the images are not square: the centred square of each is used"
+    crop = "the images are not square: the centred square is used (data.fit)"
     for size in (4, 8, 32):
         notes = [f"all images are 16 x 8 and are resized to {size} x {size}", crop]
         assert load(tmp_path / "p", size=size).notes == notes
@@ -195,7 +195,7 @@ def test_images_of_one_size_are_reported(tmp_path: Path) -> None:
 def test_images_that_are_not_square_are_counted(tmp_path: Path, write_images: WriteImages) -> None:
     write_images(tmp_path, 4, size=8)
     Image.fromarray(NOISE[:20]).save(tmp_path / "wide.png")
-    assert "1 image that is not square: the centred square is used" in load(tmp_path).notes
+    assert "1 image that is not square: the centred square is used (data.fit)" in load(tmp_path).notes
 
 
 def test_fully_transparent_images_are_reported(tmp_path: Path, write_images: WriteImages) -> None:

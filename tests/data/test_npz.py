@@ -55,9 +55,11 @@ def test_split_and_labels(tmp_path: Path) -> None:
 
 def test_images_of_another_size_are_cropped_and_resized(tmp_path: Path) -> None:
     loaded = load(save(tmp_path, images=IMAGES[:, :, :6]), size=4)
-    assert np.array_equal(training_set(loaded).images, convert_array(IMAGES[:, 1:7, :6], TargetFormat(4, 3, "white")))
+    assert np.array_equal(
+        training_set(loaded).images, convert_array(IMAGES[:, 1:7, :6], TargetFormat((4, 4), 3, "white"))
+    )
     assert "all images are 6 x 8 and are resized to 4 x 4" in loaded.notes
-    assert "the images are not square: the centred square of each is used" in loaded.notes
+    assert "the images are not square: the centred square is used (data.fit)" in loaded.notes
 
 
 @pytest.mark.parametrize(("array_channels", "channels", "expected"), [
@@ -67,7 +69,7 @@ def test_images_of_another_size_are_cropped_and_resized(tmp_path: Path) -> None:
 def test_channels(tmp_path: Path, array_channels: int, channels: int | None, expected: int) -> None:
     images = np.random.default_rng(1).integers(0, 256, (60, 8, 8, max(array_channels, 1)), np.uint8)
     loaded = load(save(tmp_path, images=images if array_channels else images[..., 0]), channels=channels)
-    assert np.array_equal(training_set(loaded).images, convert_array(images, TargetFormat(8, expected, "white")))
+    assert np.array_equal(training_set(loaded).images, convert_array(images, TargetFormat((8, 8), expected, "white")))
     assert training_set(loaded).images.shape[3] == expected
     handling = "kept" if expected in (2, 4) else "composited over white"
     assert any(f"60 images with transparency: {handling}" in note for note in loaded.notes) is (

@@ -102,3 +102,27 @@ def test_unusable_file_is_refused(tmp_path: Path, content: bytes | str, config: 
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.png"):
         read_image(path, config, (1, 32, 32))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squeeze"])
+@pytest.mark.parametrize("size", [16, (16, 24), (24, 8)])
+def test_another_aspect_ratio_is_fitted_like_the_images_of_the_data(
+    tmp_path: Path, fit: str, size: int | tuple[int, int]
+) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (4, 40, 60, 3), np.uint8)
+    (tmp_path / "data").mkdir()
+    paths = [write(tmp_path / "data" / f"{row}.png", image) for row, image in enumerate(images)]
+    config = FolderConfig(path=str(tmp_path / "data"), size=size, fit=fit, background="grey", held_out=0)  # type: ignore[arg-type]
+    train = config.load().train
+    assert isinstance(train, ImageDataset)
+    for path, image in zip(paths, train.images, strict=True):
+        read = read_image(path, config, train.shape)
+        assert np.array_equal(read.pixels, image)
+    height, width = config.height_width
+    assert read.changes[-1].startswith("converted from ")
+    assert read.changes[-1].endswith(f" to {width} x {height} like the data")
+    expected = {"pad": "padded to the aspect ratio ", "squeeze": "squeezed to the aspect ratio "}
+    if fit in expected and size != (16, 24):
+        assert read.changes[0] == f"{expected[fit]}{width}:{height}"
+    if fit == "crop" and size == 16:
+        assert read.changes == ["cropped from 60 x 40 to 40 x 40", "converted from 40 x 40 to 16 x 16 like the data"]

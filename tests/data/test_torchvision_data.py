@@ -55,8 +55,8 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST", "QMNIST"])
 def test_the_mnist_family(root: Path, name: str) -> None:
     train, held_out = train_and_held_out(VisionConfig(dataset=name, download=False).load(root))
-    assert np.array_equal(train.images, pad_to(TRAIN[..., None], 32))
-    assert np.array_equal(held_out.images, pad_to(TEST[..., None], 32))
+    assert np.array_equal(train.images, pad_to(TRAIN[..., None], (32, 32)))
+    assert np.array_equal(held_out.images, pad_to(TEST[..., None], (32, 32)))
     assert train.labels is not None
     assert held_out.labels is not None
     assert np.array_equal(train.labels, TRAIN_LABELS)
@@ -97,7 +97,7 @@ def test_padding_and_cropping(root: Path, fit: str, size: int, note: bool) -> No
     train, _ = train_and_held_out(loaded)
     images = TRAIN[..., None]
     padded = fit == "pad" and size >= 28
-    expected = pad_to(images, size) if padded else convert_array(images, TargetFormat(size, 1, "white"))
+    expected = pad_to(images, (size, size)) if padded else convert_array(images, TargetFormat((size, size), 1, "white"))
     assert np.array_equal(train.images, expected)
     assert loaded.notes == ([f"all images are 28 x 28 and are resized to {size} x {size}"] if note else [])
 
@@ -130,7 +130,7 @@ def test_colour_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     monkeypatch.setattr(datasets, name, FakeDatasetWithLabels if by_label else FakeDataset)
     train, held_out = train_and_held_out(VisionConfig(dataset=name, size=size).load(tmp_path))
     expected = np.random.default_rng(6).integers(0, 256, (6, 32, 32, 3), np.uint8)
-    assert np.array_equal(train.images, convert_array(expected, TargetFormat(size, 3, "white")))
+    assert np.array_equal(train.images, convert_array(expected, TargetFormat((size, size), 3, "white")))
     assert len(held_out) == 4
     assert train.classes == (("0", "1", "2") if by_label else ("x", "y", "z"))
     assert train.batch(0, 4, _streams()).images.dtype == torch.uint8

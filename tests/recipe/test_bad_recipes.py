@@ -252,12 +252,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (-32, ("data.size", "found -32", "1")),
         (32.0, ("data.size", "found 32.0", "whole number")),
         (7, ("network.g", "7x7", "data.size to 8")),
-        (100, ("network.g", "100x100", "data.size to 64 or 128")),
+        (100, ("network.g", "100x100", "data.size to 96 or 104")),
         (300, ("network.g", "300x300", "data.size to 256")),
         (65536, ("data.size", "found 65536", "4096")),
+        ("[50,70]", ("network.g", "50x70", "data.size to [48, 64], [48, 72] or [56, 72]")),
+        ("[32]", ("data.size", "found [32]", "[height, width]")),
+        ("[32,0]", ("data.size", "found [32, 0]", "1 to 4096")),
+        ("[32,32,3]", ("data.size", "found [32, 32, 3]", "[height, width]")),
+        ("[true,32]", ("data.size", "found [True, 32]", "whole number")),
+        ("true", ("data.size", "found True", "whole number")),
+        ('"32"', ("data.size", "found '32'", "whole number")),
     ],
 )
-def test_size_refused(poise: Any, tmp_path: Path, pictures: Path, size: float, parts: tuple[str, ...]) -> None:
+def test_size_refused(poise: Any, tmp_path: Path, pictures: Path, size: float | str, parts: tuple[str, ...]) -> None:
     data = f'data={{kind="npz", path="{pictures}"}}'
     out = tmp_path / "out"
     poise("train", "dcgan", "--out", out, "--set", data, "--set", f"data.size={size}").assert_error(2, *parts)

@@ -118,7 +118,7 @@ def test_the_recipe_is_refused_before_the_data_is_loaded() -> None:
 
 def test_the_size_in_the_recipe_is_enough_to_refuse_a_network() -> None:
     """The network is refused before the missing data is loaded."""
-    config = recipe("pictures", data={"kind": "npz", "path": "/nowhere.npz", "size": 12})
+    config = recipe("pictures", data={"kind": "npz", "path": "/nowhere.npz", "size": 13})
     report = checked(config)
     assert [finding.field for finding in report.findings.refusals] == ["network.g", "network.d"]
     assert report.findings.refusals[0].tip == "T08a"

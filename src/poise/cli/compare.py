@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,7 @@ def compare(
         else:
             print_comparison(comparison)
         return
-    from poise.data.facts import native_side
+    from poise.data.facts import native_size
     from poise.measure.catalogue import select_measures
     from poise.measure.compare import compare as compare_data
     from poise.runs.run import Run
@@ -84,15 +85,21 @@ def compare(
             progress=progress,
             trust_code=trust_code,
         )
-    notes, side = list(result.notes), real_data.train.shape[-1]
+    notes, final = list(result.notes), real_data.train.shape[1:]
     for name, source, data in (("FAKE", fake_source, fake_data), ("REAL", real_source, real_data)):
-        original = source.shape[-1] if isinstance(source, Run) else native_side(source)
-        if original is not None and original != side:
-            resized = f"was resized from {original} to {side} pixels (Lanczos, antialiased)"
+        original = source.shape[1:] if isinstance(source, Run) else native_size(source)
+        if original is not None and original != final:
+            resized = f"was resized from {_pixels(original)} to {_pixels(final)} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}, which affects the results")
         notes += [f"{name} is {note}" for note in data.notes if isinstance(source, Run)]
         notes += [f"{name}: {warning.message}; {warning.cure}" for warning in data.warnings]
     print_result(result._replace(notes=tuple(notes)), as_json=as_json, brief=measures in (None, "all"))
+
+
+def _pixels(size: Sequence[int]) -> str:
+    """Height x width, or the side of a square."""
+    height, width = size
+    return str(height) if height == width else f"{height} x {width}"
 
 
 def _are_runs(*values: str) -> bool:
@@ -120,7 +127,7 @@ def _load_both(
     fake: DataConfig | Run, real: DataConfig | Run, size: int | None, n: int | None, data_root: Path | None
 ) -> tuple[DataSplits, DataSplits, DataConfig]:
     """FAKE and REAL with the same size and number of channels, and the config of REAL."""
-    from poise.data.facts import at_native_side, native_side, without_held_out
+    from poise.data.facts import at_native_size, native_size, without_held_out
     from poise.data.source import SizedSource
     from poise.measure.compare import default_num_samples, match_channels
     from poise.measure.evaluator import MAX_SAMPLES
@@ -128,17 +135,27 @@ def _load_both(
     from poise.runs.run_samples import run_samples
 
     def load_fake(shape: Shape, num_samples: int) -> DataSplits:
+        pixels = _image_size(shape)
         if isinstance(fake, Run):
-            return run_samples(fake, n or num_samples, shape[-1], shape[0])
-        return match_channels(at_native_side(without_held_out(fake), shape[-1]), shape[0]).load(data_root)
+            return run_samples(fake, n or num_samples, pixels, shape[0])
+        return match_channels(at_native_size(without_held_out(fake), pixels), shape[0]).load(data_root)
 
+    square = None if size is None else (size, size)
     if isinstance(real, Run):
-        side = size or real.shape[-1]
-        fake_data = load_fake((real.shape[0], side, side), MAX_SAMPLES)
+        pixels = square or _image_size(real.shape)
+        assert pixels is not None, "a run that is opened for a comparison has images"
+        fake_data = load_fake((real.shape[0], *pixels), MAX_SAMPLES)
         num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
         num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
-        return fake_data, run_samples(real, num_real, side), real.recipe.data
-    run_side = fake.shape[-1] if isinstance(fake, Run) and native_side(real) is None else None
-    config = at_native_side(without_held_out(real), size or run_side)
+        return fake_data, run_samples(real, num_real, pixels), real.recipe.data
+    run_size = _image_size(fake.shape) if isinstance(fake, Run) else None
+    if run_size is not None and run_size[0] == run_size[1] and native_size(real) is not None:
+        run_size = None  # a square run is resized to REAL, and one that is not square keeps what it has learned
+    config = at_native_size(without_held_out(real), square or run_size)
     real_data = config.load(data_root)
     return load_fake(real_data.train.shape, default_num_samples(real_data)), real_data, config
+
+
+def _image_size(shape: Shape) -> tuple[int, int] | None:
+    """Height and width of samples; None for points."""
+    return (shape[1], shape[2]) if len(shape) == 3 else None

@@ -1,4 +1,4 @@
-"""Decoding of one image file to a square array: accepted formats, colour conversion, alpha, cropping and resizing.
+"""Decoding of one image file to an array: accepted formats, colour conversion, alpha, cropping and resizing.
 
 A file that can't be used raises an exception, which `describe_error` turns into text. Folders are handled elsewhere.
 """
@@ -41,6 +41,9 @@ NO_MEMORY = "damaged: needs more memory than is available"
 MAX_PIXELS = 64_000_000
 MAX_ASPECT_RATIO = 20
 
+ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)
+"""The EXIF tag of the orientation, and its values for images that are stored with rows as columns."""
+
 MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 GREY_MODES = ("1", "L", "LA", "La", "I", *MODES_16_BIT)
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -48,21 +51,40 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 Background = Literal["white", "black", "grey"]
 LEVELS = {"white": 255, "black": 0, "grey": 128}
 
+Fit = Literal["crop", "pad", "squeeze"]
+"""What happens to an image of another aspect ratio than the target: see `fit_image`."""
+
 
 class UnusableImage(Exception):
     """An image that is not damaged but can't be used; the message is the reason."""
 
 
 class TargetFormat(NamedTuple):
-    """The format of the decoded images: size x size x channels. Alpha is kept or composited over `background`."""
+    """The format of the decoded images: height x width x channels.
 
-    size: int
+    Attributes:
+        size: height and width.
+        channels: 1 to 4; with 2 or 4 alpha is kept, otherwise it is composited over the background.
+        background: what is behind transparent pixels, and around images that are padded.
+        fit: see `fit_image`.
+    """
+
+    size: tuple[int, int]
     channels: int
     background: Background
+    fit: Fit = "crop"
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.channels in (2, 4)
 
 
 class Header(NamedTuple):
-    """The header of an image file; `multi_frame` means that it has more than one frame or page."""
+    """The header of an image file, with the size that it is shown with, its orientation applied.
+
+    `multi_frame` means that it has more than one frame or page.
+    """
 
     format: str
     mode: str
@@ -120,11 +142,12 @@ def read_header(stream: IO[bytes]) -> Header:
     with Image.open(stream, formats=FORMATS) as im:
         _check_usable(im)
         multi_frame = bool(getattr(im, "is_animated", False))
-        return Header(str(im.format), im.mode, im.width, im.height, multi_frame)
+        width, height = im.size[::-1] if _is_transposed(im) else im.size
+        return Header(str(im.format), im.mode, width, height, multi_frame)
 
 
 def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Trait]]:
-    """Decode the first frame to size x size x channels, in sRGB and with the EXIF orientation applied."""
+    """Decode the first frame to height x width x channels, in sRGB and with the EXIF orientation applied."""
     traits: set[Trait] = set()
     with Image.open(stream, formats=FORMATS) as im:
         _check_usable(im)
@@ -138,7 +161,7 @@ def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Tr
         opacity = converted.getchannel("A").getextrema()
         traits |= {Trait.ALPHA} if opacity != (255, 255) else set()
         traits |= {Trait.FULLY_TRANSPARENT} if opacity == (0, 0) else set()
-    return crop_and_resize(converted, target), traits
+    return fit_image(converted, target), traits
 
 
 def describe_error(error: Exception) -> str:
@@ -157,36 +180,90 @@ def describe_error(error: Exception) -> str:
     return f"damaged: {message or type(error).__name__}"
 
 
-def crop_and_resize(im: Image.Image, target: TargetFormat) -> Bytes:
-    """Crop an L, LA, RGB or RGBA image to its largest centred square, and resize it with Pillow's Lanczos filter.
+def fit_image(im: Image.Image, target: TargetFormat) -> Bytes:
+    """Convert an L, LA, RGB or RGBA image to height x width x channels, with Pillow's Lanczos filter.
+
+    With `fit = "crop"` the largest centred rectangle of the target's aspect ratio is resized, with `"pad"` the whole
+    image, and what is missing on two sides becomes background, or transparent if alpha is kept. With `"squeeze"` the
+    whole image is resized without regard to its aspect ratio.
 
     Pillow's filter is antialiased and keeps more detail than bicubic or box filters. The image is cropped first, at
-    whole pixels, so an image whose shorter side equals the size keeps its pixels exactly. Pillow premultiplies the
-    colours by alpha for resizing.
+    whole pixels, so an image whose rectangle has the size of the target keeps its pixels exactly. Pillow premultiplies
+    the colours by alpha for resizing.
     """
-    side = min(im.size)
-    left, top = (im.width - side) // 2, (im.height - side) // 2
-    cropped = im.crop((left, top, left + side, top + side))
-    if target.channels in (1, 3) and cropped.mode in ("LA", "RGBA"):
-        level = LEVELS[target.background]
-        background = Image.new("RGBA", cropped.size, (level, level, level, 255))
-        cropped = Image.alpha_composite(background, cropped.convert("RGBA"))
-    resized = cropped.convert(MODES[target.channels]).resize((target.size, target.size), Image.Resampling.LANCZOS)
-    return np.asarray(resized).reshape(target.size, target.size, target.channels)
+    if target.fit == "crop":
+        width, height = cropped_size(im.width, im.height, target)
+        left, top = (im.width - width) // 2, (im.height - height) // 2
+        im = im.crop((left, top, left + width, top + height))
+    level = LEVELS[target.background]
+    if not target.keeps_alpha and im.mode in ("LA", "RGBA"):
+        background = Image.new("RGBA", im.size, (level, level, level, 255))
+        im = Image.alpha_composite(background, im.convert("RGBA"))
+    size = resized_size(im.width, im.height, target)
+    fitted = im.convert(MODES[target.channels]).resize(size, Image.Resampling.LANCZOS)
+    height, width = target.size
+    if size != (width, height):
+        fill = (0 if target.keeps_alpha else level,) * target.channels
+        padded = Image.new(fitted.mode, (width, height), fill if len(fill) > 1 else fill[0])
+        padded.paste(fitted, ((width - size[0]) // 2, (height - size[1]) // 2))
+        fitted = padded
+    return np.asarray(fitted).reshape(height, width, target.channels)
+
+
+def cropped_size(width: int, height: int, target: TargetFormat) -> tuple[int, int]:
+    """Width and height, in whole pixels, of the largest rectangle of the target's aspect ratio in an image."""
+    rows, columns = target.size
+    if width * rows > height * columns:
+        return max(1, _rounded_ratio(height * columns, rows)), height
+    return width, max(1, _rounded_ratio(width * rows, columns))
+
+
+def resized_size(width: int, height: int, target: TargetFormat) -> tuple[int, int]:
+    """Width and height that an image is resized to: those of the target, or less on one side if it is padded."""
+    rows, columns = target.size
+    if target.fit != "pad":
+        return columns, rows
+    if width * rows > height * columns:
+        return columns, max(1, _rounded_ratio(height * columns, width))
+    return max(1, _rounded_ratio(width * rows, height)), rows
+
+
+def has_other_aspect(width: int, height: int, target: TargetFormat) -> bool:
+    """Whether an image is cropped, padded or squeezed, by at least one pixel."""
+    if target.fit == "pad":
+        return resized_size(width, height, target) != target.size[::-1]
+    return cropped_size(width, height, target) != (width, height)
+
+
+def _rounded_ratio(numerator: int, denominator: int) -> int:
+    return (numerator + denominator // 2) // denominator
 
 
 def convert_array(images: Bytes, target: TargetFormat) -> Bytes:
-    """Convert N x H x W x C, C from 1 to 4, to N x size x size x channels, in the same way as files."""
-    if images.shape[1:] == (target.size, target.size, target.channels):
+    """Convert N x H x W x C, C from 1 to 4, to N x height x width x channels, in the same way as files."""
+    if images.shape[1:] == (*target.size, target.channels):
         return images
-    converted = np.empty((len(images), target.size, target.size, target.channels), np.uint8)
+    converted = np.empty((len(images), *target.size, target.channels), np.uint8)
     with DelayedProgress() as progress:
         progress.phase("resizing {:,} of {:,} images", len(images))
         for row, pixels in enumerate(images):
             squeezed = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-            converted[row] = crop_and_resize(Image.fromarray(np.ascontiguousarray(squeezed)), target)
+            converted[row] = fit_image(Image.fromarray(np.ascontiguousarray(squeezed)), target)
             progress.step()
     return converted
+
+
+def _is_transposed(im: Image.Image) -> bool:
+    """Whether the EXIF orientation exchanges width and height; Pillow itself does so for TIFF.
+
+    Without EXIF data in the header Pillow would decode a PNG to look for some behind the pixels.
+    """
+    if "exif" not in im.info:
+        return False
+    try:
+        return im.getexif().get(ORIENTATION) in TRANSPOSED
+    except Exception:  # a broken EXIF block can raise anything, and is ignored when the image is decoded
+        return False
 
 
 def _check_usable(im: Image.Image) -> None:

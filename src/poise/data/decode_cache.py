@@ -1,8 +1,8 @@
 """A cache of decoded images, so that the same files are not decoded again by `check`, resumed runs and evaluation.
 
 It holds the result of decoding (headers, pixels, reasons). The key is a hash of the files' names and stamps (size,
-times and inode of a file; checksum, sizes and offset of an archive's entry), of the requested size and channels, and of
-the decoder itself. Notes and warnings are computed anew each time, so that they are the same with and without the
+times and inode of a file; checksum, sizes and offset of an archive's entry), of the requested format, and of the
+decoder itself. Notes and warnings are computed anew each time, so that they are the same with and without the
 cache. A file whose content changed has another stamp even if its modification time was set back, because the change
 time cannot be set.
 """
@@ -24,7 +24,7 @@ import numpy as np
 import PIL
 
 from poise.data import decode
-from poise.data.decode import NO_MEMORY, Background, Header, Trait
+from poise.data.decode import NO_MEMORY, Background, Fit, Header, Trait
 from poise.data.image_array import allocate_images
 from poise.data.listing import Item
 from poise.errors import DiskError
@@ -57,7 +57,7 @@ class DecodedImages:
 
     Attributes:
         headers: for each file, in the order of names, its header, or the reason why it can't be opened.
-        images: N x S x S x C, one row for each file with a header.
+        images: N x H x W x C, one row for each file with a header.
         traits: for each row, the traits of the image, or the reason why it can't be decoded.
     """
 
@@ -66,7 +66,7 @@ class DecodedImages:
     traits: list[set[Trait] | str]
 
 
-def key(items: Sequence[Item], size: int, channels: int | None, background: Background) -> str:
+def key(items: Sequence[Item], size: tuple[int, int], channels: int | None, background: Background, fit: Fit) -> str:
     """The cache key for decoding these files; empty if a file's version cannot be identified."""
     if not all(item.stamp for item in items):
         return ""
@@ -75,7 +75,7 @@ def key(items: Sequence[Item], size: int, channels: int | None, background: Back
     except OSError:  # poise is imported from an archive
         return ""
     files = hashlib.sha256(repr([(item.name, item.stamp) for item in items]).encode()).hexdigest()
-    return cache_key(version, PIL.__version__, np.__version__, files, size, channels, background)
+    return cache_key(version, PIL.__version__, np.__version__, files, size, channels, background, fit)
 
 
 def load(key: str, budget: int) -> DecodedImages | None:

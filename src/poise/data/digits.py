@@ -31,12 +31,24 @@ def load_digits() -> tuple[Bytes, Bytes]:
     return images, labels
 
 
-def pad_to(images: Bytes, size: int) -> Bytes:
-    """Pad square images, N x S x S x C, with black to N x size x size x C."""
-    total = size - images.shape[1]
-    before = total // 2
-    margin = (before, total - before)
-    return np.pad(images, ((0, 0), margin, margin, (0, 0)))
+def pad_to(images: Bytes, size: tuple[int, int]) -> Bytes:
+    """Pad images, N x H x W x C, with black to N x height x width x C, for a `size` of (height, width)."""
+    totals = [new - old for new, old in zip(size, images.shape[1:3], strict=True)]
+    margins = [(total // 2, total - total // 2) for total in totals]
+    return np.pad(images, ((0, 0), *margins, (0, 0)))
+
+
+def square_side(config: ImageDataConfig) -> int:
+    """The side of the images of a config.
+
+    Raises:
+        RecipeError: they are not square.
+    """
+    height, width = config.height_width
+    if height != width:
+        cure = f"set it to one number, such as 32; for {height} x {width} use images of your own"
+        raise RecipeError("the digits are square", where="data.size", found=f"[{height}, {width}]", cure=cure)
+    return height
 
 
 def average_down(images: Bytes, factor: int) -> Bytes:
@@ -52,12 +64,17 @@ class DigitsConfig(ImageDataConfig):
     kind: Literal["digits"] = "digits"
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """28 x 28 pixels, padded with black to `size`; sizes 16 and 8 are 2 x 2 and 4 x 4 block means of size 32."""
-        if self.size < NATIVE_SIZE and self.size not in DOWNSAMPLING:
+        """28 x 28 pixels, padded with black to `size`; sizes 16 and 8 are 2 x 2 and 4 x 4 block means of size 32.
+
+        Raises:
+            RecipeError: the size is not square, or none of these.
+        """
+        side = square_side(self)
+        if side < NATIVE_SIZE and side not in DOWNSAMPLING:
             sizes = ", ".join(map(str, DOWNSAMPLING))
             cure = f"use {NATIVE_SIZE} or more (32 suits most networks), or one of {sizes}"
             what = f"the digits are {NATIVE_SIZE} pixels wide"
-            raise RecipeError(what, where="data.size", found=str(self.size), cure=cure)
+            raise RecipeError(what, where="data.size", found=str(side), cure=cure)
         digits, digit_labels = load_digits()
         images = self.convert(digits)
         labels = digit_labels.astype(np.int64)
@@ -72,6 +89,7 @@ class DigitsConfig(ImageDataConfig):
         """Images of 28 x 28 pixels as `load` converts the digits; others are resized."""
         if images.shape[1:3] != (NATIVE_SIZE, NATIVE_SIZE):
             return super().convert(images)
-        factor = DOWNSAMPLING.get(self.size, 1)
-        padded = pad_to(images, self.size * factor)
+        side = square_side(self)
+        factor = DOWNSAMPLING.get(side, 1)
+        padded = pad_to(images, (side * factor, side * factor))
         return average_down(padded, factor) if factor > 1 else padded

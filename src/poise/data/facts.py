@@ -16,14 +16,14 @@ from poise.data.folder import FolderConfig, Walk
 from poise.data.listing import Item
 from poise.data.npz import NpzConfig
 from poise.data.paths import file_at, folder_at
-from poise.data.source import DataConfig
+from poise.data.source import DataConfig, ImageDataConfig, with_size
 from poise.data.torchvision_data import VisionConfig
 from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import Stopped
 from poise.utils.images import Bytes
 
 MAX_HEADERS = 500
-MAX_SIZE = 256
+MAX_SIDE = 256
 
 
 class ImageFacts(NamedTuple):
@@ -43,6 +43,11 @@ class ImageFacts(NamedTuple):
     def side(self) -> int:
         """The most common length of the shorter side."""
         return Counter(min(shape) for shape in self.shapes).most_common(1)[0][0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images; if they differ, a square of the most common length of the shorter side."""
+        return self.shapes[0] if len(set(self.shapes)) == 1 else (self.side, self.side)
 
     @property
     def typical_shape(self) -> tuple[int, int]:
@@ -77,10 +82,10 @@ def image_facts(config: DataConfig) -> ImageFacts | None:
     return DIGITS if isinstance(config, DigitsConfig) else _inspect(config)
 
 
-def native_side(config: DataConfig) -> int | None:
-    """The most common length of the shorter side in a folder, an archive or an npz file; None if it is unknown."""
+def native_size(config: DataConfig) -> tuple[int, int] | None:
+    """`ImageFacts.size` of a folder, an archive or an npz file; None if it is unknown."""
     facts = _inspect(config)
-    return None if facts is None else facts.side
+    return None if facts is None else facts.size
 
 
 def _inspect(config: DataConfig) -> ImageFacts | None:
@@ -127,12 +132,16 @@ def _facts_of_items(items: list[Item]) -> ImageFacts | None:
     return ImageFacts(len(items), shapes, grey=all(header.grey for header in headers))
 
 
-def at_native_side(config: DataConfig, side: int | None = None) -> DataConfig:
-    """The config with `size` set to `side`, or to the native size of its images, at most 256, if that is known."""
-    native = native_side(config)
-    size = side or (None if native is None else min(native, MAX_SIZE))
-    resizable = size is not None and "size" in type(config).model_fields
-    return config.model_copy(update={"size": size}) if resizable else config
+def at_native_size(config: DataConfig, size: tuple[int, int] | None = None) -> DataConfig:
+    """The config with `size` as the size of its images, or their native size, if that is known.
+
+    A native size with a side above 256 pixels is scaled down.
+    """
+    native = None if size else native_size(config)
+    if native is not None:
+        scale = min(1.0, MAX_SIDE / max(native))
+        size = max(1, round(scale * native[0])), max(1, round(scale * native[1]))
+    return with_size(config, size) if size and isinstance(config, ImageDataConfig) else config
 
 
 def without_held_out(config: DataConfig) -> DataConfig:

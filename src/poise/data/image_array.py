@@ -63,7 +63,7 @@ def split_dataset(
     """Split the usable rows into training and held-out images, which are views of `images`.
 
     Args:
-        images: N x S x S x C. Its rows are permuted in place: training images, held-out images, unusable rows.
+        images: N x H x W x C. Its rows are permuted in place: training images, held-out images, unusable rows.
         usable: the indices of the rows that hold an image, ascending.
         labels: the label of each usable row, or None.
         classes: the class names by label.

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from poise.data.decode import SUFFIXES, Header, TargetFormat, Trait
+from poise.data.decode import SUFFIXES, Header, TargetFormat, Trait, has_other_aspect
 from poise.data.listing import Listing, display_name
 from poise.data.source import BadFile, DataWarning
 from poise.utils.images import Bytes
@@ -51,16 +51,17 @@ def file_notes(listing: Listing, bad: Sequence[BadFile], good: Sequence[NamedHea
 def content_notes(headers: Sequence[Header], traits: Counter[Trait], target: TargetFormat) -> list[str]:
     """Notes on the formats of the images and how they were converted."""
     multi_frame = sum(header.multi_frame for header in headers)
-    oblong = sum(header.width != header.height for header in headers)
+    oblong = sum(has_other_aspect(header.width, header.height, target) for header in headers)
     mixed = len({(header.width, header.height) for header in headers}) > 1
-    small = sum(min(header.width, header.height) < target.size for header in headers)
+    height, width = target.size
+    small = sum(header.width < width or header.height < height for header in headers)
     notes = (
         (traits[Trait.ALPHA], f"with transparency: {_alpha_handling(target)}"),
         (traits[Trait.FULLY_TRANSPARENT], f"fully transparent: {_transparent_result(target)}"),
         (traits[Trait.SIXTEEN_BIT], "with 16-bit greyscale: the upper 8 bits are used"),
         (multi_frame, "with several frames or pages: the first is used"),
-        (oblong if mixed else 0, f"that {agree(oblong, 'is', 'are')} not square: the centred square is used"),
-        (small if mixed else 0, f"smaller than {target.size} x {target.size}: enlarged"),
+        (oblong if mixed else 0, f"that {agree(oblong, 'is', 'are')} {_other_aspect(target)}: {_fitting(target)}"),
+        (small if mixed else 0, f"smaller than {_size(target)}: enlarged"),
         (traits[Trait.BAD_PROFILE], "with an unusable colour profile: treated as sRGB"),
         (traits[Trait.BAD_EXIF], "with unreadable EXIF data: the orientation is not corrected"),
     )
@@ -78,12 +79,14 @@ def alpha_notes(alpha: Bytes, target: TargetFormat) -> list[str]:
     return [f"{count_noun(n, 'image')} {text}" for n, text in notes if n]
 
 
-def resize_note(width: int, height: int, size: int) -> list[str]:
+def resize_note(width: int, height: int, target: TargetFormat) -> list[str]:
     """Notes on images that are all width x height; none if no pixel is changed."""
-    if (width, height) == (size, size):
+    if (height, width) == target.size:
         return []
-    crop = [] if width == height else ["the images are not square: the centred square of each is used"]
-    return [f"all images are {width} x {height} and are resized to {size} x {size}", *crop]
+    notes = [f"all images are {width} x {height} and are resized to {_size(target)}"]
+    if has_other_aspect(width, height, target):
+        notes.append(f"the images are {_other_aspect(target)}: {_fitting(target)}")
+    return notes
 
 
 def pixel_notes(images: Bytes) -> list[str]:
@@ -112,7 +115,7 @@ def range_note(images: Bytes, num_16_bit: int = 0, *, alpha: bool = True) -> lis
     Images of a single colour are not counted.
 
     Args:
-        images: N x S x S x C.
+        images: N x H x W x C.
         num_16_bit: the number of images that were 16-bit greyscale.
         alpha: whether the second of two channels, and the fourth of four, is an alpha channel.
     """
@@ -167,11 +170,11 @@ def _format(header: Header) -> str:
 
 
 def _alpha_handling(target: TargetFormat) -> str:
-    return "kept" if target.channels in (2, 4) else f"composited over {target.background} (data.background)"
+    return "kept" if target.keeps_alpha else f"composited over {target.background} (data.background)"
 
 
 def _transparent_result(target: TargetFormat) -> str:
-    if target.channels in (2, 4):
+    if target.keeps_alpha:
         return "alpha is kept, so nothing is visible"
     return f"the result is entirely {target.background} (save without alpha)"
 
@@ -181,11 +184,34 @@ def _format_notes(headers: Sequence[Header], target: TargetFormat) -> list[str]:
     modes = Counter(header.mode for header in headers)
     sizes = sorted({(header.width, header.height) for header in headers}, key=lambda size: (size[0] * size[1], size))
     if len(modes) == 1 and len(sizes) == 1:
-        return resize_note(*sizes[0], target.size)
+        return resize_note(*sizes[0], target)
     counts = ", ".join(f"{n:,} {mode}" for mode, n in modes.most_common())
     first, last = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
     size_range = (
         f"of size {first}" if len(sizes) == 1 else f"of {count_noun(len(sizes), 'size')} from {first} to {last}"
     )
-    converted = f"{target.size} x {target.size} x {count_noun(target.channels, 'channel')}"
+    height, width = target.size
+    order = "" if width == height else " (width x height)"
+    converted = f"{width} x {height} x {count_noun(target.channels, 'channel')}{order}"
     return [f"the images are {counts}, {size_range}; all are converted to {converted}"]
+
+
+def _size(target: TargetFormat) -> str:
+    """Width x height, in the order of the sizes of image files."""
+    height, width = target.size
+    return f"{width} x {height}" + (" (width x height)" if width != height else "")
+
+
+def _other_aspect(target: TargetFormat) -> str:
+    height, width = target.size
+    return "not square" if width == height else f"not of the aspect ratio {width}:{height}"
+
+
+def _fitting(target: TargetFormat) -> str:
+    """What `data.fit` does to such images."""
+    if target.fit == "crop":
+        height, width = target.size
+        return f"the centred {'square' if width == height else 'rectangle'} is used (data.fit)"
+    if target.fit == "squeeze":
+        return "they are squeezed (data.fit)"
+    return f"they are padded with {'transparency' if target.keeps_alpha else target.background} (data.fit)"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from poise.data.classes import Classes, classes_by_number
-from poise.data.decode import Background, TargetFormat, convert_array
+from poise.data.decode import Background, Fit, TargetFormat, convert_array
 from poise.data.image_array import check_enough, split_dataset
 from poise.data.listing import display_name
 from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note
@@ -32,14 +32,15 @@ class NpzConfig(ImageDataConfig):
     Pickled arrays are never loaded.
 
     Without `channels`, the images have 1 channel if they are greyscale, with or without alpha, and 3 otherwise. With 2
-    or 4 channels alpha is kept, otherwise it is composited over `background`. Images of another size are cropped to the
-    centred square and resized.
+    or 4 channels alpha is kept, otherwise it is composited over `background`. Images of another size are resized;
+    `fit` says whether those of another aspect ratio are cropped, padded or squeezed (`decode.fit_image`).
     """
 
     kind: Literal["npz"] = "npz"
     path: PathText
     channels: Literal[1, 2, 3, 4] | None = None
     background: Background = "white"
+    fit: Fit = "crop"
     held_out: float = Field(default=0.1, ge=0, lt=1)
 
     def load(self, root: Path | None = None) -> DataSplits:
@@ -56,15 +57,19 @@ class NpzConfig(ImageDataConfig):
         classes = _find_classes(arrays, len(images))
         check_enough(len(images), count_noun(len(images), "image"))
         channels = self.channels or (1 if images.shape[3] < 3 else 3)
-        target = TargetFormat(self.size, channels, self.background)
+        target = self.target_format(channels)
         height, width, original_channels = images.shape[1:]
-        notes = [*classes.notes, *resize_note(width, height, self.size)]
+        notes = [*classes.notes, *resize_note(width, height, target)]
         notes += alpha_notes(images[..., -1], target) if original_channels in (2, 4) else []
         converted = convert_array(images, target)
         splits = split_dataset(converted, np.arange(len(converted)), classes.labels, classes.names, self.held_out)
         splits.notes = notes + pixel_notes(converted)
         splits.warnings = [*classes.warnings, *range_note(converted)]
         return splits
+
+    def target_format(self, channels: int) -> TargetFormat:
+        """See the class."""
+        return TargetFormat(self.height_width, channels, self.background, self.fit)
 
 
 def _load_arrays(path: str) -> dict[str, npt.NDArray[Any]]:

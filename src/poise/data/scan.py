@@ -23,6 +23,7 @@ from poise.data.dataset_json import find_classes
 from poise.data.decode import (
     SUFFIXES,
     Background,
+    Fit,
     Header,
     TargetFormat,
     Trait,
@@ -52,8 +53,9 @@ class ScannedConfig(ImageDataConfig):
     """The options that folders and archives share.
 
     Without `channels`, the images have 1 channel if all are greyscale, and 3 otherwise. With 2 or 4 channels alpha is
-    kept, otherwise it is composited over `background`. `held_out` is the fraction of the images that is never used for
-    training. If more than the fraction `max_bad` of the image files is bad, the run ends.
+    kept, otherwise it is composited over `background`. `fit` says whether images of another aspect ratio than that of
+    `size` are cropped, padded or squeezed (`decode.fit_image`). `held_out` is the fraction of the images that is never
+    used for training. If more than the fraction `max_bad` of the image files is bad, the run ends.
     """
 
     container: ClassVar[str]
@@ -65,12 +67,17 @@ class ScannedConfig(ImageDataConfig):
     path: PathText
     channels: Literal[1, 2, 3, 4] | None = None
     background: Background = "white"
+    fit: Fit = "crop"
     held_out: float = Field(default=0.1, ge=0, lt=1)
     max_bad: float = Field(default=0.5, ge=0, le=1)
 
     def select_folder(self, folder: str) -> str:
         """The text, for a cure, that says how to select one of its folders as the data."""
         raise NotImplementedError
+
+    def target_format(self, channels: int) -> TargetFormat:
+        """See `ImageDataConfig.target_format`."""
+        return TargetFormat(self.height_width, channels, self.background, self.fit)
 
 
 class ScannedImage(NamedTuple):
@@ -98,7 +105,7 @@ def scan(listing: Listing, config: ScannedConfig, budget: int = MEMORY_BUDGET) -
     bad = list(listing.bad_files)
     items = sorted(listing.items, key=lambda item: sort_key(item.name))
     headers, images, traits = _decode(items, config, budget, listing.listed_at)
-    target = TargetFormat(config.size, images.shape[3], config.background)
+    target = config.target_format(images.shape[3])
     pairs = list(zip(items, headers, strict=True))
     scanned = [ScannedImage(item, header) for item, header in pairs if isinstance(header, Header)]
     bad += [BadFile(display_name(item.name), header) for item, header in pairs if isinstance(header, str)]
@@ -128,7 +135,7 @@ def _decode(
     items: list[Item], config: ScannedConfig, budget: int, listed_at: float
 ) -> tuple[list[Header | str], Bytes, list[set[Trait] | str]]:
     """The result of both passes, or the cached one; see `DecodedImages`."""
-    key = decode_cache.key(items, config.size, config.channels, config.background)
+    key = decode_cache.key(items, config.height_width, config.channels, config.background, config.fit)
     decoded, start = decode_cache.load(key, budget) if key else None, time.monotonic()
     if decoded is None:
         with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as progress:
@@ -137,8 +144,7 @@ def _decode(
             good = [header for header in headers if isinstance(header, Header)]
             channels = config.channels or (1 if all(header.grey for header in good) else 3)
             with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
-            target = TargetFormat(config.size, channels, config.background)
-            images, traits = _read_pixels(work, with_header, target, budget)
+            images, traits = _read_pixels(work, with_header, config.target_format(channels), budget)
         decoded = decode_cache.DecodedImages(headers, images, traits)
         decode_cache.store(key, items, decoded, time.monotonic() - start, listed_at)
     return decoded.headers, decoded.images, decoded.traits
@@ -161,7 +167,7 @@ def _read_pixels(
     work: ThreadedWork, items: list[Item], target: TargetFormat, budget: int
 ) -> tuple[Bytes, list[set[Trait] | str]]:
     """The second pass: the array, and for each row the traits of its image or the reason why it can't be decoded."""
-    images = allocate_images((len(items), target.size, target.size, target.channels), budget)
+    images = allocate_images((len(items), *target.size, target.channels), budget)
 
     def fill(row: int) -> set[Trait] | str:
         try:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from poise.core.types import Shape
 from poise.data.decode import (
-    Background,
     Header,
     TargetFormat,
     Trait,
+    cropped_size,
     decode_image,
     describe_error,
+    has_other_aspect,
     read_header,
     strict_pillow,
 )
@@ -51,34 +52,44 @@ def read_image(path: Path, config: ImageDataConfig, shape: Shape) -> SingleImage
         raise DataError(what, where="IMAGE", found=display_name(str(path)), cure="give the path of one image file")
     channels = shape[0]
     drops_blue = channels == 2 and not config.alpha  # two channels that are not grey with alpha are red and green
-    background: Background = getattr(config, "background", "white")
+    target = config.target_format(channels)
     try:
         raw = path.read_bytes()
         with strict_pillow():
             header = read_header(BytesIO(raw))
-            target = TargetFormat(min(header.width, header.height), 3 if drops_blue else channels, background)
-            pixels, traits = decode_image(BytesIO(raw), target)
+            unchanged = target._replace(size=(header.height, header.width), channels=3 if drops_blue else channels)
+            pixels, traits = decode_image(BytesIO(raw), unchanged)
     except Exception as error:  # a decoder can raise anything
         cure = "give a PNG, JPEG, WebP, BMP, GIF or TIFF file"
         raise DataError(
             "can't be used as an image", where=display_name(str(path)), found=describe_error(error), cure=cure
         ) from None
     converted = config.convert(pixels[None, ..., :2] if drops_blue else pixels[None])
-    return SingleImage(converted[0].copy(), _describe_changes(header, traits, target, shape[-1]))
+    return SingleImage(converted[0].copy(), _describe_changes(header, traits, target))
 
 
-def _describe_changes(header: Header, traits: set[Trait], target: TargetFormat, size: int) -> list[str]:
+def _describe_changes(header: Header, traits: set[Trait], target: TargetFormat) -> list[str]:
     """See `SingleImage.changes`."""
-    side = target.size
+    height, width = target.size
+    original = cropped = header.width, header.height
+    other_aspect = has_other_aspect(*original, target)
+    if target.fit == "crop":
+        cropped = cropped_size(*original, target)
     composited = Trait.ALPHA in traits and target.channels in (1, 3)
     changes = (
         (header.multi_frame, "reduced to its first frame"),
         (Trait.SIXTEEN_BIT in traits, "reduced to 8 bits"),
         (Trait.BAD_PROFILE in traits, "taken as sRGB, as its colour profile is unusable"),
         (Trait.BAD_EXIF in traits, "not turned upright, as its EXIF data is unreadable"),
-        (header.width != header.height, f"cropped from {header.width} x {header.height} to {side} x {side}"),
+        (cropped != original, f"cropped from {_text(original)} to {_text(cropped)}"),
+        (other_aspect and target.fit == "pad", f"padded to the aspect ratio {width}:{height}"),
+        (other_aspect and target.fit == "squeeze", f"squeezed to the aspect ratio {width}:{height}"),
         (composited, f"composited over {target.background}"),
         (target.channels <= 2 and not header.grey, "converted to greyscale"),
-        (side != size, f"converted from {side} x {side} to {size} x {size} like the data"),
+        (cropped != (width, height), f"converted from {_text(cropped)} to {width} x {height} like the data"),
     )
     return [text for applies, text in changes if applies]
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -14,15 +14,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator
 from torch import Tensor
 
-from poise.core.config import ComponentConfig
+from poise.core.config import ComponentConfig, reject_value
 from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.types import Batch, DataSpec, Shape
 from poise.data.decode import TargetFormat, convert_array
@@ -232,8 +232,22 @@ class DataConfig(ComponentConfig):
         raise NotImplementedError
 
 
+MAX_SIDE = 4096
+"""The largest side of the images that the networks get."""
+
+
+def _check_size(value: Any) -> int | tuple[int, int]:
+    """A side, or [height, width] as a tuple; a square becomes its side, so that each size has one form."""
+    sides = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MAX_SIDE for side in sides):
+        what = f"must be a whole number from 1 to {MAX_SIDE}, or two of them for [height, width]"
+        reject_value(what, found=repr(value)[:60])
+    height, width = sides
+    return height if height == width else (height, width)
+
+
 class ImageDataConfig(DataConfig):
-    """The base of all image data; `size` is the side of the square images that the networks get.
+    """The base of all image data; `size` is that of the images that the networks get: a side, or [height, width].
 
     With `mirror`, each image of a training batch is flipped left to right with probability 1/2
     (`poise.engine.batches`); everything else that uses the data gets the images as they are.
@@ -244,15 +258,29 @@ class ImageDataConfig(DataConfig):
 
     alpha: ClassVar[bool] = True
 
-    size: int = Field(default=32, ge=1, le=4096)
+    size: Annotated[int | tuple[int, int], BeforeValidator(_check_size)] = 32
     mirror: bool = False
 
-    def convert(self, images: Bytes) -> Bytes:
-        """Convert decoded images, N x H x W x C, to the size of the data, N x size x size x C.
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """`size` as (height, width)."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
-        They are cropped to the centred square and resized, unless this kind of data does otherwise.
-        """
-        return convert_array(images, TargetFormat(self.size, images.shape[3], "white"))
+    def target_format(self, channels: int) -> TargetFormat:
+        """The format that images of another size are converted to."""
+        return TargetFormat(self.height_width, channels, "white")
+
+    def convert(self, images: Bytes) -> Bytes:
+        """Convert decoded images, N x H x W x C, to the size of the data, N x height x width x C."""
+        return convert_array(images, self.target_format(images.shape[3]))
+
+
+ImagesT = TypeVar("ImagesT", bound=ImageDataConfig)
+
+
+def with_size(config: ImagesT, size: tuple[int, int]) -> ImagesT:
+    """The config with images of (height, width)."""
+    return config.model_copy(update={"size": _check_size(size)})
 
 
 class ToyConfig(DataConfig):
@@ -267,6 +295,10 @@ def loading_memory(config: DataConfig) -> AbstractContextManager[None]:
     Raises:
         OutOfMemory: memory ran out inside the context.
     """
-    size = getattr(config, "size", None)
-    cure = "use fewer images" + (f", or smaller ones: --set data.size={size // 2}" if size else "")
-    return memory_errors("not enough memory to load the data", f"{size} pixels" if size else "", cure)
+    found, cure = "", "use fewer images"
+    if isinstance(config, ImageDataConfig):
+        height, width = config.height_width
+        half = height // 2 if height == width else f"[{height // 2},{width // 2}]"
+        found = f"{height} x {width} pixels"
+        cure += f", or smaller ones: --set data.size={half}"
+    return memory_errors("not enough memory to load the data", found, cure)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from poise.core.types import Batch
-from poise.data.digits import DigitsConfig
+from poise.data.digits import DigitsConfig, square_side
 from poise.data.source import DataSplits, ImageDataConfig, ImageDataset, SizedSource
 from poise.data.torchvision_data import VisionConfig
 from poise.utils.images import Bytes
@@ -102,6 +102,5 @@ class StackedConfig(ImageDataConfig):
     @property
     def _digits_config(self) -> ImageDataConfig:
         """The config of the single digits."""
-        if self.digits == "digits":
-            return DigitsConfig(size=self.size)
-        return VisionConfig(dataset="MNIST", size=self.size)
+        side = square_side(self)
+        return DigitsConfig(size=side) if self.digits == "digits" else VisionConfig(dataset="MNIST", size=side)

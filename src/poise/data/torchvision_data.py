@@ -10,6 +10,7 @@ from pydantic import field_validator
 
 from poise.core.config import did_you_mean, reject_value
 from poise.data.classes import classes_by_number
+from poise.data.decode import Fit, TargetFormat
 from poise.data.digits import pad_to
 from poise.data.listing import display_name
 from poise.data.notes import resize_note
@@ -31,15 +32,16 @@ CURE = "give the folder that contains it with --data-root"
 class VisionConfig(ImageDataConfig):
     """One of torchvision's labelled data sets; the case of its name does not matter.
 
-    With `fit = "pad"`, greyscale images smaller than `size` are padded with black. All other images, and all with
-    `fit = "crop"`, are cropped to the centred square and resized. The data set is downloaded only if its files are not
-    found.
+    With `fit = "pad"`, greyscale images that are not larger than `size` are padded with black and keep their pixels.
+    All other images are resized. All of these data sets are square, so `fit` makes a difference for the others only if
+    `size` is not: they are padded with black, cropped or squeezed (`decode.fit_image`). The data set is downloaded only
+    if its files are not found.
     """
 
     kind: Literal["torchvision"] = "torchvision"
     dataset: str
     download: bool = True
-    fit: Literal["pad", "crop"] = "pad"
+    fit: Fit = "pad"
 
     @field_validator("dataset")
     @classmethod
@@ -59,7 +61,8 @@ class VisionConfig(ImageDataConfig):
         folder = root or DEFAULT_ROOT
         train, held_out = self._load_split(folder, train=True), self._load_split(folder, train=False)
         height, width = train.images.shape[1:3]
-        notes = [] if self._keeps_pixels(train.images) else resize_note(width, height, self.size)
+        target = self.target_format(train.images.shape[3])
+        notes = [] if self._keeps_pixels(train.images) else resize_note(width, height, target)
         train, held_out, class_notes = _drop_empty_classes(train, held_out)
         train, held_out = (
             ImageDataset(self.convert(split.images), split.labels, split.classes) for split in (train, held_out)
@@ -68,12 +71,17 @@ class VisionConfig(ImageDataConfig):
 
     def _keeps_pixels(self, images: Bytes) -> bool:
         """Whether the images are padded at most, so that no pixel is changed."""
-        side, channels = images.shape[1], images.shape[3]
-        return side == self.size or (self.fit == "pad" and channels == 1 and side < self.size)
+        (height, width), (rows, columns) = images.shape[1:3], self.height_width
+        pads = self.fit == "pad" and images.shape[3] == 1 and height <= rows and width <= columns
+        return pads or (height, width) == (rows, columns)
+
+    def target_format(self, channels: int) -> TargetFormat:
+        """See the class."""
+        return TargetFormat(self.height_width, channels, "black", self.fit)
 
     def convert(self, images: Bytes) -> Bytes:
         """See the class."""
-        return pad_to(images, self.size) if self._keeps_pixels(images) else super().convert(images)
+        return pad_to(images, self.height_width) if self._keeps_pixels(images) else super().convert(images)
 
     def _load_split(self, folder: Path, train: bool) -> ImageDataset:
         """One split, unconverted."""

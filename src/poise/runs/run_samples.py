@@ -42,17 +42,18 @@ def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
     return run
 
 
-def run_samples(run: Run, n: int, size: int | None = None, channels: int | None = None) -> DataSplits:
+def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels: int | None = None) -> DataSplits:
     """The first n samples of a run with seed 0, as `poise sample` generates them, with a note on their origin.
 
     Args:
         run: the run; its averaged weights are used if there are any.
         n: the number of samples.
-        size: the side length that they are resized to, as image files would be; defaults to their own.
+        size: height and width that they are cropped and resized to, as image files would be; defaults to their own.
         channels: the number of channels that they are converted to; defaults to their own.
     """
     samples, labels = to_bytes(run.sample(n)), run.labels(n)
-    images = convert_array(samples, TargetFormat(size or run.shape[-1], channels or run.shape[0], "white"))
+    target = TargetFormat(size or (run.shape[1], run.shape[2]), channels or run.shape[0], "white")
+    images = convert_array(samples, target)
     weights = "the averaged weights" if run.generator() is not run.game.g.net else "the weights"
     classes_note = "" if labels is None else ", classes in the proportions of its training set"
     note = f"a run: {n:,} samples of seed 0 by {weights} of step {run.checkpoint.step:,}{classes_note}"

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from poise.core.config import ComponentConfig, did_you_mean
+from poise.data.source import ImageDataConfig
 from poise.errors import RecipeError
 from poise.measure.catalogue import MEASURES
 from poise.recipe.decode import decode
@@ -301,7 +302,7 @@ def _distinct(label: str, pairs: list[Versus], merged: dict[str, str], notes: li
 def describe(recipe: Recipe) -> str:
     """The data, the networks and the length of a run in a line."""
     data, networks = recipe.data, recipe.network
-    size = f" at {data.size} x {data.size}" if hasattr(data, "size") else ""  # type: ignore[attr-defined]
+    size = f" at {' x '.join(map(str, data.height_width))}" if isinstance(data, ImageDataConfig) else ""
     # the encoder of a GAN is an addition; without D it is a player
     players = {"G": networks.g, "D": networks.d} if networks.d is not None else {"E": networks.e, "G": networks.g}
     nets = " and ".join(_tag_and_width(net) for net in players.values() if net is not None)

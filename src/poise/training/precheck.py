@@ -135,7 +135,7 @@ def check(
     allow_user_code(recipe, trust_code)
     findings, notes = check_compatibility(recipe), list[str]()
     if not findings.refusals and isinstance(recipe.data, ImageDataConfig):
-        findings = check_compatibility(recipe, (3, recipe.data.size, recipe.data.size))
+        findings = check_compatibility(recipe, (3, *recipe.data.height_width))
     if findings.refusals or not with_data:
         return Report(findings, notes, None, None)
     compute = choose_compute(device, precision, recipe)

@@ -82,7 +82,7 @@ def train(
             initial = read_initial_weights(recipe.init, trust_code=trust_code)
             recipe = recipe.model_copy(update={"init": initial.init})
         if isinstance(recipe.data, ImageDataConfig):
-            check_compatibility(recipe, (3, recipe.data.size, recipe.data.size)).raise_first()
+            check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
         fingerprint = info.get("data", {}).get("fingerprint")
         with loading_memory(recipe.data):
             if resume:
