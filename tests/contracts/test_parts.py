@@ -61,7 +61,7 @@ DISCRIMINATORS = find_components(DiscriminatorConfig, "poise.networks")
 ENCODERS = find_components(EncoderConfig, "poise.networks")
 TEMPOS = find_components(TempoConfig, "poise.tempo")
 OPTIMIZERS = find_components(OptimizerConfig, "poise.optimizers")
-SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16)]
+SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16), (2, 24, 16)]
 UNFIT = {"mlp": {"instance"}, "flat_autoencoder": {"instance"}}
 """Norms that a kind of network does not support."""
 
