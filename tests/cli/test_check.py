@@ -106,7 +106,7 @@ def test_as_json(poise: Poise, small: list[str]) -> None:
     assert (found["refusals"], found["warnings"]) == ([], [])
     cost = found["estimate"]
     assert min(cost["seconds_per_step"], cost["megabytes"], cost["save_megabytes"]) > 0
-    assert cost["seconds"] == pytest.approx(1000 * cost["seconds_per_step"])
+    assert cost["seconds"] > 1000 * cost["seconds_per_step"]
     assert set(cost["parameters"]) == {"g", "d"}
 
 

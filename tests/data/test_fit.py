@@ -196,9 +196,9 @@ def test_the_cache_tells_formats_apart() -> None:
         ((8, 8), "crop", "not square: the centred square is used (data.fit)"),
         ((8, 8), "pad", "not square: they are padded with white (data.fit)"),
         ((8, 8), "squeeze", "not square: they are squeezed (data.fit)"),
-        ((6, 8), "crop", "not of the aspect ratio 8:6: the centred rectangle is used (data.fit)"),
-        ((6, 8), "pad", "not of the aspect ratio 8:6: they are padded with white (data.fit)"),
-        ((6, 8), "squeeze", "not of the aspect ratio 8:6: they are squeezed (data.fit)"),
+        ((6, 8), "crop", "not of the aspect ratio 4:3: the centred rectangle is used (data.fit)"),
+        ((6, 8), "pad", "not of the aspect ratio 4:3: they are padded with white (data.fit)"),
+        ((6, 8), "squeeze", "not of the aspect ratio 4:3: they are squeezed (data.fit)"),
     ],
 )
 def test_notes_count_what_is_cropped_padded_or_squeezed(

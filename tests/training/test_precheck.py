@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from contracts.tiny import CPU, recipe, source
+from poise.core.metrics_log import Stat
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Side
 from poise.data.source import DataSplits
@@ -189,7 +190,7 @@ def test_the_estimate(tmp_path: Path) -> None:
     estimate = checked(config).estimate
     assert estimate is not None
     assert estimate.seconds_per_step > 0
-    assert estimate.seconds == pytest.approx(1000 * estimate.seconds_per_step)
+    assert estimate.seconds > 1000 * estimate.seconds_per_step
     assert 50 < estimate.megabytes < 1e5  # of a process with torch in it
     train_state = initial_state(config)
     assert estimate.parameters == {
@@ -234,6 +235,30 @@ def test_few_slow_steps_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_time.time, "perf_counter", lambda: clock[0])
     assert checking._estimate(train_state).seconds_per_step == 15.0
     assert train_state.steps_done == 2
+    monkeypatch.setattr(step_time, "MAX_SECONDS", 15.0)
+    train_state.initialize()
+    assert checking._estimate(train_state).seconds_per_step == 15.0
+    assert train_state.steps_done == 1
+
+
+def test_the_diagnostics_of_each_row_take_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    train_state = initial_state(recipe("points", steps=100, log={"rows": 30}))
+    stepped, computed = train_state.step, train_state.diagnostics.compute
+
+    def step() -> None:
+        stepped()
+        clock[0] += 1.0
+
+    def compute() -> dict[str, Stat]:
+        clock[0] += 3.0
+        return computed()
+
+    train_state.step = step  # type: ignore[method-assign]
+    monkeypatch.setattr(train_state.diagnostics, "compute", compute)
+    monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
+    estimate = checking._estimate(train_state)
+    assert (estimate.seconds_per_step, estimate.seconds) == (1.0, 100 + 4 * 3.0)
 
 
 # ---- the warm-up ---------------------------------------------------------------------------------------------

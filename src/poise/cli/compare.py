@@ -129,7 +129,7 @@ def _load_both(
     """FAKE and REAL with the same size and number of channels, and the config of REAL."""
     from poise.data.facts import at_native_size, native_size, without_held_out
     from poise.data.source import SizedSource
-    from poise.measure.compare import default_num_samples, match_channels
+    from poise.measure.compare import default_num_samples, match_channels, match_fit
     from poise.measure.evaluator import MAX_SAMPLES
     from poise.runs.run import Run
     from poise.runs.run_samples import run_samples
@@ -138,7 +138,8 @@ def _load_both(
         pixels = _image_size(shape)
         if isinstance(fake, Run):
             return run_samples(fake, n or num_samples, pixels, shape[0])
-        return match_channels(at_native_size(without_held_out(fake), pixels), shape[0]).load(data_root)
+        config = match_fit(fake, real.recipe.data) if isinstance(real, Run) else fake
+        return match_channels(at_native_size(without_held_out(config), pixels), shape[0]).load(data_root)
 
     square = None if size is None else (size, size)
     if isinstance(real, Run):
@@ -151,7 +152,8 @@ def _load_both(
     run_size = _image_size(fake.shape) if isinstance(fake, Run) else None
     if run_size is not None and run_size[0] == run_size[1] and native_size(real) is not None:
         run_size = None  # a square run is resized to REAL, and one that is not square keeps what it has learned
-    config = at_native_size(without_held_out(real), square or run_size)
+    config = match_fit(real, fake.recipe.data) if isinstance(fake, Run) else real
+    config = at_native_size(without_held_out(config), square or run_size)
     real_data = config.load(data_root)
     return load_fake(real_data.train.shape, default_num_samples(real_data)), real_data, config
 

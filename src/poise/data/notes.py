@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -204,7 +205,8 @@ def _size(target: TargetFormat) -> str:
 
 def _other_aspect(target: TargetFormat) -> str:
     height, width = target.size
-    return "not square" if width == height else f"not of the aspect ratio {width}:{height}"
+    factor = math.gcd(height, width)
+    return "not square" if width == height else f"not of the aspect ratio {width // factor}:{height // factor}"
 
 
 def _fitting(target: TargetFormat) -> str:

@@ -80,6 +80,15 @@ def default_num_samples(real: DataSplits) -> int:
     return min(MAX_SAMPLES, max(2, len(real.train) // 2)) if isinstance(real.train, SizedSource) else MAX_SAMPLES
 
 
+def match_fit(config: DataConfig, run_data: DataConfig) -> DataConfig:
+    """The config that pads or squeezes images as the data of a run does, where it can; both crop by default."""
+    fields = {"fit", "background"}
+    if not all(fields <= type(data).model_fields.keys() for data in (config, run_data)):
+        return config
+    values = {name: getattr(run_data, name) for name in fields}
+    return config if values["fit"] == "crop" else config.model_copy(update=values)
+
+
 def match_channels(config: DataConfig, channels: int) -> DataConfig:
     """The config of FAKE with the channels of REAL, where it can convert channels."""
     has_channels = isinstance(config, ImageDataConfig) and "channels" in type(config).model_fields

@@ -7,6 +7,7 @@ step; in the warm-up, D alone is trained against an untrained G, which shows whe
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from poise.training import run_info
 from poise.training.initial_weights import describe_initial_weights, read_initial_weights
 from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.state import TrainState, check_single_sample_batch
-from poise.training.step_time import step_seconds
+from poise.training.step_time import row_seconds, step_seconds
 from poise.user_code.loading import allow_user_code
 from poise.utils.printing import agree, count_noun
 from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
@@ -55,7 +56,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         seconds_per_step: the median time of a step.
-        seconds: the time of all steps, without evaluations.
+        seconds: the time of all steps and logged rows, without evaluations.
         megabytes: the peak memory of this process, or of the GPU; None if the system does not report it.
         save_megabytes: the size of one checkpoint.
         parameters: the number of parameters of each player and of G's encoder.
@@ -225,13 +226,17 @@ def _compare_sizes(sizes: dict[str, int], findings: Findings, with_width: Sequen
 
 
 def _estimate(state: TrainState) -> Estimate:
-    """The cost of a run, from a few steps."""
-    seconds = step_seconds(state)
+    """The cost of a run, from a few steps and the diagnostics of a row, which also take memory."""
+    seconds_per_step, seconds_per_row = step_seconds(state), row_seconds(state)
+    num_rows = math.ceil(state.recipe.steps / state.recipe.log.rows)
+    seconds = state.recipe.steps * seconds_per_step + num_rows * seconds_per_row
     tensors = state_tensors.collect_tensors(state.game, state.step_metrics).values()
     checkpoint_size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     sizes = run_info.parameter_counts(state.game)
     memory = _peak_megabytes(state.compute.device)
-    return Estimate(seconds, seconds * state.recipe.steps, memory, checkpoint_size / 1e6, sizes)
+    if memory is not None and state.compute.device.type != "cuda":
+        memory += checkpoint_size / 1e6  # a checkpoint is written from a copy in this process
+    return Estimate(seconds_per_step, seconds, memory, checkpoint_size / 1e6, sizes)
 
 
 def _peak_megabytes(device: torch.device) -> float | None:

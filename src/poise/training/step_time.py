@@ -16,20 +16,34 @@ from poise.training.state import TrainState
 from poise.user_code.loading import allow_user_code
 
 TIMED_STEPS, MAX_SECONDS = 5, 20.0
-"""The number of steps that are timed, and the time after which no further one is started."""
+"""The number of steps that are timed after the first, and the time after which no further one is started."""
 
 
 def step_seconds(state: TrainState) -> float:
-    """The median time of a step in seconds, after a first one that is not timed. These steps train the state."""
+    """The median time of a step in seconds. The first step is not counted, unless it alone takes `MAX_SECONDS`.
+
+    These steps train the state.
+    """
     began = time.perf_counter()
+    times = [_seconds_of_step(state)]
+    while len(times) <= TIMED_STEPS and time.perf_counter() - began < MAX_SECONDS:
+        times.append(_seconds_of_step(state))
+    return median(times[1:] or times)
+
+
+def row_seconds(state: TrainState) -> float:
+    """The time that the diagnostics of a logged row take, in seconds."""
+    start = time.perf_counter()
+    state.diagnostics.before_step()
+    state.diagnostics.compute()
+    return time.perf_counter() - start
+
+
+def _seconds_of_step(state: TrainState) -> float:
+    start = time.perf_counter()
     state.step()
-    times: list[float] = []
-    while len(times) < TIMED_STEPS and (not times or time.perf_counter() - began < MAX_SECONDS):
-        start = time.perf_counter()
-        state.step()
-        state.step_metrics.reduce()  # waits for the device
-        times.append(time.perf_counter() - start)
-    return median(times)
+    state.step_metrics.reduce()  # waits for the device
+    return time.perf_counter() - start
 
 
 def recipe_step_seconds(
