@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -275,10 +275,7 @@ class ImageDataConfig(DataConfig):
         return convert_array(images, self.target_format(images.shape[3]))
 
 
-ImagesT = TypeVar("ImagesT", bound=ImageDataConfig)
-
-
-def with_size(config: ImagesT, size: tuple[int, int]) -> ImagesT:
+def with_size(config: ImageDataConfig, size: tuple[int, int]) -> ImageDataConfig:
     """The config with images of (height, width)."""
     return config.model_copy(update={"size": _check_size(size)})
 
