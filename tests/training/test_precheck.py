@@ -256,7 +256,7 @@ def test_the_diagnostics_of_each_row_take_time_too(monkeypatch: pytest.MonkeyPat
 
     train_state.step = step  # type: ignore[method-assign]
     monkeypatch.setattr(train_state.diagnostics, "compute", compute)
-    monkeypatch.setattr(checking.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(step_time.time, "perf_counter", lambda: clock[0])
     estimate = checking._estimate(train_state)
     assert (estimate.seconds_per_step, estimate.seconds) == (1.0, 100 + 4 * 3.0)
 
