@@ -22,7 +22,7 @@ from poise.measure import evaluator as evaluator_module
 from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
 from poise.measure.context import EvalContext
-from poise.measure.evaluator import MAX_SAMPLES, NUM_POINTS, NUM_STACKS, Evaluator
+from poise.measure.evaluator import ENOUGH_TO_RANK, MAX_SAMPLES, NUM_POINTS, NUM_STACKS, Evaluator
 from poise.measure.memorization import copying_test
 from poise.measure.modes import reverse_kl
 from poise.measure.reference import NUM_DRAWS, random_order
@@ -512,6 +512,13 @@ def test_the_nearest_training_images_are_shown_as_flips_where_these_are_nearer(s
 def test_neighbours_require_a_fixed_training_set(config: DataConfig) -> None:
     with pytest.raises(RecipeError, match="no fixed set of images"):
         Evaluator(config, config.load(), "pixels").nearest_training_grid(torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("held_out", [ENOUGH_TO_RANK - 1, ENOUGH_TO_RANK])
+def test_few_held_out_images_are_noted(shades: ImageDataset, held_out: int) -> None:
+    evaluator = Evaluator(None, split(shades, 200 - held_out), "pixels")
+    notes = evaluator.measure(first_of(shades.images), select_measures("fid")).notes
+    assert any("small differences may be chance" in note for note in notes) == (held_out < ENOUGH_TO_RANK)
 
 
 def test_number_of_searched_training_images_is_limited(shades: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,13 @@ def test_few_colour_images_are_augmented(count: int, grey: bool, augmented: bool
     assert ("DiffAugment" in choice.reasons[0]) == augmented
 
 
+@pytest.mark.parametrize("grey", [True, False])
+def test_copying_is_measured_for_few_images(grey: bool) -> None:
+    for count in (FEW_IMAGES - 1, FEW_IMAGES):
+        measures = choose(facts(count, grey=grey), DATA, Limits(size=32), never).table["measure"]["measures"]
+        assert ("copying" in measures) == (count < FEW_IMAGES)
+
+
 def test_grey_images_are_not_augmented() -> None:
     assert "diff_augment" not in kinds(choose(facts(500, grey=True), DATA, Limits(size=32), never).table)
 

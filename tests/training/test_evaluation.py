@@ -17,6 +17,7 @@ from poise.data.source import DataSplits
 from poise.errors import CheckpointError, RecipeError
 from poise.measure import classifier
 from poise.measure.catalogue import select_measures
+from poise.measure.evaluator import ENOUGH_TO_RANK
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
@@ -243,8 +244,18 @@ def test_summary_of_best_and_last(figures: list[float], message: str, tmp_path: 
     recipe = measured(ring(1000), measures=["fid"])
     evaluator = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
     for i, figure in enumerate(figures, 1):
-        evaluator._update_best(500 * i, figure)
+        evaluator._update_best({"step": 500 * i, "measures": {"fid": figure}, "n": ENOUGH_TO_RANK})
     assert evaluator.summary() == message
+
+
+def test_with_few_real_samples_no_run_is_said_to_improve_no_longer(tmp_path: Path) -> None:
+    recipe = measured(ring(1000), measures=["fid"])
+    for n in (ENOUGH_TO_RANK - 1, ENOUGH_TO_RANK):
+        evaluator = PeriodicEvaluator(recipe, recipe.data.load(), RunFolder(tmp_path), 0, torch.device("cpu"), print)
+        for step in range(1, PATIENCE + 2):
+            evaluator._update_best({"step": step, "measures": {"fid": float(step)}, "n": n})
+        assert evaluator.num_since_best == PATIENCE
+        assert evaluator.is_stalled == (n == ENOUGH_TO_RANK)
 
 
 def test_messages(whole: tuple[Path, list[str]]) -> None:

@@ -35,8 +35,11 @@ ENOUGH_IMAGES = 500_000
 recipes for 16 to 32 pixels see 190,000 to 290,000."""
 
 FEW_IMAGES = 10_000
-"""Below this number of images D's input is augmented. The authors of DiffAugment find a small gain for the 50,000
-images of CIFAR-10, and a large one for 10,000 and 5,000 of them (Zhao et al. 2020, arXiv:2006.10738, table 2)."""
+"""Below this number of images D's input is augmented if it is in colour, and copying is measured.
+
+The authors of DiffAugment find a small gain for the 50,000 images of CIFAR-10, and a large one for 10,000 and 5,000 of
+them (Zhao et al. 2020, arXiv:2006.10738, table 2).
+"""
 
 
 class Limits(NamedTuple):
@@ -80,6 +83,8 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
     augmented = not facts.grey and facts.count < FEW_IMAGES
     if augmented:
         table["tricks"] = [*table["tricks"], {"kind": "diff_augment"}]
+    if facts.count < FEW_IMAGES:
+        table["measure"] |= {"measures": [*table["measure"]["measures"], "copying"]}
     if limits.size is not None:
         size, why = limits.size, "as --size says"
     else:

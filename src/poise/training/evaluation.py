@@ -14,7 +14,7 @@ from poise.data.source import DataSplits
 from poise.engine.game import Game
 from poise.errors import CheckpointError
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
-from poise.measure.evaluator import Evaluator
+from poise.measure.evaluator import ENOUGH_TO_RANK, Evaluator
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
 from poise.runs.encode import make_reconstructor
@@ -52,6 +52,7 @@ class PeriodicEvaluator:
         settings_changed: whether the resumed run was measured with other settings, so that its earlier values are not
             comparable.
         num_since_best: the number of measurements since the best one.
+        n: the number of samples of the last measurement.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class PeriodicEvaluator:
         self.selecting_measure = MEASURES[self.config.measures[0]]
         self.best: Best | None = None
         self.last: float | None = None
-        self.last_step, self.num_since_best = first, 0
+        self.last_step, self.num_since_best, self.n = first, 0, 0
         for line in folder.read_measures(first) if first else []:
-            self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
+            self._update_best(line)
         self.settings_changed = first > 0 and self._have_settings_changed()
         if self.best is not None and (self.settings_changed or not self._best_is_readable(self.best.step)):
             self.best = self.last = None
@@ -124,7 +125,7 @@ class PeriodicEvaluator:
             )
         line = self.to_json(result, step)
         self.lines.append(line)
-        self._update_best(step, line["measures"].get(self.selecting_measure.name))
+        self._update_best(line)
         return result
 
     def to_json(self, result: EvaluationResult, step: int) -> dict[str, Any]:
@@ -138,7 +139,7 @@ class PeriodicEvaluator:
         self.lines.drop_after(step)
         self.best = self.last = None
         for line in [*self.folder.read_measures(step), *self.lines.pending]:
-            self._update_best(line["step"], line["measures"].get(self.selecting_measure.name))
+            self._update_best(line)
         if self.best is not None and not self._best_is_readable(self.best.step):
             self.best = self.last = None  # a later checkpoint had replaced it, and is deleted too
 
@@ -195,8 +196,11 @@ class PeriodicEvaluator:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the selecting measure has not improved in the last `PATIENCE` measurements or more."""
-        return self.num_since_best >= PATIENCE
+        """Whether the selecting measure has not improved in the last `PATIENCE` measurements or more.
+
+        Always false with too few samples to tell.
+        """
+        return self.num_since_best >= PATIENCE and self.n >= ENOUGH_TO_RANK
 
     def best_info(self) -> dict[str, Any] | None:
         """The best and the last value for `run.json`; None if there is none."""
@@ -216,10 +220,13 @@ class PeriodicEvaluator:
             self._reported.add(task)
             self.notify(f"{task}; it is cached for later evaluations")
 
-    def _update_best(self, step: int, value: float | None) -> None:
+    def _update_best(self, line: dict[str, Any]) -> None:
+        """Take a line of `measures.jsonl` into account."""
+        step, value = line["step"], line["measures"].get(self.selecting_measure.name)
         if value is None:
             return
         self.last, self.last_step, self.num_since_best = value, step, self.num_since_best + 1
+        self.n = line.get("n") or 0  # a line of another program may lack it
         sign = 1 if self.selecting_measure.better == "less" else -1
         if self.best is None or sign * value < sign * self.best.value:
             self.best, self.num_since_best = Best(step, value), 0
