@@ -1,8 +1,10 @@
-"""The description of a run: the lines that are printed before the first step, and the contents of `run.json`."""
+"""What is said of a run: before its first step, after its last one, and in `run.json`."""
 
 from __future__ import annotations
 
 import csv
+import shlex
+from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
@@ -15,7 +17,10 @@ from poise.errors import DiskError
 from poise.recipe.model import Recipe
 from poise.runs.code_copies import code_contents
 from poise.runs.folder import RunFolder
+from poise.training.alarms import AlarmHandler
+from poise.training.evaluation import PeriodicEvaluator
 from poise.training.listener import StartInfo
+from poise.training.state import TrainState
 from poise.utils.files import make_folder, write_bytes, write_text
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
@@ -70,6 +75,63 @@ def start_info(
         folder=str(folder.path),
         measure_every=recipe.measure.every if recipe.measure else 0,
     )
+
+
+def closing_messages(
+    folder: RunFolder, step: int, alarm_handler: AlarmHandler, evaluator: PeriodicEvaluator | None
+) -> list[str]:
+    """The messages after the last step: the best measure, where the samples are, and last how the run has ended.
+
+    Args:
+        folder: the run folder.
+        step: the number of steps done.
+        alarm_handler: knows the alarms of the run.
+        evaluator: knows its measures, if it has any.
+    """
+    summary, option = "", ""
+    if evaluator is not None:
+        summary = evaluator.summary()
+        option = " --best" if evaluator.best_is_kept and not evaluator.is_best(step) else ""
+    grid = max(folder.samples.glob("step-*.png"), default=folder.path)
+    return [
+        *([summary] if summary else []),
+        f"samples: {grid}",
+        f"to generate more samples: poise sample {shlex.quote(str(folder.path))}{option}",
+        alarm_handler.summary(),
+    ]
+
+
+def run_json(
+    state: TrainState, run_state: str, seconds: float, alarms: Mapping[str, int], best: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The contents of `run.json`.
+
+    Args:
+        state: the training state.
+        run_state: "running", "done", "failed" or "stopped".
+        seconds: the training time so far.
+        alarms: the number of alarms by detector.
+        best: the best and the last value of the selecting measure; None if there are none.
+    """
+    recipe = state.recipe
+    info: dict[str, Any] = {
+        "name": recipe.name,
+        "state": run_state,
+        "step": state.steps_done,
+        "steps": recipe.steps,
+        "seconds": round(seconds, 3),
+        "recipe": recipe.hash,
+        **state.reproducibility_info(),
+        "data": data_info(recipe, state.source, len(state.data.bad_files)),
+        "parameters": parameter_counts(state.game),
+    }
+    if state.num_rollbacks:
+        info["setbacks"] = state.num_rollbacks
+    if alarms:
+        info["alarms"] = dict(alarms)
+    if best:
+        info["best"] = best
+    return info
 
 
 def data_info(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:

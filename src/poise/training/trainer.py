@@ -7,32 +7,31 @@ continues with lower learning rates; `alarms.py` connects the two.
 from __future__ import annotations
 
 import shlex
-import time
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NoReturn
-
-from torch import Tensor
+from functools import partial
+from typing import NoReturn
 
 from poise.core.metrics_log import Row, Stat
 from poise.data.source import DataSplits
 from poise.engine.compute import ComputeSettings
-from poise.errors import CheckpointError, DiskError, Diverged, Stopped
+from poise.errors import DiskError, Diverged, Stopped
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
-from poise.runs.jsonl import MAX_ATTEMPTS, JsonLinesFile
+from poise.runs.jsonl import MAX_ATTEMPTS
 from poise.runs.run import Run
 from poise.training import run_info
 from poise.training.alarms import AlarmHandler, AlarmTriggered
+from poise.training.checkpoint_writer import CheckpointWriter
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.initial_weights import InitialWeights, describe_initial_weights
 from poise.training.listener import ProgressListener
 from poise.training.recorder import Recorder, SampleGrids
 from poise.training.signals import SignalReceived, Signals
 from poise.training.state import TrainState
+from poise.training.stopwatch import Stopwatch
 from poise.training.trackers.choose import TRACKERS
-from poise.utils.files import sync_file, write_json, write_text
+from poise.utils.files import write_json, write_text
 from poise.utils.printing import count_noun
 from poise.utils.progress import reporting
 from poise.watch.logs import measures_to_metrics
@@ -73,7 +72,7 @@ class Trainer:
             self.notes += describe_initial_weights(initial, self.state.game)
         if resume:
             self.notes += self.state.resume(folder.saves)
-        self.first, self.failed_saves = self.state.steps_done, 0
+        self.first = self.state.steps_done
         trackers = [TRACKERS[name]() for name in recipe.log.to]
         self.recorder = Recorder(folder, self.first, listener.on_message, trackers, recipe.canonical())
         self.evaluator = None
@@ -82,11 +81,15 @@ class Trainer:
                 recipe, data, folder, self.first, compute.device, listener.on_message, signals.interrupt
             )
         self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener)
+        logs = [self.recorder.rows, self.alarm_handler.alarms, *([self.evaluator.lines] if self.evaluator else [])]
+        self.checkpoints = CheckpointWriter(
+            folder, self.state, self.alarm_handler, logs, partial(self._write_info, "running")
+        )
         if self.first:
             folder.read_alarms(
                 until=self.first, most=self.state.alarms
             )  # raises an error, if any, before anything is written
-        self.started = time.perf_counter()
+        self.stopwatch = Stopwatch(self.state.seconds, self.first)
 
     def run(self) -> Run:
         """Train to the last step.
@@ -101,7 +104,7 @@ class Trainer:
             self._train()
             self._finish()
             outcome = "done"
-            for message in self._closing_messages():
+            for message in run_info.closing_messages(self.folder, self.done, self.alarm_handler, self.evaluator):
                 self.listener.on_message(message)
         except (Stopped, SignalReceived, KeyboardInterrupt):
             outcome = "stopped"
@@ -126,29 +129,13 @@ class Trainer:
                 if not remaining:
                     raise
 
-    def _closing_messages(self) -> list[str]:
-        """The best measure, where the samples are, and last how the run has ended."""
-        evaluator, folder = self.evaluator, self.folder
-        summary, option = "", ""
-        if evaluator is not None:
-            summary = evaluator.summary()
-            option = " --best" if evaluator.best_is_kept and not evaluator.is_best(self.done) else ""
-        grid = max(folder.samples.glob("step-*.png"), default=folder.path)
-        return [
-            *([summary] if summary else []),
-            f"samples: {grid}",
-            f"to generate more samples: poise sample {shlex.quote(str(folder.path))}{option}",
-            self.alarm_handler.summary(),
-        ]
-
     @property
     def done(self) -> int:
         """The number of steps done."""
         return self.state.steps_done
 
     def _train(self) -> None:
-        self.started = time.perf_counter()
-        self._last_row = (self.done, self.state.seconds)
+        self.stopwatch = Stopwatch(self.state.seconds, self.first)  # the time of the preparations does not count
         if self.done == 0:
             self._sample_grid()
         elif (
@@ -179,7 +166,7 @@ class Trainer:
             evaluated = self._evaluate(self.evaluator)
         requested_by = self.signals.requested_by  # read only once, because a signal may arrive at any time
         if last or self.done % log.saves == 0 or requested_by:
-            self._save(required=last or requested_by is not None)
+            self.checkpoints.save(self.stopwatch.seconds, required=last or requested_by is not None)
         self.listener.on_step(self.done)
         if requested_by and not (last and evaluated):
             self._stop(requested_by)
@@ -189,13 +176,10 @@ class Trainer:
         raise Stopped(f"stopped by {requested_by} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
-        seconds = self._seconds()
+        seconds, rate = self.stopwatch.seconds, self.stopwatch.steps_per_second(self.done)
         non_finite = self.state.describe_non_finite()
         stats = self.state.step_metrics.reduce() | self.state.diagnostics.compute()
-        last_step, last_seconds = self._last_row
-        rate = (self.done - last_step) * self.recipe.batch / max(1e-9, seconds - last_seconds)
-        stats["time/images_per_second"] = Stat.of(rate)
-        self._last_row = (self.done, seconds)
+        stats["time/images_per_second"] = Stat.of(rate * self.recipe.batch)
         row = Row(self.done, self.done * self.recipe.batch, round(seconds, 3), stats)
         self.recorder.row(row)
         self.listener.on_row(row)
@@ -211,7 +195,7 @@ class Trainer:
         Returns:
             False if a signal has interrupted the evaluation; the resumed run evaluates first.
         """
-        started, net = time.perf_counter(), self.state.game.sampling_network()
+        started, net = self.stopwatch.seconds, self.state.game.sampling_network()
         if name := self.state.first_non_finite_tensor(net):
             self.alarm_handler.not_finite(self.done, f"{name} of the network that samples are drawn from")
             return True
@@ -220,66 +204,13 @@ class Trainer:
         except SignalReceived:
             return False
         if evaluator.is_best(self.done):
-            try:
-                self._write_checkpoint(self.folder.best, keep=1)
-            except (OSError, CheckpointError, DiskError) as error:
-                self.listener.on_message(f"could not keep the best weights, those of step {self.done}: {error}")
-            except Diverged as error:
-                self.alarm_handler.not_finite(self.done, error.where)
+            self.checkpoints.save_best(self.stopwatch.seconds)
         self.listener.on_message(evaluator.describe(result, self.done))
-        last_step, last_seconds = self._last_row
-        self._last_row = (last_step, last_seconds + time.perf_counter() - started)  # not part of the training speed
+        self.stopwatch.exclude(self.stopwatch.seconds - started)
         metrics = measures_to_metrics(evaluator.to_json(result, self.done))
         self.recorder.scalars(self.done, {name: stat.mean for name, stat in metrics.items()})
         self.alarm_handler.process(self.done, metrics)
         return True
-
-    def _save(self, *, required: bool) -> None:
-        """Write a checkpoint.
-
-        If the disk can't be written, training continues until three checkpoints in succession have failed.
-
-        Args:
-            required: whether the run can't continue without this checkpoint.
-        """
-        if not self.state.step_metrics.all_finite():  # in the steps since the last row
-            self.alarm_handler.not_finite(self.done, self.state.describe_non_finite() or "a logged value")
-        try:
-            for file in self._log_files():
-                file.flush()
-                sync_file(file.path)  # a resumed run needs all lines up to its checkpoint
-            self._write_checkpoint(self.folder.saves, keep=self.recipe.log.keep)
-            self.failed_saves = 0
-            self._write_info("running")
-        except Diverged as error:
-            self.alarm_handler.not_finite(self.done, error.where)
-            if required:  # the alarm's policy was to continue, but there is no state to stop with
-                raise
-        except (OSError, CheckpointError, DiskError) as error:
-            self.failed_saves += 1
-            if required or self.failed_saves >= MAX_ATTEMPTS:
-                raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
-            self.listener.on_message(f"could not save at step {self.done}, training continues: {error}")
-
-    def _write_checkpoint(self, folder: Path, *, keep: int) -> None:
-        with reporting(f"writing the checkpoint of step {self.done:,}"):
-            checkpoint.write(folder, self.done, *self._checkpoint_contents())
-            checkpoint.prune(folder, keep)
-
-    def _log_files(self) -> list[JsonLinesFile]:
-        return [
-            self.recorder.rows,
-            self.alarm_handler.alarms,
-            *([self.evaluator.lines] if self.evaluator is not None else []),
-        ]
-
-    def _checkpoint_contents(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], frozenset[str]]:
-        return *self.state.checkpoint_contents(
-            self._seconds(), self.alarm_handler.num_written
-        ), self.state.non_finite_buffers
-
-    def _seconds(self) -> float:
-        return self.state.seconds + time.perf_counter() - self.started
 
     def _roll_back(self, triggered: AlarmTriggered) -> None:
         """Return to the last checkpoint, or to the beginning, with lower learning rates.
@@ -292,10 +223,8 @@ class Trainer:
         if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
             after = "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'roll-back')}"
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
-        seconds = self._seconds()
         self.state.roll_back(self.folder.saves)
-        self.state.seconds, self.started = seconds, time.perf_counter()
-        self._last_row = (self.done, seconds)
+        self.stopwatch.count_from(self.done)
         self.recorder.roll_back(self.done)
         self.alarm_handler.roll_back(self.done)
         if self.evaluator is not None:
@@ -332,22 +261,6 @@ class Trainer:
 
     def _write_info(self, run_state: str) -> None:
         """Write `run.json`."""
-        state = self.state
-        info: dict[str, Any] = {
-            "name": self.recipe.name,
-            "state": run_state,
-            "step": self.done,
-            "steps": self.recipe.steps,
-            "seconds": round(self._seconds(), 3),
-            "recipe": self.recipe.hash,
-            **state.reproducibility_info(),
-            "data": run_info.data_info(self.recipe, state.source, len(self.data.bad_files)),
-            "parameters": run_info.parameter_counts(state.game),
-        }
-        if state.num_rollbacks:
-            info["setbacks"] = state.num_rollbacks
-        if self.alarm_handler.counts:
-            info["alarms"] = dict(self.alarm_handler.counts)
-        if self.evaluator is not None and (best := self.evaluator.best_info()):
-            info["best"] = best
+        best = None if self.evaluator is None else self.evaluator.best_info()
+        info = run_info.run_json(self.state, run_state, self.stopwatch.seconds, self.alarm_handler.counts, best)
         write_json(self.folder.info, info)

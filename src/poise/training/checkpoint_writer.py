@@ -1,0 +1,100 @@
+"""When a run can't be saved: a full disk is tolerated for a while, weights that are not finite raise an alarm.
+
+`poise.runs.checkpoint` writes the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from poise.errors import CheckpointError, DiskError, Diverged
+from poise.runs import checkpoint
+from poise.runs.folder import RunFolder
+from poise.runs.jsonl import MAX_ATTEMPTS, JsonLinesFile
+from poise.training.alarms import AlarmHandler
+from poise.training.state import TrainState
+from poise.utils.files import sync_file
+from poise.utils.progress import reporting
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one run.
+
+    Args:
+        folder: the run folder.
+        state: what is saved.
+        alarm_handler: gets an alarm if a tensor is not finite.
+        logs: the files of which a resumed run needs all lines up to its checkpoint.
+        write_info: writes `run.json`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        state: TrainState,
+        alarm_handler: AlarmHandler,
+        logs: Sequence[JsonLinesFile],
+        write_info: Callable[[], None],
+    ) -> None:
+        self.folder, self.state, self.alarm_handler, self.logs = folder, state, alarm_handler, logs
+        self.write_info, self.notify = write_info, alarm_handler.listener.on_message
+        self.failures = 0
+        """The number of checkpoints in succession that could not be written."""
+
+    def save(self, seconds: float, *, required: bool) -> None:
+        """Write a checkpoint to `saves/`, then `run.json`.
+
+        Args:
+            seconds: the training time so far.
+            required: whether the run can't continue without this checkpoint. Otherwise a failure is only reported,
+                until three checkpoints in succession have failed.
+
+        Raises:
+            AlarmTriggered: a number is not finite, and the policy of the alarm is to roll back or to stop.
+            Diverged: a number is not finite, and the checkpoint is required.
+            DiskError: the disk can't be written.
+        """
+        step = self.state.steps_done
+        if not self.state.step_metrics.all_finite():  # in the steps since the last row
+            self.alarm_handler.not_finite(step, self.state.describe_non_finite() or "a logged value")
+        try:
+            for file in self.logs:
+                file.flush()
+                sync_file(file.path)
+            self._write(self.folder.saves, seconds, keep=self.state.recipe.log.keep)
+            self.failures = 0
+            self.write_info()
+        except Diverged as error:
+            self.alarm_handler.not_finite(step, error.where)
+            if required:  # the alarm's policy was to continue, but there is no state to stop with
+                raise
+        except (OSError, CheckpointError, DiskError) as error:
+            self.failures += 1
+            if required or self.failures >= MAX_ATTEMPTS:
+                raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
+            self.notify(f"could not save at step {step}, training continues: {error}")
+
+    def save_best(self, seconds: float) -> None:
+        """Replace the checkpoint in `best/`; a failure is only reported.
+
+        Args:
+            seconds: the training time so far.
+
+        Raises:
+            AlarmTriggered: a number is not finite, and the policy of the alarm is to roll back or to stop.
+        """
+        step = self.state.steps_done
+        try:
+            self._write(self.folder.best, seconds, keep=1)
+        except (OSError, CheckpointError, DiskError) as error:
+            self.notify(f"could not keep the best weights, those of step {step}: {error}")
+        except Diverged as error:
+            self.alarm_handler.not_finite(step, error.where)
+
+    def _write(self, folder: Path, seconds: float, *, keep: int) -> None:
+        step, state = self.state.steps_done, self.state
+        contents = state.checkpoint_contents(seconds, self.alarm_handler.num_written)
+        with reporting(f"writing the checkpoint of step {step:,}"):
+            checkpoint.write(folder, step, *contents, state.non_finite_buffers)
+            checkpoint.prune(folder, keep)
