@@ -17,9 +17,9 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 FLOORS = [
     {"version", "retired", "errors", "utils"},
     {"core"},
-    {"watch", "report"},
+    {"watch", "report", "truncation"},
     {"data", "latents", "networks", "objectives", "optimizers", "tempo"},
-    {"tricks", "truncation"},
+    {"tricks"},
     {"user_code"},
     {"measure"},
     {"functional"},

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm, truncnorm
 
+from poise import functional
 from poise.core.config import find_components
 from poise.errors import RecipeError
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform, gaussian
-from poise.truncation import truncate, truncate_gaussian
+from poise.truncation import truncate_gaussian
 
 
 def seeded() -> torch.Generator:
@@ -41,21 +43,38 @@ def test_truncation_is_monotonic_odd_and_finite_in_the_tails() -> None:
 
 def test_gaussian_and_truncated_latents_are_truncated() -> None:
     z = torch.randn(5, 6, generator=seeded())
-    assert torch.equal(truncate(Gaussian(dim=6), z, 0.4), truncate_gaussian(z, 0.4))
-    assert torch.equal(truncate(Truncated(dim=6, threshold=0.2), z, 0.4), 0.4 * z)
+    assert torch.equal(Gaussian(dim=6).truncate(z, 0.4), truncate_gaussian(z, 0.4))
+    assert torch.equal(Truncated(dim=6, threshold=0.2).truncate(z, 0.4), 0.4 * z)
 
 
 @pytest.mark.parametrize(("latent", "reason"), [(Sphere(dim=6), "on a sphere"), (Uniform(dim=6), "in a cube")])
 def test_latents_of_equal_density_are_refused(latent: Latent, reason: str) -> None:
     with pytest.raises(RecipeError, match=rf"latent\.kind: .*{latent.tag()}.*{reason}.*gaussian"):
-        truncate(latent, torch.ones(2, 6), 0.4)
+        latent.truncate(torch.ones(2, 6), 0.4)
 
 
 @pytest.mark.parametrize("kind", sorted(find_components(Latent, "poise.latents")))
 def test_1_is_no_truncation_and_other_numbers_are_refused(kind: str) -> None:
     latent = find_components(Latent, "poise.latents")[kind](dim=6)
     z = latent.sample(5, seeded())
-    assert torch.equal(truncate(latent, z, 1.0), z)
+    assert torch.equal(latent.truncate(z, 1.0), z)
     for wrong in (0.0, -0.5, 1.01, math.nan):
         with pytest.raises(RecipeError, match="truncation: must be above 0 and at most 1"):
-            truncate(latent, z, wrong)
+            latent.truncate(z, wrong)
+
+
+class Laplace(Latent):
+    """A user's own kind, without a method `truncate`."""
+
+    kind: Literal["laplace"] = "laplace"
+
+
+def test_a_kind_without_truncation_is_refused_with_a_cure() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Laplace(dim=6).truncate(torch.ones(2, 6), 0.4)
+    assert "latent.kind" in str(caught.value)
+    assert "can't be truncated; train with latent kind" in str(caught.value)
+
+
+def test_the_function_is_offered_for_other_training_loops() -> None:
+    assert functional.truncate_gaussian is truncate_gaussian

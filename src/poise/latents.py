@@ -7,13 +7,15 @@ function of (n, dim, generator), and linear and spherical interpolation (White 2
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from poise.core.config import ComponentConfig
+from poise.errors import RecipeError
+from poise.truncation import check_truncation, truncate_gaussian
 
 
 def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
@@ -92,6 +94,9 @@ Dim = Annotated[int, Field(ge=1, le=65536)]
 class Latent(ComponentConfig):
     """The distribution of the generator's input z: the `[latent]` table of a recipe."""
 
+    no_mode: ClassVar[str] = ""
+    """Why all latents have the same density, as a clause; empty if they do not."""
+
     dim: Dim = 100
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -108,6 +113,25 @@ class Latent(ComponentConfig):
         By default the nearest ones in the support.
         """
         return self.project(codes)
+
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        """Map latents, n x dim, to latents nearer to the mode of the distribution: refused, unless overridden.
+
+        Args:
+            latents: samples of the distribution.
+            truncation: F, above 0 and at most 1; at 1 the latents themselves are returned.
+
+        Raises:
+            RecipeError: F is out of range, or below 1 for a distribution without truncation.
+        """
+        check_truncation(truncation)
+        if truncation == 1:
+            return latents
+        what = f"latents of kind '{self.tag()}' can't be truncated"
+        if self.no_mode:
+            what = f"{what}: all of them have the same density, as {self.no_mode}"
+        cure = 'train with latent kind "gaussian" or "truncated", or sample without truncation'
+        raise RecipeError(what, where="latent.kind", cure=cure)
 
     @property
     def max_norm(self) -> float:
@@ -129,6 +153,10 @@ class Gaussian(Latent):
         """See `gaussian`."""
         return gaussian(n, self.dim, generator)
 
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        """See `truncate_gaussian`."""
+        return truncate_gaussian(latents, truncation)
+
     @property
     def max_norm(self) -> float:
         """The upper end of `gaussian_norm_range`."""
@@ -143,6 +171,8 @@ class Gaussian(Latent):
 
 class Sphere(Latent):
     """z uniform on a sphere of radius `length`; "sqrt_dim" gives each coordinate variance 1 (StyleGAN's z)."""
+
+    no_mode: ClassVar[str] = "they lie on a sphere"
 
     kind: Literal["sphere"] = "sphere"
     length: Annotated[float, Field(gt=0)] | Literal["sqrt_dim"] = 1.0
@@ -173,6 +203,8 @@ class Sphere(Latent):
 
 class Uniform(Latent):
     """z uniform in the cube [-1, 1]^dim."""
+
+    no_mode: ClassVar[str] = "they are uniform in a cube"
 
     kind: Literal["uniform"] = "uniform"
 
@@ -216,6 +248,11 @@ class Truncated(Latent):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `truncated`."""
         return truncated(n, self.dim, generator, self.threshold)
+
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        """F z: the threshold becomes F times as large."""
+        check_truncation(truncation)
+        return truncation * latents
 
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """The codes, clamped to the threshold."""

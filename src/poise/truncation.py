@@ -1,8 +1,9 @@
 """Truncation of latents for sampling (Brock, Donahue & Simonyan 2019, arXiv:1809.11096, section 3.1).
 
 A trained G makes samples of higher fidelity and less variety from latents nearer to the mode of their distribution.
-Training is not affected. Distributions whose latents all have the same density have no such latents. A network with
-intermediate latents, such as StyleGAN2's, truncates these instead (Karras et al. 2019, arXiv:1812.04948, appendix B).
+Training is not affected. `Latent.truncate` says how the latents of a distribution are truncated, if it has a mode. A
+network with intermediate latents, such as StyleGAN2's, truncates these instead (Karras et al. 2019, arXiv:1812.04948,
+appendix B).
 """
 
 from __future__ import annotations
@@ -17,37 +18,6 @@ from torch import Tensor, nn
 
 from poise.core.types import to_float64
 from poise.errors import RecipeError
-from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
-
-SAME_DENSITY: dict[type[Latent], str] = {Sphere: "they lie on a sphere", Uniform: "they are uniform in a cube"}
-"""Why all latents of a distribution have the same density, as a clause."""
-
-
-def truncate(distribution: Latent, latents: Tensor, truncation: float) -> Tensor:
-    """Latents nearer to the mode of `distribution`; the same shape.
-
-    A Gaussian z is mapped by `truncate_gaussian`. A z of kind `truncated` keeps its own threshold and becomes F z.
-
-    Args:
-        distribution: the `[latent]` table of a recipe.
-        latents: samples of it, n x dim.
-        truncation: F, above 0 and at most 1; at 1 the latents themselves are returned.
-
-    Raises:
-        RecipeError: F is out of range, or below 1 for a distribution without truncation.
-    """
-    check_truncation(truncation)
-    if truncation == 1:
-        return latents
-    if isinstance(distribution, Gaussian):
-        return truncate_gaussian(latents, truncation)
-    if isinstance(distribution, Truncated):
-        return truncation * latents
-    what = f"latents of kind '{distribution.tag()}' can't be truncated"
-    if reason := SAME_DENSITY.get(type(distribution)):
-        what = f"{what}: all of them have the same density, as {reason}"
-    cure = 'train with latent kind "gaussian" or "truncated", or sample without truncation'
-    raise RecipeError(what, where="latent.kind", cure=cure)
 
 
 def truncate_gaussian(latents: Tensor, truncation: float, threshold: float = 2.0) -> Tensor:

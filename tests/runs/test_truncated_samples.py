@@ -6,16 +6,19 @@ import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from poise.latents import Gaussian
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_recipe
 from poise.runs.run import Run
 from poise.training.train import train
-from poise.truncation import truncate
+from poise.truncation import truncate_gaussian
 
 SMALL = """
 steps = 1
@@ -51,9 +54,26 @@ def test_latents_are_truncated(gaussian: Run) -> None:
     whole, half = gaussian.sample(9), gaussian.sample(9, truncation=0.5)
     assert torch.equal(gaussian.sample(9, truncation=1.0), whole)
     assert not torch.allclose(half, whole)
-    latents = truncate(gaussian.recipe.latent, gaussian.latents(9, 0), 0.5)
+    latents = truncate_gaussian(gaussian.latents(9, 0), 0.5)
     torch.testing.assert_close(half, gaussian.generator().eval()(latents))
     assert torch.equal(gaussian.sample_block(0, truncation=0.5)[:9], half)
+
+
+class Halved(Gaussian):
+    """A user's own kind of latents with truncation."""
+
+    kind: Literal["halved"] = "halved"  # type: ignore[assignment]
+
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        return latents / 2
+
+
+def test_the_kind_of_the_latents_says_how_they_are_truncated(gaussian: Run) -> None:
+    run = Run(gaussian.path)
+    run.__dict__["recipe"] = run.recipe.model_copy(update={"latent": Halved(dim=6)})
+    half = run.sample(9, truncation=0.9)
+    torch.testing.assert_close(half, run.generator().eval()(run.latents(9, 0) / 2))
+    assert torch.equal(run.sample(9), gaussian.sample(9))
 
 
 def test_styles_are_truncated_and_latents_are_not(tmp_path: Path) -> None:

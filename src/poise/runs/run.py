@@ -26,7 +26,7 @@ from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
-from poise.truncation import check_truncation, truncate, truncated_layers
+from poise.truncation import check_truncation, truncated_layers
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
 
@@ -225,7 +225,7 @@ class Run:
             labels: the label of each sample, B; defaults to `labels(n, label, seed)`.
             raw: whether to use the live weights instead of the averaged ones.
             truncation: above 0 and at most 1. Smaller values give better samples of less variety: StyleGAN2 moves w
-                towards its mean, other generators get latents of a truncated distribution (`poise.truncation`).
+                towards its mean, other generators get truncated latents (`poise.latents.Latent.truncate`).
 
         Raises:
             RecipeError: the latents of this run can't be truncated.
@@ -271,7 +271,8 @@ class Run:
         check_truncation(truncation)
         net = self.generator(raw=raw)
         with truncated_layers(net, truncation) as by_layers:
-            latents = latents if by_layers else truncate(self.recipe.latent, latents, truncation)
+            if truncation < 1 and not by_layers:
+                latents = self.recipe.latent.truncate(latents, truncation)
             return generate(net, latents, labels, streams=streams, first_block=first_block)
 
     def real(self, n: int) -> Tensor | None:
