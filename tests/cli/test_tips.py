@@ -86,6 +86,19 @@ def test_verdicts_of_a_tip(capsys: pytest.CaptureFixture[str]) -> None:
     assert "our verdict  not measured" in capsys.readouterr().out
 
 
+def test_the_study_of_each_data_set_is_named_where_two_have_the_same_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert poise("T16") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for study, width in (("tips", 128), ("packing", 400)):
+        (about,) = [line for line in lines if line.startswith(f"grid, study {study}: ")]
+        assert f"mlp (width {width})" in about
+        assert any(line.startswith(f"grid, study {study} modes ") for line in lines), "a row of the table"
+    assert sum(line.startswith("digits: ") for line in lines) == 1, "only one study has digits"
+    assert poise("T16", "--json") == 0
+    (tip,) = json.loads(capsys.readouterr().out)
+    assert {(v["data"], v["study"]["name"]) for v in tip["verdicts"]} >= {("grid", "tips"), ("grid", "packing")}
+
+
 @pytest.mark.usefixtures("made")
 def test_verdicts_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert poise("T16", "--json") == 0

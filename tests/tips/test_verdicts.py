@@ -18,6 +18,7 @@ from poise.tips.verdicts import (
     Revision,
     by_arm,
     changed_files,
+    data_names,
     file_hash,
     format_effect,
     is_stale,
@@ -29,7 +30,7 @@ from poise.tips.verdicts import (
     short_text,
     verdicts_text,
 )
-from tips.example_verdicts import PACKING, examples, outdated, verdict, with_examples
+from tips.example_verdicts import PACKING, POINTS, examples, outdated, verdict, with_examples
 
 UNKNOWN = {"relative": None, "relative_low": None, "relative_high": None}
 
@@ -123,6 +124,26 @@ def test_a_tip_in_one_line() -> None:
         assert other.verdict == "not measured"
 
 
+OTHER_STUDY = {"summary": "Another grid.", "study": {"name": "packing", "plan": "packing.toml"}}
+
+
+def test_the_study_is_named_where_two_have_bases_of_one_name() -> None:
+    (digits, _, grid, *_), other = examples(), verdict(**POINTS, **OTHER_STUDY)
+    assert data_names([digits, grid]) == {(v.data, v.summary): v.data for v in (digits, grid)}
+    assert data_names([digits, grid, other]) == {
+        (digits.data, digits.summary): "digits",
+        (grid.data, grid.summary): "grid, study tips",
+        (other.data, other.summary): "grid, study packing",
+    }
+    same = verdict(**POINTS, study=OTHER_STUDY["study"])
+    assert set(data_names([grid, same]).values()) == {"grid"}, "the same base in two studies"
+
+
+def test_the_published_bases_have_names_of_their_own() -> None:
+    names = data_names(verdict for group in published().values() for verdict in group)
+    assert len(set(names.values())) == len(names)
+
+
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> tuple[Tip, ...]:
     """A catalogue in which only T16 has verdicts."""
@@ -130,6 +151,17 @@ def made(monkeypatch: pytest.MonkeyPatch) -> tuple[Tip, ...]:
     catalogue = with_examples(blank, "T16")
     monkeypatch.setattr(record, "tips", lambda: catalogue)
     return catalogue
+
+
+def test_the_page_says_which_study_a_base_is_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = (*examples(), verdict(name="packing of 2", **POINTS, **OTHER_STUDY))
+    tip = next(tip for tip in tips() if tip.id == "T16")
+    monkeypatch.setattr(record, "tips", lambda: (Tip(**(vars(tip) | {"verdicts": verdicts})),))
+    overview, _, section = record.page().partition("\n## T16 ")
+    assert "| tip | arm | digits (fid) | grid, study tips (modes) | colour (fid) |" in overview
+    assert "\n- **grid, study packing**: Another grid." in overview
+    assert "| packing of 2 | grid, study packing | modes |" in section
+    assert "| packing | grid, study tips | modes |" in section
 
 
 def test_the_page_has_an_overview_and_a_table_per_tip(made: tuple[Tip, ...]) -> None:

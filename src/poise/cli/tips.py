@@ -138,14 +138,15 @@ def _print_tip(tip: Tip) -> None:
 
 def _print_verdicts(tip: Tip, console: TerminalConsole) -> None:
     """A table of the verdicts on each arm, and the commands that repeat their studies."""
-    from poise.tips.verdicts import NOT_MEASURED, by_arm
+    from poise.tips.verdicts import NOT_MEASURED, by_arm, data_names
     from poise.utils.console import styled_text
 
     if not tip.verdicts:
         console.print(styled_text(("our verdict", "bold"), f"  {NOT_MEASURED}"))
         return
     console.print(styled_text(("our verdicts", "bold")))
-    widths = [max(map(len, cells)) for cells in zip(HEAD, *map(_cells, tip.verdicts), strict=True)]
+    names = data_names(tip.verdicts)
+    widths = [max(map(len, cells)) for cells in zip(HEAD, *(_cells(v, names) for v in tip.verdicts), strict=True)]
     if sum(widths) + 2 * len(widths) > console.width:
         widths = [0] * len(widths)  # each table is as narrow as it can be, with line breaks in its cells
     console.print(_aligned([[styled_text((name, "dim")) for name in HEAD]], widths))
@@ -154,20 +155,21 @@ def _print_verdicts(tip: Tip, console: TerminalConsole) -> None:
         for note in dict.fromkeys(verdict.stale_note for verdict in arm if verdict.stale_note):
             console.print(styled_text((f"  ({note})", "yellow")))
         styles = [VERDICT_COLOURS.get(verdict.verdict, "") for verdict in arm]
-        rows = [[styled_text((cell, style)) for cell in _cells(v)] for v, style in zip(arm, styles, strict=True)]
+        rows = [[styled_text((cell, style)) for cell in _cells(v, names)] for v, style in zip(arm, styles, strict=True)]
         console.print(_aligned(rows, widths))
-    for data, summary in dict.fromkeys((verdict.data, verdict.summary) for verdict in tip.verdicts):
-        console.print(styled_text((f"  {data}: {summary}", "dim")))
+    for (_, summary), name in names.items():
+        console.print(styled_text((f"  {name}: {summary}", "dim")))
     for plan, name in dict.fromkeys((verdict.study.plan, verdict.study.name) for verdict in tip.verdicts):
         console.print(styled_text(("measured by", "bold"), f"  poise study {plan} --out runs/{name}"), soft_wrap=True)
 
 
-def _cells(verdict: Verdict) -> tuple[str, ...]:
-    """The cells of a verdict below `HEAD`."""
+def _cells(verdict: Verdict, names: dict[tuple[str, str], str]) -> tuple[str, ...]:
+    """The cells of a verdict below `HEAD`; `names` are those of `data_names`."""
     from poise.tips.verdicts import format_effect
 
     failures = f"{verdict.failures}, {verdict.control_failures} without"
-    return f"    {verdict.data}", verdict.measure, format_effect(verdict), verdict.verdict, str(verdict.seeds), failures
+    data = f"    {names[verdict.data, verdict.summary]}"
+    return data, verdict.measure, format_effect(verdict), verdict.verdict, str(verdict.seeds), failures
 
 
 def _aligned(rows: list[list[StyledText]], widths: list[int]) -> Table:

@@ -26,7 +26,7 @@ from poise.optimizers import OptimizerConfig
 from poise.recipe.model import LogConfig
 from poise.tempo import TempoConfig
 from poise.tips.catalogue import REQUIRED, Fields, Tip, tips
-from poise.tips.verdicts import NOT_MEASURED, Verdict, format_effect, leading, leading_arm
+from poise.tips.verdicts import NOT_MEASURED, Verdict, data_names, format_effect, leading, leading_arm
 from poise.tricks.base import TrickConfig
 from poise.utils.files import write_text
 
@@ -146,15 +146,22 @@ def page() -> str:
 
 def overview() -> str:
     """The table of all tips and their verdicts: a column per data set, or one if nothing has been measured."""
-    bases = {v.data: f"{v.data} ({v.measure})" for tip in tips() for v in leading(tip.verdicts)}
-    table = [["tip", "arm", *bases.values()] if bases else ["tip", "verdict"]]
+    names = page_names()
+    bases = {names[v.data, v.summary]: v.measure for tip in tips() for v in leading(tip.verdicts)}
+    columns = [f"{name} ({measure})" for name, measure in bases.items()]
+    table = [["tip", "arm", *columns] if bases else ["tip", "verdict"]]
     for tip in tips():
-        link, found = f"[{tip.id} {tip.name}](#{tip.id.lower()}-{tip.name})", {v.data: v for v in leading(tip.verdicts)}
-        cells = [brief(found[data]) if data in found else NOT_MEASURED for data in bases]
+        link = f"[{tip.id} {tip.name}](#{tip.id.lower()}-{tip.name})"
+        found = {names[v.data, v.summary]: v for v in leading(tip.verdicts)}
+        cells = [brief(found[name]) if name in found else NOT_MEASURED for name in bases]
         table.append([link, leading_arm(tip.verdicts), *cells] if bases else [link, NOT_MEASURED])
-    summaries = dict.fromkeys((v.data, v.summary) for tip in tips() for v in tip.verdicts)
-    lines = "".join(f"\n- **{data}**: {summary}" for data, summary in summaries)
+    lines = "".join(f"\n- **{name}**: {summary}" for (_, summary), name in names.items())
     return markdown_table(table) + (f"{EFFECTS}\n{lines}" if bases else "")
+
+
+def page_names() -> dict[tuple[str, str], str]:
+    """What the data of a verdict is called on the page, see `data_names`."""
+    return data_names(verdict for tip in tips() for verdict in tip.verdicts)
 
 
 def brief(verdict: Verdict) -> str:
@@ -168,9 +175,10 @@ def verdict_section(tip: Tip) -> str:
     if not tip.verdicts:
         return f"Our verdict: {NOT_MEASURED}."
     head = ["arm", "data", "measure", "effect", "verdict", "seeds", "failures with / without", "date"]
+    names = page_names()
     rows = [
         [
-            *(v.name, v.data, v.measure, format_effect(v)),
+            *(v.name, names[v.data, v.summary], v.measure, format_effect(v)),
             f"{v.verdict} ({v.stale_note})" if v.stale_note else v.verdict,
             *(str(v.seeds), f"{v.failures} / {v.control_failures}", v.date),
         ]

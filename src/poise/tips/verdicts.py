@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -255,6 +256,16 @@ def by_arm(verdicts: tuple[Verdict, ...]) -> list[list[Verdict]]:
     for verdict in verdicts:
         groups.setdefault((verdict.study.plan, verdict.name), []).append(verdict)
     return list(groups.values())
+
+
+def data_names(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], str]:
+    """What the data of the verdicts is called, by `data` and `summary`: the name of the base, such as "digits".
+
+    Where studies have different bases of that name, the study is named too: "grid, study packing".
+    """
+    studies = {(verdict.data, verdict.summary): verdict.study.name for verdict in verdicts}
+    count = Counter(data for data, _ in studies)
+    return {base: base[0] if count[base[0]] == 1 else f"{base[0]}, study {name}" for base, name in studies.items()}
 
 
 def format_effect(verdict: Verdict) -> str:
