@@ -48,8 +48,8 @@ def train(
             a `Recipe`. The default is DCGAN on digits; with `resume` it is the recipe of the run in `out`, and with
             `init_from` that of the run there.
         out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
-        data: a folder, .zip or .npz of images, or the name of a data set; replaces that of the recipe. With `resume`,
-            the new location of the run's data.
+        data: a folder, .zip or .npz of images, or the name of a data set; replaces that of the recipe, whose other keys
+            of the table `data` are kept. With `resume`, the new location of the run's data.
         steps: the number of steps of the whole run; replaces that of the recipe.
         seed: the seed of all random numbers; replaces that of the recipe.
         init_from: the folder of a run whose weights the players start from.
@@ -74,10 +74,9 @@ def train(
     if isinstance(recipe, Recipe) and not changed:
         decoded = recipe
     else:
-        moved, numbers = resume and recipe is None, {"steps": steps, "seed": seed}
         table = _table(recipe, out, _text(init_from), resume=resume)
         apply_fine_tuning(table, _text(init_from), init_players, None if freeze is None else [freeze], moved=resume)
-        table = apply_changes(table, _text(data), numbers, None, moved=moved)
+        table = apply_changes(table, _text(data), {"steps": steps, "seed": seed}, None, "data")
         if recipe is None and init_from is not None and data is not None and not resume:
             keep_channels(table, str(init_from))
         decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.cli.data_arguments import data_table
+from poise.data.lookup import data_table
 from poise.recipe.shipped import recipe_names
 from poise.training import precheck as checking
 from poise.training.state import TrainState

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from poise.cli.data_arguments import data_config, data_table
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch
 from poise.data.digits import DigitsConfig
+from poise.data.lookup import data_config, data_table
 from poise.data.source import ImageDataset
 from poise.data.stacked_digits import StackedConfig, StackedDigits, mode_numbers
 from poise.recipe.decode import decode
@@ -209,7 +209,7 @@ def test_selected_by_name() -> None:
     mirrored = {"kind": "folder", "path": "p", "size": 28, "mirror": True}
     assert data_table("stacked_digits", mirrored) == {"kind": "stacked_digits", "size": 28, "mirror": True}
     assert data_table("ring", mirrored) == {"kind": "ring"}
-    assert data_config("stacked_digits", "REAL") == StackedConfig()
+    assert data_config("stacked_digits") == StackedConfig()
 
 
 def test_training_by_name(poise: Any, tmp_path: Path) -> None:

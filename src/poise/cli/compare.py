@@ -114,11 +114,11 @@ def _are_runs(*values: str) -> bool:
 
 def _open_source(value: str, argument: str, trust_code: bool) -> DataConfig | Run:
     """The data, or the run, that an argument names."""
-    from poise.cli.data_arguments import data_config
     from poise.data.folder import FolderConfig
+    from poise.data.lookup import data_config
     from poise.runs.run_samples import open_run
 
-    config = data_config(value, argument)
+    config = data_config(value, option=argument)
     run = open_run(Path(config.path), argument, trust_code=trust_code) if isinstance(config, FolderConfig) else None
     return run or config
 

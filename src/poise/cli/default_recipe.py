@@ -40,14 +40,14 @@ def choose_recipe(data: str, limits: Limits, *, device: str, precision: str) -> 
         DataError: there is no such data.
         RecipeError: the device is not available.
     """
-    from poise.cli.data_arguments import data_config, data_table
     from poise.data.facts import image_facts
+    from poise.data.lookup import data_table, table_config
     from poise.recipe.choose import choose
     from poise.recipe.decode import decode
     from poise.training.step_time import step_seconds_at
 
     table = data_table(data, None)
-    facts = image_facts(data_config(data, "--data"))
+    facts = image_facts(table_config(table))
     if facts is None:
         return None
     channels = 1 if facts.grey else 3

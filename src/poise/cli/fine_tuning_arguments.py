@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from poise.cli.data_arguments import path_text
 from poise.core.config import find_components
+from poise.data.lookup import path_text
 from poise.data.source import DataConfig
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import Table

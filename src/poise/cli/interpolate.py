@@ -95,8 +95,8 @@ def interpolate(
 
     import torch
 
-    from poise.cli.data_arguments import relocate_config
     from poise.core.random_streams import RandomStreams
+    from poise.data.lookup import data_config
     from poise.latents import lerp, slerp
     from poise.runs.generate import generate
     from poise.runs.run import Run
@@ -105,7 +105,7 @@ def interpolate(
 
     opened = Run(run, trust_code=trust_code, best=best)
     if data is not None:
-        opened.read_data_from(relocate_config(data, opened.recipe.data))
+        opened.read_data_from(data_config(data, opened.recipe.data))
     real_ends: tuple[Tensor, Tensor] | None = None
     interpolation, latent = {"slerp": slerp, "lerp": lerp}[path], opened.recipe.latent
     if between is not None:

@@ -28,7 +28,7 @@ def ladder(
 
     table = dict(load_table(REFERENCE)["data"])
     if data is not None:
-        from poise.cli.data_arguments import data_table
+        from poise.data.lookup import data_table
 
         table = data_table(data, table)
     if size is not None:

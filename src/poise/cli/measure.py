@@ -56,7 +56,7 @@ def measure(
     if neighbours is not None:
         check_writable(neighbours, (".png",), "--neighbours")
 
-    from poise.cli.data_arguments import relocate_config
+    from poise.data.lookup import data_config
     from poise.measure.catalogue import select_measures
     from poise.runs.evaluate import measure_run
     from poise.runs.run import Run
@@ -65,7 +65,7 @@ def measure(
     with progress_bar() as progress:
         opened = Run(run, trust_code=trust_code, best=best)
         if data is not None:
-            opened.read_data_from(relocate_config(data, opened.recipe.data))
+            opened.read_data_from(data_config(data, opened.recipe.data))
         result, evaluator = measure_run(
             opened, selected, n=n, features=features, seed=seed, raw=raw, data_root=data_root, progress=progress
         )

@@ -56,8 +56,8 @@ def project(
     check_writable(out, (".png",), "--out")
     check_writable(arrays, (".npz",), "--out")
 
-    from poise.cli.data_arguments import relocate_config
     from poise.cli.results import progress_bar
+    from poise.data.lookup import data_config
     from poise.data.single_image import read_image
     from poise.data.source import ImageDataConfig
     from poise.errors import RecipeError
@@ -73,7 +73,7 @@ def project(
     class_index = None if label is None else opened.label(label)
     target = read_image(image, opened.recipe.data, opened.shape)
     if data is not None:
-        opened.read_data_from(relocate_config(data, opened.recipe.data))
+        opened.read_data_from(data_config(data, opened.recipe.data))
     _ = opened.game
     report_skipped_checkpoints(opened)
     settings = ProjectionSettings(steps, seed, space, class_index, starts, raw)

@@ -12,18 +12,16 @@ def apply_changes(
     data: str | None,
     fields: dict[str, int | None],
     changes: list[str] | None,
-    *,
-    moved: bool = False,
+    option: str = "--data",
 ) -> dict[str, Any]:
     """Apply `--data`, options for single fields and `--set`, in this order, to a recipe's table.
 
     Args:
         table: the recipe's table, changed in place.
-        data: the value of `--data`.
+        data: the value of `--data`. The other keys of the table `data` are kept where the new data has them.
         fields: top-level fields by name; None leaves a field unchanged.
         changes: the values of `--set`, each `path=value`.
-        moved: whether `data` is a new location of the same data, as when a run is resumed. If so, the other keys of
-            the table `data` are kept.
+        option: what an error about `data` names.
 
     Returns:
         `table`.
@@ -32,10 +30,9 @@ def apply_changes(
         RecipeError: a change is invalid.
     """
     if data is not None:
-        from poise.cli.data_arguments import data_table, relocate_table
+        from poise.data.lookup import data_table
 
-        previous = table.get("data")
-        table["data"] = relocate_table(data, previous) if moved and previous else data_table(data, previous)
+        table["data"] = data_table(data, table.get("data"), option)
     table |= {key: value for key, value in fields.items() if value is not None}
     for change in changes or []:
         set_value(table, change)

@@ -66,7 +66,7 @@ def train(
     table = choice.table if choice else initial_table(recipe, out, resume=resume, init_from=init_from)
     apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
     fields = {"steps": steps, "seed": seed, "batch": batch}
-    table = apply_changes(table, None if choice else data, fields, None, moved=resume and recipe is None)
+    table = apply_changes(table, None if choice else data, fields, None)
     if size is not None:
         set_size(table, size)
     changes = ["data.mirror=true", *(changes or [])] if mirror else changes

@@ -1,0 +1,114 @@
+"""The data that a name or a path refers to, and what is kept of the table that it replaces."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poise.core.config import find_components
+from poise.data.lookup import IDENTITY, data_config, data_table, kept_keys
+from poise.data.source import DataConfig, ImageDataConfig
+
+CONFIGS = find_components(DataConfig, "poise.data")
+IMAGES = sorted(kind for kind, config in CONFIGS.items() if issubclass(config, ImageDataConfig))
+TOYS = sorted(CONFIGS.keys() - set(IMAGES))
+UNUSUAL = {
+    "size": 64,
+    "mirror": True,
+    "channels": 4,
+    "background": "black",
+    "fit": "squeeze",
+    "held_out": 0.3,
+    "max_bad": 0.01,
+    "follow_links": True,
+    "download": False,
+    "digits": "MNIST",
+    "stack": 2,
+    "count": 500,
+    "sigma": 0.5,
+    "modes": 3,
+    "radius": 4.0,
+    "side": 7,
+    "step": 9.0,
+    "arms": 5,
+}
+"""A value other than the default for every key."""
+
+
+def unusual(kind: str) -> dict[str, object]:
+    """A table of a kind in which no key has its default."""
+    fields = CONFIGS[kind].model_fields
+    keys = fields.keys() - set(IDENTITY)
+    assert keys <= UNUSUAL.keys(), f"{kind} has keys without an unusual value: {keys - UNUSUAL.keys()}"
+    assert all(fields[key].default != UNUSUAL[key] for key in keys)
+    return {"kind": kind, **{key: UNUSUAL[key] for key in sorted(keys)}}
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, str]:
+    """For each kind a value of `--data` that refers to such data."""
+    (tmp_path / "folder").mkdir()
+    np.savez(tmp_path / "new.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
+    with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
+        archive.writestr("a.txt", "nothing")
+    paths = {"folder": "folder", "npz": "new.npz", "zip": "new.zip"}
+    values = {kind: str(tmp_path / path) for kind, path in paths.items()}
+    return {kind: kind for kind in CONFIGS} | values | {"torchvision": "cifar10"}
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_data_of_the_same_kind_keeps_all_keys(
+    kind: str, values: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    previous = unusual(kind) | {key: "old" for key in ("path", "dataset") if key in CONFIGS[kind].model_fields}
+    table = data_table(values[kind], previous)
+    identity = {key: table.pop(key) for key in IDENTITY if key in table}
+    assert identity.pop("kind") == kind
+    assert "old" not in identity.values()
+    assert table == {key: value for key, value in previous.items() if key not in IDENTITY}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("new", IMAGES)
+@pytest.mark.parametrize("old", IMAGES)
+def test_images_of_another_kind_keep_what_they_have_and_the_rest_is_named(
+    old: str, new: str, values: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if old == new:
+        return
+    table = data_table(values[new], unusual(old))
+    shared = (CONFIGS[old].model_fields.keys() & CONFIGS[new].model_fields.keys()) - set(IDENTITY)
+    assert {key: value for key, value in table.items() if key not in IDENTITY} == {key: UNUSUAL[key] for key in shared}
+    assert {"size", "mirror"} <= shared
+    err, dropped = capsys.readouterr().err, CONFIGS[old].model_fields.keys() - shared - set(IDENTITY)
+    assert len(err.splitlines()) == bool(dropped)
+    assert all(f"data.{key}" in err for key in dropped)
+    assert not dropped or f"data of kind '{new}'" in err
+
+
+@pytest.mark.parametrize("old", sorted(CONFIGS))
+def test_a_toy_keeps_nothing_of_other_data_and_images_nothing_of_a_toy(old: str) -> None:
+    for new in TOYS if old in IMAGES else sorted(CONFIGS.keys() - {old}):
+        assert kept_keys(unusual(old), new) == ({}, [])
+
+
+def test_a_default_of_the_old_kind_gives_way_to_that_of_the_new_one() -> None:
+    """The canonical form of a recipe states every key, which no one has decided."""
+    defaults = {"kind": "torchvision", "dataset": "MNIST", "size": 32, "fit": "pad", "download": True}
+    assert kept_keys(defaults, "folder") == ({}, [])
+    assert kept_keys(defaults, "torchvision")[0] == {"size": 32, "fit": "pad", "download": True}
+
+
+def test_a_table_that_is_none_is_left_to_the_decoder(values: dict[str, str]) -> None:
+    assert data_table("digits", None) == {"kind": "digits"}
+    assert data_table("digits", {"kind": "unheard of", "size": 8, "colour": 1}) == {"kind": "digits", "size": 8}
+    assert data_table("digits", 3) == {"kind": "digits"}  # type: ignore[arg-type]
+
+
+def test_a_config_is_replaced_in_the_same_way(values: dict[str, str]) -> None:
+    before = CONFIGS["folder"].model_validate({"path": "old", "held_out": 0.4, "background": "black"})
+    after = data_config(values["zip"], before)  # type: ignore[arg-type]
+    assert (after.tag(), after.held_out, after.background) == ("zip", 0.4, "black")  # type: ignore[attr-defined]
