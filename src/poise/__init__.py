@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from poise.latents import slerp as slerp
     from poise.recipe.model import Recipe as Recipe
     from poise.runs.run import Run as Run
+    from poise.training.default_recipe import choose_recipe as choose_recipe
     from poise.training.listener import NullListener as NullListener
     from poise.watch.base import Alarm as Alarm
     from poise.watch.monitor import Monitor as Monitor
@@ -41,6 +42,7 @@ _MODULE_OF = {
     "Recipe": "poise.recipe.model",
     "Run": "poise.runs.run",
     "Stopped": "poise.errors",
+    "choose_recipe": "poise.training.default_recipe",
     "lerp": "poise.latents",
     "load_generator": "poise.export.load",
     "slerp": "poise.latents",
@@ -57,6 +59,7 @@ __all__ = [
     "Run",
     "Stopped",
     "__version__",
+    "choose_recipe",
     "data",
     "functional",
     "latents",

@@ -45,8 +45,8 @@ def train(
 
     Args:
         recipe: the name of a shipped recipe, the path of a `.toml` file, a table with the contents of such a file, or
-            a `Recipe`. The default is DCGAN on digits; with `resume` it is the recipe of the run in `out`, and with
-            `init_from` that of the run there.
+            a `Recipe`, such as `poise.choose_recipe` returns. The default is DCGAN on digits; with `resume` it is the
+            recipe of the run in `out`, and with `init_from` that of the run there.
         out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
         data: a folder, .zip or .npz of images, or the name of a data set; replaces that of the recipe, whose other keys
             of the table `data` are kept. With `resume`, the new location of the run's data.

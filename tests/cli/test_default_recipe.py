@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.cli.default_recipe import check_time, train_for
+from poise.cli.default_recipe import check_time
 from poise.errors import RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_recipe
-from poise.training import step_time
+from poise.training import default_recipe
+from poise.training.default_recipe import train_for
 
 THIN = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "log.sheet=4", "--set", "measure=none"]
 
@@ -83,7 +84,7 @@ def test_a_time_is_a_duration() -> None:
 
 
 def test_a_time_becomes_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_time, "recipe_step_seconds", lambda recipe, **options: 0.5)
+    monkeypatch.setattr(default_recipe, "recipe_step_seconds", lambda recipe, **options: 0.5)
     recipe, sentence = train_for(decode(load_recipe("dcgan")), 800)
     assert recipe.steps == 1440
     assert (recipe.log.samples, recipe.log.saves) == (180, 180)
@@ -99,6 +100,7 @@ def test_steps_are_timed_on_the_data_of_the_recipe(poise: Callable, tmp_path: Pa
     recipe = recipe_of(tmp_path / "run")
     assert recipe["steps"] >= 1
     assert f"{recipe['steps']:,} steps of" in result.err
+    assert "; --time or --steps change it" in result.err
 
 
 def test_the_check_is_of_the_recipe_that_would_be_chosen(poise: Callable, photos: Path) -> None:

@@ -81,7 +81,7 @@ def test_limits_are_kept() -> None:
     choice = choose(facts(60), DATA, Limits(seconds=10, size=128, batch=50), never)
     assert choice.table["data"] == {**DATA, "size": 128}
     assert choice.table["batch"] == 50
-    assert "--size" in choice.reasons[1]
+    assert "128 x 128 pixels, as given" in choice.reasons[1]
 
 
 @pytest.mark.parametrize(

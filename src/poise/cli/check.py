@@ -33,7 +33,7 @@ def check(
     trust_code: TrustCode = False,
 ) -> None:
     """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
-    from poise.cli.default_recipe import choose_recipe, sets_steps
+    from poise.cli.default_recipe import sets_steps
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
     from poise.recipe.checks.findings import Findings
@@ -44,8 +44,9 @@ def check(
         choice = None
         if recipe is None and data is not None:
             from poise.recipe.choose import Limits
+            from poise.training.default_recipe import default_choice
 
-            choice = choose_recipe(data, Limits(), device=device, precision=precision)
+            choice = default_choice(data, Limits(), device=device, precision=precision)
         table = choice.table if choice else load_recipe(DEFAULT if recipe is None else recipe)
         table = apply_changes(table, None if choice else data, {"steps": steps}, changes)
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
@@ -81,8 +82,8 @@ def check(
 
 def _for_default_time(report: Report, estimate: Estimate) -> Report:
     """The report on a run of the default time instead of the recipe's number of steps."""
-    from poise.cli.default_recipe import steps_within
     from poise.recipe.choose import DEFAULT_SECONDS
+    from poise.training.default_recipe import steps_within
 
     steps = steps_within(DEFAULT_SECONDS, estimate.seconds_per_step)
     note = f"poise train makes about {steps:,} steps, unless --time or --steps says otherwise"

@@ -50,7 +50,7 @@ def train(
     Without a recipe, one is chosen for the images in --data. Without --data as well, the default recipe learns
     handwritten digits.
     """
-    from poise.cli.default_recipe import check_time, choose_recipe, set_size, sets_steps, train_for
+    from poise.cli.default_recipe import check_time, set_size, sets_steps
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
 
@@ -59,8 +59,9 @@ def train(
     choice = None
     if recipe is None and data is not None and init_from is None and not resume:
         from poise.recipe.choose import DEFAULT_SECONDS, Limits
+        from poise.training.default_recipe import default_choice
 
-        choice = choose_recipe(data, Limits(seconds, size, batch), device=device, precision=precision)
+        choice = default_choice(data, Limits(seconds, size, batch), device=device, precision=precision)
         if choice is not None and seconds is None and steps is None and not sets_steps(changes):
             seconds = DEFAULT_SECONDS
     table = choice.table if choice else initial_table(recipe, out, resume=resume, init_from=init_from)
@@ -85,10 +86,12 @@ def train(
     for reason in choice.reasons if choice else ():
         view.on_message(reason)
     if seconds is not None:
+        from poise.training.default_recipe import train_for
+
         decoded, reason = train_for(
             decoded, seconds, data_root=data_root, device=device, precision=precision, trust_code=trust_code
         )
-        view.on_message(reason)
+        view.on_message(f"{reason}; --time or --steps change it")
     from poise.training.train import train as train_recipe
 
     train_recipe(

@@ -86,7 +86,7 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
     if facts.count < FEW_IMAGES:
         table["measure"] |= {"measures": [*table["measure"]["measures"], "copying"]}
     if limits.size is not None:
-        size, why = limits.size, "as --size says"
+        size, why = limits.size, "as given"
     else:
         seconds = limits.seconds or DEFAULT_SECONDS
         size, why = image_size(

@@ -1,0 +1,173 @@
+"""The default recipe for a data set, and the number of steps that fit in a time: what is measured on this machine.
+
+`poise.recipe.choose` has the rules.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from poise.data.facts import image_facts
+from poise.data.lookup import data_config, data_table, table_config
+from poise.errors import DataError, RecipeError
+from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose
+from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
+from poise.recipe.toml import Table
+from poise.training.step_time import recipe_step_seconds, step_seconds_at
+from poise.utils.durations import duration_text, parse_duration
+
+TRAINING_SHARE = 0.9
+"""The part of a training time that is left for steps; the rest is for sample grids, measures and checkpoints."""
+
+EVALUATIONS = 8
+"""How often a run of a given time is measured."""
+
+
+class ChosenRecipe(NamedTuple):
+    """A recipe that was chosen for a data set.
+
+    Attributes:
+        recipe: the recipe.
+        reasons: sentences that say what was chosen and why.
+    """
+
+    recipe: Recipe
+    reasons: list[str]
+
+
+def choose_recipe(
+    data: str | Path,
+    *,
+    time: str | float | None = None,
+    steps: int | None = None,
+    size: int | None = None,
+    batch: int | None = None,
+    mirror: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    data_root: str | Path | None = None,
+) -> ChosenRecipe:
+    """The recipe that `poise train --data DATA` trains, for scripts and notebooks.
+
+    At most about 500 headers of the images are read. A larger size than 32 x 32 is chosen only if a few steps of it on
+    noise are fast enough, and unless `steps` is given, the data is loaded and a few steps are timed.
+
+    Args:
+        data: a folder, .zip or .npz of images, or the name of a data set.
+        time: the training time, in seconds or as text such as "30m" or "1h30m". The default is an hour.
+        steps: the number of steps, instead of a time.
+        size: the side of the images in pixels.
+        batch: the batch size.
+        mirror: whether half of the real images are flipped left to right.
+        device: the device that the recipe will be trained on: "auto", "cpu", "cuda", "cuda:1".
+        precision: "auto", "fp32" or "bf16".
+        data_root: the folder that is searched for data sets given by name.
+
+    Returns:
+        The recipe and the reasons, as in `recipe, reasons = poise.choose_recipe("images", time="30m")`.
+
+    Raises:
+        DataError: there is no such data, it can't be read, or it is not images of a known size.
+        RecipeError: a value is invalid, or the recipe can't be trained.
+    """
+    if time is not None and steps is not None:
+        raise RecipeError("can't be combined with steps", where="time", cure="leave one of them out")
+    seconds = None if time is None else training_seconds(time, "time")
+    root = None if data_root is None else Path(data_root)
+    choice = default_choice(str(data), Limits(seconds, size, batch), device=device, precision=precision, option="data")
+    if choice is None:
+        data_config(str(data), option="data").load(root)  # raises an error that says why, if it can't be read
+        cure = "give images, or train a recipe by name, such as dcgan for images or ring for points"
+        raise DataError("no recipe can be chosen for this data", where="data", found=f"'{data}'", cure=cure)
+    if mirror:
+        choice.table["data"]["mirror"] = True
+    if steps is not None:
+        return ChosenRecipe(decode(choice.table | {"steps": steps}), choice.reasons)
+    recipe, reason = train_for(
+        decode(choice.table), seconds or DEFAULT_SECONDS, device=device, precision=precision, data_root=root
+    )
+    return ChosenRecipe(recipe, [*choice.reasons, reason])
+
+
+def training_seconds(time: str | float, option: str) -> float:
+    """A training time in seconds.
+
+    Args:
+        time: a number of seconds, or text such as 90s, 30m, 2h or 1h30m.
+        option: what an error names.
+
+    Raises:
+        RecipeError: it is no duration, or not positive.
+    """
+    seconds = parse_duration(time) if isinstance(time, str) else float(time)
+    if seconds is None or not 0 < seconds < float("inf"):
+        raise RecipeError("not a duration", where=option, found=f"'{time}'", cure="write 90s, 30m, 2h or 1h30m")
+    return seconds
+
+
+def default_choice(data: str, limits: Limits, *, device: str, precision: str, option: str = "--data") -> Choice | None:
+    """The default recipe for a data set, without a number of steps; None if nothing is known of the images.
+
+    Args:
+        data: the name of a data set, or a path.
+        limits: what the user has decided.
+        device: the device that steps are timed on.
+        precision: their precision.
+        option: what an error about `data` names.
+
+    Raises:
+        DataError: there is no such data.
+        RecipeError: the device is not available.
+    """
+    table = data_table(data, option=option)
+    facts = image_facts(table_config(table))
+    if facts is None:
+        return None
+    channels = 1 if facts.grey else 3
+
+    def images_per_second(candidate: Table) -> float:
+        recipe, size = decode(candidate), int(candidate["data"]["size"])
+        return recipe.batch / step_seconds_at(recipe, (size, size, channels), device=device, precision=precision)
+
+    return choose(facts, table, limits, images_per_second)
+
+
+def steps_within(seconds: float, step_seconds: float) -> int:
+    """The number of steps of a run that takes `seconds` with its evaluations."""
+    return max(1, round(TRAINING_SHARE * seconds / step_seconds))
+
+
+def train_for(
+    recipe: Recipe,
+    seconds: float,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_code: bool = False,
+) -> tuple[Recipe, str]:
+    """The recipe with the steps that fit in a training time, and a sentence about them.
+
+    The intervals of sample grids, checkpoints and measures become an eighth of the run.
+
+    Args:
+        recipe: the recipe.
+        seconds: the training time.
+        data_root: the folder that is searched for data sets given by name.
+        device: the device that steps are timed on.
+        precision: their precision.
+        trust_code: whether Python files that the recipe names may be run.
+
+    Raises:
+        PoiseError: the recipe can't be trained.
+    """
+    step = recipe_step_seconds(recipe, data_root=data_root, device=device, precision=precision, trust_code=trust_code)
+    steps = steps_within(seconds, step)
+    table = recipe.canonical() | {"steps": steps}
+    every = max(1, round(steps / EVALUATIONS))
+    table["log"] |= {"samples": every, "saves": every}
+    if "measure" in table:
+        table["measure"] |= {"every": every}
+    return decode(table), f"{steps:,} steps of {1000 * step:,.0f} ms, about {duration_text(seconds)}"
