@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from poise.core.config import ComponentConfig, Config
 from poise.errors import RecipeError
+from poise.recipe.model import Recipe
 from poise.recipe.shipped import DEFAULT, list_recipes, load_recipe, load_table, recipe_names
-from poise.recipe.toml import Table, parse_toml, read_file, set_value, to_toml
+from poise.recipe.toml import OPTIONAL, Table, parse_toml, read_file, set_value, to_toml
 
 
 def sample() -> Table:
@@ -238,10 +240,68 @@ def test_none_removes_a_table() -> None:
     assert table == {"network": {"g": {"kind": "mlp"}}, "steps": 3}
 
 
-@pytest.mark.parametrize("assignment", ["steps=none", "network.d.norm=none", "network.x=none", "network.d+=none"])
-def test_none_does_not_remove_other_values(assignment: str) -> None:
+@pytest.mark.parametrize(
+    ("assignment", "found", "cure"),
+    [
+        ("steps=none", "found steps = 3", """text needs quotes: --set 'steps="none"'"""),
+        (
+            "network.d.norm=none",
+            "found network.d.norm = 'batch'",
+            """text needs quotes: --set 'network.d.norm="none"'""",
+        ),
+        ("network.g.norm=none", "found nothing", """text needs quotes: --set 'network.g.norm="none"'"""),
+        ("steps.x.y=none", "found nothing", """--set 'steps.x.y="none"'"""),
+        ("mesure=none", "found nothing", "did you mean 'measure'?"),
+        ("log.to=none", "found a list", "--set 'log.to=[]' empties it"),
+        ("tricks.r2=none", "found r1", "only what is there can be removed"),
+        ("tricks.3=none", "found r1", "only what is there can be removed"),
+    ],
+)
+def test_none_does_not_remove_other_values(assignment: str, found: str, cure: str) -> None:
     """A value "none" without quotes is a mistake, which must not silently become the default."""
-    table = {"network": {"d": {"norm": "batch"}}, "steps": 3}
-    with pytest.raises(RecipeError, match="text needs quotes"):
+    table = {"network": {"d": {"norm": "batch"}}, "steps": 3, "log": {"to": ["wandb"]}, "tricks": [{"kind": "r1"}]}
+    before = copy.deepcopy(table)
+    with pytest.raises(RecipeError) as caught:
         set_value(table, assignment)
-    assert table == {"network": {"d": {"norm": "batch"}}, "steps": 3}
+    assert str(caught.value).startswith(f"--set {assignment}: ")
+    assert found in str(caught.value)
+    assert str(caught.value).endswith(cure)
+    assert table == before
+
+
+def test_none_adds_nothing_to_a_list() -> None:
+    with pytest.raises(RecipeError, match="text needs quotes"):
+        set_value({"network": {"d": {}}}, "network.d+=none")
+
+
+@pytest.mark.parametrize("path", OPTIONAL)
+def test_what_a_recipe_can_do_without_is_removed_or_is_not_there(path: str) -> None:
+    table: Table = {"steps": 3, "network": {"g": {"kind": "mlp"}}}
+    set_value(table, f"{path}=none")
+    assert table == {"steps": 3, "network": {"g": {"kind": "mlp"}}}
+    set_value(table, f"{path}=[{{kind='r1'}}]" if path == "tricks" else f"{path}={{kind='a'}}")
+    set_value(table, f"{path}=none")
+    assert path.split(".")[-1] not in table.get(path.split(".")[0], table)
+
+
+def test_a_trick_is_not_removed_from_a_recipe_without_tricks() -> None:
+    with pytest.raises(RecipeError, match="'tricks' has no entry 'r1'; found nothing; only what is there"):
+        set_value({"steps": 3}, "tricks.r1=none")
+
+
+def test_the_tables_that_a_recipe_can_do_without_are_those_of_its_model() -> None:
+    def optional(model: type[Config], root: str = "") -> set[str]:
+        found: set[str] = set()
+        for name, field in model.model_fields.items():
+            if field.annotation is not None and (tables := tables_in(field.annotation)):
+                found |= set() if field.is_required() else {f"{root}{name}"}
+                if len(tables) == 1 and not issubclass(tables[0], ComponentConfig):
+                    found |= optional(tables[0], f"{root}{name}.")
+        return found
+
+    def tables_in(annotation: Any) -> list[type[Config]]:
+        if isinstance(annotation, type):
+            return [annotation] if issubclass(annotation, Config) else []
+        return [table for part in get_args(annotation) for table in tables_in(part)]
+
+    assert optional(Recipe) == set(OPTIONAL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,18 @@ def to_toml(table: Table) -> str:
 NONE = "none"
 """The value with which `--set` removes a table. A field's value "none" is written in quotes, like all text."""
 
+OPTIONAL = (
+    *("conditioning", "conditioning.d", "conditioning.g", "init", "log", "measure", "monitor"),
+    *("network.d", "network.e", "optimizer.d", "tricks"),
+)
+"""The tables, and the list of tables, that a recipe can do without: removing one that is not there changes nothing."""
+
 
 def set_value(table: Table, assignment: str) -> None:
     """Apply one `--set path=value` in place, with a dotted path and a TOML value; `path+=value` extends a list.
 
-    `path=none` removes a table or a trick. A trick is addressed by its index or by its kind:
-    `tricks.instance_noise.sigma=0.2`.
+    `path=none` removes a table or a trick; if a table of `OPTIONAL` is not there, nothing changes. A trick is addressed
+    by its index or by its kind: `tricks.instance_noise.sigma=0.2`.
 
     Raises:
         RecipeError: there is no "=", the path is empty or leads through a single value, the value is not TOML, or `+=`
@@ -98,7 +105,8 @@ def set_value(table: Table, assignment: str) -> None:
     where = f"--set {assignment}"
     if not equals or not keys:
         raise RecipeError("--set takes path=value", where=where, cure="for example --set optimizer.d.lr=1e-4")
-    if text.strip() == NONE and not extends and _removed(table, keys, where):
+    if text.strip() == NONE and not extends:
+        _remove(table, keys, where)
         return
     value = _value(path.strip(), text.strip(), where)
     parent: Any = table
@@ -120,25 +128,34 @@ def set_value(table: Table, assignment: str) -> None:
     parent[last] = [*before, *value]
 
 
-def _removed(table: Table, keys: list[str], where: str) -> bool:
-    """Remove the table at `keys`, which may be an item of a list, such as a trick; False if there is none.
+def _remove(table: Table, keys: list[str], where: str) -> None:
+    """Remove the table at `keys`, which may be an item of a list, such as a trick, or all tricks.
 
     Raises:
-        RecipeError: a list has no such item, or more than one.
+        RecipeError: there is none, and it is not one of `OPTIONAL`; or a list has no such item, or more than one.
     """
     parent: Any = table
     for depth, key in enumerate(keys[:-1]):
         if isinstance(parent, list):
             parent = parent[_index(parent, key, ".".join(keys[:depth]), where)]
         else:
-            parent = parent.get(key) if isinstance(parent, dict) else None
+            parent = parent.get(key, [] if key == "tricks" else None) if isinstance(parent, dict) else None
+    path, last = ".".join(keys), keys[-1]
     if isinstance(parent, list):
-        del parent[_index(parent, keys[-1], ".".join(keys[:-1]), where, "only what is there can be removed")]
-        return True
-    if not isinstance(parent, dict) or not isinstance(parent.get(keys[-1]), dict):
-        return False
-    del parent[keys[-1]]
-    return True
+        del parent[_index(parent, last, ".".join(keys[:-1]), where, "only what is there can be removed")]
+        return
+    value = parent.get(last) if isinstance(parent, dict) else None
+    if isinstance(value, dict) or (path in OPTIONAL and value is not None):
+        del parent[last]
+    elif path not in OPTIONAL:
+        what = f"none removes a table or a trick, and '{path}' is neither"
+        found = "nothing" if value is None else "a list" if isinstance(value, list) else f"{path} = {value!r}"
+        cure = f"text needs quotes: --set '{path}=\"none\"'"
+        if isinstance(value, list):
+            cure = f"--set '{path}=[]' empties it"
+        elif parent is table and value is None and (similar := get_close_matches(path, OPTIONAL, 1)):
+            cure = f"did you mean '{similar[0]}'?"
+        raise RecipeError(what, where=where, found=found, cure=cure)
 
 
 def _value(path: str, text: str, where: str) -> Any:
