@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 from contracts import synthetic_study
-from poise.study.folder import StudyFolder
 from poise.utils.system import system
 
 FIXED = ["tip", "data", "measure", "effect", "low", "high", "seeds", "failures", "verdict"]
@@ -22,13 +21,7 @@ FIXED = ["tip", "data", "measure", "effect", "low", "high", "seeds", "failures",
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of a study with one base and two tips."""
-    folder = StudyFolder(tmp_path / "study")
-    folder.path.mkdir()
-    study = synthetic_study.study(8, ("packing", "identity"), synthetic_study.BASES[1:2])
-    folder.write_study(study)
-    lines = [json.dumps(result.model_dump(mode="json")) for result in synthetic_study.results(study)]
-    folder.results.write_text("".join(f"{line}\n" for line in lines))
-    return folder.path
+    return synthetic_study.write(tmp_path / "study")
 
 
 def test_table_and_files(poise: Callable, folder: Path) -> None:

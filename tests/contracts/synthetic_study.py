@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
+from poise.study.folder import StudyFolder
 from poise.study.records import Arm, Comparison, Expected, RunResult, Study, StudyBase, StudyMeasure
 
 BASES = (
@@ -50,6 +53,17 @@ def study(seeds: int = 8, tips: Sequence[str] = tuple(TIPS), bases: Sequence[Stu
                 Comparison(base=base.name, tip=tip, name=name, treatment=(name,), control=("base",), expected=expected)
             )
     return Study(name="synthetic", bases=tuple(bases), arms=tuple(arms), comparisons=tuple(comparisons))
+
+
+def write(path: Path) -> Path:
+    """Write a study of one base and two tips, with its results, to a new folder."""
+    folder = StudyFolder(path)
+    folder.path.mkdir()
+    study_of_two = study(8, ("packing", "identity"), BASES[1:2])
+    folder.write_study(study_of_two)
+    lines = [json.dumps(one.model_dump(mode="json")) for one in results(study_of_two)]
+    folder.results.write_text("".join(f"{line}\n" for line in lines))
+    return path
 
 
 def result(base: StudyBase, arm: str, seed: str, run: str) -> RunResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import torch
 import torchvision.datasets as datasets
 from image_helpers import train_and_held_out
 from pydantic import ValidationError
+from torch.utils.model_zoo import tqdm
 
 from poise.data.decode import TargetFormat, convert_array
 from poise.data.digits import pad_to
 from poise.data.torchvision_data import DATASETS, VisionConfig
 from poise.errors import DataError
+from poise.utils.progress import progress_to
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST = RNG.integers(0, 256, (30, 28, 28), np.uint8), RNG.integers(0, 256, (20, 28, 28), np.uint8)
@@ -165,6 +168,26 @@ def test_a_failed_download_names_the_reason(tmp_path: Path, monkeypatch: pytest.
     assert len(attempts) == 1
     assert "the download failed: OSError: Network is unreachable" in str(raised.value)
     assert "--data-root" in str(raised.value)
+
+
+def test_the_bar_of_a_download_is_drawn_on_a_terminal_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def downloading(self: datasets.MNIST) -> None:
+        with tqdm(total=2) as bar:
+            bar.update(1)
+        raise OSError("Network is unreachable")
+
+    reports: list[str] = []
+    monkeypatch.setattr(datasets.MNIST, "download", downloading)
+    with pytest.raises(DataError), progress_to(lambda what, _: reports.append(what)):
+        VisionConfig(dataset="MNIST").load(tmp_path)
+    assert capsys.readouterr().err == ""
+    assert reports == ["downloading MNIST", ""]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(DataError):
+        VisionConfig(dataset="MNIST").load(tmp_path)
+    assert "\r" in capsys.readouterr().err
 
 
 def test_existing_files_are_not_downloaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -247,6 +248,7 @@ class FakeApi:
         return SimpleNamespace(repo_id=f"me/{repo_id}" if "/" not in repo_id else repo_id)
 
     def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str, delete_patterns: list[str]) -> None:
+        print("\rUploading: 10 %", file=sys.stderr)
         if self.error is not None:
             raise self.error
         self.uploaded = {f"{repo_id}/{path.name}": path.read_bytes() for path in Path(folder_path).iterdir()}
@@ -254,9 +256,10 @@ class FakeApi:
 
 
 @pytest.mark.parametrize("target", ["model", "hf://me/model"])
-def test_upload(target: str, built: Repository) -> None:
+def test_upload(target: str, built: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     api = FakeApi()
     assert upload_repository(built.contents, target, api, private=True) == "https://huggingface.co/me/model"
+    assert capsys.readouterr().err == "", "bars are drawn on terminals only"
     assert api.created == {"repo_id": target.removeprefix("hf://"), "private": True, "exist_ok": True}
     assert api.uploaded == {f"me/model/{name}": content for name, content in built.contents.items()}
     assert not api.folder.exists()

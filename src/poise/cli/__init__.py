@@ -97,7 +97,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _style_help() -> None:
+    """Let the help have colours and bold text where other output has them, and not where typer would."""
+    from typer import rich_utils
+
+    from poise.utils.console import has_styles
+
+    rich_utils.COLOR_SYSTEM = "auto" if has_styles() else None
+    rich_utils.FORCE_TERMINAL = None  # typer would assume a terminal in a GitHub job
+
+
 def _run(arguments: list[str], *, debug: bool) -> int:
+    if not arguments or {"-h", "--help"} & set(arguments):
+        _style_help()
     try:
         with Signals("; there was nothing to save"):  # until a run handles signals itself
             code = app(arguments, prog_name="poise", standalone_mode=False)

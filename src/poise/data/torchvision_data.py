@@ -17,6 +17,7 @@ from poise.data.notes import resize_note
 from poise.data.source import DataSplits, ImageDataConfig, ImageDataset
 from poise.errors import DataError
 from poise.utils.images import Bytes
+from poise.utils.progress import bars_on_terminals_only, reporting
 
 DATASETS = ["CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "STL10", "SVHN", "USPS"]
 CHARACTERS = ("KMNIST", "MNIST", "QMNIST", "SVHN", "USPS")
@@ -110,7 +111,8 @@ class VisionConfig(ImageDataConfig):
             cure = f"{CURE}, or set data.download = true"
             raise DataError(f"{self.dataset} was not found: {missing}", where=_describe_path(folder), cure=cure)
         try:
-            return _open_dataset(self.dataset, folder, train, download=True)
+            with reporting(f"downloading {self.dataset}"), bars_on_terminals_only():
+                return _open_dataset(self.dataset, folder, train, download=True)
         except Exception as error:  # no network, disk space or permission, a wrong checksum, a changed address
             why = f"{type(error).__name__}: {error}"
             what = f"{self.dataset} was not found, and the download failed: {why}"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from poise.errors import DiskError, RecipeError
 from poise.utils.files import write_folder
+from poise.utils.progress import bars_on_terminals_only
 from poise.utils.system import disk_errors
 
 HUB = "hf://"
@@ -65,12 +66,13 @@ def upload_repository(contents: Mapping[str, bytes], target: str, api: HubApi, *
         try:
             created = api.create_repo(repo_id=repo_id, private=private or None, exist_ok=True)
             repo_id = getattr(created, "repo_id", repo_id)
-            api.upload_folder(
-                repo_id=repo_id,
-                folder_path=str(folder),
-                commit_message="Upload a generator with poise push",
-                delete_patterns=["generator.*"],
-            )
+            with bars_on_terminals_only():
+                api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=str(folder),
+                    commit_message="Upload a generator with poise push",
+                    delete_patterns=["generator.*"],
+                )
         except Exception as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             cure = "log in with `hf auth login`, and check the name and the connection"

@@ -1,11 +1,13 @@
 """Coloured text and tables on a terminal: a rich console that prints every text literally.
 
 No text is read as markup (a class may be called `[bold]`) or as an emoji code (`:name:`), and control characters are
-escaped (see `utils/printing.py`). Colours are given by `styled_text`.
+escaped (see `utils/printing.py`). Colours are given by `styled_text`. With the environment variable NO_COLOR, not even
+bold text is printed, and nothing but text where the output is not a terminal.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +21,11 @@ PIPED_WIDTH = 120
 """The width in columns if the output is not a terminal: wide enough for one line per row of a table."""
 
 
+def has_styles() -> bool:
+    """Whether a terminal may show colours and bold text: not if NO_COLOR is set and not empty (no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
 class TerminalConsole(Console):
     """A console for stdout or stderr.
 
@@ -29,6 +36,8 @@ class TerminalConsole(Console):
     """
 
     def __init__(self, *, err: bool = False, piped_width: int = PIPED_WIDTH, **options: Any) -> None:
+        if not has_styles():
+            options["color_system"] = None  # rich's own rule for NO_COLOR keeps bold and dim text
         super().__init__(stderr=err, markup=False, emoji=False, highlight=False, **options)
         if not self.is_terminal and "width" not in options:
             self.width = piped_width

@@ -5,10 +5,12 @@ The callback is a context variable, so that the functions in between need no par
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from contextvars import ContextVar
+from io import StringIO
 
 Progress = Callable[[str, float], None]
 """A callback that gets what is being done and the fraction done, from 0 to 1; "" once the work is over."""
@@ -52,6 +54,19 @@ def reporting(what: str) -> Iterator[None]:
         yield
     finally:
         report("", 1.0)
+
+
+@contextmanager
+def bars_on_terminals_only() -> Iterator[None]:
+    """Drop what a library prints to stderr in the block, unless stderr is a terminal.
+
+    Libraries that download or upload draw a bar with carriage returns, even into a log file.
+    """
+    if sys.stderr is not None and sys.stderr.isatty():
+        yield
+        return
+    with redirect_stderr(StringIO()):
+        yield
 
 
 class DelayedProgress:
