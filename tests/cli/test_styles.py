@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CommandResult
 from contracts import synthetic_study
 from poise.cli import COMMANDS, main
 from poise.utils.console import TerminalConsole
@@ -26,12 +25,14 @@ class Terminal(StringIO):
         return True
 
 
-def run(stream: type[StringIO], *words: object) -> CommandResult:
-    """The result of a command whose stdout and stderr are of the given kind."""
-    out, err = stream(), stream()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+def run(stream: StringIO, *words: object) -> str:
+    """What a command prints whose stdout and stderr are both `stream`."""
+    with redirect_stdout(stream), redirect_stderr(stream), pytest.raises(SystemExit) as left:
         main([str(word) for word in words])
-    return CommandResult(left.value.code, out.getvalue(), err.getvalue())
+    output = stream.getvalue()
+    assert output
+    assert bool(left.value.code) == ("poise: " in output), output
+    return output
 
 
 @pytest.fixture(autouse=True)
@@ -65,13 +66,13 @@ WORDS = {
     "measure": ["measure RING --n 20 --measures modes"],
     "compare": ["compare RING RING"],
     "export": ["export RING --format safetensors --out OUT.safetensors"],
-    "push": ["push RING OUT --license mit"],
+    "push": ["push RING a/b/c --license mit"],
     "watch": ["watch RING"],
     "ladder": ["ladder --steps 1 --batch 1 --out OUT"],
     "study": ["study nowhere.toml"],
     "report": ["report STUDY"],
 }
-"""Commands with typical output; of those that train several models, only an error."""
+"""Commands with typical output; of those that take long, only an error."""
 
 ALL = [words for lines in WORDS.values() for words in lines]
 ALL += [f"{command} --help" for command in COMMANDS]
@@ -93,11 +94,9 @@ def test_there_are_no_escape_sequences_without_a_terminal(
     words: str, inputs: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    result = run(StringIO, *filled_in(words, inputs, tmp_path))
-    assert result.code in (0, 2, 3), result.err
-    assert result.out or result.err
-    assert ESCAPE not in result.out + result.err
-    assert "\r" not in result.out + result.err
+    output = run(StringIO(), *filled_in(words, inputs, tmp_path))
+    assert ESCAPE not in output
+    assert "\r" not in output
 
 
 @pytest.mark.parametrize("words", ALL)
@@ -105,10 +104,8 @@ def test_there_are_no_colours_and_no_bold_text_with_no_color(
     words: str, inputs: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    result = run(Terminal, *filled_in(words, inputs, tmp_path))
-    assert result.code in (0, 2, 3), result.err
-    assert result.out or result.err
-    assert not STYLE.findall(result.out + result.err)
+    output = run(Terminal(), *filled_in(words, inputs, tmp_path))
+    assert not STYLE.findall(output)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +113,8 @@ def test_there_are_no_colours_and_no_bold_text_with_no_color(
 )
 def test_a_terminal_has_styles(words: str, inputs: dict[str, object], tmp_path: Path) -> None:
     """So that the tests above can fail."""
-    result = run(Terminal, *filled_in(words, inputs, tmp_path))
-    assert result.code == 0, result.err
-    assert STYLE.search(result.out + result.err)
+    output = run(Terminal(), *filled_in(words, inputs, tmp_path))
+    assert STYLE.search(output)
 
 
 @pytest.mark.parametrize("value", ["", "1"])
@@ -131,7 +127,5 @@ def test_an_empty_no_color_is_as_good_as_none(value: str, monkeypatch: pytest.Mo
 
 def test_all_consoles_are_of_the_class_that_follows_the_rule() -> None:
     source = Path(main.__globals__["__file__"]).parents[1]
-    makers = {
-        path.name for path in source.rglob("*.py") if re.search(r"(?<!Terminal)Console\(\w*", path.read_text("utf-8"))
-    }
-    assert makers == {"console.py"}
+    makers = [path for path in source.rglob("*.py") if re.search(r"(?<!Terminal)Console\(", path.read_text("utf-8"))]
+    assert makers == []

@@ -285,7 +285,7 @@ def test_what_a_recipe_can_do_without_is_removed_or_is_not_there(path: str) -> N
 
 
 def test_a_trick_is_not_removed_from_a_recipe_without_tricks() -> None:
-    with pytest.raises(RecipeError, match="'tricks' has no entry 'r1'; found nothing; only what is there"):
+    with pytest.raises(RecipeError, match="'tricks' has no entry 'r1', found nothing; only what is there"):
         set_value({"steps": 3}, "tricks.r1=none")
 
 
