@@ -269,9 +269,13 @@ def test_none_does_not_remove_other_values(assignment: str, found: str, cure: st
     assert table == before
 
 
-def test_none_adds_nothing_to_a_list() -> None:
-    with pytest.raises(RecipeError, match="text needs quotes"):
-        set_value({"network": {"d": {}}}, "network.d+=none")
+@pytest.mark.parametrize("value", ["none", "r1", '"r1"', "3", "{kind='r1'}"])
+def test_only_a_list_can_be_added(value: str) -> None:
+    """A word without quotes is not answered with the cure of "=", which would replace the list."""
+    table = {"tricks": [{"kind": "r2"}]}
+    with pytest.raises(RecipeError, match=r"'\+=' adds the items of a list to a list; for example --set 'tricks\+=\["):
+        set_value(table, f"tricks+={value}")
+    assert table == {"tricks": [{"kind": "r2"}]}
 
 
 @pytest.mark.parametrize("path", OPTIONAL)

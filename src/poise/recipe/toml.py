@@ -108,7 +108,9 @@ def set_value(table: Table, assignment: str) -> None:
     if text.strip() == NONE and not extends:
         _remove(table, keys, where)
         return
-    value = _value(path.strip(), text.strip(), where)
+    if extends and text.strip() and not text.strip().startswith("["):
+        raise _not_a_list(where)
+    value = _value(path, text.strip(), where)
     parent: Any = table
     for depth, key in enumerate(keys[:-1]):
         parent = _child(parent, key, ".".join(keys[:depth]), where)
@@ -123,9 +125,13 @@ def set_value(table: Table, assignment: str) -> None:
         return
     before = parent.get(last, []) if isinstance(parent, dict) else parent[last]
     if not isinstance(before, list) or not isinstance(value, list):
-        cure = "for example --set 'tricks+=[{kind=\"soft_labels\"}]'"
-        raise RecipeError("'+=' adds the items of a list to a list", where=where, cure=cure)
+        raise _not_a_list(where)
     parent[last] = [*before, *value]
+
+
+def _not_a_list(where: str) -> RecipeError:
+    cure = "for example --set 'tricks+=[{kind=\"soft_labels\"}]'"
+    return RecipeError("'+=' adds the items of a list to a list", where=where, cure=cure)
 
 
 def _remove(table: Table, keys: list[str], where: str) -> None:
