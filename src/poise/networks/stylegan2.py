@@ -3,10 +3,18 @@
 The layers are in `styles.py` (modulated convolutions, mapping network), `equalized.py` and `smoothing.py`.
 
 For the same weights, latents and noise they return what the authors' code returns (NVlabs/stylegan2-ada-pytorch, commit
-d72cc7d, its reference operations, at 8, 32 and 64 pixels). In float64 the largest difference is 1e-13 for images of
-values up to 38, 1e-14 for scores up to 10 and 4e-15 for path lengths, and w is equal; in float32 it is 2e-5, 4e-6 and
-1e-6. D was compared with the trick `minibatch_stddev`, as the authors' D contains it. Not compared are labels, which
-enter the authors' D by a mapped embedding, and half precision.
+d72cc7d, its reference operations, at 8, 32 and 64 pixels). `benchmarks/parity.py` measures the largest differences, in
+float64 and in float32:
+
+    images, of up to 31              5.0e-14    1.7e-5
+    scores, of up to 2.6             5.7e-15    9.5e-7
+    w, of up to 7.2                  2.7e-15    0
+    path lengths, of up to 7.5       1.1e-15    7.2e-7
+    gradients of a loss, R1 and path lengths by all weights, of up to 4.7
+                                     4.7e-15    2.2e-6
+
+D was compared with the trick `minibatch_stddev`, as the authors' D contains it. Not compared are labels, which enter
+the authors' D by a mapped embedding, style mixing and half precision.
 """
 
 from __future__ import annotations
