@@ -57,7 +57,7 @@ SIZES = (BigGANSize(32, 16, None, 32), BigGANSize(64, 32, 32, 40), BigGANSize(12
 
 
 def generator_modules(size: BigGANSize) -> Names:
-    """Our modules of a BigGAN generator with an embedding of the label to the authors'."""
+    """The authors' name of each module of our generator, by ours."""
     modules = {
         "embedding": "shared",
         "net.first": "linear",
@@ -79,7 +79,7 @@ def generator_modules(size: BigGANSize) -> Names:
 
 
 def discriminator_modules(size: BigGANSize) -> Names:
-    """Our modules of a BigGAN discriminator with projection to the authors'."""
+    """The authors' name of each module of our discriminator, by ours."""
     modules, index = {"embedding": "embed", "net.score": "linear"}, 0
     for k, side in enumerate(size.d_sides):
         ours, theirs, first = f"net.trunk.{index}", f"blocks.{k}.0", int(k > 0)

@@ -49,7 +49,7 @@ SIZES = (StyleGAN2Size(8, 2), StyleGAN2Size(32, 8), StyleGAN2Size(64, 2))
 
 
 def generator_modules(size: StyleGAN2Size) -> Names:
-    """Our modules of a StyleGAN2 generator to the authors'."""
+    """The authors' name of each module of our generator, by ours."""
     mapping = {f"mapping.{2 * k}": f"mapping.fc{k}" for k in range(size.mapping_layers)}
     names = ("conv0", "conv1", "torgb")
     layers = [f"synthesis.b{side}.{name}" for side in size.sides for name in (names[1:] if side == 4 else names)]
@@ -62,7 +62,7 @@ def generator_modules(size: StyleGAN2Size) -> Names:
 
 
 def discriminator_modules(size: StyleGAN2Size) -> Names:
-    """Our modules of a StyleGAN2 discriminator with minibatch standard deviation to the authors'."""
+    """The authors' name of each module of our discriminator, by ours."""
     blocks = {f"trunk.{k}": f"b{side}" for k, side in enumerate(size.sides[:0:-1], 2)}
     end = 2 + len(blocks)
     return {

@@ -43,9 +43,8 @@ def test_every_tensor_corresponds_to_one_of_equal_shape(family: Any, size: Any) 
     redundant = family.redundant_biases(size).keys() if family is _parity_biggan else set()
     modules = family.generator_modules(size), family.discriminator_modules(size)
     tables = family.generator_shapes(size), family.discriminator_shapes(size)
-    for net, mapping, shapes, only_theirs in zip(
-        family.our_networks(size), modules, tables, (redundant, set()), strict=True
-    ):
+    networks = family.our_networks(size)
+    for net, mapping, shapes, only_theirs in zip(networks, modules, tables, (redundant, set()), strict=True):
         state = net.state_dict()
         names = _parity_pairs.counterparts(state, mapping)
         assert dict(net.named_parameters()).keys() <= names.keys()
@@ -89,8 +88,9 @@ def test_a_pair_has_equal_states_and_unequal_networks_are_found() -> None:
 
 
 def test_another_checkout_is_refused() -> None:
-    with pytest.raises(_parity_pairs.UnknownCheckoutError, match="weight"):
-        _parity_pairs.pair(nn.Linear(3, 2), nn.Linear(2, 3), {}, {"weight": (2, 3), "bias": (3,)})
+    ours, theirs = nn.Sequential(nn.Linear(3, 2)), nn.Sequential(nn.Linear(2, 3))
+    with pytest.raises(_parity_pairs.UnknownCheckoutError, match=r"0\.bias, 0\.weight"):
+        _parity_pairs.pair(ours, theirs, {"0": "0"}, {"0.weight": (2, 3), "0.bias": (2,)})
 
 
 def test_singular_vectors_are_exact() -> None:
