@@ -70,5 +70,7 @@ Measures = Annotated[
 ]
 Features = Annotated[
     str,
-    typer.Option(help="auto, pixels, classifier, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."),
+    typer.Option(
+        help="auto, pixels, classifier, rotations, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."
+    ),
 ]

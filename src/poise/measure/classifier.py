@@ -23,6 +23,7 @@ from poise.core.types import Shape
 from poise.data.source import ImageDataset, SizedSource
 from poise.data.split import held_out_split, pixel_hashes
 from poise.measure import feature_cache
+from poise.measure.rotations import RotatedImages
 from poise.utils.images import to_float
 from poise.utils.progress import Progress, no_progress
 
@@ -39,6 +40,9 @@ SIGNIFICANCE = 1e-3
 
 TEST_FRACTION = 0.1
 """The share of the images that is reserved for testing if none are held out."""
+
+MIN_SIDE = 8
+"""The smallest height and width of the images that a classifier can be trained on."""
 
 MIN_PER_CLASS = 20
 """The mean number of images per class that training requires."""
@@ -162,9 +166,9 @@ def accuracy_on(net: SmallClassifier, source: SizedSource, indices: Tensor) -> f
 
 
 def can_train_on(source: SizedSource) -> bool:
-    """Whether there are at least two classes, enough images per class, and at least 8 x 8 pixels."""
+    """Whether there are at least two classes, enough images per class, and images that are large enough."""
     num_classes = len(source.classes)
-    return num_classes >= 2 and len(source) >= MIN_PER_CLASS * num_classes and min(source.shape[1:]) >= 8
+    return num_classes >= 2 and len(source) >= MIN_PER_CLASS * num_classes and min(source.shape[1:]) >= MIN_SIDE
 
 
 def load_or_train(
@@ -176,9 +180,7 @@ def load_or_train(
     (`data/split.py`), because copies of training images would not test the classifier.
     """
     if held_out is None:
-        assert isinstance(train, ImageDataset), "stacked digits are classified by a classifier of single digits"
-        split = held_out_split(pixel_hashes(train.images), train.labels, TEST_FRACTION)
-        train_indices, test_indices = map(torch.from_numpy, split)
+        train_indices, test_indices = _reserve(train)
         test: SizedSource = train
     else:
         test, train_indices, test_indices = held_out, torch.arange(len(train)), torch.arange(len(held_out))
@@ -206,6 +208,16 @@ def load_or_train(
     stored = net.state_dict() | {"accuracy": torch.tensor(accuracy, dtype=torch.float64)}
     feature_cache.store("classifiers", key, stored)
     return TrainedClassifier(net, _classifier_name(net), accuracy, num_tested, majority_share)
+
+
+def _reserve(source: SizedSource) -> tuple[Tensor, Tensor]:
+    """The indices of the samples to train on, and of those to test on; of an image all rotations or none."""
+    if isinstance(source, RotatedImages):
+        kept, reserved = _reserve(source.source)
+        return source.indices_of(kept), source.indices_of(reserved)
+    assert isinstance(source, ImageDataset), "stacked digits are classified by a classifier of single digits"
+    kept, reserved = held_out_split(pixel_hashes(source.images), source.labels, TEST_FRACTION)
+    return torch.from_numpy(kept), torch.from_numpy(reserved)
 
 
 def _build_classifier(train: SizedSource, weights: Mapping[str, Tensor]) -> SmallClassifier:

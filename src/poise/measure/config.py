@@ -18,7 +18,7 @@ class MeasureConfig(Config):
 
     every: int = Field(default=500, ge=1)
     measures: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)] = ("fid",)
-    features: Literal["auto", "pixels", "classifier"] = "auto"
+    features: Literal["auto", "pixels", "classifier", "rotations"] = "auto"
     n: int = Field(default=1000, ge=10, le=100_000)
 
     @field_validator("measures")

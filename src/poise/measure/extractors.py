@@ -1,4 +1,4 @@
-"""Feature extractors by name: raw values, a classifier of the run's data, D, or a network from a file.
+"""Feature extractors by name: raw values, a classifier trained on the run's data, D, or a network from a file.
 
 Distances in different features are different numbers, so every result names its features.
 """
@@ -17,9 +17,10 @@ from poise.data.source import SizedSource, Source
 from poise.data.stacked_digits import StackedDigits, mode_numbers
 from poise.errors import DataError, RecipeError
 from poise.measure import feature_cache
-from poise.measure.classifier import can_train_on, load_or_train
+from poise.measure.classifier import MIN_SIDE, TrainedClassifier, can_train_on, load_or_train
 from poise.measure.features import Extractor, ExtractorOutput, hash_weights, resize
 from poise.measure.pretrained import InceptionExtractor, load_custom, load_torchvision
+from poise.measure.rotations import MIN_IMAGES, RotatedImages
 from poise.networks.base import call_network
 from poise.utils.progress import Progress, no_progress
 
@@ -52,6 +53,8 @@ class ClassifierExtractor:
         progress: called with what is being computed and which share of it is done.
     """
 
+    description = "classifier"
+
     def __init__(self, train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress) -> None:
         self.num_channels = train.stack if isinstance(train, StackedDigits) else 1
         self.classifies = self.num_channels == 1
@@ -65,11 +68,7 @@ class ClassifierExtractor:
     @property
     def warning(self) -> str:
         """Why its features are not meaningful, as the end of a sentence; empty if it has learned the classes."""
-        trained = self.classifier
-        if trained.has_learned:
-            return ""
-        accuracy = f"an accuracy of {trained.accuracy:.1%} on {trained.num_tested:,} unseen images"
-        return f"{accuracy}, of which {trained.majority_share:.1%} are of the largest class (p = {trained.p_value:.2g})"
+        return _describe_failure(self.classifier)
 
     def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`; there are no logits for stacked digits, whose modes `mode_indices` returns."""
@@ -83,6 +82,35 @@ class ClassifierExtractor:
 
     def _classify_channels(self, samples: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [self.classifier.net(samples[:, channel : channel + 1]) for channel in range(self.num_channels)]
+
+
+class RotationExtractor:
+    """The 64 features of the small classifier, trained to tell how images were rotated: see `poise.measure.rotations`.
+
+    Args:
+        train: the images that the classifier is trained on.
+        held_out: the images that it is tested on; None to reserve some of `train`.
+        progress: called with what is being computed and which share of it is done.
+    """
+
+    classifies = False
+    description = "classifier of rotations"
+
+    def __init__(self, train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress) -> None:
+        test = None if held_out is None else RotatedImages(held_out)
+        self.classifier = load_or_train(RotatedImages(train), test, progress)
+        accuracy = f"accuracy {self.classifier.accuracy:.1%} on unseen images"
+        self.name = f"{self.classifier.name} of rotations, {accuracy}"
+        self.key = feature_cache.cache_key(self.name)
+
+    @property
+    def warning(self) -> str:
+        """Why its features are not meaningful, as the end of a sentence; empty if it has learned the rotations."""
+        return _describe_failure(self.classifier)
+
+    def __call__(self, samples: Tensor) -> ExtractorOutput:
+        """See `Extractor`; there are no logits, as rotations are not classes of the data."""
+        return ExtractorOutput(self.classifier.net(samples)[0])
 
 
 class DiscriminatorExtractor:
@@ -123,9 +151,10 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
     """The extractor that `--features` names.
 
     Args:
-        spec: one of `auto` (the classifier if the data has enough labelled images and the classifier has learned the
-            classes, otherwise pixels or points), `pixels`, `classifier`, `d`, `inception=FILE`, `FILE.py:NAME`, or
-            NAME=FILE with the name of a torchvision network and a file of its weights.
+        spec: one of `auto` (the first of these that is possible: a classifier that has learned the classes of the data,
+            one that has learned to tell how images were rotated, pixels or points), `pixels`, `classifier`,
+            `rotations`, `d`, `inception=FILE`, `FILE.py:NAME`, or NAME=FILE with the name of a torchvision network and
+            a file of its weights.
         context: what the extractor can be made from.
 
     Raises:
@@ -136,7 +165,7 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
     train = context.train
     if name == "auto":
         return _choose_extractor(context)
-    if name in ("pixels", "points") or (not isinstance(train, SizedSource) and name == "classifier"):
+    if name in ("pixels", "points") or (not isinstance(train, SizedSource) and name in TRAINED):
         return IdentityExtractor(train.shape)
     if name == "d":
         if isinstance(context.d, str):
@@ -144,19 +173,20 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
         return DiscriminatorExtractor(context.d(), "this run's")
     if not isinstance(train, SizedSource):
         raise RecipeError("no such features for 2-D points", where="--features", found=name, cure="leave it out")
-    if name == "classifier":
+    if name in TRAINED:
         check_features(name, train)
-        classifier = _train_classifier_extractor(train, context)
+        classifier = TRAINED[name](train, _sized_held_out(context), context.progress)
         if classifier.warning:
-            context.note(
-                f"the features are not meaningful: the classifier has {classifier.warning}; use --features pixels"
-            )
+            reason = f"the {classifier.description} has {classifier.warning}"
+            context.note(f"the features are not meaningful: {reason}; use --features pixels")
         return classifier
     alpha = not isinstance(train, StackedDigits)
     if ".py:" in spec:
         return load_custom(spec, context.trust_code, alpha)
     if not file:
-        cure = "auto, pixels, classifier, d, inception=FILE, FILE.py:NAME or NAME=FILE (a torchvision network)"
+        cure = (
+            "auto, pixels, classifier, rotations, d, inception=FILE, FILE.py:NAME or NAME=FILE (a torchvision network)"
+        )
         raise RecipeError("no such features", where="--features", found=f"'{spec}'", cure=cure)
     if not Path(file).is_file():
         raise DataError("no such file", where="--features", found=file)
@@ -168,26 +198,61 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
 
 
 def _choose_extractor(context: ExtractorContext) -> Extractor:
-    """The extractor for `auto`: the classifier if it has learned the classes, otherwise raw values."""
-    train = context.train
-    if isinstance(train, SizedSource) and can_train_on(_classifier_source(train)):
-        classifier = _train_classifier_extractor(train, context)
-        if not classifier.warning:
-            return classifier
-        context.note(f"the features are pixels, because a classifier has {classifier.warning}")
-    return IdentityExtractor(train.shape)
+    """The extractor for `auto`, see `make_extractor`."""
+    train, failures = context.train, list[str]()
+    chosen: Extractor = IdentityExtractor(train.shape)
+    description = "pixels"
+    for name, extractor in TRAINED.items() if isinstance(train, SizedSource) else ():
+        if not UNAVAILABLE[name](train):
+            classifier = extractor(train, _sized_held_out(context), context.progress)
+            if not classifier.warning:
+                chosen, description = classifier, f"those of a {classifier.description}"
+                break
+            failures.append(f"a {classifier.description} has {classifier.warning}")
+    for failure in failures:
+        context.note(f"the features are {description}, because {failure}")
+    return chosen
 
 
-def _train_classifier_extractor(train: SizedSource, context: ExtractorContext) -> ClassifierExtractor:
-    held_out = context.held_out if isinstance(context.held_out, SizedSource) else None
-    return ClassifierExtractor(train, held_out, context.progress)
+def _sized_held_out(context: ExtractorContext) -> SizedSource | None:
+    return context.held_out if isinstance(context.held_out, SizedSource) else None
 
 
 def check_features(name: str, train: Source) -> None:
     """Raises RecipeError if these features are not available for this data, before anything is trained or written."""
-    if name == "classifier" and isinstance(train, SizedSource) and not can_train_on(_classifier_source(train)):
-        message = "a classifier requires labels, with twenty images per class on average"
-        raise RecipeError(message, where="--features", cure="use --features pixels")
+    if name in TRAINED and isinstance(train, SizedSource) and (reason := UNAVAILABLE[name](train)):
+        raise RecipeError(reason, where="--features", cure="use --features pixels")
+
+
+def _no_classes(train: SizedSource) -> str:
+    """Why no classifier of the classes can be trained; empty if it can."""
+    if can_train_on(_classifier_source(train)):
+        return ""
+    return "a classifier requires labels, with twenty images per class on average"
+
+
+def _no_rotations(train: SizedSource) -> str:
+    """Why no classifier of rotations can be trained; empty if it can."""
+    if isinstance(train, StackedDigits) or min(train.shape[1:]) < MIN_SIDE or len(train) < MIN_IMAGES:
+        return f"a classifier of rotations requires {MIN_IMAGES} images of at least {MIN_SIDE} x {MIN_SIDE} pixels"
+    return ""
+
+
+TRAINED: dict[str, type[ClassifierExtractor | RotationExtractor]] = {
+    "classifier": ClassifierExtractor,
+    "rotations": RotationExtractor,
+}
+"""The extractors that are trained on the data, in the order in which `auto` tries them."""
+
+UNAVAILABLE: dict[str, Callable[[SizedSource], str]] = {"classifier": _no_classes, "rotations": _no_rotations}
+
+
+def _describe_failure(trained: TrainedClassifier) -> str:
+    """Why the features of a classifier are not meaningful, as the end of a sentence; empty if it has learned."""
+    if trained.has_learned:
+        return ""
+    accuracy = f"an accuracy of {trained.accuracy:.1%} on {trained.num_tested:,} unseen images"
+    return f"{accuracy}, of which {trained.majority_share:.1%} are of the largest class (p = {trained.p_value:.2g})"
 
 
 def _classifier_source(source: SizedSource) -> SizedSource:
