@@ -199,10 +199,13 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
 
 def _choose_extractor(context: ExtractorContext) -> Extractor:
     """The extractor for `auto`, see `make_extractor`."""
-    train, failures = context.train, list[str]()
-    chosen: Extractor = IdentityExtractor(train.shape)
+    train, raw = context.train, IdentityExtractor(context.train.shape)
+    if not isinstance(train, SizedSource):
+        return raw
+    failures: list[str] = []
+    chosen: Extractor = raw
     description = "pixels"
-    for name, extractor in TRAINED.items() if isinstance(train, SizedSource) else ():
+    for name, extractor in TRAINED.items():
         if not UNAVAILABLE[name](train):
             classifier = extractor(train, _sized_held_out(context), context.progress)
             if not classifier.warning:
