@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers finetuning parity golden slow kills clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers finetuning smallsets parity golden slow kills clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -58,6 +58,9 @@ workers: $(READY)  ## how much faster two workers finish a study than one; minut
 
 finetuning: $(READY)  ## fine-tuning on 100 images beside training from scratch; minutes on one core
 	$(BIN)/python benchmarks/fine_tuning.py
+
+smallsets: $(READY)  ## the default recipe on 60, 600 and 6,000 images of the folder IMAGES, and whether it copies them; half an hour
+	$(BIN)/python benchmarks/small_sets.py "$(IMAGES)"
 
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py
