@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+import typer.main
 
 from poise.cli import main, progress_view
+from poise.data.source import ImageDataset, SizedSource
+from poise.data.stacked_digits import StackedDigits
+from poise.measure import classifier
+from poise.training import diagnostics
+from poise.training.memorization import MemorizationCheck
+
+# Typer builds all commands anew at every call, which takes longer than most commands here
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 # tiny networks gain nothing from threads, and workers that fight over them lose a lot; children inherit it
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+_checks: dict[Hashable, MemorizationCheck] = {}
+
+
+def _memorization_check(
+    train: SizedSource, held_out: SizedSource, device: torch.device, *, mirror: bool = False
+) -> MemorizationCheck:
+    """A check depends on the data alone, and to make one takes longer than the rest of a short run on digits."""
+    if type(train) not in (ImageDataset, StackedDigits) or len(train) < 1000:
+        return MemorizationCheck(train, held_out, device, mirror=mirror)
+    key = (train.fingerprint, held_out.fingerprint, device, mirror)
+    if key not in _checks:
+        _checks[key] = MemorizationCheck(train, held_out, device, mirror=mirror)
+    return _checks[key]
+
+
+diagnostics.MemorizationCheck = _memorization_check  # type: ignore[misc,assignment]
 
 
 class CommandResult(NamedTuple):
@@ -44,11 +73,22 @@ class CommandResult(NamedTuple):
 Command = Callable[..., CommandResult]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Classifiers and features are kept for the session, for all its workers, and nowhere else."""
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that all workers of this session share."""
     base = tmp_path_factory.getbasetemp()
-    os.environ["POISE_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(session_folder: Path) -> None:
+    """Classifiers and features are kept for the session, for all its workers, and nowhere else.
+
+    Classifiers are trained on few images, because most tests need one and not a good one; `measure/conftest.py` sets
+    this back.
+    """
+    os.environ["POISE_CACHE"] = str(session_folder / "cache")
+    classifier.SAMPLES_SEEN = (6_400, 6_400)
 
 
 @pytest.fixture(scope="session", autouse=True)

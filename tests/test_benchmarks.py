@@ -10,9 +10,12 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from poise import cli
+from poise.study.engines import ENGINES
+from study.tiny_studies import DirectExecutor
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -66,11 +73,29 @@ def is_benchmark(words: list[str]) -> bool:
 WITH_BENCHMARKS = [name for name in targets() if commands(name)]
 
 
+def run_command(words: Sequence[str], *, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run`, but `python -m poise ...` is run in this process, which has imported torch already."""
+    if list(words[:3]) != [sys.executable, "-m", "poise"]:
+        return run_process(words, check=check, **options)
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+        cli.main(words[3:])
+    done = subprocess.CompletedProcess(words, int(left.value.code or 0), out.getvalue(), err.getvalue())
+    if check:
+        done.check_returncode()
+    return done
+
+
+run_process = subprocess.run
+
+
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Runs a benchmark with these arguments and `--quick`, in an empty folder."""
+    """Runs a benchmark with these arguments and `--quick`, in an empty folder, and what it starts in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(subprocess, "run", run_command)
+    monkeypatch.setitem(ENGINES, "local", lambda workers: DirectExecutor())
     threads = torch.get_num_threads()
 
     def run(script: str, *arguments: str) -> None:

@@ -17,6 +17,8 @@ from typer.main import get_command
 from poise import cli
 from poise.data.source import DataSplits, SizedSource
 from poise.measure.evaluator import Evaluator
+from poise.study.engines import ENGINES
+from study.tiny_studies import DirectExecutor
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,6 +43,12 @@ def name(page: Path) -> str:
 def commands(page: Path) -> list[str]:
     lines = [line.strip() for block in BLOCK.findall(page.read_text("utf-8")) for line in block.splitlines()]
     return [line.removeprefix("$ ") for line in lines if line and not line.startswith("#")]
+
+
+@pytest.fixture(autouse=True)
+def _studies_run_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers would each import torch; tests/study has them."""
+    monkeypatch.setitem(ENGINES, "local", lambda workers: DirectExecutor())
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from contracts.tiny import one_thread
+from contracts.tiny import one_thread, own_convolutions
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
+def _fast_kernels() -> Iterator[None]:
+    with one_thread(), own_convolutions():
         yield

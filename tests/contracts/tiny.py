@@ -148,6 +148,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def own_convolutions() -> Iterator[None]:
+    """Use PyTorch's own convolutions: oneDNN prepares each one, which for tiny images takes longer than convolving."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
+
+
 WAITING = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist", "cpu", "numpy", "nonzero")
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from poise.data.digits import DigitsConfig
 from poise.data.source import DataSplits, ImageDataset
+from poise.measure import classifier
 from poise.measure.evaluator import Evaluator
+
+SAMPLES_SEEN = classifier.SAMPLES_SEEN
+"""Those of a user: the tests have not begun yet."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _good_classifier(session_folder: Path) -> Iterator[None]:
+    """Classifiers are trained as for a user, and kept apart from those of other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POISE_CACHE", str(session_folder / "good"))
+        patch.setattr(classifier, "SAMPLES_SEEN", SAMPLES_SEEN)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +32,8 @@ def digits() -> DataSplits:
     return DigitsConfig(size=32).load()
 
 
-@pytest.fixture(scope="session")
-def digits_evaluator(digits: DataSplits) -> Evaluator:
+@pytest.fixture(scope="module")
+def digits_evaluator(digits: DataSplits, _good_classifier: None) -> Evaluator:
     """An evaluator with 400 held-out digits and classifier features."""
     return Evaluator(DigitsConfig(size=32), digits, n=400)
 

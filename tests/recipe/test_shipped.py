@@ -40,7 +40,7 @@ def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
     If `thin`, networks are narrow and features are pixels, so that no classifier is trained for measuring.
     """
     measure = load_table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
-    log = {"rows": 1, "samples": 2, "saves": 2, "keep": 2, "sheet": 4}
+    log = {"rows": 2, "samples": 4, "saves": 2, "keep": 2, "sheet": 4}
     networks = {player: part | narrow(part) if thin else part for player, part in load_table(name)["network"].items()}
     return decode(load_table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure, "network": networks})
 

@@ -15,10 +15,8 @@ from poise.recipe.decode import decode
 from poise.recipe.toml import set_value
 from poise.training.train import train
 
-STEPS = 240
 ADAM = {"kind": "adam", "lr": 1e-3}
 SOUND: dict[str, Any] = {
-    "steps": STEPS,
     "batch": 16,
     "data": {"kind": "digits", "size": 16},
     "latent": {"kind": "gaussian", "dim": 16},
@@ -30,22 +28,27 @@ SOUND: dict[str, Any] = {
     "log": {"rows": 10, "samples": 1000, "saves": 1000, "sheet": 4},
 }
 UNNORMED = {**SOUND["network"], "d": {"kind": "dcgan", "width": 8, "norm": "none"}}
-CAUSES: dict[str, dict[str, Any]] = {
-    "not_finite": {"optimizer": {"g": {"kind": "adam", "lr": 1e30}, "d": ADAM}},
-    "saturated": {"optimizer": {"g": {"kind": "adam", "lr": 0.5}, "d": ADAM}},
+CAUSES: dict[str, dict[str, Any]] = {  # each for about half as many steps again as it takes until the alarm
+    "not_finite": {"steps": 60, "optimizer": {"g": {"kind": "adam", "lr": 1e30}, "d": ADAM}},
+    "saturated": {"steps": 120, "optimizer": {"g": {"kind": "adam", "lr": 0.5}, "d": ADAM}},
     "d_at_zero": {
+        "steps": 150,
         "optimizer": {"g": {"kind": "adam", "lr": 4e-4}, "d": {"kind": "adam", "lr": 4e-3}},
         "tempo": {"kind": "ratio", "d": 2},
     },
-    "d_never_wrong": {"optimizer": {"g": {"kind": "adam", "lr": 4e-4}, "d": {"kind": "adam", "lr": 4e-3}}},
+    "d_never_wrong": {
+        "steps": 150,
+        "optimizer": {"g": {"kind": "adam", "lr": 4e-4}, "d": {"kind": "adam", "lr": 4e-3}},
+    },
     "d_spikes": {
+        "steps": 240,
         "network": UNNORMED,
         "optimizer": {"g": {"kind": "adam", "lr": 0.05}, "d": {"kind": "adam", "lr": 0.3}},
     },
     "labels_wrong": {
         "conditioning": {"g": {"kind": "concat"}},
         "measure": {"every": 40, "measures": ["fid", "gan_test"], "n": 200},
-        "steps": 400,
+        "steps": 240,
     },
 }
 

@@ -21,12 +21,12 @@ from poise.training.listener import NullListener
 from poise.training.train import train
 from poise.tricks.base import TrickConfig
 
-STEPS, STOP = 80, 49
+STEPS, STOP = 40, 25
 TRICKS: dict[str, type[TrickConfig]] = find_components(TrickConfig, "poise.tricks")  # type: ignore[assignment]
 
 BUSY: dict[str, dict[str, Any]] = {
-    "past_selves": {"every": 10, "duration": 4},
-    "mean_weights": {"last": 3, "every": 7},
+    "past_selves": {"every": 7, "duration": 3},
+    "mean_weights": {"last": 3, "every": 4},
     "experience_replay": {"size": 64},
     "history": {"size": 64},
     "adaptive_augment": {"speed": 5000.0},
@@ -34,7 +34,7 @@ BUSY: dict[str, dict[str, Any]] = {
     "gradient_clipping": {"max_norm": 5.0},
     "minibatch_discrimination": {"kernels": 8},
 }
-"""Settings with which all of them act within 80 steps."""
+"""Settings with which all of them act within 40 steps."""
 
 ALONE = {"auxiliary_classifier": "packing"}
 """Tricks that are left out because they exclude another one."""
@@ -56,7 +56,7 @@ def recipe() -> Recipe:
             "optimizer": {"g": {"kind": "adam"}, "d": {"kind": "adam"}},
             "tempo": {"kind": "ratio"},
             "tricks": tricks,
-            "log": {"rows": 20, "samples": 40, "saves": 40, "sheet": 16},
+            "log": {"rows": 10, "samples": 20, "saves": 20, "sheet": 16},
         }
     )
 

@@ -213,12 +213,12 @@ def test_a_batch_of_one_repeated_digit_is_detected(trick: dict[str, Any], networ
         optimizer.step()
     num_correct = 0
     with torch.no_grad():
-        for _ in range(100):
+        for _ in range(50):
             scores = [
                 d(draw_batch(digits[1200:], 16, one=one, generator=generator)).score.mean() for one in (False, True)
             ]
             num_correct += bool(scores[0] > scores[1])
-    assert num_correct > 95
+    assert num_correct > 47
 
 
-STEPS = 150
+STEPS = 80

@@ -287,7 +287,7 @@ class LinearCritic(nn.Module):
 
 
 def distances_to_equilibrium(
-    weight: float, *, nonlinear: bool, start: tuple[float, float], lr: float = 0.1, moves: int = 2000
+    weight: float, *, nonlinear: bool, start: tuple[float, float], lr: float = 0.1, moves: int = 600
 ) -> list[float]:
     """The distance of both players from the equilibrium, at the start and after each step of two moves."""
     centre = 1.0 if nonlinear else 0.0
@@ -308,7 +308,7 @@ def distances_to_equilibrium(
 
 
 def test_a_circle_becomes_an_inward_spiral() -> None:
-    """min_x max_y xy, with alternating steps, 2,000 moves.
+    """min_x max_y xy, with alternating steps, 600 moves: five circles without the trick.
 
     Salimans et al. 2016, section 3.3, claim that historical averaging "was able to find equilibria of low-dimensional,
     continuous non-convex games", on which "gradient descent fails by going into extended orbits that do not approach
@@ -318,11 +318,11 @@ def test_a_circle_becomes_an_inward_spiral() -> None:
     plain = distances_to_equilibrium(0.0, nonlinear=False, start=(1.0, 0.0))
     assert all(0.5 < radius < 2 for radius in plain)
     averaged = distances_to_equilibrium(0.3, nonlinear=False, start=(1.0, 0.0))
-    assert averaged[-1] < 0.05
-    quarters = [max(averaged[at : at + 250]) for at in range(1, 1000, 250)]
+    assert averaged[-1] < 0.1
+    quarters = [max(averaged[at : at + 75]) for at in range(1, 300, 75)]
     assert quarters == sorted(quarters, reverse=True)
-    assert quarters[-1] < quarters[0] / 10
-    assert all(radius < 0.2 for radius in averaged[200:])
+    assert quarters[-1] < quarters[0] / 8
+    assert all(radius < 0.2 for radius in averaged[150:])
 
 
 @pytest.mark.parametrize("start", [(1.6, 0.4), (-0.5, 1.0)])
@@ -332,7 +332,7 @@ def test_the_game_of_the_paper_reaches_its_equilibrium(start: tuple[float, float
     assert all(0.5 * plain[0] < radius < 2.5 * plain[0] for radius in plain)
     averaged = distances_to_equilibrium(0.3, nonlinear=True, start=start)
     assert averaged[-1] < 0.05 * averaged[0]
-    assert all(radius < 0.2 * averaged[0] for radius in averaged[300:])
+    assert all(radius < 0.2 * averaged[0] for radius in averaged[150:])
 
 
 def test_the_game_equals_its_recursion() -> None:

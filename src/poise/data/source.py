@@ -182,9 +182,9 @@ class ImageDataset(SizedSource):
         """See `SizedSource.gather_labels`."""
         return None if self._label_tensor is None else self._label_tensor[indices]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 of shape, class names, pixels and labels."""
+        """The first 16 hex digits of the SHA-256 of shape, class names, pixels and labels; computed once."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         for start in range(0, len(self), 4096):
             digest.update(self.images[start : start + 4096].tobytes())
