@@ -17,6 +17,7 @@ from contracts.tiny import (
     CPU,
     WORLDS,
     Session,
+    changed_by_resuming,
     context,
     findings_of,
     no_waiting,
@@ -220,10 +221,9 @@ def test_objective_declares_the_output_of_d(kind: str) -> None:
 def test_objective_trains_and_resumes(kind: str, world: str) -> None:
     config = recipe(world, **suited(world, kind))
     assert findings_of(config, world).refusals == []
-    whole = Session(config, source(world)).play(6)
-    assert all(torch.isfinite(t).all() for t in whole.saved().values())
-    half = Session(config, source(world)).play(3)
-    assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
+    run = Session(config, source(world))
+    assert changed_by_resuming(run, 3) == []
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
 
 
 @every(JUDGED)
@@ -602,10 +602,9 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
     if refusals:
         assert all(finding.cure and finding.message for finding in refusals)
         return
-    whole = Session(config, source("pictures")).play(4)
-    assert all(torch.isfinite(t).all() for t in whole.saved().values())
-    half = Session(config, source("pictures")).play(2)
-    assert unequal(half.resumed().play(2).saved(), whole.saved()) == []
+    run = Session(config, source("pictures"))
+    assert changed_by_resuming(run, 2) == []
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
 
 
 ENCODINGS = [(kind, None, world) for kind in ENCODERS for world in WORLDS]
@@ -637,10 +636,9 @@ def test_encoder_trains_and_resumes(kind: str, norm: str | None, objective: str,
     assert all(finding.cure and finding.message for finding in refusals)
     if refusals:
         return
-    whole = Session(config, source(world)).play(6)
-    assert all(torch.isfinite(t).all() for t in whole.saved().values())
-    half = Session(config, source(world)).play(3)
-    assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
+    run = Session(config, source(world))
+    assert changed_by_resuming(run, 3) == []
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
 
 
 @every(ENCODERS)
@@ -742,18 +740,14 @@ def test_tempo_keeps_its_bounds_and_both_players_move(kind: str) -> None:
 @every(TEMPOS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_tempo_trains_and_resumes(kind: str, world: str) -> None:
-    whole = paced(world, kind).play(6)
-    half = paced(world, kind).play(3)
-    assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
+    assert changed_by_resuming(paced(world, kind), 3) == []
 
 
 @every(OPTIMIZERS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_optimizer_trains_and_resumes(kind: str, world: str) -> None:
     part = both_players({"kind": kind, "lr": {"kind": "linear", "start": 1e-2, "end": 1e-3}})
-    whole = session(world, optimizer=part).play(6)
-    half = session(world, optimizer=part).play(3)
-    assert unequal(half.resumed().play(3).saved(), whole.saved()) == []
+    assert changed_by_resuming(session(world, optimizer=part), 3) == []
 
 
 @every(OPTIMIZERS)

@@ -304,6 +304,12 @@ def unequal(a: dict[str, Tensor], b: dict[str, Tensor]) -> list[str]:
     return sorted(odd)
 
 
+def changed_by_resuming(run: Session, steps: int) -> list[str]:
+    """Names of the state that differs between a run of twice as many steps and one that is resumed halfway."""
+    resumed = run.play(steps).resumed()
+    return unequal(resumed.play(steps).saved(), run.play(steps).saved())
+
+
 def bits(tensor: Tensor) -> Tensor:
     """The bytes of a tensor, so that nan equals nan and 0 is not -0."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -77,10 +77,10 @@ def check_historical_pull(play: Play) -> None:
             assert bool(difference.any()) is (step > 0)
 
     def distance_from_mean(on: bool) -> list[float]:
-        """The distance of each player from its mean after 60 steps."""
+        """The distance of each player from its mean after 40 steps."""
         run = play(on, 0)
         seen = Gradients(run)
-        run.play(60)
+        run.play(40)
         return [
             float((seen.weights_before[side][-1] - torch.stack(seen.weights_before[side]).mean(0)).norm())
             for side in Side

@@ -118,13 +118,13 @@ def check_adaptive_augment(play: Play) -> None:
 
     always = viewed_batches(play(True, 3, tricks=set_to(start=1.0, speed=0.0)))
     assert all(all(is_changed(batch)) for batch in always)
-    run = play(True, 40, tricks=set_to(start=0.3, speed=0.0, policy=["colour"]))
+    run = play(True, 24, tricks=set_to(start=0.3, speed=0.0, policy=["colour"]))
     assert float(run.game.tricks["adaptive_augment"].p) == pytest.approx(0.3), "without a speed it is constant"
     same = [not other for batch in viewed_batches(run) for other in is_changed(batch)]
     p = 0.7 * 0.7 * 0.85  # brightness, contrast, and a negative half of the time; one channel has no hue
     assert abs(sum(same) / len(same) - p) < 5 * math.sqrt(p * (1 - p) / len(same))
 
-    steps, every, step = 24, 2, BATCH * 2 / 128.0
+    steps, every, step = 16, 2, BATCH * 2 / 128.0
     paths = {}
     for start, target in ((0.5, 0.0), (0.25, -1.0), (0.5, 1.0), (0.5, 0.4)):
         run = play(True, steps, tricks=set_to(start=start, target=target, speed=128.0, every=every))

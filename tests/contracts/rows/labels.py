@@ -50,9 +50,9 @@ def check_classifier(play: Play) -> None:
     assert without.of(Side.D)[0].move.outputs["real"].classes is None
     assert not any(name.endswith("/class_accuracy") for name in without.metrics.reduce())
 
-    run = play(True, 150)
+    run = play(True, 90)
     run.metrics.reduce()
-    late = run.play(50).metrics.reduce()
+    late = run.play(30).metrics.reduce()
     assert late["d/class_accuracy"].mean > 0.6
     assert late["g/class_accuracy"].mean > 0.6
 

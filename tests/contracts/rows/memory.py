@@ -60,7 +60,7 @@ def origins(run: Session) -> list[list[Origin]]:
 
 def check_experience_replay(play: Play) -> None:
     """A quarter of D's fakes are from its last three steps, uniformly: six slots, two new samples per step."""
-    run = play(True, 150)
+    run = play(True, 100)
     all_origins = origins(run)
     assert [move_index for move_index, _ in all_origins[0]] == [0] * BATCH, "the queue is empty at first"
     for move_index, batch in enumerate(all_origins[1:], 1):
@@ -95,7 +95,7 @@ def check_history(play: Play) -> None:
     """Twelve slots, filled by a batch and a half; then half of each batch is replayed, and half of G's is stored."""
     run = play(True, 0)
     buffers: list[set[bytes]] = []
-    for _ in range(150):
+    for _ in range(100):
         run.play(1)
         buffers.append({sample_bytes(fake) for fake in run.game.tricks["history"].pool.images})
     all_origins, moves = origins(run), run.of(Side.D)
@@ -139,7 +139,7 @@ def check_history(play: Play) -> None:
 
 def check_image_pool(play: Play) -> None:
     """Twelve slots, filled first; then, with probability 1/2, a sample is swapped with a stored one."""
-    run = play(True, 200)
+    run = play(True, 120)
     pool: set[Origin] = set()
     swapped, ages = [], []
     for move_index, batch in enumerate(origins(run)):

@@ -118,13 +118,16 @@ def check_pulling_away(play: Play) -> None:
 
 
 def shift_and_flip(images: Tensor, down: list[int], right: list[int], mirror: list[bool]) -> Tensor:
-    """Each image shifted and padded by reflection, then flipped if `mirror` is true, pixel by pixel."""
+    """Each image shifted and padded by reflection, then flipped if `mirror` is true, by the index of each pixel."""
     out, size = torch.zeros_like(images), images.shape[2]
+    at = torch.arange(size)
+
+    def reflected(index: Tensor) -> Tensor:
+        return torch.minimum(index.abs(), 2 * (size - 1) - index)
+
     for k in range(len(images)):
-        for y in range(size):
-            for x in range(size):
-                row, column = (min(abs(at), 2 * (size - 1) - at) for at in (y - down[k], x - right[k]))
-                out[k, :, y, size - 1 - x if mirror[k] else x] = images[k, :, row, column]
+        rows, columns = reflected(at - down[k]), reflected((at.flip(0) if mirror[k] else at) - right[k])
+        out[k] = images[k][:, rows][:, :, columns]
     return out
 
 
