@@ -53,14 +53,14 @@ def _studies_run_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a command does not say how many samples are compared, not a thousand are."""
+    """No more than a few samples are compared, where a user compares a thousand."""
     made = Evaluator.__init__
 
     def smaller(
         self: Evaluator, entry: Any, loaded: DataSplits, features: str = "auto", n: int | None = None, **more: Any
     ) -> None:
-        many = isinstance(loaded.held_out, SizedSource) and len(loaded.held_out) > FEW
-        made(self, entry, loaded, features, FEW if n is None and many else n, **more)
+        few = isinstance(loaded.held_out, SizedSource) and len(loaded.held_out) <= FEW
+        made(self, entry, loaded, features, n if few else min(n or FEW, FEW), **more)
 
     monkeypatch.setattr(Evaluator, "__init__", smaller)
 
