@@ -145,7 +145,7 @@ def poise(*words: str, **streams: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "poise", *words], **streams)
 
 
-@pytest.mark.parametrize(("words", "code"), [(["recipes"], 0), (["train", "no-such"], 2), (["--version"], 0)])
+@pytest.mark.parametrize(("words", "code"), [(["recipes"], 0), (["tips", "no-such"], 2), (["--version"], 0)])
 def test_exit_codes_without_a_reader(pipe: int, words: list[str], code: int) -> None:
     """Python's own flush at its end would make 120 of each."""
     assert poise(*words, stdout=pipe, stderr=pipe).wait(60) == code

@@ -120,7 +120,7 @@ def built(changes: dict[str, Any]) -> Recipe:
     return decode(table)
 
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many
