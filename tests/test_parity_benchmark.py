@@ -132,9 +132,11 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
+    names = ("BigGAN", "layers", "training", "training.networks", "dnnlib", "torch_utils")
+    before = {name: sys.modules.get(name) for name in names}  # `training` may be the folder of tests
     yield tmp_path
     assert str(tmp_path) not in sys.path
-    assert not {"BigGAN", "layers", "training", "training.networks", "dnnlib", "torch_utils"} & sys.modules.keys()
+    assert {name: sys.modules.get(name) for name in names} == before
 
 
 def test_stylegan2_is_imported_without_custom_operations_and_in_any_dtype(checkout: Path) -> None:

@@ -56,7 +56,7 @@ def test_round_trip() -> None:
         ({"every": 1.5}, ["measure.every"]),
         ({"n": 9}, ["measure.n", "found 9"]),
         ({"n": 100_001}, ["measure.n", "100001"]),
-        ({"features": "d"}, ["measure.features", "'auto', 'pixels' or 'classifier'"]),
+        ({"features": "d"}, ["measure.features", "'auto', 'pixels', 'classifier' or 'rotations'"]),
         ({"feature": "auto"}, ["measure", "unknown key 'feature'", "did you mean 'features'?"]),
     ],
     ids=str,
