@@ -11,9 +11,11 @@ from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import typer.main
+from PIL import Image
 
 from poise.cli import main, progress_view
 from poise.data.source import ImageDataset, SizedSource
@@ -78,6 +80,16 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A temporary folder that all workers of this session share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 colour images of 30 x 20 pixels."""
+    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    for n in range(20):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{n}.png")
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from poise.cli.default_recipe import check_time
 from poise.errors import RecipeError
@@ -20,15 +18,6 @@ from poise.training import default_recipe
 from poise.training.default_recipe import train_for
 
 THIN = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "log.sheet=4", "--set", "measure=none"]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
-    folder.mkdir()
-    for n in range(20):
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{n}.png")
-    return folder
 
 
 def recipe_of(run: Path) -> dict[str, Any]:

@@ -6,23 +6,12 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import poise as package
 from poise.errors import DataError, RecipeError
 from poise.training import default_recipe
 from poise.training.default_recipe import choose_recipe, training_seconds
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
-    folder.mkdir()
-    for n in range(20):
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / f"{n}.png")
-    return folder
 
 
 def test_it_is_the_recipe_of_the_command(photos: Path, poise: Callable, tmp_path: Path) -> None:

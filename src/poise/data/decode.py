@@ -5,6 +5,7 @@ A file that can't be used raises an exception, which `describe_error` turns into
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,6 +234,13 @@ def has_other_aspect(width: int, height: int, target: TargetFormat) -> bool:
     if target.fit == "pad":
         return resized_size(width, height, target) != target.size[::-1]
     return cropped_size(width, height, target) != (width, height)
+
+
+def aspect_text(size: tuple[int, int]) -> str:
+    """The aspect ratio of (height, width) as width:height in lowest terms; "square" if they are equal."""
+    height, width = size
+    factor = math.gcd(height, width)
+    return "square" if width == height else f"{width // factor}:{height // factor}"
 
 
 def _rounded_ratio(numerator: int, denominator: int) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from poise.data.decode import SUFFIXES, Header, TargetFormat, Trait, has_other_aspect
+from poise.data.decode import SUFFIXES, Header, TargetFormat, Trait, aspect_text, has_other_aspect
 from poise.data.listing import Listing, display_name
 from poise.data.source import BadFile, DataWarning
 from poise.utils.images import Bytes
@@ -204,9 +203,8 @@ def _size(target: TargetFormat) -> str:
 
 
 def _other_aspect(target: TargetFormat) -> str:
-    height, width = target.size
-    factor = math.gcd(height, width)
-    return "not square" if width == height else f"not of the aspect ratio {width // factor}:{height // factor}"
+    aspect = aspect_text(target.size)
+    return f"not {aspect}" if aspect == "square" else f"not of the aspect ratio {aspect}"
 
 
 def _fitting(target: TargetFormat) -> str:

@@ -11,6 +11,7 @@ from poise.data.decode import (
     Header,
     TargetFormat,
     Trait,
+    aspect_text,
     cropped_size,
     decode_image,
     describe_error,
@@ -75,6 +76,7 @@ def _describe_changes(header: Header, traits: set[Trait], target: TargetFormat) 
     other_aspect = has_other_aspect(*original, target)
     if target.fit == "crop":
         cropped = cropped_size(*original, target)
+    aspect = aspect_text(target.size).replace("square", "a square")
     composited = Trait.ALPHA in traits and target.channels in (1, 3)
     changes = (
         (header.multi_frame, "reduced to its first frame"),
@@ -82,8 +84,8 @@ def _describe_changes(header: Header, traits: set[Trait], target: TargetFormat) 
         (Trait.BAD_PROFILE in traits, "taken as sRGB, as its colour profile is unusable"),
         (Trait.BAD_EXIF in traits, "not turned upright, as its EXIF data is unreadable"),
         (cropped != original, f"cropped from {_text(original)} to {_text(cropped)}"),
-        (other_aspect and target.fit == "pad", f"padded to the aspect ratio {width}:{height}"),
-        (other_aspect and target.fit == "squeeze", f"squeezed to the aspect ratio {width}:{height}"),
+        (other_aspect and target.fit == "pad", f"padded to {aspect}"),
+        (other_aspect and target.fit == "squeeze", f"squeezed to {aspect}"),
         (composited, f"composited over {target.background}"),
         (target.channels <= 2 and not header.grey, "converted to greyscale"),
         (cropped != (width, height), f"converted from {_text(cropped)} to {width} x {height} like the data"),

@@ -55,6 +55,13 @@ class ClassifierExtractor:
 
     description = "classifier"
 
+    @staticmethod
+    def why_unavailable(train: SizedSource) -> str:
+        """Why none can be trained on `train`; empty if one can."""
+        if can_train_on(_classifier_source(train)):
+            return ""
+        return "a classifier requires labels, with twenty images per class on average"
+
     def __init__(self, train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress) -> None:
         self.num_channels = train.stack if isinstance(train, StackedDigits) else 1
         self.classifies = self.num_channels == 1
@@ -95,6 +102,13 @@ class RotationExtractor:
 
     classifies = False
     description = "classifier of rotations"
+
+    @staticmethod
+    def why_unavailable(train: SizedSource) -> str:
+        """Why none can be trained on `train`; empty if one can."""
+        if isinstance(train, StackedDigits) or min(train.shape[1:]) < MIN_SIDE or len(train) < MIN_IMAGES:
+            return f"a classifier of rotations requires {MIN_IMAGES} images of at least {MIN_SIDE} x {MIN_SIDE} pixels"
+        return ""
 
     def __init__(self, train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress) -> None:
         test = None if held_out is None else RotatedImages(held_out)
@@ -205,8 +219,8 @@ def _choose_extractor(context: ExtractorContext) -> Extractor:
     failures: list[str] = []
     chosen: Extractor = raw
     description = "pixels"
-    for name, extractor in TRAINED.items():
-        if not UNAVAILABLE[name](train):
+    for extractor in TRAINED.values():
+        if not extractor.why_unavailable(train):
             classifier = extractor(train, _sized_held_out(context), context.progress)
             if not classifier.warning:
                 chosen, description = classifier, f"those of a {classifier.description}"
@@ -223,22 +237,8 @@ def _sized_held_out(context: ExtractorContext) -> SizedSource | None:
 
 def check_features(name: str, train: Source) -> None:
     """Raises RecipeError if these features are not available for this data, before anything is trained or written."""
-    if name in TRAINED and isinstance(train, SizedSource) and (reason := UNAVAILABLE[name](train)):
+    if name in TRAINED and isinstance(train, SizedSource) and (reason := TRAINED[name].why_unavailable(train)):
         raise RecipeError(reason, where="--features", cure="use --features pixels")
-
-
-def _no_classes(train: SizedSource) -> str:
-    """Why no classifier of the classes can be trained; empty if it can."""
-    if can_train_on(_classifier_source(train)):
-        return ""
-    return "a classifier requires labels, with twenty images per class on average"
-
-
-def _no_rotations(train: SizedSource) -> str:
-    """Why no classifier of rotations can be trained; empty if it can."""
-    if isinstance(train, StackedDigits) or min(train.shape[1:]) < MIN_SIDE or len(train) < MIN_IMAGES:
-        return f"a classifier of rotations requires {MIN_IMAGES} images of at least {MIN_SIDE} x {MIN_SIDE} pixels"
-    return ""
 
 
 TRAINED: dict[str, type[ClassifierExtractor | RotationExtractor]] = {
@@ -246,8 +246,6 @@ TRAINED: dict[str, type[ClassifierExtractor | RotationExtractor]] = {
     "rotations": RotationExtractor,
 }
 """The extractors that are trained on the data, in the order in which `auto` tries them."""
-
-UNAVAILABLE: dict[str, Callable[[SizedSource], str]] = {"classifier": _no_classes, "rotations": _no_rotations}
 
 
 def _describe_failure(trained: TrainedClassifier) -> str:
