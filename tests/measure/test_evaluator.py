@@ -514,11 +514,20 @@ def test_neighbours_require_a_fixed_training_set(config: DataConfig) -> None:
         Evaluator(config, config.load(), "pixels").nearest_training_grid(torch.zeros(4, 2))
 
 
-@pytest.mark.parametrize("held_out", [ENOUGH_TO_RANK - 1, ENOUGH_TO_RANK])
-def test_few_held_out_images_are_noted(shades: ImageDataset, held_out: int) -> None:
-    evaluator = Evaluator(None, split(shades, 200 - held_out), "pixels")
+@pytest.mark.parametrize(
+    ("held_out", "requested", "noted"),
+    [
+        (ENOUGH_TO_RANK - 1, None, True),
+        (ENOUGH_TO_RANK - 1, 1000, True),  # as a recipe asks for
+        (ENOUGH_TO_RANK - 1, 30, False),
+        (ENOUGH_TO_RANK, None, False),
+        (ENOUGH_TO_RANK, 1000, False),
+    ],
+)
+def test_few_held_out_images_are_noted(shades: ImageDataset, held_out: int, requested: int | None, noted: bool) -> None:
+    evaluator = Evaluator(None, split(shades, 200 - held_out), "pixels", requested)
     notes = evaluator.measure(first_of(shades.images), select_measures("fid")).notes
-    assert any("small differences may be chance" in note for note in notes) == (held_out < ENOUGH_TO_RANK)
+    assert any("small differences may be chance" in note for note in notes) == noted
 
 
 def test_number_of_searched_training_images_is_limited(shades: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ class Evaluator:
         self.reference = self._reference_samples(n)
         self.real, self.n = self.reference.real, len(self.reference.real)
         self.notes += self.reference.notes
-        if n is None and self.n < ENOUGH_TO_RANK:
+        if self.n < ENOUGH_TO_RANK and (n is None or n > self.n):  # fewer than that may be what the user wants
             few = f"compared with only {count_noun(self.n, 'real sample')}"
             self.notes.append(f"{few}: small differences may be chance")
         num_available = len(self.reference.mode_samples)
