@@ -1,8 +1,9 @@
 """Writing files: everything that poise leaves on a disk is written atomically by these functions.
 
 A file, or a folder of files, is written under a temporary name beside its destination, synced and renamed, so that a
-reader sees either the old version or the new one. A line is appended completely or not at all. The leftovers of a
-killed process are recognised by their names, `.tmp-HOST-PROCESS-NAME`, and removed at the next start.
+reader sees either the old version or the new one. A line is appended completely or not at all. Only a file whose parts
+have checksums is overwritten in place. The leftovers of a killed process are recognised by their names,
+`.tmp-HOST-PROCESS-NAME`, and removed at the next start.
 
 All system calls that change anything go through `system`, so that tests can make any of them fail.
 """
@@ -198,6 +199,24 @@ def append_bytes(path: Path, data: bytes) -> None:
         DiskError: the file can't be written.
     """
     _append(path, data, lambda handle: os.fstat(handle).st_size)
+
+
+def overwrite(path: Path, parts: Mapping[int, bytes]) -> None:
+    """Overwrite parts of an existing file, which grows if they exceed its end.
+
+    This is not atomic. It is for files whose parts have checksums, so that a reader skips one that is written in part.
+
+    Args:
+        path: the file.
+        parts: the new content at each offset, in bytes.
+
+    Raises:
+        DiskError: the file can't be written; any of the parts may have been.
+    """
+    with disk_errors(path), synced_stream(path, os.O_WRONLY, durable=False) as stream:
+        for offset, data in parts.items():
+            stream.seek(offset)
+            stream.write(data)
 
 
 def _append(path: Path, data: bytes, end_of: Callable[[int], int]) -> None:
