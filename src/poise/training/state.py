@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
-from poise.core.types import MoveContext
+from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits
 from poise.engine.batches import RealBatches
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.initial_weights import InitialTensors
 from poise.engine.reconstruction_step import reconstruction_step
-from poise.engine.step import alternate, simultaneous
+from poise.engine.step import alternate, make_move, simultaneous
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import CheckpointError, PoiseError, RecipeError
 from poise.recipe.model import Recipe
@@ -141,10 +141,17 @@ class TrainState:
 
     def step(self) -> None:
         """Make one training step."""
-        context = MoveContext(self.steps_done, self.recipe.steps, self.recipe.batch, self.streams)
-        self.streams.seed_global("step", self.steps_done)
-        self.step_function(self.game, self.batches, context, self.step_metrics)
+        self.step_function(self.game, self.batches, self._begin_step(), self.step_metrics)
         self.steps_done += 1
+
+    def step_of(self, mover: Side) -> None:
+        """Make a step that consists of a single move of one player."""
+        make_move(self.game, self.batches, self._begin_step().for_move(mover, 0), self.step_metrics)
+        self.steps_done += 1
+
+    def _begin_step(self) -> MoveContext:
+        self.streams.seed_global("step", self.steps_done)
+        return MoveContext(self.steps_done, self.recipe.steps, self.recipe.batch, self.streams)
 
     def checkpoint_contents(
         self, seconds: float, alarms: int

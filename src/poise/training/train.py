@@ -60,6 +60,36 @@ def train(
         Diverged, DiskError, OutOfMemory: during training; earlier checkpoints stay.
         Stopped: a signal or the listener has stopped the run; its state is saved.
     """
+    with open_trainer(
+        recipe,
+        out,
+        resume=resume,
+        device=device,
+        precision=precision,
+        data_root=data_root,
+        listener=listener,
+        trust_code=trust_code,
+    ) as trainer:
+        return trainer.run()
+
+
+@contextmanager
+def open_trainer(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    data_root: Path | None = None,
+    listener: ProgressListener | None = None,
+    trust_code: bool = False,
+) -> Iterator[Trainer]:
+    """Check a recipe and its data, claim the run folder, and prepare the trainer whose steps are made in this block.
+
+    The arguments and errors are those of `train`, which runs the trainer to the last step. Nothing is written before
+    `Trainer.session` begins.
+    """
     with Signals() as signals, _memory_errors(recipe), _safe_listener(listener, signals) as listener:
         folder = RunFolder(unused_name(Path("runs") / recipe.name) if out is None else Path(out))
         stamp = folder.stamp()
@@ -108,7 +138,7 @@ def train(
         with folder.claim() as note:
             _refuse_changed_folder(folder, stamp)
             trainer.notes += [note] if note else []
-            return trainer.run()
+            yield trainer
 
 
 def _refuse_out_in_data(out: Path, recipe: Recipe) -> None:

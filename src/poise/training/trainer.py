@@ -7,11 +7,13 @@ continues with lower learning rates; `alarms.py` connects the two.
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn
 
 from poise.core.metrics_log import Row, Stat
+from poise.core.types import Side
 from poise.data.source import DataSplits
 from poise.engine.compute import ComputeSettings
 from poise.errors import DiskError, Diverged, Stopped
@@ -97,11 +99,24 @@ class Trainer:
         Raises:
             PoiseError: see `poise.training.train.train`.
         """
+        with self.session():
+            while self.done < self.recipe.steps:
+                self.step()
+        return Run(self.folder.path, trust_code=True)  # the code has been run already
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Open the run folder for the steps that are made in this block.
+
+        The block makes all steps or raises an error, such as that of `stop`. At its end `run.json` gets the state of
+        the run: done, stopped or failed.
+        """
         outcome = "failed"
         try:
             self._open()
             self.signals.deferred = True
-            self._train()
+            self._begin()
+            yield
             self._finish()
             outcome = "done"
             for message in run_info.closing_messages(self.folder, self.done, self.alarm_handler, self.evaluator):
@@ -116,7 +131,6 @@ class Trainer:
             if outcome != "done":
                 with suppress(DiskError):
                     self._write_info(outcome)
-        return Run(self.folder.path, trust_code=True)  # the code has been run already
 
     def _finish(self) -> None:
         """Write to `run.json` that the run is done; like any checkpoint, this is tried up to three times."""
@@ -134,29 +148,42 @@ class Trainer:
         """The number of steps done."""
         return self.state.steps_done
 
-    def _train(self) -> None:
+    def _begin(self) -> None:
+        """Do what is due before the first step: the first sample grid, or the evaluation that a signal interrupted."""
         self.stopwatch = Stopwatch(self.state.seconds, self.first)  # the time of the preparations does not count
         if self.done == 0:
             self._sample_grid()
         elif (
             self.evaluator is not None and self.evaluator.is_due(self.done) and not self.evaluator.has_result(self.done)
         ):
-            self._evaluate(self.evaluator)  # a signal interrupted it before
+            self._evaluate(self.evaluator)
             if self.signals.requested_by:
                 self._stop(self.signals.requested_by)
-        while self.done < self.recipe.steps:
-            try:
-                self._step()
-            except AlarmTriggered as triggered:
-                self._roll_back(triggered)
 
-    def _step(self) -> None:
-        """Make one step and everything that is due after it."""
+    def step(self, mover: Side | None = None, *, log_now: bool = False) -> None:
+        """Make one step and everything that is due after it, or roll back if an alarm demands it.
+
+        Args:
+            mover: the player whose single move is the whole step; None for the moves that the tempo decides.
+            log_now: whether a row is logged after this step even if none is due.
+
+        Raises:
+            PoiseError: see `poise.training.train.train`.
+        """
+        try:
+            self._step(mover, log_now=log_now)
+        except AlarmTriggered as triggered:
+            self._roll_back(triggered)
+
+    def _step(self, mover: Side | None, *, log_now: bool) -> None:
         log, end = self.recipe.log, self.recipe.steps
-        row_due = self.done + 1 == end or (self.done + 1) % log.rows == 0
+        row_due = log_now or self.done + 1 == end or (self.done + 1) % log.rows == 0
         if row_due:
             self.state.diagnostics.before_step()
-        self.state.step()
+        if mover is None:
+            self.state.step()
+        else:
+            self.state.step_of(mover)
         last, evaluated = self.done == end, True
         if row_due:
             self._row()
@@ -170,6 +197,19 @@ class Trainer:
         self.listener.on_step(self.done)
         if requested_by and not (last and evaluated):
             self._stop(requested_by)
+
+    def stop(self, requested_by: str) -> NoReturn:
+        """Save the state between two steps and stop.
+
+        Raises:
+            Stopped: the state is saved; `requested_by` says who wanted the run to stop.
+            Diverged, DiskError: there is no state that can be saved.
+        """
+        try:
+            self.checkpoints.save(self.stopwatch.seconds, required=True)
+        except AlarmTriggered as triggered:
+            self._roll_back(triggered)
+        self._stop(requested_by)
 
     def _stop(self, requested_by: str) -> NoReturn:
         cure = f"continue with: poise train --resume --out {shlex.quote(str(self.folder.path))}"
