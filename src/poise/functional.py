@@ -1,7 +1,7 @@
 """Losses, penalties, latents and measures as plain functions of tensors, for any PyTorch training loop.
 
 They are the formulas that poise itself trains and measures with, independent of recipes and runs. A discriminator `d`
-is any callable that takes samples, B x shape, and returns scores, B or B x 1, or a
+is any callable that takes samples, B x shape, and returns scores, B, B x 1, or B x P for P patches, or a
 `poise.core.types.DiscriminatorOutput`.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from poise.core.config import did_you_mean, find_components
-from poise.core.types import DiscriminatorOutput, Targets
+from poise.core.types import DiscriminatorOutput, Targets, per_sample
 from poise.errors import RecipeError
 from poise.latents import gaussian, lerp, slerp, sphere, truncated, uniform
 from poise.measure.classifier_scores import inception_score
@@ -131,7 +131,7 @@ def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
     samples = samples.detach().requires_grad_()
     output = d(samples)
     score = output.score if isinstance(output, DiscriminatorOutput) else output
-    return torch.autograd.grad(score.sum(), samples, create_graph=True)[0]
+    return torch.autograd.grad(per_sample(score).sum(), samples, create_graph=True)[0]
 
 
 def r1(d: Callable[[Tensor], Any], real: Tensor) -> Tensor:

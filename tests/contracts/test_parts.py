@@ -62,6 +62,9 @@ DISCRIMINATORS = find_components(DiscriminatorConfig, "poise.networks")
 ENCODERS = find_components(EncoderConfig, "poise.networks")
 TEMPOS = find_components(TempoConfig, "poise.tempo")
 OPTIMIZERS = find_components(OptimizerConfig, "poise.optimizers")
+SMALL: dict[str, dict[str, Any]] = {"patch": {"layers": 1}}
+"""What some kinds of network need for images of 8 x 8."""
+
 SHAPES: list[Shape] = [(2,), (1, 8, 8), (3, 16, 16), (2, 24, 16)]
 UNFIT = {"mlp": {"instance"}, "flat_autoencoder": {"instance"}}
 """Norms that a kind of network does not support."""
@@ -590,7 +593,7 @@ def test_network_pair_trains_and_resumes(kind: str, norm: str | None) -> None:
     if norm and not normed(d, norm):
         pytest.skip(f"'{kind}' has no choice of norms")
     parts = {
-        "d": {"kind": kind, "width": 3, **normed(d, norm)},
+        "d": {"kind": kind, "width": 3, **SMALL.get(kind, {}), **normed(d, norm)},
         "g": {"kind": other, "width": 3, **normed(GENERATORS[other], norm if kind == other else None)},
     }
     objective = "energy" if d().output_kind == "energy" else "non_saturating"

@@ -54,7 +54,7 @@ def networks_of(g: str, d: str | None, e: str | None) -> dict[str, Any]:
     for side, kind, family in (("g", g, GENERATORS), ("d", d, DISCRIMINATORS), ("e", e, ENCODERS)):
         if kind is not None:
             known = family[kind].model_fields
-            small = {"width": 4, "widest": 8, "mapping_layers": 1, "style_dim": 8}
+            small = {"width": 4, "widest": 8, "mapping_layers": 1, "style_dim": 8, "layers": 2}
             table[side] = {"kind": kind} | {name: value for name, value in small.items() if name in known}
     return table
 

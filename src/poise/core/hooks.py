@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from poise.core.move import MoveData
 from poise.core.random_streams import RandomStreams
 from poise.core.schedules import Schedulable, current_value
-from poise.core.types import Batch, MoveContext, MoveCounts, Origin, Side, Targets
+from poise.core.types import Batch, MoveContext, MoveCounts, Origin, Side, Targets, per_sample
 from poise.retired import TRICK_MEMBERS, adopt
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class SampleSelection(Trick):
         """The indices of the samples to keep, among those that are left; None to keep all.
 
         Args:
-            scores: D's scores of the fake samples that are left, n, without a gradient.
+            scores: D's scores of the fake samples that are left, n, without a gradient; of patches their mean.
             move: the data of the move.
         """
 
@@ -288,13 +288,13 @@ def apply_target_transforms(tricks: Sequence[TargetTransform], targets: Targets,
 def apply_sample_selections(
     tricks: Sequence[SampleSelection], losses: tuple[Tensor, ...], move: MoveData
 ) -> tuple[Tensor, ...]:
-    """The losses of the selected samples: the same indices of each tensor, B."""
+    """The losses of the selected samples: the same indices of each tensor, B; of B x P, the mean over the patches."""
     if not tricks:
         return losses
-    scores = move.score("fake").detach()
+    scores = per_sample(move.score("fake").detach())
     for trick in tricks:
         if (indices := trick.select_samples(scores, move)) is not None:
-            losses, scores = tuple(loss[indices] for loss in losses), scores[indices]
+            losses, scores = tuple(per_sample(loss)[indices] for loss in losses), scores[indices]
     return losses
 
 

@@ -14,6 +14,7 @@ from poise.core.types import (
     MoveContext,
     Origin,
     ReconstructedBatch,
+    per_sample,
     per_score,
     to_float32,
 )
@@ -24,6 +25,7 @@ class MoveData:
     """Everything that the objective and the tricks may use in one move.
 
     If D scores several samples at once (packing), there is one score per pack, and input gradients are those of packs.
+    If D scores patches, a sample has P scores, and its input gradient is that of their mean.
 
     Attributes:
         context: which move this is.
@@ -79,7 +81,7 @@ class MoveData:
         return self.fake_labels if origin == "fake" else self.labels
 
     def score(self, origin: Origin) -> Tensor:
-        """D's scores of the samples of one origin, B, in float32 or higher precision."""
+        """D's scores of the samples of one origin, B or B x P, in float32 or higher precision."""
         return to_float32(self.outputs[origin].score)
 
     def extra_output(self, origin: Origin, name: ExtraOutput) -> Tensor:
@@ -110,7 +112,7 @@ class MoveData:
         """The gradient of D's score with respect to other samples, same shape, differentiable in D's weights."""
         images = images.detach().requires_grad_()
         score = to_float32(self.discriminate(images, self.labels).score)
-        (gradient,) = input_gradients(score.sum(), [images])
+        (gradient,) = input_gradients(per_sample(score).sum(), [images])
         return per_score(score, gradient)
 
     def input_gradient(self, origin: Origin) -> Tensor:
@@ -121,7 +123,7 @@ class MoveData:
         that D keeps no batch statistics.
         """
         if not self._input_gradients:
-            first, *rest = (self.score(some).sum() for some in self.differentiated)
+            first, *rest = (per_sample(self.score(some)).sum() for some in self.differentiated)
             gradients = input_gradients(sum(rest, first), [self.samples(some) for some in self.differentiated])
             self._input_gradients = {
                 some: per_score(self.score(some), gradient)

@@ -134,7 +134,8 @@ class DiscriminatorOutput(NamedTuple):
     """What D returns for a batch.
 
     Attributes:
-        score: float, B; higher means more real. An autoencoder D returns the negative of its reconstruction error.
+        score: float, B; higher means more real. An autoencoder D returns the negative of its reconstruction error. A D
+            that scores P patches of each sample returns B x P.
         features: float, B x F: the activations of D's last hidden layer, for heads and loss terms.
         classes: float, B x classes: the logits of an auxiliary classifier, if D has one.
     """
@@ -153,8 +154,8 @@ class Targets(NamedTuple):
     """The targets of D's classification, as probabilities of "real"; hard targets are 1 and 0.
 
     Attributes:
-        real: float, B, for the real samples.
-        fake: float, B, for the fake samples.
+        real: float, B or B x P, for the scores of the real samples.
+        fake: float, B or B x P, for those of the fake samples.
     """
 
     real: Tensor
@@ -195,6 +196,16 @@ def to_float32(values: Tensor) -> Tensor:
 def to_float64(values: Tensor) -> Tensor:
     """Convert to float64, or to float32 on a device without float64 (mps)."""
     return values.float() if values.device.type == "mps" else values.double()
+
+
+def per_sample(values: Tensor) -> Tensor:
+    """One value per sample, B, of scores or losses, B or B x P: those of a sample's patches are averaged."""
+    return values if values.dim() == 1 else values.flatten(1).mean(1)
+
+
+def for_patches(values: Tensor, scores: Tensor) -> Tensor:
+    """Values of samples, B, in a shape that broadcasts with `scores`, B or B x P: B, or B x 1."""
+    return values.reshape(-1, *(1 for _ in scores.shape[1:]))
 
 
 def per_score(score: Tensor, gradient: Tensor) -> Tensor:

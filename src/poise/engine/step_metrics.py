@@ -69,8 +69,8 @@ class StepMetrics:
         return norms
 
     def add_scores(self, real: Tensor, fake: Tensor) -> None:
-        """Add D's scores of the real and the fake samples, B each."""
-        self._scores.append((real.detach(), fake.detach()))
+        """Add D's scores of the real and the fake samples, B or B x P each; a row counts every patch."""
+        self._scores.append((real.detach().flatten(), fake.detach().flatten()))
         if len(self._scores) >= MAX_PENDING:
             self._reduce_pending()
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core.config import ComponentConfig
-from poise.core.types import DiscriminatorOutput, ExtraOutput, Shape
+from poise.core.types import DiscriminatorOutput, ExtraOutput, Shape, for_patches
 from poise.errors import RecipeError
 from poise.networks.norms import BATCH_STATISTICS_NORMS, match_spectral_norm_
 
@@ -246,4 +246,5 @@ class Projection(nn.Module):
         """The output of the wrapped network, with the projection added to the score."""
         output: DiscriminatorOutput = self.net(images)
         assert output.features is not None
-        return output._replace(score=output.score + (self.embedding(labels) * output.features).sum(1))
+        projection = (self.embedding(labels) * output.features).sum(1)
+        return output._replace(score=output.score + for_patches(projection, output.score))

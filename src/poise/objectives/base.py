@@ -24,6 +24,9 @@ Losses = tuple[Tensor, ...]
 class Objective(ComponentConfig):
     """The configuration of an objective, with its formulas.
 
+    The formulas are elementwise in the scores, so that they hold for B scores as well as for B x P, those of P patches
+    of each sample; formulas with means take them over all scores.
+
     The class attributes declare what an objective needs; the compatibility check compares them with the rest of the
     recipe. A move minimises the *sum* of the mean losses, as the papers write it. The logged rows show their *average*,
     the loss per discriminated sample, so that both players have the same value at equilibrium.

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from poise.core.hooks import NetworkTransform
-from poise.core.types import DiscriminatorOutput, ExtraOutput, Side, to_float32
+from poise.core.types import DiscriminatorOutput, ExtraOutput, Side, for_patches, to_float32
 from poise.tricks.base import TrickConfig, TrickContext
 
 
@@ -70,7 +70,8 @@ class WithBatchStatistic(nn.Module):
         assert output.features is not None
         with torch.autocast(images.device.type, enabled=False):  # similar samples would be equal in bfloat16
             contribution = self.head(self.statistic(to_float32(output.features))).squeeze(1)
-        return output._replace(score=to_float32(output.score) + contribution)
+        score = to_float32(output.score)
+        return output._replace(score=score + for_patches(contribution, score))
 
 
 class MinibatchDiscriminationConfig(TrickConfig):

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from poise.core.hooks import TargetTransform
 from poise.core.schedules import Linear, Schedulable, current_value, in_range
-from poise.core.types import MoveContext, Targets
+from poise.core.types import MoveContext, Targets, for_patches
 from poise.tricks.base import TrickConfig, TrickContext
 
 
 def flip_targets(targets: Targets, real: Tensor, fake: Tensor) -> Targets:
-    """Exchange the targets where `real` or `fake` (bool, B) is true."""
+    """Exchange the targets where `real` or `fake` (bool, B) is true, for all patches of a sample."""
     return Targets(
-        real=torch.where(real, targets.fake, targets.real),
-        fake=torch.where(fake, targets.real, targets.fake),
+        real=torch.where(for_patches(real, targets.real), targets.fake, targets.real),
+        fake=torch.where(for_patches(fake, targets.fake), targets.real, targets.fake),
     )
 
 

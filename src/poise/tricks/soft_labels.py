@@ -76,4 +76,5 @@ class SoftLabels(TargetTransform):
         self, like: Tensor, origin: Origin, target_range: tuple[Schedulable, Schedulable], context: MoveContext
     ) -> Tensor:
         low, high = (current_value(bound, context) for bound in target_range)
-        return uniform_targets(like, low, high, context.generator(f"{self.name}/{origin}"))
+        first = like if like.dim() == 1 else like[:, :1]  # the patches of a sample have the same target
+        return uniform_targets(first, low, high, context.generator(f"{self.name}/{origin}")).expand_as(like)

@@ -43,8 +43,9 @@ class UserGenerator(UserCode, GeneratorConfig):
 class UserDiscriminator(UserCode, DiscriminatorConfig):
     """A discriminator: `name(shape=..., **options)` constructs a module from B x shape to scores.
 
-    The module returns scores of shape B or B x 1, or a `DiscriminatorOutput`; in the latter case its attribute `width`
-    is the length of the features. A class with `output_kind = "energy"` returns the negative of an energy as score.
+    The module returns scores of shape B, B x 1, or B x P for P patches of each sample; or a `DiscriminatorOutput`, in
+    which case its attribute `width` is the length of the features. A class with `output_kind = "energy"` returns the
+    negative of an energy as score.
     """
 
     kind: Literal["python"] = "python"
@@ -67,11 +68,11 @@ class UserDiscriminator(UserCode, DiscriminatorConfig):
         net = _check_type(self, self.instantiate(shape=shape), nn.Module, "a torch.nn.Module")
         output = _test_forward(self, net, torch.zeros(TEST_BATCH, *shape))
         if isinstance(output, DiscriminatorOutput):
-            _check_shape(self, output.score, (TEST_BATCH,))
+            _check_scores(self, output.score)
             if output.features is not None:
                 _check_shape(self, output.features, (TEST_BATCH, getattr(net, "width", 0)))
         else:
-            _check_shape(self, output, (TEST_BATCH,), (TEST_BATCH, 1))
+            _check_scores(self, output)
         return DiscriminatorAdapter(net)
 
 
@@ -85,7 +86,9 @@ class DiscriminatorAdapter(nn.Module):
     def forward(self, images: Tensor) -> DiscriminatorOutput:
         """The network's output as a `DiscriminatorOutput`."""
         output = self.net(images)
-        return output if isinstance(output, DiscriminatorOutput) else DiscriminatorOutput(output.flatten())
+        if isinstance(output, DiscriminatorOutput):
+            return output
+        return DiscriminatorOutput(output.squeeze(1) if output.shape[1:] == (1,) else output)
 
 
 class UserObjective(UserCode, Objective):
@@ -207,6 +210,12 @@ def _check_shape(component: UserCode, output: Any, *expected: tuple[int, ...]) -
         found = _shape(output) if isinstance(output, Tensor) else type(output).__name__
         what, cure = f"the output of '{component.name}' must have shape {shapes}", f"B is {TEST_BATCH} here"
         raise RecipeError(what, where=component.file, found=found, cure=cure)
+
+
+def _check_scores(component: UserCode, scores: Any) -> None:
+    """Refuse scores that are neither B nor B x P."""
+    num_patches = scores.shape[1] if isinstance(scores, Tensor) and scores.dim() == 2 else 1
+    _check_shape(component, scores, (TEST_BATCH,), (TEST_BATCH, num_patches))
 
 
 def _shape(tensor: Tensor) -> str:
