@@ -30,6 +30,7 @@ FLOORS = [
     {"training"},
     {"export"},
     {"ladder", "study"},
+    {"playground"},
     {"cli"},
     {"api"},
     {"__init__", "__main__"},

@@ -1,0 +1,253 @@
+"""The worker with commands that come at chosen moments: what it plays, replies, writes and survives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from poise.errors import DiskError, Stopped
+from poise.playground import games, worker
+from poise.playground.commands import parse_arguments
+from poise.playground.options import DEFAULT_GAME
+from poise.playground.worker import Received, Worker
+from poise.runs.folder import RunFolder
+from poise.runs.run import Run
+from poise.training.trainer import Trainer
+
+SMALL = DEFAULT_GAME | {"data": "spiral", "width": 4, "batch": 8}
+START = {"games": [SMALL], "seed": 1, "speed": 1000}
+Line = tuple[str, dict[str, Any]]
+
+
+class Script:
+    """Gives each command once the game has made its steps; None stands for the end of stdin.
+
+    Args:
+        lines: a number of steps to wait for and what comes then.
+    """
+
+    def __init__(self, *lines: tuple[int, Line | None]) -> None:
+        self.lines = list(lines)
+        self.replies: list[dict[str, Any]] = []
+        self.waited = 0
+
+    def __call__(self, seconds: float | None) -> Received | None:
+        after, line = self.lines[0]
+        if self.waited < after:
+            self.waited += 1
+            return None
+        self.waited = 0
+        del self.lines[0]
+        if line is None:
+            raise EOFError
+        return Received(line[0], parse_arguments(line[0], json.dumps(line[1]).encode()))
+
+    def play(self, folder: Path) -> list[dict[str, Any]]:
+        with pytest.raises(EOFError):
+            Worker(folder, self, self.replies.append).run()
+        return self.replies
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.replies[-1]
+
+
+def play(folder: Path, *lines: tuple[int, Line | None]) -> list[dict[str, Any]]:
+    return Script(*lines, (0, None)).play(folder)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows without what depends on the clock."""
+    found = RunFolder(folder).read_rows()
+    for row in found:
+        del row["seconds"], row["stats"]["time/images_per_second"]
+    return found
+
+
+def states(replies: list[dict[str, Any]]) -> list[str]:
+    """The states in their order, without repetitions."""
+    found = [reply["state"] for reply in replies]
+    return [state for n, state in enumerate(found) if n == 0 or found[n - 1] != state]
+
+
+def test_a_game_is_a_run_like_any_other(tmp_path: Path) -> None:
+    replies = play(tmp_path, (0, ("start", START)), (45, ("stop", {})))
+    assert states(replies) == ["starting", "running", "ended"]
+    (name,) = replies[-1]["runs"]
+    assert name.endswith("-a")
+    assert replies[-1] | {"seconds": 0} == {
+        "state": "ended",
+        "runs": [name],
+        "step": [45],
+        "max_steps": 20_000,
+        "max_seconds": 900,
+        "seconds": 0,
+        "seed": 1,
+        "speed": 1000,
+        "games": [SMALL],
+        "message": "stopped",
+    }
+    folder = RunFolder(tmp_path / name)
+    assert [row["step"] for row in folder.read_rows()] == [20, 40]
+    assert folder.read_info()["state"] == "stopped"
+    assert Run(tmp_path / name).sample(3).shape == (3, 2)
+
+
+def test_the_same_game_twice_from_one_seed_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    start = START | {"games": [SMALL, SMALL]}
+    a, b = play(tmp_path, (0, ("start", start)), (41, ("stop", {})))[-1]["runs"]
+    assert rows(tmp_path / a) == rows(tmp_path / b)
+    alone = play(tmp_path / "alone", (0, ("start", START)), (41, ("stop", {})))[-1]["runs"][0]
+    assert rows(tmp_path / a) == rows(tmp_path / "alone" / alone)
+
+
+def test_with_another_objective_the_first_move_of_d_is_the_same_and_that_of_g_is_not(tmp_path: Path) -> None:
+    start = START | {"games": [SMALL, SMALL | {"objective": "minimax"}]}
+    lines = (0, ("start", start)), (0, ("step", {"player": "d"})), (0, ("step", {"player": "g"})), (0, ("stop", {}))
+    a, b = (rows(tmp_path / name) for name in play(tmp_path, *lines)[-1]["runs"])
+    assert a[0] == b[0]
+    assert a[1]["stats"]["g/adversarial"] != b[1]["stats"]["g/adversarial"]
+
+
+def test_single_moves_are_logged_at_once_and_leave_the_game_paused(tmp_path: Path) -> None:
+    moves = [(0, ("step", {"player": player})) for player in ("d", "g", "both")]
+    replies = play(tmp_path, (0, ("start", START)), (2, ("pause", {})), *moves, (5, ("stop", {})))
+    assert states(replies) == ["starting", "running", "paused", "ended"]
+    assert replies[-1]["step"] == [5]
+    moved = [
+        {name[0] for name in row["stats"] if name.endswith("/adversarial")}
+        for row in rows(tmp_path / replies[-1]["runs"][0])
+    ]
+    assert moved == [{"d", "g"}, {"g"}, {"d", "g"}]  # the first row has the two steps before the pause as well
+
+
+def test_a_speed_can_be_changed_and_a_pause_ended(tmp_path: Path) -> None:
+    lines = (1, ("pause", {})), (9, ("resume", {"speed": 500})), (2, ("resume", {})), (1, ("stop", {}))
+    replies = play(tmp_path, (0, ("start", START)), *lines)
+    assert states(replies) == ["starting", "running", "paused", "running", "ended"]
+    assert (replies[-1]["step"], replies[-1]["speed"]) == ([4], 500)
+
+
+def test_a_reset_begins_again_in_new_folders_and_a_paused_game_stays_paused(tmp_path: Path) -> None:
+    replies = play(
+        tmp_path,
+        (0, ("start", START)),
+        (3, ("reset", {})),
+        (2, ("pause", {})),
+        (0, ("resume", {"speed": 400})),
+        (0, ("pause", {})),
+        (0, ("reset", {})),
+        (5, ("stop", {})),
+        (0, ("reset", {})),
+        (1, ("stop", {})),
+    )
+    ended = [reply for reply in replies if reply["state"] == "ended"]
+    assert [reply["step"] for reply in ended] == [[3], [2], [0], [1]]
+    assert [reply["message"] for reply in ended] == ["", "", "stopped", "stopped"]
+    assert [reply["speed"] for reply in ended] == [1000, 400, 400, 400]
+    assert len({reply["runs"][0] for reply in ended}) == 4
+    assert all(RunFolder(tmp_path / reply["runs"][0]).read_info()["state"] == "stopped" for reply in ended)
+
+
+def test_the_end_of_stdin_saves_the_game(tmp_path: Path) -> None:
+    replies = play(tmp_path, (0, ("start", START)), (3, None))
+    assert (replies[-1]["state"], replies[-1]["message"]) == ("ended", "the playground was closed")
+    assert RunFolder(tmp_path / replies[-1]["runs"][0]).read_info()["state"] == "stopped"
+
+
+def test_a_refused_recipe_is_its_own_sentence_and_writes_nothing(tmp_path: Path) -> None:
+    refused = SMALL | {"objective": "wasserstein", "tricks": ["soft_labels"]}
+    replies = play(
+        tmp_path, (0, ("start", START | {"games": [SMALL, refused]})), (0, ("start", START)), (1, ("stop", {}))
+    )
+    assert [reply["message"] for reply in replies if reply["state"] == "ended"] == [
+        "tricks.0: 'soft_labels' changes D's targets, but the objective 'wasserstein' has none; "
+        "use objective 'non_saturating', or remove the trick",
+        "stopped",
+    ]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def failing(error: Exception, name: str, step: int) -> Callable[..., None]:
+    """`Trainer.step` that raises an error in one of two games."""
+    make = Trainer.step
+
+    def fail(trainer: Trainer, *args: Any, **options: Any) -> None:
+        if trainer.done == step and trainer.folder.path.name.endswith(name):
+            raise error
+        make(trainer, *args, **options)
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("first line\nsecond line"), "internal error: ValueError: first line"),
+        (DiskError("no space left on the device", where="rows.jsonl"), "rows.jsonl: no space left on the device"),
+        (MemoryError(), "the device has too little memory, found batch 8"),
+    ],
+)
+def test_an_error_of_one_game_is_a_sentence_and_saves_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, message: str
+) -> None:
+    monkeypatch.setattr(Trainer, "step", failing(error, name, 3))
+    replies = play(tmp_path, (0, ("start", START | {"games": [SMALL, SMALL]})), (9, ("start", START)))
+    ended = next(reply for reply in replies if reply["state"] == "ended")
+    assert message in ended["message"]
+    assert "\n" not in ended["message"]
+    told = {run[-1]: RunFolder(tmp_path / run).read_info()["state"] for run in ended["runs"]}
+    assert told == {"a": "stopped", "b": "stopped"} | {name: "failed"}
+
+
+def test_divergence_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(trainer: Trainer, *args: Any, **options: Any) -> None:
+        for player in trainer.state.game.players.values():
+            player.weights[0].data.fill_(float("nan"))
+        make(trainer, *args, **options)
+
+    make = Trainer.step
+    monkeypatch.setattr(Trainer, "step", spoil)
+    replies = play(tmp_path, (0, ("start", START)), (30, None))
+    assert "not finite" in replies[-1]["message"]
+    assert RunFolder(tmp_path / replies[-1]["runs"][0]).read_info()["state"] == "failed"
+
+
+def test_steps_and_seconds_and_pauses_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poise.playground.table.MAX_STEPS", 7)
+    assert play(tmp_path, (0, ("start", START)), (20, None))[-1]["step"] == [7]
+    monkeypatch.undo()
+    monkeypatch.setattr(worker, "MAX_PAUSE", 0.0)
+    replies = play(tmp_path, (0, ("start", START)), (2, ("pause", {})), (20, None))
+    assert (replies[-1]["step"], replies[-1]["message"]) == ([2], "ended after a pause of 0 minutes")
+    monkeypatch.setattr(worker, "MAX_SECONDS", 0)
+    replies = play(tmp_path, (0, ("start", START)), (20, None))
+    assert (replies[-1]["step"], replies[-1]["message"][:14]) == ([0], "ended after 0 ")
+
+
+def test_a_signal_stops_a_game_even_in_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script((0, ("start", START)), (2, ("pause", {})), (9, None))
+    checked = games.Games.check_signals
+
+    def signalled(self: games.Games) -> None:
+        self.open[0].trainer.signals.requested_by = "SIGTERM"
+        checked(self)
+
+    monkeypatch.setattr(games.Games, "check_signals", signalled)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        Worker(tmp_path, script, script.replies.append).run()
+    assert RunFolder(tmp_path / script.last["runs"][0]).read_info()["state"] == "stopped"
+
+
+def test_a_drawing_becomes_an_image_named_by_its_content(tmp_path: Path) -> None:
+    drawn = bytes(range(256)) * 16
+    path = games.write_drawing(drawn, tmp_path / "drawings")
+    assert path == games.write_drawing(drawn, tmp_path / "drawings")
+    with Image.open(path) as image:
+        assert (image.mode, image.size, image.tobytes()) == ("L", (64, 64), drawn)
