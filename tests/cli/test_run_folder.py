@@ -68,6 +68,7 @@ def test_names(ring_run: Path) -> None:
         "run.lock",
         "measures.jsonl",
         "best",
+        "frames.bin",
     }
     assert not list(ring_run.rglob(".*")), "a temporary file was left behind"
 

@@ -192,7 +192,8 @@ def test_the_canonical_form_contains_defaults() -> None:
     bare = load_table("ring")
     del bare["log"]
     written = decode(bare).canonical()
-    assert written["log"] == {"rows": 50, "samples": 500, "saves": 500, "keep": 2, "sheet": 100, "to": ["tensorboard"]}
+    intervals = {"rows": 50, "samples": 500, "saves": 500}
+    assert written["log"] == intervals | {"keep": 2, "sheet": 100, "frames": 10.0, "to": ["tensorboard"]}
     assert written["seed"] == 0
     assert written["judging"] == "apart"
     assert written["tempo"] == {"kind": "ratio", "first": "d", "head_start": 0, "d": 1, "g": 1}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from poise.errors import CheckpointError, DiskError
-from poise.runs.frame_file import FrameFile, drop_frames_after
+from poise.runs.frame_file import FrameFile
 from poise.runs.frames import (
     GRID,
     HEADER,
@@ -35,7 +35,7 @@ from poise.utils.system import system
 
 RNG = np.random.default_rng(0)
 REAL = RNG.uniform((-1, 0), (1, 4), (REALS, 2)).astype("f4")
-REGION = Region.around(REAL)
+REGION, START = Region.around(REAL), encode_header(REAL)
 
 
 def frame(step: int) -> np.ndarray:
@@ -45,9 +45,9 @@ def frame(step: int) -> np.ndarray:
 
 def file_with(path: Path, count: int) -> FrameFile:
     """A file of frames of the steps 0, 10, 20, ..."""
-    file = FrameFile(path, encode_header(REAL))
+    file = FrameFile(path)
     for number in range(count):
-        file.append(frame(10 * number))
+        file.append(frame(10 * number), START)
     return file
 
 
@@ -82,8 +82,7 @@ def test_layout_of_a_record_by_hand(tmp_path: Path) -> None:
     pushes = np.zeros((POINTS, 2))
     pushes[:2] = (0.5, -2), (1, 2)
     scores = np.linspace(-3, 5, GRID * GRID)
-    file = FrameFile(tmp_path / "frames.bin", encode_header(REAL))
-    file.append(encode_frame(7, REGION, points, pushes, scores, 0.5))
+    FrameFile(tmp_path / "frames.bin").append(encode_frame(7, REGION, points, pushes, scores, 0.5), START)
     data = (tmp_path / "frames.bin").read_bytes()[HEADER.itemsize :][: RECORD.itemsize]
     assert len(data) == 32 + 4 * POINTS + 2 * POINTS + GRID * GRID
     checksum, number, step, low, high, threshold, largest = struct.unpack_from("<2IQ4f", data)
@@ -176,29 +175,29 @@ def test_resumed_run_continues_after_its_step(tmp_path: Path) -> None:
     path = tmp_path / "frames.bin"
     file_with(path, 200)
     kept = [step for step in steps(path) if step <= 1505]
-    drop_frames_after(path, 1505)
+    again = FrameFile(path)
+    again.drop_after(1505)
     assert steps(path) == kept
-    again = FrameFile(path, encode_header(REAL))
-    again.append(frame(1507))
-    again.append(frame(1509))
+    again.append(frame(1507), START)
+    again.append(frame(1509), START)
     assert steps(path) == [*kept, 1507, 1509]
     again.drop_after(1507)
     assert steps(path) == [*kept, 1507]
-    again.append(frame(1508))
+    again.append(frame(1508), START)
     assert steps(path) == [*kept, 1507, 1508]
 
 
 def test_frames_that_could_not_be_deleted_are_deleted_with_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "frames.bin"
     file_with(path, 100)
-    FrameFile(path, encode_header(REAL)).append(frame(405))
+    FrameFile(path).append(frame(405), START)
     assert steps(path)[-2:] == [400, 405]
 
 
 def test_frames_of_one_step_stay_in_their_order(tmp_path: Path) -> None:
-    file = FrameFile(tmp_path / "frames.bin", encode_header(REAL))
+    file = FrameFile(tmp_path / "frames.bin")
     for threshold in (1, 2, 3):
-        file.append(encode_frame(5, REGION, np.zeros((POINTS, 2)), threshold=threshold))
+        file.append(encode_frame(5, REGION, np.zeros((POINTS, 2)), threshold=threshold), START)
     frames = read_frames(tmp_path / "frames.bin")
     assert frames is not None
     assert frames.records["threshold"].tolist() == [1, 2, 3]
@@ -208,7 +207,7 @@ def test_file_deleted_during_training_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "frames.bin"
     file = file_with(path, 3)
     path.unlink()
-    file.append(frame(99))
+    file.append(frame(99), START)
     assert steps(path) == [99]
 
 
@@ -217,7 +216,7 @@ def test_file_deleted_during_training_is_begun_anew(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     assert read_frames(tmp_path / "frames.bin") is None
-    drop_frames_after(tmp_path / "frames.bin", 0)
+    FrameFile(tmp_path / "frames.bin").drop_after(0)
     assert not list(tmp_path.iterdir())
 
 
@@ -250,9 +249,10 @@ def test_foreign_file(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="not a file of frames"):
         read_frames(path)
-    drop_frames_after(path, 0)
+    file = FrameFile(path)
+    file.drop_after(0)
     assert path.read_bytes() == content
-    FrameFile(path, encode_header(REAL)).append(frame(3))
+    file.append(frame(3), START)
     assert steps(path) == [3]
 
 
@@ -264,7 +264,7 @@ def test_folder_in_place_of_the_file(tmp_path: Path) -> None:
 def test_other_real_points_replace_the_file(tmp_path: Path) -> None:
     path = tmp_path / "frames.bin"
     file_with(path, 5)
-    FrameFile(path, encode_header(REAL + 1)).append(frame(60))
+    FrameFile(path).append(frame(60), encode_header(REAL + 1))
     assert steps(path) == [60]
 
 
@@ -283,9 +283,9 @@ def test_full_disk_loses_one_frame_only(tmp_path: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(system, "write", full)
         with pytest.raises(DiskError, match=r"frames\.bin"):
-            file.append(frame(30))
+            file.append(frame(30), START)
     assert steps(path) == [0, 10, 20]
-    file.append(frame(40))
+    file.append(frame(40), START)
     assert steps(path) == [0, 10, 20, 40]
 
 

@@ -82,8 +82,9 @@ class LogConfig(Config):
     """How often the run folder is updated, in steps, and where else the run is logged.
 
     `rows`, `samples` and `saves` are the intervals between logged rows, sample grids and checkpoints; `keep` is the
-    number of checkpoints that are kept, and `sheet` the number of samples in a grid. `to` lists the experiment trackers
-    that get the same rows, measures and grids.
+    number of checkpoints that are kept, and `sheet` the number of samples in a grid. `frames` is the largest number of
+    frames per second of a game in the plane (`training/frames.py`), 0 for none. `to` lists the experiment trackers that
+    get the same rows, measures and grids.
     """
 
     rows: int = Field(default=50, ge=1)
@@ -91,6 +92,7 @@ class LogConfig(Config):
     saves: int = Field(default=500, ge=1)
     keep: int = Field(default=2, ge=2, le=1000)
     sheet: int = Field(default=100, ge=1, le=10_000)
+    frames: float = Field(default=10.0, ge=0, le=60)
     to: Annotated[tuple[TrackerName, ...], Strict(False)] = ("tensorboard",)
 
     @field_validator("to")
@@ -144,8 +146,14 @@ class Recipe(Config):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical form, 16 hex digits, which identifies the recipe."""
-        return hashlib.sha256(self.to_toml().encode()).hexdigest()[:16]
+        """SHA-256 of the canonical form, 16 hex digits, which identifies the recipe.
+
+        It is taken without `log.frames`, which nothing that is measured depends on and which earlier versions did not
+        have: the hashes that they have recorded stay valid.
+        """
+        table = self.canonical()
+        del table["log"]["frames"]
+        return hashlib.sha256(to_toml(table).encode()).hexdigest()[:16]
 
     @property
     def core(self) -> str:

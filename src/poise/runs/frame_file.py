@@ -15,61 +15,55 @@ class FrameFile:
 
     Args:
         path: the file.
-        header: `frames.encode_header`. A file with another header, of another version or a damaged one, is replaced.
     """
 
-    def __init__(self, path: Path, header: bytes) -> None:
-        self.path, self.header = path, header
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._next: int | None = None
 
-    def append(self, record: Records) -> None:
+    def append(self, record: Records, header: bytes) -> None:
         """Write a frame. Frames that an earlier session has written after its step are deleted.
+
+        Args:
+            record: `frames.encode_frame`.
+            header: `frames.encode_header`, always the same one. An earlier file with another header, of another version
+                or a damaged one, is replaced.
 
         Raises:
             DiskError: the file can't be written; a slot written in part is skipped by readers.
         """
         if self._next is None or not self.path.is_file():
-            self._next = self._prepare(int(record["step"]))
+            self._next = self._prepare(int(record["step"]), header)
         number, self._next = self._next, self._next + 1
         data = numbered(record, number)
         overwrite(self.path, dict.fromkeys(offsets(number), data))
 
     def drop_after(self, step: int) -> None:
-        """Delete the frames after `step`, after a roll-back; see `drop_frames_after`."""
-        self._next = None
-        drop_frames_after(self.path, step)
+        """Delete the frames after `step` if there are any, when a run is resumed or rolled back.
 
-    def _prepare(self, step: int) -> int:
+        Raises:
+            DiskError: the file can't be written; the old version stays.
+        """
+        self._next = None
+        with suppress(CheckpointError):
+            if (frames := read_frames(self.path)) is not None:
+                self._keep(frames, step)
+
+    def _prepare(self, step: int, header: bytes) -> int:
         """Create the file, or delete its frames after `step`; returns the number of the next frame."""
-        frames = None
         with suppress(CheckpointError):
             frames = read_frames(self.path)
-        if frames is None or frames.header.tobytes() != self.header:
-            write_bytes(self.path, self.header)
-            return 0
-        _keep_until(self.path, frames, step)
-        kept = frames.until(step).records["number"]
-        return int(kept[-1]) + 1 if len(kept) else 0
+            if frames is not None and frames.header.tobytes() == header:
+                return self._keep(frames, step)
+        write_bytes(self.path, header)
+        return 0
 
-
-def drop_frames_after(path: Path, step: int) -> None:
-    """Delete the frames after `step` from a file, if it exists and is a file of frames.
-
-    Raises:
-        DiskError: it can't be written; the old version stays.
-    """
-    frames = None
-    with suppress(CheckpointError):
-        frames = read_frames(path)
-    if frames is not None:
-        _keep_until(path, frames, step)
-
-
-def _keep_until(path: Path, frames: Frames, step: int) -> None:
-    """Write the file anew, without the frames after `step`, if there are any."""
-    kept = frames.until(step)
-    if len(kept.records) < len(frames.records):
-        write_bytes(path, layout(kept))
+    def _keep(self, frames: Frames, step: int) -> int:
+        """Write the file anew, without the frames after `step`, if there are any; returns the number of the next."""
+        kept = frames.until(step)
+        if len(kept.records) < len(frames.records):
+            write_bytes(self.path, layout(kept))
+        return int(kept.records["number"][-1]) + 1 if len(kept.records) else 0
 
 
 def layout(frames: Frames) -> bytes:

@@ -37,6 +37,7 @@ OVERRIDDEN = {
     "measure.every": "evaluations",
     "log.samples": "",
     "log.saves": "",
+    "log.frames": "",
 }
 """The fields that a plan sets in all recipes, and the key of the plan that does so, if there is one."""
 
@@ -215,8 +216,9 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
     steps = max(1, round(draft.budget_factor * steps_for(decode(table, where))))
     table["steps"] = steps
     table["measure"] = measure | {"every": -(-steps // plan.evaluations)}
-    # a sample grid at the end, and a few checkpoints to resume from
-    table["log"] = _table(table, "log", where) | {"samples": steps, "saves": max(1, -(-steps // 4))}
+    # a sample grid at the end, a few checkpoints to resume from, and no frames of thousands of runs
+    log = {"samples": steps, "saves": max(1, -(-steps // 4)), "frames": 0}
+    table["log"] = _table(table, "log", where) | log
     return decode(table, where)
 
 

@@ -1,4 +1,4 @@
-"""Writes what a run logs: rows and sample grids, and the same to the experiment trackers that the recipe names."""
+"""Writes what a run logs: rows, sample grids and frames, and the first two to the trackers that the recipe names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from poise.core.metrics_log import Row, row_to_json
 from poise.core.random_streams import RandomStreams
 from poise.latents import Latent
 from poise.runs.folder import RunFolder
+from poise.runs.frame_file import FrameFile
+from poise.runs.frames import Records
 from poise.runs.generate import generate, sample_latents
 from poise.runs.jsonl import JsonLinesFile
 from poise.training.trackers.base import TrackedRun, Tracker
@@ -24,13 +26,13 @@ from poise.utils.system import disk_errors
 class Recorder:
     """Writes the logs of one run folder.
 
-    A run can't be resumed without its rows. Sample grids and trackers are only for viewing, so training continues
-    without them if they fail.
+    A run can't be resumed without its rows. Sample grids, frames and trackers are only for viewing, so training
+    continues without them if they fail.
 
     Args:
         folder: the run folder, which this run has claimed.
         since: the step from which the run is resumed; everything logged after it is deleted.
-        notify: called with a message the first time that the grids can't be written, or a tracker fails.
+        notify: called with a message the first time that grids or frames can't be written, or a tracker fails.
         trackers: where else the run is logged.
         config: the recipe in its canonical form, for the trackers.
     """
@@ -45,12 +47,13 @@ class Recorder:
     ) -> None:
         self.folder, self.since, self.notify, self.trackers = folder, since, notify, trackers
         self.run = TrackedRun(folder.path.resolve(), config)
-        self.rows = JsonLinesFile(folder.rows, notify)
+        self.rows, self.frames = JsonLinesFile(folder.rows, notify), FrameFile(folder.frames)
         self._failed: set[str] = set()
 
     def open(self) -> None:
         """Prepare the files for writing, after all checks of the run have passed."""
         self.folder.drop_after(self.since)
+        self._try("frames", self.frames.drop_after, self.since)
         for tracker in self.trackers:
             self._try(tracker.title, tracker.open, self.run, self.since)
 
@@ -58,6 +61,7 @@ class Recorder:
         """Delete what was logged after `step`, except the alarms, which give the reason."""
         self.rows.drop_after(step)
         self.folder.drop_after(step)
+        self._try("frames", self.frames.drop_after, step)
         for tracker in self.trackers:
             self._try(tracker.title, tracker.open, self.run, step)
 
@@ -81,6 +85,10 @@ class Recorder:
         self._try("sample grids", self._write_grid, png, self.folder.samples / f"step-{step:08d}.png")
         for tracker in self.trackers:
             self._try(tracker.title, tracker.add_image, step, "samples", png, grid.shape)
+
+    def frame(self, draw: Callable[[], Records], header: bytes) -> None:
+        """Draw a frame and write it to `frames.bin`, see `FrameFile.append`."""
+        self._try("frames", lambda: self.frames.append(draw(), header))
 
     def close(self, state: str) -> None:
         """Tell the trackers that the run has ended, in the state "done", "stopped" or "failed"."""

@@ -1,4 +1,4 @@
-"""The training loop: steps, logged rows, sample grids, evaluations and checkpoints. `train.py` prepares it.
+"""The training loop: steps, rows, sample grids, frames, evaluations and checkpoints. `train.py` prepares it.
 
 A monitor sees every row. If the policy of one of its alarms is `roll_back`, the loop returns to the last checkpoint and
 continues with lower learning rates; `alarms.py` connects the two.
@@ -26,6 +26,7 @@ from poise.training import run_info
 from poise.training.alarms import AlarmHandler, AlarmTriggered
 from poise.training.checkpoint_writer import CheckpointWriter
 from poise.training.evaluation import PeriodicEvaluator
+from poise.training.frames import FrameClock, FrameDrawer, has_frames
 from poise.training.initial_weights import InitialWeights, describe_initial_weights
 from poise.training.listener import ProgressListener
 from poise.training.recorder import Recorder, SampleGrids
@@ -77,6 +78,7 @@ class Trainer:
         self.first = self.state.steps_done
         trackers = [TRACKERS[name]() for name in recipe.log.to]
         self.recorder = Recorder(folder, self.first, listener.on_message, trackers, recipe.canonical())
+        self.frames: FrameDrawer | None = None
         self.evaluator = None
         if recipe.measure:
             self.evaluator = PeriodicEvaluator(
@@ -149,10 +151,13 @@ class Trainer:
         return self.state.steps_done
 
     def _begin(self) -> None:
-        """Do what is due before the first step: the first sample grid, or the evaluation that a signal interrupted."""
+        """Do what is due before the first step: a sample grid and a frame, or an evaluation that was interrupted."""
         self.stopwatch = Stopwatch(self.state.seconds, self.first)  # the time of the preparations does not count
+        if self.frames is not None:
+            self.frame_clock = FrameClock(self.recipe.log.frames)
         if self.done == 0:
             self._sample_grid()
+            self._frame(always=True)
         elif (
             self.evaluator is not None and self.evaluator.is_due(self.done) and not self.evaluator.has_result(self.done)
         ):
@@ -165,7 +170,7 @@ class Trainer:
 
         Args:
             mover: the player whose single move is the whole step; None for the moves that the tempo decides.
-            log_now: whether a row is logged after this step even if none is due.
+            log_now: whether a row is logged after this step, and a frame drawn, even if none is due.
 
         Raises:
             PoiseError: see `poise.training.train.train`.
@@ -191,6 +196,7 @@ class Trainer:
             self._sample_grid()
         if self.evaluator is not None and self.evaluator.is_due(self.done):
             evaluated = self._evaluate(self.evaluator)
+        self._frame(always=last or log_now)
         requested_by = self.signals.requested_by  # read only once, because a signal may arrive at any time
         if last or self.done % log.saves == 0 or requested_by:
             self.checkpoints.save(self.stopwatch.seconds, required=last or requested_by is not None)
@@ -228,6 +234,13 @@ class Trainer:
     def _sample_grid(self) -> None:
         with reporting(f"drawing the sample grid of step {self.done:,}"):
             self.recorder.sample_grid(self.sample_grids.draw(self.state.game.sampling_network()), self.done)
+
+    def _frame(self, *, always: bool) -> None:
+        """Draw a frame of a game in the plane if one is due, or `always`."""
+        frames = self.frames
+        if frames is not None and (always or self.frame_clock.is_due()):
+            with self.frame_clock.running():
+                self.recorder.frame(lambda: frames.draw(self.state.game, self.done), frames.header)
 
     def _evaluate(self, evaluator: PeriodicEvaluator) -> bool:
         """Evaluate the run; if the weights are the best so far, keep a checkpoint of them in `best/`.
@@ -295,6 +308,8 @@ class Trainer:
         alpha = getattr(recipe.data, "alpha", True)
         self.sample_grids = SampleGrids(recipe.latent, recipe.log.sheet, real, state.streams, classes, alpha=alpha)
         self.notes += self.sample_grids.notes
+        if has_frames(recipe, state.source):
+            self.frames = FrameDrawer(recipe, state.source, state.streams)
         self.listener.on_start(
             run_info.start_info(recipe, state.game, state.source, state.compute, self.first, self.notes, self.folder)
         )
