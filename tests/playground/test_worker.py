@@ -25,10 +25,11 @@ Line = tuple[str, dict[str, Any]]
 
 
 class Script:
-    """Gives each command once the game has made its steps; None stands for the end of stdin.
+    """Gives commands at chosen moments.
 
     Args:
-        lines: a number of steps to wait for and what comes then.
+        lines: in how many turns of a game there is no command, and the command that comes then; None stands for the end
+            of stdin.
     """
 
     def __init__(self, *lines: tuple[int, Line | None]) -> None:
@@ -38,7 +39,7 @@ class Script:
 
     def __call__(self, seconds: float | None) -> Received | None:
         after, line = self.lines[0]
-        if self.waited < after:
+        if self.waited < after and seconds != worker.MAX_IDLE:
             self.waited += 1
             return None
         self.waited = 0
@@ -143,15 +144,19 @@ def test_a_reset_begins_again_in_new_folders_and_a_paused_game_stays_paused(tmp_
         (0, ("pause", {})),
         (0, ("reset", {})),
         (5, ("stop", {})),
-        (0, ("reset", {})),
-        (1, ("stop", {})),
     )
-    ended = [reply for reply in replies if reply["state"] == "ended"]
-    assert [reply["step"] for reply in ended] == [[3], [2], [0], [1]]
-    assert [reply["message"] for reply in ended] == ["", "", "stopped", "stopped"]
-    assert [reply["speed"] for reply in ended] == [1000, 400, 400, 400]
-    assert len({reply["runs"][0] for reply in ended}) == 4
-    assert all(RunFolder(tmp_path / reply["runs"][0]).read_info()["state"] == "stopped" for reply in ended)
+    told = "starting running starting running paused running paused starting paused ended"
+    assert states(replies) == told.split()
+    assert (replies[-1]["step"], replies[-1]["speed"], replies[-1]["message"]) == ([0], 400, "stopped")
+    folders = {run for reply in replies for run in reply["runs"]}
+    assert len(folders) == 3
+    assert all(RunFolder(tmp_path / run).read_info()["state"] == "stopped" for run in folders)
+
+
+def test_a_worker_without_a_game_ends_after_a_while(tmp_path: Path) -> None:
+    replies: list[dict[str, Any]] = []
+    Worker(tmp_path, lambda seconds: None, replies.append).run()
+    assert replies == []
 
 
 def test_the_end_of_stdin_saves_the_game(tmp_path: Path) -> None:

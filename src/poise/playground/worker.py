@@ -28,6 +28,9 @@ MAX_PAUSE = 1800.0
 INTERVAL = 0.2
 """The seconds between two replies while a game is played."""
 
+MAX_IDLE = 600.0
+"""The seconds without a game after which the worker ends."""
+
 POLL = 0.5
 """The seconds after which a pause looks for signals."""
 
@@ -59,22 +62,15 @@ class Worker:
         self.folder, self.get_command, self.reply = folder, get_command, reply
 
     def run(self) -> None:
-        """Play what is asked for, until there are no more commands.
+        """Play what is asked for, until nothing has been for a while.
 
         Raises:
             EOFError: there are no more commands; the game, if there was one, is stopped.
             Stopped: a signal has arrived; the game is stopped.
         """
-        last: Play | None = None
-        while True:
-            received = self.get_command(None)
-            upcoming: Play | None = None
-            if received is not None and isinstance(received.arguments, Start):
-                upcoming = Play(self, received.arguments)
-            elif received is not None and received.name == "reset" and last is not None:
-                upcoming = last.again()
+        while (received := self.get_command(MAX_IDLE)) is not None:
+            upcoming = Play(self, received.arguments) if isinstance(received.arguments, Start) else None
             while upcoming is not None:
-                last = upcoming
                 upcoming = upcoming.play()
 
 
@@ -91,10 +87,6 @@ class Play:
         self.worker, self.start, self.paused = worker, start, paused
         self.games, self.pace = Games(), Pace(start.speed)
         self._told = 0.0
-
-    def again(self, *, paused: bool = False) -> Play:
-        """The same from the beginning, at the speed that it had last."""
-        return Play(self.worker, self.start.model_copy(update={"speed": self.pace.speed}), paused=paused)
 
     def play(self) -> Play | None:
         """Play until the end, and reply how it came about.
@@ -113,7 +105,8 @@ class Play:
                 if self.paused:
                     self.pace.pause()
                 message = self._play()
-                upcoming = None if message else self.again(paused=self.pace.paused)
+            if not message:
+                upcoming = Play(self.worker, self._start_again(), paused=self.pace.paused)
         except (EOFError, Stopped):
             raise
         except PoiseError as error:
@@ -122,8 +115,12 @@ class Play:
             message = one_line(f"internal error: {type(error).__name__}: {error}")
         finally:
             self.pace.pause()
-            self._tell("ended", message)
+            if upcoming is None:
+                self._tell("ended", message)
         return upcoming
+
+    def _start_again(self) -> Start:
+        return self.start.model_copy(update={"speed": self.pace.speed})
 
     def _play(self) -> str:
         """Make steps and obey commands; returns the reason for the end, empty for a reset."""
