@@ -16,6 +16,7 @@ from poise.errors import RecipeError
 from poise.latents import (
     Gaussian,
     Latent,
+    SourceLatent,
     Sphere,
     Truncated,
     Uniform,
@@ -259,3 +260,31 @@ def test_typical_latents(latent: Latent) -> None:
     assert latent.project_to_typical(torch.full((1, latent.dim), 1e3)).norm() == pytest.approx(latent.max_norm)
     zero = latent.project_to_typical(torch.zeros(1, latent.dim, requires_grad=True))
     assert torch.isfinite(zero).all()
+
+
+def drawn_from(images: Tensor) -> Latent:
+    return SourceLatent().bind(lambda n, generator: images[torch.randint(len(images), (n,), generator=generator)])
+
+
+def test_a_source_is_a_random_sample_of_the_data() -> None:
+    images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 2, 3, 3)
+    latent = drawn_from(images)
+    drawn = latent.sample(600, torch.Generator().manual_seed(1))
+    assert drawn.shape == (600, 2, 3, 3)
+    counts = drawn[:, 0, 0, 0].long().bincount(minlength=6)
+    assert counts.min() > 60, "each of the six is expected a hundred times"
+    assert torch.equal(drawn, latent.sample(600, torch.Generator().manual_seed(1)))
+
+
+def test_a_source_without_data_is_refused_and_is_no_space() -> None:
+    latent = SourceLatent()
+    assert latent.model_dump() == {"kind": "source"}
+    with pytest.raises(RecipeError, match="starts from samples of the data"):
+        latent.sample(2, torch.Generator())
+    with pytest.raises(RecipeError, match="no space to move in"):
+        latent.check_space()
+    assert Gaussian().bind(lambda n, generator: torch.zeros(n)) == Gaussian()
+    with pytest.raises(RecipeError, match="samples of the data"):
+        latent.truncate(torch.ones(2, 3), 0.5)
+    assert not SourceLatent.is_space
+    assert latent == SourceLatent()

@@ -1,16 +1,18 @@
 """Latent distributions, and interpolation between latents.
 
 There are four distributions over R^dim (tip T03 recommends a Gaussian or a sphere over a cube), each sampled by a pure
-function of (n, dim, generator), and linear and spherical interpolation (White 2016, arXiv:1609.04468).
+function of (n, dim, generator); the distribution of the data itself, from which translation between domains starts; and
+linear and spherical interpolation (White 2016, arXiv:1609.04468).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from poise.core.config import ComponentConfig
@@ -88,6 +90,9 @@ def gaussian_norm_range(dim: int, tail: float = 1e-3) -> tuple[float, float]:
     return low, high
 
 
+DrawSamples = Callable[[int, torch.Generator], Tensor]
+"""Draws n samples of the data, n x shape, with a generator, on the generator's device."""
+
 Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -97,11 +102,32 @@ class Latent(ComponentConfig):
     no_mode: ClassVar[str] = ""
     """Why all latents have the same density, as a clause; empty if they do not."""
 
+    is_space: ClassVar[bool] = True
+    """Whether there are latents between any two, so that one can interpolate and search."""
+
     dim: Dim = 100
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n latents, n x dim, on the generator's device."""
         raise NotImplementedError
+
+    def bind(self, draw: DrawSamples) -> Self:
+        """The distribution with the data that it draws from; itself if it does not depend on data.
+
+        Args:
+            draw: draws samples of the data.
+        """
+        return self
+
+    def check_space(self) -> None:
+        """Refuse to interpolate or to search where there is no space of latents.
+
+        Raises:
+            RecipeError: there is none, see `is_space`.
+        """
+        if not self.is_space:
+            what = "this generator starts from samples of the data, which are no space to move in"
+            raise RecipeError(what, where="latent.kind", found=f"'{self.tag()}'", cure="sample from it instead")
 
     def project(self, codes: Tensor) -> Tensor:
         """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
@@ -257,3 +283,39 @@ class Truncated(Latent):
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """The codes, clamped to the threshold."""
         return codes.clamp(-self.threshold, self.threshold)
+
+
+class SourceLatent(Latent):
+    """G starts from a random sample of the data, B x shape, as in translation between images; it has no dimension.
+
+    It must be bound to the data (`bind`) before it can be sampled.
+    """
+
+    no_mode: ClassVar[str] = "they are samples of the data"
+    is_space: ClassVar[bool] = False
+
+    kind: Literal["source"] = "source"
+    dim: Literal[0] = Field(default=0, exclude=True)  # pyrefly: ignore[bad-override]
+    _draw: DrawSamples | None = PrivateAttr(default=None)
+
+    def bind(self, draw: DrawSamples) -> Self:
+        """See `Latent.bind`."""
+        bound = self.model_copy()
+        bound._draw = draw
+        return bound
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n samples of the data, n x shape.
+
+        Raises:
+            RecipeError: the data is not at hand.
+        """
+        if self._draw is None:
+            cure = "give it the samples to start from"
+            raise RecipeError("this generator starts from samples of the data", where="latent.kind", cure=cure)
+        return self._draw(n, generator)
+
+    @property
+    def max_norm(self) -> float:
+        """Infinite: nothing is searched in this space."""
+        return math.inf

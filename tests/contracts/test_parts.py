@@ -57,6 +57,7 @@ OBJECTIVES = find_components(Objective, "poise.objectives")
 JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.output_kinds}  # type: ignore[attr-defined]
 ALONE = {kind: part for kind, part in OBJECTIVES.items() if kind not in JUDGED}
 LATENTS = find_components(Latent, "poise.latents")
+DISTRIBUTIONS = {kind: part for kind, part in LATENTS.items() if part.is_space}  # type: ignore[attr-defined]
 GENERATORS = find_components(GeneratorConfig, "poise.networks")
 DISCRIMINATORS = find_components(DiscriminatorConfig, "poise.networks")
 ENCODERS = find_components(EncoderConfig, "poise.networks")
@@ -421,7 +422,7 @@ def test_without_a_discriminator_nothing_waits_for_the_device(kind: str, world: 
 # ---------------------------------------------------------------- latents
 
 
-@every(LATENTS)
+@every(DISTRIBUTIONS)
 def test_latents_are_a_function_of_the_generator(kind: str) -> None:
     law = LATENTS[kind](dim=7)
     before = torch.get_rng_state()
@@ -435,14 +436,14 @@ def test_latents_are_a_function_of_the_generator(kind: str) -> None:
     assert torch.equal(before, torch.get_rng_state()), "nobody else's dice are moved"
 
 
-@every(LATENTS)
+@every(DISTRIBUTIONS)
 def test_latents_train(kind: str) -> None:
     run = session("points", latent={"kind": kind, "dim": 4}).play(3)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     assert {tuple(played_move.latents.shape) for played_move in run.moves} == {(BATCH, 4)}
 
 
-@every(LATENTS)
+@every(DISTRIBUTIONS)
 def test_project_keeps_latents_and_moves_codes_to_them(kind: str) -> None:
     """Samples of the distribution are unchanged; other codes are projected onto its support."""
     law = LATENTS[kind](dim=7)
@@ -462,7 +463,7 @@ def test_project_keeps_latents_and_moves_codes_to_them(kind: str) -> None:
         assert torch.equal(held, far), "these may lie anywhere"
 
 
-@every(LATENTS)
+@every(DISTRIBUTIONS)
 def test_latents_are_codes_without_a_discriminator(kind: str) -> None:
     """G gets codes on the support of the latents; the KL is defined for the Gaussian only."""
     law = {"latent": {"kind": kind, "dim": 4}}

@@ -281,3 +281,9 @@ def test_shipped_recipes_have_the_right_players(name: str) -> None:
     assert config.has_discriminator is (name not in solos)
     assert config.needs_codes is (name != "kl-gan")
     assert config.needs_code_variance is (name in ("vae", "vae-gan"))
+
+
+def test_a_translator_and_a_source_need_each_other() -> None:
+    refusals = check_compatibility(recipe("pictures", latent={"kind": "source"})).refusals
+    assert [finding.field for finding in refusals] == ["latent"]
+    assert "starts from samples of the data, but 'dcgan' maps vectors" in refusals[0].message

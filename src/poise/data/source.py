@@ -68,6 +68,15 @@ class Source(ABC):
     def preview(self, n: int) -> Tensor:
         """n samples in [-1, 1], the same ones in every call, to compare with generated samples."""
 
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """n samples at random, with replacement, on the host: in the form of `batch`.
+
+        Args:
+            n: the number of samples.
+            generator: a generator of the host.
+        """
+
     @property
     def class_counts(self) -> tuple[int, ...]:
         """The number of samples of each class; empty if the data has no labels."""
@@ -133,6 +142,10 @@ class SizedSource(Source):
     def batch_labels(self, index: int, size: int, streams: RandomStreams) -> Tensor | None:
         """See `Source.batch_labels`; does not read the samples."""
         return self.gather_labels(self.batch_indices(index, size, streams))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `Source.draw`."""
+        return self.gather(torch.randint(len(self), (n,), generator=generator)).images
 
     def evenly_spaced(self, n: int) -> Tensor:
         """The indices of up to n samples, evenly spaced over the data."""

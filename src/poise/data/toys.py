@@ -78,6 +78,10 @@ class ToySource(Source):
         """Batch `index`: a function of (seed, index), drawn on the host so that it does not depend on the device."""
         return Batch(self.config.points(size, _host(streams)("data", index)))
 
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """n points."""
+        return self.config.points(n, generator)
+
     def preview(self, n: int) -> Tensor:
         """n points, which do not depend on the seed."""
         return self.config.points(n, torch.Generator().manual_seed(20161204))

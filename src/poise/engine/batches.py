@@ -1,4 +1,7 @@
-"""The batches of real samples: which ones a move gets, and which are flipped, is a function of (seed, step, turn)."""
+"""The samples of the data that a move gets, and which of them are flipped, are functions of (seed, step, turn).
+
+`RealBatches` loads D's real samples in the order of epochs; `bind_latent` gives them to a G that starts from samples.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from torch import Tensor
 
 from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.types import MoveContext
-from poise.data.source import SizedSource, Source
+from poise.data.source import DataSplits, SizedSource, Source
+from poise.latents import Latent
 from poise.utils.images import flip_where, to_float
 
 
@@ -29,6 +33,39 @@ def flip_at_random(images: Tensor, seed: int, index: int) -> Tensor:
     # drawn with numpy, so that the flips do not depend on the device
     drawn = np.random.Generator(np.random.Philox(derive_seed(seed, "data/mirror", index))).random(len(images)) < 0.5
     return flip_where(torch.from_numpy(drawn), images)
+
+
+def bind_latent(latent: Latent, source: Source, device: torch.device, *, mirror: bool = False) -> Latent:
+    """A latent distribution that draws from `source`; `latent` itself unless it is the distribution of the data.
+
+    The random numbers are drawn on the host, so that they do not depend on the device and nothing waits for it: the
+    seed of the given generator seeds one of the host.
+
+    Args:
+        latent: the distribution of G's input.
+        source: the data.
+        device: where the samples are needed.
+        mirror: whether they are flipped left to right with probability 1/2.
+    """
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        images = source.draw(n, host)
+        if mirror:
+            images = flip_where(torch.rand(n, generator=host) < 0.5, images)
+        return to_device(images, device)
+
+    return latent.bind(draw)
+
+
+def sampling_latent(latent: Latent, data: DataSplits, device: torch.device) -> Latent:
+    """The latent distribution for samples that are looked at or measured: bound to held-out data, if any."""
+    return bind_latent(latent, data.held_out or data.train, device)
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    """Samples of the data on the device, images in [-1, 1]."""
+    return to_float(images, device) if images.dtype == torch.uint8 else images.to(device)
 
 
 class RealBatches:
@@ -63,7 +100,7 @@ class RealBatches:
             images = flip_at_random(images, context.streams.seed, batch[0]) if self.mirror else images
         elif labels:
             classes = self.source.batch_labels(*batch)
-        samples = None if images is None else self._to_device(images)
+        samples = None if images is None else to_device(images, self.device)
         if not labels:
             return samples, None
         if classes is None:
@@ -84,6 +121,3 @@ class RealBatches:
         """The arguments of `Source.batch`: the batch's index, its size, the streams that order the data."""
         index = context.step * self.max_d_moves + min(context.turn, self.max_d_moves - 1)
         return index, context.batch_size, context.streams
-
-    def _to_device(self, images: Tensor) -> Tensor:
-        return to_float(images, self.device) if images.dtype == torch.uint8 else images.to(self.device)

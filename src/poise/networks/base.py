@@ -72,6 +72,14 @@ class GeneratorConfig(NetworkConfig):
         return conditioning.incompatibility(getattr(self, "norm", "none"))
 
 
+class TranslatorConfig(GeneratorConfig):
+    """A generator that maps samples of one domain to samples of another; it needs latents of kind `source`."""
+
+    def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
+        """The module from B x in_shape to B x out_shape, with initial weights from PyTorch's global generator."""
+        raise NotImplementedError
+
+
 class DiscriminatorConfig(NetworkConfig):
     """A discriminator: samples, B x shape, to a `DiscriminatorOutput`.
 

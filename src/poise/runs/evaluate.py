@@ -11,7 +11,9 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch, MoveContext
 from poise.data.source import DataSplits
 from poise.data.toys import PlaneConfig
+from poise.engine.batches import sampling_latent
 from poise.engine.game import Game, discriminate_separately
+from poise.latents import Latent
 from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
 from poise.measure.duality_gap import duality_gap
@@ -58,13 +60,14 @@ def measure_run(
     d_features = _discriminator_or_reason(run)
     evaluator = Evaluator(recipe.data, splits, features, n, d=d_features, progress=progress, trust_code=run.trust_code)
     net, streams = game.sampling_network(raw=raw), RandomStreams(seed)
+    latent = sampling_latent(recipe.latent, splits, streams.device)
 
     def labels(count: int) -> Tensor | None:
         return labels_to_request(recipe, splits, count, seed)
 
     def samples(count: int) -> Tensor:
         progress("sampling", 0.0)
-        return draw_samples(recipe, net, count, labels(count), streams)
+        return draw_samples(latent, net, count, labels(count), streams)
 
     plane, d = isinstance(recipe.data, PlaneConfig), game.d
     gap = duality_gap_of(recipe, game, d.net, run.checkpoint.step) if plane and d is not None else None
@@ -90,7 +93,7 @@ def labels_to_request(recipe: Recipe, splits: DataSplits, n: int, seed: int) -> 
 
 
 def draw_samples(
-    recipe: Recipe,
+    latent: Latent,
     net: nn.Module,
     n: int,
     labels: Tensor | None,
@@ -98,7 +101,7 @@ def draw_samples(
     interrupt: Callable[[], None] = no_interrupt,
 ) -> Tensor:
     """n samples for a measurement; the latents depend on the seed of the streams alone."""
-    latents = sample_latents(recipe.latent, n, streams, "measure")
+    latents = sample_latents(latent, n, streams, "measure")
     labels = None if labels is None else labels.to(streams.device)
     return generate(net, latents, labels, streams=streams, interrupt=interrupt)
 

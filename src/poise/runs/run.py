@@ -15,10 +15,12 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, Shape
 from poise.data.listing import display_name
 from poise.data.source import DataConfig, DataSplits, ToyConfig, loading_memory
+from poise.engine.batches import sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
 from poise.errors import CheckpointError, RecipeError
+from poise.latents import Latent
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
@@ -140,9 +142,19 @@ class Run:
         """The network that generates samples: with averaged weights if there are any, or the live ones if `raw`."""
         return self.game.sampling_network(raw=raw)
 
+    @cached_property
+    def latent(self) -> Latent:
+        """The distribution of the latents; a G that starts from samples of the data gets held-out ones.
+
+        Raises:
+            DataError: it does, and the data is missing or has changed.
+        """
+        latent = self.recipe.latent
+        return latent if latent.is_space else sampling_latent(latent, self.load(), torch.device("cpu"))
+
     def latents(self, n: int, seed: int = 0) -> Tensor:
         """n latents; latent i is a function of (seed, i)."""
-        return sample_latents(self.recipe.latent, n, RandomStreams(seed), "sample")
+        return sample_latents(self.latent, n, RandomStreams(seed), "sample")
 
     def label(self, word: str) -> int:
         """The label of the class that `word` names, see `class_number`.
@@ -255,7 +267,7 @@ class Run:
             RecipeError: the latents of this run can't be truncated.
         """
         streams = RandomStreams(seed)
-        latents = latent_block(self.recipe.latent, number, streams, "sample")
+        latents = latent_block(self.latent, number, streams, "sample")
         return self._generate(latents, labels, streams, raw=raw, truncation=truncation, first_block=number)
 
     def _generate(
@@ -272,7 +284,7 @@ class Run:
         net = self.generator(raw=raw)
         with truncated_layers(net, truncation) as by_layers:
             if truncation < 1 and not by_layers:
-                latents = self.recipe.latent.truncate(latents, truncation)
+                latents = self.latent.truncate(latents, truncation)
             return generate(net, latents, labels, streams=streams, first_block=first_block)
 
     def real(self, n: int) -> Tensor | None:

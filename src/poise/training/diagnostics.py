@@ -15,6 +15,7 @@ from poise.core.metrics_log import Stat
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Side, to_float64
 from poise.data.source import DataSplits, SizedSource
+from poise.engine.batches import sampling_latent
 from poise.engine.game import Game
 from poise.networks.base import call_network
 from poise.recipe.model import Recipe
@@ -90,7 +91,7 @@ class Diagnostics:
     def __init__(self, recipe: Recipe, data: DataSplits, game: Game, device: torch.device) -> None:
         self.game, self.device, self.streams = game, device, RandomStreams(0, device)
         self.one = torch.ones((), device=device)
-        self.latents = recipe.latent.sample(COUNT, self.streams("vitals"))
+        self.latents = sampling_latent(recipe.latent, data, device).sample(COUNT, self.streams("vitals"))
         source = data.train
         self.labels: Tensor | None = None
         if recipe.labels.g:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits
+from poise.engine.batches import sampling_latent
 from poise.engine.game import Game
 from poise.errors import CheckpointError
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
@@ -68,6 +69,7 @@ class PeriodicEvaluator:
         assert recipe.measure is not None
         self.recipe, self.data, self.folder, self.device, self.notify = recipe, data, folder, device, notify
         self.interrupt = interrupt
+        self.latent = sampling_latent(recipe.latent, data, device)
         self.lines = JsonLinesFile(folder.measures, notify)
         self._reported: set[str] = set()
         self._title = "measuring"
@@ -118,7 +120,7 @@ class PeriodicEvaluator:
         self._title = f"measuring at step {step:,}"
         with reporting(self._title):
             result = self.evaluator.measure(
-                lambda n: draw_samples(self.recipe, net, n, labels(n), streams, self.interrupt),
+                lambda n: draw_samples(self.latent, net, n, labels(n), streams, self.interrupt),
                 self.measures,
                 labels,
                 reconstructor=make_reconstructor(self.recipe, game, streams),

@@ -157,7 +157,7 @@ def check(
         findings.warnings += check_output_ranges(recipe, data.train)
         if recipe.labels.g is not None:
             classes = len(data.train.classes)
-            findings.warnings += label_dominates(state.game.g.net, recipe.latent, classes, state.streams)
+            findings.warnings += label_dominates(state.game.g.net, state.sampling_latent, classes, state.streams)
     except RecipeError as error:
         findings.refuse(error)
         return Report(findings, notes, None, None)

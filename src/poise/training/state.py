@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from poise.core.random_streams import RandomStreams
 from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits
-from poise.engine.batches import RealBatches
+from poise.engine.batches import RealBatches, bind_latent, sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.initial_weights import InitialTensors
@@ -83,6 +83,9 @@ class TrainState:
         self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams, self.initial)
         max_d_moves = max(1, self.game.tempo.max_moves.d)
         self.batches = RealBatches(self.source, self.compute.device, max_d_moves, mirror=self.recipe.mirrors_images)
+        mirror = self.recipe.mirrors_images
+        self.game.latent = bind_latent(self.recipe.latent, self.source, self.compute.device, mirror=mirror)
+        self.sampling_latent = sampling_latent(self.recipe.latent, self.data, self.compute.device)
         self.step_metrics = StepMetrics(self.recipe.objective.decision_threshold)
         self.diagnostics = Diagnostics(self.recipe, self.data, self.game, self.compute.device)
         self.step_function = STEP_FUNCTIONS[self.game.tempo.step_kind]

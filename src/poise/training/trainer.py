@@ -306,7 +306,9 @@ class Trainer:
         real = state.source.preview(recipe.log.sheet)
         classes = len(state.source.classes) if recipe.labels.g else 0
         alpha = getattr(recipe.data, "alpha", True)
-        self.sample_grids = SampleGrids(recipe.latent, recipe.log.sheet, real, state.streams, classes, alpha=alpha)
+        self.sample_grids = SampleGrids(
+            state.sampling_latent, recipe.log.sheet, real, state.streams, classes, alpha=alpha
+        )
         self.notes += self.sample_grids.notes
         if has_frames(recipe, state.source):
             self.frames = FrameDrawer(recipe, state.source, state.streams)

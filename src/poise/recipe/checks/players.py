@@ -8,13 +8,14 @@ samples. What is missing or has no use is refused before anything else is checke
 from __future__ import annotations
 
 from poise.data.source import ToyConfig
+from poise.networks.base import TranslatorConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.model import Recipe
 
 
 def check_players(recipe: Recipe, findings: Findings) -> None:
     """Add a finding for each player that is missing or has no use."""
-    for rule in (_discriminator, _tempo, _discriminator_tricks, _encoder, _style_mixing, _latent):
+    for rule in (_discriminator, _tempo, _discriminator_tricks, _encoder, _style_mixing, _latent, _source):
         rule(recipe, findings)
 
 
@@ -89,3 +90,22 @@ def _latent(recipe: Recipe, findings: Findings) -> None:
     if recipe.needs_code_variance and recipe.latent.tag() != "gaussian":
         reason = f"the KL divergence of the codes needs a Gaussian prior, but the latents are '{recipe.latent.tag()}'"
         findings.refusals.append(Finding("latent", reason, "T08b", 'use kind "gaussian"'))
+
+
+def _source(recipe: Recipe, findings: Findings) -> None:
+    """A translator starts from samples of the data, and no other generator can."""
+    kind, is_source = recipe.network.g.tag(), not recipe.latent.is_space
+    translates = isinstance(recipe.network.g, TranslatorConfig)
+    if is_source and not translates:
+        reason = (
+            f"with latents of kind '{recipe.latent.tag()}' G starts from samples of the data, but '{kind}' maps vectors"
+        )
+        findings.refusals.append(
+            Finding("latent", reason, "T03", 'use kind "gaussian", or a network.g that translates')
+        )
+    if translates and not is_source:
+        reason = f"'{kind}' translates samples of the data, but the latents are '{recipe.latent.tag()}'"
+        findings.refusals.append(Finding("latent", reason, "T03", 'use kind "source"'))
+    if is_source and recipe.network.e is not None:
+        reason = "G starts from samples of the data, so there are no codes"
+        findings.refusals.append(Finding("network.e", reason, "T25", "remove it (--set network.e=none)"))
