@@ -29,6 +29,7 @@ tricks: $(READY)  ## the cost of each trick per step, and two direct comparisons
 	$(BIN)/python benchmarks/tricks.py
 	$(BIN)/python benchmarks/direct.py packing
 	$(BIN)/python benchmarks/direct.py noise
+	$(BIN)/python benchmarks/playground.py
 
 zoo: $(READY)  ## train every image recipe on the same number of digits; prints a table and writes sample grids
 	$(BIN)/python benchmarks/zoo.py zoo

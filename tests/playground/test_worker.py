@@ -16,6 +16,7 @@ from poise.playground.commands import parse_arguments
 from poise.playground.options import DEFAULT_GAME
 from poise.playground.worker import Received, Worker
 from poise.runs.folder import RunFolder
+from poise.runs.frames import read_frames
 from poise.runs.run import Run
 from poise.training.trainer import Trainer
 
@@ -125,6 +126,19 @@ def test_single_moves_are_logged_at_once_and_leave_the_game_paused(tmp_path: Pat
         for row in rows(tmp_path / replies[-1]["runs"][0])
     ]
     assert moved == [{"d", "g"}, {"g"}, {"d", "g"}]  # the first row has the two steps before the pause as well
+
+
+def test_a_single_move_is_a_frame_in_which_only_the_mover_s_part_changes(tmp_path: Path) -> None:
+    moves = [(0, ("step", {"player": player})) for player in ("d", "g")]
+    replies = play(tmp_path, (0, ("start", START)), (0, ("pause", {})), *moves, (0, ("stop", {})))
+    frames = read_frames(tmp_path / replies[-1]["runs"][0] / "frames.bin")
+    assert frames is not None
+    assert frames.records["step"].tolist() == [0, 1, 2]
+    before, after_d, after_g = (
+        {name: frame[name].tolist() for name in ("points", "scores")} for frame in frames.records
+    )
+    assert before["points"] == after_d["points"] != after_g["points"]
+    assert before["scores"] != after_d["scores"] == after_g["scores"]
 
 
 def test_a_speed_can_be_changed_and_a_pause_ended(tmp_path: Path) -> None:
@@ -250,9 +264,10 @@ def test_a_signal_stops_a_game_even_in_a_pause(tmp_path: Path, monkeypatch: pyte
     assert RunFolder(tmp_path / script.last["runs"][0]).read_info()["state"] == "stopped"
 
 
-def test_a_drawing_becomes_an_image_named_by_its_content(tmp_path: Path) -> None:
+def test_a_drawing_becomes_an_image_that_is_dark_where_it_is_dense(tmp_path: Path) -> None:
     drawn = bytes(range(256)) * 16
     path = games.write_drawing(drawn, tmp_path / "drawings")
     assert path == games.write_drawing(drawn, tmp_path / "drawings")
     with Image.open(path) as image:
-        assert (image.mode, image.size, image.tobytes()) == ("L", (64, 64), drawn)
+        assert (image.mode, image.size) == ("L", (64, 64))
+        assert bytes(255 - value for value in image.tobytes()) == drawn

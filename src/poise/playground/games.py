@@ -164,8 +164,12 @@ def checked_recipes(start: Start, folder: Path) -> list[Recipe]:
 
 
 def write_drawing(drawn: bytes, folder: Path) -> Path:
-    """Write a drawn density, 64 x 64 bytes, as a greyscale PNG file named by its content, and return its path."""
-    pixels = np.frombuffer(drawn, np.uint8).reshape(DENSITY_SIDE, DENSITY_SIDE, 1)
+    """Write a drawn density, 64 x 64 bytes, as a PNG file named by its content, dark where it is high.
+
+    Returns:
+        Its path.
+    """
+    pixels = 255 - np.frombuffer(drawn, np.uint8).reshape(DENSITY_SIDE, DENSITY_SIDE, 1)
     path = folder / f"{hashlib.sha256(drawn).hexdigest()[:16]}.png"
     with disk_errors(folder):
         make_folder(folder)
