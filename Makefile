@@ -1,9 +1,10 @@
-# Every target creates the virtual environment .venv if necessary. Only make and Python 3.11 or newer are needed.
+# Every target but `page` creates the virtual environment .venv if necessary. Only make and Python 3.11 or newer are needed;
+# for `page`, Node 20 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers finetuning smallsets parity golden slow kills clean
+.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers finetuning smallsets parity golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -75,8 +76,11 @@ slow: $(READY)  ## the slow tests
 kills: $(READY)  ## of the slow tests, those that kill the processes and a node of a study; minutes
 	$(BIN)/python -m pytest -m slow tests/study/test_kills.py tests/study/test_ray.py
 
+page:  ## build the live page from web/ into src/poise/web/static/, which is committed; needs Node 20 or newer
+	cd web && npm ci --no-audit --no-fund && npm run build
+
 clean:
-	rm -rf .venv site
+	rm -rf .venv site web/node_modules
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "poise needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

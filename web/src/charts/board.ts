@@ -1,0 +1,195 @@
+/** All charts of one run: series in their groups, and the measures, over one timeline. */
+
+import { fetchSeries } from "../data/api";
+import type { Timeline } from "../data/timeline";
+import type { Buckets, Measured, Run, Value } from "../data/types";
+import { h } from "../dom";
+import { figure } from "../format";
+import { Chart, type Curve } from "./chart";
+import { sections, type Group, type Line } from "./groups";
+import type { ReferenceLine } from "./overlay";
+
+export type Spread = "range" | "std" | "none";
+
+const POINTS = 512;
+const EMPTY: Buckets = { step: [], mean: [], std: [], min: [], max: [], bad: [] };
+
+/** The lower and upper edge of the band of a series. */
+export function edges(buckets: Buckets, spread: Spread): { low: Value[] | null; high: Value[] | null } {
+  if (spread === "none") return { low: null, high: null };
+  if (spread === "range") return { low: buckets.min, high: buckets.max };
+  const moved = (sign: number): Value[] =>
+    buckets.mean.map((mean, index) => (mean === null ? null : mean + sign * (buckets.std[index] ?? 0)));
+  return { low: moved(-1), high: moved(1) };
+}
+
+function appended(old: Buckets, more: Buckets): Buckets {
+  return {
+    step: [...old.step, ...more.step],
+    mean: [...old.mean, ...more.mean],
+    std: [...old.std, ...more.std],
+    min: [...old.min, ...more.min],
+    max: [...old.max, ...more.max],
+    bad: [...old.bad, ...more.bad],
+  };
+}
+
+/** The reference lines of a group, with one label for lines at the same height. */
+function referencesOf(group: Group, run: Run): ReferenceLine[] {
+  const lines = new Map<number, string[]>();
+  for (const { name, label } of group.lines) {
+    const reference = run.references[name];
+    if (!reference) continue;
+    const labels = lines.get(reference.value) ?? [];
+    lines.set(reference.value, labels);
+    if (!labels.includes(label)) labels.push(label);
+  }
+  const meaning = run.references[group.lines[0]?.name ?? ""]?.meaning ?? "equilibrium";
+  const several = lines.size > 1;
+  return [...lines].map(([value, labels]) => ({ value, label: several ? `${labels.join(", ")}: ${figure(value, 3)}` : `${meaning}, ${figure(value, 3)}` }));
+}
+
+export class Board {
+  readonly element = h("div", "board");
+  /** What stands below the axis of the first chart. */
+  lane: HTMLElement | null = null;
+  spread: Spread = "range";
+  private series: Record<string, Buckets> = {};
+  private charts: { chart: Chart; lines: Line[] }[] = [];
+  private measureCharts = new Map<string, Chart>();
+  private run: Run | null = null;
+  private built = "";
+  private last = -1;
+  private complete = true;
+  private loading = false;
+  private again: "new" | "all" | null = null;
+
+  constructor(
+    private readonly timeline: Timeline,
+    private readonly signal: AbortSignal,
+  ) {
+    let zoom = "";
+    timeline.onChange(() => {
+      const now = timeline.isZoomed ? timeline.range.join() : "";
+      if (now === zoom) return;
+      zoom = now;
+      void this.load("all");
+    });
+  }
+
+  /** Build the charts for the series and measures that the run has now, and draw them. */
+  show(run: Run): void {
+    this.run = run;
+    const names = run.series.join();
+    const measures = [...new Set(run.measures.flatMap((one) => Object.keys(one.measures)))];
+    const wanted = `${names};${measures.join()}`;
+    if (wanted !== this.built) {
+      this.built = wanted;
+      this.build(run, measures);
+    }
+    this.draw();
+  }
+
+  /** Fetch rows: only those after the last one, or all of the steps that are shown. */
+  async load(what: "new" | "all"): Promise<void> {
+    this.again = this.again === "all" ? "all" : what;
+    if (this.loading) return;
+    this.loading = true;
+    try {
+      while (this.again && !this.signal.aborted) {
+        const all = this.again === "all" || !this.complete || this.isFull();
+        this.again = null;
+        await this.fetch(all);
+      }
+    } finally {
+      this.loading = false;
+    }
+    if (!this.complete && !this.signal.aborted) window.setTimeout(() => void this.load("all").catch(() => undefined), 1500);
+  }
+
+  draw(): void {
+    const alarms = this.run?.alarms ?? [];
+    for (const { chart, lines } of this.charts) chart.show(lines.map((line) => this.curve(line)), alarms);
+    for (const [name, chart] of this.measureCharts) chart.show([measureCurve(name, this.run?.measures ?? [])], alarms);
+  }
+
+  repaint(): void {
+    for (const { chart } of this.charts) chart.repaint();
+    for (const chart of this.measureCharts.values()) chart.repaint();
+  }
+
+  private isFull(): boolean {
+    return Object.values(this.series).some((buckets) => buckets.step.length > 2 * POINTS);
+  }
+
+  private async fetch(all: boolean): Promise<void> {
+    if (!this.run) return;
+    const zoomed = this.timeline.isZoomed ? { from: this.timeline.range[0], to: this.timeline.range[1] } : {};
+    const query = all ? { points: POINTS, ...zoomed } : { points: POINTS, from: this.last + 1 };
+    if (!all && this.timeline.isZoomed) return;
+    const answer = await fetchSeries(this.run.id, query, this.signal);
+    this.complete = answer.complete;
+    for (const [name, buckets] of Object.entries(answer.series)) {
+      this.series[name] = all ? buckets : appended(this.series[name] ?? EMPTY, buckets);
+    }
+    if (answer.last !== null && !this.timeline.isZoomed) this.last = Math.max(this.last, answer.last);
+    const steps = Object.values(this.series).flatMap((buckets) => [buckets.step[0], buckets.step.at(-1)]);
+    const known = steps.filter((step) => step !== undefined);
+    if (known.length && !this.timeline.isZoomed) this.timeline.setExtent("rows", Math.min(...known), Math.max(...known));
+    this.draw();
+  }
+
+  private curve(line: Line): Curve {
+    const buckets = this.series[line.name] ?? EMPTY;
+    return { ...line, step: buckets.step, mean: buckets.mean, bad: buckets.bad, ...edges(buckets, this.spread) };
+  }
+
+  private build(run: Run, measures: string[]): void {
+    this.charts = [];
+    this.measureCharts = new Map();
+    const parts = sections(run.series).map(({ title, groups }, index) =>
+      section(title, groups.map((group, place) => this.addChart(group, run, index === 0 && place === 0))),
+    );
+    if (measures.length) parts.splice(1, 0, section("Measures", measures.map((name) => this.addMeasure(name, run))));
+    this.element.replaceChildren(...parts);
+  }
+
+  private addChart(group: Group, run: Run, isFirst: boolean): HTMLElement {
+    const options = { ...group, height: isFirst ? 280 : 180, references: referencesOf(group, run) };
+    const chart = new Chart(options, this.timeline, this.signal);
+    this.charts.push({ chart, lines: group.lines });
+    if (!isFirst) return chart.element;
+    chart.element.classList.add("chart-wide");
+    if (this.lane) chart.element.append(this.lane);
+    return chart.element;
+  }
+
+  private addMeasure(name: string, run: Run): HTMLElement {
+    const floor = run.measures.at(-1)?.floor[name];
+    const references = floor == null ? [] : [{ value: floor, label: `floor ${figure(floor, 3)}` }];
+    const n = run.measures.at(-1)?.n;
+    const about = n ? `Of ${n} samples; the floor is what as many real samples reach` : "";
+    const chart = new Chart({ title: name.replaceAll("_", " "), about, height: 180, references }, this.timeline, this.signal);
+    this.measureCharts.set(name, chart);
+    return chart.element;
+  }
+}
+
+function section(title: string, charts: HTMLElement[]): HTMLElement {
+  return h("section", "chart-section", h("h2", {}, title), h("div", "charts", charts));
+}
+
+function measureCurve(name: string, measured: Measured[]): Curve {
+  return {
+    label: "",
+    color: "--blue",
+    dash: [],
+    step: measured.map((one) => one.step),
+    mean: measured.map((one) => one.measures[name] ?? null),
+    low: null,
+    high: null,
+    bad: measured.filter((one) => one.measures[name] === null).map((one) => one.step),
+    points: true,
+  };
+}
+

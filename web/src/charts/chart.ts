@@ -1,0 +1,259 @@
+/** One chart: uPlot with bands of spread, reference lines, marks of alarms, and the step that all charts share. */
+
+import uPlot from "uplot";
+
+import { indexAt, type Timeline } from "../data/timeline";
+import type { Alarm, Value } from "../data/types";
+import { h, setText } from "../dom";
+import { figure } from "../format";
+import { drawAlarms, drawGaps, drawReferences, type ReferenceLine } from "./overlay";
+import { color, faded, type Stroke } from "./palette";
+
+export interface Curve extends Stroke {
+  label: string;
+  step: ArrayLike<number>;
+  mean: Value[];
+  /** The edges of the band of spread; null for none. */
+  low: Value[] | null;
+  high: Value[] | null;
+  /** Steps whose value is not finite. */
+  bad: number[];
+  /** Draw a mark at each value: for few values far apart. */
+  points?: boolean;
+}
+
+export interface ChartOptions {
+  title: string;
+  about?: string;
+  height?: number;
+  span?: readonly [number, number] | undefined;
+  references?: ReferenceLine[];
+}
+
+type Column = (number | null | undefined)[];
+
+const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+
+/** The columns of uPlot: the union of all steps, and per curve its mean, upper and lower edge. */
+export function columns(curves: Curve[]): uPlot.AlignedData {
+  const first = curves[0]?.step;
+  const shared = curves.every((curve) => sameSteps(curve.step, first));
+  if (shared) return [Array.from(first ?? []), ...curves.flatMap((one) => [one.mean, one.high ?? [], one.low ?? []])];
+  const steps = [...new Set(curves.flatMap((curve) => Array.from(curve.step)))].sort((a, b) => a - b);
+  const place = new Map(steps.map((step, index) => [step, index]));
+  const spread = (curve: Curve, values: Value[] | null): Column => {
+    const column: Column = new Array<undefined>(steps.length).fill(undefined);
+    values?.forEach((value, index) => (column[place.get(curve.step[index] as number) as number] = value));
+    return column;
+  };
+  return [steps, ...curves.flatMap((one) => [spread(one, one.mean), spread(one, one.high), spread(one, one.low)])];
+}
+
+function sameSteps(a: ArrayLike<number>, b: ArrayLike<number> | undefined): boolean {
+  if (!b || a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index += 1) if (a[index] !== b[index]) return false;
+  return true;
+}
+
+export class Chart {
+  readonly element: HTMLElement;
+  private readonly stage = h("div", "chart-stage");
+  private readonly readings: HTMLElement[] = [];
+  private readonly legend = h("div", "legend");
+  private plot: uPlot | null = null;
+  private curves: Curve[] = [];
+  private alarms: Alarm[] = [];
+  private readonly sizes: ResizeObserver;
+
+  constructor(
+    private readonly options: ChartOptions,
+    private readonly timeline: Timeline,
+    signal: AbortSignal,
+  ) {
+    const { title, about } = options;
+    const caption = h("figcaption", "chart-head", h("h3", { attrs: { title: about || null } }, title), this.legend);
+    this.stage.style.height = `${options.height ?? 200}px`;
+    this.element = h("figure", { class: "chart", attrs: { "aria-label": title } }, caption, this.stage);
+    this.sizes = new ResizeObserver(() => this.resize());
+    this.sizes.observe(this.stage);
+    signal.addEventListener("abort", () => {
+      this.sizes.disconnect();
+      this.plot?.destroy();
+    });
+    timeline.onChange(() => this.follow());
+  }
+
+  /** Show these curves; the same number as before keeps the chart and its size. */
+  show(curves: Curve[], alarms: Alarm[] = []): void {
+    const rebuild = curves.length !== this.curves.length || !this.plot;
+    this.curves = curves;
+    this.alarms = alarms;
+    if (rebuild) this.build();
+    else {
+      this.plot?.setData(columns(curves), false);
+      this.plot?.setScale("x", { min: this.timeline.range[0], max: this.timeline.range[1] });
+    }
+    this.follow();
+  }
+
+  /** Draw again in the colours of now. */
+  repaint(): void {
+    this.plot?.redraw(false, true);
+  }
+
+  private build(): void {
+    this.plot?.destroy();
+    this.readings.length = 0;
+    this.legend.replaceChildren(...this.curves.map((curve) => this.entry(curve)));
+    const width = this.stage.clientWidth || 300;
+    this.plot = new uPlot(this.settings(width), columns(this.curves), this.stage);
+    this.listen(this.plot);
+  }
+
+  private entry(curve: Curve): HTMLElement {
+    const reading = h("span", "reading");
+    this.readings.push(reading);
+    const line = h("canvas", { class: "swatch", attrs: { "aria-hidden": "true", width: 44, height: 12 } });
+    requestAnimationFrame(() => paintSwatch(line, curve));
+    return h("span", "legend-entry", line, h("span", "legend-label", curve.label), reading);
+  }
+
+  private settings(width: number): uPlot.Options {
+    const axis = {
+      stroke: () => color("--muted"),
+      font: FONT,
+      grid: { stroke: () => color("--line"), width: 1 },
+      ticks: { show: false },
+    };
+    const { span } = this.options;
+    return {
+      width,
+      height: this.stage.clientHeight || 200,
+      padding: [8, 18, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { show: false } },
+      scales: {
+        x: { time: false, range: () => [...this.timeline.range] as [number, number] },
+        y: span ? { range: () => [...span] as [number, number] } : { range: (_, low, high) => this.yRange(low, high) },
+      },
+      axes: [
+        { ...axis, size: 28, gap: 6, space: 70, values: (_, steps) => steps.map((step) => compact(step)) },
+        { ...axis, size: 52, gap: 6, space: 34, values: (_, values) => values.map((value) => figure(value, 3)) },
+      ],
+      series: [{}, ...this.curves.flatMap((curve) => lineSeries(curve))],
+      bands: this.curves.map((curve, index) => ({
+        series: [index * 3 + 2, index * 3 + 3],
+        fill: () => faded(curve.color, 0.17),
+      })),
+      hooks: {
+        setSelect: [(plot) => this.select(plot)],
+        draw: [
+          (plot) => {
+            drawReferences(plot, this.options.references ?? []);
+            drawAlarms(plot, this.alarms);
+            drawGaps(plot, this.curves);
+          },
+        ],
+      },
+    };
+  }
+
+  /** The range of the y axis, which includes the reference lines and is never empty. */
+  private yRange(low: number | null, high: number | null): [number, number] {
+    const values = (this.options.references ?? []).map((one) => one.value);
+    const bottom = Math.min(low ?? Infinity, ...values);
+    const top = Math.max(high ?? -Infinity, ...values);
+    if (!Number.isFinite(bottom) || !Number.isFinite(top)) return [0, 1];
+    const margin = (top - bottom || Math.abs(top) || 1) * 0.06;
+    return [bottom >= 0 && bottom < margin * 3 ? 0 : bottom - margin, top + margin];
+  }
+
+  private select(plot: uPlot): void {
+    const { left, width } = plot.select;
+    if (width > 4) this.timeline.zoom([plot.posToVal(left, "x"), plot.posToVal(left + width, "x")]);
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  }
+
+  private listen(plot: uPlot): void {
+    const stepAt = (event: PointerEvent): number => {
+      const box = plot.over.getBoundingClientRect();
+      const [first, last] = this.timeline.range;
+      return Math.min(last, Math.max(first, plot.posToVal(event.clientX - box.left, "x")));
+    };
+    let down = 0;
+    plot.over.addEventListener("pointermove", (event) => this.timeline.hover(stepAt(event)));
+    plot.over.addEventListener("pointerleave", () => this.timeline.hover(null));
+    plot.over.addEventListener("pointerdown", (event) => (down = event.clientX));
+    plot.over.addEventListener("pointerup", (event) => {
+      if (Math.abs(event.clientX - down) < 4) this.timeline.pin(stepAt(event));
+    });
+    plot.over.addEventListener("dblclick", () => this.timeline.zoom(null));
+  }
+
+  private resize(): void {
+    const { clientWidth: width, clientHeight: height } = this.stage;
+    if (this.plot && width > 0 && (width !== this.plot.width || height !== this.plot.height)) {
+      this.plot.setSize({ width, height });
+    }
+  }
+
+  private follow(): void {
+    if (!this.plot) return;
+    const [min, max] = this.timeline.range;
+    const { min: oldMin, max: oldMax } = this.plot.scales.x ?? {};
+    if (min !== oldMin || max !== oldMax) this.plot.setScale("x", { min, max });
+    const { step } = this.timeline;
+    this.plot.setCursor({ left: step < min || step > max ? -10 : this.plot.valToPos(step, "x"), top: 0 }, false);
+    const brief = this.curves.length > 2;
+    this.curves.forEach((curve, index) => {
+      const reading = this.readings[index];
+      if (reading) setText(reading, readingAt(curve, step, brief));
+    });
+  }
+}
+
+/** The value of a curve at a step, with its spread unless there is no room for it. */
+function readingAt(curve: Curve, step: number, brief: boolean): string {
+  if (!curve.step.length) return "–";
+  const index = indexAt(curve.step, step);
+  const text = figure(curve.mean[index], 3);
+  const [low, high] = [curve.low?.[index], curve.high?.[index]];
+  return brief || low == null || high == null || low === high ? text : `${text}  [${figure(low, 3)}, ${figure(high, 3)}]`;
+}
+
+function compact(step: number): string {
+  if (step >= 1e6) return `${figure(step / 1e6, 3)}M`;
+  return step >= 1e4 ? `${figure(step / 1e3, 3)}k` : figure(step, 5);
+}
+
+function lineSeries(curve: Curve): uPlot.Series[] {
+  const edge: uPlot.Series = { stroke: "transparent", width: 0, points: { show: false } };
+  return [
+    {
+      stroke: () => color(curve.color),
+      width: 1.75,
+      dash: curve.dash,
+      points: {
+        show: curve.points ? true : (plot) => (plot.data[0]?.length ?? 0) < 3,
+        size: 6,
+        width: 1.5,
+        fill: () => color("--page"),
+      },
+    },
+    { ...edge },
+    { ...edge },
+  ];
+}
+
+function paintSwatch(canvas: HTMLCanvasElement, stroke: Stroke): void {
+  const pen = canvas.getContext("2d");
+  if (!pen) return;
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.strokeStyle = color(stroke.color);
+  pen.lineWidth = 4;
+  pen.setLineDash(stroke.dash.map((length) => length * 2));
+  pen.beginPath();
+  pen.moveTo(0, 6);
+  pen.lineTo(44, 6);
+  pen.stroke();
+}

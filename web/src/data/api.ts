@@ -1,0 +1,90 @@
+/** Requests to the server. Every path below is built from ids that the server gave. */
+
+import type { Ladder, Overview, PlaygroundAnswer, Run, SeriesAnswer, Study, Tip } from "./types";
+
+/** A refusal of the server, with the words that it gave. */
+export class RequestError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+const EXPIRED = "This page is not signed in. Open the address that poise web printed in the terminal.";
+
+async function refusal(answer: Response): Promise<RequestError> {
+  if (answer.status === 401) return new RequestError(401, EXPIRED);
+  const body: unknown = await answer.json().catch(() => null);
+  const told = body && typeof body === "object" && "error" in body ? String(body.error) : "";
+  return new RequestError(answer.status, told || `The server answered with status ${answer.status}.`);
+}
+
+async function get(path: string, signal?: AbortSignal): Promise<Response> {
+  const answer = await fetch(path, { signal: signal ?? null, credentials: "same-origin", redirect: "error" });
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
+}
+
+async function json<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return (await (await get(path, signal)).json()) as T;
+}
+
+export interface SeriesQuery {
+  names?: string[];
+  from?: number;
+  to?: number;
+  points?: number;
+}
+
+function queryText(query: SeriesQuery): string {
+  const params = new URLSearchParams();
+  if (query.names) params.set("names", query.names.join(","));
+  if (query.from !== undefined) params.set("from", String(Math.floor(query.from)));
+  if (query.to !== undefined) params.set("to", String(Math.ceil(query.to)));
+  if (query.points !== undefined) params.set("points", String(query.points));
+  const text = params.toString();
+  return text ? `?${text}` : "";
+}
+
+export const gridAddress = (run: string, step: number): string => `/api/runs/${run}/grids/${step}`;
+
+export const rungImageAddress = (ladder: string, rung: number, name: string): string =>
+  `/api/ladders/${ladder}/images/${rung}/${encodeURIComponent(name)}`;
+
+export const fetchOverview = (signal?: AbortSignal) => json<Overview>("/api/overview", signal);
+export const fetchRun = (id: string, signal?: AbortSignal) => json<Run>(`/api/runs/${id}`, signal);
+export const fetchSeries = (id: string, query: SeriesQuery, signal?: AbortSignal) =>
+  json<SeriesAnswer>(`/api/runs/${id}/series${queryText(query)}`, signal);
+export const fetchStudy = (id: string, signal?: AbortSignal) => json<Study>(`/api/studies/${id}`, signal);
+export const fetchLadder = (id: string, signal?: AbortSignal) => json<Ladder>(`/api/ladders/${id}`, signal);
+export const fetchPlayground = (signal?: AbortSignal) => json<PlaygroundAnswer>("/api/playground", signal);
+
+let catalogue: Promise<Tip[]> | null = null;
+
+/** The catalogue of tips, fetched once. */
+export function fetchTips(): Promise<Tip[]> {
+  catalogue ??= json<Tip[]>("/api/tips").catch((error: unknown) => {
+    catalogue = null;
+    throw error;
+  });
+  return catalogue;
+}
+
+/** The records of `frames.bin` after a step, or all, with the header. */
+export async function fetchFrames(id: string, after: number | null, signal?: AbortSignal): Promise<ArrayBuffer> {
+  return (await get(`/api/runs/${id}/frames${after === null ? "" : `?after=${after}`}`, signal)).arrayBuffer();
+}
+
+/** A command of the playground; throws `RequestError` with the reason if it is refused. */
+export async function command(name: string, token: string, body: object): Promise<void> {
+  const answer = await fetch(`/api/playground/${name}`, {
+    method: "POST",
+    credentials: "same-origin",
+    redirect: "error",
+    headers: { "Content-Type": "application/json", "X-Poise-Token": token },
+    body: JSON.stringify(body),
+  });
+  if (!answer.ok) throw await refusal(answer);
+}

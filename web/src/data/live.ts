@@ -1,0 +1,78 @@
+/** The stream of server-sent events: what is new, for the runs that are shown. It reconnects by itself. */
+
+import type { GameStatus, OverviewEvent, RunEvent } from "./types";
+
+interface Events {
+  overview: OverviewEvent;
+  run: RunEvent;
+  playground: GameStatus | null;
+  /** The stream is open again after it was lost: whatever came between was missed. */
+  reopened: null;
+  /** Whether the server can be reached. */
+  connected: boolean;
+}
+
+type Listener<K extends keyof Events> = (data: Events[K]) => void;
+
+const FIRST_RETRY = 500;
+const LAST_RETRY = 5000;
+
+export class Live {
+  private source: EventSource | null = null;
+  private readonly listeners = new Map<keyof Events, Set<Listener<never>>>();
+  private runs: string[] = [];
+  private wait = FIRST_RETRY;
+  private timer = 0;
+  private lost = false;
+
+  /** Listen to one kind of event until `signal` is aborted. */
+  on<K extends keyof Events>(kind: K, listener: Listener<K>, signal?: AbortSignal): void {
+    const set = this.listeners.get(kind) ?? new Set();
+    this.listeners.set(kind, set);
+    set.add(listener as Listener<never>);
+    signal?.addEventListener("abort", () => set.delete(listener as Listener<never>));
+  }
+
+  /** Be told about these runs besides the overview; replaces those of before. */
+  watch(runs: string[]): void {
+    const wanted = [...new Set(runs)].sort();
+    if (this.source && wanted.join() === this.runs.join()) return;
+    this.runs = wanted;
+    this.open();
+  }
+
+  private emit<K extends keyof Events>(kind: K, data: Events[K]): void {
+    for (const listener of this.listeners.get(kind) ?? []) (listener as Listener<K>)(data);
+  }
+
+  private open(): void {
+    window.clearTimeout(this.timer);
+    this.source?.close();
+    const source = new EventSource(`/api/events${this.runs.length ? `?runs=${this.runs.join(",")}` : ""}`);
+    this.source = source;
+    source.addEventListener("open", () => {
+      this.wait = FIRST_RETRY;
+      if (this.lost) {
+        this.lost = false;
+        this.emit("connected", true);
+        this.emit("reopened", null);
+      } else {
+        this.emit("connected", true);
+      }
+    });
+    for (const kind of ["overview", "run", "playground"] as const) {
+      source.addEventListener(kind, (event) => this.emit(kind, JSON.parse((event as MessageEvent<string>).data)));
+    }
+    source.addEventListener("error", () => this.retry(source));
+  }
+
+  /** The browser's own way to reconnect gives up at an error status, so the page does it. */
+  private retry(source: EventSource): void {
+    if (source !== this.source) return;
+    source.close();
+    this.lost = true;
+    this.emit("connected", false);
+    this.timer = window.setTimeout(() => this.open(), this.wait);
+    this.wait = Math.min(LAST_RETRY, this.wait * 2);
+  }
+}

@@ -1,0 +1,74 @@
+/** The overview: all runs, studies and ladders as the server last told them. */
+
+import { fetchOverview } from "./api";
+import type { Live } from "./live";
+import type { Card, LadderCard, Overview, OverviewEvent, StudyCard } from "./types";
+
+export class Store {
+  directory = "";
+  version = "";
+  playground = false;
+  /** False while the server has not yet looked into every folder. */
+  complete = false;
+  loaded = false;
+  readonly runs = new Map<string, Card>();
+  readonly studies = new Map<string, StudyCard>();
+  readonly ladders = new Map<string, LadderCard>();
+  private readonly listeners = new Set<() => void>();
+
+  constructor(private readonly live: Live) {
+    live.on("overview", (event) => this.apply(event));
+    live.on("reopened", () => void this.load().catch(() => undefined));
+  }
+
+  /** Fetch everything anew. */
+  async load(): Promise<void> {
+    const overview: Overview = await fetchOverview();
+    this.directory = overview.directory;
+    this.version = overview.version;
+    this.playground = overview.playground;
+    this.complete = overview.complete;
+    this.loaded = true;
+    this.runs.clear();
+    this.studies.clear();
+    this.ladders.clear();
+    this.merge(overview.runs, overview.studies, overview.ladders);
+    this.tell();
+    if (!this.complete) window.setTimeout(() => void this.load().catch(() => undefined), 1000);
+  }
+
+  onChange(listener: () => void, signal: AbortSignal): void {
+    this.listeners.add(listener);
+    signal.addEventListener("abort", () => this.listeners.delete(listener));
+  }
+
+  /** The stream of events, for views that follow single runs. */
+  get events(): Live {
+    return this.live;
+  }
+
+  /** Runs from the newest to the oldest. */
+  newest(): Card[] {
+    return [...this.runs.values()].sort((a, b) => b.changed - a.changed || a.name.localeCompare(b.name));
+  }
+
+  private apply(event: OverviewEvent): void {
+    for (const id of event.removed) {
+      this.runs.delete(id);
+      this.studies.delete(id);
+      this.ladders.delete(id);
+    }
+    this.merge(event.runs, event.studies, event.ladders);
+    this.tell();
+  }
+
+  private merge(runs: Card[], studies: StudyCard[], ladders: LadderCard[]): void {
+    for (const run of runs) this.runs.set(run.id, run);
+    for (const study of studies) this.studies.set(study.id, study);
+    for (const ladder of ladders) this.ladders.set(ladder.id, ladder);
+  }
+
+  private tell(): void {
+    for (const listener of this.listeners) listener();
+  }
+}

@@ -1,0 +1,64 @@
+/** Numbers and times as text. All figures of the page are written here. */
+
+const GROUPED = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+/** 12,345: a count. */
+export function count(value: number): string {
+  return GROUPED.format(value);
+}
+
+/** "1 step", "2 steps". */
+export function counted(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+/** A figure with `digits` significant digits, without exponents where they can be avoided; a dash for null. */
+export function figure(value: number | null | undefined, digits = 4): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) {
+    return value.toExponential(Math.max(0, digits - 2)).replace("e+", "e").replace("-", "−");
+  }
+  const places = size === 0 ? 0 : Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
+  const text = size >= 1000 ? count(Math.round(value)) : Number(value.toFixed(Math.min(places, 8))).toString();
+  return text.replace("-", "−");
+}
+
+/** 1:02:03 or 2:03: a duration in seconds. */
+export function duration(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  const whole = Math.max(0, Math.round(seconds));
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor((whole % 3600) / 60);
+  const rest = String(whole % 60).padStart(2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+}
+
+/** "just now", "5 min ago", then the date: when something changed, in seconds since 1970. */
+export function ago(changed: number, now = Date.now() / 1000): string {
+  const seconds = Math.max(0, now - changed);
+  if (seconds < 60) return "just now";
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  if (seconds < 7 * 86400) return counted(Math.floor(seconds / 86400), "day") + " ago";
+  return new Date(changed * 1000).toISOString().slice(0, 10);
+}
+
+/** "2 points" or "1 × 32 × 32": the shape of a sample. */
+export function shapeText(shape: number[] | null | undefined): string {
+  if (!shape || shape.length === 0) return "";
+  return shape.length === 1 ? `${shape[0]}-D points` : shape.slice(-2).join(" × ");
+}
+
+/** A value of a recipe as one line. */
+export function valueText(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (value === null || value === undefined) return "–";
+  if (Array.isArray(value)) return value.length ? value.map(valueText).join(", ") : "none";
+  if (typeof value === "object") {
+    return Object.entries(value)
+      .map(([key, inner]) => `${key} = ${valueText(inner)}`)
+      .join(", ");
+  }
+  return String(value);
+}

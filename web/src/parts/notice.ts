@@ -1,0 +1,26 @@
+/** Empty states and errors: what is the case, and what to do. */
+
+import { RequestError } from "../data/api";
+import { h, type Child } from "../dom";
+
+export function emptyState(title: string, ...children: Child[]): HTMLElement {
+  return h("div", "empty", h("h2", {}, title), ...children);
+}
+
+export function commandLine(text: string): HTMLElement {
+  return h("pre", { class: "command", attrs: { tabindex: 0, "aria-label": "command" } }, text);
+}
+
+/** What to show instead of a view whose data could not be fetched; null if the request was only cancelled. */
+export function failureState(error: unknown): HTMLElement | null {
+  if (error instanceof DOMException && error.name === "AbortError") return null;
+  if (error instanceof RequestError && error.status === 404) {
+    return emptyState("Not found", h("p", {}, "There is nothing here of this id: the folder may have been moved or removed. "), home());
+  }
+  const message = error instanceof RequestError ? error.message : "The server cannot be reached. This page tries again by itself.";
+  return emptyState("This could not be shown", h("p", {}, message), home());
+}
+
+function home(): HTMLElement {
+  return h("p", {}, h("a", { attrs: { href: "#/" } }, "All runs"));
+}

@@ -1,0 +1,254 @@
+/** The playground: choose a game in the plane, play it step by step or at speed, alone or two side by side. */
+
+import { Chart, type Curve } from "../charts/chart";
+import { edges } from "../charts/board";
+import { PLAYER } from "../charts/palette";
+import { command, fetchPlayground, fetchSeries, RequestError } from "../data/api";
+import { Timeline } from "../data/timeline";
+import type { Buckets, GameChoice, GameStatus, PlaygroundAnswer, RunEvent } from "../data/types";
+import { fill, h, setText } from "../dom";
+import { count, duration, figure } from "../format";
+import { gameView } from "../parts/game";
+import { GameForm, numberControl } from "../parts/game_form";
+import { scrubber } from "../parts/scrubber";
+import type { Context, View } from "./view";
+
+const LOSSES = ["d/adversarial", "g/adversarial"] as const;
+
+export const playgroundView: View = async (context) => {
+  context.title("Playground");
+  new Playground(context, await fetchPlayground(context.signal)).open();
+};
+
+/** One of the games that are shown: its plane, its curves, and the run that they belong to. */
+interface Side {
+  run: string;
+  heading: HTMLElement;
+  link: HTMLAnchorElement;
+  plane: ReturnType<typeof gameView>;
+  chart: Chart;
+  series: Record<string, Buckets>;
+  element: HTMLElement;
+}
+
+class Playground {
+  private readonly form: GameForm;
+  private readonly timeline = new Timeline();
+  private readonly sides: Side[];
+  private readonly stage = h("div", "playground-stage");
+  private readonly status = h("p", { class: "game-status figures", attrs: { role: "status" } });
+  private readonly problem = h("p", { class: "problem", attrs: { role: "alert" } });
+  private readonly buttons: Record<string, HTMLButtonElement>;
+  private readonly speed;
+  private readonly scrub;
+  private game: GameStatus | null;
+  private readonly busy = new Set<string>();
+
+  constructor(
+    private readonly context: Context,
+    private readonly answer: PlaygroundAnswer,
+  ) {
+    const { signal } = context;
+    this.game = answer.game;
+    this.form = new GameForm(answer.options);
+    this.sides = [0, 1].map((index) => this.side(index));
+    this.scrub = scrubber(this.timeline, () => this.sides[0]?.plane.steps() ?? [], "Step of the frame", signal);
+    this.speed = numberControl("speed", "Steps per second, at most", answer.options.ranges["speed"] ?? { min: 1, max: 1000, default: 100 });
+    this.speed.element.addEventListener("change", () => {
+      if (this.game?.state === "running") void this.send("resume", { speed: this.speed.get() });
+    });
+    const button = (name: string, text: string, click: () => void, kind = "plain"): [string, HTMLButtonElement] => [
+      name,
+      h("button", { class: kind, attrs: { type: "button" }, on: { click } }, text),
+    ];
+    this.buttons = Object.fromEntries([
+      button("start", "Start", () => this.start(), "primary"),
+      button("pause", "Pause", () => void this.send("pause", {})),
+      button("resume", "Resume", () => void this.send("resume", { speed: this.speed.get() })),
+      button("d", "Step D", () => void this.send("step", { player: "d" })),
+      button("g", "Step G", () => void this.send("step", { player: "g" })),
+      button("both", "Step both", () => void this.send("step", { player: "both" })),
+      button("reset", "Reset", () => void this.send("reset", {})),
+      button("stop", "Stop", () => void this.send("stop", {})),
+    ]);
+  }
+
+  open(): void {
+    const { store, root, signal, onRepaint } = this.context;
+    const buttons = h("div", { class: "game-buttons", attrs: { role: "group", "aria-label": "Game" } }, Object.values(this.buttons));
+    root.replaceChildren(
+      h("header", "list-head", h("h1", {}, "Playground"), this.status),
+      h(
+        "div",
+        "playground-columns",
+        h("section", { class: "playground-form", attrs: { "aria-label": "The game" } }, this.form.element, this.speed.element),
+        h("section", { class: "playground-games", attrs: { "aria-label": "Play" } }, buttons, this.problem, this.stage, this.scrub.element),
+      ),
+    );
+    store.events.on("playground", (game) => this.show(game), signal);
+    store.events.on("run", (event) => this.hear(event), signal);
+    store.events.on("reopened", () => void this.reload(), signal);
+    onRepaint(() => {
+      for (const { plane, chart } of this.sides) {
+        plane.repaint();
+        chart.repaint();
+      }
+      this.form.pad.draw();
+    });
+    this.show(this.game);
+  }
+
+  private side(index: number): Side {
+    const { signal } = this.context;
+    const heading = h("h2");
+    const link = h("a", {}, "Open this run");
+    const plane = gameView(`Game ${index === 0 ? "A" : "B"}`, this.timeline, signal);
+    const chart = new Chart({ title: "Adversarial losses", height: 150 }, this.timeline, signal);
+    const element = h("section", "playground-side", h("div", "section-line", heading, link), plane.element, chart.element);
+    return { run: "", heading, link, plane, chart, series: {}, element };
+  }
+
+  private async start(): Promise<void> {
+    try {
+      const body = { ...this.form.body(), speed: this.speed.get() };
+      this.timeline.pin(null);
+      await this.send("start", body);
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  private async send(name: string, body: object): Promise<void> {
+    this.problem.textContent = "";
+    try {
+      await command(name, this.answer.csrf, body);
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  private complain(error: unknown): void {
+    const isTold = error instanceof RequestError || (error instanceof Error && !(error instanceof TypeError));
+    this.problem.textContent = isTold ? error.message : "The server cannot be reached.";
+  }
+
+  private async reload(): Promise<void> {
+    const answer = await fetchPlayground(this.context.signal).catch(() => null);
+    if (answer) {
+      this.answer.csrf = answer.csrf;
+      this.show(answer.game);
+    }
+  }
+
+  private show(game: GameStatus | null): void {
+    this.game = game;
+    const state = game?.state ?? "none";
+    const enabled: Record<string, boolean> = {
+      start: state !== "starting",
+      pause: state === "running",
+      resume: state === "paused",
+      d: state === "running" || state === "paused",
+      g: state === "running" || state === "paused",
+      both: state === "running" || state === "paused",
+      reset: game !== null && state !== "starting",
+      stop: state === "running" || state === "paused" || state === "starting",
+    };
+    for (const [name, button] of Object.entries(this.buttons)) button.disabled = !enabled[name];
+    setText(this.status, game ? statusText(game) : "");
+    if (!game || !game.runs.length) {
+      if (!game) fill(this.stage, introduction());
+      return;
+    }
+    game.runs.forEach((run, index) => this.assign(index, run, game));
+    const shown = this.sides.slice(0, game.runs.length).map(({ element }) => element);
+    if (this.stage.children.length !== shown.length || this.stage.firstElementChild !== shown[0]) fill(this.stage, shown);
+    this.stage.classList.toggle("two", shown.length === 2);
+    this.context.store.events.watch(game.runs);
+  }
+
+  private assign(index: number, run: string, game: GameStatus): void {
+    const side = this.sides[index];
+    if (!side || side.run === run) return;
+    side.run = run;
+    side.series = {};
+    side.link.href = `#/run/${run}`;
+    setText(side.heading, describe(game.games, index, this.answer));
+    this.timeline.clear();
+    side.chart.show(this.curves(side));
+    if (this.context.store.runs.get(run)?.frames) side.plane.open(run);
+    if (this.context.store.runs.get(run)) void this.load(side);
+  }
+
+  private hear(event: RunEvent): void {
+    const side = this.sides.find((one) => one.run === event.id);
+    if (!side) return;
+    if (event.frames !== null) side.plane.open(event.id);
+    if (event.rows) void this.load(side);
+  }
+
+  private async load(side: Side): Promise<void> {
+    if (this.busy.has(side.run)) return;
+    const { run } = side;
+    this.busy.add(run);
+    try {
+      const answer = await fetchSeries(run, { names: [...LOSSES], points: 256 }, this.context.signal);
+      if (side.run !== run) return;
+      side.series = answer.series;
+      this.timeline.setExtent("rows", 0, Math.max(...this.sides.map((one) => one.series[LOSSES[0]]?.step.at(-1) ?? 0)));
+      side.chart.show(this.curves(side));
+    } catch {
+      // The next event asks again.
+    } finally {
+      this.busy.delete(run);
+    }
+  }
+
+  private curves(side: Side): Curve[] {
+    return LOSSES.map((name) => {
+      const buckets = side.series[name] ?? { step: [], mean: [], std: [], min: [], max: [], bad: [] };
+      const player = name[0] as "d" | "g";
+      return { ...PLAYER[player], label: player.toUpperCase(), step: buckets.step, mean: buckets.mean, bad: buckets.bad, ...edges(buckets, "range") };
+    });
+  }
+}
+
+function statusText(game: GameStatus): string {
+  const step = Math.max(0, ...game.step);
+  const parts = [game.state, `step ${count(step)} of at most ${count(game.max_steps)}`, `${duration(game.seconds)} of ${duration(game.max_seconds)}`];
+  return parts.join(", ") + (game.message ? `: ${game.message}` : "");
+}
+
+/** What a game is, or of the second of two, what it does differently. */
+function describe(games: GameChoice[], index: number, { options }: PlaygroundAnswer): string {
+  const game = games[index];
+  const first = games[0];
+  if (!game || !first) return "";
+  const label = (list: { kind: string; label: string }[], kind: string | null): string => list.find((one) => one.kind === kind)?.label ?? "none";
+  const told: Partial<Record<keyof GameChoice, string>> = {
+    objective: label(options.objectives, game.objective),
+    penalty: `penalty: ${label(options.penalties, game.penalty)}`,
+    tricks: game.tricks.length ? game.tricks.map((kind) => label(options.tricks, kind)).join(", ") : "no tricks",
+    lr_g: `learning rate of G ${figure(game.lr_g)}`,
+    lr_d: `learning rate of D ${figure(game.lr_d)}`,
+    penalty_weight: `weight ${figure(game.penalty_weight)}`,
+    d_moves: `${game.d_moves} moves of D`,
+    width: `width ${game.width}`,
+    latent_dim: `latents of ${game.latent_dim}`,
+    batch: `batch of ${game.batch}`,
+  };
+  const other = games[index === 0 ? 1 : 0];
+  if (!other) return label(options.objectives, game.objective);
+  const keys = (Object.keys(told) as (keyof GameChoice)[]).filter((key) => JSON.stringify(game[key]) !== JSON.stringify(other[key]));
+  const difference = keys.filter((key) => key !== "penalty_weight" || keys.length === 1).map((key) => told[key]);
+  return `${index === 0 ? "A" : "B"}: ${difference.join(", ") || told.objective}`;
+}
+
+function introduction(): HTMLElement {
+  return h(
+    "div",
+    "empty",
+    h("h2", {}, "Two players, one plane"),
+    h("p", {}, "G moves its points so that D takes them for real. D learns where the real points are. Choose what they play, then press Start."),
+    h("p", {}, "To see what a tip does, let a second game differ in one switch: minimax beside non-saturating, say, from the same seed."),
+  );
+}

@@ -1,0 +1,227 @@
+/** One run: its curves, its sample grids or its game, its alarms, its recipe. */
+
+import { Board, type Spread } from "../charts/board";
+import { alarmLane } from "../charts/marks";
+import { fetchRun } from "../data/api";
+import { Timeline } from "../data/timeline";
+import type { Alarm, Run, RunEvent } from "../data/types";
+import { fill, h, type Child } from "../dom";
+import { count, duration, figure, shapeText } from "../format";
+import { openAlarms } from "../parts/explain";
+import { filmstrip } from "../parts/filmstrip";
+import { gameView } from "../parts/game";
+import { levelIcon } from "../parts/icons";
+import { informationTables, recipeTables, tipChips, tomlText } from "../parts/recipe";
+import { scrubber } from "../parts/scrubber";
+import { progress, stateMark } from "../parts/state";
+import type { Context, View } from "./view";
+
+export const runView: View = async (context, id) => {
+  const run = await fetchRun(id, context.signal);
+  context.title(run.name);
+  await new RunPage(context, run).open();
+};
+
+class RunPage {
+  private readonly timeline = new Timeline();
+  private readonly board: Board;
+  private readonly lane;
+  private readonly film;
+  private readonly game;
+  private readonly gameScrubber;
+  private readonly head = h("header", "run-head");
+  private readonly alarms = h("section", "side-section");
+  private readonly samples = h("section", "side-section samples");
+  private readonly details = h("div", "run-details");
+  private fetching = false;
+  private again = false;
+
+  constructor(
+    private readonly context: Context,
+    private run: Run,
+  ) {
+    const { signal } = context;
+    this.board = new Board(this.timeline, signal);
+    this.lane = alarmLane(this.timeline, openAlarms, signal);
+    this.board.lane = this.lane.element;
+    this.film = filmstrip(run.id, this.timeline, signal);
+    this.game = gameView("The game in the plane", this.timeline, signal);
+    this.gameScrubber = scrubber(this.timeline, () => this.game.steps(), "Step of the frame", signal);
+    context.onRepaint(() => {
+      this.board.repaint();
+      this.game.repaint();
+    });
+  }
+
+  async open(): Promise<void> {
+    const { store, root, signal } = this.context;
+    const charts = h("div", "run-charts", this.toolbar(), this.board.element);
+    const side = h("aside", { class: "run-side", attrs: { "aria-label": "Samples and alarms" } }, h("div", "run-sticky", this.samples, this.alarms));
+    root.replaceChildren(this.head, h("div", "run-columns", side, charts), this.details);
+    this.show();
+    this.showDetails();
+    store.events.on("run", (event) => this.hear(event), signal);
+    store.events.on("reopened", () => void this.refresh(), signal);
+    store.events.watch([this.run.id]);
+    store.onChange(() => this.showHead(), signal);
+    await this.board.load("all");
+  }
+
+  private show(): void {
+    this.showHead();
+    this.showSamples();
+    this.showAlarms();
+    this.board.show(this.run);
+    this.lane.show(this.run.alarms);
+  }
+
+  private showHead(): void {
+    const { run } = this;
+    const card = this.context.store.runs.get(run.id);
+    const speed = card?.images_per_second ?? run.images_per_second;
+    const seconds = card?.seconds ?? run.seconds;
+    const facts: Child[] = [
+      fact("recipe", String(run.recipe["name"] ?? "–")),
+      fact("data", [run.data, shapeText(run.shape)].filter(Boolean).join(", ") || "–"),
+      fact("images per second", speed ? count(speed) : "–"),
+      fact("time", duration(seconds)),
+      run.best ? fact(`best ${run.best.measure.replaceAll("_", " ")}`, `${figure(run.best.value)} at ${count(run.best.step)}`) : null,
+    ];
+    fill(
+      this.head,
+      h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")),
+      h("h1", {}, run.name),
+      h("div", "run-line", stateMark(card?.state ?? run.state), progress(card?.step ?? run.step, card?.steps ?? run.steps, run.name)),
+      h("dl", "run-facts", facts),
+      run.reason ? h("p", "reason", run.reason) : null,
+    );
+  }
+
+  private showSamples(): void {
+    const { run } = this;
+    const parts: Child[] = [];
+    if (run.frames) {
+      parts.push(h("h2", {}, "Game"), this.game.element, this.gameScrubber.element);
+      this.game.open(run.id);
+    }
+    if (run.grids.length && !run.frames) parts.push(h("h2", {}, "Samples"), this.film.element);
+    if (run.grids.length && run.frames) parts.push(h("details", "grids", h("summary", {}, "Sample grids"), this.film.element));
+    if (!parts.length) parts.push(h("h2", {}, "Samples"), h("p", "muted", "The first sample grid is not written yet."));
+    const kind = `${Boolean(run.frames)},${run.grids.length > 0}`;
+    if (this.samples.dataset["kind"] !== kind) {
+      this.samples.dataset["kind"] = kind;
+      fill(this.samples, parts);
+    }
+    this.film.show(run.grids);
+  }
+
+  private showAlarms(): void {
+    const { alarms } = this.run;
+    const latest = [...alarms].reverse();
+    fill(
+      this.alarms,
+      h("h2", {}, "Alarms", alarms.length ? h("span", "tally figures", count(alarms.length)) : null),
+      latest.length
+        ? h("ul", { class: "alarms", attrs: { tabindex: latest.length > 6 ? 0 : null, "aria-label": "Alarms" } }, latest.map((alarm) => this.alarmRow(alarm)))
+        : h("p", "muted", "No alarm. The monitor looks at losses, scores, gradients and samples."),
+    );
+  }
+
+  private alarmRow(alarm: Alarm): HTMLElement {
+    const open = (): void => {
+      this.timeline.pin(alarm.step);
+      openAlarms([alarm]);
+    };
+    return h(
+      "li",
+      {},
+      h(
+        "button",
+        { class: `alarm-row level-${alarm.level}`, attrs: { type: "button" }, on: { click: open } },
+        levelIcon(alarm.level),
+        h("span", "alarm-words", alarm.message),
+        h("span", "figures muted", count(alarm.step)),
+      ),
+    );
+  }
+
+  private showDetails(): void {
+    fill(
+      this.details,
+      h("section", "details-section", h("h2", {}, "Recipe"), tipChips(this.run), recipeTables(this.run), tomlText(this.run)),
+      h("section", "details-section", h("h2", {}, "Run"), informationTables(this.run)),
+    );
+  }
+
+  private toolbar(): HTMLElement {
+    const { timeline, board } = this;
+    const choice = h("select", { attrs: { id: "spread" } });
+    for (const [value, text] of [["range", "least to most"], ["std", "standard deviation"], ["none", "none"]] as const) {
+      choice.append(h("option", { attrs: { value } }, text));
+    }
+    choice.addEventListener("change", () => {
+      board.spread = choice.value as Spread;
+      board.draw();
+    });
+    const button = (text: string, label: string, click: () => void): HTMLButtonElement =>
+      h("button", { class: "quiet", attrs: { type: "button", "aria-label": label, title: label }, on: { click } }, text);
+    const reset = button("Whole run", "Show all steps", () => timeline.zoom(null));
+    const where = h("output", "figures muted");
+    timeline.onChange(() => {
+      reset.disabled = !timeline.isZoomed;
+      where.textContent = `step ${count(Math.round(timeline.step))}`;
+    });
+    reset.disabled = true;
+    return h(
+      "div",
+      { class: "toolbar", attrs: { role: "group", "aria-label": "Charts" } },
+      h("label", { attrs: { for: "spread" } }, "Band"),
+      choice,
+      h("span", "toolbar-gap"),
+      where,
+      button("−", "Zoom out", () => timeline.zoomBy(2)),
+      button("+", "Zoom in at the step that is shown", () => timeline.zoomBy(0.5)),
+      reset,
+    );
+  }
+
+  /** Something of this run is new: fetch what changed. */
+  private hear(event: RunEvent): void {
+    const { run } = this;
+    if (event.id !== run.id) return;
+    const wentBack = event.step !== null && run.step !== null && event.step < run.step;
+    if (event.frames !== null && run.frames) {
+      if (wentBack) this.game.reset();
+      else void this.game.refresh();
+    }
+    if (event.rows) void this.board.load(wentBack ? "all" : "new").catch(() => undefined);
+    const known = event.alarms === run.alarms.length && event.grids === run.grids.length && event.measures === run.measures.length;
+    const sameFrames = Boolean(run.frames) === (event.frames !== null);
+    run.step = event.step;
+    const firstRows = event.rows !== null && run.series.length === 0;
+    if (!known || !sameFrames || firstRows || event.state !== run.state) void this.refresh();
+    else this.showHead();
+  }
+
+  private async refresh(): Promise<void> {
+    this.again = true;
+    if (this.fetching) return;
+    this.fetching = true;
+    try {
+      while (this.again) {
+        this.again = false;
+        this.run = await fetchRun(this.run.id, this.context.signal);
+        this.show();
+        await this.board.load("new");
+      }
+    } catch {
+      // The banner says that the server is gone; the next event or reconnection tries again.
+    } finally {
+      this.fetching = false;
+    }
+  }
+}
+
+function fact(name: string, value: string): HTMLElement {
+  return h("div", {}, h("dt", {}, name), h("dd", "figures", value));
+}

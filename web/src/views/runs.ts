@@ -1,0 +1,122 @@
+/** The list of runs: newest first, with a filter, and a selection for comparing. */
+
+import { gridAddress } from "../data/api";
+import type { Card, State } from "../data/types";
+import { fill, h, setText } from "../dom";
+import { ago, count, counted, shapeText } from "../format";
+import { levelIcon } from "../parts/icons";
+import { commandLine, emptyState } from "../parts/notice";
+import { bestText, progress, stateMark } from "../parts/state";
+import { Selection } from "./selection";
+import type { View } from "./view";
+
+const PAGE = 100;
+const STATES: (State | "")[] = ["", "running", "done", "stopped", "failed", "interrupted", "damaged"];
+
+/** True if every word of `text` occurs in what the list shows of a run. */
+export function matches(card: Card, text: string, state: string): boolean {
+  if (state && card.state !== state) return false;
+  const shown = [card.name, card.recipe, card.data, card.state].join(" ").toLowerCase();
+  return text.toLowerCase().split(/\s+/).every((word) => shown.includes(word));
+}
+
+export const runsView: View = ({ store, root, signal, title }) => {
+  title("Runs");
+  let limit = PAGE;
+  const rows = new Map<string, { element: HTMLElement; told: string }>();
+  const filter = h("input", { attrs: { type: "search", placeholder: "Filter by name, recipe or data", "aria-label": "Filter runs", spellcheck: false } });
+  const state = h("select", { attrs: { "aria-label": "State" } });
+  state.append(...STATES.map((one) => h("option", { attrs: { value: one } }, one || "every state")));
+  const tally = h("span", { class: "figures muted", attrs: { role: "status" } });
+  const list = h("ul", "run-list");
+  const more = h("button", { class: "quiet more", attrs: { type: "button" }, on: { click: () => update((limit += PAGE)) } });
+  const selection = new Selection(() => {
+    for (const box of list.querySelectorAll<HTMLInputElement>("input[type=checkbox]")) box.checked = false;
+  });
+  const body = h("div");
+  const bodyHead = h(
+    "div",
+    { class: "run-columns-head", attrs: { "aria-hidden": "true" } },
+    ["", "Run", "State", "Images/s", "Best measure", "Alarms", "Changed"].map((one) => h("span", {}, one)),
+  );
+  filter.addEventListener("input", () => update((limit = PAGE)));
+  state.addEventListener("change", () => update((limit = PAGE)));
+  root.replaceChildren(h("header", "list-head", h("h1", {}, "Runs"), h("div", "filters", filter, state, tally)), body, selection.bar);
+
+  /** The row of a run; made again only if something that it shows has changed. */
+  function row(card: Card): HTMLElement {
+    const told = JSON.stringify(card);
+    const known = rows.get(card.id);
+    if (known?.told === told) return known.element;
+    const element = makeRow(card, selection);
+    rows.set(card.id, { element, told });
+    return element;
+  }
+
+  function update(_limit?: number): void {
+    const all = store.newest();
+    if (!all.length) {
+      fill(body, store.complete ? noRuns(store.directory) : h("p", "muted", "Reading the runs …"));
+      return;
+    }
+    const found = all.filter((card) => matches(card, filter.value, state.value));
+    const shown = found.slice(0, limit);
+    setText(tally, found.length === all.length ? counted(all.length, "run") : `${count(found.length)} of ${counted(all.length, "run")}`);
+    place(list, shown.map(row));
+    if (!body.contains(list)) fill(body, bodyHead, list, more);
+    more.hidden = found.length <= limit;
+    setText(more, `Show ${count(Math.min(PAGE, found.length - limit))} more`);
+    list.hidden = !found.length;
+  }
+
+  /** Times such as "5 min ago" grow old without an event. */
+  const clock = window.setInterval(() => {
+    for (const time of list.querySelectorAll<HTMLTimeElement>("time")) setText(time, ago(Number(time.dataset["changed"])));
+  }, 20_000);
+  signal.addEventListener("abort", () => window.clearInterval(clock));
+  store.onChange(update, signal);
+  store.events.watch([]);
+  update();
+};
+
+/** Put `elements` into `list` in this order and leave those that are in place, so that the focus stays. */
+function place(list: HTMLElement, elements: HTMLElement[]): void {
+  elements.forEach((element, index) => {
+    if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
+  });
+  while (list.children.length > elements.length) list.lastElementChild?.remove();
+}
+
+function makeRow(card: Card, selection: Selection): HTMLElement {
+  const box = h("input", { attrs: { type: "checkbox", "aria-label": `Select ${card.name}` } });
+  box.checked = selection.has(card.id);
+  box.addEventListener("change", () => selection.set(card.id, box.checked));
+  const about = [card.recipe, card.data, shapeText(card.shape)].filter((part, index, all) => part && all.indexOf(part) === index);
+  const changed = h("time", { class: "figures muted", attrs: { datetime: new Date(card.changed * 1000).toISOString() } }, ago(card.changed));
+  changed.dataset["changed"] = String(card.changed);
+  return h(
+    "li",
+    "run-row",
+    h("label", "run-select", box),
+    h("a", { class: "run-thumb", attrs: { href: `#/run/${card.id}`, tabindex: -1, "aria-hidden": "true" } }, thumbnail(card)),
+    h("div", "run-name", h("a", { attrs: { href: `#/run/${card.id}` } }, card.name), h("span", "muted", about.join(" · ")), card.reason ? h("span", "reason", card.reason) : null),
+    h("div", "run-state", stateMark(card.state), progress(card.step, card.steps, card.name)),
+    h("div", { class: "run-speed figures", attrs: { title: "images per second" } }, card.images_per_second ? `${count(card.images_per_second)}` : "–", h("span", "unit", " images/s")),
+    h("div", "run-best figures", bestText(card.best)),
+    h("div", "run-alarms", card.alarms ? h("span", "level-warning", levelIcon("warning"), counted(card.alarms, "alarm")) : h("span", "muted", "–")),
+    h("div", "run-changed", changed),
+  );
+}
+
+function thumbnail(card: Card): HTMLElement | null {
+  if (card.last_grid === null) return null;
+  return h("img", { attrs: { src: gridAddress(card.id, card.last_grid), alt: "", loading: "lazy", decoding: "async" } });
+}
+
+function noRuns(directory: string): HTMLElement {
+  return emptyState(
+    "No runs yet",
+    h("p", {}, `This page shows every run in the folder ${directory || "runs"} as soon as it begins. Start one in another terminal:`),
+    commandLine("poise train ring"),
+  );
+}
