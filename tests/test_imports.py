@@ -31,6 +31,7 @@ FLOORS = [
     {"export"},
     {"ladder", "study"},
     {"playground"},
+    {"web"},
     {"cli"},
     {"api"},
     {"__init__", "__main__"},

@@ -30,6 +30,7 @@ from poise.cli import (
     tips,
     train,
     watch,
+    web,
 )
 from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
@@ -60,6 +61,7 @@ COMMANDS = {
     "export": export.export,
     "push": push.push,
     "watch": watch.watch,
+    "web": web.web,
     "ladder": ladder.ladder,
     "study": study.study,
     "report": report.report,

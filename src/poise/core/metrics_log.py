@@ -61,7 +61,10 @@ def decode_number(value: Any) -> float:
         return NOT_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("an integer is too large for a number") from None
 
 
 def row_to_json(row: Row) -> dict[str, Any]:
@@ -120,10 +123,36 @@ def check_count(value: Any) -> int:
 def read_jsonl(
     path: Path, check: LineCheck, *, until: int | None = None, limit: int | None = None, increasing: bool = False
 ) -> list[dict[str, Any]]:
-    """The lines of a `.jsonl` file; none if it does not exist. An incomplete last line is ignored.
+    """The lines of a `.jsonl` file; none if it does not exist. See `parse_jsonl`.
+
+    Raises:
+        CheckpointError: the file can't be read, or a line is damaged; names the file and the line.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return []  # a device or a pipe has no end
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(path)) from None
+    return parse_jsonl(content, str(path), check, until=until, limit=limit, increasing=increasing)
+
+
+def parse_jsonl(
+    content: bytes,
+    where: str,
+    check: LineCheck,
+    *,
+    until: int | None = None,
+    limit: int | None = None,
+    increasing: bool = False,
+) -> list[dict[str, Any]]:
+    """The lines in the contents of a `.jsonl` file. An incomplete last line is ignored.
 
     Args:
-        path: the file.
+        content: the contents.
+        where: the name of the file, for errors.
         check: raises ValueError, KeyError or TypeError if a line is not valid.
         until: lines of later steps are left out, and need not be valid.
         limit: the largest number of lines to read; the others need not be valid.
@@ -132,14 +161,7 @@ def read_jsonl(
     Raises:
         CheckpointError: a line is damaged; names the file and the line.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        return []  # a device or a pipe has no end
-    try:
-        *pieces, last = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(path)) from None
+    *pieces, last = content.split(b"\n")
     lines: list[dict[str, Any]] = []
     for number, piece in enumerate((*pieces, last), 1):
         if limit is not None and len(lines) >= limit:
@@ -155,6 +177,6 @@ def read_jsonl(
             if number > len(pieces) or (until is not None and lines and lines[-1]["step"] >= until):
                 break
             cure = f"without line {number} the file can be read: delete it, or put the file back from a copy"
-            raise CheckpointError(f"line {number} is damaged", where=f"{path}:{number}", cure=cure) from None
+            raise CheckpointError(f"line {number} is damaged", where=f"{where}:{number}", cure=cure) from None
         lines.append(line)
     return [line for line in lines if until is None or line["step"] <= until]

@@ -179,22 +179,35 @@ class RunFolder:
             CheckpointError: this is not a run folder, or the file is damaged.
         """
         try:
-            info = json.loads(self.info.read_bytes())
+            content = self.info.read_bytes()
         except FileNotFoundError:
             raise CheckpointError("not a run folder: it has no run.json", where=str(self.path)) from None
         except OSError as error:
             raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.info)) from None
-        except (ValueError, RecursionError) as error:
-            line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise CheckpointError(f"is damaged{line}", where=str(self.info), cure=REWRITE) from None
-        for name, check in INFO_CHECKS.items():
-            try:
-                check(info)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise CheckpointError(
-                    f"is damaged: invalid value of {name}", where=str(self.info), cure=REWRITE
-                ) from None
-        return info
+        return parse_info(content, str(self.info))
+
+
+def parse_info(content: bytes, where: str) -> dict[str, Any]:
+    """The contents of a `run.json`.
+
+    Args:
+        content: the bytes of the file.
+        where: its name, for errors.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        info = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise CheckpointError(f"is damaged{line}", where=where, cure=REWRITE) from None
+    for name, check in INFO_CHECKS.items():
+        try:
+            check(info)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(f"is damaged: invalid value of {name}", where=where, cure=REWRITE) from None
+    return info
 
 
 REWRITE = "poise train --resume writes a new one"

@@ -9,7 +9,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from poise.core.metrics_log import check_row, decode_number
 from poise.errors import CheckpointError
@@ -89,30 +89,49 @@ def list_runs(root: Path) -> tuple[list[RunSummary], bool]:
 
 
 def find_runs(root: Path) -> Iterator[Path | None]:
-    """The run folders in and below `root`; None at the end if there were more folders than are searched.
+    """The run folders in and below `root`; None at the end if there were more folders than are searched."""
+    for found in search_folders(root):
+        if found is None:
+            yield None
+        elif found.is_run:
+            yield found.path
+
+
+class FoundFolder(NamedTuple):
+    """A folder that was searched, and whether it is a run folder."""
+
+    path: Path
+    is_run: bool
+
+
+def search_folders(root: Path, *, follow_links: bool = True) -> Iterator[FoundFolder | None]:
+    """The folders in and up to three levels below `root`; None at the end if there were more than are searched.
 
     Nothing is looked for inside a run. Hidden folders are skipped.
+
+    Args:
+        root: the folder, itself included.
+        follow_links: whether folders that are symbolic links are searched.
     """
     pending, searched = deque([(root, 0)]), 0
     while pending:
         folder, depth = pending.popleft()
-        if is_run_folder(folder):
-            yield folder
-            continue
-        if depth == MAX_DEPTH:
-            continue
-        searched += 1
-        if searched > MAX_FOLDERS:
-            yield None
-            return
-        pending.extend((path, depth + 1) for path in _folders(folder))
+        is_run = is_run_folder(folder)
+        if not is_run and depth < MAX_DEPTH:
+            searched += 1
+            if searched > MAX_FOLDERS:
+                yield None
+                return
+            pending.extend((path, depth + 1) for path in _folders(folder, follow_links))
+        yield FoundFolder(folder, is_run)
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Path, follow_links: bool) -> list[Path]:
     """The folders in a folder; none if it can't be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            shown = (entry for entry in entries if not entry.name.startswith("."))
+            return sorted(Path(entry.path) for entry in shown if entry.is_dir(follow_symlinks=follow_links))
     except OSError:
         return []
 
@@ -164,22 +183,36 @@ def _selected_best(info: dict[str, Any]) -> BestMeasure | None:
     return best if math.isfinite(best.value) else None
 
 
-def _last_step(rows: Path, tail: int = 1 << 16) -> int:
-    """The step of the last row, from the end of the file; 0 if there is none."""
+def _last_step(rows: Path) -> int:
+    """The step of the last row; 0 if there is none."""
     try:
         with rows.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - tail))
-            lines = stream.read().split(b"\n")
+            found = last_rows(stream)
     except OSError:
         return 0
-    for line in reversed(lines):
+    return int(found[-1]["step"]) if found else 0
+
+
+def last_rows(stream: BinaryIO, tail: int = 1 << 16) -> list[dict[str, Any]]:
+    """The rows at the end of a `rows.jsonl`, in the order of the file; those that are damaged are left out.
+
+    Args:
+        stream: the file.
+        tail: the number of bytes that are read.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - tail))
+    found = []
+    for line in stream.read().split(b"\n"):
         try:
             row = json.loads(line)
             check_row(row)
-            return int(row["step"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-    return 0
+        found.append(row)
+    return found
 
 
 def _is_alive(lock: Path) -> bool:

@@ -1,0 +1,42 @@
+"""`poise web`: serves the live page of the runs in a folder. It imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poise.cli import completion
+from poise.utils.printing import print_line
+
+DEFAULT = Path("runs")
+
+
+def web(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder with run folders in it, up to three levels below; it need not exist yet.",
+            metavar="DIR",
+            show_default="runs",
+            autocompletion=completion.paths,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The port; 0 for any free one.", show_default="8765, or any free one"),
+    ] = None,
+) -> None:
+    """Show the runs in a folder on a page in the browser, as they happen and afterwards; Ctrl-C ends it."""
+    from poise.errors import RecipeError
+    from poise.web.server import Server, open_socket
+
+    root = DEFAULT if folder is None else folder
+    if root.exists() and not root.is_dir():
+        raise RecipeError("not a folder", where=str(root), cure="give the folder that contains the runs")
+    if not root.is_dir():
+        print_line(f"{root} does not exist yet: the page shows runs as soon as there are any", err=True)
+    server = Server(root, open_socket(port))
+    print_line(server.address)
+    server.serve_until_stopped()

@@ -1,0 +1,169 @@
+"""Everything about one run but its series and images, as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from poise.core.metrics_log import check_alarm, check_measures, parse_jsonl
+from poise.errors import CheckpointError, PoiseError, RecipeError
+from poise.recipe.toml import MAX_BYTES as MAX_RECIPE_BYTES
+from poise.recipe.toml import parse_toml
+from poise.runs.folder import parse_info
+from poise.runs.frames import MAX_SIZE, Frames, parse_frames
+from poise.tips.catalogue import tips
+from poise.web.answers import Refused, number
+from poise.web.cards import MAX_BYTES, RunEntry
+from poise.web.files import read_below
+from poise.web.references import references
+
+INFO = ("device", "precision", "threads", "cpu_capability", "versions", "data", "parameters")
+MOST_ALARMS = 2_000
+MOST_MEASURES = 5_000
+
+
+def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
+    """The answer to `/api/runs/{id}`, without `series`. What is damaged or missing is left empty.
+
+    Args:
+        root: the runs directory.
+        entry: the run.
+    """
+    info, (recipe, toml) = _info(root, entry), _recipe(root, entry)
+    return entry.card | {
+        "info": {key: info.get(key) for key in INFO},
+        "recipe": dict(dotted(recipe)),
+        "toml": toml,
+        "tips": _tips(recipe),
+        "references": references(recipe),
+        "measures": _measures(root, entry),
+        "alarms": _alarms(root, entry),
+        "grids": list(entry.grids),
+        "frames": _frames_span(root, entry),
+    }
+
+
+def _info(root: Path, entry: RunEntry) -> dict[str, Any]:
+    try:
+        return parse_info(read_below(root, *entry.parts, "run.json", limit=MAX_BYTES), "run.json")
+    except (OSError, CheckpointError):
+        return {}
+
+
+def _recipe(root: Path, entry: RunEntry) -> tuple[dict[str, Any], str]:
+    """The recipe as a table and as text; the text alone if it can't be parsed."""
+    try:
+        content = read_below(root, *entry.parts, "recipe.toml", limit=MAX_RECIPE_BYTES)
+    except OSError:
+        return {}, ""
+    text = content.decode("utf-8", "replace")
+    try:
+        return parse_toml(text, "recipe.toml"), text
+    except RecipeError:
+        return {}, text
+
+
+def dotted(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    """The leaves of a table by dotted path, such as `network.g.kind` and `tricks[0].kind`."""
+    if isinstance(value, dict) and (value or not path):
+        parts = [(f"{path}.{key}" if path else str(key), one) for key, one in value.items()]
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        parts = [(f"{path}[{at}]", one) for at, one in enumerate(value)]
+    else:
+        return [(path, value if isinstance(value, str | bool | int | float | list | dict) else str(value))]
+    return [leaf for name, one in parts for leaf in dotted(one, name)]
+
+
+def _tips(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tips that a component of the recipe implements, in the order of the catalogue, with the component's path."""
+    places = component_paths(recipe)
+    found = []
+    for tip in tips():
+        paths = [path for part in tip.parts for path in places.get((part.at, part.kind), ())]
+        if paths:
+            entry = tip.as_json()
+            kept = {key: entry[key] for key in ("id", "name", "summary", "source", "evidence", "verdicts")}
+            found += [kept | {"path": path} for path in paths]
+    return found
+
+
+def component_paths(recipe: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """Where the components of a recipe are: by place in the sense of the catalogue and kind, their dotted paths."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for path, value in dotted(recipe):
+        if path.endswith(".kind") and isinstance(value, str):
+            component = path.removesuffix(".kind")
+            places.setdefault((component.partition("[")[0], value), []).append(component)
+    return places
+
+
+def _measures(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
+    lines = _lines(root, entry, "measures.jsonl", check_measures)[-MOST_MEASURES:]
+    return [
+        {
+            "step": line["step"],
+            "measures": {name: number(value) for name, value in line["measures"].items()},
+            "floor": {name: number(value) for name, value in line["floor"].items()},
+            "n": line.get("n"),
+            "features": line.get("features"),
+        }
+        for line in lines
+    ]
+
+
+def _alarms(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
+    keys = ("step", "detector", "level", "message", "advice", "tip")
+    lines = _lines(root, entry, "alarms.jsonl", check_alarm)[-MOST_ALARMS:]
+    return [{key: line[key] for key in keys} for line in lines]
+
+
+def _lines(root: Path, entry: RunEntry, name: str, check: Any) -> list[dict[str, Any]]:
+    """The lines of a file of the run; none if it is missing or damaged, which the card of the run says."""
+    try:
+        return parse_jsonl(read_below(root, *entry.parts, name, limit=MAX_BYTES), name, check)
+    except (OSError, CheckpointError):
+        return []
+
+
+def _frames_span(root: Path, entry: RunEntry) -> dict[str, int] | None:
+    """The steps of the first and last frame and the number of frames; None if there are none."""
+    try:
+        steps = read_run_frames(root, entry).records["step"]
+    except (OSError, PoiseError):
+        return None
+    return {"first": int(steps[0]), "last": int(steps[-1]), "count": len(steps)} if len(steps) else None
+
+
+def read_run_frames(root: Path, entry: RunEntry) -> Frames:
+    """The frames of a run.
+
+    Raises:
+        OSError: it has none, or they can't be read.
+        CheckpointError: the file is damaged.
+    """
+    return parse_frames(read_below(root, *entry.parts, "frames.bin", limit=MAX_SIZE), "frames.bin")
+
+
+def read_grid(root: Path, entry: RunEntry, step: int) -> bytes:
+    """The sample grid of a step, as PNG.
+
+    Raises:
+        Refused: there is none, or the file is no PNG.
+    """
+    name = entry.grids.get(step)
+    try:
+        content = b"" if name is None else read_below(root, *entry.parts, "samples", name, limit=MAX_BYTES)
+    except OSError:
+        content = b""
+    return check_png(content)
+
+
+def check_png(content: bytes) -> bytes:
+    """The content itself.
+
+    Raises:
+        Refused: it is not that of a PNG file.
+    """
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise Refused(404, "there is no such image")
+    return content

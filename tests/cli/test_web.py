@@ -1,0 +1,83 @@
+"""`poise web` as a process: the line that it prints, its port, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+HEAVY = """
+import sys
+from poise.cli import main
+import poise.web.server as server
+server.Server.serve_until_stopped = lambda self: print(*sorted({'torch', 'scipy', 'matplotlib'} & set(sys.modules)))
+main(['web', sys.argv[1], '--port', '0'])
+"""
+
+
+@contextmanager
+def served(*words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "poise", "web", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_address_and_end(tmp_path: Path) -> None:
+    with served(tmp_path / "later", "--port", 0) as (process, address):
+        assert address.startswith("http://127.0.0.1:")
+        with httpx.Client() as browser:
+            assert browser.get(address, follow_redirects=False).status_code == 303
+            base = address.partition("?")[0]
+            assert browser.get(f"{base}api/overview").json()["runs"] == []
+        assert httpx.get(base).status_code == 401
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert out == ""
+        assert "does not exist yet" in err
+        assert process.returncode == 75
+
+
+def test_a_port_in_use(poise: Any, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = poise("web", tmp_path, "--port", port)
+    assert result.code == 2
+    assert f"--port {port}: is in use; choose another one, or 0 for any that is free" in result.err
+
+
+def test_the_default_port_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    from poise.web import server
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(server, "DEFAULT_PORT", taken.getsockname()[1])
+        with server.open_socket(None) as other:
+            assert other.getsockname()[0] == "127.0.0.1"
+            assert other.getsockname()[1] != server.DEFAULT_PORT
+
+
+def test_a_file_is_no_folder(poise: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = poise("web", tmp_path / "file")
+    assert (result.code, "not a folder" in result.err) == (2, True)
+
+
+def test_no_torch(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", HEAVY, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == [""]

@@ -1,0 +1,233 @@
+"""What the routes say of intact, growing and damaged run folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from poise.core.config import find_components
+from poise.objectives.base import Objective
+from poise.runs.frames import parse_frames
+from poise.tips.catalogue import tips
+from poise.web import static
+from poise.web.references import EQUILIBRIUM, references
+from poise.web.static import Asset
+from web.sites import Visitor, lines, make_run, row
+
+CARD = {"id", "name", "state", "changed", "recipe", "step", "steps", "data", "shape", "best", "alarms", "reason"}
+CARD |= {"seconds", "images_per_second", "last_grid", "frames", "study"}
+
+
+def overview(visitor: Visitor) -> dict[str, dict]:
+    return {run["name"]: run for run in visitor.get("/api/overview").json["runs"]}
+
+
+def test_overview(visitor: Visitor, runs: Path) -> None:
+    answer = visitor.get("/api/overview")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    whole = answer.json
+    assert (whole["format"], whole["directory"], whole["playground"], whole["complete"]) == (1, "runs", False, True)
+    found = overview(visitor)
+    assert set(found) == {"ring", "deep/digits"}
+    ring = found["ring"]
+    assert set(ring) == CARD
+    assert (ring["state"], ring["step"], ring["alarms"], ring["last_grid"], ring["frames"]) == (
+        "done",
+        100,
+        1,
+        100,
+        False,
+    )
+    assert ring["seconds"] == 12.5
+    assert ring["images_per_second"] == pytest.approx(640)  # 10 steps of 64 images in a second
+    assert len(ring["id"]) == 16
+
+
+def test_ids_are_kept_and_depend_on_the_path_alone(visitor: Visitor, runs: Path, tmp_path: Path) -> None:
+    before = overview(visitor)["ring"]["id"]
+    shutil.copytree(runs, tmp_path / "elsewhere")
+    assert overview(Visitor(tmp_path / "elsewhere"))["ring"]["id"] == before
+
+
+def test_a_run(visitor: Visitor) -> None:
+    card = overview(visitor)["ring"]
+    run = visitor.get(f"/api/runs/{card['id']}").json
+    same = CARD - {"alarms", "recipe", "frames"}  # a list, a table and a span in place of what the card says of them
+    assert {key: run[key] for key in same} == {key: card[key] for key in same}
+    assert run["info"]["device"] == "cpu"
+    assert run["recipe"]["network.g.kind"] == "mlp"
+    assert 'kind = "ring"' in run["toml"]
+    assert run["measures"] == [
+        {"step": 50, "measures": {"modes": 3.0, "fid": None}, "floor": {"modes": 8.0}, "n": 9, "features": "points"}
+    ]
+    assert [alarm["detector"] for alarm in run["alarms"]] == ["collapse"]
+    assert run["grids"] == [0, 100]
+    assert run["frames"] is None
+    shown = {(tip["id"], tip["path"]) for tip in run["tips"]}
+    known = {tip.id for tip in tips()}
+    assert shown
+    assert {id for id, _ in shown} <= known
+    assert all(f"{path}.kind" in run["recipe"] for _, path in shown)
+
+
+def test_a_grid(visitor: Visitor, runs: Path) -> None:
+    id = overview(visitor)["ring"]["id"]
+    answer = visitor.get(f"/api/runs/{id}/grids/100")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.body == (runs / "ring/samples/step-00000100.png").read_bytes()
+    assert visitor.get(f"/api/runs/{id}/grids/50").status == 404
+
+
+def test_frames(visitor: Visitor, runs: Path) -> None:
+    id = overview(visitor)["ring"]["id"]
+    assert visitor.get(f"/api/runs/{id}/frames").status == 404
+    (runs / "ring/frames.bin").write_bytes(b"POISEFRM but not really")
+    assert visitor.get(f"/api/runs/{id}/frames").status == 404
+    assert visitor.get(f"/api/runs/{id}").json["frames"] is None
+
+
+def test_frames_of_a_real_run(poise, tmp_path: Path) -> None:
+    small = [
+        "--set",
+        "network.g.width=4",
+        "--set",
+        "network.d.width=4",
+        "--set",
+        "measure=none",
+        "--set",
+        "log.sheet=9",
+    ]
+    assert poise("train", "ring", "--steps", 4, "--out", tmp_path / "runs/ring", *small).code == 0
+    visitor = Visitor(tmp_path / "runs")
+    card = overview(visitor)["ring"]
+    assert card["frames"]
+    answer = visitor.get(f"/api/runs/{card['id']}/frames")
+    frames = parse_frames(answer.body, "answer")
+    span = visitor.get(f"/api/runs/{card['id']}").json["frames"]
+    assert (span["first"], span["last"], span["count"]) == (0, 4, len(frames.records))
+    after = parse_frames(visitor.get(f"/api/runs/{card['id']}/frames?after=3").body, "answer")
+    assert after.records["step"].tolist() == [step for step in frames.records["step"] if step > 3]
+
+
+def test_tips(visitor: Visitor) -> None:
+    assert visitor.get("/api/tips").json == json.loads(json.dumps([tip.as_json() for tip in tips()]))
+
+
+def test_references_are_those_of_the_objectives() -> None:
+    """The table repeats what classes state that import torch."""
+    stated = {}
+    for kind, objective in find_components(Objective, "poise.objectives").items():
+        values = objective().equilibrium
+        if values:
+            stated[kind] = {side.value: value for side, value in values.items()}
+    for kind, values in stated.items():
+        found = references({"objective": {"kind": kind}})
+        assert {side: found[f"{side}/adversarial"]["value"] for side in values} == pytest.approx(values), kind
+    assert set(EQUILIBRIUM) | {"least_squares"} == set(stated)
+    assert references({"objective": {"kind": "elbo"}}) == {}
+    assert "d/adversarial" not in references({"objective": {"kind": "wasserstein"}})
+    assert set(references({"objective": 7})) == {"d/accuracy", "d/real_accuracy", "d/fake_accuracy"}
+
+
+def test_an_empty_and_a_missing_directory(tmp_path: Path) -> None:
+    visitor = Visitor(tmp_path / "later")
+    assert visitor.get("/api/overview").json["runs"] == []
+    make_run(tmp_path / "later" / "ring")
+    visitor.pages.index._made = float("-inf")
+    assert list(overview(visitor)) == ["ring"]
+
+
+def test_the_directory_may_be_a_run(runs: Path) -> None:
+    visitor = Visitor(runs / "ring")
+    run = overview(visitor)["ring"]
+    assert visitor.get(f"/api/runs/{run['id']}/grids/0").status == 200
+
+
+@pytest.mark.parametrize("name", ["run.json", "recipe.toml", "measures.jsonl", "alarms.jsonl", "rows.jsonl"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\x00\n\n", b'{"step": 1' + b"0" * 5000 + b"}\n", b"[" * 9000 + b"\n"]
+)
+def test_damaged_files(visitor: Visitor, runs: Path, name: str, content: bytes) -> None:
+    id = overview(visitor)["ring"]["id"]
+    (runs / "ring" / name).write_bytes(content)
+    answer = visitor.get(f"/api/runs/{id}")
+    assert answer.status == 200
+    run = answer.json
+    if run["state"] == "damaged":
+        assert run["reason"]
+        assert str(runs) not in run["reason"]
+    if name == "run.json":
+        assert run["state"] == "damaged"
+    assert visitor.get(f"/api/runs/{id}/grids/100").status == 200
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", 1e308, 2**53 + 1, -0.0, None, "text", 10**400])
+def test_numbers_that_are_not_finite(visitor: Visitor, runs: Path, seconds: object) -> None:
+    (runs / "ring/rows.jsonl").write_text(lines([row(1), row(2, "nan", seconds=seconds)]))
+    info = json.loads((runs / "ring/run.json").read_text())
+    (runs / "ring/run.json").write_text(json.dumps(info | {"best": {"measure": "fid", "value": "nan", "step": 1}}))
+    ring = overview(visitor)["ring"]
+    assert visitor.get(f"/api/runs/{ring['id']}").status == 200
+
+
+def test_a_run_that_vanishes_and_one_that_appears(visitor: Visitor, runs: Path) -> None:
+    id = overview(visitor)["ring"]["id"]
+    shutil.rmtree(runs / "ring")
+    assert visitor.get(f"/api/runs/{id}").status == 404
+    make_run(runs / "ring")
+    visitor.pages.index._made = float("-inf")
+    assert visitor.get(f"/api/runs/{id}").status == 200
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_and_pipes_are_not_read(visitor: Visitor, runs: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\x89PNG\r\n\x1a\nsecret")
+    id = overview(visitor)["ring"]["id"]
+    (runs / "ring/samples/step-00000050.png").symlink_to(secret)
+    (runs / "ring/samples/step-00000100.png").unlink()
+    (runs / "ring/samples/step-00000100.png").symlink_to(secret)
+    os.mkfifo(runs / "ring/samples/step-00000060.png")
+    for step in (50, 60, 100):
+        assert visitor.get(f"/api/runs/{id}/grids/{step}").status == 404
+    (runs / "ring/run.json").unlink()
+    (runs / "ring/run.json").symlink_to(runs / "deep/digits/run.json")
+    run = visitor.get(f"/api/runs/{id}").json
+    assert (run["state"], run["reason"]) == ("damaged", "run.json is not a regular file")
+    (runs / "linked").symlink_to(runs / "deep/digits")
+    assert set(overview(visitor)) == {"ring", "deep/digits"}
+
+
+def test_only_png_is_served(visitor: Visitor, runs: Path) -> None:
+    id = overview(visitor)["ring"]["id"]
+    (runs / "ring/samples/step-00000100.png").write_text("<svg onload='alert(1)'/>")
+    assert visitor.get(f"/api/runs/{id}/grids/100").status == 404
+
+
+def test_the_built_page(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = visitor.pages
+    monkeypatch.setattr(
+        pages, "assets", {"index.html": Asset(b"<p>", "text/html", '"1"'), "page.js": Asset(b"1", "js", '"2"')}
+    )
+    answer = visitor.get("/")
+    assert (answer.status, answer.body, answer.headers["etag"]) == (200, b"<p>", '"1"')
+    assert visitor.get("/", headers=(("if-none-match", '"1"'),)).status == 304
+    assert visitor.get("/assets/page.js").body == b"1"
+    assert visitor.get("/assets/other.js").status == 404
+    assert visitor.get("/", method="HEAD").status == 200
+    monkeypatch.setattr(pages, "assets", {})
+    assert visitor.get("/").status == 503
+    assert "npm" in visitor.get("/").json["error"]
+
+
+def test_assets_are_a_table_of_known_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "static" / "assets").mkdir(parents=True)
+    (tmp_path / "static" / "index.html").write_text("<p>")
+    (tmp_path / "static" / "assets" / "page.js").write_text("1")
+    (tmp_path / "static" / "assets" / "notes.txt").write_text("1")
+    monkeypatch.setattr(static, "files", lambda package: tmp_path)
+    assert set(static.load_assets()) == {"index.html", "page.js"}
