@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo measures modes detection reconstruction verdicts workers finetuning smallsets parity golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts workers finetuning smallsets parity golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -31,6 +31,9 @@ tricks: $(READY)  ## the cost of each trick per step, and two direct comparisons
 	$(BIN)/python benchmarks/direct.py packing
 	$(BIN)/python benchmarks/direct.py noise
 	$(BIN)/python benchmarks/playground.py
+
+frames: $(READY)  ## how much slower a game in the plane is with frames; minutes on one core
+	$(BIN)/python benchmarks/frames.py
 
 zoo: $(READY)  ## train every image recipe on the same number of digits; prints a table and writes sample grids
 	$(BIN)/python benchmarks/zoo.py zoo

@@ -76,6 +76,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(pixels).save(tmp_path / "images" / kind / f"{number}.png")
     Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
+    Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "drawing.png")
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
     monkeypatch.chdir(tmp_path)

@@ -34,6 +34,7 @@ UNUSUAL = {
     "side": 7,
     "step": 9.0,
     "arms": 5,
+    "half_width": 5.0,
 }
 """A value other than the default for every key."""
 
@@ -51,10 +52,11 @@ def unusual(kind: str) -> dict[str, object]:
 def values(tmp_path: Path) -> dict[str, str]:
     """For each kind a value of `--data` that refers to such data."""
     (tmp_path / "folder").mkdir()
+    (tmp_path / "new.png").write_bytes(b"unread")
     np.savez(tmp_path / "new.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
     with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
         archive.writestr("a.txt", "nothing")
-    paths = {"folder": "folder", "npz": "new.npz", "zip": "new.zip"}
+    paths = {"folder": "folder", "npz": "new.npz", "zip": "new.zip", "density": "new.png"}
     values = {kind: str(tmp_path / path) for kind, path in paths.items()}
     return {kind: kind for kind in CONFIGS} | values | {"torchvision": "cifar10"}
 

@@ -159,7 +159,7 @@ def drawn(recipe: Recipe) -> tuple[Game, FrameDrawer, Records]:
     state = TrainState(recipe, choose_compute("cpu", "fp32", recipe), recipe.data.load())
     for _ in range(3):
         state.step()
-    drawer = FrameDrawer(recipe, state.source, state.streams)
+    drawer = FrameDrawer(recipe, state.source, state.sampling_latent, state.streams)
     return state.game, drawer, drawer.draw(state.game, 3)
 
 
@@ -376,5 +376,5 @@ def test_size_in_the_run_folder(every_step: None, tmp_path: Path) -> None:
 def test_stream_of_its_own() -> None:
     """The latents are those of the stream `frames`, which no other part draws from."""
     recipe = plane()
-    drawer = FrameDrawer(recipe, recipe.data.load().train, RandomStreams(recipe.seed))
+    drawer = FrameDrawer(recipe, recipe.data.load().train, recipe.latent, RandomStreams(recipe.seed))
     assert drawer.latents.equal(recipe.latent.sample(POINTS, RandomStreams(recipe.seed)("frames")))

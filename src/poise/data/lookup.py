@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from poise.core.config import did_you_mean, find_components
+from poise.data.decode import SUFFIXES
 from poise.data.source import DataConfig, ImageDataConfig
 from poise.data.torchvision_data import DATASETS
 from poise.errors import DataError
 from poise.utils.printing import print_line
 
-FILE_KINDS = {".zip": "zip", ".npz": "npz"}
+FILE_KINDS = {".zip": "zip", ".npz": "npz"} | dict.fromkeys(SUFFIXES, "density")
+"""The kind of data that a file is, by its suffix; a single image is a density of points."""
 
 IDENTITY = ("kind", "path", "dataset")
 """The keys of a table `data` that say which data it is. The others say how it is read."""

@@ -69,22 +69,26 @@ def spiral(n: int, sigma: float, generator: torch.Generator, arms: int = 2) -> T
 
 
 class ToySource(Source):
-    """An endless source of fresh points: `config.points(n, generator)`."""
+    """An endless source of fresh points.
+
+    Args:
+        config: the distribution.
+    """
 
     def __init__(self, config: PlaneConfig) -> None:
         self.config, self.shape = config, config.shape
 
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Batch `index`: a function of (seed, index), drawn on the host so that it does not depend on the device."""
-        return Batch(self.config.points(size, _host(streams)("data", index)))
+        return Batch(self.draw(size, _host(streams)("data", index)))
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """n points."""
+        """n points, n x 2, float32."""
         return self.config.points(n, generator)
 
     def preview(self, n: int) -> Tensor:
         """n points, which do not depend on the seed."""
-        return self.config.points(n, torch.Generator().manual_seed(20161204))
+        return self.draw(n, torch.Generator().manual_seed(20161204))
 
     @property
     def fingerprint(self) -> str:

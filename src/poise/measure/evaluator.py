@@ -241,7 +241,7 @@ class Evaluator:
             assert isinstance(self.data_config, PlaneConfig)
             if self.data_config.mode_centres() is not None:
                 self.available.update(("modes", "mode centres"))
-            return toy_reference(self.data_config, n or NUM_POINTS, self.extractor)
+            return toy_reference(train, n or NUM_POINTS, self.extractor)
         if train.classes:
             self.available.add("labels")
         if not isinstance(self.d, str):

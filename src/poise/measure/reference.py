@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from poise.core.random_streams import RandomStreams, derive_seed
-from poise.data.source import SizedSource
-from poise.data.toys import PlaneConfig
+from poise.data.source import SizedSource, Source
 from poise.measure.features import Extractor
 from poise.measure.sample_set import SampleSet, sample_set
 from poise.utils.progress import Progress
@@ -150,10 +149,10 @@ def split_reference(
     return reference
 
 
-def toy_reference(config: PlaneConfig, n: int, extractor: Extractor) -> ReferenceSamples:
+def toy_reference(source: Source, n: int, extractor: Extractor) -> ReferenceSamples:
     """Reference samples of a distribution in the plane, which provides any number of points."""
     streams = RandomStreams(0)
-    draws = [config.points(n, streams("measure", draw)) for draw in range(1 + NUM_DRAWS)]
+    draws = [source.draw(n, streams("measure", draw)) for draw in range(1 + NUM_DRAWS)]
     real, *others = (SampleSet(points, extractor) for points in draws)
     return ReferenceSamples(real, lambda: [FloorDraw(other, real) for other in others], mode_samples=draws[1])
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch, MoveContext
-from poise.data.source import DataSplits
+from poise.data.source import DataSplits, Source
 from poise.data.toys import PlaneConfig
 from poise.engine.batches import sampling_latent
 from poise.engine.game import Game, discriminate_separately
@@ -70,7 +70,7 @@ def measure_run(
         return draw_samples(latent, net, count, labels(count), streams)
 
     plane, d = isinstance(recipe.data, PlaneConfig), game.d
-    gap = duality_gap_of(recipe, game, d.net, run.checkpoint.step) if plane and d is not None else None
+    gap = duality_gap_of(recipe, splits.train, game, d.net, run.checkpoint.step) if plane and d is not None else None
     result = evaluator.measure(samples, measures, labels, gap, make_reconstructor(recipe, game, streams))
     return result, evaluator
 
@@ -106,9 +106,8 @@ def draw_samples(
     return generate(net, latents, labels, streams=streams, interrupt=interrupt)
 
 
-def duality_gap_of(recipe: Recipe, game: Game, d: nn.Module, step: int) -> Callable[[], float]:
+def duality_gap_of(recipe: Recipe, source: Source, game: Game, d: nn.Module, step: int) -> Callable[[], float]:
     """A function that estimates the duality gap of this game, whose value V(G, D) is the negative of D's loss."""
-    source = recipe.data.load().train
     streams = RandomStreams(0)
     context = MoveContext(step, recipe.steps, GAP_BATCH, streams)
 

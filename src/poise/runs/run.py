@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from poise.engine.batches import sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
-from poise.errors import CheckpointError, RecipeError
+from poise.errors import CheckpointError, DataError, RecipeError
 from poise.latents import Latent
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -288,9 +289,11 @@ class Run:
             return generate(net, latents, labels, streams=streams, first_block=first_block)
 
     def real(self, n: int) -> Tensor | None:
-        """n real points of toy data, which needs no files; None for images."""
-        data = self.recipe.data
-        return data.load().train.preview(n) if isinstance(data, ToyConfig) else None
+        """n real points of toy data; None for images, and for a density whose file is gone or has changed."""
+        if isinstance(self.recipe.data, ToyConfig):
+            with suppress(DataError):
+                return self.load().train.preview(n)
+        return None
 
 
 def _is_number(word: str) -> bool:

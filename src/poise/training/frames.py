@@ -18,6 +18,7 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import MoveContext, Side
 from poise.data.source import Source
 from poise.engine.game import Game
+from poise.latents import Latent
 from poise.networks.base import call_network, mixes_samples
 from poise.recipe.model import Recipe
 from poise.runs.frames import GRID, POINTS, REALS, Records, Region, encode_frame, encode_header
@@ -66,6 +67,7 @@ class FrameDrawer:
     Args:
         recipe: the recipe.
         source: the training data, points in the plane.
+        latent: the distribution of the latents.
         streams: the run's random streams.
 
     Attributes:
@@ -73,14 +75,14 @@ class FrameDrawer:
         header: the header of the file of frames.
     """
 
-    def __init__(self, recipe: Recipe, source: Source, streams: RandomStreams) -> None:
+    def __init__(self, recipe: Recipe, source: Source, latent: Latent, streams: RandomStreams) -> None:
         real = source.preview(REALS).float()
         self.region, self.header = Region.around(real.numpy()), encode_header(real.numpy())
         self.streams, self.pack = streams, recipe.pack
         self.threshold = recipe.objective.decision_threshold
         self.steps, self.batch_size = recipe.steps, recipe.batch
         size = POINTS + -POINTS % self.pack  # whole packs
-        self.latents = recipe.latent.sample(size, streams("frames"))
+        self.latents = latent.sample(size, streams("frames"))
         self.real = real.to(streams.device)
         self.cells = torch.from_numpy(self.region.cell_centres()).to(streams.device)
 

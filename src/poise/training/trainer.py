@@ -311,7 +311,7 @@ class Trainer:
         )
         self.notes += self.sample_grids.notes
         if has_frames(recipe, state.source):
-            self.frames = FrameDrawer(recipe, state.source, state.streams)
+            self.frames = FrameDrawer(recipe, state.source, state.sampling_latent, state.streams)
         self.listener.on_start(
             run_info.start_info(recipe, state.game, state.source, state.compute, self.first, self.notes, self.folder)
         )
