@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any
 import httpx
 import pytest
 
+from poise.playground.options import DEFAULT_GAME
+from poise.runs.folder import RunFolder
+
 HEAVY = """
 import sys
 from poise.cli import main
 import poise.web.server as server
 server.Server.serve_until_stopped = lambda self: print(*sorted({'torch', 'scipy', 'matplotlib'} & set(sys.modules)))
-main(['web', sys.argv[1], '--port', '0'])
+main(['web', sys.argv[1], '--port', '0', '--playground'])
 """
 
 
@@ -48,6 +52,23 @@ def test_address_and_end(tmp_path: Path) -> None:
         assert out == ""
         assert "does not exist yet" in err
         assert process.returncode == 75
+
+
+def test_the_playground_ends_with_the_server(tmp_path: Path) -> None:
+    game = DEFAULT_GAME | {"data": "spiral", "width": 4, "batch": 8}
+    with served(tmp_path, "--port", 0, "--playground") as (process, address):
+        with httpx.Client(base_url=address.partition("?")[0]) as browser:
+            browser.get(address)
+            shown = browser.get("/api/playground").json()
+            token = {"x-poise-token": shown["csrf"]}
+            started = browser.post("/api/playground/start", json={"games": [game], "seed": 1}, headers=token)
+            assert (started.status_code, started.json()["game"]["state"]) == (202, "starting")
+            while browser.get("/api/playground").json()["game"]["step"] < [1]:
+                time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 75
+    (run,) = (tmp_path / "playground").iterdir()
+    assert RunFolder(run).read_info()["state"] == "stopped"
 
 
 def test_a_port_in_use(poise: Any, tmp_path: Path) -> None:

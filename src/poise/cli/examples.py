@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compare": ("poise compare samples.npz images/ --measures fid,kid", "poise compare runs/ring runs/r1"),
     "export": ("poise export runs/ring --out ring.onnx", "poise export runs/ring --format pt2 --raw"),
     "push": ("poise push runs/ring ./ring-model --license mit", "poise push runs/ring OWNER/ring --private"),
-    "web": ("poise web", "poise web runs/study --port 9000"),
+    "web": ("poise web", "poise web runs/study --port 9000", "poise web --playground"),
     "watch": ("poise watch runs/ring", "poise watch training.csv --columns step=iter,d=loss_D,g=loss_G"),
     "study": ("poise study plan.toml --dry-run", "poise study plan.toml --out runs/study --workers 2"),
     "report": ("poise report runs/study", "poise report runs/study --json"),

@@ -27,6 +27,10 @@ def web(
         int | None,
         typer.Option(min=0, max=65535, help="The port; 0 for any free one.", show_default="8765, or any free one"),
     ] = None,
+    playground: Annotated[
+        bool,
+        typer.Option("--playground", help="Let the page train small games in the plane, in DIR/playground."),
+    ] = False,
 ) -> None:
     """Show the runs in a folder on a page in the browser, as they happen and afterwards; Ctrl-C ends it."""
     from poise.errors import RecipeError
@@ -37,6 +41,11 @@ def web(
         raise RecipeError("not a folder", where=str(root), cure="give the folder that contains the runs")
     if not root.is_dir():
         print_line(f"{root} does not exist yet: the page shows runs as soon as there are any", err=True)
-    server = Server(root, open_socket(port))
+    played = None
+    if playground:
+        from poise.web.playground import Playground
+
+        played = Playground(root)
+    server = Server(root, open_socket(port), played)
     print_line(server.address)
     server.serve_until_stopped()

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from poise.errors import RecipeError
 from poise.web.app import create_app
 from poise.web.index import RunIndex
+from poise.web.playground import Playground
 from poise.web.routes import Pages
 from poise.web.static import load_assets
 
@@ -121,13 +122,15 @@ class Server(uvicorn.Server):
     Args:
         root: the directory.
         listener: the socket.
+        playground: the playground, whose commands are then accepted; None without it.
     """
 
-    def __init__(self, root: Path, listener: socket.socket) -> None:
-        self.listener = listener
+    def __init__(self, root: Path, listener: socket.socket, playground: Playground | None = None) -> None:
+        self.listener, self.playground = listener, playground
         port, token = listener.getsockname()[1], secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{port}/?token={token}"
-        app = create_app(Pages(RunIndex(root), load_assets(), playground=False), port, token)
+        pages = Pages(RunIndex(root), load_assets(), playground=playground is not None)
+        app = create_app(pages, port, token, () if playground is None else playground.routes())
         super().__init__(
             uvicorn.Config(
                 app,
@@ -147,3 +150,9 @@ class Server(uvicorn.Server):
     def serve_until_stopped(self) -> None:
         """Answer requests until a signal arrives, whose previous handler then is called."""
         self.run(sockets=[self.listener])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections, and the worker of the playground."""
+        await super().shutdown(sockets)
+        if self.playground is not None:
+            await self.playground.close()
