@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from poise.playground.commands import parse_arguments
 from poise.playground.options import DEFAULT_GAME
 from poise.playground.worker import Received, Worker
 from poise.runs.folder import RunFolder
-from poise.runs.frames import read_frames
+from poise.runs.frames import read_frames, restore_points
 from poise.runs.run import Run
 from poise.training.trainer import Trainer
 
@@ -271,3 +272,14 @@ def test_a_drawing_becomes_an_image_that_is_dark_where_it_is_dense(tmp_path: Pat
     with Image.open(path) as image:
         assert (image.mode, image.size) == ("L", (64, 64))
         assert bytes(255 - value for value in image.tobytes()) == drawn
+
+
+def test_a_drawn_density_is_played(tmp_path: Path) -> None:
+    left_half = bytes(range(32)) + bytes(32)
+    start = START | {"games": [SMALL | {"data": "density"}], "density": base64.b64encode(left_half * 64).decode()}
+    run = play(tmp_path, (0, ("start", start)), (2, ("stop", {})))[-1]["runs"][0]
+    frames = read_frames(tmp_path / run / "frames.bin")
+    assert frames is not None
+    x, y = restore_points(frames.header["real_points"], frames.region).T
+    assert (x.max() < 0.01, x.min() > -2.01, y.min() < -1, y.max() > 1) == (True, True, True, True)
+    assert (x > -1).mean() > 0.6  # denser towards the middle, where the bytes are larger
