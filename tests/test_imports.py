@@ -29,7 +29,7 @@ FLOORS = [
     {"runs"},
     {"training"},
     {"export"},
-    {"ladder", "study"},
+    {"ladder", "study", "alignment"},
     {"playground"},
     {"web"},
     {"cli"},

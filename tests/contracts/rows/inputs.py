@@ -152,6 +152,21 @@ def check_adaptive_augment(play: Play) -> None:
     assert min(fallen.metrics.state_dict()["d/adaptive_augment_p"].tolist()) >= 0
 
 
+def check_input_dropout(play: Play) -> None:
+    """In D's moves a quarter of the entries is 0 and the others are 4/3 as large; in G's moves all are unchanged."""
+    dropped: list[Tensor] = []
+    for batch in viewed_batches(play(True, 5)):
+        if batch.side is Side.G:
+            assert torch.equal(batch.seen, batch.raw)
+            continue
+        kept = batch.seen != 0
+        assert torch.allclose(batch.seen[kept], batch.raw[kept] / 0.75)
+        dropped.append(~kept & (batch.raw != 0))
+    share, n = float(torch.cat(dropped).double().mean()), torch.cat(dropped).numel()
+    assert abs(share - 0.25) < 5 * math.sqrt(0.25 * 0.75 / n)
+    assert not torch.equal(dropped[0], dropped[1]), "real and fake samples lose other entries"
+
+
 ROWS = {
     "adaptive_augment": Row(
         strong={"start": 0.5, "target": 0.0, "speed": 128.0, "every": 2},
@@ -163,5 +178,6 @@ ROWS = {
         zero={"policy": []},
         check=check_diff_augment,
     ),
+    "input_dropout": Row(strong={"p": 0.25}, zero={"p": 0.0}, check=check_input_dropout),
     "instance_noise": Row(strong={"sigma": 0.5}, zero={"sigma": 0.0}, check=check_instance_noise),
 }

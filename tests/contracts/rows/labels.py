@@ -104,8 +104,21 @@ def check_noisy_labels(play: Play) -> None:
     assert fake.all()
 
 
+def check_generator_smoothing(play: Play) -> None:
+    """G's loss is the cross-entropy with target 0.8; D's loss, and its first move, are unchanged."""
+    run, without = play(True, 1), play(False, 1)
+    score = run.of(Side.G)[0].move.score("fake").detach()
+    logged = run.metrics.reduce()
+    loss = logged["g/adversarial"].mean + 0.2 * logged["g/generator_smoothing"].mean
+    assert loss == pytest.approx(float((0.8 * softplus(-score) + 0.2 * softplus(score)).mean()), rel=1e-5)
+    assert "d/generator_smoothing" not in logged
+    assert unequal(weights(run, Side.D), weights(without, Side.D)) == []
+    assert unequal(weights(run, Side.G), weights(without, Side.G))
+
+
 ROWS = {
     "auxiliary_classifier": Row(strong={"weight": 1.0}, zero={"weight": 0.0}, check=check_classifier),
+    "generator_smoothing": Row(strong={"weight": 0.2}, zero={"weight": 0.0}, check=check_generator_smoothing),
     "noisy_labels": Row(strong={"probability": 0.25}, zero={"probability": 0.0}, check=check_noisy_labels),
     "soft_labels": Row(
         strong={"real": [0.9, 0.9], "fake": [0.0, 0.0]},

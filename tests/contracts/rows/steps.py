@@ -133,9 +133,36 @@ def check_orthogonal(play: Play) -> None:
     assert float(non_orthogonality(run.play(30)).detach()) < 0.5 * float(non_orthogonality(plain.play(31)).detach())
 
 
+def matrices(run: Session) -> dict[str, Tensor]:
+    """G's weight matrices by module, detached, whose rows are output channels; embeddings are left out."""
+    return {
+        name: module.weight.detach().transpose(0, int(isinstance(module, nn.ConvTranspose2d))).flatten(1)
+        for name, module in run.game.g.net.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    }
+
+
+def check_orthogonal_map(play: Play) -> None:
+    """After each of G's updates its matrices are moved by the formula; their singular values approach 1."""
+    run, plain = play(True, 1), play(False, 1)
+    assert unequal(weights(run, Side.D), weights(plain, Side.D)) == []
+    updated = matrices(plain)
+    for name, matrix in matrices(run).items():
+        w = updated[name].double()
+        assert torch.allclose(matrix.double(), 1.5 * w - 0.5 * w @ w.T @ w, rtol=1e-4, atol=1e-6)
+    moved = {name.removesuffix(".weight") for name in unequal(weights(run, Side.G), weights(plain, Side.G))}
+    assert moved == {*updated}, "biases and embeddings stay"
+
+    def spread(session: Session) -> float:
+        return max(float((torch.linalg.svdvals(matrix) - 1).abs().max()) for matrix in matrices(session).values())
+
+    assert spread(run.play(30)) < 0.5 * spread(plain.play(30))
+
+
 ROWS = {
     "gradient_clipping": Row(strong={"max_norm": MAX_NORM}, zero={"max_norm": 1e9}, check=check_gradient_clipping),
     "orthogonal": Row(strong={"weight": ORTHOGONAL}, zero={"weight": 0.0}, check=check_orthogonal),
+    "orthogonal_map": Row(strong={"beta": 0.5}, zero={"beta": 0.0}, check=check_orthogonal_map),
     "top_k": Row(strong={"fraction": 0.5}, zero={"fraction": 1.0}, check=check_top_k),
     "weight_clipping": Row(strong={"limit": LIMIT}, zero={"limit": 1e6}, check=check_weight_clipping),
 }

@@ -1,0 +1,95 @@
+"""Procrustes' problem, and the refinement of a map by it (Conneau et al. 2018, arXiv:1710.04087, section 2.2).
+
+A map W, d x d, takes a source x, a row, to x W^T. With known pairs the best orthogonal map has a closed form; without,
+the pairs are those of which each is the nearest neighbour of the other under the current map, and both steps alternate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from poise.alignment.neighbours import mean_cosine_criterion, mutual_csls_pairs, unit_rows
+
+
+def procrustes(source: Tensor, target: Tensor) -> Tensor:
+    """The orthogonal W, d x d, with the smallest sum of ||W x_i - y_i||^2 over paired rows (Schoenemann 1966).
+
+    W = U V^T with U S V^T the singular value decomposition of sum_i y_i x_i^T. Computed in float64.
+
+    Args:
+        source: the x_i, n x d.
+        target: the y_i, n x d.
+    """
+    products = target.double().T @ source.double()
+    u, _, vt = torch.linalg.svd(products)
+    return (u @ vt).to(source.dtype)
+
+
+def apply_map(weights: Tensor, source: Tensor) -> Tensor:
+    """The mapped sources, x W^T for each row x, scaled to length 1."""
+    return unit_rows(source @ weights.T)
+
+
+class Round(NamedTuple):
+    """A map of the refinement.
+
+    Attributes:
+        weights: W, d x d.
+        criterion: see `mean_cosine_criterion`.
+        pairs: the number of mutual nearest neighbours that it was fitted to; 0 for the map at the start.
+    """
+
+    weights: Tensor
+    criterion: float
+    pairs: int
+
+
+class Refinement(NamedTuple):
+    """All rounds of a refinement, the first of which is the map at the start."""
+
+    rounds: tuple[Round, ...]
+
+    @property
+    def best(self) -> Round:
+        """The round with the highest criterion, the earlier one of equals."""
+        return max(self.rounds, key=lambda found: found.criterion)
+
+
+def refine(
+    weights: Tensor,
+    source: Tensor,
+    target: Tensor,
+    rounds: int = 5,
+    most_frequent: int = 15_000,
+    notify: Callable[[Round], None] | None = None,
+) -> Refinement:
+    """Alternate between pairs of mutual nearest neighbours by CSLS and Procrustes' map of these pairs.
+
+    It ends early if no pair is mutual, which happens only to a map that aligns nothing.
+
+    Args:
+        weights: the map at the start, d x d.
+        source: N x d, rows of length 1, the most frequent first.
+        target: M x d, the same.
+        rounds: the number of maps that are fitted; 5 in the paper's code.
+        most_frequent: the number of first vectors that pairs are made of; vectors of rare words are noisy.
+        notify: is called with each round.
+    """
+    found: list[Round] = []
+
+    def add(fitted: Tensor, pairs: int) -> None:
+        found.append(Round(fitted, mean_cosine_criterion(apply_map(fitted, source), target), pairs))
+        if notify is not None:
+            notify(found[-1])
+
+    add(weights, 0)
+    for _ in range(rounds):
+        pairs = mutual_csls_pairs(apply_map(found[-1].weights, source), target, most_frequent)
+        if len(pairs) == 0:
+            break
+        add(procrustes(source[pairs[:, 0]], target[pairs[:, 1]]), len(pairs))
+    return Refinement(tuple(found))
