@@ -22,8 +22,11 @@ WIDTHS = {390: 844, 1600: 1000}
 VIEW = {"studies": "study", "ladders": "ladder"}
 """The view of one entry of each list."""
 
-DRAWN = """() => !document.querySelector("main[aria-busy]")
-    && [...document.images].every((image) => image.complete || !image.checkVisibility())"""
+DRAWN = """(hash) => {
+    const images = [...document.images].filter((image) => image.checkVisibility());
+    images.forEach((image) => { image.loading = "eager"; });
+    return document.querySelector("main").dataset.shown === hash && images.every((image) => image.complete);
+}"""
 """True once a view has its data and its images."""
 
 SETTLED = 1000
@@ -61,9 +64,7 @@ def take(context: BrowserContext, address: str, out: Path, suffix: str, wanted: 
         if wanted and name not in wanted:
             continue
         page.goto(f"{base}#{fragment}")
-        page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.wait_for_function(DRAWN)
-        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_function(DRAWN, arg=f"#{fragment}")
         page.wait_for_timeout(SETTLED)
         page.screenshot(path=out / f"{name}-{suffix}.png", full_page=True)
     page.close()

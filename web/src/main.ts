@@ -82,16 +82,19 @@ async function route(): Promise<void> {
     title: (text: string) => (document.title = `${text} – poise`),
     onRepaint: (listener: () => void) => void repaints.push(listener),
   };
+  const { hash } = window.location;
   root.setAttribute("aria-busy", "true");
   try {
     await view(context, parameter);
-    if (!signal.aborted) root.removeAttribute("aria-busy");
+    if (signal.aborted) return;
+    root.removeAttribute("aria-busy");
   } catch (error) {
     if (signal.aborted) return;
     root.removeAttribute("aria-busy");
     const failure = failureState(error);
     if (failure) root.replaceChildren(failure);
   }
+  root.dataset["shown"] = hash;
 }
 
 function describe(): void {

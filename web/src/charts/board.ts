@@ -125,7 +125,8 @@ export class Board {
   private async fetch(all: boolean): Promise<void> {
     if (!this.run) return;
     const zoomed = this.timeline.isZoomed ? { from: this.timeline.range[0], to: this.timeline.range[1] } : {};
-    const query = all ? { points: POINTS, ...zoomed } : { points: POINTS, from: this.last + 1 };
+    const range = all ? zoomed : { from: this.last + 1 };
+    const query = { names: this.run.series, points: POINTS, ...range };
     if (!all && this.timeline.isZoomed) return;
     const answer = await fetchSeries(this.run.id, query, this.signal);
     this.complete = answer.complete;
@@ -151,7 +152,8 @@ export class Board {
       section(title, groups.map((group, place) => this.addChart(group, run, index === 0 && place === 0))),
     );
     if (measures.length) parts.splice(1, 0, section("Measures", measures.map((name) => this.addMeasure(name, run))));
-    this.element.replaceChildren(...parts);
+    const none = h("p", "muted", "Curves appear with the first row, which is written after the first logging interval.");
+    this.element.replaceChildren(...(parts.length ? parts : [none]));
   }
 
   private addChart(group: Group, run: Run, isFirst: boolean): HTMLElement {

@@ -32,20 +32,36 @@ async function json<T>(path: string, signal?: AbortSignal): Promise<T> {
 }
 
 export interface SeriesQuery {
-  names?: string[];
+  names: string[];
   from?: number;
   to?: number;
   points?: number;
 }
 
 function queryText(query: SeriesQuery): string {
-  const params = new URLSearchParams();
-  if (query.names) params.set("names", query.names.join(","));
+  const params = new URLSearchParams({ names: query.names.join(",") });
   if (query.from !== undefined) params.set("from", String(Math.floor(query.from)));
   if (query.to !== undefined) params.set("to", String(Math.ceil(query.to)));
   if (query.points !== undefined) params.set("points", String(query.points));
-  const text = params.toString();
-  return text ? `?${text}` : "";
+  return `?${params.toString()}`;
+}
+
+/** As many names as fit into one request. */
+const NAMES_PER_REQUEST = 24;
+
+/** Series of a run; many of them are asked for in several requests. */
+export async function fetchSeries(id: string, query: SeriesQuery, signal?: AbortSignal): Promise<SeriesAnswer> {
+  const parts: Promise<SeriesAnswer>[] = [];
+  for (let start = 0; start === 0 || start < query.names.length; start += NAMES_PER_REQUEST) {
+    const names = query.names.slice(start, start + NAMES_PER_REQUEST);
+    parts.push(json<SeriesAnswer>(`/api/runs/${id}/series${queryText({ ...query, names })}`, signal));
+  }
+  const answers = await Promise.all(parts);
+  return {
+    ...(answers[0] as SeriesAnswer),
+    complete: answers.every((answer) => answer.complete),
+    series: Object.assign({}, ...answers.map((answer) => answer.series)) as SeriesAnswer["series"],
+  };
 }
 
 export const gridAddress = (run: string, step: number): string => `/api/runs/${run}/grids/${step}`;
@@ -55,8 +71,6 @@ export const rungImageAddress = (ladder: string, rung: number, name: string): st
 
 export const fetchOverview = (signal?: AbortSignal) => json<Overview>("/api/overview", signal);
 export const fetchRun = (id: string, signal?: AbortSignal) => json<Run>(`/api/runs/${id}`, signal);
-export const fetchSeries = (id: string, query: SeriesQuery, signal?: AbortSignal) =>
-  json<SeriesAnswer>(`/api/runs/${id}/series${queryText(query)}`, signal);
 export const fetchStudy = (id: string, signal?: AbortSignal) => json<Study>(`/api/studies/${id}`, signal);
 export const fetchLadder = (id: string, signal?: AbortSignal) => json<Ladder>(`/api/ladders/${id}`, signal);
 export const fetchPlayground = (signal?: AbortSignal) => json<PlaygroundAnswer>("/api/playground", signal);

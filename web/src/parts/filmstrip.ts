@@ -66,6 +66,7 @@ export function filmstrip(run: string, timeline: Timeline, signal: AbortSignal) 
     element,
     show(list: number[]): void {
       grids = list;
+      if (list.length) timeline.setExtent("grids", list[0] as number, list.at(-1) as number);
       drawStrip();
       control.update();
       shown = -1;

@@ -159,7 +159,7 @@ export class GameForm {
       lr_d.element,
       h("details", "more-fields", h("summary", {}, "Tricks"), this.tricks.element),
       h("details", "more-fields", h("summary", {}, "Networks, batch and seed"), d_moves.element, width.element, latent_dim.element, batch.element, this.seed.element),
-      h("div", "second", h("label", { attrs: { for: "second-game" } }, this.second, "A second game beside it, the same but for"), this.differs, this.otherPlace),
+      h("div", "second", h("label", { attrs: { for: "second-game" } }, this.second, "A second game, which differs in"), this.differs, this.otherPlace),
     ];
   }
 

@@ -44,20 +44,20 @@ function byTable(recipe: Record<string, unknown>): Map<string, [string, unknown]
 
 /** A button per tip that this path of the recipe follows; `used` gets those that were placed. */
 function tipsAt(tips: Tip[], path: string, used: Set<Tip>): Child {
-  const found = tips.filter((tip) => !used.has(tip) && tip.path !== undefined && path.startsWith(tip.path));
+  const found = tips.filter((tip) => !used.has(tip) && tip.path !== undefined && isWithin(path, tip.path));
   found.forEach((tip) => used.add(tip));
   return found.map((tip) => chip(tip, false));
 }
 
-function chip(tip: Tip, named: boolean): HTMLElement {
+/** True for `tricks[1].kind` within `tricks[1]`, not for `tricks[10].kind`. */
+function isWithin(path: string, part: string): boolean {
+  return path === part || path.startsWith(`${part}.`) || path.startsWith(`${part}[`);
+}
+
+function chip(tip: Tip, isNamed: boolean): HTMLElement {
   const name = tip.name.replaceAll("-", " ");
-  const label = `Tip ${tip.id}, ${name}: explanation, evidence and verdicts`;
-  return h(
-    "button",
-    { class: "chip", attrs: { type: "button", "aria-label": label, title: label }, on: { click: () => openTip(tip) } },
-    h("span", "chip-id", tip.id),
-    named ? name : null,
-  );
+  const attrs = { type: "button", title: `${tip.id} ${name}`, "aria-label": isNamed ? null : `${tip.id} ${name}` };
+  return h("button", { class: "chip", attrs, on: { click: () => openTip(tip) } }, h("span", "chip-id", tip.id), isNamed ? ` ${name}` : null);
 }
 
 /** The tables of the recipe, one per part; the caller lays them out in columns. */

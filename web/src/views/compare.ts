@@ -34,7 +34,8 @@ export const compareView: View = async (context, parameter) => {
   const ids = parameter.split(",").slice(0, RUN_STROKES.length);
   const compared = await Promise.all(
     ids.map(async (id, index): Promise<Compared> => {
-      const [run, answer] = await Promise.all([fetchRun(id, signal), fetchSeries(id, { points: 512 }, signal)]);
+      const run = await fetchRun(id, signal);
+      const answer = await fetchSeries(id, { names: run.series, points: 512 }, signal);
       return { run, series: answer.series, letter: String.fromCharCode(65 + index), stroke: RUN_STROKES[index] as Stroke };
     }),
   );
@@ -63,7 +64,7 @@ function follow(compared: Compared[], draw: () => void, { store, signal }: Conte
       const one = compared.find(({ run }) => run.id === event.id);
       if (!one || !event.rows || busy.has(event.id)) return;
       busy.add(event.id);
-      fetchSeries(event.id, { points: 512 }, signal)
+      fetchSeries(event.id, { names: one.run.series, points: 512 }, signal)
         .then((answer) => {
           one.series = answer.series;
           draw();

@@ -27,7 +27,7 @@ function rungColumn(ladder: Ladder, rung: Rung, index: number): HTMLElement {
     const image = h("img", { class: "grid-image", attrs: { src: rungImageAddress(ladder.id, index, name), alt: `${rung.name}: ${words}`, loading: "lazy", decoding: "async" } });
     return h("figure", "grid-frame", image, h("figcaption", "muted", words));
   });
-  return h("section", "rung", h("h2", {}, link(rung)), h("p", "muted", rung.recipe), images.length ? images : h("p", "muted", "No images yet."));
+  return h("section", "rung", h("h2", {}, link(rung)), rung.recipe === rung.name ? null : h("p", "muted", rung.recipe), images.length ? images : h("p", "muted", "No images yet."));
 }
 
 function figuresTable({ rungs }: Ladder): HTMLElement {

@@ -2,7 +2,7 @@
 
 import { Board, type Spread } from "../charts/board";
 import { alarmLane } from "../charts/marks";
-import { fetchRun } from "../data/api";
+import { fetchRun, RequestError } from "../data/api";
 import { Timeline } from "../data/timeline";
 import type { Alarm, Run, RunEvent } from "../data/types";
 import { fill, h, type Child } from "../dom";
@@ -64,7 +64,9 @@ class RunPage {
     store.events.on("reopened", () => void this.refresh(), signal);
     store.events.watch([this.run.id]);
     store.onChange(() => this.showHead(), signal);
-    await this.board.load("all");
+    await this.board.load("all").catch((error: unknown) => {
+      if (error instanceof RequestError) this.board.element.prepend(h("p", "reason", `The curves could not be read: ${error.message}`));
+    });
   }
 
   private show(): void {
@@ -165,7 +167,7 @@ class RunPage {
     });
     const button = (text: string, label: string, click: () => void): HTMLButtonElement =>
       h("button", { class: "quiet", attrs: { type: "button", "aria-label": label, title: label }, on: { click } }, text);
-    const reset = button("Whole run", "Show all steps", () => timeline.zoom(null));
+    const reset = button("Whole run", "Whole run", () => timeline.zoom(null));
     const where = h("output", "figures muted");
     timeline.onChange(() => {
       reset.disabled = !timeline.isZoomed;

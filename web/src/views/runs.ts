@@ -101,9 +101,13 @@ function makeRow(card: Card, selection: Selection): HTMLElement {
     h("a", { class: "run-thumb", attrs: { href: `#/run/${card.id}`, tabindex: -1, "aria-hidden": "true" } }, thumbnail(card)),
     h("div", "run-name", h("a", { attrs: { href: `#/run/${card.id}` } }, card.name), h("span", "muted", about.join(" · ")), card.reason ? h("span", "reason", card.reason) : null),
     h("div", "run-state", stateMark(card.state), progress(card.step, card.steps, card.name)),
-    h("div", { class: "run-speed figures", attrs: { title: "images per second" } }, card.images_per_second ? `${count(card.images_per_second)}` : "–", h("span", "unit", " images/s")),
-    h("div", "run-best figures", bestText(card.best)),
-    h("div", "run-alarms", card.alarms ? h("span", "level-warning", levelIcon("warning"), counted(card.alarms, "alarm")) : h("span", "muted", "–")),
+    h(
+      "div",
+      "run-numbers",
+      h("div", `run-speed figures${card.images_per_second ? "" : " none"}`, card.images_per_second ? count(card.images_per_second) : "–", h("span", "unit", " images/s")),
+      h("div", `run-best figures${card.best ? "" : " none"}`, bestText(card.best)),
+      h("div", `run-alarms${card.alarms ? "" : " none"}`, card.alarms ? h("span", "level-warning", levelIcon("warning"), counted(card.alarms, "alarm")) : "–"),
+    ),
     h("div", "run-changed", changed),
   );
 }
