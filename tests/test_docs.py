@@ -18,6 +18,7 @@ from poise import cli
 from poise.data.source import DataSplits, SizedSource
 from poise.measure.evaluator import Evaluator
 from poise.study.engines import ENGINES
+from poise.web.server import Server
 from study.tiny_studies import DirectExecutor
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,11 @@ def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         made(self, entry, loaded, features, n if few else min(n or FEW, FEW), **more)
 
     monkeypatch.setattr(Evaluator, "__init__", smaller)
+
+
+@pytest.fixture(autouse=True)
+def _servers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "serve_until_stopped", lambda self: self.listener.close())
 
 
 @pytest.fixture

@@ -231,3 +231,22 @@ def test_assets_are_a_table_of_known_types(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "static" / "assets" / "notes.txt").write_text("1")
     monkeypatch.setattr(static, "files", lambda package: tmp_path)
     assert set(static.load_assets()) == {"index.html", "page.js"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=alert(1)>",
+        "</script><script>alert(1)",
+        "javascript:alert(1)",
+        "${7*7}",
+        "\u202egnp",
+        "\udcff",
+    ],
+)
+def test_names_are_data(visitor: Visitor, runs: Path, name: str) -> None:
+    make_run(runs / name.replace("/", "|"), name=name.replace("\udcff", "?"))
+    answer = visitor.get("/api/overview")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.body.isascii()
+    assert name.replace("/", "|") in {run["name"] for run in answer.json["runs"]}

@@ -37,22 +37,12 @@ def report(
     plan, runs = folder.read_study(), folder.read_results()
     results = StudyResults(plan, runs, analyse(plan, runs))
     if as_json:
-        print_json(_as_json(results))
+        print_json(results.as_json())
         return
     page = _write(results, folder, study if out is None else out)
     _print_table(results)
     print_line("")
     print_line(f"report: {page} and {page.with_suffix('.md').name}")
-
-
-def _as_json(results: StudyResults) -> dict[str, object]:
-    """The effects, their cost, and the number of runs in each state."""
-    from poise.study.effects import as_json
-
-    tips = [
-        as_json(effect) | {"cost_ratio": results.cost_ratio(results.comparison(effect))} for effect in results.effects
-    ]
-    return {"study": results.study.name, "runs": dict(results.states()), "tips": tips}
 
 
 def _write(results: StudyResults, folder: StudyFolder, out: Path) -> Path:

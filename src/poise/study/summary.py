@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from poise.study.effects import Effect
+from poise.study.effects import as_json as effect_json
 from poise.study.records import Arm, Comparison, RunResult, Study, StudyBase, StudyMeasure
 
 
@@ -53,6 +54,11 @@ class StudyResults:
         planned = {run for arm in study.arms for run in arm.runs.values()}
         self.results = {result.run: result for result in results if result.run in planned}
         self.num_planned = len(planned)
+
+    def as_json(self) -> dict[str, Any]:
+        """The effects, their cost, and the number of runs in each state, as `poise report --json` prints them."""
+        tips = [effect_json(one) | {"cost_ratio": self.cost_ratio(self.comparison(one))} for one in self.effects]
+        return {"study": self.study.name, "runs": dict(self.states()), "tips": tips}
 
     def states(self) -> Counter[str]:
         """The number of runs in each state, "missing" for those without a result. Runs that arms share count once."""

@@ -55,3 +55,14 @@ def number(value: Any) -> Any:
 def error_answer(status: int, text: str) -> Response:
     """An error as JSON."""
     return json_answer({"error": text}, status)
+
+
+def check_png(content: bytes) -> bytes:
+    """The content itself.
+
+    Raises:
+        Refused: it is not that of a PNG file.
+    """
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise Refused(404, "there is no such image")
+    return content

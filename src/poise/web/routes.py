@@ -15,14 +15,22 @@ from poise.tips.catalogue import tips
 from poise.version import __version__
 from poise.web.answers import Refused, json_answer
 from poise.web.cards import RunEntry
-from poise.web.index import RunIndex, public
+from poise.web.events import Events, EventStream
+from poise.web.follow import SeriesStore
+from poise.web.index import RunIndex, id_of, public
 from poise.web.run_page import read_grid, read_run_frames, run_json
+from poise.web.series import MAX_BUCKETS, MAX_NAMES
 from poise.web.static import PAGE, Asset, asset_answer
+from poise.web.studies import ladder_image, ladder_json, study_json
 
 FORMAT = 1
 """The version of the JSON of all routes."""
 
 LARGEST_STEP = 10**15
+
+MIN_POINTS = 16
+MAX_POINTS = 40_000
+"""The largest number of buckets in an answer, all its series together; some 4 MB."""
 
 
 class Pages:
@@ -36,6 +44,7 @@ class Pages:
 
     def __init__(self, index: RunIndex, assets: dict[str, Asset], *, playground: bool) -> None:
         self.index, self.assets, self.playground = index, assets, playground
+        self.series, self.events = SeriesStore(index.root), Events(index)
 
     def routes(self) -> list[Route]:
         """All routes."""
@@ -44,11 +53,16 @@ class Pages:
             "/assets/{name}": lambda request: asset_answer(self.assets, request.path_params["name"], request),
             "/api/overview": self._overview,
             "/api/runs/{id}": self._run,
+            "/api/runs/{id}/series": self._series,
             "/api/runs/{id}/grids/{step}": self._grid,
             "/api/runs/{id}/frames": self._frames,
+            "/api/studies/{id}": self._study,
+            "/api/ladders/{id}": self._ladder,
+            "/api/ladders/{id}/images/{rung}/{name}": self._ladder_image,
             "/api/tips": lambda _: json_answer([tip.as_json() for tip in tips()]),
         }
-        return [Route(path, in_thread(answer), methods=["GET"]) for path, answer in table.items()]
+        events = Route("/api/events", self._events, methods=["GET"])
+        return [events, *(Route(path, in_thread(answer), methods=["GET"]) for path, answer in table.items())]
 
     def _overview(self, request: Request) -> Response:
         found = self.index.found()
@@ -61,7 +75,44 @@ class Pages:
         return json_answer(about | {"playground": self.playground, "complete": found.complete} | lists)
 
     def _run(self, request: Request) -> Response:
-        return json_answer(run_json(self.index.root, self._entry(request)))
+        entry = self._entry(request)
+        return json_answer(run_json(self.index.root, entry) | {"series": self.series.of(entry).names()})
+
+    def _series(self, request: Request) -> Response:
+        query = request.query_params
+        names = list(dict.fromkeys(query.get("names", "").split(",")))[:MAX_NAMES]
+        start, end = step_of(query.get("from", "0")), step_of(query.get("to", str(LARGEST_STEP)))
+        points = min(max(step_of(query.get("points", "1024")), MIN_POINTS), MAX_BUCKETS)
+        points = min(points, max(MIN_POINTS, MAX_POINTS // len(names)))
+        return json_answer(self.series.of(self._entry(request)).view(names, start, end, points))
+
+    async def _events(self, request: Request) -> EventStream:
+        runs = request.query_params.get("runs", "").split(",")
+        return EventStream(self.events, list(dict.fromkeys(filter(None, runs))))
+
+    def _study(self, request: Request) -> Response:
+        found = self.index.found()
+        entry = found.studies.get(request.path_params["id"])
+        if entry is None:
+            raise Refused(404, "there is no such study")
+        try:
+            return json_answer(study_json(self.index.root, entry, found.runs, id_of))
+        except PoiseError as error:
+            raise Refused(404, f"the study can't be read: {error.what}") from None
+
+    def _ladder(self, request: Request) -> Response:
+        return json_answer(ladder_json(self.index.root, *self._rungs(request)))
+
+    def _ladder_image(self, request: Request) -> Response:
+        rung, name = request.path_params["rung"], request.path_params["name"]
+        content = ladder_image(self.index.root, *self._rungs(request), rung, name)
+        return Response(content, media_type="image/png", headers={"cache-control": "private, no-cache"})
+
+    def _rungs(self, request: Request) -> tuple[dict[str, Any], dict[str, RunEntry]]:
+        found = self.index.found()
+        if request.path_params["id"] not in found.ladders:
+            raise Refused(404, "there is no such ladder")
+        return found.ladders[request.path_params["id"]], found.runs
 
     def _grid(self, request: Request) -> Response:
         content = read_grid(self.index.root, self._entry(request), step_of(request.path_params["step"], 404))

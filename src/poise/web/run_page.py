@@ -12,7 +12,7 @@ from poise.recipe.toml import parse_toml
 from poise.runs.folder import parse_info
 from poise.runs.frames import MAX_SIZE, Frames, parse_frames
 from poise.tips.catalogue import tips
-from poise.web.answers import Refused, number
+from poise.web.answers import check_png, number
 from poise.web.cards import MAX_BYTES, RunEntry
 from poise.web.files import read_below
 from poise.web.references import references
@@ -148,7 +148,7 @@ def read_grid(root: Path, entry: RunEntry, step: int) -> bytes:
     """The sample grid of a step, as PNG.
 
     Raises:
-        Refused: there is none, or the file is no PNG.
+        Refused: there is none, or the file is not a PNG file.
     """
     name = entry.grids.get(step)
     try:
@@ -156,14 +156,3 @@ def read_grid(root: Path, entry: RunEntry, step: int) -> bytes:
     except OSError:
         content = b""
     return check_png(content)
-
-
-def check_png(content: bytes) -> bytes:
-    """The content itself.
-
-    Raises:
-        Refused: it is not that of a PNG file.
-    """
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise Refused(404, "there is no such image")
-    return content

@@ -129,8 +129,10 @@ class Server(uvicorn.Server):
         self.listener, self.playground = listener, playground
         port, token = listener.getsockname()[1], secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{port}/?token={token}"
-        pages = Pages(RunIndex(root), load_assets(), playground=playground is not None)
-        app = create_app(pages, port, token, () if playground is None else playground.routes())
+        self.pages = Pages(RunIndex(root), load_assets(), playground=playground is not None)
+        if playground is not None:
+            playground.notify = self.pages.events.set_game
+        app = create_app(self.pages, port, token, () if playground is None else playground.routes())
         super().__init__(
             uvicorn.Config(
                 app,
@@ -152,7 +154,8 @@ class Server(uvicorn.Server):
         self.run(sockets=[self.listener])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End all connections, and the worker of the playground."""
+        """End the streams of events, which would never end by themselves, all connections, and the worker."""
+        self.pages.events.close()
         await super().shutdown(sockets)
         if self.playground is not None:
             await self.playground.close()

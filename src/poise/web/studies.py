@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from poise.core.metrics_log import decode_number
 from poise.errors import PoiseError
 from poise.study.folder import StudyFolder
 from poise.utils.locks import is_held
-from poise.web.cards import MAX_BYTES, RunEntry
-from poise.web.files import is_link
+from poise.web.answers import Refused, check_png
+from poise.web.cards import MAX_BYTES, RunEntry, finite
+from poise.web.files import is_link, read_below
 
 FILES = ("study.json", "results.jsonl", "plan.toml", "study.lock")
 
@@ -74,3 +78,86 @@ def ladder_card(ladder_id: str, name: str, rungs: list[RunEntry]) -> dict[str, A
     ids = [run.id for run in sorted(rungs, key=lambda run: run.card["name"])]
     changed = max(run.card["changed"] for run in rungs)
     return {"id": ladder_id, "name": name, "changed": changed, "reason": None, "rungs": ids}
+
+
+def study_json(
+    root: Path, entry: StudyEntry, runs: Mapping[str, RunEntry], id_of: Callable[[PurePosixPath], str]
+) -> dict[str, Any]:
+    """The answer to `/api/studies/{id}`.
+
+    Args:
+        root: the runs directory.
+        entry: the study.
+        runs: the runs of the index, by id.
+        id_of: the id of a path.
+
+    Raises:
+        PoiseError: the study is damaged.
+    """
+    from poise.study.summary import StudyResults
+    from poise.study.verdicts import analyse
+
+    check_files(root / entry.relative)
+    folder = StudyFolder(root / entry.relative)
+    study, found = folder.read_study(), folder.read_results()
+    results = StudyResults(study, found, analyse(study, found))
+    cells = []
+    for arm in study.arms:
+        for seed, run in sorted(arm.runs.items(), key=lambda item: int(item[0])):
+            result, known = results.results.get(run), runs.get(id_of(entry.relative / "runs" / run))
+            state = result.state if result else known.card["state"] if known else "missing"
+            name = None if arm.name == "base" else arm.name
+            cell = {"run": known.id if known else None, "base": arm.base, "arm": name, "seed": int(seed)}
+            cells.append(cell | {"state": state, "values": result.values if result else {}})
+    bases = [base.model_dump(mode="json", include={"name", "summary", "measures"}) for base in study.bases]
+    about = {key: entry.card[key] for key in ("id", "name", "state", "done", "planned")}
+    arms = list(dict.fromkeys(arm.name for arm in study.arms if arm.name != "base"))
+    return about | {"report": results.as_json(), "bases": bases, "arms": arms, "runs": cells}
+
+
+IMAGES = ("samples", "fitted", "rebuilt", "lerp", "slerp")
+"""The image grids that a ladder makes of each rung."""
+
+
+def ladder_json(root: Path, ladder: Mapping[str, Any], runs: Mapping[str, RunEntry]) -> dict[str, Any]:
+    """The answer to `/api/ladders/{id}`. A rung whose results are damaged has no values.
+
+    Args:
+        root: the runs directory.
+        ladder: the ladder in the index.
+        runs: the runs of the index, by id.
+    """
+    rungs = []
+    for run in (runs[run_id] for run_id in ladder["rungs"] if run_id in runs):
+        shown = {"run": run.id, "name": rung_name(run), "recipe": run.card["recipe"], "values": _values(root, run)}
+        there = [name for name in IMAGES if (root.joinpath(*run.parts) / "ladder" / f"{name}.png").is_file()]
+        rungs.append(shown | {"images": there})
+    return {"id": ladder["id"], "name": ladder["name"], "rungs": rungs}
+
+
+def rung_name(run: RunEntry) -> str:
+    """The name of a rung: that of its folder."""
+    return run.parts[-1]
+
+
+def _values(root: Path, run: RunEntry) -> dict[str, float | None]:
+    try:
+        results = json.loads(read_below(root, *run.parts, "ladder", "figures.json", limit=MAX_BYTES))
+        return {name: finite(decode_number(result["value"])) for name, result in results["measures"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def ladder_image(root: Path, ladder: Mapping[str, Any], runs: Mapping[str, RunEntry], rung: str, name: str) -> bytes:
+    """An image grid of a rung, as PNG.
+
+    Raises:
+        Refused: there is none.
+    """
+    found = [runs[id] for id in ladder["rungs"] if id in runs and rung in (id, rung_name(runs[id]))]
+    if not found or name not in IMAGES:
+        raise Refused(404, "there is no such image")
+    try:
+        return check_png(read_below(root, *found[0].parts, "ladder", f"{name}.png", limit=MAX_BYTES))
+    except OSError:
+        raise Refused(404, "there is no such image") from None

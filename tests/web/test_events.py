@@ -1,0 +1,93 @@
+"""Server-sent events: what is told, and that nothing is told twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from poise.web.events import EventStream
+from web.sites import ALARM, PORT, TOKEN, Visitor, lines, make_run, row
+
+
+def stream(visitor: Visitor, *runs: str) -> EventStream:
+    return EventStream(visitor.pages.events, list(runs))
+
+
+def test_only_what_has_changed_is_told(visitor: Visitor, runs: Path) -> None:
+    visitor.pages.index.found(0)
+    ring = next(run for run in visitor.get("/api/overview").json["runs"] if run["name"] == "ring")
+    told = stream(visitor, ring["id"], "0000000000000000")
+    ((kind, state),) = told.news(whole=True)
+    assert kind == "run"
+    assert state == {
+        "id": ring["id"], "state": "done", "step": 100, "rows": [10, 100], "alarms": 1, "measures": 1, "grids": 2,
+        "frames": None,
+    }  # fmt: skip
+    assert told.news(whole=True) == []
+    with (runs / "ring/rows.jsonl").open("a") as file:
+        file.write(lines([row(110)]))
+    with (runs / "ring/alarms.jsonl").open("a") as file:
+        file.write(lines([ALARM]))
+    ((kind, state),) = told.news(whole=False)
+    assert (kind, state["rows"], state["alarms"]) == ("run", [10, 110], 2)
+    assert told.news(whole=False) == []
+
+
+def test_changes_of_the_overview(visitor: Visitor, runs: Path) -> None:
+    told = stream(visitor)
+    told.news(whole=True)
+    index = visitor.pages.index
+    make_run(runs / "later")
+    index._made = float("-inf")
+    ((kind, changes),) = told.news(whole=True)
+    assert (kind, [run["name"] for run in changes["runs"]], changes["removed"]) == ("overview", ["later"], [])
+    (runs / "later").rename(runs.parent / "gone")
+    index._made = float("-inf")
+    ((_, gone),) = told.news(whole=True)
+    assert (gone["runs"], gone["removed"]) == ([], [changes["runs"][0]["id"]])
+
+
+def test_a_damaged_run_is_told_too(visitor: Visitor, runs: Path) -> None:
+    visitor.pages.index.found(0)
+    ring = next(run for run in visitor.get("/api/overview").json["runs"] if run["name"] == "ring")
+    for name in ("run.json", "rows.jsonl", "alarms.jsonl", "measures.jsonl"):
+        (runs / "ring" / name).write_bytes(b'{"step": [1, 2')
+    ((_, state),) = stream(visitor, ring["id"]).news(whole=False)
+    assert (state["state"], state["rows"]) == ("damaged", None)
+
+
+def test_the_answer_and_its_end(visitor: Visitor) -> None:
+    """Through the application: the head, the playground's state at once, and the end when the server ends."""
+    sent: list[dict] = []
+
+    async def run() -> None:
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        async def receive() -> dict:
+            await asyncio.sleep(60)
+            return {"type": "http.disconnect"}
+
+        headers = [(b"host", f"127.0.0.1:{PORT}".encode()), (b"cookie", f"poise-{PORT}={TOKEN}".encode())]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/api/events",
+            "raw_path": b"/api/events",
+            "query_string": b"",
+        }
+        task = asyncio.create_task(visitor.app(scope | {"headers": headers, "root_path": ""}, receive, send))  # type: ignore[arg-type]
+        await asyncio.sleep(0.3)
+        visitor.pages.events.set_game({"state": "running"})
+        while not any(b"playground" in message.get("body", b"") for message in sent):
+            await asyncio.sleep(0.05)
+        visitor.pages.events.close()
+        await asyncio.wait_for(task, 20)
+
+    asyncio.run(run())
+    assert dict(sent[0]["headers"])[b"content-type"] == b"text/event-stream"
+    body = b"".join(message["body"] for message in sent[1:]).decode()
+    assert 'event: playground\ndata: {"state":"running"}\n\n' in body
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
+    assert all(json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: "))
