@@ -149,6 +149,21 @@ def init_dcgan_(net: nn.Module, std: float = 0.02) -> None:
             nn.init.zeros_(module.bias)
 
 
+class DropoutSlot(nn.Identity):
+    """Where a network has dropout in its published form, which stays on when samples are generated.
+
+    The trick `standing_dropout` fills the slots with an index below its number of layers; without it nothing is
+    dropped.
+
+    Args:
+        index: the number of the layer; two networks side by side count separately.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+
 def channel_widths(width: int, max_width: int, count: int) -> list[int]:
     """The channels of `count` maps, starting at the image: doubled with each halving, up to `max_width`."""
     return [min(max_width, width << k) for k in range(count)]

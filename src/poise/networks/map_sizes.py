@@ -81,6 +81,21 @@ def shape_incompatibility(name: str, shape: Shape, depth: int | None = None) -> 
     return f"{reason}: its smallest map would have {height >> most} x {width >> most} pixels, more than {limit}", cure
 
 
+def divisible_sizes(shape: Shape, n: int, smallest: int = 1) -> str:
+    """The values of `data.size` next to an image, C x H x W, that can be halved n times, as words.
+
+    Args:
+        shape: the shape of the image.
+        n: the number of halvings.
+        smallest: the smallest side of the smallest map.
+    """
+    unit = 1 << n
+    lower, upper = (
+        tuple(max(smallest * unit, round_(side / unit) * unit) for side in shape[1:]) for round_ in (floor, ceil)
+    )
+    return " or ".join(dict.fromkeys(map(_as_toml, ((lower[0], lower[1]), (upper[0], upper[1])))))
+
+
 def nearest_sizes(size: Size) -> list[Size]:
     """Up to three usable sizes near (height, width), smallest first; square ones for a square.
 

@@ -8,7 +8,9 @@ generated with the strength of the last step; it is saved with the layer.
 `standing_dropout`: each value of a map is 0 with probability `rate`, else divided by 1 - rate, after the first
     `layers` activations (Isola et al. 2017, arXiv:1611.07004: rate 0.5 in three layers, the only noise in their G).
     In the paper dropout comes before the activation; for ReLU and LeakyReLU, which commute with positive factors, that
-    is the same.
+    is the same. A network that is published with such dropout names the places (`DropoutSlot`), which are used instead:
+    in the paper's U-Net these are the three innermost layers of the decoder, not the first layers of the encoder, and
+    what is concatenated from the encoder is not dropped.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from poise.core.random_streams import empty_with_flat_view, normal_like
 from poise.core.schedules import Schedulable, Schedule, bounds, current_value, in_range
 from poise.core.types import Side
 from poise.errors import RecipeError
-from poise.networks.blocks import ACTIVATIONS
+from poise.networks.blocks import ACTIVATIONS, DropoutSlot
 from poise.tricks.base import TrickConfig, TrickContext
 
 HIDDEN = (
@@ -71,6 +73,23 @@ def insert_after_activations_(
         else:
             setattr(parent, name, ActivationWithLayers(child, make_layer(k)))
     return len(activations)
+
+
+def fill_dropout_slots_(net: nn.Module, make_layer: Callable[[int], nn.Module], max_layers: int) -> int:
+    """Replace each slot for dropout with an index below `max_layers` by `make_layer(k)`, k = 0, 1, ..., in place.
+
+    Returns:
+        The number of slots that were filled.
+    """
+    slots = [
+        (parent, name)
+        for parent in net.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, DropoutSlot) and child.index < max_layers
+    ]
+    for k, (parent, name) in enumerate(slots):
+        setattr(parent, name, make_layer(k))
+    return len(slots)
 
 
 def add_layer_noise(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
@@ -156,9 +175,9 @@ class StandingDropoutConfig(TrickConfig):
     rate: Annotated[Schedulable, in_range(0, below=1)] = 0.5
     layers: int = Field(default=3, ge=1)
 
-    def build(self, name: str, context: TrickContext) -> InsertLayers:
-        """See `InsertLayers`."""
-        return InsertLayers(name, dropout, self.rate, self.layers)
+    def build(self, name: str, context: TrickContext) -> InsertDropout:
+        """See `InsertDropout`."""
+        return InsertDropout(name, dropout, self.rate, self.layers)
 
 
 class InsertLayers(NetworkTransform):
@@ -184,7 +203,20 @@ class InsertLayers(NetworkTransform):
         def make_layer(k: int) -> StochasticLayer:
             return StochasticLayer(self.function, self.strength, self.layer_context, f"{self.name}/{k}")
 
-        if self.strength and not insert_after_activations_(net, make_layer, self.max_layers):
+        if self.strength and not self.insert_(net, make_layer):
             cure = "register activations as modules (nn.ReLU, not relu()) where they are called, or remove the trick"
             raise RecipeError(f"'{self.name}' finds no hidden activation in G", where="network.g", cure=cure)
         return net
+
+    def insert_(self, net: nn.Module, make_layer: Callable[[int], nn.Module]) -> int:
+        """Insert the layers, in place; returns their number."""
+        return insert_after_activations_(net, make_layer, self.max_layers)
+
+
+class InsertDropout(InsertLayers):
+    """Inserts dropout where the network has a slot for it, else after the first hidden activations of G."""
+
+    def insert_(self, net: nn.Module, make_layer: Callable[[int], nn.Module]) -> int:
+        """See `fill_dropout_slots_` and `insert_after_activations_`."""
+        filled = 0 if self.max_layers is None else fill_dropout_slots_(net, make_layer, self.max_layers)
+        return filled or super().insert_(net, make_layer)
