@@ -84,13 +84,17 @@ def test_no_modules_import_each_other() -> None:
     TopologicalSorter({name_of(path): imported(path) - {name_of(path)} for path in modules()}).prepare()
 
 
+GENERAL = (["base"], ["blocks"], ["translation"])
+"""The modules of these packages that are no particular component: bases, layers, and which part a network reads."""
+
+
 @pytest.mark.parametrize(
     "path", [p for p in modules() if package_of(name_of(p)) in ("engine", "runs", "training")], ids=name_of
 )
 def test_training_knows_no_particular_trick_network_or_objective(path: Path) -> None:
     for module in imported(path):
         rest = module.split(".")[1:]
-        particular = package_of(module) in ("tricks", "networks", "objectives") and rest not in (["base"], ["blocks"])
+        particular = package_of(module) in ("tricks", "networks", "objectives") and rest not in GENERAL
         assert not particular, f"{name_of(path)} imports {module}"
 
 

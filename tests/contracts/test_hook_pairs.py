@@ -20,7 +20,7 @@ from torch import Tensor
 
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.test_tricks import HOOKS, TRICKS, strong
-from contracts.tiny import CODED, WORLDS, Session, findings_of, recipe, source, unequal, with_encoder
+from contracts.tiny import CODED, TRANSLATED, WORLDS, Session, findings_of, recipe, source, unequal, with_encoder
 from poise.core import hooks
 from poise.core.hooks import InputTransform, Trick, apply_input_transforms
 from poise.core.random_streams import RandomStreams
@@ -36,8 +36,9 @@ STEPS = 8
 PLACES: tuple[tuple[str, dict[str, Any]], ...] = (
     *((world, {}) for world in (*WORLDS, CODED)),
     ("labelled", with_encoder("labelled")),
+    (TRANSLATED, {}),
 )
-"""Worlds and changes to them, the cheapest first; the last one has both labels and codes."""
+"""Worlds and changes to them, the cheapest first; the last but one has both labels and codes."""
 
 
 class Behaviour(NamedTuple):
@@ -93,12 +94,20 @@ def built(kind: str) -> Trick:
 
 
 def pairs() -> list[tuple[str, str, str]]:
-    """All hooks with two tricks that act there, which may be the same trick twice."""
+    """All hooks with two tricks that act there and have a game in common; they may be the same trick twice."""
     return [
         (seam.__name__, *both)
         for seam in HOOKS
         for both in combinations_with_replacement([kind for kind in TRICKS if isinstance(built(kind), seam)], 2)
+        if not need_different_games(both)
     ]
+
+
+def need_different_games(kinds: tuple[str, ...]) -> bool:
+    """Whether one of them needs a G that translates, and the other one codes, labels or latents."""
+    translated = next(place for place, (world, _) in enumerate(PLACES) if world == TRANSLATED)
+    refused = [kind for kind in kinds if findings(translated, (kind,)).refusals]
+    return bool(refused) and any(TRICKS[kind].directions for kind in kinds)
 
 
 def idle(place: int, kinds: tuple[str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from contracts.tiny import (
     BATCH,
     CPU,
+    TRANSLATED,
     WORLDS,
     Session,
     changed_by_resuming,
@@ -40,6 +41,7 @@ from poise.networks.base import (
     EncoderConfig,
     EncoderModule,
     GeneratorConfig,
+    TranslatorConfig,
     call_encoder,
     mixes_samples,
 )
@@ -58,7 +60,10 @@ JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.output_kinds} 
 ALONE = {kind: part for kind, part in OBJECTIVES.items() if kind not in JUDGED}
 LATENTS = find_components(Latent, "poise.latents")
 DISTRIBUTIONS = {kind: part for kind, part in LATENTS.items() if part.is_space}  # type: ignore[attr-defined]
-GENERATORS = find_components(GeneratorConfig, "poise.networks")
+TRANSLATORS = find_components(TranslatorConfig, "poise.networks")
+GENERATORS = {
+    kind: part for kind, part in find_components(GeneratorConfig, "poise.networks").items() if kind not in TRANSLATORS
+}
 DISCRIMINATORS = find_components(DiscriminatorConfig, "poise.networks")
 ENCODERS = find_components(EncoderConfig, "poise.networks")
 TEMPOS = find_components(TempoConfig, "poise.tempo")
@@ -103,7 +108,9 @@ def test_survives_toml(table: str, kind: str, part: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [OBJECTIVES, LATENTS, GENERATORS, DISCRIMINATORS, ENCODERS, TEMPOS, OPTIMIZERS], ids=lambda f: min(f)
+    "family",
+    [OBJECTIVES, LATENTS, GENERATORS, TRANSLATORS, DISCRIMINATORS, ENCODERS, TEMPOS, OPTIMIZERS],
+    ids=lambda f: min(f),
 )
 def test_builds_from_defaults_is_documented_and_frozen(family: dict[str, type[ComponentConfig]]) -> None:
     assert family
@@ -478,6 +485,67 @@ def test_latents_are_codes_without_a_discriminator(kind: str) -> None:
 
 
 # ---------------------------------------------------------------- networks
+
+
+@every(TRANSLATORS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_translator(kind: str, shape: Shape) -> None:
+    """It keeps the height and width of images, and its weights are a function of the global generator."""
+    config = TRANSLATORS[kind](**({"width": 2} if "width" in TRANSLATORS[kind].model_fields else {}))
+    if (why := config.incompatibility(shape)) is not None:  # type: ignore[attr-defined]
+        assert all(why), "a refusal has a reason and a cure"
+        return
+    out_shape, nets = (3, *shape[1:]), []
+    for seed in (1, 1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            nets.append(config.build_translator(shape, out_shape))  # type: ignore[attr-defined]
+    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    first, again, other = (net(images) for net in nets)
+    assert first.shape == (4, *out_shape)
+    assert torch.isfinite(first).all()
+    assert torch.equal(first, again)
+    assert kind == "linear_map" or not torch.equal(first, other), "it starts as the identity"
+    if len(shape) == 3:
+        assert first.abs().max() <= 1
+    for net in nets:
+        net.eval()
+    torch.testing.assert_close(nets[0](images[:2]), nets[0](images)[:2], rtol=1e-4, atol=1e-5)
+
+
+IMAGE_TRANSLATORS = [kind for kind in TRANSLATORS if kind != "linear_map"]
+TRANSLATIONS = [("a_to_b", "all"), ("a_to_b", "b"), ("both_ways", "each"), ("both_ways", "all")]
+
+
+@pytest.mark.parametrize("kind", IMAGE_TRANSLATORS)
+@pytest.mark.parametrize(("direction", "judges"), TRANSLATIONS)
+def test_translation_trains_and_resumes(kind: str, direction: str, judges: str) -> None:
+    network = recipe(TRANSLATED).canonical()["network"]
+    network |= {"g": {"kind": kind, "width": 2}, "direction": direction, "judges": judges}
+    if kind == "translator":
+        network["g"] |= {"blocks": 1, "downsamplings": 1}
+    dropout = {"kind": "standing_dropout"}
+    assert findings_of(recipe(TRANSLATED, dropout, network=network), TRANSLATED).refusals == []
+    run = session(TRANSLATED, dropout, network=network)
+    assert changed_by_resuming(run, 2) == []
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
+    for played_move in run.moves:
+        assert played_move.fake.shape == played_move.latents.shape == (BATCH, 2, 8, 8)
+        kept = torch.equal(played_move.fake[:, :1], played_move.latents[:, :1])
+        assert kept == (direction == "a_to_b"), "the source is beside its translation"
+
+
+@pytest.mark.parametrize("norm", get_args(Norm))
+@pytest.mark.parametrize("kind", IMAGE_TRANSLATORS)
+def test_a_translator_has_every_norm(kind: str, norm: str) -> None:
+    network = recipe(TRANSLATED).canonical()["network"]
+    network["g"] = {"kind": kind, "width": 2, "norm": norm} | ({"blocks": 1} if kind != "unet" else {})
+    run = session(TRANSLATED, network=network).play(2)
+    assert all(torch.isfinite(t).all() for t in run.saved().values())
+    blind = build_game(run.recipe, DataSpec((2, 8, 8), parts=(1, 1)), ComputeSettings(CPU, "fp32"), run.streams)
+    load_game_tensors(blind, run.saved())
+    latents, ours, theirs = run.moves[0].latents, blind.sampling_network().eval(), run.game.sampling_network().eval()
+    assert torch.equal(ours(latents), theirs(latents)), "a saved game is built without its data"
 
 
 @every(GENERATORS)

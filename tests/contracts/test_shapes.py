@@ -15,7 +15,7 @@ from poise.core.config import find_components
 from poise.core.types import Shape
 from poise.data.source import ImageDataset
 from poise.networks.attention import SelfAttention
-from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
+from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig, TranslatorConfig
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -25,7 +25,10 @@ SIZES = ((48, 64), (64, 32), (24, 40))
 SQUARE = {"unrolled"}
 """The networks of the stacked-digits test, whose digits are square."""
 
-GENERATORS = find_components(GeneratorConfig, "poise.networks")
+TRANSLATORS = find_components(TranslatorConfig, "poise.networks")
+GENERATORS = {
+    kind: entry for kind, entry in find_components(GeneratorConfig, "poise.networks").items() if kind not in TRANSLATORS
+}
 DISCRIMINATORS = find_components(DiscriminatorConfig, "poise.networks")
 ENCODERS = find_components(EncoderConfig, "poise.networks")
 TRICKS: list[dict[str, Any]] = [

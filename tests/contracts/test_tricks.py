@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from contracts import rows
-from contracts.rows import averages, hybrids, inputs, labels, memory, networks, penalties, steps
+from contracts.rows import averages, hybrids, inputs, labels, memory, networks, penalties, steps, translation
 from contracts.rows.base import Row, weights
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.tiny import (
     CODED,
+    TRANSLATED,
     WORLDS,
     Session,
     changed_by_resuming,
@@ -66,7 +67,7 @@ TRICKS = find_components(TrickConfig, "poise.tricks")
 OBJECTIVES = find_components(Objective, "poise.objectives")
 TIP_ID = re.compile(r"[TM]\d\d[a-z]?")
 
-FILES = (averages, hybrids, inputs, labels, memory, networks, penalties, steps)
+FILES = (averages, hybrids, inputs, labels, memory, networks, penalties, steps, translation)
 CONTRACT: dict[str, Row] = {kind: row for file in FILES for kind, row in file.ROWS.items()}
 
 
@@ -82,7 +83,9 @@ def strong(kind: str) -> dict[str, Any]:
 
 
 def candidate_worlds(kind: str) -> tuple[str, ...]:
-    """The worlds in which a trick is tested: one with an encoder if it needs codes, else those without."""
+    """The worlds in which a trick is tested: one that translates or one with an encoder if it needs that, or others."""
+    if TRICKS[kind].directions:
+        return (TRANSLATED,)
     settings = CONTRACT[kind].strong if kind in CONTRACT else {}
     return (CODED,) if TRICKS[kind](**settings).needs_codes else WORLDS
 
@@ -97,7 +100,7 @@ def worlds(kind: str) -> list[str]:
     return [world for world in candidate_worlds(kind) if fits(world, kind)]
 
 
-EVERYWHERE = (*WORLDS, CODED)
+EVERYWHERE = (*WORLDS, CODED, TRANSLATED)
 every_trick = pytest.mark.parametrize("kind", list(TRICKS))
 in_each_world = pytest.mark.parametrize(
     ("kind", "world"), [(kind, world) for world in EVERYWHERE for kind in TRICKS if world in candidate_worlds(kind)]
@@ -334,6 +337,10 @@ def test_all_tricks_together_leave_out_no_more_than_necessary() -> None:
     hybrid = {kind for kind in TRICKS if candidate_worlds(kind) == (CODED,)}
     assert included[CODED] == included["pictures"] | hybrid
     assert hybrid == set(hybrids.ROWS)
+    translating = {kind for kind in TRICKS if candidate_worlds(kind) == (TRANSLATED,)}
+    assert translating == set(translation.ROWS)
+    without_latent_space = {"path_length", "auxiliary_classifier"}
+    assert included[TRANSLATED] == (included["pictures"] | translating) - without_latent_space
 
 
 @pytest.mark.parametrize("world", EVERYWHERE)

@@ -1,8 +1,9 @@
-"""Tiny games for tests: four worlds, games built by hand, and a session that records what it samples.
+"""Tiny games for tests: five worlds, games built by hand, and a session that records what it samples.
 
 `points` is a fully connected pair on the ring, without statistics over the batch; `pictures` is a DCGAN with
 batch norm on 40 random 8 x 8 images, so that six steps of eight reach the second epoch; `labelled` is the same on
 images of four classes, brighter for higher classes, on which G is conditioned; `coded` is `pictures` with an encoder.
+`translated` has a G that translates both ways between two domains of such images, and a D with patches for each domain.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from poise.core.types import DiscriminatorOutput, MoveContext, Side
 from poise.data.source import ImageDataset, Source
 from poise.data.toys import RingConfig
 from poise.engine import reconstruction_step, step
-from poise.engine.batches import RealBatches
+from poise.engine.batches import RealBatches, bind_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings, Precision
 from poise.engine.game import Discriminate, Game, discriminate_separately
@@ -47,6 +48,7 @@ CPU = torch.device("cpu")
 BATCH = 8
 WORLDS = ("points", "pictures", "labelled")
 CODED = "coded"
+TRANSLATED = "translated"
 CLASSES = ("night", "dusk", "dawn", "noon")
 
 _PARTS: dict[str, dict[str, Any]] = {
@@ -62,6 +64,16 @@ _PARTS: dict[str, dict[str, Any]] = {
         "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2}},
     },
 }
+_PARTS["translated"] = {
+    "data": {"kind": "digits", "size": 8},
+    "latent": {"kind": "source"},
+    "network": {
+        "g": {"kind": "translator", "width": 2, "blocks": 1, "downsamplings": 1, "norm": "batch"},
+        "d": {"kind": "patch", "width": 2, "layers": 1, "norm": "none"},
+        "direction": "both_ways",
+        "judges": "each",
+    },
+}
 _PARTS["labelled"] = _PARTS["pictures"] | {"conditioning": {"g": {"kind": "concat", "dim": 4}}}
 
 _AUTOENCODERS: dict[str, dict[str, Any]] = {
@@ -69,6 +81,7 @@ _AUTOENCODERS: dict[str, dict[str, Any]] = {
     "pictures": {"kind": "autoencoder", "width": 2, "code": 4},
     "labelled": {"kind": "autoencoder", "width": 2, "code": 4},
     "coded": {"kind": "autoencoder", "width": 2, "code": 4},
+    "translated": {"kind": "autoencoder", "width": 2, "code": 4},
 }
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -76,6 +89,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "pictures": {"kind": "dcgan", "width": 2},
     "labelled": {"kind": "dcgan", "width": 2},
     "coded": {"kind": "dcgan", "width": 2},
+    "translated": {"kind": "dcgan", "width": 2},
 }
 _PARTS["coded"] = _PARTS["pictures"] | {"network": {**_PARTS["pictures"]["network"], "e": ENCODERS["coded"]}}
 
@@ -127,6 +141,10 @@ def source(world: str) -> Source:
     random = np.random.Generator(np.random.Philox(7))
     if world in ("pictures", CODED):
         return ImageDataset(random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
+    if world == TRANSLATED:
+        both = ImageDataset(random.integers(0, 256, (40, 8, 8, 2), dtype=np.uint8))
+        both.parts = (1, 1)
+        return both
     labels = np.arange(40) % len(CLASSES)
     noise = random.integers(0, 64, (40, 8, 8, 1))
     return ImageDataset((labels[:, None, None, None] * 64 + noise).astype(np.uint8), labels, CLASSES)
@@ -134,7 +152,8 @@ def source(world: str) -> Source:
 
 def findings_of(config: Recipe, world: str) -> Findings:
     """What is found about a recipe with the data of `world`."""
-    return check_compatibility(config, source(world).shape, len(source(world).classes))
+    data = source(world)
+    return check_compatibility(config, data.shape, len(data.classes), data.parts)
 
 
 @contextmanager
@@ -229,6 +248,7 @@ class Session:
         self.recipe, self.source = recipe, source
         self.streams = streams or RandomStreams(recipe.seed)
         self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams)
+        self.game.latent = bind_latent(recipe.latent, source, CPU, mirror=recipe.mirrors_images)
         max_d_moves = max(1, self.game.tempo.max_moves.d)
         self.batches = RealBatches(source, CPU, max_d_moves, mirror=recipe.mirrors_images)
         self.metrics = StepMetrics(recipe.objective.decision_threshold)

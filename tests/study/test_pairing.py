@@ -83,7 +83,7 @@ def base(world: str, seed: int = 0) -> tuple[dict[str, dict[str, Tensor]], Sessi
 
 def world_of(trick: str) -> str:
     """The first world whose data and networks the trick fits."""
-    for world in ("pictures", "labelled", "coded"):
+    for world in ("pictures", "labelled", "coded", "translated"):
         try:
             if not findings_of(recipe(world, {"kind": trick}), world).refusals:
                 return world

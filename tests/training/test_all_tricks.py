@@ -22,7 +22,9 @@ from poise.training.train import train
 from poise.tricks.base import TrickConfig
 
 STEPS, STOP = 40, 25
-TRICKS: dict[str, type[TrickConfig]] = find_components(TrickConfig, "poise.tricks")  # type: ignore[assignment]
+KNOWN: dict[str, type[TrickConfig]] = find_components(TrickConfig, "poise.tricks")  # type: ignore[assignment]
+TRICKS = {kind: entry for kind, entry in KNOWN.items() if not entry.directions}
+"""All but the losses of translation, for which G would have to start from images."""
 
 BUSY: dict[str, dict[str, Any]] = {
     "past_selves": {"every": 7, "duration": 3},

@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d, softplus
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from contracts.tiny import Session, recipe, source, unequal
+from contracts.tiny import TRANSLATED, Session, recipe, session, source, unequal
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, DiscriminatorOutput, Side
 from poise.engine.build import build_game
@@ -222,3 +222,12 @@ def test_a_batch_of_one_repeated_digit_is_detected(trick: dict[str, Any], networ
 
 
 STEPS = 80
+
+
+@pytest.mark.parametrize(("judges", "direction", "count"), [("each", "both_ways", 2), ("b", "a_to_b", 1)])
+def test_every_network_of_two_domains_gets_the_map(judges: str, direction: str, count: int) -> None:
+    network = recipe(TRANSLATED).canonical()["network"] | {"judges": judges, "direction": direction}
+    run = session(TRANSLATED, {"kind": "minibatch_stddev"}, network=network)
+    widened = [name for name, module in run.game.d.net.named_modules() if isinstance(module, WithGroupStddev)]
+    assert len(widened) == count
+    assert all(torch.isfinite(tensor).all() for tensor in run.play(2).saved().values())

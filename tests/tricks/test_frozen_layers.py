@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.tiny import session, unequal
+from contracts.tiny import TRANSLATED, session, unequal
 from poise.core.types import Side
 from poise.errors import RecipeError
 from poise.networks.base import call_network
@@ -218,3 +218,14 @@ def test_more_layers_than_there_are_is_refused(side: str, count: int) -> None:
         f"tricks.frozen_layers.{side}: {side.upper()} has 3 layers, of which at least one must be trained, "
         f"found {count}; use at most 2"
     )
+
+
+def test_layers_are_counted_in_each_of_two_networks() -> None:
+    """With two domains, the first layer of either D is frozen, and of G's networks in either direction."""
+    run = session(TRANSLATED, {"kind": "frozen_layers", "d": 1, "g": 2})
+    for side in Side:
+        for net in run.game.players[side].net.networks.values():  # type: ignore[union-attr]
+            layers = layers_in_order(net)
+            frozen = [not any(weight.requires_grad for weight in parameters(layer)) for layer in layers]
+            count = 1 if side is Side.D else 2
+            assert frozen == [True] * count + [False] * (len(layers) - count)

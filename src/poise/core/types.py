@@ -66,12 +66,15 @@ class DataSpec(NamedTuple):
         num_classes: the number of classes; 0 if the data has no labels.
         calibration_samples: a few real samples in [-1, 1], for virtual batch norm; None if none are at hand.
         num_samples: the number of training samples; 0 if the source is endless.
+        parts: the number of channels (or vector entries) of each domain in a sample, such as (1, 3); empty for ordinary
+            data.
     """
 
     shape: Shape
     num_classes: int = 0
     calibration_samples: Tensor | None = None
     num_samples: int = 0
+    parts: tuple[int, ...] = ()
 
 
 class MoveCounts(NamedTuple):

@@ -51,10 +51,12 @@ class Source(ABC):
     Attributes:
         shape: the shape of a sample: (C, H, W), or (2,).
         classes: the class names by label; empty if the data has no labels.
+        parts: the number of channels (or vector entries) of each domain in a sample; empty for ordinary data.
     """
 
     shape: Shape
     classes: tuple[str, ...] = ()
+    parts: tuple[int, ...] = ()
 
     @abstractmethod
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
@@ -84,7 +86,7 @@ class Source(ABC):
 
     def spec(self) -> DataSpec:
         """What networks must know about the data before they are built."""
-        return DataSpec(self.shape, len(self.classes), self.preview(CALIBRATION_SAMPLES))
+        return DataSpec(self.shape, len(self.classes), self.preview(CALIBRATION_SAMPLES), parts=self.parts)
 
     @property
     @abstractmethod

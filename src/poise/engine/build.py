@@ -17,7 +17,15 @@ from poise.engine.compute import ComputeSettings
 from poise.engine.game import Discriminate, Game, discriminate_jointly, discriminate_separately
 from poise.engine.initial_weights import InitialTensors, copy_matching_
 from poise.errors import RecipeError
-from poise.networks.base import DiscriminatorConfig, EncoderConfig, EncoderModule, WithClassifier, mixes_samples
+from poise.networks.base import (
+    DiscriminatorConfig,
+    EncoderConfig,
+    EncoderModule,
+    TranslatorConfig,
+    WithClassifier,
+    mixes_samples,
+)
+from poise.networks.translation import build_judges, build_translation
 from poise.optimizers import OptimizerConfig
 from poise.recipe.model import Recipe
 from poise.tricks.base import TrickContext
@@ -79,6 +87,9 @@ def build_game(
 def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
     """The network, then what its norm adds, then the module that gives it the labels."""
     config, labels = recipe.network.g, recipe.labels.g
+    if isinstance(config, TranslatorConfig) and recipe.network.direction is not None:
+        net = build_translation(config, recipe.network.direction, data_spec.shape, data_spec.parts)
+        return config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES))
     net = config.build_for(labels, recipe.latent.dim, data_spec.shape)
     net = config.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))
     return net if labels is None else labels.wrap(net, data_spec.num_classes, recipe.latent.std)
@@ -104,7 +115,8 @@ def _discriminator(recipe: Recipe, config: DiscriminatorConfig, data_spec: DataS
     """The network as for G, and the head of an auxiliary classifier if a trick needs one."""
     labels = recipe.labels.d
     shape = packed_shape(data_spec.shape, recipe.pack)
-    net = config.build(shape if labels is None else labels.input_shape(shape))
+    input_shape = shape if labels is None else labels.input_shape(shape)
+    net = build_judges(config, recipe.network.judges or "all", input_shape, data_spec.parts)
     net = config.apply_norm(
         net, _calibration_batch(data_spec, CALIBRATION_SAMPLES * recipe.pack).reshape(CALIBRATION_SAMPLES, *shape)
     )
@@ -118,7 +130,8 @@ def _discriminator(recipe: Recipe, config: DiscriminatorConfig, data_spec: DataS
 
 
 def _tricks(recipe: Recipe, nets: dict[Side, nn.Module], data_spec: DataSpec) -> list[Trick]:
-    context = TrickContext(nets, data_spec, recipe.objective.decision_threshold, recipe.objective)
+    objective = recipe.objective
+    context = TrickContext(nets, data_spec, objective.decision_threshold, objective, recipe.network.direction)
     return [config.build(name, context) for config, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 

@@ -59,7 +59,7 @@ def choose_compute(device: str, precision: str, recipe: Recipe) -> ComputeSettin
     if precision not in ("auto", "fp32", "bf16"):
         raise RecipeError("must be auto, fp32 or bf16", where="--precision", found=f"'{precision}'")
     if precision == "auto":
-        networks = [network for _, network in recipe.network if network is not None]
+        networks = recipe.network.configs.values()
         allowed = recipe.objective.allows_bf16 and all(network.allows_bf16 for network in networks)
         return ComputeSettings(chosen, "bf16" if allowed and native_bf16(chosen) else "fp32")
     return ComputeSettings(chosen, "bf16" if precision == "bf16" else "fp32")

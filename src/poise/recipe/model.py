@@ -16,8 +16,9 @@ from poise.core.types import ExtraOutput
 from poise.data.source import DataConfig, ImageDataConfig
 from poise.latents import Latent
 from poise.measure.config import MeasureConfig
-from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
+from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NetworkConfig
 from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
+from poise.networks.translation import Direction, Judges
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerConfig
 from poise.recipe.init import InitConfig
@@ -53,11 +54,23 @@ else:
 
 
 class NetworksConfig(Config):
-    """The networks: the generator, the discriminator (None in training without one) and G's encoder, if any."""
+    """The networks: the generator, the discriminator (None in training without one) and G's encoder, if any.
+
+    In a game with two domains, `direction` says which part of a sample G reads, and `judges` which part D reads, None
+    being the whole; see `networks/translation.py`.
+    """
 
     g: AnyGenerator
     d: AnyDiscriminator | None = None
     e: AnyEncoder | None = None
+    direction: Direction | None = None
+    judges: Judges | None = None
+
+    @property
+    def configs(self) -> dict[str, NetworkConfig]:
+        """The configurations of the networks that there are, by field."""
+        known: dict[str, NetworkConfig | None] = {"g": self.g, "d": self.d, "e": self.e}
+        return {name: config for name, config in known.items() if config is not None}
 
 
 class OptimizersConfig(Config):

@@ -78,13 +78,16 @@ def to_toml(table: Table) -> str:
 
 
 NONE = "none"
-"""The value with which `--set` removes a table. A field's value "none" is written in quotes, like all text."""
+"""The value with which `--set` removes a table, or another entry of `OPTIONAL`.
+
+A field's value "none" is written in quotes, like all text.
+"""
 
 OPTIONAL = (
     *("conditioning", "conditioning.d", "conditioning.g", "init", "log", "measure", "monitor"),
-    *("network.d", "network.e", "optimizer.d", "tricks"),
+    *("network.d", "network.e", "network.direction", "network.judges", "optimizer.d", "tricks"),
 )
-"""The tables, and the list of tables, that a recipe can do without: removing one that is not there changes nothing."""
+"""What a recipe can do without: removing a table, list or choice of these that is not there changes nothing."""
 
 
 def set_value(table: Table, assignment: str) -> None:

@@ -60,7 +60,7 @@ def use_copies(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> Recip
         fields = {**_fields(component), "file": paths[component.file]}
         return type(component).model_validate(fields)  # type: ignore[return-value]
 
-    networks = {name: relocated(network) for name, network in recipe.network}
+    networks = {name: relocated(network) for name, network in recipe.network.configs.items()}
     return recipe.model_copy(
         update={
             "network": recipe.network.model_copy(update=networks),

@@ -116,7 +116,7 @@ def check(expansion: Expansion, plan: Plan, options: Options) -> dict[tuple[str,
             if data not in loaded:
                 loaded[data] = recipe.data.load(options.data_root)
             source = loaded[data].train
-            check_compatibility(recipe, source.shape, len(source.classes)).raise_first()
+            check_compatibility(recipe, source.shape, len(source.classes), source.parts).raise_first()
             check_measures(recipe, loaded[data])
             origins[arm.base, arm.name] = origin_of(recipe, source, compute)
         except (RecipeError, DataError) as error:

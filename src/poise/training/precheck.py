@@ -143,7 +143,7 @@ def check(
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
     notes += data.notes + unused_labels_note(recipe, len(data.train.classes)) + untrained_layers_note(recipe)
-    findings = check_compatibility(recipe, data.train.shape, len(data.train.classes))
+    findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
     findings.warnings += [Finding("data", warning.message, warning.tip, warning.cure) for warning in data.warnings]
     if isinstance(data.train, SizedSource):
         _check_images(recipe, data, findings)
@@ -161,7 +161,7 @@ def check(
     except RecipeError as error:
         findings.refuse(error)
         return Report(findings, notes, None, None)
-    with_width = [side for side, network in recipe.network if hasattr(network, "width")]
+    with_width = [side for side, network in recipe.network.configs.items() if hasattr(network, "width")]
     _compare_sizes(run_info.parameter_counts(state.game), findings, with_width)
     learner = Side.D if recipe.has_discriminator else Side.G
     result: WarmUp | None = None

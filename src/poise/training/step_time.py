@@ -64,7 +64,7 @@ def recipe_step_seconds(
     check_compatibility(recipe).raise_first()
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
-    check_compatibility(recipe, data.train.shape, len(data.train.classes)).raise_first()
+    check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts).raise_first()
     return step_seconds(TrainState(recipe, compute, data))
 
 

@@ -119,7 +119,7 @@ def open_trainer(
                 data = reload_data(recipe.data, fingerprint, folder.path, data_root)
             else:
                 data = recipe.data.load(data_root)
-        findings = check_compatibility(recipe, data.train.shape, len(data.train.classes))
+        findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
         findings.raise_first()
         if recipe.measure is not None:
             check_features(recipe.measure.features, data.train)

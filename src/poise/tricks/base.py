@@ -10,6 +10,7 @@ from torch import nn
 from poise.core.config import ComponentConfig
 from poise.core.hooks import Trick
 from poise.core.types import DataSpec, ExtraOutput, Shape, Side
+from poise.networks.translation import Direction
 from poise.objectives.base import Objective
 
 
@@ -21,12 +22,14 @@ class TrickContext(NamedTuple):
         data_spec: the shape of the data and its classes.
         decision_threshold: the score at which D is undecided between real and fake; None if the objective has none.
         objective: the recipe's objective.
+        direction: how G translates between domains; None if it does not.
     """
 
     networks: Mapping[Side, nn.Module]
     data_spec: DataSpec
     decision_threshold: float | None = 0.0
     objective: Objective | None = None
+    direction: Direction | None = None
 
 
 class TrickConfig(ComponentConfig):
@@ -52,6 +55,15 @@ class TrickConfig(ComponentConfig):
 
     needs_discriminator: ClassVar[bool] = True
     """Whether it uses D or D's output and so cannot be used in training without a discriminator."""
+
+    directions: ClassVar[frozenset[Direction]] = frozenset()
+    """The values of `network.direction` with which it can be used; empty if it does not concern translation."""
+
+    needs_pairs: ClassVar[bool] = False
+    """Whether the two images of a sample must belong together, as those of pix2pix do and those of CycleGAN don't."""
+
+    compares_domains: ClassVar[bool] = False
+    """Whether it compares an image of one domain with an image of the other, which needs equal numbers of channels."""
 
     @property
     def needs_codes(self) -> bool:

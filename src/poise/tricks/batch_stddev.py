@@ -33,6 +33,7 @@ from poise.networks.attention import SelfAttention
 from poise.networks.base import WithClassifier
 from poise.networks.conditioning import Channels, Projection
 from poise.networks.norms import WithReferenceBatch
+from poise.networks.translation import JudgeTarget, separate_networks
 from poise.tricks.base import TrickConfig, TrickContext
 from poise.tricks.batch_discrimination import WithBatchStatistic
 from poise.tricks.packing import PackedDiscriminator
@@ -134,7 +135,10 @@ def _remove_norm_(layer: WeightLayer) -> Callable[[], object]:
     )
 
 
-WRAPPERS = (WithReferenceBatch, Channels, WithClassifier, WithBatchStatistic, PackedDiscriminator, Projection)
+WRAPPERS = (
+    *(WithReferenceBatch, Channels, WithClassifier, WithBatchStatistic, PackedDiscriminator, Projection),
+    JudgeTarget,
+)
 """Modules that wrap a network; their own layers do not count."""
 
 
@@ -218,17 +222,23 @@ class MinibatchStddev(NetworkTransform):
         """
         if self.group == 1:
             return net
-        found = find_last_hidden(unwrap(net))
+        num_reference = 0
+        for module in net.modules():
+            if isinstance(module, WithReferenceBatch):
+                num_reference = len(module.reference)
+        for part in separate_networks(net):
+            self._widen(unwrap(part), num_reference)
+        return net
+
+    def _widen(self, net: nn.Module, num_reference: int) -> None:
+        """Widen a layer of one network, in place."""
+        found = find_last_hidden(net)
         if found is None:
             cure = "use nn.Conv2d or nn.Linear as a module, or remove the trick"
             raise RecipeError(
                 f"'{self.name}' finds no convolution and no linear layer in D", where="network.d", cure=cure
             )
         parent, name = found
-        layer, num_reference = getattr(parent, name), 0
+        layer = getattr(parent, name)
         widen_input_(layer)
-        for module in net.modules():
-            if isinstance(module, WithReferenceBatch):
-                num_reference = len(module.reference)
         setattr(parent, name, WithGroupStddev(layer, self.group, num_reference))
-        return net

@@ -23,6 +23,7 @@ from poise.core.types import Side
 from poise.errors import RecipeError
 from poise.networks.conditioning import ClassBatchNorm
 from poise.networks.norms import VirtualBatchNorm
+from poise.networks.translation import separate_networks
 from poise.tricks.base import TrickConfig, TrickContext
 from poise.utils.printing import count_noun
 
@@ -106,6 +107,12 @@ class FrozenLayers(NetworkTransform):
         Raises:
             RecipeError: the network has no layer more than that, so that nothing would be trained.
         """
+        for part in separate_networks(net):
+            self._freeze(side, part)
+        return net
+
+    def _freeze(self, side: Side, net: nn.Module) -> None:
+        """Freeze the first layers of one network, in place."""
         count, layers = self.counts[side], layers_in_order(net)
         if count and count >= len(layers):
             what = f"{side.upper()} has {count_noun(len(layers), 'layer')}, of which at least one must be trained"
@@ -113,4 +120,3 @@ class FrozenLayers(NetworkTransform):
             raise RecipeError(what, where=f"tricks.{self.name}.{side}", found=str(count), cure=cure)
         for layer in layers[:count]:
             freeze_(layer)
-        return net

@@ -6,6 +6,8 @@ from math import prod
 
 from poise.core.types import Shape
 from poise.networks.base import DiscriminatorConfig
+from poise.networks.translation import Parts
+from poise.recipe.checks.domains import check_domains
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.checks.players import check_players
 from poise.recipe.checks.suspicious import find_suspicious
@@ -16,16 +18,20 @@ LARGE_POOL = 500
 """The size in megabytes beyond which a pool of images is warned about."""
 
 
-def check_compatibility(recipe: Recipe, shape: Shape | None = None, classes: int | None = None) -> Findings:
+def check_compatibility(
+    recipe: Recipe, shape: Shape | None = None, classes: int | None = None, parts: Parts | None = None
+) -> Findings:
     """Find what does not fit together in a recipe, and what is suspicious about it.
 
     Args:
         recipe: the recipe.
         shape: the shape of one sample of the data; None if it is not known yet.
         classes: the number of classes of the data; None if it is not known yet.
+        parts: the number of channels of each domain in a sample, empty for ordinary data; None if it is not known yet.
     """
     findings = Findings()
     check_players(recipe, findings)
+    check_domains(recipe, parts, findings)
     if findings.refusals:
         return findings
     if recipe.network.d is not None:
@@ -159,11 +165,11 @@ def _packing(recipe: Recipe, findings: Findings) -> None:
 
 def _min_batch(recipe: Recipe, shape: Shape | None, findings: Findings) -> None:
     """A norm whose statistics are taken over the batch alone maps a batch of one to zero."""
-    for side, network in recipe.network:
+    for side, network in recipe.network.configs.items():
         pack = recipe.pack if side == "d" else 1
         if recipe.batch % pack:
             continue  # `_packing` refuses this, and its cure changes the batch
-        if network is None or (network.incompatibility(shape) if shape else None) is not None:
+        if (network.incompatibility(shape) if shape else None) is not None:
             continue
         if (min_batch := network.min_batch(shape)) > recipe.batch // pack:
             batch = f"a batch of {recipe.batch}" + (f", which is one pack of {pack}," if pack > 1 else "")
@@ -202,8 +208,8 @@ def _sample_shape(recipe: Recipe, shape: Shape, findings: Findings) -> None:
             stored = count_noun(trick.num_stored, "sample")
             reason = f"'{trick.tag()}' stores {stored}: {megabytes:,.0f} MB in memory and in every checkpoint"
             findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "set a smaller 'size'"))
-    for side, network in recipe.network:
-        if network is not None and (mismatch := network.incompatibility(shape)) is not None:
+    for side, network in recipe.network.configs.items():
+        if (mismatch := network.incompatibility(shape)) is not None:
             data = f"{shape[1]}x{shape[2]} images" if len(shape) == 3 else "points"
             reason = f"{mismatch[0]}; the data is {data}"
             findings.refusals.append(Finding(f"network.{side}", reason, "T08a", mismatch[1]))

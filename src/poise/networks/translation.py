@@ -1,0 +1,152 @@
+"""Which part of a sample each network reads, where a sample is one image (or vector) of each of two domains a and b.
+
+The domains are stacked along the first dimension of a sample: `parts` = (1, 3) is a grey image a on top of a colour
+image b. Translators and discriminators are ordinary modules; the modules of this file select their parts and put the
+results together, so that a game has one G and one D whatever happens inside.
+
+`network.direction`, for G, whose input has the shape of a sample:
+
+    a_to_b       (a, b) to (a, G(a)): pix2pix, SimGAN
+    both_ways    (a, b) to (G_BA(b), G_AB(a)), with two networks: CycleGAN
+    same         x to G(x): data with one part
+
+`network.judges`, for D:
+
+    all          the whole sample: the D of pix2pix, which sees the source beside the target (the default)
+    b            the target alone
+    each         D_A(a) and D_B(b), two networks, with their scores side by side as patches: CycleGAN
+
+A pack of m samples (the trick `packing`) is m samples on top of each other, of which the same parts are read.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from poise.core.types import DiscriminatorOutput, Shape
+from poise.networks.base import DiscriminatorConfig, TranslatorConfig
+
+Direction = Literal["a_to_b", "both_ways", "same"]
+Judges = Literal["all", "b", "each"]
+Parts = tuple[int, ...]
+
+TRANSLATED: dict[Direction, tuple[int, ...]] = {"a_to_b": (1,), "both_ways": (0, 1), "same": (0,)}
+"""The domains, as indices of parts, whose images G generates."""
+
+
+def split_parts(samples: Tensor, parts: Parts) -> list[Tensor]:
+    """The images of each domain, B x C_k x ..., of samples, B x sum(C_k) x ..., or of packs of m: B x m C_k x ... ."""
+    if samples.shape[1] == sum(parts):
+        return list(samples.split(parts, 1))
+    packed = samples.unflatten(1, (-1, sum(parts)))
+    return [part.flatten(1, 2) for part in packed.split(parts, 2)]
+
+
+def swap_domains(samples: Tensor, parts: Parts) -> Tensor:
+    """(b, a) of (a, b): the input with which a G of both directions maps each image to its own domain."""
+    a, b = split_parts(samples, parts)
+    return torch.cat((b, a), 1)
+
+
+def part_shapes(shape: Shape, parts: Parts) -> list[Shape]:
+    """The shape of each domain's image in a sample, or in a pack of samples, of `shape`."""
+    pack = shape[0] // sum(parts)
+    return [(pack * part, *shape[1:]) for part in parts]
+
+
+class TranslateAToB(nn.Module):
+    """(a, b) to (a, G(a))."""
+
+    def __init__(self, net: nn.Module, parts: Parts) -> None:
+        super().__init__()
+        self.net, self.parts = net, parts
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """B x shape to the same shape."""
+        a, _ = split_parts(samples, self.parts)
+        return torch.cat((a, self.net(a)), 1)
+
+
+class OnePerDomain(nn.Module):
+    """Two networks side by side; what counts layers counts them in each, see `separate_networks`."""
+
+    def __init__(self, networks: dict[str, nn.Module], parts: Parts) -> None:
+        super().__init__()
+        self.networks, self.parts = nn.ModuleDict(networks), parts
+
+
+class TranslateBothWays(OnePerDomain):
+    """(a, b) to (G_BA(b), G_AB(a))."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """B x shape to the same shape."""
+        a, b = split_parts(samples, self.parts)
+        return torch.cat((self.networks["b_to_a"](b), self.networks["a_to_b"](a)), 1)
+
+
+class JudgeTarget(nn.Module):
+    """D(b), with D's features."""
+
+    def __init__(self, net: nn.Module, parts: Parts) -> None:
+        super().__init__()
+        self.net, self.parts, self.width = net, parts, getattr(net, "width", None)
+
+    def forward(self, samples: Tensor) -> DiscriminatorOutput:
+        """The output for B samples."""
+        return self.net(split_parts(samples, self.parts)[1])
+
+
+class JudgeEach(OnePerDomain):
+    """D_A(a) and D_B(b): scores, B x (P_A + P_B), and the features of both, if both have some, one after the other."""
+
+    def __init__(self, networks: dict[str, nn.Module], parts: Parts) -> None:
+        super().__init__(networks, parts)
+        widths = [width for net in networks.values() if isinstance(width := getattr(net, "width", None), int)]
+        self.width = sum(widths) if len(widths) == len(networks) else None
+
+    def forward(self, samples: Tensor) -> DiscriminatorOutput:
+        """The output for B samples."""
+        images = split_parts(samples, self.parts)
+        outputs = [self.networks[name](part) for name, part in zip("ab", images, strict=True)]
+        score = torch.cat([output.score.reshape(len(output.score), -1) for output in outputs], 1)
+        features = [output.features for output in outputs]
+        return DiscriminatorOutput(score, None if self.width is None else torch.cat(features, 1))
+
+
+def build_translation(config: TranslatorConfig, direction: Direction, shape: Shape, parts: Parts) -> nn.Module:
+    """The G of `config` and `direction`, B x shape to the same shape, with initial weights from the global generator.
+
+    Args:
+        config: the translator.
+        direction: see above.
+        shape: the shape of a sample.
+        parts: the number of channels (or vector entries) of each domain; not used by `same`.
+    """
+    if direction == "same":
+        return config.build_translator(shape, shape)
+    a, b = part_shapes(shape, parts)
+    if direction == "a_to_b":
+        return TranslateAToB(config.build_translator(a, b), parts)
+    networks = {"a_to_b": config.build_translator(a, b), "b_to_a": config.build_translator(b, a)}
+    return TranslateBothWays(networks, parts)
+
+
+def build_judges(config: DiscriminatorConfig, judges: Judges, shape: Shape, parts: Parts) -> nn.Module:
+    """The D of `config` and `judges` for samples, or packs of samples, of `shape`; see `build_translation`."""
+    if judges == "all":
+        return config.build(shape)
+    a, b = part_shapes(shape, parts)
+    if judges == "b":
+        return JudgeTarget(config.build(b), parts)
+    return JudgeEach({"a": config.build(a), "b": config.build(b)}, parts)
+
+
+def separate_networks(net: nn.Module) -> list[nn.Module]:
+    """The two networks inside `net` if it has one per domain, otherwise `net` itself."""
+    for module in net.modules():
+        if isinstance(module, OnePerDomain):
+            return list(module.networks.values())
+    return [net]
