@@ -26,6 +26,7 @@ def test_it_is_the_recipe_of_the_command(photos: Path, poise: Callable, tmp_path
     assert trained == expected
     assert all(reason in result.err for reason in reasons)
     assert len(reasons) == 2
+    assert "changed afterwards: data.mirror=true" in result.err
 
 
 def test_the_time_gives_the_number_of_steps(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

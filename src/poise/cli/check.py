@@ -33,7 +33,7 @@ def check(
     trust_code: TrustCode = False,
 ) -> None:
     """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
-    from poise.cli.default_recipe import sets_steps
+    from poise.cli.default_recipe import describe_changes, sets_steps
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
     from poise.recipe.checks.findings import Findings
@@ -70,7 +70,7 @@ def check(
             trust_code=trust_code,
         )
     if choice is not None:
-        report = report._replace(notes=choice.reasons + report.notes)
+        report = report._replace(notes=[*choice.reasons, *describe_changes(changes), *report.notes])
         if report.estimate is not None and steps is None and not sets_steps(changes):
             report = _for_default_time(report, report.estimate)
     if as_json:

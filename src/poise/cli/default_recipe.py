@@ -38,3 +38,8 @@ def set_size(table: Table, size: int) -> None:
 def sets_steps(changes: Sequence[str] | None) -> bool:
     """Whether `--set` states the number of steps."""
     return any(change.partition("=")[0].strip() == "steps" for change in changes or [])
+
+
+def describe_changes(changes: Sequence[str] | None) -> list[str]:
+    """A sentence that says which changes follow the choice of a recipe, whose reasons do not know them; none without."""
+    return [f"changed afterwards: {', '.join(changes)}"] if changes else []

@@ -50,7 +50,7 @@ def train(
     Without a recipe, one is chosen for the images in --data. Without --data as well, the default recipe learns
     handwritten digits.
     """
-    from poise.cli.default_recipe import check_time, set_size, sets_steps
+    from poise.cli.default_recipe import check_time, describe_changes, set_size, sets_steps
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
 
@@ -83,7 +83,7 @@ def train(
     if recipe_run is not None:
         view.on_message(f"recipe: that of {recipe_run}, with the changes given")
     view.on_message("starting ...")
-    for reason in choice.reasons if choice else ():
+    for reason in [*choice.reasons, *describe_changes(changes)] if choice else ():
         view.on_message(reason)
     if seconds is not None:
         from poise.training.default_recipe import train_for
