@@ -1,6 +1,7 @@
 """What `poise train --data DIR` makes of 60, 600 and 6,000 images, and whether it copies them. Minutes per size.
 
     python benchmarks/small_sets.py DIR --minutes 10 --out FOLDER         # --quick runs everything for a moment
+    python benchmarks/small_sets.py DIR --sizes 600 --without-augmentation --out ANOTHER
 
 DIR is a folder of at least 7,500 colour images. A fifth of them is never trained on. Of the others, evenly spaced ones
 are written into a folder of their own, without labels, and trained on with what `poise.choose_recipe` chooses for the
@@ -84,8 +85,15 @@ def write_images(images: Tensor, folder: Path) -> None:
         Image.fromarray(image.squeeze()).save(folder / f"{index:05}.png")
 
 
-def train_on(images: Tensor, out: Path, minutes: float | None) -> Run:
-    """Train on images with the default for the time, or for a few steps; continues a run that was interrupted."""
+def train_on(images: Tensor, out: Path, minutes: float | None, *, augmented: bool = True) -> Run:
+    """Train on images with the default for the time, or for a few steps; continues a run that was interrupted.
+
+    Args:
+        images: the images.
+        out: a folder for them and the run.
+        minutes: the training time; None for two steps.
+        augmented: whether D's input is augmented where the default is.
+    """
     if (out / "run" / "run.json").is_file():
         return poise.train(None, out / "run", resume=True, progress=False)
     write_images(images, out / "images")
@@ -93,6 +101,10 @@ def train_on(images: Tensor, out: Path, minutes: float | None) -> Run:
         recipe, reasons = poise.choose_recipe(out / "images", steps=2, size=SIDE)
     else:
         recipe, reasons = poise.choose_recipe(out / "images", time=60 * minutes, size=SIDE)
+    if not augmented:
+        tricks = tuple(trick for trick in recipe.tricks if trick.tag() != "diff_augment")
+        recipe = recipe.model_copy(update={"tricks": tricks})
+        reasons.append("without augmentation")
     print(*reasons, sep="\n", flush=True)
     return poise.train(recipe, out / "run", progress=False)
 
@@ -142,6 +154,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", metavar="DIR")
     parser.add_argument("--minutes", type=float, default=10.0, help="the training time for each size")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="the numbers of images")
+    parser.add_argument("--without-augmentation", action="store_true", help="leave out DiffAugment")
     parser.add_argument("--out", type=Path, help="the folder of the runs; by default a temporary one")
     parser.add_argument("--quick", action="store_true", help="few steps on few images, which measure nothing")
     options = parser.parse_args()
@@ -152,9 +166,10 @@ def main() -> None:
         out = options.out or Path(temporary)
         sets = load(coloured_digits(Path(temporary)) if options.quick else options.data)
         lines = []
-        for size in (12, 30) if options.quick else SIZES:
+        for size in (12, 30) if options.quick else map(int, options.sizes.split(",")):
             images = sets.pool.gather(sets.pool.evenly_spaced(size)).images
-            run = train_on(images, out / str(size), None if options.quick else options.minutes)
+            minutes = None if options.quick else options.minutes
+            run = train_on(images, out / str(size), minutes, augmented=not options.without_augmentation)
             lines.append(describe(run, images, sets))
             write_neighbours(out / f"neighbours-{size}.png", run, images, sets.extractor)
         print("images   steps   epochs     FID  of set  recall  coverage     C_T   ratio  alarms")
