@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts workers finetuning smallsets parity golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default workers finetuning smallsets parity golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -57,6 +57,9 @@ reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on t
 
 verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; hours on one core
 	$(BIN)/python benchmarks/verdicts.py simulate
+
+default: $(READY)  ## the results behind the default recipe for a folder of images, as a table
+	$(BIN)/python benchmarks/default_recipe.py table
 
 workers: $(READY)  ## how much faster two workers finish a study than one; minutes on two free cores
 	$(BIN)/python benchmarks/study_workers.py

@@ -36,6 +36,7 @@ TOOLS = {"ruff": "ruff", "pyrefly": "pyrefly", "pytest": "pytest", "pip": "pip",
 
 SHORT = ["--steps", "1", "--set", "batch=4", "--set", "measure=none", "--set", "log.sheet=4"]
 OTHERS = {
+    "default": ["default_recipe.py measure"],
     "measures": ["measures.py speed"],
     "reconstruction": ["reconstruction.py speed"],
     "verdicts": ["verdicts.py control"],
