@@ -9,10 +9,9 @@ import pytest
 
 from poise.data.facts import ImageFacts
 from poise.recipe.choose import (
-    COLOUR,
     ENOUGH_IMAGES,
     FEW_IMAGES,
-    GREY,
+    RECIPE,
     Limits,
     batch_size,
     choose,
@@ -54,9 +53,9 @@ def test_every_choice_is_a_valid_recipe(count: int, grey: bool, shape: tuple[int
     assert f"{count:,}" in choice.reasons[0]
 
 
-def test_grey_and_colour_images_have_recipes_of_their_own() -> None:
-    assert choose(facts(grey=True), DATA, Limits(size=32), never).table["name"] == GREY
-    assert choose(facts(), DATA, Limits(size=32), never).table["name"] == COLOUR
+@pytest.mark.parametrize("grey", [True, False])
+def test_the_recipe_is_the_one_that_the_study_chose(grey: bool) -> None:
+    assert choose(facts(grey=grey), DATA, Limits(size=32), never).table["name"] == RECIPE
 
 
 @pytest.mark.parametrize(("count", "grey", "augmented"), [(FEW_IMAGES - 1, False, True), (FEW_IMAGES, False, False)])
@@ -64,6 +63,14 @@ def test_few_colour_images_are_augmented(count: int, grey: bool, augmented: bool
     choice = choose(facts(count, grey=grey), DATA, Limits(size=32), never)
     assert ("diff_augment" in kinds(choice.table)) == augmented
     assert ("DiffAugment" in choice.reasons[0]) == augmented
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(300, 833), (1800, 5_000), (3600, FEW_IMAGES), (36_000, FEW_IMAGES)])
+def test_in_less_time_only_fewer_images_are_augmented(seconds: float, limit: int) -> None:
+    for count in (limit - 1, limit):
+        choice = choose(facts(count), DATA, Limits(seconds=seconds, size=32), never)
+        assert ("diff_augment" in kinds(choice.table)) == (count < limit)
+        assert (f"fewer than {limit:,} for" in choice.reasons[0]) == (count < limit)
 
 
 @pytest.mark.parametrize("grey", [True, False])

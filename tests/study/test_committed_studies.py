@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,12 @@ def test_a_plan_can_be_expanded(plan: Path) -> None:
     assert {arm for one in study.comparisons for arm in (*one.treatment, *one.control)} <= {
         arm.name for arm in study.arms
     }
+
+
+def test_the_note_on_the_default_recipe_has_the_table_of_its_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(STUDIES.parent))
+    default_recipe = import_module("default_recipe")
+    note = (STUDIES.parents[1] / "docs" / "notes" / "default-recipe.md").read_text("utf-8")
+    table, scores = default_recipe.table(STUDIES / "default").split("\n\n")
+    assert table in note
+    assert "relativistic, lazy R1 and R2, nearest: score 0.71, recall at worst +0.11" in scores

@@ -41,5 +41,5 @@ def sets_steps(changes: Sequence[str] | None) -> bool:
 
 
 def describe_changes(changes: Sequence[str] | None) -> list[str]:
-    """A sentence that says which changes follow the choice of a recipe, whose reasons do not know them; none without."""
+    """A sentence on the changes that follow the choice of a recipe, whose reasons do not know them; none without."""
     return [f"changed afterwards: {', '.join(changes)}"] if changes else []
