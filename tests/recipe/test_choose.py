@@ -49,7 +49,8 @@ def test_every_choice_is_a_valid_recipe(count: int, grey: bool, shape: tuple[int
     recipe = decode(choice.table)
     assert recipe.batch <= count // 2
     assert getattr(recipe.data, "path", None) == "images"
-    assert len(choice.reasons) == 2
+    assert len(choice.reasons) == 2 + (count < 600)
+    assert ("resemble single images" in choice.reasons[-1]) == (count < 600)
     assert f"{count:,}" in choice.reasons[0]
 
 

@@ -25,7 +25,7 @@ def test_it_is_the_recipe_of_the_command(photos: Path, poise: Callable, tmp_path
     del expected["measure"]
     assert trained == expected
     assert all(reason in result.err for reason in reasons)
-    assert len(reasons) == 2
+    assert len(reasons) == 3
     assert "changed afterwards: data.mirror=true" in result.err
 
 
