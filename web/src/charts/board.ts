@@ -44,9 +44,14 @@ function referencesOf(group: Group, run: Run): ReferenceLine[] {
     lines.set(reference.value, labels);
     if (!labels.includes(label)) labels.push(label);
   }
-  const meaning = run.references[group.lines[0]?.name ?? ""]?.meaning ?? "equilibrium";
   const several = lines.size > 1;
-  return [...lines].map(([value, labels]) => ({ value, label: several ? `${labels.join(", ")}: ${figure(value, 3)}` : `${meaning}, ${figure(value, 3)}` }));
+  return [...lines].map(([value, labels]) => ({ value, label: `${several ? labels.join(", ") : "equilibrium"} ${figure(value, 3)}` }));
+}
+
+/** What a chart shows, and what its reference line means. */
+function aboutOf(group: Group, run: Run): string {
+  const meanings = group.lines.map(({ name }) => run.references[name]?.meaning).filter((meaning) => meaning !== undefined);
+  return [group.about, meanings[0] ? `equilibrium: ${meanings[0]}` : ""].filter(Boolean).join("; ");
 }
 
 export class Board {
@@ -157,7 +162,7 @@ export class Board {
   }
 
   private addChart(group: Group, run: Run, isFirst: boolean): HTMLElement {
-    const options = { ...group, height: isFirst ? 280 : 180, references: referencesOf(group, run) };
+    const options = { ...group, about: aboutOf(group, run), height: isFirst ? 280 : 180, references: referencesOf(group, run) };
     const chart = new Chart(options, this.timeline, this.signal);
     this.charts.push({ chart, lines: group.lines });
     if (!isFirst) return chart.element;

@@ -91,7 +91,7 @@ export async function fetchFrames(id: string, after: number | null, signal?: Abo
   return (await get(`/api/runs/${id}/frames${after === null ? "" : `?after=${after}`}`, signal)).arrayBuffer();
 }
 
-/** A command of the playground; throws `RequestError` with the reason if it is refused. */
+/** Give the playground a command; its effect comes as an event. Throws `RequestError` with the reason if it is refused. */
 export async function command(name: string, token: string, body: object): Promise<void> {
   const answer = await fetch(`/api/playground/${name}`, {
     method: "POST",

@@ -14,11 +14,11 @@ export function commandLine(text: string): HTMLElement {
 /** What to show instead of a view whose data could not be fetched; null if the request was only cancelled. */
 export function failureState(error: unknown): HTMLElement | null {
   if (error instanceof DOMException && error.name === "AbortError") return null;
-  if (error instanceof RequestError && error.status === 404) {
-    return emptyState("Not found", h("p", {}, "There is nothing here of this id: the folder may have been moved or removed. "), home());
-  }
+  const isMissing = error instanceof RequestError && error.status === 404;
+  const missing = "There is nothing here of this id: the folder may have been moved or removed.";
   const message = error instanceof RequestError ? error.message : "The server cannot be reached. This page tries again by itself.";
-  return emptyState("This could not be shown", h("p", {}, message), home());
+  const title = isMissing ? "Not found" : "This could not be shown";
+  return h("div", "empty", h("h1", {}, title), h("p", {}, isMissing ? missing : message), home());
 }
 
 function home(): HTMLElement {
