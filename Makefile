@@ -83,7 +83,8 @@ kills: $(READY)  ## of the slow tests, those that kill the processes and a node 
 	$(BIN)/python -m pytest -m slow tests/study/test_kills.py tests/study/test_ray.py
 
 page:  ## build the live page from web/ into src/poise/web/static/, which is committed; needs Node 20 or newer
-	cd web && npm ci --no-audit --no-fund && npm run build
+	npm --prefix web ci --no-audit --no-fund
+	npm --prefix web run build
 
 clean:
 	rm -rf .venv site web/node_modules

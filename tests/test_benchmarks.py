@@ -146,6 +146,10 @@ def test_every_other_line_calls_an_installed_tool(target: str, poise: Any, tmp_p
             result = poise(*words[1:], "--out", tmp_path / "run", *SHORT)
             assert result.code == 0, result.err
             continue
+        if words[0] == "npm":
+            assert words[1] == "--prefix"
+            assert (ROOT / words[2] / "package.json").is_file(), line
+            continue
         if words[0] == "python" and words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file(), line
             continue

@@ -60,7 +60,7 @@ def test_a_name_that_is_also_a_folder_is_noted_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
-    assert choose_recipe("digits", steps=1).recipe.name == "dcgan"
+    assert choose_recipe("digits", steps=1).recipe.name == "images"
     assert capsys.readouterr().err.count("is taken as the name of a data set") == 1
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import to_toml
 from poise.web.app import create_app
-from poise.web.index import RunIndex
 from poise.web.routes import Pages
+from poise.web.run_index import RunIndex
 from poise.web.static import load_assets
 
 PORT = 8765

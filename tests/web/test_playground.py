@@ -19,9 +19,9 @@ from poise.playground.options import DEFAULT_GAME, options_json
 from poise.runs.folder import RunFolder
 from poise.web.app import create_app
 from poise.web.guard import Guard
-from poise.web.index import RunIndex
 from poise.web.playground import MAX_BODY, MAX_COMMANDS, Game, Playground
 from poise.web.routes import Pages
+from poise.web.run_index import RunIndex
 from web.sites import PORT, TOKEN
 
 HOST = f"http://127.0.0.1:{PORT}"

@@ -22,7 +22,7 @@ from poise.web.answers import encode
 from poise.web.cards import MAX_BYTES, RunEntry
 from poise.web.files import open_below, read_below
 from poise.web.follow import MAX_LINE
-from poise.web.index import Found, RunIndex
+from poise.web.run_index import Found, RunIndex
 from poise.web.run_page import read_run_frames
 
 RUN_SECONDS = 0.7

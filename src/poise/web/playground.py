@@ -27,7 +27,7 @@ from poise.playground.commands import COMMANDS, Command, Start, parse_arguments
 from poise.playground.options import MAX_SECONDS, MAX_STEPS, options_json
 from poise.runs.folder import is_run_folder
 from poise.web.answers import Refused, json_answer
-from poise.web.index import id_of
+from poise.web.run_index import id_of
 
 FOLDER = "playground"
 """The folder of the playground's runs, below the runs directory."""

@@ -17,7 +17,7 @@ from poise.web.answers import Refused, json_answer
 from poise.web.cards import RunEntry
 from poise.web.events import Events, EventStream
 from poise.web.follow import SeriesStore
-from poise.web.index import RunIndex, id_of, public
+from poise.web.run_index import RunIndex, id_of, public
 from poise.web.run_page import read_grid, read_run_frames, run_json
 from poise.web.series import MAX_BUCKETS, MAX_NAMES
 from poise.web.static import PAGE, Asset, asset_answer

@@ -14,9 +14,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from poise.errors import RecipeError
 from poise.web.app import create_app
-from poise.web.index import RunIndex
 from poise.web.playground import Playground
 from poise.web.routes import Pages
+from poise.web.run_index import RunIndex
 from poise.web.static import load_assets
 
 HOST = "127.0.0.1"
