@@ -68,6 +68,7 @@ WORDS = {
     "export": ["export RING --format safetensors --out OUT.safetensors"],
     "push": ["push RING a/b/c --license mit"],
     "watch": ["watch RING"],
+    "web": ["web RUNS --port 99999"],
     "ladder": ["ladder --steps 1 --batch 1 --out OUT"],
     "study": ["study nowhere.toml"],
     "report": ["report STUDY"],

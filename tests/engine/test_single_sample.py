@@ -15,7 +15,7 @@ from contracts.tiny import recipe as tiny
 from poise.core.config import find_components
 from poise.engine.compute import choose_compute
 from poise.errors import RecipeError
-from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NetworkConfig
+from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NetworkConfig, TranslatorConfig
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -32,6 +32,8 @@ def entries() -> list[tuple[type[NetworkConfig], NetworkConfig, tuple[int, ...]]
     found = []
     for base in (GeneratorConfig, DiscriminatorConfig, EncoderConfig):
         for entry in find_components(base, "poise.networks").values():
+            if issubclass(entry, TranslatorConfig):
+                continue
             fields = entry.model_fields
             grid = [[{"norm": norm} for norm in NORMS] if "norm" in fields else [{}]]
             grid += [[{}, {"depth": 1}] if "depth" in fields else [{}]]

@@ -16,6 +16,7 @@ from contracts.tiny import Session, recipe, session, unequal
 from poise.core.move import MoveData
 from poise.core.types import DiscriminatorOutput, MoveContext, Side
 from poise.data.source import ImageDataset
+from poise.engine import batches as batches_module
 from poise.engine import step
 from poise.engine.batches import RealBatches
 from poise.engine.game import Game
@@ -390,9 +391,9 @@ def test_both_networks_get_the_labels_of_the_real_samples(name: str, judging: st
 def test_gs_move_uses_the_labels_of_ds_move_and_loads_no_real_images() -> None:
     run = Session(conditional("projection"), labelled())
     loaded: list[int] = []
-    to_device = RealBatches._to_device
+    to_device = batches_module.to_device
     with patch.object(
-        RealBatches, "_to_device", lambda self, images: loaded.append(len(images)) or to_device(self, images)
+        batches_module, "to_device", lambda images, device: loaded.append(len(images)) or to_device(images, device)
     ):
         run.play(2)
     assert len(loaded) == 2, "one batch for each move of D"

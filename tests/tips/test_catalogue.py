@@ -123,7 +123,7 @@ def small(switch: str) -> list[str]:
 @every_tip
 def test_the_switch_of_every_tip_trains(tip: Tip, tmp_path: Path) -> None:
     """The command of the page, for small networks."""
-    train_command(data="digits", out=str(tmp_path / "run"), steps=3, changes=small(tip.switch))
+    train_command(DEFAULT, data="digits", out=str(tmp_path / "run"), steps=3, changes=small(tip.switch))
     rows = [json.loads(line) for line in (tmp_path / "run" / "rows.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(isinstance(stat["mean"], float) for row in rows for stat in row["stats"].values())
