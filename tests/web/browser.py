@@ -1,0 +1,85 @@
+"""A page in a real browser: `poise web` in a process of its own, Chromium, and what a page asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
+
+NO_BROWSER = "the page is not tested in a browser: chromium is not installed (apt-get install chromium)"
+NO_AXE = "accessibility is not checked: `make page` has not installed axe-core"
+
+
+def chromium() -> str:
+    """The path of Chromium; without it the test is skipped."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip(NO_BROWSER)
+    return found
+
+
+@contextmanager
+def serving(root: Path, *options: str) -> Iterator[str]:
+    """`poise web` on a free port; yields the address that it prints."""
+    command = [sys.executable, "-m", "poise", "web", str(root), "--port", "0", *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    assert server.stdout is not None
+    try:
+        address = server.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:"), address
+        yield address
+    finally:
+        server.terminate()
+        server.wait(60)
+        server.stdout.close()
+
+
+class Surfer:
+    """One page of a browser, with the addresses that it asked for, its dialogs and its errors."""
+
+    def __init__(self, context, address: str) -> None:  # type: ignore[no-untyped-def]
+        parts = urlsplit(address)
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.requests: list[str] = []
+        self.dialogs: list[str] = []
+        self.errors: list[str] = []
+        self.page = context.new_page()
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", self._dismiss)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.page.wait_for_selector("main[id=content]")
+
+    def _dismiss(self, dialog) -> None:  # type: ignore[no-untyped-def]
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def visit(self, fragment: str) -> None:
+        """Open a view and wait until it has its data."""
+        self.page.goto(f"{self.origin}/#{fragment}")
+        self.page.wait_for_function("hash => document.querySelector('main').dataset.shown === hash", arg=f"#{fragment}")
+        self.page.wait_for_timeout(150)
+
+    def violations(self) -> list[str]:
+        """What axe-core finds wrong with what is shown now."""
+        if not AXE.exists():
+            pytest.skip(NO_AXE)
+        self.page.evaluate(AXE.read_text())
+        found = self.page.evaluate("axe.run()")["violations"]
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+    def assert_harmless(self) -> None:
+        """No dialog, no error, and no request to anywhere but the server."""
+        assert self.dialogs == []
+        assert self.errors == []
+        outside = [address for address in self.requests if not address.startswith((self.origin, "data:"))]
+        assert outside == []
