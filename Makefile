@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default workers finetuning smallsets parity golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets parity golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -60,6 +60,10 @@ verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on s
 
 default: $(READY)  ## the results behind the default recipe for a folder of images, as a table
 	$(BIN)/python benchmarks/default_recipe.py table
+
+server: $(READY)  ## the live page of a run of a million rows, and training while the page is open; half an hour on two cores
+	$(BIN)/python benchmarks/web.py large
+	$(BIN)/python benchmarks/web.py training
 
 workers: $(READY)  ## how much faster two workers finish a study than one; minutes on two free cores
 	$(BIN)/python benchmarks/study_workers.py
