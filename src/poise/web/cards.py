@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from poise.core.metrics_log import decode_number
 from poise.errors import CheckpointError
-from poise.runs.folder import RunFolder, parse_info
+from poise.runs.folder import parse_info
 from poise.runs.overview import RunSummary, last_rows, summarise_run
 from poise.web.files import is_link, open_below, read_below
 
@@ -138,8 +138,3 @@ def list_grids(folder: Path) -> dict[int, str]:
 def is_still(entry: RunEntry, path: Path) -> bool:
     """Whether an entry still describes its run: a running one may end without a change of any file."""
     return entry.card["state"] != "running" and run_signature(path) == entry.signature
-
-
-def folder_of(root: Path, entry: RunEntry) -> RunFolder:
-    """The folder of a run in the index."""
-    return RunFolder(root.joinpath(*entry.parts))

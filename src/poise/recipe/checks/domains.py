@@ -98,7 +98,8 @@ def _parts(recipe: Recipe, parts: Parts, findings: Findings) -> None:
         if needs_two and len(parts) != 2:
             value = direction if where == "network.direction" else judges
             reason = f"'{value}' needs a sample with an image of each of two domains, and this data has one"
-            cure = 'use data kind "pairs" or "domains"'
+            usable = "same" if where == "network.direction" else "all"
+            cure = f'set it to "{usable}"; no kind of data has two domains yet'
             findings.refusals.append(Finding(where, reason, TIP, cure))
     if direction == "same" and len(parts) == 2:
         reason = "a sample has an image of each of two domains, which 'same' would translate as one"
