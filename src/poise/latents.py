@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from poise.core.config import ComponentConfig
+from poise.core.random_streams import RandomStreams
 from poise.errors import RecipeError
 from poise.truncation import check_truncation, truncate_gaussian
 
@@ -93,6 +94,9 @@ def gaussian_norm_range(dim: int, tail: float = 1e-3) -> tuple[float, float]:
 DrawSamples = Callable[[int, torch.Generator], Tensor]
 """Draws n samples of the data, n x shape, with a generator, on the generator's device."""
 
+DrawBlock = Callable[[int, int, RandomStreams, str], Tensor]
+"""Draws samples of the data in an order; see `Latent.block`."""
+
 Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
@@ -111,11 +115,23 @@ class Latent(ComponentConfig):
         """n latents, n x dim, on the generator's device."""
         raise NotImplementedError
 
-    def bind(self, draw: DrawSamples) -> Self:
+    def block(self, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
+        """The latents n * number to n * number + n - 1 of a sequence, n x dim.
+
+        Args:
+            number: the number of the block.
+            n: the number of latents in a block.
+            streams: the random streams, whose seed and device matter.
+            stream: the name of the stream that is the sequence.
+        """
+        return self.sample(n, streams(stream, number))
+
+    def bind(self, draw: DrawSamples, draw_block: DrawBlock | None = None) -> Self:
         """The distribution with the data that it draws from; itself if it does not depend on data.
 
         Args:
             draw: draws samples of the data.
+            draw_block: draws those of `block`, if not at random.
         """
         return self
 
@@ -127,7 +143,8 @@ class Latent(ComponentConfig):
         """
         if not self.is_space:
             what = "this generator starts from samples of the data, which are no space to move in"
-            raise RecipeError(what, where="latent.kind", found=f"'{self.tag()}'", cure="sample from it instead")
+            cure = "give it images of yours: poise translate RUN --data DIR --out DIR"
+            raise RecipeError(what, where="latent.kind", found=f"'{self.tag()}'", cure=cure)
 
     def project(self, codes: Tensor) -> Tensor:
         """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
@@ -297,12 +314,32 @@ class SourceLatent(Latent):
     kind: Literal["source"] = "source"
     dim: Literal[0] = Field(default=0, exclude=True)  # pyrefly: ignore[bad-override]
     _draw: DrawSamples | None = PrivateAttr(default=None)
+    _draw_block: DrawBlock | None = PrivateAttr(default=None)
 
-    def bind(self, draw: DrawSamples) -> Self:
+    def bind(self, draw: DrawSamples, draw_block: DrawBlock | None = None) -> Self:
         """See `Latent.bind`."""
         bound = self.model_copy()
-        bound._draw = draw
+        bound._draw, bound._draw_block = draw, draw_block
         return bound
+
+    def block(self, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
+        """See `Latent.block`."""
+        draw_block = self._draw_block
+        if draw_block is None:
+            return super().block(number, n, streams, stream)
+        return draw_block(number, n, streams, stream)
+
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        """Samples of the data can't be nearer to a mode.
+
+        Raises:
+            RecipeError: F is out of range, or below 1.
+        """
+        check_truncation(truncation)
+        if truncation == 1:
+            return latents
+        what = "this generator starts from samples of the data, which can't be truncated"
+        raise RecipeError(what, where="latent.kind", found=f"'{self.tag()}'", cure="sample without truncation")
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n samples of the data, n x shape.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.toys import RingConfig
-from poise.engine.batches import bind_latent, sampling_latent
+from poise.engine.batches import StartingSamples, bind_latent, sampling_latent
+from poise.errors import RecipeError
 from poise.latents import Gaussian, SourceLatent
+from poise.runs.generate import sample_latents
 from poise.utils.images import to_float
+from two_domains import domains, pairs
 
 CPU = torch.device("cpu")
 
@@ -54,3 +58,49 @@ def test_points_are_sources_too_and_other_latents_need_no_data() -> None:
     ring = RingConfig().load().train
     assert bind_latent(SourceLatent(), ring, CPU).sample(5, RandomStreams(0)("sample")).shape == (5, 2)
     assert bind_latent(Gaussian(), ring, CPU) == Gaussian()
+
+
+def test_samples_that_are_looked_at_start_from_each_held_out_one_before_any_is_repeated() -> None:
+    data = DataSplits(numbered_images(0, 50), numbered_images(100, 50))
+    latent, streams = sampling_latent(SourceLatent(), data, CPU), RandomStreams(7)
+    starts = sample_latents(latent, 100, streams, "sample")
+    assert len(starts[:50].unique(dim=0)) == len(starts[50:].unique(dim=0)) == 50
+    assert not torch.equal(starts[:50], starts[50:]), "the second round has an order of its own"
+    assert torch.equal(sample_latents(latent, 70, streams, "sample"), starts[:70])
+    assert not torch.equal(sample_latents(latent, 50, RandomStreams(8), "sample"), starts[:50])
+
+
+def test_unrelated_domains_have_orders_and_labels_of_their_own() -> None:
+    data, streams = DataSplits(domains(9), domains(40, 1)), RandomStreams(7)
+    a, b = data.held_out.domain(0), data.held_out.domain(1)  # type: ignore[union-attr]
+    starts = StartingSamples(data)
+    images = starts.block(0, 40, streams, "sample")
+    order_of_a, order_of_b = (
+        [next(i for i in range(len(one)) if np.array_equal(one.images[i], image)) for image in part.numpy()]
+        for one, part in ((a, images[..., :1]), (b, images[..., 1:]))
+    )
+    assert sorted(order_of_a) == list(range(40))
+    assert order_of_a != order_of_b
+    for k, (one, order) in enumerate(((a, order_of_a), (b, order_of_b))):
+        assert starts.labels(k, 0, 40, streams, "sample").tolist() == one.labels[order].tolist()  # type: ignore[union-attr]
+
+
+def test_pairs_stay_together() -> None:
+    held_out, streams = pairs(30, labelled=True), RandomStreams(7)
+    starts = StartingSamples(DataSplits(pairs(9), held_out))
+    rows = {image.tobytes(): label for image, label in zip(held_out.images, held_out.labels, strict=True)}
+    labels = starts.labels(1, 0, 30, streams, "sample").tolist()  # type: ignore[union-attr]
+    assert [rows[image.numpy().tobytes()] for image in starts.block(0, 30, streams, "sample")] == labels
+    a, b = held_out.domain(0), held_out.domain(1)
+    assert (a.shape, b.shape, a.classes) == ((1, 16, 16), (3, 16, 16), held_out.classes)
+    assert np.array_equal(np.concatenate((a.images, b.images), 3), held_out.images)
+    assert len({held_out.fingerprint, a.fingerprint, b.fingerprint}) == 3
+    assert a.gather(torch.tensor([2, 5])).images.numpy().tobytes() == held_out.images[[2, 5], ..., :1].tobytes()
+
+
+def test_they_can_not_be_truncated() -> None:
+    latent = bind_latent(SourceLatent(), numbered_images(0, 5), CPU)
+    z = latent.sample(3, RandomStreams(0)("sample"))
+    assert latent.truncate(z, 1.0) is z
+    with pytest.raises(RecipeError, match="sample without truncation"):
+        latent.truncate(z, 0.5)

@@ -84,6 +84,21 @@ class Source(ABC):
         """The number of samples of each class; empty if the data has no labels."""
         return ()
 
+    @property
+    def paired(self) -> bool:
+        """Whether the images of a sample belong together, so that one of them is the true translation of the other."""
+        return False
+
+    def domain(self, index: int) -> Source:
+        """The images of one domain, with their labels, as data of its own; the data itself if it has one domain.
+
+        Args:
+            index: the index of the domain in `parts`.
+        """
+        if len(self.parts) > 1:
+            raise NotImplementedError
+        return self
+
     def spec(self) -> DataSpec:
         """What networks must know about the data before they are built."""
         return DataSpec(self.shape, len(self.classes), self.preview(CALIBRATION_SAMPLES), parts=self.parts)
@@ -196,6 +211,18 @@ class ImageDataset(SizedSource):
     def gather_labels(self, indices: Tensor) -> Tensor | None:
         """See `SizedSource.gather_labels`."""
         return None if self._label_tensor is None else self._label_tensor[indices]
+
+    @property
+    def paired(self) -> bool:
+        """See `Source.paired`: true if there are two parts, which are halves of one image."""
+        return len(self.parts) > 1
+
+    def domain(self, index: int) -> ImageDataset:
+        """See `Source.domain`; the images are views."""
+        if len(self.parts) < 2:
+            return self
+        start = sum(self.parts[:index])
+        return ImageDataset(self.images[..., start : start + self.parts[index]], self.labels, self.classes)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,6 +1,7 @@
 """The samples of the data that a move gets, and which of them are flipped, are functions of (seed, step, turn).
 
 `RealBatches` loads D's real samples in the order of epochs; `bind_latent` gives them to a G that starts from samples.
+Where the samples of such a G are looked at or measured, `StartingSamples` says which ones it starts from.
 """
 
 from __future__ import annotations
@@ -58,9 +59,60 @@ def bind_latent(latent: Latent, source: Source, device: torch.device, *, mirror:
     return latent.bind(draw)
 
 
+class StartingSamples:
+    """The samples that G starts from where its own are looked at or measured, if it starts from samples at all.
+
+    They are held-out ones, if any, in a random order: each occurs once before any occurs twice. Images of two domains
+    that are no pairs have orders of their own, so that image i of one domain has nothing to do with image i of the
+    other.
+
+    Args:
+        data: the data splits.
+    """
+
+    def __init__(self, data: DataSplits) -> None:
+        self.source = data.held_out or data.train
+        unrelated = len(self.source.parts) > 1 and not self.source.paired
+        self.domains = [self.source.domain(k) for k in range(len(self.source.parts))] if unrelated else [self.source]
+
+    def block(self, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
+        """Samples n * number to n * number + n - 1, on the host in the form of `Source.batch`; see `Latent.block`."""
+        images = [self._part(k, number, n, streams, stream) for k in range(len(self.domains))]
+        return images[0] if len(images) == 1 else torch.cat(images, -1)
+
+    def labels(self, domain: int, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor | None:
+        """The labels of the images of a domain in the same samples, B; None if they have none."""
+        k = min(domain, len(self.domains) - 1)
+        source = self.domains[k]
+        if not isinstance(source, SizedSource):
+            return None
+        return source.gather_labels(source.batch_indices(number, n, self._order(k, streams, stream)))
+
+    def _part(self, k: int, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
+        source = self.domains[k]
+        if not isinstance(source, SizedSource):  # endless, without an order
+            return source.draw(n, RandomStreams(streams.seed)(stream, number, k))
+        return source.gather(source.batch_indices(number, n, self._order(k, streams, stream))).images
+
+    @staticmethod
+    def _order(k: int, streams: RandomStreams, stream: str) -> RandomStreams:
+        """Streams whose seed determines the order of the samples of domain k."""
+        return RandomStreams(derive_seed(streams.seed, stream, k))
+
+
 def sampling_latent(latent: Latent, data: DataSplits, device: torch.device) -> Latent:
-    """The latent distribution for samples that are looked at or measured: bound to held-out data, if any."""
-    return bind_latent(latent, data.held_out or data.train, device)
+    """The latent distribution for samples that are looked at or measured: see `StartingSamples`."""
+    if latent.is_space:
+        return latent
+    starts = StartingSamples(data)
+
+    def draw_block(number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
+        return to_device(starts.block(number, n, streams, stream), device)
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return to_device(starts.source.draw(n, torch.Generator().manual_seed(generator.initial_seed())), device)
+
+    return latent.bind(draw, draw_block)
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:

@@ -31,7 +31,7 @@ def sample_latents(latent: Latent, n: int, streams: RandomStreams, stream: str) 
 
 def latent_block(latent: Latent, number: int, streams: RandomStreams, stream: str) -> Tensor:
     """The latents of the block `number`, BLOCK x dim: those from index number * BLOCK on, see `sample_latents`."""
-    return latent.sample(BLOCK, streams(stream, number))
+    return latent.block(number, BLOCK, streams, stream)
 
 
 def no_interrupt() -> None:

@@ -74,6 +74,11 @@ class Run:
         return tuple(self.info["data"]["shape"])
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        """The number of channels of each domain in a sample; empty for ordinary data."""
+        return tuple(self.info["data"].get("parts", ()))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes by label; empty if the data has none."""
         return tuple(self.info["data"]["classes"])
@@ -111,7 +116,8 @@ class Run:
     def _opened(self) -> tuple[checkpoint.Checkpoint, Game]:
         recipe, folder = self.recipe, self.folder.best if self.best else self.folder.saves
         allow_user_code(recipe, self.trust_code)
-        data_spec = DataSpec(self.shape, len(self.classes), num_samples=self.info["data"]["count"] or 0)
+        count = self.info["data"]["count"] or 0
+        data_spec = DataSpec(self.shape, len(self.classes), num_samples=count, parts=self.parts)
         game = build_game(recipe, data_spec, ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(recipe.seed))
         allowed = state_tensors.non_finite_buffers(game)
         for candidate in checkpoint.valid_checkpoints(folder, self.skipped_checkpoints):

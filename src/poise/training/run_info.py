@@ -146,6 +146,7 @@ def data_info(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
         "kind": recipe.data.tag(),
         "fingerprint": source.fingerprint,
         "shape": list(source.shape),
+        **({"parts": list(source.parts)} if source.parts else {}),
         "classes": list(source.classes),
         "class_counts": list(source.class_counts),
         "count": len(source) if isinstance(source, SizedSource) else None,
