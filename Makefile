@@ -9,6 +9,8 @@ READY := .venv/.ready
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
 
+# the commands that tests run would otherwise compile every module anew where this variable is set
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY)  ## all tests; takes minutes
 	$(BIN)/python -m pytest -n 2
 

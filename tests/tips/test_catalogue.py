@@ -117,7 +117,8 @@ def test_switches_that_restate_the_default(tip: Tip) -> None:
 def small(switch: str) -> list[str]:
     """Assignments for a small and short run that do not interfere with the switch."""
     widths = [] if "width" in switch else ["network.g.width=8", "network.d.width=8"]
-    return ["batch=8", "log.sheet=4", "measure=none", *widths, *assignments(switch), "log.rows=1"]
+    narrow = ["network.g.width=8"] if re.search(r'network\.g=\{kind="(unet|translator|refiner)"', switch) else []
+    return ["batch=8", "log.sheet=4", "measure=none", *widths, *assignments(switch), *narrow, "log.rows=1"]
 
 
 @every_tip

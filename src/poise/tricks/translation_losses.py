@@ -78,7 +78,6 @@ class TargetL1Config(TrickConfig):
 
     kind: Literal["target_l1"] = "target_l1"
     tip: ClassVar[str] = "T18"
-    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = PIX2PIX
     directions: ClassVar[frozenset[Direction]] = frozenset[Direction]({"a_to_b", "both_ways"})
     needs_pairs: ClassVar[bool] = True
@@ -103,7 +102,6 @@ class CycleConfig(TrickConfig):
 
     kind: Literal["cycle"] = "cycle"
     tip: ClassVar[str] = "T19"
-    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = CYCLEGAN
     directions: ClassVar[frozenset[Direction]] = frozenset[Direction]({"both_ways"})
 
@@ -127,7 +125,6 @@ class IdentityMappingConfig(TrickConfig):
 
     kind: Literal["identity_mapping"] = "identity_mapping"
     tip: ClassVar[str] = "T19"
-    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = CYCLEGAN
     directions: ClassVar[frozenset[Direction]] = frozenset[Direction]({"a_to_b", "both_ways"})
     compares_domains: ClassVar[bool] = True
@@ -152,7 +149,6 @@ class SelfRegularizationConfig(TrickConfig):
 
     kind: Literal["self_regularization"] = "self_regularization"
     tip: ClassVar[str] = "T19"
-    needs_discriminator: ClassVar[bool] = False
     source: ClassVar[str] = SIMGAN
     directions: ClassVar[frozenset[Direction]] = frozenset[Direction]({"a_to_b", "both_ways", "same"})
     compares_domains: ClassVar[bool] = True
