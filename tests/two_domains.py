@@ -48,8 +48,9 @@ class Unpaired(Source):
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.cat([one.draw(n, generator) for one in self.sets], -1)
 
-    def domain(self, index: int) -> ImageDataset:
-        return self.sets[index]
+    @property
+    def domain_sources(self) -> tuple[ImageDataset, ...]:
+        return self.sets
 
     @property
     def fingerprint(self) -> str:
@@ -71,9 +72,7 @@ def images_of_both(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def pairs(n: int, seed: int = 0, *, labelled: bool = False) -> ImageDataset:
     """Pairs, with the channels of a before those of b."""
     a, b, labels = images_of_both(n, seed)
-    source = ImageDataset(np.concatenate((a, b), 3), *((labels, CLASSES) if labelled else ()))
-    source.parts = PARTS
-    return source
+    return ImageDataset(np.concatenate((a, b), 3), *((labels, CLASSES) if labelled else (None, ())), PARTS)
 
 
 def domains(n: int, seed: int = 0, *, labelled: bool = True) -> Unpaired:

@@ -72,7 +72,7 @@ def test_samples_that_are_looked_at_start_from_each_held_out_one_before_any_is_r
 
 def test_unrelated_domains_have_orders_and_labels_of_their_own() -> None:
     data, streams = DataSplits(domains(9), domains(40, 1)), RandomStreams(7)
-    a, b = data.held_out.domain(0), data.held_out.domain(1)  # type: ignore[union-attr]
+    a, b = data.held_out.domain_sources  # type: ignore[union-attr]
     starts = StartingSamples(data)
     images = starts.block(0, 40, streams, "sample")
     order_of_a, order_of_b = (
@@ -91,7 +91,7 @@ def test_pairs_stay_together() -> None:
     rows = {image.tobytes(): label for image, label in zip(held_out.images, held_out.labels, strict=True)}
     labels = starts.labels(1, 0, 30, streams, "sample").tolist()  # type: ignore[union-attr]
     assert [rows[image.numpy().tobytes()] for image in starts.block(0, 30, streams, "sample")] == labels
-    a, b = held_out.domain(0), held_out.domain(1)
+    a, b = held_out.domain_sources
     assert (a.shape, b.shape, a.classes) == ((1, 16, 16), (3, 16, 16), held_out.classes)
     assert np.array_equal(np.concatenate((a.images, b.images), 3), held_out.images)
     assert len({held_out.fingerprint, a.fingerprint, b.fingerprint}) == 3

@@ -28,11 +28,11 @@ from poise.measure.extractors import (
     IdentityExtractor,
     make_extractor,
 )
-from poise.measure.features import resize, to_rgb
+from poise.measure.features import resize
 from poise.measure.pretrained import InceptionExtractor, NetworkExtractor
 from poise.measure.sample_set import extract
 from poise.networks.mlp import MLPDiscriminatorConfig
-from poise.utils.images import Bytes, to_float
+from poise.utils.images import Bytes, to_float, to_rgb
 
 
 @pytest.fixture(autouse=True)

@@ -145,7 +145,7 @@ def _load_both(
     if isinstance(real, Run):
         pixels = square or _image_size(real.shape)
         assert pixels is not None, "a run that is opened for a comparison has images"
-        fake_data = load_fake((real.shape[0], *pixels), MAX_SAMPLES)
+        fake_data = load_fake((real.generated_shape[0], *pixels), MAX_SAMPLES)
         num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
         num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
         return fake_data, run_samples(real, num_real, pixels), real.recipe.data

@@ -47,6 +47,9 @@ def sample(
 ) -> None:
     """Generate samples from a run: as a grid in a .png, as an array in a .npz, or as one .png file each in a folder.
 
+    A G that translates images is given held-out ones. The grid and the arrays show these too: source, output and, if
+    there is one, target. To translate images of yours, use poise translate.
+
     If G is conditional, an array and a folder have the class frequencies of the training data, a folder has one
     sub-folder per class, and a grid has one class per row.
 
@@ -125,9 +128,10 @@ def _check_layout(run: Run, layout: tuple[int, int], gap: int | None) -> None:
 
     if len(run.shape) != 3:
         raise RecipeError("this run generates points, which have no grid", where="--grid", cure="leave it out")
-    rows, columns = grid_capacity(run.shape, GAP if gap is None else gap)
+    rows, columns = grid_capacity(run.shape, GAP if gap is None else gap, run.view.group_size)
+    columns //= run.view.images_per_sample
     if layout[0] > rows or layout[1] > columns:
-        what = f"a grid has at most {MAX_SIDE:,} pixels on a side: {rows} x {columns} images of this run"
+        what = f"a grid has at most {MAX_SIDE:,} pixels on a side: {rows} x {columns} samples of this run"
         cure = "write single images with --dir"
         raise RecipeError(what, where="--grid", found=f"{layout[0]} x {layout[1]}", cure=cure)
 
@@ -143,6 +147,7 @@ def _write_folder(run: Run, folder: Path, n: int, origin: Origin) -> None:
         written, total = write_samples(run, folder, n, origin, progress)
     notes = [f"{count_noun(total, 'sample')} of seed {origin.seed} from step {run.checkpoint.step:,}"]
     notes += [f"{total - written:,} of them were there already"] if written < total else []
+    notes += [f"images of domain {run.generated_part().domain}"] if run.view.direction == "both_ways" else []
     print_line(f"{folder}: {', '.join(notes)}", err=True)
 
 
@@ -153,8 +158,8 @@ def _write_array(run: Run, path: Path, n: int, origin: Origin) -> None:
     from poise.utils.files import open_atomic
     from poise.utils.images import to_bytes
 
-    samples, labels = run.sample(n, **origin._asdict()), run.labels(n, origin.label, origin.seed)
-    arrays = {"images": to_bytes(samples)} if samples.dim() == 4 else {"points": samples.numpy()}
+    samples, labels = run.sample_images(n, **origin._asdict()), run.labels(n, origin.label, origin.seed)
+    arrays = {name: to_bytes(images) if images.dim() == 4 else images.numpy() for name, images in samples.items()}
     arrays |= {} if labels is None else {"labels": labels.numpy(), "classes": np.array(run.classes, np.str_)}
     with open_atomic(path) as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
@@ -166,6 +171,9 @@ def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int,
     from poise.utils.image_grid import GAP, grid_by_class, num_shown, sample_grid, write_png
 
     gap = GAP if gap is None else gap
+    if not run.view.is_plain and len(run.shape) == 3:
+        _write_translations(run, path, n, origin, layout, gap)
+        return
     max_shown, columns, labels = num_shown(run.shape, n, gap), None, None
     remark = "" if max_shown == n else f", the first of {n:,}: no more fit into a grid"
     if layout is not None:
@@ -184,3 +192,17 @@ def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int,
     samples = samples[:max_shown]
     write_png(sample_grid(samples, run.real(2000), columns, alpha=run.alpha, gap=gap), path)
     print_line(f"{path}: {count_noun(len(samples), 'sample')}{remark}", err=True)
+
+
+def _write_translations(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int) -> None:
+    """Write a grid of samples that consist of several images."""
+    from poise.utils.image_grid import write_png
+
+    view = run.view
+    shown, columns = (
+        (min(n, view.capacity(run.shape, gap)), None) if layout is None else (layout[0] * layout[1], layout[1])
+    )
+    images = run.sample_images(shown, **origin._asdict())
+    write_png(view.draw(images, columns, gap), path)
+    remark = f", the first of {n:,}" + ("" if layout else ": no more fit into a grid") if shown < n else ""
+    print_line(f"{path}: {count_noun(shown, 'sample')}{remark}, each as {view.caption}", err=True)

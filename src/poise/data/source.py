@@ -52,11 +52,17 @@ class Source(ABC):
         shape: the shape of a sample: (C, H, W), or (2,).
         classes: the class names by label; empty if the data has no labels.
         parts: the number of channels (or vector entries) of each domain in a sample; empty for ordinary data.
+        domain_sources: the images of each domain on their own, as many as `parts`.
     """
 
     shape: Shape
     classes: tuple[str, ...] = ()
     parts: tuple[int, ...] = ()
+
+    @property
+    def domain_sources(self) -> tuple[ImageDataset, ...]:
+        """See the class."""
+        return ()
 
     @abstractmethod
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
@@ -88,16 +94,6 @@ class Source(ABC):
     def paired(self) -> bool:
         """Whether the images of a sample belong together, so that one of them is the true translation of the other."""
         return False
-
-    def domain(self, index: int) -> Source:
-        """The images of one domain, with their labels, as data of its own; the data itself if it has one domain.
-
-        Args:
-            index: the index of the domain in `parts`.
-        """
-        if len(self.parts) > 1:
-            raise NotImplementedError
-        return self
 
     def spec(self) -> DataSpec:
         """What networks must know about the data before they are built."""
@@ -191,10 +187,17 @@ class ImageDataset(SizedSource):
         images: uint8, N x H x W x C, C from 1 to 4; may be memory-mapped.
         labels: int64, N, from 0 to len(classes) - 1.
         classes: the class names by label.
+        parts: the number of channels of each domain, if an image is a pair; see `Source.parts`.
     """
 
-    def __init__(self, images: Bytes, labels: Labels | None = None, classes: tuple[str, ...] = ()) -> None:
-        self.images, self.labels, self.classes = images, labels, classes
+    def __init__(
+        self,
+        images: Bytes,
+        labels: Labels | None = None,
+        classes: tuple[str, ...] = (),
+        parts: tuple[int, ...] = (),
+    ) -> None:
+        self.images, self.labels, self.classes, self.parts = images, labels, classes, parts
         _, height, width, channels = images.shape
         self.shape = (channels, height, width)
         self._image_tensor = torch.from_numpy(images)
@@ -203,6 +206,13 @@ class ImageDataset(SizedSource):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def domain_sources(self) -> tuple[ImageDataset, ...]:
+        """The images of each domain, in the order of the pairs: views of the same array."""
+        ends = np.cumsum(self.parts).tolist()
+        slices = [slice(end - part, end) for end, part in zip(ends, self.parts, strict=True)]
+        return tuple(ImageDataset(self.images[..., channels], self.labels, self.classes) for channels in slices)
 
     def gather(self, indices: Tensor) -> Batch:
         """See `SizedSource.gather`."""
@@ -214,20 +224,14 @@ class ImageDataset(SizedSource):
 
     @property
     def paired(self) -> bool:
-        """See `Source.paired`: true if there are two parts, which are halves of one image."""
+        """See `Source.paired`: true if there are two parts."""
         return len(self.parts) > 1
-
-    def domain(self, index: int) -> ImageDataset:
-        """See `Source.domain`; the images are views."""
-        if len(self.parts) < 2:
-            return self
-        start = sum(self.parts[:index])
-        return ImageDataset(self.images[..., start : start + self.parts[index]], self.labels, self.classes)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 of shape, class names, pixels and labels; computed once."""
-        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        """The first 16 hex digits of the SHA-256 of shape, class names, parts, pixels and labels; computed once."""
+        described = (self.images.shape, self.classes, *((self.parts,) if self.parts else ()))
+        digest = hashlib.sha256(repr(described).encode())
         for start in range(0, len(self), 4096):
             digest.update(self.images[start : start + 4096].tobytes())
         if self.labels is not None:

@@ -73,7 +73,7 @@ class StartingSamples:
     def __init__(self, data: DataSplits) -> None:
         self.source = data.held_out or data.train
         unrelated = len(self.source.parts) > 1 and not self.source.paired
-        self.domains = [self.source.domain(k) for k in range(len(self.source.parts))] if unrelated else [self.source]
+        self.domains: tuple[Source, ...] = self.source.domain_sources if unrelated else (self.source,)
 
     def block(self, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
         """Samples n * number to n * number + n - 1, on the host in the form of `Source.batch`; see `Latent.block`."""

@@ -97,6 +97,9 @@ def build_repository(
 
 def _sample_png(run: Run, *, raw: bool) -> bytes:
     """A sample grid, with one row per class if G is conditional."""
+    if not run.view.is_plain:
+        n = max(1, SAMPLES // run.view.images_per_sample)
+        return encode_png(run.view.draw(run.sample_images(n, raw=raw)))
     labels = run.grid_labels(SAMPLES)
     samples, columns = run.sample(SAMPLES if labels is None else len(labels), labels=labels, raw=raw), None
     if labels is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -51,20 +50,6 @@ def resize(images: Tensor, side: int) -> Tensor:
     if images.shape[2:] == (side, side):
         return images
     return interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
-
-
-def to_rgb(images: Tensor, *, alpha: bool = True) -> Tensor:
-    """Convert images, B x C x H x W, to three channels.
-
-    Grey is repeated, alpha is composited over white; without alpha, two channels become red and green.
-    """
-    channels = images.shape[1]
-    if channels == 2 and not alpha:
-        return torch.cat((images, torch.full_like(images[:, :1], -1)), 1)
-    if channels in (2, 4):
-        opacity = (images[:, -1:] + 1) / 2
-        images = images[:, :-1] * opacity + (1 - opacity)
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
 def hash_weights(net: nn.Module) -> str:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from poise.core.config import did_you_mean
 from poise.errors import DataError, RecipeError
 from poise.measure import feature_cache
-from poise.measure.features import ExtractorOutput, hash_weights, resize, to_rgb
+from poise.measure.features import ExtractorOutput, hash_weights, resize
 from poise.user_code.loading import UserCode, short_error, trust_file
+from poise.utils.images import to_rgb
 
 
 class NetworkExtractor:

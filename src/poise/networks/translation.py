@@ -21,17 +21,22 @@ A pack of m samples (the trick `packing`) is m samples on top of each other, of 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from poise.core.types import DiscriminatorOutput, Shape
+from poise.errors import RecipeError
 from poise.networks.base import DiscriminatorConfig, TranslatorConfig
 
 Direction = Literal["a_to_b", "both_ways", "same"]
 Judges = Literal["all", "b", "each"]
 Parts = tuple[int, ...]
+Domain = Literal["a", "b"]
+
+DOMAINS: tuple[Domain, ...] = ("a", "b")
+"""The names of the domains, in the order of the parts."""
 
 TRANSLATED: dict[Direction, tuple[int, ...]] = {"a_to_b": (1,), "both_ways": (0, 1), "same": (0,)}
 """The domains, as indices of parts, whose images G generates."""
@@ -55,6 +60,66 @@ def part_shapes(shape: Shape, parts: Parts) -> list[Shape]:
     """The shape of each domain's image in a sample, or in a pack of samples, of `shape`."""
     pack = shape[0] // sum(parts)
     return [(pack * part, *shape[1:]) for part in parts]
+
+
+class GeneratedPart(NamedTuple):
+    """The part of a sample that G generated: what is measured, and written to files.
+
+    Attributes:
+        parts: the number of channels of each domain in a sample; fewer than two if all of it was generated.
+        index: the domain, as an index of `parts`.
+    """
+
+    parts: Parts = ()
+    index: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole sample."""
+        return len(self.parts) < 2
+
+    @property
+    def domain(self) -> Domain:
+        """The name of the domain."""
+        return DOMAINS[self.index]
+
+    def of(self, samples: Tensor) -> Tensor:
+        """The part of samples, B x shape."""
+        return samples if self.is_whole else split_parts(samples, self.parts)[self.index]
+
+    def source_of(self, starts: Tensor) -> Tensor:
+        """The images that it was generated from, of the samples that G started from."""
+        return starts if self.is_whole else split_parts(starts, self.parts)[1 - self.index]
+
+    def shape_of(self, shape: Shape) -> Shape:
+        """Its shape in a sample of `shape`."""
+        return shape if self.is_whole else part_shapes(shape, self.parts)[self.index]
+
+
+def generated_part(
+    direction: Direction | None, parts: Parts, domain: Domain | None = None, where: str = "--domain"
+) -> GeneratedPart:
+    """The part of a sample that G generated in a domain.
+
+    Args:
+        direction: the direction of G; None if it does not translate.
+        parts: the number of channels of each domain in a sample.
+        domain: the domain; by default b if G generates it, otherwise everything.
+        where: what an error names.
+
+    Raises:
+        RecipeError: G generates no images of that domain.
+    """
+    if direction is None or direction == "same":
+        if domain is not None:
+            what = "samples of this generator are of one domain"
+            raise RecipeError(what, where=where, found=domain, cure="leave it out")
+        return GeneratedPart()
+    index = DOMAINS.index(domain or "b")
+    if index not in TRANSLATED[direction]:
+        what = "this generator translates from a to b and generates no images of a"
+        raise RecipeError(what, where=where, found=str(domain), cure="leave it out")
+    return GeneratedPart(parts, index)
 
 
 class TranslateAToB(nn.Module):

@@ -95,7 +95,8 @@ class LogConfig(Config):
     """How often the run folder is updated, in steps, and where else the run is logged.
 
     `rows`, `samples` and `saves` are the intervals between logged rows, sample grids and checkpoints; `keep` is the
-    number of checkpoints that are kept, and `sheet` the number of samples in a grid. `frames` is the largest number of
+    number of checkpoints that are kept, and `sheet` the number of samples in a grid, or of images, if a translation is
+    shown beside its source. `frames` is the largest number of
     frames per second of a game in the plane (`training/frames.py`), 0 for none. `to` lists the experiment trackers that
     get the same rows, measures and grids.
     """

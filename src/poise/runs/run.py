@@ -22,6 +22,7 @@ from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.latents import Latent
+from poise.networks.translation import Domain, GeneratedPart, generated_part
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
@@ -29,6 +30,7 @@ from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
+from poise.runs.sample_view import SampleView
 from poise.truncation import check_truncation, truncated_layers
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
@@ -157,7 +159,33 @@ class Run:
             DataError: it does, and the data is missing or has changed.
         """
         latent = self.recipe.latent
-        return latent if latent.is_space else sampling_latent(latent, self.load(), torch.device("cpu"))
+        return latent if latent.is_space else sampling_latent(latent, self._starting_data, torch.device("cpu"))
+
+    @cached_property
+    def _starting_data(self) -> DataSplits:
+        """The data, for a G that starts from samples of it."""
+        return self.load()
+
+    @cached_property
+    def view(self) -> SampleView:
+        """How samples are looked at.
+
+        Raises:
+            DataError: G starts from samples of the data, and it is missing or has changed.
+        """
+        direction = self.recipe.network.direction
+        if direction is None:
+            return SampleView(None, self.parts, alpha=self.alpha)
+        return SampleView.of(self.recipe, self._starting_data)
+
+    @property
+    def generated_shape(self) -> Shape:
+        """The shape of what `sample` returns: that of a sample, or of the part of it that G generates."""
+        return self.generated_part().shape_of(self.shape)
+
+    def generated_part(self, domain: Domain | None = None) -> GeneratedPart:
+        """The part of a sample that G generated, see `networks.translation.generated_part`."""
+        return generated_part(self.recipe.network.direction, self.parts, domain)
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
         """n latents; latent i is a function of (seed, i)."""
@@ -234,8 +262,12 @@ class Run:
         labels: Tensor | None = None,
         raw: bool = False,
         truncation: float = 1.0,
+        domain: Domain | None = None,
     ) -> Tensor:
         """n samples, B x shape, in [-1, 1] for images; sample i is a function of (seed, i) and of its label.
+
+        A G that translates starts from held-out images of the data, in an order that depends on the seed, and a sample
+        is what it makes of one of them; `sample_images` also returns that image.
 
         Args:
             n: the number of samples.
@@ -245,12 +277,36 @@ class Run:
             raw: whether to use the live weights instead of the averaged ones.
             truncation: above 0 and at most 1. Smaller values give better samples of less variety: StyleGAN2 moves w
                 towards its mean, other generators get truncated latents (`poise.latents.Latent.truncate`).
+            domain: the domain of the samples of a G that translates both ways, a or b; b by default.
 
         Raises:
-            RecipeError: the latents of this run can't be truncated.
+            RecipeError: the latents of this run can't be truncated, or it generates no images of the domain.
+            DataError: G translates, and the data is missing or has changed.
         """
+        part, labels = self.generated_part(domain), self.labels(n, label, seed) if labels is None else labels
+        samples = self._generate(self.latents(n, seed), labels, RandomStreams(seed), raw=raw, truncation=truncation)
+        return part.of(samples)
+
+    def sample_images(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        label: int | None = None,
+        labels: Tensor | None = None,
+        raw: bool = False,
+        truncation: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """The images that n samples consist of, by name: see `SampleView`; just `images` or `points` if it is one each.
+
+        The arguments are those of `sample`.
+        """
+        if self.view.direction is None:
+            samples = self.sample(n, seed, label=label, labels=labels, raw=raw, truncation=truncation)
+            return self.view.split(samples)
         labels = self.labels(n, label, seed) if labels is None else labels
-        return self._generate(self.latents(n, seed), labels, RandomStreams(seed), raw=raw, truncation=truncation)
+        latents = self.latent.truncate(self.latents(n, seed), truncation)
+        return self.view.generate(self.generator(raw=raw), latents, labels, RandomStreams(seed))
 
     def sample_block(
         self,
@@ -271,11 +327,12 @@ class Run:
             truncation: see `sample`.
 
         Raises:
-            RecipeError: the latents of this run can't be truncated.
+            RecipeError, DataError: see `sample`.
         """
         streams = RandomStreams(seed)
         latents = latent_block(self.latent, number, streams, "sample")
-        return self._generate(latents, labels, streams, raw=raw, truncation=truncation, first_block=number)
+        samples = self._generate(latents, labels, streams, raw=raw, truncation=truncation, first_block=number)
+        return self.generated_part().of(samples)
 
     def _generate(
         self,

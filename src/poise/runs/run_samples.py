@@ -52,10 +52,12 @@ def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels:
         channels: the number of channels that they are converted to; defaults to their own.
     """
     samples, labels = to_bytes(run.sample(n)), run.labels(n)
-    target = TargetFormat(size or (run.shape[1], run.shape[2]), channels or run.shape[0], "white")
+    target = TargetFormat(size or (run.shape[1], run.shape[2]), channels or run.generated_shape[0], "white")
     images = convert_array(samples, target)
     weights = "the averaged weights" if run.generator() is not run.game.g.net else "the weights"
     classes_note = "" if labels is None else ", classes in the proportions of its training set"
-    note = f"a run: {n:,} samples of seed 0 by {weights} of step {run.checkpoint.step:,}{classes_note}"
+    domain_note = f" (domain {run.generated_part().domain})" if run.recipe.network.direction == "both_ways" else ""
+    what = "translations" if run.recipe.network.direction is not None else "samples"
+    note = f"a run: {n:,} {what}{domain_note} of seed 0 by {weights} of step {run.checkpoint.step:,}{classes_note}"
     classes = () if labels is None else run.classes
     return DataSplits(ImageDataset(images, None if labels is None else labels.numpy(), classes), notes=[note])

@@ -160,6 +160,7 @@ def _record(run: Run, origin: Origin) -> dict[str, Any]:
         "seed": origin.seed,
         "label": None if origin.label is None else run.classes[origin.label],
         "truncation": origin.truncation,
+        **({"domain": run.generated_part().domain} if run.view.direction == "both_ways" else {}),
         "classes": class_folders(run.classes) if conditional else [],
     }
 

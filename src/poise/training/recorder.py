@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from poise.core.metrics_log import Row, row_to_json
@@ -16,6 +17,7 @@ from poise.runs.frame_file import FrameFile
 from poise.runs.frames import Records
 from poise.runs.generate import generate, sample_latents
 from poise.runs.jsonl import JsonLinesFile
+from poise.runs.sample_view import PLAIN, SampleView
 from poise.training.trackers.base import TrackedRun, Tracker
 from poise.utils.files import make_folder, write_bytes
 from poise.utils.image_grid import MAX_CLASS_ROWS, encode_png, evenly_spaced, grid_capacity, num_shown, sample_grid
@@ -115,41 +117,53 @@ class SampleGrids:
     """Draws the sample grids of a run, always from the same latents.
 
     If G takes labels, each class has a row, and all rows have the same latents, so that they differ by the label only.
-    Of more than 16 classes, 16 are shown.
+    Of more than 16 classes, 16 are shown. Translations are shown beside what they were made from, see `SampleView`.
 
     Args:
         latent: the distribution of the latents.
-        count: the largest number of samples.
+        count: the largest number of images in a grid.
         real: real samples; they give the format of the grid, and points are drawn over them.
         streams: the run's random streams.
         classes: the number of classes if G takes labels, otherwise 0.
-        alpha: whether a fourth channel is transparency.
+        view: how samples are looked at.
 
     Attributes:
         notes: messages about samples or classes that the grid has no room for.
     """
 
     def __init__(
-        self, latent: Latent, count: int, real: Tensor, streams: RandomStreams, classes: int = 0, *, alpha: bool = True
+        self,
+        latent: Latent,
+        count: int,
+        real: Tensor,
+        streams: RandomStreams,
+        classes: int = 0,
+        *,
+        view: SampleView = PLAIN,
     ) -> None:
-        self.alpha = alpha
-        shown = num_shown(tuple(real.shape[1:]), count)
-        self.notes = (
-            [f"the sample grid has room for {shown:,} of {count:,} samples (log.sheet)"] if shown < count else []
-        )
-        count = shown
-        self.latents, self.real, self.streams = sample_latents(latent, count, streams, "sheet"), real, streams
+        self.view, self.real, self.streams = view, real, streams
         self.labels, self.columns = None, None
-        if classes:
-            max_rows, max_columns = grid_capacity(tuple(real.shape[1:]))
-            labels = evenly_spaced(classes, min(count, MAX_CLASS_ROWS, max_rows))
+        shape = tuple(real.shape[1:])
+        wanted = max(1, count // view.images_per_sample)
+        shown = num_shown(shape, wanted) if view.is_plain else min(wanted, view.capacity(shape))
+        self.notes = (
+            [f"the sample grid has room for {shown:,} of {wanted:,} samples (log.sheet)"] if shown < wanted else []
+        )
+        self.latents = sample_latents(latent, shown, streams, "sheet")
+        if classes and not view.is_plain:
+            self.labels = (torch.arange(shown) % classes).to(self.latents.device)
+        elif classes:
+            max_rows, max_columns = grid_capacity(shape)
+            labels = evenly_spaced(classes, min(shown, MAX_CLASS_ROWS, max_rows))
             if len(labels) < classes:
                 self.notes = [f"the sample grid shows {len(labels)} of {classes:,} classes"]
-            self.columns = max(1, min(count // len(labels), 10, max_columns))
+            self.columns = max(1, min(shown // len(labels), 10, max_columns))
             self.latents = self.latents[: self.columns].repeat(len(labels), 1)
             self.labels = labels.to(self.latents.device).repeat_interleave(self.columns)
 
     def draw(self, net: nn.Module) -> Bytes:
         """The grid of samples from `net`, whose mode is restored."""
+        if not self.view.is_plain:
+            return self.view.draw(self.view.generate(net, self.latents, self.labels, self.streams))
         samples = generate(net, self.latents, self.labels, streams=self.streams)
-        return sample_grid(samples, self.real, self.columns, alpha=self.alpha)
+        return sample_grid(samples, self.real, self.columns, alpha=self.view.alpha)

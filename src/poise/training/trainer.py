@@ -22,6 +22,7 @@ from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS
 from poise.runs.run import Run
+from poise.runs.sample_view import SampleView
 from poise.training import run_info
 from poise.training.alarms import AlarmHandler, AlarmTriggered
 from poise.training.checkpoint_writer import CheckpointWriter
@@ -305,9 +306,9 @@ class Trainer:
         state, recipe = self.state, self.recipe
         real = state.source.preview(recipe.log.sheet)
         classes = len(state.source.classes) if recipe.labels.g else 0
-        alpha = getattr(recipe.data, "alpha", True)
+        view = SampleView.of(recipe, self.data)
         self.sample_grids = SampleGrids(
-            state.sampling_latent, recipe.log.sheet, real, state.streams, classes, alpha=alpha
+            state.sampling_latent, recipe.log.sheet, real, state.streams, classes, view=view
         )
         self.notes += self.sample_grids.notes
         if has_frames(recipe, state.source):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from poise.utils.files import write_bytes
-from poise.utils.images import Bytes, to_bytes
+from poise.utils.images import Bytes, to_bytes, to_rgb
 
 BACKGROUND, REAL, FAKE = (255, 255, 255), (176, 184, 196), (214, 74, 32)
 GAP = 2
@@ -24,10 +25,41 @@ MAX_CLASS_ROWS = 16
 """The largest number of rows in a grid with one row per class."""
 
 
-def grid_capacity(shape: tuple[int, ...], gap: int = GAP) -> tuple[int, int]:
-    """The largest numbers of rows and columns in a grid of images of `shape`, C x H x W, `gap` pixels apart."""
+def grid_capacity(shape: tuple[int, ...], gap: int = GAP, group: int = 1) -> tuple[int, int]:
+    """The largest numbers of rows and columns in a grid of images of `shape`, C x H x W, `gap` pixels apart.
+
+    Of images in groups (`image_grid`), there is room for one group at least, and the columns are those of whole groups.
+    """
     height, width = shape[1:] if len(shape) == 3 else (1, 1)
-    return max(1, (MAX_SIDE - gap) // (height + gap)), max(1, (MAX_SIDE - gap) // (width + gap))
+    wider = _group_gap(gap, group)
+    groups = (MAX_SIDE - gap + wider) // (group * (width + gap) + wider)
+    return max(1, (MAX_SIDE - gap) // (height + gap)), group * max(1, groups)
+
+
+def _group_gap(gap: int, group: int) -> int:
+    """By how much the gap between two groups of images is wider than that between two images."""
+    return 2 * gap if group > 1 else 0
+
+
+def columns_of_groups(n: int, group: int, shape: tuple[int, ...], gap: int = GAP) -> int:
+    """The number of columns with which a grid of n groups of images of `shape` is about as high as wide."""
+    height, width = shape[1:]
+    columns = round(math.sqrt(n * height / (group * width)))
+    return group * min(max(1, columns), max(1, n), grid_capacity(shape, gap, group)[1] // group)
+
+
+def side_by_side(images: Sequence[Tensor], *, alpha: bool = True) -> Tensor:
+    """Images in groups: those of the same index one after the other, n k x C x H x W, for `image_grid`.
+
+    If they have different numbers of channels, all are converted to colour.
+
+    Args:
+        images: k tensors of n images each, n x C_k x H x W in [-1, 1].
+        alpha: see `to_rgb`.
+    """
+    if len({image.shape[1] for image in images}) > 1:
+        images = [to_rgb(image, alpha=alpha) for image in images]
+    return torch.stack(list(images), 1).flatten(0, 1)
 
 
 def num_shown(shape: tuple[int, ...], n: int, gap: int = GAP) -> int:
@@ -54,6 +86,7 @@ def image_grid(
     alpha: bool = True,
     gap: int = GAP,
     min_width: int = MIN_WIDTH,
+    group: int = 1,
 ) -> Bytes:
     """A grid of images: uint8, H' x W' x C', with C' = C, or 4 for grey with alpha.
 
@@ -67,29 +100,35 @@ def image_grid(
             green.
         gap: the number of pixels between two images, and around the grid.
         min_width: in pixels.
+        group: the number of images that belong together, between which and the next ones the gap is three times as
+            wide; `columns` is a multiple of it.
     """
-    images, columns = _crop(images, columns, gap)
+    images, columns = _crop(images, columns, gap, group)
     tiles = to_bytes(images) if alpha else in_colour(to_bytes(images))
     n, height, width, channels = tiles.shape
     if channels == 2:
         tiles = np.concatenate((np.repeat(tiles[..., :1], 3, axis=3), tiles[..., 1:]), axis=3)
         channels = 4
-    rows = math.ceil(n / columns)
-    scale = math.ceil((min_width - gap * (columns + 1)) / (columns * width))
+    rows, wider = math.ceil(n / columns), _group_gap(gap, group)
+    gaps = gap * (columns + 1) + wider * (columns // group - 1)
+    scale = math.ceil((min_width - gaps) / (columns * width))
     scale = max(1, min(scale, ((MAX_SIDE - gap) // rows - gap) // height))
     tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = tiles.shape[1:3]
-    grid = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
+    grid = np.zeros((rows * (height + gap) + gap, columns * width + gaps, channels), np.uint8)
     grid[...] = 128 if channels == 1 else np.array([128, 128, 128, 255][:channels])
     for k, tile in enumerate(tiles):
-        top, left = (k // columns) * (height + gap) + gap, (k % columns) * (width + gap) + gap
+        row, column = divmod(k, columns)
+        top, left = row * (height + gap) + gap, column * (width + gap) + gap + column // group * wider
         grid[top : top + height, left : left + width] = tile
     return grid
 
 
-def _crop(images: Tensor, columns: int | None, gap: int) -> tuple[Tensor, int]:
+def _crop(images: Tensor, columns: int | None, gap: int, group: int) -> tuple[Tensor, int]:
     """The images that fit into a grid, and its number of columns."""
-    max_rows, max_columns = grid_capacity(tuple(images.shape[1:]), gap)
+    max_rows, max_columns = grid_capacity(tuple(images.shape[1:]), gap, group)
+    if columns is None and group > 1:
+        columns = columns_of_groups(len(images) // group, group, tuple(images.shape[1:]), gap)
     if columns is None:
         images = images[: max_rows * max_columns]
         return images, min(max_columns, math.ceil(math.sqrt(len(images))))

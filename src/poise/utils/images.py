@@ -25,3 +25,17 @@ def to_bytes(images: Tensor) -> Bytes:
     """Float in [-1, 1], B x C x H x W, to uint8, B x H x W x C, rounded; the inverse of `to_float`."""
     scaled = images.detach().float().clamp(-1, 1).add(1).mul(127.5).round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_rgb(images: Tensor, *, alpha: bool = True) -> Tensor:
+    """Convert images, B x C x H x W, to three channels.
+
+    Grey is repeated, alpha is composited over white; without alpha, two channels become red and green.
+    """
+    channels = images.shape[1]
+    if channels == 2 and not alpha:
+        return torch.cat((images, torch.full_like(images[:, :1], -1)), 1)
+    if channels in (2, 4):
+        opacity = (images[:, -1:] + 1) / 2
+        images = images[:, :-1] * opacity + (1 - opacity)
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
