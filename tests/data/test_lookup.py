@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from poise.core.config import find_components
 from poise.data.lookup import IDENTITY, data_config, data_table, kept_keys
 from poise.data.source import DataConfig, ImageDataConfig
+from poise.errors import DataError
 
 CONFIGS = find_components(DataConfig, "poise.data")
 IMAGES = sorted(kind for kind, config in CONFIGS.items() if issubclass(config, ImageDataConfig))
 TOYS = sorted(CONFIGS.keys() - set(IMAGES))
+TWO_DOMAINS = ("domains", "pairs")
 UNUSUAL = {
     "size": 64,
     "mirror": True,
@@ -35,6 +38,7 @@ UNUSUAL = {
     "step": 9.0,
     "arms": 5,
     "half_width": 5.0,
+    "source": "right",
 }
 """A value other than the default for every key."""
 
@@ -58,6 +62,7 @@ def values(tmp_path: Path) -> dict[str, str]:
         archive.writestr("a.txt", "nothing")
     paths = {"folder": "folder", "npz": "new.npz", "zip": "new.zip", "density": "new.png"}
     values = {kind: str(tmp_path / path) for kind, path in paths.items()}
+    values |= {kind: f"{kind}:{tmp_path / 'new.npz'}" for kind in TWO_DOMAINS}
     return {kind: kind for kind in CONFIGS} | values | {"torchvision": "cifar10"}
 
 
@@ -81,7 +86,8 @@ def test_images_of_another_kind_keep_what_they_have_and_the_rest_is_named(
 ) -> None:
     if old == new:
         return
-    table = data_table(values[new], unusual(old))
+    stated = f"{new}:" if old in TWO_DOMAINS and "path" in CONFIGS[new].model_fields and new not in TWO_DOMAINS else ""
+    table = data_table(f"{stated}{values[new]}", unusual(old))
     shared = (CONFIGS[old].model_fields.keys() & CONFIGS[new].model_fields.keys()) - set(IDENTITY)
     assert {key: value for key, value in table.items() if key not in IDENTITY} == {key: UNUSUAL[key] for key in shared}
     assert {"size", "mirror"} <= shared
@@ -114,3 +120,64 @@ def test_a_config_is_replaced_in_the_same_way(values: dict[str, str]) -> None:
     before = CONFIGS["folder"].model_validate({"path": "old", "held_out": 0.4, "background": "black"})
     after = data_config(values["zip"], before)  # type: ignore[arg-type]
     assert (after.tag(), after.held_out, after.background) == ("zip", 0.4, "black")  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------- two domains
+
+
+def npz_of(path: Path, **arrays: int) -> str:
+    """An npz file with arrays of so many images."""
+    np.savez(path, **{name: np.zeros((n, 4, 4), np.uint8) for name, n in arrays.items()})  # type: ignore[arg-type]
+    return str(path)
+
+
+def folder_of(path: Path, **files: str) -> str:
+    """A folder with sub-folders that hold these files; none of them is read."""
+    for folder, names in files.items():
+        (path / folder).mkdir(parents=True)
+        for name in names.split():
+            (path / folder / name).write_bytes(b"")
+    return str(path)
+
+
+FOUND: dict[str, tuple[dict[str, Any], str | None]] = {
+    "an npz of equal lengths": ({"a": 3, "b": 3}, "pairs"),
+    "an npz of other lengths": ({"a": 3, "b": 4}, "domains"),
+    "an npz with images": ({"a": 3, "b": 3, "images": 3}, None),
+    "an npz with one domain": ({"a": 3}, None),
+    "common names": ({"a": "1.png 2.png", "b": "1.jpg 2.jpg 3.jpg"}, "pairs"),
+    "capitals": ({"A": "1.png", "B": "1.png"}, "pairs"),
+    "other names": ({"a": "1.png 2.png", "b": "x.jpg y.jpg"}, "domains"),
+    "an empty domain": ({"a": "1.png", "b": ""}, "domains"),
+    "a third folder": ({"a": "1.png", "b": "1.png", "c": "1.png"}, None),
+    "CycleGAN's splits": ({"trainA": "1.png", "trainB": "1.png", "testA": "2.png", "testB": "2.png"}, "domains"),
+    "no split to train on": ({"testA": "1.png", "testB": "1.png"}, None),
+    "pix2pix's splits": ({"train": "1.png", "val": "2.png"}, None),
+    "two classes": ({"cats": "1.png", "dogs": "2.png"}, None),
+}
+
+
+@pytest.mark.parametrize(("content", "found"), FOUND.values(), ids=FOUND)
+def test_two_domains_are_recognised_if_there_is_no_doubt_and_another_kind_can_be_named(
+    content: dict[str, Any], found: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = all(isinstance(value, int) for value in content.values())
+    path = npz_of(tmp_path / "d.npz", **content) if arrays else folder_of(tmp_path / "d", **content)
+    ordinary = "npz" if arrays else "folder"
+    assert data_table(path) == {"kind": found or ordinary, "path": path}
+    err = capsys.readouterr().err
+    assert bool(err) == bool(found)
+    for kind in ("pairs", "domains", ordinary):
+        assert kind == found or not found or f"--data {kind}:{path}" in err
+        assert data_table(f"{kind}:{path}") == {"kind": kind, "path": path}
+        assert data_table(path, {"kind": kind})["kind"] == kind, "the kind of the recipe is kept"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stated_kind_needs_an_existing_path_and_a_path_may_contain_a_colon(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such data, found 'pairs:"):
+        data_table(f"pairs:{tmp_path / 'nothing'}")
+    with pytest.raises(DataError, match="no such data"):
+        data_table("digits:5")
+    (tmp_path / "pairs:x").mkdir()
+    assert data_table(str(tmp_path / "pairs:x"))["kind"] == "folder"

@@ -36,10 +36,10 @@ def keep_channels(table: Table, run: str) -> None:
     Raises:
         CheckpointError: `run.json` is missing or damaged.
     """
-    data, shape = table["data"], RunFolder(Path(run)).read_info()["data"]["shape"]
+    data, info = table["data"], RunFolder(Path(run)).read_info()["data"]
     config = find_components(DataConfig, "poise.data").get(data.get("kind"))
-    if config is not None and "channels" in config.model_fields and len(shape) == 3:
-        data.setdefault("channels", shape[0])
+    if config is not None and "channels" in config.model_fields and len(info["shape"]) == 3:
+        data.setdefault("channels", info.get("parts") or info["shape"][0])
 
 
 def apply_fine_tuning(

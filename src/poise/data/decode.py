@@ -68,12 +68,15 @@ class TargetFormat(NamedTuple):
         channels: 1 to 4; with 2 or 4 alpha is kept, otherwise it is composited over the background.
         background: what is behind transparent pixels, and around images that are padded.
         fit: see `fit_image`.
+        halves: if each file holds two square images side by side, the channels of the left and of the right one. Each
+            is converted on its own, and both are stacked along the channels, which are these instead of `channels`.
     """
 
     size: tuple[int, int]
     channels: int
     background: Background
     fit: Fit = "crop"
+    halves: tuple[int, int] | None = None
 
     @property
     def keeps_alpha(self) -> bool:
@@ -152,6 +155,8 @@ def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Tr
     traits: set[Trait] = set()
     with Image.open(stream, formats=FORMATS) as im:
         _check_usable(im)
+        if target.halves is not None:
+            _check_halves(*(im.size[::-1] if _is_transposed(im) else im.size))
         im.load()
         try:
             ImageOps.exif_transpose(im, in_place=True)
@@ -162,7 +167,16 @@ def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Tr
         opacity = converted.getchannel("A").getextrema()
         traits |= {Trait.ALPHA} if opacity != (255, 255) else set()
         traits |= {Trait.FULLY_TRANSPARENT} if opacity == (0, 0) else set()
-    return fit_image(converted, target), traits
+    if target.halves is None:
+        return fit_image(converted, target), traits
+    halves = zip(halves_of(converted), target.halves, strict=True)
+    return np.concatenate([fit_image(half, target._replace(channels=channels)) for half, channels in halves], 2), traits
+
+
+def halves_of(im: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """The left and the right half of an image of even width."""
+    middle = im.width // 2
+    return im.crop((0, 0, middle, im.height)), im.crop((middle, 0, im.width, im.height))
 
 
 def describe_error(error: Exception) -> str:
@@ -287,6 +301,11 @@ def _check_usable(im: Image.Image) -> None:
         raise UnusableImage("float pixels (mode F) have no defined range; save them with 8 or 16 bits")
     if im.mode == "I" and im.format != "PNG":
         raise UnusableImage("32-bit pixels (mode I) have no defined range; save them with 8 or 16 bits")
+
+
+def _check_halves(width: int, height: int) -> None:
+    if width != 2 * height:
+        raise UnusableImage(f"{width} x {height} is not twice as wide as high, so it is no pair of images side by side")
 
 
 def _convert_to_8_bit(im: Image.Image, traits: set[Trait]) -> Image.Image:

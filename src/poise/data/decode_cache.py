@@ -65,8 +65,26 @@ class DecodedImages:
     images: Bytes
     traits: list[set[Trait] | str]
 
+    @property
+    def rows(self) -> list[int | str]:
+        """For each file the row of its image, or the reason why it can't be used."""
+        row, rows = -1, list[int | str]()
+        for header in self.headers:
+            row += isinstance(header, Header)
+            found = header if isinstance(header, str) else self.traits[row]
+            rows.append(found if isinstance(found, str) else row)
+        return rows
 
-def key(items: Sequence[Item], size: tuple[int, int], channels: int | None, background: Background, fit: Fit) -> str:
+
+def key(
+    items: Sequence[Item],
+    size: tuple[int, int],
+    channels: int | None,
+    background: Background,
+    fit: Fit,
+    *,
+    halves: tuple[int | None, int | None] | None = None,
+) -> str:
     """The cache key for decoding these files; empty if a file's version cannot be identified."""
     if not all(item.stamp for item in items):
         return ""
@@ -75,7 +93,8 @@ def key(items: Sequence[Item], size: tuple[int, int], channels: int | None, back
     except OSError:  # poise is imported from an archive
         return ""
     files = hashlib.sha256(repr([(item.name, item.stamp) for item in items]).encode()).hexdigest()
-    return cache_key(version, PIL.__version__, np.__version__, files, size, channels, background, fit)
+    options = (size, channels, background, fit, *(() if halves is None else (halves,)))
+    return cache_key(version, PIL.__version__, np.__version__, files, *options)
 
 
 def load(key: str, budget: int) -> DecodedImages | None:

@@ -46,18 +46,30 @@ class FolderConfig(ScannedConfig):
         Raises:
             DataError: the folder does not exist or is not readable, or see `scan`.
         """
-        folder = folder_at(self.path)
-        try:
-            with os.scandir(folder) as entries:
-                names = {entry.name for entry in entries}
-        except OSError as error:
-            raise access_error(self.path, error) from None
-        if is_run(names):
-            what = "this is the folder of a run, not a folder of images"
-            cure = "sample from the run first: poise sample RUN --npz FILE.npz"
-            raise DataError(what, where=WHERE, found=display_name(self.path), cure=cure)
-        listing = Walk(folder, self.follow_links).listing()
-        return scan(listing, self)
+        return scan(list_folder(self.path, self.follow_links), self)
+
+
+def list_folder(path: str, follow: bool) -> Listing:
+    """The files in a folder of images.
+
+    Args:
+        path: the folder.
+        follow: whether links that lead out of it are followed.
+
+    Raises:
+        DataError: it does not exist, is not readable, or is the folder of a run.
+    """
+    folder = folder_at(path)
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries}
+    except OSError as error:
+        raise access_error(path, error) from None
+    if is_run(names):
+        what = "this is the folder of a run, not a folder of images"
+        cure = "sample from the run first: poise sample RUN --npz FILE.npz"
+        raise DataError(what, where=WHERE, found=display_name(path), cure=cure)
+    return Walk(folder, follow).listing()
 
 
 class Walk:

@@ -16,6 +16,9 @@ from poise.utils.images import Bytes
 MEMORY_BUDGET = 2 * 2**30
 """The largest size of an image array in memory, in bytes; larger ones are mapped to a temporary file."""
 
+MIN_COUNT = 2
+"""The smallest number of images that can be trained on."""
+
 
 def allocate_images(shape: tuple[int, ...], budget: int = MEMORY_BUDGET) -> Bytes:
     """An uninitialised uint8 array: in memory, or mapped to an unnamed temporary file if it exceeds `budget` bytes.
@@ -58,7 +61,12 @@ def permute_rows(images: Bytes, order: npt.NDArray[np.intp]) -> None:
 
 
 def split_dataset(
-    images: Bytes, usable: npt.NDArray[np.intp], labels: Labels | None, classes: tuple[str, ...], fraction: float
+    images: Bytes,
+    usable: npt.NDArray[np.intp],
+    labels: Labels | None,
+    classes: tuple[str, ...],
+    fraction: float,
+    parts: tuple[int, ...] = (),
 ) -> DataSplits:
     """Split the usable rows into training and held-out images, which are views of `images`.
 
@@ -68,21 +76,24 @@ def split_dataset(
         labels: the label of each usable row, or None.
         classes: the class names by label.
         fraction: the fraction of the images that is held out.
+        parts: see `Source.parts`. Pairs whose images a are identical are on the same side, so that no held-out image is
+            translated that G has been trained to translate.
     """
-    hashes = pixel_hashes(images[row] for row in usable) if fraction else [b""] * len(usable)
+    channels = parts[0] if parts else images.shape[3]
+    hashes = pixel_hashes(images[row, ..., :channels] for row in usable) if fraction else [b""] * len(usable)
     train, held_out = held_out_split(hashes, labels, fraction)
     unusable = np.setdiff1d(np.arange(len(images)), usable)
     permute_rows(images, np.concatenate((usable[train], usable[held_out], unusable)))
 
     def dataset(indices: npt.NDArray[np.intp], start: int) -> ImageDataset:
         subset = None if labels is None else labels[indices]
-        return ImageDataset(images[start : start + len(indices)], subset, classes)
+        return ImageDataset(images[start : start + len(indices)], subset, classes, parts)
 
     return DataSplits(train=dataset(train, 0), held_out=dataset(held_out, len(train)) if len(held_out) else None)
 
 
-def check_enough(n: int, found: str = "") -> None:
-    """Raise a DataError if n usable images are too few for training."""
-    if n < 2:
+def check_enough(n: int, found: str = "", least: int = MIN_COUNT) -> None:
+    """Raise a DataError if n usable images are too few."""
+    if n < least:
         what = "none of the images can be used" if n == 0 else "a single image is not enough for training"
         raise DataError(what, where="data.path", found=found, cure="use at least two, preferably thousands")

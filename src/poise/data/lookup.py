@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from poise.core.config import did_you_mean, find_components
 from poise.data.decode import SUFFIXES
 from poise.data.source import DataConfig, ImageDataConfig
 from poise.data.torchvision_data import DATASETS
+from poise.data.two_domains import split_and_domain
 from poise.errors import DataError
 from poise.utils.printing import print_line
 
 FILE_KINDS = {".zip": "zip", ".npz": "npz"} | dict.fromkeys(SUFFIXES, "density")
 """The kind of data that a file is, by its suffix; a single image is a density of points."""
 
-IDENTITY = ("kind", "path", "dataset")
+IDENTITY = ("kind", "path", "a", "b", "dataset")
 """The keys of a table `data` that say which data it is. The others say how it is read."""
 
 
 def data_table(value: str, previous: dict[str, Any] | None = None, option: str = "--data") -> dict[str, Any]:
     """The table `data` for a name or a path.
 
-    A name takes precedence over a folder of the same name, with a note on stderr.
+    A name takes precedence over a folder of the same name, with a note on stderr. A folder, a .zip or an .npz is read
+    as the kind of the recipe if that has two domains, and otherwise as `pairs` or `domains` if its sub-folders or
+    arrays call for it (`two_domain_kind`), with a note.
 
     Args:
-        value: the name of a data set or of a toy, or a path.
+        value: the name of a data set or of a toy, a path, or a kind and a path, such as `pairs:maps`.
         previous: the table `data` of the recipe, which is replaced. Its other keys are kept, see `kept_keys`.
         option: what an error names.
 
@@ -35,15 +43,17 @@ def data_table(value: str, previous: dict[str, Any] | None = None, option: str =
     configs = find_components(DataConfig, "poise.data")
     torchvision_names = {name.lower(): name for name in DATASETS}
     own_names = [kind for kind, cls in configs.items() if "path" not in cls.model_fields and kind != "torchvision"]
-    path = Path(value)
+    kind, _, rest = value.partition(":")
+    stated = kind if rest and "path" in getattr(configs.get(kind), "model_fields", ()) else ""
+    path = Path(rest if stated and not Path(value).exists() else value)
     if value in own_names:
         table: dict[str, Any] = {"kind": value}
     elif value.lower() in torchvision_names:
         table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
     elif path.exists():
-        kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
-        table = {"kind": kind, "path": path_text(path.resolve(), option)}
-    elif "/" in value:
+        stated = stated if str(path) != value else ""
+        table = {"kind": stated or _kind_of(path, previous, option), "path": path_text(path.resolve(), option)}
+    elif "/" in value or stated:
         raise DataError("no such data", where=option, found=f"'{value}'", cure="give a folder, a .zip or a .npz")
     else:
         cure = did_you_mean(value.lower(), [*own_names, *torchvision_names])
@@ -57,6 +67,67 @@ def data_table(value: str, previous: dict[str, Any] | None = None, option: str =
         note = f"{names} of the recipe: not kept, as data of kind '{table['kind']}' has no such key"
         print_line(f"note: {option} {value}: {note}", err=True)
     return {**kept, **table}
+
+
+def _kind_of(path: Path, previous: Any, option: str) -> str:
+    """The kind of data that a path is."""
+    kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
+    if kind not in ("folder", "zip", "npz"):
+        return kind
+    before = previous.get("kind") if isinstance(previous, dict) else None
+    if before in ("pairs", "domains"):
+        return str(before)
+    found = two_domain_kind(path)
+    if found is None or before == kind:
+        return kind
+    other = "domains" if found == "pairs" else "pairs"
+    reason = "belong together" if found == "pairs" else "do not belong together"
+    choices = " or ".join(f"{option} {shlex.quote(f'{name}:{path}')}" for name in (other, kind))
+    what = f"{option} {path} has two domains, a and b, whose images {reason}: it is read as {found}"
+    print_line(f"note: {what}; for another kind give {choices}", err=True)
+    return found
+
+
+def two_domain_kind(path: Path) -> Literal["pairs", "domains"] | None:
+    """The kind of data of two domains that a folder or an npz file is; None for all others.
+
+    An npz file with arrays `a` and `b`, and without `images`, is pairs if both have equally many images, and otherwise
+    domains. A folder with exactly the sub-folders `a` and `b`, or `A` and `B`, is pairs if most names of files (without
+    suffix) are in both. One with `trainA` and `trainB`, and other splits of CycleGAN's sets, is domains.
+    """
+    try:
+        return _kind_of_folder(path) if path.is_dir() else _kind_of_npz(path)
+    except (OSError, ValueError, zipfile.BadZipFile):  # whoever loads it says what is wrong
+        return None
+
+
+def _kind_of_npz(path: Path) -> Literal["pairs", "domains"] | None:
+    if path.suffix.lower() != ".npz":
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+        if "images" in names or not {"a", "b"} <= names:
+            return None
+        lengths = [_length(archive, name) for name in ("a", "b")]
+    return "pairs" if lengths[0] == lengths[1] else "domains"
+
+
+def _length(archive: zipfile.ZipFile, name: str) -> int:
+    """The number of rows of an array, from its header."""
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return read(stream)[0][0]
+
+
+def _kind_of_folder(path: Path) -> Literal["pairs", "domains"] | None:
+    names = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".")]
+    if set(names) in ({"a", "b"}, {"A", "B"}):
+        a, b = ({Path(entry.name).stem for entry in os.scandir(path / name)} for name in sorted(names))
+        return "pairs" if 2 * len(a & b) > min(len(a), len(b)) else "domains"
+    roles = {split_and_domain(name) for name in names}
+    whole = {("train", "a"), ("train", "b")} <= roles and all(split and domain for split, domain in roles)
+    return "domains" if whole and len(roles) == len(names) else None
 
 
 def kept_keys(previous: dict[str, Any], kind: str) -> tuple[dict[str, Any], list[str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,15 @@ from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
 
-KEYS = ("images", "labels", "classes")
 SAVE = "create one with np.savez(path, images=images, labels=labels)"
+
+
+class ArrayNames(NamedTuple):
+    """The names of the arrays of one set of images in an archive."""
+
+    images: str = "images"
+    labels: str = "labels"
+    classes: str = "classes"
 
 
 class NpzConfig(ImageDataConfig):
@@ -49,31 +57,53 @@ class NpzConfig(ImageDataConfig):
         Raises:
             DataError: the file or the array does not exist, or the array has another type or shape.
         """
-        arrays = _load_arrays(self.path)
-        if "images" not in arrays:
-            keys = ", ".join(map(display_name, arrays)) or "no arrays"
-            raise DataError("no array is called 'images'", where=WHERE, found=keys, cure=SAVE)
-        images = _check_images(arrays["images"])
-        classes = _find_classes(arrays, len(images))
-        check_enough(len(images), count_noun(len(images), "image"))
-        channels = self.channels or (1 if images.shape[3] < 3 else 3)
-        target = self.target_format(channels)
-        height, width, original_channels = images.shape[1:]
-        notes = [*classes.notes, *resize_note(width, height, target)]
-        notes += alpha_notes(images[..., -1], target) if original_channels in (2, 4) else []
-        converted = convert_array(images, target)
-        splits = split_dataset(converted, np.arange(len(converted)), classes.labels, classes.names, self.held_out)
-        splits.notes = notes + pixel_notes(converted)
-        splits.warnings = [*classes.warnings, *range_note(converted)]
-        return splits
+        return load_set(load_arrays(self.path, ArrayNames()), ArrayNames(), self)
 
     def target_format(self, channels: int) -> TargetFormat:
         """See the class."""
         return TargetFormat(self.height_width, channels, self.background, self.fit)
 
 
-def _load_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays `images`, `labels` and `classes` of the archive; an empty array for any other key."""
+def load_set(arrays: dict[str, npt.NDArray[Any]], names: ArrayNames, config: NpzConfig) -> DataSplits:
+    """One set of images of an archive, converted and split.
+
+    Args:
+        arrays: see `load_arrays`.
+        names: the names of its arrays.
+        config: how the images are converted.
+
+    Raises:
+        DataError: the images are missing or too few, or an array has another type or shape.
+    """
+    if names.images not in arrays:
+        keys = ", ".join(map(display_name, arrays)) or "no arrays"
+        raise DataError(f"no array is called '{names.images}'", where=WHERE, found=keys, cure=SAVE)
+    images = check_images(arrays, names.images)
+    classes = _find_classes(arrays, names, len(images))
+    check_enough(len(images), count_noun(len(images), "image"))
+    converted, notes = convert_images(images, config)
+    splits = split_dataset(converted, np.arange(len(converted)), classes.labels, classes.names, config.held_out)
+    splits.notes = [*classes.notes, *notes, *pixel_notes(converted)]
+    splits.warnings = [*classes.warnings, *range_note(converted)]
+    return splits
+
+
+def convert_images(images: Bytes, config: NpzConfig) -> tuple[Bytes, list[str]]:
+    """Images, N x H x W x C, in the size and channels of `config`, and notes on what was changed."""
+    height, width, channels = images.shape[1:]
+    target = config.target_format(config.channels or (1 if channels < 3 else 3))
+    notes = resize_note(width, height, target)
+    notes += alpha_notes(images[..., -1], target) if channels in (2, 4) else []
+    return convert_array(images, target), notes
+
+
+def load_arrays(path: str, needed: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the archive by name; those that are not needed are not read and are empty here.
+
+    Raises:
+        DataError: the file does not exist, is not an archive, or an array that is needed is damaged.
+    """
+    needed = set(needed)
     try:
         stream = file_at(path).open("rb")
     except OSError as error:
@@ -85,7 +115,7 @@ def _load_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
             raise DataError("not an npz archive", where=WHERE, found=display_name(path), cure=SAVE) from None
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataError("a single array, not an npz archive", where=WHERE, found=display_name(path), cure=SAVE)
-        return {key: _load_array(archive, key) if key in KEYS else np.empty(0) for key in archive.files}
+        return {key: _load_array(archive, key) if key in needed else np.empty(0) for key in archive.files}
 
 
 def _load_array(archive: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
@@ -106,15 +136,16 @@ def _describe(array: npt.NDArray[Any]) -> str:
     return f"{array.dtype}, {' x '.join(map(str, array.shape)) or 'a scalar'}"
 
 
-def _check_images(array: npt.NDArray[Any]) -> Bytes:
+def check_images(arrays: dict[str, npt.NDArray[Any]], name: str) -> Bytes:
     """The images as N x H x W x C, contiguous.
 
     Raises:
         DataError: the array has another data type or shape.
     """
-    where, found = f"{WHERE}: images", _describe(array)
+    array = arrays[name]
+    where, found = f"{WHERE}: {name}", _describe(array)
     if array.dtype != np.uint8:
-        cure = "convert it to 0..255: (images * 255).round().astype('uint8') if it is 0..1"
+        cure = f"convert it to 0..255: ({name} * 255).round().astype('uint8') if it is 0..1"
         raise DataError("must be uint8", where=where, found=found, cure=cure)
     if array.ndim not in (3, 4) or 0 in array.shape[1:]:
         raise DataError("must be N x H x W x C, or N x H x W for greyscale", where=where, found=found)
@@ -122,30 +153,30 @@ def _check_images(array: npt.NDArray[Any]) -> Bytes:
     if images.shape[3] > 4:
         channels_first = images.shape[1] <= 4
         cure = "1 greyscale, 3 colour, 2 or 4 with alpha"
-        cure = "move the channels to the end: images.transpose(0, 2, 3, 1)" if channels_first else cure
+        cure = f"move the channels to the end: {name}.transpose(0, 2, 3, 1)" if channels_first else cure
         raise DataError("must have 1 to 4 channels in the last dimension", where=where, found=found, cure=cure)
     return np.ascontiguousarray(images)
 
 
-def _find_classes(arrays: dict[str, npt.NDArray[Any]], n: int) -> Classes:
-    """The classes of n images, from `labels` and `classes`, both of which are optional.
+def _find_classes(arrays: dict[str, npt.NDArray[Any]], keys: ArrayNames, n: int) -> Classes:
+    """The classes of n images, from their labels and class names, both of which are optional.
 
     Raises:
         DataError: labels or class names are invalid, or a label has no name.
     """
-    if "labels" not in arrays:
+    if keys.labels not in arrays:
         return Classes(None)
-    labels = _check_labels(arrays["labels"], n)
-    if "classes" not in arrays:
+    labels = _check_labels(arrays[keys.labels], keys.labels, n)
+    if keys.classes not in arrays:
         return classes_by_number(labels)
-    names = arrays["classes"]
-    where = f"{WHERE}: classes"
+    names = arrays[keys.classes]
+    where = f"{WHERE}: {keys.classes}"
     if names.ndim != 1 or names.dtype.kind not in "USiu" or len(np.unique(names)) != len(names):
         cure = "np.array(['cat', 'dog'])"
         raise DataError("must be a list of distinct names", where=where, found=_describe(names), cure=cure)
     min_, max_ = (int(labels.min()), int(labels.max())) if n else (0, -1)
     if min_ < 0 or max_ >= len(names):
-        cure = f"use labels from 0 to {len(names) - 1:,}, or leave out 'classes'"
+        cure = f"use labels from 0 to {len(names) - 1:,}, or leave out '{keys.classes}'"
         what = f"must name every label, but has {count_noun(len(names), 'name')}"
         raise DataError(what, where=where, found=f"labels from {min_} to {max_}", cure=cure)
     return classes_by_number(labels, [_to_text(name) for name in names])
@@ -155,15 +186,15 @@ def _to_text(name: Any) -> str:
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
-def _check_labels(array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+def _check_labels(array: npt.NDArray[Any], name: str, n: int) -> npt.NDArray[Any]:
     """The labels of n images.
 
     Raises:
         DataError: the array is not one of integers, or not of length n.
     """
-    where, found = f"{WHERE}: labels", _describe(array)
+    where, found = f"{WHERE}: {name}", _describe(array)
     if array.dtype.kind not in "iu":
-        raise DataError("must be integers", where=where, found=found, cure="labels.astype('int64')")
+        raise DataError("must be integers", where=where, found=found, cure=f"{name}.astype('int64')")
     if array.shape != (n,):
         raise DataError(f"must have one label for each of {count_noun(n, 'image')}", where=where, found=found)
     return array

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from poise.data import decode_cache
@@ -32,7 +33,7 @@ from poise.data.decode import (
     read_header,
     strict_pillow,
 )
-from poise.data.image_array import MEMORY_BUDGET, allocate_images, check_enough, split_dataset
+from poise.data.image_array import MEMORY_BUDGET, MIN_COUNT, allocate_images, check_enough, split_dataset
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
@@ -44,6 +45,8 @@ from poise.utils.progress import DelayedProgress
 
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256
+
+HalfChannels = tuple[int | None, int | None]
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -80,23 +83,25 @@ class ScannedConfig(ImageDataConfig):
         return TargetFormat(self.height_width, channels, self.background, self.fit)
 
 
-class ScannedImage(NamedTuple):
-    """An image file with a valid header."""
-
-    item: Item
-    header: Header
-
-
-def scan(listing: Listing, config: ScannedConfig, budget: int = MEMORY_BUDGET) -> DataSplits:
+def scan(
+    listing: Listing,
+    config: ScannedConfig,
+    budget: int = MEMORY_BUDGET,
+    *,
+    outer_levels: int | None = None,
+    least: int = MIN_COUNT,
+) -> DataSplits:
     """Decode all images of a listing.
 
     Args:
         listing: the files, in any order.
         config: how they are converted.
         budget: the largest number of bytes in memory; see `allocate_images`.
+        outer_levels: see `ScannedConfig.outer_levels`, the default.
+        least: how many usable images there must be.
 
     Raises:
-        DataError: there are no images, fewer than two usable ones, or too many bad files.
+        DataError: there are no images, too few usable ones, or too many bad files.
     """
     if not listing.items and not listing.bad_files:
         found = f"only {listing.ignored_summary}" if listing.ignored else "nothing at all"
@@ -104,23 +109,17 @@ def scan(listing: Listing, config: ScannedConfig, budget: int = MEMORY_BUDGET) -
         raise DataError(f"there are no images in this {config.container}", where=WHERE, found=found, cure=cure)
     bad = list(listing.bad_files)
     items = sorted(listing.items, key=lambda item: sort_key(item.name))
-    headers, images, traits = _decode(items, config, budget, listing.listed_at)
-    target = config.target_format(images.shape[3])
-    pairs = list(zip(items, headers, strict=True))
-    scanned = [ScannedImage(item, header) for item, header in pairs if isinstance(header, Header)]
-    bad += [BadFile(display_name(item.name), header) for item, header in pairs if isinstance(header, str)]
-    bad += [
-        BadFile(display_name(image.item.name), why)
-        for image, why in zip(scanned, traits, strict=True)
-        if isinstance(why, str)
-    ]
+    decoded = decode_items(items, config, budget, listing.listed_at)
+    images, target = decoded.images, config.target_format(decoded.images.shape[3])
+    files = list(zip(items, decoded.headers, decoded.rows, strict=True))
+    bad += [BadFile(display_name(item.name), row) for item, _, row in files if isinstance(row, str)]
     bad.sort(key=lambda file: sort_key(file.name))
-    usable = np.array([row for row, found in enumerate(traits) if not isinstance(found, str)], np.intp)
-    _check_bad_fraction(bad, len(usable), config)
-    check_enough(len(usable), count_noun(len(bad), "bad image file"))
-    good = [(scanned[row].item.name, scanned[row].header) for row in usable]
-    trait_counts = Counter(trait for found in traits if not isinstance(found, str) for trait in found)
-    container = Container(config.select_folder, config.outer_levels)
+    good = [(item.name, header) for item, header, row in files if isinstance(header, Header) and isinstance(row, int)]
+    usable = np.array([row for row in decoded.rows if isinstance(row, int)], np.intp)
+    check_bad_fraction(bad, len(bad) + len(usable), config.max_bad)
+    check_enough(len(usable), count_noun(len(bad), "bad image file"), least)
+    trait_counts = count_traits(decoded, usable)
+    container = Container(config.select_folder, config.outer_levels if outer_levels is None else outer_levels)
     classes = find_classes([name for name, _ in good], listing, container)
     splits = split_dataset(images, usable, classes.labels, classes.names, config.held_out)
     images = images[: len(usable)]  # `split_dataset` moved the unusable rows to the end
@@ -131,11 +130,19 @@ def scan(listing: Listing, config: ScannedConfig, budget: int = MEMORY_BUDGET) -
     return splits
 
 
-def _decode(
-    items: list[Item], config: ScannedConfig, budget: int, listed_at: float
-) -> tuple[list[Header | str], Bytes, list[set[Trait] | str]]:
-    """The result of both passes, or the cached one; see `DecodedImages`."""
-    key = decode_cache.key(items, config.height_width, config.channels, config.background, config.fit)
+def decode_items(
+    items: list[Item], config: ScannedConfig, budget: int, listed_at: float, *, halves: HalfChannels | None = None
+) -> decode_cache.DecodedImages:
+    """The result of both passes, or the cached one.
+
+    Args:
+        items: the files.
+        config: how they are converted.
+        budget: the largest number of bytes in memory; see `allocate_images`.
+        listed_at: when they were listed.
+        halves: see `TargetFormat.halves`; where a number is None it is that of ordinary images.
+    """
+    key = decode_cache.key(items, config.height_width, config.channels, config.background, config.fit, halves=halves)
     decoded, start = decode_cache.load(key, budget) if key else None, time.monotonic()
     if decoded is None:
         with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as progress:
@@ -144,10 +151,19 @@ def _decode(
             good = [header for header in headers if isinstance(header, Header)]
             channels = config.channels or (1 if all(header.grey for header in good) else 3)
             with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
-            images, traits = _read_pixels(work, with_header, config.target_format(channels), budget)
+            target = config.target_format(channels)
+            if halves is not None:
+                target = target._replace(halves=(halves[0] or channels, halves[1] or channels))
+            images, traits = _read_pixels(work, with_header, target, budget)
         decoded = decode_cache.DecodedImages(headers, images, traits)
         decode_cache.store(key, items, decoded, time.monotonic() - start, listed_at)
-    return decoded.headers, decoded.images, decoded.traits
+    return decoded
+
+
+def count_traits(decoded: decode_cache.DecodedImages, usable: npt.NDArray[np.intp]) -> Counter[Trait]:
+    """How many of the usable images have each trait."""
+    found = [decoded.traits[row] for row in usable]
+    return Counter(trait for traits in found if not isinstance(traits, str) for trait in traits)
 
 
 def _read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
@@ -167,7 +183,8 @@ def _read_pixels(
     work: ThreadedWork, items: list[Item], target: TargetFormat, budget: int
 ) -> tuple[Bytes, list[set[Trait] | str]]:
     """The second pass: the array, and for each row the traits of its image or the reason why it can't be decoded."""
-    images = allocate_images((len(items), *target.size, target.channels), budget)
+    channels = target.channels if target.halves is None else sum(target.halves)
+    images = allocate_images((len(items), *target.size, channels), budget)
 
     def fill(row: int) -> set[Trait] | str:
         try:
@@ -197,12 +214,12 @@ class ThreadedWork(NamedTuple):
         return results
 
 
-def _check_bad_fraction(bad: list[BadFile], num_good: int, config: ScannedConfig) -> None:
-    total = len(bad) + num_good
-    if len(bad) > config.max_bad * total:
+def check_bad_fraction(bad: list[BadFile], total: int, max_bad: float) -> None:
+    """Raise a DataError if more than the fraction `max_bad` of `total` files is bad."""
+    if len(bad) > max_bad * total:
         examples = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise DataError(
             f"{len(bad):,} of {count_noun(total, 'image file')} can't be used: {examples}",
             where=WHERE,
-            cure=f"repair or remove them, or raise data.max_bad, which is {config.max_bad:g}",
+            cure=f"repair or remove them, or raise data.max_bad, which is {max_bad:g}",
         )

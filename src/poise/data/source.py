@@ -2,7 +2,8 @@
 
 A `Source` returns batches without end, and the order of the samples is a function of (seed, index). `ImageDataset`
 holds uint8 images in memory (or memory-mapped) and returns them in a new order each epoch, `StackedDigits`
-(`stacked_digits.py`) assembles its images on demand, and `ToySource` (`toys.py`) draws points in the plane. Images are
+(`stacked_digits.py`) assembles its images on demand, `TwoDomains` (`domains.py`) puts unrelated images of two sets
+together, and `ToySource` (`toys.py`) draws points in the plane. Images are
 converted between uint8 and [-1, 1] by `utils/images.py` only.
 """
 
@@ -106,8 +107,13 @@ class Source(ABC):
 
 
 class SizedSource(Source):
-    """A source with a finite number of samples; each epoch visits all of them in a new order."""
+    """A source with a finite number of samples; each epoch visits all of them in a new order.
 
+    Attributes:
+        order_stream: the random stream of the orders.
+    """
+
+    order_stream: str = "data"
     _orders: dict[tuple[int, int], Tensor]
     """The orders of the last two epochs, by seed and epoch."""
 
@@ -127,9 +133,8 @@ class SizedSource(Source):
         key = (streams.seed, epoch)
         if key not in self._orders:
             # drawn with numpy, so that the order does not depend on the device
-            shuffled = np.random.Generator(np.random.Philox(derive_seed(streams.seed, "data", epoch))).permutation(
-                len(self)
-            )
+            seed = derive_seed(streams.seed, self.order_stream, epoch)
+            shuffled = np.random.Generator(np.random.Philox(seed)).permutation(len(self))
             self._orders = {k: order for k, order in self._orders.items() if k == (streams.seed, epoch - 1)}
             self._orders[key] = torch.from_numpy(shuffled)
         return self._orders[key]
@@ -268,6 +273,12 @@ class DataSplits:
 
 class DataConfig(ComponentConfig):
     """The `[data]` table of a recipe."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files and folders that the data is read from; empty for data that is found by name."""
+        path = getattr(self, "path", None)
+        return () if path is None else (path,)
 
     def load(self, root: Path | None = None) -> DataSplits:
         """Read and check the data. `root` is the folder that holds data sets which are given by name (`--data-root`).

@@ -43,18 +43,23 @@ class ZipConfig(ScannedConfig):
         Raises:
             DataError: the file does not exist or is not a zip archive, or see `scan`.
         """
-        try:
-            archive = zipfile.ZipFile(file_at(self.path))
-        except OSError as error:
-            raise access_error(self.path, error) from None
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            cure = 'create it again, or extract it and set data.kind = "folder"'
-            raise DataError(
-                f"not a zip archive: {error}", where=WHERE, found=display_name(self.path), cure=cure
-            ) from None
-        with archive:
-            listing = listing_of(archive)
-            return scan(listing, self)
+        with open_archive(self.path) as archive:
+            return scan(listing_of(archive), self)
+
+
+def open_archive(path: str) -> zipfile.ZipFile:
+    """The archive at `path`, to be closed by the caller.
+
+    Raises:
+        DataError: the file does not exist or is not a zip archive.
+    """
+    try:
+        return zipfile.ZipFile(file_at(path))
+    except OSError as error:
+        raise access_error(path, error) from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        cure = 'create it again, or extract it and set data.kind = "folder"'
+        raise DataError(f"not a zip archive: {error}", where=WHERE, found=display_name(path), cure=cure) from None
 
 
 def listing_of(archive: zipfile.ZipFile, max_total: int = MAX_TOTAL) -> Listing:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from poise.data.facts import ImageFacts
+from poise.errors import RecipeError
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import Table
 from poise.utils.durations import duration_text
@@ -116,6 +117,21 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
         compare = "compare them with poise measure RUN --neighbours FILE"
         reasons.append(f"samples may resemble single images, as there are so few: {compare}")
     return Choice(table, reasons)
+
+
+def refuse_two_domains(data: Table, option: str) -> None:
+    """Refuse to choose a recipe for data of two domains, as no shipped recipe translates.
+
+    Args:
+        data: the table `data` of the recipe.
+        option: what the error names.
+
+    Raises:
+        RecipeError: the data has two domains.
+    """
+    if data["kind"] in ("pairs", "domains"):
+        cure = "name one whose G translates (docs/recipes.md, two domains), such as poise train RECIPE.toml"
+        raise RecipeError("no recipe is chosen for data of two domains", where=option, found=data["kind"], cure=cure)
 
 
 def max_augmented(seconds: float) -> int:

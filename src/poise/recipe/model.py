@@ -232,7 +232,7 @@ def _kind_first(value: Any) -> Any:
     return [_kind_first(item) for item in value] if isinstance(value, list) else value
 
 
-DATA_LOCATION = ("data.kind", "data.path", "data.follow_links", "data.max_bad")
+DATA_LOCATION = ("data.kind", "data.path", "data.a", "data.b", "data.follow_links", "data.max_bad")
 """Where the data is and how it is read. Its contents are checked by its fingerprint instead."""
 
 FREE_TO_CHANGE = ("steps", "about", "name", "log", "measure", "monitor", "init.from", *DATA_LOCATION)

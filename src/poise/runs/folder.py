@@ -233,6 +233,7 @@ INFO_CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "data.fingerprint": lambda info: _check_text(info["data"]["fingerprint"]),
     "data.shape": lambda info: _check_list(info["data"]["shape"], int),
     "data.classes": lambda info: _check_list(info["data"]["classes"]),
+    "data.parts": lambda info: _check_list(info["data"].get("parts", []), int),
     "data.count": lambda info: info["data"]["count"] is None or check_count(info["data"]["count"]),
     "parameters": lambda info: [check_count(count) for count in dict(info["parameters"]).values()],
 }

@@ -20,22 +20,23 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     Raises:
         DataError: the data is missing or differs; suggests `--data`.
     """
-    path = getattr(data, "path", None)
-    cure = "if it has moved, give its new path with --data" if path is not None else ""
+    cure = "if it has moved, give its new path with --data" if data.paths else ""
+    if len(data.paths) > 1:
+        cure = "if it has moved, give its new paths with --set data.a=PATH --set data.b=PATH"
     try:
         splits = data.load(data_root)
     except DataError as error:
-        if path is None or Path(path).expanduser().exists():
+        if all(Path(path).expanduser().exists() for path in data.paths):
             raise
         raise DataError(error.what, where=error.where, found=error.found, cure=cure) from None
-    loaded = splits.train.fingerprint
+    loaded, place = splits.train.fingerprint, " and ".join(data.paths)
     if fingerprint is not None and loaded != fingerprint:
-        found = f"{data.tag()}{f' {path}' if path else ''} with fingerprint {loaded}, but the run has {fingerprint}"
+        found = f"{data.tag()}{f' {place}' if place else ''} with fingerprint {loaded}, but the run has {fingerprint}"
         raise DataError("the data is not what this run was trained on", where=str(run), found=found, cure=cure)
     return splits
 
 
 def moved_note(old: DataConfig, new: DataConfig) -> list[str]:
     """A note if the data is read from another path than before."""
-    before, now = (getattr(data, "path", None) or data.tag() for data in (old, new))
+    before, now = (" and ".join(data.paths) or data.tag() for data in (old, new))
     return [] if before == now else [f"the data is now read from {now} instead of {before}"]

@@ -28,6 +28,7 @@ from poise.utils.files import make_folder, remove_file, write_json
 from poise.utils.image_grid import encode_png, in_colour
 from poise.utils.images import to_bytes
 from poise.utils.locks import claimed_folder
+from poise.utils.paths import folder_around
 from poise.utils.printing import CONTROL_CHARACTERS
 from poise.utils.progress import Progress, no_progress
 from poise.utils.system import disk_errors
@@ -139,9 +140,8 @@ def _check(run: Run, folder: Path) -> None:
         raise RecipeError("this run generates points, not images", where="--dir", cure=cure)
     if folder.exists() and not folder.is_dir():
         raise RecipeError("is a file", where="--dir", found=f"'{folder}'", cure="give the name of a folder")
-    path = getattr(run.recipe.data, "path", None)
-    data = None if path is None else Path(path).expanduser().resolve()
-    if data is not None and data.is_dir() and folder.resolve().is_relative_to(data):
+    data = folder_around(run.recipe.data.paths, folder)
+    if data is not None:
         what = "samples can't be written into the folder of the training images"
         raise RecipeError(what, where=f"--dir {folder}", found=str(data), cure="choose a folder outside of it")
 

@@ -15,6 +15,7 @@ from poise.errors import CheckpointError, RecipeError
 from poise.study.records import FORMAT, RunResult, Study
 from poise.utils.files import append_line, sync_file, write_json
 from poise.utils.locks import claimed_folder
+from poise.utils.paths import folder_around
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary
 
@@ -62,11 +63,10 @@ class StudyFolder:
         Raises:
             RecipeError: it is; names the folder of the images.
         """
-        for path in dict.fromkeys(getattr(recipe.data, "path", None) for recipe in recipes):
-            data = None if path is None else Path(path).expanduser().resolve()
-            if data is not None and data.is_dir() and self.path.resolve().is_relative_to(data):
-                what, cure = "a study can't be inside the folder of its training images", "choose another --out"
-                raise RecipeError(what, where=f"--out {self.path}", found=str(data), cure=cure)
+        data = folder_around(dict.fromkeys(path for recipe in recipes for path in recipe.data.paths), self.path)
+        if data is not None:
+            what, cure = "a study can't be inside the folder of its training images", "choose another --out"
+            raise RecipeError(what, where=f"--out {self.path}", found=str(data), cure=cure)
 
     def _is_abandoned_start(self) -> bool:
         """Whether a study was started here and killed before it wrote `study.json`, and nothing else is here."""

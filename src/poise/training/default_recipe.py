@@ -11,7 +11,7 @@ from typing import NamedTuple
 from poise.data.facts import image_facts
 from poise.data.lookup import data_config, data_table, table_config
 from poise.errors import DataError, RecipeError
-from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose
+from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose, refuse_two_domains
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
@@ -119,9 +119,10 @@ def default_choice(data: str, limits: Limits, *, device: str, precision: str, op
 
     Raises:
         DataError: there is no such data.
-        RecipeError: the device is not available.
+        RecipeError: the device is not available, or the data has two domains.
     """
     table = data_table(data, option=option)
+    refuse_two_domains(table, option)
     facts = image_facts(table_config(table))
     if facts is None:
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from poise.data.domains import TwoDomains
 from poise.data.source import BadFile, SizedSource, Source
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
@@ -57,7 +58,7 @@ def start_info(
     """The information for listeners before the first step."""
     sizes = parameter_counts(game)
     shape = "x".join(map(str, source.shape))
-    data = f"{count_noun(len(source), 'image')}, {shape}" if isinstance(source, SizedSource) else "points in the plane"
+    data = f"{_count(source)}, {shape}" if isinstance(source, SizedSource) else "points in the plane"
     parameters = ", ".join(f"{label} {sizes[name]:,}" for name, label in NETWORK_NAMES.items() if name in sizes)
     facts = [
         f"{recipe.data.tag()}: {data}",
@@ -75,6 +76,14 @@ def start_info(
         folder=str(folder.path),
         measure_every=recipe.measure.every if recipe.measure else 0,
     )
+
+
+def _count(source: SizedSource) -> str:
+    """The number of images; of pairs, or of each domain, if there are two."""
+    counts = [len(domain) for domain in source.domain_sources]
+    if len(set(counts)) > 1 or isinstance(source, TwoDomains):
+        return " and ".join(count_noun(count, "image") for count in counts)
+    return count_noun(len(source), "pair" if counts else "image")
 
 
 def closing_messages(
@@ -151,6 +160,7 @@ def data_info(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
         "class_counts": list(source.class_counts),
         "count": len(source) if isinstance(source, SizedSource) else None,
         "bad": bad,
+        **({"parts": list(source.parts)} if source.parts else {}),
     }
 
 

@@ -28,6 +28,7 @@ from poise.training.state import check_single_sample_batch
 from poise.training.trackers.choose import check_trackers
 from poise.training.trainer import Trainer
 from poise.user_code.loading import allow_user_code
+from poise.utils.paths import folder_around
 from poise.utils.printing import count_noun
 from poise.utils.progress import progress_to
 
@@ -143,11 +144,8 @@ def open_trainer(
 
 def _refuse_out_in_data(out: Path, recipe: Recipe) -> None:
     """Refuse a run folder inside the folder of the training images, because its sample grids would become images."""
-    path = getattr(recipe.data, "path", None)
-    if path is None or not Path(path).expanduser().is_dir():
-        return
-    data = Path(path).expanduser().resolve()
-    if out.resolve().is_relative_to(data):
+    data = folder_around(recipe.data.paths, out)
+    if data is not None:
         cure = f"choose an --out outside this folder, for example --out {shlex.quote(str(data.with_name(out.name)))}"
         what = "a run folder can't be inside the folder of its training images"
         raise RecipeError(what, where=f"--out {out}", found=str(data), cure=cure)

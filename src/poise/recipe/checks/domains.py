@@ -99,8 +99,12 @@ def _parts(recipe: Recipe, parts: Parts, findings: Findings) -> None:
             value = direction if where == "network.direction" else judges
             reason = f"'{value}' needs a sample with an image of each of two domains, and this data has one"
             usable = "same" if where == "network.direction" else "all"
-            cure = f'set it to "{usable}"; no kind of data has two domains yet'
+            cure = f'set it to "{usable}", or use data kind "pairs" or "domains" (--data pairs:PATH)'
             findings.refusals.append(Finding(where, reason, TIP, cure))
+    if direction is None and len(parts) == 2:
+        reason = "a sample has an image of each of two domains, and G generates both, as it does not translate"
+        cure = "set network.direction for a G that translates; to read sub-folders as classes give --data folder:PATH"
+        findings.warnings.append(Finding("network.g", reason, TIP, cure))
     if direction == "same" and len(parts) == 2:
         reason = "a sample has an image of each of two domains, which 'same' would translate as one"
         findings.refusals.append(Finding("network.direction", reason, TIP, 'set it to "a_to_b" or "both_ways"'))

@@ -7,6 +7,7 @@ samples. What is missing or has no use is refused before anything else is checke
 
 from __future__ import annotations
 
+from poise.data.domains import DomainsConfig
 from poise.data.source import ToyConfig
 from poise.networks.base import TranslatorConfig
 from poise.recipe.checks.findings import Finding, Findings
@@ -72,6 +73,9 @@ def _encoder(recipe: Recipe, findings: Findings) -> None:
     if encoder is not None and encoder.by_index and isinstance(recipe.data, ToyConfig):
         reason = "free codes are one per training sample, but this data set is endless"
         findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "mlp"}'))
+    if encoder is not None and encoder.by_index and isinstance(recipe.data, DomainsConfig):
+        reason = "free codes are one per training sample, but samples of two domains are ever new combinations"
+        findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "dcgan"}'))
     if encoder is not None and encoder.by_index and recipe.mirrors_images:
         reason = "free codes are one per training image, so an image and its flip would have the same code"
         cure = 'set it to false, or use network.e = {kind = "dcgan"}'
