@@ -85,8 +85,35 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "drawing.png")
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
+    write_two_domains(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+TRANSLATION = """
+steps = 100
+data = {{ kind = "{kind}", path = "nowhere", size = 16 }}
+latent = {{ kind = "source" }}
+objective = {{ kind = "least_squares" }}
+optimizer = {{ g = {{ kind = "adam" }}, d = {{ kind = "adam" }} }}
+tempo = {{ kind = "ratio" }}
+network = {{ direction = "{direction}", g = {{ kind = "translator", blocks = 1 }}, d = {{ kind = "patch", layers = 1 }} }}
+"""
+
+
+def write_two_domains(folder: Path) -> None:
+    """Pairs in two folders and side by side, unpaired sets, and recipes for both."""
+    rng = np.random.default_rng(1)
+    places = ("maps/a", "maps/b", "paintings/photos", "paintings/monet", "horses")
+    for place in (*places, "facades/train", "facades/val"):
+        (folder / place).mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(0, 256, (16, 32 if "facades" in place else 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / place / f"{number}.png")
+    np.savez(folder / "zebras.npz", images=rng.integers(0, 256, (10, 16, 16, 3), dtype=np.uint8))
+    for called, kind, direction in (("translation", "pairs", "a_to_b"), ("unpaired", "domains", "both_ways")):
+        recipe = TRANSLATION.format(kind=kind, direction=direction)
+        (folder / f"{called}.toml").write_text(f'name = "{called}"{recipe}')
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

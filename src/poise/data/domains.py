@@ -71,10 +71,9 @@ class TwoDomains(SizedSource):
         self._orders = {}
         self._fixed = [torch.from_numpy(_fixed_order(k, len(source), len(self))) for k, source in enumerate((a, b))]
 
-    @property
-    def domain_sources(self) -> tuple[ImageDataset, ...]:
-        """See `Source`."""
-        return self._sources
+    def domain(self, index: int) -> ImageDataset:
+        """See `Source.domain`."""
+        return self._sources[index]
 
     def __len__(self) -> int:
         return max(map(len, self._sources))
@@ -88,7 +87,7 @@ class TwoDomains(SizedSource):
         return
 
     def batch_indices(self, index: int, size: int, streams: RandomStreams) -> NoReturn:
-        """Refused: the images of a sample have an index each, see `domain_sources`.
+        """Refused: the images of a sample have an index each, see `domain`.
 
         Raises:
             ValueError: always. `check_players` refuses recipes that need indices, with a cure.

@@ -86,11 +86,6 @@ class Run:
         return tuple(self.info["data"]["classes"])
 
     @property
-    def parts(self) -> tuple[int, ...]:
-        """The number of channels of each domain in a sample; empty if the data is not of two domains."""
-        return tuple(self.info["data"].get("parts", ()))
-
-    @property
     def alpha(self) -> bool:
         """Whether the second of two channels is an alpha channel."""
         return getattr(self.recipe.data, "alpha", True)

@@ -80,10 +80,9 @@ def start_info(
 
 def _count(source: SizedSource) -> str:
     """The number of images; of pairs, or of each domain, if there are two."""
-    counts = [len(domain) for domain in source.domain_sources]
-    if len(set(counts)) > 1 or isinstance(source, TwoDomains):
-        return " and ".join(count_noun(count, "image") for count in counts)
-    return count_noun(len(source), "pair" if counts else "image")
+    if isinstance(source, TwoDomains):
+        return " and ".join(count_noun(len(source.domain(k)), "image") for k in range(len(source.parts)))
+    return count_noun(len(source), "pair" if source.paired else "image")
 
 
 def closing_messages(
@@ -160,7 +159,6 @@ def data_info(recipe: Recipe, source: Source, bad: int) -> dict[str, Any]:
         "class_counts": list(source.class_counts),
         "count": len(source) if isinstance(source, SizedSource) else None,
         "bad": bad,
-        **({"parts": list(source.parts)} if source.parts else {}),
     }
 
 
