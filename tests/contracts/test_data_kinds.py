@@ -132,9 +132,7 @@ def test_a_kind_of_data(kind: str, tmp_path: Path) -> None:
     assert (preview.shape, preview.dtype) == ((6, *source.shape), torch.float32)
     assert torch.equal(preview, again.train.preview(6))
     assert sum(source.parts) in (0, source.shape[0])
-    assert [source.domain(k).shape for k in range(len(source.parts))] == [
-        (part, *source.shape[1:]) for part in source.parts
-    ]
+    assert [domain.shape for domain in source.domain_sources] == [(part, *source.shape[1:]) for part in source.parts]
     if isinstance(source, SizedSource):
         assert source.spec().num_samples == len(source)
         assert len(source.gather(source.evenly_spaced(9)).images) == 9

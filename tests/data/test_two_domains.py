@@ -17,7 +17,7 @@ from poise.core.random_streams import RandomStreams
 from poise.data.decode import Fit
 from poise.data.domains import DomainsConfig, TwoDomains
 from poise.data.pairs import PairsConfig
-from poise.data.source import DataSplits, ImageDataset, Source
+from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
 
 RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)
@@ -55,12 +55,6 @@ def colours(splits: DataSplits) -> list[list[int]]:
     return sorted(splits.train.images[:, 0, 0].tolist())
 
 
-def domains_of(source: Source) -> list[ImageDataset]:
-    """The images of each domain."""
-    found = [source.domain(index) for index in range(len(source.parts))]
-    return [domain for domain in found if isinstance(domain, ImageDataset)]
-
-
 def said(splits: DataSplits, pattern: str) -> bool:
     """Whether a note matches."""
     return any(re.search(pattern, note) for note in splits.notes)
@@ -76,7 +70,7 @@ def test_images_of_the_same_name_are_a_pair_and_each_domain_has_its_channels(tmp
     splits = pairs(tmp_path)
     assert colours(splits) == [[10, 1, 0, 9], [20, 2, 0, 9], [30, 3, 0, 9]]
     assert (splits.train.parts, splits.train.shape) == ((1, 3), (4, 8, 8))
-    a, b = domains_of(splits.train)
+    a, b = splits.train.domain_sources
     assert (a.shape, b.shape) == ((1, 8, 8), (3, 8, 8))
     assert torch.equal(torch.cat([a.preview(3), b.preview(3)], 1), splits.train.preview(3))
 
@@ -220,7 +214,7 @@ def test_both_images_of_a_pair_have_the_same_geometry(fit: Fit, tmp_path: Path) 
     np.savez(tmp_path / "d.npz", a=wide, b=wide)
     for path in ("two", "both", "d.npz"):
         loaded = pairs(tmp_path / path, fit=fit, size=(6, 8)).train
-        a, b = domains_of(loaded)
+        a, b = loaded.domain_sources
         assert np.array_equal(a.images, b.images)
         assert loaded.shape == (6, 6, 8)
 
@@ -254,7 +248,7 @@ def test_folders_without_common_names_are_no_pairs(tmp_path: Path, draw: Draw) -
         draw(f"b/y{i}.png", 2)
     with pytest.raises(DataError, match=r'no image of a .* found such as a/x0.png and b/y0.png; .*"domains"'):
         pairs(tmp_path)
-    assert len(domains_of(domains(tmp_path).train)[0]) == 3
+    assert len(domains(tmp_path).train.domain_sources[0]) == 3
 
 
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
@@ -287,7 +281,7 @@ def write_domains(tmp_path: Path, draw: Draw, *, prefix: str = "") -> Path:
 def test_a_domain_keeps_its_classes_and_a_sample_has_none(tmp_path: Path, draw: Draw) -> None:
     splits = domains(write_domains(tmp_path, draw))
     assert isinstance(splits.train, TwoDomains)
-    a, b = domains_of(splits.train)
+    a, b = splits.train.domain_sources
     assert (len(a), len(b), len(splits.train)) == (5, 7, 7)
     assert (a.classes, a.class_counts, b.classes) == (("even", "odd"), (3, 2), ())
     assert splits.train.classes == ()
@@ -307,7 +301,7 @@ def test_the_same_domains_from_folders_an_archive_and_two_paths(tmp_path: Path, 
     apart = domains(None, a=str(folder / "a"), b=str(folder / "b"))
     assert apart.train.fingerprint == from_folder.train.fingerprint
     mixed = domains(None, a=str(folder / "a"), b=str(tmp_path / "b.npz"))
-    assert [len(source) for source in domains_of(mixed.train)] == [5, 7]
+    assert [len(source) for source in mixed.train.domain_sources] == [5, 7]
     with pytest.raises(DataError, match=r"^data\.b: no such file or folder"):
         domains(None, a=str(folder / "a"), b=str(folder / "nothing"))
 
@@ -318,7 +312,7 @@ def test_the_test_folders_of_cyclegan_are_held_out(tmp_path: Path, draw: Draw) -
             draw(f"{name}/{i}.png", n)
     splits = domains(tmp_path)
     assert splits.held_out is not None
-    counts = [[len(domain) for domain in domains_of(source)] for source in (splits.train, splits.held_out)]
+    counts = [[len(domain) for domain in source.domain_sources] for source in (splits.train, splits.held_out)]
     assert counts == [[3, 4], [1, 2]]
     assert said(splits, "^held out: testA, testB$")
 
@@ -336,7 +330,7 @@ def test_arrays_of_different_lengths_with_labels(tmp_path: Path) -> None:
     images = {"a": np.arange(4)[:, None, None] + np.zeros((4, 8, 8)), "b": np.ones((6, 8, 8, 3))}
     np.savez(tmp_path / "d.npz", **{name: array.astype(np.uint8) for name, array in images.items()}, **labels, c=1)
     splits = domains(tmp_path / "d.npz")
-    assert [source.classes for source in domains_of(splits.train)] == [("3", "5"), ("no", "yes")]
+    assert [source.classes for source in splits.train.domain_sources] == [("3", "5"), ("no", "yes")]
     assert said(splits, "^not used: 1 array, c$")
 
 

@@ -71,9 +71,10 @@ class TwoDomains(SizedSource):
         self._orders = {}
         self._fixed = [torch.from_numpy(_fixed_order(k, len(source), len(self))) for k, source in enumerate((a, b))]
 
-    def domain(self, index: int) -> ImageDataset:
-        """See `Source.domain`."""
-        return self._sources[index]
+    @property
+    def domain_sources(self) -> tuple[ImageDataset, ...]:
+        """See `Source`."""
+        return self._sources
 
     def __len__(self) -> int:
         return max(map(len, self._sources))
@@ -87,7 +88,7 @@ class TwoDomains(SizedSource):
         return
 
     def batch_indices(self, index: int, size: int, streams: RandomStreams) -> NoReturn:
-        """Refused: the images of a sample have an index each, see `domain`.
+        """Refused: the images of a sample have an index each, see `domain_sources`.
 
         Raises:
             ValueError: always. `check_players` refuses recipes that need indices, with a cure.

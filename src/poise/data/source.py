@@ -53,11 +53,17 @@ class Source(ABC):
         shape: the shape of a sample: (C, H, W), or (2,).
         classes: the class names by label; empty if the data has no labels.
         parts: the number of channels (or vector entries) of each domain in a sample; empty for ordinary data.
+        domain_sources: the images of each domain on their own, as many as `parts`.
     """
 
     shape: Shape
     classes: tuple[str, ...] = ()
     parts: tuple[int, ...] = ()
+
+    @property
+    def domain_sources(self) -> tuple[ImageDataset, ...]:
+        """See the class."""
+        return ()
 
     @abstractmethod
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
@@ -205,6 +211,13 @@ class ImageDataset(SizedSource):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def domain_sources(self) -> tuple[ImageDataset, ...]:
+        """The images of each domain, in the order of the pairs: views of the same array."""
+        ends = np.cumsum(self.parts).tolist()
+        slices = [slice(end - part, end) for end, part in zip(ends, self.parts, strict=True)]
+        return tuple(ImageDataset(self.images[..., channels], self.labels, self.classes) for channels in slices)
 
     def gather(self, indices: Tensor) -> Batch:
         """See `SizedSource.gather`."""

@@ -81,7 +81,7 @@ def start_info(
 def _count(source: SizedSource) -> str:
     """The number of images; of pairs, or of each domain, if there are two."""
     if isinstance(source, TwoDomains):
-        return " and ".join(count_noun(len(source.domain(k)), "image") for k in range(len(source.parts)))
+        return " and ".join(count_noun(len(domain), "image") for domain in source.domain_sources)
     return count_noun(len(source), "pair" if source.paired else "image")
 
 
