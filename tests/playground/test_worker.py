@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from poise.training.trainer import Trainer
 
 SMALL = DEFAULT_GAME | {"data": "spiral", "width": 4, "batch": 8}
 START = {"games": [SMALL], "seed": 1, "speed": 1000}
+REFUSED = START | {"games": [SMALL, SMALL | {"objective": "wasserstein", "tricks": ["soft_labels"]}]}
 Line = tuple[str, dict[str, Any]]
 
 
@@ -163,9 +165,28 @@ def test_a_reset_begins_again_in_new_folders_and_a_paused_game_stays_paused(tmp_
     told = "starting running starting running paused running paused starting paused ended"
     assert states(replies) == told.split()
     assert (replies[-1]["step"], replies[-1]["speed"], replies[-1]["message"]) == ([0], 400, "stopped")
-    folders = {run for reply in replies for run in reply["runs"]}
-    assert len(folders) == 3
-    assert all(RunFolder(tmp_path / run).read_info()["state"] == "stopped" for run in folders)
+    told = [reply["runs"] for reply in replies if reply["runs"]]
+    changes = sum(after != before for before, after in pairwise(told))
+    assert changes == 2, "a game that begins again is another run"
+    (left,) = tmp_path.iterdir()
+    assert ([left.name], RunFolder(left).read_info()["state"]) == (told[-1], "stopped")
+
+
+def test_a_start_removes_the_games_before_and_nothing_else(tmp_path: Path) -> None:
+    names = [play(tmp_path, (0, ("start", START)), (1, ("stop", {})))[-1]["runs"][0]]
+    (tmp_path / names[0]).rename(tmp_path / "kept")
+    (tmp_path / "20200101-000000-a").mkdir()
+    (tmp_path / "20200101-000000-b").symlink_to(tmp_path / "kept")
+    others = {"kept", "20200101-000000-a", "20200101-000000-b"}
+    for lines in ([(0, ("start", START)), (1, ("stop", {}))], [(0, ("start", REFUSED))]):
+        play(tmp_path, *lines)
+        left = {path.name for path in tmp_path.iterdir()}
+        assert others < left
+        assert len(left - others) == 1
+    game = tmp_path / (left - others).pop()
+    with RunFolder(game).claim():
+        play(tmp_path, (0, ("start", START)), (1, ("stop", {})))
+    assert game.is_dir(), "another process trains it"
 
 
 def test_a_worker_without_a_game_ends_after_a_while(tmp_path: Path) -> None:
@@ -181,10 +202,7 @@ def test_the_end_of_stdin_saves_the_game(tmp_path: Path) -> None:
 
 
 def test_a_refused_recipe_is_its_own_sentence_and_writes_nothing(tmp_path: Path) -> None:
-    refused = SMALL | {"objective": "wasserstein", "tricks": ["soft_labels"]}
-    replies = play(
-        tmp_path, (0, ("start", START | {"games": [SMALL, refused]})), (0, ("start", START)), (1, ("stop", {}))
-    )
+    replies = play(tmp_path, (0, ("start", REFUSED)), (0, ("start", START)), (1, ("stop", {})))
     assert [reply["message"] for reply in replies if reply["state"] == "ended"] == [
         "tricks.0: 'soft_labels' changes D's targets, but the objective 'wasserstein' has none; "
         "use objective 'non_saturating', or remove the trick",
@@ -218,10 +236,11 @@ def test_an_error_of_one_game_is_a_sentence_and_saves_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, message: str
 ) -> None:
     monkeypatch.setattr(Trainer, "step", failing(error, name, 3))
-    replies = play(tmp_path, (0, ("start", START | {"games": [SMALL, SMALL]})), (9, ("start", START)))
+    replies = play(tmp_path, (0, ("start", START | {"games": [SMALL, SMALL]})), (9, ("start", REFUSED)))
     ended = next(reply for reply in replies if reply["state"] == "ended")
     assert message in ended["message"]
     assert "\n" not in ended["message"]
+    assert "soft_labels" in replies[-1]["message"], "the worker goes on"
     told = {run[-1]: RunFolder(tmp_path / run).read_info()["state"] for run in ended["runs"]}
     assert told == {"a": "stopped", "b": "stopped"} | {name: "failed"}
 

@@ -9,14 +9,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the page is not tested in a browser: no playwright")
 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
 NO_BROWSER = "the page is not tested in a browser: chromium is not installed (apt-get install chromium)"
 NO_AXE = "accessibility is not checked: `make page` has not installed axe-core"
+
+WIDE = {"width": 1200, "height": 900}
+"""The size of the window."""
+
+TELEPHONE = {"width": 390, "height": 844}
 
 
 def chromium() -> str:
@@ -25,6 +33,15 @@ def chromium() -> str:
     if found is None:
         pytest.skip(NO_BROWSER)
     return found
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Chromium, without a window."""
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @contextmanager
@@ -46,13 +63,15 @@ def serving(root: Path, *options: str) -> Iterator[str]:
 class Surfer:
     """One page of a browser, with the addresses that it asked for, its dialogs and its errors."""
 
-    def __init__(self, context, address: str) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, browser, address: str) -> None:  # type: ignore[no-untyped-def]
         parts = urlsplit(address)
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.requests: list[str] = []
         self.dialogs: list[str] = []
         self.errors: list[str] = []
-        self.page = context.new_page()
+        self.context = browser.new_context(color_scheme="light", reduced_motion="reduce", viewport=WIDE)
+        self.context.set_default_timeout(20_000)
+        self.page = self.context.new_page()
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", self._dismiss)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -63,18 +82,36 @@ class Surfer:
         self.dialogs.append(dialog.message)
         dialog.dismiss()
 
+    def get(self, address: str) -> Any:
+        """The JSON at an address of the server."""
+        return self.page.request.get(f"{self.origin}{address}").json()
+
+    def id_of(self, name: str, kind: str = "runs") -> str:
+        """The id of a run, study or ladder by its name."""
+        return next(found["id"] for found in self.get("/api/overview")[kind] if found["name"] == name)
+
     def visit(self, fragment: str) -> None:
-        """Open a view and wait until it has its data."""
+        """Open a view and wait until it has its data and two frames have been drawn."""
         self.page.goto(f"{self.origin}/#{fragment}")
         self.page.wait_for_function("hash => document.querySelector('main').dataset.shown === hash", arg=f"#{fragment}")
-        self.page.wait_for_timeout(150)
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
-    def violations(self) -> list[str]:
-        """What axe-core finds wrong with what is shown now."""
+    def visit_run(self, name: str) -> None:
+        """Open the view of a run by its name."""
+        self.visit(f"/run/{self.id_of(name)}")
+
+    def wait(self, condition: str, arg: Any = None, seconds: float = 20) -> None:
+        """Wait until a function of JavaScript returns true."""
+        self.page.wait_for_function(condition, arg=arg, timeout=1000 * seconds)
+
+    def violations(self, *rules: str) -> list[str]:
+        """What axe-core finds wrong with what is shown now, by all of its rules or by those that are named."""
         if not AXE.exists():
             pytest.skip(NO_AXE)
-        self.page.evaluate(AXE.read_text())
-        found = self.page.evaluate("axe.run()")["violations"]
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE.read_text())
+        options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+        found = self.page.evaluate("options => axe.run(options)", options)["violations"]
         return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
     def assert_harmless(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
 from web.sites import ALARM, INFO, lines, make_run
+
+PACKING = Path(__file__).parents[2] / "benchmarks/studies/packing"
 
 INJECTIONS = [
     "<img src=x onerror=alert(1)>",
@@ -95,10 +98,25 @@ def make_hostile(path: Path) -> Path:
     return path
 
 
+def make_study(path: Path) -> Path:
+    """A study whose results are published, with the folder of one of its runs."""
+    shutil.copytree(PACKING, path)
+    make_curves(path / "runs" / "41feb5584562a45b", alarms=0)  # arm base, seed 0
+    return path
+
+
+def make_ladder(path: Path) -> Path:
+    """A ladder of two rungs, with figures and images."""
+    for name, value in (("gan", 12.5), ("vae", 18.0)):
+        rung = make_curves(path / name, alarms=0) / "ladder"
+        rung.mkdir()
+        measures = {"fid": {"value": value}, "elbo": {"value": "nan"}}
+        (rung / "figures.json").write_text(json.dumps({"measures": measures}))
+        Image.new("L", (64, 64), 120).save(rung / "samples.png")
+    return path
+
+
 def append_line(path: Path, line: dict[str, Any]) -> None:
     """Append a line as training does."""
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
-
-
-__all__ = ["ALARM", "INFO", "INJECTIONS", "add_frames", "append_line", "curve_row", "make_curves", "make_hostile"]

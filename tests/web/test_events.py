@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 from poise.web.events import EventStream
-from web.sites import ALARM, PORT, TOKEN, Visitor, lines, make_run, row
+from web.sites import ALARM, INFO, PORT, TOKEN, Visitor, lines, make_run, row
 
 
 def stream(visitor: Visitor, *runs: str) -> EventStream:
@@ -46,6 +47,26 @@ def test_changes_of_the_overview(visitor: Visitor, runs: Path) -> None:
     index._made = float("-inf")
     ((_, gone),) = told.news(whole=True)
     assert (gone["runs"], gone["removed"]) == ([], [changes["runs"][0]["id"]])
+    (runs / "study").mkdir()
+    (runs / "study/study.json").write_text("{")
+    index._made = float("-inf")
+    ((_, changes),) = told.news(whole=True)
+    shutil.rmtree(runs / "study")
+    index._made = float("-inf")
+    ((_, gone),) = told.news(whole=True)
+    assert gone["removed"] == [changes["studies"][0]["id"]]
+
+
+def test_the_overview_is_told_of_a_change_that_a_request_has_seen_first(visitor: Visitor, runs: Path) -> None:
+    told = stream(visitor)
+    told.news(whole=True)
+    index = visitor.pages.index
+    run_id = next(run_id for run_id, entry in index.found().runs.items() if entry.card["name"] == "ring")
+    (runs / "ring/run.json").write_text(json.dumps(INFO | {"state": "failed"}))
+    assert visitor.get(f"/api/runs/{run_id}").json["state"] == "failed"
+    index._made = float("-inf")
+    ((_, changes),) = told.news(whole=True)
+    assert [run["state"] for run in changes["runs"]] == ["failed"]
 
 
 def test_a_damaged_run_is_told_too(visitor: Visitor, runs: Path) -> None:

@@ -208,4 +208,4 @@ def test_a_game_is_played_by_a_worker_that_ends_with_the_server(tmp_path: Path) 
     served(playground, use)
     assert (told[-1]["state"], told[-1]["message"]) == ("ended", "the playground was closed")
     states = sorted(str(RunFolder(folder).read_info()["state"]) for folder in playground.folder.iterdir())
-    assert states == ["running", "stopped"]  # the first one was killed
+    assert states == ["stopped"]  # the first one, which was killed, has been removed

@@ -99,8 +99,8 @@ def test_a_ladder(visitor: Visitor, runs: Path) -> None:
     assert rungs["vae"]["values"] == {"fid": 1.5, "elbo": None}
     assert (rungs["vae"]["images"], rungs["gan"]["values"]) == (["samples"], {})
     address = f"/api/ladders/{card['id']}/images"
-    for rung in ("vae", rungs["vae"]["run"]):
-        assert visitor.get(f"{address}/{rung}/samples").headers["content-type"] == "image/png"
-    for wrong in ("vae/lerp", "vae/figures", "nothing/samples", "../samples", "vae/samples.png"):
+    vae = rungs["vae"]["run"]
+    assert visitor.get(f"{address}/{vae}/samples").headers["content-type"] == "image/png"
+    for wrong in (f"{vae}/lerp", f"{vae}/figures", "vae/samples", "0/samples", "../samples", f"{vae}/samples.png"):
         assert visitor.get(f"{address}/{wrong}").status == 404
     assert visitor.get(f"/api/runs/{rungs['vae']['run']}").status == 200

@@ -48,6 +48,8 @@ const links = new Map(
 );
 let repaints: (() => void)[] = [];
 let current = new AbortController();
+/** Whether a failure is shown in place of the view. */
+let failed = false;
 
 function page(): void {
   const nav = h("nav", { attrs: { "aria-label": "Views" } }, [...links.values()]);
@@ -84,16 +86,16 @@ async function route(): Promise<void> {
   };
   const { hash } = window.location;
   root.setAttribute("aria-busy", "true");
+  failed = false;
   try {
     await view(context, parameter);
-    if (signal.aborted) return;
-    root.removeAttribute("aria-busy");
   } catch (error) {
     if (signal.aborted) return;
-    root.removeAttribute("aria-busy");
-    const failure = failureState(error);
-    if (failure) root.replaceChildren(failure);
+    failed = true;
+    root.replaceChildren(failureState(error));
   }
+  if (signal.aborted) return;
+  root.removeAttribute("aria-busy");
   root.dataset["shown"] = hash;
 }
 
@@ -111,7 +113,7 @@ function watchConnection(): void {
     if (connected) banner.hidden = true;
     else {
       timer = window.setTimeout(() => {
-        banner.textContent = "The server is gone. What you see is the last that it said; this page reconnects by itself once poise web runs again.";
+        banner.textContent = "The server is gone: this page shows what it said last. Start poise web again and open the address that it prints.";
         banner.hidden = false;
       }, 1200);
     }
@@ -121,17 +123,19 @@ function watchConnection(): void {
 async function start(): Promise<void> {
   page();
   watchConnection();
-  store.onChange(describe, new AbortController().signal);
+  store.onChange(describe);
+  window.addEventListener("hashchange", () => void route());
+  live.on("reopened", () => {
+    if (failed) void route();
+  });
   try {
     await store.load();
   } catch (error) {
-    const failure = failureState(error);
-    if (failure) root.replaceChildren(failure);
+    failed = true;
+    root.replaceChildren(failureState(error));
     live.watch([]);
-    live.on("reopened", () => void route());
     return;
   }
-  window.addEventListener("hashchange", () => void route());
   await route();
 }
 

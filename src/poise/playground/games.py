@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -17,16 +18,22 @@ from poise.playground.table import recipe_table
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
+from poise.runs.folder import is_run_folder
 from poise.training.train import open_trainer
-from poise.utils.files import make_folder
+from poise.utils.files import make_folder, remove_folder
 from poise.utils.image_grid import write_png
+from poise.utils.locks import is_held
 from poise.utils.system import disk_errors
+from poise.utils.temporary import remove_orphans
 
 PLANE = (2,)
 """The shape of a point."""
 
 NAMES = "ab"
 """The ends of the names of the run folders."""
+
+RUN_NAME = re.compile(rf"\d{{8}}-\d{{6}}(-\d+)?-[{NAMES}]")
+"""The names of the run folders."""
 
 
 class OpenGame:
@@ -126,7 +133,7 @@ class Games:
 
 @contextmanager
 def open_games(start: Start, folder: Path) -> Iterator[Games]:
-    """The games of `start`, open in this block and ended after it.
+    """The games of `start`, open in this block and ended after it; they replace the games that were played before.
 
     Args:
         start: what the learner chose.
@@ -138,6 +145,7 @@ def open_games(start: Start, folder: Path) -> Iterator[Games]:
     """
     games, recipes = Games(), checked_recipes(start, folder)
     stem = unused_stem(folder, f"{datetime.now():%Y%m%d-%H%M%S}")
+    remove_games(folder)
     error: BaseException | None = None
     try:
         for name, recipe in zip(NAMES, recipes, strict=False):
@@ -175,6 +183,22 @@ def write_drawing(drawn: bytes, folder: Path) -> Path:
         make_folder(folder)
     write_png(pixels, path)
     return path
+
+
+def remove_games(folder: Path) -> None:
+    """Delete the run folders of games that have ended, as far as they can be deleted.
+
+    What has another name stays, so a folder that was renamed is kept. So does a game that a process still trains.
+
+    Args:
+        folder: the folder of the run folders.
+    """
+    remove_orphans(folder)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        is_game = RUN_NAME.fullmatch(path.name) and is_run_folder(path) and not path.is_symlink()
+        if is_game and not is_held(path / "run.lock"):
+            with suppress(OSError):
+                remove_folder(path)
 
 
 def unused_stem(folder: Path, stem: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -94,8 +95,12 @@ def pairs_of(study: Study, comparison: Comparison, measure: str, outcomes: Mappi
     return Pairs(seeds, values(treatment), values(control), failed(treatment), failed(control))
 
 
+@lru_cache(maxsize=4096)
 def estimate(comparison: Comparison, measure: StudyMeasure, pairs: Pairs) -> Effect:
-    """The effect of a tip on one measure, before it is judged: with p-values that are not adjusted, and no verdict."""
+    """The effect of a tip on one measure, before it is judged: with p-values that are not adjusted, and no verdict.
+
+    It is remembered, as the live page asks for a study again whenever a run of it has finished.
+    """
     n, failures, control_failures = len(pairs.seeds), sum(pairs.failed), sum(pairs.control_failed)
     treatment, control = pairs.treatment, pairs.control
     effect = statistics.iqm_difference(treatment, control) if n > 1 else None

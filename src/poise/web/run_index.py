@@ -40,11 +40,11 @@ class Found(NamedTuple):
     complete: bool
 
     def changes_since(self, before: Found) -> dict[str, Any]:
-        """The event `overview`: changed and new cards, and the ids of runs that are gone; empty lists if none is."""
+        """The event `overview`: changed and new cards, and the ids of what is gone; empty lists if nothing is."""
         now, then = ({"runs": cards(one.runs), "studies": cards(one.studies)} for one in (self, before))
         now["ladders"], then["ladders"] = ({id: public(c) for id, c in one.ladders.items()} for one in (self, before))
         changed = {kind: [card for id, card in now[kind].items() if then[kind].get(id) != card] for kind in now}
-        return changed | {"removed": [id for id in before.runs if id not in self.runs]}
+        return changed | {"removed": [id for kind in now for id in then[kind] if id not in now[kind]]}
 
 
 def cards(entries: Mapping[str, RunEntry | StudyEntry]) -> dict[str, dict[str, Any]]:
@@ -89,7 +89,8 @@ class RunIndex:
                 if not is_still(entry, self.root.joinpath(*entry.parts)):
                     relative = PurePosixPath(*entry.parts)
                     entry = make_entry(self.root, relative, entry.card["name"], run_id, entry.card["study"])
-                    self._found.runs[run_id] = entry
+                    # in a copy: whoever compares with what was found before must still see the difference
+                    self._found = self._found._replace(runs=self._found.runs | {run_id: entry})
                 return entry
         return self.found(0 if entry else FRESH_SECONDS).runs[run_id]
 

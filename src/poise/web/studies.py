@@ -149,15 +149,14 @@ def _values(root: Path, run: RunEntry) -> dict[str, float | None]:
 
 
 def ladder_image(root: Path, ladder: Mapping[str, Any], runs: Mapping[str, RunEntry], rung: str, name: str) -> bytes:
-    """An image grid of a rung, as PNG.
+    """An image grid of a rung, which is named by the id of its run, as PNG.
 
     Raises:
         Refused: there is none.
     """
-    found = [runs[id] for id in ladder["rungs"] if id in runs and rung in (id, rung_name(runs[id]))]
-    if not found or name not in IMAGES:
+    if rung not in ladder["rungs"] or rung not in runs or name not in IMAGES:
         raise Refused(404, "there is no such image")
     try:
-        return check_png(read_below(root, *found[0].parts, "ladder", f"{name}.png", limit=MAX_BYTES))
+        return check_png(read_below(root, *runs[rung].parts, "ladder", f"{name}.png", limit=MAX_BYTES))
     except OSError:
         raise Refused(404, "there is no such image") from None

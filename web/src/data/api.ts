@@ -66,8 +66,7 @@ export async function fetchSeries(id: string, query: SeriesQuery, signal?: Abort
 
 export const gridAddress = (run: string, step: number): string => `/api/runs/${run}/grids/${step}`;
 
-export const rungImageAddress = (ladder: string, rung: number, name: string): string =>
-  `/api/ladders/${ladder}/images/${rung}/${encodeURIComponent(name)}`;
+export const rungImageAddress = (ladder: string, run: string, name: string): string => `/api/ladders/${ladder}/images/${run}/${name}`;
 
 export const fetchOverview = (signal?: AbortSignal) => json<Overview>("/api/overview", signal);
 export const fetchRun = (id: string, signal?: AbortSignal) => json<Run>(`/api/runs/${id}`, signal);

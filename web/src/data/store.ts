@@ -37,9 +37,10 @@ export class Store {
     if (!this.complete) window.setTimeout(() => void this.load().catch(() => undefined), 1000);
   }
 
-  onChange(listener: () => void, signal: AbortSignal): void {
+  /** Call `listener` after every change, until `signal` is aborted. */
+  onChange(listener: () => void, signal?: AbortSignal): void {
     this.listeners.add(listener);
-    signal.addEventListener("abort", () => this.listeners.delete(listener));
+    signal?.addEventListener("abort", () => this.listeners.delete(listener));
   }
 
   /** The stream of events, for views that follow single runs. */

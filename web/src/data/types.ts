@@ -195,7 +195,7 @@ export interface Study {
 }
 
 export interface Rung {
-  run: string | null;
+  run: string;
   name: string;
   recipe: string;
   values: Record<string, Value>;

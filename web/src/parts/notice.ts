@@ -11,9 +11,8 @@ export function commandLine(text: string): HTMLElement {
   return h("pre", { class: "command", attrs: { tabindex: 0, "aria-label": "command" } }, text);
 }
 
-/** What to show instead of a view whose data could not be fetched; null if the request was only cancelled. */
-export function failureState(error: unknown): HTMLElement | null {
-  if (error instanceof DOMException && error.name === "AbortError") return null;
+/** What to show instead of a view whose data could not be fetched. */
+export function failureState(error: unknown): HTMLElement {
   const isMissing = error instanceof RequestError && error.status === 404;
   const missing = "There is nothing here of this id: the folder may have been moved or removed.";
   const message = error instanceof RequestError ? error.message : "The server cannot be reached. This page tries again by itself.";

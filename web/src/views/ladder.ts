@@ -12,22 +12,18 @@ export const ladderView: View = async ({ store, root, signal, title }, id) => {
   store.events.watch([]);
   root.replaceChildren(
     h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/ladders" } }, "Ladders")), h("h1", {}, ladder.name)),
-    h("div", "rungs", ladder.rungs.map((rung, index) => rungColumn(ladder, rung, index))),
+    h("div", "rungs", ladder.rungs.map((rung) => rungColumn(ladder, rung))),
     figuresTable(ladder),
   );
 };
 
-function link(rung: Rung): HTMLElement | string {
-  return rung.run ? h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name) : rung.name;
-}
-
-function rungColumn(ladder: Ladder, rung: Rung, index: number): HTMLElement {
+function rungColumn(ladder: Ladder, rung: Rung): HTMLElement {
   const images = rung.images.map((name) => {
     const words = name.replace(/\.[a-z]+$/, "").replaceAll(/[-_]/g, " ");
-    const image = h("img", { class: "grid-image", attrs: { src: rungImageAddress(ladder.id, index, name), alt: `${rung.name}: ${words}`, loading: "lazy", decoding: "async" } });
+    const image = h("img", { class: "grid-image", attrs: { src: rungImageAddress(ladder.id, rung.run, name), alt: `${rung.name}: ${words}`, loading: "lazy", decoding: "async" } });
     return h("figure", "grid-frame", image, h("figcaption", "muted", words));
   });
-  return h("section", "rung", h("h2", {}, link(rung)), rung.recipe === rung.name ? null : h("p", "muted", rung.recipe), images.length ? images : h("p", "muted", "No images yet."));
+  return h("section", "rung", h("h2", {}, h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name)), rung.recipe === rung.name ? null : h("p", "muted", rung.recipe), images.length ? images : h("p", "muted", "No images yet."));
 }
 
 function figuresTable({ rungs }: Ladder): HTMLElement {

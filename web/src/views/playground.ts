@@ -38,6 +38,7 @@ class Playground {
   private readonly stage = h("div", "playground-stage");
   private readonly status = h("p", { class: "game-status figures", attrs: { role: "status" } });
   private readonly problem = h("p", { class: "problem", attrs: { role: "alert" } });
+  private readonly kept = h("p", { class: "muted game-kept", attrs: { hidden: true } });
   private readonly buttons: Record<string, HTMLButtonElement>;
   private readonly speed;
   private readonly scrub;
@@ -82,7 +83,7 @@ class Playground {
         "div",
         "playground-columns",
         h("section", { class: "playground-form", attrs: { "aria-label": "The game" } }, this.form.element, this.speed.element),
-        h("section", { class: "playground-games", attrs: { "aria-label": "Play" } }, buttons, this.problem, this.stage, this.scrub.element),
+        h("section", { class: "playground-games", attrs: { "aria-label": "Play" } }, buttons, this.problem, this.stage, this.scrub.element, this.kept),
       ),
     );
     store.events.on("playground", (game) => this.show(game), signal);
@@ -164,6 +165,8 @@ class Playground {
     if (this.stage.children.length !== shown.length || this.stage.firstElementChild !== shown[0]) fill(this.stage, shown);
     this.stage.classList.toggle("two", shown.length === 2);
     this.context.store.events.watch(game.runs);
+    this.kept.hidden = false;
+    setText(this.kept, `Kept in ${this.context.store.directory}/playground until the next start or reset; rename the folder to keep it for longer.`);
   }
 
   private assign(index: number, run: string, game: GameStatus): void {

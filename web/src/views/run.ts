@@ -91,12 +91,20 @@ class RunPage {
     ];
     fill(
       this.head,
-      h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")),
+      h("p", "crumbs", this.origin()),
       h("h1", {}, run.name),
       h("div", "run-line", stateMark(card?.state ?? run.state), progress(card?.step ?? run.step, card?.steps ?? run.steps, run.name)),
       h("dl", "run-facts", facts),
       run.reason ? h("p", "reason", run.reason) : null,
     );
+  }
+
+  /** The way back: to the list, or to the study that the run belongs to. */
+  private origin(): Child {
+    const { study } = this.run;
+    if (study === null) return h("a", { attrs: { href: "#/" } }, "Runs");
+    const name = this.context.store.studies.get(study)?.name ?? "study";
+    return [h("a", { attrs: { href: "#/studies" } }, "Studies"), " / ", h("a", { attrs: { href: `#/study/${study}` } }, name)];
   }
 
   private showSamples(): void {

@@ -1,4 +1,4 @@
-/** The list of runs: newest first, with a filter, and a selection for comparing. */
+/** The list of runs: newest first, with a filter, and a selection for comparing. Runs of studies are shown if asked for. */
 
 import { gridAddress } from "../data/api";
 import type { Card, State } from "../data/types";
@@ -13,6 +13,9 @@ import type { View } from "./view";
 const PAGE = 100;
 const STATES: (State | "")[] = ["", "running", "done", "stopped", "failed", "interrupted", "damaged"];
 
+/** What the list was filtered by last, for as long as the page is open. */
+const wanted = { text: "", state: "", ofStudies: false };
+
 /** True if every word of `text` occurs in what the list shows of a run. */
 export function matches(card: Card, text: string, state: string): boolean {
   if (state && card.state !== state) return false;
@@ -24,24 +27,33 @@ export const runsView: View = ({ store, root, signal, title }) => {
   title("Runs");
   let limit = PAGE;
   const rows = new Map<string, { element: HTMLElement; told: string }>();
-  const filter = h("input", { attrs: { type: "search", placeholder: "Filter by name, recipe or data", "aria-label": "Filter runs", spellcheck: false } });
+  const filter = h("input", { attrs: { type: "search", placeholder: "Filter by name, recipe or data", "aria-label": "Filter runs", spellcheck: false, value: wanted.text } });
   const state = h("select", { attrs: { "aria-label": "State" } });
-  state.append(...STATES.map((one) => h("option", { attrs: { value: one } }, one || "every state")));
+  state.append(...STATES.map((one) => h("option", { attrs: { value: one, selected: one === wanted.state } }, one || "every state")));
+  const ofStudies = h("input", { attrs: { type: "checkbox", checked: wanted.ofStudies } });
+  const studyTally = h("span", "figures");
+  const studyChoice = h("label", { class: "choice", attrs: { hidden: true } }, ofStudies, studyTally);
   const tally = h("span", { class: "figures muted", attrs: { role: "status" } });
   const list = h("ul", "run-list");
-  const more = h("button", { class: "quiet more", attrs: { type: "button" }, on: { click: () => update((limit += PAGE)) } });
+  const more = h("button", { class: "quiet more", attrs: { type: "button" }, on: { click: showMore } });
   const selection = new Selection(() => {
     for (const box of list.querySelectorAll<HTMLInputElement>("input[type=checkbox]")) box.checked = false;
   });
+  const none = h("p", { class: "muted", attrs: { hidden: true } });
   const body = h("div");
   const bodyHead = h(
     "div",
     { class: "run-columns-head", attrs: { "aria-hidden": "true" } },
     ["", "Run", "State", "Images/s", "Best measure", "Alarms", "Changed"].map((one) => h("span", {}, one)),
   );
-  filter.addEventListener("input", () => update((limit = PAGE)));
-  state.addEventListener("change", () => update((limit = PAGE)));
-  root.replaceChildren(h("header", "list-head", h("h1", {}, "Runs"), h("div", "filters", filter, state, tally)), body, selection.bar);
+  for (const control of [filter, state, ofStudies]) {
+    control.addEventListener("input", () => {
+      Object.assign(wanted, { text: filter.value, state: state.value, ofStudies: ofStudies.checked });
+      limit = PAGE;
+      update();
+    });
+  }
+  root.replaceChildren(h("header", "list-head", h("h1", {}, "Runs"), h("div", "filters", filter, state, studyChoice, tally)), body, selection.bar);
 
   /** The row of a run; made again only if something that it shows has changed. */
   function row(card: Card): HTMLElement {
@@ -53,20 +65,30 @@ export const runsView: View = ({ store, root, signal, title }) => {
     return element;
   }
 
-  function update(_limit?: number): void {
-    const all = store.newest();
-    if (!all.length) {
+  function showMore(): void {
+    limit += PAGE;
+    update();
+  }
+
+  function update(): void {
+    const every = store.newest();
+    if (!every.length) {
       fill(body, store.complete ? noRuns(store.directory) : h("p", "muted", "Reading the runs …"));
       return;
     }
-    const found = all.filter((card) => matches(card, filter.value, state.value));
-    const shown = found.slice(0, limit);
+    const all = wanted.ofStudies ? every : every.filter((card) => card.study === null);
+    const studyRuns = every.filter((card) => card.study !== null).length;
+    studyChoice.hidden = !studyRuns;
+    setText(studyTally, `${counted(studyRuns, "run")} of studies`);
+    const found = all.filter((card) => matches(card, wanted.text, wanted.state));
     setText(tally, found.length === all.length ? counted(all.length, "run") : `${count(found.length)} of ${counted(all.length, "run")}`);
-    place(list, shown.map(row));
-    if (!body.contains(list)) fill(body, bodyHead, list, more);
+    place(list, found.slice(0, limit).map(row));
+    if (!body.contains(list)) fill(body, bodyHead, list, none, more);
     more.hidden = found.length <= limit;
     setText(more, `Show ${count(Math.min(PAGE, found.length - limit))} more`);
-    list.hidden = !found.length;
+    list.hidden = bodyHead.hidden = !found.length;
+    none.hidden = found.length > 0;
+    setText(none, all.length ? "No run matches." : "All runs here belong to studies.");
   }
 
   /** Times such as "5 min ago" grow old without an event. */
