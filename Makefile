@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets parity golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets translation parity golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -75,6 +75,9 @@ finetuning: $(READY)  ## fine-tuning on 100 images beside training from scratch;
 
 smallsets: $(READY)  ## the default recipe on 60, 600 and 6,000 images of the folder IMAGES, and whether it copies them; half an hour
 	$(BIN)/python benchmarks/small_sets.py "$(IMAGES)"
+
+translation: $(READY)  ## data of two domains for experiments with translation, from the complete MNIST in data/; a minute
+	$(BIN)/python benchmarks/two_domains.py data --data-root data
 
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py

@@ -122,6 +122,18 @@ def test_the_held_out_pairs_share_no_source_with_the_training_pairs(tmp_path: Pa
     assert not set(train.images[:, 0, 0, 0].tolist()) & set(held_out.images[:, 0, 0, 0].tolist())
 
 
+def test_pairs_of_an_archive_may_have_labels(tmp_path: Path) -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8)
+    np.savez(tmp_path / "d.npz", a=images, b=images, labels=np.arange(6) % 2, classes=np.array(["no", "yes"]), more=1)
+    splits = pairs(tmp_path / "d.npz", held_out=0.4)
+    assert isinstance(splits.train, ImageDataset)
+    assert (splits.train.classes, splits.train.class_counts) == (("no", "yes"), (2, 2))
+    assert splits.train.labels is not None
+    assert (splits.train.labels == splits.train.images[:, 0, 0, 0] % 2).all()
+    assert said(splits, "^2 classes: no, yes")
+    assert said(splits, "^not used: 1 array, more$")
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"), [("P", (3, 3)), ("I;16", (1, 3)), ("LA", (1, 3)), ("RGBA", (3, 3)), ("1", (1, 3))]
 )

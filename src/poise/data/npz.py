@@ -79,7 +79,7 @@ def load_set(arrays: dict[str, npt.NDArray[Any]], names: ArrayNames, config: Npz
         keys = ", ".join(map(display_name, arrays)) or "no arrays"
         raise DataError(f"no array is called '{names.images}'", where=WHERE, found=keys, cure=SAVE)
     images = check_images(arrays, names.images)
-    classes = _find_classes(arrays, names, len(images))
+    classes = find_classes(arrays, names, len(images))
     check_enough(len(images), count_noun(len(images), "image"))
     converted, notes = convert_images(images, config)
     splits = split_dataset(converted, np.arange(len(converted)), classes.labels, classes.names, config.held_out)
@@ -158,7 +158,7 @@ def check_images(arrays: dict[str, npt.NDArray[Any]], name: str) -> Bytes:
     return np.ascontiguousarray(images)
 
 
-def _find_classes(arrays: dict[str, npt.NDArray[Any]], keys: ArrayNames, n: int) -> Classes:
+def find_classes(arrays: dict[str, npt.NDArray[Any]], keys: ArrayNames, n: int) -> Classes:
     """The classes of n images, from their labels and class names, both of which are optional.
 
     Raises:

@@ -15,11 +15,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from poise.data.classes import Classes
 from poise.data.decode import Header, Trait
 from poise.data.image_array import MEMORY_BUDGET, allocate_images, check_enough, split_dataset
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
-from poise.data.npz import NpzConfig, check_images, convert_images, load_arrays
+from poise.data.npz import ArrayNames, NpzConfig, check_images, convert_images, find_classes, load_arrays
 from poise.data.paths import WHERE, PathText
 from poise.data.scan import HalfChannels, check_bad_fraction, count_traits, decode_items
 from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataset
@@ -45,12 +46,16 @@ NUM_NAMED = 3
 
 CHUNK = 1024
 
+LABELS = ("labels", "classes")
+"""The arrays of an npz file that label the pairs."""
+
 
 class PairsConfig(TwoDomainsConfig):
     """Pairs: two sub-folders whose images have the same names, images side by side, or an npz with `a` and `b`.
 
     Names are compared without suffix. Images side by side are twice as wide as high and are cut into halves; `source`
-    says which half is the image of a. The path is a folder, a zip archive or an npz file.
+    says which half is the image of a. The path is a folder, a zip archive or an npz file, which may have `labels` and
+    `classes` too, as in `npz`.
     """
 
     kind: Literal["pairs"] = "pairs"
@@ -89,6 +94,7 @@ class Pairs(NamedTuple):
         missing: notes on what is not used.
         notes: notes on the images.
         warnings: likely mistakes.
+        classes: the classes of the pairs.
     """
 
     images: Bytes
@@ -97,6 +103,7 @@ class Pairs(NamedTuple):
     missing: list[str]
     notes: list[str]
     warnings: list[DataWarning]
+    classes: Classes = Classes(None)
 
 
 class _Domain(NamedTuple):
@@ -240,7 +247,7 @@ def _read_arrays(config: PairsConfig) -> Pairs:
     Raises:
         DataError: an array is missing, or has another type or shape, or they have different lengths.
     """
-    arrays = load_arrays(config.path, DOMAINS)
+    arrays = load_arrays(config.path, (*DOMAINS, *LABELS))
     if missing := [name for name in DOMAINS if name not in arrays]:
         keys = ", ".join(map(display_name, arrays)) or "no arrays"
         cure = "create one with np.savez(path, a=images, b=images)"
@@ -260,15 +267,18 @@ def _read_arrays(config: PairsConfig) -> Pairs:
         notes.append(changes + pixel_notes(converted))
         warnings.append(range_note(converted))
     stacked, parts = _stack(domains), (domains[0].images.shape[3], domains[1].images.shape[3])
-    missing = unused_arrays_note([name for name in arrays if name not in DOMAINS])
-    return Pairs(stacked, parts, [], missing, merge_notes(notes), merge_warnings(warnings))
+    classes = find_classes(arrays, ArrayNames("", *LABELS), a)
+    missing = unused_arrays_note([name for name in arrays if name not in (*DOMAINS, *LABELS)])
+    found = [*classes.notes, *merge_notes(notes)]
+    return Pairs(stacked, parts, [], missing, found, [*classes.warnings, *merge_warnings(warnings)], classes)
 
 
 def _split(config: PairsConfig, pairs: Pairs, held_out: Pairs | None = None) -> DataSplits:
     """The pairs for training and those that are held out: a part of them, or a split of their own."""
     if held_out is None:
         rows = np.arange(len(pairs.images))
-        splits = split_dataset(pairs.images, rows, None, (), config.held_out, pairs.parts)
+        labels, names = pairs.classes.labels, pairs.classes.names
+        splits = split_dataset(pairs.images, rows, labels, names, config.held_out, pairs.parts)
     else:
         train, other = (ImageDataset(each.images, parts=pairs.parts) for each in (pairs, held_out))
         splits = DataSplits(train, other)
