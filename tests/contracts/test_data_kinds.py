@@ -88,14 +88,13 @@ def table_of(kind: str, tmp_path: Path) -> dict[str, Any]:
     return table | ({"path": str(path)} if "path" in KINDS[kind].model_fields else {})
 
 
-TRANSLATION = {
-    "pairs": {"direction": "a_to_b", "g": {"kind": "unet", "width": 2, "depth": 2}},
-    "domains": {
-        "direction": "both_ways",
-        "judges": "each",
-        "g": {"kind": "translator", "width": 2, "blocks": 1, "downsamplings": 1},
-    },
+PAIRED = {"direction": "a_to_b", "g": {"kind": "unet", "width": 2, "depth": 2}}
+UNPAIRED = {
+    "direction": "both_ways",
+    "judges": "each",
+    "g": {"kind": "translator", "width": 2, "blocks": 1, "downsamplings": 1},
 }
+TRANSLATION = {"pairs": PAIRED, "digit_pairs": PAIRED, "domains": UNPAIRED, "digit_domains": UNPAIRED}
 
 
 def recipe_of(kind: str, tmp_path: Path) -> Recipe:
@@ -104,7 +103,7 @@ def recipe_of(kind: str, tmp_path: Path) -> Recipe:
     if kind in TRANSLATION:
         changes["network"] = {"d": {"kind": "patch", "width": 2, "layers": 1}} | TRANSLATION[kind]
         changes["latent"] = {"kind": "source"}
-    trick = [{"kind": {"pairs": "target_l1", "domains": "image_pool"}[kind]}] if kind in TRANSLATION else []
+    trick = [{"kind": "target_l1" if TRANSLATION[kind] is PAIRED else "image_pool"}] if kind in TRANSLATION else []
     return recipe("points" if kind in TOYS else "pictures", *trick, **changes)
 
 

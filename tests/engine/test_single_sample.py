@@ -75,7 +75,7 @@ def fails_alone(entry: Any) -> bool:
 def of_one(name: str, batch: int = 1) -> Recipe:
     """A shipped recipe with narrow networks and the given batch size."""
     result = load_table(name) | {"batch": batch, "steps": 3}
-    for network in result["network"].values():
+    for network in (part for part in result["network"].values() if isinstance(part, dict)):
         network |= {"width": 4} if "width" in network else {}
     if "size" in result["data"]:
         result["data"]["size"] = 16

@@ -31,7 +31,8 @@ def thin(name: str, **changes: Any) -> Recipe:
     """A shipped recipe with narrow networks, some of its tables replaced."""
     table = load_table(name)
     narrow = {
-        p: part | ({"width": min(part["width"], 8)} if "width" in part else {}) for p, part in table["network"].items()
+        key: part | {"width": min(part["width"], 8)} if "width" in part else part
+        for key, part in table["network"].items()
     }
     return decode(table | {"network": narrow} | changes)
 

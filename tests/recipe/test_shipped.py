@@ -27,7 +27,7 @@ from poise.training.train import train
 EXPECTED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
     *("ebgan", "began", "cgan", "acgan", "projection-gan", "biggan", "r3gan", "stylegan2", "images", "ring", "grid"),
-    *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan"),
+    *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan", "pix2pix", "cyclegan", "simgan"),
 }
 MAX_LINES = 80
 
@@ -41,13 +41,13 @@ def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
     """
     measure = load_table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
     log = {"rows": 2, "samples": 4, "saves": 2, "keep": 2, "sheet": 4}
-    networks = {player: part | narrow(part) if thin else part for player, part in load_table(name)["network"].items()}
+    networks = {key: narrow(part) if thin else part for key, part in load_table(name)["network"].items()}
     return decode(load_table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure, "network": networks})
 
 
-def narrow(part: dict[str, Any]) -> dict[str, Any]:
-    """A small width with which a network of this kind still has all its layers."""
-    return {"width": min(part["width"], 8)} if "width" in part else {}
+def narrow(part: Any) -> Any:
+    """A network with a small width with which it still has all its layers; what is not a network stays as it is."""
+    return part | {"width": min(part["width"], 8)} if "width" in part else part
 
 
 def test_all_expected_recipes_exist() -> None:
@@ -89,7 +89,7 @@ def test_takes_a_finite_step_and_samples_at_its_full_size(name: str) -> None:
     g = state.game.sampling_network()
     with torch.no_grad():
         labels = None if recipe.labels.g is None else torch.tensor([0, 1])
-        samples = generate(g, recipe.latent.sample(2, state.streams("sample")), labels, streams=state.streams)
+        samples = generate(g, state.sampling_latent.sample(2, state.streams("sample")), labels, streams=state.streams)
     assert samples.shape == (2, *state.source.shape)
     assert samples.isfinite().all()
 
@@ -113,6 +113,6 @@ def test_trains_resumes_to_the_bit_and_samples(name: str, thin: bool, tmp_path: 
         assert first.tensors.keys() == second.tensors.keys()
         assert [n for n in first.tensors if not torch.equal(first.tensors[n], second.tensors[n])] == []
     samples = Run(tmp_path / "half").sample(5, seed=1)
-    assert samples.shape == (5, *uninterrupted.shape)
+    assert samples.shape == (5, *uninterrupted.generated_shape)
     assert torch.isfinite(samples).all()
     assert not torch.equal(samples[0], samples[1])

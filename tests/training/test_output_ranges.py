@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits
 from poise.latents import Gaussian, Sphere
+from poise.networks.base import TranslatorConfig
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table, recipe_names
@@ -178,14 +179,15 @@ def test_shipped_networks_have_valid_ranges(name: str, digits: DataSplits) -> No
     result = load_table(name)
     points = result["data"]["kind"] in ("ring", "grid")
     shape = (2,) if points else (1, SIZE, SIZE)
-    for network in result["network"].values():
+    for network in (part for part in result["network"].values() if isinstance(part, dict)):
         network |= {"width": 4} if "width" in network else {}
     recipe = decode(result | ({} if points else {"data": {"kind": "digits", "size": SIZE}}))
     g, d = recipe.network.g, recipe.network.d
     torch.manual_seed(1)
-    z = torch.randn(16, recipe.latent.dim)
+    translates = isinstance(g, TranslatorConfig)
+    z = torch.rand(16, *shape) if translates else torch.randn(16, recipe.latent.dim)
     if not points and not g.incompatibility(shape):
-        net = g.apply_norm(g.build(recipe.latent.dim, shape), z)
+        net = g.build_translator(shape, shape) if translates else g.apply_norm(g.build(recipe.latent.dim, shape), z)
         assert sample_range_warning(output_range(net, lambda net: net(z))) == []
     if d is not None and d.output_kind == "score" and not d.incompatibility(shape):
         x = torch.cat([2 * torch.rand(8, *shape) - 1, torch.randn(8, *shape)])

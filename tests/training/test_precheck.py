@@ -53,12 +53,11 @@ def text(name: str) -> str:
 
 def apart(config: Recipe) -> Report:
     """The numbers of weights of both players, without data."""
-    shapes = {"digits": (1, 32, 32), "stacked_digits": (3, 32, 32)}
-    shape = shapes.get(str(config.data.tag()), (2,))
+    channels = {"digits": 1, "stacked_digits": 3, "digit_pairs": 2, "digit_domains": 2}.get(str(config.data.tag()))
     size = getattr(config.data, "size", 0)
-    findings = check_compatibility(
-        config, (shape[0], size, size) if len(shape) == 3 else shape, 0 if len(shape) == 1 else 10
-    )
+    shape, classes = ((2,), 0) if channels is None else ((channels, size, size), 10)
+    parts = (1, 1) if config.network.direction else ()
+    findings = check_compatibility(config, shape, classes, parts)
     return Report(findings, [], None, None)
 
 

@@ -1,0 +1,114 @@
+"""Digits beside images that are derived from them, and digits rendered from fonts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from poise.core.random_streams import RandomStreams
+from poise.data.derived_digits import DigitDomainsConfig, DigitPairsConfig, inverted, outlines, slanted
+from poise.data.digits import DigitsConfig
+from poise.data.domains import TwoDomains
+from poise.data.rendered_digits import BOX, SIDE, render_digits
+from poise.data.source import ImageDataset
+from poise.errors import RecipeError
+
+
+def square(side: int = 16, margin: int = 4) -> np.ndarray:
+    image = np.zeros((1, side, side, 1), np.uint8)
+    image[:, margin:-margin, margin:-margin] = 255
+    return image
+
+
+def test_the_outline_of_a_square_is_a_frame() -> None:
+    frame = outlines(square())[0, ..., 0]
+    inside = np.zeros((16, 16), bool)
+    inside[4:12, 4:12] = True
+    rim = inside.copy()
+    rim[5:11, 5:11] = False
+    assert np.unique(frame).tolist() == [0, 255]
+    # interpolation keeps the square's edges and rounds its corners
+    corners = np.zeros((16, 16), bool)
+    corners[np.ix_([4, 5, 10, 11], [4, 5, 10, 11])] = True
+    assert np.array_equal((frame > 0) & ~corners, rim & ~corners)
+
+
+def test_a_shape_at_the_border_has_its_outline_there() -> None:
+    assert outlines(np.full((1, 4, 4, 1), 255, np.uint8))[0, ..., 0].tolist() == [
+        [255, 255, 255, 255],
+        [255, 0, 0, 255],
+        [255, 0, 0, 255],
+        [255, 255, 255, 255],
+    ]
+    assert not outlines(np.zeros((1, 4, 4, 1), np.uint8)).any()
+
+
+def test_a_slanted_line_leans_to_the_right() -> None:
+    line = np.zeros((1, 9, 9, 1), np.uint8)
+    line[:, :, 4] = 200
+    leaning = slanted(line, 0.5)[0, ..., 0].astype(float)
+    columns = (leaning * np.arange(9)).sum(1) / leaning.sum(1)
+    assert columns == pytest.approx(4 + 0.5 * (4 - np.arange(9)))
+    assert np.array_equal(slanted(line, 0.0), line)
+    assert np.array_equal(inverted(inverted(line)), line)
+
+
+def test_pairs_are_an_outline_and_its_digit_with_the_digits_label() -> None:
+    splits, digits = DigitPairsConfig().load(), DigitsConfig().load()
+    for pairs, plain in ((splits.train, digits.train), (splits.held_out, digits.held_out)):
+        assert isinstance(pairs, ImageDataset)
+        assert isinstance(plain, ImageDataset)
+        assert (pairs.parts, pairs.paired, pairs.shape) == ((1, 1), True, (2, 32, 32))
+        assert np.array_equal(pairs.images[..., 1:], plain.images)
+        assert np.array_equal(pairs.images[..., :1], outlines(plain.images))
+        assert np.array_equal(pairs.labels, plain.labels)
+
+
+def test_no_digit_is_in_both_domains_and_every_class_is() -> None:
+    splits = DigitDomainsConfig().load()
+    for source in (splits.train, splits.held_out):
+        assert isinstance(source, TwoDomains)
+        plain, twins = source.domain_sources
+        back = {image.tobytes() for image in inverted(slanted(plain.images))}
+        assert not back & {image.tobytes() for image in twins.images}
+        assert len(plain) == len(twins)
+        assert min(plain.class_counts) > 0
+        assert min(twins.class_counts) > 0
+        assert twins.images.mean() > 128 > plain.images.mean()
+
+
+def test_rendered_digits_have_the_format_of_the_real_ones() -> None:
+    images, labels = render_digits(200, np.random.default_rng(0))
+    assert images.shape == (200, SIDE, SIDE, 1)
+    assert np.bincount(labels).tolist() == [20] * 10
+    for image in images[..., 0]:
+        rows, columns = (np.flatnonzero(image.any(axis)) for axis in (1, 0))
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 <= BOX
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 >= BOX - 2
+        assert image.max() > 200
+    again, _ = render_digits(200, np.random.default_rng(0))
+    assert np.array_equal(images, again)
+    assert len({image.tobytes() for image in images}) > 190, "no two digits are alike"
+    assert render_digits(0, np.random.default_rng(0))[0].shape == (0, SIDE, SIDE, 1)
+
+
+def test_rendered_digits_are_as_many_as_real_ones() -> None:
+    splits = DigitDomainsConfig(task="fonts").load()
+    assert splits.held_out is not None
+    synthetic, real = splits.train.domain_sources
+    assert len(synthetic) == len(real) == 4_000
+    held_out = splits.held_out.domain_sources[0]
+    assert not {image.tobytes() for image in held_out.images} & {image.tobytes() for image in synthetic.images}
+    first, second = (DigitDomainsConfig(task="fonts").load().train.fingerprint for _ in range(2))
+    assert first == second
+    batch = splits.train.batch(0, 4, RandomStreams(0)).images
+    assert batch.shape == (4, 32, 32, 2)
+    assert batch.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("config", [DigitPairsConfig(size=(32, 48)), DigitDomainsConfig(size=20)])
+def test_sizes_that_the_digits_do_not_have_are_refused(config: DigitPairsConfig | DigitDomainsConfig) -> None:
+    with pytest.raises(RecipeError) as refused:
+        config.load()
+    assert refused.value.where == "data.size"
