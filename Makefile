@@ -76,8 +76,10 @@ finetuning: $(READY)  ## fine-tuning on 100 images beside training from scratch;
 smallsets: $(READY)  ## the default recipe on 60, 600 and 6,000 images of the folder IMAGES, and whether it copies them; half an hour
 	$(BIN)/python benchmarks/small_sets.py "$(IMAGES)"
 
-translation: $(READY)  ## data of two domains for experiments with translation, from the complete MNIST in data/; a minute
-	$(BIN)/python benchmarks/two_domains.py data --data-root data
+translation: $(READY)  ## pix2pix, CycleGAN and SimGAN on digits beside what they are compared with, over seeds; hours on one core
+	$(BIN)/python benchmarks/translation.py pix2pix
+	$(BIN)/python benchmarks/translation.py cyclegan
+	$(BIN)/python benchmarks/translation.py simgan --seeds 5
 
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py

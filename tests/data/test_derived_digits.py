@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from poise.core.random_streams import RandomStreams
-from poise.data.derived_digits import DigitDomainsConfig, DigitPairsConfig, inverted, outlines, slanted
+from poise.data.derived_digits import FLAT, DigitDomainsConfig, DigitPairsConfig, inverted, outlines, slanted
 from poise.data.digits import DigitsConfig
 from poise.data.domains import TwoDomains
 from poise.data.rendered_digits import BOX, SIDE, render_digits
@@ -98,6 +98,7 @@ def test_rendered_digits_are_as_many_as_real_ones() -> None:
     assert splits.held_out is not None
     synthetic, real = splits.train.domain_sources
     assert len(synthetic) == len(real) == 4_000
+    assert np.unique(synthetic.images).tolist() == [0, FLAT]
     held_out = splits.held_out.domain_sources[0]
     assert not {image.tobytes() for image in held_out.images} & {image.tobytes() for image in synthetic.images}
     first, second = (DigitDomainsConfig(task="fonts").load().train.fingerprint for _ in range(2))

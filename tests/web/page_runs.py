@@ -13,7 +13,7 @@ from PIL import Image
 
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
-from web.sites import ALARM, INFO, lines, make_run
+from web.sites import ALARM, lines, make_run
 
 PACKING = Path(__file__).parents[2] / "benchmarks/studies/packing"
 

@@ -107,7 +107,9 @@ def test_two_games_of_the_playground_differ_in_their_objective_alone(surfer: Sur
     surfer.wait("() => [...document.querySelectorAll('.reading')].every(one => one.textContent !== '–')")
     first, second = losses(surfer, "G")
     assert first != second
-    ids = [link.get_attribute("href").rpartition("/")[2] for link in page.get_by_role("link", name="Open this run").all()]
+    ids = [
+        link.get_attribute("href").rpartition("/")[2] for link in page.get_by_role("link", name="Open this run").all()
+    ]
     a, b = (parse_frames(page.request.get(f"{surfer.origin}/api/runs/{run}/frames").body(), run) for run in ids)
     assert a.header == b.header, "the real points that are drawn"
     assert a.records["points"][0].tolist() == b.records["points"][0].tolist()

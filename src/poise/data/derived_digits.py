@@ -23,6 +23,9 @@ from poise.utils.images import Bytes
 INSIDE = 96
 """The smallest value, of 255, inside a shape."""
 
+FLAT = 110
+"""The value of flat shapes, of 255."""
+
 RENDERING_SEED = 20161222
 """The seed of the digits that are rendered from fonts."""
 
@@ -93,6 +96,11 @@ def inverted(images: Bytes) -> Bytes:
     return 255 - images
 
 
+def flattened(images: Bytes) -> Bytes:
+    """White shapes on black in a single grey, `FLAT`, without smooth edges, N x H x W x C, like simple graphics."""
+    return np.where(images >= 128, FLAT, 0).astype(np.uint8)
+
+
 class DerivedDigitsConfig(ImageDataConfig):
     """What both kinds have in common.
 
@@ -107,7 +115,7 @@ class DerivedDigitsConfig(ImageDataConfig):
         """See `DigitsConfig.convert`."""
         return DigitsConfig(size=self.size).convert(images)
 
-    def load_digits(self, root: Path | None) -> list[ImageDataset]:
+    def load_digits(self, root: Path | None) -> tuple[ImageDataset, ImageDataset]:
         """The training digits and the held-out ones, in the size of this data.
 
         Raises:
@@ -118,7 +126,9 @@ class DerivedDigitsConfig(ImageDataConfig):
             DigitsConfig(size=self.size) if self.digits == "builtin" else VisionConfig(dataset="MNIST", size=self.size)
         )
         splits = config.load(root)
-        return [source for source in (splits.train, splits.held_out) if isinstance(source, ImageDataset)]
+        assert isinstance(splits.train, ImageDataset)
+        assert isinstance(splits.held_out, ImageDataset)
+        return splits.train, splits.held_out
 
 
 class DigitPairsConfig(DerivedDigitsConfig):
@@ -128,14 +138,15 @@ class DigitPairsConfig(DerivedDigitsConfig):
 
     def load(self, root: Path | None = None) -> DataSplits:
         """See `load_digits`."""
-        return DataSplits(*map(_with_outlines, self.load_digits(root)))
+        train, held_out = self.load_digits(root)
+        return DataSplits(_with_outlines(train), _with_outlines(held_out))
 
 
 class DigitDomainsConfig(DerivedDigitsConfig):
     """Two unpaired domains of digits, by `task`.
 
     `twins`: half of the digits, and the inverted and slanted images of the others (as for CycleGAN). `fonts`: digits
-    that are rendered from fonts, as many as there are real ones, and the real ones (as for SimGAN).
+    that are rendered from fonts in a single grey, as many as there are real ones, and the real ones (as for SimGAN).
     """
 
     kind: Literal["digit_domains"] = "digit_domains"
@@ -143,15 +154,17 @@ class DigitDomainsConfig(DerivedDigitsConfig):
 
     def load(self, root: Path | None = None) -> DataSplits:
         """See `load_digits`."""
-        splits = self.load_digits(root)
+        train, held_out = self.load_digits(root)
         if self.task == "twins":
-            return DataSplits(*map(_with_twins, splits))
+            return DataSplits(_with_twins(train), _with_twins(held_out))
         random = np.random.default_rng(RENDERING_SEED)
-        return DataSplits(*(TwoDomains(self._rendered(real, random), real) for real in splits))
+        return DataSplits(self._beside_rendered(train, random), self._beside_rendered(held_out, random))
 
-    def _rendered(self, real: ImageDataset, random: np.random.Generator) -> ImageDataset:
+    def _beside_rendered(self, real: ImageDataset, random: np.random.Generator) -> TwoDomains:
+        """Rendered digits, as many as there are real ones, and these."""
         images, labels = render_digits(len(real), random)
-        return ImageDataset(self.convert(images), labels, tuple("0123456789"))
+        rendered = ImageDataset(flattened(self.convert(images)), labels, tuple("0123456789"))
+        return TwoDomains(rendered, real)
 
 
 def _with_outlines(digits: ImageDataset) -> ImageDataset:
