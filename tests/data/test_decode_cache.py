@@ -19,6 +19,7 @@ from PIL import Image
 
 from poise.data import decode_cache, scan
 from poise.data.folder import FolderConfig
+from poise.data.pairs import PairsConfig
 from poise.data.source import DataSplits
 from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
@@ -92,6 +93,37 @@ def test_other_options_decode_again(make_config: MakeConfig, num_decoded: list[i
     make_config().load()
     make_config(**fields).load()
     assert num_decoded == [50]
+
+
+@pytest.mark.parametrize("layout", ["two folders", "side by side"])
+def test_pairs_are_cached_and_are_not_mixed_up_with_ordinary_images(
+    image_folder: Path, num_decoded: list[int], layout: str
+) -> None:
+    folder, num_files = image_folder, 24
+    if layout == "side by side":
+        folder, num_files = image_folder.parent / "both", 12
+        folder.mkdir()
+        for number in range(12):
+            both = [Image.open(image_folder / kind / f"{number}.png").convert("RGB").resize((8, 8)) for kind in "ab"]
+            Image.fromarray(np.concatenate([np.asarray(image) for image in both], 1)).save(folder / f"{number}.png")
+
+    def load(config: type[PairsConfig | FolderConfig], **fields: Any) -> DataSplits:
+        return config(path=str(folder), size=8, held_out=0.0, **fields).load()
+
+    first = load(PairsConfig)
+    again = load(PairsConfig)
+    assert num_decoded == [num_files], "what has no partner is not decoded"
+    assert (again.train.fingerprint, again.notes) == (first.train.fingerprint, first.notes)
+    if layout == "side by side":
+        swapped = load(PairsConfig, source="right")
+        assert num_decoded == [num_files], "the other half is known too"
+        of_a, of_b = (first.train.domain_sources, swapped.train.domain_sources)
+        assert all(np.array_equal(of_a[k].images, of_b[1 - k].images) for k in range(2))
+        load(PairsConfig, channels=[1, 3])
+        assert num_decoded == [2 * num_files]
+    count = num_decoded[0]
+    assert load(FolderConfig).train.parts == ()
+    assert num_decoded[0] > count
 
 
 def replace_content(path: Path) -> None:

@@ -116,9 +116,14 @@ def _open_source(value: str, argument: str, trust_code: bool) -> DataConfig | Ru
     """The data, or the run, that an argument names."""
     from poise.data.folder import FolderConfig
     from poise.data.lookup import data_config
+    from poise.data.two_domains import TwoDomainsConfig
+    from poise.errors import DataError
     from poise.runs.run_samples import open_run
 
-    config = data_config(value, option=argument)
+    config = data_config(value, option=argument, two_domains=False)
+    if isinstance(config, TwoDomainsConfig):
+        cure = "give the images of one, such as its folder b"
+        raise DataError("images of two domains can't be compared as one set", where=argument, found=value, cure=cure)
     run = open_run(Path(config.path), argument, trust_code=trust_code) if isinstance(config, FolderConfig) else None
     return run or config
 

@@ -25,17 +25,20 @@ IDENTITY = ("kind", "path", "a", "b", "dataset")
 """The keys of a table `data` that say which data it is. The others say how it is read."""
 
 
-def data_table(value: str, previous: dict[str, Any] | None = None, option: str = "--data") -> dict[str, Any]:
+def data_table(
+    value: str, previous: dict[str, Any] | None = None, option: str = "--data", *, two_domains: bool = True
+) -> dict[str, Any]:
     """The table `data` for a name or a path.
 
     A name takes precedence over a folder of the same name, with a note on stderr. A folder, a .zip or an .npz is read
-    as the kind of the recipe if that has two domains, and otherwise as `pairs` or `domains` if its sub-folders or
-    arrays call for it (`two_domain_kind`), with a note.
+    as the kind of the recipe if that has two domains. Otherwise an .npz, and without a recipe a folder, is read as
+    `pairs` or `domains` if its arrays or sub-folders call for it (`two_domain_kind`), with a note.
 
     Args:
         value: the name of a data set or of a toy, a path, or a kind and a path, such as `pairs:maps`.
         previous: the table `data` of the recipe, which is replaced. Its other keys are kept, see `kept_keys`.
         option: what an error names.
+        two_domains: whether data of two domains is recognised.
 
     Raises:
         DataError: `value` is neither a known name nor an existing path.
@@ -52,7 +55,10 @@ def data_table(value: str, previous: dict[str, Any] | None = None, option: str =
         table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
     elif path.exists():
         stated = stated if str(path) != value else ""
-        table = {"kind": stated or _kind_of(path, previous, option), "path": path_text(path.resolve(), option)}
+        table = {
+            "kind": stated or _kind_of(path, previous, option, two_domains),
+            "path": path_text(path.resolve(), option),
+        }
     elif "/" in value or stated:
         raise DataError("no such data", where=option, found=f"'{value}'", cure="give a folder, a .zip or a .npz")
     else:
@@ -69,7 +75,7 @@ def data_table(value: str, previous: dict[str, Any] | None = None, option: str =
     return {**kept, **table}
 
 
-def _kind_of(path: Path, previous: Any, option: str) -> str:
+def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
     """The kind of data that a path is."""
     kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
     if kind not in ("folder", "zip", "npz"):
@@ -77,8 +83,8 @@ def _kind_of(path: Path, previous: Any, option: str) -> str:
     before = previous.get("kind") if isinstance(previous, dict) else None
     if before in ("pairs", "domains"):
         return str(before)
-    found = two_domain_kind(path)
-    if found is None or before == kind:
+    found = None if not two_domains or (kind == "folder" and before) else two_domain_kind(path)
+    if found is None:
         return kind
     other = "domains" if found == "pairs" else "pairs"
     reason = "belong together" if found == "pairs" else "do not belong together"
@@ -171,14 +177,16 @@ def path_text(path: Path, option: str) -> str:
     return str(path)
 
 
-def data_config(value: str, previous: DataConfig | None = None, option: str = "--data") -> DataConfig:
+def data_config(
+    value: str, previous: DataConfig | None = None, option: str = "--data", *, two_domains: bool = True
+) -> DataConfig:
     """The same as a config.
 
     Raises:
         DataError: see `data_table`.
     """
     before = None if previous is None else previous.model_dump(mode="json", exclude_none=True)
-    return table_config(data_table(value, before, option))
+    return table_config(data_table(value, before, option, two_domains=two_domains))
 
 
 def table_config(table: dict[str, Any]) -> DataConfig:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits, ImageDataConfig, SizedSource, loading_memory
@@ -175,27 +176,31 @@ def check(
 
 
 def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:
-    """Warn if there are few images, copies, images of a single colour or implausible classes."""
+    """Warn if there are few images, copies, images of a single colour or implausible classes.
+
+    Of two domains each is checked; pairs are copies if both of their images are.
+    """
     train = data.train
     assert isinstance(train, SizedSource)
+    domains: list[SizedSource] = list(train.domain_sources) or [train]
 
     def warn(field: str, message: str, tip: str, cure: str) -> None:
         findings.warnings.append(Finding(field, message, tip, cure))
 
-    if len(train) < recipe.batch:
-        available = f"there {agree(len(train), 'is', 'are')} only {len(train):,}"
+    fewest = min(map(len, domains))
+    if fewest < recipe.batch:
+        available = f"there {agree(fewest, 'is', 'are')} only {fewest:,}"
         reason = f"a batch of {recipe.batch} contains some images twice, because {available}"
-        warn("batch", reason, "M02", f"set it to {max(2, len(train) // 2)}, or add images")
-    images = train.gather(train.evenly_spaced(MAX_IMAGES)).images
-    flat = images.flatten(1)
-    plain = int((flat.amin(1) == flat.amax(1)).sum())
-    if plain > MAX_COPIES * len(flat):
-        reason = f"{plain:,} of {len(flat):,} images {agree(plain, 'is', 'are')} of a single colour"
-        warn("data", reason, "T01", "check these images, and remove them")
-    digests = {hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest() for row in flat}
-    if (copies := len(flat) - len(digests)) > max(MAX_COPIES * len(flat), plain):
-        verb = agree(copies, "is a copy of another", "are copies of others")
-        reason = f"{copies:,} of {len(flat):,} images {verb}: G will generate those more often"
+        warn("batch", reason, "M02", f"set it to {max(2, fewest // 2)}, or add images")
+    for name, source in zip(("a: ", "b: ") if len(domains) > 1 else ("",), domains, strict=True):
+        flat = source.gather(source.evenly_spaced(MAX_IMAGES)).images.flatten(1)
+        plain = int((flat.amin(1) == flat.amax(1)).sum())
+        if plain > MAX_COPIES * len(flat):
+            reason = f"{name}{plain:,} of {len(flat):,} images {agree(plain, 'is', 'are')} of a single colour"
+            warn("data", reason, "T01", "check these images, and remove them")
+        if not train.paired and (reason := _copies(flat, "images", plain)):
+            warn("data", name + reason, "M02", "remove the copies")
+    if train.paired and (reason := _copies(train.gather(train.evenly_spaced(MAX_IMAGES)).images.flatten(1), "pairs")):
         warn("data", reason, "M02", "remove the copies")
     classes = len(train.classes)
     if classes == 1:
@@ -206,6 +211,22 @@ def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:
             f"{count_noun(classes, 'class', 'classes')} for {count_noun(len(train), 'image')} are probably not classes"
         )
         warn("data", reason, "T13", "name the folder one level up, or put all images into one folder")
+
+
+def _copies(flat: Tensor, what: str, expected: int = 0) -> str:
+    """What is wrong with samples, uint8, N x D, of which too many are copies; empty if nothing is.
+
+    Args:
+        flat: the samples.
+        what: "images" or "pairs".
+        expected: how many copies need no words, because something else is said of them.
+    """
+    digests = {hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest() for row in flat}
+    copies = len(flat) - len(digests)
+    if copies <= max(MAX_COPIES * len(flat), expected):
+        return ""
+    verb = agree(copies, "is a copy of another", "are copies of others")
+    return f"{copies:,} of {len(flat):,} {what} {verb}: G will generate those more often"
 
 
 def _compare_sizes(sizes: dict[str, int], findings: Findings, with_width: Sequence[str] = ("g", "d")) -> None:

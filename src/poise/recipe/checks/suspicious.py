@@ -37,7 +37,8 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
 
 def unused_labels_note(recipe: Recipe, classes: int) -> list[str]:
     """A note if the user's own images have classes that the recipe does not use."""
-    if recipe.uses_labels or classes < 2 or "path" not in type(recipe.data).model_fields:
+    translates = recipe.network.direction is not None
+    if recipe.uses_labels or translates or classes < 2 or "path" not in type(recipe.data).model_fields:
         return []
     return [f"this recipe does not use the {classes:,} classes of the data; the recipe 'cgan' would use them"]
 

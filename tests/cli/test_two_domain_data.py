@@ -1,0 +1,101 @@
+"""Data of two domains on the command line: trained on, moved and resumed; checked; and refused without a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poise.runs.run import Run
+
+RECIPE = """
+name = "{kind}"
+steps = 2
+batch = 4
+data = {{ kind = "{kind}", path = "nowhere", size = 8 }}
+latent = {{ kind = "source" }}
+objective = {{ kind = "least_squares" }}
+optimizer = {{ g = {{ kind = "adam" }}, d = {{ kind = "adam" }} }}
+tempo = {{ kind = "ratio" }}
+log = {{ rows = 1, samples = 2, saves = 2, sheet = 4, to = [] }}
+[network]
+direction = "{direction}"
+g = {{ kind = "translator", width = 2, blocks = 1, downsamplings = 1 }}
+d = {{ kind = "patch", width = 2, layers = 1 }}
+"""
+DIRECTIONS = {"pairs": "a_to_b", "domains": "both_ways"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `set` with the images of a and b, 12 of each, and a recipe for each kind."""
+    random = np.random.default_rng(0)
+    for domain in "ab":
+        (tmp_path / "set" / domain).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"set/{domain}/{i}.png")
+    for kind, direction in DIRECTIONS.items():
+        (tmp_path / f"{kind}.toml").write_text(RECIPE.format(kind=kind, direction=direction))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+def test_a_run_resumes_where_its_data_was_moved_and_not_with_other_data(
+    kind: str, poise: Callable, place: Path
+) -> None:
+    resume = ("train", "--resume", "--out", "run", "--steps", 4)
+    result = poise("train", f"{kind}.toml", "--data", "set", "--out", "run")
+    assert result.code == 0, result.err
+    shown = "11 pairs" if kind == "pairs" else "11 images and 11 images"
+    assert f"{kind}: {shown}, 6x8x8" in result.out + result.err
+    assert json.loads((place / "run/run.json").read_text())["data"]["parts"] == [3, 3]
+    (place / "set").rename(place / "moved")
+    poise(*resume).assert_error(3, "no such file or folder", "give its new path with --data")
+    result = poise(*resume, "--data", "moved")
+    assert result.code == 0, result.err
+    assert (Run("run").recipe.data.tag(), Run("run").checkpoint.step) == (kind, 4)
+    (place / "moved/b/0.png").write_bytes((place / "moved/b/1.png").read_bytes())
+    poise(*resume[:-1], 6).assert_error(3, "the data is not what this run was trained on")
+
+
+def test_two_paths_can_move_too(poise: Callable, place: Path) -> None:
+    paths = ("--set", 'data={kind="domains", a="set/a", b="set/b", size=8}')
+    result = poise("train", "domains.toml", *paths, "--out", "run")
+    assert result.code == 0, result.err
+    (place / "set").rename(place / "moved")
+    resume = ("train", "--resume", "--out", "run", "--steps", 4)
+    poise(*resume).assert_error(3, "data.a: no such", "give its new paths with --set data.a=PATH --set data.b=PATH")
+    result = poise(*resume, "--set", 'data.a="moved/a"', "--set", 'data.b="moved/b"')
+    assert result.code == 0, result.err
+    poise("train", "domains.toml", "--data", "moved", "--out", "moved/a/run").assert_error(2, "training images")
+
+
+def test_what_is_recognised_is_said_and_no_recipe_is_chosen(poise: Callable, place: Path) -> None:
+    result = poise("check", "--data", "set")
+    assert (result.code, result.last.startswith("poise: --data: no recipe is chosen for data of two domains")) == (
+        2,
+        True,
+    )
+    assert "it is read as pairs; for another kind give --data domains:set or --data folder:set" in result.err
+    poise("train", "--data", "domains:set").assert_error(2, "no recipe is chosen", "found domains")
+
+
+def test_check_names_the_domain(poise: Callable, place: Path) -> None:
+    for i in range(8):
+        Image.new("RGB", (8, 8), (i // 2, 0, 0)).save(place / f"set/b/{i}.png")
+    result = poise("check", "domains.toml", "--data", "set", "--json")
+    report = json.loads(result.out)
+    assert any(warning["message"].startswith("b: ") for warning in report["warnings"])
+    assert not any(warning["message"].startswith("a: ") for warning in report["warnings"])
+    assert any(note.startswith("a: 11 images and 1 held out, b: ") for note in report["notes"])
+
+
+def test_two_domains_are_not_compared_as_one_set(poise: Callable, place: Path) -> None:
+    """The sub-folders of a folder are classes there, whatever they are called."""
+    assert poise("compare", "set", "set", "--measures", "fid", "--features", "pixels", "--size", 4).code == 0
+    poise("compare", "pairs:set", "set").assert_error(3, "FAKE", "two domains", "such as its folder b")
