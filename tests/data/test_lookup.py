@@ -39,6 +39,7 @@ UNUSUAL = {
     "arms": 5,
     "half_width": 5.0,
     "source": "right",
+    "task": "fonts",
 }
 """A value other than the default for every key."""
 
