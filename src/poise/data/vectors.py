@@ -1,0 +1,193 @@
+"""`vectors`: two sets of vectors that are not paired, such as the words of two languages (Conneau et al. 2018).
+
+A sample is a vector of a and, after it, one of b, drawn independently of each other. There are no images: a vector has
+no layout and no range, and is normalised as a whole (`word_vectors.normalise`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import Field, Strict
+from torch import Tensor
+
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Batch
+from poise.data.listing import display_name
+from poise.data.paths import PathText
+from poise.data.source import DataConfig, DataSplits, Source
+from poise.data.word_vectors import Normalisation, WordVectors, normalise, read_word_vectors
+from poise.errors import DataError
+from poise.utils.printing import count_noun
+
+MIN_VECTORS = 10
+"""The smallest number of vectors of a set: of fewer, CSLS has no neighbours to compare with, and D sees no density."""
+
+
+class VectorSet(Source):
+    """Vectors, of which the first, the most frequent ones, are drawn at random with replacement.
+
+    Args:
+        vectors: float32, N x d.
+        most_frequent: the number of vectors that are drawn from; all of them if there are fewer.
+        name: the name of the random stream that the draws come from.
+    """
+
+    def __init__(self, vectors: Tensor, most_frequent: int, name: str) -> None:
+        self.vectors, self.drawn, self.name = vectors, vectors[:most_frequent], name
+        self.shape = (vectors.shape[1],)
+        self.contents = f"{count_noun(len(vectors), 'vector')} of {count_noun(vectors.shape[1], 'entry', 'entries')}"
+
+    def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
+        """Batch `index`: a function of (seed, index), drawn on the host so that it does not depend on the device."""
+        return Batch(self.draw(size, RandomStreams(streams.seed)(f"data/{self.name}", index)))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `Source.draw`: n x d."""
+        return self.drawn[torch.randint(len(self.drawn), (n,), generator=generator)]
+
+    def preview(self, n: int) -> Tensor:
+        """n vectors, evenly spaced over those that are drawn from; some repeat if there are fewer."""
+        return self.drawn[torch.arange(n) * len(self.drawn) // n]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the vectors and of the number that are drawn from."""
+        header = repr((tuple(self.vectors.shape), len(self.drawn)))
+        return hashlib.sha256(header.encode() + self.vectors.numpy().tobytes()).hexdigest()[:16]
+
+
+class VectorSets(Source):
+    """A vector of a and one of b, B x 2d, drawn independently of each other.
+
+    Args:
+        a: the sources.
+        b: the targets, with equally many entries.
+        most_frequent: see `VectorSet`.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, most_frequent: int) -> None:
+        self.sets = VectorSet(a, most_frequent, "a"), VectorSet(b, most_frequent, "b")
+        self.parts = (a.shape[1], b.shape[1])
+        self.shape = (sum(self.parts),)
+        self.contents = f"{self.sets[0].contents}, and {self.sets[1].contents}"
+
+    def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
+        """See `VectorSet.batch`; each set has a random stream of its own."""
+        return Batch(torch.cat([one.batch(index, size, streams).images for one in self.sets], 1))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `Source.draw`."""
+        return torch.cat([one.draw(n, generator) for one in self.sets], 1)
+
+    def preview(self, n: int) -> Tensor:
+        """See `VectorSet.preview`."""
+        return torch.cat([one.preview(n) for one in self.sets], 1)
+
+    def domain(self, index: int) -> VectorSet:
+        """See `Source.domain`."""
+        return self.sets[index]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of those of both sets."""
+        return hashlib.sha256("/".join(one.fingerprint for one in self.sets).encode()).hexdigest()[:16]
+
+
+class TwoSets(NamedTuple):
+    """Two sets of vectors as they were read, before they are normalised."""
+
+    a: WordVectors
+    b: WordVectors
+
+
+class VectorSetsConfig(DataConfig):
+    """The base of data that consists of two sets of vectors.
+
+    D's samples are drawn from the `most_frequent` first vectors of each set, since those of rare words are noisy.
+    `normalisation` lists the steps that each set is normalised by; see `word_vectors.normalise`.
+    """
+
+    most_frequent: int = Field(default=75_000, ge=1)
+    normalisation: Annotated[tuple[Normalisation, ...], Strict(False)] = ("unit", "centre", "unit")
+
+    @abstractmethod
+    def read(self) -> TwoSets:
+        """Both sets.
+
+        Raises:
+            DataError: a file is missing or damaged, or the sets can't be mapped onto each other.
+        """
+
+    def normalised(self, one: WordVectors) -> Tensor:
+        """The normalised vectors of a set, float32, N x d."""
+        return torch.from_numpy(normalise(one.vectors, self.normalisation))
+
+    def load(self, root: Path | None = None) -> DataSplits:
+        """Both sets, normalised; `root` is not used, and nothing is held out.
+
+        Raises:
+            DataError: see `read`.
+        """
+        sets = self.read()
+        source = VectorSets(self.normalised(sets.a), self.normalised(sets.b), self.most_frequent)
+        return DataSplits(source, notes=[*sets.a.notes, *sets.b.notes])
+
+
+class VectorsConfig(VectorSetsConfig):
+    """The vectors of two files, the sources `a` and the targets `b`, with the most frequent words first.
+
+    The formats are those of `word_vectors.read_word_vectors`. Of each file the first `vocabulary` vectors are read.
+    """
+
+    kind: Literal["vectors"] = "vectors"
+    a: PathText
+    b: PathText
+    vocabulary: int = Field(default=200_000, ge=MIN_VECTORS)
+
+    def read(self) -> TwoSets:
+        """See `VectorSetsConfig.read`."""
+        sets = TwoSets(*(_read(path, f"data.{name}", self.vocabulary) for name, path in (("a", self.a), ("b", self.b))))
+        dims = [one.vectors.shape[1] for one in sets]
+        if dims[0] != dims[1]:
+            found = f"{dims[0]:,} in {display_name(self.a)}, {dims[1]:,} in {display_name(self.b)}"
+            cure = "train both sets with the same dimension, or reduce the larger one by PCA"
+            what = "the vectors of both sets must have equally many entries"
+            raise DataError(what, where="data", found=found, cure=cure)
+        return sets
+
+
+def _read(path: str, where: str, limit: int) -> WordVectors:
+    """A set of at least `MIN_VECTORS` vectors; what has been read is kept until the file changes.
+
+    Raises:
+        DataError: see `VectorSetsConfig.read`.
+    """
+    location = Path(path).expanduser()
+    try:
+        stat = location.stat()
+        stamp = stat.st_mtime_ns, stat.st_size
+    except OSError:
+        stamp = 0, 0  # the error that follows says why
+    words = _read_once(location, limit, stamp)
+    if len(words.words) < MIN_VECTORS:
+        found = f"{count_noun(len(words.words), 'vector')} in {display_name(path)}"
+        raise DataError(f"needs at least {MIN_VECTORS} vectors", where=where, found=found, cure="use a larger set")
+    return words
+
+
+@lru_cache(maxsize=2)
+def _read_once(path: Path, limit: int, stamp: tuple[int, int]) -> WordVectors:
+    """Read a file, once for all runs of a process that start from it, as reading takes longer than anything else.
+
+    Args:
+        path: the file.
+        limit: the number of vectors that are read.
+        stamp: the time of its last change, and its size.
+    """
+    return read_word_vectors(path, limit)
