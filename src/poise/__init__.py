@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from poise import objectives as objectives
     from poise import optimizers as optimizers
     from poise import tricks as tricks
+    from poise.api import align as align
     from poise.api import train as train
     from poise.errors import PoiseError as PoiseError
     from poise.errors import Stopped as Stopped
@@ -42,6 +43,7 @@ _MODULE_OF = {
     "Recipe": "poise.recipe.model",
     "Run": "poise.runs.run",
     "Stopped": "poise.errors",
+    "align": "poise.api",
     "choose_recipe": "poise.training.default_recipe",
     "lerp": "poise.latents",
     "load_generator": "poise.export.load",
@@ -59,6 +61,7 @@ __all__ = [
     "Run",
     "Stopped",
     "__version__",
+    "align",
     "choose_recipe",
     "data",
     "functional",

@@ -1,21 +1,24 @@
-"""`poise.train`: the command `poise train` for scripts and notebooks.
+"""`poise.train` and `poise.align`: the commands `poise train` and `poise align` for scripts and notebooks.
 
 The recipe may be a name, a path or a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from poise.alignment.align import RECIPE, Alignment, align_table
+from poise.alignment.align import align as align_sets
 from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
 from poise.cli.train import initial_table
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
+from poise.recipe.shipped import load_table
 from poise.retired import renamed_argument
 from poise.runs.run import Run
 from poise.training.listener import ProgressListener
@@ -104,3 +107,49 @@ def _table(recipe: Any, out: str | Path | None, init_from: str | None, *, resume
 
 def _text(value: str | Path | None) -> str | None:
     return None if value is None else str(value)
+
+
+def align(
+    source: str | Path,
+    target: str | Path,
+    out: str | Path | None = None,
+    *,
+    dictionary: str | Path | None = None,
+    starts: int = 10,
+    steps: int | None = None,
+    most_frequent: int | None = None,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    device: str = "auto",
+    listener: ProgressListener | None = None,
+) -> Alignment:
+    """Map one set of vectors onto another without known pairs, and write the map, a dictionary and the mapped vectors.
+
+    Args:
+        source: the file of the vectors to map, `.vec`, `.txt`, `.bin`, `.npz` or `.npy`, the most frequent words first.
+        target: that of the vectors to map them onto.
+        out: the folder of the results. The default is `runs/align`, with a number if this folder exists.
+        dictionary: a file of known translations, a pair of words per line, with which the result is compared.
+        starts: the largest number of random starts.
+        steps: the number of training steps of each; replaces that of the recipe `align`.
+        most_frequent: how many of the first vectors of each file D sees; replaces that of the recipe.
+        seed: the seed of the first start; the next ones follow.
+        changes: other fields of the recipe as after `--set`, such as ["optimizer.g.lr=1e-3"].
+        device: "auto", "cpu", "cuda", "cuda:1".
+        listener: is told of messages, alarms and the progress of long work (see `poise.NullListener`).
+
+    Raises:
+        RecipeError, DataError: before anything is written.
+        Diverged, DiskError, OutOfMemory: during the search.
+        Stopped: a signal (Ctrl-C) or the listener has stopped the search.
+    """
+    table = align_table(str(source), str(target), load_table(RECIPE), most_frequent)
+    table = apply_changes(table, None, {"seed": seed, "steps": steps}, list(changes))
+    return align_sets(
+        decode(table),
+        None if out is None else Path(out),
+        dictionary=None if dictionary is None else Path(dictionary),
+        starts=starts,
+        device=device,
+        listener=listener,
+    )

@@ -45,7 +45,7 @@ def test_refinement_repairs_a_map_that_is_nearly_right() -> None:
     rounds: list[Round] = []
     refined = refine(start, source, target, rounds=5, notify=rounds.append)
     assert refined.rounds == tuple(rounds)
-    assert len(rounds) == 6
+    assert len(rounds) == 4, "it ends when the pairs do not change any more"
     assert rounds[0].pairs == 0
     assert rounds[-1].pairs == 300
     assert rounds[0].criterion == pytest.approx(mean_cosine_criterion(apply_map(start, source), target))

@@ -12,7 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from poise.alignment.neighbours import mean_cosine_criterion, mutual_csls_pairs, unit_rows
+from poise.alignment.neighbours import (
+    mean_cosine_criterion,
+    mean_similarities,
+    mutual_csls_pairs,
+    nearest_by_csls,
+    unit_rows,
+)
 
 
 def procrustes(source: Tensor, target: Tensor) -> Tensor:
@@ -69,7 +75,8 @@ def refine(
 ) -> Refinement:
     """Alternate between pairs of mutual nearest neighbours by CSLS and Procrustes' map of these pairs.
 
-    It ends early if no pair is mutual, which happens only to a map that aligns nothing.
+    It ends early if the pairs are those of the round before, so that nothing would change any more, or if no pair is
+    mutual, which happens only to a map that aligns nothing.
 
     Args:
         weights: the map at the start, d x d.
@@ -87,9 +94,39 @@ def refine(
             notify(found[-1])
 
     add(weights, 0)
+    pairs = torch.empty(0, 2)
     for _ in range(rounds):
-        pairs = mutual_csls_pairs(apply_map(found[-1].weights, source), target, most_frequent)
-        if len(pairs) == 0:
+        before, pairs = pairs, mutual_csls_pairs(apply_map(found[-1].weights, source), target, most_frequent)
+        if len(pairs) == 0 or torch.equal(pairs, before):
             break
         add(procrustes(source[pairs[:, 0]], target[pairs[:, 1]]), len(pairs))
     return Refinement(tuple(found))
+
+
+def held_out_agreement(weights: Tensor, source: Tensor, target: Tensor, most_frequent: int = 15_000) -> float:
+    """The share of a map's pairs that maps fitted to other pairs confirm, 0 to 1; it needs no dictionary.
+
+    The mutual nearest neighbours under the map are divided into two halves. Procrustes' map of each half translates the
+    sources of the other, and a pair is confirmed if its source gets the same target again. A wrong map has such pairs
+    too, but they are coincidences, which other coincidences do not predict.
+
+    Args:
+        weights: the map, d x d.
+        source: N x d, rows of length 1, the most frequent first.
+        target: M x d, the same.
+        most_frequent: see `refine`.
+
+    Returns:
+        0 if there are fewer than two pairs.
+    """
+    pairs = mutual_csls_pairs(apply_map(weights, source), target, most_frequent)
+    if len(pairs) < 2:
+        return 0.0
+    confirmed = 0
+    for fitted, held_out in ((pairs[::2], pairs[1::2]), (pairs[1::2], pairs[::2])):
+        mapped = apply_map(procrustes(source[fitted[:, 0]], target[fitted[:, 1]]), source)
+        means = mean_similarities(mapped, target)
+        rows = held_out[:, 0]
+        found = nearest_by_csls(mapped[rows], target, means.source[rows], means.target).indices[:, 0]
+        confirmed += int((found == held_out[:, 1]).sum())
+    return confirmed / len(pairs)

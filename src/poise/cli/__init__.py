@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from poise.cli import (
+    align,
     check,
     compare,
     export,
@@ -62,6 +63,7 @@ COMMANDS = {
     "push": push.push,
     "watch": watch.watch,
     "web": web.web,
+    "align": align.align,
     "ladder": ladder.ladder,
     "study": study.study,
     "report": report.report,
@@ -131,6 +133,7 @@ MEMORY_CURES = {
     "compare": "use fewer or smaller images: --n, --size",
     "study": "use smaller batches in the plan",
     "ladder": "use smaller batches or images: --batch, --size",
+    "align": "read fewer vectors: --set data.vocabulary=50000",
     "check": "use smaller batches: --set batch=N",
 }
 """The cure for too little memory, by command."""

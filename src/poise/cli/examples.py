@@ -32,6 +32,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "watch": ("poise watch runs/ring", "poise watch training.csv --columns step=iter,d=loss_D,g=loss_G"),
     "study": ("poise study plan.toml --dry-run", "poise study plan.toml --out runs/study --workers 2"),
     "report": ("poise report runs/study", "poise report runs/study --json"),
+    "align": (
+        "poise align english.vec italian.vec --out runs/en-it",
+        "poise align english.vec italian.vec --dictionary en-it.txt --json",
+    ),
     "ladder": ("poise ladder --data images/ --steps 1000 --out runs/ladder",),
 }
 

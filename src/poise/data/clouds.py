@@ -1,7 +1,7 @@
 """`clouds`: two sets of points of which one is the other, rotated at random, with noise. The true map is known.
 
 A rotation can only be found if no other one maps the points onto each other. Here the points form clusters, and the
-cluster of rank r has a weight of 1 / r, as the words of a language have (Zipf's law): each looks different.
+cluster of rank r has a weight of r^-zipf, as the words of a language have with 1 (Zipf's law): each looks different.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def random_orthogonal(dim: int, generator: torch.Generator) -> Tensor:
 
 
 def rotated_clouds(
-    count: int, dim: int, clusters: int, spread: float, noise: float, generator: torch.Generator
+    count: int, dim: int, clusters: int, zipf: float, spread: float, noise: float, generator: torch.Generator
 ) -> RotatedClouds:
     """Points of clusters with Zipf weights, and their rotations.
 
@@ -48,12 +48,13 @@ def rotated_clouds(
         count: N.
         dim: d.
         clusters: the number of clusters, whose centres are drawn from N(0, I).
+        zipf: the exponent of their weights.
         spread: the standard deviation of the points of a cluster, in each coordinate.
         noise: that of the noise of b, relative to the standard deviation of a coordinate of b.
         generator: where all of them are drawn from.
     """
     centres = torch.randn(clusters, dim, generator=generator)
-    weights = 1 / torch.arange(1, clusters + 1)
+    weights = torch.arange(1, clusters + 1).float() ** -zipf
     members = torch.multinomial(weights, count, replacement=True, generator=generator)
     a = centres[members] + spread * torch.randn(count, dim, generator=generator)
     rotation = random_orthogonal(dim, generator)
@@ -71,6 +72,7 @@ class CloudsConfig(VectorSetsConfig):
     count: int = Field(default=2000, ge=MIN_VECTORS, le=10**6)
     dim: int = Field(default=50, ge=1, le=4096)
     clusters: int = Field(default=100, ge=1, le=10**6)
+    zipf: float = Field(default=1.0, ge=0)
     spread: float = Field(default=0.5, ge=0)
     noise: float = Field(default=0.0, ge=0)
     draw: int = Field(default=0, ge=0, le=2**63 - 1)
@@ -78,7 +80,7 @@ class CloudsConfig(VectorSetsConfig):
     def clouds(self) -> RotatedClouds:
         """The clouds with the rotation."""
         generator = torch.Generator().manual_seed(self.draw)
-        return rotated_clouds(self.count, self.dim, self.clusters, self.spread, self.noise, generator)
+        return rotated_clouds(self.count, self.dim, self.clusters, self.zipf, self.spread, self.noise, generator)
 
     def read(self) -> TwoSets:
         """See `rotated_clouds`."""

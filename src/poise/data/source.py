@@ -54,9 +54,11 @@ class Source(ABC):
         classes: the class names by label; empty if the data has no labels.
         parts: the number of channels (or vector entries) of each domain in a sample; empty for ordinary data.
         domain_sources: the images of each domain on their own, as many as `parts`.
+        contents: what endless data consists of, in words.
     """
 
     shape: Shape
+    contents: str = "points in the plane"
     classes: tuple[str, ...] = ()
     parts: tuple[int, ...] = ()
 

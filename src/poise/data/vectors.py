@@ -1,7 +1,8 @@
 """`vectors`: two sets of vectors that are not paired, such as the words of two languages (Conneau et al. 2018).
 
 A sample is a vector of a and, after it, one of b, drawn independently of each other. There are no images: a vector has
-no layout and no range, and is normalised as a whole (`word_vectors.normalise`).
+no layout and no range. It is normalised as a whole (`word_vectors.normalise`) and multiplied by sqrt(d), so that the
+mean square of the entries of a vector of length 1 is 1, as of other data; a linear map is the same with that factor.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class VectorSetsConfig(DataConfig):
             DataError: see `read`.
         """
         sets = self.read()
-        source = VectorSets(self.normalised(sets.a), self.normalised(sets.b), self.most_frequent)
+        a, b = (self.normalised(one) * one.vectors.shape[1] ** 0.5 for one in sets)
+        source = VectorSets(a, b, self.most_frequent)
         return DataSplits(source, notes=[*sets.a.notes, *sets.b.notes])
 
 

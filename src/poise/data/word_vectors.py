@@ -192,16 +192,23 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], limit: int | None, path
 def write_word_vectors(path: Path, words: WordVectors) -> None:
     """Write a file of vectors in the format of its ending, uncompressed. Text has six significant digits.
 
+    A `.npy` array has no words.
+
     Raises:
-        DataError: a word can't be written in this format, or the ending is none of `.vec`, `.txt`, `.bin`, `.npz`.
+        DataError: a word can't be written in this format, or the ending is none of `.vec`, `.txt`, `.bin`, `.npz` and
+            `.npy`.
         DiskError: the file can't be written; the old version stays.
     """
     if path.suffix.lower() == ".npz":
         with open_atomic(path) as stream:
             np.savez(stream, allow_pickle=False, words=np.array(words.words), vectors=words.vectors)
         return
+    if path.suffix.lower() == ".npy":
+        with open_atomic(path) as stream:
+            np.save(stream, words.vectors, allow_pickle=False)
+        return
     if path.suffix.lower() not in ENTRY_FORMATS:
-        cure = "use .vec, .txt, .bin or .npz"
+        cure = "use .vec, .txt, .bin, .npz or .npy"
         raise DataError("not a format in which word vectors are written", where=str(path), cure=cure)
     binary = path.suffix.lower() == ".bin"
     forbidden = " \n" if binary else "\t\n"

@@ -58,7 +58,7 @@ def start_info(
     """The information for listeners before the first step."""
     sizes = parameter_counts(game)
     shape = "x".join(map(str, source.shape))
-    data = f"{_count(source)}, {shape}" if isinstance(source, SizedSource) else "points in the plane"
+    data = f"{_count(source)}, {shape}" if isinstance(source, SizedSource) else source.contents
     parameters = ", ".join(f"{label} {sizes[name]:,}" for name, label in NETWORK_NAMES.items() if name in sizes)
     facts = [
         f"{recipe.data.tag()}: {data}",

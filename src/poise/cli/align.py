@@ -1,0 +1,95 @@
+"""`poise align`: maps one set of vectors onto another without known pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from poise.cli.options import AsJson, Changes, Device
+from poise.cli.results import progress_bar
+from poise.utils.printing import count_noun, print_json, print_line
+
+if TYPE_CHECKING:
+    from poise.alignment.align import Alignment
+    from poise.alignment.search import Evaluation
+
+
+def align(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The vectors to map: .vec, .txt, .bin, .npz or .npy.")],
+    target: Annotated[str, typer.Argument(metavar="TGT", help="The vectors to map them onto.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the results.", show_default="runs/align, runs/align-2, ...")
+    ] = None,
+    dictionary: Annotated[
+        Path | None, typer.Option(help="Known translations, a pair of words per line, to compare the result with.")
+    ] = None,
+    starts: Annotated[int, typer.Option(min=1, max=1000, help="The largest number of random starts.")] = 10,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Training steps per start.", show_default="the recipe's")
+    ] = None,
+    most_frequent: Annotated[
+        int | None, typer.Option(min=1, help="How many of the first vectors D sees.", show_default="75000")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the first start.")] = 0,
+    changes: Changes = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Map one set of vectors onto another without known pairs, such as the words of two languages."""
+    from poise.alignment.align import RECIPE, align_table
+    from poise.alignment.align import align as align_sets
+    from poise.cli.recipe_arguments import apply_changes
+    from poise.recipe.decode import decode
+    from poise.recipe.shipped import load_table
+    from poise.training.listener import NullListener
+    from poise.utils.progress import Progress
+
+    table = align_table(source, target, load_table(RECIPE), most_frequent)
+    recipe = decode(apply_changes(table, None, {"steps": steps, "seed": seed}, changes))
+
+    class Messages(NullListener):
+        """Prints messages, and shows the progress of long work."""
+
+        def __init__(self, progress: Progress) -> None:
+            self.on_progress = progress
+
+        def on_message(self, sentence: str) -> None:
+            """See `NullListener.on_message`."""
+            print_line(sentence, err=True)
+
+    with progress_bar("reading the vectors") as progress:
+        result = align_sets(
+            recipe,
+            out,
+            dictionary=dictionary,
+            starts=starts,
+            device=device,
+            listener=Messages(progress),
+            notify=_print_evaluation,
+        )
+    if as_json:
+        print_json(result.as_json())
+    else:
+        _print_result(result)
+
+
+def _print_evaluation(found: Evaluation) -> None:
+    print_line(
+        f"start {found.start}, step {found.step:,}: criterion {found.before:.3f}, refined {found.criterion:.3f}; "
+        f"{count_noun(found.pairs, 'pair')}, {found.agreement:.0%} of them confirmed",
+        err=True,
+    )
+
+
+def _print_result(result: Alignment) -> None:
+    """Print whether the map is clear, how good it is, and where it is."""
+    best, clear = result.refined, result.found.is_clear
+    verdict = "a clear map" if clear else "no clear map was found; this is the best one"
+    origin = f"start {best.start}, step {best.step:,}"
+    print_line(f"{verdict}: {origin}, criterion {best.criterion:.3f}, {best.agreement:.0%} of its pairs confirmed")
+    if result.precision is not None and result.known is not None:
+        scores = ", ".join(f"P@{k} {share:.1%}" for k, share in result.precision.csls.items())
+        print_line(f"{scores} of {len(result.known.sources):,} of the {result.known.total:,} words of the dictionary")
+    print_line(f"{result.folder}: map.npy, dictionary.tsv, mapped and target vectors, align.json")

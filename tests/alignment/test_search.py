@@ -1,0 +1,111 @@
+"""The search over starts, and the files that it leads to, on clouds so small that three steps are enough."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alignment.vectors import cloud, rotation
+from poise.alignment import search as searching
+from poise.alignment.align import align
+from poise.alignment.neighbours import unit_rows
+from poise.alignment.refinement import apply_map, held_out_agreement, procrustes
+from poise.alignment.search import Evaluation, search
+from poise.data.clouds import CloudsConfig
+from poise.data.word_vectors import read_word_vectors
+from poise.errors import RecipeError, Stopped
+from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
+from poise.recipe.shipped import load_table
+from poise.training.listener import NullListener
+
+TINY: dict[str, Any] = {"kind": "clouds", "count": 80, "dim": 3, "clusters": 6, "spread": 0.3}
+
+
+def tiny(**changes: Any) -> Recipe:
+    """Two steps of eight points in space, with an evaluation after each."""
+    table = load_table("align") | {"steps": 2, "batch": 8, "data": TINY}
+    table["network"]["d"]["width"] = 4
+    table["log"] = {"rows": 2, "samples": 2, "saves": 1, "sheet": 4, "to": []}
+    return decode(table | changes)
+
+
+def test_pairs_of_a_right_map_are_confirmed_and_those_of_a_wrong_one_are_not() -> None:
+    source, truth = cloud(300, 12, 0), rotation(12, 1)
+    target = unit_rows(source @ truth.T + 0.03 * torch.randn(300, 12, generator=torch.Generator().manual_seed(2)))
+    assert held_out_agreement(procrustes(source, target), source, target) > 0.95
+    assert held_out_agreement(rotation(12, 5), source, target) < 0.5
+    assert held_out_agreement(torch.eye(12), source[:1], target[:1]) == 0
+
+
+def test_a_search_ends_when_a_map_is_clear(tmp_path: Path) -> None:
+    told: list[Evaluation] = []
+    recipe = tiny()
+    data = recipe.data
+    assert isinstance(data, CloudsConfig)
+    source, target = (data.normalised(one) for one in data.read())
+    found = search(recipe, source, target, tmp_path, starts=8, notify=told.append)
+    assert found.evaluations == tuple(told)
+    assert found.is_clear
+    assert found.best is max(told, key=lambda evaluation: evaluation.criterion)
+    assert [e.is_clear for e in told] == [False] * (len(told) - 1) + [True]
+    assert torch.allclose(found.weights, data.clouds().rotation, atol=1e-3)
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    assert folders == [f"start-{k}" for k in range(1, told[-1].start + 1)]
+    seeds = [(tmp_path / name / "recipe.toml").read_text().count(f"seed = {k}\n") for k, name in enumerate(folders)]
+    assert seeds == [1] * len(folders), "each start has a seed of its own"
+
+
+def test_without_a_clear_map_all_starts_are_made_and_the_best_map_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "AGREEMENT", 1.1)
+    result = align(tiny(), tmp_path / "out", starts=2)
+    evaluations = result.found.evaluations
+    assert [(e.start, e.step) for e in evaluations] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert result.found.best.criterion == max(e.criterion for e in evaluations)
+    assert not result.found.is_clear
+    assert json.loads((tmp_path / "out" / "align.json").read_text())["clear"] is False
+    with pytest.raises(RecipeError, match="has an alignment already; choose another folder"):
+        align(tiny(), tmp_path / "out")
+
+
+def test_the_files_are_those_of_the_map(tmp_path: Path) -> None:
+    result = align(tiny(), tmp_path, starts=8)
+    data = tiny().data
+    assert isinstance(data, CloudsConfig)
+    source, target = (data.normalised(one) for one in data.read())
+    weights = torch.from_numpy(np.load(tmp_path / "map.npy"))
+    assert torch.equal(weights, result.map)
+    mapped, targets = (read_word_vectors(tmp_path / f"{name}.npz") for name in ("mapped", "target"))
+    assert np.allclose(mapped.vectors, (source @ weights.T).numpy(), atol=1e-6)
+    assert np.array_equal(targets.vectors, target.numpy())
+    lines = [line.split("\t") for line in (tmp_path / "dictionary.tsv").read_text().splitlines()]
+    assert lines[0] == ["source", "target", "csls"]
+    assert len(lines) == 1 + 80 * 5
+    firsts = lines[1::5]
+    assert [line[0] for line in firsts] == list(map(str, range(80)))
+    assert sum(line[0] == line[1] for line in firsts) > 60, "in space, some points are hubs even for CSLS"
+    assert all(float(a[2]) >= float(b[2]) for a, b in pairwise(lines[1:6]))
+    assert torch.allclose(apply_map(weights, source), unit_rows(target), atol=1e-2)
+
+
+def test_a_listener_can_stop_the_search(tmp_path: Path) -> None:
+    class Impatient(NullListener):
+        def on_message(self, sentence: str) -> None:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped, match="stopped by enough"):
+        align(tiny(), tmp_path, starts=3, listener=Impatient())
+    assert not (tmp_path / "align.json").exists()
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.kind: poise align maps sets of vectors, found ring"):
+        align(decode(load_table("ring")), tmp_path)
