@@ -34,7 +34,7 @@ ROUNDS = 30
 AGREEMENT = 0.9
 """The share of its pairs that must be confirmed (`held_out_agreement`) for a map to be clearly right."""
 
-PAIRED = 0.33
+PAIRED = 0.5
 """The share of the vectors, of the smaller set, that must have a pair under such a map.
 
 What both shares are for right and for wrong maps is in docs/notes/align.md.

@@ -69,7 +69,7 @@ class CloudsConfig(VectorSetsConfig):
     """
 
     kind: Literal["clouds"] = "clouds"
-    count: int = Field(default=2000, ge=MIN_VECTORS, le=10**6)
+    count: int = Field(default=1000, ge=MIN_VECTORS, le=10**6)
     dim: int = Field(default=50, ge=1, le=4096)
     clusters: int = Field(default=100, ge=1, le=10**6)
     zipf: float = Field(default=1.0, ge=0)

@@ -111,11 +111,12 @@ class VectorSetsConfig(DataConfig):
     """The base of data that consists of two sets of vectors.
 
     D's samples are drawn from the `most_frequent` first vectors of each set, since those of rare words are noisy.
-    `normalisation` lists the steps that each set is normalised by; see `word_vectors.normalise`.
+    `normalisation` lists the steps that each set is normalised by; see `word_vectors.normalise`. Centring is possible,
+    but it removes what D finds first: the mean.
     """
 
     most_frequent: int = Field(default=75_000, ge=1)
-    normalisation: Annotated[tuple[Normalisation, ...], Strict(False)] = ("unit", "centre", "unit")
+    normalisation: Annotated[tuple[Normalisation, ...], Strict(False)] = ("unit",)
 
     @abstractmethod
     def read(self) -> TwoSets:
