@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets translation parity golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets translation parity align golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train

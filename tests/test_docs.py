@@ -15,7 +15,9 @@ from PIL import Image
 from typer.main import get_command
 
 from poise import cli
+from poise.data.clouds import CloudsConfig
 from poise.data.source import DataSplits, SizedSource
+from poise.data.word_vectors import write_word_vectors
 from poise.measure.evaluator import Evaluator
 from poise.study.engines import ENGINES
 from poise.web.server import Server
@@ -31,6 +33,7 @@ BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.M | re.S)
 SHORT = ["--set", "log.sheet=4", "--set", "log.rows=1", "--set", "batch=4", "--set", "measure.n=20", "--steps", "2"]
 SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4"]
 SMALL_ALONE = ["--set", "network.g.width=4"]
+SMALL_MAP = ["--set", "network.d.width=4"]
 FEW = 60
 ALONE = {"autoencoder", "vae", "latent-optimisation"}
 READS_WHAT_COMMANDS_WRITE = {"export.md"}
@@ -83,6 +86,9 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8))
     Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "drawing.png")
+    for language, one in zip(("english", "italian"), CloudsConfig(count=40, dim=3, clusters=4).read(), strict=True):
+        write_word_vectors(tmp_path / f"{language}.vec", one)
+    (tmp_path / "en-it.txt").write_text("".join(f"{word} {word}\n" for word in range(30)))
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
     write_two_domains(tmp_path)
@@ -157,11 +163,13 @@ def run_poise(words: list[str]) -> None:
     if words[0] in ("train", "check"):
         points = any(word in ("ring", "grid", "two_moons", "swiss_roll", "spiral") for word in words)
         own = any("python" in word for word in words)
-        small = SMALL_ALONE if ALONE.intersection(words) else SMALL
+        small = SMALL_ALONE if ALONE.intersection(words) else SMALL_MAP if "align" in words else SMALL
         if "--time" in words:  # it excludes the number of steps in SHORT
             at = words.index("--time")
             words = words[:at] + words[at + 2 :]
         words = [*words, *SHORT, *([] if points or own else small)]
+    if words[0] == "align":
+        words = [*words, *SHORT[:6], *SHORT[-2:], *SMALL_MAP, "--starts", "1"]
     if words[0] == "ladder":
         words = [*words, "--steps", "2", "--batch", "4", "--size", "8"]
     with pytest.raises(SystemExit) as left:

@@ -69,6 +69,7 @@ WORDS = {
     "push": ["push RING a/b/c --license mit"],
     "watch": ["watch RING"],
     "web": ["web RUNS --port 99999"],
+    "align": ["align nowhere.vec nowhere.vec --out OUT"],
     "ladder": ["ladder --steps 1 --batch 1 --out OUT"],
     "study": ["study nowhere.toml"],
     "report": ["report STUDY"],
