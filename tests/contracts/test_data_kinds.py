@@ -15,7 +15,9 @@ from PIL import Image
 from contracts.tiny import Session, recipe, unequal
 from poise.core.config import find_components
 from poise.core.random_streams import RandomStreams
+from poise.data.clouds import CloudsConfig
 from poise.data.source import DataConfig, ImageDataConfig, SizedSource
+from poise.data.word_vectors import write_word_vectors
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -23,6 +25,7 @@ from poise.recipe.toml import parse_toml
 
 KINDS = find_components(DataConfig, "poise.data")
 TOYS = sorted(kind for kind, config in KINDS.items() if not issubclass(config, ImageDataConfig))
+VECTORS = ("clouds", "vectors")
 N = 24
 
 
@@ -60,6 +63,13 @@ def write_two(folder: Path, n: int = N) -> None:
     write_folder(folder / "b", "RGB", n)
 
 
+def write_vectors(folder: Path) -> None:
+    """Two sets of vectors."""
+    folder.mkdir()
+    for name, one in zip("ab", CloudsConfig(count=N, dim=3, clusters=4).read(), strict=True):
+        write_word_vectors(folder / f"{name}.npz", one)
+
+
 WRITE: dict[str, Callable[[Path], object]] = {
     "folder": write_folder,
     "zip": write_zip,
@@ -68,6 +78,7 @@ WRITE: dict[str, Callable[[Path], object]] = {
     "torchvision": write_mnist,
     "pairs": write_two,
     "domains": lambda path: write_two(path, N + 5),
+    "vectors": write_vectors,
 }
 """Writes data of a kind to a path, for the kinds that read some."""
 
@@ -85,6 +96,7 @@ def table_of(kind: str, tmp_path: Path) -> dict[str, Any]:
         WRITE[kind](tmp_path if kind == "torchvision" else path)
     table = {"kind": kind} | FIELDS.get(kind, {})
     table |= {"size": 8} if "size" in KINDS[kind].model_fields else {}
+    table |= {"a": str(path / "a.npz"), "b": str(path / "b.npz")} if kind == "vectors" else {}
     return table | ({"path": str(path)} if "path" in KINDS[kind].model_fields else {})
 
 
@@ -94,7 +106,14 @@ UNPAIRED = {
     "judges": "each",
     "g": {"kind": "translator", "width": 2, "blocks": 1, "downsamplings": 1},
 }
+LINEAR = {
+    "direction": "a_to_b",
+    "judges": "b",
+    "g": {"kind": "linear_map", "start": "orthogonal"},
+    "d": {"kind": "mlp", "width": 4, "depth": 1},
+}
 TRANSLATION = {"pairs": PAIRED, "digit_pairs": PAIRED, "domains": UNPAIRED, "digit_domains": UNPAIRED}
+TRANSLATION |= {"clouds": LINEAR, "vectors": LINEAR}
 
 
 def recipe_of(kind: str, tmp_path: Path) -> Recipe:
@@ -103,7 +122,8 @@ def recipe_of(kind: str, tmp_path: Path) -> Recipe:
     if kind in TRANSLATION:
         changes["network"] = {"d": {"kind": "patch", "width": 2, "layers": 1}} | TRANSLATION[kind]
         changes["latent"] = {"kind": "source"}
-    trick = [{"kind": "target_l1" if TRANSLATION[kind] is PAIRED else "image_pool"}] if kind in TRANSLATION else []
+    tricks = [(PAIRED, "target_l1"), (UNPAIRED, "image_pool"), (LINEAR, "orthogonal_map")]
+    trick = [{"kind": trick} for network, trick in tricks if TRANSLATION.get(kind) is network]
     return recipe("points" if kind in TOYS else "pictures", *trick, **changes)
 
 
@@ -114,10 +134,13 @@ def test_a_kind_of_data(kind: str, tmp_path: Path) -> None:
     assert decode(parse_toml(config.to_toml(), "")) == config
     splits, again = config.data.load(tmp_path), config.data.load(tmp_path)
     source = splits.train
-    assert splits.held_out is not None
     assert source.fingerprint == again.train.fingerprint
-    assert (source.fingerprint == splits.held_out.fingerprint) == (kind in TOYS), "a toy is its distribution"
-    assert len(config.data.paths) == ("path" in config.data.model_dump())
+    if kind in VECTORS:
+        assert splits.held_out is None
+    else:
+        assert splits.held_out is not None
+        assert (source.fingerprint == splits.held_out.fingerprint) == (kind in TOYS), "a toy is its distribution"
+    assert len(config.data.paths) == (2 if kind == "vectors" else "path" in config.data.model_dump())
     streams = RandomStreams(5)
     for index in (0, 7):
         (images, labels), (same, _) = source.batch(index, 4, streams), again.train.batch(index, 4, RandomStreams(5))

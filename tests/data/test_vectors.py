@@ -45,7 +45,7 @@ def test_a_sample_is_a_normalised_vector_of_each_set(tmp_path: Path) -> None:
         rows = (part[:, None] == torch.from_numpy(of_set)).all(2)
         assert rows.any(1).all()
         assert rows.any(0).nonzero().flatten().tolist() == list(range(20)), "the most frequent ones, and all of them"
-        assert torch.equal(source.domain(0).drawn, torch.from_numpy(expected[0])[:20])
+        assert torch.equal(source.domain_sources[0].drawn, torch.from_numpy(expected[0])[:20])
 
 
 def test_draws_are_a_function_of_seed_and_index_and_independent_of_each_other(tmp_path: Path) -> None:

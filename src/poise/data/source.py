@@ -53,7 +53,7 @@ class Source(ABC):
         shape: the shape of a sample: (C, H, W), or (2,).
         classes: the class names by label; empty if the data has no labels.
         parts: the number of channels (or vector entries) of each domain in a sample; empty for ordinary data.
-        domain_sources: the images of each domain on their own, as many as `parts`.
+        domain_sources: the images (or vectors) of each domain on their own, as many as `parts`.
         contents: what endless data consists of, in words.
     """
 
@@ -63,7 +63,7 @@ class Source(ABC):
     parts: tuple[int, ...] = ()
 
     @property
-    def domain_sources(self) -> tuple[ImageDataset, ...]:
+    def domain_sources(self) -> tuple[Source, ...]:
         """See the class."""
         return ()
 
@@ -339,7 +339,11 @@ def with_size(config: ImageDataConfig, size: tuple[int, int]) -> ImageDataConfig
     return config.model_copy(update={"size": _check_size(size)})
 
 
-class ToyConfig(DataConfig):
+class PointsConfig(DataConfig):
+    """Points or vectors, which have no range and of which there is no end."""
+
+
+class ToyConfig(PointsConfig):
     """A distribution in the plane, whose shape is known before it is loaded."""
 
     shape: ClassVar[Shape] = (2,)

@@ -21,13 +21,16 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch
 from poise.data.listing import display_name
 from poise.data.paths import PathText
-from poise.data.source import DataConfig, DataSplits, Source
+from poise.data.source import DataSplits, PointsConfig, Source
 from poise.data.word_vectors import Normalisation, WordVectors, normalise, read_word_vectors
 from poise.errors import DataError
 from poise.utils.printing import count_noun
 
 MIN_VECTORS = 10
 """The smallest number of vectors of a set: of fewer, CSLS has no neighbours to compare with, and D sees no density."""
+
+
+NO_MEASURES = "sets of vectors have no measures: poise align says how good a map is"
 
 
 class VectorSet(Source):
@@ -90,9 +93,10 @@ class VectorSets(Source):
         """See `VectorSet.preview`."""
         return torch.cat([one.preview(n) for one in self.sets], 1)
 
-    def domain(self, index: int) -> VectorSet:
-        """See `Source.domain`."""
-        return self.sets[index]
+    @property
+    def domain_sources(self) -> tuple[VectorSet, VectorSet]:
+        """The sources and the targets."""
+        return self.sets
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +111,7 @@ class TwoSets(NamedTuple):
     b: WordVectors
 
 
-class VectorSetsConfig(DataConfig):
+class VectorSetsConfig(PointsConfig):
     """The base of data that consists of two sets of vectors.
 
     D's samples are drawn from the `most_frequent` first vectors of each set, since those of rare words are noisy.
@@ -152,6 +156,11 @@ class VectorsConfig(VectorSetsConfig):
     a: PathText
     b: PathText
     vocabulary: int = Field(default=200_000, ge=MIN_VECTORS)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """See `DataConfig.paths`."""
+        return self.a, self.b
 
     def read(self) -> TwoSets:
         """See `VectorSetsConfig.read`."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from poise.data.source import DataConfig, DataSplits, SizedSource
 from poise.data.stacked_digits import StackedDigits
 from poise.data.toys import PlaneConfig
+from poise.data.vectors import NO_MEASURES, VectorSetsConfig
 from poise.errors import RecipeError
 from poise.measure.base import Floor, FloorSource, Measure, MeasuredValue, Requirement
 from poise.measure.catalogue import EvaluationResult, MeasureResult, compute_or_reason
@@ -237,6 +238,8 @@ class Evaluator:
     def _reference_samples(self, n: int | None) -> ReferenceSamples:
         """The real samples to compare with and those for the floors; fills `available` with what the data provides."""
         train, held_out = self.data.train, self.data.held_out
+        if isinstance(self.data_config, VectorSetsConfig):
+            raise RecipeError(NO_MEASURES, where="data.kind", found=self.data_config.tag())
         if not isinstance(train, SizedSource):
             assert isinstance(self.data_config, PlaneConfig)
             if self.data_config.mode_centres() is not None:

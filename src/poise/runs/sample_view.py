@@ -7,6 +7,8 @@ An ordinary sample is one image (or point). A translation is seen beside what it
     both_ways           a | G_AB(a) | G_BA(G_AB(a)) and b | G_BA(b) | G_AB(G_BA(b))
     same                source | output
 
+Translated vectors are seen as points over those of the target domain, in the plane in which these vary most.
+
 Sample grids of training, `poise sample`, model cards and arrays of samples all come from here.
 """
 
@@ -23,7 +25,15 @@ from poise.data.source import DataSplits
 from poise.networks.translation import Direction, Parts, split_parts
 from poise.recipe.model import Recipe
 from poise.runs.generate import generate
-from poise.utils.image_grid import GAP, columns_of_groups, grid_capacity, image_grid, side_by_side
+from poise.utils.image_grid import (
+    GAP,
+    columns_of_groups,
+    grid_capacity,
+    image_grid,
+    on_main_plane,
+    scatter_plot,
+    side_by_side,
+)
 from poise.utils.images import Bytes
 
 Images = Mapping[str, Tensor]
@@ -108,7 +118,8 @@ class SampleView(NamedTuple):
         a, b = split_parts(starts, self.parts)
         to_a, to_b = split_parts(samples, self.parts)
         if self.direction == "a_to_b":
-            return {"source": a, "output": to_b} | ({"target": b} if self.paired else {})
+            is_seen = self.paired or b.dim() == 2  # vectors are seen among those of the target, whether paired or not
+            return {"source": a, "output": to_b} | ({"target": b} if is_seen else {})
         back_to_a, back_to_b = split_parts(run(samples), self.parts)
         images = (a, to_b, back_to_a), (b, to_a, back_to_b)
         return {
@@ -138,6 +149,10 @@ class SampleView(NamedTuple):
                 grid is about as high as wide.
             gap: see `image_grid`.
         """
+        if all(image.dim() == 2 for image in images.values()):
+            output, real = images.get("output", images.get("output_b")), images.get("target", images.get("source_b"))
+            output, real = images["b"] if output is None else output, images["b"] if real is None else real
+            return scatter_plot(*on_main_plane(output, real))
         tiles = side_by_side([images[name] for group in self.groups for name in group], alpha=self.alpha)
         shape, per_sample, group = tuple(tiles.shape[1:]), self.images_per_sample, self.group_size
         room = grid_capacity(shape, gap, group)[1] // per_sample

@@ -56,7 +56,7 @@ class RecipeView:
 
     @property
     def is_toy(self) -> bool:
-        """Whether the data are points in the plane."""
+        """Whether the data are points or vectors."""
         return self.get("data.kind") in parts()["points"]
 
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from poise.core.config import ComponentConfig, find_components
 from poise.core.schedules import Schedule
-from poise.data.source import DataConfig, ToyConfig
+from poise.data.source import DataConfig, PointsConfig
 from poise.latents import Latent
 from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
@@ -63,7 +63,7 @@ def all_parts() -> dict[str, Any]:
     }
     content["log"] = {"": fields(LogConfig)}
     content["points"] = [
-        kind for kind, entry in find_components(DataConfig, "poise.data").items() if issubclass(entry, ToyConfig)
+        kind for kind, entry in find_components(DataConfig, "poise.data").items() if issubclass(entry, PointsConfig)
     ]
     return content
 

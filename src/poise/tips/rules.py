@@ -24,7 +24,7 @@ def normalised_inputs(recipe: RecipeView) -> TipStatus:
     """T01: G's output has the range of the data."""
     output = recipe.get("network.g.output")
     if recipe.is_toy:
-        return left_open("2-D points have no fixed range")
+        return left_open("points have no fixed range")
     if output in ("auto", "tanh"):
         return followed("images are in [-1, 1], and G ends in tanh")
     return left_open("G's network has no output setting") if output is None else broken(f"G's output is {output}")

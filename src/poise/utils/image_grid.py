@@ -138,6 +138,21 @@ def _crop(images: Tensor, columns: int | None, gap: int, group: int) -> tuple[Te
     return images[: max_rows * columns], columns
 
 
+def on_main_plane(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Points in the plane in which the real ones vary most, N x 2 and M x 2: their first two principal components.
+
+    Args:
+        fake: N x d.
+        real: M x d, with d of at least 2; with 2 the points stay as they are.
+    """
+    if real.shape[1] == 2:
+        return fake, real
+    real, fake = real.double().cpu(), fake.double().cpu()
+    _, _, axes = torch.linalg.svd(real - real.mean(0), full_matrices=False)
+    plane = torch.nn.functional.pad(axes[:2].T, (0, max(0, 2 - len(axes))))
+    return (fake @ plane).float(), (real @ plane).float()
+
+
 def scatter_plot(fake: Tensor, real: Tensor, side: int = MIN_WIDTH) -> Bytes:
     """A scatter plot of points of the plane, uint8, side x side x 3.
 

@@ -5,6 +5,7 @@ What the data consists of is known once it is loaded; what depends on the recipe
 
 from __future__ import annotations
 
+from poise.data.vectors import NO_MEASURES, VectorSetsConfig
 from poise.networks.base import TranslatorConfig
 from poise.networks.translation import Parts
 from poise.recipe.checks.findings import Finding, Findings
@@ -22,7 +23,7 @@ def check_domains(recipe: Recipe, parts: Parts | None, findings: Findings) -> No
         parts: the number of channels of each domain in a sample of the data; None if it is not known yet.
         findings: where the findings are added.
     """
-    for rule in (_direction, _judges, _labels, _comparisons):
+    for rule in (_direction, _judges, _labels, _comparisons, _measures):
         rule(recipe, findings)
     if parts is not None:
         _parts(recipe, parts, findings)
@@ -88,6 +89,12 @@ def _comparisons(recipe: Recipe, findings: Findings) -> None:
         elif trick.tag() == "path_length" and direction is not None:
             reason = f"{name} penalises unequal steps between latents, but G starts from images"
             findings.refusals.append(Finding(where, reason, trick.tip, "remove it"))
+
+
+def _measures(recipe: Recipe, findings: Findings) -> None:
+    """Measures compare images, or points in the plane."""
+    if isinstance(recipe.data, VectorSetsConfig) and recipe.measure is not None:
+        findings.refusals.append(Finding("measure", NO_MEASURES, "T23", "remove it (--set measure=none)"))
 
 
 def _parts(recipe: Recipe, parts: Parts, findings: Findings) -> None:

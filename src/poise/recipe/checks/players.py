@@ -8,7 +8,7 @@ samples. What is missing or has no use is refused before anything else is checke
 from __future__ import annotations
 
 from poise.data.domains import DomainsConfig
-from poise.data.source import ToyConfig
+from poise.data.source import PointsConfig
 from poise.networks.base import TranslatorConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.model import Recipe
@@ -70,7 +70,7 @@ def _encoder(recipe: Recipe, findings: Findings) -> None:
         reason = "nothing uses the codes of this encoder, so it would not be trained"
         cure = "remove it, or add the trick 'feature_reconstruction'"
         findings.warnings.append(Finding("network.e", reason, "T08b", cure))
-    if encoder is not None and encoder.by_index and isinstance(recipe.data, ToyConfig):
+    if encoder is not None and encoder.by_index and isinstance(recipe.data, PointsConfig):
         reason = "free codes are one per training sample, but this data set is endless"
         findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "mlp"}'))
     if encoder is not None and encoder.by_index and isinstance(recipe.data, DomainsConfig):

@@ -7,7 +7,7 @@ from typing import Any
 
 from poise.core.config import Config
 from poise.core.schedules import Ramp, Schedule, Staircase, bounds
-from poise.data.source import ToyConfig
+from poise.data.source import PointsConfig, ToyConfig
 from poise.data.torchvision_data import CHARACTERS, VisionConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.checks.fractions import check_fractions
@@ -57,7 +57,7 @@ def untrained_layers_note(recipe: Recipe) -> list[str]:
 def _output_range(recipe: Recipe, findings: Findings) -> None:
     """G's output range should be that of the data: [-1, 1] for images, unbounded for points."""
     output = getattr(recipe.network.g, "output", None)
-    points = isinstance(recipe.data, ToyConfig)
+    points = isinstance(recipe.data, PointsConfig)
     reasons = {
         "sigmoid": "a sigmoid's output is at least 0, but images are in [-1, 1]: G can't generate dark pixels",
         "linear": "a linear output is unbounded, but images are in [-1, 1]: D detects every value outside that range",
