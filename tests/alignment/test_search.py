@@ -107,5 +107,5 @@ def test_a_listener_can_stop_the_search(tmp_path: Path) -> None:
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"data\.kind: poise align maps sets of vectors, found ring"):
+    with pytest.raises(RecipeError, match=r"data\.kind: poise align maps sets of vectors, found 'ring'"):
         align(decode(load_table("ring")), tmp_path)

@@ -114,10 +114,14 @@ def align(
     """
     if not isinstance(recipe.data, VectorSetsConfig):
         cure = 'use data kind "vectors" or "clouds"'
-        raise RecipeError("poise align maps sets of vectors", where="data.kind", found=recipe.data.tag(), cure=cure)
+        raise RecipeError(
+            "poise align maps sets of vectors", where="data.kind", found=f"'{recipe.data.tag()}'", cure=cure
+        )
     if not isinstance(recipe.network.g, LinearMapConfig) or recipe.network.direction != "a_to_b":
         cure = 'use network.g kind "linear_map" and network.direction "a_to_b"'
-        raise RecipeError("poise align needs a linear map", where="network", found=recipe.network.g.tag(), cure=cure)
+        raise RecipeError(
+            "poise align needs a linear map", where="network", found=f"'{recipe.network.g.tag()}'", cure=cure
+        )
     folder = unused_name(Path("runs") / recipe.name) if out is None else out
     if (folder / "align.json").exists() or any(folder.glob("start-*")):
         raise RecipeError("this folder has an alignment already", where=f"--out {folder}", cure="choose another folder")

@@ -239,7 +239,7 @@ class Evaluator:
         """The real samples to compare with and those for the floors; fills `available` with what the data provides."""
         train, held_out = self.data.train, self.data.held_out
         if isinstance(self.data_config, VectorSetsConfig):
-            raise RecipeError(NO_MEASURES, where="data.kind", found=self.data_config.tag())
+            raise RecipeError(NO_MEASURES, where="data.kind", found=f"'{self.data_config.tag()}'")
         if not isinstance(train, SizedSource):
             assert isinstance(self.data_config, PlaneConfig)
             if self.data_config.mode_centres() is not None:
