@@ -122,7 +122,9 @@ def mutual_pairs(forward: Tensor, backward: Tensor) -> Tensor:
     return torch.stack((sources, targets), 1)[backward[targets] == sources]
 
 
-def mutual_csls_pairs(source: Tensor, target: Tensor, most_frequent: int | None = None) -> Tensor:
+def mutual_csls_pairs(
+    source: Tensor, target: Tensor, most_frequent: int | None = None, means: MeanSimilarities | None = None
+) -> Tensor:
     """The mutual nearest neighbours by CSLS among the first vectors of both sets: int64, n x 2.
 
     A neighbour is the nearest of *all* vectors of the other set. So a rare word can be the nearest of a frequent one,
@@ -132,15 +134,18 @@ def mutual_csls_pairs(source: Tensor, target: Tensor, most_frequent: int | None 
         source: mapped, N x d.
         target: M x d.
         most_frequent: the number of first vectors that pairs are made of; None for all.
+        means: the mean similarities of both sets, if they are known.
     """
-    means = mean_similarities(source, target)
+    means = means or mean_similarities(source, target)
     first = slice(most_frequent)
     forward = nearest_by_csls(source[first], target, means.source[first], means.target)
     backward = nearest_by_csls(target[first], source, means.target[first], means.source)
     return mutual_pairs(forward.indices[:, 0], backward.indices[:, 0])
 
 
-def mean_cosine_criterion(source: Tensor, target: Tensor, most_frequent: int = 10_000) -> float:
+def mean_cosine_criterion(
+    source: Tensor, target: Tensor, most_frequent: int = 10_000, means: MeanSimilarities | None = None
+) -> float:
     """The validation criterion that needs no dictionary (section 3.4): higher is better, at most 1.
 
     The mean cosine between the most frequent sources and their translations, the nearest targets by CSLS.
@@ -150,8 +155,9 @@ def mean_cosine_criterion(source: Tensor, target: Tensor, most_frequent: int = 1
         source: mapped, N x d.
         target: M x d.
         most_frequent: the number of first sources that are translated.
+        means: the mean similarities of both sets, if they are known.
     """
-    means = mean_similarities(source, target)
+    means = means or mean_similarities(source, target)
     first = slice(most_frequent)
     translations = nearest_by_csls(source[first], target, means.source[first], means.target).indices[:, 0]
     return float((source[first] * target[translations]).sum(1).mean())

@@ -87,19 +87,19 @@ def refine(
         notify: is called with each round.
     """
     found: list[Round] = []
-
-    def add(fitted: Tensor, pairs: int) -> None:
-        found.append(Round(fitted, mean_cosine_criterion(apply_map(fitted, source), target), pairs))
+    pairs, fitted = torch.empty(0, 2), weights
+    for number in range(rounds + 1):
+        mapped = apply_map(fitted, source)
+        means = mean_similarities(mapped, target)
+        found.append(Round(fitted, mean_cosine_criterion(mapped, target, means=means), len(pairs)))
         if notify is not None:
             notify(found[-1])
-
-    add(weights, 0)
-    pairs = torch.empty(0, 2)
-    for _ in range(rounds):
-        before, pairs = pairs, mutual_csls_pairs(apply_map(found[-1].weights, source), target, most_frequent)
+        if number == rounds:
+            break
+        before, pairs = pairs, mutual_csls_pairs(mapped, target, most_frequent, means)
         if len(pairs) == 0 or torch.equal(pairs, before):
             break
-        add(procrustes(source[pairs[:, 0]], target[pairs[:, 1]]), len(pairs))
+        fitted = procrustes(source[pairs[:, 0]], target[pairs[:, 1]])
     return Refinement(tuple(found))
 
 

@@ -25,8 +25,10 @@ from poise.training.train import open_trainer
 from poise.training.trainer import Trainer
 from poise.utils.progress import reporting
 
-JUDGED = 5_000
-"""The number of most frequent vectors of each set by which maps are refined and judged during the search."""
+JUDGED = 3_000
+"""The number of most frequent vectors of each set by which maps are refined and judged during the search.
+
+The time grows with its square."""
 
 ROUNDS = 30
 """The largest number of rounds of a refinement; most end earlier, see `refine`."""
