@@ -167,7 +167,8 @@ def run_poise(words: list[str]) -> None:
         if "--time" in words:  # it excludes the number of steps in SHORT
             at = words.index("--time")
             words = words[:at] + words[at + 2 :]
-        words = [*words, *SHORT, *([] if points or own else small)]
+        short = [*SHORT[:6], *SHORT[-2:]] if "align" in words else SHORT  # vectors have no measures
+        words = [*words, *short, *([] if points or own else small)]
     if words[0] == "align":
         words = [*words, *SHORT[:6], *SHORT[-2:], *SMALL_MAP, "--starts", "1"]
     if words[0] == "ladder":
