@@ -27,7 +27,7 @@ from poise.training.train import train
 EXPECTED = {
     *("gan", "dcgan", "minimax-dcgan", "lsgan", "wgan", "wgan-gp", "dragan", "hinge-sngan", "sagan"),
     *("ebgan", "began", "cgan", "acgan", "projection-gan", "biggan", "r3gan", "stylegan2", "images", "ring", "grid"),
-    *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan", "pix2pix", "cyclegan", "simgan"),
+    *("autoencoder", "latent-optimisation", "vae", "vae-gan", "kl-gan", "pix2pix", "cyclegan", "simgan", "align"),
 }
 MAX_LINES = 80
 
@@ -39,10 +39,12 @@ def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
 
     If `thin`, networks are narrow and features are pixels, so that no classifier is trained for measuring.
     """
-    measure = load_table(name)["measure"] | {"n": 20} | ({"features": "pixels"} if thin else {})
+    table = load_table(name)
+    if "measure" in table:  # vectors have none
+        table["measure"] |= {"n": 20} | ({"features": "pixels"} if thin else {})
     log = {"rows": 2, "samples": 4, "saves": 2, "keep": 2, "sheet": 4}
-    networks = {key: narrow(part) if thin else part for key, part in load_table(name)["network"].items()}
-    return decode(load_table(name) | {"steps": steps, "batch": 4, "log": log, "measure": measure, "network": networks})
+    networks = {key: narrow(part) if thin else part for key, part in table["network"].items()}
+    return decode(table | {"steps": steps, "batch": 4, "log": log, "network": networks})
 
 
 def narrow(part: Any) -> Any:
