@@ -182,7 +182,7 @@ def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:
     """
     train = data.train
     assert isinstance(train, SizedSource)
-    domains: list[SizedSource] = list(train.domain_sources) or [train]
+    domains = [one for one in train.domain_sources if isinstance(one, SizedSource)] or [train]
 
     def warn(field: str, message: str, tip: str, cure: str) -> None:
         findings.warnings.append(Finding(field, message, tip, cure))
