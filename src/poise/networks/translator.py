@@ -9,7 +9,8 @@ outputs are equal. The paper uses 9 blocks for images of 256 pixels (11.378 M we
 `refiner` is SimGAN's (Shrivastava et al. 2017, arXiv:1612.07828, appendix): a convolution of 3 x 3 to 64 channels, 4
 residual blocks of two such convolutions with ReLU at full resolution, and a convolution of 1 x 1; for larger images the
 first one is 7 x 7 and there are 10 blocks. There are no norms. The paper states neither the padding, here by
-reflection, nor the last activation, here tanh, nor the initial weights, here as in `translator`.
+reflection, nor the last activation, here tanh, nor the initial weights, here PyTorch's: without norms, with N(0, 0.02),
+so little of the input arrives at the output that a refiner first learns an image of one colour, and may stay there.
 """
 
 from __future__ import annotations
@@ -103,7 +104,6 @@ class ResidualTranslator(nn.Module):
             layers += [*unscaled_norm(norm, widths[k]), nn.ReLU(inplace=True)]
         layers += [*convolution(width, out_shape[0], kernels[1], "none"), output_activation(out, out_shape)]
         self.layers = nn.Sequential(*layers)
-        init_dcgan_(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """The translated images."""
@@ -153,7 +153,9 @@ class ResidualTranslatorConfig(ResidualConfig):
     def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
         """See `ResidualTranslator`."""
         plan = self.width, self.downsamplings, self.blocks, (KERNEL, KERNEL)
-        return ResidualTranslator(in_shape[0], out_shape, *plan, self.norm, self.output)
+        net = ResidualTranslator(in_shape[0], out_shape, *plan, self.norm, self.output)
+        init_dcgan_(net)
+        return net
 
 
 class RefinerConfig(ResidualConfig):
@@ -170,6 +172,6 @@ class RefinerConfig(ResidualConfig):
         return self.kernel
 
     def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
-        """See `ResidualTranslator`."""
+        """See `ResidualTranslator`; the initial weights are those of PyTorch."""
         plan = self.width, 0, self.blocks, (self.kernel, 1)
         return ResidualTranslator(in_shape[0], out_shape, *plan, self.norm, self.output)
