@@ -23,7 +23,8 @@ from poise.measure import catalogue, evaluator
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
 from poise.runs import checkpoint
-from poise.training import evaluation, recorder, state, trainer
+from poise.runs.evaluate import MeasuredSamples
+from poise.training import recorder, state, trainer
 from poise.training.listener import NullListener
 from poise.training.signals import Signals, owned_process
 from poise.training.state import STEP_FUNCTIONS
@@ -214,7 +215,7 @@ def test_stopped_during_a_periodic_evaluation(
     assert poise("train", "ring", "--out", plain, *small, *often).code == 0
     for resume, step in (([], 2), (["--resume"], 4)):  # the second time it is the last step
         with monkeypatch.context() as struck:
-            struck.setattr(evaluation, "draw_samples", stopping(number, evaluation.draw_samples))
+            struck.setattr(MeasuredSamples, "samples", stopping(number, MeasuredSamples.samples))
             struck.setattr(os, "kill", once(os.kill) if step == 2 else after(1, os.kill))
             output = poise("train", *(resume or ["ring"]), "--out", out, *(() if resume else (*small, *often)))
         output.assert_error(75, f"stopped by {number.name} after step {step},")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,10 @@ def measure(
     seed: LatentSeed = 0,
     raw: Raw = False,
     best: Best = False,
+    domain: Annotated[
+        Literal["a", "b"] | None,
+        typer.Option(help="The domain whose images are measured, of a G that translates both ways.", show_default="b"),
+    ] = None,
     neighbours: Annotated[
         Path | None,
         typer.Option(help="A .png file for samples, each beside its three nearest training images."),
@@ -58,7 +62,7 @@ def measure(
 
     from poise.data.lookup import data_config
     from poise.measure.catalogue import select_measures
-    from poise.runs.evaluate import measure_run
+    from poise.runs.evaluate import measure_run, measured_domain
     from poise.runs.run import Run
 
     selected = select_measures(measures)
@@ -67,9 +71,20 @@ def measure(
         if data is not None:
             opened.read_data_from(data_config(data, opened.recipe.data))
         result, evaluator = measure_run(
-            opened, selected, n=n, features=features, seed=seed, raw=raw, data_root=data_root, progress=progress
+            opened,
+            selected,
+            n=n,
+            features=features,
+            seed=seed,
+            raw=raw,
+            domain=domain,
+            data_root=data_root,
+            progress=progress,
         )
-        grid = None if neighbours is None else evaluator.nearest_training_grid(opened.sample(24, seed, raw=raw))
+        grid = None
+        if neighbours is not None:
+            domain = domain or measured_domain(opened.recipe)
+            grid = evaluator.nearest_training_grid(opened.sample(24, seed, raw=raw, domain=domain))
     report_skipped_checkpoints(opened)
     print_result(result, as_json=as_json, brief=measures in (None, "all"))
     if neighbours is not None and grid is not None:

@@ -69,9 +69,9 @@ def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> Non
     for name, measured in result.results.items():
         measure = MEASURES[name]
         direction = "" if measured.floor is None and measure.better == "floor" else DIRECTIONS[measure.better]
-        table.add_row(
-            name, *_format_values(measured), styled_text((direction if brief else measure.description, "dim"))
-        )
+        remark = direction if brief else measure.description
+        remark += "" if measured.baseline is None else f"; without translation {measured.baseline:.4g}"
+        table.add_row(name, *_format_values(measured), styled_text((remark, "dim")))
     console = TerminalConsole()
     title = f"{result.n:,} generated and {result.n:,} real samples, features: {result.features}\n"
     console.print(title, soft_wrap=True)

@@ -272,6 +272,11 @@ class DataSplits:
     bad_files: list[BadFile] = field(default_factory=list)
     warnings: list[DataWarning] = field(default_factory=list)
 
+    def domain(self, index: int) -> DataSplits:
+        """The images of one domain of data with several, as data of its own."""
+        held_out = None if self.held_out is None else self.held_out.domain_sources[index]
+        return DataSplits(self.train.domain_sources[index], held_out)
+
 
 class DataConfig(ComponentConfig):
     """The `[data]` table of a recipe."""

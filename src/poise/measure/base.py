@@ -24,6 +24,10 @@ Requirement = Literal[
     "d",
     "encoder",
     "likelihood",
+    "latents",
+    "targets",
+    "cycle",
+    "source labels",
 ]
 
 MISSING_REASONS: dict[Requirement, str] = {
@@ -38,6 +42,10 @@ MISSING_REASONS: dict[Requirement, str] = {
     "d": "there is no discriminator whose features could be extracted",
     "encoder": "there is no encoder that can reconstruct held-out images",
     "likelihood": "only a variational autoencoder has a likelihood",
+    "latents": "the samples were translated; class_agreement is this measure for translations",
+    "targets": "the samples are not translations of images whose true translation is known",
+    "cycle": "the samples are not of a generator that translates both ways",
+    "source labels": "the samples are not translations between domains that are labelled with the same classes",
 }
 """The message for each requirement that is not met."""
 
@@ -73,6 +81,8 @@ class Measure(NamedTuple):
             themselves; `halves`: other held-out samples, so that the value itself uses at most half of the held-out
             samples; or `none`.
         slow: whether it trains a model of its own; slow measures are computed only on request.
+        has_baseline: whether the sources of translated samples, in place of the samples, give a baseline, where they
+            have as many channels: what a G that changes nothing would get.
     """
 
     name: str
@@ -82,6 +92,7 @@ class Measure(NamedTuple):
     requires: frozenset[Requirement] = frozenset()
     floor: FloorSource = "other"
     slow: bool = False
+    has_baseline: bool = False
 
 
 def validate_features(fake: Tensor, real: Tensor, min_rows: int = 2) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from poise.measure import (
     probes,
     reconstruction,
     spectrum,
+    translation,
 )
 from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue, Requirement
 from poise.measure.context import EvalContext
@@ -55,16 +56,29 @@ MEASURES = {
         reconstruction.ELBO,
         reconstruction.ELBO_RECONSTRUCTION,
         reconstruction.ELBO_KL,
+        translation.L1,
+        translation.PSNR,
+        translation.SSIM,
+        translation.CYCLE_ERROR,
+        translation.CLASS_AGREEMENT,
     )
 }
 
 
 class MeasureResult(NamedTuple):
-    """The value of one measure, its floor, and the number of samples, if it differs from `EvaluationResult.n`."""
+    """The value of one measure.
+
+    Attributes:
+        value: the value.
+        floor: the floor; None if there is none.
+        n: the number of samples, if it differs from `EvaluationResult.n`.
+        baseline: the value of the untranslated images, see `Measure.has_baseline`; None if there is none.
+    """
 
     value: MeasuredValue
     floor: Floor | None
     n: int | None = None
+    baseline: float | None = None
 
 
 class EvaluationResult(NamedTuple):
@@ -87,9 +101,9 @@ class EvaluationResult(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """The object that `measure --json` and `compare --json` print."""
         measures = {}
-        for name, (measured, floor, n) in self.results.items():
+        for name, (measured, floor, n, baseline) in self.results.items():
             floors = {"floor": None} if floor is None else {"floor": floor.value, "floor_std": floor.std}
-            optional = {"stderr": measured.stderr, "n": n}
+            optional = {"stderr": measured.stderr, "n": n, "baseline": baseline}
             known = {key: value for key, value in optional.items() if value is not None}
             measures[name] = {"value": measured.value, **floors, **known}
         result = {"n": self.n, "features": self.features, "measures": measures, "skipped": self.skipped}

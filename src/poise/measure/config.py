@@ -13,13 +13,15 @@ from poise.measure.catalogue import MEASURES
 class MeasureConfig(Config):
     """Evaluate the run every `every` steps; the first of the measures selects the best weights.
 
-    Each evaluation uses the same n latents, and held-out real samples where there are any.
+    Each evaluation uses the same n latents, and held-out real samples where there are any. If G translates both ways,
+    `domain` says whose images are measured, those of a or b, b by default.
     """
 
     every: int = Field(default=500, ge=1)
     measures: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)] = ("fid",)
     features: Literal["auto", "pixels", "classifier", "rotations"] = "auto"
     n: int = Field(default=1000, ge=10, le=100_000)
+    domain: Literal["a", "b"] | None = None
 
     @field_validator("measures")
     @classmethod

@@ -49,6 +49,23 @@ class Reconstructor(NamedTuple):
     elbo_terms: Callable[[Tensor], dict[str, Tensor]] | None = None
 
 
+class Translation(NamedTuple):
+    """What is known of samples that were translated from images.
+
+    Attributes:
+        sources: the images that were translated, uint8, N x H x W x C.
+        targets: their true translations, uint8, N x H x W x C'; None if they are not known.
+        labels: the class of each source as a class of the target domain, int64, N; None if it is not known.
+        cycle_errors: returns, for N samples, the mean absolute difference between an image and what both translations
+            make of it, N, for pixels from 0 to 1; None if G translates in one direction.
+    """
+
+    sources: Tensor
+    targets: Tensor | None = None
+    labels: Tensor | None = None
+    cycle_errors: Callable[[], Tensor] | None = None
+
+
 @dataclass
 class EvalContext:
     """What a measure is computed from.
@@ -63,6 +80,7 @@ class EvalContext:
         d_extractor: extracts the discriminator's features, which `d_probe` trains a linear classifier on.
         duality_gap_fn: estimates the duality gap of the game that the samples come from; None if there is none.
         reconstructor: reconstructs images; None if the run has no encoder.
+        translation: what is known of the samples if they were translated; None if they were not.
         num_classes: the number of classes of the data.
         progress: called with what is being computed and which share of it is done.
     """
@@ -75,6 +93,7 @@ class EvalContext:
     d_extractor: Extractor | None = None
     duality_gap_fn: Callable[[], float] | None = None
     reconstructor: Reconstructor | None = None
+    translation: Translation | None = None
     num_classes: int = 0
     progress: Progress = no_progress
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
@@ -97,6 +116,12 @@ class EvalContext:
         """The features of the training samples, N x d, and those of their flips if the run trains on them too."""
         flipped = self.flipped_train()
         return [samples.features for samples in (self.required_train, flipped) if samples is not None]
+
+    @property
+    def required_translation(self) -> Translation:
+        """What is known of translated samples, for a measure that requires it."""
+        assert self.translation is not None
+        return self.translation
 
     @property
     def required_reconstructor(self) -> Reconstructor:

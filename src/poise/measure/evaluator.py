@@ -21,7 +21,7 @@ from poise.data.vectors import NO_MEASURES, VectorSetsConfig
 from poise.errors import RecipeError
 from poise.measure.base import Floor, FloorSource, Measure, MeasuredValue, Requirement
 from poise.measure.catalogue import EvaluationResult, MeasureResult, compute_or_reason
-from poise.measure.context import EvalContext, Modes, Reconstructor
+from poise.measure.context import EvalContext, Modes, Reconstructor, Translation
 from poise.measure.extractors import ClassifierExtractor, DiscriminatorExtractor, ExtractorContext, make_extractor
 from poise.measure.features import Extractor
 from poise.measure.memorization import nearest_neighbours
@@ -107,6 +107,7 @@ class Evaluator:
         labels: Callable[[int], Tensor | None] = lambda n: None,
         duality_gap: Callable[[], float] | None = None,
         reconstructor: Reconstructor | None = None,
+        translation: Callable[[int], Translation | None] = lambda n: None,
     ) -> EvaluationResult:
         """Measure samples; measures that cannot be computed are skipped with a reason.
 
@@ -116,14 +117,18 @@ class Evaluator:
             labels: returns the classes that the first n samples were generated for, or None if they are not known.
             duality_gap: estimates the duality gap of the game that the samples come from.
             reconstructor: reconstructs images, if the samples come from a run with an encoder.
+            translation: returns what is known of the first n samples if they were translated, or None. The class of a
+                source, if it is known, is that which its translation should have.
         """
-        fake_labels = labels(self.n)
+        translated = translation(self.n)
+        of_sources = None if translated is None else translated.labels
+        fake_labels = labels(self.n) if of_sources is None else of_sources
         generated = samples(max(self.n, self.num_mode_samples if self._needs_mode_samples(measures) else 0))
         fakes = generated if generated.dtype == torch.uint8 else samples_to_bytes(generated)
         fake_labels = None if fake_labels is None else fake_labels[: self.n]
         fake = SampleSet(fakes[: self.n], self.extractor, fake_labels, progress=self.progress)
         context = self._context(fake, partial(self._count_modes, fakes), duality_gap)
-        context.reconstructor = reconstructor
+        context.reconstructor, context.translation = reconstructor, translated
         available = set(self.available)
         conditions: dict[Requirement, bool] = {
             "fake labels": fake_labels is not None,
@@ -131,6 +136,10 @@ class Evaluator:
             "logits": self.extractor.classifies,
             "encoder": reconstructor is not None,
             "likelihood": reconstructor is not None and reconstructor.elbo_terms is not None,
+            "latents": of_sources is None,
+            "source labels": of_sources is not None,
+            "targets": translated is not None and translated.targets is not None,
+            "cycle": translated is not None and translated.cycle_errors is not None,
         }
         available.update(requirement for requirement, is_met in conditions.items() if is_met)
         results, skipped = {}, {}
@@ -144,7 +153,8 @@ class Evaluator:
             else:
                 n = self.num_mode_samples if "modes" in measure.requires else len(measure_context.fake)
                 floor = self._floor(measure, available)
-                results[measure.name] = MeasureResult(measured, floor, None if n == self.n else n)
+                baseline = self._baseline(measure, context)
+                results[measure.name] = MeasureResult(measured, floor, None if n == self.n else n, baseline)
         notes = (*self.notes, *self._result_notes(results, measures))
         return EvaluationResult(len(fake), self.extractor.name, results, skipped, notes)
 
@@ -193,6 +203,13 @@ class Evaluator:
     @cached_property
     def _d_extractor(self) -> DiscriminatorExtractor | None:
         return None if isinstance(self.d, str) else DiscriminatorExtractor(self.d(), "this run's")
+
+    def _baseline(self, measure: Measure, context: EvalContext) -> float | None:
+        """The measure of untranslated images, see `Measure.has_baseline`; None if there is none."""
+        translation = context.translation
+        if not measure.has_baseline or translation is None or translation.sources.shape != context.fake.samples.shape:
+            return None
+        return measure.compute(replace(context, fake=SampleSet(translation.sources, self.extractor))).value
 
     def _copying_context(self, context: EvalContext) -> EvalContext:
         """The context with so few samples that the same number of other held-out samples remains for a floor."""

@@ -215,3 +215,12 @@ def separate_networks(net: nn.Module) -> list[nn.Module]:
         if isinstance(module, OnePerDomain):
             return list(module.networks.values())
     return [net]
+
+
+def judge_of_domain(d: nn.Module, part: GeneratedPart) -> nn.Module | None:
+    """The discriminator that judges this part of a sample alone, as a network of its own; None if `d` has none."""
+    if part.is_whole:
+        return d
+    if isinstance(d, JudgeEach):
+        return d.networks[part.domain]
+    return d.net if isinstance(d, JudgeTarget) and part.domain == "b" else None

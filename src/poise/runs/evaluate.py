@@ -3,29 +3,129 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch, MoveContext
 from poise.data.source import DataSplits, Source
 from poise.data.toys import PlaneConfig
-from poise.engine.batches import sampling_latent
+from poise.engine.batches import StartingSamples, sampling_latent
 from poise.engine.game import Game, discriminate_separately
-from poise.latents import Latent
 from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
+from poise.measure.context import Translation
 from poise.measure.duality_gap import duality_gap
 from poise.measure.evaluator import Evaluator
+from poise.measure.sample_set import samples_to_bytes
+from poise.networks.translation import Domain, GeneratedPart, generated_part, judge_of_domain, split_parts
 from poise.recipe.model import Recipe
 from poise.runs.encode import make_reconstructor
-from poise.runs.generate import generate, no_interrupt, proportional_labels, sample_latents
+from poise.runs.generate import BLOCK, generate, no_interrupt, proportional_labels, sample_latents
 from poise.runs.run import Run
 from poise.utils.progress import Progress, no_progress
 
 GAP_BATCH = 512
 """The number of points in a batch of the duality gap."""
+
+STREAM = "measure"
+"""The name of the random stream of the latents."""
+
+
+def measured_domain(recipe: Recipe) -> Domain | None:
+    """The domain whose images a recipe measures; None if it names none."""
+    return None if recipe.measure is None else recipe.measure.domain
+
+
+class MeasuredSamples:
+    """The samples of a run that are measured, and the data that they are compared with.
+
+    Of a G that translates, these are the images that it generates of one domain, and the images of that domain.
+
+    Args:
+        recipe: the recipe.
+        splits: the data of the run.
+        streams: the random streams; latents and labels depend on their seed alone.
+        domain: the domain, see `generated_part`; by default that of `measure.domain` in the recipe.
+        interrupt: called before each block of samples; may raise.
+
+    Attributes:
+        part: the part of a sample that is measured.
+        data: the data that it is compared with.
+
+    Raises:
+        RecipeError: G generates no images of the domain.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: DataSplits,
+        streams: RandomStreams,
+        domain: Domain | None = None,
+        interrupt: Callable[[], None] = no_interrupt,
+    ) -> None:
+        self.recipe, self.splits, self.streams, self.interrupt = recipe, splits, streams, interrupt
+        domain = domain or measured_domain(recipe)
+        self.part = generated_part(recipe.network.direction, splits.train.parts, domain)
+        self.data = splits if self.part.is_whole else splits.domain(self.part.index)
+        self.latent = sampling_latent(recipe.latent, splits, streams.device)
+
+    def labels(self, n: int) -> Tensor | None:
+        """n labels in the proportions of the training samples; None if G takes none."""
+        if self.recipe.labels.g is None:
+            return None
+        return proportional_labels(n, self.splits.train.class_counts, self.streams.seed)
+
+    def samples(self, net: nn.Module, n: int) -> Tensor:
+        """n samples."""
+        return self.part.of(self._generate(net, self._latents(n), n)).cpu()
+
+    def translation(self, net: nn.Module, n: int) -> Translation | None:
+        """What is known of the same samples if they are translated images; None if they are not."""
+        direction, source = self.recipe.network.direction, self.splits.train
+        if direction is None or len(source.shape) != 3:
+            return None
+        starts = self._latents(n)
+        paired = source.paired and not self.part.is_whole
+        return Translation(
+            samples_to_bytes(self.part.source_of(starts)),
+            samples_to_bytes(self.part.of(starts)) if paired else None,
+            self._source_labels(n),
+            partial(self._cycle_errors, net, starts) if direction == "both_ways" else None,
+        )
+
+    def _latents(self, n: int) -> Tensor:
+        return sample_latents(self.latent, n, self.streams, STREAM)
+
+    def _generate(self, net: nn.Module, latents: Tensor, n: int) -> Tensor:
+        labels = self.labels(n)
+        labels = None if labels is None else labels.to(self.streams.device)
+        return generate(net, latents, labels, streams=self.streams, interrupt=self.interrupt)
+
+    def _cycle_errors(self, net: nn.Module, starts: Tensor) -> Tensor:
+        """See `Translation.cycle_errors`: the mean over both domains, with equal weights."""
+        back = self._generate(net, self._generate(net, starts, len(starts)), len(starts))
+        pairs = zip(*(split_parts(both, self.part.parts) for both in (starts, back)), strict=True)
+        errors = [(image - returned).abs().flatten(1).mean(1) / 2 for image, returned in pairs]  # pixels in [-1, 1]
+        return torch.stack(errors).mean(0).cpu()
+
+    def _source_labels(self, n: int) -> Tensor | None:
+        """The classes of the sources, n, as those of the target domain; None if they are not classes there."""
+        if self.part.is_whole or self.recipe.labels.g is not None:
+            return None
+        known, wanted = (self.splits.train.domain_sources[k].classes for k in (1 - self.part.index, self.part.index))
+        if not known or not set(known) <= set(wanted):
+            return None
+        starts = StartingSamples(self.splits)
+        blocks = [
+            starts.labels(1 - self.part.index, number, BLOCK, self.streams, STREAM) for number in range(-(-n // BLOCK))
+        ]
+        labels = torch.cat([labels for labels in blocks if labels is not None])[:n]
+        return torch.tensor([wanted.index(name) for name in known])[labels]
 
 
 def measure_run(
@@ -36,6 +136,7 @@ def measure_run(
     features: str = "auto",
     seed: int = 0,
     raw: bool = False,
+    domain: Domain | None = None,
     data_root: Path | None = None,
     progress: Progress = no_progress,
 ) -> tuple[EvaluationResult, Evaluator]:
@@ -48,6 +149,7 @@ def measure_run(
         features: the feature extractor, see `make_extractor`.
         seed: the seed of the latents and labels.
         raw: whether to use the live weights instead of the averaged ones.
+        domain: the domain whose images are measured, of a G that translates both ways; see `MeasuredSamples`.
         data_root: the folder in which named data sets are looked for.
         progress: called with the progress of slow work.
 
@@ -57,53 +159,41 @@ def measure_run(
     """
     recipe, game = run.recipe, run.game
     splits = run.load(data_root)
-    d_features = _discriminator_or_reason(run)
-    evaluator = Evaluator(recipe.data, splits, features, n, d=d_features, progress=progress, trust_code=run.trust_code)
-    net, streams = game.sampling_network(raw=raw), RandomStreams(seed)
-    latent = sampling_latent(recipe.latent, splits, streams.device)
-
-    def labels(count: int) -> Tensor | None:
-        return labels_to_request(recipe, splits, count, seed)
+    measured = MeasuredSamples(recipe, splits, RandomStreams(seed), domain)
+    d_features = _discriminator_or_reason(run, measured.part)
+    trust = run.trust_code
+    evaluator = Evaluator(recipe.data, measured.data, features, n, d=d_features, progress=progress, trust_code=trust)
+    net = game.sampling_network(raw=raw)
 
     def samples(count: int) -> Tensor:
         progress("sampling", 0.0)
-        return draw_samples(latent, net, count, labels(count), streams)
+        return measured.samples(net, count)
 
-    plane, d = isinstance(recipe.data, PlaneConfig), game.d
+    plane, d = isinstance(recipe.data, PlaneConfig) and recipe.latent.is_space, game.d
     gap = duality_gap_of(recipe, splits.train, game, d.net, run.checkpoint.step) if plane and d is not None else None
-    result = evaluator.measure(samples, measures, labels, gap, make_reconstructor(recipe, game, streams))
+    result = evaluator.measure(
+        samples,
+        measures,
+        measured.labels,
+        gap,
+        make_reconstructor(recipe, game, measured.streams),
+        partial(measured.translation, net),
+    )
     return result, evaluator
 
 
-def _discriminator_or_reason(run: Run) -> Callable[[], nn.Module] | str:
-    """A function that returns D, or why D's features can't be extracted sample by sample without labels."""
+def _discriminator_or_reason(run: Run, part: GeneratedPart) -> Callable[[], nn.Module] | str:
+    """A function that returns the D of the measured part, or why its features can't be extracted sample by sample."""
     if run.recipe.pack > 1:
         return f"this D scores packs of {run.recipe.pack} samples"
     if run.recipe.labels.d is not None:
         return "this D needs class labels"
     if run.game.d is None:
         return "this run has no discriminator"
-    d = run.game.d.net
+    d = judge_of_domain(run.game.d.net, part)
+    if d is None:
+        return "this D sees both domains of a sample"
     return "this D has no features" if getattr(d, "width", None) is None else lambda: d
-
-
-def labels_to_request(recipe: Recipe, splits: DataSplits, n: int, seed: int) -> Tensor | None:
-    """n labels in the proportions of the training samples; None if G takes none."""
-    return None if recipe.labels.g is None else proportional_labels(n, splits.train.class_counts, seed)
-
-
-def draw_samples(
-    latent: Latent,
-    net: nn.Module,
-    n: int,
-    labels: Tensor | None,
-    streams: RandomStreams,
-    interrupt: Callable[[], None] = no_interrupt,
-) -> Tensor:
-    """n samples for a measurement; the latents depend on the seed of the streams alone."""
-    latents = sample_latents(latent, n, streams, "measure")
-    labels = None if labels is None else labels.to(streams.device)
-    return generate(net, latents, labels, streams=streams, interrupt=interrupt)
 
 
 def duality_gap_of(recipe: Recipe, source: Source, game: Game, d: nn.Module, step: int) -> Callable[[], float]:

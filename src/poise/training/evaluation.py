@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits
-from poise.engine.batches import sampling_latent
 from poise.engine.game import Game
 from poise.errors import CheckpointError
-from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
+from poise.measure.catalogue import MEASURES, EvaluationResult, MeasureResult, select_measures
 from poise.measure.evaluator import ENOUGH_TO_RANK, Evaluator
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
 from poise.runs.encode import make_reconstructor
-from poise.runs.evaluate import draw_samples, labels_to_request
+from poise.runs.evaluate import MeasuredSamples
 from poise.runs.folder import RunFolder
 from poise.runs.generate import no_interrupt
 from poise.runs.jsonl import JsonLinesFile
@@ -69,7 +67,7 @@ class PeriodicEvaluator:
         assert recipe.measure is not None
         self.recipe, self.data, self.folder, self.device, self.notify = recipe, data, folder, device, notify
         self.interrupt = interrupt
-        self.latent = sampling_latent(recipe.latent, data, device)
+        self.measured = MeasuredSamples(recipe, data, RandomStreams(0, device), interrupt=interrupt)
         self.lines = JsonLinesFile(folder.measures, notify)
         self._reported: set[str] = set()
         self._title = "measuring"
@@ -89,17 +87,18 @@ class PeriodicEvaluator:
     def evaluator(self) -> Evaluator:
         """The evaluator, prepared on first use."""
         return Evaluator(
-            self.recipe.data, self.data, self.config.features, self.config.n, progress=self._report_progress
+            self.recipe.data, self.measured.data, self.config.features, self.config.n, progress=self._report_progress
         )
 
     def _have_settings_changed(self) -> bool:
-        """Whether the resumed run was measured with other features, sample size or first measure."""
+        """Whether the resumed run was measured with other features, sample size, domain or first measure."""
         try:
             before = self.folder.read_recipe().get("measure", {})
         except CheckpointError:
             return False  # unknown
         now = self.config.model_dump(mode="json")
-        settings = [(table.get("features"), table.get("n"), *table.get("measures", ())[:1]) for table in (before, now)]
+        names = ("features", "n", "domain")
+        settings = [(*map(table.get, names), *table.get("measures", ())[:1]) for table in (before, now)]
         return settings[0] != settings[1]
 
     def has_result(self, step: int) -> bool:
@@ -112,18 +111,15 @@ class PeriodicEvaluator:
 
     def evaluate(self, game: Game, step: int) -> EvaluationResult:
         """Measure the network that samples are drawn from, and append the results to `measures.jsonl`."""
-        streams, net = RandomStreams(0, self.device), game.sampling_network()
-
-        def labels(n: int) -> Tensor | None:
-            return labels_to_request(self.recipe, self.data, n, streams.seed)
-
+        measured, net = self.measured, game.sampling_network()
         self._title = f"measuring at step {step:,}"
         with reporting(self._title):
             result = self.evaluator.measure(
-                lambda n: draw_samples(self.latent, net, n, labels(n), streams, self.interrupt),
+                partial(measured.samples, net),
                 self.measures,
-                labels,
-                reconstructor=make_reconstructor(self.recipe, game, streams),
+                measured.labels,
+                reconstructor=make_reconstructor(self.recipe, game, measured.streams),
+                translation=partial(measured.translation, net),
             )
         line = self.to_json(result, step)
         self.lines.append(line)
@@ -134,7 +130,9 @@ class PeriodicEvaluator:
         """Results as a line of `measures.jsonl`."""
         floors = {name: one.floor.value for name, one in result.results.items() if one.floor is not None}
         values = {name: one.value.value for name, one in result.results.items()}
-        return {"step": step, "measures": values, "floor": floors, "n": result.n, "features": result.features}
+        baselines = {name: one.baseline for name, one in result.results.items() if one.baseline is not None}
+        line = {"step": step, "measures": values, "floor": floors, "n": result.n, "features": result.features}
+        return line | ({"baseline": baselines} if baselines else {})
 
     def roll_back(self, step: int) -> None:
         """Delete the results after `step`, to which the run has been rolled back."""
@@ -161,10 +159,7 @@ class PeriodicEvaluator:
 
     def describe(self, result: EvaluationResult, step: int) -> str:
         """Results as a message."""
-        values = [
-            f"{name} {one.value.value:.4g}" + (f" (floor {one.floor.value:.4g})" if one.floor is not None else "")
-            for name, one in result.results.items()
-        ]
+        values = [f"{name} {one.value.value:.4g}{_references(one)}" for name, one in result.results.items()]
         values += [f"no {name}: {reason}" for name, reason in result.skipped.items() if name not in self._reported]
         notes = [note for note in result.notes if note not in self._reported]
         self._reported.update(result.skipped, notes)  # reported only once
@@ -232,3 +227,10 @@ class PeriodicEvaluator:
         sign = 1 if self.selecting_measure.better == "less" else -1
         if self.best is None or sign * value < sign * self.best.value:
             self.best, self.num_since_best = Best(step, value), 0
+
+
+def _references(result: MeasureResult) -> str:
+    """The floor and the baseline of a result in brackets; empty if there are none."""
+    known = {"floor": None if result.floor is None else result.floor.value, "untranslated": result.baseline}
+    texts = [f"{name} {value:.4g}" for name, value in known.items() if value is not None]
+    return f" ({', '.join(texts)})" if texts else ""
