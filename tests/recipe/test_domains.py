@@ -9,6 +9,7 @@ import pytest
 from contracts.tiny import TRANSLATED, recipe, source
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.findings import Finding
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import set_value
 
@@ -47,6 +48,14 @@ def test_what_fits(direction: str, judges: str | None, parts: tuple[int, ...] | 
     assert refusals(translating(direction, judges), parts) == []
 
 
+def test_a_domain_that_g_generates_can_be_measured() -> None:
+    assert refusals(translating("both_ways", "each", measure={"domain": "a"})) == []
+    assert refusals(translating("a_to_b", measure={"domain": "b"})) == []
+    changed = translating("a_to_b", measure={"domain": "a"}).canonical()
+    set_value(changed, "measure.domain=none")
+    assert refusals(decode(changed)) == []
+
+
 @pytest.mark.parametrize(
     ("config", "field", "says"),
     [
@@ -77,6 +86,9 @@ def test_what_fits(direction: str, judges: str | None, parts: tuple[int, ...] | 
         (translating("same", None, "identity_mapping"), "tricks.0", "but the direction of G is 'same'"),
         (translating("same", None, "target_l1"), "tricks.0", "but the direction of G is 'same'"),
         (translating("a_to_b", None, "path_length"), "tricks.0", "G starts from images"),
+        (translating("a_to_b", measure={"domain": "a"}), "measure.domain", "generates no images of a"),
+        (translating("same", measure={"domain": "b"}), "measure.domain", "are of one domain"),
+        (recipe("pictures", measure={"domain": "b"}), "measure.domain", "are of one domain"),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )

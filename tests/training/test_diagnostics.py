@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,9 @@ from poise.runs.generate import proportional_labels
 from poise.training import state
 from poise.training.diagnostics import COUNT, Diagnostics
 from poise.training.train import train
+from poise.utils.images import to_float
 from runs.small_runs import digits, ring, traces
+from two_domains import splits, translating
 
 Numbers = npt.NDArray[np.float64]
 Answer = Callable[[Tensor, Tensor | None], Tensor]
@@ -211,8 +214,9 @@ def test_newness_against_numpy(size: int, by: int) -> None:
 
 def test_at_most_five_thousand_training_images_are_searched() -> None:
     one = build_diagnostics(loaded=DataSplits(photos(5100), photos(30, seed=1)))
-    assert one.memorization is not None
-    assert len(one.memorization.known) == 5000
+    (examined,) = one.examined
+    assert examined.memorization is not None
+    assert len(examined.memorization.known) == 5000
 
 
 # ---- features of D ---------------------------------------------------------------------------------------
@@ -298,6 +302,43 @@ def test_a_single_class_has_no_label_effect(labels: npt.NDArray[np.int64]) -> No
         loaded=DataSplits(ImageDataset(photos(90).images, labels, ("a", "b", "c")), photos(30, seed=1)), **CONCAT
     )
     assert "g/label_effect" not in plant(one, always(noise(COUNT, 1, 8, 8)))
+
+
+# ---- two domains -----------------------------------------------------------------------------------------
+
+
+def translated(kind: str, direction: str) -> tuple[Diagnostics, DataSplits]:
+    loaded = splits(kind)
+    return diagnostics_of(translating(direction), loaded), loaded
+
+
+def test_the_sources_beside_translations_are_not_examined() -> None:
+    """a stays diverse, whatever G does; b collapses, is saturated, or is a copy of training images."""
+    one, loaded = translated("pairs", "a_to_b")
+    collapsed = plant(one, lambda both, _: torch.cat((both[:, :1], torch.full_like(both[:, 1:], 0.5)), 1))
+    assert collapsed["g/diversity"] == 0
+    saturated = plant(one, lambda both, _: torch.cat((both[:, :1], both[:, 1:].sign()), 1))
+    assert saturated["g/shades"] == 0
+    train = to_float(loaded.train.gather(torch.arange(48)).images)[:, 1:]  # type: ignore[attr-defined]
+    copies = plant(one, lambda both, _: torch.cat((both[:, :1], train.repeat(2, 1, 1, 1)[: len(both)]), 1))
+    assert copies["g/newness"] == pytest.approx(0, abs=1e-2)
+    assert copies["g/nearest_ratio"] < 0.1
+    perfect = plant(one, lambda both, _: both)
+    assert perfect["g/diversity"] == pytest.approx(1, abs=0.1)
+    assert perfect["g/newness"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("collapsed", ["a", "b"])
+def test_with_both_directions_the_worse_one_counts(collapsed: str) -> None:
+    one, _ = translated("domains", "both_ways")
+
+    def answer(both: Tensor, _: Tensor | None) -> Tensor:
+        a, b = both[:, :1], both[:, 1:]
+        return torch.cat((a.mean().expand_as(a), b) if collapsed == "a" else (a, b.mean().expand_as(b)), 1)
+
+    assert plant(one, answer)["g/diversity"] < 1e-6
+    assert plant(one, lambda both, _: both)["g/diversity"] == pytest.approx(1, abs=0.15)
+    assert math.isnan(plant(one, lambda both, _: torch.cat((both[:, :1] * math.nan, both[:, 1:]), 1))["g/diversity"])
 
 
 # ---- the norm of the last update ------------------------------------------------------------------------------

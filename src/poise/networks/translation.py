@@ -122,6 +122,13 @@ def generated_part(
     return GeneratedPart(parts, index)
 
 
+def generated_parts(direction: Direction | None, parts: Parts) -> list[GeneratedPart]:
+    """All parts of a sample that G generated, one per domain."""
+    if direction is None or direction == "same":
+        return [GeneratedPart()]
+    return [GeneratedPart(parts, index) for index in TRANSLATED[direction]]
+
+
 class TranslateAToB(nn.Module):
     """(a, b) to (a, G(a))."""
 

@@ -2,10 +2,14 @@
 
 The latents are always the same, networks are in evaluation mode and none of the run's random streams is used. All
 numbers stay on the device until they are copied in one transfer.
+
+Of a G that translates, only the images that it generates are examined. Where these are of two domains, a statistic is
+the smaller one of both, so that one direction does not hide the collapse of the other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +22,7 @@ from poise.data.source import DataSplits, SizedSource
 from poise.engine.batches import sampling_latent
 from poise.engine.game import Game
 from poise.networks.base import call_network
+from poise.networks.translation import GeneratedPart, generated_parts
 from poise.recipe.model import Recipe
 from poise.runs.generate import generate, proportional_labels
 from poise.training.memorization import Fraction, MemorizationCheck
@@ -91,8 +96,11 @@ class Diagnostics:
     def __init__(self, recipe: Recipe, data: DataSplits, game: Game, device: torch.device) -> None:
         self.game, self.device, self.streams = game, device, RandomStreams(0, device)
         self.one = torch.ones((), device=device)
-        self.latents = sampling_latent(recipe.latent, data, device).sample(COUNT, self.streams("vitals"))
-        source = data.train
+        latent, source = sampling_latent(recipe.latent, data, device), data.train
+        if latent.is_space:
+            self.latents = latent.sample(COUNT, self.streams("vitals"))
+        else:
+            self.latents = latent.block(0, COUNT, self.streams, "vitals")
         self.labels: Tensor | None = None
         if recipe.labels.g:
             counts = most_common_classes(source.class_counts, COUNT // 4)
@@ -106,14 +114,9 @@ class Diagnostics:
             self.real_labels = None if real_labels is None else real_labels.to(device)
         d = None if game.d is None or recipe.pack > 1 else game.d.net
         self.feature_network = None if getattr(d, "width", None) is None else d
-        self.real, self.has_images = real, real.dim() == 4
-        self.real_distance = mean_pairwise_distance(real)
-        self.real_grey = share_of_grey(real) if self.has_images else None
-        held_out, self.memorization = data.held_out, None
-        if self.has_images and isinstance(source, SizedSource) and isinstance(held_out, SizedSource):
-            self.memorization = MemorizationCheck(
-                source, held_out, pairwise_device(device), mirror=recipe.mirrors_images
-            )
+        self.real = real
+        parts = generated_parts(recipe.network.direction, source.parts)
+        self.examined = [ExaminedPart(part, recipe, data, real) for part in parts]
         self._weights_before: dict[Side, list[Tensor]] = {}
 
     def before_step(self) -> None:
@@ -127,35 +130,31 @@ class Diagnostics:
 
         A ratio whose denominator is 0 or rounding noise is left out.
         """
-        fractions: dict[str, Fraction] = {}
+        fractions: list[tuple[str, Fraction]] = []
         for side, before in self._weights_before.items():
             updates = torch._foreach_sub([weight.detach() for weight in self.game.players[side].weights], before)
-            fractions[f"{side}/update"] = torch.stack(torch._foreach_norm(updates)).norm(), self.one, self.one
+            fractions.append((f"{side}/update", (torch.stack(torch._foreach_norm(updates)).norm(), self.one, self.one)))
         self._weights_before.clear()
         fake = self._generate(self.labels)
-        fractions["g/diversity"] = mean_pairwise_distance(fake), self.real_distance, mean_norm(self.real)
-        if self.real_grey is not None:
-            fractions["g/shades"] = share_of_grey(fake), self.real_grey, self.one
-        if self.memorization is not None:
-            fractions |= self.memorization.compute(fake.to(pairwise_device(self.device)))
+        for examined in self.examined:
+            fractions += examined.compute(fake).items()
         if self.feature_network is not None:
             fake_features = self._features(self.feature_network, fake, self.labels)
             real_features = self._features(self.feature_network, self.real, self.real_labels)
             if fake_features is not None and real_features is not None:
-                fractions["g/feature_diversity"] = (
-                    mean_pairwise_distance(fake_features),
-                    mean_pairwise_distance(real_features),
-                    mean_norm(real_features),
-                )
+                distances = mean_pairwise_distance(fake_features), mean_pairwise_distance(real_features)
+                fractions.append(("g/feature_diversity", (*distances, mean_norm(real_features))))
         if self.labels is not None and self.compares_labels:
-            fractions["g/label_effect"] = self._label_effect(fake)
-        tensors = [torch.stack([part.to(self.device) for part in fraction]) for fraction in fractions.values()]
+            other = self._generate(self.other_labels)
+            fractions += [("g/label_effect", self._label_effect(one.part, fake, other)) for one in self.examined]
+        tensors = [torch.stack([part.to(self.device) for part in fraction]) for _, fraction in fractions]
         numbers = torch.stack([to_float64(tensor) for tensor in tensors]).tolist()
-        return {
-            name: Stat.of(numerator / denominator)
-            for name, (numerator, denominator, scale) in zip(fractions, numbers, strict=True)
-            if not denominator <= NOISE * scale
-        }
+        ratios: dict[str, float] = {}
+        for (name, _), (numerator, denominator, scale) in zip(fractions, numbers, strict=True):
+            if not denominator <= NOISE * scale:
+                ratio, known = numerator / denominator, ratios.get(name, math.inf)
+                ratios[name] = ratio if ratio < known or math.isnan(ratio) else known
+        return {name: Stat.of(ratio) for name, ratio in ratios.items()}
 
     def _generate(self, labels: Tensor | None) -> Tensor:
         return generate(self.game.g.net, self.latents, labels, streams=self.streams, block=COUNT)
@@ -169,9 +168,46 @@ class Diagnostics:
         finally:
             d.train(training)
 
-    def _label_effect(self, fake: Tensor) -> Fraction:
+    def _label_effect(self, part: GeneratedPart, fake: Tensor, other: Tensor) -> Fraction:
         """How far a sample moves with another label, relative to another z with the same label."""
-        flat = fake.flatten(1)
-        by_label = (self._generate(self.other_labels).flatten(1) - flat).norm(dim=1).mean()
+        flat = part.of(fake).flatten(1)
+        by_label = (part.of(other).flatten(1) - flat).norm(dim=1).mean()
         by_latent = (flat[self.pairs[:, 0]] - flat[self.pairs[:, 1]]).norm(dim=1).mean()
-        return by_label, by_latent, mean_norm(fake)
+        return by_label, by_latent, mean_norm(flat)
+
+
+class ExaminedPart:
+    """The statistics of G's samples, or of the part of them that it generates in one domain.
+
+    Args:
+        part: the part.
+        recipe: the recipe.
+        data: the data splits.
+        real: real samples, n x shape, on the device.
+    """
+
+    def __init__(self, part: GeneratedPart, recipe: Recipe, data: DataSplits, real: Tensor) -> None:
+        self.part, self.device, real = part, real.device, part.of(real)
+        self.real_distance, self.real_norm = mean_pairwise_distance(real), mean_norm(real)
+        self.has_images = real.dim() == 4
+        self.real_grey = share_of_grey(real) if self.has_images else None
+        self.memorization: MemorizationCheck | None = None
+        if self.has_images:
+            data = data if part.is_whole else data.domain(part.index)
+            known, new = data.train, data.held_out
+            if isinstance(known, SizedSource) and isinstance(new, SizedSource):
+                self.memorization = MemorizationCheck(
+                    known, new, pairwise_device(self.device), mirror=recipe.mirrors_images
+                )
+
+    def compute(self, samples: Tensor) -> dict[str, Fraction]:
+        """The statistics of samples, n x shape, by their names in `rows.jsonl`."""
+        fake = self.part.of(samples)
+        fractions: dict[str, Fraction] = {
+            "g/diversity": (mean_pairwise_distance(fake), self.real_distance, self.real_norm)
+        }
+        if self.real_grey is not None:
+            fractions["g/shades"] = share_of_grey(fake), self.real_grey, torch.ones_like(self.real_grey)
+        if self.memorization is not None:
+            fractions |= self.memorization.compute(fake.to(pairwise_device(self.device)))
+        return fractions

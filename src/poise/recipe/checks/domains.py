@@ -6,8 +6,9 @@ What the data consists of is known once it is loaded; what depends on the recipe
 from __future__ import annotations
 
 from poise.data.vectors import NO_MEASURES, VectorSetsConfig
+from poise.errors import RecipeError
 from poise.networks.base import TranslatorConfig
-from poise.networks.translation import Parts
+from poise.networks.translation import Parts, generated_part
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.model import Recipe
 
@@ -23,7 +24,7 @@ def check_domains(recipe: Recipe, parts: Parts | None, findings: Findings) -> No
         parts: the number of channels of each domain in a sample of the data; None if it is not known yet.
         findings: where the findings are added.
     """
-    for rule in (_direction, _judges, _labels, _comparisons, _measures):
+    for rule in (_direction, _judges, _labels, _comparisons, _measures, _measured_domain):
         rule(recipe, findings)
     if parts is not None:
         _parts(recipe, parts, findings)
@@ -95,6 +96,17 @@ def _measures(recipe: Recipe, findings: Findings) -> None:
     """Measures compare images, or points in the plane."""
     if isinstance(recipe.data, VectorSetsConfig) and recipe.measure is not None:
         findings.refusals.append(Finding("measure", NO_MEASURES, "T23", "remove it (--set measure=none)"))
+
+
+def _measured_domain(recipe: Recipe, findings: Findings) -> None:
+    """Only images that G generates are measured."""
+    domain = None if recipe.measure is None else recipe.measure.domain
+    if domain is None:
+        return
+    try:
+        generated_part(recipe.network.direction, (1, 1), domain)
+    except RecipeError as error:
+        findings.refusals.append(Finding("measure.domain", error.what, TIP, "remove it (--set measure.domain=none)"))
 
 
 def _parts(recipe: Recipe, parts: Parts, findings: Findings) -> None:
