@@ -101,6 +101,9 @@ def worse(results: dict[str, EvaluationResult], case: str, name: str) -> bool:
 RECONSTRUCTION = ("reconstruction", "pca_reconstruction", "elbo", "elbo_reconstruction", "elbo_kl")
 """Measures that require an encoder."""
 
+TRANSLATION = ("l1", "psnr", "ssim", "cycle_error", "class_agreement")
+"""Measures of translated images."""
+
 
 DETECTED = {
     "blurred": ["fid", "coverage"],
@@ -127,7 +130,8 @@ def test_measure_does_not_detect_what_it_is_blind_to(
     if name in results["real"].results:
         assert not worse(results, case, name)
     else:
-        assert MEASURES[name].requires & {"modes", "encoder", "likelihood"}
+        requires = {"modes", "encoder", "likelihood", "targets", "cycle", "source labels"}
+        assert MEASURES[name].requires & requires
 
 
 def test_missing_class_exceeds_the_spread_of_the_floor(digits: DataSplits) -> None:
@@ -169,7 +173,7 @@ def test_copies_are_detected_and_new_images_are_not(results: dict[str, Evaluatio
 
 @pytest.mark.parametrize("case", ["one", "black", "noise"])
 def test_collapse_and_noise_give_finite_values(results: dict[str, EvaluationResult], case: str) -> None:
-    for name, (measured, real, _) in results[case].results.items():
+    for name, (measured, real, _, _) in results[case].results.items():
         assert real is not None
         for number in (measured.value, real.value, measured.stderr or 0.0):
             assert math.isfinite(number)
@@ -189,7 +193,7 @@ def test_each_measure_is_computed_or_skipped_with_a_reason(results: dict[str, Ev
     for result in results.values():
         assert not set(result.results) & set(result.skipped)
         assert set(result.results) | set(result.skipped) == {measure.name for measure in select_measures(None)}
-        assert set(result.skipped) == {"gan_test", "modes", "high_quality", "reverse_kl", *RECONSTRUCTION}
+        assert set(result.skipped) == {"gan_test", "modes", "high_quality", "reverse_kl", *RECONSTRUCTION, *TRANSLATION}
         assert set(result.skipped.values()) <= set(MISSING_REASONS.values())
         assert result.notes == ()
 
@@ -557,7 +561,7 @@ def test_modes_in_the_plane(config: PlaneConfig, modes: int) -> None:
     assert real.notes == ()
     assert set(real.skipped) == {
         *("inception_score", "class_confidence", "class_balance", "gan_test", "gan_train"),
-        *("copying", "authenticity", "d_probe", "duality_gap", "high_frequencies", *RECONSTRUCTION),
+        *("copying", "authenticity", "d_probe", "duality_gap", "high_frequencies", *RECONSTRUCTION, *TRANSLATION),
     }
     centres = config.mode_centres()
     assert centres is not None
@@ -584,7 +588,7 @@ def test_duality_gap_is_reported() -> None:
     result = Evaluator(config, config.load(), n=50).measure(
         lambda n: torch.zeros(n, 2), select_measures("duality_gap"), duality_gap=lambda: 0.25
     )
-    assert result.results["duality_gap"] == (MeasuredValue(0.25), None, None)
+    assert result.results["duality_gap"] == (MeasuredValue(0.25), None, None, None)
 
 
 # ---- stacked digits ----------------------------------------------------------------------------------------
@@ -620,7 +624,7 @@ def test_modes_of_stacked_digits_match_the_labels(pairs: tuple[StackedConfig, Da
         assert value(result, "reverse_kl") == pytest.approx(reverse_kl(counts), abs=0.06)
     assert set(result.skipped) == {
         *("high_quality", "inception_score", "class_confidence", "class_balance"),
-        *("gan_test", "copying", "authenticity", *RECONSTRUCTION),
+        *("gan_test", "copying", "authenticity", *RECONSTRUCTION, *TRANSLATION),
     }
     assert "on each of 2 channels" in result.features
     assert evaluator.real.features.shape == (200, 128)

@@ -309,4 +309,5 @@ def test_the_tables_that_a_recipe_can_do_without_are_those_of_its_model() -> Non
         return [table for part in get_args(annotation) for table in tables_in(part)]
 
     choices = {f"network.{name}" for name, field in NetworksConfig.model_fields.items() if field.default is None}
+    choices |= {"measure.domain"}
     assert optional(Recipe) | choices == set(OPTIONAL)

@@ -84,7 +84,7 @@ A field's value "none" is written in quotes, like all text.
 """
 
 OPTIONAL = (
-    *("conditioning", "conditioning.d", "conditioning.g", "init", "log", "measure", "monitor"),
+    *("conditioning", "conditioning.d", "conditioning.g", "init", "log", "measure", "measure.domain", "monitor"),
     *("network.d", "network.e", "network.direction", "network.judges", "optimizer.d", "tricks"),
 )
 """What a recipe can do without: removing a table, list or choice of these that is not there changes nothing."""
