@@ -101,7 +101,7 @@ def test_a_listener_can_stop_the_search(tmp_path: Path) -> None:
         def on_message(self, sentence: str) -> None:
             raise Stopped("enough")
 
-    with pytest.raises(Stopped, match="stopped by enough"):
+    with pytest.raises(Stopped, match="stopped by enough before the first step, in start 1 of 3; repeat"):
         align(tiny(), tmp_path, starts=3, listener=Impatient())
     assert not (tmp_path / "align.json").exists()
 

@@ -73,6 +73,19 @@ def test_the_fingerprint_is_that_of_the_vectors_wherever_they_are(tmp_path: Path
     assert config.model_copy(update={"most_frequent": 10}).load().train.fingerprint != print_of[0]
 
 
+def test_few_vectors_and_zeros_are_reported(tmp_path: Path) -> None:
+    config = two_files(tmp_path)
+    assert (config.load().notes, config.load().warnings) == ([], [])
+    vectors = np.ones((12, 4), np.float32)
+    vectors[[2, 5]] = 0
+    np.save(tmp_path / "few.npy", vectors)
+    few = config.model_copy(update={"b": str(tmp_path / "few.npy")}).load()
+    assert few.notes == ["2 vectors of b are zero and can't be mapped"]
+    [warning] = few.warnings
+    assert warning.message == "a map has 4 x 4 numbers, and the smaller set has only 12 vectors"
+    assert warning.cure == "use 16 or more, or vectors of fewer dimensions"
+
+
 def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     config = two_files(tmp_path)
     assert len(config.read().a.words) == 30

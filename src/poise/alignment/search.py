@@ -8,6 +8,7 @@ needs no dictionary. The best map of all is kept. The search ends early when the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -119,24 +120,28 @@ def search(
     for start in range(1, starts + 1):
         seeded = recipe.model_copy(update={"seed": recipe.seed + start - 1})
         heard = _Quiet(listener or NullListener(), first=start == 1)
-        with open_trainer(seeded, folder / f"start-{start}", device=device, listener=heard) as trainer:
-            try:
-                with trainer.session():
-                    while trainer.done < seeded.steps:
-                        trainer.step()
-                        if trainer.done % seeded.log.saves and trainer.done < seeded.steps:
-                            continue
-                        evaluation, weights = _evaluate(trainer, start, *judged)
-                        evaluations.append(evaluation)
-                        if best is None or evaluation.criterion > best[0].criterion:
-                            best = evaluation, weights
-                        if notify is not None:
-                            notify(evaluation)
-                        if best[0].is_clear and trainer.done < seeded.steps:
-                            trainer.stop("poise align, which has found a clear map")
-            except Stopped:
-                if best is None or not best[0].is_clear:
-                    raise
+        try:
+            with (
+                open_trainer(seeded, folder / f"start-{start}", device=device, listener=heard) as trainer,
+                trainer.session(),
+            ):
+                while trainer.done < seeded.steps:
+                    trainer.step()
+                    if trainer.done % seeded.log.saves and trainer.done < seeded.steps:
+                        continue
+                    evaluation, weights = _evaluate(trainer, start, *judged)
+                    evaluations.append(evaluation)
+                    if best is None or evaluation.criterion > best[0].criterion:
+                        best = evaluation, weights
+                    if notify is not None:
+                        notify(evaluation)
+                    if best[0].is_clear and trainer.done < seeded.steps:
+                        trainer.stop("poise align, which has found a clear map")
+        except Stopped as stopped:
+            if best is None or not best[0].is_clear:
+                reason = re.split("[,;]", str(stopped))[0]
+                cure = f"repeat the command with another --out; the runs so far are in {folder}"
+                raise Stopped(f"{reason}, in start {start} of {starts}", cure=cure) from None
         if best is not None and best[0].is_clear:
             break
     assert best is not None, "the last step of each start is evaluated"

@@ -21,14 +21,17 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch
 from poise.data.listing import display_name
 from poise.data.paths import PathText
-from poise.data.source import DataSplits, PointsConfig, Source
+from poise.data.source import DataSplits, DataWarning, PointsConfig, Source
 from poise.data.word_vectors import Normalisation, WordVectors, normalise, read_word_vectors
 from poise.errors import DataError
-from poise.utils.printing import count_noun
+from poise.utils.printing import agree, count_noun
 
 MIN_VECTORS = 10
 """The smallest number of vectors of a set: of fewer, CSLS has no neighbours to compare with, and D sees no density."""
 
+
+FEWEST_PER_DIMENSION = 4
+"""The number of vectors per dimension below which a warning says that there are few."""
 
 NO_MEASURES = "sets of vectors have no measures: poise align says how good a map is"
 
@@ -143,7 +146,22 @@ class VectorSetsConfig(PointsConfig):
         sets = self.read()
         a, b = (self.normalised(one) * one.vectors.shape[1] ** 0.5 for one in sets)
         source = VectorSets(a, b, self.most_frequent)
-        return DataSplits(source, notes=[*sets.a.notes, *sets.b.notes])
+        notes = [*sets.a.notes, *sets.b.notes]
+        for name, vectors in (("a", a), ("b", b)):
+            if zeros := int((vectors == 0).all(1).sum()):
+                notes.append(
+                    f"{count_noun(zeros, 'vector')} of {name} {agree(zeros, 'is', 'are')} zero and can't be mapped"
+                )
+        return DataSplits(source, notes=notes, warnings=_few_vectors(len(a), len(b), a.shape[1]))
+
+
+def _few_vectors(a: int, b: int, dim: int) -> list[DataWarning]:
+    """A warning if the smaller set does not determine a map of d x d numbers well."""
+    if min(a, b) >= FEWEST_PER_DIMENSION * dim:
+        return []
+    message = f"a map has {dim} x {dim} numbers, and the smaller set has only {count_noun(min(a, b), 'vector')}"
+    cure = f"use {FEWEST_PER_DIMENSION * dim:,} or more, or vectors of fewer dimensions"
+    return [DataWarning(message, cure, "T23")]
 
 
 class VectorsConfig(VectorSetsConfig):
