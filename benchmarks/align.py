@@ -11,7 +11,7 @@ words   Word vectors of two halves of a corpus, aligned in the same way. The tru
         itself. The corpus is divided by paragraphs that begin at the margin, which are the entries of a dictionary. The
         vectors of each half are those of its most frequent words: the positive pointwise mutual information of words
         and their contexts (5 words to either side, weighted by 1 / distance; context counts to the power of 0.75),
-        reduced by a singular value decomposition U S V^T to U S^(1/2).
+        reduced by a singular value decomposition U S V^T to U S.
 
 Both also refine random orthogonal maps, as many as there are starts, without adversarial training; the one with the
 best criterion is compared. P@1 is by CSLS. Results are lines of `benchmarks/studies/align/*.jsonl`; what is there
@@ -189,7 +189,7 @@ def word_vectors(documents: Sequence[str], dim: int, most: int = 8000, at_least:
     kept = information > 0
     ppmi = sparse.csr_matrix((information[kept], (table.row[kept], table.col[kept])), shape=(n, n), dtype=np.float32)
     u, s, _ = sparse.linalg.svds(ppmi, k=dim, v0=np.ones(n, np.float32))
-    return WordVectors(tuple(vocabulary), (u * np.sqrt(s)).astype(np.float32))
+    return WordVectors(tuple(vocabulary), (u * s).astype(np.float32))
 
 
 def table(folder: Path) -> None:
