@@ -96,22 +96,8 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TRANSLATION = """
-steps = 100
-data = {{ kind = "{kind}", path = "nowhere", size = 16 }}
-latent = {{ kind = "source" }}
-objective = {{ kind = "least_squares" }}
-optimizer = {{ g = {{ kind = "adam" }}, d = {{ kind = "adam" }} }}
-tempo = {{ kind = "ratio" }}
-[network]
-direction = "{direction}"
-g = {{ kind = "translator", blocks = 1 }}
-d = {{ kind = "patch", layers = 1 }}
-"""
-
-
 def write_two_domains(folder: Path) -> None:
-    """Pairs side by side, two unpaired sets, and recipes for both."""
+    """Pairs side by side, and two unpaired sets."""
     rng = np.random.default_rng(1)
     for place in ("horses", "facades/train", "facades/val"):
         (folder / place).mkdir(parents=True)
@@ -119,9 +105,6 @@ def write_two_domains(folder: Path) -> None:
             pixels = rng.integers(0, 256, (16, 32 if "facades" in place else 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / place / f"{number}.png")
     np.savez(folder / "zebras.npz", images=rng.integers(0, 256, (10, 16, 16, 3), dtype=np.uint8))
-    for called, kind, direction in (("translation", "pairs", "a_to_b"), ("unpaired", "domains", "both_ways")):
-        recipe = TRANSLATION.format(kind=kind, direction=direction)
-        (folder / f"{called}.toml").write_text(f'name = "{called}"{recipe}')
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

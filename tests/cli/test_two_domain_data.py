@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from poise.data.lookup import data_table
+from poise.recipe.shipped import load_table
 from poise.runs.run import Run
 
 RECIPE = """
@@ -75,14 +77,27 @@ def test_two_paths_can_move_too(poise: Callable, place: Path) -> None:
     poise("train", "domains.toml", "--data", "moved", "--out", "moved/a/run").assert_error(2, "training images")
 
 
-def test_what_is_recognised_is_said_and_no_recipe_is_chosen(poise: Callable, place: Path) -> None:
-    result = poise("check", "--data", "set")
-    assert (result.code, result.last.startswith("poise: --data: no recipe is chosen for data of two domains")) == (
-        2,
-        True,
-    )
-    assert "it is read as pairs; for another kind give --data domains:set or --data folder:set" in result.err
-    poise("train", "--data", "domains:set").assert_error(2, "no recipe is chosen", "found domains")
+@pytest.mark.parametrize(("data", "recipe"), [("set", "pix2pix"), ("domains:set", "cyclegan")])
+def test_a_recipe_is_chosen_and_what_was_recognised_is_said(
+    data: str, recipe: str, poise: Callable, place: Path
+) -> None:
+    small = ("--set", "network.g.width=2", "--set", "network.d.width=2", "--set", "measure=none", "--size", 16)
+    result = poise("train", "--data", data, "--steps", 2, *small, "--out", "run")
+    assert result.code == 0, result.err
+    run = Run("run")
+    assert (run.recipe.name, run.recipe.data.tag(), run.parts) == (recipe, run.recipe.data.two_domains, (3, 3))
+    what = "12 pairs" if recipe == "pix2pix" else "two domains"
+    assert f"{what} of images of about 8 x 8: the recipe {recipe}" in result.err + result.out
+    note = "it is read as pairs; for another kind give --data domains:set or --data folder:set"
+    assert (note in result.err) == (data == "set")
+
+
+def test_a_recipe_for_digits_in_two_domains_gets_the_users_files_as_its_own_kind(poise: Callable, place: Path) -> None:
+    for recipe, kind in (("pix2pix", "pairs"), ("simgan", "domains")):
+        result = poise("check", recipe, "--data", "set", "--no-data", "--json")
+        assert result.code == 0, result.err
+        table = {"kind": kind, "path": str(place / "set")}
+        assert data_table("set", load_table(recipe)["data"]).items() >= table.items()
 
 
 def test_check_names_the_domain(poise: Callable, place: Path) -> None:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from poise.data import facts
 from poise.data.digits import DigitsConfig
+from poise.data.domains import DomainsConfig
 from poise.data.facts import at_native_size, native_size, without_held_out
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
+from poise.data.pairs import PairsConfig
 from poise.data.source import DataConfig
 from poise.data.toys import RingConfig
 from poise.data.zip_archive import ZipConfig
@@ -182,3 +184,31 @@ def test_a_config_without_held_out_images(tmp_path: Path) -> None:
     assert without_held_out(config) == config.model_copy(update={"held_out": 0.0})
     assert without_held_out(DigitsConfig()) == DigitsConfig()
     assert without_held_out(RingConfig()) == RingConfig()
+
+
+def test_two_domains(tmp_path: Path) -> None:
+    """In folders, side by side, in an archive of arrays and at two paths; the larger set counts."""
+    (tmp_path / "set").mkdir()
+    image_folder(tmp_path / "set/a", (16, 16), (16, 16))
+    Image.new("L", (9, 9)).save(tmp_path / "set/a/grey.png")
+    for k in range(4):
+        (tmp_path / "set/b").mkdir(exist_ok=True)
+        Image.new("L", (16, 16)).save(tmp_path / "set/b" / f"{k:03}.png")
+    image_folder(tmp_path / "both", *[(24, 12)] * 3)
+    npz_file(tmp_path / "d.npz", 5, 14, 14, 3, key="a")
+    np.savez(tmp_path / "d.npz", a=np.zeros((5, 14, 14, 3), np.uint8), b=np.zeros((2, 14, 14), np.uint8))
+    for config in (PairsConfig(path=str(tmp_path / "set")), DomainsConfig(path=str(tmp_path / "set"))):
+        found = facts.image_facts(config)
+        assert found is not None
+        assert (found.count, found.side, found.grey, found.parts) == (4, 16, False, (3, 1))
+    found = facts.image_facts(PairsConfig(path=str(tmp_path / "both"), channels=(1, 3)))
+    assert found is not None
+    assert (found.count, found.size, found.parts) == (3, (12, 12), (1, 3))
+    found = facts.image_facts(DomainsConfig(path=str(tmp_path / "d.npz")))
+    assert found is not None
+    assert (found.count, found.size, found.parts) == (5, (14, 14), (3, 1))
+    apart = DomainsConfig(a=str(tmp_path / "set/b"), b=str(tmp_path / "both"))
+    found = facts.image_facts(apart)
+    assert found is not None
+    assert (found.count, found.parts) == (4, (1, 3))
+    assert facts.image_facts(DomainsConfig(path=str(tmp_path / "both"))) is None, "whoever loads it says why"

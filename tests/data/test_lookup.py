@@ -87,7 +87,7 @@ def test_images_of_another_kind_keep_what_they_have_and_the_rest_is_named(
 ) -> None:
     if old == new:
         return
-    stated = f"{new}:" if old in TWO_DOMAINS and "path" in CONFIGS[new].model_fields and new not in TWO_DOMAINS else ""
+    stated = f"{new}:" if CONFIGS[old].two_domains and new in ("folder", "npz", "zip") else ""  # type: ignore[attr-defined]
     table = data_table(f"{stated}{values[new]}", unusual(old))
     shared = (CONFIGS[old].model_fields.keys() & CONFIGS[new].model_fields.keys()) - set(IDENTITY)
     assert {key: value for key, value in table.items() if key not in IDENTITY} == {key: UNUSUAL[key] for key in shared}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from poise.data.facts import ImageFacts
+from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.choose import (
     ENOUGH_IMAGES,
     FEW_IMAGES,
@@ -19,6 +20,7 @@ from poise.recipe.choose import (
     largest_size,
 )
 from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
 from poise.recipe.toml import Table
 
 DATA = {"kind": "folder", "path": "images"}
@@ -118,3 +120,28 @@ def test_the_time_limits_the_size() -> None:
 def test_small_images_need_no_measurement() -> None:
     assert choose(facts(shape=(32, 40)), DATA, Limits(), never).table["data"]["size"] == 32
     assert choose(facts(shape=(17, 40)), DATA, Limits(), never).table["data"]["size"] == 16
+
+
+@pytest.mark.parametrize(("kind", "recipe", "enough"), [("pairs", "pix2pix", 80_000), ("domains", "cyclegan", 200_000)])
+def test_images_of_two_domains_are_translated_in_patches_that_suit_their_size(
+    kind: str, recipe: str, enough: int
+) -> None:
+    data, found = {"kind": kind, "path": "images"}, facts(400, (256, 256))._replace(parts=(1, 3))
+    speed = enough / (3600 * (32 / 128) ** 2)  # at 128 x 128 the time suffices to the image
+    choice = choose(found, data, Limits(), at_speed(1.001 * speed))
+    channels = {} if kind == "pairs" else {"channels": 3}
+    assert (choice.table["name"], choice.table["data"]) == (recipe, data | {"size": 128} | channels)
+    assert any("read in colour" in reason for reason in choice.reasons) == (kind == "domains")
+    assert choose(found, data, Limits(), at_speed(0.99 * speed)).table["data"]["size"] == 64
+    layers = {}
+    for size in (16, 32, 64, 128, 256):
+        table = choose(found, data, Limits(size=size, batch=2), never).table
+        layers[size] = table["network"]["d"]["layers"]
+        config = decode(table)
+        assert config.batch == 2
+        parts = (1, 3) if kind == "pairs" else (3, 3)
+        assert check_compatibility(config, (sum(parts), size, size), 0, parts).refusals == []
+    assert layers == {16: 1, 32: 1, 64: 2, 128: 3, 256: 3}
+    assert layers[32] == load_table(recipe)["network"]["d"]["layers"]
+    reason = "400 pairs of images" if kind == "pairs" else "two domains of images"
+    assert choice.reasons[0] == f"{reason} of about 256 x 256: the recipe {recipe}"

@@ -371,6 +371,44 @@ def with_copies(file: Path, copies: int) -> Table:
     return save_npz(file, images)
 
 
+TRANSLATION: Table = {
+    "latent": {"kind": "source"},
+    "objective": {"kind": "hinge"},
+    "network": {
+        "direction": "a_to_b",
+        "g": {"kind": "translator", "width": 2, "blocks": 1, "downsamplings": 1},
+        "d": {"kind": "patch", "width": 3, "layers": 1, "norm": "none"},
+    },
+}
+
+
+def two_domains(file: Path, kind: str, a: np.ndarray, b: np.ndarray) -> Table:
+    np.savez(file, a=a, b=b)
+    return {"data": {"kind": kind, "path": str(file), "size": 8, "held_out": 0.0}} | TRANSLATION
+
+
+def pairs_with_copies(file: Path, copies: int) -> Table:
+    """200 pairs, `copies` of which occur twice; most images a do, beside other images b, which is no mistake."""
+    images = noise(200)
+    a, b = images[np.arange(200) % 100], images[::-1].copy()
+    b[100 : 100 + copies] = b[:copies]
+    return two_domains(file, "pairs", a, b)
+
+
+def domains_with_copies(file: Path, copies: int) -> Table:
+    """Two domains, of which b has copies."""
+    b = noise(200)
+    b[100 : 100 + copies] = b[:copies]
+    return two_domains(file, "domains", noise(200), b)
+
+
+def pairs_with_plain_images(file: Path, plain: int) -> Table:
+    """200 pairs, whose images a have a single colour in `plain` cases, all different."""
+    a = noise(200)
+    a[:plain] = np.arange(plain)[:, None, None, None] * 50
+    return two_domains(file, "pairs", a, noise(200))
+
+
 def plain_copies(file: Path, copies: int) -> Table:
     """200 images, `copies` of which are copies of a single-coloured one, which should cause one warning, not two."""
     images = noise(200)
@@ -405,6 +443,11 @@ DATA_CASES: dict[str, DataCase] = {
     ),
     "many of one colour": DataCase(plain_copies, (20,), (1,), "data", "T01", "20 of 200 images are of a single colour"),
     "copies": DataCase(with_copies, (3,), (2,), "data", "M02", "3 of 200 images are copies"),
+    "copied pairs": DataCase(pairs_with_copies, (3,), (2,), "data", "M02", "3 of 200 pairs are copies"),
+    "copies in a domain": DataCase(domains_with_copies, (3,), (2,), "data", "M02", "b: 3 of 200 images are copies"),
+    "a domain of one colour": DataCase(
+        pairs_with_plain_images, (3,), (2,), "data", "T01", "a: 3 of 200 images are of a single colour"
+    ),
     "one class": DataCase(with_classes, (1,), (2,), "data", "T13", "of one class, '0'"),
     "too many classes": DataCase(with_classes, (41,), (40,), "data", "T13", "41 classes for 120 images"),
     "one class per image": DataCase(with_classes, (120,), (30,), "data", "T13", "120 classes for 120 images"),

@@ -134,6 +134,8 @@ class DerivedDigitsConfig(ImageDataConfig):
 class DigitPairsConfig(DerivedDigitsConfig):
     """The outline of each digit, see `outlines`, and the digit itself."""
 
+    two_domains: ClassVar[Literal["", "pairs", "domains"]] = "pairs"
+
     kind: Literal["digit_pairs"] = "digit_pairs"
 
     def load(self, root: Path | None = None) -> DataSplits:
@@ -148,6 +150,8 @@ class DigitDomainsConfig(DerivedDigitsConfig):
     `twins`: half of the digits, and the inverted and slanted images of the others (as for CycleGAN). `fonts`: digits
     that are rendered from fonts in a single grey, as many as there are real ones, and the real ones (as for SimGAN).
     """
+
+    two_domains: ClassVar[Literal["", "pairs", "domains"]] = "domains"
 
     kind: Literal["digit_domains"] = "digit_domains"
     task: Literal["twins", "fonts"] = "twins"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +142,8 @@ class DomainsConfig(TwoDomainsConfig):
     Each of the two paths is a folder, a zip archive or an npz file that is a set of images on its own. Sub-folders
     within a domain are classes of its images, as are `a_labels` and `b_labels` of an npz file; measures use them.
     """
+
+    two_domains: ClassVar[Literal["", "pairs", "domains"]] = "domains"
 
     kind: Literal["domains"] = "domains"
     path: PathText | None = None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from poise.data.decode import Header, read_header, strict_pillow
+from poise.data.derived_digits import DerivedDigitsConfig
 from poise.data.digits import DigitsConfig
 from poise.data.folder import FolderConfig, Walk
 from poise.data.listing import Item
@@ -18,6 +19,7 @@ from poise.data.npz import NpzConfig
 from poise.data.paths import file_at, folder_at
 from poise.data.source import DataConfig, ImageDataConfig, with_size
 from poise.data.torchvision_data import VisionConfig
+from poise.data.two_domains import DOMAINS, TwoDomainsConfig, below, find_layout, listing_at, ordinary_kind
 from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import Stopped
 from poise.utils.images import Bytes
@@ -33,11 +35,13 @@ class ImageFacts(NamedTuple):
         count: the number of images; files that turn out to be damaged are counted.
         shapes: height and width of each image that was inspected, at least one.
         grey: whether all of these are greyscale.
+        parts: for each of two domains, its number of channels; empty for ordinary images.
     """
 
     count: int
     shapes: Sequence[tuple[int, int]]
     grey: bool
+    parts: tuple[int, ...] = ()
 
     @property
     def side(self) -> int:
@@ -79,6 +83,8 @@ def image_facts(config: DataConfig) -> ImageFacts | None:
     """
     if isinstance(config, VisionConfig):
         return KNOWN[config.dataset]
+    if isinstance(config, DerivedDigitsConfig):
+        return DIGITS._replace(parts=(1, 1))
     return DIGITS if isinstance(config, DigitsConfig) else _inspect(config)
 
 
@@ -90,8 +96,10 @@ def native_size(config: DataConfig) -> tuple[int, int] | None:
 
 def _inspect(config: DataConfig) -> ImageFacts | None:
     try:
+        if isinstance(config, TwoDomainsConfig):
+            return _facts_of_domains(config)
         if isinstance(config, NpzConfig):
-            return _facts_of_array(config)
+            return _facts_of_array(config.path)
         if isinstance(config, FolderConfig):
             return _facts_of_items(Walk(folder_at(config.path), config.follow_links).listing().items)
         if isinstance(config, ZipConfig):
@@ -104,11 +112,30 @@ def _inspect(config: DataConfig) -> ImageFacts | None:
     return None
 
 
-def _facts_of_array(config: NpzConfig) -> ImageFacts | None:
-    with file_at(config.path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        if "images" not in archive:
+def _facts_of_domains(config: TwoDomainsConfig) -> ImageFacts | None:
+    """Facts about the images of both domains; the number of images is that of the larger one."""
+    if len(config.paths) > 1:
+        domains = [_inspect(config.ordinary(k, path)) for k, path in enumerate(config.paths)]
+    elif ordinary_kind(config.paths[0]) is NpzConfig:
+        domains = [_facts_of_array(config.paths[0], name) for name in DOMAINS]
+    else:
+        with listing_at(config.paths[0], config.follow_links) as listing:
+            folders = find_layout(listing, side_by_side=config.two_domains == "pairs").train
+            domains = [_facts_of_items(below(listing, folder).items) for folder in folders]
+    found = [facts for facts in domains if facts is not None]
+    if not found or len(found) < len(domains):
+        return None
+    halves = len(found) < len(DOMAINS)  # of images side by side
+    shapes = [(height, width // 2 if halves else width) for facts in found for height, width in facts.shapes]
+    parts = [config.domain_channels(k) or (1 if found[-1 if k else 0].grey else 3) for k in range(len(DOMAINS))]
+    return ImageFacts(max(facts.count for facts in found), shapes, all(facts.grey for facts in found), tuple(parts))
+
+
+def _facts_of_array(path: str, name: str = "images") -> ImageFacts | None:
+    with file_at(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        if name not in archive:
             return None
-        images: Bytes = archive["images"]
+        images: Bytes = archive[name]
     if images.ndim not in (3, 4) or not len(images):
         return None
     count, height, width, *channels = images.shape

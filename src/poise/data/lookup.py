@@ -80,9 +80,10 @@ def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
     kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
     if kind not in ("folder", "zip", "npz"):
         return kind
-    before = previous.get("kind") if isinstance(previous, dict) else None
-    if before in ("pairs", "domains"):
-        return str(before)
+    before = str(previous.get("kind")) if isinstance(previous, dict) and "kind" in previous else ""
+    of_recipe = find_components(DataConfig, "poise.data").get(before)
+    if of_recipe is not None and issubclass(of_recipe, DataConfig) and of_recipe.two_domains:
+        return of_recipe.two_domains
     found = None if not two_domains or (kind == "folder" and before) else two_domain_kind(path)
     if found is None:
         return kind

@@ -10,7 +10,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,8 @@ class PairsConfig(TwoDomainsConfig):
     says which half is the image of a. The path is a folder, a zip archive or an npz file, which may have `labels` and
     `classes` too, as in `npz`.
     """
+
+    two_domains: ClassVar[Literal["", "pairs", "domains"]] = "pairs"
 
     kind: Literal["pairs"] = "pairs"
     path: PathText

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -279,7 +279,14 @@ class DataSplits:
 
 
 class DataConfig(ComponentConfig):
-    """The `[data]` table of a recipe."""
+    """The `[data]` table of a recipe.
+
+    Attributes:
+        two_domains: if a sample has an image of each of two domains, whether these are "pairs" or unrelated, "domains";
+            so is called the kind of data that the user's files are read as in its place. Empty for ordinary data.
+    """
+
+    two_domains: ClassVar[Literal["", "pairs", "domains"]] = ""
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from poise.data.facts import image_facts
 from poise.data.lookup import data_config, data_table, table_config
 from poise.errors import DataError, RecipeError
-from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose, refuse_two_domains
+from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
@@ -119,18 +119,20 @@ def default_choice(data: str, limits: Limits, *, device: str, precision: str, op
 
     Raises:
         DataError: there is no such data.
-        RecipeError: the device is not available, or the data has two domains.
+        RecipeError: the device is not available.
     """
     table = data_table(data, option=option)
-    refuse_two_domains(table, option)
     facts = image_facts(table_config(table))
     if facts is None:
         return None
-    channels = 1 if facts.grey else 3
 
     def images_per_second(candidate: Table) -> float:
         recipe, size = decode(candidate), int(candidate["data"]["size"])
-        return recipe.batch / step_seconds_at(recipe, (size, size, channels), device=device, precision=precision)
+        both = candidate["data"].get("channels")
+        parts = (both, both) if both and facts.parts else facts.parts
+        shape = (size, size, sum(parts) or (1 if facts.grey else 3))
+        seconds = step_seconds_at(recipe, shape, parts, device=device, precision=precision)
+        return recipe.batch / seconds
 
     return choose(facts, table, limits, images_per_second)
 

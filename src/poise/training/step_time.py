@@ -69,9 +69,22 @@ def recipe_step_seconds(
 
 
 def step_seconds_at(
-    recipe: Recipe, shape: tuple[int, int, int], *, device: str = "auto", precision: str = "auto"
+    recipe: Recipe,
+    shape: tuple[int, int, int],
+    parts: tuple[int, ...] = (),
+    *,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> float:
-    """The median time of a step of a recipe on noise of `shape`, H x W x C, in seconds. No data is read."""
+    """The median time of a step of a recipe on noise of `shape`, H x W x C, in seconds. No data is read.
+
+    Args:
+        recipe: the recipe.
+        shape: the shape of a sample.
+        parts: the number of channels of each domain in it, if there are two.
+        device: the device.
+        precision: as for training.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (2 * recipe.batch, *shape), np.uint8)
     compute = choose_compute(device, precision, recipe)
-    return step_seconds(TrainState(recipe, compute, DataSplits(ImageDataset(noise))))
+    return step_seconds(TrainState(recipe, compute, DataSplits(ImageDataset(noise, parts=parts))))

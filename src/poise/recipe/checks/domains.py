@@ -83,7 +83,7 @@ def _comparisons(recipe: Recipe, findings: Findings) -> None:
             reason = f"{name} compares images before and after translation, but {does}"
             cure = f"set network.direction to {known}, or remove the trick"
             findings.refusals.append(Finding(where, reason, trick.tip, cure))
-        elif trick.needs_pairs and recipe.data.tag() == "domains":
+        elif trick.needs_pairs and recipe.data.two_domains == "domains":
             reason = f"{name} compares a translated image with the other one of its sample, but these are unrelated"
             cure = "use data kind \"pairs\", or the trick 'cycle'"
             findings.refusals.append(Finding(where, reason, trick.tip, cure))

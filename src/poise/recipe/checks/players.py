@@ -7,7 +7,6 @@ samples. What is missing or has no use is refused before anything else is checke
 
 from __future__ import annotations
 
-from poise.data.domains import DomainsConfig
 from poise.data.source import PointsConfig
 from poise.networks.base import TranslatorConfig
 from poise.recipe.checks.findings import Finding, Findings
@@ -73,7 +72,7 @@ def _encoder(recipe: Recipe, findings: Findings) -> None:
     if encoder is not None and encoder.by_index and isinstance(recipe.data, PointsConfig):
         reason = "free codes are one per training sample, but this data set is endless"
         findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "mlp"}'))
-    if encoder is not None and encoder.by_index and isinstance(recipe.data, DomainsConfig):
+    if encoder is not None and encoder.by_index and recipe.data.two_domains == "domains":
         reason = "free codes are one per training sample, but samples of two domains are ever new combinations"
         findings.refusals.append(Finding("network.e", reason, "T25", 'use network.e = {kind = "dcgan"}'))
     if encoder is not None and encoder.by_index and recipe.mirrors_images:
