@@ -55,8 +55,8 @@ ARMS: dict[str, dict[str, list[str]]] = {
     "simgan": {"simgan": [], "without history": ["tricks.history.fraction=0"]},
 }
 MEASURES = {
-    "pix2pix": "fid,high_frequencies",
-    "cyclegan": "fid",
+    "pix2pix": "fid,high_frequencies,l1,psnr,ssim",
+    "cyclegan": "fid,cycle_error,class_agreement",
 }
 QUICK = ["steps=2", "batch=4", "network.g.width=4", "network.d.width=4", "log.sheet=4"]
 BLOCK = 500
