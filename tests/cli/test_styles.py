@@ -58,6 +58,7 @@ WORDS = {
     "train": [f"train ring --steps 3 --out OUT {THIN}"],
     "runs": ["runs RUNS"],
     "sample": ["sample RING --n 4 --out OUT.png", "sample DIGITS --dir OUT --n 3"],
+    "translate": ["translate DIGITS --data nowhere --out OUT"],
     "interpolate": [
         "interpolate RING --steps 3 --out OUT.png",
         "interpolate DIGITS --through 2 --seconds 1 --out OUT.gif",

@@ -30,6 +30,7 @@ from poise.cli import (
     study,
     tips,
     train,
+    translate,
     watch,
     web,
 )
@@ -55,6 +56,7 @@ COMMANDS = {
     "train": train.train,
     "runs": runs.runs,
     "sample": sample.sample,
+    "translate": translate.translate,
     "interpolate": interpolate.interpolate,
     "project": project.project,
     "measure": measure.measure,
@@ -128,6 +130,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 MEMORY_CURES = {
     "sample": "generate fewer samples at a time: --n",
     "interpolate": "generate fewer images: --rows, --steps",
+    "translate": "translate smaller images",
     "project": "start from fewer latents: --starts",
     "measure": "use fewer samples: --n",
     "compare": "use fewer or smaller images: --n, --size",

@@ -19,6 +19,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "poise sample runs/images --n 10000 --dir samples",
         "poise sample runs/images --grid 8x8 --gap 0 --out grid.png",
     ),
+    "translate": (
+        "poise translate runs/maps --data photos/ --out maps --grid grid.png",
+        "poise translate runs/horses --data zebra.jpg --out horses --direction b_to_a",
+    ),
     "interpolate": (
         "poise interpolate runs/ring --path slerp --out walk.gif",
         "poise interpolate runs/images --through 8 --seconds 20 --out walk.mp4",

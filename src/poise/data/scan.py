@@ -147,7 +147,7 @@ def decode_items(
     if decoded is None:
         with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as progress:
             work = ThreadedWork(pool, progress)
-            headers = _read_headers(work, items)
+            headers = read_headers(work, items)
             good = [header for header in headers if isinstance(header, Header)]
             channels = config.channels or (1 if all(header.grey for header in good) else 3)
             with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
@@ -166,7 +166,7 @@ def count_traits(decoded: decode_cache.DecodedImages, usable: npt.NDArray[np.int
     return Counter(trait for traits in found if not isinstance(traits, str) for trait in traits)
 
 
-def _read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
+def read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
     """The first pass: the header of each file, or the reason why it can't be used."""
 
     def header_of(item: Item) -> Header | str:
@@ -190,7 +190,7 @@ def _read_pixels(
         try:
             with items[row].open() as stream:
                 images[row], traits = decode_image(stream, target)
-        except Exception as error:  # see `_read_headers`
+        except Exception as error:  # see `read_headers`
             return describe_error(error)
         return traits
 

@@ -79,6 +79,19 @@ class TranslatorConfig(GeneratorConfig):
         """The module from B x in_shape to B x out_shape, with initial weights from PyTorch's global generator."""
         raise NotImplementedError
 
+    def size_multiple(self, shape: Shape) -> int | None:
+        """Of what height and width must be multiples, so that a network built for `shape` can translate an image.
+
+        None if it translates images of that size only.
+        """
+        return None
+
+    def translates_size(self, shape: Shape, size: tuple[int, int]) -> bool:
+        """Whether a network built for images of `shape`, C x H x W, can translate those of a height and width."""
+        multiple = self.size_multiple(shape)
+        fits = multiple is not None and all(side % multiple == 0 for side in size)
+        return tuple(size) == tuple(shape[1:]) or (fits and self.incompatibility((shape[0], *size)) is None)
+
 
 class DiscriminatorConfig(NetworkConfig):
     """A discriminator: samples, B x shape, to a `DiscriminatorOutput`.

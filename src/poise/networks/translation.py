@@ -95,6 +95,10 @@ class GeneratedPart(NamedTuple):
         """Its shape in a sample of `shape`."""
         return shape if self.is_whole else part_shapes(shape, self.parts)[self.index]
 
+    def source_shape_of(self, shape: Shape) -> Shape:
+        """The shape of the images that it was generated from, for samples of `shape`."""
+        return shape if self.is_whole else part_shapes(shape, self.parts)[1 - self.index]
+
 
 def generated_part(
     direction: Direction | None, parts: Parts, domain: Domain | None = None, where: str = "--domain"
@@ -186,6 +190,34 @@ class JudgeEach(OnePerDomain):
         score = torch.cat([output.score.reshape(len(output.score), -1) for output in outputs], 1)
         features = [output.features for output in outputs]
         return DiscriminatorOutput(score, None if self.width is None else torch.cat(features, 1))
+
+
+class OneTranslation(nn.Module):
+    """The translation to one domain that a G of two does: from images of the other, B x C x H x W.
+
+    Args:
+        net: G, for whole samples; the part that it does not read is blank.
+        part: the domain.
+    """
+
+    def __init__(self, net: nn.Module, part: GeneratedPart) -> None:
+        super().__init__()
+        self.net, self.part, self.takes_labels = net, part, getattr(net, "takes_labels", False)
+
+    def forward(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """The translated images."""
+        blank = images.new_zeros(len(images), self.part.parts[self.part.index], *images.shape[2:])
+        halves = (blank, images) if self.part.index == 0 else (images, blank)
+        return self.part.of(self.net(torch.cat(halves, 1), *labels))
+
+
+def translator_to(net: nn.Module, part: GeneratedPart) -> nn.Module:
+    """The network of a G that maps images of one domain to those of the other, `part`."""
+    if part.is_whole:
+        return net
+    if isinstance(net, TranslateBothWays):
+        return net.networks["b_to_a" if part.domain == "a" else "a_to_b"]
+    return net.net if isinstance(net, TranslateAToB) and part.domain == "b" else OneTranslation(net, part)
 
 
 def build_translation(config: TranslatorConfig, direction: Direction, shape: Shape, parts: Parts) -> nn.Module:

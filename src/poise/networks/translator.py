@@ -119,6 +119,15 @@ class ResidualConfig(TranslatorConfig):
     output: Output = "auto"
 
     @property
+    def halvings(self) -> int:
+        """How often the map is halved."""
+        return 0
+
+    def size_multiple(self, shape: Shape) -> int | None:
+        """2 to the number of halvings; None with virtual batch norm, whose reference has one size."""
+        return None if getattr(self, "norm", "none") == "virtual" else 1 << self.halvings
+
+    @property
     def first_kernel(self) -> int:
         """The side of the kernel of the first convolution."""
         return KERNEL
@@ -140,6 +149,11 @@ class ResidualTranslatorConfig(ResidualConfig):
     blocks: int = Field(default=9, ge=0, le=64)
     downsamplings: int = Field(default=2, ge=0, le=7)
     norm: Norm = "instance"
+
+    @property
+    def halvings(self) -> int:
+        """See `ResidualConfig.halvings`."""
+        return self.downsamplings
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Images that can't be halved as often as `downsamplings` says, to at least 2 pixels, are refused as well."""

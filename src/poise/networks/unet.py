@@ -105,8 +105,15 @@ class UNetConfig(TranslatorConfig):
         smaller = f", or network.g.depth to at most {most}" if self.depth and most else ""
         return reason, f"set data.size to {divisible_sizes(shape, least)}{smaller}"
 
+    def halvings(self, shape: Shape) -> int:
+        """The number of halvings for images of `shape`."""
+        return self.depth or min(MAX_DEPTH, max_halvings(shape, 1))
+
+    def size_multiple(self, shape: Shape) -> int | None:
+        """2 to the number of halvings; None with virtual batch norm, whose reference has one size."""
+        return None if self.norm == "virtual" else 1 << self.halvings(shape)
+
     def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
         """See `UNet`."""
-        depth = self.depth or min(MAX_DEPTH, max_halvings(in_shape, 1))
-        widths = [self.width << min(k, MAX_DOUBLINGS) for k in range(depth)]
+        widths = [self.width << min(k, MAX_DOUBLINGS) for k in range(self.halvings(in_shape))]
         return UNet(in_shape[0], out_shape, widths, self.norm, self.output)

@@ -31,6 +31,7 @@ from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
 from poise.runs.sample_view import SampleView
+from poise.runs.translate import OneDirection, Translator
 from poise.truncation import check_truncation, truncated_layers
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
@@ -87,8 +88,8 @@ class Run:
 
     @property
     def alpha(self) -> bool:
-        """Whether the second of two channels is an alpha channel."""
-        return getattr(self.recipe.data, "alpha", True)
+        """Whether the second of two channels, of an image or of that of a domain, is an alpha channel."""
+        return bool(self.parts) or getattr(self.recipe.data, "alpha", True)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -307,6 +308,50 @@ class Run:
         labels = self.labels(n, label, seed) if labels is None else labels
         latents = self.latent.truncate(self.latents(n, seed), truncation)
         return self.view.generate(self.generator(raw=raw), latents, labels, RandomStreams(seed))
+
+    def translator(
+        self, direction: OneDirection | None = None, *, label: int | None = None, raw: bool = False
+    ) -> Translator:
+        """The generator as a function of images, if it starts from images.
+
+        Args:
+            direction: of a G that translates both ways, `a_to_b` (the default) or `b_to_a`.
+            label: the label of all images, if G takes labels.
+            raw: whether to use the live weights instead of the averaged ones.
+
+        Raises:
+            RecipeError: G does not translate images, or not in this direction, or needs a label.
+        """
+        translator = Translator(self.generator(raw=raw), self.recipe, self.shape, self.parts, direction, label)
+        if label is None and self.recipe.labels.g is not None:
+            names = ", ".join(self.classes[:MAX_LISTED])
+            what, cure = "this run's generator translates to a class", f"give the label of one of them: {names}"
+            raise RecipeError(what, where="--label", cure=cure)
+        return translator
+
+    def translate(
+        self,
+        images: Tensor,
+        *,
+        direction: OneDirection | None = None,
+        label: int | None = None,
+        seed: int = 0,
+        raw: bool = False,
+    ) -> Tensor:
+        """What G makes of images, B x C' x H x W in [-1, 1].
+
+        Args:
+            images: B x C x H x W in [-1, 1], with the channels of the domain that is translated from. Height and width
+                are those of the data or, if the network allows it, others (`TranslatorConfig.size_multiple`).
+            direction: see `translator`.
+            label: see `translator`.
+            seed: the seed of layers that draw random numbers when G generates.
+            raw: see `translator`.
+
+        Raises:
+            RecipeError: see `translator`; or images of this shape can't be translated.
+        """
+        return self.translator(direction, label=label, raw=raw)(images, seed)
 
     def sample_block(
         self,

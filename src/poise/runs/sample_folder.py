@@ -7,8 +7,6 @@ missing. The file `samples.json` records what the samples are; a folder never mi
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -19,22 +17,24 @@ from torch import Tensor
 
 from poise.data.listing import HIDDEN, ignored_reason
 from poise.errors import RecipeError
-from poise.runs.checkpoint import TENSORS
 from poise.runs.folder import RESERVED_NAMES
 from poise.runs.generate import BLOCK
+from poise.runs.image_folder import check_place, check_record, entries, origin_of, refuse_entry
 from poise.runs.run import Run
 from poise.utils.batch_files import write_files
 from poise.utils.files import make_folder, remove_file, write_json
 from poise.utils.image_grid import encode_png, in_colour
 from poise.utils.images import to_bytes
 from poise.utils.locks import claimed_folder
-from poise.utils.paths import folder_around
 from poise.utils.printing import CONTROL_CHARACTERS
 from poise.utils.progress import Progress, no_progress
 from poise.utils.system import disk_errors
 from poise.utils.temporary import remove_orphans
 
-RECORD, LOCK = "samples.json", ".samples.lock"
+RECORD, LOCK, OPTION = "samples.json", ".samples.lock", "--dir"
+NAMED = ("step", "seed", "label", "truncation", "weights")
+"""The differences between two origins that an error names."""
+
 MAX_SAMPLES = 1_000_000
 FILE_NAME = re.compile(r"(\d{8})\.png")
 FORBIDDEN = re.compile(rf'[<>:"/\\|?*~]|{CONTROL_CHARACTERS.pattern}')
@@ -42,8 +42,6 @@ FORBIDDEN = re.compile(rf'[<>:"/\\|?*~]|{CONTROL_CHARACTERS.pattern}')
 
 MAX_NAME = 60
 """The largest number of characters of a class's folder; four bytes each are still below the limit of file systems."""
-
-OTHER_FOLDER = "choose a new or an empty folder"
 
 
 class Origin(NamedTuple):
@@ -137,26 +135,16 @@ def _check(run: Run, folder: Path) -> None:
     """Refuse points, and a folder in which the samples would become training images."""
     if len(run.shape) != 3:
         cure = "write them as an array: --npz FILE.npz"
-        raise RecipeError("this run generates points, not images", where="--dir", cure=cure)
-    if folder.exists() and not folder.is_dir():
-        raise RecipeError("is a file", where="--dir", found=f"'{folder}'", cure="give the name of a folder")
-    data = folder_around(run.recipe.data.paths, folder)
-    if data is not None:
-        what = "samples can't be written into the folder of the training images"
-        raise RecipeError(what, where=f"--dir {folder}", found=str(data), cure="choose a folder outside of it")
+        raise RecipeError("this run generates points, not images", where=OPTION, cure=cure)
+    what = "samples can't be written into the folder of the training images"
+    check_place(folder, OPTION, what, run.recipe.data.paths)
 
 
 def _record(run: Run, origin: Origin) -> dict[str, Any]:
-    """The content of `samples.json`. Only `run`, the name of the run's folder, may change when it is continued."""
-    checkpoint = run.checkpoint
-    averaged = run.generator(raw=origin.raw) is not run.game.g.net
+    """The content of `samples.json`."""
     conditional = run.recipe.labels.g is not None
     return {
-        "run": run.path.resolve().name,
-        "recipe": run.recipe.hash,
-        "step": checkpoint.step,
-        "weights": "averaged" if averaged else "trained",
-        "tensors": checkpoint.manifest["files"][TENSORS]["sha256"],
+        **origin_of(run, raw=origin.raw),
         "seed": origin.seed,
         "label": None if origin.label is None else run.classes[origin.label],
         "truncation": origin.truncation,
@@ -171,27 +159,19 @@ def _present(folder: Path, record: dict[str, Any]) -> dict[int, str]:
     Raises:
         RecipeError: there is something else in it.
     """
-    entries = _entries(folder)
-    if not entries:
+    names = entries(folder)
+    if not names:
         return {}
-    if RECORD in entries:
-        _check_record(folder, record)
+    if RECORD in names:
+        check_record(folder, RECORD, OPTION, record, NAMED)
     present: dict[int, str] = {}
-    for name in entries:
-        if RECORD in entries and name in record["classes"] and (folder / name).is_dir():
-            for inner in _entries(folder / name):
+    for name in names:
+        if RECORD in names and name in record["classes"] and (folder / name).is_dir():
+            for inner in entries(folder / name):
                 present[_index(folder, f"{name}/{inner}")] = name
         elif name != RECORD:
-            present[_index(folder, name, known=RECORD in entries and not record["classes"])] = ""
+            present[_index(folder, name, known=RECORD in names and not record["classes"])] = ""
     return present
-
-
-def _entries(folder: Path) -> list[str]:
-    """The names in a folder, sorted, without hidden ones, such as a lock or what a file manager leaves."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if ignored_reason(entry.name) != HIDDEN)
 
 
 def _index(folder: Path, name: str, *, known: bool = True) -> int:
@@ -207,28 +187,8 @@ def _index(folder: Path, name: str, *, known: bool = True) -> int:
     """
     match = FILE_NAME.fullmatch(name.rpartition("/")[2])
     if match is None or not known or int(match[1]) >= MAX_SAMPLES:
-        raise RecipeError("has other files in it", where=f"--dir {folder}", found=f"'{name}'", cure=OTHER_FOLDER)
+        raise refuse_entry(folder, OPTION, name)
     return int(match[1])
-
-
-def _check_record(folder: Path, record: dict[str, Any]) -> None:
-    """Refuse a folder whose samples are of another run, step, seed or class.
-
-    Raises:
-        RecipeError: they are, or the record is damaged.
-    """
-    try:
-        found = dict(json.loads((folder / RECORD).read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError):
-        raise RecipeError(f"its {RECORD} can't be read", where=f"--dir {folder}", cure=OTHER_FOLDER) from None
-    changed = [key for key in record if key != "run" and found.get(key) != record[key]]
-    named = next((key for key in ("step", "seed", "label", "truncation", "weights") if key in changed), None)
-    if changed and (named is None or "recipe" in changed):
-        what = "has samples of another run"
-        raise RecipeError(what, where=f"--dir {folder}", found=f"'{found.get('run')}'", cure=OTHER_FOLDER)
-    if named is not None:
-        shown = f"{found.get(named)} instead of {record[named]}"
-        raise RecipeError(f"has samples of another {named}", where=f"--dir {folder}", found=shown, cure=OTHER_FOLDER)
 
 
 def _check_labels(folder: Path, present: dict[int, str], classes: Sequence[str], labels: Tensor | None) -> None:
@@ -241,8 +201,7 @@ def _check_labels(folder: Path, present: dict[int, str], classes: Sequence[str],
         return
     for index, name in present.items():
         if classes[int(labels[index])] != name:
-            found = f"'{name}/{index:08d}.png'"
-            raise RecipeError("has other files in it", where=f"--dir {folder}", found=found, cure=OTHER_FOLDER)
+            raise refuse_entry(folder, OPTION, f"{name}/{index:08d}.png")
 
 
 def class_folders(classes: Sequence[str]) -> list[str]:

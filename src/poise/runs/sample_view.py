@@ -61,7 +61,8 @@ class SampleView(NamedTuple):
     def of(cls, recipe: Recipe, data: DataSplits) -> SampleView:
         """The view of a run on this data."""
         source = data.train
-        return cls(recipe.network.direction, source.parts, source.paired, getattr(recipe.data, "alpha", True))
+        alpha = bool(source.parts) or getattr(recipe.data, "alpha", True)
+        return cls(recipe.network.direction, source.parts, source.paired, alpha)
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:

@@ -1,0 +1,136 @@
+"""A G that starts from images, as a function that translates them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from poise.core.random_streams import RandomStreams
+from poise.core.types import Shape
+from poise.data.decode import TargetFormat
+from poise.data.source import ImageDataConfig
+from poise.errors import RecipeError
+from poise.networks.base import TranslatorConfig
+from poise.networks.translation import DOMAINS, Domain, Parts, generated_part, translator_to
+from poise.recipe.model import Recipe
+from poise.runs.generate import generate
+
+OneDirection = Literal["a_to_b", "b_to_a"]
+
+
+class Translator:
+    """A G that starts from images, as a function of images.
+
+    Layers that draw random numbers when G generates, such as the dropout of pix2pix (tip T18), keep doing so.
+
+    Args:
+        net: G.
+        recipe: its recipe.
+        shape: the shape of a sample.
+        parts: the number of channels of each domain in a sample.
+        direction: of a G that translates both ways, `a_to_b` (the default) or `b_to_a`.
+        label: the label of all images; None if G takes none.
+
+    Attributes:
+        direction: `a_to_b` or `b_to_a`, or `same` for a G that translates within one domain.
+
+    Raises:
+        RecipeError: G does not translate images, or not in this direction.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        shape: Shape,
+        parts: Parts,
+        direction: OneDirection | None = None,
+        label: int | None = None,
+    ) -> None:
+        self.recipe, self.label = recipe, label
+        self.direction = _direction(recipe, shape, direction)
+        domain: Domain | None = {"a_to_b": DOMAINS[1], "b_to_a": DOMAINS[0]}.get(self.direction)
+        self.part = generated_part(recipe.network.direction, parts, domain, "--direction")
+        self.in_shape = self.part.source_shape_of(shape)
+        self.net = translator_to(net, self.part)
+
+    @property
+    def data_size(self) -> tuple[int, int]:
+        """Height and width of the data's images."""
+        return self.in_shape[1], self.in_shape[2]
+
+    @property
+    def format(self) -> TargetFormat:
+        """The format that images are converted to, apart from their size."""
+        data = self.recipe.data
+        assert isinstance(data, ImageDataConfig)
+        return data.target_format(self.in_shape[0])._replace(size=self.data_size)
+
+    def keeps_size(self, size: tuple[int, int]) -> bool:
+        """Whether an image of this height and width is translated at its own size."""
+        config = self.recipe.network.g
+        assert isinstance(config, TranslatorConfig)
+        return config.translates_size(self.in_shape, size)
+
+    @property
+    def size_multiple(self) -> int | None:
+        """See `TranslatorConfig.size_multiple`."""
+        config = self.recipe.network.g
+        assert isinstance(config, TranslatorConfig)
+        return config.size_multiple(self.in_shape)
+
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether two translations of an image differ, because layers draw random numbers."""
+        noise = torch.randn(2, *self.in_shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+        return not torch.equal(self(noise, 0), self(noise, 1))
+
+    def __call__(self, images: Tensor, seed: int = 0, number: int = 0) -> Tensor:
+        """The translations of images, B x C x H x W in [-1, 1], B x C' x H x W.
+
+        Args:
+            images: all of one size, see `keeps_size`.
+            seed: the seed of layers that draw random numbers.
+            number: the number of the batch, for the same.
+
+        Raises:
+            RecipeError: the images have another number of channels, or a size that the network can't translate.
+        """
+        _, *size = images.shape[1:]
+        if images.dim() != 4 or images.shape[1] != self.in_shape[0] or not self.keeps_size((size[0], size[1])):
+            found = " x ".join(map(str, images.shape))
+            wanted = " x ".join(map(str, self.in_shape))
+            what = "images of this shape can't be translated"
+            raise RecipeError(what, where="images", found=found, cure=f"use B x {wanted}, like the data")
+        labels = None if self.label is None else torch.full((len(images),), self.label)
+        streams = RandomStreams(seed)
+        return generate(self.net, images, labels, streams=streams, block=len(images), first_block=number)
+
+
+def _direction(recipe: Recipe, shape: Shape, asked: OneDirection | None) -> OneDirection | Literal["same"]:
+    """The direction in which images are translated.
+
+    Raises:
+        RecipeError: G does not translate images, or not in this direction.
+    """
+    known = recipe.network.direction
+    if known is None:
+        what = "this run's generator starts from noise, not from images"
+        cure = "sample from it: poise sample RUN; recipes that translate are pix2pix and cyclegan"
+        raise RecipeError(what, where="network.g", found=f"'{recipe.network.g.tag()}'", cure=cure)
+    if len(shape) != 3:
+        what = "this run's generator translates vectors, not images"
+        raise RecipeError(what, where="network.g", found=f"'{recipe.network.g.tag()}'", cure="use poise align")
+    if known == "same":
+        if asked is not None:
+            what = "this generator translates within one domain"
+            raise RecipeError(what, where="--direction", found=asked, cure="leave it out")
+        return "same"
+    if known == "a_to_b" and asked == "b_to_a":
+        what = "this generator translates from a to b only"
+        cure = "train one that translates both ways, such as the recipe cyclegan, or exchange a and b in the data"
+        raise RecipeError(what, where="--direction", found=asked, cure=cure)
+    return asked or "a_to_b"
