@@ -86,7 +86,12 @@ def _count(source: SizedSource) -> str:
 
 
 def closing_messages(
-    folder: RunFolder, step: int, alarm_handler: AlarmHandler, evaluator: PeriodicEvaluator | None
+    folder: RunFolder,
+    step: int,
+    alarm_handler: AlarmHandler,
+    evaluator: PeriodicEvaluator | None,
+    *,
+    translates: bool = False,
 ) -> list[str]:
     """The messages after the last step: the best measure, where the samples are, and last how the run has ended.
 
@@ -95,16 +100,20 @@ def closing_messages(
         step: the number of steps done.
         alarm_handler: knows the alarms of the run.
         evaluator: knows its measures, if it has any.
+        translates: whether G starts from images.
     """
     summary, option = "", ""
     if evaluator is not None:
         summary = evaluator.summary()
         option = " --best" if evaluator.best_is_kept and not evaluator.is_best(step) else ""
-    grid = max(folder.samples.glob("step-*.png"), default=folder.path)
+    grid, run = max(folder.samples.glob("step-*.png"), default=folder.path), shlex.quote(str(folder.path))
+    more = f"to generate more samples: poise sample {run}{option}"
+    if translates:
+        more = f"to translate images: poise translate {run} --data DIR --out DIR{option}"
     return [
         *([summary] if summary else []),
         f"samples: {grid}",
-        f"to generate more samples: poise sample {shlex.quote(str(folder.path))}{option}",
+        more,
         alarm_handler.summary(),
     ]
 

@@ -122,7 +122,10 @@ class Trainer:
             yield
             self._finish()
             outcome = "done"
-            for message in run_info.closing_messages(self.folder, self.done, self.alarm_handler, self.evaluator):
+            translates = self.recipe.network.direction is not None and len(self.data.train.shape) == 3
+            for message in run_info.closing_messages(
+                self.folder, self.done, self.alarm_handler, self.evaluator, translates=translates
+            ):
                 self.listener.on_message(message)
         except (Stopped, SignalReceived, KeyboardInterrupt):
             outcome = "stopped"
