@@ -40,6 +40,15 @@ UNUSUAL = {
     "half_width": 5.0,
     "source": "right",
     "task": "fonts",
+    "most_frequent": 5,
+    "normalisation": ["centre"],
+    "vocabulary": 50,
+    "dim": 3,
+    "clusters": 9,
+    "zipf": 0.5,
+    "spread": 0.25,
+    "noise": 0.5,
+    "draw": 7,
 }
 """A value other than the default for every key."""
 
