@@ -84,6 +84,10 @@ translation: $(READY)  ## pix2pix, CycleGAN and SimGAN on digits beside what the
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py
 
+align: $(READY)  ## how often poise align finds the right map of clouds and of word vectors; hours on one core
+	$(BIN)/python benchmarks/align.py clouds
+	$(BIN)/python benchmarks/align.py words
+
 golden: $(READY)  ## record the golden runs again, after a change that is meant to alter training
 	$(BIN)/python tests/training/test_golden.py
 

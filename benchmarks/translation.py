@@ -77,10 +77,12 @@ def measured(run: Run, measures: str, n: int | None) -> dict[str, float]:
     """The values of measures by name, with their floors."""
     result, _ = measure_run(run, select_measures(measures), n=n)
     values: dict[str, float] = {}
-    for name, (value, floor, _) in result.results.items():
-        values[name] = value.value
-        if floor is not None:
-            values[f"{name} floor"] = floor.value
+    for name, found in result.results.items():
+        values[name] = found.value.value
+        if found.floor is not None:
+            values[f"{name} floor"] = found.floor.value
+        if found.baseline is not None:
+            values[f"{name} of the source"] = found.baseline
     return values
 
 

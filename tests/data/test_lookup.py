@@ -12,9 +12,14 @@ import pytest
 from poise.core.config import find_components
 from poise.data.lookup import IDENTITY, data_config, data_table, kept_keys
 from poise.data.source import DataConfig, ImageDataConfig
+from poise.data.vectors import VectorSetsConfig
 from poise.errors import DataError
 
-CONFIGS = find_components(DataConfig, "poise.data")
+CONFIGS = {
+    kind: config
+    for kind, config in find_components(DataConfig, "poise.data").items()
+    if not issubclass(config, VectorSetsConfig)  # `--data` does not refer to vectors
+}
 IMAGES = sorted(kind for kind, config in CONFIGS.items() if issubclass(config, ImageDataConfig))
 TOYS = sorted(CONFIGS.keys() - set(IMAGES))
 TWO_DOMAINS = ("domains", "pairs")

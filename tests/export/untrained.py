@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from poise.core.random_streams import RandomStreams
-from poise.data.source import SizedSource
+from poise.data.source import SizedSource, Source
+from poise.engine.batches import bind_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.networks.base import call_network
@@ -56,20 +57,21 @@ def untrained(recipe: Recipe, folder: Path) -> Run:
     run = Run(folder, trust_code=True)
     game = build_game(recipe, source.spec()._replace(calibration_samples=None), CPU, RandomStreams(0))
     for seed, raw in enumerate((True, False)):
-        stir_(game.sampling_network(raw=raw), recipe, len(source.classes), seed)
+        stir_(game.sampling_network(raw=raw), recipe, source, seed)
     run.__dict__["_opened"] = SimpleNamespace(step=7), game
     return run
 
 
 @torch.no_grad()
-def stir_(net: nn.Module, recipe: Recipe, num_classes: int, seed: int) -> None:
+def stir_(net: nn.Module, recipe: Recipe, source: Source, seed: int) -> None:
     """Random weights, in place, and statistics that fit them; no layer keeps a value that a mistake could rely on."""
     generator = torch.Generator().manual_seed(seed)
     for weight in net.parameters():
         weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     net.train()
+    latent = bind_latent(recipe.latent, source, torch.device("cpu"))
     for _ in range(PASSES):
-        latents = recipe.latent.sample(8, generator)
-        labels = None if recipe.labels.g is None else torch.randint(num_classes, (8,), generator=generator)
+        latents = latent.sample(8, generator)
+        labels = None if recipe.labels.g is None else torch.randint(len(source.classes), (8,), generator=generator)
         call_network(net, latents, labels)
     net.eval()
