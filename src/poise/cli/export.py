@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from poise.cli.options import Best, License, NoNoise, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, License, NoNoise, OneDirection, Raw, RunArgument, TrustCode
 from poise.utils.printing import print_line
 
 Format = Literal["safetensors", "onnx", "pt2"]
@@ -22,6 +22,7 @@ def export(
     raw: Raw = False,
     best: Best = False,
     no_noise: NoNoise = False,
+    direction: OneDirection = None,
     license: License = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -45,14 +46,15 @@ def export(
     from poise.utils.files import write_bytes
 
     opened = Run(run, trust_code=trust_code, best=best)
-    done = export_generator(opened, name, raw=raw, no_noise=no_noise, license=license or "")
+    done = export_generator(opened, name, raw=raw, no_noise=no_noise, license=license or "", direction=direction)
     report_skipped_checkpoints(opened)
     write_bytes(out, done.data)
     for note in done.notes:
         print_line(f"note: {note}", err=True)
     sizes = " and ".join(map(str, BATCHES))
+    way = {"a_to_b": "from a to b, ", "b_to_a": "from b to a, "}.get(done.description.direction, "")
     print_line(
-        f"{out}: {done.description.weights} weights of step {done.description.step:,}, inputs: "
+        f"{out}: {way}{done.description.weights} weights of step {done.description.step:,}, inputs: "
         f"{', '.join(done.inputs)}; with {done.engine}, the largest difference from PyTorch is "
         f"{done.comparison.difference:.2g} over batches of {sizes} (limit {done.comparison.limit:.2g})",
         err=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ LatentSeed = Annotated[int, typer.Option(min=0, help="The seed of the latents.")
 Raw = Annotated[bool, typer.Option("--raw", help="Use the trained weights instead of the averaged ones.")]
 Best = Annotated[
     bool, typer.Option("--best", help="Use the checkpoint with the best measure instead of the newest one.")
+]
+OneDirection = Annotated[
+    Literal["a_to_b", "b_to_a"] | None,
+    typer.Option("--direction", help="The direction, of a G that translates both ways.", show_default="a_to_b"),
 ]
 Gap = Annotated[
     int | None,

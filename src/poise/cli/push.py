@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from poise.cli.options import Best, License, NoNoise, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, License, NoNoise, OneDirection, Raw, RunArgument, TrustCode
 from poise.utils.printing import print_line
 
 
@@ -30,6 +30,7 @@ def push(
     raw: Raw = False,
     best: Best = False,
     no_noise: NoNoise = False,
+    direction: OneDirection = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write a model repository: the generator, a model card with samples and measures, and the recipe.
@@ -63,6 +64,7 @@ def push(
         raw=raw,
         no_noise=no_noise,
         license=license or "",
+        direction=direction,
     )
     report_skipped_checkpoints(opened)
     for note in built.notes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from poise.cli import completion
-from poise.cli.options import Best, Label, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, Label, OneDirection, Raw, RunArgument, TrustCode
 from poise.utils.printing import agree, count_noun, print_line
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ def translate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="A folder for the translations; it is continued if interrupted.")],
-    direction: Annotated[
-        Literal["a_to_b", "b_to_a"] | None,
-        typer.Option(help="The direction, of a G that translates both ways.", show_default="a_to_b"),
-    ] = None,
+    direction: OneDirection = None,
     copies: Annotated[
         int,
         typer.Option(min=1, max=1000, help="The number of translations of each image, of a G with random layers."),

@@ -10,8 +10,8 @@ from poise.export.description import Description, latent_sentence
 from poise.report.render import environment
 from poise.runs.run import Run
 
-PIPELINE = "unconditional-image-generation"
-"""The task under which huggingface.co lists models that generate images without a text."""
+PIPELINE, TRANSLATION = "unconditional-image-generation", "image-to-image"
+"""The tasks under which huggingface.co lists models that generate images without a text, and from images."""
 
 
 class CardFacts(NamedTuple):
@@ -41,7 +41,7 @@ def model_card(description: Description, facts: CardFacts) -> str:
         "license": description.license or "unknown",
         "library_name": "poise",
         "tags": ["gan", "poise", recipe.name, *(["onnx"] if "generator.onnx" in facts.files else [])],
-        **({"pipeline_tag": PIPELINE} if description.is_image else {}),
+        **({"pipeline_tag": TRANSLATION if description.direction else PIPELINE} if description.is_image else {}),
     }
     return (
         environment()
@@ -52,10 +52,18 @@ def model_card(description: Description, facts: CardFacts) -> str:
             recipe=recipe,
             recipe_toml=recipe.to_toml().rstrip("\n"),
             latents=latent_sentence(recipe.latent),
-            kind="images" if description.is_image else "points",
+            does=_purpose(description),
             facts=facts,
         )
     )
+
+
+def _purpose(description: Description) -> str:
+    """What the generator does, as the predicate of a sentence."""
+    kind = "images" if description.is_image else "points"
+    ways = {"a_to_b": f"translates {kind} of a domain a to {kind} of a domain b"}
+    ways |= {"b_to_a": f"translates {kind} of a domain b to {kind} of a domain a", "same": f"translates {kind}"}
+    return ways.get(description.direction, f"generates {kind}")
 
 
 def card_facts(
@@ -105,7 +113,7 @@ def _how_measured(line: Mapping[str, Any]) -> str:
 
 def _training(run: Run, description: Description) -> list[tuple[str, str]]:
     data, info = description.data, run.info
-    size = "x".join(map(str, description.shape))
+    size = "x".join(map(str, description.sample_shape))
     counted = "points of the plane" if data["count"] is None else f"{data['count']:,} images of {size} (C x H x W)"
     rows = [
         ("data", f"{data['kind']}: {counted}"),

@@ -6,15 +6,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from poise.errors import CheckpointError, RecipeError
 from poise.latents import Latent
+from poise.networks.translation import Parts
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import parse_toml
 from poise.runs.code_copies import copy_names
 from poise.runs.run import Run
+from poise.runs.translate import AnyDirection, Translator, part_of
 from poise.version import __version__
 
 ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]")
@@ -25,7 +27,7 @@ class Description(NamedTuple):
 
     Attributes:
         recipe: the recipe of its run; paths are reduced to the names of the files or folders.
-        shape: the shape of a sample.
+        shape: the shape of what it generates.
         classes: the names of the classes; empty if G is not conditional.
         num_classes: the number of classes of the data, whether or not G is conditional.
         step: the step of the checkpoint.
@@ -35,6 +37,8 @@ class Description(NamedTuple):
         random_layers: "kept", "replaced by their means", or "none".
         license: an identifier such as "cc-by-4.0"; empty if unknown.
         version: the version of poise.
+        direction: "a_to_b", "b_to_a" or "same" if it starts from images (or vectors); empty if it does not.
+        parts: the number of channels of each domain in a sample of its run; empty if it has one.
     """
 
     recipe: Recipe
@@ -48,15 +52,17 @@ class Description(NamedTuple):
     random_layers: str = "none"
     license: str = ""
     version: str = __version__
+    direction: AnyDirection | Literal[""] = ""
+    parts: Parts = ()
 
     @classmethod
-    def of(cls, run: Run, *, raw: bool = False, license: str = "") -> Self:
-        """The description of a run's generator."""
+    def of(cls, run: Run, *, raw: bool = False, license: str = "", translator: Translator | None = None) -> Self:
+        """The description of a run's generator, or of the one direction of it that `translator` is."""
         data, original = run.info["data"], run.folder.parse_recipe(decode)
         names = copy_names(original)
         return cls(
             recipe=portable(original),
-            shape=run.shape,
+            shape=run.shape if translator is None else translator.part.shape_of(run.shape),
             classes=() if original.labels.g is None else run.classes,
             num_classes=len(run.classes),
             step=run.checkpoint.step,
@@ -64,7 +70,19 @@ class Description(NamedTuple):
             data={key: data[key] for key in ("kind", "fingerprint", "count")},
             code={names[file]: digest for file, digest in run.info.get("code", {}).items() if file in names},
             license=license,
+            direction="" if translator is None else translator.direction,
+            parts=run.parts,
         )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of a sample of its run: an image of each domain, if it translates from one to another."""
+        return (sum(self.parts), *self.shape[1:]) if self.direction in ("a_to_b", "b_to_a") else self.shape
+
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """The shape of what it starts from, if it translates."""
+        return () if self.direction == "" else part_of(self.direction, self.parts).source_shape_of(self.sample_shape)
 
     @property
     def is_image(self) -> bool:
@@ -80,6 +98,9 @@ class Description(NamedTuple):
             "name": self.recipe.name,
             "latent": latent.model_dump(mode="json") | {"distribution": latent_sentence(latent)},
             "shape": list(self.shape),
+            "direction": self.direction,
+            "source_shape": list(self.source_shape),
+            "parts": list(self.parts),
             "range": [-1, 1] if self.is_image else None,
             "classes": list(self.classes),
             "num_classes": self.num_classes,
@@ -119,10 +140,23 @@ class Description(NamedTuple):
                 random_layers=metadata["random_layers"],
                 license=metadata["license"],
                 version=metadata["poise_version"],
+                direction=_read_direction(metadata.get("direction", "")),
+                parts=tuple(map(int, json.loads(metadata.get("parts", "[]")))),
             )
         except (KeyError, ValueError, TypeError, RecipeError) as error:
             cure = f"it was written by poise {metadata.get('poise_version', 'of an unknown version')}"
             raise CheckpointError(f"its metadata can't be read: {error}", where=where, cure=cure) from None
+
+
+def _read_direction(text: str) -> AnyDirection | Literal[""]:
+    """The direction in the metadata.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == "" or text == "a_to_b" or text == "b_to_a" or text == "same":
+        return text
+    raise ValueError(f"direction {text!r}")
 
 
 def latent_sentence(latent: Latent) -> str:
@@ -132,6 +166,7 @@ def latent_sentence(latent: Latent) -> str:
         "sphere": f"each coordinate from N(0, 1), then scaled to the Euclidean norm {getattr(latent, 'radius', 1.0):g}",
         "uniform": "each coordinate uniform in [-1, 1]",
         "truncated": f"each coordinate from N(0, 1), redrawn until within +-{getattr(latent, 'threshold', 2.0):g}",
+        "source": "images like those of the data",
     }
     return sentences.get(str(latent.tag()), f"see poise.latents, kind {latent.tag()}")
 

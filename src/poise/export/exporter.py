@@ -12,9 +12,21 @@ from poise.export.comparison import BATCHES, Comparison, GenerateFn, compare
 from poise.export.description import Description
 from poise.export.formats import FORMATS, ExportFormat, require_packages
 from poise.export.load import MEANS
-from poise.export.network import ExportedGenerator, GeneratorInputs, is_random, mean_layer, plain_copy, replace_by_means
+from poise.export.network import (
+    ExportedGenerator,
+    ExportedTranslator,
+    GeneratorInputs,
+    is_random,
+    mean_layer,
+    plain_copy,
+    replace_by_means,
+)
 from poise.runs.run import Run
+from poise.runs.translate import OneDirection, Translator
 from poise.utils.printing import count_noun
+
+SOURCE = "source"
+"""The name of the input of a generator that starts from images."""
 
 EXAMPLE_BATCH = 3
 """The batch size of the inputs that a graph is traced with; torch.export would treat 1 as a constant."""
@@ -40,8 +52,18 @@ class Export(NamedTuple):
     notes: list[str]
 
 
-def export_generator(run: Run, name: str, *, raw: bool = False, no_noise: bool = False, license: str = "") -> Export:
+def export_generator(
+    run: Run,
+    name: str,
+    *,
+    raw: bool = False,
+    no_noise: bool = False,
+    license: str = "",
+    direction: OneDirection | None = None,
+) -> Export:
     """Encode the generator of a run, and compare the result with PyTorch.
+
+    Of a generator that translates both ways, one direction is encoded, as a generator from images to images.
 
     Args:
         run: the run.
@@ -49,6 +71,7 @@ def export_generator(run: Run, name: str, *, raw: bool = False, no_noise: bool =
         raw: whether to use the live weights instead of the averaged ones.
         no_noise: whether layers that draw random numbers are replaced by their means.
         license: an identifier of the licence, for the metadata.
+        direction: of a generator that translates both ways, `a_to_b` (the default) or `b_to_a`.
 
     Raises:
         RecipeError: packages are missing, the network can't be expressed in this format, it draws random numbers that
@@ -57,9 +80,14 @@ def export_generator(run: Run, name: str, *, raw: bool = False, no_noise: bool =
     """
     require_packages(name)
     form, original = FORMATS[name], run.generator(raw=raw)
-    generator = ExportedGenerator(plain_copy(original)).eval()
-    example = example_inputs(run, generator, EXAMPLE_BATCH)
-    description = Description.of(run, raw=raw, license=license)
+    translator: Translator | None = None
+    if direction is not None or run.recipe.network.direction is not None:
+        translator = Translator(original, run.recipe, run.shape, run.parts, direction)
+        original = translator.net
+    wrap = ExportedGenerator if translator is None else ExportedTranslator
+    generator = wrap(plain_copy(original)).eval()
+    example = example_inputs(run, generator, EXAMPLE_BATCH, translator)
+    description = Description.of(run, raw=raw, license=license, translator=translator)
     replaced = replace_by_means(generator.net) if no_noise else 0
     random = is_random(generator, example)
     if random and not form.keeps_random_layers:
@@ -68,17 +96,25 @@ def export_generator(run: Run, name: str, *, raw: bool = False, no_noise: bool =
         replace_by_means(generator.net)  # layers whose strength has fallen to 0: a graph can't contain their branch
     description = description._replace(random_layers="kept" if random else MEANS if replaced else "none")
     data = form.encode(generator, example, description)
-    reference = _callable(generator if random or replaced else ExportedGenerator(original), original)
-    batches = [example_inputs(run, generator, n) for n in BATCHES]
+    reference = _callable(generator if random or replaced else wrap(original), original)
+    batches = [example_inputs(run, generator, n, translator) for n in BATCHES]
     comparison = compare(reference, form.open(data, run.folder.code), batches)
     if not comparison.passed:
         raise _refuse_difference(comparison, name, form)
     return Export(data, comparison, form.engine, tuple(example.named), description, _notes(random, replaced))
 
 
-def example_inputs(run: Run, generator: ExportedGenerator, n: int) -> GeneratorInputs:
-    """n latents of seed n, and labels that run through the classes, if the generator takes any."""
+def example_inputs(
+    run: Run, generator: ExportedGenerator, n: int, translator: Translator | None = None
+) -> GeneratorInputs:
+    """n latents of seed n, and labels that run through the classes, if the generator takes any.
+
+    In place of latents, a generator that starts from images gets images of noise.
+    """
     labels = torch.arange(n) % len(run.classes) if generator.takes_labels else None
+    if translator is not None:
+        noise = torch.rand(n, *translator.in_shape, generator=torch.Generator().manual_seed(n))
+        return GeneratorInputs(2 * noise - 1, labels, first=SOURCE)
     return GeneratorInputs(run.latents(n, seed=n), labels, torch.tensor(0.7) if generator.takes_truncation else None)
 
 
@@ -117,7 +153,7 @@ def _refuse_difference(comparison: Comparison, name: str, form: ExportFormat) ->
 def _notes(random: bool, replaced: int) -> list[str]:
     notes = []
     if random:
-        notes += ["this generator draws random numbers itself: the same latents give other samples in each call"]
+        notes += ["this generator draws random numbers itself: the same inputs give other samples in each call"]
     if replaced:
         layers = count_noun(replaced, "random layer")
         notes += [f"{layers} replaced by the mean: samples are not those of `poise sample`"]

@@ -17,13 +17,17 @@ from poise.engine.compute import ComputeSettings
 from poise.errors import CheckpointError
 from poise.export.description import Description
 from poise.export.network import ExportedGenerator, plain_copy, replace_by_means
+from poise.networks.translation import translator_to
 from poise.runs.code_copies import use_copies
 from poise.runs.generate import sample_latents
+from poise.runs.translate import part_of
 from poise.user_code.loading import allow_user_code
 
 
 class LoadedGenerator(ExportedGenerator):
     """A generator read from a file: `generator(latents[, labels])` returns samples, B x shape.
+
+    One that translates is given images, B x C x H x W, in place of latents.
 
     Attributes:
         description: what the file says about it.
@@ -95,9 +99,12 @@ def decode_generator(data: bytes, where: str, code: Path, *, trust_code: bool) -
     description = Description.from_text(_metadata(data, where), where)
     recipe = use_copies(description.recipe, code, description.code)
     allow_user_code(recipe, trust_code)
-    data_spec = DataSpec(description.shape, description.num_classes, num_samples=1)
+    data_spec = DataSpec(description.sample_shape, description.num_classes, num_samples=1, parts=description.parts)
     compute = ComputeSettings(torch.device("cpu"), "fp32")
-    net = plain_copy(build_game(recipe, data_spec, compute, RandomStreams(recipe.seed)).g.net)
+    net = build_game(recipe, data_spec, compute, RandomStreams(recipe.seed)).g.net
+    if description.direction:
+        net = translator_to(net, part_of(description.direction, description.parts))
+    net = plain_copy(net)
     if description.random_layers == MEANS:
         replace_by_means(net)
     _load_state(net, safetensors.torch.load(data), where)

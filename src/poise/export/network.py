@@ -20,14 +20,16 @@ class GeneratorInputs(NamedTuple):
     """The inputs of a generator.
 
     Attributes:
-        latents: float32, B x dim.
+        latents: float32, B x dim; the images, B x C x H x W, of a G that starts from images.
         labels: int64, B; None if the generator is not conditional.
         truncation: float32, 0-dim: 1 for none, 0 for the mean; None if the network can't be truncated.
+        first: the name of the first input.
     """
 
     latents: Tensor
     labels: Tensor | None = None
     truncation: Tensor | None = None
+    first: str = "latents"
 
     @property
     def positional(self) -> tuple[Tensor, ...]:
@@ -42,7 +44,8 @@ class GeneratorInputs(NamedTuple):
     @property
     def named(self) -> dict[str, Tensor]:
         """All inputs that there are, by name and in order."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        inputs = {self.first: self.latents, "labels": self.labels, "truncation": self.truncation}
+        return {name: value for name, value in inputs.items() if value is not None}
 
 
 class ExportedGenerator(nn.Module):
@@ -79,6 +82,14 @@ class ExportedGenerator(nn.Module):
             return call_network(self.net, latents, labels).float()
         with truncated_layers(self.net, truncation):
             return call_network(self.net, latents, labels).float()
+
+
+class ExportedTranslator(ExportedGenerator):
+    """A generator that starts from images: `generator(source[, labels])`, with `source`, float32, B x C x H x W."""
+
+    def forward(self, source: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None) -> Tensor:
+        """The translated images."""
+        return super().forward(source, labels, truncation)
 
 
 def plain_copy(net: nn.Module) -> nn.Module:

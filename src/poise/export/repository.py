@@ -14,6 +14,7 @@ from poise.export.exporter import Export, export_generator
 from poise.export.hub import HUB
 from poise.runs.code_copies import code_contents
 from poise.runs.run import Run
+from poise.runs.translate import OneDirection
 from poise.utils.files import write_folder
 from poise.utils.image_grid import encode_png, grid_by_class, sample_grid
 from poise.utils.system import disk_errors
@@ -53,6 +54,7 @@ def build_repository(
     raw: bool = False,
     no_noise: bool = False,
     license: str = "",
+    direction: OneDirection | None = None,
 ) -> Repository:
     """Everything that a repository contains; nothing is written.
 
@@ -63,6 +65,7 @@ def build_repository(
         raw: whether to use the live weights instead of the averaged ones.
         no_noise: whether layers that draw random numbers are replaced by their means.
         license: an identifier of the licence, as huggingface.co knows it; empty if it is not stated.
+        direction: of a generator that translates both ways, `a_to_b` (the default) or `b_to_a`.
 
     Raises:
         RecipeError, CheckpointError: see `export_generator`.
@@ -70,12 +73,15 @@ def build_repository(
     exports, omitted = dict[str, Export](), list[str]()
     for name in formats:
         try:
-            exports[f"generator.{name}"] = export_generator(run, name, raw=raw, no_noise=no_noise, license=license)
+            exports[f"generator.{name}"] = export_generator(
+                run, name, raw=raw, no_noise=no_noise, license=license, direction=direction
+            )
         except RecipeError as error:
             if name not in optional:
                 raise
             omitted.append(f"no generator.{name}: {error.what}")
-    description = Description.of(run, raw=raw, license=license)
+    described = next((export.description for export in exports.values()), None)
+    description = Description.of(run, raw=raw, license=license) if described is None else described
     notes = list(dict.fromkeys(note for export in exports.values() for note in export.notes))
     code = code_contents(run.recipe)
     written = {"README.md", "recipe.toml", "samples.png", *exports}

@@ -323,6 +323,9 @@ class Run:
             RecipeError: G does not translate images, or not in this direction, or needs a label.
         """
         translator = Translator(self.generator(raw=raw), self.recipe, self.shape, self.parts, direction, label)
+        if len(self.shape) != 3:
+            what = "this run's generator translates vectors, not images"
+            raise RecipeError(what, where=str(self.path), found=self.recipe.name, cure="use poise align")
         if label is None and self.recipe.labels.g is not None:
             names = ", ".join(self.classes[:MAX_LISTED])
             what, cure = "this run's generator translates to a class", f"give the label of one of them: {names}"

@@ -1,0 +1,115 @@
+"""Exports of a G that starts from images: which images go in and come out, in each format, and what a card says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import poise
+from poise.errors import RecipeError
+from poise.export.exporter import export_generator
+from poise.export.formats import missing_packages
+from poise.export.repository import build_repository, write_repository
+from poise.runs.run import Run
+from two_domains import SIDE, trained, use_data
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run in each direction of translation, and one with dropout."""
+    found = {}
+    for direction, kind, tricks in (
+        ("a_to_b", "pairs", ()),
+        ("both_ways", "domains", ()),
+        ("same", "same", ()),
+        ("a_to_b", "labelled pairs", ({"kind": "standing_dropout"},)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            use_data(patch, kind)
+            out = tmp_path_factory.mktemp("runs") / direction
+            found[f"{direction}, random" if tricks else direction] = trained(out, direction, *tricks).path
+    return found
+
+
+def images(channels: int) -> torch.Tensor:
+    return torch.rand(5, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "channels"),
+    [("a_to_b", None, (1, 3)), ("both_ways", None, (1, 3)), ("both_ways", "b_to_a", (3, 1)), ("same", None, (1, 1))],
+)
+def test_the_file_translates_as_the_run_does(
+    folders: dict[str, Path], tmp_path: Path, name: str, direction: Any, channels: tuple[int, int]
+) -> None:
+    """No data is needed; the description says what goes in and comes out."""
+    run = Run(folders[name])
+    done = export_generator(run, "safetensors", direction=direction)
+    assert done.inputs == ("source",)
+    (tmp_path / "g.safetensors").write_bytes(done.data)
+    generator = poise.load_generator(tmp_path / "g.safetensors")
+    expected = run.translate(images(channels[0]), direction=direction)
+    torch.testing.assert_close(generator(images(channels[0])), expected, atol=1e-5, rtol=1e-4)
+    about = generator.description.as_text()
+    assert about["direction"] == (direction or ("same" if name == "same" else "a_to_b"))
+    assert json.loads(about["source_shape"]) == [channels[0], SIDE, SIDE]
+    assert json.loads(about["shape"]) == [channels[1], SIDE, SIDE]
+    with pytest.raises(RecipeError, match="starts from samples of the data"):
+        generator.latents(3)
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_graphs_have_named_inputs_and_any_batch(folders: dict[str, Path], form: str) -> None:
+    if missing_packages(form):
+        pytest.skip("the extra 'export' is not installed")
+    run = Run(folders["both_ways"])
+    done = export_generator(run, form, direction="b_to_a")
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(done.data, providers=["CPUExecutionProvider"])
+        assert [one.name for one in session.get_inputs()] == ["source"]
+        [found] = session.run(None, {"source": images(3).numpy()})
+        expected = run.translate(images(3), direction="b_to_a").numpy()
+        assert np.abs(found - expected).max() < 1e-4
+
+
+def test_random_layers_and_wrong_directions_are_refused(folders: dict[str, Path]) -> None:
+    run = Run(folders["a_to_b, random"])
+    with pytest.raises(RecipeError, match="draws random numbers itself"):
+        export_generator(run, "pt2")
+    assert export_generator(run, "pt2", no_noise=True).comparison.passed
+    with pytest.raises(RecipeError, match="from a to b only"):
+        export_generator(run, "safetensors", direction="b_to_a")
+
+
+def test_the_command_says_which_direction(poise: Any, folders: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "g.safetensors"
+    result = poise("export", folders["both_ways"], "--out", out, "--direction", "b_to_a")
+    assert result.code == 0, result.err
+    assert "from b to a" in result.err
+    assert "inputs: source" in result.err
+
+
+def test_the_instructions_of_the_card_work(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_data(monkeypatch, "domains")
+    formats = ["safetensors", *([] if missing_packages("onnx") else ["onnx"])]
+    write_repository(build_repository(Run(folders["both_ways"]), formats), tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "translates images of a domain a to images of a domain b" in card
+    assert '"image-to-image"' in card
+    monkeypatch.chdir(tmp_path / "model")
+    blocks = re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
+    assert len(blocks) == len(formats)
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        assert names["samples"].shape == (16, 3, SIDE, SIDE)
