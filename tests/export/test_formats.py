@@ -19,7 +19,7 @@ from poise.export.exporter import export_generator
 from poise.export.formats import FORMATS, missing_packages, require_packages
 from poise.export.network import GeneratorInputs
 from poise.recipe.model import Recipe
-from poise.recipe.shipped import load_table, recipe_names
+from poise.recipe.shipped import recipe_names
 from poise.runs.run import Run
 
 CLASS_NORM: dict[str, Any] = {"conditioning": {"g": {"kind": "class_norm"}, "d": {"kind": "projection"}}}
@@ -42,12 +42,11 @@ QUICK: dict[str, Recipe] = {  # small images: the time of an export is that of i
         conditioning={"g": {"kind": "concat"}, "d": {"kind": "projection"}},
     ),
 }
-TRANSLATING = [name for name in recipe_names() if "direction" in load_table(name)["network"]]
-"""Recipes whose G starts from images or vectors; test_translators.py has those."""
-
-SLOW = {name: thin(name) for name in recipe_names() if name not in TRANSLATING} | {
+SLOW = {name: thin(name) for name in recipe_names()} | {
     f"dcgan with norm {norm}": with_options("dcgan", norm=norm) for norm in NORMS
 }
+GRAPHS = {name: recipe for name, recipe in SLOW.items() if recipe.network.direction is None}
+"""Recipes that start from noise; `test_translators.py` has the others."""
 
 
 def run_of(recipe: Recipe, folder: Path) -> Run:
@@ -63,14 +62,14 @@ def test_safetensors_of_every_recipe(name: str, tmp_path: Path) -> None:
     export = export_generator(run, "safetensors")
     assert export.comparison.passed
     assert export.comparison.scale > 0.1
-    assert export.notes == []
+    assert len(export.notes) == any(trick.tag() == "standing_dropout" for trick in run.recipe.tricks)
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
 @pytest.mark.parametrize(
     ("name", "recipe"),
-    [*QUICK.items(), *(pytest.param(name, recipe, marks=pytest.mark.slow) for name, recipe in SLOW.items())],
-    ids=[*QUICK, *(f"{name} (slow)" for name in SLOW)],
+    [*QUICK.items(), *(pytest.param(name, recipe, marks=pytest.mark.slow) for name, recipe in GRAPHS.items())],
+    ids=[*QUICK, *(f"{name} (slow)" for name in GRAPHS)],
 )
 def test_graphs(name: str, recipe: Recipe, form: str, tmp_path: Path) -> None:
     """Exact inputs, a batch of any size, the metadata, and no larger difference than rounding."""
