@@ -14,7 +14,21 @@ import pytest
 
 from poise.runs.compare_runs import field_differences, measure_histories
 
-KEYS = {"name", "path", "state", "changed", "recipe", "step", "steps", "data", "shape", "best", "alarms", "reason"}
+KEYS = {
+    "name",
+    "path",
+    "state",
+    "changed",
+    "recipe",
+    "step",
+    "steps",
+    "data",
+    "shape",
+    "parts",
+    "best",
+    "alarms",
+    "reason",
+}
 
 
 @pytest.fixture

@@ -18,7 +18,21 @@ from poise.web.references import EQUILIBRIUM, references
 from poise.web.static import Asset
 from web.sites import Visitor, lines, make_run, row
 
-CARD = {"id", "name", "state", "changed", "recipe", "step", "steps", "data", "shape", "best", "alarms", "reason"}
+CARD = {
+    "id",
+    "name",
+    "state",
+    "changed",
+    "recipe",
+    "step",
+    "steps",
+    "data",
+    "shape",
+    "parts",
+    "best",
+    "alarms",
+    "reason",
+}
 CARD |= {"seconds", "images_per_second", "last_grid", "frames", "study"}
 
 

@@ -10,7 +10,7 @@ import typer
 
 from poise.cli import completion
 from poise.cli.options import AsJson
-from poise.utils.printing import print_json, print_line
+from poise.utils.printing import print_json, print_line, shape_text
 
 if TYPE_CHECKING:
     from poise.runs.overview import RunSummary
@@ -68,7 +68,7 @@ def _print_table(found: list[RunSummary]) -> None:
     now = time.time()
     for run in found:
         best = "" if run.best is None else f"{run.best.measure} {run.best.value:.4g} at step {run.best.step:,}"
-        shape = "" if run.shape is None else "x".join(map(str, run.shape))
+        shape = "" if run.shape is None else shape_text(run.shape, run.parts)
         table.add_row(
             styled_text((run.name, "bold")),
             styled_text((run.state, COLOURS.get(run.state, ""))),

@@ -9,6 +9,7 @@ from poise.core.metrics_log import decode_number
 from poise.export.description import Description, latent_sentence
 from poise.report.render import environment
 from poise.runs.run import Run
+from poise.utils.printing import shape_text
 
 PIPELINE, TRANSLATION = "unconditional-image-generation", "image-to-image"
 """The tasks under which huggingface.co lists models that generate images without a text, and from images."""
@@ -113,7 +114,7 @@ def _how_measured(line: Mapping[str, Any]) -> str:
 
 def _training(run: Run, description: Description) -> list[tuple[str, str]]:
     data, info = description.data, run.info
-    size = "x".join(map(str, description.sample_shape))
+    size = shape_text(description.sample_shape, description.parts)
     counted = "points of the plane" if data["count"] is None else f"{data['count']:,} images of {size} (C x H x W)"
     rows = [
         ("data", f"{data['kind']}: {counted}"),

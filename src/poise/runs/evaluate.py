@@ -113,19 +113,31 @@ class MeasuredSamples:
         errors = [(image - returned).abs().flatten(1).mean(1) / 2 for image, returned in pairs]  # pixels in [-1, 1]
         return torch.stack(errors).mean(0).cpu()
 
-    def _source_labels(self, n: int) -> Tensor | None:
-        """The classes of the sources, n, as those of the target domain; None if they are not classes there."""
+    @property
+    def classes_of_sources(self) -> list[int] | None:
+        """The label in the target domain of each class of the sources; None if they are not classes there.
+
+        Of a G that takes labels, the class of a sample is the one that was requested.
+        """
         if self.part.is_whole or self.recipe.labels.g is not None:
             return None
-        known, wanted = (self.splits.train.domain_sources[k].classes for k in (1 - self.part.index, self.part.index))
-        if not known or not set(known) <= set(wanted):
+        domains = self.splits.train.domain_sources
+        if len(domains) < 2:
+            return None
+        known, wanted = domains[1 - self.part.index].classes, domains[self.part.index].classes
+        return [wanted.index(name) for name in known] if known and set(known) <= set(wanted) else None
+
+    def _source_labels(self, n: int) -> Tensor | None:
+        """The classes of the sources, n, as those of the target domain; None if they are not classes there."""
+        classes = self.classes_of_sources
+        if classes is None:
             return None
         starts = StartingSamples(self.splits)
         blocks = [
             starts.labels(1 - self.part.index, number, BLOCK, self.streams, STREAM) for number in range(-(-n // BLOCK))
         ]
         labels = torch.cat([labels for labels in blocks if labels is not None])[:n]
-        return torch.tensor([wanted.index(name) for name in known])[labels]
+        return torch.tensor(classes)[labels]
 
 
 def measure_run(

@@ -48,6 +48,7 @@ class RunSummary(NamedTuple):
         steps: the number of steps that it is to have.
         data: the kind of its data.
         shape: the shape of one sample.
+        parts: the number of channels of each domain in a sample; empty for ordinary data.
         best: the lowest FID, if it is measured; otherwise the best value of the measure that selects its weights.
         alarms: the number of its warnings and failures, notes not counted.
         reason: why it is damaged.
@@ -62,6 +63,7 @@ class RunSummary(NamedTuple):
     steps: int | None = None
     data: str | None = None
     shape: tuple[int, ...] | None = None
+    parts: tuple[int, ...] = ()
     best: BestMeasure | None = None
     alarms: int | None = None
     reason: str | None = None
@@ -69,7 +71,8 @@ class RunSummary(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """The object that `poise runs --json` prints; its keys are always the same."""
         best = None if self.best is None else self.best._asdict()
-        return self._asdict() | {"best": best, "shape": None if self.shape is None else list(self.shape)}
+        shape = None if self.shape is None else list(self.shape)
+        return self._asdict() | {"best": best, "shape": shape, "parts": list(self.parts)}
 
 
 def list_runs(root: Path) -> tuple[list[RunSummary], bool]:
@@ -148,6 +151,7 @@ def summarise_run(path: Path, name: str) -> RunSummary:
             steps=info["steps"],
             data=info["data"]["kind"],
             shape=tuple(info["data"]["shape"]),
+            parts=tuple(info["data"].get("parts", ())),
         )
         alarms = folder.read_alarms()
         summary = summary._replace(

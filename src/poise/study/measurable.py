@@ -6,6 +6,7 @@ worse: it would seem to harm, because a missing value counts as the worst one.
 
 from __future__ import annotations
 
+from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits, SizedSource
 from poise.data.stacked_digits import StackedDigits
 from poise.data.toys import PlaneConfig
@@ -13,6 +14,7 @@ from poise.errors import RecipeError
 from poise.measure.base import MISSING_REASONS, Requirement
 from poise.measure.catalogue import MEASURES
 from poise.recipe.model import Recipe
+from poise.runs.evaluate import MeasuredSamples
 
 REASONS = MISSING_REASONS | {
     "d": "it is computed after training, by poise measure",
@@ -42,7 +44,9 @@ def provided(recipe: Recipe, data: DataSplits) -> set[Requirement]:
 
     Whether the feature extractor of images classifies is not known before it is made, so it is taken to do so.
     """
-    conditions: dict[Requirement, bool] = _of_recipe(recipe)
+    measured = MeasuredSamples(recipe, data, RandomStreams(0))
+    conditions: dict[Requirement, bool] = _of_recipe(recipe) | _of_translation(recipe, measured)
+    data = measured.data
     if isinstance(recipe.data, PlaneConfig):
         has_modes = recipe.data.mode_centres() is not None
         conditions |= {"modes": has_modes, "mode centres": has_modes}
@@ -59,3 +63,16 @@ def _of_recipe(recipe: Recipe) -> dict[Requirement, bool]:
     encodes = encoder is not None and not encoder.by_index and not is_conditional and recipe.needs_codes
     likelihood = encodes and recipe.objective.needs_code_variance
     return {"fake labels": is_conditional, "encoder": encodes, "likelihood": likelihood}
+
+
+def _of_translation(recipe: Recipe, measured: MeasuredSamples) -> dict[Requirement, bool]:
+    """What a G that translates images provides; see `MeasuredSamples.translation`."""
+    source, direction = measured.splits.train, recipe.network.direction
+    translates, labelled = direction is not None and len(source.shape) == 3, measured.classes_of_sources is not None
+    conditions: dict[Requirement, bool] = {
+        "latents": not labelled,
+        "source labels": translates and labelled,
+        "targets": translates and source.paired and not measured.part.is_whole,
+        "cycle": translates and direction == "both_ways",
+    }
+    return conditions | ({"fake labels": True} if conditions["source labels"] else {})

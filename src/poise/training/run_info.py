@@ -23,7 +23,7 @@ from poise.training.evaluation import PeriodicEvaluator
 from poise.training.listener import StartInfo
 from poise.training.state import TrainState
 from poise.utils.files import make_folder, write_bytes, write_text
-from poise.utils.printing import count_noun
+from poise.utils.printing import count_noun, shape_text
 from poise.utils.system import disk_errors
 
 MAX_BAD_NOTES = 10
@@ -57,7 +57,7 @@ def start_info(
 ) -> StartInfo:
     """The information for listeners before the first step."""
     sizes = parameter_counts(game)
-    shape = "x".join(map(str, source.shape))
+    shape = shape_text(source.shape, source.parts)
     data = f"{_count(source)}, {shape}" if isinstance(source, SizedSource) else source.contents
     parameters = ", ".join(f"{label} {sizes[name]:,}" for name, label in NETWORK_NAMES.items() if name in sizes)
     facts = [

@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -135,3 +136,14 @@ def make_stream_lenient(stream: TextIO | None) -> None:
     """The same for one stream. A stream that does not wrap bytes (a notebook's), or None, is left unchanged."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=ERROR_HANDLER)
+
+
+def shape_text(shape: Sequence[int], parts: Sequence[int] = ()) -> str:
+    """The shape of a sample as "3x32x32", or "1+3x32x32" if it consists of images of two domains.
+
+    Args:
+        shape: the shape.
+        parts: the number of channels of each domain; empty or one for an ordinary sample.
+    """
+    first, *rest = shape
+    return "x".join(("+".join(map(str, parts or (first,))), *map(str, rest)))
