@@ -87,7 +87,9 @@ class ExportedGenerator(nn.Module):
 class ExportedTranslator(ExportedGenerator):
     """A generator that starts from images: `generator(source[, labels])`, with `source`, float32, B x C x H x W."""
 
-    def forward(self, source: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None) -> Tensor:
+    def forward(  # pyrefly: ignore[bad-override-param-name]
+        self, source: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None
+    ) -> Tensor:
         """The translated images."""
         return super().forward(source, labels, truncation)
 

@@ -75,4 +75,6 @@ def _of_translation(recipe: Recipe, measured: MeasuredSamples) -> dict[Requireme
         "targets": translates and source.paired and not measured.part.is_whole,
         "cycle": translates and direction == "both_ways",
     }
-    return conditions | ({"fake labels": True} if conditions["source labels"] else {})
+    if conditions["source labels"]:
+        conditions["fake labels"] = True
+    return conditions
