@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from poise.latents import slerp as slerp
     from poise.recipe.model import Recipe as Recipe
     from poise.runs.run import Run as Run
+    from poise.training.critics import train_classifier as train_classifier
     from poise.training.default_recipe import choose_recipe as choose_recipe
     from poise.training.listener import NullListener as NullListener
     from poise.watch.base import Alarm as Alarm
@@ -49,6 +50,7 @@ _MODULE_OF = {
     "load_generator": "poise.export.load",
     "slerp": "poise.latents",
     "train": "poise.api",
+    "train_classifier": "poise.training.critics",
 }
 _SUBMODULES = ("data", "functional", "latents", "measure", "networks", "objectives", "optimizers", "tricks")
 
@@ -74,6 +76,7 @@ __all__ = [
     "optimizers",
     "slerp",
     "train",
+    "train_classifier",
     "tricks",
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -25,6 +27,7 @@ from poise.networks.base import (
     WithClassifier,
     mixes_samples,
 )
+from poise.networks.critics import Critic
 from poise.networks.translation import build_judges, build_translation
 from poise.optimizers import OptimizerConfig
 from poise.recipe.model import Recipe
@@ -39,12 +42,13 @@ def build_game(
     compute: ComputeSettings,
     streams: RandomStreams,
     initial: InitialTensors | None = None,
+    critics: Mapping[str, Critic] = MappingProxyType({}),
 ) -> Game:
     """Build the game that a recipe describes, in the state before step 0.
 
     The initial weights of each network come from a random stream of their own, so that changing one network does not
     change the initial weights of the others. Those that match a tensor of `initial` are replaced by it, also in the
-    averages and copies that tricks keep.
+    averages and copies that tricks keep. `critics` are the frozen networks that tricks need, by trick.
     """
     with streams.seeded_global("init/g"):
         g = _generator(recipe, data_spec)
@@ -56,7 +60,7 @@ def build_game(
     if recipe.network.e is not None:
         with streams.seeded_global("init/e"):
             encoder = _to_device(_encoder(recipe, recipe.network.e, data_spec), compute)
-    tricks = _tricks(recipe, nets, data_spec)
+    tricks = _tricks(recipe, nets, data_spec, critics)
     transforms = [
         trick for trick in sorted(tricks, key=lambda trick: trick.rank) if isinstance(trick, NetworkTransform)
     ]
@@ -67,7 +71,7 @@ def build_game(
             if net is not None:
                 copy_matching_(net, initial.get(name, {}))
     if transforms or initial is not None:  # build the other tricks again, for the networks as they are now
-        rebuilt = _tricks(recipe, nets, data_spec)
+        rebuilt = _tricks(recipe, nets, data_spec, critics)
         pairs = zip(tricks, rebuilt, strict=True)
         tricks = [old if isinstance(old, NetworkTransform) else new for old, new in pairs]
     d, d_optimizer = nets.get(Side.D), recipe.optimizer.d
@@ -129,9 +133,11 @@ def _discriminator(recipe: Recipe, config: DiscriminatorConfig, data_spec: DataS
     return WithClassifier(net, data_spec.num_classes) if "classes" in recipe.required_outputs else net
 
 
-def _tricks(recipe: Recipe, nets: dict[Side, nn.Module], data_spec: DataSpec) -> list[Trick]:
+def _tricks(
+    recipe: Recipe, nets: dict[Side, nn.Module], data_spec: DataSpec, critics: Mapping[str, Critic]
+) -> list[Trick]:
     objective = recipe.objective
-    context = TrickContext(nets, data_spec, objective.decision_threshold, objective, recipe.network.direction)
+    context = TrickContext(nets, data_spec, objective.decision_threshold, objective, recipe.network.direction, critics)
     return [config.build(name, context) for config, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 

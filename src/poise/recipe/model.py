@@ -207,7 +207,8 @@ class Recipe(Config):
     @property
     def uses_labels(self) -> bool:
         """Whether labels are loaded: a player or a trick uses them."""
-        return bool(self.labels.g or self.labels.d or "classes" in self.required_outputs)
+        by_tricks = "classes" in self.required_outputs or any(trick.needs_labels for trick in self.tricks)
+        return bool(self.labels.g or self.labels.d or by_tricks)
 
     @property
     def mirrors_images(self) -> bool:

@@ -141,6 +141,7 @@ def run_json(
         **state.reproducibility_info(),
         "data": data_info(recipe, state.source, len(state.data.bad_files)),
         "parameters": parameter_counts(state.game),
+        **state.critic_info(),
     }
     if state.num_rollbacks:
         info["setbacks"] = state.num_rollbacks

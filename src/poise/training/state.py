@@ -22,6 +22,7 @@ from poise.errors import CheckpointError, PoiseError, RecipeError
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
 from poise.runs.resume import choose_checkpoint, core_hash
+from poise.training.critics import make_critics
 from poise.training.diagnostics import Diagnostics
 from poise.user_code.loading import code_hash, short_error
 from poise.watch.monitor import MonitorConfig
@@ -76,11 +77,13 @@ class TrainState:
         self.fingerprint = self.source.fingerprint
         self.num_rollbacks = 0
         self.alarms: int | None = None
+        self.critics = make_critics(recipe, data, compute.device)
         self.initialize()
 
     def initialize(self) -> None:
         """Set the state before the first step."""
-        self.game = build_game(self.recipe, self.source.spec(), self.compute, self.streams, self.initial)
+        spec, critics = self.source.spec(), self.critics.networks
+        self.game = build_game(self.recipe, spec, self.compute, self.streams, self.initial, critics)
         max_d_moves = max(1, self.game.tempo.max_moves.d)
         self.batches = RealBatches(self.source, self.compute.device, max_d_moves, mirror=self.recipe.mirrors_images)
         mirror = self.recipe.mirrors_images
@@ -104,7 +107,7 @@ class TrainState:
         Raises:
             CheckpointError, RecipeError: see `choose_checkpoint`.
         """
-        restored, skipped = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore)
+        restored, skipped = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore, self.critics.digests)
         self.steps_done, self.seconds = restored.step, float(restored.state["seconds"])
         self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
         self.alarms = restored.state.get("alarms")
@@ -170,10 +173,15 @@ class TrainState:
             "recipe": recipe.hash,
             "core": core_hash(recipe),
             "data": self.fingerprint,
+            **self.critic_info(),
             **self.reproducibility_info(),
         }
         state = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
         return state_tensors.collect_tensors(self.game, self.step_metrics), state, manifest
+
+    def critic_info(self) -> dict[str, Any]:
+        """The hashes of the critics, for a checkpoint and for `run.json`; empty if there are none."""
+        return {"critics": self.critics.digests} if self.critics.networks else {}
 
     def reproducibility_info(self) -> dict[str, Any]:
         """What exact reproducibility depends on, apart from the recipe and the data."""

@@ -74,6 +74,7 @@ class Trainer:
         self.state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
         if initial is not None:
             self.notes += describe_initial_weights(initial, self.state.game)
+        self.notes += self.state.critics.notes
         if resume:
             self.notes += self.state.resume(folder.saves)
         self.first = self.state.steps_done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from poise.core.config import ComponentConfig
 from poise.core.hooks import Trick
 from poise.core.types import DataSpec, ExtraOutput, Shape, Side
+from poise.networks.critics import Critic, CriticNeeds
 from poise.networks.translation import Direction
 from poise.objectives.base import Objective
 
@@ -23,6 +25,7 @@ class TrickContext(NamedTuple):
         decision_threshold: the score at which D is undecided between real and fake; None if the objective has none.
         objective: the recipe's objective.
         direction: how G translates between domains; None if it does not.
+        critics: the frozen networks that tricks need, by the name of the trick; empty where no loss is computed.
     """
 
     networks: Mapping[Side, nn.Module]
@@ -30,6 +33,7 @@ class TrickContext(NamedTuple):
     decision_threshold: float | None = 0.0
     objective: Objective | None = None
     direction: Direction | None = None
+    critics: Mapping[str, Critic] = MappingProxyType({})
 
 
 class TrickConfig(ComponentConfig):
@@ -64,6 +68,16 @@ class TrickConfig(ComponentConfig):
 
     compares_domains: ClassVar[bool] = False
     """Whether it compares an image of one domain with an image of the other, which needs equal numbers of channels."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it uses the labels that G was given, which requires a G that is conditioned on them."""
+        return False
+
+    @property
+    def critic(self) -> CriticNeeds | None:
+        """The frozen network that it needs, see `TrickContext.critics`; None if it needs none."""
+        return None
 
     @property
     def needs_codes(self) -> bool:

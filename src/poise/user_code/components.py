@@ -1,4 +1,4 @@
-"""The four components that may come from a Python file. Networks are tested before anything is written."""
+"""The components that may come from a Python file. Networks are tested before anything is written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from poise.core.hooks import SampleSelection, TargetTransform, Trick
 from poise.core.types import DiscriminatorOutput, ExtraOutput, OutputKind, Shape
 from poise.errors import RecipeError
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig
+from poise.networks.critics import CriticConfig
 from poise.objectives.base import Objective, ObjectiveModule
 from poise.retired import DISCRIMINATOR_MEMBERS, adopt
 from poise.tricks.base import TrickConfig, TrickContext
@@ -89,6 +90,28 @@ class DiscriminatorAdapter(nn.Module):
         if isinstance(output, DiscriminatorOutput):
             return output
         return DiscriminatorOutput(output.squeeze(1) if output.shape[1:] == (1,) else output)
+
+
+class UserCritic(UserCode, CriticConfig):
+    """A frozen network of a trick: `name(shape=..., **options)` constructs a module from B x shape to its judgement.
+
+    That is features, B x F, and class logits, B x K; or one tensor, B x K, that is both.
+    """
+
+    kind: Literal["python"] = "python"
+
+    def build(self, shape: Shape) -> nn.Module:
+        """Construct the network and test it on a small batch.
+
+        Raises:
+            RecipeError: the constructor or the test fails, or the output has another shape.
+        """
+        net = _check_type(self, self.instantiate(shape=shape), nn.Module, "a torch.nn.Module")
+        output = _test_forward(self, net, torch.zeros(TEST_BATCH, *shape))
+        for part in output if isinstance(output, tuple) else (output,):
+            width = part.shape[1] if isinstance(part, Tensor) and part.dim() == 2 else 1
+            _check_shape(self, part, (TEST_BATCH, width))
+        return net
 
 
 class UserObjective(UserCode, Objective):

@@ -111,15 +111,18 @@ def _conditioning(recipe: Recipe, classes: int | None, findings: Findings) -> No
         reason = "the data has no class labels" if not classes else "the data has only one class"
         cure = "sort the images into one folder per class, or remove the conditioning and the classifier"
         refuse("conditioning", f"this recipe uses class labels, but {reason}", "T13", cure)
-    if conditioning.g is None and (conditioning.d is not None or classifies):
+    judged = next((f"'{trick.tag()}' compares with the label" for trick in recipe.tricks if trick.needs_labels), "")
+    if conditioning.g is None and (conditioning.d is not None or classifies or judged):
         reason = "D is conditioned on the class" if conditioning.d is not None else "D classifies the generated samples"
+        reason = judged if conditioning.d is None and not classifies else reason
         refuse(
             "conditioning.g",
             f"{reason}, but G is not conditioned on it",
             "T13",
             'add conditioning.g = {kind = "concat"}',
         )
-    if recipe.has_discriminator and conditioning.g is not None and conditioning.d is None and not classifies:
+    unchecked = conditioning.d is None and not classifies and not judged
+    if recipe.has_discriminator and conditioning.g is not None and unchecked:
         reason = "G is conditioned on the class, but nothing checks whether its samples match it"
         cure = 'add conditioning.d = {kind = "projection"}, or the trick "auxiliary_classifier"'
         findings.warnings.append(Finding("conditioning.d", reason, "T13", cure))
