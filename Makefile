@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets translation parity align golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server workers finetuning smallsets translation critics parity align golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -80,6 +80,9 @@ translation: $(READY)  ## pix2pix, CycleGAN and SimGAN on digits beside what the
 	$(BIN)/python benchmarks/translation.py pix2pix
 	$(BIN)/python benchmarks/translation.py cyclegan
 	$(BIN)/python benchmarks/translation.py simgan --seeds 5
+
+critics: $(READY)  ## the semi-adversarial recipe beside the same without each of its parts, over seeds; an hour on one core
+	$(BIN)/python benchmarks/critics.py semi-adversarial
 
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py

@@ -84,9 +84,9 @@ def strong(kind: str) -> dict[str, Any]:
 
 def candidate_worlds(kind: str) -> tuple[str, ...]:
     """The worlds in which a trick is tested: one that translates or one with an encoder if it needs that, or others."""
-    if TRICKS[kind].directions:
-        return (TRANSLATED,)
     settings = CONTRACT[kind].strong if kind in CONTRACT else {}
+    if TRICKS[kind](**settings).directions:
+        return (TRANSLATED,)
     return (CODED,) if TRICKS[kind](**settings).needs_codes else WORLDS
 
 

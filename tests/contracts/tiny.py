@@ -26,7 +26,7 @@ from poise.core.move import MoveData
 from poise.core.player import Player
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DiscriminatorOutput, MoveContext, Side
-from poise.data.source import ImageDataset, Source
+from poise.data.source import DataSplits, ImageDataset, Source
 from poise.data.toys import RingConfig
 from poise.engine import reconstruction_step, step
 from poise.engine.batches import RealBatches, bind_latent
@@ -42,6 +42,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.tempo import Ratio
+from poise.training.critics import make_critics
 from poise.training.state import STEP_FUNCTIONS
 
 CPU = torch.device("cpu")
@@ -247,7 +248,8 @@ class Session:
     ):
         self.recipe, self.source = recipe, source
         self.streams = streams or RandomStreams(recipe.seed)
-        self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams)
+        critics = make_critics(recipe, DataSplits(source), CPU).networks
+        self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams, critics=critics)
         self.game.latent = bind_latent(recipe.latent, source, CPU, mirror=recipe.mirrors_images)
         max_d_moves = max(1, self.game.tempo.max_moves.d)
         self.batches = RealBatches(source, CPU, max_d_moves, mirror=recipe.mirrors_images)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from poise.core.types import DiscriminatorOutput
+from poise.networks.conditioning import SourceChannelsConfig
 from poise.networks.dcgan import DCGANDiscriminatorConfig
 from poise.networks.linear import LinearMapConfig
+from poise.networks.norms import Norm
 from poise.networks.patch import PatchDiscriminatorConfig
 from poise.networks.translation import (
+    Direction,
     JudgeEach,
     JudgeTarget,
     build_judges,
@@ -73,6 +78,30 @@ def test_the_same_domain() -> None:
     net = build_translation(TINY, "same", (3, 8, 8), ())
     assert separate_networks(net) == [net]
     assert net(samples(shape=(3, 8, 8))).shape == (4, 3, 8, 8)
+
+
+@pytest.mark.parametrize("direction", ["same", "a_to_b"])
+def test_labels_are_channels_of_the_image_that_g_starts_from(direction: Direction) -> None:
+    images, labels = samples(), torch.tensor([0, 1, 2, 1])
+    net: Any = build_translation(TINY, direction, SHAPE, PARTS, SourceChannelsConfig(dim=5), 3)
+    assert net.takes_labels
+    output, inner = net(images, labels), net.net if direction == "a_to_b" else net
+    source = images[:, :1] if direction == "a_to_b" else images
+    embedded = inner.embedding(labels)[:, :, None, None].expand(-1, -1, 8, 8)
+    expected = inner.net(torch.cat((source, embedded), 1))
+    assert torch.equal(output[:, -expected.shape[1] :], expected)
+    assert output.shape == images.shape
+    assert inner.embedding.weight.shape == (3, 5)
+
+
+@pytest.mark.parametrize(("norm", "matters"), [("none", True), ("batch", True), ("instance", False)])
+def test_an_instance_norm_removes_the_label(norm: Norm, matters: bool) -> None:
+    """It is the reason for which instance norms and labels are refused together."""
+    config, labels = ResidualTranslatorConfig(width=2, blocks=1, downsamplings=1, norm=norm), SourceChannelsConfig()
+    assert (config.conditioning_incompatibility(labels) is None) == matters
+    net, images = build_translation(config, "same", SHAPE, (), labels, 3), samples()
+    one, other = (net(images, torch.tensor(label)).detach() for label in ([0, 0, 1, 1], [1, 2, 2, 0]))
+    assert (float((one - other).abs().max()) > 1e-4) == matters
 
 
 def test_vectors() -> None:

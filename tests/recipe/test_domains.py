@@ -25,6 +25,12 @@ def translating(direction: str | None = "a_to_b", judges: str | None = None, *tr
     return recipe(TRANSLATED, *({"kind": kind} for kind in tricks), **(table | changes))
 
 
+def normalised(norm: str) -> dict[str, Any]:
+    """The networks of a residual translator with this norm."""
+    g = {"kind": "translator", "width": 2, "blocks": 1, "downsamplings": 1, "norm": norm}
+    return {"g": g, "d": PATCH, "direction": "same"}
+
+
 def refusals(config: Recipe, parts: tuple[int, ...] | None = (1, 1), classes: int = 0) -> list[Finding]:
     found = check_compatibility(config, (sum(parts or (1,)), 8, 8), classes, parts).refusals
     assert all(finding.message and finding.cure and finding.tip for finding in found)
@@ -68,9 +74,39 @@ def test_a_domain_that_g_generates_can_be_measured() -> None:
         (translating("both_ways", "b"), "network.judges", "nothing judges its images of the domain a"),
         (translating("a_to_b", "each"), "network.judges", "a D of their own learns nothing"),
         (
-            translating("both_ways", "each", conditioning={"g": {"kind": "concat"}, "d": {"kind": "projection"}}),
+            translating("both_ways", "each", conditioning={"g": {"kind": "channels"}, "d": {"kind": "projection"}}),
             "conditioning.g",
-            "'unet' translates images and takes no labels",
+            "G translates both ways, but a label belongs to one domain",
+        ),
+        (
+            translating("same", conditioning={"g": {"kind": "concat"}}),
+            "conditioning.g",
+            "'concat' adds a label to a vector or to norms, but 'unet' translates images",
+        ),
+        (
+            recipe("labelled", conditioning={"g": {"kind": "channels"}}),
+            "conditioning.g",
+            "'channels' adds a label to an image, but 'dcgan' generates images from latents",
+        ),
+        (
+            translating("same", network=normalised("instance"), conditioning={"g": {"kind": "channels"}}),
+            "conditioning.g",
+            "an instance norm removes whatever is constant over an image",
+        ),
+        (
+            translating("same", network=normalised("virtual"), conditioning={"g": {"kind": "channels"}}),
+            "conditioning.g",
+            "the reference batch of virtual batch norm has no labels",
+        ),
+        (
+            translating("same", tricks=[{"kind": "frozen_critic", "goal": "label"}]),
+            "conditioning.g",
+            "'frozen_critic' compares with the label, but G is not conditioned on it",
+        ),
+        (
+            recipe("pictures", {"kind": "frozen_critic"}),
+            "tricks.0",
+            "'frozen_critic' compares images before and after translation, but G does not translate",
         ),
         (
             recipe(
@@ -162,3 +198,17 @@ def test_the_direction_is_removed_as_the_refusal_says() -> None:
 def test_the_parts_of_the_data_reach_the_networks() -> None:
     assert source(TRANSLATED).spec().parts == (1, 1)
     assert source("pictures").spec().parts == ()
+
+
+@pytest.mark.parametrize("direction", ["same", "a_to_b"])
+@pytest.mark.parametrize("norm", ["batch", "none", "layer"])
+def test_a_g_that_translates_one_way_takes_labels(direction: str, norm: str) -> None:
+    network = normalised(norm) | {"direction": direction}
+    labelled = translating(network=network, conditioning={"g": {"kind": "channels"}, "d": {"kind": "projection"}})
+    assert refusals(labelled, (1, 1) if direction == "a_to_b" else (), 3) == []
+
+
+def test_several_critics_are_no_mistake() -> None:
+    critics = [{"kind": "frozen_critic"}, {"kind": "frozen_critic", "goal": "change", "output": "features"}]
+    found = check_compatibility(translating("same", tricks=critics), (1, 8, 8), 0, ())
+    assert [warning.message for warning in found.warnings if "more than once" in warning.message] == []

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from poise.data.source import DataSplits, ImageDataConfig, ImageDataset
+from poise.data.source import DataSplits, ImageDataConfig, ImageDataset, Labels
+from poise.data.strokes import WIDTH_CLASSES, stroke_widths, width_bounds, width_classes
 from poise.errors import RecipeError
 from poise.utils.images import Bytes
 
@@ -29,6 +31,24 @@ def load_digits() -> tuple[Bytes, Bytes]:
     images.setflags(write=False)
     labels.setflags(write=False)
     return images, labels
+
+
+def is_held_out(index: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
+    """Whether digits are held out: every fifth is."""
+    return index % 5 == 4
+
+
+@cache
+def thickness_bounds() -> tuple[float, float]:
+    """The stroke widths in pixels between thin, medium and thick digits: the terciles of the training digits."""
+    images = load_digits()[0]
+    return width_bounds(stroke_widths(images[~is_held_out(np.arange(len(images)))]))
+
+
+@cache
+def thickness_labels() -> Labels:
+    """The label of each digit by its stroke width, 5,000; see `poise.data.strokes`."""
+    return width_classes(stroke_widths(load_digits()[0]), thickness_bounds())
 
 
 def pad_to(images: Bytes, size: tuple[int, int]) -> Bytes:
@@ -59,9 +79,13 @@ def average_down(images: Bytes, factor: int) -> Bytes:
 
 
 class DigitsConfig(ImageDataConfig):
-    """The built-in digits, the default data: 4,000 for training; every fifth of each class (1,000) is held out."""
+    """The built-in digits, the default data: 4,000 for training; every fifth of each class (1,000) is held out.
+
+    Their classes are the ten digits, or with `labels = "thickness"` thin, medium and thick strokes.
+    """
 
     kind: Literal["digits"] = "digits"
+    labels: Literal["digit", "thickness"] | None = None
 
     def load(self, root: Path | None = None) -> DataSplits:
         """28 x 28 pixels, padded with black to `size`; sizes 16 and 8 are 2 x 2 and 4 x 4 block means of size 32.
@@ -75,11 +99,11 @@ class DigitsConfig(ImageDataConfig):
             cure = f"use {NATIVE_SIZE} or more (32 suits most networks), or one of {sizes}"
             what = f"the digits are {NATIVE_SIZE} pixels wide"
             raise RecipeError(what, where="data.size", found=str(side), cure=cure)
-        digits, digit_labels = load_digits()
-        images = self.convert(digits)
-        labels = digit_labels.astype(np.int64)
-        classes = tuple("0123456789")
-        held_out = np.arange(len(labels)) % 5 == 4
+        digits, labels = load_digits()
+        images, labels, classes = self.convert(digits), labels.astype(np.int64), tuple("0123456789")
+        if self.labels == "thickness":
+            labels, classes = thickness_labels(), WIDTH_CLASSES
+        held_out = is_held_out(np.arange(len(labels)))
         return DataSplits(
             train=ImageDataset(images[~held_out], labels[~held_out], classes),
             held_out=ImageDataset(images[held_out], labels[held_out], classes),

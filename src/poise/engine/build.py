@@ -92,7 +92,8 @@ def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
     """The network, then what its norm adds, then the module that gives it the labels."""
     config, labels = recipe.network.g, recipe.labels.g
     if isinstance(config, TranslatorConfig) and recipe.network.direction is not None:
-        net = build_translation(config, recipe.network.direction, data_spec.shape, data_spec.parts)
+        direction, shape, parts = recipe.network.direction, data_spec.shape, data_spec.parts
+        net = build_translation(config, direction, shape, parts, labels, data_spec.num_classes)
         return config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES))
     net = config.build_for(labels, recipe.latent.dim, data_spec.shape)
     net = config.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))

@@ -1,9 +1,9 @@
 """Class-conditional networks (tips T13 and T17).
 
 Each kind of conditioning is a module that wraps an unconditional network. For G it concatenates z with an embedding of
-the label, or gives batch norms a scale and shift per class. For D it adds channels with an embedding of the label to
-the image, or adds to the score the inner product of the features with an embedding of the label. Labels are int64, B,
-below the number of classes.
+the label, or gives batch norms a scale and shift per class. For D, and for a G that translates images, it adds channels
+with an embedding of the label to the image; for D it may also add to the score the inner product of the features with
+an embedding of the label. Labels are int64, B, below the number of classes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ VIRTUAL_NORM = ("the reference batch of virtual batch norm has no labels", 'use 
 class GeneratorConditioning(ComponentConfig):
     """How G is conditioned on the label."""
 
+    of_images: ClassVar[bool] = False
+    """Whether it is for a G that starts from images, instead of one that starts from vectors."""
+
     def incompatibility(self, norm: str) -> Incompatibility | None:
         """Why a G with `norm` does not support it, and what to do; None if it does."""
         return None
@@ -39,6 +42,10 @@ class GeneratorConditioning(ComponentConfig):
     def latent_dim(self, dim: int) -> int:
         """The input dimension of the wrapped network, for latents of dimension `dim`."""
         return dim
+
+    def input_shape(self, shape: Shape) -> Shape:
+        """The input shape of the wrapped network, for images of shape `shape` that G starts from."""
+        return shape
 
     def wrap(self, net: nn.Module, num_classes: int, scale: float = 1.0) -> nn.Module:
         """The conditional network: latents, B x dim, and labels, B, to samples.
@@ -180,6 +187,32 @@ class ClassNorm(nn.Module):
                 norm.labels = None
 
 
+class SourceChannelsConfig(GeneratorConditioning):
+    """An embedding of dimension `dim`, broadcast over the image that G translates as `dim` extra channels.
+
+    StarGAN (Choi et al. 2018, arXiv:1711.09020) adds a channel per class, which is 1 for the label and otherwise 0. Any
+    function of those channels after a convolution is one of these after a convolution, if `dim` is at least the number
+    of classes.
+    """
+
+    of_images: ClassVar[bool] = True
+
+    kind: Literal["channels"] = "channels"
+    dim: int = Field(default=8, ge=1, le=256)
+
+    def incompatibility(self, norm: str) -> Incompatibility | None:
+        """Virtual batch norm is refused."""
+        return VIRTUAL_NORM if norm == "virtual" else None
+
+    def input_shape(self, shape: Shape) -> Shape:
+        """The shape with `dim` more channels."""
+        return (shape[0] + self.dim, *shape[1:])
+
+    def wrap(self, net: nn.Module, num_classes: int, scale: float = 1.0) -> nn.Module:
+        """See `Channels`."""
+        return Channels(net, num_classes, self.dim)
+
+
 class ChannelsConfig(DiscriminatorConditioning):
     """An embedding of dimension `dim`, broadcast over the image as `dim` extra channels (ganhacks 16)."""
 
@@ -200,7 +233,7 @@ class ChannelsConfig(DiscriminatorConditioning):
 
 
 class Channels(nn.Module):
-    """D(x, y) = net([x, embedding of y, repeated at each pixel])."""
+    """net([x, embedding of y, repeated at each pixel]): D's score of the image x, or G's translation of it."""
 
     takes_labels = True
 
@@ -209,7 +242,7 @@ class Channels(nn.Module):
         self.net, self.embedding = net, nn.Embedding(num_classes, dim)
         self.width = getattr(net, "width", None)
 
-    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput | Tensor:
         """The output of the wrapped network."""
         embedded = self.embedding(labels)[(..., *(None for _ in images.shape[2:]))]
         return self.net(torch.cat((images, embedded.expand(-1, -1, *images.shape[2:]).to(images.dtype)), 1))

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from poise.core.types import DiscriminatorOutput, Shape
 from poise.errors import RecipeError
 from poise.networks.base import DiscriminatorConfig, TranslatorConfig
+from poise.networks.conditioning import GeneratorConditioning
 
 Direction = Literal["a_to_b", "both_ways", "same"]
 Judges = Literal["all", "b", "each"]
@@ -134,16 +135,16 @@ def generated_parts(direction: Direction | None, parts: Parts) -> list[Generated
 
 
 class TranslateAToB(nn.Module):
-    """(a, b) to (a, G(a))."""
+    """(a, b) to (a, G(a)), or to (a, G(a, y)) if G takes labels."""
 
     def __init__(self, net: nn.Module, parts: Parts) -> None:
         super().__init__()
-        self.net, self.parts = net, parts
+        self.net, self.parts, self.takes_labels = net, parts, getattr(net, "takes_labels", False)
 
-    def forward(self, samples: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, *labels: Tensor) -> Tensor:
         """B x shape to the same shape."""
         a, _ = split_parts(samples, self.parts)
-        return torch.cat((a, self.net(a)), 1)
+        return torch.cat((a, self.net(a, *labels)), 1)
 
 
 class OnePerDomain(nn.Module):
@@ -220,7 +221,14 @@ def translator_to(net: nn.Module, part: GeneratedPart) -> nn.Module:
     return net.net if isinstance(net, TranslateAToB) and part.domain == "b" else OneTranslation(net, part)
 
 
-def build_translation(config: TranslatorConfig, direction: Direction, shape: Shape, parts: Parts) -> nn.Module:
+def build_translation(
+    config: TranslatorConfig,
+    direction: Direction,
+    shape: Shape,
+    parts: Parts,
+    conditioning: GeneratorConditioning | None = None,
+    num_classes: int = 0,
+) -> nn.Module:
     """The G of `config` and `direction`, B x shape to the same shape, with initial weights from the global generator.
 
     Args:
@@ -228,14 +236,22 @@ def build_translation(config: TranslatorConfig, direction: Direction, shape: Sha
         direction: see above.
         shape: the shape of a sample.
         parts: the number of channels (or vector entries) of each domain; not used by `same`.
+        conditioning: how G is conditioned on the label, if it translates one way; None if it is not.
+        num_classes: the number of classes.
     """
+
+    def translator(in_shape: Shape, out_shape: Shape) -> nn.Module:
+        if conditioning is None:
+            return config.build_translator(in_shape, out_shape)
+        net = config.build_translator(conditioning.input_shape(in_shape), out_shape)
+        return conditioning.wrap(net, num_classes)
+
     if direction == "same":
-        return config.build_translator(shape, shape)
+        return translator(shape, shape)
     a, b = part_shapes(shape, parts)
     if direction == "a_to_b":
-        return TranslateAToB(config.build_translator(a, b), parts)
-    networks = {"a_to_b": config.build_translator(a, b), "b_to_a": config.build_translator(b, a)}
-    return TranslateBothWays(networks, parts)
+        return TranslateAToB(translator(a, b), parts)
+    return TranslateBothWays({"a_to_b": translator(a, b), "b_to_a": translator(b, a)}, parts)
 
 
 def build_judges(config: DiscriminatorConfig, judges: Judges, shape: Shape, parts: Parts) -> nn.Module:

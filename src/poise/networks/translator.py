@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from poise.core.types import Shape
 from poise.networks.base import TranslatorConfig
 from poise.networks.blocks import DropoutSlot, Output, init_dcgan_, output_activation
+from poise.networks.conditioning import GeneratorConditioning, Incompatibility
 from poise.networks.map_sizes import divisible_sizes, max_halvings
 from poise.networks.norms import Norm, has_bias, norm_layer
 
@@ -131,6 +132,13 @@ class ResidualConfig(TranslatorConfig):
     def first_kernel(self) -> int:
         """The side of the kernel of the first convolution."""
         return KERNEL
+
+    def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
+        """An instance norm after the first convolution is refused: it removes what is constant over the image."""
+        if getattr(self, "norm", "none") == "instance":
+            reason = "an instance norm removes whatever is constant over an image, and so what the label adds to a map"
+            return reason, 'set network.g.norm to "batch" or "none"'
+        return super().conditioning_incompatibility(conditioning)
 
     def incompatibility(self, shape: Shape) -> tuple[str, str] | None:
         """Points, and images that are not larger than the padding, are refused."""

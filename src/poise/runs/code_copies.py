@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from poise.core.config import Config
 from poise.errors import CheckpointError
 from poise.recipe.model import Recipe
 from poise.user_code.loading import UserCode, source_of, use_copy, user_components
 
-Component = TypeVar("Component")
+Part = TypeVar("Part")
 
 
 def copy_names(recipe: Recipe) -> dict[str, str]:
@@ -54,20 +55,20 @@ def use_copies(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> Recip
         return recipe
     paths = {file: _unchanged(file, folder / name, hashes.get(file)) for file, name in copy_names(recipe).items()}
 
-    def relocated(component: Component) -> Component:
-        if not isinstance(component, UserCode):
-            return component
-        fields = {**_fields(component), "file": paths[component.file]}
-        return type(component).model_validate(fields)  # type: ignore[return-value]
+    return _relocated(recipe, paths)
 
-    networks = {name: relocated(network) for name, network in recipe.network.configs.items()}
-    return recipe.model_copy(
-        update={
-            "network": recipe.network.model_copy(update=networks),
-            "objective": relocated(recipe.objective),
-            "tricks": tuple(map(relocated, recipe.tricks)),
-        }
-    )
+
+def _relocated(value: Part, paths: Mapping[str, str]) -> Part:
+    """A recipe, or a part of one, with other paths of its code; `value` itself if it has none."""
+    if isinstance(value, UserCode):
+        return type(value).model_validate({**_fields(value), "file": paths[value.file]})  # type: ignore[return-value]
+    if isinstance(value, Config):
+        changed = {name: new for name, old in _fields(value).items() if (new := _relocated(old, paths)) is not old}
+        return value.model_copy(update=changed) if changed else value  # type: ignore[return-value]
+    if isinstance(value, tuple):
+        items = tuple(_relocated(item, paths) for item in value)
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value  # type: ignore[return-value]
+    return value
 
 
 def substitute_missing(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> list[str]:
@@ -87,7 +88,7 @@ def substitute_missing(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) 
     return notes
 
 
-def _fields(component: UserCode) -> dict[str, Any]:
+def _fields(component: Config) -> dict[str, Any]:
     return {name: value for name, value in vars(component).items() if name in type(component).model_fields}
 
 

@@ -30,7 +30,7 @@ RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com",
 CHECKPOINT = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
 EARLY_FILES = re.compile(
     r"recipe\.toml|run\.json|run\.lock|(rows|measures|alarms)\.jsonl|bad_images\.csv|frames\.bin|samples(/step-\d+\.png)?|saves"
-    rf"|code(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?|trackers\.json|wandb(/.*)?"
+    rf"|(code|critics)(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?|trackers\.json|wandb(/.*)?"
 )
 """What a run may have written before its first checkpoint."""
 
@@ -54,7 +54,7 @@ class RunFolder:
         self.path = path
         self.recipe, self.info, self.rows = path / "recipe.toml", path / "run.json", path / "rows.jsonl"
         self.measures, self.best = path / "measures.jsonl", path / "best"
-        self.frames = path / "frames.bin"
+        self.frames, self.critics = path / "frames.bin", path / "critics"
         self.alarms, self.kept, self.code = path / "alarms.jsonl", path / "kept", path / "code"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
         self.start_over = False

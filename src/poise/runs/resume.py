@@ -82,7 +82,7 @@ def _other_critics(before: Mapping[str, str], now: Mapping[str, str], saves: Pat
     if not changed:
         return None
     found = ", ".join(f"{name}: {before.get(name, 'none')} then, {now.get(name, 'none')} now" for name in changed)
-    cure = "put the network back that tricks.network named then, or start a new run"
+    cure = f"restore {saves.parent / 'critics'}, or what your code loads, as it was then, or start a new run"
     what = "a frozen critic does not have the weights that this run was trained with"
     return CheckpointError(what, where=str(saves.parent), found=found, cure=cure)
 

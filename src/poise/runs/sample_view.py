@@ -7,6 +7,7 @@ An ordinary sample is one image (or point). A translation is seen beside what it
     both_ways           a | G_AB(a) | G_BA(G_AB(a)) and b | G_BA(b) | G_AB(G_BA(b))
     same                source | output
 
+In the sample grids of training, a G that takes labels translates each image with several of them, one output each.
 Translated vectors are seen as points over those of the target domain, in the plane in which these vary most.
 
 Sample grids of training, `poise sample`, model cards and arrays of samples all come from here.
@@ -14,9 +15,10 @@ Sample grids of training, `poise sample`, model cards and arrays of samples all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
@@ -50,12 +52,14 @@ class SampleView(NamedTuple):
         parts: the number of channels of each domain in a sample; empty for ordinary data.
         paired: whether the data has the true translation of each image.
         alpha: whether the second of two channels, and the fourth of four, is an alpha channel.
+        labels: the labels that an image is translated with side by side; empty for one label per sample.
     """
 
     direction: Direction | None = None
     parts: Parts = ()
     paired: bool = False
     alpha: bool = True
+    labels: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, data: DataSplits) -> SampleView:
@@ -69,10 +73,11 @@ class SampleView(NamedTuple):
         """The names of the images of a sample, group by group; none if a sample is one image or point."""
         if self.direction == "both_ways":
             return BOTH_WAYS
+        outputs = tuple(f"output_{label}" for label in self.labels) or ("output",)
         if self.direction == "a_to_b" and self.paired:
-            return (("source", "output", "target"),)
+            return (("source", *outputs, "target"),)
         if self.direction is not None:
-            return (("source", "output"),)
+            return (("source", *outputs),)
         return (("a", "b"),) if len(self.parts) == 2 else ()
 
     @property
@@ -103,14 +108,16 @@ class SampleView(NamedTuple):
         Args:
             net: the generator.
             starts: its latents: the samples of the data that it starts from, B x shape, if it translates.
-            labels: int64, B; None if G takes none.
+            labels: int64, B; None if G takes none, or if each image gets all `labels` of the view.
             streams: the random streams of random layers.
             first_block: the number of the first block.
         """
 
-        def run(inputs: Tensor) -> Tensor:
+        def run(inputs: Tensor, labels: Tensor | None = labels) -> Tensor:
             return generate(net, inputs, labels, streams=streams, first_block=first_block)
 
+        if self.labels:
+            return self._with_each_label(starts, run)
         samples = run(starts)
         if self.direction is None:
             return self.split(samples)
@@ -128,6 +135,14 @@ class SampleView(NamedTuple):
             for names, group in zip(BOTH_WAYS, images, strict=True)
             for name, image in zip(names, group, strict=True)
         }
+
+    def _with_each_label(self, starts: Tensor, run: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+        """The images of a G that translates one way, with an output for each of `labels`."""
+        parts = self.parts if self.direction == "a_to_b" else (starts.shape[1],)
+        first, *others = split_parts(starts, parts)
+        numbers = {f"output_{label}": torch.full((len(starts),), label, device=starts.device) for label in self.labels}
+        outputs = {name: split_parts(run(starts, labels), parts)[-1] for name, labels in numbers.items()}
+        return {"source": first} | outputs | ({"target": others[0]} if self.paired and others else {})
 
     def split(self, samples: Tensor) -> dict[str, Tensor]:
         """The images of samples that were not translated, B x shape, by name: both domains, or all as one."""

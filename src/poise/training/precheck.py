@@ -153,6 +153,7 @@ def check(
     try:
         initial = None if recipe.init is None else read_initial_weights(recipe.init, trust_code=trust_code)
         state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
+        notes += state.critics.notes
         notes += [] if initial is None else describe_initial_weights(initial, state.game)
         check_single_sample_batch(recipe, compute, data)
         findings.warnings += check_output_ranges(recipe, data.train)

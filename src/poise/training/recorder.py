@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from poise.core.metrics_log import Row, row_to_json
@@ -113,11 +112,16 @@ class Recorder:
                 self.notify(f"{name} can't be written, training continues without them: {reason}")
 
 
+MAX_SIDE_BY_SIDE = 10
+"""The largest number of classes with which an image is translated in a sample grid."""
+
+
 class SampleGrids:
     """Draws the sample grids of a run, always from the same latents.
 
     If G takes labels, each class has a row, and all rows have the same latents, so that they differ by the label only.
-    Of more than 16 classes, 16 are shown. Translations are shown beside what they were made from, see `SampleView`.
+    Of more than 16 classes, 16 are shown. Translations are shown beside what they were made from, see `SampleView`; an
+    image is translated with up to 10 classes side by side.
 
     Args:
         latent: the distribution of the latents.
@@ -141,6 +145,8 @@ class SampleGrids:
         *,
         view: SampleView = PLAIN,
     ) -> None:
+        if classes and not view.is_plain and real.dim() == 4:
+            view = view._replace(labels=tuple(evenly_spaced(classes, MAX_SIDE_BY_SIDE).tolist()))
         self.view, self.real, self.streams = view, real, streams
         self.labels, self.columns = None, None
         shape = tuple(real.shape[1:])
@@ -150,8 +156,9 @@ class SampleGrids:
             [f"the sample grid has room for {shown:,} of {wanted:,} samples (log.sheet)"] if shown < wanted else []
         )
         self.latents = sample_latents(latent, shown, streams, "sheet")
-        if classes and not view.is_plain:
-            self.labels = (torch.arange(shown) % classes).to(self.latents.device)
+        if view.labels:
+            if len(view.labels) < classes:
+                self.notes.append(f"the sample grid shows {len(view.labels)} of {classes:,} classes")
         elif classes:
             max_rows, max_columns = grid_capacity(shape)
             labels = evenly_spaced(classes, min(shown, MAX_CLASS_ROWS, max_rows))

@@ -60,8 +60,10 @@ class TrainState:
         compute: device and precision.
         data: the data splits.
         initial: tensors that the networks start from, instead of their initial values.
+        copies: the folder of the copies of frozen critics, if the run is resumed.
 
     Attributes:
+        critics: the frozen critics.
         steps_done: the number of steps done.
         seconds: the time that they took.
         num_rollbacks: how often the run has been rolled back.
@@ -69,7 +71,12 @@ class TrainState:
     """
 
     def __init__(
-        self, recipe: Recipe, compute: ComputeSettings, data: DataSplits, initial: InitialTensors | None = None
+        self,
+        recipe: Recipe,
+        compute: ComputeSettings,
+        data: DataSplits,
+        initial: InitialTensors | None = None,
+        copies: Path | None = None,
     ) -> None:
         self.recipe, self.compute, self.data, self.initial = recipe, compute, data, initial
         self.monitoring = recipe.monitor or MonitorConfig()
@@ -77,7 +84,7 @@ class TrainState:
         self.fingerprint = self.source.fingerprint
         self.num_rollbacks = 0
         self.alarms: int | None = None
-        self.critics = make_critics(recipe, data, compute.device)
+        self.critics = make_critics(recipe, data, compute.device, copies)
         self.initialize()
 
     def initialize(self) -> None:

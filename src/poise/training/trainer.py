@@ -71,7 +71,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
         self.listener, self.signals, self.notes = listener, signals, list(notes)
-        self.state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
+        tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
+        self.state = TrainState(recipe, compute, data, tensors, copies)
         if initial is not None:
             self.notes += describe_initial_weights(initial, self.state.game)
         self.notes += self.state.critics.notes
@@ -299,6 +300,7 @@ class Trainer:
         write_text(self.folder.recipe, self.recipe.to_toml())
         self._write_info("running")
         run_info.copy_user_code(self.recipe, self.folder)
+        self.state.critics.write_copies(self.folder.critics)
         if self.data.bad_files:
             self.notes += run_info.write_bad_images(self.data.bad_files, self.folder)
         checkpoint.prune(self.folder.saves, self.recipe.log.keep)

@@ -54,6 +54,9 @@ class TrickConfig(ComponentConfig):
     needs_independent_scores: ClassVar[bool] = False
     """Whether it matches its paper only if D scores each sample independently of the batch (no batch norm in D)."""
 
+    may_repeat: ClassVar[bool] = False
+    """Whether it is normal that a recipe has several of this kind, as each of them does something else."""
+
     duplicate_note: ClassVar[str] = "each of them acts"
     """What happens if a recipe has two tricks of this kind; the end of a warning."""
 

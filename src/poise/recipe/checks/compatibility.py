@@ -119,7 +119,7 @@ def _conditioning(recipe: Recipe, classes: int | None, findings: Findings) -> No
             "conditioning.g",
             f"{reason}, but G is not conditioned on it",
             "T13",
-            'add conditioning.g = {kind = "concat"}',
+            f'add conditioning.g = {{kind = "{"concat" if recipe.network.direction is None else "channels"}"}}',
         )
     unchecked = conditioning.d is None and not classifies and not judged
     if recipe.has_discriminator and conditioning.g is not None and unchecked:

@@ -62,14 +62,21 @@ def _judges(recipe: Recipe, findings: Findings) -> None:
 
 
 def _labels(recipe: Recipe, findings: Findings) -> None:
-    """Translators do not take labels, nor does a D of one domain."""
-    cure = "remove the conditioning (--set conditioning=none)"
-    if recipe.network.direction is not None and recipe.labels.g is not None:
-        reason = f"'{recipe.network.g.tag()}' translates images and takes no labels"
+    """A translator of one domain takes labels beside its image; a D of one domain takes none."""
+    kind, direction, conditioning = recipe.network.g.tag(), recipe.network.direction, recipe.labels.g
+    remove, reason, cure = "remove the conditioning (--set conditioning=none)", "", 'use conditioning.g kind "channels"'
+    if conditioning is not None and direction == "both_ways":
+        reason, cure = "G translates both ways, but a label belongs to one domain", remove
+    elif conditioning is not None and direction is not None and not conditioning.of_images:
+        reason = f"'{conditioning.tag()}' adds a label to a vector or to norms, but '{kind}' translates images"
+    elif conditioning is not None and direction is None and conditioning.of_images:
+        reason = f"'{conditioning.tag()}' adds a label to an image, but '{kind}' generates images from latents"
+        cure = 'use conditioning.g kind "concat"'
+    if reason:
         findings.refusals.append(Finding("conditioning.g", reason, "T13", cure))
     if recipe.network.judges in ("b", "each") and recipe.labels.d is not None:
         reason = "a D that reads one domain of a sample takes no labels"
-        findings.refusals.append(Finding("conditioning.d", reason, "T13", cure))
+        findings.refusals.append(Finding("conditioning.d", reason, "T13", remove))
 
 
 def _comparisons(recipe: Recipe, findings: Findings) -> None:

@@ -131,7 +131,8 @@ def _head_start(recipe: Recipe, findings: Findings) -> None:
 def _duplicates(recipe: Recipe, findings: Findings) -> None:
     """A trick should occur once."""
     for i, (name, trick) in enumerate(zip(recipe.trick_names(), recipe.tricks, strict=True)):
-        if name != trick.trick_name and not trick.has_sampling_network:  # `_unused` warns about two averages
+        repeated = name != trick.trick_name and not trick.may_repeat
+        if repeated and not trick.has_sampling_network:  # `_unused` warns about two averages
             reason = f"'{trick.trick_name}' occurs more than once in the recipe: {trick.duplicate_note}"
             cure = "remove all but one unless this is intended"
             findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
