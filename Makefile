@@ -81,8 +81,9 @@ translation: $(READY)  ## pix2pix, CycleGAN and SimGAN on digits beside what the
 	$(BIN)/python benchmarks/translation.py cyclegan
 	$(BIN)/python benchmarks/translation.py simgan --seeds 5
 
-critics: $(READY)  ## the semi-adversarial recipe beside the same without each of its parts, over seeds; an hour on one core
+critics: $(READY)  ## semi-adversarial and infogan beside the same without each of their parts, over seeds; an hour on one core
 	$(BIN)/python benchmarks/critics.py semi-adversarial
+	$(BIN)/python benchmarks/critics.py infogan
 
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py

@@ -1,10 +1,10 @@
-"""The semi-adversarial recipe over seeds, beside the same without each of its parts.
+"""The recipes semi-adversarial and infogan over seeds, beside the same without each of their parts.
 
-    python benchmarks/critics.py semi-adversarial --data-root data --out runs/critics     # --seeds 3; --quick
-    python benchmarks/critics.py table                                                    # of the recorded results
+    python benchmarks/critics.py semi-adversarial --data-root data --out runs/critics  # or infogan; --seeds 3; --quick
+    python benchmarks/critics.py table                                                 # of the recorded results
 
-Each of the 1,000 held-out digits is translated to thin, medium and thick. Printed are the shares of the 3,000 images
-that
+Of `semi-adversarial`, each of the 1,000 held-out digits is translated to thin, medium and thick. Printed are the shares
+of the 3,000 images that
 
   - are read as the digit of their source, by a classifier that has nothing in common with the critic: another
     architecture and seed, and other images, the 55,000 training digits of the complete MNIST that are not among poise's
@@ -17,6 +17,12 @@ change of a pixel, in [-1, 1], and FID to 1,000 training digits, in features of 
 the images for each thickness, beside that of their sources. Results go to `benchmarks/studies/critics/results.jsonl`,
 or with `--results` to another file; what is there already is not trained again, and a run in `--out` that was
 interrupted is resumed. With --out, a grid of each run is written too: source, thin, medium, thick.
+
+Of `infogan`, the classifier of digits reads 2,000 samples. Printed are the share of them whose digit is the one that is
+assigned to their category, for the best assignment of the ten categories to the ten digits (Hungarian method), the same
+for shuffled categories, the number of digits that are the most frequent one of a category, and the absolute correlation
+of each of the two numbers with what is read off the samples: their slant and stroke width. The grid has a row per
+category, with the same other coordinates of z in each.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -62,8 +69,10 @@ ARMS: dict[str, dict[str, list[str]]] = {
         # the optimiser does not see the scale of a loss, so that the weights make the adversarial loss negligible
         "without D": [f"{KEEP}=1e6", f"{LABEL}=1e6"],
     },
+    "infogan": {"infogan": [], "without the term": ["tricks.infogan.weight=0"]},
 }
 QUICK = ["steps=2", "batch=4", "network.g.width=4", "network.d.width=4", "log.sheet=4"]
+NUM_SAMPLES = 2_000
 SIDE = 28
 BLOCK = 250
 LAST_ROWS = 5
@@ -222,6 +231,53 @@ def semi_adversarial_values(run: Run, readers: Readers, grid: Path) -> dict[str,
     }
 
 
+def slants(images: Tensor) -> Tensor:
+    """The horizontal shift of the strokes per row, N, by regression: positive if they lean to the left."""
+    light = (images[:, 0].double() + 1) / 2
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in light.shape[1:])
+    mass = light.sum((1, 2)).clamp_min(1e-9)
+    down = rows[:, None] - ((light.sum(2) * rows).sum(1) / mass)[:, None, None]
+    right = columns - ((light.sum(1) * columns).sum(1) / mass)[:, None, None]
+    return (light * down * right).sum((1, 2)) / (light * down**2).sum((1, 2)).clamp_min(1e-9)
+
+
+def agreement(categories: Tensor, digits: Tensor) -> float:
+    """The share of samples of the digit that is assigned to their category, for the best assignment."""
+    counts = torch.zeros(10, 10)
+    counts.index_put_((categories, digits), torch.ones(len(digits)), accumulate=True)
+    return float(counts[linear_sum_assignment(counts.numpy(), maximize=True)].sum() / len(digits))
+
+
+def infogan_values(run: Run, readers: Readers, grid: Path, *, quick: bool) -> dict[str, float]:
+    """What is printed of a run, see the module."""
+    layout = run.recipe.latent.code_layout
+    n = 100 if quick else NUM_SAMPLES
+    codes = run.latents(n, seed=1)[:, : layout.size]
+    samples = to_float(torch.from_numpy(to_bytes(run.sample(n, seed=1))))
+    margin = (samples.shape[2] - SIDE) // 2  # the recipe pads the digits to 32 pixels
+    inner = samples[:, :, margin : margin + SIDE, margin : margin + SIDE]
+    one_hot, numbers = layout.split(codes)
+    categories, digits = one_hot.argmax(1), readers.digit.read(inner)
+    likeliest = {int(digits[categories == k].mode().values) for k in categories.unique()}
+    shuffled = categories[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    latents = run.latents(10, seed=2).repeat(10, 1)
+    latents[:, :10] = torch.eye(10).repeat_interleave(10, 0)
+    with torch.no_grad():
+        write_png(image_grid(run.generator().eval()(latents), 10), grid)
+    seen = {"slant": slants(inner), "width": torch.from_numpy(stroke_widths(to_bytes(inner)))}
+    return {
+        "agreement": agreement(categories, digits),
+        "agreement by chance": agreement(shuffled, digits),
+        "digits": float(len(likeliest)),
+        **{
+            f"{name} by number {i}": abs(float(torch.corrcoef(torch.stack((values, numbers[:, i].double())))[0, 1]))
+            for i in range(layout.numbers)
+            for name, values in seen.items()
+        },
+        **readers.accuracies,
+    }
+
+
 def read_results(path: Path) -> list[dict[str, Any]]:
     """The recorded results."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
@@ -280,6 +336,8 @@ def main() -> None:
 def measurement(system: str, root: Path | None, out: Path, *, quick: bool) -> Callable[[Run], dict[str, float]]:
     """The function that measures a run of a system."""
     readers = make_readers(root, out, quick=quick)
+    if system == "infogan":
+        return lambda run: infogan_values(run, readers, out / f"{run.path.name}.png", quick=quick)
     return lambda run: semi_adversarial_values(run, readers, out / f"{run.path.name}.png")
 
 

@@ -7,13 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.spatial import geometric_slerp
-from scipy.stats import chi, kstest, truncnorm
+from scipy.stats import chi, chisquare, kstest, truncnorm
 from torch import Tensor
 
 from contracts.tiny import recipe
 from poise.errors import RecipeError
 from poise.latents import (
+    CodeLayout,
+    Codes,
     Gaussian,
     Latent,
     SourceLatent,
@@ -28,6 +31,7 @@ from poise.latents import (
     truncated,
     uniform,
 )
+from poise.truncation import truncate_gaussian
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -288,3 +292,61 @@ def test_a_source_without_data_is_refused_and_is_no_space() -> None:
         latent.truncate(torch.ones(2, 3), 0.5)
     assert not SourceLatent.is_space
     assert latent == SourceLatent()
+
+
+# ---------------------------------------------------------------- codes
+
+
+def test_codes_are_categories_then_numbers_then_noise() -> None:
+    latent = Codes(dim=12, categories=(3, 4), continuous=2)
+    assert latent.code_layout == CodeLayout((3, 4), 2)
+    z = latent.sample(20_000, seeded())
+    first, second, numbers = latent.code_layout.split(z[:, :9])
+    for one_hot in (first, second):
+        assert torch.equal(one_hot.sort(1).values[:, -1], torch.ones(len(z)))
+        assert torch.equal(one_hot.sum(1), torch.ones(len(z)))
+        assert chisquare(one_hot.sum(0).numpy()).pvalue > 1e-3, "categories are equally frequent"
+    counts = first.T @ second
+    assert chisquare(counts.flatten().numpy()).pvalue > 1e-3, "codes are independent"
+    assert kstest(numbers.flatten().numpy() / 2 + 0.5, "uniform").pvalue > 1e-3
+    assert kstest(z[:, 9:].flatten().numpy(), "norm").pvalue > 1e-3
+    assert is_uncorrelated(z[:, 7:])
+
+
+def test_the_default_codes_are_those_of_the_paper() -> None:
+    latent = Codes()
+    assert (latent.dim, latent.code_layout, latent.num_noise) == (74, ((10,), 2), 62)
+    assert latent.max_norm == pytest.approx(math.sqrt(1 + 2 + gaussian_norm_range(62)[1] ** 2))
+    assert Codes(dim=3, categories=(3,), continuous=0).max_norm == 1
+    assert Gaussian(dim=5).code_layout == ((), 5), "of other latents, all coordinates are numbers"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"dim": 11}, "the codes alone have 12 coordinates"),
+        ({"categories": [], "continuous": 0}, "there are no codes"),
+        ({"categories": [1]}, "greater than or equal to 2"),
+    ],
+)
+def test_codes_that_do_not_fit(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Codes(**settings)  # type: ignore[arg-type]
+
+
+def test_truncation_and_projection_keep_codes_on_their_support() -> None:
+    latent = Codes(dim=8, categories=(3,), continuous=1)
+    z = latent.sample(50, seeded())
+    cut = latent.truncate(z, 0.3)
+    assert torch.equal(cut[:, :4], z[:, :4])
+    assert torch.equal(cut[:, 4:], truncate_gaussian(z[:, 4:], 0.3))
+    anywhere = (3 * torch.randn(50, 8, generator=seeded(1))).requires_grad_()
+    held = latent.project_to_typical(anywhere)
+    assert torch.equal(held[:, :3].detach(), torch.eye(3)[anywhere[:, :3].argmax(1)])
+    assert float(held[:, 3].detach().abs().max()) <= 1
+    low, high = gaussian_norm_range(4)
+    norms = held[:, 4:].detach().norm(dim=1)
+    assert low - 1e-5 <= float(norms.min()) <= float(norms.max()) <= high + 1e-5
+    (pull,) = torch.autograd.grad((held[:, :3] * torch.tensor([1.0, 2.0, 3.0])).sum(), anywhere)
+    assert torch.equal(pull[:, :3], torch.tensor([[1.0, 2.0, 3.0]]).expand(50, 3)), "the gradient passes through"
+    assert torch.allclose(latent.project_to_typical(z), z, atol=1e-5)

@@ -1,21 +1,21 @@
 """Latent distributions, and interpolation between latents.
 
 There are four distributions over R^dim (tip T03 recommends a Gaussian or a sphere over a cube), each sampled by a pure
-function of (n, dim, generator); the distribution of the data itself, from which translation between domains starts; and
-linear and spherical interpolation (White 2016, arXiv:1609.04468).
+function of (n, dim, generator); codes beside noise (InfoGAN); the distribution of the data itself, from which
+translation between domains starts; and linear and spherical interpolation (White 2016, arXiv:1609.04468).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, Strict, model_validator
 from torch import Tensor
 
-from poise.core.config import ComponentConfig
+from poise.core.config import ComponentConfig, reject_value
 from poise.core.random_streams import RandomStreams
 from poise.errors import RecipeError
 from poise.truncation import check_truncation, truncate_gaussian
@@ -100,6 +100,27 @@ DrawBlock = Callable[[int, int, RandomStreams, str], Tensor]
 Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
+class CodeLayout(NamedTuple):
+    """Which columns of a latent are codes: first the categories, as one-hot vectors, then the numbers.
+
+    Attributes:
+        categories: the number of categories of each discrete code.
+        numbers: the number of continuous codes.
+    """
+
+    categories: tuple[int, ...]
+    numbers: int
+
+    @property
+    def size(self) -> int:
+        """The number of columns."""
+        return sum(self.categories) + self.numbers
+
+    def split(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """The columns of each discrete code, n x k, and last those of all continuous ones, of codes, n x `size`."""
+        return codes.split([*self.categories, self.numbers], 1)
+
+
 class Latent(ComponentConfig):
     """The distribution of the generator's input z: the `[latent]` table of a recipe."""
 
@@ -114,6 +135,11 @@ class Latent(ComponentConfig):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n latents, n x dim, on the generator's device."""
         raise NotImplementedError
+
+    @property
+    def code_layout(self) -> CodeLayout:
+        """The columns that G should make visible (InfoGAN): by default all of them, as numbers."""
+        return CodeLayout((), self.dim)
 
     def block(self, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
         """The latents n * number to n * number + n - 1 of a sequence, n x dim.
@@ -300,6 +326,73 @@ class Truncated(Latent):
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """The codes, clamped to the threshold."""
         return codes.clamp(-self.threshold, self.threshold)
+
+
+def codes(n: int, layout: CodeLayout, generator: torch.Generator) -> Tensor:
+    """Uniform categories as one-hot vectors, and numbers uniform in [-1, 1], n x layout.size (Chen et al. 2016)."""
+    chosen = [torch.randint(k, (n,), generator=generator, device=generator.device) for k in layout.categories]
+    one_hot = [
+        torch.nn.functional.one_hot(c, k).to(torch.float32) for c, k in zip(chosen, layout.categories, strict=True)
+    ]
+    return torch.cat((*one_hot, uniform(n, layout.numbers, generator)), 1)
+
+
+class Codes(Latent):
+    """Codes and noise (InfoGAN: Chen et al. 2016, arXiv:1606.03657): `dim` coordinates in all.
+
+    First come the discrete codes, a uniform category each, as one-hot vectors of the lengths in `categories`; then
+    `continuous` numbers, uniform in [-1, 1]; the others are N(0, 1). The paper has 62 coordinates of noise on MNIST.
+    """
+
+    kind: Literal["codes"] = "codes"
+    dim: Dim = 74
+    categories: Annotated[tuple[Annotated[int, Field(ge=2, le=10_000)], ...], Strict(False)] = (10,)
+    continuous: int = Field(default=2, ge=0, le=65536)
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        size = self.code_layout.size
+        if not size:
+            reject_value("there are no codes", key="categories", cure='use latent kind "gaussian"')
+        if size > self.dim:
+            reject_value(f"the codes alone have {size} coordinates", key="dim", found=str(self.dim))
+        return self
+
+    @property
+    def code_layout(self) -> CodeLayout:
+        """See the class."""
+        return CodeLayout(self.categories, self.continuous)
+
+    @property
+    def num_noise(self) -> int:
+        """The number of coordinates that are noise."""
+        return self.dim - self.code_layout.size
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """See `codes` and `gaussian`."""
+        return torch.cat((codes(n, self.code_layout, generator), gaussian(n, self.num_noise, generator)), 1)
+
+    def truncate(self, latents: Tensor, truncation: float) -> Tensor:
+        """The noise is truncated, see `truncate_gaussian`; the codes stay as they are."""
+        size = self.code_layout.size
+        return torch.cat((latents[:, :size], truncate_gaussian(latents[:, size:], truncation)), 1)
+
+    @property
+    def max_norm(self) -> float:
+        """That of the largest codes with noise at the upper end of `gaussian_norm_range`."""
+        noise = gaussian_norm_range(self.num_noise)[1] if self.num_noise else 0.0
+        return math.sqrt(len(self.categories) + self.continuous + noise**2)
+
+    def project_to_typical(self, codes: Tensor) -> Tensor:
+        """The nearest categories, with the gradient of the codes; clamped numbers; noise as for a Gaussian."""
+        size = self.code_layout.size
+        *discrete, numbers = self.code_layout.split(codes[:, :size])
+        nearest = [torch.nn.functional.one_hot(part.argmax(1), part.shape[1]).to(part.dtype) for part in discrete]
+        held = [vertex + (part - part.detach()) for part, vertex in zip(discrete, nearest, strict=True)]
+        noise = codes[:, size:]
+        if self.num_noise:
+            noise = Gaussian(dim=self.num_noise).project_to_typical(noise)
+        return torch.cat((*held, numbers.clamp(-1, 1), noise), 1)
 
 
 class SourceLatent(Latent):

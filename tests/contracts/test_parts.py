@@ -59,6 +59,8 @@ OBJECTIVES = find_components(Objective, "poise.objectives")
 JUDGED = {kind: part for kind, part in OBJECTIVES.items() if part.output_kinds}  # type: ignore[attr-defined]
 ALONE = {kind: part for kind, part in OBJECTIVES.items() if kind not in JUDGED}
 LATENTS = find_components(Latent, "poise.latents")
+CODED: dict[str, dict[str, Any]] = {"codes": {"categories": [2], "continuous": 1}}
+"""What some kinds of latents need to have few dimensions."""
 DISTRIBUTIONS = {kind: part for kind, part in LATENTS.items() if part.is_space}  # type: ignore[attr-defined]
 TRANSLATORS = find_components(TranslatorConfig, "poise.networks")
 GENERATORS = {
@@ -431,7 +433,7 @@ def test_without_a_discriminator_nothing_waits_for_the_device(kind: str, world: 
 
 @every(DISTRIBUTIONS)
 def test_latents_are_a_function_of_the_generator(kind: str) -> None:
-    law = LATENTS[kind](dim=7)
+    law = LATENTS[kind](dim=7, **CODED.get(kind, {}))
     before = torch.get_rng_state()
     first = law.sample(50, torch.Generator().manual_seed(1))
     assert first.shape == (50, 7)
@@ -445,7 +447,7 @@ def test_latents_are_a_function_of_the_generator(kind: str) -> None:
 
 @every(DISTRIBUTIONS)
 def test_latents_train(kind: str) -> None:
-    run = session("points", latent={"kind": kind, "dim": 4}).play(3)
+    run = session("points", latent={"kind": kind, "dim": 4} | CODED.get(kind, {})).play(3)
     assert all(torch.isfinite(t).all() for t in run.saved().values())
     assert {tuple(played_move.latents.shape) for played_move in run.moves} == {(BATCH, 4)}
 
@@ -453,7 +455,7 @@ def test_latents_train(kind: str) -> None:
 @every(DISTRIBUTIONS)
 def test_project_keeps_latents_and_moves_codes_to_them(kind: str) -> None:
     """Samples of the distribution are unchanged; other codes are projected onto its support."""
-    law = LATENTS[kind](dim=7)
+    law = LATENTS[kind](dim=7, **CODED.get(kind, {}))
     generator = torch.Generator().manual_seed(1)
     drawn, far = law.sample(50, generator), 30 * torch.randn(50, 7, generator=generator)
     assert torch.allclose(law.project(drawn), drawn, atol=1e-6)
@@ -473,7 +475,7 @@ def test_project_keeps_latents_and_moves_codes_to_them(kind: str) -> None:
 @every(DISTRIBUTIONS)
 def test_latents_are_codes_without_a_discriminator(kind: str) -> None:
     """G gets codes on the support of the latents; the KL is defined for the Gaussian only."""
-    law = {"latent": {"kind": kind, "dim": 4}}
+    law = {"latent": {"kind": kind, "dim": 4} | CODED.get(kind, {})}
     run = session("points", **suited("points", "reconstruction"), **law).play(3)
     for played_move in run.moves:
         rebuilt = played_move.move.reconstruction

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts import rows
-from contracts.rows import averages, hybrids, inputs, labels, memory, networks, penalties, steps, translation
+from contracts.rows import averages, codes, hybrids, inputs, labels, memory, networks, penalties, steps, translation
 from contracts.rows.base import Row, weights
 from contracts.sampling import SAMPLE_OR_ALL, sample
 from contracts.tiny import (
@@ -67,7 +67,7 @@ TRICKS = find_components(TrickConfig, "poise.tricks")
 OBJECTIVES = find_components(Objective, "poise.objectives")
 TIP_ID = re.compile(r"[TM]\d\d[a-z]?")
 
-FILES = (averages, hybrids, inputs, labels, memory, networks, penalties, steps, translation)
+FILES = (averages, codes, hybrids, inputs, labels, memory, networks, penalties, steps, translation)
 CONTRACT: dict[str, Row] = {kind: row for file in FILES for kind, row in file.ROWS.items()}
 
 
@@ -128,7 +128,14 @@ def test_builds_from_its_defaults(kind: str) -> None:
     nets = {side: player.net for side, player in run.game.players.items()}
     objective = run.recipe.objective
     trick = config.build(
-        "its_name", TrickContext(nets, source("points").spec(), objective.decision_threshold, objective)
+        "its_name",
+        TrickContext(
+            nets,
+            source("points").spec(),
+            objective.decision_threshold,
+            objective,
+            code_layout=run.recipe.latent.code_layout,
+        ),
     )
     assert trick.name == "its_name"
     assert not hasattr(nn.ModuleDict(), kind), "a game keeps its tricks in a ModuleDict, whose attribute this is"
@@ -339,7 +346,7 @@ def test_all_tricks_together_leave_out_no_more_than_necessary() -> None:
     assert hybrid == set(hybrids.ROWS)
     translating = {kind for kind in TRICKS if candidate_worlds(kind) == (TRANSLATED,)}
     assert translating == set(translation.ROWS)
-    without_latent_space = {"path_length", "auxiliary_classifier"}
+    without_latent_space = {"path_length", "auxiliary_classifier", "infogan"}
     assert included[TRANSLATED] == (included["pictures"] | translating) - without_latent_space
 
 

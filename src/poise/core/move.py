@@ -42,6 +42,7 @@ class MoveData:
         outputs: D's outputs by origin.
         discriminate_fn: runs D on other samples, through the input transforms of this move.
         logged: scalars of this move that are logged.
+        generated: float, B x shape: what G made of the latents; equal to `fake` unless some of that was replaced.
     """
 
     context: MoveContext
@@ -57,8 +58,12 @@ class MoveData:
     outputs: dict[Origin, DiscriminatorOutput] = field(default_factory=dict)
     discriminate_fn: Callable[[Tensor, Tensor | None], DiscriminatorOutput] | None = None
     logged: dict[str, Tensor] = field(default_factory=dict)
+    generated: Tensor = field(init=False)
     _input_gradients: dict[Origin, Tensor] = field(default_factory=dict)
     _reconstruction: ReconstructedBatch | None = None
+
+    def __post_init__(self) -> None:
+        self.generated = self.fake
 
     def samples(self, origin: Origin) -> Tensor:
         """The samples of one origin before input transforms, B x shape."""

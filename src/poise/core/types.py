@@ -21,8 +21,9 @@ Shape = tuple[int, ...]
 OutputKind = Literal["score", "energy"]
 """What D's score means: an unbounded score, or the negative of an energy (a reconstruction error), at most 0."""
 
-ExtraOutput = Literal["features", "classes"]
-"""What D may return beside its score: the features of its last hidden layer, and class logits."""
+ExtraOutput = Literal["features", "classes", "codes"]
+"""What D may return beside its score: the features of its last hidden layer, class logits, and what it predicts of
+the codes in z."""
 
 Origin = Literal["real", "fake", "between"]
 """Where samples come from: the data, the generator, or a penalty that interpolates between both."""
@@ -141,16 +142,19 @@ class DiscriminatorOutput(NamedTuple):
             that scores P patches of each sample returns B x P.
         features: float, B x F: the activations of D's last hidden layer, for heads and loss terms.
         classes: float, B x classes: the logits of an auxiliary classifier, if D has one.
+        codes: float, B x codes: the predicted codes of a generated sample, or B / m x m codes of packs of m, if D
+            predicts them (InfoGAN).
     """
 
     score: Tensor
     features: Tensor | None = None
     classes: Tensor | None = None
+    codes: Tensor | None = None
 
     def select(self, samples: slice) -> DiscriminatorOutput:
         """The output for a slice of the batch."""
-        features, classes = (None if extra is None else extra[samples] for extra in self[1:])
-        return DiscriminatorOutput(self.score[samples], features, classes)
+        extras = (None if extra is None else extra[samples] for extra in self[1:])
+        return DiscriminatorOutput(self.score[samples], *extras)
 
 
 class Targets(NamedTuple):

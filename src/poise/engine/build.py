@@ -25,6 +25,7 @@ from poise.networks.base import (
     EncoderModule,
     TranslatorConfig,
     WithClassifier,
+    WithCodes,
     mixes_samples,
 )
 from poise.networks.critics import Critic
@@ -131,14 +132,18 @@ def _discriminator(recipe: Recipe, config: DiscriminatorConfig, data_spec: DataS
         what = "this D returns no features, and a part of the recipe needs them"
         raise RecipeError(what, where="network.d", cure=cure)
     net = net if labels is None else labels.wrap(net, data_spec.num_classes)
-    return WithClassifier(net, data_spec.num_classes) if "classes" in recipe.required_outputs else net
+    net = WithClassifier(net, data_spec.num_classes) if "classes" in required else net
+    return WithCodes(net, recipe.latent.code_layout.size * recipe.pack) if "codes" in required else net
 
 
 def _tricks(
     recipe: Recipe, nets: dict[Side, nn.Module], data_spec: DataSpec, critics: Mapping[str, Critic]
 ) -> list[Trick]:
     objective = recipe.objective
-    context = TrickContext(nets, data_spec, objective.decision_threshold, objective, recipe.network.direction, critics)
+    layout = recipe.latent.code_layout
+    context = TrickContext(
+        nets, data_spec, objective.decision_threshold, objective, recipe.network.direction, critics, layout
+    )
     return [config.build(name, context) for config, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 

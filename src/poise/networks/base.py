@@ -226,6 +226,28 @@ class WithClassifier(nn.Module):
         return output._replace(classes=self.head(output.features))
 
 
+class WithCodes(nn.Module):
+    """A discriminator that predicts the codes from which a sample was generated, with a head on its features.
+
+    Source: Chen et al. 2016, arXiv:1606.03657, appendix C.1, without the batch norm of the head.
+    """
+
+    def __init__(self, net: nn.Module, num_outputs: int) -> None:
+        super().__init__()
+        self.takes_labels = getattr(net, "takes_labels", False)
+        self.width: int = net.width  # type: ignore[assignment]
+        self.net = net
+        self.code_head = nn.Sequential(nn.Linear(self.width, 128), nn.LeakyReLU(0.1), nn.Linear(128, num_outputs))
+        for layer in (self.code_head[0], self.code_head[2]):
+            match_spectral_norm_(layer, net)
+
+    def forward(self, images: Tensor, *labels: Tensor) -> DiscriminatorOutput:
+        """The discriminator's output with predicted codes."""
+        output: DiscriminatorOutput = self.net(images, *labels)
+        assert output.features is not None
+        return output._replace(codes=self.code_head(output.features))
+
+
 class EncoderModule(nn.Module):
     """An encoder: a network whose output is interpreted as latent codes.
 

@@ -11,6 +11,7 @@ from torch import nn
 from poise.core.config import ComponentConfig
 from poise.core.hooks import Trick
 from poise.core.types import DataSpec, ExtraOutput, Shape, Side
+from poise.latents import CodeLayout
 from poise.networks.critics import Critic, CriticNeeds
 from poise.networks.translation import Direction
 from poise.objectives.base import Objective
@@ -26,6 +27,7 @@ class TrickContext(NamedTuple):
         objective: the recipe's objective.
         direction: how G translates between domains; None if it does not.
         critics: the frozen networks that tricks need, by the name of the trick; empty where no loss is computed.
+        code_layout: which coordinates of the latents are codes.
     """
 
     networks: Mapping[Side, nn.Module]
@@ -34,6 +36,7 @@ class TrickContext(NamedTuple):
     objective: Objective | None = None
     direction: Direction | None = None
     critics: Mapping[str, Critic] = MappingProxyType({})
+    code_layout: CodeLayout | None = None
 
 
 class TrickConfig(ComponentConfig):

@@ -86,6 +86,9 @@ def _style_mixing(recipe: Recipe, findings: Findings) -> None:
     if recipe.needs_codes and getattr(recipe.network.g, "style_mixing", 0) > 0:
         reason = "G decodes the codes of real samples, but style mixing replaces some of their styles by random ones"
         findings.refusals.append(Finding("network.g.style_mixing", reason, "T08b", "set it to 0"))
+    if "codes" in recipe.required_outputs and getattr(recipe.network.g, "style_mixing", 0) > 0:
+        reason = "D predicts the z of each generated sample, but style mixing makes some of them from two"
+        findings.refusals.append(Finding("network.g.style_mixing", reason, "M03", "set it to 0"))
 
 
 def _latent(recipe: Recipe, findings: Findings) -> None:
@@ -109,6 +112,10 @@ def _source(recipe: Recipe, findings: Findings) -> None:
     if translates and not is_source:
         reason = f"'{kind}' translates samples of the data, but the latents are '{recipe.latent.tag()}'"
         findings.refusals.append(Finding("latent", reason, "T03", 'use kind "source"'))
+    for i, trick in enumerate(recipe.tricks):
+        if is_source and "codes" in trick.required_outputs:
+            reason = f"'{trick.tag()}' predicts the coordinates of z, but G starts from samples of the data"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "remove it"))
     if is_source and recipe.network.e is not None:
         reason = "G starts from samples of the data, so there are no codes"
         findings.refusals.append(Finding("network.e", reason, "T25", "remove it (--set network.e=none)"))

@@ -27,6 +27,7 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _duplicates,
         _noisy_consistency,
         _class_pairs,
+        _hidden_codes,
         _unused,
         _mixed_batches,
         _constant_schedules,
@@ -158,6 +159,13 @@ def _class_pairs(recipe: Recipe, findings: Findings) -> None:
                 "samples of other classes"
             )
             findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, "remove one of the two"))
+
+
+def _hidden_codes(recipe: Recipe, findings: Findings) -> None:
+    """G ignores codes if nothing rewards it for showing them."""
+    if recipe.latent.tag() == "codes" and "codes" not in recipe.required_outputs:
+        reason = "nothing makes G show the codes of its latents, so they will have no meaning"
+        findings.warnings.append(Finding("latent", reason, "M03", "add the trick 'infogan'"))
 
 
 def _unused(recipe: Recipe, findings: Findings) -> None:
