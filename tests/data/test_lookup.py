@@ -54,6 +54,7 @@ UNUSUAL = {
     "spread": 0.25,
     "noise": 0.5,
     "draw": 7,
+    "labels": "thickness",
 }
 """A value other than the default for every key."""
 

@@ -243,6 +243,14 @@ CASES: dict[str, Case] = {
         "T19",
         "'wgan_gp' pairs",
     ),
+    # ---- _hidden_codes
+    "codes that nothing shows": Case(
+        ({"latent": {"kind": "codes"}}, []),
+        ({"latent": {"kind": "codes"}}, tricks("infogan")),
+        "latent",
+        "M03",
+        "nothing makes G show the codes",
+    ),
     # ---- _unused
     "an unused average": Case(
         ({}, [{"kind": "averaged_weights"}, {"kind": "mean_weights", "every": 2}]),

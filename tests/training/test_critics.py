@@ -222,7 +222,8 @@ def test_data_on_which_no_classifier_can_be_trained() -> None:
 def test_labels_that_the_data_does_not_have() -> None:
     with pytest.raises(RecipeError, match="no such labels") as caught:
         critics_on(splits(np.arange(80) % 2), network={"kind": "trained", "labels": "colour"})
-    assert caught.value.where == "tricks.0.network.labels"
+    assert (caught.value.where, caught.value.found) == ("tricks.0.network.labels", "'colour'")
+    assert caught.value.cure == "this data has 'digit' or 'thickness'"
     config = recipe("points", {"kind": "frozen_critic", "network": {"kind": "trained", "labels": "digit"}})
     with pytest.raises(RecipeError, match="data of kind 'ring' has labels of one kind"):
         make_critics(config, splits(np.arange(80) % 2), CPU)

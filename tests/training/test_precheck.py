@@ -56,7 +56,7 @@ def apart(config: Recipe) -> Report:
     channels = {"digits": 1, "stacked_digits": 3, "digit_pairs": 2, "digit_domains": 2}.get(str(config.data.tag()))
     size = getattr(config.data, "size", 0)
     shape, classes = ((2,), 0) if channels is None else ((channels, size, size), 10)
-    parts = (1, 1) if config.network.direction else ()
+    parts = (1, 1) if config.network.direction in ("a_to_b", "both_ways") else ()
     findings = check_compatibility(config, shape, classes, parts)
     return Report(findings, [], None, None)
 

@@ -205,7 +205,9 @@ def _relabelled(config: DataConfig, labels: str, where: str) -> DataSplits:
     try:
         return table_config(config.model_dump(mode="json", exclude_none=True) | {"labels": labels}).load()
     except ValidationError as error:
-        raise RecipeError("no such labels", where=f"{where}.labels", found=short_error(error)) from None
+        known = error.errors(include_url=False)[0].get("ctx", {}).get("expected", "")
+        cure = f"this data has {known}" if known else ""
+        raise RecipeError("no such labels", where=f"{where}.labels", found=f"'{labels}'", cure=cure) from None
 
 
 def _shape(data: DataSplits) -> Shape:

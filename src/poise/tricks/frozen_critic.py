@@ -74,7 +74,6 @@ class FrozenCriticConfig(TrickConfig):
     kind: Literal["frozen_critic"] = "frozen_critic"
     tip: ClassVar[str] = "T13"
     source: ClassVar[str] = "Mirjalili, Raschka et al. 2018, arXiv:1712.00321"
-    needs_discriminator: ClassVar[bool] = False
     compares_domains: ClassVar[bool] = True
     may_repeat: ClassVar[bool] = True
 
