@@ -54,7 +54,7 @@ def test_a_run_resumes_where_its_data_was_moved_and_not_with_other_data(
     result = poise("train", f"{kind}.toml", "--data", "set", "--out", "run")
     assert result.code == 0, result.err
     shown = "11 pairs" if kind == "pairs" else "11 images and 11 images"
-    assert f"{kind}: {shown}, 6x8x8" in result.out + result.err
+    assert f"{kind}: {shown}, 3+3x8x8" in result.out + result.err
     assert json.loads((place / "run/run.json").read_text())["data"]["parts"] == [3, 3]
     (place / "set").rename(place / "moved")
     poise(*resume).assert_error(3, "no such file or folder", "give its new path with --data")
