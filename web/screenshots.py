@@ -2,8 +2,9 @@
 
     python web/screenshots.py ADDRESS OUT [VIEW ...]
 
-ADDRESS is the line that `poise web` prints; OUT gets one PNG per view, width and theme. The views are those of the
-first run of each sort that the server lists. Needs playwright and Chromium.
+ADDRESS is the line that `poise web --playground` prints; OUT gets one PNG per view, width and theme. The views are those
+of the newest run of each sort that the server lists, the lists as they are without any, and an address without a run. In
+the playground two games are played for a while, once. Needs playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 WIDTHS = {390: 844, 1600: 1000}
 """The widths, and the height of the window at each; a screenshot shows the page to its end."""
@@ -29,28 +30,49 @@ DRAWN = """(hash) => {
 }"""
 """True once a view has its data and its images."""
 
+PLAYED = """steps => {
+    const planes = [...document.querySelectorAll("canvas.plane")].map((one) => one.ariaLabel.split(" ").at(-1));
+    return planes.length === 2 && planes.every((step) => Number(step.replace(",", "")) >= steps);
+}"""
+"""True once both games of the playground have made so many steps."""
+
 SETTLED = 1000
 """Milliseconds after this in which charts and canvases are drawn."""
+
+
+EMPTY = {"runs": [], "studies": [], "ladders": []}
 
 
 def views(overview: dict) -> dict[str, str]:
     """The fragment of each view's address, by the name of the view."""
     runs = sorted(overview["runs"], key=lambda run: -run["changed"])
-    games = [run["id"] for run in runs if run["frames"]]
-    images = [run["id"] for run in runs if not run["frames"] and run["last_grid"] is not None]
-    found = {"runs": "/", "studies": "/studies", "ladders": "/ladders"}
+    own = [run for run in runs if run["study"] is None and not run["name"].startswith("playground")]
+    games = [run["id"] for run in own if run["frames"]]
+    images = [run["id"] for run in own if not run["frames"] and run["last_grid"] is not None]
+    found = {"runs": "/", "studies": "/studies", "ladders": "/ladders", "missing": "/run/none"}
     if images:
         found["run"] = f"/run/{images[0]}"
     if games:
         found["game"] = f"/run/{games[0]}"
-    if len(games or images) > 1:
-        found["compare"] = "/compare/" + ",".join((games if len(games) > 1 else images)[:2])
+    if len(games) > 1:
+        found["compare"] = "/compare/" + ",".join(games[:2])
+    if len(images) > 1:
+        found["compare-images"] = "/compare/" + ",".join(images[:2])
     for kind in ("studies", "ladders"):
         if overview[kind]:
             found[VIEW[kind]] = f"/{VIEW[kind]}/{overview[kind][0]['id']}"
     if overview["playground"]:
         found["playground"] = "/playground"
-    return found
+    return found | {"no-runs": "/", "no-studies": "/studies", "no-ladders": "/ladders"}
+
+
+def play(page: Page, steps: int = 1500) -> None:
+    """Play two games side by side and pause them."""
+    page.get_by_label("A second game").check()
+    page.get_by_label("Objective of the second").select_option("minimax")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_function(PLAYED, arg=steps, timeout=300_000)
+    page.get_by_role("button", name="Pause").click()
 
 
 def take(context: BrowserContext, address: str, out: Path, suffix: str, wanted: list[str]) -> None:
@@ -63,8 +85,13 @@ def take(context: BrowserContext, address: str, out: Path, suffix: str, wanted: 
     for name, fragment in views(overview).items():
         if wanted and name not in wanted:
             continue
+        if name.startswith("no-"):
+            page.route("**/api/overview", lambda route: route.fulfill(json=overview | EMPTY))
+            page.goto("about:blank")
         page.goto(f"{base}#{fragment}")
         page.wait_for_function(DRAWN, arg=f"#{fragment}")
+        if name == "playground" and not page.locator(".playground-side").count():
+            play(page)
         page.wait_for_timeout(SETTLED)
         page.screenshot(path=out / f"{name}-{suffix}.png", full_page=True)
     page.close()

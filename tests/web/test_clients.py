@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -12,36 +11,9 @@ from pathlib import Path
 import pytest
 
 from poise.web import server
-from poise.web.server import Server, open_socket
+from web.running import Running, answer
 
 LIMIT = 8
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, root: Path) -> None:
-        listener = open_socket(0)
-        self.port = listener.getsockname()[1]
-        self.server = Server(root, listener)
-        self.token = self.server.address.partition("token=")[2]
-        self.thread = threading.Thread(target=self.server.serve_until_stopped, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-
-    def request(self, address: str = "/api/overview", more: str = "") -> bytes:
-        head = f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nCookie: poise-{self.port}={self.token}\r\n"
-        return f"{head}{more}\r\n".encode()
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
-
-    def status(self) -> int:
-        """The status of the overview."""
-        with self.connect() as client:
-            client.sendall(self.request())
-            return int(client.recv(65536).split()[1])
 
 
 @pytest.fixture
@@ -49,20 +21,8 @@ def running(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(server, "HEADER_SECONDS", 1.0)
     monkeypatch.setattr(server, "WRITE_SECONDS", 1.0)
     monkeypatch.setattr(server, "MAX_CONNECTIONS", LIMIT)
-    one = Running(runs)
-    yield one
-    one.server.should_exit = True
-    one.thread.join(60)
-    assert not one.thread.is_alive()
-
-
-def answer(client: socket.socket) -> bytes:
-    """All that the server sends before it closes the connection."""
-    received = b""
-    with suppress(ConnectionError):
-        while piece := client.recv(65536):
-            received += piece
-    return received
+    with Running(runs) as one:
+        yield one
 
 
 MALFORMED = {

@@ -72,8 +72,8 @@ def test_a_training_is_on_the_page_three_seconds_after_its_first_row(surfer: Sur
 
 
 PLAYED = """n => {
-    const steps = [...document.querySelectorAll("canvas.plane")].map(one => Number(one.ariaLabel.split(" ").at(-1)));
-    return steps.length === 2 && steps.every(step => step >= n);
+    const steps = [...document.querySelectorAll("canvas.plane")].map(one => one.ariaLabel.split(" ").at(-1));
+    return steps.length === 2 && steps.every(step => Number(step.replace(",", "")) >= n);
 }"""
 """Whether both games of the playground have reached a step."""
 

@@ -50,6 +50,35 @@ export function shapeText(shape: number[] | null | undefined): string {
   return shape.length === 1 ? `${shape[0]}-D points` : shape.slice(-2).join(" × ");
 }
 
+const ABBREVIATIONS = new Set(["fid", "kid", "ndb", "kl", "elbo", "pca", "gan"]);
+
+/** The words of a name such as `reverse_kl`: "reverse KL". */
+export function words(name: string): string {
+  const parts = name.split(/[_/ ]/).filter(Boolean);
+  return parts.map((part) => (ABBREVIATIONS.has(part) ? part.toUpperCase() : part)).join(" ");
+}
+
+/** The words of a name, the first with a capital: "Reverse KL". */
+export function heading(name: string): string {
+  const text = words(name);
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** The name of a tip, such as "averaged weights". */
+export function tipName(tip: { name: string }): string {
+  return tip.name.replaceAll("-", " ");
+}
+
+/** A number on an axis, with as many decimal places as the distance of two ticks needs to tell them apart. */
+export function tickText(value: number, distance: number): string {
+  const places = Math.max(0, Math.ceil(-Math.log10(distance) - 1e-9));
+  const isWhole = Math.abs(distance * 10 ** places - Math.round(distance * 10 ** places)) < 1e-6;
+  const size = Math.abs(value);
+  if (places > 4 || size >= 1e7) return figure(value, 3);
+  if (size >= 1000 && places === 0 && isWhole) return figure(value, 7);
+  return Number(value.toFixed(places + (isWhole ? 0 : 1))).toString().replace("-", "−");
+}
+
 /** A value of a recipe as one line. */
 export function valueText(value: unknown): string {
   if (typeof value === "string") return value;

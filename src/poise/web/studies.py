@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from poise.core.metrics_log import decode_number
 from poise.errors import PoiseError
+from poise.ladder.findings import MODEL_NAMES
 from poise.study.folder import StudyFolder
 from poise.utils.locks import is_held
 from poise.web.answers import Refused, check_png
@@ -74,8 +75,9 @@ def check_files(path: Path) -> None:
 
 
 def ladder_card(ladder_id: str, name: str, rungs: list[RunEntry]) -> dict[str, Any]:
-    """What the overview shows of a ladder, and the ids of its rungs."""
-    ids = [run.id for run in sorted(rungs, key=lambda run: run.card["name"])]
+    """What the overview shows of a ladder, and the ids of its rungs from the simplest model on."""
+    order = {model: place for place, model in enumerate(MODEL_NAMES)}
+    ids = [run.id for run in sorted(rungs, key=lambda run: (order.get(rung_name(run), len(order)), run.card["name"]))]
     changed = max(run.card["changed"] for run in rungs)
     return {"id": ladder_id, "name": name, "changed": changed, "reason": None, "rungs": ids}
 

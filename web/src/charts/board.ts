@@ -2,26 +2,16 @@
 
 import { fetchSeries } from "../data/api";
 import type { Timeline } from "../data/timeline";
-import type { Buckets, Measured, Run, Value } from "../data/types";
+import type { Buckets, Run } from "../data/types";
 import { h } from "../dom";
-import { figure } from "../format";
-import { Chart, type Curve } from "./chart";
+import { figure, heading } from "../format";
+import { Chart, type ChartOptions } from "./chart";
+import { EMPTY, measureCurve, seriesCurve, type Spread } from "./curves";
 import { sections, type Group, type Line } from "./groups";
 import type { ReferenceLine } from "./overlay";
-
-export type Spread = "range" | "std" | "none";
+import { PLAYER } from "./palette";
 
 const POINTS = 512;
-const EMPTY: Buckets = { step: [], mean: [], std: [], min: [], max: [], bad: [] };
-
-/** The lower and upper edge of the band of a series. */
-export function edges(buckets: Buckets, spread: Spread): { low: Value[] | null; high: Value[] | null } {
-  if (spread === "none") return { low: null, high: null };
-  if (spread === "range") return { low: buckets.min, high: buckets.max };
-  const moved = (sign: number): Value[] =>
-    buckets.mean.map((mean, index) => (mean === null ? null : mean + sign * (buckets.std[index] ?? 0)));
-  return { low: moved(-1), high: moved(1) };
-}
 
 function appended(old: Buckets, more: Buckets): Buckets {
   return {
@@ -64,6 +54,8 @@ export class Board {
   private measureCharts = new Map<string, Chart>();
   private run: Run | null = null;
   private built = "";
+  /** Aborted when the charts are replaced by others. */
+  private charted = new AbortController();
   private last = -1;
   private complete = true;
   private loading = false;
@@ -114,8 +106,12 @@ export class Board {
 
   draw(): void {
     const alarms = this.run?.alarms ?? [];
-    for (const { chart, lines } of this.charts) chart.show(lines.map((line) => this.curve(line)), alarms);
-    for (const [name, chart] of this.measureCharts) chart.show([measureCurve(name, this.run?.measures ?? [])], alarms);
+    for (const { chart, lines } of this.charts) {
+      chart.show(lines.map((line) => seriesCurve(line, line.label, this.series[line.name], this.spread)), alarms);
+    }
+    for (const [name, chart] of this.measureCharts) {
+      chart.show([measureCurve(PLAYER.d, "", name, this.run?.measures ?? [])], alarms);
+    }
   }
 
   repaint(): void {
@@ -145,12 +141,9 @@ export class Board {
     this.draw();
   }
 
-  private curve(line: Line): Curve {
-    const buckets = this.series[line.name] ?? EMPTY;
-    return { ...line, step: buckets.step, mean: buckets.mean, bad: buckets.bad, ...edges(buckets, this.spread) };
-  }
-
   private build(run: Run, measures: string[]): void {
+    this.charted.abort();
+    this.charted = new AbortController();
     this.charts = [];
     this.measureCharts = new Map();
     const parts = sections(run.series).map(({ title, groups }, index) =>
@@ -163,7 +156,7 @@ export class Board {
 
   private addChart(group: Group, run: Run, isFirst: boolean): HTMLElement {
     const options = { ...group, about: aboutOf(group, run), height: isFirst ? 280 : 180, references: referencesOf(group, run) };
-    const chart = new Chart(options, this.timeline, this.signal);
+    const chart = this.chart(options);
     this.charts.push({ chart, lines: group.lines });
     if (!isFirst) return chart.element;
     chart.element.classList.add("chart-wide");
@@ -176,27 +169,16 @@ export class Board {
     const references = floor == null ? [] : [{ value: floor, label: `floor ${figure(floor, 3)}` }];
     const n = run.measures.at(-1)?.n;
     const about = n ? `Of ${n} samples; the floor is what as many real samples reach` : "";
-    const chart = new Chart({ title: name.replaceAll("_", " "), about, height: 180, references }, this.timeline, this.signal);
+    const chart = this.chart({ title: heading(name), about, height: 180, references });
     this.measureCharts.set(name, chart);
     return chart.element;
+  }
+
+  private chart(options: ChartOptions): Chart {
+    return new Chart(options, this.timeline, AbortSignal.any([this.signal, this.charted.signal]));
   }
 }
 
 function section(title: string, charts: HTMLElement[]): HTMLElement {
   return h("section", "chart-section", h("h2", {}, title), h("div", "charts", charts));
 }
-
-function measureCurve(name: string, measured: Measured[]): Curve {
-  return {
-    label: "",
-    color: "--blue",
-    dash: [],
-    step: measured.map((one) => one.step),
-    mean: measured.map((one) => one.measures[name] ?? null),
-    low: null,
-    high: null,
-    bad: measured.filter((one) => one.measures[name] === null).map((one) => one.step),
-    points: true,
-  };
-}
-

@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import { indexAt, type Timeline } from "../data/timeline";
 import type { Alarm, Value } from "../data/types";
 import { h, setText } from "../dom";
-import { figure } from "../format";
+import { figure, tickText } from "../format";
 import { drawAlarms, drawGaps, drawReferences, type ReferenceLine } from "./overlay";
 import { color, faded, type Stroke } from "./palette";
 
@@ -29,6 +29,12 @@ export interface ChartOptions {
   span?: readonly [number, number] | undefined;
   references?: ReferenceLine[];
 }
+
+/** The distance of the plot from the left and the right edge of the chart, in pixels. */
+export const [PLOT_LEFT, PLOT_RIGHT] = [52, 18];
+
+/** In a narrower chart there is no room for the spread beside a value. */
+const NARROW = 300;
 
 type Column = (number | null | undefined)[];
 
@@ -59,6 +65,7 @@ export class Chart {
   readonly element: HTMLElement;
   private readonly stage = h("div", "chart-stage");
   private readonly readings: HTMLElement[] = [];
+  private readonly swatches: HTMLCanvasElement[] = [];
   private readonly legend = h("div", "legend");
   private plot: uPlot | null = null;
   private curves: Curve[] = [];
@@ -80,7 +87,7 @@ export class Chart {
       this.sizes.disconnect();
       this.plot?.destroy();
     });
-    timeline.onChange(() => this.follow());
+    timeline.onChange(() => this.follow(), signal);
   }
 
   /** Show these curves; the same number as before keeps the chart and its size. */
@@ -99,11 +106,12 @@ export class Chart {
   /** Draw again in the colours of now. */
   repaint(): void {
     this.plot?.redraw(false, true);
+    this.swatches.forEach((swatch, index) => paintSwatch(swatch, this.curves[index] as Curve));
   }
 
   private build(): void {
     this.plot?.destroy();
-    this.readings.length = 0;
+    this.readings.length = this.swatches.length = 0;
     this.legend.replaceChildren(...this.curves.map((curve) => this.entry(curve)));
     const width = this.stage.clientWidth || 300;
     this.plot = new uPlot(this.settings(width), columns(this.curves), this.stage);
@@ -113,9 +121,10 @@ export class Chart {
   private entry(curve: Curve): HTMLElement {
     const reading = h("span", "reading");
     this.readings.push(reading);
-    const line = h("canvas", { class: "swatch", attrs: { "aria-hidden": "true", width: 44, height: 12 } });
-    requestAnimationFrame(() => paintSwatch(line, curve));
-    return h("span", "legend-entry", line, h("span", "legend-label", curve.label), reading);
+    const swatch = h("canvas", { class: "swatch", attrs: { "aria-hidden": "true", width: 44, height: 12 } });
+    this.swatches.push(swatch);
+    paintSwatch(swatch, curve);
+    return h("span", "legend-entry", swatch, curve.label ? h("span", {}, curve.label) : null, reading);
   }
 
   private settings(width: number): uPlot.Options {
@@ -129,7 +138,7 @@ export class Chart {
     return {
       width,
       height: this.stage.clientHeight || 200,
-      padding: [8, 18, 0, 0],
+      padding: [8, PLOT_RIGHT, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { show: false } },
       scales: {
@@ -137,8 +146,20 @@ export class Chart {
         y: span ? { range: () => [...span] as [number, number] } : { range: (_, low, high) => this.yRange(low, high) },
       },
       axes: [
-        { ...axis, size: 28, gap: 6, space: 70, values: (_, steps) => steps.map((step) => compact(step)) },
-        { ...axis, size: 52, gap: 6, space: 34, values: (_, values) => values.map((value) => figure(value, 3)) },
+        {
+          ...axis,
+          size: 28,
+          gap: 6,
+          space: (_plot, _axis, _min, _max, pixels) => Math.min(70, pixels / 2.2),
+          values: (_, steps) => steps.map((step) => compact(step)),
+        },
+        {
+          ...axis,
+          size: PLOT_LEFT,
+          gap: 6,
+          space: 34,
+          values: (_plot, values, _axis, _space, distance) => values.map((value) => tickText(value, distance)),
+        },
       ],
       series: [{}, ...this.curves.flatMap((curve) => lineSeries(curve))],
       bands: this.curves.map((curve, index) => ({
@@ -204,7 +225,7 @@ export class Chart {
     if (min !== oldMin || max !== oldMax) this.plot.setScale("x", { min, max });
     const { step } = this.timeline;
     this.plot.setCursor({ left: step < min || step > max ? -10 : this.plot.valToPos(step, "x"), top: 0 }, false);
-    const brief = this.curves.length > 2;
+    const brief = this.curves.length > 2 || this.plot.width < NARROW;
     this.curves.forEach((curve, index) => {
       const reading = this.readings[index];
       if (reading) setText(reading, readingAt(curve, step, brief));

@@ -1,6 +1,7 @@
 /** Which series of a run share a chart, under which title, and in which section. A pure function of their names. */
 
-import { EXTRA, PLAYER, type Stroke } from "./palette";
+import { heading } from "../format";
+import { PLAYER, STROKES, type Stroke } from "./palette";
 
 export interface Line extends Stroke {
   /** The name of the series, such as `d/adversarial`. */
@@ -31,44 +32,42 @@ interface Plan {
 }
 
 const SECTIONS = ["Adversarial game", "Loss terms", "Gradients and updates", "Samples", "Speed", "Other series"];
-const LOSS_TERMS = 1;
-const SAMPLES = 3;
-const OTHER = 5;
+const [GAME, LOSS_TERMS, GRADIENTS, SAMPLES, SPEED, OTHER] = [0, 1, 2, 3, 4, 5];
 
 const PLANS: Plan[] = [
   {
-    section: 0,
+    section: GAME,
     title: "Adversarial losses",
     about: "The objective of each player without additional terms",
     quantities: { adversarial: "" },
   },
   {
-    section: 0,
+    section: GAME,
     title: "Scores",
     about: "D's mean score of real and of generated samples",
     quantities: { real_score: "real", fake_score: "generated", real_energy: "energy, real", fake_energy: "energy, generated" },
   },
   {
-    section: 0,
+    section: GAME,
     title: "Accuracy of D",
     about: "The share of samples that D puts on the correct side of its threshold",
     quantities: { real_accuracy: "real", fake_accuracy: "generated", accuracy: "mean" },
     span: [0, 1],
   },
   {
-    section: 0,
+    section: GAME,
     title: "Distance seen by D",
     about: "D's own estimate of the distance between the distributions",
     quantities: { wasserstein: "Wasserstein", divergence: "divergence" },
   },
   {
-    section: 2,
+    section: GRADIENTS,
     title: "Gradient norms",
     about: "The norm of each player's gradient, before clipping",
     quantities: { grad_norm: "" },
   },
   {
-    section: 2,
+    section: GRADIENTS,
     title: "Updates",
     about: "The norm of the last change of each player's weights",
     quantities: { update: "" },
@@ -86,19 +85,13 @@ const PENALTIES = new Set(["r1", "r2"]);
 
 const isPlayer = (side: string): side is "d" | "g" => side === "d" || side === "g";
 
-function spoken(quantity: string): string {
-  const words = quantity.replaceAll("_", " ").replaceAll("/", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
-}
-
 function split(name: string): [string, string] {
   const cut = name.indexOf("/");
   return cut < 0 ? ["", name] : [name.slice(0, cut), name.slice(cut + 1)];
 }
 
 function strokes(lines: Line[]): Line[] {
-  const order: Stroke[] = [PLAYER.d, PLAYER.g, EXTRA, { color: "--purple", dash: [9, 3, 2, 3] }];
-  return lines.map((line, index) => ({ ...line, ...(order[index % order.length] as Stroke) }));
+  return lines.map((line, index) => ({ ...line, ...(STROKES[index % STROKES.length] as Stroke) }));
 }
 
 function planned(plan: Plan, names: Set<string>): Group | null {
@@ -117,16 +110,16 @@ function planned(plan: Plan, names: Set<string>): Group | null {
 
 function key(name: string): { section: number; title: string } {
   const [side, quantity] = split(name);
-  if (side === "time") return { section: 4, title: quantity === "images_per_second" ? "Images per second" : spoken(quantity) };
+  if (side === "time") return { section: SPEED, title: heading(quantity) };
   if (!isPlayer(side)) return { section: OTHER, title: name };
   if (PENALTIES.has(quantity)) return { section: LOSS_TERMS, title: "Gradient penalties" };
-  return { section: SAMPLE_QUANTITIES.has(quantity) ? SAMPLES : LOSS_TERMS, title: spoken(quantity) };
+  return { section: SAMPLE_QUANTITIES.has(quantity) ? SAMPLES : LOSS_TERMS, title: heading(quantity) };
 }
 
 function label(name: string): string {
   const [side, quantity] = split(name);
   if (PENALTIES.has(quantity)) return quantity.toUpperCase();
-  return isPlayer(side) ? side.toUpperCase() : spoken(quantity);
+  return isPlayer(side) ? side.toUpperCase() : heading(quantity);
 }
 
 /** The sections of charts for series of these names; each name is in exactly one chart. */

@@ -5,11 +5,9 @@ import type { Alarm } from "../data/types";
 import { fill, h } from "../dom";
 import { count } from "../format";
 import { levelIcon, worstLevel } from "../parts/icons";
+import { PLOT_LEFT, PLOT_RIGHT } from "./chart";
 
 const NEAREST = 26;
-
-/** The distance of the plot from the left and right edge of a chart: `axes` and `padding` in `chart.ts`. */
-const [LEFT, RIGHT] = [52, 18];
 
 export function alarmLane(timeline: Timeline, open: (alarms: Alarm[]) => void, signal: AbortSignal) {
   const lane = h("div", { class: "alarm-lane", attrs: { role: "group", "aria-label": "Alarms on the step axis" } });
@@ -18,14 +16,14 @@ export function alarmLane(timeline: Timeline, open: (alarms: Alarm[]) => void, s
 
   function draw(): void {
     const [first, last] = timeline.range;
-    const width = lane.clientWidth - LEFT - RIGHT;
+    const width = lane.clientWidth - PLOT_LEFT - PLOT_RIGHT;
     const state = [first, last, width, alarms.length].join();
     if (width <= 0 || state === drawn) return;
     drawn = state;
     const groups: { x: number; alarms: Alarm[] }[] = [];
     for (const alarm of alarms) {
       if (alarm.step < first || alarm.step > last) continue;
-      const x = LEFT + ((alarm.step - first) / (last - first)) * width;
+      const x = PLOT_LEFT + ((alarm.step - first) / (last - first)) * width;
       const group = groups.at(-1);
       if (group && x - group.x < NEAREST) group.alarms.push(alarm);
       else groups.push({ x, alarms: [alarm] });

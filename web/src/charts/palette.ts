@@ -12,19 +12,17 @@ export const PLAYER: Record<"d" | "g", Stroke> = {
   g: { color: "--vermilion", dash: [7, 4] },
 };
 
-export const EXTRA: Stroke = { color: "--green", dash: [2, 3] };
-
-/** Runs that are compared, in the order of their selection. */
-export const RUN_STROKES: readonly Stroke[] = [
-  { color: "--blue", dash: [] },
-  { color: "--vermilion", dash: [7, 4] },
+/** Curves in one chart, in their order: runs that are compared, or series that belong to no player. */
+export const STROKES: readonly Stroke[] = [
+  PLAYER.d,
+  PLAYER.g,
   { color: "--green", dash: [2, 3] },
   { color: "--purple", dash: [9, 3, 2, 3] },
   { color: "--orange", dash: [12, 4] },
   { color: "--sky", dash: [4, 2] },
 ];
 
-export const MAX_COMPARED = RUN_STROKES.length;
+export const MAX_COMPARED = STROKES.length;
 
 /** The value of a colour now, as the style sheet has it. */
 export function color(name: string): string {

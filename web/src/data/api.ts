@@ -1,4 +1,4 @@
-/** Requests to the server. Every path below is built from ids that the server gave. */
+/** Requests to the server. Ids are those that the server gave, or those of the address that was opened. */
 
 import type { Ladder, Overview, PlaygroundAnswer, Run, SeriesAnswer, Study, Tip } from "./types";
 
@@ -54,7 +54,7 @@ export async function fetchSeries(id: string, query: SeriesQuery, signal?: Abort
   const parts: Promise<SeriesAnswer>[] = [];
   for (let start = 0; start === 0 || start < query.names.length; start += NAMES_PER_REQUEST) {
     const names = query.names.slice(start, start + NAMES_PER_REQUEST);
-    parts.push(json<SeriesAnswer>(`/api/runs/${id}/series${queryText({ ...query, names })}`, signal));
+    parts.push(json<SeriesAnswer>(at("runs", id) + `/series${queryText({ ...query, names })}`, signal));
   }
   const answers = await Promise.all(parts);
   return {
@@ -64,14 +64,17 @@ export async function fetchSeries(id: string, query: SeriesQuery, signal?: Abort
   };
 }
 
-export const gridAddress = (run: string, step: number): string => `/api/runs/${run}/grids/${step}`;
+/** The address of something with an id. */
+const at = (kind: "runs" | "studies" | "ladders", id: string): string => `/api/${kind}/${encodeURIComponent(id)}`;
 
-export const rungImageAddress = (ladder: string, run: string, name: string): string => `/api/ladders/${ladder}/images/${run}/${name}`;
+export const gridAddress = (run: string, step: number): string => `${at("runs", run)}/grids/${step}`;
+
+export const rungImageAddress = (ladder: string, run: string, name: string): string => `${at("ladders", ladder)}/images/${run}/${name}`;
 
 export const fetchOverview = (signal?: AbortSignal) => json<Overview>("/api/overview", signal);
-export const fetchRun = (id: string, signal?: AbortSignal) => json<Run>(`/api/runs/${id}`, signal);
-export const fetchStudy = (id: string, signal?: AbortSignal) => json<Study>(`/api/studies/${id}`, signal);
-export const fetchLadder = (id: string, signal?: AbortSignal) => json<Ladder>(`/api/ladders/${id}`, signal);
+export const fetchRun = (id: string, signal?: AbortSignal) => json<Run>(at("runs", id), signal);
+export const fetchStudy = (id: string, signal?: AbortSignal) => json<Study>(at("studies", id), signal);
+export const fetchLadder = (id: string, signal?: AbortSignal) => json<Ladder>(at("ladders", id), signal);
 export const fetchPlayground = (signal?: AbortSignal) => json<PlaygroundAnswer>("/api/playground", signal);
 
 let catalogue: Promise<Tip[]> | null = null;
@@ -87,7 +90,7 @@ export function fetchTips(): Promise<Tip[]> {
 
 /** The records of `frames.bin` after a step, or all, with the header. */
 export async function fetchFrames(id: string, after: number | null, signal?: AbortSignal): Promise<ArrayBuffer> {
-  return (await get(`/api/runs/${id}/frames${after === null ? "" : `?after=${after}`}`, signal)).arrayBuffer();
+  return (await get(`${at("runs", id)}/frames${after === null ? "" : `?after=${after}`}`, signal)).arrayBuffer();
 }
 
 /** Give the playground a command; its effect comes as an event. Throws `RequestError` with the reason if it is refused. */

@@ -6,11 +6,9 @@ import type { Card, LadderCard, Overview, OverviewEvent, StudyCard } from "./typ
 
 export class Store {
   directory = "";
-  version = "";
   playground = false;
   /** False while the server has not yet looked into every folder. */
   complete = false;
-  loaded = false;
   readonly runs = new Map<string, Card>();
   readonly studies = new Map<string, StudyCard>();
   readonly ladders = new Map<string, LadderCard>();
@@ -25,10 +23,8 @@ export class Store {
   async load(): Promise<void> {
     const overview: Overview = await fetchOverview();
     this.directory = overview.directory;
-    this.version = overview.version;
     this.playground = overview.playground;
     this.complete = overview.complete;
-    this.loaded = true;
     this.runs.clear();
     this.studies.clear();
     this.ladders.clear();

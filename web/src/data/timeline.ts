@@ -35,8 +35,10 @@ export class Timeline {
     return [this.first, this.last];
   }
 
-  onChange(listener: () => void): void {
+  /** Call `listener` after every change, until `signal` is aborted. */
+  onChange(listener: () => void, signal?: AbortSignal): void {
     this.listeners.add(listener);
+    signal?.addEventListener("abort", () => this.listeners.delete(listener));
   }
 
   /** The first and the last step of one source, such as the rows or the frames; the timeline spans all sources. */

@@ -27,7 +27,7 @@ export interface Card {
 export interface StudyCard {
   id: string;
   name: string;
-  state: string;
+  state: State;
   done: number;
   planned: number;
   changed: number;
@@ -185,7 +185,7 @@ export interface StudyRun {
 export interface Study {
   id: string;
   name: string;
-  state: string;
+  state: State;
   done: number;
   planned: number;
   report: { tips: Effect[] };

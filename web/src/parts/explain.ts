@@ -3,7 +3,7 @@
 import { fetchTips } from "../data/api";
 import type { Alarm, Evidence, Tip, Verdict } from "../data/types";
 import { h, type Child } from "../dom";
-import { count } from "../format";
+import { count, tipName, words } from "../format";
 import { openDrawer } from "./drawer";
 import { levelIcon, verdictIcon } from "./icons";
 
@@ -42,7 +42,7 @@ function alarmText(alarm: Alarm): HTMLElement {
       "p",
       `alarm-line level-${alarm.level}`,
       levelIcon(alarm.level),
-      h("strong", {}, alarm.detector.replaceAll("_", " ")),
+      h("strong", {}, words(alarm.detector)),
       h("span", "muted", `${alarm.level}, step ${count(alarm.step)}`),
     ),
     h("p", {}, `${alarm.message}.`),
@@ -54,7 +54,7 @@ function alarmText(alarm: Alarm): HTMLElement {
 /** Show a tip with its sources, evidence and verdicts. */
 export function openTip(tip: Tip): void {
   openDrawer(
-    `${tip.id}  ${tip.name.replaceAll("-", " ")}`,
+    `${tip.id}  ${tipName(tip)}`,
     h("p", {}, prose(tip.summary)),
     tip.switch ? h("p", {}, h("span", "lead", "Switch: "), h("code", {}, tip.switch)) : null,
     verdictList(tip.verdicts),
@@ -80,7 +80,7 @@ function verdictList(verdicts: Verdict[]): Child {
           "li",
           {},
           verdictMark(one.verdict),
-          h("span", {}, `${one.name}, ${one.measure.replaceAll("_", " ")}`),
+          h("span", {}, `${one.name}, ${words(one.measure)}`),
           h("span", "muted", one.text ?? "", one.stale ? ` (stale: ${one.stale})` : ""),
         ),
       ),

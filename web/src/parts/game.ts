@@ -1,9 +1,9 @@
-/** The game in the plane of one run: the canvas, its colour bar and legend, and the frames as they arrive. */
+/** The game in the plane of one run: the canvas, its colour bar, the frames as they arrive, and what its marks mean. */
 
 import { fetchFrames } from "../data/api";
 import { joined, parseFrames, type Frame, type Frames } from "../data/frames";
 import { indexAt, type Timeline } from "../data/timeline";
-import { fill, h, setText, svg } from "../dom";
+import { h, setText, svg } from "../dom";
 import { count, figure } from "../format";
 import { drawPlane, heat, heatColors, middle } from "./plane";
 
@@ -20,7 +20,7 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
   const bar = h("canvas", { class: "bar", attrs: { width: 256, height: 1, "aria-hidden": "true" } });
   const [low, centre, high] = [h("span"), h("span"), h("span")];
   const scale = h("div", "color-bar", bar, h("div", "bar-ends figures", low, centre, high));
-  const element = h("div", "game", h("div", "plane-frame", canvas), scale, legend());
+  const element = h("div", "game", h("div", "plane-frame", canvas), scale);
 
   /** Fetch what came after the newest frame; one request at a time. */
   async function refresh(): Promise<void> {
@@ -99,17 +99,17 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
   };
 }
 
-export function legend(): HTMLElement {
+/** What the marks of a game in the plane mean. */
+export function planeLegend(): HTMLElement {
   const mark = (...shapes: SVGElement[]): SVGElement =>
     svg("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" }, ...shapes);
   const entry = (name: string, shape: SVGElement, text: string): HTMLElement => h("span", `plane-key ${name}`, mark(shape), text);
   const arrow = svg("path", { d: "M1 8h13M9.5 3.5L14 8l-4.5 4.5", fill: "none", stroke: "currentColor", "stroke-width": 1.5 });
-  const list = h("p", "plane-legend");
-  fill(
-    list,
+  return h(
+    "p",
+    "plane-legend",
     entry("key-real", svg("circle", { cx: 8, cy: 8, r: 5, fill: "none", stroke: "currentColor", "stroke-width": 2 }), "real"),
     entry("key-fake", svg("path", { d: "M8 2l6 6-6 6-6-6z", fill: "currentColor" }), "generated"),
     entry("key-arrow", arrow, "where G's loss falls"),
   );
-  return list;
 }

@@ -113,6 +113,12 @@ function checks(choices: Choice[]): Control<string[]> {
 /** What the second game may do differently; the value is chosen in a control of its own. */
 type Difference = "objective" | "penalty" | "trick" | NumberKey;
 
+function differenceOf(game: GameChoice, other: GameChoice): Difference {
+  if (game.tricks.join() !== other.tricks.join()) return "trick";
+  const keys: Exclude<Difference, "trick">[] = ["objective", "penalty", ...(Object.keys(NAMES) as NumberKey[])];
+  return keys.find((key) => game[key] !== other[key]) ?? "objective";
+}
+
 export class GameForm {
   readonly element = h("div", "game-form");
   readonly pad = new Pad();
@@ -178,12 +184,28 @@ export class GameForm {
     }
   }
 
-  set(game: GameChoice): void {
+  private set(game: GameChoice): void {
     this.data.set(game.data);
     this.objective.set(game.objective);
     this.penalty.set(game.penalty);
     this.tricks.set(game.tricks);
     for (const key of Object.keys(NAMES) as NumberKey[]) this.numbers[key].set(game[key]);
+    this.update();
+  }
+
+  /** Choose what these games are made of: one, or two that differ in one thing. */
+  choose([game, other]: GameChoice[], seed: number): void {
+    if (!game) return;
+    this.set(game);
+    this.seed.set(seed);
+    this.second.checked = other !== undefined;
+    if (other) {
+      const key = differenceOf(game, other);
+      const isTrick = key === "trick";
+      const [switched = ""] = game.tricks.concat(other.tricks).filter((kind) => game.tricks.includes(kind) !== other.tricks.includes(kind));
+      this.differs.value = key;
+      this.other[key]?.set((isTrick ? switched : other[key]) as never);
+    }
     this.update();
   }
 

@@ -2,7 +2,7 @@
 
 import type { Run, Tip } from "../data/types";
 import { h, type Child } from "../dom";
-import { count, duration, valueText } from "../format";
+import { count, duration, tipName, valueText } from "../format";
 import { openTip } from "./explain";
 
 const HEADINGS: Record<string, string> = {
@@ -55,7 +55,7 @@ function isWithin(path: string, part: string): boolean {
 }
 
 function chip(tip: Tip, isNamed: boolean): HTMLElement {
-  const name = tip.name.replaceAll("-", " ");
+  const name = tipName(tip);
   const attrs = { type: "button", title: `${tip.id} ${name}`, "aria-label": isNamed ? null : `${tip.id} ${name}` };
   return h("button", { class: "chip", attrs, on: { click: () => openTip(tip) } }, h("span", "chip-id", tip.id), isNamed ? ` ${name}` : null);
 }

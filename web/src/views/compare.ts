@@ -1,17 +1,21 @@
 /** Several runs: curves overlaid, differences of the recipes, sample grids at a common step. */
 
 import { Chart, type Curve } from "../charts/chart";
-import { edges } from "../charts/board";
-import { RUN_STROKES, type Stroke } from "../charts/palette";
+import { measureCurve, seriesCurve } from "../charts/curves";
+import { MAX_COMPARED, STROKES, type Stroke } from "../charts/palette";
 import { sections } from "../charts/groups";
 import { fetchRun, fetchSeries, gridAddress } from "../data/api";
 import { indexAt, Timeline } from "../data/timeline";
 import type { Buckets, Run, RunEvent } from "../data/types";
 import { h, setText, svg, type Child } from "../dom";
-import { count, valueText } from "../format";
+import { count, heading, valueText } from "../format";
 import { scrubber } from "../parts/scrubber";
 import { stateMark } from "../parts/state";
+import { headings, row, scrollTable } from "../parts/table";
 import type { Context, View } from "./view";
+
+/** Bands of more runs would hide each other. */
+const MOST_BANDS = 3;
 
 interface Compared {
   run: Run;
@@ -31,12 +35,12 @@ export function differences(recipes: Record<string, unknown>[]): [string, unknow
 export const compareView: View = async (context, parameter) => {
   const { signal, title, root, store } = context;
   title("Compare");
-  const ids = parameter.split(",").slice(0, RUN_STROKES.length);
+  const ids = parameter.split(",").slice(0, MAX_COMPARED);
   const compared = await Promise.all(
     ids.map(async (id, index): Promise<Compared> => {
       const run = await fetchRun(id, signal);
       const answer = await fetchSeries(id, { names: run.series, points: 512 }, signal);
-      return { run, series: answer.series, letter: String.fromCharCode(65 + index), stroke: RUN_STROKES[index] as Stroke };
+      return { run, series: answer.series, letter: String.fromCharCode(65 + index), stroke: STROKES[index] as Stroke };
     }),
   );
   const timeline = new Timeline();
@@ -46,7 +50,11 @@ export const compareView: View = async (context, parameter) => {
     h(
       "div",
       "run-columns",
-      h("aside", { class: "run-side", attrs: { "aria-label": "Samples and recipes" } }, grids(compared, timeline, signal), differenceTable(compared)),
+      h(
+        "aside",
+        { class: "run-side", attrs: { "aria-label": "Samples and recipes" } },
+        h("div", "run-sticky", grids(compared, timeline, signal), differenceTable(compared)),
+      ),
       h("div", "run-charts", board.element),
     ),
   );
@@ -117,7 +125,7 @@ function chartsOf(compared: Compared[], timeline: Timeline, { signal, onRepaint 
   );
   const measures = [...new Set(compared.flatMap(({ run }) => run.measures.flatMap((one) => Object.keys(one.measures))))];
   if (measures.length) {
-    const panels = measures.map((name) => add(name.replaceAll("_", " "), () => measureCurves(compared, name)));
+    const panels = measures.map((name) => add(heading(name), () => measureCurves(compared, name)));
     parts.splice(1, 0, h("section", "chart-section", h("h2", {}, "Measures"), h("div", "charts", panels)));
   }
   const draw = (): void => {
@@ -131,33 +139,22 @@ function chartsOf(compared: Compared[], timeline: Timeline, { signal, onRepaint 
 }
 
 function seriesCurves(compared: Compared[], name: string): Curve[] {
-  return compared.map(({ series, stroke, letter }) => {
-    const buckets = series[name] ?? { step: [], mean: [], std: [], min: [], max: [], bad: [] };
-    const band = compared.length <= 3 ? edges(buckets, "std") : { low: null, high: null };
-    return { ...stroke, label: letter, step: buckets.step, mean: buckets.mean, bad: buckets.bad, ...band };
-  });
+  const spread = compared.length <= MOST_BANDS ? "std" : "none";
+  return compared.map(({ series, stroke, letter }) => seriesCurve(stroke, letter, series[name], spread));
 }
 
 function measureCurves(compared: Compared[], name: string): Curve[] {
-  return compared.map(({ run, stroke, letter }) => {
-    const measured = run.measures.filter((one) => name in one.measures);
-    const mean = measured.map((one) => one.measures[name] ?? null);
-    return { ...stroke, label: letter, step: measured.map((one) => one.step), mean, low: null, high: null, bad: [], points: true };
-  });
+  return compared.map(({ run, stroke, letter }) => measureCurve(stroke, letter, name, run.measures));
 }
 
 function differenceTable(compared: Compared[]): HTMLElement {
   const found = differences(compared.map(({ run }) => run.recipe)).filter(([path]) => path !== "name" && path !== "about");
   const body = found.length
-    ? h(
-        "div",
-        { class: "table-scroll", attrs: { tabindex: 0, role: "region", "aria-label": "Differences of the recipes" } },
-        h(
-          "table",
-          "facts differences",
-          h("thead", {}, h("tr", {}, h("th", { attrs: { scope: "col" } }, "Key"), compared.map((one) => h("th", { attrs: { scope: "col" } }, key(one))))),
-          h("tbody", {}, found.map(([path, values]) => h("tr", {}, h("th", { attrs: { scope: "row" } }, path), values.map((value) => h("td", {}, value === undefined ? "–" : valueText(value)))))),
-        ),
+    ? scrollTable(
+        "Differences of the recipes",
+        "differences",
+        headings("Key", ...compared.map(key)),
+        h("tbody", {}, found.map(([path, values]) => row(path, ...values.map((value) => h("td", {}, valueText(value)))))),
       )
     : h("p", "muted", "The recipes are equal.");
   return h("section", "side-section", h("h2", {}, "What differs"), body);

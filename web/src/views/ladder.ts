@@ -3,46 +3,59 @@
 import { fetchLadder, rungImageAddress } from "../data/api";
 import type { Ladder, Rung } from "../data/types";
 import { h } from "../dom";
-import { figure } from "../format";
+import { figure, heading, words } from "../format";
+import { headings, row, scrollTable } from "../parts/table";
 import type { View } from "./view";
+
+/** The images of a rung, by their name: their heading and what they show. */
+const KINDS: Record<string, readonly [string, string]> = {
+  samples: ["Samples", "Of latents from the prior."],
+  fitted: ["Samples from fitted codes", "Of latents from a Gaussian that is fitted to the codes of training images."],
+  rebuilt: ["Reconstructions", "Rows of real images, each above the row of their reconstructions."],
+  lerp: ["Linear interpolation", "Each row goes from one code to another, or without an encoder from one latent to another."],
+  slerp: ["Spherical interpolation", "The same codes and latents, at a length between theirs."],
+};
 
 export const ladderView: View = async ({ store, root, signal, title }, id) => {
   const ladder = await fetchLadder(id, signal);
   title(ladder.name);
   store.events.watch([]);
+  const names = [...new Set(ladder.rungs.flatMap((rung) => rung.images))];
   root.replaceChildren(
-    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/ladders" } }, "Ladders")), h("h1", {}, ladder.name)),
-    h("div", "rungs", ladder.rungs.map((rung) => rungColumn(ladder, rung))),
+    h(
+      "header",
+      "run-head",
+      h("p", "crumbs", h("a", { attrs: { href: "#/ladders" } }, "Ladders")),
+      h("h1", {}, ladder.name),
+      h("ul", "ladder-runs", ladder.rungs.map((rung) => h("li", {}, h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name)))),
+    ),
+    ...names.map((name) => imagesOf(ladder, name)),
     figuresTable(ladder),
   );
 };
 
-function rungColumn(ladder: Ladder, rung: Rung): HTMLElement {
-  const images = rung.images.map((name) => {
-    const words = name.replace(/\.[a-z]+$/, "").replaceAll(/[-_]/g, " ");
-    const image = h("img", { class: "grid-image", attrs: { src: rungImageAddress(ladder.id, rung.run, name), alt: `${rung.name}: ${words}`, loading: "lazy", decoding: "async" } });
-    return h("figure", "grid-frame", image, h("figcaption", "muted", words));
-  });
-  return h("section", "rung", h("h2", {}, h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name)), rung.recipe === rung.name ? null : h("p", "muted", rung.recipe), images.length ? images : h("p", "muted", "No images yet."));
+/** The images of one kind, a rung beside the other. */
+function imagesOf(ladder: Ladder, name: string): HTMLElement {
+  const [text, about] = KINDS[name] ?? [heading(name), ""];
+  const figures = ladder.rungs.map((rung) => h("figure", "grid-frame", h("figcaption", {}, rung.name), imageOf(ladder, rung, name)));
+  return h("section", "study-panel", h("div", {}, h("h2", {}, text), h("p", "muted", about)), h("div", "rungs", figures));
+}
+
+function imageOf(ladder: Ladder, rung: Rung, name: string): HTMLElement {
+  if (!rung.images.includes(name)) return h("p", "muted rung-none", "none");
+  const attrs = { src: rungImageAddress(ladder.id, rung.run, name), alt: `${rung.name}: ${words(name)}`, loading: "lazy", decoding: "async" };
+  return h("img", { class: "grid-image", attrs });
 }
 
 function figuresTable({ rungs }: Ladder): HTMLElement {
   const names = [...new Set(rungs.flatMap((rung) => Object.keys(rung.values)))];
-  if (!names.length) return h("p", "muted", "The figures appear when the models are compared.");
+  const rows = names.map((name) => row(heading(name), ...rungs.map((rung) => h("td", "figures", figure(rung.values[name])))));
   return h(
     "section",
     "study-panel",
-    h("h2", {}, "Figures"),
-    h(
-      "div",
-      { class: "table-scroll", attrs: { tabindex: 0, role: "region", "aria-label": "Figures of the models" } },
-      h(
-        "table",
-        "facts study-runs",
-        h("caption", "hidden", "Figures of the models"),
-        h("thead", {}, h("tr", {}, h("th", { attrs: { scope: "col" } }, "Figure"), rungs.map((rung) => h("th", { attrs: { scope: "col" } }, rung.name)))),
-        h("tbody", {}, names.map((name) => h("tr", {}, h("th", { attrs: { scope: "row" } }, name.replaceAll("_", " ")), rungs.map((rung) => h("td", "figures", figure(rung.values[name])))))),
-      ),
-    ),
+    h("h2", {}, "Measures"),
+    names.length
+      ? scrollTable("Measures of the models", "study-runs", headings("Measure", ...rungs.map((rung) => rung.name)), h("tbody", {}, rows))
+      : h("p", "muted", "They appear when the models have been compared."),
   );
 }

@@ -1,14 +1,14 @@
 /** The playground: choose a game in the plane, play it step by step or at speed, alone or two side by side. */
 
 import { Chart, type Curve } from "../charts/chart";
-import { edges } from "../charts/board";
+import { seriesCurve } from "../charts/curves";
 import { PLAYER } from "../charts/palette";
 import { command, fetchPlayground, fetchSeries, RequestError } from "../data/api";
 import { Timeline } from "../data/timeline";
 import type { Buckets, GameChoice, GameStatus, PlaygroundAnswer, RunEvent } from "../data/types";
 import { fill, h, setText } from "../dom";
 import { count, duration, figure } from "../format";
-import { gameView } from "../parts/game";
+import { gameView, planeLegend } from "../parts/game";
 import { GameForm, numberControl } from "../parts/game_form";
 import { scrubber } from "../parts/scrubber";
 import type { Context, View } from "./view";
@@ -38,7 +38,9 @@ class Playground {
   private readonly stage = h("div", "playground-stage");
   private readonly status = h("p", { class: "game-status figures", attrs: { role: "status" } });
   private readonly problem = h("p", { class: "problem", attrs: { role: "alert" } });
-  private readonly kept = h("p", { class: "muted game-kept", attrs: { hidden: true } });
+  private readonly kept = h("p", "muted game-kept");
+  /** What stands below the games, once there are any. */
+  private readonly below;
   private readonly buttons: Record<string, HTMLButtonElement>;
   private readonly speed;
   private readonly scrub;
@@ -52,8 +54,10 @@ class Playground {
     const { signal } = context;
     this.game = answer.game;
     this.form = new GameForm(answer.options);
+    if (answer.game) this.form.choose(answer.game.games, answer.game.seed);
     this.sides = [0, 1].map((index) => this.side(index));
     this.scrub = scrubber(this.timeline, () => this.sides[0]?.plane.steps() ?? [], "Step of the frame", signal);
+    this.below = h("div", { class: "playground-below", attrs: { hidden: true } }, planeLegend(), this.scrub.element, this.kept);
     this.speed = numberControl("speed", "Steps per second, at most", answer.options.ranges["speed"] ?? { min: 1, max: 1000, default: 100 });
     this.speed.element.addEventListener("change", () => {
       if (this.game?.state === "running") void this.send("resume", { speed: this.speed.get() });
@@ -83,7 +87,7 @@ class Playground {
         "div",
         "playground-columns",
         h("section", { class: "playground-form", attrs: { "aria-label": "The game" } }, this.form.element, this.speed.element),
-        h("section", { class: "playground-games", attrs: { "aria-label": "Play" } }, buttons, this.problem, this.stage, this.scrub.element, this.kept),
+        h("section", { class: "playground-games", attrs: { "aria-label": "Play" } }, buttons, this.problem, this.stage, this.below),
       ),
     );
     store.events.on("playground", (game) => this.show(game), signal);
@@ -135,10 +139,9 @@ class Playground {
 
   private async reload(): Promise<void> {
     const answer = await fetchPlayground(this.context.signal).catch(() => null);
-    if (answer) {
-      this.answer.csrf = answer.csrf;
-      this.show(answer.game);
-    }
+    if (!answer) return;
+    this.answer.csrf = answer.csrf; // another one, if the server was started anew
+    this.show(answer.game);
   }
 
   private show(game: GameStatus | null): void {
@@ -165,7 +168,7 @@ class Playground {
     if (this.stage.children.length !== shown.length || this.stage.firstElementChild !== shown[0]) fill(this.stage, shown);
     this.stage.classList.toggle("two", shown.length === 2);
     this.context.store.events.watch(game.runs);
-    this.kept.hidden = false;
+    this.below.hidden = false;
     setText(this.kept, `Kept in ${this.context.store.directory}/playground until the next start or reset; rename the folder to keep it for longer.`);
   }
 
@@ -208,9 +211,8 @@ class Playground {
 
   private curves(side: Side): Curve[] {
     return LOSSES.map((name) => {
-      const buckets = side.series[name] ?? { step: [], mean: [], std: [], min: [], max: [], bad: [] };
       const player = name[0] as "d" | "g";
-      return { ...PLAYER[player], label: player.toUpperCase(), step: buckets.step, mean: buckets.mean, bad: buckets.bad, ...edges(buckets, "range") };
+      return seriesCurve(PLAYER[player], player.toUpperCase(), side.series[name]);
     });
   }
 }

@@ -1,15 +1,16 @@
 /** One run: its curves, its sample grids or its game, its alarms, its recipe. */
 
-import { Board, type Spread } from "../charts/board";
+import { Board } from "../charts/board";
+import type { Spread } from "../charts/curves";
 import { alarmLane } from "../charts/marks";
 import { fetchRun, RequestError } from "../data/api";
 import { Timeline } from "../data/timeline";
 import type { Alarm, Run, RunEvent } from "../data/types";
 import { fill, h, type Child } from "../dom";
-import { count, duration, figure, shapeText } from "../format";
+import { count, duration, figure, shapeText, words } from "../format";
 import { openAlarms } from "../parts/explain";
 import { filmstrip } from "../parts/filmstrip";
-import { gameView } from "../parts/game";
+import { gameView, planeLegend } from "../parts/game";
 import { levelIcon } from "../parts/icons";
 import { informationTables, recipeTables, tipChips, tomlText } from "../parts/recipe";
 import { scrubber } from "../parts/scrubber";
@@ -33,6 +34,7 @@ class RunPage {
   private readonly alarms = h("section", "side-section");
   private readonly samples = h("section", "side-section samples");
   private readonly details = h("div", "run-details");
+  private shownAlarms = -1;
   private fetching = false;
   private again = false;
 
@@ -87,7 +89,7 @@ class RunPage {
       fact("data", [run.data, shapeText(run.shape)].filter(Boolean).join(", ") || "–"),
       fact("images per second", speed ? count(speed) : "–"),
       fact("time", duration(seconds)),
-      run.best ? fact(`best ${run.best.measure.replaceAll("_", " ")}`, `${figure(run.best.value)} at ${count(run.best.step)}`) : null,
+      run.best ? fact(`best ${words(run.best.measure)}`, `${figure(run.best.value)} at ${count(run.best.step)}`) : null,
     ];
     fill(
       this.head,
@@ -111,7 +113,7 @@ class RunPage {
     const { run } = this;
     const parts: Child[] = [];
     if (run.frames) {
-      parts.push(h("h2", {}, "Game"), this.game.element, this.gameScrubber.element);
+      parts.push(h("h2", {}, "Game"), this.game.element, planeLegend(), this.gameScrubber.element);
       this.game.open(run.id);
     }
     if (run.grids.length && !run.frames) parts.push(h("h2", {}, "Samples"), this.film.element);
@@ -127,6 +129,8 @@ class RunPage {
 
   private showAlarms(): void {
     const { alarms } = this.run;
+    if (alarms.length === this.shownAlarms) return;
+    this.shownAlarms = alarms.length;
     const latest = [...alarms].reverse();
     fill(
       this.alarms,

@@ -53,7 +53,8 @@ export const runsView: View = ({ store, root, signal, title }) => {
       update();
     });
   }
-  root.replaceChildren(h("header", "list-head", h("h1", {}, "Runs"), h("div", "filters", filter, state, studyChoice, tally)), body, selection.bar);
+  const filters = h("div", "filters", filter, state, studyChoice, tally);
+  root.replaceChildren(h("header", "list-head", h("h1", {}, "Runs"), filters), body, selection.bar);
 
   /** The row of a run; made again only if something that it shows has changed. */
   function row(card: Card): HTMLElement {
@@ -72,6 +73,7 @@ export const runsView: View = ({ store, root, signal, title }) => {
 
   function update(): void {
     const every = store.newest();
+    filters.hidden = !every.length;
     if (!every.length) {
       fill(body, store.complete ? noRuns(store.directory) : h("p", "muted", "Reading the runs …"));
       return;
@@ -120,7 +122,7 @@ function makeRow(card: Card, selection: Selection): HTMLElement {
     "li",
     "run-row",
     h("label", "run-select", box),
-    h("a", { class: "run-thumb", attrs: { href: `#/run/${card.id}`, tabindex: -1, "aria-hidden": "true" } }, thumbnail(card)),
+    h("a", { class: `run-thumb${isPlane(card) ? "" : " enlarged"}`, attrs: { href: `#/run/${card.id}`, tabindex: -1, "aria-hidden": "true" } }, thumbnail(card)),
     h("div", "run-name", h("a", { attrs: { href: `#/run/${card.id}` } }, card.name), h("span", "muted", about.join(" · ")), card.reason ? h("span", "reason", card.reason) : null),
     h("div", "run-state", stateMark(card.state), progress(card.step, card.steps, card.name)),
     h(
@@ -134,6 +136,9 @@ function makeRow(card: Card, selection: Selection): HTMLElement {
   );
 }
 
+/** True if the samples are points, so that all of a grid is one picture. */
+const isPlane = (card: Card): boolean => card.shape?.length === 1;
+
 function thumbnail(card: Card): HTMLElement | null {
   if (card.last_grid === null) return null;
   return h("img", { attrs: { src: gridAddress(card.id, card.last_grid), alt: "", loading: "lazy", decoding: "async" } });
@@ -142,7 +147,7 @@ function thumbnail(card: Card): HTMLElement | null {
 function noRuns(directory: string): HTMLElement {
   return emptyState(
     "No runs yet",
-    h("p", {}, `This page shows every run in the folder ${directory || "runs"} as soon as it begins. Start one in another terminal:`),
+    h("p", {}, "This page shows every run in the folder ", h("code", {}, directory || "runs"), " as soon as it begins. Start one in another terminal:"),
     commandLine("poise train ring"),
   );
 }

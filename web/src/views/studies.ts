@@ -1,67 +1,61 @@
 /** The studies and the ladders in the folder. */
 
-import { h, fill } from "../dom";
-import { ago, count } from "../format";
+import type { Store } from "../data/store";
+import { fill, h, type Child } from "../dom";
+import { ago } from "../format";
 import { commandLine, emptyState } from "../parts/notice";
-import type { View } from "./view";
+import { progress, stateMark } from "../parts/state";
+import type { Context, View } from "./view";
 
-export const studiesView: View = ({ store, root, signal, title }) => {
-  title("Studies");
+interface Listed {
+  id: string;
+  name: string;
+  changed: number;
+  reason: string | null;
+}
+
+/** A list, newest first, that is kept up to date. */
+function list<T extends Listed>(context: Context, heading: string, kind: string, of: (store: Store) => Iterable<T>, facts: (one: T) => Child, none: HTMLElement): void {
+  const { store, root, signal, title } = context;
+  title(heading);
   store.events.watch([]);
+  function entry(one: T): HTMLElement {
+    const link = h("a", { class: "plain-name", attrs: { href: `#/${kind}/${one.id}` } }, one.name);
+    const name = h("div", "plain-title", link, one.reason ? h("span", "reason", one.reason) : null);
+    return h("li", {}, name, facts(one), h("span", "figures muted plain-changed", ago(one.changed)));
+  }
   function update(): void {
-    const studies = [...store.studies.values()].sort((a, b) => b.changed - a.changed);
-    const body = studies.length
-      ? h(
-          "ul",
-          "plain-list",
-          studies.map((study) =>
-            h(
-              "li",
-              {},
-              h("a", { class: "plain-name", attrs: { href: `#/study/${study.id}` } }, study.name),
-              h("span", "figures", study.planned ? `${count(study.done)} of ${count(study.planned)} runs` : ""),
-              h("span", "muted", study.reason ?? study.state),
-              h("span", "figures muted", ago(study.changed)),
-            ),
-          ),
-        )
-      : emptyState(
-          "No studies yet",
-          h("p", {}, "A study trains a recipe with and without each tip over paired seeds, and says which tips help. Start one from a plan:"),
-          commandLine("poise study plan.toml"),
-        );
-    fill(root, h("header", "list-head", h("h1", {}, "Studies")), body);
+    const found = [...of(store)].sort((a, b) => b.changed - a.changed);
+    fill(root, h("header", "list-head", h("h1", {}, heading)), found.length ? h("ul", "plain-list", found.map(entry)) : none);
   }
   store.onChange(update, signal);
   update();
-};
+}
 
-export const laddersView: View = ({ store, root, signal, title }) => {
-  title("Ladders");
-  store.events.watch([]);
-  function update(): void {
-    const ladders = [...store.ladders.values()].sort((a, b) => b.changed - a.changed);
-    const body = ladders.length
-      ? h(
-          "ul",
-          "plain-list",
-          ladders.map((ladder) =>
-            h(
-              "li",
-              {},
-              h("a", { class: "plain-name", attrs: { href: `#/ladder/${ladder.id}` } }, ladder.name),
-              h("span", "muted", ladder.reason ?? ""),
-              h("span", "figures muted", ago(ladder.changed)),
-            ),
-          ),
-        )
-      : emptyState(
-          "No ladders yet",
-          h("p", {}, "A ladder trains an autoencoder, a VAE, a GAN and a hybrid with one decoder, and shows them side by side. Start one:"),
-          commandLine("poise ladder"),
-        );
-    fill(root, h("header", "list-head", h("h1", {}, "Ladders")), body);
-  }
-  store.onChange(update, signal);
-  update();
-};
+export const studiesView: View = (context) =>
+  list(
+    context,
+    "Studies",
+    "study",
+    (store) => store.studies.values(),
+    (study) => h("div", "run-state", stateMark(study.state), study.planned ? progress(study.done, study.planned, study.name, "runs") : null),
+    emptyState(
+      "No studies yet",
+      h("p", {}, "A study trains a recipe with and without each tip over paired seeds, and says which tips help. Start one from a plan:"),
+      commandLine("poise study plan.toml"),
+    ),
+  );
+
+export const laddersView: View = (context) =>
+  list(
+    context,
+    "Ladders",
+    "ladder",
+    (store) => store.ladders.values(),
+    () => null,
+    emptyState(
+      "No ladders yet",
+      h("p", {}, "A ladder trains an autoencoder, a VAE, a GAN and a hybrid with one decoder, and shows them side by side. Start one:"),
+      commandLine("poise ladder"),
+    ),
+  );

@@ -4,8 +4,10 @@ import { ForestScale } from "../charts/forest";
 import { fetchStudy } from "../data/api";
 import type { Effect, Study, StudyRun } from "../data/types";
 import { fill, h } from "../dom";
-import { count, figure } from "../format";
+import { count, figure, words } from "../format";
 import { tipButton, verdictMark } from "../parts/explain";
+import { progress, stateMark } from "../parts/state";
+import { headings, row, scrollTable } from "../parts/table";
 import type { View } from "./view";
 
 interface Panel {
@@ -38,7 +40,7 @@ export const studyView: View = async ({ store, root, signal, title }, id) => {
   function show(): void {
     const all = panels(study);
     const chosen = choice.value;
-    choice.replaceChildren(...all.map((one, index) => h("option", { attrs: { value: index } }, `${one.base}: ${one.measure.replaceAll("_", " ")}`)));
+    choice.replaceChildren(...all.map((one, index) => h("option", { attrs: { value: index } }, `${one.base}: ${words(one.measure)}`)));
     choice.value = chosen || "0";
     const panel = all[Number(choice.value)] ?? all[0];
     fill(head, h("p", "crumbs", h("a", { attrs: { href: "#/studies" } }, "Studies")), h("h1", {}, study.name), counts(study));
@@ -72,7 +74,7 @@ function counts(study: Study): HTMLElement {
   return h(
     "div",
     {},
-    h("p", "figures", `${count(study.done)} of ${count(study.planned)} runs, ${study.state}`),
+    h("div", "run-line", stateMark(study.state), progress(study.done, study.planned, study.name, "runs")),
     base.map((summary) => h("p", "muted", summary)),
   );
 }
@@ -83,12 +85,12 @@ function forestTable(panel: Panel, study: Study): HTMLElement {
     return h("p", "muted", waits);
   }
   const scale = new ForestScale(panel.effects);
-  const better = `${panel.measure.replaceAll("_", " ")}, ${panel.better} is better`;
+  const better = `${words(panel.measure)}, ${panel.better} is better`;
   return h(
     "table",
     "forest-table",
     h("caption", "muted", `The change of ${better}: interquartile mean over paired seeds with an interval of 95 %.`),
-    h("thead", {}, h("tr", {}, ["Tip", "Effect", "Interval", "Verdict", "Seeds"].map((one) => h("th", { attrs: { scope: "col" } }, one)))),
+    headings("Tip", "Effect", "Interval", "Verdict", "Seeds"),
     h(
       "tbody",
       {},
@@ -121,26 +123,12 @@ function runTable(panel: Panel, study: Study): HTMLElement {
     const inner = run.run ? h("a", { attrs: { href: `#/run/${run.run}`, "aria-label": name } }, text) : text;
     return h("td", "figures", inner, run.state !== "done" && value != null ? h("span", "muted", ` ${run.state}`) : null);
   };
-  return h(
-    "div",
-    { class: "table-scroll", attrs: { tabindex: 0, role: "region", "aria-label": "Runs of the study" } },
-    h(
-      "table",
-      "facts study-runs",
-      h("caption", "muted", `${panel.measure.replaceAll("_", " ")} of each run; a figure leads to the curves of its run.`),
-      h("thead", {}, h("tr", {}, h("th", { attrs: { scope: "col" } }, "Arm"), seeds.map((seed) => h("th", { attrs: { scope: "col" } }, `seed ${seed}`)))),
-      h(
-        "tbody",
-        {},
-        arms.map((arm) =>
-          h(
-            "tr",
-            {},
-            h("th", { attrs: { scope: "row" } }, arm || "base"),
-            seeds.map((seed) => cell(own.find((run) => (run.arm ?? "") === arm && run.seed === seed))),
-          ),
-        ),
-      ),
-    ),
+  const rows = arms.map((arm) => row(arm || "base", ...seeds.map((seed) => cell(own.find((run) => (run.arm ?? "") === arm && run.seed === seed)))));
+  return scrollTable(
+    "Runs of the study",
+    "study-runs",
+    h("caption", "muted", `The ${words(panel.measure)} of each run, which leads to its curves.`),
+    headings("Arm", ...seeds.map((seed) => `seed ${seed}`)),
+    h("tbody", {}, rows),
   );
 }
