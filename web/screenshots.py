@@ -2,9 +2,9 @@
 
     python web/screenshots.py ADDRESS OUT [VIEW ...]
 
-ADDRESS is the line that `poise web --playground` prints; OUT gets one PNG per view, width and theme. The views are those
-of the newest run of each sort that the server lists, the lists as they are without any, and an address without a run. In
-the playground two games are played for a while, once. Needs playwright and Chromium.
+ADDRESS is the line that `poise web --playground` prints; OUT gets one PNG per view, width and theme. The views are
+those of the newest run of each sort that the server lists, the lists as they are without any, and an address without a
+run. In the playground two games are played for a while, once. Needs playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VIEW = {"studies": "study", "ladders": "ladder"}
 DRAWN = """(hash) => {
     const images = [...document.images].filter((image) => image.checkVisibility());
     images.forEach((image) => { image.loading = "eager"; });
-    return document.querySelector("main").dataset.shown === hash && images.every((image) => image.complete);
+    return document.querySelector("main").dataset.shown === hash && images.every((image) => image.complete && (!image.src || image.naturalWidth));
 }"""
 """True once a view has its data and its images."""
 

@@ -114,12 +114,11 @@ def test_a_ladder_shows_its_rungs_side_by_side_and_leads_to_their_runs(surfer: S
     page = surfer.page
     surfer.visit("/ladders")
     page.get_by_role("link", name="steps").click()
-    page.wait_for_selector(".rung img")
-    surfer.wait("() => [...document.querySelectorAll('.rung img')].every(image => image.naturalWidth === 64)")
-    assert page.locator(".rung h2").all_inner_texts() == ["gan", "vae"]
-    fid = page.get_by_role("row", name="fid").inner_text().split()
-    assert fid == ["fid", "12.5", "18"]
-    page.locator(".rung").get_by_role("link", name="vae").click()
+    page.wait_for_selector(".rungs img")
+    surfer.wait("() => [...document.querySelectorAll('.rungs img')].every(image => image.naturalWidth === 64)")
+    assert page.locator(".rungs figcaption").all_inner_texts() == ["vae", "gan"], "from the simplest model on"
+    assert page.get_by_role("row", name="FID").inner_text().split() == ["FID", "18", "12.5"]
+    page.locator(".ladder-runs").get_by_role("link", name="vae").click()
     page.wait_for_selector("h1:text('steps/vae')")
 
 

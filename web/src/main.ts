@@ -59,6 +59,7 @@ function page(): void {
     root.focus();
   });
   const theme = themeButton(() => repaints.forEach((repaint) => repaint()));
+  describe();
   document.body.replaceChildren(skip, h("header", "top", h("a", { class: "brand", attrs: { href: "#/" } }, "poise"), directory, nav, theme), banner, root);
 }
 
@@ -128,15 +129,15 @@ async function start(): Promise<void> {
   live.on("reopened", () => {
     if (failed) void route();
   });
+  void route(); // at once: a view of one run need not wait until the server has looked at all of them
   try {
     await store.load();
   } catch (error) {
+    current.abort();
     failed = true;
     root.replaceChildren(failureState(error));
     live.watch([]);
-    return;
   }
-  await route();
 }
 
 void start();

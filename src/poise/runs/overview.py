@@ -197,25 +197,28 @@ def _last_step(rows: Path) -> int:
     return int(found[-1]["step"]) if found else 0
 
 
-def last_rows(stream: BinaryIO, tail: int = 1 << 16) -> list[dict[str, Any]]:
-    """The rows at the end of a `rows.jsonl`, in the order of the file; those that are damaged are left out.
+def last_rows(stream: BinaryIO, most: int = 1, tail: int = 1 << 16) -> list[dict[str, Any]]:
+    """The last rows of a `rows.jsonl`, in the order of the file; those that are damaged are left out.
 
     Args:
         stream: the file.
+        most: the largest number of rows.
         tail: the number of bytes that are read.
 
     Raises:
         OSError: it can't be read.
     """
     stream.seek(max(0, stream.seek(0, os.SEEK_END) - tail))
-    found = []
-    for line in stream.read().split(b"\n"):
+    found: list[dict[str, Any]] = []
+    for line in reversed(stream.read().split(b"\n")):
+        if len(found) == most:
+            break
         try:
             row = json.loads(line)
             check_row(row)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        found.append(row)
+        found.insert(0, row)
     return found
 
 

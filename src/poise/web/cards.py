@@ -98,7 +98,7 @@ def _speed(root: Path, parts: tuple[str, ...], state: str) -> Card:
     """The seconds of training and the images per second, from the last rows; None where they are not known."""
     try:
         with open_below(root, *parts, "rows.jsonl") as stream:
-            rows = last_rows(stream)[-2:]
+            rows = last_rows(stream, most=2)
         times = [decode_number(row["seconds"]) for row in rows]
         seconds = times[-1] if rows else None
         if state != "running":

@@ -61,7 +61,7 @@ class RunIndex:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._lock = threading.Lock()
+        self._searching, self._replacing = threading.Lock(), threading.Lock()
         self._found = Found({}, {}, {}, True)
         self._made = float("-inf")
 
@@ -71,10 +71,11 @@ class RunIndex:
         Args:
             fresh: the age in seconds up to which the last answer is given again.
         """
-        with self._lock:
+        with self._searching:
             if time.monotonic() - self._made > fresh:
-                self._found = self._search(self._found)
-                self._made = time.monotonic()
+                found = self._search(self._found)
+                with self._replacing:
+                    self._found, self._made = found, time.monotonic()
             return self._found
 
     def run(self, run_id: str) -> RunEntry:
@@ -83,16 +84,25 @@ class RunIndex:
         Raises:
             KeyError: there is none.
         """
-        with self._lock:
-            entry = self._found.runs.get(run_id)
-            if entry is not None and self._is_there(entry):
-                if not is_still(entry, self.root.joinpath(*entry.parts)):
-                    relative = PurePosixPath(*entry.parts)
-                    entry = make_entry(self.root, relative, entry.card["name"], run_id, entry.card["study"])
-                    # in a copy: whoever compares with what was found before must still see the difference
+        entry = self._found.runs.get(run_id)
+        if entry is not None and self._is_there(entry):
+            if not is_still(entry, self.root.joinpath(*entry.parts)):
+                relative = PurePosixPath(*entry.parts)
+                entry = make_entry(self.root, relative, entry.card["name"], run_id, entry.card["study"])
+                with self._replacing:  # by a copy: whoever compares with what was found before must see the difference
                     self._found = self._found._replace(runs=self._found.runs | {run_id: entry})
-                return entry
+            return entry
+        if self._made == float("-inf"):  # the page of one run must not wait for all others
+            return self._look_for(run_id)
         return self.found(0 if entry else FRESH_SECONDS).runs[run_id]
+
+    def _look_for(self, run_id: str) -> RunEntry:
+        for folder in search_folders(self.root, follow_links=False):
+            if folder is not None and folder.is_run:
+                relative = self._relative(folder.path)
+                if id_of(relative) == run_id:
+                    return self._make_entry(relative, run_id)
+        raise KeyError(run_id)
 
     def _is_there(self, entry: RunEntry) -> bool:
         return self.root.joinpath(*entry.parts).is_dir()
@@ -105,7 +115,7 @@ class RunIndex:
             if folder is None:
                 complete = False
                 continue
-            relative = PurePosixPath(folder.path.relative_to(self.root).as_posix())
+            relative = self._relative(folder.path)
             if folder.is_run:
                 entry = self._run_entry(relative, before)
                 runs[entry.id] = entry
@@ -120,10 +130,12 @@ class RunIndex:
         known = before.runs.get(run_id)
         if known is not None and is_still(known, self.root / relative):
             return known
+        return self._make_entry(relative, run_id)
+
+    def _make_entry(self, relative: PurePosixPath, run_id: str) -> RunEntry:
         holder = relative.parent.parent
         inside = len(relative.parts) >= 2 and relative.parent.name == "runs" and is_study(self.root / holder)
-        name = self._name(relative)
-        return make_entry(self.root, relative, name, run_id, id_of(holder) if inside else None)
+        return make_entry(self.root, relative, self._name(relative), run_id, id_of(holder) if inside else None)
 
     def _study_entry(self, relative: PurePosixPath, before: Found) -> StudyEntry:
         study_id = id_of(relative)
@@ -141,6 +153,9 @@ class RunIndex:
             if run.parts and not is_link(path) and (path / "figures.json").is_file():
                 rungs.setdefault(PurePosixPath(*run.parts).parent, []).append(run)
         return {id_of(folder): ladder_card(id_of(folder), self._name(folder), found) for folder, found in rungs.items()}
+
+    def _relative(self, path: Path) -> PurePosixPath:
+        return PurePosixPath(path.relative_to(self.root).as_posix())
 
     def _name(self, relative: PurePosixPath) -> str:
         return self.root.name if relative == PurePosixPath(".") else str(relative)

@@ -7,6 +7,11 @@ export function emptyState(title: string, ...children: Child[]): HTMLElement {
   return h("div", "empty", h("h2", {}, title), ...children);
 }
 
+/** What stands in a list while the server looks into the folder. */
+export function reading(): HTMLElement {
+  return h("p", "muted", "Reading the runs …");
+}
+
 export function commandLine(text: string): HTMLElement {
   return h("pre", { class: "command", attrs: { tabindex: 0, "aria-label": "command" } }, text);
 }

@@ -5,7 +5,7 @@ import type { Card, State } from "../data/types";
 import { fill, h, setText } from "../dom";
 import { ago, count, counted, shapeText } from "../format";
 import { levelIcon } from "../parts/icons";
-import { commandLine, emptyState } from "../parts/notice";
+import { commandLine, emptyState, reading } from "../parts/notice";
 import { bestText, progress, stateMark } from "../parts/state";
 import { Selection } from "./selection";
 import type { View } from "./view";
@@ -75,7 +75,7 @@ export const runsView: View = ({ store, root, signal, title }) => {
     const every = store.newest();
     filters.hidden = !every.length;
     if (!every.length) {
-      fill(body, store.complete ? noRuns(store.directory) : h("p", "muted", "Reading the runs …"));
+      fill(body, store.complete ? noRuns(store.directory) : reading());
       return;
     }
     const all = wanted.ofStudies ? every : every.filter((card) => card.study === null);

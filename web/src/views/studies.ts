@@ -3,7 +3,7 @@
 import type { Store } from "../data/store";
 import { fill, h, type Child } from "../dom";
 import { ago } from "../format";
-import { commandLine, emptyState } from "../parts/notice";
+import { commandLine, emptyState, reading } from "../parts/notice";
 import { progress, stateMark } from "../parts/state";
 import type { Context, View } from "./view";
 
@@ -26,7 +26,7 @@ function list<T extends Listed>(context: Context, heading: string, kind: string,
   }
   function update(): void {
     const found = [...of(store)].sort((a, b) => b.changed - a.changed);
-    fill(root, h("header", "list-head", h("h1", {}, heading)), found.length ? h("ul", "plain-list", found.map(entry)) : none);
+    fill(root, h("header", "list-head", h("h1", {}, heading)), found.length ? h("ul", "plain-list", found.map(entry)) : store.complete ? none : reading());
   }
   store.onChange(update, signal);
   update();
