@@ -24,9 +24,9 @@ VIEW = {"studies": "study", "ladders": "ladder"}
 """The view of one entry of each list."""
 
 DRAWN = """(hash) => {
-    const images = [...document.images].filter((image) => image.checkVisibility());
-    images.forEach((image) => { image.loading = "eager"; });
-    return document.querySelector("main").dataset.shown === hash && images.every((image) => image.complete && (!image.src || image.naturalWidth));
+    const images = [...document.images].filter((image) => image.src && image.checkVisibility());
+    images.forEach((image) => Object.assign(image, { loading: "eager", decoding: "sync" }));
+    return document.querySelector("main").dataset.shown === hash && images.every((image) => image.naturalWidth);
 }"""
 """True once a view has its data and its images."""
 

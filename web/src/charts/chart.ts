@@ -41,7 +41,7 @@ type Column = (number | null | undefined)[];
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
 /** The columns of uPlot: the union of all steps, and per curve its mean, upper and lower edge. */
-export function columns(curves: Curve[]): uPlot.AlignedData {
+function columns(curves: Curve[]): uPlot.AlignedData {
   const first = curves[0]?.step;
   const shared = curves.every((curve) => sameSteps(curve.step, first));
   if (shared) return [Array.from(first ?? []), ...curves.flatMap((one) => [one.mean, one.high ?? [], one.low ?? []])];

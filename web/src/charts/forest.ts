@@ -8,7 +8,7 @@ import { figure } from "../format";
 type Interval = [number, number, number];
 
 /** The effects with their intervals: relative to the mean without the tip if all have one, else in units of the measure. */
-export function shownEffects(effects: Effect[]): { relative: boolean; intervals: Interval[] } {
+function shownEffects(effects: Effect[]): { relative: boolean; intervals: Interval[] } {
   const isWhole = (values: unknown[]): values is Interval => values.every((value) => typeof value === "number");
   const relative = effects.every((one) => isWhole(one.relative ?? [null]));
   const intervals = effects.map((one): Interval => {
@@ -18,13 +18,13 @@ export function shownEffects(effects: Effect[]): { relative: boolean; intervals:
   return { relative, intervals };
 }
 
-export function effectText(value: number, relative: boolean): string {
+function effectText(value: number, relative: boolean): string {
   if (!Number.isFinite(value)) return "–";
   return `${value > 0 ? "+" : ""}${relative ? `${figure(value * 100, 3)} %` : figure(value, 3)}`;
 }
 
 /** Round numbers between `low` and `high`, about `wanted` of them. */
-export function ticks(low: number, high: number, wanted: number): number[] {
+function ticks(low: number, high: number, wanted: number): number[] {
   const raw = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(raw));
   const size = ([1, 2, 5, 10].find((factor) => factor * power >= raw) ?? 10) * power;

@@ -31,7 +31,7 @@ async function json<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await (await get(path, signal)).json()) as T;
 }
 
-export interface SeriesQuery {
+interface SeriesQuery {
   names: string[];
   from?: number;
   to?: number;

@@ -8,7 +8,7 @@ import { openDrawer } from "./drawer";
 import { levelIcon, verdictIcon } from "./icons";
 
 /** Text in which what stands between grave accents is code. */
-export function prose(text: string): Child[] {
+function prose(text: string): Child[] {
   return text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 }
 

@@ -16,7 +16,7 @@ export function filmstrip(run: string, timeline: Timeline, signal: AbortSignal) 
   const caption = h("figcaption", "muted figures");
   const strip = h("ol", { class: "strip", attrs: { "aria-label": "Sample grids from the first to the last" } });
   const control = scrubber(timeline, () => grids, "Step of the sample grid", signal);
-  const element = h("div", "filmstrip", h("figure", "grid-frame", image, caption), control.element, strip);
+  const element = h("div", {}, h("figure", "grid-frame", image, caption), control.element, strip);
 
   function update(): void {
     const step = grids[indexAt(grids, timeline.step)];

@@ -19,7 +19,7 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
   const canvas = h("canvas", { class: "plane", attrs: { role: "img", "aria-label": label } });
   const bar = h("canvas", { class: "bar", attrs: { width: 256, height: 1, "aria-hidden": "true" } });
   const [low, centre, high] = [h("span"), h("span"), h("span")];
-  const scale = h("div", "color-bar", bar, h("div", "bar-ends figures", low, centre, high));
+  const scale = h("div", {}, bar, h("div", "bar-ends figures", low, centre, high));
   const element = h("div", "game", h("div", "plane-frame", canvas), scale);
 
   /** Fetch what came after the newest frame; one request at a time. */

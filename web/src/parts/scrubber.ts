@@ -14,7 +14,7 @@ export function scrubber(timeline: Timeline, steps: () => ArrayLike<number>, lab
   const slider = h("input", { attrs: { type: "range", min: 0, max: 0, value: 0, "aria-label": label } });
   const output = h("output", "figures scrubber-step");
   const newest = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: () => timeline.pin(null) } }, "Newest");
-  const play = h("button", { class: "quiet play", attrs: { type: "button" }, on: { click: toggle } });
+  const play = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: toggle } });
   let timer = 0;
 
   function choose(index: number): void {

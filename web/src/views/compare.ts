@@ -22,10 +22,12 @@ interface Compared {
   stroke: Stroke;
   letter: string;
   series: Record<string, Buckets>;
+  /** False while the curves are made of a part of the rows. */
+  complete: boolean;
 }
 
 /** The paths whose values differ, with the value in each run; runs that have no such path have undefined. */
-export function differences(recipes: Record<string, unknown>[]): [string, unknown[]][] {
+function differences(recipes: Record<string, unknown>[]): [string, unknown[]][] {
   const paths = [...new Set(recipes.flatMap((recipe) => Object.keys(recipe)))];
   return paths
     .map((path): [string, unknown[]] => [path, recipes.map((recipe) => recipe[path])])
@@ -39,8 +41,7 @@ export const compareView: View = async (context, parameter) => {
   const compared = await Promise.all(
     ids.map(async (id, index): Promise<Compared> => {
       const run = await fetchRun(id, signal);
-      const answer = await fetchSeries(id, { names: run.series, points: 512 }, signal);
-      return { run, series: answer.series, letter: String.fromCharCode(65 + index), stroke: STROKES[index] as Stroke };
+      return { run, ...(await curvesOf(run, signal)), letter: String.fromCharCode(65 + index), stroke: STROKES[index] as Stroke };
     }),
   );
   const timeline = new Timeline();
@@ -63,25 +64,39 @@ export const compareView: View = async (context, parameter) => {
   store.events.watch(ids);
 };
 
-/** Fetch the curves of a run anew when it goes on; the grids are those of the time when the view was opened. */
+/** Fetch the curves of a run anew when it goes on, or when the server has read more of it. */
 function follow(compared: Compared[], draw: () => void, { store, signal }: Context): void {
-  const busy = new Set<string>();
+  const busy = new Set<Compared>();
+  async function update(one: Compared): Promise<void> {
+    if (busy.has(one) || signal.aborted) return;
+    busy.add(one);
+    try {
+      Object.assign(one, await curvesOf(one.run, signal));
+      draw();
+    } catch {
+      // The next event asks again.
+    } finally {
+      busy.delete(one);
+    }
+    later(one);
+  }
+  const later = (one: Compared): void => {
+    if (!one.complete) window.setTimeout(() => void update(one), 1500);
+  };
   store.events.on(
     "run",
     (event: RunEvent) => {
       const one = compared.find(({ run }) => run.id === event.id);
-      if (!one || !event.rows || busy.has(event.id)) return;
-      busy.add(event.id);
-      fetchSeries(event.id, { names: one.run.series, points: 512 }, signal)
-        .then((answer) => {
-          one.series = answer.series;
-          draw();
-        })
-        .catch(() => undefined)
-        .finally(() => busy.delete(event.id));
+      if (one && event.rows) void update(one);
     },
     signal,
   );
+  compared.forEach(later);
+}
+
+async function curvesOf(run: Run, signal: AbortSignal): Promise<Pick<Compared, "series" | "complete">> {
+  const { series, complete } = await fetchSeries(run.id, { names: run.series, points: 512 }, signal);
+  return { series, complete };
 }
 
 function key({ stroke, letter }: Compared): HTMLElement {
@@ -161,7 +176,7 @@ function differenceTable(compared: Compared[]): HTMLElement {
 }
 
 /** The steps at which all runs have a sample grid, or if there are none, those of the first run. */
-export function commonSteps(grids: number[][]): number[] {
+function commonSteps(grids: number[][]): number[] {
   const [first = [], ...others] = grids.filter((steps) => steps.length);
   const sets = others.map((steps) => new Set(steps));
   const common = first.filter((step) => sets.every((set) => set.has(step)));

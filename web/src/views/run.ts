@@ -32,7 +32,7 @@ class RunPage {
   private readonly gameScrubber;
   private readonly head = h("header", "run-head");
   private readonly alarms = h("section", "side-section");
-  private readonly samples = h("section", "side-section samples");
+  private readonly samples = h("section", "side-section");
   private readonly details = h("div", "run-details");
   private shownAlarms = -1;
   private fetching = false;
@@ -117,7 +117,7 @@ class RunPage {
       this.game.open(run.id);
     }
     if (run.grids.length && !run.frames) parts.push(h("h2", {}, "Samples"), this.film.element);
-    if (run.grids.length && run.frames) parts.push(h("details", "grids", h("summary", {}, "Sample grids"), this.film.element));
+    if (run.grids.length && run.frames) parts.push(h("details", {}, h("summary", {}, "Sample grids"), this.film.element));
     if (!parts.length) parts.push(h("h2", {}, "Samples"), h("p", "muted", "The first sample grid is not written yet."));
     const kind = `${Boolean(run.frames)},${run.grids.length > 0}`;
     if (this.samples.dataset["kind"] !== kind) {
@@ -153,7 +153,7 @@ class RunPage {
         "button",
         { class: `alarm-row level-${alarm.level}`, attrs: { type: "button" }, on: { click: open } },
         levelIcon(alarm.level),
-        h("span", "alarm-words", alarm.message),
+        h("span", {}, alarm.message),
         h("span", "figures muted", count(alarm.step)),
       ),
     );

@@ -17,7 +17,7 @@ const STATES: (State | "")[] = ["", "running", "done", "stopped", "failed", "int
 const wanted = { text: "", state: "", ofStudies: false };
 
 /** True if every word of `text` occurs in what the list shows of a run. */
-export function matches(card: Card, text: string, state: string): boolean {
+function matches(card: Card, text: string, state: string): boolean {
   if (state && card.state !== state) return false;
   const shown = [card.name, card.recipe, card.data, card.state].join(" ").toLowerCase();
   return text.toLowerCase().split(/\s+/).every((word) => shown.includes(word));

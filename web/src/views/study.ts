@@ -18,7 +18,7 @@ interface Panel {
 }
 
 /** One panel per base and measure: effects in different units share no axis. */
-export function panels(study: Study): Panel[] {
+function panels(study: Study): Panel[] {
   return study.bases.flatMap((base) =>
     base.measures.map(({ name, better }) => ({
       base: base.name,
