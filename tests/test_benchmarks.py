@@ -10,6 +10,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,9 @@ OTHERS = {
 
 NEEDED = {"parity": ("POISE_STYLEGAN2", "POISE_BIGGAN")}
 """Targets that need a checkout of other authors' code, which one of these environment variables names."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Programs of which the target `server` needs one."""
 
 SLOW = ["modes.py stacked", "modes.py small"]
 """Commands that train a classifier of digits first."""
@@ -112,6 +116,8 @@ def test_every_line_of_a_target_runs(target: str, quick: Any, capsys: pytest.Cap
     needed = NEEDED.get(target, ())
     if needed and not any(map(os.environ.get, needed)):
         pytest.skip(f"needs {' or '.join(needed)}")
+    if target == "server" and not any(map(shutil.which, BROWSERS)):
+        pytest.skip("Chromium is not installed")
     for script, *words in commands(target):
         quick(script, *words)
         output = capsys.readouterr()
