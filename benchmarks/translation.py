@@ -29,7 +29,6 @@ from torch import Tensor
 
 import poise
 from poise.data.source import ImageDataset
-from poise.measure import classifier
 from poise.measure.catalogue import select_measures
 from poise.measure.classifier import accuracy_on, train_classifier
 from poise.networks.translation import split_parts
@@ -162,12 +161,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two steps of tiny networks, which measure nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.quick:
-        classifier.SAMPLES_SEEN = (640, 640)
     if options.what == "table":
         print(table(read_results(options.results)))
         return
     arms = options.arms.split(",") if options.arms else list(ARMS[options.what])
+    arms = arms[:1] if options.quick else arms
     with tempfile.TemporaryDirectory() as temporary:
         out = options.out or Path(temporary)
         results = Path(temporary) / "results.jsonl" if options.quick else options.results
