@@ -19,23 +19,29 @@ from poise.runs import translate_folder
 from poise.runs.generate import BLOCK
 from poise.runs.run import Run
 from poise.utils.images import to_bytes, to_float
-from two_domains import SIDE, trained, use_data
+from two_domains import CLASSES, SIDE, trained, translating, use_data
 
-RUNS: dict[str, tuple[str, str, tuple[dict[str, Any], ...]]] = {
-    "pairs": ("a_to_b", "pairs", ()),
-    "random": ("a_to_b", "pairs", ({"kind": "standing_dropout", "rate": 0.5},)),
-    "cycle": ("both_ways", "domains", ({"kind": "averaged_weights", "half_life": 5.0, "ramp_up": 0.0},)),
-    "same": ("same", "same", ()),
+DROPOUT, AVERAGED = {"kind": "standing_dropout"}, {"kind": "averaged_weights", "half_life": 5.0, "ramp_up": 0.0}
+BY_LABEL: dict[str, Any] = {
+    "conditioning": {"g": {"kind": "channels", "dim": 4}},
+    "network": translating("a_to_b").canonical()["network"] | {"g": {"kind": "unet", "width": 4, "norm": "batch"}},
+}
+RUNS: dict[str, tuple[str, str, list[dict[str, Any]], dict[str, Any]]] = {
+    "pairs": ("a_to_b", "pairs", [], {}),
+    "random": ("a_to_b", "pairs", [DROPOUT], {}),
+    "cycle": ("both_ways", "domains", [AVERAGED], {}),
+    "same": ("same", "same", [], {}),
+    "labels": ("a_to_b", "labelled pairs", [], BY_LABEL),
 }
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
-    for name, (direction, kind, tricks) in RUNS.items():
+    for name, (direction, kind, tricks, changes) in RUNS.items():
         with pytest.MonkeyPatch.context() as patch:
             use_data(patch, kind)
-            folders[name] = trained(tmp_path_factory.mktemp("runs") / name, direction, *tricks).path
+            folders[name] = trained(tmp_path_factory.mktemp("runs") / name, direction, *tricks, **changes).path
     return folders
 
 
@@ -172,6 +178,21 @@ def test_dropout_stays_on_and_gives_copies(poise: Any, runs: dict[str, Path], ph
     words = ("translate", runs["pairs"], "--data", photos, "--out", tmp_path / "no")
     poise(*words, "--copies", 2).assert_error(2, "--copies", "draws no random numbers", "leave it out")
     assert not (tmp_path / "no").exists()
+
+
+def test_a_g_that_takes_labels_translates_to_a_class(
+    poise: Any, runs: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    words = ("translate", runs["labels"], "--data", photos / "one.png")
+    poise(*words, "--out", tmp_path / "no").assert_error(2, "--label", "translates to a class", "one, two, three, four")
+    found = {}
+    for name in CLASSES[1:3]:
+        assert poise(*words, "--out", tmp_path / name, "--label", name).code == 0
+        found[name] = read(tmp_path / name / "one.png")
+        expected = translated(runs["labels"], noise(seed=1), label=CLASSES.index(name))
+        assert nearly(found[name], expected)
+    assert not np.array_equal(*found.values())
+    poise(*words, "--out", tmp_path / "two", "--label", "one").assert_error(2, "another label", "two instead of one")
 
 
 def test_an_interrupted_folder_is_continued(

@@ -17,23 +17,28 @@ from poise.export.exporter import export_generator
 from poise.export.formats import missing_packages
 from poise.export.repository import build_repository, write_repository
 from poise.runs.run import Run
-from two_domains import SIDE, trained, use_data
+from two_domains import SIDE, trained, translating, use_data
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run in each direction of translation, and one with dropout."""
+    """A run in each direction of translation, one with dropout and one with labels."""
     found = {}
-    for direction, kind, tricks in (
-        ("a_to_b", "pairs", ()),
-        ("both_ways", "domains", ()),
-        ("same", "same", ()),
-        ("a_to_b", "labelled pairs", ({"kind": "standing_dropout"},)),
-    ):
+    unet = {"kind": "unet", "width": 4, "norm": "batch"}
+    by_label = {"conditioning": {"g": {"kind": "channels", "dim": 4}}}
+    by_label["network"] = translating("a_to_b").canonical()["network"] | {"g": unet}
+    runs: list[tuple[str, str, str, list[dict[str, Any]], dict[str, Any]]] = [
+        ("a_to_b", "a_to_b", "pairs", [], {}),
+        ("both_ways", "both_ways", "domains", [], {}),
+        ("same", "same", "same", [], {}),
+        ("a_to_b, random", "a_to_b", "pairs", [{"kind": "standing_dropout"}], {}),
+        ("a_to_b, labels", "a_to_b", "labelled pairs", [], by_label),
+    ]
+    for name, direction, kind, tricks, changes in runs:
         with pytest.MonkeyPatch.context() as patch:
             use_data(patch, kind)
             out = tmp_path_factory.mktemp("runs") / direction
-            found[f"{direction}, random" if tricks else direction] = trained(out, direction, *tricks).path
+            found[name] = trained(out, direction, *tricks, **changes).path
     return found
 
 
@@ -64,7 +69,7 @@ def test_the_file_translates_as_the_run_does(
         generator.latents(3)
 
 
-@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "pt2"])
 def test_graphs_have_named_inputs_and_any_batch(folders: dict[str, Path], form: str) -> None:
     if missing_packages(form):
         pytest.skip("the extra 'export' is not installed")
@@ -78,6 +83,15 @@ def test_graphs_have_named_inputs_and_any_batch(folders: dict[str, Path], form: 
         [found] = session.run(None, {"source": images(3).numpy()})
         expected = run.translate(images(3), direction="b_to_a").numpy()
         assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_g_that_takes_labels(folders: dict[str, Path], tmp_path: Path) -> None:
+    run = Run(folders["a_to_b, labels"])
+    done = export_generator(run, "safetensors")
+    assert done.inputs == ("source", "labels")
+    (tmp_path / "g.safetensors").write_bytes(done.data)
+    found = poise.load_generator(tmp_path / "g.safetensors")(images(1), torch.full((5,), 2))
+    torch.testing.assert_close(found, run.translate(images(1), label=2), atol=1e-5, rtol=1e-4)
 
 
 def test_random_layers_and_wrong_directions_are_refused(folders: dict[str, Path]) -> None:

@@ -97,8 +97,10 @@ def _averages(run: Run) -> bool:
 
 
 def _measure_rows(line: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    floors = line.get("floor", {})
-    return [(name, _number(value), _number(floors.get(name))) for name, value in line["measures"].items()]
+    floors, baselines = line.get("floor", {}), line.get("baseline", {})
+    references = {name: _number(floors.get(name)) for name in line["measures"]}
+    references |= {name: f"{_number(value)} without translation" for name, value in baselines.items()}
+    return [(name, _number(value), references[name]) for name, value in line["measures"].items()]
 
 
 def _number(value: Any) -> str:
