@@ -425,17 +425,14 @@ def test_a_folder_with_foreign_files_is_refused(poise: Poise, tmp_path: Path, in
 
 def test_two_simultaneous_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
     """Both find an empty folder; the first finishes before the second claims it, and nothing is overwritten."""
-    out, ended = tmp_path / "run", threading.Event()
-    still, turn = training._refuse_changed_folder, threading.Barrier(2, timeout=60)
+    out, built, ended = tmp_path / "run", threading.Event(), threading.Event()
     building = training.Trainer
 
     def waiting(*arguments: Any, **options: Any) -> Any:
         made = building(*arguments, **options)
         if threading.current_thread().name == "second":
-            turn.wait()
+            built.set()
             ended.wait(60)
-        else:
-            turn.wait()
         return made
 
     monkeypatch.setattr(training, "Trainer", waiting)
@@ -449,11 +446,11 @@ def test_two_simultaneous_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     thread = threading.Thread(target=second, name="second")
     thread.start()
+    assert built.wait(60)  # threads share the global random state, which both would seed otherwise
     train(small(), out)
     before = contents(out)
     ended.set()
     thread.join(60)
-    assert still is training._refuse_changed_folder
     (error,) = errors
     assert isinstance(error, RecipeError)
     assert "another run has written to this folder" in str(error)
