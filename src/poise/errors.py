@@ -120,3 +120,19 @@ class Stopped(PoiseError):
     """A signal stopped the run; its state is saved, and `--resume` continues it."""
 
     exit_code = 75
+
+
+class RankLost(Stopped):
+    """Another process of a run on several ranks has died or doesn't answer; `--resume` continues from a checkpoint."""
+
+
+class RankFailed(PoiseError):
+    """Another rank has failed, which prints the reason; this one ends with the same exit code.
+
+    Args:
+        code: the exit code of the other rank.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__("another rank has failed", cure="see its message")
+        self.exit_code = code

@@ -90,7 +90,7 @@ class Thresholds(Ratio):
         """True for the first move, then while the loss of the last move is above the threshold."""
         if not super().should_move(context, last):
             return False
-        return last is None or float(last.logged["adversarial"]) > self.thresholds[context.side]
+        return last is None or float(context.ranks.mean(last.logged["adversarial"])) > self.thresholds[context.side]
 
 
 class AloneConfig(TempoConfig):

@@ -25,6 +25,7 @@ from poise.core.hooks import Tempo, Trick
 from poise.core.move import MoveData
 from poise.core.player import Player
 from poise.core.random_streams import RandomStreams
+from poise.core.ranks import ALONE, Ranks
 from poise.core.types import DiscriminatorOutput, MoveContext, Side
 from poise.data.source import DataSplits, ImageDataset, Source
 from poise.data.toys import RingConfig
@@ -43,7 +44,7 @@ from poise.recipe.model import Recipe
 from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.tempo import Ratio
 from poise.training.critics import make_critics
-from poise.training.state import STEP_FUNCTIONS
+from poise.training.state import STEP_FUNCTIONS, running_statistics
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -244,9 +245,15 @@ class Session:
     """
 
     def __init__(
-        self, recipe: Recipe, source: Source, *, streams: RandomStreams | None = None, precision: Precision = "fp32"
+        self,
+        recipe: Recipe,
+        source: Source,
+        *,
+        streams: RandomStreams | None = None,
+        precision: Precision = "fp32",
+        ranks: Ranks = ALONE,
     ):
-        self.recipe, self.source = recipe, source
+        self.recipe, self.source, self.ranks = recipe, source, ranks
         self.streams = streams or RandomStreams(recipe.seed)
         critics = make_critics(recipe, DataSplits(source), CPU).networks
         self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams, critics=critics)
@@ -278,14 +285,16 @@ class Session:
 
         with patch.object(step, "sample", draw), patch.object(reconstruction_step, "reconstruct", encode):
             for _ in range(steps):
-                self.streams.seed_global("step", self.done)
+                self.streams.seed_global("step", self.done, *([self.ranks.rank] if self.ranks.rank else []))
                 STEP_FUNCTIONS[self.game.tempo.step_kind](self.game, self.batches, self.context(), self.metrics)
+                self.ranks.average(running_statistics(self.game))
                 self.done += 1
         return self
 
     def context(self) -> MoveContext:
         """The context of the next step."""
-        return MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams)
+        rank = self.ranks.rank
+        return MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams, ranks=self.ranks, rank=rank)
 
     def saved(self) -> dict[str, Tensor]:
         """All state, as a checkpoint holds it."""

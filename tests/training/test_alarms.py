@@ -30,6 +30,7 @@ from poise.recipe.model import FREE_TO_CHANGE, Recipe, differences
 from poise.recipe.toml import parse_toml
 from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
+from poise.training import due
 from poise.training.alarms import AlarmHandler, AlarmTriggered
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.listener import NullListener
@@ -739,7 +740,7 @@ def test_the_best_checkpoint_of_deleted_steps_is_deleted(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(PeriodicEvaluator, "to_json", planted)
     spoil(monkeypatch, {11: of_all})
-    monkeypatch.setattr(PeriodicEvaluator, "is_due", lambda _, step: step % 2 == 0 or step > 12)
+    monkeypatch.setattr(due, "evaluates", lambda _, step: step % 2 == 0 or step > 12)
     table = guarded(14).canonical() | {"measure": {"every": 2, "measures": ["fid"], "n": 50}}
     train(decode(table), out)
     assert info(out)["setbacks"] == 1

@@ -36,8 +36,9 @@ from poise.cli import (
 )
 from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
-from poise.errors import PoiseError, is_out_of_memory
+from poise.errors import PoiseError, RankFailed, is_out_of_memory
 from poise.training.signals import Signals, owned_process
+from poise.utils.launcher import rank_of_process
 from poise.utils.printing import make_streams_lenient, print_error, print_line, print_text
 
 app = typer.Typer(
@@ -144,6 +145,8 @@ MEMORY_CURES = {
 
 def _report_error(error: Exception, arguments: list[str]) -> int:
     """Print an error as one line and return its exit code."""
+    if isinstance(error, RankFailed):
+        return error.exit_code  # the other rank has printed the reason
     if isinstance(error, PoiseError):
         return _fail(str(error), error.exit_code)
     if isinstance(error, TyperException):
@@ -158,5 +161,6 @@ def _report_error(error: Exception, arguments: list[str]) -> int:
 
 
 def _fail(line: str, code: int) -> int:
-    print_error(line)
+    rank = rank_of_process()
+    print_error(f"rank {rank}: {line}" if rank else line)
     return code

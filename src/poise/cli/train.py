@@ -20,6 +20,7 @@ from poise.cli.options import (
     Text,
     TrustCode,
 )
+from poise.utils.launcher import number_of_ranks, rank_of_process, restarts
 
 
 def train(
@@ -55,9 +56,11 @@ def train(
     from poise.cli.recipe_arguments import apply_changes
 
     seconds = check_time(time)
+    resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
     _check_time_and_steps(seconds, steps, resume=resume)
     choice = None
     if recipe is None and data is not None and init_from is None and not resume:
+        _check_choice()
         from poise.recipe.choose import DEFAULT_SECONDS, Limits
         from poise.training.default_recipe import default_choice
 
@@ -77,9 +80,10 @@ def train(
         keep_channels(table, recipe_run)
     from poise.cli.progress_view import choose_view
     from poise.recipe.decode import decode
+    from poise.training.listener import NullListener
 
     decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
-    view = choose_view()
+    view = choose_view() if rank_of_process() == 0 else NullListener()
     if recipe_run is not None:
         view.on_message(f"recipe: that of {recipe_run}, with the changes given")
     view.on_message("starting ...")
@@ -118,6 +122,22 @@ def _check_time_and_steps(seconds: float | None, steps: int | None, *, resume: b
         other = "--resume" if resume else "--steps"
         cure = "give the new number of steps with --steps" if resume else "leave one of them out"
         raise RecipeError(f"can't be combined with {other}", where="--time", cure=cure)
+    if seconds is not None and number_of_ranks() > 1:
+        cure = "give the number of steps with --steps"
+        raise RecipeError("the time of a step on several ranks is not measured", where="--time", cure=cure)
+
+
+def _check_choice() -> None:
+    """Refuse to choose a recipe on several ranks: it depends on the time of a step, and each would choose its own.
+
+    Raises:
+        RecipeError: there are several.
+    """
+    from poise.errors import RecipeError
+
+    if number_of_ranks() > 1:
+        cure = "name one, for example images, or the recipe.toml of a run on one rank"
+        raise RecipeError("no recipe is chosen on several ranks", where="RECIPE", cure=cure)
 
 
 def initial_table(recipe: Text, out: Text, *, resume: bool, init_from: Text = None) -> dict[str, Any]:

@@ -243,9 +243,9 @@ class PostUpdate(Trick):
 
 
 def apply_opponent_swaps(tricks: Sequence[OpponentSwap], side: Side, net: nn.Module, context: MoveContext) -> nn.Module:
-    """The network that plays `side` in this move."""
+    """The network that plays `side` in this move, the same on all ranks."""
     for trick in tricks:
-        net = trick.select_network(side, net, context)
+        net = trick.select_network(side, net, context.of_all_ranks)
     return net
 
 
@@ -258,15 +258,21 @@ def concat_batches(first: Batch, second: Batch) -> Batch:
 
 
 def apply_fake_replacements(tricks: Sequence[FakeReplacement], fake: Batch, context: MoveContext) -> Batch:
-    """The batch of fake samples after all replacements; each trick replaces some of the samples that are still new."""
+    """The batch of fake samples after all replacements; each trick replaces some of the samples that are still new.
+
+    The tricks get the fake samples of all ranks, so that what they keep is the same on each.
+    """
+    if not tricks:
+        return fake
     replaced: list[Batch] = []
+    fake = fake.map(context.ranks.gather)
     for trick in tricks:
         if len(fake.images):
-            fake, replacements = trick.replace_fakes(fake, context)
+            fake, replacements = trick.replace_fakes(fake, context.of_all_ranks)
             replaced += [replacements] if len(replacements.images) else []
     for replacements in reversed(replaced):  # every sample keeps its index in the batch
         fake = concat_batches(fake, replacements)
-    return fake
+    return fake.map(context.ranks.part)
 
 
 def apply_input_transforms(

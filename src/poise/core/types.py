@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
+from poise.core.ranks import ALONE, Ranks
 
 Shape = tuple[int, ...]
 """The shape of one sample: (channels, height, width) for images, (2,) for points in the plane."""
@@ -58,6 +60,10 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """A function of the images, and of the labels if there are any."""
+        return Batch(function(self.images), None if self.labels is None else function(self.labels))
+
 
 class DataSpec(NamedTuple):
     """What networks must know about the data before they are built.
@@ -95,11 +101,13 @@ class MoveContext:
     Attributes:
         step: the number of steps done before this one; the first is 0.
         steps: the number of steps in the whole run.
-        batch_size: the number of real, and of fake, samples in a move.
+        batch_size: the number of real, and of fake, samples in a move, on all ranks together.
         streams: the run's named random streams.
         side: the player that moves.
         turn: the index of the move among the moves of that player in this step.
         call: the index of a repeated computation within the move, such as a second forward pass.
+        ranks: the processes that make this move together, each with its part of the batch.
+        rank: the rank whose random numbers `generator` gives.
     """
 
     step: int
@@ -109,6 +117,8 @@ class MoveContext:
     side: Side = Side.D
     turn: int = 0
     call: int = 0
+    ranks: Ranks = ALONE
+    rank: int = 0
 
     @property
     def progress(self) -> float:
@@ -122,16 +132,27 @@ class MoveContext:
 
     def for_move(self, side: Side, turn: int) -> MoveContext:
         """The context of one move of this step."""
-        return MoveContext(self.step, self.steps, self.batch_size, self.streams, side, turn)
+        return MoveContext(
+            self.step, self.steps, self.batch_size, self.streams, side, turn, ranks=self.ranks, rank=self.rank
+        )
 
     def with_call(self, call: int) -> MoveContext:
         """The context of the `call`-th repetition of a computation in this move, with random numbers of its own."""
         return replace(self, call=call) if call else self
 
+    @property
+    def of_all_ranks(self) -> MoveContext:
+        """This context with random numbers that are the same on all ranks: those of rank 0."""
+        return replace(self, rank=0) if self.rank else self
+
     def generator(self, name: str) -> torch.Generator:
-        """A generator for the stream `name` of this move: a function of seed, name, player, step, turn and call."""
+        """A generator for the stream `name` of this move: a function of seed, name, player, step, turn, call and rank.
+
+        On rank 0 it is that of a run on a single rank.
+        """
         again = f"/call {self.call}" if self.call else ""
-        return self.streams(f"{self.side.value}/{name}{again}", self.step, self.turn)
+        other = f"/rank {self.rank}" if self.rank else ""
+        return self.streams(f"{self.side.value}/{name}{again}{other}", self.step, self.turn)
 
 
 class DiscriminatorOutput(NamedTuple):

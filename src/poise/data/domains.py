@@ -18,6 +18,7 @@ from torch import Tensor
 
 from poise.core.config import reject_value
 from poise.core.random_streams import RandomStreams, derive_seed
+from poise.core.ranks import Ranks
 from poise.core.types import Batch
 from poise.data.image_array import MIN_COUNT
 from poise.data.listing import Listing
@@ -82,6 +83,10 @@ class TwoDomains(SizedSource):
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Batch `index` of each domain, in an order of its own."""
         return _stack([source.batch(index, size, streams).images for source in self._sources])
+
+    def part_of_batch(self, index: int, size: int, streams: RandomStreams, ranks: Ranks) -> Batch:
+        """See `Source.part_of_batch`."""
+        return _stack([source.part_of_batch(index, size, streams, ranks).images for source in self._sources])
 
     def batch_labels(self, index: int, size: int, streams: RandomStreams) -> None:
         """None."""

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from poise.core.config import ComponentConfig, reject_value
 from poise.core.random_streams import RandomStreams, derive_seed
+from poise.core.ranks import Ranks
 from poise.core.types import Batch, DataSpec, Shape
 from poise.data.decode import TargetFormat, convert_array
 from poise.errors import memory_errors
@@ -74,6 +75,10 @@ class Source(ABC):
     def batch_labels(self, index: int, size: int, streams: RandomStreams) -> Tensor | None:
         """The labels of batch `index`, B, or None if the data has no labels."""
         return self.batch(index, size, streams).labels
+
+    def part_of_batch(self, index: int, size: int, streams: RandomStreams, ranks: Ranks) -> Batch:
+        """The samples of batch `index` that belong to a rank, B / number of ranks."""
+        return self.batch(index, size, streams).map(ranks.part)
 
     @abstractmethod
     def preview(self, n: int) -> Tensor:
@@ -144,6 +149,12 @@ class SizedSource(Source):
     def batch(self, index: int, size: int, streams: RandomStreams) -> Batch:
         """Samples index * size to (index + 1) * size of the concatenated epochs, so that no sample is dropped."""
         return self.gather(self.batch_indices(index, size, streams))
+
+    def part_of_batch(self, index: int, size: int, streams: RandomStreams, ranks: Ranks) -> Batch:
+        """See `Source.part_of_batch`; reads only these samples."""
+        if ranks.size == 1:
+            return self.batch(index, size, streams)
+        return self.gather(ranks.part(self.batch_indices(index, size, streams)))
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:

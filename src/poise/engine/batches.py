@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from poise.core.random_streams import RandomStreams, derive_seed
+from poise.core.ranks import ALONE, Ranks
 from poise.core.types import MoveContext
 from poise.data.source import DataSplits, SizedSource, Source
 from poise.latents import Latent
 from poise.utils.images import flip_where, to_float
 
 
-def flip_at_random(images: Tensor, seed: int, index: int) -> Tensor:
+def flip_at_random(images: Tensor, seed: int, index: int, ranks: Ranks = ALONE) -> Tensor:
     """Images, B x H x W x C, of which each one is flipped left to right with probability 1/2.
 
     Which ones are flipped is a function of (seed, index) only. As G then learns the distribution of images and flips,
@@ -25,15 +26,17 @@ def flip_at_random(images: Tensor, seed: int, index: int) -> Tensor:
     (its `xflip`), so that each epoch has every image and its flip once; the distribution is the same.
 
     Args:
-        images: the images of batch `index`.
+        images: the images of batch `index`, or a rank's part of them.
         seed: the seed of the run.
         index: the index of the batch.
+        ranks: the ranks that the batch is divided among.
 
     Source: Karras et al. 2020 (StyleGAN2-ADA, arXiv:2006.06676), and the authors' `training/dataset.py`.
     """
     # drawn with numpy, so that the flips do not depend on the device
-    drawn = np.random.Generator(np.random.Philox(derive_seed(seed, "data/mirror", index))).random(len(images)) < 0.5
-    return flip_where(torch.from_numpy(drawn), images)
+    generator = np.random.Generator(np.random.Philox(derive_seed(seed, "data/mirror", index)))
+    flipped = torch.from_numpy(generator.random(len(images) * ranks.size) < 0.5)
+    return flip_where(ranks.part(flipped), images)
 
 
 def bind_latent(latent: Latent, source: Source, device: torch.device, *, mirror: bool = False) -> Latent:
@@ -148,10 +151,12 @@ class RealBatches:
         batch = self._batch(context)
         images, classes = None, None
         if real:
-            images, classes = self.source.batch(*batch)
-            images = flip_at_random(images, context.streams.seed, batch[0]) if self.mirror else images
+            images, classes = self.source.part_of_batch(*batch, context.ranks)
+            if self.mirror:
+                images = flip_at_random(images, context.streams.seed, batch[0], context.ranks)
         elif labels:
             classes = self.source.batch_labels(*batch)
+            classes = classes if classes is None else context.ranks.part(classes)
         samples = None if images is None else to_device(images, self.device)
         if not labels:
             return samples, None
@@ -167,7 +172,7 @@ class RealBatches:
         """
         if not isinstance(self.source, SizedSource):
             raise ValueError("endless data has no indices")  # `check_players` refuses such a recipe with a cure
-        return self.source.batch_indices(*self._batch(context)).to(self.device)
+        return context.ranks.part(self.source.batch_indices(*self._batch(context))).to(self.device)
 
     def _batch(self, context: MoveContext) -> tuple[int, int, RandomStreams]:
         """The arguments of `Source.batch`: the batch's index, its size, the streams that order the data."""

@@ -65,7 +65,7 @@ def sample(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:
     """Load real samples, draw latents and generate fake samples; in D's move without a gradient through G."""
     needs = game.requirements(context)
     real, labels = batches.load(context, real=needs.real, labels=game.uses_labels)
-    latents = game.latent.sample(context.batch_size, context.generator("latents"))
+    latents = context.ranks.part(game.latent.sample(context.batch_size, context.of_all_ranks.generator("latents")))
     generate, reconstruct = game.generate_fn(context, labels), game.reconstruct_fn(batches, context, real, labels)
     fake, required = generate(latents), (needs.input_gradients, needs.outputs)
     return MoveData(context, latents, fake, real, labels, labels, *required, generate, reconstruct)
@@ -123,8 +123,7 @@ def adversarial_losses(game: Game, move: MoveData) -> Losses:
 def backward(game: Game, loss: Tensor, move: MoveData, metrics: StepMetrics) -> None:
     """Backpropagate and transform the gradients; `apply_update` takes the optimiser's step."""
     player = game.players[move.context.side]
-    player.clear_gradients()
-    loss.backward()
+    player.backward(loss, move.context.ranks)
     player.set_found_inf(metrics.add_norms(f"{player.side}/grad_norm", player.gradients()))
     for trick in game.active_tricks(player.side).gradient_transforms:
         trick.transform_gradients(player, move)

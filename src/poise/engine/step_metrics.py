@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from poise.core.metrics_log import Stat
+from poise.core.ranks import Ranks
 from poise.core.types import to_float64
 
 Series = npt.NDArray[np.float64]
@@ -56,6 +57,7 @@ class StepMetrics:
         self._scores: list[tuple[Tensor, Tensor]] = []
         self._series: dict[str, list[Tensor]] = defaultdict(list)
         self._first_non_finite: dict[str, list[Tensor]] = defaultdict(list)
+        self._num_averaged: dict[str, int] = {}
 
     def add(self, name: str, value: Tensor) -> None:
         """Add a scalar, 0-dim."""
@@ -105,12 +107,23 @@ class StepMetrics:
         """The statistics of the interval, in one transfer from the device; all metrics are dropped afterwards."""
         pending = self.state_dict()
         self._series.clear()
+        self._num_averaged.clear()
         self._first_non_finite.clear()
         if not pending:
             return {}
         numbers = torch.cat([to_float64(series) for series in pending.values()]).cpu().double().numpy()
         ends = np.cumsum([len(series) for series in pending.values()])[:-1]
         return {name: statistics(series) for name, series in sorted(zip(pending, np.split(numbers, ends), strict=True))}
+
+    def average(self, ranks: Ranks) -> None:
+        """Replace the pending values, which each rank has of its part of the batch, by their means over the ranks."""
+        if ranks.size == 1:
+            return
+        pending = self.state_dict()
+        new = {name: series[self._num_averaged.get(name, 0) :] for name, series in sorted(pending.items())}
+        ranks.average(list(new.values()))
+        self._series = defaultdict(list, {name: [series] for name, series in pending.items()})
+        self._num_averaged = {name: len(series) for name, series in pending.items()}
 
     def first_non_finite(self, name: str) -> NonFiniteGradient | None:
         """The first tensor of `add_norms` with a non-finite norm since the last row, or None."""
@@ -130,6 +143,7 @@ class StepMetrics:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore pending values."""
+        self._num_averaged = {name: len(series) for name, series in state.items()}
         self._series = defaultdict(list, {name: [series] for name, series in state.items()})
 
 

@@ -119,6 +119,9 @@ class StyleBroadcast(nn.Module):
     takes_truncation: ClassVar[bool] = True
     """That it reads the attribute `truncation`, by which an export finds the layers that truncate."""
 
+    running_statistics: ClassVar[tuple[str, ...]] = ("w_mean",)
+    """The buffers that follow the batches, which several ranks average."""
+
     w_mean: Tensor
     truncation: float | Tensor
 

@@ -69,9 +69,9 @@ class BeganModule(ObjectiveModule[Began]):
     def after_update(self, move: MoveData) -> None:
         """Store E L(x) after D's move. Update k after G's first move, and log `g/k` and `g/convergence` (M)."""
         if move.context.side is Side.D:
-            self.real.copy_(-move.score("real").mean())
+            self.real.copy_(move.context.ranks.mean(-move.score("real").mean()))
             return
-        fake = -move.score("fake").mean()
+        fake = move.context.ranks.mean(-move.score("fake").mean())
         move.logged["convergence"] = convergence(self.real, fake, self.config.gamma)
         if move.context.turn == 0:
             updated = next_k(self.k, self.real, fake, self.config.gamma, self.config.lambda_k)

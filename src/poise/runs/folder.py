@@ -40,6 +40,10 @@ def is_run_folder(path: Path) -> bool:
     return (path / "run.json").is_file() or ((path / "recipe.toml").is_file() and (path / "saves").is_dir())
 
 
+Stamp = tuple[bytes, list[str]]
+"""What changes whenever a run makes progress, see `RunFolder.stamp`."""
+
+
 class RunFolder:
     """One run's folder.
 
@@ -98,7 +102,7 @@ class RunFolder:
         paths = (entry.relative_to(self.path) for entry in self.path.rglob("*"))
         return all(EARLY_FILES.fullmatch(path.as_posix()) or any(map(is_temporary, path.parts)) for path in paths)
 
-    def stamp(self) -> tuple[bytes, list[str]]:
+    def stamp(self) -> Stamp:
         """A value that changes whenever the run makes progress: `run.json` and the names of the checkpoints."""
         info, checkpoints = b"", list[str]()
         with suppress(OSError):  # an impossible path, among others, which `check` refuses with a reason

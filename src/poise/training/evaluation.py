@@ -105,10 +105,6 @@ class PeriodicEvaluator:
         """Whether `measures.jsonl` has a line for `step`."""
         return any(line["step"] == step for line in self.folder.read_measures(step))
 
-    def is_due(self, step: int) -> bool:
-        """Whether to measure after `step` steps."""
-        return step == self.recipe.steps or step % self.config.every == 0
-
     def evaluate(self, game: Game, step: int) -> EvaluationResult:
         """Measure the network that samples are drawn from, and append the results to `measures.jsonl`."""
         measured, net = self.measured, game.sampling_network()

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core.random_streams import RandomStreams
+from poise.core.ranks import ALONE, Ranks
 from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits
 from poise.engine.batches import RealBatches, bind_latent, sampling_latent
@@ -29,6 +31,14 @@ from poise.watch.monitor import MonitorConfig
 
 STEP_FUNCTIONS = {"alternate": alternate, "simultaneous": simultaneous, "alone": reconstruction_step}
 """The step functions by `Tempo.step_kind`."""
+
+
+def running_statistics(game: nn.Module) -> list[Tensor]:
+    """The buffers that follow the batches: running means and variances of batch norm, the mean w of StyleGAN2."""
+    norms = [module for module in game.modules() if isinstance(module, _BatchNorm)]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+    named = [(module, name) for module in game.modules() for name in getattr(module, "running_statistics", ())]
+    return buffers + [getattr(module, name) for module, name in named]
 
 
 def check_single_sample_batch(recipe: Recipe, compute: ComputeSettings, data: DataSplits) -> None:
@@ -61,6 +71,7 @@ class TrainState:
         data: the data splits.
         initial: tensors that the networks start from, instead of their initial values.
         copies: the folder of the copies of frozen critics, if the run is resumed.
+        ranks: the processes that train the run together.
 
     Attributes:
         critics: the frozen critics.
@@ -77,8 +88,9 @@ class TrainState:
         data: DataSplits,
         initial: InitialTensors | None = None,
         copies: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.recipe, self.compute, self.data, self.initial = recipe, compute, data, initial
+        self.recipe, self.compute, self.data, self.initial, self.ranks = recipe, compute, data, initial, ranks
         self.monitoring = recipe.monitor or MonitorConfig()
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
         self.fingerprint = self.source.fingerprint
@@ -103,6 +115,7 @@ class TrainState:
             _ = player.optimizer  # built now, so that an invalid option is an error before anything is written
         self.steps_done, self.seconds = 0, 0.0
         self.non_finite_buffers = state_tensors.non_finite_buffers(self.game)
+        self._running_statistics = running_statistics(self.game)
         self._apply_lr_scale()
 
     def resume(self, saves: Path) -> list[str]:
@@ -119,7 +132,7 @@ class TrainState:
         self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
         self.alarms = restored.state.get("alarms")
         self._apply_lr_scale()
-        then, now = restored.manifest, self.reproducibility_info()
+        then, now = ({"ranks": 1} | info for info in (restored.manifest, self.reproducibility_info()))
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
         notes = [f"skipped a damaged checkpoint: {reason}" for reason in skipped]
         return notes + ([f"the resumed run may not be exactly reproducible: {', '.join(changed)}"] if changed else [])
@@ -152,9 +165,20 @@ class TrainState:
         for player in self.game.players.values():
             player.lr_scale = self.lr_scale
 
+    def share(self) -> None:
+        """Take the tensors of rank 0, from which those of another machine may differ by rounding."""
+        if self.ranks.size > 1:
+            tensors = state_tensors.collect_tensors(self.game, self.step_metrics)
+            self.ranks.copy_from_leader([tensors[name] for name in sorted(tensors) if not name.startswith("ledger/")])
+
+    def average_metrics(self) -> None:
+        """Replace the pending metrics, which are of this rank's part of each batch, by their means over the ranks."""
+        self.step_metrics.average(self.ranks)
+
     def step(self) -> None:
         """Make one training step."""
         self.step_function(self.game, self.batches, self._begin_step(), self.step_metrics)
+        self.ranks.average(self._running_statistics)
         self.steps_done += 1
 
     def step_of(self, mover: Side) -> None:
@@ -163,8 +187,11 @@ class TrainState:
         self.steps_done += 1
 
     def _begin_step(self) -> MoveContext:
-        self.streams.seed_global("step", self.steps_done)
-        return MoveContext(self.steps_done, self.recipe.steps, self.recipe.batch, self.streams)
+        ranks = self.ranks
+        self.streams.seed_global("step", self.steps_done, *([ranks.rank] if ranks.rank else []))
+        return MoveContext(
+            self.steps_done, self.recipe.steps, self.recipe.batch, self.streams, ranks=ranks, rank=ranks.rank
+        )
 
     def checkpoint_contents(
         self, seconds: float, alarms: int
@@ -192,8 +219,8 @@ class TrainState:
 
     def reproducibility_info(self) -> dict[str, Any]:
         """What exact reproducibility depends on, apart from the recipe and the data."""
-        code = code_hash(self.recipe)
-        return self.compute.settings() | ({"code": code} if code else {})
+        code, ranks = code_hash(self.recipe), self.ranks.size
+        return self.compute.settings() | ({"code": code} if code else {}) | ({"ranks": ranks} if ranks > 1 else {})
 
     def first_non_finite_tensor(self, net: nn.Module) -> str:
         """The name of the first tensor of a network that is unexpectedly not finite; empty if there is none."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from poise.core.ranks import ALONE, Ranks
 from poise.data.source import ImageDataConfig, loading_memory
 from poise.engine.compute import choose_compute
 from poise.errors import CheckpointError, RecipeError, memory_errors
@@ -17,17 +18,21 @@ from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
 from poise.runs.code_copies import substitute_missing
-from poise.runs.folder import RunFolder, unused_name
+from poise.runs.folder import RunFolder, Stamp, unused_name
 from poise.runs.reload import moved_note, reload_data
 from poise.runs.run import Run
+from poise.training.agreement import Agreement
+from poise.training.follower import Follower
 from poise.training.initial_weights import read_initial_weights
 from poise.training.listener import NullListener, ProgressListener, SafeListener
 from poise.training.output_ranges import check_output_ranges
+from poise.training.rank_checks import check_ranks, of_one_rank, ranks_note
 from poise.training.signals import Signals
 from poise.training.state import check_single_sample_batch
 from poise.training.trackers.choose import check_trackers
 from poise.training.trainer import Trainer
 from poise.user_code.loading import allow_user_code
+from poise.utils.launcher import number_of_ranks
 from poise.utils.paths import folder_around
 from poise.utils.printing import count_noun
 from poise.utils.progress import progress_to
@@ -61,17 +66,10 @@ def train(
         Diverged, DiskError, OutOfMemory: during training; earlier checkpoints stay.
         Stopped: a signal or the listener has stopped the run; its state is saved.
     """
-    with open_trainer(
-        recipe,
-        out,
-        resume=resume,
-        device=device,
-        precision=precision,
-        data_root=data_root,
-        listener=listener,
-        trust_code=trust_code,
-    ) as trainer:
-        return trainer.run()
+    with _ranks(device) as (ranks, own_device):
+        start = _Start(recipe, out, resume, own_device, precision, data_root, trust_code)
+        with _open(start, listener, ranks) as run:
+            return run.run()
 
 
 @contextmanager
@@ -91,55 +89,115 @@ def open_trainer(
     The arguments and errors are those of `train`, which runs the trainer to the last step. Nothing is written before
     `Trainer.session` begins.
     """
-    with Signals() as signals, _memory_errors(recipe), _safe_listener(listener, signals) as listener:
-        folder = RunFolder(unused_name(Path("runs") / recipe.name) if out is None else Path(out))
-        stamp = folder.stamp()
-        folder.check(resume=resume)
-        if not resume or folder.start_over:
-            _refuse_out_in_data(folder.path, recipe)
-        info = _read_info(folder) if resume else {}
-        code_notes = substitute_missing(recipe, folder.code, info.get("code", {}))
-        allow_user_code(recipe, trust_code)
-        compute = choose_compute(device, precision, recipe)
-        check_compatibility(recipe).raise_first()
-        check_trackers(recipe.log.to)
-        notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
-        resume = resume and not folder.start_over
-        initial = None
+    start = _Start(recipe, out, resume, device, precision, data_root, trust_code)
+    with _open(start, listener, ALONE) as run:
+        assert isinstance(run, Trainer)
+        yield run
+
+
+@contextmanager
+def _ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    """The ranks that a launcher has started, and the name of this one's device."""
+    if number_of_ranks() == 1:
+        yield ALONE, device
+        return
+    from poise.core.process_ranks import connected_ranks
+
+    with connected_ranks(device) as connected:
+        yield connected
+
+
+class _Start(NamedTuple):
+    """The arguments of `train`, without the listener."""
+
+    recipe: Recipe
+    out: str | Path | None
+    resume: bool
+    device: str
+    precision: str
+    data_root: Path | None
+    trust_code: bool
+
+
+@contextmanager
+def _open(start: _Start, listener: ProgressListener | None, ranks: Ranks) -> Iterator[Trainer | Follower]:
+    """Prepare the trainer, see `open_trainer`, or its follower on a rank other than 0."""
+    agreement, heard = Agreement(ranks), listener if ranks.leads else None
+    with Signals() as signals, _memory_errors(start.recipe), _safe_listener(heard, signals) as safe:
+        with agreement.failures():
+            run, stamp = _prepare(start, safe, signals, agreement)
+        if isinstance(run, Follower):
+            yield run
+            return
+        with ExitStack() as claimed:
+            with agreement.failures():
+                note = claimed.enter_context(run.folder.claim())
+                _refuse_changed_folder(run.folder, stamp)
+            run.notes += [note] if note else []
+            yield run
+
+
+def _prepare(
+    start: _Start, listener: ProgressListener, signals: Signals, agreement: Agreement
+) -> tuple[Trainer | Follower, Stamp]:
+    """Check everything and load the data, without writing anything; returns the state of the folder as well.
+
+    Raises:
+        RecipeError, DataError, CheckpointError: see `train`.
+    """
+    recipe, resume, ranks = start.recipe, start.resume, agreement.ranks
+    folder = RunFolder(unused_name(Path("runs") / recipe.name) if start.out is None else Path(start.out))
+    stamp = folder.stamp()
+    folder.check(resume=resume)
+    if not resume or folder.start_over:
+        _refuse_out_in_data(folder.path, recipe)
+    info = _read_info(folder) if resume else {}
+    code_notes = substitute_missing(recipe, folder.code, info.get("code", {}))
+    allow_user_code(recipe, start.trust_code)
+    compute = choose_compute(start.device, start.precision, recipe)
+    check_compatibility(recipe).raise_first()
+    check_ranks(recipe, ranks)
+    check_trackers(recipe.log.to)
+    notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
+    resume = resume and not folder.start_over
+    initial = None
+    if resume:
+        recipe = _with_known_checksum(folder, recipe)
+        notes += _check_same_recipe(folder, recipe)
+    elif recipe.init is not None:
+        initial = read_initial_weights(recipe.init, trust_code=start.trust_code)
+        recipe = recipe.model_copy(update={"init": initial.init})
+    if isinstance(recipe.data, ImageDataConfig):
+        check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
+    fingerprint = info.get("data", {}).get("fingerprint")
+    with agreement.leader_first(), loading_memory(recipe.data):
         if resume:
-            recipe = _with_known_checksum(folder, recipe)
-            notes += _check_same_recipe(folder, recipe)
-        elif recipe.init is not None:
-            initial = read_initial_weights(recipe.init, trust_code=trust_code)
-            recipe = recipe.model_copy(update={"init": initial.init})
-        if isinstance(recipe.data, ImageDataConfig):
-            check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
-        fingerprint = info.get("data", {}).get("fingerprint")
-        with loading_memory(recipe.data):
-            if resume:
-                data = reload_data(recipe.data, fingerprint, folder.path, data_root)
-            else:
-                data = recipe.data.load(data_root)
-        findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
-        findings.raise_first()
-        if recipe.measure is not None:
-            check_features(recipe.measure.features, data.train)
-        if not resume:
-            check_single_sample_batch(recipe, compute, data)
-            findings.warnings += check_output_ranges(recipe, data.train)
-        notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
-        notes += untrained_layers_note(recipe)
-        notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
-        notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
-        trainer = Trainer(recipe, folder, compute, data, notes, listener, signals, resume=resume, initial=initial)
-        if trainer.first > recipe.steps:
-            cure = f"set it to {trainer.first} or more"
-            what = f"the run has already done {count_noun(trainer.first, 'step')}"
-            raise RecipeError(what, where="steps", found=str(recipe.steps), cure=cure)
-        with folder.claim() as note:
-            _refuse_changed_folder(folder, stamp)
-            trainer.notes += [note] if note else []
-            yield trainer
+            data = reload_data(recipe.data, fingerprint, folder.path, start.data_root)
+        else:
+            data = recipe.data.load(start.data_root)
+    findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
+    findings.raise_first()
+    if recipe.measure is not None:
+        check_features(recipe.measure.features, data.train)
+    if not resume:
+        check_single_sample_batch(of_one_rank(recipe, ranks), compute, data)
+        findings.warnings += check_output_ranges(recipe, data.train)
+    notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
+    notes += untrained_layers_note(recipe) + ranks_note(recipe, ranks)
+    notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
+    notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
+    with agreement.leader_first():  # which may train a classifier of the data, for the cache
+        if ranks.leads:
+            run: Trainer | Follower = Trainer(
+                recipe, folder, compute, data, notes, listener, signals, agreement, resume=resume, initial=initial
+            )
+        else:
+            run = Follower(recipe, folder, compute, data, signals, agreement, resume=resume, initial=initial)
+    if run.first > recipe.steps:
+        cure = f"set it to {run.first} or more"
+        what = f"the run has already done {count_noun(run.first, 'step')}"
+        raise RecipeError(what, where="steps", found=str(recipe.steps), cure=cure)
+    return run, stamp
 
 
 def _refuse_out_in_data(out: Path, recipe: Recipe) -> None:
@@ -159,7 +217,7 @@ def _safe_listener(listener: ProgressListener | None, signals: Signals) -> Itera
         yield safe
 
 
-def _refuse_changed_folder(folder: RunFolder, stamp: tuple[bytes, list[str]]) -> None:
+def _refuse_changed_folder(folder: RunFolder, stamp: Stamp) -> None:
     """Refuse a folder that another run has changed since it was read, before it was claimed."""
     if folder.stamp() != stamp:
         cure = "check the folder, then repeat the command if necessary"

@@ -23,7 +23,8 @@ from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS
 from poise.runs.run import Run
 from poise.runs.sample_view import SampleView
-from poise.training import run_info
+from poise.training import due, run_info
+from poise.training.agreement import CONTINUE, ROLL_BACK, STOP, Agreement
 from poise.training.alarms import AlarmHandler, AlarmTriggered
 from poise.training.checkpoint_writer import CheckpointWriter
 from poise.training.evaluation import PeriodicEvaluator
@@ -52,6 +53,7 @@ class Trainer:
         notes: messages that the listener gets before the first step.
         listener: notified as the run proceeds.
         signals: says whether the run has been asked to stop.
+        agreement: the communication with the other ranks, which this one leads.
         resume: whether to continue from the newest checkpoint in `folder`.
         initial: the weights that the players start from.
     """
@@ -65,14 +67,16 @@ class Trainer:
         notes: list[str],
         listener: ProgressListener,
         signals: Signals,
+        agreement: Agreement,
         *,
         resume: bool,
         initial: InitialWeights | None = None,
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
+        self.agreement = agreement
         self.listener, self.signals, self.notes = listener, signals, list(notes)
         tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
-        self.state = TrainState(recipe, compute, data, tensors, copies)
+        self.state = TrainState(recipe, compute, data, tensors, copies, self.agreement.ranks)
         if initial is not None:
             self.notes += describe_initial_weights(initial, self.state.game)
         self.notes += self.state.critics.notes
@@ -116,13 +120,22 @@ class Trainer:
         The block makes all steps or raises an error, such as that of `stop`. At its end `run.json` gets the state of
         the run: done, stopped or failed.
         """
-        outcome = "failed"
-        try:
+        with self.agreement.failures(), self._outcome():
             self._open()
             self.signals.deferred = True
             self._begin()
+            self.agreement.on()
+            self.state.share()
             yield
             self._finish()
+            self.agreement.on()
+
+    @contextmanager
+    def _outcome(self) -> Iterator[None]:
+        """Write to `run.json` how the block has ended."""
+        outcome = "failed"
+        try:
+            yield
             outcome = "done"
             translates = self.recipe.network.direction is not None and len(self.data.train.shape) == 3
             for message in run_info.closing_messages(
@@ -165,7 +178,9 @@ class Trainer:
             self._sample_grid()
             self._frame(always=True)
         elif (
-            self.evaluator is not None and self.evaluator.is_due(self.done) and not self.evaluator.has_result(self.done)
+            self.evaluator is not None
+            and due.evaluates(self.recipe, self.done)
+            and not self.evaluator.has_result(self.done)
         ):
             self._evaluate(self.evaluator)
             if self.signals.requested_by:
@@ -187,28 +202,40 @@ class Trainer:
             self._roll_back(triggered)
 
     def _step(self, mover: Side | None, *, log_now: bool) -> None:
-        log, end = self.recipe.log, self.recipe.steps
-        row_due = log_now or self.done + 1 == end or (self.done + 1) % log.rows == 0
+        recipe = self.recipe
+        row_due = log_now or due.logs_row(recipe, self.done + 1)
         if row_due:
             self.state.diagnostics.before_step()
-        if mover is None:
-            self.state.step()
-        else:
-            self.state.step_of(mover)
-        last, evaluated = self.done == end, True
+        with self.agreement.step():
+            if mover is None:
+                self.state.step()
+            else:
+                self.state.step_of(mover)
+        last, evaluated, averaged = self.done == recipe.steps, True, due.averages_metrics(recipe, self.done)
+        if averaged:
+            self.state.average_metrics()
         if row_due:
             self._row()
-        if last or self.done % log.samples == 0:
+        if due.draws_samples(recipe, self.done):
             self._sample_grid()
-        if self.evaluator is not None and self.evaluator.is_due(self.done):
+        if self.evaluator is not None and due.evaluates(recipe, self.done):
             evaluated = self._evaluate(self.evaluator)
         self._frame(always=last or log_now)
-        requested_by = self.signals.requested_by  # read only once, because a signal may arrive at any time
-        if last or self.done % log.saves == 0 or requested_by:
+        requested_by = self._requested_by()
+        if requested_by and not averaged:
+            self.state.average_metrics()
+        if due.saves(recipe, self.done) or requested_by:
             self.checkpoints.save(self.stopwatch.seconds, required=last or requested_by is not None)
+            self.agreement.on()
         self.listener.on_step(self.done)
         if requested_by and not (last and evaluated):
             self._stop(requested_by)
+
+    def _requested_by(self) -> str | None:
+        """Who has asked this or another rank to stop. It is read once in a step, as a signal may arrive at any time."""
+        own = self.signals.requested_by
+        order = self.agreement.on(STOP if own else CONTINUE)
+        return own or ("a signal to another rank" if order == STOP else None)
 
     def stop(self, requested_by: str) -> NoReturn:
         """Save the state between two steps and stop.
@@ -282,7 +309,10 @@ class Trainer:
         if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
             after = "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'roll-back')}"
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
+        self.agreement.on(ROLL_BACK)
         self.state.roll_back(self.folder.saves)
+        self.agreement.on()
+        self.state.share()
         self.stopwatch.count_from(self.done)
         self.recorder.roll_back(self.done)
         self.alarm_handler.roll_back(self.done)

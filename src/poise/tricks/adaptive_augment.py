@@ -209,7 +209,7 @@ class AdaptiveAugment(InputTransform, PostUpdate):
         if player.side is not Side.D or not self.config.speed:
             return
         context = move.context
-        sign = (move.score("real") - self.decision_threshold).sign().mean()
+        sign = context.ranks.mean((move.score("real") - self.decision_threshold).sign().mean())
         move.logged["r_t"] = sign
         move.logged[f"{self.name}_p"] = self.p.clone()
         every = self.config.every

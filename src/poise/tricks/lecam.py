@@ -69,5 +69,5 @@ class LeCam(LossTerm, PostUpdate):
     def after_update(self, player: Player, move: MoveData) -> None:
         """sum <- decay sum + (1 - decay) mean score; the same average of ones corrects the bias of the zero start."""
         means = torch.stack((move.score("real").mean(), move.score("fake").mean()))
-        self.sums.lerp_(means, 1 - self.decay)
+        self.sums.lerp_(move.context.ranks.mean(means), 1 - self.decay)
         self.gathered.lerp_(torch.ones_like(self.gathered), 1 - self.decay)

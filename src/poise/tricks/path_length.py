@@ -88,7 +88,8 @@ class PathLength(LossTerm):
         lengths = path_lengths(images, styles, noise)
         mean = self.mean_length.lerp(lengths.mean(), DECAY)
         with torch.no_grad():
-            self.mean_length.copy_(torch.where(mean.isfinite(), mean, self.mean_length))
+            updated = move.context.ranks.mean(mean)
+            self.mean_length.copy_(torch.where(updated.isfinite(), updated, self.mean_length))
         return (lengths - mean).square().mean()
 
     def _generate(self, move: MoveData, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,135 @@
+"""Several ranks, connected by `torch.distributed`: gloo between CPUs, NCCL between CUDA devices.
+
+Collectives are made of flattened tensors, one for each type of number, so that their cost doesn't grow with the number
+of tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from poise.core.ranks import Ranks
+from poise.errors import RankLost, RecipeError
+
+TIMEOUT = "POISE_RANK_TIMEOUT"
+"""The environment variable for the seconds after which a rank that doesn't answer counts as lost."""
+
+DEFAULT_TIMEOUT = 1800.0
+"""As in PyTorch. A rank waits that long while rank 0 evaluates or writes."""
+
+
+@contextmanager
+def connected_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Connect the ranks that a launcher has started, of which there are several, for the duration of the block.
+
+    A process group that exists already is used and kept.
+
+    Args:
+        device: the device, as the user names it.
+
+    Yields:
+        The ranks, and the name of this rank's device: of several CUDA devices, the one with the rank's number on its
+        machine.
+
+    Raises:
+        RecipeError: a device is given that all ranks would share.
+        RankLost: another rank did not start.
+    """
+    uses_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if device.startswith("cuda:"):
+        cure = 'write "cuda": each rank takes the device with its own number'
+        raise RecipeError("can't be one device for several ranks", where="--device", found=f"'{device}'", cure=cure)
+    if uses_cuda:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if dist.is_initialized():
+        yield ProcessRanks(), device
+        return
+    seconds = float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT))
+    with lost_ranks():
+        dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=timedelta(seconds=seconds))
+    try:
+        yield ProcessRanks(), device
+    finally:
+        dist.destroy_process_group()  # the other ranks notice that this one has left
+
+
+@contextmanager
+def lost_ranks() -> Iterator[None]:
+    """Convert the errors of a collective, when another rank has died or doesn't answer, to `RankLost`."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].split("] ", 1)[-1].strip()
+        raise RankLost("the connection to another rank is lost", found=reason) from None
+
+
+class ProcessRanks(Ranks):
+    """The processes of the default process group of `torch.distributed`."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+
+    def part(self, batch: Tensor) -> Tensor:
+        """See `Ranks.part`."""
+        count = len(batch) // self.size
+        return batch[self.rank * count : (self.rank + 1) * count]
+
+    @torch.no_grad()
+    def gather(self, part: Tensor) -> Tensor:
+        """See `Ranks.gather`; the memory format stays."""
+        last = part.dim() == 4 and part.is_contiguous(memory_format=torch.channels_last)
+        own = (part.permute(0, 2, 3, 1) if last else part).contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        with lost_ranks():
+            dist.all_gather(parts, own)
+        whole = torch.cat(parts)
+        return whole.permute(0, 3, 1, 2) if last else whole
+
+    @torch.no_grad()
+    def mean(self, value: Tensor) -> Tensor:
+        """See `Ranks.mean`."""
+        value = value.clone()
+        self.average([value])
+        return value
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """See `Ranks.average`: one all-reduce of all of them, flattened."""
+
+        def reduce(flat: Tensor) -> None:
+            dist.all_reduce(flat)
+            flat.div_(self.size)
+
+        self._for_flattened(tensors, reduce)
+
+    def copy_from_leader(self, tensors: Sequence[Tensor]) -> None:
+        """See `Ranks.copy_from_leader`."""
+        self._for_flattened(tensors, lambda flat: dist.broadcast(flat, 0))
+
+    @torch.no_grad()
+    def _for_flattened(self, tensors: Sequence[Tensor], function: Callable[[Tensor], object]) -> None:
+        """Apply a function, in place, to the concatenation of all tensors of the same type and device."""
+        groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
+        for tensor in tensors:
+            groups[tensor.dtype, tensor.device].append(tensor)
+        for group in groups.values():
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            with lost_ranks():
+                function(flat)
+            for tensor, values in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
+                tensor.copy_(values.view(tensor.shape))
+
+    def highest(self, number: int) -> int:
+        """See `Ranks.highest`."""
+        code = torch.tensor(number, device=self._device)
+        with lost_ranks():
+            dist.all_reduce(code, dist.ReduceOp.MAX)
+            return int(code)

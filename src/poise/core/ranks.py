@@ -1,0 +1,57 @@
+"""The ranks of a run: the processes that train it together, each on its part of every batch.
+
+A `Ranks` is one process alone: all of its methods return at once. `poise.core.process_ranks` has several processes. A
+method that communicates must be called by all ranks, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class Ranks:
+    """One process, which has the whole batch.
+
+    Attributes:
+        rank: the number of this process, from 0. Rank 0 leads: it alone writes.
+        size: the number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def part(self, batch: Tensor) -> Tensor:
+        """This rank's part, B / size x ..., of a tensor with the entries of the whole batch, B x ...
+
+        Part r has the entries r B / size to (r + 1) B / size - 1; B is a multiple of the number of ranks.
+        """
+        return batch
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The entries of the whole batch, B x ..., from the parts of all ranks, in their order; without a gradient."""
+        return part
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all ranks; without a gradient."""
+        return value
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over all ranks, in place."""
+
+    def copy_from_leader(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by those of rank 0, in place."""
+
+    def highest(self, number: int) -> int:
+        """The highest number that any rank gives. Waits for the other ranks."""
+        return number
+
+
+ALONE = Ranks()
+"""A process that trains alone."""

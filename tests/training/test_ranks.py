@@ -1,0 +1,217 @@
+"""Runs on two ranks, as processes connected by gloo: their rows, signals, deaths and errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from contracts.ranks import free_port, rank_environment
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import set_value, to_toml
+from poise.runs import checkpoint
+
+CHANGES = ("steps=60", "log.rows=5", "log.saves=10", "log.samples=60", "log.sheet=16", "log.to=[]", "batch=32")
+POISE = ("-m", "poise")
+
+
+def write_recipe(path: Path, name: str = "ring", *changes: str) -> Path:
+    """A file with a shipped recipe and changes."""
+    table = load_table(name)
+    table.pop("measure", None)
+    for change in (*CHANGES, *changes):
+        set_value(table, change)
+    path.write_text(to_toml(table), "utf-8")
+    return path
+
+
+def start(arguments: Sequence[str], size: int = 2, **more: str) -> list[subprocess.Popen[str]]:
+    """Start a Python process per rank."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env=rank_environment(rank, size, port, **more),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]], seconds: float = 120) -> tuple[list[int], list[str]]:
+    """The exit codes and what was written to stderr, once all ranks have ended."""
+    texts = [process.communicate(timeout=seconds)[1] for process in processes]
+    return [process.returncode for process in processes], texts
+
+
+def run(arguments: Sequence[str], size: int = 2, **more: str) -> tuple[list[int], list[str]]:
+    """Run a Python process per rank to its end."""
+    return ended(start(arguments, size, **more))
+
+
+def wait_for_rows(out: Path, number: int, processes: list[subprocess.Popen[str]]) -> None:
+    """Wait until a run has logged some rows."""
+    rows = out / "rows.jsonl"
+    while not rows.is_file() or rows.read_bytes().count(b"\n") < number:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.005)
+
+
+def weights(out: Path) -> bytes:
+    """The tensors of the newest checkpoint."""
+    saved = checkpoint.newest_valid(out / "saves")[0]
+    assert saved is not None
+    return (saved.path / checkpoint.TENSORS).read_bytes()
+
+
+def stats(out: Path) -> list[dict[str, dict[str, float]]]:
+    """The statistics of each row, without times."""
+    rows = [json.loads(line)["stats"] for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
+    return [{name: stat for name, stat in row.items() if not name.startswith("time/")} for row in rows]
+
+
+def state_of(out: Path) -> Any:
+    """The state of a run, from `run.json`."""
+    return json.loads((out / "run.json").read_bytes())["state"]
+
+
+def test_rows_of_two_ranks_are_those_of_one(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    script = str(Path(__file__).with_name("double_precision_run.py"))
+    for size in (1, 2):
+        assert run([script, str(recipe), str(tmp_path / str(size))], size)[0] == [0] * size
+    one, two = stats(tmp_path / "1"), stats(tmp_path / "2")
+    assert len(one) == 12
+    for first, second in zip(one, two, strict=True):
+        assert first.keys() == second.keys()
+        for name, stat in first.items():
+            assert second[name] == pytest.approx(stat, rel=1e-5, abs=1e-9), name
+
+
+def test_a_signal_to_one_rank_stops_all_of_them_and_they_resume_exactly(tmp_path: Path) -> None:
+    recipe, out, whole = write_recipe(tmp_path / "recipe.toml"), tmp_path / "run", tmp_path / "whole"
+    assert run([*POISE, "train", str(recipe), "--out", str(whole)])[0] == [0, 0]
+    processes = start([*POISE, "train", str(recipe), "--out", str(out)])
+    wait_for_rows(out, 2, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, texts = ended(processes)
+    assert codes == [75, 75]
+    assert "stopped by a signal to another rank after step" in texts[0]
+    assert texts[1] == ""
+    assert state_of(out) == "stopped"
+    assert run([*POISE, "train", "--resume", "--out", str(out)])[0] == [0, 0]
+    assert weights(out) == weights(whole)
+    assert stats(out) == stats(whole)
+
+
+def killed_once(recipe: Path, out: Path, rank: int, seconds: float) -> list[int]:
+    """Kill a rank some time after the second row, or after the run was resumed; the exit codes of all ranks."""
+    resumed = (out / "recipe.toml").is_file()
+    command = ["--resume"] if resumed else [str(recipe)]
+    processes = start([*POISE, "train", *command, "--out", str(out)])
+    if resumed:
+        before = (out / "rows.jsonl").read_bytes()
+        while (out / "rows.jsonl").read_bytes() == before and processes[rank].poll() is None:
+            time.sleep(0.005)
+    else:
+        wait_for_rows(out, 2, processes)
+    time.sleep(seconds)
+    processes[rank].kill()
+    return ended(processes, 60)[0]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_ends_the_others(rank: int, tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path / "recipe.toml", "ring", "steps=100000"), tmp_path / "run"
+    codes = killed_once(recipe, out, rank, 0.0)
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] == 75
+    assert state_of(out) == ("running" if rank == 0 else "stopped")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_fifty_kills(tmp_path: Path) -> None:
+    recipe, out, whole = write_recipe(tmp_path / "r.toml", "ring", "steps=3000"), tmp_path / "run", tmp_path / "whole"
+    assert run([*POISE, "train", str(recipe), "--out", str(whole)])[0] == [0, 0]
+    draws, kills = Random(0), 0
+    while kills < 50:
+        rank = draws.randrange(2)
+        codes = killed_once(recipe, out, rank, draws.random() * draws.choice((0.02, 0.3)))
+        if codes == [0, 0]:
+            break  # it came to its end in spite of everything
+        assert codes[rank] == -signal.SIGKILL
+        assert codes[1 - rank] == 75
+        kills += 1
+    assert run([*POISE, "train", "--resume", "--out", str(out)])[0] == [0, 0]
+    assert weights(out) == weights(whole)
+    assert stats(out) == stats(whole)
+    assert kills >= 10
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_ends_the_others(tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path / "recipe.toml", "ring", "steps=100000"), tmp_path / "run"
+    processes = start([*POISE, "train", str(recipe), "--out", str(out)], POISE_RANK_TIMEOUT="5")
+    wait_for_rows(out, 2, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        _, text = processes[0].communicate(timeout=30)
+        assert time.monotonic() - began < 15
+        assert processes[0].returncode == 75
+        assert "the connection to another rank is lost" in text
+    finally:
+        processes[1].kill()
+        processes[1].communicate()
+
+
+def test_the_reason_of_an_error_is_given_once(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", "ring", "batch=33")
+    codes, texts = run([*POISE, "train", str(recipe), "--out", str(tmp_path / "run")])
+    assert codes == [2, 2]
+    assert texts[0].splitlines()[-1] == "poise: batch: must be a multiple of 2 on 2 ranks, found 33; set it to 32"
+    assert texts[1] == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_rank_0_has_its_exit_code_on_all_ranks(tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path / "recipe.toml"), tmp_path / "run"
+    (tmp_path / "run").write_text("a file in the place of the run folder")
+    codes, texts = run([*POISE, "train", str(recipe), "--out", str(out)])
+    assert codes[0] == codes[1] != 0
+    assert "rank 0" not in texts[0]
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path) -> None:
+    recipe, out, whole = write_recipe(tmp_path / "r.toml", "ring", "steps=600"), tmp_path / "run", tmp_path / "whole"
+    assert run([*POISE, "train", str(recipe), "--out", str(whole)])[0] == [0, 0]
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "2",
+        "--monitor-interval",
+        "0.1",
+    ]
+    command = [sys.executable, *launch, *POISE, "train", str(recipe), "--out", str(out)]
+    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_rows(out, 10, [launcher])
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    subprocess.run(["kill", "-KILL", children[-1]], check=True)
+    launcher.communicate(timeout=120)
+    assert launcher.returncode == 0
+    assert weights(out) == weights(whole)
