@@ -23,8 +23,8 @@ from poise.utils.images import Bytes
 INSIDE = 96
 """The smallest value, of 255, inside a shape."""
 
-FLAT = 110
-"""The value of flat shapes, of 255."""
+BLUR, GAIN = 1.5, 1.3
+"""The standard deviation of the blur of rendered digits, in pixels at `SIDE`, and the factor of its brightness."""
 
 RENDERING_SEED = 20161222
 """The seed of the digits that are rendered from fonts."""
@@ -96,9 +96,18 @@ def inverted(images: Bytes) -> Bytes:
     return 255 - images
 
 
-def flattened(images: Bytes) -> Bytes:
-    """White shapes on black in a single grey, `FLAT`, without smooth edges, N x H x W x C, like simple graphics."""
-    return np.where(images >= 128, FLAT, 0).astype(np.uint8)
+def blurred(images: Bytes, sigma: float = BLUR, gain: float = GAIN) -> Bytes:
+    """Images, N x H x W x C, out of focus: convolved with a Gaussian, and brighter, as a blur makes thin strokes dark.
+
+    Args:
+        images: white shapes on black.
+        sigma: the standard deviation of the Gaussian in pixels.
+        gain: the factor of the brightness, after which values above 255 are cut off.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(images.astype(np.float32), (0, sigma, sigma, 0), mode="constant")
+    return np.clip(gain * smooth, 0, 255).astype(np.uint8)
 
 
 class DerivedDigitsConfig(ImageDataConfig):
@@ -148,7 +157,7 @@ class DigitDomainsConfig(DerivedDigitsConfig):
     """Two unpaired domains of digits, by `task`.
 
     `twins`: half of the digits, and the inverted and slanted images of the others (as for CycleGAN). `fonts`: digits
-    that are rendered from fonts in a single grey, as many as there are real ones, and the real ones (as for SimGAN).
+    that are rendered from fonts and out of focus, as many as there are real ones, and the real ones (as for SimGAN).
     """
 
     two_domains: ClassVar[Literal["", "pairs", "domains"]] = "domains"
@@ -167,7 +176,7 @@ class DigitDomainsConfig(DerivedDigitsConfig):
     def _beside_rendered(self, real: ImageDataset, random: np.random.Generator) -> TwoDomains:
         """Rendered digits, as many as there are real ones, and these."""
         images, labels = render_digits(len(real), random)
-        rendered = ImageDataset(flattened(self.convert(images)), labels, tuple("0123456789"))
+        rendered = ImageDataset(self.convert(blurred(images)), labels, tuple("0123456789"))
         return TwoDomains(rendered, real)
 
 
