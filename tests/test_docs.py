@@ -117,6 +117,8 @@ def test_every_command_runs(page: Path, somewhere: Path) -> None:
             subprocess.run(["make", "--dry-run", "-C", str(ROOT), *words[1:]], check=True, stdout=subprocess.DEVNULL)
         elif words[:1] == ["poise"]:
             run_poise(words[1:])
+        elif words[0] == "torchrun":  # `training/test_ranks.py` launches several processes
+            run_poise(words[words.index("poise") + 1 :])
         elif words[0] == ".venv/bin/python":
             assert (ROOT / words[1]).is_file(), line
         else:
