@@ -10,15 +10,15 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from poise.alignment.align import RECIPE, Alignment, align_table
+from poise.alignment.align import Alignment
 from poise.alignment.align import align as align_sets
+from poise.cli.align import initial_table as initial_align_table
 from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
 from poise.cli.train import initial_table
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.shipped import load_table
 from poise.retired import renamed_argument
 from poise.runs.run import Run
 from poise.training.listener import ProgressListener
@@ -110,16 +110,17 @@ def _text(value: str | Path | None) -> str | None:
 
 
 def align(
-    source: str | Path,
-    target: str | Path,
+    source: str | Path | None = None,
+    target: str | Path | None = None,
     out: str | Path | None = None,
     *,
     dictionary: str | Path | None = None,
     starts: int = 10,
     steps: int | None = None,
     most_frequent: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     changes: Sequence[str] = (),
+    resume: bool = False,
     device: str = "auto",
     listener: ProgressListener | None = None,
 ) -> Alignment:
@@ -127,29 +128,34 @@ def align(
 
     Args:
         source: the file of the vectors to map, `.vec`, `.txt`, `.bin`, `.npz` or `.npy`, the most frequent words first.
+            With `resume`, it and `target` may be left out.
         target: that of the vectors to map them onto.
         out: the folder of the results. The default is `runs/align`, with a number if this folder exists.
         dictionary: a file of known translations, a pair of words per line, with which the result is compared.
         starts: the largest number of random starts.
         steps: the number of training steps of each; replaces that of the recipe `align`.
         most_frequent: how many of the first vectors of each file D sees; replaces that of the recipe.
-        seed: the seed of the first start; the next ones follow.
+        seed: the seed of the first start, 0 by default; the next ones follow.
         changes: other fields of the recipe as after `--set`, such as ["optimizer.g.lr=1e-3"].
+        resume: continue the alignment in `out`, with its recipe, or add more starts to it.
         device: "auto", "cpu", "cuda", "cuda:1".
         listener: is told of messages, alarms and the progress of long work (see `poise.NullListener`).
 
     Raises:
-        RecipeError, DataError: before anything is written.
+        RecipeError, DataError, CheckpointError: before anything is written.
         Diverged, DiskError, OutOfMemory: during the search.
-        Stopped: a signal (Ctrl-C) or the listener has stopped the search.
+        Stopped: a signal (Ctrl-C) or the listener has stopped the search, which `resume` continues.
     """
-    table = align_table(str(source), str(target), load_table(RECIPE), most_frequent)
+    a, b = (None if path is None else str(path) for path in (source, target))
+    folder = None if out is None else Path(out)
+    table = initial_align_table(a, b, folder, most_frequent, resume=resume)
     table = apply_changes(table, None, {"seed": seed, "steps": steps}, list(changes))
     return align_sets(
         decode(table),
-        None if out is None else Path(out),
+        folder,
         dictionary=None if dictionary is None else Path(dictionary),
         starts=starts,
+        resume=resume,
         device=device,
         listener=listener,
     )

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from alignment.vectors import cloud, rotation
-from poise.alignment import search as searching
+from poise.alignment import record as recording
 from poise.alignment.align import align
 from poise.alignment.neighbours import unit_rows
+from poise.alignment.record import FILE, Evaluation
 from poise.alignment.refinement import apply_map, held_out_agreement, procrustes
-from poise.alignment.search import Evaluation, search
+from poise.alignment.search import search
 from poise.data.clouds import CloudsConfig
 from poise.data.word_vectors import read_word_vectors
 from poise.errors import RecipeError, Stopped
@@ -57,22 +58,24 @@ def test_a_search_ends_when_a_map_is_clear(tmp_path: Path) -> None:
     assert [e.is_clear for e in told] == [False] * (len(told) - 1) + [True]
     assert torch.allclose(found.weights, data.clouds().rotation, atol=1e-3)
     folders = sorted(path.name for path in tmp_path.iterdir())
-    assert folders == [f"start-{k}" for k in range(1, told[-1].start + 1)]
-    seeds = [(tmp_path / name / "recipe.toml").read_text().count(f"seed = {k}\n") for k, name in enumerate(folders)]
-    assert seeds == [1] * len(folders), "each start has a seed of its own"
+    assert folders == [FILE, *(f"start-{k}" for k in range(1, told[-1].start + 1))]
+    seeds = [(tmp_path / name / "recipe.toml").read_text().count(f"seed = {k}\n") for k, name in enumerate(folders[1:])]
+    assert seeds == [1] * told[-1].start, "each start has a seed of its own"
 
 
 def test_without_a_clear_map_all_starts_are_made_and_the_best_map_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searching, "AGREEMENT", 1.1)
+    monkeypatch.setattr(recording, "AGREEMENT", 1.1)
     result = align(tiny(), tmp_path / "out", starts=2)
     evaluations = result.found.evaluations
     assert [(e.start, e.step) for e in evaluations] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert result.found.best.criterion == max(e.criterion for e in evaluations)
     assert not result.found.is_clear
     assert json.loads((tmp_path / "out" / "align.json").read_text())["clear"] is False
-    with pytest.raises(RecipeError, match="has an alignment already; choose another folder"):
+    with pytest.raises(
+        RecipeError, match="has an alignment already; continue it with --resume, or choose another folder"
+    ):
         align(tiny(), tmp_path / "out")
 
 
@@ -101,8 +104,11 @@ def test_a_listener_can_stop_the_search(tmp_path: Path) -> None:
         def on_message(self, sentence: str) -> None:
             raise Stopped("enough")
 
-    with pytest.raises(Stopped, match="stopped by enough before the first step, in start 1 of 3; repeat"):
+    with pytest.raises(
+        Stopped, match="stopped by enough before the first step, in start 1 of 3; continue with: "
+    ) as error:
         align(tiny(), tmp_path, starts=3, listener=Impatient())
+    assert str(error.value).endswith(f"poise align --resume --out {tmp_path} --starts 3")
     assert not (tmp_path / "align.json").exists()
 
 

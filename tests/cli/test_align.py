@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import numpy as np
 import pytest
 
 import poise as library
+from poise.alignment import record
 from poise.data.clouds import CloudsConfig
 from poise.data.word_vectors import WordVectors, read_word_vectors, write_word_vectors
 
@@ -41,7 +46,7 @@ def test_two_files_are_mapped_onto_each_other(poise: Any, files: tuple[Path, ...
     assert "start 1, step 1: criterion 0." in result.err
     assert "vectors: 80 vectors of 3 entries, and 80 vectors of 3 entries" in result.err
     names = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
-    assert names == {"map.npy", "dictionary.tsv", "mapped.vec", "target.bin", "align.json"}
+    assert names == {"map.npy", "dictionary.tsv", "mapped.vec", "target.bin", "align.json", "search.npz"}
     mapped, target = (read_word_vectors(tmp_path / "out" / name) for name in ("mapped.vec", "target.bin"))
     assert mapped.words[5] == "a5"
     assert np.allclose(mapped.vectors, target.vectors, atol=1e-2)
@@ -83,3 +88,58 @@ def test_what_is_wrong_is_said_before_anything_is_written(poise: Any, files: tup
         assert (result.code, result.out) == (code, ""), result.err
         assert message in result.err
         assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_alignment_is_continued_by_the_command_that_is_printed(
+    poise: Any, files: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, dictionary = files
+    monkeypatch.setattr(record, "AGREEMENT", 1.1)
+    options = ["--dictionary", dictionary, *SMALL, "--starts", 2]
+    assert poise("align", a, b, "--out", tmp_path / "whole", *options).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(record.SearchRecord, "add", interrupted(record.SearchRecord.add))
+        result = poise("align", a, b, "--out", tmp_path / "out", *options)
+    assert (result.code, result.out) == (75, "")
+    command = shlex.split(result.err.splitlines()[-1].partition("; continue with: ")[2])
+    assert command == [
+        "poise",
+        "align",
+        "--resume",
+        "--out",
+        str(tmp_path / "out"),
+        *map(str, options[:2]),
+        "--starts",
+        "2",
+    ]
+    result = poise(*command[1:])
+    assert result.code == 0, result.err
+    assert "resuming after 2 evaluations of 1 start; the best one has criterion 0." in result.err
+    for name in ("map.npy", "dictionary.tsv", "mapped.vec", "target.bin", "search.npz"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    moved = tmp_path / "moved.vec"
+    moved.write_bytes(a.read_bytes())
+    assert poise("align", moved, b, "--resume", "--out", tmp_path / "out", "--starts", 2).code == 0
+    for words, code, message in [
+        ((b, a, "--resume", "--out", tmp_path / "out"), 4, "these are not the vectors of this alignment"),
+        (("--resume", "--out", tmp_path / "out", "--seed", 1), 2, "found different values of seed"),
+        (("--resume", "--out", tmp_path / "out", "--most-frequent", 9), 2, "values of data.most_frequent"),
+        (("--resume",), 2, "--resume: needs the folder of the alignment; give it with --out"),
+        ((a, "--resume", "--out", tmp_path / "out"), 2, "SRC TGT: needs two files of vectors"),
+        ((), 2, "SRC TGT: needs two files of vectors; poise align SRC TGT, or poise align --resume --out DIR"),
+    ]:
+        result = poise("align", *words)
+        assert (result.code, result.out) == (code, ""), result.err
+        assert message in result.err
+
+
+def interrupted(then: Any) -> Any:
+    """`then`, after the first call of which Ctrl-C is pressed."""
+    calls = count(1)
+
+    def wrapped(*arguments: Any) -> None:
+        then(*arguments)
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return wrapped

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from poise.ladder.plan import RUNGS
 from poise.recipe.toml import read_file
+from poise.training.trainer import Trainer
 
 WORDS = ["--steps", 2, "--batch", 4, "--size", 8]
 
@@ -112,6 +115,29 @@ def test_other_files_in_place_of_a_rung_are_kept(poise: Any, pictures: Path, tmp
     result = poise("ladder", "--data", pictures, "--out", tmp_path, *WORDS)
     result.assert_error(2, "autoencoder", "not empty")
     assert contents(tmp_path) == {"autoencoder/thesis.txt": b"dear"}
+
+
+def test_a_signal_during_the_last_step_of_a_rung_stops_the_ladder(
+    poise: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rung is done all the same, and the next one must not begin as if nobody had asked."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finish", struck(Trainer._finish))
+        result = poise("ladder", "--data", pictures, "--out", tmp_path / "out", *WORDS)
+    result.assert_error(75, "stopped by SIGINT; continue with the same command: poise ladder --out")
+    first, second, *_ = RUNGS
+    assert json.loads((tmp_path / "out" / first / "run.json").read_text())["state"] == "done"
+    assert not (tmp_path / "out" / second).exists()
+
+
+def struck(then: Any) -> Any:
+    """`then`, during which Ctrl-C is pressed."""
+
+    def wrapped(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        then(*arguments)
+
+    return wrapped
 
 
 def test_help_lists_it(poise: Any) -> None:

@@ -5,11 +5,13 @@ dictionary.tsv    the best translations of the most frequent sources: source, ta
 mapped.EXT        the normalised sources, mapped, in the format of the sources' file
 target.EXT        the normalised targets, among which the mapped sources lie, in the format of theirs
 align.json        how the map was found, and how good it is
+search.npz        the best map of the search and all evaluations, from which it is continued
 start-1, ...      the run folders of the adversarial training
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +21,19 @@ from torch import Tensor
 
 from poise.alignment.dictionary import KnownPairs, Precision, find_pairs, precision, read_dictionary
 from poise.alignment.neighbours import mean_similarities, nearest_by_csls, unit_rows
+from poise.alignment.record import FILE, Evaluation, SearchRecord, read_record
 from poise.alignment.refinement import apply_map, held_out_agreement, refine
-from poise.alignment.search import ROUNDS, Evaluation, Found, search
+from poise.alignment.search import ROUNDS, Found, fingerprint_of, search
 from poise.data.vectors import TwoSets, VectorsConfig, VectorSetsConfig
 from poise.data.word_vectors import WordVectors, format_of, write_word_vectors
-from poise.errors import RecipeError
+from poise.errors import RecipeError, Stopped
 from poise.networks.linear import LinearMapConfig
 from poise.recipe.model import Recipe
 from poise.runs.folder import unused_name
 from poise.training.listener import ProgressListener
+from poise.training.signals import Signals
 from poise.utils.files import make_folder, open_atomic, write_json, write_text
+from poise.utils.printing import count_noun
 from poise.utils.progress import reporting
 from poise.utils.system import disk_errors
 
@@ -38,6 +43,12 @@ TRANSLATED = 10_000
 
 TRANSLATIONS = 5
 """The number of translations of each of them."""
+
+STARTS = 10
+"""The largest number of random starts, unless another one is given."""
+
+CHECKPOINTS = "start-*/saves/step-*"
+"""The checkpoints of the starts, in the folder of the results."""
 
 KS = (1, 5)
 """The k of P@k."""
@@ -90,7 +101,8 @@ def align(
     out: Path | None = None,
     *,
     dictionary: Path | None = None,
-    starts: int = 10,
+    starts: int = STARTS,
+    resume: bool = False,
     device: str = "auto",
     listener: ProgressListener | None = None,
     notify: Callable[[Evaluation], None] | None = None,
@@ -102,12 +114,16 @@ def align(
         out: the folder of the results; the default is `runs/NAME`, with a number if this folder exists.
         dictionary: known translations, with which the result is compared; the search does not use them.
         starts: see `search`.
+        resume: continue the alignment in `out`, or add more starts to it. On the same machine with the same libraries
+            the result is bit-identical to that of an alignment that was not interrupted.
         device: see `train`.
         listener: see `search`.
         notify: see `search`.
 
     Raises:
-        RecipeError: the data are no two sets of vectors, or `out` has results already.
+        RecipeError: the data are no two sets of vectors, or `out` has an alignment already that is not to be resumed,
+            or that has another recipe.
+        CheckpointError: there is no alignment to resume, it is damaged, or it is one of other vectors.
         DataError: a file is missing or damaged, the sets can't be mapped onto each other, or no pair of the dictionary
             has vectors.
         PoiseError: see `search`.
@@ -123,16 +139,61 @@ def align(
             "poise align needs a linear map", where="network", found=f"'{recipe.network.g.tag()}'", cure=cure
         )
     folder = unused_name(Path("runs") / recipe.name) if out is None else out
-    if (folder / "align.json").exists() or any(folder.glob("start-*")):
-        raise RecipeError("this folder has an alignment already", where=f"--out {folder}", cure="choose another folder")
-    sets = recipe.data.read()
-    known = None
-    if dictionary is not None:
-        known = find_pairs(read_dictionary(dictionary), sets.a.words, sets.b.words, str(dictionary))
-    with reporting("normalising the vectors"):
-        source, target = (recipe.data.normalised(one) for one in sets)
-    found = search(recipe, source, target, folder, starts=starts, device=device, listener=listener, notify=notify)
-    return _finish(recipe.data, folder, sets, (source, target), found, known)
+    before = read_record(folder) if resume else None
+    if not resume and ((folder / "align.json").exists() or any(folder.glob(FILE)) or any(folder.glob(CHECKPOINTS))):
+        cure = (
+            "continue it with --resume, or choose another folder" if any(folder.glob(FILE)) else "choose another folder"
+        )
+        raise RecipeError("this folder has an alignment already", where=f"--out {folder}", cure=cure)
+    again = _resume_command(folder, dictionary, starts, device)
+    with Signals(again if resume else "; there was nothing to save"):
+        sets = recipe.data.read()
+        known = None
+        if dictionary is not None:
+            known = find_pairs(read_dictionary(dictionary), sets.a.words, sets.b.words, str(dictionary))
+        with reporting("normalising the vectors"):
+            source, target = (recipe.data.normalised(one) for one in sets)
+        record = SearchRecord(folder, recipe, fingerprint_of(source, target))
+        if before is not None:
+            before.check_same(recipe, record.fingerprint)
+            record.evaluations, record.weights = before.evaluations, before.weights
+            if listener is not None:
+                listener.on_message(_known(record))
+    with Signals(again, hears_inner=True) as signals:
+        try:
+            found = search(
+                recipe,
+                source,
+                target,
+                folder,
+                starts=starts,
+                device=device,
+                listener=listener,
+                notify=notify,
+                record=record,
+            )
+        except Stopped as stopped:
+            raise Stopped(f"{stopped}{again if record.path.is_file() else '; there was nothing to save'}") from None
+        signals.interrupt()
+        return _finish(recipe.data, folder, sets, (source, target), found, known)
+
+
+def _resume_command(folder: Path, dictionary: Path | None, starts: int, device: str) -> str:
+    """The end of the message of an interrupted alignment: the command that continues it with the same options."""
+    words = ["poise", "align", "--resume", "--out", str(folder)]
+    words += ["--dictionary", str(dictionary)] if dictionary is not None else []
+    words += ["--starts", str(starts)] if starts != STARTS else []
+    words += ["--device", device] if device != "auto" else []
+    return f"; continue with: {shlex.join(words)}"
+
+
+def _known(record: SearchRecord) -> str:
+    """A sentence on what an alignment that is resumed has found before."""
+    if record.best is None:
+        return f"{record.folder} has no evaluation yet: the search starts from the beginning"
+    starts = count_noun(len({found.start for found in record.evaluations}), "start")
+    best = f"criterion {record.best.criterion:.3f} in start {record.best.start}, step {record.best.step:,}"
+    return f"resuming after {count_noun(len(record.evaluations), 'evaluation')} of {starts}; the best one has {best}"
 
 
 def _finish(
@@ -186,9 +247,7 @@ def _translations(sets: TwoSets, mapped: Tensor, target: Tensor) -> str:
 
 def align_table(a: str, b: str, table: Mapping[str, Any], most_frequent: int | None = None) -> dict[str, Any]:
     """The table of the recipe with the files a and b as its data; keys of its table `data` that still fit are kept."""
-    kept = {
-        key: value for key, value in table["data"].items() if key in VectorSetsConfig.model_fields and key != "kind"
-    }
+    kept = {key: value for key, value in table["data"].items() if key in VectorsConfig.model_fields and key != "kind"}
     data = kept | {"kind": "vectors", "a": a, "b": b}
     if most_frequent is not None:
         data["most_frequent"] = most_frequent

@@ -3,7 +3,7 @@
 Each start is an ordinary training run with a seed of its own, in a folder of its own, and so with its own random map at
 the start. Whenever the recipe saves a checkpoint, the map is refined (`refinement.py`) and judged by the criterion that
 needs no dictionary. The best map of all is kept. The search ends early when the best map is clearly right
-(`AGREEMENT`, `PAIRED`).
+(`Evaluation.is_clear`), and can be continued when it was interrupted (`record.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from poise.alignment.neighbours import unit_rows
+from poise.alignment.record import Evaluation, SearchRecord
 from poise.alignment.refinement import Round, held_out_agreement, refine
 from poise.core.metrics_log import Row
+from poise.data.vectors import VectorSets
 from poise.errors import Stopped
 from poise.recipe.model import Recipe
 from poise.training.listener import NullListener, ProgressListener, StartInfo
@@ -33,42 +35,6 @@ The time grows with its square."""
 
 ROUNDS = 30
 """The largest number of rounds of a refinement; most end earlier, see `refine`."""
-
-AGREEMENT = 0.9
-"""The share of its pairs that must be confirmed (`held_out_agreement`) for a map to be clearly right."""
-
-PAIRED = 0.5
-"""The share of the vectors, of the smaller set, that must have a pair under such a map.
-
-What both shares are for right and for wrong maps is in docs/notes/align.md.
-"""
-
-
-class Evaluation(NamedTuple):
-    """A map of one start, after its refinement.
-
-    Attributes:
-        start: the number of the start, from 1.
-        step: the step after which the map was taken.
-        before: the criterion of the map as it was trained.
-        criterion: that of the refined map.
-        pairs: the number of mutual nearest neighbours that the refined map was fitted to.
-        share: the share of the vectors, of the smaller set, that have a pair.
-        agreement: see `held_out_agreement`.
-    """
-
-    start: int
-    step: int
-    before: float
-    criterion: float
-    pairs: int
-    share: float
-    agreement: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the map is clearly right, see `AGREEMENT` and `PAIRED`."""
-        return self.agreement >= AGREEMENT and self.share >= PAIRED
 
 
 class Found(NamedTuple):
@@ -97,55 +63,85 @@ def search(
     device: str = "auto",
     listener: ProgressListener | None = None,
     notify: Callable[[Evaluation], None] | None = None,
+    record: SearchRecord | None = None,
 ) -> Found:
     """Train up to `starts` maps adversarially, refine them, and return the best one.
+
+    What has been found is recorded after every evaluation, and a start that was interrupted is resumed, so a search
+    that is continued ends with the same result.
 
     Args:
         recipe: the recipe of a start, whose G is a linear map; start k has the seed `recipe.seed` + k - 1.
         source: the normalised vectors of its data, N x d.
         target: the same, M x d.
-        folder: where the run folders `start-1`, `start-2` and so on are made.
+        folder: where the run folders `start-1`, `start-2` and so on are made, and the record of the search.
         starts: the largest number of starts.
         device: see `train`.
         listener: is told of alarms and of the progress of long work; of other messages during the first start only.
         notify: is called with each evaluation.
+        record: what has been found before, if the search is continued.
 
     Raises:
         PoiseError: see `train`.
         Stopped: a signal or the listener has stopped the search.
     """
     judged = unit_rows(source[:JUDGED]), unit_rows(target[:JUDGED])
-    evaluations: list[Evaluation] = []
-    best: tuple[Evaluation, Tensor] | None = None
+    if record is None:
+        record = SearchRecord(folder, recipe, fingerprint_of(source, target))
+    first = True
     for start in range(1, starts + 1):
-        seeded = recipe.model_copy(update={"seed": recipe.seed + start - 1})
-        heard = _Quiet(listener or NullListener(), first=start == 1)
-        try:
-            with (
-                open_trainer(seeded, folder / f"start-{start}", device=device, listener=heard) as trainer,
-                trainer.session(),
-            ):
-                while trainer.done < seeded.steps:
-                    trainer.step()
-                    if trainer.done % seeded.log.saves and trainer.done < seeded.steps:
-                        continue
-                    evaluation, weights = _evaluate(trainer, start, *judged)
-                    evaluations.append(evaluation)
-                    if best is None or evaluation.criterion > best[0].criterion:
-                        best = evaluation, weights
-                    if notify is not None:
-                        notify(evaluation)
-                    if best[0].is_clear and trainer.done < seeded.steps:
-                        trainer.stop("poise align, which has found a clear map")
-        except Stopped as stopped:
-            if best is None or not best[0].is_clear:
-                reason = re.split("[,;]", str(stopped))[0]
-                cure = f"repeat the command with another --out; the runs so far are in {folder}"
-                raise Stopped(f"{reason}, in start {start} of {starts}", cure=cure) from None
-        if best is not None and best[0].is_clear:
+        if record.is_clear:
             break
-    assert best is not None, "the last step of each start is evaluated"
-    return Found(best[1], best[0], tuple(evaluations), best[0].is_clear)
+        if recipe.steps in record.steps(start):
+            continue
+        seeded = recipe.model_copy(update={"seed": recipe.seed + start - 1})
+        try:
+            _make_start(seeded, start, judged, record, device, _Quiet(listener or NullListener(), first=first), notify)
+        except Stopped as stopped:
+            if not record.is_clear:
+                raise Stopped(f"{re.split('[,;]', str(stopped))[0]}, in start {start} of {starts}") from None
+        first = False
+    assert record.best is not None, "the last step of each start is evaluated"
+    assert record.weights is not None, "the best map is recorded with its evaluation"
+    return Found(record.weights, record.best, tuple(record.evaluations), record.is_clear)
+
+
+def _make_start(
+    recipe: Recipe,
+    start: int,
+    judged: tuple[Tensor, Tensor],
+    record: SearchRecord,
+    device: str,
+    listener: ProgressListener,
+    notify: Callable[[Evaluation], None] | None,
+) -> None:
+    """Train the map of one start, or resume it, and record its evaluations.
+
+    Raises:
+        Stopped: the map is clearly right, or see `search`.
+    """
+    folder, known = record.folder / f"start-{start}", record.steps(start)
+    resume = any((folder / "saves").glob("step-*"))  # without a checkpoint it begins again
+    with open_trainer(recipe, folder, resume=resume, device=device, listener=listener) as trainer:
+        record.write()
+        with trainer.session():
+            while True:
+                done = trainer.done
+                if done and (done % recipe.log.saves == 0 or done == recipe.steps) and done not in known:
+                    record.add(*_evaluate(trainer, start, *judged))
+                    if notify is not None:
+                        notify(record.evaluations[-1])
+                    if record.is_clear and done < recipe.steps:
+                        trainer.stop("poise align, which has found a clear map")
+                known.discard(done)  # after a roll-back another map is evaluated at this step
+                if done == recipe.steps:
+                    break
+                trainer.step()
+
+
+def fingerprint_of(source: Tensor, target: Tensor) -> str:
+    """A hash of both sets of normalised vectors."""
+    return VectorSets(source, target, len(source)).fingerprint
 
 
 def map_of(net: nn.Module) -> Tensor:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poise.cli.options import AsJson, Changes, Device
+from poise.cli.options import AsJson, Changes, Device, Text
 from poise.cli.results import progress_bar
 from poise.utils.printing import count_noun, print_json, print_line
 
 if TYPE_CHECKING:
     from poise.alignment.align import Alignment
-    from poise.alignment.search import Evaluation
+    from poise.alignment.record import Evaluation
 
 
 def align(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="The vectors to map: .vec, .txt, .bin, .npz or .npy.")],
-    target: Annotated[str, typer.Argument(metavar="TGT", help="The vectors to map them onto.")],
+    source: Annotated[
+        Text,
+        typer.Argument(metavar="SRC", help="The vectors to map: .vec, .txt, .bin, .npz or .npy.", show_default=False),
+    ] = None,
+    target: Annotated[
+        Text, typer.Argument(metavar="TGT", help="The vectors to map them onto.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder of the results.", show_default="runs/align, runs/align-2, ...")
     ] = None,
@@ -32,21 +37,20 @@ def align(
     most_frequent: Annotated[
         int | None, typer.Option(min=1, help="How many of the first vectors D sees.", show_default="75000")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of the first start.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the first start.", show_default="0")] = None,
     changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the alignment in --out.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Map one set of vectors onto another without known pairs, such as the words of two languages."""
-    from poise.alignment.align import RECIPE, align_table
     from poise.alignment.align import align as align_sets
     from poise.cli.recipe_arguments import apply_changes
     from poise.recipe.decode import decode
-    from poise.recipe.shipped import load_table
     from poise.training.listener import NullListener
     from poise.utils.progress import Progress
 
-    table = align_table(source, target, load_table(RECIPE), most_frequent)
+    table = initial_table(source, target, out, most_frequent, resume=resume)
     recipe = decode(apply_changes(table, None, {"steps": steps, "seed": seed}, changes))
 
     class Messages(NullListener):
@@ -65,6 +69,7 @@ def align(
             out,
             dictionary=dictionary,
             starts=starts,
+            resume=resume,
             device=device,
             listener=Messages(progress),
             notify=_print_evaluation,
@@ -73,6 +78,40 @@ def align(
         print_json(result.as_json())
     else:
         _print_result(result)
+
+
+def initial_table(
+    source: Text, target: Text, out: Path | None, most_frequent: int | None, *, resume: bool
+) -> dict[str, Any]:
+    """The table of the recipe of an alignment: the shipped one, or that of the alignment that is resumed.
+
+    Args:
+        source: the file of the sources; None, as `target`, for those of the alignment that is resumed.
+        target: the file of the targets.
+        out: the folder of the alignment.
+        most_frequent: how many of the first vectors D sees, if it is given.
+        resume: whether the alignment in `out` is resumed.
+
+    Raises:
+        RecipeError: the files or `out` are missing.
+        CheckpointError: there is no alignment to resume.
+    """
+    from poise.alignment.align import RECIPE, align_table
+    from poise.alignment.record import read_record
+    from poise.errors import RecipeError
+    from poise.recipe.shipped import load_table
+
+    if resume and out is None:
+        raise RecipeError("needs the folder of the alignment", where="--resume", cure="give it with --out")
+    if (source is None or target is None) and not (resume and source is target):
+        cure = "poise align SRC TGT, or poise align --resume --out DIR"
+        raise RecipeError("needs two files of vectors", where="SRC TGT", cure=cure)
+    table = read_record(out).recipe.canonical() if resume and out is not None else load_table(RECIPE)
+    if source is not None and target is not None:
+        return align_table(source, target, table, most_frequent)
+    if most_frequent is not None:
+        table["data"]["most_frequent"] = most_frequent
+    return table
 
 
 def _print_evaluation(found: Evaluation) -> None:

@@ -47,7 +47,7 @@ def run_ladder(
     import_matplotlib()
     resume = {rung: _resume(recipe, out / rung) for rung, recipe in recipes.items()}
     advice = f"; continue with the same command: poise ladder --out {out}"
-    with Signals(advice):  # between the runs, and during an evaluation
+    with Signals(advice, hears_inner=True):  # between the runs, and during an evaluation
         for rung, recipe in recipes.items():
             run = out / rung
             if resume[rung] is not None:

@@ -51,12 +51,16 @@ class Signals:
 
     Args:
         suffix: the end of the message of `Stopped` if a signal arrives while `deferred` is False.
+        hears_inner: whether a signal of a context within this one stops this one as well if the inner one ends all the
+            same, as a run does that is done: what follows it would otherwise begin as if nobody had asked to stop.
     """
 
-    def __init__(self, suffix: str = " before the first step; there is nothing to save yet") -> None:
+    def __init__(
+        self, suffix: str = " before the first step; there is nothing to save yet", *, hears_inner: bool = False
+    ) -> None:
         self.requested_by: str | None = None
         self.deferred = False
-        self._suffix = suffix
+        self._suffix, self._hears_inner = suffix, hears_inner
         self._last_time = 0.0
         self._changing = False
         self._previous: dict[int, object] = {}
@@ -67,9 +71,8 @@ class Signals:
             for number in _handled():
                 with suppress(ValueError, OSError):  # a subinterpreter, or a system that does not allow it
                     self._previous[number] = signal.signal(number, self._handle)
-        for handler in self._previous.values():
-            outer = getattr(handler, "__self__", None)
-            if isinstance(outer, Signals) and outer.requested_by:  # its exception was swallowed by some library
+        for outer in self._outer():
+            if outer.requested_by:  # its exception was swallowed by some library
                 self.requested_by = outer.requested_by
         self._changing = False
         if self.requested_by:
@@ -78,8 +81,10 @@ class Signals:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        outer = self._outer()
         self._restore()
         if kind is None or issubclass(kind, Stopped):
+            self._tell(outer, raising=kind is None)
             return
         # a signal that arrives during an import, or in compiled code, may be turned into another exception
         turned = issubclass(kind, Exception) and self.requested_by is not None and not self.deferred
@@ -104,6 +109,19 @@ class Signals:
         """
         if self.requested_by:
             raise SignalReceived(self.requested_by)
+
+    def _outer(self) -> list[Signals]:
+        """The context around this one, whose handlers this one has replaced."""
+        handlers = (getattr(handler, "__self__", None) for handler in self._previous.values())
+        return [outer for outer in handlers if isinstance(outer, Signals)]
+
+    def _tell(self, contexts: list[Signals], *, raising: bool) -> None:
+        """Pass a request on to the contexts that hear inner ones; `raising` interrupts one that is not deferred."""
+        for outer in contexts:
+            if self.requested_by and outer._hears_inner:
+                outer.requested_by = self.requested_by
+                if raising and not outer.deferred:
+                    raise SignalReceived(self.requested_by)
 
     def _restore(self) -> None:
         """Restore all previous handlers; a signal that arrives meanwhile is only recorded, so that none is skipped."""
