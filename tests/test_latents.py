@@ -285,8 +285,6 @@ def test_a_source_without_data_is_refused_and_is_no_space() -> None:
     assert latent.model_dump() == {"kind": "source"}
     with pytest.raises(RecipeError, match="starts from samples of the data"):
         latent.sample(2, torch.Generator())
-    with pytest.raises(RecipeError, match="no space to move in"):
-        latent.check_space()
     assert Gaussian().bind(lambda n, generator: torch.zeros(n)) == Gaussian()
     with pytest.raises(RecipeError, match="samples of the data"):
         latent.truncate(torch.ones(2, 3), 0.5)

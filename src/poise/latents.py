@@ -161,17 +161,6 @@ class Latent(ComponentConfig):
         """
         return self
 
-    def check_space(self) -> None:
-        """Refuse to interpolate or to search where there is no space of latents.
-
-        Raises:
-            RecipeError: there is none, see `is_space`.
-        """
-        if not self.is_space:
-            what = "this generator starts from samples of the data, which are no space to move in"
-            cure = "give it images of yours: poise translate RUN --data DIR --out DIR"
-            raise RecipeError(what, where="latent.kind", found=f"'{self.tag()}'", cure=cure)
-
     def project(self, codes: Tensor) -> Tensor:
         """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
         return codes

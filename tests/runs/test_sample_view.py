@@ -14,11 +14,14 @@ from PIL import Image
 from poise.core.random_streams import RandomStreams
 from poise.engine.batches import sampling_latent
 from poise.errors import RecipeError
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
 from poise.runs.run import Run
 from poise.runs.sample_view import SampleView
+from poise.training.train import train
 from poise.utils.image_grid import GAP, MAX_SIDE, grid_capacity, image_grid, side_by_side
 from poise.utils.images import to_bytes
-from two_domains import PARTS, SIDE, splits, trained, use_data
+from two_domains import PARTS, SIDE, splits, trained, translating, use_data
 
 GROUPS = {
     ("a_to_b", "pairs"): [["source", "output", "target"]],
@@ -126,11 +129,52 @@ def test_sample_writes_grids_arrays_and_files(
             shown = to_bytes(images[name])[row]
             assert np.array_equal(image_at(two, row, column, scale), np.broadcast_to(shown, (SIDE, SIDE, 3))), name
 
-    assert poise("sample", folder, "--n", 3, "--dir", tmp_path / "files").code == 0
-    file = np.asarray(Image.open(tmp_path / "files" / "00000002.png"))
-    assert np.array_equal(file, to_bytes(images["output_b" if direction == "both_ways" else "output"])[2])
-    record = json.loads((tmp_path / "files" / "samples.json").read_text())
-    assert record.get("domain") == ("b" if direction == "both_ways" else None)
+    files = tmp_path / "files"
+    result = poise("sample", folder, "--n", 3, "--dir", files)
+    assert result.code == 0, result.err
+    assert result.last.endswith("an image of each domain, in a and b") is (direction == "both_ways")
+    outputs = {"a": "output_a", "b": "output_b"} if direction == "both_ways" else {"": "output"}
+    for place, name in outputs.items():
+        for index in range(3):
+            found = np.asarray(Image.open(files / place / f"{index:08d}.png")).reshape((*images[name].shape[2:], -1))
+            assert np.array_equal(found, to_bytes(images[name])[index])
+    record = json.loads((files / "samples.json").read_text())
+    assert record.get("domains") == (["a", "b"] if direction == "both_ways" else None)
+
+
+def test_a_folder_of_both_domains_is_continued_and_has_nothing_else(
+    poise: Any, runs: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_data(monkeypatch, "domains")
+    words = ("sample", runs["both_ways", "domains"], "--n", 4, "--dir", tmp_path / "out")
+    assert poise(*words).code == 0
+    whole = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
+    assert len(whole) == 8
+    (tmp_path / "out" / "a" / "00000001.png").unlink()
+    (tmp_path / "out" / "b" / "00000003.png").unlink()
+    assert "2 of them were there already" in poise(*words).last
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")} == whole
+    for name in ("a/thesis.txt", "c", "00000001.png"):
+        (tmp_path / "out" / name).write_text("dear")
+        poise(*words).assert_error(2, "has other files in it", name)
+        (tmp_path / "out" / name).unlink()
+
+
+def test_samples_of_a_gan_of_two_domains_are_a_file_for_each(
+    poise: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The channels of both domains must not become one image with an alpha channel."""
+    use_data(monkeypatch, "pairs")
+    table = translating("a_to_b").canonical()
+    mlp = {"kind": "mlp", "width": 8, "depth": 1}
+    table |= {"network": {"g": mlp, "d": mlp}, "latent": {"kind": "gaussian", "dim": 3}}
+    run = train(decode(table), tmp_path / "run")
+    result = poise("sample", run.path, "--n", 2, "--dir", tmp_path / "out")
+    assert result.code == 0, result.err
+    images = run.sample_images(2)
+    for name in ("a", "b"):
+        found = np.asarray(Image.open(tmp_path / "out" / name / "00000001.png")).reshape(SIDE, SIDE, -1)
+        assert np.array_equal(found, to_bytes(images[name])[1])
 
 
 def test_what_has_no_space_of_latents_is_refused_with_a_cure(
@@ -140,12 +184,29 @@ def test_what_has_no_space_of_latents_is_refused_with_a_cure(
     run, image = runs["a_to_b", "pairs"], tmp_path / "x.png"
     Image.new("L", (SIDE, SIDE)).save(image)
     for words in (("interpolate", run), ("interpolate", run, "--through", 3, "--out", tmp_path / "x.gif")):
-        poise(*words).assert_error(2, "no space to move in", "poise translate RUN --data DIR --out DIR")
-    poise("project", run, image).assert_error(2, "poise translate RUN --data DIR --out DIR")
+        poise(*words).assert_error(2, "no space to move in", f"poise translate {run} --data DIR --out DIR")
+    poise("project", run, image).assert_error(2, f"poise translate {run} --data DIR --out DIR")
     poise("sample", run, "--truncation", 0.5).assert_error(2, "can't be truncated", "sample without truncation")
     with pytest.raises(RecipeError, match="generates no images of a"):
         Run(run).sample(2, domain="a")
     assert not (tmp_path / "x.gif").exists()
+
+
+def test_the_cure_is_a_command_that_takes_such_a_run(
+    poise: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Vectors can't be translated as images are, and a G that takes labels needs one."""
+    table = load_table("align") | {"steps": 1, "batch": 8, "data": {"kind": "clouds", "count": 60, "dim": 4}}
+    vectors = train(decode(table), tmp_path / "vectors").path
+    result = poise("interpolate", vectors)
+    result.assert_error(2, "no space to move in", f"see what it makes of them: poise sample {vectors}")
+    assert poise("sample", vectors, "--n", 4).code == 0
+    for direction in ([], ["--direction", "b_to_a"]):
+        result = poise("translate", vectors, "--data", tmp_path, "--out", tmp_path / "out", *direction)
+        result.assert_error(2, "translates vectors, not images", "poise align SRC TGT")
+    use_data(monkeypatch, "labelled pairs")
+    labelled = trained(tmp_path / "labelled", "a_to_b", conditioning={"g": {"kind": "channels", "dim": 4}}).path
+    poise("interpolate", labelled).assert_error(2, f"poise translate {labelled} --data DIR --out DIR --label CLASS")
 
 
 def test_a_gan_of_two_domains_is_drawn_as_two_images() -> None:

@@ -108,7 +108,7 @@ def interpolate(
         opened.read_data_from(data_config(data, opened.recipe.data))
     real_ends: tuple[Tensor, Tensor] | None = None
     interpolation, latent = {"slerp": slerp, "lerp": lerp}[path], opened.recipe.latent
-    latent.check_space()
+    opened.check_space()
     if between is not None:
         encoded = _encode(opened, torch.tensor(between), data_root)
         real_ends = encoded.images[:1], encoded.images[1:]

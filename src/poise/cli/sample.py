@@ -48,7 +48,8 @@ def sample(
     """Generate samples from a run: as a grid in a .png, as an array in a .npz, or as one .png file each in a folder.
 
     A G that translates images is given held-out ones. The grid and the arrays show these too: source, output and, if
-    there is one, target. To translate images of yours, use poise translate.
+    there is one, target. A folder has the outputs, in sub-folders a and b if G generates images of both domains. To
+    translate images of yours, use poise translate.
 
     If G is conditional, an array and a folder have the class frequencies of the training data, a folder has one
     sub-folder per class, and a grid has one class per row.
@@ -139,7 +140,7 @@ def _check_layout(run: Run, layout: tuple[int, int], gap: int | None) -> None:
 def _write_folder(run: Run, folder: Path, n: int, origin: Origin) -> None:
     """Write one file per sample; a signal leaves complete files, and the same command continues."""
     from poise.cli.results import progress_bar
-    from poise.runs.sample_folder import write_samples
+    from poise.runs.sample_folder import image_folders, write_samples
     from poise.training.signals import Signals
 
     advice = f"; the files in {folder} are complete, and the same command writes the missing ones"
@@ -147,7 +148,7 @@ def _write_folder(run: Run, folder: Path, n: int, origin: Origin) -> None:
         written, total = write_samples(run, folder, n, origin, progress)
     notes = [f"{count_noun(total, 'sample')} of seed {origin.seed} from step {run.checkpoint.step:,}"]
     notes += [f"{total - written:,} of them were there already"] if written < total else []
-    notes += [f"images of domain {run.generated_part().domain}"] if run.view.direction == "both_ways" else []
+    notes += [f"an image of each domain, in {' and '.join(folders)}"] if len(folders := image_folders(run)) > 1 else []
     print_line(f"{folder}: {', '.join(notes)}", err=True)
 
 

@@ -143,7 +143,7 @@ def project(
         DataError: the data is missing, or not what the run was trained on.
         CheckpointError: the run has no valid checkpoint.
     """
-    run.recipe.latent.check_space()
+    run.check_space()
     net, streams = run.generator(raw=settings.raw), RandomStreams(settings.seed)
     space_name = choose_space(net, settings.space)
     splits, notes = run.load(data_root), list[str]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +162,22 @@ class Run:
         """
         latent = self.recipe.latent
         return latent if latent.is_space else sampling_latent(latent, self._starting_data, torch.device("cpu"))
+
+    def check_space(self) -> None:
+        """Refuse to interpolate or to search where there is no space of latents.
+
+        Raises:
+            RecipeError: there is none, see `Latent.is_space`.
+        """
+        latent, run = self.recipe.latent, shlex.quote(str(self.path))
+        if latent.is_space:
+            return
+        label = " --label CLASS" if self.recipe.labels.g is not None else ""
+        cure = f"give it images of yours: poise translate {run} --data DIR --out DIR{label}"
+        if len(self.shape) != 3:
+            cure = f"see what it makes of them: poise sample {run}"
+        what = "this generator starts from samples of the data, which are no space to move in"
+        raise RecipeError(what, where="latent.kind", found=f"'{latent.tag()}'", cure=cure)
 
     @cached_property
     def _starting_data(self) -> DataSplits:
@@ -322,10 +339,11 @@ class Run:
         Raises:
             RecipeError: G does not translate images, or not in this direction, or needs a label.
         """
-        translator = Translator(self.generator(raw=raw), self.recipe, self.shape, self.parts, direction, label)
-        if len(self.shape) != 3:
+        if self.recipe.network.direction is not None and len(self.shape) != 3:
             what = "this run's generator translates vectors, not images"
-            raise RecipeError(what, where=str(self.path), found=self.recipe.name, cure="use poise align")
+            cure = "to map files of vectors: poise align SRC TGT"
+            raise RecipeError(what, where=str(self.path), found=self.recipe.name, cure=cure)
+        translator = Translator(self.generator(raw=raw), self.recipe, self.shape, self.parts, direction, label)
         if label is None and self.recipe.labels.g is not None:
             names = ", ".join(self.classes[:MAX_LISTED])
             what, cure = "this run's generator translates to a class", f"give the label of one of them: {names}"
@@ -364,6 +382,7 @@ class Run:
         labels: Tensor | None = None,
         raw: bool = False,
         truncation: float = 1.0,
+        whole: bool = False,
     ) -> Tensor:
         """The samples of one block, those from index number * BLOCK on; equal to those of `sample`.
 
@@ -373,6 +392,7 @@ class Run:
             labels: their labels, at most as many as a block has samples; None if G takes none.
             raw: see `sample`.
             truncation: see `sample`.
+            whole: whether to return samples with all their domains instead of the part that `sample` returns.
 
         Raises:
             RecipeError, DataError: see `sample`.
@@ -380,7 +400,7 @@ class Run:
         streams = RandomStreams(seed)
         latents = latent_block(self.latent, number, streams, "sample")
         samples = self._generate(latents, labels, streams, raw=raw, truncation=truncation, first_block=number)
-        return self.generated_part().of(samples)
+        return samples if whole else self.generated_part().of(samples)
 
     def _generate(
         self,

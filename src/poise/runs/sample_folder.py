@@ -1,5 +1,7 @@
 """Writes the samples of a run to a folder, one PNG file each: `00000000.png`, or `cats/00000000.png` with classes.
 
+A sample that consists of an image of each of two domains is two files, `a/00000000.png` and `b/00000000.png`.
+
 Samples are generated in blocks, so that memory does not grow with their number. Every file is complete from the moment
 it exists, and its name is the index of its sample, so a folder that was interrupted is continued by generating what is
 missing. The file `samples.json` records what the samples are; a folder never mixes samples of two origins.
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from poise.data.listing import HIDDEN, ignored_reason
 from poise.errors import RecipeError
+from poise.networks.translation import DOMAINS, GeneratedPart
 from poise.runs.folder import RESERVED_NAMES
 from poise.runs.generate import BLOCK
 from poise.runs.image_folder import check_place, check_record, entries, origin_of, refuse_entry
@@ -84,8 +87,9 @@ def write_samples(run: Run, folder: Path, n: int, origin: Origin, progress: Prog
     record = _record(run, origin)
     present = _present(folder, record)  # before anything is written
     with claimed_folder(folder, folder / LOCK, f"--dir {folder}"):
-        for place in (folder, *(folder / name for name in record["classes"])):
-            remove_orphans(place)
+        for base in (folder, *(folder / name for name in record.get("domains", ()))):
+            for place in (base, *(base / name for name in record["classes"])):
+                remove_orphans(place)
         labels = run.labels(max([n, *(index + 1 for index in present)]), origin.label, origin.seed)
         _check_labels(folder, present, record["classes"], labels)
         write_json(folder / RECORD, record)
@@ -117,18 +121,27 @@ def _write_block(
     first = indices[0] // BLOCK * BLOCK
     block_labels = None if labels is None else labels[first : first + BLOCK]
     block = run.sample_block(
-        first // BLOCK, origin.seed, labels=block_labels, raw=origin.raw, truncation=origin.truncation
+        first // BLOCK, origin.seed, labels=block_labels, raw=origin.raw, truncation=origin.truncation, whole=True
     )
-    samples = to_bytes(block)
-    samples = samples if run.alpha else in_colour(samples)
     contents = {}
-    for index in indices:
-        place = folder if labels is None else folder / classes[int(labels[index])]
-        contents[place / f"{index:08d}.png"] = encode_png(samples[index - first])
+    for name, part in image_folders(run).items():
+        samples = to_bytes(part.of(block))
+        samples = samples if run.alpha else in_colour(samples)
+        for index in indices:
+            place = folder / name if labels is None else folder / name / classes[int(labels[index])]
+            contents[place / f"{index:08d}.png"] = encode_png(samples[index - first])
     with disk_errors(folder):
         for place in {path.parent for path in contents}:
             make_folder(place)
     write_files(contents)
+
+
+def image_folders(run: Run) -> dict[str, GeneratedPart]:
+    """The images that G generates of a sample, by the folder of each: a and b if there are two, otherwise ""."""
+    both = run.view.direction == "both_ways" or (run.view.direction is None and len(run.parts) == 2)
+    if both:
+        return {name: GeneratedPart(run.parts, index) for index, name in enumerate(DOMAINS)}
+    return {"": run.generated_part()}
 
 
 def _check(run: Run, folder: Path) -> None:
@@ -148,7 +161,7 @@ def _record(run: Run, origin: Origin) -> dict[str, Any]:
         "seed": origin.seed,
         "label": None if origin.label is None else run.classes[origin.label],
         "truncation": origin.truncation,
-        **({"domain": run.generated_part().domain} if run.view.direction == "both_ways" else {}),
+        **({"domains": domains} if (domains := [name for name in image_folders(run) if name]) else {}),
         "classes": class_folders(run.classes) if conditional else [],
     }
 
@@ -162,15 +175,43 @@ def _present(folder: Path, record: dict[str, Any]) -> dict[int, str]:
     names = entries(folder)
     if not names:
         return {}
-    if RECORD in names:
+    started = RECORD in names
+    if started:
         check_record(folder, RECORD, OPTION, record, NAMED)
+    domains = record.get("domains", ())
+    if not domains:
+        return _present_in(folder, "", [name for name in names if name != RECORD], record["classes"], started=started)
+    for name in names:
+        if name != RECORD and not (started and name in domains and (folder / name).is_dir()):
+            raise refuse_entry(folder, OPTION, name)
+    first, second = (
+        _present_in(folder, f"{name}/", entries(folder / name), record["classes"], started=started) for name in domains
+    )
+    return {index: place for index, place in first.items() if second.get(index) == place}
+
+
+def _present_in(
+    folder: Path, place: str, names: Sequence[str], classes: Sequence[str], *, started: bool
+) -> dict[int, str]:
+    """The samples in one place of the folder, by index; see `_present`.
+
+    Args:
+        folder: the folder.
+        place: the path of the place in it, "" or such as "a/".
+        names: what is there.
+        classes: the names of the classes' folders.
+        started: whether samples may be there.
+
+    Raises:
+        RecipeError: there is something else.
+    """
     present: dict[int, str] = {}
     for name in names:
-        if RECORD in names and name in record["classes"] and (folder / name).is_dir():
-            for inner in entries(folder / name):
-                present[_index(folder, f"{name}/{inner}")] = name
-        elif name != RECORD:
-            present[_index(folder, name, known=RECORD in names and not record["classes"])] = ""
+        if started and name in classes and (folder / place / name).is_dir():
+            for inner in entries(folder / place / name):
+                present[_index(folder, f"{place}{name}/{inner}")] = name
+        else:
+            present[_index(folder, f"{place}{name}", known=started and not classes)] = ""
     return present
 
 

@@ -128,7 +128,7 @@ def _direction(recipe: Recipe, asked: OneDirection | None) -> AnyDirection:
     known = recipe.network.direction
     if known is None:
         what = "this run's generator starts from noise, not from images"
-        cure = "sample from it: poise sample RUN; recipes that translate are pix2pix and cyclegan"
+        cure = "sample from it: poise sample RUN; recipes that translate are pix2pix, cyclegan and simgan"
         raise RecipeError(what, where="network.g", found=f"'{recipe.network.g.tag()}'", cure=cure)
     if known == "same":
         if asked is not None:

@@ -64,8 +64,8 @@ def walk_samples(
         raw: whether to use the live weights instead of the averaged ones.
         project: whether the latents are projected to the support of the latent distribution.
     """
+    run.check_space()
     latent, net, streams = run.recipe.latent, run.generator(raw=raw), RandomStreams(seed)
-    latent.check_space()
     latents = run.latents(walks * keyframes, seed).unflatten(0, (walks, keyframes))
     labels = run.labels_by_row(walks) if label is None else run.labels(walks, label)
     for z in closed_walk(latents, frames, interpolation):
