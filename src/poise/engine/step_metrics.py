@@ -161,4 +161,5 @@ def _first_non_finite(norms: list[Tensor]) -> Tensor:
     non_finite = ~torch.isfinite(padded)
     flat = non_finite.flatten().int().argmax()
     index = torch.where(non_finite.any(), flat % padded.shape[1], -torch.ones_like(flat))
-    return torch.stack((index, counts[flat // padded.shape[1]]))
+    step = (flat // padded.shape[1])[None]  # as an index of `[]`, a 0-dim tensor would be read by the host
+    return torch.stack((index, counts.index_select(0, step)[0]))
