@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
+import tarfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "training.csv").write_text("iter,loss_D,loss_G\n" + "".join(f"{i},0.6,0.8\n" for i in range(1, 50)))
     (tmp_path / "training.log").write_text("".join(f"step {i} D: 0.61 G: 0.8\n" for i in range(1, 50)))
     write_two_domains(tmp_path)
+    write_shards(tmp_path / "shards")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -105,6 +108,19 @@ def write_two_domains(folder: Path) -> None:
             pixels = rng.integers(0, 256, (16, 32 if "facades" in place else 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / place / f"{number}.png")
     np.savez(folder / "zebras.npz", images=rng.integers(0, 256, (10, 16, 16, 3), dtype=np.uint8))
+
+
+def write_shards(folder: Path) -> None:
+    """Two tar archives of images and labels."""
+    folder.mkdir()
+    for part in range(2):
+        with tarfile.open(folder / f"photos-{part:03d}.tar", "w") as archive:
+            for number in range(12):
+                image = folder.parent / "images" / ("cats", "dogs")[part] / f"{number}.png"
+                archive.add(image, f"{number}.png")
+                label = folder.parent / "label.json"
+                label.write_text(json.dumps({"colour": ("red", "blue")[number % 2]}))
+                archive.add(label, f"{number}.json")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -70,11 +72,25 @@ def write_vectors(folder: Path) -> None:
         write_word_vectors(folder / f"{name}.npz", one)
 
 
+def write_tar(folder: Path) -> None:
+    """The same images in two shards, with labels."""
+    write_folder(folder.with_suffix(".d"))
+    folder.mkdir()
+    for part in range(2):
+        with tarfile.open(folder / f"images-{part}.tar", "w") as archive:
+            for i in range(part * N // 2, (part + 1) * N // 2):
+                archive.add(folder.with_suffix(".d") / f"{i}.png", f"{i}.png")
+                label = tarfile.TarInfo(f"{i}.cls")
+                label.size = 1
+                archive.addfile(label, io.BytesIO(b"%d" % (i % 2)))
+
+
 WRITE: dict[str, Callable[[Path], object]] = {
     "folder": write_folder,
     "zip": write_zip,
     "npz": lambda path: np.savez(path, images=np.random.default_rng(3).integers(0, 256, (N, 8, 8), np.uint8)),
     "density": lambda path: Image.linear_gradient("L").save(path),
+    "tar": write_tar,
     "torchvision": write_mnist,
     "pairs": write_two,
     "domains": lambda path: write_two(path, N + 5),

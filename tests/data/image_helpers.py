@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import tarfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -80,6 +81,23 @@ def profile(space: bytes, gamma: float, primaries: Iterable[Iterable[float]] = (
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    """A tar archive of the files, in their order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def noise_png(seed: int, side: int = 8) -> bytes:
+    """A PNG of random colours."""
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(out, "PNG")
+    return out.getvalue()
 
 
 def load(folder: Path | str, **fields: object) -> DataSplits:

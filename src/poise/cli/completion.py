@@ -25,10 +25,10 @@ def plans(incomplete: str) -> Iterator[tuple[str, str]]:
 
 
 def data(incomplete: str) -> Iterator[tuple[str, str]]:
-    """The embedded digits, folders, and `.zip` and `.npz` files."""
+    """The embedded digits, folders, and files of the kinds that hold images."""
     if "digits".startswith(incomplete):
         yield "digits", "5,000 handwritten digits, which come with poise"
-    yield from paths(incomplete, ".zip", ".npz")
+    yield from paths(incomplete, ".zip", ".npz", ".tar", ".parquet", ".arrow")
 
 
 def paths(incomplete: str, *suffixes: str) -> Iterator[tuple[str, str]]:

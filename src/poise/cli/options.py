@@ -21,7 +21,7 @@ Changes = Annotated[
 ]
 Data = Annotated[
     Text,
-    typer.Option(help="A folder, .zip or .npz of images, or the name of a data set.", autocompletion=completion.data),
+    typer.Option(help="A folder, .zip, .npz or .tar of images, or the name of a set.", autocompletion=completion.data),
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="The folder that contains the data sets given by name.")]
 MovedData = Annotated[

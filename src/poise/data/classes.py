@@ -135,12 +135,27 @@ def classes_by_table(names: Sequence[str], table: dict[str, str] | None, root: s
         message = f"dataset.json has no label for {missing:,} of {count_noun(len(names), 'image')}: it is ignored"
         cure = "give every image a label, or remove the file"
         return Classes(None, (), (), (DataWarning(message, cure, "T13"),))
-    words = [label for label in found if label is not None]
-    classes = sorted(set(words), key=lambda word: (not _is_integer(word), int(word) if _is_integer(word) else 0, word))
+    by_label = classes_by_label([label for label in found if label is not None])
+    return by_label._replace(notes=tuple(f"from dataset.json: {note}" for note in by_label.notes))
+
+
+def classes_by_label(words: Sequence[str], order: Sequence[str] = ()) -> Classes:
+    """The classes of labels in words: every word that occurs is a class.
+
+    Args:
+        words: the label of each image.
+        order: the words in the order of the classes, if it is known. Others follow: integers by value, then the rest.
+    """
+    known = {word: i for i, word in enumerate(order)}
+
+    def position(word: str) -> tuple[int, bool, int, str]:
+        return known.get(word, len(known)), not _is_integer(word), int(word) if _is_integer(word) else 0, word
+
+    classes = sorted(set(words), key=position)
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[word] for word in words], np.int64)
     class_names = tuple(map(display_name, classes))
-    return Classes(labels, class_names, (f"from dataset.json: {summary(labels, class_names)}",))
+    return Classes(labels, class_names, (summary(labels, class_names),) if classes else ())
 
 
 def classes_by_number(integers: npt.NDArray[Any], names: Sequence[str] | None = None) -> Classes:

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
-from poise.data.classes import Classes, Container, classes_by_folder, classes_by_table
+from poise.data.classes import Classes, Container, classes_by_folder, classes_by_label, classes_by_table
 from poise.data.listing import Item, Listing
 from poise.data.source import DataWarning
 
@@ -21,7 +21,12 @@ CURE = 'it should hold {"labels": [["00000/img00000000.png", 6], ...]} or {"labe
 
 
 def find_classes(names: Sequence[str], listing: Listing, container: Container) -> Classes:
-    """The classes of the usable images `names`: from a `dataset.json` beside them if there is one, else by folder."""
+    """The classes of the usable images `names`: from a `dataset.json` beside them if there is one, else by folder.
+
+    Those of shards are their labels, if they have any.
+    """
+    if listing.labels is not None:
+        return classes_by_label([listing.labels[name] for name in names], listing.class_order)
     warnings: list[DataWarning] = []
     for item in listing.label_files:
         root = posixpath.dirname(item.name)

@@ -17,6 +17,7 @@ from poise.data.folder import FolderConfig, Walk
 from poise.data.listing import Item
 from poise.data.npz import NpzConfig
 from poise.data.paths import file_at, folder_at
+from poise.data.shards import ShardsConfig
 from poise.data.source import DataConfig, ImageDataConfig, with_size
 from poise.data.torchvision_data import VisionConfig
 from poise.data.two_domains import DOMAINS, TwoDomainsConfig, below, find_layout, listing_at, ordinary_kind
@@ -100,6 +101,8 @@ def _inspect(config: DataConfig) -> ImageFacts | None:
             return _facts_of_domains(config)
         if isinstance(config, NpzConfig):
             return _facts_of_array(config.path)
+        if isinstance(config, ShardsConfig):
+            return _facts_of_items(config.listing()[0].items)
         if isinstance(config, FolderConfig):
             return _facts_of_items(Walk(folder_at(config.path), config.follow_links).listing().items)
         if isinstance(config, ZipConfig):

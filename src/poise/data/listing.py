@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, NamedTuple
@@ -60,6 +60,8 @@ class Listing:
         bad_files: files that look like images and cannot be used.
         ignored: the number of other files, by suffix.
         num_runs: the number of poise's run folders, which are skipped because their images are generated.
+        labels: the label of each image by its name, for shards; None if they define no classes.
+        class_order: the labels in the order of the classes, if it is known.
         listed_at: when the listing began, in seconds since 1970.
     """
 
@@ -69,6 +71,8 @@ class Listing:
     bad_files: list[BadFile] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     num_runs: int = 0
+    labels: dict[str, str] | None = None
+    class_order: Sequence[str] = ()
     listed_at: float = field(default_factory=time.time)
 
     @property

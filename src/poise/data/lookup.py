@@ -12,13 +12,20 @@ import numpy as np
 
 from poise.core.config import did_you_mean, find_components
 from poise.data.decode import SUFFIXES
+from poise.data.shards import BRACES, ShardsConfig, holds_shards
 from poise.data.source import DataConfig, ImageDataConfig
+from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
 from poise.data.two_domains import split_and_domain
 from poise.errors import DataError
 from poise.utils.printing import print_line
 
-FILE_KINDS = {".zip": "zip", ".npz": "npz"} | dict.fromkeys(SUFFIXES, "density")
+SHARD_KINDS: dict[str, type[ShardsConfig]] = {"tar": TarConfig}
+"""The kinds of data that a folder of shards may be."""
+
+FILE_KINDS = {".zip": "zip", ".npz": "npz"}
+FILE_KINDS |= {suffix: kind for kind, config in SHARD_KINDS.items() for suffix in config.suffixes}
+FILE_KINDS |= dict.fromkeys(SUFFIXES, "density")
 """The kind of data that a file is, by its suffix; a single image is a density of points."""
 
 IDENTITY = ("kind", "path", "a", "b", "dataset")
@@ -53,7 +60,7 @@ def data_table(
         table: dict[str, Any] = {"kind": value}
     elif value.lower() in torchvision_names:
         table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
-    elif path.exists():
+    elif path.exists() or BRACES.search(path.name):
         stated = stated if str(path) != value else ""
         table = {
             "kind": stated or _kind_of(path, previous, option, two_domains),
@@ -77,7 +84,9 @@ def data_table(
 
 def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
     """The kind of data that a path is."""
-    kind = FILE_KINDS.get(path.suffix.lower(), "folder") if path.is_file() else "folder"
+    kind = "folder" if path.is_dir() else FILE_KINDS.get(path.suffix.lower(), "folder")
+    if kind == "folder" and path.is_dir():
+        kind = next((kind for kind, config in SHARD_KINDS.items() if holds_shards(path, config.suffixes)), kind)
     if kind not in ("folder", "zip", "npz"):
         return kind
     before = str(previous.get("kind")) if isinstance(previous, dict) and "kind" in previous else ""

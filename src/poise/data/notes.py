@@ -39,7 +39,7 @@ def file_notes(listing: Listing, bad: Sequence[BadFile], good: Sequence[NamedHea
         notes.append(f"skipped {count_noun(listing.ignored.total(), 'other file')}: {listing.ignored_summary}")
     if listing.num_runs:
         notes.append(f"skipped {count_noun(listing.num_runs, 'run folder')}, whose images are generated")
-    wrong = [(name, _format(header)) for name, header in good if _format(header) != SUFFIXES.get(_suffix(name))]
+    wrong = [(n, _format(header)) for n, header in good if SUFFIXES.get(_suffix(n), _format(header)) != _format(header)]
     if wrong:
         name, actual = wrong[0]
         example = f"{display_name(name)} is {actual}"

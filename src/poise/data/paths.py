@@ -12,7 +12,7 @@ from poise.data.listing import display_name
 from poise.errors import DataError
 
 WHERE = "data.path"
-KINDS = {".zip": "zip", ".npz": "npz"}
+KINDS = {".zip": "zip", ".npz": "npz", ".tar": "tar", ".parquet": "parquet", ".arrow": "parquet"}
 
 
 def _without_nul(path: str) -> str:
@@ -31,7 +31,7 @@ def folder_at(path: str) -> Path:
     Raises:
         DataError: it does not exist, is not readable, or is a file.
     """
-    location = _existing(path)
+    location = existing(path)
     if not location.is_dir():
         kind = KINDS.get(location.suffix.lower())
         cure = f'set data.kind = "{kind}"' if kind else "give the folder that contains the images"
@@ -45,7 +45,7 @@ def file_at(path: str) -> Path:
     Raises:
         DataError: it does not exist, is not readable, or is a folder, pipe, socket or device.
     """
-    location = _existing(path)
+    location = existing(path)
     if location.is_dir():
         cure = 'set data.kind = "folder"'
         raise DataError("this is a folder, not a file", where=WHERE, found=display_name(path), cure=cure)
@@ -63,7 +63,12 @@ def access_error(path: str, error: OSError) -> DataError:
     return DataError(f"can't be read: {error.strerror or error}", where=WHERE, found=display_name(path))
 
 
-def _existing(path: str) -> Path:
+def existing(path: str) -> Path:
+    """The path, with the home folder in place of `~`.
+
+    Raises:
+        DataError: nothing is there, or it can't be read.
+    """
     location = Path(path)
     try:
         location = location.expanduser()

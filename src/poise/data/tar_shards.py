@@ -1,0 +1,191 @@
+"""`tar`: tar archives of images, such as the shards of WebDataset, read without extracting them.
+
+In a shard of WebDataset, files whose paths are equal up to the first dot of the name are one sample: `000/17.jpg` is an
+image, and `000/17.cls` or `000/17.json` has its label. An archive without such labels is read like a folder: its
+folders are classes. Source of the layout: https://github.com/webdataset/webdataset, "The WebDataset Format".
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import IO, ClassVar, Literal
+
+from poise.data.listing import HIDDEN, Item, Listing, display_name, ignored_reason
+from poise.data.shards import Shard, ShardsConfig
+from poise.data.source import BadFile
+from poise.errors import DataError
+from poise.utils.printing import count_noun
+
+CLS, JSON = ".cls", ".json"
+"""The suffixes of the files that hold labels."""
+
+LABEL_KEYS = ("label", "cls", "class", "class_name", "class_id")
+"""The keys of a .json that are taken for the label if `label` names none; the first one that occurs."""
+
+MAX_LABEL = 2**20
+MAX_IMAGE = 2**29
+"""The largest files that are read, in bytes."""
+
+COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
+"""How compressed archives start, and what decompresses them."""
+
+
+class TarConfig(ShardsConfig):
+    """Tar archives. The label of an image is in a .cls beside it, or the value of the key `label` of a .json."""
+
+    kind: Literal["tar"] = "tar"
+    suffixes: ClassVar[tuple[str, ...]] = (".tar",)
+
+    def list_images(self, shards: Sequence[Shard]) -> tuple[Listing, list[str]]:
+        """See `ShardsConfig.list_images`; without labels, the classes are found by folder.
+
+        Raises:
+            DataError: an archive is damaged, or no .json has the key `label`.
+        """
+        content = Content()
+        for shard in shards:
+            for member, label in _read(shard):
+                content.add(shard, member, label)
+        listing, keys = content.listing, ", ".join(map(display_name, sorted(content.keys)[:8]))
+        if self.label is not None and self.label not in content.labels:
+            what = f"no .json beside an image has a class under the key '{self.label}'"
+            cure = "name a key whose value is a number or a word"
+            raise DataError(what, where="data.label", found=keys or "no .json with keys", cure=cure)
+        wanted = (CLS, *LABEL_KEYS) if self.label is None else (self.label,)
+        source = next((one for one in wanted if one in content.labels), None)
+        if source is None:
+            listing.folders = sorted({folder for item in listing.items for folder in _folders(item.name)})
+            return listing, [f"the .json files have no label, unless data.label names one of {keys}"] if keys else []
+        content.attach(source)
+        return listing, [f"the labels are {'the .cls files' if source == CLS else f'the values of {source} in .json'}"]
+
+
+@dataclass
+class Content:
+    """What was found in the archives.
+
+    Attributes:
+        listing: the images, and other files.
+        samples: the sample of each image.
+        labels: the label of each sample, by where it is: `CLS`, or the key of a .json.
+        keys: all keys of the .json files.
+    """
+
+    listing: Listing = field(default_factory=Listing)
+    samples: list[str] = field(default_factory=list)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+    def add(self, shard: Shard, member: tarfile.TarInfo, label: bytes) -> None:
+        """Add a member of an archive: an image, a label with its content, or a file that is ignored."""
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if member.isdir() or not parts:
+            return
+        folder, base, sample = "/".join(parts[:-1]), parts[-1], shard.prefix + sample_of("/".join(parts))
+        suffix, name = posixpath.splitext(base)[1].lower(), posixpath.join(folder, shard.prefix + base)
+        ignored = HIDDEN if any(ignored_reason(part) == HIDDEN for part in parts) else ignored_reason(base)
+        if ignored != HIDDEN and suffix in (CLS, JSON):
+            self._add_label(sample, suffix, label.decode("utf-8", "replace").strip())
+        elif ignored is not None:
+            self.listing.ignored[ignored] += 1
+        elif reason := _unusable_reason(member):
+            self.listing.bad_files.append(BadFile(display_name(name), reason))
+        else:
+            read = partial(_read_member, shard.path, member.offset_data, member.size)
+            self.listing.items.append(Item(name, read, (member.offset_data, *shard.stamp), shard.changed))
+            self.samples.append(sample)
+
+    def _add_label(self, sample: str, suffix: str, text: str) -> None:
+        """Add the text of a .cls or a .json; one without a label is left out."""
+        if suffix == CLS:
+            if text:
+                self.labels.setdefault(CLS, {})[sample] = text
+            return
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        for key, value in values.items() if isinstance(values, dict) else ():
+            self.keys.add(key)
+            if isinstance(value, str | int) and not isinstance(value, bool):
+                self.labels.setdefault(key, {})[sample] = str(value)
+
+    def attach(self, source: str) -> None:
+        """Give each image the label of its sample; images without a label are bad, and labels without an image too."""
+        labels, items = self.labels[source], self.listing.items
+        self.listing.labels, self.listing.items = {}, []
+        for item, sample in zip(items, self.samples, strict=True):
+            if sample in labels:
+                self.listing.items.append(item)
+                self.listing.labels[item.name] = labels[sample]
+            else:
+                self.listing.bad_files.append(BadFile(display_name(item.name), "no label beside it"))
+        missing = sorted(labels.keys() - set(self.samples))
+        self.listing.bad_files += [BadFile(display_name(sample), "a label without an image") for sample in missing]
+
+
+def sample_of(name: str) -> str:
+    """The sample that a file belongs to: its path up to the first dot of the name."""
+    folder, base = posixpath.split(name)
+    return posixpath.join(folder, base.split(".")[0])
+
+
+def _read(shard: Shard) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """The members of an archive in their order; a .cls or .json with its content.
+
+    Raises:
+        DataError: the archive is damaged, cut off or compressed, or can't be read.
+    """
+    count = 0
+    try:
+        with shard.path.open("rb") as stream:
+            start = stream.read(2)
+            if command := COMPRESSED.get(start):
+                cure = f"decompress it: {command} {display_name(shard.path.name)}"
+                raise DataError("this archive is compressed", where=display_name(str(shard.path)), cure=cure)
+            stream.seek(0)
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[missing-attribute]  # they would take more memory than everything else
+                    count += 1
+                    yield member, _label_content(stream, member)
+                # `next` ends at a damaged header too
+                stream.seek(archive.offset)
+                end = stream.read(tarfile.BLOCKSIZE)
+                if len(end) < tarfile.BLOCKSIZE or any(end):
+                    raise shard.damaged(
+                        f"no header and no end at byte {archive.offset:,}, after {count_noun(count, 'file')}"
+                    )
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise shard.damaged(f"{error}, after {count_noun(count, 'file')}") from None
+
+
+def _label_content(stream: IO[bytes], member: tarfile.TarInfo) -> bytes:
+    if not (member.isreg() and member.name.lower().endswith((CLS, JSON)) and member.size <= MAX_LABEL):
+        return b""
+    stream.seek(member.offset_data)
+    return stream.read(member.size)
+
+
+def _unusable_reason(member: tarfile.TarInfo) -> str | None:
+    if not member.isreg() or member.issparse():
+        return "a link" if member.islnk() or member.issym() else "not a regular file"
+    return f"{member.size:,} bytes, above the limit of {MAX_IMAGE:,}" if member.size > MAX_IMAGE else None
+
+
+def _read_member(path: Path, offset: int, size: int) -> BytesIO:
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(offset)
+        return BytesIO(stream.read(size))
+
+
+def _folders(name: str) -> Iterator[str]:
+    while name := posixpath.dirname(name):
+        yield name

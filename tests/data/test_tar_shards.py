@@ -1,0 +1,150 @@
+"""Tar shards: their images are those of a folder, their labels are beside them, and damage is never silent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_helpers import load, noise_png, pixels, write_tar
+
+from poise.data.lookup import data_config
+from poise.data.source import DataSplits, ImageDataset
+from poise.data.tar_shards import TarConfig
+from poise.errors import DataError
+
+PNGS = [noise_png(seed) for seed in range(12)]
+
+
+def load_tar(path: Path | str, **fields: object) -> DataSplits:
+    return TarConfig(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Three shards of four images, which have the same names in each, with a class and a colour."""
+    for part in range(3):
+        files: dict[str, bytes] = {}
+        for i in range(4):
+            files[f"000/{i}.png"] = PNGS[4 * part + i]
+            files[f"000/{i}.cls"] = b"%d\n" % (i % 2)
+            files[f"000/{i}.json"] = json.dumps({"colour": ["red", "blue"][part % 2], "size": [8, 8]}).encode()
+            files[f"000/{i}.txt"] = b"a caption"
+        write_tar(tmp_path / "shards" / f"photos-{part:03d}.tar", files)
+    return tmp_path / "shards"
+
+
+def labels_of(loaded: DataSplits) -> list[str]:
+    assert isinstance(loaded.train, ImageDataset)
+    assert loaded.train.labels is not None
+    return [loaded.train.classes[label] for label in loaded.train.labels]
+
+
+def test_the_images_are_those_of_a_folder(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for i, png in enumerate(PNGS):
+        (tmp_path / "folder" / f"{i:02d}.png").write_bytes(png)
+    loaded = load_tar(shards)
+    assert np.array_equal(pixels(loaded), pixels(load(tmp_path / "folder")))
+    assert labels_of(loaded) == ["0", "1"] * 6
+    assert any("12 other files: 12 .txt" in note for note in loaded.notes)
+
+
+def test_a_key_of_the_json_may_be_the_label(shards: Path) -> None:
+    assert labels_of(load_tar(shards, label="colour")) == ["red"] * 4 + ["blue"] * 4 + ["red"] * 4
+
+
+@pytest.mark.parametrize("value", ["shards", "shards/photos-{000..002}.tar", "tar:shards", "shards/photos-001.tar"])
+def test_shards_are_recognised(shards: Path, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shards.parent)
+    config = data_config(value)
+    assert isinstance(config, TarConfig)
+    assert len(config.listing()[0].items) == (4 if "001" in value else 12)
+
+
+def test_a_folder_with_images_beside_an_archive_stays_a_folder(shards: Path) -> None:
+    (shards / "a.png").write_bytes(PNGS[0])
+    assert data_config(str(shards)).kind == "folder"  # type: ignore[attr-defined]
+
+
+def test_without_labels_folders_are_classes_over_all_shards(tmp_path: Path) -> None:
+    for part in range(2):
+        write_tar(tmp_path / f"{part}.tar", {f"top/{c}/{i}.png": PNGS[i + 6 * part] for i, c in enumerate("aabbab")})
+    loaded = load_tar(tmp_path)
+    assert loaded.train.class_counts == (6, 6)
+    assert loaded.train.classes == ("a", "b")
+
+
+def test_splits_are_kept_apart(tmp_path: Path) -> None:
+    for name in ("set-train-0", "set-train-1", "set-val-0"):
+        write_tar(tmp_path / f"{name}.tar", {f"{i}.png": PNGS[i] for i in range(3)})
+    loaded = load_tar(tmp_path)
+    assert len(pixels(loaded)) == 6
+    assert "the split train is used, and not val (data.split)" in loaded.notes
+    assert len(pixels(load_tar(tmp_path, split="val"))) == 3
+    with pytest.raises(DataError, match=r"data.split: there is no split 'test', found train, val; choose one"):
+        load_tar(tmp_path, split="test")
+
+
+def test_images_without_label_and_labels_without_image_are_bad_files(tmp_path: Path) -> None:
+    files = {f"{i}.{suffix}": PNGS[i] if suffix == "png" else b"0" for i in range(4) for suffix in ("png", "cls")}
+    del files["1.cls"], files["2.png"]
+    write_tar(tmp_path / "a.tar", files)
+    loaded = load_tar(tmp_path / "a.tar")
+    assert [tuple(bad) for bad in loaded.bad_files] == [
+        ("1.png", "no label beside it"),
+        ("2", "a label without an image"),
+    ]
+    with pytest.raises(DataError, match=r"2 of 4 image files can't be used: 1\.png"):
+        load_tar(tmp_path / "a.tar", max_bad=0.1)
+
+
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut within an image": (lambda data: data[:700], "unexpected end of data, after 1 file;"),
+    "cut between images": (lambda data: data[:3072], "no header and no end at byte 3,072, after 3 files"),
+    "a damaged header": (lambda data: data[:2048] + b"x" * 99 + data[2147:], "no header and no end at byte 2,048"),
+    "no archive": (lambda _: b"text", "truncated header"),
+    "empty": (lambda _: b"", "empty file"),
+    "compressed": (lambda data: b"\x1f\x8b" + data, "this archive is compressed; decompress it: gunzip bad.tar"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_an_error(tmp_path: Path, damage: str) -> None:
+    write_tar(tmp_path / "bad.tar", {f"{i}.png": PNGS[i][:400] for i in range(4)})
+    change, message = DAMAGE[damage]
+    (tmp_path / "bad.tar").write_bytes(change((tmp_path / "bad.tar").read_bytes()))
+    with pytest.raises(DataError, match=message) as caught:
+        load_tar(tmp_path)
+    assert "bad.tar: this" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("shards", {"label": "shape"}, "data.label: no .json beside an image has .* 'shape', found colour, size; name"),
+        (
+            "shards/photos-{000..004}.tar",
+            {},
+            "not all shards .* found 2 missing shards: photos-003.tar, photos-004.tar",
+        ),
+        ("shards/photos-{5..4}.tar", {}, "the range must have 1 to 100,000 numbers, found {5..4}"),
+        ("empty", {}, "there are no .tar files in this folder, found .*; give the folder"),
+        ("nowhere.tar", {}, "no such file"),
+    ],
+)
+def test_errors(shards: Path, path: str, fields: dict[str, object], message: str) -> None:
+    (shards.parent / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        load_tar(shards.parent / path, **fields)
+
+
+def test_damaged_images_and_links_are_bad_files(tmp_path: Path) -> None:
+    good = {f"{i}.png": PNGS[i] for i in range(4)}
+    write_tar(tmp_path / "a.tar", good | {"5.png": PNGS[5][:-60], "._1.png": b"mac", "6.jpg": b"text"})
+    os.link(tmp_path / "a.tar", tmp_path / "b.tar")
+    loaded = load_tar(tmp_path / "b.tar")
+    assert [bad.name for bad in loaded.bad_files] == ["5.png", "6.jpg"]
