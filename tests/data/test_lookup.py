@@ -159,26 +159,52 @@ def folder_of(path: Path, **files: str) -> str:
     return str(path)
 
 
-FOUND: dict[str, tuple[dict[str, Any], str | None]] = {
-    "an npz of equal lengths": ({"a": 3, "b": 3}, "pairs"),
-    "an npz of other lengths": ({"a": 3, "b": 4}, "domains"),
-    "an npz with images": ({"a": 3, "b": 3, "images": 3}, None),
-    "an npz with one domain": ({"a": 3}, None),
-    "common names": ({"a": "1.png 2.png", "b": "1.jpg 2.jpg 3.jpg"}, "pairs"),
-    "capitals": ({"A": "1.png", "B": "1.png"}, "pairs"),
-    "other names": ({"a": "1.png 2.png", "b": "x.jpg y.jpg"}, "domains"),
-    "an empty domain": ({"a": "1.png", "b": ""}, "domains"),
-    "a third folder": ({"a": "1.png", "b": "1.png", "c": "1.png"}, None),
-    "CycleGAN's splits": ({"trainA": "1.png", "trainB": "1.png", "testA": "2.png", "testB": "2.png"}, "domains"),
-    "no split to train on": ({"testA": "1.png", "testB": "1.png"}, None),
-    "pix2pix's splits": ({"train": "1.png", "val": "2.png"}, None),
-    "two classes": ({"cats": "1.png", "dogs": "2.png"}, None),
+FOUND: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
+    "an npz of equal lengths": ({"a": 3, "b": 3}, "pairs", "a and b have 3 images each", ["domains"]),
+    "an npz of other lengths": ({"a": 3, "b": 4}, "domains", "a has 3 images and b 4", []),
+    "an npz with images": ({"a": 3, "b": 3, "images": 3}, "", "", []),
+    "an npz with one domain": ({"a": 3}, "", "", []),
+    "common names": (
+        {"a": "1.png 2.png", "b": "1.jpg 2.jpg 3.jpg"},
+        "pairs",
+        "2 of 2 file names are in both of them",
+        ["domains", "folder"],
+    ),
+    "capitals": ({"A": "1.png", "B": "1.png"}, "pairs", "1 of 1 file names are in both of them", ["domains", "folder"]),
+    "other names": (
+        {"a": "1.png 2.png", "b": "x.jpg y.jpg"},
+        "domains",
+        "0 of 2 file names are in both of them",
+        ["folder"],
+    ),
+    "few common names": (
+        {"a": "1.png 2.png 3.png", "b": "1.jpg x.jpg y.jpg"},
+        "domains",
+        "1 of 3 file names are in both of them",
+        ["pairs", "folder"],
+    ),
+    "an empty domain": ({"a": "1.png", "b": ""}, "domains", "0 of 0 file names are in both of them", ["folder"]),
+    "a third folder": ({"a": "1.png", "b": "1.png", "c": "1.png"}, "", "", []),
+    "CycleGAN's splits": (
+        {"trainA": "1.png", "trainB": "1.png", "testA": "2.png", "testB": "2.png"},
+        "domains",
+        "its folders are called trainA and trainB",
+        ["pairs", "folder"],
+    ),
+    "no split to train on": ({"testA": "1.png", "testB": "1.png"}, "", "", []),
+    "pix2pix's splits": ({"train": "1.png", "val": "2.png"}, "", "", []),
+    "two classes": ({"cats": "1.png", "dogs": "2.png"}, "", "", []),
 }
 
 
-@pytest.mark.parametrize(("content", "found"), FOUND.values(), ids=FOUND)
-def test_two_domains_are_recognised_if_there_is_no_doubt_and_another_kind_can_be_named(
-    content: dict[str, Any], found: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("content", "found", "reason", "others"), FOUND.values(), ids=FOUND)
+def test_what_is_taken_for_two_domains_is_said_with_the_reason_and_the_other_kinds_that_it_can_be(
+    content: dict[str, Any],
+    found: str,
+    reason: str,
+    others: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arrays = all(isinstance(value, int) for value in content.values())
     path = npz_of(tmp_path / "d.npz", **content) if arrays else folder_of(tmp_path / "d", **content)
@@ -186,13 +212,19 @@ def test_two_domains_are_recognised_if_there_is_no_doubt_and_another_kind_can_be
     assert data_table(path) == {"kind": found or ordinary, "path": path}
     err = capsys.readouterr().err
     assert bool(err) == bool(found)
+    assert f"{reason}: it is read as {found}" in err or not found
+    assert [kind for kind in ("pairs", "domains", "npz", "folder") if f"--data {kind}:{path}" in err] == [
+        kind for kind in ("pairs", "domains", "npz", "folder") if kind in others
+    ]
+    assert data_table(path, two_domains=False) == {"kind": ordinary, "path": path}
     for kind in ("pairs", "domains", ordinary):
-        assert kind == found or not found or f"--data {kind}:{path}" in err
         assert data_table(f"{kind}:{path}") == {"kind": kind, "path": path}
+        assert capsys.readouterr().err == "", "what the user states is not said again"
         of_recipe = kind if kind != "npz" else found or "npz"
         assert data_table(path, {"kind": kind})["kind"] == of_recipe, "a recipe decides how a folder is read"
-    assert bool(capsys.readouterr().err) == (arrays and bool(found))
-    assert data_table(path, two_domains=False) == {"kind": ordinary, "path": path}
+        err = capsys.readouterr().err
+        if kind in ("pairs", "domains"):
+            assert (f"is read as {kind}, as the recipe demands, although" in err) == (kind in others)
 
 
 def test_a_stated_kind_needs_an_existing_path_and_a_path_may_contain_a_colon(tmp_path: Path) -> None:

@@ -6,19 +6,20 @@ import os
 import shlex
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from poise.core.config import did_you_mean, find_components
 from poise.data.decode import SUFFIXES
+from poise.data.listing import display_name
 from poise.data.shards import BRACES, ShardsConfig, holds_shards
 from poise.data.source import DataConfig, ImageDataConfig
 from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
 from poise.data.two_domains import split_and_domain
 from poise.errors import DataError
-from poise.utils.printing import print_line
+from poise.utils.printing import count_noun, print_line
 
 SHARD_KINDS: dict[str, type[ShardsConfig]] = {"tar": TarConfig}
 """The kinds of data that a folder of shards may be."""
@@ -92,19 +93,40 @@ def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
     before = str(previous.get("kind")) if isinstance(previous, dict) and "kind" in previous else ""
     of_recipe = find_components(DataConfig, "poise.data").get(before)
     if of_recipe is not None and issubclass(of_recipe, DataConfig) and of_recipe.two_domains:
-        return of_recipe.two_domains
+        demanded, found = of_recipe.two_domains, two_domain_kind(path)
+        if found is not None and demanded in found.others:
+            what = f"{option} {path} is read as {demanded}, as the recipe demands, although {found.reason}"
+            print_line(f"note: {what}; it is read as {found.kind} by {_choice(option, found.kind, path)}", err=True)
+        return demanded
     found = None if not two_domains or (kind == "folder" and before) else two_domain_kind(path)
     if found is None:
         return kind
-    other = "domains" if found == "pairs" else "pairs"
-    reason = "belong together" if found == "pairs" else "do not belong together"
-    choices = " or ".join(f"{option} {shlex.quote(f'{name}:{path}')}" for name in (other, kind))
-    what = f"{option} {path} has two domains, a and b, whose images {reason}: it is read as {found}"
-    print_line(f"note: {what}; for another kind give {choices}", err=True)
-    return found
+    choices = " or ".join(_choice(option, name, path) for name in found.others)
+    what = f"{option} {path} has two domains, and {found.reason}: it is read as {found.kind}"
+    print_line(f"note: {what}" + (f"; for another kind give {choices}" if choices else ""), err=True)
+    return found.kind
 
 
-def two_domain_kind(path: Path) -> Literal["pairs", "domains"] | None:
+def _choice(option: str, kind: str, path: Path) -> str:
+    """The option that states the kind of data."""
+    return f"{option} {shlex.quote(f'{kind}:{path}')}"
+
+
+class TwoDomainKind(NamedTuple):
+    """The kind of data of two domains that something is taken for.
+
+    Attributes:
+        kind: `pairs` or `domains`.
+        reason: why, as a clause.
+        others: the other kinds of data that it can be read as.
+    """
+
+    kind: Literal["pairs", "domains"]
+    reason: str
+    others: tuple[str, ...] = ()
+
+
+def two_domain_kind(path: Path) -> TwoDomainKind | None:
     """The kind of data of two domains that a folder or an npz file is; None for all others.
 
     An npz file with arrays `a` and `b`, and without `images`, is pairs if both have equally many images, and otherwise
@@ -117,15 +139,17 @@ def two_domain_kind(path: Path) -> Literal["pairs", "domains"] | None:
         return None
 
 
-def _kind_of_npz(path: Path) -> Literal["pairs", "domains"] | None:
+def _kind_of_npz(path: Path) -> TwoDomainKind | None:
     if path.suffix.lower() != ".npz":
         return None
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if "images" in names or not {"a", "b"} <= names:
             return None
-        lengths = [_length(archive, name) for name in ("a", "b")]
-    return "pairs" if lengths[0] == lengths[1] else "domains"
+        a, b = (_length(archive, name) for name in ("a", "b"))
+    if a == b:
+        return TwoDomainKind("pairs", f"a and b have {count_noun(a, 'image')} each", ("domains",))
+    return TwoDomainKind("domains", f"a has {count_noun(a, 'image')} and b {b:,}")
 
 
 def _length(archive: zipfile.ZipFile, name: str) -> int:
@@ -136,14 +160,27 @@ def _length(archive: zipfile.ZipFile, name: str) -> int:
         return read(stream)[0][0]
 
 
-def _kind_of_folder(path: Path) -> Literal["pairs", "domains"] | None:
-    names = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".")]
-    if set(names) in ({"a", "b"}, {"A", "B"}):
-        a, b = ({Path(entry.name).stem for entry in os.scandir(path / name)} for name in sorted(names))
-        return "pairs" if 2 * len(a & b) > min(len(a), len(b)) else "domains"
-    roles = {split_and_domain(name) for name in names}
-    whole = {("train", "a"), ("train", "b")} <= roles and all(split and domain for split, domain in roles)
-    return "domains" if whole and len(roles) == len(names) else None
+def _kind_of_folder(path: Path) -> TwoDomainKind | None:
+    names = sorted(entry.name for entry in os.scandir(path) if not entry.name.startswith("."))
+    if names in (["a", "b"], ["A", "B"]):
+        shared, fewer = _shared_names(path, *names)
+        reason = f"{shared:,} of {fewer:,} file names are in both of them"
+        if 2 * shared > fewer:
+            return TwoDomainKind("pairs", reason, ("domains", "folder"))
+        return TwoDomainKind("domains", reason, ("pairs", "folder") if shared else ("folder",))
+    roles = {split_and_domain(name): name for name in names}
+    train = [roles.get(("train", domain), "") for domain in ("a", "b")]
+    if not all(train) or len(roles) < len(names) or not all(split and domain for split, domain in roles):
+        return None
+    shared, _ = _shared_names(path, *train)
+    reason = f"its folders are called {display_name(train[0])} and {display_name(train[1])}"
+    return TwoDomainKind("domains", reason, ("pairs", "folder") if shared else ("folder",))
+
+
+def _shared_names(path: Path, *names: str) -> tuple[int, int]:
+    """The number of file names, without suffix, that are in both of two folders, and that in the smaller one."""
+    a, b = ({Path(entry.name).stem for entry in os.scandir(path / name)} for name in names)
+    return len(a & b), min(len(a), len(b))
 
 
 def kept_keys(previous: dict[str, Any], kind: str) -> tuple[dict[str, Any], list[str]]:

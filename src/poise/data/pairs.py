@@ -271,8 +271,9 @@ def _read_arrays(config: PairsConfig) -> Pairs:
     stacked, parts = _stack(domains), (domains[0].images.shape[3], domains[1].images.shape[3])
     classes = find_classes(arrays, ArrayNames("", *LABELS), a)
     missing = unused_arrays_note([name for name in arrays if name not in (*DOMAINS, *LABELS)])
+    order = 'image i of a and image i of b are a pair; for images that do not belong together use data kind "domains"'
     found = [*classes.notes, *merge_notes(notes)]
-    return Pairs(stacked, parts, [], missing, found, [*classes.warnings, *merge_warnings(warnings)], classes)
+    return Pairs(stacked, parts, [], [order, *missing], found, [*classes.warnings, *merge_warnings(warnings)], classes)
 
 
 def _split(config: PairsConfig, pairs: Pairs, held_out: Pairs | None = None) -> DataSplits:
@@ -293,7 +294,7 @@ def _split(config: PairsConfig, pairs: Pairs, held_out: Pairs | None = None) -> 
 
 def _layout_notes(layout: Layout, source: Literal["left", "right"]) -> list[str]:
     if len(layout.train) != 1:
-        return list(layout.notes)
+        return ["files with the same name in a and b are a pair", *layout.notes]
     sides = ("left", "right") if source == "left" else ("right", "left")
     cut = f"each image is cut into two halves: the {sides[0]} one is a, the {sides[1]} one is b (data.source)"
     return [cut, *layout.notes]
