@@ -85,12 +85,27 @@ def write_tar(folder: Path) -> None:
                 archive.addfile(label, io.BytesIO(b"%d" % (i % 2)))
 
 
+def write_parquet(folder: Path) -> None:
+    """The same images in two parquet files, with labels."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_folder(folder.with_suffix(".d"))
+    (folder / "data").mkdir(parents=True)
+    rows = [
+        {"image": {"bytes": (folder.with_suffix(".d") / f"{i}.png").read_bytes(), "path": None}, "label": i % 2}
+        for i in range(N)
+    ]
+    for part in range(2):
+        table = arrow.Table.from_pylist(rows[part * N // 2 : (part + 1) * N // 2])
+        parquet.write_table(table, folder / f"data/train-{part:05d}-of-00002.parquet", row_group_size=5)
+
+
 WRITE: dict[str, Callable[[Path], object]] = {
     "folder": write_folder,
     "zip": write_zip,
     "npz": lambda path: np.savez(path, images=np.random.default_rng(3).integers(0, 256, (N, 8, 8), np.uint8)),
     "density": lambda path: Image.linear_gradient("L").save(path),
     "tar": write_tar,
+    "parquet": write_parquet,
     "torchvision": write_mnist,
     "pairs": write_two,
     "domains": lambda path: write_two(path, N + 5),

@@ -55,6 +55,7 @@ UNUSUAL = {
     "noise": 0.5,
     "draw": 7,
     "labels": "thickness",
+    "image": "photo",
     "label": "breed",
     "split": "val",
 }
@@ -74,12 +75,19 @@ def unusual(kind: str) -> dict[str, object]:
 def values(tmp_path: Path) -> dict[str, str]:
     """For each kind a value of `--data` that refers to such data."""
     (tmp_path / "folder").mkdir()
-    for name in ("new.png", "new.tar"):
+    for name in ("new.png", "new.tar", "new.parquet"):
         (tmp_path / name).write_bytes(b"unread")
     np.savez(tmp_path / "new.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
     with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
         archive.writestr("a.txt", "nothing")
-    paths = {"folder": "folder", "npz": "new.npz", "zip": "new.zip", "tar": "new.tar", "density": "new.png"}
+    paths = {
+        "folder": "folder",
+        "npz": "new.npz",
+        "zip": "new.zip",
+        "tar": "new.tar",
+        "parquet": "new.parquet",
+        "density": "new.png",
+    }
     values = {kind: str(tmp_path / path) for kind, path in paths.items()}
     values |= {kind: f"{kind}:{tmp_path / 'new.npz'}" for kind in TWO_DOMAINS}
     return {kind: kind for kind in CONFIGS} | values | {"torchvision": "cifar10"}

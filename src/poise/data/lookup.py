@@ -13,6 +13,7 @@ import numpy as np
 from poise.core.config import did_you_mean, find_components
 from poise.data.decode import SUFFIXES
 from poise.data.listing import display_name
+from poise.data.parquet_shards import ParquetConfig
 from poise.data.shards import BRACES, ShardsConfig, holds_shards
 from poise.data.source import DataConfig, ImageDataConfig
 from poise.data.tar_shards import TarConfig
@@ -21,7 +22,7 @@ from poise.data.two_domains import split_and_domain
 from poise.errors import DataError
 from poise.utils.printing import count_noun, print_line
 
-SHARD_KINDS: dict[str, type[ShardsConfig]] = {"tar": TarConfig}
+SHARD_KINDS: dict[str, type[ShardsConfig]] = {"tar": TarConfig, "parquet": ParquetConfig}
 """The kinds of data that a folder of shards may be."""
 
 FILE_KINDS = {".zip": "zip", ".npz": "npz"}

@@ -174,10 +174,10 @@ def holds_shards(folder: Path, suffixes: Collection[str]) -> bool:
 
 
 def _below(folder: Path, suffixes: Collection[str], depth: int = MAX_DEPTH) -> Iterator[Path]:
-    """The shards in a folder and its sub-folders that are not hidden."""
+    """The shards in a folder and its sub-folders that are not hidden and not called cache-*."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith((".", "cache-")):  # `datasets` keeps the results of `map` in cache-*.arrow
                 continue
             if Path(entry.name).suffix.lower() in suffixes and entry.is_file():
                 yield Path(entry.path)

@@ -1,0 +1,278 @@
+"""`parquet`: images in columns of parquet or arrow files, as the library `datasets` of Hugging Face stores them.
+
+A set from the Hub has the files `data/train-00000-of-00004.parquet` and so on, one that was written by
+`Dataset.save_to_disk` has `data-00000-of-00001.arrow`. An image is a struct with the field `bytes`, or binary; the
+names of classes are in the metadata under the key `huggingface`. Needs pyarrow, which reads both formats.
+Source of the layout: https://huggingface.co/docs/datasets, "Share a dataset" and "Dataset features".
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar, Literal
+
+from poise.data.decode import UnusableImage
+from poise.data.listing import Item, Listing, display_name
+from poise.data.shards import Shard, ShardsConfig
+from poise.data.source import BadFile
+from poise.errors import DataError, RecipeError
+
+IMAGES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")
+LABELS = ("label", "labels", "class", "cls", "target", "class_name", "fine_label")
+"""The names by which the columns are found without `image` and `label`; the first one that exists."""
+
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+"""The last bytes of an arrow stream. pyarrow takes a stream that is cut off between two batches for a whole one."""
+
+MAX_GROUPS = 2
+"""The number of row groups of a file that are kept in memory."""
+
+
+class ParquetConfig(ShardsConfig):
+    """Parquet or arrow files. `image` and `label` name the columns; without them they are found by type and name."""
+
+    kind: Literal["parquet"] = "parquet"
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".arrow")
+
+    image: str | None = None
+
+    def list_images(self, shards: Sequence[Shard]) -> tuple[Listing, list[str]]:
+        """See `ShardsConfig.list_images`.
+
+        Raises:
+            DataError: a file is damaged, or a column is missing, ambiguous or of another type.
+            RecipeError: pyarrow is not installed.
+        """
+        first = open_table(shards[0])
+        image = _image_column(first.schema, self.image, shards[0])
+        label = _label_column(first.schema, self.label, shards[0])
+        names = _class_names(first.schema).get(label or "", [])
+        listing = Listing(labels={}, class_order=names)
+        labels: list[str | None] = []
+        for shard in shards:
+            table = first if shard is shards[0] else open_table(shard)
+            if shard is not shards[0]:
+                _image_column(table.schema, image, shard)
+                _label_column(table.schema, label, shard)
+            table.column = image
+            for row in range(table.count):
+                name = f"{shard.prefix}{row:06d}"
+                listing.items.append(Item(name, partial(_read, table, row), (row, *shard.stamp), shard.changed))
+            labels += table.words(label, names) if label else [None] * table.count
+        _attach(listing, labels)
+        unused = [name for name in first.schema.names if name not in (image, label)]
+        of_labels = f", the labels the column {label}" if listing.labels else ""
+        others = f"; not used: {', '.join(map(display_name, unused[:8]))}" if unused else ""
+        return listing, [f"the images are the column {display_name(image)}{of_labels}{others}"]
+
+
+class Table(ABC):
+    """A file of columns, whose rows are read one by one.
+
+    Attributes:
+        schema: the names and types of its columns, with metadata.
+        count: the number of rows.
+        column: the name of the column of the images.
+    """
+
+    schema: Any
+    count: int
+    column: str
+
+    @abstractmethod
+    def value(self, row: int) -> Any:
+        """The image in a row, as stored: bytes, or a dictionary with `bytes` and `path`."""
+
+    @abstractmethod
+    def whole(self, column: str) -> Any:
+        """A column, all rows."""
+
+    def words(self, column: str, names: Sequence[str]) -> list[str | None]:
+        """The labels in a column; None for a label that is missing, or is no index of `names` if there are any."""
+        values = self.whole(column).to_pylist()
+        if not names:
+            return [None if value is None else str(value) for value in values]
+        return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
+
+
+class ArrowTable(Table):
+    """An arrow file or stream, which is memory-mapped: nothing is read before it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        arrow = _pyarrow()
+        source = arrow.memory_map(str(path))
+        if source.read(6) == b"ARROW1":
+            self._table = arrow.ipc.open_file(source).read_all()
+        else:
+            source.seek(max(0, source.size() - len(END_OF_STREAM)))
+            if source.read() != END_OF_STREAM:
+                raise ValueError("no end of the stream")
+            source.seek(0)
+            self._table = arrow.ipc.open_stream(source).read_all()
+        self.schema, self.count = self._table.schema, self._table.num_rows
+
+    def value(self, row: int) -> Any:
+        """See `Table.value`."""
+        return self._table.column(self.column)[row].as_py()
+
+    def whole(self, column: str) -> Any:
+        """See `Table.whole`."""
+        return self._table.column(column)
+
+
+class ParquetTable(Table):
+    """A parquet file, of which the last row groups are kept, as rows are read nearly one after another."""
+
+    def __init__(self, path: Path) -> None:
+        _pyarrow()
+        self._file = importlib.import_module("pyarrow.parquet").ParquetFile(str(path), memory_map=True)
+        self.schema, metadata = self._file.schema_arrow, self._file.metadata
+        self.count = metadata.num_rows
+        self._ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
+        self._groups: dict[int, Any] = {}
+        self._lock = Lock()
+
+    def value(self, row: int) -> Any:
+        """See `Table.value`."""
+        group = bisect_right(self._ends, row)
+        start = self._ends[group - 1] if group else 0
+        with self._lock:
+            if group not in self._groups:
+                for old in list(self._groups)[: 1 - MAX_GROUPS or None]:
+                    del self._groups[old]
+                self._groups[group] = self._file.read_row_group(group, columns=[self.column]).column(0)
+            values = self._groups[group]
+        return values[row - start].as_py()
+
+    def whole(self, column: str) -> Any:
+        """See `Table.whole`."""
+        return self._file.read(columns=[column]).column(0)
+
+
+def _pyarrow() -> Any:
+    """The module pyarrow.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        cure = "install it with: pip install 'poise[parquet]'"
+        what = "data of kind 'parquet' needs pyarrow, which is not installed"
+        raise RecipeError(what, where="data.kind", cure=cure) from None
+
+
+def open_table(shard: Shard) -> Table:
+    """The rows of a shard.
+
+    Raises:
+        DataError: it is damaged, or of another format.
+        RecipeError: pyarrow is not installed.
+    """
+    try:
+        return (ParquetTable if shard.path.suffix.lower() == ".parquet" else ArrowTable)(shard.path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise shard.damaged(str(error).rstrip(".")) from None
+
+
+def _read(table: Table, row: int) -> BytesIO:
+    """The encoded image in a row.
+
+    Raises:
+        UnusableImage: there is none.
+    """
+    value = table.value(row)
+    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if content is None:
+        raise UnusableImage(f"no image, only the path {display_name(str(path))}" if path else "no image in this row")
+    return BytesIO(content)
+
+
+def _holds_images(kind: Any) -> bool:
+    """Whether a column of this type may hold encoded images."""
+    types = _pyarrow().types
+    if types.is_struct(kind):
+        kind = next((field.type for field in kind if field.name == "bytes"), kind)
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _holds_labels(kind: Any) -> bool:
+    types = _pyarrow().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_integer(kind) or types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind)
+
+
+def _found(schema: Any) -> str:
+    """The columns with their types, for a message."""
+    return (
+        ", ".join(f"{display_name(field.name)} ({str(field.type)[:40]})" for field in list(schema)[:12]) or "no columns"
+    )
+
+
+def _image_column(schema: Any, wanted: str | None, shard: Shard) -> str:
+    """The name of the column with the images: the given one, one of a known name, or the only one of a fitting type."""
+    where, cure = f"data.image: {display_name(shard.path.name)}", 'name the column of the images: data.image="..."'
+    candidates = [field.name for field in schema if _holds_images(field.type)]
+    if wanted is not None:
+        if wanted not in schema.names:
+            raise DataError(f"there is no column '{wanted}'", where=where, found=_found(schema), cure=cure)
+        if wanted not in candidates:
+            cure = "store each image as the bytes of a PNG or JPEG"
+            raise DataError(
+                f"the column '{wanted}' has no encoded images", where=where, found=_found(schema), cure=cure
+            )
+        return wanted
+    known = [name for name in IMAGES if name in candidates]
+    if not candidates:
+        cure = "store each image as the bytes of a PNG or JPEG, as the feature Image of datasets does"
+        raise DataError("no column has encoded images", where=where, found=_found(schema), cure=cure)
+    if len(candidates) > 1 and not known:
+        raise DataError("several columns may be the images", where=where, found=", ".join(candidates), cure=cure)
+    return known[0] if known else candidates[0]
+
+
+def _label_column(schema: Any, wanted: str | None, shard: Shard) -> str | None:
+    """The name of the column with the labels: the given one, one of a known name, or the only one with class names."""
+    usable = [field.name for field in schema if _holds_labels(field.type)]
+    if wanted is not None and wanted not in usable:
+        what = f"the column '{wanted}' has no labels" if wanted in schema.names else f"there is no column '{wanted}'"
+        cure = "name a column of integers or strings"
+        where = f"data.label: {display_name(shard.path.name)}"
+        raise DataError(what, where=where, found=_found(schema), cure=cure)
+    with_names = [name for name in _class_names(schema) if name in usable]
+    candidates = [*(name for name in LABELS if name in usable), *(with_names if len(with_names) == 1 else [])]
+    return wanted or next(iter(candidates), None)
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """The names of the classes by column, from the metadata that `datasets` writes."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {column: feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+    return {column: [str(name) for name in names] for column, names in found.items() if isinstance(names, list)}
+
+
+def _attach(listing: Listing, labels: Sequence[str | None]) -> None:
+    """Give each image its label; images without one are bad, unless none has a label."""
+    if all(label is None for label in labels):
+        listing.labels = None
+        return
+    items, listing.items, listing.labels = listing.items, [], {}
+    for item, label in zip(items, labels, strict=True):
+        if label is None:
+            listing.bad_files.append(BadFile(display_name(item.name), "no label in this row"))
+        else:
+            listing.items.append(item)
+            listing.labels[item.name] = label

@@ -1,0 +1,189 @@
+"""Parquet and arrow files: images are those of a folder, columns are found or named, and damage is never silent."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_helpers import load, noise_png, pixels
+
+from poise.data import parquet_shards
+from poise.data.facts import native_size
+from poise.data.lookup import data_config
+from poise.data.parquet_shards import ParquetConfig
+from poise.data.source import DataSplits
+from poise.errors import DataError, RecipeError
+
+PNGS = [noise_png(seed) for seed in range(12)]
+FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["tabby", "lynx", "puma"], "_type": "ClassLabel"}}
+ROWS = [{"image": {"bytes": png, "path": None}, "label": i % 2, "note": f"row {i}"} for i, png in enumerate(PNGS)]
+
+arrow = pytest.importorskip("pyarrow")
+
+
+def load_parquet(path: Path | str, **fields: object) -> DataSplits:
+    return ParquetConfig(path=str(path), **{"size": 8, "held_out": 0.0, **fields}).load()  # type: ignore[arg-type]
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]], features: object = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    importlib.import_module("pyarrow.parquet").write_table(table_of(rows, features), path, row_group_size=5)
+
+
+def write_stream(path: Path, rows: list[dict[str, Any]], features: object = None) -> None:
+    """As `Dataset.save_to_disk` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = table_of(rows, features)
+    with arrow.OSFile(str(path), "wb") as file, arrow.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=5)
+
+
+def write_arrow_file(path: Path, rows: list[dict[str, Any]], features: object = None) -> None:
+    table = table_of(rows, features)
+    with arrow.OSFile(str(path), "wb") as file, arrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=5)
+
+
+def table_of(rows: list[dict[str, Any]], features: object) -> Any:
+    metadata = {} if features is None else {"huggingface": json.dumps({"info": {"features": features}})}
+    return arrow.Table.from_pylist(rows).replace_schema_metadata(metadata)
+
+
+WRITERS = {"a.parquet": write_parquet, "b.arrow": write_stream, "c.arrow": write_arrow_file}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_images_are_those_of_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for i, png in enumerate(PNGS):
+        (tmp_path / "folder" / f"{i:02d}.png").write_bytes(png)
+    WRITERS[name](tmp_path / name, ROWS, FEATURES)
+    loaded = load_parquet(tmp_path / name)
+    assert np.array_equal(pixels(loaded), pixels(load(tmp_path / "folder")))
+    assert loaded.train.classes == ("tabby", "lynx")
+    assert loaded.train.class_counts == (6, 6)
+    assert loaded.notes[0] == "the images are the column image, the labels the column label; not used: note"
+    assert native_size(data_config(str(tmp_path / name))) == (8, 8)
+
+
+@pytest.mark.parametrize("layout", ["data/{}-00000-of-00001.parquet", "{}/data-00000-of-00001.arrow"])
+def test_folders_of_hugging_face_are_recognised_and_their_splits_kept_apart(tmp_path: Path, layout: str) -> None:
+    write = WRITERS["a.parquet" if "parquet" in layout else "b.arrow"]
+    for split, rows in (("train", ROWS[:8]), ("test", ROWS[8:])):
+        write(tmp_path / layout.format(split), rows, FEATURES)
+    (tmp_path / "README.md").write_text("a card")
+    (tmp_path / "train").mkdir(exist_ok=True)
+    (tmp_path / "train" / "cache-1.arrow").write_text("of map")
+    config = data_config(str(tmp_path))
+    assert isinstance(config, ParquetConfig)
+    loaded = config.load()
+    assert "the split train is used, and not test (data.split)" in loaded.notes
+    assert len(config.listing()[0].items) == 8
+    assert len(pixels(load_parquet(tmp_path, split="test"))) == 4
+
+
+def test_columns_may_be_named(tmp_path: Path) -> None:
+    rows = [{"scan": png, "mask": PNGS[0], "kind": "ab"[i % 2]} for i, png in enumerate(PNGS)]
+    write_parquet(tmp_path / "a.parquet", rows)
+    with pytest.raises(
+        DataError, match=r"data.image: a.parquet: several columns may be the images, found mask, scan|scan"
+    ):
+        load_parquet(tmp_path)
+    loaded = load_parquet(tmp_path, image="scan", label="kind")
+    assert len(np.unique(pixels(loaded), axis=0)) == 12
+    assert loaded.train.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"image": "photo"},
+            r"data.image: a.parquet: there is no column 'photo', found image \(struct<.*label \(int64",
+        ),
+        ({"image": "note"}, r"the column 'note' has no encoded images, found .*; store each image as the bytes"),
+        ({"label": "breed"}, r"data.label: a.parquet: there is no column 'breed', found .*name a column of integers"),
+        ({"label": "image"}, r"the column 'image' has no labels"),
+    ],
+)
+def test_wrong_columns(tmp_path: Path, fields: dict[str, str], message: str) -> None:
+    write_parquet(tmp_path / "a.parquet", ROWS)
+    with pytest.raises(DataError, match=message):
+        load_parquet(tmp_path, **fields)
+
+
+def test_a_table_without_images_and_one_with_other_columns_are_errors(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "numbers.parquet", [{"x": 1.5, "label": 0}])
+    with pytest.raises(
+        DataError, match=r"numbers.parquet: no column has encoded images, found x .double., label .int64."
+    ):
+        load_parquet(tmp_path)
+    write_parquet(tmp_path / "before.parquet", ROWS)
+    with pytest.raises(DataError, match=r"data.image: numbers.parquet: there is no column 'image'"):
+        load_parquet(tmp_path)
+
+
+def test_rows_without_image_or_label_are_bad_files(tmp_path: Path) -> None:
+    rows = [dict(row) for row in ROWS]
+    rows[1]["image"], rows[2]["image"] = None, {"bytes": None, "path": "far/away.png"}
+    rows[3]["label"], rows[4]["label"] = -1, None
+    write_parquet(tmp_path / "a.parquet", rows, FEATURES)
+    loaded = load_parquet(tmp_path)
+    reasons = [
+        "no image in this row",
+        "no image, only the path far/away.png",
+        "no label in this row",
+        "no label in this row",
+    ]
+    assert [bad.reason for bad in loaded.bad_files] == reasons
+    for row in rows:
+        row["label"] = -1  # as test splits without labels have
+    write_parquet(tmp_path / "a.parquet", rows, FEATURES)
+    assert load_parquet(tmp_path).train.classes == ()
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "cut": ("a.parquet", lambda data: data[:-50], "Parquet magic bytes not found"),
+    "empty": ("a.parquet", lambda _: b"", "size is 0 bytes"),
+    "stream cut within a batch": ("b.arrow", lambda data: data[:-300], "no end of the stream"),
+    "stream cut between batches": ("b.arrow", lambda data: data[:-8], "no end of the stream"),
+    "file cut": ("c.arrow", lambda data: data[:-50], "a.*"),
+    "no arrow": ("b.arrow", lambda _: b"hello", "no end of the stream"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_an_error(tmp_path: Path, damage: str) -> None:
+    name, change, message = DAMAGE[damage]
+    WRITERS[name](tmp_path / name, ROWS, None)
+    (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
+    with pytest.raises(
+        DataError, match=rf"{name}: this shard is damaged, found .*{message}.*; download or write it again"
+    ):
+        load_parquet(tmp_path)
+
+
+def test_a_damaged_page_costs_its_rows(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ROWS)
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    start = data.index(PNGS[0][:16])
+    data[4 : start - 8] = b"\xff" * (start - 12)
+    (tmp_path / "a.parquet").write_bytes(data)
+    loaded = load_parquet(tmp_path)
+    assert [bad.name for bad in loaded.bad_files] == [f"{row:06d}" for row in range(5)]
+
+
+def test_without_pyarrow_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "a.parquet", ROWS)
+
+    def refuse(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(parquet_shards.importlib, "import_module", refuse)
+    with pytest.raises(RecipeError, match=r"needs pyarrow, which is not installed; install it with: pip install"):
+        load_parquet(tmp_path)
