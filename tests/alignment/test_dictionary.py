@@ -29,6 +29,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     pairs = [("a", "b"), ("New York", "c\u00a0d"), ("a", "\u2028")]
     write_dictionary(tmp_path / "d.txt", pairs[:2])
     assert read_dictionary(tmp_path / "d.txt") == {"a": {"b"}, "New York": {"c\u00a0d"}}
+    for word in ("a\tb", "a\nb", "a\rb"):
+        with pytest.raises(DataError, match="a word contains a separator of this format"):
+            write_dictionary(tmp_path / "new.txt", [("a", word)])
+    assert not (tmp_path / "new.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,16 @@ SMALL += ["--set", "log.to=[]", "--steps", 2, "--starts", 8]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """The vectors of two languages in space, and a dictionary of which one word has no vector."""
+    """The vectors of two languages in space, and a dictionary of which one word has no vector.
+
+    Two words of b contain what separates words or lines in a text.
+    """
     folder = tmp_path_factory.mktemp("words")
     sets = CloudsConfig(count=80, dim=3, clusters=6, spread=0.3).read()
     a, b, dictionary = folder / "a.vec", folder / "b.bin", folder / "a-b.txt"
     write_word_vectors(a, WordVectors(tuple(f"a{word}" for word in sets.a.words), sets.a.vectors))
     write_word_vectors(b, WordVectors(tuple(f"b{word}" for word in sets.b.words), sets.b.vectors))
+    b.write_bytes(b.read_bytes().replace(b"b78 ", b"b\t8 ").replace(b"b79 ", b"b\n9 "))
     dictionary.write_text("".join(f"a{i}\tb{i}\n" for i in range(0, 60, 2)) + "unknown b0\n")
     return a, b, dictionary
 
@@ -47,6 +51,10 @@ def test_two_files_are_mapped_onto_each_other(poise: Any, files: tuple[Path, ...
     assert "vectors: 80 vectors of 3 entries, and 80 vectors of 3 entries" in result.err
     names = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
     assert names == {"map.npy", "dictionary.tsv", "mapped.vec", "target.bin", "align.json", "search.npz"}
+    lines = (tmp_path / "out" / "dictionary.tsv").read_text().split("\n")
+    assert {line.count("\t") for line in lines[:-1]} == {2}
+    assert len(lines) == 1 + 80 * 5 + 1
+    assert f"2 words of {b} contain a tab or a line break" in result.err
     mapped, target = (read_word_vectors(tmp_path / "out" / name) for name in ("mapped.vec", "target.bin"))
     assert mapped.words[5] == "a5"
     assert np.allclose(mapped.vectors, target.vectors, atol=1e-2)

@@ -166,7 +166,29 @@ def test_a_missing_file_and_other_archives(tmp_path: Path) -> None:
     assert not is_word_vectors(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "word"), [("w.vec", "a\nb"), ("w.txt", "a\tb"), ("w.bin", "a b")])
+def test_tabs_and_line_breaks_in_words_are_read_as_escapes_which_every_format_can_hold(tmp_path: Path) -> None:
+    """As for bytes that are not UTF-8, one word of millions is no reason to refuse a file."""
+    words = ("a\tb", "c\nd", "e\rf", "plain")
+    clean = (r"a\tb", r"c\nd", r"e\rf", "plain")
+    records = b"".join(word.encode() + b" " + bytes(4) for word in words)
+    np.savez(tmp_path / "w.npz", words=np.array(words), vectors=VECTORS[:4])
+    files = [text(tmp_path, b"4 1\n" + records, "w.bin"), tmp_path / "w.npz"]
+    for path in files:
+        read = read_word_vectors(path)
+        assert read.words == clean
+        assert read.notes == (rf"3 words of {path} contain a tab or a line break, written as \t, \n, \r",)
+        for ending in (".vec", ".bin", ".npz"):
+            write_word_vectors(tmp_path / f"again{ending}", read)
+            again = read_word_vectors(tmp_path / f"again{ending}")
+            assert (again.words, again.notes) == (clean, ())
+    read = read_word_vectors(text(tmp_path, b"2 2\na\tb 1 2\nc\t3\t4\n"))
+    assert read.words == (r"a\tb", "c")
+    assert len(read.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("w.vec", "a\nb"), ("w.txt", "a\tb"), ("w.txt", "a\rb"), ("w.bin", "a b"), ("w.bin", "a\nb")]
+)
 def test_a_word_that_a_format_cannot_hold_is_refused_before_anything_is_written(
     tmp_path: Path, name: str, word: str
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
 
@@ -27,6 +27,12 @@ ENTRY_FORMATS: Mapping[str, Callable[[IO[bytes], str], Entries]] = {
     ".txt": text_entries,
     ".bin": binary_entries,
 }
+
+
+SEPARATORS = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+"""What separates words or lines in the files that words are written to, and what is read in its place."""
+
+ESCAPES = str.maketrans(SEPARATORS)
 
 
 class WordVectors(NamedTuple):
@@ -88,7 +94,8 @@ def is_word_vectors(path: Path) -> bool:
 def read_word_vectors(path: Path, limit: int | None = None) -> WordVectors:
     """Read a file of vectors. Of a word that occurs again only the first vector, the most frequent one, is kept.
 
-    Bytes of a word that are not valid UTF-8 become escapes such as `\\xff`.
+    Bytes of a word that are not valid UTF-8 become escapes such as `\\xff`, and so do tabs and line breaks in a word
+    (`\\t`): no line of a text could hold them, and not every reader of the binary format keeps them.
 
     Args:
         path: the file; its ending says the format: `FORMATS`.
@@ -116,10 +123,12 @@ def _from_entries(entries: Entries, limit: int | None, path: str) -> WordVectors
     """Collect the entries of a file up to a limit."""
     announced, rows = entries
     found: dict[str, Vector] = {}
-    repeated = invalid = 0
+    repeated = invalid = escaped = 0
     for entry in rows:
-        word = entry.word.decode("utf-8", "backslashreplace")
-        invalid += "\\x" in word and b"\\x" not in entry.word
+        decoded = entry.word.decode("utf-8", "backslashreplace")
+        invalid += "\\x" in decoded and b"\\x" not in entry.word
+        word = decoded.translate(ESCAPES)
+        escaped += word != decoded
         if word in found:
             repeated += 1
             continue
@@ -134,10 +143,19 @@ def _from_entries(entries: Entries, limit: int | None, path: str) -> WordVectors
     if invalid:
         what = f"{agree(invalid, 'is', 'are')} not valid UTF-8"
         notes.append(f"{count_noun(invalid, 'word')} of {path} {what}; the bytes are written as \\x..")
+    notes += _escape_note(escaped, path)
     if announced.words is not None and len(found) != limit and len(found) + repeated != announced.words:
         total = count_noun(len(found) + repeated, "word")
         notes.append(f"{path} announces {announced.words:,} words in its first line and has {total}")
     return WordVectors(tuple(found), np.stack(list(found.values())), tuple(notes))
+
+
+def _escape_note(count: int, path: str) -> list[str]:
+    """A note on words with tabs or line breaks; none without any."""
+    if not count:
+        return []
+    what = f"{agree(count, 'contains', 'contain')} a tab or a line break, written as {', '.join(SEPARATORS.values())}"
+    return [f"{count_noun(count, 'word')} of {path} {what}"]
 
 
 def _load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -181,12 +199,15 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], limit: int | None, path
         found = f"{words.dtype}, {' x '.join(map(str, words.shape))}"
         what = f"'words' must be one text for each of {count_noun(len(converted), 'vector')}"
         raise DataError(what, where=path, found=found)
-    texts = [word.decode("utf-8", "backslashreplace") if isinstance(word, bytes) else str(word) for word in words]
+    decoded = [word.decode("utf-8", "backslashreplace") if isinstance(word, bytes) else str(word) for word in words]
+    texts = [word.translate(ESCAPES) for word in decoded]
     first = {word: row for row, word in reversed(list(enumerate(texts)))}
     rows = sorted(first.values())
     dropped = len(texts) - len(rows)
-    note = f"{count_noun(dropped, 'word')} of {path} {agree(dropped, 'repeats', 'repeat')} an earlier one"
-    return WordVectors(tuple(texts[row] for row in rows), converted[rows], (note,) if dropped else ())
+    notes = _escape_note(sum(a != b for a, b in zip(texts, decoded, strict=True)), path)
+    if dropped:
+        notes.append(f"{count_noun(dropped, 'word')} of {path} {agree(dropped, 'repeats', 'repeat')} an earlier one")
+    return WordVectors(tuple(texts[row] for row in rows), converted[rows], tuple(notes))
 
 
 def write_word_vectors(path: Path, words: WordVectors) -> None:
@@ -211,11 +232,7 @@ def write_word_vectors(path: Path, words: WordVectors) -> None:
         cure = "use .vec, .txt, .bin, .npz or .npy"
         raise DataError("not a format in which word vectors are written", where=str(path), cure=cure)
     binary = path.suffix.lower() == ".bin"
-    forbidden = " \n" if binary else "\t\n"
-    for word in words.words:
-        if any(character in word for character in forbidden):
-            found, cure = ascii(word), "write .npz"
-            raise DataError("a word contains a separator of this format", where=str(path), found=found, cure=cure)
+    refuse_separators(words.words, " \n" if binary else "".join(SEPARATORS), path, "write .npz")
     with open_atomic(path) as stream:
         stream.write(b"%d %d\n" % words.vectors.shape)
         for word, vector in zip(words.words, words.vectors, strict=True):
@@ -224,3 +241,21 @@ def write_word_vectors(path: Path, words: WordVectors) -> None:
                 stream.write(text + b" " + vector.astype("<f4").tobytes() + b"\n")
             else:
                 stream.write(text + b" " + b" ".join(b"%.6g" % number for number in vector.tolist()) + b"\n")
+
+
+def refuse_separators(words: Iterable[str], separators: str, path: Path, cure: str = "") -> None:
+    """Check that a format can hold words.
+
+    Args:
+        words: the words.
+        separators: the characters that no word may contain.
+        path: the file that is about to be written, for errors.
+        cure: what to do instead.
+
+    Raises:
+        DataError: a word contains one of them.
+    """
+    for word in words:
+        if any(character in word for character in separators):
+            what = "a word contains a separator of this format"
+            raise DataError(what, where=str(path), found=ascii(word), cure=cure)
