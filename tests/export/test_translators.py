@@ -13,10 +13,15 @@ import torch
 
 import poise
 from poise.errors import RecipeError
+from poise.export.description import Description
 from poise.export.exporter import export_generator
-from poise.export.formats import missing_packages
+from poise.export.formats import FORMATS, missing_packages
+from poise.export.network import GeneratorInputs
 from poise.export.repository import build_repository, write_repository
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
 from poise.runs.run import Run
+from poise.training.train import train
 from two_domains import SIDE, trained, translating, use_data
 
 
@@ -85,6 +90,70 @@ def test_graphs_have_named_inputs_and_any_batch(folders: dict[str, Path], form: 
         assert np.abs(found - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("name", "network", "multiple", "least"),
+    [
+        ("a_to_b, labels", None, 16, 16),
+        ("same", None, 4, 4),
+        ("residual", {"g": {"kind": "translator", "width": 4, "blocks": 1}}, 4, 8),
+        ("refiner", {"g": {"kind": "refiner", "width": 4, "blocks": 1}}, 1, 2),
+    ],
+)
+@pytest.mark.parametrize("form", ["safetensors", "pt2", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_images_of_other_sizes_are_translated_as_the_run_does(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    name: str,
+    network: dict[str, Any] | None,
+    multiple: int,
+    least: int,
+) -> None:
+    """Smaller and larger ones, not square, although the graph was traced with images of the data's size."""
+    if missing_packages(form):
+        pytest.skip("the extra 'export' is not installed")
+    if network is None:
+        run = Run(folders[name])
+    else:
+        use_data(monkeypatch, "same")
+        table = translating("same").canonical()["network"] | network
+        run = trained(tmp_path / "run", "same", network=table, steps=1)
+    done = export_generator(run, form)
+    assert (done.description.size_multiple, done.description.least_size) == (multiple, least)
+    assert Description.from_text(done.description.as_text(), "") == done.description
+    labels = run.recipe.labels.g is not None
+    translate = FORMATS[form].open(done.data, tmp_path)
+    for height, width in ((least, least), (SIDE, SIDE), (SIDE + multiple, least), (2 * multiple + least, 3 * SIDE)):
+        source = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(height)) * 2 - 1
+        found = translate(GeneratorInputs(source, torch.ones(2, dtype=torch.long) if labels else None, first="source"))
+        expected = run.translate(source, label=1 if labels else None)
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_of_one_image_size_keeps_it_and_says_nothing_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference of virtual batch norm has the size of the data."""
+    use_data(monkeypatch, "same")
+    table = translating("same").canonical()["network"]
+    run = trained(tmp_path, "same", network=table | {"g": table["g"] | {"norm": "virtual"}}, steps=1)
+    description = export_generator(run, "safetensors").description
+    assert (description.size_multiple, description.least_size, description.sizes) == (0, 0, "")
+
+
+def test_a_map_of_vectors_is_exported_too(tmp_path: Path) -> None:
+    table = load_table("align") | {"steps": 1, "batch": 8, "data": {"kind": "clouds", "count": 60, "dim": 4}}
+    run = train(decode(table), tmp_path / "run")
+    done = export_generator(run, "pt2")
+    assert (done.inputs, done.description.source_shape, done.description.sizes) == (("source",), (4,), "")
+    source = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    found = FORMATS["pt2"].open(done.data, tmp_path)(GeneratorInputs(source, first="source"))
+    (weights,) = run.generator().parameters()
+    torch.testing.assert_close(found, source @ weights.detach().T)
+
+
 def test_a_g_that_takes_labels(folders: dict[str, Path], tmp_path: Path) -> None:
     run = Run(folders["a_to_b, labels"])
     done = export_generator(run, "safetensors")
@@ -108,7 +177,8 @@ def test_the_command_says_which_direction(poise: Any, folders: dict[str, Path], 
     result = poise("export", folders["both_ways"], "--out", out, "--direction", "b_to_a")
     assert result.code == 0, result.err
     assert "from b to a" in result.err
-    assert "inputs: source" in result.err
+    assert "inputs: source; height and width may be any multiples of 4 from 4 pixels on; with" in result.err
+    assert "over batches of 1 and 5 and two other image sizes" in result.err
 
 
 def test_the_instructions_of_the_card_work(
@@ -120,6 +190,7 @@ def test_the_instructions_of_the_card_work(
     card = (tmp_path / "model" / "README.md").read_text()
     assert "translates images of a domain a to images of a domain b" in card
     assert '"image-to-image"' in card
+    assert "in [-1, 1]; height and width may be any multiples of 4 from 4 pixels on." in card
     monkeypatch.chdir(tmp_path / "model")
     blocks = re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
     assert len(blocks) == len(formats)

@@ -29,7 +29,8 @@ def export(
     """Export the generator of a run, and check the file against PyTorch before it is written.
 
     `safetensors` has the weights and the recipe, for poise.load_generator. `onnx` is a graph for onnxruntime and other
-    engines, `pt2` a torch.export program; both have a dynamic batch.
+    engines, `pt2` a torch.export program; both have a dynamic batch and, if G translates images of other sizes than
+    those of the data, a dynamic height and width.
     """
     from poise.cli.files import check_license, check_run, check_writable, report_skipped_checkpoints
 
@@ -51,11 +52,12 @@ def export(
     write_bytes(out, done.data)
     for note in done.notes:
         print_line(f"note: {note}", err=True)
-    sizes = " and ".join(map(str, BATCHES))
+    batches = " and ".join(map(str, BATCHES)) + (" and two other image sizes" if done.description.sizes else "")
+    sizes = f"; {done.description.sizes}" if done.description.sizes else ""
     way = {"a_to_b": "from a to b, ", "b_to_a": "from b to a, "}.get(done.description.direction, "")
     print_line(
         f"{out}: {way}{done.description.weights} weights of step {done.description.step:,}, inputs: "
-        f"{', '.join(done.inputs)}; with {done.engine}, the largest difference from PyTorch is "
-        f"{done.comparison.difference:.2g} over batches of {sizes} (limit {done.comparison.limit:.2g})",
+        f"{', '.join(done.inputs)}{sizes}; with {done.engine}, the largest difference from PyTorch is "
+        f"{done.comparison.difference:.2g} over batches of {batches} (limit {done.comparison.limit:.2g})",
         err=True,
     )

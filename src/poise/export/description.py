@@ -39,6 +39,9 @@ class Description(NamedTuple):
         version: the version of poise.
         direction: "a_to_b", "b_to_a" or "same" if it starts from images (or vectors); empty if it does not.
         parts: the number of channels of each domain in a sample of its run; empty if it has one.
+        size_multiple: of what the height and width of the images that it starts from may be any multiples; 0 if they
+            must be those of the data.
+        least_size: the smallest height and width of these images; 0 if they must be those of the data.
     """
 
     recipe: Recipe
@@ -54,6 +57,8 @@ class Description(NamedTuple):
     version: str = __version__
     direction: AnyDirection | Literal[""] = ""
     parts: Parts = ()
+    size_multiple: int = 0
+    least_size: int = 0
 
     @classmethod
     def of(cls, run: Run, *, raw: bool = False, license: str = "", translator: Translator | None = None) -> Self:
@@ -72,6 +77,8 @@ class Description(NamedTuple):
             license=license,
             direction="" if translator is None else translator.direction,
             parts=run.parts,
+            size_multiple=0 if translator is None else translator.size_multiple or 0,
+            least_size=0 if translator is None else translator.least_size or 0,
         )
 
     @property
@@ -89,6 +96,14 @@ class Description(NamedTuple):
         """Whether the samples are images, C x H x W, and not points."""
         return len(self.shape) == 3
 
+    @property
+    def sizes(self) -> str:
+        """Which heights and widths the images may have that it starts from, as a clause; empty if those of the data."""
+        if not self.size_multiple:
+            return ""
+        which = "anything" if self.size_multiple == 1 else f"any multiples of {self.size_multiple}"
+        return f"height and width may be {which} from {self.least_size} pixels on"
+
     def as_text(self) -> dict[str, str]:
         """All of it as text by name: the metadata of a file. Values that are not text are JSON."""
         latent = self.recipe.latent
@@ -101,6 +116,8 @@ class Description(NamedTuple):
             "direction": self.direction,
             "source_shape": list(self.source_shape),
             "parts": list(self.parts),
+            "size_multiple": self.size_multiple,
+            "least_size": self.least_size,
             "range": [-1, 1] if self.is_image else None,
             "classes": list(self.classes),
             "num_classes": self.num_classes,
@@ -142,6 +159,8 @@ class Description(NamedTuple):
                 version=metadata["poise_version"],
                 direction=_read_direction(metadata.get("direction", "")),
                 parts=tuple(map(int, json.loads(metadata.get("parts", "[]")))),
+                size_multiple=int(json.loads(metadata.get("size_multiple", "0"))),
+                least_size=int(json.loads(metadata.get("least_size", "0"))),
             )
         except (KeyError, ValueError, TypeError, RecipeError) as error:
             cure = f"it was written by poise {metadata.get('poise_version', 'of an unknown version')}"

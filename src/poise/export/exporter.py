@@ -13,9 +13,11 @@ from poise.export.description import Description
 from poise.export.formats import FORMATS, ExportFormat, require_packages
 from poise.export.load import MEANS
 from poise.export.network import (
+    SOURCE,
     ExportedGenerator,
     ExportedTranslator,
     GeneratorInputs,
+    ImageSizes,
     is_random,
     mean_layer,
     plain_copy,
@@ -24,9 +26,6 @@ from poise.export.network import (
 from poise.runs.run import Run
 from poise.runs.translate import OneDirection, Translator
 from poise.utils.printing import count_noun
-
-SOURCE = "source"
-"""The name of the input of a generator that starts from images."""
 
 EXAMPLE_BATCH = 3
 """The batch size of the inputs that a graph is traced with; torch.export would treat 1 as a constant."""
@@ -86,6 +85,7 @@ def export_generator(
         original = translator.net
     wrap = ExportedGenerator if translator is None else ExportedTranslator
     generator = wrap(plain_copy(original)).eval()
+    sizes = None if translator is None else _image_sizes(translator)
     example = example_inputs(run, generator, EXAMPLE_BATCH, translator)
     description = Description.of(run, raw=raw, license=license, translator=translator)
     replaced = replace_by_means(generator.net) if no_noise else 0
@@ -95,25 +95,53 @@ def export_generator(
     if not random and not form.keeps_random_layers:
         replace_by_means(generator.net)  # layers whose strength has fallen to 0: a graph can't contain their branch
     description = description._replace(random_layers="kept" if random else MEANS if replaced else "none")
-    data = form.encode(generator, example, description)
+    traced = example
+    if translator is not None and sizes is not None:
+        size = _size_to_trace(translator.data_size, sizes)
+        traced = example_inputs(run, generator, EXAMPLE_BATCH, translator, size)._replace(sizes=sizes)
+    data = form.encode(generator, traced, description)
     reference = _callable(generator if random or replaced else wrap(original), original)
     batches = [example_inputs(run, generator, n, translator) for n in BATCHES]
+    if translator is not None and sizes is not None:
+        others = _other_sizes(translator.data_size, sizes)
+        batches += [example_inputs(run, generator, BATCHES[0], translator, size) for size in others]
     comparison = compare(reference, form.open(data, run.folder.code), batches)
     if not comparison.passed:
         raise _refuse_difference(comparison, name, form)
     return Export(data, comparison, form.engine, tuple(example.named), description, _notes(random, replaced))
 
 
+def _image_sizes(translator: Translator) -> ImageSizes | None:
+    """The sizes of images that are translated; None if it is that of the data only."""
+    multiple, least = translator.size_multiple, translator.least_size
+    return None if multiple is None or least is None else ImageSizes(multiple, least)
+
+
+def _size_to_trace(size: tuple[int, int], sizes: ImageSizes) -> tuple[int, int]:
+    """The size of the images that a graph is traced with: torch.export would treat a map of one pixel as a constant."""
+    return max(size[0], 2 * sizes.multiple), max(size[1], 2 * sizes.multiple)
+
+
+def _other_sizes(size: tuple[int, int], sizes: ImageSizes) -> list[tuple[int, int]]:
+    """Heights and widths for the comparison: one with the smallest height, and one larger than the data's."""
+    return [(sizes.least, sizes.least + sizes.multiple), (size[0] + sizes.multiple, size[1])]
+
+
 def example_inputs(
-    run: Run, generator: ExportedGenerator, n: int, translator: Translator | None = None
+    run: Run,
+    generator: ExportedGenerator,
+    n: int,
+    translator: Translator | None = None,
+    size: tuple[int, int] | None = None,
 ) -> GeneratorInputs:
     """n latents of seed n, and labels that run through the classes, if the generator takes any.
 
-    In place of latents, a generator that starts from images gets images of noise.
+    In place of latents, a generator that starts from images gets images of noise, of `size` or that of the data.
     """
     labels = torch.arange(n) % len(run.classes) if generator.takes_labels else None
     if translator is not None:
-        noise = torch.rand(n, *translator.in_shape, generator=torch.Generator().manual_seed(n))
+        shape = (translator.in_shape[0], *(size or translator.in_shape[1:]))
+        noise = torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
         return GeneratorInputs(2 * noise - 1, labels, first=SOURCE)
     return GeneratorInputs(run.latents(n, seed=n), labels, torch.tensor(0.7) if generator.takes_truncation else None)
 

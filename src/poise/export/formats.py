@@ -9,19 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as fx_config
 
 from poise.errors import RecipeError
 from poise.export.comparison import GenerateFn
 from poise.export.description import Description
 from poise.export.load import decode_generator, encode_generator
-from poise.export.network import ExportedGenerator, GeneratorInputs
+from poise.export.network import ExportedGenerator, GeneratorInputs, ImageSizes
 from poise.utils.printing import one_line
 
 BATCH = torch.export.Dim("batch", min=1)
+
+
+def _side(name: str, sizes: ImageSizes) -> Any:
+    """The height or the width as a dimension of torch.export."""
+    side = torch.export.Dim(name, min=sizes.least // sizes.multiple)
+    return side if sizes.multiple == 1 else sizes.multiple * side
 
 
 class ExportFormat(ABC):
@@ -78,7 +85,7 @@ class SafetensorsFormat(ExportFormat):
 
 
 class OnnxFormat(ExportFormat):
-    """An ONNX graph with a dynamic batch; weights are inside the file."""
+    """An ONNX graph with a dynamic batch and, where the network allows it, image size; weights are inside the file."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
     engine: ClassVar[str] = "onnxruntime"
@@ -88,6 +95,8 @@ class OnnxFormat(ExportFormat):
         from google.protobuf.message import EncodeError
 
         axes = {name: {0: "batch"} if value.dim() else {} for name, value in example.named.items()}
+        if example.sizes is not None:
+            axes[example.first] |= {2: "height", 3: "width"}
         with export_errors("onnx"):
             program = torch.onnx.export(
                 generator,
@@ -125,15 +134,19 @@ class OnnxFormat(ExportFormat):
 
 
 class Pt2Format(ExportFormat):
-    """A `torch.export` program with a dynamic batch, which PyTorch loads without any code of the network."""
+    """A `torch.export` program, which PyTorch loads without any code of the network; see `OnnxFormat` for its sizes."""
 
     engine: ClassVar[str] = "torch.export.load"
 
     def encode(self, generator: ExportedGenerator, example: GeneratorInputs, description: Description) -> bytes:
         """What `torch.export.save` writes, with the description as extra files."""
         axes = {name: {0: BATCH} if value.dim() else {} for name, value in example.named.items()}
+        if example.sizes is not None:
+            axes[example.first] |= {2: _side("height", example.sizes), 3: _side("width", example.sizes)}
         stream = io.BytesIO()
-        with export_errors("pt2"):
+        # without it, the smallest map of a U-Net would have either one pixel, or several, in all images
+        any_size = fx_config.patch(backed_size_oblivious=example.sizes is not None)
+        with export_errors("pt2"), any_size:
             program = torch.export.export(
                 generator, example.positional, example.by_keyword, dynamic_shapes=axes, strict=False
             )

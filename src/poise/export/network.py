@@ -15,6 +15,16 @@ from poise.networks.base import call_network
 from poise.tricks.layers import StochasticLayer
 from poise.truncation import truncated_layers, truncating_layers
 
+SOURCE = "source"
+"""The name of the input of a generator that starts from images."""
+
+
+class ImageSizes(NamedTuple):
+    """The heights and widths of images that a generator translates: multiples of `multiple`, from `least` on."""
+
+    multiple: int
+    least: int
+
 
 class GeneratorInputs(NamedTuple):
     """The inputs of a generator.
@@ -24,12 +34,14 @@ class GeneratorInputs(NamedTuple):
         labels: int64, B; None if the generator is not conditional.
         truncation: float32, 0-dim: 1 for none, 0 for the mean; None if the network can't be truncated.
         first: the name of the first input.
+        sizes: the heights and widths that the images may have; None if they have one size, and for latents.
     """
 
     latents: Tensor
     labels: Tensor | None = None
     truncation: Tensor | None = None
     first: str = "latents"
+    sizes: ImageSizes | None = None
 
     @property
     def positional(self) -> tuple[Tensor, ...]:

@@ -86,6 +86,17 @@ class TranslatorConfig(GeneratorConfig):
         """
         return None
 
+    def least_size(self, shape: Shape) -> int | None:
+        """The smallest height and width of images that a network built for `shape` can translate.
+
+        None if it translates images of that size only.
+        """
+        multiple = self.size_multiple(shape)
+        if multiple is None:
+            return None
+        sides = range(multiple, min(shape[1:]) + 1, multiple)
+        return next((side for side in sides if self.incompatibility((shape[0], side, side)) is None), min(shape[1:]))
+
     def translates_size(self, shape: Shape, size: tuple[int, int]) -> bool:
         """Whether a network built for images of `shape`, C x H x W, can translate those of a height and width."""
         multiple = self.size_multiple(shape)

@@ -82,6 +82,13 @@ class Translator:
         assert isinstance(config, TranslatorConfig)
         return config.size_multiple(self.in_shape)
 
+    @property
+    def least_size(self) -> int | None:
+        """See `TranslatorConfig.least_size`."""
+        config = self.recipe.network.g
+        assert isinstance(config, TranslatorConfig)
+        return config.least_size(self.in_shape)
+
     @cached_property
     def is_random(self) -> bool:
         """Whether two translations of an image differ, because layers draw random numbers."""
