@@ -145,7 +145,9 @@ class Pt2Format(ExportFormat):
             axes[example.first] |= {2: _side("height", example.sizes), 3: _side("width", example.sizes)}
         stream = io.BytesIO()
         # without it, the smallest map of a U-Net would have either one pixel, or several, in all images
-        any_size = fx_config.patch(backed_size_oblivious=example.sizes is not None)
+        any_size = fx_config.patch(  # pyrefly: ignore[missing-attribute]
+            backed_size_oblivious=example.sizes is not None
+        )
         with export_errors("pt2"), any_size:
             program = torch.export.export(
                 generator, example.positional, example.by_keyword, dynamic_shapes=axes, strict=False
