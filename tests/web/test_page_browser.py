@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of every kind, a study and a ladder."""
     root = tmp_path_factory.mktemp("page") / "runs"
     make_curves(root / "first", shade=60)
-    make_curves(root / "second", alarms=3, name="dcgan")
+    make_curves(root / "second", alarms=3, name="cyclegan", recipe="cyclegan")
     add_frames(make_curves(root / "plane"))
     make_hostile(root / HOSTILE)
     (root / "broken").mkdir()
@@ -81,6 +81,13 @@ def test_the_list_is_filtered_by_words_and_state(surfer: Surfer) -> None:
     surfer.visit("/")
     assert "first" not in names.all_inner_texts(), "what the list was filtered by is kept"
     page.select_option("select", "")
+
+
+def test_the_caption_of_a_sample_grid_says_what_its_samples_are_made_of(surfer: Surfer) -> None:
+    for name, starts in (("first", "latents"), ("second", "source images")):
+        surfer.visit_run(name)
+        caption = surfer.page.locator(".grid-frame figcaption").inner_text()
+        assert caption == f"samples at step 1,000, always of the same {starts}"
 
 
 def test_runs_of_studies_are_listed_if_asked_for_and_lead_back_to_their_study(surfer: Surfer) -> None:

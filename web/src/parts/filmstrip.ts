@@ -8,7 +8,8 @@ import { scrubber } from "./scrubber";
 
 const THUMBNAILS = 8;
 
-export function filmstrip(run: string, timeline: Timeline, signal: AbortSignal) {
+/** `starts` is what the samples of all grids are made of, such as "latents". */
+export function filmstrip(run: string, starts: string, timeline: Timeline, signal: AbortSignal) {
   let grids: number[] = [];
   let shown = -1;
   let thumbnails = "";
@@ -23,8 +24,8 @@ export function filmstrip(run: string, timeline: Timeline, signal: AbortSignal) 
     if (step === undefined || step === shown) return;
     shown = step;
     image.src = gridAddress(run, step);
-    image.alt = `Samples of the same latents at step ${count(step)}`;
-    setText(caption, `samples at step ${count(step)}, always of the same latents`);
+    image.alt = `Samples of the same ${starts} at step ${count(step)}`;
+    setText(caption, `samples at step ${count(step)}, always of the same ${starts}`);
     for (const button of strip.querySelectorAll("button")) {
       button.toggleAttribute("aria-current", Number(button.dataset["step"]) === nearestThumbnail(step));
     }

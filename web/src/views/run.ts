@@ -23,6 +23,12 @@ export const runView: View = async (context, id) => {
   await new RunPage(context, run).open();
 };
 
+/** What G starts from: a G that translates gets samples of the data. */
+function startsOf(run: Run): string {
+  if (run.recipe["latent.kind"] !== "source") return "latents";
+  return run.recipe["network.g.kind"] === "linear_map" ? "source vectors" : "source images";
+}
+
 class RunPage {
   private readonly timeline = new Timeline();
   private readonly board: Board;
@@ -46,7 +52,7 @@ class RunPage {
     this.board = new Board(this.timeline, signal);
     this.lane = alarmLane(this.timeline, openAlarms, signal);
     this.board.lane = this.lane.element;
-    this.film = filmstrip(run.id, this.timeline, signal);
+    this.film = filmstrip(run.id, startsOf(run), this.timeline, signal);
     this.game = gameView("The game in the plane", this.timeline, signal);
     this.gameScrubber = scrubber(this.timeline, () => this.game.steps(), "Step of the frame", signal);
     context.onRepaint(() => {
