@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks workers finetuning smallsets translation critics parity align golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu workers finetuning smallsets translation critics parity align golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -33,6 +33,9 @@ tricks: $(READY)  ## the cost of each trick per step, and two direct comparisons
 	$(BIN)/python benchmarks/direct.py packing
 	$(BIN)/python benchmarks/direct.py noise
 	$(BIN)/python benchmarks/playground.py
+
+gpu: $(READY)  ## checks and measures everything on one CUDA card; writes gpu-report.json and gpu-report.md
+	$(BIN)/python benchmarks/gpu.py --out gpu-report
 
 ranks: $(READY)  ## throughput of one rank per core beside that of one rank with all cores; minutes
 	$(BIN)/python benchmarks/ranks.py

@@ -120,7 +120,7 @@ def sampling_latent(latent: Latent, data: DataSplits, device: torch.device) -> L
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
     """Samples of the data on the device, images in [-1, 1]."""
-    return to_float(images, device) if images.dtype == torch.uint8 else images.to(device)
+    return to_float(images, device) if images.dtype == torch.uint8 else images.to(device, non_blocking=True)
 
 
 class RealBatches:
@@ -162,7 +162,7 @@ class RealBatches:
             return samples, None
         if classes is None:
             raise ValueError("this data has no labels")  # `check_compatibility` refuses such a recipe with a cure
-        return samples, classes.to(self.device)
+        return samples, classes.to(self.device, non_blocking=True)
 
     def indices(self, context: MoveContext) -> Tensor:
         """The indices of this move's real samples in the data, int64, B.
@@ -172,7 +172,8 @@ class RealBatches:
         """
         if not isinstance(self.source, SizedSource):
             raise ValueError("endless data has no indices")  # `check_players` refuses such a recipe with a cure
-        return context.ranks.part(self.source.batch_indices(*self._batch(context))).to(self.device)
+        indices = context.ranks.part(self.source.batch_indices(*self._batch(context)))
+        return indices.to(self.device, non_blocking=True)
 
     def _batch(self, context: MoveContext) -> tuple[int, int, RandomStreams]:
         """The arguments of `Source.batch`: the batch's index, its size, the streams that order the data."""
