@@ -87,6 +87,13 @@ def test_an_unavailable_device_is_refused_with_the_available_ones(name: str) -> 
         choose_compute(name, "auto", shipped("ring"))
 
 
+def test_half_precision_is_refused_with_the_reason() -> None:
+    with pytest.raises(
+        RecipeError, match="must be auto, fp32 or bf16, found 'fp16'; gradient penalties overflow in fp16"
+    ):
+        choose_compute("cpu", "fp16", shipped("ring"))
+
+
 def test_a_bf16_run_is_finite_and_recorded(tmp_path: Path) -> None:
     small = ["network.g.width=4", "network.d.width=4", 'network.d.norm="none"', "data.size=16", "batch=8", "steps=3"]
     tricks = 'tricks=[{kind="r1", gamma=0.1}, {kind="instance_noise"}, {kind="averaged_weights"}]'

@@ -18,6 +18,9 @@ from poise.version import __version__
 
 Precision = Literal["fp32", "bf16"]
 
+CURES = dict.fromkeys(("fp16", "float16", "half"), "gradient penalties overflow in fp16; bf16 has the range of fp32")
+"""Cures for precisions that are refused."""
+
 
 @dataclass(frozen=True)
 class ComputeSettings:
@@ -57,7 +60,9 @@ def choose_compute(device: str, precision: str, recipe: Recipe) -> ComputeSettin
     """
     chosen = _device(device)
     if precision not in ("auto", "fp32", "bf16"):
-        raise RecipeError("must be auto, fp32 or bf16", where="--precision", found=f"'{precision}'")
+        raise RecipeError(
+            "must be auto, fp32 or bf16", where="--precision", found=f"'{precision}'", cure=CURES.get(precision, "")
+        )
     if precision == "auto":
         networks = recipe.network.configs.values()
         allowed = recipe.objective.allows_bf16 and all(network.allows_bf16 for network in networks)
