@@ -18,6 +18,7 @@ from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
 from poise.runs.run import Run
 from poise.runs.sample_view import SampleView
+from poise.training.listener import NullListener
 from poise.training.train import train
 from poise.utils.image_grid import GAP, MAX_SIDE, grid_capacity, image_grid, side_by_side
 from poise.utils.images import to_bytes
@@ -205,7 +206,15 @@ def test_the_cure_is_a_command_that_takes_such_a_run(
         result = poise("translate", vectors, "--data", tmp_path, "--out", tmp_path / "out", *direction)
         result.assert_error(2, "translates vectors, not images", "poise align SRC TGT")
     use_data(monkeypatch, "labelled pairs")
-    labelled = trained(tmp_path / "labelled", "a_to_b", conditioning={"g": {"kind": "channels", "dim": 4}}).path
+    told: list[str] = []
+
+    class Listener(NullListener):
+        def on_message(self, sentence: str) -> None:
+            told.append(sentence)
+
+    conditioned = translating("a_to_b", conditioning={"g": {"kind": "channels", "dim": 4}})
+    labelled = train(conditioned, tmp_path / "labelled", listener=Listener()).path
+    assert f"to translate images: poise translate {labelled} --data DIR --out DIR --label CLASS" in told
     poise("interpolate", labelled).assert_error(2, f"poise translate {labelled} --data DIR --out DIR --label CLASS")
 
 

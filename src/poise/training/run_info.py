@@ -92,6 +92,7 @@ def closing_messages(
     evaluator: PeriodicEvaluator | None,
     *,
     translates: bool = False,
+    labelled: bool = False,
 ) -> list[str]:
     """The messages after the last step: the best measure, where the samples are, and last how the run has ended.
 
@@ -101,6 +102,7 @@ def closing_messages(
         alarm_handler: knows the alarms of the run.
         evaluator: knows its measures, if it has any.
         translates: whether G starts from images.
+        labelled: whether such a G takes labels.
     """
     summary, option = "", ""
     if evaluator is not None:
@@ -109,7 +111,8 @@ def closing_messages(
     grid, run = max(folder.samples.glob("step-*.png"), default=folder.path), shlex.quote(str(folder.path))
     more = f"to generate more samples: poise sample {run}{option}"
     if translates:
-        more = f"to translate images: poise translate {run} --data DIR --out DIR{option}"
+        label = " --label CLASS" if labelled else ""
+        more = f"to translate images: poise translate {run} --data DIR --out DIR{label}{option}"
     return [
         *([summary] if summary else []),
         f"samples: {grid}",

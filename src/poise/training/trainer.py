@@ -138,8 +138,9 @@ class Trainer:
             yield
             outcome = "done"
             translates = self.recipe.network.direction is not None and len(self.data.train.shape) == 3
+            labelled = self.recipe.labels.g is not None
             for message in run_info.closing_messages(
-                self.folder, self.done, self.alarm_handler, self.evaluator, translates=translates
+                self.folder, self.done, self.alarm_handler, self.evaluator, translates=translates, labelled=labelled
             ):
                 self.listener.on_message(message)
         except (Stopped, SignalReceived, KeyboardInterrupt):
