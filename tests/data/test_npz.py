@@ -10,8 +10,9 @@ import pytest
 
 from poise.data.decode import TargetFormat, convert_array
 from poise.data.npz import NpzConfig
+from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset
-from poise.data.split import held_out_split, pixel_hashes
+from poise.data.split import held_out_split
 from poise.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)

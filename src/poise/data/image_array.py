@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset, Labels
-from poise.data.split import held_out_split, pixel_hashes
+from poise.data.split import held_out_split
 from poise.errors import DataError
 from poise.utils.images import Bytes
 
@@ -67,27 +69,37 @@ def split_dataset(
     classes: tuple[str, ...],
     fraction: float,
     parts: tuple[int, ...] = (),
+    hashes: Bytes | None = None,
+    fingerprints: Path | None = None,
 ) -> DataSplits:
-    """Split the usable rows into training and held-out images, which are views of `images`.
+    """Split the usable rows into training and held-out images, which share the array `images`.
 
     Args:
-        images: N x H x W x C. Its rows are permuted in place: training images, held-out images, unusable rows.
+        images: N x H x W x C. Its rows are permuted in place: training images, held-out images, unusable rows. If
+            it can't be written to, the data sets select their rows instead.
         usable: the indices of the rows that hold an image, ascending.
         labels: the label of each usable row, or None.
         classes: the class names by label.
         fraction: the fraction of the images that is held out.
         parts: see `Source.parts`. Pairs whose images a are identical are on the same side, so that no held-out image is
             translated that G has been trained to translate.
+        hashes: those of the usable rows, if they are known; see `pixel_hashes`.
+        fingerprints: see `ImageDataset`.
     """
-    channels = parts[0] if parts else images.shape[3]
-    hashes = pixel_hashes(images[row, ..., :channels] for row in usable) if fraction else [b""] * len(usable)
+    if hashes is None:
+        channels = parts[0] if parts else images.shape[3]
+        hashes = pixel_hashes(images[..., :channels])[usable] if fraction else np.zeros((len(usable), 16), np.uint8)
     train, held_out = held_out_split(hashes, labels, fraction)
-    unusable = np.setdiff1d(np.arange(len(images)), usable)
-    permute_rows(images, np.concatenate((usable[train], usable[held_out], unusable)))
+    moved = images.flags.writeable
+    if moved:
+        unusable = np.setdiff1d(np.arange(len(images)), usable)
+        permute_rows(images, np.concatenate((usable[train], usable[held_out], unusable)))
 
     def dataset(indices: npt.NDArray[np.intp], start: int) -> ImageDataset:
         subset = None if labels is None else labels[indices]
-        return ImageDataset(images[start : start + len(indices)], subset, classes, parts)
+        if moved:
+            return ImageDataset(images[start : start + len(indices)], subset, classes, parts)
+        return ImageDataset(images, subset, classes, parts, rows=usable[indices], fingerprints=fingerprints)
 
     return DataSplits(train=dataset(train, 0), held_out=dataset(held_out, len(train)) if len(held_out) else None)
 

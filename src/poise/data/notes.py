@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from poise.data.decode import SUFFIXES, Header, TargetFormat, Trait, aspect_text, has_other_aspect
 from poise.data.listing import Listing, display_name
+from poise.data.pixel_statistics import PixelStatistics, as_items
 from poise.data.source import BadFile, DataWarning
 from poise.utils.images import Bytes
 from poise.utils.printing import agree, count_noun
@@ -23,8 +23,6 @@ MIN_RANGE = 128
 
 OUTLIERS = 0.05
 """The fraction of the images that may exceed the range of the others."""
-
-CHUNK = 4096
 
 NamedHeader = tuple[str, Header]
 
@@ -89,38 +87,34 @@ def resize_note(width: int, height: int, target: TargetFormat) -> list[str]:
     return notes
 
 
-def pixel_notes(images: Bytes) -> list[str]:
+def pixel_notes(statistics: PixelStatistics) -> list[str]:
     """Notes on the pixels: copies, images of a single colour, identical images, too few images."""
     notes: list[str] = []
-    n, distinct, uniform = len(images), set(), 0
-    for pixels in images:
-        distinct.add(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest())
-        uniform += bool((pixels == pixels[0, 0]).all())
-    if len(distinct) == 1:
+    n, uniform = len(statistics.hashes), int(statistics.uniform.sum())
+    distinct = len(np.unique(as_items(statistics.hashes)))
+    if distinct == 1:
         notes.append(f"all {n:,} images are identical (zero variance): there is nothing to learn")
-    elif len(distinct) < n:
-        copies = n - len(distinct)
+    elif distinct < n:
+        copies = n - distinct
         verb = agree(copies, "is an exact copy of another", "are exact copies of others")
         notes.append(f"{copies:,} of {n:,} images {verb}")
-    if uniform and images.shape[1] > 1:
+    if uniform:
         notes.append(f"{uniform:,} of {n:,} images {agree(uniform, 'has', 'have')} a single colour")
     if n < MIN_IMAGES:
         notes.append(f"only {n} images: D will soon overfit; DiffAugment (M02) helps")
     return notes
 
 
-def range_note(images: Bytes, num_16_bit: int = 0, *, alpha: bool = True) -> list[DataWarning]:
+def range_note(statistics: PixelStatistics, num_16_bit: int = 0) -> list[DataWarning]:
     """A warning if the images use a narrow part of 0 to 255 only, which usually means that they were scaled wrongly.
 
     Images of a single colour are not counted.
 
     Args:
-        images: N x H x W x C.
+        statistics: those of the images.
         num_16_bit: the number of images that were 16-bit greyscale.
-        alpha: whether the second of two channels, and the fourth of four, is an alpha channel.
     """
-    extrema = [_extrema(chunk) for chunk in _chunks(_colours(images, alpha))]
-    lows, highs = (np.concatenate([pair[i] for pair in extrema]) for i in range(2))
+    lows, highs = statistics.lows, statistics.highs
     lows, highs = np.sort(lows[lows < highs]), np.sort(highs[lows < highs])
     if not len(lows):
         return []
@@ -134,7 +128,7 @@ def range_note(images: Bytes, num_16_bit: int = 0, *, alpha: bool = True) -> lis
     level = next((word for applies, word in levels if applies), "low in contrast")
     which = "all images" if all_within else f"{1 - OUTLIERS:.0%} of the images"
     message = f"{which} are {level}: their values range from {low} to {high}, out of 0 to 255"
-    return [DataWarning(message, _rescaling_cure(low, high, num_16_bit, len(images)), "T01")]
+    return [DataWarning(message, _rescaling_cure(low, high, num_16_bit, len(statistics.lows)), "T01")]
 
 
 def _rescaling_cure(low: int, high: int, num_16_bit: int, n: int) -> str:
@@ -144,21 +138,6 @@ def _rescaling_cure(low: int, high: int, num_16_bit: int, n: int) -> str:
     if low == 0:
         return f"if their full range is 0 to {high}, multiply them by {255 // max(high, 1)} and save them again"
     return f"if they should have full contrast, rescale them: (x - {low}) * 255 / {high - low}"
-
-
-def _colours(images: Bytes, alpha: bool) -> Bytes:
-    return images[..., :-1] if alpha and images.shape[3] in (2, 4) else images
-
-
-def _chunks(images: Bytes) -> Iterator[Bytes]:
-    for start in range(0, len(images), CHUNK):
-        yield images[start : start + CHUNK]
-
-
-def _extrema(images: Bytes) -> tuple[Bytes, Bytes]:
-    """The smallest and the largest value of each image."""
-    flat = images.reshape(len(images), -1)
-    return flat.min(1), flat.max(1)
 
 
 def _suffix(name: str) -> str:

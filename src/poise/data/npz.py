@@ -17,6 +17,7 @@ from poise.data.image_array import check_enough, split_dataset
 from poise.data.listing import display_name
 from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note
 from poise.data.paths import WHERE, PathText, access_error, file_at
+from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import DataSplits, ImageDataConfig
 from poise.errors import DataError
 from poise.utils.images import Bytes
@@ -82,9 +83,11 @@ def load_set(arrays: dict[str, npt.NDArray[Any]], names: ArrayNames, config: Npz
     classes = find_classes(arrays, names, len(images))
     check_enough(len(images), count_noun(len(images), "image"))
     converted, notes = convert_images(images, config)
-    splits = split_dataset(converted, np.arange(len(converted)), classes.labels, classes.names, config.held_out)
-    splits.notes = [*classes.notes, *notes, *pixel_notes(converted)]
-    splits.warnings = [*classes.warnings, *range_note(converted)]
+    statistics = PixelStatistics.of(converted)
+    rows = np.arange(len(converted))
+    splits = split_dataset(converted, rows, classes.labels, classes.names, config.held_out, hashes=statistics.hashes)
+    splits.notes = [*classes.notes, *notes, *pixel_notes(statistics)]
+    splits.warnings = [*classes.warnings, *range_note(statistics)]
     return splits
 
 

@@ -22,6 +22,7 @@ from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.npz import ArrayNames, NpzConfig, check_images, convert_images, find_classes, load_arrays
 from poise.data.paths import WHERE, PathText
+from poise.data.pixel_statistics import PixelStatistics
 from poise.data.scan import HalfChannels, check_bad_fraction, count_traits, decode_items
 from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataset
 from poise.data.two_domains import (
@@ -238,8 +239,9 @@ def _describe(
         target = config.target_format(view.shape[3])
         headers = [header for _, header in domain.files]
         suffixes = file_notes(Listing(), [], domain.files)
-        found_notes.append(suffixes + content_notes(headers, domain.traits, target) + pixel_notes(view))
-        found_warnings.append(range_note(view, domain.traits[Trait.SIXTEEN_BIT]))
+        statistics = PixelStatistics.of(view)
+        found_notes.append(suffixes + content_notes(headers, domain.traits, target) + pixel_notes(statistics))
+        found_warnings.append(range_note(statistics, domain.traits[Trait.SIXTEEN_BIT]))
     return Pairs(images, parts, bad, missing, merge_notes(found_notes), merge_warnings(found_warnings))
 
 
@@ -266,8 +268,9 @@ def _read_arrays(config: PairsConfig) -> Pairs:
         assert isinstance(sub_config, NpzConfig)
         converted, changes = convert_images(images, sub_config)
         domains.append(_Domain(converted, np.arange(a), [], Counter()))
-        notes.append(changes + pixel_notes(converted))
-        warnings.append(range_note(converted))
+        statistics = PixelStatistics.of(converted)
+        notes.append(changes + pixel_notes(statistics))
+        warnings.append(range_note(statistics))
     stacked, parts = _stack(domains), (domains[0].images.shape[3], domains[1].images.shape[3])
     classes = find_classes(arrays, ArrayNames("", *LABELS), a)
     missing = unused_arrays_note([name for name in arrays if name not in (*DOMAINS, *LABELS)])

@@ -37,6 +37,7 @@ from poise.data.image_array import MEMORY_BUDGET, MIN_COUNT, allocate_images, ch
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
+from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import BadFile, DataSplits, ImageDataConfig
 from poise.errors import DataError
 from poise.utils.images import Bytes
@@ -121,11 +122,11 @@ def scan(
     trait_counts = count_traits(decoded, usable)
     container = Container(config.select_folder, config.outer_levels if outer_levels is None else outer_levels)
     classes = find_classes([name for name, _ in good], listing, container)
-    splits = split_dataset(images, usable, classes.labels, classes.names, config.held_out)
-    images = images[: len(usable)]  # `split_dataset` moved the unusable rows to the end
+    statistics = PixelStatistics.of(images).select(usable)
+    splits = split_dataset(images, usable, classes.labels, classes.names, config.held_out, hashes=statistics.hashes)
     splits.notes = [*classes.notes, *file_notes(listing, bad, good)]
-    splits.notes += content_notes([header for _, header in good], trait_counts, target) + pixel_notes(images)
-    splits.warnings = [*classes.warnings, *range_note(images, trait_counts[Trait.SIXTEEN_BIT])]
+    splits.notes += content_notes([header for _, header in good], trait_counts, target) + pixel_notes(statistics)
+    splits.warnings = [*classes.warnings, *range_note(statistics, trait_counts[Trait.SIXTEEN_BIT])]
     splits.bad_files = bad
     return splits
 

@@ -10,7 +10,9 @@ converted between uint8 and [-1, 1] by `utils/images.py` only.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +30,9 @@ from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.ranks import Ranks
 from poise.core.types import Batch, DataSpec, Shape
 from poise.data.decode import TargetFormat, convert_array
+from poise.data.pixel_statistics import chunks_of_rows, pixel_hashes
 from poise.errors import memory_errors
+from poise.utils.cache import remembered
 from poise.utils.images import Bytes, to_float
 
 CALIBRATION_SAMPLES = 64
@@ -206,6 +210,8 @@ class ImageDataset(SizedSource):
         labels: int64, N, from 0 to len(classes) - 1.
         classes: the class names by label.
         parts: the number of channels of each domain, if an image is a pair; see `Source.parts`.
+        rows: the rows of `images` that are the samples, ascending, if these are not all; M instead of N samples.
+        fingerprints: the file that remembers the fingerprints of these images, which then must not change.
     """
 
     def __init__(
@@ -214,27 +220,36 @@ class ImageDataset(SizedSource):
         labels: Labels | None = None,
         classes: tuple[str, ...] = (),
         parts: tuple[int, ...] = (),
+        *,
+        rows: npt.NDArray[np.intp] | None = None,
+        fingerprints: Path | None = None,
     ) -> None:
         self.images, self.labels, self.classes, self.parts = images, labels, classes, parts
+        self._rows, self._fingerprints = rows, fingerprints
         _, height, width, channels = images.shape
         self.shape = (channels, height, width)
-        self._image_tensor = torch.from_numpy(images)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
+            self._image_tensor = torch.from_numpy(images)
+        self._row_tensor = None if rows is None else torch.from_numpy(rows)
         self._label_tensor = None if labels is None else torch.from_numpy(labels)
         self._orders = {}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images if self._rows is None else self._rows)
 
     @cached_property
     def domain_sources(self) -> tuple[ImageDataset, ...]:
         """The images of each domain, in the order of the pairs: views of the same array."""
         ends = np.cumsum(self.parts).tolist()
         slices = [slice(end - part, end) for end, part in zip(ends, self.parts, strict=True)]
-        return tuple(ImageDataset(self.images[..., channels], self.labels, self.classes) for channels in slices)
+        images = [self.images[..., channels] for channels in slices]
+        return tuple(ImageDataset(each, self.labels, self.classes, rows=self._rows) for each in images)
 
     def gather(self, indices: Tensor) -> Batch:
         """See `SizedSource.gather`."""
-        return Batch(self._image_tensor.index_select(0, indices), self.gather_labels(indices))
+        rows = indices if self._row_tensor is None else self._row_tensor[indices]
+        return Batch(self._image_tensor.index_select(0, rows), self.gather_labels(indices))
 
     def gather_labels(self, indices: Tensor) -> Tensor | None:
         """See `SizedSource.gather_labels`."""
@@ -248,13 +263,30 @@ class ImageDataset(SizedSource):
     @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of shape, class names, parts, pixels and labels; computed once."""
-        described = (self.images.shape, self.classes, *((self.parts,) if self.parts else ()))
-        digest = hashlib.sha256(repr(described).encode())
-        for start in range(0, len(self), 4096):
-            digest.update(self.images[start : start + 4096].tobytes())
-        if self.labels is not None:
-            digest.update(self.labels.astype("<i8").tobytes())
-        return digest.hexdigest()[:16]
+        shape = (len(self), *self.images.shape[1:])
+        described = repr((shape, self.classes, *((self.parts,) if self.parts else ()))).encode()
+        labels = b"" if self.labels is None else self.labels.astype("<i8").tobytes()
+
+        def compute() -> str:
+            digest = hashlib.sha256(described)
+            for images in self._chunks():
+                digest.update(np.ascontiguousarray(images).reshape(-1).data)
+            digest.update(labels)
+            return digest.hexdigest()[:16]
+
+        if self._fingerprints is None or self._rows is None:
+            return compute()
+        key = hashlib.sha256(described + self._rows.astype("<i8").tobytes() + labels).hexdigest()[:16]
+        return remembered(self._fingerprints, key, compute)
+
+    def pixel_hashes(self) -> Bytes:
+        """See `pixel_statistics.pixel_hashes`."""
+        return np.concatenate([pixel_hashes(images) for images in self._chunks()])
+
+    def _chunks(self) -> Iterator[Bytes]:
+        """All samples, a few at a time."""
+        for part in chunks_of_rows(self.images, len(self)):
+            yield self.images[part if self._rows is None else self._rows[part]]
 
 
 class DataWarning(NamedTuple):

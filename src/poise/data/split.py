@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
+from poise.data.pixel_statistics import as_items
 from poise.data.source import Labels
 from poise.utils.images import Bytes
 
 SALT = b"held out"
 
 
-def pixel_hashes(images: Iterable[Bytes]) -> list[bytes]:
-    """A hash of the pixels of each image, uint8, H x W x C; equal for equal pixels."""
-    return [hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest() for image in images]
-
-
 def held_out_split(
-    hashes: Sequence[bytes], labels: Labels | None, fraction: float
+    hashes: Bytes, labels: Labels | None, fraction: float
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """The indices of the training images and of the held-out images, both ascending.
 
@@ -38,46 +34,85 @@ def held_out_split(
     their order.
 
     Args:
-        hashes: N, equal for equal images; see `pixel_hashes`.
+        hashes: N x 16, uint8, equal for equal images; see `pixel_hashes`.
         labels: N, or None.
         fraction: the fraction that is held out, from 0 to below 1.
     """
     classes = np.zeros(len(hashes), np.int64) if labels is None else labels
-    groups: dict[bytes, list[int]] = {}
-    for index, content in enumerate(hashes):
-        groups.setdefault(content, []).append(index)
-    order = sorted(groups, key=lambda content: hashlib.blake2b(content, key=SALT, digest_size=16).digest())
-    pending = [(groups[content], Counter(classes[groups[content]].tolist())) for content in order]
-    groups_left = Counter(label for _, sizes in pending for label in sizes)
+    groups = _Groups(hashes, classes)
     total = int(len(hashes) * fraction)
-    quota = _quotas(pending, groups_left, total)
+    groups_left = Counter(label for group in range(len(groups)) for label in groups.classes(group))
+    quota = _quotas(groups, groups_left, total)
     held_out: list[int] = []
+    pending: Iterable[int] = range(len(groups))
     for within_quota in (True, False):
-        skipped: list[tuple[list[int], Counter[int]]] = []
-        for indices, sizes in pending:
-            fits = all(
+        skipped: list[int] = []
+        for group in pending:
+            sizes = groups.classes(group)
+            fits = len(held_out) + sum(sizes.values()) <= total and all(
                 quota[label] >= (size if within_quota else 1) and groups_left[label] > 1
                 for label, size in sizes.items()
             )
-            if not fits or len(held_out) + len(indices) > total:
-                skipped.append((indices, sizes))
+            if not fits:
+                skipped.append(group)
                 continue
-            held_out += indices
+            held_out += groups.indices(group)
             quota.subtract(sizes)
             groups_left.subtract(sizes.keys())
-        pending = skipped
+        pending = skipped if len(held_out) < total else ()
     held_out_indices = np.sort(np.array(held_out, np.intp))
     return np.setdiff1d(np.arange(len(hashes)), held_out_indices, assume_unique=True), held_out_indices
 
 
-def _quotas(groups: list[tuple[list[int], Counter[int]]], num_groups: Counter[int], total: int) -> Counter[int]:
+class _Groups:
+    """Equal images, in the order of a keyed hash of their content. It needs a few numbers per image only.
+
+    Args:
+        hashes: N x 16; see `held_out_split`.
+        labels: N.
+    """
+
+    def __init__(self, hashes: Bytes, labels: Labels) -> None:
+        contents, members = np.unique(as_items(hashes), return_inverse=True)
+        keyed = (hashlib.blake2b(content, key=SALT, digest_size=16).digest() for content in contents)
+        digests = np.frombuffer(b"".join(keyed), ">u8").reshape(-1, 2)
+        order = np.lexsort((digests[:, 1], digests[:, 0]))
+        position = np.empty_like(order)
+        position[order] = np.arange(len(order))
+        group_of = position[members.reshape(-1)]
+        self._indices = np.argsort(group_of, kind="stable")
+        self._ends = np.cumsum(np.bincount(group_of, minlength=len(order))).tolist()
+        self._labels = labels[self._indices].tolist()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def _slice(self, group: int) -> slice:
+        return slice(self._ends[group - 1] if group else 0, self._ends[group])
+
+    def indices(self, group: int) -> list[int]:
+        """The indices of the images of a group, ascending."""
+        return self._indices[self._slice(group)].tolist()
+
+    def classes(self, group: int) -> dict[int, int]:
+        """The number of images of a group by class."""
+        rows = self._slice(group)
+        if rows.stop - rows.start == 1:
+            return {self._labels[rows.start]: 1}
+        return Counter(self._labels[rows])
+
+    @property
+    def sizes(self) -> Counter[int]:
+        """The number of all images by class; the class of the first group comes first."""
+        return Counter(self._labels)
+
+
+def _quotas(groups: _Groups, num_groups: Counter[int], total: int) -> Counter[int]:
     """The number of held-out images of each class, `total` in all if possible; 0 for a class with a single group.
 
     Among classes with equal remainders, the one whose first group comes first has precedence.
     """
-    sizes = Counter[int]()
-    for _, group_sizes in groups:
-        sizes.update(group_sizes)
+    sizes = groups.sizes
     maximum = {label: size - 1 if num_groups[label] > 1 else 0 for label, size in sizes.items()}
     exact = {label: total * size / max(1, sizes.total()) for label, size in sizes.items()}
     quota = Counter({label: min(int(exact[label]), maximum[label]) for label in sizes})

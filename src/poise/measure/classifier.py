@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, pad
 from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.types import Shape
 from poise.data.source import ImageDataset, SizedSource
-from poise.data.split import held_out_split, pixel_hashes
+from poise.data.split import held_out_split
 from poise.measure import feature_cache
 from poise.measure.rotations import RotatedImages
 from poise.utils.images import to_float
@@ -216,7 +216,7 @@ def _reserve(source: SizedSource) -> tuple[Tensor, Tensor]:
         kept, reserved = _reserve(source.source)
         return source.indices_of(kept), source.indices_of(reserved)
     assert isinstance(source, ImageDataset), "stacked digits are classified by a classifier of single digits"
-    kept, reserved = held_out_split(pixel_hashes(source.images), source.labels, TEST_FRACTION)
+    kept, reserved = held_out_split(source.pixel_hashes(), source.labels, TEST_FRACTION)
     return torch.from_numpy(kept), torch.from_numpy(reserved)
 
 

@@ -7,10 +7,14 @@ missing or can't be read is computed again.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from poise.errors import DiskError
+from poise.utils.files import write_json
 from poise.utils.temporary import remove, remove_orphans
 
 
@@ -48,3 +52,19 @@ def prune(folder: Path, max_bytes: int) -> None:
             with suppress(OSError):  # a file that can't be deleted does not stop the others
                 remove(path)
                 total -= status.st_size
+
+
+def remembered(path: Path, key: str, compute: Callable[[], str]) -> str:
+    """A result that the file at `path` remembers under `key`; it is computed, and written there, if it does not.
+
+    A file that can't be read or written is ignored.
+    """
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_bytes())
+        known = {str(name): str(value) for name, value in content.items()} if isinstance(content, dict) else {}
+    if key not in known:
+        known[key] = compute()
+        with suppress(OSError, DiskError):
+            write_json(path, known)
+    return known[key]
